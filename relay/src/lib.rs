@@ -1,0 +1,1 @@
+//! Module page to come.
