@@ -1,1 +1,25 @@
-//! Module page to come.
+//! The ShadowMesh protocol as state machines.
+//!
+//! This crate decides; it never does. It opens no socket, reads no clock and draws no randomness of its own: time is an
+//! [`std::time::Instant`] argument, randomness a [`rng::Rng`], bytes come in as slices and go out as values. So every rule
+//! in `docs/protocol.md` (the text of record, cited as `protocol §N`) runs in virtual time, and a seed reproduces a failure.
+//!
+//! From the bottom up:
+//!
+//! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary.
+//! - [`wire`]: byte layouts, each written down where it is parsed. Parsing is total.
+//! - [`ticket`]: the one-line strings people paste.
+//! - [`crypto`]: keys, derivations, AEAD, the resolver that gives `snow` its primitives.
+//! - [`handshake`]: states are types that consume themselves.
+//! - [`link`]: the control session between a client and a relay.
+//! - [`session`]: the data plane's halves — seal and open — owned by two threads that never meet.
+//! - [`path`]: what is known of an address pair, and whether it may carry data.
+//! - [`peer`], [`endpoint`]: compose the above into the loop that a daemon drives.
+
+#![forbid(unsafe_code)]
+
+pub mod ids;
+pub mod rng;
+pub mod ticket;
+pub mod time;
+pub mod wire;

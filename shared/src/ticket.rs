@@ -1,0 +1,333 @@
+//! Tickets: one line of text that carries an address and a pinned key (protocol §2).
+//!
+//! `smr1…` names a relay and may be shown to anybody who shall use it. `smi1…` invites into a network and **is** the
+//! network secret until certificates come: it is never logged, and its `Debug` shows nothing of it.
+//!
+//! A ticket that was mistyped, one that has expired and one of the other kind are three different errors, because the
+//! person in front of it has to do three different things.
+
+use crate::ids::RelayId;
+use crate::wire::codec;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE64URL_NOPAD;
+use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
+
+const RELAY_PREFIX: &str = "smr1";
+const INVITE_PREFIX: &str = "smi1";
+const CHECK_LEN: usize = 4;
+/// Most relays in an invite, and most addresses of a relay: a ticket stays one line that fits a terminal.
+pub const MAX_ENTRIES: usize = 8;
+/// Longest ticket text that is looked at, characters.
+pub const MAX_TEXT: usize = 4096;
+
+/// Why a ticket was refused; the text says what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// No known prefix.
+    #[error(
+        "this is not a ShadowMesh ticket: tickets begin with smr1 (a relay) or smi1 (an invite); copy the whole line again"
+    )]
+    NotATicket,
+    /// An invite was needed.
+    #[error(
+        "this is a relay ticket (smr1…) but an invite (smi1…) is needed here; to make a new network on this relay use `--relay`"
+    )]
+    RelayNotInvite,
+    /// A relay ticket was needed.
+    #[error(
+        "this is an invite (smi1…) but a relay ticket (smr1…) is needed here; join with `shadowmesh up smi1…` instead"
+    )]
+    InviteNotRelay,
+    /// Checksum, alphabet or layout wrong.
+    #[error("the ticket is damaged: characters are missing or changed; copy the whole line again")]
+    Damaged,
+    /// Its time is over.
+    #[error("the ticket has expired; ask for a new one (`shadowmesh invite`, or `shadowmesh-relay ticket`)")]
+    Expired,
+}
+
+/// Where a relay is and which key it must prove (protocol §2).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RelayTicket {
+    /// The relay's static key.
+    #[n(0)]
+    pub key: RelayId,
+    /// `host:port` each, 1 to [`MAX_ENTRIES`].
+    #[n(1)]
+    pub addresses: Vec<String>,
+    /// Seconds since 1970 after which it is not to be used, if any.
+    #[n(2)]
+    pub expires: Option<u64>,
+}
+
+/// An invitation into a network: **a secret**.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Invite {
+    /// The network secret.
+    #[n(0)]
+    #[cbor(with = "secret_bytes")]
+    pub secret: Zeroizing<[u8; 32]>,
+    /// Its generation.
+    #[n(1)]
+    pub generation: u32,
+    /// What people call the network.
+    #[n(2)]
+    pub network_name: String,
+    /// Relays that know the network, 1 to [`MAX_ENTRIES`].
+    #[n(3)]
+    pub relays: Vec<RelayTicket>,
+    /// Seconds since 1970 after which joining with it is refused (advice to the joining program only).
+    #[n(4)]
+    pub expires: Option<u64>,
+    /// A name proposed for the node that joins.
+    #[n(5)]
+    pub name: Option<String>,
+}
+
+impl std::fmt::Debug for Invite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invite")
+            .field("network_name", &self.network_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RelayTicket {
+    /// The line of text.
+    pub fn to_text(&self) -> String {
+        write(RELAY_PREFIX, &codec::encode(self))
+    }
+
+    /// Reads a line; `unix_now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// See [`TicketError`].
+    pub fn parse(text: &str, unix_now: u64) -> Result<Self, TicketError> {
+        let text = text.trim();
+        if text.starts_with(INVITE_PREFIX) {
+            return Err(TicketError::InviteNotRelay);
+        }
+        let ticket: Self = read(RELAY_PREFIX, text)?;
+        ticket.check()?;
+        expired(ticket.expires, unix_now)?;
+        Ok(ticket)
+    }
+
+    fn check(&self) -> Result<(), TicketError> {
+        let count_ok = (1..=MAX_ENTRIES).contains(&self.addresses.len());
+        if count_ok && self.addresses.iter().all(|address| is_host_port(address)) {
+            Ok(())
+        } else {
+            Err(TicketError::Damaged)
+        }
+    }
+}
+
+impl Invite {
+    /// The line of text: a secret.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(write(INVITE_PREFIX, &Zeroizing::new(codec::encode(self))))
+    }
+
+    /// Reads a line; `unix_now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// See [`TicketError`].
+    pub fn parse(text: &str, unix_now: u64) -> Result<Self, TicketError> {
+        let text = text.trim();
+        if text.starts_with(RELAY_PREFIX) {
+            return Err(TicketError::RelayNotInvite);
+        }
+        let invite: Self = read(INVITE_PREFIX, text)?;
+        if !(1..=MAX_ENTRIES).contains(&invite.relays.len()) {
+            return Err(TicketError::Damaged);
+        }
+        invite.relays.iter().try_for_each(RelayTicket::check)?;
+        expired(invite.expires, unix_now)?;
+        Ok(invite)
+    }
+}
+
+fn write(prefix: &str, body: &[u8]) -> String {
+    let mut bytes = Zeroizing::new(body.to_vec());
+    bytes.extend_from_slice(&checksum(prefix, body));
+    format!("{prefix}{}", BASE64URL_NOPAD.encode(&bytes))
+}
+
+fn read<T: for<'b> Decode<'b, ()>>(prefix: &str, text: &str) -> Result<T, TicketError> {
+    let rest = text.strip_prefix(prefix).ok_or(TicketError::NotATicket)?;
+    if text.len() > MAX_TEXT {
+        return Err(TicketError::Damaged);
+    }
+    let bytes = Zeroizing::new(
+        BASE64URL_NOPAD
+            .decode(rest.as_bytes())
+            .map_err(|_| TicketError::Damaged)?,
+    );
+    let (body, check) = bytes
+        .split_last_chunk::<CHECK_LEN>()
+        .ok_or(TicketError::Damaged)?;
+    // Not a secret: it guards against slips of a hand, not of an enemy, so an ordinary comparison will do.
+    if checksum(prefix, body) != *check {
+        return Err(TicketError::Damaged);
+    }
+    codec::decode(body).map_err(|_| TicketError::Damaged)
+}
+
+fn checksum(prefix: &str, body: &[u8]) -> [u8; CHECK_LEN] {
+    let hash = digest(&SHA256, &Zeroizing::new([prefix.as_bytes(), body].concat()));
+    let mut check = [0; CHECK_LEN];
+    for (to, from) in check.iter_mut().zip(hash.as_ref()) {
+        *to = *from;
+    }
+    check
+}
+
+const fn expired(expires: Option<u64>, unix_now: u64) -> Result<(), TicketError> {
+    match expires {
+        Some(at) if at <= unix_now => Err(TicketError::Expired),
+        _ => Ok(()),
+    }
+}
+
+/// `host:port`, `192.0.2.1:443`, `[2001:db8::1]:443`; no white space, no control characters, port not 0.
+fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let host_ok = !host.is_empty()
+        && host.len() <= 255
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']'));
+    host_ok && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+mod secret_bytes {
+    use super::Zeroizing;
+    use minicbor::decode::{self, Decoder};
+    use minicbor::encode::{self, Encoder, Write};
+
+    pub(super) fn encode<C, W: Write>(
+        secret: &Zeroizing<[u8; 32]>,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(secret.as_slice())?.ok()
+    }
+
+    pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Zeroizing<[u8; 32]>, decode::Error> {
+        let array = d
+            .bytes()?
+            .try_into()
+            .map_err(|_| decode::Error::message("not 32 bytes"))?;
+        Ok(Zeroizing::new(array))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn relay() -> RelayTicket {
+        RelayTicket {
+            key: RelayId([7; 32]),
+            addresses: vec!["192.0.2.1:8443".into(), "[2001:db8::1]:443".into()],
+            expires: None,
+        }
+    }
+
+    fn invite() -> Invite {
+        Invite {
+            secret: Zeroizing::new([9; 32]),
+            generation: 0,
+            network_name: "home".into(),
+            relays: vec![relay()],
+            expires: Some(1_000),
+            name: None,
+        }
+    }
+
+    #[test]
+    fn round_trip() {
+        assert_eq!(RelayTicket::parse(&relay().to_text(), 5), Ok(relay()));
+        assert_eq!(
+            Invite::parse(&format!(" {}\n", *invite().to_text()), 999),
+            Ok(invite())
+        );
+    }
+
+    #[test]
+    fn each_fault_has_its_own_error() {
+        let (smr, smi) = (relay().to_text(), invite().to_text());
+        assert_eq!(RelayTicket::parse(&smi, 0), Err(TicketError::InviteNotRelay));
+        assert_eq!(Invite::parse(&smr, 0), Err(TicketError::RelayNotInvite));
+        assert_eq!(Invite::parse("hello", 0), Err(TicketError::NotATicket));
+        assert_eq!(Invite::parse(&smi, 1_000), Err(TicketError::Expired));
+        assert_eq!(Invite::parse(&smi[..smi.len() - 1], 0), Err(TicketError::Damaged));
+        assert_eq!(RelayTicket::parse("smr1", 0), Err(TicketError::Damaged));
+    }
+
+    #[test]
+    fn every_single_changed_character_is_noticed() {
+        let text = relay().to_text();
+        for at in RELAY_PREFIX.len()..text.len() {
+            for other in ['A', 'b', '0', '-', '_', '!'] {
+                let mut bytes: Vec<char> = text.chars().collect();
+                if bytes[at] == other {
+                    continue;
+                }
+                bytes[at] = other;
+                let changed: String = bytes.into_iter().collect();
+                assert_eq!(
+                    RelayTicket::parse(&changed, 0),
+                    Err(TicketError::Damaged),
+                    "{at} {other}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_none_are_refused() {
+        for bad in [
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:99999",
+            "a b:1",
+            "a\u{7}:1",
+        ] {
+            let ticket = RelayTicket {
+                addresses: vec![bad.into()],
+                ..relay()
+            };
+            assert_eq!(
+                RelayTicket::parse(&ticket.to_text(), 0),
+                Err(TicketError::Damaged),
+                "{bad:?}"
+            );
+        }
+        let none = RelayTicket {
+            addresses: vec![],
+            ..relay()
+        };
+        assert_eq!(RelayTicket::parse(&none.to_text(), 0), Err(TicketError::Damaged));
+    }
+
+    #[test]
+    fn an_invite_does_not_print_its_secret() {
+        assert_eq!(format!("{:?}", invite()), "Invite { network_name: \"home\", .. }");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(smr1|smi1)?[A-Za-z0-9_-]{0,200}") {
+            let _ = (RelayTicket::parse(&text, 0), Invite::parse(&text, 0));
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Control bodies inside a peer session (protocol §6), sealed as CONTROL packets.
+
+use crate::ids::MacAddr;
+use crate::wire::codec::{self, WireError};
+use minicbor::{Decode, Encode};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Longest node name on the wire, bytes of UTF-8 (a DNS label has at most 63).
+pub const MAX_NAME: usize = 63;
+/// Highest number of paths whose reception one ACK reports.
+pub const MAX_ACK_PATHS: usize = 4;
+
+/// An IPv4 address on the overlay with its prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Cidr4 {
+    /// The address, as its number.
+    #[n(0)]
+    bits: u32,
+    /// Prefix length, at most 32.
+    #[n(1)]
+    prefix: u8,
+}
+
+impl Cidr4 {
+    /// `address/prefix`; `None` when the prefix is over 32.
+    pub const fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
+        if prefix > 32 {
+            None
+        } else {
+            Some(Self {
+                bits: address.to_bits(),
+                prefix,
+            })
+        }
+    }
+
+    /// The address.
+    pub const fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.bits)
+    }
+
+    /// The prefix length.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+}
+
+impl std::fmt::Display for Cidr4 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address(), self.prefix)
+    }
+}
+
+/// An IPv6 address on the overlay with its prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Cidr6 {
+    /// The address.
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    octets: [u8; 16],
+    /// Prefix length, at most 128.
+    #[n(1)]
+    prefix: u8,
+}
+
+impl Cidr6 {
+    /// `address/prefix`; `None` when the prefix is over 128.
+    pub const fn new(address: Ipv6Addr, prefix: u8) -> Option<Self> {
+        if prefix > 128 {
+            None
+        } else {
+            Some(Self {
+                octets: address.octets(),
+                prefix,
+            })
+        }
+    }
+
+    /// The address.
+    pub const fn address(&self) -> Ipv6Addr {
+        Ipv6Addr::from_octets(self.octets)
+    }
+
+    /// The prefix length.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+}
+
+impl std::fmt::Display for Cidr6 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address(), self.prefix)
+    }
+}
+
+/// What a member says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Hello {
+    /// Its name, at most [`MAX_NAME`] bytes.
+    #[n(0)]
+    pub name: String,
+    /// Its TAP's address.
+    #[n(1)]
+    pub mac: MacAddr,
+    /// Its IPv4 address on the overlay.
+    #[n(2)]
+    pub ipv4: Option<Cidr4>,
+    /// Its IPv6 address on the overlay.
+    #[n(3)]
+    pub ipv6: Option<Cidr6>,
+    /// Whether the IPv4 claim is settled (protocol §1.6).
+    #[n(4)]
+    pub settled: bool,
+    /// MTU of its TAP, bytes of IP packet.
+    #[n(5)]
+    pub mtu: u16,
+    /// Grows with every change.
+    #[n(6)]
+    pub revision: u32,
+}
+
+/// Reception on one path: what arrived up to the highest counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct PathAck {
+    /// The sender's number for the path.
+    #[n(0)]
+    pub path: u8,
+    /// Highest data counter opened that came over it.
+    #[n(1)]
+    pub highest: u64,
+    /// Bit `i` of word `j` set: counter `highest - 1 - (64 j + i)` was opened, over any path.
+    #[n(2)]
+    pub bitmap: [u64; 4],
+}
+
+/// A body inside a peer session.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum Control {
+    /// Proves a path, confirms a session, measures.
+    #[n(0)]
+    Ping {
+        /// Comes back in PONG.
+        #[n(0)]
+        id: u64,
+        /// The sender's number for the path.
+        #[n(1)]
+        path: u8,
+        /// Zeros that bring the packet to full size.
+        #[n(2)]
+        #[cbor(with = "minicbor::bytes")]
+        padding: Vec<u8>,
+    },
+    /// Answers PING on the path it came by.
+    #[n(1)]
+    Pong {
+        /// From the PING.
+        #[n(0)]
+        id: u64,
+        /// From the PING.
+        #[n(1)]
+        path: u8,
+    },
+    /// Who I am.
+    #[n(2)]
+    Hello(#[n(0)] Hello),
+    /// I have your HELLO of this revision.
+    #[n(3)]
+    HelloAck {
+        /// From the HELLO.
+        #[n(0)]
+        revision: u32,
+    },
+    /// What data arrived.
+    #[n(4)]
+    Ack {
+        /// At most [`MAX_ACK_PATHS`].
+        #[n(0)]
+        paths: Vec<PathAck>,
+        /// Every counter below was opened or has left the window.
+        #[n(1)]
+        floor: u64,
+    },
+    /// A rekey's INIT packet.
+    #[n(5)]
+    RekeyInit {
+        /// The packet of protocol §4.4.
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        packet: Vec<u8>,
+    },
+    /// A rekey's RESPONSE packet.
+    #[n(6)]
+    RekeyResponse {
+        /// The packet of protocol §4.4.
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        packet: Vec<u8>,
+    },
+    /// I am leaving cleanly.
+    #[n(7)]
+    Bye {
+        /// 0: shut down; 1: left the network.
+        #[n(0)]
+        reason: u8,
+    },
+    /// `shadowmesh ping`.
+    #[n(8)]
+    Echo {
+        /// Comes back.
+        #[n(0)]
+        id: u64,
+    },
+    /// The answer to it.
+    #[n(9)]
+    EchoReply {
+        /// From the ECHO.
+        #[n(0)]
+        id: u64,
+    },
+}
+
+/// Highest tag of [`Control`] this version knows.
+const LAST_TAG: u32 = 9;
+
+impl Control {
+    /// CBOR bytes of the body.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads a body; `Ok(None)` for a tag of a later version, which is to be ignored.
+    ///
+    /// # Errors
+    /// `Body` or `Trailing` when it does not parse, `Value` when a field is outside its bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, WireError> {
+        let body = codec::decode_known(bytes, LAST_TAG)?;
+        match &body {
+            Some(Self::Hello(hello)) => hello.check()?,
+            Some(Self::Ack { paths, .. }) if paths.len() > MAX_ACK_PATHS => {
+                return Err(WireError::Value("ack paths"));
+            }
+            _ => {}
+        }
+        Ok(body)
+    }
+}
+
+impl Hello {
+    fn check(&self) -> Result<(), WireError> {
+        let name_ok = !self.name.is_empty()
+            && self.name.len() <= MAX_NAME
+            && self
+                .name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        if !name_ok {
+            return Err(WireError::Value("name"));
+        }
+        if self.ipv4.is_some_and(|cidr| cidr.prefix > 32) || self.ipv6.is_some_and(|cidr| cidr.prefix > 128) {
+            return Err(WireError::Value("prefix length"));
+        }
+        if self.mac.0[0] & 1 == 1 {
+            return Err(WireError::Value("MAC"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hello() -> impl Strategy<Value = Hello> {
+        (
+            "[a-z][a-z0-9-]{0,62}",
+            any::<[u8; 6]>(),
+            any::<Option<u32>>(),
+            any::<Option<[u8; 16]>>(),
+            any::<(bool, u16, u32)>(),
+        )
+            .prop_map(|(name, mut mac, v4, v6, (settled, mtu, revision))| {
+                mac[0] &= 0xfe;
+                Hello {
+                    name,
+                    mac: MacAddr(mac),
+                    ipv4: v4.and_then(|bits| Cidr4::new(bits.into(), 16)),
+                    ipv6: v6.and_then(|octets| Cidr6::new(octets.into(), 64)),
+                    settled,
+                    mtu,
+                    revision,
+                }
+            })
+    }
+
+    fn bodies() -> impl Strategy<Value = Control> {
+        let path_ack = any::<(u8, u64, [u64; 4])>().prop_map(|(path, highest, bitmap)| PathAck {
+            path,
+            highest,
+            bitmap,
+        });
+        prop_oneof![
+            (any::<(u64, u8)>(), 0usize..1300).prop_map(|((id, path), n)| Control::Ping {
+                id,
+                path,
+                padding: vec![0; n]
+            }),
+            any::<(u64, u8)>().prop_map(|(id, path)| Control::Pong { id, path }),
+            hello().prop_map(Control::Hello),
+            any::<u32>().prop_map(|revision| Control::HelloAck { revision }),
+            (prop::collection::vec(path_ack, 0..=MAX_ACK_PATHS), any::<u64>())
+                .prop_map(|(paths, floor)| Control::Ack { paths, floor }),
+            any::<Vec<u8>>().prop_map(|packet| Control::RekeyInit { packet }),
+            any::<Vec<u8>>().prop_map(|packet| Control::RekeyResponse { packet }),
+            any::<u8>().prop_map(|reason| Control::Bye { reason }),
+            any::<u64>().prop_map(|id| Control::Echo { id }),
+            any::<u64>().prop_map(|id| Control::EchoReply { id }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(body in bodies()) {
+            prop_assert_eq!(Control::decode(&body.encode()), Ok(Some(body)));
+        }
+
+        #[test]
+        fn perturbed_bodies_never_panic(body in bodies(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+            let mut bytes = body.encode();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = Control::decode(&bytes);
+            let _ = Control::decode(&bytes[..cut.index(bytes.len())]);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = Control::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn impossible_hellos_are_refused() {
+        let good = Hello {
+            name: "a".into(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            ipv4: None,
+            ipv6: None,
+            settled: true,
+            mtu: 1400,
+            revision: 1,
+        };
+        let refused = |hello: Hello| Control::decode(&Control::Hello(hello).encode()).is_err();
+        assert!(!refused(good.clone()));
+        assert!(refused(Hello {
+            name: String::new(),
+            ..good.clone()
+        }));
+        assert!(refused(Hello {
+            name: "a\u{1b}[2J".into(),
+            ..good.clone()
+        }));
+        assert!(refused(Hello {
+            name: "a".repeat(64),
+            ..good.clone()
+        }));
+        assert!(refused(Hello {
+            mac: MacAddr([1, 0, 0, 0, 0, 1]),
+            ..good.clone()
+        }));
+        assert!(refused(Hello {
+            ipv4: Some(Cidr4 { bits: 0, prefix: 33 }),
+            ..good
+        }));
+    }
+}
