@@ -6,6 +6,7 @@
 //!
 //! From the bottom up:
 //!
+//! - [`addresses`]: what follows from keys.
 //! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary.
 //! - [`wire`]: byte layouts, each written down where it is parsed. Parsing is total.
 //! - [`ticket`]: the one-line strings people paste.
@@ -18,7 +19,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod addresses;
+pub mod crypto;
+pub mod handshake;
 pub mod ids;
+pub mod link;
+pub mod path;
 pub mod rng;
 pub mod ticket;
 pub mod time;

@@ -1,0 +1,243 @@
+use super::*;
+use crate::crypto::keys::{NetworkSecret, NodeSecret};
+use crate::ids::{NodeId, RelayId};
+use crate::rng::{Rng, SeededRng};
+use crate::wire::relay::{Control, ForwardBuilder};
+
+struct Pair {
+    rng: SeededRng,
+    relay: NodeSecret,
+    node: NodeSecret,
+    network: crate::crypto::keys::NetworkKeys,
+    client: ClientLink,
+    server: ServerLink,
+    init: Vec<u8>,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let mut rng = SeededRng::new(seed);
+        let relay = NodeSecret::generate(&mut rng);
+        let node = NodeSecret::generate(&mut rng);
+        let network = NetworkSecret::generate(&mut rng).derive();
+        let (client, init) = ClientLink::begin(&node, RelayId(relay.public().0), &mut rng).unwrap();
+        Self {
+            rng,
+            relay,
+            node,
+            network,
+            client,
+            server: ServerLink::new(),
+            init,
+        }
+    }
+
+    fn to_server(&mut self, message: &[u8]) -> Result<ServerInput, LinkError> {
+        self.server.handle(&self.relay, message, &mut self.rng)
+    }
+
+    fn to_client(&mut self, message: &[u8]) -> Result<ClientInput, LinkError> {
+        let registration = Registration {
+            node: self.node.public(),
+            network: &self.network,
+            instance: 42,
+        };
+        self.client.handle(registration, message)
+    }
+
+    /// Up to the REGISTER message, not yet given to the server.
+    fn register_message(&mut self) -> Vec<u8> {
+        let init = self.init.clone();
+        let ServerInput::Send(response) = self.to_server(&init).unwrap() else {
+            panic!("no response")
+        };
+        let ClientInput::Send(register) = self.to_client(&response).unwrap() else {
+            panic!("no REGISTER")
+        };
+        register
+    }
+
+    fn registered(mut self) -> Self {
+        let register = self.register_message();
+        self.to_server(&register).unwrap();
+        let body = Control::Registered {
+            observed_tcp: "192.0.2.1:5".parse().unwrap(),
+            stun_token: [1; 16],
+            stun_ports: vec![1],
+            heartbeat_ms: 15_000,
+            instance: 1,
+        };
+        let message = self.server.seal(&body).unwrap();
+        assert_eq!(self.to_client(&message), Ok(ClientInput::Control(body)));
+        self
+    }
+}
+
+#[test]
+fn a_registration_carries_the_proven_key_and_network() {
+    let mut pair = Pair::new(1);
+    let register = pair.register_message();
+    let expected = ServerInput::Register {
+        node: pair.node.public(),
+        network: pair.network.id(),
+        instance: 42,
+        features: 0,
+    };
+    assert_eq!(pair.to_server(&register), Ok(expected));
+    assert!(pair.server.is_registered());
+}
+
+#[test]
+fn control_passes_both_ways_and_damage_is_final() {
+    let mut pair = Pair::new(2).registered();
+    for id in 0..100 {
+        let ping = pair.client.seal(&Control::Ping { id }).unwrap();
+        assert_eq!(
+            pair.to_server(&ping),
+            Ok(ServerInput::Control(Control::Ping { id }))
+        );
+        let pong = pair.server.seal(&Control::Pong { id }).unwrap();
+        assert_eq!(
+            pair.to_client(&pong),
+            Ok(ClientInput::Control(Control::Pong { id }))
+        );
+    }
+    let mut damaged = pair.client.seal(&Control::Leave).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(pair.to_server(&damaged), Err(LinkError::Forged));
+    let next = pair.client.seal(&Control::Leave).unwrap();
+    assert!(matches!(pair.to_server(&next), Err(LinkError::OutOfPlace(_))));
+}
+
+#[test]
+fn a_replayed_or_reordered_control_does_not_open() {
+    let mut pair = Pair::new(3).registered();
+    let first = pair.client.seal(&Control::Ping { id: 1 }).unwrap();
+    assert!(pair.to_server(&first).is_ok());
+    assert_eq!(pair.to_server(&first), Err(LinkError::Forged));
+
+    let mut pair = Pair::new(3).registered();
+    let _skipped = pair.client.seal(&Control::Ping { id: 1 }).unwrap();
+    let second = pair.client.seal(&Control::Ping { id: 2 }).unwrap();
+    assert_eq!(pair.to_server(&second), Err(LinkError::Forged));
+}
+
+#[test]
+fn another_relay_cannot_answer() {
+    let mut pair = Pair::new(4);
+    pair.relay = NodeSecret::generate(&mut pair.rng);
+    let init = pair.init.clone();
+    assert!(matches!(pair.to_server(&init), Err(LinkError::Handshake(_))));
+}
+
+/// Finishes the client's handshake but seals the body that `forge` makes of the link's hash instead of an honest REGISTER.
+fn forged_register(pair: &mut Pair, forge: impl FnOnce(&[u8; 32]) -> Control) -> Vec<u8> {
+    let init = pair.init.clone();
+    let ServerInput::Send(response) = pair.to_server(&init).unwrap() else {
+        panic!("no response")
+    };
+    pair.client.register_with(&response, forge)
+}
+
+#[test]
+fn a_stranger_to_the_network_cannot_register_in_it() {
+    let mut pair = Pair::new(5);
+    let (victim, node) = (pair.network.id(), pair.node.public());
+    let stranger = NetworkSecret::generate(&mut pair.rng).derive();
+    let sealed = forged_register(&mut pair, |hash| {
+        let (network_key, signature) = stranger.sign_register(hash, &node);
+        Control::Register {
+            network: victim,
+            network_key,
+            signature,
+            instance: 1,
+            features: 0,
+        }
+    });
+    assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
+    assert!(!pair.server.is_registered());
+}
+
+#[test]
+fn a_registration_of_another_link_is_no_proof_here() {
+    let mut pair = Pair::new(6);
+    let (network, node) = (pair.network.clone(), pair.node.public());
+    let sealed = forged_register(&mut pair, |_| {
+        let (network_key, signature) = network.sign_register(&[9; 32], &node);
+        Control::Register {
+            network: network.id(),
+            network_key,
+            signature,
+            instance: 1,
+            features: 0,
+        }
+    });
+    assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
+    // The refusal can still be told, and a second try is no way in.
+    assert!(
+        pair.server
+            .seal(&Control::Error {
+                code: 1,
+                sentence: "no".into(),
+                retry_ms: None
+            })
+            .is_ok()
+    );
+    assert!(!pair.server.is_registered());
+}
+
+#[test]
+fn another_node_cannot_use_a_registration() {
+    let mut pair = Pair::new(10);
+    let network = pair.network.clone();
+    let sealed = forged_register(&mut pair, |hash| {
+        let (network_key, signature) = network.sign_register(hash, &NodeId([1; 32]));
+        Control::Register {
+            network: network.id(),
+            network_key,
+            signature,
+            instance: 1,
+            features: 0,
+        }
+    });
+    assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
+}
+
+#[test]
+fn nothing_but_the_expected_message_is_taken() {
+    let mut builder = ForwardBuilder::new(crate::ids::ChannelId(1), Vec::new());
+    assert!(builder.push(&[1]));
+    let forward = builder.finish();
+    let mut pair = Pair::new(7);
+    assert!(matches!(pair.to_server(&forward), Err(LinkError::OutOfPlace(_))));
+    let mut pair = Pair::new(7);
+    assert!(matches!(pair.to_client(&forward), Err(LinkError::OutOfPlace(_))));
+    let mut pair = Pair::new(7);
+    pair.register_message();
+    assert!(matches!(pair.to_server(&forward), Err(LinkError::OutOfPlace(_))));
+    let mut pair = Pair::new(7).registered();
+    assert_eq!(pair.to_server(&forward), Ok(ServerInput::Forward));
+    assert_eq!(pair.to_client(&forward), Ok(ClientInput::Forward));
+    let init = pair.init.clone();
+    assert!(matches!(pair.to_server(&init), Err(LinkError::OutOfPlace(_))));
+}
+
+#[test]
+fn junk_is_refused_in_every_state() {
+    let mut rng = SeededRng::new(8);
+    for length in [0usize, 1, 2, 3, 17, 1200, 1296, 1297, 1298, 2000, 65_537] {
+        for kind in [0u8, 1, 2, 3, 4, 255] {
+            let mut junk = vec![0; length];
+            rng.fill(&mut junk);
+            if let Some(first) = junk.first_mut() {
+                *first = kind;
+            }
+            assert!(Pair::new(9).to_server(&junk).is_err());
+            assert!(Pair::new(9).to_client(&junk).is_err());
+            let mut open = Pair::new(9).registered();
+            if kind != 4 {
+                assert!(open.to_server(&junk).is_err());
+            }
+        }
+    }
+}

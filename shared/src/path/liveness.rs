@@ -1,0 +1,45 @@
+//! The numbers of liveness, and the rule of suspicion (protocol §7.2).
+
+use std::time::Duration;
+
+/// Suspicion falls no sooner than this after data went out unconfirmed. Below it, the delayed acks of a busy receiver
+/// (sent each [`ACK_INTERVAL`]) would look like silence.
+pub const SUSPECT_FLOOR: Duration = Duration::from_millis(150);
+/// ...and no sooner than this many round trips.
+pub const SUSPECT_RTTS: u32 = 3;
+/// While data flows, its receiver acknowledges this often.
+pub const ACK_INTERVAL: Duration = Duration::from_millis(100);
+/// A path under suspicion that answers nothing for this long is dead: the bound that `connected` keeps in `status`.
+pub const DEAD_AFTER: Duration = Duration::from_secs(3);
+/// A PING under suspicion is repeated this often, so that several fit before [`DEAD_AFTER`] and one lost PING kills nothing.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// Heartbeat of an idle, proven path unless the relay says otherwise: below the 30 s after which the meanest NATs forget a
+/// UDP mapping, and rare enough for a battery.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What the relay may make of the heartbeat (protocol §3.5).
+pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+/// See [`HEARTBEAT_MIN`].
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// A PING that proves a path makes a packet of this size, bytes: the IPv6 minimum MTU, which every path must carry.
+pub const FULL_SIZE: usize = 1280;
+
+/// How long data may stay unconfirmed before its path is suspect.
+pub fn suspicion_after(rtt: Option<Duration>) -> Duration {
+    let by_rtt = rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_mul(SUSPECT_RTTS));
+    // The other side's ack may have waited ACK_INTERVAL before it left.
+    by_rtt.max(SUSPECT_FLOOR).saturating_add(ACK_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspicion_waits_for_three_round_trips_and_never_less_than_the_floor() {
+        let ms = Duration::from_millis;
+        assert_eq!(suspicion_after(Some(ms(1))), ms(250));
+        assert_eq!(suspicion_after(Some(ms(200))), ms(700));
+        assert_eq!(suspicion_after(None), ms(1100));
+        assert_eq!(suspicion_after(Some(Duration::MAX)), Duration::MAX);
+    }
+}

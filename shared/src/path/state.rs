@@ -1,0 +1,367 @@
+//! The state machine of one path. Sealed: only this file moves a path from state to state.
+//!
+//! ```text
+//!   Unproven --PONG--> Proven --unconfirmed data, or heartbeat unanswered--> Suspect --PONG--> Proven
+//!      |                                                                        |
+//!      +------------------------- 3 s without PONG ----------------------------+--> Dead
+//! ```
+//!
+//! Inputs are facts (`on_…`) and time (`handle_timeout`); the only output is the wish to PING, taken with
+//! [`Path::poll_ping`]. Hearing the peer proves one direction only; what moves a path to Proven is always a PONG, because
+//! it proves both (Nebula #893: a path that only receives must not carry data).
+
+use super::challenge::Challenges;
+use super::liveness::{DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, suspicion_after};
+use super::select::PathKind;
+use crate::time::Deadline;
+use std::time::{Duration, Instant};
+
+/// One way to a peer.
+#[derive(Debug)]
+pub struct Path {
+    kind: PathKind,
+    state: State,
+    challenges: Challenges,
+    rtt: Option<Duration>,
+    heartbeat: Duration,
+    next_ping: Option<Deadline>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unproven {
+        since: Instant,
+    },
+    Proven {
+        /// The last PONG or ACK.
+        confirmed: Instant,
+        /// When data first went out after that.
+        outstanding: Option<Instant>,
+    },
+    Suspect {
+        since: Instant,
+    },
+    Dead,
+}
+
+impl Path {
+    /// A path that was just found; it asks for its first PING at once.
+    pub const fn new(now: Instant, kind: PathKind) -> Self {
+        Self {
+            kind,
+            state: State::Unproven { since: now },
+            challenges: Challenges::new(),
+            rtt: None,
+            heartbeat: HEARTBEAT,
+            next_ping: Some(Deadline::new(now, "prove a new path")),
+        }
+    }
+
+    /// What kind it is.
+    pub const fn kind(&self) -> PathKind {
+        self.kind
+    }
+
+    /// Smoothed round-trip time of its PINGs.
+    pub const fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// Whether it may carry data: it was proven and is not dead.
+    pub const fn is_usable(&self) -> bool {
+        matches!(self.state, State::Proven { .. } | State::Suspect { .. })
+    }
+
+    /// Whether it answered nothing for so long that it was given up.
+    pub const fn is_dead(&self) -> bool {
+        matches!(self.state, State::Dead)
+    }
+
+    /// Follows the relay's hint, within bounds (protocol §3.5).
+    pub fn set_heartbeat(&mut self, heartbeat: Duration) {
+        self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        if let State::Proven {
+            confirmed,
+            outstanding: None,
+        } = self.state
+        {
+            self.next_ping = Some(Deadline::new(confirmed + self.heartbeat, "heartbeat"));
+        }
+    }
+
+    /// A PING is due and was asked for with the returned reason: send one and report it with [`Self::on_ping_sent`].
+    pub fn poll_ping(&mut self, now: Instant) -> Option<&'static str> {
+        let due = self.next_ping.filter(|deadline| deadline.is_due(now))?;
+        self.next_ping = None;
+        Some(due.why)
+    }
+
+    /// The PING `id` left.
+    pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
+        self.challenges.on_sent(now, id);
+        self.next_ping = Some(Deadline::new(now + PROBE_INTERVAL, "repeat a PING"));
+    }
+
+    /// The PONG `id` came over this path; whether it answers a PING of ours, which proves the path.
+    pub fn on_pong(&mut self, now: Instant, id: u64) -> bool {
+        let Some(sample) = self.challenges.on_answer(now, id) else {
+            return false;
+        };
+        // RFC 6298 §2 with alpha 1/8.
+        self.rtt = Some(
+            self.rtt
+                .map_or(sample, |rtt| rtt.mul_f32(0.875) + sample.mul_f32(0.125)),
+        );
+        self.move_to_proven(now);
+        true
+    }
+
+    /// An ACK for data that this side sent over this path came.
+    pub fn on_ack(&mut self, now: Instant) {
+        if let State::Proven { .. } = self.state {
+            self.move_to_proven(now);
+        }
+    }
+
+    /// Data went out over it since the last report.
+    pub fn on_data_sent(&mut self, now: Instant) {
+        if let State::Proven {
+            outstanding: outstanding @ None,
+            ..
+        } = &mut self.state
+        {
+            *outstanding = Some(now);
+            let at = now + suspicion_after(self.rtt);
+            self.next_ping =
+                Deadline::earlier(self.next_ping, Some(Deadline::new(at, "data is unconfirmed")));
+        }
+    }
+
+    /// Its transport is gone.
+    pub fn on_closed(&mut self, why: &'static str) {
+        self.move_to_dead(why);
+    }
+
+    /// Something happened elsewhere that makes a fresh proof desirable (a relay restart, a change of interfaces).
+    pub fn doubt(&mut self, now: Instant, why: &'static str) {
+        if self.is_usable() {
+            self.next_ping = Some(Deadline::new(now, why));
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`] and then [`Self::poll_ping`].
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let death = match self.state {
+            State::Unproven { since } | State::Suspect { since } => {
+                Some(Deadline::new(since + DEAD_AFTER, "give up a silent path"))
+            }
+            State::Proven { .. } | State::Dead => None,
+        };
+        Deadline::earlier(self.next_ping, death)
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::Unproven { since } | State::Suspect { since } if now >= since + DEAD_AFTER => {
+                self.move_to_dead("no answer");
+            }
+            // A heartbeat or a doubt that went unanswered for one interval is suspicion; so is unconfirmed data.
+            State::Proven { outstanding, .. } => {
+                let unconfirmed = outstanding.is_some_and(|since| now >= since + suspicion_after(self.rtt));
+                let unanswered =
+                    !self.challenges.is_empty() && self.next_ping.is_some_and(|next| next.is_due(now));
+                if unconfirmed || unanswered {
+                    self.move_to_suspect(now);
+                }
+            }
+            State::Unproven { .. } | State::Suspect { .. } | State::Dead => {}
+        }
+    }
+
+    fn move_to_proven(&mut self, now: Instant) {
+        if !matches!(self.state, State::Proven { .. }) {
+            tracing::debug!(kind = %self.kind, rtt = ?self.rtt, "path proven");
+        }
+        self.state = State::Proven {
+            confirmed: now,
+            outstanding: None,
+        };
+        self.challenges = Challenges::new();
+        self.next_ping = Some(Deadline::new(now + self.heartbeat, "heartbeat"));
+    }
+
+    fn move_to_suspect(&mut self, now: Instant) {
+        tracing::debug!(kind = %self.kind, "path suspect");
+        self.state = State::Suspect { since: now };
+        self.next_ping = Some(Deadline::new(now, "prove a suspect path"));
+    }
+
+    fn move_to_dead(&mut self, why: &'static str) {
+        if !self.is_dead() {
+            tracing::debug!(kind = %self.kind, why, "path dead");
+        }
+        self.state = State::Dead;
+        self.challenges = Challenges::new();
+        self.next_ping = None;
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(20);
+
+    /// Runs a path in virtual time against a peer that answers each PING after [`RTT`] while `answers` is true.
+    struct Run {
+        now: Instant,
+        start: Instant,
+        path: Path,
+        next_id: u64,
+        in_flight: Option<(Instant, u64)>,
+        answers: bool,
+        pings: usize,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            let now = Instant::now();
+            let path = Path::new(now, PathKind::RelayWs);
+            Self {
+                now,
+                start: now,
+                path,
+                next_id: 0,
+                in_flight: None,
+                answers: true,
+                pings: 0,
+            }
+        }
+
+        fn for_secs(&mut self, secs: u64, mut each_10ms: impl FnMut(&mut Path, Instant)) {
+            for _ in 0..secs * 100 {
+                self.now += Duration::from_millis(10);
+                if let Some((at, id)) = self.in_flight.take_if(|(at, _)| *at <= self.now) {
+                    assert!(at <= self.now);
+                    self.path.on_pong(self.now, id);
+                }
+                each_10ms(&mut self.path, self.now);
+                self.path.handle_timeout(self.now);
+                if self.path.poll_ping(self.now).is_some() {
+                    self.pings += 1;
+                    self.next_id += 1;
+                    self.path.on_ping_sent(self.now, self.next_id);
+                    if self.answers {
+                        self.in_flight = Some((self.now + RTT, self.next_id));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_answers_is_proven_and_an_idle_one_costs_one_ping_a_heartbeat() {
+        let mut run = Run::new();
+        assert!(!run.path.is_usable());
+        run.for_secs(1, |_, _| ());
+        assert!(run.path.is_usable());
+        assert_eq!(run.path.rtt(), Some(RTT));
+        run.pings = 0;
+        run.for_secs(60, |_, _| ());
+        assert_eq!(
+            run.pings,
+            4 - 1,
+            "60 s at {HEARTBEAT:?}, the last one due just after"
+        );
+        assert!(run.path.is_usable());
+    }
+
+    #[test]
+    fn a_path_that_never_answers_dies_in_three_seconds() {
+        let mut run = Run::new();
+        run.answers = false;
+        run.for_secs(2, |_, _| ());
+        assert!(!run.path.is_dead());
+        run.for_secs(1, |_, _| ());
+        assert!(run.path.is_dead());
+        assert!(!run.path.is_usable());
+        assert!(run.pings >= 4, "several tries: {}", run.pings);
+        assert_eq!(run.path.poll_timeout(), None);
+    }
+
+    #[test]
+    fn unconfirmed_data_kills_a_silent_path_within_the_bound_even_while_it_receives() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.answers = false;
+        let blocked = run.now;
+        let mut died = None;
+        run.for_secs(5, |path, now| {
+            path.on_data_sent(now);
+            if path.is_dead() && died.is_none() {
+                died = Some(now);
+            }
+        });
+        let took = died.expect("dead") - blocked;
+        assert!(
+            took < DEAD_AFTER + suspicion_after(Some(RTT)) + Duration::from_millis(20),
+            "{took:?}"
+        );
+    }
+
+    #[test]
+    fn acks_keep_a_busy_path_without_a_single_ping() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.pings = 0;
+        let mut tick = 0;
+        run.for_secs(60, |path, now| {
+            tick += 1;
+            path.on_data_sent(now);
+            if tick % 10 == 0 {
+                path.on_ack(now);
+            }
+        });
+        assert_eq!(run.pings, 0);
+        assert!(run.path.is_usable());
+    }
+
+    #[test]
+    fn an_ack_does_not_prove_what_a_pong_has_not() {
+        let mut run = Run::new();
+        run.path.on_ack(run.now);
+        run.path.on_data_sent(run.now);
+        assert!(!run.path.is_usable());
+        assert!(!run.path.on_pong(run.now, 77), "a PONG nobody asked for");
+        assert!(!run.path.is_usable());
+        assert!(run.start <= run.now);
+    }
+
+    #[test]
+    fn one_lost_heartbeat_is_repeated_and_forgiven() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.answers = false;
+        run.for_secs(15, |_, _| ());
+        assert!(run.path.is_usable());
+        run.answers = true;
+        run.for_secs(2, |_, _| ());
+        assert!(run.path.is_usable());
+        run.for_secs(20, |_, _| ());
+        assert!(run.path.is_usable());
+    }
+
+    #[test]
+    fn a_closed_path_stays_dead() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.path.on_closed("the relay connection is lost");
+        assert!(run.path.is_dead());
+        run.path.on_data_sent(run.now);
+        run.path.doubt(run.now, "test");
+        run.for_secs(5, |_, _| ());
+        assert!(run.path.is_dead());
+    }
+}
