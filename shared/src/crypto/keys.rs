@@ -301,5 +301,5 @@ pub(crate) struct Split {
 }
 
 fn session_key(split: &Secret32, label: &[u8], cipher: Cipher) -> Secret32 {
-    kdf::hkdf(labels::SESSION_SALT, split.as_slice(), &[label, &[cipher.id()]])
+    kdf::hkdf(labels::SESSION_SALT, split.as_slice(), &[label, &[cipher.bit()]])
 }

@@ -4,7 +4,8 @@
 //! - [`kdf`]: HKDF-SHA-256 and the labelled hash, with 32-byte outputs only.
 //! - [`keys`]: the secrets people own (node, network) and the keys that come out of them and of a handshake.
 //! - [`kem`]: ML-KEM-768 (FIPS 203), key pairs and encapsulation.
-//! - [`resolver`]: gives `snow` X25519, ChaCha20-Poly1305 and ML-KEM-768 from aws-lc, BLAKE2s, and our randomness.
+//! - [`x25519`]: RFC 7748, with keys parsed once.
+//! - `resolver`: gives `snow` X25519, ChaCha20-Poly1305 and ML-KEM-768 from aws-lc, BLAKE2s, and our randomness.
 //! - [`aead`]: the ciphers that seal packets.
 //!
 //! Every primitive but BLAKE2s is aws-lc's. Secrets are zeroized when dropped, compare in constant time where they are
@@ -15,4 +16,5 @@ pub mod kdf;
 pub mod kem;
 pub mod keys;
 pub mod labels;
-pub mod resolver;
+pub(crate) mod resolver;
+pub mod x25519;

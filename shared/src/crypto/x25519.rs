@@ -27,11 +27,20 @@ pub struct PrivateKey {
 impl PrivateKey {
     /// The key that `bytes` are. Clamping is part of every exchange (RFC 7748 §5), so any 32 bytes are a key.
     pub fn new(bytes: Secret32) -> Self {
-        let parsed = agreement::PrivateKey::from_private_key(&agreement::X25519, bytes.as_slice())
-            .expect("32 bytes are always an X25519 key; only allocation can fail, which ends the process anyway");
-        let public = parsed.compute_public_key().ok().and_then(|key| key.as_ref().first_chunk().copied());
-        let public = public.expect("aws-lc keeps the 32-byte public key beside the private key since parsing");
-        Self { bytes, parsed, public }
+        let parsed = agreement::PrivateKey::from_private_key(&agreement::X25519, bytes.as_slice()).expect(
+            "32 bytes are always an X25519 key; only allocation can fail, which ends the process anyway",
+        );
+        let public = parsed
+            .compute_public_key()
+            .ok()
+            .and_then(|key| key.as_ref().first_chunk().copied());
+        let public =
+            public.expect("aws-lc keeps the 32-byte public key beside the private key since parsing");
+        Self {
+            bytes,
+            parsed,
+            public,
+        }
     }
 
     /// The public key.

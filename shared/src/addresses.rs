@@ -1,0 +1,104 @@
+//! Addresses that follow from keys (protocol §1.5).
+//!
+//! Every member derives the same answer for every other, so a node has an address before it has met anybody, and a clash is
+//! settled by trying the next one (protocol §1.6). None of this is secret.
+
+use crate::crypto::{kdf, labels};
+use crate::ids::{MacAddr, NetworkId, NodeId};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Prefix length of a network's IPv4 range, 10.x.0.0/16.
+pub const IPV4_PREFIX_LEN: u8 = 16;
+/// Prefix length of a network's IPv6 range, a unique local /64 (RFC 4193).
+pub const IPV6_PREFIX_LEN: u8 = 64;
+
+/// The Ethernet address of `node`'s device: locally administered, unicast.
+pub fn mac(node: &NodeId) -> MacAddr {
+    let [first, b, c, d, e, f, ..] = hash(labels::ADDRESS_MAC, &[node.as_bytes()]);
+    MacAddr([(first & !0x01) | 0x02, b, c, d, e, f])
+}
+
+/// The second byte `x` of the network's 10.x.0.0/16.
+fn ipv4_net(network: &NetworkId) -> u8 {
+    let [x, ..] = hash(labels::ADDRESS_IPV4_NET, &[network.as_bytes()]);
+    x
+}
+
+/// The address of the network's IPv4 range, 10.x.0.0.
+pub fn ipv4_network(network: &NetworkId) -> Ipv4Addr {
+    Ipv4Addr::new(10, ipv4_net(network), 0, 0)
+}
+
+/// `node`'s IPv4 address at `attempt`, or `None` where that attempt is skipped (it gave the network or broadcast address).
+pub fn ipv4(network: &NetworkId, node: &NodeId, attempt: u8) -> Option<Ipv4Addr> {
+    let [high, low, ..] = hash(labels::ADDRESS_IPV4_HOST, &[node.as_bytes(), &[attempt]]);
+    match (high, low) {
+        (0, 0) | (255, 255) => None,
+        _ => Some(Ipv4Addr::new(10, ipv4_net(network), high, low)),
+    }
+}
+
+/// All of `node`'s IPv4 addresses in the order they are tried, each with its attempt.
+pub fn ipv4_attempts(network: NetworkId, node: NodeId) -> impl Iterator<Item = (u8, Ipv4Addr)> {
+    (0..=u8::MAX).filter_map(move |attempt| Some((attempt, ipv4(&network, &node, attempt)?)))
+}
+
+/// `node`'s IPv6 address, in the network's fd…/64.
+pub fn ipv6(network: &NetworkId, node: &NodeId) -> Ipv6Addr {
+    let [a, b, c, d, e, ..] = hash(labels::ADDRESS_IPV6_NET, &[network.as_bytes()]);
+    let [i, j, k, l, m, n, o, p, ..] = hash(labels::ADDRESS_IPV6_HOST, &[node.as_bytes()]);
+    Ipv6Addr::from([0xfd, a, b, c, d, e, 0, 0, i, j, k, l, m, n, o, p])
+}
+
+/// `H(label, x)` of protocol §1.5.
+fn hash(label: &[u8], x: &[&[u8]]) -> [u8; 32] {
+    let head: [&[u8]; 3] = [labels::ADDRESS_PREFIX, label, &[0]];
+    kdf::sha256(&[&head[..], x].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn mac_is_local_and_unicast(node: [u8; 32]) {
+            let MacAddr([first, ..]) = mac(&NodeId(node));
+            prop_assert_eq!(first & 0x03, 0x02);
+        }
+
+        #[test]
+        fn ipv4_is_a_host_of_the_network(network: [u8; 32], node: [u8; 32]) {
+            let (network, node) = (NetworkId(network), NodeId(node));
+            for (attempt, address) in ipv4_attempts(network, node) {
+                prop_assert_eq!(ipv4(&network, &node, attempt), Some(address));
+                let [a, b, c, d] = address.octets();
+                prop_assert_eq!(Ipv4Addr::new(a, b, 0, 0), ipv4_network(&network));
+                prop_assert!((c, d) != (0, 0) && (c, d) != (255, 255));
+            }
+        }
+
+        #[test]
+        fn ipv6_is_unique_local(network: [u8; 32], node: [u8; 32]) {
+            let address = ipv6(&NetworkId(network), &NodeId(node));
+            prop_assert!(address.is_unique_local());
+            prop_assert_eq!(&address.octets()[6..8], &[0, 0]);
+        }
+    }
+
+    #[test]
+    fn attempts_give_other_addresses() {
+        let addresses: Vec<_> = ipv4_attempts(NetworkId([1; 32]), NodeId([2; 32]))
+            .take(8)
+            .collect();
+        for (at, (attempt, address)) in addresses.iter().enumerate() {
+            assert!(
+                addresses
+                    .iter()
+                    .skip(at + 1)
+                    .all(|(a, other)| a != attempt && other != address)
+            );
+        }
+    }
+}

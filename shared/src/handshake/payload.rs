@@ -1,0 +1,113 @@
+//! What the two sides of a peer handshake tell each other (protocol §4.3).
+//!
+//! ```text
+//!  CBOR array: [0] ciphers u8, [1] TAP MTU u16, [2] node name, [3] association id 8 B, [4] program version
+//! ```
+//!
+//! The initiator offers a set of ciphers, the responder answers with exactly one and repeats the association id. Both are
+//! sealed inside the transcript. The sender is authenticated by then but may still be hostile: texts are bounded and hold no
+//! control characters, so that they can be shown on a terminal. Fields added by later versions are ignored.
+
+use crate::crypto::aead::CipherSet;
+use crate::ids::AssociationId;
+use crate::wire::codec;
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+
+/// Longest node name, in bytes of UTF-8: room for a host name label of 63 and one more.
+pub const MAX_NAME: usize = 64;
+/// Longest program version, in bytes of UTF-8.
+pub const MAX_PROGRAM: usize = 32;
+/// Longest encoded payload, in bytes. Version 1 needs at most 120; the rest is room for fields of later versions.
+pub const MAX_PAYLOAD: usize = 1024;
+
+/// One side's half of the negotiation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// Ciphers offered, or the one chosen.
+    pub ciphers: CipherSet,
+    /// MTU of the sender's TAP device, in bytes.
+    pub mtu: u16,
+    /// The sender's name for itself.
+    pub name: String,
+    /// Which association the keys are for.
+    pub association: AssociationId,
+    /// Version of the sender's program.
+    pub program: String,
+}
+
+/// Why a payload was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// Not the CBOR array above, or over [`MAX_PAYLOAD`].
+    #[error("the payload does not parse")]
+    Body,
+    /// A name over [`MAX_NAME`] bytes or with control characters.
+    #[error("the node name is too long or has control characters")]
+    Name,
+    /// A program version over [`MAX_PROGRAM`] bytes or with control characters.
+    #[error("the program version is too long or has control characters")]
+    Program,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct Body<'a> {
+    #[n(0)]
+    ciphers: u8,
+    #[n(1)]
+    mtu: u16,
+    #[b(2)]
+    name: &'a str,
+    #[n(3)]
+    association: ByteArray<8>,
+    #[b(4)]
+    program: &'a str,
+}
+
+impl Payload {
+    /// The bytes that go into the handshake message.
+    ///
+    /// # Errors
+    /// `Name` or `Program` when a text breaks its bound.
+    pub fn encode(&self) -> Result<Vec<u8>, PayloadError> {
+        check(&self.name, &self.program)?;
+        Ok(codec::encode(&Body {
+            ciphers: self.ciphers.bits(),
+            mtu: self.mtu,
+            name: &self.name,
+            association: self.association.0.into(),
+            program: &self.program,
+        }))
+    }
+
+    /// Reads what the other side sent.
+    ///
+    /// # Errors
+    /// [`PayloadError`] by cause.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PayloadError> {
+        if bytes.len() > MAX_PAYLOAD {
+            return Err(PayloadError::Body);
+        }
+        let body: Body<'_> = codec::decode(bytes).map_err(|_| PayloadError::Body)?;
+        check(body.name, body.program)?;
+        Ok(Self {
+            ciphers: CipherSet::from_bits(body.ciphers),
+            mtu: body.mtu,
+            name: body.name.to_owned(),
+            association: AssociationId(*body.association),
+            program: body.program.to_owned(),
+        })
+    }
+}
+
+fn check(name: &str, program: &str) -> Result<(), PayloadError> {
+    let is_fit = |text: &str, longest| text.len() <= longest && !text.chars().any(char::is_control);
+    if !is_fit(name, MAX_NAME) {
+        return Err(PayloadError::Name);
+    }
+    if !is_fit(program, MAX_PROGRAM) {
+        return Err(PayloadError::Program);
+    }
+    Ok(())
+}
