@@ -1,1 +1,14 @@
-//! Module page to come.
+//! What proves ShadowMesh, in four tiers that get slower and more real:
+//!
+//! 1. a pair in virtual time, in the product crates' own tests;
+//! 2. the simulated internet, thousands of seeded cases;
+//! 3. the namespace lab (`tests/lab`): the real binaries behind real NAT rules, judged by the frame [`oracle`];
+//! 4. packages and fresh machines (`scripts/demo`).
+//!
+//! This library holds the parts with logic worth testing by themselves; `src/bin` holds the programs the lab starts:
+//! `oracle` counts frames through two TAPs, `wire` is a bad line between two devices, `natcheck` asks a router what it
+//! does. `tests/README.md` tells how to write a scenario.
+
+pub mod netns;
+pub mod oracle;
+pub mod packet_socket;

@@ -1,0 +1,367 @@
+//! Threads and sockets around the ledgers: one sender and one receiver at each end, four threads in two namespaces.
+//!
+//! The life of a run: open both ends' sockets → the senders keep an absolute schedule (frame n leaves at n / rate, so that
+//! a late wake-up is made good and the rate holds) → they stop → the receivers go on until everything has arrived or the
+//! settle time is over → the ledgers are closed.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::frame::{self, MIN_LENGTH, Template};
+use super::ledger::{Ledger, Tally};
+use super::report::{Direction, Limits, Report, beyond};
+use crate::netns::End;
+use crate::packet_socket::{ALL_ETHERTYPES, Format, MAX_FRAME, PacketSocket};
+
+/// Sixteen seconds of 1000 large frames a second: no scheduling hiccup loses a frame in here.
+const RECEIVE_BUFFER: usize = 32 << 20;
+
+/// Whom the frames are addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Addressed {
+    /// The other end's own MAC.
+    Peer,
+    /// ff:ff:ff:ff:ff:ff
+    Broadcast,
+    /// 01:00:5e:00:00:fb, the group of mDNS.
+    Multicast,
+}
+
+/// What to send.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Traffic {
+    /// Frames a second, each way.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Decides the sizes of the frames and tells this run from others.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Bytes of the smallest frame, its Ethernet header included.
+    #[arg(long, default_value_t = MIN_LENGTH)]
+    pub min_frame: usize,
+    /// Bytes of the largest frame; by default what the smaller MTU of the two devices takes.
+    #[arg(long)]
+    pub max_frame: Option<usize>,
+    /// Sends 802.1Q-tagged frames with this tag (priority and VLAN id).
+    #[arg(long, value_parser = number)]
+    pub vlan: Option<u16>,
+    /// What the frames claim to be.
+    #[arg(long, default_value = "0x88b5", value_parser = number)]
+    pub ethertype: u16,
+    /// Whom they are addressed to.
+    #[arg(long, value_enum, default_value = "peer")]
+    pub to: Addressed,
+}
+
+fn number(text: &str) -> Result<u16, String> {
+    text.strip_prefix("0x")
+        .map_or_else(|| text.parse(), |hex| u16::from_str_radix(hex, 16))
+        .map_err(|_| format!("{text:?} is no 16-bit number; write it like 0x88b5 or 34997"))
+}
+
+/// When the senders stop.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Elapsed(Duration),
+    /// Both directions have delivered a frame, or the time is over.
+    BothDelivered(Duration),
+}
+
+/// What both senders and receivers look at.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Both senders are done.
+    over: AtomicBool,
+    sent: [AtomicU64; 2],
+    /// Nanoseconds since the start at which the last frame of a direction was sent.
+    last_sent: [AtomicU64; 2],
+    received: [AtomicU64; 2],
+    /// Nanoseconds since the start at which the first frame of a direction arrived.
+    first: [AtomicU64; 2],
+}
+
+/// Sends for `duration`, gives the receivers up to `settle` more, and judges by `limits`.
+pub fn run(
+    ends: [&End; 2],
+    traffic: &Traffic,
+    duration: Duration,
+    settle: Duration,
+    noted_gap: Duration,
+    limits: &Limits,
+) -> io::Result<Report> {
+    let sockets = [open(ends[0], traffic)?, open(ends[1], traffic)?];
+    let started_unix_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(0));
+    let outcome = exchange(&sockets, traffic, Until::Elapsed(duration), settle, noted_gap)?;
+    let mut broken = Vec::new();
+    if outcome.dropped > 0 {
+        broken.push(format!(
+            "no verdict: the oracle itself was too slow for {} frames",
+            outcome.dropped
+        ));
+    }
+    for (name, tally) in ["a to b", "b to a"].into_iter().zip(&outcome.tallies) {
+        broken.extend(beyond(limits, name, tally));
+    }
+    let [a_to_b, b_to_a] = &outcome.tallies;
+    Ok(Report {
+        seed: traffic.seed,
+        rate: traffic.rate,
+        started_unix_ms,
+        a_to_b: Direction::new(a_to_b, outcome.refused[0]),
+        b_to_a: Direction::new(b_to_a, outcome.refused[1]),
+        oracle_dropped: outcome.dropped,
+        broken,
+    })
+}
+
+/// Sends until a frame has passed in each direction and gives the time each took, `None` for what did not within
+/// `deadline`. Devices that do not exist yet are waited for.
+pub fn recover(ends: [&End; 2], traffic: &Traffic, deadline: Duration) -> io::Result<[Option<Duration>; 2]> {
+    let start = Instant::now();
+    let opened = loop {
+        match (open(ends[0], traffic), open(ends[1], traffic)) {
+            (Ok(a), Ok(b)) => break Some([a, b]),
+            (Err(error), _) | (_, Err(error)) => {
+                // A device that is not there, not up, or went away between two calls.
+                let awaited = [libc::ENODEV, libc::ENXIO, libc::ENETDOWN].map(Some);
+                if !awaited.contains(&error.raw_os_error()) {
+                    return Err(error);
+                }
+            }
+        }
+        if start.elapsed() >= deadline {
+            break None;
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    let Some(sockets) = opened else {
+        return Ok([None; 2]);
+    };
+    let waited = start.elapsed();
+    let left = deadline.saturating_sub(waited);
+    let outcome = exchange(
+        &sockets,
+        traffic,
+        Until::BothDelivered(left),
+        Duration::ZERO,
+        Duration::MAX,
+    )?;
+    Ok(outcome.first.map(|first| first.map(|first| waited + first)))
+}
+
+struct Outcome {
+    tallies: [Tally; 2],
+    refused: [u64; 2],
+    first: [Option<Duration>; 2],
+    dropped: u64,
+}
+
+fn open(end: &End, traffic: &Traffic) -> io::Result<PacketSocket> {
+    // The kernel takes the tag off before a socket of one ethertype sees the frame; a socket of all is told of it.
+    let ethertype = if traffic.vlan.is_some() {
+        ALL_ETHERTYPES
+    } else {
+        traffic.ethertype
+    };
+    end.within(|device| PacketSocket::open(device, ethertype, Format::Plain, RECEIVE_BUFFER))
+}
+
+fn exchange(
+    sockets: &[PacketSocket; 2],
+    traffic: &Traffic,
+    until: Until,
+    settle: Duration,
+    noted_gap: Duration,
+) -> io::Result<Outcome> {
+    let progress = Progress::default();
+    let start = Instant::now();
+    // The clock and the process number keep two runs apart that overlap on one segment.
+    let run = frame::scramble(traffic.seed ^ (u64::from(std::process::id()) << 32));
+    let (refused, tallies) = thread::scope(|scope| {
+        let receivers = [0_u8, 1].map(|direction| {
+            let (progress, socket) = (&progress, &sockets[1 - usize::from(direction)]);
+            let ledger = Ledger::new(run, direction, traffic.vlan, noted_gap);
+            scope.spawn(move || {
+                receive(
+                    socket,
+                    ledger,
+                    traffic.ethertype,
+                    usize::from(direction),
+                    progress,
+                    start,
+                    settle,
+                )
+            })
+        });
+        let senders = [0_u8, 1].map(|direction| {
+            let (progress, from) = (&progress, usize::from(direction));
+            let template = template(sockets, traffic, run, direction);
+            let longest = longest(sockets, traffic);
+            scope.spawn(move || {
+                send(
+                    &sockets[from],
+                    &template,
+                    traffic,
+                    longest,
+                    until,
+                    progress,
+                    start,
+                )
+            })
+        });
+        let refused = senders.map(|thread| join(thread.join()));
+        progress.over.store(true, Ordering::Release);
+        (refused, receivers.map(|thread| join(thread.join())))
+    });
+    let [a_to_b, b_to_a] = tallies;
+    let [from_a, from_b] = refused;
+    let first = [0, 1].map(|direction: usize| {
+        let at = progress.first[direction].load(Ordering::Acquire);
+        (at > 0).then(|| Duration::from_nanos(at))
+    });
+    let mut dropped = 0;
+    for socket in sockets {
+        dropped += socket.dropped()?;
+    }
+    Ok(Outcome {
+        tallies: [a_to_b?, b_to_a?],
+        refused: [from_a?, from_b?],
+        first,
+        dropped,
+    })
+}
+
+fn join<T>(joined: thread::Result<io::Result<T>>) -> io::Result<T> {
+    joined.unwrap_or_else(|_| Err(io::Error::other("a thread of the oracle panicked")))
+}
+
+fn template(sockets: &[PacketSocket; 2], traffic: &Traffic, run: u64, direction: u8) -> Template {
+    let from = usize::from(direction);
+    let to = match traffic.to {
+        Addressed::Peer => sockets[1 - from].device().mac,
+        Addressed::Broadcast => [0xff; 6],
+        Addressed::Multicast => [0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb],
+    };
+    let from = sockets[from].device().mac;
+    Template {
+        to,
+        from,
+        tag: traffic.vlan,
+        ethertype: traffic.ethertype,
+        run,
+        direction,
+    }
+}
+
+fn longest(sockets: &[PacketSocket; 2], traffic: &Traffic) -> usize {
+    let mtu = sockets[0].device().mtu.min(sockets[1].device().mtu);
+    let tag = if traffic.vlan.is_some() { 4 } else { 0 };
+    traffic.max_frame.unwrap_or(mtu + 14 + tag).max(traffic.min_frame)
+}
+
+/// Sends on schedule and gives how many frames the device refused.
+fn send(
+    socket: &PacketSocket,
+    template: &Template,
+    traffic: &Traffic,
+    longest: usize,
+    until: Until,
+    progress: &Progress,
+    start: Instant,
+) -> io::Result<u64> {
+    let mut frame = Vec::with_capacity(longest);
+    let mut refused = 0;
+    for sequence in 0_u64.. {
+        let due = Duration::from_secs(1).mul_f64(sequence as f64 / f64::from(traffic.rate));
+        let over = match until {
+            Until::Elapsed(duration) => due >= duration,
+            Until::BothDelivered(deadline) => {
+                due >= deadline
+                    || progress
+                        .received
+                        .iter()
+                        .all(|count| count.load(Ordering::Acquire) > 0)
+            }
+        };
+        if over {
+            break;
+        }
+        if let Some(wait) = due.checked_sub(start.elapsed()) {
+            thread::sleep(wait);
+        }
+        let stamp = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let length = frame::length(traffic.seed, sequence, traffic.min_frame, longest);
+        template.write(sequence, stamp, length, &mut frame);
+        match socket.send(&frame) {
+            Ok(()) => {}
+            // A full queue, or a device that went away: the frame was offered and is lost.
+            Err(error) if lost_in_device(&error) => refused += 1,
+            Err(error) => return Err(error),
+        }
+        let direction = usize::from(template.direction);
+        progress.last_sent[direction].store(stamp, Ordering::Release);
+        progress.sent[direction].fetch_add(1, Ordering::Release);
+    }
+    Ok(refused)
+}
+
+fn lost_in_device(error: &io::Error) -> bool {
+    let codes = [
+        libc::ENOBUFS,
+        libc::EAGAIN,
+        libc::ENETDOWN,
+        libc::ENXIO,
+        libc::ENODEV,
+    ]
+    .map(Some);
+    codes.contains(&error.raw_os_error())
+}
+
+fn receive(
+    socket: &PacketSocket,
+    mut ledger: Ledger,
+    ethertype: u16,
+    direction: usize,
+    progress: &Progress,
+    start: Instant,
+    settle: Duration,
+) -> io::Result<Tally> {
+    let mut buffer = vec![0; MAX_FRAME];
+    let mut end = None;
+    loop {
+        match socket.receive(&mut buffer) {
+            Ok(Some(length)) if frame::claims(&buffer[..length], ethertype) => {
+                ledger.on_frame(start.elapsed(), &buffer[..length]);
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => {}
+            Err(error) if lost_in_device(&error) => {}
+            Err(error) => return Err(error),
+        }
+        if ledger.received() > 0
+            && progress.received[direction].swap(ledger.received(), Ordering::Release) == 0
+        {
+            let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            progress.first[direction].store(now.max(1), Ordering::Release);
+        }
+        if progress.over.load(Ordering::Acquire) {
+            let end = *end.get_or_insert_with(|| start.elapsed());
+            let sent = progress.sent[direction].load(Ordering::Acquire);
+            if ledger.received() >= sent && settled(start, end, Duration::from_millis(100))
+                || settled(start, end, settle)
+            {
+                let last_sent = Duration::from_nanos(progress.last_sent[direction].load(Ordering::Acquire));
+                return Ok(ledger.finish(sent, last_sent));
+            }
+        }
+    }
+}
+
+/// A duplicate of the last frames may still be on its way when everything has arrived: a little longer for those.
+fn settled(start: Instant, end: Duration, settle: Duration) -> bool {
+    start.elapsed() >= end + settle
+}
