@@ -1,1 +1,8 @@
 //! Module page to come.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod device;
+pub mod net;

@@ -1,0 +1,249 @@
+//! The settings of a TAP as a network interface: link and addresses, through the routing netlink.
+//!
+//! # What a device gets, and why
+//!
+//! - **MAC, MTU, queue length** in one request that also brings it up, so nothing is ever sent with another MAC.
+//! - **IPv4** with its prefix; the kernel adds the connected route. **IPv6** without duplicate address detection: the address comes
+//!   from the key, a conflict is found by the session, and an address that is tentative for its first second would fail the
+//!   first `ping`.
+//! - **The link-local address** the kernel derives from the MAC stays, because IPv6 neighbour discovery, MLD and mDNS speak from
+//!   it (RFC 4291 §2.8 requires one). How it is derived is the administrator's choice (`addr_gen_mode`) and is not touched.
+//! - **Router advertisements are ignored** (`accept_ra=0`, `autoconf=0`). Otherwise any member could give this machine an address
+//!   and a default route (the class of TunnelVision, CVE-2024-3661), and the kernel would send router solicitations for ever,
+//!   waking an idle daemon. Who wants them, on a bridged LAN, sets the sysctl back, or has the bridge do it.
+//!
+//! Only addresses that were set here are ever removed again; what the user adds by hand or by DHCP stays.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::{AddressMessageBuilder, LinkUnspec};
+use rustix::io::Errno;
+use shadowmesh_proto::ids::MacAddr;
+
+use super::error::LinkError;
+use super::name::DeviceName;
+use super::tap_linux::Tap;
+use crate::net::netlink::to_io;
+use crate::net::{Cidr, Netlink};
+
+/// Frames that may wait in the device for the outbound thread.
+///
+/// The kernel's default for a TAP is 500. At the 1,000 small frames a second that interactive traffic makes, 1,000 carry a
+/// stall of one second; at 1 Gbit/s of full frames they are 11 ms, which still is no buffer to speak of.
+pub const QUEUE_LEN: u32 = 1_000;
+
+/// How the link is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// The hardware address, derived from the node's key.
+    pub mac: MacAddr,
+    /// Largest payload of a frame in bytes, without the Ethernet header. IPv6 needs 1280.
+    pub mtu: u16,
+    /// Frames that may wait to be read.
+    pub queue_len: u32,
+}
+
+impl LinkSettings {
+    /// `mac` and `mtu` with the usual queue length, [`QUEUE_LEN`].
+    pub const fn new(mac: MacAddr, mtu: u16) -> Self {
+        Self {
+            mac,
+            mtu,
+            queue_len: QUEUE_LEN,
+        }
+    }
+}
+
+/// Changes the settings of one device, and remembers which addresses are ours.
+#[derive(Debug)]
+pub struct LinkControl {
+    netlink: Arc<Netlink>,
+    name: DeviceName,
+    index: u32,
+    ours: Vec<Cidr>,
+}
+
+impl LinkControl {
+    /// Control over `tap`.
+    pub fn new(netlink: Arc<Netlink>, tap: &Tap) -> Self {
+        Self {
+            netlink,
+            name: tap.name().clone(),
+            index: tap.index(),
+            ours: Vec::new(),
+        }
+    }
+
+    /// Applies the settings and brings the device up.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn bring_up(&self, settings: LinkSettings) -> Result<(), LinkError> {
+        self.ignore_router_advertisements();
+        let message = LinkUnspec::new_with_index(self.index)
+            .address(settings.mac.0.to_vec())
+            .mtu(u32::from(settings.mtu))
+            .txqueuelen(settings.queue_len)
+            .up()
+            .build();
+        self.change(message, || {
+            format!("set the MAC, an MTU of {} and the state up", settings.mtu)
+        })
+        .await
+    }
+
+    /// Puts the device into the bridge `bridge`.
+    ///
+    /// # Errors
+    /// [`LinkError::NoBridge`] when there is none of that name.
+    pub async fn join_bridge(&self, bridge: &str) -> Result<(), LinkError> {
+        let mut found = self.netlink.handle().link().get().match_name(bridge).execute();
+        let bridge_index = match found.try_next().await.map_err(to_io) {
+            Ok(Some(message)) => message.header.index,
+            Ok(None) => {
+                return Err(LinkError::NoBridge {
+                    bridge: bridge.to_owned(),
+                });
+            }
+            Err(error) if errno(&error) == Some(Errno::NODEV) => {
+                return Err(LinkError::NoBridge {
+                    bridge: bridge.to_owned(),
+                });
+            }
+            Err(error) => return Err(self.refusal(format!("find the bridge {bridge} for it"), error)),
+        };
+        let message = LinkUnspec::new_with_index(self.index)
+            .controller(bridge_index)
+            .build();
+        self.change(message, || format!("enter the bridge {bridge}"))
+            .await
+    }
+
+    /// Makes `wanted` the addresses that this program has set on the device, adding and removing as needed. Addresses set
+    /// by others stay.
+    ///
+    /// An address that is replaced by one of the same network is removed first, because the kernel would take the newer one
+    /// away together with the older.
+    ///
+    /// # Errors
+    /// [`LinkError::Ipv6Disabled`] when an IPv6 address cannot be had on this machine (the IPv4 ones are set then), else the first that failed.
+    pub async fn set_addresses(&mut self, wanted: &[Cidr]) -> Result<(), LinkError> {
+        let surplus: Vec<Cidr> = self
+            .ours
+            .iter()
+            .filter(|have| !wanted.contains(have))
+            .copied()
+            .collect();
+        for cidr in surplus {
+            self.remove_address(cidr).await?;
+            self.ours.retain(|have| *have != cidr);
+        }
+        let mut disabled = None;
+        for cidr in wanted {
+            // Those we have are asked for again: removing a primary address may have taken a secondary with it.
+            match self.add_address(*cidr).await {
+                Ok(()) if self.ours.contains(cidr) => {}
+                Ok(()) => self.ours.push(*cidr),
+                Err(error @ LinkError::Ipv6Disabled { .. }) => disabled = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        disabled.map_or(Ok(()), Err)
+    }
+
+    /// The addresses set here, in the order they were asked for.
+    pub fn addresses(&self) -> &[Cidr] {
+        &self.ours
+    }
+
+    async fn add_address(&self, cidr: Cidr) -> Result<(), LinkError> {
+        let mut request = self
+            .netlink
+            .handle()
+            .address()
+            .add(self.index, cidr.address(), cidr.prefix());
+        *request.message_mut() = self.address_message(cidr);
+        let Err(error) = request.execute().await.map_err(to_io) else {
+            return Ok(());
+        };
+        match (errno(&error), cidr.address()) {
+            (Some(Errno::EXIST), _) => Ok(()),
+            // `EACCES` while `disable_ipv6` is set, `EOPNOTSUPP` on a kernel started with `ipv6.disable=1`.
+            (Some(Errno::ACCESS | Errno::OPNOTSUPP), IpAddr::V6(_)) => Err(LinkError::Ipv6Disabled {
+                device: self.name.clone(),
+            }),
+            _ => Err(self.refusal(format!("set the address {cidr}"), error)),
+        }
+    }
+
+    async fn remove_address(&self, cidr: Cidr) -> Result<(), LinkError> {
+        let removal = self
+            .netlink
+            .handle()
+            .address()
+            .del(self.address_message(cidr))
+            .execute();
+        match removal.await.map_err(to_io) {
+            Ok(()) => Ok(()),
+            // Someone else has removed it.
+            Err(error) if errno(&error) == Some(Errno::ADDRNOTAVAIL) => Ok(()),
+            Err(error) => Err(self.refusal(format!("remove the address {cidr}"), error)),
+        }
+    }
+
+    fn address_message(&self, cidr: Cidr) -> AddressMessage {
+        match cidr.address() {
+            IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(self.index)
+                .address(v4, cidr.prefix())
+                .build(),
+            IpAddr::V6(v6) => {
+                let builder = AddressMessageBuilder::<Ipv6Addr>::new().index(self.index);
+                let mut message = builder.address(v6, cidr.prefix()).build();
+                message.header.flags |= AddressHeaderFlags::Nodad;
+                message
+            }
+        }
+    }
+
+    async fn change(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<(), LinkError> {
+        let outcome = self.netlink.handle().link().change(message).execute().await;
+        outcome.map_err(|error| self.refusal(what(), to_io(error)))
+    }
+
+    /// Best effort: where `/proc/sys` is read-only (some containers) the kernel's defaults stay, and a user should know.
+    fn ignore_router_advertisements(&self) {
+        for knob in ["accept_ra", "autoconf"] {
+            match std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/{knob}", self.name), "0") {
+                Ok(()) => {}
+                // No IPv6 on this machine, so no router advertisements either.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(
+                    device = %self.name,
+                    %error,
+                    "cannot set net.ipv6.conf.{}.{knob} to 0: any member could announce itself as a router to this machine; \
+                     set it by hand",
+                    self.name,
+                ),
+            }
+        }
+    }
+
+    fn refusal(&self, what: String, source: io::Error) -> LinkError {
+        let device = self.name.clone();
+        match errno(&source) {
+            Some(Errno::PERM) => LinkError::NotPermitted { what, device },
+            Some(Errno::NODEV) => LinkError::Gone { device },
+            _ => LinkError::Refused { what, device, source },
+        }
+    }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
+}

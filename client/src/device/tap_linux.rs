@@ -1,0 +1,269 @@
+//! A TAP device of Linux, opened through `tun-rs`.
+//!
+//! `tun-rs` asks for the device (`TUNSETIFF` with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`). It cannot be asked for the virtio
+//! header alone: with `offload(true)` it also promises the kernel that we segment and checksum (`TUNSETOFFLOAD`). That
+//! promise is taken back, or renewed, in [`Tap::set_offload`] before the device is brought up, so no frame is ever made
+//! under the wrong one.
+//!
+//! The descriptor is non-blocking and is used by two threads at once, which the kernel allows: reads take from the device's
+//! ring, writes go to the network stack, and neither sees the other.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::io::Errno;
+
+use super::error::{DeviceFault, OpenError};
+use super::name::DeviceName;
+use super::vnet::{Segmentation, VnetHeader};
+use super::{Incoming, checksum};
+
+/// Shortest Ethernet frame the kernel takes or hands out, in bytes: the two addresses and the type.
+const ETHERNET_HEADER_LEN: usize = 14;
+
+/// What we promise the kernel to do ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offload {
+    /// Nothing: every frame arrives complete and no longer than the MTU allows.
+    #[default]
+    None,
+    /// Checksums, and segmentation of TCP and UDP: frames arrive as large as 64 KiB and unfinished.
+    Full,
+}
+
+impl Offload {
+    /// The bits of `TUNSETOFFLOAD`, best first: a kernel before 6.2 refuses the UDP ones.
+    const fn masks(self) -> &'static [usize] {
+        const CSUM: usize = libc::TUN_F_CSUM as usize;
+        const TSO: usize = (libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN) as usize;
+        const USO: usize = (libc::TUN_F_USO4 | libc::TUN_F_USO6) as usize;
+        match self {
+            Self::None => &[0],
+            Self::Full => &[CSUM | TSO | USO, CSUM | TSO],
+        }
+    }
+}
+
+/// Frames that were read and not handed on, by cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DropCounts {
+    /// Longer than the buffer: someone raised the MTU of the device behind our back.
+    pub truncated: u64,
+    /// Shorter than an Ethernet header, or with a virtio header that makes no sense.
+    pub malformed: u64,
+}
+
+/// The counters behind [`DropCounts`].
+#[derive(Debug, Default)]
+pub(super) struct Drops {
+    truncated: AtomicU64,
+    malformed: AtomicU64,
+}
+
+impl Drops {
+    pub(super) fn counts(&self) -> DropCounts {
+        DropCounts {
+            truncated: self.truncated.load(Relaxed),
+            malformed: self.malformed.load(Relaxed),
+        }
+    }
+}
+
+/// An open TAP device. Closing it removes the device from the machine.
+pub struct Tap {
+    device: tun_rs::SyncDevice,
+    name: DeviceName,
+    index: u32,
+    drops: Drops,
+}
+
+impl Tap {
+    /// Makes the device `name`: down, without addresses, non-blocking, and gone again when this value is dropped.
+    ///
+    /// A device of that name that exists already is never taken over, not even an unused persistent TAP: it would stay behind
+    /// with our addresses on it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each is a sentence for the user.
+    pub fn open(name: DeviceName, offload: Offload) -> Result<Self, OpenError> {
+        // `tun-rs` would make a missing node itself, which in a container only turns one error into another.
+        if !std::path::Path::new("/dev/net/tun").exists() {
+            return Err(OpenError::NoDriver);
+        }
+        let refused = |source: std::io::Error| refusal(&name, source);
+        if index_of(&name).map_err(|errno| refused(errno.into()))?.is_some() {
+            return Err(OpenError::NameTaken { name });
+        }
+        let device = tun_rs::DeviceBuilder::new()
+            .name(name.as_str())
+            .layer(tun_rs::Layer::L2)
+            .enable(false)
+            .with(|builder| {
+                builder.offload(true).packet_information(false);
+            })
+            .build_sync()
+            .map_err(refused)?;
+        device.set_nonblocking(true).map_err(refused)?;
+        let index = index_of(&name)
+            .map_err(|errno| refused(errno.into()))?
+            .ok_or_else(|| OpenError::Refused {
+                name: name.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            })?;
+        let tap = Self {
+            device,
+            name,
+            index,
+            drops: Drops::default(),
+        };
+        tap.set_offload(offload)
+            .map_err(|source| refusal(&tap.name, source))?;
+        Ok(tap)
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &DeviceName {
+        &self.name
+    }
+
+    /// Its interface index, in the network namespace it was made in.
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Tells the kernel what we do ourselves from the next frame on. Frames already queued keep their form.
+    ///
+    /// # Errors
+    /// What the kernel said; [`Offload::None`] is never refused.
+    pub fn set_offload(&self, offload: Offload) -> std::io::Result<()> {
+        let mut answer = Ok(());
+        for &mask in offload.masks() {
+            // SAFETY: `TUNSETOFFLOAD` takes its argument by value, an unsigned int whose bits are `TUN_F_*`, and
+            // touches no memory of ours.
+            answer = unsafe {
+                let request =
+                    rustix::ioctl::IntegerSetter::<{ libc::TUNSETOFFLOAD as rustix::ioctl::Opcode }>::new_usize(mask);
+                rustix::ioctl::ioctl(&self.device, request)
+            };
+            if answer.is_ok() {
+                break;
+            }
+        }
+        Ok(answer?)
+    }
+
+    /// See [`super::Device::read_frame`].
+    pub(super) fn read_frame<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<Incoming<'b>>, DeviceFault> {
+        loop {
+            let len = match rustix::io::read(&self.device, &mut *buffer) {
+                Ok(len) => len,
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => continue,
+                // `EBADFD`: no device is attached any more. `EFAULT`: it is being taken away (`tun_ring_recv`); a
+                // bad pointer, its usual meaning, cannot come from a slice.
+                Err(Errno::BADFD | Errno::FAULT) => return Err(DeviceFault::Gone),
+                Err(other) => return Err(DeviceFault::Io(other.into())),
+            };
+            if let Some(header) = self.drops.admit(buffer, len) {
+                // `admit` has seen that `len` bytes are there, a header among them.
+                return Ok(buffer
+                    .get_mut(VnetHeader::LEN..len)
+                    .map(|frame| Incoming { header, frame }));
+            }
+        }
+    }
+
+    /// See [`super::Device::write_frame`].
+    pub(super) fn write_frame(&self, header: VnetHeader, packet: &mut [u8]) -> Result<(), DeviceFault> {
+        let len = packet.len();
+        if len < VnetHeader::LEN + ETHERNET_HEADER_LEN {
+            return Err(DeviceFault::Short(len));
+        }
+        let Some(space) = packet.first_chunk_mut::<{ VnetHeader::LEN }>() else {
+            return Err(DeviceFault::Short(len));
+        };
+        *space = header.emit();
+        loop {
+            return match rustix::io::write(&self.device, packet) {
+                Ok(_) => Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(Errno::IO) => Err(DeviceFault::Down),
+                Err(Errno::BADFD) => Err(DeviceFault::Gone),
+                Err(other) => Err(DeviceFault::Io(other.into())),
+            };
+        }
+    }
+
+    /// Frames that were dropped on reading, by cause.
+    pub fn drops(&self) -> DropCounts {
+        self.drops.counts()
+    }
+}
+
+impl Drops {
+    /// Looks over the `len` bytes just read into `buffer`: the header of a frame to hand on, complete unless it is to be
+    /// segmented, or `None` for one that is dropped and counted.
+    pub(super) fn admit(&self, buffer: &mut [u8], len: usize) -> Option<VnetHeader> {
+        if len >= buffer.len() {
+            self.truncated.fetch_add(1, Relaxed);
+            return None;
+        }
+        let admitted = buffer
+            .get_mut(..len)
+            .and_then(VnetHeader::split)
+            .and_then(|(header, frame)| {
+                if frame.len() < ETHERNET_HEADER_LEN {
+                    return None;
+                }
+                if header.needs_checksum() && header.segmentation() == Segmentation::None {
+                    checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
+                    return Some(VnetHeader::COMPLETE);
+                }
+                Some(header)
+            });
+        if admitted.is_none() {
+            self.malformed.fetch_add(1, Relaxed);
+        }
+        admitted
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tap")
+            .field("name", &self.name)
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The index of the device `name` in this network namespace, if there is one.
+fn index_of(name: &DeviceName) -> Result<Option<u32>, Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    match netdevice::name_to_index(&socket, name.as_str()) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::NODEV) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// What the kernel meant by refusing to make `name`.
+fn refusal(name: &DeviceName, source: std::io::Error) -> OpenError {
+    match source.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM | Errno::ACCESS) => OpenError::NotPermitted { name: name.clone() },
+        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => OpenError::NoDriver,
+        // `EINVAL` from `TUNSETIFF` on a name we have checked: a device of another kind took it a moment ago.
+        Some(Errno::BUSY | Errno::EXIST | Errno::INVAL) => OpenError::NameTaken { name: name.clone() },
+        _ => OpenError::Refused {
+            name: name.clone(),
+            source,
+        },
+    }
+}
