@@ -15,6 +15,8 @@ pub mod aead;
 pub mod kdf;
 pub mod kem;
 pub mod keys;
+#[cfg(test)]
+pub(crate) mod known_answers;
 pub mod labels;
 pub(crate) mod resolver;
 pub mod x25519;

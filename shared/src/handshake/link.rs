@@ -4,13 +4,12 @@
 //! Noise messages: [`crate::wire::relay`] frames them as LINK_INIT and LINK_RESPONSE. The stream is in order, so a wrong
 //! message ends it and neither side keeps anything.
 
-use crate::crypto::kem::KeyPair;
 use crate::crypto::keys::{LinkKeys, NodeSecret};
 use crate::crypto::labels;
 use crate::crypto::resolver::KemRole;
 use crate::handshake::noise::{self, MESSAGE_1_LEN, MESSAGE_2_LEN, Noise, Role, Setup};
 use crate::handshake::payload::PayloadError;
-use crate::handshake::{HandshakeError, draw};
+use crate::handshake::{HandshakeError, InitiatorKeys, draw};
 use crate::ids::{NodeId, RelayId};
 use crate::rng::Rng;
 use std::sync::Arc;
@@ -29,7 +28,16 @@ impl LinkInitiator {
         relay: &RelayId,
         rng: &mut dyn Rng,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        let kem = KemRole::Decapsulate(Arc::new(KeyPair::generate()?));
+        Self::begin_with(local, relay, InitiatorKeys::generate(rng)?)
+    }
+
+    /// As [`Self::begin`], with the keys given.
+    pub(super) fn begin_with(
+        local: &NodeSecret,
+        relay: &RelayId,
+        keys: InitiatorKeys,
+    ) -> Result<(Self, Vec<u8>), HandshakeError> {
+        let kem = KemRole::Decapsulate(Arc::new(keys.kem));
         let mut noise = start(
             local,
             Role::Initiator {
@@ -37,7 +45,7 @@ impl LinkInitiator {
             },
             kem,
         )?;
-        let message = noise.write(draw(rng), MESSAGE_1_LEN, &[])?;
+        let message = noise.write(keys.exchange, MESSAGE_1_LEN, &[])?;
         Ok((Self(Box::new(noise)), message))
     }
 
@@ -62,7 +70,17 @@ pub fn respond(
     message: &[u8],
     rng: &mut dyn Rng,
 ) -> Result<(Vec<u8>, NodeId, LinkKeys), HandshakeError> {
-    let mut noise = start(local, Role::Responder, KemRole::Encapsulate)?;
+    respond_with(local, message, KemRole::Encapsulate, rng)
+}
+
+/// As [`respond`], with the KEM's part given.
+pub(super) fn respond_with(
+    local: &NodeSecret,
+    message: &[u8],
+    kem: KemRole,
+    rng: &mut dyn Rng,
+) -> Result<(Vec<u8>, NodeId, LinkKeys), HandshakeError> {
+    let mut noise = start(local, Role::Responder, kem)?;
     read_empty(&mut noise, message, MESSAGE_1_LEN)?;
     let client = noise
         .remote()

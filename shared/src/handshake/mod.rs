@@ -26,7 +26,7 @@ mod recorded;
 pub use noise::{MESSAGE_1_LEN, MESSAGE_2_LEN};
 
 use crate::crypto::kdf::Secret32;
-use crate::crypto::kem::KemError;
+use crate::crypto::kem::{KemError, KeyPair};
 use crate::rng::Rng;
 use crate::wire::codec::WireError;
 use payload::PayloadError;
@@ -116,6 +116,21 @@ impl From<KemError> for HandshakeError {
             KemError::PublicKey | KemError::Ciphertext => Self::Kem,
             KemError::SecretKey | KemError::Generate => Self::Internal("no ML-KEM key pair could be made"),
         }
+    }
+}
+
+/// What an initiator makes for one handshake and never uses again.
+struct InitiatorKeys {
+    exchange: Secret32,
+    kem: KeyPair,
+}
+
+impl InitiatorKeys {
+    fn generate(rng: &mut dyn Rng) -> Result<Self, HandshakeError> {
+        Ok(Self {
+            exchange: draw(rng),
+            kem: KeyPair::generate()?,
+        })
     }
 }
 

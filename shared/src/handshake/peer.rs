@@ -13,14 +13,12 @@
 //! what it gives, [`Received`], names the sender and what it offers, and can be dropped or answered.
 
 use crate::crypto::aead::{Cipher, CipherSet};
-use crate::crypto::kdf::Secret32;
-use crate::crypto::kem::KeyPair;
 use crate::crypto::keys::{MAC1_LEN, NetworkKeys, NodeSecret, SessionKeys};
 use crate::crypto::labels;
 use crate::crypto::resolver::KemRole;
 use crate::handshake::noise::{self, MESSAGE_1_LEN, MESSAGE_2_LEN, Noise, Role, Setup};
 use crate::handshake::payload::{MAX_PAYLOAD, Payload};
-use crate::handshake::{HandshakeError, draw};
+use crate::handshake::{HandshakeError, InitiatorKeys, draw};
 use crate::ids::{AssociationId, NodeId, ReceiverIndex};
 use crate::rng::Rng;
 use crate::wire::codec::WireError;
@@ -68,12 +66,6 @@ struct Pending {
     association: AssociationId,
 }
 
-/// What an initiator draws for one handshake and never uses again.
-pub(super) struct InitiatorKeys {
-    pub(super) exchange: Secret32,
-    pub(super) kem: KeyPair,
-}
-
 impl Initiator {
     /// Begins a handshake with `remote`; gives the pending state and the INIT packet.
     ///
@@ -91,10 +83,7 @@ impl Initiator {
         local_index: ReceiverIndex,
         rng: &mut dyn Rng,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        let keys = InitiatorKeys {
-            exchange: draw(rng),
-            kem: KeyPair::generate()?,
-        };
+        let keys = InitiatorKeys::generate(rng)?;
         Self::begin_with(local, network, remote, offer, local_index, keys)
     }
 
