@@ -26,6 +26,7 @@ pub mod ids;
 pub mod link;
 pub mod path;
 pub mod rng;
+pub mod session;
 pub mod ticket;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,182 @@
+//! The opening half of an association, owned by the inbound thread.
+//!
+//! # Life
+//!
+//! Made when an association's first keys are known. Each rekey installs another [`OpenKey`] before the peer learns of it, and
+//! retires the one before once the new one is proven; the retired one opens what is still under way for 180 s (protocol
+//! §4.8). One replay window spans them all, since counters go on over a rekey.
+//!
+//! # In place
+//!
+//! A packet is opened where it was received. The frame lies where its ciphertext lay, so [`FRAME_OFFSET`] bytes of the
+//! packet, the header and the metadata byte, are free before it: room for a virtio header, so that the frame goes to the
+//! TAP without a copy. Nothing allocates, locks or reads a clock per packet.
+//!
+//! # Acknowledgements
+//!
+//! The half notes what opened on which path. When [`OpenHalf::ack_due_at`] has passed, the thread takes
+//! [`OpenHalf::report`] and hands it to the control task, which sends it, and sends its last one again when the peer
+//! asks with a PING: an acknowledgement that was lost is thereby repeated.
+
+use crate::ids::ReceiverIndex;
+use crate::session::ack::{AckReport, PathSlot, ReceiveMarks};
+use crate::session::key::OpenKey;
+use crate::session::limits::DATA_WINDOW;
+use crate::session::opener::{Drops, OpenError, Opener};
+use crate::wire::header::{HEADER_LEN, META_LEN, PacketType};
+use std::time::Instant;
+
+/// Bytes of a packet before the frame in it.
+pub const FRAME_OFFSET: usize = HEADER_LEN + META_LEN;
+
+/// Metadata bit 0: the frame's inner checksum was left for the receiver to complete (protocol §5).
+pub const META_NEEDS_CHECKSUM: u8 = 1;
+/// Metadata bit 1: the frame continues the one of the counter before (protocol §5).
+pub const META_CONTINUES: u8 = 2;
+const META_KNOWN: u8 = META_NEEDS_CHECKSUM | META_CONTINUES;
+
+/// A data packet that opened.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// Its metadata: [`META_NEEDS_CHECKSUM`], [`META_CONTINUES`].
+    pub meta: u8,
+    /// The Ethernet frame, at [`FRAME_OFFSET`] in the packet.
+    pub frame: &'a mut [u8],
+    /// Its counter.
+    pub counter: u64,
+    /// The key that opened it.
+    pub index: ReceiverIndex,
+    /// Whether it is the first that this key opened: proof that the peer has it (protocol §4.5, §4.8).
+    pub first: bool,
+}
+
+/// Opens data packets of one association.
+#[derive(Debug)]
+pub struct OpenHalf {
+    opener: Opener<DATA_WINDOW>,
+    marks: ReceiveMarks,
+    bytes: u64,
+}
+
+impl Default for OpenHalf {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenHalf {
+    /// A half without keys, which opens nothing.
+    pub fn new() -> Self {
+        Self {
+            opener: Opener::new(),
+            marks: ReceiveMarks::default(),
+            bytes: 0,
+        }
+    }
+
+    /// Opens with `key` as well from now on. Returns the index of a key that had to make way, if one did.
+    pub fn install(&mut self, key: OpenKey) -> Option<ReceiverIndex> {
+        self.opener.keys.install(key)
+    }
+
+    /// Says that the key `index` was replaced at `now`; it opens packets for another 180 s.
+    pub fn retire(&mut self, index: ReceiverIndex, now: Instant) {
+        self.opener.keys.retire(index, now);
+    }
+
+    /// Drops and wipes keys that open nothing any more, and tells `gone` the index of each.
+    pub fn expire(&mut self, now: Instant, gone: impl FnMut(ReceiverIndex)) {
+        self.opener.keys.expire(now, gone);
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.opener.keys.next_expiry()
+    }
+
+    /// The receiver indices of its keys, oldest first.
+    pub fn indices(&self) -> impl Iterator<Item = ReceiverIndex> + '_ {
+        self.opener.keys.indices()
+    }
+
+    /// Opens `packet`, which came over `path`, where it lies.
+    ///
+    /// # Errors
+    /// As [`OpenError`]; the packet is to be dropped, and was counted. Its bytes may have been overwritten.
+    pub fn open<'a>(
+        &mut self,
+        now: Instant,
+        path: PathSlot,
+        packet: &'a mut [u8],
+    ) -> Result<Opened<'a>, OpenError> {
+        let result = self.try_open(now, path, packet);
+        match &result {
+            Ok(opened) => self.bytes += opened.frame.len() as u64,
+            Err(cause) => self.opener.drops.count(*cause),
+        }
+        result
+    }
+
+    fn try_open<'a>(
+        &mut self,
+        now: Instant,
+        path: PathSlot,
+        packet: &'a mut [u8],
+    ) -> Result<Opened<'a>, OpenError> {
+        let header = self.opener.examine(PacketType::Data, packet)?;
+        if let Err(cause) = self.opener.check(header.counter) {
+            if cause == OpenError::Replayed {
+                self.marks.on_replayed(path, header.counter);
+            }
+            return Err(cause);
+        }
+        let plain = self.opener.open(now, header, packet)?;
+        self.marks.on_opened(now, path, header.counter);
+        let (meta, frame) = plain.text.split_first_mut().ok_or(OpenError::Metadata)?;
+        if *meta & !META_KNOWN != 0 {
+            return Err(OpenError::Metadata);
+        }
+        Ok(Opened {
+            meta: *meta,
+            frame,
+            counter: header.counter,
+            index: header.receiver,
+            first: plain.first,
+        })
+    }
+
+    /// When an acknowledgement is due; `None` when nothing opened since the last report.
+    pub fn ack_due_at(&self) -> Option<Instant> {
+        self.marks.due_at()
+    }
+
+    /// What arrived, for an ACK.
+    pub fn report(&mut self) -> AckReport {
+        self.marks.report(&mut self.opener.window)
+    }
+
+    /// The highest counter opened, on any path.
+    pub fn highest(&self) -> Option<u64> {
+        self.opener.window.highest()
+    }
+
+    /// The highest counter opened that came over `path`.
+    pub const fn highest_on(&self, path: PathSlot) -> Option<u64> {
+        self.marks.highest(path)
+    }
+
+    /// Packets opened.
+    pub const fn opened(&self) -> u64 {
+        self.opener.opened
+    }
+
+    /// Bytes of frames in them.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Packets dropped, by cause.
+    pub const fn drops(&self) -> &Drops {
+        &self.opener.drops
+    }
+}

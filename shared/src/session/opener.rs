@@ -1,0 +1,181 @@
+//! What opening a DATA and a CONTROL packet have in common: header, key, window, cipher, in that order.
+//!
+//! Each step is cheaper than the next, and nothing changes before the cipher agreed: a forged packet moves no window and
+//! proves nothing. Whatever fails is counted by cause and never answered (protocol §5.3).
+
+use crate::session::key::OpenKeys;
+use crate::session::replay::{Freshness, ReplayWindow};
+use crate::wire::codec::WireError;
+use crate::wire::header::{HEADER_LEN, Header, PacketType, TAG_LEN};
+use std::time::Instant;
+
+/// Why a packet was not opened. The number is its place in [`Drops`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Too short, or not of the type this key opens.
+    #[error("the packet is malformed")]
+    Malformed,
+    /// Flags or reserved bits are set, which version 1 does not know (protocol §5).
+    #[error("the packet has header bits that this version does not know")]
+    NonZeroReserved,
+    /// No key of this association has that receiver index.
+    #[error("no key has the packet's receiver index")]
+    UnknownIndex,
+    /// The key was replaced too long ago (protocol §4.8).
+    #[error("the packet's key is retired")]
+    Retired,
+    /// The key saw too many forgeries (protocol §4.9).
+    #[error("the packet's key has seen too many forgeries")]
+    WornOut,
+    /// The counter is below the window (protocol §5.1).
+    #[error("the packet is too old")]
+    TooOld,
+    /// The counter was opened before.
+    #[error("the packet was opened before")]
+    Replayed,
+    /// The tag does not match.
+    #[error("the packet does not open under its key")]
+    Forged,
+    /// It opened, but its plaintext has no metadata byte or one with unknown bits (protocol §5).
+    #[error("the packet's metadata is not of this version")]
+    Metadata,
+}
+
+impl OpenError {
+    /// Every cause, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Malformed,
+        Self::NonZeroReserved,
+        Self::UnknownIndex,
+        Self::Retired,
+        Self::WornOut,
+        Self::TooOld,
+        Self::Replayed,
+        Self::Forged,
+        Self::Metadata,
+    ];
+
+    /// A name for a counter in status and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NonZeroReserved => "reserved_bits",
+            Self::UnknownIndex => "unknown_index",
+            Self::Retired => "retired_key",
+            Self::WornOut => "worn_out_key",
+            Self::TooOld => "too_old",
+            Self::Replayed => "replayed",
+            Self::Forged => "forged",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+impl From<WireError> for OpenError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Value(_) => Self::NonZeroReserved,
+            WireError::Truncated
+            | WireError::Trailing
+            | WireError::Version(_)
+            | WireError::Kind(_)
+            | WireError::Body => Self::Malformed,
+        }
+    }
+}
+
+/// Packets dropped, by cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drops([u64; OpenError::ALL.len()]);
+
+impl Drops {
+    /// How many were dropped for `cause`.
+    pub const fn of(&self, cause: OpenError) -> u64 {
+        self.0[cause as usize]
+    }
+
+    /// How many were dropped.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Each cause with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (OpenError, u64)> + '_ {
+        OpenError::ALL.into_iter().zip(self.0)
+    }
+
+    pub(crate) const fn count(&mut self, cause: OpenError) {
+        self.0[cause as usize] += 1;
+    }
+}
+
+/// A packet that opened.
+pub(crate) struct Plain<'a> {
+    pub(crate) text: &'a mut [u8],
+    pub(crate) first: bool,
+}
+
+/// Receive keys and the window that spans them.
+#[derive(Debug)]
+pub(crate) struct Opener<const WINDOW: usize> {
+    pub(crate) keys: OpenKeys,
+    pub(crate) window: ReplayWindow<WINDOW>,
+    pub(crate) drops: Drops,
+    pub(crate) opened: u64,
+}
+
+impl<const WINDOW: usize> Opener<WINDOW> {
+    pub(crate) fn new() -> Self {
+        Self {
+            keys: OpenKeys::new(),
+            window: ReplayWindow::new(),
+            drops: Drops::default(),
+            opened: 0,
+        }
+    }
+
+    /// Reads the header of `packet` and checks what can be checked without the cipher.
+    pub(crate) fn examine(&self, kind: PacketType, packet: &[u8]) -> Result<Header, OpenError> {
+        let header = Header::parse(packet)?;
+        if header.kind != kind || packet.len() < HEADER_LEN + TAG_LEN {
+            return Err(OpenError::Malformed);
+        }
+        Ok(header)
+    }
+
+    /// Whether the window still takes `counter`.
+    pub(crate) fn check(&self, counter: u64) -> Result<(), OpenError> {
+        match self.window.check(counter) {
+            Freshness::Fresh => Ok(()),
+            Freshness::Seen => Err(OpenError::Replayed),
+            Freshness::Old => Err(OpenError::TooOld),
+        }
+    }
+
+    /// Opens `packet` in place; on success its counter is marked.
+    pub(crate) fn open<'a>(
+        &mut self,
+        now: Instant,
+        header: Header,
+        packet: &'a mut [u8],
+    ) -> Result<Plain<'a>, OpenError> {
+        let key = self.keys.find(header.receiver).ok_or(OpenError::UnknownIndex)?;
+        if !key.is_open(now) {
+            return Err(OpenError::Retired);
+        }
+        if key.is_worn_out() {
+            return Err(OpenError::WornOut);
+        }
+        let (clear, sealed) = packet
+            .split_first_chunk_mut::<HEADER_LEN>()
+            .ok_or(OpenError::Malformed)?;
+        let Ok(text) = key.aead.open_in_place(header.counter, clear, sealed) else {
+            key.count_forged();
+            return Err(OpenError::Forged);
+        };
+        let first = key.count_opened();
+        self.window.mark(header.counter);
+        self.opened += 1;
+        Ok(Plain { text, first })
+    }
+}

@@ -1,0 +1,74 @@
+//! Ring memory of the whole process: chunks, one budget, a few kept free.
+//!
+//! A ring takes a chunk when it needs one and gives it back when everything in it was acknowledged, so an idle peer holds
+//! none. Taking and giving happen once per [`CHUNK_BYTES`] of packets, never per packet; that is what the mutex is for.
+
+use crate::session::limits::{CHUNK_BYTES, POOL_SPARE_CHUNKS};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A shared supply of chunks of [`CHUNK_BYTES`].
+#[derive(Debug)]
+pub struct ChunkPool {
+    budget: usize,
+    /// Chunks that exist: in rings and spare.
+    existing: AtomicUsize,
+    spare: Mutex<Vec<Box<[u8]>>>,
+}
+
+impl ChunkPool {
+    /// A pool that lets `bytes` be in use at once, rounded down to whole chunks.
+    pub fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            budget: bytes / CHUNK_BYTES,
+            existing: AtomicUsize::new(0),
+            spare: Mutex::new(Vec::with_capacity(POOL_SPARE_CHUNKS)),
+        })
+    }
+
+    /// Bytes of ring memory that exist, in use or spare.
+    pub fn bytes(&self) -> usize {
+        self.existing.load(Ordering::Relaxed) * CHUNK_BYTES
+    }
+
+    /// A chunk, or `None` when the budget is spent.
+    pub(crate) fn take(&self) -> Option<Box<[u8]>> {
+        if let Some(chunk) = self.spare().pop() {
+            return Some(chunk);
+        }
+        self.existing
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                (held < self.budget).then_some(held + 1)
+            })
+            .ok()
+            .map(|_| new_chunk())
+    }
+
+    /// A chunk even when the budget is spent: the first one of a ring, without which it could send nothing. So the process
+    /// exceeds its budget by one chunk per peer with packets in flight at most.
+    pub(crate) fn take_first(&self) -> Box<[u8]> {
+        self.take().unwrap_or_else(|| {
+            self.existing.fetch_add(1, Ordering::Relaxed);
+            new_chunk()
+        })
+    }
+
+    /// Takes a chunk back.
+    pub(crate) fn give(&self, chunk: Box<[u8]>) {
+        let mut spare = self.spare();
+        if spare.len() < POOL_SPARE_CHUNKS && self.existing.load(Ordering::Relaxed) <= self.budget {
+            spare.push(chunk);
+        } else {
+            self.existing.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        // A list of chunks is whole after any panic elsewhere.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn new_chunk() -> Box<[u8]> {
+    vec![0; CHUNK_BYTES].into_boxed_slice()
+}

@@ -1,0 +1,547 @@
+//! The memory that data packets are sealed into and sent from (protocol §5.2). Keeping them for a resend costs no copy.
+//!
+//! # Life of an entry
+//!
+//! Sealed → *held*, on the path it was sent over → *released* by an acknowledgement, or *overwritten* when the ring is full
+//! and it was the oldest. When its path is given up it is sent again on another path, as it is: same bytes, same counter,
+//! so the receiver's window makes it exactly once. A released entry is never sent again. An overwritten one is remembered
+//! without its bytes until an acknowledgement covers it: only when a resend would have needed it, it is *lost*. So `lost`
+//! is measured, not assumed (a full ring on a healthy path loses nothing).
+//!
+//! # Layout
+//!
+//! Packets lie one behind the other in chunks, so that a run of equal ones is one contiguous piece for UDP GSO. A chunk goes
+//! back to the pool when nothing in it is held, wherever it lies; the newest starts over when nothing in it is held, which
+//! keeps the memory of an acknowledged flow in the processor's cache. Entries are 12 bytes in a queue; their counters are
+//! consecutive and not stored.
+//!
+//! # Invariants
+//!
+//! `bytes` and `held` count the entries that are neither released nor overwritten, and never exceed the limits; at most
+//! `limits.bytes / CHUNK_BYTES + 2` chunks are taken. Entries reach back at most [`DATA_WINDOW`] counters: what is older no
+//! receiver accepts.
+
+use crate::session::ack::PathSlot;
+use crate::session::limits::{ACK_BITMAP, CHUNK_BYTES, DATA_WINDOW, PATH_SLOTS, RING_BYTES, RING_PACKETS};
+use crate::session::pool::ChunkPool;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How much a ring may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingLimits {
+    /// Bytes of packets.
+    pub bytes: usize,
+    /// Packets.
+    pub packets: usize,
+}
+
+impl Default for RingLimits {
+    fn default() -> Self {
+        Self {
+            bytes: RING_BYTES,
+            packets: RING_PACKETS,
+        }
+    }
+}
+
+impl RingLimits {
+    /// A ring so small that it overflows at once: the switch with which tests see what is lost then, and that it is
+    /// counted.
+    pub const TINY: Self = Self {
+        bytes: 64 << 10,
+        packets: RING_PACKETS,
+    };
+}
+
+/// What a ring holds and what became of the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RingStats {
+    /// Packets held, waiting to be acknowledged.
+    pub held: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Packets overwritten before they were acknowledged, whether that mattered or not.
+    pub overwritten: u64,
+    /// Packets that a resend would have needed and that were no longer there. Only grows.
+    pub lost: u64,
+    /// Packets sent again.
+    pub resent: u64,
+}
+
+/// A sealed packet, in the ring's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed<'a> {
+    /// Its counter.
+    pub counter: u64,
+    /// Its bytes, ready to be sent.
+    pub packet: &'a [u8],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    chunk: u32,
+    offset: u32,
+    len: u16,
+    path: u8,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Held; newer packets on its path that arrived say something about it.
+    InOrder,
+    /// Held; was resent behind newer packets, so only its own acknowledgement counts.
+    OutOfOrder,
+    /// The bytes are gone, no acknowledgement yet.
+    Overwritten,
+    /// Needs nothing any more.
+    Released,
+}
+
+impl State {
+    const fn is_held(self) -> bool {
+        matches!(self, Self::InOrder | Self::OutOfOrder)
+    }
+}
+
+#[derive(Debug)]
+struct Chunk {
+    memory: Box<[u8]>,
+    used: usize,
+    held: usize,
+}
+
+/// The packets of one peer that may have to be sent again. Owned by the outbound thread.
+#[derive(Debug)]
+pub struct Ring {
+    limits: RingLimits,
+    pool: Arc<ChunkPool>,
+    entries: VecDeque<Entry>,
+    /// Counter of the front entry.
+    first: u64,
+    /// No entry before this counter is held.
+    oldest_held: u64,
+    /// The newest chunk is the last; those given back leave a gap until they are in front.
+    chunks: VecDeque<Option<Chunk>>,
+    /// Number of the front chunk. Wraps; only differences are used.
+    first_chunk: u32,
+    taken: usize,
+    stats: RingStats,
+    paths: [PathMarks; PATH_SLOTS],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct PathMarks {
+    /// One above the highest counter sent.
+    sent: u64,
+    /// Every in-order entry below was released.
+    settled: u64,
+    held: usize,
+}
+
+impl Ring {
+    /// An empty ring that takes its memory from `pool`. Holds none until something is sealed.
+    pub fn new(limits: RingLimits, pool: Arc<ChunkPool>) -> Self {
+        Self {
+            limits,
+            pool,
+            entries: VecDeque::new(),
+            first: 0,
+            oldest_held: 0,
+            chunks: VecDeque::new(),
+            first_chunk: 0,
+            taken: 0,
+            stats: RingStats::default(),
+            paths: [PathMarks::default(); PATH_SLOTS],
+        }
+    }
+
+    /// What it holds.
+    pub const fn stats(&self) -> RingStats {
+        self.stats
+    }
+
+    /// Packets sent over `path` and not acknowledged.
+    pub const fn outstanding(&self, path: PathSlot) -> usize {
+        self.paths[path.index()].held
+    }
+
+    /// The counter the next entry gets.
+    pub fn next_counter(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// Makes sure that `len` bytes lie free behind the newest packet, in a new chunk if they do not fit the newest.
+    pub(crate) fn make_contiguous(&mut self, len: usize) {
+        if let Some(Some(chunk)) = self.chunks.back_mut() {
+            if chunk.held == 0 {
+                chunk.used = 0;
+            }
+            if chunk.memory.len() - chunk.used >= len {
+                return;
+            }
+        }
+        let memory = self.another_chunk();
+        self.close_newest();
+        self.chunks.push_back(Some(Chunk {
+            memory,
+            used: 0,
+            held: 0,
+        }));
+        self.taken += 1;
+    }
+
+    /// The `len` bytes behind the newest packet; fewer when the newest chunk ends before. Call [`Self::make_room`] first.
+    pub(crate) fn space(&mut self, len: usize) -> Option<&mut [u8]> {
+        let Some(Some(chunk)) = self.chunks.back_mut() else {
+            return None;
+        };
+        chunk.memory.get_mut(chunk.used..)?.get_mut(..len)
+    }
+
+    /// Overwrites the oldest packets until one of `len` bytes may be held beside the others.
+    pub(crate) fn make_room(&mut self, len: usize) {
+        while self.stats.held > 0
+            && (self.stats.bytes + len > self.limits.bytes || self.stats.held >= self.limits.packets)
+        {
+            self.overwrite_oldest();
+        }
+        while self.entries.len() >= DATA_WINDOW {
+            self.forget_front();
+        }
+    }
+
+    /// Holds the first `len` bytes of [`Self::space`] as the packet of the next counter, sent over `path`.
+    pub(crate) fn commit(&mut self, len: usize, path: PathSlot) {
+        let counter = self.next_counter();
+        let chunk_number = self
+            .first_chunk
+            .wrapping_add((self.chunks.len() as u32).wrapping_sub(1));
+        let Some(Some(chunk)) = self.chunks.back_mut() else {
+            return;
+        };
+        let entry = Entry {
+            chunk: chunk_number,
+            offset: chunk.used as u32,
+            len: len as u16,
+            path: path.number(),
+            state: State::InOrder,
+        };
+        chunk.used += len;
+        chunk.held += 1;
+        self.entries.push_back(entry);
+        self.stats.held += 1;
+        self.stats.bytes += len;
+        let marks = &mut self.paths[path.index()];
+        marks.sent = counter + 1;
+        marks.held += 1;
+    }
+
+    /// How many bytes of the newest chunk are used: where the next packet will lie.
+    pub(crate) fn position(&self) -> usize {
+        match self.chunks.back() {
+            Some(Some(chunk)) => chunk.used,
+            Some(None) | None => 0,
+        }
+    }
+
+    /// The bytes of the newest chunk from `start` on that are used.
+    pub(crate) fn since(&self, start: usize) -> &[u8] {
+        match self.chunks.back() {
+            Some(Some(chunk)) => chunk.memory.get(start..chunk.used).unwrap_or_default(),
+            Some(None) | None => &[],
+        }
+    }
+
+    /// Takes in that the receiver opened `highest` over `path`, and the counters below it whose bit is set.
+    ///
+    /// An acknowledgement of something never sent is ignored: the receiver lies, to nobody's harm but its own.
+    pub fn acknowledge(&mut self, path: PathSlot, highest: u64, bitmap: &[u64; 4]) {
+        if highest >= self.next_counter() {
+            return;
+        }
+        self.release(highest);
+        for (word, base) in bitmap.iter().zip((0..4u64).map(|j| 64 * j)) {
+            let mut bits = *word;
+            while bits != 0 {
+                let below = base + u64::from(bits.trailing_zeros()) + 1;
+                bits &= bits - 1;
+                if let Some(counter) = highest.checked_sub(below) {
+                    self.release(counter);
+                }
+            }
+        }
+        // In-order packets that fell out of the bitmap: a loss of the path, not repaired.
+        let marks = &mut self.paths[path.index()];
+        let from = marks.settled.max(self.first);
+        let to = highest.saturating_sub(ACK_BITMAP);
+        marks.settled = marks.settled.max(to);
+        for counter in from..to {
+            let lost_on_path = self.entry(counter).is_some_and(|entry| {
+                entry.path == path.number() && matches!(entry.state, State::InOrder | State::Overwritten)
+            });
+            if lost_on_path {
+                self.release(counter);
+            }
+        }
+        self.drop_released();
+    }
+
+    /// Takes in that nothing below `floor` is needed any more.
+    pub fn acknowledge_below(&mut self, floor: u64) {
+        let end = floor.min(self.next_counter());
+        for counter in self.first..end {
+            self.release(counter);
+        }
+        self.drop_released();
+    }
+
+    /// Gives up what is not acknowledged below `counter`: no key opens it any more. Counts as lost.
+    pub(crate) fn give_up_below(&mut self, counter: u64) {
+        let end = counter.min(self.next_counter());
+        for counter in self.first..end {
+            if self
+                .entry(counter)
+                .is_some_and(|entry| entry.state != State::Released)
+            {
+                self.stats.lost += 1;
+                self.release(counter);
+            }
+        }
+        self.drop_released();
+    }
+
+    /// The packets sent over `from` and not acknowledged whose counters are in `counters`, oldest first. Each one yielded is
+    /// from then on a packet of `to`; those not yielded stay as they are, so a resend can be paced over many calls.
+    pub fn resend(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) -> Resend<'_> {
+        let start = counters.start.max(self.first);
+        let next = usize::try_from(start - self.first)
+            .unwrap_or(usize::MAX)
+            .min(self.entries.len());
+        Resend {
+            from,
+            to,
+            counter: start,
+            end: counters.end,
+            entries: self.entries.range_mut(next..),
+            chunks: &self.chunks,
+            first_chunk: self.first_chunk,
+            stats: &mut self.stats,
+            paths: &mut self.paths,
+        }
+    }
+
+    /// Gives back whatever memory holds nothing. For when the peer has gone quiet.
+    pub fn shrink(&mut self) {
+        self.drop_released();
+        if let Some(Some(chunk)) = self.chunks.back()
+            && chunk.held == 0
+        {
+            self.close_newest();
+            self.drop_free_chunks();
+        }
+        if self.entries.capacity() / 4 > self.entries.len() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    fn entry(&self, counter: u64) -> Option<&Entry> {
+        self.entries
+            .get(usize::try_from(counter.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Marks an entry as needing nothing; whatever it was.
+    fn release(&mut self, counter: u64) {
+        let Some(index) = counter
+            .checked_sub(self.first)
+            .and_then(|index| usize::try_from(index).ok())
+        else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(index) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.state, State::Released);
+        if before.is_held() {
+            let entry = *entry;
+            self.free(entry);
+        }
+    }
+
+    /// Takes a held entry out of the counts and its chunk.
+    fn free(&mut self, entry: Entry) {
+        self.stats.held -= 1;
+        self.stats.bytes -= usize::from(entry.len);
+        if let Some(marks) = self.paths.get_mut(usize::from(entry.path)) {
+            marks.held -= 1;
+        }
+        let at = entry.chunk.wrapping_sub(self.first_chunk) as usize;
+        let newest = at + 1 == self.chunks.len();
+        let Some(slot) = self.chunks.get_mut(at) else {
+            return;
+        };
+        let Some(chunk) = slot.as_mut() else { return };
+        chunk.held -= 1;
+        if chunk.held == 0 && !newest {
+            self.give_back(at);
+        }
+    }
+
+    fn give_back(&mut self, at: usize) {
+        if let Some(chunk) = self.chunks.get_mut(at).and_then(Option::take) {
+            self.taken -= 1;
+            self.pool.give(chunk.memory);
+        }
+        self.drop_free_chunks();
+    }
+
+    fn drop_free_chunks(&mut self) {
+        while let Some(None) = self.chunks.front() {
+            self.chunks.pop_front();
+            self.first_chunk = self.first_chunk.wrapping_add(1);
+        }
+    }
+
+    fn drop_released(&mut self) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.state == State::Released)
+        {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// The newest chunk is about to be no longer the newest: it goes back if nothing in it is held.
+    fn close_newest(&mut self) {
+        if let Some(Some(chunk)) = self.chunks.back()
+            && chunk.held == 0
+        {
+            self.give_back(self.chunks.len() - 1);
+        }
+    }
+
+    fn another_chunk(&mut self) -> Box<[u8]> {
+        loop {
+            if self.taken == 0 {
+                return self.pool.take_first();
+            }
+            if self.taken < self.limits.bytes / CHUNK_BYTES + 2
+                && let Some(memory) = self.pool.take()
+            {
+                return memory;
+            }
+            // The budget is spent: our own oldest packets make room. Each turn frees a packet, in the end a chunk; the
+            // newest chunk alone is not given back by itself.
+            if self.stats.held == 0 {
+                self.close_newest();
+            } else {
+                self.overwrite_oldest();
+                if self.stats.held == 0 {
+                    self.close_newest();
+                }
+            }
+        }
+    }
+
+    fn overwrite_oldest(&mut self) {
+        let mut counter = self.oldest_held.max(self.first);
+        while self.entry(counter).is_some_and(|entry| !entry.state.is_held()) {
+            counter += 1;
+        }
+        self.oldest_held = counter;
+        let index = (counter - self.first) as usize;
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.state = State::Overwritten;
+            let entry = *entry;
+            self.stats.overwritten += 1;
+            self.free(entry);
+        }
+    }
+
+    /// Drops the oldest entry, which is so old that its receiver would refuse it.
+    fn forget_front(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.first += 1;
+            if entry.state.is_held() {
+                self.stats.overwritten += 1;
+                self.free(entry);
+            }
+            if entry.state != State::Released {
+                self.stats.lost += 1;
+            }
+        }
+        self.drop_released();
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        for chunk in self.chunks.drain(..).flatten() {
+            self.pool.give(chunk.memory);
+        }
+    }
+}
+
+/// Packets to send again; made by [`Ring::resend`].
+#[derive(Debug)]
+pub struct Resend<'a> {
+    from: PathSlot,
+    to: PathSlot,
+    counter: u64,
+    end: u64,
+    entries: std::collections::vec_deque::IterMut<'a, Entry>,
+    chunks: &'a VecDeque<Option<Chunk>>,
+    first_chunk: u32,
+    stats: &'a mut RingStats,
+    paths: &'a mut [PathMarks; PATH_SLOTS],
+}
+
+impl<'a> Iterator for Resend<'a> {
+    type Item = Sealed<'a>;
+
+    fn next(&mut self) -> Option<Sealed<'a>> {
+        while self.counter < self.end {
+            let entry = self.entries.next()?;
+            let counter = self.counter;
+            self.counter += 1;
+            if entry.path != self.from.number() {
+                continue;
+            }
+            match entry.state {
+                State::Released => {}
+                State::Overwritten => {
+                    entry.state = State::Released;
+                    self.stats.lost += 1;
+                }
+                State::InOrder | State::OutOfOrder => {
+                    let Some(packet) = bytes_of(entry, self.chunks, self.first_chunk) else {
+                        continue;
+                    };
+                    self.stats.resent += 1;
+                    self.paths[self.from.index()].held -= 1;
+                    let marks = &mut self.paths[self.to.index()];
+                    marks.held += 1;
+                    // Behind newer packets on that path, whose arrival then says nothing about this one.
+                    let behind = marks.sent > counter;
+                    marks.sent = marks.sent.max(counter + 1);
+                    entry.path = self.to.number();
+                    entry.state = if behind { State::OutOfOrder } else { State::InOrder };
+                    return Some(Sealed { counter, packet });
+                }
+            }
+        }
+        None
+    }
+}
+
+fn bytes_of<'a>(entry: &Entry, chunks: &'a VecDeque<Option<Chunk>>, first_chunk: u32) -> Option<&'a [u8]> {
+    let chunk = chunks
+        .get(entry.chunk.wrapping_sub(first_chunk) as usize)?
+        .as_ref()?;
+    let start = entry.offset as usize;
+    chunk.memory.get(start..start + usize::from(entry.len))
+}
