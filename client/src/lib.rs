@@ -6,3 +6,4 @@ pub mod control;
 pub mod daemon;
 pub mod device;
 pub mod net;
+pub mod system_rng;

@@ -1,0 +1,112 @@
+//! The command line: a file per sub-command, each with its arguments, its help and what it does.
+//!
+//! Names and exit codes are a contract with scripts: 0 done, 1 failed (one sentence on stderr), 2 usage (clap's). What is
+//! data goes to stdout, what is said to a person to stderr; the two exceptions are in [`up`], and are lines to copy.
+
+mod completions;
+mod down;
+mod global;
+mod invite;
+mod leave;
+mod logging;
+mod output;
+mod ping;
+mod status;
+mod up;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use global::Global;
+use std::process::ExitCode;
+
+const AFTER_HELP: &str = "\
+Example, three machines:
+  relay$ shadowmesh-relay                        prints a relay ticket, smr1...
+  a$     sudo shadowmesh up --relay smr1...      makes a network, prints an invite, smi1...
+  b$     sudo shadowmesh up smi1...              joins it
+  a$     shadowmesh ping b
+
+Exit codes: 0 done, 1 failed (with one sentence that says why), 2 wrong usage.
+Logs: SHADOWMESH_LOG=debug (or RUST_LOG) makes a daemon say more.";
+
+/// Joins machines into one Ethernet segment across the internet, encrypted end to end.
+#[derive(Debug, Parser)]
+#[command(name = "shadowmesh", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Args),
+    Down(down::Args),
+    Leave(leave::Args),
+    Status(status::Args),
+    Ping(ping::Args),
+    Invite(invite::Args),
+    Completions(completions::Args),
+}
+
+/// Reads the command line, does what it says and reports a failure in one sentence.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let done = match command {
+        Command::Up(args) => up::run(&global, args),
+        Command::Down(args) => down::run(&global, &args),
+        Command::Leave(args) => leave::run(&global, &args),
+        Command::Status(args) => status::run(&global, &args),
+        Command::Ping(args) => ping::run(&global, &args),
+        Command::Invite(args) => invite::run(&global, &args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough of it: `shadowmesh status | head -1`.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!(
+                "shadowmesh: {}",
+                output::one_line(&format!("{error:#}"))
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A runtime for one command: one thread, because commands and the control side only wait.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    use anyhow::Context as _;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}", sub.get_name());
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn global_options_go_before_or_after() {
+        for line in [
+            ["shadowmesh", "--json", "status"],
+            ["shadowmesh", "status", "--json"],
+        ] {
+            assert!(Cli::try_parse_from(line).expect("parsed").global.json);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Where words go: stdout for data, stderr for people; a spinner where stderr is a terminal.
+//!
+//! `println!` panics when a pipe is closed; nothing here does.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Moves to the start of the line and erases it.
+const ERASE: &str = "\r\x1b[2K";
+/// Whether the last line of stderr is a spinner's, to be erased before anything else is written.
+static SPINNING: AtomicBool = AtomicBool::new(false);
+
+/// Writes lines of data to stdout.
+pub(super) fn data(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()
+}
+
+/// Says a line to a person, on stderr. A closed stderr is nobody's fault and stops nothing.
+pub(super) fn note(line: &str) {
+    let _ = stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Shows `text` on a line that the next words replace. Only for a terminal.
+pub(super) fn spin(text: &str) {
+    let mut stderr = stderr();
+    if stderr
+        .write_all(text.as_bytes())
+        .and_then(|()| stderr.flush())
+        .is_ok()
+    {
+        SPINNING.store(true, Ordering::Relaxed);
+    }
+}
+
+/// stderr, with the spinner wiped off it.
+pub(super) fn stderr() -> io::StderrLock<'static> {
+    let mut stderr = io::stderr().lock();
+    if SPINNING.swap(false, Ordering::Relaxed) {
+        let _ = stderr.write_all(ERASE.as_bytes());
+    }
+    stderr
+}
+
+/// Whether a spinner can be shown.
+pub(super) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether stderr is the journal's: then a person reads it later, and others may too (systemd.exec(5)).
+pub(super) fn is_journal() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether a failure is only that the reader of stdout went away.
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// One line of any text.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a terminal may be shown of a text that a peer chose: no control characters, at most `width` characters.
+pub(super) fn clean(text: &str, width: usize) -> String {
+    let visible: String = text.chars().filter(|c| !c.is_control()).collect();
+    if visible.chars().count() <= width {
+        return visible;
+    }
+    let mut short: String = visible.chars().take(width.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// Milliseconds for people: a decimal only where it tells something.
+pub(super) fn ms(ms: f64) -> String {
+    if ms < 10.0 {
+        format!("{ms:.1} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
+}
+
+/// As [`ms`], of a duration.
+pub(super) fn ms_of(duration: Duration) -> String {
+    ms(duration.as_secs_f64() * 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_cannot_drive_the_terminal() {
+        assert_eq!(clean("a\x1b[31mb\r\n\u{9b}c", 20), "a[31mbc");
+        assert_eq!(clean("abcdef", 4), "abc…");
+        assert_eq!(clean("abcd", 4), "abcd");
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(ms(48.2), "48 ms");
+        assert_eq!(ms(0.42), "0.4 ms");
+        assert_eq!(ms_of(Duration::from_millis(1500)), "1500 ms");
+    }
+
+    #[test]
+    fn errors_fit_a_line() {
+        assert_eq!(one_line("a\n  b\tc"), "a b c");
+    }
+}

@@ -1,0 +1,237 @@
+//! `shadowmesh status`: who is there, over which path, how well.
+
+use super::global::Global;
+use super::output::{self, clean};
+use super::runtime;
+use crate::control::client::{self, ControlError, unexpected};
+use crate::control::message::{Request, Response};
+use crate::control::status::{Peer, Relay, Status};
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// Show who is there, over which path, how well
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  shadowmesh status\n  shadowmesh status --json | jq '.peers[] | {name, state}'"
+)]
+pub(super) struct Args {
+    /// Show it again every second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Clears the terminal and goes to its first line.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let socket = global.socket();
+    runtime()?.block_on(async {
+        if !args.watch {
+            let status = ask(&socket).await?;
+            return Ok(output::data(&if global.json {
+                serde_json::to_string_pretty(&status)?
+            } else {
+                table(&status)
+            })?);
+        }
+        let clear = if std::io::stdout().is_terminal() {
+            CLEAR
+        } else {
+            ""
+        };
+        let mut tick = tokio::time::interval(INTERVAL);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            }
+            let status = ask(&socket).await?;
+            // One document a line, for a program that reads a stream of them.
+            let text = if global.json {
+                serde_json::to_string(&status)?
+            } else {
+                format!("{clear}{}", table(&status))
+            };
+            output::data(&text)?;
+        }
+    })
+}
+
+/// Asks the daemon on `socket` for its status.
+pub(super) async fn ask(socket: &Path) -> Result<Status, ControlError> {
+    let response = client::call(socket, &Request::Status).await?;
+    if let Response::Status(status) = response {
+        Ok(*status)
+    } else {
+        Err(unexpected(socket))
+    }
+}
+
+/// The status for people: no line wider than 80 columns.
+fn table(status: &Status) -> String {
+    let mut text = String::new();
+    let node = &status.node;
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "{} in network {}",
+        clean(&node.name, 30),
+        clean(&status.network.name, 30)
+    );
+    let _ = writeln!(text, "  id       {}", short_id(&node.id));
+    let _ = writeln!(
+        text,
+        "  device   {} ({}, mtu {})",
+        clean(&node.device, 15),
+        clean(&node.mac, 17),
+        node.mtu
+    );
+    for address in &node.addresses {
+        let _ = writeln!(text, "  address  {}", clean(address, 60));
+    }
+    for relay in &status.relays {
+        let _ = writeln!(text, "  relay    {}", relay_line(relay));
+    }
+    if status.peers.is_empty() {
+        text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<20} {:<15} {:<10} {:<10} {:>8}  SENT/RECEIVED",
+        "PEER", "ADDRESS", "STATE", "PATH", "RTT"
+    );
+    for peer in &status.peers {
+        let _ = writeln!(text, "{}", peer_line(peer));
+    }
+    text
+}
+
+fn relay_line(relay: &Relay) -> String {
+    let rtt = relay
+        .rtt_ms
+        .map(|ms| format!(", {}", output::ms(ms)))
+        .unwrap_or_default();
+    format!("{} {}{rtt}", clean(&relay.url, 45), relay.state)
+}
+
+fn peer_line(peer: &Peer) -> String {
+    let address = peer
+        .addresses
+        .first()
+        .map(|cidr| cidr.split('/').next().unwrap_or_default())
+        .unwrap_or("-");
+    let path = peer
+        .path
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |path| path.kind.to_string());
+    let rtt = peer
+        .path
+        .as_ref()
+        .and_then(|path| path.rtt_ms)
+        .map_or_else(|| "-".to_owned(), output::ms);
+    format!(
+        "{:<20} {:<15} {:<10} {path:<10} {rtt:>8}  {} / {}",
+        clean(&peer.name, 20),
+        clean(address, 15),
+        peer.state.to_string(),
+        bytes(peer.tx_bytes),
+        bytes(peer.rx_bytes)
+    )
+}
+
+fn short_id(id: &str) -> String {
+    clean(id, 80)
+        .chars()
+        .take(shadowmesh_proto::ids::SHORT_ID_CHARS)
+        .collect()
+}
+
+/// Bytes in at most four characters.
+fn bytes(count: u64) -> String {
+    let units = ["k", "M", "G", "T", "P", "E"];
+    if count < 1_000 {
+        return count.to_string();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut rest = count as f64 / 1_000.0;
+    let mut unit = 0;
+    // 999.5 would be shown as 1000.
+    while rest >= 999.5 && unit + 1 < units.len() {
+        rest /= 1_000.0;
+        unit += 1;
+    }
+    let unit = units.get(unit).unwrap_or(&"E");
+    if rest < 9.95 {
+        format!("{rest:.1}{unit}")
+    } else {
+        format!("{rest:.0}{unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::status::tests::full;
+
+    #[test]
+    fn the_table_fits_80_columns_whatever_peers_call_themselves() {
+        let mut status = full();
+        status.peers[0].name = "x\x1b[2J".repeat(20);
+        status.peers[0].addresses = vec!["fd12:3456:789a::1234:5678:9abc:def0/64".into()];
+        status.peers[0].tx_bytes = u64::MAX;
+        status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
+        status.node.name = "n".repeat(63);
+        status.network.name = "m".repeat(63);
+        let text = table(&status);
+        for line in text.lines() {
+            assert!(
+                line.chars().count() <= 80,
+                "{} columns: {line}",
+                line.chars().count()
+            );
+        }
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn columns_stand_under_their_heads() {
+        let text = table(&full());
+        let lines: Vec<&str> = text.lines().collect();
+        let head = lines
+            .iter()
+            .position(|line| line.starts_with("PEER"))
+            .expect("a head");
+        let column = |name: &str| lines[head].find(name).expect("a column");
+        let row = lines[head + 1];
+        assert!(row[column("ADDRESS")..].starts_with("10.7.9.1 "), "{text}");
+        assert!(row[column("STATE")..].starts_with("connected "), "{text}");
+        assert!(row[column("PATH")..].starts_with("relay-ws "), "{text}");
+        assert!(row.contains("48 ms  1.2M / 9.9G"), "{text}");
+        assert!(lines[head + 2].contains("offline"), "{text}");
+    }
+
+    #[test]
+    fn without_peers_it_says_what_to_do() {
+        assert!(table(&Status::default()).contains("shadowmesh invite"));
+    }
+
+    #[test]
+    fn byte_counts_stay_short() {
+        for (count, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1.0k"),
+            (9_960, "10k"),
+            (999_499, "999k"),
+            (999_500, "1.0M"),
+            (u64::MAX, "18E"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `up --detach`: starts the daemon as a process of its own and waits until it is up.
+//!
+//! Everything was remembered by then, so the child is a plain `shadowmesh up` that finds it in the state directory; no secret
+//! is on its command line. Its stdin and stdout are nothing, its stderr is `daemon.log` in the state directory, begun anew each
+//! time. *Up* means that it answers on the control socket; when it ends before that, its own sentence is ours.
+
+use super::Prepared;
+use crate::cli::global::Global;
+use crate::cli::{output, runtime, status};
+use crate::control::client::ControlError;
+use crate::control::status::{RelayState, Status};
+use anyhow::{Context as _, bail};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const LOG: &str = "daemon.log";
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a relay that answers at all takes to be connected to; afterwards the daemon goes on trying alone.
+const RELAY_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// What begins the sentence of a failure, and what is read of a log to find it, bytes.
+const FAILURE: &str = "shadowmesh: ";
+const TAIL: usize = 8 * 1024;
+
+pub(super) fn start(global: &Global, prepared: Prepared) -> anyhow::Result<()> {
+    let log = prepared.state.path().join(LOG);
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&log);
+    let stderr = opened.with_context(|| format!("cannot write {}", log.display()))?;
+    // Gives up the lock: the child takes it.
+    drop(prepared);
+    let mut child = spawn(global, stderr)?;
+    let status = match runtime()?.block_on(wait_until_up(&global.socket(), &mut child, &log)) {
+        Ok(status) => status,
+        Err(error) => {
+            // Half a daemon is worse than none. It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+    };
+    let addresses = status.node.addresses.join(", ");
+    output::data(&format!(
+        "this node: {addresses} on {} (mtu {})",
+        status.node.device, status.node.mtu
+    ))?;
+    match status
+        .relays
+        .iter()
+        .find(|relay| relay.state == RelayState::Connected)
+    {
+        Some(relay) => output::note(&format!("connected to relay {}", output::clean(&relay.url, 300))),
+        None => output::note("no relay is connected yet; the daemon goes on trying, see `shadowmesh status`"),
+    }
+    output::note(&format!(
+        "the daemon runs in the background; its log is {}",
+        log.display()
+    ));
+    Ok(())
+}
+
+fn spawn(global: &Global, stderr: File) -> anyhow::Result<Child> {
+    let program =
+        std::env::current_exe().context("cannot find this program to start it in the background")?;
+    let absolute = |path: &Path| std::path::absolute(path).context("the working directory is gone");
+    let mut command = Command::new(program);
+    command
+        .arg("up")
+        .arg("--detached")
+        .arg("--state")
+        .arg(absolute(&global.state)?);
+    if let Some(network) = &global.network {
+        command.arg("--network").arg(network.as_str());
+    }
+    if let Some(socket) = &global.socket {
+        command.arg("--socket").arg(absolute(socket)?);
+    }
+    // The root, so that no file system is kept busy; not the journal's, whatever ours is.
+    command
+        .current_dir("/")
+        .env_remove("JOURNAL_STREAM")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr);
+    command.spawn().context("cannot start the daemon")
+}
+
+/// Waits until the daemon answers, and a little longer for its first relay.
+async fn wait_until_up(socket: &Path, child: &mut Child, log: &Path) -> anyhow::Result<Status> {
+    let began = Instant::now();
+    loop {
+        match status::ask(socket).await {
+            Ok(status) => {
+                let connected = status
+                    .relays
+                    .iter()
+                    .any(|relay| relay.state == RelayState::Connected);
+                if connected || began.elapsed() > RELAY_PATIENCE {
+                    return Ok(status);
+                }
+            }
+            Err(ControlError::NotRunning(_)) => {}
+            // The socket is there and the daemon not ready to answer.
+            Err(ControlError::Silent { .. } | ControlError::Refused { .. }) => {}
+            Err(error @ (ControlError::KeptOut(_) | ControlError::NotUnderstood { .. })) => {
+                return Err(error.into());
+            }
+        }
+        if let Some(ended) = child.try_wait().context("cannot watch the daemon")? {
+            match sentence_of(log) {
+                Some(sentence) => bail!(sentence),
+                None => bail!("the daemon ended at once ({ended}): see {}", log.display()),
+            }
+        }
+        if began.elapsed() > PATIENCE {
+            bail!(
+                "the daemon did not come up within {} s: see {}",
+                PATIENCE.as_secs(),
+                log.display()
+            );
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The sentence with which a daemon failed, from the end of its log.
+fn sentence_of(log: &Path) -> Option<String> {
+    let bytes = std::fs::read(log).ok()?;
+    let tail = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(TAIL)..)?).into_owned();
+    tail.lines()
+        .rev()
+        .find_map(|line| line.strip_prefix(FAILURE))
+        .map(output::one_line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_sentence_of_a_log_is_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = dir.path().join("log");
+        assert_eq!(sentence_of(&log), None);
+        let noise = "a line of a log\n".repeat(2_000);
+        std::fs::write(&log, format!("shadowmesh: old\n{noise}shadowmesh: the reason\n")).expect("written");
+        assert_eq!(sentence_of(&log).as_deref(), Some("the reason"));
+        std::fs::write(&log, noise).expect("written");
+        assert_eq!(sentence_of(&log), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! From flags, tickets and the state directory to everything a daemon needs.
+
+use super::Args;
+use crate::cli::global::Global;
+use crate::cli::invite::unix_now;
+use crate::config::{Config, Settings, union_of_relays};
+use crate::daemon::options::DaemonOptions;
+use crate::daemon::progress::ProgressSender;
+use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
+use crate::system_rng::SystemRng;
+use anyhow::{Context as _, bail};
+use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, RelayTicket};
+use std::io::{self, BufRead as _, Read as _};
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// Longest line that is read from stdin, bytes: a ticket and white space around it.
+const MAX_LINE: u64 = 8 * 1024;
+
+/// Everything a daemon needs, checked and remembered.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) state: StateDir,
+    pub(super) lock: StateLock,
+    pub(super) socket: PathBuf,
+    pub(super) node_secret: NodeSecret,
+    pub(super) network: NetworkState,
+    pub(super) relays: Vec<RelayTicket>,
+    pub(super) settings: Settings,
+    /// Whether this run made the network.
+    pub(super) created: bool,
+}
+
+impl Prepared {
+    pub(super) fn into_options(self, progress: ProgressSender) -> DaemonOptions {
+        let Self {
+            state,
+            lock,
+            socket,
+            node_secret,
+            network,
+            relays,
+            settings,
+            created: _,
+        } = self;
+        DaemonOptions {
+            state,
+            lock,
+            socket,
+            node_secret,
+            network,
+            relays,
+            settings,
+            progress,
+        }
+    }
+}
+
+/// Reads everything, and only when all of it is good remembers it.
+pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
+    let now = unix_now();
+    let invite = args
+        .invite
+        .map(Zeroizing::new)
+        .map(|text| read_invite(&text, now))
+        .transpose()?;
+    let relays = args
+        .relay
+        .iter()
+        .map(|text| RelayTicket::parse(text, now))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let state = StateDir::open(global.state_dir())?;
+    let lock = state.lock()?;
+    let mut rng = SystemRng;
+    let old_config = state.load_config()?;
+    let old_network = state.load_network()?;
+    let flags = Config {
+        relays: Vec::new(),
+        name: args.name,
+        device: args.device,
+        mtu: args.mtu,
+        address: args.address,
+        cipher: args.cipher,
+        rekey_interval: args.rekey_interval,
+    };
+    let mut config = old_config.clone().overlaid_with(flags);
+    if config.name.is_none() {
+        config.name = invite
+            .as_ref()
+            .and_then(|invite| invite.name.as_ref()?.parse().ok());
+    }
+
+    let created = old_network.is_none() && invite.is_none();
+    let network = match (old_network, &invite) {
+        (None, Some(invite)) => {
+            config.relays = union_of_relays(&config.relays, &relays);
+            NetworkState::join(invite)
+        }
+        (None, None) => {
+            let relays = union_of_relays(&config.relays, &relays);
+            if relays.is_empty() {
+                bail!(
+                    "this host is in no network yet: join one with `sudo shadowmesh up smi1...`, or make one with \
+                     `sudo shadowmesh up --relay smr1...`"
+                );
+            }
+            config.relays = Vec::new();
+            let name = global.network.as_ref().map_or("shadowmesh", |name| name.as_str());
+            NetworkState::create(name, relays, &mut rng)
+        }
+        (Some(mut network), invite) => {
+            if let Some(invite) = invite {
+                if !network.is_of(invite) {
+                    bail!(
+                        "this host is already in the network {:?}: run `shadowmesh leave` first, or join the other one \
+                         beside it with --network NAME",
+                        network.name
+                    );
+                }
+                network.relays = union_of_relays(&network.relays, &invite.relays);
+            }
+            config.relays = union_of_relays(&config.relays, &relays);
+            network
+        }
+    };
+    let relays = union_of_relays(&network.relays, &config.relays);
+    if relays.len() > MAX_ENTRIES {
+        bail!(
+            "there would be {} relays and {MAX_ENTRIES} are the most: remove some from config.toml",
+            relays.len()
+        );
+    }
+
+    let node_secret = state.load_or_create_node_key(&mut rng)?;
+    if config != old_config {
+        state.save_config(&config)?;
+    }
+    state.save_network(&network)?;
+    let settings = Settings::new(&config, &hostname());
+    Ok(Prepared {
+        state,
+        lock,
+        socket: global.socket(),
+        node_secret,
+        network,
+        relays,
+        settings,
+        created,
+    })
+}
+
+fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {
+    if text != "-" {
+        return Ok(Invite::parse(text, now)?);
+    }
+    let mut line = Zeroizing::new(String::new());
+    io::stdin()
+        .lock()
+        .take(MAX_LINE)
+        .read_line(&mut line)
+        .context("cannot read an invite from stdin")?;
+    if line.trim().is_empty() {
+        bail!("there was no invite on stdin: pipe one line into `shadowmesh up -`");
+    }
+    Ok(Invite::parse(&line, now)?)
+}
+
+/// The host's name in this process's UTS namespace.
+fn hostname() -> String {
+    // Without it a node is called `node`, which is no reason not to start.
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default()
+}

@@ -1,0 +1,407 @@
+//! What `shadowmesh up` remembers, in `config.toml`, and what it amounts to.
+//!
+//! [`Config`] holds only what somebody chose: flags make one, the file makes one, and the flags laid over the file make the
+//! next file. [`Settings`] is that with every default filled in. So a default can change in a later version without a host
+//! that never chose being stuck with the old one.
+//!
+//! A field that is not known is refused with its line and the name that was probably meant: a mistyped `mtuu = 1280` that is
+//! silently ignored costs an evening.
+
+mod values;
+
+pub use values::{
+    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, Span, ValueError,
+};
+
+use serde::Deserialize;
+use shadowmesh_proto::ticket::{RelayTicket, TicketError};
+use std::fmt::Write as _;
+use std::ops::Range;
+use toml::de::DeTable;
+
+/// Why a `config.toml` was refused. `line` counts from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A key that no version up to this one knows.
+    #[error("line {line} has the unknown field `{field}`{}", hint(.suggestion))]
+    UnknownField {
+        /// Where.
+        line: usize,
+        /// The key as written.
+        field: String,
+        /// The known key that looks most like it.
+        suggestion: Option<&'static str>,
+    },
+    /// Not TOML, or a value of the wrong kind or range.
+    #[error("line {line}: {message}")]
+    Value {
+        /// Where.
+        line: usize,
+        /// What is wrong, without the file's text.
+        message: String,
+    },
+}
+
+fn hint(suggestion: &Option<&'static str>) -> String {
+    match suggestion {
+        Some(name) => format!(", did you mean `{name}`?"),
+        None => format!("; known are {}", FIELDS.join(", ")),
+    }
+}
+
+/// The keys of `config.toml`, in the order they are written.
+const FIELDS: [&str; 7] = [
+    "relays",
+    "name",
+    "device",
+    "mtu",
+    "address",
+    "cipher",
+    "rekey_interval",
+];
+
+/// What somebody chose; `None` and empty mean *not chosen*.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Relays beside those that the network itself brought.
+    #[serde(deserialize_with = "relay_tickets")]
+    pub relays: Vec<RelayTicket>,
+    /// What this node calls itself.
+    pub name: Option<NodeName>,
+    /// Name of the TAP device.
+    pub device: Option<DeviceName>,
+    /// MTU of the TAP device.
+    pub mtu: Option<Mtu>,
+    /// The IPv4 address, instead of the one derived from the key.
+    pub address: Option<Ipv4Cidr>,
+    /// The cipher.
+    pub cipher: Option<CipherChoice>,
+    /// How often session keys are replaced.
+    pub rekey_interval: Option<RekeyInterval>,
+}
+
+impl Config {
+    /// Reads the text of a `config.toml`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let refused = |error: toml::de::Error| value_error(text, error.span(), error.message());
+        let table = DeTable::parse(text).map_err(refused)?;
+        for key in table.get_ref().keys() {
+            let field: &str = key.get_ref();
+            if !FIELDS.contains(&field) {
+                let (line, suggestion) = (line_of(text, key.span().start), closest(field));
+                return Err(ConfigError::UnknownField {
+                    line,
+                    field: field.to_owned(),
+                    suggestion,
+                });
+            }
+        }
+        toml::from_str(text).map_err(refused)
+    }
+
+    /// The text of a `config.toml` that reads back as `self`, with every key explained.
+    pub fn to_toml(&self) -> String {
+        let relays = self.relays.iter().map(RelayTicket::to_text).collect::<Vec<_>>();
+        let quoted = |value: String| format!("\"{value}\"");
+        let lines: [(&str, Option<String>, &str, &str); FIELDS.len()] = [
+            (
+                "Relays (smr1 tickets) beside those that came with the network.",
+                (!relays.is_empty()).then(|| format!("[\n    \"{}\",\n]", relays.join("\",\n    \""))),
+                "relays",
+                "[\"smr1...\"]",
+            ),
+            (
+                "What this node calls itself.",
+                self.name.as_ref().map(|v| quoted(v.to_string())),
+                "name",
+                "host name",
+            ),
+            (
+                "The TAP device.",
+                self.device.as_ref().map(|v| quoted(v.to_string())),
+                "device",
+                "\"smesh0\"",
+            ),
+            (
+                "Its MTU, bytes: 1280 to 9000.",
+                self.mtu.map(|v| v.to_string()),
+                "mtu",
+                "1400",
+            ),
+            (
+                "The IPv4 address, instead of one derived from the key.",
+                self.address.map(|v| quoted(v.to_string())),
+                "address",
+                "\"10.7.3.4/16\"",
+            ),
+            (
+                "auto, aes or chacha.",
+                self.cipher.map(|v| quoted(v.to_string())),
+                "cipher",
+                "\"auto\"",
+            ),
+            (
+                "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
+                self.rekey_interval.map(|v| quoted(v.to_string())),
+                "rekey_interval",
+                "\"120s\"",
+            ),
+        ];
+        let mut text = String::from(
+            "# What `shadowmesh up` remembers. It rewrites this file when a flag changes something.\n",
+        );
+        for (about, value, key, example) in lines {
+            // Writing to a String does not fail.
+            let _ = match value {
+                Some(value) => write!(text, "\n# {about}\n{key} = {value}\n"),
+                None => write!(text, "\n# {about}\n# {key} = {example}\n"),
+            };
+        }
+        text
+    }
+
+    /// `newer` laid over `self`: what it chose wins, relays add up and a later ticket replaces the earlier of the same key.
+    #[must_use]
+    pub fn overlaid_with(self, newer: Self) -> Self {
+        Self {
+            relays: union_of_relays(&self.relays, &newer.relays),
+            name: newer.name.or(self.name),
+            device: newer.device.or(self.device),
+            mtu: newer.mtu.or(self.mtu),
+            address: newer.address.or(self.address),
+            cipher: newer.cipher.or(self.cipher),
+            rekey_interval: newer.rekey_interval.or(self.rekey_interval),
+        }
+    }
+}
+
+/// What a daemon runs with: every choice made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What this node calls itself.
+    pub name: NodeName,
+    /// Name of the TAP device.
+    pub device: DeviceName,
+    /// MTU of the TAP device.
+    pub mtu: Mtu,
+    /// The IPv4 address to keep, if it is not to be derived (protocol §1.5).
+    pub address: Option<Ipv4Cidr>,
+    /// The cipher.
+    pub cipher: CipherChoice,
+    /// How often session keys are replaced.
+    pub rekey_interval: RekeyInterval,
+}
+
+impl Settings {
+    /// Fills the gaps of `config`; the host's name stands in for a name that was not chosen.
+    pub fn new(config: &Config, hostname: &str) -> Self {
+        Self {
+            name: config
+                .name
+                .clone()
+                .unwrap_or_else(|| NodeName::from_hostname(hostname)),
+            device: config.device.clone().unwrap_or_default(),
+            mtu: config.mtu.unwrap_or_default(),
+            address: config.address,
+            cipher: config.cipher.unwrap_or_default(),
+            rekey_interval: config.rekey_interval.unwrap_or_default(),
+        }
+    }
+}
+
+/// The relays of `first`, then those of `second`; where both name a key, the ticket of `second` stands in its place.
+pub fn union_of_relays(first: &[RelayTicket], second: &[RelayTicket]) -> Vec<RelayTicket> {
+    let mut all: Vec<RelayTicket> = Vec::new();
+    for ticket in first.iter().chain(second) {
+        match all.iter_mut().find(|known| known.key == ticket.key) {
+            Some(known) => known.clone_from(ticket),
+            None => all.push(ticket.clone()),
+        }
+    }
+    all
+}
+
+fn relay_tickets<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<RelayTicket>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts
+        .iter()
+        .map(|text| remembered_relay(text).map_err(serde::de::Error::custom))
+        .collect()
+}
+
+/// Reads a ticket that was accepted earlier: its expiry concerned that moment only.
+pub(crate) fn remembered_relay(text: &str) -> Result<RelayTicket, TicketError> {
+    const BEFORE_ANY_EXPIRY: u64 = 0;
+    RelayTicket::parse(text, BEFORE_ANY_EXPIRY)
+}
+
+fn value_error(text: &str, span: Option<Range<usize>>, message: &str) -> ConfigError {
+    let line = span.map_or(1, |span| line_of(text, span.start));
+    ConfigError::Value {
+        line,
+        message: message.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// The known key that at most half of `field` away looks like it.
+fn closest(field: &str) -> Option<&'static str> {
+    let best = FIELDS
+        .into_iter()
+        .map(|known| (distance(field, known), known))
+        .min()?;
+    (best.0 <= best.1.len() / 2).then_some(best.1)
+}
+
+/// Levenshtein distance, over the first 64 characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut next = vec![i + 1];
+        let mut left = i + 1;
+        for (to, pair) in b.iter().zip(row.windows(2)) {
+            let (diagonal, above) = match pair {
+                [diagonal, above] => (*diagonal, *above),
+                _ => continue,
+            };
+            left = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shadowmesh_proto::ids::RelayId;
+
+    fn relay(key: u8, address: &str) -> RelayTicket {
+        RelayTicket {
+            key: RelayId([key; 32]),
+            addresses: vec![address.into()],
+            expires: Some(1),
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_line_and_the_likely_one() {
+        let error = Config::parse("# comment\nname = \"a\"\nmtuu = 1400\n").expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "line 3 has the unknown field `mtuu`, did you mean `mtu`?"
+        );
+        let error = Config::parse("[colour]\nx = 1\n").expect_err("refused");
+        assert_eq!(
+            error.to_string().split(';').next(),
+            Some("line 1 has the unknown field `colour`")
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        let error = Config::parse("name = \"a\"\nmtu = 12\n").expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "line 2: the MTU must be a whole number from 1280 to 9000, in bytes"
+        );
+        let error = Config::parse("\n\nrelays = [\"smr1xx\"]\n").expect_err("refused");
+        assert!(
+            error.to_string().starts_with("line 3: the ticket is damaged"),
+            "{error}"
+        );
+        assert!(matches!(
+            Config::parse("name = \"a").expect_err("refused"),
+            ConfigError::Value { line: 1, .. }
+        ));
+    }
+
+    #[test]
+    fn newer_choices_win_and_relays_add_up() {
+        let file = Config {
+            relays: vec![relay(1, "a:1"), relay(2, "b:1")],
+            mtu: "1300".parse().ok(),
+            ..Config::default()
+        };
+        let flags = Config {
+            relays: vec![relay(2, "c:1"), relay(3, "d:1")],
+            name: "x".parse().ok(),
+            ..Config::default()
+        };
+        let both = file.overlaid_with(flags);
+        assert_eq!(both.relays, [relay(1, "a:1"), relay(2, "c:1"), relay(3, "d:1")]);
+        assert_eq!(
+            (both.mtu.map(Mtu::bytes), both.name.as_ref().map(NodeName::as_str)),
+            (Some(1300), Some("x"))
+        );
+    }
+
+    #[test]
+    fn an_expired_relay_that_was_accepted_once_is_still_read() {
+        let config = Config {
+            relays: vec![relay(1, "a:1")],
+            ..Config::default()
+        };
+        assert_eq!(Config::parse(&config.to_toml()), Ok(config));
+    }
+
+    #[test]
+    fn every_field_is_explained_in_the_file() {
+        let text = Config::default().to_toml();
+        for field in FIELDS {
+            assert!(text.contains(&format!("\n# {field} = ")), "{field}");
+        }
+    }
+
+    fn config() -> impl Strategy<Value = Config> {
+        let texts = (
+            proptest::option::of("[a-z0-9]{1,63}"),
+            proptest::option::of("[A-Za-z0-9_-]{1,15}"),
+            proptest::option::of(1280i64..=9000),
+            proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
+            proptest::option::of(0usize..3),
+            proptest::option::of(2u64..=120),
+            proptest::collection::vec(any::<u8>(), 0..4),
+        );
+        texts.prop_map(|(name, device, mtu, address, cipher, rekey, relays)| Config {
+            relays: union_of_relays(
+                &[],
+                &relays
+                    .into_iter()
+                    .map(|key| relay(key, "h:1"))
+                    .collect::<Vec<_>>(),
+            ),
+            name: name.and_then(|text| text.parse().ok()),
+            device: device.and_then(|text| text.parse().ok()),
+            mtu: mtu.and_then(|bytes| bytes.try_into().ok()),
+            address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
+            cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
+            rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(config in config()) {
+            prop_assert_eq!(Config::parse(&config.to_toml()), Ok(config));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(\\PC|\n){0,200}") {
+            if let Err(error) = Config::parse(&text) {
+                prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What can be asked of a daemon, and what it answers.
+
+use super::status::{PathKind, Status};
+use serde::{Deserialize, Serialize};
+
+/// A request: the only line a caller writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Who is there? Answered by [`Response::Status`].
+    Status,
+    /// One echo inside the session with a peer (protocol §6 ECHO). Answered by [`Response::Echo`] when it comes back, by
+    /// [`Response::Error`] when it cannot be sent. The caller gives up by hanging up; pacing and counting are its own.
+    Ping {
+        /// A name, an address, or an unambiguous start of an id.
+        peer: String,
+    },
+    /// Leave cleanly and end. Answered by [`Response::Leaving`] before the daemon begins to.
+    Down,
+    /// Make an invite. Answered by [`Response::Invite`].
+    Invite {
+        /// Seconds from now until it expires.
+        expires_s: u64,
+        /// A name proposed for the node that joins.
+        name: Option<String>,
+    },
+}
+
+impl Request {
+    /// Whether it only looks: then members of the group `shadowmesh` may ask too.
+    pub const fn is_read_only(&self) -> bool {
+        match self {
+            Self::Status | Self::Ping { .. } => true,
+            Self::Down | Self::Invite { .. } => false,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "kebab-case")]
+pub enum Response {
+    /// The document of `shadowmesh status --json`.
+    Status(Box<Status>),
+    /// An echo came back.
+    Echo(Echo),
+    /// The daemon begins to leave; its process ends when it has.
+    Leaving,
+    /// An invite: **a secret**.
+    Invite {
+        /// `smi1…`
+        ticket: String,
+    },
+    /// The request was not done.
+    Error {
+        /// What kind of failure, for programs.
+        code: ErrorCode,
+        /// What, why, what to do; for people.
+        sentence: String,
+    },
+}
+
+impl Response {
+    /// An error with its sentence.
+    pub fn error(code: ErrorCode, sentence: impl Into<String>) -> Self {
+        Self::Error {
+            code,
+            sentence: sentence.into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => f.debug_tuple("Status").field(status).finish(),
+            Self::Echo(echo) => f.debug_tuple("Echo").field(echo).finish(),
+            Self::Leaving => f.write_str("Leaving"),
+            Self::Invite { .. } => f.write_str("Invite(..)"),
+            Self::Error { code, sentence } => f.debug_tuple("Error").field(code).field(sentence).finish(),
+        }
+    }
+}
+
+/// How an echo came back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Echo {
+    /// The peer's name.
+    pub name: String,
+    /// The peer's id.
+    pub id: String,
+    /// The peer's first address, without prefix length.
+    pub address: Option<String>,
+    /// The path that carried it.
+    pub via: PathKind,
+    /// The far end of that path (`ip:port`), where it is a direct one.
+    pub remote: Option<String>,
+    /// Milliseconds there and back.
+    pub rtt_ms: f64,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The request does not read as one.
+    BadRequest,
+    /// The caller may not ask this.
+    Denied,
+    /// No peer, or more than one, is called that.
+    UnknownPeer,
+    /// The peer is known and there is no proven path to it.
+    NotConnected,
+    /// The daemon is leaving, or has too much to do.
+    Busy,
+    /// Anything else.
+    Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn requests_have_these_names() {
+        for (request, text) in [
+            (Request::Status, r#"{"request":"status"}"#),
+            (Request::Down, r#"{"request":"down"}"#),
+            (
+                Request::Ping { peer: "b".into() },
+                r#"{"request":"ping","peer":"b"}"#,
+            ),
+            (
+                Request::Invite {
+                    expires_s: 60,
+                    name: None,
+                },
+                r#"{"request":"invite","expires_s":60,"name":null}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&request).expect("written"), text);
+            assert_eq!(serde_json::from_str::<Request>(text).expect("read"), request);
+        }
+    }
+
+    #[test]
+    fn an_invite_does_not_print_its_ticket() {
+        let response = Response::Invite {
+            ticket: "smi1secret".into(),
+        };
+        assert_eq!(format!("{response:?}"), "Invite(..)");
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_passed_over() {
+        let read = serde_json::from_str::<Response>(r#"{"response":"leaving","within_ms":5}"#);
+        assert_eq!(read.expect("read"), Response::Leaving);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (serde_json::from_slice::<Request>(&bytes), serde_json::from_slice::<Response>(&bytes));
+        }
+
+        #[test]
+        fn perturbed_requests_are_read_or_refused(peer in "\\PC{0,40}", at: usize, byte: u8) {
+            let mut bytes = serde_json::to_vec(&Request::Ping { peer }).expect("written");
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = serde_json::from_slice::<Request>(&bytes);
+        }
+
+        #[test]
+        fn requests_round_trip(peer in "\\PC{0,40}", expires_s: u64, name in proptest::option::of("\\PC{0,9}")) {
+            for request in [Request::Ping { peer }, Request::Invite { expires_s, name }] {
+                let text = serde_json::to_string(&request).expect("written");
+                prop_assert!(!text.contains('\n'));
+                prop_assert_eq!(serde_json::from_str::<Request>(&text).expect("read"), request);
+            }
+        }
+
+        #[test]
+        fn echoes_round_trip(rtt_ms in 0f64..1e6, remote in proptest::option::of("\\PC{0,40}")) {
+            let echo = Echo { name: "b".into(), id: "x".into(), address: None, via: PathKind::RelayWs, remote, rtt_ms };
+            let text = serde_json::to_string(&Response::Echo(echo.clone())).expect("written");
+            let Response::Echo(read) = serde_json::from_str(&text).expect("read") else {
+                return Err(TestCaseError::fail("not an echo"));
+            };
+            prop_assert!((read.rtt_ms - rtt_ms).abs() < 1e-6);
+            prop_assert_eq!(read.remote, echo.remote);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The document of `shadowmesh status --json`: a contract with scripts outside the project.
+//!
+//! Fields may be added at any time and none is renamed or removed. What this version does not know yet is `null` where the
+//! contract allows it. Reading fills in what is missing, so that a command line and a daemon of two versions understand each
+//! other during an upgrade.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Who is there, over which path, how well.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Version of the daemon's program.
+    pub version: String,
+    /// This node.
+    pub node: Node,
+    /// The network.
+    pub network: Network,
+    /// Every relay in use.
+    pub relays: Vec<Relay>,
+    /// Every other node known, never this one.
+    pub peers: Vec<Peer>,
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Full base32 form of its key.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// CIDR each.
+    pub addresses: Vec<String>,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// Name of the TAP device.
+    pub device: String,
+    /// MTU of the TAP device, bytes.
+    pub mtu: u16,
+    /// Queues of the TAP device.
+    pub queues: u32,
+}
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// Full base32 form of its id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+}
+
+/// A relay.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Relay {
+    /// The address in use, `wss://host:port/v1` or the like.
+    pub url: String,
+    /// Where the connection stands.
+    pub state: RelayState,
+    /// Round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The TCP address the relay sees, `ip:port`.
+    pub observed_tcp: Option<String>,
+    /// The UDP address the relay sees, `ip:port`.
+    pub observed_udp: Option<String>,
+}
+
+/// Where the connection to a relay stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayState {
+    /// Registered.
+    Connected,
+    /// Being made.
+    Connecting,
+    /// Lost, waiting for the next attempt.
+    #[default]
+    Down,
+}
+
+impl fmt::Display for RelayState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connected => "connected",
+            Self::Connecting => "connecting",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Peer {
+    /// Full base32 form of its key.
+    pub id: String,
+    /// Its name; two of one name get `-2`.
+    pub name: String,
+    /// CIDR each.
+    pub addresses: Vec<String>,
+    /// Whether full-size data passes both ways.
+    pub state: PeerState,
+    /// The path this node sends on.
+    pub path: Option<Path>,
+    /// Proven paths that are not in use.
+    pub standby: Vec<StandbyPath>,
+    /// The path the peer says it sends on.
+    pub peer_path: Option<PathKind>,
+    /// Whether both send on the same path.
+    pub paths_agree: bool,
+    /// The session's keys.
+    pub handshake: Option<Handshake>,
+    /// Bytes of frames sent.
+    pub tx_bytes: u64,
+    /// Bytes of frames received.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// How often the path in use changed.
+    pub switches: u64,
+    /// The latest change.
+    pub last_switch: Option<Switch>,
+    /// Seconds until a direct path is tried again.
+    pub next_direct_try_s: Option<u64>,
+}
+
+/// Whether a peer can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    /// Full-size data passed both ways within the last 3 s, or the path is idle and proven (protocol §7.2).
+    Connected,
+    /// A handshake or a proof is under way.
+    Connecting,
+    /// Not there.
+    #[default]
+    Offline,
+}
+
+impl fmt::Display for PeerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connected => "connected",
+            Self::Connecting => "connecting",
+            Self::Offline => "offline",
+        })
+    }
+}
+
+/// Kinds of path, best first (protocol §7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathKind {
+    /// UDP between the two nodes.
+    DirectUdp,
+    /// TCP between the two nodes.
+    DirectTcp,
+    /// UDP through a relay.
+    RelayUdp,
+    /// The WebSocket stream through a relay.
+    RelayWs,
+}
+
+impl fmt::Display for PathKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DirectUdp => "direct-udp",
+            Self::DirectTcp => "direct-tcp",
+            Self::RelayUdp => "relay-udp",
+            Self::RelayWs => "relay-ws",
+        })
+    }
+}
+
+/// A path in use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Path {
+    /// Its kind.
+    pub kind: PathKind,
+    /// The far end: `ip:port`, or the relay's address.
+    pub remote: String,
+    /// Round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Largest packet proven on it, bytes.
+    pub mtu: Option<u16>,
+    /// Loss over the last seconds, per cent.
+    pub loss_pct: Option<f64>,
+    /// Why this one.
+    pub why: String,
+}
+
+/// A proven path that is not in use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StandbyPath {
+    /// Its kind.
+    pub kind: PathKind,
+    /// The far end.
+    pub remote: String,
+    /// Round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+}
+
+/// A session's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshake {
+    /// The Noise pattern in full.
+    pub pattern: String,
+    /// `ML-KEM-768`.
+    pub kem: String,
+    /// The cipher of data.
+    pub cipher: Cipher,
+    /// Seconds since the keys in use were agreed on.
+    pub age_s: u64,
+    /// How often they were replaced.
+    pub rekeys: u64,
+}
+
+/// The ciphers of data packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cipher {
+    /// AES with 256-bit keys in Galois/counter mode.
+    #[serde(rename = "AES-256-GCM")]
+    Aes256Gcm,
+    /// ChaCha20 with Poly1305 (RFC 8439).
+    #[serde(rename = "ChaCha20-Poly1305")]
+    ChaCha20Poly1305,
+}
+
+/// A change of the path in use, and what it cost: measured, never assumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Switch {
+    /// The path before.
+    pub from: PathKind,
+    /// The path after.
+    pub to: PathKind,
+    /// Why, in words.
+    pub reason: String,
+    /// Packets sent again on the new path.
+    pub resent: u64,
+    /// Packets that had arrived already.
+    pub duplicates: u64,
+    /// Frames delivered out of order.
+    pub reordered: u64,
+    /// Frames lost.
+    pub lost: u64,
+    /// Longest silence, milliseconds.
+    pub gap_ms: f64,
+    /// Seconds since it happened.
+    pub age_s: u64,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A status with every field filled in.
+    pub(crate) fn full() -> Status {
+        Status {
+            version: "0.1.0".into(),
+            node: Node {
+                id: "a".repeat(52),
+                name: "a".into(),
+                addresses: vec![
+                    "10.7.3.4/16".into(),
+                    "fd12:3456:789a::1234:5678:9abc:def0/64".into(),
+                ],
+                mac: "02:00:00:00:00:01".into(),
+                device: "smesh0".into(),
+                mtu: 1400,
+                queues: 1,
+            },
+            network: Network {
+                id: "n".repeat(52),
+                name: "home".into(),
+            },
+            relays: vec![Relay {
+                url: "ws://relay.example:8443/v1".into(),
+                state: RelayState::Connected,
+                rtt_ms: Some(11.75),
+                observed_tcp: Some("203.0.113.7:41641".into()),
+                observed_udp: None,
+            }],
+            peers: vec![
+                Peer {
+                    id: "b".repeat(52),
+                    name: "b".into(),
+                    addresses: vec!["10.7.9.1/16".into()],
+                    state: PeerState::Connected,
+                    path: Some(Path {
+                        kind: PathKind::RelayWs,
+                        remote: "relay.example:8443".into(),
+                        rtt_ms: Some(48.25),
+                        mtu: Some(1280),
+                        loss_pct: Some(0.5),
+                        why: "the only proven path".into(),
+                    }),
+                    standby: vec![StandbyPath {
+                        kind: PathKind::RelayUdp,
+                        remote: "relay.example:8443".into(),
+                        rtt_ms: Some(40.0),
+                    }],
+                    peer_path: Some(PathKind::RelayWs),
+                    paths_agree: true,
+                    handshake: Some(Handshake {
+                        pattern: "Noise_IKhfs+psk0_25519+MLKEM768_ChaChaPoly_BLAKE2s".into(),
+                        kem: "ML-KEM-768".into(),
+                        cipher: Cipher::Aes256Gcm,
+                        age_s: 61,
+                        rekeys: 3,
+                    }),
+                    tx_bytes: 1_234_567,
+                    rx_bytes: 9_876_543_210,
+                    tx_frames: 1_000,
+                    rx_frames: 2_000,
+                    switches: 1,
+                    last_switch: Some(Switch {
+                        from: PathKind::DirectUdp,
+                        to: PathKind::RelayWs,
+                        reason: "no answer for 150 ms".into(),
+                        resent: 1,
+                        duplicates: 2,
+                        reordered: 3,
+                        lost: 0,
+                        gap_ms: 4.0,
+                        age_s: 5,
+                    }),
+                    next_direct_try_s: Some(60),
+                },
+                Peer {
+                    id: "c".repeat(52),
+                    name: "c".into(),
+                    ..Peer::default()
+                },
+            ],
+        }
+    }
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn the_contract_has_exactly_these_names() {
+        let json = serde_json::to_value(full()).expect("written");
+        let names = |pointer: &str| {
+            let mut names = keys(json.pointer(pointer).expect(pointer));
+            names.sort_unstable();
+            names.join(" ")
+        };
+        assert_eq!(names(""), "network node peers relays version");
+        assert_eq!(names("/node"), "addresses device id mac mtu name queues");
+        assert_eq!(names("/network"), "id name");
+        assert_eq!(names("/relays/0"), "observed_tcp observed_udp rtt_ms state url");
+        assert_eq!(
+            names("/peers/0"),
+            "addresses handshake id last_switch name next_direct_try_s path paths_agree peer_path rx_bytes rx_frames \
+             standby state switches tx_bytes tx_frames"
+        );
+        assert_eq!(names("/peers/0/path"), "kind loss_pct mtu remote rtt_ms why");
+        assert_eq!(names("/peers/0/standby/0"), "kind remote rtt_ms");
+        assert_eq!(names("/peers/0/handshake"), "age_s cipher kem pattern rekeys");
+        assert_eq!(
+            names("/peers/0/last_switch"),
+            "age_s duplicates from gap_ms lost reason reordered resent to"
+        );
+        assert_eq!(json.pointer("/peers/0/path/kind"), Some(&json!("relay-ws")));
+        assert_eq!(
+            json.pointer("/peers/0/handshake/cipher"),
+            Some(&json!("AES-256-GCM"))
+        );
+        assert_eq!(json.pointer("/peers/0/state"), Some(&json!("connected")));
+        assert_eq!(json.pointer("/peers/1/path"), Some(&Value::Null));
+        assert_eq!(json.pointer("/peers/1/state"), Some(&json!("offline")));
+    }
+
+    #[test]
+    fn it_reads_back_and_fills_in_what_an_older_daemon_does_not_say() {
+        let text = serde_json::to_string(&full()).expect("written");
+        assert_eq!(serde_json::from_str::<Status>(&text).expect("read"), full());
+        let sparse: Status = serde_json::from_str(r#"{"peers":[{"name":"b","new":1}]}"#).expect("read");
+        assert_eq!(sparse.peers[0].name, "b");
+        assert_eq!(sparse.peers[0].state, PeerState::Offline);
+    }
+}

@@ -1,0 +1,29 @@
+//! Everything a daemon needs to know before it starts: read, checked and merged by the command line.
+
+use crate::config::Settings;
+use crate::daemon::progress::ProgressSender;
+use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
+use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::ticket::RelayTicket;
+use std::path::PathBuf;
+
+/// What [`run`](crate::daemon::run) takes.
+#[derive(Debug)]
+pub struct DaemonOptions {
+    /// Where changes of the network state are saved.
+    pub state: StateDir,
+    /// Keeps every other daemon off that directory; dropped when this one is gone.
+    pub lock: StateLock,
+    /// Where the control socket goes.
+    pub socket: PathBuf,
+    /// The node's own key.
+    pub node_secret: NodeSecret,
+    /// The network as it was last saved, with the address claim.
+    pub network: NetworkState,
+    /// The relays to use, best first: those of the network and those of the configuration.
+    pub relays: Vec<RelayTicket>,
+    /// Name, device, MTU, address, cipher, rekey interval.
+    pub settings: Settings,
+    /// Where to say what is happening.
+    pub progress: ProgressSender,
+}

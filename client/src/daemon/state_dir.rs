@@ -1,0 +1,483 @@
+//! The state directory: who this node is, which network it is in, what `up` remembers.
+//!
+//! | file | holds | mode |
+//! |---|---|---|
+//! | `state.toml` | `version = 1`, the layout of all of this | 0600 |
+//! | `node.key` | the node's X25519 secret, base64url | 0600 |
+//! | `network.toml` | network secret and generation, name, relays, address claim ([`NetworkState`]) | 0600 |
+//! | `config.toml` | what `up` remembers ([`Config`]); people may edit it | 0600 |
+//! | `.lock` | `flock`ed by the program that may write; its process id | 0600 |
+//!
+//! Life: [`StateDir::open`] makes or checks the directory, [`StateDir::lock`] makes this process its only writer, then files
+//! are loaded and replaced whole. Invariants: a file is old or new, never half ([`atomic`]); nothing of a newer layout is
+//! touched; a damaged file is reported and left as it is, never replaced by a fresh one, because it may be all that is left of
+//! a key.
+
+mod atomic;
+mod network;
+
+pub use network::{AddressClaim, NetworkState};
+
+use crate::config::{Config, ConfigError};
+use data_encoding::BASE64URL_NOPAD;
+use rustix::fs::{FlockOperation, flock};
+use serde::Deserialize;
+use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::rng::Rng;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+const VERSION: u32 = 1;
+const STATE: &str = "state.toml";
+const NODE_KEY: &str = "node.key";
+const NETWORK: &str = "network.toml";
+const CONFIG: &str = "config.toml";
+const LOCK: &str = ".lock";
+
+/// Why the state could not be used. Each text is one sentence with a remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The directory or a file in it cannot be written.
+    #[error("cannot write to the state directory {} ({cause}): run this as root, or name another one with --state", .path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {} ({cause}): run this as root, or name another state directory with --state", .path.display())]
+    NotReadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Written by a later version of this program.
+    #[error(
+        "the state directory {} is of layout {found}, written by a newer shadowmesh, and this one knows only {VERSION}: \
+         upgrade it, or name another directory with --state", .path.display()
+    )]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its layout.
+        found: u32,
+    },
+    /// A file does not read as what it should be.
+    #[error("{} is damaged ({why}): {remedy}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; quotes no secret.
+        why: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// `config.toml` was edited into something that cannot be used.
+    #[error("{} {cause}", .path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Line and fault.
+        cause: ConfigError,
+    },
+    /// Another process is the writer.
+    #[error(
+        "a daemon is already running for {}{}: stop it first with `shadowmesh down`", .path.display(),
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Its writer, if it said so.
+        pid: Option<u32>,
+    },
+}
+
+/// An opened state directory of a layout that this program knows.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+/// Makes this process the only writer of a state directory, until it is dropped.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+impl StateDir {
+    /// Opens the directory; makes it (mode 0700) when it is not there.
+    ///
+    /// # Errors
+    /// `NotWritable` when it cannot be made, `Newer` or `Damaged` when it is not of our layout.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
+        let path = path.into();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|cause| StateError::NotWritable {
+            path: path.clone(),
+            cause,
+        })?;
+        let dir = Self { path };
+        match dir.layout()? {
+            Some(()) => {}
+            None => dir.replace(STATE, format!("version = {VERSION}\n").as_bytes())?,
+        }
+        Ok(dir)
+    }
+
+    /// Opens the directory to look at; `None` when there is none, or nothing of ours in it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and `NotReadable`.
+    pub fn open_existing(path: impl Into<PathBuf>) -> Result<Option<Self>, StateError> {
+        let dir = Self { path: path.into() };
+        Ok(dir.layout()?.map(|()| dir))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes this process the writer.
+    ///
+    /// # Errors
+    /// `Locked` when another process is, `NotWritable`.
+    pub fn lock(&self) -> Result<StateLock, StateError> {
+        let path = self.path.join(LOCK);
+        // Not truncated: until the lock is ours, the process id in it is another's.
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
+        let mut file = opened.map_err(|cause| self.not_writable(cause))?;
+        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if error == rustix::io::Errno::WOULDBLOCK {
+                let mut text = String::new();
+                let pid = (&mut file)
+                    .take(20)
+                    .read_to_string(&mut text)
+                    .ok()
+                    .and_then(|_| text.trim().parse().ok());
+                return Err(StateError::Locked {
+                    path: self.path.clone(),
+                    pid,
+                });
+            }
+            return Err(self.not_writable(error.into()));
+        }
+        let noted = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        noted.map_err(|cause| self.not_writable(cause))?;
+        Ok(StateLock { _file: file })
+    }
+
+    /// The node's X25519 secret, drawn from `rng` and stored when there is none yet.
+    ///
+    /// # Errors
+    /// `Damaged` when the file holds no key: a key is never replaced behind its owner's back.
+    pub fn load_or_create_node_key(&self, rng: &mut dyn Rng) -> Result<NodeSecret, StateError> {
+        if let Some(text) = self.read(NODE_KEY)?.map(Zeroizing::new) {
+            return network::decode_key(&text)
+                .map(NodeSecret::from_bytes)
+                .ok_or_else(|| {
+                    let remedy = "restore it, or delete it to become a new node with another address";
+                    StateError::damaged(
+                        self.path.join(NODE_KEY),
+                        "it is not 32 bytes of base64url",
+                        remedy,
+                    )
+                });
+        }
+        let key = NodeSecret::generate(rng);
+        let text = Zeroizing::new(BASE64URL_NOPAD.encode(key.to_bytes().as_slice()) + "\n");
+        self.replace(NODE_KEY, text.as_bytes())?;
+        Ok(key)
+    }
+
+    /// The network this host is in, if any.
+    ///
+    /// # Errors
+    /// `Damaged`, `NotReadable`.
+    pub fn load_network(&self) -> Result<Option<NetworkState>, StateError> {
+        let Some(text) = self.read(NETWORK)?.map(Zeroizing::new) else {
+            return Ok(None);
+        };
+        let remedy = "restore it, or run `shadowmesh leave` and join again";
+        let parsed = NetworkState::parse(&text);
+        parsed
+            .map(Some)
+            .map_err(|why| StateError::damaged(self.path.join(NETWORK), why, remedy))
+    }
+
+    /// Remembers the network.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn save_network(&self, network: &NetworkState) -> Result<(), StateError> {
+        self.replace(NETWORK, network.to_toml().as_bytes())
+    }
+
+    /// Forgets the network, readable or not; `false` when there was none. What `up` remembered for it alone (relays, address)
+    /// goes too; the node's key and name stay.
+    ///
+    /// # Errors
+    /// `NotWritable`, and those of [`Self::load_config`].
+    pub fn forget_network(&self) -> Result<bool, StateError> {
+        let was_there = atomic::remove(&self.path, NETWORK).map_err(|cause| self.not_writable(cause))?;
+        let config = self.load_config()?;
+        let kept = Config {
+            relays: Vec::new(),
+            address: None,
+            ..config.clone()
+        };
+        if kept != config {
+            self.save_config(&kept)?;
+        }
+        Ok(was_there)
+    }
+
+    /// What `up` remembers; nothing chosen when there is no file.
+    ///
+    /// # Errors
+    /// `Config` with line and field, `NotReadable`.
+    pub fn load_config(&self) -> Result<Config, StateError> {
+        let text = self.read(CONFIG)?.unwrap_or_default();
+        Config::parse(&text).map_err(|cause| StateError::Config {
+            path: self.path.join(CONFIG),
+            cause,
+        })
+    }
+
+    /// Remembers `config`.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn save_config(&self, config: &Config) -> Result<(), StateError> {
+        self.replace(CONFIG, config.to_toml().as_bytes())
+    }
+
+    /// Checks `state.toml`; `None` when there is none.
+    fn layout(&self) -> Result<Option<()>, StateError> {
+        #[derive(Deserialize)]
+        struct Layout {
+            version: u32,
+        }
+        let Some(text) = self.read(STATE)? else {
+            return Ok(None);
+        };
+        match toml::from_str(&text) {
+            Ok(Layout { version: VERSION }) => Ok(Some(())),
+            Ok(Layout { version }) if version > VERSION => Err(StateError::Newer {
+                path: self.path.clone(),
+                found: version,
+            }),
+            Ok(_) | Err(_) => {
+                let why = format!("it does not say `version = {VERSION}`");
+                Err(StateError::damaged(
+                    self.path.join(STATE),
+                    why,
+                    "restore it, or name another directory with --state",
+                ))
+            }
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+        atomic::read(&self.path, name).map_err(|cause| {
+            let path = self.path.join(name);
+            if cause.kind() == io::ErrorKind::InvalidData {
+                return StateError::damaged(
+                    path,
+                    "it is not a text file of ours",
+                    "restore it, or move it away",
+                );
+            }
+            StateError::NotReadable { path, cause }
+        })
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        atomic::replace(&self.path, name, bytes).map_err(|cause| self.not_writable(cause))
+    }
+
+    fn not_writable(&self, cause: io::Error) -> StateError {
+        StateError::NotWritable {
+            path: self.path.clone(),
+            cause,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shadowmesh_proto::ids::RelayId;
+    use shadowmesh_proto::rng::SeededRng;
+    use shadowmesh_proto::ticket::RelayTicket;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn opened() -> (tempfile::TempDir, StateDir) {
+        let root = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(root.path().join("deep/state")).expect("opened");
+        (root, dir)
+    }
+
+    fn relay() -> RelayTicket {
+        RelayTicket {
+            key: RelayId([7; 32]),
+            addresses: vec!["192.0.2.1:8443".into()],
+            expires: None,
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_there_after_opening_again() {
+        let (_root, dir) = opened();
+        let key = dir.load_or_create_node_key(&mut SeededRng::new(1)).expect("made");
+        let network = NetworkState::create("home", vec![relay()], &mut SeededRng::new(2));
+        dir.save_network(&network).expect("saved");
+        let again = StateDir::open_existing(dir.path())
+            .expect("opened")
+            .expect("there");
+        assert_eq!(
+            again
+                .load_or_create_node_key(&mut SeededRng::new(3))
+                .expect("kept")
+                .public(),
+            key.public()
+        );
+        assert_eq!(again.load_network().expect("read"), Some(network));
+        for entry in fs::read_dir(dir.path()).expect("listed") {
+            let entry = entry.expect("an entry");
+            let mode = entry.metadata().expect("its mode").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+        }
+        assert_eq!(
+            fs::metadata(dir.path()).expect("there").permissions().mode() & 0o777,
+            0o700
+        );
+    }
+
+    #[test]
+    fn looking_at_a_directory_makes_nothing() {
+        let root = tempfile::tempdir().expect("a directory");
+        assert!(StateDir::open_existing(root.path()).expect("looked").is_none());
+        assert!(
+            StateDir::open_existing(root.path().join("none"))
+                .expect("looked")
+                .is_none()
+        );
+        assert_eq!(fs::read_dir(root.path()).expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn a_newer_layout_is_left_alone() {
+        let (_root, dir) = opened();
+        fs::write(dir.path().join(STATE), "version = 2\nnew = true\n").expect("written");
+        let error = StateDir::open(dir.path()).expect_err("refused");
+        assert!(matches!(error, StateError::Newer { found: 2, .. }), "{error}");
+        fs::write(dir.path().join(STATE), "nonsense").expect("written");
+        assert!(matches!(
+            StateDir::open(dir.path()),
+            Err(StateError::Damaged { .. })
+        ));
+    }
+
+    #[test]
+    fn a_damaged_key_is_reported_and_kept() {
+        let (_root, dir) = opened();
+        fs::write(dir.path().join(NODE_KEY), "short\n").expect("written");
+        let error = dir
+            .load_or_create_node_key(&mut SeededRng::new(1))
+            .expect_err("refused");
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(NODE_KEY)).expect("kept"),
+            "short\n"
+        );
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_directory_is_not_writable() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("state");
+        fs::write(&path, "").expect("written");
+        assert!(matches!(
+            StateDir::open(path.join("x")),
+            Err(StateError::NotWritable { .. })
+        ));
+        assert!(matches!(
+            StateDir::open(path),
+            Err(StateError::NotWritable { .. } | StateError::NotReadable { .. })
+        ));
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let (_root, dir) = opened();
+        let lock = dir.lock().expect("free");
+        let error = dir.lock().expect_err("held");
+        assert!(
+            matches!(error, StateError::Locked { pid: Some(pid), .. } if pid == std::process::id()),
+            "{error}"
+        );
+        drop(lock);
+        dir.lock().expect("free again");
+    }
+
+    #[test]
+    fn leaving_forgets_the_network_and_keeps_the_node() {
+        let (_root, dir) = opened();
+        let key = dir.load_or_create_node_key(&mut SeededRng::new(1)).expect("made");
+        dir.save_network(&NetworkState::create(
+            "home",
+            vec![relay()],
+            &mut SeededRng::new(2),
+        ))
+        .expect("saved");
+        let name = "a".parse().ok();
+        let config = Config {
+            relays: vec![relay()],
+            address: "10.7.3.4/16".parse().ok(),
+            name,
+            ..Config::default()
+        };
+        dir.save_config(&config).expect("saved");
+        assert!(dir.forget_network().expect("forgotten"));
+        assert!(!dir.forget_network().expect("nothing left"));
+        assert_eq!(dir.load_network().expect("read"), None);
+        let kept = dir.load_config().expect("read");
+        assert_eq!(
+            kept,
+            Config {
+                name: config.name,
+                ..Config::default()
+            }
+        );
+        assert_eq!(
+            dir.load_or_create_node_key(&mut SeededRng::new(3))
+                .expect("kept")
+                .public(),
+            key.public()
+        );
+    }
+
+    #[test]
+    fn leaving_works_with_a_damaged_network_file() {
+        let (_root, dir) = opened();
+        fs::write(dir.path().join(NETWORK), "secret = 5").expect("written");
+        assert!(matches!(dir.load_network(), Err(StateError::Damaged { .. })));
+        assert!(dir.forget_network().expect("forgotten"));
+    }
+}

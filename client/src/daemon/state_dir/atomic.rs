@@ -1,0 +1,94 @@
+//! Replacing a file so that a reader, or a machine that loses power, sees the old one or the new one whole.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+/// Largest state file that is read, bytes: far above what this program writes, far below what would hurt.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// Writes `bytes` to a neighbour of `dir/name`, mode 0600, and renames it into place; file and directory are synced.
+///
+/// The neighbour has a fixed name: the caller holds the directory's lock, and what a crash leaves behind is overwritten.
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!(".{name}.tmp"));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    // `mode` counts only for a file that is made now.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// Removes `dir/name`; `false` when it was not there.
+pub(super) fn remove(dir: &Path, name: &str) -> io::Result<bool> {
+    match fs::remove_file(dir.join(name)) {
+        Ok(()) => sync_dir(dir).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The text of `dir/name`; `None` when it is not there, `InvalidData` when it is not text or too large to be ours.
+pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<String>> {
+    let file = match File::open(dir.join(name)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large"));
+    }
+    Ok(Some(text))
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_private_whatever_was_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["x", ".x.tmp"] {
+            fs::write(dir.path().join(name), "old").expect("written");
+            fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o644)).expect("set");
+        }
+        replace(dir.path(), "x", b"new").expect("replaced");
+        assert_eq!(read(dir.path(), "x").expect("read").as_deref(), Some("new"));
+        let mode = fs::metadata(dir.path().join("x"))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!dir.path().join(".x.tmp").exists());
+        assert!(remove(dir.path(), "x").expect("removed"));
+        assert!(!remove(dir.path(), "x").expect("nothing to remove"));
+        assert_eq!(read(dir.path(), "x").expect("read"), None);
+    }
+
+    #[test]
+    fn a_huge_or_binary_file_is_invalid() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for bytes in [vec![b'a'; 300 * 1024], vec![0xff; 10]] {
+            fs::write(dir.path().join("x"), bytes).expect("written");
+            assert_eq!(
+                read(dir.path(), "x").expect_err("refused").kind(),
+                io::ErrorKind::InvalidData
+            );
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What a host knows of its network: the secret, the way to a relay, and which address it holds.
+
+use super::StateError;
+use crate::config::{remembered_relay, union_of_relays};
+use data_encoding::BASE64URL_NOPAD;
+use serde::Deserialize;
+use shadowmesh_proto::crypto::keys::NetworkSecret;
+use shadowmesh_proto::rng::Rng;
+use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, MAX_TEXT, RelayTicket};
+use std::fmt::Write as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// Longest name of a network that is kept, characters.
+const MAX_NAME: usize = 63;
+
+/// The IPv4 address this host claims (protocol §1.5, §1.6), unless one was given by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub struct AddressClaim {
+    /// Which derivation is in use.
+    pub attempt: u8,
+    /// Whether it lived through a meeting, or was made with the network.
+    pub settled: bool,
+}
+
+/// A network as this host belongs to it.
+#[derive(Debug, Clone)]
+pub struct NetworkState {
+    /// The network secret and its generation (protocol §1.2).
+    pub secret: NetworkSecret,
+    /// What people call the network; printable, at most 63 characters.
+    pub name: String,
+    /// The relays that came with the network, 1 to [`MAX_ENTRIES`].
+    pub relays: Vec<RelayTicket>,
+    /// The address held.
+    pub claim: AddressClaim,
+}
+
+impl NetworkState {
+    /// A new network. Its first member's address is settled from the start (protocol §1.6).
+    pub fn create(name: &str, relays: Vec<RelayTicket>, rng: &mut dyn Rng) -> Self {
+        let claim = AddressClaim {
+            attempt: 0,
+            settled: true,
+        };
+        Self {
+            secret: NetworkSecret::generate(rng),
+            name: printable(name),
+            relays,
+            claim,
+        }
+    }
+
+    /// The network that `invite` leads into.
+    pub fn join(invite: &Invite) -> Self {
+        Self {
+            secret: NetworkSecret::from_bytes(invite.secret.clone(), invite.generation),
+            name: printable(&invite.network_name),
+            relays: invite.relays.clone(),
+            claim: AddressClaim::default(),
+        }
+    }
+
+    /// Whether `invite` leads into this network.
+    pub fn is_of(&self, invite: &Invite) -> bool {
+        // Both secrets are this user's own, so there is nobody to learn from the time this takes.
+        self.secret.to_bytes() == invite.secret && self.secret.generation() == invite.generation
+    }
+
+    /// An invite into this network, naming its relays and `more_relays`: as many as a ticket holds.
+    ///
+    /// `expires` in seconds since 1970 is advice to the joining program (protocol §2).
+    pub fn invite(&self, more_relays: &[RelayTicket], expires: Option<u64>, name: Option<String>) -> Invite {
+        let mut relays = union_of_relays(&self.relays, more_relays);
+        relays.truncate(MAX_ENTRIES);
+        let mut invite = Invite {
+            secret: self.secret.to_bytes(),
+            generation: self.secret.generation(),
+            network_name: self.name.clone(),
+            relays,
+            expires,
+            name,
+        };
+        while invite.relays.len() > 1 && invite.to_text().len() > MAX_TEXT {
+            invite.relays.pop();
+        }
+        invite
+    }
+
+    /// The text of `network.toml`.
+    pub(super) fn to_toml(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(MAX_TEXT * self.relays.len() + 512));
+        let secret = Zeroizing::new(BASE64URL_NOPAD.encode(self.secret.to_bytes().as_slice()));
+        let AddressClaim { attempt, settled } = self.claim;
+        // Writing to a String does not fail.
+        let _ = write!(
+            text,
+            "# Holds the network secret: whoever reads it can join.\nsecret = \"{}\"\ngeneration = {}\nname = {}\n",
+            *secret,
+            self.secret.generation(),
+            toml::Value::String(self.name.clone()),
+        );
+        text.push_str("relays = [\n");
+        for relay in &self.relays {
+            let _ = writeln!(text, "    \"{}\",", relay.to_text());
+        }
+        let _ = write!(text, "]\n\n[claim]\nattempt = {attempt}\nsettled = {settled}\n");
+        text
+    }
+
+    /// Reads the text of `network.toml`; the error says what is wrong with it, without quoting it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Stored {
+            secret: String,
+            generation: u32,
+            name: String,
+            relays: Vec<String>,
+            #[serde(default)]
+            claim: AddressClaim,
+        }
+        let mut stored: Stored = toml::from_str(text).map_err(|error| one_line(error.message()))?;
+        let secret = decode_key(&stored.secret);
+        stored.secret.zeroize();
+        let relays: Result<Vec<_>, _> = stored.relays.iter().map(|text| remembered_relay(text)).collect();
+        let secret = secret.ok_or("the secret is not 32 bytes of base64url")?;
+        Ok(Self {
+            secret: NetworkSecret::from_bytes(secret, stored.generation),
+            name: printable(&stored.name),
+            relays: relays.map_err(|_| "a relay ticket in it is damaged")?,
+            claim: stored.claim,
+        })
+    }
+}
+
+/// Reads 32 bytes of base64url without padding.
+pub(super) fn decode_key(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(text.trim().as_bytes()).ok()?);
+    Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Keeps what a terminal may be shown: the name arrives in an invite that somebody else made.
+fn printable(name: &str) -> String {
+    let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    if name.is_empty() { "network".into() } else { name }
+}
+
+impl StateError {
+    pub(super) fn damaged(path: std::path::PathBuf, why: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Damaged {
+            path,
+            why: why.into(),
+            remedy,
+        }
+    }
+}
+
+#[cfg(test)]
+impl PartialEq for NetworkState {
+    fn eq(&self, other: &Self) -> bool {
+        *self.to_toml() == *other.to_toml()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shadowmesh_proto::ids::RelayId;
+    use shadowmesh_proto::rng::SeededRng;
+
+    fn relay(key: u8, addresses: usize) -> RelayTicket {
+        let addresses = (0..addresses)
+            .map(|n| format!("{}-{n}.example:8443", "x".repeat(200)))
+            .collect();
+        RelayTicket {
+            key: RelayId([key; 32]),
+            addresses,
+            expires: Some(5),
+        }
+    }
+
+    #[test]
+    fn an_invite_joins_the_network_it_was_made_of() {
+        let network = NetworkState::create("home", vec![relay(1, 1)], &mut SeededRng::new(1));
+        let invite = network.invite(&[relay(2, 1)], Some(10), None);
+        assert_eq!(invite.relays, [relay(1, 1), relay(2, 1)]);
+        let joined = NetworkState::join(&Invite::parse(&invite.to_text(), 9).expect("read"));
+        assert!(network.is_of(&invite) && joined.is_of(&invite));
+        assert!(network.claim.settled && !joined.claim.settled);
+        let other = NetworkState::create("home", vec![relay(1, 1)], &mut SeededRng::new(2));
+        assert!(!other.is_of(&invite));
+    }
+
+    #[test]
+    fn an_invite_stays_readable_however_many_relays_there_are() {
+        let relays: Vec<_> = (0..12).map(|key| relay(key, 8)).collect();
+        let network = NetworkState::create("home", vec![relay(100, 1)], &mut SeededRng::new(1));
+        let invite = network.invite(&relays, None, None);
+        assert_eq!(Invite::parse(&invite.to_text(), 0), Ok(invite));
+    }
+
+    #[test]
+    fn debug_shows_no_secret_and_a_damaged_one_is_not_quoted() {
+        let network = NetworkState::create("home", vec![relay(1, 1)], &mut SeededRng::new(1));
+        assert!(!format!("{network:?}").contains(&format!("{:?}", network.secret.to_bytes()[0])));
+        let text = network.to_toml().replacen("secret = \"", "secret = \"?", 1);
+        assert_eq!(
+            NetworkState::parse(&text).expect_err("refused"),
+            "the secret is not 32 bytes of base64url"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(seed: u64, name in "\\PC{1,63}", attempt: u8, settled: bool, keys in proptest::collection::vec(any::<u8>(), 1..8)) {
+            let relays = keys.into_iter().map(|key| relay(key, 1)).collect();
+            let mut network = NetworkState::create(&name, relays, &mut SeededRng::new(seed));
+            network.claim = AddressClaim { attempt, settled };
+            prop_assert_eq!(NetworkState::parse(&network.to_toml()), Ok(network));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(\\PC|\n){0,200}") {
+            let _ = NetworkState::parse(&text);
+        }
+    }
+}
