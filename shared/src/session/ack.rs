@@ -92,7 +92,7 @@ impl AckReport {
     }
 }
 
-/// Counters that arrived far below the highest of their path, close enough together for one bitmap.
+/// Counters of one path that arrived far below its highest, close enough together for one bitmap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LateBlock {
     path: usize,
@@ -139,11 +139,24 @@ impl ReceiveMarks {
 
     /// Notes that `counter` came again: its acknowledgement may have been lost, so the next report covers it. It makes none
     /// due, since anybody who saw the packet can send it again.
-    pub fn on_replayed(&mut self, path: PathSlot, counter: u64) {
-        let at = path.index();
-        match self.highest[at] {
-            Some(highest) if counter <= highest && highest - counter <= ACK_BITMAP => self.news[at] = true,
-            Some(_) | None => self.note_late(at, counter),
+    ///
+    /// Nor does it move a path: it counts for one that brought this counter or a higher one already.
+    pub fn on_replayed(&mut self, counter: u64) {
+        for (at, highest) in self.highest.into_iter().enumerate() {
+            match highest {
+                Some(highest) if counter <= highest && highest - counter <= ACK_BITMAP => {
+                    self.news[at] = true;
+                    return;
+                }
+                Some(_) | None => {}
+            }
+        }
+        if let Some(at) = self
+            .highest
+            .iter()
+            .position(|highest| highest.is_some_and(|highest| counter <= highest))
+        {
+            self.note_late(at, counter);
         }
     }
 
@@ -193,7 +206,7 @@ impl ReceiveMarks {
     }
 
     fn note_late(&mut self, path: usize, counter: u64) {
-        for block in self.late.iter_mut().flatten() {
+        for block in self.late.iter_mut().flatten().filter(|block| block.path == path) {
             let (low, high) = (block.low.min(counter), block.high.max(counter));
             if high - low <= ACK_BITMAP {
                 (block.low, block.high) = (low, high);
@@ -215,7 +228,8 @@ impl ReceiveMarks {
 /// looks every 16,384 packets misses none.
 const LOG: usize = 128;
 
-/// Acknowledgements on their way from the control task to the outbound thread: one writer, one reader.
+/// Acknowledgements on their way from the control task to the outbound thread: one writer, one reader. Each association has
+/// its own, since counters begin anew.
 #[derive(Debug)]
 pub struct AckMarks {
     slots: Box<[LogSlot]>,

@@ -146,8 +146,7 @@ impl ControlOpen {
     }
 
     fn try_open<'a>(&mut self, now: Instant, packet: &'a mut [u8]) -> Result<OpenedControl<'a>, OpenError> {
-        let header = self.opener.examine(PacketType::Control, packet)?;
-        self.opener.check(header.counter)?;
+        let header = Opener::<CONTROL_WINDOW>::examine(PacketType::Control, packet)?;
         let plain = self.opener.open(now, header, packet)?;
         Ok(OpenedControl {
             body: plain.text,

@@ -99,7 +99,8 @@ impl OpenHalf {
         self.opener.keys.indices()
     }
 
-    /// Opens `packet`, which came over `path`, where it lies.
+    /// Opens `packet`, which came over `path`, where it lies. `path` is the *sender's* number for the path, which its PING
+    /// over it told (protocol §6): the acknowledgement goes back under that number.
     ///
     /// # Errors
     /// As [`OpenError`]; the packet is to be dropped, and was counted. Its bytes may have been overwritten.
@@ -123,14 +124,16 @@ impl OpenHalf {
         path: PathSlot,
         packet: &'a mut [u8],
     ) -> Result<Opened<'a>, OpenError> {
-        let header = self.opener.examine(PacketType::Data, packet)?;
-        if let Err(cause) = self.opener.check(header.counter) {
-            if cause == OpenError::Replayed {
-                self.marks.on_replayed(path, header.counter);
+        let header = Opener::<DATA_WINDOW>::examine(PacketType::Data, packet)?;
+        let plain = match self.opener.open(now, header, packet) {
+            Ok(plain) => plain,
+            Err(cause) => {
+                if cause == OpenError::Replayed {
+                    self.marks.on_replayed(header.counter);
+                }
+                return Err(cause);
             }
-            return Err(cause);
-        }
-        let plain = self.opener.open(now, header, packet)?;
+        };
         self.marks.on_opened(now, path, header.counter);
         let (meta, frame) = plain.text.split_first_mut().ok_or(OpenError::Metadata)?;
         if *meta & !META_KNOWN != 0 {

@@ -134,22 +134,13 @@ impl<const WINDOW: usize> Opener<WINDOW> {
         }
     }
 
-    /// Reads the header of `packet` and checks what can be checked without the cipher.
-    pub(crate) fn examine(&self, kind: PacketType, packet: &[u8]) -> Result<Header, OpenError> {
+    /// Reads the header of `packet` and checks that it is of this kind and long enough to hold a tag.
+    pub(crate) fn examine(kind: PacketType, packet: &[u8]) -> Result<Header, OpenError> {
         let header = Header::parse(packet)?;
         if header.kind != kind || packet.len() < HEADER_LEN + TAG_LEN {
             return Err(OpenError::Malformed);
         }
         Ok(header)
-    }
-
-    /// Whether the window still takes `counter`.
-    pub(crate) fn check(&self, counter: u64) -> Result<(), OpenError> {
-        match self.window.check(counter) {
-            Freshness::Fresh => Ok(()),
-            Freshness::Seen => Err(OpenError::Replayed),
-            Freshness::Old => Err(OpenError::TooOld),
-        }
     }
 
     /// Opens `packet` in place; on success its counter is marked.
@@ -165,6 +156,11 @@ impl<const WINDOW: usize> Opener<WINDOW> {
         }
         if key.is_worn_out() {
             return Err(OpenError::WornOut);
+        }
+        match self.window.check(header.counter) {
+            Freshness::Fresh => {}
+            Freshness::Seen => return Err(OpenError::Replayed),
+            Freshness::Old => return Err(OpenError::TooOld),
         }
         let (clear, sealed) = packet
             .split_first_chunk_mut::<HEADER_LEN>()
