@@ -43,6 +43,12 @@ impl NodeSecret {
         Self(Arc::new(x25519::PrivateKey::new(bytes)))
     }
 
+    /// An identity that shows `public` for its key.
+    #[cfg(test)]
+    pub(crate) fn with_false_public(bytes: Secret32, public: [u8; 32]) -> Self {
+        Self(Arc::new(x25519::PrivateKey::with_false_public(bytes, public)))
+    }
+
     /// What to store. Keep it in a file only its owner reads.
     pub fn to_bytes(&self) -> Secret32 {
         self.0.bytes().clone()

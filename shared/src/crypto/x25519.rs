@@ -43,6 +43,15 @@ impl PrivateKey {
         }
     }
 
+    /// A key that shows `public` for its own: what a dishonest member can do.
+    #[cfg(test)]
+    pub(crate) fn with_false_public(bytes: Secret32, public: [u8; KEY_LEN]) -> Self {
+        Self {
+            public,
+            ..Self::new(bytes)
+        }
+    }
+
     /// The public key.
     pub const fn public(&self) -> &[u8; KEY_LEN] {
         &self.public

@@ -16,6 +16,8 @@
 //!   initiator can finish the session that comes of it. That it replaces nothing until then is the endpoint's duty (§4.5).
 //! - Every error says whose fault it is ([`HandshakeError::fault`]), so that counters can be kept by cause.
 
+#[cfg(test)]
+mod dishonest;
 pub mod link;
 mod noise;
 pub mod payload;
