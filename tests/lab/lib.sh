@@ -1,0 +1,391 @@
+# shellcheck shell=bash
+# The namespace lab: real binaries on hosts behind real routers, all inside this machine.
+#
+# A scenario sources this file, lays a topology, starts daemons, breaks something and says what must hold. Everything a
+# scenario makes carries its own prefix (sm<pid>), so scenarios may run side by side, and is removed when it ends, however
+# it ends. tests/README.md tells how to write one.
+#
+# The map. `net` is the internet, one bridge; each host sits behind a router of its own:
+#
+#     relay 198.51.100.2, .3 ──┐
+#                             net ── r<host> 198.51.100.1N │ 192.168.1N.1 ── <host> 192.168.1N.2
+#
+# A host is a network, mount and host-name namespace with its own /run and /var/lib, so the commands of the manual are
+# typed as they stand there, and two daemons of one machine do not meet.
+
+set -euo pipefail
+unset JOURNAL_STREAM NOTIFY_SOCKET
+
+LAB="sm$$"
+LAB_DIR=$(mktemp -d "${TMPDIR:-/tmp}/sm-lab.XXXXXX")
+LAB_NAME=$(basename "${0%.sh}")
+LAB_OUT="${LAB_OUT:-artifacts/lab/$LAB_NAME}"
+SM_BIN="${SM_BIN:-$PWD/target/release}"
+# The programs of the tests package are always our own build, also when SM_BIN is a package.
+LAB_TOOLS="${LAB_TOOLS:-${CARGO_TARGET_DIR:-$PWD/target}/release}"
+PATH="$SM_BIN:$PATH"
+RELAY_ADDRESS=198.51.100.2
+
+declare -A LAB_HOLDER=() # host → the process that keeps its namespaces
+declare -A LAB_PID=()    # label → a background process
+LAB_NAMESPACES=()
+LAB_HOSTS=()             # those with a router and a daemon, in order
+
+rm -rf "$LAB_OUT"
+mkdir -p "$LAB_OUT"
+
+# ── speaking ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# Also heard when a command's own output is thrown away (lab_wait).
+exec 3>&2
+step() { printf '%8.3f  %s\n' "$(lab_elapsed)" "$*"; }
+lab_fail() {
+    printf '%8.3f  FAILED: %s\n' "$(lab_elapsed)" "$*" >&3
+    exit 1
+}
+# A number worth comparing between runs; scripts/lab gathers them.
+lab_measure() {
+    step "measured: $1 = $2 $3"
+    printf '%s\t%s\t%s\t%s\n' "$LAB_NAME" "$1" "$2" "$3" >>"$LAB_OUT/measures.tsv"
+}
+lab_now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
+LAB_STARTED=$(lab_now_ms)
+lab_elapsed() { echo "$(($(lab_now_ms) - LAB_STARTED))e-3"; }
+
+# ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# lab_wait SECONDS WHAT COMMAND… — asks again and again until COMMAND succeeds; the only way to wait for something.
+lab_wait() {
+    local deadline=$(($(lab_now_ms) + ${1} * 1000)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [[ $(lab_now_ms) -lt $deadline ]] || lab_fail "waited in vain for: $what"
+        sleep 0.05
+    done
+}
+# lab_hold SECONDS WHAT — for conditions that are a length of time (an outage of a minute), never to hope for something.
+lab_hold() {
+    step "$2 for $1 s"
+    sleep "$1"
+}
+
+# ── hosts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# on HOST COMMAND… — runs it there.
+on() {
+    local holder=${LAB_HOLDER[$1]}
+    shift
+    nsenter --target "$holder" --net --mount --uts -- "$@"
+}
+
+# start LABEL HOST COMMAND… — in the background; stdout and stderr go to LABEL.out and LABEL.log of the artifacts. Both
+# are appended to, so that a second start under one label keeps the first one's words.
+start() {
+    local label=$1 holder=${LAB_HOLDER[$2]}
+    shift 2
+    nsenter --target "$holder" --net --mount --uts -- "$@" >>"$LAB_OUT/$label.out" 2>>"$LAB_OUT/$label.log" </dev/null 3>&- &
+    LAB_PID[$label]=$!
+    disown
+}
+running() { [[ -n ${LAB_PID[$1]:-} ]] && kill -0 "${LAB_PID[$1]}" 2>/dev/null; }
+stopped() { ! running "$1"; }
+# stop LABEL [SIGNAL] — and waits until it is gone.
+stop() {
+    running "$1" || return 0
+    kill "-${2:-TERM}" "${LAB_PID[$1]}" 2>/dev/null || true
+    lab_wait 12 "$1 to end after SIG${2:-TERM}" stopped "$1"
+    unset "LAB_PID[$1]"
+}
+
+lab_namespace() {
+    local name=$1 home="$LAB_DIR/$1"
+    ip netns add "$LAB-$name"
+    LAB_NAMESPACES+=("$LAB-$name")
+    ip -n "$LAB-$name" link set lo up
+    mkdir -p "$home/run" "$home/var-lib"
+    # The holder's script gets its values as arguments; nothing of it is expanded here.
+    # shellcheck disable=SC2016
+    nsenter --net="/run/netns/$LAB-$name" unshare --mount --uts --propagation private -- bash -c '
+        hostname "$1" && mount -t sysfs sysfs /sys && mount --bind "$2/run" /run && mount --bind "$2/var-lib" /var/lib &&
+            : >"$2/ready" && exec sleep infinity' holder "$name" "$home" </dev/null >/dev/null 2>"$home/holder.log" 3>&- &
+    LAB_HOLDER[$name]=$!
+    disown
+    lab_wait 5 "namespaces of $name ($(cat "$home/holder.log" 2>/dev/null))" test -e "$home/ready"
+}
+
+# Joins NAME to the bridge of the internet with DEVICE at ADDRESS.
+lab_attach() {
+    local name=$1 device=$2 address=$3
+    ip -n "$LAB-net" link add "p-$name" type veth peer name "$device" netns "$LAB-$name"
+    ip -n "$LAB-net" link set "p-$name" master br0 up
+    ip -n "$LAB-$name" address add "$address/24" dev "$device"
+    ip -n "$LAB-$name" link set "$device" up
+    # Public subnets behind routers that do not translate (lab_nat open, firewall).
+    local n
+    for n in 1 2 3 4 5 6 7 8 9; do
+        [[ $address == "198.51.100.1$n" ]] ||
+            ip -n "$LAB-$name" route add "203.0.113.$((16 * n))/28" via "198.51.100.1$n" dev "$device"
+    done
+}
+
+# lab_host NAME N — a host and its router; the router translates nothing until lab_nat.
+lab_host() {
+    local name=$1 n=$2
+    lab_namespace "$name"
+    lab_namespace "r$name"
+    lab_attach "r$name" wan "198.51.100.1$n"
+    ip -n "$LAB-r$name" link add lan type veth peer name eth0 netns "$LAB-$name"
+    ip -n "$LAB-r$name" link set lan up
+    ip -n "$LAB-$name" link set eth0 up
+    on "r$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+    LAB_HOSTS+=("$name")
+    LAB_NUMBER[$name]=$n
+    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+}
+declare -A LAB_NUMBER=()
+
+lab_lan() {
+    local name=$1 router=$2 host=$3 prefix=$4
+    ip -n "$LAB-r$name" address flush dev lan
+    ip -n "$LAB-$name" address flush dev eth0 scope global
+    ip -n "$LAB-r$name" address add "$router/$prefix" dev lan
+    ip -n "$LAB-$name" address add "$host/$prefix" dev eth0
+    ip -n "$LAB-$name" route replace default via "$router"
+}
+
+# lab_topology relay_two_nat | relay_three_nat
+lab_topology() {
+    lab_namespace net
+    ip -n "$LAB-net" link add br0 type bridge
+    ip -n "$LAB-net" link set br0 up
+    lab_namespace relay
+    lab_attach relay eth0 "$RELAY_ADDRESS"
+    ip -n "$LAB-relay" address add 198.51.100.3/24 dev eth0
+    lab_host a 1
+    lab_host b 2
+    case $1 in
+    relay_two_nat) ;;
+    relay_three_nat) lab_host c 3 ;;
+    *) lab_fail "no such topology: $1" ;;
+    esac
+    local host
+    for host in "${LAB_HOSTS[@]}"; do lab_nat "$host" port-restricted; done
+    lab_capture
+}
+
+# What went over the wires, headers only and at most 40 MB each, for when the scenario fails.
+lab_capture() {
+    local host
+    for host in relay "${LAB_HOSTS[@]}"; do
+        start "capture-$host" "$host" tcpdump -i eth0 -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$host.pcap"
+    done
+}
+
+# ── routers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# lab_nat HOST TYPE — what the host's router does; the type is checked before it is believed.
+lab_nat() {
+    local name=$1 type=$2 n=${LAB_NUMBER[$1]} wan="198.51.100.1${LAB_NUMBER[$1]}" host="192.168.1${LAB_NUMBER[$1]}.2"
+    local established='ct state established,related accept' out='iifname "lan" accept' nat='' forward='' sets='' expect
+    case $type in
+    open | firewall) host="203.0.113.$((16 * n + 2))" && lab_lan "$name" "203.0.113.$((16 * n + 1))" "$host" 28 ;;
+    *) lab_lan "$name" "192.168.1$n.1" "$host" 24 ;;
+    esac
+    local everything_in="iifname \"wan\" dnat ip to $host" everything_out="oifname \"wan\" snat ip to $wan"
+    case $type in
+    open)
+        forward='accept'
+        expect='true endpoint-independent endpoint-independent true'
+        ;;
+    firewall)
+        forward="$established; $out"
+        expect='true endpoint-independent address-and-port-dependent true'
+        ;;
+    full-cone)
+        nat="$everything_out" sets="$everything_in"
+        forward='accept'
+        expect='true endpoint-independent endpoint-independent true'
+        ;;
+    address-restricted)
+        nat="$everything_out" sets="$everything_in"
+        forward='iifname "lan" add @talked_to { ip daddr } accept; iifname "wan" ip saddr @talked_to accept'
+        expect='true endpoint-independent address-dependent true'
+        ;;
+    port-restricted)
+        nat='oifname "wan" masquerade'
+        forward="$established; $out"
+        expect='true endpoint-independent address-and-port-dependent true'
+        ;;
+    port-shifting)
+        nat="oifname \"wan\" meta l4proto { tcp, udp } snat ip to $wan:61000-65000; oifname \"wan\" masquerade"
+        forward="$established; $out"
+        expect='true endpoint-independent address-and-port-dependent false'
+        ;;
+    symmetric)
+        nat='oifname "wan" masquerade fully-random'
+        forward="$established; $out"
+        expect='true endpoint-dependent address-and-port-dependent false'
+        ;;
+    udp-blocked)
+        nat='oifname "wan" masquerade'
+        forward="meta l4proto udp drop; $established; $out"
+        expect='false null null null'
+        ;;
+    tcp-443)
+        nat='oifname "wan" masquerade'
+        forward="$established; iifname \"lan\" tcp dport 443 accept"
+        expect='false null null null'
+        ;;
+    *) lab_fail "no such router: $type" ;;
+    esac
+    # An unsolicited packet that reaches the router itself would make a conntrack entry on the tuple that the host's own
+    # mapping needs a moment later; so what arrives from outside for the router is dropped before it is one.
+    on "r$name" nft -f - <<RULES
+flush ruleset
+table ip lab {
+    set talked_to { type ipv4_addr; flags dynamic, timeout; timeout 2m; }
+    chain prerouting { type nat hook prerouting priority -100; $sets; }
+    chain postrouting { type nat hook postrouting priority 100; $nat; }
+    chain forward { type filter hook forward priority 0; policy drop; $forward; }
+    chain input { type filter hook input priority 0; iifname "wan" drop; }
+}
+RULES
+    local found
+    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$RELAY_ADDRESS" 198.51.100.3 |
+        jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept)"')
+    # A symmetric router may by chance keep a port; what counts is that the two mappings differ.
+    if [[ $type == symmetric ]]; then found=${found% *} expect=${expect% *}; fi
+    [[ $found == "$expect" ]] || lab_fail "the $type router of $name is none: it does «$found», not «$expect»"
+    on "r$name" conntrack -F >/dev/null 2>&1 || true
+    step "router of $name: $type (checked)"
+}
+
+# Nothing passes HOST's router until lab_unblock; both the host and the router keep their links and addresses.
+lab_block() {
+    on "r$1" nft 'table ip outage { chain forward { type filter hook forward priority -10; policy drop; }; chain output { type filter hook output priority -10; policy drop; }; }'
+}
+lab_unblock() { on "r$1" nft delete table ip outage; }
+
+# ── the product ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# lab_relay [ARGUMENT…] — starts the relay and waits until it has printed its ticket, which is in RELAY_TICKET then.
+lab_relay() {
+    : >"$LAB_OUT/relay.out"
+    start relay relay shadowmesh-relay "$@"
+    lab_wait 10 "the relay's ticket (relay.log)" grep -qm1 '^relay ticket: smr1' "$LAB_OUT/relay.out"
+    RELAY_TICKET=$(sed -n '1s/^relay ticket: //p' "$LAB_OUT/relay.out")
+    [[ $RELAY_TICKET =~ ^smr1[A-Za-z0-9_-]+$ ]] || lab_fail "the relay's first line is no ticket: $(head -1 "$LAB_OUT/relay.out")"
+}
+
+# lab_up HOST [ARGUMENT…] — starts `shadowmesh up` there and waits until its daemon answers.
+lab_up() {
+    local host=$1
+    shift
+    start "$host" "$host" shadowmesh up "$@"
+    lab_wait 15 "the daemon of $host ($host.log)" lab_answers "$host"
+}
+lab_answers() {
+    running "$1" || lab_fail "the daemon of $1 ended: $(tail -3 "$LAB_OUT/$1.log")"
+    on "$1" shadowmesh status --json
+}
+
+# The invite that the first `up` of a network printed, in INVITE.
+lab_invite() {
+    lab_wait 10 "the invite of $1" grep -q '^join with: sudo shadowmesh up smi1' "$LAB_OUT/$1.out"
+    INVITE=$(sed -n 's/^join with: sudo shadowmesh up //p' "$LAB_OUT/$1.out" | head -1)
+}
+
+# Relay, a network made by the first host, all the others joined, everybody connected to everybody.
+lab_network() {
+    lab_relay
+    lab_up "${LAB_HOSTS[0]}" --relay "$RELAY_TICKET" "$@"
+    lab_invite "${LAB_HOSTS[0]}"
+    local host
+    for host in "${LAB_HOSTS[@]:1}"; do lab_up "$host" "$INVITE" "$@"; done
+    lab_all_connected 20
+    for host in "${LAB_HOSTS[@]}"; do step "$host: $(lab_status "$host" '.node.addresses | join(" ")')"; done
+}
+
+lab_all_connected() {
+    local host
+    for host in "${LAB_HOSTS[@]}"; do
+        lab_wait "$1" "$host to be connected to all others" lab_connected "$host" $((${#LAB_HOSTS[@]} - 1))
+    done
+}
+
+# lab_status HOST FILTER — a field of `status --json`.
+lab_status() { on "$1" shadowmesh status --json | jq -er "$2"; }
+lab_connected() { lab_status "$1" "([.peers[] | select(.state == \"connected\")] | length) >= $2 or error"; }
+lab_address() { lab_status "$1" '.node.addresses[0] | split("/")[0]'; }
+lab_device() { lab_status "$1" '.node.device'; }
+
+# ── judging ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# lab_oracle NAME A B [OPTION…] — runs the frame oracle between the tunnels of two hosts; zero of every fault unless the
+# options allow more. Its report is NAME.json of the artifacts.
+lab_oracle() {
+    local name=$1 a=$2 b=$3
+    shift 3
+    local ends=(--a "$LAB-$a:${LAB_DEVICE:-smesh0}" --b "$LAB-$b:${LAB_DEVICE:-smesh0}")
+    if "$LAB_TOOLS/oracle" run "${ends[@]}" "$@" >"$LAB_OUT/$name.json" 2>"$LAB_OUT/$name.oracle"; then
+        step "oracle $name: $(lab_oracle_line "$name")"
+    else
+        lab_fail "oracle $name: $(cat "$LAB_OUT/$name.oracle")"
+    fi
+}
+lab_oracle_line() {
+    jq -r '[.a_to_b, .b_to_a] | "sent \(map(.sent) | add), lost \(map(.lost) | add), duplicated \(map(.duplicated) | add), reordered \(map(.reordered) | add), corrupted \(map(.corrupted) | add), longest gap \(map(.longest_gap_ms) | max) ms, delay p50 \(map(.delay_ms.p50) | max) ms"' "$LAB_OUT/$1.json"
+}
+
+# lab_recovers NAME A B TARGET_MS — measures from now until frames pass both ways. Timing is reported against the target
+# and fails only beyond three times as much, so that a busy machine is no failure.
+lab_recovers() {
+    local name=$1 a=$2 b=$3 target=$4 took
+    took=$("$LAB_TOOLS/oracle" recover --rate 200 --deadline 60 --a "$LAB-$a:${LAB_DEVICE:-smesh0}" --b "$LAB-$b:${LAB_DEVICE:-smesh0}" |
+        jq -r '.both_ms // "never"')
+    [[ $took != never ]] || lab_fail "$name: no frames both ways within 60 s"
+    lab_measure "$name" "$took" ms
+    [[ $took -le $((3 * target)) ]] || lab_fail "$name: took $took ms, the target is $target ms"
+}
+
+# lab_expect WHAT COMMAND… — fails with WHAT unless the command succeeds.
+lab_expect() {
+    local what=$1
+    shift
+    "$@" >"$LAB_OUT/last-command.txt" 2>&1 || lab_fail "$what: $(tail -3 "$LAB_OUT/last-command.txt")"
+    step "ok: $what"
+}
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+lab_keep_evidence() {
+    local host
+    for host in "${LAB_HOSTS[@]}"; do
+        {
+            timeout 3 nsenter --target "${LAB_HOLDER[$host]}" --net --mount --uts -- shadowmesh status --json
+            ip -n "$LAB-$host" -s address
+            ip -n "$LAB-$host" route
+            ip netns exec "$LAB-r$host" nft list ruleset
+        } >"$LAB_OUT/$host.state" 2>&1 || true
+    done
+}
+
+lab_end() {
+    local code=$? label pid
+    trap - EXIT
+    set +e
+    if [[ $code -ne 0 ]]; then lab_keep_evidence; fi
+    for label in "${!LAB_PID[@]}"; do kill "${LAB_PID[$label]}" 2>/dev/null; done
+    local deadline=$(($(lab_now_ms) + 3000))
+    for label in "${!LAB_PID[@]}"; do
+        while running "$label" && [[ $(lab_now_ms) -lt $deadline ]]; do sleep 0.02; done
+        running "$label" && kill -KILL "${LAB_PID[$label]}" 2>/dev/null
+    done
+    for pid in "${LAB_HOLDER[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+    for label in "${LAB_NAMESPACES[@]}"; do ip netns delete "$label" 2>/dev/null; done
+    rm -rf "$LAB_DIR"
+    if [[ $code -eq 0 && -z ${LAB_KEEP:-} ]]; then rm -f "$LAB_OUT"/*.pcap*; fi
+    exit "$code"
+}
+trap lab_end EXIT
+trap 'exit 130' INT TERM

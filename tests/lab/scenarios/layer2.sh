@@ -1,0 +1,36 @@
+# shellcheck shell=bash
+# Layer 2 is real: ARP, IPv6 neighbours, DHCP, multicast, VLAN tags and unknown ethertypes pass unchanged.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_network
+a_device=$(lab_device a) b_device=$(lab_device b)
+b_mac=$(lab_status b .node.mac)
+
+# ARP, from nothing.
+on a ip neigh flush dev "$a_device"
+lab_expect "ping after ARP from nothing" on a ping -c 2 -i 0.2 -W 2 "$(lab_address b)"
+lab_expect "the neighbour is b's own MAC $b_mac" on a sh -c "ip neigh show dev $a_device $(lab_address b) | grep -i $b_mac"
+
+# IPv6: link-local multicast, neighbour discovery, and the address from the key.
+lab_expect "all nodes of the link answer" on a sh -c "ping -6 -c 2 -i 0.2 -W 2 ff02::1%$a_device | grep -q 'bytes from fe80'"
+six=$(lab_status b '[.node.addresses[] | select(contains(":"))][0] | split("/")[0]')
+lab_expect "ping $six after neighbour discovery" on a ping -6 -c 2 -i 0.2 -W 2 "$six"
+
+# DHCP: a server at one end, a client at the other, in a subnet of its own.
+on a ip address add 172.31.7.1/24 dev "$a_device"
+start dnsmasq a dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --interface="$a_device" --bind-interfaces \
+    --dhcp-range=172.31.7.50,172.31.7.60,1h --dhcp-leasefile=/run/dhcp.leases --pid-file=/run/dnsmasq.pid --log-dhcp --log-facility=-
+cat >"$LAB_DIR/b/run/leased" <<'LEASE'
+#!/bin/sh
+[ "$1" != bound ] || { echo "$ip" >/run/lease; ip address add "$ip/24" dev "$interface"; }
+LEASE
+chmod +x "$LAB_DIR/b/run/leased"
+lab_expect "DHCP gives a lease" on b busybox udhcpc -f -n -q -t 10 -T 1 -i "$b_device" -s /run/leased
+lab_expect "the lease $(cat "$LAB_DIR/b/run/lease") works" on b ping -c 2 -i 0.2 -W 2 172.31.7.1
+
+# Whatever else is a frame. The largest fills the device's MTU, and with a tag goes four bytes beyond.
+lab_oracle unicast a b --seconds 3
+lab_oracle broadcast a b --seconds 2 --rate 200 --to broadcast
+lab_oracle multicast a b --seconds 2 --rate 200 --to multicast
+lab_oracle vlan a b --seconds 3 --rate 500 --vlan 0x2005
+lab_oracle unknown-ethertype a b --seconds 3 --rate 500 --ethertype 0x9999
