@@ -36,11 +36,7 @@ impl PathSlot {
 
     /// The slot of that number, if there is one.
     pub const fn new(number: u8) -> Option<Self> {
-        if (number as usize) < PATH_SLOTS {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if (number as usize) < PATH_SLOTS { Some(Self(number)) } else { None }
     }
 
     /// Its number on the wire.
@@ -62,11 +58,7 @@ pub struct AckReport {
 }
 
 impl AckReport {
-    const EMPTY: PathAck = PathAck {
-        path: 0,
-        highest: 0,
-        bitmap: [0; 4],
-    };
+    const EMPTY: PathAck = PathAck { path: 0, highest: 0, bitmap: [0; 4] };
 
     /// Paths with what they brought last, then late blocks.
     pub fn paths(&self) -> &[PathAck] {
@@ -82,11 +74,7 @@ impl AckReport {
         let Some(ack) = self.acks.get_mut(self.len) else {
             return false;
         };
-        *ack = PathAck {
-            path: path as u8,
-            highest,
-            bitmap: window.bitmap_below(highest),
-        };
+        *ack = PathAck { path: path as u8, highest, bitmap: window.bitmap_below(highest) };
         self.len += 1;
         true
     }
@@ -151,10 +139,8 @@ impl ReceiveMarks {
                 Some(_) | None => {}
             }
         }
-        if let Some(at) = self
-            .highest
-            .iter()
-            .position(|highest| highest.is_some_and(|highest| counter <= highest))
+        if let Some(at) =
+            self.highest.iter().position(|highest| highest.is_some_and(|highest| counter <= highest))
         {
             self.note_late(at, counter);
         }
@@ -175,11 +161,7 @@ impl ReceiveMarks {
     /// What arrived, and forgets that it had to be said.
     pub fn report(&mut self, window: &mut ReplayWindow<DATA_WINDOW>) -> AckReport {
         let floor = window.floor();
-        let mut report = AckReport {
-            acks: [AckReport::EMPTY; MAX_ACK_PATHS],
-            len: 0,
-            floor,
-        };
+        let mut report = AckReport { acks: [AckReport::EMPTY; MAX_ACK_PATHS], len: 0, floor };
         for (path, highest) in self.highest.iter().enumerate() {
             if let (Some(highest), true) = (*highest, self.news[path]) {
                 report.push(path, highest, window);
@@ -214,11 +196,7 @@ impl ReceiveMarks {
             }
         }
         if let Some(free) = self.late.iter_mut().find(|slot| slot.is_none()) {
-            *free = Some(LateBlock {
-                path,
-                low: counter,
-                high: counter,
-            });
+            *free = Some(LateBlock { path, low: counter, high: counter });
         }
         // With no block free the counter goes unmentioned: a report is due at once, and the sender will ask again.
     }

@@ -55,20 +55,12 @@ impl ControlSeal {
         if len > MAX_PACKET {
             return Err(SealError::TooLarge);
         }
-        let header = Header {
-            kind: PacketType::Control,
-            receiver: key.receiver(),
-            counter: self.next,
-        }
-        .to_bytes();
+        let header =
+            Header { kind: PacketType::Control, receiver: key.receiver(), counter: self.next }.to_bytes();
         let mut packet = vec![0; len];
-        let (clear, sealed) = packet
-            .split_first_chunk_mut::<HEADER_LEN>()
-            .ok_or(SealError::TooLarge)?;
+        let (clear, sealed) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(SealError::TooLarge)?;
         *clear = header;
-        key.aead()
-            .seal_to(self.next, &header, body, sealed)
-            .map_err(|_| SealError::TooLarge)?;
+        key.aead().seal_to(self.next, &header, body, sealed).map_err(|_| SealError::TooLarge)?;
         key.count_sealed();
         self.next += 1;
         Ok(packet)
@@ -103,9 +95,7 @@ impl Default for ControlOpen {
 impl ControlOpen {
     /// Without keys: it opens nothing.
     pub fn new() -> Self {
-        Self {
-            opener: Opener::new(),
-        }
+        Self { opener: Opener::new() }
     }
 
     /// Opens with `key` as well from now on. Returns the index of a key that had to make way, if one did.

@@ -52,14 +52,7 @@ impl SealKey {
         expires_at: Instant,
     ) -> Self {
         let aead = AeadKey::new(cipher, key);
-        Self {
-            aead,
-            receiver,
-            installed_at,
-            expires_at,
-            limit: seal_limit(cipher),
-            sealed: 0,
-        }
+        Self { aead, receiver, installed_at, expires_at, limit: seal_limit(cipher), sealed: 0 }
     }
 
     /// The same key with a lower packet limit, for tests of what happens there; a higher one changes nothing.
@@ -129,14 +122,7 @@ impl OpenKey {
     /// The key that this node named `index`.
     pub fn new(cipher: Cipher, key: &[u8; 32], index: ReceiverIndex) -> Self {
         let aead = AeadKey::new(cipher, key);
-        Self {
-            aead,
-            index,
-            closes_at: None,
-            forgery_limit: forgery_limit(cipher),
-            forged: 0,
-            opened: false,
-        }
+        Self { aead, index, closes_at: None, forgery_limit: forgery_limit(cipher), forged: 0, opened: false }
     }
 
     /// The same key with a lower limit of failed opens, for tests of what happens there; a higher one changes nothing.
@@ -188,9 +174,7 @@ impl Default for OpenKeys {
 impl OpenKeys {
     /// No key: nothing opens.
     pub fn new() -> Self {
-        Self {
-            keys: Vec::with_capacity(RECEIVE_KEYS),
-        }
+        Self { keys: Vec::with_capacity(RECEIVE_KEYS) }
     }
 
     /// Adds a key. A key of the same index is replaced. When there are [`RECEIVE_KEYS`] already, one goes and its index is

@@ -67,11 +67,7 @@ impl Default for OpenHalf {
 impl OpenHalf {
     /// A half without keys, which opens nothing.
     pub fn new() -> Self {
-        Self {
-            opener: Opener::new(),
-            marks: ReceiveMarks::default(),
-            bytes: 0,
-        }
+        Self { opener: Opener::new(), marks: ReceiveMarks::default(), bytes: 0 }
     }
 
     /// Opens with `key` as well from now on. Returns the index of a key that had to make way, if one did.
@@ -139,13 +135,7 @@ impl OpenHalf {
         if *meta & !META_KNOWN != 0 {
             return Err(OpenError::Metadata);
         }
-        Ok(Opened {
-            meta: *meta,
-            frame,
-            counter: header.counter,
-            index: header.receiver,
-            first: plain.first,
-        })
+        Ok(Opened { meta: *meta, frame, counter: header.counter, index: header.receiver, first: plain.first })
     }
 
     /// When an acknowledgement is due; `None` when nothing opened since the last report.

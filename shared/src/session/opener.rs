@@ -126,12 +126,7 @@ pub(crate) struct Opener<const WINDOW: usize> {
 
 impl<const WINDOW: usize> Opener<WINDOW> {
     pub(crate) fn new() -> Self {
-        Self {
-            keys: OpenKeys::new(),
-            window: ReplayWindow::new(),
-            drops: Drops::default(),
-            opened: 0,
-        }
+        Self { keys: OpenKeys::new(), window: ReplayWindow::new(), drops: Drops::default(), opened: 0 }
     }
 
     /// Reads the header of `packet` and checks that it is of this kind and long enough to hold a tag.
@@ -162,9 +157,7 @@ impl<const WINDOW: usize> Opener<WINDOW> {
             Freshness::Seen => return Err(OpenError::Replayed),
             Freshness::Old => return Err(OpenError::TooOld),
         }
-        let (clear, sealed) = packet
-            .split_first_chunk_mut::<HEADER_LEN>()
-            .ok_or(OpenError::Malformed)?;
+        let (clear, sealed) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(OpenError::Malformed)?;
         let Ok(text) = key.aead.open_in_place(header.counter, clear, sealed) else {
             key.count_forged();
             return Err(OpenError::Forged);

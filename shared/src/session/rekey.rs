@@ -51,10 +51,7 @@ pub struct RekeyPolicy {
 impl RekeyPolicy {
     /// Replaces keys every `interval`, brought into 2–120 s (protocol §3.5).
     pub fn new(interval: Duration, role: Role) -> Self {
-        Self {
-            interval: interval.clamp(MIN_ROTATION, ROTATION),
-            role,
-        }
+        Self { interval: interval.clamp(MIN_ROTATION, ROTATION), role }
     }
 
     /// The same with the interval that a relay proposed, which can only shorten (protocol §3.5).
@@ -77,10 +74,9 @@ impl RekeyPolicy {
     /// ([`crate::session::SealKey::wants_rekey`]) is replaced at once instead, by either end.
     pub fn begin(&self, installed: Instant) -> Deadline {
         match self.role {
-            Role::Lower => Deadline::new(
-                installed + self.interval,
-                "rekey: the key has reached its interval",
-            ),
+            Role::Lower => {
+                Deadline::new(installed + self.interval, "rekey: the key has reached its interval")
+            }
             Role::Higher => {
                 let later = self.interval + self.interval / 10;
                 Deadline::new(
@@ -98,10 +94,7 @@ impl RekeyPolicy {
 
     /// When to repeat a rekey message sent at `sent` and not answered.
     pub fn retransmit(sent: Instant) -> Deadline {
-        Deadline::new(
-            sent + REKEY_RETRANSMIT,
-            "rekey: no answer yet, repeat the message",
-        )
+        Deadline::new(sent + REKEY_RETRANSMIT, "rekey: no answer yet, repeat the message")
     }
 
     /// From when on a receive key replaced at `replaced` opens nothing.

@@ -35,20 +35,13 @@ impl<const WINDOW: usize> Default for ReplayWindow<WINDOW> {
 
 impl<const WINDOW: usize> ReplayWindow<WINDOW> {
     const WORDS: usize = {
-        assert!(
-            WINDOW >= 64 && WINDOW.is_multiple_of(64),
-            "a window is a whole number of 64-bit words"
-        );
+        assert!(WINDOW >= 64 && WINDOW.is_multiple_of(64), "a window is a whole number of 64-bit words");
         WINDOW / 64 + 1
     };
 
     /// A window that has seen nothing: any counter is fresh.
     pub fn new() -> Self {
-        Self {
-            words: vec![0; Self::WORDS].into_boxed_slice(),
-            highest: 0,
-            floor: 0,
-        }
+        Self { words: vec![0; Self::WORDS].into_boxed_slice(), highest: 0, floor: 0 }
     }
 
     /// Whether `counter` may be opened. Changes nothing.
@@ -145,11 +138,7 @@ impl<const WINDOW: usize> ReplayWindow<WINDOW> {
             return 0;
         }
         let word = self.word(index);
-        if index == lowest / 64 {
-            word & (u64::MAX << (lowest % 64))
-        } else {
-            word
-        }
+        if index == lowest / 64 { word & (u64::MAX << (lowest % 64)) } else { word }
     }
 
     fn bit(&self, counter: u64) -> bool {
@@ -162,5 +151,153 @@ impl<const WINDOW: usize> ReplayWindow<WINDOW> {
 
     fn word_mut(&mut self, index: u64) -> &mut u64 {
         &mut self.words[(index % Self::WORDS as u64) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::limits::{ACK_BITMAP, CONTROL_WINDOW, DATA_WINDOW};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// What the window must do, said with a set of everything ever opened.
+    #[derive(Default)]
+    struct Model {
+        opened: BTreeSet<u64>,
+    }
+
+    impl Model {
+        fn highest(&self) -> u64 {
+            self.opened.last().copied().unwrap_or(0)
+        }
+
+        fn check(&self, counter: u64, window: u64) -> Freshness {
+            if counter < self.highest().saturating_sub(window) {
+                Freshness::Old
+            } else if self.opened.contains(&counter) {
+                Freshness::Seen
+            } else {
+                Freshness::Fresh
+            }
+        }
+
+        fn floor(&self, window: u64) -> u64 {
+            let lowest = self.highest().saturating_sub(window);
+            (lowest..).find(|counter| !self.opened.contains(counter)).unwrap()
+        }
+
+        fn bitmap(&self, highest: u64, window: u64) -> [u64; 4] {
+            let lowest = self.highest().saturating_sub(window);
+            let mut bitmap = [0; 4];
+            for below in 0..ACK_BITMAP {
+                let Some(counter) = highest.checked_sub(below + 1) else {
+                    break;
+                };
+                if counter >= lowest && self.opened.contains(&counter) {
+                    bitmap[(below / 64) as usize] |= 1 << (below % 64);
+                }
+            }
+            bitmap
+        }
+    }
+
+    /// Counters as a network brings them: mostly forward, often back a little, sometimes far in either direction.
+    fn steps(window: i64) -> impl Strategy<Value = Vec<i64>> {
+        let step = prop_oneof![
+            6 => 0i64..4,
+            4 => -80i64..80,
+            2 => -window - 70..window + 70,
+            1 => -3 * window..3 * window,
+        ];
+        prop::collection::vec(step, 1..400)
+    }
+
+    fn agrees_with_the_model<const WINDOW: usize>(steps: Vec<i64>) -> Result<(), TestCaseError> {
+        let mut window = ReplayWindow::<WINDOW>::new();
+        let mut model = Model::default();
+        for step in steps {
+            let counter = model.highest().saturating_add_signed(step);
+            let freshness = window.check(counter);
+            prop_assert_eq!(freshness, model.check(counter, WINDOW as u64), "counter {}", counter);
+            prop_assert_eq!(window.contains(counter), freshness == Freshness::Seen);
+            if freshness == Freshness::Fresh {
+                window.mark(counter);
+                model.opened.insert(counter);
+            }
+            prop_assert_eq!(window.check(counter) == Freshness::Fresh, false);
+            prop_assert_eq!(window.floor(), model.floor(WINDOW as u64));
+            prop_assert_eq!(window.highest(), model.opened.last().copied());
+            for at in [counter, model.highest(), counter.saturating_add(100)] {
+                prop_assert_eq!(window.bitmap_below(at), model.bitmap(at, WINDOW as u64), "below {}", at);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn smallest_window(steps in steps(64)) {
+            agrees_with_the_model::<64>(steps)?;
+        }
+
+        #[test]
+        fn control_window(steps in steps(CONTROL_WINDOW as i64)) {
+            agrees_with_the_model::<CONTROL_WINDOW>(steps)?;
+        }
+
+        #[test]
+        fn any_counters_at_all_are_taken_without_a_panic(counters: Vec<u64>, near in 0u64..200) {
+            let mut window = ReplayWindow::<CONTROL_WINDOW>::new();
+            for counter in counters.into_iter().chain([u64::MAX - near, u64::MAX]) {
+                if window.check(counter) == Freshness::Fresh {
+                    window.mark(counter);
+                    prop_assert_eq!(window.check(counter), Freshness::Seen);
+                }
+                let _ = (window.floor(), window.bitmap_below(counter));
+            }
+            prop_assert_eq!(window.highest(), Some(u64::MAX));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn data_window(steps in steps(DATA_WINDOW as i64)) {
+            agrees_with_the_model::<DATA_WINDOW>(steps)?;
+        }
+    }
+
+    #[test]
+    fn the_window_is_exact_to_the_counter_wherever_it_stands() {
+        for highest in (DATA_WINDOW as u64 * 3)..(DATA_WINDOW as u64 * 3 + 130) {
+            let mut window = ReplayWindow::<DATA_WINDOW>::new();
+            window.mark(highest);
+            let lowest = highest - DATA_WINDOW as u64;
+            assert_eq!(window.check(lowest), Freshness::Fresh);
+            assert_eq!(window.check(lowest - 1), Freshness::Old);
+        }
+    }
+
+    #[test]
+    fn the_first_counter_of_all_is_accepted_once() {
+        let mut window = ReplayWindow::<CONTROL_WINDOW>::new();
+        assert_eq!(window.highest(), None);
+        assert_eq!(window.check(0), Freshness::Fresh);
+        window.mark(0);
+        assert_eq!(window.check(0), Freshness::Seen);
+        assert_eq!(window.highest(), Some(0));
+        assert_eq!(window.floor(), 1);
+    }
+
+    #[test]
+    fn checking_changes_nothing() {
+        let window = ReplayWindow::<CONTROL_WINDOW>::new();
+        assert_eq!(window.check(1 << 40), Freshness::Fresh);
+        assert_eq!(
+            window.check(5),
+            Freshness::Fresh,
+            "a forged packet far ahead would have pushed this one out"
+        );
     }
 }

@@ -39,20 +39,14 @@ pub struct RingLimits {
 
 impl Default for RingLimits {
     fn default() -> Self {
-        Self {
-            bytes: RING_BYTES,
-            packets: RING_PACKETS,
-        }
+        Self { bytes: RING_BYTES, packets: RING_PACKETS }
     }
 }
 
 impl RingLimits {
     /// A ring so small that it overflows at once: the switch with which tests see what is lost then, and that it is
     /// counted.
-    pub const TINY: Self = Self {
-        bytes: 64 << 10,
-        packets: RING_PACKETS,
-    };
+    pub const TINY: Self = Self { bytes: 64 << 10, packets: RING_PACKETS };
 }
 
 /// What a ring holds and what became of the rest.
@@ -185,11 +179,7 @@ impl Ring {
         }
         let memory = self.another_chunk();
         self.close_newest();
-        self.chunks.push_back(Some(Chunk {
-            memory,
-            used: 0,
-            held: 0,
-        }));
+        self.chunks.push_back(Some(Chunk { memory, used: 0, held: 0 }));
         self.taken += 1;
     }
 
@@ -216,9 +206,7 @@ impl Ring {
     /// Holds the first `len` bytes of [`Self::space`] as the packet of the next counter, sent over `path`.
     pub(crate) fn commit(&mut self, len: usize, path: PathSlot) {
         let counter = self.next_counter();
-        let chunk_number = self
-            .first_chunk
-            .wrapping_add((self.chunks.len() as u32).wrapping_sub(1));
+        let chunk_number = self.first_chunk.wrapping_add((self.chunks.len() as u32).wrapping_sub(1));
         let Some(Some(chunk)) = self.chunks.back_mut() else {
             return;
         };
@@ -302,10 +290,7 @@ impl Ring {
     pub(crate) fn give_up_below(&mut self, counter: u64) {
         let end = counter.min(self.next_counter());
         for counter in self.first..end {
-            if self
-                .entry(counter)
-                .is_some_and(|entry| entry.state != State::Released)
-            {
+            if self.entry(counter).is_some_and(|entry| entry.state != State::Released) {
                 self.stats.lost += 1;
                 self.release(counter);
             }
@@ -317,9 +302,7 @@ impl Ring {
     /// from then on a packet of `to`; those not yielded stay as they are, so a resend can be paced over many calls.
     pub fn resend(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) -> Resend<'_> {
         let start = counters.start.max(self.first);
-        let next = usize::try_from(start - self.first)
-            .unwrap_or(usize::MAX)
-            .min(self.entries.len());
+        let next = usize::try_from(start - self.first).unwrap_or(usize::MAX).min(self.entries.len());
         Resend {
             from,
             to,
@@ -348,15 +331,12 @@ impl Ring {
     }
 
     fn entry(&self, counter: u64) -> Option<&Entry> {
-        self.entries
-            .get(usize::try_from(counter.checked_sub(self.first)?).ok()?)
+        self.entries.get(usize::try_from(counter.checked_sub(self.first)?).ok()?)
     }
 
     /// Marks an entry as needing nothing; whatever it was.
     fn release(&mut self, counter: u64) {
-        let Some(index) = counter
-            .checked_sub(self.first)
-            .and_then(|index| usize::try_from(index).ok())
+        let Some(index) = counter.checked_sub(self.first).and_then(|index| usize::try_from(index).ok())
         else {
             return;
         };
@@ -405,11 +385,7 @@ impl Ring {
     }
 
     fn drop_released(&mut self) {
-        while self
-            .entries
-            .front()
-            .is_some_and(|entry| entry.state == State::Released)
-        {
+        while self.entries.front().is_some_and(|entry| entry.state == State::Released) {
             self.entries.pop_front();
             self.first += 1;
         }
@@ -525,8 +501,9 @@ impl<'a> Iterator for Resend<'a> {
                     self.paths[self.from.index()].held -= 1;
                     let marks = &mut self.paths[self.to.index()];
                     marks.held += 1;
-                    // Behind newer packets on that path, whose arrival then says nothing about this one.
-                    let behind = marks.sent > counter;
+                    // Behind newer packets on that path, whose arrival then says nothing about this one. (`settled` is
+                    // above only for a peer that acknowledged what it never got.)
+                    let behind = marks.sent.max(marks.settled) > counter;
                     marks.sent = marks.sent.max(counter + 1);
                     entry.path = self.to.number();
                     entry.state = if behind { State::OutOfOrder } else { State::InOrder };
@@ -539,9 +516,10 @@ impl<'a> Iterator for Resend<'a> {
 }
 
 fn bytes_of<'a>(entry: &Entry, chunks: &'a VecDeque<Option<Chunk>>, first_chunk: u32) -> Option<&'a [u8]> {
-    let chunk = chunks
-        .get(entry.chunk.wrapping_sub(first_chunk) as usize)?
-        .as_ref()?;
+    let chunk = chunks.get(entry.chunk.wrapping_sub(first_chunk) as usize)?.as_ref()?;
     let start = entry.offset as usize;
     chunk.memory.get(start..start + usize::from(entry.len))
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,10 +85,8 @@ impl SealHalf {
     /// Seals under `key` from now on; the counter goes on. The key before is wiped, what it sealed stays in the ring.
     pub fn install(&mut self, now: Instant, key: SealKey) {
         if self.key.replace(key).is_some() {
-            self.replaced.push_back(Replaced {
-                until: self.next_counter(),
-                closes_at: now + RETIRED_KEY_LIFE,
-            });
+            self.replaced
+                .push_back(Replaced { until: self.next_counter(), closes_at: now + RETIRED_KEY_LIFE });
         }
         self.give_up_closed(now);
     }
@@ -115,11 +113,7 @@ impl SealHalf {
 
     /// What was sealed and what is held.
     pub fn stats(&self) -> SealStats {
-        SealStats {
-            packets: self.next_counter(),
-            bytes: self.bytes,
-            ring: self.ring.stats(),
-        }
+        SealStats { packets: self.next_counter(), bytes: self.bytes, ring: self.ring.stats() }
     }
 
     /// Seals `frame` with its metadata as the next packet, to be sent over `path`. Copies the frame once more than
@@ -161,29 +155,16 @@ impl SealHalf {
     /// `NoKey`, `Expired` or `Exhausted`.
     pub fn run(&mut self, now: Instant, path: PathSlot, expected: usize) -> Result<Run<'_>, SealError> {
         self.key.as_ref().ok_or(SealError::NoKey)?.check(now)?;
-        self.ring
-            .make_contiguous(expected.clamp(DATA_OVERHEAD, RUN_BYTES));
+        self.ring.make_contiguous(expected.clamp(DATA_OVERHEAD, RUN_BYTES));
         let (start, first) = (self.ring.position(), self.next_counter());
-        Ok(Run {
-            half: self,
-            now,
-            path,
-            start,
-            first,
-            packets: 0,
-            segment: 0,
-            bytes: 0,
-            closed: false,
-        })
+        Ok(Run { half: self, now, path, start, first, packets: 0, segment: 0, bytes: 0, closed: false })
     }
 
     /// Takes in the acknowledgements recorded since the last call; true when there were any.
     pub fn apply_acks(&mut self) -> bool {
         let ring = &mut self.ring;
         let before = (self.read, self.floor);
-        self.marks.read(&mut self.read, |path, highest, bitmap| {
-            ring.acknowledge(path, highest, bitmap)
-        });
+        self.marks.read(&mut self.read, |path, highest, bitmap| ring.acknowledge(path, highest, bitmap));
         let floor = self.marks.floor();
         if floor > self.floor {
             self.floor = floor;
@@ -223,10 +204,7 @@ impl SealHalf {
         self.ring.make_contiguous(HEADER_LEN + text + TAG_LEN);
         let (start, counter) = (self.ring.position(), self.next_counter());
         self.seal_here(now, path, text, seal)?;
-        Ok(Sealed {
-            counter,
-            packet: self.ring.since(start),
-        })
+        Ok(Sealed { counter, packet: self.ring.since(start) })
     }
 
     /// Seals behind the newest packet. The caller made sure that `text` is within bounds and there is space.
@@ -242,25 +220,12 @@ impl SealHalf {
         let len = HEADER_LEN + text + TAG_LEN;
         self.ring.make_room(len);
         let counter = self.ring.next_counter();
-        let header = Header {
-            kind: PacketType::Data,
-            receiver: key.receiver(),
-            counter,
-        }
-        .to_bytes();
+        let header = Header { kind: PacketType::Data, receiver: key.receiver(), counter }.to_bytes();
         let space = self.ring.space(len).ok_or(SealError::TooLarge)?;
-        let (clear, out) = space
-            .split_first_chunk_mut::<HEADER_LEN>()
-            .ok_or(SealError::TooLarge)?;
+        let (clear, out) = space.split_first_chunk_mut::<HEADER_LEN>().ok_or(SealError::TooLarge)?;
         *clear = header;
         // The only failure left is a length that does not fit, and `out` was measured by `text`.
-        seal(Target {
-            key: key.aead(),
-            counter,
-            header: &header,
-            out,
-        })
-        .map_err(|_| SealError::TooLarge)?;
+        seal(Target { key: key.aead(), counter, header: &header, out }).map_err(|_| SealError::TooLarge)?;
         key.count_sealed();
         self.bytes += (text - META_LEN) as u64;
         self.ring.commit(len, path);
@@ -291,21 +256,13 @@ fn seal_copy(meta: u8, frame: &[u8]) -> impl FnOnce(Target<'_>) -> Result<(), Ae
     move |target| {
         let (first, rest) = target.out.split_first_mut().ok_or(AeadError::Length)?;
         *first = meta;
-        rest.get_mut(..frame.len())
-            .ok_or(AeadError::Length)?
-            .copy_from_slice(frame);
-        target
-            .key
-            .seal_in_place(target.counter, target.header, target.out)
+        rest.get_mut(..frame.len()).ok_or(AeadError::Length)?.copy_from_slice(frame);
+        target.key.seal_in_place(target.counter, target.header, target.out)
     }
 }
 
 fn seal_from(plaintext: &[u8]) -> impl FnOnce(Target<'_>) -> Result<(), AeadError> {
-    move |target| {
-        target
-            .key
-            .seal_to(target.counter, target.header, plaintext, target.out)
-    }
+    move |target| target.key.seal_to(target.counter, target.header, plaintext, target.out)
 }
 
 /// Whether a packet went into a run.
@@ -373,20 +330,8 @@ impl<'a> Run<'a> {
 
     /// Ends the run and gives its bytes.
     pub fn finish(self) -> SealedRun<'a> {
-        let Self {
-            half,
-            start,
-            first,
-            packets,
-            segment,
-            ..
-        } = self;
-        SealedRun {
-            first,
-            packets,
-            segment,
-            bytes: half.ring.since(start),
-        }
+        let Self { half, start, first, packets, segment, .. } = self;
+        SealedRun { first, packets, segment, bytes: half.ring.since(start) }
     }
 
     fn push_with(
