@@ -21,12 +21,15 @@
 
 pub mod addresses;
 pub mod crypto;
+pub mod endpoint;
 pub mod handshake;
 pub mod ids;
 pub mod link;
 pub mod path;
+pub mod peer;
 pub mod rng;
 pub mod session;
 pub mod ticket;
 pub mod time;
+pub mod transmit;
 pub mod wire;

@@ -41,10 +41,7 @@ pub struct ClientLink {
 #[derive(Debug)]
 enum State {
     Handshaking(Box<LinkInitiator>),
-    Open {
-        session: Box<LinkSession>,
-        registered: bool,
-    },
+    Open { session: Box<LinkSession>, registered: bool },
     Failed,
 }
 
@@ -55,12 +52,7 @@ impl ClientLink {
     /// `Handshake` when the relay's key is no usable X25519 key.
     pub fn begin(node: &NodeSecret, relay: RelayId, rng: &mut dyn Rng) -> Result<(Self, Vec<u8>), LinkError> {
         let (initiator, noise) = LinkInitiator::begin(node, &relay, rng)?;
-        Ok((
-            Self {
-                state: State::Handshaking(Box::new(initiator)),
-            },
-            StreamMessage::link_init(&noise),
-        ))
+        Ok((Self { state: State::Handshaking(Box::new(initiator)) }, StreamMessage::link_init(&noise)))
     }
 
     /// Whether the relay accepted the registration.
@@ -130,26 +122,12 @@ impl State {
                     instance: registration.instance,
                     features: 0,
                 })?;
-                Ok((
-                    Self::Open {
-                        session,
-                        registered: false,
-                    },
-                    ClientInput::Send(register),
-                ))
+                Ok((Self::Open { session, registered: false }, ClientInput::Send(register)))
             }
-            (
-                Self::Open {
-                    mut session,
-                    registered,
-                },
-                StreamMessage::Control(ciphertext),
-            ) => {
+            (Self::Open { mut session, registered }, StreamMessage::Control(ciphertext)) => {
                 let body = session.open(ciphertext)?;
-                let first_ok = matches!(
-                    body,
-                    Some(Control::Registered { .. } | Control::Error { .. }) | None
-                );
+                let first_ok =
+                    matches!(body, Some(Control::Registered { .. } | Control::Error { .. }) | None);
                 if !registered && !first_ok {
                     return Err(LinkError::OutOfPlace("a body before REGISTERED"));
                 }
@@ -157,19 +135,9 @@ impl State {
                 let input = body.map_or(ClientInput::Ignored, ClientInput::Control);
                 Ok((Self::Open { session, registered }, input))
             }
-            (
-                Self::Open {
-                    session,
-                    registered: true,
-                },
-                StreamMessage::Forward(_),
-            ) => Ok((
-                Self::Open {
-                    session,
-                    registered: true,
-                },
-                ClientInput::Forward,
-            )),
+            (Self::Open { session, registered: true }, StreamMessage::Forward(_)) => {
+                Ok((Self::Open { session, registered: true }, ClientInput::Forward))
+            }
             (Self::Handshaking(_), _) => Err(LinkError::OutOfPlace("expected LINK_RESPONSE")),
             (Self::Open { .. }, _) => Err(LinkError::OutOfPlace("a handshake message in an open link")),
             (Self::Failed, _) => Err(LinkError::OutOfPlace("the link has failed")),

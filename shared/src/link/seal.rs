@@ -38,9 +38,7 @@ impl LinkSession {
         }
         let mut bytes = body.encode();
         bytes.resize(bytes.len() + TAG_LEN, 0);
-        self.send
-            .seal_in_place(self.sent, &NO_HEADER, &mut bytes)
-            .map_err(|_| LinkError::Exhausted)?;
+        self.send.seal_in_place(self.sent, &NO_HEADER, &mut bytes).map_err(|_| LinkError::Exhausted)?;
         self.sent += 1;
         Ok(StreamMessage::control(&bytes))
     }

@@ -41,14 +41,8 @@ pub struct ServerLink {
 #[derive(Debug)]
 enum State {
     Waiting,
-    Handshaken {
-        session: Box<LinkSession>,
-        node: NodeId,
-        hash: [u8; 32],
-    },
-    Registered {
-        session: Box<LinkSession>,
-    },
+    Handshaken { session: Box<LinkSession>, node: NodeId, hash: [u8; 32] },
+    Registered { session: Box<LinkSession> },
     Failed,
 }
 
@@ -61,9 +55,7 @@ impl Default for ServerLink {
 impl ServerLink {
     /// A link on which nothing came yet.
     pub const fn new() -> Self {
-        Self {
-            state: State::Waiting,
-        }
+        Self { state: State::Waiting }
     }
 
     /// Whether a registration was proven.
@@ -96,11 +88,7 @@ impl ServerLink {
             (State::Waiting, Ok(StreamMessage::LinkInit(noise))) => match link::respond(secret, noise, rng) {
                 Ok((response, node, keys)) => {
                     let session = Box::new(LinkSession::new(&keys));
-                    self.state = State::Handshaken {
-                        session,
-                        node,
-                        hash: keys.hash,
-                    };
+                    self.state = State::Handshaken { session, node, hash: keys.hash };
                     Ok(ServerInput::Send(StreamMessage::link_response(&response)))
                 }
                 Err(error) => self.fail(error.into()),
@@ -133,14 +121,7 @@ impl ServerLink {
         hash: &[u8; 32],
         body: Option<Control>,
     ) -> Result<ServerInput, LinkError> {
-        let Some(Control::Register {
-            network,
-            network_key,
-            signature,
-            instance,
-            features,
-        }) = body
-        else {
+        let Some(Control::Register { network, network_key, signature, instance, features }) = body else {
             return self.fail(LinkError::OutOfPlace("expected REGISTER"));
         };
         if verify_register(&network, &network_key, &signature, hash, &node).is_err() {
@@ -152,12 +133,7 @@ impl ServerLink {
             State::Handshaken { session, .. } => self.state = State::Registered { session },
             State::Waiting | State::Registered { .. } | State::Failed => {}
         }
-        Ok(ServerInput::Register {
-            node,
-            network,
-            instance,
-            features,
-        })
+        Ok(ServerInput::Register { node, network, instance, features })
     }
 
     /// Makes an error final.

@@ -21,15 +21,7 @@ impl Pair {
         let node = NodeSecret::generate(&mut rng);
         let network = NetworkSecret::generate(&mut rng).derive();
         let (client, init) = ClientLink::begin(&node, RelayId(relay.public().0), &mut rng).unwrap();
-        Self {
-            rng,
-            relay,
-            node,
-            network,
-            client,
-            server: ServerLink::new(),
-            init,
-        }
+        Self { rng, relay, node, network, client, server: ServerLink::new(), init }
     }
 
     fn to_server(&mut self, message: &[u8]) -> Result<ServerInput, LinkError> {
@@ -37,23 +29,15 @@ impl Pair {
     }
 
     fn to_client(&mut self, message: &[u8]) -> Result<ClientInput, LinkError> {
-        let registration = Registration {
-            node: self.node.public(),
-            network: &self.network,
-            instance: 42,
-        };
+        let registration = Registration { node: self.node.public(), network: &self.network, instance: 42 };
         self.client.handle(registration, message)
     }
 
     /// Up to the REGISTER message, not yet given to the server.
     fn register_message(&mut self) -> Vec<u8> {
         let init = self.init.clone();
-        let ServerInput::Send(response) = self.to_server(&init).unwrap() else {
-            panic!("no response")
-        };
-        let ClientInput::Send(register) = self.to_client(&response).unwrap() else {
-            panic!("no REGISTER")
-        };
+        let ServerInput::Send(response) = self.to_server(&init).unwrap() else { panic!("no response") };
+        let ClientInput::Send(register) = self.to_client(&response).unwrap() else { panic!("no REGISTER") };
         register
     }
 
@@ -92,15 +76,9 @@ fn control_passes_both_ways_and_damage_is_final() {
     let mut pair = Pair::new(2).registered();
     for id in 0..100 {
         let ping = pair.client.seal(&Control::Ping { id }).unwrap();
-        assert_eq!(
-            pair.to_server(&ping),
-            Ok(ServerInput::Control(Control::Ping { id }))
-        );
+        assert_eq!(pair.to_server(&ping), Ok(ServerInput::Control(Control::Ping { id })));
         let pong = pair.server.seal(&Control::Pong { id }).unwrap();
-        assert_eq!(
-            pair.to_client(&pong),
-            Ok(ClientInput::Control(Control::Pong { id }))
-        );
+        assert_eq!(pair.to_client(&pong), Ok(ClientInput::Control(Control::Pong { id })));
     }
     let mut damaged = pair.client.seal(&Control::Leave).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
@@ -133,9 +111,7 @@ fn another_relay_cannot_answer() {
 /// Finishes the client's handshake but seals the body that `forge` makes of the link's hash instead of an honest REGISTER.
 fn forged_register(pair: &mut Pair, forge: impl FnOnce(&[u8; 32]) -> Control) -> Vec<u8> {
     let init = pair.init.clone();
-    let ServerInput::Send(response) = pair.to_server(&init).unwrap() else {
-        panic!("no response")
-    };
+    let ServerInput::Send(response) = pair.to_server(&init).unwrap() else { panic!("no response") };
     pair.client.register_with(&response, forge)
 }
 
@@ -146,13 +122,7 @@ fn a_stranger_to_the_network_cannot_register_in_it() {
     let stranger = NetworkSecret::generate(&mut pair.rng).derive();
     let sealed = forged_register(&mut pair, |hash| {
         let (network_key, signature) = stranger.sign_register(hash, &node);
-        Control::Register {
-            network: victim,
-            network_key,
-            signature,
-            instance: 1,
-            features: 0,
-        }
+        Control::Register { network: victim, network_key, signature, instance: 1, features: 0 }
     });
     assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
     assert!(!pair.server.is_registered());
@@ -164,25 +134,11 @@ fn a_registration_of_another_link_is_no_proof_here() {
     let (network, node) = (pair.network.clone(), pair.node.public());
     let sealed = forged_register(&mut pair, |_| {
         let (network_key, signature) = network.sign_register(&[9; 32], &node);
-        Control::Register {
-            network: network.id(),
-            network_key,
-            signature,
-            instance: 1,
-            features: 0,
-        }
+        Control::Register { network: network.id(), network_key, signature, instance: 1, features: 0 }
     });
     assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
     // The refusal can still be told, and a second try is no way in.
-    assert!(
-        pair.server
-            .seal(&Control::Error {
-                code: 1,
-                sentence: "no".into(),
-                retry_ms: None
-            })
-            .is_ok()
-    );
+    assert!(pair.server.seal(&Control::Error { code: 1, sentence: "no".into(), retry_ms: None }).is_ok());
     assert!(!pair.server.is_registered());
 }
 
@@ -192,13 +148,7 @@ fn another_node_cannot_use_a_registration() {
     let network = pair.network.clone();
     let sealed = forged_register(&mut pair, |hash| {
         let (network_key, signature) = network.sign_register(hash, &NodeId([1; 32]));
-        Control::Register {
-            network: network.id(),
-            network_key,
-            signature,
-            instance: 1,
-            features: 0,
-        }
+        Control::Register { network: network.id(), network_key, signature, instance: 1, features: 0 }
     });
     assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
 }

@@ -15,9 +15,7 @@ pub struct Challenges {
 impl Challenges {
     /// None outstanding.
     pub const fn new() -> Self {
-        Self {
-            pending: VecDeque::new(),
-        }
+        Self { pending: VecDeque::new() }
     }
 
     /// Notes that the PING `id` left at `now`; forgets the oldest one when there are too many.
@@ -54,18 +52,10 @@ mod tests {
         for id in 0..20 {
             challenges.on_sent(t0 + ms(id), id);
         }
-        assert_eq!(
-            challenges.on_answer(t0 + ms(100), 3),
-            None,
-            "dropped as the oldest"
-        );
+        assert_eq!(challenges.on_answer(t0 + ms(100), 3), None, "dropped as the oldest");
         assert_eq!(challenges.on_answer(t0 + ms(100), 15), Some(ms(85)));
         assert_eq!(challenges.on_answer(t0 + ms(100), 15), None, "counts once");
-        assert_eq!(
-            challenges.on_answer(t0 + ms(100), 14),
-            None,
-            "older than an answered one"
-        );
+        assert_eq!(challenges.on_answer(t0 + ms(100), 14), None, "older than an answered one");
         assert_eq!(challenges.on_answer(t0 + ms(100), 99), None, "never asked");
         assert_eq!(challenges.on_answer(t0 + ms(100), 19), Some(ms(81)));
         assert!(challenges.is_empty());

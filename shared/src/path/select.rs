@@ -37,16 +37,8 @@ mod tests {
 
     #[test]
     fn direct_is_better_than_relayed_and_datagrams_than_streams() {
-        let mut kinds = [
-            PathKind::RelayWs,
-            PathKind::DirectTcp,
-            PathKind::RelayUdp,
-            PathKind::DirectUdp,
-        ];
+        let mut kinds = [PathKind::RelayWs, PathKind::DirectTcp, PathKind::RelayUdp, PathKind::DirectUdp];
         kinds.sort();
-        assert_eq!(
-            kinds.map(PathKind::as_str),
-            ["direct-udp", "direct-tcp", "relay-udp", "relay-ws"]
-        );
+        assert_eq!(kinds.map(PathKind::as_str), ["direct-udp", "direct-tcp", "relay-udp", "relay-ws"]);
     }
 }

@@ -72,6 +72,11 @@ impl Path {
         matches!(self.state, State::Proven { .. } | State::Suspect { .. })
     }
 
+    /// Whether something that should have been confirmed was not.
+    pub const fn is_suspect(&self) -> bool {
+        matches!(self.state, State::Suspect { .. })
+    }
+
     /// Whether it answered nothing for so long that it was given up.
     pub const fn is_dead(&self) -> bool {
         matches!(self.state, State::Dead)
@@ -80,11 +85,7 @@ impl Path {
     /// Follows the relay's hint, within bounds (protocol §3.5).
     pub fn set_heartbeat(&mut self, heartbeat: Duration) {
         self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
-        if let State::Proven {
-            confirmed,
-            outstanding: None,
-        } = self.state
-        {
+        if let State::Proven { confirmed, outstanding: None } = self.state {
             self.next_ping = Some(Deadline::new(confirmed + self.heartbeat, "heartbeat"));
         }
     }
@@ -108,10 +109,7 @@ impl Path {
             return false;
         };
         // RFC 6298 §2 with alpha 1/8.
-        self.rtt = Some(
-            self.rtt
-                .map_or(sample, |rtt| rtt.mul_f32(0.875) + sample.mul_f32(0.125)),
-        );
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt.mul_f32(0.875) + sample.mul_f32(0.125)));
         self.move_to_proven(now);
         true
     }
@@ -125,11 +123,7 @@ impl Path {
 
     /// Data went out over it since the last report.
     pub fn on_data_sent(&mut self, now: Instant) {
-        if let State::Proven {
-            outstanding: outstanding @ None,
-            ..
-        } = &mut self.state
-        {
+        if let State::Proven { outstanding: outstanding @ None, .. } = &mut self.state {
             *outstanding = Some(now);
             let at = now + suspicion_after(self.rtt);
             self.next_ping =
@@ -140,13 +134,6 @@ impl Path {
     /// Its transport is gone.
     pub fn on_closed(&mut self, why: &'static str) {
         self.move_to_dead(why);
-    }
-
-    /// Something happened elsewhere that makes a fresh proof desirable (a relay restart, a change of interfaces).
-    pub fn doubt(&mut self, now: Instant, why: &'static str) {
-        if self.is_usable() {
-            self.next_ping = Some(Deadline::new(now, why));
-        }
     }
 
     /// When to call [`Self::handle_timeout`] and then [`Self::poll_ping`].
@@ -183,10 +170,7 @@ impl Path {
         if !matches!(self.state, State::Proven { .. }) {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt, "path proven");
         }
-        self.state = State::Proven {
-            confirmed: now,
-            outstanding: None,
-        };
+        self.state = State::Proven { confirmed: now, outstanding: None };
         self.challenges = Challenges::new();
         self.next_ping = Some(Deadline::new(now + self.heartbeat, "heartbeat"));
     }
@@ -229,15 +213,7 @@ mod tests {
         fn new() -> Self {
             let now = Instant::now();
             let path = Path::new(now, PathKind::RelayWs);
-            Self {
-                now,
-                start: now,
-                path,
-                next_id: 0,
-                in_flight: None,
-                answers: true,
-                pings: 0,
-            }
+            Self { now, start: now, path, next_id: 0, in_flight: None, answers: true, pings: 0 }
         }
 
         fn for_secs(&mut self, secs: u64, mut each_10ms: impl FnMut(&mut Path, Instant)) {
@@ -270,11 +246,7 @@ mod tests {
         assert_eq!(run.path.rtt(), Some(RTT));
         run.pings = 0;
         run.for_secs(60, |_, _| ());
-        assert_eq!(
-            run.pings,
-            4 - 1,
-            "60 s at {HEARTBEAT:?}, the last one due just after"
-        );
+        assert_eq!(run.pings, 4 - 1, "60 s at {HEARTBEAT:?}, the last one due just after");
         assert!(run.path.is_usable());
     }
 
@@ -305,10 +277,7 @@ mod tests {
             }
         });
         let took = died.expect("dead") - blocked;
-        assert!(
-            took < DEAD_AFTER + suspicion_after(Some(RTT)) + Duration::from_millis(20),
-            "{took:?}"
-        );
+        assert!(took < DEAD_AFTER + suspicion_after(Some(RTT)) + Duration::from_millis(20), "{took:?}");
     }
 
     #[test]
@@ -360,7 +329,6 @@ mod tests {
         run.path.on_closed("the relay connection is lost");
         assert!(run.path.is_dead());
         run.path.on_data_sent(run.now);
-        run.path.doubt(run.now, "test");
         run.for_secs(5, |_, _| ());
         assert!(run.path.is_dead());
     }

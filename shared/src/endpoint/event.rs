@@ -1,0 +1,188 @@
+//! What an endpoint tells its owner, and what its owner tells it.
+
+use crate::ids::{AssociationId, ChannelId, NodeId, PeerSlot, ReceiverIndex};
+use crate::session::key::{OpenKey, SealKey};
+use crate::transmit::RelayNo;
+use crate::wire::control::{Cidr4, Hello, PathAck};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where a peer can be reached now: a channel of a relay connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Contact {
+    /// The relay connection.
+    pub relay: RelayNo,
+    /// The channel on it.
+    pub channel: ChannelId,
+}
+
+/// How a peer is doing, in the words of `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PeerState {
+    /// No relay says that it is there and no path to it is proven.
+    Offline,
+    /// Introduced; handshake or proof under way.
+    Connecting,
+    /// A path is proven both ways at full size and not in doubt for more than 3 s.
+    Connected,
+}
+
+impl PeerState {
+    /// The word that people and programs read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+        }
+    }
+}
+
+/// What happened. Apply events in order and before sending transmits: a receive key must be in place before the packet
+/// that lets the peer use it leaves.
+#[derive(Debug)]
+pub enum Event {
+    /// A peer has a slot in the data plane's tables.
+    PeerAdded {
+        /// Its slot.
+        slot: PeerSlot,
+        /// Who it is.
+        id: NodeId,
+    },
+    /// Inbound: a new association with its first receive key. Older ones stay open until closed.
+    OpenAssociation {
+        /// The peer.
+        slot: PeerSlot,
+        /// The association.
+        association: AssociationId,
+        /// Opens its data.
+        key: OpenKey,
+    },
+    /// Inbound: one more receive key for an association (a rekey).
+    AddOpenKey {
+        /// The association.
+        association: AssociationId,
+        /// The key.
+        key: OpenKey,
+    },
+    /// Inbound: this key was replaced; it may still open what is under way (protocol §4.8).
+    RetireOpenKey {
+        /// The association.
+        association: AssociationId,
+        /// The key's index.
+        index: ReceiverIndex,
+    },
+    /// Inbound: forget the association.
+    CloseAssociation {
+        /// The association.
+        association: AssociationId,
+    },
+    /// Outbound: counters and ring start anew, with this key.
+    StartAssociation {
+        /// The peer.
+        slot: PeerSlot,
+        /// The association.
+        association: AssociationId,
+        /// Seals its data.
+        key: SealKey,
+    },
+    /// Outbound: seal with this key from now on; the counter goes on.
+    AddSealKey {
+        /// The peer.
+        slot: PeerSlot,
+        /// The key.
+        key: SealKey,
+    },
+    /// Outbound: where data for the peer goes; `None` while no path is proven.
+    Route {
+        /// The peer.
+        slot: PeerSlot,
+        /// The contact.
+        contact: Option<Contact>,
+    },
+    /// Outbound: the path was rebound; send again what is not acknowledged.
+    Resend {
+        /// The peer.
+        slot: PeerSlot,
+    },
+    /// The peer acknowledged data.
+    Acked {
+        /// The peer.
+        slot: PeerSlot,
+        /// Per path.
+        paths: Vec<PathAck>,
+        /// Every counter below arrived or is beyond repair.
+        floor: u64,
+    },
+    /// The peer said who it is.
+    PeerHello {
+        /// The peer.
+        slot: PeerSlot,
+        /// What it said.
+        hello: Hello,
+    },
+    /// A peer's state changed.
+    PeerState {
+        /// The peer.
+        slot: PeerSlot,
+        /// To this.
+        state: PeerState,
+    },
+    /// The answer to [`super::Endpoint::echo`].
+    EchoReply {
+        /// The peer.
+        slot: PeerSlot,
+        /// The number given.
+        id: u64,
+    },
+    /// This node's IPv4 address was taken by a member with an older claim: use this one (protocol §1.6).
+    AddressChanged {
+        /// The new address.
+        address: Cidr4,
+        /// Which attempt gave it; remember it.
+        attempt: u8,
+        /// Who holds the old one.
+        holder: NodeId,
+    },
+    /// Two members show one IPv4 address and neither gives way on its own, because both were set by hand.
+    AddressConflict {
+        /// The other one.
+        peer: NodeId,
+        /// The address.
+        address: Cidr4,
+    },
+    /// The claim on this node's address is settled: remember it.
+    AddressSettled,
+    /// The relay accepted the registration.
+    RelayUp {
+        /// The relay.
+        relay: RelayNo,
+        /// How it sees this node's stream.
+        observed_tcp: SocketAddr,
+        /// Its STUN ports.
+        stun_ports: Vec<u16>,
+        /// For STUN requests.
+        stun_token: [u8; 16],
+    },
+    /// The relay answers no more: close its connection and open a new one.
+    RelayDead {
+        /// The relay.
+        relay: RelayNo,
+    },
+    /// The relay said no.
+    RelayRefused {
+        /// The relay.
+        relay: RelayNo,
+        /// Its sentence.
+        sentence: String,
+        /// When trying again makes sense.
+        retry: Option<Duration>,
+    },
+    /// STUN saw this node here.
+    Observed {
+        /// The relay.
+        relay: RelayNo,
+        /// The UDP address.
+        udp: SocketAddr,
+    },
+}

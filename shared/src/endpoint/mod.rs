@@ -1,0 +1,318 @@
+//! The endpoint: one node in one network, as a state machine (protocol §3, §4, §6, §7).
+//!
+//! It holds the links to relays and the peers, and is driven by a loop of five calls. Its owner moves bytes and keeps time:
+//!
+//! ```text
+//!   loop {
+//!       while let Some(event) = endpoint.poll_event() { apply it to the data plane, the device, the status }
+//!       while let Some(transmit) = endpoint.poll_transmit() { give it to the relay's connection }
+//!       wait for a stream message, a packet from the data plane, a command, or endpoint.poll_timeout()
+//!       endpoint.handle_stream_…(now, …) | endpoint.handle_packet(now, …) | endpoint.handle_timeout(now)
+//!   }
+//! ```
+//!
+//! Events before transmits: a receive key must be in place before the packet that lets a peer use it leaves.
+//!
+//! FORWARD messages do not pass through here whole: the data plane splits them, opens what is data, and hands the rest to
+//! [`Endpoint::handle_packet`]. Unauthenticated input costs one hash or one look-up before it is dropped and counted.
+//!
+//! - [`config`], [`event`], [`status`]: what goes in at the start, what comes out, what can be looked at.
+//! - `relays`: what relays say. `claims`: whose address it is.
+
+mod claims;
+pub mod config;
+pub mod event;
+pub(crate) mod outbox;
+mod relays;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use crate::ids::{NodeId, PeerSlot};
+use crate::link::LinkError;
+use crate::peer::{Context, PacketError, Peer};
+use crate::rng::Rng;
+use crate::session::ack::AckReport;
+use crate::time::Deadline;
+use crate::transmit::{RelayNo, Transmit};
+use crate::wire::control::{Cidr4, Control, Hello};
+use crate::wire::header::{Header, PacketType};
+use crate::wire::packet::PacketKind;
+use config::Config;
+use event::{Contact, Event};
+use outbox::{Indices, Outbox};
+use relays::Relay;
+use status::{PeerStatus, RelayStatus};
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+/// Packets dropped by the control side, by cause (protocol §5.3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Handshake packets that failed.
+    pub handshake: u64,
+    /// Control packets that did not open.
+    pub forged: u64,
+    /// Packets for a channel, an index or a state that does not exist.
+    pub out_of_place: u64,
+}
+
+/// One node in one network.
+pub struct Endpoint {
+    config: Config,
+    hello: Hello,
+    attempt: Option<u8>,
+    rng: Box<dyn Rng + Send>,
+    relays: Vec<Relay>,
+    peers: HashMap<NodeId, Peer>,
+    slots: HashMap<PeerSlot, NodeId>,
+    indices: Indices,
+    out: Outbox,
+    drops: Drops,
+    /// The claims that were last compared with this node's (see [`claims`]).
+    claims_seen: HashSet<(NodeId, u32, Option<Cidr4>)>,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("node", &self.config.node)
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// A node that knows nobody yet.
+    pub fn new(config: Config, rng: Box<dyn Rng + Send>) -> Self {
+        let relays = config.relays.iter().map(|key| Relay::new(*key)).collect();
+        let (hello, attempt) = (config.hello.clone(), config.address_attempt);
+        Self {
+            config,
+            hello,
+            attempt,
+            rng,
+            relays,
+            peers: HashMap::new(),
+            slots: HashMap::new(),
+            indices: Indices::default(),
+            out: Outbox::default(),
+            drops: Drops::default(),
+            claims_seen: HashSet::new(),
+        }
+    }
+
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.config.node.public()
+    }
+
+    /// What this node says of itself now.
+    pub const fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The relay's stream is open: the link begins.
+    pub fn handle_stream_opened(&mut self, now: Instant, relay: RelayNo) {
+        self.relay_opened(now, relay);
+    }
+
+    /// A message of the relay's stream that is not FORWARD.
+    ///
+    /// # Errors
+    /// Any [`LinkError`]: close the stream and call [`Self::handle_stream_closed`].
+    pub fn handle_stream_message(
+        &mut self,
+        now: Instant,
+        relay: RelayNo,
+        message: &[u8],
+    ) -> Result<(), LinkError> {
+        let result = self.relay_message(now, relay, message);
+        self.after_input(now);
+        result
+    }
+
+    /// The relay's stream is gone.
+    pub fn handle_stream_closed(&mut self, now: Instant, relay: RelayNo) {
+        self.relay_closed(now, relay);
+    }
+
+    /// Whether FORWARD messages may be taken from this relay (protocol §3: not before REGISTERED).
+    pub fn is_registered(&self, relay: RelayNo) -> bool {
+        self.relays.get(relay.0).is_some_and(Relay::is_registered)
+    }
+
+    /// A peer packet that is not data. Whatever the error, the packet is dropped silently; it was counted.
+    ///
+    /// # Errors
+    /// Why it was dropped, for a trace.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        contact: Contact,
+        packet: &mut [u8],
+    ) -> Result<(), PacketError> {
+        let result = self.packet(now, contact, packet);
+        match &result {
+            Ok(()) => {}
+            Err(PacketError::Handshake(_) | PacketError::WrongPeer) => self.drops.handshake += 1,
+            Err(PacketError::Open(_)) => self.drops.forged += 1,
+            Err(PacketError::UnknownIndex | PacketError::OutOfTurn | PacketError::Kind) => {
+                self.drops.out_of_place += 1
+            }
+        }
+        self.after_input(now);
+        result
+    }
+
+    /// The data plane sent frames to the peer since the last call.
+    pub fn handle_data_sent(&mut self, now: Instant, slot: PeerSlot) {
+        self.with_peer_at(now, slot, |peer, ctx| peer.on_data_sent(ctx));
+        self.after_input(now);
+    }
+
+    /// The data plane's report of what arrived, to be told to the peer.
+    pub fn handle_ack_report(&mut self, now: Instant, slot: PeerSlot, report: &AckReport) {
+        let ack = Control::Ack { paths: report.paths().to_vec(), floor: report.floor() };
+        self.with_peer_at(now, slot, |peer, ctx| peer.acknowledge(ctx, ack));
+    }
+
+    /// The data plane's send key is used up: rekey now.
+    pub fn handle_key_used_up(&mut self, now: Instant, slot: PeerSlot) {
+        self.with_peer_at(now, slot, |peer, ctx| peer.want_rekey(ctx));
+    }
+
+    /// Sends ECHO to a peer; `false` when there is no session to send it in. The answer is [`Event::EchoReply`].
+    pub fn echo(&mut self, now: Instant, slot: PeerSlot, id: u64) -> bool {
+        self.with_peer_at(now, slot, |peer, ctx| peer.echo(ctx, id)).unwrap_or(false)
+    }
+
+    /// Says BYE to every peer and LEAVE to every relay; drain the transmits, then close.
+    pub fn leave(&mut self, now: Instant) {
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.with_peer(now, id, |peer, ctx| peer.leave(ctx, 0));
+        }
+        self.leave_relays();
+    }
+
+    /// Time passed; call at or after [`Self::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due: Vec<_> = self
+            .peers
+            .values()
+            .filter(|peer| peer.poll_timeout().is_some_and(|d| d.is_due(now)))
+            .map(Peer::id)
+            .collect();
+        for id in due {
+            self.with_peer(now, id, |peer, ctx| peer.handle_timeout(ctx));
+        }
+        self.relays_timeout(now);
+        self.after_input(now);
+    }
+
+    /// The next thing to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.out.transmits.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.out.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`], and why.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let peers = self.peers.values().filter_map(Peer::poll_timeout);
+        let relays = self.relays.iter().filter_map(Relay::poll_timeout);
+        peers.chain(relays).min_by_key(|deadline| deadline.at)
+    }
+
+    /// Packets dropped so far.
+    pub const fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// Every relay, in order.
+    pub fn relay_status(&self) -> Vec<RelayStatus> {
+        self.relays.iter().enumerate().map(|(at, relay)| relay.status(RelayNo(at))).collect()
+    }
+
+    /// Every peer, in the order of its slot.
+    pub fn peer_status(&self, now: Instant) -> Vec<PeerStatus> {
+        let mut peers: Vec<_> = self.peers.values().map(|peer| peer.status(now)).collect();
+        peers.sort_by_key(|peer| peer.slot);
+        peers
+    }
+
+    fn packet(&mut self, now: Instant, contact: Contact, packet: &mut [u8]) -> Result<(), PacketError> {
+        match PacketKind::of(packet) {
+            Some(PacketKind::Transport(PacketType::Control)) => {
+                let index = Header::parse(packet).map_err(|_| PacketError::Kind)?.receiver;
+                let owner = self.indices.owner(index).ok_or(PacketError::UnknownIndex)?;
+                self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, contact, index, packet))
+                    .unwrap_or(Err(PacketError::UnknownIndex))
+            }
+            Some(PacketKind::Init) => {
+                let owner = self.channel_owner(contact).ok_or(PacketError::UnknownIndex)?;
+                self.with_peer(now, owner, |peer, ctx| peer.handle_init(ctx, contact, packet))
+                    .unwrap_or(Err(PacketError::UnknownIndex))
+            }
+            Some(PacketKind::Response) => {
+                let owner = self.channel_owner(contact).ok_or(PacketError::UnknownIndex)?;
+                self.with_peer(now, owner, |peer, ctx| peer.handle_response(ctx, contact, packet))
+                    .unwrap_or(Err(PacketError::UnknownIndex))
+            }
+            Some(PacketKind::Transport(PacketType::Data | PacketType::Fragment)) | None => {
+                Err(PacketError::Kind)
+            }
+        }
+    }
+
+    /// Consequences that concern more than one peer: CONFIRMED to relays, address claims.
+    fn after_input(&mut self, now: Instant) {
+        self.confirm_contacts();
+        self.settle_claims(now);
+    }
+
+    fn with_peer_at<T>(
+        &mut self,
+        now: Instant,
+        slot: PeerSlot,
+        f: impl FnOnce(&mut Peer, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let id = *self.slots.get(&slot)?;
+        self.with_peer(now, id, f)
+    }
+
+    fn with_peer<T>(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        f: impl FnOnce(&mut Peer, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let peer = self.peers.get_mut(&id)?;
+        let mut ctx = Context {
+            now,
+            config: &self.config,
+            hello: &self.hello,
+            rng: &mut *self.rng,
+            indices: &mut self.indices,
+            out: &mut self.out,
+        };
+        Some(f(peer, &mut ctx))
+    }
+
+    /// The peer `id`, made if it is new.
+    fn meet(&mut self, id: NodeId) -> PeerSlot {
+        if let Some(peer) = self.peers.get(&id) {
+            return peer.slot();
+        }
+        // Slots are never reused while a process lives: 2^32 peers outlast any.
+        let slot = PeerSlot(u32::try_from(self.peers.len()).unwrap_or(u32::MAX));
+        self.peers.insert(id, Peer::new(id, slot, &self.config.node.public()));
+        self.slots.insert(slot, id);
+        self.out.event(Event::PeerAdded { slot, id });
+        slot
+    }
+}

@@ -1,0 +1,69 @@
+//! What is waiting for the owner, and the tables that peers share.
+
+use super::event::Contact;
+use super::event::Event;
+use crate::ids::{NodeId, ReceiverIndex};
+use crate::rng::Rng;
+use crate::transmit::{RelayNo, Transmit};
+use crate::wire::relay::ForwardBuilder;
+use std::collections::{HashMap, VecDeque};
+
+/// Queues of outputs, drained by the owner.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) events: VecDeque<Event>,
+}
+
+impl Outbox {
+    /// Sends one peer packet over a channel.
+    pub(crate) fn packet(&mut self, contact: Contact, packet: &[u8]) {
+        let mut builder = ForwardBuilder::new(contact.channel, Vec::with_capacity(packet.len() + 8));
+        // Handshake and control packets are far below the limit of a message; one that is not is a bug of ours and is lost
+        // like a packet on a bad network.
+        if builder.push(packet) {
+            self.message(contact.relay, builder.finish());
+        }
+    }
+
+    /// Sends one stream message.
+    pub(crate) fn message(&mut self, relay: RelayNo, message: Vec<u8>) {
+        self.transmits.push_back(Transmit { relay, message });
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+}
+
+/// Which peer each of this node's receiver indices belongs to (protocol §1.4).
+#[derive(Debug, Default)]
+pub(crate) struct Indices {
+    owners: HashMap<ReceiverIndex, NodeId>,
+}
+
+impl Indices {
+    /// A fresh index for `owner`.
+    pub(crate) fn allocate(&mut self, rng: &mut dyn Rng, owner: NodeId) -> ReceiverIndex {
+        loop {
+            let index = ReceiverIndex(rng.next_u32());
+            if let std::collections::hash_map::Entry::Vacant(entry) = self.owners.entry(index) {
+                entry.insert(owner);
+                return index;
+            }
+        }
+    }
+
+    pub(crate) fn release(&mut self, index: ReceiverIndex) {
+        self.owners.remove(&index);
+    }
+
+    pub(crate) fn owner(&self, index: ReceiverIndex) -> Option<NodeId> {
+        self.owners.get(&index).copied()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.owners.len()
+    }
+}

@@ -1,0 +1,323 @@
+//! What relays say, and what is said to them (protocol §3).
+//!
+//! A relay introduces and forwards; it decides nothing here. Everything in its messages is a hint: bounded, and never the
+//! end of a peer session. A link that breaks the protocol is closed and opened again by the owner.
+
+use super::event::{Contact, Event};
+use super::status::RelayStatus;
+use super::{Endpoint, outbox::Outbox};
+use crate::ids::{ChannelId, NodeId, RelayId};
+use crate::link::{ClientInput, ClientLink, LinkError, Registration};
+use crate::path::liveness::{HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN};
+use crate::rng::Rng;
+use crate::time::Deadline;
+use crate::transmit::RelayNo;
+use crate::wire::relay::{Control, GoneReason};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A link whose handshake and registration take longer is given up: a little more than the relay allows for them.
+const REGISTER_WITHIN: Duration = Duration::from_secs(12);
+/// PONG within this, or the connection is given up (protocol §3.7).
+const PONG_WITHIN: Duration = Duration::from_secs(3);
+/// Most peers taken from one relay: far above any network this version runs, and a bound on what a lying relay can make a
+/// node remember.
+const MAX_PEERS: usize = 4096;
+
+/// A relay and the link to it.
+#[derive(Debug)]
+pub(super) struct Relay {
+    key: RelayId,
+    link: Option<Link>,
+    rtt: Option<Duration>,
+    observed_tcp: Option<SocketAddr>,
+    observed_udp: Option<SocketAddr>,
+}
+
+/// What lives as long as one stream.
+#[derive(Debug)]
+struct Link {
+    link: ClientLink,
+    channels: HashMap<ChannelId, NodeId>,
+    heartbeat: Duration,
+    heartbeat_timer: Heartbeat,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Heartbeat {
+    Registering { until: Instant },
+    Idle { next: Instant },
+    Waiting { id: u64, sent: Instant },
+    Dead,
+}
+
+impl Relay {
+    pub(super) const fn new(key: RelayId) -> Self {
+        Self { key, link: None, rtt: None, observed_tcp: None, observed_udp: None }
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.link.is_registered())
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        match self.link.as_ref()?.heartbeat_timer {
+            Heartbeat::Registering { until } => {
+                Some(Deadline::new(until, "the relay did not accept the registration in time"))
+            }
+            Heartbeat::Idle { next } => Some(Deadline::new(next, "relay heartbeat")),
+            Heartbeat::Waiting { sent, .. } => {
+                Some(Deadline::new(sent + PONG_WITHIN, "the relay owes a PONG"))
+            }
+            Heartbeat::Dead => None,
+        }
+    }
+
+    pub(super) fn status(&self, relay: RelayNo) -> RelayStatus {
+        RelayStatus {
+            relay,
+            registered: self.is_registered(),
+            rtt: self.rtt.filter(|_| self.is_registered()),
+            observed_tcp: self.observed_tcp.filter(|_| self.is_registered()),
+            observed_udp: self.observed_udp.filter(|_| self.is_registered()),
+        }
+    }
+
+    fn send(&mut self, no: RelayNo, out: &mut Outbox, body: &Control) {
+        if let Some(link) = &mut self.link {
+            match link.link.seal(body) {
+                Ok(message) => out.message(no, message),
+                Err(error) => tracing::debug!(%error, "nothing could be said to the relay"),
+            }
+        }
+    }
+
+    fn ping(&mut self, now: Instant, no: RelayNo, out: &mut Outbox, id: u64) {
+        if let Some(link) = &mut self.link {
+            link.heartbeat_timer = Heartbeat::Waiting { id, sent: now };
+        }
+        self.send(no, out, &Control::Ping { id });
+    }
+}
+
+impl Endpoint {
+    pub(super) fn relay_opened(&mut self, now: Instant, no: RelayNo) {
+        self.relay_closed(now, no);
+        let Some(relay) = self.relays.get_mut(no.0) else {
+            return;
+        };
+        match ClientLink::begin(&self.config.node, relay.key, &mut self.rng) {
+            Ok((link, init)) => {
+                relay.link = Some(Link {
+                    link,
+                    channels: HashMap::new(),
+                    heartbeat: HEARTBEAT,
+                    heartbeat_timer: Heartbeat::Registering { until: now + REGISTER_WITHIN },
+                });
+                self.out.message(no, init);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the relay's pinned key is not usable");
+                self.out.event(Event::RelayDead { relay: no });
+            }
+        }
+    }
+
+    pub(super) fn relay_closed(&mut self, now: Instant, no: RelayNo) {
+        if let Some(relay) = self.relays.get_mut(no.0) {
+            relay.link = None;
+        }
+        let lost: Vec<_> = self
+            .peers
+            .values()
+            .filter(|peer| peer.contact().is_some_and(|contact| contact.relay == no))
+            .map(crate::peer::Peer::id)
+            .collect();
+        for id in lost {
+            self.with_peer(now, id, |peer, ctx| peer.lose_contact(ctx, "the relay connection is lost"));
+        }
+    }
+
+    pub(super) fn relay_message(
+        &mut self,
+        now: Instant,
+        no: RelayNo,
+        message: &[u8],
+    ) -> Result<(), LinkError> {
+        let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) else {
+            return Err(LinkError::OutOfPlace("no stream is open"));
+        };
+        let registration = Registration {
+            node: self.config.node.public(),
+            network: &self.config.network,
+            instance: self.config.instance,
+        };
+        match link.link.handle(registration, message)? {
+            ClientInput::Send(reply) => self.out.message(no, reply),
+            ClientInput::Control(body) => self.relay_control(now, no, body),
+            ClientInput::Forward | ClientInput::Ignored => {}
+        }
+        Ok(())
+    }
+
+    fn relay_control(&mut self, now: Instant, no: RelayNo, body: Control) {
+        match body {
+            Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, .. } => {
+                let Some(relay) = self.relays.get_mut(no.0) else {
+                    return;
+                };
+                relay.observed_tcp = Some(observed_tcp);
+                if let Some(link) = &mut relay.link {
+                    link.heartbeat =
+                        Duration::from_millis(heartbeat_ms.into()).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+                }
+                relay.send(no, &mut self.out, &Control::Connect { peer: None });
+                // At once, for the round trip that `status` shows.
+                let id = self.rng.next_u64();
+                relay.ping(now, no, &mut self.out, id);
+                self.out.event(Event::RelayUp { relay: no, observed_tcp, stun_ports, stun_token });
+            }
+            Control::Peer { peer, channel, instance } => self.introduced(now, no, peer, channel, instance),
+            Control::Established { channel, heartbeat_ms, rotation_s, .. } => {
+                if let Some(owner) = self.channel_owner(Contact { relay: no, channel }) {
+                    // Addresses and MTU in it are for direct paths, which this version does not try yet.
+                    let rotation = Duration::from_secs(rotation_s.into());
+                    let heartbeat = Duration::from_millis(heartbeat_ms.into());
+                    self.with_peer(now, owner, |peer, ctx| peer.hint(ctx, rotation, heartbeat));
+                }
+            }
+            Control::PeerGone { channel, reason, .. } => {
+                let contact = Contact { relay: no, channel };
+                if let Some(owner) = self.channel_owner(contact) {
+                    let why = match reason {
+                        GoneReason::Left => "it left the relay",
+                        GoneReason::Lost => "it lost the relay",
+                        GoneReason::Replaced => "it registered anew",
+                    };
+                    self.with_peer(now, owner, |peer, ctx| {
+                        if peer.contact() == Some(contact) {
+                            peer.lose_contact(ctx, why);
+                        }
+                    });
+                }
+                if let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) {
+                    link.channels.remove(&channel);
+                }
+            }
+            Control::Ping { id } => {
+                if let Some(relay) = self.relays.get_mut(no.0) {
+                    relay.send(no, &mut self.out, &Control::Pong { id });
+                }
+            }
+            Control::Pong { id } => self.relay_pong(now, no, id),
+            Control::Drain { within_ms } => tracing::info!(within_ms, "the relay is about to go away"),
+            Control::Error { sentence, retry_ms, .. } => {
+                let retry = retry_ms.map(|ms| Duration::from_millis(ms.into()));
+                self.out.event(Event::RelayRefused { relay: no, sentence, retry });
+            }
+            Control::Observed { udp } => {
+                if let Some(relay) = self.relays.get_mut(no.0) {
+                    relay.observed_udp = Some(udp);
+                }
+                self.out.event(Event::Observed { relay: no, udp });
+            }
+            // The relay frees what it held for the pair; nothing is held here.
+            Control::Release { .. } => {}
+            Control::Register { .. }
+            | Control::Connect { .. }
+            | Control::Confirmed { .. }
+            | Control::Leave => {
+                tracing::debug!("the relay sent what only clients send");
+            }
+        }
+    }
+
+    fn introduced(&mut self, now: Instant, no: RelayNo, peer: NodeId, channel: ChannelId, instance: u64) {
+        if peer == self.config.node.public()
+            || (self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer))
+        {
+            return tracing::debug!("an introduction is ignored: to this node itself, or one too many");
+        }
+        let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) else {
+            return;
+        };
+        // A peer has one channel per link, and a channel one peer.
+        link.channels.retain(|_, known| *known != peer);
+        link.channels.insert(channel, peer);
+        self.meet(peer);
+        self.with_peer(now, peer, |peer, ctx| peer.introduce(ctx, Contact { relay: no, channel }, instance));
+    }
+
+    fn relay_pong(&mut self, now: Instant, no: RelayNo, id: u64) {
+        let Some(relay) = self.relays.get_mut(no.0) else {
+            return;
+        };
+        let Some(link) = &mut relay.link else { return };
+        if let Heartbeat::Waiting { id: asked, sent } = link.heartbeat_timer
+            && asked == id
+        {
+            relay.rtt = Some(now.saturating_duration_since(sent));
+            link.heartbeat_timer = Heartbeat::Idle { next: now + link.heartbeat };
+        }
+    }
+
+    pub(super) fn relays_timeout(&mut self, now: Instant) {
+        for at in 0..self.relays.len() {
+            let no = RelayNo(at);
+            // A peer that is there and silent while its relay says nothing either: ask the relay now, not at the next
+            // heartbeat, so that a network that is gone is noticed within seconds while somebody uses it.
+            let doubted = self
+                .peers
+                .values()
+                .any(|peer| peer.is_suspect() && peer.contact().is_some_and(|contact| contact.relay == no));
+            let Some(relay) = self.relays.get_mut(at) else {
+                continue;
+            };
+            let Some(link) = &mut relay.link else { continue };
+            match link.heartbeat_timer {
+                Heartbeat::Registering { until } if until <= now => {
+                    link.heartbeat_timer = Heartbeat::Dead;
+                    self.out.event(Event::RelayDead { relay: no });
+                }
+                Heartbeat::Waiting { sent, .. } if sent + PONG_WITHIN <= now => {
+                    link.heartbeat_timer = Heartbeat::Dead;
+                    self.out.event(Event::RelayDead { relay: no });
+                }
+                Heartbeat::Idle { next } if next <= now || doubted => {
+                    let id = self.rng.next_u64();
+                    relay.ping(now, no, &mut self.out, id);
+                }
+                Heartbeat::Registering { .. }
+                | Heartbeat::Waiting { .. }
+                | Heartbeat::Idle { .. }
+                | Heartbeat::Dead => {}
+            }
+        }
+    }
+
+    /// CONFIRMED for every contact whose path was proven since the last call (protocol §3.5).
+    pub(super) fn confirm_contacts(&mut self) {
+        let confirmed: Vec<_> =
+            self.peers.values_mut().filter_map(crate::peer::Peer::take_confirmation).collect();
+        for contact in confirmed {
+            if let Some(relay) = self.relays.get_mut(contact.relay.0) {
+                relay.send(contact.relay, &mut self.out, &Control::Confirmed { channel: contact.channel });
+            }
+        }
+    }
+
+    pub(super) fn leave_relays(&mut self) {
+        for (at, relay) in self.relays.iter_mut().enumerate() {
+            if relay.is_registered() {
+                relay.send(RelayNo(at), &mut self.out, &Control::Leave);
+            }
+        }
+    }
+
+    /// The peer that a channel was introduced for.
+    pub(super) fn channel_owner(&self, contact: Contact) -> Option<NodeId> {
+        let link = self.relays.get(contact.relay.0)?.link.as_ref()?;
+        link.channels.get(&contact.channel).copied()
+    }
+}

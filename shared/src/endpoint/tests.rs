@@ -1,0 +1,354 @@
+//! Two endpoints and a relay in virtual time, without loss: the straight line, step by step. What a bad network does to
+//! it is tried in the simulated internet of the `tests` package.
+
+use super::config::Config;
+use super::event::{Contact, Event, PeerState};
+use super::*;
+use crate::addresses;
+use crate::crypto::aead::CipherSet;
+use crate::crypto::keys::{NetworkSecret, NodeSecret};
+use crate::ids::{ChannelId, RelayId};
+use crate::link::{ServerInput, ServerLink};
+use crate::rng::SeededRng;
+use crate::wire::relay::{self, Forward, StreamMessage};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+const CHANNEL: ChannelId = ChannelId(7);
+const RELAY: RelayNo = RelayNo(0);
+/// One way between a client and the relay.
+const LATENCY: Duration = Duration::from_millis(5);
+
+struct Node {
+    endpoint: Endpoint,
+    link: ServerLink,
+    events: Vec<Event>,
+    confirmed: bool,
+    instance: u64,
+}
+
+/// The relay is inside: it introduces as soon as both asked, and forwards.
+struct World {
+    now: Instant,
+    relay: NodeSecret,
+    rng: SeededRng,
+    nodes: [Node; 2],
+    /// Arrival, destination node (or the relay, from that node), message.
+    to_node: VecDeque<(Instant, usize, Vec<u8>)>,
+    to_relay: VecDeque<(Instant, usize, Vec<u8>)>,
+    connected: [bool; 2],
+    introduced: bool,
+    /// Swallows what this says yes to: (from node, peer packet).
+    drop: fn(usize, &[u8]) -> bool,
+}
+
+fn endpoint(
+    seed: u64,
+    relay: &NodeSecret,
+    network: &NetworkSecret,
+    node: NodeSecret,
+    name: &str,
+) -> Endpoint {
+    let network = network.derive();
+    let ipv4 = addresses::ipv4_attempts(network.id(), node.public()).next();
+    let hello = Hello {
+        name: name.into(),
+        mac: addresses::mac(&node.public()),
+        ipv4: ipv4.and_then(|(_, address)| Cidr4::new(address, 16)),
+        ipv6: None,
+        settled: false,
+        mtu: 1400,
+        revision: 1,
+    };
+    let config = Config {
+        relays: vec![RelayId(relay.public().0)],
+        node,
+        network,
+        ciphers: CipherSet::ALL,
+        hello,
+        address_attempt: Some(0),
+        rekey_interval: Duration::from_secs(120),
+        instance: seed,
+        program: "test".into(),
+    };
+    Endpoint::new(config, Box::new(SeededRng::new(seed)))
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn new(seed: u64) -> Self {
+        let mut rng = SeededRng::new(seed);
+        let relay = NodeSecret::generate(&mut rng);
+        let network = NetworkSecret::generate(&mut rng);
+        let nodes = ["a", "b"].map(|name| {
+            let node = NodeSecret::generate(&mut rng);
+            let instance = rng.next_u64();
+            Node {
+                endpoint: endpoint(instance, &relay, &network, node, name),
+                link: ServerLink::new(),
+                events: vec![],
+                confirmed: false,
+                instance,
+            }
+        });
+        let mut world = Self {
+            now: Instant::now(),
+            relay,
+            rng,
+            nodes,
+            to_node: VecDeque::new(),
+            to_relay: VecDeque::new(),
+            connected: [false; 2],
+            introduced: false,
+            drop: |_, _| false,
+        };
+        for at in 0..2 {
+            world.nodes[at].endpoint.handle_stream_opened(world.now, RELAY);
+        }
+        world
+    }
+
+    fn say(&mut self, to: usize, body: &relay::Control) {
+        let message = self.nodes[to].link.seal(body).unwrap();
+        self.to_node.push_back((self.now + LATENCY, to, message));
+    }
+
+    fn relay_receives(&mut self, from: usize, message: Vec<u8>) {
+        match self.nodes[from].link.handle(&self.relay, &message, &mut self.rng).unwrap() {
+            ServerInput::Send(reply) => self.to_node.push_back((self.now + LATENCY, from, reply)),
+            ServerInput::Register { .. } => self.say(
+                from,
+                &relay::Control::Registered {
+                    observed_tcp: "192.0.2.1:1000".parse().unwrap(),
+                    stun_token: [0; 16],
+                    stun_ports: vec![8443],
+                    heartbeat_ms: 15_000,
+                    instance: 1,
+                },
+            ),
+            ServerInput::Control(relay::Control::Connect { peer: None }) => {
+                self.connected[from] = true;
+                if self.connected == [true; 2] {
+                    self.introduce();
+                }
+            }
+            ServerInput::Control(relay::Control::Confirmed { channel }) => {
+                assert_eq!(channel, CHANNEL);
+                self.nodes[from].confirmed = true;
+            }
+            ServerInput::Control(relay::Control::Ping { id }) => self.say(from, &relay::Control::Pong { id }),
+            ServerInput::Forward => {
+                let packets: Vec<_> =
+                    Forward::parse(&message).unwrap().packets().map(<[u8]>::to_vec).collect();
+                if !packets.iter().any(|packet| (self.drop)(from, packet)) {
+                    self.to_node.push_back((self.now + LATENCY, 1 - from, message));
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn introduce(&mut self) {
+        self.introduced = true;
+        for at in 0..2 {
+            let (peer, instance) = (self.nodes[1 - at].endpoint.id(), self.nodes[1 - at].instance);
+            self.say(at, &relay::Control::Peer { peer, channel: CHANNEL, instance });
+        }
+    }
+
+    fn node_receives(&mut self, at: usize, message: &[u8]) {
+        let endpoint = &mut self.nodes[at].endpoint;
+        if let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(message) {
+            for packet in forward.packets() {
+                let contact = Contact { relay: RELAY, channel: forward.channel };
+                let _ = endpoint.handle_packet(self.now, contact, &mut packet.to_vec());
+            }
+        } else {
+            endpoint.handle_stream_message(self.now, RELAY, message).unwrap();
+        }
+    }
+
+    fn drain(&mut self) {
+        for at in 0..2 {
+            while let Some(event) = self.nodes[at].endpoint.poll_event() {
+                self.nodes[at].events.push(event);
+            }
+            while let Some(transmit) = self.nodes[at].endpoint.poll_transmit() {
+                self.to_relay.push_back((self.now + LATENCY, at, transmit.message));
+            }
+        }
+    }
+
+    /// Runs for `span`, from event to event; the number of times a node had to wake is bounded, so that a deadline that
+    /// is never dealt with shows as a failure and not as a hang.
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        for _ in 0..100_000 {
+            self.drain();
+            let queues = self.to_node.front().into_iter().chain(self.to_relay.front()).map(|(at, ..)| *at);
+            let timers = self.nodes.iter().filter_map(|node| Some(node.endpoint.poll_timeout()?.at));
+            let next = queues.chain(timers).min().unwrap_or(end);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            while let Some((_, from, message)) = self.to_relay.pop_front_if(|(at, ..)| *at <= self.now) {
+                self.relay_receives(from, message);
+            }
+            while let Some((_, to, message)) = self.to_node.pop_front_if(|(at, ..)| *at <= self.now) {
+                self.node_receives(to, &message);
+            }
+            for at in 0..2 {
+                if self.nodes[at].endpoint.poll_timeout().is_some_and(|deadline| deadline.is_due(self.now)) {
+                    self.nodes[at].endpoint.handle_timeout(self.now);
+                }
+            }
+        }
+        panic!("the world does not come to rest: {:?}", self.nodes[0].endpoint.poll_timeout());
+    }
+
+    fn status(&self, at: usize) -> PeerStatus {
+        self.nodes[at].endpoint.peer_status(self.now).pop().unwrap()
+    }
+
+    fn count(&self, at: usize, f: impl Fn(&Event) -> bool) -> usize {
+        self.nodes[at].events.iter().filter(|event| f(event)).count()
+    }
+}
+
+#[test]
+fn two_nodes_meet_prove_a_path_and_say_hello() {
+    let mut world = World::new(1);
+    world.run(Duration::from_secs(2));
+    for at in 0..2 {
+        let status = world.status(at);
+        assert_eq!(status.state, PeerState::Connected);
+        assert_eq!(status.path.unwrap().rtt, Some(LATENCY * 4));
+        assert_eq!(status.hello.unwrap().name, ["b", "a"][at]);
+        assert!(world.nodes[at].confirmed, "the relay was told CONFIRMED");
+        assert_eq!(world.count(at, |event| matches!(event, Event::OpenAssociation { .. })), 1);
+        assert_eq!(world.count(at, |event| matches!(event, Event::StartAssociation { .. })), 1);
+        assert!(world.nodes[at].endpoint.hello().settled);
+    }
+    // Derived from different keys, so the same association and opposite keys on both sides.
+    assert_eq!(world.status(0).session.unwrap().cipher, world.status(1).session.unwrap().cipher);
+}
+
+#[test]
+fn an_idle_pair_rekeys_for_an_hour_and_wakes_rarely() {
+    let mut world = World::new(2);
+    world.run(Duration::from_secs(5));
+    world.run(Duration::from_secs(3600));
+    for at in 0..2 {
+        let status = world.status(at);
+        assert_eq!(status.state, PeerState::Connected);
+        assert_eq!(status.session.unwrap().rekeys, 30, "every 120 s");
+        assert_eq!(world.count(at, |event| matches!(event, Event::AddSealKey { .. })), 30);
+        assert_eq!(world.count(at, |event| matches!(event, Event::AddOpenKey { .. })), 30);
+        assert!(world.nodes[at].endpoint.indices.len() <= 8, "indices of old keys are given back");
+    }
+}
+
+#[test]
+fn a_relay_restart_keeps_the_session() {
+    let mut world = World::new(3);
+    world.run(Duration::from_secs(2));
+    for at in 0..2 {
+        let now = world.now;
+        world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
+        world.nodes[at].link = ServerLink::new();
+    }
+    world.to_node.clear();
+    world.to_relay.clear();
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.status(0).state, PeerState::Offline);
+    world.connected = [false; 2];
+    for at in 0..2 {
+        let now = world.now;
+        world.nodes[at].endpoint.handle_stream_opened(now, RELAY);
+    }
+    world.run(Duration::from_secs(2));
+    for at in 0..2 {
+        assert_eq!(world.status(at).state, PeerState::Connected);
+        assert_eq!(
+            world.count(at, |event| matches!(event, Event::StartAssociation { .. })),
+            1,
+            "no new handshake"
+        );
+        assert_eq!(world.count(at, |event| matches!(event, Event::Resend { .. })), 2);
+    }
+}
+
+#[test]
+fn a_peer_whose_path_is_cut_is_not_called_connected_for_more_than_the_bound() {
+    let mut world = World::new(4);
+    world.run(Duration::from_secs(2));
+    world.drop = |_, _| true;
+    for _ in 0..50 {
+        for at in 0..2 {
+            let (now, slot) = (world.now, world.status(at).slot);
+            world.nodes[at].endpoint.handle_data_sent(now, slot);
+        }
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!(world.status(0).state, PeerState::Connecting);
+    assert_eq!(world.status(1).state, PeerState::Connecting);
+    world.drop = |_, _| false;
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.status(0).state, PeerState::Connected);
+    assert_eq!(world.status(1).state, PeerState::Connected);
+}
+
+#[test]
+fn a_first_message_replayed_a_thousand_times_sends_and_replaces_nothing() {
+    let mut world = World::new(5);
+    // Records every INIT on its way.
+    let mut recorded = vec![];
+    for _ in 0..200 {
+        world.run(Duration::from_millis(5));
+        recorded.extend(world.to_node.iter().filter_map(|(_, to, message)| {
+            let StreamMessage::Forward(forward) = StreamMessage::parse(message).ok()? else {
+                return None;
+            };
+            let init = forward.packets().find(|packet| PacketKind::of(packet) == Some(PacketKind::Init))?;
+            Some((*to, init.to_vec()))
+        }));
+    }
+    let (to, init) = recorded.pop().expect("an INIT passed");
+    world.run(Duration::from_secs(2));
+    let before = world.status(to);
+    let contact = Contact { relay: RELAY, channel: CHANNEL };
+    let years = Duration::from_secs(10 * 365 * 86_400);
+    for jump in [Duration::ZERO, years] {
+        for _ in 0..1000 {
+            let now = world.now + jump;
+            let _ = world.nodes[to].endpoint.handle_packet(now, contact, &mut init.clone());
+            let mut answers = 0;
+            while let Some(transmit) = world.nodes[to].endpoint.poll_transmit() {
+                let StreamMessage::Forward(forward) = StreamMessage::parse(&transmit.message).unwrap() else {
+                    continue;
+                };
+                for packet in forward.packets() {
+                    if PacketKind::of(packet) == Some(PacketKind::Response) {
+                        answers += 1;
+                    }
+                }
+            }
+            assert!(answers <= 1);
+            while let Some(event) = world.nodes[to].endpoint.poll_event() {
+                assert!(
+                    !matches!(
+                        event,
+                        Event::StartAssociation { .. }
+                            | Event::OpenAssociation { .. }
+                            | Event::AddSealKey { .. }
+                    ),
+                    "{event:?}"
+                );
+            }
+        }
+        assert_eq!(world.status(to).session.map(|s| s.rekeys), before.session.map(|s| s.rekeys));
+        assert!(world.nodes[to].endpoint.indices.len() <= 4 + 4, "unconfirmed sessions are bounded");
+    }
+}

@@ -1,0 +1,276 @@
+//! First handshakes: without a session, or beside one that does not answer (protocol §4.1–§4.7).
+//!
+//! ```text
+//!   Idle --schedule--> Scheduled --due--> Asked --RESPONSE--> Confirming --PONG--> (session) Idle
+//!                          ^                 |                     |
+//!                          +---- backoff ----+------ 5 s over -----+
+//! ```
+//!
+//! The responder's side has no state here: each INIT that is authentic and due makes one unconfirmed session.
+
+use super::session::Session;
+use super::{Context, PacketError, Peer, full_size_ping};
+use crate::endpoint::event::{Contact, Event};
+use crate::handshake::HandshakeError;
+use crate::handshake::peer::{Initiator, Responder};
+use crate::ids::{AssociationId, ReceiverIndex};
+use crate::path::state::Path;
+use crate::session::rekey::Role;
+use crate::time::Deadline;
+use crate::wire::control::Control;
+use std::time::{Duration, Instant};
+
+/// How long the node with the higher key leaves the beginning to the other (protocol §4.2), and how long a session may
+/// take to answer on a new channel before a handshake begins (protocol §7.3).
+pub(super) const GRACE: Duration = Duration::from_secs(1);
+/// Most unconfirmed sessions of one peer (protocol §4.5).
+pub(super) const MAX_UNCONFIRMED: usize = 4;
+/// An INIT or the confirming PING is repeated this often: a relay may have dropped it from a full queue.
+const REPEAT: Duration = Duration::from_secs(1);
+/// A handshake that did not end in this time begins anew, with fresh keys.
+const GIVE_UP: Duration = Duration::from_secs(5);
+/// Pause before attempt n: these seconds, the last one for all further ones. Bounded, so that a peer whose other side comes
+/// back is found again soon; growing, so that one that is gone for good costs little.
+const BACKOFF: [u64; 5] = [1, 2, 4, 8, 15];
+
+/// What this node does towards a first handshake.
+#[derive(Debug)]
+pub(super) enum First {
+    /// Nothing.
+    Idle,
+    /// Begins at the deadline.
+    Scheduled { begin: Deadline, attempt: usize },
+    /// INIT was sent.
+    Asked { initiator: Initiator, packet: Vec<u8>, repeat: Instant, until: Instant, attempt: usize },
+    /// RESPONSE came; the session waits for PONG.
+    Confirming {
+        session: Box<Session>,
+        ping: u64,
+        sent: Instant,
+        repeat: Instant,
+        until: Instant,
+        attempt: usize,
+    },
+}
+
+impl First {
+    /// Begins at `at` unless a handshake is already under way or due earlier.
+    pub(super) fn schedule(&mut self, at: Instant, why: &'static str) {
+        match self {
+            Self::Idle => *self = Self::Scheduled { begin: Deadline::new(at, why), attempt: 0 },
+            Self::Scheduled { begin, attempt } => {
+                *attempt = 0;
+                *begin = Deadline::new(at, why);
+            }
+            Self::Asked { .. } | Self::Confirming { .. } => {}
+        }
+    }
+
+    /// Stops; what was handed out is given back.
+    pub(super) fn cancel(&mut self, ctx: &mut Context<'_>) {
+        match std::mem::replace(self, Self::Idle) {
+            Self::Idle | Self::Scheduled { .. } => {}
+            Self::Asked { initiator, .. } => ctx.indices.release(initiator.local_index()),
+            Self::Confirming { session, .. } => {
+                ctx.out.event(Event::CloseAssociation { association: session.association() });
+                session.release(ctx.indices);
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        match self {
+            Self::Idle => None,
+            Self::Scheduled { begin, .. } => Some(*begin),
+            Self::Asked { repeat, until, .. } | Self::Confirming { repeat, until, .. } => {
+                Some(Deadline::new(*repeat.min(until), "repeat or give up a handshake"))
+            }
+        }
+    }
+
+    const fn is_under_way(&self) -> bool {
+        matches!(self, Self::Asked { .. } | Self::Confirming { .. })
+    }
+}
+
+impl Peer {
+    /// An INIT came.
+    pub(super) fn first_init(
+        &mut self,
+        ctx: &mut Context<'_>,
+        contact: Contact,
+        packet: &[u8],
+    ) -> Result<(), PacketError> {
+        // protocol §4.2: while this node's own INIT is under way, only one from a lower key is answered. Checked before any
+        // asymmetric work; the channel names the peer, and the handshake proves it below.
+        if self.first.is_under_way() && self.role == Role::Lower {
+            return Err(PacketError::OutOfTurn);
+        }
+        let received = Responder::read(&ctx.config.node, &ctx.config.network, packet)?;
+        if received.remote() != self.id {
+            return Err(PacketError::WrongPeer);
+        }
+        let index = ctx.indices.allocate(ctx.rng, self.id);
+        let answer = ctx.offer(received.payload().association);
+        let (response, completed) = match received.respond(&answer, index, ctx.rng) {
+            Ok(both) => both,
+            Err(error) => {
+                ctx.indices.release(index);
+                return Err(error.into());
+            }
+        };
+        while self.unconfirmed.len() >= MAX_UNCONFIRMED {
+            if let Some(oldest) = self.unconfirmed.pop_front() {
+                oldest.release(ctx.indices);
+            }
+        }
+        let session = Session::new(ctx.now, &completed, ctx.config.rekey_interval, self.role);
+        self.unconfirmed.push_back(session);
+        ctx.out.packet(contact, &response);
+        // The other side is at it: no need to begin beside it, unless it never confirms.
+        if self.role == Role::Higher {
+            self.first.cancel(ctx);
+            if self.session.is_none() {
+                self.first.schedule(ctx.now + GIVE_UP, "the peer's handshake was not confirmed");
+            }
+        }
+        Ok(())
+    }
+
+    /// A RESPONSE came.
+    pub(super) fn first_response(
+        &mut self,
+        ctx: &mut Context<'_>,
+        contact: Contact,
+        packet: &[u8],
+    ) -> Result<(), PacketError> {
+        let (initiator, sent, repeat, until, attempt) = match std::mem::replace(&mut self.first, First::Idle)
+        {
+            First::Asked { initiator, packet, repeat, until, attempt } => {
+                (initiator, packet, repeat, until, attempt)
+            }
+            other => {
+                self.first = other;
+                return Err(PacketError::OutOfTurn);
+            }
+        };
+        let completed = match initiator.finish(packet) {
+            Ok(completed) => completed,
+            Err((initiator, error)) => {
+                self.first = First::Asked { initiator, packet: sent, repeat, until, attempt };
+                if error == HandshakeError::NoCommonCipher {
+                    tracing::warn!(peer = %self.id.short(), "the peer shares no cipher with this node");
+                }
+                return Err(error.into());
+            }
+        };
+        let mut session = Session::new(ctx.now, &completed, ctx.config.rekey_interval, self.role);
+        // The responder may send as soon as it is confirmed: its key must be in place before the PING leaves.
+        if let Some(key) = session.take_open_key() {
+            let association = session.association();
+            ctx.out.event(Event::OpenAssociation { slot: self.slot, association, key });
+        }
+        let ping = ctx.rng.next_u64();
+        if let Some(packet) = session.seal(ctx.now, &full_size_ping(ping)) {
+            ctx.out.packet(contact, &packet);
+        }
+        let (now, until) = (ctx.now, ctx.now + GIVE_UP);
+        let session = Box::new(session);
+        self.first = First::Confirming { session, ping, sent: now, repeat: now + REPEAT, until, attempt };
+        Ok(())
+    }
+
+    /// A control packet for a session that this side is confirming.
+    pub(super) fn confirming_control(
+        &mut self,
+        ctx: &mut Context<'_>,
+        contact: Contact,
+        index: ReceiverIndex,
+        packet: &mut [u8],
+    ) -> Result<(), PacketError> {
+        let First::Confirming { session, ping, sent, .. } = &mut self.first else {
+            return Err(PacketError::UnknownIndex);
+        };
+        if !session.has_index(index) {
+            return Err(PacketError::UnknownIndex);
+        }
+        let body = session.open(ctx.now, packet)?;
+        let (ping, sent) = (*ping, *sent);
+        // Whatever opened was sealed by a peer that holds the keys, so it is confirmed there and can be established here.
+        if let First::Confirming { session, .. } = std::mem::replace(&mut self.first, First::Idle) {
+            self.establish(ctx, *session);
+        }
+        let mut path: Path = self.new_path(sent);
+        if matches!(body, Some(Control::Pong { id, .. }) if id == ping) {
+            // The PING that confirmed was of full size: it proves the path as well.
+            path.poll_ping(sent);
+            path.on_ping_sent(sent, ping);
+        }
+        self.path = Some(path);
+        self.handle_body(ctx, contact, body);
+        Ok(())
+    }
+
+    /// Begins, repeats or gives up.
+    pub(super) fn first_timeout(&mut self, ctx: &mut Context<'_>) {
+        let Some(contact) = self.contact else { return };
+        match &mut self.first {
+            First::Scheduled { begin, attempt } if begin.is_due(ctx.now) => {
+                let (why, attempt) = (begin.why, *attempt);
+                tracing::debug!(peer = %self.id.short(), why, attempt, "beginning a handshake");
+                self.first_begin(ctx, contact, attempt);
+            }
+            First::Asked { until, attempt, .. } | First::Confirming { until, attempt, .. }
+                if *until <= ctx.now =>
+            {
+                let attempt = *attempt;
+                self.first.cancel(ctx);
+                let pause = BACKOFF.get(attempt).or(BACKOFF.last()).copied().unwrap_or(1);
+                // Up to a quarter more, so that many peers of one restarted node do not return in step.
+                let jitter = u64::from(ctx.rng.next_u32()) % (pause * 250);
+                let at = ctx.now + Duration::from_millis(pause * 1000 + jitter);
+                self.first = First::Scheduled {
+                    begin: Deadline::new(at, "the last handshake failed"),
+                    attempt: attempt + 1,
+                };
+            }
+            First::Asked { packet, repeat, .. } if *repeat <= ctx.now => {
+                *repeat = ctx.now + REPEAT;
+                ctx.out.packet(contact, packet);
+            }
+            First::Confirming { session, ping, sent, repeat, .. } if *repeat <= ctx.now => {
+                *repeat = ctx.now + REPEAT;
+                *sent = ctx.now;
+                *ping = ctx.rng.next_u64();
+                if let Some(packet) = session.seal(ctx.now, &full_size_ping(*ping)) {
+                    ctx.out.packet(contact, &packet);
+                }
+            }
+            First::Idle | First::Scheduled { .. } | First::Asked { .. } | First::Confirming { .. } => {}
+        }
+    }
+
+    fn first_begin(&mut self, ctx: &mut Context<'_>, contact: Contact, attempt: usize) {
+        // A session that may still live is asked along with the handshake: whichever answers first.
+        if self.session.is_some() && self.path.is_none() {
+            self.path = Some(self.new_path(ctx.now));
+        }
+        let mut association = [0; 8];
+        ctx.rng.fill(&mut association);
+        let offer = ctx.offer(AssociationId(association));
+        let index = ctx.indices.allocate(ctx.rng, self.id);
+        match Initiator::begin(&ctx.config.node, &ctx.config.network, self.id, &offer, index, ctx.rng) {
+            Ok((initiator, packet)) => {
+                ctx.out.packet(contact, &packet);
+                let (repeat, until) = (ctx.now + REPEAT, ctx.now + GIVE_UP);
+                self.first = First::Asked { initiator, packet, repeat, until, attempt };
+            }
+            Err(error) => {
+                // A key of small order, announced by a relay: nobody honest has it, so it is not asked again.
+                ctx.indices.release(index);
+                tracing::debug!(peer = %self.id.short(), %error, "no handshake is possible with this key");
+                self.first = First::Idle;
+            }
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! One peer: from introduction to a proven path, through rekeys, to the end.
+//!
+//! # Life
+//!
+//! A relay introduces the peer ([`Peer::introduce`]). Without a session, a first handshake begins ([`first`]): the lower key
+//! at once, the other a second later. The initiator's new session sends a full-size PING; when it opens at the responder
+//! that side is *confirmed*, and the PONG confirms the initiator's. From then on there is a [`session::Session`], whose keys
+//! are replaced by [`rekey`], and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
+//! path never ends the session: a later introduction proves it anew and resends what was not acknowledged.
+//!
+//! # Invariants
+//!
+//! - An unconfirmed session sends nothing and replaces nothing (protocol §4.5). There are at most
+//!   [`first::MAX_UNCONFIRMED`], oldest dropped.
+//! - A receive key is announced to the data plane before the packet leaves that lets the peer use it.
+//! - `Route` names a contact only while the path is proven; [`PeerState::Connected`] means exactly that.
+//! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
+//! - Every receiver index handed out is released when its session ends.
+
+mod first;
+mod rekey;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use crate::endpoint::config::Config;
+use crate::endpoint::event::{Contact, Event, PeerState};
+use crate::endpoint::outbox::{Indices, Outbox};
+use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus};
+use crate::handshake::payload::Payload;
+use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
+use crate::path::liveness::FULL_SIZE;
+use crate::path::select::PathKind;
+use crate::path::state::Path;
+use crate::rng::Rng;
+use crate::session::rekey::Role;
+use crate::time::Deadline;
+use crate::wire::control::{Control, Hello};
+use crate::wire::header::{HEADER_LEN, TAG_LEN};
+use first::First;
+use session::Session;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// HELLO is repeated this often until acknowledged (protocol §6).
+const HELLO_REPEAT: Duration = Duration::from_secs(1);
+/// An association that was replaced stays open this long at the receiver, for packets still under way.
+const CLOSE_AFTER: Duration = Duration::from_secs(30);
+/// The number under which this side's PINGs name the relay path.
+const PATH_NUMBER: u8 = 0;
+/// CBOR around a PING's padding: array, tag, id (9), path (2), byte string head (3); exact to a few bytes is enough.
+const PING_BODY: usize = 16;
+
+/// What a peer needs from its endpoint while it handles one input.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) config: &'a Config,
+    pub(crate) hello: &'a Hello,
+    pub(crate) rng: &'a mut dyn Rng,
+    pub(crate) indices: &'a mut Indices,
+    pub(crate) out: &'a mut Outbox,
+}
+
+impl Context<'_> {
+    fn offer(&self, association: AssociationId) -> Payload {
+        Payload {
+            ciphers: self.config.ciphers,
+            mtu: self.hello.mtu,
+            name: self.hello.name.clone(),
+            association,
+            program: self.config.program.clone(),
+        }
+    }
+}
+
+/// Why a packet of a peer was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// A handshake packet failed.
+    #[error("handshake: {0}")]
+    Handshake(#[from] crate::handshake::HandshakeError),
+    /// A control packet did not open.
+    #[error("control packet: {0}")]
+    Open(#[from] crate::session::OpenError),
+    /// No peer has this channel, or no session this index.
+    #[error("no session has this receiver index")]
+    UnknownIndex,
+    /// A handshake packet of somebody else than the peer that this channel was made for.
+    #[error("the packet is from another peer than its channel")]
+    WrongPeer,
+    /// A handshake packet that is not due: a collision lost, or an answer to nothing.
+    #[error("a handshake packet out of turn")]
+    OutOfTurn,
+    /// A kind of packet that has no place here.
+    #[error("this kind of packet has no place here")]
+    Kind,
+}
+
+/// A peer and all that is known of it.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    id: NodeId,
+    slot: PeerSlot,
+    role: Role,
+    instance: Option<u64>,
+    contact: Option<Contact>,
+    /// Whether the relay was told CONFIRMED for this contact.
+    confirmed_contact: bool,
+    path: Option<Path>,
+    first: First,
+    unconfirmed: VecDeque<Session>,
+    session: Option<Session>,
+    closing: VecDeque<(Instant, AssociationId)>,
+    about: Option<Hello>,
+    hello_sent: Option<Instant>,
+    hello_acked: Option<u32>,
+    rotation_hint: Duration,
+    heartbeat_hint: Duration,
+    shown: PeerState,
+    routed: Option<Contact>,
+}
+
+impl Peer {
+    pub(crate) fn new(id: NodeId, slot: PeerSlot, own: &NodeId) -> Self {
+        Self {
+            id,
+            slot,
+            role: Role::of(own, &id),
+            instance: None,
+            contact: None,
+            confirmed_contact: false,
+            path: None,
+            first: First::Idle,
+            unconfirmed: VecDeque::new(),
+            session: None,
+            closing: VecDeque::new(),
+            about: None,
+            hello_sent: None,
+            hello_acked: None,
+            rotation_hint: crate::session::limits::ROTATION,
+            heartbeat_hint: crate::path::liveness::HEARTBEAT,
+            shown: PeerState::Offline,
+            routed: None,
+        }
+    }
+
+    pub(crate) const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(crate) const fn slot(&self) -> PeerSlot {
+        self.slot
+    }
+
+    pub(crate) const fn contact(&self) -> Option<Contact> {
+        self.contact
+    }
+
+    pub(crate) const fn about(&self) -> Option<&Hello> {
+        self.about.as_ref()
+    }
+
+    pub(crate) const fn state(&self) -> PeerState {
+        self.shown
+    }
+
+    /// Whether its path is in doubt.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.path.as_ref().is_some_and(Path::is_suspect)
+    }
+
+    /// A relay says that the peer is there (protocol §3.5, §7.3).
+    pub(crate) fn introduce(&mut self, ctx: &mut Context<'_>, contact: Contact, instance: u64) {
+        let restarted = self.instance.is_some_and(|known| known != instance);
+        self.instance = Some(instance);
+        self.contact = Some(contact);
+        self.confirmed_contact = false;
+        if self.session.is_some() && !restarted {
+            // The session goes on over the new channel; a handshake begins only if it does not answer.
+            self.path = Some(self.new_path(ctx.now));
+            self.first.schedule(ctx.now + first::GRACE, "the session did not answer on its new channel");
+        } else {
+            let wait = match self.role {
+                Role::Lower => Duration::ZERO,
+                Role::Higher => first::GRACE,
+            };
+            self.path = None;
+            self.first.schedule(ctx.now + wait, "introduced to a peer");
+        }
+        self.settle(ctx);
+    }
+
+    /// The contact is gone: the peer left its relay, or this node lost the relay.
+    pub(crate) fn lose_contact(&mut self, ctx: &mut Context<'_>, why: &'static str) {
+        self.contact = None;
+        self.path = None;
+        self.first.cancel(ctx);
+        tracing::debug!(peer = %self.id.short(), why, "contact lost");
+        self.settle(ctx);
+    }
+
+    /// The relay's hints about this pair, not yet clamped (protocol §3.5).
+    pub(crate) fn hint(&mut self, ctx: &mut Context<'_>, rotation: Duration, heartbeat: Duration) {
+        self.rotation_hint = rotation;
+        self.heartbeat_hint = heartbeat;
+        if let Some(session) = &mut self.session {
+            session.shorten_rotation(rotation);
+        }
+        if let Some(path) = &mut self.path {
+            path.set_heartbeat(heartbeat);
+        }
+        self.settle(ctx);
+    }
+
+    /// A packet that is not data came over `contact`, a channel of this peer.
+    pub(crate) fn handle_init(
+        &mut self,
+        ctx: &mut Context<'_>,
+        contact: Contact,
+        packet: &[u8],
+    ) -> Result<(), PacketError> {
+        self.first_init(ctx, contact, packet)?;
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// The answer to an INIT of this node.
+    pub(crate) fn handle_response(
+        &mut self,
+        ctx: &mut Context<'_>,
+        contact: Contact,
+        packet: &[u8],
+    ) -> Result<(), PacketError> {
+        self.first_response(ctx, contact, packet)?;
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// A control packet for one of this peer's sessions.
+    pub(crate) fn handle_control(
+        &mut self,
+        ctx: &mut Context<'_>,
+        contact: Contact,
+        index: ReceiverIndex,
+        packet: &mut [u8],
+    ) -> Result<(), PacketError> {
+        if let Some(session) = self.session.as_mut().filter(|session| session.has_index(index)) {
+            let body = session.open(ctx.now, packet)?;
+            rekey::on_opened(session, ctx, self.slot, index);
+            self.handle_body(ctx, contact, body);
+        } else if let Some(at) = self.unconfirmed.iter().position(|session| session.has_index(index)) {
+            // protocol §4.5: only a packet that opens confirms, and only then is anything replaced.
+            let body = match self.unconfirmed.get_mut(at) {
+                Some(session) => session.open(ctx.now, packet)?,
+                None => return Err(PacketError::UnknownIndex),
+            };
+            if let Some(session) = self.unconfirmed.remove(at) {
+                self.first.cancel(ctx);
+                self.establish(ctx, session);
+                self.contact = Some(contact);
+                self.path = Some(self.new_path(ctx.now));
+            }
+            self.handle_body(ctx, contact, body);
+        } else {
+            self.confirming_control(ctx, contact, index, packet)?;
+        }
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// Frames went out to the peer since the last call.
+    pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>) {
+        if let Some(path) = &mut self.path {
+            path.on_data_sent(ctx.now);
+        }
+        self.settle(ctx);
+    }
+
+    /// The data plane wants this told to the peer.
+    pub(crate) fn acknowledge(&mut self, ctx: &mut Context<'_>, ack: Control) {
+        self.send(ctx, &ack);
+    }
+
+    /// The data plane ran out of what its key may seal: rekey now (protocol §4.8).
+    pub(crate) fn want_rekey(&mut self, ctx: &mut Context<'_>) {
+        rekey::begin(self, ctx);
+        self.settle(ctx);
+    }
+
+    /// Sends ECHO; whether there was a session and a contact to send it over.
+    pub(crate) fn echo(&mut self, ctx: &mut Context<'_>, id: u64) -> bool {
+        self.send(ctx, &Control::Echo { id })
+    }
+
+    /// This node's own HELLO changed.
+    pub(crate) fn announce(&mut self, ctx: &mut Context<'_>) {
+        self.hello_sent = None;
+        self.hello_acked = None;
+        self.settle(ctx);
+    }
+
+    /// Says BYE.
+    pub(crate) fn leave(&mut self, ctx: &mut Context<'_>, reason: u8) {
+        self.send(ctx, &Control::Bye { reason });
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
+        let mut next = None;
+        if self.contact.is_some() {
+            next = Deadline::earlier(next, self.first.deadline());
+            next = Deadline::earlier(next, self.path.as_ref().and_then(Path::poll_timeout));
+            if let Some(session) = &self.session {
+                next = Deadline::earlier(next, Some(session.poll_timeout()));
+            }
+            next = Deadline::earlier(next, self.hello_due());
+        } else if let Some(session) = &self.session {
+            next = Deadline::earlier(
+                next,
+                Some(Deadline::new(session.dies_at(), "the session's keys are too old")),
+            );
+        }
+        let close = self.closing.front().map(|(at, _)| Deadline::new(*at, "close a replaced association"));
+        Deadline::earlier(next, close)
+    }
+
+    /// Time passed.
+    pub(crate) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        while let Some((_, association)) = self.closing.pop_front_if(|(at, _)| *at <= ctx.now) {
+            ctx.out.event(Event::CloseAssociation { association });
+        }
+        if self.session.as_ref().is_some_and(|session| session.dies_at() <= ctx.now) {
+            tracing::debug!(peer = %self.id.short(), "no rekey succeeded in time: the session is over");
+            self.end_session(ctx);
+            self.revive(ctx, "the session's keys grew too old");
+        }
+        if let Some(path) = &mut self.path {
+            path.handle_timeout(ctx.now);
+            if path.is_dead() {
+                self.path = None;
+                self.revive(ctx, "the path is dead");
+            }
+        }
+        if self.contact.is_some() {
+            rekey::handle_timeout(self, ctx);
+            self.first_timeout(ctx);
+        }
+        self.settle(ctx);
+    }
+
+    /// A copy for `status`.
+    pub(crate) fn status(&self, now: Instant) -> PeerStatus {
+        let path = self.path.as_ref().filter(|path| path.is_usable()).zip(self.contact);
+        PeerStatus {
+            id: self.id,
+            slot: self.slot,
+            state: self.shown,
+            hello: self.about.clone(),
+            path: path.map(|(path, contact)| PathStatus {
+                kind: path.kind(),
+                relay: contact.relay,
+                rtt: path.rtt(),
+            }),
+            session: self.session.as_ref().map(|session| SessionStatus {
+                cipher: session.cipher(),
+                age: session.age(now),
+                rekeys: session.rekeys(),
+            }),
+        }
+    }
+
+    fn handle_body(&mut self, ctx: &mut Context<'_>, contact: Contact, body: Option<Control>) {
+        match body {
+            Some(Control::Ping { id, path, .. }) => self.reply(ctx, contact, &Control::Pong { id, path }),
+            Some(Control::Pong { id, path: PATH_NUMBER }) => {
+                // A PONG proves the path it came over, so it counts only on the contact in use.
+                let answered = self.contact == Some(contact)
+                    && self.path.as_mut().is_some_and(|path| path.on_pong(ctx.now, id));
+                if answered {
+                    self.first.cancel(ctx);
+                }
+            }
+            Some(Control::Hello(hello)) => {
+                self.reply(ctx, contact, &Control::HelloAck { revision: hello.revision });
+                let newer = self.about.as_ref().is_none_or(|known| *known != hello);
+                if newer {
+                    self.about = Some(hello.clone());
+                    ctx.out.event(Event::PeerHello { slot: self.slot, hello });
+                }
+            }
+            Some(Control::HelloAck { revision }) if revision == ctx.hello.revision => {
+                self.hello_acked = Some(revision)
+            }
+            Some(Control::Ack { paths, floor }) => {
+                if let Some(path) = &mut self.path {
+                    path.on_ack(ctx.now);
+                }
+                ctx.out.event(Event::Acked { slot: self.slot, paths, floor });
+            }
+            Some(Control::RekeyInit { packet }) => rekey::on_init(self, ctx, contact, &packet),
+            Some(Control::RekeyResponse { packet }) => rekey::on_response(self, ctx, &packet),
+            Some(Control::Bye { .. }) => {
+                self.end_session(ctx);
+                self.first.cancel(ctx);
+                self.contact = None;
+            }
+            Some(Control::Echo { id }) => self.reply(ctx, contact, &Control::EchoReply { id }),
+            Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id }),
+            // A path number of a later version, the acknowledgement of an older HELLO, or a body of a later version.
+            Some(Control::Pong { .. } | Control::HelloAck { .. }) | None => {}
+        }
+    }
+
+    /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
+    fn settle(&mut self, ctx: &mut Context<'_>) {
+        if let Some(contact) = self.contact {
+            if let (Some(session), Some(path)) = (&mut self.session, &mut self.path)
+                && path.poll_ping(ctx.now).is_some()
+            {
+                let id = ctx.rng.next_u64();
+                if let Some(packet) = session.seal(ctx.now, &full_size_ping(id)) {
+                    ctx.out.packet(contact, &packet);
+                }
+                path.on_ping_sent(ctx.now, id);
+            }
+            if self.hello_is_due(ctx.now) {
+                self.hello_sent = Some(ctx.now);
+                let hello = Control::Hello(ctx.hello.clone());
+                self.send(ctx, &hello);
+            }
+        }
+        self.show(ctx);
+    }
+
+    fn show(&mut self, ctx: &mut Context<'_>) {
+        let usable = self.session.is_some() && self.path.as_ref().is_some_and(Path::is_usable);
+        let route = self.contact.filter(|_| usable);
+        if self.routed != route {
+            self.routed = route;
+            ctx.out.event(Event::Route { slot: self.slot, contact: route });
+            if route.is_some() {
+                ctx.out.event(Event::Resend { slot: self.slot });
+            }
+        }
+        let state = match (usable, self.contact) {
+            (true, Some(_)) => PeerState::Connected,
+            (false, Some(_)) => PeerState::Connecting,
+            (_, None) => PeerState::Offline,
+        };
+        if self.shown != state {
+            self.shown = state;
+            ctx.out.event(Event::PeerState { slot: self.slot, state });
+        }
+    }
+
+    /// The contact to tell the relay CONFIRMED for, once per introduction.
+    pub(crate) fn take_confirmation(&mut self) -> Option<Contact> {
+        if self.confirmed_contact || self.shown != PeerState::Connected {
+            return None;
+        }
+        self.confirmed_contact = true;
+        self.contact
+    }
+
+    /// When HELLO is to be said again: until the peer acknowledged the current revision.
+    fn hello_due(&self) -> Option<Deadline> {
+        let wanted = self.session.is_some()
+            && self.hello_acked.is_none()
+            && self.path.as_ref().is_some_and(Path::is_usable);
+        let sent = self.hello_sent.filter(|_| wanted)?;
+        Some(Deadline::new(sent + HELLO_REPEAT, "repeat HELLO"))
+    }
+
+    fn hello_is_due(&self, now: Instant) -> bool {
+        let never_said = self.hello_sent.is_none() && self.session.is_some();
+        let usable = self.path.as_ref().is_some_and(Path::is_usable);
+        (never_said && usable) || self.hello_due().is_some_and(|due| due.is_due(now))
+    }
+
+    /// Makes `session` the session; the one before stays open at the receiver for what is under way.
+    fn establish(&mut self, ctx: &mut Context<'_>, mut session: Session) {
+        self.end_session(ctx);
+        session.shorten_rotation(self.rotation_hint);
+        let association = session.association();
+        if let Some(key) = session.take_open_key() {
+            ctx.out.event(Event::OpenAssociation { slot: self.slot, association, key });
+        }
+        if let Some(key) = session.take_seal_key() {
+            ctx.out.event(Event::StartAssociation { slot: self.slot, association, key });
+        }
+        self.hello_sent = None;
+        self.hello_acked = None;
+        self.session = Some(session);
+        for stale in std::mem::take(&mut self.unconfirmed) {
+            stale.release(ctx.indices);
+        }
+    }
+
+    fn end_session(&mut self, ctx: &mut Context<'_>) {
+        if let Some(old) = self.session.take() {
+            // A path is proven by PINGs of a session: it ends with it.
+            self.path = None;
+            self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
+            old.release(ctx.indices);
+        }
+    }
+
+    /// The peer should be there and does not answer: prove anew, and begin a handshake in case it lost the session.
+    fn revive(&mut self, ctx: &mut Context<'_>, why: &'static str) {
+        if self.contact.is_none() {
+            return;
+        }
+        let wait = match self.role {
+            Role::Lower => Duration::ZERO,
+            Role::Higher => first::GRACE,
+        };
+        self.first.schedule(ctx.now + wait, why);
+    }
+
+    fn new_path(&self, now: Instant) -> Path {
+        let mut path = Path::new(now, PathKind::RelayWs);
+        path.set_heartbeat(self.heartbeat_hint);
+        path
+    }
+
+    /// Seals and sends over the contact; `false` without session or contact.
+    fn send(&mut self, ctx: &mut Context<'_>, body: &Control) -> bool {
+        let (Some(contact), Some(session)) = (self.contact, &mut self.session) else {
+            return false;
+        };
+        match session.seal(ctx.now, body) {
+            Some(packet) => {
+                ctx.out.packet(contact, &packet);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Seals and sends the way the question came.
+    fn reply(&mut self, ctx: &mut Context<'_>, contact: Contact, body: &Control) {
+        if let Some(session) = &mut self.session
+            && let Some(packet) = session.seal(ctx.now, body)
+        {
+            ctx.out.packet(contact, &packet);
+        }
+    }
+}
+
+/// A PING whose packet is [`FULL_SIZE`] bytes, up to the few that CBOR's integers vary by.
+fn full_size_ping(id: u64) -> Control {
+    let padding = FULL_SIZE - HEADER_LEN - TAG_LEN - PING_BODY;
+    Control::Ping { id, path: PATH_NUMBER, padding: vec![0; padding] }
+}
