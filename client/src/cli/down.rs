@@ -43,26 +43,18 @@ pub(super) fn stop(socket: &Path) -> anyhow::Result<bool> {
     };
     // Taken before the daemon is asked: a process id that is free again could be another's.
     let process = connection.daemon_pid().and_then(open_process);
-    match runtime.block_on(timeout(PATIENCE, connection.ask(&Request::Down))) {
+    match runtime.block_on(async { timeout(PATIENCE, connection.ask(&Request::Down)).await }) {
         Ok(Ok(Response::Leaving)) => {}
         Ok(Ok(_)) => return Err(unexpected(socket).into()),
         Ok(Err(error)) => return Err(error.into()),
-        Err(_) => bail!(
-            "the daemon did not answer within {} s: see its log",
-            PATIENCE.as_secs()
-        ),
+        Err(_) => bail!("the daemon did not answer within {} s: see its log", PATIENCE.as_secs()),
     }
     let left = match process {
         Some(process) => wait_for_end(&process)?,
-        None => runtime
-            .block_on(timeout(PATIENCE, wait_for_silence(socket)))
-            .is_ok(),
+        None => runtime.block_on(async { timeout(PATIENCE, wait_for_silence(socket)).await.is_ok() }),
     };
     if !left {
-        bail!(
-            "the daemon did not leave within {} s: see its log",
-            PATIENCE.as_secs()
-        );
+        bail!("the daemon did not leave within {} s: see its log", PATIENCE.as_secs());
     }
     Ok(true)
 }

@@ -41,9 +41,7 @@ impl Global {
     /// The control socket of the network meant.
     pub(super) fn socket(&self) -> PathBuf {
         let name = self.network.as_ref().map_or("control", NetworkAlias::as_str);
-        self.socket
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(format!("/run/shadowmesh/{name}.sock")))
+        self.socket.clone().unwrap_or_else(|| PathBuf::from(format!("/run/shadowmesh/{name}.sock")))
     }
 }
 
@@ -60,26 +58,17 @@ mod tests {
 
     fn paths(args: &[&str]) -> (String, String) {
         let Only { global } = Only::parse_from(["x"].iter().chain(args));
-        (
-            global.state_dir().display().to_string(),
-            global.socket().display().to_string(),
-        )
+        (global.state_dir().display().to_string(), global.socket().display().to_string())
     }
 
     #[test]
     fn a_network_has_its_own_state_and_socket() {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(
-            paths(&[]),
-            pair("/var/lib/shadowmesh", "/run/shadowmesh/control.sock")
-        );
+        assert_eq!(paths(&[]), pair("/var/lib/shadowmesh", "/run/shadowmesh/control.sock"));
         assert_eq!(
             paths(&["--network", "home"]),
             pair("/var/lib/shadowmesh/home", "/run/shadowmesh/home.sock")
         );
-        assert_eq!(
-            paths(&["--network", "home", "--state", "/s", "--socket", "/x"]),
-            pair("/s/home", "/x")
-        );
+        assert_eq!(paths(&["--network", "home", "--state", "/s", "--socket", "/x"]), pair("/s/home", "/x"));
     }
 }

@@ -16,10 +16,8 @@ use zeroize::Zeroizing;
 /// The ticket is a secret: it carries the key of the whole network, and its expiry and number of uses are only advice to the
 /// program that joins. Hand it over like a password; `shadowmesh up -` reads it from stdin.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer\n  \
-                        sudo shadowmesh invite | ssh root@b shadowmesh up --detach -"
-)]
+#[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer\n  \
+                        sudo shadowmesh invite | ssh root@b shadowmesh up --detach -")]
 pub(super) struct Args {
     /// When joining with it ends, such as 30m, 24h or 7d
     #[arg(long, value_name = "TIME", default_value = "24h")]
@@ -65,11 +63,7 @@ fn ask_daemon(global: &Global, expires_s: u64, name: Option<String>) -> Result<S
     };
     let runtime = runtime().map_err(not_started)?;
     let response = runtime.block_on(client::call(&socket, &Request::Invite { expires_s, name }))?;
-    if let Response::Invite { ticket } = response {
-        Ok(ticket)
-    } else {
-        Err(unexpected(&socket))
-    }
+    if let Response::Invite { ticket } = response { Ok(ticket) } else { Err(unexpected(&socket)) }
 }
 
 /// Without a daemon the state directory has all that is needed.
@@ -79,15 +73,11 @@ fn from_state(global: &Global, expires_s: u64, name: Option<String>) -> anyhow::
     let state = StateDir::open_existing(global.state_dir())?.context(in_no_network)?;
     let network = state.load_network()?.context(in_no_network)?;
     let relays = state.load_config()?.relays;
-    Ok(network
-        .invite(&relays, Some(unix_now().saturating_add(expires_s)), name)
-        .to_text())
+    Ok(network.invite(&relays, Some(unix_now().saturating_add(expires_s)), name).to_text())
 }
 
 /// Seconds since 1970.
 pub(super) fn unix_now() -> u64 {
     // A clock before 1970 is a clock that was never set: nothing has expired then.
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

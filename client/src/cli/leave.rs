@@ -20,10 +20,6 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
     };
     let _lock = state.lock()?;
     let was_member = state.forget_network()?;
-    output::note(if was_member {
-        "this host has left the network"
-    } else {
-        "this host is in no network"
-    });
+    output::note(if was_member { "this host has left the network" } else { "this host is in no network" });
     Ok(())
 }

@@ -29,11 +29,7 @@ pub(super) fn start() -> anyhow::Result<()> {
         .with_target(false)
         .with_ansi(output::stderr_is_terminal())
         .with_writer(Stderr);
-    let started = if journal {
-        log.without_time().try_init()
-    } else {
-        log.try_init()
-    };
+    let started = if journal { log.without_time().try_init() } else { log.try_init() };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 

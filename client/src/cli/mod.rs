@@ -66,10 +66,7 @@ pub fn main() -> ExitCode {
         // Whoever read our output has seen enough of it: `shadowmesh status | head -1`.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::note(&format!(
-                "shadowmesh: {}",
-                output::one_line(&format!("{error:#}"))
-            ));
+            output::note(&format!("shadowmesh: {}", output::one_line(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }
@@ -78,10 +75,7 @@ pub fn main() -> ExitCode {
 /// A runtime for one command: one thread, because commands and the control side only wait.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     use anyhow::Context as _;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")
 }
 
 #[cfg(test)]
@@ -102,10 +96,7 @@ mod tests {
 
     #[test]
     fn global_options_go_before_or_after() {
-        for line in [
-            ["shadowmesh", "--json", "status"],
-            ["shadowmesh", "status", "--json"],
-        ] {
+        for line in [["shadowmesh", "--json", "status"], ["shadowmesh", "status", "--json"]] {
             assert!(Cli::try_parse_from(line).expect("parsed").global.json);
         }
     }

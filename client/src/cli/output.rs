@@ -29,11 +29,7 @@ pub(super) fn note(line: &str) {
 /// Shows `text` on a line that the next words replace. Only for a terminal.
 pub(super) fn spin(text: &str) {
     let mut stderr = stderr();
-    if stderr
-        .write_all(text.as_bytes())
-        .and_then(|()| stderr.flush())
-        .is_ok()
-    {
+    if stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).is_ok() {
         SPINNING.store(true, Ordering::Relaxed);
     }
 }
@@ -59,9 +55,7 @@ pub(super) fn is_journal() -> bool {
 
 /// Whether a failure is only that the reader of stdout went away.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// One line of any text.
@@ -69,24 +63,33 @@ pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a terminal may be shown of a text that a peer chose: no control characters, at most `width` characters.
+/// What a terminal may be shown of a text that a peer chose, in at most `width` columns.
+///
+/// Neither control characters nor what is invisible or turns the direction of writing; beyond ASCII only letters and digits,
+/// each counted as two columns, since some are as wide.
 pub(super) fn clean(text: &str, width: usize) -> String {
-    let visible: String = text.chars().filter(|c| !c.is_control()).collect();
-    if visible.chars().count() <= width {
+    let shown = |c: &char| {
+        if c.is_ascii() { !c.is_ascii_control() } else { c.is_alphanumeric() }
+    };
+    let columns = |c: char| if c.is_ascii() { 1 } else { 2 };
+    let visible: String = text.chars().filter(shown).collect();
+    if visible.chars().map(columns).sum::<usize>() <= width {
         return visible;
     }
-    let mut short: String = visible.chars().take(width.saturating_sub(1)).collect();
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let fits = columns(*c) <= left;
+        left = left.saturating_sub(columns(*c));
+        fits
+    };
+    let mut short: String = visible.chars().take_while(fits).collect();
     short.push('…');
     short
 }
 
 /// Milliseconds for people: a decimal only where it tells something.
 pub(super) fn ms(ms: f64) -> String {
-    if ms < 10.0 {
-        format!("{ms:.1} ms")
-    } else {
-        format!("{ms:.0} ms")
-    }
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
 /// As [`ms`], of a duration.
@@ -103,6 +106,8 @@ mod tests {
         assert_eq!(clean("a\x1b[31mb\r\n\u{9b}c", 20), "a[31mbc");
         assert_eq!(clean("abcdef", 4), "abc…");
         assert_eq!(clean("abcd", 4), "abcd");
+        assert_eq!(clean("a\u{202e}b\u{200b}", 9), "ab");
+        assert_eq!(clean("ちちちち", 5), "ちち…");
     }
 
     #[test]

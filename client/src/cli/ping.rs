@@ -32,9 +32,7 @@ pub(super) struct Args {
 const PATIENCE: Duration = Duration::from_secs(3);
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "a number of seconds, such as 0.2".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 0.2".to_owned())?;
     if !(0.01..=3_600.0).contains(&seconds) {
         return Err("from 0.01 to 3600 seconds".to_owned());
     }
@@ -49,19 +47,14 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         output::data(&tally.summary())?;
     }
     if tally.echoes.is_empty() {
-        bail!(
-            "{} did not answer: see `shadowmesh status`",
-            output::clean(&args.peer, 63)
-        );
+        bail!("{} did not answer: see `shadowmesh status`", output::clean(&args.peer, 63));
     }
     Ok(())
 }
 
 async fn series(global: &Global, args: &Args) -> anyhow::Result<Tally> {
     let socket = global.socket();
-    let request = Request::Ping {
-        peer: args.peer.clone(),
-    };
+    let request = Request::Ping { peer: args.peer.clone() };
     let mut tally = Tally::default();
     let mut due = Instant::now();
     while args.count == 0 || tally.sent < args.count {
@@ -99,15 +92,11 @@ async fn probe(socket: &Path, request: &Request, due: Instant) -> Result<Outcome
     match timeout(PATIENCE, asking).await {
         Ok(Ok(Response::Echo(echo))) => Ok(Outcome::Answered(echo)),
         Ok(Ok(_)) => Err(unexpected(socket)),
-        Ok(Err(ControlError::Refused {
-            code: ErrorCode::NotConnected | ErrorCode::Busy,
-            sentence,
-        })) => Ok(Outcome::Unanswered(sentence)),
+        Ok(Err(ControlError::Refused { code: ErrorCode::NotConnected | ErrorCode::Busy, sentence })) => {
+            Ok(Outcome::Unanswered(sentence))
+        }
         Ok(Err(error)) => Err(error),
-        Err(_) => Ok(Outcome::Unanswered(format!(
-            "no answer within {} s",
-            PATIENCE.as_secs()
-        ))),
+        Err(_) => Ok(Outcome::Unanswered(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }
 
@@ -152,12 +141,8 @@ impl Tally {
     }
 
     fn summary(&self) -> String {
-        let counts = format!(
-            "{} sent, {} received, {:.0} % lost",
-            self.sent,
-            self.echoes.len(),
-            self.lost_pct()
-        );
+        let counts =
+            format!("{} sent, {} received, {:.0} % lost", self.sent, self.echoes.len(), self.lost_pct());
         match self.rtt() {
             Some((min, mean, max)) => {
                 format!("{counts}, round trip {min:.1} / {mean:.1} / {max:.1} ms (least / mean / most)")
@@ -167,9 +152,7 @@ impl Tally {
     }
 
     fn to_json(&self, peer: &str) -> serde_json::Value {
-        let rtt = self
-            .rtt()
-            .map(|(min, avg, max)| json!({ "min": min, "avg": avg, "max": max }));
+        let rtt = self.rtt().map(|(min, avg, max)| json!({ "min": min, "avg": avg, "max": max }));
         json!({
             "peer": peer,
             "sent": self.sent,
@@ -188,61 +171,29 @@ mod tests {
 
     fn echo(rtt_ms: f64) -> Echo {
         let address = Some("10.7.3.4".to_owned());
-        Echo {
-            name: "b".into(),
-            id: "x".into(),
-            address,
-            via: PathKind::RelayWs,
-            remote: None,
-            rtt_ms,
-        }
+        Echo { name: "b".into(), id: "x".into(), address, via: PathKind::RelayWs, remote: None, rtt_ms }
     }
 
     #[test]
     fn an_answer_says_its_path() {
-        assert_eq!(
-            answered(&echo(48.2)),
-            "reply from b (10.7.3.4) via relay-ws 48 ms"
-        );
-        let direct = Echo {
-            via: PathKind::DirectUdp,
-            remote: Some("203.0.113.7:41641".into()),
-            ..echo(12.0)
-        };
-        assert_eq!(
-            answered(&direct),
-            "reply from b (10.7.3.4) via direct-udp 203.0.113.7:41641 12 ms"
-        );
-        let bare = Echo {
-            address: None,
-            ..echo(0.5)
-        };
+        assert_eq!(answered(&echo(48.2)), "reply from b (10.7.3.4) via relay-ws 48 ms");
+        let direct =
+            Echo { via: PathKind::DirectUdp, remote: Some("203.0.113.7:41641".into()), ..echo(12.0) };
+        assert_eq!(answered(&direct), "reply from b (10.7.3.4) via direct-udp 203.0.113.7:41641 12 ms");
+        let bare = Echo { address: None, ..echo(0.5) };
         assert_eq!(answered(&bare), "reply from b via relay-ws 0.5 ms");
     }
 
     #[test]
     fn the_summary_counts() {
-        let tally = Tally {
-            sent: 4,
-            echoes: vec![echo(10.0), echo(20.0), echo(30.0)],
-        };
+        let tally = Tally { sent: 4, echoes: vec![echo(10.0), echo(20.0), echo(30.0)] };
         let summary = "4 sent, 3 received, 25 % lost, round trip 10.0 / 20.0 / 30.0 ms (least / mean / most)";
         assert_eq!(tally.summary(), summary);
-        assert_eq!(
-            Tally {
-                sent: 2,
-                echoes: vec![]
-            }
-            .summary(),
-            "2 sent, 0 received, 100 % lost"
-        );
+        assert_eq!(Tally { sent: 2, echoes: vec![] }.summary(), "2 sent, 0 received, 100 % lost");
         let json = tally.to_json("b");
         assert_eq!(json.pointer("/rtt_ms/avg"), Some(&json!(20.0)));
         assert_eq!(json.pointer("/loss_pct"), Some(&json!(25.0)));
-        assert_eq!(
-            Tally::default().to_json("b").pointer("/rtt_ms"),
-            Some(&serde_json::Value::Null)
-        );
+        assert_eq!(Tally::default().to_json("b").pointer("/rtt_ms"), Some(&serde_json::Value::Null));
     }
 
     #[test]

@@ -38,11 +38,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 table(&status)
             })?);
         }
-        let clear = if std::io::stdout().is_terminal() {
-            CLEAR
-        } else {
-            ""
-        };
+        let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
         let mut tick = tokio::time::interval(INTERVAL);
         loop {
             tokio::select! {
@@ -64,11 +60,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
 /// Asks the daemon on `socket` for its status.
 pub(super) async fn ask(socket: &Path) -> Result<Status, ControlError> {
     let response = client::call(socket, &Request::Status).await?;
-    if let Response::Status(status) = response {
-        Ok(*status)
-    } else {
-        Err(unexpected(socket))
-    }
+    if let Response::Status(status) = response { Ok(*status) } else { Err(unexpected(socket)) }
 }
 
 /// The status for people: no line wider than 80 columns.
@@ -76,20 +68,10 @@ fn table(status: &Status) -> String {
     let mut text = String::new();
     let node = &status.node;
     // Writing to a String does not fail.
-    let _ = writeln!(
-        text,
-        "{} in network {}",
-        clean(&node.name, 30),
-        clean(&status.network.name, 30)
-    );
+    let _ = writeln!(text, "{} in network {}", clean(&node.name, 30), clean(&status.network.name, 30));
     let _ = writeln!(text, "  id       {}", short_id(&node.id));
-    let _ = writeln!(
-        text,
-        "  device   {} ({}, mtu {})",
-        clean(&node.device, 15),
-        clean(&node.mac, 17),
-        node.mtu
-    );
+    let _ =
+        writeln!(text, "  device   {} ({}, mtu {})", clean(&node.device, 15), clean(&node.mac, 17), node.mtu);
     for address in &node.addresses {
         let _ = writeln!(text, "  address  {}", clean(address, 60));
     }
@@ -102,7 +84,7 @@ fn table(status: &Status) -> String {
     }
     let _ = writeln!(
         text,
-        "\n{:<20} {:<15} {:<10} {:<10} {:>8}  SENT/RECEIVED",
+        "\n{:<18} {:<15} {:<10} {:<10} {:>8}  SENT/RECEIVED",
         "PEER", "ADDRESS", "STATE", "PATH", "RTT"
     );
     for peer in &status.peers {
@@ -112,31 +94,18 @@ fn table(status: &Status) -> String {
 }
 
 fn relay_line(relay: &Relay) -> String {
-    let rtt = relay
-        .rtt_ms
-        .map(|ms| format!(", {}", output::ms(ms)))
-        .unwrap_or_default();
+    let rtt = relay.rtt_ms.map(|ms| format!(", {}", output::ms(ms))).unwrap_or_default();
     format!("{} {}{rtt}", clean(&relay.url, 45), relay.state)
 }
 
 fn peer_line(peer: &Peer) -> String {
-    let address = peer
-        .addresses
-        .first()
-        .map(|cidr| cidr.split('/').next().unwrap_or_default())
-        .unwrap_or("-");
-    let path = peer
-        .path
-        .as_ref()
-        .map_or_else(|| "-".to_owned(), |path| path.kind.to_string());
-    let rtt = peer
-        .path
-        .as_ref()
-        .and_then(|path| path.rtt_ms)
-        .map_or_else(|| "-".to_owned(), output::ms);
+    let address =
+        peer.addresses.first().map(|cidr| cidr.split('/').next().unwrap_or_default()).unwrap_or("-");
+    let path = peer.path.as_ref().map_or_else(|| "-".to_owned(), |path| path.kind.to_string());
+    let rtt = peer.path.as_ref().and_then(|path| path.rtt_ms).map_or_else(|| "-".to_owned(), output::ms);
     format!(
-        "{:<20} {:<15} {:<10} {path:<10} {rtt:>8}  {} / {}",
-        clean(&peer.name, 20),
+        "{:<18} {:<15} {:<10} {path:<10} {rtt:>8}  {} / {}",
+        clean(&peer.name, 18),
         clean(address, 15),
         peer.state.to_string(),
         bytes(peer.tx_bytes),
@@ -145,10 +114,7 @@ fn peer_line(peer: &Peer) -> String {
 }
 
 fn short_id(id: &str) -> String {
-    clean(id, 80)
-        .chars()
-        .take(shadowmesh_proto::ids::SHORT_ID_CHARS)
-        .collect()
+    clean(id, 80).chars().take(shadowmesh_proto::ids::SHORT_ID_CHARS).collect()
 }
 
 /// Bytes in at most four characters.
@@ -166,11 +132,7 @@ fn bytes(count: u64) -> String {
         unit += 1;
     }
     let unit = units.get(unit).unwrap_or(&"E");
-    if rest < 9.95 {
-        format!("{rest:.1}{unit}")
-    } else {
-        format!("{rest:.0}{unit}")
-    }
+    if rest < 9.95 { format!("{rest:.1}{unit}") } else { format!("{rest:.0}{unit}") }
 }
 
 #[cfg(test)]
@@ -189,11 +151,7 @@ mod tests {
         status.network.name = "m".repeat(63);
         let text = table(&status);
         for line in text.lines() {
-            assert!(
-                line.chars().count() <= 80,
-                "{} columns: {line}",
-                line.chars().count()
-            );
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\x1b'));
     }
@@ -202,10 +160,7 @@ mod tests {
     fn columns_stand_under_their_heads() {
         let text = table(&full());
         let lines: Vec<&str> = text.lines().collect();
-        let head = lines
-            .iter()
-            .position(|line| line.starts_with("PEER"))
-            .expect("a head");
+        let head = lines.iter().position(|line| line.starts_with("PEER")).expect("a head");
         let column = |name: &str| lines[head].find(name).expect("a column");
         let row = lines[head + 1];
         assert!(row[column("ADDRESS")..].starts_with("10.7.9.1 "), "{text}");

@@ -56,7 +56,7 @@ pub enum BindError {
     },
 }
 
-/// A bound control socket; its file is removed when this is dropped.
+/// A bound control socket, whose callers wait until a [`ControlServer`] accepts them; its file is removed when this is dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: StdListener,

@@ -1,11 +1,11 @@
 //! Everything a daemon needs to know before it starts: read, checked and merged by the command line.
 
 use crate::config::Settings;
+use crate::control::server::ControlSocket;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ticket::RelayTicket;
-use std::path::PathBuf;
 
 /// What [`run`](crate::daemon::run) takes.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub struct DaemonOptions {
     pub state: StateDir,
     /// Keeps every other daemon off that directory; dropped when this one is gone.
     pub lock: StateLock,
-    /// Where the control socket goes.
-    pub socket: PathBuf,
+    /// The control socket, bound so that no other daemon has it; callers wait until it is served.
+    pub control: ControlSocket,
     /// The node's own key.
     pub node_secret: NodeSecret,
     /// The network as it was last saved, with the address claim.

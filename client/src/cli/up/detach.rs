@@ -30,12 +30,7 @@ const TAIL: usize = 8 * 1024;
 
 pub(super) fn start(global: &Global, prepared: Prepared) -> anyhow::Result<()> {
     let log = prepared.state.path().join(LOG);
-    let opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&log);
+    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log);
     let stderr = opened.with_context(|| format!("cannot write {}", log.display()))?;
     // Gives up the lock: the child takes it.
     drop(prepared);
@@ -50,22 +45,12 @@ pub(super) fn start(global: &Global, prepared: Prepared) -> anyhow::Result<()> {
         }
     };
     let addresses = status.node.addresses.join(", ");
-    output::data(&format!(
-        "this node: {addresses} on {} (mtu {})",
-        status.node.device, status.node.mtu
-    ))?;
-    match status
-        .relays
-        .iter()
-        .find(|relay| relay.state == RelayState::Connected)
-    {
+    output::data(&format!("this node: {addresses} on {} (mtu {})", status.node.device, status.node.mtu))?;
+    match status.relays.iter().find(|relay| relay.state == RelayState::Connected) {
         Some(relay) => output::note(&format!("connected to relay {}", output::clean(&relay.url, 300))),
         None => output::note("no relay is connected yet; the daemon goes on trying, see `shadowmesh status`"),
     }
-    output::note(&format!(
-        "the daemon runs in the background; its log is {}",
-        log.display()
-    ));
+    output::note(&format!("the daemon runs in the background; its log is {}", log.display()));
     Ok(())
 }
 
@@ -74,11 +59,7 @@ fn spawn(global: &Global, stderr: File) -> anyhow::Result<Child> {
         std::env::current_exe().context("cannot find this program to start it in the background")?;
     let absolute = |path: &Path| std::path::absolute(path).context("the working directory is gone");
     let mut command = Command::new(program);
-    command
-        .arg("up")
-        .arg("--detached")
-        .arg("--state")
-        .arg(absolute(&global.state)?);
+    command.arg("up").arg("--detached").arg("--state").arg(absolute(&global.state)?);
     if let Some(network) = &global.network {
         command.arg("--network").arg(network.as_str());
     }
@@ -101,10 +82,7 @@ async fn wait_until_up(socket: &Path, child: &mut Child, log: &Path) -> anyhow::
     loop {
         match status::ask(socket).await {
             Ok(status) => {
-                let connected = status
-                    .relays
-                    .iter()
-                    .any(|relay| relay.state == RelayState::Connected);
+                let connected = status.relays.iter().any(|relay| relay.state == RelayState::Connected);
                 if connected || began.elapsed() > RELAY_PATIENCE {
                     return Ok(status);
                 }
@@ -123,11 +101,7 @@ async fn wait_until_up(socket: &Path, child: &mut Child, log: &Path) -> anyhow::
             }
         }
         if began.elapsed() > PATIENCE {
-            bail!(
-                "the daemon did not come up within {} s: see {}",
-                PATIENCE.as_secs(),
-                log.display()
-            );
+            bail!("the daemon did not come up within {} s: see {}", PATIENCE.as_secs(), log.display());
         }
         sleep(LOOK_AGAIN).await;
     }
@@ -137,10 +111,7 @@ async fn wait_until_up(socket: &Path, child: &mut Child, log: &Path) -> anyhow::
 fn sentence_of(log: &Path) -> Option<String> {
     let bytes = std::fs::read(log).ok()?;
     let tail = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(TAIL)..)?).into_owned();
-    tail.lines()
-        .rev()
-        .find_map(|line| line.strip_prefix(FAILURE))
-        .map(output::one_line)
+    tail.lines().rev().find_map(|line| line.strip_prefix(FAILURE)).map(output::one_line)
 }
 
 #[cfg(test)]

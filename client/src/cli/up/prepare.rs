@@ -4,6 +4,7 @@ use super::Args;
 use crate::cli::global::Global;
 use crate::cli::invite::unix_now;
 use crate::config::{Config, Settings, union_of_relays};
+use crate::control::server::ControlSocket;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
@@ -12,7 +13,6 @@ use anyhow::{Context as _, bail};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, RelayTicket};
 use std::io::{self, BufRead as _, Read as _};
-use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Longest line that is read from stdin, bytes: a ticket and white space around it.
@@ -23,7 +23,7 @@ const MAX_LINE: u64 = 8 * 1024;
 pub(super) struct Prepared {
     pub(super) state: StateDir,
     pub(super) lock: StateLock,
-    pub(super) socket: PathBuf,
+    pub(super) control: ControlSocket,
     pub(super) node_secret: NodeSecret,
     pub(super) network: NetworkState,
     pub(super) relays: Vec<RelayTicket>,
@@ -34,45 +34,21 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn into_options(self, progress: ProgressSender) -> DaemonOptions {
-        let Self {
-            state,
-            lock,
-            socket,
-            node_secret,
-            network,
-            relays,
-            settings,
-            created: _,
-        } = self;
-        DaemonOptions {
-            state,
-            lock,
-            socket,
-            node_secret,
-            network,
-            relays,
-            settings,
-            progress,
-        }
+        let Self { state, lock, control, node_secret, network, relays, settings, created: _ } = self;
+        DaemonOptions { state, lock, control, node_secret, network, relays, settings, progress }
     }
 }
 
 /// Reads everything, and only when all of it is good remembers it.
 pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     let now = unix_now();
-    let invite = args
-        .invite
-        .map(Zeroizing::new)
-        .map(|text| read_invite(&text, now))
-        .transpose()?;
-    let relays = args
-        .relay
-        .iter()
-        .map(|text| RelayTicket::parse(text, now))
-        .collect::<Result<Vec<_>, _>>()?;
+    let invite = args.invite.map(Zeroizing::new).map(|text| read_invite(&text, now)).transpose()?;
+    let relays =
+        args.relay.iter().map(|text| RelayTicket::parse(text, now)).collect::<Result<Vec<_>, _>>()?;
 
     let state = StateDir::open(global.state_dir())?;
     let lock = state.lock()?;
+    let control = ControlSocket::bind(&global.socket())?;
     let mut rng = SystemRng;
     let old_config = state.load_config()?;
     let old_network = state.load_network()?;
@@ -87,9 +63,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     };
     let mut config = old_config.clone().overlaid_with(flags);
     if config.name.is_none() {
-        config.name = invite
-            .as_ref()
-            .and_then(|invite| invite.name.as_ref()?.parse().ok());
+        config.name = invite.as_ref().and_then(|invite| invite.name.as_ref()?.parse().ok());
     }
 
     let created = old_network.is_none() && invite.is_none();
@@ -139,16 +113,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     }
     state.save_network(&network)?;
     let settings = Settings::new(&config, &hostname());
-    Ok(Prepared {
-        state,
-        lock,
-        socket: global.socket(),
-        node_secret,
-        network,
-        relays,
-        settings,
-        created,
-    })
+    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, created })
 }
 
 fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {
@@ -156,11 +121,7 @@ fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {
         return Ok(Invite::parse(text, now)?);
     }
     let mut line = Zeroizing::new(String::new());
-    io::stdin()
-        .lock()
-        .take(MAX_LINE)
-        .read_line(&mut line)
-        .context("cannot read an invite from stdin")?;
+    io::stdin().lock().take(MAX_LINE).read_line(&mut line).context("cannot read an invite from stdin")?;
     if line.trim().is_empty() {
         bail!("there was no invite on stdin: pipe one line into `shadowmesh up -`");
     }

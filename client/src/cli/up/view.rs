@@ -37,11 +37,7 @@ enum Words {
 
 impl View {
     pub(super) fn new() -> Self {
-        Self {
-            terminal: output::stderr_is_terminal(),
-            ongoing: None,
-            last: None,
-        }
+        Self { terminal: output::stderr_is_terminal(), ongoing: None, last: None }
     }
 
     /// Shows events until the daemon's end of the channel is gone.
@@ -60,20 +56,12 @@ impl View {
     }
 
     fn is_spinning(&self) -> bool {
-        self.terminal
-            && self
-                .ongoing
-                .as_ref()
-                .is_some_and(|(_, shown)| *shown < MAX_FRAMES)
+        self.terminal && self.ongoing.as_ref().is_some_and(|(_, shown)| *shown < MAX_FRAMES)
     }
 
     fn spin(&mut self) {
         if let Some((text, shown)) = &mut self.ongoing {
-            let frame = FRAMES
-                .iter()
-                .cycle()
-                .nth(*shown as usize % FRAMES.len())
-                .unwrap_or(&"");
+            let frame = FRAMES.iter().cycle().nth(*shown as usize % FRAMES.len()).unwrap_or(&"");
             drop(output::stderr());
             output::spin(&format!("{frame} {text}"));
             *shown += 1;
@@ -103,21 +91,12 @@ impl View {
 }
 
 fn words(event: &Progress) -> Words {
-    let within = |rtt: &Option<Duration>| {
-        rtt.map(|rtt| format!(" {}", output::ms_of(rtt)))
-            .unwrap_or_default()
-    };
+    let within =
+        |rtt: &Option<Duration>| rtt.map(|rtt| format!(" {}", output::ms_of(rtt))).unwrap_or_default();
     match event {
-        Progress::DeviceUp {
-            device,
-            addresses,
-            mtu,
-        } => {
+        Progress::DeviceUp { device, addresses, mtu } => {
             let addresses: Vec<String> = addresses.iter().map(|address| clean(address, 60)).collect();
-            Words::Data(format!(
-                "this node: {} on {device} (mtu {mtu})",
-                addresses.join(", ")
-            ))
+            Words::Data(format!("this node: {} on {device} (mtu {mtu})", addresses.join(", ")))
         }
         Progress::RelayConnecting { relay } => Words::Ongoing(format!("connecting to relay {relay}")),
         Progress::RelayConnected { relay, rtt } => {
@@ -128,27 +107,14 @@ fn words(event: &Progress) -> Words {
             output::one_line(&clean(why, 300))
         )),
         Progress::WaitingForPeers => Words::Ongoing("waiting for peers".into()),
-        Progress::PeerConnected {
-            name,
-            address,
-            via,
-            rtt,
-        } => {
-            let address = address
-                .as_ref()
-                .map(|address| format!(" ({})", clean(address, 45)))
-                .unwrap_or_default();
-            Words::Done(format!(
-                "connected to {}{address} via {via}{}",
-                clean(name, 63),
-                within(rtt)
-            ))
+        Progress::PeerConnected { name, address, via, rtt } => {
+            let address =
+                address.as_ref().map(|address| format!(" ({})", clean(address, 45))).unwrap_or_default();
+            Words::Done(format!("connected to {}{address} via {via}{}", clean(name, 63), within(rtt)))
         }
-        Progress::PeerLost { name, why } => Words::Done(format!(
-            "lost {}: {}",
-            clean(name, 63),
-            output::one_line(&clean(why, 300))
-        )),
+        Progress::PeerLost { name, why } => {
+            Words::Done(format!("lost {}: {}", clean(name, 63), output::one_line(&clean(why, 300))))
+        }
         Progress::Notice(sentence) => Words::Done(output::one_line(&clean(sentence, 500))),
         Progress::Leaving => Words::Done("leaving".into()),
     }
@@ -167,46 +133,26 @@ mod tests {
             via: PathKind::RelayWs,
             rtt: Some(Duration::from_millis(12)),
         };
-        assert_eq!(
-            words(&connected),
-            Words::Done("connected to b[2J (10.7.3.4) via relay-ws 12 ms".into())
-        );
+        assert_eq!(words(&connected), Words::Done("connected to b[2J (10.7.3.4) via relay-ws 12 ms".into()));
         let up = Progress::DeviceUp {
             device: "smesh0".into(),
             addresses: vec!["10.7.3.4/16".into(), "fd00::1/64".into()],
             mtu: 1400,
         };
-        assert_eq!(
-            words(&up),
-            Words::Data("this node: 10.7.3.4/16, fd00::1/64 on smesh0 (mtu 1400)".into())
-        );
-        assert_eq!(
-            words(&Progress::WaitingForPeers),
-            Words::Ongoing("waiting for peers".into())
-        );
+        assert_eq!(words(&up), Words::Data("this node: 10.7.3.4/16, fd00::1/64 on smesh0 (mtu 1400)".into()));
+        assert_eq!(words(&Progress::WaitingForPeers), Words::Ongoing("waiting for peers".into()));
     }
 
     #[tokio::test]
     async fn the_spinner_stops_by_itself_and_the_view_ends_with_the_daemon() {
         let (sender, events) = crate::daemon::progress::ProgressSender::channel();
-        let mut view = View {
-            terminal: true,
-            ongoing: Some((String::new(), MAX_FRAMES)),
-            last: None,
-        };
+        let mut view = View { terminal: true, ongoing: Some((String::new(), MAX_FRAMES)), last: None };
         assert!(!view.is_spinning());
         view.ongoing = Some((String::new(), MAX_FRAMES - 1));
         assert!(view.is_spinning());
         view.spin();
         assert!(!view.is_spinning());
-        let following = tokio::spawn(
-            View {
-                terminal: false,
-                ongoing: None,
-                last: None,
-            }
-            .follow(events),
-        );
+        let following = tokio::spawn(View { terminal: false, ongoing: None, last: None }.follow(events));
         sender.send(Progress::WaitingForPeers);
         drop(sender);
         following.await.expect("ended");

@@ -1,0 +1,254 @@
+//! Without a daemon: what is refused, with which words, and what it leaves behind.
+
+use crate::program::{Done, Home, expired_invite, invite, refused, relay_ticket};
+use shadowmesh::daemon::state_dir::StateDir;
+use shadowmesh_proto::ticket::Invite;
+use std::fs;
+use std::os::unix::net::UnixListener;
+
+#[test]
+fn tickets_are_refused_with_a_sentence_that_says_why() {
+    let home = Home::new();
+    let relay = relay_ticket();
+    let damaged = &relay[..relay.len() - 2];
+    for (args, why) in [
+        (vec!["up", "--relay", damaged], "damaged"),
+        (vec!["up", "--relay", &invite("home")], "this is an invite"),
+        (vec!["up", &relay], "this is a relay ticket"),
+        (vec!["up", &expired_invite()], "expired"),
+        (vec!["up", "hello"], "not a ShadowMesh ticket"),
+        (vec!["up"], "in no network yet"),
+    ] {
+        refused(&home.run(&args), why);
+    }
+    assert!(!home.state().join("network.toml").exists());
+    assert!(!home.state().join("node.key").exists());
+}
+
+#[test]
+fn an_invite_comes_from_stdin_too() {
+    let home = Home::new();
+    refused(&home.run_with_stdin(&["up", "-"], ""), "no invite on stdin");
+    refused(&home.run_with_stdin(&["up", "-"], &(relay_ticket() + "\n")), "this is a relay ticket");
+    let done =
+        home.run_with_stdin(&["up", "-", "--device", "lo"], &format!("  {}\r\nmore\n", invite("home")));
+    assert_eq!(done.code, Some(1));
+    assert!(home.state().join("network.toml").exists(), "{done:?}");
+    assert!(!done.stdout.contains("join with"), "{done:?}");
+}
+
+#[test]
+fn the_first_run_prints_an_invite_and_the_next_needs_nothing() {
+    let home = Home::new();
+    let first =
+        home.run(&["up", "--relay", &relay_ticket(), "--device", "lo", "--name", "attic", "--mtu", "1300"]);
+    assert_eq!(first.code, Some(1), "no TAP device is called lo: {first:?}");
+    let line = first.stdout.lines().find(|line| line.starts_with("join with: ")).expect("an invite");
+    let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
+    let printed = Invite::parse(ticket, 0).expect("an invite");
+    assert_eq!(printed.relays.len(), 1);
+    assert!(first.stderr.contains("only advice"), "{first:?}");
+
+    let second = home.run(&["up"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(!second.stdout.contains("join with"), "{second:?}");
+    assert_eq!(first.stderr.lines().last(), second.stderr.lines().last(), "`--device lo` was remembered");
+    let config = fs::read_to_string(home.state().join("config.toml")).expect("remembered");
+    assert!(config.contains("\nname = \"attic\"\n") && config.contains("\nmtu = 1300\n"), "{config}");
+
+    let again = home.run(&["invite", "--expires", "7d", "--name", "printer"]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.stderr.contains("only advice"), "{again:?}");
+    let again = Invite::parse(&again.stdout, 0).expect("an invite");
+    assert_eq!((again.secret, again.name.as_deref()), (printed.secret, Some("printer")));
+    let json = home.run(&["invite", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("a document");
+    assert!(Invite::parse(json["ticket"].as_str().expect("a ticket"), 0).is_ok());
+}
+
+#[test]
+fn the_journal_gets_no_invite() {
+    let home = Home::new();
+    let done = home
+        .command(&["up", "--relay", &relay_ticket(), "--device", "lo"])
+        .env("JOURNAL_STREAM", "8:1")
+        .output();
+    let done = Done::of(done.expect("run"));
+    assert!(!done.stdout.contains("smi1") && !done.stderr.contains("smi1"), "{done:?}");
+    assert!(done.stderr.contains("run `shadowmesh invite`"), "{done:?}");
+}
+
+#[test]
+fn nothing_that_is_logged_is_secret() {
+    let home = Home::new();
+    let ticket = invite("home");
+    let done = home.command(&["up", &ticket, "--device", "lo"]).env("SHADOWMESH_LOG", "trace").output();
+    let done = Done::of(done.expect("run"));
+    assert!(!done.stderr.contains(&ticket[4..]), "{done:?}");
+    let key = fs::read_to_string(home.state().join("node.key")).expect("a key");
+    assert!(!done.stderr.contains(key.trim()), "{done:?}");
+    let network = fs::read_to_string(home.state().join("network.toml")).expect("a network");
+    let secret = network.lines().find_map(|line| line.strip_prefix("secret = ")).expect("a secret");
+    assert!(!done.stderr.contains(secret.trim_matches('"')), "{done:?}");
+}
+
+#[test]
+fn a_second_network_is_refused_until_the_first_is_left() {
+    let home = Home::new();
+    let first = invite("home");
+    home.run(&["up", &first, "--device", "lo"]);
+    refused(&home.run(&["up", &invite("work"), "--device", "lo"]), "already in the network \"home\"");
+    let again = home.run(&["up", &first]);
+    assert!(!again.stderr.contains("already"), "{again:?}");
+
+    let beside = home.run(&["up", &invite("work"), "--network", "work", "--device", "lo"]);
+    assert!(!beside.stderr.contains("already"), "{beside:?}");
+    assert!(home.state().join("work/network.toml").exists());
+
+    assert_eq!(home.run(&["leave"]).code, Some(0));
+    assert!(!home.state().join("network.toml").exists());
+    assert!(home.state().join("work/network.toml").exists());
+    assert!(home.state().join("node.key").exists());
+    let again = home.run(&["leave"]);
+    assert_eq!((again.code, again.stderr.contains("in no network")), (Some(0), true));
+    refused(&home.run(&["invite"]), "in no network");
+}
+
+#[test]
+fn a_config_that_cannot_be_used_is_named_by_file_line_and_field() {
+    let home = Home::new();
+    home.run(&["up", &invite("home"), "--device", "lo"]);
+    let file = home.state().join("config.toml");
+    fs::write(&file, "name = \"a\"\nmtuu = 1400\n").expect("written");
+    refused(&home.run(&["up"]), "config.toml line 2 has the unknown field `mtuu`, did you mean `mtu`?");
+    fs::write(&file, "address = \"10.0.0.0/16\"\n").expect("written");
+    refused(&home.run(&["up"]), "config.toml line 1: 10.0.0.0 cannot be the address of a host");
+    fs::write(&file, "name = \n").expect("written");
+    refused(&home.run(&["up"]), "config.toml line 1");
+}
+
+#[test]
+fn state_that_cannot_be_used_is_named_and_left_alone() {
+    let home = Home::new();
+    let ticket = invite("home");
+    home.run(&["up", &ticket, "--device", "lo"]);
+
+    let network = home.state().join("network.toml");
+    let whole = fs::read_to_string(&network).expect("a network");
+    fs::write(&network, &whole[..40]).expect("written");
+    refused(&home.run(&["up"]), "network.toml is damaged");
+    assert_eq!(fs::read_to_string(&network).expect("kept"), &whole[..40]);
+    fs::write(&network, &whole).expect("written");
+
+    fs::write(home.state().join("node.key"), "AAAA\n").expect("written");
+    refused(&home.run(&["up"]), "node.key is damaged");
+
+    fs::write(home.state().join("state.toml"), "version = 2\n").expect("written");
+    for command in [vec!["up"], vec!["invite"], vec!["leave"]] {
+        refused(&home.run(&command), "written by a newer shadowmesh");
+    }
+    assert_eq!(fs::read_to_string(&network).expect("kept"), whole);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_refused() {
+    let home = Home::new();
+    let file = home.path("file");
+    fs::write(&file, "").expect("written");
+    let below = file.join("state");
+    // Root may write everywhere, but nobody makes a directory below a file.
+    let args = ["up", &invite("home"), "--state", below.to_str().expect("text")];
+    refused(&home.run(&args), "cannot write to the state directory");
+}
+
+#[test]
+fn a_killed_daemon_is_replaced_and_a_living_one_is_not() {
+    let home = Home::new();
+    let ticket = invite("home");
+    drop(UnixListener::bind(home.socket()).expect("bound"));
+    assert!(home.socket().exists());
+    refused(&home.run(&["status"]), "no daemon is running");
+    assert_eq!(home.run(&["down"]).code, Some(0));
+    let done = home.run(&["up", &ticket, "--device", "lo"]);
+    assert!(!done.stderr.contains("already running"), "{done:?}");
+    assert!(!home.socket().exists(), "a daemon that ends leaves no socket");
+
+    let _living = UnixListener::bind(home.socket()).expect("bound");
+    refused(&home.run(&["up", &ticket, "--device", "lo"]), "already running on");
+    let state = StateDir::open(home.state()).expect("opened");
+    let _lock = state.lock().expect("free");
+    let why = format!("already running for {} (process {})", home.state().display(), std::process::id());
+    refused(&home.run(&["up", &ticket, "--device", "lo"]), &why);
+}
+
+#[test]
+fn detach_reports_what_the_daemon_says() {
+    let home = Home::new();
+    let ticket = invite("home");
+    let here = home.run(&["up", &ticket, "--device", "lo"]);
+    let detached = home.run(&["up", "--detach"]);
+    assert_eq!(detached.code, Some(1), "{detached:?}");
+    assert_eq!(here.stderr.lines().last(), detached.stderr.lines().last());
+    assert!(!home.socket().exists());
+}
+
+#[test]
+fn there_is_nothing_to_ask() {
+    let home = Home::new();
+    refused(&home.run(&["status"]), "no daemon is running");
+    refused(&home.run(&["status", "--json"]), "no daemon is running");
+    refused(&home.run(&["ping", "b"]), "no daemon is running");
+    let down = home.run(&["down"]);
+    assert_eq!((down.code, down.stdout.as_str()), (Some(0), ""));
+    assert!(!home.state().exists(), "looking makes nothing");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let home = Home::new();
+    for args in [
+        vec![],
+        vec!["fly"],
+        vec!["up", "--mtu", "1279"],
+        vec!["up", "--mtu", "9001"],
+        vec!["up", "--address", "10.7.3.4"],
+        vec!["up", "--address", "fd00::1/64"],
+        vec!["up", "--device", "a/b"],
+        vec!["up", "--device", "sixteen-letters-"],
+        vec!["up", "--name", "Not A Name"],
+        vec!["up", "--cipher", "rot13"],
+        vec!["up", "--rekey-interval", "1s"],
+        vec!["up", "--rekey-interval", "121s"],
+        vec!["ping"],
+        vec!["ping", "b", "-i", "0"],
+        vec!["invite", "--expires", "soon"],
+        vec!["invite", "--uses", "0"],
+        vec!["status", "--network", "../x"],
+        vec!["completions", "cmd"],
+    ] {
+        let done = home.run(&args);
+        assert_eq!(done.code, Some(2), "{args:?}: {done:?}");
+    }
+}
+
+#[test]
+fn every_command_helps_with_an_example() {
+    let home = Home::new();
+    for command in ["up", "down", "leave", "status", "ping", "invite", "completions"] {
+        let done = home.run(&[command, "--help"]);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.stdout.contains("Example:"), "{done:?}");
+    }
+    let done = home.run(&["--help"]);
+    assert!(done.code == Some(0) && done.stdout.contains("Exit codes"), "{done:?}");
+    assert_eq!(home.run(&["--version"]).code, Some(0));
+}
+
+#[test]
+fn completions_are_for_every_shell() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let done = home.run(&["completions", shell]);
+        assert!(done.code == Some(0) && done.stdout.contains("shadowmesh"), "{shell}: {done:?}");
+    }
+}

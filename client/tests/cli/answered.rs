@@ -1,0 +1,277 @@
+//! With a daemon that the test plays, through the server the real one uses.
+
+use crate::program::{Done, Home, invite, refused};
+use rustix::process::{Signal, geteuid, kill_process};
+use serde_json::{Value, json};
+use shadowmesh::control::message::{Echo, ErrorCode, Request, Response};
+use shadowmesh::control::server::{ControlServer, ControlSocket};
+use shadowmesh::control::status::{PathKind, Peer, PeerState, Status};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Answers every request on the home's socket with `answer` until the returned guard is dropped; `None` is no answer at all.
+fn play(home: &Home, answer: impl Fn(&Request) -> Option<Response> + Send + 'static) -> Playing {
+    let control = ControlSocket::bind(&home.socket()).expect("bound");
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut server = ControlServer::start(control).expect("started");
+            let mut unanswered = Vec::new();
+            tokio::pin!(end);
+            loop {
+                tokio::select! {
+                    incoming = server.next() => {
+                        let incoming = incoming.expect("accepting");
+                        match answer(&incoming.request) {
+                            Some(response) => incoming.reply.send(response),
+                            None => unanswered.push(incoming.reply),
+                        }
+                    }
+                    _ = &mut end => return,
+                }
+            }
+        });
+    });
+    Playing { _ended: ended, thread: Some(thread) }
+}
+
+struct Playing {
+    _ended: tokio::sync::oneshot::Sender<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Playing {
+    fn end(mut self) {
+        let thread = self.thread.take();
+        drop(self);
+        thread.expect("once").join().expect("no assertion failed");
+    }
+}
+
+fn status() -> Status {
+    let peer = |name: &str, state| Peer { name: name.into(), state, ..Peer::default() };
+    Status {
+        version: "1".into(),
+        peers: vec![peer("b", PeerState::Connected), peer("c", PeerState::Offline)],
+        ..Status::default()
+    }
+}
+
+#[test]
+fn status_is_a_table_or_a_document() {
+    let home = Home::new();
+    let playing = play(&home, |request| {
+        assert_eq!(*request, Request::Status);
+        Some(Response::Status(Box::new(status())))
+    });
+    let table = home.run(&["status"]);
+    assert_eq!(table.code, Some(0), "{table:?}");
+    assert!(
+        table.stdout.lines().any(|line| line.starts_with("b ") && line.contains("connected")),
+        "{table:?}"
+    );
+    assert!(table.stdout.lines().all(|line| line.chars().count() <= 80), "{table:?}");
+    let document: Value = serde_json::from_str(&home.run(&["status", "--json"]).stdout).expect("a document");
+    assert_eq!(document["peers"][1]["state"], json!("offline"));
+    assert_eq!(document["peers"][0]["path"], Value::Null);
+    playing.end();
+    assert!(!home.socket().exists());
+}
+
+#[test]
+fn a_reader_that_saw_enough_is_no_failure() {
+    let home = Home::new();
+    let peers = vec![Peer { name: "x".repeat(60), ..Peer::default() }; 10_000];
+    let playing =
+        play(&home, move |_| Some(Response::Status(Box::new(Status { peers: peers.clone(), ..status() }))));
+    let mut child =
+        home.command(&["status"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    drop(child.stdout.take());
+    let done = Done::of(child.wait_with_output().expect("ended"));
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    playing.end();
+}
+
+#[test]
+fn ping_says_the_path_and_counts() {
+    let home = Home::new();
+    let playing = play(&home, |request| {
+        assert_eq!(*request, Request::Ping { peer: "b".into() });
+        let address = Some("10.7.3.4".into());
+        let echo = Echo {
+            name: "b".into(),
+            id: "x".into(),
+            address,
+            via: PathKind::RelayWs,
+            remote: None,
+            rtt_ms: 48.0,
+        };
+        Some(Response::Echo(echo))
+    });
+    let done = home.run(&["ping", "b", "-c", "2", "-i", "0.01"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!(lines[..2], ["reply from b (10.7.3.4) via relay-ws 48 ms"; 2]);
+    assert!(lines[2].starts_with("2 sent, 2 received, 0 % lost"), "{done:?}");
+    let done = home.run(&["ping", "b", "-c", "1", "--json"]);
+    let document: Value = serde_json::from_str(&done.stdout).expect("a document");
+    assert_eq!((&document["received"], &document["replies"][0]["via"]), (&json!(1), &json!("relay-ws")));
+    playing.end();
+}
+
+#[test]
+fn ping_fails_when_nothing_comes_back() {
+    let home = Home::new();
+    let playing = play(&home, |request| match request {
+        Request::Ping { peer } if peer == "b" => {
+            Some(Response::error(ErrorCode::NotConnected, "b is offline"))
+        }
+        Request::Ping { peer } if peer == "silent" => None,
+        Request::Ping { .. } => {
+            Some(Response::error(ErrorCode::UnknownPeer, "no peer is called x: see `shadowmesh status`"))
+        }
+        Request::Status | Request::Down | Request::Invite { .. } => panic!("{request:?}"),
+    });
+    let done = home.run(&["ping", "b", "-c", "2", "-i", "0.01"]);
+    refused(&done, "b did not answer");
+    assert_eq!(done.stdout.lines().next(), Some("b is offline"));
+    assert!(done.stdout.contains("2 sent, 0 received, 100 % lost"), "{done:?}");
+    // Who is unknown stays unknown: no second attempt.
+    let done = home.run(&["ping", "x", "-c", "2", "-i", "0.01"]);
+    refused(&done, "no peer is called x");
+    let done = home.run(&["ping", "silent", "-c", "1"]);
+    refused(&done, "silent did not answer");
+    assert!(done.stdout.starts_with("no answer within 3 s\n"), "{done:?}");
+    playing.end();
+}
+
+#[test]
+fn ctrl_c_ends_a_ping_with_its_summary() {
+    let home = Home::new();
+    let (asked, was_asked) = mpsc::channel();
+    let playing = play(&home, move |_| {
+        asked.send(()).expect("the test waits");
+        None
+    });
+    let mut command = home.command(&["ping", "b", "-c", "0"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    was_asked.recv_timeout(Duration::from_secs(10)).expect("asked");
+    let pid = rustix::process::Pid::from_child(&child);
+    kill_process(pid, Signal::INT).expect("interrupted");
+    let done = Done::of(child.wait_with_output().expect("ended"));
+    refused(&done, "b did not answer");
+    assert!(done.stdout.contains("0 received"), "{done:?}");
+    playing.end();
+}
+
+#[test]
+fn invite_asks_the_daemon_first() {
+    let home = Home::new();
+    let playing = play(&home, |request| {
+        assert_eq!(*request, Request::Invite { expires_s: 60, name: Some("c".into()) });
+        Some(Response::Invite { ticket: "smi1-from-the-daemon".into() })
+    });
+    let done = home.run(&["invite", "--expires", "60s", "--name", "c", "--uses", "1"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "smi1-from-the-daemon\n"), "{done:?}");
+    assert!(done.stderr.contains("keep it secret"), "{done:?}");
+    playing.end();
+}
+
+#[test]
+fn an_answer_to_another_question_is_not_believed() {
+    let home = Home::new();
+    let playing = play(&home, |_| Some(Response::Leaving));
+    for args in [["status"].as_slice(), &["ping", "b"], &["invite"]] {
+        refused(&home.run(args), "does not understand");
+    }
+    playing.end();
+}
+
+/// Not a test of its own: the process that [`down_waits_until_the_process_is_gone`] and [`leave_stops_the_daemon`] ask to leave.
+#[test]
+fn a_daemon_that_leaves_slowly() {
+    let Some(socket) = std::env::var_os("SHADOWMESH_TEST_LEAVES_SLOWLY") else { return };
+    let control = ControlSocket::bind(std::path::Path::new(&socket)).expect("bound");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut server = ControlServer::start(control).expect("started");
+        let incoming = server.next().await.expect("a request");
+        assert_eq!(incoming.request, Request::Down);
+        incoming.reply.send(Response::Leaving);
+        drop(server);
+        // What a farewell to peers and the removal of a device take.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    });
+}
+
+fn slow_daemon(home: &Home) -> std::process::Child {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "answered::a_daemon_that_leaves_slowly", "--nocapture"]);
+    command.env("SHADOWMESH_TEST_LEAVES_SLOWLY", home.socket()).stdout(Stdio::null()).stdin(Stdio::null());
+    let child = command.spawn().expect("started");
+    let bound = std::time::Instant::now();
+    while !home.socket().exists() {
+        assert!(bound.elapsed() < Duration::from_secs(10), "the daemon did not start");
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[test]
+fn down_waits_until_the_process_is_gone() {
+    let home = Home::new();
+    let mut daemon = slow_daemon(&home);
+    let done = home.run(&["down"]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), "the daemon has left\n"), "{done:?}");
+    assert!(
+        daemon.try_wait().expect("watched").is_some_and(|ended| ended.success()),
+        "it is gone when `down` returns"
+    );
+}
+
+#[test]
+fn leave_stops_the_daemon() {
+    let home = Home::new();
+    home.run(&["up", &invite("home"), "--device", "lo"]);
+    assert!(home.state().join("network.toml").exists());
+    let mut daemon = slow_daemon(&home);
+    let done = home.run(&["leave"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(daemon.wait().expect("watched").success());
+    assert!(!home.state().join("network.toml").exists());
+}
+
+#[test]
+fn a_stranger_may_look_at_most() {
+    if !geteuid().is_root() {
+        // Only root can become somebody else to try.
+        return;
+    }
+    let home = Home::new();
+    let playing = play(&home, |request| {
+        assert_eq!(*request, Request::Status, "the rest is refused before the daemon sees it");
+        Some(Response::Status(Box::new(status())))
+    });
+    // A copy where nobody's account can reach it, with the state away from root's.
+    fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o755)).expect("opened");
+    let program = home.path("shadowmesh");
+    fs::copy(env!("CARGO_BIN_EXE_shadowmesh"), &program).expect("copied");
+    let as_nobody = |args: &[&str]| {
+        let mut command = home.command_of(&program, args);
+        Done::of(command.uid(65_534).gid(65_534).current_dir("/").output().expect("run"))
+    };
+    let mode = fs::metadata(home.socket()).expect("there").permissions().mode() & 0o777;
+    assert!(mode == 0o600 || mode == 0o660, "{mode:o}");
+    refused(&as_nobody(&["status"]), "you may not talk to the daemon");
+    // As if nobody were in the group.
+    fs::set_permissions(home.socket(), fs::Permissions::from_mode(0o666)).expect("opened");
+    assert_eq!(as_nobody(&["status"]).code, Some(0));
+    refused(&as_nobody(&["down"]), "only root may ask this");
+    refused(&as_nobody(&["invite"]), "only root may ask this");
+    playing.end();
+}
