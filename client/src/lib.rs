@@ -6,4 +6,5 @@ pub mod control;
 pub mod daemon;
 pub mod device;
 pub mod net;
+pub mod switch;
 pub mod system_rng;
