@@ -103,8 +103,6 @@ lab_namespace() {
     LAB_NAMESPACES+=("$LAB-$name")
     ip -n "$LAB-$name" link set lo up
     mkdir -p "$home/run" "$home/var-lib"
-    # The holder's script gets its values as arguments; nothing of it is expanded here.
-    # shellcheck disable=SC2016
     nsenter --net="/run/netns/$LAB-$name" unshare --mount --uts --propagation private -- bash -c '
         hostname "$1" && mount -t sysfs sysfs /sys && mount --bind "$2/run" /run && mount --bind "$2/var-lib" /var/lib &&
             : >"$2/ready" && exec sleep infinity' holder "$name" "$home" </dev/null >/dev/null 2>"$home/holder.log" 3>&- &
@@ -176,6 +174,7 @@ lab_topology() {
 # What went over the wires, headers only and at most 40 MB each, for when the scenario fails.
 lab_capture() {
     local host
+    [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
     for host in relay "${LAB_HOSTS[@]}"; do
         start "capture-$host" "$host" tcpdump -i eth0 -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$host.pcap"
     done
