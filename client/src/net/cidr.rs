@@ -49,10 +49,7 @@ impl Cidr {
 
     /// The address alone, as a network of one.
     pub const fn host(address: IpAddr) -> Self {
-        Self {
-            address,
-            prefix: width(address),
-        }
+        Self { address, prefix: width(address) }
     }
 
     /// The address, host bits included.
@@ -83,30 +80,18 @@ impl Cidr {
                 IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
             }
         };
-        Self {
-            address,
-            prefix: self.prefix,
-        }
+        Self { address, prefix: self.prefix }
     }
 
     /// Whether `address` is in this network. Families never mix.
     pub fn contains(&self, address: IpAddr) -> bool {
         width(address) == width(self.address)
-            && Self {
-                address,
-                prefix: self.prefix,
-            }
-            .network()
-                == self.network()
+            && Self { address, prefix: self.prefix }.network() == self.network()
     }
 
     /// Whether the two networks share an address.
     pub fn overlaps(&self, other: &Self) -> bool {
-        if self.prefix <= other.prefix {
-            self.contains(other.address)
-        } else {
-            other.contains(self.address)
-        }
+        if self.prefix <= other.prefix { self.contains(other.address) } else { other.contains(self.address) }
     }
 }
 
@@ -142,41 +127,20 @@ mod tests {
 
     #[test]
     fn text_comes_back_as_it_was() {
-        for text in [
-            "10.7.0.1/16",
-            "0.0.0.0/0",
-            "fd00::1/64",
-            "::/0",
-            "192.0.2.1/32",
-            "::1/128",
-        ] {
+        for text in ["10.7.0.1/16", "0.0.0.0/0", "fd00::1/64", "::/0", "192.0.2.1/32", "::1/128"] {
             assert_eq!(cidr(text).to_string(), text);
         }
     }
 
     #[test]
     fn nonsense_is_refused_with_its_cause() {
-        for text in [
-            "",
-            "10.7.0.1",
-            "10.7.0.1/",
-            "10.7.0.1/+8",
-            "10.7.0/16",
-            "fd00::/x",
-            "10.0.0.0/300",
-            "/8",
-        ] {
-            assert_eq!(
-                text.parse::<Cidr>(),
-                Err(CidrError::Syntax(text.to_owned())),
-                "{text}"
-            );
+        for text in
+            ["", "10.7.0.1", "10.7.0.1/", "10.7.0.1/+8", "10.7.0/16", "fd00::/x", "10.0.0.0/300", "/8"]
+        {
+            assert_eq!(text.parse::<Cidr>(), Err(CidrError::Syntax(text.to_owned())), "{text}");
         }
         let error = "10.7.0.1/33".parse::<Cidr>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the prefix length 33 is too long for 10.7.0.1; the longest is 32"
-        );
+        assert_eq!(error.to_string(), "the prefix length 33 is too long for 10.7.0.1; the longest is 32");
     }
 
     #[test]

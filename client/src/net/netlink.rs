@@ -19,10 +19,7 @@ impl Netlink {
     /// When the process has no descriptors left, or the kernel no netlink.
     pub fn open() -> io::Result<Self> {
         let (connection, handle, _unsolicited) = rtnetlink::new_connection()?;
-        Ok(Self {
-            handle,
-            task: tokio::spawn(connection),
-        })
+        Ok(Self { handle, task: tokio::spawn(connection) })
     }
 
     /// For the requests themselves.
