@@ -48,9 +48,11 @@ pub(super) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether stderr is the journal's: then a person reads it later, and others may too (systemd.exec(5)).
+/// Whether what is written goes to the journal: then a person reads it later, and others may too (systemd.exec(5)). Desktops
+/// hand the variable on to their terminals, so a terminal is none.
 pub(super) fn is_journal() -> bool {
-    std::env::var_os("JOURNAL_STREAM").is_some_and(|value| !value.is_empty())
+    let inherited = std::env::var_os("JOURNAL_STREAM").is_some_and(|value| !value.is_empty());
+    inherited && !io::stdout().is_terminal() && !io::stderr().is_terminal()
 }
 
 /// Whether a failure is only that the reader of stdout went away.

@@ -87,16 +87,10 @@ impl Connection {
         match framing::read(&mut BufReader::new(reader), MAX_RESPONSE).await {
             Ok(Some(Response::Error { code, sentence })) => Err(ControlError::Refused { code, sentence }),
             Ok(Some(response)) => Ok(response),
-            Ok(None) => Err(ControlError::Silent {
-                path,
-                cause: io::ErrorKind::UnexpectedEof.into(),
-            }),
+            Ok(None) => Err(ControlError::Silent { path, cause: io::ErrorKind::UnexpectedEof.into() }),
             Err(LineError::Io(cause)) => Err(ControlError::Silent { path, cause }),
             Err(error @ (LineError::TooLong(_) | LineError::NotAMessage(_))) => {
-                Err(ControlError::NotUnderstood {
-                    path,
-                    why: error.to_string(),
-                })
+                Err(ControlError::NotUnderstood { path, why: error.to_string() })
             }
         }
     }
@@ -104,10 +98,7 @@ impl Connection {
 
 /// Whether nobody listens: there is no file, or a daemon that was killed left it behind.
 fn is_nobody(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// Asks the daemon on `path` what it answers at once.
@@ -116,17 +107,11 @@ fn is_nobody(error: &io::Error) -> bool {
 /// See [`ControlError`].
 pub async fn call(path: &Path, request: &Request) -> Result<Response, ControlError> {
     let asking = async { Connection::open(path).await?.ask(request).await };
-    let silent = |_| ControlError::Silent {
-        path: path.to_owned(),
-        cause: io::ErrorKind::TimedOut.into(),
-    };
+    let silent = |_| ControlError::Silent { path: path.to_owned(), cause: io::ErrorKind::TimedOut.into() };
     timeout(PATIENCE, asking).await.map_err(silent)?
 }
 
 /// The error for an answer to another question than was asked.
 pub fn unexpected(path: &Path) -> ControlError {
-    ControlError::NotUnderstood {
-        path: path.to_owned(),
-        why: "an answer to another question".to_owned(),
-    }
+    ControlError::NotUnderstood { path: path.to_owned(), why: "an answer to another question".to_owned() }
 }

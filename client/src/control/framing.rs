@@ -43,9 +43,7 @@ pub(super) async fn read<T: DeserializeOwned>(
         let used = part.len() + usize::from(ended);
         reader.consume(used);
         if ended {
-            return serde_json::from_slice(&line)
-                .map(Some)
-                .map_err(LineError::NotAMessage);
+            return serde_json::from_slice(&line).map(Some).map_err(LineError::NotAMessage);
         }
     }
 }
@@ -95,9 +93,6 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_costs_no_more_than_the_limit() {
         let long = vec![b'1'; 1_000];
-        assert_eq!(
-            read_all(&long, 99).await,
-            [Err("the line is longer than 99 bytes".to_owned())]
-        );
+        assert_eq!(read_all(&long, 99).await, [Err("the line is longer than 99 bytes".to_owned())]);
     }
 }

@@ -63,10 +63,7 @@ pub enum Response {
 impl Response {
     /// An error with its sentence.
     pub fn error(code: ErrorCode, sentence: impl Into<String>) -> Self {
-        Self::Error {
-            code,
-            sentence: sentence.into(),
-        }
+        Self::Error { code, sentence: sentence.into() }
     }
 }
 
@@ -127,15 +124,9 @@ mod tests {
         for (request, text) in [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::Down, r#"{"request":"down"}"#),
+            (Request::Ping { peer: "b".into() }, r#"{"request":"ping","peer":"b"}"#),
             (
-                Request::Ping { peer: "b".into() },
-                r#"{"request":"ping","peer":"b"}"#,
-            ),
-            (
-                Request::Invite {
-                    expires_s: 60,
-                    name: None,
-                },
+                Request::Invite { expires_s: 60, name: None },
                 r#"{"request":"invite","expires_s":60,"name":null}"#,
             ),
         ] {
@@ -146,9 +137,7 @@ mod tests {
 
     #[test]
     fn an_invite_does_not_print_its_ticket() {
-        let response = Response::Invite {
-            ticket: "smi1secret".into(),
-        };
+        let response = Response::Invite { ticket: "smi1secret".into() };
         assert_eq!(format!("{response:?}"), "Invite(..)");
     }
 

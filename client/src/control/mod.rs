@@ -6,10 +6,11 @@
 //!
 //! The daemon's side ([`server`]) owns the file, checks who calls (`SO_PEERCRED`) and hands [`server::Incoming`] requests to
 //! the event loop, which answers when it can; nothing a caller does or omits can make the loop wait. The command line's side
-//! is [`client`].
+//! is [`client`]. Both agree in [`names`] on whom a person means.
 
 pub mod client;
 mod framing;
 pub mod message;
+pub mod names;
 pub mod server;
 pub mod status;

@@ -72,10 +72,7 @@ impl ControlSocket {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let refused = |cause| BindError::Refused {
-            path: path.to_owned(),
-            cause,
-        };
+        let refused = |cause| BindError::Refused { path: path.to_owned(), cause };
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(BindError::NotASocket(path.to_owned()));
@@ -90,11 +87,7 @@ impl ControlSocket {
             Err(error) => return Err(refused(error)),
         }
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(dir)
-                .map_err(refused)?;
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(refused)?;
         }
         let nascent = SocketFile::nascent(path);
         let _ = fs::remove_file(&nascent.path);
@@ -119,12 +112,8 @@ struct SocketFile {
 
 impl SocketFile {
     fn nascent(path: &Path) -> Self {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}", std::process::id()));
-        Self {
-            path: name.into(),
-            inode: None,
-        }
+        // Short: the kernel takes at most 107 bytes of path (unix(7)).
+        Self { path: path.with_file_name(format!(".{}", std::process::id())), inode: None }
     }
 
     fn rename(mut self, to: &Path) -> io::Result<Self> {
@@ -209,11 +198,7 @@ impl ControlServer {
         let ControlSocket { listener, file } = socket;
         let listener = UnixListener::from_std(listener)?;
         let (sender, incoming) = mpsc::channel(QUEUE);
-        Ok(Self {
-            incoming,
-            accepting: tokio::spawn(accept(listener, sender)),
-            _file: file,
-        })
+        Ok(Self { incoming, accepting: tokio::spawn(accept(listener, sender)), _file: file })
     }
 
     /// The next request. Cancel-safe.
@@ -255,20 +240,15 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Incoming>) {
 /// One connection: a request, its answer, the end.
 async fn converse(stream: UnixStream, requests: mpsc::Sender<Incoming>) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
-    let caller = Caller {
-        uid: credentials.uid(),
-        gid: credentials.gid(),
-        pid: credentials.pid(),
-    };
+    let caller = Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let read = timeout(PATIENCE, framing::read::<Request>(&mut reader, MAX_REQUEST)).await;
     let response = match read.map_err(|_| io::ErrorKind::TimedOut)? {
         Ok(None) => return Ok(()),
-        Ok(Some(request)) if !caller.may(&request, geteuid().as_raw()) => Response::error(
-            ErrorCode::Denied,
-            "only root may ask this of the daemon: use sudo",
-        ),
+        Ok(Some(request)) if !caller.may(&request, geteuid().as_raw()) => {
+            Response::error(ErrorCode::Denied, "only root may ask this of the daemon: use sudo")
+        }
         Ok(Some(request)) => match answer(request, caller, &requests, &mut reader).await {
             Some(response) => response,
             None => return Ok(()),
@@ -280,9 +260,7 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<Incoming>) -> io::R
             Response::error(ErrorCode::BadRequest, sentence)
         }
     };
-    timeout(PATIENCE, framing::write(&mut writer, &response))
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)?
+    timeout(PATIENCE, framing::write(&mut writer, &response)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// Hands a request to the event loop and waits for its answer; `None` when the caller hung up first.
@@ -292,21 +270,9 @@ async fn answer(
     requests: &mpsc::Sender<Incoming>,
     reader: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
 ) -> Option<Response> {
-    let busy = || {
-        Response::error(
-            ErrorCode::Busy,
-            "the daemon is leaving or too busy to answer: try again",
-        )
-    };
+    let busy = || Response::error(ErrorCode::Busy, "the daemon is leaving or too busy to answer: try again");
     let (reply, mut response) = mpsc::channel(1);
-    if requests
-        .try_send(Incoming {
-            request,
-            caller,
-            reply: Reply(reply),
-        })
-        .is_err()
-    {
+    if requests.try_send(Incoming { request, caller, reply: Reply(reply) }).is_err() {
         return Some(busy());
     }
     tokio::select! {
@@ -364,21 +330,12 @@ mod tests {
             async move { client::call(&path, &Request::Down).await }
         });
         let incoming = server.next().await.expect("a request");
-        assert_eq!(
-            (incoming.request, incoming.caller.uid),
-            (Request::Down, geteuid().as_raw())
-        );
+        assert_eq!((incoming.request, incoming.caller.uid), (Request::Down, geteuid().as_raw()));
         incoming.reply.send(Response::Leaving);
-        assert_eq!(
-            asking.await.expect("joined").expect("answered"),
-            Response::Leaving
-        );
+        assert_eq!(asking.await.expect("joined").expect("answered"), Response::Leaving);
         drop(server);
         assert!(!path.exists());
-        assert!(matches!(
-            client::call(&path, &Request::Status).await,
-            Err(ControlError::NotRunning(_))
-        ));
+        assert!(matches!(client::call(&path, &Request::Status).await, Err(ControlError::NotRunning(_))));
     }
 
     #[tokio::test]
@@ -391,15 +348,9 @@ mod tests {
         assert!(matches!(ControlSocket::bind(&path), Err(BindError::Live(_))));
         drop(server);
         fs::write(&path, "").expect("written");
-        assert!(matches!(
-            ControlSocket::bind(&path),
-            Err(BindError::NotASocket(_))
-        ));
+        assert!(matches!(ControlSocket::bind(&path), Err(BindError::NotASocket(_))));
         assert!(path.exists());
-        assert!(matches!(
-            ControlSocket::bind(&path.join("x")),
-            Err(BindError::Refused { .. })
-        ));
+        assert!(matches!(ControlSocket::bind(&path.join("x")), Err(BindError::Refused { .. })));
     }
 
     #[tokio::test]
@@ -418,12 +369,9 @@ mod tests {
         let (_dir, path) = scene();
         let _server = serve(&path);
         let huge = [vec![b'x'; MAX_REQUEST + 1], b"\n".to_vec()].concat();
-        for bytes in [
-            b"nonsense\n".to_vec(),
-            b"{\"request\":\"fly\"}\n".to_vec(),
-            b"\xff\xfe\n".to_vec(),
-            huge,
-        ] {
+        for bytes in
+            [b"nonsense\n".to_vec(), b"{\"request\":\"fly\"}\n".to_vec(), b"\xff\xfe\n".to_vec(), huge]
+        {
             // The end of an overlong line may find the connection closed; only the answer counts.
             let text = write_raw(&path, bytes.get(..MAX_REQUEST + 1).unwrap_or(&bytes)).await;
             assert!(text.contains("\"bad-request\""), "{text}");
@@ -440,16 +388,7 @@ mod tests {
         });
         drop(server.next().await.expect("a request"));
         let error = asking.await.expect("joined").expect_err("refused");
-        assert!(
-            matches!(
-                error,
-                ControlError::Refused {
-                    code: ErrorCode::Busy,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, ControlError::Refused { code: ErrorCode::Busy, .. }), "{error}");
     }
 
     #[tokio::test]
@@ -457,30 +396,18 @@ mod tests {
         let (_dir, path) = scene();
         let mut server = serve(&path);
         let mut stream = UnixStream::connect(&path).await.expect("connected");
-        stream
-            .write_all(b"{\"request\":\"ping\",\"peer\":\"b\"}\n")
-            .await
-            .expect("written");
+        stream.write_all(b"{\"request\":\"ping\",\"peer\":\"b\"}\n").await.expect("written");
         let incoming = server.next().await.expect("a request");
         assert!(!incoming.reply.is_gone());
         drop(stream);
-        timeout(PATIENCE, incoming.reply.0.closed())
-            .await
-            .expect("noticed");
+        timeout(PATIENCE, incoming.reply.0.closed()).await.expect("noticed");
         assert!(incoming.reply.is_gone());
     }
 
     #[test]
     fn only_root_and_the_owner_change_anything() {
-        let caller = |uid| Caller {
-            uid,
-            gid: 5,
-            pid: None,
-        };
-        let invite = Request::Invite {
-            expires_s: 1,
-            name: None,
-        };
+        let caller = |uid| Caller { uid, gid: 5, pid: None };
+        let invite = Request::Invite { expires_s: 1, name: None };
         for request in [Request::Down, invite] {
             assert!(caller(0).may(&request, 7) && caller(7).may(&request, 7) && !caller(8).may(&request, 7));
         }

@@ -5,6 +5,9 @@
 //! other during an upgrade.
 
 use serde::{Deserialize, Serialize};
+use shadowmesh_proto::crypto::aead;
+use shadowmesh_proto::endpoint::event;
+use shadowmesh_proto::path::select;
 use std::fmt;
 
 /// Who is there, over which path, how well.
@@ -153,6 +156,16 @@ impl fmt::Display for PeerState {
     }
 }
 
+impl From<event::PeerState> for PeerState {
+    fn from(state: event::PeerState) -> Self {
+        match state {
+            event::PeerState::Connected => Self::Connected,
+            event::PeerState::Connecting => Self::Connecting,
+            event::PeerState::Offline => Self::Offline,
+        }
+    }
+}
+
 /// Kinds of path, best first (protocol §7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -175,6 +188,17 @@ impl fmt::Display for PathKind {
             Self::RelayUdp => "relay-udp",
             Self::RelayWs => "relay-ws",
         })
+    }
+}
+
+impl From<select::PathKind> for PathKind {
+    fn from(kind: select::PathKind) -> Self {
+        match kind {
+            select::PathKind::DirectUdp => Self::DirectUdp,
+            select::PathKind::DirectTcp => Self::DirectTcp,
+            select::PathKind::RelayUdp => Self::RelayUdp,
+            select::PathKind::RelayWs => Self::RelayWs,
+        }
     }
 }
 
@@ -232,6 +256,15 @@ pub enum Cipher {
     ChaCha20Poly1305,
 }
 
+impl From<aead::Cipher> for Cipher {
+    fn from(cipher: aead::Cipher) -> Self {
+        match cipher {
+            aead::Cipher::Aes256Gcm => Self::Aes256Gcm,
+            aead::Cipher::ChaCha20Poly1305 => Self::ChaCha20Poly1305,
+        }
+    }
+}
+
 /// A change of the path in use, and what it cost: measured, never assumed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Switch {
@@ -267,19 +300,13 @@ pub(crate) mod tests {
             node: Node {
                 id: "a".repeat(52),
                 name: "a".into(),
-                addresses: vec![
-                    "10.7.3.4/16".into(),
-                    "fd12:3456:789a::1234:5678:9abc:def0/64".into(),
-                ],
+                addresses: vec!["10.7.3.4/16".into(), "fd12:3456:789a::1234:5678:9abc:def0/64".into()],
                 mac: "02:00:00:00:00:01".into(),
                 device: "smesh0".into(),
                 mtu: 1400,
                 queues: 1,
             },
-            network: Network {
-                id: "n".repeat(52),
-                name: "home".into(),
-            },
+            network: Network { id: "n".repeat(52), name: "home".into() },
             relays: vec![Relay {
                 url: "ws://relay.example:8443/v1".into(),
                 state: RelayState::Connected,
@@ -333,22 +360,13 @@ pub(crate) mod tests {
                     }),
                     next_direct_try_s: Some(60),
                 },
-                Peer {
-                    id: "c".repeat(52),
-                    name: "c".into(),
-                    ..Peer::default()
-                },
+                Peer { id: "c".repeat(52), name: "c".into(), ..Peer::default() },
             ],
         }
     }
 
     fn keys(value: &Value) -> Vec<&str> {
-        value
-            .as_object()
-            .expect("an object")
-            .keys()
-            .map(String::as_str)
-            .collect()
+        value.as_object().expect("an object").keys().map(String::as_str).collect()
     }
 
     #[test]
@@ -376,10 +394,7 @@ pub(crate) mod tests {
             "age_s duplicates from gap_ms lost reason reordered resent to"
         );
         assert_eq!(json.pointer("/peers/0/path/kind"), Some(&json!("relay-ws")));
-        assert_eq!(
-            json.pointer("/peers/0/handshake/cipher"),
-            Some(&json!("AES-256-GCM"))
-        );
+        assert_eq!(json.pointer("/peers/0/handshake/cipher"), Some(&json!("AES-256-GCM")));
         assert_eq!(json.pointer("/peers/0/state"), Some(&json!("connected")));
         assert_eq!(json.pointer("/peers/1/path"), Some(&Value::Null));
         assert_eq!(json.pointer("/peers/1/state"), Some(&json!("offline")));
