@@ -1,12 +1,13 @@
 //! Completing a checksum that the kernel left to the hardware.
 //!
-//! A frame marked *needs checksum* holds in its checksum field the sum over the pseudo-header, folded and not inverted.
-//! What remains is the one's-complement sum (RFC 1071) from `start` to the end of the frame, that field included, inverted
-//! and stored over it. It is the same work for TCP and UDP, IPv4 and IPv6, tagged or not, because the header says where things are; this is
-//! `skb_checksum_help` of the kernel.
+//! A frame marked *needs checksum* holds in its checksum field the sum over the pseudo-header, folded and not
+//! inverted. What remains is the one's-complement sum (RFC 1071) from `start` to the end of the frame, that
+//! field included, inverted and stored over it. It is the same work for TCP and UDP, IPv4 and IPv6, tagged or
+//! not, because the header says where things are; this is `skb_checksum_help` of the kernel.
 //!
-//! A result of zero is stored as `0xffff`: in UDP zero means *no checksum* (RFC 768), and IPv6 forbids that (RFC 8200
-//! §8.1). For TCP the two values are the same number in one's complement, so, as in the kernel, one rule serves both.
+//! A result of zero is stored as `0xffff`: in UDP zero means *no checksum* (RFC 768), and IPv6 forbids that
+//! (RFC 8200 §8.1). For TCP the two values are the same number in one's complement, so, as in the kernel, one
+//! rule serves both.
 
 /// The header asked for a checksum outside the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,29 +26,21 @@ pub struct OutsideFrame {
 /// # Errors
 /// [`OutsideFrame`] when the field does not lie inside the frame; the frame is unchanged.
 pub fn complete(frame: &mut [u8], start: u16, offset: u16) -> Result<(), OutsideFrame> {
-    let outside = OutsideFrame {
-        start,
-        offset,
-        len: frame.len(),
-    };
+    let outside = OutsideFrame { start, offset, len: frame.len() };
     let covered = frame.get_mut(usize::from(start)..).ok_or(outside)?;
     let sum = !fold(sum(covered));
-    let field = covered
-        .get_mut(usize::from(offset)..)
-        .and_then(<[u8]>::first_chunk_mut::<2>)
-        .ok_or(outside)?;
+    let field =
+        covered.get_mut(usize::from(offset)..).and_then(<[u8]>::first_chunk_mut::<2>).ok_or(outside)?;
     *field = if sum == 0 { 0xffff_u16 } else { sum }.to_be_bytes();
     Ok(())
 }
 
-/// The one's-complement sum of `bytes` as big-endian 16-bit words, the last one padded with a zero; not folded.
+/// The one's-complement sum of `bytes` as big-endian 16-bit words, the last one padded with a zero; not
+/// folded.
 fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
     // A frame has at most 65,549 bytes, so 64 bits hold the sum of its words without a carry.
-    let even: u64 = words
-        .iter()
-        .map(|word| u64::from(u16::from_be_bytes(*word)))
-        .sum();
+    let even: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
     even + rest.first().map_or(0, |last| u64::from(*last) << 8)
 }
 
@@ -68,7 +61,8 @@ mod tests {
     const TCP: u8 = 6;
     const UDP: u8 = 17;
 
-    /// The checksum computed the slow way over the whole pseudo-header and segment, from the text of the RFCs.
+    /// The checksum computed the slow way over the whole pseudo-header and segment, from the text of the
+    /// RFCs.
     fn reference(pseudo: &[u8], segment: &[u8], field: usize) -> u16 {
         let mut bytes = pseudo.to_vec();
         bytes.extend_from_slice(segment);
@@ -87,7 +81,8 @@ mod tests {
         !(acc as u16)
     }
 
-    /// A frame as the kernel hands it over for completion, with where its checksum is and what it should become.
+    /// A frame as the kernel hands it over for completion, with where its checksum is and what it should
+    /// become.
     struct Partial {
         frame: Vec<u8>,
         start: u16,
@@ -128,12 +123,7 @@ mod tests {
         let expected = reference(&pseudo, &segment, field);
         segment[field..field + 2].copy_from_slice(&fold(sum(&pseudo)).to_be_bytes());
         frame.extend(segment);
-        Partial {
-            frame,
-            start: start as u16,
-            offset: field as u16,
-            expected,
-        }
+        Partial { frame, start: start as u16, offset: field as u16, expected }
     }
 
     proptest! {
@@ -144,7 +134,8 @@ mod tests {
             tcp: bool,
             payload in proptest::collection::vec(any::<u8>(), 0..1500),
         ) {
-            let Partial { mut frame, start, offset, expected } = partial(vlan, v6, if tcp { TCP } else { UDP }, &payload);
+            let protocol = if tcp { TCP } else { UDP };
+            let Partial { mut frame, start, offset, expected } = partial(vlan, v6, protocol, &payload);
             let before = frame.clone();
             complete(&mut frame, start, offset).unwrap();
             let at = usize::from(start + offset);
@@ -171,20 +162,13 @@ mod tests {
 
     #[test]
     fn a_sum_of_zero_is_stored_as_all_ones() {
-        // One word more than the rest makes the sum 0xffff, whose inverse is zero: "no checksum" if stored as it is.
+        // One word more than the rest makes the sum 0xffff, whose inverse is zero: "no checksum" if stored as
+        // it is.
         for odd in [0usize, 1] {
-            let Partial {
-                frame,
-                start,
-                offset,
-                expected,
-            } = partial(false, true, UDP, &vec![0; 2 + odd]);
+            let Partial { frame, start, offset, expected } = partial(false, true, UDP, &vec![0; 2 + odd]);
             let payload = [&expected.to_be_bytes()[..], &vec![0; odd]].concat();
             let mut zero = partial(false, true, UDP, &payload);
-            assert_eq!(
-                (zero.expected, zero.start, zero.frame.len()),
-                (0, start, frame.len())
-            );
+            assert_eq!((zero.expected, zero.start, zero.frame.len()), (0, start, frame.len()));
             complete(&mut zero.frame, start, offset).unwrap();
             let at = usize::from(start + offset);
             assert_eq!(zero.frame[at..at + 2], [0xff, 0xff]);
@@ -194,26 +178,9 @@ mod tests {
     #[test]
     fn a_field_beyond_the_frame_is_refused() {
         let mut frame = [0u8; 20];
-        assert_eq!(
-            complete(&mut frame, 21, 0),
-            Err(OutsideFrame {
-                start: 21,
-                offset: 0,
-                len: 20
-            })
-        );
-        assert_eq!(
-            complete(&mut frame, 10, 9),
-            Err(OutsideFrame {
-                start: 10,
-                offset: 9,
-                len: 20
-            })
-        );
+        assert_eq!(complete(&mut frame, 21, 0), Err(OutsideFrame { start: 21, offset: 0, len: 20 }));
+        assert_eq!(complete(&mut frame, 10, 9), Err(OutsideFrame { start: 10, offset: 9, len: 20 }));
         assert_eq!(complete(&mut frame, 10, 8), Ok(()));
-        assert_eq!(
-            complete(&mut frame, u16::MAX, u16::MAX).map_err(|e| e.len),
-            Err(20)
-        );
+        assert_eq!(complete(&mut frame, u16::MAX, u16::MAX).map_err(|e| e.len), Err(20));
     }
 }

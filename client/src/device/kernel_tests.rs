@@ -41,10 +41,7 @@ fn next_frame(device: &Device, wanted: impl Fn(&[u8]) -> bool) -> (VnetHeader, V
             }
         }
         assert!(Instant::now() < end, "no such frame within 2 s");
-        let wait = Timespec {
-            tv_sec: 0,
-            tv_nsec: 100_000_000,
-        };
+        let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         poll(&mut [PollFd::new(device, PollFlags::IN)], Some(&wait)).unwrap();
     }
 }
@@ -54,7 +51,8 @@ fn is_udp_v4_to(frame: &[u8], port: u16) -> bool {
     frame[12..14] == [8, 0] && frame[23] == 17 && frame[36..38] == port.to_be_bytes()
 }
 
-/// Verifies the checksum of a UDP datagram over IPv4 in an untagged frame without IP options: the sum of everything is all ones.
+/// Verifies the checksum of a UDP datagram over IPv4 in an untagged frame without IP options: the sum of
+/// everything is all ones.
 fn udp_checksum_holds(frame: &[u8]) -> bool {
     let segment = &frame[34..];
     let mut bytes = frame[26..34].to_vec();
@@ -64,10 +62,7 @@ fn udp_checksum_holds(frame: &[u8]) -> bool {
     if bytes.len() % 2 == 1 {
         bytes.push(0);
     }
-    let sum: u64 = bytes
-        .chunks(2)
-        .map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
+    let sum: u64 = bytes.chunks(2).map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     segment[6..8] != [0, 0] && sum.is_multiple_of(0xffff)
 }
 
@@ -121,16 +116,15 @@ fn without_offload_frames_arrive_complete() {
     });
 }
 
-/// With checksum offload promised, the kernel leaves the work to us: what is read then was completed by [`checksum`].
+/// With checksum offload promised, the kernel leaves the work to us: what is read then was completed by
+/// [`checksum`].
 #[test]
 fn with_offload_the_kernel_leaves_checksums_to_us() {
     isolated(|| {
         block_on(async {
             let (device, _link) = up(Offload::Full, &[cidr("10.7.0.1/16")]).await;
             sh("ip neigh add 10.7.0.2 lladdr 02:53:4d:00:00:02 dev smtest0");
-            let Device::Tap(tap) = &device else {
-                unreachable!("opened as a TAP")
-            };
+            let Device::Tap(tap) = &device else { unreachable!("opened as a TAP") };
             let socket = UdpSocket::bind("10.7.0.1:0").unwrap();
             // Seen raw, to know that the promise reached the kernel.
             socket.send_to(b"raw", "10.7.0.2:4001").unwrap();
@@ -168,28 +162,19 @@ fn a_written_frame_reaches_a_socket() {
             sh("ip neigh add 10.7.0.2 lladdr 02:53:4d:00:00:02 dev smtest0");
             let socket = UdpSocket::bind("10.7.0.1:4000").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-            // Let the kernel make a frame to the far side, and send it back with the sides exchanged: sums do not change.
+            // Let the kernel make a frame to the far side, and send it back with the sides exchanged: sums do
+            // not change.
             socket.send_to(b"echo", "10.7.0.2:4000").unwrap();
             let (_, frame) = next_frame(&device, |frame| is_udp_v4_to(frame, 4000));
             let mut packet = vec![0xee; VnetHeader::LEN];
             packet.extend(
-                [
-                    &frame[6..12],
-                    &frame[..6],
-                    &frame[12..26],
-                    &frame[30..34],
-                    &frame[26..30],
-                    &frame[34..],
-                ]
-                .concat(),
+                [&frame[6..12], &frame[..6], &frame[12..26], &frame[30..34], &frame[26..30], &frame[34..]]
+                    .concat(),
             );
             device.write_frame(VnetHeader::COMPLETE, &mut packet).unwrap();
             let mut buffer = [0; 64];
             let (len, from) = socket.recv_from(&mut buffer).unwrap();
-            assert_eq!(
-                (&buffer[..len], from.to_string().as_str()),
-                (&b"echo"[..], "10.7.0.2:4000")
-            );
+            assert_eq!((&buffer[..len], from.to_string().as_str()), (&b"echo"[..], "10.7.0.2:4000"));
         });
     });
 }
@@ -200,21 +185,14 @@ fn the_addresses_can_be_exchanged_and_strangers_stay() {
         block_on(async {
             let (_device, mut link) = up(Offload::None, &[cidr("10.7.0.1/16"), cidr("fd53:4d::1/64")]).await;
             sh("ip addr add 10.7.99.99/16 dev smtest0; ip addr add 192.168.77.1/24 dev smtest0");
-            link.set_addresses(&[cidr("10.7.0.9/16"), cidr("fd53:4d::1/64")])
-                .await
-                .unwrap();
+            link.set_addresses(&[cidr("10.7.0.9/16"), cidr("fd53:4d::1/64")]).await.unwrap();
             let shown = sh("ip addr show dev smtest0");
-            assert!(
-                shown.contains("10.7.0.9/16") && shown.contains("fd53:4d::1/64"),
-                "{shown}"
-            );
+            assert!(shown.contains("10.7.0.9/16") && shown.contains("fd53:4d::1/64"), "{shown}");
             assert!(!shown.contains("10.7.0.1/16"), "{shown}");
             assert!(shown.contains("192.168.77.1/24"), "{shown}");
             // Removed behind our back, asked for again: it comes back.
             sh("ip addr del 10.7.0.9/16 dev smtest0");
-            link.set_addresses(&[cidr("10.7.0.9/16"), cidr("fd53:4d::1/64")])
-                .await
-                .unwrap();
+            link.set_addresses(&[cidr("10.7.0.9/16"), cidr("fd53:4d::1/64")]).await.unwrap();
             assert!(sh("ip addr show dev smtest0").contains("10.7.0.9/16"));
             // Removed by someone else, and not wanted by us either: no error.
             sh("ip addr del 10.7.0.9/16 dev smtest0");
@@ -233,13 +211,8 @@ fn a_machine_without_ipv6_keeps_its_ipv4_address() {
             let tap = Tap::open(name(), Offload::None).unwrap();
             let mut link = LinkControl::new(Arc::new(Netlink::open().unwrap()), &tap);
             link.bring_up(LinkSettings::new(MAC, 1400)).await.unwrap();
-            let outcome = link
-                .set_addresses(&[cidr("fd53:4d::1/64"), cidr("10.7.0.1/16")])
-                .await;
-            assert!(
-                matches!(outcome, Err(LinkError::Ipv6Disabled { .. })),
-                "{outcome:?}"
-            );
+            let outcome = link.set_addresses(&[cidr("fd53:4d::1/64"), cidr("10.7.0.1/16")]).await;
+            assert!(matches!(outcome, Err(LinkError::Ipv6Disabled { .. })), "{outcome:?}");
             assert!(sh("ip addr show dev smtest0").contains("10.7.0.1/16"));
             assert_eq!(link.addresses(), [cidr("10.7.0.1/16")]);
         });
@@ -252,10 +225,7 @@ fn a_bridge_takes_the_device_and_a_missing_one_is_named() {
         block_on(async {
             let (_device, link) = up(Offload::None, &[]).await;
             let missing = link.join_bridge("br9").await.unwrap_err();
-            assert!(
-                missing.to_string().starts_with("there is no bridge named br9"),
-                "{missing}"
-            );
+            assert!(missing.to_string().starts_with("there is no bridge named br9"), "{missing}");
             sh("ip link add br0 type bridge");
             link.join_bridge("br0").await.unwrap();
             assert!(sh("ip link show dev smtest0").contains("master br0"));
@@ -286,10 +256,7 @@ fn a_missing_driver_is_named() {
         let error = Tap::open(name(), Offload::None).unwrap_err();
         assert!(matches!(error, OpenError::NoDriver), "{error:?}");
         assert!(error.to_string().contains("modprobe tun"), "{error}");
-        assert!(
-            !std::path::Path::new("/dev/net/tun").exists(),
-            "and no node was made"
-        );
+        assert!(!std::path::Path::new("/dev/net/tun").exists(), "and no node was made");
     });
 }
 
@@ -297,16 +264,15 @@ fn a_missing_driver_is_named() {
 fn a_process_without_the_capability_is_told() {
     isolated(|| {
         let own = std::fs::read_to_string("/proc/self/status").unwrap();
-        if own
-            .lines()
-            .any(|line| line.starts_with("CapEff") && line.trim_end().ends_with("0000000000000000"))
+        if own.lines().any(|line| line.starts_with("CapEff") && line.trim_end().ends_with("0000000000000000"))
         {
             let error = Tap::open(name(), Offload::None).unwrap_err();
             assert!(matches!(error, OpenError::NotPermitted { .. }), "{error:?}");
             assert!(error.to_string().contains("sudo"), "{error}");
             return;
         }
-        // Again, as itself, with every capability dropped; /dev/net/tun may be for root only, which root still is.
+        // Again, as itself, with every capability dropped; /dev/net/tun may be for root only, which root
+        // still is.
         let this = std::env::current_exe().unwrap();
         let test = std::env::args().nth(1).unwrap();
         let run = format!(
@@ -364,13 +330,7 @@ fn a_frame_beyond_the_buffer_is_dropped_and_counted() {
                     None => assert!(Instant::now() < end),
                 }
             }
-            assert_eq!(
-                device.drops(),
-                DropCounts {
-                    truncated: 1,
-                    malformed: 0
-                }
-            );
+            assert_eq!(device.drops(), DropCounts { truncated: 1, malformed: 0 });
         });
     });
 }
@@ -383,10 +343,7 @@ fn an_idle_device_is_quiet() {
             let (device, _link) = up(Offload::None, &[cidr("10.7.0.1/16"), cidr("fd53:4d::1/64")]).await;
             let (begin, mut frames, mut buffer) = (Instant::now(), 0, [0; 2000]);
             while begin.elapsed() < Duration::from_secs(4) {
-                let wait = Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 200_000_000,
-                };
+                let wait = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
                 poll(&mut [PollFd::new(&device, PollFlags::IN)], Some(&wait)).unwrap();
                 while let Some(Incoming { frame, .. }) = device.read_frame(&mut buffer).unwrap() {
                     frames += 1;

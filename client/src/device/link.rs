@@ -2,15 +2,18 @@
 //!
 //! # What a device gets, and why
 //!
-//! - **MAC, MTU, queue length** in one request that also brings it up, so nothing is ever sent with another MAC.
-//! - **IPv4** with its prefix; the kernel adds the connected route. **IPv6** without duplicate address detection: the address comes
-//!   from the key, a conflict is found by the session, and an address that is tentative for its first second would fail the
-//!   first `ping`.
-//! - **The link-local address** the kernel derives from the MAC stays, because IPv6 neighbour discovery, MLD and mDNS speak from
-//!   it (RFC 4291 §2.8 requires one). How it is derived is the administrator's choice (`addr_gen_mode`) and is not touched.
-//! - **Router advertisements are ignored** (`accept_ra=0`, `autoconf=0`). Otherwise any member could give this machine an address
-//!   and a default route (the class of TunnelVision, CVE-2024-3661), and the kernel would send router solicitations for ever,
-//!   waking an idle daemon. Who wants them, on a bridged LAN, sets the sysctl back, or has the bridge do it.
+//! - **MAC, MTU, queue length** in one request that also brings it up, so nothing is ever sent with another
+//!   MAC.
+//! - **IPv4** with its prefix; the kernel adds the connected route. **IPv6** without duplicate address
+//!   detection: the address comes from the key, a conflict is found by the session, and an address that is
+//!   tentative for its first second would fail the first `ping`.
+//! - **The link-local address** the kernel derives from the MAC stays, because IPv6 neighbour discovery, MLD
+//!   and mDNS speak from it (RFC 4291 §2.8 requires one). How it is derived is the administrator's choice
+//!   (`addr_gen_mode`) and is not touched.
+//! - **Router advertisements are ignored** (`accept_ra=0`, `autoconf=0`). Otherwise any member could give
+//!   this machine an address and a default route (the class of TunnelVision, CVE-2024-3661), and the kernel
+//!   would send router solicitations for ever, waking an idle daemon. Who wants them, on a bridged LAN, sets
+//!   the sysctl back, or has the bridge do it.
 //!
 //! Only addresses that were set here are ever removed again; what the user adds by hand or by DHCP stays.
 
@@ -33,8 +36,9 @@ use crate::net::{Cidr, Netlink};
 
 /// Frames that may wait in the device for the outbound thread.
 ///
-/// The kernel's default for a TAP is 500. At the 1,000 small frames a second that interactive traffic makes, 1,000 carry a
-/// stall of one second; at 1 Gbit/s of full frames they are 11 ms, which still is no buffer to speak of.
+/// The kernel's default for a TAP is 500. At the 1,000 small frames a second that interactive traffic makes,
+/// 1,000 carry a stall of one second; at 1 Gbit/s of full frames they are 11 ms, which still is no buffer to
+/// speak of.
 pub const QUEUE_LEN: u32 = 1_000;
 
 /// How the link is set up.
@@ -51,11 +55,7 @@ pub struct LinkSettings {
 impl LinkSettings {
     /// `mac` and `mtu` with the usual queue length, [`QUEUE_LEN`].
     pub const fn new(mac: MacAddr, mtu: u16) -> Self {
-        Self {
-            mac,
-            mtu,
-            queue_len: QUEUE_LEN,
-        }
+        Self { mac, mtu, queue_len: QUEUE_LEN }
     }
 }
 
@@ -71,12 +71,7 @@ pub struct LinkControl {
 impl LinkControl {
     /// Control over `tap`.
     pub fn new(netlink: Arc<Netlink>, tap: &Tap) -> Self {
-        Self {
-            netlink,
-            name: tap.name().clone(),
-            index: tap.index(),
-            ours: Vec::new(),
-        }
+        Self { netlink, name: tap.name().clone(), index: tap.index(), ours: Vec::new() }
     }
 
     /// Applies the settings and brings the device up.
@@ -91,10 +86,7 @@ impl LinkControl {
             .txqueuelen(settings.queue_len)
             .up()
             .build();
-        self.change(message, || {
-            format!("set the MAC, an MTU of {} and the state up", settings.mtu)
-        })
-        .await
+        self.change(message, || format!("set the MAC, an MTU of {} and the state up", settings.mtu)).await
     }
 
     /// Puts the device into the bridge `bridge`.
@@ -106,46 +98,36 @@ impl LinkControl {
         let bridge_index = match found.try_next().await.map_err(to_io) {
             Ok(Some(message)) => message.header.index,
             Ok(None) => {
-                return Err(LinkError::NoBridge {
-                    bridge: bridge.to_owned(),
-                });
+                return Err(LinkError::NoBridge { bridge: bridge.to_owned() });
             }
             Err(error) if errno(&error) == Some(Errno::NODEV) => {
-                return Err(LinkError::NoBridge {
-                    bridge: bridge.to_owned(),
-                });
+                return Err(LinkError::NoBridge { bridge: bridge.to_owned() });
             }
             Err(error) => return Err(self.refusal(format!("find the bridge {bridge} for it"), error)),
         };
-        let message = LinkUnspec::new_with_index(self.index)
-            .controller(bridge_index)
-            .build();
-        self.change(message, || format!("enter the bridge {bridge}"))
-            .await
+        let message = LinkUnspec::new_with_index(self.index).controller(bridge_index).build();
+        self.change(message, || format!("enter the bridge {bridge}")).await
     }
 
-    /// Makes `wanted` the addresses that this program has set on the device, adding and removing as needed. Addresses set
-    /// by others stay.
+    /// Makes `wanted` the addresses that this program has set on the device, adding and removing as needed.
+    /// Addresses set by others stay.
     ///
-    /// An address that is replaced by one of the same network is removed first, because the kernel would take the newer one
-    /// away together with the older.
+    /// An address that is replaced by one of the same network is removed first, because the kernel would take
+    /// the newer one away together with the older.
     ///
     /// # Errors
-    /// [`LinkError::Ipv6Disabled`] when an IPv6 address cannot be had on this machine (the IPv4 ones are set then), else the first that failed.
+    /// [`LinkError::Ipv6Disabled`] when an IPv6 address cannot be had on this machine (the IPv4 ones are set
+    /// then), else the first that failed.
     pub async fn set_addresses(&mut self, wanted: &[Cidr]) -> Result<(), LinkError> {
-        let surplus: Vec<Cidr> = self
-            .ours
-            .iter()
-            .filter(|have| !wanted.contains(have))
-            .copied()
-            .collect();
+        let surplus: Vec<Cidr> = self.ours.iter().filter(|have| !wanted.contains(have)).copied().collect();
         for cidr in surplus {
             self.remove_address(cidr).await?;
             self.ours.retain(|have| *have != cidr);
         }
         let mut disabled = None;
         for cidr in wanted {
-            // Those we have are asked for again: removing a primary address may have taken a secondary with it.
+            // Those we have are asked for again: removing a primary address may have taken a secondary with
+            // it.
             match self.add_address(*cidr).await {
                 Ok(()) if self.ours.contains(cidr) => {}
                 Ok(()) => self.ours.push(*cidr),
@@ -162,11 +144,7 @@ impl LinkControl {
     }
 
     async fn add_address(&self, cidr: Cidr) -> Result<(), LinkError> {
-        let mut request = self
-            .netlink
-            .handle()
-            .address()
-            .add(self.index, cidr.address(), cidr.prefix());
+        let mut request = self.netlink.handle().address().add(self.index, cidr.address(), cidr.prefix());
         *request.message_mut() = self.address_message(cidr);
         let Err(error) = request.execute().await.map_err(to_io) else {
             return Ok(());
@@ -174,20 +152,15 @@ impl LinkControl {
         match (errno(&error), cidr.address()) {
             (Some(Errno::EXIST), _) => Ok(()),
             // `EACCES` while `disable_ipv6` is set, `EOPNOTSUPP` on a kernel started with `ipv6.disable=1`.
-            (Some(Errno::ACCESS | Errno::OPNOTSUPP), IpAddr::V6(_)) => Err(LinkError::Ipv6Disabled {
-                device: self.name.clone(),
-            }),
+            (Some(Errno::ACCESS | Errno::OPNOTSUPP), IpAddr::V6(_)) => {
+                Err(LinkError::Ipv6Disabled { device: self.name.clone() })
+            }
             _ => Err(self.refusal(format!("set the address {cidr}"), error)),
         }
     }
 
     async fn remove_address(&self, cidr: Cidr) -> Result<(), LinkError> {
-        let removal = self
-            .netlink
-            .handle()
-            .address()
-            .del(self.address_message(cidr))
-            .execute();
+        let removal = self.netlink.handle().address().del(self.address_message(cidr)).execute();
         match removal.await.map_err(to_io) {
             Ok(()) => Ok(()),
             // Someone else has removed it.
@@ -198,10 +171,9 @@ impl LinkControl {
 
     fn address_message(&self, cidr: Cidr) -> AddressMessage {
         match cidr.address() {
-            IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new()
-                .index(self.index)
-                .address(v4, cidr.prefix())
-                .build(),
+            IpAddr::V4(v4) => {
+                AddressMessageBuilder::<Ipv4Addr>::new().index(self.index).address(v4, cidr.prefix()).build()
+            }
             IpAddr::V6(v6) => {
                 let builder = AddressMessageBuilder::<Ipv6Addr>::new().index(self.index);
                 let mut message = builder.address(v6, cidr.prefix()).build();
@@ -216,7 +188,8 @@ impl LinkControl {
         outcome.map_err(|error| self.refusal(what(), to_io(error)))
     }
 
-    /// Best effort: where `/proc/sys` is read-only (some containers) the kernel's defaults stay, and a user should know.
+    /// Best effort: where `/proc/sys` is read-only (some containers) the kernel's defaults stay, and a user
+    /// should know.
     fn ignore_router_advertisements(&self) {
         for knob in ["accept_ra", "autoconf"] {
             match std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/{knob}", self.name), "0") {

@@ -1,8 +1,9 @@
 //! A device without a kernel: two ports joined back to back, for tests and simulations.
 //!
-//! What one port writes the other reads, in order, each with its virtio header. A port is readable to `poll` exactly while a packet waits
-//! or the other end is gone, because the eventfd is set and cleared under the same lock that guards the queue. As with
-//! the ring of a TAP the queue is bounded, and what does not fit is dropped and counted, never an error.
+//! What one port writes the other reads, in order, each with its virtio header. A port is readable to `poll`
+//! exactly while a packet waits or the other end is gone, because the eventfd is set and cleared under the
+//! same lock that guards the queue. As with the ring of a TAP the queue is bounded, and what does not fit is
+//! dropped and counted, never an error.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -80,9 +81,7 @@ impl MemoryPort {
     /// As [`Device::read_frame`].
     pub fn receive(&self) -> Result<Option<Vec<u8>>, DeviceFault> {
         let mut buffer = vec![0; usize::from(u16::MAX) + VnetHeader::LEN + 1];
-        Ok(self
-            .read_frame(&mut buffer)?
-            .map(|incoming| incoming.frame.to_vec()))
+        Ok(self.read_frame(&mut buffer)?.map(|incoming| incoming.frame.to_vec()))
     }
 
     /// Packets that this port wrote and the other had no room for.
@@ -107,9 +106,7 @@ impl MemoryPort {
                 *into = *from;
             }
             if let Some(header) = self.drops.admit(buffer, len) {
-                return Ok(buffer
-                    .get_mut(VnetHeader::LEN..len)
-                    .map(|frame| Incoming { header, frame }));
+                return Ok(buffer.get_mut(VnetHeader::LEN..len).map(|frame| Incoming { header, frame }));
             }
         }
         Ok(None)
@@ -145,11 +142,7 @@ impl Drop for MemoryPort {
 impl Lane {
     fn new(capacity: usize) -> std::io::Result<Self> {
         let ready = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self {
-            state: Mutex::default(),
-            ready,
-            capacity,
-        })
+        Ok(Self { state: Mutex::default(), ready, capacity })
     }
 
     /// A queue stays a queue when a thread that held it panicked.
@@ -176,11 +169,7 @@ impl Lane {
     fn pop(&self) -> Result<Option<Vec<u8>>, DeviceFault> {
         let mut state = self.lock();
         let Some(packet) = state.packets.pop_front() else {
-            return if state.closed {
-                Err(DeviceFault::Gone)
-            } else {
-                Ok(None)
-            };
+            return if state.closed { Err(DeviceFault::Gone) } else { Ok(None) };
         };
         if state.packets.is_empty() && !state.closed {
             // Resets the counter, which is not zero: the push that ended the emptiness set it.
@@ -212,10 +201,7 @@ mod tests {
     }
 
     fn readable(port: &MemoryPort) -> bool {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(port, PollFlags::IN)], Some(&now)).unwrap() == 1
     }
 
@@ -226,24 +212,15 @@ mod tests {
     #[test]
     fn frames_cross_in_order_with_their_header() {
         let (kernel, daemon) = ports(8);
-        let header = VnetHeader {
-            gso_type: 1,
-            gso_size: 1348,
-            ..VnetHeader::COMPLETE
-        };
-        kernel
-            .write_frame(header, &mut [vec![0; VnetHeader::LEN], frame(1)].concat())
-            .unwrap();
+        let header = VnetHeader { gso_type: 1, gso_size: 1348, ..VnetHeader::COMPLETE };
+        kernel.write_frame(header, &mut [vec![0; VnetHeader::LEN], frame(1)].concat()).unwrap();
         kernel.send(&frame(2)).unwrap();
         let device = daemon.into_device();
         let mut buffer = [0; 128];
         let first = device.read_frame(&mut buffer).unwrap().unwrap();
         assert_eq!((first.header, &*first.frame), (header, &frame(1)[..]));
         let second = device.read_frame(&mut buffer).unwrap().unwrap();
-        assert_eq!(
-            (second.header, &*second.frame),
-            (VnetHeader::COMPLETE, &frame(2)[..])
-        );
+        assert_eq!((second.header, &*second.frame), (VnetHeader::COMPLETE, &frame(2)[..]));
         assert_eq!(device.read_frame(&mut buffer).unwrap(), None);
     }
 
@@ -280,13 +257,7 @@ mod tests {
         let mut buffer = [0; VnetHeader::LEN + 100];
         let incoming = b.read_frame(&mut buffer).unwrap().unwrap();
         assert_eq!(incoming.frame, &frame(1)[..]);
-        assert_eq!(
-            b.drops(),
-            DropCounts {
-                truncated: 1,
-                malformed: 0
-            }
-        );
+        assert_eq!(b.drops(), DropCounts { truncated: 1, malformed: 0 });
     }
 
     #[test]
@@ -305,13 +276,7 @@ mod tests {
         let incoming = b.read_frame(&mut buffer).unwrap().unwrap();
         assert_eq!(incoming.header, VnetHeader::COMPLETE);
         assert_eq!(incoming.frame[26..28], [0xff, 0xff]);
-        assert_eq!(
-            b.drops(),
-            DropCounts {
-                truncated: 0,
-                malformed: 1
-            }
-        );
+        assert_eq!(b.drops(), DropCounts { truncated: 0, malformed: 1 });
     }
 
     #[test]
@@ -329,13 +294,7 @@ mod tests {
     #[test]
     fn a_packet_without_an_ethernet_header_is_refused() {
         let (a, _b) = ports(4);
-        assert!(matches!(
-            a.write_frame(VnetHeader::COMPLETE, &mut [0; 23]),
-            Err(DeviceFault::Short(23))
-        ));
-        assert!(matches!(
-            a.write_frame(VnetHeader::COMPLETE, &mut [0; 3]),
-            Err(DeviceFault::Short(3))
-        ));
+        assert!(matches!(a.write_frame(VnetHeader::COMPLETE, &mut [0; 23]), Err(DeviceFault::Short(23))));
+        assert!(matches!(a.write_frame(VnetHeader::COMPLETE, &mut [0; 3]), Err(DeviceFault::Short(3))));
     }
 }

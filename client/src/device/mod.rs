@@ -1,17 +1,20 @@
 //! The Ethernet device that the operating system sees, and what stands in for it in tests.
 //!
-//! A device hands over whole Ethernet frames, each preceded by a virtio network header ([`VnetHeader`]) that says what
-//! the kernel left undone (checksum, segmentation). Two kinds exist behind one enum: [`Tap`], a Linux TAP opened through
-//! `tun-rs`, and [`MemoryPort`], one end of a queue pair with the same behaviour and no kernel.
+//! A device hands over whole Ethernet frames, each preceded by a virtio network header ([`VnetHeader`]) that
+//! says what the kernel left undone (checksum, segmentation). Two kinds exist behind one enum: [`Tap`], a
+//! Linux TAP opened through `tun-rs`, and [`MemoryPort`], one end of a queue pair with the same behaviour and
+//! no kernel.
 //!
 //! # The life of a device
 //!
-//! 1. [`Tap::open`] makes it: down, without an address, and owned by one file descriptor. It is not persistent, so
-//!    the kernel takes it away (with its routes and addresses) when that descriptor closes, however the process ends.
-//! 2. [`LinkControl`] (async, on the control task) sets the MAC, MTU and queue length, brings it up and gives it addresses; later it
-//!    may change the addresses.
-//! 3. Two threads share it by reference: one only calls [`Device::read_frame`], the other only [`Device::write_frame`].
-//!    Both calls never block; a thread that has nothing to do polls the descriptor ([`std::os::fd::AsFd`]).
+//! 1. [`Tap::open`] makes it: down, without an address, and owned by one file descriptor. It is not
+//!    persistent, so the kernel takes it away (with its routes and addresses) when that descriptor closes,
+//!    however the process ends.
+//! 2. [`LinkControl`] (async, on the control task) sets the MAC, MTU and queue length, brings it up and gives
+//!    it addresses; later it may change the addresses.
+//! 3. Two threads share it by reference: one only calls [`Device::read_frame`], the other only
+//!    [`Device::write_frame`]. Both calls never block; a thread that has nothing to do polls the descriptor
+//!    ([`std::os::fd::AsFd`]).
 //!
 //! # Buffers
 //!
@@ -22,15 +25,16 @@
 //! | virtio header | Ethernet frame                      |
 //! ```
 //!
-//! Whoever wants the frame at offset `o` of a larger buffer passes `&mut buffer[o - VnetHeader::LEN..]`; the ten bytes in
-//! front are then overwritten. A transport packet needs 16 bytes of header and one of metadata in front of its content
-//! (protocol §7), so the same buffer serves sealing and opening in place.
+//! Whoever wants the frame at offset `o` of a larger buffer passes `&mut buffer[o - VnetHeader::LEN..]`; the
+//! ten bytes in front are then overwritten. A transport packet needs 16 bytes of header and one of metadata
+//! in front of its content (protocol §5), so the same buffer serves sealing and opening in place.
 //!
 //! # Invariants
 //!
 //! - With [`Offload::None`] (all there is until segmentation is ours) every frame handed out is complete: one
-//!   frame, its checksums final. Should the kernel ask for a checksum anyway it is completed here ([`checksum`]), and a
-//!   frame whose request makes no sense, or that did not fit the buffer, is dropped and counted, never passed on.
+//!   frame, its checksums final. Should the kernel ask for a checksum anyway it is completed here
+//!   ([`checksum`]), and a frame whose request makes no sense, or that did not fit the buffer, is dropped and
+//!   counted, never passed on.
 //! - Nothing here allocates or locks per frame on the TAP.
 
 pub mod checksum;
@@ -80,9 +84,9 @@ impl Device {
 
     /// Takes the next frame, or `None` when there is none now. Never blocks.
     ///
-    /// `buffer` receives the header and the frame (module page, Buffers). It must hold the largest frame and at least
-    /// one byte more, because the kernel cuts a frame that is too long without saying so: a frame that
-    /// fills the buffer to its last byte is taken for a cut one, dropped and counted.
+    /// `buffer` receives the header and the frame (module page, Buffers). It must hold the largest frame and
+    /// at least one byte more, because the kernel cuts a frame that is too long without saying so: a frame
+    /// that fills the buffer to its last byte is taken for a cut one, dropped and counted.
     ///
     /// # Errors
     /// [`DeviceFault::Gone`] when the device was removed, else what the kernel said.
@@ -98,8 +102,8 @@ impl Device {
     /// `packet` is [`VnetHeader::LEN`] bytes that are overwritten with `header`, then the frame.
     ///
     /// # Errors
-    /// [`DeviceFault::Down`] while the administrator has set the device down, [`DeviceFault::Gone`] when it was removed,
-    /// [`DeviceFault::Short`] for a packet that cannot hold a header and an Ethernet header.
+    /// [`DeviceFault::Down`] while the administrator has set the device down, [`DeviceFault::Gone`] when it
+    /// was removed, [`DeviceFault::Short`] for a packet that cannot hold a header and an Ethernet header.
     pub fn write_frame(&self, header: VnetHeader, packet: &mut [u8]) -> Result<(), DeviceFault> {
         match self {
             Self::Tap(tap) => tap.write_frame(header, packet),

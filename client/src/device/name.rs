@@ -1,8 +1,9 @@
 //! The name of a network device, checked before the kernel sees it.
 //!
-//! The kernel's own answer to a bad name is `EINVAL`, which says neither what is wrong nor that the name is. The rules
-//! are those of `dev_valid_name` in `net/core/dev.c`, plus two of our own: `%` (the kernel would expand it into a number,
-//! so the device would not have the name that was asked for) and the names that clash with sysctl directories.
+//! The kernel's own answer to a bad name is `EINVAL`, which says neither what is wrong nor that the name is.
+//! The rules are those of `dev_valid_name` in `net/core/dev.c`, plus two of our own: `%` (the kernel would
+//! expand it into a number, so the device would not have the name that was asked for) and the names that
+//! clash with sysctl directories.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,24 +62,13 @@ impl FromStr for DeviceName {
             return Err(NameError::Empty);
         }
         if text.len() > MAX_NAME_LEN {
-            return Err(NameError::TooLong {
-                name: text.to_owned(),
-                len: text.len(),
-            });
+            return Err(NameError::TooLong { name: text.to_owned(), len: text.len() });
         }
         if matches!(text, "." | ".." | "all" | "default") {
-            return Err(NameError::Reserved {
-                name: text.to_owned(),
-            });
+            return Err(NameError::Reserved { name: text.to_owned() });
         }
-        match text
-            .chars()
-            .find(|c| !c.is_ascii_graphic() || matches!(c, '/' | ':' | '%'))
-        {
-            Some(found) => Err(NameError::BadCharacter {
-                name: text.to_owned(),
-                found,
-            }),
+        match text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '/' | ':' | '%')) {
+            Some(found) => Err(NameError::BadCharacter { name: text.to_owned(), found }),
             None => Ok(Self(text.to_owned())),
         }
     }
@@ -97,10 +87,7 @@ mod tests {
     #[test]
     fn ordinary_names_are_taken_as_they_are() {
         for name in ["smesh0", "a", "tap-1_x.y", "fifteen-bytes-x"] {
-            assert_eq!(
-                name.parse::<DeviceName>().map(|n| n.to_string()),
-                Ok(name.to_owned())
-            );
+            assert_eq!(name.parse::<DeviceName>().map(|n| n.to_string()), Ok(name.to_owned()));
         }
     }
 
@@ -110,26 +97,12 @@ mod tests {
         assert_eq!(refuse(""), NameError::Empty);
         assert_eq!(
             refuse("sixteen-bytes-xx"),
-            NameError::TooLong {
-                name: "sixteen-bytes-xx".into(),
-                len: 16
-            }
+            NameError::TooLong { name: "sixteen-bytes-xx".into(), len: 16 }
         );
-        for (name, found) in [
-            ("a/b", '/'),
-            ("a:b", ':'),
-            ("smesh%d", '%'),
-            ("a b", ' '),
-            ("a\0", '\0'),
-            ("ä", 'ä'),
-        ] {
-            assert_eq!(
-                refuse(name),
-                NameError::BadCharacter {
-                    name: name.into(),
-                    found
-                }
-            );
+        for (name, found) in
+            [("a/b", '/'), ("a:b", ':'), ("smesh%d", '%'), ("a b", ' '), ("a\0", '\0'), ("ä", 'ä')]
+        {
+            assert_eq!(refuse(name), NameError::BadCharacter { name: name.into(), found });
         }
         for name in [".", "..", "all", "default"] {
             assert_eq!(refuse(name), NameError::Reserved { name: name.into() });

@@ -1,12 +1,12 @@
 //! A TAP device of Linux, opened through `tun-rs`.
 //!
-//! `tun-rs` asks for the device (`TUNSETIFF` with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`). It cannot be asked for the virtio
-//! header alone: with `offload(true)` it also promises the kernel that we segment and checksum (`TUNSETOFFLOAD`). That
-//! promise is taken back, or renewed, in [`Tap::set_offload`] before the device is brought up, so no frame is ever made
-//! under the wrong one.
+//! `tun-rs` asks for the device (`TUNSETIFF` with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`). It cannot be asked
+//! for the virtio header alone: with `offload(true)` it also promises the kernel that we segment and checksum
+//! (`TUNSETOFFLOAD`). That promise is taken back, or renewed, in [`Tap::set_offload`] before the device is
+//! brought up, so no frame is ever made under the wrong one.
 //!
-//! The descriptor is non-blocking and is used by two threads at once, which the kernel allows: reads take from the device's
-//! ring, writes go to the network stack, and neither sees the other.
+//! The descriptor is non-blocking and is used by two threads at once, which the kernel allows: reads take
+//! from the device's ring, writes go to the network stack, and neither sees the other.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -62,10 +62,7 @@ pub(super) struct Drops {
 
 impl Drops {
     pub(super) fn counts(&self) -> DropCounts {
-        DropCounts {
-            truncated: self.truncated.load(Relaxed),
-            malformed: self.malformed.load(Relaxed),
-        }
+        DropCounts { truncated: self.truncated.load(Relaxed), malformed: self.malformed.load(Relaxed) }
     }
 }
 
@@ -78,10 +75,11 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Makes the device `name`: down, without addresses, non-blocking, and gone again when this value is dropped.
+    /// Makes the device `name`: down, without addresses, non-blocking, and gone again when this value is
+    /// dropped.
     ///
-    /// A device of that name that exists already is never taken over, not even an unused persistent TAP: it would stay behind
-    /// with our addresses on it.
+    /// A device of that name that exists already is never taken over, not even an unused persistent TAP: it
+    /// would stay behind with our addresses on it.
     ///
     /// # Errors
     /// See [`OpenError`]; each is a sentence for the user.
@@ -104,20 +102,11 @@ impl Tap {
             .build_sync()
             .map_err(refused)?;
         device.set_nonblocking(true).map_err(refused)?;
-        let index = index_of(&name)
-            .map_err(|errno| refused(errno.into()))?
-            .ok_or_else(|| OpenError::Refused {
-                name: name.clone(),
-                source: std::io::ErrorKind::NotFound.into(),
-            })?;
-        let tap = Self {
-            device,
-            name,
-            index,
-            drops: Drops::default(),
-        };
-        tap.set_offload(offload)
-            .map_err(|source| refusal(&tap.name, source))?;
+        let index = index_of(&name).map_err(|errno| refused(errno.into()))?.ok_or_else(|| {
+            OpenError::Refused { name: name.clone(), source: std::io::ErrorKind::NotFound.into() }
+        })?;
+        let tap = Self { device, name, index, drops: Drops::default() };
+        tap.set_offload(offload).map_err(|source| refusal(&tap.name, source))?;
         Ok(tap)
     }
 
@@ -138,8 +127,8 @@ impl Tap {
     pub fn set_offload(&self, offload: Offload) -> std::io::Result<()> {
         let mut answer = Ok(());
         for &mask in offload.masks() {
-            // SAFETY: `TUNSETOFFLOAD` takes its argument by value, an unsigned int whose bits are `TUN_F_*`, and
-            // touches no memory of ours.
+            // SAFETY: `TUNSETOFFLOAD` takes its argument by value, an unsigned int whose bits are `TUN_F_*`,
+            // and touches no memory of ours.
             answer = unsafe {
                 let request =
                     rustix::ioctl::IntegerSetter::<{ libc::TUNSETOFFLOAD as rustix::ioctl::Opcode }>::new_usize(mask);
@@ -159,16 +148,14 @@ impl Tap {
                 Ok(len) => len,
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => continue,
-                // `EBADFD`: no device is attached any more. `EFAULT`: it is being taken away (`tun_ring_recv`); a
-                // bad pointer, its usual meaning, cannot come from a slice.
+                // `EBADFD`: no device is attached any more. `EFAULT`: it is being taken away
+                // (`tun_ring_recv`); a bad pointer, its usual meaning, cannot come from a slice.
                 Err(Errno::BADFD | Errno::FAULT) => return Err(DeviceFault::Gone),
                 Err(other) => return Err(DeviceFault::Io(other.into())),
             };
             if let Some(header) = self.drops.admit(buffer, len) {
                 // `admit` has seen that `len` bytes are there, a header among them.
-                return Ok(buffer
-                    .get_mut(VnetHeader::LEN..len)
-                    .map(|frame| Incoming { header, frame }));
+                return Ok(buffer.get_mut(VnetHeader::LEN..len).map(|frame| Incoming { header, frame }));
             }
         }
     }
@@ -201,26 +188,23 @@ impl Tap {
 }
 
 impl Drops {
-    /// Looks over the `len` bytes just read into `buffer`: the header of a frame to hand on, complete unless it is to be
-    /// segmented, or `None` for one that is dropped and counted.
+    /// Looks over the `len` bytes just read into `buffer`: the header of a frame to hand on, complete unless
+    /// it is to be segmented, or `None` for one that is dropped and counted.
     pub(super) fn admit(&self, buffer: &mut [u8], len: usize) -> Option<VnetHeader> {
         if len >= buffer.len() {
             self.truncated.fetch_add(1, Relaxed);
             return None;
         }
-        let admitted = buffer
-            .get_mut(..len)
-            .and_then(VnetHeader::split)
-            .and_then(|(header, frame)| {
-                if frame.len() < ETHERNET_HEADER_LEN {
-                    return None;
-                }
-                if header.needs_checksum() && header.segmentation() == Segmentation::None {
-                    checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
-                    return Some(VnetHeader::COMPLETE);
-                }
-                Some(header)
-            });
+        let admitted = buffer.get_mut(..len).and_then(VnetHeader::split).and_then(|(header, frame)| {
+            if frame.len() < ETHERNET_HEADER_LEN {
+                return None;
+            }
+            if header.needs_checksum() && header.segmentation() == Segmentation::None {
+                checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
+                return Some(VnetHeader::COMPLETE);
+            }
+            Some(header)
+        });
         if admitted.is_none() {
             self.malformed.fetch_add(1, Relaxed);
         }
@@ -236,10 +220,7 @@ impl AsFd for Tap {
 
 impl std::fmt::Debug for Tap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tap")
-            .field("name", &self.name)
-            .field("index", &self.index)
-            .finish_non_exhaustive()
+        f.debug_struct("Tap").field("name", &self.name).field("index", &self.index).finish_non_exhaustive()
     }
 }
 
@@ -261,9 +242,6 @@ fn refusal(name: &DeviceName, source: std::io::Error) -> OpenError {
         Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => OpenError::NoDriver,
         // `EINVAL` from `TUNSETIFF` on a name we have checked: a device of another kind took it a moment ago.
         Some(Errno::BUSY | Errno::EXIST | Errno::INVAL) => OpenError::NameTaken { name: name.clone() },
-        _ => OpenError::Refused {
-            name: name.clone(),
-            source,
-        },
+        _ => OpenError::Refused { name: name.clone(), source },
     }
 }

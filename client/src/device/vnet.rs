@@ -4,15 +4,17 @@
 //! offset  size
 //!      0     1  flags        1 NEEDS_CSUM: checksum field holds the pseudo-header sum only
 //!                            2 DATA_VALID: the kernel has verified the checksums
-//!      1     1  gso_type     0 none, 1 TCPv4, 3 UDP (fragments), 4 TCPv6, 5 UDP (segments); bit 7: the first segment has CWR
+//!      1     1  gso_type     0 none, 1 TCPv4, 3 UDP (fragments), 4 TCPv6, 5 UDP (segments);
+//!                            bit 7: the first segment has CWR set
 //!      2     2  hdr_len      bytes of headers, of a frame to be segmented
 //!      4     2  gso_size     payload bytes of each segment
 //!      6     2  csum_start   where the checksummed part begins, from the start of the frame
 //!      8     2  csum_offset  where its checksum field is, from csum_start
 //! ```
 //!
-//! Numbers are in the byte order of the machine, which is what a TAP uses unless told otherwise (`TUNSETVNETLE`). The
-//! layout is `struct virtio_net_hdr` (virtio 1.2, 5.1.6; `linux/virtio_net.h`) without the receive-buffer count, because the default `TUNSETVNETHDRSZ` is 10.
+//! Numbers are in the byte order of the machine, which is what a TAP uses unless told otherwise
+//! (`TUNSETVNETLE`). The layout is `struct virtio_net_hdr` (virtio 1.2, 5.1.6; `linux/virtio_net.h`) without
+//! the receive-buffer count, because the default `TUNSETVNETHDRSZ` is 10.
 
 const NEEDS_CSUM: u8 = 1;
 const GSO_ECN: u8 = 0x80;
@@ -54,14 +56,8 @@ impl VnetHeader {
     pub const LEN: usize = 10;
 
     /// The header of a frame that is complete: nothing to checksum, nothing to cut.
-    pub const COMPLETE: Self = Self {
-        flags: 0,
-        gso_type: 0,
-        header_len: 0,
-        gso_size: 0,
-        checksum_start: 0,
-        checksum_offset: 0,
-    };
+    pub const COMPLETE: Self =
+        Self { flags: 0, gso_type: 0, header_len: 0, gso_size: 0, checksum_start: 0, checksum_offset: 0 };
 
     /// Splits a packet into header and frame; `None` when it is shorter than a header.
     pub fn split(packet: &mut [u8]) -> Option<(Self, &mut [u8])> {
@@ -91,8 +87,8 @@ impl VnetHeader {
         [self.flags, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1]
     }
 
-    /// Whether the checksum field holds only the pseudo-header sum and must be completed before the frame leaves the
-    /// machine.
+    /// Whether the checksum field holds only the pseudo-header sum and must be completed before the frame
+    /// leaves the machine.
     pub const fn needs_checksum(&self) -> bool {
         self.flags & NEEDS_CSUM != 0
     }

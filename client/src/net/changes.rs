@@ -1,16 +1,18 @@
 //! What changes around us: links, addresses and routes, settled and without the noise.
 //!
-//! A path that failed may work after any of these, so a [`Change`] is the reason to try again. The kernel says far more than
-//! that, and each word would wake the machine and set off probes:
+//! A path that failed may work after any of these, so a [`Change`] is the reason to try again. The kernel
+//! says far more than that, and each word would wake the machine and set off probes:
 //!
 //! - Our own device is left out: its changes are our doing.
-//! - Router advertisements renew addresses every few seconds to minutes; `RTM_NEWADDR` of an address we know is no change. So what is known
-//!   is kept, and only differences count. A tentative address does not count until it may be used.
-//! - Links say much that does not concern us (wireless events, statistics); only name and running state count.
-//! - A router's table changes many times a second by itself. Routes of routing daemons (BGP, OSPF, …) count only when they are
-//!   default routes.
-//! - One event of the world is many messages (a cable: link, addresses, routes). They are gathered until [`QUIET`] has passed
-//!   without one, at most for [`LONGEST`].
+//! - Router advertisements renew addresses every few seconds to minutes; `RTM_NEWADDR` of an address we know
+//!   is no change. So what is known is kept, and only differences count. A tentative address does not count
+//!   until it may be used.
+//! - Links say much that does not concern us (wireless events, statistics); only name and running state
+//!   count.
+//! - A router's table changes many times a second by itself. Routes of routing daemons (BGP, OSPF, …) count
+//!   only when they are default routes.
+//! - One event of the world is many messages (a cable: link, addresses, routes). They are gathered until
+//!   [`QUIET`] has passed without one, at most for [`LONGEST`].
 //!
 //! When the kernel drops messages because we were slow, everything is taken to have changed.
 
@@ -33,8 +35,8 @@ use super::cidr::Cidr;
 use super::interfaces::{address_of, is_running, name_of};
 use super::netlink::to_io;
 
-/// Without a message for this long, an event is over: the kernel sends those of one event within milliseconds, DHCP clients set
-/// address and route a little apart.
+/// Without a message for this long, an event is over: the kernel sends those of one event within
+/// milliseconds, DHCP clients set address and route a little apart.
 pub const QUIET: Duration = Duration::from_millis(100);
 /// However busy, a change is told after this long: reconnecting within 2 s is promised.
 pub const LONGEST: Duration = Duration::from_millis(500);
@@ -84,7 +86,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Begins to watch all interfaces but `ours`. Must be called inside a tokio runtime with I/O and time enabled.
+    /// Begins to watch all interfaces but `ours`. Must be called inside a tokio runtime with I/O and time
+    /// enabled.
     ///
     /// # Errors
     /// What the kernel said.
@@ -103,7 +106,8 @@ impl Changes {
             pending: Change::NONE,
             due: None,
         };
-        // What is there now is known, not news. Messages of changes meanwhile wait in the channel and are compared to it.
+        // What is there now is known, not news. Messages of changes meanwhile wait in the channel and are
+        // compared to it.
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await.map_err(to_io)? {
             changes.known.link(&link);
@@ -247,11 +251,11 @@ impl Known {
                 | RouteProtocol::Dhcp
                 | RouteProtocol::Ra
         );
-        let leaves_by = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Oif(index) if Some(*index) == self.ours);
+        let ours = self.ours.map(RouteAttribute::Oif);
         if concerns
             && !header.flags.contains(RouteFlags::Cloned)
             && (set_by_hand || header.destination_prefix_length <= 1)
-            && !route.attributes.iter().any(leaves_by)
+            && !route.attributes.iter().any(|attribute| ours.as_ref() == Some(attribute))
         {
             Change::ROUTES
         } else {
@@ -287,7 +291,8 @@ mod tests {
         Changes::watch(ours).await.unwrap()
     }
 
-    /// The changes told up to the marker, which is a change of a kind that cannot be mistaken: a new loopback address.
+    /// The changes told up to the marker, which is a change of a kind that cannot be mistaken: a new loopback
+    /// address.
     async fn until_marker(changes: &mut Changes, number: u8) -> Change {
         sh(&format!("ip addr add 127.7.7.{number}/32 dev lo"));
         let index_of_lo = 1;
@@ -337,7 +342,8 @@ mod tests {
                     ip link set eth0 txqueuelen 77
                     ip addr change 192.0.2.7/24 dev eth0 valid_lft 900 preferred_lft 900
                     ip route add 203.0.113.0/24 via 192.0.2.1 proto bgp");
-                // The peer of our stand-in follows it down and up, which a TAP does not have; told, or settled to nothing.
+                // The peer of our stand-in follows it down and up, which a TAP does not have; told, or
+                // settled to nothing.
                 let told = within(until_marker(&mut changes, 1)).await;
                 assert_eq!(Change { links: false, ..told }, Change::ADDRESSES, "nothing but the marker");
                 sh("ip route add default via 192.0.2.1 proto bgp");
@@ -355,7 +361,8 @@ mod tests {
                 sh("ip addr add 192.0.2.8/24 dev eth0");
                 let told = within(async {
                     loop {
-                        // Shorter than the quiet time: each try is dropped before it can finish, until the change is due.
+                        // Shorter than the quiet time: each try is dropped before it can finish, until the
+                        // change is due.
                         match tokio::time::timeout(Duration::from_millis(20), changes.next()).await {
                             Ok(change) => break change,
                             Err(_elapsed) => {}

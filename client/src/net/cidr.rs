@@ -1,4 +1,5 @@
-//! An address with the length of its prefix, such as `10.7.0.1/16`: an address on an interface, or a destination.
+//! An address with the length of its prefix, such as `10.7.0.1/16`: an address on an interface, or a
+//! destination.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,15 +1,17 @@
 //! The machine's own network, as far as a tunnel has to know it.
 //!
-//! A layer-2 tunnel is a guest. It must not take a subnet that the machine already uses, must notice when the machine's
-//! addresses, links or routes change (then a better path may exist), and must never send its own packets into itself.
+//! A layer-2 tunnel is a guest. It must not take a subnet that the machine already uses, must notice when the
+//! machine's addresses, links or routes change (then a better path may exist), and must never send its own
+//! packets into itself.
 //!
 //! - [`interfaces`]: the other interfaces and their addresses, for candidates and for clashes.
-//! - [`routes`]: does the overlay's subnet clash with a route, and by which interface do our own packets leave?
+//! - [`routes`]: does the overlay's subnet clash with a route, and by which interface do our own packets
+//!   leave?
 //! - [`changes`]: a settled stream of changes around us, our own device left out.
 //! - [`cidr`]: an address with its prefix length.
 //!
-//! All of it asks the kernel over one routing-netlink connection ([`Netlink`]) on the control task. Deciding is kept apart from asking: what
-//! was read is plain data, and the rules over it are pure functions.
+//! All of it asks the kernel over one routing-netlink connection ([`Netlink`]) on the control task. Deciding
+//! is kept apart from asking: what was read is plain data, and the rules over it are pure functions.
 
 pub mod changes;
 pub mod cidr;

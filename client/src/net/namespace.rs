@@ -1,15 +1,16 @@
 //! Tests that need a kernel of their own: each runs alone in a fresh network and mount namespace.
 //!
-//! The test binary runs itself again under `unshare(1)` with only that test, so devices and routes made by a test can neither reach the
-//! machine nor another test, and are gone when it ends. Root is enough; without it an unprivileged user namespace is tried.
-//! Where neither is allowed the test fails and says so: it never passes without having run.
+//! The test binary runs itself again under `unshare(1)` with only that test, so devices and routes made by a
+//! test can neither reach the machine nor another test, and are gone when it ends. Root is enough; without it
+//! an unprivileged user namespace is tried. Where neither is allowed the test fails and says so: it never
+//! passes without having run.
 
 use std::process::Command;
 
 const INSIDE: &str = "SHADOWMESH_TEST_NAMESPACE";
 
-/// Runs `body` in a namespace of its own. Call it as the whole of a `#[test]` function, with a closure written there: the
-/// closure's type names the test.
+/// Runs `body` in a namespace of its own. Call it as the whole of a `#[test]` function, with a closure
+/// written there: the closure's type names the test.
 pub(crate) fn isolated<F: FnOnce()>(body: F) {
     let name = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
     let test = name.split_once("::").map_or(name, |(_crate, path)| path);

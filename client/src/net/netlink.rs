@@ -13,7 +13,8 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    /// Opens a connection and spawns the task that reads its answers. Must be called inside a tokio runtime with I/O enabled.
+    /// Opens a connection and spawns the task that reads its answers. Must be called inside a tokio runtime
+    /// with I/O enabled.
     ///
     /// # Errors
     /// When the process has no descriptors left, or the kernel no netlink.

@@ -1,13 +1,15 @@
 //! Two questions to the machine's routes.
 //!
-//! **Does the overlay's subnet clash?** ([`clash`]) It does when another interface has an address in it or a route into it, in any
-//! table: whichever is more specific would take the other's traffic. Not a clash are default routes, and the halves `0.0.0.0/1` and
-//! `128.0.0.0/1` that VPNs use in their stead: everything lies in them, and the overlay is meant to be more specific.
+//! **Does the overlay's subnet clash?** ([`clash`]) It does when another interface has an address in it or a
+//! route into it, in any table: whichever is more specific would take the other's traffic. Not a clash are
+//! default routes, and the halves `0.0.0.0/1` and `128.0.0.0/1` that VPNs use in their stead: everything lies
+//! in them, and the overlay is meant to be more specific.
 //!
-//! **By which interface do our own packets leave?** ([`way_out`]) Someone may route everything into the tunnel, the relay and the peers'
-//! real addresses too. The daemon's packets would then enter the tunnel they carry. So the kernel is asked first; only where
-//! its answer is our own device the main table is searched for the way it would take without it, and
-//! the caller binds its socket to that interface. Other routing policy of the machine is so left in force, another VPN among it.
+//! **By which interface do our own packets leave?** ([`way_out`]) Someone may route everything into the
+//! tunnel, the relay and the peers' real addresses too. The daemon's packets would then enter the tunnel they
+//! carry. So the kernel is asked first; only where its answer is our own device the main table is searched
+//! for the way it would take without it, and the caller binds its socket to that interface. Other routing
+//! policy of the machine is so left in force, another VPN among it.
 
 use std::fmt;
 use std::io;
@@ -98,7 +100,8 @@ pub enum WayOut {
     None,
 }
 
-/// Lists the unicast routes of both families and all tables but the local one. What leaves only by the interface `except` is left out.
+/// Lists the unicast routes of both families and all tables but the local one. What leaves only by the
+/// interface `except` is left out.
 ///
 /// # Errors
 /// What the kernel said.
@@ -145,7 +148,8 @@ pub fn clash(wanted: Cidr, interfaces: &[Interface], routes: &[Route]) -> Option
     routed.chain(addresses).max_by_key(|(cidr, _)| cidr.prefix()).map(|(_, clash)| clash)
 }
 
-/// The interface by which `destination` is reached without `except`: the longest prefix in the main table with a living hop, then the least metric.
+/// The interface by which `destination` is reached without `except`: the longest prefix in the main table
+/// with a living hop, then the least metric.
 pub fn longest_match(destination: IpAddr, routes: &[Route], except: u32) -> Option<u32> {
     let usable = |route: &Route| route.hops.iter().find(|hop| hop.alive && hop.interface != except).copied();
     routes
@@ -183,7 +187,8 @@ async fn kernel_choice(netlink: &Netlink, destination: IpAddr) -> io::Result<Opt
     let mut answers = netlink.handle().route().get(request).execute();
     match answers.try_next().await.map_err(to_io) {
         Ok(message) => Ok(message.and_then(|message| oif(&message))),
-        // Unreachable, prohibited and blackholed destinations, in the words of both families; the last is a kernel without IPv6.
+        // Unreachable, prohibited and blackholed destinations, in the words of both families; the last is a
+        // kernel without IPv6.
         Err(error) => match errno(&error) {
             Some(
                 Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP,
@@ -412,7 +417,8 @@ mod tests {
                 sh("ip route add 0.0.0.0/1 dev smesh0; ip route add 128.0.0.0/1 dev smesh0
                     ip -6 route add default dev smesh0 metric 1");
                 assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (eth0.clone(), eth0.clone()));
-                // A socket bound as told leaves past the tunnel: the kernel gives it the address of that side.
+                // A socket bound as told leaves past the tunnel: the kernel gives it the address of that
+                // side.
                 let WayOut::Bind { index, .. } = &eth0 else { unreachable!("built above") };
                 let (bound, free) = (udp(Some(*index)), udp(None));
                 for socket in [&bound, &free] {

@@ -2,8 +2,9 @@
 //!
 //! The order of the questions, first answer wins:
 //!
-//! 1. Can it be read, and may it have come from here? Sources that are groups, or another member's own address, are dropped: the
-//!    second is a loop through a bridge behind our device, or a forgery that every receiver would drop anyway.
+//! 1. Can it be read, and may it have come from here? Sources that are groups, or another member's own
+//!    address, are dropped: the second is a loop through a bridge behind our device, or a forgery that every
+//!    receiver would drop anyway.
 //! 2. Is it for a group? To all peers.
 //! 3. Does the destination have an owner? To that member; to ourselves never.
 //! 4. Where was the destination last heard? There; if that is behind our own device, nowhere.
@@ -65,9 +66,7 @@ pub struct Forwarder {
 impl Forwarder {
     /// Knows nothing yet.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            table: Table::new(limits),
-        }
+        Self { table: Table::new(limits) }
     }
 
     /// Decides about a frame read from our own device, and learns where its sender is.
@@ -87,11 +86,7 @@ impl Forwarder {
         }
         if is_multicast(header.destination) {
             let everyone = is_broadcast(header.destination);
-            return Verdict::Flood(if everyone {
-                Reach::Broadcast
-            } else {
-                Reach::Multicast
-            });
+            return Verdict::Flood(if everyone { Reach::Broadcast } else { Reach::Multicast });
         }
         match owners.owner(header.destination) {
             Some(Owner::Local) => return Verdict::Drop(OutboundDrop::ToOurselves),
@@ -107,8 +102,7 @@ impl Forwarder {
 
     /// Takes over what the inbound thread learned.
     pub fn learn(&mut self, owners: &Owners, learn: Learn, now: Instant) -> Learned {
-        self.table
-            .learn(owners, learn.station, Place::Peer(learn.slot), now)
+        self.table.learn(owners, learn.station, Place::Peer(learn.slot), now)
     }
 
     /// Forgets everything behind a peer that left.
@@ -146,13 +140,7 @@ mod tests {
     }
 
     fn tagged(destination: MacAddr, source: MacAddr, vlan: u8) -> Vec<u8> {
-        [
-            &destination.0[..],
-            &source.0,
-            &[0x81, 0, 0, vlan, 0x08, 0x06],
-            &[0; 46],
-        ]
-        .concat()
+        [&destination.0[..], &source.0, &[0x81, 0, 0, vlan, 0x08, 0x06], &[0; 46]].concat()
     }
 
     /// Members A with mac(1) and B with mac(2).
@@ -164,10 +152,7 @@ mod tests {
     }
 
     fn heard(mac: MacAddr, vlan: u16, slot: PeerSlot) -> Learn {
-        Learn {
-            station: Station { mac, vlan },
-            slot,
-        }
+        Learn { station: Station { mac, vlan }, slot }
     }
 
     #[test]
@@ -195,33 +180,21 @@ mod tests {
         assert_eq!(to(&tagged(mac(9), LOCAL, 7), later(299)), Verdict::Unicast(A));
         assert_eq!(to(&tagged(mac(9), LOCAL, 8), now), Verdict::Flood(Reach::Unknown));
         assert_eq!(to(&frame(mac(9), LOCAL), now), Verdict::Flood(Reach::Unknown));
-        assert_eq!(
-            to(&tagged(mac(9), LOCAL, 7), later(300)),
-            Verdict::Flood(Reach::Unknown)
-        );
+        assert_eq!(to(&tagged(mac(9), LOCAL, 7), later(300)), Verdict::Flood(Reach::Unknown));
     }
 
     #[test]
     fn stations_behind_our_own_device_are_not_sent_to_peers() {
         let (mut switch, owners, now) = network();
-        assert_eq!(
-            switch.forward(&owners, &frame(EVERYONE, mac(30)), now),
-            Verdict::Flood(Reach::Broadcast)
-        );
+        assert_eq!(switch.forward(&owners, &frame(EVERYONE, mac(30)), now), Verdict::Flood(Reach::Broadcast));
         assert_eq!(
             switch.forward(&owners, &frame(mac(30), mac(31)), now),
             Verdict::Drop(OutboundDrop::Hairpin)
         );
         // It moves to A's side, is reported from there, and is reached there.
-        let moved = Learned::Moved {
-            from: Place::Local,
-            flapping: false,
-        };
+        let moved = Learned::Moved { from: Place::Local, flapping: false };
         assert_eq!(switch.learn(&owners, heard(mac(30), 0, A), now), moved);
-        assert_eq!(
-            switch.forward(&owners, &frame(mac(30), mac(31)), now),
-            Verdict::Unicast(A)
-        );
+        assert_eq!(switch.forward(&owners, &frame(mac(30), mac(31)), now), Verdict::Unicast(A));
     }
 
     #[test]
@@ -248,7 +221,8 @@ mod tests {
     }
 
     proptest! {
-        /// Both halves together: a station that keeps talking is always sent to where it last spoke, except while it moves too often.
+        /// Both halves together: a station that keeps talking is always sent to where it last spoke, except
+        /// while it moves too often.
         #[test]
         fn who_keeps_talking_is_reached_where_it_last_spoke(
             talk in proptest::collection::vec((10u8..16, 1u32..4, 300u64..60_000), 1..200),
@@ -268,7 +242,8 @@ mod tests {
                 last.insert(n, (slot, now));
                 for (n, (slot, heard)) in &last {
                     if now - *heard < Duration::from_secs(270) {
-                        prop_assert_eq!(switch.forward(&owners, &frame(mac(*n), LOCAL), now), Verdict::Unicast(*slot));
+                        let verdict = switch.forward(&owners, &frame(mac(*n), LOCAL), now);
+                        prop_assert_eq!(verdict, Verdict::Unicast(*slot));
                     }
                 }
             }

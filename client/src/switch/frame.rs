@@ -1,11 +1,12 @@
 //! Reading an Ethernet header.
 //!
 //! ```text
-//! | destination 6 | source 6 | [ tag type 2 | priority 3 bits, DEI 1, VLAN id 12 ]… | ethertype or length 2 | payload
+//! | destination 6 | source 6 | [ tag type 2 | tag 2 ]… | ethertype or length 2 | payload
+//!                                               tag: priority 3 bits, DEI 1 bit, VLAN id 12 bits
 //! ```
 //!
-//! A tag type is 0x8100 (IEEE 802.1Q, customer) or 0x88a8 (802.1ad, provider). At most two tags are read; what follows a second
-//! one is payload to us. Nothing is refused but a frame that ends inside its header.
+//! A tag type is 0x8100 (IEEE 802.1Q, customer) or 0x88a8 (802.1ad, provider). At most two tags are read;
+//! what follows a second one is payload to us. Nothing is refused but a frame that ends inside its header.
 
 use shadowmesh_proto::ids::MacAddr;
 
@@ -28,7 +29,8 @@ pub struct EthernetHeader {
     pub payload: usize,
 }
 
-/// An address as the switch knows it: the same MAC in two VLANs is two stations, because the two need not be in one place.
+/// An address as the switch knows it: the same MAC in two VLANs is two stations, because the two need not be
+/// in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Station {
     /// The hardware address.
@@ -63,18 +65,12 @@ impl EthernetHeader {
 
     /// The station that sent it.
     pub const fn sender(&self) -> Station {
-        Station {
-            mac: self.source,
-            vlan: self.vlan,
-        }
+        Station { mac: self.source, vlan: self.vlan }
     }
 
     /// The station it is for.
     pub const fn receiver(&self) -> Station {
-        Station {
-            mac: self.destination,
-            vlan: self.vlan,
-        }
+        Station { mac: self.destination, vlan: self.vlan }
     }
 }
 
@@ -113,11 +109,7 @@ mod tests {
             |words: &[u16]| EthernetHeader::parse(&frame(words)).map(|h| (h.vlan, h.ethertype, h.payload));
         assert_eq!(parse(&[0x0800]), Some((0, 0x0800, 14)));
         assert_eq!(parse(&[0x8100, 0xe02a, 0x86dd]), Some((42, 0x86dd, 18)));
-        assert_eq!(
-            parse(&[0x8100, 0xe000, 0x86dd]),
-            Some((0, 0x86dd, 18)),
-            "priority only"
-        );
+        assert_eq!(parse(&[0x8100, 0xe000, 0x86dd]), Some((0, 0x86dd, 18)), "priority only");
         assert_eq!(parse(&[0x88a8, 7, 0x8100, 9, 0x0806]), Some((7, 0x0806, 22)));
         assert_eq!(
             parse(&[0x8100, 1, 0x8100, 2, 0x8100, 3, 0x0800]),
@@ -126,36 +118,15 @@ mod tests {
         );
         assert_eq!(parse(&[60]), Some((0, 60, 14)), "802.3 length");
         let header = EthernetHeader::parse(&frame(&[0x8100, 42, 0x0800])).unwrap();
-        assert_eq!(
-            header.sender(),
-            Station {
-                mac: MacAddr(SOURCE),
-                vlan: 42
-            }
-        );
-        assert_eq!(
-            header.receiver(),
-            Station {
-                mac: MacAddr(DESTINATION),
-                vlan: 42
-            }
-        );
+        assert_eq!(header.sender(), Station { mac: MacAddr(SOURCE), vlan: 42 });
+        assert_eq!(header.receiver(), Station { mac: MacAddr(DESTINATION), vlan: 42 });
     }
 
     #[test]
     fn a_header_cut_short_is_none() {
-        for whole in [
-            frame(&[0x0800]),
-            frame(&[0x8100, 1, 0x0800]),
-            frame(&[0x88a8, 1, 0x8100, 2, 0x0800]),
-        ] {
+        for whole in [frame(&[0x0800]), frame(&[0x8100, 1, 0x0800]), frame(&[0x88a8, 1, 0x8100, 2, 0x0800])] {
             for len in 0..whole.len() {
-                assert_eq!(
-                    EthernetHeader::parse(&whole[..len]),
-                    None,
-                    "{len} of {}",
-                    whole.len()
-                );
+                assert_eq!(EthernetHeader::parse(&whole[..len]), None, "{len} of {}", whole.len());
             }
             assert!(EthernetHeader::parse(&whole).is_some());
         }

@@ -1,8 +1,10 @@
-//! The inbound thread's half of the switch: which frames of a peer are let in, and what is worth telling the other half.
+//! The inbound thread's half of the switch: which frames of a peer are let in, and what is worth telling the
+//! other half.
 //!
-//! What was already told is kept in two generations. News goes into the younger; when that is full, or a report interval has passed since it
-//! was begun, it becomes the older one and the older one is emptied. An entry that is dropped by time would have been due to be told
-//! again anyway, so the two maps behave like one that never forgets, in bounded memory and without a sweep.
+//! What was already told is kept in two generations. News goes into the younger; when that is full, or a
+//! report interval has passed since it was begun, it becomes the older one and the older one is emptied. An
+//! entry that is dropped by time would have been due to be told again anyway, so the two maps behave like one
+//! that never forgets, in bounded memory and without a sweep.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -110,11 +112,7 @@ impl Learner {
 
     /// What to tell, if this is news.
     fn news(&mut self, station: Station, slot: PeerSlot, now: Instant) -> Option<Learn> {
-        let told = self
-            .young
-            .get(&station)
-            .or_else(|| self.old.get(&station))
-            .copied();
+        let told = self.young.get(&station).or_else(|| self.old.get(&station)).copied();
         let mut moves = told.map_or_else(|| Moves::new(now), |told| told.moves);
         match told {
             Some(told) if told.slot == slot => {
@@ -123,18 +121,14 @@ impl Learner {
                 }
             }
             Some(_) if moves.count(now) > self.limits.moves_per_second => {
-                // A loop moves a station with every frame: not a message for each. The window runs on, so that the first move after
-                // it is told.
+                // A loop moves a station with every frame: not a message for each. The window runs on, so
+                // that the first move after it is told.
                 self.suppressed += 1;
                 return None;
             }
             Some(_) | None => {}
         }
-        let Limits {
-            reports_per_second,
-            report_burst,
-            ..
-        } = self.limits;
+        let Limits { reports_per_second, report_burst, .. } = self.limits;
         let meter = self.meters.entry(slot).or_insert_with(|| Meter::new(now));
         if !meter.admit(now, reports_per_second, report_burst) {
             self.suppressed += 1;
@@ -177,10 +171,7 @@ mod tests {
     }
 
     fn told(mac: MacAddr, slot: PeerSlot) -> Inbound {
-        Inbound::Deliver(Some(Learn {
-            station: Station { mac, vlan: 0 },
-            slot,
-        }))
+        Inbound::Deliver(Some(Learn { station: Station { mac, vlan: 0 }, slot }))
     }
 
     const SILENT: Inbound = Inbound::Deliver(None);
@@ -209,19 +200,10 @@ mod tests {
         let mut learner = Learner::new(Limits::default());
         let mut from = |mac, slot| learner.receive(&owners, &frame(mac), slot, now);
         assert_eq!(from(made_up(1), A), SILENT);
-        assert_eq!(
-            from(made_up(1), B),
-            Inbound::Drop(InboundDrop::Spoofed { owner: A })
-        );
+        assert_eq!(from(made_up(1), B), Inbound::Drop(InboundDrop::Spoofed { owner: A }));
         assert_eq!(from(LOCAL, A), Inbound::Drop(InboundDrop::SourceIsOurs));
-        assert_eq!(
-            from(MacAddr([0xff; 6]), A),
-            Inbound::Drop(InboundDrop::SourceIsGroup)
-        );
-        assert_eq!(
-            learner.receive(&owners, &[0; 13], A, now),
-            Inbound::Drop(InboundDrop::Truncated)
-        );
+        assert_eq!(from(MacAddr([0xff; 6]), A), Inbound::Drop(InboundDrop::SourceIsGroup));
+        assert_eq!(learner.receive(&owners, &[0; 13], A, now), Inbound::Drop(InboundDrop::Truncated));
     }
 
     #[test]
@@ -234,10 +216,7 @@ mod tests {
         });
         // 10 s: the first sight, and at most a handful of moves in each second.
         let count = messages.count();
-        assert!(
-            (10..=11 * Limits::default().moves_per_second as usize).contains(&count),
-            "{count}"
-        );
+        assert!((10..=11 * Limits::default().moves_per_second as usize).contains(&count), "{count}");
         // Every other frame speaks from where the station was last told to be.
         assert!(learner.suppressed() > 4_900);
     }
@@ -256,34 +235,21 @@ mod tests {
             }
         }
         // Two seconds of it.
-        assert!(
-            messages <= limits.report_burst + 2 * limits.reports_per_second + 1,
-            "{messages}"
-        );
+        assert!(messages <= limits.report_burst + 2 * limits.reports_per_second + 1, "{messages}");
         assert_eq!(learner.suppressed() + u64::from(messages), 200_000);
         assert!(learner.young.len() + learner.old.len() <= 2 * limits.reported_stations);
         // Another peer is heard as before.
         let now = begin + Duration::from_secs(2);
-        assert_eq!(
-            learner.receive(&owners, &frame(made_up(1_000_000)), B, now),
-            told(made_up(1_000_000), B)
-        );
+        assert_eq!(learner.receive(&owners, &frame(made_up(1_000_000)), B, now), told(made_up(1_000_000), B));
     }
 
     #[test]
     fn memory_is_bounded_whatever_the_rate() {
         let (owners, now) = (Owners::new(LOCAL), Instant::now());
-        let limits = Limits {
-            reported_stations: 16,
-            report_burst: u32::MAX,
-            ..Limits::default()
-        };
+        let limits = Limits { reported_stations: 16, report_burst: u32::MAX, ..Limits::default() };
         let mut learner = Learner::new(limits);
         for n in 0..1_000 {
-            assert_eq!(
-                learner.receive(&owners, &frame(made_up(n)), A, now),
-                told(made_up(n), A)
-            );
+            assert_eq!(learner.receive(&owners, &frame(made_up(n)), A, now), told(made_up(n), A));
             assert!(learner.young.len() <= 16 && learner.old.len() <= 16);
         }
     }
@@ -291,20 +257,11 @@ mod tests {
     #[test]
     fn a_slot_used_again_starts_afresh() {
         let (owners, now) = (Owners::new(LOCAL), Instant::now());
-        let mut learner = Learner::new(Limits {
-            report_burst: 1,
-            ..Limits::default()
-        });
-        assert_eq!(
-            learner.receive(&owners, &frame(made_up(1)), A, now),
-            told(made_up(1), A)
-        );
+        let mut learner = Learner::new(Limits { report_burst: 1, ..Limits::default() });
+        assert_eq!(learner.receive(&owners, &frame(made_up(1)), A, now), told(made_up(1), A));
         assert_eq!(learner.receive(&owners, &frame(made_up(2)), A, now), SILENT);
         learner.forget(A);
-        assert_eq!(
-            learner.receive(&owners, &frame(made_up(1)), A, now),
-            told(made_up(1), A)
-        );
+        assert_eq!(learner.receive(&owners, &frame(made_up(1)), A, now), told(made_up(1), A));
     }
 
     proptest! {

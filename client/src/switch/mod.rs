@@ -1,8 +1,9 @@
 //! The Ethernet switch: which peer a frame goes to, and which frames of a peer are let in.
 //!
-//! Everything here is pure: frames, time and facts come in, verdicts come out. The mesh is full, so a frame takes one step: from
-//! our TAP to peers, or from a peer to our TAP. A frame that came from a peer is never sent to another one, so the overlay
-//! itself cannot loop; loops can only come through bridges behind the TAPs.
+//! Everything here is pure: frames, time and facts come in, verdicts come out. The mesh is full, so a frame
+//! takes one step: from our TAP to peers, or from a peer to our TAP. A frame that came from a peer is never
+//! sent to another one, so the overlay itself cannot loop; loops can only come through bridges behind the
+//! TAPs.
 //!
 //! # Who owns what
 //!
@@ -14,17 +15,20 @@
 //!        inbound thread:  Learner              frames from a peer ──▶ Deliver (+ Learn) | Drop
 //! ```
 //!
-//! The inbound thread sees the source addresses, the outbound thread needs them. No lock and no message per packet joins the
-//! two: [`Learner`] remembers what it has already said and speaks only when a station is new, has moved, or was last
-//! reported [`limits::REPORT_AFTER`] ago. A message that is lost because the channel is full is said again that much later; until then the
-//! frames for that station are flooded, which is slower and not wrong.
+//! The inbound thread sees the source addresses, the outbound thread needs them. No lock and no message per
+//! packet joins the two: [`Learner`] remembers what it has already said and speaks only when a station is
+//! new, has moved, or was last reported [`limits::REPORT_AFTER`] ago. A message that is lost because the
+//! channel is full is said again that much later; until then the frames for that station are flooded, which
+//! is slower and not wrong.
 //!
 //! # Invariants
 //!
-//! - A member owns its MAC: no frame that another member sends with it as source is let in, and nothing learned ever
-//!   redirects it ([`Owners`]).
-//! - Memory is bounded per peer and in all ([`limits`]), so a flood of addresses costs its sender its own older entries first.
-//! - Nothing runs on a timer. Old entries are ignored when looked up and removed when there is other work to do.
+//! - A member owns its MAC: no frame that another member sends with it as source is let in, and nothing
+//!   learned ever redirects it ([`Owners`]).
+//! - Memory is bounded per peer and in all ([`limits`]), so a flood of addresses costs its sender its own
+//!   older entries first.
+//! - Nothing runs on a timer. Old entries are ignored when looked up and removed when there is other work to
+//!   do.
 
 mod flood;
 mod frame;

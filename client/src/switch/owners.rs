@@ -1,7 +1,8 @@
 //! Whose own MAC is which: facts from the members' sessions, not from traffic.
 //!
-//! Built by the control task and published to both data threads in their snapshot, so it is immutable while they look. A MAC
-//! follows from a node's key, so two members claiming one is either an attack or a one in 2^45 accident; the first keeps it.
+//! Built by the control task and published to both data threads in their snapshot, so it is immutable while
+//! they look. A MAC follows from a node's key, so two members claiming one is either an attack or a one in
+//! 2^45 accident; the first keeps it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -37,10 +38,7 @@ pub struct Taken {
 impl Owners {
     /// Nobody but our own device.
     pub fn new(local: MacAddr) -> Self {
-        Self {
-            local,
-            members: HashMap::new(),
-        }
+        Self { local, members: HashMap::new() }
     }
 
     /// Our own address.
@@ -54,25 +52,18 @@ impl Owners {
     /// [`Taken`] when someone else has it; nothing changes then.
     pub fn assign(&mut self, mac: MacAddr, slot: PeerSlot) -> Result<(), Taken> {
         if mac == self.local {
-            return Err(Taken {
-                mac,
-                owner: Owner::Local,
-            });
+            return Err(Taken { mac, owner: Owner::Local });
         }
         match self.members.entry(mac) {
             Entry::Occupied(taken) if *taken.get() != slot => {
-                return Err(Taken {
-                    mac,
-                    owner: Owner::Member(*taken.get()),
-                });
+                return Err(Taken { mac, owner: Owner::Member(*taken.get()) });
             }
             Entry::Occupied(_) => {}
             Entry::Vacant(free) => {
                 free.insert(slot);
             }
         }
-        self.members
-            .retain(|other, owner| *owner != slot || *other == mac);
+        self.members.retain(|other, owner| *owner != slot || *other == mac);
         Ok(())
     }
 
@@ -103,18 +94,9 @@ mod tests {
         let mut owners = Owners::new(mac(0));
         assert_eq!(owners.assign(mac(1), PeerSlot(1)), Ok(()));
         assert_eq!(owners.assign(mac(1), PeerSlot(1)), Ok(()));
-        let taken = Taken {
-            mac: mac(1),
-            owner: Owner::Member(PeerSlot(1)),
-        };
+        let taken = Taken { mac: mac(1), owner: Owner::Member(PeerSlot(1)) };
         assert_eq!(owners.assign(mac(1), PeerSlot(2)), Err(taken));
-        assert_eq!(
-            owners.assign(mac(0), PeerSlot(2)),
-            Err(Taken {
-                mac: mac(0),
-                owner: Owner::Local
-            })
-        );
+        assert_eq!(owners.assign(mac(0), PeerSlot(2)), Err(Taken { mac: mac(0), owner: Owner::Local }));
         assert_eq!(owners.owner(mac(0)), Some(Owner::Local));
         assert_eq!(owners.owner(mac(1)), Some(Owner::Member(PeerSlot(1))));
         assert_eq!(owners.owner(mac(9)), None);
@@ -125,10 +107,7 @@ mod tests {
         let mut owners = Owners::new(mac(0));
         owners.assign(mac(1), PeerSlot(1)).unwrap();
         owners.assign(mac(2), PeerSlot(1)).unwrap();
-        assert_eq!(
-            (owners.owner(mac(1)), owners.owner(mac(2))),
-            (None, Some(Owner::Member(PeerSlot(1))))
-        );
+        assert_eq!((owners.owner(mac(1)), owners.owner(mac(2))), (None, Some(Owner::Member(PeerSlot(1)))));
         owners.remove(PeerSlot(1));
         assert_eq!(owners.owner(mac(2)), None);
         assert_eq!(owners.assign(mac(2), PeerSlot(2)), Ok(()));

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// The span over which moves are counted.
 const MOVE_WINDOW: Duration = Duration::from_secs(1);
 
-/// Lets through `burst` at once and `per_second` in the long run (the generic cell rate algorithm, ITU-T I.371: a bucket kept as
-/// the one instant at which it will be full again).
+/// Lets through `burst` at once and `per_second` in the long run (the generic cell rate algorithm, ITU-T
+/// I.371: a bucket kept as the one instant at which it will be full again).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meter {
     full_at: Instant,

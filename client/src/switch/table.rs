@@ -1,8 +1,8 @@
 //! The forwarding table: where each station was last heard.
 //!
-//! Owned by the outbound thread. An entry is one station at one [`Place`]; the last word wins. Each place keeps its stations
-//! in the order they were last reported, so the oldest is found without a search: reports are rare (one per station in 30 s),
-//! lookups are per frame and touch only the hash map.
+//! Owned by the outbound thread. An entry is one station at one [`Place`]; the last word wins. Each place
+//! keeps its stations in the order they were last reported, so the oldest is found without a search: reports
+//! are rare (one per station in 30 s), lookups are per frame and touch only the hash map.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -34,8 +34,8 @@ pub enum Learned {
     Moved {
         /// Where it was.
         from: Place,
-        /// Whether this exceeds [`Limits::moves_per_second`] for the first time within this second: a loop, or two machines with
-        /// one address. Said once a second at most, so it may be logged as it comes.
+        /// Whether this exceeds [`Limits::moves_per_second`] for the first time within this second: a loop,
+        /// or two machines with one address. Said once a second at most, so it may be logged as it comes.
         flapping: bool,
     },
     /// The address is the own one of someone else, and nothing changed.
@@ -106,11 +106,7 @@ impl Table {
         let (learned, moves) = match before {
             None => (Learned::New, Moves::new(now)),
             Some(entry) if entry.place == place => (Learned::Refreshed, entry.moves),
-            Some(Entry {
-                place: from,
-                mut moves,
-                ..
-            }) => {
+            Some(Entry { place: from, mut moves, .. }) => {
                 let flapping = moves.count(now) == self.limits.moves_per_second.saturating_add(1);
                 self.counts.moves += 1;
                 self.counts.flaps += u64::from(flapping);
@@ -119,24 +115,13 @@ impl Table {
         };
         self.make_room(place);
         self.reports += 1;
-        self.by_age
-            .entry(place)
-            .or_default()
-            .insert(self.reports, station);
-        self.stations.insert(
-            station,
-            Entry {
-                place,
-                heard: now,
-                report: self.reports,
-                moves,
-            },
-        );
+        self.by_age.entry(place).or_default().insert(self.reports, station);
+        self.stations.insert(station, Entry { place, heard: now, report: self.reports, moves });
         learned
     }
 
-    /// Notes a station of the bridged LAN behind our own device, at the price of one lookup while nothing changes. Called per
-    /// frame, unlike [`Self::learn`], so it does what [`super::Learner`] does for peers.
+    /// Notes a station of the bridged LAN behind our own device, at the price of one lookup while nothing
+    /// changes. Called per frame, unlike [`Self::learn`], so it does what [`super::Learner`] does for peers.
     pub fn learn_local(&mut self, owners: &Owners, station: Station, now: Instant) -> Option<Learned> {
         match self.stations.get(&station) {
             Some(entry)
@@ -151,12 +136,7 @@ impl Table {
 
     /// Forgets everything behind a peer that left.
     pub fn forget(&mut self, slot: PeerSlot) {
-        for station in self
-            .by_age
-            .remove(&Place::Peer(slot))
-            .unwrap_or_default()
-            .into_values()
-        {
+        for station in self.by_age.remove(&Place::Peer(slot)).unwrap_or_default().into_values() {
             self.stations.remove(&station);
         }
     }
@@ -191,21 +171,19 @@ impl Table {
         Some(entry)
     }
 
-    /// Removes what is too old at `place`: each entry at most once, so a report costs no more for it in the long run.
+    /// Removes what is too old at `place`: each entry at most once, so a report costs no more for it in the
+    /// long run.
     fn drop_old(&mut self, place: Place, now: Instant) {
         while let Some(oldest) = self.oldest(place) {
-            if self
-                .stations
-                .get(&oldest)
-                .is_none_or(|entry| !self.is_old(entry, now))
-            {
+            if self.stations.get(&oldest).is_none_or(|entry| !self.is_old(entry, now)) {
                 return;
             }
             self.remove(oldest);
         }
     }
 
-    /// Makes room for one more at `place`: out of its own if it has its share, else out of the place that has most.
+    /// Makes room for one more at `place`: out of its own if it has its share, else out of the place that has
+    /// most.
     fn make_room(&mut self, place: Place) {
         let victim = if self.count(place) >= self.limits.stations_per_peer.max(1) {
             Some(place)
@@ -251,10 +229,7 @@ mod tests {
     const LOCAL: MacAddr = MacAddr([2, 0, 0, 0, 0, 0]);
 
     const fn station(n: u8) -> Station {
-        Station {
-            mac: MacAddr([2, 0, 0, 0, 1, n]),
-            vlan: 0,
-        }
+        Station { mac: MacAddr([2, 0, 0, 0, 1, n]), vlan: 0 }
     }
 
     const fn peer(n: u32) -> Place {
@@ -262,11 +237,7 @@ mod tests {
     }
 
     fn small() -> Limits {
-        Limits {
-            stations_per_peer: 3,
-            stations: 7,
-            ..Limits::default()
-        }
+        Limits { stations_per_peer: 3, stations: 7, ..Limits::default() }
     }
 
     /// The same rules, written the slow way: a list, oldest report first.
@@ -285,8 +256,7 @@ mod tests {
 
         fn learn(&mut self, station: Station, place: Place, now: Instant) {
             let age = self.limits.station_age;
-            self.entries
-                .retain(|(_, at, heard)| *at != place || now - *heard < age);
+            self.entries.retain(|(_, at, heard)| *at != place || now - *heard < age);
             self.moves += u64::from(self.lookup(station, now).is_some_and(|before| before != place));
             self.entries.retain(|(known, ..)| *known != station);
             let count = |entries: &[(Station, Place, Instant)], place| {
@@ -351,7 +321,8 @@ mod tests {
                 }
                 prop_assert_eq!(table.len(), naive.entries.len());
                 prop_assert_eq!(table.len(), table.by_age.values().map(BTreeMap::len).sum::<usize>());
-                prop_assert!(table.by_age.values().all(|ages| !ages.is_empty() && ages.len() <= limits.stations_per_peer));
+                let share = 1..=limits.stations_per_peer;
+                prop_assert!(table.by_age.values().all(|ages| share.contains(&ages.len())));
                 prop_assert_eq!((table.counts().evicted, table.counts().moves), (naive.evicted, naive.moves));
             }
         }
@@ -367,26 +338,11 @@ mod tests {
         }
         for n in 0..100_000u32 {
             let [_, a, b, c] = n.to_be_bytes();
-            table.learn(
-                &owners,
-                Station {
-                    mac: MacAddr([6, 0, 0, a, b, c]),
-                    vlan: 0,
-                },
-                peer(2),
-                now,
-            );
+            table.learn(&owners, Station { mac: MacAddr([6, 0, 0, a, b, c]), vlan: 0 }, peer(2), now);
         }
-        assert!(
-            honest
-                .iter()
-                .all(|station| table.lookup(*station, now) == Some(peer(1)))
-        );
+        assert!(honest.iter().all(|station| table.lookup(*station, now) == Some(peer(1))));
         assert_eq!(table.len(), 50 + Limits::default().stations_per_peer);
-        assert_eq!(
-            table.counts().evicted,
-            100_000 - Limits::default().stations_per_peer as u64
-        );
+        assert_eq!(table.counts().evicted, 100_000 - Limits::default().stations_per_peer as u64);
     }
 
     #[test]
@@ -399,9 +355,7 @@ mod tests {
                 let now = begin + Duration::from_millis(u64::from(n) * 50);
                 table.learn(&owners, station(1), peer(1 + n % 2), now)
             });
-            moves
-                .filter(|learned| matches!(learned, Learned::Moved { flapping: true, .. }))
-                .count()
+            moves.filter(|learned| matches!(learned, Learned::Moved { flapping: true, .. })).count()
         };
         assert_eq!(flaps(&mut table, 0), 1);
         assert_eq!(flaps(&mut table, 20), 1);
@@ -416,18 +370,7 @@ mod tests {
         let mut table = Table::new(Limits::default());
         let spoofed = Learned::Spoofed(Owner::Member(PeerSlot(1)));
         assert_eq!(table.learn(&owners, station(1), peer(2), now), spoofed);
-        assert_eq!(
-            table.learn(
-                &owners,
-                Station {
-                    vlan: 7,
-                    ..station(1)
-                },
-                Place::Local,
-                now
-            ),
-            spoofed
-        );
+        assert_eq!(table.learn(&owners, Station { vlan: 7, ..station(1) }, Place::Local, now), spoofed);
         assert_eq!(
             table.learn(&owners, Station { mac: LOCAL, vlan: 0 }, peer(2), now),
             Learned::Spoofed(Owner::Local)
@@ -444,15 +387,9 @@ mod tests {
         let at = |seconds| begin + Duration::from_secs(seconds);
         assert_eq!(table.learn_local(&owners, station(1), at(0)), Some(Learned::New));
         assert_eq!(table.learn_local(&owners, station(1), at(29)), None);
-        assert_eq!(
-            table.learn_local(&owners, station(1), at(30)),
-            Some(Learned::Refreshed)
-        );
+        assert_eq!(table.learn_local(&owners, station(1), at(30)), Some(Learned::Refreshed));
         table.learn(&owners, station(1), peer(1), at(31));
-        let moved = Learned::Moved {
-            from: peer(1),
-            flapping: false,
-        };
+        let moved = Learned::Moved { from: peer(1), flapping: false };
         assert_eq!(table.learn_local(&owners, station(1), at(32)), Some(moved));
     }
 }
