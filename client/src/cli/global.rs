@@ -3,6 +3,8 @@
 use crate::config::NetworkAlias;
 use std::path::PathBuf;
 
+const HEADING: &str = "Options of every command";
+
 /// Options that every command takes, before or after its name.
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
@@ -17,15 +19,15 @@ pub(super) struct Global {
     pub(super) state: PathBuf,
 
     /// Socket of the daemon [default: /run/shadowmesh/control.sock]
-    #[arg(long, global = true, value_name = "PATH", env = "SHADOWMESH_SOCKET")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "PATH", env = "SHADOWMESH_SOCKET", hide_env = true)]
     pub(super) socket: Option<PathBuf>,
 
     /// Which network, where a host is in several: keeps its state in DIR/NAME
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "NAME")]
     pub(super) network: Option<NetworkAlias>,
 
     /// Print JSON where output is data
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 }
 

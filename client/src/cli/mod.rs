@@ -26,7 +26,8 @@ Example, three machines:
   a$     shadowmesh ping b
 
 Exit codes: 0 done, 1 failed (with one sentence that says why), 2 wrong usage.
-Logs: SHADOWMESH_LOG=debug (or RUST_LOG) makes a daemon say more.";
+Environment: SHADOWMESH_STATE and SHADOWMESH_SOCKET stand in for --state and --socket; SHADOWMESH_LOG=debug (or RUST_LOG)
+makes a daemon say more.";
 
 /// Joins machines into one Ethernet segment across the internet, encrypted end to end.
 #[derive(Debug, Parser)]
