@@ -3,6 +3,8 @@
 //! Two kinds of attacker alter packets here. A *stranger* (a relay, a router) cannot compute mac1. A *member* of the network
 //! can, so [`World::repair`] puts the right mac1 under whatever it altered and the packet reaches Noise.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::crypto::keys::{MAC1_LEN, NetworkKeys, NetworkSecret, NodeSecret};
@@ -44,13 +46,7 @@ impl World {
         let (a, b) = (NodeSecret::generate(&mut rng), NodeSecret::generate(&mut rng));
         let secret = NetworkSecret::generate(&mut rng);
         let network = secret.derive();
-        Self {
-            rng,
-            a,
-            b,
-            secret,
-            network,
-        }
+        Self { rng, a, b, secret, network }
     }
 
     fn begin(&mut self) -> (Initiator, Vec<u8>) {
@@ -59,14 +55,7 @@ impl World {
 
     fn begin_to(&mut self, remote: NodeId) -> Result<(Initiator, Vec<u8>), HandshakeError> {
         let offer = payload(CipherSet::ALL);
-        Initiator::begin(
-            &self.a,
-            &self.network,
-            remote,
-            &offer,
-            INITIATOR_INDEX,
-            &mut self.rng,
-        )
+        Initiator::begin(&self.a, &self.network, remote, &offer, INITIATOR_INDEX, &mut self.rng)
     }
 
     fn read(&self, packet: &[u8]) -> Result<(), HandshakeError> {
@@ -75,9 +64,7 @@ impl World {
 
     fn answer(&mut self, init: &[u8]) -> (Vec<u8>, Completed) {
         let received = Responder::read(&self.b, &self.network, init).unwrap();
-        received
-            .respond(&payload(CipherSet::ALL), RESPONDER_INDEX, &mut self.rng)
-            .unwrap()
+        received.respond(&payload(CipherSet::ALL), RESPONDER_INDEX, &mut self.rng).unwrap()
     }
 
     /// Puts the mac1 that a member can compute under an altered packet.
@@ -85,31 +72,19 @@ impl World {
         let (covered, mac) = packet.split_at_mut(packet.len() - MAC1_LEN);
         let generation = self.secret.generation().to_be_bytes();
         let secret = self.secret.to_bytes();
-        let key = kdf::hkdf(
-            labels::NETWORK_SALT,
-            secret.as_slice(),
-            &[labels::NETWORK_MAC1, &generation],
-        );
+        let key = kdf::hkdf(labels::NETWORK_SALT, secret.as_slice(), &[labels::NETWORK_MAC1, &generation]);
         mac.copy_from_slice(&kdf::mac(key.as_slice(), &[covered])[..MAC1_LEN]);
     }
 }
 
 fn payload(ciphers: CipherSet) -> Payload {
     let (name, program) = ("alpha".to_owned(), "0.1.0".to_owned());
-    Payload {
-        ciphers,
-        mtu: 1400,
-        name,
-        association: AssociationId([7; 8]),
-        program,
-    }
+    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program }
 }
 
 /// Feeds `packet` to `initiator`, which must refuse it and stay pending.
 fn refused(initiator: Initiator, packet: &[u8]) -> (Initiator, HandshakeError) {
-    let (initiator, error) = initiator
-        .finish(packet)
-        .expect_err("the packet is not the answer");
+    let (initiator, error) = initiator.finish(packet).expect_err("the packet is not the answer");
     assert_eq!(error.fault(), Fault::Stranger, "{error}");
     (initiator, error)
 }
@@ -128,12 +103,7 @@ fn assert_same_session(initiator: &Completed, responder: &Completed) {
 
 fn all_keys(completed: &Completed) -> [[u8; 32]; 4] {
     let keys = &completed.keys;
-    [
-        *keys.send.data,
-        *keys.send.control,
-        *keys.recv.data,
-        *keys.recv.control,
-    ]
+    [*keys.send.data, *keys.send.control, *keys.recv.data, *keys.recv.control]
 }
 
 #[test]
@@ -144,33 +114,18 @@ fn both_sides_end_with_the_same_session_and_know_each_other() {
     assert_eq!(received.remote(), world.a.public());
     assert_eq!(received.sender_index(), INITIATOR_INDEX);
     assert_eq!(*received.payload(), payload(CipherSet::ALL));
-    let answer = Payload {
-        name: "beta".to_owned(),
-        association: AssociationId([0; 8]),
-        ..payload(CipherSet::ALL)
-    };
-    let (response, theirs) = received
-        .respond(&answer, RESPONDER_INDEX, &mut world.rng)
-        .unwrap();
+    let answer =
+        Payload { name: "beta".to_owned(), association: AssociationId([0; 8]), ..payload(CipherSet::ALL) };
+    let (response, theirs) = received.respond(&answer, RESPONDER_INDEX, &mut world.rng).unwrap();
     let ours = initiator.finish(&response).unwrap();
 
     assert_same_session(&ours, &theirs);
     assert_eq!((ours.remote, theirs.remote), (world.b.public(), world.a.public()));
-    assert_eq!(
-        (ours.local_index, theirs.local_index),
-        (INITIATOR_INDEX, RESPONDER_INDEX)
-    );
-    assert_eq!(
-        (ours.payload.name.as_str(), theirs.payload.name.as_str()),
-        ("beta", "alpha")
-    );
+    assert_eq!((ours.local_index, theirs.local_index), (INITIATOR_INDEX, RESPONDER_INDEX));
+    assert_eq!((ours.payload.name.as_str(), theirs.payload.name.as_str()), ("beta", "alpha"));
     // protocol §4.3: the initiator names the association, whatever the responder had in mind.
     assert_eq!(ours.payload.association, AssociationId([7; 8]));
-    assert_eq!(
-        all_keys(&ours).into_iter().collect::<HashSet<_>>().len(),
-        4,
-        "all four keys differ"
-    );
+    assert_eq!(all_keys(&ours).into_iter().collect::<HashSet<_>>().len(), 4, "all four keys differ");
 }
 
 #[test]
@@ -193,33 +148,15 @@ fn aes_is_chosen_only_where_both_offer_it() {
         (CipherSet::ALL, CHACHA, Ok(Cipher::ChaCha20Poly1305)),
         (CHACHA, CipherSet::ALL, Ok(Cipher::ChaCha20Poly1305)),
         (AES, CHACHA, Err(HandshakeError::NoCommonCipher)),
-        (
-            CipherSet::from_bits(0xfc),
-            CipherSet::ALL,
-            Err(HandshakeError::NoCommonCipher),
-        ),
+        (CipherSet::from_bits(0xfc), CipherSet::ALL, Err(HandshakeError::NoCommonCipher)),
     ];
     for (offered, willing, expected) in cases {
-        let World {
-            mut rng,
-            a,
-            b,
-            network,
-            ..
-        } = World::new(3);
-        let (initiator, init) = Initiator::begin(
-            &a,
-            &network,
-            b.public(),
-            &payload(offered),
-            INITIATOR_INDEX,
-            &mut rng,
-        )
-        .unwrap();
+        let World { mut rng, a, b, network, .. } = World::new(3);
+        let (initiator, init) =
+            Initiator::begin(&a, &network, b.public(), &payload(offered), INITIATOR_INDEX, &mut rng).unwrap();
         let received = Responder::read(&b, &network, &init).unwrap();
-        let cipher = received
-            .respond(&payload(willing), RESPONDER_INDEX, &mut rng)
-            .map(|(response, theirs)| {
+        let cipher =
+            received.respond(&payload(willing), RESPONDER_INDEX, &mut rng).map(|(response, theirs)| {
                 assert_same_session(&initiator.finish(&response).unwrap(), &theirs);
                 theirs.keys.cipher
             });
@@ -229,23 +166,13 @@ fn aes_is_chosen_only_where_both_offer_it() {
 
 #[test]
 fn a_payload_out_of_bounds_is_not_sent() {
-    let World {
-        mut rng,
-        a,
-        b,
-        network,
-        ..
-    } = World::new(4);
+    let World { mut rng, a, b, network, .. } = World::new(4);
     for (name, program) in [
         ("n".repeat(65), String::new()),
         ("\u{1b}[2J".to_owned(), String::new()),
         (String::new(), "p".repeat(33)),
     ] {
-        let offer = Payload {
-            name,
-            program,
-            ..payload(CipherSet::ALL)
-        };
+        let offer = Payload { name, program, ..payload(CipherSet::ALL) };
         let begun = Initiator::begin(&a, &network, b.public(), &offer, INITIATOR_INDEX, &mut rng);
         assert_eq!(begun.map(drop).unwrap_err().fault(), Fault::Local);
     }
@@ -260,19 +187,12 @@ fn every_flipped_bit_of_an_init_fails() {
         altered[bit / 8] ^= 1 << (bit % 8);
         let by_stranger = world.read(&altered).unwrap_err();
         match bit / 8 {
-            0 | 1 => assert!(
-                matches!(by_stranger, HandshakeError::Layout(_)),
-                "bit {bit}: {by_stranger}"
-            ),
+            0 | 1 => assert!(matches!(by_stranger, HandshakeError::Layout(_)), "bit {bit}: {by_stranger}"),
             _ => assert_eq!(by_stranger, HandshakeError::Mac, "bit {bit}"),
         }
         if (INIT_NOISE..init.len() - MAC1_LEN).contains(&(bit / 8)) {
             world.repair(&mut altered);
-            assert_eq!(
-                world.read(&altered),
-                Err(HandshakeError::Authentication),
-                "bit {bit}"
-            );
+            assert_eq!(world.read(&altered), Err(HandshakeError::Authentication), "bit {bit}");
         }
     }
 }
@@ -318,11 +238,7 @@ fn no_length_but_the_right_one_is_read() {
             world.repair(&mut packet);
             let error = world.read(&packet).unwrap_err();
             let is_possible = (INIT_LEN..=INIT_LEN + MAX_PAYLOAD).contains(&len);
-            let expected = if is_possible {
-                HandshakeError::Authentication
-            } else {
-                HandshakeError::Length
-            };
+            let expected = if is_possible { HandshakeError::Authentication } else { HandshakeError::Length };
             assert!(
                 error == expected || len < 19 && matches!(error, HandshakeError::Layout(_)),
                 "{len}: {error}"
@@ -366,10 +282,7 @@ fn a_stripped_or_swapped_kem_share_fails_in_either_message() {
         world.read(&splice(&init, &vec![0; init.len()], INIT_SHARE)),
         Err(HandshakeError::Authentication)
     );
-    assert_eq!(
-        world.read(&splice(&init, &other_init, INIT_SHARE)),
-        Err(HandshakeError::Authentication)
-    );
+    assert_eq!(world.read(&splice(&init, &other_init, INIT_SHARE)), Err(HandshakeError::Authentication));
 
     let (initiator, error) = refused(initiator, &strip(&response, RESPONSE_SHARE));
     assert_eq!(error, HandshakeError::Length);
@@ -402,11 +315,8 @@ const SMALL_ORDER: [&str; 7] = [
 fn small_order_points() -> Vec<[u8; 32]> {
     let mut points = Vec::new();
     for text in SMALL_ORDER {
-        let mut point: [u8; 32] = data_encoding::HEXLOWER
-            .decode(text.as_bytes())
-            .unwrap()
-            .try_into()
-            .unwrap();
+        let mut point: [u8; 32] =
+            data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap().try_into().unwrap();
         points.push(point);
         point[31] |= 0x80;
         points.push(point);
@@ -439,10 +349,7 @@ fn a_small_order_ephemeral_key_is_refused_in_either_message() {
 fn a_node_whose_key_has_small_order_is_not_called() {
     let mut world = World::new(10);
     for point in small_order_points() {
-        assert_eq!(
-            world.begin_to(NodeId(point)).map(drop),
-            Err(HandshakeError::SmallOrder)
-        );
+        assert_eq!(world.begin_to(NodeId(point)).map(drop), Err(HandshakeError::SmallOrder));
     }
 }
 
@@ -454,17 +361,8 @@ fn another_secret_generation_or_network_is_refused_even_with_the_right_mac1() {
     let next_generation = NetworkSecret::from_bytes(world.secret.to_bytes(), world.secret.generation() + 1);
     for secret in [other_secret, next_generation] {
         let network = secret.derive();
-        assert_eq!(
-            Responder::read(&world.b, &network, &init).map(drop),
-            Err(HandshakeError::Mac)
-        );
-        let there = World {
-            rng: SeededRng::new(0),
-            a: world.a.clone(),
-            b: world.b.clone(),
-            secret,
-            network,
-        };
+        assert_eq!(Responder::read(&world.b, &network, &init).map(drop), Err(HandshakeError::Mac));
+        let there = World { rng: SeededRng::new(0), a: world.a.clone(), b: world.b.clone(), secret, network };
         let mut repaired = init.clone();
         there.repair(&mut repaired);
         assert_eq!(there.read(&repaired), Err(HandshakeError::Authentication));
@@ -480,10 +378,7 @@ fn another_version_is_named_as_such() {
         let mut other = init.clone();
         other[1] = version;
         world.repair(&mut other);
-        assert_eq!(
-            world.read(&other),
-            Err(HandshakeError::Layout(WireError::Version(version)))
-        );
+        assert_eq!(world.read(&other), Err(HandshakeError::Layout(WireError::Version(version))));
     }
     let mut other = response;
     other[1] = 2;
@@ -509,10 +404,7 @@ fn a_message_for_somebody_else_is_refused() {
     let (initiator, error) = refused(initiator, &init);
     assert_eq!(error, HandshakeError::Layout(WireError::Kind(0xc8)));
     let (response, _) = world.answer(&init);
-    assert_eq!(
-        world.read(&response),
-        Err(HandshakeError::Layout(WireError::Kind(0xc9)))
-    );
+    assert_eq!(world.read(&response), Err(HandshakeError::Layout(WireError::Kind(0xc9))));
     drop(initiator);
 }
 
@@ -552,9 +444,7 @@ fn an_impostor_with_the_network_secret_cannot_answer_for_somebody_else() {
     let (initiator, _) = world.begin();
     let (_, to_impostor) = world.begin_to(impostor.public()).unwrap();
     let received = Responder::read(&impostor, &world.network, &to_impostor).unwrap();
-    let (response, _) = received
-        .respond(&payload(CipherSet::ALL), RESPONDER_INDEX, &mut world.rng)
-        .unwrap();
+    let (response, _) = received.respond(&payload(CipherSet::ALL), RESPONDER_INDEX, &mut world.rng).unwrap();
     let (_, error) = refused(initiator, &response);
     assert_eq!(error, HandshakeError::Authentication);
 }

@@ -1,5 +1,7 @@
 //! The client–relay handshake: who it lets in, and what damage it refuses.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::kem;
 use shadowmesh_proto::crypto::keys::{LinkKeys, NetworkSecret, NodeSecret, verify_register};
@@ -47,10 +49,7 @@ fn both_ends_get_the_same_keys_and_the_relay_learns_the_client() {
     let (answer, client, theirs) = world.respond(&message).unwrap();
     let ours = initiator.finish(&answer).unwrap();
     assert_eq!(client, world.client.public());
-    assert_eq!(
-        (&ours.send, &ours.recv, ours.hash),
-        (&theirs.recv, &theirs.send, theirs.hash)
-    );
+    assert_eq!((&ours.send, &ours.recv, ours.hash), (&theirs.recv, &theirs.send, theirs.hash));
     assert_ne!(ours.send, ours.recv);
     assert_eq!((message.len(), answer.len()), (1296, 1152));
     assert_eq!((MESSAGE_1_LEN, MESSAGE_2_LEN), (1296, 1152));
@@ -84,10 +83,7 @@ fn a_relay_with_another_key_than_the_tickets_is_found_out() {
     let to_impostor = RelayId(*impostor.public().as_bytes());
     let (_, message) = LinkInitiator::begin(&world.client, &to_impostor, &mut world.rng).unwrap();
     let (answer, ..) = respond(&impostor, &message, &mut world.rng).unwrap();
-    assert_eq!(
-        initiator.finish(&answer).map(drop),
-        Err(HandshakeError::Authentication)
-    );
+    assert_eq!(initiator.finish(&answer).map(drop), Err(HandshakeError::Authentication));
 }
 
 #[test]
@@ -97,20 +93,12 @@ fn every_flipped_bit_of_either_message_fails() {
     for bit in 0..message.len() * 8 {
         let mut altered = message.clone();
         altered[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(
-            world.respond(&altered).map(drop),
-            Err(HandshakeError::Authentication),
-            "bit {bit}"
-        );
+        assert_eq!(world.respond(&altered).map(drop), Err(HandshakeError::Authentication), "bit {bit}");
     }
     for bit in 0..MESSAGE_2_LEN * 8 {
         let (initiator, mut answer) = world.pair();
         answer[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(
-            initiator.finish(&answer).map(drop),
-            Err(HandshakeError::Authentication),
-            "bit {bit}"
-        );
+        assert_eq!(initiator.finish(&answer).map(drop), Err(HandshakeError::Authentication), "bit {bit}");
     }
 }
 
@@ -124,20 +112,14 @@ fn a_swapped_or_zeroed_kem_share_fails_in_either_message() {
     for from in [&other, &zeros] {
         let mut altered = message.clone();
         altered[share.clone()].copy_from_slice(&from[share.clone()]);
-        assert_eq!(
-            world.respond(&altered).map(drop),
-            Err(HandshakeError::Authentication)
-        );
+        assert_eq!(world.respond(&altered).map(drop), Err(HandshakeError::Authentication));
     }
     let share = EPHEMERAL_LEN..EPHEMERAL_LEN + kem::CIPHERTEXT_LEN + 16;
     let (_, other) = world.pair();
     for from in [other, zeros] {
         let (initiator, mut answer) = world.pair();
         answer[share.clone()].copy_from_slice(&from[share.clone()]);
-        assert_eq!(
-            initiator.finish(&answer).map(drop),
-            Err(HandshakeError::Authentication)
-        );
+        assert_eq!(initiator.finish(&answer).map(drop), Err(HandshakeError::Authentication));
     }
 }
 
@@ -148,20 +130,12 @@ fn no_length_but_the_right_one_is_read() {
     for len in (0..message.len() + 64).filter(|len| *len != message.len()) {
         let mut resized = message.clone();
         resized.resize(len, 0);
-        assert_eq!(
-            world.respond(&resized).map(drop),
-            Err(HandshakeError::Length),
-            "{len} bytes"
-        );
+        assert_eq!(world.respond(&resized).map(drop), Err(HandshakeError::Length), "{len} bytes");
     }
     for len in [0, 1, MESSAGE_2_LEN - 1, MESSAGE_2_LEN + 1, 70_000] {
         let (initiator, mut answer) = world.pair();
         answer.resize(len, 0);
-        assert_eq!(
-            initiator.finish(&answer).map(drop),
-            Err(HandshakeError::Length),
-            "{len} bytes"
-        );
+        assert_eq!(initiator.finish(&answer).map(drop), Err(HandshakeError::Length), "{len} bytes");
     }
 }
 
@@ -186,20 +160,12 @@ fn a_peer_message_is_no_link_message() {
     let mut world = World::new(8);
     let network = NetworkSecret::generate(&mut world.rng).derive();
     let (name, program) = (String::new(), String::new());
-    let offer = Payload {
-        ciphers: CipherSet::ALL,
-        mtu: 1400,
-        name,
-        association: AssociationId([0; 8]),
-        program,
-    };
+    let offer =
+        Payload { ciphers: CipherSet::ALL, mtu: 1400, name, association: AssociationId([0; 8]), program };
     let (index, remote) = (ReceiverIndex(1), world.relay.public());
     let (_, init) = Initiator::begin(&world.client, &network, remote, &offer, index, &mut world.rng).unwrap();
     let noise = &init[8..8 + MESSAGE_1_LEN];
-    assert_eq!(
-        world.respond(noise).map(drop),
-        Err(HandshakeError::Authentication)
-    );
+    assert_eq!(world.respond(noise).map(drop), Err(HandshakeError::Authentication));
 }
 
 proptest! {

@@ -10,6 +10,8 @@
 //!   calls that it makes; that it makes exactly those, with the nonce of protocol §5, is checked for each vector's key and
 //!   text. Vectors with other nonce or key lengths are for other ciphers than ours and are counted here.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
 use ml_kem::kem::TryDecapsulate as _;
@@ -21,10 +23,7 @@ use zeroize::Zeroizing;
 
 fn vectors(name: mlkem::TestName) -> Vec<mlkem::Test> {
     let set = mlkem::TestSet::load(name).unwrap();
-    set.test_groups
-        .into_iter()
-        .flat_map(|group| group.tests)
-        .collect()
+    set.test_groups.into_iter().flat_map(|group| group.tests).collect()
 }
 
 fn other_implementation(seed: &[u8]) -> ml_kem::ml_kem_768::DecapsulationKey {
@@ -52,11 +51,7 @@ fn ml_kem_768_key_generation() {
         assert_eq!(expand(&test.seed.unwrap()), secret[..], "test {}", test.tc_id);
         let pair = KeyPair::from_secret(&secret).unwrap();
         assert_eq!(pair.public()[..], public[..], "test {}", test.tc_id);
-        assert_encapsulates(
-            &public,
-            |ciphertext| *pair.decapsulate(ciphertext).unwrap(),
-            test.tc_id,
-        );
+        assert_encapsulates(&public, |ciphertext| *pair.decapsulate(ciphertext).unwrap(), test.tc_id);
     }
 }
 
@@ -78,21 +73,12 @@ fn ml_kem_768_decapsulation() {
                 let shared = pair.decapsulate(&ciphertext).unwrap();
                 assert_eq!(shared[..], test.shared_secret.unwrap()[..], "test {}", test.tc_id);
                 let other = other_implementation(&seed);
-                let opener = |ciphertext: &[u8]| {
-                    other
-                        .try_decapsulate(ciphertext.try_into().unwrap())
-                        .unwrap()
-                        .into()
-                };
+                let opener =
+                    |ciphertext: &[u8]| other.try_decapsulate(ciphertext.try_into().unwrap()).unwrap().into();
                 assert_encapsulates(pair.public(), opener, test.tc_id);
             }
             TestResult::Invalid | TestResult::Acceptable => {
-                assert_eq!(
-                    pair.decapsulate(&ciphertext),
-                    Err(KemError::Ciphertext),
-                    "test {}",
-                    test.tc_id
-                );
+                assert_eq!(pair.decapsulate(&ciphertext), Err(KemError::Ciphertext), "test {}", test.tc_id);
                 refused += 1;
             }
         }
@@ -109,12 +95,7 @@ fn ml_kem_768_decapsulation_with_expanded_keys() {
         let shared = KeyPair::from_secret(&secret).and_then(|pair| pair.decapsulate(&ciphertext));
         match test.result {
             TestResult::Valid => {
-                assert_eq!(
-                    shared.unwrap()[..],
-                    test.shared_secret.unwrap()[..],
-                    "test {}",
-                    test.tc_id
-                );
+                assert_eq!(shared.unwrap()[..], test.shared_secret.unwrap()[..], "test {}", test.tc_id);
             }
             TestResult::Invalid | TestResult::Acceptable => assert!(shared.is_err(), "test {}", test.tc_id),
         }
@@ -131,12 +112,7 @@ fn ml_kem_768_encapsulation() {
         if test.result == TestResult::Valid {
             assert!(encapsulated.is_ok(), "test {}", test.tc_id);
         } else {
-            assert_eq!(
-                encapsulated.map(drop),
-                Err(KemError::PublicKey),
-                "test {}",
-                test.tc_id
-            );
+            assert_eq!(encapsulated.map(drop), Err(KemError::PublicKey), "test {}", test.tc_id);
             refused += 1;
         }
     }
@@ -208,9 +184,7 @@ impl Raw {
         let mut out = vec![0; text.len() + 16];
         let (ciphertext, tag) = out.split_at_mut(text.len());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0
-            .seal_out_of_place_scatter(nonce, Aad::from(aad), text, ciphertext, &[], tag)
-            .unwrap();
+        self.0.seal_out_of_place_scatter(nonce, Aad::from(aad), text, ciphertext, &[], tag).unwrap();
         out
     }
 
@@ -218,9 +192,7 @@ impl Raw {
         let mut out = [text, &[0; 16]].concat();
         let (text, tag) = out.split_at_mut(text.len());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0
-            .seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag)
-            .unwrap();
+        self.0.seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag).unwrap();
         out
     }
 
@@ -228,8 +200,7 @@ impl Raw {
         let mut text = sealed.to_vec();
         let tag = text.split_off(sealed.len() - 16);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0
-            .open_in_place_separate_tag(nonce, Aad::from(aad), &tag, &mut text)?;
+        self.0.open_in_place_separate_tag(nonce, Aad::from(aad), &tag, &mut text)?;
         Ok(text)
     }
 }
@@ -237,16 +208,7 @@ impl Raw {
 fn check_aead(cipher: Cipher, algorithm: &'static Algorithm, name: aead::TestName, expected: (usize, usize)) {
     let (vectors, others) = aead_vectors(name);
     assert_eq!((vectors.len(), others), expected);
-    for AeadVector {
-        key,
-        nonce,
-        aad,
-        text,
-        sealed,
-        is_valid,
-        id,
-    } in vectors
-    {
+    for AeadVector { key, nonce, aad, text, sealed, is_valid, id } in vectors {
         let raw = Raw::new(algorithm, &key);
         if is_valid {
             assert_eq!(raw.seal(nonce, &aad, &text), sealed, "test {id}");
@@ -271,22 +233,13 @@ fn check_aead(cipher: Cipher, algorithm: &'static Algorithm, name: aead::TestNam
         let mut in_place = [&text[..], &[0; 16]].concat();
         ours.seal_in_place(counter, &header, &mut in_place).unwrap();
         assert_eq!(in_place, expected, "test {id}");
-        assert_eq!(
-            ours.open_in_place(counter, &header, &mut in_place).unwrap(),
-            text,
-            "test {id}"
-        );
+        assert_eq!(ours.open_in_place(counter, &header, &mut in_place).unwrap(), text, "test {id}");
     }
 }
 
 #[test]
 fn chacha20_poly1305() {
-    check_aead(
-        Cipher::ChaCha20Poly1305,
-        &CHACHA20_POLY1305,
-        aead::TestName::ChaCha20Poly1305,
-        (316, 9),
-    );
+    check_aead(Cipher::ChaCha20Poly1305, &CHACHA20_POLY1305, aead::TestName::ChaCha20Poly1305, (316, 9));
 }
 
 #[test]
