@@ -89,16 +89,9 @@ mod tests {
 
     #[test]
     fn attempts_give_other_addresses() {
-        let addresses: Vec<_> = ipv4_attempts(NetworkId([1; 32]), NodeId([2; 32]))
-            .take(8)
-            .collect();
+        let addresses: Vec<_> = ipv4_attempts(NetworkId([1; 32]), NodeId([2; 32])).take(8).collect();
         for (at, (attempt, address)) in addresses.iter().enumerate() {
-            assert!(
-                addresses
-                    .iter()
-                    .skip(at + 1)
-                    .all(|(a, other)| a != attempt && other != address)
-            );
+            assert!(addresses.iter().skip(at + 1).all(|(a, other)| a != attempt && other != address));
         }
     }
 }

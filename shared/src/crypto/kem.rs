@@ -54,13 +54,9 @@ impl KeyPair {
     /// [`KemError::Generate`] when the library fails, which it does only without memory or randomness.
     pub fn generate() -> Result<Self, KemError> {
         let secret = DecapsulationKey::generate(&ML_KEM_768).map_err(|_| KemError::Generate)?;
-        let public = secret
-            .encapsulation_key()
-            .and_then(|key| key.key_bytes())
-            .map_err(|_| KemError::Generate)?;
-        let public = Box::<[u8]>::from(public.as_ref())
-            .try_into()
-            .map_err(|_| KemError::Generate)?;
+        let public =
+            secret.encapsulation_key().and_then(|key| key.key_bytes()).map_err(|_| KemError::Generate)?;
+        let public = Box::<[u8]>::from(public.as_ref()).try_into().map_err(|_| KemError::Generate)?;
         Ok(Self { secret, public })
     }
 
@@ -71,9 +67,7 @@ impl KeyPair {
     /// [`KemError::SecretKey`] when `bytes` are not [`SECRET_LEN`] long.
     pub fn from_secret(bytes: &[u8]) -> Result<Self, KemError> {
         let public = bytes.get(PUBLIC_IN_SECRET).ok_or(KemError::SecretKey)?;
-        let public = Box::<[u8]>::from(public)
-            .try_into()
-            .map_err(|_| KemError::SecretKey)?;
+        let public = Box::<[u8]>::from(public).try_into().map_err(|_| KemError::SecretKey)?;
         let secret = DecapsulationKey::new(&ML_KEM_768, bytes).map_err(|_| KemError::SecretKey)?;
         Ok(Self { secret, public })
     }
@@ -92,15 +86,9 @@ impl KeyPair {
         if ciphertext.len() != CIPHERTEXT_LEN {
             return Err(KemError::Ciphertext);
         }
-        let shared = self
-            .secret
-            .decapsulate(Ciphertext::from(ciphertext))
-            .map_err(|_| KemError::SecretKey)?;
-        shared
-            .as_ref()
-            .try_into()
-            .map(Zeroizing::new)
-            .map_err(|_| KemError::Ciphertext)
+        let shared =
+            self.secret.decapsulate(Ciphertext::from(ciphertext)).map_err(|_| KemError::SecretKey)?;
+        shared.as_ref().try_into().map(Zeroizing::new).map_err(|_| KemError::Ciphertext)
     }
 }
 
@@ -117,13 +105,7 @@ impl fmt::Debug for KeyPair {
 pub fn encapsulate(public: &[u8]) -> Result<(Box<[u8; CIPHERTEXT_LEN]>, Secret32), KemError> {
     let key = EncapsulationKey::new(&ML_KEM_768, public).map_err(|_| KemError::PublicKey)?;
     let (ciphertext, shared) = key.encapsulate().map_err(|_| KemError::PublicKey)?;
-    let ciphertext = Box::<[u8]>::from(ciphertext.as_ref())
-        .try_into()
-        .map_err(|_| KemError::PublicKey)?;
-    let shared = shared
-        .as_ref()
-        .try_into()
-        .map(Zeroizing::new)
-        .map_err(|_| KemError::PublicKey)?;
+    let ciphertext = Box::<[u8]>::from(ciphertext.as_ref()).try_into().map_err(|_| KemError::PublicKey)?;
+    let shared = shared.as_ref().try_into().map(Zeroizing::new).map_err(|_| KemError::PublicKey)?;
     Ok((ciphertext, shared))
 }

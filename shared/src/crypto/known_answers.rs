@@ -16,17 +16,13 @@ pub(crate) fn read(text: &str) -> Value {
 
 /// The bytes of a field in hexadecimal.
 pub(crate) fn bytes(case: &Value, field: &str) -> Vec<u8> {
-    let text = case[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("{field} is missing"));
+    let text = case[field].as_str().unwrap_or_else(|| panic!("{field} is missing"));
     HEXLOWER.decode(text.as_bytes()).unwrap()
 }
 
 /// The same, of known length.
 pub(crate) fn array<const N: usize>(case: &Value, field: &str) -> [u8; N] {
-    bytes(case, field)
-        .try_into()
-        .unwrap_or_else(|_| panic!("{field} is not {N} bytes"))
+    bytes(case, field).try_into().unwrap_or_else(|_| panic!("{field} is not {N} bytes"))
 }
 
 /// A secret.
@@ -72,10 +68,7 @@ fn registration() {
         let (public, signature) = network(&case).sign_register(&link_hash, &node);
         assert_eq!(public, array(&case, "sign_public"));
         assert_eq!(signature, array(&case, "register_signature"));
-        assert_eq!(
-            verify_register(&id, &public, &signature, &link_hash, &node),
-            Ok(())
-        );
+        assert_eq!(verify_register(&id, &public, &signature, &link_hash, &node), Ok(()));
     }
 }
 
@@ -89,45 +82,24 @@ fn a_registration_is_good_for_one_network_link_and_node_only() {
     let (other_public, other_signature) = other.sign_register(&link_hash, &node);
 
     let signature_error = Err(RegisterError::Signature);
-    assert_eq!(
-        verify_register(&id, &public, &signature, &[0; 32], &node),
-        signature_error
-    );
-    assert_eq!(
-        verify_register(&id, &public, &signature, &link_hash, &NodeId([0; 32])),
-        signature_error
-    );
-    assert_eq!(
-        verify_register(&id, &public, &other_signature, &link_hash, &node),
-        signature_error
-    );
+    assert_eq!(verify_register(&id, &public, &signature, &[0; 32], &node), signature_error);
+    assert_eq!(verify_register(&id, &public, &signature, &link_hash, &NodeId([0; 32])), signature_error);
+    assert_eq!(verify_register(&id, &public, &other_signature, &link_hash, &node), signature_error);
     let key_error = Err(RegisterError::PublicKey);
-    assert_eq!(
-        verify_register(&id, &other_public, &other_signature, &link_hash, &node),
-        key_error
-    );
-    assert_eq!(
-        verify_register(&other.id(), &public, &signature, &link_hash, &node),
-        key_error
-    );
+    assert_eq!(verify_register(&id, &other_public, &other_signature, &link_hash, &node), key_error);
+    assert_eq!(verify_register(&other.id(), &public, &signature, &link_hash, &node), key_error);
     for at in 0..signature.len() * 8 {
         let mut flipped = signature;
         flipped[at / 8] ^= 1 << (at % 8);
-        assert_eq!(
-            verify_register(&id, &public, &flipped, &link_hash, &node),
-            signature_error,
-            "bit {at}"
-        );
+        assert_eq!(verify_register(&id, &public, &flipped, &link_hash, &node), signature_error, "bit {at}");
     }
 }
 
 #[test]
 fn addresses() {
     for case in cases() {
-        let (network, node) = (
-            network(&case).id(),
-            NodeSecret::from_bytes(secret(&case, "node_secret")).public(),
-        );
+        let (network, node) =
+            (network(&case).id(), NodeSecret::from_bytes(secret(&case, "node_secret")).public());
         assert_eq!(node, NodeId(array(&case, "node")));
         assert_eq!(addresses::mac(&node), MacAddr(array(&case, "mac")));
         assert_eq!(addresses::ipv6(&network, &node).octets(), array(&case, "ipv6"));
@@ -143,19 +115,9 @@ fn addresses() {
 fn nothing_secret_is_printed() {
     let case = &cases()[0];
     let secret = NetworkSecret::from_bytes(secret(case, "network_secret"), 0);
-    let printed = format!(
-        "{secret:?} {:?} {:?}",
-        secret.derive(),
-        NodeSecret::from_bytes(secret.to_bytes())
-    );
+    let printed = format!("{secret:?} {:?} {:?}", secret.derive(), NodeSecret::from_bytes(secret.to_bytes()));
     for field in ["network_secret", "psk", "mac1_key", "sign_seed"] {
-        assert!(
-            !printed.contains(&case[field].as_str().unwrap()[..8]),
-            "{field} in {printed}"
-        );
-        assert!(
-            !printed.contains(&format!("{:?}", bytes(case, field))[1..16]),
-            "{field} in {printed}"
-        );
+        assert!(!printed.contains(&case[field].as_str().unwrap()[..8]), "{field} in {printed}");
+        assert!(!printed.contains(&format!("{:?}", bytes(case, field))[1..16]), "{field} in {printed}");
     }
 }

@@ -43,12 +43,7 @@ impl EphemeralSlot {
 
 impl Random for EphemeralSlot {
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Error> {
-        let key = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .ok_or(Error::Rng)?;
+        let key = self.0.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Error::Rng)?;
         let out: &mut [u8; KEY_LEN] = out.try_into().map_err(|_| Error::Rng)?;
         *out = *key;
         Ok(())
@@ -89,10 +84,7 @@ impl CryptoResolver for Resolver {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
-            DHChoice::Curve25519 => Some(Box::new(X25519 {
-                local: self.local.clone(),
-                key: None,
-            })),
+            DHChoice::Curve25519 => Some(Box::new(X25519 { local: self.local.clone(), key: None })),
             DHChoice::Curve448 => None,
         }
     }
@@ -141,9 +133,7 @@ impl Dh for X25519 {
         self.key = if bool::from(local.bytes().as_slice().ct_eq(private)) {
             Some(Arc::clone(local))
         } else {
-            private
-                .first_chunk()
-                .map(|bytes| Arc::new(PrivateKey::new(Zeroizing::new(*bytes))))
+            private.first_chunk().map(|bytes| Arc::new(PrivateKey::new(Zeroizing::new(*bytes))))
         };
     }
 
@@ -191,9 +181,7 @@ impl Cipher for ChaChaPoly {
 
     fn set(&mut self, key: &[u8; CIPHER_KEY_LEN]) {
         // Any 32 bytes are a key; without one, sealing below stops and opening fails.
-        self.0 = UnboundKey::new(&CHACHA20_POLY1305, key)
-            .ok()
-            .map(LessSafeKey::new);
+        self.0 = UnboundKey::new(&CHACHA20_POLY1305, key).ok().map(LessSafeKey::new);
     }
 
     fn encrypt(&self, counter: u64, associated: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
@@ -310,10 +298,7 @@ impl Kem for MlKem768 {
                 *sealed.first_chunk_mut().ok_or(Error::Kem)? = *ciphertext;
             }
             #[cfg(test)]
-            KemRole::Recorded {
-                ciphertext,
-                shared: secret,
-            } => {
+            KemRole::Recorded { ciphertext, shared: secret } => {
                 shared.copy_from_slice(secret);
                 sealed.copy_from_slice(ciphertext);
             }

@@ -30,26 +30,16 @@ impl PrivateKey {
         let parsed = agreement::PrivateKey::from_private_key(&agreement::X25519, bytes.as_slice()).expect(
             "32 bytes are always an X25519 key; only allocation can fail, which ends the process anyway",
         );
-        let public = parsed
-            .compute_public_key()
-            .ok()
-            .and_then(|key| key.as_ref().first_chunk().copied());
+        let public = parsed.compute_public_key().ok().and_then(|key| key.as_ref().first_chunk().copied());
         let public =
             public.expect("aws-lc keeps the 32-byte public key beside the private key since parsing");
-        Self {
-            bytes,
-            parsed,
-            public,
-        }
+        Self { bytes, parsed, public }
     }
 
     /// A key that shows `public` for its own: what a dishonest member can do.
     #[cfg(test)]
     pub(crate) fn with_false_public(bytes: Secret32, public: [u8; KEY_LEN]) -> Self {
-        Self {
-            public,
-            ..Self::new(bytes)
-        }
+        Self { public, ..Self::new(bytes) }
     }
 
     /// The public key.

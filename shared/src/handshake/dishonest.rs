@@ -35,15 +35,7 @@ impl World {
         let id = self.network.id();
         let prologue = [labels::PEER_PROLOGUE, &[1], id.as_bytes(), &generation].concat();
         let psk = Some(self.network.psk());
-        Noise::new(Setup {
-            pattern: PEER,
-            role,
-            local,
-            psk,
-            prologue: &prologue,
-            kem,
-        })
-        .unwrap()
+        Noise::new(Setup { pattern: PEER, role, local, psk, prologue: &prologue, kem }).unwrap()
     }
 
     fn seal(&self, mut packet: Vec<u8>) -> Vec<u8> {
@@ -71,21 +63,13 @@ impl World {
         noise.read(Init::parse(&init).unwrap().noise).unwrap();
         let message = noise.write(draw(&mut self.rng), MESSAGE_2_LEN, payload).unwrap();
         let response = self.seal(Response::write(ReceiverIndex(2), index, &message));
-        initiator
-            .finish(&response)
-            .expect_err("a dishonest answer is refused")
+        initiator.finish(&response).expect_err("a dishonest answer is refused")
     }
 }
 
 fn honest(ciphers: CipherSet) -> Payload {
     let (name, program) = ("alpha".to_owned(), "0.1.0".to_owned());
-    Payload {
-        ciphers,
-        mtu: 1400,
-        name,
-        association: AssociationId([7; 8]),
-        program,
-    }
+    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program }
 }
 
 #[test]
@@ -94,17 +78,9 @@ fn a_cipher_that_was_not_offered_is_refused_and_the_handshake_is_over() {
         let mut world = World::new(1);
         let answer = honest(CipherSet::from_bits(bits)).encode().unwrap();
         let (initiator, error) = world.answered_with(&answer);
-        assert_eq!(
-            (error, error.fault()),
-            (HandshakeError::CipherChoice, Fault::Peer),
-            "{bits:#x}"
-        );
+        assert_eq!((error, error.fault()), (HandshakeError::CipherChoice, Fault::Peer), "{bits:#x}");
         let (_, error) = initiator
-            .finish(&world.seal(Response::write(
-                ReceiverIndex(2),
-                ReceiverIndex(1),
-                &[0; MESSAGE_2_LEN],
-            )))
+            .finish(&world.seal(Response::write(ReceiverIndex(2), ReceiverIndex(1), &[0; MESSAGE_2_LEN])))
             .unwrap_err();
         assert_eq!(error, HandshakeError::Spent);
     }
@@ -112,10 +88,8 @@ fn a_cipher_that_was_not_offered_is_refused_and_the_handshake_is_over() {
 
 #[test]
 fn another_association_is_refused() {
-    let answer = Payload {
-        association: AssociationId([8; 8]),
-        ..honest(CipherSet::only(Cipher::ChaCha20Poly1305))
-    };
+    let answer =
+        Payload { association: AssociationId([8; 8]), ..honest(CipherSet::only(Cipher::ChaCha20Poly1305)) };
     let (_, error) = World::new(2).answered_with(&answer.encode().unwrap());
     assert_eq!(error, HandshakeError::Association);
 }
@@ -140,10 +114,7 @@ fn payloads_that_break_the_rules_are_the_peers_fault_in_either_message() {
         let mut world = World::new(3);
         let expected = HandshakeError::Payload(cause);
         let init = world.init(&payload);
-        assert_eq!(
-            Responder::read(&world.b, &world.network, &init).map(drop),
-            Err(expected)
-        );
+        assert_eq!(Responder::read(&world.b, &world.network, &init).map(drop), Err(expected));
         assert_eq!(world.answered_with(&payload).1, expected);
     }
 }
@@ -152,14 +123,8 @@ fn payloads_that_break_the_rules_are_the_peers_fault_in_either_message() {
 fn a_payload_over_the_bound_is_refused_before_anything_is_computed() {
     let mut world = World::new(4);
     let init = world.init(&vec![0; MAX_PAYLOAD + 1]);
-    assert_eq!(
-        Responder::read(&world.b, &world.network, &init).map(drop),
-        Err(HandshakeError::Length)
-    );
-    assert_eq!(
-        world.answered_with(&vec![0; MAX_PAYLOAD + 1]).1,
-        HandshakeError::Length
-    );
+    assert_eq!(Responder::read(&world.b, &world.network, &init).map(drop), Err(HandshakeError::Length));
+    assert_eq!(world.answered_with(&vec![0; MAX_PAYLOAD + 1]).1, HandshakeError::Length);
 }
 
 #[test]
@@ -232,9 +197,7 @@ fn an_invalid_kem_key_is_refused_when_it_is_answered() {
     let remote = *world.b.public().as_bytes();
     let mut noise = world.noise(&world.a, Role::Initiator { remote: &remote }, kem);
     let payload = honest(CipherSet::ALL);
-    let message = noise
-        .write(draw(&mut world.rng), MESSAGE_1_LEN, &payload.encode().unwrap())
-        .unwrap();
+    let message = noise.write(draw(&mut world.rng), MESSAGE_1_LEN, &payload.encode().unwrap()).unwrap();
     let init = world.seal(Init::write_without_mac(ReceiverIndex(1), &message));
     let received = Responder::read(&world.b, &world.network, &init).unwrap();
     let answered = received.respond(&payload, ReceiverIndex(2), &mut world.rng);
@@ -247,20 +210,7 @@ fn a_link_message_with_a_payload_is_refused() {
     let remote = *world.b.public().as_bytes();
     let kem = KemRole::Decapsulate(Arc::new(KeyPair::generate().unwrap()));
     let (role, prologue) = (Role::Initiator { remote: &remote }, labels::LINK_PROLOGUE);
-    let setup = Setup {
-        pattern: LINK,
-        role,
-        local: &world.a,
-        psk: None,
-        prologue,
-        kem,
-    };
-    let message = Noise::new(setup)
-        .unwrap()
-        .write(draw(&mut world.rng), MESSAGE_1_LEN, b"x")
-        .unwrap();
-    assert_eq!(
-        link::respond(&world.b, &message, &mut world.rng).map(drop),
-        Err(HandshakeError::Length)
-    );
+    let setup = Setup { pattern: LINK, role, local: &world.a, psk: None, prologue, kem };
+    let message = Noise::new(setup).unwrap().write(draw(&mut world.rng), MESSAGE_1_LEN, b"x").unwrap();
+    assert_eq!(link::respond(&world.b, &message, &mut world.rng).map(drop), Err(HandshakeError::Length));
 }

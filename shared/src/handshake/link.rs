@@ -38,13 +38,7 @@ impl LinkInitiator {
         keys: InitiatorKeys,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
         let kem = KemRole::Decapsulate(Arc::new(keys.kem));
-        let mut noise = start(
-            local,
-            Role::Initiator {
-                remote: relay.as_bytes(),
-            },
-            kem,
-        )?;
+        let mut noise = start(local, Role::Initiator { remote: relay.as_bytes() }, kem)?;
         let message = noise.write(keys.exchange, MESSAGE_1_LEN, &[])?;
         Ok((Self(Box::new(noise)), message))
     }
@@ -82,9 +76,7 @@ pub(super) fn respond_with(
 ) -> Result<(Vec<u8>, NodeId, LinkKeys), HandshakeError> {
     let mut noise = start(local, Role::Responder, kem)?;
     read_empty(&mut noise, message, MESSAGE_1_LEN)?;
-    let client = noise
-        .remote()
-        .ok_or(HandshakeError::Internal("no client after message 1"))?;
+    let client = noise.remote().ok_or(HandshakeError::Internal("no client after message 1"))?;
     let answer = noise.write(draw(rng), MESSAGE_2_LEN, &[])?;
     let keys = LinkKeys::from_split(&noise.split()?, noise.hash()?, false);
     Ok((answer, NodeId(client), keys))
@@ -92,14 +84,7 @@ pub(super) fn respond_with(
 
 fn start(local: &NodeSecret, role: Role<'_>, kem: KemRole) -> Result<Noise, HandshakeError> {
     let prologue = labels::LINK_PROLOGUE;
-    Noise::new(Setup {
-        pattern: noise::LINK,
-        role,
-        local,
-        psk: None,
-        prologue,
-        kem,
-    })
+    Noise::new(Setup { pattern: noise::LINK, role, local, psk: None, prologue, kem })
 }
 
 fn read_empty(noise: &mut Noise, message: &[u8], expected_len: usize) -> Result<(), HandshakeError> {
@@ -107,9 +92,5 @@ fn read_empty(noise: &mut Noise, message: &[u8], expected_len: usize) -> Result<
         return Err(HandshakeError::Length);
     }
     // The length leaves no room for a payload; this states it once more where it is relied on.
-    if noise.read(message)?.is_empty() {
-        Ok(())
-    } else {
-        Err(HandshakeError::Payload(PayloadError::Body))
-    }
+    if noise.read(message)?.is_empty() { Ok(()) } else { Err(HandshakeError::Payload(PayloadError::Body)) }
 }

@@ -129,10 +129,7 @@ struct InitiatorKeys {
 
 impl InitiatorKeys {
     fn generate(rng: &mut dyn Rng) -> Result<Self, HandshakeError> {
-        Ok(Self {
-            exchange: draw(rng),
-            kem: KeyPair::generate()?,
-        })
+        Ok(Self { exchange: draw(rng), kem: KeyPair::generate()? })
     }
 }
 

@@ -77,11 +77,7 @@ impl Noise {
         let mut params: NoiseParams = setup.pattern.parsed_as.parse()?;
         params.name = setup.pattern.name.to_owned();
         let ephemeral = EphemeralSlot::default();
-        let resolver = Resolver {
-            local: setup.local.clone(),
-            ephemeral: ephemeral.clone(),
-            kem: setup.kem,
-        };
+        let resolver = Resolver { local: setup.local.clone(), ephemeral: ephemeral.clone(), kem: setup.kem };
         let private = setup.local.to_bytes();
         let mut builder = Builder::with_resolver(params, Box::new(resolver))
             .local_private_key(private.as_slice())?
@@ -136,10 +132,7 @@ impl Noise {
             return Err(HandshakeError::Internal("keys asked of an unfinished handshake"));
         }
         let (k_i, k_r) = self.state.dangerously_get_raw_split();
-        Ok(Split {
-            k_i: Zeroizing::new(k_i),
-            k_r: Zeroizing::new(k_r),
-        })
+        Ok(Split { k_i: Zeroizing::new(k_i), k_r: Zeroizing::new(k_r) })
     }
 }
 
@@ -185,9 +178,6 @@ mod tests {
             MESSAGE_1_LEN,
             x25519::KEY_LEN + sealed(kem::PUBLIC_LEN) + sealed(x25519::KEY_LEN) + sealed(0)
         );
-        assert_eq!(
-            MESSAGE_2_LEN,
-            x25519::KEY_LEN + sealed(kem::CIPHERTEXT_LEN) + sealed(0)
-        );
+        assert_eq!(MESSAGE_2_LEN, x25519::KEY_LEN + sealed(kem::CIPHERTEXT_LEN) + sealed(0));
     }
 }

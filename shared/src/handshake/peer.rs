@@ -97,25 +97,13 @@ impl Initiator {
         keys: InitiatorKeys,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
         let payload = offer.encode().map_err(HandshakeError::OwnPayload)?;
-        let role = Role::Initiator {
-            remote: remote.as_bytes(),
-        };
+        let role = Role::Initiator { remote: remote.as_bytes() };
         let mut noise = start(local, network, role, KemRole::Decapsulate(Arc::new(keys.kem)))?;
         let message = noise.write(keys.exchange, MESSAGE_1_LEN, &payload)?;
         let packet = with_mac1(network, Init::write_without_mac(local_index, &message));
         let (offered, association) = (offer.ciphers, offer.association);
         let network = network.clone();
-        Ok((
-            Self(Box::new(Pending {
-                noise,
-                network,
-                remote,
-                local_index,
-                offered,
-                association,
-            })),
-            packet,
-        ))
+        Ok((Self(Box::new(Pending { noise, network, remote, local_index, offered, association })), packet))
     }
 
     /// The index that the RESPONSE will carry as its receiver.
@@ -195,18 +183,10 @@ impl Responder {
         let init = Init::parse(packet)?;
         let mut noise = start(local, network, Role::Responder, kem)?;
         let payload = noise.read(init.noise)?;
-        let remote = noise
-            .remote()
-            .ok_or(HandshakeError::Internal("no sender after message 1"))?;
+        let remote = noise.remote().ok_or(HandshakeError::Internal("no sender after message 1"))?;
         let payload = Payload::decode(&payload).map_err(HandshakeError::Payload)?;
         let network = network.clone();
-        Ok(Received {
-            noise,
-            network,
-            remote: NodeId(remote),
-            payload,
-            sender_index: init.sender,
-        })
+        Ok(Received { noise, network, remote: NodeId(remote), payload, sender_index: init.sender })
     }
 }
 
@@ -250,22 +230,12 @@ impl Received {
         local_index: ReceiverIndex,
         rng: &mut dyn Rng,
     ) -> Result<(Vec<u8>, Completed), HandshakeError> {
-        let cipher = answer
-            .ciphers
-            .choose(self.payload.ciphers)
-            .ok_or(HandshakeError::NoCommonCipher)?;
+        let cipher = answer.ciphers.choose(self.payload.ciphers).ok_or(HandshakeError::NoCommonCipher)?;
         let association = self.payload.association;
-        let choice = Payload {
-            ciphers: CipherSet::only(cipher),
-            association,
-            ..answer.clone()
-        };
+        let choice = Payload { ciphers: CipherSet::only(cipher), association, ..answer.clone() };
         let payload = choice.encode().map_err(HandshakeError::OwnPayload)?;
         let message = self.noise.write(draw(rng), MESSAGE_2_LEN, &payload)?;
-        let packet = with_mac1(
-            &self.network,
-            Response::write(local_index, self.sender_index, &message),
-        );
+        let packet = with_mac1(&self.network, Response::write(local_index, self.sender_index, &message));
         let completed = Completed {
             remote: self.remote,
             local_index,
@@ -288,22 +258,9 @@ fn start(
     let generation = network.generation().to_be_bytes();
     let id = network.id();
     // protocol §4: "shadowmesh peer v1" ‖ version ‖ network id ‖ generation
-    let prologue = [
-        labels::PEER_PROLOGUE,
-        &[packet::VERSION],
-        id.as_bytes(),
-        &generation,
-    ]
-    .concat();
+    let prologue = [labels::PEER_PROLOGUE, &[packet::VERSION], id.as_bytes(), &generation].concat();
     let psk = Some(network.psk());
-    Noise::new(Setup {
-        pattern: noise::PEER,
-        role,
-        local,
-        psk,
-        prologue: &prologue,
-        kem,
-    })
+    Noise::new(Setup { pattern: noise::PEER, role, local, psk, prologue: &prologue, kem })
 }
 
 fn with_mac1(network: &NetworkKeys, mut packet: Vec<u8>) -> Vec<u8> {
@@ -328,12 +285,6 @@ fn check_packet<'a>(
     if !(fixed_len..=fixed_len + MAX_PAYLOAD).contains(&packet.len()) {
         return Err(HandshakeError::Length);
     }
-    let (covered, mac) = packet
-        .split_last_chunk::<MAC1_LEN>()
-        .ok_or(HandshakeError::Length)?;
-    if network.is_mac1(covered, mac) {
-        Ok(covered)
-    } else {
-        Err(HandshakeError::Mac)
-    }
+    let (covered, mac) = packet.split_last_chunk::<MAC1_LEN>().ok_or(HandshakeError::Length)?;
+    if network.is_mac1(covered, mac) { Ok(covered) } else { Err(HandshakeError::Mac) }
 }

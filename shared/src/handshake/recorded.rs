@@ -28,17 +28,11 @@ fn node(case: &Value, side: &str) -> NodeSecret {
 
 fn initiator_keys(case: &Value) -> InitiatorKeys {
     let kem = KeyPair::from_secret(&bytes(case, "kem_secret")).unwrap();
-    InitiatorKeys {
-        exchange: secret(case, "initiator_ephemeral"),
-        kem,
-    }
+    InitiatorKeys { exchange: secret(case, "initiator_ephemeral"), kem }
 }
 
 fn responder_kem(case: &Value) -> KemRole {
-    KemRole::Recorded {
-        ciphertext: bytes(case, "kem_ciphertext"),
-        shared: array(case, "kem_shared"),
-    }
+    KemRole::Recorded { ciphertext: bytes(case, "kem_ciphertext"), shared: array(case, "kem_shared") }
 }
 
 fn peer_cases() -> Vec<Value> {
@@ -58,30 +52,13 @@ fn payload(case: &Value, field: &str) -> Payload {
 
 fn begin(case: &Value) -> (Initiator, Vec<u8>) {
     let (local, remote) = (node(case, "initiator"), node(case, "responder").public());
-    let (offer, index) = (
-        payload(case, "offer"),
-        ReceiverIndex(number(case, "initiator_index")),
-    );
-    Initiator::begin_with(
-        &local,
-        &network(case),
-        remote,
-        &offer,
-        index,
-        initiator_keys(case),
-    )
-    .unwrap()
+    let (offer, index) = (payload(case, "offer"), ReceiverIndex(number(case, "initiator_index")));
+    Initiator::begin_with(&local, &network(case), remote, &offer, index, initiator_keys(case)).unwrap()
 }
 
 fn receive(case: &Value) -> Received {
     let kem = responder_kem(case);
-    Responder::read_with(
-        &node(case, "responder"),
-        &network(case),
-        &bytes(case, "init"),
-        kem,
-    )
-    .unwrap()
+    Responder::read_with(&node(case, "responder"), &network(case), &bytes(case, "init"), kem).unwrap()
 }
 
 fn assert_session_keys(keys: &SessionKeys, case: &Value, initiator: bool) {
@@ -101,10 +78,7 @@ fn payloads_are_the_recorded_bytes() {
             assert_eq!(payload(&case, field).encode().unwrap(), bytes(&case, field));
         }
         let offer = payload(&case, "offer");
-        assert_eq!(
-            (offer.ciphers, offer.mtu, offer.name.as_str()),
-            (CipherSet::ALL, 1400, "alpha")
-        );
+        assert_eq!((offer.ciphers, offer.mtu, offer.name.as_str()), (CipherSet::ALL, 1400, "alpha"));
         assert_eq!(
             (offer.association, offer.program.as_str()),
             (AssociationId(array(&case, "association")), "0.1.0")
@@ -118,10 +92,7 @@ fn peer_initiator_writes_and_reads_the_recorded_packets() {
         let (initiator, init) = begin(&case);
         assert_eq!(init, bytes(&case, "init"));
         let completed = initiator.finish(&bytes(&case, "response")).unwrap();
-        assert_eq!(
-            completed.remote_index,
-            ReceiverIndex(number(&case, "responder_index"))
-        );
+        assert_eq!(completed.remote_index, ReceiverIndex(number(&case, "responder_index")));
         assert_eq!(completed.payload, payload(&case, "answer"));
         assert_session_keys(&completed.keys, &case, true);
     }
@@ -132,16 +103,11 @@ fn peer_responder_reads_and_writes_the_recorded_packets() {
     for case in peer_cases() {
         let received = receive(&case);
         assert_eq!(received.remote(), node(&case, "initiator").public());
-        assert_eq!(
-            received.sender_index(),
-            ReceiverIndex(number(&case, "initiator_index"))
-        );
+        assert_eq!(received.sender_index(), ReceiverIndex(number(&case, "initiator_index")));
         assert_eq!(*received.payload(), payload(&case, "offer"));
         let mut rng = Recorded(Some(array(&case, "responder_ephemeral")));
         let index = ReceiverIndex(number(&case, "responder_index"));
-        let (response, completed) = received
-            .respond(&payload(&case, "answer"), index, &mut rng)
-            .unwrap();
+        let (response, completed) = received.respond(&payload(&case, "answer"), index, &mut rng).unwrap();
         assert_eq!(response, bytes(&case, "response"));
         assert_session_keys(&completed.keys, &case, false);
     }
