@@ -9,13 +9,8 @@ const HEADING: &str = "Options of every command";
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
     /// Directory that holds this host's key and network
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "SHADOWMESH_STATE",
-        default_value = "/var/lib/shadowmesh"
-    )]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
+    #[arg(env = "SHADOWMESH_STATE", hide_env = true, default_value = "/var/lib/shadowmesh")]
     pub(super) state: PathBuf,
 
     /// Socket of the daemon [default: /run/shadowmesh/control.sock]

@@ -14,11 +14,13 @@
 //! a key.
 
 mod atomic;
+mod error;
 mod network;
 
+pub use error::StateError;
 pub use network::{AddressClaim, NetworkState};
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use data_encoding::BASE64URL_NOPAD;
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
@@ -36,67 +38,6 @@ const NODE_KEY: &str = "node.key";
 const NETWORK: &str = "network.toml";
 const CONFIG: &str = "config.toml";
 const LOCK: &str = ".lock";
-
-/// Why the state could not be used. Each text is one sentence with a remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// The directory or a file in it cannot be written.
-    #[error("cannot write to the state directory {} ({cause}): run this as root, or name another one with --state", .path.display())]
-    NotWritable {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {} ({cause}): run this as root, or name another state directory with --state", .path.display())]
-    NotReadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// Written by a later version of this program.
-    #[error(
-        "the state directory {} is of layout {found}, written by a newer shadowmesh, and this one knows only {VERSION}: \
-         upgrade it, or name another directory with --state", .path.display()
-    )]
-    Newer {
-        /// The directory.
-        path: PathBuf,
-        /// Its layout.
-        found: u32,
-    },
-    /// A file does not read as what it should be.
-    #[error("{} is damaged ({why}): {remedy}", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it; quotes no secret.
-        why: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// `config.toml` was edited into something that cannot be used.
-    #[error("{} {cause}", .path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// Line and fault.
-        cause: ConfigError,
-    },
-    /// Another process is the writer.
-    #[error(
-        "a daemon is already running for {}{}: stop it first with `shadowmesh down`", .path.display(),
-        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
-    )]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-        /// Its writer, if it said so.
-        pid: Option<u32>,
-    },
-}
 
 /// An opened state directory of a layout that this program knows.
 #[derive(Debug, Clone)]
@@ -118,10 +59,7 @@ impl StateDir {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
         let path = path.into();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|cause| StateError::NotWritable {
-            path: path.clone(),
-            cause,
-        })?;
+        made.map_err(|cause| StateError::NotWritable { path: path.clone(), cause })?;
         let dir = Self { path };
         match dir.layout()? {
             Some(()) => {}
@@ -151,13 +89,8 @@ impl StateDir {
     pub fn lock(&self) -> Result<StateLock, StateError> {
         let path = self.path.join(LOCK);
         // Not truncated: until the lock is ours, the process id in it is another's.
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path);
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut file = opened.map_err(|cause| self.not_writable(cause))?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error == rustix::io::Errno::WOULDBLOCK {
@@ -167,16 +100,11 @@ impl StateDir {
                     .read_to_string(&mut text)
                     .ok()
                     .and_then(|_| text.trim().parse().ok());
-                return Err(StateError::Locked {
-                    path: self.path.clone(),
-                    pid,
-                });
+                return Err(StateError::Locked { path: self.path.clone(), pid });
             }
             return Err(self.not_writable(error.into()));
         }
-        let noted = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(|cause| self.not_writable(cause))?;
         Ok(StateLock { _file: file })
     }
@@ -187,16 +115,10 @@ impl StateDir {
     /// `Damaged` when the file holds no key: a key is never replaced behind its owner's back.
     pub fn load_or_create_node_key(&self, rng: &mut dyn Rng) -> Result<NodeSecret, StateError> {
         if let Some(text) = self.read(NODE_KEY)?.map(Zeroizing::new) {
-            return network::decode_key(&text)
-                .map(NodeSecret::from_bytes)
-                .ok_or_else(|| {
-                    let remedy = "restore it, or delete it to become a new node with another address";
-                    StateError::damaged(
-                        self.path.join(NODE_KEY),
-                        "it is not 32 bytes of base64url",
-                        remedy,
-                    )
-                });
+            return network::decode_key(&text).map(NodeSecret::from_bytes).ok_or_else(|| {
+                let remedy = "restore it, or delete it to become a new node with another address";
+                StateError::damaged(self.path.join(NODE_KEY), "it is not 32 bytes of base64url", remedy)
+            });
         }
         let key = NodeSecret::generate(rng);
         let text = Zeroizing::new(BASE64URL_NOPAD.encode(key.to_bytes().as_slice()) + "\n");
@@ -214,9 +136,7 @@ impl StateDir {
         };
         let remedy = "restore it, or run `shadowmesh leave` and join again";
         let parsed = NetworkState::parse(&text);
-        parsed
-            .map(Some)
-            .map_err(|why| StateError::damaged(self.path.join(NETWORK), why, remedy))
+        parsed.map(Some).map_err(|why| StateError::damaged(self.path.join(NETWORK), why, remedy))
     }
 
     /// Remembers the network.
@@ -235,11 +155,7 @@ impl StateDir {
     pub fn forget_network(&self) -> Result<bool, StateError> {
         let was_there = atomic::remove(&self.path, NETWORK).map_err(|cause| self.not_writable(cause))?;
         let config = self.load_config()?;
-        let kept = Config {
-            relays: Vec::new(),
-            address: None,
-            ..config.clone()
-        };
+        let kept = Config { relays: Vec::new(), address: None, ..config.clone() };
         if kept != config {
             self.save_config(&kept)?;
         }
@@ -252,10 +168,7 @@ impl StateDir {
     /// `Config` with line and field, `NotReadable`.
     pub fn load_config(&self) -> Result<Config, StateError> {
         let text = self.read(CONFIG)?.unwrap_or_default();
-        Config::parse(&text).map_err(|cause| StateError::Config {
-            path: self.path.join(CONFIG),
-            cause,
-        })
+        Config::parse(&text).map_err(|cause| StateError::Config { path: self.path.join(CONFIG), cause })
     }
 
     /// Remembers `config`.
@@ -277,10 +190,9 @@ impl StateDir {
         };
         match toml::from_str(&text) {
             Ok(Layout { version: VERSION }) => Ok(Some(())),
-            Ok(Layout { version }) if version > VERSION => Err(StateError::Newer {
-                path: self.path.clone(),
-                found: version,
-            }),
+            Ok(Layout { version }) if version > VERSION => {
+                Err(StateError::Newer { path: self.path.clone(), found: version, known: VERSION })
+            }
             Ok(_) | Err(_) => {
                 let why = format!("it does not say `version = {VERSION}`");
                 Err(StateError::damaged(
@@ -311,10 +223,7 @@ impl StateDir {
     }
 
     fn not_writable(&self, cause: io::Error) -> StateError {
-        StateError::NotWritable {
-            path: self.path.clone(),
-            cause,
-        }
+        StateError::NotWritable { path: self.path.clone(), cause }
     }
 }
 
@@ -334,11 +243,7 @@ mod tests {
     }
 
     fn relay() -> RelayTicket {
-        RelayTicket {
-            key: RelayId([7; 32]),
-            addresses: vec!["192.0.2.1:8443".into()],
-            expires: None,
-        }
+        RelayTicket { key: RelayId([7; 32]), addresses: vec!["192.0.2.1:8443".into()], expires: None }
     }
 
     #[test]
@@ -347,14 +252,9 @@ mod tests {
         let key = dir.load_or_create_node_key(&mut SeededRng::new(1)).expect("made");
         let network = NetworkState::create("home", vec![relay()], &mut SeededRng::new(2));
         dir.save_network(&network).expect("saved");
-        let again = StateDir::open_existing(dir.path())
-            .expect("opened")
-            .expect("there");
+        let again = StateDir::open_existing(dir.path()).expect("opened").expect("there");
         assert_eq!(
-            again
-                .load_or_create_node_key(&mut SeededRng::new(3))
-                .expect("kept")
-                .public(),
+            again.load_or_create_node_key(&mut SeededRng::new(3)).expect("kept").public(),
             key.public()
         );
         assert_eq!(again.load_network().expect("read"), Some(network));
@@ -363,21 +263,14 @@ mod tests {
             let mode = entry.metadata().expect("its mode").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
         }
-        assert_eq!(
-            fs::metadata(dir.path()).expect("there").permissions().mode() & 0o777,
-            0o700
-        );
+        assert_eq!(fs::metadata(dir.path()).expect("there").permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
     fn looking_at_a_directory_makes_nothing() {
         let root = tempfile::tempdir().expect("a directory");
         assert!(StateDir::open_existing(root.path()).expect("looked").is_none());
-        assert!(
-            StateDir::open_existing(root.path().join("none"))
-                .expect("looked")
-                .is_none()
-        );
+        assert!(StateDir::open_existing(root.path().join("none")).expect("looked").is_none());
         assert_eq!(fs::read_dir(root.path()).expect("listed").count(), 0);
     }
 
@@ -388,24 +281,16 @@ mod tests {
         let error = StateDir::open(dir.path()).expect_err("refused");
         assert!(matches!(error, StateError::Newer { found: 2, .. }), "{error}");
         fs::write(dir.path().join(STATE), "nonsense").expect("written");
-        assert!(matches!(
-            StateDir::open(dir.path()),
-            Err(StateError::Damaged { .. })
-        ));
+        assert!(matches!(StateDir::open(dir.path()), Err(StateError::Damaged { .. })));
     }
 
     #[test]
     fn a_damaged_key_is_reported_and_kept() {
         let (_root, dir) = opened();
         fs::write(dir.path().join(NODE_KEY), "short\n").expect("written");
-        let error = dir
-            .load_or_create_node_key(&mut SeededRng::new(1))
-            .expect_err("refused");
+        let error = dir.load_or_create_node_key(&mut SeededRng::new(1)).expect_err("refused");
         assert!(matches!(error, StateError::Damaged { .. }), "{error}");
-        assert_eq!(
-            fs::read_to_string(dir.path().join(NODE_KEY)).expect("kept"),
-            "short\n"
-        );
+        assert_eq!(fs::read_to_string(dir.path().join(NODE_KEY)).expect("kept"), "short\n");
     }
 
     #[test]
@@ -413,10 +298,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("state");
         fs::write(&path, "").expect("written");
-        assert!(matches!(
-            StateDir::open(path.join("x")),
-            Err(StateError::NotWritable { .. })
-        ));
+        assert!(matches!(StateDir::open(path.join("x")), Err(StateError::NotWritable { .. })));
         assert!(matches!(
             StateDir::open(path),
             Err(StateError::NotWritable { .. } | StateError::NotReadable { .. })
@@ -440,37 +322,18 @@ mod tests {
     fn leaving_forgets_the_network_and_keeps_the_node() {
         let (_root, dir) = opened();
         let key = dir.load_or_create_node_key(&mut SeededRng::new(1)).expect("made");
-        dir.save_network(&NetworkState::create(
-            "home",
-            vec![relay()],
-            &mut SeededRng::new(2),
-        ))
-        .expect("saved");
+        dir.save_network(&NetworkState::create("home", vec![relay()], &mut SeededRng::new(2)))
+            .expect("saved");
         let name = "a".parse().ok();
-        let config = Config {
-            relays: vec![relay()],
-            address: "10.7.3.4/16".parse().ok(),
-            name,
-            ..Config::default()
-        };
+        let config =
+            Config { relays: vec![relay()], address: "10.7.3.4/16".parse().ok(), name, ..Config::default() };
         dir.save_config(&config).expect("saved");
         assert!(dir.forget_network().expect("forgotten"));
         assert!(!dir.forget_network().expect("nothing left"));
         assert_eq!(dir.load_network().expect("read"), None);
         let kept = dir.load_config().expect("read");
-        assert_eq!(
-            kept,
-            Config {
-                name: config.name,
-                ..Config::default()
-            }
-        );
-        assert_eq!(
-            dir.load_or_create_node_key(&mut SeededRng::new(3))
-                .expect("kept")
-                .public(),
-            key.public()
-        );
+        assert_eq!(kept, Config { name: config.name, ..Config::default() });
+        assert_eq!(dir.load_or_create_node_key(&mut SeededRng::new(3)).expect("kept").public(), key.public());
     }
 
     #[test]

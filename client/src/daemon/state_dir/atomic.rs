@@ -13,12 +13,7 @@ const MAX_FILE: u64 = 256 * 1024;
 /// The neighbour has a fixed name: the caller holds the directory's lock, and what a crash leaves behind is overwritten.
 pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.tmp"));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     // `mode` counts only for a file that is made now.
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
@@ -69,10 +64,7 @@ mod tests {
         }
         replace(dir.path(), "x", b"new").expect("replaced");
         assert_eq!(read(dir.path(), "x").expect("read").as_deref(), Some("new"));
-        let mode = fs::metadata(dir.path().join("x"))
-            .expect("there")
-            .permissions()
-            .mode();
+        let mode = fs::metadata(dir.path().join("x")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!dir.path().join(".x.tmp").exists());
         assert!(remove(dir.path(), "x").expect("removed"));
@@ -85,10 +77,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         for bytes in [vec![b'a'; 300 * 1024], vec![0xff; 10]] {
             fs::write(dir.path().join("x"), bytes).expect("written");
-            assert_eq!(
-                read(dir.path(), "x").expect_err("refused").kind(),
-                io::ErrorKind::InvalidData
-            );
+            assert_eq!(read(dir.path(), "x").expect_err("refused").kind(), io::ErrorKind::InvalidData);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What a host knows of its network: the secret, the way to a relay, and which address it holds.
 
-use super::StateError;
 use crate::config::{remembered_relay, union_of_relays};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -38,16 +37,8 @@ pub struct NetworkState {
 impl NetworkState {
     /// A new network. Its first member's address is settled from the start (protocol §1.6).
     pub fn create(name: &str, relays: Vec<RelayTicket>, rng: &mut dyn Rng) -> Self {
-        let claim = AddressClaim {
-            attempt: 0,
-            settled: true,
-        };
-        Self {
-            secret: NetworkSecret::generate(rng),
-            name: printable(name),
-            relays,
-            claim,
-        }
+        let claim = AddressClaim { attempt: 0, settled: true };
+        Self { secret: NetworkSecret::generate(rng), name: printable(name), relays, claim }
     }
 
     /// The network that `invite` leads into.
@@ -148,16 +139,6 @@ fn printable(name: &str) -> String {
     if name.is_empty() { "network".into() } else { name }
 }
 
-impl StateError {
-    pub(super) fn damaged(path: std::path::PathBuf, why: impl Into<String>, remedy: &'static str) -> Self {
-        Self::Damaged {
-            path,
-            why: why.into(),
-            remedy,
-        }
-    }
-}
-
 #[cfg(test)]
 impl PartialEq for NetworkState {
     fn eq(&self, other: &Self) -> bool {
@@ -173,14 +154,8 @@ mod tests {
     use shadowmesh_proto::rng::SeededRng;
 
     fn relay(key: u8, addresses: usize) -> RelayTicket {
-        let addresses = (0..addresses)
-            .map(|n| format!("{}-{n}.example:8443", "x".repeat(200)))
-            .collect();
-        RelayTicket {
-            key: RelayId([key; 32]),
-            addresses,
-            expires: Some(5),
-        }
+        let addresses = (0..addresses).map(|n| format!("{}-{n}.example:8443", "x".repeat(200))).collect();
+        RelayTicket { key: RelayId([key; 32]), addresses, expires: Some(5) }
     }
 
     #[test]
