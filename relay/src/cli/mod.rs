@@ -1,0 +1,147 @@
+//! What people type.
+
+mod run;
+mod status;
+mod ticket;
+
+use crate::config::ConfigFile;
+use crate::public::Public;
+use crate::server::{Sockets, StunAlt};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Port when none is named: free of root, and let out by more firewalls than a random one.
+const DEFAULT_PORT: u16 = 8443;
+const DEFAULT_STATE: &str = "/var/lib/shadowmesh-relay";
+
+/// ShadowMesh relay: introduces peers and forwards their encrypted packets until they have a direct link.
+///
+/// Without a command it runs. The first line it prints is its ticket, for `shadowmesh up --relay`.
+#[derive(Debug, Parser)]
+#[command(name = "shadowmesh-relay", version, args_conflicts_with_subcommands = false)]
+pub struct Cli {
+    /// Directory for the key and what is remembered
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STATE, env = "SHADOWMESH_RELAY_STATE")]
+    state: PathBuf,
+    /// Settings from a file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+struct RunArgs {
+    /// Address to listen on, TCP and UDP; may be repeated [default: [::]:8443, both families]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// What the ticket names: HOST[:PORT], or `auto` to look for it [default: what was given last, else what is found]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    public: Option<Public>,
+    /// Second STUN port [default: the one after the first]
+    #[arg(long, value_name = "PORT")]
+    stun_alt: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay (what happens without a command)
+    Run(RunArgs),
+    /// Print the ticket of the state directory
+    Ticket,
+    /// Show who is here and what was forwarded and dropped
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+}
+
+/// What holds after command line, file and memory were asked, in this order.
+#[derive(Debug)]
+struct Options {
+    state: PathBuf,
+    config: Option<PathBuf>,
+    file: ConfigFile,
+    sockets: Sockets,
+    public: Option<Public>,
+}
+
+impl Options {
+    fn gather(state: PathBuf, config: Option<PathBuf>, args: RunArgs) -> anyhow::Result<Self> {
+        let file = match &config {
+            Some(path) => ConfigFile::read(path)?,
+            None => ConfigFile::default(),
+        };
+        let listen = if args.listen.is_empty() {
+            file.listen
+                .clone()
+                .unwrap_or_else(|| vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))])
+        } else {
+            args.listen
+        };
+        let stun_alt = args.stun_alt.or(file.stun_alt).map_or(StunAlt::Next, StunAlt::Port);
+        let public = match (args.public, &file.public) {
+            (Some(public), _) => Some(public),
+            (None, Some(text)) => Some(text.parse()?),
+            (None, None) => None,
+        };
+        Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public })
+    }
+}
+
+impl Cli {
+    /// Does what was typed.
+    ///
+    /// # Errors
+    /// One sentence: what, why, what to do.
+    pub fn execute(self) -> anyhow::Result<()> {
+        let Self { state, config, run, command } = self;
+        match command {
+            None => run::execute(Options::gather(state, config, run)?),
+            Some(Command::Run(args)) => {
+                run::execute(Options::gather(state, config, run.overridden_by(args))?)
+            }
+            Some(Command::Ticket) => ticket::execute(Options::gather(state, config, run)?),
+            Some(Command::Status { json }) => status::execute(&state, json),
+            Some(Command::Completions { shell }) => {
+                clap_complete::generate(
+                    shell,
+                    &mut Self::command(),
+                    "shadowmesh-relay",
+                    &mut std::io::stdout(),
+                );
+                Ok(())
+            }
+        }
+    }
+}
+
+impl RunArgs {
+    /// Options may stand before or after `run`; those after it win.
+    fn overridden_by(self, later: Self) -> Self {
+        Self {
+            listen: if later.listen.is_empty() { self.listen } else { later.listen },
+            public: later.public.or(self.public),
+            stun_alt: later.stun_alt.or(self.stun_alt),
+        }
+    }
+}
+
+/// Prints a line at once: whoever waits for it may be a pipe.
+fn say(line: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}

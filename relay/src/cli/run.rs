@@ -1,0 +1,129 @@
+//! `run`: everything that can fail, before anything is announced; then serve until a signal.
+
+use super::{Options, say};
+use crate::admin::AdminSocket;
+use crate::config::ConfigFile;
+use crate::public::{self, Public};
+use crate::random::SystemRng;
+use crate::server::{Handle, Server, Stop};
+use crate::store::{Remembered, StateDir};
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use shadowmesh_proto::ids::RelayId;
+use shadowmesh_proto::ticket::RelayTicket;
+use std::net::SocketAddr;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) fn execute(options: Options) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start: the system gives no event queue; check the limit on open files")?
+        .block_on(serve(options))
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let state = StateDir::create(&options.state)?;
+    let lock = state.lock()?;
+    let secret = state.key_or_new(&mut SystemRng)?;
+    let settings = options.file.settings();
+    let server = Server::bind(&options.sockets, &settings, secret.clone())?;
+    let admin = AdminSocket::bind(&state.socket())?;
+
+    let remembered = remember(&options, &server, &state)?;
+    let ticket =
+        RelayTicket { key: RelayId(secret.public().0), addresses: remembered.addresses, expires: None };
+    say(&format!("relay ticket: {}", ticket.to_text()))?;
+
+    let handle = server.handle();
+    let stop = Stop::new();
+    let signals = watch_signals(stop.clone(), handle.clone(), options)?;
+    let signals = tokio::spawn(signals);
+    let admin = tokio::spawn(admin.serve(handle));
+    // Nothing reads it outside of systemd, and a service manager that does not hear it says so itself.
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::debug!(%error, "nobody was told that the relay is ready");
+    }
+    tracing::info!(ports = ?server.ports(), "listening");
+    server.run(stop).await?;
+    signals.abort();
+    admin.abort();
+    // Its file goes when the task is dropped, which must be before the lock is.
+    let _ = admin.await;
+    drop(lock);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Settles what the ticket says, and keeps it for `ticket` and the next start.
+fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Result<Remembered> {
+    let before = state.read_state()?;
+    let kept = before.public.as_deref().and_then(|text| text.parse().ok());
+    let public = options.public.clone().or(kept);
+    let listen: Vec<SocketAddr> = options
+        .sockets
+        .listen
+        .iter()
+        .zip(server.ports())
+        .map(|(address, port)| SocketAddr::new(address.ip(), port))
+        .collect();
+    let found = public::addresses(public.as_ref(), &listen);
+    if found.private {
+        tracing::warn!(
+            "the ticket names a private address, which only this network reaches; for the internet run: shadowmesh-relay --public <the address or name that others reach this host by>"
+        );
+    }
+    let remembered =
+        Remembered { addresses: found.addresses, public: public.as_ref().and_then(Public::to_remember) };
+    state.write_state(&remembered)?;
+    Ok(remembered)
+}
+
+/// SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads.
+fn watch_signals(stop: Stop, handle: Handle, options: Options) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => stop_by(&stop),
+                _ = interrupt.recv() => stop_by(&stop),
+                _ = hangup.recv() => reload(&handle, &options),
+            }
+        }
+    })
+}
+
+fn stop_by(stop: &Stop) {
+    // As above: only systemd listens.
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    stop.ask();
+}
+
+fn reload(handle: &Handle, options: &Options) {
+    let Some(path) = &options.config else {
+        tracing::info!("nothing to reload: the relay was started without --config");
+        return;
+    };
+    match ConfigFile::read(path) {
+        Ok(file) => {
+            for what in fixed(&options.file, &file) {
+                tracing::warn!("{what} changed in the configuration: takes a restart");
+            }
+            handle.reconfigure(&file.settings());
+            tracing::info!(path = %path.display(), "configuration reloaded; limits and terms hold for what is new");
+        }
+        Err(error) => tracing::error!("configuration not reloaded, the old one holds: {error}"),
+    }
+}
+
+/// Fields that differ but are only read at the start.
+fn fixed(before: &ConfigFile, after: &ConfigFile) -> Vec<&'static str> {
+    let differs = [
+        ("listen", before.listen != after.listen),
+        ("public", before.public != after.public),
+        ("stun_alt", before.stun_alt != after.stun_alt),
+    ];
+    differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}

@@ -1,0 +1,21 @@
+//! `ticket`: the same line that `run` prints first.
+
+use super::{Options, say};
+use crate::public;
+use crate::store::StateDir;
+use shadowmesh_proto::ids::RelayId;
+use shadowmesh_proto::ticket::RelayTicket;
+
+pub(super) fn execute(options: Options) -> anyhow::Result<()> {
+    let state = StateDir::open(&options.state);
+    let key = state.key()?;
+    let remembered = state.read_state()?;
+    // What the command line or the file says beats memory, so that a ticket for another name can be printed too.
+    let addresses = if options.public.is_some() || remembered.addresses.is_empty() {
+        public::addresses(options.public.as_ref(), &options.sockets.listen).addresses
+    } else {
+        remembered.addresses
+    };
+    let ticket = RelayTicket { key: RelayId(key.public().0), addresses, expires: None };
+    say(&ticket.to_text())
+}

@@ -1,0 +1,42 @@
+//! Settings: what an operator may change, in a file and on the command line, and what holds when nothing is said.
+
+mod file;
+
+pub use file::{ConfigError, ConfigFile};
+
+use crate::core::limits::Limits;
+use std::time::Duration;
+
+/// Everything the server is told, beside its sockets and its key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// See [`Limits`].
+    pub limits: Limits,
+    /// Idle heartbeat of links, and proposed to pairs (protocol §3.7).
+    pub heartbeat: Duration,
+    /// Key rotation proposed to pairs; theirs if it is shorter (protocol §3.5, §4.8).
+    pub rotation: Duration,
+    /// Largest packet proposed to pairs, bytes (1280 to 9000; protocol §3.5).
+    pub mtu: u16,
+    /// Whether pairs may try a direct link.
+    pub direct: bool,
+    /// For handshake and registration together (protocol §3.1).
+    pub handshake_timeout: Duration,
+    /// Without one byte taken by a client for which something waits. Long enough for a phone that changes networks, short
+    /// enough not to hold the memory of its queue for nothing.
+    pub write_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            heartbeat: Duration::from_secs(15),
+            rotation: Duration::from_secs(120),
+            mtu: 1500,
+            direct: true,
+            handshake_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! How much of everything a client, an address or the whole relay may have, and the token bucket that meters it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Bounds of the relay. Each names the failure it avoids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Connections in all; the server lowers it to what its descriptors allow.
+    pub connections: usize,
+    /// Connections from one IPv4 address or one IPv6 /64: one host cannot take all. Many clients may sit behind one carrier
+    /// NAT, hence far above what one site needs.
+    pub connections_per_address: usize,
+    /// New connections per second from one address, and [`Self::connects_burst`] at once: handshakes cost CPU.
+    pub connects_per_second: f64,
+    /// See [`Self::connects_per_second`].
+    pub connects_burst: f64,
+    /// Members of one network that can be here at once. Everybody may be introduced to everybody, so pairs and the bodies
+    /// that a join causes grow with it.
+    pub members_per_network: usize,
+    /// Peers a client may name by CONNECT beside "everybody".
+    pub wishes_per_client: usize,
+    /// Control bodies per second of one client, and [`Self::control_burst`] at once. A client that meets
+    /// [`Self::members_per_network`] peers says CONFIRMED and RELEASE for each.
+    pub control_per_second: f64,
+    /// See [`Self::control_per_second`].
+    pub control_burst: f64,
+    /// Bytes per second that one client may send; `None`: as much as the line gives. Kept by not reading, never by dropping.
+    pub bytes_per_second: Option<f64>,
+    /// Data that waits for one client, bytes. 512 KiB are 10 ms at 400 Mbit/s: long enough for a scheduling gap of the reader,
+    /// short enough not to be felt.
+    pub queue_bytes: usize,
+    /// Control bodies that wait for one client. One that lets them pile up this far does not read: it is closed.
+    pub queue_control: usize,
+    /// How often a key may be registered anew while its old connection lives before the newcomer is asked to wait: two
+    /// machines with one key would otherwise throw each other out as fast as they can connect.
+    pub replacements_burst: f64,
+    /// See [`Self::replacements_burst`].
+    pub replacements_per_second: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_address: 1_024,
+            connects_per_second: 50.0,
+            connects_burst: 512.0,
+            members_per_network: 512,
+            wishes_per_client: 512,
+            control_per_second: 100.0,
+            control_burst: 2_048.0,
+            bytes_per_second: None,
+            queue_bytes: 512 * 1024,
+            queue_control: 4_096,
+            replacements_burst: 10.0,
+            replacements_per_second: 0.25,
+        }
+    }
+}
+
+/// A token bucket: `rate` tokens per second up to `burst`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    tokens: f64,
+    filled: Instant,
+    rate: f64,
+    burst: f64,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub const fn full(now: Instant, rate: f64, burst: f64) -> Self {
+        Self { tokens: burst, filled: now, rate, burst }
+    }
+
+    /// Takes `amount` tokens if they are there.
+    pub fn take(&mut self, now: Instant, amount: f64) -> bool {
+        self.fill(now);
+        if self.tokens < amount {
+            return false;
+        }
+        self.tokens -= amount;
+        true
+    }
+
+    /// Takes `amount` tokens on credit and says how long to wait until the debt is paid.
+    pub fn spend(&mut self, now: Instant, amount: f64) -> Duration {
+        self.fill(now);
+        self.tokens -= amount;
+        self.until(0.0)
+    }
+
+    /// How long until one token is there.
+    pub fn next_in(&self) -> Duration {
+        self.until(1.0)
+    }
+
+    /// Whether it is full again, so that forgetting it changes nothing.
+    pub fn is_full(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.tokens >= self.burst
+    }
+
+    fn until(&self, level: f64) -> Duration {
+        // A rate of zero never fills: an hour stands for "not soon" and keeps the arithmetic finite.
+        Duration::try_from_secs_f64((level - self.tokens).max(0.0) / self.rate)
+            .unwrap_or(Duration::from_secs(3_600))
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate;
+        self.tokens = (self.tokens + gained).min(self.burst);
+        self.filled = self.filled.max(now);
+    }
+}
+
+/// Whose connections are counted together: an IPv4 address, or the /64 that one IPv6 site has at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Site(IpAddr);
+
+impl Site {
+    /// The site of `address`.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(v4.into()),
+            IpAddr::V6(v6) => {
+                let prefix = v6.to_bits() >> 64 << 64;
+                Self(Ipv6Addr::from_bits(prefix).into())
+            }
+        }
+    }
+}
+
+/// Why a connection was not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The relay has as many connections as it can hold.
+    Relay,
+    /// The site has as many connections as one may have.
+    Site,
+    /// The site connects too often; try again after this time.
+    Rate(Duration),
+}
+
+/// Counts connections, in all and per site.
+///
+/// Bounded: a site is remembered while it has a connection or its bucket is not full. When [`Self::MAX_IDLE_SITES`] sites
+/// without a connection are remembered, the ones whose buckets are full are forgotten; if none is, all idle ones are, which
+/// forgives them a little rather than growing.
+#[derive(Debug)]
+pub struct Sites {
+    open: usize,
+    sites: HashMap<Site, SiteUse>,
+}
+
+#[derive(Debug)]
+struct SiteUse {
+    open: usize,
+    connects: Bucket,
+}
+
+impl Sites {
+    /// Sites remembered beyond those that have a connection, about 5 MB.
+    pub const MAX_IDLE_SITES: usize = 50_000;
+
+    /// Nobody here.
+    pub fn new() -> Self {
+        Self { open: 0, sites: HashMap::new() }
+    }
+
+    /// Connections open now.
+    pub const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Counts a new connection from `site`, or says why not.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn enter(&mut self, now: Instant, site: Site, limits: &Limits) -> Result<(), Full> {
+        if self.open >= limits.connections {
+            return Err(Full::Relay);
+        }
+        self.forget_idle(now);
+        let site = self.sites.entry(site).or_insert_with(|| SiteUse {
+            open: 0,
+            connects: Bucket::full(now, limits.connects_per_second, limits.connects_burst),
+        });
+        if site.open >= limits.connections_per_address {
+            return Err(Full::Site);
+        }
+        if !site.connects.take(now, 1.0) {
+            return Err(Full::Rate(site.connects.next_in()));
+        }
+        site.open += 1;
+        self.open += 1;
+        Ok(())
+    }
+
+    /// A connection from `site` is closed.
+    pub fn leave(&mut self, site: Site) {
+        if let Some(site) = self.sites.get_mut(&site)
+            && site.open > 0
+        {
+            site.open -= 1;
+            self.open -= 1;
+        }
+    }
+
+    fn forget_idle(&mut self, now: Instant) {
+        if self.sites.len() < self.open + Self::MAX_IDLE_SITES {
+            return;
+        }
+        self.sites.retain(|_, site| site.open > 0 || !site.connects.is_full(now));
+        if self.sites.len() >= self.open + Self::MAX_IDLE_SITES {
+            self.sites.retain(|_, site| site.open > 0);
+        }
+    }
+}
+
+impl Default for Sites {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limits() -> Limits {
+        Limits {
+            connections: 5,
+            connections_per_address: 2,
+            connects_per_second: 1.0,
+            connects_burst: 3.0,
+            ..Limits::default()
+        }
+    }
+
+    fn site(text: &str) -> Site {
+        Site::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn one_site_cannot_take_all_and_a_departure_makes_room() {
+        let (now, limits, mut sites) = (Instant::now(), limits(), Sites::new());
+        let a = site("192.0.2.1");
+        assert_eq!(sites.enter(now, a, &limits), Ok(()));
+        assert_eq!(sites.enter(now, a, &limits), Ok(()));
+        assert_eq!(sites.enter(now, a, &limits), Err(Full::Site));
+        assert_eq!(sites.enter(now, site("192.0.2.2"), &limits), Ok(()));
+        sites.leave(a);
+        assert_eq!(sites.enter(now, a, &limits), Ok(()));
+        assert_eq!(sites.open(), 3);
+    }
+
+    #[test]
+    fn connecting_too_often_is_told_when_to_retry() {
+        let (mut now, limits, mut sites) = (Instant::now(), limits(), Sites::new());
+        let a = site("192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(sites.enter(now, a, &limits), Ok(()));
+            sites.leave(a);
+        }
+        assert_eq!(sites.enter(now, a, &limits), Err(Full::Rate(Duration::from_secs(1))));
+        now += Duration::from_secs(1);
+        assert_eq!(sites.enter(now, a, &limits), Ok(()));
+    }
+
+    #[test]
+    fn the_relay_is_full_for_everybody() {
+        let (now, limits, mut sites) = (Instant::now(), limits(), Sites::new());
+        for host in 0..5 {
+            assert_eq!(sites.enter(now, site(&format!("10.0.0.{host}")), &limits), Ok(()));
+        }
+        assert_eq!(sites.enter(now, site("10.0.0.9"), &limits), Err(Full::Relay));
+    }
+
+    #[test]
+    fn an_ipv6_site_is_its_slash_64_and_a_mapped_address_is_ipv4() {
+        assert_eq!(site("2001:db8::1"), site("2001:db8::ffff:1"));
+        assert_ne!(site("2001:db8::1"), site("2001:db8:0:1::1"));
+        assert_eq!(site("::ffff:192.0.2.1"), site("192.0.2.1"));
+        assert_ne!(site("::ffff:192.0.2.1"), site("::ffff:192.0.2.2"));
+    }
+
+    #[test]
+    fn idle_sites_are_forgotten_at_the_bound() {
+        let (now, mut sites) = (Instant::now(), Sites::new());
+        let limits = Limits::default();
+        for host in 0..u32::try_from(Sites::MAX_IDLE_SITES + 100).unwrap() {
+            let site = Site::of(IpAddr::from(host.to_be_bytes()));
+            assert_eq!(sites.enter(now, site, &limits), Ok(()));
+            sites.leave(site);
+        }
+        assert!(sites.sites.len() <= Sites::MAX_IDLE_SITES);
+    }
+
+    #[test]
+    fn debt_is_paid_by_waiting() {
+        let now = Instant::now();
+        let mut bucket = Bucket::full(now, 1_000.0, 500.0);
+        assert_eq!(bucket.spend(now, 400.0), Duration::ZERO);
+        assert_eq!(bucket.spend(now, 600.0), Duration::from_millis(500));
+        assert_eq!(bucket.spend(now + Duration::from_secs(2), 0.0), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_never_gives_more_than_burst_and_rate(steps in prop::collection::vec((0u64..200, 1u32..20), 1..200)) {
+            let start = Instant::now();
+            let (mut now, mut taken) = (start, 0.0);
+            let mut bucket = Bucket::full(start, 10.0, 50.0);
+            for (ms, amount) in steps {
+                now += Duration::from_millis(ms);
+                if bucket.take(now, f64::from(amount)) {
+                    taken += f64::from(amount);
+                }
+            }
+            prop_assert!(taken <= 50.0 + 10.0 * (now - start).as_secs_f64() + 1e-6);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Who is here: by connection, and by network and full node key (never a shortened one: two keys can share a prefix).
+
+use crate::core::ConnId;
+use crate::core::auth::{Registration, Token};
+use crate::core::limits::{Bucket, Limits};
+use shadowmesh_proto::ids::{ChannelId, NetworkId, NodeId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// A registered client.
+#[derive(Debug)]
+pub struct Client {
+    /// What it proved, and where its stream comes from.
+    pub registration: Registration,
+    /// Where STUN saw it.
+    pub observed_udp: Option<SocketAddr>,
+    /// Ties its STUN requests to it.
+    pub token: Token,
+    /// Whom it wants to meet.
+    pub wishes: Wishes,
+    /// Whom it has met: the channel to each.
+    pub met: BTreeMap<NodeId, ChannelId>,
+    /// Meters its control bodies.
+    pub control: Bucket,
+    /// Meters how often this key takes its own place; handed on to the newcomer.
+    pub replacements: Bucket,
+}
+
+impl Client {
+    /// A client that has just proven itself.
+    pub fn new(now: Instant, registration: Registration, token: Token, limits: &Limits) -> Self {
+        Self {
+            registration,
+            observed_udp: None,
+            token,
+            wishes: Wishes::default(),
+            met: BTreeMap::new(),
+            control: Bucket::full(now, limits.control_per_second, limits.control_burst),
+            replacements: Bucket::full(now, limits.replacements_per_second, limits.replacements_burst),
+        }
+    }
+}
+
+/// Whom a client asked to be introduced to (protocol §3.3, CONNECT). Lasts as long as its connection.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    everybody: bool,
+    peers: BTreeSet<NodeId>,
+}
+
+impl Wishes {
+    /// Everybody of the network, now and later.
+    pub fn add_everybody(&mut self) {
+        self.everybody = true;
+        // Named peers are among everybody.
+        self.peers = BTreeSet::new();
+    }
+
+    /// One peer, now or when it comes; `false` when `limit` peers are named already.
+    #[must_use]
+    pub fn add(&mut self, peer: NodeId, limit: usize) -> bool {
+        if self.everybody || self.peers.contains(&peer) {
+            return true;
+        }
+        self.peers.len() < limit && self.peers.insert(peer)
+    }
+
+    /// Whether `peer` is wished for.
+    pub fn include(&self, peer: &NodeId) -> bool {
+        self.everybody || self.peers.contains(peer)
+    }
+}
+
+/// The registered clients.
+///
+/// Members of a network are kept in the order of their keys, so that a run in virtual time repeats exactly.
+#[derive(Debug, Default)]
+pub struct Registry {
+    clients: HashMap<ConnId, Client>,
+    networks: HashMap<NetworkId, BTreeMap<NodeId, ConnId>>,
+}
+
+impl Registry {
+    /// Clients here now.
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether nobody is here.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Networks with at least one member here.
+    pub fn networks(&self) -> usize {
+        self.networks.len()
+    }
+
+    /// Members of `network` here now.
+    pub fn members(&self, network: &NetworkId) -> usize {
+        self.networks.get(network).map_or(0, BTreeMap::len)
+    }
+
+    /// The client behind `conn`.
+    pub fn client(&self, conn: ConnId) -> Option<&Client> {
+        self.clients.get(&conn)
+    }
+
+    /// The client behind `conn`.
+    pub fn client_mut(&mut self, conn: ConnId) -> Option<&mut Client> {
+        self.clients.get_mut(&conn)
+    }
+
+    /// The connection of `node` in `network`.
+    pub fn find(&self, network: &NetworkId, node: &NodeId) -> Option<ConnId> {
+        self.networks.get(network)?.get(node).copied()
+    }
+
+    /// The other members of `node`'s network, in the order of their keys.
+    pub fn others(&self, network: &NetworkId, node: &NodeId) -> Vec<(NodeId, ConnId)> {
+        let members = self.networks.get(network);
+        let all = members.into_iter().flatten();
+        all.filter(|(other, _)| *other != node).map(|(other, conn)| (*other, *conn)).collect()
+    }
+
+    /// Every connection with a registered client.
+    pub fn conns(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.clients.keys().copied()
+    }
+
+    /// Takes `client` in. Its key must not be here in that network (see [`Self::find`] and [`Self::remove`]).
+    pub fn insert(&mut self, conn: ConnId, client: Client) {
+        let registration = &client.registration;
+        let members = self.networks.entry(registration.network).or_default();
+        members.insert(registration.node, conn);
+        self.clients.insert(conn, client);
+    }
+
+    /// Takes the client behind `conn` out.
+    pub fn remove(&mut self, conn: ConnId) -> Option<Client> {
+        let client = self.clients.remove(&conn)?;
+        let network = client.registration.network;
+        if let Some(members) = self.networks.get_mut(&network) {
+            members.remove(&client.registration.node);
+            if members.is_empty() {
+                self.networks.remove(&network);
+            }
+        }
+        Some(client)
+    }
+}

@@ -1,0 +1,99 @@
+//! Counters of the running relay: what went through, and what was dropped or refused, by cause.
+//!
+//! Written with relaxed atomics from every connection, read by `status`. They say how much, never who.
+
+use serde::Serialize;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+
+    /// `amount` more.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident / $snapshot:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name { $($(#[$field_doc])* pub $field: Counter,)* }
+
+        /// The values of the counters at one moment.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        pub struct $snapshot { $($(#[$field_doc])* pub $field: u64,)* }
+
+        impl $name {
+            /// The values now.
+            pub fn snapshot(&self) -> $snapshot {
+                $snapshot { $($field: self.$field.value(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the data path forwarded.
+    Forwarded / ForwardedSnapshot {
+        /// Bytes of FORWARD messages passed on.
+        bytes,
+        /// FORWARD messages passed on.
+        messages,
+    }
+}
+
+counters! {
+    /// What was dropped, refused or cut, by cause.
+    Dropped / DroppedSnapshot {
+        /// Packets: the reader was too slow and the oldest had to go.
+        queue_full,
+        /// FORWARD messages on a channel that its sender has not (or not any more).
+        unknown_channel,
+        /// Connections ended by bytes that make no sense or do not open.
+        malformed,
+        /// Connections that did not finish handshake and REGISTER in time.
+        handshake_timeout,
+        /// Connections that were no WebSocket of ours.
+        not_websocket,
+        /// Registrations without a valid proof of membership.
+        bad_proof,
+        /// Connections ended because their client did not read.
+        stuck_reader,
+        /// Connections ended because nothing came for too long.
+        silent,
+        /// Connections refused: the relay has as many as it can hold.
+        refused_full,
+        /// Connections refused: their address has as many as one may have.
+        refused_address,
+        /// Connections refused: their address connects too often.
+        refused_rate,
+        /// UDP datagrams that were no Binding request with a token of a client; never answered.
+        stun_silent,
+    }
+}
+
+/// All counters.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// See [`Forwarded`].
+    pub forwarded: Forwarded,
+    /// See [`Dropped`].
+    pub dropped: Dropped,
+    /// Connections accepted.
+    pub connections: Counter,
+    /// STUN requests answered.
+    pub stun_answered: Counter,
+}

@@ -1,0 +1,292 @@
+//! The address that the ticket names: what the operator says, or what the machine shows.
+//!
+//! A machine rarely knows its public address, but it knows which of its own it would send from; on a server with a public
+//! address that is it. Behind a NAT it is a private one, which is right for a lab or a LAN and wrong for the internet: the
+//! ticket then carries it, and a warning says what to type.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// Addresses in a ticket: what fits a terminal line, and what a ticket may hold.
+const MAX_ADDRESSES: usize = shadowmesh_proto::ticket::MAX_ENTRIES;
+
+/// What `--public` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Public {
+    /// Look for it, also if another was given before.
+    Auto,
+    /// This host, on the ports that are listened on or on the one given.
+    Host {
+        /// A name or an address, IPv6 without brackets.
+        host: String,
+        /// Another port, where something forwards it here.
+        port: Option<u16>,
+    },
+}
+
+/// `--public` makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no host or host:port such as relay.example.org, 192.0.2.1:8443 or [2001:db8::1]:8443")]
+pub struct BadPublic(String);
+
+impl Public {
+    /// The text to remember; nothing for `auto`.
+    pub fn to_remember(&self) -> Option<String> {
+        match self {
+            Self::Auto => None,
+            Self::Host { host, port: None } => Some(host.clone()),
+            Self::Host { host, port: Some(port) } => Some(with_port(host, *port)),
+        }
+    }
+}
+
+impl std::str::FromStr for Public {
+    type Err = BadPublic;
+
+    fn from_str(text: &str) -> Result<Self, BadPublic> {
+        let bad = || BadPublic(text.to_owned());
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+            let host = ip.to_string();
+            return Ok(Self::Host { host, port: None });
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            if address.port() == 0 {
+                return Err(bad());
+            }
+            return Ok(Self::Host { host: address.ip().to_string(), port: Some(address.port()) });
+        }
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => {
+                let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?;
+                (host, Some(port))
+            }
+            None => (text, None),
+        };
+        let label_ok = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if host.len() > 253 || !host.trim_end_matches('.').split('.').all(label_ok) {
+            return Err(bad());
+        }
+        Ok(Self::Host { host: host.to_owned(), port })
+    }
+}
+
+/// What the ticket says, and what to warn of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// `host:port` each, at most eight.
+    pub addresses: Vec<String>,
+    /// Nothing public among them.
+    pub private: bool,
+}
+
+/// The addresses for the ticket of a relay that listens on `listen` (ports as bound).
+pub fn addresses(public: Option<&Public>, listen: &[SocketAddr]) -> Found {
+    if let Some(Public::Host { host, port }) = public {
+        let ports: Vec<u16> = match port {
+            Some(port) => vec![*port],
+            None => listen.iter().map(SocketAddr::port).collect(),
+        };
+        return Found {
+            addresses: ports.into_iter().map(|port| with_port(host, port)).take(MAX_ADDRESSES).collect(),
+            private: host.parse().is_ok_and(|ip| !is_public(ip)),
+        };
+    }
+    let own = own_addresses();
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for socket in listen {
+        let ips: Vec<IpAddr> = match socket.ip() {
+            ip if !ip.is_unspecified() => vec![ip],
+            IpAddr::V4(_) => own.iter().copied().filter(IpAddr::is_ipv4).collect(),
+            IpAddr::V6(_) => own.clone(),
+        };
+        for ip in ips {
+            let address = SocketAddr::new(ip, socket.port());
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
+    }
+    // Public ones first: clients try in order.
+    found.sort_by_key(|address| !is_public(address.ip()));
+    Found {
+        private: !found.iter().any(|address| is_public(address.ip())),
+        addresses: found.into_iter().map(|address| address.to_string()).take(MAX_ADDRESSES).collect(),
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The addresses this machine sends from, by its routes: no packet is sent, the kernel only looks. Without a default route
+/// (a lab, a closed LAN), those of its interfaces.
+fn own_addresses() -> Vec<IpAddr> {
+    // Documentation addresses (RFC 5737, RFC 3849): nobody's, so only a default route leads there.
+    let probes: [SocketAddr; 2] =
+        [(Ipv4Addr::new(192, 0, 2, 1), 9).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()];
+    let mut own: Vec<IpAddr> = probes.into_iter().filter_map(source_towards).collect();
+    if own.is_empty() {
+        own = interface_addresses();
+    }
+    own.retain(|ip| !ip.is_loopback() && !ip.is_unspecified() && !is_link_local(*ip));
+    if own.is_empty() {
+        own.push(Ipv4Addr::LOCALHOST.into());
+    }
+    own
+}
+
+fn source_towards(target: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(target).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+fn interface_addresses() -> Vec<IpAddr> {
+    let v4 = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let v6 = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let mut all: Vec<IpAddr> = local_v4(&v4).into_iter().map(IpAddr::V4).collect();
+    all.extend(local_v6(&v6).into_iter().map(IpAddr::V6));
+    all
+}
+
+/// The local addresses in the text of `/proc/net/fib_trie`: a leaf line `|-- 192.0.2.1`, then a line `/32 host LOCAL`.
+fn local_v4(fib_trie: &str) -> Vec<Ipv4Addr> {
+    let mut leaf = None;
+    let mut found: Vec<Ipv4Addr> = Vec::new();
+    for line in fib_trie.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            leaf = address.parse().ok();
+        } else if line == "/32 host LOCAL"
+            && let Some(address) = leaf
+            && !found.contains(&address)
+        {
+            found.push(address);
+        }
+    }
+    found.retain(|address| !address.is_loopback());
+    found
+}
+
+/// The addresses in the text of `/proc/net/if_inet6`: 32 hex digits at the start of each line.
+fn local_v6(if_inet6: &str) -> Vec<Ipv6Addr> {
+    if_inet6
+        .lines()
+        .filter_map(|line| u128::from_str_radix(line.split_whitespace().next()?, 16).ok())
+        .map(Ipv6Addr::from_bits)
+        .collect()
+}
+
+const fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// Whether strangers on the internet can reach `ip`.
+pub const fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            // RFC 6598: what carriers put between their customers and the internet.
+            let shared = a == 100 && b & 0xC0 == 64;
+            !(ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_broadcast()
+                || ip.is_documentation()
+                || shared)
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Vec<SocketAddr> {
+        text.split(' ').map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_the_operator_says_is_what_the_ticket_says() {
+        let on = |public: &str| {
+            let public: Public = public.parse().unwrap();
+            addresses(Some(&public), &listen("[::]:8443 [::]:443")).addresses
+        };
+        assert_eq!(on("relay.example.org"), ["relay.example.org:8443", "relay.example.org:443"]);
+        assert_eq!(on("relay.example.org:80"), ["relay.example.org:80"]);
+        assert_eq!(on("2001:db8::1"), ["[2001:db8::1]:8443", "[2001:db8::1]:443"]);
+        assert_eq!(on("[2001:db8::1]"), ["[2001:db8::1]:8443", "[2001:db8::1]:443"]);
+        assert_eq!(on("[2001:db8::1]:80"), ["[2001:db8::1]:80"]);
+        assert_eq!(on("198.51.100.7:1"), ["198.51.100.7:1"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in
+            ["", ":", "a b", "host:", "host:0", "host:x", "http://host", "a..b", "-a", "1.2.3.4:0", "ho_st"]
+        {
+            assert!(bad.parse::<Public>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_given_listen_address_is_used_as_it_is() {
+        let found = addresses(None, &listen("127.0.0.1:8443"));
+        assert_eq!(found.addresses, ["127.0.0.1:8443"]);
+        assert!(found.private);
+    }
+
+    #[test]
+    fn without_anything_there_is_still_an_address_on_each_port() {
+        let found = addresses(None, &listen("[::]:8443 [::]:443"));
+        assert!(found.addresses.iter().any(|address| address.ends_with(":8443")));
+        assert!(found.addresses.iter().any(|address| address.ends_with(":443")));
+        assert!(found.addresses.len() <= MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn private_ranges_are_known() {
+        for private in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+        for public in ["8.8.8.8", "100.128.0.1", "2600::1"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_tables_are_read() {
+        let fib = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.1.2.0\n        /24 link UNICAST\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n";
+        assert_eq!(local_v4(fib), [Ipv4Addr::new(10, 1, 2, 3)]);
+        let inet6 = "00000000000000000000000000000001 01 80 10 80 lo\n20010db8000000000000000000000005 02 40 00 80 eth0\n";
+        assert_eq!(local_v6(inet6).len(), 2);
+        assert!(local_v6("nonsense\n\n").is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! The sockets, and why each option is set.
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+/// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// Bytes the kernel may hold unsent for one client. What it holds can neither be overtaken by control nor dropped when it has
+/// grown old; less than this and the line idles while the task is scheduled.
+const NOT_SENT: u32 = 128 * 1024;
+/// After this much time without an answer to what was sent, the kernel gives a connection up.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time before the kernel asks by itself whether the other end is there. The link's own heartbeat is faster; this
+/// catches connections in their handshake.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A TCP listener and the UDP socket on the same port number.
+///
+/// `address` unspecified and IPv6 means both families; where the machine has no IPv6, IPv4 alone.
+///
+/// # Errors
+/// Whatever the system says.
+pub(super) fn listen(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
+    let (listener, address) = match bind(address, Type::STREAM) {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && is_no_ipv6(&error) => {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            (bind(address, Type::STREAM)?, address)
+        }
+        other => (other?, address),
+    };
+    listener.listen(BACKLOG)?;
+    let listener = TcpListener::from(listener);
+    // With port 0 the kernel chose one: UDP takes the same number.
+    let port = listener.local_addr()?.port();
+    let udp = bind(SocketAddr::new(address.ip(), port), Type::DGRAM)?;
+    Ok((listener, udp.into()))
+}
+
+/// A UDP socket alone: the second STUN port.
+///
+/// # Errors
+/// Whatever the system says.
+pub(super) fn listen_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    Ok(bind(address, Type::DGRAM)?.into())
+}
+
+fn bind(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    if kind == Type::STREAM {
+        // A restart must not wait for the last connections of the run before (TIME_WAIT).
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn is_no_ipv6(error: &io::Error) -> bool {
+    let none = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL];
+    rustix::io::Errno::from_io_error(error).is_some_and(|errno| none.contains(&errno))
+}
+
+/// Sets up an accepted connection.
+///
+/// # Errors
+/// Whatever the system says; the connection is of no use then.
+pub(super) fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    // A batch is written in one call already: waiting for more would only delay it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOT_SENT)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
+    Ok(())
+}
+
+/// Lets the process have as many descriptors as the system allows, and says how many.
+pub(super) fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current,
+        Err(_) => limit.current,
+    };
+    now.unwrap_or(u64::MAX)
+}

@@ -1,0 +1,300 @@
+//! A relay stream: binary WebSocket messages over any byte stream.
+//!
+//! The library parses what comes (frames, masks, fragments, pings, the closing handshake); it is given an adapter that reads
+//! from the stream and *collects* what it wants to answer. Writing is ours, because a relay's frames are never masked: a
+//! message goes out as its header and, untouched, the very bytes that came in from the other client, many frames per
+//! `writev`. The library would copy each message into a buffer that stays as large as the largest burst was.
+//!
+//! Invariants:
+//! - A frame once begun is finished before anything else is written.
+//! - At most [`MAX_STAGED`] bytes beyond one message are staged here: the rest waits in the client's queues, where control
+//!   overtakes data and the oldest data can still be dropped.
+
+use bytes::{Buf as _, Bytes};
+use shadowmesh_proto::wire::relay::{HTTP_PATH, MAX_MESSAGE};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+/// Bytes staged for the socket before its backlog is left to the queues.
+const MAX_STAGED: usize = 128 * 1024;
+/// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
+const MAX_SLICES: usize = 64;
+/// What is read at once, bytes. The library's default is 128 KiB a connection; a full-size message comes in four reads.
+const READ_BUFFER: usize = 16 * 1024;
+/// Unwritten answers to pings beyond which further ones are not answered, bytes.
+const MAX_REPLIES: usize = 1024;
+/// Longest frame header of a server: two bytes and an eight-byte length (RFC 6455 §5.2).
+const MAX_HEADER: usize = 10;
+
+/// Why a stream is over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StreamError {
+    /// The other side closed it, properly or not.
+    #[error("the client closed the connection")]
+    Closed,
+    /// No WebSocket, or one used in a way that version 1 of the protocol does not (text, oversized messages).
+    #[error("not a WebSocket of this protocol: {0}")]
+    Protocol(String),
+    /// The network.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<tungstenite::Error> for StreamError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open-ended")]
+    fn from(error: tungstenite::Error) -> Self {
+        use tungstenite::error::ProtocolError;
+        match error {
+            tungstenite::Error::ConnectionClosed
+            | tungstenite::Error::AlreadyClosed
+            | tungstenite::Error::Protocol(
+                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete,
+            ) => Self::Closed,
+            tungstenite::Error::Io(error) => Self::Io(error),
+            other => Self::Protocol(other.to_string()),
+        }
+    }
+}
+
+/// What is being written: a frame header and its payload, or bytes that are frames already.
+#[derive(Debug)]
+struct Staged {
+    header: [u8; MAX_HEADER],
+    header_from: usize,
+    header_to: usize,
+    payload: Bytes,
+}
+
+impl Staged {
+    fn message(payload: Bytes) -> Self {
+        let header =
+            FrameHeader { is_final: true, opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+        let mut bytes = [0; MAX_HEADER];
+        let mut rest = bytes.as_mut_slice();
+        let length = u64::try_from(payload.len()).unwrap_or(u64::MAX);
+        // Ten bytes hold the longest unmasked header, so this cannot fail.
+        let written = header.format(length, &mut rest);
+        debug_assert!(written.is_ok(), "an unmasked header has at most ten bytes");
+        let header_to = MAX_HEADER - rest.len();
+        Self { header: bytes, header_from: 0, header_to, payload }
+    }
+
+    const fn frames(bytes: Bytes) -> Self {
+        Self { header: [0; MAX_HEADER], header_from: 0, header_to: 0, payload: bytes }
+    }
+
+    fn header(&self) -> &[u8] {
+        self.header.get(self.header_from..self.header_to).unwrap_or_default()
+    }
+
+    fn len(&self) -> usize {
+        self.header().len() + self.payload.len()
+    }
+
+    /// Takes up to `count` bytes off the front; how many are left of `count`.
+    fn advance(&mut self, count: usize) -> usize {
+        let of_header = count.min(self.header().len());
+        self.header_from += of_header;
+        let of_payload = (count - of_header).min(self.payload.len());
+        self.payload.advance(of_payload);
+        count - of_header - of_payload
+    }
+}
+
+/// One relay stream.
+#[derive(Debug)]
+pub(super) struct WsStream<S> {
+    io: S,
+    context: WebSocketContext,
+    /// Frames that the library wants to send: answers to pings and to a close.
+    replies: Vec<u8>,
+    staged: VecDeque<Staged>,
+    staged_bytes: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
+    /// Answers the upgrade request on `io`, which must be for [`HTTP_PATH`].
+    ///
+    /// # Errors
+    /// [`StreamError`]; a request for anything else was answered with 404.
+    pub(super) async fn accept(io: S) -> Result<Self, StreamError> {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        // The library allocates a read buffer for a stream that we take apart again at once: a small one will do.
+        let during_upgrade = config.read_buffer_size(64);
+        let upgraded =
+            tokio_tungstenite::accept_hdr_async_with_config(io, check_path, Some(during_upgrade)).await?;
+        Ok(Self {
+            io: upgraded.into_inner(),
+            context: WebSocketContext::new(Role::Server, Some(config)),
+            replies: Vec::new(),
+            staged: VecDeque::new(),
+            staged_bytes: 0,
+        })
+    }
+
+    /// The next binary message; `None` for a ping, a pong or another sign of life without content.
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies };
+        match self.context.read(&mut adapter) {
+            Ok(Message::Binary(message)) => Poll::Ready(Ok(Some(message))),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Poll::Ready(Ok(None)),
+            Ok(Message::Text(_)) => Poll::Ready(Err(StreamError::Protocol("a text message".to_owned()))),
+            Ok(Message::Close(_)) => Poll::Ready(Err(StreamError::Closed)),
+            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    /// Whether another message may be staged now.
+    pub(super) const fn has_room(&self) -> bool {
+        self.staged_bytes < MAX_STAGED
+    }
+
+    /// Stages a message behind what is staged.
+    pub(super) fn stage(&mut self, message: Bytes) {
+        self.push(Staged::message(message));
+    }
+
+    /// Stages a close frame with `code` (RFC 6455 §7.4.1).
+    pub(super) fn stage_close(&mut self, code: u16) {
+        let [high, low] = code.to_be_bytes();
+        self.push(Staged::frames(Bytes::copy_from_slice(&[0x88, 2, high, low])));
+    }
+
+    /// Writes what is staged, and the library's answers; ready with the number of bytes written when nothing is left.
+    ///
+    /// `written` counts the bytes of this call, also when it ends pending.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, written: &mut usize) -> Poll<io::Result<()>> {
+        if !self.replies.is_empty() {
+            let replies = Bytes::from(std::mem::take(&mut self.replies));
+            self.push(Staged::frames(replies));
+        }
+        while self.staged_bytes > 0 {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let parts = self
+                .staged
+                .iter()
+                .flat_map(|staged| [staged.header(), &staged.payload])
+                .filter(|part| !part.is_empty());
+            let mut count = 0;
+            for (slice, part) in slices.iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
+                count += 1;
+            }
+            let slices = slices.get(..count).unwrap_or_default();
+            let sent = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *written += sent;
+            self.advance(sent);
+        }
+        if self.staged.capacity() > 16 {
+            self.staged = VecDeque::new();
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Writes what is staged.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub(super) async fn write_all(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        std::future::poll_fn(|cx| self.poll_write(cx, &mut written)).await
+    }
+
+    /// The next binary message.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub(super) async fn next_message(&mut self) -> Result<Bytes, StreamError> {
+        loop {
+            if let Some(message) = std::future::poll_fn(|cx| self.poll_message(cx)).await? {
+                return Ok(message);
+            }
+            self.write_all().await?;
+        }
+    }
+
+    /// Writes what is staged, ends our half and reads until the other side ends its half: closing earlier would answer what
+    /// it is still sending with a reset, which can overtake our last words. The caller bounds the time.
+    pub(super) async fn finish(mut self) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        if self.write_all().await.is_err() || self.io.shutdown().await.is_err() {
+            return;
+        }
+        let mut sink = [0; 512];
+        while matches!(self.io.read(&mut sink).await, Ok(1..)) {}
+    }
+
+    fn push(&mut self, staged: Staged) {
+        self.staged_bytes += staged.len();
+        self.staged.push_back(staged);
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        self.staged_bytes -= sent;
+        while let Some(first) = self.staged.front_mut() {
+            sent = first.advance(sent);
+            if first.len() > 0 {
+                break;
+            }
+            self.staged.pop_front();
+        }
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "the library's signature")]
+fn check_path(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+    if request.uri().path() == HTTP_PATH {
+        return Ok(response);
+    }
+    let mut refused = ErrorResponse::new(Some("not found\n".to_owned()));
+    *refused.status_mut() = StatusCode::NOT_FOUND;
+    Err(refused)
+}
+
+/// Lends the stream to the library for one call.
+struct Adapter<'a, 'c, S> {
+    io: &'a mut S,
+    cx: &'a mut Context<'c>,
+    replies: &'a mut Vec<u8>,
+}
+
+impl<S: AsyncRead + Unpin> Read for Adapter<'_, '_, S> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(out);
+        match Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer) {
+            Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S> Write for Adapter<'_, '_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The library writes whole frames at once. A client that pings faster than it reads gets no more answers.
+        if self.replies.len() < MAX_REPLIES {
+            self.replies.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! A relay on loopback and clients made of the protocol crate and a WebSocket library.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use shadowmesh_proto::crypto::keys::{NetworkKeys, NetworkSecret, NodeSecret};
+use shadowmesh_proto::ids::{ChannelId, NodeId, RelayId};
+use shadowmesh_proto::link::{ClientInput, ClientLink, Registration};
+use shadowmesh_proto::rng::{Rng, SeededRng};
+use shadowmesh_proto::wire::relay::{Control, ForwardBuilder};
+use shadowmesh_relay::config::Settings;
+use shadowmesh_relay::server::{Handle, Server, Sockets, Stop, StunAlt};
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+/// A relay serving on a loopback port of its own.
+pub struct TestRelay {
+    pub key: RelayId,
+    pub address: SocketAddr,
+    pub handle: Handle,
+    pub stop: Stop,
+    pub served: tokio::task::JoinHandle<()>,
+}
+
+impl TestRelay {
+    pub fn start(settings: &Settings) -> Self {
+        let secret = NodeSecret::generate(&mut SeededRng::new(99));
+        let sockets = Sockets { listen: vec!["127.0.0.1:0".parse().unwrap()], stun_alt: StunAlt::Next };
+        let server = Server::bind(&sockets, settings, secret.clone()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], server.ports()[0]));
+        let (handle, stop) = (server.handle(), Stop::new());
+        let stopping = stop.clone();
+        let served = tokio::spawn(async move { server.run(stopping).await.unwrap() });
+        Self { key: RelayId(secret.public().0), address, handle, stop, served }
+    }
+}
+
+/// What a client received.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    Control(Control),
+    Forward(Bytes),
+    Closed,
+}
+
+/// A registered client.
+pub struct Client {
+    pub ws: WebSocketStream<TcpStream>,
+    pub link: ClientLink,
+    pub node: NodeId,
+    pub network: NetworkKeys,
+    pub registered: Control,
+}
+
+pub fn network(seed: u64) -> NetworkSecret {
+    NetworkSecret::generate(&mut SeededRng::new(seed))
+}
+
+pub async fn open(relay: &TestRelay) -> WebSocketStream<TcpStream> {
+    let stream = TcpStream::connect(relay.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    upgrade(stream).await
+}
+
+pub async fn upgrade(stream: TcpStream) -> WebSocketStream<TcpStream> {
+    tokio_tungstenite::client_async("ws://relay/v1", stream).await.unwrap().0
+}
+
+impl Client {
+    pub async fn join(relay: &TestRelay, secret: &NetworkSecret, seed: u64) -> Self {
+        Self::try_join(relay, open(relay).await, secret, seed).await.unwrap()
+    }
+
+    /// Registers over `ws`; the ERROR body when the relay refuses.
+    pub async fn try_join(
+        relay: &TestRelay,
+        mut ws: WebSocketStream<TcpStream>,
+        secret: &NetworkSecret,
+        seed: u64,
+    ) -> Result<Self, Control> {
+        let mut rng = SeededRng::new(seed);
+        let node = NodeSecret::generate(&mut rng);
+        let (mut link, init) = ClientLink::begin(&node, relay.key, &mut rng).unwrap();
+        let network = secret.derive();
+        let registration = Registration { node: node.public(), network: &network, instance: rng.next_u64() };
+        ws.send(Message::binary(init)).await.unwrap();
+        loop {
+            let message = ws.next().await.unwrap().unwrap();
+            match link.handle(registration, &message.into_data()).unwrap() {
+                ClientInput::Send(register) => ws.send(Message::binary(register)).await.unwrap(),
+                ClientInput::Control(registered @ Control::Registered { .. }) => {
+                    return Ok(Self { ws, link, node: node.public(), network, registered });
+                }
+                ClientInput::Control(body) => return Err(body),
+                ClientInput::Forward | ClientInput::Ignored => panic!("not before REGISTERED"),
+            }
+        }
+    }
+
+    pub async fn send(&mut self, body: Control) {
+        let message = self.link.seal(&body).unwrap();
+        self.ws.send(Message::binary(message)).await.unwrap();
+    }
+
+    pub async fn forward(&mut self, channel: ChannelId, packets: &[&[u8]]) {
+        self.ws.send(Message::binary(forward(channel, packets))).await.unwrap();
+    }
+
+    pub async fn next(&mut self) -> Received {
+        let registration = Registration { node: self.node, network: &self.network, instance: 0 };
+        loop {
+            let Some(Ok(message)) = self.ws.next().await else {
+                return Received::Closed;
+            };
+            match message {
+                Message::Binary(bytes) => match self.link.handle(registration, &bytes).unwrap() {
+                    ClientInput::Control(body) => return Received::Control(body),
+                    ClientInput::Forward => return Received::Forward(bytes),
+                    ClientInput::Ignored => {}
+                    ClientInput::Send(_) => panic!("a handshake on an open link"),
+                },
+                Message::Close(_) => return Received::Closed,
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn control(&mut self) -> Control {
+        match self.next().await {
+            Received::Control(body) => body,
+            other => panic!("expected a control body, got {other:?}"),
+        }
+    }
+
+    /// The channel of the PEER that comes next.
+    pub async fn met(&mut self, peer: NodeId) -> ChannelId {
+        match self.control().await {
+            Control::Peer { peer: met, channel, .. } if met == peer => channel,
+            other => panic!("expected PEER, got {other:?}"),
+        }
+    }
+
+    /// Waits until the relay has read everything sent before.
+    pub async fn sync(&mut self) {
+        self.send(Control::Ping { id: 77 }).await;
+        assert_eq!(self.next().await, Received::Control(Control::Pong { id: 77 }));
+    }
+}
+
+pub fn forward(channel: ChannelId, packets: &[&[u8]]) -> Vec<u8> {
+    let mut builder = ForwardBuilder::new(channel, Vec::new());
+    for packet in packets {
+        assert!(builder.push(packet));
+    }
+    builder.finish()
+}
+
+/// Two clients of one network that have met.
+pub async fn pair(relay: &TestRelay) -> (Client, Client, ChannelId) {
+    let secret = network(1);
+    let mut a = Client::join(relay, &secret, 10).await;
+    let mut b = Client::join(relay, &secret, 11).await;
+    a.send(Control::Connect { peer: None }).await;
+    let channel = a.met(b.node).await;
+    assert_eq!(b.met(a.node).await, channel);
+    (a, b, channel)
+}

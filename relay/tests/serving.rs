@@ -1,0 +1,51 @@
+//! The straight line on real sockets: register, meet, forward, be told.
+
+mod harness;
+
+use harness::{Received, TestRelay, forward, pair};
+use shadowmesh_proto::wire::relay::{Control, GoneReason};
+use shadowmesh_relay::config::Settings;
+
+#[tokio::test]
+async fn two_clients_meet_and_their_packets_pass_unchanged() {
+    let relay = TestRelay::start(&Settings::default());
+    let (mut a, mut b, channel) = pair(&relay).await;
+    let Control::Registered { observed_tcp, stun_ports, heartbeat_ms, .. } = &a.registered else {
+        panic!("not registered")
+    };
+    assert_eq!(*observed_tcp, a.ws.get_ref().local_addr().unwrap());
+    assert_eq!(stun_ports.len(), 2);
+    assert_eq!(*heartbeat_ms, 15_000);
+    let small = forward(channel, &[b"one", b"two"]);
+    let large = forward(channel, &[&[7; 65_000]]);
+    a.forward(channel, &[b"one", b"two"]).await;
+    a.forward(channel, &[&[7; 65_000]]).await;
+    assert_eq!(b.next().await, Received::Forward(small.clone().into()));
+    assert_eq!(b.next().await, Received::Forward(large.into()));
+    b.forward(channel, &[b"one", b"two"]).await;
+    assert_eq!(a.next().await, Received::Forward(small.into()));
+}
+
+#[tokio::test]
+async fn both_confirmed_get_addresses_and_a_departure_is_told() {
+    let relay = TestRelay::start(&Settings::default());
+    let (mut a, mut b, channel) = pair(&relay).await;
+    a.send(Control::Confirmed { channel }).await;
+    a.sync().await;
+    b.send(Control::Confirmed { channel }).await;
+    for (own, peer) in [(&mut a, b.ws.get_ref().local_addr().unwrap())] {
+        match own.control().await {
+            Control::Established { peer_tcp, direct, .. } => {
+                assert_eq!(peer_tcp, Some(peer));
+                assert!(direct);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let Control::Established { peer_tcp, .. } = b.control().await else { panic!("no ESTABLISHED") };
+    assert_eq!(peer_tcp, Some(a.ws.get_ref().local_addr().unwrap()));
+    let gone = a.node;
+    a.send(Control::Leave).await;
+    assert_eq!(a.next().await, Received::Closed);
+    assert_eq!(b.control().await, Control::PeerGone { peer: gone, channel, reason: GoneReason::Left });
+}
