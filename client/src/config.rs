@@ -50,15 +50,7 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 7] = [
-    "relays",
-    "name",
-    "device",
-    "mtu",
-    "address",
-    "cipher",
-    "rekey_interval",
-];
+const FIELDS: [&str; 7] = ["relays", "name", "device", "mtu", "address", "cipher", "rekey_interval"];
 
 /// What somebody chose; `None` and empty mean *not chosen*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -93,11 +85,7 @@ impl Config {
             let field: &str = key.get_ref();
             if !FIELDS.contains(&field) {
                 let (line, suggestion) = (line_of(text, key.span().start), closest(field));
-                return Err(ConfigError::UnknownField {
-                    line,
-                    field: field.to_owned(),
-                    suggestion,
-                });
+                return Err(ConfigError::UnknownField { line, field: field.to_owned(), suggestion });
             }
         }
         toml::from_str(text).map_err(refused)
@@ -120,30 +108,15 @@ impl Config {
                 "name",
                 "host name",
             ),
-            (
-                "The TAP device.",
-                self.device.as_ref().map(|v| quoted(v.to_string())),
-                "device",
-                "\"smesh0\"",
-            ),
-            (
-                "Its MTU, bytes: 1280 to 9000.",
-                self.mtu.map(|v| v.to_string()),
-                "mtu",
-                "1400",
-            ),
+            ("The TAP device.", self.device.as_ref().map(|v| quoted(v.to_string())), "device", "\"smesh0\""),
+            ("Its MTU, bytes: 1280 to 9000.", self.mtu.map(|v| v.to_string()), "mtu", "1400"),
             (
                 "The IPv4 address, instead of one derived from the key.",
                 self.address.map(|v| quoted(v.to_string())),
                 "address",
                 "\"10.7.3.4/16\"",
             ),
-            (
-                "auto, aes or chacha.",
-                self.cipher.map(|v| quoted(v.to_string())),
-                "cipher",
-                "\"auto\"",
-            ),
+            ("auto, aes or chacha.", self.cipher.map(|v| quoted(v.to_string())), "cipher", "\"auto\""),
             (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
@@ -200,10 +173,7 @@ impl Settings {
     /// Fills the gaps of `config`; the host's name stands in for a name that was not chosen.
     pub fn new(config: &Config, hostname: &str) -> Self {
         Self {
-            name: config
-                .name
-                .clone()
-                .unwrap_or_else(|| NodeName::from_hostname(hostname)),
+            name: config.name.clone().unwrap_or_else(|| NodeName::from_hostname(hostname)),
             device: config.device.clone().unwrap_or_default(),
             mtu: config.mtu.unwrap_or_default(),
             address: config.address,
@@ -227,10 +197,7 @@ pub fn union_of_relays(first: &[RelayTicket], second: &[RelayTicket]) -> Vec<Rel
 
 fn relay_tickets<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<RelayTicket>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
-    texts
-        .iter()
-        .map(|text| remembered_relay(text).map_err(serde::de::Error::custom))
-        .collect()
+    texts.iter().map(|text| remembered_relay(text).map_err(serde::de::Error::custom)).collect()
 }
 
 /// Reads a ticket that was accepted earlier: its expiry concerned that moment only.
@@ -241,10 +208,7 @@ pub(crate) fn remembered_relay(text: &str) -> Result<RelayTicket, TicketError> {
 
 fn value_error(text: &str, span: Option<Range<usize>>, message: &str) -> ConfigError {
     let line = span.map_or(1, |span| line_of(text, span.start));
-    ConfigError::Value {
-        line,
-        message: message.split_whitespace().collect::<Vec<_>>().join(" "),
-    }
+    ConfigError::Value { line, message: message.split_whitespace().collect::<Vec<_>>().join(" ") }
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -254,10 +218,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// The known key that at most half of `field` away looks like it.
 fn closest(field: &str) -> Option<&'static str> {
-    let best = FIELDS
-        .into_iter()
-        .map(|known| (distance(field, known), known))
-        .min()?;
+    let best = FIELDS.into_iter().map(|known| (distance(field, known), known)).min()?;
     (best.0 <= best.1.len() / 2).then_some(best.1)
 }
 
@@ -288,39 +249,23 @@ mod tests {
     use shadowmesh_proto::ids::RelayId;
 
     fn relay(key: u8, address: &str) -> RelayTicket {
-        RelayTicket {
-            key: RelayId([key; 32]),
-            addresses: vec![address.into()],
-            expires: Some(1),
-        }
+        RelayTicket { key: RelayId([key; 32]), addresses: vec![address.into()], expires: Some(1) }
     }
 
     #[test]
     fn an_unknown_field_is_named_with_its_line_and_the_likely_one() {
         let error = Config::parse("# comment\nname = \"a\"\nmtuu = 1400\n").expect_err("refused");
-        assert_eq!(
-            error.to_string(),
-            "line 3 has the unknown field `mtuu`, did you mean `mtu`?"
-        );
+        assert_eq!(error.to_string(), "line 3 has the unknown field `mtuu`, did you mean `mtu`?");
         let error = Config::parse("[colour]\nx = 1\n").expect_err("refused");
-        assert_eq!(
-            error.to_string().split(';').next(),
-            Some("line 1 has the unknown field `colour`")
-        );
+        assert_eq!(error.to_string().split(';').next(), Some("line 1 has the unknown field `colour`"));
     }
 
     #[test]
     fn a_wrong_value_is_named_with_its_line() {
         let error = Config::parse("name = \"a\"\nmtu = 12\n").expect_err("refused");
-        assert_eq!(
-            error.to_string(),
-            "line 2: the MTU must be a whole number from 1280 to 9000, in bytes"
-        );
+        assert_eq!(error.to_string(), "line 2: the MTU must be a whole number from 1280 to 9000, in bytes");
         let error = Config::parse("\n\nrelays = [\"smr1xx\"]\n").expect_err("refused");
-        assert!(
-            error.to_string().starts_with("line 3: the ticket is damaged"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("line 3: the ticket is damaged"), "{error}");
         assert!(matches!(
             Config::parse("name = \"a").expect_err("refused"),
             ConfigError::Value { line: 1, .. }
@@ -349,10 +294,7 @@ mod tests {
 
     #[test]
     fn an_expired_relay_that_was_accepted_once_is_still_read() {
-        let config = Config {
-            relays: vec![relay(1, "a:1")],
-            ..Config::default()
-        };
+        let config = Config { relays: vec![relay(1, "a:1")], ..Config::default() };
         assert_eq!(Config::parse(&config.to_toml()), Ok(config));
     }
 
@@ -377,10 +319,7 @@ mod tests {
         texts.prop_map(|(name, device, mtu, address, cipher, rekey, relays)| Config {
             relays: union_of_relays(
                 &[],
-                &relays
-                    .into_iter()
-                    .map(|key| relay(key, "h:1"))
-                    .collect::<Vec<_>>(),
+                &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
             ),
             name: name.and_then(|text| text.parse().ok()),
             device: device.and_then(|text| text.parse().ok()),

@@ -174,13 +174,7 @@ impl NodeName {
         let mut text: String = label
             .chars()
             .map(|c| c.to_ascii_lowercase())
-            .map(|c| {
-                if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                    c
-                } else {
-                    '-'
-                }
-            })
+            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
             .take(63)
             .collect();
         text = text.trim_matches('-').to_owned();
@@ -219,11 +213,7 @@ impl Ipv4Cidr {
             || address.octets()[0] >= 240
             || host == 0
             || host == u32::MAX >> bits;
-        if unusable {
-            Err(ValueError::CidrHost(address))
-        } else {
-            Ok(Self { address, bits })
-        }
+        if unusable { Err(ValueError::CidrHost(address)) } else { Ok(Self { address, bits }) }
     }
 
     /// The host's address.
@@ -306,10 +296,7 @@ impl FromStr for Span {
             "d" => 86_400_000,
             _ => return Err(ValueError::Span),
         };
-        number
-            .checked_mul(factor_ms)
-            .map(|ms| Self(Duration::from_millis(ms)))
-            .ok_or(ValueError::Span)
+        number.checked_mul(factor_ms).map(|ms| Self(Duration::from_millis(ms))).ok_or(ValueError::Span)
     }
 }
 
@@ -360,11 +347,7 @@ impl FromStr for RekeyInterval {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let Span(span) = text.parse()?;
-        if (Self::MIN..=Self::MAX).contains(&span) {
-            Ok(Self(span))
-        } else {
-            Err(ValueError::RekeyInterval)
-        }
+        if (Self::MIN..=Self::MAX).contains(&span) { Ok(Self(span)) } else { Err(ValueError::RekeyInterval) }
     }
 }
 
@@ -400,10 +383,7 @@ mod tests {
             ("10.7.3.4/31", ValueError::CidrBits),
             ("10.7.3.4/7", ValueError::CidrBits),
             ("10.7.0.0/16", ValueError::CidrHost(Ipv4Addr::new(10, 7, 0, 0))),
-            (
-                "10.7.255.255/16",
-                ValueError::CidrHost(Ipv4Addr::new(10, 7, 255, 255)),
-            ),
+            ("10.7.255.255/16", ValueError::CidrHost(Ipv4Addr::new(10, 7, 255, 255))),
             ("127.0.0.1/8", ValueError::CidrHost(Ipv4Addr::new(127, 0, 0, 1))),
             ("224.0.0.5/16", ValueError::CidrHost(Ipv4Addr::new(224, 0, 0, 5))),
         ] {
@@ -427,11 +407,7 @@ mod tests {
     #[test]
     fn a_network_alias_cannot_leave_its_directory() {
         for bad in ["", "..", "a/b", ".lock", "a.b", "-x", "A", &"x".repeat(33)] {
-            assert_eq!(
-                bad.parse::<NetworkAlias>(),
-                Err(ValueError::NetworkAlias),
-                "{bad}"
-            );
+            assert_eq!(bad.parse::<NetworkAlias>(), Err(ValueError::NetworkAlias), "{bad}");
         }
         assert!("home-2_x".parse::<NetworkAlias>().is_ok());
     }
