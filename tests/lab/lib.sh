@@ -265,6 +265,28 @@ lab_block() {
 }
 lab_unblock() { on "r$1" nft delete table ip outage; }
 
+# lab_wire HOST FAULTS — puts a bad line between the host's router and the internet (a-to-b is from the router outwards).
+# Offloads are turned off on both sides of it, so that one loss is one packet.
+lab_wire() {
+    local name=$1 commands="$LAB_DIR/$1.wire"
+    ip -n "$LAB-net" link set "p-r$name" nomaster
+    ip -n "$LAB-net" link add "w-$name" type veth peer name "x-$name"
+    ip -n "$LAB-net" link set "x-$name" master br0 up
+    ip -n "$LAB-net" link set "w-$name" up
+    on "r$name" ethtool -K wan tso off gso off gro off tx off >/dev/null
+    on net ethtool -K "x-$name" tso off gso off gro off tx off >/dev/null
+    mkfifo "$commands"
+    # Opened for both, so that neither side waits for the other and the wire never sees an end.
+    start "wire-$name" net sh -c "exec '$LAB_TOOLS/wire' --a ':p-r$name' --b ':w-$name' --both '$2' <>'$commands'"
+    lab_wait 5 "the wire of $name" grep -q ready "$LAB_OUT/wire-$name.out"
+    step "line of $name: $2"
+}
+# lab_wire_change HOST both|a-to-b|b-to-a FAULTS — from now on.
+lab_wire_change() {
+    echo "$2 ${3:-}" >"$LAB_DIR/$1.wire"
+    step "line of $1: $2 ${3:-perfect}"
+}
+
 # ── the product ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # lab_relay [ARGUMENT…] — starts the relay and waits until it has printed its ticket, which is in RELAY_TICKET then.

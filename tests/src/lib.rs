@@ -12,3 +12,4 @@
 pub mod netns;
 pub mod oracle;
 pub mod packet_socket;
+pub mod wire;
