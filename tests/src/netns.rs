@@ -47,10 +47,7 @@ impl FromStr for End {
             path if path.contains('/') => Some(PathBuf::from(path)),
             name => Some(PathBuf::from("/run/netns").join(name)),
         };
-        Ok(Self {
-            namespace,
-            device: device.to_owned(),
-        })
+        Ok(Self { namespace, device: device.to_owned() })
     }
 }
 
@@ -59,11 +56,7 @@ pub fn enter(path: &PathBuf) -> io::Result<()> {
     let file = File::open(path)?;
     // SAFETY: setns takes a descriptor and a flag; the descriptor is open for the length of the call.
     let done = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl End {
@@ -76,9 +69,7 @@ impl End {
                 }
                 work(&self.device)
             });
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
         })
     }
 }

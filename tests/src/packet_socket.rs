@@ -94,11 +94,7 @@ impl PacketSocket {
         if bound != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self {
-            socket,
-            device,
-            format,
-        })
+        Ok(Self { socket, device, format })
     }
 
     /// The device as it was when the socket was opened.
@@ -111,11 +107,7 @@ impl PacketSocket {
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: pointer and length describe `frame`.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Reads one frame into `buffer` (at least [`MAX_FRAME`] bytes for whole superframes) and gives its length, or `None`
@@ -126,10 +118,7 @@ impl PacketSocket {
         let mut control = Control([0; 64]);
         // Four bytes stay free, to put a VLAN tag back.
         let room = buffer.len().saturating_sub(TAG);
-        let mut parts = libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: room,
-        };
+        let mut parts = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: room };
         // SAFETY: all-zero is a valid msghdr.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
         message.msg_iov = &raw mut parts;
@@ -140,10 +129,7 @@ impl PacketSocket {
         let read = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
         let Ok(length) = usize::try_from(read) else {
             let error = io::Error::last_os_error();
-            let nothing_yet = matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-            );
+            let nothing_yet = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
             return if nothing_yet { Ok(None) } else { Err(error) };
         };
         Ok(Some(match vlan_tag(&message) {
@@ -171,21 +157,12 @@ impl PacketSocket {
                 &raw mut length,
             )
         };
-        if done == 0 {
-            Ok(u64::from(statistics.drops))
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if done == 0 { Ok(u64::from(statistics.drops)) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Shifts what follows the two MACs by four bytes and writes the tag there. `buffer` has the room (see `receive`).
     fn put_tag_back(&self, buffer: &mut [u8], length: usize, tag: [u8; TAG]) -> usize {
-        let at = 12
-            + if self.format == Format::Virtio {
-                VIRTIO_HEADER
-            } else {
-                0
-            };
+        let at = 12 + if self.format == Format::Virtio { VIRTIO_HEADER } else { 0 };
         if length < at || length + TAG > buffer.len() {
             return length;
         }
@@ -211,11 +188,8 @@ fn vlan_tag(message: &libc::msghdr) -> Option<[u8; TAG]> {
     if data.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
         return None;
     }
-    let protocol = if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID == 0 {
-        0x8100
-    } else {
-        data.tp_vlan_tpid
-    };
+    let protocol =
+        if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID == 0 { 0x8100 } else { data.tp_vlan_tpid };
     let [p0, p1] = protocol.to_be_bytes();
     let [t0, t1] = data.tp_vlan_tci.to_be_bytes();
     Some([p0, p1, t0, t1])
@@ -224,30 +198,16 @@ fn vlan_tag(message: &libc::msghdr) -> Option<[u8; TAG]> {
 fn set_option<T>(socket: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let length = mem::size_of::<T>() as libc::socklen_t;
     // SAFETY: the pointer and the length describe `value`.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const *value).cast(),
-            length,
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let done =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), length) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn describe(socket: &OwnedFd, name: &str) -> io::Result<Device> {
     let name = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let bytes = name.as_bytes_with_nul();
     if bytes.len() > libc::IFNAMSIZ {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a device name has at most 15 bytes",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a device name has at most 15 bytes"));
     }
     let ask = |request: libc::c_ulong| -> io::Result<libc::ifreq> {
         // SAFETY: all-zero is a valid ifreq.
@@ -257,11 +217,7 @@ fn describe(socket: &OwnedFd, name: &str) -> io::Result<Device> {
         }
         // SAFETY: these requests read and write the ifreq they are given, and nothing else.
         let done = unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut asked) };
-        if done == 0 {
-            Ok(asked)
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if done == 0 { Ok(asked) } else { Err(io::Error::last_os_error()) }
     };
     // SAFETY: each request fills the member of the union that is read (netdevice(7)).
     unsafe {
@@ -272,10 +228,6 @@ fn describe(socket: &OwnedFd, name: &str) -> io::Result<Device> {
         for (to, from) in mac.iter_mut().zip(hardware) {
             *to = from as u8;
         }
-        Ok(Device {
-            index,
-            mac,
-            mtu: usize::try_from(mtu).unwrap_or(0),
-        })
+        Ok(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0) })
     }
 }

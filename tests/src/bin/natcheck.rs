@@ -77,10 +77,7 @@ fn unspecified(like: IpAddr) -> SocketAddr {
 }
 
 fn udp(namespace: &str, local: SocketAddr) -> io::Result<UdpSocket> {
-    let end = End {
-        namespace: Some(PathBuf::from("/run/netns").join(namespace)),
-        device: String::new(),
-    };
+    let end = End { namespace: Some(PathBuf::from("/run/netns").join(namespace)), device: String::new() };
     let socket = end.within(|_| UdpSocket::bind(local))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)

@@ -63,14 +63,7 @@ struct Ends {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().action {
-        Action::Run {
-            ends,
-            traffic,
-            seconds,
-            settle_ms,
-            note_gap_ms,
-            limits,
-        } => {
+        Action::Run { ends, traffic, seconds, settle_ms, note_gap_ms, limits } => {
             let duration = Duration::try_from_secs_f64(seconds).context("--seconds")?;
             let [settle, noted] = [settle_ms, note_gap_ms].map(Duration::from_millis);
             let report = run::run([&ends.a, &ends.b], &traffic, duration, settle, noted, &limits)
@@ -79,17 +72,9 @@ fn main() -> anyhow::Result<ExitCode> {
             for sentence in &report.broken {
                 writeln!(io::stderr(), "oracle: {sentence}")?;
             }
-            Ok(if report.broken.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Action::Recover {
-            ends,
-            traffic,
-            deadline,
-        } => {
+        Action::Recover { ends, traffic, deadline } => {
             let deadline = Duration::try_from_secs_f64(deadline).context("--deadline")?;
             let took = run::recover([&ends.a, &ends.b], &traffic, deadline)
                 .with_context(|| format!("between {ends:?}"))?
@@ -98,11 +83,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let both = a_to_b.zip(b_to_a).map(|(a, b)| a.max(b));
             let report = serde_json::json!({"a_to_b_ms": a_to_b, "b_to_a_ms": b_to_a, "both_ms": both});
             writeln!(io::stdout(), "{report}")?;
-            Ok(if both.is_some() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(if both.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
 }

@@ -106,11 +106,7 @@ impl Template {
 pub fn read(frame: &[u8]) -> Result<Seen, Corrupted> {
     let tagged = frame.get(12..14).ok_or(Corrupted)? == TAG_PROTOCOL;
     let header = if tagged { 18 } else { 14 };
-    let tag = if tagged {
-        Some(u16::from_be_bytes(field(frame, 14)?))
-    } else {
-        None
-    };
+    let tag = if tagged { Some(u16::from_be_bytes(field(frame, 14)?)) } else { None };
     let magic: [u8; 4] = field(frame, header)?;
     let run = u64::from_be_bytes(field(frame, header + 4)?);
     let [direction] = field(frame, header + 12)?;
@@ -120,27 +116,13 @@ pub fn read(frame: &[u8]) -> Result<Seen, Corrupted> {
     let sum = u64::from_be_bytes(field(frame, header + CHECKSUM_AT)?);
     let whole =
         magic == MAGIC && usize::from(length) == frame.len() && sum == checksum(frame, header + CHECKSUM_AT);
-    if whole {
-        Ok(Seen {
-            run,
-            direction,
-            sequence,
-            stamp,
-            tag,
-        })
-    } else {
-        Err(Corrupted)
-    }
+    if whole { Ok(Seen { run, direction, sequence, stamp, tag }) } else { Err(Corrupted) }
 }
 
 /// Whether the frame, tagged or not, says that it is of this ethertype.
 #[must_use]
 pub fn claims(frame: &[u8], ethertype: u16) -> bool {
-    let at = if frame.get(12..14) == Some(&TAG_PROTOCOL) {
-        16
-    } else {
-        12
-    };
+    let at = if frame.get(12..14) == Some(&TAG_PROTOCOL) { 16 } else { 12 };
     frame.get(at..at + 2) == Some(&ethertype.to_be_bytes())
 }
 
@@ -158,21 +140,15 @@ pub fn length(seed: u64, sequence: u64, shortest: usize, longest: usize) -> usiz
 }
 
 fn field<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N], Corrupted> {
-    frame
-        .get(at..at + N)
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(Corrupted)
+    frame.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).ok_or(Corrupted)
 }
 
 /// FNV-1a, 64 bits, with the eight bytes at `hole` taken as zero.
 fn checksum(frame: &[u8], hole: usize) -> u64 {
-    frame
-        .iter()
-        .enumerate()
-        .fold(0xcbf2_9ce4_8422_2325, |sum, (at, byte)| {
-            let byte = if (hole..hole + 8).contains(&at) { 0 } else { *byte };
-            (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+    frame.iter().enumerate().fold(0xcbf2_9ce4_8422_2325, |sum, (at, byte)| {
+        let byte = if (hole..hole + 8).contains(&at) { 0 } else { *byte };
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// SplitMix64: a number that looks unrelated to the one before.
@@ -188,14 +164,8 @@ pub const fn scramble(state: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const PLAIN: Template = Template {
-        to: [2; 6],
-        from: [4; 6],
-        tag: None,
-        ethertype: ETHERTYPE,
-        run: 99,
-        direction: 1,
-    };
+    const PLAIN: Template =
+        Template { to: [2; 6], from: [4; 6], tag: None, ethertype: ETHERTYPE, run: 99, direction: 1 };
 
     fn written(template: Template, sequence: u64, length: usize) -> Vec<u8> {
         let mut frame = Vec::new();
@@ -209,16 +179,7 @@ mod tests {
             let frame = written(Template { tag, ..PLAIN }, 12, length);
             assert_eq!(frame.len(), length);
             assert!(claims(&frame, ETHERTYPE) && !claims(&frame, 0x0800));
-            assert_eq!(
-                read(&frame),
-                Ok(Seen {
-                    run: 99,
-                    direction: 1,
-                    sequence: 12,
-                    stamp: 5,
-                    tag
-                })
-            );
+            assert_eq!(read(&frame), Ok(Seen { run: 99, direction: 1, sequence: 12, stamp: 5, tag }));
         }
     }
 

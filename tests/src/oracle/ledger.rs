@@ -137,10 +137,7 @@ impl Ledger {
         let length = now.saturating_sub(self.last);
         self.tally.longest_gap = self.tally.longest_gap.max(length);
         if length >= self.noted_gap {
-            self.tally.gaps.push(Gap {
-                at: self.last,
-                length,
-            });
+            self.tally.gaps.push(Gap { at: self.last, length });
         }
     }
 }
@@ -151,14 +148,8 @@ mod tests {
     use crate::oracle::frame::{ETHERTYPE, Template};
 
     const SENT: u64 = 1000;
-    const TEMPLATE: Template = Template {
-        to: [2; 6],
-        from: [4; 6],
-        tag: None,
-        ethertype: ETHERTYPE,
-        run: 7,
-        direction: 0,
-    };
+    const TEMPLATE: Template =
+        Template { to: [2; 6], from: [4; 6], tag: None, ethertype: ETHERTYPE, run: 7, direction: 0 };
 
     fn at(sequence: u64) -> Duration {
         Duration::from_millis(sequence)
@@ -188,13 +179,7 @@ mod tests {
         let tally = count(&sent());
         assert_eq!((tally.sent, tally.received), (SENT, SENT));
         assert_eq!(
-            (
-                tally.lost,
-                tally.duplicated,
-                tally.reordered,
-                tally.corrupted,
-                tally.reflected
-            ),
+            (tally.lost, tally.duplicated, tally.reordered, tally.corrupted, tally.reflected),
             (0, 0, 0, 0, 0)
         );
         assert_eq!(tally.longest_gap, Duration::from_millis(1));
@@ -204,13 +189,7 @@ mod tests {
 
     #[test]
     fn loss_is_counted_wherever_it_is() {
-        for gone in [
-            vec![0],
-            vec![500],
-            vec![SENT - 1],
-            vec![0, 1, 2, 400, 998, 999],
-            (0..SENT).collect(),
-        ] {
+        for gone in [vec![0], vec![500], vec![SENT - 1], vec![0, 1, 2, 400, 998, 999], (0..SENT).collect()] {
             let mut frames = sent();
             for at in gone.iter().rev() {
                 frames.remove(*at as usize);
@@ -228,10 +207,7 @@ mod tests {
         frames.insert(11, (at(11), again.clone()));
         frames.insert(700, (at(700), again));
         let tally = count(&frames);
-        assert_eq!(
-            (tally.duplicated, tally.reordered, tally.lost, tally.received),
-            (2, 0, 0, SENT)
-        );
+        assert_eq!((tally.duplicated, tally.reordered, tally.lost, tally.received), (2, 0, 0, SENT));
     }
 
     #[test]
@@ -277,11 +253,7 @@ mod tests {
     #[test]
     fn our_own_frame_coming_back_is_a_reflection() {
         let mut frame = Vec::new();
-        Template {
-            direction: 1,
-            ..TEMPLATE
-        }
-        .write(0, 0, 64, &mut frame);
+        Template { direction: 1, ..TEMPLATE }.write(0, 0, 64, &mut frame);
         let mut frames = sent();
         frames.push((at(SENT), frame));
         let tally = count(&frames);

@@ -95,10 +95,7 @@ impl Direction {
             gaps: tally
                 .gaps
                 .iter()
-                .map(|gap| Silence {
-                    at_ms: milliseconds(gap.at),
-                    ms: milliseconds(gap.length),
-                })
+                .map(|gap| Silence { at_ms: milliseconds(gap.at), ms: milliseconds(gap.length) })
                 .collect(),
             delay_ms: Delay { p50, p99, max },
         }
@@ -125,10 +122,7 @@ pub fn beyond(limits: &Limits, name: &str, tally: &Tally) -> Vec<String> {
     if let Some(limit) = limits.max_gap_ms
         && tally.longest_gap.as_millis() > u128::from(limit)
     {
-        broken.push(format!(
-            "{name}: silent for {} ms, {limit} allowed",
-            tally.longest_gap.as_millis()
-        ));
+        broken.push(format!("{name}: silent for {} ms, {limit} allowed", tally.longest_gap.as_millis()));
     }
     if tally.sent == 0 {
         broken.push(format!("{name}: nothing was sent"));
@@ -143,55 +137,15 @@ mod tests {
 
     #[test]
     fn each_fault_breaks_its_own_limit_and_no_other() {
-        let clean = Tally {
-            sent: 10,
-            received: 10,
-            ..Tally::default()
-        };
+        let clean = Tally { sent: 10, received: 10, ..Tally::default() };
         assert_eq!(beyond(&Limits::default(), "x", &clean), Vec::<String>::new());
         let cases = [
-            (
-                Tally {
-                    lost: 1,
-                    ..clean.clone()
-                },
-                "lost",
-            ),
-            (
-                Tally {
-                    duplicated: 1,
-                    ..clean.clone()
-                },
-                "duplicated",
-            ),
-            (
-                Tally {
-                    reordered: 1,
-                    ..clean.clone()
-                },
-                "reordered",
-            ),
-            (
-                Tally {
-                    corrupted: 1,
-                    ..clean.clone()
-                },
-                "corrupted",
-            ),
-            (
-                Tally {
-                    reflected: 1,
-                    ..clean.clone()
-                },
-                "reflected",
-            ),
-            (
-                Tally {
-                    sent: 0,
-                    ..clean.clone()
-                },
-                "nothing",
-            ),
+            (Tally { lost: 1, ..clean.clone() }, "lost"),
+            (Tally { duplicated: 1, ..clean.clone() }, "duplicated"),
+            (Tally { reordered: 1, ..clean.clone() }, "reordered"),
+            (Tally { corrupted: 1, ..clean.clone() }, "corrupted"),
+            (Tally { reflected: 1, ..clean.clone() }, "reflected"),
+            (Tally { sent: 0, ..clean.clone() }, "nothing"),
         ];
         for (tally, word) in cases {
             let broken = beyond(&Limits::default(), "x", &tally);
@@ -202,41 +156,10 @@ mod tests {
 
     #[test]
     fn a_limit_allows_what_it_says() {
-        let tally = Tally {
-            sent: 10,
-            lost: 2,
-            longest_gap: Duration::from_millis(80),
-            ..Tally::default()
-        };
-        let limits = Limits {
-            max_lost: 2,
-            max_gap_ms: Some(80),
-            ..Limits::default()
-        };
+        let tally = Tally { sent: 10, lost: 2, longest_gap: Duration::from_millis(80), ..Tally::default() };
+        let limits = Limits { max_lost: 2, max_gap_ms: Some(80), ..Limits::default() };
         assert_eq!(beyond(&limits, "x", &tally), Vec::<String>::new());
-        assert_eq!(
-            beyond(
-                &Limits {
-                    max_gap_ms: Some(79),
-                    ..limits
-                },
-                "x",
-                &tally
-            )
-            .len(),
-            1
-        );
-        assert_eq!(
-            beyond(
-                &Limits {
-                    max_lost: 1,
-                    ..limits
-                },
-                "x",
-                &tally
-            )
-            .len(),
-            1
-        );
+        assert_eq!(beyond(&Limits { max_gap_ms: Some(79), ..limits }, "x", &tally).len(), 1);
+        assert_eq!(beyond(&Limits { max_lost: 1, ..limits }, "x", &tally).len(), 1);
     }
 }

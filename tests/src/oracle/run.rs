@@ -98,10 +98,7 @@ pub fn run(
     let outcome = exchange(&sockets, traffic, Until::Elapsed(duration), settle, noted_gap)?;
     let mut broken = Vec::new();
     if outcome.dropped > 0 {
-        broken.push(format!(
-            "no verdict: the oracle itself was too slow for {} frames",
-            outcome.dropped
-        ));
+        broken.push(format!("no verdict: the oracle itself was too slow for {} frames", outcome.dropped));
     }
     for (name, tally) in ["a to b", "b to a"].into_iter().zip(&outcome.tallies) {
         broken.extend(beyond(limits, name, tally));
@@ -143,13 +140,7 @@ pub fn recover(ends: [&End; 2], traffic: &Traffic, deadline: Duration) -> io::Re
     };
     let waited = start.elapsed();
     let left = deadline.saturating_sub(waited);
-    let outcome = exchange(
-        &sockets,
-        traffic,
-        Until::BothDelivered(left),
-        Duration::ZERO,
-        Duration::MAX,
-    )?;
+    let outcome = exchange(&sockets, traffic, Until::BothDelivered(left), Duration::ZERO, Duration::MAX)?;
     Ok(outcome.first.map(|first| first.map(|first| waited + first)))
 }
 
@@ -162,11 +153,7 @@ struct Outcome {
 
 fn open(end: &End, traffic: &Traffic) -> io::Result<PacketSocket> {
     // The kernel takes the tag off before a socket of one ethertype sees the frame; a socket of all is told of it.
-    let ethertype = if traffic.vlan.is_some() {
-        ALL_ETHERTYPES
-    } else {
-        traffic.ethertype
-    };
+    let ethertype = if traffic.vlan.is_some() { ALL_ETHERTYPES } else { traffic.ethertype };
     end.within(|device| PacketSocket::open(device, ethertype, Format::Plain, RECEIVE_BUFFER))
 }
 
@@ -186,32 +173,14 @@ fn exchange(
             let (progress, socket) = (&progress, &sockets[1 - usize::from(direction)]);
             let ledger = Ledger::new(run, direction, traffic.vlan, noted_gap);
             scope.spawn(move || {
-                receive(
-                    socket,
-                    ledger,
-                    traffic.ethertype,
-                    usize::from(direction),
-                    progress,
-                    start,
-                    settle,
-                )
+                receive(socket, ledger, traffic.ethertype, usize::from(direction), progress, start, settle)
             })
         });
         let senders = [0_u8, 1].map(|direction| {
             let (progress, from) = (&progress, usize::from(direction));
             let template = template(sockets, traffic, run, direction);
             let longest = longest(sockets, traffic);
-            scope.spawn(move || {
-                send(
-                    &sockets[from],
-                    &template,
-                    traffic,
-                    longest,
-                    until,
-                    progress,
-                    start,
-                )
-            })
+            scope.spawn(move || send(&sockets[from], &template, traffic, longest, until, progress, start))
         });
         let refused = senders.map(|thread| join(thread.join()));
         progress.over.store(true, Ordering::Release);
@@ -227,12 +196,7 @@ fn exchange(
     for socket in sockets {
         dropped += socket.dropped()?;
     }
-    Ok(Outcome {
-        tallies: [a_to_b?, b_to_a?],
-        refused: [from_a?, from_b?],
-        first,
-        dropped,
-    })
+    Ok(Outcome { tallies: [a_to_b?, b_to_a?], refused: [from_a?, from_b?], first, dropped })
 }
 
 fn join<T>(joined: thread::Result<io::Result<T>>) -> io::Result<T> {
@@ -247,14 +211,7 @@ fn template(sockets: &[PacketSocket; 2], traffic: &Traffic, run: u64, direction:
         Addressed::Multicast => [0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb],
     };
     let from = sockets[from].device().mac;
-    Template {
-        to,
-        from,
-        tag: traffic.vlan,
-        ethertype: traffic.ethertype,
-        run,
-        direction,
-    }
+    Template { to, from, tag: traffic.vlan, ethertype: traffic.ethertype, run, direction }
 }
 
 fn longest(sockets: &[PacketSocket; 2], traffic: &Traffic) -> usize {
@@ -280,11 +237,7 @@ fn send(
         let over = match until {
             Until::Elapsed(duration) => due >= duration,
             Until::BothDelivered(deadline) => {
-                due >= deadline
-                    || progress
-                        .received
-                        .iter()
-                        .all(|count| count.load(Ordering::Acquire) > 0)
+                due >= deadline || progress.received.iter().all(|count| count.load(Ordering::Acquire) > 0)
             }
         };
         if over {
@@ -310,14 +263,7 @@ fn send(
 }
 
 fn lost_in_device(error: &io::Error) -> bool {
-    let codes = [
-        libc::ENOBUFS,
-        libc::EAGAIN,
-        libc::ENETDOWN,
-        libc::ENXIO,
-        libc::ENODEV,
-    ]
-    .map(Some);
+    let codes = [libc::ENOBUFS, libc::EAGAIN, libc::ENETDOWN, libc::ENXIO, libc::ENODEV].map(Some);
     codes.contains(&error.raw_os_error())
 }
 
