@@ -6,5 +6,7 @@ pub mod control;
 pub mod daemon;
 pub mod device;
 pub mod net;
+pub mod plane;
 pub mod switch;
 pub mod system_rng;
+pub mod transport;

@@ -1,25 +1,81 @@
 //! The daemon: what runs between `shadowmesh up` and `shadowmesh down`.
+//!
+//! # Life
+//!
+//! [`run`] checks that the overlay's range is free on this machine, opens the TAP, starts the data plane's threads and a task per
+//! relay, and then turns the [`event_loop`] until a signal, `shadowmesh down`, or the loss of the device ends it. On the way out it
+//! says BYE and LEAVE, joins the threads, and closes the device, which takes its addresses and routes along.
+//!
+//! - [`options`], [`state_dir`], [`progress`]: what it is given, what it remembers, what it says.
+//! - `address`: the overlay addresses, and whether they fit this machine.
+//! - `event_loop`: one task that owns the endpoint and turns events into commands.
+//! - `routes`: the picture that the data plane works from.
+//! - `report`: what `status --json` and people are told.
+//!
+//! # Invariants
+//!
+//! - One thread runs the control side; it never blocks, and nothing but it touches the endpoint.
+//! - Everything made here is gone when [`run`] returns, however it ends: device, threads, sockets.
 
+mod address;
+mod event_loop;
 pub mod options;
 pub mod progress;
+mod report;
+mod routes;
 pub mod state_dir;
 
 pub use options::DaemonOptions;
 
+use crate::device::{LinkError, OpenError};
+use std::io;
+
 /// Why a daemon ended other than by being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// This build has no event loop yet.
-    #[error("this build has no daemon yet: use a later one")]
-    NotBuilt,
+    /// The overlay's range is in use here.
+    #[error(
+        "the network's range {range} overlaps {clash}: choose an address in another range with --address, such as --address {offer}"
+    )]
+    Clash {
+        /// The range.
+        range: String,
+        /// What it overlaps, by name.
+        clash: String,
+        /// An address that would do.
+        offer: String,
+    },
+    /// The device could not be made.
+    #[error(transparent)]
+    Device(#[from] OpenError),
+    /// The device could not be set up.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The device's name.
+    #[error(transparent)]
+    DeviceName(#[from] crate::device::NameError),
+    /// The device went away while in use.
+    #[error("the device {name} is gone ({why}): somebody removed it; run `shadowmesh up` again")]
+    DeviceLost {
+        /// Its name.
+        name: String,
+        /// What the kernel said.
+        why: String,
+    },
+    /// The machine refused something that a daemon cannot do without.
+    #[error("this machine refuses {what}: {cause}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What the kernel said.
+        cause: io::Error,
+    },
 }
 
 /// Runs a daemon until it is asked to leave.
 ///
 /// # Errors
-/// See [`DaemonError`].
-#[expect(clippy::unused_async, reason = "the event loop awaits")]
+/// See [`DaemonError`]; each is a sentence for the user.
 pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
-    drop(options);
-    Err(DaemonError::NotBuilt)
+    event_loop::EventLoop::start(options).await?.run().await
 }

@@ -1,0 +1,96 @@
+//! The overlay addresses of this node, and whether they fit this machine.
+
+use super::DaemonError;
+use crate::config::Settings;
+use crate::daemon::state_dir::NetworkState;
+use crate::net::{Cidr, Netlink, interfaces, routes};
+use shadowmesh_proto::addresses;
+use shadowmesh_proto::crypto::keys::NetworkKeys;
+use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
+use std::io;
+use std::net::IpAddr;
+
+/// Prefix length of the derived IPv4 range (protocol §1.5).
+const IPV4_PREFIX: u8 = 16;
+
+/// What this node calls its own at the start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnAddresses {
+    pub(super) ipv4: Option<Cidr4>,
+    pub(super) ipv6: Option<Cidr6>,
+    /// Which derivation gave the IPv4 address; `None` when a person did.
+    pub(super) attempt: Option<u8>,
+    pub(super) settled: bool,
+}
+
+impl OwnAddresses {
+    /// By hand if the settings say so, else derived as the claim was last saved.
+    pub(super) fn new(settings: &Settings, network: &NetworkState, keys: &NetworkKeys, node: NodeId) -> Self {
+        let ipv6 = Cidr6::new(addresses::ipv6(&keys.id(), &node), addresses::IPV6_PREFIX_LEN);
+        if let Some(by_hand) = settings.address {
+            return Self {
+                ipv4: Cidr4::new(by_hand.address(), by_hand.bits()),
+                ipv6,
+                attempt: None,
+                settled: true,
+            };
+        }
+        let derived =
+            addresses::ipv4_attempts(keys.id(), node).find(|(attempt, _)| *attempt >= network.claim.attempt);
+        Self {
+            ipv4: derived.and_then(|(_, address)| Cidr4::new(address, IPV4_PREFIX)),
+            ipv6,
+            attempt: derived.map(|(attempt, _)| attempt),
+            settled: network.claim.settled,
+        }
+    }
+
+    pub(super) fn cidrs(&self) -> Vec<Cidr> {
+        cidrs(self.ipv4, self.ipv6)
+    }
+}
+
+/// The two addresses as the device takes them.
+pub(super) fn cidrs(ipv4: Option<Cidr4>, ipv6: Option<Cidr6>) -> Vec<Cidr> {
+    let v4 = ipv4.and_then(|cidr| Cidr::new(IpAddr::V4(cidr.address()), cidr.prefix()).ok());
+    let v6 = ipv6.and_then(|cidr| Cidr::new(IpAddr::V6(cidr.address()), cidr.prefix()).ok());
+    v4.into_iter().chain(v6).collect()
+}
+
+/// Refuses a range that another interface or route of this machine uses, by its name.
+pub(super) async fn check(netlink: &Netlink, wanted: &[Cidr]) -> Result<(), DaemonError> {
+    let system = |cause: io::Error| DaemonError::System { what: "to list its routes", cause };
+    let interfaces = interfaces::list(netlink, None).await.map_err(system)?;
+    let routes = routes::list(netlink, None).await.map_err(system)?;
+    for cidr in wanted {
+        if let Some(clash) = routes::clash(*cidr, &interfaces, &routes) {
+            return Err(DaemonError::Clash {
+                range: cidr.network().to_string(),
+                clash: clash.to_string(),
+                offer: offer(&interfaces, &routes),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// An address in a private range that is free here: what the error suggests.
+fn offer(interfaces: &[interfaces::Interface], routes: &[routes::Route]) -> String {
+    let candidates = (0..=255u8).rev().map(|third| format!("192.168.{third}.1/24"));
+    let more = (16..=31u8).rev().map(|second| format!("172.{second}.77.1/24"));
+    let free = |text: &String| {
+        text.parse::<Cidr>().is_ok_and(|cidr| routes::clash(cidr, interfaces, routes).is_none())
+    };
+    candidates.chain(more).find(free).unwrap_or_else(|| "100.64.77.1/24".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offer_avoids_what_is_in_use() {
+        assert_eq!(offer(&[], &[]), "192.168.255.1/24");
+    }
+}

@@ -1,0 +1,370 @@
+//! One task that owns the endpoint: inputs in, outputs out, nothing else.
+//!
+//! Each turn handles one input (a relay's message, a packet from the data plane, a request, a timer, a signal), then drains
+//! the endpoint: first events, then transmits (see [`Endpoint`] for why in this order), then publishes the routes if they
+//! changed. Nothing here blocks; what takes time (connecting, STUN) runs in tasks of its own and comes back as an input.
+
+mod apply;
+mod requests;
+
+use super::address::{self, OwnAddresses};
+use super::routes::Routes;
+use super::{DaemonError, DaemonOptions};
+use crate::config::CipherChoice;
+use crate::control::server::{ControlServer, Incoming, Reply};
+use crate::daemon::progress::{Progress, ProgressSender};
+use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
+use crate::device::{Device, LinkControl, LinkError, LinkSettings, Offload, Tap};
+use crate::net::Netlink;
+use crate::net::changes::Changes;
+use crate::plane::{ControlPacket, Fact, Plane, PlaneOutput};
+use crate::system_rng::SystemRng;
+use crate::transport::outside::Outside;
+use crate::transport::relay::{self, Relay, RelayCommand, RelayEvent, RelayHandle};
+use shadowmesh_proto::addresses;
+use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
+use shadowmesh_proto::endpoint::Endpoint;
+use shadowmesh_proto::endpoint::config::Config;
+use shadowmesh_proto::rng::Rng as _;
+use shadowmesh_proto::session::ChunkPool;
+use shadowmesh_proto::session::limits::POOL_BYTES;
+use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::wire::control::Hello;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Events of relay tasks that wait for the loop; a relay that talks more than this is slowed down.
+const RELAY_QUEUE: usize = 64;
+/// An echo that did not come back in this time is forgotten; whoever asked has given up long before.
+const ECHO_KEPT: Duration = Duration::from_secs(60);
+/// On the way out the relay tasks get this long to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Everything the loop owns.
+pub(super) struct EventLoop {
+    endpoint: Endpoint,
+    routes: Routes,
+    plane: Option<Plane>,
+    output: PlaneOutput,
+    link: LinkControl,
+    device_name: String,
+    mtu: u16,
+    relays: Vec<RelayTask>,
+    relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
+    outside: Outside,
+    control: ControlServer,
+    changes: Option<Changes>,
+    terminate: Signal,
+    interrupt: Signal,
+    echoes: HashMap<u64, Echo>,
+    progress: ProgressSender,
+    state: StateDir,
+    network: NetworkState,
+    relay_tickets: Vec<RelayTicket>,
+    own_name: String,
+    waiting_said: bool,
+    lock: StateLock,
+}
+
+/// What is known of a relay beside what the endpoint knows.
+struct RelayTask {
+    handle: RelayHandle,
+    address: String,
+    remote: Option<SocketAddr>,
+    connecting: bool,
+    /// The connection's outage was told; said once per outage.
+    outage_told: bool,
+}
+
+/// An ECHO under way.
+struct Echo {
+    reply: Reply,
+    sent: Instant,
+}
+
+/// What ended a wait.
+enum Input {
+    Relay(RelayNo, RelayEvent),
+    Packet(ControlPacket),
+    Fact(Fact),
+    Request(Incoming),
+    NetworkChanged,
+    Timer,
+    Stop,
+}
+
+impl EventLoop {
+    pub(super) async fn start(options: DaemonOptions) -> Result<Self, DaemonError> {
+        let DaemonOptions { state, lock, control, node_secret, network, relays, settings, progress } =
+            options;
+        let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
+        let node = node_secret.public();
+        let keys = network.secret.derive();
+        let own = OwnAddresses::new(&settings, &network, &keys, node);
+        let netlink = Arc::new(Netlink::open().map_err(system("a netlink socket"))?);
+        address::check(&netlink, &own.cidrs()).await?;
+
+        let tap = Tap::open(settings.device.as_str().parse()?, Offload::None)?;
+        let mut link = LinkControl::new(Arc::clone(&netlink), &tap);
+        let mac = addresses::mac(&node);
+        let mtu = settings.mtu.bytes();
+        link.bring_up(LinkSettings::new(mac, mtu)).await?;
+        match link.set_addresses(&own.cidrs()).await {
+            Err(LinkError::Ipv6Disabled { .. }) => {
+                progress.send(Progress::Notice(
+                    "IPv6 is switched off on this machine: the overlay has IPv4 only".into(),
+                ));
+            }
+            other => other?,
+        }
+        let device_index = tap.index();
+        let device_name = tap.name().to_string();
+
+        let routes = Routes::new(mac, relays.len());
+        let device = Device::Tap(Arc::new(tap));
+        let (plane, output) = Plane::start(device, routes.snapshot(), ChunkPool::new(POOL_BYTES))
+            .map_err(system("the threads of the data plane"))?;
+
+        let hello = Hello {
+            name: settings.name.to_string(),
+            mac,
+            ipv4: own.ipv4,
+            ipv6: own.ipv6,
+            settled: own.settled,
+            mtu,
+            revision: 1,
+        };
+        let endpoint = Endpoint::new(
+            Config {
+                node: node_secret,
+                network: keys,
+                relays: relays.iter().map(|ticket| ticket.key).collect(),
+                ciphers: ciphers(settings.cipher),
+                hello,
+                address_attempt: own.attempt,
+                rekey_interval: settings.rekey_interval.duration(),
+                instance: SystemRng.next_u64(),
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            Box::new(SystemRng),
+        );
+        progress.send(Progress::DeviceUp {
+            device: device_name.clone(),
+            addresses: link.addresses().iter().map(ToString::to_string).collect(),
+            mtu,
+        });
+
+        let outside = Outside::new(netlink, device_index);
+        let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
+        let tasks = relays.iter().enumerate().map(|(at, ticket)| {
+            let task = Relay {
+                no: RelayNo(at),
+                addresses: ticket.addresses.clone(),
+                outside: outside.clone(),
+                events: events.clone(),
+                inbound: plane.messages(),
+                producer: plane.outbound_waker(),
+            };
+            RelayTask {
+                handle: relay::spawn(task, SystemRng),
+                address: ticket.addresses.first().cloned().unwrap_or_default(),
+                remote: None,
+                connecting: false,
+                outage_told: false,
+            }
+        });
+        let tasks = tasks.collect();
+        let changes = Changes::watch(Some(device_index)).await.map_err(system("to watch its network"))?;
+        Ok(Self {
+            endpoint,
+            routes,
+            plane: Some(plane),
+            output,
+            link,
+            device_name,
+            mtu,
+            relays: tasks,
+            relay_events,
+            outside,
+            control: ControlServer::start(control).map_err(system("the control socket"))?,
+            changes: Some(changes),
+            terminate: signal(SignalKind::terminate()).map_err(system("signals"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system("signals"))?,
+            echoes: HashMap::new(),
+            progress,
+            state,
+            network,
+            relay_tickets: relays,
+            own_name: settings.name.to_string(),
+            waiting_said: false,
+            lock,
+        })
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), DaemonError> {
+        // Tells systemd, when it started us (Type=notify); nothing happens elsewhere.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let ended = loop {
+            self.drain().await;
+            match self.wait().await {
+                Input::Stop => break Ok(()),
+                Input::Fact(Fact::DeviceLost(why)) => {
+                    break Err(DaemonError::DeviceLost { name: self.device_name.clone(), why });
+                }
+                Input::Request(incoming) => {
+                    if self.answer(incoming) {
+                        break Ok(());
+                    }
+                }
+                Input::Relay(no, event) => self.on_relay(no, event),
+                Input::Packet(packet) => self.on_packet(packet),
+                Input::Fact(fact) => self.on_fact(fact),
+                Input::NetworkChanged => self.relays.iter().for_each(|relay| relay.handle.hurry()),
+                Input::Timer => self.endpoint.handle_timeout(Instant::now()),
+            }
+        };
+        self.leave().await;
+        ended
+    }
+
+    /// The next input. What is more urgent is looked at first: keys before packets before requests.
+    async fn wait(&mut self) -> Input {
+        let deadline = self.endpoint.poll_timeout();
+        let timer = async {
+            match deadline {
+                Some(deadline) => {
+                    tokio::time::sleep_until(deadline.at.into()).await;
+                    tracing::trace!(why = deadline.why, "timer");
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let changed = async {
+            match &mut self.changes {
+                Some(changes) => changes.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Input::Stop,
+            _ = self.interrupt.recv() => Input::Stop,
+            () = timer => Input::Timer,
+            Some(fact) = self.output.facts.recv() => Input::Fact(fact),
+            Some(packet) = self.output.packets.recv() => Input::Packet(packet),
+            Some((no, event)) = self.relay_events.recv() => Input::Relay(no, event),
+            Some(incoming) = self.control.next() => Input::Request(incoming),
+            change = changed => {
+                if change.is_none() {
+                    // The kernel closed the subscription; without it the pauses of the relay tasks do the same, slower.
+                    tracing::warn!("changes of the network are no longer reported");
+                    self.changes = None;
+                }
+                Input::NetworkChanged
+            }
+        }
+    }
+
+    fn on_packet(&mut self, mut packet: ControlPacket) {
+        if let Err(error) = self.endpoint.handle_packet(Instant::now(), packet.contact, &mut packet.packet) {
+            tracing::trace!(%error, "a packet is dropped");
+        }
+    }
+
+    fn on_fact(&mut self, fact: Fact) {
+        let now = Instant::now();
+        match fact {
+            Fact::DataSent(slot) => self.endpoint.handle_data_sent(now, slot),
+            Fact::AckDue(slot, report) => self.endpoint.handle_ack_report(now, slot, &report),
+            Fact::KeyUsedUp(slot) => self.endpoint.handle_key_used_up(now, slot),
+            // Handled where the loop ends.
+            Fact::DeviceLost(_) => {}
+        }
+    }
+
+    fn on_relay(&mut self, no: RelayNo, event: RelayEvent) {
+        let now = Instant::now();
+        let Some(task) = self.relays.get_mut(no.0) else { return };
+        match event {
+            RelayEvent::Connecting => {
+                task.connecting = true;
+                if !task.outage_told {
+                    self.progress.send(Progress::RelayConnecting { relay: task.address.clone() });
+                }
+            }
+            RelayEvent::Opened { remote, data } => {
+                task.remote = Some(remote);
+                self.routes.set_stream(no, Some(data));
+                self.endpoint.handle_stream_opened(now, no);
+            }
+            RelayEvent::Message(message) => {
+                if let Err(error) = self.endpoint.handle_stream_message(now, no, &message) {
+                    self.say_outage(no, &error.to_string());
+                    self.drop_stream(no, None);
+                }
+            }
+            RelayEvent::Closed { why } => {
+                task.connecting = false;
+                self.say_outage(no, &why);
+                self.close_stream(no);
+            }
+        }
+    }
+
+    /// Says once per outage that a relay is lost.
+    fn say_outage(&mut self, no: RelayNo, why: &str) {
+        let Some(task) = self.relays.get_mut(no.0) else { return };
+        if !std::mem::replace(&mut task.outage_told, true) {
+            self.progress.send(Progress::RelayLost { relay: task.address.clone(), why: why.to_owned() });
+        }
+        tracing::debug!(relay = no.0, why, "relay connection closed");
+    }
+
+    /// Closes a stream from this side; its task comes back after `pause`.
+    fn drop_stream(&mut self, no: RelayNo, pause: Option<Duration>) {
+        if let Some(task) = self.relays.get(no.0) {
+            task.handle.send(RelayCommand::Drop(pause));
+        }
+        self.close_stream(no);
+    }
+
+    fn close_stream(&mut self, no: RelayNo) {
+        self.routes.set_stream(no, None);
+        self.endpoint.handle_stream_closed(Instant::now(), no);
+        self.waiting_said = false;
+    }
+
+    /// Says goodbye to everybody, and gives everything back.
+    async fn leave(mut self) {
+        self.progress.send(Progress::Leaving);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.endpoint.leave(Instant::now());
+        self.drain().await;
+        for relay in &self.relays {
+            relay.handle.send(RelayCommand::End);
+        }
+        // The relay tasks hold the other ends of this channel: it ends when the last of them has.
+        let ended = async { while self.relay_events.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, ended).await;
+        if let Some(plane) = self.plane.take() {
+            // Joins two threads that were told to stop: a few milliseconds, and nothing else is left to run.
+            plane.stop();
+        }
+        drop(self.control);
+        drop(self.lock);
+    }
+}
+
+fn ciphers(choice: CipherChoice) -> CipherSet {
+    match choice {
+        CipherChoice::Auto => CipherSet::for_this_processor(),
+        CipherChoice::Aes => CipherSet::only(Cipher::Aes256Gcm),
+        CipherChoice::Chacha => CipherSet::only(Cipher::ChaCha20Poly1305),
+    }
+}

@@ -1,0 +1,229 @@
+//! Outputs of the endpoint: events become commands to the data plane, the device and the state directory; transmits go to
+//! the relay tasks.
+
+use super::{ECHO_KEPT, EventLoop};
+use crate::control::message::{Echo as EchoDoc, Response};
+use crate::daemon::address::cidrs;
+use crate::daemon::progress::Progress;
+use crate::daemon::report;
+use crate::daemon::state_dir::AddressClaim;
+use crate::plane::{InboundCommand, OutboundCommand};
+use crate::system_rng::SystemRng;
+use crate::transport::observe::observe;
+use crate::transport::relay::RelayCommand;
+use shadowmesh_proto::endpoint::event::{Event, PeerState};
+use shadowmesh_proto::endpoint::status::PeerStatus;
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::transmit::RelayNo;
+use std::time::{Duration, Instant};
+
+/// A relay that refuses without saying when to come back is left alone for this long.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+
+impl EventLoop {
+    /// Takes everything that the endpoint has to say.
+    pub(super) async fn drain(&mut self) {
+        while let Some(event) = self.endpoint.poll_event() {
+            self.apply(event).await;
+        }
+        if let Some(plane) = &self.plane {
+            self.routes.publish(plane);
+        }
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            if let Some(relay) = self.relays.get(transmit.relay.0) {
+                relay.handle.send(RelayCommand::Send(transmit.message));
+            }
+        }
+    }
+
+    async fn apply(&mut self, event: Event) {
+        match event {
+            Event::PeerAdded { slot, id } => {
+                tracing::debug!(peer = %id.short(), "a peer was introduced");
+                self.routes.add(slot);
+            }
+            Event::OpenAssociation { slot, association, key } => {
+                self.inbound(InboundCommand::Open { slot, association, key });
+            }
+            Event::AddOpenKey { association, key } => {
+                self.inbound(InboundCommand::AddKey { association, key })
+            }
+            Event::RetireOpenKey { association, index } => {
+                self.inbound(InboundCommand::RetireKey { association, index });
+            }
+            Event::CloseAssociation { association } => self.inbound(InboundCommand::Close(association)),
+            Event::StartAssociation { slot, key, .. } => {
+                let marks = self.routes.renew_marks(slot);
+                self.outbound(OutboundCommand::Start { slot, key, marks });
+            }
+            Event::AddSealKey { slot, key } => self.outbound(OutboundCommand::AddKey { slot, key }),
+            Event::Route { slot, contact } => self.routes.set_contact(slot, contact),
+            Event::Resend { slot } => {
+                // The thread must see the new route first, or it has nowhere to send to.
+                if let Some(plane) = &self.plane {
+                    self.routes.publish(plane);
+                }
+                self.outbound(OutboundCommand::Resend(slot));
+            }
+            Event::Acked { slot, paths, floor } => {
+                if let Some(marks) = self.routes.marks(slot) {
+                    marks.record(&paths, floor);
+                }
+            }
+            Event::PeerHello { slot, hello } => {
+                if let Err(sentence) = self.routes.set_mac(slot, hello.mac) {
+                    self.notice(sentence);
+                }
+                // A peer that was shown by its short id has a name now.
+                self.say_connected(slot);
+            }
+            Event::PeerState { slot, state } => self.on_peer_state(slot, state),
+            Event::EchoReply { id, slot } => self.on_echo_reply(id, slot),
+            Event::AddressChanged { address, attempt, holder } => {
+                self.network.claim = AddressClaim { attempt, settled: true };
+                self.save_network();
+                self.notice(format!(
+                    "another member ({}) already has this node's address; it takes {address} instead",
+                    holder.short()
+                ));
+                self.set_addresses().await;
+            }
+            Event::AddressConflict { peer, address } => self.notice(format!(
+                "the address {} is also used by member {}: give one of the two another with --address",
+                address.address(),
+                peer.short()
+            )),
+            Event::AddressSettled => {
+                self.network.claim.settled = true;
+                self.save_network();
+            }
+            Event::RelayUp { relay, stun_ports, stun_token, .. } => {
+                self.on_relay_up(relay, &stun_ports, stun_token)
+            }
+            Event::RelayDead { relay } => {
+                self.say_outage(relay, "it no longer answers");
+                self.drop_stream(relay, None);
+            }
+            Event::RelayRefused { relay, sentence, retry } => {
+                self.say_outage(relay, &sentence);
+                self.drop_stream(relay, Some(retry.unwrap_or(REFUSED_PAUSE)));
+            }
+            Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
+        }
+    }
+
+    fn on_relay_up(&mut self, no: RelayNo, stun_ports: &[u16], token: [u8; 16]) {
+        let Some(task) = self.relays.get_mut(no.0) else { return };
+        task.outage_told = false;
+        task.connecting = false;
+        task.handle.send(RelayCommand::Registered);
+        self.progress.send(Progress::RelayConnected { relay: task.address.clone(), rtt: None });
+        if let (Some(remote), Some(port)) = (task.remote, stun_ports.first()) {
+            let (outside, server) = (self.outside.clone(), std::net::SocketAddr::new(remote.ip(), *port));
+            // What STUN saw comes back through the relay (protocol §3.8, OBSERVED): this only has to ask.
+            tokio::spawn(async move {
+                if observe(&outside, server, token, SystemRng).await.is_none() {
+                    tracing::debug!("no answer to STUN: UDP to the relay does not work here");
+                }
+            });
+        }
+        if self.endpoint.connected() == 0 && !std::mem::replace(&mut self.waiting_said, true) {
+            self.progress.send(Progress::WaitingForPeers);
+        }
+    }
+
+    fn on_peer_state(&mut self, slot: PeerSlot, state: PeerState) {
+        self.routes.set_state(slot, state);
+        match state {
+            PeerState::Connected => self.say_connected(slot),
+            PeerState::Connecting => tracing::debug!(slot = slot.0, "connecting to a peer"),
+            PeerState::Offline => {
+                self.outbound(OutboundCommand::Forget(slot));
+                if let Some((peer, name)) = self.peer(slot)
+                    && peer.hello.is_some()
+                {
+                    let relays_up = self.endpoint.relay_status().iter().any(|relay| relay.registered);
+                    let why = if relays_up { "it left the relay" } else { "the relay is lost" };
+                    self.progress.send(Progress::PeerLost { name, why: why.to_owned() });
+                }
+            }
+        }
+    }
+
+    /// Says that a peer is connected, once it is and has told its name.
+    fn say_connected(&self, slot: PeerSlot) {
+        if let Some((peer, name)) = self.peer(slot)
+            && let (PeerState::Connected, Some(hello), Some(path)) = (peer.state, peer.hello, peer.path)
+        {
+            self.progress.send(Progress::PeerConnected {
+                name,
+                address: hello.ipv4.map(|cidr| cidr.address().to_string()),
+                via: path.kind.into(),
+                rtt: path.rtt,
+            });
+        }
+    }
+
+    fn on_echo_reply(&mut self, id: u64, slot: PeerSlot) {
+        let now = Instant::now();
+        let echo = self.echoes.remove(&id);
+        self.echoes
+            .retain(|_, echo| now.saturating_duration_since(echo.sent) < ECHO_KEPT && !echo.reply.is_gone());
+        if let (Some(echo), Some((peer, name))) = (echo, self.peer(slot))
+            && let Some(path) = peer.path
+        {
+            echo.reply.send(Response::Echo(EchoDoc {
+                name,
+                id: peer.id.to_base32(),
+                address: peer.hello.and_then(|hello| hello.ipv4).map(|cidr| cidr.address().to_string()),
+                via: path.kind.into(),
+                remote: None,
+                rtt_ms: report::millis(now.saturating_duration_since(echo.sent)),
+            }));
+        }
+    }
+
+    /// A peer and the name to show for it.
+    pub(super) fn peer(&self, slot: PeerSlot) -> Option<(PeerStatus, String)> {
+        let peers = self.endpoint.peer_status(Instant::now());
+        let names =
+            report::named((self.endpoint.id(), &self.own_name), &peers).into_iter().map(|named| named.name);
+        peers.into_iter().zip(names).find(|(peer, _)| peer.slot == slot)
+    }
+
+    async fn set_addresses(&mut self) {
+        let hello = self.endpoint.hello();
+        let wanted = cidrs(hello.ipv4, hello.ipv6);
+        if let Err(error) = self.link.set_addresses(&wanted).await {
+            self.notice(error.to_string());
+        }
+        self.progress.send(Progress::DeviceUp {
+            device: self.device_name.clone(),
+            addresses: self.link.addresses().iter().map(ToString::to_string).collect(),
+            mtu: self.mtu,
+        });
+    }
+
+    fn save_network(&self) {
+        if let Err(error) = self.state.save_network(&self.network) {
+            tracing::warn!(%error, "the address claim could not be saved");
+        }
+    }
+
+    fn notice(&self, sentence: String) {
+        tracing::warn!("{sentence}");
+        self.progress.send(Progress::Notice(sentence));
+    }
+
+    fn inbound(&self, command: InboundCommand) {
+        if let Some(plane) = &self.plane {
+            plane.inbound(command);
+        }
+    }
+
+    fn outbound(&self, command: OutboundCommand) {
+        if let Some(plane) = &self.plane {
+            plane.outbound(command);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Requests that come over the control socket.
+
+use super::{Echo, EventLoop};
+use crate::control::message::{ErrorCode, Request, Response};
+use crate::control::names;
+use crate::control::server::{Incoming, Reply};
+use crate::control::status as doc;
+use crate::daemon::report;
+use crate::system_rng::SystemRng;
+use shadowmesh_proto::rng::Rng as _;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+impl EventLoop {
+    /// Answers; `true` when the daemon was asked to end.
+    pub(super) fn answer(&mut self, incoming: Incoming) -> bool {
+        let Incoming { request, reply, .. } = incoming;
+        match request {
+            Request::Status => reply.send(Response::Status(Box::new(self.status()))),
+            Request::Ping { peer } => self.ping(&peer, reply),
+            Request::Down => {
+                reply.send(Response::Leaving);
+                return true;
+            }
+            Request::Invite { expires_s, name } => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+                let invite =
+                    self.network.invite(&self.relay_tickets, Some(now.saturating_add(expires_s)), name);
+                reply.send(Response::Invite { ticket: invite.to_text().to_string() });
+            }
+        }
+        false
+    }
+
+    fn ping(&mut self, peer: &str, reply: Reply) {
+        let now = Instant::now();
+        let peers = self.endpoint.peer_status(now);
+        let named = report::named((self.endpoint.id(), &self.own_name), &peers);
+        let found = match names::find(&named, peer) {
+            Ok(found) => peers.iter().find(|peer| peer.id == found.id),
+            Err(error) => return reply.send(Response::error(ErrorCode::UnknownPeer, error.to_string())),
+        };
+        let Some(found) = found else { return };
+        let id = SystemRng.next_u64();
+        if found.path.is_some() && self.endpoint.echo(now, found.slot, id) {
+            self.echoes.insert(id, Echo { reply, sent: now });
+        } else {
+            let sentence = format!("{peer} is {}: there is no proven path to it now", found.state.as_str());
+            reply.send(Response::error(ErrorCode::NotConnected, sentence));
+        }
+    }
+
+    fn status(&self) -> doc::Status {
+        let peers = self.endpoint.peer_status(Instant::now());
+        let named = report::named((self.endpoint.id(), &self.own_name), &peers);
+        let hello = self.endpoint.hello();
+        let relays = self.endpoint.relay_status();
+        let relay_docs = relays.iter().zip(&self.relays);
+        doc::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: doc::Node {
+                id: self.endpoint.id().to_base32(),
+                name: self.own_name.clone(),
+                addresses: report::address_texts(hello.ipv4, hello.ipv6),
+                mac: hello.mac.to_string(),
+                device: self.device_name.clone(),
+                mtu: self.mtu,
+                queues: 1,
+            },
+            network: doc::Network {
+                id: self.network.secret.derive().id().to_base32(),
+                name: self.network.name.clone(),
+            },
+            relays: relay_docs
+                .map(|(status, task)| report::relay(status, &task.address, task.connecting))
+                .collect(),
+            peers: report::peers(&peers, named, &self.routes, |no| {
+                self.relays.get(no.0).map_or_else(String::new, |task| task.address.clone())
+            }),
+        }
+    }
+}

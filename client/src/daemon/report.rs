@@ -1,0 +1,121 @@
+//! The document of `status --json` (interface: a contract), made from what everybody knows.
+
+use super::routes::Routes;
+use crate::control::names::{Named, display_names};
+use crate::control::status as doc;
+use crate::plane::PeerCounters;
+use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus};
+use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::path::liveness::FULL_SIZE;
+use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The pattern of every peer handshake (protocol §4).
+const PATTERN: &str = "Noise_IKhfs+psk0_25519+MLKEM768_ChaChaPoly_BLAKE2s";
+const KEM: &str = "ML-KEM-768";
+
+pub(super) fn relay(status: &RelayStatus, address: &str, connecting: bool) -> doc::Relay {
+    doc::Relay {
+        url: format!("ws://{address}{}", shadowmesh_proto::wire::relay::HTTP_PATH),
+        state: match (status.registered, connecting) {
+            (true, _) => doc::RelayState::Connected,
+            (false, true) => doc::RelayState::Connecting,
+            (false, false) => doc::RelayState::Down,
+        },
+        rtt_ms: status.rtt.map(millis),
+        observed_tcp: status.observed_tcp.map(|address| address.to_string()),
+        observed_udp: status.observed_udp.map(|address| address.to_string()),
+    }
+}
+
+/// The peers as they can be called, in the same order. `own` is this node, which keeps or yields its name like any other;
+/// a peer that has told no name yet goes by its short id.
+pub(super) fn named(own: (NodeId, &str), peers: &[PeerStatus]) -> Vec<Named> {
+    let short: Vec<String> = peers.iter().map(|peer| peer.id.short()).collect();
+    let called = peers.iter().zip(&short).map(|(peer, short)| {
+        (peer.id, peer.hello.as_ref().map_or(short.as_str(), |hello| hello.name.as_str()))
+    });
+    let nodes: Vec<(NodeId, &str)> = std::iter::once(own).chain(called).collect();
+    let names = display_names(&nodes).into_iter().skip(1);
+    peers
+        .iter()
+        .zip(names)
+        .map(|(peer, name)| Named { id: peer.id, name, addresses: addresses(peer) })
+        .collect()
+}
+
+fn addresses(peer: &PeerStatus) -> Vec<IpAddr> {
+    let Some(hello) = &peer.hello else { return Vec::new() };
+    let v4 = hello.ipv4.map(|cidr| IpAddr::V4(cidr.address()));
+    v4.into_iter().chain(hello.ipv6.map(|cidr| IpAddr::V6(cidr.address()))).collect()
+}
+
+/// Every peer, under the names of [`named`]. `relay_address` names a relay for people.
+pub(super) fn peers(
+    peers: &[PeerStatus],
+    names: Vec<Named>,
+    routes: &Routes,
+    relay_address: impl Fn(RelayNo) -> String,
+) -> Vec<doc::Peer> {
+    peers.iter().zip(names).map(|(peer, named)| one_peer(peer, named.name, routes, &relay_address)).collect()
+}
+
+fn one_peer(
+    peer: &PeerStatus,
+    name: String,
+    routes: &Routes,
+    relay_address: impl Fn(RelayNo) -> String,
+) -> doc::Peer {
+    let counters = routes.counters(peer.slot);
+    let count = |field: fn(&PeerCounters) -> &AtomicU64| counters.map_or(0, |c| field(c).load(Relaxed));
+    let hello = peer.hello.as_ref();
+    doc::Peer {
+        id: peer.id.to_base32(),
+        name,
+        addresses: hello.map_or_else(Vec::new, |hello| address_texts(hello.ipv4, hello.ipv6)),
+        state: peer.state.into(),
+        path: peer.path.map(|path| doc::Path {
+            kind: path.kind.into(),
+            remote: relay_address(path.relay),
+            rtt_ms: path.rtt.map(millis),
+            mtu: u16::try_from(FULL_SIZE).ok(),
+            loss_pct: None,
+            why: "the only proven path".to_owned(),
+        }),
+        standby: Vec::new(),
+        // There is one kind of path in this version, so two ends that are connected use the same.
+        peer_path: peer.path.map(|path| path.kind.into()),
+        paths_agree: peer.path.is_some(),
+        handshake: peer.session.map(handshake),
+        tx_bytes: count(|c| &c.tx_bytes),
+        rx_bytes: count(|c| &c.rx_bytes),
+        tx_frames: count(|c| &c.tx_frames),
+        rx_frames: count(|c| &c.rx_frames),
+        switches: 0,
+        last_switch: None,
+        next_direct_try_s: None,
+    }
+}
+
+fn handshake(session: SessionStatus) -> doc::Handshake {
+    doc::Handshake {
+        pattern: PATTERN.to_owned(),
+        kem: KEM.to_owned(),
+        cipher: session.cipher.into(),
+        age_s: session.age.as_secs(),
+        rekeys: session.rekeys,
+    }
+}
+
+/// The addresses as texts.
+pub(super) fn address_texts(ipv4: Option<Cidr4>, ipv6: Option<Cidr6>) -> Vec<String> {
+    ipv4.map(|cidr| cidr.to_string()).into_iter().chain(ipv6.map(|cidr| cidr.to_string())).collect()
+}
+
+/// Milliseconds, to a microsecond.
+pub(super) fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,206 @@
+//! The data plane: two threads that move frames, and what joins them to the control task.
+//!
+//! ```text
+//!   TAP --> outbound: switch, seal into the ring, batch --> stream queue --> tokio --> relay
+//!   TAP <-- inbound:  open in place, learn              <-- bounded queue <-- tokio <-- relay
+//!              |  news of stations (bounded)  ^
+//!              '------------------------------'
+//!   control task: keys and resends as commands; routes as an immutable snapshot; acks through atomics
+//! ```
+//!
+//! # Life
+//!
+//! [`Plane::start`] makes both threads; they sleep in `poll` on their descriptor and an eventfd. The control task sends
+//! [`OutboundCommand`]s and [`InboundCommand`]s when keys come and go, and publishes a new [`Snapshot`] when a route
+//! changes. [`Plane::stop`] ends both and joins them; the device is theirs, so it is gone from the machine afterwards.
+//!
+//! # Invariants
+//!
+//! - Per packet nothing is locked and nothing allocated. Per batch: one allocation for the message, one channel operation.
+//! - Each thread owns its half of every session. No key is ever in two threads.
+//! - Nothing waits for the control task. What goes there is bounded; unauthenticated packets have a queue of their own that
+//!   drops, so a flood of them delays nothing that matters.
+//! - A frame that was sealed is in the ring until acknowledged or overwritten: losing the relay loses no frame that fits.
+//! - Back-pressure, not loss: when the relay's queue is full the TAP is not read, and the kernel's queue does what it does
+//!   on any slow link. (With several streams to different places this will have to become per stream; protocol §7.)
+
+mod inbound;
+mod outbound;
+mod queue;
+mod snapshot;
+mod wake;
+
+pub use inbound::{InboundCommand, InboundMessage};
+pub use outbound::OutboundCommand;
+pub use queue::{StreamHandle, StreamQueue, stream_queue};
+pub use snapshot::{PeerCounters, PeerRoute, Snapshot};
+pub use wake::Waker;
+
+use crate::device::Device;
+use crate::switch::Limits;
+use arc_swap::ArcSwap;
+use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::session::{AckReport, ChunkPool};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread::{Builder, JoinHandle};
+use tokio::sync::mpsc;
+
+/// News of stations between the threads; one that is lost is said again (see [`crate::switch`]).
+const LEARN_QUEUE: usize = 1024;
+/// FORWARD messages waiting for the inbound thread: at 64 KiB each 2 MiB, 20 ms at 800 Mbit/s. The stream's reader waits
+/// when it is full, and TCP slows the relay down.
+const INBOUND_QUEUE: usize = 32;
+/// Packets that are not data, from strangers as well: dropped when the control task does not keep up.
+const PACKET_QUEUE: usize = 256;
+/// Facts from the threads themselves.
+const FACT_QUEUE: usize = 1024;
+
+/// A packet for the control task.
+#[derive(Debug)]
+pub struct ControlPacket {
+    /// The channel it came by.
+    pub contact: Contact,
+    /// The packet.
+    pub packet: Vec<u8>,
+}
+
+/// What the threads tell the control task of themselves. Losing one costs a little time, never truth.
+#[derive(Debug)]
+pub enum Fact {
+    /// Frames went out to the peer: said at most ten times a second.
+    DataSent(PeerSlot),
+    /// An acknowledgement is due.
+    AckDue(PeerSlot, AckReport),
+    /// The send key is used up or too old.
+    KeyUsedUp(PeerSlot),
+    /// The device is gone or refuses: the daemon cannot go on.
+    DeviceLost(String),
+}
+
+/// Where the threads speak to the control task.
+#[derive(Debug)]
+pub struct PlaneOutput {
+    /// Packets that are not data.
+    pub packets: mpsc::Receiver<ControlPacket>,
+    /// Facts.
+    pub facts: mpsc::Receiver<Fact>,
+}
+
+/// The running threads.
+#[derive(Debug)]
+pub struct Plane {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    outbound: std_mpsc::Sender<OutboundCommand>,
+    outbound_wake: Waker,
+    inbound: std_mpsc::Sender<InboundCommand>,
+    inbound_wake: Waker,
+    messages: mpsc::Sender<InboundMessage>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Plane {
+    /// Starts both threads on `device`.
+    ///
+    /// # Errors
+    /// When the process may have no more descriptors or threads.
+    pub fn start(
+        device: Device,
+        snapshot: Snapshot,
+        pool: Arc<ChunkPool>,
+    ) -> io::Result<(Self, PlaneOutput)> {
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (learn_sender, learns) = std_mpsc::sync_channel(LEARN_QUEUE);
+        let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
+        let (fact_sender, facts) = mpsc::channel(FACT_QUEUE);
+        let (messages, message_receiver) = mpsc::channel(INBOUND_QUEUE);
+        let (outbound, outbound_commands) = std_mpsc::channel();
+        let (inbound, inbound_commands) = std_mpsc::channel();
+        let (outbound_wake, inbound_wake) = (Waker::new()?, Waker::new()?);
+        let out = outbound::Outbound::new(outbound::Parts {
+            device: device.clone(),
+            snapshot: Arc::clone(&snapshot),
+            commands: outbound_commands,
+            learns,
+            facts: fact_sender.clone(),
+            wake: outbound_wake.clone(),
+            limits: Limits::default(),
+            pool,
+        });
+        let inn = inbound::InboundThread::new(inbound::Parts {
+            device,
+            snapshot: Arc::clone(&snapshot),
+            commands: inbound_commands,
+            messages: message_receiver,
+            learns: learn_sender,
+            packets: packet_sender,
+            facts: fact_sender,
+            wake: inbound_wake.clone(),
+            limits: Limits::default(),
+        });
+        let threads = vec![
+            Builder::new().name("outbound".into()).spawn(move || out.run())?,
+            Builder::new().name("inbound".into()).spawn(move || inn.run())?,
+        ];
+        let plane = Self { snapshot, outbound, outbound_wake, inbound, inbound_wake, messages, threads };
+        Ok((plane, PlaneOutput { packets, facts }))
+    }
+
+    /// Gives both threads a new picture of the routes.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Sends a command to the outbound thread, which wakes for it.
+    pub fn outbound(&self, command: OutboundCommand) {
+        // A thread that ended has said why through `Fact::DeviceLost`; there is nobody left to tell.
+        if self.outbound.send(command).is_ok() {
+            self.outbound_wake.wake();
+        }
+    }
+
+    /// Sends a command to the inbound thread, which takes it before the next message.
+    pub fn inbound(&self, command: InboundCommand) {
+        if self.inbound.send(command).is_ok() {
+            self.inbound_wake.wake();
+        }
+    }
+
+    /// Where FORWARD messages go in.
+    pub fn messages(&self) -> InboundSender {
+        InboundSender { messages: self.messages.clone(), wake: self.inbound_wake.clone() }
+    }
+
+    /// The outbound thread's eventfd, for queues that have room again.
+    pub fn outbound_waker(&self) -> Waker {
+        self.outbound_wake.clone()
+    }
+
+    /// Ends both threads and waits for them.
+    pub fn stop(mut self) {
+        self.outbound(OutboundCommand::Stop);
+        self.inbound(InboundCommand::Stop);
+        for thread in self.threads.drain(..) {
+            // A panic there was printed there; shutting down goes on.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Hands FORWARD messages to the inbound thread.
+#[derive(Debug, Clone)]
+pub struct InboundSender {
+    messages: mpsc::Sender<InboundMessage>,
+    wake: Waker,
+}
+
+impl InboundSender {
+    /// Waits for room, so that a stream that is faster than this machine is slowed down. `false` when the thread is gone.
+    pub async fn send(&self, message: InboundMessage) -> bool {
+        let sent = self.messages.send(message).await.is_ok();
+        self.wake.wake_sleeper();
+        sent
+    }
+}

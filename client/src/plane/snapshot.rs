@@ -1,0 +1,80 @@
+//! What both threads know of the world: immutable, replaced as a whole by the control task.
+
+use super::queue::StreamHandle;
+use crate::switch::Owners;
+use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::ids::PeerSlot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The picture.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Whose MAC is whose.
+    pub owners: Owners,
+    /// By slot.
+    pub peers: Vec<PeerRoute>,
+    /// By relay number; `None` while it is not connected.
+    pub streams: Vec<Option<StreamHandle>>,
+}
+
+/// A peer in the picture.
+#[derive(Debug, Clone)]
+pub struct PeerRoute {
+    /// Where its data goes; `None` while no path is proven.
+    pub contact: Option<Contact>,
+    /// Whether a path may come soon, so that frames for it are worth keeping for a moment.
+    pub is_expected: bool,
+    /// What went to it and came from it.
+    pub counters: Arc<PeerCounters>,
+}
+
+impl Snapshot {
+    /// The route of a peer.
+    pub fn peer(&self, slot: PeerSlot) -> Option<&PeerRoute> {
+        self.peers.get(usize::try_from(slot.0).ok()?)
+    }
+
+    /// The stream of a contact, if it is connected.
+    pub fn stream(&self, contact: Contact) -> Option<&StreamHandle> {
+        self.streams.get(contact.relay.0)?.as_ref()
+    }
+}
+
+/// Traffic of one peer. Each field has one writing thread.
+#[derive(Debug, Default)]
+pub struct PeerCounters {
+    /// Frames sealed for it.
+    pub tx_frames: AtomicU64,
+    /// Bytes of those frames.
+    pub tx_bytes: AtomicU64,
+    /// Frames delivered from it.
+    pub rx_frames: AtomicU64,
+    /// Bytes of those frames.
+    pub rx_bytes: AtomicU64,
+    /// Frames for it that had nowhere to go, or no room to wait.
+    pub tx_dropped: AtomicU64,
+    /// Packets of it that were dropped, for any cause: not opened, or not let in by the switch.
+    pub rx_dropped: AtomicU64,
+    /// Packets sent again after its path was bound anew.
+    pub resent: AtomicU64,
+    /// Packets that were overwritten in the ring while they might have had to be sent again.
+    pub lost: AtomicU64,
+}
+
+impl PeerCounters {
+    pub(super) fn count_tx(&self, bytes: usize) {
+        add(&self.tx_frames, 1);
+        add(&self.tx_bytes, bytes as u64);
+    }
+
+    pub(super) fn count_rx(&self, bytes: usize) {
+        add(&self.rx_frames, 1);
+        add(&self.rx_bytes, bytes as u64);
+    }
+}
+
+/// Adds without a locked instruction: each counter has one writer.
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed) + n, Relaxed);
+}
