@@ -2,20 +2,25 @@
 
 use clap::Parser as _;
 use shadowmesh_relay::cli::Cli;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Standard error, so that the ticket is alone on standard output; journald adds the time itself.
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_env_filter(
-        EnvFilter::builder()
-            .with_default_directive(tracing::Level::INFO.into())
-            .with_env_var("SHADOWMESH_LOG")
-            .from_env_lossy(),
-    );
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_env_filter(
+            EnvFilter::builder()
+                .with_default_directive(tracing::Level::INFO.into())
+                .with_env_var("SHADOWMESH_LOG")
+                .from_env_lossy(),
+        );
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().with_ansi(false).init();
+        log.without_time().init();
     } else {
         log.init();
     }

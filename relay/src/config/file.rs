@@ -10,7 +10,7 @@
 //! direct = true
 //!
 //! [limits]
-//! connections = 20000
+//! connections = 16384
 //! connections_per_address = 1024
 //! members_per_network = 512
 //! queue_bytes = 524288
@@ -31,12 +31,12 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read the configuration {path}: {source}; check the path given with --config", path = path.display())]
+    #[error("cannot read the configuration {path}: {cause}; check the path given with --config", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A field that nobody knows.
     #[error("the configuration {path} has an unknown field `{field}`; {advice}", path = path.display())]
@@ -111,7 +111,7 @@ impl ConfigFile {
     /// [`ConfigError`], one sentence each.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         Self::parse(path, &text)
     }
 

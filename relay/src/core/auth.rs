@@ -92,7 +92,7 @@ pub type Token = [u8; 16];
 /// Which client a STUN token belongs to.
 ///
 /// A lookup by hash leaks nothing useful about the tokens by its timing: they are random, and the hash is keyed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     owners: HashMap<Token, ConnId>,
 }

@@ -43,7 +43,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 20_000,
+            connections: 16_384,
             connections_per_address: 1_024,
             connects_per_second: 50.0,
             connects_burst: 512.0,

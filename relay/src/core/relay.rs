@@ -424,10 +424,8 @@ impl Relay {
             self.counters.strays += 1;
             return;
         };
-        if !pair.meter.is_dormant() {
-            pair.meter.release();
-            self.send(other, Control::Release { channel });
-        }
+        pair.meter.release();
+        self.send(other, Control::Release { channel });
     }
 
     /// Forgets the client behind `conn` and tells everybody it met.

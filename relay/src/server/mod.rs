@@ -52,12 +52,12 @@ pub enum ServeError {
         address: SocketAddr,
     },
     /// Anything else the system said.
-    #[error("cannot listen on {address}: {source}; check the address given with --listen")]
+    #[error("cannot listen on {address}: {cause}; check the address given with --listen")]
     Listen {
         /// What was asked for.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The runtime refused a socket.
     #[error("cannot watch the listening sockets: {0}; check the limit on open files")]
@@ -66,11 +66,11 @@ pub enum ServeError {
 
 impl ServeError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "ErrorKind is open-ended")]
-    fn listen(address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
+    fn listen(address: SocketAddr, cause: io::Error) -> Self {
+        match cause.kind() {
             io::ErrorKind::AddrInUse => Self::InUse { address },
             io::ErrorKind::PermissionDenied if address.port() < 1024 => Self::Privileged { address },
-            _ => Self::Listen { address, source },
+            _ => Self::Listen { address, cause },
         }
     }
 }

@@ -33,14 +33,14 @@ const SOCKET_FILE: &str = "admin.sock";
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The machine refused.
-    #[error("cannot {action} {path}: {source}; {advice}", path = path.display())]
+    #[error("cannot {action} {path}: {cause}; {advice}", path = path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
         /// What to do.
         advice: &'static str,
     },
@@ -84,8 +84,8 @@ pub enum StoreError {
 
 impl StoreError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "ErrorKind is open-ended")]
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        let advice = match source.kind() {
+    pub(crate) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        let advice = match cause.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "run as its owner or name a writable directory with --state"
             }
@@ -95,7 +95,7 @@ impl StoreError {
             io::ErrorKind::StorageFull => "make room on the disk",
             _ => "check the disk, or name another directory with --state",
         };
-        Self::Io { action, path: path.to_owned(), source, advice }
+        Self::Io { action, path: path.to_owned(), cause, advice }
     }
 }
 
@@ -191,7 +191,7 @@ impl StateDir {
     /// As [`Self::key`].
     pub fn key_or_new(&self, rng: &mut dyn Rng) -> Result<NodeSecret, StoreError> {
         match self.key() {
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(StoreError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 let secret = NodeSecret::generate(rng);
                 self.write(KEY_FILE, key::format(&secret).as_bytes())?;
                 Ok(secret)

@@ -1,8 +1,6 @@
 //! The straight line on real sockets: register, meet, forward, be told.
 
-mod harness;
-
-use harness::{Received, TestRelay, forward, pair};
+use crate::harness::{Received, TestRelay, forward, pair};
 use shadowmesh_proto::wire::relay::{Control, GoneReason};
 use shadowmesh_relay::config::Settings;
 
@@ -33,17 +31,15 @@ async fn both_confirmed_get_addresses_and_a_departure_is_told() {
     a.send(Control::Confirmed { channel }).await;
     a.sync().await;
     b.send(Control::Confirmed { channel }).await;
-    for (own, peer) in [(&mut a, b.ws.get_ref().local_addr().unwrap())] {
-        match own.control().await {
-            Control::Established { peer_tcp, direct, .. } => {
-                assert_eq!(peer_tcp, Some(peer));
-                assert!(direct);
-            }
-            other => panic!("{other:?}"),
-        }
+    let addresses = (a.address(), b.address());
+    for (own, peer) in [(&mut a, addresses.1), (&mut b, addresses.0)] {
+        let body = own.control().await;
+        let Control::Established { peer_tcp, direct, .. } = body else {
+            panic!("expected ESTABLISHED, got {body:?}");
+        };
+        assert_eq!(peer_tcp, Some(peer));
+        assert!(direct);
     }
-    let Control::Established { peer_tcp, .. } = b.control().await else { panic!("no ESTABLISHED") };
-    assert_eq!(peer_tcp, Some(a.ws.get_ref().local_addr().unwrap()));
     let gone = a.node;
     a.send(Control::Leave).await;
     assert_eq!(a.next().await, Received::Closed);

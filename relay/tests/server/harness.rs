@@ -1,5 +1,4 @@
 //! A relay on loopback and clients made of the protocol crate and a WebSocket library.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -16,16 +15,16 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 /// A relay serving on a loopback port of its own.
-pub struct TestRelay {
-    pub key: RelayId,
-    pub address: SocketAddr,
-    pub handle: Handle,
-    pub stop: Stop,
-    pub served: tokio::task::JoinHandle<()>,
+pub(crate) struct TestRelay {
+    pub(crate) key: RelayId,
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: Handle,
+    pub(crate) stop: Stop,
+    pub(crate) served: tokio::task::JoinHandle<()>,
 }
 
 impl TestRelay {
-    pub fn start(settings: &Settings) -> Self {
+    pub(crate) fn start(settings: &Settings) -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(99));
         let sockets = Sockets { listen: vec!["127.0.0.1:0".parse().unwrap()], stun_alt: StunAlt::Next };
         let server = Server::bind(&sockets, settings, secret.clone()).unwrap();
@@ -39,42 +38,42 @@ impl TestRelay {
 
 /// What a client received.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Received {
+pub(crate) enum Received {
     Control(Control),
     Forward(Bytes),
     Closed,
 }
 
 /// A registered client.
-pub struct Client {
-    pub ws: WebSocketStream<TcpStream>,
-    pub link: ClientLink,
-    pub node: NodeId,
-    pub network: NetworkKeys,
-    pub registered: Control,
+pub(crate) struct Client {
+    pub(crate) ws: WebSocketStream<TcpStream>,
+    pub(crate) link: ClientLink,
+    pub(crate) node: NodeId,
+    pub(crate) network: NetworkKeys,
+    pub(crate) registered: Control,
 }
 
-pub fn network(seed: u64) -> NetworkSecret {
+pub(crate) fn network(seed: u64) -> NetworkSecret {
     NetworkSecret::generate(&mut SeededRng::new(seed))
 }
 
-pub async fn open(relay: &TestRelay) -> WebSocketStream<TcpStream> {
+pub(crate) async fn open(relay: &TestRelay) -> WebSocketStream<TcpStream> {
     let stream = TcpStream::connect(relay.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     upgrade(stream).await
 }
 
-pub async fn upgrade(stream: TcpStream) -> WebSocketStream<TcpStream> {
+pub(crate) async fn upgrade(stream: TcpStream) -> WebSocketStream<TcpStream> {
     tokio_tungstenite::client_async("ws://relay/v1", stream).await.unwrap().0
 }
 
 impl Client {
-    pub async fn join(relay: &TestRelay, secret: &NetworkSecret, seed: u64) -> Self {
+    pub(crate) async fn join(relay: &TestRelay, secret: &NetworkSecret, seed: u64) -> Self {
         Self::try_join(relay, open(relay).await, secret, seed).await.unwrap()
     }
 
     /// Registers over `ws`; the ERROR body when the relay refuses.
-    pub async fn try_join(
+    pub(crate) async fn try_join(
         relay: &TestRelay,
         mut ws: WebSocketStream<TcpStream>,
         secret: &NetworkSecret,
@@ -99,16 +98,20 @@ impl Client {
         }
     }
 
-    pub async fn send(&mut self, body: Control) {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.ws.get_ref().local_addr().unwrap()
+    }
+
+    pub(crate) async fn send(&mut self, body: Control) {
         let message = self.link.seal(&body).unwrap();
         self.ws.send(Message::binary(message)).await.unwrap();
     }
 
-    pub async fn forward(&mut self, channel: ChannelId, packets: &[&[u8]]) {
+    pub(crate) async fn forward(&mut self, channel: ChannelId, packets: &[&[u8]]) {
         self.ws.send(Message::binary(forward(channel, packets))).await.unwrap();
     }
 
-    pub async fn next(&mut self) -> Received {
+    pub(crate) async fn next(&mut self) -> Received {
         let registration = Registration { node: self.node, network: &self.network, instance: 0 };
         loop {
             let Some(Ok(message)) = self.ws.next().await else {
@@ -122,34 +125,37 @@ impl Client {
                     ClientInput::Send(_) => panic!("a handshake on an open link"),
                 },
                 Message::Close(_) => return Received::Closed,
-                _ => {}
+                Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     }
 
-    pub async fn control(&mut self) -> Control {
-        match self.next().await {
-            Received::Control(body) => body,
-            other => panic!("expected a control body, got {other:?}"),
-        }
+    pub(crate) async fn control(&mut self) -> Control {
+        let received = self.next().await;
+        let Received::Control(body) = received else {
+            panic!("expected a control body, got {received:?}");
+        };
+        body
     }
 
     /// The channel of the PEER that comes next.
-    pub async fn met(&mut self, peer: NodeId) -> ChannelId {
-        match self.control().await {
-            Control::Peer { peer: met, channel, .. } if met == peer => channel,
-            other => panic!("expected PEER, got {other:?}"),
-        }
+    pub(crate) async fn met(&mut self, node: NodeId) -> ChannelId {
+        let body = self.control().await;
+        let Control::Peer { peer, channel, .. } = body else {
+            panic!("expected PEER, got {body:?}");
+        };
+        assert_eq!(peer, node);
+        channel
     }
 
     /// Waits until the relay has read everything sent before.
-    pub async fn sync(&mut self) {
+    pub(crate) async fn sync(&mut self) {
         self.send(Control::Ping { id: 77 }).await;
         assert_eq!(self.next().await, Received::Control(Control::Pong { id: 77 }));
     }
 }
 
-pub fn forward(channel: ChannelId, packets: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn forward(channel: ChannelId, packets: &[&[u8]]) -> Vec<u8> {
     let mut builder = ForwardBuilder::new(channel, Vec::new());
     for packet in packets {
         assert!(builder.push(packet));
@@ -158,7 +164,7 @@ pub fn forward(channel: ChannelId, packets: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Two clients of one network that have met.
-pub async fn pair(relay: &TestRelay) -> (Client, Client, ChannelId) {
+pub(crate) async fn pair(relay: &TestRelay) -> (Client, Client, ChannelId) {
     let secret = network(1);
     let mut a = Client::join(relay, &secret, 10).await;
     let mut b = Client::join(relay, &secret, 11).await;
