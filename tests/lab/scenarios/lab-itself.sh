@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# The lab proves itself: every router does what its name says, and the oracle sees every fault that the wire makes.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+for type in open firewall full-cone address-restricted port-shifting symmetric udp-blocked tcp-443 port-restricted; do
+    lab_nat a "$type"
+done
+
+# Two ends and a wire between them.
+for end in left right; do
+    lab_namespace "$end"
+    ip -n "$LAB-net" link add "w-$end" type veth peer name v netns "$LAB-$end"
+    ip -n "$LAB-net" link set "w-$end" up
+    ip -n "$LAB-$end" link set v up
+done
+mkfifo "$LAB_DIR/commands"
+start wire net sh -c "exec '$LAB_TOOLS/wire' --a :w-left --b :w-right <>'$LAB_DIR/commands'"
+lab_wait 5 "the wire" grep -q ready "$LAB_OUT/wire.out"
+
+# counts FAULTS EXPECTED — the oracle's counts [lost, duplicated, reordered, corrupted] of left to right, as a jq condition.
+counts() {
+    echo "a-to-b $1" >"$LAB_DIR/commands"
+    "$LAB_TOOLS/oracle" run --seconds 2 --a "$LAB-left:v" --b "$LAB-right:v" >"$LAB_OUT/oracle.json" 2>/dev/null || true
+    local seen
+    seen=$(jq -c '[.a_to_b | .lost, .duplicated, .reordered, .corrupted]' "$LAB_OUT/oracle.json")
+    jq -e "$2" "$LAB_OUT/oracle.json" >/dev/null || lab_fail "with «$1» the oracle counts $seen, which is not $2"
+    jq -e '.b_to_a | .lost + .duplicated + .reordered + .corrupted == 0' "$LAB_OUT/oracle.json" >/dev/null ||
+        lab_fail "with «$1» one way the other way suffers too"
+    step "«$1» is seen as $seen"
+}
+counts '' '.a_to_b | .lost + .duplicated + .reordered + .corrupted == 0'
+counts 'nth=50' '.a_to_b | .lost == 40 and .duplicated + .reordered + .corrupted == 0'
+counts 'loss=10%' '.a_to_b | .lost > 120 and .lost < 280'
+counts 'burst=1%x20,delay=1ms' '.a_to_b | .lost > 100 and .longest_gap_ms >= 19'
+counts 'duplicate=10%' '.a_to_b | .duplicated > 120 and .duplicated < 280 and .lost + .reordered == 0'
+counts 'reorder=5%,reorder-by=5ms' '.a_to_b | .reordered > 50 and .lost + .duplicated == 0'
+counts 'delay=30ms,jitter=5ms' '.a_to_b | .delay_ms.p50 >= 30 and .lost + .reordered == 0'
+counts 'mtu=600' '.a_to_b | .lost > 800'
+counts 'block' '.a_to_b | .received == 0'
+
+# Damage: a rule of the kernel clears bytes of every hundredth frame.
+echo "a-to-b" >"$LAB_DIR/commands"
+on right nft 'table netdev damage { chain in { type filter hook ingress device v priority 0; ether type 0x88b5 numgen inc mod 100 == 0 @ll,432,32 set 0; }; }'
+"$LAB_TOOLS/oracle" run --seconds 2 --a "$LAB-left:v" --b "$LAB-right:v" >"$LAB_OUT/oracle.json" 2>/dev/null && lab_fail "damage is not noticed"
+jq -e '.a_to_b | .corrupted == 20 and .lost == 20' "$LAB_OUT/oracle.json" >/dev/null || lab_fail "damaged frames are counted wrongly"
+step "20 damaged frames are seen as 20"
