@@ -334,6 +334,9 @@ lab_all_connected() {
     done
 }
 
+# No address of HOST waits for its duplicate check (DAD, about a second after a device comes up).
+lab_addresses_settled() { [[ -z $(ip -n "$LAB-$1" -6 address show tentative) ]]; }
+
 # lab_status HOST FILTER — a field of `status --json`.
 lab_status() { on "$1" shadowmesh status --json | jq -er "$2"; }
 lab_connected() { lab_status "$1" "([.peers[] | select(.state == \"connected\")] | length) >= $2 or error"; }

@@ -88,7 +88,12 @@ network=$(lab_address a | cut -d. -f1,2)
 on b ip route add "$network.0.0/16" dev eth0
 at 1 "$network.*--address|--address.*$network" "a local route in the way" b shadowmesh up "$INVITE"
 on b ip route delete "$network.0.0/16" dev eth0
-at 1 'eth0|192\.168\.12' "an --address inside the LAN" b shadowmesh up "$INVITE" --address 192.168.12.77/24
+at 1 'eth0|192\.168\.12' "an --address inside the LAN" b shadowmesh up "$INVITE" --address 192.168.12.77/24 --state /run/clash
+# What was refused is not remembered: the next plain attempt is judged by itself.
+mapfile -d '' again < <(here b shadowmesh up "$INVITE" --state /run/clash)
+if timeout 3 "${again[@]}" >/dev/null 2>"$LAB_OUT/case.err" || [[ $? -ne 124 ]]; then
+    step "WRONG: the refused --address is remembered: $(tail -1 "$LAB_OUT/case.err")" && WRONG=$((WRONG + 1))
+fi
 
 mkdir -p "$LAB_DIR/b/run/odd"
 printf 'frobnicate = 1\n' >"$LAB_DIR/b/run/odd/config.toml"

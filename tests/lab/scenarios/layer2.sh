@@ -12,7 +12,9 @@ lab_expect "ping after ARP from nothing" on a ping -c 2 -i 0.2 -W 2 "$(lab_addre
 lab_expect "the neighbour is b's own MAC $b_mac" on a sh -c "ip neigh show dev $a_device $(lab_address b) | grep -i $b_mac"
 
 # IPv6: link-local multicast, neighbour discovery, and the address from the key.
-lab_expect "all nodes of the link answer" on a sh -c "ping -6 -c 2 -i 0.2 -W 2 ff02::1%$a_device | grep -q 'bytes from fe80'"
+for host in a b; do lab_wait 5 "the link-local address of $host" lab_addresses_settled "$host"; done
+b_local=$(ip -n "$LAB-b" -o -6 address show dev "$b_device" scope link | awk '{ print $4 }')
+lab_expect "b answers to all nodes of the link" on a sh -c "ping -6 -c 3 -i 0.2 -W 2 ff02::1%$a_device | grep 'from ${b_local%/*}'"
 six=$(lab_status b '[.node.addresses[] | select(contains(":"))][0] | split("/")[0]')
 lab_expect "ping $six after neighbour discovery" on a ping -6 -c 2 -i 0.2 -W 2 "$six"
 
