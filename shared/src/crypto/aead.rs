@@ -107,11 +107,7 @@ impl CipherSet {
     /// multiplication are instructions (without them aws-lc's AES is several times slower than ChaCha20).
     pub fn for_this_processor() -> Self {
         let base = Self::only(Cipher::ChaCha20Poly1305);
-        if has_aes_instructions() {
-            base.with(Cipher::Aes256Gcm)
-        } else {
-            base
-        }
+        if has_aes_instructions() { base.with(Cipher::Aes256Gcm) } else { base }
     }
 
     /// The one cipher for two ends that offer `self` and `other`, the same whichever end asks: AES-256-GCM where both
@@ -162,9 +158,7 @@ pub struct AeadKey {
 
 impl std::fmt::Debug for AeadKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AeadKey")
-            .field("cipher", &self.cipher)
-            .finish_non_exhaustive()
+        f.debug_struct("AeadKey").field("cipher", &self.cipher).finish_non_exhaustive()
     }
 }
 
@@ -175,10 +169,7 @@ impl AeadKey {
             // Both algorithms take exactly 32 bytes, which the type of `key` guarantees; what remains is an aws-lc that
             // cannot allocate, where Rust's own allocator would abort as well.
             .expect("both ciphers take a 32-byte key");
-        Self {
-            key: LessSafeKey::new(unbound),
-            cipher,
-        }
+        Self { key: LessSafeKey::new(unbound), cipher }
     }
 
     /// Its cipher.
@@ -227,21 +218,15 @@ impl AeadKey {
     }
 
     fn encrypt(&self, nonce: Nonce, aad: &[u8], plaintext: &[u8], out: &mut [u8]) -> Result<(), AeadError> {
-        let (ciphertext, tag) = out
-            .split_at_mut_checked(plaintext.len())
-            .ok_or(AeadError::Length)?;
+        let (ciphertext, tag) = out.split_at_mut_checked(plaintext.len()).ok_or(AeadError::Length)?;
         self.key
             .seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, ciphertext, &[], tag)
             .map_err(|_| AeadError::Length)
     }
 
     fn encrypt_in_place(&self, nonce: Nonce, aad: &[u8], buffer: &mut [u8]) -> Result<(), AeadError> {
-        let (text, tag) = buffer
-            .split_last_chunk_mut::<TAG_LEN>()
-            .ok_or(AeadError::Length)?;
-        self.key
-            .seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag)
-            .map_err(|_| AeadError::Length)
+        let (text, tag) = buffer.split_last_chunk_mut::<TAG_LEN>().ok_or(AeadError::Length)?;
+        self.key.seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag).map_err(|_| AeadError::Length)
     }
 
     fn decrypt_in_place<'a>(
@@ -250,12 +235,8 @@ impl AeadKey {
         aad: &[u8],
         sealed: &'a mut [u8],
     ) -> Result<&'a mut [u8], AeadError> {
-        let (text, tag) = sealed
-            .split_last_chunk_mut::<TAG_LEN>()
-            .ok_or(AeadError::Length)?;
-        self.key
-            .open_in_place_separate_tag(nonce, Aad::from(aad), tag, text)
-            .map_err(|_| AeadError::Forged)
+        let (text, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(AeadError::Length)?;
+        self.key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, text).map_err(|_| AeadError::Forged)
     }
 }
 
@@ -291,9 +272,7 @@ mod tests {
                 let sealed = [&test.ct[..], &test.tag[..]].concat();
 
                 let mut buffer = sealed.clone();
-                let opened = key
-                    .decrypt_in_place(nonce(), &test.aad, &mut buffer)
-                    .map(|text| text.to_vec());
+                let opened = key.decrypt_in_place(nonce(), &test.aad, &mut buffer).map(|text| text.to_vec());
                 let mut out = vec![0; test.pt.len() + TAG_LEN];
                 key.encrypt(nonce(), &test.aad, &test.pt, &mut out).unwrap();
                 let mut in_place = [&test.pt[..], &[0; TAG_LEN]].concat();
@@ -333,10 +312,7 @@ mod tests {
 
     #[test]
     fn the_nonce_is_zeros_and_the_counter_big_endian() {
-        assert_eq!(
-            nonce_bytes(0x0102_0304_0506_0708),
-            [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
-        );
+        assert_eq!(nonce_bytes(0x0102_0304_0506_0708), [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     proptest! {
@@ -372,23 +348,14 @@ mod tests {
                 let refused = key.seal_to(0, &[0; 16], b"abcd", &mut vec![0; wrong]);
                 assert_eq!(refused, Err(AeadError::Length), "{wrong}");
             }
-            assert_eq!(
-                key.seal_in_place(0, &[0; 16], &mut [0; 15]),
-                Err(AeadError::Length)
-            );
-            assert_eq!(
-                key.open_in_place(0, &[0; 16], &mut [0; 15]),
-                Err(AeadError::Length)
-            );
+            assert_eq!(key.seal_in_place(0, &[0; 16], &mut [0; 15]), Err(AeadError::Length));
+            assert_eq!(key.open_in_place(0, &[0; 16], &mut [0; 15]), Err(AeadError::Length));
         }
     }
 
     #[test]
     fn aes_is_chosen_only_where_both_have_it() {
-        let (chacha, aes) = (
-            CipherSet::only(Cipher::ChaCha20Poly1305),
-            CipherSet::only(Cipher::Aes256Gcm),
-        );
+        let (chacha, aes) = (CipherSet::only(Cipher::ChaCha20Poly1305), CipherSet::only(Cipher::Aes256Gcm));
         let all = CipherSet::ALL;
         assert_eq!(all.choose(all), Some(Cipher::Aes256Gcm));
         assert_eq!(all.choose(chacha), Some(Cipher::ChaCha20Poly1305));

@@ -12,7 +12,7 @@
 //!
 //! Packets lie one behind the other in chunks, so that a run of equal ones is one contiguous piece for UDP GSO. A chunk goes
 //! back to the pool when nothing in it is held, wherever it lies; the newest starts over when nothing in it is held, which
-//! keeps the memory of an acknowledged flow in the processor's cache. Entries are 12 bytes in a queue; their counters are
+//! keeps the memory of an acknowledged flow in the processor's cache. Entries are 16 bytes in a queue; their counters are
 //! consecutive and not stored.
 //!
 //! # Invariants
@@ -77,6 +77,8 @@ pub struct Sealed<'a> {
 struct Entry {
     chunk: u32,
     offset: u32,
+    /// Which packet of its path it was: sent before those with a higher number. Wraps; only differences are used.
+    order: u32,
     len: u16,
     path: u8,
     state: State,
@@ -88,8 +90,10 @@ enum State {
     InOrder,
     /// Held; was resent behind newer packets, so only its own acknowledgement counts.
     OutOfOrder,
-    /// The bytes are gone, no acknowledgement yet.
-    Overwritten,
+    /// The bytes of one in order are gone, no acknowledgement yet.
+    OverwrittenInOrder,
+    /// The bytes of one out of order are gone, no acknowledgement yet.
+    OverwrittenOutOfOrder,
     /// Needs nothing any more.
     Released,
 }
@@ -97,6 +101,19 @@ enum State {
 impl State {
     const fn is_held(self) -> bool {
         matches!(self, Self::InOrder | Self::OutOfOrder)
+    }
+
+    const fn is_in_order(self) -> bool {
+        matches!(self, Self::InOrder | Self::OverwrittenInOrder)
+    }
+
+    /// What it is once its bytes are overwritten.
+    const fn overwritten(self) -> Self {
+        match self {
+            Self::InOrder => Self::OverwrittenInOrder,
+            Self::OutOfOrder => Self::OverwrittenOutOfOrder,
+            Self::OverwrittenInOrder | Self::OverwrittenOutOfOrder | Self::Released => self,
+        }
     }
 }
 
@@ -128,11 +145,20 @@ pub struct Ring {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct PathMarks {
-    /// One above the highest counter sent.
+    /// One above the highest counter sent since the path was last given up or begun anew.
     sent: u64,
     /// Every in-order entry below was released.
     settled: u64,
+    /// Packets sent, new and again.
+    order: u32,
     held: usize,
+}
+
+impl PathMarks {
+    const fn next_order(&mut self) -> u32 {
+        self.order = self.order.wrapping_add(1);
+        self.order
+    }
 }
 
 impl Ring {
@@ -213,6 +239,7 @@ impl Ring {
         let entry = Entry {
             chunk: chunk_number,
             offset: chunk.used as u32,
+            order: self.paths[path.index()].next_order(),
             len: len as u16,
             path: path.number(),
             state: State::InOrder,
@@ -261,19 +288,7 @@ impl Ring {
                 }
             }
         }
-        // In-order packets that fell out of the bitmap: a loss of the path, not repaired.
-        let marks = &mut self.paths[path.index()];
-        let from = marks.settled.max(self.first);
-        let to = highest.saturating_sub(ACK_BITMAP);
-        marks.settled = marks.settled.max(to);
-        for counter in from..to {
-            let lost_on_path = self.entry(counter).is_some_and(|entry| {
-                entry.path == path.number() && matches!(entry.state, State::InOrder | State::Overwritten)
-            });
-            if lost_on_path {
-                self.release(counter);
-            }
-        }
+        self.release_overtaken(path, highest);
         self.drop_released();
     }
 
@@ -298,9 +313,29 @@ impl Ring {
         self.drop_released();
     }
 
+    /// Says that `path` is gone with what was under way on it. What is held of it waits to be resent, over whatever path,
+    /// and is no longer released by the arrival of newer packets, should the slot be used again.
+    pub fn give_up(&mut self, path: PathSlot) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.path == path.number()) {
+            entry.state = match entry.state {
+                State::InOrder => State::OutOfOrder,
+                State::OverwrittenInOrder => State::OverwrittenOutOfOrder,
+                State::OutOfOrder | State::OverwrittenOutOfOrder | State::Released => entry.state,
+            };
+        }
+        self.paths[path.index()].sent = 0;
+    }
+
     /// The packets sent over `from` and not acknowledged whose counters are in `counters`, oldest first. Each one yielded is
     /// from then on a packet of `to`; those not yielded stay as they are, so a resend can be paced over many calls.
+    ///
+    /// Where `from` and `to` are the same and `counters` has no end below the next counter, the path begins anew at the
+    /// start of `counters`: the caller sends what is yielded, in order, before anything newer.
     pub fn resend(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) -> Resend<'_> {
+        if from == to && counters.end >= self.next_counter() {
+            let marks = &mut self.paths[to.index()];
+            marks.sent = marks.sent.min(counters.start);
+        }
         let start = counters.start.max(self.first);
         let next = usize::try_from(start - self.first).unwrap_or(usize::MAX).min(self.entries.len());
         Resend {
@@ -328,6 +363,31 @@ impl Ring {
         if self.entries.capacity() / 4 > self.entries.len() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
+    }
+
+    /// Releases in-order packets of `path` that were sent more than a bitmap before `highest`, which arrived over it: a loss
+    /// of the path, not repaired. Counted in packets of that path, for counters may leave gaps of any size between two.
+    fn release_overtaken(&mut self, path: PathSlot, highest: u64) {
+        let Some(newest) =
+            self.entry(highest).filter(|entry| entry.path == path.number()).map(|entry| entry.order)
+        else {
+            return;
+        };
+        let mut counter = self.paths[path.index()].settled.max(self.first);
+        while counter < highest
+            && let Some(entry) = self.entry(counter).copied()
+        {
+            if entry.path == path.number() && entry.state.is_in_order() {
+                // In-order packets of a path have ascending order, so the first that is young enough ends it.
+                if newest.wrapping_sub(entry.order).cast_signed() <= ACK_BITMAP as i32 {
+                    break;
+                }
+                self.release(counter);
+            }
+            counter += 1;
+        }
+        let settled = &mut self.paths[path.index()].settled;
+        *settled = counter.max(*settled);
     }
 
     fn entry(&self, counter: u64) -> Option<&Entry> {
@@ -431,7 +491,7 @@ impl Ring {
         self.oldest_held = counter;
         let index = (counter - self.first) as usize;
         if let Some(entry) = self.entries.get_mut(index) {
-            entry.state = State::Overwritten;
+            entry.state = entry.state.overwritten();
             let entry = *entry;
             self.stats.overwritten += 1;
             self.free(entry);
@@ -489,7 +549,7 @@ impl<'a> Iterator for Resend<'a> {
             }
             match entry.state {
                 State::Released => {}
-                State::Overwritten => {
+                State::OverwrittenInOrder | State::OverwrittenOutOfOrder => {
                     entry.state = State::Released;
                     self.stats.lost += 1;
                 }
@@ -506,6 +566,7 @@ impl<'a> Iterator for Resend<'a> {
                     let behind = marks.sent.max(marks.settled) > counter;
                     marks.sent = marks.sent.max(counter + 1);
                     entry.path = self.to.number();
+                    entry.order = marks.next_order();
                     entry.state = if behind { State::OutOfOrder } else { State::InOrder };
                     return Some(Sealed { counter, packet });
                 }

@@ -173,12 +173,24 @@ impl SealHalf {
         before != (self.read, self.floor)
     }
 
+    /// Says that `path` is gone with what was under way on it: lost, or bound to another address. What the peer last
+    /// acknowledged is taken in first. What is left waits for [`Self::resend`].
+    pub fn give_up(&mut self, path: PathSlot) {
+        self.apply_acks();
+        self.ring.give_up(path);
+    }
+
     /// What was sent over `from` and is not acknowledged, among `counters`, oldest first, to be sent over `to` from now on.
     ///
-    /// Take as many as may be sent now and call again for the rest, from the counter after the last one taken. To repeat
-    /// what a new path did not acknowledge either, call with `from` and `to` the same and the range that was resent; the
-    /// receiver opens each packet once, however often it comes. Packets whose key the receiver no longer holds are given up
-    /// and counted as lost.
+    /// Take as many as may be sent now and call again for the rest. Whatever the iterator yields counts as sent. What to
+    /// pass:
+    /// - After [`Self::give_up`] of `from`, another path `to` and all counters.
+    /// - For a path that is the only one and begins anew (a stream connected again): the same path twice, and all counters
+    ///   from the first not yet sent on it. Nothing newer may be sent before it is through.
+    /// - To repeat what a path did not acknowledge for a round trip: the same path twice, and the counters sent before that.
+    ///
+    /// The receiver opens each packet once, however often it comes. Packets whose key it no longer holds are given up and
+    /// counted as lost.
     pub fn resend(&mut self, now: Instant, from: PathSlot, to: PathSlot, counters: Range<u64>) -> Resend<'_> {
         self.apply_acks();
         self.give_up_closed(now);

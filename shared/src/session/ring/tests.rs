@@ -9,7 +9,8 @@ use proptest::prelude::*;
 enum Fate {
     InOrder,
     OutOfOrder,
-    Overwritten,
+    OverwrittenInOrder,
+    OverwrittenOutOfOrder,
     Released,
 }
 
@@ -18,6 +19,8 @@ struct Packet {
     len: usize,
     path: usize,
     fate: Fate,
+    /// Which sending it last was, of all.
+    sending: usize,
 }
 
 /// Every packet ever pushed, by counter.
@@ -26,8 +29,12 @@ struct Model {
     packets: Vec<Packet>,
     overwritten: u64,
     lost: u64,
-    /// Every (path, counter) that was sent.
+    /// Every (path, counter) that was sent since the path was given up or begun anew.
     history: Vec<(usize, u64)>,
+    /// How far each path was looked through for packets overtaken by others.
+    settled: [u64; 2],
+    /// The path of each sending.
+    sendings: Vec<usize>,
 }
 
 impl Model {
@@ -45,11 +52,14 @@ impl Model {
             && (self.held_bytes() + len > limits.bytes || self.held().count() >= limits.packets)
         {
             let oldest = self.held().next().unwrap().0;
-            self.packets[oldest as usize].fate = Fate::Overwritten;
+            let fate = &mut self.packets[oldest as usize].fate;
+            *fate =
+                if *fate == Fate::InOrder { Fate::OverwrittenInOrder } else { Fate::OverwrittenOutOfOrder };
             self.overwritten += 1;
         }
         self.history.push((path, self.packets.len() as u64));
-        self.packets.push(Packet { len, path, fate: Fate::InOrder });
+        self.packets.push(Packet { len, path, fate: Fate::InOrder, sending: self.sendings.len() });
+        self.sendings.push(path);
     }
 
     fn acknowledge(&mut self, path: usize, highest: u64, bitmap: &[u64; 4]) {
@@ -58,15 +68,28 @@ impl Model {
         }
         for (counter, packet) in (0..=highest).zip(&mut self.packets) {
             let below = highest - counter;
-            let opened = match below {
-                0 => true,
-                1..=256 => bitmap[((below - 1) / 64) as usize] >> ((below - 1) % 64) & 1 == 1,
-                _ => packet.path == path && matches!(packet.fate, Fate::InOrder | Fate::Overwritten),
-            };
-            if opened {
+            let bit = |below: u64| bitmap[(below / 64) as usize] >> (below % 64) & 1 == 1;
+            if below == 0 || (below <= 256 && bit(below - 1)) {
                 packet.fate = Fate::Released;
             }
         }
+        if self.packets[highest as usize].path != path {
+            return;
+        }
+        let newest = self.packets[highest as usize].sending;
+        let mut looked = 0;
+        while looked < highest {
+            let packet = &mut self.packets[looked as usize];
+            if packet.path == path && matches!(packet.fate, Fate::InOrder | Fate::OverwrittenInOrder) {
+                let sent_between = self.sendings.get(packet.sending..newest).unwrap_or_default();
+                if sent_between.iter().filter(|other| **other == path).count() <= 256 {
+                    break;
+                }
+                packet.fate = Fate::Released;
+            }
+            looked += 1;
+        }
+        self.settled[path] = self.settled[path].max(looked);
     }
 
     fn floor(&mut self, floor: u64) {
@@ -75,20 +98,35 @@ impl Model {
         }
     }
 
+    fn give_up(&mut self, path: usize) {
+        for packet in self.packets.iter_mut().filter(|packet| packet.path == path) {
+            match packet.fate {
+                Fate::InOrder => packet.fate = Fate::OutOfOrder,
+                Fate::OverwrittenInOrder => packet.fate = Fate::OverwrittenOutOfOrder,
+                Fate::OutOfOrder | Fate::OverwrittenOutOfOrder | Fate::Released => {}
+            }
+        }
+        self.history.retain(|(sent, _)| *sent != path);
+    }
+
     fn resend(&mut self, from: usize, to: usize, counters: Range<u64>, take: usize) -> Vec<u64> {
         let mut sent = Vec::new();
+        if from == to && counters.end >= self.packets.len() as u64 {
+            self.history.retain(|(path, counter)| *path != to || *counter < counters.start);
+        }
         for counter in counters.start..counters.end.min(self.packets.len() as u64) {
             if sent.len() == take {
                 break;
             }
-            let behind = self.history.iter().any(|(path, later)| *path == to && *later > counter);
+            let behind = counter < self.settled[to]
+                || self.history.iter().any(|(path, later)| *path == to && *later > counter);
             let packet = &mut self.packets[counter as usize];
             if packet.path != from {
                 continue;
             }
             match packet.fate {
                 Fate::Released => {}
-                Fate::Overwritten => {
+                Fate::OverwrittenInOrder | Fate::OverwrittenOutOfOrder => {
                     packet.fate = Fate::Released;
                     self.lost += 1;
                 }
@@ -96,6 +134,8 @@ impl Model {
                     packet.path = to;
                     packet.fate = if behind { Fate::OutOfOrder } else { Fate::InOrder };
                     self.history.push((to, counter));
+                    packet.sending = self.sendings.len();
+                    self.sendings.push(to);
                     sent.push(counter);
                 }
             }
@@ -126,6 +166,7 @@ enum Step {
     Push { len: usize, path: usize },
     Acknowledge { path: usize, back: u64, bitmap: [u64; 4] },
     Floor { back: u64 },
+    GiveUp { path: usize },
     Resend { from: usize, to: usize, start: u64, len: u64, take: usize },
     Shrink,
 }
@@ -140,7 +181,8 @@ fn steps(max_len: usize) -> impl Strategy<Value = Vec<Step>> {
         3 => (0usize..2, 0u64..40, bitmap())
             .prop_map(|(path, back, bitmap)| Step::Acknowledge { path, back, bitmap }),
         1 => (20u64..400).prop_map(|back| Step::Floor { back }),
-        1 => (0usize..2, 0usize..2, 0u64..500, 1u64..500, 0usize..200)
+        1 => (0usize..2).prop_map(|path| Step::GiveUp { path }),
+        2 => (0usize..2, 0usize..2, 0u64..500, 1u64..500, 0usize..200)
             .prop_map(|(from, to, start, len, take)| Step::Resend { from, to, start, len, take }),
         1 => Just(Step::Shrink),
     ];
@@ -169,6 +211,10 @@ fn agrees_with_the_model(limits: RingLimits, steps: Vec<Step>) -> Result<(), Tes
                 let floor = next.saturating_sub(back);
                 ring.acknowledge_below(floor);
                 model.floor(floor);
+            }
+            Step::GiveUp { path } => {
+                ring.give_up(slot(path));
+                model.give_up(path);
             }
             Step::Resend { from, to, start, len, take } => {
                 let start = next.saturating_sub(start);
@@ -245,6 +291,7 @@ fn a_full_ring_gives_up_exactly_what_does_not_fit() {
 
     // The path brought the first 400 in order; then it is given up.
     ring.acknowledge(slot(0), 399, &[u64::MAX; 4]);
+    ring.give_up(slot(0));
     let resent: Vec<u64> = ring.resend(slot(0), slot(1), 0..u64::MAX).map(|sealed| sealed.counter).collect();
     assert_eq!(resent, (1_000 - fit as u64..1_000).collect::<Vec<_>>());
     assert_eq!(ring.stats().lost, 600 - fit as u64);
@@ -265,6 +312,34 @@ fn a_packet_resent_behind_newer_ones_waits_for_its_own_acknowledgement() {
     assert_eq!(ring.stats().held, 1_000 - 257);
     ring.acknowledge_below(1_000);
     assert_eq!(ring.stats().held, 0);
+}
+
+/// A slot used again while packets of its former life wait: newer ones that arrive do not release them.
+#[test]
+fn a_path_given_up_keeps_what_it_did_not_bring() {
+    let mut ring = Ring::new(RingLimits::default(), ChunkPool::new(POOL_BYTES));
+    for _ in 0..100 {
+        push(&mut ring, 100, 0);
+    }
+    ring.give_up(slot(0));
+    for _ in 0..1_000 {
+        push(&mut ring, 100, 0);
+    }
+    ring.acknowledge(slot(0), 1_099, &[u64::MAX; 4]);
+    assert_eq!(ring.stats().held, 100);
+    assert_eq!(ring.resend(slot(0), slot(0), 0..100).count(), 100);
+}
+
+/// A path that begins anew in order: what it then loses at random is not held for ever.
+#[test]
+fn a_path_begun_anew_is_a_path_in_order() {
+    let mut ring = Ring::new(RingLimits::default(), ChunkPool::new(POOL_BYTES));
+    for _ in 0..1_000 {
+        push(&mut ring, 100, 0);
+    }
+    assert_eq!(ring.resend(slot(0), slot(0), 0..u64::MAX).count(), 1_000);
+    ring.acknowledge(slot(0), 999, &[u64::MAX - 1; 4]);
+    assert_eq!(ring.stats().held, 4, "four missing bits within the bitmap, nothing below it");
 }
 
 #[test]
