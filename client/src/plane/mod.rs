@@ -25,6 +25,7 @@
 //!   on any slow link. (With several streams to different places this will have to become per stream; protocol §7.)
 
 mod inbound;
+mod memory;
 mod outbound;
 mod queue;
 mod snapshot;

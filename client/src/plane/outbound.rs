@@ -8,6 +8,7 @@
 //! new packets of a peer never overtake those that still wait (`cursor`).
 
 use super::Fact;
+use super::memory;
 use super::snapshot::{PeerRoute, Snapshot, add};
 use super::wake::Waker;
 use crate::device::{Device, DeviceFault, VnetHeader};
@@ -387,6 +388,7 @@ impl Outbound {
         let quiet = self.last_sent.is_none_or(|sent| now.saturating_duration_since(sent) >= QUIET);
         if quiet && self.last_sent.take().is_some() {
             self.peers.iter_mut().filter_map(|peer| peer.half.as_mut()).for_each(SealHalf::shrink);
+            memory::trim();
         }
         let timeout = (unacknowledged && !quiet)
             .then(|| Timespec { tv_sec: 0, tv_nsec: i64::from(ACK_LOOK.subsec_nanos()) });
