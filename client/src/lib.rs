@@ -1,4 +1,13 @@
-//! Module page to come.
+//! The ShadowMesh client: the daemon that joins this machine to a network, and the command line in front of it.
+//!
+//! What is decided lives in [`shadowmesh_proto`]; this crate does it. From the outside in:
+//!
+//! - [`cli`]: what people type. [`control`]: the Unix socket between a command and the daemon. [`config`]: what `up` remembers.
+//! - [`daemon`]: one task that owns the endpoint and turns its events into commands for the rest.
+//! - [`plane`]: two threads that move frames between the device and the relay's stream.
+//! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`net`]: the machine's interfaces, addresses and routes.
+//! - [`transport`]: streams and sockets towards relays, kept outside the tunnel they carry.
+//! - [`system_rng`]: the operating system's randomness.
 
 pub mod cli;
 pub mod config;
