@@ -20,7 +20,7 @@ lab_expect "ping $six after neighbour discovery" on a ping -6 -c 2 -i 0.2 -W 2 "
 
 # DHCP: a server at one end, a client at the other, in a subnet of its own.
 on a ip address add 172.31.7.1/24 dev "$a_device"
-start dnsmasq a dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --interface="$a_device" --bind-interfaces \
+start dnsmasq a dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --no-ping --interface="$a_device" --bind-interfaces \
     --dhcp-range=172.31.7.50,172.31.7.60,1h --dhcp-leasefile=/run/dhcp.leases --pid-file=/run/dnsmasq.pid --log-dhcp --log-facility=-
 cat >"$LAB_DIR/b/run/leased" <<'LEASE'
 #!/bin/sh
