@@ -42,7 +42,9 @@ async fn join(ticket: &RelayTicket, network: &NetworkSecret) -> anyhow::Result<C
         match link.handle(registration, &message?.into_data())? {
             ClientInput::Send(register) => ws.send(Message::binary(register)).await?,
             ClientInput::Control(Control::Registered { .. }) => return Ok(Client { ws, link, node }),
-            other => anyhow::bail!("the relay refused: {other:?}"),
+            other @ (ClientInput::Control(_) | ClientInput::Forward | ClientInput::Ignored) => {
+                anyhow::bail!("the relay refused: {other:?}")
+            }
         }
     }
     anyhow::bail!("the relay closed the connection")

@@ -77,7 +77,8 @@ impl From<PairCounts> for Pairs {
 }
 
 impl Status {
-    fn of(server: &Handle) -> Self {
+    /// Of `server`, now.
+    pub fn of(server: &Handle) -> Self {
         let hub = server.hub();
         let (census, metrics) = (hub.census(), hub.metrics());
         let ForwardedSnapshot { bytes, messages } = metrics.forwarded.snapshot();

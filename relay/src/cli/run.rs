@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::net::SocketAddr;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) fn execute(options: Options) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
@@ -29,16 +29,16 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let settings = options.file.settings();
     let server = Server::bind(&options.sockets, &settings, secret.clone())?;
     let admin = AdminSocket::bind(&state.socket())?;
+    let (handle, stop) = (server.handle(), Stop::new());
+    // Before anything is announced: whoever reads the ticket may already want the relay to stop.
+    let signals = Signals::new()?;
 
     let remembered = remember(&options, &server, &state)?;
     let ticket =
         RelayTicket { key: RelayId(secret.public().0), addresses: remembered.addresses, expires: None };
     say(&format!("relay ticket: {}", ticket.to_text()))?;
 
-    let handle = server.handle();
-    let stop = Stop::new();
-    let signals = watch_signals(stop.clone(), handle.clone(), options)?;
-    let signals = tokio::spawn(signals);
+    let signals = tokio::spawn(signals.watch(stop.clone(), handle.clone(), options));
     let admin = tokio::spawn(admin.serve(handle));
     // Nothing reads it outside of systemd, and a service manager that does not hear it says so itself.
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
@@ -80,19 +80,31 @@ fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Res
 }
 
 /// SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads.
-fn watch_signals(stop: Stop, handle: Handle, options: Options) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on the signals are ours.
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn watch(mut self, stop: Stop, handle: Handle, options: Options) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => stop_by(&stop),
-                _ = interrupt.recv() => stop_by(&stop),
-                _ = hangup.recv() => reload(&handle, &options),
+                _ = self.terminate.recv() => stop_by(&stop),
+                _ = self.interrupt.recv() => stop_by(&stop),
+                _ = self.hangup.recv() => reload(&handle, &options),
             }
         }
-    })
+    }
 }
 
 fn stop_by(stop: &Stop) {

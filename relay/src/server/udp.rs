@@ -42,8 +42,10 @@ impl Responder {
                 Ok(count) => {
                     for (meta, bytes) in metas.iter().take(count).zip(memory.chunks(stride)) {
                         let bytes = bytes.get(..meta.len).unwrap_or_default();
-                        // Datagrams of one source that the kernel put together.
-                        for datagram in bytes.chunks(meta.stride.max(1)) {
+                        // Datagrams of one source that the kernel put together, or one, which may be empty.
+                        let (first, rest) = bytes.split_at(meta.stride.min(bytes.len()));
+                        self.on_datagram(first, meta);
+                        for datagram in rest.chunks(meta.stride.max(1)) {
                             self.on_datagram(datagram, meta);
                         }
                     }

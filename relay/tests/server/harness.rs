@@ -7,9 +7,11 @@ use shadowmesh_proto::ids::{ChannelId, NodeId, RelayId};
 use shadowmesh_proto::link::{ClientInput, ClientLink, Registration};
 use shadowmesh_proto::rng::{Rng, SeededRng};
 use shadowmesh_proto::wire::relay::{Control, ForwardBuilder};
+use shadowmesh_relay::admin::Status;
 use shadowmesh_relay::config::Settings;
 use shadowmesh_relay::server::{Handle, Server, Sockets, Stop, StunAlt};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -34,6 +36,28 @@ impl TestRelay {
         let served = tokio::spawn(async move { server.run(stopping).await.unwrap() });
         Self { key: RelayId(secret.public().0), address, handle, stop, served }
     }
+}
+
+impl TestRelay {
+    /// Waits until the relay's own account satisfies `holds`.
+    pub(crate) async fn until(&self, holds: impl Fn(&Status) -> bool) -> Status {
+        loop {
+            let status = Status::of(&self.handle);
+            if holds(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// How often `cause` dropped something so far.
+    pub(crate) fn drops(&self, cause: &str) -> u64 {
+        dropped(&Status::of(&self.handle), cause)
+    }
+}
+
+pub(crate) fn dropped(status: &Status, cause: &str) -> u64 {
+    status.drops.get(cause).and_then(serde_json::Value::as_u64).unwrap()
 }
 
 /// What a client received.
@@ -146,6 +170,16 @@ impl Client {
         };
         assert_eq!(peer, node);
         channel
+    }
+
+    /// Sends bytes as one binary message, whatever they are.
+    pub(crate) async fn raw(&mut self, bytes: Vec<u8>) {
+        self.ws.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    /// Asserts that the relay closes the connection, whatever else comes first.
+    pub(crate) async fn closed(mut self) {
+        while self.next().await != Received::Closed {}
     }
 
     /// Waits until the relay has read everything sent before.

@@ -1,0 +1,238 @@
+//! The program as people run it.
+
+use shadowmesh_proto::ticket::RelayTicket;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+fn relay(state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shadowmesh-relay"));
+    command.arg("--state").arg(state).env("SHADOWMESH_LOG", "info").env_remove("NOTIFY_SOCKET");
+    command
+}
+
+/// A running relay; killed with the test.
+struct Running {
+    child: Child,
+    ticket: String,
+}
+
+impl Running {
+    fn start(state: &Path, args: &[&str]) -> Self {
+        let mut child =
+            relay(state).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Some(ticket) = line.trim_end().strip_prefix("relay ticket: ") else {
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("first line {line:?}; {said}");
+        };
+        Self { ticket: ticket.to_owned(), child }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGTERM; what it logged.
+    fn stop(mut self) -> String {
+        self.signal(rustix::process::Signal::TERM);
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already gone after `stop`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn state() -> (tempfile::TempDir, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let state = root.path().join("state");
+    (root, state)
+}
+
+fn failure(output: Output, code: i32) -> String {
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}
+
+/// One sentence on standard error, exit code 1.
+fn sentence(output: Output) -> String {
+    let said = failure(output, 1);
+    let said: Vec<_> = said.lines().filter(|line| line.starts_with("shadowmesh-relay: ")).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    said[0].to_owned()
+}
+
+const LOOPBACK: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[test]
+fn the_ticket_names_the_port_and_the_key_and_both_last() {
+    let (_root, state) = state();
+    let first = Running::start(&state, &LOOPBACK);
+    let ticket = RelayTicket::parse(&first.ticket, 0).unwrap();
+    assert!(ticket.addresses[0].starts_with("127.0.0.1:"), "{:?}", ticket.addresses);
+    let mode = |name: &str| fs::metadata(state.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("relay.key"), 0o600);
+    assert_eq!(mode("admin.sock"), 0o600);
+    assert_eq!(mode("."), 0o700);
+    let printed = relay(&state).arg("ticket").output().unwrap();
+    assert_eq!(String::from_utf8(printed.stdout).unwrap().trim_end(), first.ticket);
+    let text = first.ticket.clone();
+    let log = first.stop();
+    assert!(log.contains("private address") && log.contains("--public"), "{log}");
+    assert!(!state.join("admin.sock").exists());
+
+    let listen = ticket.addresses[0].clone();
+    let again = Running::start(&state, &["run", "--listen", &listen]);
+    assert_eq!(again.ticket, text);
+    let printed = relay(&state).arg("ticket").output().unwrap();
+    assert_eq!(String::from_utf8(printed.stdout).unwrap().trim_end(), text);
+}
+
+#[test]
+fn a_public_name_is_kept_until_another_is_given() {
+    let (_root, state) = state();
+    let hosts = |args: &[&str]| {
+        let running = Running::start(&state, &[&LOOPBACK, args].concat());
+        let ticket = RelayTicket::parse(&running.ticket, 0).unwrap();
+        running.stop();
+        ticket.addresses
+    };
+    assert_eq!(hosts(&["--public", "relay.example.org:443"]), ["relay.example.org:443"]);
+    assert_eq!(hosts(&[]), ["relay.example.org:443"]);
+    assert!(hosts(&["--public", "auto"])[0].starts_with("127.0.0.1:"));
+    assert!(hosts(&[])[0].starts_with("127.0.0.1:"));
+}
+
+#[test]
+fn status_tells_of_the_running_relay_and_of_none() {
+    let (_root, state) = state();
+    let said = sentence(relay(&state).arg("status").output().unwrap());
+    assert!(said.contains("no relay is running"), "{said}");
+    let running = Running::start(&state, &LOOPBACK);
+    let output = relay(&state).args(["status", "--json"]).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["clients"], 0);
+    assert_eq!(status["pairs"]["relayed"], 0);
+    assert_eq!(status["drops"]["queue_full"], 0);
+    let output = relay(&state).arg("status").output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("dropped    nothing"));
+    drop(running);
+}
+
+#[test]
+fn a_relay_that_was_killed_starts_again() {
+    let (_root, state) = state();
+    let mut running = Running::start(&state, &LOOPBACK);
+    let key = RelayTicket::parse(&running.ticket, 0).unwrap().key;
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert!(state.join("admin.sock").exists(), "nobody could remove it");
+    let again = Running::start(&state, &LOOPBACK);
+    assert_eq!(RelayTicket::parse(&again.ticket, 0).unwrap().key, key);
+}
+
+#[test]
+fn a_port_or_directory_in_use_is_named() {
+    let (root, state) = state();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = sentence(relay(&state).args(["--listen", &address]).output().unwrap());
+    assert!(said.contains(&address) && said.contains("in use") && said.contains("--listen"), "{said}");
+    let running = Running::start(&state, &LOOPBACK);
+    let said = sentence(relay(&state).args(LOOPBACK).output().unwrap());
+    assert!(said.contains("another shadowmesh-relay is running"), "{said}");
+    // Another directory is another relay.
+    let other = Running::start(&root.path().join("other"), &LOOPBACK);
+    assert_ne!(other.ticket, running.ticket);
+}
+
+#[test]
+fn a_bad_state_directory_is_one_sentence() {
+    let (root, state) = state();
+    fs::write(root.path().join("file"), "").unwrap();
+    let said = sentence(relay(&root.path().join("file/state")).args(LOOPBACK).output().unwrap());
+    assert!(said.contains("cannot make the state directory") && said.contains("--state"), "{said}");
+
+    Running::start(&state, &LOOPBACK).stop();
+    let key = fs::read_to_string(state.join("relay.key")).unwrap();
+    fs::write(state.join("relay.key"), key.replace("secret ", "secret A")).unwrap();
+    let said = sentence(relay(&state).args(LOOPBACK).output().unwrap());
+    assert!(said.contains("relay.key is damaged"), "{said}");
+    let said = sentence(relay(&state).arg("ticket").output().unwrap());
+    assert!(said.contains("relay.key is damaged"), "{said}");
+
+    fs::write(state.join("state.toml"), "version = 9\n").unwrap();
+    let said = sentence(relay(&state).args(LOOPBACK).output().unwrap());
+    assert!(said.contains("newer version"), "{said}");
+    let said = sentence(relay(&root.path().join("none")).arg("ticket").output().unwrap());
+    assert!(said.contains("relay.key"), "{said}");
+}
+
+#[test]
+fn a_configuration_is_read_reloaded_and_refused() {
+    let (root, state) = state();
+    let config = root.path().join("relay.toml");
+    let path = config.to_str().unwrap();
+    fs::write(&config, "listen = [\"127.0.0.1:0\"]\npublic = \"relay.example.org\"\nheartbeat = \"5s\"\n")
+        .unwrap();
+    let mut running = Running::start(&state, &["--config", path]);
+    let ticket = RelayTicket::parse(&running.ticket, 0).unwrap();
+    assert!(ticket.addresses[0].starts_with("relay.example.org:"), "{:?}", ticket.addresses);
+
+    let mut log = BufReader::new(running.child.stderr.take().unwrap());
+    let mut until = |words: &str| {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended without saying {words:?}");
+        }
+    };
+    until("listening");
+    fs::write(&config, "listen = [\"127.0.0.1:1\"]\nheartbeat = \"6s\"\n").unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    until("listen changed");
+    until("configuration reloaded");
+    fs::write(&config, "heartbit = \"6s\"\n").unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    until("did you mean `heartbeat`?");
+    drop(running);
+
+    let said = sentence(relay(&state).args(["--config", path]).output().unwrap());
+    assert!(said.contains("unknown field `heartbit`"), "{said}");
+    let said = sentence(relay(&state).args(["--config", "/nonexistent.toml"]).output().unwrap());
+    assert!(said.contains("cannot read the configuration"), "{said}");
+}
+
+#[test]
+fn usage_errors_are_two() {
+    let (_root, state) = state();
+    for args in [&["--lisen", "x"][..], &["--public", "a b"], &["--listen", "8443"], &["frobnicate"]] {
+        failure(relay(&state).args(args).output().unwrap(), 2);
+    }
+    assert!(!state.exists());
+}
+
+#[test]
+fn completions_are_printed() {
+    let (_root, state) = state();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = relay(&state).args(["completions", shell]).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains("stun-alt"));
+    }
+}
