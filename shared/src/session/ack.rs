@@ -301,3 +301,168 @@ impl AckMarks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    fn slot(number: u8) -> PathSlot {
+        PathSlot::new(number).unwrap()
+    }
+
+    /// Marks and the window they are reported with.
+    struct Receiver {
+        now: Instant,
+        marks: ReceiveMarks,
+        window: ReplayWindow<DATA_WINDOW>,
+    }
+
+    impl Receiver {
+        fn new() -> Self {
+            Self { now: epoch(), marks: ReceiveMarks::default(), window: ReplayWindow::new() }
+        }
+
+        fn open(&mut self, path: u8, counters: impl IntoIterator<Item = u64>) {
+            for counter in counters {
+                self.window.mark(counter);
+                self.marks.on_opened(self.now, slot(path), counter);
+            }
+        }
+
+        fn report(&mut self) -> AckReport {
+            self.marks.report(&mut self.window)
+        }
+
+        /// Which of `counters` a report says were opened.
+        fn told(report: &AckReport, counters: std::ops::Range<u64>) -> Vec<u64> {
+            let said = |counter: u64| {
+                counter < report.floor()
+                    || report.paths().iter().any(|ack| match ack.highest.checked_sub(counter) {
+                        Some(0) => true,
+                        Some(below @ 1..=256) => {
+                            ack.bitmap[((below - 1) / 64) as usize] >> ((below - 1) % 64) & 1 == 1
+                        }
+                        Some(_) | None => false,
+                    })
+            };
+            counters.filter(|counter| said(*counter)).collect()
+        }
+    }
+
+    #[test]
+    fn nothing_is_due_until_something_opens_and_then_soon() {
+        let mut receiver = Receiver::new();
+        assert_eq!(receiver.marks.due_at(), None);
+        receiver.open(0, [0]);
+        let opened = receiver.now;
+        receiver.now += Duration::from_millis(5);
+        receiver.open(0, [1]);
+        assert_eq!(receiver.marks.due_at(), Some(opened + ACK_DELAY), "counted from the first");
+        receiver.report();
+        assert_eq!(receiver.marks.due_at(), None);
+    }
+
+    #[test]
+    fn many_packets_make_a_report_due_at_once() {
+        let mut receiver = Receiver::new();
+        receiver.open(0, 0..u64::from(ACK_EVERY) - 1);
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now + ACK_DELAY));
+        receiver.open(0, [u64::from(ACK_EVERY) - 1]);
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now));
+    }
+
+    #[test]
+    fn a_report_names_each_path_and_what_is_missing() {
+        let mut receiver = Receiver::new();
+        receiver.open(0, (0..300).filter(|counter| counter % 7 != 3));
+        receiver.open(2, 300..310);
+        let report = receiver.report();
+        let marks: Vec<(u8, u64)> = report.paths().iter().map(|ack| (ack.path, ack.highest)).collect();
+        assert_eq!(marks, [(0, 299), (2, 309)]);
+        assert_eq!(report.floor(), 3);
+        let expected: Vec<u64> = (43..310).filter(|counter| *counter >= 300 || counter % 7 != 3).collect();
+        assert_eq!(Receiver::told(&report, 43..400), expected);
+    }
+
+    /// What comes far behind the highest of its path is outside every bitmap of a path, and still told.
+    #[test]
+    fn late_packets_are_told_in_blocks_of_their_own() {
+        let mut receiver = Receiver::new();
+        receiver.open(0, 10_000..10_010);
+        receiver.report();
+        receiver.open(0, 500..900);
+        let report = receiver.report();
+        assert_eq!(Receiver::told(&report, 0..10_000), (500..900).collect::<Vec<_>>());
+        assert_eq!(report.paths().iter().map(|ack| ack.path).max(), Some(0));
+    }
+
+    #[test]
+    fn late_packets_in_many_places_are_urgent() {
+        let mut receiver = Receiver::new();
+        receiver.open(0, [50_000]);
+        receiver.report();
+        receiver.open(0, [1_000, 2_000, 3_000]);
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now + ACK_DELAY));
+        receiver.open(0, [4_000]);
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now));
+        // Four entries hold three blocks beside the path; the fourth block comes with the next report.
+        let told = [receiver.report(), receiver.report()].map(|report| Receiver::told(&report, 0..5_000));
+        let mut told = told.concat();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told, [1_000, 2_000, 3_000, 4_000]);
+    }
+
+    #[test]
+    fn a_lost_report_is_made_good_by_the_next() {
+        let mut receiver = Receiver::new();
+        receiver.open(1, 0..100);
+        receiver.report();
+        receiver.open(3, 100..101);
+        let report = receiver.report();
+        assert_eq!(report.floor(), 101);
+        assert_eq!(report.paths().len(), 2, "the quiet path is told again");
+    }
+
+    #[test]
+    fn replays_move_no_path_and_take_room_of_none() {
+        let mut receiver = Receiver::new();
+        receiver.open(0, [5, 1_000]);
+        receiver.report();
+        receiver.marks.on_replayed(5);
+        receiver.marks.on_replayed(2_000); // above everything: cannot have been opened, and is not believed
+        assert_eq!(receiver.marks.due_at(), None);
+        assert_eq!(receiver.marks.highest(slot(0)), Some(1_000));
+        let report = receiver.report();
+        assert_eq!(Receiver::told(&report, 1..3_000), [5, 1_000], "its acknowledgement may have been lost");
+    }
+
+    #[test]
+    fn a_reader_that_fell_behind_loses_the_oldest_only() {
+        let marks = AckMarks::new();
+        let mut cursor = 0;
+        let ack = |highest| PathAck { path: 1, highest, bitmap: [highest; 4] };
+        for highest in 0..LOG as u64 + 10 {
+            marks.record(&[ack(highest)], 0);
+        }
+        let mut read = Vec::new();
+        marks.read(&mut cursor, |path, highest, bitmap| {
+            assert_eq!((path, *bitmap), (slot(1), [highest; 4]));
+            read.push(highest);
+        });
+        assert_eq!(read, (10..LOG as u64 + 10).collect::<Vec<_>>());
+        marks.read(&mut cursor, |_, _, _| panic!("everything was read"));
+    }
+
+    #[test]
+    fn slots_are_four() {
+        assert_eq!((0..=u8::MAX).filter_map(PathSlot::new).count(), PATH_SLOTS);
+        assert_eq!(PathSlot::new(3).map(PathSlot::number), Some(3));
+    }
+}

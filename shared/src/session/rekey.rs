@@ -102,3 +102,67 @@ impl RekeyPolicy {
         replaced + RETIRED_KEY_LIFE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn times_of_the_protocol_at_the_default_interval() {
+        let installed = epoch();
+        let lower = RekeyPolicy::new(ROTATION, Role::Lower);
+        let higher = RekeyPolicy::new(ROTATION, Role::Higher);
+        assert_eq!(lower.begin(installed).at, installed + seconds(120));
+        assert_eq!(higher.begin(installed).at, installed + seconds(132));
+        assert_eq!(
+            lower.stop_sealing_at(installed),
+            installed + seconds(180),
+            "one and a half times the interval"
+        );
+        assert_eq!(RekeyPolicy::retire_at(installed), installed + seconds(180));
+        assert_eq!(RekeyPolicy::retransmit(installed).at, installed + seconds(1));
+    }
+
+    proptest! {
+        /// Whatever is asked for, there is time between the end that begins last and the end of the key to repeat the
+        /// handshake a few times; and the receiver's key outlives what was sealed under it before the replacement.
+        #[test]
+        fn there_is_always_time_to_repeat(milliseconds: u32, hint: Option<u32>) {
+            let installed = epoch();
+            let hint = hint.map(|hint| Duration::from_millis(hint.into()));
+            let policy = |role| {
+                let policy = RekeyPolicy::new(Duration::from_millis(milliseconds.into()), role);
+                hint.map_or(policy, |hint| policy.with_hint(hint))
+            };
+            let (lower, higher) = (policy(Role::Lower), policy(Role::Higher));
+            prop_assert!((MIN_ROTATION..=ROTATION).contains(&lower.interval()));
+            prop_assert!(lower.begin(installed).at < higher.begin(installed).at);
+            prop_assert!(higher.begin(installed).at + 10 * REKEY_RETRANSMIT <= lower.stop_sealing_at(installed));
+            prop_assert_eq!(lower.stop_sealing_at(installed), higher.stop_sealing_at(installed));
+        }
+
+        #[test]
+        fn a_hint_only_shortens(milliseconds: u32, hint: u32) {
+            let policy = RekeyPolicy::new(Duration::from_millis(milliseconds.into()), Role::Lower);
+            let hinted = policy.with_hint(Duration::from_millis(hint.into()));
+            prop_assert!(hinted.interval() <= policy.interval());
+            prop_assert!(hinted.interval() >= MIN_ROTATION);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_session_have_different_roles() {
+        let (low, high) = (NodeId([1; 32]), NodeId([2; 32]));
+        assert_eq!((Role::of(&low, &high), Role::of(&high, &low)), (Role::Lower, Role::Higher));
+    }
+}
