@@ -15,8 +15,11 @@ use std::net::SocketAddr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) fn execute(options: Options) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Handshakes: whatever comes, one core stays for forwarding.
+        .max_blocking_threads(cores.saturating_sub(1).max(1))
         .build()
         .context("cannot start: the system gives no event queue; check the limit on open files")?
         .block_on(serve(options))

@@ -3,6 +3,10 @@
 //! Life: WebSocket upgrade, link handshake and REGISTER, all within one deadline; then one task that reads, writes and
 //! watches the time; then the end, in which the client is told why if there is a why. The task never waits for another
 //! connection, and reading goes on while writing is blocked, so a client that does not read still gets its own data out.
+//!
+//! The asymmetric work of handshake and registration happens on other threads (as many as the runtime allows): a thousand
+//! clients that come back at once after a restart, or a stranger who sends handshakes as fast as he can, then compete with
+//! forwarding for a core and not for the thread that forwards.
 
 use crate::core::ConnId;
 use crate::core::auth::{Refusal, Registration};
@@ -39,6 +43,8 @@ const CLOSE_POLICY: u16 = 1008;
 enum Ending {
     #[error("it was asked to close")]
     Asked,
+    #[error("the relay is stopping")]
+    Stopping,
     #[error(transparent)]
     Stream(#[from] StreamError),
     #[error(transparent)]
@@ -96,7 +102,7 @@ fn count(hub: &Hub, ending: &Ending) {
         Ending::Link(_) | Ending::Forward(_) | Ending::Refused(Refusal::OutOfPlace(_)) => {
             dropped.malformed.add_one();
         }
-        Ending::Asked | Ending::Stream(_) | Ending::Refused(_) => {}
+        Ending::Asked | Ending::Stopping | Ending::Stream(_) | Ending::Refused(_) => {}
     }
 }
 
@@ -110,7 +116,9 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     let mut link = ServerLink::new();
     loop {
         let message = ws.next_message().await?;
-        match link.handle(hub.secret(), &message, &mut crate::random::SystemRng) {
+        let (returned, input) = in_background(hub, link, message).await?;
+        link = returned;
+        match input {
             Ok(ServerInput::Send(response)) => {
                 ws.stage(response.into());
                 ws.write_all().await?;
@@ -151,6 +159,26 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             // Whoever cannot finish the handshake is a stranger: no word.
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Lets the link take `message` on another thread.
+async fn in_background(
+    hub: &Arc<Hub>,
+    mut link: ServerLink,
+    message: Bytes,
+) -> Result<(ServerLink, Result<ServerInput, LinkError>), Ending> {
+    let hub = Arc::clone(hub);
+    let work = move || {
+        let input = link.handle(hub.secret(), &message, &mut crate::random::SystemRng);
+        (link, input)
+    };
+    // In a set because that takes the work back, if it has not begun, when the connection runs out of time meanwhile.
+    let mut set = tokio::task::JoinSet::new();
+    set.spawn_blocking(work);
+    match set.join_next().await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(_)) | None => Err(Ending::Stopping),
     }
 }
 
@@ -214,6 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Ending::Stream(_)
             | Ending::Link(_)
             | Ending::Forward(_)
+            | Ending::Stopping
             | Ending::Late
             | Ending::Stuck
             | Ending::Silent => {}

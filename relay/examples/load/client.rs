@@ -1,0 +1,78 @@
+//! A registered client.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
+use shadowmesh_proto::ids::ChannelId;
+use shadowmesh_proto::link::{ClientInput, ClientLink, Registration};
+use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::wire::relay::Control;
+use shadowmesh_relay::random::SystemRng;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+pub(crate) struct Client {
+    ws: WebSocketStream<TcpStream>,
+    link: ClientLink,
+    node: NodeSecret,
+    network: NetworkSecret,
+}
+
+impl Client {
+    pub(crate) async fn join(ticket: &RelayTicket, network: &NetworkSecret) -> anyhow::Result<Self> {
+        let address = ticket.addresses.first().map(String::as_str).unwrap_or_default();
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let config = WebSocketConfig::default().read_buffer_size(2048).write_buffer_size(0);
+        let (mut ws, _) =
+            tokio_tungstenite::client_async_with_config("ws://relay/v1", stream, Some(config)).await?;
+        let node = NodeSecret::generate(&mut SystemRng);
+        let (link, init) = ClientLink::begin(&node, ticket.key, &mut SystemRng)?;
+        ws.send(Message::binary(init)).await?;
+        let mut client = Self { ws, link, node, network: network.clone() };
+        let body = client.control().await?;
+        anyhow::ensure!(matches!(body, Control::Registered { .. }), "the relay refused: {body:?}");
+        Ok(client)
+    }
+
+    pub(crate) async fn send(&mut self, body: &Control) -> anyhow::Result<()> {
+        let message = self.link.seal(body)?;
+        Ok(self.ws.send(Message::binary(message)).await?)
+    }
+
+    /// The channel to whoever it is introduced to next.
+    pub(crate) async fn meet(&mut self) -> anyhow::Result<ChannelId> {
+        loop {
+            if let Control::Peer { channel, .. } = self.control().await? {
+                return Ok(channel);
+            }
+        }
+    }
+
+    /// Answers the relay for ever.
+    pub(crate) async fn idle(mut self) -> anyhow::Result<()> {
+        loop {
+            if let Control::Ping { id } = self.control().await? {
+                self.send(&Control::Pong { id }).await?;
+            }
+        }
+    }
+
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.ws.into_inner()
+    }
+
+    async fn control(&mut self) -> anyhow::Result<Control> {
+        let network = self.network.derive();
+        let registration = Registration { node: self.node.public(), network: &network, instance: 1 };
+        while let Some(message) = self.ws.next().await {
+            match self.link.handle(registration, &message?.into_data())? {
+                ClientInput::Send(message) => self.ws.send(Message::binary(message)).await?,
+                ClientInput::Control(body) => return Ok(body),
+                ClientInput::Forward | ClientInput::Ignored => {}
+            }
+        }
+        anyhow::bail!("the relay closed the connection")
+    }
+}
