@@ -10,7 +10,7 @@ use crate::addresses;
 use crate::ids::NodeId;
 use crate::peer::Peer;
 use crate::wire::control::{Cidr4, Hello};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
@@ -76,9 +76,12 @@ impl Endpoint {
         let seen: Vec<_> = self
             .peers
             .values()
-            .filter_map(|peer| peer.about().map(|hello| (peer.id(), hello.revision, hello.ipv4)))
+            .filter_map(|peer| {
+                let hello = peer.about()?;
+                Some((peer.id(), hello.revision, hello.ipv4.map(|cidr| cidr.address())))
+            })
             .collect();
-        let seen: HashSet<_> = seen.into_iter().collect();
+        let seen: BTreeSet<_> = seen.into_iter().collect();
         let changed = seen != self.claims_seen;
         self.claims_seen = seen;
         changed

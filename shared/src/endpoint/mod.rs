@@ -35,7 +35,7 @@ use crate::rng::Rng;
 use crate::session::ack::AckReport;
 use crate::time::Deadline;
 use crate::transmit::{RelayNo, Transmit};
-use crate::wire::control::{Cidr4, Control, Hello};
+use crate::wire::control::{Control, Hello};
 use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
 use config::Config;
@@ -43,7 +43,8 @@ use event::{Contact, Event};
 use outbox::{Indices, Outbox};
 use relays::Relay;
 use status::{PeerStatus, RelayStatus};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 /// Packets dropped by the control side, by cause (protocol §5.3).
@@ -64,13 +65,14 @@ pub struct Endpoint {
     attempt: Option<u8>,
     rng: Box<dyn Rng + Send>,
     relays: Vec<Relay>,
-    peers: HashMap<NodeId, Peer>,
+    /// In the order of their keys, so that a run in virtual time repeats exactly.
+    peers: BTreeMap<NodeId, Peer>,
     slots: HashMap<PeerSlot, NodeId>,
     indices: Indices,
     out: Outbox,
     drops: Drops,
     /// The claims that were last compared with this node's (see [`claims`]).
-    claims_seen: HashSet<(NodeId, u32, Option<Cidr4>)>,
+    claims_seen: BTreeSet<(NodeId, u32, Option<Ipv4Addr>)>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -93,12 +95,12 @@ impl Endpoint {
             attempt,
             rng,
             relays,
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             slots: HashMap::new(),
             indices: Indices::default(),
             out: Outbox::default(),
             drops: Drops::default(),
-            claims_seen: HashSet::new(),
+            claims_seen: BTreeSet::new(),
         }
     }
 

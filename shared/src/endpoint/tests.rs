@@ -10,6 +10,7 @@ use crate::crypto::keys::{NetworkSecret, NodeSecret};
 use crate::ids::{ChannelId, RelayId};
 use crate::link::{ServerInput, ServerLink};
 use crate::rng::SeededRng;
+use crate::wire::control::Cidr4;
 use crate::wire::relay::{self, Forward, StreamMessage};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -144,7 +145,7 @@ impl World {
                     self.to_node.push_back((self.now + LATENCY, 1 - from, message));
                 }
             }
-            other => panic!("{other:?}"),
+            other @ (ServerInput::Control(_) | ServerInput::Ignored) => panic!("{other:?}"),
         }
     }
 

@@ -24,11 +24,11 @@ impl Pair {
         Self { rng, relay, node, network, client, server: ServerLink::new(), init }
     }
 
-    fn to_server(&mut self, message: &[u8]) -> Result<ServerInput, LinkError> {
+    fn tell_server(&mut self, message: &[u8]) -> Result<ServerInput, LinkError> {
         self.server.handle(&self.relay, message, &mut self.rng)
     }
 
-    fn to_client(&mut self, message: &[u8]) -> Result<ClientInput, LinkError> {
+    fn tell_client(&mut self, message: &[u8]) -> Result<ClientInput, LinkError> {
         let registration = Registration { node: self.node.public(), network: &self.network, instance: 42 };
         self.client.handle(registration, message)
     }
@@ -36,14 +36,14 @@ impl Pair {
     /// Up to the REGISTER message, not yet given to the server.
     fn register_message(&mut self) -> Vec<u8> {
         let init = self.init.clone();
-        let ServerInput::Send(response) = self.to_server(&init).unwrap() else { panic!("no response") };
-        let ClientInput::Send(register) = self.to_client(&response).unwrap() else { panic!("no REGISTER") };
+        let ServerInput::Send(response) = self.tell_server(&init).unwrap() else { panic!("no response") };
+        let ClientInput::Send(register) = self.tell_client(&response).unwrap() else { panic!("no REGISTER") };
         register
     }
 
     fn registered(mut self) -> Self {
         let register = self.register_message();
-        self.to_server(&register).unwrap();
+        self.tell_server(&register).unwrap();
         let body = Control::Registered {
             observed_tcp: "192.0.2.1:5".parse().unwrap(),
             stun_token: [1; 16],
@@ -52,7 +52,7 @@ impl Pair {
             instance: 1,
         };
         let message = self.server.seal(&body).unwrap();
-        assert_eq!(self.to_client(&message), Ok(ClientInput::Control(body)));
+        assert_eq!(self.tell_client(&message), Ok(ClientInput::Control(body)));
         self
     }
 }
@@ -67,7 +67,7 @@ fn a_registration_carries_the_proven_key_and_network() {
         instance: 42,
         features: 0,
     };
-    assert_eq!(pair.to_server(&register), Ok(expected));
+    assert_eq!(pair.tell_server(&register), Ok(expected));
     assert!(pair.server.is_registered());
 }
 
@@ -76,28 +76,28 @@ fn control_passes_both_ways_and_damage_is_final() {
     let mut pair = Pair::new(2).registered();
     for id in 0..100 {
         let ping = pair.client.seal(&Control::Ping { id }).unwrap();
-        assert_eq!(pair.to_server(&ping), Ok(ServerInput::Control(Control::Ping { id })));
+        assert_eq!(pair.tell_server(&ping), Ok(ServerInput::Control(Control::Ping { id })));
         let pong = pair.server.seal(&Control::Pong { id }).unwrap();
-        assert_eq!(pair.to_client(&pong), Ok(ClientInput::Control(Control::Pong { id })));
+        assert_eq!(pair.tell_client(&pong), Ok(ClientInput::Control(Control::Pong { id })));
     }
     let mut damaged = pair.client.seal(&Control::Leave).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
-    assert_eq!(pair.to_server(&damaged), Err(LinkError::Forged));
+    assert_eq!(pair.tell_server(&damaged), Err(LinkError::Forged));
     let next = pair.client.seal(&Control::Leave).unwrap();
-    assert!(matches!(pair.to_server(&next), Err(LinkError::OutOfPlace(_))));
+    assert!(matches!(pair.tell_server(&next), Err(LinkError::OutOfPlace(_))));
 }
 
 #[test]
 fn a_replayed_or_reordered_control_does_not_open() {
     let mut pair = Pair::new(3).registered();
     let first = pair.client.seal(&Control::Ping { id: 1 }).unwrap();
-    assert!(pair.to_server(&first).is_ok());
-    assert_eq!(pair.to_server(&first), Err(LinkError::Forged));
+    assert!(pair.tell_server(&first).is_ok());
+    assert_eq!(pair.tell_server(&first), Err(LinkError::Forged));
 
     let mut pair = Pair::new(3).registered();
     let _skipped = pair.client.seal(&Control::Ping { id: 1 }).unwrap();
     let second = pair.client.seal(&Control::Ping { id: 2 }).unwrap();
-    assert_eq!(pair.to_server(&second), Err(LinkError::Forged));
+    assert_eq!(pair.tell_server(&second), Err(LinkError::Forged));
 }
 
 #[test]
@@ -105,13 +105,13 @@ fn another_relay_cannot_answer() {
     let mut pair = Pair::new(4);
     pair.relay = NodeSecret::generate(&mut pair.rng);
     let init = pair.init.clone();
-    assert!(matches!(pair.to_server(&init), Err(LinkError::Handshake(_))));
+    assert!(matches!(pair.tell_server(&init), Err(LinkError::Handshake(_))));
 }
 
 /// Finishes the client's handshake but seals the body that `forge` makes of the link's hash instead of an honest REGISTER.
 fn forged_register(pair: &mut Pair, forge: impl FnOnce(&[u8; 32]) -> Control) -> Vec<u8> {
     let init = pair.init.clone();
-    let ServerInput::Send(response) = pair.to_server(&init).unwrap() else { panic!("no response") };
+    let ServerInput::Send(response) = pair.tell_server(&init).unwrap() else { panic!("no response") };
     pair.client.register_with(&response, forge)
 }
 
@@ -124,7 +124,7 @@ fn a_stranger_to_the_network_cannot_register_in_it() {
         let (network_key, signature) = stranger.sign_register(hash, &node);
         Control::Register { network: victim, network_key, signature, instance: 1, features: 0 }
     });
-    assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
+    assert_eq!(pair.tell_server(&sealed), Err(LinkError::Proof));
     assert!(!pair.server.is_registered());
 }
 
@@ -136,7 +136,7 @@ fn a_registration_of_another_link_is_no_proof_here() {
         let (network_key, signature) = network.sign_register(&[9; 32], &node);
         Control::Register { network: network.id(), network_key, signature, instance: 1, features: 0 }
     });
-    assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
+    assert_eq!(pair.tell_server(&sealed), Err(LinkError::Proof));
     // The refusal can still be told, and a second try is no way in.
     assert!(pair.server.seal(&Control::Error { code: 1, sentence: "no".into(), retry_ms: None }).is_ok());
     assert!(!pair.server.is_registered());
@@ -150,7 +150,7 @@ fn another_node_cannot_use_a_registration() {
         let (network_key, signature) = network.sign_register(hash, &NodeId([1; 32]));
         Control::Register { network: network.id(), network_key, signature, instance: 1, features: 0 }
     });
-    assert_eq!(pair.to_server(&sealed), Err(LinkError::Proof));
+    assert_eq!(pair.tell_server(&sealed), Err(LinkError::Proof));
 }
 
 #[test]
@@ -159,17 +159,17 @@ fn nothing_but_the_expected_message_is_taken() {
     assert!(builder.push(&[1]));
     let forward = builder.finish();
     let mut pair = Pair::new(7);
-    assert!(matches!(pair.to_server(&forward), Err(LinkError::OutOfPlace(_))));
+    assert!(matches!(pair.tell_server(&forward), Err(LinkError::OutOfPlace(_))));
     let mut pair = Pair::new(7);
-    assert!(matches!(pair.to_client(&forward), Err(LinkError::OutOfPlace(_))));
+    assert!(matches!(pair.tell_client(&forward), Err(LinkError::OutOfPlace(_))));
     let mut pair = Pair::new(7);
     pair.register_message();
-    assert!(matches!(pair.to_server(&forward), Err(LinkError::OutOfPlace(_))));
+    assert!(matches!(pair.tell_server(&forward), Err(LinkError::OutOfPlace(_))));
     let mut pair = Pair::new(7).registered();
-    assert_eq!(pair.to_server(&forward), Ok(ServerInput::Forward));
-    assert_eq!(pair.to_client(&forward), Ok(ClientInput::Forward));
+    assert_eq!(pair.tell_server(&forward), Ok(ServerInput::Forward));
+    assert_eq!(pair.tell_client(&forward), Ok(ClientInput::Forward));
     let init = pair.init.clone();
-    assert!(matches!(pair.to_server(&init), Err(LinkError::OutOfPlace(_))));
+    assert!(matches!(pair.tell_server(&init), Err(LinkError::OutOfPlace(_))));
 }
 
 #[test]
@@ -182,11 +182,11 @@ fn junk_is_refused_in_every_state() {
             if let Some(first) = junk.first_mut() {
                 *first = kind;
             }
-            assert!(Pair::new(9).to_server(&junk).is_err());
-            assert!(Pair::new(9).to_client(&junk).is_err());
+            assert!(Pair::new(9).tell_server(&junk).is_err());
+            assert!(Pair::new(9).tell_client(&junk).is_err());
             let mut open = Pair::new(9).registered();
             if kind != 4 {
-                assert!(open.to_server(&junk).is_err());
+                assert!(open.tell_server(&junk).is_err());
             }
         }
     }

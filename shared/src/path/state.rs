@@ -25,6 +25,8 @@ pub struct Path {
     rtt: Option<Duration>,
     heartbeat: Duration,
     next_ping: Option<Deadline>,
+    /// When data last went out over it.
+    last_sent: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,7 @@ enum State {
     Proven {
         /// The last PONG or ACK.
         confirmed: Instant,
-        /// When data first went out after that.
+        /// When data first went out that nothing has confirmed.
         outstanding: Option<Instant>,
     },
     Suspect {
@@ -54,6 +56,7 @@ impl Path {
             rtt: None,
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
+            last_sent: None,
         }
     }
 
@@ -85,7 +88,9 @@ impl Path {
     /// Follows the relay's hint, within bounds (protocol §3.5).
     pub fn set_heartbeat(&mut self, heartbeat: Duration) {
         self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
-        if let State::Proven { confirmed, outstanding: None } = self.state {
+        if let State::Proven { confirmed, outstanding: None } = self.state
+            && self.challenges.is_empty()
+        {
             self.next_ping = Some(Deadline::new(confirmed + self.heartbeat, "heartbeat"));
         }
     }
@@ -110,24 +115,23 @@ impl Path {
         };
         // RFC 6298 §2 with alpha 1/8.
         self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt.mul_f32(0.875) + sample.mul_f32(0.125)));
-        self.move_to_proven(now);
+        self.move_to_proven(now, sample);
         true
     }
 
     /// An ACK for data that this side sent over this path came.
     pub fn on_ack(&mut self, now: Instant) {
         if let State::Proven { .. } = self.state {
-            self.move_to_proven(now);
+            self.move_to_proven(now, self.rtt.unwrap_or_default());
         }
     }
 
     /// Data went out over it since the last report.
     pub fn on_data_sent(&mut self, now: Instant) {
+        self.last_sent = Some(now);
         if let State::Proven { outstanding: outstanding @ None, .. } = &mut self.state {
             *outstanding = Some(now);
-            let at = now + suspicion_after(self.rtt);
-            self.next_ping =
-                Deadline::earlier(self.next_ping, Some(Deadline::new(at, "data is unconfirmed")));
+            self.expect_confirmation(now);
         }
     }
 
@@ -166,13 +170,24 @@ impl Path {
         }
     }
 
-    fn move_to_proven(&mut self, now: Instant) {
+    /// What came back confirms what went out `age` ago and before. Data that is younger is still outstanding: were it
+    /// forgotten, a path that broke just behind the last answer would look well until the next heartbeat.
+    fn move_to_proven(&mut self, now: Instant, age: Duration) {
         if !matches!(self.state, State::Proven { .. }) {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt, "path proven");
         }
-        self.state = State::Proven { confirmed: now, outstanding: None };
+        let is_younger = self.last_sent.is_some_and(|sent| sent + age > now);
+        self.state = State::Proven { confirmed: now, outstanding: is_younger.then_some(now) };
         self.challenges = Challenges::new();
         self.next_ping = Some(Deadline::new(now + self.heartbeat, "heartbeat"));
+        if is_younger {
+            self.expect_confirmation(now);
+        }
+    }
+
+    fn expect_confirmation(&mut self, now: Instant) {
+        let at = now + suspicion_after(self.rtt);
+        self.next_ping = Deadline::earlier(self.next_ping, Some(Deadline::new(at, "data is unconfirmed")));
     }
 
     fn move_to_suspect(&mut self, now: Instant) {
@@ -246,7 +261,7 @@ mod tests {
         assert_eq!(run.path.rtt(), Some(RTT));
         run.pings = 0;
         run.for_secs(60, |_, _| ());
-        assert_eq!(run.pings, 4 - 1, "60 s at {HEARTBEAT:?}, the last one due just after");
+        assert_eq!(run.pings, 4, "60 s at {HEARTBEAT:?}");
         assert!(run.path.is_usable());
     }
 
@@ -277,7 +292,9 @@ mod tests {
             }
         });
         let took = died.expect("dead") - blocked;
-        assert!(took < DEAD_AFTER + suspicion_after(Some(RTT)) + Duration::from_millis(20), "{took:?}");
+        // Each of the two steps is taken at the next of the run's ticks, and the first data leaves a tick after the block.
+        let ticks = Duration::from_millis(30);
+        assert!(took <= DEAD_AFTER + suspicion_after(Some(RTT)) + ticks, "{took:?}");
     }
 
     #[test]
@@ -295,6 +312,19 @@ mod tests {
         });
         assert_eq!(run.pings, 0);
         assert!(run.path.is_usable());
+    }
+
+    #[test]
+    fn a_path_that_breaks_behind_the_last_answer_is_noticed_without_further_data() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.answers = false;
+        // The acknowledgement of the first frame comes when the second, which is lost, has just left.
+        run.path.on_data_sent(run.now);
+        run.path.on_data_sent(run.now + RTT);
+        run.path.on_ack(run.now + RTT + Duration::from_millis(1));
+        run.for_secs(4, |_, _| ());
+        assert!(run.path.is_dead());
     }
 
     #[test]

@@ -7,6 +7,15 @@
 //! ```
 //!
 //! The responder's side has no state here: each INIT that is authentic and due makes one unconfirmed session.
+//!
+//! # Beside a session that may still live
+//!
+//! A handshake also begins when a session does not answer. The two then race, and the session has to win whenever it can: its
+//! ring holds frames that a new one does not have. So the PING that asks the session leaves before INIT, whatever opens under
+//! the session ends a handshake that is only [`First::Asked`] (the answer to it is ignored), and from [`First::Confirming`]
+//! on, when the other side may have switched already, nothing of the old session stops it any more.
+//!
+//! When both sides come as far as Confirming, the lower key's session stands, as for a collision of INITs (protocol §4.2).
 
 use super::session::Session;
 use super::{Context, PacketError, Peer, full_size_ping};
@@ -25,6 +34,10 @@ use std::time::{Duration, Instant};
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// Most unconfirmed sessions of one peer (protocol §4.5).
 pub(super) const MAX_UNCONFIRMED: usize = 4;
+/// An unconfirmed session that nobody confirmed in this time is dropped: longer than an honest initiator tries ([`GIVE_UP`])
+/// and its PING may be under way, and short, so that a relay cannot keep the PING of a handshake long given up and with it
+/// end a session whenever it likes.
+pub(super) const UNCONFIRMED_LIFE: Duration = Duration::from_secs(10);
 /// An INIT or the confirming PING is repeated this often: a relay may have dropped it from a full queue.
 const REPEAT: Duration = Duration::from_secs(1);
 /// A handshake that did not end in this time begins anew, with fresh keys.
@@ -32,6 +45,9 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// Pause before attempt n: these seconds, the last one for all further ones. Bounded, so that a peer whose other side comes
 /// back is found again soon; growing, so that one that is gone for good costs little.
 const BACKOFF: [u64; 5] = [1, 2, 4, 8, 15];
+
+/// Pause after a handshake that could not even begin.
+const HOPELESS: Duration = Duration::from_secs(3600);
 
 /// What this node does towards a first handshake.
 #[derive(Debug)]
@@ -88,8 +104,23 @@ impl First {
         }
     }
 
+    /// Whether nothing is under way or planned.
+    pub(super) const fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle)
+    }
+
+    /// Whether INIT was answered: the other side may have switched to the new session.
+    pub(super) const fn is_confirming(&self) -> bool {
+        matches!(self, Self::Confirming { .. })
+    }
+
+    /// Whether INIT was sent and not answered.
+    pub(super) const fn is_asked(&self) -> bool {
+        matches!(self, Self::Asked { .. })
+    }
+
     const fn is_under_way(&self) -> bool {
-        matches!(self, Self::Asked { .. } | Self::Confirming { .. })
+        self.is_asked() || self.is_confirming()
     }
 }
 
@@ -120,17 +151,18 @@ impl Peer {
             }
         };
         while self.unconfirmed.len() >= MAX_UNCONFIRMED {
-            if let Some(oldest) = self.unconfirmed.pop_front() {
+            if let Some((_, oldest)) = self.unconfirmed.pop_front() {
                 oldest.release(ctx.indices);
             }
         }
         let session = Session::new(ctx.now, &completed, ctx.config.rekey_interval, self.role);
-        self.unconfirmed.push_back(session);
+        self.unconfirmed.push_back((ctx.now, session));
         ctx.out.packet(contact, &response);
-        // The other side is at it: no need to begin beside it, unless it never confirms.
-        if self.role == Role::Higher {
+        // The other side is at it: no need to begin beside it, unless it never confirms. A handshake of this side that was
+        // answered goes on: the other side may have confirmed it before it sent this.
+        if self.role == Role::Higher && !self.first.is_confirming() {
             self.first.cancel(ctx);
-            if self.session.is_none() {
+            if !self.is_usable() {
                 self.first.schedule(ctx.now + GIVE_UP, "the peer's handshake was not confirmed");
             }
         }
@@ -149,7 +181,7 @@ impl Peer {
             First::Asked { initiator, packet, repeat, until, attempt } => {
                 (initiator, packet, repeat, until, attempt)
             }
-            other => {
+            other @ (First::Idle | First::Scheduled { .. } | First::Confirming { .. }) => {
                 self.first = other;
                 return Err(PacketError::OutOfTurn);
             }
@@ -251,10 +283,11 @@ impl Peer {
     }
 
     fn first_begin(&mut self, ctx: &mut Context<'_>, contact: Contact, attempt: usize) {
-        // A session that may still live is asked along with the handshake: whichever answers first.
+        // A session that may still live is asked along with the handshake, and first.
         if self.session.is_some() && self.path.is_none() {
             self.path = Some(self.new_path(ctx.now));
         }
+        self.probe(ctx);
         let mut association = [0; 8];
         ctx.rng.fill(&mut association);
         let offer = ctx.offer(AssociationId(association));
@@ -266,10 +299,11 @@ impl Peer {
                 self.first = First::Asked { initiator, packet, repeat, until, attempt };
             }
             Err(error) => {
-                // A key of small order, announced by a relay: nobody honest has it, so it is not asked again.
+                // A key of small order, announced by a relay: nobody honest has it.
                 ctx.indices.release(index);
                 tracing::debug!(peer = %self.id.short(), %error, "no handshake is possible with this key");
-                self.first = First::Idle;
+                let begin = Deadline::new(ctx.now + HOPELESS, "no handshake was possible with this key");
+                self.first = First::Scheduled { begin, attempt };
             }
         }
     }

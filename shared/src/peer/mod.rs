@@ -11,7 +11,8 @@
 //! # Invariants
 //!
 //! - An unconfirmed session sends nothing and replaces nothing (protocol §4.5). There are at most
-//!   [`first::MAX_UNCONFIRMED`], oldest dropped.
+//!   [`first::MAX_UNCONFIRMED`], oldest dropped, and none gets older than [`first::UNCONFIRMED_LIFE`].
+//! - While there is a contact, either a path of a session is being judged or a handshake is planned or under way.
 //! - A receive key is announced to the data plane before the packet leaves that lets the peer use it.
 //! - `Route` names a contact only while the path is proven; [`PeerState::Connected`] means exactly that.
 //! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
@@ -46,6 +47,8 @@ use std::time::{Duration, Instant};
 const HELLO_REPEAT: Duration = Duration::from_secs(1);
 /// An association that was replaced stays open this long at the receiver, for packets still under way.
 const CLOSE_AFTER: Duration = Duration::from_secs(30);
+/// Most of them at a time: a peer that goes through sessions faster has nothing under way in the oldest.
+const MAX_CLOSING: usize = 4;
 /// The number under which this side's PINGs name the relay path.
 const PATH_NUMBER: u8 = 0;
 /// CBOR around a PING's padding: array, tag, id (9), path (2), byte string head (3); exact to a few bytes is enough.
@@ -108,7 +111,8 @@ pub(crate) struct Peer {
     confirmed_contact: bool,
     path: Option<Path>,
     first: First,
-    unconfirmed: VecDeque<Session>,
+    /// Sessions that nobody confirmed yet, with the time they were made; oldest first.
+    unconfirmed: VecDeque<(Instant, Session)>,
     session: Option<Session>,
     closing: VecDeque<(Instant, AssociationId)>,
     about: Option<Hello>,
@@ -175,16 +179,19 @@ impl Peer {
         self.instance = Some(instance);
         self.contact = Some(contact);
         self.confirmed_contact = false;
+        // A session is asked over the new channel, whatever the relay says of restarts: its word alone ends nothing.
+        self.path = self.session.is_some().then(|| self.new_path(ctx.now));
+        if restarted {
+            // What was asked or answered before is of no use to a process that knows nothing of it.
+            self.first.cancel(ctx);
+        }
         if self.session.is_some() && !restarted {
-            // The session goes on over the new channel; a handshake begins only if it does not answer.
-            self.path = Some(self.new_path(ctx.now));
             self.first.schedule(ctx.now + first::GRACE, "the session did not answer on its new channel");
         } else {
             let wait = match self.role {
                 Role::Lower => Duration::ZERO,
                 Role::Higher => first::GRACE,
             };
-            self.path = None;
             self.first.schedule(ctx.now + wait, "introduced to a peer");
         }
         self.settle(ctx);
@@ -247,14 +254,19 @@ impl Peer {
         if let Some(session) = self.session.as_mut().filter(|session| session.has_index(index)) {
             let body = session.open(ctx.now, packet)?;
             rekey::on_opened(session, ctx, self.slot, index);
+            self.on_session_heard(ctx);
             self.handle_body(ctx, contact, body);
-        } else if let Some(at) = self.unconfirmed.iter().position(|session| session.has_index(index)) {
+        } else if let Some(at) = self.unconfirmed.iter().position(|(_, session)| session.has_index(index)) {
+            // Both sides' handshakes came this far: the lower key's stands, the other side drops its own on our PING.
+            if self.role == Role::Lower && self.first.is_confirming() {
+                return Err(PacketError::OutOfTurn);
+            }
             // protocol §4.5: only a packet that opens confirms, and only then is anything replaced.
             let body = match self.unconfirmed.get_mut(at) {
-                Some(session) => session.open(ctx.now, packet)?,
+                Some((_, session)) => session.open(ctx.now, packet)?,
                 None => return Err(PacketError::UnknownIndex),
             };
-            if let Some(session) = self.unconfirmed.remove(at) {
+            if let Some((_, session)) = self.unconfirmed.remove(at) {
                 self.first.cancel(ctx);
                 self.establish(ctx, session);
                 self.contact = Some(contact);
@@ -321,13 +333,21 @@ impl Peer {
             );
         }
         let close = self.closing.front().map(|(at, _)| Deadline::new(*at, "close a replaced association"));
-        Deadline::earlier(next, close)
+        let drop = self.unconfirmed.front().map(|(born, _)| {
+            Deadline::new(*born + first::UNCONFIRMED_LIFE, "drop a session that nobody confirmed")
+        });
+        Deadline::earlier(next, Deadline::earlier(close, drop))
     }
 
     /// Time passed.
     pub(crate) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
         while let Some((_, association)) = self.closing.pop_front_if(|(at, _)| *at <= ctx.now) {
             ctx.out.event(Event::CloseAssociation { association });
+        }
+        while let Some((_, session)) =
+            self.unconfirmed.pop_front_if(|(born, _)| *born + first::UNCONFIRMED_LIFE <= ctx.now)
+        {
+            session.release(ctx.indices);
         }
         if self.session.as_ref().is_some_and(|session| session.dies_at() <= ctx.now) {
             tracing::debug!(peer = %self.id.short(), "no rekey succeeded in time: the session is over");
@@ -376,7 +396,7 @@ impl Peer {
                 // A PONG proves the path it came over, so it counts only on the contact in use.
                 let answered = self.contact == Some(contact)
                     && self.path.as_mut().is_some_and(|path| path.on_pong(ctx.now, id));
-                if answered {
+                if answered && !self.first.is_confirming() {
                     self.first.cancel(ctx);
                 }
             }
@@ -413,15 +433,11 @@ impl Peer {
 
     /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
     fn settle(&mut self, ctx: &mut Context<'_>) {
-        if let Some(contact) = self.contact {
-            if let (Some(session), Some(path)) = (&mut self.session, &mut self.path)
-                && path.poll_ping(ctx.now).is_some()
-            {
-                let id = ctx.rng.next_u64();
-                if let Some(packet) = session.seal(ctx.now, &full_size_ping(id)) {
-                    ctx.out.packet(contact, &packet);
-                }
-                path.on_ping_sent(ctx.now, id);
+        if self.contact.is_some() {
+            self.probe(ctx);
+            // Whatever led here, somebody who is there and neither reached nor asked is asked.
+            if self.first.is_idle() && (self.session.is_none() || self.path.is_none()) {
+                self.first.schedule(ctx.now + first::GRACE, "nothing else is under way");
             }
             if self.hello_is_due(ctx.now) {
                 self.hello_sent = Some(ctx.now);
@@ -432,8 +448,42 @@ impl Peer {
         self.show(ctx);
     }
 
+    /// Sends the PING that is due.
+    fn probe(&mut self, ctx: &mut Context<'_>) {
+        let Some(contact) = self.contact else { return };
+        if let (Some(session), Some(path)) = (&mut self.session, &mut self.path)
+            && path.poll_ping(ctx.now).is_some()
+        {
+            let id = ctx.rng.next_u64();
+            if let Some(packet) = session.seal(ctx.now, &full_size_ping(id)) {
+                ctx.out.packet(contact, &packet);
+            }
+            path.on_ping_sent(ctx.now, id);
+        }
+    }
+
+    /// Something opened under the session: the other side has it. A handshake beside it is put off, and a path that was given
+    /// up is asked again.
+    fn on_session_heard(&mut self, ctx: &mut Context<'_>) {
+        if self.contact.is_none() || self.is_usable() || self.first.is_confirming() {
+            return;
+        }
+        if self.first.is_asked() {
+            self.first.cancel(ctx);
+            self.first.schedule(ctx.now + first::GRACE, "the session was heard and did not answer");
+        }
+        if self.path.is_none() {
+            self.path = Some(self.new_path(ctx.now));
+        }
+    }
+
+    /// Whether there is a session and a proven path.
+    fn is_usable(&self) -> bool {
+        self.session.is_some() && self.path.as_ref().is_some_and(Path::is_usable)
+    }
+
     fn show(&mut self, ctx: &mut Context<'_>) {
-        let usable = self.session.is_some() && self.path.as_ref().is_some_and(Path::is_usable);
+        let usable = self.is_usable();
         let route = self.contact.filter(|_| usable);
         if self.routed != route {
             self.routed = route;
@@ -491,7 +541,7 @@ impl Peer {
         self.hello_sent = None;
         self.hello_acked = None;
         self.session = Some(session);
-        for stale in std::mem::take(&mut self.unconfirmed) {
+        for (_, stale) in std::mem::take(&mut self.unconfirmed) {
             stale.release(ctx.indices);
         }
     }
@@ -501,6 +551,11 @@ impl Peer {
             // A path is proven by PINGs of a session: it ends with it.
             self.path = None;
             self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
+            if self.closing.len() > MAX_CLOSING
+                && let Some((_, association)) = self.closing.pop_front()
+            {
+                ctx.out.event(Event::CloseAssociation { association });
+            }
             old.release(ctx.indices);
         }
     }

@@ -36,18 +36,22 @@ pub(super) enum Rekey {
     /// REKEY_INIT was sent.
     Asked { initiator: Initiator, packet: Vec<u8>, sent: Instant, until: Instant },
     /// REKEY_RESPONSE was sent; the new send keys wait for proof that the peer has them.
-    Answered { init: Vec<u8>, response: Vec<u8>, completed: Box<Completed>, until: Instant },
+    /// `until`, no rekey of this side begins beside it; after that one may, when its time has come. The keys stay until then:
+    /// the peer may have switched to them, and everything that told so got lost.
+    Answered { init: Vec<u8>, response: Vec<u8>, completed: Box<Completed>, until: Option<Instant> },
     /// A rekey failed on this side; the next begins then.
     Paused { until: Instant },
     /// This side sends under the new keys; the peer has not shown that it does.
-    Confirming { index: ReceiverIndex, sent: Instant },
+    Confirming { index: ReceiverIndex, sent: Instant, until: Instant },
 }
 
 impl Rekey {
     pub(super) fn deadline(&self) -> Option<Deadline> {
         match self {
-            Self::Idle => None,
-            Self::Answered { until, .. } => Some(Deadline::new(*until, "rekey: the answer was never used")),
+            Self::Idle | Self::Answered { until: None, .. } => None,
+            Self::Answered { until: Some(until), .. } => {
+                Some(Deadline::new(*until, "rekey: the answer was not used"))
+            }
             Self::Paused { until } => Some(Deadline::new(*until, "rekey: try again")),
             Self::Asked { sent, .. } | Self::Confirming { sent, .. } => Some(RekeyPolicy::retransmit(*sent)),
         }
@@ -66,10 +70,19 @@ pub(super) fn handle_timeout(peer: &mut Peer, ctx: &mut Context<'_>) {
     for index in session.expire(ctx.now) {
         ctx.indices.release(index);
     }
-    // An answer that was never used, or a pause that is over: a rekey that is due may begin.
-    if matches!(&session.rekey, Rekey::Answered { until, .. } | Rekey::Paused { until } if *until <= ctx.now)
-    {
-        session.rekey = Rekey::Idle;
+    match &mut session.rekey {
+        Rekey::Answered { until: until @ Some(_), .. } if until.is_some_and(|at| at <= ctx.now) => {
+            *until = None
+        }
+        // A pause that is over; or keys in use that the peer did not show to have: the next rekey shows it.
+        Rekey::Paused { until } | Rekey::Confirming { until, .. } if *until <= ctx.now => {
+            session.rekey = Rekey::Idle;
+        }
+        Rekey::Idle
+        | Rekey::Asked { .. }
+        | Rekey::Answered { .. }
+        | Rekey::Paused { .. }
+        | Rekey::Confirming { .. } => {}
     }
     let mut ask_again = session.rekey_due(ctx.now);
     let repeat_before = ctx.now.checked_sub(REKEY_RETRANSMIT);
@@ -102,7 +115,7 @@ pub(super) fn handle_timeout(peer: &mut Peer, ctx: &mut Context<'_>) {
 pub(super) fn begin(peer: &mut Peer, ctx: &mut Context<'_>) {
     let Some(session) = &mut peer.session else { return };
     match &session.rekey {
-        Rekey::Idle => {}
+        Rekey::Idle | Rekey::Answered { until: None, .. } => {}
         Rekey::Asked { until, .. } if *until <= ctx.now => {}
         Rekey::Asked { .. } | Rekey::Answered { .. } | Rekey::Paused { .. } | Rekey::Confirming { .. } => {
             return;
@@ -161,7 +174,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, contact: Contact, 
                 init: packet.to_vec(),
                 response,
                 completed: Box::new(completed),
-                until: ctx.now + GIVE_UP,
+                until: Some(ctx.now + GIVE_UP),
             };
             peer.reply(ctx, contact, &body);
         }
@@ -182,7 +195,7 @@ pub(super) fn on_response(peer: &mut Peer, ctx: &mut Context<'_>, packet: &[u8])
     let Some(session) = &mut peer.session else { return };
     let (initiator, init, sent, until) = match std::mem::replace(&mut session.rekey, Rekey::Idle) {
         Rekey::Asked { initiator, packet, sent, until } => (initiator, packet, sent, until),
-        other => {
+        other @ (Rekey::Idle | Rekey::Answered { .. } | Rekey::Paused { .. } | Rekey::Confirming { .. }) => {
             // An answer that came twice.
             session.rekey = other;
             return;
@@ -201,7 +214,8 @@ pub(super) fn on_response(peer: &mut Peer, ctx: &mut Context<'_>, packet: &[u8])
     };
     add_receive_keys(session, ctx, &completed);
     switch(session, ctx, slot, &completed);
-    session.rekey = Rekey::Confirming { index: completed.local_index, sent: ctx.now };
+    session.rekey =
+        Rekey::Confirming { index: completed.local_index, sent: ctx.now, until: ctx.now + GIVE_UP };
     let ping = full_size_ping(ctx.rng.next_u64());
     peer.send(ctx, &ping);
 }
@@ -213,7 +227,11 @@ pub(super) fn on_opened(session: &mut Session, ctx: &mut Context<'_>, slot: Peer
             switch(session, ctx, slot, &completed)
         }
         Rekey::Confirming { index: waited, .. } if waited == index => {}
-        other => session.rekey = other,
+        other @ (Rekey::Idle
+        | Rekey::Asked { .. }
+        | Rekey::Answered { .. }
+        | Rekey::Paused { .. }
+        | Rekey::Confirming { .. }) => session.rekey = other,
     }
 }
 

@@ -129,7 +129,8 @@ impl Session {
     }
 
     pub(super) fn rekey_due(&self, now: Instant) -> bool {
-        matches!(self.rekey, Rekey::Idle) && self.policy.begin(self.installed).is_due(now)
+        matches!(self.rekey, Rekey::Idle | Rekey::Answered { until: None, .. })
+            && self.policy.begin(self.installed).is_due(now)
     }
 
     /// Adds the receive keys of a rekey; gives the one for the data plane, and the index of a key that had to make way.
