@@ -12,4 +12,5 @@
 pub mod netns;
 pub mod oracle;
 pub mod packet_socket;
+pub mod sim;
 pub mod wire;

@@ -1,0 +1,192 @@
+//! What a seed decides: how many nodes, over which lines, and what happens to them when.
+
+use super::dice::Dice;
+use super::node::Plan;
+use super::plane::Settings;
+use super::relay::Mood;
+use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
+use shadowmesh_proto::session::RingLimits;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// How much a world does to its nodes, and so what may be asked of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weather {
+    /// Latency, jitter, rekeys, short pauses. Nothing may be lost, and nobody may lose sight of anybody.
+    Calm,
+    /// Connections break, the relay restarts, nodes freeze. What was in flight is sent again: nothing may be lost.
+    Moves,
+    /// The relay drops, repeats, delays and damages packets, and its queues overflow.
+    Lossy,
+    /// Nodes are killed, restarted, replaced, and leave.
+    Churn,
+    /// The relay is an enemy: all of it, and replays and lies.
+    Hostile,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Act {
+    /// Frames from one node to another.
+    Flow { from: usize, to: usize, frames: u32, burst: u32, every: Duration, len: usize },
+    /// The relay's process ends and comes back. `silent`: its host does not answer the nodes meanwhile.
+    RelayRestart { down: Duration, silent: bool },
+    /// A connection breaks; each end notices or does not.
+    Cut { node: usize, node_notices: bool, relay_notices: bool },
+    /// Nothing arrives for a while, in both directions.
+    Stall { node: usize, lasts: Duration },
+    /// As a stall, and no connection can be made either.
+    Partition { node: usize, lasts: Duration },
+    /// The process is stopped and goes on.
+    Freeze { node: usize, lasts: Duration },
+    /// The process ends without a word and comes back, with the same key or a new one.
+    Kill { node: usize, down: Duration, relay_notices: bool, new_key: bool },
+    /// The process says good-bye, ends, and comes back.
+    Leave { node: usize, down: Duration },
+    /// From now on the relay treats packets like this.
+    Mood(Mood),
+    /// A node gets packets of its past.
+    Replay { node: usize, packets: usize },
+    /// The relay lies to a node.
+    Lie { node: usize, kind: usize },
+}
+
+/// A world to be run.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub(super) weather: Weather,
+    pub(super) plans: Vec<Plan>,
+    pub(super) acts: Vec<(Duration, Act)>,
+    pub(super) horizon: Duration,
+    /// Bytes on a line to a client before the rest waits in the relay's queues.
+    pub(super) window: usize,
+    /// Bytes of such a queue.
+    pub(super) queue: usize,
+    /// Whether everybody is silent at first for so long that heartbeats and wake-ups can be counted.
+    pub(super) idle: Duration,
+}
+
+impl Case {
+    pub(super) fn from_seed(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5eed);
+        let weather = match seed % 5 {
+            0 => Weather::Calm,
+            1 => Weather::Moves,
+            2 => Weather::Lossy,
+            3 => Weather::Churn,
+            _ => Weather::Hostile,
+        };
+        Self::new(weather, &mut dice)
+    }
+
+    pub(super) fn new(weather: Weather, dice: &mut Dice) -> Self {
+        let count = dice.pick(&[2, 2, 2, 3, 3, 4, 5], 2);
+        // The more pairs, the shorter: a case costs about the same.
+        let horizon = Duration::from_secs(if count <= 3 { 24 } else { 14 });
+        let rekey = Duration::from_secs(dice.pick(&[2, 2, 3, 10, 120], 120));
+        let address = dice.per_mille(150).then_some(Ipv4Addr::new(10, 7, 0, 9));
+        let tiny_ring = weather >= Weather::Lossy && dice.per_mille(100);
+        let ring = if tiny_ring { RingLimits::TINY } else { RingLimits::default() };
+        let key_limit = dice.per_mille(150).then(|| 100 + dice.below(200) as u64);
+        let plans = (0..count)
+            .map(|_| Plan {
+                latency: Duration::from_millis(dice.pick(&[1, 5, 20, 60], 5)),
+                jitter: Duration::from_millis(dice.pick(&[0, 1, 10, 40], 1)),
+                rekey,
+                ciphers: dice
+                    .pick(&[CipherSet::ALL, CipherSet::only(Cipher::ChaCha20Poly1305)], CipherSet::ALL),
+                plane: Settings { ring, key_limit },
+                address,
+            })
+            .collect();
+        let mut acts = vec![];
+        let flows = 3 + dice.below(3 * count);
+        for _ in 0..flows {
+            let (from, to) = two(dice, count);
+            let at = dice.between(Duration::from_secs(1), horizon);
+            acts.push((at, flow(dice, from, to)));
+        }
+        let disturbances = match weather {
+            Weather::Calm => dice.below(3),
+            Weather::Moves | Weather::Lossy | Weather::Churn => 1 + dice.below(4),
+            Weather::Hostile => 4 + dice.below(12),
+        };
+        for _ in 0..disturbances {
+            let at = dice.between(Duration::from_millis(200), horizon);
+            acts.push((at, disturbance(weather, dice, count)));
+        }
+        if weather >= Weather::Lossy && weather != Weather::Churn {
+            let begin = dice.between(Duration::ZERO, horizon / 2);
+            acts.push((begin, Act::Mood(mood(weather, dice))));
+        }
+        acts.sort_by_key(|(at, _)| *at);
+        let narrow = weather == Weather::Lossy && dice.per_mille(500);
+        let idle = if dice.per_mille(30) { Duration::from_secs(3600) } else { Duration::ZERO };
+        Self {
+            weather,
+            plans,
+            acts,
+            horizon,
+            window: if narrow { 16 << 10 } else { 256 << 10 },
+            queue: if narrow { 16 << 10 } else { 8 << 20 },
+            idle,
+        }
+    }
+}
+
+fn two(dice: &mut Dice, count: usize) -> (usize, usize) {
+    let from = dice.below(count);
+    (from, (from + 1 + dice.below(count - 1)) % count)
+}
+
+fn flow(dice: &mut Dice, from: usize, to: usize) -> Act {
+    let every = Duration::from_millis(dice.pick(&[2, 10, 30, 150, 900], 10));
+    let frames = dice.pick(&[1, 20, 150, 400], 20);
+    let burst = dice.pick(&[1, 1, 3, 12], 1);
+    Act::Flow { from, to, frames, burst, every, len: dice.pick(&[60, 200, 1400, 1518], 200) }
+}
+
+fn disturbance(weather: Weather, dice: &mut Dice, count: usize) -> Act {
+    let ms = Duration::from_millis;
+    let node = dice.below(count);
+    let moves = |dice: &mut Dice| match dice.below(6) {
+        0 => Act::RelayRestart { down: dice.between(ms(1), ms(5000)), silent: dice.per_mille(300) },
+        1 | 2 => Act::Cut { node, node_notices: dice.per_mille(700), relay_notices: dice.per_mille(700) },
+        3 => Act::Stall { node, lasts: dice.between(ms(100), ms(8000)) },
+        4 => Act::Partition { node, lasts: dice.between(ms(500), ms(8000)) },
+        _ => Act::Freeze { node, lasts: dice.between(ms(100), ms(10_000)) },
+    };
+    let churn = |dice: &mut Dice| match dice.below(3) {
+        0 => Act::Leave { node, down: dice.between(ms(1), ms(6000)) },
+        _ => Act::Kill {
+            node,
+            down: dice.between(ms(1), ms(6000)),
+            relay_notices: dice.per_mille(600),
+            new_key: dice.per_mille(300),
+        },
+    };
+    match weather {
+        // Too short for a path to be called dead.
+        Weather::Calm => match dice.below(2) {
+            0 => Act::Stall { node, lasts: dice.between(ms(10), ms(900)) },
+            _ => Act::Freeze { node, lasts: dice.between(ms(10), ms(900)) },
+        },
+        Weather::Moves | Weather::Lossy => moves(dice),
+        Weather::Churn => match dice.below(2) {
+            0 => moves(dice),
+            _ => churn(dice),
+        },
+        Weather::Hostile => match dice.below(8) {
+            0 => moves(dice),
+            1 => churn(dice),
+            2..=4 => Act::Lie { node, kind: dice.below(64) },
+            _ => Act::Replay { node, packets: 1 + dice.below(20) },
+        },
+    }
+}
+
+fn mood(weather: Weather, dice: &mut Dice) -> Mood {
+    let worst = if weather == Weather::Hostile { 300 } else { 60 };
+    let mut level = || u32::try_from(dice.below(worst)).unwrap_or(0);
+    Mood { drop: level(), repeat: level(), delay: level(), damage: level() }
+}

@@ -1,0 +1,277 @@
+//! Runs a case from its seed to its end and judges it.
+
+use super::case::{Case, Weather};
+use super::trace;
+use super::world::{Breach, World};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A connection that a node does not know to be dead is found out by its heartbeat (15 s) and the answer it is owed (3 s).
+const REGISTER_WITHIN: Duration = Duration::from_secs(21);
+/// From the last registration to every pair being connected: what the product promises (2 s), on lines of which four
+/// crossings take up to 0.8 s.
+const CONNECT_WITHIN: Duration = Duration::from_millis(2800);
+/// For the frames of the last exchange, and whatever else is under way.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Lines of a trace that are shown with a failure.
+const SHOWN: usize = 60;
+
+/// What a case came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Frames offered to planes.
+    pub offered: u64,
+    /// Frames that came out.
+    pub delivered: u64,
+    /// Frames dropped by the bounded queue before a key and a route were there.
+    pub overflowed: u64,
+    /// Frames that went down with their process.
+    pub killed: u64,
+    /// Frames that the wire, a relay's queue or a ring lost.
+    pub missing: u64,
+    /// Packets sent again.
+    pub resent: u64,
+    /// Completed rekeys, of the sessions alive at the end.
+    pub rekeys: u64,
+    /// Virtual time.
+    pub virtual_time: Duration,
+    /// Steps of the world.
+    pub steps: u64,
+}
+
+impl Report {
+    fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.delivered += other.delivered;
+        self.overflowed += other.overflowed;
+        self.killed += other.killed;
+        self.missing += other.missing;
+        self.resent += other.resent;
+        self.rekeys += other.rekeys;
+        self.virtual_time += other.virtual_time;
+        self.steps += other.steps;
+    }
+}
+
+/// A case and how it ended.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The seed.
+    pub seed: u64,
+    /// What kind of case it was.
+    pub weather: Weather,
+    /// How it went.
+    pub result: Result<Report, Breach>,
+    /// The trace, if it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, with_trace: bool) -> Verdict {
+    let case = Case::from_seed(seed);
+    let (result, errors, trace) = trace::record(with_trace, || judge(&case, seed));
+    let result = match (result, errors.into_iter().next()) {
+        (Ok(report), Some(error)) => {
+            Err(Breach { at: report.virtual_time, what: format!("the program reported an error: {error}") })
+        }
+        (result, _) => result,
+    };
+    Verdict { seed, weather: case.weather, result, trace }
+}
+
+/// Runs the seeds from `first` on, on all processors; the sum, or what failed, each with the end of its trace.
+///
+/// # Errors
+/// A text for people.
+pub fn run_many(first: u64, count: u64) -> Result<Report, String> {
+    let next = AtomicU64::new(first);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let worker = || {
+        let mut sum = Report::default();
+        let mut failed = vec![];
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count || failed.len() > 4 {
+                return (sum, failed);
+            }
+            match run(seed, false).result {
+                Ok(report) => sum.add(&report),
+                Err(_) => failed.push(seed),
+            }
+        }
+    };
+    let (mut sum, mut failed) = (Report::default(), vec![]);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            match worker.join() {
+                Ok((part, seeds)) => {
+                    sum.add(&part);
+                    failed.extend(seeds);
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    if failed.is_empty() {
+        return Ok(sum);
+    }
+    failed.sort_unstable();
+    Err(failed.into_iter().map(describe).collect::<Vec<_>>().join("\n\n"))
+}
+
+fn describe(seed: u64) -> String {
+    let verdict = run(seed, true);
+    let tail = verdict.trace.len().saturating_sub(SHOWN);
+    let end = verdict.trace.get(tail..).unwrap_or_default().join("\n");
+    let what = match verdict.result {
+        Ok(_) => "failed once and not again: something in it does not follow from the seed".to_owned(),
+        Err(breach) => breach.to_string(),
+    };
+    format!("SIM_SEED={seed} ({:?}): {what}\n{end}", verdict.weather)
+}
+
+fn judge(case: &Case, seed: u64) -> Result<Report, Breach> {
+    let mut world = World::new(case, seed);
+    let gentle = case.weather <= Weather::Moves;
+    if case.weather == Weather::Calm {
+        // A pause in the first second may cost the first handshake a repetition.
+        world.run_until(world.start + Duration::from_secs(4))?;
+        expect_connected(&mut world, Duration::ZERO)?;
+        world.stay_connected = true;
+    }
+    world.run_until(world.start + case.horizon)?;
+    world.run_until(world.disturbed_until.max(world.now))?;
+    world.end_flows();
+    world.make_honest(case.weather == Weather::Hostile);
+    if world.run_while(world.now + REGISTER_WITHIN, |world| !world.all_registered())? {
+        expect_connected(&mut world, CONNECT_WITHIN)?;
+    } else {
+        return Err(world.breach("somebody does not register though nothing is in the way".into()));
+    }
+    exchange(&mut world)?;
+    if !case.idle.is_zero() {
+        idle(&mut world, case)?;
+        exchange(&mut world)?;
+    }
+    check_loss(&world, case, gentle)?;
+    check_addresses(&world, case)?;
+    check_memory(&world)?;
+    Ok(report(&world))
+}
+
+/// Every pair is connected within a bound, from both ends.
+fn expect_connected(world: &mut World, within: Duration) -> Result<(), Breach> {
+    let end = world.now + within;
+    if !world.run_while(end, |world| !world.unconnected().is_empty())? && !world.unconnected().is_empty() {
+        let apart = world.unconnected();
+        return Err(world.breach(format!("not connected within {within:?}: {apart:?}")));
+    }
+    Ok(())
+}
+
+/// Frames from everybody to everybody; all of them arrive.
+fn exchange(world: &mut World) -> Result<(), Breach> {
+    let pairs = world.pairs();
+    let mut wanted = vec![];
+    for (from, to) in pairs {
+        let (life, identity) = (world.nodes[from].life, world.nodes[to].identity);
+        wanted.push((from, to, life, identity, world.ledger.delivered(life, identity)));
+        world.send(from, to, 3, 300);
+    }
+    world.run_until(world.now + DRAIN)?;
+    for (from, to, life, identity, before) in wanted {
+        let after = world.ledger.delivered(life, identity);
+        if after < before + 3 {
+            return Err(world.breach(format!("node {from} and node {to} are connected, but no data passes")));
+        }
+    }
+    Ok(())
+}
+
+/// Nobody says anything for a while, and nobody wakes for more than heartbeats and rekeys.
+fn idle(world: &mut World, case: &Case) -> Result<(), Breach> {
+    let span = if case.plans.iter().any(|plan| plan.rekey < Duration::from_secs(120)) {
+        Duration::from_secs(60)
+    } else {
+        case.idle
+    };
+    let before: Vec<_> = world.nodes.iter().map(|node| node.wakes).collect();
+    world.run_until(world.now + span)?;
+    let peers = world.keys().len();
+    for (at, wakes) in before.into_iter().enumerate() {
+        let woke = world.nodes[at].wakes - wakes;
+        let rekeys = span.as_secs() / world.nodes[at].plan.rekey.as_secs().max(1) + 1;
+        let heartbeats = span.as_secs() / 15 + 1;
+        // A heartbeat is one wake-up; a rekey a few; keys that stay unanswered for the dead are tried each 15 s.
+        let bound = 20 + (peers as u64) * (3 * heartbeats + 6 * rekeys);
+        if woke > bound {
+            return Err(
+                world.breach(format!("idle node {at} woke {woke} times in {span:?}, more than {bound}"))
+            );
+        }
+    }
+    Ok(())
+}
+
+/// In gentle weather nothing is lost but what a documented bound dropped, and a rekey costs nothing.
+fn check_loss(world: &World, case: &Case, gentle: bool) -> Result<(), Breach> {
+    let totals = world.ledger.totals();
+    let lost: u64 = world.nodes.iter().map(|node| node.plane.lost()).sum();
+    if gentle && totals.missing > lost {
+        let missing = world.ledger.missing();
+        return Err(world.breach(format!(
+            "{} frames are missing and the rings know of {lost}: {missing:?}",
+            totals.missing
+        )));
+    }
+    let short_keys = case.plans.iter().any(|plan| plan.plane.key_limit.is_some());
+    if case.weather == Weather::Calm && totals.overflowed > 0 && !short_keys {
+        return Err(world.breach(format!("{} frames overflowed in calm weather", totals.overflowed)));
+    }
+    Ok(())
+}
+
+/// Members that derived their addresses have different ones.
+fn check_addresses(world: &World, case: &Case) -> Result<(), Breach> {
+    let addresses: Vec<_> = world.nodes.iter().map(|node| node.endpoint.hello().ipv4).collect();
+    let different: BTreeSet<_> = addresses.iter().flatten().map(|cidr| cidr.address()).collect();
+    if different.len() < case.plans.len() {
+        return Err(world.breach(format!("two members have one address: {addresses:?}")));
+    }
+    Ok(())
+}
+
+/// Tables hold what the living need, and a bounded rest.
+fn check_memory(world: &World) -> Result<(), Breach> {
+    let peers = world.keys().len() + 2;
+    for node in &world.nodes {
+        let (associations, indices) = node.plane.census();
+        // One association in use, and those of the last half minute.
+        if associations > 16 * peers || indices > 8 * associations {
+            return Err(world.breach(format!(
+                "node {}: {associations} associations, {indices} indices in the data plane",
+                node.at
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn report(world: &World) -> Report {
+    let totals = world.ledger.totals();
+    let now: Instant = world.now;
+    let sessions = world.nodes.iter().flat_map(|node| node.endpoint.peer_status(now));
+    Report {
+        offered: totals.offered,
+        delivered: totals.delivered,
+        overflowed: totals.overflowed,
+        killed: totals.killed,
+        missing: totals.missing,
+        resent: world.nodes.iter().map(|node| node.plane.resent()).sum(),
+        rekeys: sessions.filter_map(|status| status.session).map(|session| session.rekeys).sum(),
+        virtual_time: now - world.start,
+        steps: world.steps,
+    }
+}

@@ -1,0 +1,240 @@
+//! Every frame that was ever offered, and what became of it.
+//!
+//! A frame names who sent it (one life of one node), for whom (an identity, which survives a restart), and a number; the
+//! rest is filler derived from these. So whatever comes out of a tunnel can be judged by itself: at the right place, from
+//! the right peer, uncorrupted, for the first time.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// One life of a node: a process from its start to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Life(pub(super) u16);
+
+/// A node's key, whatever process holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Identity(pub(super) u16);
+
+/// The name of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FrameId {
+    pub(super) from: Life,
+    pub(super) to: Identity,
+    pub(super) number: u32,
+}
+
+/// Shortest frame, bytes: what its name needs.
+pub(super) const SHORTEST: usize = 60;
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// In a queue, in a ring or on its way.
+    UnderWay,
+    /// Came out where it should.
+    Delivered,
+    /// Left the bounded queue before a key and a route were there.
+    Overflowed,
+    /// Its process was killed.
+    Killed,
+}
+
+/// Frames of one direction of one pair.
+#[derive(Debug, Default)]
+struct Flow {
+    fates: Vec<Fate>,
+    delivered: u64,
+}
+
+/// The book.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    flows: BTreeMap<(Life, Identity), Flow>,
+    owners: BTreeMap<Life, Identity>,
+}
+
+/// Sums over all flows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) offered: u64,
+    pub(super) delivered: u64,
+    pub(super) overflowed: u64,
+    pub(super) killed: u64,
+    pub(super) missing: u64,
+}
+
+impl Ledger {
+    /// A process with the key `identity` starts.
+    pub(super) fn begin_life(&mut self, identity: Identity) -> Life {
+        let life = Life(u16::try_from(self.owners.len()).unwrap_or(u16::MAX));
+        self.owners.insert(life, identity);
+        life
+    }
+
+    /// A process ends: what it had not delivered it may never deliver.
+    pub(super) fn end_life(&mut self, life: Life) {
+        for (_, flow) in self.flows.iter_mut().filter(|((from, _), _)| *from == life) {
+            for fate in flow.fates.iter_mut().filter(|fate| **fate == Fate::UnderWay) {
+                *fate = Fate::Killed;
+            }
+        }
+    }
+
+    /// Frames addressed to a key that is gone for good are nobody's loss.
+    pub(super) fn end_identity(&mut self, identity: Identity) {
+        for (_, flow) in self.flows.iter_mut().filter(|((_, to), _)| *to == identity) {
+            for fate in flow.fates.iter_mut().filter(|fate| **fate == Fate::UnderWay) {
+                *fate = Fate::Killed;
+            }
+        }
+    }
+
+    /// Makes a frame of `len` bytes (at least [`SHORTEST`]).
+    pub(super) fn offer(&mut self, from: Life, to: Identity, len: usize) -> (FrameId, Vec<u8>) {
+        let flow = self.flows.entry((from, to)).or_default();
+        let number = u32::try_from(flow.fates.len()).unwrap_or(u32::MAX);
+        flow.fates.push(Fate::UnderWay);
+        let id = FrameId { from, to, number };
+        (id, bytes_of(id, len.max(SHORTEST)))
+    }
+
+    /// The frame left the waiting queue unsent.
+    pub(super) fn overflowed(&mut self, id: FrameId) {
+        if let Some(fate) = self.fate_mut(id) {
+            *fate = Fate::Overflowed;
+        }
+    }
+
+    /// A frame came out at a node with the key `at`, from the peer with the key `from`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn deliver(
+        &mut self,
+        at: Identity,
+        from: Identity,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<FrameId, String> {
+        let id = name_in(bytes).ok_or_else(|| format!("a corrupted frame at {at:?} from {from:?}"))?;
+        if bytes_of(id, bytes.len()) != bytes {
+            return Err(format!("a corrupted frame at {at:?}: {id:?}"));
+        }
+        if id.to != at {
+            return Err(format!("a frame for another node at {at:?}: {id:?}"));
+        }
+        if self.owners.get(&id.from) != Some(&from) {
+            return Err(format!("a frame at {at:?} under the session with {from:?}: {id:?}"));
+        }
+        let flow = self.flows.get_mut(&(id.from, id.to));
+        let fate = flow.and_then(|flow| {
+            flow.delivered += 1;
+            flow.fates.get_mut(id.number as usize)
+        });
+        match fate {
+            Some(fate @ (Fate::UnderWay | Fate::Killed)) => *fate = Fate::Delivered,
+            Some(fate) => return Err(format!("{id:?} delivered at {now:?} though {fate:?}")),
+            None => return Err(format!("{id:?} was never offered")),
+        }
+        Ok(id)
+    }
+
+    /// Frames of `from` for `to` that came out.
+    pub(super) fn delivered(&self, from: Life, to: Identity) -> u64 {
+        self.flows.get(&(from, to)).map_or(0, |flow| flow.delivered)
+    }
+
+    /// Frames neither delivered nor accounted for, with the first of each flow.
+    pub(super) fn missing(&self) -> Vec<(FrameId, u64)> {
+        let mut missing = vec![];
+        for ((from, to), flow) in &self.flows {
+            let mut numbers =
+                flow.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::UnderWay).map(|(at, _)| at);
+            if let Some(first) = numbers.next() {
+                let number = u32::try_from(first).unwrap_or(u32::MAX);
+                missing.push((FrameId { from: *from, to: *to, number }, 1 + numbers.count() as u64));
+            }
+        }
+        missing
+    }
+
+    /// Sums.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for fate in self.flows.values().flat_map(|flow| &flow.fates) {
+            totals.offered += 1;
+            *match fate {
+                Fate::UnderWay => &mut totals.missing,
+                Fate::Delivered => &mut totals.delivered,
+                Fate::Overflowed => &mut totals.overflowed,
+                Fate::Killed => &mut totals.killed,
+            } += 1;
+        }
+        totals
+    }
+
+    fn fate_mut(&mut self, id: FrameId) -> Option<&mut Fate> {
+        self.flows.get_mut(&(id.from, id.to))?.fates.get_mut(id.number as usize)
+    }
+}
+
+fn bytes_of(id: FrameId, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len);
+    bytes.extend_from_slice(&id.from.0.to_be_bytes());
+    bytes.extend_from_slice(&id.to.0.to_be_bytes());
+    bytes.extend_from_slice(&id.number.to_be_bytes());
+    let mut filler = id.number.wrapping_mul(0x9e37_79b9) ^ u32::from(id.from.0) << 16 ^ u32::from(id.to.0);
+    while bytes.len() < len {
+        filler = filler.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        bytes.push((filler >> 24) as u8);
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn name_in(bytes: &[u8]) -> Option<FrameId> {
+    let (name, _) = bytes.split_first_chunk::<8>()?;
+    let [a, b, c, d, e, f, g, h] = *name;
+    Some(FrameId {
+        from: Life(u16::from_be_bytes([a, b])),
+        to: Identity(u16::from_be_bytes([c, d])),
+        number: u32::from_be_bytes([e, f, g, h]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_book_notices_a_second_copy_damage_and_a_wrong_place() {
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        let (a, b, c) = (Identity(0), Identity(1), Identity(2));
+        let life = ledger.begin_life(a);
+        let (_, frame) = ledger.offer(life, b, 100);
+        assert!(ledger.deliver(c, a, &frame, now).is_err(), "another node");
+        assert!(ledger.deliver(b, c, &frame, now).is_err(), "another peer's session");
+        let mut damaged = frame.clone();
+        damaged[99] ^= 1;
+        assert!(ledger.deliver(b, a, &damaged, now).is_err(), "damage");
+        assert_eq!(ledger.missing().len(), 1);
+        ledger.deliver(b, a, &frame, now).unwrap();
+        assert!(ledger.deliver(b, a, &frame, now).is_err(), "a second copy");
+        assert!(ledger.missing().is_empty());
+        assert_eq!(ledger.totals().delivered, 1);
+    }
+
+    #[test]
+    fn what_was_dropped_by_a_bounded_queue_or_a_kill_is_accounted_for() {
+        let mut ledger = Ledger::default();
+        let life = ledger.begin_life(Identity(0));
+        let (dropped, _) = ledger.offer(life, Identity(1), 60);
+        ledger.offer(life, Identity(1), 60);
+        ledger.overflowed(dropped);
+        ledger.end_life(life);
+        assert!(ledger.missing().is_empty());
+        let totals = ledger.totals();
+        assert_eq!((totals.overflowed, totals.killed), (1, 1));
+    }
+}

@@ -1,0 +1,79 @@
+//! One direction of a stream: in order, reliable, slow.
+//!
+//! TCP hides loss and reordering behind delay, so that is what a line has: latency, jitter that never reorders, and stalls
+//! during which nothing arrives. What is in flight is lost only with the connection.
+
+use super::dice::Dice;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Messages on their way.
+#[derive(Debug)]
+pub(super) struct Line<T> {
+    latency: Duration,
+    jitter: Duration,
+    newest: Instant,
+    held_until: Instant,
+    in_flight: VecDeque<(Instant, usize, T)>,
+    bytes: usize,
+}
+
+impl<T> Line<T> {
+    pub(super) const fn new(now: Instant, latency: Duration, jitter: Duration) -> Self {
+        Self { latency, jitter, newest: now, held_until: now, in_flight: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Sends a message of `len` bytes.
+    pub(super) fn send(&mut self, now: Instant, dice: &mut Dice, len: usize, message: T) {
+        let arrival = now + self.latency + dice.between(Duration::ZERO, self.jitter);
+        self.newest = self.newest.max(arrival);
+        self.bytes += len;
+        self.in_flight.push_back((self.newest, len, message));
+    }
+
+    /// Nothing arrives before `until`.
+    pub(super) fn stall(&mut self, until: Instant) {
+        self.held_until = self.held_until.max(until);
+    }
+
+    /// When the next message arrives.
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        self.in_flight.front().map(|(at, ..)| (*at).max(self.held_until))
+    }
+
+    /// A message that has arrived.
+    pub(super) fn receive(&mut self, now: Instant) -> Option<T> {
+        if self.next_arrival()? > now {
+            return None;
+        }
+        let (_, len, message) = self.in_flight.pop_front()?;
+        self.bytes -= len;
+        Some(message)
+    }
+
+    /// Bytes on their way.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_survives_jitter_and_a_stall_delays_all() {
+        let (t0, ms) = (Instant::now(), Duration::from_millis);
+        let mut dice = Dice::new(1);
+        let mut line = Line::new(t0, ms(10), ms(30));
+        for number in 0..50 {
+            line.send(t0 + ms(number), &mut dice, 1, number);
+        }
+        assert_eq!(line.bytes(), 50);
+        line.stall(t0 + ms(500));
+        assert_eq!(line.receive(t0 + ms(499)), None);
+        let got: Vec<_> = std::iter::from_fn(|| line.receive(t0 + ms(500))).collect();
+        assert_eq!(got, (0..50).collect::<Vec<_>>());
+        assert_eq!(line.bytes(), 0);
+    }
+}

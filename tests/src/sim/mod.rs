@@ -1,0 +1,38 @@
+//! The simulated internet: many nodes and a relay in virtual time, from a seed.
+//!
+//! What runs is real: the endpoints and sessions of the protocol crate, the relay's core and queues. What is simulated is
+//! what lies between and around them: streams with latency, jitter, stalls and breaks; processes that freeze, die and come
+//! back; a relay that restarts, drops, repeats, delays, damages, replays and lies. A seed decides all of it
+//! ([`Weather`] says how bad it gets), and the same seed does the same again.
+//!
+//! # What must hold
+//!
+//! Always, whatever the relay does: a frame comes out at most once, undamaged, at the node and from the peer it names; a
+//! replayed packet opens nothing and moves nothing; `connected` is shown for at most the two bounds of protocol §7.2 while
+//! nothing passes; nobody wakes without end; tables stay bounded; nothing is traced as ERROR.
+//!
+//! In [`Weather::Calm`] and [`Weather::Moves`]: every frame comes out, but for those that a documented bound dropped and
+//! counted. Rekeys alone cost none, busy or idle.
+//!
+//! When it is over: everybody registers, every pair connects within the bound, data flows both ways, and of several
+//! members that began with one address all but one have another.
+//!
+//! # Reading a failure
+//!
+//! A failed seed prints the breach and the last lines before it. `SIM_SEED=n cargo nextest run -p shadowmesh-tests --test sim
+//! one_seed --no-capture` runs it with the whole trace; `SIM_CASES=n` runs more or fewer than the usual thousand.
+
+mod case;
+mod dice;
+mod judge;
+mod ledger;
+mod line;
+mod node;
+mod plane;
+mod relay;
+mod trace;
+mod world;
+
+pub use case::Weather;
+pub use judge::{Report, Verdict, run, run_many};
+pub use world::Breach;

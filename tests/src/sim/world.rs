@@ -1,0 +1,663 @@
+//! The world: nodes, lines and a relay in virtual time, and what happens to them.
+//!
+//! Time jumps from one thing to the next; nothing here reads a clock or draws a number that the seed did not decide. At each
+//! instant: what was planned, then what arrived at the relay, then each node in turn (its stream, its messages, its timers).
+
+use super::case::{Act, Case, Weather};
+use super::dice::Dice;
+use super::ledger::{Identity, Ledger};
+use super::node::{Home, Node, Outcome, Stream};
+use super::relay::{Fact, Mood, RelayHost};
+use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
+use shadowmesh_proto::ids::{NodeId, RelayId};
+use shadowmesh_proto::path::liveness::{DEAD_AFTER, suspicion_after};
+use shadowmesh_proto::rng::Rng;
+use shadowmesh_relay::core::ConnId;
+use shadowmesh_relay::core::limits::Limits;
+use shadowmesh_relay::core::relay::Terms;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// How long a connection attempt that nothing answers takes.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Beyond the two bounds that add up to how long `connected` may be wrong: lines of a quarter of a second both ways.
+const SHOWN_SLACK: Duration = Duration::from_millis(700);
+
+/// Longest time for which a relay that delays single packets holds one back.
+pub(super) const LATE: Duration = Duration::from_millis(800);
+
+/// A rule was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breach {
+    /// When, from the beginning of the world.
+    pub at: Duration,
+    /// What.
+    pub what: String,
+}
+
+impl std::fmt::Display for Breach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at {:.3} s: {}", self.at.as_secs_f64(), self.what)
+    }
+}
+
+/// Things to do later.
+#[derive(Debug)]
+enum Todo {
+    Act(Act),
+    Frames { from: usize, to: usize, left: u32, burst: u32, every: Duration, len: usize },
+    RelayUp,
+    Start { node: usize, new_key: bool },
+    Stun { conn: ConnId, token: [u8; 16] },
+    RelayNotices { conn: ConnId },
+}
+
+/// The whole of it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) start: Instant,
+    pub(super) now: Instant,
+    dice: Dice,
+    pub(super) ledger: Ledger,
+    home: Home,
+    pub(super) relay: RelayHost,
+    relay_up: bool,
+    relay_silent: bool,
+    pub(super) nodes: Vec<Node>,
+    identities: BTreeMap<NodeId, Identity>,
+    agenda: BTreeMap<(Instant, u64), Todo>,
+    planned: u64,
+    /// When the last disturbance is over.
+    pub(super) disturbed_until: Instant,
+    /// When a node first and last sent data to a peer that has heard nothing from it meanwhile.
+    unheard: BTreeMap<(usize, NodeId), (Instant, Instant)>,
+    /// Whether the relay delays single packets, so that an old answer may come late.
+    delays: bool,
+    /// Once set, a peer that is not shown as connected is a breach.
+    pub(super) stay_connected: bool,
+    /// Steps so far, for the report.
+    pub(super) steps: u64,
+}
+
+impl World {
+    pub(super) fn new(case: &Case, seed: u64) -> Self {
+        let start = Instant::now();
+        super::trace::set_time(Duration::ZERO);
+        let mut dice = Dice::new(seed);
+        let mut ledger = Ledger::default();
+        let relay_secret = NodeSecret::generate(&mut dice);
+        let network = NetworkSecret::generate(&mut dice);
+        let home = Home { relay: RelayId(relay_secret.public().0), network };
+        let terms = Terms {
+            stun_ports: vec![8443],
+            heartbeat: Duration::from_secs(15),
+            rotation: Duration::from_secs(120),
+            mtu: 1500,
+            direct: true,
+            instance: dice.next_u64(),
+        };
+        let limits = Limits { queue_bytes: case.queue, ..Limits::default() };
+        let relay = RelayHost::new(relay_secret, terms, limits, case.window, dice.fork());
+        let mut identities = BTreeMap::new();
+        let mut nodes = vec![];
+        for (at, plan) in case.plans.iter().enumerate() {
+            let identity = Identity(u16::try_from(at).unwrap_or(u16::MAX));
+            let fork = dice.fork();
+            let node = Node::new(start, at, plan.clone(), &home, &mut ledger, identity, fork);
+            identities.insert(node.id(), identity);
+            nodes.push(node);
+        }
+        let mut world = Self {
+            start,
+            now: start,
+            dice,
+            ledger,
+            home,
+            relay,
+            relay_up: true,
+            relay_silent: false,
+            nodes,
+            identities,
+            agenda: BTreeMap::new(),
+            planned: 0,
+            disturbed_until: start,
+            unheard: BTreeMap::new(),
+            delays: case.weather >= Weather::Lossy,
+            stay_connected: false,
+            steps: 0,
+        };
+        for (at, act) in &case.acts {
+            world.plan(start + *at, Todo::Act(*act));
+        }
+        world
+    }
+
+    /// Runs until `end`.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(super) fn run_until(&mut self, end: Instant) -> Result<(), Breach> {
+        self.run_while(end, |_| true).map(|_| ())
+    }
+
+    /// Runs until `end`, or until `go_on` is false; whether it was.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(super) fn run_while(
+        &mut self,
+        end: Instant,
+        mut go_on: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, Breach> {
+        let mut here = 0;
+        while go_on(self) {
+            let next = self.next_instant().unwrap_or(end).max(self.now);
+            if next > end {
+                self.now = end;
+                return Ok(false);
+            }
+            here = if next == self.now { here + 1 } else { 0 };
+            if here > 1000 {
+                let why = self.nodes.iter().filter_map(|node| node.endpoint.poll_timeout());
+                let why: Vec<_> = why.filter(|deadline| deadline.is_due(self.now)).map(|d| d.why).collect();
+                return Err(self.breach(format!("time stands still: {why:?}")));
+            }
+            self.now = next;
+            super::trace::set_time(self.now - self.start);
+            self.steps += 1;
+            self.step().map_err(|what| self.breach(what))?;
+        }
+        Ok(true)
+    }
+
+    /// Sends `frames` frames from one node to another, now.
+    pub(super) fn send(&mut self, from: usize, to: usize, frames: u32, len: usize) {
+        let todo = Todo::Frames { from, to, left: frames, burst: frames, every: Duration::ZERO, len };
+        self.plan(self.now, todo);
+    }
+
+    /// Nobody reads frames from a device any more.
+    pub(super) fn end_flows(&mut self) {
+        self.agenda.retain(|_, todo| !matches!(todo, Todo::Frames { .. } | Todo::Act(Act::Flow { .. })));
+    }
+
+    /// The relay becomes an honest one, by a restart if it was not.
+    pub(super) fn make_honest(&mut self, restart: bool) {
+        self.relay.mood = Mood::default();
+        if restart {
+            self.restart_relay(Duration::from_millis(1), false);
+        }
+    }
+
+    /// Whether all nodes run, are awake and registered, over connections that both ends hold.
+    pub(super) fn all_registered(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            let Stream::Open { conn, into_void: false, closes: None } = node.stream else {
+                return false;
+            };
+            node.registered_at.is_some() && !node.is_frozen() && self.relay.conns.contains_key(&conn)
+        })
+    }
+
+    /// The pairs that are not connected, from the first one's point of view.
+    pub(super) fn unconnected(&self) -> Vec<(usize, usize)> {
+        let all = self.pairs();
+        let is_apart = |(a, b): &(usize, usize)| match (self.nodes.get(*a), self.nodes.get(*b)) {
+            (Some(a), Some(b)) => !a.is_connected_to(&b.id()),
+            _ => false,
+        };
+        all.into_iter().filter(is_apart).collect()
+    }
+
+    /// Every ordered pair.
+    pub(super) fn pairs(&self) -> Vec<(usize, usize)> {
+        let count = self.nodes.len();
+        (0..count).flat_map(|a| (0..count).filter(move |b| *b != a).map(move |b| (a, b))).collect()
+    }
+
+    pub(super) fn breach(&self, what: String) -> Breach {
+        Breach { at: self.now - self.start, what }
+    }
+
+    fn plan(&mut self, at: Instant, todo: Todo) {
+        self.planned += 1;
+        self.agenda.insert((at, self.planned), todo);
+    }
+
+    fn next_instant(&self) -> Option<Instant> {
+        let mut next = self.agenda.keys().next().map(|(at, _)| *at);
+        let mut consider = |at: Option<Instant>| {
+            next = next.into_iter().chain(at).min();
+        };
+        if self.relay_up {
+            consider(self.relay.poll_timeout());
+            for conn in self.relay.conns.values() {
+                consider(conn.up.next_arrival());
+            }
+        }
+        for node in &self.nodes {
+            let mut own = node.poll_timeout();
+            let mut consider_own = |at: Option<Instant>| {
+                own = own.into_iter().chain(at).min();
+            };
+            match node.stream {
+                Stream::Off => {}
+                Stream::Waiting { until } => consider_own(Some(until)),
+                Stream::Dialing { arrives } => consider_own(Some(arrives)),
+                Stream::Open { conn, into_void, closes } => {
+                    consider_own(closes);
+                    let conn = self.relay.conns.get(&conn).filter(|_| !into_void);
+                    consider_own(conn.and_then(|conn| conn.down.next_arrival()));
+                }
+            }
+            consider(own.map(|at| node.frozen_until.map_or(at, |thaw| at.max(thaw))));
+            consider(node.frozen_until);
+        }
+        next
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        while let Some(entry) = self.agenda.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let todo = entry.remove();
+            self.carry_out(todo)?;
+        }
+        if self.relay_up {
+            self.step_relay()?;
+        }
+        for at in 0..self.nodes.len() {
+            if let Some(thaw) = self.nodes[at].frozen_until
+                && thaw <= self.now
+            {
+                self.nodes[at].frozen_until = None;
+                self.unheard.retain(|(node, _), _| *node != at);
+            }
+            if self.nodes[at].is_running() && !self.nodes[at].is_frozen() {
+                self.step_stream(at)?;
+                self.step_messages(at)?;
+                self.step_timers(at)?;
+            }
+        }
+        self.check_shown()
+    }
+
+    fn step_relay(&mut self) -> Result<(), String> {
+        let ids: Vec<_> = self.relay.conns.keys().copied().collect();
+        for id in ids {
+            while let Some(message) = self.relay.conns.get_mut(&id).and_then(|conn| conn.up.receive(self.now))
+            {
+                let facts = self.relay.handle(self.now, id, &message);
+                self.learn(facts)?;
+            }
+        }
+        if self.relay.poll_timeout().is_some_and(|at| at <= self.now) {
+            let facts = self.relay.handle_timeout(self.now);
+            self.learn(facts)?;
+        }
+        self.relay.pump(self.now);
+        Ok(())
+    }
+
+    fn learn(&mut self, facts: Vec<Fact>) -> Result<(), String> {
+        for fact in facts {
+            match fact {
+                Fact::Closed { node, conn } => self.closes_soon(node, conn),
+                Fact::BrokenLink { node, why } => {
+                    return Err(format!("the relay finds node {node}'s link broken: {why}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The node's end of `conn` learns that it is closed.
+    fn closes_soon(&mut self, at: usize, conn: ConnId) {
+        let node = &mut self.nodes[at];
+        let after = self.now + node.plan.latency;
+        if let Stream::Open { conn: own, closes, into_void: false } = &mut node.stream
+            && *own == conn
+        {
+            closes.get_or_insert(after);
+        }
+    }
+
+    fn step_stream(&mut self, at: usize) -> Result<(), String> {
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        let cut_off = node.cut_off_until > now;
+        match node.stream {
+            Stream::Waiting { until } if until <= now => {
+                let silent = cut_off || (!self.relay_up && self.relay_silent);
+                let takes = if silent { DIAL_TIMEOUT } else { node.plan.latency * 2 };
+                node.stream = Stream::Dialing { arrives: now + takes };
+            }
+            Stream::Dialing { arrives } if arrives <= now => {
+                if cut_off || !self.relay_up {
+                    node.stream = Stream::Waiting { until: now + node.back_off() };
+                } else {
+                    let conn = self.relay.accept(now, at, node.plan.latency, node.plan.jitter);
+                    node.stream = Stream::Open { conn, into_void: false, closes: None };
+                    let outcome = node.opened(now, &mut self.ledger);
+                    self.follow(at, outcome)?;
+                }
+            }
+            Stream::Open { closes: Some(closes), .. } if closes <= now => self.disconnect(at)?,
+            Stream::Waiting { .. } | Stream::Dialing { .. } | Stream::Open { .. } | Stream::Off => {}
+        }
+        Ok(())
+    }
+
+    /// The node gives its stream up and will open another.
+    fn disconnect(&mut self, at: usize) -> Result<(), String> {
+        let node = &mut self.nodes[at];
+        if let Stream::Open { conn, into_void, .. } = node.stream
+            && let Some(known) = self.relay.conns.get_mut(&conn)
+        {
+            known.deserted = true;
+            if !into_void {
+                let arrives = self.now + node.plan.latency;
+                self.plan(arrives, Todo::RelayNotices { conn });
+            }
+        }
+        let node = &mut self.nodes[at];
+        node.stream = Stream::Waiting { until: self.now + node.back_off() };
+        let outcome = node.closed(self.now, &mut self.ledger);
+        self.follow(at, outcome)
+    }
+
+    fn step_messages(&mut self, at: usize) -> Result<(), String> {
+        while let Stream::Open { conn, into_void: false, .. } = self.nodes[at].stream {
+            let Some(line) = self.relay.conns.get_mut(&conn).filter(|conn| !conn.deserted) else {
+                break;
+            };
+            let Some(delivery) = line.down.receive(self.now) else {
+                break;
+            };
+            let peer = self.relay.sender(conn, &delivery.bytes);
+            let node = &mut self.nodes[at];
+            let outcome = node.receive(self.now, &delivery, peer, &mut self.ledger, &self.identities)?;
+            if let Some(peer) = peer
+                && node.heard.get(&peer) == Some(&self.now)
+            {
+                let own = node.id();
+                if let Some(from) = self.nodes.iter().position(|node| node.id() == peer) {
+                    self.unheard.remove(&(from, own));
+                }
+            }
+            self.follow(at, outcome)?;
+            self.relay.pump(self.now);
+        }
+        Ok(())
+    }
+
+    fn step_timers(&mut self, at: usize) -> Result<(), String> {
+        let node = &mut self.nodes[at];
+        if !node.is_running() || node.poll_timeout().is_none_or(|due| due > self.now) {
+            return Ok(());
+        }
+        let outcome = node.wake(self.now, &mut self.ledger);
+        // Acknowledgements each 20 ms are 50 a second and peer; heartbeats, probes, rekeys and hellos a handful.
+        let bound = 200 + 70 * u32::try_from(self.identities.len()).unwrap_or(u32::MAX);
+        if node.busy_second.1 > bound {
+            let why = node.endpoint.poll_timeout().map(|deadline| deadline.why);
+            return Err(format!("node {at} woke {} times in a second, next for {why:?}", node.busy_second.1));
+        }
+        self.follow(at, outcome)
+    }
+
+    /// Does what a node asks for.
+    fn follow(&mut self, at: usize, outcome: Outcome) -> Result<(), String> {
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        let latency = node.plan.latency;
+        for peer in outcome.sent {
+            self.unheard.entry((at, peer)).or_insert((now, now)).1 = now;
+        }
+        if let Stream::Open { conn, into_void, closes } = &mut node.stream {
+            let conn = *conn;
+            if !outcome.messages.is_empty() && !*into_void {
+                match self.relay.conns.get_mut(&conn) {
+                    Some(line) => {
+                        for message in outcome.messages {
+                            line.up.send(now, &mut self.dice, message.len(), message);
+                        }
+                    }
+                    // A reset comes back from a host that knows nothing of the connection.
+                    None if self.relay_up || !self.relay_silent => {
+                        closes.get_or_insert(now + latency * 2);
+                    }
+                    None => {}
+                }
+            }
+            if outcome.stun
+                && let Some(token) = node.stun_token
+            {
+                self.plan(now + latency, Todo::Stun { conn, token });
+            }
+        }
+        if self.stay_connected && self.nodes[at].states.values().any(|state| state.as_str() != "connected") {
+            return Err(format!("node {at} lost sight of a peer: {:?}", self.nodes[at].states.values()));
+        }
+        if outcome.hang_up {
+            self.disconnect(at)?;
+        }
+        Ok(())
+    }
+
+    /// `connected` is not shown for longer than the bounds allow while nothing passes (protocol §7.2).
+    fn check_shown(&self) -> Result<(), String> {
+        // An answer to what went out before may be under way for so long, and looks like one to the last frame of a flow.
+        let late = if self.delays { LATE } else { Duration::ZERO };
+        for ((at, peer), (first, last)) in &self.unheard {
+            let silence = self.now - *first;
+            if silence < DEAD_AFTER + SHOWN_SLACK || *last - *first < late {
+                continue;
+            }
+            let Some(node) = self.nodes.get(*at).filter(|node| node.is_running() && !node.is_frozen()) else {
+                continue;
+            };
+            if !node.is_connected_to(peer) {
+                continue;
+            }
+            let status = node.endpoint.peer_status(self.now).into_iter().find(|status| status.id == *peer);
+            let rtt = status.and_then(|status| status.path).and_then(|path| path.rtt);
+            if silence > DEAD_AFTER + suspicion_after(rtt) + SHOWN_SLACK + late {
+                return Err(format!(
+                    "node {at} shows a peer as connected that heard nothing for {silence:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, todo: Todo) -> Result<(), String> {
+        match todo {
+            Todo::Act(act) => return self.act(act),
+            Todo::Frames { from, to, left, burst, every, len } => {
+                return self.read_frames(from, to, left, burst, every, len);
+            }
+            Todo::RelayUp => self.relay_up = true,
+            Todo::Start { node, new_key } => {
+                if self.nodes[node].is_running() {
+                    return Ok(());
+                }
+                let identity =
+                    new_key.then(|| Identity(u16::try_from(self.identities.len()).unwrap_or(u16::MAX)));
+                if new_key {
+                    self.ledger.end_identity(self.nodes[node].identity);
+                }
+                self.nodes[node].restart(self.now, &self.home, &mut self.ledger, identity);
+                let node = &self.nodes[node];
+                self.identities.insert(node.id(), node.identity);
+            }
+            Todo::Stun { conn, token } => {
+                if self.relay_up {
+                    self.relay.stun(self.now, conn, &token);
+                }
+            }
+            Todo::RelayNotices { conn } => {
+                if self.relay_up {
+                    let facts = self.relay.close(self.now, conn);
+                    self.learn(facts)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_frames(
+        &mut self,
+        from: usize,
+        to: usize,
+        left: u32,
+        burst: u32,
+        every: Duration,
+        len: usize,
+    ) -> Result<(), String> {
+        let to_id = self.nodes[to].id();
+        let identity = self.nodes[to].identity;
+        let node = &mut self.nodes[from];
+        if node.is_running() && !node.is_frozen() {
+            // A switch that does not know the peer floods to nobody.
+            if let Some(slot) = node.plane.slot(&to_id) {
+                let count = burst.min(left);
+                let frames = (0..count).map(|_| self.ledger.offer(node.life, identity, len)).collect();
+                let outcome = node.send(self.now, slot, frames, &mut self.ledger);
+                self.follow(from, outcome)?;
+            }
+        }
+        if left > burst {
+            let left = left - burst;
+            self.plan(self.now + every, Todo::Frames { from, to, left, burst, every, len });
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, act: Act) -> Result<(), String> {
+        tracing::info!(?act, "act");
+        let now = self.now;
+        let mut lasts = Duration::ZERO;
+        match act {
+            Act::Flow { from, to, frames, burst, every, len } => {
+                return self.read_frames(from, to, frames, burst, every, len);
+            }
+            Act::RelayRestart { down, silent } => {
+                lasts = down;
+                self.restart_relay(down, silent);
+            }
+            Act::Cut { node, node_notices, relay_notices } => self.cut(node, node_notices, relay_notices)?,
+            Act::Stall { node, lasts: time } => {
+                lasts = time;
+                self.stall(node, now + time);
+            }
+            Act::Partition { node, lasts: time } => {
+                lasts = time;
+                self.stall(node, now + time);
+                let node = &mut self.nodes[node];
+                node.cut_off_until = node.cut_off_until.max(now + time);
+            }
+            Act::Freeze { node, lasts: time } => {
+                lasts = time;
+                let node = &mut self.nodes[node];
+                node.frozen_until = Some(node.frozen_until.map_or(now, |at| at.max(now)).max(now + time));
+            }
+            Act::Kill { node, down, relay_notices, new_key } => {
+                lasts = down;
+                self.kill(node, relay_notices);
+                self.plan(now + down, Todo::Start { node, new_key });
+            }
+            Act::Leave { node, down } => {
+                lasts = down;
+                if self.nodes[node].is_running() && !self.nodes[node].is_frozen() {
+                    let outcome = self.nodes[node].leave(now, &mut self.ledger);
+                    self.follow(node, outcome)?;
+                    self.plan(now + down, Todo::Start { node, new_key: false });
+                    self.end_process(node);
+                }
+            }
+            Act::Mood(mood) => self.relay.mood = mood,
+            Act::Replay { node, packets } => {
+                if let Stream::Open { conn, .. } = self.nodes[node].stream {
+                    let channels = self.relay.channels(conn);
+                    let past = self.nodes[node].past_packets(&mut self.dice, &channels, packets);
+                    if let Some(message) = past {
+                        self.relay.inject(now, conn, message);
+                    }
+                }
+            }
+            Act::Lie { node, kind } => {
+                if let Stream::Open { conn, .. } = self.nodes[node].stream {
+                    self.relay.lie(now, conn, kind);
+                }
+            }
+        }
+        self.disturbed_until = self.disturbed_until.max(now + lasts);
+        Ok(())
+    }
+
+    fn restart_relay(&mut self, down: Duration, silent: bool) {
+        let connected = self.relay.restart();
+        (self.relay_up, self.relay_silent) = (false, silent);
+        self.plan(self.now + down, Todo::RelayUp);
+        if !silent {
+            for (node, conn) in connected {
+                self.closes_soon(node, conn);
+            }
+        }
+    }
+
+    fn cut(&mut self, at: usize, node_notices: bool, relay_notices: bool) -> Result<(), String> {
+        let Stream::Open { conn, into_void, .. } = &mut self.nodes[at].stream else {
+            return Ok(());
+        };
+        let conn = *conn;
+        *into_void = true;
+        if let Some(known) = self.relay.conns.get_mut(&conn) {
+            known.deserted = true;
+        }
+        if relay_notices && self.relay_up {
+            let facts = self.relay.close(self.now, conn);
+            self.learn(facts)?;
+        }
+        if node_notices && !self.nodes[at].is_frozen() { self.disconnect(at) } else { Ok(()) }
+    }
+
+    fn stall(&mut self, at: usize, until: Instant) {
+        if let Stream::Open { conn, .. } = self.nodes[at].stream
+            && let Some(conn) = self.relay.conns.get_mut(&conn)
+        {
+            conn.up.stall(until);
+            conn.down.stall(until);
+        }
+    }
+
+    fn kill(&mut self, at: usize, relay_notices: bool) {
+        if let Stream::Open { conn, .. } = self.nodes[at].stream
+            && relay_notices
+        {
+            let arrives = self.now + self.nodes[at].plan.latency;
+            self.plan(arrives, Todo::RelayNotices { conn });
+        }
+        self.end_process(at);
+    }
+
+    fn end_process(&mut self, at: usize) {
+        if let Stream::Open { conn, .. } = self.nodes[at].stream
+            && let Some(conn) = self.relay.conns.get_mut(&conn)
+        {
+            conn.deserted = true;
+        }
+        let node = &mut self.nodes[at];
+        node.stream = Stream::Off;
+        node.registered_at = None;
+        node.frozen_until = None;
+        self.ledger.end_life(node.life);
+        self.unheard.retain(|(node, _), _| *node != at);
+    }
+
+    /// Keys that were ever in use.
+    pub(super) fn keys(&self) -> BTreeSet<NodeId> {
+        self.identities.keys().copied().collect()
+    }
+}
