@@ -1,0 +1,13 @@
+# shellcheck shell=bash
+# A slow and lossy uplink: the stream to the relay repairs what the line loses, so frames are late, never lost, doubled or swapped.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_wire a delay=20ms,jitter=3ms
+lab_wire b delay=15ms
+lab_network
+lab_oracle slow a b --seconds 5 --rate 500
+lab_wire_change a both delay=20ms,loss=1%,reorder=0.5%,duplicate=0.5%
+lab_oracle lossy a b --seconds 10 --rate 300 --settle-ms 5000
+lab_wire_change a both delay=20ms
+lab_expect "the round trip is what the line makes it" lab_status a '(.peers[0].path.rtt_ms > 60 and .peers[0].path.rtt_ms < 150) or error'
+lab_all_connected 5

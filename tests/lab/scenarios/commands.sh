@@ -1,0 +1,47 @@
+# shellcheck shell=bash
+# The command line around the four commands: stdin invites, --detach, JSON, completions, what systemd must not see, exit codes.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_relay
+lab_expect "the relay prints its ticket again" on relay sh -c "shadowmesh-relay ticket | grep -q '^smr1\|^relay ticket: smr1'"
+lab_expect "the relay's status is JSON" on relay sh -c 'shadowmesh-relay status --json | jq -e .version'
+
+# Under systemd `up` shows no invite, because the journal keeps everything; it says how to get one.
+start a a env JOURNAL_STREAM=8:1234 shadowmesh up --relay "$RELAY_TICKET"
+lab_wait 15 "the daemon of a" lab_answers a
+lab_wait 5 "the hint" grep -q 'shadowmesh invite' "$LAB_OUT/a.out" "$LAB_OUT/a.log"
+if grep -q smi1 "$LAB_OUT/a.out" "$LAB_OUT/a.log"; then lab_fail "an invite in the journal"; fi
+
+invite=$(on a shadowmesh invite --expires 1h | grep -om1 'smi1[A-Za-z0-9_-]*')
+# From standard input, so that it is in no process list; in the background, so that the shell is free again.
+# shellcheck disable=SC2016
+lab_expect "up - --detach returns" timeout 20 nsenter --target "${LAB_HOLDER[b]}" --net --mount --uts -- sh -c 'echo "$1" | shadowmesh up - --detach' sh "$invite"
+lab_wait 20 "b to be connected" lab_connected b 1
+if on b pgrep -fa smi1 >"$LAB_OUT/processes.txt" 2>&1; then lab_fail "the invite is in a process list"; fi
+
+lab_expect "status for people" on b sh -c 'shadowmesh status | grep -q relay-ws'
+# Programs read these fields; they are a contract.
+on b shadowmesh status --json >"$LAB_OUT/status.json"
+lab_expect "status --json has every field of the contract" jq -e '
+    def has_all($names): ($names - keys) as $missing | if $missing == [] then true else error("missing: \($missing)") end;
+    has_all(["version", "node", "network", "relays", "peers"]) and
+    (.node | has_all(["id", "name", "addresses", "mac", "device", "mtu", "queues"])) and
+    (.network | has_all(["id", "name"])) and
+    (.relays[0] | has_all(["url", "state", "rtt_ms", "observed_tcp", "observed_udp"])) and
+    (.peers[0] | has_all(["id", "name", "addresses", "state", "path", "standby", "peer_path", "paths_agree", "handshake", "tx_bytes",
+        "rx_bytes", "tx_frames", "rx_frames", "switches", "last_switch", "next_direct_try_s"])) and
+    (.peers[0].path | has_all(["kind", "remote", "rtt_ms", "mtu", "loss_pct", "why"])) and
+    (.peers[0].handshake | has_all(["pattern", "kem", "cipher", "age_s", "rekeys"]))' "$LAB_OUT/status.json"
+lab_expect "ping by name" on b shadowmesh ping a -c 2 -i 0.2
+lab_expect "ping by address" on b shadowmesh ping "$(lab_address a)" -c 1
+lab_expect "ping by the start of an id" on b shadowmesh ping "$(lab_status a '.node.id[0:6]')" -c 1
+lab_expect "ping --json" on b sh -c 'shadowmesh ping a -c 2 -i 0.2 --json | jq -se "length > 0"'
+lab_expect "global options after the command" on b shadowmesh status --json --socket /run/shadowmesh/control.sock
+lab_expect "global options before the command" on b shadowmesh --json --socket /run/shadowmesh/control.sock status
+for shell in bash zsh fish; do lab_expect "completions $shell" on b sh -c "shadowmesh completions $shell | grep -q shadowmesh"; done
+lab_expect "b leaves when told" on b shadowmesh down
+lab_wait 5 "a to see that b left" lab_status a '[.peers[] | select(.state == "connected")] == [] or error'
+if on b shadowmesh status >/dev/null 2>&1; then lab_fail "status of a daemon that is gone succeeds"; fi
+lab_expect "plain up --detach comes back" timeout 20 nsenter --target "${LAB_HOLDER[b]}" --net --mount --uts -- shadowmesh up --detach
+lab_wait 20 "b to be connected again" lab_connected b 1
+lab_expect "down" on b shadowmesh down
