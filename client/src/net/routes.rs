@@ -7,9 +7,10 @@
 //!
 //! **By which interface do our own packets leave?** ([`way_out`]) Someone may route everything into the
 //! tunnel, the relay and the peers' real addresses too. The daemon's packets would then enter the tunnel they
-//! carry. So the kernel is asked first; only where its answer is our own device the main table is searched
-//! for the way it would take without it, and the caller binds its socket to that interface. Other routing
-//! policy of the machine is so left in force, another VPN among it.
+//! carry. So the caller binds each of its sockets to the interface it is told here, before it connects: a route
+//! that is added later then moves nothing. The kernel is asked first, so that other routing policy of the
+//! machine stays in force, another VPN among it; only where its answer is our own device the main table is
+//! searched for the way it would take without it.
 
 use std::fmt;
 use std::io;
@@ -24,7 +25,7 @@ use rtnetlink::packet_route::route::{
 use rustix::io::Errno;
 
 use super::cidr::Cidr;
-use super::interfaces::{self, Interface};
+use super::interfaces::Interface;
 use super::netlink::{Netlink, to_io};
 
 /// The table of the machine's own addresses; they are read from the interfaces.
@@ -82,22 +83,6 @@ impl fmt::Display for Clash {
             Self::Route { destination, interface } => write!(f, "{destination} via {interface}"),
         }
     }
-}
-
-/// How the daemon's own packets to one destination leave the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WayOut {
-    /// The kernel sends them past our device by itself; nothing is to be done.
-    Free,
-    /// The kernel would send them into our device: bind the socket to this interface.
-    Bind {
-        /// Its index, for `bind_device_by_index_v4` and `_v6`.
-        index: u32,
-        /// Its name, for people and for `SO_BINDTODEVICE`.
-        name: String,
-    },
-    /// There is no way but through our device, or none at all.
-    None,
 }
 
 /// Lists the unicast routes of both families and all tables but the local one. What leaves only by the
@@ -160,21 +145,18 @@ pub fn longest_match(destination: IpAddr, routes: &[Route], except: u32) -> Opti
         .map(|(_, hop)| hop.interface)
 }
 
-/// How packets to `destination` leave the machine if not through the device `ours`.
+/// The index of the interface by which packets to `destination` leave the machine, not counting the device
+/// `ours`; `None` when there is no way, or only through it. For `bind_device_by_index_v4` and `_v6`.
 ///
 /// # Errors
 /// What the kernel said, other than that there is no way.
-pub async fn way_out(netlink: &Netlink, destination: IpAddr, ours: u32) -> io::Result<WayOut> {
+pub async fn way_out(netlink: &Netlink, destination: IpAddr, ours: u32) -> io::Result<Option<u32>> {
     match kernel_choice(netlink, destination).await? {
-        None => Ok(WayOut::None),
-        Some(index) if index != ours => Ok(WayOut::Free),
-        Some(_) => {
+        Some(index) if index == ours => {
             let routes = list(netlink, Some(ours)).await?;
-            let Some(index) = longest_match(destination, &routes, ours) else { return Ok(WayOut::None) };
-            let interfaces = interfaces::list(netlink, Some(ours)).await?;
-            let found = interfaces.into_iter().find(|interface| interface.index == index);
-            Ok(found.map_or(WayOut::None, |interface| WayOut::Bind { index, name: interface.name }))
+            Ok(longest_match(destination, &routes, ours))
         }
+        choice => Ok(choice),
     }
 }
 
@@ -261,7 +243,7 @@ fn errno(error: &io::Error) -> Option<Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::interfaces::InterfaceAddress;
+    use crate::net::interfaces::{self, InterfaceAddress};
     use crate::net::namespace::{block_on, isolated, sh};
     use proptest::prelude::*;
 
@@ -409,18 +391,17 @@ mod tests {
             block_on(async {
                 let netlink = Netlink::open().unwrap();
                 let ours = index(&netlink, "smesh0").await;
-                let eth0 = WayOut::Bind { index: index(&netlink, "eth0").await, name: "eth0".into() };
+                let eth0 = index(&netlink, "eth0").await;
                 let (v4, v6) = ("203.0.113.5".parse().unwrap(), "2001:db8:9::5".parse().unwrap());
                 let way = |to| way_out(&netlink, to, ours);
-                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (WayOut::Free, WayOut::Free));
+                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (Some(eth0), Some(eth0)));
                 // Everything into the tunnel.
                 sh("ip route add 0.0.0.0/1 dev smesh0; ip route add 128.0.0.0/1 dev smesh0
                     ip -6 route add default dev smesh0 metric 1");
-                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (eth0.clone(), eth0.clone()));
+                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (Some(eth0), Some(eth0)));
                 // A socket bound as told leaves past the tunnel: the kernel gives it the address of that
                 // side.
-                let WayOut::Bind { index, .. } = &eth0 else { unreachable!("built above") };
-                let (bound, free) = (udp(Some(*index)), udp(None));
+                let (bound, free) = (udp(Some(eth0)), udp(None));
                 for socket in [&bound, &free] {
                     socket.connect((v4, 9)).unwrap();
                 }
@@ -428,9 +409,9 @@ mod tests {
                 assert_eq!(free.local_addr().unwrap().ip().to_string(), "10.7.0.1");
                 // No other way.
                 sh("ip link set eth0 down");
-                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (WayOut::None, WayOut::None));
+                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (None, None));
                 sh("ip route del 0.0.0.0/1; ip route del 128.0.0.0/1; ip -6 route del default dev smesh0");
-                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (WayOut::None, WayOut::None));
+                assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (None, None));
             });
         });
     }

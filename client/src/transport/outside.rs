@@ -1,10 +1,11 @@
 //! Sockets that stay out of the tunnel they carry (hardening: TunnelCrack; EasyTier #2311).
 //!
-//! Somebody may route everything into the overlay. The kernel is asked, per destination, which way it would go; where the
-//! answer is our own device the socket is bound to the interface that the route would use without it.
+//! Somebody may route everything into the overlay, before or after a connection was made. So every socket is bound, before it
+//! connects, to the interface that leads to its destination without our own device: what is routed elsewhere later does not
+//! move it. An interface that goes away takes the connection along; the next one is bound to what leads there then.
 
 use crate::net::Netlink;
-use crate::net::routes::{WayOut, way_out};
+use crate::net::routes::way_out;
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -53,18 +54,14 @@ impl Outside {
 
     async fn socket(&self, to: SocketAddr, kind: Type) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(to), kind.nonblocking().cloexec(), None)?;
-        match way_out(&self.netlink, to.ip(), self.device).await? {
-            WayOut::Free => {}
-            WayOut::Bind { index, name } => {
-                tracing::debug!(interface = name, "keeping a socket out of the tunnel");
-                let index = NonZeroU32::new(index);
-                if to.is_ipv4() {
-                    socket.bind_device_by_index_v4(index)?;
-                } else {
-                    socket.bind_device_by_index_v6(index)?;
-                }
-            }
-            WayOut::None => return Err(io::ErrorKind::HostUnreachable.into()),
+        let way = way_out(&self.netlink, to.ip(), self.device).await?;
+        let Some(index) = way.and_then(NonZeroU32::new) else {
+            return Err(io::ErrorKind::HostUnreachable.into());
+        };
+        if to.is_ipv4() {
+            socket.bind_device_by_index_v4(Some(index))?;
+        } else {
+            socket.bind_device_by_index_v6(Some(index))?;
         }
         Ok(socket)
     }
