@@ -147,7 +147,7 @@ pub struct Ring {
 struct PathMarks {
     /// One above the highest counter sent since the path was last given up or begun anew.
     sent: u64,
-    /// Every in-order entry below was released.
+    /// No entry below is in order and held or overwritten.
     settled: u64,
     /// Packets sent, new and again.
     order: u32,
@@ -186,6 +186,15 @@ impl Ring {
     /// Packets sent over `path` and not acknowledged.
     pub const fn outstanding(&self, path: PathSlot) -> usize {
         self.paths[path.index()].held
+    }
+
+    /// Bytes of packets it can hold beside what it holds, without overwriting any; 0 when it holds as many packets as it may.
+    pub const fn room(&self) -> usize {
+        if self.stats.held < self.limits.packets {
+            self.limits.bytes.saturating_sub(self.stats.bytes)
+        } else {
+            0
+        }
     }
 
     /// The counter the next entry gets.
@@ -561,9 +570,11 @@ impl<'a> Iterator for Resend<'a> {
                     self.paths[self.from.index()].held -= 1;
                     let marks = &mut self.paths[self.to.index()];
                     marks.held += 1;
-                    // Behind newer packets on that path, whose arrival then says nothing about this one. (`settled` is
-                    // above only for a peer that acknowledged what it never got.)
-                    let behind = marks.sent.max(marks.settled) > counter;
+                    // Behind newer packets on that path, whose arrival then says nothing about this one.
+                    let behind = marks.sent > counter;
+                    if !behind {
+                        marks.settled = marks.settled.min(counter);
+                    }
                     marks.sent = marks.sent.max(counter + 1);
                     entry.path = self.to.number();
                     entry.order = marks.next_order();

@@ -111,6 +111,12 @@ impl SealHalf {
         self.ring.outstanding(path)
     }
 
+    /// Bytes of packets that can be sealed before the oldest not acknowledged are overwritten. While a path is away, a caller
+    /// that stops taking frames when this is short loses none.
+    pub const fn room(&self) -> usize {
+        self.ring.room()
+    }
+
     /// What was sealed and what is held.
     pub fn stats(&self) -> SealStats {
         SealStats { packets: self.next_counter(), bytes: self.bytes, ring: self.ring.stats() }
@@ -178,6 +184,12 @@ impl SealHalf {
     pub fn give_up(&mut self, path: PathSlot) {
         self.apply_acks();
         self.ring.give_up(path);
+    }
+
+    /// Gives up what is not acknowledged below `counter`: too old to be of use to anybody. Counts as lost.
+    pub fn give_up_below(&mut self, counter: u64) {
+        self.apply_acks();
+        self.ring.give_up_below(counter);
     }
 
     /// What was sent over `from` and is not acknowledged, among `counters`, oldest first, to be sent over `to` from now on.

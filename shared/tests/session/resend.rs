@@ -284,3 +284,31 @@ fn a_steady_flow_is_acknowledged_as_it_goes() {
     }
     assert_eq!(session.seal.stats().ring.overwritten, 0);
 }
+
+/// Found by the random cases: a path used, given up, and used again soon is a path in order each time. Were what is resent
+/// on it taken for out of order, an acknowledgement lost would make the ring say that it lost what was delivered.
+#[test]
+fn a_path_used_again_at_once_is_in_order() {
+    let mut session = Session::new(RingLimits::TINY, Manner { pace: 68, new_frames_wait: true }, 841);
+    for step in [
+        Step::Send(143),
+        Step::Die { to: 2 },
+        Step::Arrive { packets: 67, reorder: 0 },
+        Step::Send(76),
+        Step::Arrive { packets: 19, reorder: 2 },
+        Step::Die { to: 0 },
+        Step::Die { to: 2 },
+        Step::Arrive { packets: 15, reorder: 0 },
+        Step::Send(97),
+        Step::Acknowledge { lost: true },
+        Step::Arrive { packets: 84, reorder: 0 },
+        Step::Send(114),
+        Step::Acknowledge { lost: true },
+        Step::Arrive { packets: 128, reorder: 33 },
+        Step::Die { to: 0 },
+    ] {
+        session.take(&step);
+    }
+    session.settle();
+    assert_eq!(session.seal.stats().ring.lost, session.sent - session.delivered.len() as u64);
+}

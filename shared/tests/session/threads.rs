@@ -30,7 +30,8 @@ fn a_reader_beside_a_writer_sees_no_torn_entry() {
                 for counter in (0..PACKETS).step_by(2) {
                     let telling = PathAck { path: 0, highest: counter, bitmap: EVEN };
                     let silent = PathAck { path: 0, highest: PACKETS, bitmap: ODD };
-                    marks.record(&[telling, silent], 0);
+                    // Three to a turn, so that either kind is written over the other.
+                    marks.record(&[telling, silent, silent], 0);
                 }
             }
             done.store(true, Ordering::Release);

@@ -31,8 +31,6 @@ struct Model {
     lost: u64,
     /// Every (path, counter) that was sent since the path was given up or begun anew.
     history: Vec<(usize, u64)>,
-    /// How far each path was looked through for packets overtaken by others.
-    settled: [u64; 2],
     /// The path of each sending.
     sendings: Vec<usize>,
 }
@@ -89,7 +87,6 @@ impl Model {
             }
             looked += 1;
         }
-        self.settled[path] = self.settled[path].max(looked);
     }
 
     fn floor(&mut self, floor: u64) {
@@ -118,8 +115,7 @@ impl Model {
             if sent.len() == take {
                 break;
             }
-            let behind = counter < self.settled[to]
-                || self.history.iter().any(|(path, later)| *path == to && *later > counter);
+            let behind = self.history.iter().any(|(path, later)| *path == to && *later > counter);
             let packet = &mut self.packets[counter as usize];
             if packet.path != from {
                 continue;
@@ -198,8 +194,10 @@ fn agrees_with_the_model(limits: RingLimits, steps: Vec<Step>) -> Result<(), Tes
         let next = ring.next_counter();
         match step {
             Step::Push { len, path } => {
+                let (fits, before) = (ring.room() >= len, ring.stats().overwritten);
                 push(&mut ring, len, path);
                 model.push(limits, len, path);
+                prop_assert_eq!(fits, ring.stats().overwritten == before);
             }
             Step::Acknowledge { path, back, bitmap } => {
                 // Acknowledgements of counters never sent on that path happen too, from a peer that lies.
@@ -238,6 +236,8 @@ fn agrees_with_the_model(limits: RingLimits, steps: Vec<Step>) -> Result<(), Tes
         prop_assert_eq!(stats.overwritten, model.overwritten);
         prop_assert_eq!(stats.lost, model.lost);
         prop_assert!(stats.held <= limits.packets);
+        let room = limits.bytes - stats.bytes;
+        prop_assert_eq!(ring.room(), if stats.held == limits.packets { 0 } else { room });
         for path in 0..2 {
             prop_assert_eq!(
                 ring.outstanding(slot(path)),
