@@ -14,6 +14,7 @@
 //! connections_per_address = 1024
 //! members_per_network = 512
 //! queue_bytes = 524288
+//! back_pressure = "10ms"
 //! bytes_per_second = 12500000
 //! ```
 //!
@@ -102,6 +103,8 @@ struct LimitsTable {
     control_burst: Option<f64>,
     bytes_per_second: Option<f64>,
     queue_bytes: Option<usize>,
+    #[serde(default, deserialize_with = "duration")]
+    back_pressure: Option<Duration>,
 }
 
 impl ConfigFile {
@@ -149,6 +152,7 @@ impl ConfigFile {
         set(&mut limits.control_per_second, table.control_per_second);
         set(&mut limits.control_burst, table.control_burst);
         set(&mut limits.queue_bytes, table.queue_bytes);
+        set(&mut limits.back_pressure, table.back_pressure);
         limits.bytes_per_second = table.bytes_per_second;
         settings
     }
@@ -177,6 +181,10 @@ impl ConfigFile {
             (
                 limits.queue_bytes.is_none_or(|bytes| bytes >= 64 * 1024),
                 "limits.queue_bytes must be at least 65536, one message",
+            ),
+            (
+                limits.back_pressure.is_none_or(|pause| pause <= Duration::from_secs(1)),
+                "limits.back_pressure must be at most 1s",
             ),
             (
                 rates.into_iter().all(positive),

@@ -133,6 +133,16 @@ impl Queues {
         self.control.is_empty() && self.data.is_empty()
     }
 
+    /// Whether so much data waits that its senders should pause: half of what fits. The other half takes what is under way.
+    pub const fn is_crowded(&self) -> bool {
+        self.data_bytes > self.max_data_bytes / 2
+    }
+
+    /// Whether senders that paused may go on: a quarter of what fits is left, so that the line stays busy meanwhile.
+    pub const fn has_room(&self) -> bool {
+        self.data_bytes <= self.max_data_bytes / 4
+    }
+
     /// Gives memory back once a burst is over: an idle client should cost what an idle client costs.
     pub fn shrink(&mut self) {
         if self.is_empty() && (self.control.capacity() > 8 || self.data.capacity() > 8) {

@@ -31,6 +31,10 @@ pub struct Limits {
     /// Data that waits for one client, bytes. 512 KiB are 10 ms at 400 Mbit/s: long enough for a scheduling gap of the reader,
     /// short enough not to be felt.
     pub queue_bytes: usize,
+    /// How long a client is not read while another, for which it sends, has a crowded queue; zero: never. Long enough for a
+    /// reader that was not scheduled for a moment, so that nothing is lost to that; too short to be felt by the sender's
+    /// other peers. Whoever does not catch up in this time is slow and loses its oldest data instead.
+    pub back_pressure: Duration,
     /// Control bodies that wait for one client. One that lets them pile up this far does not read: it is closed.
     pub queue_control: usize,
     /// How often a key may be registered anew while its old connection lives before the newcomer is asked to wait: two
@@ -53,6 +57,7 @@ impl Default for Limits {
             control_burst: 2_048.0,
             bytes_per_second: None,
             queue_bytes: 512 * 1024,
+            back_pressure: Duration::from_millis(10),
             queue_control: 4_096,
             replacements_burst: 10.0,
             replacements_per_second: 0.25,

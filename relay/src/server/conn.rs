@@ -141,7 +141,8 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
                     conn: origin.conn,
                     patience: rules.patience,
                     bytes: rate.map(|rate| Bucket::full(now, rate, rate)),
-                    paused_until: None,
+                    pause: None,
+                    back_pressure: rules.limits.back_pressure,
                     heard: now,
                     pinged: false,
                     progress: now,
@@ -196,6 +197,23 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     let _ = timeout(FAREWELL, ws.finish()).await;
 }
 
+/// Why and until when a client is not read.
+#[derive(Debug)]
+enum Pause {
+    /// It sent as much as its rate allows.
+    Rate { until: Instant },
+    /// It sends to a client whose queue is crowded.
+    Crowd { to: Arc<Port>, until: Instant },
+}
+
+impl Pause {
+    const fn until(&self) -> Instant {
+        match self {
+            Self::Rate { until } | Self::Crowd { until, .. } => *until,
+        }
+    }
+}
+
 /// A registered connection.
 #[derive(Debug)]
 struct Session<S> {
@@ -207,8 +225,9 @@ struct Session<S> {
     patience: Patience,
     /// Meters what it sends, where the operator set a rate.
     bytes: Option<Bucket>,
-    /// Not read before this instant, to keep to that rate.
-    paused_until: Option<Instant>,
+    /// Not read for now.
+    pause: Option<Pause>,
+    back_pressure: Duration,
     /// When something last came.
     heard: Instant,
     /// Whether it was pinged since.
@@ -267,10 +286,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ending> {
-        if self.paused_until.is_some_and(|until| until > now) {
+        if self.is_paused(cx, now) {
             return Ok(());
         }
-        self.paused_until = None;
         let mut budget = READ_BUDGET;
         for _ in 0..READ_MESSAGES {
             let Poll::Ready(message) = self.ws.poll_message(cx)? else {
@@ -282,8 +300,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 continue;
             };
             let length = message.len();
-            self.on_message(message)?;
-            if self.is_over_rate(now, length) {
+            self.on_message(message, now)?;
+            self.keep_to_rate(now, length);
+            if self.is_paused(cx, now) {
                 return Ok(());
             }
             let Some(left) = budget.checked_sub(length) else {
@@ -296,12 +315,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    fn on_message(&mut self, message: Bytes) -> Result<(), Ending> {
+    fn on_message(&mut self, message: Bytes, now: Instant) -> Result<(), Ending> {
         // The data path first. Only registered links come here, so FORWARD is in place.
         match Forward::parse(&message) {
             Ok(forward) => {
                 let channel = forward.channel;
-                self.port.forward(channel, message, self.hub.metrics());
+                let crowded = self.port.forward(channel, message, now, self.hub.metrics());
+                if let Some(to) = crowded
+                    && !self.back_pressure.is_zero()
+                {
+                    self.pause = Some(Pause::Crowd { to, until: now + self.back_pressure });
+                }
                 return Ok(());
             }
             Err(WireError::Kind(_)) => {}
@@ -316,18 +340,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Takes `length` bytes from the allowance; whether to stop reading for a while.
-    fn is_over_rate(&mut self, now: Instant, length: usize) -> bool {
+    /// Takes `length` bytes from the allowance, and stops reading when it is used up.
+    fn keep_to_rate(&mut self, now: Instant, length: usize) {
         let Some(bucket) = &mut self.bytes else {
-            return false;
+            return;
         };
         let amount = u32::try_from(length).map_or(f64::MAX, f64::from);
         let wait = bucket.spend(now, amount);
-        if wait.is_zero() {
-            return false;
+        if !wait.is_zero() {
+            self.pause = Some(Pause::Rate { until: now + wait });
         }
-        self.paused_until = Some(now + wait);
-        self.wake_at(now + wait);
+    }
+
+    /// Whether reading waits for something; if so, the task is woken when it need not any more.
+    fn is_paused(&mut self, cx: &Context<'_>, now: Instant) -> bool {
+        let until = match &self.pause {
+            None => return false,
+            Some(Pause::Rate { until }) if *until > now => *until,
+            Some(Pause::Crowd { to, until }) if !to.is_ready(cx.waker(), now) => {
+                if *until <= now {
+                    to.give_up_waiting(now);
+                    self.pause = None;
+                    return false;
+                }
+                *until
+            }
+            Some(Pause::Rate { .. } | Pause::Crowd { .. }) => {
+                self.pause = None;
+                return false;
+            }
+        };
+        self.wake_at(until);
         true
     }
 
@@ -367,6 +410,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if self.blocked && now.duration_since(self.progress) >= self.patience.write {
                 return Err(Ending::Stuck);
             }
+            if self.pause.is_some() {
+                // It is us who do not listen.
+                self.heard = now;
+            }
             let quiet = now.duration_since(self.heard);
             if quiet >= self.patience.silence {
                 return Err(Ending::Silent);
@@ -379,8 +426,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if self.blocked {
                 next = next.min(self.progress + self.patience.write);
             }
-            if let Some(until) = self.paused_until.filter(|until| *until > now) {
-                next = next.min(until);
+            if let Some(pause) = &self.pause {
+                next = next.min(pause.until());
             }
             self.timer.as_mut().reset(next.max(now + Duration::from_millis(1)).into());
         }

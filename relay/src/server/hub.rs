@@ -2,6 +2,10 @@
 //!
 //! The lock is held for one fact and its outputs, never across a wait, and not at all to forward a message: each port has
 //! its own routes, and each route leads straight to the port of the other end.
+//!
+//! Back-pressure: when the queue of the other end is crowded, the sender is not read for a moment ([`Limits::back_pressure`])
+//! rather than its data dropped. An end that does not catch up in that time is slow for [`SLOW_FOR`]: its senders no longer
+//! wait for it, so that one reader who stands still costs its senders' other peers one short pause every two seconds.
 
 use crate::core::auth::{Refusal, Registration, Token};
 use crate::core::forward::{Item, PairMeter, Queues};
@@ -28,10 +32,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long senders do not wait for a client that did not catch up: with pauses of 10 ms that is half a percent of the time.
+const SLOW_FOR: Duration = Duration::from_secs(2);
+
 /// Where messages for one connection are left, and where its own go.
 #[derive(Debug)]
 pub(super) struct Port {
-    queues: Mutex<Queues>,
+    inbox: Mutex<Inbox>,
     routes: Mutex<HashMap<ChannelId, Route>>,
     waker: AtomicWaker,
     /// Set once: write what is queued, then close.
@@ -43,6 +50,21 @@ pub(super) struct Port {
 }
 
 #[derive(Debug)]
+struct Inbox {
+    queues: Queues,
+    /// Senders that are not read until there is room here.
+    paused: Vec<Waker>,
+    /// Until then nobody waits for this client.
+    slow_until: Option<Instant>,
+}
+
+impl Inbox {
+    fn is_slow(&self, now: Instant) -> bool {
+        self.slow_until.is_some_and(|until| until > now)
+    }
+}
+
+#[derive(Debug)]
 struct Route {
     to: Arc<Port>,
     meter: Arc<PairMeter>,
@@ -51,7 +73,11 @@ struct Route {
 impl Port {
     pub(super) fn new(limits: &Limits, local_port: u16) -> Self {
         Self {
-            queues: Mutex::new(Queues::new(limits.queue_control, limits.queue_bytes)),
+            inbox: Mutex::new(Inbox {
+                queues: Queues::new(limits.queue_control, limits.queue_bytes),
+                paused: Vec::new(),
+                slow_until: None,
+            }),
             routes: Mutex::new(HashMap::new()),
             waker: AtomicWaker::new(),
             closing: AtomicBool::new(false),
@@ -67,12 +93,38 @@ impl Port {
 
     /// The next thing to write.
     pub(super) fn pop(&self) -> Option<Item> {
-        let mut queues = lock(&self.queues);
-        let item = queues.pop();
+        let mut inbox = lock(&self.inbox);
+        let item = inbox.queues.pop();
         if item.is_none() {
-            queues.shrink();
+            inbox.queues.shrink();
+        }
+        if !inbox.paused.is_empty() && inbox.queues.has_room() {
+            let paused = std::mem::take(&mut inbox.paused);
+            drop(inbox);
+            paused.into_iter().for_each(Waker::wake);
         }
         item
+    }
+
+    /// Whether a sender need not wait for this client any more; else it is woken when that may have changed.
+    pub(super) fn is_ready(&self, waker: &Waker, now: Instant) -> bool {
+        let mut inbox = lock(&self.inbox);
+        if inbox.queues.has_room() || inbox.is_slow(now) || self.is_closing() {
+            return true;
+        }
+        if !inbox.paused.iter().any(|paused| paused.will_wake(waker)) {
+            inbox.paused.push(waker.clone());
+        }
+        false
+    }
+
+    /// A sender has waited long enough.
+    pub(super) fn give_up_waiting(&self, now: Instant) {
+        let mut inbox = lock(&self.inbox);
+        inbox.slow_until = Some(now + SLOW_FOR);
+        let paused = std::mem::take(&mut inbox.paused);
+        drop(inbox);
+        paused.into_iter().for_each(Waker::wake);
     }
 
     /// Whether the connection is to close once its queue is written.
@@ -85,28 +137,39 @@ impl Port {
         self.stuck.load(Ordering::Acquire)
     }
 
-    /// Passes `message`, a checked FORWARD for `channel`, on to the other end.
-    pub(super) fn forward(&self, channel: ChannelId, message: Bytes, metrics: &Metrics) {
+    /// Passes `message`, a checked FORWARD for `channel`, on to the other end; gives that end when it is so crowded that this
+    /// one should pause.
+    pub(super) fn forward(
+        &self,
+        channel: ChannelId,
+        message: Bytes,
+        now: Instant,
+        metrics: &Metrics,
+    ) -> Option<Arc<Self>> {
         let bytes = u64::try_from(message.len()).unwrap_or(u64::MAX);
-        // Ours may hold while the other end's queue is taken; nothing takes the two in the other order.
+        // Ours may hold while the other end's inbox is taken; nothing takes the two in the other order.
         let routes = lock(&self.routes);
         let Some(Route { to, meter }) = routes.get(&channel) else {
             metrics.dropped.unknown_channel.add_one();
-            return;
+            return None;
         };
         meter.count(bytes);
         metrics.forwarded.messages.add_one();
         metrics.forwarded.bytes.add(bytes);
-        let displaced = lock(&to.queues).push_data(message);
+        let mut inbox = lock(&to.inbox);
+        let displaced = inbox.queues.push_data(message);
+        let pause = inbox.queues.is_crowded() && !inbox.is_slow(now);
+        drop(inbox);
         if displaced.packets > 0 {
             metrics.dropped.queue_full.add(displaced.packets);
         }
         to.waker.wake();
+        pause.then(|| Arc::clone(to))
     }
 
     /// Leaves a body.
     pub(super) fn send(&self, body: Control) {
-        if lock(&self.queues).push_control(body).is_err() {
+        if lock(&self.inbox).queues.push_control(body).is_err() {
             self.stuck.store(true, Ordering::Release);
         }
         self.waker.wake();

@@ -70,6 +70,35 @@ async fn flood_some(sender: &mut Client, channel: ChannelId) {
 }
 
 #[tokio::test]
+async fn who_keeps_up_loses_nothing_to_a_sender_that_is_faster() {
+    let mut settings = Settings::default();
+    // However busy this machine is, the reader catches up in this time.
+    settings.limits.back_pressure = Duration::from_secs(60);
+    let relay = TestRelay::start(&settings);
+    let (mut sender, _slow, (mut quick, to_quick)) = three(&relay).await;
+    let read = async {
+        for number in 0..FLOOD_MESSAGES {
+            let received = quick.next().await;
+            let Received::Forward(message) = received else { panic!("expected FORWARD, got {received:?}") };
+            assert_eq!(message[7..11], number.to_be_bytes());
+        }
+    };
+    tokio::join!(flood(&mut sender, to_quick), read);
+    assert_eq!(relay.drops("queue_full"), 0);
+}
+
+#[tokio::test]
+async fn without_back_pressure_the_queue_alone_decides() {
+    let mut settings = Settings::default();
+    settings.limits.back_pressure = Duration::ZERO;
+    let relay = TestRelay::start(&settings);
+    let (mut sender, (_slow, to_slow), (mut quick, _)) = three(&relay).await;
+    flood(&mut sender, to_slow).await;
+    assert!(relay.drops("queue_full") > 0);
+    quick.sync().await;
+}
+
+#[tokio::test]
 async fn control_overtakes_data_that_waits() {
     let relay = TestRelay::start(&Settings::default());
     let (mut sender, (mut slow, to_slow), _quick) = three(&relay).await;
