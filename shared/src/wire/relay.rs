@@ -117,9 +117,7 @@ impl<'a> Forward<'a> {
 
     /// The packets, in order.
     pub const fn packets(&self) -> Packets<'a> {
-        Packets {
-            reader: Reader::new(self.packets),
-        }
+        Packets { reader: Reader::new(self.packets) }
     }
 }
 
@@ -429,6 +427,10 @@ pub enum Control {
 
 /// Highest tag of [`Control`] this version knows.
 const LAST_TAG: u32 = 13;
+/// Longest sentence of an ERROR that is kept, bytes: it goes to a log and a terminal, and it is a stranger's.
+pub const MAX_SENTENCE: usize = 300;
+/// Most STUN ports of a REGISTERED that are kept: two tell the kind of a NAT, each further one is a choice.
+pub const MAX_STUN_PORTS: usize = 16;
 
 impl Control {
     /// CBOR bytes of the body.
@@ -436,12 +438,21 @@ impl Control {
         codec::encode(self)
     }
 
-    /// Reads a body; `Ok(None)` for a tag of a later version, which is to be ignored.
+    /// Reads a body; `Ok(None)` for a tag of a later version, which is to be ignored. The sentence of an ERROR is cut to
+    /// [`MAX_SENTENCE`] and loses its control characters, the ports of a REGISTERED are cut to [`MAX_STUN_PORTS`].
     ///
     /// # Errors
     /// `Body` or `Trailing`; the connection is to be closed.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, WireError> {
-        codec::decode_known(bytes, LAST_TAG)
+        let mut body = codec::decode_known(bytes, LAST_TAG)?;
+        if let Some(Self::Error { sentence, .. }) = &mut body {
+            sentence.truncate(sentence.floor_char_boundary(MAX_SENTENCE));
+            sentence.retain(|char| !char.is_control());
+        }
+        if let Some(Self::Registered { stun_ports, .. }) = &mut body {
+            stun_ports.truncate(MAX_STUN_PORTS);
+        }
+        Ok(body)
     }
 }
 
@@ -520,27 +531,19 @@ mod tests {
         prop_oneof![
             (id, id, any::<[u8; 64]>(), any::<(u64, u32)>()).prop_map(
                 |(n, k, signature, (instance, features))| {
-                    Control::Register {
-                        network: NetworkId(n),
-                        network_key: k,
-                        signature,
-                        instance,
-                        features,
-                    }
+                    Control::Register { network: NetworkId(n), network_key: k, signature, instance, features }
                 }
             ),
-            (addr(), any::<[u8; 16]>(), any::<Vec<u16>>(), any::<(u32, u64)>()).prop_map(
-                |(observed_tcp, stun_token, stun_ports, (heartbeat_ms, instance))| Control::Registered {
-                    observed_tcp,
-                    stun_token,
-                    stun_ports,
-                    heartbeat_ms,
-                    instance
-                }
-            ),
-            prop::option::of(id).prop_map(|peer| Control::Connect {
-                peer: peer.map(NodeId)
-            }),
+            (
+                addr(),
+                any::<[u8; 16]>(),
+                prop::collection::vec(any::<u16>(), 0..=MAX_STUN_PORTS),
+                any::<(u32, u64)>()
+            )
+                .prop_map(|(observed_tcp, stun_token, stun_ports, (heartbeat_ms, instance))| {
+                    Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, instance }
+                }),
+            prop::option::of(id).prop_map(|peer| Control::Connect { peer: peer.map(NodeId) }),
             (id, any::<u32>(), any::<u64>()).prop_map(|(peer, channel, instance)| Control::Peer {
                 peer: NodeId(peer),
                 channel: ChannelId(channel),
@@ -572,18 +575,11 @@ mod tests {
             }),
             any::<u64>().prop_map(|id| Control::Ping { id }),
             any::<u64>().prop_map(|id| Control::Pong { id }),
-            any::<u32>().prop_map(|channel| Control::Release {
-                channel: ChannelId(channel)
-            }),
-            any::<u32>().prop_map(|channel| Control::Confirmed {
-                channel: ChannelId(channel)
-            }),
+            any::<u32>().prop_map(|channel| Control::Release { channel: ChannelId(channel) }),
+            any::<u32>().prop_map(|channel| Control::Confirmed { channel: ChannelId(channel) }),
             any::<u32>().prop_map(|within_ms| Control::Drain { within_ms }),
-            any::<(u16, String, Option<u32>)>().prop_map(|(code, sentence, retry_ms)| Control::Error {
-                code,
-                sentence,
-                retry_ms
-            }),
+            (any::<u16>(), "\\PC{0,60}", any::<Option<u32>>())
+                .prop_map(|(code, sentence, retry_ms)| Control::Error { code, sentence, retry_ms }),
             Just(Control::Leave),
             addr().prop_map(|udp| Control::Observed { udp }),
         ]
@@ -643,10 +639,29 @@ mod tests {
     #[test]
     fn tags_of_a_later_version_are_ignored_and_known_ones_must_parse() {
         assert_eq!(Control::decode(&codec::encode(&(14u32, 1u32))), Ok(None));
-        assert_eq!(
-            Control::decode(&codec::encode(&(8u32, "text"))),
-            Err(WireError::Body)
-        );
+        assert_eq!(Control::decode(&codec::encode(&(8u32, "text"))), Err(WireError::Body));
+    }
+
+    #[test]
+    fn what_a_relay_says_to_people_is_short_and_plain() {
+        let sentence = format!("\u{1b}[2Jgo away\r\n{}", "\u{20ac}".repeat(MAX_SENTENCE));
+        let said = Control::Error { code: 3, sentence, retry_ms: None };
+        let Ok(Some(Control::Error { sentence, .. })) = Control::decode(&said.encode()) else {
+            panic!("not an ERROR")
+        };
+        assert!(sentence.starts_with("[2Jgo away\u{20ac}") && sentence.len() <= MAX_SENTENCE, "{sentence:?}");
+
+        let registered = Control::Registered {
+            observed_tcp: SocketAddr::from(([192, 0, 2, 1], 1)),
+            stun_token: [0; 16],
+            stun_ports: (0..60_000).collect(),
+            heartbeat_ms: 1,
+            instance: 1,
+        };
+        let Ok(Some(Control::Registered { stun_ports, .. })) = Control::decode(&registered.encode()) else {
+            panic!("not a REGISTERED")
+        };
+        assert_eq!(stun_ports.len(), MAX_STUN_PORTS);
     }
 
     #[test]
