@@ -10,9 +10,12 @@ use crate::addresses;
 use crate::ids::NodeId;
 use crate::peer::Peer;
 use crate::wire::control::{Cidr4, Hello};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A node takes another address at most this often.
+const MOVE_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
 /// What to do about two claims on one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +46,7 @@ impl Endpoint {
     /// Compares this node's claim with those of all peers; gives way, reports, or settles.
     pub(super) fn settle_claims(&mut self, now: Instant) {
         let Some(own) = self.hello.ipv4 else { return };
-        if !self.claims_changed() {
+        if !self.out.take_hello_news() {
             return;
         }
         let own_id = self.config.node.public();
@@ -71,23 +74,13 @@ impl Endpoint {
         }
     }
 
-    /// Whether a HELLO came since the last look.
-    fn claims_changed(&mut self) -> bool {
-        let seen: Vec<_> = self
-            .peers
-            .values()
-            .filter_map(|peer| {
-                let hello = peer.about()?;
-                Some((peer.id(), hello.revision, hello.ipv4.map(|cidr| cidr.address())))
-            })
-            .collect();
-        let seen: BTreeSet<_> = seen.into_iter().collect();
-        let changed = seen != self.claims_seen;
-        self.claims_seen = seen;
-        changed
-    }
-
     fn take_next_address(&mut self, now: Instant, own: Cidr4, holder: NodeId) {
+        // A member that claims one address after the other must not drive this node through all of its own.
+        if self.moved.is_some_and(|moved| now.saturating_duration_since(moved) < MOVE_AT_MOST_EVERY) {
+            self.out.event(Event::AddressConflict { peer: holder, address: own });
+            return;
+        }
+        self.moved = Some(now);
         let taken: HashSet<Ipv4Addr> = self
             .peers
             .values()

@@ -49,6 +49,11 @@ pub enum Event {
         /// Who it is.
         id: NodeId,
     },
+    /// A peer that never had a session is forgotten; its slot may be given to another.
+    PeerRemoved {
+        /// Its slot.
+        slot: PeerSlot,
+    },
     /// Inbound: a new association with its first receive key. Older ones stay open until closed.
     OpenAssociation {
         /// The peer.

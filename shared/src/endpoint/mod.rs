@@ -43,8 +43,7 @@ use event::{Contact, Event};
 use outbox::{Indices, Outbox};
 use relays::Relay;
 use status::{PeerStatus, RelayStatus};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 /// Packets dropped by the control side, by cause (protocol §5.3).
@@ -71,8 +70,8 @@ pub struct Endpoint {
     indices: Indices,
     out: Outbox,
     drops: Drops,
-    /// The claims that were last compared with this node's (see [`claims`]).
-    claims_seen: BTreeSet<(NodeId, u32, Option<Ipv4Addr>)>,
+    /// When this node last took another address (see [`claims`]).
+    moved: Option<Instant>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -100,7 +99,7 @@ impl Endpoint {
             indices: Indices::default(),
             out: Outbox::default(),
             drops: Drops::default(),
-            claims_seen: BTreeSet::new(),
+            moved: None,
         }
     }
 
@@ -159,9 +158,9 @@ impl Endpoint {
             Ok(()) => {}
             Err(PacketError::Handshake(_) | PacketError::WrongPeer) => self.drops.handshake += 1,
             Err(PacketError::Open(_)) => self.drops.forged += 1,
-            Err(PacketError::UnknownIndex | PacketError::OutOfTurn | PacketError::Kind) => {
-                self.drops.out_of_place += 1
-            }
+            Err(
+                PacketError::UnknownIndex | PacketError::OutOfTurn | PacketError::TooMany | PacketError::Kind,
+            ) => self.drops.out_of_place += 1,
         }
         self.after_input(now);
         result
@@ -252,6 +251,10 @@ impl Endpoint {
             Some(PacketKind::Transport(PacketType::Control)) => {
                 let index = Header::parse(packet).map_err(|_| PacketError::Kind)?.receiver;
                 let owner = self.indices.owner(index).ok_or(PacketError::UnknownIndex)?;
+                // Its own channel, or a relay could move a peer to another's.
+                if self.channel_owner(contact) != Some(owner) {
+                    return Err(PacketError::WrongPeer);
+                }
                 self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, contact, index, packet))
                     .unwrap_or(Err(PacketError::UnknownIndex))
             }
@@ -310,11 +313,24 @@ impl Endpoint {
         if let Some(peer) = self.peers.get(&id) {
             return peer.slot();
         }
-        // Slots are never reused while a process lives: 2^32 peers outlast any.
-        let slot = PeerSlot(u32::try_from(self.peers.len()).unwrap_or(u32::MAX));
+        // The lowest free one, so that the tables of the data plane stay as small as the network.
+        let slot = (0..=u32::MAX).map(PeerSlot).find(|slot| !self.slots.contains_key(slot));
+        let slot = slot.unwrap_or(PeerSlot(u32::MAX));
         self.peers.insert(id, Peer::new(id, slot, &self.config.node.public()));
         self.slots.insert(slot, id);
         self.out.event(Event::PeerAdded { slot, id });
         slot
+    }
+
+    /// Forgets peers that a relay named and that never were more than that, once no relay says that they are there.
+    fn forget_phantoms(&mut self) {
+        let is_gone = |peer: &Peer| peer.is_phantom() && peer.contact().is_none();
+        let gone: Vec<_> =
+            self.peers.values().filter(|peer| is_gone(peer)).map(|p| (p.id(), p.slot())).collect();
+        for (id, slot) in gone {
+            self.peers.remove(&id);
+            self.slots.remove(&slot);
+            self.out.event(Event::PeerRemoved { slot });
+        }
     }
 }

@@ -13,6 +13,8 @@ use std::collections::{HashMap, VecDeque};
 pub(crate) struct Outbox {
     pub(crate) transmits: VecDeque<Transmit>,
     pub(crate) events: VecDeque<Event>,
+    /// A peer said something new of itself since [`Self::take_hello_news`].
+    hello_news: bool,
 }
 
 impl Outbox {
@@ -31,7 +33,13 @@ impl Outbox {
         self.transmits.push_back(Transmit { relay, message });
     }
 
+    /// Whether any peer said something new of itself since the last call.
+    pub(crate) fn take_hello_news(&mut self) -> bool {
+        std::mem::take(&mut self.hello_news)
+    }
+
     pub(crate) fn event(&mut self, event: Event) {
+        self.hello_news |= matches!(event, Event::PeerHello { .. });
         self.events.push_back(event);
     }
 }

@@ -21,9 +21,12 @@ use std::time::{Duration, Instant};
 const REGISTER_WITHIN: Duration = Duration::from_secs(12);
 /// PONG within this, or the connection is given up (protocol §3.7).
 const PONG_WITHIN: Duration = Duration::from_secs(3);
-/// Most peers taken from one relay: far above any network this version runs, and a bound on what a lying relay can make a
-/// node remember.
-const MAX_PEERS: usize = 4096;
+/// Most peers taken from one relay: what a relay allows in a network, and a bound on what a lying one can make a node
+/// remember.
+const MAX_PEERS: usize = 512;
+/// Each handshake with a peer that is only a name so far puts the next one off by this much: a node that joins a large network,
+/// or hears a lying relay, spends a few per cent of a core on it.
+const HANDSHAKE_SPACING: Duration = Duration::from_millis(10);
 
 /// A relay and the link to it.
 #[derive(Debug)]
@@ -128,15 +131,13 @@ impl Endpoint {
         if let Some(relay) = self.relays.get_mut(no.0) {
             relay.link = None;
         }
-        let lost: Vec<_> = self
-            .peers
-            .values()
-            .filter(|peer| peer.contact().is_some_and(|contact| contact.relay == no))
-            .map(crate::peer::Peer::id)
-            .collect();
-        for id in lost {
-            self.with_peer(now, id, |peer, ctx| peer.lose_contact(ctx, "the relay connection is lost"));
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.with_peer(now, id, |peer, ctx| {
+                peer.lose_contacts(ctx, |contact| contact.relay == no, "the relay connection is lost");
+            });
         }
+        self.forget_phantoms();
     }
 
     pub(super) fn relay_message(
@@ -146,7 +147,8 @@ impl Endpoint {
         message: &[u8],
     ) -> Result<(), LinkError> {
         let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) else {
-            return Err(LinkError::OutOfPlace("no stream is open"));
+            // Still under way when the stream was closed from this side.
+            return Ok(());
         };
         let registration = Registration {
             node: self.config.node.public(),
@@ -196,10 +198,9 @@ impl Endpoint {
                         GoneReason::Replaced => "it registered anew",
                     };
                     self.with_peer(now, owner, |peer, ctx| {
-                        if peer.contact() == Some(contact) {
-                            peer.lose_contact(ctx, why);
-                        }
+                        peer.lose_contacts(ctx, |lost| lost == contact, why)
                     });
+                    self.forget_phantoms();
                 }
                 if let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) {
                     link.channels.remove(&channel);
@@ -234,19 +235,18 @@ impl Endpoint {
     }
 
     fn introduced(&mut self, now: Instant, no: RelayNo, peer: NodeId, channel: ChannelId, instance: u64) {
-        if peer == self.config.node.public()
-            || (self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer))
-        {
-            return tracing::debug!("an introduction is ignored: to this node itself, or one too many");
-        }
-        let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) else {
-            return;
-        };
+        let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) else { return };
         // A peer has one channel per link, and a channel one peer.
         link.channels.retain(|_, known| *known != peer);
+        if peer == self.config.node.public() || link.channels.len() >= MAX_PEERS {
+            return tracing::debug!("an introduction is ignored: to this node itself, or one too many");
+        }
         link.channels.insert(channel, peer);
         self.meet(peer);
-        self.with_peer(now, peer, |peer, ctx| peer.introduce(ctx, Contact { relay: no, channel }, instance));
+        let pending = self.peers.values().filter(|peer| peer.is_pending()).count();
+        let pause = HANDSHAKE_SPACING * u32::try_from(pending).unwrap_or(u32::MAX);
+        let contact = Contact { relay: no, channel };
+        self.with_peer(now, peer, |peer, ctx| peer.introduce(ctx, contact, instance, pause));
     }
 
     fn relay_pong(&mut self, now: Instant, no: RelayNo, id: u64) {

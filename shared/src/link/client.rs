@@ -131,6 +131,9 @@ impl State {
                 if !registered && !first_ok {
                     return Err(LinkError::OutOfPlace("a body before REGISTERED"));
                 }
+                if registered && matches!(body, Some(Control::Registered { .. })) {
+                    return Err(LinkError::OutOfPlace("a second REGISTERED"));
+                }
                 let registered = registered || matches!(body, Some(Control::Registered { .. }));
                 let input = body.map_or(ClientInput::Ignored, ClientInput::Control);
                 Ok((Self::Open { session, registered }, input))

@@ -97,6 +97,8 @@ impl Path {
 
     /// A PING is due and was asked for with the returned reason: send one and report it with [`Self::on_ping_sent`].
     pub fn poll_ping(&mut self, now: Instant) -> Option<&'static str> {
+        // Taking the PING takes the deadline that would have brought the doubt: so doubt first, whoever asks.
+        self.doubt(now);
         let due = self.next_ping.filter(|deadline| deadline.is_due(now))?;
         self.next_ping = None;
         Some(due.why)
@@ -157,16 +159,18 @@ impl Path {
             State::Unproven { since } | State::Suspect { since } if now >= since + DEAD_AFTER => {
                 self.move_to_dead("no answer");
             }
-            // A heartbeat or a doubt that went unanswered for one interval is suspicion; so is unconfirmed data.
-            State::Proven { outstanding, .. } => {
-                let unconfirmed = outstanding.is_some_and(|since| now >= since + suspicion_after(self.rtt));
-                let unanswered =
-                    !self.challenges.is_empty() && self.next_ping.is_some_and(|next| next.is_due(now));
-                if unconfirmed || unanswered {
-                    self.move_to_suspect(now);
-                }
-            }
+            State::Proven { .. } => self.doubt(now),
             State::Unproven { .. } | State::Suspect { .. } | State::Dead => {}
+        }
+    }
+
+    /// A heartbeat or a doubt that went unanswered for one interval is suspicion; so is unconfirmed data.
+    fn doubt(&mut self, now: Instant) {
+        let State::Proven { outstanding, .. } = self.state else { return };
+        let unconfirmed = outstanding.is_some_and(|since| now >= since + suspicion_after(self.rtt));
+        let unanswered = !self.challenges.is_empty() && self.next_ping.is_some_and(|next| next.is_due(now));
+        if unconfirmed || unanswered {
+            self.move_to_suspect(now);
         }
     }
 
@@ -350,6 +354,16 @@ mod tests {
         assert!(run.path.is_usable());
         run.for_secs(20, |_, _| ());
         assert!(run.path.is_usable());
+    }
+
+    #[test]
+    fn a_ping_asked_for_before_the_timer_still_brings_the_doubt() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.path.on_data_sent(run.now);
+        let due = run.now + suspicion_after(run.path.rtt());
+        assert!(run.path.poll_ping(due).is_some());
+        assert!(run.path.is_suspect());
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //!                          +---- backoff ----+------ 5 s over -----+
 //! ```
 //!
-//! The responder's side has no state here: each INIT that is authentic and due makes one unconfirmed session.
+//! The responder's side has no state here: each INIT that is authentic and due makes one unconfirmed session,
+//! however often it comes.
 //!
 //! # Beside a session that may still live
 //!
@@ -48,6 +49,15 @@ const BACKOFF: [u64; 5] = [1, 2, 4, 8, 15];
 
 /// Pause after a handshake that could not even begin.
 const HOPELESS: Duration = Duration::from_secs(3600);
+
+/// A session of which nobody has shown yet that they can open it (protocol §4.5), and what it came of.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    pub(super) born: Instant,
+    init: Vec<u8>,
+    response: Vec<u8>,
+    pub(super) session: Session,
+}
 
 /// What this node does towards a first handshake.
 #[derive(Debug)]
@@ -137,6 +147,15 @@ impl Peer {
         if self.first.is_under_way() && self.role == Role::Lower {
             return Err(PacketError::OutOfTurn);
         }
+        // The same INIT again, because our answer was late or somebody replays it: the same answer, no other session. Were
+        // each one a session, the repetitions would push out the very one that the first answer is about.
+        if let Some(known) = self.unconfirmed.iter().find(|unconfirmed| unconfirmed.init == packet) {
+            ctx.out.packet(contact, &known.response);
+            return Ok(());
+        }
+        if !self.first_budget.take(ctx.now) {
+            return Err(PacketError::TooMany);
+        }
         let received = Responder::read(&ctx.config.node, &ctx.config.network, packet)?;
         if received.remote() != self.id {
             return Err(PacketError::WrongPeer);
@@ -151,13 +170,13 @@ impl Peer {
             }
         };
         while self.unconfirmed.len() >= MAX_UNCONFIRMED {
-            if let Some((_, oldest)) = self.unconfirmed.pop_front() {
-                oldest.release(ctx.indices);
+            if let Some(oldest) = self.unconfirmed.pop_front() {
+                oldest.session.release(ctx.indices);
             }
         }
         let session = Session::new(ctx.now, &completed, ctx.config.rekey_interval, self.role);
-        self.unconfirmed.push_back((ctx.now, session));
         ctx.out.packet(contact, &response);
+        self.unconfirmed.push_back(Unconfirmed { born: ctx.now, init: packet.to_vec(), response, session });
         // The other side is at it: no need to begin beside it, unless it never confirms. A handshake of this side that was
         // answered goes on: the other side may have confirmed it before it sent this.
         if self.role == Role::Higher && !self.first.is_confirming() {
@@ -288,6 +307,7 @@ impl Peer {
             self.path = Some(self.new_path(ctx.now));
         }
         self.probe(ctx);
+        self.begun = Some(ctx.now);
         let mut association = [0; 8];
         ctx.rng.fill(&mut association);
         let offer = ctx.offer(AssociationId(association));

@@ -18,6 +18,7 @@
 //! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
 //! - Every receiver index handed out is released when its session ends.
 
+mod bucket;
 mod first;
 mod rekey;
 mod session;
@@ -38,7 +39,8 @@ use crate::session::rekey::Role;
 use crate::time::Deadline;
 use crate::wire::control::{Control, Hello};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
-use first::First;
+use bucket::Bucket;
+use first::{First, Unconfirmed};
 use session::Session;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -94,6 +96,9 @@ pub enum PacketError {
     /// A handshake packet that is not due: a collision lost, or an answer to nothing.
     #[error("a handshake packet out of turn")]
     OutOfTurn,
+    /// More handshake packets than a peer may make this node answer.
+    #[error("too many handshake packets")]
+    TooMany,
     /// A kind of packet that has no place here.
     #[error("this kind of packet has no place here")]
     Kind,
@@ -106,13 +111,18 @@ pub(crate) struct Peer {
     slot: PeerSlot,
     role: Role,
     instance: Option<u64>,
+    /// The contact in use.
     contact: Option<Contact>,
+    /// Every contact that a relay gave, one per relay, the newest last.
+    contacts: Vec<(Contact, u64)>,
     /// Whether the relay was told CONFIRMED for this contact.
     confirmed_contact: bool,
     path: Option<Path>,
     first: First,
-    /// Sessions that nobody confirmed yet, with the time they were made; oldest first.
-    unconfirmed: VecDeque<(Instant, Session)>,
+    /// When this node last began a handshake.
+    begun: Option<Instant>,
+    /// Oldest first.
+    unconfirmed: VecDeque<Unconfirmed>,
     session: Option<Session>,
     closing: VecDeque<(Instant, AssociationId)>,
     about: Option<Hello>,
@@ -122,6 +132,9 @@ pub(crate) struct Peer {
     heartbeat_hint: Duration,
     shown: PeerState,
     routed: Option<Contact>,
+    /// What first handshakes and rekeys of this peer may cost.
+    first_budget: Bucket,
+    rekey_budget: Bucket,
 }
 
 impl Peer {
@@ -132,9 +145,11 @@ impl Peer {
             role: Role::of(own, &id),
             instance: None,
             contact: None,
+            contacts: Vec::new(),
             confirmed_contact: false,
             path: None,
             first: First::Idle,
+            begun: None,
             unconfirmed: VecDeque::new(),
             session: None,
             closing: VecDeque::new(),
@@ -145,6 +160,8 @@ impl Peer {
             heartbeat_hint: crate::path::liveness::HEARTBEAT,
             shown: PeerState::Offline,
             routed: None,
+            first_budget: Bucket::default(),
+            rekey_budget: Bucket::default(),
         }
     }
 
@@ -173,8 +190,38 @@ impl Peer {
         self.path.as_ref().is_some_and(Path::is_suspect)
     }
 
-    /// A relay says that the peer is there (protocol §3.5, §7.3).
-    pub(crate) fn introduce(&mut self, ctx: &mut Context<'_>, contact: Contact, instance: u64) {
+    /// Whether it never was more than a name that a relay said: no session, no HELLO.
+    pub(crate) const fn is_phantom(&self) -> bool {
+        self.session.is_none() && self.about.is_none()
+    }
+
+    /// Whether a handshake with it is due or under way while nothing else proves it exists.
+    pub(crate) const fn is_pending(&self) -> bool {
+        self.is_phantom() && self.contact.is_some()
+    }
+
+    /// A relay says that the peer is there (protocol §3.5, §7.3). A first handshake waits `pause` longer than it would.
+    ///
+    /// What a relay says moves nothing that works: while the path in use is proven, another contact is only kept in mind.
+    pub(crate) fn introduce(
+        &mut self,
+        ctx: &mut Context<'_>,
+        contact: Contact,
+        instance: u64,
+        pause: Duration,
+    ) {
+        let known = self.contacts.iter().any(|entry| *entry == (contact, instance));
+        self.contacts.retain(|(other, _)| other.relay != contact.relay);
+        self.contacts.push((contact, instance));
+        let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
+        let elsewhere = self.contact.is_some_and(|current| current.relay != contact.relay);
+        if works && (elsewhere || (known && self.contact == Some(contact))) {
+            return;
+        }
+        self.use_contact(ctx, contact, instance, pause);
+    }
+
+    fn use_contact(&mut self, ctx: &mut Context<'_>, contact: Contact, instance: u64, pause: Duration) {
         let restarted = self.instance.is_some_and(|known| known != instance);
         self.instance = Some(instance);
         self.contact = Some(contact);
@@ -192,17 +239,31 @@ impl Peer {
                 Role::Lower => Duration::ZERO,
                 Role::Higher => first::GRACE,
             };
-            self.first.schedule(ctx.now + wait, "introduced to a peer");
+            // However often a relay says that the peer restarted, a handshake is begun once a second at most.
+            let earliest = self.begun.map_or(ctx.now, |begun| begun + first::GRACE);
+            self.first.schedule((ctx.now + wait + pause).max(earliest), "introduced to a peer");
         }
         self.settle(ctx);
     }
 
-    /// The contact is gone: the peer left its relay, or this node lost the relay.
-    pub(crate) fn lose_contact(&mut self, ctx: &mut Context<'_>, why: &'static str) {
+    /// Contacts are gone: the peer left a relay, or this node lost one. Another relay's takes its place if there is one.
+    pub(crate) fn lose_contacts(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lost: impl Fn(Contact) -> bool,
+        why: &'static str,
+    ) {
+        self.contacts.retain(|(contact, _)| !lost(*contact));
+        if !self.contact.is_some_and(lost) {
+            return;
+        }
+        tracing::debug!(peer = %self.id.short(), why, "contact lost");
         self.contact = None;
         self.path = None;
         self.first.cancel(ctx);
-        tracing::debug!(peer = %self.id.short(), why, "contact lost");
+        if let Some((contact, instance)) = self.contacts.last().copied() {
+            self.use_contact(ctx, contact, instance, Duration::ZERO);
+        }
         self.settle(ctx);
     }
 
@@ -256,17 +317,19 @@ impl Peer {
             rekey::on_opened(session, ctx, self.slot, index);
             self.on_session_heard(ctx);
             self.handle_body(ctx, contact, body);
-        } else if let Some(at) = self.unconfirmed.iter().position(|(_, session)| session.has_index(index)) {
+        } else if let Some(at) =
+            self.unconfirmed.iter().position(|unconfirmed| unconfirmed.session.has_index(index))
+        {
             // Both sides' handshakes came this far: the lower key's stands, the other side drops its own on our PING.
             if self.role == Role::Lower && self.first.is_confirming() {
                 return Err(PacketError::OutOfTurn);
             }
             // protocol §4.5: only a packet that opens confirms, and only then is anything replaced.
             let body = match self.unconfirmed.get_mut(at) {
-                Some((_, session)) => session.open(ctx.now, packet)?,
+                Some(unconfirmed) => unconfirmed.session.open(ctx.now, packet)?,
                 None => return Err(PacketError::UnknownIndex),
             };
-            if let Some((_, session)) = self.unconfirmed.remove(at) {
+            if let Some(Unconfirmed { session, .. }) = self.unconfirmed.remove(at) {
                 self.first.cancel(ctx);
                 self.establish(ctx, session);
                 self.contact = Some(contact);
@@ -333,8 +396,8 @@ impl Peer {
             );
         }
         let close = self.closing.front().map(|(at, _)| Deadline::new(*at, "close a replaced association"));
-        let drop = self.unconfirmed.front().map(|(born, _)| {
-            Deadline::new(*born + first::UNCONFIRMED_LIFE, "drop a session that nobody confirmed")
+        let drop = self.unconfirmed.front().map(|unconfirmed| {
+            Deadline::new(unconfirmed.born + first::UNCONFIRMED_LIFE, "drop a session that nobody confirmed")
         });
         Deadline::earlier(next, Deadline::earlier(close, drop))
     }
@@ -344,10 +407,10 @@ impl Peer {
         while let Some((_, association)) = self.closing.pop_front_if(|(at, _)| *at <= ctx.now) {
             ctx.out.event(Event::CloseAssociation { association });
         }
-        while let Some((_, session)) =
-            self.unconfirmed.pop_front_if(|(born, _)| *born + first::UNCONFIRMED_LIFE <= ctx.now)
+        while let Some(old) =
+            self.unconfirmed.pop_front_if(|old| old.born + first::UNCONFIRMED_LIFE <= ctx.now)
         {
-            session.release(ctx.indices);
+            old.session.release(ctx.indices);
         }
         if self.session.as_ref().is_some_and(|session| session.dies_at() <= ctx.now) {
             tracing::debug!(peer = %self.id.short(), "no rekey succeeded in time: the session is over");
@@ -421,8 +484,12 @@ impl Peer {
             Some(Control::RekeyResponse { packet }) => rekey::on_response(self, ctx, &packet),
             Some(Control::Bye { .. }) => {
                 self.end_session(ctx);
-                self.first.cancel(ctx);
-                self.contact = None;
+                // A good-bye that was overtaken by the introduction of the next life says nothing of that one (relays pass
+                // control before data).
+                if self.contact == Some(contact) {
+                    self.first.cancel(ctx);
+                    self.contact = None;
+                }
             }
             Some(Control::Echo { id }) => self.reply(ctx, contact, &Control::EchoReply { id }),
             Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id }),
@@ -541,8 +608,8 @@ impl Peer {
         self.hello_sent = None;
         self.hello_acked = None;
         self.session = Some(session);
-        for (_, stale) in std::mem::take(&mut self.unconfirmed) {
-            stale.release(ctx.indices);
+        for stale in std::mem::take(&mut self.unconfirmed) {
+            stale.session.release(ctx.indices);
         }
     }
 

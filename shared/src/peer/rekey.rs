@@ -156,6 +156,9 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, contact: Contact, 
         | Rekey::Paused { .. }
         | Rekey::Confirming { .. } => {}
     }
+    if !peer.rekey_budget.take(ctx.now) {
+        return tracing::debug!(peer = %peer.id.short(), "too many rekey messages");
+    }
     let received = match Responder::read(&ctx.config.node, &ctx.config.network, packet) {
         Ok(received) => received,
         Err(error) => return tracing::debug!(peer = %peer.id.short(), %error, "a rekey message is refused"),

@@ -30,6 +30,8 @@ pub(super) struct Session {
     established: Instant,
     /// When the current send key was made.
     installed: Instant,
+    /// When it seals nothing more, as was reckoned when it was made: a hint of a relay moves the next rekey, never this.
+    seals_until: Instant,
     policy: RekeyPolicy,
     rekeys: u64,
     pub(super) rekey: Rekey,
@@ -53,6 +55,7 @@ impl Session {
             current: completed.local_index,
             established: now,
             installed: now,
+            seals_until: policy.stop_sealing_at(now),
             policy,
             rekeys: 0,
             rekey: Rekey::Idle,
@@ -124,8 +127,8 @@ impl Session {
     }
 
     /// When its send key seals nothing more.
-    pub(super) fn dies_at(&self) -> Instant {
-        self.policy.stop_sealing_at(self.installed)
+    pub(super) const fn dies_at(&self) -> Instant {
+        self.seals_until
     }
 
     pub(super) fn rekey_due(&self, now: Instant) -> bool {
@@ -149,6 +152,7 @@ impl Session {
     ) -> (SealKey, ReceiverIndex) {
         self.seal.install(control_seal_key(now, completed, self.policy));
         self.installed = now;
+        self.seals_until = self.policy.stop_sealing_at(now);
         self.rekeys += 1;
         let replaced = std::mem::replace(&mut self.current, completed.local_index);
         self.retire(now, replaced);

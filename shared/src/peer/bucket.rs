@@ -1,0 +1,57 @@
+//! A bucket of tokens: what a peer may make this node compute.
+//!
+//! Handshake messages cost a third of a millisecond of asymmetric work each. Members can make them and a relay can replay
+//! them, so each peer has a bucket for first handshakes and one for rekeys: far above what an honest peer needs on a bad
+//! day, far below what would be noticed. (WireGuard allows 50 a second and peer; here every repetition is answered from
+//! memory, so fewer will do.)
+
+use std::time::{Duration, Instant};
+
+/// Tokens that may be saved up.
+const BURST: u32 = 8;
+/// One token comes back in this time.
+const REFILL: Duration = Duration::from_millis(500);
+
+/// Tokens of one kind of one peer.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    /// Tokens taken and not yet given back, and when that was reckoned.
+    taken: u32,
+    at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes a token if there is one.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let at = *self.at.get_or_insert(now);
+        let refilled = now.saturating_duration_since(at).as_millis() / REFILL.as_millis();
+        let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);
+        if refilled >= self.taken {
+            self.taken = 0;
+            self.at = Some(now);
+        } else {
+            self.taken -= refilled;
+            self.at = Some(at + REFILL * refilled);
+        }
+        if self.taken >= BURST {
+            return false;
+        }
+        self.taken += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_rate_and_never_more() {
+        let t0 = Instant::now();
+        let mut bucket = Bucket::default();
+        let taken = (0..10_000u64).filter(|n| bucket.take(t0 + Duration::from_millis(*n))).count();
+        assert_eq!(taken, 8 + 19, "8 at once, then one each 500 ms up to 9.999 s");
+        assert!(bucket.take(t0 + Duration::from_secs(10 * 365 * 86_400)), "a long pause is no overflow");
+    }
+}
