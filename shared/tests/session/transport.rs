@@ -339,6 +339,16 @@ proptest! {
     }
 }
 
+#[test]
+fn a_run_ends_at_64_packets_and_at_65535_bytes() {
+    let (mut seal, _) = pair(Cipher::ChaCha20Poly1305);
+    for (size, expected) in [(60, 64), (990, 64), (991, 63), (1_400, 45), (MAX_FRAME, 1)] {
+        let mut run = seal.run(epoch(), path(0), 65_535).unwrap();
+        while run.push(0, &vec![0; size]).unwrap() == Fit::Taken {}
+        assert_eq!(run.finish().packets, expected, "frames of {size} bytes");
+    }
+}
+
 /// The bytes on the wire, from an independent implementation (`tests/vectors/transport.py`).
 #[test]
 fn known_answers() {
