@@ -173,6 +173,8 @@ fn expect_connected(world: &mut World, within: Duration) -> Result<(), Breach> {
 
 /// Frames from everybody to everybody; all of them arrive.
 fn exchange(world: &mut World) -> Result<(), Breach> {
+    // What is sent again because a path was just proven goes first, and may fill a narrow queue.
+    world.run_until(world.now + DRAIN)?;
     let pairs = world.pairs();
     let mut wanted = vec![];
     for (from, to) in pairs {

@@ -7,6 +7,7 @@ use super::dice::Dice;
 use super::ledger::{FrameId, Identity, Ledger, Life};
 use super::plane::{Plane, Settings};
 use super::relay::Delivery;
+use super::trace;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::CipherSet;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
@@ -223,6 +224,7 @@ impl Node {
         ledger: &mut Ledger,
         identities: &BTreeMap<NodeId, Identity>,
     ) -> Result<Outcome, String> {
+        trace::set_place(Some(self.at));
         if let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(&delivery.bytes) {
             let contact = Contact { relay: RELAY, channel: forward.channel };
             if self.endpoint.is_registered(RELAY) {
@@ -270,7 +272,7 @@ impl Node {
             match self.endpoint.handle_packet(now, contact, &mut packet) {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::debug!(node = self.at, %error, ?kind, "dropped");
+                    tracing::debug!(%error, ?kind, "dropped");
                     false
                 }
             }
@@ -291,6 +293,7 @@ impl Node {
 
     /// Its timers are due.
     pub(super) fn wake(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
+        trace::set_place(Some(self.at));
         self.wakes += 1;
         if now.saturating_duration_since(self.busy_second.0) >= Duration::from_secs(1) {
             self.busy_second = (now, 0);
@@ -328,10 +331,11 @@ impl Node {
 
     /// Events, then data, then control; until nothing is left.
     fn drain(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
+        trace::set_place(Some(self.at));
         let mut outcome = Outcome::default();
         loop {
             while let Some(event) = self.endpoint.poll_event() {
-                self.apply(now, event, &mut outcome);
+                self.apply(now, event, &mut outcome, ledger);
             }
             let turn = self.plane.turn(now, ledger);
             let idle = turn.messages.is_empty();
@@ -347,12 +351,13 @@ impl Node {
                 outcome.messages.push(transmit.message);
             }
             if idle {
+                trace::set_place(None);
                 return outcome;
             }
         }
     }
 
-    fn apply(&mut self, now: Instant, event: Event, outcome: &mut Outcome) {
+    fn apply(&mut self, now: Instant, event: Event, outcome: &mut Outcome, ledger: &mut Ledger) {
         match &event {
             Event::StartAssociation { .. } => outcome.moved = Some("a new association"),
             Event::OpenAssociation { .. } => outcome.moved = Some("a new receive key"),
@@ -361,6 +366,11 @@ impl Node {
             Event::PeerState { slot, state } => {
                 if let Some(id) = self.plane.peer(*slot) {
                     self.states.insert(id, *state);
+                }
+            }
+            Event::PeerRemoved { slot } => {
+                if let Some(id) = self.plane.peer(*slot) {
+                    self.states.remove(&id);
                 }
             }
             Event::AddressConflict { .. } => self.conflicts += 1,
@@ -373,6 +383,7 @@ impl Node {
             Event::RelayDead { .. } => outcome.hang_up = true,
             Event::RelayRefused { .. }
             | Event::PeerAdded { .. }
+            | Event::PeerRemoved { .. }
             | Event::AddOpenKey { .. }
             | Event::RetireOpenKey { .. }
             | Event::CloseAssociation { .. }
@@ -385,9 +396,9 @@ impl Node {
             | Event::Observed { .. } => {}
         }
         if !matches!(event, Event::Acked { .. }) {
-            tracing::debug!(node = self.at, event = name_of(&event));
+            tracing::debug!(event = name_of(&event));
         }
-        self.plane.apply(now, event);
+        self.plane.apply(now, event, ledger);
     }
 
     /// A FORWARD message around packets of its past, for the channel on which it hears somebody now.

@@ -90,7 +90,7 @@ impl Plane {
 
     /// Carries out an event, if it concerns data. Resends and the waiting queue are [`Self::turn`]'s, so that the events
     /// that came with this one are carried out first.
-    pub(super) fn apply(&mut self, now: Instant, event: Event) {
+    pub(super) fn apply(&mut self, now: Instant, event: Event, ledger: &mut Ledger) {
         match event {
             Event::PeerAdded { slot, id } => {
                 let outbound = Outbound {
@@ -104,6 +104,12 @@ impl Plane {
                     waiting: VecDeque::new(),
                 };
                 self.outbound.insert(slot, outbound);
+            }
+            Event::PeerRemoved { slot } => {
+                // It never had a session; what waited for one goes with it.
+                for (id, _) in self.outbound.remove(&slot).into_iter().flat_map(|gone| gone.waiting) {
+                    ledger.overflowed(id);
+                }
             }
             Event::OpenAssociation { slot, association, key } => {
                 self.inbound.insert(association.0, Inbound { slot, half: OpenHalf::new() });

@@ -9,6 +9,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 thread_local! {
     static TIME: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
     static LINES: RefCell<Vec<String>> = const { RefCell::new(vec![]) };
     static ERRORS: RefCell<Vec<String>> = const { RefCell::new(vec![]) };
 }
@@ -16,6 +17,11 @@ thread_local! {
 /// Sets the virtual time that lines begin with.
 pub(super) fn set_time(now: Duration) {
     TIME.set(now);
+}
+
+/// Sets the node whose doings follow; `None` for the world's own.
+pub(super) fn set_place(node: Option<usize>) {
+    PLACE.set(node);
 }
 
 /// Runs `f` with this thread's events recorded; gives what it returned, the ERRORs, and every line if `all`.
@@ -49,7 +55,8 @@ impl Subscriber for Recorder {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = format!("{:9.3} {:5} ", TIME.get().as_secs_f64(), event.metadata().level());
+        let place = PLACE.get().map_or_else(|| "     ".to_owned(), |node| format!("node{node}"));
+        let mut line = format!("{:9.3} {place} {:5} ", TIME.get().as_secs_f64(), event.metadata().level());
         event.record(&mut Fields(&mut line));
         if *event.metadata().level() == Level::ERROR {
             ERRORS.with_borrow_mut(|errors| errors.push(line.clone()));

@@ -464,7 +464,8 @@ impl World {
             let rtt = status.and_then(|status| status.path).and_then(|path| path.rtt);
             if silence > DEAD_AFTER + suspicion_after(rtt) + SHOWN_SLACK + late {
                 return Err(format!(
-                    "node {at} shows a peer as connected that heard nothing for {silence:?}"
+                    "node {at} shows {} as connected that heard nothing for {silence:?} (rtt {rtt:?})",
+                    peer.short()
                 ));
             }
         }
