@@ -1,15 +1,16 @@
 //! Whose IPv4 address it is (protocol §1.6).
 //!
-//! Every member names its address in HELLO. When two show the same one, settled beats unsettled; between equals the lower
-//! key keeps it; an address given by hand is never changed by the program. So exactly one of two honest members gives way,
-//! without a server and without a clock.
+//! Every member names its address in HELLO. When two show the same one, by hand beats settled and settled beats fresh; between
+//! equals the lower key keeps it, but an address given by hand is never changed by the program: two of those are reported at
+//! both ends. Otherwise exactly one of two members gives way, without a server and without a clock.
 
 use super::Endpoint;
 use super::event::{Event, PeerState};
 use crate::addresses;
 use crate::ids::NodeId;
 use crate::peer::Peer;
-use crate::wire::control::{Cidr4, Hello};
+use crate::wire::control::{Cidr4, Claim, Hello};
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -28,17 +29,14 @@ enum Verdict {
     Report,
 }
 
-/// `own_manual`: a person gave this node its address.
-fn decide(own: &NodeId, own_settled: bool, own_manual: bool, other: &NodeId, other_settled: bool) -> Verdict {
-    let loses = match (own_settled, other_settled) {
-        (true, false) => false,
-        (false, true) => true,
-        (true, true) | (false, false) => own > other,
-    };
-    match (loses, own_manual) {
-        (false, _) => Verdict::Keep,
-        (true, false) => Verdict::Yield,
-        (true, true) => Verdict::Report,
+/// What becomes of this node's claim beside another's on the same address.
+fn decide(own: (&NodeId, Claim), other: (&NodeId, Claim)) -> Verdict {
+    match own.1.cmp(&other.1) {
+        Ordering::Greater => Verdict::Keep,
+        Ordering::Less => Verdict::Yield,
+        Ordering::Equal if own.1 == Claim::ByHand => Verdict::Report,
+        Ordering::Equal if own.0 < other.0 => Verdict::Keep,
+        Ordering::Equal => Verdict::Yield,
     }
 }
 
@@ -53,20 +51,15 @@ impl Endpoint {
         let rival = self.peers.values().find_map(|peer| {
             let hello = peer.about()?;
             let same = hello.ipv4.is_some_and(|theirs| theirs.address() == own.address());
-            same.then(|| {
-                (
-                    peer.id(),
-                    decide(&own_id, self.hello.settled, self.attempt.is_none(), &peer.id(), hello.settled),
-                )
-            })
+            same.then(|| (peer.id(), decide((&own_id, self.hello.claim), (&peer.id(), hello.claim))))
         });
         match rival {
             Some((holder, Verdict::Yield)) => self.take_next_address(now, own, holder),
             Some((peer, Verdict::Report)) => self.out.event(Event::AddressConflict { peer, address: own }),
             Some((_, Verdict::Keep)) => {}
             // The first meeting with a member passed without conflict.
-            None if !self.hello.settled && self.peers.values().any(|peer| peer.about().is_some()) => {
-                self.hello.settled = true;
+            None if self.hello.claim == Claim::Fresh && self.peers.values().any(|peer| peer.about().is_some()) => {
+                self.hello.claim = Claim::Settled;
                 self.out.event(Event::AddressSettled);
                 self.announce(now);
             }
@@ -102,7 +95,7 @@ impl Endpoint {
         };
         self.attempt = Some(attempt);
         self.hello.ipv4 = Some(address);
-        self.hello.settled = true;
+        self.hello.claim = Claim::Settled;
         self.out.event(Event::AddressChanged { address, attempt, holder });
         self.out.event(Event::AddressSettled);
         self.announce(now);
@@ -127,22 +120,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_one_of_two_derived_claims_gives_way() {
+    fn exactly_one_of_two_claims_gives_way_unless_both_were_given_by_hand() {
         let (low, high) = (NodeId([1; 32]), NodeId([2; 32]));
-        for (a_settled, b_settled) in [(false, false), (false, true), (true, false), (true, true)] {
-            let a = decide(&low, a_settled, false, &high, b_settled);
-            let b = decide(&high, b_settled, false, &low, a_settled);
-            assert!(matches!((a, b), (Verdict::Keep, Verdict::Yield) | (Verdict::Yield, Verdict::Keep)));
+        let all = [Claim::Fresh, Claim::Settled, Claim::ByHand];
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b))) {
+            let verdicts = (decide((&low, a), (&high, b)), decide((&high, b), (&low, a)));
+            if (a, b) == (Claim::ByHand, Claim::ByHand) {
+                assert_eq!(verdicts, (Verdict::Report, Verdict::Report));
+            } else {
+                let one = matches!(verdicts, (Verdict::Keep, Verdict::Yield) | (Verdict::Yield, Verdict::Keep));
+                assert!(one, "{a:?} {b:?} {verdicts:?}");
+            }
         }
-        assert_eq!(
-            decide(&high, true, false, &low, false),
-            Verdict::Keep,
-            "a newcomer never displaces a settled member"
-        );
-        assert_eq!(
-            decide(&high, false, true, &low, true),
-            Verdict::Report,
-            "what a person gave is not changed"
-        );
+        let newcomer = decide((&high, Claim::Settled), (&low, Claim::Fresh));
+        assert_eq!(newcomer, Verdict::Keep, "a newcomer never displaces a settled member");
     }
 }

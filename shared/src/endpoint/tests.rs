@@ -11,6 +11,7 @@ use crate::ids::{ChannelId, RelayId};
 use crate::link::{ServerInput, ServerLink};
 use crate::rng::SeededRng;
 use crate::wire::control::Cidr4;
+use crate::wire::control::Claim;
 use crate::wire::relay::{self, Forward, StreamMessage};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -57,7 +58,7 @@ fn endpoint(
         mac: addresses::mac(&node.public()),
         ipv4: ipv4.and_then(|(_, address)| Cidr4::new(address, 16)),
         ipv6: None,
-        settled: false,
+        claim: Claim::Fresh,
         mtu: 1400,
         revision: 1,
     };
@@ -230,7 +231,7 @@ fn two_nodes_meet_prove_a_path_and_say_hello() {
         assert!(world.nodes[at].confirmed, "the relay was told CONFIRMED");
         assert_eq!(world.count(at, |event| matches!(event, Event::OpenAssociation { .. })), 1);
         assert_eq!(world.count(at, |event| matches!(event, Event::StartAssociation { .. })), 1);
-        assert!(world.nodes[at].endpoint.hello().settled);
+        assert!(world.nodes[at].endpoint.hello().claim == Claim::Settled);
     }
     // Derived from different keys, so the same association and opposite keys on both sides.
     assert_eq!(world.status(0).session.unwrap().cipher, world.status(1).session.unwrap().cipher);

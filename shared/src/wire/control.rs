@@ -24,14 +24,7 @@ pub struct Cidr4 {
 impl Cidr4 {
     /// `address/prefix`; `None` when the prefix is over 32.
     pub const fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
-        if prefix > 32 {
-            None
-        } else {
-            Some(Self {
-                bits: address.to_bits(),
-                prefix,
-            })
-        }
+        if prefix > 32 { None } else { Some(Self { bits: address.to_bits(), prefix }) }
     }
 
     /// The address.
@@ -66,14 +59,7 @@ pub struct Cidr6 {
 impl Cidr6 {
     /// `address/prefix`; `None` when the prefix is over 128.
     pub const fn new(address: Ipv6Addr, prefix: u8) -> Option<Self> {
-        if prefix > 128 {
-            None
-        } else {
-            Some(Self {
-                octets: address.octets(),
-                prefix,
-            })
-        }
+        if prefix > 128 { None } else { Some(Self { octets: address.octets(), prefix }) }
     }
 
     /// The address.
@@ -93,6 +79,21 @@ impl std::fmt::Display for Cidr6 {
     }
 }
 
+/// How firmly a member holds its IPv4 address (protocol §1.6). Declared weakest first, so `Ord` is the preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Claim {
+    /// Derived, and not yet compared with any other member's.
+    #[n(0)]
+    Fresh,
+    /// Derived, and lived through a meeting, or was made with the network.
+    #[n(1)]
+    Settled,
+    /// Given by a person, so only a person changes it.
+    #[n(2)]
+    ByHand,
+}
+
 /// What a member says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Hello {
@@ -108,9 +109,9 @@ pub struct Hello {
     /// Its IPv6 address on the overlay.
     #[n(3)]
     pub ipv6: Option<Cidr6>,
-    /// Whether the IPv4 claim is settled (protocol §1.6).
+    /// How firmly it holds the IPv4 address.
     #[n(4)]
-    pub settled: bool,
+    pub claim: Claim,
     /// MTU of its TAP, bytes of IP packet.
     #[n(5)]
     pub mtu: u16,
@@ -278,16 +279,16 @@ mod tests {
             any::<[u8; 6]>(),
             any::<Option<u32>>(),
             any::<Option<[u8; 16]>>(),
-            any::<(bool, u16, u32)>(),
+            any::<(u8, u16, u32)>(),
         )
-            .prop_map(|(name, mut mac, v4, v6, (settled, mtu, revision))| {
+            .prop_map(|(name, mut mac, v4, v6, (claim, mtu, revision))| {
                 mac[0] &= 0xfe;
                 Hello {
                     name,
                     mac: MacAddr(mac),
                     ipv4: v4.and_then(|bits| Cidr4::new(bits.into(), 16)),
                     ipv6: v6.and_then(|octets| Cidr6::new(octets.into(), 64)),
-                    settled,
+                    claim: [Claim::Fresh, Claim::Settled, Claim::ByHand][usize::from(claim % 3)],
                     mtu,
                     revision,
                 }
@@ -347,31 +348,16 @@ mod tests {
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             ipv4: None,
             ipv6: None,
-            settled: true,
+            claim: Claim::Settled,
             mtu: 1400,
             revision: 1,
         };
         let refused = |hello: Hello| Control::decode(&Control::Hello(hello).encode()).is_err();
         assert!(!refused(good.clone()));
-        assert!(refused(Hello {
-            name: String::new(),
-            ..good.clone()
-        }));
-        assert!(refused(Hello {
-            name: "a\u{1b}[2J".into(),
-            ..good.clone()
-        }));
-        assert!(refused(Hello {
-            name: "a".repeat(64),
-            ..good.clone()
-        }));
-        assert!(refused(Hello {
-            mac: MacAddr([1, 0, 0, 0, 0, 1]),
-            ..good.clone()
-        }));
-        assert!(refused(Hello {
-            ipv4: Some(Cidr4 { bits: 0, prefix: 33 }),
-            ..good
-        }));
+        assert!(refused(Hello { name: String::new(), ..good.clone() }));
+        assert!(refused(Hello { name: "a\u{1b}[2J".into(), ..good.clone() }));
+        assert!(refused(Hello { name: "a".repeat(64), ..good.clone() }));
+        assert!(refused(Hello { mac: MacAddr([1, 0, 0, 0, 0, 1]), ..good.clone() }));
+        assert!(refused(Hello { ipv4: Some(Cidr4 { bits: 0, prefix: 33 }), ..good }));
     }
 }
