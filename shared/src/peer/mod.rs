@@ -210,7 +210,7 @@ impl Peer {
         instance: u64,
         pause: Duration,
     ) {
-        let known = self.contacts.iter().any(|entry| *entry == (contact, instance));
+        let known = self.contacts.contains(&(contact, instance));
         self.contacts.retain(|(other, _)| other.relay != contact.relay);
         self.contacts.push((contact, instance));
         let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
