@@ -119,11 +119,7 @@ impl<C> minicbor::Encode<C> for MacAddr {
 impl<'b, C> minicbor::Decode<'b, C> for MacAddr {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         let bytes = d.bytes()?;
-        Ok(Self(
-            bytes
-                .try_into()
-                .map_err(|_| minicbor::decode::Error::message("not 6 bytes"))?,
-        ))
+        Ok(Self(bytes.try_into().map_err(|_| minicbor::decode::Error::message("not 6 bytes"))?))
     }
 }
 

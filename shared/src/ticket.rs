@@ -87,9 +87,7 @@ pub struct Invite {
 
 impl std::fmt::Debug for Invite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Invite")
-            .field("network_name", &self.network_name)
-            .finish_non_exhaustive()
+        f.debug_struct("Invite").field("network_name", &self.network_name).finish_non_exhaustive()
     }
 }
 
@@ -160,14 +158,8 @@ fn read<T: for<'b> Decode<'b, ()>>(prefix: &str, text: &str) -> Result<T, Ticket
     if text.len() > MAX_TEXT {
         return Err(TicketError::Damaged);
     }
-    let bytes = Zeroizing::new(
-        BASE64URL_NOPAD
-            .decode(rest.as_bytes())
-            .map_err(|_| TicketError::Damaged)?,
-    );
-    let (body, check) = bytes
-        .split_last_chunk::<CHECK_LEN>()
-        .ok_or(TicketError::Damaged)?;
+    let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(rest.as_bytes()).map_err(|_| TicketError::Damaged)?);
+    let (body, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(TicketError::Damaged)?;
     // Not a secret: it guards against slips of a hand, not of an enemy, so an ordinary comparison will do.
     if checksum(prefix, body) != *check {
         return Err(TicketError::Damaged);
@@ -218,10 +210,7 @@ mod secret_bytes {
     }
 
     pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Zeroizing<[u8; 32]>, decode::Error> {
-        let array = d
-            .bytes()?
-            .try_into()
-            .map_err(|_| decode::Error::message("not 32 bytes"))?;
+        let array = d.bytes()?.try_into().map_err(|_| decode::Error::message("not 32 bytes"))?;
         Ok(Zeroizing::new(array))
     }
 }
@@ -253,10 +242,7 @@ mod tests {
     #[test]
     fn round_trip() {
         assert_eq!(RelayTicket::parse(&relay().to_text(), 5), Ok(relay()));
-        assert_eq!(
-            Invite::parse(&format!(" {}\n", *invite().to_text()), 999),
-            Ok(invite())
-        );
+        assert_eq!(Invite::parse(&format!(" {}\n", *invite().to_text()), 999), Ok(invite()));
     }
 
     #[test]
@@ -281,41 +267,18 @@ mod tests {
                 }
                 bytes[at] = other;
                 let changed: String = bytes.into_iter().collect();
-                assert_eq!(
-                    RelayTicket::parse(&changed, 0),
-                    Err(TicketError::Damaged),
-                    "{at} {other}"
-                );
+                assert_eq!(RelayTicket::parse(&changed, 0), Err(TicketError::Damaged), "{at} {other}");
             }
         }
     }
 
     #[test]
     fn addresses_that_are_none_are_refused() {
-        for bad in [
-            "",
-            "host",
-            "host:",
-            ":1",
-            "host:0",
-            "host:99999",
-            "a b:1",
-            "a\u{7}:1",
-        ] {
-            let ticket = RelayTicket {
-                addresses: vec![bad.into()],
-                ..relay()
-            };
-            assert_eq!(
-                RelayTicket::parse(&ticket.to_text(), 0),
-                Err(TicketError::Damaged),
-                "{bad:?}"
-            );
+        for bad in ["", "host", "host:", ":1", "host:0", "host:99999", "a b:1", "a\u{7}:1"] {
+            let ticket = RelayTicket { addresses: vec![bad.into()], ..relay() };
+            assert_eq!(RelayTicket::parse(&ticket.to_text(), 0), Err(TicketError::Damaged), "{bad:?}");
         }
-        let none = RelayTicket {
-            addresses: vec![],
-            ..relay()
-        };
+        let none = RelayTicket { addresses: vec![], ..relay() };
         assert_eq!(RelayTicket::parse(&none.to_text(), 0), Err(TicketError::Damaged));
     }
 

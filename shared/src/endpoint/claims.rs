@@ -58,7 +58,9 @@ impl Endpoint {
             Some((peer, Verdict::Report)) => self.out.event(Event::AddressConflict { peer, address: own }),
             Some((_, Verdict::Keep)) => {}
             // The first meeting with a member passed without conflict.
-            None if self.hello.claim == Claim::Fresh && self.peers.values().any(|peer| peer.about().is_some()) => {
+            None if self.hello.claim == Claim::Fresh
+                && self.peers.values().any(|peer| peer.about().is_some()) =>
+            {
                 self.hello.claim = Claim::Settled;
                 self.out.event(Event::AddressSettled);
                 self.announce(now);
@@ -128,7 +130,8 @@ mod tests {
             if (a, b) == (Claim::ByHand, Claim::ByHand) {
                 assert_eq!(verdicts, (Verdict::Report, Verdict::Report));
             } else {
-                let one = matches!(verdicts, (Verdict::Keep, Verdict::Yield) | (Verdict::Yield, Verdict::Keep));
+                let one =
+                    matches!(verdicts, (Verdict::Keep, Verdict::Yield) | (Verdict::Yield, Verdict::Keep));
                 assert!(one, "{a:?} {b:?} {verdicts:?}");
             }
         }

@@ -82,11 +82,7 @@ impl<'a> Reader<'a> {
 
     /// Succeeds only when nothing is left.
     pub const fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(WireError::Trailing)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing) }
     }
 }
 
@@ -100,11 +96,7 @@ pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
 pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, WireError> {
     let mut decoder = minicbor::Decoder::new(bytes);
     let value = decoder.decode().map_err(|_| WireError::Body)?;
-    if decoder.position() == bytes.len() {
-        Ok(value)
-    } else {
-        Err(WireError::Trailing)
-    }
+    if decoder.position() == bytes.len() { Ok(value) } else { Err(WireError::Trailing) }
 }
 
 /// Reads a flat enum `[tag, fields…]`; `Ok(None)` when its tag is above `last_tag`, so defined by a later version.

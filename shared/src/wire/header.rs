@@ -80,11 +80,7 @@ impl Header {
         if raw.flags != 0 || raw.reserved.get() != 0 {
             return Err(WireError::Value("header flags"));
         }
-        Ok(Self {
-            kind,
-            receiver: ReceiverIndex(raw.receiver.get()),
-            counter: raw.counter.get(),
-        })
+        Ok(Self { kind, receiver: ReceiverIndex(raw.receiver.get()), counter: raw.counter.get() })
     }
 
     /// The 16 bytes, which are also the associated data.
@@ -128,20 +124,12 @@ mod tests {
             receiver: ReceiverIndex(0x0102_0304),
             counter: 0x0506_0708_090a_0b0c,
         };
-        assert_eq!(
-            header.to_bytes(),
-            [0xc0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
-        );
+        assert_eq!(header.to_bytes(), [0xc0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     }
 
     #[test]
     fn nothing_with_a_flag_or_short_is_read() {
-        let good = Header {
-            kind: PacketType::Data,
-            receiver: ReceiverIndex(1),
-            counter: 2,
-        }
-        .to_bytes();
+        let good = Header { kind: PacketType::Data, receiver: ReceiverIndex(1), counter: 2 }.to_bytes();
         for at in 1..4 {
             let mut bad = good;
             bad[at] = 1;

@@ -91,18 +91,11 @@ impl<'a> Init<'a> {
     /// # Errors
     /// `Kind`, `Version`, `Value` or `Truncated` as the clear part says.
     pub fn parse(packet: &'a [u8]) -> Result<Self, WireError> {
-        let (authenticated, mac1) = packet
-            .split_last_chunk::<MAC1_LEN>()
-            .ok_or(WireError::Truncated)?;
+        let (authenticated, mac1) = packet.split_last_chunk::<MAC1_LEN>().ok_or(WireError::Truncated)?;
         let mut reader = Reader::new(authenticated);
         prefix(&mut reader, INIT)?;
         let sender = ReceiverIndex(reader.u32()?);
-        Ok(Self {
-            sender,
-            noise: reader.rest(),
-            authenticated,
-            mac1: *mac1,
-        })
+        Ok(Self { sender, noise: reader.rest(), authenticated, mac1: *mac1 })
     }
 
     /// An INIT up to but without its mac1.
@@ -124,11 +117,7 @@ impl<'a> Response<'a> {
         prefix(&mut reader, RESPONSE)?;
         let sender = ReceiverIndex(reader.u32()?);
         let receiver = ReceiverIndex(reader.u32()?);
-        Ok(Self {
-            sender,
-            receiver,
-            noise: reader.rest(),
-        })
+        Ok(Self { sender, receiver, noise: reader.rest() })
     }
 
     /// The bytes of a RESPONSE.
