@@ -377,7 +377,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ending> {
         let mut written = 0;
         let idle = loop {
-            let mut staged = false;
             while self.ws.has_room()
                 && let Some(item) = self.port.pop()
             {
@@ -386,12 +385,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     Item::Data(message) => message,
                 };
                 self.ws.stage(message);
-                staged = true;
             }
-            match self.ws.poll_write(cx, &mut written)? {
-                Poll::Pending => break false,
-                Poll::Ready(()) if !staged => break true,
-                Poll::Ready(()) => {}
+            // Only when staging left nothing behind: what found no room above waits for the next round of this loop.
+            if self.ws.is_idle() {
+                break true;
+            }
+            if self.ws.poll_write(cx, &mut written)?.is_pending() {
+                break false;
             }
         };
         if idle || written > 0 {

@@ -163,6 +163,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
         self.staged_bytes < MAX_STAGED
     }
 
+    /// Whether nothing is left to write.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.staged_bytes == 0 && self.replies.is_empty()
+    }
+
     /// Stages a message behind what is staged.
     pub(super) fn stage(&mut self, message: Bytes) {
         self.push(Staged::message(message));
