@@ -2,7 +2,7 @@
 //!
 //! Life of a link: the client sends LINK_INIT and the relay answers LINK_RESPONSE (a Noise handshake in which the client
 //! pins the relay's key); the client sends REGISTER, whose signature covers the handshake's hash and so cannot be replayed
-//! on another link; from then on both sides exchange sealed [`Control`] bodies, and FORWARD messages in clear beside them
+//! on another link; from then on both sides exchange sealed [`Control`](crate::wire::relay::Control) bodies, and FORWARD messages in clear beside them
 //! (what they carry is sealed end to end by the peers).
 //!
 //! Invariants:
