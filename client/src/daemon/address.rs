@@ -7,7 +7,7 @@ use crate::net::{Cidr, Netlink, interfaces, routes};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::keys::NetworkKeys;
 use shadowmesh_proto::ids::NodeId;
-use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
+use shadowmesh_proto::wire::control::{Cidr4, Cidr6, Claim};
 use std::io;
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub(super) struct OwnAddresses {
     pub(super) ipv6: Option<Cidr6>,
     /// Which derivation gave the IPv4 address; `None` when a person did.
     pub(super) attempt: Option<u8>,
-    pub(super) settled: bool,
+    pub(super) claim: Claim,
 }
 
 impl OwnAddresses {
@@ -33,7 +33,7 @@ impl OwnAddresses {
                 ipv4: Cidr4::new(by_hand.address(), by_hand.bits()),
                 ipv6,
                 attempt: None,
-                settled: true,
+                claim: Claim::ByHand,
             };
         }
         let derived =
@@ -42,7 +42,7 @@ impl OwnAddresses {
             ipv4: derived.and_then(|(_, address)| Cidr4::new(address, IPV4_PREFIX)),
             ipv6,
             attempt: derived.map(|(attempt, _)| attempt),
-            settled: network.claim.settled,
+            claim: if network.claim.settled { Claim::Settled } else { Claim::Fresh },
         }
     }
 

@@ -14,13 +14,13 @@ use crate::config::CipherChoice;
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
-use crate::device::{Device, LinkControl, LinkError, LinkSettings, Offload, Tap};
+use crate::device::{Device, DeviceFault, LinkControl, LinkError, LinkSettings, Offload, Tap};
 use crate::net::Netlink;
 use crate::net::changes::Changes;
-use crate::plane::{ControlPacket, Fact, Plane, PlaneOutput};
+use crate::plane::{ControlPacket, Fact, InboundCommand, Plane, PlaneOutput};
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
-use crate::transport::relay::{self, Relay, RelayCommand, RelayEvent, RelayHandle};
+use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::endpoint::Endpoint;
@@ -57,6 +57,8 @@ pub(super) struct EventLoop {
     mtu: u16,
     relays: Vec<RelayTask>,
     relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
+    /// Relay events taken since the last packet.
+    relay_burst: usize,
     outside: Outside,
     control: ControlServer,
     changes: Option<Changes>,
@@ -75,6 +77,8 @@ pub(super) struct EventLoop {
 /// What is known of a relay beside what the endpoint knows.
 struct RelayTask {
     handle: RelayHandle,
+    /// The stream that is open; `None` as soon as it is given up, although its task may not know yet.
+    stream: Option<RelayStream>,
     address: String,
     remote: Option<SocketAddr>,
     connecting: bool,
@@ -93,6 +97,7 @@ enum Input {
     Relay(RelayNo, RelayEvent),
     Packet(ControlPacket),
     Fact(Fact),
+    DeviceLost(DeviceFault),
     Request(Incoming),
     NetworkChanged,
     Timer,
@@ -136,7 +141,7 @@ impl EventLoop {
             mac,
             ipv4: own.ipv4,
             ipv6: own.ipv6,
-            settled: own.settled,
+            claim: own.claim,
             mtu,
             revision: 1,
         };
@@ -173,6 +178,7 @@ impl EventLoop {
             };
             RelayTask {
                 handle: relay::spawn(task, SystemRng),
+                stream: None,
                 address: ticket.addresses.first().cloned().unwrap_or_default(),
                 remote: None,
                 connecting: false,
@@ -191,6 +197,7 @@ impl EventLoop {
             mtu,
             relays: tasks,
             relay_events,
+            relay_burst: 0,
             outside,
             control: ControlServer::start(control).map_err(system("the control socket"))?,
             changes: Some(changes),
@@ -214,8 +221,8 @@ impl EventLoop {
             self.drain().await;
             match self.wait().await {
                 Input::Stop => break Ok(()),
-                Input::Fact(Fact::DeviceLost(why)) => {
-                    break Err(DaemonError::DeviceLost { name: self.device_name.clone(), why });
+                Input::DeviceLost(fault) => {
+                    break Err(DaemonError::DeviceLost { name: self.device_name.clone(), fault });
                 }
                 Input::Request(incoming) => {
                     if self.answer(incoming) {
@@ -233,8 +240,16 @@ impl EventLoop {
         ended
     }
 
-    /// The next input. What is more urgent is looked at first: keys before packets before requests.
+    /// The next input. What is rare and wanted now comes first; relay messages come before packets, because a packet may come
+    /// over a channel that such a message introduces, and the two take different ways here. A relay that talks without pause
+    /// does not keep the packets of others out.
     async fn wait(&mut self) -> Input {
+        if self.relay_burst >= RELAY_QUEUE {
+            self.relay_burst = 0;
+            if let Ok(packet) = self.output.packets.try_recv() {
+                return Input::Packet(packet);
+            }
+        }
         let deadline = self.endpoint.poll_timeout();
         let timer = async {
             match deadline {
@@ -255,10 +270,8 @@ impl EventLoop {
             biased;
             _ = self.terminate.recv() => Input::Stop,
             _ = self.interrupt.recv() => Input::Stop,
+            Some(fault) = self.output.lost.recv() => Input::DeviceLost(fault),
             () = timer => Input::Timer,
-            Some(fact) = self.output.facts.recv() => Input::Fact(fact),
-            Some(packet) = self.output.packets.recv() => Input::Packet(packet),
-            Some((no, event)) = self.relay_events.recv() => Input::Relay(no, event),
             Some(incoming) = self.control.next() => Input::Request(incoming),
             change = changed => {
                 if change.is_none() {
@@ -267,6 +280,15 @@ impl EventLoop {
                     self.changes = None;
                 }
                 Input::NetworkChanged
+            }
+            Some(fact) = self.output.facts.recv() => Input::Fact(fact),
+            Some((no, event)) = self.relay_events.recv() => {
+                self.relay_burst += 1;
+                Input::Relay(no, event)
+            }
+            Some(packet) = self.output.packets.recv() => {
+                self.relay_burst = 0;
+                Input::Packet(packet)
             }
         }
     }
@@ -283,8 +305,8 @@ impl EventLoop {
             Fact::DataSent(slot) => self.endpoint.handle_data_sent(now, slot),
             Fact::AckDue(slot, report) => self.endpoint.handle_ack_report(now, slot, &report),
             Fact::KeyUsedUp(slot) => self.endpoint.handle_key_used_up(now, slot),
-            // Handled where the loop ends.
-            Fact::DeviceLost(_) => {}
+            // What the outbound thread forgot must be news to the inbound one.
+            Fact::Forgotten(slot) => self.inbound(InboundCommand::Forget(slot)),
         }
     }
 
@@ -298,11 +320,14 @@ impl EventLoop {
                     self.progress.send(Progress::RelayConnecting { relay: task.address.clone() });
                 }
             }
-            RelayEvent::Opened { remote, data } => {
+            RelayEvent::Opened { remote, data, stream } => {
                 task.remote = Some(remote);
+                task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
                 self.endpoint.handle_stream_opened(now, no);
             }
+            // Given up: the rest of what it said means nothing.
+            RelayEvent::Message(_) if task.stream.is_none() => {}
             RelayEvent::Message(message) => {
                 if let Err(error) = self.endpoint.handle_stream_message(now, no, &message) {
                     self.say_outage(no, &error.to_string());
@@ -312,7 +337,7 @@ impl EventLoop {
             RelayEvent::Closed { why } => {
                 task.connecting = false;
                 self.say_outage(no, &why);
-                self.close_stream(no);
+                self.drop_stream(no, None);
             }
         }
     }
@@ -326,15 +351,15 @@ impl EventLoop {
         tracing::debug!(relay = no.0, why, "relay connection closed");
     }
 
-    /// Closes a stream from this side; its task comes back after `pause`.
+    /// A stream is gone, or to be given up; its task comes back after `pause`.
     fn drop_stream(&mut self, no: RelayNo, pause: Option<Duration>) {
-        if let Some(task) = self.relays.get(no.0) {
-            task.handle.send(RelayCommand::Drop(pause));
+        let Some(task) = self.relays.get_mut(no.0) else { return };
+        if let Some(pause) = pause {
+            task.handle.stay_away(pause);
         }
-        self.close_stream(no);
-    }
-
-    fn close_stream(&mut self, no: RelayNo) {
+        // What the relay said last may be worked off after its stream was given up.
+        let Some(stream) = task.stream.take() else { return };
+        stream.give_up();
         self.routes.set_stream(no, None);
         self.endpoint.handle_stream_closed(Instant::now(), no);
         self.waiting_said = false;
@@ -346,8 +371,11 @@ impl EventLoop {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.endpoint.leave(Instant::now());
         self.drain().await;
-        for relay in &self.relays {
-            relay.handle.send(RelayCommand::End);
+        for relay in &mut self.relays {
+            relay.handle.end();
+            if let Some(stream) = relay.stream.take() {
+                stream.finish();
+            }
         }
         // The relay tasks hold the other ends of this channel: it ends when the last of them has.
         let ended = async { while self.relay_events.recv().await.is_some() {} };

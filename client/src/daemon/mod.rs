@@ -27,7 +27,7 @@ pub mod state_dir;
 
 pub use options::DaemonOptions;
 
-use crate::device::{LinkError, OpenError};
+use crate::device::{DeviceFault, LinkError, OpenError};
 use std::io;
 
 /// Why a daemon ended other than by being asked to.
@@ -54,13 +54,13 @@ pub enum DaemonError {
     /// The device's name.
     #[error(transparent)]
     DeviceName(#[from] crate::device::NameError),
-    /// The device went away while in use.
-    #[error("the device {name} is gone ({why}): somebody removed it; run `shadowmesh up` again")]
+    /// The device went away while in use, or failed for so long that there is no use in waiting.
+    #[error("the device {name} is lost: {fault}")]
     DeviceLost {
         /// Its name.
         name: String,
-        /// What the kernel said.
-        why: String,
+        /// What happened to it.
+        fault: DeviceFault,
     },
     /// The machine refused something that a daemon cannot do without.
     #[error("this machine refuses {what}: {cause}")]

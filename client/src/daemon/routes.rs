@@ -2,8 +2,9 @@
 
 use crate::plane::{PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::switch::Owners;
+use shadowmesh_proto::addresses;
 use shadowmesh_proto::endpoint::event::{Contact, PeerState};
-use shadowmesh_proto::ids::{MacAddr, PeerSlot};
+use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
 use shadowmesh_proto::session::AckMarks;
 use shadowmesh_proto::transmit::RelayNo;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(super) struct Routes {
 
 #[derive(Debug, Default)]
 struct Peer {
+    id: Option<NodeId>,
     contact: Option<Contact>,
     is_expected: bool,
     counters: Arc<PeerCounters>,
@@ -66,10 +68,21 @@ impl Routes {
         self.change(slot, |peer| peer.is_expected = state != PeerState::Offline);
     }
 
-    /// Gives a peer its MAC; the sentence says why not.
-    pub(super) fn set_mac(&mut self, slot: PeerSlot, mac: MacAddr) -> Result<(), String> {
+    /// Gives a peer its MAC, which follows from its key (protocol §1.5): a member that names another one could take somebody
+    /// else's frames. The sentence says what is wrong with the claim.
+    pub(super) fn claim_mac(&mut self, slot: PeerSlot, claimed: MacAddr) -> Result<(), String> {
+        let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.id);
+        let Some(id) = known else { return Ok(()) };
+        let own = addresses::mac(&id);
         self.changed = true;
-        self.owners.assign(mac, slot).map_err(|taken| taken.to_string())
+        self.owners.assign(own, slot).map_err(|taken| taken.to_string())?;
+        if claimed != own {
+            return Err(format!(
+                "member {} claims the MAC {claimed}, but its key gives it {own}: the claim is ignored",
+                id.short()
+            ));
+        }
+        Ok(())
     }
 
     /// A new association: acknowledgements of the old one mean nothing for it.
@@ -87,8 +100,14 @@ impl Routes {
         Some(&self.peers.get(usize::try_from(slot.0).ok()?)?.counters)
     }
 
-    pub(super) fn add(&mut self, slot: PeerSlot) {
-        self.change(slot, |_| ());
+    pub(super) fn add(&mut self, slot: PeerSlot, id: NodeId) {
+        self.change(slot, |peer| peer.id = Some(id));
+    }
+
+    /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
+    pub(super) fn remove(&mut self, slot: PeerSlot) {
+        self.owners.remove(slot);
+        self.change(slot, |peer| *peer = Peer::default());
     }
 
     fn change(&mut self, slot: PeerSlot, f: impl FnOnce(&mut Peer)) {
@@ -100,5 +119,25 @@ impl Routes {
             f(peer);
             self.changed = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::switch::Owner;
+
+    #[test]
+    fn a_member_has_the_mac_of_its_key_whatever_it_claims() {
+        let (local, victim, liar) = (MacAddr([2; 6]), NodeId([1; 32]), NodeId([2; 32]));
+        let mut routes = Routes::new(local, 1);
+        routes.add(PeerSlot(0), liar);
+        routes.add(PeerSlot(1), victim);
+        let error = routes.claim_mac(PeerSlot(0), addresses::mac(&victim)).expect_err("a lie");
+        assert!(error.contains("the claim is ignored"), "{error}");
+        routes.claim_mac(PeerSlot(1), addresses::mac(&victim)).expect("its own");
+        let owners = routes.snapshot().owners;
+        assert_eq!(owners.owner(addresses::mac(&victim)), Some(Owner::Member(PeerSlot(1))));
+        assert_eq!(owners.owner(addresses::mac(&liar)), Some(Owner::Member(PeerSlot(0))));
     }
 }

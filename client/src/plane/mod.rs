@@ -12,14 +12,16 @@
 //!
 //! [`Plane::start`] makes both threads; they sleep in `poll` on their descriptor and an eventfd. The control task sends
 //! [`OutboundCommand`]s and [`InboundCommand`]s when keys come and go, and publishes a new [`Snapshot`] when a route
-//! changes. [`Plane::stop`] ends both and joins them; the device is theirs, so it is gone from the machine afterwards.
+//! changes. Dropping the [`Plane`] ends both and joins them; the device is theirs, so it is gone from the machine afterwards.
 //!
 //! # Invariants
 //!
 //! - Per packet nothing is locked and nothing allocated. Per batch: one allocation for the message, one channel operation.
 //! - Each thread owns its half of every session. No key is ever in two threads.
-//! - Nothing waits for the control task. What goes there is bounded; unauthenticated packets have a queue of their own that
-//!   drops, so a flood of them delays nothing that matters.
+//! - The threads never wait for the control task, so it may wait for them to end. What goes there is bounded; unauthenticated
+//!   packets have a queue of their own that drops, so a flood of them delays nothing that matters.
+//! - A picture is published before a command that counts on it is sent, and both threads take commands before they take the
+//!   picture. So a route is known before its resend, and a peer before its keys.
 //! - A frame that was sealed is in the ring until acknowledged or overwritten: losing the relay loses no frame that fits.
 //! - Back-pressure, not loss: when the relay's queue is full the TAP is not read, and the kernel's queue does what it does
 //!   on any slow link. (With several streams to different places this will have to become per stream; protocol §7.)
@@ -34,10 +36,10 @@ mod wake;
 pub use inbound::{InboundCommand, InboundMessage};
 pub use outbound::OutboundCommand;
 pub use queue::{StreamHandle, StreamQueue, stream_queue};
-pub use snapshot::{PeerCounters, PeerRoute, Snapshot};
+pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot};
 pub use wake::Waker;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceFault};
 use crate::switch::Limits;
 use arc_swap::ArcSwap;
 use shadowmesh_proto::endpoint::event::Contact;
@@ -74,11 +76,11 @@ pub enum Fact {
     /// Frames went out to the peer: said at most ten times a second.
     DataSent(PeerSlot),
     /// An acknowledgement is due.
-    AckDue(PeerSlot, AckReport),
-    /// The send key is used up or too old.
+    AckDue(PeerSlot, Box<AckReport>),
+    /// The send key is used up or too old: said at most once a second.
     KeyUsedUp(PeerSlot),
-    /// The device is gone or refuses: the daemon cannot go on.
-    DeviceLost(String),
+    /// The peer has been without a path for so long that the stations behind it were forgotten.
+    Forgotten(PeerSlot),
 }
 
 /// Where the threads speak to the control task.
@@ -88,12 +90,16 @@ pub struct PlaneOutput {
     pub packets: mpsc::Receiver<ControlPacket>,
     /// Facts.
     pub facts: mpsc::Receiver<Fact>,
+    /// The device is gone or refuses: the thread that says so has ended, and the daemon cannot go on. A channel of its own,
+    /// with room for both threads, so that this is never lost and nobody waits to say it.
+    pub lost: mpsc::Receiver<DeviceFault>,
 }
 
 /// The running threads.
 #[derive(Debug)]
 pub struct Plane {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    counters: Arc<PlaneCounters>,
     outbound: std_mpsc::Sender<OutboundCommand>,
     outbound_wake: Waker,
     inbound: std_mpsc::Sender<InboundCommand>,
@@ -116,6 +122,8 @@ impl Plane {
         let (learn_sender, learns) = std_mpsc::sync_channel(LEARN_QUEUE);
         let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
         let (fact_sender, facts) = mpsc::channel(FACT_QUEUE);
+        let (lost_sender, lost) = mpsc::channel(2);
+        let counters = Arc::new(PlaneCounters::default());
         let (messages, message_receiver) = mpsc::channel(INBOUND_QUEUE);
         let (outbound, outbound_commands) = std_mpsc::channel();
         let (inbound, inbound_commands) = std_mpsc::channel();
@@ -126,6 +134,7 @@ impl Plane {
             commands: outbound_commands,
             learns,
             facts: fact_sender.clone(),
+            lost: lost_sender.clone(),
             wake: outbound_wake.clone(),
             limits: Limits::default(),
             pool,
@@ -133,30 +142,40 @@ impl Plane {
         let inn = inbound::InboundThread::new(inbound::Parts {
             device,
             snapshot: Arc::clone(&snapshot),
+            counters: Arc::clone(&counters),
             commands: inbound_commands,
             messages: message_receiver,
             learns: learn_sender,
             packets: packet_sender,
             facts: fact_sender,
+            lost: lost_sender,
             wake: inbound_wake.clone(),
             limits: Limits::default(),
         });
-        let threads = vec![
-            Builder::new().name("outbound".into()).spawn(move || out.run())?,
-            Builder::new().name("inbound".into()).spawn(move || inn.run())?,
-        ];
-        let plane = Self { snapshot, outbound, outbound_wake, inbound, inbound_wake, messages, threads };
-        Ok((plane, PlaneOutput { packets, facts }))
+        // The plane is whole before the first thread starts: should the second be refused, dropping it ends the first.
+        let threads = Vec::with_capacity(2);
+        let mut plane =
+            Self { snapshot, counters, outbound, outbound_wake, inbound, inbound_wake, messages, threads };
+        plane.threads.push(Builder::new().name("outbound".into()).spawn(move || out.run())?);
+        plane.threads.push(Builder::new().name("inbound".into()).spawn(move || inn.run())?);
+        Ok((plane, PlaneOutput { packets, facts, lost }))
     }
 
-    /// Gives both threads a new picture of the routes.
+    /// Gives both threads a new picture of the routes. The outbound thread looks at once: how long a peer has been without a
+    /// path is counted from there.
     pub fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+        self.outbound_wake.wake();
+    }
+
+    /// What was dropped before it was known whose it was.
+    pub fn counters(&self) -> &PlaneCounters {
+        &self.counters
     }
 
     /// Sends a command to the outbound thread, which wakes for it.
     pub fn outbound(&self, command: OutboundCommand) {
-        // A thread that ended has said why through `Fact::DeviceLost`; there is nobody left to tell.
+        // A thread that ended has said why through `PlaneOutput::lost`; there is nobody left to tell.
         if self.outbound.send(command).is_ok() {
             self.outbound_wake.wake();
         }
@@ -179,8 +198,14 @@ impl Plane {
         self.outbound_wake.clone()
     }
 
-    /// Ends both threads and waits for them.
-    pub fn stop(mut self) {
+    /// Ends both threads and waits for them: a moment, since neither ever waits for anybody.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
         self.outbound(OutboundCommand::Stop);
         self.inbound(InboundCommand::Stop);
         for thread in self.threads.drain(..) {

@@ -76,7 +76,9 @@ impl StreamQueue {
     /// Says that `bytes` of messages left the queue.
     pub fn on_sent(&self, bytes: usize) {
         let before = self.shared.queued.fetch_sub(bytes, Ordering::SeqCst);
-        if before - bytes < STREAM_QUEUE_BYTES / 2 && self.shared.waiting.swap(false, Ordering::SeqCst) {
+        if before.saturating_sub(bytes) < STREAM_QUEUE_BYTES / 2
+            && self.shared.waiting.swap(false, Ordering::SeqCst)
+        {
             self.shared.producer.wake();
         }
     }
@@ -108,7 +110,8 @@ mod tests {
         assert!(!woken());
         let mut taken = 0;
         while !handle.has_room() || !woken() {
-            queue.on_sent(queue.try_next_len());
+            let len = queue.try_next().map_or(0, |message| message.len());
+            queue.on_sent(len);
             taken += 1;
             assert!(taken <= pushed, "never woken");
         }
@@ -125,11 +128,5 @@ mod tests {
         drop(queue);
         assert!(rustix::io::read(&waker, &mut [0; 8]).is_ok(), "woken");
         assert!(handle.has_room());
-    }
-
-    impl StreamQueue {
-        fn try_next_len(&mut self) -> usize {
-            self.try_next().map_or(0, |message| message.len())
-        }
     }
 }

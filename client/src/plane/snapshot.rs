@@ -52,13 +52,15 @@ pub struct PeerCounters {
     pub rx_frames: AtomicU64,
     /// Bytes of those frames.
     pub rx_bytes: AtomicU64,
-    /// Frames for it that had nowhere to go, or no room to wait.
+    /// Frames for it that had nowhere to go, no room to wait, or waited too long for a key. Never sealed.
     pub tx_dropped: AtomicU64,
     /// Packets of it that were dropped, for any cause: not opened, or not let in by the switch.
     pub rx_dropped: AtomicU64,
-    /// Packets sent again after its path was bound anew.
+    /// Packets that were handed to a stream once more after its path was bound anew. Those that had waited for a path and
+    /// went out for the first time are not among them.
     pub resent: AtomicU64,
-    /// Packets that were overwritten in the ring while they might have had to be sent again.
+    /// Packets that may be missing at the peer: overwritten in the ring, kept too long without a path, or sealed for an
+    /// association that ended, before they were acknowledged.
     pub lost: AtomicU64,
 }
 
@@ -72,6 +74,17 @@ impl PeerCounters {
         add(&self.rx_frames, 1);
         add(&self.rx_bytes, bytes as u64);
     }
+}
+
+/// What the inbound thread dropped before it knew whose it was (protocol §5.3).
+#[derive(Debug, Default)]
+pub struct PlaneCounters {
+    /// Packets of no kind that is known here.
+    pub unknown_kind: AtomicU64,
+    /// Data for no key of this node.
+    pub unknown_index: AtomicU64,
+    /// Packets for the control task that it was too busy to take.
+    pub control_dropped: AtomicU64,
 }
 
 /// Adds without a locked instruction: each counter has one writer.

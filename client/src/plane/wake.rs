@@ -1,10 +1,19 @@
 //! An eventfd that wakes a thread, at most once per sleep.
+//!
+//! # How no wake-up is lost
+//!
+//! The thread says [`Waker::about_to_sleep`], looks at its queues once more, and calls [`Waker::sleep`]. Whoever queues
+//! something does so *before* [`Waker::wake_sleeper`]. Between "I sleep" and the look, and between the queueing and the
+//! question whether the thread sleeps, stands a full fence on each side: of the two, at least one sees what the other did
+//! (the store-buffer pattern; without the fences ARM may let both miss). Things that are rare are announced with
+//! [`Waker::wake`], which writes always and needs none of this.
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
 
 /// Wakes the thread that polls its descriptor. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -31,13 +40,15 @@ impl Waker {
 
     /// Wakes the thread whether it sleeps or not: for rare things that it must not miss.
     pub fn wake(&self) {
-        self.shared.sleeping.store(false, Ordering::SeqCst);
+        self.shared.sleeping.store(false, Ordering::Relaxed);
         self.write();
     }
 
     /// Wakes the thread only if it sleeps: one system call per sleep, however much is queued meanwhile.
     pub fn wake_sleeper(&self) {
-        if self.shared.sleeping.swap(false, Ordering::SeqCst) {
+        // What the caller queued is visible before the question is asked.
+        fence(Ordering::SeqCst);
+        if self.shared.sleeping.swap(false, Ordering::Relaxed) {
             self.write();
         }
     }
@@ -45,15 +56,36 @@ impl Waker {
     /// Says that the thread is about to sleep. It must look at its queues once more after this: what was queued before
     /// may have seen it awake.
     pub(super) fn about_to_sleep(&self) {
-        self.shared.sleeping.store(true, Ordering::SeqCst);
+        self.shared.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
-    /// Says that the thread is awake, and takes what woke it.
-    pub(super) fn awake(&self) {
-        self.shared.sleeping.store(false, Ordering::SeqCst);
-        let mut count = [0; 8];
-        // Nothing to take is the usual case.
-        let _ = rustix::io::read(&self.shared.fd, &mut count);
+    /// Says that the thread does not sleep after all.
+    pub(super) fn stay_awake(&self) {
+        self.shared.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Sleeps until woken, until `also` has something, or for `limit`. It may return early: the caller looks at everything
+    /// again anyway.
+    pub(super) fn sleep(&self, also: Option<BorrowedFd<'_>>, limit: Option<Duration>) {
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().cast_signed(),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        let own = self.as_fd();
+        let mut fds = [
+            PollFd::from_borrowed_fd(own, PollFlags::IN),
+            PollFd::from_borrowed_fd(also.unwrap_or(own), PollFlags::IN),
+        ];
+        let (watched, _) = fds.split_at_mut(if also.is_some() { 2 } else { 1 });
+        // Interrupted or not, the caller looks at everything again.
+        let _ = poll(watched, limit.as_ref());
+        self.stay_awake();
+        if watched.first().is_some_and(|own| !own.revents().is_empty()) {
+            let mut count = [0; 8];
+            // Somebody may have taken it: nothing to take is no failure.
+            let _ = rustix::io::read(&self.shared.fd, &mut count);
+        }
     }
 
     fn write(&self) {
@@ -71,6 +103,8 @@ impl AsFd for Waker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+    use std::time::Instant;
 
     fn is_readable(waker: &Waker) -> bool {
         let mut count = [0; 8];
@@ -86,8 +120,58 @@ mod tests {
         waker.wake_sleeper();
         waker.wake_sleeper();
         assert!(is_readable(&waker));
-        waker.awake();
+        waker.stay_awake();
         waker.wake();
         assert!(is_readable(&waker), "an unconditional wake always writes");
+    }
+
+    #[test]
+    fn a_wake_before_the_sleep_ends_it_and_is_used_up() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        waker.about_to_sleep();
+        let began = Instant::now();
+        waker.sleep(None, Some(Duration::from_secs(60)));
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(!is_readable(&waker));
+    }
+
+    #[test]
+    fn a_hundred_thousand_items_and_not_one_is_slept_over() {
+        const ITEMS: u32 = 100_000;
+        let waker = Waker::new().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let producer = {
+            let waker = waker.clone();
+            std::thread::spawn(move || {
+                for n in 0..ITEMS {
+                    sender.send(n).unwrap();
+                    waker.wake_sleeper();
+                    if n % 7 == 0 {
+                        // Lets the consumer run dry, so that it goes to sleep thousands of times.
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        };
+        let mut next = 0;
+        while next < ITEMS {
+            let Ok(n) = receiver.try_recv() else {
+                waker.about_to_sleep();
+                if let Ok(n) = receiver.try_recv() {
+                    waker.stay_awake();
+                    assert_eq!(n, next);
+                    next += 1;
+                    continue;
+                }
+                let began = Instant::now();
+                waker.sleep(None, Some(Duration::from_secs(20)));
+                assert!(began.elapsed() < Duration::from_secs(15), "slept over item {next}");
+                continue;
+            };
+            assert_eq!(n, next);
+            next += 1;
+        }
+        producer.join().unwrap();
     }
 }

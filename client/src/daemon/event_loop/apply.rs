@@ -10,7 +10,6 @@ use crate::daemon::state_dir::AddressClaim;
 use crate::plane::{InboundCommand, OutboundCommand};
 use crate::system_rng::SystemRng;
 use crate::transport::observe::observe;
-use crate::transport::relay::RelayCommand;
 use shadowmesh_proto::endpoint::event::{Event, PeerState};
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
@@ -30,8 +29,9 @@ impl EventLoop {
             self.routes.publish(plane);
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
-            if let Some(relay) = self.relays.get(transmit.relay.0) {
-                relay.handle.send(RelayCommand::Send(transmit.message));
+            // Without a stream it was sealed for a link that is gone.
+            if let Some(stream) = self.relays.get(transmit.relay.0).and_then(|relay| relay.stream.as_ref()) {
+                stream.send(transmit.message);
             }
         }
     }
@@ -40,7 +40,12 @@ impl EventLoop {
         match event {
             Event::PeerAdded { slot, id } => {
                 tracing::debug!(peer = %id.short(), "a peer was introduced");
-                self.routes.add(slot);
+                self.routes.add(slot, id);
+            }
+            Event::PeerRemoved { slot } => {
+                self.routes.remove(slot);
+                self.outbound(OutboundCommand::Remove(slot));
+                self.inbound(InboundCommand::Forget(slot));
             }
             Event::OpenAssociation { slot, association, key } => {
                 self.inbound(InboundCommand::Open { slot, association, key });
@@ -71,7 +76,7 @@ impl EventLoop {
                 }
             }
             Event::PeerHello { slot, hello } => {
-                if let Err(sentence) = self.routes.set_mac(slot, hello.mac) {
+                if let Err(sentence) = self.routes.claim_mac(slot, hello.mac) {
                     self.notice(sentence);
                 }
                 // A peer that was shown by its short id has a name now.
@@ -116,7 +121,9 @@ impl EventLoop {
         let Some(task) = self.relays.get_mut(no.0) else { return };
         task.outage_told = false;
         task.connecting = false;
-        task.handle.send(RelayCommand::Registered);
+        if let Some(stream) = &task.stream {
+            stream.registered();
+        }
         self.progress.send(Progress::RelayConnected { relay: task.address.clone(), rtt: None });
         if let (Some(remote), Some(port)) = (task.remote, stun_ports.first()) {
             let (outside, server) = (self.outside.clone(), std::net::SocketAddr::new(remote.ip(), *port));
@@ -138,7 +145,6 @@ impl EventLoop {
             PeerState::Connected => self.say_connected(slot),
             PeerState::Connecting => tracing::debug!(slot = slot.0, "connecting to a peer"),
             PeerState::Offline => {
-                self.outbound(OutboundCommand::Forget(slot));
                 if let Some((peer, name)) = self.peer(slot)
                     && peer.hello.is_some()
                 {
@@ -215,7 +221,7 @@ impl EventLoop {
         self.progress.send(Progress::Notice(sentence));
     }
 
-    fn inbound(&self, command: InboundCommand) {
+    pub(super) fn inbound(&self, command: InboundCommand) {
         if let Some(plane) = &self.plane {
             plane.inbound(command);
         }

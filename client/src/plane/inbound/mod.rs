@@ -7,32 +7,30 @@
 //! A key is always announced by a command before the peer can use it, but the command and the packet come by two ways: a
 //! packet with an unknown index makes the thread look at its commands once more before it is dropped.
 
-use super::snapshot::{Snapshot, add};
+mod sessions;
+
+use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
 use super::{ControlPacket, Fact};
 use crate::device::{Device, DeviceFault, VnetHeader};
 use crate::switch::{Inbound, Learn, Learner, Limits};
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sessions::Sessions;
 use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
 use shadowmesh_proto::session::open::FRAME_OFFSET;
-use shadowmesh_proto::session::{OpenHalf, OpenKey, PathSlot};
+use shadowmesh_proto::session::{OpenKey, PathSlot};
 use shadowmesh_proto::wire::header::{Header, PacketType};
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
-use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// The relay path's number at the sender (protocol §6). There is one path until there are direct ones.
 const PATH: PathSlot = PathSlot::FIRST;
-/// Expired receive keys are looked for this often, while traffic keeps the thread awake anyway.
-const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 /// Where the virtio header begins in a packet, so that it ends where the frame begins.
 const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
 
@@ -64,6 +62,8 @@ pub enum InboundCommand {
     },
     /// Forget the association.
     Close(AssociationId),
+    /// The forwarding table forgot what is behind this peer: what it sends is news again.
+    Forget(PeerSlot),
     /// End.
     Stop,
 }
@@ -82,11 +82,13 @@ pub struct InboundMessage {
 pub(super) struct Parts {
     pub(super) device: Device,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) counters: Arc<PlaneCounters>,
     pub(super) commands: Receiver<InboundCommand>,
     pub(super) messages: mpsc::Receiver<InboundMessage>,
     pub(super) learns: SyncSender<Learn>,
     pub(super) packets: mpsc::Sender<ControlPacket>,
     pub(super) facts: mpsc::Sender<Fact>,
+    pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
     pub(super) limits: Limits,
 }
@@ -96,83 +98,17 @@ pub(super) struct Parts {
 pub(super) struct InboundThread {
     device: Device,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    counters: Arc<PlaneCounters>,
+    commands: Receiver<InboundCommand>,
     messages: mpsc::Receiver<InboundMessage>,
     learns: SyncSender<Learn>,
     packets: mpsc::Sender<ControlPacket>,
     facts: mpsc::Sender<Fact>,
+    lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
     learner: Learner,
     sessions: Sessions,
-    expired: Option<Instant>,
-}
-
-/// Every association that is open, and which index belongs to which.
-#[derive(Debug)]
-struct Sessions {
-    commands: Receiver<InboundCommand>,
-    open: HashMap<AssociationId, (PeerSlot, OpenHalf)>,
-    owners: HashMap<ReceiverIndex, AssociationId>,
     stopped: bool,
-}
-
-impl Sessions {
-    fn take_commands(&mut self, now: Instant) {
-        loop {
-            match self.commands.try_recv() {
-                Ok(InboundCommand::Open { slot, association, key }) => {
-                    let (_, half) = self.open.entry(association).or_insert_with(|| (slot, OpenHalf::new()));
-                    install(&mut self.owners, half, association, key);
-                }
-                Ok(InboundCommand::AddKey { association, key }) => {
-                    if let Some((_, half)) = self.open.get_mut(&association) {
-                        install(&mut self.owners, half, association, key);
-                    }
-                }
-                Ok(InboundCommand::RetireKey { association, index }) => {
-                    if let Some((_, half)) = self.open.get_mut(&association) {
-                        half.retire(index, now);
-                    }
-                }
-                Ok(InboundCommand::Close(association)) => {
-                    self.open.remove(&association);
-                    self.owners.retain(|_, owner| *owner != association);
-                }
-                Ok(InboundCommand::Stop) | Err(TryRecvError::Disconnected) => {
-                    self.stopped = true;
-                    return;
-                }
-                Err(TryRecvError::Empty) => return,
-            }
-        }
-    }
-
-    fn of(&mut self, now: Instant, index: ReceiverIndex) -> Option<(PeerSlot, &mut OpenHalf)> {
-        if !self.owners.contains_key(&index) {
-            self.take_commands(now);
-        }
-        let association = self.owners.get(&index)?;
-        self.open.get_mut(association).map(|(slot, half)| (*slot, half))
-    }
-
-    fn expire(&mut self, now: Instant) {
-        for (_, half) in self.open.values_mut() {
-            half.expire(now, |index| {
-                self.owners.remove(&index);
-            });
-        }
-    }
-}
-
-fn install(
-    owners: &mut HashMap<ReceiverIndex, AssociationId>,
-    half: &mut OpenHalf,
-    association: AssociationId,
-    key: OpenKey,
-) {
-    owners.insert(key.index(), association);
-    if let Some(gone) = half.install(key) {
-        owners.remove(&gone);
-    }
 }
 
 impl InboundThread {
@@ -180,19 +116,17 @@ impl InboundThread {
         Self {
             device: parts.device,
             snapshot: parts.snapshot,
+            counters: parts.counters,
+            commands: parts.commands,
             messages: parts.messages,
             learns: parts.learns,
             packets: parts.packets,
             facts: parts.facts,
+            lost: parts.lost,
             wake: parts.wake,
             learner: Learner::new(parts.limits),
-            sessions: Sessions {
-                commands: parts.commands,
-                open: HashMap::new(),
-                owners: HashMap::new(),
-                stopped: false,
-            },
-            expired: None,
+            sessions: Sessions::default(),
+            stopped: false,
         }
     }
 
@@ -200,26 +134,44 @@ impl InboundThread {
     pub(super) fn run(mut self) {
         loop {
             let now = Instant::now();
-            self.sessions.take_commands(now);
-            if self.sessions.stopped {
+            self.take_commands(now);
+            if self.stopped {
                 return;
             }
-            let result = match self.messages.try_recv() {
-                Ok(message) => self.message(now, message),
-                Err(_) => {
-                    self.report(now);
-                    self.sleep(now);
-                    continue;
+            self.sessions.expire(now);
+            let message = self.messages.try_recv();
+            let is_idle = message.is_err();
+            if let Ok(message) = message
+                && let Err(fault) = self.message(now, message)
+            {
+                // There is room for the one fault of each thread.
+                let _ = self.lost.try_send(fault);
+                return;
+            }
+            let due = self.report(now);
+            if is_idle {
+                self.sleep(now, due);
+            }
+        }
+    }
+
+    fn take_commands(&mut self, now: Instant) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(InboundCommand::Open { slot, association, key }) => {
+                    self.sessions.open(slot, association, key);
                 }
-            };
-            if let Err(fault) = result {
-                let _ = self.facts.blocking_send(Fact::DeviceLost(fault.to_string()));
-                return;
-            }
-            self.report(now);
-            if self.expired.is_none_or(|last| now.saturating_duration_since(last) >= EXPIRE_EVERY) {
-                self.expired = Some(now);
-                self.sessions.expire(now);
+                Ok(InboundCommand::AddKey { association, key }) => self.sessions.add_key(association, key),
+                Ok(InboundCommand::RetireKey { association, index }) => {
+                    self.sessions.retire_key(association, index, now);
+                }
+                Ok(InboundCommand::Close(association)) => self.sessions.close(association),
+                Ok(InboundCommand::Forget(slot)) => self.learner.forget(slot),
+                Ok(InboundCommand::Stop) | Err(TryRecvError::Disconnected) => {
+                    self.stopped = true;
+                    return;
+                }
+                Err(TryRecvError::Empty) => return,
             }
         }
     }
@@ -233,13 +185,14 @@ impl InboundThread {
                 Some(
                     PacketKind::Transport(PacketType::Control) | PacketKind::Init | PacketKind::Response,
                 ) => {
+                    let packet = ControlPacket { contact: inbound.contact, packet: packet.to_vec() };
                     // Full means that the control task is behind: what is lost here is repeated by its sender.
-                    let _ = self
-                        .packets
-                        .try_send(ControlPacket { contact: inbound.contact, packet: packet.to_vec() });
+                    if self.packets.try_send(packet).is_err() {
+                        add(&self.counters.control_dropped, 1);
+                    }
                 }
                 Some(PacketKind::Transport(PacketType::Fragment)) | None => {
-                    tracing::trace!("a packet of no kind that is known here");
+                    add(&self.counters.unknown_kind, 1);
                 }
             }
         }
@@ -247,11 +200,18 @@ impl InboundThread {
     }
 
     fn data(&mut self, now: Instant, snapshot: &Snapshot, packet: &mut [u8]) -> Result<(), DeviceFault> {
-        let Ok(header) = Header::parse(packet) else { return Ok(()) };
-        let Some((slot, half)) = self.sessions.of(now, header.receiver) else {
-            tracing::trace!("a packet for no key of this node");
+        let Ok(header) = Header::parse(packet) else {
+            add(&self.counters.unknown_kind, 1);
             return Ok(());
         };
+        if !self.sessions.knows(header.receiver) {
+            self.take_commands(now);
+        }
+        let Some((slot, half)) = self.sessions.half(header.receiver) else {
+            add(&self.counters.unknown_index, 1);
+            return Ok(());
+        };
+        // A peer is in the picture before it has a key.
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
         let len = match half.open(now, PATH, packet) {
             Ok(opened) => match self.learner.receive(&snapshot.owners, opened.frame, slot, now) {
@@ -279,35 +239,30 @@ impl InboundThread {
             Ok(()) => route.counters.count_rx(len),
             // Set down by the administrator, or no memory for a moment: the frame is lost as on any device.
             Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => {
-                add(&route.counters.rx_dropped, 1)
+                add(&route.counters.rx_dropped, 1);
             }
             Err(fault @ DeviceFault::Gone) => return Err(fault),
         }
         Ok(())
     }
 
-    /// Tells the control task the acknowledgements that are due.
-    fn report(&mut self, now: Instant) {
-        for (slot, half) in self.sessions.open.values_mut() {
-            if half.ack_due_at().is_some_and(|due| due <= now) {
-                let _ = self.facts.try_send(Fact::AckDue(*slot, half.report()));
+    /// Tells the control task the acknowledgements that are due; when the next one is.
+    fn report(&mut self, now: Instant) -> Option<Instant> {
+        let facts = &self.facts;
+        self.sessions.report(now, |slot, report| match facts.try_reserve() {
+            Ok(permit) => {
+                permit.send(Fact::AckDue(slot, Box::new(report())));
+                true
             }
-        }
+            Err(_) => false,
+        })
     }
 
-    fn sleep(&mut self, now: Instant) {
+    fn sleep(&self, now: Instant, due: Option<Instant>) {
         self.wake.about_to_sleep();
         if !self.messages.is_empty() {
-            return self.wake.awake();
+            return self.wake.stay_awake();
         }
-        let due = self.sessions.open.values().filter_map(|(_, half)| half.ack_due_at()).min();
-        let timeout = due.map(|due| {
-            let left = due.saturating_duration_since(now);
-            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
-        });
-        let wake = self.wake.clone();
-        // Interrupted or not, the loop looks at everything again.
-        let _ = poll(&mut [PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN)], timeout.as_ref());
-        self.wake.awake();
+        self.wake.sleep(None, due.map(|due| due.saturating_duration_since(now)));
     }
 }

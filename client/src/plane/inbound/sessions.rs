@@ -1,0 +1,126 @@
+//! What the inbound thread opens packets with: every association that is open, and which index belongs to which.
+
+use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
+use shadowmesh_proto::session::{AckReport, OpenHalf, OpenKey};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Expired receive keys are looked for this often at most, when the thread is awake anyway. A key opens nothing once it
+/// expired; this only bounds how long its bytes lie in memory on a busy node.
+const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+/// A report that could not be handed over is tried again after this.
+const REPORT_RETRY: Duration = Duration::from_millis(5);
+
+/// One association.
+#[derive(Debug)]
+struct Association {
+    slot: PeerSlot,
+    half: OpenHalf,
+    /// Whether it is in [`Sessions::unreported`].
+    is_unreported: bool,
+}
+
+/// The open associations.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: HashMap<AssociationId, Association>,
+    owners: HashMap<ReceiverIndex, AssociationId>,
+    /// Those that owe an acknowledgement: a few, however many are open.
+    unreported: Vec<AssociationId>,
+    looked_at: Option<Instant>,
+}
+
+impl Sessions {
+    /// A new association with its first key; one of the same name goes on with the key added.
+    pub(super) fn open(&mut self, slot: PeerSlot, association: AssociationId, key: OpenKey) {
+        self.open.entry(association).or_insert_with(|| Association {
+            slot,
+            half: OpenHalf::new(),
+            is_unreported: false,
+        });
+        self.add_key(association, key);
+    }
+
+    /// One more key.
+    pub(super) fn add_key(&mut self, association: AssociationId, key: OpenKey) {
+        let Some(open) = self.open.get_mut(&association) else { return };
+        self.owners.insert(key.index(), association);
+        if let Some(gone) = open.half.install(key) {
+            self.owners.remove(&gone);
+        }
+    }
+
+    /// A key was replaced.
+    pub(super) fn retire_key(&mut self, association: AssociationId, index: ReceiverIndex, now: Instant) {
+        if let Some(open) = self.open.get_mut(&association) {
+            open.half.retire(index, now);
+        }
+    }
+
+    /// Forgets an association.
+    pub(super) fn close(&mut self, association: AssociationId) {
+        self.open.remove(&association);
+        self.owners.retain(|_, owner| *owner != association);
+        self.unreported.retain(|other| *other != association);
+    }
+
+    /// Whether `index` names a key.
+    pub(super) fn knows(&self, index: ReceiverIndex) -> bool {
+        self.owners.contains_key(&index)
+    }
+
+    /// The half that `index` belongs to, and whose it is.
+    pub(super) fn half(&mut self, index: ReceiverIndex) -> Option<(PeerSlot, &mut OpenHalf)> {
+        let association = self.owners.get(&index)?;
+        let open = self.open.get_mut(association)?;
+        if !open.is_unreported {
+            open.is_unreported = true;
+            self.unreported.push(*association);
+        }
+        Some((open.slot, &mut open.half))
+    }
+
+    /// Hands every report that is due to `tell`, which says whether it took it. When to call again.
+    pub(super) fn report(
+        &mut self,
+        now: Instant,
+        mut tell: impl FnMut(PeerSlot, &mut dyn FnMut() -> AckReport) -> bool,
+    ) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let open = &mut self.open;
+        self.unreported.retain(|association| {
+            let Some(open) = open.get_mut(association) else { return false };
+            let due = match open.half.ack_due_at() {
+                Some(due) if due <= now => {
+                    if tell(open.slot, &mut || open.half.report()) {
+                        open.is_unreported = false;
+                        return false;
+                    }
+                    now + REPORT_RETRY
+                }
+                Some(due) => due,
+                // Nothing of it opened after all.
+                None => {
+                    open.is_unreported = false;
+                    return false;
+                }
+            };
+            next = Some(next.map_or(due, |next| next.min(due)));
+            true
+        });
+        next
+    }
+
+    /// Wipes the keys whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.looked_at.is_some_and(|last| now.saturating_duration_since(last) < EXPIRE_EVERY) {
+            return;
+        }
+        self.looked_at = Some(now);
+        for open in self.open.values_mut() {
+            open.half.expire(now, |index| {
+                self.owners.remove(&index);
+            });
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The outbound thread: from the TAP into the relay's stream.
+//!
+//! One turn of its loop: take commands and news of stations; hand over what waits in rings; read up to [`BATCH`] frames,
+//! decide, seal, batch; hand the batches over; sleep when there was nothing.
+//!
+//! A peer without a key keeps up to [`peer::WAITING_FRAMES`] frames for at most [`HOLD`] (protocol §4.7). A peer with a key whose
+//! path is being bound anew goes on sealing into its ring, and what is not older than [`HOLD`] is sent when a path comes.
+//! A peer that stays away for longer is forgotten as a place where stations are.
+
+mod batches;
+mod peer;
+
+use super::Fact;
+use super::memory;
+use super::snapshot::Snapshot;
+use super::wake::Waker;
+use crate::device::{Device, DeviceFault, VnetHeader};
+use crate::switch::{Forwarder, Learn, Limits, Verdict};
+use arc_swap::ArcSwap;
+use batches::Batches;
+use peer::{Context, Peer, Sent};
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::session::{AckMarks, ChunkPool, PathSlot, RingLimits, SealHalf, SealKey};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Frames read before commands are looked at again and batches are handed over.
+const BATCH: usize = 64;
+/// How long frames are kept for a peer without a path. Longer, and what arrives would be news of the past.
+pub(super) const HOLD: Duration = Duration::from_secs(5);
+/// `DataSent` at most this often per peer: fine enough for the suspicion rule (protocol §7.2).
+const TELL_EVERY: Duration = Duration::from_millis(100);
+/// With unacknowledged packets in a ring the thread looks for acks this often ...
+const ACK_LOOK: Duration = Duration::from_millis(100);
+/// ... until nothing was sent for this long: what is not acknowledged by then never will be, short of a new path.
+const QUIET: Duration = Duration::from_secs(2);
+/// The relay path's number. There is one path until there are direct ones.
+const PATH: PathSlot = PathSlot::FIRST;
+/// Room for the largest frame, its virtio header, and one byte by which a frame that was cut is known.
+const BUFFER: usize = 65_536 + VnetHeader::LEN;
+/// A device that refuses to be read is tried again after this ...
+const FAULT_PAUSE: Duration = Duration::from_millis(50);
+/// ... and given up after so many refusals in a row: five seconds of what might have been a lack of memory.
+const FAULTS: u32 = 100;
+
+/// What the control task tells the outbound thread.
+#[derive(Debug)]
+pub enum OutboundCommand {
+    /// A new association: counters and ring start anew.
+    Start {
+        /// The peer.
+        slot: PeerSlot,
+        /// Its first key.
+        key: SealKey,
+        /// Where the control task records acknowledgements.
+        marks: Arc<AckMarks>,
+    },
+    /// The next key of the association.
+    AddKey {
+        /// The peer.
+        slot: PeerSlot,
+        /// The key.
+        key: SealKey,
+    },
+    /// The path was bound anew: send again what is not acknowledged. Publish the route first.
+    Resend(PeerSlot),
+    /// The peer is forgotten: its slot may be given to another.
+    Remove(PeerSlot),
+    /// End.
+    Stop,
+}
+
+/// What the thread is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) device: Device,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) commands: Receiver<OutboundCommand>,
+    pub(super) learns: Receiver<Learn>,
+    pub(super) facts: mpsc::Sender<Fact>,
+    pub(super) lost: mpsc::Sender<DeviceFault>,
+    pub(super) wake: Waker,
+    pub(super) limits: Limits,
+    pub(super) pool: Arc<ChunkPool>,
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    device: Device,
+    published: Arc<ArcSwap<Snapshot>>,
+    /// The picture in use, to see when another one is published.
+    snapshot: Arc<Snapshot>,
+    commands: Receiver<OutboundCommand>,
+    learns: Receiver<Learn>,
+    facts: mpsc::Sender<Fact>,
+    lost: mpsc::Sender<DeviceFault>,
+    wake: Waker,
+    forwarder: Forwarder,
+    pool: Arc<ChunkPool>,
+    peers: Vec<Peer>,
+    batches: Batches,
+    waiting_bytes: usize,
+    /// Peers with packets that are not acknowledged, as far as is known.
+    active: Vec<PeerSlot>,
+    /// Whether some ring may hold what was not handed over.
+    is_behind: bool,
+    last_sent: Option<Instant>,
+    faults: u32,
+}
+
+/// What a turn found to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Frames were read, and there may be more.
+    Busy,
+    /// The TAP is empty.
+    Idle,
+    /// A stream is full: the TAP is not to be read.
+    Full,
+    /// The TAP refused.
+    Refused,
+}
+
+impl Outbound {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            device: parts.device,
+            snapshot: parts.snapshot.load_full(),
+            published: parts.snapshot,
+            commands: parts.commands,
+            learns: parts.learns,
+            facts: parts.facts,
+            lost: parts.lost,
+            wake: parts.wake,
+            forwarder: Forwarder::new(parts.limits),
+            pool: parts.pool,
+            peers: Vec::new(),
+            batches: Batches::new(),
+            waiting_bytes: 0,
+            active: Vec::new(),
+            is_behind: false,
+            last_sent: None,
+            faults: 0,
+        }
+    }
+
+    /// Runs until told to stop or the device is gone.
+    pub(super) fn run(mut self) {
+        let mut buffer = vec![0; BUFFER].into_boxed_slice();
+        self.look_at_routes(Instant::now());
+        loop {
+            let now = Instant::now();
+            if !self.take_commands(now) {
+                return;
+            }
+            match self.turn(now, &mut buffer) {
+                Ok(Turn::Busy) => {}
+                Ok(turn) => self.sleep(now, turn),
+                Err(fault) => {
+                    // There is room for the one fault of each thread.
+                    let _ = self.lost.try_send(fault);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// `false` to end.
+    fn take_commands(&mut self, now: Instant) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(OutboundCommand::Start { slot, key, marks }) => {
+                    let half = SealHalf::new(RingLimits::default(), Arc::clone(&self.pool), marks);
+                    if let Some(peer) = peer_at(&mut self.peers, slot) {
+                        let counters = self.snapshot.peer(slot).map(|route| &*route.counters);
+                        peer.start(now, half, key, counters);
+                    }
+                }
+                Ok(OutboundCommand::AddKey { slot, key }) => {
+                    if let Some(peer) = peer_at(&mut self.peers, slot) {
+                        peer.add_key(now, key);
+                    }
+                }
+                Ok(OutboundCommand::Resend(slot)) => {
+                    if let Some(peer) = peer_at(&mut self.peers, slot) {
+                        peer.resend();
+                    }
+                }
+                Ok(OutboundCommand::Remove(slot)) => {
+                    if let Some(peer) = peer_at(&mut self.peers, slot) {
+                        peer.clear(&mut self.waiting_bytes);
+                    }
+                    self.forwarder.forget(slot);
+                }
+                Ok(OutboundCommand::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => break,
+            }
+            self.is_behind = true;
+        }
+        // After the commands: a route is published before the command that counts on it.
+        if !Arc::ptr_eq(&self.published.load(), &self.snapshot) {
+            self.snapshot = self.published.load_full();
+            self.look_at_routes(now);
+        }
+        while let Ok(learn) = self.learns.try_recv() {
+            self.forwarder.learn(&self.snapshot.owners, learn, now);
+        }
+        true
+    }
+
+    /// Takes in a new picture.
+    fn look_at_routes(&mut self, now: Instant) {
+        self.is_behind = true;
+        for (slot, route) in slots(&self.snapshot.peers) {
+            if let Some(peer) = peer_at(&mut self.peers, slot) {
+                peer.on_route(now, route.contact.filter(|contact| self.snapshot.stream(*contact).is_some()));
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Instant, buffer: &mut [u8]) -> Result<Turn, DeviceFault> {
+        let snapshot = Arc::clone(&self.snapshot);
+        self.pump(now, &snapshot);
+        let mut turn = Turn::Busy;
+        if snapshot.streams.iter().flatten().any(|stream| !stream.has_room()) {
+            turn = Turn::Full;
+        } else {
+            for _ in 0..BATCH {
+                let incoming = match self.device.read_frame(buffer) {
+                    Ok(Some(incoming)) => incoming,
+                    Ok(None) => {
+                        turn = Turn::Idle;
+                        break;
+                    }
+                    Err(fault) => {
+                        turn = self.on_fault(fault)?;
+                        break;
+                    }
+                };
+                self.faults = 0;
+                let len = incoming.frame.len();
+                let verdict = self.forwarder.forward(&snapshot.owners, incoming.frame, now);
+                // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
+                // no longer needed; complete frames have none of its bits.
+                let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) else {
+                    continue;
+                };
+                if let Some(meta) = plaintext.first_mut() {
+                    *meta = 0;
+                }
+                self.dispatch(now, &snapshot, verdict, plaintext);
+            }
+        }
+        self.batches.flush(&snapshot);
+        Ok(turn)
+    }
+
+    /// A refusal that may pass is waited for; one that stays, or a device that is gone, is the end.
+    fn on_fault(&mut self, fault: DeviceFault) -> Result<Turn, DeviceFault> {
+        self.faults += 1;
+        if matches!(fault, DeviceFault::Gone) || self.faults >= FAULTS {
+            return Err(fault);
+        }
+        tracing::debug!(%fault, "the device refused to be read");
+        Ok(Turn::Refused)
+    }
+
+    fn dispatch(&mut self, now: Instant, snapshot: &Snapshot, verdict: Verdict, plaintext: &[u8]) {
+        match verdict {
+            Verdict::Unicast(slot) => self.send(now, snapshot, slot, plaintext),
+            Verdict::Flood(_) => {
+                for (slot, _) in slots(&snapshot.peers) {
+                    self.send(now, snapshot, slot, plaintext);
+                }
+            }
+            Verdict::Drop(cause) => tracing::trace!(?cause, "a frame goes nowhere"),
+        }
+    }
+
+    fn send(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, plaintext: &[u8]) {
+        let Some(route) = snapshot.peer(slot) else { return };
+        let Some(peer) = peer_at(&mut self.peers, slot) else { return };
+        let mut ctx =
+            Context { now, snapshot, batches: &mut self.batches, waiting_bytes: &mut self.waiting_bytes };
+        match peer.send(&mut ctx, route, plaintext) {
+            Sent::HandedOver => {
+                self.last_sent = Some(now);
+                note_sent(&mut self.active, &self.facts, slot, peer, now);
+            }
+            Sent::Kept => self.is_behind = true,
+            Sent::Dropped => return,
+            Sent::KeyWanted => {
+                if peer.may_ask_for_key(now) {
+                    let _ = self.facts.try_send(Fact::KeyUsedUp(slot));
+                }
+                return;
+            }
+        }
+        if peer.wants_rekey() && peer.may_ask_for_key(now) {
+            let _ = self.facts.try_send(Fact::KeyUsedUp(slot));
+        }
+    }
+
+    /// Hands over what waits in rings: after a path was bound anew, and behind that what was sealed since.
+    fn pump(&mut self, now: Instant, snapshot: &Snapshot) {
+        if !std::mem::take(&mut self.is_behind) {
+            return;
+        }
+        for (slot, route) in slots(&snapshot.peers) {
+            let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
+            let mut ctx =
+                Context { now, snapshot, batches: &mut self.batches, waiting_bytes: &mut self.waiting_bytes };
+            let pumped = peer.pump(&mut ctx, route);
+            self.is_behind |= pumped.is_stopped;
+            if pumped.is_sent {
+                self.last_sent = Some(now);
+                note_sent(&mut self.active, &self.facts, slot, peer, now);
+            }
+        }
+    }
+
+    /// Sleeps until the TAP (unless it is not to be read) or the eventfd has something, or something is due.
+    fn sleep(&mut self, now: Instant, turn: Turn) {
+        let is_unacknowledged = self.look_for_acks(now);
+        let quiet_at = self.last_sent.map(|sent| sent + QUIET);
+        if quiet_at.is_some_and(|at| at <= now) {
+            self.last_sent = None;
+            self.peers.iter_mut().for_each(Peer::shrink);
+            memory::trim();
+        }
+        let mut due = self.hold_over(now);
+        let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
+        if self.last_sent.is_some() {
+            quiet_at.into_iter().for_each(&mut limit_to);
+            if is_unacknowledged {
+                limit_to(now + ACK_LOOK);
+            }
+        }
+        if turn == Turn::Refused {
+            limit_to(now + FAULT_PAUSE);
+        }
+        let readable = (turn == Turn::Idle).then(|| self.device.as_fd());
+        // Whatever is meant to wake this thread writes to its eventfd, asleep or not: nothing is to be looked at again.
+        self.wake.sleep(readable, due.map(|due| due.saturating_duration_since(now)));
+    }
+
+    /// Takes in acknowledgements, and tells what was sent since the last telling; whether packets remain unacknowledged.
+    fn look_for_acks(&mut self, now: Instant) -> bool {
+        let (peers, facts) = (&mut self.peers, &self.facts);
+        self.active.retain(|slot| {
+            let Some(peer) = peer_at(peers, *slot) else { return false };
+            if peer.is_untold {
+                tell_sent(facts, *slot, peer, now);
+            }
+            peer.is_active = peer.look_for_acks() || peer.is_untold;
+            peer.is_active
+        });
+        !self.active.is_empty()
+    }
+
+    /// Gives up what was kept for too long for peers without a path; when to look again.
+    fn hold_over(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for (slot, route) in slots(&self.snapshot.peers) {
+            let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
+            if peer.deadline().is_some_and(|due| due <= now)
+                && peer.hold_over(now, &route.counters, &mut self.waiting_bytes)
+            {
+                self.forwarder.forget(slot);
+                let _ = self.facts.try_send(Fact::Forgotten(slot));
+            }
+            next = next.into_iter().chain(peer.deadline()).min();
+        }
+        next
+    }
+}
+
+/// Notes that packets went to a peer.
+fn note_sent(
+    active: &mut Vec<PeerSlot>,
+    facts: &mpsc::Sender<Fact>,
+    slot: PeerSlot,
+    peer: &mut Peer,
+    now: Instant,
+) {
+    if !std::mem::replace(&mut peer.is_active, true) {
+        active.push(slot);
+    }
+    peer.is_untold = true;
+    tell_sent(facts, slot, peer, now);
+}
+
+/// Tells that packets went to a peer, unless that was told a moment ago.
+fn tell_sent(facts: &mpsc::Sender<Fact>, slot: PeerSlot, peer: &mut Peer, now: Instant) {
+    if peer.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
+        peer.told = Some(now);
+        // Lost: said again with the next frame.
+        peer.is_untold = facts.try_send(Fact::DataSent(slot)).is_err();
+    }
+}
+
+/// Every peer in the picture with its slot.
+fn slots<T>(peers: &[T]) -> impl Iterator<Item = (PeerSlot, &T)> {
+    (0..).map(PeerSlot).zip(peers)
+}
+
+/// The peer of `slot`, made when it is new. `None` only where a slot is no index on this machine.
+fn peer_at(peers: &mut Vec<Peer>, slot: PeerSlot) -> Option<&mut Peer> {
+    let at = usize::try_from(slot.0).ok()?;
+    if at >= peers.len() {
+        peers.resize_with(at + 1, Peer::default);
+    }
+    peers.get_mut(at)
+}

@@ -1,0 +1,169 @@
+//! Finds an address of the relay that answers: all of them are tried, the first that speaks WebSocket wins (after RFC 8305).
+//!
+//! Names are resolved side by side, addresses tried one after the other without waiting for the one before to fail, so that a
+//! dead one (an IPv6 address without a way there, above all) costs [`STAGGER`] and not its timeout. One that has not answered
+//! after [`AGAIN`] is tried anew beside it: its SYN may have been lost, or the network came back since. Whoever answers is not
+//! trusted for it: the relay proves its key in the link handshake (protocol §3.1).
+
+use super::StreamError;
+use crate::transport::outside::Outside;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use shadowmesh_proto::wire::relay::{HTTP_PATH, MAX_MESSAGE};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+/// From the start of one attempt to the start of the next (RFC 8305 §5: 250 ms).
+const STAGGER: Duration = Duration::from_millis(250);
+/// An address that has not answered for this long is tried once more, beside.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The whole try, after which its addresses are looked up anew. Longer than any round trip that is of use.
+const TRY_WITHIN: Duration = Duration::from_secs(5);
+/// Most addresses of one name that are tried: a name server cannot make a client knock at a hundred doors.
+const PER_NAME: usize = 4;
+/// Bytes written before a flush, beyond which the library writes by itself.
+const WRITE_BUFFER: usize = 16 * 1024;
+/// Read buffer; the library's default of 128 KiB is most of an idle daemon.
+const READ_BUFFER: usize = 16 * 1024;
+
+pub(super) type Ws = WebSocketStream<TcpStream>;
+
+/// A relay's address that answered.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) ws: Ws,
+    pub(super) remote: SocketAddr,
+    /// Its place among the addresses given.
+    pub(super) at: usize,
+}
+
+/// An address to try, not before that time.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    at: usize,
+    remote: SocketAddr,
+    not_before: Instant,
+}
+
+/// Connects to the first address that answers; `best` is tried first.
+pub(super) async fn connect(
+    addresses: &[String],
+    best: usize,
+    outside: &Outside,
+) -> Result<Connected, StreamError> {
+    let began = Instant::now();
+    let order = (0..addresses.len()).map(|n| (best + n) % addresses.len().max(1));
+    let mut resolving: FuturesUnordered<_> =
+        order.filter_map(|at| Some(resolve(at, addresses.get(at)?))).collect();
+    let mut attempts = FuturesUnordered::new();
+    let mut queue: VecDeque<Candidate> = VecDeque::new();
+    let mut next_start = began;
+    let mut last = StreamError::NoAnswer(addresses.first().cloned().unwrap_or_default());
+    loop {
+        let next = queue.iter().map(|candidate| candidate.not_before.max(next_start)).min();
+        let is_over = next.is_none() && attempts.is_empty() && resolving.is_empty();
+        if is_over {
+            return Err(last);
+        }
+        tokio::select! {
+            biased;
+            Some((candidate, result)) = attempts.next() => {
+                let candidate: Candidate = candidate;
+                match result {
+                    Ok(ws) => return Ok(Connected { ws, remote: candidate.remote, at: candidate.at }),
+                    Err(error) => {
+                        // It said no: asking again is for the next try. The next address need not wait.
+                        queue.retain(|other| other.remote != candidate.remote);
+                        next_start = Instant::now();
+                        last = error;
+                    }
+                }
+            }
+            Some((at, found)) = resolving.next() => match found {
+                Ok(found) => enqueue(&mut queue, at, best, found),
+                Err(error) => last = error,
+            },
+            () = sleep_until(next.unwrap_or(began)), if next.is_some() => {
+                let now = Instant::now();
+                let due = queue.iter().position(|candidate| candidate.not_before <= now);
+                if let Some(candidate) = due.and_then(|due| queue.remove(due)) {
+                    let authority = addresses.get(candidate.at).map_or("", String::as_str);
+                    attempts.push(async move { (candidate, open(candidate.remote, authority, outside).await) });
+                    queue.push_back(Candidate { not_before: now + AGAIN, ..candidate });
+                    next_start = now + STAGGER;
+                }
+            }
+            () = sleep_until(began + TRY_WITHIN) => return Err(last),
+        }
+    }
+}
+
+/// Looks up `address`; a number is found without waiting, and so before any attempt begins.
+async fn resolve(at: usize, address: &str) -> (usize, Result<Vec<SocketAddr>, StreamError>) {
+    let found = timeout(TRY_WITHIN, tokio::net::lookup_host(address)).await;
+    let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let found = found.map(|found| alternate(found.collect()));
+    let found = match found {
+        Ok(found) if found.is_empty() => Err(io::ErrorKind::NotFound.into()),
+        other => other,
+    };
+    (at, found.map_err(|cause| StreamError::Resolve(address.to_owned(), cause)))
+}
+
+/// Families in turn, beginning with that of the first address (RFC 8305 §4).
+fn alternate(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (VecDeque<_>, VecDeque<_>) =
+        found.into_iter().partition(|address| address.is_ipv6() == is_v6);
+    let longest = first.len().max(second.len());
+    let turns = (0..longest).flat_map(|n| [first.get(n), second.get(n)]);
+    turns.flatten().copied().take(PER_NAME).collect()
+}
+
+/// Adds what was found for address `at`, in front where that is the preferred one.
+fn enqueue(queue: &mut VecDeque<Candidate>, at: usize, best: usize, found: Vec<SocketAddr>) {
+    let now = Instant::now();
+    let new = found.into_iter().map(|remote| Candidate { at, remote, not_before: now });
+    if at == best {
+        let others = std::mem::take(queue);
+        queue.extend(new.chain(others));
+    } else {
+        queue.extend(new);
+    }
+}
+
+/// TCP and the WebSocket upgrade.
+async fn open(remote: SocketAddr, authority: &str, outside: &Outside) -> Result<Ws, StreamError> {
+    let connecting = async { outside.tcp(remote).await?.connect(remote).await };
+    let stream = connecting.await.map_err(|error| StreamError::Connect(remote, error))?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(4 * MAX_MESSAGE)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    let url = format!("ws://{authority}{HTTP_PATH}");
+    let upgraded = client_async_with_config(url, stream, Some(config)).await;
+    upgraded.map(|(ws, _)| ws).map_err(|error| StreamError::NotARelay(remote, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_a_name_has_few_doors() {
+        let six = |n: u16| SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, n], 1));
+        let four = |n: u8| SocketAddr::from(([192, 0, 2, n], 1));
+        assert_eq!(alternate(vec![six(1), six(2), four(1)]), [six(1), four(1), six(2)]);
+        assert_eq!(alternate(vec![four(1), six(1)]), [four(1), six(1)]);
+        assert_eq!(alternate((0..100).map(four).collect()).len(), PER_NAME);
+        assert_eq!(alternate(vec![]), []);
+    }
+}

@@ -1,0 +1,263 @@
+//! The stream to one relay, kept alive.
+//!
+//! One task per relay: connect, run, and connect again, for as long as the daemon lives. It speaks WebSocket and nothing
+//! above it: what the messages mean is the endpoint's business, which also decides when a connection is dead
+//! ([`RelayStream::give_up`]).
+//!
+//! - `connect`: every address of the relay at once, the first that answers wins.
+//! - `backoff`: the pauses between tries.
+//! - `stream`: an open stream, from [`RelayEvent::Opened`] to [`RelayEvent::Closed`].
+//!
+//! # What belongs to a stream ends with it
+//!
+//! Messages are sealed for one link. So they are given to a [`RelayStream`], which [`RelayEvent::Opened`] brings and which
+//! speaks to that stream only: what is said to one that ended goes nowhere, never to the next. What concerns the relay
+//! whatever stream there is (hurry, stay away, end) goes to the [`RelayHandle`] and is a state, not a message: it cannot come
+//! too late. Events come in order on one channel; after `Closed`, nothing of that stream follows.
+
+mod backoff;
+mod connect;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use super::outside::Outside;
+use crate::plane::{InboundSender, StreamHandle, Waker};
+use backoff::Backoff;
+use bytes::Bytes;
+use shadowmesh_proto::rng::Rng;
+use shadowmesh_proto::transmit::RelayNo;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use stream::StreamCommand;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Error as WsError;
+
+/// A connection that lived this long was a good one: the next loss begins with short pauses again. One that dies sooner goes
+/// on with the longer ones, so that a relay that takes a registration and then falls over is not hammered.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// The most that a relay may tell a client to stay away.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+/// However often the network changes, there is a try this often at most.
+const HURRIED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a relay's task says.
+#[derive(Debug)]
+pub enum RelayEvent {
+    /// A try begins.
+    Connecting,
+    /// The stream is open.
+    Opened {
+        /// The relay's address.
+        remote: SocketAddr,
+        /// Where the outbound thread puts data.
+        data: StreamHandle,
+        /// Where to say what concerns this stream.
+        stream: RelayStream,
+    },
+    /// A message that is not FORWARD.
+    Message(Bytes),
+    /// The stream is gone, or could not be had; another try follows.
+    Closed {
+        /// Why, in words.
+        why: String,
+    },
+}
+
+/// Speaks to one open stream, and to nothing once that ended. Dropping it gives the stream up.
+#[derive(Debug)]
+pub struct RelayStream {
+    commands: mpsc::UnboundedSender<StreamCommand>,
+}
+
+impl RelayStream {
+    /// Sends this stream message, before all data.
+    pub fn send(&self, message: Vec<u8>) {
+        self.command(StreamCommand::Send(message));
+    }
+
+    /// The relay accepted the registration: FORWARD is welcome.
+    pub fn registered(&self) {
+        self.command(StreamCommand::Registered);
+    }
+
+    /// Give this connection up at once; another one follows.
+    pub fn give_up(self) {
+        self.command(StreamCommand::GiveUp);
+    }
+
+    /// Say what was sent before this, close, and wait a moment for the relay to have heard it.
+    pub fn finish(self) {
+        self.command(StreamCommand::Finish);
+    }
+
+    fn command(&self, command: StreamCommand) {
+        // The stream has ended: what was meant for it has no meaning any more.
+        let _ = self.commands.send(command);
+    }
+}
+
+/// What is wanted of a relay's task, whatever it is doing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wish {
+    away_until: Option<Instant>,
+    is_ended: bool,
+}
+
+/// Where to speak to a relay's task. Dropping it ends the task.
+#[derive(Debug)]
+pub struct RelayHandle {
+    hurry: Arc<Notify>,
+    wish: watch::Sender<Wish>,
+}
+
+impl RelayHandle {
+    /// The network changed: try soon.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// No new connection for this long (a minute at most): the relay said so.
+    pub fn stay_away(&self, pause: Duration) {
+        let until = Instant::now() + pause.min(AWAY_MAX);
+        self.wish.send_modify(|wish| wish.away_until = Some(until));
+    }
+
+    /// No new connection ever. A stream that is open goes on until [`RelayStream::finish`].
+    pub fn end(&self) {
+        self.wish.send_modify(|wish| wish.is_ended = true);
+    }
+}
+
+/// A relay to keep a stream to.
+#[derive(Debug)]
+pub struct Relay {
+    /// Its place in the configuration.
+    pub no: RelayNo,
+    /// `host:port` each, all of one relay, best first.
+    pub addresses: Vec<String>,
+    /// Makes sockets.
+    pub outside: Outside,
+    /// Where events go, in order.
+    pub events: mpsc::Sender<(RelayNo, RelayEvent)>,
+    /// Where FORWARD messages go.
+    pub inbound: InboundSender,
+    /// Woken when the stream's queue has room again.
+    pub producer: Waker,
+}
+
+/// Starts the task.
+pub fn spawn(relay: Relay, rng: impl Rng + Send + Sync + 'static) -> RelayHandle {
+    let (wish, wishes) = watch::channel(Wish::default());
+    let hurry = Arc::new(Notify::new());
+    let handle = RelayHandle { hurry: Arc::clone(&hurry), wish };
+    tokio::spawn(Keeper { relay, rng, wishes, hurry, backoff: Backoff::default(), best: 0 }.run());
+    handle
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("no address of {0} could be found: {1}")]
+    Resolve(String, io::Error),
+    #[error("{0} does not answer")]
+    NoAnswer(String),
+    #[error("{0}: {1}")]
+    Connect(SocketAddr, io::Error),
+    #[error("{0} answers, but not as a relay: {1}")]
+    NotARelay(SocketAddr, WsError),
+    #[error("the connection broke: {0}")]
+    Broken(WsError),
+    #[error("the relay closed the connection")]
+    Closed,
+    #[error("the relay broke the protocol")]
+    Protocol,
+    #[error("the connection was given up")]
+    GivenUp,
+    #[error("this node is leaving")]
+    Ended,
+}
+
+struct Keeper<R> {
+    relay: Relay,
+    rng: R,
+    wishes: watch::Receiver<Wish>,
+    hurry: Arc<Notify>,
+    backoff: Backoff,
+    /// The address that answered last.
+    best: usize,
+}
+
+impl<R: Rng> Keeper<R> {
+    async fn run(mut self) {
+        while self.may_try().await {
+            self.say(RelayEvent::Connecting).await;
+            let tried = tokio::select! {
+                tried = connect::connect(&self.relay.addresses, self.best, &self.relay.outside) => tried,
+                () = forbidden(self.wishes.clone()) => Err(StreamError::GivenUp),
+            };
+            let why = match tried {
+                Ok(connected) => {
+                    self.best = connected.at;
+                    let opened = Instant::now();
+                    let why = stream::converse(connected, &self.relay).await;
+                    if opened.elapsed() >= GOOD_AFTER {
+                        self.backoff = Backoff::default();
+                    }
+                    why
+                }
+                Err(why) => why,
+            };
+            if matches!(why, StreamError::Ended) {
+                return;
+            }
+            self.say(RelayEvent::Closed { why: why.to_string() }).await;
+            let pause = self.backoff.next(&mut self.rng);
+            self.pause(pause).await;
+        }
+    }
+
+    async fn say(&self, event: RelayEvent) {
+        // The event loop is gone only when the daemon ends, which ends this task as well.
+        let _ = self.relay.events.send((self.relay.no, event)).await;
+    }
+
+    /// Waits for `pause`, or less when the network changed or nothing is wanted any more.
+    async fn pause(&mut self, pause: Duration) {
+        let mut until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                () = self.hurry.notified() => until = until.min(Instant::now() + HURRIED_PAUSE),
+                () = forbidden(self.wishes.clone()) => return,
+            }
+        }
+    }
+
+    /// Waits until a try is allowed; `false` to end.
+    async fn may_try(&mut self) -> bool {
+        loop {
+            let wish = *self.wishes.borrow_and_update();
+            if wish.is_ended {
+                return false;
+            }
+            let Some(until) = wish.away_until.filter(|until| *until > Instant::now()) else { return true };
+            // A relay that named a time is not to be hurried.
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return true,
+                changed = self.wishes.changed() => if changed.is_err() { return false },
+            }
+        }
+    }
+}
+
+/// Resolves once a connection is not wanted now.
+async fn forbidden(mut wishes: watch::Receiver<Wish>) {
+    let is_forbidden =
+        |wish: &Wish| wish.is_ended || wish.away_until.is_some_and(|until| until > Instant::now());
+    // An error means that the handle is gone, and with it whoever wanted a connection.
+    let _ = wishes.wait_for(is_forbidden).await;
+}
