@@ -17,7 +17,7 @@ use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState};
 use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::transmit::RelayNo;
-use shadowmesh_proto::wire::control::{Cidr4, Hello};
+use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
 use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder, StreamMessage};
@@ -383,7 +383,6 @@ impl Node {
             Event::RelayDead { .. } => outcome.hang_up = true,
             Event::RelayRefused { .. }
             | Event::PeerAdded { .. }
-            | Event::PeerRemoved { .. }
             | Event::AddOpenKey { .. }
             | Event::RetireOpenKey { .. }
             | Event::CloseAssociation { .. }
@@ -438,7 +437,7 @@ fn start(at: usize, plan: &Plan, home: &Home, secret: &NodeSecret, dice: &mut Di
         mac: addresses::mac(&secret.public()),
         ipv4: ipv4.and_then(|address| Cidr4::new(address, 16)),
         ipv6: None,
-        settled: false,
+        claim: Claim::Fresh,
         mtu: 1400,
         revision: 1,
     };
