@@ -4,8 +4,9 @@
 //! its own routes, and each route leads straight to the port of the other end.
 //!
 //! Back-pressure: when the queue of the other end is crowded, the sender is not read for a moment ([`Limits::back_pressure`])
-//! rather than its data dropped. An end that does not catch up in that time is slow for [`SLOW_FOR`]: its senders no longer
-//! wait for it, so that one reader who stands still costs its senders' other peers one short pause every two seconds.
+//! rather than its data dropped. An end that does not catch up in that time is slow until it has, or for [`SLOW_FOR`]: its
+//! senders no longer wait for it, so that one reader who stands still costs its senders' other peers one short pause every
+//! two seconds.
 
 use crate::core::auth::{Refusal, Registration, Token};
 use crate::core::forward::{Item, PairMeter, Queues};
@@ -98,7 +99,9 @@ impl Port {
         if item.is_none() {
             inbox.queues.shrink();
         }
-        if !inbox.paused.is_empty() && inbox.queues.has_room() {
+        if inbox.queues.has_room() {
+            // It has caught up.
+            inbox.slow_until = None;
             let paused = std::mem::take(&mut inbox.paused);
             drop(inbox);
             paused.into_iter().for_each(Waker::wake);
