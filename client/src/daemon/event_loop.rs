@@ -25,13 +25,14 @@ use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
+use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::rng::Rng as _;
 use shadowmesh_proto::session::ChunkPool;
 use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::ticket::RelayTicket;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use tokio::sync::mpsc;
 /// Events of relay tasks that wait for the loop; a relay that talks more than this is slowed down.
 const RELAY_QUEUE: usize = 64;
 /// An echo that did not come back in this time is forgotten; whoever asked has given up long before.
-const ECHO_KEPT: Duration = Duration::from_secs(60);
+const ECHO_KEPT: Duration = Duration::from_secs(10);
 /// On the way out the relay tasks get this long to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -71,6 +72,10 @@ pub(super) struct EventLoop {
     relay_tickets: Vec<RelayTicket>,
     own_name: String,
     waiting_said: bool,
+    /// Peers that were said to be connected, under a name, since they last were not.
+    said: HashSet<PeerSlot>,
+    /// Whether any relay ever accepted this node.
+    was_registered: bool,
     lock: StateLock,
 }
 
@@ -84,6 +89,8 @@ struct RelayTask {
     connecting: bool,
     /// The connection's outage was told; said once per outage.
     outage_told: bool,
+    /// Streams in a row that were opened and on which nothing came: what a relay with another key looks like from here.
+    mute: u32,
 }
 
 /// An ECHO under way.
@@ -91,6 +98,9 @@ struct Echo {
     reply: Reply,
     sent: Instant,
 }
+
+/// Streams on which a relay hung up without a word before it is taken for another: one may be a relay that is just stopping.
+const MUTE_STREAMS: u32 = 3;
 
 /// What ended a wait.
 enum Input {
@@ -183,6 +193,7 @@ impl EventLoop {
                 remote: None,
                 connecting: false,
                 outage_told: false,
+                mute: 0,
             }
         });
         let tasks = tasks.collect();
@@ -210,6 +221,8 @@ impl EventLoop {
             relay_tickets: relays,
             own_name: settings.name.to_string(),
             waiting_said: false,
+            said: HashSet::new(),
+            was_registered: false,
             lock,
         })
     }
@@ -229,11 +242,23 @@ impl EventLoop {
                         break Ok(());
                     }
                 }
-                Input::Relay(no, event) => self.on_relay(no, event),
+                Input::Relay(no, event) => {
+                    self.on_relay(no, event);
+                    if let Some(address) = self.other_relay() {
+                        break Err(DaemonError::OtherRelay { address });
+                    }
+                }
                 Input::Packet(packet) => self.on_packet(packet),
                 Input::Fact(fact) => self.on_fact(fact),
-                Input::NetworkChanged => self.relays.iter().for_each(|relay| relay.handle.hurry()),
-                Input::Timer => self.endpoint.handle_timeout(Instant::now()),
+                Input::NetworkChanged => {
+                    self.relays.iter().for_each(|relay| relay.handle.hurry());
+                    self.endpoint.handle_network_changed(Instant::now());
+                }
+                Input::Timer => {
+                    let now = Instant::now();
+                    self.forget_echoes(now);
+                    self.endpoint.handle_timeout(now);
+                }
             }
         };
         self.leave().await;
@@ -322,6 +347,7 @@ impl EventLoop {
             }
             RelayEvent::Opened { remote, data, stream } => {
                 task.remote = Some(remote);
+                task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
                 self.endpoint.handle_stream_opened(now, no);
@@ -329,6 +355,7 @@ impl EventLoop {
             // Given up: the rest of what it said means nothing.
             RelayEvent::Message(_) if task.stream.is_none() => {}
             RelayEvent::Message(message) => {
+                task.mute = 0;
                 if let Err(error) = self.endpoint.handle_stream_message(now, no, &message) {
                     self.say_outage(no, &error.to_string());
                     self.drop_stream(no, None);
@@ -340,6 +367,15 @@ impl EventLoop {
                 self.drop_stream(no, None);
             }
         }
+    }
+
+    /// The address of a relay that is another than its ticket says, where that is so of all of them and none ever accepted this
+    /// node: a daemon that was never connected to anything has no reason to go on. (One that was goes on trying, whatever
+    /// answers there now.)
+    fn other_relay(&self) -> Option<String> {
+        let never = !self.was_registered && !self.relays.is_empty();
+        let all = self.relays.iter().all(|task| task.stream.is_none() && task.mute >= MUTE_STREAMS);
+        self.relays.first().filter(|_| never && all).map(|task| task.address.clone())
     }
 
     /// Says once per outage that a relay is lost.

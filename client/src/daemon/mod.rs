@@ -62,6 +62,15 @@ pub enum DaemonError {
         /// What happened to it.
         fault: DeviceFault,
     },
+    /// Every relay hung up during the handshake, before any ever accepted this node.
+    #[error(
+        "the relay at {address} does not hold the key of the ticket: another relay answers there, or it has a new key; \
+         ask for a new ticket (`shadowmesh-relay ticket`)"
+    )]
+    OtherRelay {
+        /// Its address.
+        address: String,
+    },
     /// The machine refused something that a daemon cannot do without.
     #[error("this machine refuses {what}: {cause}")]
     System {
@@ -70,6 +79,20 @@ pub enum DaemonError {
         /// What the kernel said.
         cause: io::Error,
     },
+}
+
+impl DaemonError {
+    /// Whether what the daemon was told to use cannot be used here, so that it is not worth remembering.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Clash { .. }
+            | Self::Device(_)
+            | Self::Link(_)
+            | Self::DeviceName(_)
+            | Self::OtherRelay { .. } => true,
+            Self::DeviceLost { .. } | Self::System { .. } => false,
+        }
+    }
 }
 
 /// Runs a daemon until it is asked to leave.

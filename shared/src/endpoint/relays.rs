@@ -262,6 +262,17 @@ impl Endpoint {
         }
     }
 
+    /// An address, link or route of this machine changed: every relay is asked whether it still answers, now and not at the
+    /// next heartbeat, so that a connection that went with the change is replaced within seconds.
+    pub fn handle_network_changed(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            if let Some(Link { heartbeat_timer: Heartbeat::Idle { next }, .. }) = &mut relay.link {
+                *next = now;
+            }
+        }
+        self.relays_timeout(now);
+    }
+
     pub(super) fn relays_timeout(&mut self, now: Instant) {
         for at in 0..self.relays.len() {
             let no = RelayNo(at);

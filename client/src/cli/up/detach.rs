@@ -28,7 +28,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const FAILURE: &str = "shadowmesh: ";
 const TAIL: usize = 8 * 1024;
 
-pub(super) fn start(global: &Global, prepared: Prepared) -> anyhow::Result<()> {
+pub(super) fn start(global: &Global, mut prepared: Prepared) -> anyhow::Result<()> {
+    let undo = prepared.undo.take();
     let log = prepared.state.path().join(LOG);
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log);
     let stderr = opened.with_context(|| format!("cannot write {}", log.display()))?;
@@ -41,6 +42,7 @@ pub(super) fn start(global: &Global, prepared: Prepared) -> anyhow::Result<()> {
             // Half a daemon is worse than none. It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
+            undo.run()?;
             return Err(error);
         }
     };

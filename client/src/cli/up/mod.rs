@@ -15,6 +15,7 @@ use super::global::Global;
 use super::{invite, logging, output, runtime};
 use crate::config::{CipherChoice, DeviceName, Ipv4Cidr, Mtu, NodeName, RekeyInterval};
 use crate::daemon;
+use crate::daemon::DaemonError;
 use crate::daemon::progress::ProgressSender;
 use anyhow::Context as _;
 use prepare::Prepared;
@@ -103,13 +104,17 @@ fn announce(prepared: &Prepared) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_here(prepared: Prepared) -> anyhow::Result<()> {
+fn run_here(mut prepared: Prepared) -> anyhow::Result<()> {
+    let undo = prepared.undo.take();
     runtime()?.block_on(async {
         let (progress, events) = ProgressSender::channel();
         let viewing = tokio::spawn(view::View::new().follow(events));
         let ended = daemon::run(prepared.into_options(progress)).await;
         // The daemon's end of the channel is gone: what was said is shown before the process ends.
         viewing.await.context("cannot show progress")?;
+        if ended.as_ref().is_err_and(DaemonError::is_refusal) {
+            undo.run()?;
+        }
         Ok(ended?)
     })
 }

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, RelayTicket};
 use std::io::{self, BufRead as _, Read as _};
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Longest line that is read from stdin, bytes: a ticket and white space around it.
@@ -30,11 +31,35 @@ pub(super) struct Prepared {
     pub(super) settings: Settings,
     /// Whether this run made the network.
     pub(super) created: bool,
+    /// How to forget what this run remembered of its flags, should the daemon find that it cannot use them.
+    pub(super) undo: Undo,
+}
+
+/// What was remembered before this run.
+#[derive(Debug)]
+pub(super) struct Undo {
+    state: PathBuf,
+    config: Option<Config>,
+}
+
+impl Undo {
+    /// Takes it out; what is left undoes nothing.
+    pub(super) fn take(&mut self) -> Self {
+        Self { state: self.state.clone(), config: self.config.take() }
+    }
+
+    /// Remembers what was remembered before.
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if let Some(config) = self.config {
+            StateDir::open(self.state)?.save_config(&config)?;
+        }
+        Ok(())
+    }
 }
 
 impl Prepared {
     pub(super) fn into_options(self, progress: ProgressSender) -> DaemonOptions {
-        let Self { state, lock, control, node_secret, network, relays, settings, created: _ } = self;
+        let Self { state, lock, control, node_secret, network, relays, settings, created: _, undo: _ } = self;
         DaemonOptions { state, lock, control, node_secret, network, relays, settings, progress }
     }
 }
@@ -108,12 +133,14 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     }
 
     let node_secret = state.load_or_create_node_key(&mut rng)?;
+    let mut undo = Undo { state: state.path().to_owned(), config: None };
     if config != old_config {
         state.save_config(&config)?;
+        undo.config = Some(old_config);
     }
     state.save_network(&network)?;
     let settings = Settings::new(&config, &hostname());
-    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, created })
+    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, created, undo })
 }
 
 fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// A relay that refuses without saying when to come back is left alone for this long.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+/// ... and whatever it says, for this long: a handshake each round trip is no way to be refused.
+const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 impl EventLoop {
     /// Takes everything that the endpoint has to say.
@@ -79,8 +81,10 @@ impl EventLoop {
                 if let Err(sentence) = self.routes.claim_mac(slot, hello.mac) {
                     self.notice(sentence);
                 }
-                // A peer that was shown by its short id has a name now.
-                self.say_connected(slot);
+                // A peer that was shown by its short id has a name now. One that changes it again is not worth a line each time.
+                if !self.said.contains(&slot) {
+                    self.say_connected(slot);
+                }
             }
             Event::PeerState { slot, state } => self.on_peer_state(slot, state),
             Event::EchoReply { id, slot } => self.on_echo_reply(id, slot),
@@ -111,13 +115,14 @@ impl EventLoop {
             }
             Event::RelayRefused { relay, sentence, retry } => {
                 self.say_outage(relay, &sentence);
-                self.drop_stream(relay, Some(retry.unwrap_or(REFUSED_PAUSE)));
+                self.drop_stream(relay, Some(retry.unwrap_or(REFUSED_PAUSE).max(REFUSED_PAUSE_MIN)));
             }
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
         }
     }
 
     fn on_relay_up(&mut self, no: RelayNo, stun_ports: &[u16], token: [u8; 16]) {
+        self.was_registered = true;
         let Some(task) = self.relays.get_mut(no.0) else { return };
         task.outage_told = false;
         task.connecting = false;
@@ -141,6 +146,7 @@ impl EventLoop {
 
     fn on_peer_state(&mut self, slot: PeerSlot, state: PeerState) {
         self.routes.set_state(slot, state);
+        self.said.remove(&slot);
         match state {
             PeerState::Connected => self.say_connected(slot),
             PeerState::Connecting => tracing::debug!(slot = slot.0, "connecting to a peer"),
@@ -157,10 +163,11 @@ impl EventLoop {
     }
 
     /// Says that a peer is connected, once it is and has told its name.
-    fn say_connected(&self, slot: PeerSlot) {
+    fn say_connected(&mut self, slot: PeerSlot) {
         if let Some((peer, name)) = self.peer(slot)
             && let (PeerState::Connected, Some(hello), Some(path)) = (peer.state, peer.hello, peer.path)
         {
+            self.said.insert(slot);
             self.progress.send(Progress::PeerConnected {
                 name,
                 address: hello.ipv4.map(|cidr| cidr.address().to_string()),
@@ -173,8 +180,6 @@ impl EventLoop {
     fn on_echo_reply(&mut self, id: u64, slot: PeerSlot) {
         let now = Instant::now();
         let echo = self.echoes.remove(&id);
-        self.echoes
-            .retain(|_, echo| now.saturating_duration_since(echo.sent) < ECHO_KEPT && !echo.reply.is_gone());
         if let (Some(echo), Some((peer, name))) = (echo, self.peer(slot))
             && let Some(path) = peer.path
         {
@@ -187,6 +192,12 @@ impl EventLoop {
                 rtt_ms: report::millis(now.saturating_duration_since(echo.sent)),
             }));
         }
+    }
+
+    /// Forgets echoes that nobody waits for, or that will not come back.
+    pub(super) fn forget_echoes(&mut self, now: Instant) {
+        self.echoes
+            .retain(|_, echo| now.saturating_duration_since(echo.sent) < ECHO_KEPT && !echo.reply.is_gone());
     }
 
     /// A peer and the name to show for it.

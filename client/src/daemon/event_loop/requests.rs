@@ -40,6 +40,7 @@ impl EventLoop {
             Err(error) => return reply.send(Response::error(ErrorCode::UnknownPeer, error.to_string())),
         };
         let Some(found) = found else { return };
+        self.forget_echoes(now);
         let id = SystemRng.next_u64();
         if found.path.is_some() && self.endpoint.echo(now, found.slot, id) {
             self.echoes.insert(id, Echo { reply, sent: now });

@@ -177,6 +177,8 @@ enum StreamError {
     Protocol,
     #[error("the connection was given up")]
     GivenUp,
+    #[error("the relay asks and does not read the answers")]
+    Stuck,
     #[error("this node is leaving")]
     Ended,
 }

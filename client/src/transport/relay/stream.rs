@@ -26,6 +26,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// Bytes handed to the library before a flush, so that the queue's count stays honest.
 const WRITE_ROUND: usize = 128 * 1024;
+/// Control messages that wait for a relay that reads slowly. Each is an answer to something or part of a handshake, so an honest
+/// relay never comes near it; one that asks without reading must not fill this node's memory.
+const CONTROL_QUEUE: usize = 1024;
 /// How long a clean end waits for the relay to close.
 const LINGER: Duration = Duration::from_millis(400);
 /// REGISTERED and the first FORWARD may come in one piece, and only the endpoint can read REGISTERED: the FORWARD waits
@@ -45,7 +48,7 @@ pub(super) enum StreamCommand {
 pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError {
     let Connected { ws, remote, .. } = connected;
     let (data, queue) = stream_queue(relay.producer.clone());
-    let (control, control_queue) = mpsc::unbounded_channel();
+    let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
     let (commands, mut told) = mpsc::unbounded_channel();
     let opened = RelayEvent::Opened { remote, data, stream: RelayStream { commands } };
     if relay.events.send((relay.no, opened)).await.is_err() {
@@ -62,8 +65,10 @@ pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError
             why = &mut writing => return why,
             command = told.recv() => match command {
                 Some(StreamCommand::Send(message)) => {
-                    // The writer lives as long as this loop.
-                    let _ = control.send(Bytes::from(message));
+                    // The writer lives as long as this loop, so full is the only reason to refuse.
+                    if control.try_send(Bytes::from(message)).is_err() {
+                        return StreamError::Stuck;
+                    }
                 }
                 Some(StreamCommand::Registered) => {
                     registered.send_replace(true);
@@ -123,7 +128,7 @@ async fn read(
 
 async fn write(
     mut sink: SplitSink<Ws, Message>,
-    mut control: mpsc::UnboundedReceiver<Bytes>,
+    mut control: mpsc::Receiver<Bytes>,
     mut data: StreamQueue,
 ) -> StreamError {
     loop {
