@@ -28,7 +28,8 @@ use tokio_tungstenite::tungstenite::{self, Message};
 const MAX_STAGED: usize = 128 * 1024;
 /// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
-/// What is read at once, bytes. The library's default is 128 KiB a connection; a full-size message comes in four reads.
+/// What is read at once, bytes, and what every connection keeps for it. The library's default is 128 KiB. Half of this would
+/// save 8 KiB per client and cost a quarter more CPU per byte of full messages.
 const READ_BUFFER: usize = 16 * 1024;
 /// Unwritten answers to pings beyond which further ones are not answered, bytes.
 const MAX_REPLIES: usize = 1024;
@@ -179,9 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
         self.push(Staged::frames(Bytes::copy_from_slice(&[0x88, 2, high, low])));
     }
 
-    /// Writes what is staged, and the library's answers; ready with the number of bytes written when nothing is left.
-    ///
-    /// `written` counts the bytes of this call, also when it ends pending.
+    /// Writes what is staged, and the library's answers; ready when nothing is left. `written` grows by the bytes that the
+    /// socket took, also when it ends pending.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, written: &mut usize) -> Poll<io::Result<()>> {
         if !self.replies.is_empty() {
             let replies = Bytes::from(std::mem::take(&mut self.replies));
