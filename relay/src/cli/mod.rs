@@ -36,11 +36,17 @@ pub struct Cli {
 
 #[derive(Debug, Clone, Default, Args)]
 struct RunArgs {
-    /// Address to listen on, TCP and UDP; may be repeated [default: [::]:8443, both families]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        help = "Address to listen on, TCP and UDP; may be repeated [default: [::]:8443, both families]"
+    )]
     listen: Vec<SocketAddr>,
-    /// What the ticket names: HOST[:PORT], or `auto` to look for it [default: what was given last, else what is found]
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        help = "What the ticket names; `auto` looks for it [default: what was given last, else what is found]"
+    )]
     public: Option<Public>,
     /// Second STUN port [default: the one after the first]
     #[arg(long, value_name = "PORT")]
