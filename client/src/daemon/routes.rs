@@ -64,6 +64,10 @@ impl Routes {
         self.change(slot, |peer| peer.contact = contact);
     }
 
+    pub(super) fn contact(&self, slot: PeerSlot) -> Option<Contact> {
+        self.peers.get(usize::try_from(slot.0).ok()?)?.contact
+    }
+
     pub(super) fn set_state(&mut self, slot: PeerSlot, state: PeerState) {
         self.change(slot, |peer| peer.is_expected = state != PeerState::Offline);
     }

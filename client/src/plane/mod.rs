@@ -31,6 +31,8 @@ mod memory;
 mod outbound;
 mod queue;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod wake;
 
 pub use inbound::{InboundCommand, InboundMessage};

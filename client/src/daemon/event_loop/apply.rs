@@ -24,11 +24,20 @@ const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(1);
 impl EventLoop {
     /// Takes everything that the endpoint has to say.
     pub(super) async fn drain(&mut self) {
+        let mut started = Vec::new();
         while let Some(event) = self.endpoint.poll_event() {
+            if let Event::StartAssociation { slot, .. } = &event {
+                started.push(*slot);
+            }
             self.apply(event).await;
         }
         if let Some(plane) = &self.plane {
             self.routes.publish(plane);
+        }
+        // An association that is replaced on a path that stays proven brings no new route, and so no resend of its own; what
+        // the one before holds still has to go out.
+        for slot in started.into_iter().filter(|slot| self.routes.contact(*slot).is_some()) {
+            self.outbound(OutboundCommand::Resend(slot));
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
             // Without a stream it was sealed for a link that is gone.

@@ -25,6 +25,9 @@ struct Association {
 pub(super) struct Sessions {
     open: HashMap<AssociationId, Association>,
     owners: HashMap<ReceiverIndex, AssociationId>,
+    /// The newest association of each peer: only that one is acknowledged. An acknowledgement of an older one would reach the
+    /// sender in the new one and release counters there that never arrived.
+    newest: HashMap<PeerSlot, AssociationId>,
     /// Those that owe an acknowledgement: a few, however many are open.
     unreported: Vec<AssociationId>,
     looked_at: Option<Instant>,
@@ -38,6 +41,7 @@ impl Sessions {
             half: OpenHalf::new(),
             is_unreported: false,
         });
+        self.newest.insert(slot, association);
         self.add_key(association, key);
     }
 
@@ -60,6 +64,7 @@ impl Sessions {
     /// Forgets an association.
     pub(super) fn close(&mut self, association: AssociationId) {
         self.open.remove(&association);
+        self.newest.retain(|_, newest| *newest != association);
         self.owners.retain(|_, owner| *owner != association);
         self.unreported.retain(|other| *other != association);
     }
@@ -87,10 +92,14 @@ impl Sessions {
         mut tell: impl FnMut(PeerSlot, &mut dyn FnMut() -> AckReport) -> bool,
     ) -> Option<Instant> {
         let mut next: Option<Instant> = None;
-        let open = &mut self.open;
+        let (open, newest) = (&mut self.open, &self.newest);
         self.unreported.retain(|association| {
             let Some(open) = open.get_mut(association) else { return false };
             let due = match open.half.ack_due_at() {
+                Some(_) if newest.get(&open.slot) != Some(association) => {
+                    open.is_unreported = false;
+                    return false;
+                }
                 Some(due) if due <= now => {
                     if tell(open.slot, &mut || open.half.report()) {
                         open.is_unreported = false;

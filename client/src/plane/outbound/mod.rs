@@ -7,6 +7,7 @@
 //! path is being bound anew goes on sealing into its ring, and what is not older than [`HOLD`] is sent when a path comes.
 //! A peer that stays away for longer is forgotten as a place where stations are.
 
+mod association;
 mod batches;
 mod peer;
 
@@ -17,6 +18,7 @@ use super::wake::Waker;
 use crate::device::{Device, DeviceFault, VnetHeader};
 use crate::switch::{Forwarder, Learn, Limits, Verdict};
 use arc_swap::ArcSwap;
+use association::Association;
 use batches::Batches;
 use peer::{Context, Peer, Sent};
 use shadowmesh_proto::ids::PeerSlot;
@@ -177,7 +179,7 @@ impl Outbound {
                     let half = SealHalf::new(RingLimits::default(), Arc::clone(&self.pool), marks);
                     if let Some(peer) = peer_at(&mut self.peers, slot) {
                         let counters = self.snapshot.peer(slot).map(|route| &*route.counters);
-                        peer.start(now, half, key, counters);
+                        peer.start(Association::new(now, half, key), counters);
                     }
                 }
                 Ok(OutboundCommand::AddKey { slot, key }) => {

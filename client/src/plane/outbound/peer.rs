@@ -1,31 +1,23 @@
-//! What the outbound thread keeps of one peer: the sealing half, how far its packets were handed over, and what waits.
+//! What the outbound thread keeps of one peer: its association, the one before while that still has something to say, and the
+//! frames that wait for a key.
 //!
-//! # Order
-//!
-//! `cursor` is the one rule: below it everything was handed to the stream in use, above it nothing was. A new packet goes to
-//! the stream at once only when it is the one at the cursor; else it waits in the ring until [`Peer::pump`] comes to it.
-//! So what is sent again after a path was bound anew is never overtaken by what is new.
-//!
-//! # Time
-//!
-//! Without a path, packets are kept in the ring for [`HOLD`] and then given up and counted as lost: longer, and what arrives
-//! would be news of the past. The age of a packet is known to [`GRAIN`]: a mark per grain, not a time per packet.
+//! When an association is replaced while packets of it are not acknowledged, the receiver keeps it open for a while: they are
+//! sent once more as soon as the new one has a path, before anything of the new one. There are no acknowledgements for them.
 
+use super::HOLD;
+use super::association::{Association, Pumped};
 use super::batches::Batches;
-use super::{HOLD, PATH};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
 use shadowmesh_proto::endpoint::event::Contact;
-use shadowmesh_proto::session::{SealError, SealHalf, SealKey};
+use shadowmesh_proto::session::{SealError, SealKey};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Frames that wait for a peer's first key (protocol §4.7): a burst of ARP and the first segments of a few connections.
+/// Frames that wait for a peer's key (protocol §4.7): a burst of ARP and the first segments of a few connections.
 pub(super) const WAITING_FRAMES: usize = 64;
 /// Bytes that wait for keys, over all peers: a relay that names thousands of peers which never answer must not cost a frame
 /// of every broadcast for each of them.
-pub(super) const WAITING_BYTES: usize = 4 << 20;
-/// How exactly the age of a packet in the ring is known.
-const GRAIN: Duration = Duration::from_millis(250);
+const WAITING_BYTES: usize = 4 << 20;
 /// A key that is used up is asked for this often: the rekey that it causes is repeated each second by itself.
 const ASK_KEY_EVERY: Duration = Duration::from_secs(1);
 
@@ -42,13 +34,12 @@ pub(super) struct Context<'a> {
 /// A peer, as the outbound thread sees it.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    half: Option<SealHalf>,
-    /// Below: handed to the stream in use.
-    cursor: u64,
-    /// From here on: never handed to any stream.
-    fresh: u64,
+    association: Option<Association>,
+    /// The one before, until what it holds was sent once more.
+    replaced: Option<Association>,
+    /// Whether the new one has a path, so that it may.
+    is_replaced_due: bool,
     waiting: VecDeque<Waiting>,
-    ages: Ages,
     /// Where its packets go, while there is a stream.
     contact: Option<Contact>,
     /// Since when they go nowhere; `None` while they go somewhere, and before anything is known.
@@ -61,7 +52,6 @@ pub(super) struct Peer {
     pub(super) told: Option<Instant>,
     pub(super) is_untold: bool,
     asked_for_key: Option<Instant>,
-    lost_seen: u64,
 }
 
 /// A frame that waits for a key: metadata byte and frame.
@@ -69,39 +59,6 @@ pub(super) struct Peer {
 struct Waiting {
     since: Instant,
     plaintext: Vec<u8>,
-}
-
-/// When packets were sealed: a mark is the first counter of a grain.
-#[derive(Debug, Default)]
-struct Ages {
-    marks: VecDeque<(Instant, u64)>,
-    /// Every counter below was sealed longer ago than [`HOLD`].
-    floor: u64,
-}
-
-impl Ages {
-    fn on_sealed(&mut self, now: Instant, counter: u64) {
-        if self.marks.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= GRAIN) {
-            self.marks.push_back((now, counter));
-            self.advance(now, counter);
-        }
-    }
-
-    /// The counter below which everything is too old. `next` is the one to be sealed next.
-    fn advance(&mut self, now: Instant, next: u64) -> u64 {
-        while let Some((at, _)) = self.marks.front()
-            && now.saturating_duration_since(*at) >= HOLD + GRAIN
-        {
-            self.marks.pop_front();
-            self.floor = self.marks.front().map_or(next, |(_, counter)| *counter);
-        }
-        self.floor
-    }
-
-    /// When nothing is young any more.
-    fn ends_at(&self) -> Option<Instant> {
-        self.marks.back().map(|(at, _)| *at + HOLD + GRAIN)
-    }
 }
 
 /// What became of a frame for a peer.
@@ -117,49 +74,32 @@ pub(super) enum Sent {
     KeyWanted,
 }
 
-/// What came of handing over what waited.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Pumped {
-    /// Something was handed over.
-    pub(super) is_sent: bool,
-    /// Something is left, because the stream is full.
-    pub(super) is_stopped: bool,
-}
-
 impl Peer {
     /// A new association: counters and ring start anew.
-    pub(super) fn start(
-        &mut self,
-        now: Instant,
-        mut half: SealHalf,
-        key: SealKey,
-        counters: Option<&PeerCounters>,
-    ) {
-        half.install(now, key);
-        let old = self.half.replace(half);
-        if let (Some(old), Some(counters)) = (old, counters) {
-            // Nobody opens what the old association sealed: what the peer has not acknowledged may be missing there.
-            let stats = old.stats().ring;
-            add(&counters.lost, stats.lost.saturating_sub(self.lost_seen) + stats.held as u64);
-        }
-        self.lost_seen = 0;
-        self.cursor = 0;
-        self.fresh = 0;
-        self.ages = Ages::default();
+    pub(super) fn start(&mut self, new: Association, counters: Option<&PeerCounters>) {
+        let before = self.replaced.take();
+        self.replaced = self.association.replace(new).filter(Association::is_holding);
+        self.is_replaced_due = false;
         self.asked_for_key = None;
+        if let (Some(before), Some(counters)) = (before, counters) {
+            before.abandon(counters);
+        }
     }
 
     /// The next key of the association.
     pub(super) fn add_key(&mut self, now: Instant, key: SealKey) {
-        if let Some(half) = &mut self.half {
-            half.install(now, key);
+        if let Some(association) = &mut self.association {
+            association.install(now, key);
             self.asked_for_key = None;
         }
     }
 
     /// The path was bound anew: everything that is not acknowledged goes out once more.
-    pub(super) const fn resend(&mut self) {
-        self.cursor = 0;
+    pub(super) fn resend(&mut self) {
+        for association in self.replaced.iter_mut().chain(&mut self.association) {
+            association.rewind();
+        }
+        self.is_replaced_due = true;
     }
 
     /// The picture changed.
@@ -175,38 +115,30 @@ impl Peer {
 
     /// Seals a frame (metadata byte first) and hands it over, or keeps it.
     pub(super) fn send(&mut self, ctx: &mut Context<'_>, route: &PeerRoute, plaintext: &[u8]) -> Sent {
-        let (now, counters) = (ctx.now, &*route.counters);
+        let counters = &*route.counters;
         // Gone for long, and nobody says that it will be back: nothing is kept for it.
-        let is_held = self.pathless.is_none_or(|since| now.saturating_duration_since(since) < HOLD);
-        let is_kept = route.is_expected || (is_held && self.half.is_some());
+        let is_held = self.pathless.is_none_or(|since| ctx.now.saturating_duration_since(since) < HOLD);
+        let is_kept = route.is_expected || (is_held && self.association.is_some());
         if self.contact.is_none() && !is_kept {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
-        let Some(half) = &mut self.half else {
-            return self.keep(now, counters, plaintext, ctx.waiting_bytes);
+        let Some(association) = &mut self.association else {
+            return self.keep(ctx, counters, plaintext, Sent::Kept);
         };
         if !self.waiting.is_empty() {
             // Behind those that could not be sealed either.
-            return self.keep_for_key(now, counters, plaintext, ctx.waiting_bytes);
+            return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
-        match half.seal_prefixed(now, PATH, plaintext) {
-            Ok(sealed) => {
+        // Behind what is left of the association before.
+        let contact = self.contact.filter(|_| self.replaced.is_none());
+        match association.seal(ctx, contact, plaintext) {
+            Ok(is_handed_over) => {
                 counters.count_tx(plaintext.len() - 1);
-                self.ages.on_sealed(now, sealed.counter);
-                if let Some(contact) = self.contact
-                    && self.cursor == sealed.counter
-                    && ctx.batches.push(ctx.snapshot, contact, sealed.packet)
-                {
-                    self.cursor = sealed.counter + 1;
-                    self.fresh = self.cursor;
-                    Sent::HandedOver
-                } else {
-                    Sent::Kept
-                }
+                if is_handed_over { Sent::HandedOver } else { Sent::Kept }
             }
             Err(SealError::NoKey | SealError::Expired | SealError::Exhausted) => {
-                self.keep_for_key(now, counters, plaintext, ctx.waiting_bytes)
+                self.keep(ctx, counters, plaintext, Sent::KeyWanted)
             }
             Err(error @ (SealError::TooLarge | SealError::NoMetadata)) => {
                 add(&counters.tx_dropped, 1);
@@ -216,39 +148,26 @@ impl Peer {
         }
     }
 
-    /// Keeps a frame until there is a key.
-    fn keep(
-        &mut self,
-        now: Instant,
-        counters: &PeerCounters,
-        plaintext: &[u8],
-        waiting_bytes: &mut usize,
-    ) -> Sent {
-        while let Some(oldest) = self.waiting.front()
-            && (self.waiting.len() >= WAITING_FRAMES || now.saturating_duration_since(oldest.since) >= HOLD)
-        {
-            self.drop_oldest(counters, waiting_bytes);
+    /// Keeps a frame until there is a key; `kept` when it did.
+    fn keep(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters, plaintext: &[u8], kept: Sent) -> Sent {
+        self.drop_old(ctx.now, counters, ctx.waiting_bytes);
+        if self.waiting.len() >= WAITING_FRAMES {
+            self.drop_oldest(counters, ctx.waiting_bytes);
         }
-        if *waiting_bytes + plaintext.len() > WAITING_BYTES {
+        if *ctx.waiting_bytes + plaintext.len() > WAITING_BYTES {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
-        *waiting_bytes += plaintext.len();
-        self.waiting.push_back(Waiting { since: now, plaintext: plaintext.to_vec() });
-        Sent::Kept
+        *ctx.waiting_bytes += plaintext.len();
+        self.waiting.push_back(Waiting { since: ctx.now, plaintext: plaintext.to_vec() });
+        kept
     }
 
-    /// Keeps a frame that the key in place does not seal.
-    fn keep_for_key(
-        &mut self,
-        now: Instant,
-        counters: &PeerCounters,
-        plaintext: &[u8],
-        waiting_bytes: &mut usize,
-    ) -> Sent {
-        match self.keep(now, counters, plaintext, waiting_bytes) {
-            Sent::Dropped => Sent::Dropped,
-            Sent::Kept | Sent::HandedOver | Sent::KeyWanted => Sent::KeyWanted,
+    fn drop_old(&mut self, now: Instant, counters: &PeerCounters, waiting_bytes: &mut usize) {
+        while let Some(oldest) = self.waiting.front()
+            && now.saturating_duration_since(oldest.since) >= HOLD
+        {
+            self.drop_oldest(counters, waiting_bytes);
         }
     }
 
@@ -259,68 +178,51 @@ impl Peer {
         }
     }
 
-    /// Seals what waited for a key and is not too old; it is handed over by [`Self::pump`].
-    fn seal_waiting(&mut self, now: Instant, counters: &PeerCounters, waiting_bytes: &mut usize) {
-        let Some(half) = &mut self.half else { return };
-        while let Some(first) = self.waiting.front() {
-            let len = first.plaintext.len();
-            if now.saturating_duration_since(first.since) >= HOLD {
-                add(&counters.tx_dropped, 1);
-            } else {
-                match half.seal_prefixed(now, PATH, &first.plaintext) {
-                    Ok(sealed) => {
-                        counters.count_tx(len - 1);
-                        self.ages.on_sealed(now, sealed.counter);
-                    }
-                    Err(SealError::NoKey | SealError::Expired | SealError::Exhausted) => return,
-                    Err(SealError::TooLarge | SealError::NoMetadata) => add(&counters.tx_dropped, 1),
-                }
+    /// Seals what waited for a key, and hands over what waits in the rings, as far as the stream has room.
+    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, route: &PeerRoute) -> Pumped {
+        self.seal_waiting(ctx, &route.counters);
+        let Some(contact) = self.contact else { return Pumped::default() };
+        let mut pumped = Pumped::default();
+        if let Some(replaced) = &mut self.replaced {
+            if !self.is_replaced_due {
+                return pumped;
             }
-            *waiting_bytes -= len;
-            self.waiting.pop_front();
+            pumped = replaced.pump(ctx, contact, &route.counters);
+            if pumped.is_stopped {
+                return pumped;
+            }
+            self.replaced = None;
         }
+        if let Some(association) = &mut self.association {
+            let later = association.pump(ctx, contact, &route.counters);
+            pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
+        }
+        pumped
     }
 
-    /// Seals what waited for a key, and hands over what waits in the ring, as far as the stream has room: what was sent before and has to be again, and
-    /// behind it what was sealed since.
-    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, route: &PeerRoute) -> Pumped {
-        let (now, snapshot, counters) = (ctx.now, ctx.snapshot, &*route.counters);
-        self.seal_waiting(now, counters, ctx.waiting_bytes);
-        let Some(half) = &mut self.half else { return Pumped::default() };
-        let next = half.next_counter();
-        if self.cursor >= next {
-            return Pumped::default();
-        }
-        let Some(contact) = self.contact else { return Pumped::default() };
-        let Some(stream) = snapshot.stream(contact) else { return Pumped::default() };
-        let too_old = self.ages.advance(now, next);
-        if self.cursor < too_old {
-            half.give_up_below(too_old);
-            self.cursor = too_old;
-        }
-        let (mut stopped, mut is_sent) = (None, false);
-        for sealed in half.resend(now, PATH, PATH, self.cursor..next) {
-            if !stream.has_room() || !ctx.batches.push(snapshot, contact, sealed.packet) {
-                stopped = Some(sealed.counter);
-                break;
+    /// Seals what waited for a key and is not too old; it is handed over from the ring.
+    fn seal_waiting(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters) {
+        self.drop_old(ctx.now, counters, ctx.waiting_bytes);
+        let Some(association) = &mut self.association else { return };
+        while let Some(first) = self.waiting.front() {
+            let len = first.plaintext.len();
+            match association.seal(ctx, None, &first.plaintext) {
+                Ok(_) => counters.count_tx(len - 1),
+                Err(SealError::NoKey | SealError::Expired | SealError::Exhausted) => return,
+                Err(SealError::TooLarge | SealError::NoMetadata) => add(&counters.tx_dropped, 1),
             }
-            is_sent = true;
-            if sealed.counter < self.fresh {
-                add(&counters.resent, 1);
-            }
+            *ctx.waiting_bytes -= len;
+            self.waiting.pop_front();
         }
-        self.cursor = stopped.unwrap_or(next);
-        self.fresh = self.fresh.max(self.cursor);
-        self.count_lost(counters);
-        Pumped { is_sent, is_stopped: stopped.is_some() }
     }
 
     /// When [`Self::hold_over`] has something to do: only while there is no path.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let since = self.pathless?;
-        let forget = (!self.is_forgotten && self.half.is_some()).then_some(since + HOLD);
+        let forget = (!self.is_forgotten && self.association.is_some()).then_some(since + HOLD);
         let waiting = self.waiting.front().map(|oldest| oldest.since + HOLD);
-        [forget, waiting, self.ages.ends_at()].into_iter().flatten().min()
+        let rings = self.replaced.iter().chain(&self.association).filter_map(Association::ends_at);
+        forget.into_iter().chain(waiting).chain(rings).min()
     }
 
     /// Gives up what was kept for too long without a path. `true` when the peer has been away for so long that what is
@@ -332,19 +234,12 @@ impl Peer {
         waiting_bytes: &mut usize,
     ) -> bool {
         let Some(since) = self.pathless else { return false };
-        while let Some(oldest) = self.waiting.front()
-            && now.saturating_duration_since(oldest.since) >= HOLD
-        {
-            self.drop_oldest(counters, waiting_bytes);
+        self.drop_old(now, counters, waiting_bytes);
+        if self.replaced.as_mut().is_some_and(|replaced| replaced.give_up_old(now, counters)) {
+            self.replaced = None;
         }
-        if let Some(half) = &mut self.half {
-            let too_old = self.ages.advance(now, half.next_counter());
-            half.give_up_below(too_old);
-            self.cursor = self.cursor.max(too_old);
-            if self.ages.marks.is_empty() {
-                half.shrink();
-            }
-            self.count_lost(counters);
+        if let Some(association) = &mut self.association {
+            association.give_up_old(now, counters);
         }
         now.saturating_duration_since(since) >= HOLD && !std::mem::replace(&mut self.is_forgotten, true)
     }
@@ -360,15 +255,12 @@ impl Peer {
 
     /// Whether its key sealed so much that the next is due.
     pub(super) fn wants_rekey(&self) -> bool {
-        self.half.as_ref().is_some_and(SealHalf::wants_rekey)
+        self.association.as_ref().is_some_and(Association::wants_rekey)
     }
 
     /// Takes in acknowledgements; whether packets remain without.
     pub(super) fn look_for_acks(&mut self) -> bool {
-        self.half.as_mut().is_some_and(|half| {
-            half.apply_acks();
-            half.outstanding(PATH) > 0
-        })
+        self.association.as_mut().is_some_and(Association::look_for_acks)
     }
 
     /// Forgets everything.
@@ -380,17 +272,9 @@ impl Peer {
 
     /// Gives memory back.
     pub(super) fn shrink(&mut self) {
-        if let Some(half) = &mut self.half {
-            half.shrink();
+        if let Some(association) = &mut self.association {
+            association.shrink();
         }
         self.waiting.shrink_to_fit();
-    }
-
-    fn count_lost(&mut self, counters: &PeerCounters) {
-        if let Some(half) = &self.half {
-            let lost = half.stats().ring.lost;
-            add(&counters.lost, lost.saturating_sub(self.lost_seen));
-            self.lost_seen = lost;
-        }
     }
 }

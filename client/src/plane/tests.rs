@@ -1,0 +1,558 @@
+//! Two planes back to back in memory: what a relay would forward is carried from the stream queue of one into the other.
+//!
+//! Nothing here sleeps in place of a condition: every wait is for something that must happen, with a bound that only a
+//! failure meets.
+
+use super::*;
+use crate::device::MemoryPort;
+use crate::device::memory::pair;
+use crate::switch::Owners;
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use shadowmesh_proto::crypto::aead::Cipher;
+use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, ReceiverIndex};
+use shadowmesh_proto::rng::{Rng as _, SeededRng};
+use shadowmesh_proto::session::limits::POOL_BYTES;
+use shadowmesh_proto::session::{AckMarks, OpenKey, SealKey};
+use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+const CHANNEL: Contact = Contact { relay: RelayNo(0), channel: ChannelId(7) };
+const OTHER: Contact = Contact { relay: RelayNo(0), channel: ChannelId(8) };
+const PEER: PeerSlot = PeerSlot(0);
+/// Long enough for any machine; met by failures only.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const fn mac(n: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, n])
+}
+
+fn frame(from: u8, to: u8, n: u32, len: usize) -> Vec<u8> {
+    let mut frame = [&mac(to).0[..], &mac(from).0, &[0x88, 0xb5], &n.to_be_bytes()].concat();
+    let mut rng = SeededRng::new(u64::from(n));
+    let mut rest = vec![0; len.saturating_sub(frame.len())];
+    rng.fill(&mut rest);
+    frame.extend(rest);
+    frame
+}
+
+/// The number in a frame made by [`frame`].
+fn number(frame: &[u8]) -> u32 {
+    u32::from_be_bytes(frame[14..18].try_into().unwrap())
+}
+
+/// Waits for `what` to come true.
+fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_true() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A plane, the far side of its device, and what a control task would hold.
+struct Node {
+    name: u8,
+    plane: Plane,
+    output: PlaneOutput,
+    wire: MemoryPort,
+    snapshot: Snapshot,
+    queue: Option<StreamQueue>,
+}
+
+impl Node {
+    /// A node that knows `peers` by their MACs, has a stream, and no route yet.
+    fn new(name: u8, peers: &[u8]) -> Self {
+        let (wire, device) = pair(&"mem0".parse().unwrap(), 100_000).unwrap();
+        let mut owners = Owners::new(mac(name));
+        for (slot, peer) in (0..).zip(peers) {
+            owners.assign(mac(*peer), PeerSlot(slot)).unwrap();
+        }
+        let route = |_| PeerRoute { contact: None, is_expected: true, counters: Arc::default() };
+        let snapshot = Snapshot { owners, peers: peers.iter().map(route).collect(), streams: vec![None] };
+        let (plane, output) =
+            Plane::start(device.into_device(), snapshot.clone(), ChunkPool::new(POOL_BYTES)).unwrap();
+        let mut node = Self { name, plane, output, wire, snapshot, queue: None };
+        node.connect();
+        node
+    }
+
+    /// A new stream in place of the one before.
+    fn connect(&mut self) {
+        let (handle, queue) = stream_queue(self.plane.outbound_waker());
+        self.snapshot.streams[0] = Some(handle);
+        self.queue = Some(queue);
+        self.plane.publish(self.snapshot.clone());
+    }
+
+    fn disconnect(&mut self) {
+        self.snapshot.streams[0] = None;
+        self.queue = None;
+        for peer in &mut self.snapshot.peers {
+            peer.contact = None;
+        }
+        self.plane.publish(self.snapshot.clone());
+    }
+
+    fn route(&mut self, slot: PeerSlot, contact: Option<Contact>) {
+        self.snapshot.peers[slot.0 as usize].contact = contact;
+        self.plane.publish(self.snapshot.clone());
+        if contact.is_some() {
+            self.plane.outbound(OutboundCommand::Resend(slot));
+        }
+    }
+
+    fn counters(&self, slot: PeerSlot) -> &PeerCounters {
+        &self.snapshot.peers[slot.0 as usize].counters
+    }
+
+    /// The next message that it sends.
+    fn message(&mut self) -> Bytes {
+        let mut message = None;
+        until("a message", || {
+            let queue = self.queue.as_mut().expect("connected");
+            message = queue.try_next();
+            if let Some(message) = &message {
+                queue.on_sent(message.len());
+            }
+            message.is_some()
+        });
+        message.unwrap()
+    }
+
+    /// Gives it a message, as a stream would.
+    fn deliver(&self, contact: Contact, message: &[u8]) {
+        let sender = self.plane.messages();
+        let message = InboundMessage { contact, message: BytesMut::from(message) };
+        until("room for a message", || sender.messages.capacity() > 0);
+        sender.messages.try_send(message).unwrap();
+        sender.wake.wake_sleeper();
+    }
+
+    fn received(&self) -> Vec<u8> {
+        let mut received = None;
+        until("a frame", || {
+            received = self.wire.receive().unwrap();
+            received.is_some()
+        });
+        received.unwrap()
+    }
+
+    fn send(&self, to: u8, n: u32, len: usize) {
+        self.wire.send(&frame(self.name, to, n, len)).unwrap();
+    }
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+fn keys(generation: u8) -> (SealKey, OpenKey) {
+    let (key, index) = ([generation; 32], ReceiverIndex(1000 + u32::from(generation)));
+    (
+        SealKey::new(Cipher::ChaCha20Poly1305, &key, index, Instant::now(), far_future()),
+        OpenKey::new(Cipher::ChaCha20Poly1305, &key, index),
+    )
+}
+
+/// Gives `a` what seals to `b`, and `b` what opens it.
+fn join(a: &Node, slot_at_a: PeerSlot, b: &Node, slot_at_b: PeerSlot, generation: u8) -> Arc<AckMarks> {
+    let (seal, open) = keys(generation);
+    let marks = Arc::new(AckMarks::new());
+    let association = AssociationId([generation; 8]);
+    b.plane.inbound(InboundCommand::Open { slot: slot_at_b, association, key: open });
+    a.plane.outbound(OutboundCommand::Start { slot: slot_at_a, key: seal, marks: Arc::clone(&marks) });
+    marks
+}
+
+/// Two nodes, 1 and 2, with keys and a route from 1 to 2.
+fn two() -> (Node, Node, Arc<AckMarks>) {
+    let (mut a, b) = (Node::new(1, &[2]), Node::new(2, &[1]));
+    let marks = join(&a, PEER, &b, PEER, 1);
+    a.route(PEER, Some(CHANNEL));
+    (a, b, marks)
+}
+
+/// Carries messages from `a` to `b` until `b` has received `n` frames, which are returned in the order they came.
+fn carry(a: &mut Node, b: &Node, n: usize) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    until(&format!("{n} frames"), || {
+        let queue = a.queue.as_mut().expect("connected");
+        while let Some(message) = queue.try_next() {
+            queue.on_sent(message.len());
+            b.deliver(CHANNEL, &message);
+        }
+        while let Some(frame) = b.wire.receive().unwrap() {
+            frames.push(frame);
+        }
+        frames.len() >= n
+    });
+    frames
+}
+
+fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
+    frames.iter().map(|frame| number(frame)).collect()
+}
+
+#[test]
+fn frames_pass_byte_for_byte_and_in_order() {
+    let (mut a, b, _) = two();
+    let sent: Vec<_> = (0..3000u32).map(|n| frame(1, 2, n, 60 + (n as usize * 37) % 1400)).collect();
+    for frame in &sent {
+        a.wire.send(frame).unwrap();
+    }
+    let received = carry(&mut a, &b, sent.len());
+    assert!(received == sent, "what came is what went");
+    assert_eq!(a.counters(PEER).tx_frames.load(Relaxed), 3000);
+    until("the count", || b.counters(PEER).rx_frames.load(Relaxed) == 3000);
+    assert_eq!(a.counters(PEER).resent.load(Relaxed), 0, "what went once was not resent");
+}
+
+#[test]
+fn what_arrives_is_acknowledged_and_told_as_sent() {
+    let (mut a, mut b, _) = two();
+    for n in 0..300 {
+        a.send(2, n, 100);
+    }
+    carry(&mut a, &b, 300);
+    let mut highest = None;
+    until("an acknowledgement of all", || {
+        while let Ok(fact) = b.output.facts.try_recv() {
+            if let Fact::AckDue(PEER, report) = fact {
+                highest = report.paths().first().map(|path| path.highest);
+            }
+        }
+        highest == Some(299)
+    });
+    let mut told = 0;
+    while let Ok(fact) = a.output.facts.try_recv() {
+        told += u32::from(matches!(fact, Fact::DataSent(PEER)));
+    }
+    assert!((1..20).contains(&told), "at most ten times a second, not {told} times for 300 frames");
+}
+
+#[test]
+fn a_packet_that_overtakes_its_key_is_opened() {
+    // The command is queued before the packet and not waited for, over and over.
+    for round in 0..50u8 {
+        let (mut a, b) = (Node::new(1, &[2]), Node::new(2, &[1]));
+        let (seal, open) = keys(round);
+        a.plane.outbound(OutboundCommand::Start { slot: PEER, key: seal, marks: Arc::default() });
+        a.route(PEER, Some(CHANNEL));
+        a.send(2, 5, 80);
+        let message = a.message();
+        b.plane.inbound(InboundCommand::Open { slot: PEER, association: AssociationId([1; 8]), key: open });
+        b.deliver(CHANNEL, &message);
+        assert_eq!(number(&b.received()), 5);
+    }
+}
+
+#[test]
+fn a_rekey_in_the_middle_loses_nothing() {
+    let (mut a, b, _) = two();
+    let association = AssociationId([1; 8]);
+    let mut all = Vec::new();
+    for generation in 2..6u8 {
+        for n in 0..200 {
+            a.send(2, u32::from(generation) * 1000 + n, 200);
+        }
+        let (seal, open) = keys(generation);
+        b.plane.inbound(InboundCommand::AddKey { association, key: open });
+        a.plane.outbound(OutboundCommand::AddKey { slot: PEER, key: seal });
+        let before = ReceiverIndex(1000 + u32::from(generation) - 1);
+        b.plane.inbound(InboundCommand::RetireKey { association, index: before });
+        all.extend((0..200).map(|n| u32::from(generation) * 1000 + n));
+    }
+    assert_eq!(numbers(&carry(&mut a, &b, all.len())), all);
+}
+
+#[test]
+fn frames_wait_for_the_first_key() {
+    let (mut a, b) = (Node::new(1, &[2]), Node::new(2, &[1]));
+    for n in 0..100 {
+        a.send(2, n, 60);
+    }
+    until("what does not fit to be dropped", || a.counters(PEER).tx_dropped.load(Relaxed) == 36);
+    join(&a, PEER, &b, PEER, 1);
+    a.route(PEER, Some(CHANNEL));
+    assert_eq!(numbers(&carry(&mut a, &b, 64)), (36..100).collect::<Vec<_>>(), "the newest 64, in order");
+}
+
+#[test]
+fn a_route_withdrawn_and_given_back_loses_and_doubles_nothing() {
+    let (mut a, b, marks) = two();
+    for n in 0..100 {
+        a.send(2, n, 300);
+    }
+    let mut received = carry(&mut a, &b, 100);
+    // The peer acknowledged these.
+    marks.record(&[], 100);
+    for n in 100..200 {
+        a.send(2, n, 300);
+    }
+    // Handed to a stream that dies before it sends them.
+    until("the frames to be handed over", || a.counters(PEER).tx_frames.load(Relaxed) == 200);
+    a.disconnect();
+    for n in 200..300 {
+        a.send(2, n, 300);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 300);
+    a.connect();
+    a.route(PEER, Some(CHANNEL));
+    for n in 300..400 {
+        a.send(2, n, 300);
+    }
+    received.extend(carry(&mut a, &b, 300));
+    assert_eq!(numbers(&received), (0..400).collect::<Vec<_>>());
+    assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
+    let resent = a.counters(PEER).resent.load(Relaxed);
+    assert_eq!(resent, 100, "those that had gone to the dead stream, not those that had waited for a path");
+    // Again with nothing new: everything that came is known at the receiver, so nothing comes twice.
+    a.route(PEER, Some(CHANNEL));
+    a.send(2, 400, 300);
+    assert_eq!(numbers(&carry(&mut a, &b, 1)), [400]);
+}
+
+#[test]
+fn what_the_association_before_held_goes_first() {
+    let (mut a, b, _) = two();
+    a.disconnect();
+    for n in 0..50 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 50);
+    join(&a, PEER, &b, PEER, 2);
+    for n in 50..100 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    a.connect();
+    a.route(PEER, Some(CHANNEL));
+    assert_eq!(numbers(&carry(&mut a, &b, 100)), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_the_newest_association_is_acknowledged() {
+    let (mut a, mut b, _) = two();
+    for n in 0..200 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 200);
+    let (_, open) = keys(2);
+    b.plane.inbound(InboundCommand::Open { slot: PEER, association: AssociationId([2; 8]), key: open });
+    assert_eq!(carry(&mut a, &b, 200).len(), 200);
+    // 200 packets opened would be an acknowledgement at once. The next command is taken after it would have been said.
+    join(&a, PEER, &b, PEER, 3);
+    a.route(PEER, Some(CHANNEL));
+    a.send(2, 200, 100);
+    carry(&mut a, &b, 1);
+    let mut reports = Vec::new();
+    until("the acknowledgement of the newest", || {
+        while let Ok(fact) = b.output.facts.try_recv() {
+            if let Fact::AckDue(_, report) = fact {
+                reports.push(report.paths().first().map(|path| path.highest));
+            }
+        }
+        !reports.is_empty()
+    });
+    assert_eq!(reports, [Some(0)]);
+}
+
+#[test]
+fn frames_that_waited_too_long_are_dropped_and_counted() {
+    let (mut a, b, marks) = two();
+    a.send(2, 0, 100);
+    carry(&mut a, &b, 1);
+    marks.record(&[], 1);
+    a.disconnect();
+    a.send(2, 1, 100);
+    // 5 s and a grain later the thread gives it up by itself, and forgets what was behind the peer.
+    let mut forgotten = false;
+    until("the peer to be forgotten", || {
+        while let Ok(fact) = a.output.facts.try_recv() {
+            forgotten |= matches!(fact, Fact::Forgotten(PEER));
+        }
+        forgotten && a.counters(PEER).lost.load(Relaxed) == 1
+    });
+    a.connect();
+    a.route(PEER, Some(CHANNEL));
+    a.send(2, 2, 100);
+    assert_eq!(numbers(&carry(&mut a, &b, 1)), [2], "what was given up does not come");
+}
+
+#[test]
+fn a_full_stream_stops_the_reading_and_nothing_is_lost() {
+    const FRAMES: u32 = 2000;
+    let (mut a, b, _) = two();
+    for n in 0..FRAMES {
+        a.send(2, n, 1400);
+    }
+    // 2.8 MB do not fit a queue of 256 KiB: the thread stops, with frames left in the device.
+    let sent = || a.counters(PEER).tx_frames.load(Relaxed);
+    let mut last = (sent(), Instant::now());
+    until("the thread to stop reading", || {
+        if sent() != last.0 {
+            last = (sent(), Instant::now());
+        }
+        last.0 > 0 && last.1.elapsed() > Duration::from_millis(200)
+    });
+    let most = queue::STREAM_QUEUE_BYTES as u64 / 1400 + 2 * 64;
+    assert!(sent() < most, "{} frames were read", sent());
+    assert_eq!(numbers(&carry(&mut a, &b, FRAMES as usize)), (0..FRAMES).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_broadcast_goes_to_every_peer() {
+    let (mut a, b, c) = (Node::new(1, &[2, 3]), Node::new(2, &[1]), Node::new(3, &[1]));
+    join(&a, PeerSlot(0), &b, PEER, 1);
+    join(&a, PeerSlot(1), &c, PEER, 2);
+    a.route(PeerSlot(0), Some(CHANNEL));
+    a.route(PeerSlot(1), Some(OTHER));
+    let mut hello = frame(1, 9, 77, 60);
+    hello[..6].fill(0xff);
+    a.wire.send(&hello).unwrap();
+    for _ in 0..2 {
+        let message = a.message();
+        let channel = Forward::parse(&message).unwrap().channel;
+        let to = if channel == CHANNEL.channel { &b } else { &c };
+        to.deliver(CHANNEL, &message);
+    }
+    assert_eq!(b.received(), hello);
+    assert_eq!(c.received(), hello);
+}
+
+#[test]
+fn a_member_that_speaks_as_another_is_not_let_in() {
+    let (mut a, mut b, _) = two();
+    // At `b`, the MAC that `a` will use belongs to somebody else.
+    b.snapshot.owners.assign(mac(5), PeerSlot(1)).unwrap();
+    b.plane.publish(b.snapshot.clone());
+    a.wire.send(&frame(5, 2, 1, 80)).unwrap();
+    a.send(2, 2, 80);
+    assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
+    assert_eq!(b.counters(PEER).rx_dropped.load(Relaxed), 1);
+}
+
+#[test]
+fn a_used_up_key_is_asked_for_once_and_the_frames_wait() {
+    let (mut a, b) = (Node::new(1, &[2]), Node::new(2, &[1]));
+    let (seal, open) = keys(1);
+    let association = AssociationId([1; 8]);
+    b.plane.inbound(InboundCommand::Open { slot: PEER, association, key: open });
+    let key = seal.with_limit(10);
+    a.plane.outbound(OutboundCommand::Start { slot: PEER, key, marks: Arc::default() });
+    a.route(PEER, Some(CHANNEL));
+    for n in 0..60 {
+        a.send(2, n, 60);
+    }
+    // Twice the limit is the end of the key (protocol §4.8).
+    assert_eq!(carry(&mut a, &b, 20).len(), 20);
+    let (seal, open) = keys(2);
+    b.plane.inbound(InboundCommand::AddKey { association, key: open });
+    a.plane.outbound(OutboundCommand::AddKey { slot: PEER, key: seal });
+    assert_eq!(numbers(&carry(&mut a, &b, 40)), (20..60).collect::<Vec<_>>());
+    let mut asked = 0;
+    while let Ok(fact) = a.output.facts.try_recv() {
+        asked += u32::from(matches!(fact, Fact::KeyUsedUp(PEER)));
+    }
+    assert!((1..=3).contains(&asked), "asked {asked} times");
+}
+
+#[test]
+fn stopping_takes_a_moment_with_every_queue_full() {
+    let (a, b, _) = two();
+    for n in 0..2000 {
+        a.send(2, n, 1400);
+    }
+    let mut garbage = ForwardBuilder::new(CHANNEL.channel, vec![]);
+    while garbage.push(&[0xc1; 100]) {}
+    let garbage = garbage.finish();
+    for _ in 0..64 {
+        b.deliver(CHANNEL, &garbage);
+    }
+    let began = Instant::now();
+    a.plane.stop();
+    // A plane that is only dropped ends as well.
+    drop(b.plane);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(matches!(b.wire.send(&[0; 60]), Err(DeviceFault::Gone)), "the device went with its threads");
+}
+
+#[test]
+fn a_device_that_goes_away_is_said_once_by_whoever_sees_it() {
+    let (a, _b, _) = two();
+    let Node { plane, mut output, wire, .. } = a;
+    drop(wire);
+    let mut lost = None;
+    until("the loss to be told", || {
+        lost = output.lost.try_recv().ok();
+        lost.is_some()
+    });
+    assert!(matches!(lost, Some(DeviceFault::Gone)));
+    plane.stop();
+}
+
+#[test]
+fn a_flood_of_control_packets_is_dropped_and_counted_and_data_passes() {
+    let (mut a, b, _) = two();
+    let mut garbage = ForwardBuilder::new(CHANNEL.channel, vec![]);
+    for _ in 0..PACKET_QUEUE + 100 {
+        assert!(garbage.push(&[0xc1; 40]));
+    }
+    b.deliver(CHANNEL, &garbage.finish());
+    a.send(2, 1, 60);
+    assert_eq!(numbers(&carry(&mut a, &b, 1)), [1]);
+    assert_eq!(b.plane.counters().control_dropped.load(Relaxed), 100);
+}
+
+#[test]
+fn a_forgotten_peer_leaves_nothing_to_the_next_in_its_slot() {
+    let (mut a, b) = (Node::new(1, &[2]), Node::new(2, &[1]));
+    // Kept for whoever is in the slot: the newest 64 of these. That one was dropped says that all were taken.
+    for _ in 0..65 {
+        a.send(2, 1, 60);
+    }
+    until("the frames to be taken", || a.counters(PEER).tx_dropped.load(Relaxed) == 1);
+    a.plane.outbound(OutboundCommand::Remove(PEER));
+    join(&a, PEER, &b, PEER, 1);
+    a.route(PEER, Some(CHANNEL));
+    a.send(2, 2, 60);
+    assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_relay_sends_the_threads_go_on(
+        messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..400), 0..40),
+        packets in proptest::collection::vec((0xbeu8..0xcb, proptest::collection::vec(any::<u8>(), 0..200)), 0..60),
+        cuts in proptest::collection::vec((0usize..120, any::<u8>()), 0..20),
+    ) {
+        let (mut a, b, _) = two();
+        a.send(2, 1, 60);
+        let good = a.message();
+        for message in &messages {
+            // Not even the layout was checked.
+            b.deliver(CHANNEL, message);
+        }
+        for (kind, rest) in &packets {
+            let mut builder = ForwardBuilder::new(CHANNEL.channel, vec![]);
+            prop_assert!(builder.push(&[&[*kind], &rest[..]].concat()));
+            b.deliver(CHANNEL, &builder.finish());
+        }
+        for (at, value) in cuts {
+            let mut bent = good.to_vec();
+            let at = at % bent.len();
+            bent[at] ^= value;
+            if value != 0 && at >= 7 {
+                b.deliver(CHANNEL, &bent);
+            }
+        }
+        b.deliver(CHANNEL, &good);
+        prop_assert_eq!(number(&b.received()), 1);
+        prop_assert!(b.wire.receive().unwrap().is_none());
+    }
+}
