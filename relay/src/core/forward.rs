@@ -145,7 +145,7 @@ impl Queues {
 
     /// Gives memory back once a burst is over: an idle client should cost what an idle client costs.
     pub fn shrink(&mut self) {
-        if self.is_empty() && (self.control.capacity() > 8 || self.data.capacity() > 8) {
+        if self.is_empty() {
             self.control = VecDeque::new();
             self.data = VecDeque::new();
         }

@@ -418,6 +418,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if quiet >= self.patience.silence {
                 return Err(Ending::Silent);
             }
+            if quiet >= self.patience.ping / 2 {
+                self.port.shrink();
+                self.ws.shrink();
+            }
             if quiet >= self.patience.ping && !self.pinged {
                 self.pinged = true;
                 self.port.send(Control::Ping { id: 0 });

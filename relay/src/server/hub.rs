@@ -96,9 +96,6 @@ impl Port {
     pub(super) fn pop(&self) -> Option<Item> {
         let mut inbox = lock(&self.inbox);
         let item = inbox.queues.pop();
-        if item.is_none() {
-            inbox.queues.shrink();
-        }
         if inbox.queues.has_room() {
             // It has caught up.
             inbox.slow_until = None;
@@ -107,6 +104,11 @@ impl Port {
             paused.into_iter().for_each(Waker::wake);
         }
         item
+    }
+
+    /// Gives memory back: nothing has come for a while.
+    pub(super) fn shrink(&self) {
+        lock(&self.inbox).queues.shrink();
     }
 
     /// Whether a sender need not wait for this client any more; else it is woken when that may have changed.

@@ -169,6 +169,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
         self.staged_bytes == 0 && self.replies.is_empty()
     }
 
+    /// Gives memory back: nothing has come for a while.
+    pub(super) fn shrink(&mut self) {
+        if self.staged.is_empty() {
+            self.staged = VecDeque::new();
+        }
+    }
+
     /// Stages a message behind what is staged.
     pub(super) fn stage(&mut self, message: Bytes) {
         self.push(Staged::message(message));
@@ -206,9 +213,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
             }
             *written += sent;
             self.advance(sent);
-        }
-        if self.staged.capacity() > 16 {
-            self.staged = VecDeque::new();
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }

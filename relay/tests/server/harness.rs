@@ -27,8 +27,12 @@ pub(crate) struct TestRelay {
 
 impl TestRelay {
     pub(crate) fn start(settings: &Settings) -> Self {
+        Self::start_on("127.0.0.1:0", settings)
+    }
+
+    pub(crate) fn start_on(listen: &str, settings: &Settings) -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(99));
-        let sockets = Sockets { listen: vec!["127.0.0.1:0".parse().unwrap()], stun_alt: StunAlt::Next };
+        let sockets = Sockets { listen: vec![listen.parse().unwrap()], stun_alt: StunAlt::Next };
         let server = Server::bind(&sockets, settings, secret.clone()).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], server.ports()[0]));
         let (handle, stop) = (server.handle(), Stop::new());

@@ -57,6 +57,24 @@ async fn a_client_learns_its_address_on_both_ports_and_its_peer_is_told_of_the_f
 }
 
 #[tokio::test]
+async fn the_answer_comes_from_the_address_that_was_asked() {
+    // Both families, or IPv4 alone where the machine has no IPv6.
+    let relay = TestRelay::start_on("[::]:0", &Settings::default());
+    let (a, _b, _) = pair(&relay).await;
+    let Control::Registered { observed_tcp, .. } = &a.registered else { panic!("not registered") };
+    assert_eq!(*observed_tcp, a.address(), "an IPv4 client is shown as one");
+    let (token, _) = token(&a);
+    for (mark, host) in [(1, [127, 0, 0, 1]), (2, [127, 0, 0, 2])] {
+        let socket = socket().await;
+        let asked = SocketAddr::from((host, relay.address.port()));
+        socket.send_to(&request(mark, token).1, asked).await.unwrap();
+        let (response, from) = answer(&socket).await;
+        assert_eq!(from, asked);
+        assert_eq!(response.mapped, socket.local_addr().unwrap());
+    }
+}
+
+#[tokio::test]
 async fn strangers_are_met_with_silence() {
     let relay = TestRelay::start(&Settings::default());
     let (a, _b, _) = pair(&relay).await;
