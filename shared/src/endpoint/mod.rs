@@ -35,7 +35,7 @@ use crate::rng::Rng;
 use crate::session::ack::AckReport;
 use crate::time::Deadline;
 use crate::transmit::{RelayNo, Transmit};
-use crate::wire::control::{Control, Hello};
+use crate::wire::control::Hello;
 use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
 use config::Config;
@@ -174,8 +174,7 @@ impl Endpoint {
 
     /// The data plane's report of what arrived, to be told to the peer.
     pub fn handle_ack_report(&mut self, now: Instant, slot: PeerSlot, report: &AckReport) {
-        let ack = Control::Ack { paths: report.paths().to_vec(), floor: report.floor() };
-        self.with_peer_at(now, slot, |peer, ctx| peer.acknowledge(ctx, ack));
+        self.with_peer_at(now, slot, |peer, ctx| peer.acknowledge(ctx, report));
     }
 
     /// The data plane's send key is used up: rekey now.

@@ -35,6 +35,7 @@ use crate::path::liveness::FULL_SIZE;
 use crate::path::select::PathKind;
 use crate::path::state::Path;
 use crate::rng::Rng;
+use crate::session::AckReport;
 use crate::session::rekey::Role;
 use crate::time::Deadline;
 use crate::wire::control::{Control, Hello};
@@ -351,9 +352,13 @@ impl Peer {
         self.settle(ctx);
     }
 
-    /// The data plane wants this told to the peer.
-    pub(crate) fn acknowledge(&mut self, ctx: &mut Context<'_>, ack: Control) {
-        self.send(ctx, &ack);
+    /// The data plane wants this told to the peer. A report of an association that was replaced meanwhile is dropped: said in
+    /// the new one, it would release packets that never arrived.
+    pub(crate) fn acknowledge(&mut self, ctx: &mut Context<'_>, report: &AckReport) {
+        let session = self.session.as_ref();
+        if report.index().is_some_and(|index| session.is_some_and(|session| session.has_index(index))) {
+            self.send(ctx, &Control::Ack { paths: report.paths().to_vec(), floor: report.floor() });
+        }
     }
 
     /// The data plane ran out of what its key may seal: rekey now (protocol §4.8).

@@ -20,6 +20,7 @@
 //! reader that fell behind by more than the log loses the oldest: the packets they covered stay in the ring a little
 //! longer, until the floor or a later bitmap releases them.
 
+use crate::ids::ReceiverIndex;
 use crate::session::limits::{ACK_BITMAP, ACK_DELAY, ACK_EVERY, DATA_WINDOW, PATH_SLOTS};
 use crate::session::replay::ReplayWindow;
 use crate::wire::control::{MAX_ACK_PATHS, PathAck};
@@ -55,6 +56,7 @@ pub struct AckReport {
     acks: [PathAck; MAX_ACK_PATHS],
     len: usize,
     floor: u64,
+    index: Option<ReceiverIndex>,
 }
 
 impl AckReport {
@@ -68,6 +70,17 @@ impl AckReport {
     /// Every counter below was opened or has left the window.
     pub const fn floor(&self) -> u64 {
         self.floor
+    }
+
+    /// The newest key of the half that made it: says which association it is about. Counters begin anew with an association,
+    /// so the report of a replaced one must not be taken for one of its successor.
+    pub const fn index(&self) -> Option<ReceiverIndex> {
+        self.index
+    }
+
+    pub(crate) const fn of_key(mut self, index: Option<ReceiverIndex>) -> Self {
+        self.index = index;
+        self
     }
 
     fn push(&mut self, path: usize, highest: u64, window: &ReplayWindow<DATA_WINDOW>) -> bool {
@@ -161,7 +174,7 @@ impl ReceiveMarks {
     /// What arrived, and forgets that it had to be said.
     pub fn report(&mut self, window: &mut ReplayWindow<DATA_WINDOW>) -> AckReport {
         let floor = window.floor();
-        let mut report = AckReport { acks: [AckReport::EMPTY; MAX_ACK_PATHS], len: 0, floor };
+        let mut report = AckReport { acks: [AckReport::EMPTY; MAX_ACK_PATHS], len: 0, floor, index: None };
         for (path, highest) in self.highest.iter().enumerate() {
             if let (Some(highest), true) = (*highest, self.news[path]) {
                 report.push(path, highest, window);

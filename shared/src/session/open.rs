@@ -145,7 +145,8 @@ impl OpenHalf {
 
     /// What arrived, for an ACK.
     pub fn report(&mut self) -> AckReport {
-        self.marks.report(&mut self.opener.window)
+        let newest = self.indices().last();
+        self.marks.report(&mut self.opener.window).of_key(newest)
     }
 
     /// The highest counter opened, on any path.
