@@ -4,11 +4,9 @@
 //! Outbound, per peer: a [`SealHalf`], the route, and the bounded queue in which frames wait for a key and a route
 //! (protocol §4.7). Inbound, per association: an [`OpenHalf`], found by receiver index.
 //!
-//! Two rules that the daemon has to keep as well, and that cost frames when they are broken:
-//! - When an association is replaced while packets of it are unacknowledged, they are sent once more beside the first resend
-//!   of its successor: the receiver keeps the old one open for a while ([`Event::CloseAssociation`]).
-//! - Only the association in use is acknowledged. A report of an older one, sent in the new session, would release counters
-//!   of the new one that never arrived.
+//! One rule costs frames when it is broken: when an association is replaced while packets of it are unacknowledged, they are
+//! sent once more beside the first resend of its successor. The receiver keeps the old one open for a while
+//! ([`Event::CloseAssociation`]).
 
 use super::ledger::{FrameId, Ledger};
 use shadowmesh_proto::endpoint::event::{Contact, Event};
@@ -50,7 +48,6 @@ type AssociationKey = [u8; 8];
 #[derive(Debug)]
 struct Outbound {
     id: NodeId,
-    association: Option<AssociationId>,
     half: Option<SealHalf>,
     replaced: Option<SealHalf>,
     marks: Arc<AckMarks>,
@@ -95,7 +92,6 @@ impl Plane {
             Event::PeerAdded { slot, id } => {
                 let outbound = Outbound {
                     id,
-                    association: None,
                     half: None,
                     replaced: None,
                     marks: Arc::new(AckMarks::new()),
@@ -125,7 +121,7 @@ impl Plane {
                 self.inbound.remove(&association.0);
                 self.indices.retain(|_, owner| *owner != association.0);
             }
-            Event::StartAssociation { slot, association, key } => {
+            Event::StartAssociation { slot, key, .. } => {
                 let ring = self.settings.ring;
                 let key = match self.settings.key_limit {
                     Some(limit) => key.with_limit(limit),
@@ -139,7 +135,6 @@ impl Plane {
                         self.lost_before += old.stats().ring.lost;
                         outbound.replaced = Some(old);
                     }
-                    outbound.association = Some(association);
                 }
             }
             Event::AddSealKey { slot, key } => {
@@ -221,16 +216,12 @@ impl Plane {
         self.inbound.values().filter_map(|inbound| inbound.half.ack_due_at()).min()
     }
 
-    /// The acknowledgements that are due, of associations in use.
+    /// The acknowledgements that are due, of whatever association: which one counts, the endpoint knows.
     pub(super) fn due_acks(&mut self, now: Instant) -> Vec<(PeerSlot, AckReport)> {
         let mut due = vec![];
-        for (association, inbound) in &mut self.inbound {
+        for inbound in self.inbound.values_mut() {
             if inbound.half.ack_due_at().is_some_and(|at| at <= now) {
-                let report = inbound.half.report();
-                let in_use = self.outbound.get(&inbound.slot).and_then(|outbound| outbound.association);
-                if in_use == Some(AssociationId(*association)) {
-                    due.push((inbound.slot, report));
-                }
+                due.push((inbound.slot, inbound.half.report()));
             }
         }
         due
