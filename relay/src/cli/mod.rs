@@ -7,6 +7,7 @@ mod ticket;
 use crate::config::ConfigFile;
 use crate::public::Public;
 use crate::server::{Sockets, StunAlt};
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -98,7 +99,9 @@ impl Options {
         let stun_alt = args.stun_alt.or(file.stun_alt).map_or(StunAlt::Next, StunAlt::Port);
         let public = match (args.public, &file.public) {
             (Some(public), _) => Some(public),
-            (None, Some(text)) => Some(text.parse()?),
+            (None, Some(text)) => {
+                Some(text.parse().context("the configuration has an impossible value for `public`")?)
+            }
             (None, None) => None,
         };
         Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public })

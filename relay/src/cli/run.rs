@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) fn execute(options: Options) -> anyhow::Result<()> {
+    // Whatever is made from here on is for this user alone, from its first moment.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -34,7 +36,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let admin = AdminSocket::bind(&state.socket())?;
     let (handle, stop) = (server.handle(), Stop::new());
     // Before anything is announced: whoever reads the ticket may already want the relay to stop.
-    let signals = Signals::new()?;
+    let signals = Signals::new().context("cannot watch for signals; check the limit on open files")?;
 
     let remembered = remember(&options, &server, &state)?;
     let ticket =

@@ -40,6 +40,10 @@ pub struct Limits {
     /// How often a key may be registered anew while its old connection lives before the newcomer is asked to wait: two
     /// machines with one key would otherwise throw each other out as fast as they can connect.
     pub replacements_burst: f64,
+    /// Changes of a client's observed UDP address: an honest one moves when its NAT or its uplink does.
+    pub moves_burst: f64,
+    /// See [`Self::moves_burst`].
+    pub moves_per_second: f64,
     /// See [`Self::replacements_burst`].
     pub replacements_per_second: f64,
 }
@@ -60,6 +64,8 @@ impl Default for Limits {
             back_pressure: Duration::from_millis(10),
             queue_control: 4_096,
             replacements_burst: 10.0,
+            moves_burst: 8.0,
+            moves_per_second: 0.5,
             replacements_per_second: 0.25,
         }
     }

@@ -23,6 +23,8 @@ pub struct Client {
     pub met: BTreeMap<NodeId, ChannelId>,
     /// Meters its control bodies.
     pub control: Bucket,
+    /// Meters how often its observed UDP address changes.
+    pub moves: Bucket,
     /// Meters how often this key takes its own place; handed on to the newcomer.
     pub replacements: Bucket,
 }
@@ -37,6 +39,7 @@ impl Client {
             wishes: Wishes::default(),
             met: BTreeMap::new(),
             control: Bucket::full(now, limits.control_per_second, limits.control_burst),
+            moves: Bucket::full(now, limits.moves_per_second, limits.moves_burst),
             replacements: Bucket::full(now, limits.replacements_per_second, limits.replacements_burst),
         }
     }

@@ -182,8 +182,12 @@ impl Relay {
     ///
     /// `decides`: it came to the port that the client's stream came to. A NAT may show another port to each port of ours;
     /// if all of them counted, the observed address would flap. The others count only while nothing is known.
+    ///
+    /// A client that moves more often than its allowance is answered and not noted: each move is told to every peer it is
+    /// established with, and one that flips between two ports would keep the relay busy with nothing else.
     pub fn handle_stun(
         &mut self,
+        now: Instant,
         token: &Token,
         from: SocketAddr,
         decides: impl FnOnce(ConnId) -> bool,
@@ -196,6 +200,9 @@ impl Relay {
         };
         let known = client.observed_udp;
         if known == Some(from) || (known.is_some() && !decides(conn)) {
+            return true;
+        }
+        if !client.moves.take(now, 1.0) {
             return true;
         }
         client.observed_udp = Some(from);

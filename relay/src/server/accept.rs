@@ -3,7 +3,8 @@
 use crate::core::ConnId;
 use crate::core::limits::{Full, Site, Sites};
 use crate::server::conn::{self, Origin};
-use crate::server::hub::{Hub, lock};
+use crate::server::hub::Hub;
+use crate::server::port::lock;
 use crate::server::socket;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,6 +11,9 @@
 mod accept;
 mod conn;
 pub(crate) mod hub;
+mod opening;
+mod port;
+mod session;
 mod shutdown;
 mod socket;
 mod udp;

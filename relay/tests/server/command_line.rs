@@ -214,6 +214,9 @@ fn a_configuration_is_read_reloaded_and_refused() {
 
     let said = sentence(relay(&state).args(["--config", path]).output().unwrap());
     assert!(said.contains("unknown field `heartbit`"), "{said}");
+    fs::write(&config, "public = \"not a host\"\n").unwrap();
+    let said = sentence(relay(&state).args(["--config", path]).output().unwrap());
+    assert!(said.contains("`public`") && said.contains("not a host"), "{said}");
     let said = sentence(relay(&state).args(["--config", "/nonexistent.toml"]).output().unwrap());
     assert!(said.contains("cannot read the configuration"), "{said}");
 }

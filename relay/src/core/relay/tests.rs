@@ -245,7 +245,7 @@ fn a_udp_address_is_told_to_its_owner_and_to_established_peers_only() {
     let token = world.token(a);
     world.take(c);
     world.take(a);
-    assert!(world.relay.handle_stun(&token, udp(1), |_| true));
+    assert!(world.relay.handle_stun(world.now, &token, udp(1), |_| true));
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(1) }]);
     assert_eq!((world.take(b), world.take(c)), (vec![], vec![]), "nobody confirmed yet");
@@ -259,12 +259,12 @@ fn a_udp_address_is_told_to_its_owner_and_to_established_peers_only() {
     world.take(a);
 
     // The same address again: an answer, no news.
-    assert!(world.relay.handle_stun(&token, udp(1), |_| true));
+    assert!(world.relay.handle_stun(world.now, &token, udp(1), |_| true));
     world.pump();
     assert_eq!((world.take(a), world.take(b)), (vec![], vec![]));
 
     // Another one: news to b, under the same session id, and not to c.
-    assert!(world.relay.handle_stun(&token, udp(9), |_| true));
+    assert!(world.relay.handle_stun(world.now, &token, udp(9), |_| true));
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(9) }]);
     let [Control::Established { peer_udp, session: again, .. }] = world.take(b)[..] else {
@@ -279,12 +279,12 @@ fn the_second_stun_port_answers_but_does_not_make_the_address_flap() {
     let mut world = World::new();
     let a = world.join(1);
     let token = world.token(a);
-    assert!(world.relay.handle_stun(&token, udp(8), |_| false));
+    assert!(world.relay.handle_stun(world.now, &token, udp(8), |_| false));
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(8) }], "better than nothing");
     for _ in 0..3 {
-        assert!(world.relay.handle_stun(&token, udp(1), |_| true));
-        assert!(world.relay.handle_stun(&token, udp(8), |_| false));
+        assert!(world.relay.handle_stun(world.now, &token, udp(1), |_| true));
+        assert!(world.relay.handle_stun(world.now, &token, udp(8), |_| false));
     }
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(1) }]);
@@ -295,9 +295,9 @@ fn strangers_get_no_stun_answer_and_a_token_dies_with_its_registration() {
     let mut world = World::new();
     let a = world.join(1);
     let token = world.token(a);
-    assert!(!world.relay.handle_stun(&[0; 16], udp(1), |_| true));
+    assert!(!world.relay.handle_stun(world.now, &[0; 16], udp(1), |_| true));
     world.close(a);
-    assert!(!world.relay.handle_stun(&token, udp(1), |_| true));
+    assert!(!world.relay.handle_stun(world.now, &token, udp(1), |_| true));
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn the_newest_registration_wins() {
     // b is told, and meets the newcomer only when somebody wishes (a's wish left with a).
     assert_eq!(world.take(b), [Control::PeerGone { peer: node(1), channel, reason: GoneReason::Replaced }]);
     assert!(world.routes.is_empty());
-    assert!(!world.relay.handle_stun(&old_token, udp(1), |_| true));
+    assert!(!world.relay.handle_stun(world.now, &old_token, udp(1), |_| true));
     // The late close of the old connection hurts nobody.
     world.relay.handle_closed(a);
     world.pump();
@@ -557,7 +557,7 @@ proptest! {
                 Step::Stun { conn, from, decides } => {
                     let id = ConnId(current(&generation, conn));
                     if let Some(token) = world.relay.registry.client(id).map(|client| client.token) {
-                        prop_assert!(world.relay.handle_stun(&token, udp(from), |_| decides));
+                        prop_assert!(world.relay.handle_stun(world.now, &token, udp(from), |_| decides));
                         world.pump();
                     }
                 }

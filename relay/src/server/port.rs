@@ -1,0 +1,200 @@
+//! Where messages for one connection are left, and where its own go.
+//!
+//! Back-pressure: when the queue of the other end is crowded, the sender is not read for a moment
+//! ([`Limits::back_pressure`]) rather than its data dropped. An end that does not catch up in that time is slow until it has,
+//! or for [`SLOW_FOR`]: its senders no longer wait for it, so that one reader who stands still costs its senders' other
+//! peers one short pause every two seconds.
+//!
+//! Locks: a sender holds its own routes while it takes the receiver's inbox; nothing takes the two in the other order, and
+//! nothing waits while it holds either.
+
+use crate::core::forward::{Item, PairMeter, Queues};
+use crate::core::limits::Limits;
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use shadowmesh_proto::ids::ChannelId;
+use shadowmesh_proto::wire::relay::Control;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// A mutex whose holder cannot panic half-way: what it guards stays usable even if somebody did.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long senders do not wait for a client that did not catch up: with pauses of 10 ms that is half a percent of the time.
+const SLOW_FOR: Duration = Duration::from_secs(2);
+
+/// Where messages for one connection are left, and where its own go.
+#[derive(Debug)]
+pub(super) struct Port {
+    inbox: Mutex<Inbox>,
+    routes: Mutex<HashMap<ChannelId, Route>>,
+    waker: AtomicWaker,
+    /// Set once: write what is queued, then close.
+    closing: AtomicBool,
+    /// Set once: the client does not read even its control messages.
+    stuck: AtomicBool,
+    /// The port its stream came to, at our end.
+    local_port: u16,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    queues: Queues,
+    /// Senders that are not read until there is room here.
+    paused: Vec<Waker>,
+    /// Until then nobody waits for this client.
+    slow_until: Option<Instant>,
+}
+
+impl Inbox {
+    fn is_slow(&self, now: Instant) -> bool {
+        self.slow_until.is_some_and(|until| until > now)
+    }
+}
+
+#[derive(Debug)]
+struct Route {
+    to: Arc<Port>,
+    meter: Arc<PairMeter>,
+}
+
+impl Port {
+    pub(super) fn new(limits: &Limits, local_port: u16) -> Self {
+        Self {
+            inbox: Mutex::new(Inbox {
+                queues: Queues::new(limits.queue_control, limits.queue_bytes),
+                paused: Vec::new(),
+                slow_until: None,
+            }),
+            routes: Mutex::new(HashMap::new()),
+            waker: AtomicWaker::new(),
+            closing: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            local_port,
+        }
+    }
+
+    /// Whom to wake when something is left here.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// The next thing to write.
+    pub(super) fn pop(&self) -> Option<Item> {
+        let mut inbox = lock(&self.inbox);
+        let item = inbox.queues.pop();
+        if inbox.queues.has_room() {
+            // It has caught up.
+            inbox.slow_until = None;
+            let paused = std::mem::take(&mut inbox.paused);
+            drop(inbox);
+            paused.into_iter().for_each(Waker::wake);
+        }
+        item
+    }
+
+    /// Gives memory back: nothing has come for a while.
+    pub(super) fn shrink(&self) {
+        lock(&self.inbox).queues.shrink();
+    }
+
+    /// Whether a sender need not wait for this client any more; else it is woken when that may have changed.
+    pub(super) fn is_ready(&self, waker: &Waker, now: Instant) -> bool {
+        let mut inbox = lock(&self.inbox);
+        if inbox.queues.has_room() || inbox.is_slow(now) || self.is_closing() {
+            return true;
+        }
+        if !inbox.paused.iter().any(|paused| paused.will_wake(waker)) {
+            inbox.paused.push(waker.clone());
+        }
+        false
+    }
+
+    /// A sender has waited long enough.
+    pub(super) fn give_up_waiting(&self, now: Instant) {
+        let mut inbox = lock(&self.inbox);
+        inbox.slow_until = Some(now + SLOW_FOR);
+        let paused = std::mem::take(&mut inbox.paused);
+        drop(inbox);
+        paused.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the connection is to close once its queue is written.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether the client let its control messages pile up.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Acquire)
+    }
+
+    /// Passes `message`, a checked FORWARD for `channel`, on to the other end; gives that end when it is so crowded that this
+    /// one should pause.
+    pub(super) fn forward(
+        &self,
+        channel: ChannelId,
+        message: Bytes,
+        now: Instant,
+        metrics: &Metrics,
+    ) -> Option<Arc<Self>> {
+        let bytes = u64::try_from(message.len()).unwrap_or(u64::MAX);
+        let routes = lock(&self.routes);
+        let Some(Route { to, meter }) = routes.get(&channel) else {
+            metrics.dropped.unknown_channel.add_one();
+            return None;
+        };
+        meter.count(bytes);
+        metrics.forwarded.messages.add_one();
+        metrics.forwarded.bytes.add(bytes);
+        let mut inbox = lock(&to.inbox);
+        let displaced = inbox.queues.push_data(message);
+        let pause = inbox.queues.is_crowded() && !inbox.is_slow(now);
+        drop(inbox);
+        if displaced.packets > 0 {
+            metrics.dropped.queue_full.add(displaced.packets);
+        }
+        to.waker.wake();
+        pause.then(|| Arc::clone(to))
+    }
+
+    /// Leaves a body.
+    pub(super) fn send(&self, body: Control) {
+        if lock(&self.inbox).queues.push_control(body).is_err() {
+            self.stuck.store(true, Ordering::Release);
+        }
+        self.waker.wake();
+    }
+
+    /// Asks the connection to close once its queue is written.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// From now on `channel` leads to `to`.
+    pub(super) fn add_route(&self, channel: ChannelId, to: Arc<Self>, meter: Arc<PairMeter>) {
+        lock(&self.routes).insert(channel, Route { to, meter });
+    }
+
+    /// `channel` leads nowhere any more.
+    pub(super) fn remove_route(&self, channel: ChannelId) {
+        lock(&self.routes).remove(&channel);
+    }
+
+    /// Nothing leads anywhere any more. Routes hold the ports they lead to: a cycle until here.
+    pub(super) fn clear_routes(&self) {
+        lock(&self.routes).clear();
+    }
+
+    /// The port its stream came to, at our end.
+    pub(super) const fn local_port(&self) -> u16 {
+        self.local_port
+    }
+}
