@@ -291,6 +291,27 @@ fn the_second_stun_port_answers_but_does_not_make_the_address_flap() {
 }
 
 #[test]
+fn a_client_that_flips_between_two_ports_is_answered_and_not_told_to_its_peers_each_time() {
+    let mut world = World::new();
+    let (a, b, channel) = world.pair();
+    world.tell(a, Control::Confirmed { channel }).unwrap();
+    world.tell(b, Control::Confirmed { channel }).unwrap();
+    let token = world.token(a);
+    world.take(a);
+    world.take(b);
+    for n in 0..10_000 {
+        assert!(world.relay.handle_stun(world.now, &token, udp(1 + n % 2), |_| true));
+    }
+    world.pump();
+    let limit = Limits::default().moves_burst;
+    assert_eq!((world.take(a).len() as f64, world.take(b).len() as f64), (limit, limit));
+    world.now += Duration::from_secs(10);
+    assert!(world.relay.handle_stun(world.now, &token, udp(77), |_| true));
+    world.pump();
+    assert_eq!(world.take(a), [Control::Observed { udp: udp(77) }], "an honest move afterwards counts");
+}
+
+#[test]
 fn strangers_get_no_stun_answer_and_a_token_dies_with_its_registration() {
     let mut world = World::new();
     let a = world.join(1);
