@@ -299,8 +299,8 @@ fn a_client_that_flips_between_two_ports_is_answered_and_not_told_to_its_peers_e
     let token = world.token(a);
     world.take(a);
     world.take(b);
-    for n in 0..10_000 {
-        assert!(world.relay.handle_stun(world.now, &token, udp(1 + n % 2), |_| true));
+    for n in 0..10_000_u32 {
+        assert!(world.relay.handle_stun(world.now, &token, udp(1 + u8::from(n % 2 == 0)), |_| true));
     }
     world.pump();
     let limit = Limits::default().moves_burst;
