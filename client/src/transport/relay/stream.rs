@@ -61,8 +61,8 @@ pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError
     tokio::pin!(reading, writing);
     loop {
         tokio::select! {
-            why = &mut reading => return why,
-            why = &mut writing => return why,
+            // First, so that what is to go before data is with the writer before the writer looks.
+            biased;
             command = told.recv() => match command {
                 Some(StreamCommand::Send(message)) => {
                     // The writer lives as long as this loop, so full is the only reason to refuse.
@@ -81,6 +81,8 @@ pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError
                     return StreamError::Ended;
                 }
             },
+            why = &mut reading => return why,
+            why = &mut writing => return why,
         }
     }
 }

@@ -1,1 +1,370 @@
+//! The task of a relay against a WebSocket server that does what the test says.
 
+use super::*;
+use crate::device::memory::pair;
+use crate::device::{DeviceFault, MemoryPort};
+use crate::net::Netlink;
+use crate::plane::{Plane, PlaneOutput, Snapshot};
+use crate::switch::Owners;
+use futures_util::{SinkExt, StreamExt};
+use shadowmesh_proto::ids::{ChannelId, MacAddr};
+use shadowmesh_proto::rng::SeededRng;
+use shadowmesh_proto::session::ChunkPool;
+use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE, StreamMessage};
+use std::future::Future;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, accept_async};
+
+/// Long enough for any machine; met by failures only.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// A task and what it speaks to.
+struct Client {
+    handle: RelayHandle,
+    events: mpsc::Receiver<(RelayNo, RelayEvent)>,
+    output: PlaneOutput,
+    _plane: Plane,
+    _wire: MemoryPort,
+}
+
+impl Client {
+    fn new(addresses: &[SocketAddr]) -> Self {
+        let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
+        let snapshot = Snapshot { owners: Owners::new(MacAddr([2; 6])), peers: vec![], streams: vec![None] };
+        let (plane, output) = Plane::start(device.into_device(), snapshot, ChunkPool::new(1 << 20)).unwrap();
+        let (sender, events) = mpsc::channel(64);
+        let relay = Relay {
+            no: RelayNo(0),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            outside: Outside::new(Arc::new(Netlink::open().unwrap()), 0),
+            events: sender,
+            inbound: plane.messages(),
+            producer: plane.outbound_waker(),
+        };
+        let handle = spawn(relay, SeededRng::new(1));
+        Self { handle, events, output, _plane: plane, _wire: wire }
+    }
+
+    async fn event(&mut self) -> RelayEvent {
+        soon("an event", self.events.recv()).await.expect("the task lives").1
+    }
+
+    async fn opened(&mut self) -> (SocketAddr, StreamHandle, RelayStream) {
+        loop {
+            match self.event().await {
+                RelayEvent::Opened { remote, data, stream } => return (remote, data, stream),
+                RelayEvent::Connecting | RelayEvent::Closed { .. } => {}
+                RelayEvent::Message(message) => panic!("{message:?}"),
+            }
+        }
+    }
+
+    async fn closed(&mut self) -> String {
+        loop {
+            match self.event().await {
+                RelayEvent::Closed { why } => return why,
+                RelayEvent::Connecting | RelayEvent::Message(_) => {}
+                RelayEvent::Opened { .. } => panic!("open"),
+            }
+        }
+    }
+}
+
+type Server = WebSocketStream<TcpStream>;
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+async fn accept(listener: &TcpListener) -> Server {
+    let (stream, _) = soon("a connection", listener.accept()).await.unwrap();
+    soon("an upgrade", accept_async(stream)).await.unwrap()
+}
+
+async fn binary(server: &mut Server) -> Vec<u8> {
+    match soon("a message", server.next()).await {
+        Some(Ok(Message::Binary(message))) => message.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn say(server: &mut Server, message: Vec<u8>) {
+    server.send(Message::binary(message)).await.unwrap();
+}
+
+fn control(n: u8) -> Vec<u8> {
+    StreamMessage::control(&[n; 40])
+}
+
+fn forward(n: u8) -> Vec<u8> {
+    let mut builder = ForwardBuilder::new(ChannelId(7), vec![]);
+    assert!(builder.push(&[&[0xc1], &[n; 40][..]].concat()));
+    builder.finish()
+}
+
+/// A server and a client with an open stream.
+async fn connected() -> (TcpListener, Server, Client, StreamHandle, RelayStream) {
+    let (listener, address) = listener().await;
+    let mut client = Client::new(&[address]);
+    let server = accept(&listener).await;
+    let (_, data, stream) = client.opened().await;
+    (listener, server, client, data, stream)
+}
+
+#[tokio::test]
+async fn messages_pass_both_ways_and_control_goes_first() {
+    let (_listener, mut server, mut client, data, stream) = connected().await;
+    for n in 0..3 {
+        data.push(forward(n));
+    }
+    stream.send(control(9));
+    assert_eq!(binary(&mut server).await, control(9));
+    for n in 0..3 {
+        assert_eq!(binary(&mut server).await, forward(n));
+    }
+    say(&mut server, control(1)).await;
+    assert!(matches!(client.event().await, RelayEvent::Message(message) if message == control(1)));
+    stream.registered();
+    say(&mut server, forward(5)).await;
+    let packet = soon("a packet", client.output.packets.recv()).await.unwrap();
+    assert_eq!(packet.packet[1..], [5; 40]);
+    server.send(Message::Ping("are you there".into())).await.unwrap();
+    let answer = soon("an answer", server.next()).await;
+    assert!(matches!(answer, Some(Ok(Message::Pong(text))) if text == "are you there"));
+}
+
+#[tokio::test]
+async fn what_was_said_to_a_stream_that_ended_never_reaches_the_next() {
+    let (listener, server, mut client, old_data, old) = connected().await;
+    drop(server);
+    client.closed().await;
+    old.send(control(1));
+    old.registered();
+    old_data.push(forward(1));
+    let mut server = accept(&listener).await;
+    let (_, _data, stream) = client.opened().await;
+    old.send(control(2));
+    old.give_up();
+    stream.send(control(3));
+    assert_eq!(binary(&mut server).await, control(3));
+    // The registration was the old one's, too.
+    say(&mut server, forward(1)).await;
+    assert_eq!(client.closed().await, StreamError::Protocol.to_string());
+}
+
+#[tokio::test]
+async fn a_stream_given_up_is_replaced_at_once() {
+    let (listener, mut server, mut client, _data, stream) = connected().await;
+    let began = Instant::now();
+    stream.give_up();
+    assert_eq!(client.closed().await, StreamError::GivenUp.to_string());
+    let _next = accept(&listener).await;
+    client.opened().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!matches!(soon("the end", server.next()).await, Some(Ok(_))));
+}
+
+#[tokio::test]
+async fn a_relay_that_says_when_to_come_back_is_not_hurried() {
+    let (listener, _server, mut client, _data, stream) = connected().await;
+    let began = Instant::now();
+    client.handle.stay_away(Duration::from_millis(700));
+    stream.give_up();
+    client.closed().await;
+    client.handle.hurry();
+    let _next = accept(&listener).await;
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    client.opened().await;
+}
+
+#[tokio::test]
+async fn the_pause_holds_when_it_is_named_after_the_stream_is_gone() {
+    let (listener, server, mut client, _data, stream) = connected().await;
+    drop(server);
+    client.closed().await;
+    let began = Instant::now();
+    client.handle.stay_away(Duration::from_millis(700));
+    stream.give_up();
+    let second = async {
+        loop {
+            // A try that was under way may have come this far.
+            let _next = accept(&listener).await;
+            if began.elapsed() >= Duration::from_millis(650) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = second => {}
+        why = async { loop {
+            if let RelayEvent::Opened { .. } = client.event().await {
+                return began.elapsed();
+            }
+        } } => assert!(why >= Duration::from_millis(650), "{why:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_last_words_arrive_although_the_relay_is_talking() {
+    let (_listener, server, mut client, _data, stream) = connected().await;
+    stream.registered();
+    let (mut says, mut hears) = server.split();
+    let talking = tokio::spawn(async move {
+        let message = Message::binary(forward(1));
+        while says.send(message.clone()).await.is_ok() {}
+    });
+    for n in 0..100 {
+        stream.send(control(n));
+    }
+    client.handle.end();
+    stream.finish();
+    let mut heard = Vec::new();
+    while let Some(Ok(message)) = soon("the end", hears.next()).await {
+        if let Message::Binary(message) = message {
+            heard.push(message.to_vec());
+        }
+    }
+    assert_eq!(heard, (0..100).map(control).collect::<Vec<_>>());
+    talking.abort();
+    assert!(soon("the end of the task", client.events.recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_task_ends_wherever_it_is() {
+    // Before anybody answers, and while it pauses.
+    let (hangs, address) = listener().await;
+    let (refuses, refused) = listener().await;
+    drop(refuses);
+    for address in [address, refused] {
+        let mut client = Client::new(&[address]);
+        assert!(matches!(client.event().await, RelayEvent::Connecting));
+        client.handle.end();
+        let ended = async { while client.events.recv().await.is_some() {} };
+        timeout(Duration::from_secs(2), ended).await.expect("ended");
+    }
+    drop(hangs);
+}
+
+#[tokio::test]
+async fn a_relay_that_comes_back_is_found_within_two_seconds() {
+    let (first, address) = listener().await;
+    drop(first);
+    let mut client = Client::new(&[address]);
+    let mut closed = 0;
+    // By the sixth refusal the pauses are the longest.
+    while closed < 6 {
+        let why = client.closed().await;
+        assert!(why.contains("refused"), "{why}");
+        closed += 1;
+    }
+    let listener = TcpListener::bind(address).await.unwrap();
+    let began = Instant::now();
+    let _server = accept(&listener).await;
+    client.opened().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_storm_of_changes_is_not_a_storm_of_tries() {
+    let (first, address) = listener().await;
+    drop(first);
+    let mut client = Client::new(&[address]);
+    let began = Instant::now();
+    let mut tries = 0;
+    while began.elapsed() < Duration::from_secs(1) {
+        client.handle.hurry();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        while let Ok((_, event)) = client.events.try_recv() {
+            tries += u32::from(matches!(event, RelayEvent::Connecting));
+        }
+    }
+    assert!((4..=14).contains(&tries), "{tries} tries in a second");
+}
+
+#[tokio::test]
+async fn an_address_that_hangs_costs_a_quarter_of_a_second() {
+    // The kernel takes the connection; nobody ever answers on it.
+    let (_hangs, silent) = listener().await;
+    let (listener, good) = listener().await;
+    let began = Instant::now();
+    let mut client = Client::new(&[silent, good]);
+    let _server = accept(&listener).await;
+    let (remote, ..) = client.opened().await;
+    assert_eq!(remote, good);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn somebody_else_at_the_address_is_named_and_the_next_tried() {
+    let (web, address) = listener().await;
+    let mut client = Client::new(&[address]);
+    let (mut stream, _) = soon("a connection", web.accept()).await.unwrap();
+    let mut request = [0; 1024];
+    assert!(stream.read(&mut request).await.unwrap() > 0);
+    stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let why = client.closed().await;
+    assert!(why.contains("not as a relay"), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_not_the_protocol_ends_the_stream() {
+    let broken_forward = [&[4][..], &7u32.to_be_bytes(), &9u16.to_be_bytes(), &[1]].concat();
+    let bad = [
+        Message::text("hello"),
+        Message::binary(vec![0x77; 10]),
+        Message::binary(Vec::new()),
+        Message::binary(broken_forward),
+        Message::binary(vec![4; MAX_MESSAGE + 1]),
+        Message::Close(None),
+    ];
+    for message in bad {
+        let (_listener, mut server, mut client, _data, stream) = connected().await;
+        stream.registered();
+        server.send(message.clone()).await.unwrap();
+        let why = client.closed().await;
+        assert!(!why.is_empty(), "{message:?}");
+        assert!(client.output.packets.try_recv().is_err(), "{message:?}");
+        assert!(matches!(client.output.lost.try_recv(), Err(mpsc::error::TryRecvError::Empty)));
+    }
+}
+
+#[tokio::test]
+async fn a_forward_waits_for_the_registration_and_not_for_ever() {
+    let (_listener, mut server, mut client, _data, stream) = connected().await;
+    // In one piece with REGISTERED, as a busy relay sends them.
+    say(&mut server, control(1)).await;
+    say(&mut server, forward(5)).await;
+    assert!(matches!(client.event().await, RelayEvent::Message(_)));
+    stream.registered();
+    let packet = soon("a packet", client.output.packets.recv()).await.unwrap();
+    assert_eq!(packet.packet[1..], [5; 40]);
+
+    let (_listener, mut server, mut client, _data, _stream) = connected().await;
+    say(&mut server, forward(5)).await;
+    assert_eq!(client.closed().await, StreamError::Protocol.to_string());
+    assert!(client.output.packets.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_ends_the_task_and_not_the_process() {
+    let (_listener, mut server, client, _data, stream) = connected().await;
+    stream.registered();
+    let Client { mut events, output, _plane: plane, _wire: wire, handle } = client;
+    drop(wire);
+    let mut lost = output.lost;
+    let fault = soon("the loss", lost.recv()).await;
+    assert!(matches!(fault, Some(DeviceFault::Gone)));
+    plane.stop();
+    say(&mut server, forward(1)).await;
+    assert!(soon("the end of the task", events.recv()).await.is_none());
+    drop(handle);
+}
