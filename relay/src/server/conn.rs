@@ -65,7 +65,8 @@ pub(super) struct Origin {
 /// Serves one connection until it ends.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(hub: Arc<Hub>, io: S, origin: Origin) {
     let patience = hub.rules().patience;
-    let opened = timeout(patience.handshake, open(&hub, io, origin)).await;
+    // In a box of its own, which is gone afterwards: the opening needs five times the memory of the session that stays.
+    let opened = timeout(patience.handshake, Box::pin(open(&hub, io, origin))).await;
     let ending = match opened {
         Err(_) => Ending::Late,
         Ok(Err(ending)) => ending,
