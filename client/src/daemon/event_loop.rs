@@ -6,15 +6,18 @@
 
 mod apply;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use super::address::{self, OwnAddresses};
+use super::interface::Interface;
 use super::routes::Routes;
 use super::{DaemonError, DaemonOptions};
 use crate::config::CipherChoice;
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
-use crate::device::{Device, DeviceFault, LinkControl, LinkError, LinkSettings, Offload, Tap};
+use crate::device::{DeviceFault, LinkSettings};
 use crate::net::Netlink;
 use crate::net::changes::Changes;
 use crate::plane::{ControlPacket, Fact, InboundCommand, Plane, PlaneOutput};
@@ -53,8 +56,7 @@ pub(super) struct EventLoop {
     routes: Routes,
     plane: Option<Plane>,
     output: PlaneOutput,
-    link: LinkControl,
-    device_name: String,
+    interface: Interface,
     mtu: u16,
     relays: Vec<RelayTask>,
     relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
@@ -115,34 +117,35 @@ enum Input {
 }
 
 impl EventLoop {
+    /// Makes the device and everything around it.
     pub(super) async fn start(options: DaemonOptions) -> Result<Self, DaemonError> {
+        let (settings, node) = (&options.settings, options.node_secret.public());
+        let own = OwnAddresses::new(settings, &options.network, &options.network.secret.derive(), node);
+        let netlink = netlink()?;
+        address::check(&netlink, &own.cidrs()).await?;
+        let (mac, mtu) = (addresses::mac(&node), settings.mtu.bytes());
+        let (name, progress) = (settings.device.as_str(), &options.progress);
+        let interface =
+            Interface::tap(&netlink, name, LinkSettings::new(mac, mtu), &own.cidrs(), progress).await?;
+        Self::start_on(options, own, interface, netlink).await
+    }
+
+    /// The same around a device that is there.
+    async fn start_on(
+        options: DaemonOptions,
+        own: OwnAddresses,
+        interface: Interface,
+        netlink: Arc<Netlink>,
+    ) -> Result<Self, DaemonError> {
         let DaemonOptions { state, lock, control, node_secret, network, relays, settings, progress } =
             options;
         let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
-        let node = node_secret.public();
         let keys = network.secret.derive();
-        let own = OwnAddresses::new(&settings, &network, &keys, node);
-        let netlink = Arc::new(Netlink::open().map_err(system("a netlink socket"))?);
-        address::check(&netlink, &own.cidrs()).await?;
-
-        let tap = Tap::open(settings.device.as_str().parse()?, Offload::None)?;
-        let mut link = LinkControl::new(Arc::clone(&netlink), &tap);
-        let mac = addresses::mac(&node);
+        let mac = addresses::mac(&node_secret.public());
         let mtu = settings.mtu.bytes();
-        link.bring_up(LinkSettings::new(mac, mtu)).await?;
-        match link.set_addresses(&own.cidrs()).await {
-            Err(LinkError::Ipv6Disabled { .. }) => {
-                progress.send(Progress::Notice(
-                    "IPv6 is switched off on this machine: the overlay has IPv4 only".into(),
-                ));
-            }
-            other => other?,
-        }
-        let device_index = tap.index();
-        let device_name = tap.name().to_string();
 
         let routes = Routes::new(mac, relays.len());
-        let device = Device::Tap(Arc::new(tap));
+        let device = interface.device.clone();
         let (plane, output) = Plane::start(device, routes.snapshot(), ChunkPool::new(POOL_BYTES))
             .map_err(system("the threads of the data plane"))?;
 
@@ -169,13 +172,9 @@ impl EventLoop {
             },
             Box::new(SystemRng),
         );
-        progress.send(Progress::DeviceUp {
-            device: device_name.clone(),
-            addresses: link.addresses().iter().map(ToString::to_string).collect(),
-            mtu,
-        });
+        progress.send(interface.up(mtu));
 
-        let outside = Outside::new(netlink, device_index);
+        let outside = Outside::new(netlink, interface.index);
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
         let tasks = relays.iter().enumerate().map(|(at, ticket)| {
             let task = Relay {
@@ -197,14 +196,13 @@ impl EventLoop {
             }
         });
         let tasks = tasks.collect();
-        let changes = Changes::watch(Some(device_index)).await.map_err(system("to watch its network"))?;
+        let changes = Changes::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
         Ok(Self {
             endpoint,
             routes,
             plane: Some(plane),
             output,
-            link,
-            device_name,
+            interface,
             mtu,
             relays: tasks,
             relay_events,
@@ -235,7 +233,7 @@ impl EventLoop {
             match self.wait().await {
                 Input::Stop => break Ok(()),
                 Input::DeviceLost(fault) => {
-                    break Err(DaemonError::DeviceLost { name: self.device_name.clone(), fault });
+                    break Err(DaemonError::DeviceLost { name: self.interface.name(), fault });
                 }
                 Input::Request(incoming) => {
                     if self.answer(incoming) {
@@ -423,6 +421,11 @@ impl EventLoop {
         drop(self.control);
         drop(self.lock);
     }
+}
+
+fn netlink() -> Result<Arc<Netlink>, DaemonError> {
+    let opened = Netlink::open();
+    opened.map(Arc::new).map_err(|cause| DaemonError::System { what: "a netlink socket", cause })
 }
 
 fn ciphers(choice: CipherChoice) -> CipherSet {

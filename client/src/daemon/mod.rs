@@ -7,7 +7,7 @@
 //! says BYE and LEAVE, joins the threads, and closes the device, which takes its addresses and routes along.
 //!
 //! - [`options`], [`state_dir`], [`progress`]: what it is given, what it remembers, what it says.
-//! - `address`: the overlay addresses, and whether they fit this machine.
+//! - `address`: the overlay addresses, and whether they fit this machine. `interface`: the device that carries them.
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
 //! - `routes`: the picture that the data plane works from.
 //! - `report`: what `status --json` and people are told.
@@ -19,6 +19,7 @@
 
 mod address;
 mod event_loop;
+mod interface;
 pub mod options;
 pub mod progress;
 mod report;

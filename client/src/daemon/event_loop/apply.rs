@@ -220,14 +220,10 @@ impl EventLoop {
     async fn set_addresses(&mut self) {
         let hello = self.endpoint.hello();
         let wanted = cidrs(hello.ipv4, hello.ipv6);
-        if let Err(error) = self.link.set_addresses(&wanted).await {
+        if let Err(error) = self.interface.set_addresses(&wanted).await {
             self.notice(error.to_string());
         }
-        self.progress.send(Progress::DeviceUp {
-            device: self.device_name.clone(),
-            addresses: self.link.addresses().iter().map(ToString::to_string).collect(),
-            mtu: self.mtu,
-        });
+        self.progress.send(self.interface.up(self.mtu));
     }
 
     fn save_network(&self) {

@@ -63,7 +63,7 @@ impl EventLoop {
                 name: self.own_name.clone(),
                 addresses: report::address_texts(hello.ipv4, hello.ipv6),
                 mac: hello.mac.to_string(),
-                device: self.device_name.clone(),
+                device: self.interface.name(),
                 mtu: self.mtu,
                 queues: 1,
             },

@@ -1,0 +1,69 @@
+//! The device of a daemon with its addresses: a TAP of this machine, or a port in memory for tests.
+
+use super::DaemonError;
+use super::progress::{Progress, ProgressSender};
+use crate::device::{Device, LinkControl, LinkError, LinkSettings, Offload, Tap};
+use crate::net::{Cidr, Netlink};
+use std::sync::Arc;
+
+/// A device that carries frames, and what changes its addresses.
+#[derive(Debug)]
+pub(super) struct Interface {
+    pub(super) device: Device,
+    /// Its index on this machine.
+    pub(super) index: u32,
+    link: Option<LinkControl>,
+}
+
+impl Interface {
+    /// Makes a TAP and brings it up with these addresses.
+    pub(super) async fn tap(
+        netlink: &Arc<Netlink>,
+        name: &str,
+        settings: LinkSettings,
+        addresses: &[Cidr],
+        progress: &ProgressSender,
+    ) -> Result<Self, DaemonError> {
+        let tap = Tap::open(name.parse()?, Offload::None)?;
+        let mut link = LinkControl::new(Arc::clone(netlink), &tap);
+        link.bring_up(settings).await?;
+        match link.set_addresses(addresses).await {
+            Err(LinkError::Ipv6Disabled { .. }) => {
+                progress.send(Progress::Notice(
+                    "IPv6 is switched off on this machine: the overlay has IPv4 only".into(),
+                ));
+            }
+            other => other?,
+        }
+        Ok(Self { index: tap.index(), device: Device::Tap(Arc::new(tap)), link: Some(link) })
+    }
+
+    /// A port in memory, which has no addresses.
+    #[cfg(test)]
+    pub(super) fn memory(port: crate::device::MemoryPort) -> Self {
+        // No interface of a machine has this index.
+        Self { device: port.into_device(), index: u32::MAX, link: None }
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.device.name().to_string()
+    }
+
+    /// Gives it these addresses in place of those it has.
+    pub(super) async fn set_addresses(&mut self, wanted: &[Cidr]) -> Result<(), LinkError> {
+        match &mut self.link {
+            Some(link) => link.set_addresses(wanted).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What to tell people of it.
+    pub(super) fn up(&self, mtu: u16) -> Progress {
+        let addresses = self.link.iter().flat_map(LinkControl::addresses);
+        Progress::DeviceUp {
+            device: self.name(),
+            addresses: addresses.map(ToString::to_string).collect(),
+            mtu,
+        }
+    }
+}
