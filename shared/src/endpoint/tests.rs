@@ -16,6 +16,11 @@ use crate::wire::relay::{self, Forward, StreamMessage};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+mod claims;
+mod first;
+mod lies;
+mod rekey;
+
 const CHANNEL: ChannelId = ChannelId(7);
 const RELAY: RelayNo = RelayNo(0);
 /// One way between a client and the relay.
@@ -33,6 +38,7 @@ struct Node {
 struct World {
     now: Instant,
     relay: NodeSecret,
+    network: NetworkSecret,
     rng: SeededRng,
     nodes: [Node; 2],
     /// Arrival, destination node (or the relay, from that node), message.
@@ -50,6 +56,7 @@ fn endpoint(
     network: &NetworkSecret,
     node: NodeSecret,
     name: &str,
+    adjust: impl FnOnce(&mut Config),
 ) -> Endpoint {
     let network = network.derive();
     let ipv4 = addresses::ipv4_attempts(network.id(), node.public()).next();
@@ -62,7 +69,7 @@ fn endpoint(
         mtu: 1400,
         revision: 1,
     };
-    let config = Config {
+    let mut config = Config {
         relays: vec![RelayId(relay.public().0)],
         node,
         network,
@@ -73,12 +80,18 @@ fn endpoint(
         instance: seed,
         program: "test".into(),
     };
+    adjust(&mut config);
     Endpoint::new(config, Box::new(SeededRng::new(seed)))
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
     fn new(seed: u64) -> Self {
+        Self::with(seed, |_, _| ())
+    }
+
+    /// With what `adjust` makes of each node's configuration.
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn with(seed: u64, adjust: impl Fn(&str, &mut Config)) -> Self {
         let mut rng = SeededRng::new(seed);
         let relay = NodeSecret::generate(&mut rng);
         let network = NetworkSecret::generate(&mut rng);
@@ -86,7 +99,7 @@ impl World {
             let node = NodeSecret::generate(&mut rng);
             let instance = rng.next_u64();
             Node {
-                endpoint: endpoint(instance, &relay, &network, node, name),
+                endpoint: endpoint(instance, &relay, &network, node, name, |config| adjust(name, config)),
                 link: ServerLink::new(),
                 events: vec![],
                 confirmed: false,
@@ -96,6 +109,7 @@ impl World {
         let mut world = Self {
             now: Instant::now(),
             relay,
+            network,
             rng,
             nodes,
             to_node: VecDeque::new(),
@@ -208,6 +222,35 @@ impl World {
             }
         }
         panic!("the world does not come to rest: {:?}", self.nodes[0].endpoint.poll_timeout());
+    }
+
+    /// The node with the lower key, which begins.
+    fn lower(&self) -> usize {
+        usize::from(self.nodes[1].endpoint.id() < self.nodes[0].endpoint.id())
+    }
+
+    /// Node `at` dies without a word and comes back with the same key; the relay introduces it anew on another channel.
+    fn restart(&mut self, at: usize) {
+        let secret = self.nodes[at].endpoint.config.node.clone();
+        let instance = self.rng.next_u64();
+        let name = self.nodes[at].endpoint.hello().name.clone();
+        let endpoint = endpoint(instance, &self.relay, &self.network, secret, &name, |_| ());
+        self.nodes[at] =
+            Node { endpoint, link: ServerLink::new(), events: vec![], confirmed: false, instance };
+        self.to_node.retain(|(_, to, _)| *to != at);
+        self.to_relay.retain(|(_, from, _)| *from != at);
+        self.connected[at] = false;
+        let now = self.now;
+        self.nodes[at].endpoint.handle_stream_opened(now, RELAY);
+    }
+
+    fn is_connected(&self) -> bool {
+        (0..2).all(|at| self.status(at).state == PeerState::Connected)
+    }
+
+    /// How many associations node `at` began to send in.
+    fn started(&self, at: usize) -> usize {
+        self.count(at, |event| matches!(event, Event::StartAssociation { .. }))
     }
 
     fn status(&self, at: usize) -> PeerStatus {

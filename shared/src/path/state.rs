@@ -104,6 +104,13 @@ impl Path {
         Some(due.why)
     }
 
+    /// A PING is wanted now, whatever was planned; a dead path has no use for one.
+    pub fn want_ping(&mut self, now: Instant) {
+        if !self.is_dead() {
+            self.next_ping = Some(Deadline::new(now, "the owner wants to know"));
+        }
+    }
+
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
         self.challenges.on_sent(now, id);

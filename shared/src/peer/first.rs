@@ -287,7 +287,9 @@ impl Peer {
             }
             First::Asked { packet, repeat, .. } if *repeat <= ctx.now => {
                 *repeat = ctx.now + REPEAT;
-                ctx.out.packet(contact, packet);
+                let packet = packet.clone();
+                self.ask_session(ctx);
+                ctx.out.packet(contact, &packet);
             }
             First::Confirming { session, ping, sent, repeat, .. } if *repeat <= ctx.now => {
                 *repeat = ctx.now + REPEAT;
@@ -301,12 +303,17 @@ impl Peer {
         }
     }
 
-    fn first_begin(&mut self, ctx: &mut Context<'_>, contact: Contact, attempt: usize) {
-        // A session that may still live is asked along with the handshake, and first.
-        if self.session.is_some() && self.path.is_none() {
-            self.path = Some(self.new_path(ctx.now));
+    /// A session that may still live is asked along with each INIT, and first: so its answer comes first.
+    fn ask_session(&mut self, ctx: &mut Context<'_>) {
+        if self.session.is_some() {
+            let fresh = self.new_path(ctx.now);
+            self.path.get_or_insert(fresh).want_ping(ctx.now);
         }
         self.probe(ctx);
+    }
+
+    fn first_begin(&mut self, ctx: &mut Context<'_>, contact: Contact, attempt: usize) {
+        self.ask_session(ctx);
         self.begun = Some(ctx.now);
         let mut association = [0; 8];
         ctx.rng.fill(&mut association);
