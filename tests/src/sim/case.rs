@@ -108,7 +108,8 @@ impl Case {
         }
         let disturbances = match weather {
             Weather::Calm => dice.below(3),
-            Weather::Moves | Weather::Lossy | Weather::Churn => 1 + dice.below(4),
+            Weather::Moves | Weather::Lossy => 1 + dice.below(5),
+            Weather::Churn => 3 + dice.below(6),
             Weather::Hostile => 4 + dice.below(12),
         };
         for _ in 0..disturbances {

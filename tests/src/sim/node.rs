@@ -262,7 +262,7 @@ impl Node {
                 Ok((slot, frame)) => {
                     let peer = self.plane.peer(slot).ok_or("a frame from a slot without a peer")?;
                     let from = identities.get(&peer).ok_or("a frame from a key that nobody has")?;
-                    ledger.deliver(self.identity, *from, frame, now)?;
+                    ledger.deliver(self.identity, *from, frame)?;
                     true
                 }
                 // Dropped and counted; the ledger knows whether it was missed.
