@@ -308,7 +308,9 @@ fn a_route_withdrawn_and_given_back_loses_and_doubles_nothing() {
     assert_eq!(numbers(&received), (0..400).collect::<Vec<_>>());
     assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
     let resent = a.counters(PEER).resent.load(Relaxed);
-    assert_eq!(resent, 100, "those that had gone to the dead stream, not those that had waited for a path");
+    // Those that had gone to the dead stream, not those that waited for a path. The turn that was under way when the stream
+    // went may have handed it one batch more.
+    assert!((100..=164).contains(&resent), "{resent}");
     // Again with nothing new: everything that came is known at the receiver, so nothing comes twice.
     a.route(PEER, Some(CHANNEL));
     a.send(2, 400, 300);

@@ -1,1 +1,292 @@
+//! Two daemons, whole but for the TAP, and a relay in memory of the test: what people see when it works, when the relay is
+//! gone for a while, and when it ends.
 
+use super::*;
+use crate::config::{Config as FileConfig, Settings};
+use crate::control::client::call;
+use crate::control::message::{Request, Response};
+use crate::control::server::ControlSocket;
+use crate::daemon::progress::Progress;
+use crate::device::MemoryPort;
+use crate::device::memory::pair;
+use futures_util::{SinkExt, StreamExt};
+use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::ids::{ChannelId, MacAddr, NodeId, RelayId};
+use shadowmesh_proto::link::{ServerInput, ServerLink};
+use shadowmesh_proto::rng::SeededRng;
+use shadowmesh_proto::wire::relay::{Control, Forward, GoneReason};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::accept_async;
+use tokio_tungstenite::tungstenite::Message;
+
+/// Long enough for any machine; met by failures only.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a connection of the relay is told to send.
+enum Say {
+    Control(Control),
+    Forward(Vec<u8>),
+}
+
+/// A registered client of the relay.
+struct Member {
+    node: NodeId,
+    instance: u64,
+    say: mpsc::UnboundedSender<Say>,
+}
+
+/// A relay that introduces everybody and forwards: the least that a daemon can live with.
+#[derive(Clone)]
+struct Relay {
+    secret: Arc<NodeSecret>,
+    members: Arc<Mutex<Vec<Member>>>,
+}
+
+impl Relay {
+    fn channel(a: &NodeId, b: &NodeId) -> ChannelId {
+        ChannelId(u32::from(a.0[0] ^ b.0[0]) + 1)
+    }
+
+    fn introduce(&self, node: &NodeId) {
+        let members = self.members.lock().unwrap();
+        let new = members.iter().find(|member| member.node == *node).unwrap();
+        for other in members.iter().filter(|member| member.node != *node) {
+            let channel = Self::channel(&new.node, &other.node);
+            for (to, about) in [(new, other), (other, new)] {
+                let peer = Control::Peer { peer: about.node, channel, instance: about.instance };
+                let _ = to.say.send(Say::Control(peer));
+            }
+        }
+    }
+
+    fn others(&self, node: &NodeId, tell: impl Fn(&Member)) {
+        self.members.lock().unwrap().iter().filter(|member| member.node != *node).for_each(tell);
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        let Ok(ws) = accept_async(stream).await else { return };
+        let (mut sink, mut stream) = ws.split();
+        let (mut link, mut own, mut rng) = (ServerLink::new(), None, SystemRng);
+        let (say, mut said) = mpsc::unbounded_channel();
+        loop {
+            let reply = tokio::select! {
+                Some(say) = said.recv() => match say {
+                    Say::Control(body) => link.seal(&body).unwrap(),
+                    Say::Forward(message) => message,
+                },
+                message = stream.next() => {
+                    let Some(Ok(message)) = message else { break };
+                    let Message::Binary(message) = message else { continue };
+                    match link.handle(&self.secret, &message, &mut rng).unwrap() {
+                        ServerInput::Send(reply) => reply,
+                        ServerInput::Register { node, instance, .. } => {
+                            own = Some(node);
+                            self.members.lock().unwrap().push(Member { node, instance, say: say.clone() });
+                            link.seal(&Control::Registered {
+                                observed_tcp: "192.0.2.1:1".parse().unwrap(),
+                                stun_token: [0; 16],
+                                stun_ports: vec![],
+                                heartbeat_ms: 15_000,
+                                instance: 1,
+                            }).unwrap()
+                        }
+                        ServerInput::Control(Control::Connect { .. }) => {
+                            self.introduce(&own.unwrap());
+                            continue;
+                        }
+                        ServerInput::Control(Control::Ping { id }) => link.seal(&Control::Pong { id }).unwrap(),
+                        ServerInput::Control(Control::Leave) => break,
+                        ServerInput::Control(_) | ServerInput::Ignored => continue,
+                        ServerInput::Forward => {
+                            let (own, channel) = (own.unwrap(), Forward::parse(&message).unwrap().channel);
+                            self.others(&own, |member| {
+                                if Self::channel(&own, &member.node) == channel {
+                                    let _ = member.say.send(Say::Forward(message.to_vec()));
+                                }
+                            });
+                            continue;
+                        }
+                    }
+                }
+            };
+            if sink.send(Message::binary(reply)).await.is_err() {
+                break;
+            }
+        }
+        if let Some(own) = own {
+            self.members.lock().unwrap().retain(|member| member.node != own);
+            self.others(&own, |member| {
+                let (peer, channel) = (own, Self::channel(&own, &member.node));
+                let gone = Control::PeerGone { peer, channel, reason: GoneReason::Left };
+                let _ = member.say.send(Say::Control(gone));
+            });
+        }
+        let _ = sink.close().await;
+    }
+
+    /// Serves `listener` until aborted, with all its connections.
+    fn run(&self, listener: TcpListener) -> JoinHandle<()> {
+        let relay = self.clone();
+        spawn_local(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn_local(relay.clone().serve(stream));
+            }
+        })
+    }
+}
+
+/// A running daemon.
+struct Daemon {
+    mac: MacAddr,
+    wire: MemoryPort,
+    socket: PathBuf,
+    progress: mpsc::UnboundedReceiver<Progress>,
+    task: JoinHandle<Result<(), DaemonError>>,
+    _home: tempfile::TempDir,
+}
+
+impl Daemon {
+    async fn start(name: &str, network: NetworkState) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path().join("state")).unwrap();
+        let socket = home.path().join("control");
+        let node_secret = NodeSecret::generate(&mut SystemRng);
+        let node = node_secret.public();
+        let settings = Settings::new(&FileConfig::default(), name);
+        let (sender, progress) = ProgressSender::channel();
+        let own = OwnAddresses::new(&settings, &network, &network.secret.derive(), node);
+        let options = DaemonOptions {
+            lock: state.lock().unwrap(),
+            state,
+            control: ControlSocket::bind(&socket).unwrap(),
+            node_secret,
+            relays: network.relays.clone(),
+            network,
+            settings,
+            progress: sender,
+        };
+        let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
+        let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
+        let task = spawn_local(made.unwrap().run());
+        Self { mac: addresses::mac(&node), wire, socket, progress, task, _home: home }
+    }
+
+    /// Waits until it says what `is_it` says yes to.
+    async fn says(&mut self, what: &str, is_it: impl Fn(&Progress) -> bool) {
+        let said = async {
+            while let Some(progress) = self.progress.recv().await {
+                if is_it(&progress) {
+                    return;
+                }
+            }
+            panic!("it ended without saying {what}");
+        };
+        within(what, said).await;
+    }
+
+    async fn connected(&mut self) {
+        self.says("connected", |progress| matches!(progress, Progress::PeerConnected { .. })).await;
+    }
+
+    fn send(&self, to: &Self, n: u32) {
+        let frame = [&to.mac.0[..], &self.mac.0, &[0x88, 0xb5], &n.to_be_bytes(), &[7; 100]].concat();
+        self.wire.send(&frame).unwrap();
+    }
+
+    /// The numbers of the next `count` frames of our own.
+    async fn numbers(&self, count: usize) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        let all = async {
+            while numbers.len() < count {
+                while let Some(frame) = self.wire.receive().unwrap() {
+                    assert_eq!(frame[12..14], [0x88, 0xb5]);
+                    numbers.push(u32::from_be_bytes(frame[14..18].try_into().unwrap()));
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within("all frames", all).await;
+        numbers
+    }
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+#[tokio::test]
+async fn two_daemons_from_the_first_word_to_the_last() {
+    LocalSet::new().run_until(scenario()).await;
+}
+
+async fn scenario() {
+    let secret = NodeSecret::generate(&mut SeededRng::new(1));
+    let ticket_key = RelayId(secret.public().0);
+    let relay = Relay { secret: Arc::new(secret), members: Arc::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = relay.run(listener);
+    let ticket = RelayTicket { key: ticket_key, addresses: vec![address.to_string()], expires: None };
+    let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
+    let mut a = Daemon::start("a", network.clone()).await;
+    let mut b = Daemon::start("b", network).await;
+    a.connected().await;
+    b.connected().await;
+
+    // Both ways, in order, nothing twice.
+    for n in 0..500 {
+        a.send(&b, n);
+        b.send(&a, n);
+    }
+    let all: Vec<u32> = (0..500).collect();
+    assert_eq!(b.numbers(500).await, all);
+    assert_eq!(a.numbers(500).await, all);
+
+    // The relay goes without a word and comes back; what was sent meanwhile arrives.
+    serving.abort();
+    a.says("lost", |progress| matches!(progress, Progress::RelayLost { .. })).await;
+    for n in 500..600 {
+        a.send(&b, n);
+    }
+    relay.members.lock().unwrap().clear();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let serving = relay.run(listener);
+    for n in 600..700 {
+        a.send(&b, n);
+    }
+    a.connected().await;
+    for n in 700..800 {
+        a.send(&b, n);
+    }
+    assert_eq!(b.numbers(300).await, (500..800).collect::<Vec<_>>());
+
+    let status = within("an answer", call(&a.socket, &Request::Status)).await.unwrap();
+    let Response::Status(status) = status else { panic!("{status:?}") };
+    assert_eq!(status.peers.len(), 1);
+    assert_eq!(status.peers[0].name, "b");
+    assert_eq!((status.peers[0].tx_frames, status.peers[0].rx_frames), (800, 500));
+    let echo = within("an echo", call(&a.socket, &Request::Ping { peer: "b".into() })).await.unwrap();
+    assert!(matches!(echo, Response::Echo(_)), "{echo:?}");
+
+    // One leaves; the other notices at once, and ends with a sentence when its device goes.
+    let began = Instant::now();
+    let leaving = within("an answer", call(&a.socket, &Request::Down)).await.unwrap();
+    assert!(matches!(leaving, Response::Leaving), "{leaving:?}");
+    within("the end of a", &mut a.task).await.unwrap().unwrap();
+    assert!(matches!(a.wire.send(&[0; 60]), Err(DeviceFault::Gone)), "its device is gone");
+    assert!(!a.socket.exists());
+    b.says("lost", |progress| matches!(progress, Progress::PeerLost { .. })).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let Daemon { wire, task, socket, .. } = b;
+    drop(wire);
+    let ended = within("the end of b", task).await.unwrap();
+    assert!(matches!(ended, Err(DaemonError::DeviceLost { fault: DeviceFault::Gone, .. })), "{ended:?}");
+    assert!(!socket.exists());
+    serving.abort();
+}
