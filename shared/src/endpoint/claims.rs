@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 /// A node takes another address at most this often.
 const MOVE_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
-/// What to do about two claims on one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What to do about two claims on one address; the graver the later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
     /// This node keeps it; the other gives way.
     Keep,
@@ -48,12 +48,13 @@ impl Endpoint {
             return;
         }
         let own_id = self.config.node.public();
-        let rival = self.peers.values().find_map(|peer| {
+        let rivals = self.peers.values().filter_map(|peer| {
             let hello = peer.about()?;
             let same = hello.ipv4.is_some_and(|theirs| theirs.address() == own.address());
             same.then(|| (peer.id(), decide((&own_id, self.hello.claim), (&peer.id(), hello.claim))))
         });
-        match rival {
+        // One rival that has to give way says nothing of the others: the gravest counts.
+        match rivals.max_by_key(|(_, verdict)| *verdict) {
             Some((holder, Verdict::Yield)) => self.take_next_address(now, own, holder),
             Some((peer, Verdict::Report)) => self.out.event(Event::AddressConflict { peer, address: own }),
             Some((_, Verdict::Keep)) => {}

@@ -127,6 +127,8 @@ pub(crate) struct Peer {
     session: Option<Session>,
     closing: VecDeque<(Instant, AssociationId)>,
     about: Option<Hello>,
+    /// The newest revision of it in this session; a process that restarted counts anew.
+    revision_heard: Option<u32>,
     hello_sent: Option<Instant>,
     hello_acked: Option<u32>,
     rotation_hint: Duration,
@@ -155,6 +157,7 @@ impl Peer {
             session: None,
             closing: VecDeque::new(),
             about: None,
+            revision_heard: None,
             hello_sent: None,
             hello_acked: None,
             rotation_hint: crate::session::limits::ROTATION,
@@ -470,8 +473,13 @@ impl Peer {
             }
             Some(Control::Hello(hello)) => {
                 self.reply(ctx, contact, &Control::HelloAck { revision: hello.revision });
-                let newer = self.about.as_ref().is_none_or(|known| *known != hello);
-                if newer {
+                // Packets may overtake each other; an older word does not take back a newer one. Revisions wrap.
+                let is_older = |known: u32| hello.revision.wrapping_sub(known) > u32::MAX / 2;
+                if self.revision_heard.is_some_and(is_older) {
+                    return;
+                }
+                self.revision_heard = Some(hello.revision);
+                if self.about.as_ref().is_none_or(|known| *known != hello) {
                     self.about = Some(hello.clone());
                     ctx.out.event(Event::PeerHello { slot: self.slot, hello });
                 }
@@ -612,6 +620,7 @@ impl Peer {
         }
         self.hello_sent = None;
         self.hello_acked = None;
+        self.revision_heard = None;
         self.session = Some(session);
         for stale in std::mem::take(&mut self.unconfirmed) {
             stale.session.release(ctx.indices);

@@ -56,3 +56,26 @@ fn two_addresses_given_by_hand_both_stay_and_both_say_so() {
     }
     assert!(world.is_connected(), "a conflict costs no connection");
 }
+
+#[test]
+fn an_older_hello_that_comes_late_takes_nothing_back() {
+    let mut world = World::new(50);
+    let mut held = None;
+    for _ in 0..2000 {
+        world.run(Duration::from_millis(1));
+        // HELLO is the only control packet of this size: answers are shorter, PINGs of full size.
+        let is_hello = |message: &[u8]| {
+            matches!(StreamMessage::parse(message), Ok(StreamMessage::Forward(_)))
+                && (60..400).contains(&message.len())
+        };
+        let at = world.to_node.iter().position(|(_, to, message)| *to == 0 && is_hello(message));
+        if let (Some(at), None) = (at, &held) {
+            held = world.to_node.remove(at);
+        }
+    }
+    let (_, _, message) = held.expect("a HELLO passed");
+    let newest = world.status(0).hello.unwrap();
+    assert_eq!(newest.revision, 2, "settling is worth another HELLO");
+    world.node_receives(0, &message);
+    assert_eq!(world.status(0).hello.unwrap(), newest);
+}
