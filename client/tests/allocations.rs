@@ -1,0 +1,164 @@
+//! The data plane allocates per batch, never per packet (architecture: "No lock and no allocation per packet").
+//!
+//! An allocator that counts what one thread asks for; the thread is found by its name. The device in memory takes one
+//! allocation for each packet that is written to it, which a TAP does not: the inbound thread is allowed that one.
+
+use bytes::BytesMut;
+use shadowmesh::device::memory::pair;
+use shadowmesh::plane::{
+    InboundCommand, InboundMessage, OutboundCommand, PeerRoute, Plane, Snapshot, StreamQueue, stream_queue,
+};
+use shadowmesh::switch::Owners;
+use shadowmesh_proto::crypto::aead::Cipher;
+use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, PeerSlot, ReceiverIndex};
+use shadowmesh_proto::session::limits::POOL_BYTES;
+use shadowmesh_proto::session::{AckMarks, ChunkPool, OpenKey, SealKey};
+use shadowmesh_proto::transmit::RelayNo;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+const CONTACT: Contact = Contact { relay: RelayNo(0), channel: ChannelId(7) };
+const PEER: PeerSlot = PeerSlot(0);
+const PACKETS: u64 = 20_000;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Counting;
+
+/// The thread that is watched; 0 for none.
+static WATCHED: AtomicI32 = AtomicI32::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+fn count() {
+    let watched = WATCHED.load(Relaxed);
+    // SAFETY: `gettid` takes nothing, touches no memory and cannot fail (gettid(2)).
+    if watched != 0 && unsafe { libc::gettid() } == watched {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+    }
+}
+
+// SAFETY: everything is passed to the system's allocator as it came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Counts the allocations of the thread called `name` from now on.
+fn watch(name: &str) {
+    let is_called = |path: std::path::PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    let mut thread = 0;
+    // A thread gives itself its name, a moment after it was made.
+    until("a thread of that name", || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("the list of threads");
+        let found = tasks.flatten().find(|task| is_called(task.path()));
+        thread = found.and_then(|task| task.file_name().to_str()?.parse().ok()).unwrap_or(0);
+        thread != 0
+    });
+    ALLOCATIONS.store(0, Relaxed);
+    WATCHED.store(thread, Relaxed);
+}
+
+fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_true() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn key_pair() -> (SealKey, OpenKey) {
+    let (now, index) = (Instant::now(), ReceiverIndex(5));
+    let seal = SealKey::new(Cipher::ChaCha20Poly1305, &[9; 32], index, now, now + Duration::from_secs(3600));
+    (seal, OpenKey::new(Cipher::ChaCha20Poly1305, &[9; 32], index))
+}
+
+/// A plane with one peer; what it sends comes out of the queue.
+fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort, StreamQueue) {
+    let (wire, device) = pair(&"mem0".parse().expect("a name"), 1 << 16).expect("a pair");
+    let mut owners = Owners::new(own);
+    owners.assign(peer, PEER).expect("free");
+    let route = PeerRoute { contact: Some(CONTACT), is_expected: true, counters: Arc::default() };
+    let mut snapshot = Snapshot { owners, peers: vec![route], streams: vec![None] };
+    let (plane, _) =
+        Plane::start(device.into_device(), snapshot.clone(), ChunkPool::new(POOL_BYTES)).expect("a plane");
+    let (handle, queue) = stream_queue(plane.outbound_waker());
+    snapshot.streams = vec![Some(handle)];
+    plane.publish(snapshot);
+    (plane, wire, queue)
+}
+
+#[test]
+fn packets_cost_no_allocation_in_either_direction() {
+    let (a_mac, b_mac) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    let frame = [&b_mac.0[..], &a_mac.0, &[0x88, 0xb5], &[0; 300]].concat();
+    let (seal, open) = key_pair();
+
+    let (a, wire, mut queue) = plane(a_mac, b_mac);
+    a.outbound(OutboundCommand::Start { slot: PEER, key: seal, marks: Arc::new(AckMarks::new()) });
+    let mut messages = Vec::new();
+    let mut carry = |packets: u64| {
+        let mut bytes = 0;
+        for _ in 0..packets {
+            wire.send(&frame).expect("sent");
+        }
+        until("the packets", || {
+            while let Some(message) = queue.try_next() {
+                queue.on_sent(message.len());
+                bytes += message.len() as u64;
+                messages.push(message);
+            }
+            // Header, tag, metadata and length of each; the few bytes of each message come on top.
+            bytes >= packets * (frame.len() as u64 + 35)
+        });
+    };
+    // The ring takes its memory, and every table its size.
+    carry(5_000);
+    watch("outbound");
+    carry(PACKETS);
+    let outbound = ALLOCATIONS.load(Relaxed);
+    assert!(outbound < PACKETS / 8, "{outbound} allocations for {PACKETS} packets out");
+    assert!(outbound > 0, "the counter counts: each message is one");
+    drop(a);
+
+    let (b, wire, _queue) = plane(b_mac, a_mac);
+    b.inbound(InboundCommand::Open { slot: PEER, association: AssociationId([1; 8]), key: open });
+    let sender = b.messages();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    watch("inbound");
+    let mut received = 0;
+    for message in messages {
+        let message = InboundMessage { contact: CONTACT, message: BytesMut::from(&message[..]) };
+        assert!(runtime.block_on(sender.send(message)));
+        while wire.receive().expect("open").is_some() {
+            received += 1;
+        }
+    }
+    until("the packets", || {
+        received += u64::from(wire.receive().expect("open").is_some());
+        received == 5_000 + PACKETS
+    });
+    let inbound = ALLOCATIONS.load(Relaxed);
+    let allowed = received + received / 8;
+    assert!(inbound < allowed, "{inbound} allocations for {received} packets in, one each by the device");
+}
