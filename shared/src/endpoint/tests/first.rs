@@ -1,6 +1,7 @@
 //! First handshakes that collide, are cut short, meet a restarted peer or a session that still lives.
 
 use super::*;
+use crate::session::OpenHalf;
 
 fn kind(message: &[u8]) -> Option<PacketKind> {
     let StreamMessage::Forward(forward) = StreamMessage::parse(message).ok()? else { return None };
@@ -114,6 +115,32 @@ fn a_session_that_answers_behind_a_handshake_does_not_tear_the_two_sides_apart()
     assert!(world.nodes[lower].endpoint.echo(now, slot, 4711));
     world.run(Duration::from_millis(100));
     assert_eq!(world.count(lower, |event| matches!(event, Event::EchoReply { id: 4711, .. })), 1);
+}
+
+/// What the inbound thread of node `at` would report of the oldest association that it still has the key of.
+fn report_of_the_oldest(world: &mut World, at: usize) -> AckReport {
+    let events = &mut world.nodes[at].events;
+    let opened = events.iter().position(|event| matches!(event, Event::OpenAssociation { .. })).unwrap();
+    let Event::OpenAssociation { key, .. } = events.remove(opened) else { unreachable!() };
+    let mut half = OpenHalf::new();
+    half.install(key);
+    half.report()
+}
+
+#[test]
+fn what_arrived_in_a_replaced_association_is_not_acknowledged_in_its_successor() {
+    let mut world = World::new(28);
+    world.run(Duration::from_secs(2));
+    world.restart(0);
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.started(1), 2);
+    let (now, slot) = (world.now, world.status(1).slot);
+    let stale = report_of_the_oldest(&mut world, 1);
+    world.nodes[1].endpoint.handle_ack_report(now, slot, &stale);
+    assert!(world.nodes[1].endpoint.poll_transmit().is_none());
+    let current = report_of_the_oldest(&mut world, 1);
+    world.nodes[1].endpoint.handle_ack_report(now, slot, &current);
+    assert!(world.nodes[1].endpoint.poll_transmit().is_some());
 }
 
 #[test]
