@@ -233,6 +233,11 @@ impl Endpoint {
         self.drops
     }
 
+    /// Receiver indices handed out and not given back: a bounded number for each peer.
+    pub fn indices_in_use(&self) -> usize {
+        self.indices.len()
+    }
+
     /// Every relay, in order.
     pub fn relay_status(&self) -> Vec<RelayStatus> {
         self.relays.iter().enumerate().map(|(at, relay)| relay.status(RelayNo(at))).collect()

@@ -70,7 +70,6 @@ impl Indices {
         self.owners.get(&index).copied()
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.owners.len()
     }

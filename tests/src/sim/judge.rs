@@ -252,9 +252,14 @@ fn check_addresses(world: &World, case: &Case) -> Result<(), Breach> {
 fn check_memory(world: &World) -> Result<(), Breach> {
     let peers = world.keys().len() + 2;
     for node in &world.nodes {
+        // Eight receive keys, four unconfirmed sessions, a handshake and a rekey under way.
+        let indices = node.endpoint.indices_in_use();
+        if indices > 14 * peers {
+            return Err(world.breach(format!("node {}: {indices} receiver indices in use", node.at)));
+        }
         let (associations, indices) = node.plane.census();
-        // One association in use, and those of the last half minute.
-        if associations > 16 * peers || indices > 8 * associations {
+        // One association in use, one being confirmed, four that were replaced.
+        if associations > 6 * peers || indices > 8 * associations {
             return Err(world.breach(format!(
                 "node {}: {associations} associations, {indices} indices in the data plane",
                 node.at
