@@ -63,25 +63,18 @@ pub enum Progress {
 
 /// Where a daemon says what it does. Never blocks; nobody has to listen.
 #[derive(Debug, Clone)]
-pub struct ProgressSender(Option<UnboundedSender<Progress>>);
+pub struct ProgressSender(UnboundedSender<Progress>);
 
 impl ProgressSender {
     /// A sender and what it sends. Unbounded, because events come at the pace of connections, never of packets.
     pub fn channel() -> (Self, UnboundedReceiver<Progress>) {
         let (sender, receiver) = unbounded_channel();
-        (Self(Some(sender)), receiver)
-    }
-
-    /// A sender that nobody listens to.
-    pub const fn discard() -> Self {
-        Self(None)
+        (Self(sender), receiver)
     }
 
     /// Says `progress`.
     pub fn send(&self, progress: Progress) {
-        if let Some(sender) = &self.0 {
-            // The listener may be gone: a terminal was closed. The daemon goes on.
-            let _ = sender.send(progress);
-        }
+        // The listener may be gone: a terminal was closed. The daemon goes on.
+        let _ = self.0.send(progress);
     }
 }

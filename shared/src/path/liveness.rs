@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 /// Suspicion falls no sooner than this after data went out unconfirmed. Below it, the delayed acks of a busy receiver
-/// (sent each [`ACK_INTERVAL`]) would look like silence.
+/// (see [`ACK_ALLOWANCE`]) would look like silence.
 pub const SUSPECT_FLOOR: Duration = Duration::from_millis(150);
 /// ...and no sooner than this many round trips.
 pub const SUSPECT_RTTS: u32 = 3;
-/// While data flows, its receiver acknowledges this often.
-pub const ACK_INTERVAL: Duration = Duration::from_millis(100);
+/// What an acknowledgement may take beyond the round trip: the receiver's own delay (20 ms, [`crate::session::limits::ACK_DELAY`]) and
+/// the scheduling of two busy machines.
+pub const ACK_ALLOWANCE: Duration = Duration::from_millis(100);
 /// A path under suspicion that answers nothing for this long is dead: the bound that `connected` keeps in `status`.
 pub const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// A PING under suspicion is repeated this often, so that several fit before [`DEAD_AFTER`] and one lost PING kills nothing.
@@ -26,8 +27,7 @@ pub const FULL_SIZE: usize = 1280;
 /// How long data may stay unconfirmed before its path is suspect.
 pub fn suspicion_after(rtt: Option<Duration>) -> Duration {
     let by_rtt = rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_mul(SUSPECT_RTTS));
-    // The other side's ack may have waited ACK_INTERVAL before it left.
-    by_rtt.max(SUSPECT_FLOOR).saturating_add(ACK_INTERVAL)
+    by_rtt.max(SUSPECT_FLOOR).saturating_add(ACK_ALLOWANCE)
 }
 
 #[cfg(test)]

@@ -22,8 +22,6 @@ mod bucket;
 mod first;
 mod rekey;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use crate::endpoint::config::Config;
 use crate::endpoint::event::{Contact, Event, PeerState};
