@@ -98,7 +98,7 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
     let (wire, device) = pair(&"mem0".parse().expect("a name"), 1 << 16).expect("a pair");
     let mut owners = Owners::new(own);
     owners.assign(peer, PEER).expect("free");
-    let route = PeerRoute { contact: Some(CONTACT), is_expected: true, counters: Arc::default() };
+    let route = PeerRoute { contact: Some(CONTACT), binding: 0, is_expected: true, counters: Arc::default() };
     let mut snapshot = Snapshot { owners, peers: vec![route], streams: vec![None] };
     let (plane, _) =
         Plane::start(device.into_device(), snapshot.clone(), ChunkPool::new(POOL_BYTES)).expect("a plane");

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use shadowmesh_proto::crypto::aead;
 use shadowmesh_proto::endpoint::event;
 use shadowmesh_proto::path::select;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Who is there, over which path, how well.
@@ -24,6 +25,8 @@ pub struct Status {
     pub relays: Vec<Relay>,
     /// Every other node known, never this one.
     pub peers: Vec<Peer>,
+    /// Packets and frames dropped since the start, by cause (protocol §5.3).
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// This node.
@@ -125,6 +128,14 @@ pub struct Peer {
     pub tx_frames: u64,
     /// Frames received.
     pub rx_frames: u64,
+    /// Frames for it that had nowhere to go.
+    pub tx_dropped: u64,
+    /// Packets and frames of it that were dropped.
+    pub rx_dropped: u64,
+    /// Packets sent again after its path was bound anew.
+    pub resent: u64,
+    /// Packets that left the ring before it was known that they arrived.
+    pub lost: u64,
     /// How often the path in use changed.
     pub switches: u64,
     /// The latest change.
@@ -314,6 +325,7 @@ pub(crate) mod tests {
                 observed_tcp: Some("203.0.113.7:41641".into()),
                 observed_udp: None,
             }],
+            dropped: [("forged".to_owned(), 1)].into(),
             peers: vec![
                 Peer {
                     id: "b".repeat(52),
@@ -346,6 +358,10 @@ pub(crate) mod tests {
                     rx_bytes: 9_876_543_210,
                     tx_frames: 1_000,
                     rx_frames: 2_000,
+                    tx_dropped: 1,
+                    rx_dropped: 2,
+                    resent: 3,
+                    lost: 0,
                     switches: 1,
                     last_switch: Some(Switch {
                         from: PathKind::DirectUdp,
@@ -377,14 +393,14 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "network node peers relays version");
+        assert_eq!(names(""), "dropped network node peers relays version");
         assert_eq!(names("/node"), "addresses device id mac mtu name queues");
         assert_eq!(names("/network"), "id name");
         assert_eq!(names("/relays/0"), "observed_tcp observed_udp rtt_ms state url");
         assert_eq!(
             names("/peers/0"),
-            "addresses handshake id last_switch name next_direct_try_s path paths_agree peer_path rx_bytes rx_frames \
-             standby state switches tx_bytes tx_frames"
+            "addresses handshake id last_switch lost name next_direct_try_s path paths_agree peer_path resent rx_bytes \
+             rx_dropped rx_frames standby state switches tx_bytes tx_dropped tx_frames"
         );
         assert_eq!(names("/peers/0/path"), "kind loss_pct mtu remote rtt_ms why");
         assert_eq!(names("/peers/0/standby/0"), "kind remote rtt_ms");

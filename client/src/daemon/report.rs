@@ -3,12 +3,16 @@
 use super::routes::Routes;
 use crate::control::names::{Named, display_names};
 use crate::control::status as doc;
-use crate::plane::PeerCounters;
+use crate::device::DropCounts;
+use crate::plane::{PeerCounters, PlaneCounters};
+use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus};
 use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::path::liveness::FULL_SIZE;
+use shadowmesh_proto::session::OpenError;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -94,6 +98,10 @@ fn one_peer(
         rx_bytes: count(|c| &c.rx_bytes),
         tx_frames: count(|c| &c.tx_frames),
         rx_frames: count(|c| &c.rx_frames),
+        tx_dropped: count(|c| &c.tx_dropped),
+        rx_dropped: count(|c| &c.rx_dropped),
+        resent: count(|c| &c.resent),
+        lost: count(|c| &c.lost),
         switches: 0,
         last_switch: None,
         next_direct_try_s: None,
@@ -113,6 +121,24 @@ fn handshake(session: SessionStatus) -> doc::Handshake {
 /// The addresses as texts.
 pub(super) fn address_texts(ipv4: Option<Cidr4>, ipv6: Option<Cidr6>) -> Vec<String> {
     ipv4.map(|cidr| cidr.to_string()).into_iter().chain(ipv6.map(|cidr| cidr.to_string())).collect()
+}
+
+/// What was dropped, by cause: the control side's counts, the inbound thread's, and the device's.
+pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts) -> BTreeMap<String, u64> {
+    let opened = OpenError::ALL.iter().zip(&plane.not_opened);
+    let opened = opened.map(|(cause, counter)| (cause.name(), counter.load(Relaxed)));
+    let others = [
+        ("control_forged", control.forged),
+        ("control_out_of_place", control.out_of_place),
+        ("control_queue_full", plane.control_dropped.load(Relaxed)),
+        ("handshake", control.handshake),
+        ("no_such_key", plane.unknown_index.load(Relaxed)),
+        ("no_such_kind", plane.unknown_kind.load(Relaxed)),
+        ("not_let_in", plane.not_let_in.load(Relaxed)),
+        ("device_truncated", device.truncated),
+        ("device_malformed", device.malformed),
+    ];
+    opened.chain(others).map(|(cause, count)| (cause.to_owned(), count)).collect()
 }
 
 /// Milliseconds, to a microsecond.

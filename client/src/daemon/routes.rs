@@ -22,6 +22,7 @@ pub(super) struct Routes {
 struct Peer {
     id: Option<NodeId>,
     contact: Option<Contact>,
+    binding: u64,
     is_expected: bool,
     counters: Arc<PeerCounters>,
     marks: Arc<AckMarks>,
@@ -36,6 +37,7 @@ impl Routes {
     pub(super) fn snapshot(&self) -> Snapshot {
         let route = |peer: &Peer| PeerRoute {
             contact: peer.contact,
+            binding: peer.binding,
             is_expected: peer.is_expected,
             counters: Arc::clone(&peer.counters),
         };
@@ -62,6 +64,11 @@ impl Routes {
 
     pub(super) fn set_contact(&mut self, slot: PeerSlot, contact: Option<Contact>) {
         self.change(slot, |peer| peer.contact = contact);
+    }
+
+    /// The path was bound anew: what is not acknowledged is to go out once more.
+    pub(super) fn rebind(&mut self, slot: PeerSlot) {
+        self.change(slot, |peer| peer.binding += 1);
     }
 
     pub(super) fn contact(&self, slot: PeerSlot) -> Option<Contact> {

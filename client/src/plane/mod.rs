@@ -5,7 +5,7 @@
 //!   TAP <-- inbound:  open in place, learn              <-- bounded queue <-- tokio <-- relay
 //!              |  news of stations (bounded)  ^
 //!              '------------------------------'
-//!   control task: keys and resends as commands; routes as an immutable snapshot; acks through atomics
+//!   control task: keys as commands; routes as an immutable snapshot; acks through atomics
 //! ```
 //!
 //! # Life
@@ -20,8 +20,8 @@
 //! - Each thread owns its half of every session. No key is ever in two threads.
 //! - The threads never wait for the control task, so it may wait for them to end. What goes there is bounded; unauthenticated
 //!   packets have a queue of their own that drops, so a flood of them delays nothing that matters.
-//! - A picture is published before a command that counts on it is sent, and both threads take commands before they take the
-//!   picture. So a route is known before its resend, and a peer before its keys.
+//! - A peer is in the picture before its keys are sent. A command that is sent before a picture is published is carried out
+//!   before that picture is used: so a new association is begun before the route that is bound for it.
 //! - A frame that was sealed is in the ring until acknowledged or overwritten: losing the relay loses no frame that fits.
 //! - Back-pressure, not loss: when the relay's queue is full the TAP is not read, and the kernel's queue does what it does
 //!   on any slow link. (With several streams to different places this will have to become per stream; protocol §7.)

@@ -4,6 +4,7 @@ use super::queue::StreamHandle;
 use crate::switch::Owners;
 use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::session::OpenError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -23,6 +24,9 @@ pub struct Snapshot {
 pub struct PeerRoute {
     /// Where its data goes; `None` while no path is proven.
     pub contact: Option<Contact>,
+    /// Counts how often the path was bound: with another number, everything that is not acknowledged goes out once more. It is
+    /// part of the picture and no message, because nothing new may go by a new route before that.
+    pub binding: u64,
     /// Whether a path may come soon, so that frames for it are worth keeping for a moment.
     pub is_expected: bool,
     /// What went to it and came from it.
@@ -83,6 +87,10 @@ pub struct PlaneCounters {
     pub unknown_kind: AtomicU64,
     /// Data for no key of this node.
     pub unknown_index: AtomicU64,
+    /// Data that did not open, by cause: in the order of [`OpenError::ALL`].
+    pub not_opened: [AtomicU64; OpenError::ALL.len()],
+    /// Frames that opened and that the switch did not let in: a source that is a group, this node's own, or another member's.
+    pub not_let_in: AtomicU64,
     /// Packets for the control task that it was too busy to take.
     pub control_dropped: AtomicU64,
 }

@@ -70,7 +70,7 @@ impl Node {
         for (slot, peer) in (0..).zip(peers) {
             owners.assign(mac(*peer), PeerSlot(slot)).unwrap();
         }
-        let route = |_| PeerRoute { contact: None, is_expected: true, counters: Arc::default() };
+        let route = |_| PeerRoute { contact: None, binding: 0, is_expected: true, counters: Arc::default() };
         let snapshot = Snapshot { owners, peers: peers.iter().map(route).collect(), streams: vec![None] };
         let (plane, output) =
             Plane::start(device.into_device(), snapshot.clone(), ChunkPool::new(POOL_BYTES)).unwrap();
@@ -97,11 +97,10 @@ impl Node {
     }
 
     fn route(&mut self, slot: PeerSlot, contact: Option<Contact>) {
-        self.snapshot.peers[slot.0 as usize].contact = contact;
+        let route = &mut self.snapshot.peers[slot.0 as usize];
+        route.contact = contact;
+        route.binding += u64::from(contact.is_some());
         self.plane.publish(self.snapshot.clone());
-        if contact.is_some() {
-            self.plane.outbound(OutboundCommand::Resend(slot));
-        }
     }
 
     fn counters(&self, slot: PeerSlot) -> &PeerCounters {

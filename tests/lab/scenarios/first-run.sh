@@ -33,6 +33,10 @@ grep -qF "$address" "$LAB_OUT/b.out" || lab_fail "b's up does not print its addr
 lab_expect "ping $address answers, without loss" on a ping -c 5 -i 0.2 -W 2 "$address"
 lab_expect "b reaches a too" on b ping -c 3 -i 0.2 -W 2 "$(lab_address a)"
 lab_expect "shadowmesh ping b" on a shadowmesh ping b -c 2
+for words in 'connecting to relay' 'connected to relay' 'waiting for peers' 'connected to b .*via relay-ws'; do
+    lab_expect "up says: $words" grep -q "$words" "$LAB_OUT/a.log"
+done
+if grep -q $'[\r\x1b]' "$LAB_OUT/a.log"; then lab_fail "a spinner or colours where there is no terminal"; fi
 lab_expect "a knows b by its host name" lab_status a '.peers[] | select(.name == "b") or error'
 lab_expect "over the relay" lab_status a '.peers[0].path.kind == "relay-ws" or error'
 lab_expect "with ML-KEM-768" lab_status a '.peers[0].handshake.kem == "ML-KEM-768" or error'

@@ -31,13 +31,15 @@ impl EventLoop {
             }
             self.apply(event).await;
         }
-        if let Some(plane) = &self.plane {
-            self.routes.publish(plane);
-        }
         // An association that is replaced on a path that stays proven brings no new route, and so no resend of its own; what
         // the one before holds still has to go out.
-        for slot in started.into_iter().filter(|slot| self.routes.contact(*slot).is_some()) {
-            self.outbound(OutboundCommand::Resend(slot));
+        for slot in started {
+            if self.routes.contact(slot).is_some() {
+                self.routes.rebind(slot);
+            }
+        }
+        if let Some(plane) = &self.plane {
+            self.routes.publish(plane);
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
             // Without a stream it was sealed for a link that is gone.
@@ -74,13 +76,7 @@ impl EventLoop {
             }
             Event::AddSealKey { slot, key } => self.outbound(OutboundCommand::AddKey { slot, key }),
             Event::Route { slot, contact } => self.routes.set_contact(slot, contact),
-            Event::Resend { slot } => {
-                // The thread must see the new route first, or it has nowhere to send to.
-                if let Some(plane) = &self.plane {
-                    self.routes.publish(plane);
-                }
-                self.outbound(OutboundCommand::Resend(slot));
-            }
+            Event::Resend { slot } => self.routes.rebind(slot),
             Event::Acked { slot, paths, floor } => {
                 if let Some(marks) = self.routes.marks(slot) {
                     marks.record(&paths, floor);

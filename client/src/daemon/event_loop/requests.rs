@@ -8,6 +8,7 @@ use crate::control::status as doc;
 use crate::daemon::report;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::rng::Rng as _;
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl EventLoop {
@@ -76,6 +77,9 @@ impl EventLoop {
                 .collect(),
             peers: report::peers(&peers, named, &self.routes, |no| {
                 self.relays.get(no.0).map_or_else(String::new, |task| task.address.clone())
+            }),
+            dropped: self.plane.as_ref().map_or_else(BTreeMap::new, |plane| {
+                report::dropped(self.endpoint.drops(), plane.counters(), self.interface.device.drops())
             }),
         }
     }

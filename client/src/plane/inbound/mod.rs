@@ -224,12 +224,16 @@ impl InboundThread {
                 }
                 Inbound::Drop(cause) => {
                     add(&route.counters.rx_dropped, 1);
+                    add(&self.counters.not_let_in, 1);
                     tracing::trace!(?cause, "a frame is not let in");
                     return Ok(());
                 }
             },
             Err(cause) => {
                 add(&route.counters.rx_dropped, 1);
+                if let Some(counter) = self.counters.not_opened.get(cause as usize) {
+                    add(counter, 1);
+                }
                 tracing::trace!(%cause, "a packet is dropped");
                 return Ok(());
             }

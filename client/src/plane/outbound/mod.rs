@@ -67,8 +67,6 @@ pub enum OutboundCommand {
         /// The key.
         key: SealKey,
     },
-    /// The path was bound anew: send again what is not acknowledged. Publish the route first.
-    Resend(PeerSlot),
     /// The peer is forgotten: its slot may be given to another.
     Remove(PeerSlot),
     /// End.
@@ -173,6 +171,9 @@ impl Outbound {
 
     /// `false` to end.
     fn take_commands(&mut self, now: Instant) -> bool {
+        // The picture before the commands, and used after them: a binding that comes with a new association is seen only when
+        // the command that began the association is seen as well.
+        let published = self.published.load_full();
         loop {
             match self.commands.try_recv() {
                 Ok(OutboundCommand::Start { slot, key, marks }) => {
@@ -187,11 +188,6 @@ impl Outbound {
                         peer.add_key(now, key);
                     }
                 }
-                Ok(OutboundCommand::Resend(slot)) => {
-                    if let Some(peer) = peer_at(&mut self.peers, slot) {
-                        peer.resend();
-                    }
-                }
                 Ok(OutboundCommand::Remove(slot)) => {
                     if let Some(peer) = peer_at(&mut self.peers, slot) {
                         peer.clear(&mut self.waiting_bytes);
@@ -203,9 +199,8 @@ impl Outbound {
             }
             self.is_behind = true;
         }
-        // After the commands: a route is published before the command that counts on it.
-        if !Arc::ptr_eq(&self.published.load(), &self.snapshot) {
-            self.snapshot = self.published.load_full();
+        if !Arc::ptr_eq(&published, &self.snapshot) {
+            self.snapshot = published;
             self.look_at_routes(now);
         }
         while let Ok(learn) = self.learns.try_recv() {
@@ -219,7 +214,8 @@ impl Outbound {
         self.is_behind = true;
         for (slot, route) in slots(&self.snapshot.peers) {
             if let Some(peer) = peer_at(&mut self.peers, slot) {
-                peer.on_route(now, route.contact.filter(|contact| self.snapshot.stream(*contact).is_some()));
+                let contact = route.contact.filter(|contact| self.snapshot.stream(*contact).is_some());
+                peer.on_route(now, contact, route.binding);
             }
         }
     }

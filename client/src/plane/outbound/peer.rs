@@ -42,6 +42,7 @@ pub(super) struct Peer {
     waiting: VecDeque<Waiting>,
     /// Where its packets go, while there is a stream.
     contact: Option<Contact>,
+    binding: u64,
     /// Since when they go nowhere; `None` while they go somewhere, and before anything is known.
     pathless: Option<Instant>,
     /// Whether what is behind it was forgotten since.
@@ -94,17 +95,15 @@ impl Peer {
         }
     }
 
-    /// The path was bound anew: everything that is not acknowledged goes out once more.
-    pub(super) fn resend(&mut self) {
-        for association in self.replaced.iter_mut().chain(&mut self.association) {
-            association.rewind();
-        }
-        self.is_replaced_due = true;
-    }
-
-    /// The picture changed.
-    pub(super) fn on_route(&mut self, now: Instant, contact: Option<Contact>) {
+    /// The picture changed. With another binding everything that is not acknowledged goes out once more.
+    pub(super) fn on_route(&mut self, now: Instant, contact: Option<Contact>, binding: u64) {
         self.contact = contact;
+        if std::mem::replace(&mut self.binding, binding) != binding {
+            for association in self.replaced.iter_mut().chain(&mut self.association) {
+                association.rewind();
+            }
+            self.is_replaced_due = true;
+        }
         if contact.is_some() {
             self.pathless = None;
             self.is_forgotten = false;
