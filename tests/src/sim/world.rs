@@ -10,7 +10,6 @@ use super::node::{Home, Node, Outcome, Stream};
 use super::relay::{Fact, Mood, RelayHost};
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::{NodeId, RelayId};
-use shadowmesh_proto::path::liveness::{DEAD_AFTER, suspicion_after};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_relay::core::ConnId;
 use shadowmesh_relay::core::limits::Limits;
@@ -20,11 +19,19 @@ use std::time::{Duration, Instant};
 
 /// How long a connection attempt that nothing answers takes.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The bound of protocol §7.2, written out here so that a change of the program's does not change what it is held to.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// Beyond the two bounds that add up to how long `connected` may be wrong: lines of a quarter of a second both ways.
 const SHOWN_SLACK: Duration = Duration::from_millis(700);
 
 /// Longest time for which a relay that delays single packets holds one back.
 pub(super) const LATE: Duration = Duration::from_millis(800);
+
+/// How long data may be outstanding before its path is in doubt (protocol §7.2).
+fn suspicion_after(rtt: Option<Duration>) -> Duration {
+    let by_rtt = rtt.map_or(Duration::from_secs(1), |rtt| rtt * 3);
+    by_rtt.max(Duration::from_millis(150)) + Duration::from_millis(100)
+}
 
 /// A rule was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
