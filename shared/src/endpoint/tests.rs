@@ -377,7 +377,11 @@ fn a_first_message_replayed_a_thousand_times_sends_and_replaces_nothing() {
                     panic!("something was said to the relay");
                 };
                 for packet in forward.packets() {
-                    assert_eq!(PacketKind::of(packet), Some(PacketKind::Response), "nothing but the answer leaves");
+                    assert_eq!(
+                        PacketKind::of(packet),
+                        Some(PacketKind::Response),
+                        "nothing but the answer leaves"
+                    );
                     answers += 1;
                 }
             }
@@ -385,7 +389,10 @@ fn a_first_message_replayed_a_thousand_times_sends_and_replaces_nothing() {
         }
         assert!(world.nodes[to].endpoint.indices.len() <= 4 + 4, "unconfirmed sessions are bounded");
     }
-    assert!((1..=3000).contains(&answers), "it was read and answered, so more than the door was tried: {answers}");
+    assert!(
+        (1..=3000).contains(&answers),
+        "it was read and answered, so more than the door was tried: {answers}"
+    );
     // The session of before goes on.
     assert_eq!(world.status(to).session.map(|s| s.rekeys), before.map(|s| s.rekeys));
     let (now, slot) = (world.now, world.status(to).slot);
