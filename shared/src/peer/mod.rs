@@ -2,16 +2,16 @@
 //!
 //! # Life
 //!
-//! A relay introduces the peer ([`Peer::introduce`]). Without a session, a first handshake begins ([`first`]): the lower key
+//! A relay introduces the peer (`introduce`). Without a session, a first handshake begins (`first`): the lower key
 //! at once, the other a second later. The initiator's new session sends a full-size PING; when it opens at the responder
-//! that side is *confirmed*, and the PONG confirms the initiator's. From then on there is a [`session::Session`], whose keys
-//! are replaced by [`rekey`], and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
+//! that side is *confirmed*, and the PONG confirms the initiator's. From then on there is a `session::Session`, whose keys
+//! are replaced by `rekey`, and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
 //! path never ends the session: a later introduction proves it anew and resends what was not acknowledged.
 //!
 //! # Invariants
 //!
 //! - An unconfirmed session sends nothing and replaces nothing (protocol §4.5). There are at most
-//!   [`first::MAX_UNCONFIRMED`], oldest dropped, and none gets older than [`first::UNCONFIRMED_LIFE`].
+//!   `first::MAX_UNCONFIRMED`, oldest dropped, and none gets older than `first::UNCONFIRMED_LIFE`.
 //! - While there is a contact, either a path of a session is being judged or a handshake is planned or under way.
 //! - A receive key is announced to the data plane before the packet leaves that lets the peer use it.
 //! - `Route` names a contact only while the path is proven; [`PeerState::Connected`] means exactly that.
