@@ -83,16 +83,9 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// Whether what the daemon was told to use cannot be used here, so that it is not worth remembering.
+    /// Whether it is the address given that cannot be used here: not worth remembering.
     pub const fn is_refusal(&self) -> bool {
-        match self {
-            Self::Clash { .. }
-            | Self::Device(_)
-            | Self::Link(_)
-            | Self::DeviceName(_)
-            | Self::OtherRelay { .. } => true,
-            Self::DeviceLost { .. } | Self::System { .. } => false,
-        }
+        matches!(self, Self::Clash { .. })
     }
 }
 
