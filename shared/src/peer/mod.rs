@@ -237,10 +237,7 @@ impl Peer {
         if self.session.is_some() && !restarted {
             self.first.schedule(ctx.now + first::GRACE, "the session did not answer on its new channel");
         } else {
-            let wait = match self.role {
-                Role::Lower => Duration::ZERO,
-                Role::Higher => first::GRACE,
-            };
+            let wait = self.turn();
             // However often a relay says that the peer restarted, a handshake is begun once a second at most.
             let earliest = self.begun.map_or(ctx.now, |begun| begun + first::GRACE);
             self.first.schedule((ctx.now + wait + pause).max(earliest), "introduced to a peer");
@@ -644,11 +641,15 @@ impl Peer {
         if self.contact.is_none() {
             return;
         }
-        let wait = match self.role {
+        self.first.schedule(ctx.now + self.turn(), why);
+    }
+
+    /// How long this node leaves the beginning of a handshake to the other (protocol §4.2).
+    const fn turn(&self) -> Duration {
+        match self.role {
             Role::Lower => Duration::ZERO,
             Role::Higher => first::GRACE,
-        };
-        self.first.schedule(ctx.now + wait, why);
+        }
     }
 
     fn new_path(&self, now: Instant) -> Path {
