@@ -117,20 +117,23 @@ fn packets_cost_no_allocation_in_either_direction() {
     let (a, wire, mut queue) = plane(a_mac, b_mac);
     a.outbound(OutboundCommand::Start { slot: PEER, key: seal, marks: Arc::new(AckMarks::new()) });
     let mut messages = Vec::new();
+    // protocol §3: type and channel of a message; of each packet its length, header, metadata and tag.
+    let (message_head, packet_len) = (5, frame.len() + 35);
     let mut carry = |packets: u64| {
-        let mut bytes = 0;
+        let mut carried = 0;
         for _ in 0..packets {
             wire.send(&frame).expect("sent");
         }
         until("the packets", || {
             while let Some(message) = queue.try_next() {
                 queue.on_sent(message.len());
-                bytes += message.len() as u64;
+                assert_eq!((message.len() - message_head) % packet_len, 0, "whole packets of one size");
+                carried += ((message.len() - message_head) / packet_len) as u64;
                 messages.push(message);
             }
-            // Header, tag, metadata and length of each; the few bytes of each message come on top.
-            bytes >= packets * (frame.len() as u64 + 35)
+            carried >= packets
         });
+        assert_eq!(carried, packets);
     };
     // The ring takes its memory, and every table its size.
     carry(5_000);
