@@ -32,4 +32,5 @@ pub mod session;
 pub mod ticket;
 pub mod time;
 pub mod transmit;
+pub mod traverse;
 pub mod wire;

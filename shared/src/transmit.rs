@@ -1,6 +1,7 @@
-//! What leaves the control side: whole stream messages, addressed to a relay connection.
-//!
-//! Datagram destinations join here with direct paths; a [`Transmit`] is always complete, so the transport only moves it.
+//! What leaves the control side: whole stream messages for a relay connection, and whole datagrams. A [`Transmit`] is always
+//! complete, so the transport only moves it.
+
+use std::net::SocketAddr;
 
 /// Which relay, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -8,9 +9,19 @@ pub struct RelayNo(pub usize);
 
 /// Bytes to send, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// The relay connection that carries it.
-    pub relay: RelayNo,
-    /// One whole stream message (protocol §3).
-    pub message: Vec<u8>,
+pub enum Transmit {
+    /// Over a relay's stream.
+    Stream {
+        /// The relay connection that carries it.
+        relay: RelayNo,
+        /// One whole stream message (protocol §3).
+        message: Vec<u8>,
+    },
+    /// From the UDP socket.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// The payload.
+        datagram: Vec<u8>,
+    },
 }

@@ -13,7 +13,7 @@ use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{ChannelId, RelayId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
 use shadowmesh_proto::rng::SeededRng;
-use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::transmit::{RelayNo, Transmit};
 use shadowmesh_proto::wire::control::{Claim, Hello};
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, Forward, ForwardBuilder, take_packet_mut};
 use shadowmesh_relay::public::Public;
@@ -47,9 +47,17 @@ fn node() -> (Endpoint, NodeSecret, Vec<u8>) {
         program: "test".into(),
     };
     let mut endpoint = Endpoint::new(config, Box::new(rng));
-    endpoint.handle_stream_opened(Instant::now(), RELAY);
-    let init = endpoint.poll_transmit().expect("LINK_INIT").message;
+    endpoint.handle_stream_opened(Instant::now(), RELAY, ([192, 0, 2, 1], 9443).into());
+    let init = sent(&mut endpoint);
     (endpoint, relay, init)
+}
+
+/// The next message for the relay's stream.
+fn sent(endpoint: &mut Endpoint) -> Vec<u8> {
+    match endpoint.poll_transmit() {
+        Some(Transmit::Stream { message, .. }) => message,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Bytes that begin like packets, so that more than the first byte is looked at.
@@ -95,7 +103,7 @@ proptest! {
         let ServerInput::Send(response) = answer else { panic!("{answer:?}") };
         // A damaged REGISTER, and anything at all.
         endpoint.handle_stream_message(Instant::now(), RELAY, &response).unwrap();
-        let mut register = endpoint.poll_transmit().unwrap().message;
+        let mut register = sent(&mut endpoint);
         let at = at.index(register.len());
         prop_assume!(register[at] != to);
         register[at] = to;

@@ -2,7 +2,7 @@
 //!
 //! Each turn handles one input (a relay's message, a packet from the data plane, a request, a timer, a signal), then drains
 //! the endpoint: first events, then transmits (see [`Endpoint`] for why in this order), then publishes the routes if they
-//! changed. Nothing here blocks; what takes time (connecting, STUN) runs in tasks of its own and comes back as an input.
+//! changed. Nothing here blocks; what takes time (connecting) runs in tasks of its own and comes back as an input.
 
 mod apply;
 mod requests;
@@ -12,18 +12,20 @@ mod tests;
 use super::address::{self, OwnAddresses};
 use super::interface::Interface;
 use super::routes::Routes;
+use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
 use crate::config::CipherChoice;
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
-use crate::net::Netlink;
 use crate::net::changes::Changes;
-use crate::plane::{ControlPacket, Fact, InboundCommand, Plane, PlaneOutput};
+use crate::net::{Netlink, interfaces};
+use crate::plane::{ControlPacket, Datagram, Fact, InboundCommand, Plane, PlaneOutput};
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
+use crate::transport::udp::DatagramSocket;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::endpoint::Endpoint;
@@ -62,7 +64,9 @@ pub(super) struct EventLoop {
     relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
     /// Relay events taken since the last packet.
     relay_burst: usize,
-    outside: Outside,
+    socket: DatagramSocket,
+    ways: Ways,
+    netlink: Arc<Netlink>,
     control: ControlServer,
     changes: Option<Changes>,
     terminate: Signal,
@@ -108,6 +112,7 @@ const MUTE_STREAMS: u32 = 3;
 enum Input {
     Relay(RelayNo, RelayEvent),
     Packet(ControlPacket),
+    Datagram(Datagram),
     Fact(Fact),
     DeviceLost(DeviceFault),
     Request(Incoming),
@@ -146,8 +151,10 @@ impl EventLoop {
 
         let routes = Routes::new(mac, relays.len());
         let device = interface.device.clone();
-        let (plane, output) = Plane::start(device, routes.snapshot(), ChunkPool::new(POOL_BYTES))
-            .map_err(system("the threads of the data plane"))?;
+        let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
+        let (plane, output) =
+            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES))
+                .map_err(system("the threads of the data plane"))?;
 
         let hello = Hello {
             name: settings.name.to_string(),
@@ -174,7 +181,8 @@ impl EventLoop {
         );
         progress.send(interface.up(mtu));
 
-        let outside = Outside::new(netlink, interface.index);
+        let outside = Outside::new(Arc::clone(&netlink), interface.index);
+        let ways = Ways::new(Arc::clone(&netlink), interface.index);
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
         let tasks = relays.iter().enumerate().map(|(at, ticket)| {
             let task = Relay {
@@ -207,7 +215,9 @@ impl EventLoop {
             relays: tasks,
             relay_events,
             relay_burst: 0,
-            outside,
+            socket,
+            ways,
+            netlink,
             control: ControlServer::start(control).map_err(system("the control socket"))?,
             changes: Some(changes),
             terminate: signal(SignalKind::terminate()).map_err(system("signals"))?,
@@ -228,6 +238,7 @@ impl EventLoop {
     pub(super) async fn run(mut self) -> Result<(), DaemonError> {
         // Tells systemd, when it started us (Type=notify); nothing happens elsewhere.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        self.tell_addresses().await;
         let ended = loop {
             self.drain().await;
             match self.wait().await {
@@ -247,11 +258,11 @@ impl EventLoop {
                     }
                 }
                 Input::Packet(packet) => self.on_packet(packet),
-                Input::Fact(fact) => self.on_fact(fact),
-                Input::NetworkChanged => {
-                    self.relays.iter().for_each(|relay| relay.handle.hurry());
-                    self.endpoint.handle_network_changed(Instant::now());
+                Input::Datagram(datagram) => {
+                    self.endpoint.handle_datagram(Instant::now(), datagram.from, &datagram.bytes);
                 }
+                Input::Fact(fact) => self.on_fact(fact),
+                Input::NetworkChanged => self.on_network_changed().await,
                 Input::Timer => {
                     let now = Instant::now();
                     self.forget_echoes(now);
@@ -309,6 +320,8 @@ impl EventLoop {
                 self.relay_burst += 1;
                 Input::Relay(no, event)
             }
+            // Before packets, of which there may be many: there are few of these, and strangers' are dropped.
+            Some(datagram) = self.output.datagrams.recv() => Input::Datagram(datagram),
             Some(packet) = self.output.packets.recv() => {
                 self.relay_burst = 0;
                 Input::Packet(packet)
@@ -317,7 +330,7 @@ impl EventLoop {
     }
 
     fn on_packet(&mut self, mut packet: ControlPacket) {
-        if let Err(error) = self.endpoint.handle_packet(Instant::now(), packet.contact, &mut packet.packet) {
+        if let Err(error) = self.endpoint.handle_packet(Instant::now(), packet.via, &mut packet.packet) {
             tracing::trace!(%error, "a packet is dropped");
         }
     }
@@ -325,11 +338,39 @@ impl EventLoop {
     fn on_fact(&mut self, fact: Fact) {
         let now = Instant::now();
         match fact {
-            Fact::DataSent(slot) => self.endpoint.handle_data_sent(now, slot),
+            Fact::DataSent(slot, via) => self.endpoint.handle_data_sent(now, slot, via),
+            Fact::Heard(slot, from) => self.endpoint.handle_heard(now, slot, from),
             Fact::AckDue(slot, report) => self.endpoint.handle_ack_report(now, slot, &report),
             Fact::KeyUsedUp(slot) => self.endpoint.handle_key_used_up(now, slot),
             // What the outbound thread forgot must be news to the inbound one.
             Fact::Forgotten(slot) => self.inbound(InboundCommand::Forget(slot)),
+        }
+    }
+
+    async fn on_network_changed(&mut self) {
+        self.relays.iter().for_each(|relay| relay.handle.hurry());
+        self.ways.forget();
+        for address in self.routes.datagram_addresses() {
+            if !self.ways.is_outside(address.ip()).await {
+                self.endpoint.handle_unreachable(Instant::now(), address);
+            }
+        }
+        self.tell_addresses().await;
+        self.endpoint.handle_network_changed(Instant::now());
+    }
+
+    /// Tells the endpoint where this machine may be reached by datagram.
+    async fn tell_addresses(&mut self) {
+        match interfaces::list(&self.netlink, Some(self.interface.index)).await {
+            Ok(interfaces) => {
+                let usable = interfaces.iter().filter(|interface| interface.running && !interface.loopback);
+                let addresses = usable.flat_map(|interface| &interface.addresses).filter(|have| have.usable);
+                let port = self.socket.port();
+                let hosts = addresses.map(|have| SocketAddr::new(have.cidr.address(), port)).collect();
+                self.endpoint.handle_addresses(Instant::now(), hosts);
+            }
+            // What was told before stays; the next change asks again.
+            Err(error) => tracing::warn!(%error, "the addresses of this machine cannot be listed"),
         }
     }
 
@@ -348,7 +389,7 @@ impl EventLoop {
                 task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
-                self.endpoint.handle_stream_opened(now, no);
+                self.endpoint.handle_stream_opened(now, no, remote);
             }
             // Given up: the rest of what it said means nothing.
             RelayEvent::Message(_) if task.stream.is_none() => {}

@@ -10,6 +10,7 @@
 //! - `address`: the overlay addresses, and whether they fit this machine. `interface`: the device that carries them.
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
 //! - `routes`: the picture that the data plane works from.
+//! - `ways`: keeps datagrams out of our own tunnel.
 //! - `report`: what `status --json` and people are told.
 //!
 //! # Invariants
@@ -25,6 +26,7 @@ pub mod progress;
 mod report;
 mod routes;
 pub mod state_dir;
+mod ways;
 
 pub use options::DaemonOptions;
 

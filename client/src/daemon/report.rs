@@ -6,6 +6,7 @@ use crate::control::status as doc;
 use crate::device::DropCounts;
 use crate::plane::{PeerCounters, PlaneCounters};
 use shadowmesh_proto::endpoint::Drops;
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus};
 use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::path::liveness::FULL_SIZE;
@@ -76,23 +77,35 @@ fn one_peer(
     let counters = routes.counters(peer.slot);
     let count = |field: fn(&PeerCounters) -> &AtomicU64| counters.map_or(0, |c| field(c).load(Relaxed));
     let hello = peer.hello.as_ref();
+    let far_end = |via| match via {
+        Via::Channel(contact) => relay_address(contact.relay),
+        Via::Udp(address) => address.to_string(),
+    };
+    let path = peer.path.map(|path| path.via.kind());
     doc::Peer {
         id: peer.id.to_base32(),
         name,
         addresses: hello.map_or_else(Vec::new, |hello| address_texts(hello.ipv4, hello.ipv6)),
         state: peer.state.into(),
         path: peer.path.map(|path| doc::Path {
-            kind: path.kind.into(),
-            remote: relay_address(path.relay),
+            kind: path.via.kind().into(),
+            remote: far_end(path.via),
             rtt_ms: path.rtt.map(millis),
             mtu: u16::try_from(FULL_SIZE).ok(),
             loss_pct: None,
-            why: "the only proven path".to_owned(),
+            why: path.why.to_owned(),
         }),
-        standby: Vec::new(),
-        // There is one kind of path in this version, so two ends that are connected use the same.
-        peer_path: peer.path.map(|path| path.kind.into()),
-        paths_agree: peer.path.is_some(),
+        standby: peer
+            .standby
+            .iter()
+            .map(|path| doc::StandbyPath {
+                kind: path.via.kind().into(),
+                remote: far_end(path.via),
+                rtt_ms: path.rtt.map(millis),
+            })
+            .collect(),
+        peer_path: peer.peer_path.map(Into::into),
+        paths_agree: path.is_some() && path == peer.peer_path,
         handshake: peer.session.map(handshake),
         tx_bytes: count(|c| &c.tx_bytes),
         rx_bytes: count(|c| &c.rx_bytes),
@@ -102,9 +115,10 @@ fn one_peer(
         rx_dropped: count(|c| &c.rx_dropped),
         resent: count(|c| &c.resent),
         lost: count(|c| &c.lost),
-        switches: 0,
+        switches: peer.switches,
+        // What a move cost is not measured yet, and nothing else may be said of it.
         last_switch: None,
-        next_direct_try_s: None,
+        next_direct_try_s: peer.next_direct_try.map(|span| span.as_secs()),
     }
 }
 
@@ -132,6 +146,8 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("control_out_of_place", control.out_of_place),
         ("control_queue_full", plane.control_dropped.load(Relaxed)),
         ("handshake", control.handshake),
+        ("handshake_by_datagram", plane.handshake_by_datagram.load(Relaxed)),
+        ("datagrams_refused", plane.datagrams_refused.load(Relaxed)),
         ("no_such_key", plane.unknown_index.load(Relaxed)),
         ("no_such_kind", plane.unknown_kind.load(Relaxed)),
         ("not_let_in", plane.not_let_in.load(Relaxed)),
@@ -139,6 +155,14 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("device_malformed", device.malformed),
     ];
     opened.chain(others).map(|(cause, count)| (cause.to_owned(), count)).collect()
+}
+
+/// The far end of a direct path.
+pub(super) fn remote(via: Via) -> Option<String> {
+    match via {
+        Via::Udp(address) => Some(address.to_string()),
+        Via::Channel(_) => None,
+    }
 }
 
 /// Milliseconds, to a microsecond.

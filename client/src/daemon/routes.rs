@@ -3,10 +3,12 @@
 use crate::plane::{PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::switch::Owners;
 use shadowmesh_proto::addresses;
-use shadowmesh_proto::endpoint::event::{Contact, PeerState};
+use shadowmesh_proto::endpoint::event::{PeerState, Via};
 use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
-use shadowmesh_proto::session::AckMarks;
+use shadowmesh_proto::session::limits::PATH_SLOTS;
+use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::RelayNo;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Peers, streams and owners as the control side knows them.
@@ -21,8 +23,9 @@ pub(super) struct Routes {
 #[derive(Debug, Default)]
 struct Peer {
     id: Option<NodeId>,
-    contact: Option<Contact>,
-    binding: u64,
+    via: Option<Via>,
+    given_up: [u64; PATH_SLOTS],
+    sources: Arc<[SocketAddr]>,
     is_expected: bool,
     counters: Arc<PeerCounters>,
     marks: Arc<AckMarks>,
@@ -36,8 +39,9 @@ impl Routes {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let route = |peer: &Peer| PeerRoute {
-            contact: peer.contact,
-            binding: peer.binding,
+            via: peer.via,
+            given_up: peer.given_up,
+            sources: Arc::clone(&peer.sources),
             is_expected: peer.is_expected,
             counters: Arc::clone(&peer.counters),
         };
@@ -62,17 +66,36 @@ impl Routes {
         }
     }
 
-    pub(super) fn set_contact(&mut self, slot: PeerSlot, contact: Option<Contact>) {
-        self.change(slot, |peer| peer.contact = contact);
+    pub(super) fn set_via(&mut self, slot: PeerSlot, via: Option<Via>) {
+        self.change(slot, |peer| peer.via = via);
     }
 
-    /// The path was bound anew: what is not acknowledged is to go out once more.
-    pub(super) fn rebind(&mut self, slot: PeerSlot) {
-        self.change(slot, |peer| peer.binding += 1);
+    pub(super) fn set_sources(&mut self, slot: PeerSlot, sources: &[SocketAddr]) {
+        self.change(slot, |peer| peer.sources = sources.into());
     }
 
-    pub(super) fn contact(&self, slot: PeerSlot) -> Option<Contact> {
-        self.peers.get(usize::try_from(slot.0).ok()?)?.contact
+    /// A path was given up, or bound anew: what is not acknowledged on it is to go out once more.
+    pub(super) fn give_up(&mut self, slot: PeerSlot, path: PathSlot) {
+        self.change(slot, |peer| {
+            if let Some(count) = peer.given_up.get_mut(usize::from(path.number())) {
+                *count += 1;
+            }
+        });
+    }
+
+    /// An association was replaced on a route that stays: what the one before holds is to go out once more, whatever path it
+    /// went by.
+    pub(super) fn give_up_all(&mut self, slot: PeerSlot) {
+        self.change(slot, |peer| peer.given_up.iter_mut().for_each(|count| *count += 1));
+    }
+
+    /// Where datagrams are sent to or come from now.
+    pub(super) fn datagram_addresses(&self) -> Vec<SocketAddr> {
+        self.peers.iter().flat_map(|peer| peer.sources.iter().copied()).collect()
+    }
+
+    pub(super) fn via(&self, slot: PeerSlot) -> Option<Via> {
+        self.peers.get(usize::try_from(slot.0).ok()?)?.via
     }
 
     pub(super) fn set_state(&mut self, slot: PeerSlot, state: PeerState) {

@@ -160,6 +160,14 @@ pub async fn way_out(netlink: &Netlink, destination: IpAddr, ours: u32) -> io::R
     }
 }
 
+/// Whether a packet to `destination` from a socket that is bound to no interface would leave by the device `ours`.
+///
+/// # Errors
+/// What the kernel said, other than that there is no way.
+pub async fn leads_into(netlink: &Netlink, destination: IpAddr, ours: u32) -> io::Result<bool> {
+    Ok(kernel_choice(netlink, destination).await? == Some(ours))
+}
+
 /// The interface that the kernel would send a packet to `destination` by, all its rules considered.
 async fn kernel_choice(netlink: &Netlink, destination: IpAddr) -> io::Result<Option<u32>> {
     let request = match destination {

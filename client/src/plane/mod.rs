@@ -1,8 +1,8 @@
 //! The data plane: two threads that move frames, and what joins them to the control task.
 //!
 //! ```text
-//!   TAP --> outbound: switch, seal into the ring, batch --> stream queue --> tokio --> relay
-//!   TAP <-- inbound:  open in place, learn              <-- bounded queue <-- tokio <-- relay
+//!   TAP --> outbound: switch, seal into the ring, batch --> stream queue --> tokio --> relay, or UDP socket
+//!   TAP <-- inbound:  open in place, learn              <-- bounded queue <-- tokio <-- relay, or UDP socket
 //!              |  news of stations (bounded)  ^
 //!              '------------------------------'
 //!   control task: keys as commands; routes as an immutable snapshot; acks through atomics
@@ -10,7 +10,7 @@
 //!
 //! # Life
 //!
-//! [`Plane::start`] makes both threads; they sleep in `poll` on their descriptor and an eventfd. The control task sends
+//! [`Plane::start`] makes both threads; they sleep in `poll` on their descriptors and an eventfd. The control task sends
 //! [`OutboundCommand`]s and [`InboundCommand`]s when keys come and go, and publishes a new [`Snapshot`] when a route
 //! changes. Dropping the [`Plane`] ends both and joins them; the device is theirs, so it is gone from the machine afterwards.
 //!
@@ -23,8 +23,8 @@
 //! - A peer is in the picture before its keys are sent. A command that is sent before a picture is published is carried out
 //!   before that picture is used: so a new association is begun before the route that is bound for it.
 //! - A frame that was sealed is in the ring until acknowledged or overwritten: losing the relay loses no frame that fits.
-//! - Back-pressure, not loss: when the relay's queue is full the TAP is not read, and the kernel's queue does what it does
-//!   on any slow link. (With several streams to different places this will have to become per stream; protocol §7.)
+//! - Back-pressure, not loss: when a way that some peer's data takes is full the TAP is not read, and the kernel's queue does
+//!   what it does on any slow link. (One slow way holds up the others: fairness among many peers comes with their number.)
 
 mod inbound;
 mod memory;
@@ -43,11 +43,13 @@ pub use wake::Waker;
 
 use crate::device::{Device, DeviceFault};
 use crate::switch::Limits;
+use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
-use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::{AckReport, ChunkPool};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{Builder, JoinHandle};
@@ -60,23 +62,36 @@ const LEARN_QUEUE: usize = 1024;
 const INBOUND_QUEUE: usize = 32;
 /// Packets that are not data, from strangers as well: dropped when the control task does not keep up.
 const PACKET_QUEUE: usize = 256;
+/// Datagrams that may be answers of STUN: a handful is asked for at a time.
+const DATAGRAM_QUEUE: usize = 32;
 /// Facts from the threads themselves.
 const FACT_QUEUE: usize = 1024;
 
 /// A packet for the control task.
 #[derive(Debug)]
 pub struct ControlPacket {
-    /// The channel it came by.
-    pub contact: Contact,
+    /// How it came.
+    pub via: Via,
     /// The packet.
     pub packet: Vec<u8>,
+}
+
+/// A datagram that is no packet of a peer: perhaps an answer of STUN.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Its payload.
+    pub bytes: Vec<u8>,
 }
 
 /// What the threads tell the control task of themselves. Losing one costs a little time, never truth.
 #[derive(Debug)]
 pub enum Fact {
-    /// Frames went out to the peer: said at most ten times a second.
-    DataSent(PeerSlot),
+    /// Frames went out to the peer by this way: said at most ten times a second, and with the first on a new way.
+    DataSent(PeerSlot, Via),
+    /// Data of the peer came by datagram from an address where none of its paths is.
+    Heard(PeerSlot, SocketAddr),
     /// An acknowledgement is due.
     AckDue(PeerSlot, Box<AckReport>),
     /// The send key is used up or too old: said at most once a second.
@@ -90,6 +105,8 @@ pub enum Fact {
 pub struct PlaneOutput {
     /// Packets that are not data.
     pub packets: mpsc::Receiver<ControlPacket>,
+    /// Datagrams that are no packets.
+    pub datagrams: mpsc::Receiver<Datagram>,
     /// Facts.
     pub facts: mpsc::Receiver<Fact>,
     /// The device is gone or refuses: the thread that says so has ended, and the daemon cannot go on. A channel of its own,
@@ -111,18 +128,20 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts both threads on `device`.
+    /// Starts both threads on `device` and `socket`.
     ///
     /// # Errors
     /// When the process may have no more descriptors or threads.
     pub fn start(
         device: Device,
+        socket: DatagramSocket,
         snapshot: Snapshot,
         pool: Arc<ChunkPool>,
     ) -> io::Result<(Self, PlaneOutput)> {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (learn_sender, learns) = std_mpsc::sync_channel(LEARN_QUEUE);
         let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
+        let (datagram_sender, datagrams) = mpsc::channel(DATAGRAM_QUEUE);
         let (fact_sender, facts) = mpsc::channel(FACT_QUEUE);
         let (lost_sender, lost) = mpsc::channel(2);
         let counters = Arc::new(PlaneCounters::default());
@@ -132,7 +151,9 @@ impl Plane {
         let (outbound_wake, inbound_wake) = (Waker::new()?, Waker::new()?);
         let out = outbound::Outbound::new(outbound::Parts {
             device: device.clone(),
+            socket: socket.clone(),
             snapshot: Arc::clone(&snapshot),
+            counters: Arc::clone(&counters),
             commands: outbound_commands,
             learns,
             facts: fact_sender.clone(),
@@ -143,12 +164,14 @@ impl Plane {
         });
         let inn = inbound::InboundThread::new(inbound::Parts {
             device,
+            socket,
             snapshot: Arc::clone(&snapshot),
             counters: Arc::clone(&counters),
             commands: inbound_commands,
             messages: message_receiver,
             learns: learn_sender,
             packets: packet_sender,
+            datagrams: datagram_sender,
             facts: fact_sender,
             lost: lost_sender,
             wake: inbound_wake.clone(),
@@ -160,7 +183,7 @@ impl Plane {
             Self { snapshot, counters, outbound, outbound_wake, inbound, inbound_wake, messages, threads };
         plane.threads.push(Builder::new().name("outbound".into()).spawn(move || out.run())?);
         plane.threads.push(Builder::new().name("inbound".into()).spawn(move || inn.run())?);
-        Ok((plane, PlaneOutput { packets, facts, lost }))
+        Ok((plane, PlaneOutput { packets, datagrams, facts, lost }))
     }
 
     /// Gives both threads a new picture of the routes. The outbound thread looks at once: how long a peer has been without a

@@ -2,9 +2,11 @@
 
 use super::queue::StreamHandle;
 use crate::switch::Owners;
-use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::OpenError;
+use shadowmesh_proto::session::limits::PATH_SLOTS;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -23,10 +25,13 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub struct PeerRoute {
     /// Where its data goes; `None` while no path is proven.
-    pub contact: Option<Contact>,
-    /// Counts how often the path was bound: with another number, everything that is not acknowledged goes out once more. It is
-    /// part of the picture and no message, because nothing new may go by a new route before that.
-    pub binding: u64,
+    pub via: Option<Via>,
+    /// By path number: how often that path was given up, or bound anew. With another number, what was sent on it and is not
+    /// acknowledged goes out once more. It is part of the picture and no message, because nothing new may go by a new route
+    /// before that.
+    pub given_up: [u64; PATH_SLOTS],
+    /// Where its datagrams may come from; from elsewhere, its data is news.
+    pub sources: Arc<[SocketAddr]>,
     /// Whether a path may come soon, so that frames for it are worth keeping for a moment.
     pub is_expected: bool,
     /// What went to it and came from it.
@@ -80,7 +85,7 @@ impl PeerCounters {
     }
 }
 
-/// What the inbound thread dropped before it knew whose it was (protocol §5.3).
+/// What the threads dropped without anybody to charge it to (protocol §5.3). Each field has one writing thread.
 #[derive(Debug, Default)]
 pub struct PlaneCounters {
     /// Packets of no kind that is known here.
@@ -93,6 +98,10 @@ pub struct PlaneCounters {
     pub not_let_in: AtomicU64,
     /// Packets for the control task that it was too busy to take.
     pub control_dropped: AtomicU64,
+    /// Handshake packets that came by datagram, where they are never answered (protocol §4.1).
+    pub handshake_by_datagram: AtomicU64,
+    /// Datagrams that the kernel refused to send; data in them is in its ring.
+    pub datagrams_refused: AtomicU64,
 }
 
 /// Adds without a locked instruction: each counter has one writer.

@@ -3,6 +3,8 @@
 //! Nothing here sleeps in place of a condition: every wait is for something that must happen, with a bound that only a
 //! failure meets.
 
+mod datagrams;
+
 use super::*;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
@@ -10,10 +12,11 @@ use crate::switch::Owners;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
+use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, ReceiverIndex};
 use shadowmesh_proto::rng::{Rng as _, SeededRng};
-use shadowmesh_proto::session::limits::POOL_BYTES;
-use shadowmesh_proto::session::{AckMarks, OpenKey, SealKey};
+use shadowmesh_proto::session::limits::{PATH_SLOTS, POOL_BYTES};
+use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, SealKey};
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder};
 use std::sync::atomic::Ordering::Relaxed;
@@ -58,6 +61,7 @@ struct Node {
     plane: Plane,
     output: PlaneOutput,
     wire: MemoryPort,
+    socket: DatagramSocket,
     snapshot: Snapshot,
     queue: Option<StreamQueue>,
 }
@@ -70,11 +74,18 @@ impl Node {
         for (slot, peer) in (0..).zip(peers) {
             owners.assign(mac(*peer), PeerSlot(slot)).unwrap();
         }
-        let route = |_| PeerRoute { contact: None, binding: 0, is_expected: true, counters: Arc::default() };
+        let route = |_| PeerRoute {
+            via: None,
+            given_up: [0; PATH_SLOTS],
+            sources: Arc::default(),
+            is_expected: true,
+            counters: Arc::default(),
+        };
         let snapshot = Snapshot { owners, peers: peers.iter().map(route).collect(), streams: vec![None] };
-        let (plane, output) =
-            Plane::start(device.into_device(), snapshot.clone(), ChunkPool::new(POOL_BYTES)).unwrap();
-        let mut node = Self { name, plane, output, wire, snapshot, queue: None };
+        let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
+        let pool = ChunkPool::new(POOL_BYTES);
+        let (plane, output) = Plane::start(device, socket.clone(), snapshot.clone(), pool).unwrap();
+        let mut node = Self { name, plane, output, wire, socket, snapshot, queue: None };
         node.connect();
         node
     }
@@ -91,15 +102,23 @@ impl Node {
         self.snapshot.streams[0] = None;
         self.queue = None;
         for peer in &mut self.snapshot.peers {
-            peer.contact = None;
+            peer.via = None;
         }
         self.plane.publish(self.snapshot.clone());
     }
 
     fn route(&mut self, slot: PeerSlot, contact: Option<Contact>) {
+        let given_up = contact.map(|contact| Via::from(contact).slot());
+        self.reroute(slot, contact.map(Via::from), given_up.as_slice());
+    }
+
+    /// Another way, with paths that are given up.
+    fn reroute(&mut self, slot: PeerSlot, via: Option<Via>, given_up: &[PathSlot]) {
         let route = &mut self.snapshot.peers[slot.0 as usize];
-        route.contact = contact;
-        route.binding += u64::from(contact.is_some());
+        route.via = via;
+        for path in given_up {
+            route.given_up[usize::from(path.number())] += 1;
+        }
         self.plane.publish(self.snapshot.clone());
     }
 
@@ -227,7 +246,7 @@ fn what_arrives_is_acknowledged_and_told_as_sent() {
     });
     let mut told = 0;
     while let Ok(fact) = a.output.facts.try_recv() {
-        told += u32::from(matches!(fact, Fact::DataSent(PEER)));
+        told += u32::from(matches!(fact, Fact::DataSent(PEER, Via::Channel(CHANNEL))));
     }
     assert!((1..20).contains(&told), "at most ten times a second, not {told} times for 300 frames");
 }

@@ -65,19 +65,21 @@ impl Waker {
         self.shared.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Sleeps until woken, until `also` has something, or for `limit`. It may return early: the caller looks at everything
-    /// again anyway.
-    pub(super) fn sleep(&self, also: Option<BorrowedFd<'_>>, limit: Option<Duration>) {
+    /// Sleeps until woken, until one of `also` is ready for what is asked of it, or for `limit`. It may return early: the caller
+    /// looks at everything again anyway.
+    pub(super) fn sleep(&self, also: [Option<PollFd<'_>>; 2], limit: Option<Duration>) {
         let limit = limit.map(|limit| Timespec {
             tv_sec: limit.as_secs().cast_signed(),
             tv_nsec: limit.subsec_nanos().into(),
         });
-        let own = self.as_fd();
-        let mut fds = [
-            PollFd::from_borrowed_fd(own, PollFlags::IN),
-            PollFd::from_borrowed_fd(also.unwrap_or(own), PollFlags::IN),
-        ];
-        let (watched, _) = fds.split_at_mut(if also.is_some() { 2 } else { 1 });
+        let own = PollFd::new(&self.shared.fd, PollFlags::IN);
+        let mut fds = [own.clone(), own.clone(), own.clone()];
+        let mut watched = 1;
+        for (place, other) in fds.iter_mut().skip(1).zip(also.into_iter().flatten()) {
+            *place = other;
+            watched += 1;
+        }
+        let watched = fds.get_mut(..watched).unwrap_or_default();
         // Interrupted or not, the caller looks at everything again.
         let _ = poll(watched, limit.as_ref());
         self.stay_awake();
@@ -131,7 +133,7 @@ mod tests {
         waker.wake();
         waker.about_to_sleep();
         let began = Instant::now();
-        waker.sleep(None, Some(Duration::from_secs(60)));
+        waker.sleep([None, None], Some(Duration::from_secs(60)));
         assert!(began.elapsed() < Duration::from_secs(30));
         assert!(!is_readable(&waker));
     }
@@ -165,7 +167,7 @@ mod tests {
                     continue;
                 }
                 let began = Instant::now();
-                waker.sleep(None, Some(Duration::from_secs(20)));
+                waker.sleep([None, None], Some(Duration::from_secs(20)));
                 assert!(began.elapsed() < Duration::from_secs(15), "slept over item {next}");
                 continue;
             };

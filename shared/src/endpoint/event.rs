@@ -1,6 +1,8 @@
 //! What an endpoint tells its owner, and what its owner tells it.
 
 use crate::ids::{AssociationId, ChannelId, NodeId, PeerSlot, ReceiverIndex};
+use crate::path::select::PathKind;
+use crate::session::PathSlot;
 use crate::session::key::{OpenKey, SealKey};
 use crate::transmit::RelayNo;
 use crate::wire::control::{Cidr4, Hello, PathAck};
@@ -14,6 +16,36 @@ pub struct Contact {
     pub relay: RelayNo,
     /// The channel on it.
     pub channel: ChannelId,
+}
+
+/// How bytes reach a peer, or how they came from it. (A *path* is judged; this only says where it is.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A relay's stream.
+    Channel(Contact),
+    /// A datagram to or from this address.
+    Udp(SocketAddr),
+}
+
+impl Via {
+    /// The kind of a path that runs there.
+    pub const fn kind(self) -> PathKind {
+        match self {
+            Self::Channel(_) => PathKind::RelayWs,
+            Self::Udp(_) => PathKind::DirectUdp,
+        }
+    }
+
+    /// The number of that kind in PING and ACK.
+    pub const fn slot(self) -> PathSlot {
+        self.kind().slot()
+    }
+}
+
+impl From<Contact> for Via {
+    fn from(contact: Contact) -> Self {
+        Self::Channel(contact)
+    }
 }
 
 /// How a peer is doing, in the words of `status`.
@@ -102,13 +134,35 @@ pub enum Event {
     Route {
         /// The peer.
         slot: PeerSlot,
-        /// The contact.
-        contact: Option<Contact>,
+        /// There.
+        via: Option<Via>,
     },
-    /// Outbound: the path was rebound; send again what is not acknowledged.
+    /// Outbound: this path was given up, or bound anew; what was sent on it and is not acknowledged goes out again, by the route
+    /// that was told last, before anything new.
     Resend {
         /// The peer.
         slot: PeerSlot,
+        /// The path.
+        path: PathSlot,
+    },
+    /// Inbound: where data of the peer may come from by datagram; what comes from elsewhere is to be told with
+    /// [`super::Endpoint::handle_heard`].
+    Sources {
+        /// The peer.
+        slot: PeerSlot,
+        /// Addresses of its paths.
+        addresses: Vec<SocketAddr>,
+    },
+    /// This node moved its data to another path (protocol §7.6).
+    Moved {
+        /// The peer.
+        slot: PeerSlot,
+        /// The kind of path before.
+        from: PathKind,
+        /// The kind of path now.
+        to: PathKind,
+        /// Why, in words.
+        why: &'static str,
     },
     /// The peer acknowledged data.
     Acked {

@@ -16,12 +16,15 @@
 //! FORWARD messages do not pass through here whole: the data plane splits them, opens what is data, and hands the rest to
 //! [`Endpoint::handle_packet`]. Unauthenticated input costs one hash or one look-up before it is dropped and counted.
 //!
+//! Datagrams that are no peer packets go to [`Endpoint::handle_datagram`]: answers of a relay's STUN, and nothing else.
+//!
 //! - [`config`], [`event`], [`status`]: what goes in at the start, what comes out, what can be looked at.
-//! - `relays`: what relays say. `claims`: whose address it is.
+//! - `relays`: what relays say. `claims`: whose address it is. `local`: where this node may be reached.
 
 mod claims;
 pub mod config;
 pub mod event;
+mod local;
 pub(crate) mod outbox;
 mod relays;
 pub mod status;
@@ -39,11 +42,13 @@ use crate::wire::control::Hello;
 use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
 use config::Config;
-use event::{Contact, Event};
+use event::{Event, Via};
+pub(crate) use local::LocalCandidates;
 use outbox::{Indices, Outbox};
 use relays::Relay;
 use status::{PeerStatus, RelayStatus};
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Packets dropped by the control side, by cause (protocol §5.3).
@@ -70,6 +75,7 @@ pub struct Endpoint {
     indices: Indices,
     out: Outbox,
     drops: Drops,
+    local: LocalCandidates,
     /// When this node last took another address (see [`claims`]).
     moved: Option<Instant>,
 }
@@ -99,6 +105,7 @@ impl Endpoint {
             indices: Indices::default(),
             out: Outbox::default(),
             drops: Drops::default(),
+            local: LocalCandidates::default(),
             moved: None,
         }
     }
@@ -113,9 +120,9 @@ impl Endpoint {
         &self.hello
     }
 
-    /// The relay's stream is open: the link begins.
-    pub fn handle_stream_opened(&mut self, now: Instant, relay: RelayNo) {
-        self.relay_opened(now, relay);
+    /// The relay's stream is open, to `remote`: the link begins.
+    pub fn handle_stream_opened(&mut self, now: Instant, relay: RelayNo, remote: SocketAddr) {
+        self.relay_opened(now, relay, remote);
     }
 
     /// A message of the relay's stream that is not FORWARD.
@@ -150,10 +157,10 @@ impl Endpoint {
     pub fn handle_packet(
         &mut self,
         now: Instant,
-        contact: Contact,
+        via: impl Into<Via>,
         packet: &mut [u8],
     ) -> Result<(), PacketError> {
-        let result = self.packet(now, contact, packet);
+        let result = self.packet(now, via.into(), packet);
         match &result {
             Ok(()) => {}
             Err(PacketError::Handshake(_) | PacketError::WrongPeer) => self.drops.handshake += 1,
@@ -166,9 +173,15 @@ impl Endpoint {
         result
     }
 
-    /// The data plane sent frames to the peer since the last call.
-    pub fn handle_data_sent(&mut self, now: Instant, slot: PeerSlot) {
-        self.with_peer_at(now, slot, |peer, ctx| peer.on_data_sent(ctx));
+    /// The data plane sent frames to the peer by `via` since the last call.
+    pub fn handle_data_sent(&mut self, now: Instant, slot: PeerSlot, via: Via) {
+        self.with_peer_at(now, slot, |peer, ctx| peer.on_data_sent(ctx, via));
+        self.after_input(now);
+    }
+
+    /// The data plane opened data of the peer that came by datagram from an address that [`Event::Sources`] does not name.
+    pub fn handle_heard(&mut self, now: Instant, slot: PeerSlot, from: SocketAddr) {
+        self.with_peer_at(now, slot, |peer, ctx| peer.on_heard_from(ctx, from));
         self.after_input(now);
     }
 
@@ -208,6 +221,7 @@ impl Endpoint {
             self.with_peer(now, id, |peer, ctx| peer.handle_timeout(ctx));
         }
         self.relays_timeout(now);
+        self.ask_stun(now);
         self.after_input(now);
     }
 
@@ -224,7 +238,7 @@ impl Endpoint {
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let peers = self.peers.values().filter_map(Peer::poll_timeout);
-        let relays = self.relays.iter().filter_map(Relay::poll_timeout);
+        let relays = self.relays.iter().filter_map(|relay| relay.poll_timeout(self.local.has_udp));
         peers.chain(relays).min_by_key(|deadline| deadline.at)
     }
 
@@ -250,24 +264,29 @@ impl Endpoint {
         peers
     }
 
-    fn packet(&mut self, now: Instant, contact: Contact, packet: &mut [u8]) -> Result<(), PacketError> {
+    fn packet(&mut self, now: Instant, via: Via, packet: &mut [u8]) -> Result<(), PacketError> {
         match PacketKind::of(packet) {
             Some(PacketKind::Transport(PacketType::Control)) => {
                 let index = Header::parse(packet).map_err(|_| PacketError::Kind)?.receiver;
                 let owner = self.indices.owner(index).ok_or(PacketError::UnknownIndex)?;
-                // Its own channel, or a relay could move a peer to another's.
-                if self.channel_owner(contact) != Some(owner) {
+                // Its own channel, or a relay could move a peer to another's. (An address belongs to nobody.)
+                if let Via::Channel(contact) = via
+                    && self.channel_owner(contact) != Some(owner)
+                {
                     return Err(PacketError::WrongPeer);
                 }
-                self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, contact, index, packet))
+                self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, via, index, packet))
                     .unwrap_or(Err(PacketError::UnknownIndex))
             }
             Some(PacketKind::Init) => {
+                // protocol §4.1: first handshakes travel over streams only, so no datagram makes this node answer.
+                let Via::Channel(contact) = via else { return Err(PacketError::Kind) };
                 let owner = self.channel_owner(contact).ok_or(PacketError::UnknownIndex)?;
                 self.with_peer(now, owner, |peer, ctx| peer.handle_init(ctx, contact, packet))
                     .unwrap_or(Err(PacketError::UnknownIndex))
             }
             Some(PacketKind::Response) => {
+                let Via::Channel(contact) = via else { return Err(PacketError::Kind) };
                 let owner = self.channel_owner(contact).ok_or(PacketError::UnknownIndex)?;
                 self.with_peer(now, owner, |peer, ctx| peer.handle_response(ctx, contact, packet))
                     .unwrap_or(Err(PacketError::UnknownIndex))
@@ -278,9 +297,10 @@ impl Endpoint {
         }
     }
 
-    /// Consequences that concern more than one peer: CONFIRMED to relays, address claims.
+    /// Consequences that concern more than one peer: CONFIRMED and RELEASE to relays, address claims.
     fn after_input(&mut self, now: Instant) {
         self.confirm_contacts();
+        self.release_channels();
         self.settle_claims(now);
     }
 
@@ -305,6 +325,7 @@ impl Endpoint {
             now,
             config: &self.config,
             hello: &self.hello,
+            local: &self.local,
             rng: &mut *self.rng,
             indices: &mut self.indices,
             out: &mut self.out,

@@ -1,12 +1,12 @@
 //! What is waiting for the owner, and the tables that peers share.
 
-use super::event::Contact;
-use super::event::Event;
+use super::event::{Contact, Event, Via};
 use crate::ids::{NodeId, ReceiverIndex};
 use crate::rng::Rng;
 use crate::transmit::{RelayNo, Transmit};
 use crate::wire::relay::ForwardBuilder;
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 
 /// Queues of outputs, drained by the owner.
 #[derive(Debug, Default)]
@@ -18,8 +18,16 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// Sends one peer packet.
+    pub(crate) fn packet(&mut self, via: Via, packet: Vec<u8>) {
+        match via {
+            Via::Channel(contact) => self.forward(contact, &packet),
+            Via::Udp(to) => self.datagram(to, packet),
+        }
+    }
+
     /// Sends one peer packet over a channel.
-    pub(crate) fn packet(&mut self, contact: Contact, packet: &[u8]) {
+    pub(crate) fn forward(&mut self, contact: Contact, packet: &[u8]) {
         let mut builder = ForwardBuilder::new(contact.channel, Vec::with_capacity(packet.len() + 8));
         // Handshake and control packets are far below the limit of a message; one that is not is a bug of ours and is lost
         // like a packet on a bad network.
@@ -30,7 +38,12 @@ impl Outbox {
 
     /// Sends one stream message.
     pub(crate) fn message(&mut self, relay: RelayNo, message: Vec<u8>) {
-        self.transmits.push_back(Transmit { relay, message });
+        self.transmits.push_back(Transmit::Stream { relay, message });
+    }
+
+    /// Sends one datagram.
+    pub(crate) fn datagram(&mut self, to: SocketAddr, datagram: Vec<u8>) {
+        self.transmits.push_back(Transmit::Datagram { to, datagram });
     }
 
     /// Whether any peer said something new of itself since the last call.

@@ -12,6 +12,7 @@ use crate::path::liveness::{HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN};
 use crate::rng::Rng;
 use crate::time::Deadline;
 use crate::transmit::RelayNo;
+use crate::traverse::mapping::Mapping;
 use crate::wire::relay::{Control, GoneReason};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -36,6 +37,10 @@ pub(super) struct Relay {
     rtt: Option<Duration>,
     observed_tcp: Option<SocketAddr>,
     observed_udp: Option<SocketAddr>,
+    /// Where its stream leads.
+    remote: Option<SocketAddr>,
+    /// What its STUN says of this node's socket. It outlives the stream: the token may be of use until the next one.
+    pub(super) mapping: Option<Mapping>,
 }
 
 /// What lives as long as one stream.
@@ -57,14 +62,27 @@ enum Heartbeat {
 
 impl Relay {
     pub(super) const fn new(key: RelayId) -> Self {
-        Self { key, link: None, rtt: None, observed_tcp: None, observed_udp: None }
+        Self {
+            key,
+            link: None,
+            rtt: None,
+            observed_tcp: None,
+            observed_udp: None,
+            remote: None,
+            mapping: None,
+        }
     }
 
     pub(super) fn is_registered(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.link.is_registered())
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+    pub(super) fn poll_timeout(&self, has_udp: bool) -> Option<Deadline> {
+        let stun = self.mapping.as_ref().filter(|_| has_udp).and_then(Mapping::poll_timeout);
+        Deadline::earlier(self.heartbeat_due(), stun)
+    }
+
+    fn heartbeat_due(&self) -> Option<Deadline> {
         match self.link.as_ref()?.heartbeat_timer {
             Heartbeat::Registering { until } => {
                 Some(Deadline::new(until, "the relay did not accept the registration in time"))
@@ -105,13 +123,14 @@ impl Relay {
 }
 
 impl Endpoint {
-    pub(super) fn relay_opened(&mut self, now: Instant, no: RelayNo) {
+    pub(super) fn relay_opened(&mut self, now: Instant, no: RelayNo, remote: SocketAddr) {
         self.relay_closed(now, no);
         let Some(relay) = self.relays.get_mut(no.0) else {
             return;
         };
         match ClientLink::begin(&self.config.node, relay.key, &mut self.rng) {
             Ok((link, init)) => {
+                relay.remote = Some(remote);
                 relay.link = Some(Link {
                     link,
                     channels: HashMap::new(),
@@ -178,15 +197,17 @@ impl Endpoint {
                 // At once, for the round trip that `status` shows.
                 let id = self.rng.next_u64();
                 relay.ping(now, no, &mut self.out, id);
+                relay.mapping =
+                    relay.remote.map(|remote| Mapping::new(now, remote.ip(), &stun_ports, stun_token));
+                self.ask_stun(now);
                 self.out.event(Event::RelayUp { relay: no, observed_tcp, stun_ports, stun_token });
             }
             Control::Peer { peer, channel, instance } => self.introduced(now, no, peer, channel, instance),
-            Control::Established { channel, heartbeat_ms, rotation_s, .. } => {
+            Control::Established { channel, heartbeat_ms, rotation_s, peer_udp, .. } => {
                 if let Some(owner) = self.channel_owner(Contact { relay: no, channel }) {
-                    // Addresses and MTU in it are for direct paths, which this version does not try yet.
                     let rotation = Duration::from_secs(rotation_s.into());
                     let heartbeat = Duration::from_millis(heartbeat_ms.into());
-                    self.with_peer(now, owner, |peer, ctx| peer.hint(ctx, rotation, heartbeat));
+                    self.with_peer(now, owner, |peer, ctx| peer.hint(ctx, rotation, heartbeat, peer_udp));
                 }
             }
             Control::PeerGone { channel, reason, .. } => {
@@ -221,6 +242,7 @@ impl Endpoint {
                 if let Some(relay) = self.relays.get_mut(no.0) {
                     relay.observed_udp = Some(udp);
                 }
+                self.renew_candidates(now);
                 self.out.event(Event::Observed { relay: no, udp });
             }
             // The relay frees what it held for the pair; nothing is held here.
@@ -263,8 +285,19 @@ impl Endpoint {
     }
 
     /// An address, link or route of this machine changed: every relay is asked whether it still answers, now and not at the
-    /// next heartbeat, so that a connection that went with the change is replaced within seconds.
+    /// next heartbeat, so that a connection that went with the change is replaced within seconds; STUN is asked where the socket
+    /// appears now; and direct paths are looked for.
     pub fn handle_network_changed(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            if let Some(mapping) = &mut relay.mapping {
+                mapping.hurry(now);
+            }
+        }
+        self.ask_stun(now);
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.with_peer(now, id, |peer, ctx| peer.on_network_changed(ctx, "the network changed"));
+        }
         for relay in &mut self.relays {
             if let Some(Link { heartbeat_timer: Heartbeat::Idle { next }, .. }) = &mut relay.link {
                 *next = now;
@@ -314,6 +347,16 @@ impl Endpoint {
         for contact in confirmed {
             if let Some(relay) = self.relays.get_mut(contact.relay.0) {
                 relay.send(contact.relay, &mut self.out, &Control::Confirmed { channel: contact.channel });
+            }
+        }
+    }
+
+    /// RELEASE for every channel that both ends left for a direct path (protocol §7.6).
+    pub(super) fn release_channels(&mut self) {
+        let released: Vec<_> = self.peers.values_mut().filter_map(crate::peer::Peer::take_release).collect();
+        for contact in released {
+            if let Some(relay) = self.relays.get_mut(contact.relay.0) {
+                relay.send(contact.relay, &mut self.out, &Control::Release { channel: contact.channel });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What an endpoint shows of itself: plain copies, taken when somebody asks.
 
-use super::event::PeerState;
+use super::event::{PeerState, Via};
 use crate::crypto::aead::Cipher;
 use crate::ids::{NodeId, PeerSlot};
 use crate::path::select::PathKind;
@@ -37,19 +37,42 @@ pub struct PeerStatus {
     pub hello: Option<Hello>,
     /// The path that data takes.
     pub path: Option<PathStatus>,
+    /// Other paths that are proven.
+    pub standby: Vec<PathStatus>,
+    /// The kind of path that the peer says it sends on.
+    pub peer_path: Option<PathKind>,
+    /// How often data moved to another kind of path.
+    pub switches: u64,
+    /// The last of those moves.
+    pub last_switch: Option<SwitchStatus>,
+    /// Until a direct path is tried again; `None` while there is one, or none can be tried.
+    pub next_direct_try: Option<Duration>,
     /// The session, if there is one.
     pub session: Option<SessionStatus>,
 }
 
-/// The path in use.
+/// A path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathStatus {
-    /// Its kind.
-    pub kind: PathKind,
-    /// Through which relay.
-    pub relay: RelayNo,
+    /// Where it runs; also its kind.
+    pub via: Via,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
+    /// Why data takes it, or may.
+    pub why: &'static str,
+}
+
+/// A move of the data to another kind of path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwitchStatus {
+    /// The kind before.
+    pub from: PathKind,
+    /// The kind after.
+    pub to: PathKind,
+    /// Why.
+    pub why: &'static str,
+    /// How long ago.
+    pub age: Duration,
 }
 
 /// A session.

@@ -2,7 +2,7 @@
 //! it is tried in the simulated internet of the `tests` package.
 
 use super::config::Config;
-use super::event::{Contact, Event, PeerState};
+use super::event::{Contact, Event, PeerState, Via};
 use super::*;
 use crate::addresses;
 use crate::crypto::aead::CipherSet;
@@ -17,12 +17,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 mod claims;
+mod direct;
 mod first;
 mod lies;
 mod rekey;
 
 const CHANNEL: ChannelId = ChannelId(7);
 const RELAY: RelayNo = RelayNo(0);
+/// Where its stream leads.
+fn relay_address() -> SocketAddr {
+    "198.51.100.2:8443".parse().unwrap()
+}
+
 /// One way between a client and the relay.
 const LATENCY: Duration = Duration::from_millis(5);
 
@@ -48,6 +54,9 @@ struct World {
     introduced: bool,
     /// Swallows what this says yes to: (from node, peer packet).
     drop: fn(usize, &[u8]) -> bool,
+    /// The internet of datagrams; without sockets nobody uses it.
+    internet: direct::Internet,
+    released: [usize; 2],
 }
 
 fn endpoint(
@@ -84,6 +93,11 @@ fn endpoint(
     Endpoint::new(config, Box::new(SeededRng::new(seed)))
 }
 
+/// Where the path over the relay runs.
+const fn channel() -> Via {
+    Via::Channel(Contact { relay: RELAY, channel: CHANNEL })
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         Self::with(seed, |_, _| ())
@@ -117,9 +131,11 @@ impl World {
             connected: [false; 2],
             introduced: false,
             drop: |_, _| false,
+            internet: direct::Internet::default(),
+            released: [0; 2],
         };
         for at in 0..2 {
-            world.nodes[at].endpoint.handle_stream_opened(world.now, RELAY);
+            world.nodes[at].endpoint.handle_stream_opened(world.now, RELAY, relay_address());
         }
         world
     }
@@ -151,6 +167,10 @@ impl World {
             ServerInput::Control(relay::Control::Confirmed { channel }) => {
                 assert_eq!(channel, CHANNEL);
                 self.nodes[from].confirmed = true;
+            }
+            ServerInput::Control(relay::Control::Release { channel }) => {
+                assert_eq!(channel, CHANNEL);
+                self.released[from] += 1;
             }
             ServerInput::Control(relay::Control::Ping { id }) => self.say(from, &relay::Control::Pong { id }),
             ServerInput::Forward => {
@@ -190,8 +210,17 @@ impl World {
                 self.nodes[at].events.push(event);
             }
             while let Some(transmit) = self.nodes[at].endpoint.poll_transmit() {
-                self.to_relay.push_back((self.now + LATENCY, at, transmit.message));
+                self.transmit(at, transmit);
             }
+        }
+    }
+
+    fn transmit(&mut self, from: usize, transmit: Transmit) {
+        match transmit {
+            Transmit::Stream { message, .. } => {
+                self.to_relay.push_back((self.now + LATENCY, from, message));
+            }
+            Transmit::Datagram { to, datagram } => self.internet.send(self.now, from, to, datagram),
         }
     }
 
@@ -203,7 +232,7 @@ impl World {
             self.drain();
             let queues = self.to_node.front().into_iter().chain(self.to_relay.front()).map(|(at, ..)| *at);
             let timers = self.nodes.iter().filter_map(|node| Some(node.endpoint.poll_timeout()?.at));
-            let next = queues.chain(timers).min().unwrap_or(end);
+            let next = queues.chain(timers).chain(self.internet.next_arrival()).min().unwrap_or(end);
             if next > end {
                 self.now = end;
                 return;
@@ -215,13 +244,22 @@ impl World {
             while let Some((_, to, message)) = self.to_node.pop_front_if(|(at, ..)| *at <= self.now) {
                 self.node_receives(to, &message);
             }
+            while let Some((to, from, mut datagram)) = self.internet.receive(self.now) {
+                let endpoint = &mut self.nodes[to].endpoint;
+                if PacketKind::of(&datagram).is_some() {
+                    let _ = endpoint.handle_packet(self.now, Via::Udp(from), &mut datagram);
+                } else {
+                    endpoint.handle_datagram(self.now, from, &datagram);
+                }
+            }
             for at in 0..2 {
                 if self.nodes[at].endpoint.poll_timeout().is_some_and(|deadline| deadline.is_due(self.now)) {
                     self.nodes[at].endpoint.handle_timeout(self.now);
                 }
             }
         }
-        panic!("the world does not come to rest: {:?}", self.nodes[0].endpoint.poll_timeout());
+        let timers = [0, 1].map(|at: usize| self.nodes[at].endpoint.poll_timeout());
+        panic!("the world does not come to rest: {timers:?}");
     }
 
     /// The node with the lower key, which begins.
@@ -241,7 +279,7 @@ impl World {
         self.to_relay.retain(|(_, from, _)| *from != at);
         self.connected[at] = false;
         let now = self.now;
-        self.nodes[at].endpoint.handle_stream_opened(now, RELAY);
+        self.nodes[at].endpoint.handle_stream_opened(now, RELAY, relay_address());
     }
 
     fn is_connected(&self) -> bool {
@@ -311,7 +349,7 @@ fn a_relay_restart_keeps_the_session() {
     world.connected = [false; 2];
     for at in 0..2 {
         let now = world.now;
-        world.nodes[at].endpoint.handle_stream_opened(now, RELAY);
+        world.nodes[at].endpoint.handle_stream_opened(now, RELAY, relay_address());
     }
     world.run(Duration::from_secs(2));
     for at in 0..2 {
@@ -333,7 +371,7 @@ fn a_peer_whose_path_is_cut_is_not_called_connected_for_more_than_the_bound() {
     for _ in 0..50 {
         for at in 0..2 {
             let (now, slot) = (world.now, world.status(at).slot);
-            world.nodes[at].endpoint.handle_data_sent(now, slot);
+            world.nodes[at].endpoint.handle_data_sent(now, slot, channel());
         }
         world.run(Duration::from_millis(100));
     }
@@ -373,7 +411,8 @@ fn a_first_message_replayed_a_thousand_times_sends_and_replaces_nothing() {
             let now = world.now + jump;
             let _ = world.nodes[to].endpoint.handle_packet(now, contact, &mut init.clone());
             while let Some(transmit) = world.nodes[to].endpoint.poll_transmit() {
-                let StreamMessage::Forward(forward) = StreamMessage::parse(&transmit.message).unwrap() else {
+                let Transmit::Stream { message, .. } = transmit else { panic!("a datagram") };
+                let StreamMessage::Forward(forward) = StreamMessage::parse(&message).unwrap() else {
                     panic!("something was said to the relay");
                 };
                 for packet in forward.packets() {

@@ -1,19 +1,56 @@
-//! The order of paths (protocol §7).
+//! The order of paths, and which of them carries data (protocol §7.3). Pure: facts in, a choice out.
+
+use crate::session::PathSlot;
+use crate::session::limits::PATH_SLOTS;
+use minicbor::{Decode, Encode};
+use std::cmp::Ordering;
+use std::time::Duration;
+
+/// Between two paths of one kind a change takes this much ...
+const GAIN: Duration = Duration::from_millis(10);
+/// ... and that the better one takes at most two thirds of the time (Tailscale changes its home relay by the same rule).
+const GAIN_NUM: u32 = 2;
+const GAIN_DEN: u32 = 3;
+/// A direct path whose round trip is over twice the relay's and this much more loses to it (lab: 200 ms more on the direct path).
+const MUCH_WORSE: Duration = Duration::from_millis(50);
 
 /// How a path reaches the peer. Declared best first, so `Ord` is the preference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum PathKind {
     /// UDP between the peers.
+    #[n(0)]
     DirectUdp,
     /// TCP between the peers.
+    #[n(1)]
     DirectTcp,
     /// UDP through the relay.
+    #[n(2)]
     RelayUdp,
     /// The relay's WebSocket stream.
+    #[n(3)]
     RelayWs,
 }
 
 impl PathKind {
+    /// Every kind, best first.
+    pub const ALL: [Self; PATH_SLOTS] = [Self::DirectUdp, Self::DirectTcp, Self::RelayUdp, Self::RelayWs];
+
+    /// Its number in PING and ACK: a peer has at most one path of a kind that carries data (protocol §7.1).
+    pub const fn slot(self) -> PathSlot {
+        match self {
+            Self::RelayWs => PathSlot::FIRST,
+            Self::RelayUdp => PathSlot::SECOND,
+            Self::DirectTcp => PathSlot::THIRD,
+            Self::DirectUdp => PathSlot::FOURTH,
+        }
+    }
+
+    /// Whether it is between the two peers alone.
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::DirectUdp | Self::DirectTcp)
+    }
+
     /// The word people and programs read (`status --json`).
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,9 +68,136 @@ impl std::fmt::Display for PathKind {
     }
 }
 
+/// What the choice needs to know of a path that may carry data now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Its kind.
+    pub kind: PathKind,
+    /// Its round trip; `None` before it was measured.
+    pub rtt: Option<Duration>,
+    /// Whether it carries data now.
+    pub is_current: bool,
+}
+
+/// Which of `choices` is to carry data: the place of the best, `None` when there is none.
+///
+/// Kind, then round trip; but a direct path that is much worse than a relayed one loses to it, and among equals the one that is
+/// current stays unless another is clearly better. It is the same choice whatever the order of `choices`, up to exact equals.
+pub fn choose(choices: &[Choice]) -> Option<usize> {
+    let best_relayed =
+        choices.iter().filter(|choice| !choice.kind.is_direct()).filter_map(|choice| choice.rtt).min();
+    let is_fair = |choice: &Choice| match (choice.kind.is_direct(), choice.rtt, best_relayed) {
+        (true, Some(direct), Some(relayed)) => {
+            // Once the relay carries the data, the direct path has to be better than what made it lose, by the usual gain.
+            let is_away = choices.iter().any(|other| other.is_current && !other.kind.is_direct());
+            let margin = if is_away { GAIN } else { Duration::ZERO };
+            direct.saturating_add(margin) <= relayed.saturating_mul(2).saturating_add(MUCH_WORSE)
+        }
+        (_, _, _) => true,
+    };
+    let prefer = |a: &Choice, b: &Choice| {
+        let by_fairness = is_fair(b).cmp(&is_fair(a));
+        by_fairness.then_with(|| a.kind.cmp(&b.kind)).then_with(|| by_rtt(a, b))
+    };
+    let (mut best_at, mut best) = (0, choices.first()?);
+    for (at, choice) in choices.iter().enumerate().skip(1) {
+        if prefer(choice, best) == Ordering::Less {
+            (best_at, best) = (at, choice);
+        }
+    }
+    Some(best_at)
+}
+
+/// The order of two paths of one kind.
+fn by_rtt(a: &Choice, b: &Choice) -> Ordering {
+    let (Some(rtt_a), Some(rtt_b)) = (a.rtt, b.rtt) else {
+        return b.is_current.cmp(&a.is_current).then_with(|| a.rtt.is_none().cmp(&b.rtt.is_none()));
+    };
+    match (a.is_current, b.is_current) {
+        (true, false) => {
+            if is_clearly_better(rtt_b, rtt_a) {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
+        (false, true) => {
+            if is_clearly_better(rtt_a, rtt_b) {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
+        (_, _) => rtt_a.cmp(&rtt_b),
+    }
+}
+
+fn is_clearly_better(new: Duration, old: Duration) -> bool {
+    new.saturating_add(GAIN) <= old && new.saturating_mul(GAIN_DEN) <= old.saturating_mul(GAIN_NUM)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use PathKind::{DirectTcp, DirectUdp, RelayUdp, RelayWs};
+
+    fn choice(kind: PathKind, ms: u64, is_current: bool) -> Choice {
+        Choice { kind, rtt: Some(Duration::from_millis(ms)), is_current }
+    }
+
+    fn chosen(choices: &[Choice]) -> PathKind {
+        let forwards = choices[choose(choices).unwrap()];
+        let reversed: Vec<_> = choices.iter().rev().copied().collect();
+        assert_eq!(forwards, reversed[choose(&reversed).unwrap()], "the order decides nothing");
+        forwards.kind
+    }
+
+    #[test]
+    fn the_kind_decides_before_the_round_trip() {
+        let all = [
+            choice(RelayWs, 10, true),
+            choice(RelayUdp, 10, false),
+            choice(DirectTcp, 40, false),
+            choice(DirectUdp, 45, false),
+        ];
+        for kinds in 1..=all.len() {
+            let best = all[..kinds].iter().map(|choice| choice.kind).min().unwrap();
+            assert_eq!(chosen(&all[..kinds]), best);
+        }
+        assert_eq!(choose(&[]), None);
+    }
+
+    #[test]
+    fn a_direct_path_that_is_much_worse_than_the_relay_loses_and_returns_with_a_margin() {
+        let relayed = |is_current| choice(RelayWs, 60, is_current);
+        assert_eq!(chosen(&[choice(DirectUdp, 170, true), relayed(false)]), DirectUdp);
+        assert_eq!(chosen(&[choice(DirectUdp, 171, true), relayed(false)]), RelayWs);
+        assert_eq!(chosen(&[choice(DirectUdp, 165, false), relayed(true)]), RelayWs, "not at once");
+        assert_eq!(chosen(&[choice(DirectUdp, 160, false), relayed(true)]), DirectUdp);
+        // Nothing to compare with: direct it is.
+        let unmeasured = Choice { kind: RelayWs, rtt: None, is_current: true };
+        assert_eq!(chosen(&[choice(DirectUdp, 900, false), unmeasured]), DirectUdp);
+        assert_eq!(chosen(&[choice(DirectUdp, 900, false)]), DirectUdp, "better than none");
+    }
+
+    #[test]
+    fn between_equals_the_current_one_stays_unless_the_other_is_clearly_better() {
+        let pair = |current, other| {
+            let choices = [choice(DirectUdp, current, true), choice(DirectUdp, other, false)];
+            choices[choose(&choices).unwrap()].is_current
+        };
+        assert!(pair(20, 20));
+        assert!(pair(20, 11), "nine milliseconds are not enough");
+        assert!(!pair(20, 10));
+        assert!(pair(60, 45), "fifteen, but not a third");
+        assert!(!pair(60, 40));
+    }
+
+    #[test]
+    fn kinds_have_slots_of_their_own() {
+        let slots: std::collections::BTreeSet<_> = PathKind::ALL.iter().map(|kind| kind.slot()).collect();
+        assert_eq!(slots.len(), PATH_SLOTS);
+    }
 
     #[test]
     fn direct_is_better_than_relayed_and_datagrams_than_streams() {

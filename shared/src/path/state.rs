@@ -4,7 +4,12 @@
 //!   Unproven --PONG--> Proven --unconfirmed data, or heartbeat unanswered--> Suspect --PONG--> Proven
 //!      |                                                                        |
 //!      +------------------------- 3 s without PONG ----------------------------+--> Dead
+//!
+//!   Proven --rest--> Resting --wake--> Unproven
 //! ```
+//!
+//! A path *rests* when a better one carries the data and this one costs somebody something to keep proven (the relay). It asks
+//! for nothing and counts for nothing; when it is wanted it has to be proven anew, which takes one round trip.
 //!
 //! Inputs are facts (`on_…`) and time (`handle_timeout`); the only output is the wish to PING, taken with
 //! [`Path::poll_ping`]. Hearing the peer proves one direction only; what moves a path to Proven is always a PONG, because
@@ -43,6 +48,7 @@ enum State {
     Suspect {
         since: Instant,
     },
+    Resting,
     Dead,
 }
 
@@ -58,6 +64,11 @@ impl Path {
             next_ping: Some(Deadline::new(now, "prove a new path")),
             last_sent: None,
         }
+    }
+
+    /// A path that nobody needs yet: it rests until it is wanted.
+    pub fn resting(now: Instant, kind: PathKind) -> Self {
+        Self { state: State::Resting, next_ping: None, ..Self::new(now, kind) }
     }
 
     /// What kind it is.
@@ -85,6 +96,36 @@ impl Path {
         matches!(self.state, State::Dead)
     }
 
+    /// Whether it is left alone until it is wanted.
+    pub const fn is_resting(&self) -> bool {
+        matches!(self.state, State::Resting)
+    }
+
+    /// Whether it was proven and nothing is in doubt.
+    pub const fn is_proven(&self) -> bool {
+        matches!(self.state, State::Proven { .. })
+    }
+
+    /// It is not needed now. One that is being proven or in doubt is not put to rest.
+    pub fn rest(&mut self) {
+        if self.is_proven() {
+            tracing::debug!(kind = %self.kind, "path rests");
+            self.state = State::Resting;
+            self.challenges = Challenges::new();
+            self.next_ping = None;
+            self.last_sent = None;
+        }
+    }
+
+    /// It is wanted again: to be proven at once.
+    pub fn wake(&mut self, now: Instant) {
+        if self.is_resting() {
+            tracing::debug!(kind = %self.kind, "path wakes");
+            self.state = State::Unproven { since: now };
+            self.next_ping = Some(Deadline::new(now, "prove a path that rested"));
+        }
+    }
+
     /// Follows the relay's hint, within bounds (protocol §3.5).
     pub fn set_heartbeat(&mut self, heartbeat: Duration) {
         self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
@@ -106,7 +147,7 @@ impl Path {
 
     /// A PING is wanted now, whatever was planned; a dead path has no use for one.
     pub fn want_ping(&mut self, now: Instant) {
-        if !self.is_dead() {
+        if !self.is_dead() && !self.is_resting() {
             self.next_ping = Some(Deadline::new(now, "the owner wants to know"));
         }
     }
@@ -155,7 +196,7 @@ impl Path {
             State::Unproven { since } | State::Suspect { since } => {
                 Some(Deadline::new(since + DEAD_AFTER, "give up a silent path"))
             }
-            State::Proven { .. } | State::Dead => None,
+            State::Proven { .. } | State::Resting | State::Dead => None,
         };
         Deadline::earlier(self.next_ping, death)
     }
@@ -167,7 +208,7 @@ impl Path {
                 self.move_to_dead("no answer");
             }
             State::Proven { .. } => self.doubt(now),
-            State::Unproven { .. } | State::Suspect { .. } | State::Dead => {}
+            State::Unproven { .. } | State::Suspect { .. } | State::Resting | State::Dead => {}
         }
     }
 
@@ -371,6 +412,40 @@ mod tests {
         let due = run.now + suspicion_after(run.path.rtt());
         assert!(run.path.poll_ping(due).is_some());
         assert!(run.path.is_suspect());
+    }
+
+    #[test]
+    fn a_path_at_rest_costs_nothing_and_is_not_believed_until_it_answers() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.path.rest();
+        (run.pings, run.answers) = (0, false);
+        run.for_secs(600, |path, now| path.on_data_sent(now));
+        assert_eq!((run.pings, run.path.poll_timeout()), (0, None));
+        assert!(run.path.is_resting() && !run.path.is_usable() && !run.path.is_dead());
+        run.path.want_ping(run.now);
+        assert_eq!(run.path.poll_ping(run.now), None, "it rests");
+        run.path.wake(run.now);
+        run.for_secs(1, |_, _| ());
+        assert!(run.pings > 0 && !run.path.is_usable(), "asked, and not answered yet");
+        run.answers = true;
+        run.for_secs(1, |_, _| ());
+        assert!(run.path.is_proven());
+    }
+
+    #[test]
+    fn a_path_that_wakes_to_silence_dies_like_a_new_one() {
+        let mut run = Run::new();
+        run.path.rest();
+        assert!(!run.path.is_resting(), "what is not proven has to be proven first");
+        run.for_secs(1, |_, _| ());
+        run.path.rest();
+        run.answers = false;
+        run.path.wake(run.now);
+        run.for_secs(3, |_, _| ());
+        assert!(run.path.is_dead());
+        run.path.wake(run.now);
+        assert!(run.path.is_dead(), "the dead do not wake");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Peer {
         // The same INIT again, because our answer was late or somebody replays it: the same answer, no other session. Were
         // each one a session, the repetitions would push out the very one that the first answer is about.
         if let Some(known) = self.unconfirmed.iter().find(|unconfirmed| unconfirmed.init == packet) {
-            ctx.out.packet(contact, &known.response);
+            ctx.out.forward(contact, &known.response);
             return Ok(());
         }
         if !self.first_budget.take(ctx.now) {
@@ -175,7 +175,7 @@ impl Peer {
             }
         }
         let session = Session::new(ctx.now, &completed, ctx.config.rekey_interval, self.role);
-        ctx.out.packet(contact, &response);
+        ctx.out.forward(contact, &response);
         self.unconfirmed.push_back(Unconfirmed { born: ctx.now, init: packet.to_vec(), response, session });
         // The other side is at it: no need to begin beside it, unless it never confirms. A handshake of this side that was
         // answered goes on: the other side may have confirmed it before it sent this.
@@ -223,7 +223,7 @@ impl Peer {
         }
         let ping = ctx.rng.next_u64();
         if let Some(packet) = session.seal(ctx.now, &full_size_ping(ping)) {
-            ctx.out.packet(contact, &packet);
+            ctx.out.forward(contact, &packet);
         }
         let (now, until) = (ctx.now, ctx.now + GIVE_UP);
         let session = Box::new(session);
@@ -258,7 +258,7 @@ impl Peer {
             path.on_ping_sent(sent, ping);
         }
         self.path = Some(path);
-        self.handle_body(ctx, contact, body);
+        self.handle_body(ctx, contact.into(), body);
         Ok(())
     }
 
@@ -289,14 +289,14 @@ impl Peer {
                 *repeat = ctx.now + REPEAT;
                 let packet = packet.clone();
                 self.ask_session(ctx);
-                ctx.out.packet(contact, &packet);
+                ctx.out.forward(contact, &packet);
             }
             First::Confirming { session, ping, sent, repeat, .. } if *repeat <= ctx.now => {
                 *repeat = ctx.now + REPEAT;
                 *sent = ctx.now;
                 *ping = ctx.rng.next_u64();
                 if let Some(packet) = session.seal(ctx.now, &full_size_ping(*ping)) {
-                    ctx.out.packet(contact, &packet);
+                    ctx.out.forward(contact, &packet);
                 }
             }
             First::Idle | First::Scheduled { .. } | First::Asked { .. } | First::Confirming { .. } => {}
@@ -321,7 +321,7 @@ impl Peer {
         let index = ctx.indices.allocate(ctx.rng, self.id);
         match Initiator::begin(&ctx.config.node, &ctx.config.network, self.id, &offer, index, ctx.rng) {
             Ok((initiator, packet)) => {
-                ctx.out.packet(contact, &packet);
+                ctx.out.forward(contact, &packet);
                 let (repeat, until) = (ctx.now + REPEAT, ctx.now + GIVE_UP);
                 self.first = First::Asked { initiator, packet, repeat, until, attempt };
             }

@@ -8,40 +8,49 @@
 //! are replaced by `rekey`, and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
 //! path never ends the session: a later introduction proves it anew and resends what was not acknowledged.
 //!
+//! Beside the path over the relay there may be direct ones (`direct`). [`Peer::show`] chooses among all that are proven
+//! (protocol §7.3), tells the data plane, and says RESUME to the peer; the relay's path rests while both send directly.
+//!
 //! # Invariants
 //!
 //! - An unconfirmed session sends nothing and replaces nothing (protocol §4.5). There are at most
 //!   `first::MAX_UNCONFIRMED`, oldest dropped, and none gets older than `first::UNCONFIRMED_LIFE`.
 //! - While there is a contact, either a path of a session is being judged or a handshake is planned or under way.
 //! - A receive key is announced to the data plane before the packet leaves that lets the peer use it.
-//! - `Route` names a contact only while the path is proven; [`PeerState::Connected`] means exactly that.
+//! - `Route` names a path only while it is proven; [`PeerState::Connected`] means exactly that.
+//! - Whatever was under way on a path that is given up is sent again (`Resend`) by the next route; on a planned move nothing is.
 //! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
 //! - Every receiver index handed out is released when its session ends.
 
 mod bucket;
+mod direct;
 mod first;
 mod rekey;
 mod session;
 
+use crate::endpoint::LocalCandidates;
 use crate::endpoint::config::Config;
-use crate::endpoint::event::{Contact, Event, PeerState};
+use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
-use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus};
+use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus, SwitchStatus};
 use crate::handshake::payload::Payload;
 use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
 use crate::path::liveness::FULL_SIZE;
-use crate::path::select::PathKind;
+use crate::path::select::{Choice, PathKind, choose};
 use crate::path::state::Path;
 use crate::rng::Rng;
-use crate::session::AckReport;
+use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
+use crate::session::{AckReport, PathSlot};
 use crate::time::Deadline;
-use crate::wire::control::{Control, Hello};
+use crate::wire::control::{Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use bucket::Bucket;
+use direct::Direct;
 use first::{First, Unconfirmed};
 use session::Session;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// HELLO is repeated this often until acknowledged (protocol §6).
@@ -50,8 +59,10 @@ const HELLO_REPEAT: Duration = Duration::from_secs(1);
 const CLOSE_AFTER: Duration = Duration::from_secs(30);
 /// Most of them at a time: a peer that goes through sessions faster has nothing under way in the oldest.
 const MAX_CLOSING: usize = 4;
-/// The number under which this side's PINGs name the relay path.
-const PATH_NUMBER: u8 = 0;
+/// RESUME is repeated this often until acknowledged.
+const RESUME_REPEAT: Duration = Duration::from_secs(1);
+/// The number under which this side's PINGs name the path over the relay's stream.
+const PATH_NUMBER: u8 = PathKind::RelayWs.slot().number();
 /// CBOR around a PING's padding: array, tag, id (9), path (2), byte string head (3); exact to a few bytes is enough.
 const PING_BODY: usize = 16;
 
@@ -60,6 +71,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) config: &'a Config,
     pub(crate) hello: &'a Hello,
+    pub(crate) local: &'a LocalCandidates,
     pub(crate) rng: &'a mut dyn Rng,
     pub(crate) indices: &'a mut Indices,
     pub(crate) out: &'a mut Outbox,
@@ -103,6 +115,21 @@ pub enum PacketError {
     Kind,
 }
 
+/// What the two said to each other about the paths they send on (protocol §7.6).
+#[derive(Debug, Default)]
+struct Resume {
+    /// The number of this side's last.
+    number: u64,
+    /// When it was last said, while the peer has not acknowledged it.
+    said: Option<Instant>,
+    /// The highest number heard.
+    heard: u64,
+    /// What it said; the relay's stream until then, where every session begins.
+    peer_kind: Option<PathKind>,
+    /// Whether the relay was told RELEASE since the channel was last used.
+    is_released: bool,
+}
+
 /// A peer and all that is known of it.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -116,7 +143,9 @@ pub(crate) struct Peer {
     contacts: Vec<(Contact, u64)>,
     /// Whether the relay was told CONFIRMED for this contact.
     confirmed_contact: bool,
+    /// The path over the contact.
     path: Option<Path>,
+    direct: Direct,
     first: First,
     /// When this node last began a handshake.
     begun: Option<Instant>,
@@ -132,7 +161,19 @@ pub(crate) struct Peer {
     rotation_hint: Duration,
     heartbeat_hint: Duration,
     shown: PeerState,
-    routed: Option<Contact>,
+    /// Where data goes.
+    routed: Option<Via>,
+    /// The kind of path that data took last, in this session.
+    last_kind: Option<PathKind>,
+    /// Paths whose packets under way are to be sent again with the next route, by slot.
+    abandoned: [bool; PATH_SLOTS],
+    /// One above the highest counter that the peer acknowledged on each path: only more than that confirms the path.
+    acked: [u64; PATH_SLOTS],
+    /// What this node last said it has of the peer's.
+    last_report: (Vec<PathAck>, u64),
+    resume: Resume,
+    switches: u64,
+    last_switch: Option<(Instant, PathKind, PathKind, &'static str)>,
     /// What first handshakes and rekeys of this peer may cost.
     first_budget: Bucket,
     rekey_budget: Bucket,
@@ -149,6 +190,7 @@ impl Peer {
             contacts: Vec::new(),
             confirmed_contact: false,
             path: None,
+            direct: Direct::default(),
             first: First::Idle,
             begun: None,
             unconfirmed: VecDeque::new(),
@@ -162,6 +204,13 @@ impl Peer {
             heartbeat_hint: crate::path::liveness::HEARTBEAT,
             shown: PeerState::Offline,
             routed: None,
+            last_kind: None,
+            abandoned: [false; PATH_SLOTS],
+            acked: [0; PATH_SLOTS],
+            last_report: (Vec::new(), 0),
+            resume: Resume::default(),
+            switches: 0,
+            last_switch: None,
             first_budget: Bucket::default(),
             rekey_budget: Bucket::default(),
         }
@@ -228,6 +277,7 @@ impl Peer {
         self.instance = Some(instance);
         self.contact = Some(contact);
         self.confirmed_contact = false;
+        self.resume.is_released = false;
         // A session is asked over the new channel, whatever the relay says of restarts: its word alone ends nothing.
         self.path = self.session.is_some().then(|| self.new_path(ctx.now));
         if restarted {
@@ -266,8 +316,14 @@ impl Peer {
         self.settle(ctx);
     }
 
-    /// The relay's hints about this pair, not yet clamped (protocol §3.5).
-    pub(crate) fn hint(&mut self, ctx: &mut Context<'_>, rotation: Duration, heartbeat: Duration) {
+    /// The relay's hints about this pair, not yet clamped (protocol §3.5), and where it sees the peer's UDP socket.
+    pub(crate) fn hint(
+        &mut self,
+        ctx: &mut Context<'_>,
+        rotation: Duration,
+        heartbeat: Duration,
+        udp: Option<SocketAddr>,
+    ) {
         self.rotation_hint = rotation;
         self.heartbeat_hint = heartbeat;
         if let Some(session) = &mut self.session {
@@ -275,6 +331,10 @@ impl Peer {
         }
         if let Some(path) = &mut self.path {
             path.set_heartbeat(heartbeat);
+        }
+        self.direct.set_heartbeat(heartbeat);
+        if let Some(address) = udp {
+            self.direct_hint(ctx, address);
         }
         self.settle(ctx);
     }
@@ -307,7 +367,7 @@ impl Peer {
     pub(crate) fn handle_control(
         &mut self,
         ctx: &mut Context<'_>,
-        contact: Contact,
+        via: Via,
         index: ReceiverIndex,
         packet: &mut [u8],
     ) -> Result<(), PacketError> {
@@ -315,10 +375,14 @@ impl Peer {
             let body = session.open(ctx.now, packet)?;
             rekey::on_opened(session, ctx, self.slot, index);
             self.on_session_heard(ctx);
-            self.handle_body(ctx, contact, body);
+            if let Via::Udp(from) = via {
+                self.direct_heard(ctx, from);
+            }
+            self.handle_body(ctx, via, body);
         } else if let Some(at) =
             self.unconfirmed.iter().position(|unconfirmed| unconfirmed.session.has_index(index))
         {
+            let Via::Channel(contact) = via else { return Err(PacketError::OutOfTurn) };
             // Both sides' handshakes came this far: the lower key's stands, the other side drops its own on our PING.
             if self.role == Role::Lower && self.first.is_confirming() {
                 return Err(PacketError::OutOfTurn);
@@ -334,18 +398,46 @@ impl Peer {
                 self.contact = Some(contact);
                 self.path = Some(self.new_path(ctx.now));
             }
-            self.handle_body(ctx, contact, body);
+            self.handle_body(ctx, via, body);
         } else {
+            // protocol §4.1: a session is begun and confirmed over streams only.
+            let Via::Channel(contact) = via else { return Err(PacketError::UnknownIndex) };
             self.confirming_control(ctx, contact, index, packet)?;
         }
         self.settle(ctx);
         Ok(())
     }
 
-    /// Frames went out to the peer since the last call.
-    pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>) {
-        if let Some(path) = &mut self.path {
+    /// Frames went out to the peer since the last call, by `via`.
+    pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>, via: Via) {
+        self.direct.on_traffic();
+        if let Some(path) = self.path_at(via) {
             path.on_data_sent(ctx.now);
+        }
+        self.settle(ctx);
+    }
+
+    /// Data of the peer came by datagram from an address that none of its paths has.
+    pub(crate) fn on_heard_from(&mut self, ctx: &mut Context<'_>, from: SocketAddr) {
+        self.direct_follow(ctx, from);
+        self.settle(ctx);
+    }
+
+    /// No datagram reaches `address` any more.
+    pub(crate) fn on_unreachable(&mut self, ctx: &mut Context<'_>, address: SocketAddr) {
+        self.direct_drop(address);
+        self.settle(ctx);
+    }
+
+    /// This node's candidates changed: they are told, and a round begins.
+    pub(crate) fn on_candidates_changed(&mut self, ctx: &mut Context<'_>) {
+        self.settle(ctx);
+    }
+
+    /// The addresses of this node, or its network, changed.
+    pub(crate) fn on_network_changed(&mut self, ctx: &mut Context<'_>, why: &'static str) {
+        if self.session.is_some() && ctx.local.has_udp {
+            self.direct.begin(ctx.now, why);
         }
         self.settle(ctx);
     }
@@ -355,6 +447,7 @@ impl Peer {
     pub(crate) fn acknowledge(&mut self, ctx: &mut Context<'_>, report: &AckReport) {
         let session = self.session.as_ref();
         if report.index().is_some_and(|index| session.is_some_and(|session| session.has_index(index))) {
+            self.last_report = (report.paths().to_vec(), report.floor());
             self.send(ctx, &Control::Ack { paths: report.paths().to_vec(), floor: report.floor() });
         }
     }
@@ -385,13 +478,19 @@ impl Peer {
     /// When to call [`Self::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
         let mut next = None;
+        if self.session.is_some() {
+            next = Deadline::earlier(next, self.direct.poll_timeout(self.routed.is_some()));
+        }
         if self.contact.is_some() {
             next = Deadline::earlier(next, self.first.deadline());
             next = Deadline::earlier(next, self.path.as_ref().and_then(Path::poll_timeout));
+        }
+        if self.way().is_some() {
             if let Some(session) = &self.session {
                 next = Deadline::earlier(next, Some(session.poll_timeout()));
             }
             next = Deadline::earlier(next, self.hello_due());
+            next = Deadline::earlier(next, self.resume_due());
         } else if let Some(session) = &self.session {
             next = Deadline::earlier(
                 next,
@@ -424,11 +523,17 @@ impl Peer {
             path.handle_timeout(ctx.now);
             if path.is_dead() {
                 self.path = None;
-                self.revive(ctx, "the path is dead");
+                self.abandon(PathKind::RelayWs);
+                if self.routed.is_none_or(|via| !via.kind().is_direct()) {
+                    self.revive(ctx, "the path is dead");
+                }
             }
         }
-        if self.contact.is_some() {
+        self.direct_timeout(ctx);
+        if self.way().is_some() {
             rekey::handle_timeout(self, ctx);
+        }
+        if self.contact.is_some() {
             self.first_timeout(ctx);
         }
         self.settle(ctx);
@@ -436,17 +541,32 @@ impl Peer {
 
     /// A copy for `status`.
     pub(crate) fn status(&self, now: Instant) -> PeerStatus {
-        let path = self.path.as_ref().filter(|path| path.is_usable()).zip(self.contact);
+        let proven = |via| {
+            let path = self.path_of(via)?;
+            path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), why: self.why(via) })
+        };
+        let relayed = self.contact.map(Via::Channel).into_iter();
+        let standby = self.direct.paths().map(|known| Via::Udp(known.remote)).chain(relayed);
         PeerStatus {
             id: self.id,
             slot: self.slot,
             state: self.shown,
             hello: self.about.clone(),
-            path: path.map(|(path, contact)| PathStatus {
-                kind: path.kind(),
-                relay: contact.relay,
-                rtt: path.rtt(),
+            path: self.routed.and_then(proven),
+            standby: standby.filter(|via| Some(*via) != self.routed).filter_map(proven).collect(),
+            peer_path: self.routed.map(|_| self.resume.peer_kind.unwrap_or(PathKind::RelayWs)),
+            switches: self.switches,
+            last_switch: self.last_switch.map(|(at, from, to, why)| SwitchStatus {
+                from,
+                to,
+                why,
+                age: now.saturating_duration_since(at),
             }),
+            next_direct_try: self
+                .direct
+                .next_round()
+                .filter(|_| self.session.is_some() && self.routed.is_none_or(|via| !via.kind().is_direct()))
+                .map(|at| at.saturating_duration_since(now)),
             session: self.session.as_ref().map(|session| SessionStatus {
                 cipher: session.cipher(),
                 age: session.age(now),
@@ -455,10 +575,29 @@ impl Peer {
         }
     }
 
-    fn handle_body(&mut self, ctx: &mut Context<'_>, contact: Contact, body: Option<Control>) {
+    fn handle_body(&mut self, ctx: &mut Context<'_>, via: Via, body: Option<Control>) {
         match body {
-            Some(Control::Ping { id, path, .. }) => self.reply(ctx, contact, &Control::Pong { id, path }),
-            Some(Control::Pong { id, path: PATH_NUMBER }) => {
+            Some(Control::Ping { id, path, .. }) => {
+                if self.routed.is_some_and(|routed| routed.kind() != via.kind()) {
+                    // Asked on another path than what this node answers on: acknowledgements may have been lost there.
+                    self.repeat_report(ctx, via);
+                }
+                self.reply(ctx, via, &Control::Pong { id, path });
+                if let (Via::Channel(_), Some(Via::Udp(remote))) = (via, self.routed) {
+                    // Asked over the relay while data goes directly: the peer doubts the direct path. Should its NAT, or this
+                    // node's, have forgotten the mapping, then a packet from this side opens it again.
+                    if let Some(path) = self.direct.path_mut(remote) {
+                        path.want_ping(ctx.now);
+                    }
+                }
+            }
+            Some(Control::Pong { id, path: number }) => {
+                let contact = match via {
+                    Via::Channel(contact) if number == PATH_NUMBER => contact,
+                    // A path number of a later version.
+                    Via::Channel(_) => return,
+                    Via::Udp(from) => return self.direct_on_pong(ctx, from, id, number),
+                };
                 // A PONG proves the path it came over, so it counts only on the contact in use.
                 let answered = self.contact == Some(contact)
                     && self.path.as_mut().is_some_and(|path| path.on_pong(ctx.now, id));
@@ -467,7 +606,7 @@ impl Peer {
                 }
             }
             Some(Control::Hello(hello)) => {
-                self.reply(ctx, contact, &Control::HelloAck { revision: hello.revision });
+                self.reply(ctx, via, &Control::HelloAck { revision: hello.revision });
                 // Packets may overtake each other; an older word does not take back a newer one. Revisions wrap.
                 let is_older = |known: u32| hello.revision.wrapping_sub(known) > u32::MAX / 2;
                 if self.revision_heard.is_some_and(is_older) {
@@ -483,44 +622,96 @@ impl Peer {
                 self.hello_acked = Some(revision)
             }
             Some(Control::Ack { paths, floor }) => {
-                if let Some(path) = &mut self.path {
-                    path.on_ack(ctx.now);
-                }
+                self.on_acks(ctx.now, &paths);
                 ctx.out.event(Event::Acked { slot: self.slot, paths, floor });
             }
-            Some(Control::RekeyInit { packet }) => rekey::on_init(self, ctx, contact, &packet),
+            Some(Control::Candidates { revision, list }) => {
+                self.reply(ctx, via, &Control::CandidatesAck { revision });
+                self.direct_on_candidates(ctx, revision, list);
+            }
+            Some(Control::CandidatesAck { revision }) => self.direct_on_candidates_ack(revision),
+            Some(Control::Resume { number, kind, paths, floor }) => {
+                self.reply(ctx, via, &Control::ResumeAck { number });
+                // The highest number counts: a packet that was held back takes nothing back.
+                if number > self.resume.heard {
+                    self.resume.heard = number;
+                    self.resume.peer_kind = Some(kind);
+                    ctx.out.event(Event::Acked { slot: self.slot, paths, floor });
+                }
+            }
+            Some(Control::ResumeAck { number }) => {
+                if number == self.resume.number {
+                    self.resume.said = None;
+                }
+            }
+            Some(Control::RekeyInit { packet }) => rekey::on_init(self, ctx, via, &packet),
             Some(Control::RekeyResponse { packet }) => rekey::on_response(self, ctx, &packet),
             Some(Control::Bye { .. }) => {
                 self.end_session(ctx);
                 // A good-bye that was overtaken by the introduction of the next life says nothing of that one (relays pass
                 // control before data).
-                if self.contact == Some(contact) {
+                if matches!(via, Via::Udp(_)) || self.contact.map(Via::Channel) == Some(via) {
                     self.first.cancel(ctx);
                     self.contact = None;
+                    self.path = None;
                 }
             }
-            Some(Control::Echo { id }) => self.reply(ctx, contact, &Control::EchoReply { id }),
+            Some(Control::Echo { id }) => self.reply(ctx, via, &Control::EchoReply { id }),
             Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id }),
-            // A path number of a later version, the acknowledgement of an older HELLO, or a body of a later version.
-            Some(Control::Pong { .. } | Control::HelloAck { .. }) | None => {}
+            // The acknowledgement of an older HELLO, or a body of a later version.
+            Some(Control::HelloAck { .. }) | None => {}
         }
+    }
+
+    /// Says ACK without a data plane.
+    #[cfg(test)]
+    pub(crate) fn say_ack_for_test(&mut self, ctx: &mut Context<'_>, path: u8, highest: u64) {
+        let paths = vec![PathAck { path, highest, bitmap: [u64::MAX; 4] }];
+        self.send(ctx, &Control::Ack { paths, floor: 0 });
     }
 
     /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
     fn settle(&mut self, ctx: &mut Context<'_>) {
+        self.rest_or_wake(ctx);
         if self.contact.is_some() {
             self.probe(ctx);
+            let is_reached = self.path.is_some() || self.routed.is_some_and(|via| via.kind().is_direct());
             // Whatever led here, somebody who is there and neither reached nor asked is asked.
-            if self.first.is_idle() && (self.session.is_none() || self.path.is_none()) {
+            if self.first.is_idle() && (self.session.is_none() || !is_reached) {
                 self.first.schedule(ctx.now + first::GRACE, "nothing else is under way");
             }
+        }
+        self.direct_settle(ctx);
+        self.show(ctx);
+        // After the route: what is said goes by it.
+        if self.way().is_some() {
             if self.hello_is_due(ctx.now) {
                 self.hello_sent = Some(ctx.now);
                 let hello = Control::Hello(ctx.hello.clone());
                 self.send(ctx, &hello);
             }
+            if self.resume_due().is_some_and(|due| due.is_due(ctx.now)) {
+                self.say_resume(ctx);
+            }
         }
-        self.show(ctx);
+    }
+
+    /// The relay's path rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
+    fn rest_or_wake(&mut self, ctx: &mut Context<'_>) {
+        let direct = self.routed.filter(|via| via.kind().is_direct());
+        let is_well = direct.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
+        let peer_is_direct = self.resume.peer_kind.is_some_and(PathKind::is_direct);
+        if is_well && self.contact.is_some() && self.path.is_none() {
+            // Lost or never found while the direct one works: nothing to prove before it is wanted.
+            self.path = Some(Path::resting(ctx.now, PathKind::RelayWs));
+        }
+        let Some(path) = &mut self.path else { return };
+        if !is_well {
+            path.wake(ctx.now);
+            self.resume.is_released = false;
+        } else if peer_is_direct && self.resume.said.is_none() {
+            path.rest();
+        }
     }
 
     /// Sends the PING that is due.
@@ -531,7 +722,7 @@ impl Peer {
         {
             let id = ctx.rng.next_u64();
             if let Some(packet) = session.seal(ctx.now, &full_size_ping(id)) {
-                ctx.out.packet(contact, &packet);
+                ctx.out.forward(contact, &packet);
             }
             path.on_ping_sent(ctx.now, id);
         }
@@ -554,28 +745,191 @@ impl Peer {
 
     /// Whether there is a session and a proven path.
     fn is_usable(&self) -> bool {
-        self.session.is_some() && self.path.as_ref().is_some_and(Path::is_usable)
+        let relayed = self.contact.is_some() && self.path.as_ref().is_some_and(Path::is_usable);
+        self.session.is_some() && (relayed || self.direct.paths().any(|known| known.path.is_usable()))
+    }
+
+    /// Where control goes: where data goes, or else to the contact.
+    fn way(&self) -> Option<Via> {
+        self.routed.or_else(|| self.contact.map(Via::Channel))
+    }
+
+    fn path_of(&self, via: Via) -> Option<&Path> {
+        match via {
+            Via::Channel(contact) => self.path.as_ref().filter(|_| self.contact == Some(contact)),
+            Via::Udp(remote) => self.direct.path(remote),
+        }
+    }
+
+    fn path_at(&mut self, via: Via) -> Option<&mut Path> {
+        match via {
+            Via::Channel(contact) => self.path.as_mut().filter(|_| self.contact == Some(contact)),
+            Via::Udp(remote) => self.direct.path_mut(remote),
+        }
+    }
+
+    /// What was sent on the path of this kind and is not acknowledged goes out again with the next route.
+    const fn abandon(&mut self, kind: PathKind) {
+        self.abandoned[kind.slot().number() as usize] = true;
+    }
+
+    /// Where data is to go now (protocol §7.3).
+    fn choose(&self) -> Option<Via> {
+        self.session.as_ref()?;
+        let relayed = self.contact.map(Via::Channel).zip(self.path.as_ref());
+        let followed = self.direct.followed();
+        let all = self.direct.paths().map(|known| {
+            // The one in use stays as long as it is proven; another has to have behaved, unless it is where the peer went.
+            let via = Via::Udp(known.remote);
+            let is_where_it_is = followed.is_none_or(|followed| followed == known.remote);
+            let is_direct = self.routed.is_some_and(|via| via.kind().is_direct());
+            let is_current = self.routed == Some(via) || (followed.is_some() && is_direct);
+            let may =
+                is_where_it_is && known.path.is_proven() && (is_current || Direct::may_take_data(known));
+            (via, &known.path, may)
+        });
+        let all: Vec<_> = all.chain(relayed.map(|(via, path)| (via, path, path.is_proven()))).collect();
+        let able: Vec<_> = all.iter().filter(|(_, _, may)| *may).collect();
+        let choices: Vec<_> = able
+            .iter()
+            .map(|(via, path, _)| Choice {
+                kind: via.kind(),
+                rtt: path.rtt(),
+                is_current: self.routed == Some(*via),
+            })
+            .collect();
+        if let Some(at) = choose(&choices) {
+            return able.get(at).map(|(via, _, _)| *via);
+        }
+        // Nothing that is beyond doubt: what data takes now, or whatever may still work.
+        let usable = |via: &Via| all.iter().any(|(other, path, _)| other == via && path.is_usable());
+        let any = all.iter().find(|(_, path, _)| path.is_usable()).map(|(via, _, _)| *via);
+        self.routed.filter(usable).or(any)
+    }
+
+    /// Why data takes this path, in words for `status`.
+    fn why(&self, via: Via) -> &'static str {
+        let direct = self.direct.paths().any(|known| known.path.is_usable());
+        match via {
+            Via::Udp(_) => "the best proven path",
+            Via::Channel(_) if self.routed != Some(via) => "in case the direct path fails",
+            Via::Channel(_) if direct => "the direct path is worse, or has not behaved for long enough",
+            Via::Channel(_) => "the only proven path",
+        }
     }
 
     fn show(&mut self, ctx: &mut Context<'_>) {
-        let usable = self.is_usable();
-        let route = self.contact.filter(|_| usable);
-        if self.routed != route {
-            self.routed = route;
-            ctx.out.event(Event::Route { slot: self.slot, contact: route });
-            if route.is_some() {
-                ctx.out.event(Event::Resend { slot: self.slot });
+        let via = self.choose();
+        if self.routed != via {
+            self.move_to(ctx, via);
+        }
+        if self.routed.is_some() {
+            for number in 0..PATH_SLOTS {
+                if std::mem::take(&mut self.abandoned[number])
+                    && let Some(path) = u8::try_from(number).ok().and_then(PathSlot::new)
+                {
+                    ctx.out.event(Event::Resend { slot: self.slot, path });
+                }
             }
         }
-        let state = match (usable, self.contact) {
-            (true, Some(_)) => PeerState::Connected,
-            (false, Some(_)) => PeerState::Connecting,
-            (_, None) => PeerState::Offline,
+        let is_sought =
+            self.contact.is_some() || (self.session.is_some() && self.direct.paths().next().is_some());
+        let state = match (via, is_sought) {
+            (Some(_), _) => PeerState::Connected,
+            (None, true) => PeerState::Connecting,
+            (None, false) => PeerState::Offline,
         };
         if self.shown != state {
             self.shown = state;
             ctx.out.event(Event::PeerState { slot: self.slot, state });
         }
+    }
+
+    /// Data goes by `via` from now on.
+    fn move_to(&mut self, ctx: &mut Context<'_>, via: Option<Via>) {
+        let before = std::mem::replace(&mut self.routed, via);
+        let is_planned = |old: Via| {
+            via.is_some_and(|new| new.kind() != old.kind()) && self.path_of(old).is_some_and(Path::is_proven)
+        };
+        match before {
+            Some(old) if is_planned(old) => {}
+            Some(old) => {
+                self.abandon(old.kind());
+                if old.kind().is_direct() && via.is_none_or(|new| new.kind() != old.kind()) {
+                    self.direct.on_left_in_doubt(ctx.now);
+                }
+            }
+            None => {}
+        }
+        if let (None, Some(new)) = (before, via) {
+            self.abandon(new.kind());
+        }
+        ctx.out.event(Event::Route { slot: self.slot, via });
+        let Some(to) = via.map(Via::kind) else { return };
+        let why = match before {
+            Some(old) if to < old.kind() => "a better path was proven",
+            Some(old) if self.path_of(old).is_some_and(Path::is_proven) => "the other path is much better",
+            Some(_) => "the path before was silent",
+            None => "the first path that was proven",
+        };
+        if let Some(from) = self.last_kind.replace(to).filter(|from| *from != to) {
+            self.switches += 1;
+            self.last_switch = Some((ctx.now, from, to, why));
+            tracing::debug!(peer = %self.id.short(), %from, %to, why, "data moves");
+            ctx.out.event(Event::Moved { slot: self.slot, from, to, why });
+            self.resume.number += 1;
+            self.resume.said = Some(ctx.now);
+            self.say_resume(ctx);
+        }
+    }
+
+    fn say_resume(&mut self, ctx: &mut Context<'_>) {
+        let Some(kind) = self.routed.map(Via::kind) else { return };
+        self.resume.said = Some(ctx.now);
+        let (paths, floor) = self.last_report.clone();
+        let body = Control::Resume { number: self.resume.number, kind, paths, floor };
+        self.send(ctx, &body);
+    }
+
+    /// When RESUME is to be said again.
+    fn resume_due(&self) -> Option<Deadline> {
+        let said = self.resume.said.filter(|_| self.session.is_some() && self.routed.is_some())?;
+        Some(Deadline::new(said + RESUME_REPEAT, "repeat RESUME"))
+    }
+
+    /// Acknowledgements confirm the path that they are about, and no other; and only what is new does (Nebula #1748).
+    fn on_acks(&mut self, now: Instant, paths: &[PathAck]) {
+        for ack in paths {
+            let Some(known) = self.acked.get_mut(usize::from(ack.path)) else { continue };
+            let next = ack.highest.saturating_add(1);
+            if next <= *known {
+                continue;
+            }
+            *known = next;
+            let on = |via: &Via| via.slot().number() == ack.path;
+            let via = self.routed.filter(on).or_else(|| self.contact.map(Via::Channel).filter(on));
+            if let Some(path) = via.and_then(|via| self.path_at(via)) {
+                path.on_ack(now);
+            }
+        }
+    }
+
+    /// Says once more what this node has of the peer's data.
+    fn repeat_report(&mut self, ctx: &mut Context<'_>, via: Via) {
+        let (paths, floor) = self.last_report.clone();
+        if !paths.is_empty() {
+            self.reply(ctx, via, &Control::Ack { paths, floor });
+        }
+    }
+
+    /// The channel to RELEASE at the relay: both sides send directly and nothing is left to say over it.
+    pub(crate) fn take_release(&mut self) -> Option<Contact> {
+        let is_due = self.path.as_ref().is_some_and(Path::is_resting) && !self.resume.is_released;
+        if !is_due {
+            return None;
+        }
+        self.resume.is_released = true;
+        self.contact
     }
 
     /// The contact to tell the relay CONFIRMED for, once per introduction.
@@ -589,17 +943,14 @@ impl Peer {
 
     /// When HELLO is to be said again: until the peer acknowledged the current revision.
     fn hello_due(&self) -> Option<Deadline> {
-        let wanted = self.session.is_some()
-            && self.hello_acked.is_none()
-            && self.path.as_ref().is_some_and(Path::is_usable);
+        let wanted = self.hello_acked.is_none() && self.is_usable();
         let sent = self.hello_sent.filter(|_| wanted)?;
         Some(Deadline::new(sent + HELLO_REPEAT, "repeat HELLO"))
     }
 
     fn hello_is_due(&self, now: Instant) -> bool {
-        let never_said = self.hello_sent.is_none() && self.session.is_some();
-        let usable = self.path.as_ref().is_some_and(Path::is_usable);
-        (never_said && usable) || self.hello_due().is_some_and(|due| due.is_due(now))
+        let never_said = self.hello_sent.is_none() && self.is_usable();
+        never_said || self.hello_due().is_some_and(|due| due.is_due(now))
     }
 
     /// Makes `session` the session; the one before stays open at the receiver for what is under way.
@@ -616,6 +967,10 @@ impl Peer {
         self.hello_sent = None;
         self.hello_acked = None;
         self.revision_heard = None;
+        self.acked = [0; PATH_SLOTS];
+        self.last_report = (Vec::new(), 0);
+        self.resume = Resume::default();
+        self.last_kind = None;
         self.session = Some(session);
         for stale in std::mem::take(&mut self.unconfirmed) {
             stale.session.release(ctx.indices);
@@ -626,6 +981,8 @@ impl Peer {
         if let Some(old) = self.session.take() {
             // A path is proven by PINGs of a session: it ends with it.
             self.path = None;
+            self.direct.clear();
+            self.tell_sources(ctx);
             self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
             if self.closing.len() > MAX_CLOSING
                 && let Some((_, association)) = self.closing.pop_front()
@@ -658,14 +1015,14 @@ impl Peer {
         path
     }
 
-    /// Seals and sends over the contact; `false` without session or contact.
+    /// Seals and sends the way that data goes; `false` without session or way.
     fn send(&mut self, ctx: &mut Context<'_>, body: &Control) -> bool {
-        let (Some(contact), Some(session)) = (self.contact, &mut self.session) else {
+        let (Some(via), Some(session)) = (self.way(), &mut self.session) else {
             return false;
         };
         match session.seal(ctx.now, body) {
             Some(packet) => {
-                ctx.out.packet(contact, &packet);
+                ctx.out.packet(via, packet);
                 true
             }
             None => false,
@@ -673,11 +1030,11 @@ impl Peer {
     }
 
     /// Seals and sends the way the question came.
-    fn reply(&mut self, ctx: &mut Context<'_>, contact: Contact, body: &Control) {
+    fn reply(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control) {
         if let Some(session) = &mut self.session
             && let Some(packet) = session.seal(ctx.now, body)
         {
-            ctx.out.packet(contact, &packet);
+            ctx.out.packet(via, packet);
         }
     }
 }

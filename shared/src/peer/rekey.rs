@@ -15,7 +15,7 @@
 
 use super::session::Session;
 use super::{Context, Peer, full_size_ping};
-use crate::endpoint::event::{Contact, Event};
+use crate::endpoint::event::{Event, Via};
 use crate::endpoint::outbox::Indices;
 use crate::handshake::peer::{Completed, Initiator, Responder};
 use crate::ids::{PeerSlot, ReceiverIndex};
@@ -139,7 +139,7 @@ pub(super) fn begin(peer: &mut Peer, ctx: &mut Context<'_>) {
 }
 
 /// The peer asks for new keys.
-pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, contact: Contact, packet: &[u8]) {
+pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: &[u8]) {
     let role = peer.role;
     let Some(session) = &mut peer.session else { return };
     match &session.rekey {
@@ -147,7 +147,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, contact: Contact, 
         Rekey::Asked { .. } if role == Role::Lower => return,
         Rekey::Answered { init, response, .. } if init == packet => {
             let body = Control::RekeyResponse { packet: response.clone() };
-            peer.reply(ctx, contact, &body);
+            peer.reply(ctx, via, &body);
             return;
         }
         Rekey::Idle
@@ -179,7 +179,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, contact: Contact, 
                 completed: Box::new(completed),
                 until: Some(ctx.now + GIVE_UP),
             };
-            peer.reply(ctx, contact, &body);
+            peer.reply(ctx, via, &body);
         }
         Ok(_) => {
             ctx.indices.release(index);

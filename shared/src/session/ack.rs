@@ -28,12 +28,18 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Instant;
 
 /// A sender's number for one of its paths to a peer, under [`PATH_SLOTS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PathSlot(u8);
 
 impl PathSlot {
     /// The slot numbered 0.
     pub const FIRST: Self = Self(0);
+    /// The slot numbered 1.
+    pub const SECOND: Self = Self(1);
+    /// The slot numbered 2.
+    pub const THIRD: Self = Self(2);
+    /// The slot numbered 3.
+    pub const FOURTH: Self = Self(3);
 
     /// The slot of that number, if there is one.
     pub const fn new(number: u8) -> Option<Self> {

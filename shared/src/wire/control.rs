@@ -1,6 +1,8 @@
 //! Control bodies inside a peer session (protocol §6), sealed as CONTROL packets.
 
 use crate::ids::MacAddr;
+use crate::path::select::PathKind;
+use crate::traverse::candidate::{self, Candidate};
 use crate::wire::codec::{self, WireError};
 use minicbor::{Decode, Encode};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -144,7 +146,7 @@ pub enum Control {
         /// Comes back in PONG.
         #[n(0)]
         id: u64,
-        /// The sender's number for the path.
+        /// The sender's number for the path (protocol §7.1), or [`CHECK`] for a candidate that is not one yet.
         #[n(1)]
         path: u8,
         /// Zeros that bring the packet to full size.
@@ -219,10 +221,53 @@ pub enum Control {
         #[n(0)]
         id: u64,
     },
+    /// Where I may be reached directly.
+    #[n(10)]
+    Candidates {
+        /// Grows with every change, and when a round is asked for.
+        #[n(0)]
+        revision: u32,
+        /// At most [`candidate::MAX_CANDIDATES`].
+        #[n(1)]
+        list: Vec<Candidate>,
+    },
+    /// I have your CANDIDATES of this revision.
+    #[n(11)]
+    CandidatesAck {
+        /// From the CANDIDATES.
+        #[n(0)]
+        revision: u32,
+    },
+    /// SESSION_RESUME: from now on I send data on this path (protocol §7.6).
+    #[n(12)]
+    Resume {
+        /// Grows with every move of this direction: the highest one heard counts.
+        #[n(0)]
+        number: u64,
+        /// The kind of the path that data takes now.
+        #[n(1)]
+        kind: PathKind,
+        /// What I have of yours, as in ACK: what is missing there may be sent again.
+        #[n(2)]
+        paths: Vec<PathAck>,
+        /// As in ACK.
+        #[n(3)]
+        floor: u64,
+    },
+    /// I heard your RESUME of this number.
+    #[n(13)]
+    ResumeAck {
+        /// From the RESUME.
+        #[n(0)]
+        number: u64,
+    },
 }
 
 /// Highest tag of [`Control`] this version knows.
-const LAST_TAG: u32 = 9;
+const LAST_TAG: u32 = 13;
+
+/// The path number of a PING that checks a candidate: no path, so nothing is concluded from it but that the address answers.
+pub const CHECK: u8 = 0xff;
 
 impl Control {
     /// CBOR bytes of the body.
@@ -238,9 +283,10 @@ impl Control {
         let body = codec::decode_known(bytes, LAST_TAG)?;
         match &body {
             Some(Self::Hello(hello)) => hello.check()?,
-            Some(Self::Ack { paths, .. }) if paths.len() > MAX_ACK_PATHS => {
+            Some(Self::Ack { paths, .. } | Self::Resume { paths, .. }) if paths.len() > MAX_ACK_PATHS => {
                 return Err(WireError::Value("ack paths"));
             }
+            Some(Self::Candidates { list, .. }) => candidate::check(list)?,
             _ => {}
         }
         Ok(body)
@@ -295,12 +341,17 @@ mod tests {
             })
     }
 
+    fn candidates() -> impl Strategy<Value = Candidate> {
+        use crate::traverse::candidate::CandidateKind::{Host, PeerReflexive, PortMapped, ServerReflexive};
+        let kind = prop::sample::select(vec![Host, PeerReflexive, ServerReflexive, PortMapped]);
+        (kind, any::<std::net::IpAddr>(), any::<u16>())
+            .prop_map(|(kind, ip, port)| Candidate::new(kind, std::net::SocketAddr::new(ip, port)))
+    }
+
     fn bodies() -> impl Strategy<Value = Control> {
-        let path_ack = any::<(u8, u64, [u64; 4])>().prop_map(|(path, highest, bitmap)| PathAck {
-            path,
-            highest,
-            bitmap,
-        });
+        let path_ack = || {
+            any::<(u8, u64, [u64; 4])>().prop_map(|(path, highest, bitmap)| PathAck { path, highest, bitmap })
+        };
         prop_oneof![
             (any::<(u64, u8)>(), 0usize..1300).prop_map(|((id, path), n)| Control::Ping {
                 id,
@@ -310,8 +361,19 @@ mod tests {
             any::<(u64, u8)>().prop_map(|(id, path)| Control::Pong { id, path }),
             hello().prop_map(Control::Hello),
             any::<u32>().prop_map(|revision| Control::HelloAck { revision }),
-            (prop::collection::vec(path_ack, 0..=MAX_ACK_PATHS), any::<u64>())
+            (prop::collection::vec(path_ack(), 0..=MAX_ACK_PATHS), any::<u64>())
                 .prop_map(|(paths, floor)| Control::Ack { paths, floor }),
+            (prop::collection::vec(candidates(), 0..=candidate::MAX_CANDIDATES), any::<u32>())
+                .prop_map(|(list, revision)| Control::Candidates { revision, list }),
+            any::<u32>().prop_map(|revision| Control::CandidatesAck { revision }),
+            (prop::collection::vec(path_ack(), 0..=MAX_ACK_PATHS), any::<(u64, u64, prop::sample::Index)>())
+                .prop_map(|(paths, (number, floor, kind))| Control::Resume {
+                    number,
+                    kind: *kind.get(&PathKind::ALL),
+                    paths,
+                    floor
+                }),
+            any::<u64>().prop_map(|number| Control::ResumeAck { number }),
             any::<Vec<u8>>().prop_map(|packet| Control::RekeyInit { packet }),
             any::<Vec<u8>>().prop_map(|packet| Control::RekeyResponse { packet }),
             any::<u8>().prop_map(|reason| Control::Bye { reason }),
@@ -339,6 +401,23 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = Control::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn too_many_candidates_or_impossible_ones_are_refused() {
+        let one = Candidate::new(candidate::CandidateKind::Host, "192.0.2.1:5".parse().unwrap());
+        let list = |n| Control::Candidates { revision: 1, list: vec![one; n] }.encode();
+        assert!(Control::decode(&list(candidate::MAX_CANDIDATES)).is_ok());
+        assert_eq!(
+            Control::decode(&list(candidate::MAX_CANDIDATES + 1)),
+            Err(WireError::Value("candidates"))
+        );
+        let mut bytes = list(1);
+        let octets = bytes.windows(4).position(|four| four == [192, 0, 2, 1]).unwrap();
+        // A byte string of three is no address.
+        bytes[octets - 1] = 0x43;
+        bytes.remove(octets);
+        assert_eq!(Control::decode(&bytes), Err(WireError::Body));
     }
 
     #[test]

@@ -16,18 +16,20 @@ use shadowmesh_proto::endpoint::config::Config;
 use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState};
 use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::rng::Rng;
-use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::transmit::{RelayNo, Transmit};
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
 use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder, StreamMessage};
 use shadowmesh_relay::core::ConnId;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 /// The one relay.
 pub(super) const RELAY: RelayNo = RelayNo(0);
+/// Where it is.
+const RELAY_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9443));
 /// Packets a node keeps for the hostile relay to replay to it.
 const KEPT: usize = 64;
 
@@ -201,7 +203,7 @@ impl Node {
 
     /// The stream to the relay is open.
     pub(super) fn opened(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
-        self.endpoint.handle_stream_opened(now, RELAY);
+        self.endpoint.handle_stream_opened(now, RELAY, RELAY_ADDRESS);
         self.drain(now, ledger)
     }
 
@@ -340,15 +342,19 @@ impl Node {
             let turn = self.plane.turn(now, ledger);
             let idle = turn.messages.is_empty();
             outcome.messages.extend(turn.messages);
-            for slot in turn.sent {
-                self.endpoint.handle_data_sent(now, slot);
+            for (slot, via) in turn.sent {
+                self.endpoint.handle_data_sent(now, slot, via);
                 outcome.sent.extend(self.plane.peer(slot));
             }
             for slot in turn.used_up {
                 self.endpoint.handle_key_used_up(now, slot);
             }
             while let Some(transmit) = self.endpoint.poll_transmit() {
-                outcome.messages.push(transmit.message);
+                match transmit {
+                    Transmit::Stream { message, .. } => outcome.messages.push(message),
+                    // It was told no addresses, so it has no UDP (protocol §7.3).
+                    Transmit::Datagram { to, .. } => unreachable!("a datagram to {to}"),
+                }
             }
             if idle {
                 trace::set_place(None);
@@ -387,6 +393,8 @@ impl Node {
             | Event::RetireOpenKey { .. }
             | Event::CloseAssociation { .. }
             | Event::Resend { .. }
+            | Event::Sources { .. }
+            | Event::Moved { .. }
             | Event::Acked { .. }
             | Event::PeerHello { .. }
             | Event::EchoReply { .. }

@@ -9,7 +9,7 @@
 //! ([`Event::CloseAssociation`]).
 
 use super::ledger::{FrameId, Ledger};
-use shadowmesh_proto::endpoint::event::{Contact, Event};
+use shadowmesh_proto::endpoint::event::{Contact, Event, Via};
 use shadowmesh_proto::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
 use shadowmesh_proto::session::{
     AckMarks, AckReport, ChunkPool, OpenError, OpenHalf, OpenKey, PathSlot, RingLimits, SealError, SealHalf,
@@ -51,6 +51,7 @@ struct Outbound {
     half: Option<SealHalf>,
     replaced: Option<SealHalf>,
     marks: Arc<AckMarks>,
+    /// The simulated nodes have no UDP yet: data goes by the relay.
     route: Option<Contact>,
     resend: bool,
     waiting: VecDeque<(FrameId, Vec<u8>)>,
@@ -68,7 +69,7 @@ pub(super) struct Turn {
     /// FORWARD messages to send, in order.
     pub(super) messages: Vec<Vec<u8>>,
     /// Peers that data was sent to.
-    pub(super) sent: Vec<PeerSlot>,
+    pub(super) sent: Vec<(PeerSlot, Via)>,
     /// Peers whose key is used up.
     pub(super) used_up: Vec<PeerSlot>,
 }
@@ -146,12 +147,15 @@ impl Plane {
                     half.install(now, key);
                 }
             }
-            Event::Route { slot, contact } => {
+            Event::Route { slot, via } => {
                 if let Some(outbound) = self.outbound.get_mut(&slot) {
-                    outbound.route = contact;
+                    outbound.route = via.map(|via| match via {
+                        Via::Channel(contact) => contact,
+                        Via::Udp(address) => unreachable!("a route to {address} without UDP"),
+                    });
                 }
             }
-            Event::Resend { slot } => {
+            Event::Resend { slot, .. } => {
                 if let Some(outbound) = self.outbound.get_mut(&slot) {
                     outbound.resend = true;
                 }
@@ -170,7 +174,9 @@ impl Plane {
             | Event::RelayUp { .. }
             | Event::RelayDead { .. }
             | Event::RelayRefused { .. }
-            | Event::Observed { .. } => {}
+            | Event::Observed { .. }
+            | Event::Sources { .. }
+            | Event::Moved { .. } => {}
         }
     }
 
@@ -315,7 +321,7 @@ impl Outbound {
             }
         }
         if batch.finish() {
-            turn.sent.push(slot);
+            turn.sent.push((slot, Via::Channel(route)));
         }
         if half.wants_rekey() {
             turn.used_up.push(slot);

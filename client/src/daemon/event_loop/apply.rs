@@ -1,5 +1,5 @@
 //! Outputs of the endpoint: events become commands to the data plane, the device and the state directory; transmits go to
-//! the relay tasks.
+//! the relay tasks and the UDP socket.
 
 use super::{ECHO_KEPT, EventLoop};
 use crate::control::message::{Echo as EchoDoc, Response};
@@ -8,12 +8,12 @@ use crate::daemon::progress::Progress;
 use crate::daemon::report;
 use crate::daemon::state_dir::AddressClaim;
 use crate::plane::{InboundCommand, OutboundCommand};
-use crate::system_rng::SystemRng;
-use crate::transport::observe::observe;
 use shadowmesh_proto::endpoint::event::{Event, PeerState};
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
-use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::path::select::PathKind;
+use shadowmesh_proto::transmit::{RelayNo, Transmit};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A relay that refuses without saying when to come back is left alone for this long.
@@ -34,18 +34,33 @@ impl EventLoop {
         // An association that is replaced on a path that stays proven brings no new route, and so no resend of its own; what
         // the one before holds still has to go out.
         for slot in started {
-            if self.routes.contact(slot).is_some() {
-                self.routes.rebind(slot);
+            if self.routes.via(slot).is_some() {
+                self.routes.give_up_all(slot);
             }
         }
         if let Some(plane) = &self.plane {
             self.routes.publish(plane);
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
-            // Without a stream it was sealed for a link that is gone.
-            if let Some(stream) = self.relays.get(transmit.relay.0).and_then(|relay| relay.stream.as_ref()) {
-                stream.send(transmit.message);
+            match transmit {
+                Transmit::Stream { relay, message } => {
+                    // Without a stream it was sealed for a link that is gone.
+                    if let Some(stream) = self.relays.get(relay.0).and_then(|relay| relay.stream.as_ref()) {
+                        stream.send(message);
+                    }
+                }
+                Transmit::Datagram { to, datagram } => self.send_datagram(to, &datagram).await,
             }
+        }
+    }
+
+    /// A datagram that cannot be sent is lost, as on the way.
+    async fn send_datagram(&mut self, to: SocketAddr, datagram: &[u8]) {
+        if !self.ways.is_outside(to.ip()).await {
+            return;
+        }
+        if let Err(error) = self.socket.send(to, datagram, datagram.len()) {
+            tracing::trace!(%error, %to, bytes = datagram.len(), "a datagram was not sent");
         }
     }
 
@@ -75,8 +90,10 @@ impl EventLoop {
                 self.outbound(OutboundCommand::Start { slot, key, marks });
             }
             Event::AddSealKey { slot, key } => self.outbound(OutboundCommand::AddKey { slot, key }),
-            Event::Route { slot, contact } => self.routes.set_contact(slot, contact),
-            Event::Resend { slot } => self.routes.rebind(slot),
+            Event::Route { slot, via } => self.routes.set_via(slot, via),
+            Event::Resend { slot, path } => self.routes.give_up(slot, path),
+            Event::Sources { slot, addresses } => self.routes.set_sources(slot, &addresses),
+            Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
             Event::Acked { slot, paths, floor } => {
                 if let Some(marks) = self.routes.marks(slot) {
                     marks.record(&paths, floor);
@@ -111,9 +128,7 @@ impl EventLoop {
                 self.network.claim.settled = true;
                 self.save_network();
             }
-            Event::RelayUp { relay, stun_ports, stun_token, .. } => {
-                self.on_relay_up(relay, &stun_ports, stun_token)
-            }
+            Event::RelayUp { relay, .. } => self.on_relay_up(relay),
             Event::RelayDead { relay } => {
                 self.say_outage(relay, "it no longer answers");
                 self.drop_stream(relay, None);
@@ -126,7 +141,7 @@ impl EventLoop {
         }
     }
 
-    fn on_relay_up(&mut self, no: RelayNo, stun_ports: &[u16], token: [u8; 16]) {
+    fn on_relay_up(&mut self, no: RelayNo) {
         self.was_registered = true;
         let Some(task) = self.relays.get_mut(no.0) else { return };
         task.outage_told = false;
@@ -135,15 +150,6 @@ impl EventLoop {
             stream.registered();
         }
         self.progress.send(Progress::RelayConnected { relay: task.address.clone(), rtt: None });
-        if let (Some(remote), Some(port)) = (task.remote, stun_ports.first()) {
-            let (outside, server) = (self.outside.clone(), std::net::SocketAddr::new(remote.ip(), *port));
-            // What STUN saw comes back through the relay (protocol §3.8, OBSERVED): this only has to ask.
-            tokio::spawn(async move {
-                if observe(&outside, server, token, SystemRng).await.is_none() {
-                    tracing::debug!("no answer to STUN: UDP to the relay does not work here");
-                }
-            });
-        }
         if self.endpoint.connected() == 0 && !std::mem::replace(&mut self.waiting_said, true) {
             self.progress.send(Progress::WaitingForPeers);
         }
@@ -176,9 +182,18 @@ impl EventLoop {
             self.progress.send(Progress::PeerConnected {
                 name,
                 address: hello.ipv4.map(|cidr| cidr.address().to_string()),
-                via: path.kind.into(),
+                via: path.via.kind().into(),
                 rtt: path.rtt,
             });
+        }
+    }
+
+    /// Data of a peer goes another way: said, because it is what this program is for.
+    fn on_moved(&mut self, slot: PeerSlot, from: PathKind, to: PathKind, why: &'static str) {
+        tracing::info!(slot = slot.0, from = from.as_str(), to = to.as_str(), why, "moved to another path");
+        // Not yet said to be connected: that will name the new path.
+        if self.said.contains(&slot) {
+            self.say_connected(slot);
         }
     }
 
@@ -192,8 +207,8 @@ impl EventLoop {
                 name,
                 id: peer.id.to_base32(),
                 address: peer.hello.and_then(|hello| hello.ipv4).map(|cidr| cidr.address().to_string()),
-                via: path.kind.into(),
-                remote: None,
+                via: path.via.kind().into(),
+                remote: report::remote(path.via),
                 rtt_ms: report::millis(now.saturating_duration_since(echo.sent)),
             }));
         }

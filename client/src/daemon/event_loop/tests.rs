@@ -6,6 +6,7 @@ use crate::config::{Config as FileConfig, Settings};
 use crate::control::client::call;
 use crate::control::message::{Request, Response};
 use crate::control::server::ControlSocket;
+use crate::control::status::PathKind;
 use crate::daemon::progress::Progress;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
@@ -177,6 +178,17 @@ impl Daemon {
         Self { mac: addresses::mac(&node), wire, socket, progress, task, _home: home }
     }
 
+    async fn status(&self) -> Box<crate::control::status::Status> {
+        let status = within("an answer", call(&self.socket, &Request::Status)).await.unwrap();
+        let Response::Status(status) = status else { panic!("{status:?}") };
+        status
+    }
+
+    /// The path to its only peer.
+    async fn path(&self) -> Option<PathKind> {
+        self.status().await.peers.first()?.path.as_ref().map(|path| path.kind)
+    }
+
     /// Waits until it says what `is_it` says yes to.
     async fn says(&mut self, what: &str, is_it: impl Fn(&Progress) -> bool) {
         let said = async {
@@ -220,57 +232,135 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-#[tokio::test]
-async fn two_daemons_from_the_first_word_to_the_last() {
-    LocalSet::new().run_until(scenario()).await;
+/// A relay of the test, and two daemons that it introduced to each other.
+struct Scene {
+    relay: Relay,
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+    a: Daemon,
+    b: Daemon,
 }
 
-async fn scenario() {
-    let secret = NodeSecret::generate(&mut SeededRng::new(1));
-    let ticket_key = RelayId(secret.public().0);
-    let relay = Relay { secret: Arc::new(secret), members: Arc::default() };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = relay.run(listener);
-    let ticket = RelayTicket { key: ticket_key, addresses: vec![address.to_string()], expires: None };
-    let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
-    let mut a = Daemon::start("a", network.clone()).await;
-    let mut b = Daemon::start("b", network).await;
-    a.connected().await;
-    b.connected().await;
+impl Scene {
+    async fn new() -> Self {
+        let secret = NodeSecret::generate(&mut SeededRng::new(1));
+        let ticket_key = RelayId(secret.public().0);
+        let relay = Relay { secret: Arc::new(secret), members: Arc::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = relay.run(listener);
+        let ticket = RelayTicket { key: ticket_key, addresses: vec![address.to_string()], expires: None };
+        let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
+        let mut a = Daemon::start("a", network.clone()).await;
+        let mut b = Daemon::start("b", network).await;
+        a.connected().await;
+        b.connected().await;
+        Self { relay, address, serving, a, b }
+    }
 
+    /// The relay goes without a word.
+    async fn lose_relay(&mut self) {
+        self.serving.abort();
+        self.a.says("lost", |progress| matches!(progress, Progress::RelayLost { .. })).await;
+        self.relay.members.lock().unwrap().clear();
+    }
+
+    /// It comes back.
+    async fn restart_relay(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serving = self.relay.run(listener);
+    }
+
+    fn send(&self, numbers: std::ops::Range<u32>) {
+        for n in numbers {
+            self.a.send(&self.b, n);
+        }
+    }
+}
+
+/// Runs in a network namespace where `setup` was done, after the loopback interface was set up.
+fn in_network(setup: &str, scenario: impl Future<Output = ()>) {
+    crate::net::namespace::sh(&format!("ip link set lo up\n{setup}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(LocalSet::new().run_until(scenario));
+}
+
+#[test]
+fn two_daemons_from_the_first_word_to_the_last() {
+    // Without an address that peers could be told, there is the relay and nothing else.
+    crate::net::namespace::isolated(|| in_network("", by_relay()));
+}
+
+#[test]
+fn two_daemons_that_see_each_other_need_the_relay_no_more() {
+    crate::net::namespace::isolated(|| {
+        in_network(
+            "ip link add v0 type veth peer name v1; ip link set v1 up; ip link set v0 up
+                    ip addr add 192.0.2.1/24 dev v0",
+            directly(),
+        );
+    });
+}
+
+async fn directly() {
+    let mut scene = Scene::new().await;
+    let direct = async {
+        while scene.a.path().await != Some(PathKind::DirectUdp)
+            || scene.b.path().await != Some(PathKind::DirectUdp)
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("both to be direct", direct).await;
+    scene.send(0..500);
+    assert_eq!(scene.b.numbers(500).await, (0..500).collect::<Vec<_>>());
+
+    scene.lose_relay().await;
+    scene.send(500..600);
+    assert_eq!(scene.b.numbers(100).await, (500..600).collect::<Vec<_>>());
+    scene.restart_relay().await;
+    let is_back = |progress: &Progress| matches!(progress, Progress::RelayConnected { .. });
+    scene.a.says("that the relay is back", is_back).await;
+    scene.send(600..700);
+    assert_eq!(scene.b.numbers(100).await, (600..700).collect::<Vec<_>>());
+
+    let status = scene.a.status().await;
+    let peer = &status.peers[0];
+    let path = peer.path.as_ref().unwrap();
+    assert_eq!((path.kind, path.remote.starts_with("192.0.2.1:")), (PathKind::DirectUdp, true));
+    assert!(peer.paths_agree, "{peer:?}");
+    assert_eq!((peer.switches, peer.lost, peer.resent), (1, 0, 0), "{peer:?}");
+    let echo = within("an echo", call(&scene.a.socket, &Request::Ping { peer: "b".into() })).await.unwrap();
+    let Response::Echo(echo) = echo else { panic!("{echo:?}") };
+    assert_eq!(echo.remote.as_ref(), Some(&path.remote));
+}
+
+async fn by_relay() {
+    let mut scene = Scene::new().await;
     // Both ways, in order, nothing twice.
+    let (a, b) = (&scene.a, &scene.b);
     for n in 0..500 {
-        a.send(&b, n);
-        b.send(&a, n);
+        a.send(b, n);
+        b.send(a, n);
     }
     let all: Vec<u32> = (0..500).collect();
     assert_eq!(b.numbers(500).await, all);
     assert_eq!(a.numbers(500).await, all);
 
     // The relay goes without a word and comes back; what was sent meanwhile arrives.
-    serving.abort();
-    a.says("lost", |progress| matches!(progress, Progress::RelayLost { .. })).await;
-    for n in 500..600 {
-        a.send(&b, n);
-    }
-    relay.members.lock().unwrap().clear();
-    let listener = TcpListener::bind(address).await.unwrap();
-    let serving = relay.run(listener);
-    for n in 600..700 {
-        a.send(&b, n);
-    }
-    a.connected().await;
-    for n in 700..800 {
-        a.send(&b, n);
-    }
-    assert_eq!(b.numbers(300).await, (500..800).collect::<Vec<_>>());
+    scene.lose_relay().await;
+    scene.send(500..600);
+    scene.restart_relay().await;
+    scene.send(600..700);
+    scene.a.connected().await;
+    scene.send(700..800);
+    assert_eq!(scene.b.numbers(300).await, (500..800).collect::<Vec<_>>());
 
-    let status = within("an answer", call(&a.socket, &Request::Status)).await.unwrap();
-    let Response::Status(status) = status else { panic!("{status:?}") };
+    let status = scene.a.status().await;
     assert_eq!(status.peers.len(), 1);
     assert_eq!(status.peers[0].name, "b");
     assert_eq!((status.peers[0].tx_frames, status.peers[0].rx_frames), (800, 500));
+    let Scene { mut a, mut b, serving, .. } = scene;
     let echo = within("an echo", call(&a.socket, &Request::Ping { peer: "b".into() })).await.unwrap();
     assert!(matches!(echo, Response::Echo(_)), "{echo:?}");
 

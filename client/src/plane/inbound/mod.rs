@@ -1,36 +1,43 @@
-//! The inbound thread: from the relay's stream into the TAP.
+//! The inbound thread: from the relay's stream and the UDP socket into the TAP.
 //!
-//! One turn of its loop: take commands; take a FORWARD message; for each packet in it, open data where it lies and write the
-//! frame to the TAP, hand everything else to the control task; report acknowledgements that are due; sleep when there was
-//! nothing.
+//! One turn of its loop: take commands; take a FORWARD message, and what the socket has; for each packet, open data where it
+//! lies and write the frame to the TAP, hand everything else to the control task; report acknowledgements that are due; sleep
+//! when there was nothing.
+//!
+//! What comes by datagram comes from anybody. It costs a look-up of its index, and opening it if that is one of ours; nothing
+//! else of it reaches the control task, but what may be an answer of STUN, by a queue that drops.
 //!
 //! A key is always announced by a command before the peer can use it, but the command and the packet come by two ways: a
 //! packet with an unknown index makes the thread look at its commands once more before it is dropped.
 
+mod datagrams;
 mod sessions;
 
-use super::snapshot::{PlaneCounters, Snapshot, add};
+use super::snapshot::{PeerRoute, PlaneCounters, Snapshot, add};
 use super::wake::Waker;
-use super::{ControlPacket, Fact};
+use super::{ControlPacket, Datagram, Fact};
 use crate::device::{Device, DeviceFault, VnetHeader};
 use crate::switch::{Inbound, Learn, Learner, Limits};
+use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use datagrams::{Buffers, Heard};
+use rustix::event::{PollFd, PollFlags};
 use sessions::Sessions;
-use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
+use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::open::FRAME_OFFSET;
 use shadowmesh_proto::session::{OpenKey, PathSlot};
 use shadowmesh_proto::wire::header::{Header, PacketType};
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// The relay path's number at the sender (protocol §6). There is one path until there are direct ones.
-const PATH: PathSlot = PathSlot::FIRST;
 /// Where the virtio header begins in a packet, so that it ends where the frame begins.
 const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
 
@@ -81,12 +88,14 @@ pub struct InboundMessage {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) device: Device,
+    pub(super) socket: DatagramSocket,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) counters: Arc<PlaneCounters>,
     pub(super) commands: Receiver<InboundCommand>,
     pub(super) messages: mpsc::Receiver<InboundMessage>,
     pub(super) learns: SyncSender<Learn>,
     pub(super) packets: mpsc::Sender<ControlPacket>,
+    pub(super) datagrams: mpsc::Sender<Datagram>,
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
@@ -97,12 +106,16 @@ pub(super) struct Parts {
 #[derive(Debug)]
 pub(super) struct InboundThread {
     device: Device,
+    socket: DatagramSocket,
+    buffers: Buffers,
     snapshot: Arc<ArcSwap<Snapshot>>,
     counters: Arc<PlaneCounters>,
     commands: Receiver<InboundCommand>,
     messages: mpsc::Receiver<InboundMessage>,
     learns: SyncSender<Learn>,
     packets: mpsc::Sender<ControlPacket>,
+    datagrams: mpsc::Sender<Datagram>,
+    heard: Heard,
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
@@ -115,12 +128,16 @@ impl InboundThread {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             device: parts.device,
+            socket: parts.socket,
+            buffers: Buffers::new(),
             snapshot: parts.snapshot,
             counters: parts.counters,
             commands: parts.commands,
             messages: parts.messages,
             learns: parts.learns,
             packets: parts.packets,
+            datagrams: parts.datagrams,
+            heard: Heard::default(),
             facts: parts.facts,
             lost: parts.lost,
             wake: parts.wake,
@@ -139,20 +156,29 @@ impl InboundThread {
                 return;
             }
             self.sessions.expire(now);
-            let message = self.messages.try_recv();
-            let is_idle = message.is_err();
-            if let Ok(message) = message
-                && let Err(fault) = self.message(now, message)
-            {
-                // There is room for the one fault of each thread.
-                let _ = self.lost.try_send(fault);
-                return;
-            }
+            let is_idle = match self.turn(now) {
+                Ok(is_idle) => is_idle,
+                Err(fault) => {
+                    // There is room for the one fault of each thread.
+                    let _ = self.lost.try_send(fault);
+                    return;
+                }
+            };
             let due = self.report(now);
             if is_idle {
                 self.sleep(now, due);
             }
         }
+    }
+
+    /// One message and what the socket has; whether there was neither.
+    fn turn(&mut self, now: Instant) -> Result<bool, DeviceFault> {
+        let message = self.messages.try_recv();
+        let is_idle = message.is_err();
+        if let Ok(message) = message {
+            self.message(now, message)?;
+        }
+        Ok(!self.receive_datagrams(now)? && is_idle)
     }
 
     fn take_commands(&mut self, now: Instant) {
@@ -178,19 +204,14 @@ impl InboundThread {
 
     fn message(&mut self, now: Instant, mut inbound: InboundMessage) -> Result<(), DeviceFault> {
         let snapshot = self.snapshot.load_full();
+        let via = Via::Channel(inbound.contact);
         let Some(mut rest) = inbound.message.get_mut(FORWARD_HEADER_LEN..) else { return Ok(()) };
         while let Some(packet) = take_packet_mut(&mut rest) {
             match PacketKind::of(packet) {
-                Some(PacketKind::Transport(PacketType::Data)) => self.data(now, &snapshot, packet)?,
+                Some(PacketKind::Transport(PacketType::Data)) => self.data(now, &snapshot, via, packet)?,
                 Some(
                     PacketKind::Transport(PacketType::Control) | PacketKind::Init | PacketKind::Response,
-                ) => {
-                    let packet = ControlPacket { contact: inbound.contact, packet: packet.to_vec() };
-                    // Full means that the control task is behind: what is lost here is repeated by its sender.
-                    if self.packets.try_send(packet).is_err() {
-                        add(&self.counters.control_dropped, 1);
-                    }
-                }
+                ) => self.control(via, packet),
                 Some(PacketKind::Transport(PacketType::Fragment)) | None => {
                     add(&self.counters.unknown_kind, 1);
                 }
@@ -199,7 +220,20 @@ impl InboundThread {
         Ok(())
     }
 
-    fn data(&mut self, now: Instant, snapshot: &Snapshot, packet: &mut [u8]) -> Result<(), DeviceFault> {
+    fn control(&self, via: Via, packet: &[u8]) {
+        // Full means that the control task is behind: what is lost here is repeated by its sender.
+        if self.packets.try_send(ControlPacket { via, packet: packet.to_vec() }).is_err() {
+            add(&self.counters.control_dropped, 1);
+        }
+    }
+
+    fn data(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        via: Via,
+        packet: &mut [u8],
+    ) -> Result<(), DeviceFault> {
         let Ok(header) = Header::parse(packet) else {
             add(&self.counters.unknown_kind, 1);
             return Ok(());
@@ -213,7 +247,8 @@ impl InboundThread {
         };
         // A peer is in the picture before it has a key.
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
-        let len = match half.open(now, PATH, packet) {
+        let (path, unknown) = arrival(via, route);
+        let len = match half.open(now, path, packet) {
             Ok(opened) => match self.learner.receive(&snapshot.owners, opened.frame, slot, now) {
                 Inbound::Deliver(news) => {
                     if let Some(news) = news {
@@ -238,6 +273,11 @@ impl InboundThread {
                 return Ok(());
             }
         };
+        if let Some(from) = unknown
+            && self.heard.is_news(now, slot, from)
+        {
+            let _ = self.facts.try_send(Fact::Heard(slot, from));
+        }
         let Some(space) = packet.get_mut(TAP_OFFSET..FRAME_OFFSET + len) else { return Ok(()) };
         match self.device.write_frame(VnetHeader::COMPLETE, space) {
             Ok(()) => route.counters.count_rx(len),
@@ -267,6 +307,16 @@ impl InboundThread {
         if !self.messages.is_empty() {
             return self.wake.stay_awake();
         }
-        self.wake.sleep(None, due.map(|due| due.saturating_duration_since(now)));
+        let readable = PollFd::new(&self.socket, PollFlags::IN);
+        self.wake.sleep([Some(readable), None], due.map(|due| due.saturating_duration_since(now)));
+    }
+}
+
+/// The number of the path that data came by, at its sender; and where it came from if that is news. Which path it was is
+/// guessed then, which only blurs what is known of a loss.
+fn arrival(via: Via, route: &PeerRoute) -> (PathSlot, Option<SocketAddr>) {
+    match via {
+        Via::Udp(from) if !route.sources.contains(&from) => (PathKind::DirectUdp.slot(), Some(from)),
+        Via::Udp(_) | Via::Channel(_) => (via.slot(), None),
     }
 }

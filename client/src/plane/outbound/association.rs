@@ -2,21 +2,24 @@
 //!
 //! # Order
 //!
-//! `cursor` is the one rule: below it everything was handed to the stream in use, above it nothing was. A new packet goes to
-//! the stream at once only when it is the one at the cursor; else it waits in the ring until [`Association::pump`] comes to
-//! it. So what is sent again after a path was bound anew is never overtaken by what is new.
+//! `cursor` is the one rule: below it everything was handed over once, above it nothing was. A new packet is handed over at
+//! once only when it is the one at the cursor; else it waits in the ring until [`Association::pump`] comes to it. When a path
+//! was given up, what it had of the packets below the cursor goes out again first: so nothing that is sent again is overtaken
+//! by what is new.
 //!
 //! # Time
 //!
 //! Packets that are older than [`HOLD`] when they would have to be sent are given up and counted as lost: they would be news
 //! of the past. The age of a packet is known to [`GRAIN`]: a mark per grain, not a time per packet.
 
+use super::HOLD;
 use super::peer::Context;
-use super::{HOLD, PATH};
 use crate::plane::snapshot::{PeerCounters, add};
-use shadowmesh_proto::endpoint::event::Contact;
-use shadowmesh_proto::session::{SealError, SealHalf, SealKey};
+use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::session::limits::PATH_SLOTS;
+use shadowmesh_proto::session::{PathSlot, SealError, SealHalf, SealKey};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How exactly the age of a packet in the ring is known.
@@ -26,10 +29,12 @@ const GRAIN: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Association {
     half: SealHalf,
-    /// Below: handed to the stream in use.
+    /// What is sealed now goes by this path.
+    path: PathSlot,
+    /// Below: handed over. From here on: never.
     cursor: u64,
-    /// From here on: never handed to any stream.
-    fresh: u64,
+    /// Below the cursor: what is of `path` here has to be handed over again.
+    again: Range<u64>,
     ages: Ages,
     lost_seen: u64,
 }
@@ -78,9 +83,9 @@ pub(super) struct Pumped {
 
 impl Association {
     /// Nothing is sealed yet.
-    pub(super) fn new(now: Instant, mut half: SealHalf, key: SealKey) -> Self {
+    pub(super) fn new(now: Instant, path: PathSlot, mut half: SealHalf, key: SealKey) -> Self {
         half.install(now, key);
-        Self { half, cursor: 0, fresh: 0, ages: Ages::default(), lost_seen: 0 }
+        Self { half, path, cursor: 0, again: 0..0, ages: Ages::default(), lost_seen: 0 }
     }
 
     /// The next key.
@@ -88,9 +93,32 @@ impl Association {
         self.half.install(now, key);
     }
 
-    /// Everything that is not acknowledged is to go out once more.
-    pub(super) const fn rewind(&mut self) {
-        self.cursor = 0;
+    /// Data goes by `path` from now on. What was handed to one of the paths in `given_up` and is not acknowledged has to go out
+    /// again; what is under way on the others stays there.
+    pub(super) fn reroute(&mut self, now: Instant, path: PathSlot, given_up: impl Fn(PathSlot) -> bool) {
+        let before = std::mem::replace(&mut self.path, path);
+        for gone in paths().filter(|path| given_up(*path)) {
+            self.half.give_up(gone);
+        }
+        if before != path {
+            // What was not handed over yet was meant for the path before, and is none of its packets.
+            self.half.resend(now, before, path, self.again.clone()).for_each(drop);
+            self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);
+        }
+        for gone in paths().filter(|path| given_up(*path)) {
+            let mut moved = if gone == path {
+                0..self.cursor
+            } else {
+                let mut moved =
+                    self.half.resend(now, gone, path, 0..self.cursor).map(|sealed| sealed.counter);
+                let Some(first) = moved.next() else { continue };
+                first..moved.last().unwrap_or(first) + 1
+            };
+            if !self.again.is_empty() {
+                moved = moved.start.min(self.again.start)..moved.end.max(self.again.end);
+            }
+            self.again = moved;
+        }
     }
 
     /// Whether it holds anything that is not acknowledged.
@@ -103,61 +131,66 @@ impl Association {
         self.half.wants_rekey()
     }
 
-    /// Seals a frame (metadata byte first). With a contact it is handed over at once if everything before it was; whether it
-    /// was.
+    /// Seals a frame (metadata byte first). With a way to go it is handed over at once if everything before it was; whether
+    /// it was.
     ///
     /// # Errors
     /// As [`SealError`]; nothing was sealed then.
     pub(super) fn seal(
         &mut self,
         ctx: &mut Context<'_>,
-        contact: Option<Contact>,
+        via: Option<Via>,
         plaintext: &[u8],
     ) -> Result<bool, SealError> {
-        let sealed = self.half.seal_prefixed(ctx.now, PATH, plaintext)?;
+        let sealed = self.half.seal_prefixed(ctx.now, self.path, plaintext)?;
         self.ages.on_sealed(ctx.now, sealed.counter);
         let is_handed_over = self.cursor == sealed.counter
-            && contact.is_some_and(|contact| ctx.batches.push(ctx.snapshot, contact, sealed.packet));
+            && self.again.is_empty()
+            && via.is_some_and(|via| ctx.batches.push(ctx.snapshot, via, sealed.packet));
         if is_handed_over {
             self.cursor = sealed.counter + 1;
-            self.fresh = self.cursor;
         }
         Ok(is_handed_over)
     }
 
-    /// Hands over what waits in the ring, as far as the stream has room: what was sent before and has to be again, and
-    /// behind it what was sealed since.
-    pub(super) fn pump(
-        &mut self,
-        ctx: &mut Context<'_>,
-        contact: Contact,
-        counters: &PeerCounters,
-    ) -> Pumped {
+    /// Hands over what waits in the ring, as far as there is room: what has to go again, and behind it what was sealed since.
+    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, via: Via, counters: &PeerCounters) -> Pumped {
         let next = self.half.next_counter();
-        if self.cursor >= next {
+        if self.again.is_empty() && self.cursor >= next {
             return Pumped::default();
         }
-        let Some(stream) = ctx.snapshot.stream(contact) else { return Pumped::default() };
         let too_old = self.ages.advance(ctx.now, next);
-        if self.cursor < too_old {
+        if self.again.clone().chain(self.cursor..next).next().is_some_and(|first| first < too_old) {
             self.half.give_up_below(too_old);
-            self.cursor = too_old;
         }
-        let (mut stopped, mut is_sent) = (None, false);
-        for sealed in self.half.resend(ctx.now, PATH, PATH, self.cursor..next) {
-            if !stream.has_room() || !ctx.batches.push(ctx.snapshot, contact, sealed.packet) {
-                stopped = Some(sealed.counter);
-                break;
-            }
-            is_sent = true;
-            if sealed.counter < self.fresh {
-                add(&counters.resent, 1);
-            }
+        let mut pumped = Pumped::default();
+        if !self.again.is_empty() {
+            let (resent, stopped) = self.hand_over(ctx, via, self.again.clone());
+            add(&counters.resent, resent);
+            self.again.start = stopped.unwrap_or(self.again.end);
+            pumped = Pumped { is_sent: resent > 0, is_stopped: stopped.is_some() };
         }
-        self.cursor = stopped.unwrap_or(next);
-        self.fresh = self.fresh.max(self.cursor);
+        if !pumped.is_stopped {
+            let (sent, stopped) = self.hand_over(ctx, via, self.cursor..next);
+            self.cursor = stopped.unwrap_or(next);
+            pumped = Pumped { is_sent: pumped.is_sent || sent > 0, is_stopped: stopped.is_some() };
+        }
         self.count_lost(counters);
-        Pumped { is_sent, is_stopped: stopped.is_some() }
+        pumped
+    }
+
+    /// Hands over what is of this path in `counters`; how many packets, and the first that found no room.
+    fn hand_over(&mut self, ctx: &mut Context<'_>, via: Via, counters: Range<u64>) -> (u64, Option<u64>) {
+        let mut sent = 0;
+        for sealed in self.half.resend(ctx.now, self.path, self.path, counters) {
+            let is_taken =
+                ctx.batches.has_room(ctx.snapshot, via) && ctx.batches.push(ctx.snapshot, via, sealed.packet);
+            if !is_taken {
+                return (sent, Some(sealed.counter));
+            }
+            sent += 1;
+        }
+        (sent, None)
     }
 
     /// When [`Self::give_up_old`] has given up everything.
@@ -181,7 +214,7 @@ impl Association {
     /// Takes in acknowledgements; whether packets remain without.
     pub(super) fn look_for_acks(&mut self) -> bool {
         self.half.apply_acks();
-        self.half.outstanding(PATH) > 0
+        paths().any(|path| self.half.outstanding(path) > 0)
     }
 
     /// Gives memory back.
@@ -200,4 +233,9 @@ impl Association {
         add(&counters.lost, lost.saturating_sub(self.lost_seen));
         self.lost_seen = lost;
     }
+}
+
+/// Every path number.
+fn paths() -> impl Iterator<Item = PathSlot> {
+    (0..PATH_SLOTS).filter_map(|number| PathSlot::new(u8::try_from(number).ok()?))
 }

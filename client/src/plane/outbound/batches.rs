@@ -1,29 +1,48 @@
-//! Packets on their way into stream messages: one message per contact is being filled at a time.
+//! Packets on their way out: into messages for relays' streams, one being filled per contact, and into bursts of datagrams.
 
+use super::datagrams::Datagrams;
+use crate::plane::queue::StreamHandle;
 use crate::plane::snapshot::Snapshot;
-use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE};
 
 /// The least that is taken for a message: a few small frames.
 const ROOM_MIN: usize = 4096;
 
-/// Messages being filled.
+/// Messages and bursts being filled.
 #[derive(Debug)]
 pub(super) struct Batches {
     open: Vec<(Contact, ForwardBuilder)>,
     /// Room that the next message is given: what the last one needed, so that a stream of full messages never grows one by
     /// copying it, and a lone frame does not take 64 KiB.
     room: usize,
+    pub(super) datagrams: Datagrams,
 }
 
 impl Batches {
-    pub(super) const fn new() -> Self {
-        Self { open: Vec::new(), room: ROOM_MIN }
+    pub(super) const fn new(datagrams: Datagrams) -> Self {
+        Self { open: Vec::new(), room: ROOM_MIN, datagrams }
+    }
+
+    /// Whether packets for `via` are taken without piling up.
+    pub(super) fn has_room(&self, snapshot: &Snapshot, via: Via) -> bool {
+        match via {
+            Via::Channel(contact) => snapshot.stream(contact).is_some_and(StreamHandle::has_room),
+            Via::Udp(_) => self.datagrams.has_room(),
+        }
+    }
+
+    /// Adds a packet to what leaves by `via`; whether it was taken.
+    pub(super) fn push(&mut self, snapshot: &Snapshot, via: Via, packet: &[u8]) -> bool {
+        match via {
+            Via::Channel(contact) => self.push_to_stream(snapshot, contact, packet),
+            Via::Udp(to) => self.datagrams.push(to, packet),
+        }
     }
 
     /// Adds a packet to the message for `contact`, handing over the one before when it is full. Whether there was a stream to
     /// add it for.
-    pub(super) fn push(&mut self, snapshot: &Snapshot, contact: Contact, packet: &[u8]) -> bool {
+    fn push_to_stream(&mut self, snapshot: &Snapshot, contact: Contact, packet: &[u8]) -> bool {
         if snapshot.stream(contact).is_none() {
             return false;
         }
@@ -44,6 +63,7 @@ impl Batches {
 
     /// Hands everything over.
     pub(super) fn flush(&mut self, snapshot: &Snapshot) {
+        self.datagrams.flush();
         let mut most = 0;
         for (contact, builder) in self.open.drain(..) {
             most = most.max(builder.len());

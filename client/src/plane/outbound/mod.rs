@@ -1,4 +1,4 @@
-//! The outbound thread: from the TAP into the relay's stream.
+//! The outbound thread: from the TAP into the relay's stream or the UDP socket.
 //!
 //! One turn of its loop: take commands and news of stations; hand over what waits in rings; read up to [`BATCH`] frames,
 //! decide, seal, batch; hand the batches over; sleep when there was nothing.
@@ -9,21 +9,25 @@
 
 mod association;
 mod batches;
+mod datagrams;
 mod peer;
 
 use super::Fact;
 use super::memory;
-use super::snapshot::Snapshot;
+use super::snapshot::{PlaneCounters, Snapshot};
 use super::wake::Waker;
 use crate::device::{Device, DeviceFault, VnetHeader};
 use crate::switch::{Forwarder, Learn, Limits, Verdict};
+use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use association::Association;
 use batches::Batches;
+use datagrams::Datagrams;
 use peer::{Context, Peer, Sent};
+use rustix::event::{PollFd, PollFlags};
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
-use shadowmesh_proto::session::{AckMarks, ChunkPool, PathSlot, RingLimits, SealHalf, SealKey};
-use std::os::fd::AsFd;
+use shadowmesh_proto::session::{AckMarks, ChunkPool, RingLimits, SealHalf, SealKey};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -39,8 +43,6 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 const ACK_LOOK: Duration = Duration::from_millis(100);
 /// ... until nothing was sent for this long: what is not acknowledged by then never will be, short of a new path.
 const QUIET: Duration = Duration::from_secs(2);
-/// The relay path's number. There is one path until there are direct ones.
-const PATH: PathSlot = PathSlot::FIRST;
 /// Room for the largest frame, its virtio header, and one byte by which a frame that was cut is known.
 const BUFFER: usize = 65_536 + VnetHeader::LEN;
 /// A device that refuses to be read is tried again after this ...
@@ -77,7 +79,9 @@ pub enum OutboundCommand {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) device: Device,
+    pub(super) socket: DatagramSocket,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) counters: Arc<PlaneCounters>,
     pub(super) commands: Receiver<OutboundCommand>,
     pub(super) learns: Receiver<Learn>,
     pub(super) facts: mpsc::Sender<Fact>,
@@ -139,7 +143,7 @@ impl Outbound {
             forwarder: Forwarder::new(parts.limits),
             pool: parts.pool,
             peers: Vec::new(),
-            batches: Batches::new(),
+            batches: Batches::new(Datagrams::new(parts.socket, parts.counters)),
             waiting_bytes: 0,
             active: Vec::new(),
             is_behind: false,
@@ -180,7 +184,8 @@ impl Outbound {
                     let half = SealHalf::new(RingLimits::default(), Arc::clone(&self.pool), marks);
                     if let Some(peer) = peer_at(&mut self.peers, slot) {
                         let counters = self.snapshot.peer(slot).map(|route| &*route.counters);
-                        peer.start(Association::new(now, half, key), counters);
+                        let path = peer.path();
+                        peer.start(Association::new(now, path, half, key), counters);
                     }
                 }
                 Ok(OutboundCommand::AddKey { slot, key }) => {
@@ -214,17 +219,23 @@ impl Outbound {
         self.is_behind = true;
         for (slot, route) in slots(&self.snapshot.peers) {
             if let Some(peer) = peer_at(&mut self.peers, slot) {
-                let contact = route.contact.filter(|contact| self.snapshot.stream(*contact).is_some());
-                peer.on_route(now, contact, route.binding);
+                let via = route.via.filter(|via| match via {
+                    Via::Channel(contact) => self.snapshot.stream(*contact).is_some(),
+                    Via::Udp(_) => true,
+                });
+                peer.on_route(now, via, route.given_up);
             }
         }
     }
 
     fn turn(&mut self, now: Instant, buffer: &mut [u8]) -> Result<Turn, DeviceFault> {
         let snapshot = Arc::clone(&self.snapshot);
+        if !self.batches.datagrams.has_room() {
+            self.batches.datagrams.flush();
+        }
         self.pump(now, &snapshot);
         let mut turn = Turn::Busy;
-        if snapshot.streams.iter().flatten().any(|stream| !stream.has_room()) {
+        if self.is_full(&snapshot) {
             turn = Turn::Full;
         } else {
             for _ in 0..BATCH {
@@ -255,6 +266,12 @@ impl Outbound {
         }
         self.batches.flush(&snapshot);
         Ok(turn)
+    }
+
+    /// Whether a way that some peer's data takes has no room. (A stream that carries nobody's data holds nobody up.)
+    fn is_full(&self, snapshot: &Snapshot) -> bool {
+        let ways = self.peers.iter().filter_map(Peer::via);
+        ways.into_iter().any(|via| !self.batches.has_room(snapshot, via))
     }
 
     /// A refusal that may pass is waited for; one that stays, or a device that is gone, is the end.
@@ -328,6 +345,7 @@ impl Outbound {
         if quiet_at.is_some_and(|at| at <= now) {
             self.last_sent = None;
             self.peers.iter_mut().for_each(Peer::shrink);
+            self.batches.datagrams.shrink();
             memory::trim();
         }
         let mut due = self.hold_over(now);
@@ -341,9 +359,11 @@ impl Outbound {
         if turn == Turn::Refused {
             limit_to(now + FAULT_PAUSE);
         }
-        let readable = (turn == Turn::Idle).then(|| self.device.as_fd());
+        let readable = (turn == Turn::Idle).then(|| PollFd::new(&self.device, PollFlags::IN));
+        let datagrams = &self.batches.datagrams;
+        let writable = (!datagrams.has_room()).then(|| PollFd::new(datagrams.socket(), PollFlags::OUT));
         // Whatever is meant to wake this thread writes to its eventfd, asleep or not: nothing is to be looked at again.
-        self.wake.sleep(readable, due.map(|due| due.saturating_duration_since(now)));
+        self.wake.sleep([readable, writable], due.map(|due| due.saturating_duration_since(now)));
     }
 
     /// Takes in acknowledgements, and tells what was sent since the last telling; whether packets remain unacknowledged.
@@ -396,8 +416,8 @@ fn note_sent(
 fn tell_sent(facts: &mpsc::Sender<Fact>, slot: PeerSlot, peer: &mut Peer, now: Instant) {
     if peer.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
         peer.told = Some(now);
-        // Lost: said again with the next frame.
-        peer.is_untold = facts.try_send(Fact::DataSent(slot)).is_err();
+        // Lost: said again with the next frame. Without a way, there is no path to judge by it.
+        peer.is_untold = peer.via().is_some_and(|via| facts.try_send(Fact::DataSent(slot, via)).is_err());
     }
 }
 

@@ -8,8 +8,9 @@ use super::HOLD;
 use super::association::{Association, Pumped};
 use super::batches::Batches;
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
-use shadowmesh_proto::endpoint::event::Contact;
-use shadowmesh_proto::session::{SealError, SealKey};
+use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::session::limits::PATH_SLOTS;
+use shadowmesh_proto::session::{PathSlot, SealError, SealKey};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -40,9 +41,12 @@ pub(super) struct Peer {
     /// Whether the new one has a path, so that it may.
     is_replaced_due: bool,
     waiting: VecDeque<Waiting>,
-    /// Where its packets go, while there is a stream.
-    contact: Option<Contact>,
-    binding: u64,
+    /// Where its packets go, while there is a way.
+    via: Option<Via>,
+    /// The number of that path, or of the last one.
+    path: PathSlot,
+    /// See [`PeerRoute::given_up`].
+    given_up: [u64; PATH_SLOTS],
     /// Since when they go nowhere; `None` while they go somewhere, and before anything is known.
     pathless: Option<Instant>,
     /// Whether what is behind it was forgotten since.
@@ -95,16 +99,37 @@ impl Peer {
         }
     }
 
-    /// The picture changed. With another binding everything that is not acknowledged goes out once more.
-    pub(super) fn on_route(&mut self, now: Instant, contact: Option<Contact>, binding: u64) {
-        self.contact = contact;
-        if std::mem::replace(&mut self.binding, binding) != binding {
-            for association in self.replaced.iter_mut().chain(&mut self.association) {
-                association.rewind();
-            }
-            self.is_replaced_due = true;
+    /// The path by which its packets go, or went last.
+    pub(super) fn path(&self) -> PathSlot {
+        self.path
+    }
+
+    /// Where its packets go.
+    pub(super) const fn via(&self) -> Option<Via> {
+        self.via
+    }
+
+    /// The picture changed.
+    pub(super) fn on_route(&mut self, now: Instant, via: Option<Via>, given_up: [u64; PATH_SLOTS]) {
+        if via != self.via {
+            // The first packets on a new way are worth telling at once: they are what its liveness is judged by.
+            self.told = None;
         }
-        if contact.is_some() {
+        self.via = via;
+        let before = std::mem::replace(&mut self.given_up, given_up);
+        let path = via.map_or(self.path, Via::slot);
+        if before != given_up || path != self.path {
+            self.path = path;
+            let is_given_up = |path: PathSlot| {
+                let at = usize::from(path.number());
+                before.get(at) != given_up.get(at)
+            };
+            for association in self.replaced.iter_mut().chain(&mut self.association) {
+                association.reroute(now, path, is_given_up);
+            }
+            self.is_replaced_due |= before != given_up;
+        }
+        if via.is_some() {
             self.pathless = None;
             self.is_forgotten = false;
         } else {
@@ -118,7 +143,7 @@ impl Peer {
         // Gone for long, and nobody says that it will be back: nothing is kept for it.
         let is_held = self.pathless.is_none_or(|since| ctx.now.saturating_duration_since(since) < HOLD);
         let is_kept = route.is_expected || (is_held && self.association.is_some());
-        if self.contact.is_none() && !is_kept {
+        if self.via.is_none() && !is_kept {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
@@ -130,8 +155,8 @@ impl Peer {
             return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
         // Behind what is left of the association before.
-        let contact = self.contact.filter(|_| self.replaced.is_none());
-        match association.seal(ctx, contact, plaintext) {
+        let via = self.via.filter(|_| self.replaced.is_none());
+        match association.seal(ctx, via, plaintext) {
             Ok(is_handed_over) => {
                 counters.count_tx(plaintext.len() - 1);
                 if is_handed_over { Sent::HandedOver } else { Sent::Kept }
@@ -180,20 +205,20 @@ impl Peer {
     /// Seals what waited for a key, and hands over what waits in the rings, as far as the stream has room.
     pub(super) fn pump(&mut self, ctx: &mut Context<'_>, route: &PeerRoute) -> Pumped {
         self.seal_waiting(ctx, &route.counters);
-        let Some(contact) = self.contact else { return Pumped::default() };
+        let Some(via) = self.via else { return Pumped::default() };
         let mut pumped = Pumped::default();
         if let Some(replaced) = &mut self.replaced {
             if !self.is_replaced_due {
                 return pumped;
             }
-            pumped = replaced.pump(ctx, contact, &route.counters);
+            pumped = replaced.pump(ctx, via, &route.counters);
             if pumped.is_stopped {
                 return pumped;
             }
             self.replaced = None;
         }
         if let Some(association) = &mut self.association {
-            let later = association.pump(ctx, contact, &route.counters);
+            let later = association.pump(ctx, via, &route.counters);
             pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
         }
         pumped

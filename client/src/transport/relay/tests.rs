@@ -6,6 +6,7 @@ use crate::device::{DeviceFault, MemoryPort};
 use crate::net::Netlink;
 use crate::plane::{Plane, PlaneOutput, Snapshot};
 use crate::switch::Owners;
+use crate::transport::udp::DatagramSocket;
 use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::ids::{ChannelId, MacAddr};
 use shadowmesh_proto::rng::SeededRng;
@@ -38,7 +39,9 @@ impl Client {
     fn new(addresses: &[SocketAddr]) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
         let snapshot = Snapshot { owners: Owners::new(MacAddr([2; 6])), peers: vec![], streams: vec![None] };
-        let (plane, output) = Plane::start(device.into_device(), snapshot, ChunkPool::new(1 << 20)).unwrap();
+        let socket = DatagramSocket::bind().unwrap();
+        let (plane, output) =
+            Plane::start(device.into_device(), socket, snapshot, ChunkPool::new(1 << 20)).unwrap();
         let (sender, events) = mpsc::channel(64);
         let relay = Relay {
             no: RelayNo(0),

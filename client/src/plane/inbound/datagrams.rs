@@ -1,0 +1,134 @@
+//! What comes by the UDP socket, from anybody.
+
+use super::InboundThread;
+use crate::device::DeviceFault;
+use crate::plane::Datagram;
+use crate::plane::snapshot::{Snapshot, add};
+use crate::transport::udp::DatagramSocket;
+use quinn_udp::RecvMeta;
+use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::wire::header::{Header, PacketType};
+use shadowmesh_proto::wire::packet::PacketKind;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Buffers that one call may fill, each with what the kernel put together of one sender (UDP GRO).
+const BUFFERS: usize = 4;
+/// What GRO puts together at most.
+const BUFFER: usize = 65_536;
+/// Calls in one turn, before relays are looked at again: 4 times 256 KiB.
+const CALLS: usize = 4;
+/// The longest datagram that may be an answer of STUN: far above any.
+const STUN_MAX: usize = 512;
+/// Data from an address that is not one of the peer's paths is told this often at most: it moves once in a while.
+const HEARD_EVERY: Duration = Duration::from_millis(100);
+
+/// What received datagrams lie in.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    memory: Box<[u8]>,
+}
+
+impl Buffers {
+    pub(super) fn new() -> Self {
+        Self { memory: vec![0; BUFFERS * BUFFER].into_boxed_slice() }
+    }
+}
+
+/// Keeps a peer whose address changed from being told with each of its packets.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    last: Option<Instant>,
+}
+
+impl Heard {
+    pub(super) fn is_news(&mut self, now: Instant, slot: PeerSlot, from: SocketAddr) -> bool {
+        let is_news = self.last.is_none_or(|last| now.saturating_duration_since(last) >= HEARD_EVERY);
+        if is_news {
+            self.last = Some(now);
+            tracing::debug!(slot = slot.0, %from, "data of a peer came from another address");
+        }
+        is_news
+    }
+}
+
+impl InboundThread {
+    /// Takes what the socket has, up to a bound; whether there was anything.
+    pub(super) fn receive_datagrams(&mut self, now: Instant) -> Result<bool, DeviceFault> {
+        // Out of `self` while packets in it are opened in place.
+        let mut memory = std::mem::take(&mut self.buffers.memory);
+        let mut is_any = false;
+        let mut result = Ok(());
+        for _ in 0..CALLS {
+            let mut metas = [RecvMeta::default(); BUFFERS];
+            let Some(count) = receive(&self.socket, &mut memory, &mut metas) else { break };
+            is_any = true;
+            let snapshot = self.snapshot.load_full();
+            for (buffer, meta) in memory.chunks_mut(BUFFER).zip(&metas).take(count) {
+                let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+                let Some(filled) = buffer.get_mut(..meta.len) else { continue };
+                for datagram in filled.chunks_mut(meta.stride.max(1)) {
+                    result = result.and_then(|()| self.datagram(now, &snapshot, from, datagram));
+                }
+            }
+            if count < BUFFERS || result.is_err() {
+                break;
+            }
+        }
+        self.buffers.memory = memory;
+        result.map(|()| is_any)
+    }
+
+    fn datagram(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        from: SocketAddr,
+        datagram: &mut [u8],
+    ) -> Result<(), DeviceFault> {
+        match PacketKind::of(datagram) {
+            Some(PacketKind::Transport(PacketType::Data)) => {
+                return self.data(now, snapshot, Via::Udp(from), datagram);
+            }
+            Some(PacketKind::Transport(PacketType::Control)) => {
+                let Ok(header) = Header::parse(datagram) else {
+                    add(&self.counters.unknown_kind, 1);
+                    return Ok(());
+                };
+                if !self.sessions.knows(header.receiver) {
+                    self.take_commands(now);
+                }
+                if self.sessions.knows(header.receiver) {
+                    self.control(Via::Udp(from), datagram);
+                } else {
+                    add(&self.counters.unknown_index, 1);
+                }
+            }
+            Some(PacketKind::Init | PacketKind::Response) => add(&self.counters.handshake_by_datagram, 1),
+            // RFC 8489 §5: the first two bits of every STUN message are 0. No packet of ours begins so.
+            None if datagram.first().is_some_and(|first| *first < 0x40) && datagram.len() <= STUN_MAX => {
+                // Full: STUN asks again.
+                let _ = self.datagrams.try_send(Datagram { from, bytes: datagram.to_vec() });
+            }
+            Some(PacketKind::Transport(PacketType::Fragment)) | None => add(&self.counters.unknown_kind, 1),
+        }
+        Ok(())
+    }
+}
+
+/// How many buffers were filled; `None` when there is nothing to read.
+fn receive(socket: &DatagramSocket, memory: &mut [u8], metas: &mut [RecvMeta; BUFFERS]) -> Option<usize> {
+    let mut chunks = memory.chunks_mut(BUFFER);
+    let mut buffers: [IoSliceMut<'_>; BUFFERS] =
+        std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+    loop {
+        match socket.receive(&mut buffers, metas) {
+            Ok(count) => return Some(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            // A refusal of something sent before, which the kernel reports once.
+            Err(error) => tracing::debug!(%error, "the UDP socket reports"),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Packets on their way into the UDP socket: per address one burst of equal segments, sent with one call (UDP GSO).
+//!
+//! A burst is sent when the next packet does not fit it, and at the end of a turn. What the kernel has no room for stays here
+//! and is sent first when it has; meanwhile nothing more is taken, and the thread reads no more frames.
+
+use crate::plane::snapshot::{PlaneCounters, add};
+use crate::transport::udp::{DatagramSocket, MAX_PAYLOAD};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Bursts whose memory is kept: more peers than this are seldom sent to in one turn.
+const KEPT: usize = 8;
+
+/// Bursts being filled.
+#[derive(Debug)]
+pub(super) struct Datagrams {
+    socket: DatagramSocket,
+    counters: Arc<PlaneCounters>,
+    open: Vec<Burst>,
+    /// Memory of bursts that were sent.
+    spare: Vec<Vec<u8>>,
+    is_blocked: bool,
+}
+
+#[derive(Debug)]
+struct Burst {
+    to: SocketAddr,
+    /// Bytes of each packet but the last.
+    segment: usize,
+    packets: usize,
+    bytes: Vec<u8>,
+}
+
+impl Burst {
+    /// Whether a packet of `len` bytes may follow.
+    fn takes(&self, len: usize, max_segments: usize) -> bool {
+        let is_whole = self.bytes.len() == self.segment * self.packets;
+        is_whole
+            && len <= self.segment
+            && self.packets < max_segments
+            && self.bytes.len() + len <= MAX_PAYLOAD
+    }
+}
+
+impl Datagrams {
+    pub(super) const fn new(socket: DatagramSocket, counters: Arc<PlaneCounters>) -> Self {
+        Self { socket, counters, open: Vec::new(), spare: Vec::new(), is_blocked: false }
+    }
+
+    /// The socket, to be waited for while [`Self::has_room`] says no.
+    pub(super) const fn socket(&self) -> &DatagramSocket {
+        &self.socket
+    }
+
+    /// Whether packets are taken. When not, look again with [`Self::flush`] once the socket can be written.
+    pub(super) const fn has_room(&self) -> bool {
+        !self.is_blocked
+    }
+
+    /// Adds a packet for `to`; whether it was taken.
+    pub(super) fn push(&mut self, to: SocketAddr, packet: &[u8]) -> bool {
+        if self.is_blocked || packet.len() > MAX_PAYLOAD {
+            return false;
+        }
+        let at = self.open.iter().position(|burst| burst.to == to);
+        if let Some(burst) = at.and_then(|at| self.open.get_mut(at)) {
+            if !burst.bytes.is_empty() && !burst.takes(packet.len(), self.socket.max_segments()) {
+                if !send(&self.socket, &self.counters, burst) {
+                    self.is_blocked = true;
+                    return false;
+                }
+                burst.bytes.clear();
+            }
+            burst.add(packet);
+            return true;
+        }
+        let bytes = self.spare.pop().unwrap_or_default();
+        let mut burst = Burst { to, segment: 0, packets: 0, bytes };
+        burst.add(packet);
+        self.open.push(burst);
+        true
+    }
+
+    /// Sends everything, as far as the kernel has room.
+    pub(super) fn flush(&mut self) {
+        let (socket, counters, spare) = (&self.socket, &self.counters, &mut self.spare);
+        self.open.retain_mut(|burst| {
+            if !send(socket, counters, burst) {
+                return true;
+            }
+            if spare.len() < KEPT {
+                burst.bytes.clear();
+                spare.push(std::mem::take(&mut burst.bytes));
+            }
+            false
+        });
+        self.is_blocked = !self.open.is_empty();
+    }
+
+    /// Gives memory back.
+    pub(super) fn shrink(&mut self) {
+        self.spare = Vec::new();
+    }
+}
+
+impl Burst {
+    fn add(&mut self, packet: &[u8]) {
+        if self.bytes.is_empty() {
+            self.segment = packet.len();
+            self.packets = 0;
+        }
+        self.packets += 1;
+        self.bytes.extend_from_slice(packet);
+    }
+}
+
+/// `false` when the kernel has no room now. Any other refusal is a loss on the way: the ring has the packets, and the path is
+/// found out by its own means.
+fn send(socket: &DatagramSocket, counters: &PlaneCounters, burst: &Burst) -> bool {
+    if burst.bytes.is_empty() {
+        return true;
+    }
+    match socket.send(burst.to, &burst.bytes, burst.segment) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+        Err(error) => {
+            add(&counters.datagrams_refused, 1);
+            tracing::debug!(%error, to = %burst.to, "a datagram was not sent");
+            true
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Data by the UDP socket: moves between it and the stream, what is lost there, and what strangers send.
+
+use super::*;
+use crate::net::namespace::{isolated, sh};
+use shadowmesh_proto::path::select::PathKind;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, UdpSocket};
+
+const DIRECT: PathSlot = PathKind::DirectUdp.slot();
+const RELAYED: PathSlot = PathKind::RelayWs.slot();
+
+fn address(node: &Node) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, node.socket.port()).into()
+}
+
+fn via(node: &Node) -> Option<Via> {
+    Some(Via::Udp(address(node)))
+}
+
+/// What `b` receives until it has `n` frames, with the stream carried meanwhile.
+fn collect(a: &mut Node, b: &Node, n: usize) -> Vec<u32> {
+    numbers(&carry(a, b, n))
+}
+
+#[test]
+fn frames_pass_by_datagram_byte_for_byte_and_in_order() {
+    let (mut a, b, _) = two();
+    a.reroute(PEER, via(&b), &[]);
+    // In steps that the receiver's buffer holds, whatever else the machine does: there is nobody here who sends again.
+    for step in 0..10u32 {
+        let sent: Vec<_> =
+            (0..200u32).map(|n| frame(1, 2, 200 * step + n, 60 + (n as usize * 37) % 1400)).collect();
+        for frame in &sent {
+            a.wire.send(frame).unwrap();
+        }
+        assert!(carry(&mut a, &b, sent.len()) == sent, "what came is what went");
+    }
+    assert_eq!(a.counters(PEER).resent.load(Relaxed), 0);
+    let mut told = false;
+    until("the way that was taken to be told", || {
+        while let Ok(fact) = a.output.facts.try_recv() {
+            told |= matches!(fact, Fact::DataSent(PEER, way) if Some(way) == via(&b));
+        }
+        told
+    });
+}
+
+#[test]
+fn moves_between_stream_and_datagrams_under_load_lose_and_double_nothing() {
+    let (mut a, b, _) = two();
+    let mut all = Vec::new();
+    for round in 0..40u32 {
+        let first = 100 * round;
+        for n in first..first + 50 {
+            a.send(2, n, 300);
+        }
+        let way = if round % 2 == 0 { via(&b) } else { Some(CHANNEL.into()) };
+        a.reroute(PEER, way, &[]);
+        for n in first + 50..first + 100 {
+            a.send(2, n, 300);
+        }
+        all.extend(collect(&mut a, &b, 100));
+    }
+    assert_eq!(all.len(), 4000);
+    assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (0..4000).collect(), "each once");
+    assert_eq!(a.counters(PEER).resent.load(Relaxed), 0, "a planned move sends nothing twice");
+}
+
+#[test]
+fn what_a_black_hole_swallowed_goes_again_and_first() {
+    let (mut a, b, marks) = two();
+    for n in 0..10 {
+        a.send(2, n, 100);
+    }
+    let mut all = collect(&mut a, &b, 10);
+    marks.record(&[], 10);
+    // A socket that nobody reads.
+    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
+    for n in 10..110 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 110);
+    a.reroute(PEER, Some(CHANNEL.into()), &[DIRECT]);
+    for n in 110..200 {
+        a.send(2, n, 100);
+    }
+    all.extend(collect(&mut a, &b, 190));
+    assert_eq!(all, (0..200).collect::<Vec<_>>());
+    let resent = a.counters(PEER).resent.load(Relaxed);
+    assert!((36..=100).contains(&resent), "{resent}: only what had gone into the hole");
+    assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
+}
+
+#[test]
+fn a_path_given_up_long_after_the_move_repeats_only_its_own() {
+    let (mut a, b, _) = two();
+    // A stream whose messages go nowhere.
+    for n in 0..20 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 20);
+    let swallowed = a.message();
+    a.reroute(PEER, via(&b), &[]);
+    for n in 20..120 {
+        a.send(2, n, 100);
+    }
+    let mut all = Vec::new();
+    until("what went by datagram", || {
+        all.extend(b.wire.receive().unwrap().map(|frame| number(&frame)));
+        all.len() >= 100
+    });
+    assert!(all.iter().all(|n| *n >= 20), "{all:?}");
+    a.reroute(PEER, via(&b), &[RELAYED]);
+    until("the rest", || {
+        all.extend(b.wire.receive().unwrap().map(|frame| number(&frame)));
+        all.len() >= 120
+    });
+    assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (0..120).collect());
+    let resent = a.counters(PEER).resent.load(Relaxed);
+    assert!((20..=120).contains(&resent), "{resent}");
+    // What was swallowed arrives after all: it is known.
+    let before = b.counters(PEER).rx_dropped.load(Relaxed);
+    b.deliver(CHANNEL, &swallowed);
+    until("the copy to be dropped", || b.counters(PEER).rx_dropped.load(Relaxed) > before);
+    assert!(b.wire.receive().unwrap().is_none());
+}
+
+#[test]
+fn a_full_socket_holds_frames_back_and_loses_none() {
+    isolated(|| {
+        // Packets to a neighbour that does not answer wait in the kernel and fill the socket's buffer.
+        sh("ip link set lo up
+            ip link add v0 type veth peer name v1 address 02:00:00:00:00:02; ip addr add 192.0.2.1/24 dev v0
+            ip link set v0 up; ip link set v1 up
+            sysctl -q -w net.ipv4.neigh.v0.unres_qlen_bytes=100000000
+            sysctl -q -w net.ipv4.neigh.v0.mcast_solicit=100");
+        let (mut a, b, _) = two();
+        a.reroute(PEER, Some(Via::Udp("192.0.2.2:9".parse().unwrap())), &[]);
+        // More than the buffer holds; the thread takes a part of it and then no more.
+        let n = 4_000;
+        for n in 0..n {
+            a.send(2, n, 1400);
+        }
+        let (mut sealed, mut since) = (0, Instant::now());
+        until("the thread to stand still", || {
+            let now = a.counters(PEER).tx_frames.load(Relaxed);
+            if std::mem::replace(&mut sealed, now) != now {
+                since = Instant::now();
+            }
+            sealed > 0 && since.elapsed() > Duration::from_millis(300)
+        });
+        assert!(sealed < u64::from(n), "{sealed} of {n} were sealed");
+        assert_eq!(b.plane.counters().datagrams_refused.load(Relaxed), 0);
+        // The neighbour is found, and what waited leaves.
+        sh("ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:02 dev v0");
+        until("all frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == u64::from(n));
+        assert_eq!(a.counters(PEER).tx_dropped.load(Relaxed), 0);
+    });
+}
+
+#[test]
+fn only_news_of_another_address_is_told() {
+    let (mut a, mut b, _) = two();
+    let known = |b: &mut Node, sources: &[SocketAddr]| {
+        b.snapshot.peers[0].sources = sources.into();
+        b.plane.publish(b.snapshot.clone());
+    };
+    a.reroute(PEER, via(&b), &[]);
+    known(&mut b, &[address(&a)]);
+    for n in 0..50 {
+        a.send(2, n, 100);
+    }
+    collect(&mut a, &b, 50);
+    let heard = |b: &mut Node| {
+        let mut heard = Vec::new();
+        while let Ok(fact) = b.output.facts.try_recv() {
+            if let Fact::Heard(slot, from) = fact {
+                heard.push((slot, from));
+            }
+        }
+        heard
+    };
+    assert_eq!(heard(&mut b), []);
+    known(&mut b, &[]);
+    for n in 50..100 {
+        a.send(2, n, 100);
+    }
+    collect(&mut a, &b, 50);
+    assert_eq!(heard(&mut b).first(), Some(&(PEER, address(&a))));
+}
+
+#[test]
+fn what_strangers_send_is_counted_and_goes_nowhere() {
+    let (_a, mut b, _) = two();
+    let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let from = stranger.local_addr().unwrap();
+    let to = address(&b);
+    let send = |datagram: &[u8]| stranger.send_to(datagram, to).unwrap();
+    let mut init = vec![0; 1400];
+    init[0] = shadowmesh_proto::wire::packet::INIT;
+    init[1] = 1;
+    send(&init);
+    let counters = b.plane.counters();
+    until("the handshake to be counted", || counters.handshake_by_datagram.load(Relaxed) == 1);
+    // Data and control for no key of ours, and for ours but not from who has it.
+    let header = |kind, index| {
+        let header =
+            shadowmesh_proto::wire::header::Header { kind, receiver: ReceiverIndex(index), counter: 7 };
+        [&header.to_bytes()[..], &[0; 60]].concat()
+    };
+    use shadowmesh_proto::wire::header::PacketType::{Control, Data};
+    send(&header(Data, 4));
+    send(&header(Control, 4));
+    until("both", || counters.unknown_index.load(Relaxed) == 2);
+    send(&header(Data, 1001));
+    until("the forgery", || b.counters(PEER).rx_dropped.load(Relaxed) == 1);
+    send(&[]);
+    send(&[0xff; 9]);
+    send(&vec![0; 60_000]);
+    until("what is of no kind", || counters.unknown_kind.load(Relaxed) >= 2);
+    send(&header(Control, 1001));
+    send(&[0, 1, 2, 3]);
+    let mut packet = None;
+    until("what only the control task can judge", || {
+        packet = packet.take().or_else(|| b.output.packets.try_recv().ok());
+        packet.is_some()
+    });
+    assert_eq!(packet.unwrap().via, Via::Udp(from));
+    let mut datagram = None;
+    until("what may be an answer of STUN", || {
+        datagram = datagram.take().or_else(|| b.output.datagrams.try_recv().ok());
+        datagram.is_some()
+    });
+    let datagram = datagram.unwrap();
+    assert_eq!((datagram.from, &datagram.bytes[..]), (from, &[0, 1, 2, 3][..]));
+    // A flood of them fills a queue and no more.
+    for _ in 0..10 * super::super::DATAGRAM_QUEUE {
+        send(&[0; 40]);
+    }
+    send(&[0xff; 9]);
+    until("the last one", || counters.unknown_kind.load(Relaxed) >= 3);
+    assert!(b.wire.receive().unwrap().is_none());
+}

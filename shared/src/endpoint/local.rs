@@ -1,0 +1,108 @@
+//! Where this node may be reached: addresses of its interfaces, and what relays' STUN says of its socket (protocol §7.4).
+
+use super::Endpoint;
+use crate::traverse::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Overlay, is_allowed};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// Most interface addresses among them.
+const MAX_HOSTS: usize = 16;
+
+/// This node's own candidates, as they are told to peers.
+#[derive(Debug, Default)]
+pub(crate) struct LocalCandidates {
+    /// Whether there is a UDP socket at all: until addresses are told there is none, and nothing direct is tried.
+    pub(crate) has_udp: bool,
+    /// Grows with every change.
+    pub(crate) revision: u32,
+    /// Best first, at most [`MAX_CANDIDATES`].
+    pub(crate) list: Vec<Candidate>,
+    hosts: Vec<SocketAddr>,
+}
+
+impl Endpoint {
+    /// The addresses of this machine's interfaces, each with the port of the UDP socket. To be called at the start and
+    /// whenever they change.
+    pub fn handle_addresses(&mut self, now: Instant, hosts: Vec<SocketAddr>) {
+        self.local.has_udp = true;
+        self.local.hosts = hosts;
+        self.ask_stun(now);
+        self.renew_candidates(now);
+    }
+
+    /// Nothing can be sent to `address` by datagram any more, or must not: the paths that lead there end.
+    pub fn handle_unreachable(&mut self, now: Instant, address: SocketAddr) {
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.with_peer(now, id, |peer, ctx| peer.on_unreachable(ctx, address));
+        }
+        self.after_input(now);
+    }
+
+    /// A datagram that is no peer packet, from `from`: an answer of STUN, or to be dropped. Whether it was one.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> bool {
+        let answered = self
+            .relays
+            .iter_mut()
+            .filter_map(|relay| relay.mapping.as_mut())
+            .find_map(|mapping| mapping.handle(now, from, datagram));
+        if answered.is_some() {
+            self.ask_stun(now);
+            self.renew_candidates(now);
+            self.after_input(now);
+        }
+        answered.is_some()
+    }
+
+    /// Sends the questions to STUN that are due.
+    pub(super) fn ask_stun(&mut self, now: Instant) {
+        if !self.local.has_udp {
+            return;
+        }
+        for relay in &mut self.relays {
+            let Some(mapping) = &mut relay.mapping else { continue };
+            while let Some((to, request)) = mapping.poll_request(now, &mut *self.rng) {
+                self.out.datagram(to, request);
+            }
+        }
+        self.renew_candidates(now);
+    }
+
+    /// Collects the candidates anew, and tells the peers when they changed.
+    pub(super) fn renew_candidates(&mut self, now: Instant) {
+        if !self.local.has_udp {
+            return;
+        }
+        let mut overlay = Overlay::new();
+        if let Some(own) = self.hello.ipv4 {
+            overlay.add(IpAddr::V4(own.address()), own.prefix());
+        }
+        if let Some(own) = self.hello.ipv6 {
+            overlay.add(IpAddr::V6(own.address()), own.prefix());
+        }
+        let hosts = self.local.hosts.iter().map(|address| Candidate::new(CandidateKind::Host, *address));
+        // A host with many bridges must not push out the one address that others can reach.
+        let hosts = hosts.filter(|host| is_allowed(host.address, &overlay)).take(MAX_HOSTS);
+        let seen = self.relays.iter().filter_map(|relay| relay.mapping.as_ref()?.mapped());
+        let seen = seen.map(|address| Candidate::new(CandidateKind::ServerReflexive, address));
+        let mut list: Vec<Candidate> = Vec::new();
+        for candidate in hosts.chain(seen) {
+            let is_known = list.iter().any(|known| known.address == candidate.address);
+            if !is_known && is_allowed(candidate.address, &overlay) {
+                list.push(candidate);
+            }
+        }
+        list.sort_by_key(Candidate::preference);
+        list.truncate(MAX_CANDIDATES);
+        if list == self.local.list && self.local.revision > 0 {
+            return;
+        }
+        tracing::debug!(?list, "this node's candidates");
+        self.local.list = list;
+        self.local.revision = self.local.revision.wrapping_add(1);
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.with_peer(now, id, crate::peer::Peer::on_candidates_changed);
+        }
+    }
+}

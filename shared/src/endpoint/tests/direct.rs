@@ -1,0 +1,493 @@
+//! Direct UDP between two endpoints behind NATs (RFC 4787 words), in virtual time.
+
+use super::*;
+use crate::path::select::PathKind;
+use crate::traverse::mapping::REFRESH;
+use crate::wire::stun::{BindingRequest, BindingResponse};
+use std::net::IpAddr;
+
+/// One way between two NATs, or a NAT and the relay.
+const HOP: Duration = Duration::from_millis(3);
+const PORT: u16 = 41_641;
+
+/// Mapping and filtering of a NAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nat {
+    /// No translation, no filter.
+    Open,
+    /// Endpoint-independent mapping and filtering.
+    FullCone,
+    /// Endpoint-independent mapping, address-dependent filtering.
+    AddressRestricted,
+    /// Endpoint-independent mapping, address- and port-dependent filtering.
+    PortRestricted,
+    /// Address- and port-dependent mapping and filtering.
+    Symmetric,
+    /// No UDP at all.
+    Blocked,
+}
+
+#[derive(Debug)]
+struct Side {
+    nat: Nat,
+    inside: SocketAddr,
+    public: IpAddr,
+    /// Outside port, and for a symmetric NAT towards whom.
+    mappings: Vec<(u16, Option<SocketAddr>)>,
+    contacted: Vec<SocketAddr>,
+    next_port: u16,
+    /// Swallows what the node sends, and what is for it.
+    mute: bool,
+    deaf: bool,
+    /// Swallows larger datagrams, both ways.
+    largest: usize,
+}
+
+impl Side {
+    fn new(at: usize, nat: Nat) -> Self {
+        let n = u8::try_from(at + 1).unwrap();
+        let public = IpAddr::from([203, 0, 113, n]);
+        let inside = if nat == Nat::Open { public } else { [192, 168, n, 2].into() };
+        Self {
+            nat,
+            inside: SocketAddr::new(inside, PORT),
+            public,
+            mappings: vec![],
+            contacted: vec![],
+            next_port: 50_000,
+            mute: false,
+            deaf: false,
+            largest: 1500 - 28,
+        }
+    }
+
+    /// Where the world sees a datagram to `to` come from.
+    fn outward(&mut self, to: SocketAddr) -> SocketAddr {
+        if self.nat == Nat::Open {
+            return self.inside;
+        }
+        if !self.contacted.contains(&to) {
+            self.contacted.push(to);
+        }
+        let towards = (self.nat == Nat::Symmetric).then_some(to);
+        let known = self.mappings.iter().find(|(_, other)| *other == towards).map(|(port, _)| *port);
+        let port = known.unwrap_or_else(|| {
+            self.next_port += 1;
+            self.mappings.push((self.next_port, towards));
+            self.next_port
+        });
+        SocketAddr::new(self.public, port)
+    }
+
+    /// Whether a datagram from `from` to `to` gets in.
+    fn lets_in(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        if self.nat == Nat::Open {
+            return to == self.inside;
+        }
+        let mapped = self.mappings.iter().find(|(port, _)| SocketAddr::new(self.public, *port) == to);
+        let Some((_, towards)) = mapped else { return false };
+        match self.nat {
+            Nat::Open | Nat::FullCone => true,
+            Nat::AddressRestricted => self.contacted.iter().any(|known| known.ip() == from.ip()),
+            Nat::PortRestricted => self.contacted.contains(&from),
+            Nat::Symmetric => *towards == Some(from),
+            Nat::Blocked => false,
+        }
+    }
+}
+
+/// Carries datagrams between the two nodes and the relay's STUN.
+#[derive(Debug, Default)]
+pub(super) struct Internet {
+    sides: Vec<Side>,
+    under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Datagrams that node 0 and 1 sent, of any kind.
+    pub(super) sent: [Vec<(SocketAddr, usize)>; 2],
+}
+
+impl Internet {
+    pub(super) fn send(&mut self, now: Instant, from: usize, to: SocketAddr, datagram: Vec<u8>) {
+        self.sent[from].push((to, datagram.len()));
+        let side = &mut self.sides[from];
+        if side.nat == Nat::Blocked || side.mute || datagram.len() > side.largest {
+            return;
+        }
+        let source = side.outward(to);
+        if to.ip() == relay_address().ip() {
+            let request = BindingRequest::parse(&datagram).expect("only STUN goes to the relay");
+            let response = BindingResponse { transaction: request.transaction, mapped: source };
+            self.under_way.push_back((now + 2 * HOP, to, source, response.encode()));
+            self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
+        } else {
+            self.under_way.push_back((now + 2 * HOP, source, to, datagram));
+        }
+    }
+
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        self.under_way.front().map(|(at, ..)| *at)
+    }
+
+    /// The next datagram that arrives: for which node, from where, and its bytes.
+    pub(super) fn receive(&mut self, now: Instant) -> Option<(usize, SocketAddr, Vec<u8>)> {
+        while let Some((_, from, to, datagram)) = self.under_way.pop_front_if(|(at, ..)| *at <= now) {
+            let side = self.sides.iter().position(|side| side.public == to.ip());
+            if let Some(at) = side
+                && self.sides[at].lets_in(from, to)
+                && !self.sides[at].deaf
+                && datagram.len() <= self.sides[at].largest
+            {
+                return Some((at, from, datagram));
+            }
+        }
+        None
+    }
+}
+
+/// Two nodes behind these NATs, with sockets.
+fn behind(seed: u64, nats: [Nat; 2]) -> World {
+    let mut world = World::new(seed);
+    world.internet.sides = nats.iter().enumerate().map(|(at, nat)| Side::new(at, *nat)).collect();
+    for at in 0..2 {
+        let (now, inside) = (world.now, world.internet.sides[at].inside);
+        world.nodes[at].endpoint.handle_addresses(now, vec![inside]);
+    }
+    world
+}
+
+fn kind(world: &World, at: usize) -> Option<PathKind> {
+    world.status(at).path.map(|path| path.via.kind())
+}
+
+fn kinds(world: &World) -> [Option<PathKind>; 2] {
+    [kind(world, 0), kind(world, 1)]
+}
+
+const DIRECT: [Option<PathKind>; 2] = [Some(PathKind::DirectUdp); 2];
+const RELAYED: [Option<PathKind>; 2] = [Some(PathKind::RelayWs); 2];
+
+/// Frames go out at both nodes and arrive while `works`: what the data planes would tell.
+fn traffic(world: &mut World, span: Duration, arrives: bool) {
+    let end = world.now + span;
+    let mut counter = [1000 * u64::try_from(world.internet.sent[0].len()).unwrap(); 2];
+    while world.now < end {
+        for (at, counter) in counter.iter_mut().enumerate() {
+            let status = world.status(at);
+            let (now, slot) = (world.now, status.slot);
+            let Some(path) = status.path else { continue };
+            world.nodes[at].endpoint.handle_data_sent(now, slot, path.via);
+            if arrives {
+                *counter += 10;
+                acknowledge(world, 1 - at, path.via.slot().number(), *counter);
+            }
+        }
+        world.run(Duration::from_millis(50));
+    }
+}
+
+/// Node `at` says that data up to `highest` came over `path`, as its data plane would.
+fn acknowledge(world: &mut World, at: usize, path: u8, highest: u64) {
+    let now = world.now;
+    let peer = *world.nodes[at].endpoint.peers.keys().next().unwrap();
+    world.nodes[at].endpoint.with_peer(now, peer, |peer, ctx| peer.say_ack_for_test(ctx, path, highest));
+}
+
+#[test]
+fn every_pair_of_nats_ends_where_rfc_4787_says_it_must() {
+    use Nat::{AddressRestricted, Blocked, FullCone, Open, PortRestricted, Symmetric};
+    let all = [Open, FullCone, AddressRestricted, PortRestricted, Symmetric, Blocked];
+    for (i, a) in all.into_iter().enumerate() {
+        for (j, b) in all.into_iter().enumerate() {
+            let mut world = behind(100 + 10 * i as u64 + j as u64, [a, b]);
+            world.run(Duration::from_secs(5));
+            let pair = [a, b];
+            // A new port for each destination cannot be guessed by one that looks at ports, nor by its like.
+            let symmetric = pair.contains(&Symmetric);
+            let by_port = pair.iter().filter(|nat| matches!(nat, PortRestricted | Symmetric)).count();
+            let is_hopeless = symmetric && by_port == 2;
+            let feasible = !(pair.contains(&Blocked) || is_hopeless);
+            let expected = if feasible { DIRECT } else { RELAYED };
+            assert_eq!(kinds(&world), expected, "{a:?} and {b:?}");
+            for at in 0..2 {
+                let status = world.status(at);
+                assert_eq!(status.state, PeerState::Connected, "{a:?} and {b:?}");
+                assert_eq!(status.peer_path, expected[1 - at], "{a:?} and {b:?}");
+                assert_eq!(status.switches, u64::from(feasible));
+                assert_eq!(status.next_direct_try.is_some(), !feasible);
+                let direct = |to: &SocketAddr| to.ip() != relay_address().ip();
+                let round = world.internet.sent[at].iter().filter(|(to, _)| direct(to)).count();
+                assert!(round <= 60, "{round} packets");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pair_that_is_direct_releases_the_relay_and_says_nothing_over_it_any_more() {
+    let mut world = behind(1, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.released, [1, 1]);
+    world.drop = |_, _| panic!("something was forwarded");
+    world.run(Duration::from_secs(60));
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.released, [1, 1], "once");
+}
+
+#[test]
+fn the_move_to_a_direct_path_resends_nothing_and_says_what_it_was() {
+    let mut world = behind(2, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    for at in 0..2 {
+        let resends: Vec<_> =
+            world.nodes[at].events.iter().filter(|e| matches!(e, Event::Resend { .. })).collect();
+        assert_eq!(resends.len(), 1, "only when the session began: {resends:?}");
+        let last = world.status(at).last_switch.unwrap();
+        assert_eq!((last.from, last.to), (PathKind::RelayWs, PathKind::DirectUdp));
+        assert_eq!(last.why, "a better path was proven");
+    }
+}
+
+#[test]
+fn a_black_hole_is_left_within_half_a_second_and_what_it_swallowed_is_sent_again() {
+    let mut world = behind(3, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    for node in &mut world.nodes {
+        node.events.clear();
+    }
+    for side in &mut world.internet.sides {
+        side.mute = true;
+    }
+    traffic(&mut world, Duration::from_millis(500), false);
+    assert_eq!(kinds(&world), RELAYED);
+    for at in 0..2 {
+        let resent = |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectUdp.slot());
+        assert_eq!(world.count(at, resent), 1);
+        let route = world.nodes[at].events.iter().position(|event| matches!(event, Event::Route { .. }));
+        let resend = world.nodes[at].events.iter().position(resent);
+        assert!(route < resend, "the route comes first");
+        assert_eq!(world.status(at).state, PeerState::Connected);
+        assert_eq!(world.status(at).last_switch.unwrap().why, "the path before was silent");
+    }
+    // For minutes on end: the relay carries, and nothing flaps.
+    traffic(&mut world, Duration::from_secs(300), true);
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!(world.status(0).switches, 2);
+    for side in &mut world.internet.sides {
+        side.mute = false;
+    }
+    traffic(&mut world, Duration::from_secs(70), true);
+    assert_eq!(kinds(&world), DIRECT, "found again at the next retry");
+}
+
+#[test]
+fn a_path_that_works_one_way_only_carries_nothing_either_way() {
+    let mut world = behind(4, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    world.internet.sides[0].deaf = true;
+    traffic(&mut world, Duration::from_secs(1), false);
+    traffic(&mut world, Duration::from_secs(300), true);
+    assert_eq!(kinds(&world), RELAYED);
+    for at in 0..2 {
+        assert_eq!(world.status(at).switches, 2, "node {at}");
+    }
+}
+
+#[test]
+fn a_path_that_swallows_large_packets_never_carries_data() {
+    let mut world = behind(5, [Nat::PortRestricted; 2]);
+    world.internet.sides[0].largest = 1300;
+    world.run(Duration::from_secs(20));
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!(world.status(0).switches, 0);
+}
+
+#[test]
+fn a_mapping_that_changes_is_followed_without_the_relay() {
+    let mut world = behind(6, [Nat::PortRestricted, Nat::Open]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    // The router forgets everything; the next packet from inside makes a new mapping.
+    let before = world.status(1).path.unwrap().via;
+    world.internet.sides[0].mappings.clear();
+    world.run(Duration::from_secs(16));
+    let after = world.status(1).path.unwrap().via;
+    assert_ne!(before, after, "the heartbeat from inside showed the new address");
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.status(0).switches, 1);
+    // Whose heartbeat came first decides whether the other had doubts meanwhile.
+    assert!(world.status(1).switches <= 3);
+}
+
+#[test]
+fn data_from_a_new_address_is_followed_in_two_round_trips_and_without_a_switch() {
+    let mut world = behind(16, [Nat::PortRestricted, Nat::Open]);
+    world.run(Duration::from_secs(5));
+    for rebind in 0..12 {
+        traffic(&mut world, Duration::from_secs(5), true);
+        world.internet.sides[0].mappings.clear();
+        for node in &mut world.nodes {
+            node.events.clear();
+        }
+        // A data packet of node 0 opens at node 1, which knows nothing of where it came from.
+        let to = world.internet.sides[1].inside;
+        let from = world.internet.sides[0].outward(to);
+        let (now, slot) = (world.now, world.status(1).slot);
+        world.nodes[1].endpoint.handle_heard(now, slot, from);
+        world.run(HOP * 9);
+        assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from), "rebind {rebind}");
+        assert_eq!(
+            world.count(1, |event| matches!(event, Event::Resend { .. })),
+            1,
+            "what went to the old address"
+        );
+        assert_eq!(world.count(1, |event| matches!(event, Event::PeerState { .. })), 0);
+    }
+    for at in 0..2 {
+        assert_eq!(world.status(at).switches, 1);
+        assert_eq!(world.count(at, |event| matches!(event, Event::StartAssociation { .. })), 0);
+    }
+}
+
+#[test]
+fn a_relay_restart_does_not_disturb_a_direct_pair() {
+    let mut world = behind(7, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    let now = world.now;
+    for at in 0..2 {
+        world.nodes[at].events.clear();
+        world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
+        world.nodes[at].link = ServerLink::new();
+    }
+    world.to_node.clear();
+    world.to_relay.clear();
+    traffic(&mut world, Duration::from_secs(30), true);
+    assert_eq!(kinds(&world), DIRECT);
+    world.connected = [false; 2];
+    world.released = [0; 2];
+    let now = world.now;
+    for at in 0..2 {
+        world.nodes[at].endpoint.handle_stream_opened(now, RELAY, relay_address());
+    }
+    traffic(&mut world, Duration::from_secs(10), true);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.released, [1, 1], "the new channel is released too");
+    for at in 0..2 {
+        assert_eq!(
+            world.count(at, |event| matches!(event, Event::Route { .. } | Event::PeerState { .. })),
+            0
+        );
+        assert_eq!(world.count(at, |event| matches!(event, Event::StartAssociation { .. })), 0);
+    }
+}
+
+#[test]
+fn rekeys_go_on_over_the_direct_path_with_no_relay_at_all() {
+    let mut world = behind(8, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    let now = world.now;
+    for at in 0..2 {
+        world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
+    }
+    world.to_node.clear();
+    world.to_relay.clear();
+    world.run(Duration::from_secs(600));
+    for at in 0..2 {
+        let status = world.status(at);
+        assert_eq!(status.state, PeerState::Connected);
+        assert_eq!(status.session.unwrap().rekeys, 5, "every 120 s");
+    }
+}
+
+#[test]
+fn a_peer_that_restarts_goes_direct_again() {
+    let mut world = behind(9, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    world.restart(0);
+    let (now, inside) = (world.now, world.internet.sides[0].inside);
+    world.nodes[0].endpoint.handle_addresses(now, vec![inside]);
+    world.run(Duration::from_secs(10));
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn a_network_change_looks_for_a_path_at_once() {
+    let mut world = behind(10, [Nat::PortRestricted, Nat::Blocked]);
+    world.run(Duration::from_secs(20));
+    assert_eq!(kinds(&world), RELAYED);
+    // The second node moves to a network that lets UDP out.
+    world.internet.sides[1] = Side::new(1, Nat::FullCone);
+    world.internet.sides[1].inside = "192.168.9.2:41641".parse().unwrap();
+    let (now, inside) = (world.now, world.internet.sides[1].inside);
+    world.nodes[1].endpoint.handle_addresses(now, vec![inside]);
+    world.nodes[1].endpoint.handle_network_changed(now);
+    world.run(Duration::from_secs(2));
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn a_handshake_packet_by_datagram_is_not_answered() {
+    let mut world = behind(11, [Nat::Open; 2]);
+    let stranger: SocketAddr = "192.0.2.66:6".parse().unwrap();
+    let mut inits = vec![];
+    for _ in 0..200 {
+        world.run(Duration::from_millis(5));
+        inits.extend(world.to_node.iter().filter_map(|(_, to, message)| {
+            let StreamMessage::Forward(forward) = StreamMessage::parse(message).ok()? else { return None };
+            let init = forward.packets().find(|packet| PacketKind::of(packet) == Some(PacketKind::Init))?;
+            Some((*to, init.to_vec()))
+        }));
+    }
+    let (to, mut init) = inits.pop().expect("an INIT passed");
+    world.drain();
+    let (now, before) = (world.now, world.internet.sent[to].len());
+    let error = world.nodes[to].endpoint.handle_packet(now, Via::Udp(stranger), &mut init);
+    assert_eq!(error, Err(PacketError::Kind));
+    world.drain();
+    assert_eq!(world.internet.sent[to].len(), before);
+}
+
+#[test]
+fn a_packet_replayed_from_another_address_moves_nothing_and_costs_less_than_itself() {
+    let mut world = behind(12, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    // Somebody on the way copies every datagram for a minute and sends it again from elsewhere.
+    let stranger: SocketAddr = "192.0.2.66:6".parse().unwrap();
+    let before = world.status(0).path.unwrap().via;
+    let (mut copied, mut bytes) = (0, 0);
+    for turn in 0..20_000_u64 {
+        if turn % 10 == 0 {
+            (0..2).for_each(|at| {
+                acknowledge(&mut world, at, PathKind::DirectUdp.slot().number(), 100_000 + turn)
+            });
+            world.drain();
+        }
+        let copies: Vec<_> = world.internet.under_way.iter().cloned().collect();
+        world.run(Duration::from_millis(3));
+        for (_, _, to, mut datagram) in copies {
+            let Some(at) = world.internet.sides.iter().position(|side| side.inside == to) else { continue };
+            (copied, bytes) = (copied + 1, bytes + datagram.len());
+            let now = world.now;
+            let _ = world.nodes[at].endpoint.handle_packet(now, Via::Udp(stranger), &mut datagram);
+        }
+    }
+    assert!(copied > 100, "{copied}");
+    assert_eq!(world.status(0).path.unwrap().via, before);
+    let to_stranger: usize =
+        world.internet.sent.iter().flatten().filter(|(to, _)| *to == stranger).map(|(_, len)| *len).sum();
+    assert!(to_stranger < bytes, "{to_stranger} of {bytes}");
+}
+
+#[test]
+fn a_mapping_that_moves_while_nothing_is_said_is_told_to_the_peer() {
+    let mut world = behind(13, [Nat::PortRestricted, Nat::Blocked]);
+    world.run(Duration::from_secs(5));
+    let told = world.nodes[0].endpoint.local.revision;
+    world.internet.sides[0].mappings.clear();
+    world.run(REFRESH + Duration::from_secs(1));
+    assert!(world.nodes[0].endpoint.local.revision > told);
+}

@@ -1,0 +1,375 @@
+//! Direct UDP to one peer: candidates said and heard, checks, and the paths that come of them (protocol §7.4, §7.5).
+//!
+//! # Life
+//!
+//! Once a session is proven each side says CANDIDATES, repeated until acknowledged. What the peer says goes to the
+//! [`Agent`], which names addresses to check; a check is a small PING with the number [`CHECK`], sealed in the session. The
+//! first answer from an address makes a [`Path`], which proves itself with PINGs as large as the largest data packet; only then
+//! may data take it. A path that dies is dropped, and a round begins.
+//!
+//! # Invariants
+//!
+//! - Everything here belongs to a session and ends with it.
+//! - At most [`MAX_PATHS`] paths; an answer counts only from the address that was asked.
+//! - What is heard from an unknown address is answered there, once, and never moves anything by itself.
+//! - A path that data left because it was in doubt has to stay proven for a while before data returns, longer each time: one that
+//!   works one way only, or now and then, does not make the session jump (Nebula #893).
+
+use super::{Context, Peer};
+use crate::endpoint::event::{Event, Via};
+use crate::path::liveness::FULL_SIZE;
+use crate::path::select::PathKind;
+use crate::path::state::Path;
+use crate::time::Deadline;
+use crate::traverse::agent::Agent;
+use crate::traverse::candidate::{Candidate, Overlay, is_allowed};
+use crate::wire::control::{CHECK, Control};
+use crate::wire::header::{DATA_OVERHEAD, HEADER_LEN, TAG_LEN};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Most direct paths kept: the one in use, and others that answered too.
+const MAX_PATHS: usize = 3;
+/// CANDIDATES is repeated this often until acknowledged.
+const REPEAT: Duration = Duration::from_secs(1);
+/// How long a path has to stay proven after data left it in doubt; doubled each time, up to [`RETURN_MAX`].
+const RETURN_AFTER: Duration = Duration::from_secs(2);
+/// See [`RETURN_AFTER`].
+const RETURN_MAX: Duration = Duration::from_secs(60);
+/// After this time without trouble the doubling begins anew.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+/// IPv6 and UDP headers around a datagram; with IPv4 it is a few bytes less.
+const IP_UDP: usize = 40 + 8;
+/// Ethernet header with one VLAN tag, which a TAP's MTU does not count.
+const ETHERNET: usize = 14 + 4;
+
+/// What is known of direct ways to a peer.
+#[derive(Debug, Default)]
+pub(super) struct Direct {
+    agent: Agent,
+    paths: Vec<DirectPath>,
+    /// When CANDIDATES was last said, and which revision, since the session began.
+    said: Option<(Instant, u32)>,
+    /// Which revision of them the peer has.
+    acked: Option<u32>,
+    /// The newest revision of the peer's.
+    heard: Option<u32>,
+    /// Addresses last told with [`Event::Sources`].
+    told: Vec<SocketAddr>,
+    /// Where the peer's data came from last, if that was none of the paths' addresses then: its NAT moved, or it did.
+    follow: Option<SocketAddr>,
+    /// How often data left a direct path in doubt, and when last.
+    doubted: u32,
+    doubted_at: Option<Instant>,
+}
+
+/// A direct path and where it leads.
+#[derive(Debug)]
+pub(super) struct DirectPath {
+    pub(super) remote: SocketAddr,
+    pub(super) path: Path,
+    standing: Standing,
+}
+
+/// Whether a path may take data, as far as its past is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is not proven, or in doubt.
+    Unproven,
+    /// It is proven, and has to stay so until then: data left a path in doubt before.
+    OnProbation(Instant),
+    /// It is proven.
+    Good,
+}
+
+impl Direct {
+    /// The session ended: nothing of it holds any more.
+    pub(super) fn clear(&mut self) {
+        self.agent.clear();
+        *self = Self {
+            agent: std::mem::take(&mut self.agent),
+            told: std::mem::take(&mut self.told),
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &DirectPath> {
+        self.paths.iter()
+    }
+
+    pub(super) fn path(&self, remote: SocketAddr) -> Option<&Path> {
+        self.paths.iter().find(|known| known.remote == remote).map(|known| &known.path)
+    }
+
+    pub(super) fn path_mut(&mut self, remote: SocketAddr) -> Option<&mut Path> {
+        self.paths.iter_mut().find(|known| known.remote == remote).map(|known| &mut known.path)
+    }
+
+    /// Whether data may move onto it: proven, and if data left one in doubt before, for long enough.
+    pub(super) fn may_take_data(known: &DirectPath) -> bool {
+        known.path.is_proven() && known.standing == Standing::Good
+    }
+
+    /// What a path that was just proven has to show first.
+    fn probation(&self, now: Instant) -> Standing {
+        let Some(doublings) = self.doubted.checked_sub(1) else { return Standing::Good };
+        Standing::OnProbation(now + RETURN_AFTER.saturating_mul(1 << doublings.min(5)).min(RETURN_MAX))
+    }
+
+    /// Data left a path because it was in doubt.
+    pub(super) fn on_left_in_doubt(&mut self, now: Instant) {
+        let is_old = |at: Instant| now.saturating_duration_since(at) >= FORGIVEN_AFTER;
+        if self.doubted_at.is_some_and(is_old) {
+            self.doubted = 0;
+        }
+        self.doubted = self.doubted.saturating_add(1);
+        self.doubted_at = Some(now);
+    }
+
+    /// The path at the address that the peer's data came from, when it is proven: the others lead to where the peer was.
+    pub(super) fn followed(&self) -> Option<SocketAddr> {
+        self.follow.filter(|follow| self.path(*follow).is_some_and(Path::is_proven))
+    }
+
+    pub(super) fn next_round(&self) -> Option<Instant> {
+        self.agent.next_round()
+    }
+
+    pub(super) fn begin(&mut self, now: Instant, why: &'static str) {
+        self.agent.begin(now, why);
+    }
+
+    pub(super) const fn on_traffic(&mut self) {
+        self.agent.on_traffic();
+    }
+
+    pub(super) fn hint(&mut self, address: SocketAddr) {
+        self.agent.hint(address);
+    }
+
+    pub(super) fn set_heartbeat(&mut self, heartbeat: Duration) {
+        for known in &mut self.paths {
+            known.path.set_heartbeat(heartbeat);
+        }
+    }
+
+    /// `is_reached`: whether there is a path to say CANDIDATES on.
+    pub(super) fn poll_timeout(&self, is_reached: bool) -> Option<Deadline> {
+        let mut next = self.agent.poll_timeout();
+        for known in &self.paths {
+            next = Deadline::earlier(next, known.path.poll_timeout());
+            if let Standing::OnProbation(at) = known.standing {
+                next = Deadline::earlier(next, Some(Deadline::new(at, "a direct path has behaved")));
+            }
+        }
+        if let Some((said, revision)) = self.said
+            && is_reached
+            && self.acked != Some(revision)
+        {
+            next = Deadline::earlier(next, Some(Deadline::new(said + REPEAT, "repeat CANDIDATES")));
+        }
+        next
+    }
+}
+
+impl Peer {
+    /// CANDIDATES came.
+    pub(super) fn direct_on_candidates(
+        &mut self,
+        ctx: &mut Context<'_>,
+        revision: u32,
+        list: Vec<Candidate>,
+    ) {
+        // Packets may overtake each other. Revisions wrap.
+        let is_older = |known: u32| revision.wrapping_sub(known) > u32::MAX / 2 || revision == known;
+        if !ctx.local.has_udp || self.direct.heard.is_some_and(is_older) {
+            return;
+        }
+        self.direct.heard = Some(revision);
+        let overlay = self.overlay(ctx);
+        let allowed = list.into_iter().filter(|candidate| is_allowed(candidate.address, &overlay));
+        self.direct.agent.set_candidates(allowed);
+        self.direct.agent.begin(ctx.now, "the peer's candidates came");
+    }
+
+    pub(super) const fn direct_on_candidates_ack(&mut self, revision: u32) {
+        self.direct.acked = Some(revision);
+    }
+
+    /// A relay's hint where the peer's socket is seen.
+    pub(super) fn direct_hint(&mut self, ctx: &Context<'_>, address: SocketAddr) {
+        if is_allowed(address, &self.overlay(ctx)) {
+            self.direct.hint(address);
+        }
+    }
+
+    /// Data of the peer came from `from`, where none of its paths is. Once a path is proven there, data follows.
+    pub(super) fn direct_follow(&mut self, ctx: &mut Context<'_>, from: SocketAddr) {
+        self.direct_heard(ctx, from);
+        self.direct.follow = Some(from);
+    }
+
+    /// Something that only the peer could seal came from `from` by datagram.
+    pub(crate) fn direct_heard(&mut self, ctx: &mut Context<'_>, from: SocketAddr) {
+        if self.session.is_some() && self.direct.path(from).is_none() && is_allowed(from, &self.overlay(ctx))
+        {
+            self.direct.agent.on_heard(ctx.now, from);
+        }
+    }
+
+    /// PONG came from `from` by datagram.
+    pub(super) fn direct_on_pong(&mut self, ctx: &mut Context<'_>, from: SocketAddr, id: u64, number: u8) {
+        if number == CHECK {
+            if let Some((kind, rtt)) = self.direct.agent.on_answer(ctx.now, from, id) {
+                tracing::debug!(peer = %self.id.short(), %from, kind = kind.as_str(), ?rtt, "a candidate answered");
+                self.direct_add(ctx, from);
+            }
+        } else if number == PathKind::DirectUdp.slot().number()
+            && let Some(known) = self.direct.paths.iter_mut().find(|known| known.remote == from)
+        {
+            let was_suspect = known.path.is_suspect();
+            if known.path.on_pong(ctx.now, id) && was_suspect && self.routed == Some(Via::Udp(from)) {
+                // What it swallowed while it was silent is not coming, and nothing else took its place.
+                self.abandon(PathKind::DirectUdp);
+            }
+        }
+    }
+
+    /// The path at `remote` ends.
+    pub(super) fn direct_drop(&mut self, remote: SocketAddr) {
+        let before = self.direct.paths.len();
+        self.direct.paths.retain(|known| known.remote != remote);
+        if self.direct.paths.len() < before {
+            self.abandon(PathKind::DirectUdp);
+        }
+    }
+
+    fn direct_add(&mut self, ctx: &Context<'_>, remote: SocketAddr) {
+        if self.direct.path(remote).is_some() || self.direct.paths.len() >= MAX_PATHS {
+            return;
+        }
+        let mut path = Path::new(ctx.now, PathKind::DirectUdp);
+        path.set_heartbeat(self.heartbeat_hint);
+        self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven });
+    }
+
+    /// Time passed for its paths and rounds.
+    pub(super) fn direct_timeout(&mut self, ctx: &mut Context<'_>) {
+        for known in &mut self.direct.paths {
+            known.path.handle_timeout(ctx.now);
+        }
+    }
+
+    /// Whatever is due: candidates to say, checks, PINGs; dead paths go.
+    pub(super) fn direct_settle(&mut self, ctx: &mut Context<'_>) {
+        if self.session.is_none() || !ctx.local.has_udp {
+            return;
+        }
+        let before = self.direct.paths.len();
+        self.direct.paths.retain(|known| !known.path.is_dead());
+        if self.direct.paths.len() < before {
+            self.abandon(PathKind::DirectUdp);
+            self.direct.begin(ctx.now, "a direct path died");
+        }
+        self.say_candidates(ctx);
+        let is_needed = !self.direct.paths.iter().any(|known| known.path.is_usable());
+        self.direct.agent.handle_timeout(ctx.now, ctx.rng, is_needed);
+        while let Some(address) = self.direct.agent.poll_check(ctx.now) {
+            let id = ctx.rng.next_u64();
+            let check = Control::Ping { id, path: CHECK, padding: vec![] };
+            self.reply(ctx, Via::Udp(address), &check);
+            self.direct.agent.on_check_sent(ctx.now, address, id);
+        }
+        for at in 0..self.direct.paths.len() {
+            let probation = self.direct.probation(ctx.now);
+            let Some(known) = self.direct.paths.get_mut(at) else { continue };
+            known.standing = match known.standing {
+                _ if !known.path.is_proven() => Standing::Unproven,
+                Standing::Unproven => probation,
+                Standing::OnProbation(until) if until <= ctx.now => Standing::Good,
+                standing @ (Standing::OnProbation(_) | Standing::Good) => standing,
+            };
+            if known.path.poll_ping(ctx.now).is_some() {
+                let (id, remote) = (ctx.rng.next_u64(), known.remote);
+                known.path.on_ping_sent(ctx.now, id);
+                let ping = datagram_ping(id, ctx.hello.mtu);
+                self.reply(ctx, Via::Udp(remote), &ping);
+            }
+        }
+        self.tell_sources(ctx);
+    }
+
+    /// CANDIDATES, until the peer has the current revision.
+    fn say_candidates(&mut self, ctx: &mut Context<'_>) {
+        let wanted = ctx.local.revision;
+        let is_new = self.direct.said.is_none_or(|(_, revision)| revision != wanted);
+        let is_due = self.direct.said.is_some_and(|(said, _)| said + REPEAT <= ctx.now);
+        if self.direct.acked == Some(wanted) || self.routed.is_none() || !(is_new || is_due) {
+            return;
+        }
+        if is_new && self.direct.said.is_some() {
+            self.direct.begin(ctx.now, "this node's candidates changed");
+        }
+        self.direct.said = Some((ctx.now, wanted));
+        self.send(ctx, &Control::Candidates { revision: wanted, list: ctx.local.list.clone() });
+    }
+
+    pub(super) fn tell_sources(&mut self, ctx: &mut Context<'_>) {
+        let addresses: Vec<_> = self.direct.paths.iter().map(|known| known.remote).collect();
+        if addresses != self.direct.told {
+            self.direct.told.clone_from(&addresses);
+            ctx.out.event(Event::Sources { slot: self.slot, addresses });
+        }
+    }
+
+    /// What is inside the tunnel, as far as this peer is concerned.
+    fn overlay(&self, ctx: &Context<'_>) -> Overlay {
+        let mut overlay = Overlay::new();
+        if let Some(own) = ctx.hello.ipv4 {
+            overlay.add(IpAddr::V4(own.address()), own.prefix());
+        }
+        if let Some(own) = ctx.hello.ipv6 {
+            overlay.add(IpAddr::V6(own.address()), own.prefix());
+        }
+        let theirs = self.about.as_ref();
+        if let Some(theirs) = theirs.and_then(|hello| hello.ipv4) {
+            overlay.add(IpAddr::V4(theirs.address()), 32);
+        }
+        if let Some(theirs) = theirs.and_then(|hello| hello.ipv6) {
+            overlay.add(IpAddr::V6(theirs.address()), 128);
+        }
+        overlay
+    }
+}
+
+/// A PING as large as the largest packet that data of a TAP with this MTU makes, or as the IPv6 minimum if that is more: a path
+/// that carries it carries everything.
+fn datagram_ping(id: u64, mtu: u16) -> Control {
+    let data = usize::from(mtu) + ETHERNET + DATA_OVERHEAD;
+    let body = data.max(FULL_SIZE - IP_UDP) - HEADER_LEN - TAG_LEN;
+    let ping =
+        |padding| Control::Ping { id, path: PathKind::DirectUdp.slot().number(), padding: vec![0; padding] };
+    // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its
+    // own length to take the same room.
+    let around = ping(body / 2).encode().len() - body / 2;
+    ping(body - around)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_is_never_smaller_than_what_it_stands_for() {
+        for mtu in [576, 1280, 1400, 1500, 9000] {
+            for id in [0, 255, 65_536, u64::MAX] {
+                let packet = HEADER_LEN + datagram_ping(id, mtu).encode().len() + TAG_LEN;
+                let data = usize::from(mtu) + ETHERNET + DATA_OVERHEAD;
+                let least = data.max(FULL_SIZE - IP_UDP);
+                assert_eq!(packet, least, "MTU {mtu}");
+            }
+        }
+        // What a user gets by default fits an ordinary link with IPv6.
+        assert!(HEADER_LEN + datagram_ping(u64::MAX, 1400).encode().len() + TAG_LEN + IP_UDP <= 1500);
+    }
+}

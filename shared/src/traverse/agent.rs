@@ -1,0 +1,486 @@
+//! Which remote addresses to check, when, and when to try again (protocol §7.5). Pure: it names addresses, its owner sends.
+//!
+//! # A round
+//!
+//! Each remote candidate is checked at once, and again after 100, 200, 400 and 800 ms while nothing answers: both sides do the
+//! same, so that the later packets of one find the mapping that the earlier ones of the other have opened. The best come first,
+//! [`PACE`] apart, [`ROUND_PACKETS`] in all. A candidate that answered is checked no more: it is a path now, which proves itself.
+//!
+//! # When
+//!
+//! A round begins when the peer's candidates come or change, when this side's own do, and when the network changed or a direct
+//! path died, but never two within [`ROUND_GAP`]; else every [`RETRY`] ± 10 %, and rarer up to [`RETRY_MAX`] while the pair has
+//! nothing to say. While there is a direct path no retry is due.
+//!
+//! # Invariants
+//!
+//! - At most [`MAX_CANDIDATES`] announced, [`MAX_HINTS`] named by relays and [`MAX_HEARD`] heard from are kept; the oldest goes.
+//! - Whoever names an address causes at most [`CHECKS`] packets to it a round, and rounds are bounded in time.
+//! - An address that was merely heard from is checked outside a round too, within a budget of its own ([`HEARD_BUDGET`]): what a
+//!   member can make a node send to an address it spoofs is less than what the member spends.
+
+use super::candidate::{Candidate, CandidateKind, MAX_CANDIDATES};
+use crate::path::challenge::Challenges;
+use crate::rng::Rng;
+use crate::time::Deadline;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Checks of one candidate in a round.
+pub const CHECKS: u32 = 5;
+/// Packets in a round, over all candidates.
+pub const ROUND_PACKETS: u32 = 50;
+/// Between two checks: a burst of fifty would be lost in the queue of a slow uplink. (RFC 8445 §14.2 has 50 ms, for agents that do
+/// not know each other yet and whose checks are answered by strangers.)
+pub const PACE: Duration = Duration::from_millis(5);
+/// What a candidate waits after its nth check.
+const WAITS: [Duration; CHECKS as usize] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1500),
+];
+/// Two rounds do not begin closer than this: a change of the network comes as a burst of events.
+pub const ROUND_GAP: Duration = Duration::from_secs(1);
+/// A round that found nothing is repeated after this, give or take a tenth.
+pub const RETRY: Duration = Duration::from_secs(60);
+/// ... and at the latest after this, for a pair without traffic.
+pub const RETRY_MAX: Duration = Duration::from_secs(600);
+/// Addresses named by relays that are kept: what each of two relays saw last.
+pub const MAX_HINTS: usize = 2;
+/// Addresses that packets came from, kept: a NAT that rebinds makes one after the other.
+pub const MAX_HEARD: usize = 4;
+/// Checks of addresses heard from outside a round: this many at once, and one more each second.
+pub const HEARD_BUDGET: u32 = 10;
+
+/// Who named a remote address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The peer, inside the session.
+    Announced,
+    /// A relay.
+    Hint,
+    /// A packet of the session came from there.
+    Heard,
+}
+
+#[derive(Debug)]
+struct Remote {
+    candidate: Candidate,
+    source: Source,
+    tries: u32,
+    /// When to check it; `None` when it answered, or was checked often enough.
+    next: Option<Instant>,
+    challenges: Challenges,
+}
+
+impl Remote {
+    const fn new(candidate: Candidate, source: Source) -> Self {
+        Self { candidate, source, tries: 0, next: None, challenges: Challenges::new() }
+    }
+
+    const fn begin(&mut self, now: Instant) {
+        self.tries = 0;
+        self.next = Some(now);
+    }
+}
+
+/// What is tried towards one peer.
+#[derive(Debug, Default)]
+pub struct Agent {
+    /// Best first.
+    remotes: Vec<Remote>,
+    /// Packets that this round may still send.
+    left: u32,
+    began: Option<Instant>,
+    paced: Option<Instant>,
+    /// The next round.
+    wanted: Option<Deadline>,
+    /// Retries in a row without traffic.
+    idle_retries: u32,
+    /// Checks outside a round, and when one was last added.
+    heard_budget: Option<(u32, Instant)>,
+}
+
+impl Agent {
+    /// Knows no address.
+    pub const fn new() -> Self {
+        Self {
+            remotes: Vec::new(),
+            left: 0,
+            began: None,
+            paced: None,
+            wanted: None,
+            idle_retries: 0,
+            heard_budget: None,
+        }
+    }
+
+    /// The peer's candidates: they replace what it announced before. The caller filters them and begins a round.
+    pub fn set_candidates(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+        self.remotes.retain(|remote| remote.source != Source::Announced);
+        for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
+            self.remotes.retain(|known| known.candidate.address != candidate.address);
+            self.remotes.push(Remote::new(candidate, Source::Announced));
+        }
+        self.sort();
+    }
+
+    /// A relay says that the peer's socket appears at `address`. It begins nothing: a relay may say what it likes.
+    pub fn hint(&mut self, address: SocketAddr) {
+        self.name(Candidate::new(CandidateKind::ServerReflexive, address), Source::Hint, MAX_HINTS);
+    }
+
+    /// A packet that only the peer could seal came from `address`, which is checked at once unless it is known.
+    pub fn on_heard(&mut self, now: Instant, address: SocketAddr) {
+        let candidate = Candidate::new(CandidateKind::PeerReflexive, address);
+        self.name(candidate, Source::Heard, MAX_HEARD);
+        let may = self.left > 0 || self.take_heard_budget(now);
+        if let Some(remote) =
+            self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address)
+            && remote.next.is_none()
+            && may
+        {
+            // One packet; the next one heard causes the next.
+            remote.tries = CHECKS - 1;
+            remote.next = Some(now);
+            self.left = self.left.max(1);
+        }
+    }
+
+    /// A round is wanted at once.
+    pub fn begin(&mut self, now: Instant, why: &'static str) {
+        let earliest = self.began.map_or(now, |began| now.max(began + ROUND_GAP));
+        self.idle_retries = 0;
+        self.wanted = Some(Deadline::new(earliest, why));
+    }
+
+    /// Frames passed between the two: it is worth looking for a better path.
+    pub const fn on_traffic(&mut self) {
+        self.idle_retries = 0;
+    }
+
+    /// Forgets everything but what the retries need to keep their pace.
+    pub fn clear(&mut self) {
+        *self = Self { began: self.began, ..Self::new() };
+    }
+
+    /// Begins the round that is due. While there is a direct path (`is_needed` is false) the retry is dropped.
+    pub fn handle_timeout(&mut self, now: Instant, rng: &mut dyn Rng, is_needed: bool) {
+        if !self.wanted.is_some_and(|wanted| wanted.is_due(now)) {
+            return;
+        }
+        let why = self.wanted.take().map_or("", |wanted| wanted.why);
+        if !is_needed && why == RETRY_WHY {
+            return;
+        }
+        tracing::debug!(why, addresses = self.remotes.len(), "looking for a direct path");
+        self.began = Some(now);
+        self.left = ROUND_PACKETS;
+        for remote in &mut self.remotes {
+            remote.begin(now);
+        }
+        let wait = RETRY.saturating_mul(1 << self.idle_retries.min(4)).min(RETRY_MAX);
+        self.idle_retries = self.idle_retries.saturating_add(1);
+        // A tenth either way, so that pairs that lost the same router do not try in step.
+        let tenth = u64::try_from(wait.as_millis() / 10).unwrap_or(u64::MAX).max(1);
+        let jitter = Duration::from_millis(u64::from(rng.next_u32()) % (2 * tenth));
+        self.wanted = Some(Deadline::new(now + wait - wait / 10 + jitter, RETRY_WHY));
+    }
+
+    /// The address to check now. Report the check with [`Self::on_check_sent`].
+    pub fn poll_check(&mut self, now: Instant) -> Option<SocketAddr> {
+        if self.left == 0 || self.paced.is_some_and(|until| now < until) {
+            return None;
+        }
+        let due = self.remotes.iter().find(|remote| remote.next.is_some_and(|next| next <= now))?;
+        Some(due.candidate.address)
+    }
+
+    /// The check `id` left for `address`.
+    pub fn on_check_sent(&mut self, now: Instant, address: SocketAddr, id: u64) {
+        self.left = self.left.saturating_sub(1);
+        self.paced = Some(now + PACE);
+        let Some(remote) = self.remotes.iter_mut().find(|remote| remote.candidate.address == address) else {
+            return;
+        };
+        remote.challenges.on_sent(now, id);
+        let wait = WAITS.get(usize::try_from(remote.tries).unwrap_or(usize::MAX));
+        remote.tries += 1;
+        remote.next = wait.filter(|_| remote.tries < CHECKS).map(|wait| now + *wait);
+        if self.left == 0 {
+            for remote in &mut self.remotes {
+                remote.next = None;
+            }
+        }
+    }
+
+    /// The answer `id` came from `address`: its round trip and what kind of candidate it is, if it is the answer to a check of
+    /// that very address.
+    pub fn on_answer(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        id: u64,
+    ) -> Option<(CandidateKind, Duration)> {
+        let remote = self.remotes.iter_mut().find(|remote| remote.candidate.address == address)?;
+        let rtt = remote.challenges.on_answer(now, id)?;
+        remote.next = None;
+        Some((remote.candidate.kind, rtt))
+    }
+
+    /// When to call [`Self::handle_timeout`] and [`Self::poll_check`].
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let check = self.remotes.iter().filter_map(|remote| remote.next).min();
+        let check = check.map(|next| self.paced.map_or(next, |paced| next.max(paced)));
+        Deadline::earlier(self.wanted, check.map(|next| Deadline::new(next, "check a candidate")))
+    }
+
+    /// When the next round begins, as far as is planned.
+    pub fn next_round(&self) -> Option<Instant> {
+        self.wanted.map(|wanted| wanted.at)
+    }
+
+    /// Keeps an address that somebody else than the peer's announcement named.
+    fn name(&mut self, candidate: Candidate, source: Source, most: usize) {
+        if self.remotes.iter().any(|known| known.candidate.address == candidate.address) {
+            return;
+        }
+        let of_source = self.remotes.iter().filter(|remote| remote.source == source).count();
+        if of_source >= most
+            && let Some(oldest) = self.remotes.iter().position(|remote| remote.source == source)
+        {
+            self.remotes.remove(oldest);
+        }
+        self.remotes.push(Remote::new(candidate, source));
+        self.sort();
+    }
+
+    /// Stable, so that among equals the oldest stays in front.
+    fn sort(&mut self) {
+        self.remotes.sort_by_key(|remote| (remote.candidate.kind, remote.candidate.address.is_ipv4()));
+    }
+
+    fn take_heard_budget(&mut self, now: Instant) -> bool {
+        let (left, since) = self.heard_budget.unwrap_or((HEARD_BUDGET, now));
+        let more = now.saturating_duration_since(since).as_secs();
+        let (left, since) = match u32::try_from(more) {
+            Ok(0) => (left, since),
+            Ok(more) => {
+                (left.saturating_add(more).min(HEARD_BUDGET), since + Duration::from_secs(more.into()))
+            }
+            Err(_) => (HEARD_BUDGET, now),
+        };
+        self.heard_budget = Some((left.saturating_sub(1), since));
+        left > 0
+    }
+}
+
+/// Why a retry happens; it alone is dropped when there is a direct path.
+const RETRY_WHY: &str = "no direct path was found last time";
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+mod tests {
+    use super::*;
+    use crate::rng::SeededRng;
+    use std::collections::BTreeMap;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn hosts(n: u16) -> Vec<Candidate> {
+        (1..=n)
+            .map(|port| Candidate::new(CandidateKind::Host, SocketAddr::new([192, 0, 2, 1].into(), port)))
+            .collect()
+    }
+
+    struct Run {
+        now: Instant,
+        rng: SeededRng,
+        agent: Agent,
+        next_id: u64,
+        needed: bool,
+        /// When, where to, under which id.
+        sent: Vec<(Instant, SocketAddr, u64)>,
+    }
+
+    impl Run {
+        fn new(candidates: Vec<Candidate>) -> Self {
+            let mut agent = Agent::new();
+            agent.set_candidates(candidates);
+            Self {
+                now: Instant::now(),
+                rng: SeededRng::new(1),
+                agent,
+                next_id: 0,
+                needed: true,
+                sent: vec![],
+            }
+        }
+
+        /// From timer to timer for `span`.
+        fn run(&mut self, span: Duration) {
+            let end = self.now + span;
+            for _ in 0..100_000 {
+                self.agent.handle_timeout(self.now, &mut self.rng, self.needed);
+                while let Some(address) = self.agent.poll_check(self.now) {
+                    self.next_id += 1;
+                    self.agent.on_check_sent(self.now, address, self.next_id);
+                    self.sent.push((self.now, address, self.next_id));
+                }
+                match self.agent.poll_timeout() {
+                    Some(deadline) if deadline.at <= end => self.now = self.now.max(deadline.at),
+                    Some(_) | None => {
+                        self.now = end;
+                        return;
+                    }
+                }
+            }
+            panic!("the agent does not come to rest");
+        }
+
+        fn per_address(&self) -> BTreeMap<SocketAddr, u32> {
+            let mut counts = BTreeMap::new();
+            for (_, address, _) in &self.sent {
+                *counts.entry(*address).or_default() += 1;
+            }
+            counts
+        }
+    }
+
+    #[test]
+    fn a_silent_candidate_is_checked_five_times_and_left_alone_for_a_minute() {
+        let mut run = Run::new(hosts(1));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_secs(50));
+        assert_eq!(run.sent.len(), CHECKS as usize);
+        let took = run.sent[4].0 - run.sent[0].0;
+        assert_eq!(took, Duration::from_millis(1500));
+        let began = run.sent[0].0;
+        run.run(Duration::from_secs(20));
+        assert_eq!(run.sent.len(), 2 * CHECKS as usize);
+        let again = run.sent[5].0 - began;
+        assert!(again >= RETRY.mul_f32(0.9) && again <= RETRY.mul_f32(1.1), "{again:?}");
+    }
+
+    #[test]
+    fn a_round_is_bounded_however_many_candidates_there_are() {
+        let mut run = Run::new(hosts(200));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_secs(30));
+        assert_eq!(run.sent.len(), ROUND_PACKETS as usize);
+        let counts = run.per_address();
+        assert_eq!(counts.len(), MAX_CANDIDATES, "each was tried at least once");
+        assert!(run.sent.windows(2).all(|two| two[1].0 - two[0].0 >= PACE), "paced");
+    }
+
+    #[test]
+    fn retries_grow_rare_without_traffic_and_never_pass_ten_minutes() {
+        let mut run = Run::new(hosts(1));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_secs(3600));
+        let rounds = run.sent.len() / CHECKS as usize;
+        // 0, 1, 3, 7, 15, 25, 35, 45, 55 minutes, a tenth either way.
+        assert!((8..=11).contains(&rounds), "{rounds}");
+        let mut busy = Run::new(hosts(1));
+        busy.agent.begin(busy.now, "test");
+        for _ in 0..3600 {
+            busy.agent.on_traffic();
+            busy.run(Duration::from_secs(1));
+        }
+        let rounds = busy.sent.len() / CHECKS as usize;
+        assert!((55..=66).contains(&rounds), "{rounds}");
+    }
+
+    #[test]
+    fn nothing_is_retried_while_there_is_a_direct_path() {
+        let mut run = Run::new(hosts(1));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_secs(10));
+        run.needed = false;
+        let before = run.sent.len();
+        run.run(Duration::from_secs(3600));
+        assert_eq!(run.sent.len(), before);
+        run.agent.begin(run.now, "the path died");
+        run.run(Duration::from_secs(1));
+        assert!(run.sent.len() > before);
+    }
+
+    #[test]
+    fn an_answer_counts_for_the_address_it_was_asked_of_and_once() {
+        let mut run = Run::new(hosts(2));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_millis(20));
+        let (_, first, id) = run.sent[0];
+        let other = run.sent[1].1;
+        assert_eq!(run.agent.on_answer(run.now, other, id), None, "from elsewhere");
+        assert_eq!(run.agent.on_answer(run.now, at("203.0.113.9:1"), id), None, "from nowhere");
+        let answer = run.agent.on_answer(run.now, first, id);
+        assert_eq!(answer, Some((CandidateKind::Host, Duration::from_millis(20))));
+        assert_eq!(run.agent.on_answer(run.now, first, id), None, "once");
+        run.run(Duration::from_secs(5));
+        assert_eq!(run.per_address()[&first], 1, "what answered is checked no more");
+        assert_eq!(run.per_address()[&other], CHECKS);
+    }
+
+    #[test]
+    fn a_burst_of_events_makes_one_round_a_second() {
+        let mut run = Run::new(hosts(1));
+        for _ in 0..50 {
+            run.agent.begin(run.now, "an address changed");
+            run.run(Duration::from_millis(20));
+        }
+        // Each event puts the same round off no further: one at once, one a second later.
+        assert!(run.sent.len() <= 2 * CHECKS as usize, "{}", run.sent.len());
+        run.run(Duration::from_secs(1));
+        let firsts = run.sent.iter().filter(|(_, _, id)| *id == 1).count();
+        assert_eq!(firsts, 1);
+    }
+
+    #[test]
+    fn an_address_heard_from_is_checked_at_once_and_a_flood_of_them_is_not() {
+        let mut run = Run::new(vec![]);
+        let heard = at("203.0.113.7:4000");
+        run.agent.on_heard(run.now, heard);
+        run.run(Duration::from_millis(1));
+        assert_eq!(run.sent.len(), 1);
+        let (_, address, id) = run.sent[0];
+        assert_eq!(address, heard);
+        assert!(run.agent.on_answer(run.now, heard, id).is_some());
+        for port in 1..10_000 {
+            run.agent.on_heard(run.now, SocketAddr::new([203, 0, 113, 8].into(), port));
+            run.run(Duration::from_millis(1));
+        }
+        // Ten at once and one a second for ten seconds.
+        assert!(run.sent.len() <= 22, "{}", run.sent.len());
+        assert!(run.agent.remotes.len() <= MAX_HEARD);
+    }
+
+    #[test]
+    fn a_relay_that_names_address_after_address_starts_nothing() {
+        let mut run = Run::new(hosts(1));
+        for port in 1..1000 {
+            run.agent.hint(SocketAddr::new([203, 0, 113, 8].into(), port));
+            run.run(Duration::from_millis(10));
+        }
+        assert!(run.sent.is_empty());
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_secs(5));
+        let counts = run.per_address();
+        assert_eq!(counts.len(), 1 + MAX_HINTS);
+        assert!(counts.values().all(|count| *count <= CHECKS));
+    }
+
+    #[test]
+    fn a_known_address_is_not_named_twice() {
+        let mut run = Run::new(hosts(1));
+        let known = run.agent.remotes[0].candidate.address;
+        run.agent.hint(known);
+        run.agent.on_heard(run.now, known);
+        run.agent.set_candidates(hosts(1));
+        assert_eq!(run.agent.remotes.len(), 1);
+    }
+}

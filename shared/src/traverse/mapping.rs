@@ -1,0 +1,286 @@
+//! How this node's UDP socket looks from outside, asked of a relay's STUN (protocol §3.8; RFC 8489, RFC 5780).
+//!
+//! The question goes out from the socket that data uses, or the answer would be about another mapping. Both ports of the relay
+//! are asked once a registration: two answers that differ tell a mapping that depends on the destination (RFC 4787 §4.1), through
+//! which nobody can be invited. After that the first port is asked now and then, because a mapping changes without a word.
+//!
+//! UDP loses packets: a question is repeated with growing pauses, then given up until the next time.
+
+use super::candidate::canonical;
+use crate::rng::Rng;
+use crate::time::Deadline;
+use crate::wire::stun::{BindingRequest, BindingResponse, TOKEN_LEN, TransactionId};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Most STUN ports of one relay that are asked, whatever it names.
+const MAX_PORTS: usize = 2;
+/// Pauses after each question (RFC 8489 §6.2.1 begins with 500 ms and doubles).
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// A mapping is looked at again after this: below the 30 s after which the meanest NATs forget one.
+pub const REFRESH: Duration = Duration::from_secs(25);
+
+/// What was asked of one STUN port.
+#[derive(Debug)]
+struct Server {
+    address: SocketAddr,
+    /// The question under way and how often it was asked.
+    pending: Option<(TransactionId, usize)>,
+    next: Option<Instant>,
+    mapped: Option<SocketAddr>,
+    /// Whether it was given up at least once without ever an answer.
+    is_silent: bool,
+}
+
+/// How a NAT maps one socket (RFC 4787 §4.1), as far as two answers tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappingBehaviour {
+    /// The same address towards both: others can be invited to it.
+    EndpointIndependent,
+    /// Another one towards each destination ("symmetric").
+    EndpointDependent,
+}
+
+/// The questions to one relay.
+#[derive(Debug)]
+pub struct Mapping {
+    token: [u8; TOKEN_LEN],
+    servers: Vec<Server>,
+}
+
+impl Mapping {
+    /// Asks `ports` of `relay` as soon as polled.
+    pub fn new(now: Instant, relay: IpAddr, ports: &[u16], token: [u8; TOKEN_LEN]) -> Self {
+        let servers = ports.iter().filter(|port| **port != 0).take(MAX_PORTS).map(|port| Server {
+            address: canonical(SocketAddr::new(relay, *port)),
+            pending: None,
+            next: Some(now),
+            mapped: None,
+            is_silent: false,
+        });
+        Self { token, servers: servers.collect() }
+    }
+
+    /// Where the relay's first port sees the socket.
+    pub fn mapped(&self) -> Option<SocketAddr> {
+        self.servers.first()?.mapped
+    }
+
+    /// What two answers tell; `None` before there are two.
+    pub fn behaviour(&self) -> Option<MappingBehaviour> {
+        let mut mapped = self.servers.iter().map(|server| server.mapped);
+        match (mapped.next()??, mapped.next()??) {
+            (first, second) if first == second => Some(MappingBehaviour::EndpointIndependent),
+            (_, _) => Some(MappingBehaviour::EndpointDependent),
+        }
+    }
+
+    /// Whether UDP works to the relay: `None` while that is being found out.
+    pub fn udp_works(&self) -> Option<bool> {
+        if self.servers.iter().any(|server| server.mapped.is_some()) {
+            return Some(true);
+        }
+        self.servers.iter().all(|server| server.is_silent).then_some(false)
+    }
+
+    /// The network changed: look at once.
+    pub fn hurry(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            (server.pending, server.next) = (None, Some(now));
+        }
+    }
+
+    /// The next question to send, and to whom.
+    pub fn poll_request(&mut self, now: Instant, rng: &mut dyn Rng) -> Option<(SocketAddr, Vec<u8>)> {
+        let token = self.token;
+        let first = self.servers.first().map(|server| server.address);
+        let server = self.servers.iter_mut().find(|server| server.next.is_some_and(|next| next <= now))?;
+        let (transaction, asked) = server.pending.get_or_insert_with(|| {
+            let mut transaction = TransactionId::default();
+            rng.fill(&mut transaction);
+            (transaction, 0)
+        });
+        if let Some(pause) = PAUSES.get(*asked) {
+            *asked += 1;
+            server.next = Some(now + *pause);
+            let request = BindingRequest { transaction: *transaction, token };
+            return Some((server.address, request.encode()));
+        }
+        // Given up, until the next time. What was known is no longer known.
+        server.pending = None;
+        server.mapped = None;
+        server.is_silent = true;
+        server.next = (Some(server.address) == first).then_some(now + REFRESH);
+        self.poll_request(now, rng)
+    }
+
+    /// A datagram that may be an answer came from `from`: whether it was one, and what the first port sees changed by it.
+    pub fn handle(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<Answered> {
+        let response = BindingResponse::parse(datagram).ok()?;
+        let before = self.mapped();
+        let is_first = self.servers.first().is_some_and(|server| server.address == from);
+        let server = self.servers.iter_mut().find(|server| server.address == from)?;
+        let (transaction, _) = server.pending?;
+        if transaction != response.transaction {
+            return None;
+        }
+        server.pending = None;
+        server.is_silent = false;
+        server.mapped = Some(canonical(response.mapped));
+        server.next = is_first.then_some(now + REFRESH);
+        let moved = is_first && before != self.mapped();
+        if moved && before.is_some() {
+            // Another NAT, or the same with another mind: the second port tells which kind.
+            for other in self.servers.iter_mut().skip(1) {
+                (other.pending, other.next, other.mapped) = (None, Some(now), None);
+            }
+        }
+        Some(Answered { moved })
+    }
+
+    /// When [`Self::poll_request`] has something.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let next = self.servers.iter().filter_map(|server| server.next).min()?;
+        Some(Deadline::new(next, "ask a relay's STUN"))
+    }
+}
+
+/// An answer was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// Whether the socket is seen elsewhere than before.
+    pub moved: bool,
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+mod tests {
+    use super::*;
+    use crate::rng::SeededRng;
+
+    const TOKEN: [u8; TOKEN_LEN] = [7; TOKEN_LEN];
+
+    struct Run {
+        now: Instant,
+        rng: SeededRng,
+        mapping: Mapping,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            let now = Instant::now();
+            let mapping = Mapping::new(now, [198, 51, 100, 2].into(), &[8443, 8444], TOKEN);
+            Self { now, rng: SeededRng::new(3), mapping }
+        }
+
+        fn requests(&mut self) -> Vec<(SocketAddr, BindingRequest)> {
+            let mut all = vec![];
+            while let Some((to, datagram)) = self.mapping.poll_request(self.now, &mut self.rng) {
+                all.push((to, BindingRequest::parse(&datagram).unwrap()));
+            }
+            all
+        }
+
+        fn answer(&mut self, from: SocketAddr, request: &BindingRequest, mapped: &str) -> Option<Answered> {
+            let response =
+                BindingResponse { transaction: request.transaction, mapped: mapped.parse().unwrap() };
+            self.mapping.handle(self.now, from, &response.encode())
+        }
+    }
+
+    #[test]
+    fn two_answers_that_agree_tell_a_mapping_that_can_be_invited_to() {
+        let mut run = Run::new();
+        let requests = run.requests();
+        assert_eq!(requests.iter().map(|(to, _)| to.port()).collect::<Vec<_>>(), [8443, 8444]);
+        assert!(requests.iter().all(|(_, request)| request.token == TOKEN));
+        assert_eq!(
+            run.answer(requests[0].0, &requests[0].1, "203.0.113.1:5"),
+            Some(Answered { moved: true })
+        );
+        assert_eq!(run.mapping.behaviour(), None);
+        assert_eq!(
+            run.answer(requests[1].0, &requests[1].1, "203.0.113.1:5"),
+            Some(Answered { moved: false })
+        );
+        assert_eq!(run.mapping.behaviour(), Some(MappingBehaviour::EndpointIndependent));
+        assert_eq!(run.mapping.mapped(), Some("203.0.113.1:5".parse().unwrap()));
+        assert_eq!(run.mapping.udp_works(), Some(true));
+    }
+
+    #[test]
+    fn two_answers_that_differ_tell_a_symmetric_nat() {
+        let mut run = Run::new();
+        let requests = run.requests();
+        run.answer(requests[0].0, &requests[0].1, "203.0.113.1:5");
+        run.answer(requests[1].0, &requests[1].1, "203.0.113.1:6");
+        assert_eq!(run.mapping.behaviour(), Some(MappingBehaviour::EndpointDependent));
+    }
+
+    #[test]
+    fn only_the_answer_to_the_question_from_whom_it_was_asked_counts() {
+        let mut run = Run::new();
+        let requests = run.requests();
+        let (to, request) = requests[0];
+        assert_eq!(run.answer("192.0.2.66:8443".parse().unwrap(), &request, "203.0.113.1:5"), None);
+        let forged = BindingRequest { transaction: [0; 12], ..request };
+        assert_eq!(run.answer(to, &forged, "203.0.113.1:5"), None);
+        assert_eq!(run.mapping.handle(run.now, to, b"no STUN at all"), None);
+        assert_eq!(run.mapping.mapped(), None);
+        assert!(run.answer(to, &request, "203.0.113.1:5").is_some());
+        assert_eq!(run.answer(to, &request, "203.0.113.1:9"), None, "once");
+    }
+
+    #[test]
+    fn a_question_that_is_lost_is_repeated_and_given_up_in_the_end() {
+        let mut run = Run::new();
+        let (began, mut sent) = (run.now, 0);
+        loop {
+            sent += run.requests().len();
+            if run.mapping.udp_works().is_some() {
+                break;
+            }
+            run.now = run.now.max(run.mapping.poll_timeout().unwrap().at);
+        }
+        assert_eq!(sent, 2 * PAUSES.len());
+        assert_eq!(run.now - began, PAUSES.iter().sum());
+        assert_eq!(run.mapping.udp_works(), Some(false));
+        run.now += REFRESH;
+        let requests = run.requests();
+        assert_eq!(requests.len(), 1, "the first port is asked again");
+        assert_eq!(
+            run.answer(requests[0].0, &requests[0].1, "203.0.113.1:5"),
+            Some(Answered { moved: true })
+        );
+        assert_eq!(run.mapping.udp_works(), Some(true));
+    }
+
+    #[test]
+    fn a_mapping_that_moved_is_noticed_at_the_next_look() {
+        let mut run = Run::new();
+        let requests = run.requests();
+        run.answer(requests[0].0, &requests[0].1, "203.0.113.1:5");
+        run.answer(requests[1].0, &requests[1].1, "203.0.113.1:5");
+        assert!(run.requests().is_empty());
+        run.now += REFRESH;
+        let requests = run.requests();
+        assert_eq!(requests.len(), 1);
+        assert_eq!(
+            run.answer(requests[0].0, &requests[0].1, "203.0.113.1:7"),
+            Some(Answered { moved: true })
+        );
+        assert_eq!(run.mapping.behaviour(), None, "the second port is asked anew");
+        assert_eq!(run.requests().len(), 1);
+        run.mapping.hurry(run.now);
+        assert_eq!(run.requests().len(), 2);
+    }
+
+    #[test]
+    fn a_relay_that_names_a_thousand_ports_is_asked_at_two() {
+        let ports: Vec<u16> = (0..1000).collect();
+        let mut run = Run::new();
+        run.mapping = Mapping::new(run.now, [198, 51, 100, 2].into(), &ports, TOKEN);
+        assert_eq!(run.requests().len(), MAX_PORTS);
+    }
+}
