@@ -103,6 +103,7 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
         via: Some(CONTACT.into()),
         given_up: [0; PATH_SLOTS],
         sources: Arc::default(),
+        patience: Duration::from_millis(300),
         is_expected: true,
         counters: Arc::default(),
     };

@@ -151,7 +151,8 @@ lab_lan() {
     ip -n "$LAB-$name" route replace default via "$router"
 }
 
-# lab_topology relay_two_nat | relay_three_nat
+# lab_topology relay_two_nat | relay_three_nat [TYPE] — behind routers of this type, else port-restricted ones. Behind udp-blocked
+# ones everything stays on the relay.
 lab_topology() {
     lab_namespace net
     ip -n "$LAB-net" link add br0 type bridge
@@ -167,7 +168,7 @@ lab_topology() {
     *) lab_fail "no such topology: $1" ;;
     esac
     local host
-    for host in "${LAB_HOSTS[@]}"; do lab_nat "$host" port-restricted; done
+    for host in "${LAB_HOSTS[@]}"; do lab_nat "$host" "${2:-port-restricted}"; done
     lab_capture
 }
 
@@ -333,6 +334,18 @@ lab_all_connected() {
         lab_wait "$1" "$host to be connected to all others" lab_connected "$host" $((${#LAB_HOSTS[@]} - 1))
     done
 }
+
+# lab_path HOST KIND — whether its data for the only peer goes by KIND, and the peer says the same of its own.
+lab_path() { lab_status "$1" ".peers[0] | (.path.kind == \"$2\" and .paths_agree) or error"; }
+# lab_direct A B [SECONDS] — waits until both send directly.
+lab_direct() {
+    lab_wait "${3:-5}" "$1 to be direct" lab_path "$1" direct-udp
+    lab_wait "${3:-5}" "$2 to be direct" lab_path "$2" direct-udp
+}
+# lab_switches HOST — how often it moved its data to another kind of path.
+lab_switches() { lab_status "$1" '.peers[0].switches'; }
+# What the relay forwarded so far, bytes of the device it has on the internet.
+lab_relay_bytes() { on relay sh -c 'cat /sys/class/net/eth0/statistics/tx_bytes'; }
 
 # No address of HOST waits for its duplicate check (DAD, about a second after a device comes up).
 lab_addresses_settled() { [[ -z $(ip -n "$LAB-$1" -6 address show tentative) ]]; }

@@ -10,6 +10,7 @@ use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::RelayNo;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Peers, streams and owners as the control side knows them.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ struct Peer {
     via: Option<Via>,
     given_up: [u64; PATH_SLOTS],
     sources: Arc<[SocketAddr]>,
+    patience: Duration,
     is_expected: bool,
     counters: Arc<PeerCounters>,
     marks: Arc<AckMarks>,
@@ -42,6 +44,7 @@ impl Routes {
             via: peer.via,
             given_up: peer.given_up,
             sources: Arc::clone(&peer.sources),
+            patience: peer.patience,
             is_expected: peer.is_expected,
             counters: Arc::clone(&peer.counters),
         };
@@ -72,6 +75,10 @@ impl Routes {
 
     pub(super) fn set_sources(&mut self, slot: PeerSlot, sources: &[SocketAddr]) {
         self.change(slot, |peer| peer.sources = sources.into());
+    }
+
+    pub(super) fn set_patience(&mut self, slot: PeerSlot, patience: Duration) {
+        self.change(slot, |peer| peer.patience = patience);
     }
 
     /// A path was given up, or bound anew: what is not acknowledged on it is to go out once more.

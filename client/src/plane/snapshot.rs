@@ -9,6 +9,7 @@ use shadowmesh_proto::session::limits::PATH_SLOTS;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// The picture.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct PeerRoute {
     pub given_up: [u64; PATH_SLOTS],
     /// Where its datagrams may come from; from elsewhere, its data is news.
     pub sources: Arc<[SocketAddr]>,
+    /// How long its data on one path may be behind that on another: the round trip of the slowest.
+    pub patience: Duration,
     /// Whether a path may come soon, so that frames for it are worth keeping for a moment.
     pub is_expected: bool,
     /// What went to it and came from it.
@@ -63,6 +66,14 @@ pub struct PeerCounters {
     pub rx_bytes: AtomicU64,
     /// Frames for it that had nowhere to go, no room to wait, or waited too long for a key. Never sealed.
     pub tx_dropped: AtomicU64,
+    /// Packets of it that had been opened before.
+    pub rx_duplicates: AtomicU64,
+    /// Packets delivered after a later one.
+    pub rx_reordered: AtomicU64,
+    /// How often its data began to come by another path.
+    pub rx_moves: AtomicU64,
+    /// The silence at the last of those moves, microseconds.
+    pub rx_gap_us: AtomicU64,
     /// Packets of it that were dropped, for any cause: not opened, or not let in by the switch.
     pub rx_dropped: AtomicU64,
     /// Packets that were handed to a stream once more after its path was bound anew. Those that had waited for a path and

@@ -78,6 +78,7 @@ impl Node {
             via: None,
             given_up: [0; PATH_SLOTS],
             sources: Arc::default(),
+            patience: Duration::from_millis(300),
             is_expected: true,
             counters: Arc::default(),
         };

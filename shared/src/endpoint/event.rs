@@ -153,6 +153,13 @@ pub enum Event {
         /// Addresses of its paths.
         addresses: Vec<SocketAddr>,
     },
+    /// Inbound: how long the peer's data on one path may be behind that on another (protocol §7.6).
+    Patience {
+        /// The peer.
+        slot: PeerSlot,
+        /// The round trip of the slowest of its paths.
+        patience: Duration,
+    },
     /// This node moved its data to another path (protocol §7.6).
     Moved {
         /// The peer.

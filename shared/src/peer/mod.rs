@@ -172,6 +172,8 @@ pub(crate) struct Peer {
     /// What this node last said it has of the peer's.
     last_report: (Vec<PathAck>, u64),
     resume: Resume,
+    /// See [`Event::Patience`].
+    patience: Duration,
     switches: u64,
     last_switch: Option<(Instant, PathKind, PathKind, &'static str)>,
     /// What first handshakes and rekeys of this peer may cost.
@@ -209,6 +211,7 @@ impl Peer {
             acked: [0; PATH_SLOTS],
             last_report: (Vec::new(), 0),
             resume: Resume::default(),
+            patience: Duration::ZERO,
             switches: 0,
             last_switch: None,
             first_budget: Bucket::default(),
@@ -682,6 +685,7 @@ impl Peer {
             }
         }
         self.direct_settle(ctx);
+        self.tell_patience(ctx);
         self.show(ctx);
         // After the route: what is said goes by it.
         if self.way().is_some() {
@@ -693,6 +697,16 @@ impl Peer {
             if self.resume_due().is_some_and(|due| due.is_due(ctx.now)) {
                 self.say_resume(ctx);
             }
+        }
+    }
+
+    /// Tells how far its paths may be apart, when that changed by a quarter.
+    fn tell_patience(&mut self, ctx: &mut Context<'_>) {
+        let direct = self.direct.paths().filter_map(|known| known.path.rtt());
+        let slowest = direct.chain(self.path.as_ref().and_then(Path::rtt)).max().unwrap_or_default();
+        if slowest.abs_diff(self.patience) > self.patience / 4 {
+            self.patience = slowest;
+            ctx.out.event(Event::Patience { slot: self.slot, patience: slowest });
         }
     }
 

@@ -16,6 +16,7 @@
 //!
 //! - [`seal`], [`ring`], [`pool`]: frames are sealed into the memory they are sent from and kept in until acknowledged.
 //! - [`open`], [`replay`]: packets are opened where they were received, once each.
+//! - [`order`]: what overtakes on a faster path waits for the slower one.
 //! - [`ack`]: how the receiver's knowledge reaches the sender's ring.
 //! - [`control`]: the same for control packets, without ring and acknowledgements.
 //! - [`key`]: one generation, from both sides. [`rekey`]: when the next one is due.
@@ -30,6 +31,7 @@ pub mod key;
 pub mod limits;
 pub mod open;
 mod opener;
+pub mod order;
 pub mod pool;
 pub mod rekey;
 pub mod replay;
@@ -41,6 +43,7 @@ pub use control::{ControlOpen, ControlSeal, OpenedControl};
 pub use key::{OpenKey, OpenKeys, SealError, SealKey};
 pub use open::{OpenHalf, Opened};
 pub use opener::{Drops, OpenError};
+pub use order::{Order, OrderStats, Turn};
 pub use pool::ChunkPool;
 pub use rekey::{RekeyPolicy, Role};
 pub use replay::{Freshness, ReplayWindow};

@@ -33,12 +33,14 @@ pub const FRAME_OFFSET: usize = HEADER_LEN + META_LEN;
 pub const META_NEEDS_CHECKSUM: u8 = 1;
 /// Metadata bit 1: the frame continues the one of the counter before (protocol §5).
 pub const META_CONTINUES: u8 = 2;
-const META_KNOWN: u8 = META_NEEDS_CHECKSUM | META_CONTINUES;
+/// Metadata bit 2: no frame, but the end of the path that it comes by: the sender goes on by another (protocol §7.6).
+pub const META_MOVED: u8 = 4;
+const META_KNOWN: u8 = META_NEEDS_CHECKSUM | META_CONTINUES | META_MOVED;
 
 /// A data packet that opened.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened<'a> {
-    /// Its metadata: [`META_NEEDS_CHECKSUM`], [`META_CONTINUES`].
+    /// Its metadata: [`META_NEEDS_CHECKSUM`], [`META_CONTINUES`], [`META_MOVED`].
     pub meta: u8,
     /// The Ethernet frame, at [`FRAME_OFFSET`] in the packet.
     pub frame: &'a mut [u8],
@@ -132,7 +134,7 @@ impl OpenHalf {
         };
         self.marks.on_opened(now, path, header.counter);
         let (meta, frame) = plain.text.split_first_mut().ok_or(OpenError::Metadata)?;
-        if *meta & !META_KNOWN != 0 {
+        if *meta & !META_KNOWN != 0 || (*meta & META_MOVED != 0 && !frame.is_empty()) {
             return Err(OpenError::Metadata);
         }
         Ok(Opened { meta: *meta, frame, counter: header.counter, index: header.receiver, first: plain.first })

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::ids::ReceiverIndex;
 use shadowmesh_proto::session::limits::{DATA_WINDOW, MAX_FRAME, RETIRED_KEY_LIFE};
-use shadowmesh_proto::session::open::{FRAME_OFFSET, META_CONTINUES, META_NEEDS_CHECKSUM};
+use shadowmesh_proto::session::open::{FRAME_OFFSET, META_CONTINUES, META_MOVED, META_NEEDS_CHECKSUM};
 use shadowmesh_proto::session::{
     ControlOpen, ControlSeal, Fit, OpenError, OpenHalf, OpenKey, RingLimits, SealError, SealKey,
 };
@@ -176,6 +176,9 @@ fn unknown_metadata_is_not_delivered() {
         let known = meta & !(META_NEEDS_CHECKSUM | META_CONTINUES) == 0;
         assert_eq!(result, if known { Ok(meta) } else { Err(OpenError::Metadata) });
     }
+    let mut end = seal.seal(epoch(), path(0), META_MOVED, &[]).unwrap().packet.to_vec();
+    let opened = open.open(epoch(), path(0), &mut end).unwrap();
+    assert_eq!((opened.meta, opened.frame.len()), (META_MOVED, 0), "which has no frame");
     assert_eq!(seal.seal_prefixed(epoch(), path(0), &[]).unwrap_err(), SealError::NoMetadata);
 }
 

@@ -26,6 +26,8 @@ start b b "${words[@]}"
 lab_wait 20 "a to be connected to b" lab_connected a 1
 lab_wait 20 "b to be connected to a" lab_connected b 1
 lab_measure "first command of a to connected" "$(($(lab_now_ms) - began))" ms
+lab_direct a b
+lab_measure "first command of a to direct" "$(($(lab_now_ms) - began))" ms
 
 # 4. a$ ping <address of b>
 address=$(lab_address b)
@@ -38,7 +40,8 @@ for words in 'connecting to relay' 'connected to relay' 'waiting for peers' 'con
 done
 if grep -q $'[\r\x1b]' "$LAB_OUT/a.log"; then lab_fail "a spinner or colours where there is no terminal"; fi
 lab_expect "a knows b by its host name" lab_status a '.peers[] | select(.name == "b") or error'
-lab_expect "over the relay" lab_status a '.peers[0].path.kind == "relay-ws" or error'
+lab_expect "up says: connected directly" grep -q 'connected to b .*via direct-udp' "$LAB_OUT/a.log"
+lab_expect "ping names the direct path" on a sh -c 'shadowmesh ping b -c 1 | grep -q "via direct-udp 198.51.100.12:"'
 lab_expect "with ML-KEM-768" lab_status a '.peers[0].handshake.kem == "ML-KEM-768" or error'
 lab_expect "the same cipher at both ends" test "$(lab_status a '.peers[0].handshake.cipher')" = "$(lab_status b '.peers[0].handshake.cipher')"
 

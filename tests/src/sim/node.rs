@@ -394,6 +394,7 @@ impl Node {
             | Event::CloseAssociation { .. }
             | Event::Resend { .. }
             | Event::Sources { .. }
+            | Event::Patience { .. }
             | Event::Moved { .. }
             | Event::Acked { .. }
             | Event::PeerHello { .. }

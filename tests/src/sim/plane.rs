@@ -176,6 +176,7 @@ impl Plane {
             | Event::RelayRefused { .. }
             | Event::Observed { .. }
             | Event::Sources { .. }
+            | Event::Patience { .. }
             | Event::Moved { .. } => {}
         }
     }

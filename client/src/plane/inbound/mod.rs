@@ -7,17 +7,20 @@
 //! What comes by datagram comes from anybody. It costs a look-up of its index, and opening it if that is one of ours; nothing
 //! else of it reaches the control task, but what may be an answer of STUN, by a queue that drops.
 //!
+//! What overtakes on a faster path is held for a moment ([`Order`](shadowmesh_proto::session::Order), protocol §7.6).
+//!
 //! A key is always announced by a command before the peer can use it, but the command and the packet come by two ways: a
 //! packet with an unknown index makes the thread look at its commands once more before it is dropped.
 
+mod data;
 mod datagrams;
 mod sessions;
 
-use super::snapshot::{PeerRoute, PlaneCounters, Snapshot, add};
+use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
 use super::{ControlPacket, Datagram, Fact};
-use crate::device::{Device, DeviceFault, VnetHeader};
-use crate::switch::{Inbound, Learn, Learner, Limits};
+use crate::device::{Device, DeviceFault};
+use crate::switch::{Learn, Learner, Limits};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
@@ -26,20 +29,14 @@ use rustix::event::{PollFd, PollFlags};
 use sessions::Sessions;
 use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
-use shadowmesh_proto::path::select::PathKind;
-use shadowmesh_proto::session::open::FRAME_OFFSET;
-use shadowmesh_proto::session::{OpenKey, PathSlot};
-use shadowmesh_proto::wire::header::{Header, PacketType};
+use shadowmesh_proto::session::OpenKey;
+use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Instant;
 use tokio::sync::mpsc;
-
-/// Where the virtio header begins in a packet, so that it ends where the frame begins.
-const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
 
 /// What the control task tells the inbound thread.
 #[derive(Debug)]
@@ -164,7 +161,7 @@ impl InboundThread {
                     return;
                 }
             };
-            let due = self.report(now);
+            let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
             if is_idle {
                 self.sleep(now, due);
             }
@@ -178,7 +175,9 @@ impl InboundThread {
         if let Ok(message) = message {
             self.message(now, message)?;
         }
-        Ok(!self.receive_datagrams(now)? && is_idle)
+        let is_idle = !self.receive_datagrams(now)? && is_idle;
+        self.give_on_due(now)?;
+        Ok(is_idle)
     }
 
     fn take_commands(&mut self, now: Instant) {
@@ -191,7 +190,10 @@ impl InboundThread {
                 Ok(InboundCommand::RetireKey { association, index }) => {
                     self.sessions.retire_key(association, index, now);
                 }
-                Ok(InboundCommand::Close(association)) => self.sessions.close(association),
+                Ok(InboundCommand::Close(association)) => {
+                    self.give_up_waiting(now, association);
+                    self.sessions.close(association);
+                }
                 Ok(InboundCommand::Forget(slot)) => self.learner.forget(slot),
                 Ok(InboundCommand::Stop) | Err(TryRecvError::Disconnected) => {
                     self.stopped = true;
@@ -227,69 +229,6 @@ impl InboundThread {
         }
     }
 
-    fn data(
-        &mut self,
-        now: Instant,
-        snapshot: &Snapshot,
-        via: Via,
-        packet: &mut [u8],
-    ) -> Result<(), DeviceFault> {
-        let Ok(header) = Header::parse(packet) else {
-            add(&self.counters.unknown_kind, 1);
-            return Ok(());
-        };
-        if !self.sessions.knows(header.receiver) {
-            self.take_commands(now);
-        }
-        let Some((slot, half)) = self.sessions.half(header.receiver) else {
-            add(&self.counters.unknown_index, 1);
-            return Ok(());
-        };
-        // A peer is in the picture before it has a key.
-        let Some(route) = snapshot.peer(slot) else { return Ok(()) };
-        let (path, unknown) = arrival(via, route);
-        let len = match half.open(now, path, packet) {
-            Ok(opened) => match self.learner.receive(&snapshot.owners, opened.frame, slot, now) {
-                Inbound::Deliver(news) => {
-                    if let Some(news) = news {
-                        // Full: said again later.
-                        let _ = self.learns.try_send(news);
-                    }
-                    opened.frame.len()
-                }
-                Inbound::Drop(cause) => {
-                    add(&route.counters.rx_dropped, 1);
-                    add(&self.counters.not_let_in, 1);
-                    tracing::trace!(?cause, "a frame is not let in");
-                    return Ok(());
-                }
-            },
-            Err(cause) => {
-                add(&route.counters.rx_dropped, 1);
-                if let Some(counter) = self.counters.not_opened.get(cause as usize) {
-                    add(counter, 1);
-                }
-                tracing::trace!(%cause, "a packet is dropped");
-                return Ok(());
-            }
-        };
-        if let Some(from) = unknown
-            && self.heard.is_news(now, slot, from)
-        {
-            let _ = self.facts.try_send(Fact::Heard(slot, from));
-        }
-        let Some(space) = packet.get_mut(TAP_OFFSET..FRAME_OFFSET + len) else { return Ok(()) };
-        match self.device.write_frame(VnetHeader::COMPLETE, space) {
-            Ok(()) => route.counters.count_rx(len),
-            // Set down by the administrator, or no memory for a moment: the frame is lost as on any device.
-            Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => {
-                add(&route.counters.rx_dropped, 1);
-            }
-            Err(fault @ DeviceFault::Gone) => return Err(fault),
-        }
-        Ok(())
-    }
-
     /// Tells the control task the acknowledgements that are due; when the next one is.
     fn report(&mut self, now: Instant) -> Option<Instant> {
         let facts = &self.facts;
@@ -309,14 +248,5 @@ impl InboundThread {
         }
         let readable = PollFd::new(&self.socket, PollFlags::IN);
         self.wake.sleep([Some(readable), None], due.map(|due| due.saturating_duration_since(now)));
-    }
-}
-
-/// The number of the path that data came by, at its sender; and where it came from if that is news. Which path it was is
-/// guessed then, which only blurs what is known of a loss.
-fn arrival(via: Via, route: &PeerRoute) -> (PathSlot, Option<SocketAddr>) {
-    match via {
-        Via::Udp(from) if !route.sources.contains(&from) => (PathKind::DirectUdp.slot(), Some(from)),
-        Via::Udp(_) | Via::Channel(_) => (via.slot(), None),
     }
 }

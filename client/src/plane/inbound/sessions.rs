@@ -1,8 +1,10 @@
 //! What the inbound thread opens packets with: every association that is open, and which index belongs to which.
 
+use crate::plane::snapshot::{PeerRoute, add};
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
-use shadowmesh_proto::session::{AckReport, OpenHalf, OpenKey};
+use shadowmesh_proto::session::{AckReport, OpenHalf, OpenKey, Order, OrderStats};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Expired receive keys are looked for this often at most, when the thread is awake anyway. A key opens nothing once it
@@ -13,11 +15,28 @@ const REPORT_RETRY: Duration = Duration::from_millis(5);
 
 /// One association.
 #[derive(Debug)]
-struct Association {
-    slot: PeerSlot,
-    half: OpenHalf,
+pub(super) struct Association {
+    pub(super) slot: PeerSlot,
+    pub(super) half: OpenHalf,
+    pub(super) order: Order,
+    /// What was counted of the order so far.
+    told: OrderStats,
     /// Whether it is in [`Sessions::unreported`].
     is_unreported: bool,
+}
+
+impl Association {
+    /// Counts what is new of the order.
+    pub(super) fn tell_order(&mut self, route: &PeerRoute) {
+        let stats = self.order.stats();
+        if stats.moves != self.told.moves || stats.reordered != self.told.reordered {
+            add(&route.counters.rx_reordered, stats.reordered - self.told.reordered);
+            add(&route.counters.rx_moves, stats.moves - self.told.moves);
+            let gap = u64::try_from(stats.gap.as_micros()).unwrap_or(u64::MAX);
+            route.counters.rx_gap_us.store(gap, Relaxed);
+            self.told = stats;
+        }
+    }
 }
 
 /// The open associations.
@@ -30,6 +49,8 @@ pub(super) struct Sessions {
     newest: HashMap<PeerSlot, AssociationId>,
     /// Those that owe an acknowledgement: a few, however many are open.
     unreported: Vec<AssociationId>,
+    /// Those that hold packets for order: seldom any.
+    holding: Vec<AssociationId>,
     looked_at: Option<Instant>,
 }
 
@@ -39,6 +60,8 @@ impl Sessions {
         self.open.entry(association).or_insert_with(|| Association {
             slot,
             half: OpenHalf::new(),
+            order: Order::default(),
+            told: OrderStats::default(),
             is_unreported: false,
         });
         self.newest.insert(slot, association);
@@ -67,6 +90,7 @@ impl Sessions {
         self.newest.retain(|_, newest| *newest != association);
         self.owners.retain(|_, owner| *owner != association);
         self.unreported.retain(|other| *other != association);
+        self.holding.retain(|other| *other != association);
     }
 
     /// Whether `index` names a key.
@@ -74,15 +98,67 @@ impl Sessions {
         self.owners.contains_key(&index)
     }
 
-    /// The half that `index` belongs to, and whose it is.
-    pub(super) fn half(&mut self, index: ReceiverIndex) -> Option<(PeerSlot, &mut OpenHalf)> {
-        let association = self.owners.get(&index)?;
-        let open = self.open.get_mut(association)?;
+    /// The association that `index` belongs to.
+    pub(super) fn owner(&mut self, index: ReceiverIndex) -> Option<(AssociationId, &mut Association)> {
+        let association = *self.owners.get(&index)?;
+        let open = self.open.get_mut(&association)?;
         if !open.is_unreported {
             open.is_unreported = true;
-            self.unreported.push(*association);
+            self.unreported.push(association);
         }
-        Some((open.slot, &mut open.half))
+        Some((association, open))
+    }
+
+    /// The association, to hold something in.
+    pub(super) fn hold(&mut self, association: AssociationId) -> Option<&mut Association> {
+        let open = self.open.get_mut(&association)?;
+        if !self.holding.contains(&association) {
+            self.holding.push(association);
+        }
+        Some(open)
+    }
+
+    /// Whether any holds something.
+    pub(super) fn is_holding(&self) -> bool {
+        !self.holding.is_empty()
+    }
+
+    /// Bytes held in all.
+    pub(super) fn held_bytes(&self) -> usize {
+        let held = self.holding.iter().filter_map(|association| self.open.get(association));
+        held.map(|open| open.order.held_bytes()).sum()
+    }
+
+    /// Lets go of what the association holds.
+    pub(super) fn give_in(&mut self, association: AssociationId) {
+        if let Some(open) = self.open.get_mut(&association) {
+            open.order.give_in();
+        }
+    }
+
+    /// The next frame of the association that need not wait any more, and whose it is.
+    pub(super) fn take(&mut self, now: Instant, association: AssociationId) -> Option<(PeerSlot, Vec<u8>)> {
+        let open = self.open.get_mut(&association)?;
+        let taken = open.order.take(now);
+        if taken.is_none() && open.order.held_bytes() == 0 {
+            self.holding.retain(|other| *other != association);
+        }
+        Some((open.slot, taken?))
+    }
+
+    /// An association that has waited long enough.
+    pub(super) fn release_due(&self, now: Instant) -> Option<AssociationId> {
+        let is_due = |association: &&AssociationId| {
+            let order = self.open.get(*association).map(|open| &open.order);
+            order.is_some_and(|order| order.deadline().is_none_or(|due| due <= now))
+        };
+        self.holding.iter().find(is_due).copied()
+    }
+
+    /// When the next has.
+    pub(super) fn next_release(&self) -> Option<Instant> {
+        let holding = self.holding.iter().filter_map(|association| self.open.get(association));
+        holding.filter_map(|open| open.order.deadline()).min()
     }
 
     /// Hands every report that is due to `tell`, which says whether it took it. When to call again.

@@ -17,6 +17,7 @@ use super::peer::Context;
 use crate::plane::snapshot::{PeerCounters, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
+use shadowmesh_proto::session::open::META_MOVED;
 use shadowmesh_proto::session::{PathSlot, SealError, SealHalf, SealKey};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -118,6 +119,20 @@ impl Association {
                 moved = moved.start.min(self.again.start)..moved.end.max(self.again.end);
             }
             self.again = moved;
+        }
+    }
+
+    /// Says to the receiver that nothing more comes by the path in use: what comes by the next one need not wait for it any
+    /// longer than for this (protocol §7.6). Without room it is not said, and the receiver's patience ends by itself.
+    pub(super) fn end_path(&mut self, ctx: &mut Context<'_>, via: Via) {
+        if self.half.outstanding(self.path) == 0 {
+            return;
+        }
+        let Ok(sealed) = self.half.seal_prefixed(ctx.now, self.path, &[META_MOVED]) else { return };
+        self.ages.on_sealed(ctx.now, sealed.counter);
+        let _ = ctx.batches.push(ctx.snapshot, via, sealed.packet);
+        if self.cursor == sealed.counter {
+            self.cursor = sealed.counter + 1;
         }
     }
 

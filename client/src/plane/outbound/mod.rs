@@ -217,14 +217,19 @@ impl Outbound {
     /// Takes in a new picture.
     fn look_at_routes(&mut self, now: Instant) {
         self.is_behind = true;
-        for (slot, route) in slots(&self.snapshot.peers) {
-            if let Some(peer) = peer_at(&mut self.peers, slot) {
-                let via = route.via.filter(|via| match via {
-                    Via::Channel(contact) => self.snapshot.stream(*contact).is_some(),
-                    Via::Udp(_) => true,
-                });
-                peer.on_route(now, via, route.given_up);
-            }
+        let snapshot = Arc::clone(&self.snapshot);
+        for (slot, route) in slots(&snapshot.peers) {
+            let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
+            let via = route.via.filter(|via| match via {
+                Via::Channel(contact) => snapshot.stream(*contact).is_some(),
+                Via::Udp(_) => true,
+            });
+            let (batches, waiting_bytes) = (&mut self.batches, &mut self.waiting_bytes);
+            peer.on_route(
+                &mut Context { now, snapshot: &snapshot, batches, waiting_bytes },
+                via,
+                route.given_up,
+            );
         }
     }
 

@@ -110,14 +110,22 @@ impl Peer {
     }
 
     /// The picture changed.
-    pub(super) fn on_route(&mut self, now: Instant, via: Option<Via>, given_up: [u64; PATH_SLOTS]) {
+    pub(super) fn on_route(&mut self, ctx: &mut Context<'_>, via: Option<Via>, given_up: [u64; PATH_SLOTS]) {
+        let now = ctx.now;
+        let before = std::mem::replace(&mut self.given_up, given_up);
+        let path = via.map_or(self.path, Via::slot);
+        if let Some(old) = self.via
+            && path != self.path
+            && before == given_up
+            && let Some(association) = &mut self.association
+        {
+            association.end_path(ctx, old);
+        }
         if via != self.via {
             // The first packets on a new way are worth telling at once: they are what its liveness is judged by.
             self.told = None;
         }
         self.via = via;
-        let before = std::mem::replace(&mut self.given_up, given_up);
-        let path = via.map_or(self.path, Via::slot);
         if before != given_up || path != self.path {
             self.path = path;
             let is_given_up = |path: PathSlot| {

@@ -1,0 +1,163 @@
+//! Data packets, from opening to the TAP.
+
+use super::InboundThread;
+use crate::device::{DeviceFault, VnetHeader};
+use crate::plane::Fact;
+use crate::plane::snapshot::{PeerRoute, Snapshot, add};
+use crate::switch::Inbound;
+use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::ids::{AssociationId, PeerSlot};
+use shadowmesh_proto::path::select::PathKind;
+use shadowmesh_proto::session::open::{FRAME_OFFSET, META_MOVED};
+use shadowmesh_proto::session::{OpenError, PathSlot, Turn};
+use shadowmesh_proto::wire::header::Header;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// Where the virtio header begins in a packet, so that it ends where the frame begins.
+const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
+/// Bytes held for order, over all peers: a member that provokes it costs no more than this.
+const HELD_BYTES: usize = 32 << 20;
+
+impl InboundThread {
+    /// Opens a data packet where it lies; its frame goes to the TAP, or waits for those before it.
+    pub(super) fn data(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        via: Via,
+        packet: &mut [u8],
+    ) -> Result<(), DeviceFault> {
+        let Ok(header) = Header::parse(packet) else {
+            add(&self.counters.unknown_kind, 1);
+            return Ok(());
+        };
+        if !self.sessions.knows(header.receiver) {
+            self.take_commands(now);
+        }
+        let Some((association, open)) = self.sessions.owner(header.receiver) else {
+            add(&self.counters.unknown_index, 1);
+            return Ok(());
+        };
+        // A peer is in the picture before it has a key.
+        let slot = open.slot;
+        let Some(route) = snapshot.peer(slot) else { return Ok(()) };
+        let (path, unknown) = arrival(via, route);
+        let (counter, meta, len) = match open.half.open(now, path, packet) {
+            Ok(opened) => (opened.counter, opened.meta, opened.frame.len()),
+            Err(cause) => {
+                add(&route.counters.rx_dropped, 1);
+                if cause == OpenError::Replayed {
+                    add(&route.counters.rx_duplicates, 1);
+                }
+                if let Some(counter) = self.counters.not_opened.get(cause as usize) {
+                    add(counter, 1);
+                }
+                tracing::trace!(%cause, "a packet is dropped");
+                return Ok(());
+            }
+        };
+        if let Some(from) = unknown
+            && self.heard.is_news(now, slot, from)
+        {
+            let _ = self.facts.try_send(Fact::Heard(slot, from));
+        }
+        let is_end = meta & META_MOVED != 0;
+        let turn = open.order.on_opened(now, path, counter, is_end, route.patience);
+        open.tell_order(route);
+        let Some(space) = packet.get_mut(TAP_OFFSET..FRAME_OFFSET + len) else { return Ok(()) };
+        match turn {
+            Turn::Now if is_end => {}
+            Turn::Now => self.deliver(now, snapshot, slot, space)?,
+            Turn::Later => {
+                let open = self.sessions.hold(association);
+                if let Some(open) = open {
+                    open.order.hold(path, counter, space.to_vec());
+                }
+                if self.sessions.held_bytes() > HELD_BYTES {
+                    self.sessions.give_in(association);
+                }
+            }
+        }
+        self.give_on(now, snapshot, association)
+    }
+
+    /// Delivers what need not wait any more.
+    fn give_on(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        association: AssociationId,
+    ) -> Result<(), DeviceFault> {
+        while self.sessions.is_holding()
+            && let Some((slot, mut space)) = self.sessions.take(now, association)
+        {
+            self.deliver(now, snapshot, slot, &mut space)?;
+        }
+        Ok(())
+    }
+
+    /// Delivers what has waited long enough.
+    pub(super) fn give_on_due(&mut self, now: Instant) -> Result<(), DeviceFault> {
+        while let Some(association) = self.sessions.release_due(now) {
+            let snapshot = self.snapshot.load_full();
+            self.give_on(now, &snapshot, association)?;
+        }
+        Ok(())
+    }
+
+    /// Delivers what waits for an association that ends.
+    pub(super) fn give_up_waiting(&mut self, now: Instant, association: AssociationId) {
+        self.sessions.give_in(association);
+        let snapshot = self.snapshot.load_full();
+        if let Err(fault) = self.give_on(now, &snapshot, association) {
+            // The next frame finds the device gone as well.
+            tracing::debug!(%fault, "a held frame was not delivered");
+        }
+    }
+
+    /// Lets a frame in and writes it to the TAP. `space` has room for the virtio header before it.
+    fn deliver(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        slot: PeerSlot,
+        space: &mut [u8],
+    ) -> Result<(), DeviceFault> {
+        let Some(route) = snapshot.peer(slot) else { return Ok(()) };
+        let Some(frame) = space.get(VnetHeader::LEN..) else { return Ok(()) };
+        let len = frame.len();
+        match self.learner.receive(&snapshot.owners, frame, slot, now) {
+            Inbound::Deliver(news) => {
+                if let Some(news) = news {
+                    // Full: said again later.
+                    let _ = self.learns.try_send(news);
+                }
+            }
+            Inbound::Drop(cause) => {
+                add(&route.counters.rx_dropped, 1);
+                add(&self.counters.not_let_in, 1);
+                tracing::trace!(?cause, "a frame is not let in");
+                return Ok(());
+            }
+        }
+        match self.device.write_frame(VnetHeader::COMPLETE, space) {
+            Ok(()) => route.counters.count_rx(len),
+            // Set down by the administrator, or no memory for a moment: the frame is lost as on any device.
+            Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => {
+                add(&route.counters.rx_dropped, 1);
+            }
+            Err(fault @ DeviceFault::Gone) => return Err(fault),
+        }
+        Ok(())
+    }
+}
+
+/// The number of the path that data came by, at its sender; and where it came from if that is news. Which path it was is
+/// guessed then, which only blurs what is known of a loss.
+fn arrival(via: Via, route: &PeerRoute) -> (PathSlot, Option<SocketAddr>) {
+    match via {
+        Via::Udp(from) if !route.sources.contains(&from) => (PathKind::DirectUdp.slot(), Some(from)),
+        Via::Udp(_) | Via::Channel(_) => (via.slot(), None),
+    }
+}

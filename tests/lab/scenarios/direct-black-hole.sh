@@ -1,0 +1,25 @@
+# shellcheck shell=bash
+# The direct path swallows everything without a word, twice in a row, under load: each time the session is on the relay within a
+# second, and what was swallowed is sent again.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_wire a ''
+lab_network
+lab_direct a b
+for round in 1 2; do
+    before=$(lab_switches a)
+
+    lab_oracle "hole-$round" a b --rate 1000 --seconds 6 --max-gap-ms 3000 &
+    oracle=$!
+    frames=$(lab_status a '.peers[0].rx_frames')
+    lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
+    lab_wire_change a both only=udp,block
+    lab_wait 3 "a to be on the relay" lab_path a relay-ws
+    wait "$oracle" || lab_fail "frames were lost with the path"
+    lab_measure "longest silence, hole $round" "$(jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/hole-$round.json")" ms
+    [[ $(lab_switches a) == $((before + 1)) ]] || lab_fail "a moved $(($(lab_switches a) - before)) times"
+    lab_expect "a lost nothing" lab_status a '.peers[0].lost == 0 or error'
+    lab_wire_change a both ''
+    ip -n "$LAB-a" address add "192.168.11.7$round/32" dev eth0
+    lab_direct a b 20
+done

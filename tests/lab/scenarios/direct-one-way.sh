@@ -1,0 +1,21 @@
+# shellcheck shell=bash
+# A direct path that begins to work one way only carries nobody's data: exactly one move, and it stays.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_wire a ''
+lab_network
+lab_direct a b
+seconds=${LAB_SECONDS:-25}
+lab_oracle one-way a b --seconds "$((seconds + 5))" --max-gap-ms 3000 &
+oracle=$!
+lab_wait 5 "frames to pass" lab_status a '.peers[0].rx_frames > 500 or error'
+lab_wire_change a a-to-b only=udp,block
+lab_wait 3 "a to be on the relay" lab_path a relay-ws
+lab_wait 3 "b to be on the relay" lab_path b relay-ws
+lab_hold "$seconds" "nothing passes from a to b directly"
+wait "$oracle" || lab_fail "frames were lost"
+lab_measure "longest silence" "$(jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/one-way.json")" ms
+for host in a b; do
+    lab_expect "$host on the relay" lab_path "$host" relay-ws
+    [[ $(lab_switches "$host") == 2 ]] || lab_fail "$host moved $(lab_switches "$host") times in all"
+done
