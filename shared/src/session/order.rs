@@ -239,6 +239,11 @@ mod tests {
     const FAST: PathSlot = PathSlot::FOURTH;
     const PATIENCE: Duration = Duration::from_millis(100);
 
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
     fn millis(n: u64) -> Duration {
         Duration::from_millis(n)
     }
@@ -252,7 +257,7 @@ mod tests {
 
     impl Receiver {
         fn new() -> Self {
-            Self { now: Instant::now(), order: Order::default(), delivered: vec![] }
+            Self { now: epoch(), order: Order::default(), delivered: vec![] }
         }
 
         fn opened(&mut self, path: PathSlot, counter: u64) {
@@ -373,7 +378,7 @@ mod tests {
     #[test]
     fn patience_has_a_bound_whatever_round_trip_is_claimed() {
         let mut order = Order::default();
-        let now = Instant::now();
+        let now = epoch();
         let day = Duration::from_secs(86_400);
         assert_eq!(order.on_opened(now, SLOW, 0, false, day), Turn::Now);
         assert_eq!(order.on_opened(now, FAST, 2, false, day), Turn::Later);
