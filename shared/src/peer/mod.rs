@@ -8,7 +8,7 @@
 //! are replaced by `rekey`, and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
 //! path never ends the session: a later introduction proves it anew and resends what was not acknowledged.
 //!
-//! Beside the path over the relay there may be direct ones (`direct`). [`Peer::show`] chooses among all that are proven
+//! Beside the path over the relay there may be direct ones (`direct`). `route` chooses among all that are proven
 //! (protocol §7.3), tells the data plane, and says RESUME to the peer; the relay's path rests while both send directly.
 //!
 //! # Invariants
@@ -26,6 +26,7 @@ mod bucket;
 mod direct;
 mod first;
 mod rekey;
+mod route;
 mod session;
 
 use crate::endpoint::LocalCandidates;
@@ -36,18 +37,19 @@ use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus, SwitchStatu
 use crate::handshake::payload::Payload;
 use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
 use crate::path::liveness::FULL_SIZE;
-use crate::path::select::{Choice, PathKind, choose};
+use crate::path::select::PathKind;
 use crate::path::state::Path;
 use crate::rng::Rng;
+use crate::session::AckReport;
 use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
-use crate::session::{AckReport, PathSlot};
 use crate::time::Deadline;
 use crate::wire::control::{Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use bucket::Bucket;
 use direct::Direct;
 use first::{First, Unconfirmed};
+use route::Resume;
 use session::Session;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -59,8 +61,6 @@ const HELLO_REPEAT: Duration = Duration::from_secs(1);
 const CLOSE_AFTER: Duration = Duration::from_secs(30);
 /// Most of them at a time: a peer that goes through sessions faster has nothing under way in the oldest.
 const MAX_CLOSING: usize = 4;
-/// RESUME is repeated this often until acknowledged.
-const RESUME_REPEAT: Duration = Duration::from_secs(1);
 /// The number under which this side's PINGs name the path over the relay's stream.
 const PATH_NUMBER: u8 = PathKind::RelayWs.slot().number();
 /// CBOR around a PING's padding: array, tag, id (9), path (2), byte string head (3); exact to a few bytes is enough.
@@ -113,21 +113,6 @@ pub enum PacketError {
     /// A kind of packet that has no place here.
     #[error("this kind of packet has no place here")]
     Kind,
-}
-
-/// What the two said to each other about the paths they send on (protocol §7.6).
-#[derive(Debug, Default)]
-struct Resume {
-    /// The number of this side's last.
-    number: u64,
-    /// When it was last said, while the peer has not acknowledged it.
-    said: Option<Instant>,
-    /// The highest number heard.
-    heard: u64,
-    /// What it said; the relay's stream until then, where every session begins.
-    peer_kind: Option<PathKind>,
-    /// Whether the relay was told RELEASE since the channel was last used.
-    is_released: bool,
 }
 
 /// A peer and all that is known of it.
@@ -700,34 +685,6 @@ impl Peer {
         }
     }
 
-    /// Tells how far its paths may be apart, when that changed by a quarter.
-    fn tell_patience(&mut self, ctx: &mut Context<'_>) {
-        let direct = self.direct.paths().filter_map(|known| known.path.rtt());
-        let slowest = direct.chain(self.path.as_ref().and_then(Path::rtt)).max().unwrap_or_default();
-        if slowest.abs_diff(self.patience) > self.patience / 4 {
-            self.patience = slowest;
-            ctx.out.event(Event::Patience { slot: self.slot, patience: slowest });
-        }
-    }
-
-    /// The relay's path rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
-    fn rest_or_wake(&mut self, ctx: &mut Context<'_>) {
-        let direct = self.routed.filter(|via| via.kind().is_direct());
-        let is_well = direct.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
-        let peer_is_direct = self.resume.peer_kind.is_some_and(PathKind::is_direct);
-        if is_well && self.contact.is_some() && self.path.is_none() {
-            // Lost or never found while the direct one works: nothing to prove before it is wanted.
-            self.path = Some(Path::resting(ctx.now, PathKind::RelayWs));
-        }
-        let Some(path) = &mut self.path else { return };
-        if !is_well {
-            path.wake(ctx.now);
-            self.resume.is_released = false;
-        } else if peer_is_direct && self.resume.said.is_none() {
-            path.rest();
-        }
-    }
-
     /// Sends the PING that is due.
     fn probe(&mut self, ctx: &mut Context<'_>) {
         let Some(contact) = self.contact else { return };
@@ -761,189 +718,6 @@ impl Peer {
     fn is_usable(&self) -> bool {
         let relayed = self.contact.is_some() && self.path.as_ref().is_some_and(Path::is_usable);
         self.session.is_some() && (relayed || self.direct.paths().any(|known| known.path.is_usable()))
-    }
-
-    /// Where control goes: where data goes, or else to the contact.
-    fn way(&self) -> Option<Via> {
-        self.routed.or_else(|| self.contact.map(Via::Channel))
-    }
-
-    fn path_of(&self, via: Via) -> Option<&Path> {
-        match via {
-            Via::Channel(contact) => self.path.as_ref().filter(|_| self.contact == Some(contact)),
-            Via::Udp(remote) => self.direct.path(remote),
-        }
-    }
-
-    fn path_at(&mut self, via: Via) -> Option<&mut Path> {
-        match via {
-            Via::Channel(contact) => self.path.as_mut().filter(|_| self.contact == Some(contact)),
-            Via::Udp(remote) => self.direct.path_mut(remote),
-        }
-    }
-
-    /// What was sent on the path of this kind and is not acknowledged goes out again with the next route.
-    const fn abandon(&mut self, kind: PathKind) {
-        self.abandoned[kind.slot().number() as usize] = true;
-    }
-
-    /// Where data is to go now (protocol §7.3).
-    fn choose(&self) -> Option<Via> {
-        self.session.as_ref()?;
-        let relayed = self.contact.map(Via::Channel).zip(self.path.as_ref());
-        let followed = self.direct.followed();
-        let all = self.direct.paths().map(|known| {
-            // The one in use stays as long as it is proven; another has to have behaved, unless it is where the peer went.
-            let via = Via::Udp(known.remote);
-            let is_where_it_is = followed.is_none_or(|followed| followed == known.remote);
-            let is_direct = self.routed.is_some_and(|via| via.kind().is_direct());
-            let is_current = self.routed == Some(via) || (followed.is_some() && is_direct);
-            let may =
-                is_where_it_is && known.path.is_proven() && (is_current || Direct::may_take_data(known));
-            (via, &known.path, may)
-        });
-        let all: Vec<_> = all.chain(relayed.map(|(via, path)| (via, path, path.is_proven()))).collect();
-        let able: Vec<_> = all.iter().filter(|(_, _, may)| *may).collect();
-        let choices: Vec<_> = able
-            .iter()
-            .map(|(via, path, _)| Choice {
-                kind: via.kind(),
-                rtt: path.rtt(),
-                is_current: self.routed == Some(*via),
-            })
-            .collect();
-        if let Some(at) = choose(&choices) {
-            return able.get(at).map(|(via, _, _)| *via);
-        }
-        // Nothing that is beyond doubt: what data takes now, or whatever may still work.
-        let usable = |via: &Via| all.iter().any(|(other, path, _)| other == via && path.is_usable());
-        let any = all.iter().find(|(_, path, _)| path.is_usable()).map(|(via, _, _)| *via);
-        self.routed.filter(usable).or(any)
-    }
-
-    /// Why data takes this path, in words for `status`.
-    fn why(&self, via: Via) -> &'static str {
-        let direct = self.direct.paths().any(|known| known.path.is_usable());
-        match via {
-            Via::Udp(_) => "the best proven path",
-            Via::Channel(_) if self.routed != Some(via) => "in case the direct path fails",
-            Via::Channel(_) if direct => "the direct path is worse, or has not behaved for long enough",
-            Via::Channel(_) => "the only proven path",
-        }
-    }
-
-    fn show(&mut self, ctx: &mut Context<'_>) {
-        let via = self.choose();
-        if self.routed != via {
-            self.move_to(ctx, via);
-        }
-        if self.routed.is_some() {
-            for number in 0..PATH_SLOTS {
-                if std::mem::take(&mut self.abandoned[number])
-                    && let Some(path) = u8::try_from(number).ok().and_then(PathSlot::new)
-                {
-                    ctx.out.event(Event::Resend { slot: self.slot, path });
-                }
-            }
-        }
-        let is_sought =
-            self.contact.is_some() || (self.session.is_some() && self.direct.paths().next().is_some());
-        let state = match (via, is_sought) {
-            (Some(_), _) => PeerState::Connected,
-            (None, true) => PeerState::Connecting,
-            (None, false) => PeerState::Offline,
-        };
-        if self.shown != state {
-            self.shown = state;
-            ctx.out.event(Event::PeerState { slot: self.slot, state });
-        }
-    }
-
-    /// Data goes by `via` from now on.
-    fn move_to(&mut self, ctx: &mut Context<'_>, via: Option<Via>) {
-        let before = std::mem::replace(&mut self.routed, via);
-        let is_planned = |old: Via| {
-            via.is_some_and(|new| new.kind() != old.kind()) && self.path_of(old).is_some_and(Path::is_proven)
-        };
-        match before {
-            Some(old) if is_planned(old) => {}
-            Some(old) => {
-                self.abandon(old.kind());
-                if old.kind().is_direct() && via.is_none_or(|new| new.kind() != old.kind()) {
-                    self.direct.on_left_in_doubt(ctx.now);
-                }
-            }
-            None => {}
-        }
-        if let (None, Some(new)) = (before, via) {
-            self.abandon(new.kind());
-        }
-        ctx.out.event(Event::Route { slot: self.slot, via });
-        let Some(to) = via.map(Via::kind) else { return };
-        let why = match before {
-            Some(old) if to < old.kind() => "a better path was proven",
-            Some(old) if self.path_of(old).is_some_and(Path::is_proven) => "the other path is much better",
-            Some(_) => "the path before was silent",
-            None => "the first path that was proven",
-        };
-        if let Some(from) = self.last_kind.replace(to).filter(|from| *from != to) {
-            self.switches += 1;
-            self.last_switch = Some((ctx.now, from, to, why));
-            tracing::debug!(peer = %self.id.short(), %from, %to, why, "data moves");
-            ctx.out.event(Event::Moved { slot: self.slot, from, to, why });
-            self.resume.number += 1;
-            self.resume.said = Some(ctx.now);
-            self.say_resume(ctx);
-        }
-    }
-
-    fn say_resume(&mut self, ctx: &mut Context<'_>) {
-        let Some(kind) = self.routed.map(Via::kind) else { return };
-        self.resume.said = Some(ctx.now);
-        let (paths, floor) = self.last_report.clone();
-        let body = Control::Resume { number: self.resume.number, kind, paths, floor };
-        self.send(ctx, &body);
-    }
-
-    /// When RESUME is to be said again.
-    fn resume_due(&self) -> Option<Deadline> {
-        let said = self.resume.said.filter(|_| self.session.is_some() && self.routed.is_some())?;
-        Some(Deadline::new(said + RESUME_REPEAT, "repeat RESUME"))
-    }
-
-    /// Acknowledgements confirm the path that they are about, and no other; and only what is new does (Nebula #1748).
-    fn on_acks(&mut self, now: Instant, paths: &[PathAck]) {
-        for ack in paths {
-            let Some(known) = self.acked.get_mut(usize::from(ack.path)) else { continue };
-            let next = ack.highest.saturating_add(1);
-            if next <= *known {
-                continue;
-            }
-            *known = next;
-            let on = |via: &Via| via.slot().number() == ack.path;
-            let via = self.routed.filter(on).or_else(|| self.contact.map(Via::Channel).filter(on));
-            if let Some(path) = via.and_then(|via| self.path_at(via)) {
-                path.on_ack(now);
-            }
-        }
-    }
-
-    /// Says once more what this node has of the peer's data.
-    fn repeat_report(&mut self, ctx: &mut Context<'_>, via: Via) {
-        let (paths, floor) = self.last_report.clone();
-        if !paths.is_empty() {
-            self.reply(ctx, via, &Control::Ack { paths, floor });
-        }
-    }
-
-    /// The channel to RELEASE at the relay: both sides send directly and nothing is left to say over it.
-    pub(crate) fn take_release(&mut self) -> Option<Contact> {
-        let is_due = self.path.as_ref().is_some_and(Path::is_resting) && !self.resume.is_released;
-        if !is_due {
-            return None;
-        }
-        self.resume.is_released = true;
-        self.contact
     }
 
     /// The contact to tell the relay CONFIRMED for, once per introduction.
