@@ -33,6 +33,7 @@ mod tests;
 
 use crate::ids::{NodeId, PeerSlot};
 use crate::link::LinkError;
+use crate::path::select::Wanted;
 use crate::peer::{Context, PacketError, Peer};
 use crate::rng::Rng;
 use crate::session::ack::AckReport;
@@ -198,6 +199,12 @@ impl Endpoint {
     /// Sends ECHO to a peer; `false` when there is no session to send it in. The answer is [`Event::EchoReply`].
     pub fn echo(&mut self, now: Instant, slot: PeerSlot, id: u64) -> bool {
         self.with_peer_at(now, slot, |peer, ctx| peer.echo(ctx, id)).unwrap_or(false)
+    }
+
+    /// A user wants data of both directions to take these paths (protocol §7.9).
+    pub fn want_path(&mut self, now: Instant, slot: PeerSlot, wanted: Wanted) {
+        self.with_peer_at(now, slot, |peer, ctx| peer.want_path(ctx, wanted));
+        self.after_input(now);
     }
 
     /// Says BYE to every peer and LEAVE to every relay; drain the transmits, then close.

@@ -3,7 +3,7 @@
 use super::event::{PeerState, Via};
 use crate::crypto::aead::Cipher;
 use crate::ids::{NodeId, PeerSlot};
-use crate::path::select::PathKind;
+use crate::path::select::{PathKind, Wanted};
 use crate::transmit::RelayNo;
 use crate::wire::control::Hello;
 use std::net::SocketAddr;
@@ -41,6 +41,8 @@ pub struct PeerStatus {
     pub standby: Vec<PathStatus>,
     /// The kind of path that the peer says it sends on.
     pub peer_path: Option<PathKind>,
+    /// What users of either side asked for.
+    pub wanted: Wanted,
     /// How often data moved to another kind of path.
     pub switches: u64,
     /// The last of those moves.

@@ -21,6 +21,7 @@ mod direct;
 mod first;
 mod lies;
 mod rekey;
+mod wishes;
 
 const CHANNEL: ChannelId = ChannelId(7);
 const RELAY: RelayNo = RelayNo(0);

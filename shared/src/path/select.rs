@@ -68,6 +68,37 @@ impl std::fmt::Display for PathKind {
     }
 }
 
+/// Which paths a user wants for a peer (`shadowmesh path`). A wish, not an order: when no such path is proven, the others carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Wanted {
+    /// Whichever is best.
+    #[default]
+    #[n(0)]
+    Auto,
+    /// Through the relay.
+    #[n(1)]
+    Relay,
+    /// Between the peers alone.
+    #[n(2)]
+    Direct,
+    /// TCP between the peers.
+    #[n(3)]
+    DirectTcp,
+}
+
+impl Wanted {
+    /// Whether a path of `kind` is what is wanted.
+    pub const fn allows(self, kind: PathKind) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Relay => !kind.is_direct(),
+            Self::Direct => kind.is_direct(),
+            Self::DirectTcp => matches!(kind, PathKind::DirectTcp),
+        }
+    }
+}
+
 /// What the choice needs to know of a path that may carry data now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {

@@ -37,7 +37,7 @@ use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus, SwitchStatu
 use crate::handshake::payload::Payload;
 use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
 use crate::path::liveness::FULL_SIZE;
-use crate::path::select::PathKind;
+use crate::path::select::{PathKind, Wanted};
 use crate::path::state::Path;
 use crate::rng::Rng;
 use crate::session::AckReport;
@@ -49,7 +49,7 @@ use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use bucket::Bucket;
 use direct::Direct;
 use first::{First, Unconfirmed};
-use route::Resume;
+use route::{Resume, Wish};
 use session::Session;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -157,6 +157,7 @@ pub(crate) struct Peer {
     /// What this node last said it has of the peer's.
     last_report: (Vec<PathAck>, u64),
     resume: Resume,
+    wish: Wish,
     /// See [`Event::Patience`].
     patience: Duration,
     switches: u64,
@@ -196,6 +197,7 @@ impl Peer {
             acked: [0; PATH_SLOTS],
             last_report: (Vec::new(), 0),
             resume: Resume::default(),
+            wish: Wish::default(),
             patience: Duration::ZERO,
             switches: 0,
             last_switch: None,
@@ -447,6 +449,11 @@ impl Peer {
     }
 
     /// Sends ECHO; whether there was a session and a contact to send it over.
+    pub(crate) fn want_path(&mut self, ctx: &mut Context<'_>, wanted: Wanted) {
+        self.wish(ctx, wanted);
+        self.settle(ctx);
+    }
+
     pub(crate) fn echo(&mut self, ctx: &mut Context<'_>, id: u64) -> bool {
         self.send(ctx, &Control::Echo { id })
     }
@@ -479,6 +486,7 @@ impl Peer {
             }
             next = Deadline::earlier(next, self.hello_due());
             next = Deadline::earlier(next, self.resume_due());
+            next = Deadline::earlier(next, self.wish_due());
         } else if let Some(session) = &self.session {
             next = Deadline::earlier(
                 next,
@@ -543,6 +551,7 @@ impl Peer {
             path: self.routed.and_then(proven),
             standby: standby.filter(|via| Some(*via) != self.routed).filter_map(proven).collect(),
             peer_path: self.routed.map(|_| self.resume.peer_kind.unwrap_or(PathKind::RelayWs)),
+            wanted: self.wish.wanted,
             switches: self.switches,
             last_switch: self.last_switch.map(|(at, from, to, why)| SwitchStatus {
                 from,
@@ -632,6 +641,11 @@ impl Peer {
                     self.resume.said = None;
                 }
             }
+            Some(Control::Use { number, wanted }) => {
+                self.reply(ctx, via, &Control::UseAck { number });
+                self.on_use(number, wanted);
+            }
+            Some(Control::UseAck { number }) => self.on_use_ack(number),
             Some(Control::RekeyInit { packet }) => rekey::on_init(self, ctx, via, &packet),
             Some(Control::RekeyResponse { packet }) => rekey::on_response(self, ctx, &packet),
             Some(Control::Bye { .. }) => {
@@ -681,6 +695,9 @@ impl Peer {
             }
             if self.resume_due().is_some_and(|due| due.is_due(ctx.now)) {
                 self.say_resume(ctx);
+            }
+            if self.wish_due().is_some_and(|due| due.is_due(ctx.now)) {
+                self.say_wish(ctx);
             }
         }
     }
@@ -758,6 +775,7 @@ impl Peer {
         self.acked = [0; PATH_SLOTS];
         self.last_report = (Vec::new(), 0);
         self.resume = Resume::default();
+        self.renew_wish(ctx.now);
         self.last_kind = None;
         self.session = Some(session);
         for stale in std::mem::take(&mut self.unconfirmed) {

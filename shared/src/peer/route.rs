@@ -12,10 +12,11 @@
 use super::direct::Direct;
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
-use crate::path::select::{Choice, PathKind, choose};
+use crate::path::select::{Choice, PathKind, Wanted, choose};
 use crate::path::state::Path;
 use crate::session::PathSlot;
 use crate::session::limits::PATH_SLOTS;
+use crate::session::rekey::Role;
 use crate::time::Deadline;
 use crate::wire::control::{Control, PathAck};
 use std::time::{Duration, Instant};
@@ -38,7 +39,57 @@ pub(super) struct Resume {
     pub(super) is_released: bool,
 }
 
+/// What users of either side want (protocol §7.9).
+#[derive(Debug, Default)]
+pub(super) struct Wish {
+    pub(super) wanted: Wanted,
+    /// The number of the USE it is from.
+    number: u64,
+    /// When this side last said it, while the peer has not acknowledged it.
+    said: Option<Instant>,
+}
+
 impl Peer {
+    /// A user here wants this. It lasts until another wish, of either side.
+    pub(super) fn wish(&mut self, ctx: &mut Context<'_>, wanted: Wanted) {
+        self.wish = Wish { wanted, number: self.wish.number.saturating_add(1), said: None };
+        self.say_wish(ctx);
+        if wanted.allows(PathKind::DirectUdp) && self.session.is_some() && ctx.local.has_udp {
+            self.direct.begin(ctx.now, "a direct path was asked for");
+        }
+    }
+
+    /// The peer's user wants something.
+    pub(super) fn on_use(&mut self, number: u64, wanted: Wanted) {
+        let is_tie_lost = number == self.wish.number && self.role == Role::Higher;
+        if number > self.wish.number || is_tie_lost {
+            self.wish = Wish { wanted, number, said: None };
+        }
+    }
+
+    pub(super) fn on_use_ack(&mut self, number: u64) {
+        if number == self.wish.number {
+            self.wish.said = None;
+        }
+    }
+
+    /// In a new session the peer may have forgotten what was wanted.
+    pub(super) fn renew_wish(&mut self, now: Instant) {
+        self.wish.said = (self.wish.wanted != Wanted::Auto).then_some(now);
+    }
+
+    pub(super) fn say_wish(&mut self, ctx: &mut Context<'_>) {
+        let Wish { wanted, number, .. } = self.wish;
+        self.wish.said = Some(ctx.now);
+        self.send(ctx, &Control::Use { number, wanted });
+    }
+
+    /// When USE is to be said again.
+    pub(super) fn wish_due(&self) -> Option<Deadline> {
+        let said = self.wish.said.filter(|_| self.session.is_some() && self.routed.is_some())?;
+        Some(Deadline::new(said + RESUME_REPEAT, "repeat USE"))
+    }
+
     /// Tells how far its paths may be apart, when that changed by a quarter.
     pub(super) fn tell_patience(&mut self, ctx: &mut Context<'_>) {
         let direct = self.direct.paths().filter_map(|known| known.path.rtt());
@@ -52,7 +103,8 @@ impl Peer {
     /// The relay's path rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
     pub(super) fn rest_or_wake(&mut self, ctx: &mut Context<'_>) {
         let direct = self.routed.filter(|via| via.kind().is_direct());
-        let is_well = direct.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
+        let is_well = direct.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven)
+            && self.wish.wanted != Wanted::Relay;
         let peer_is_direct = self.resume.peer_kind.is_some_and(PathKind::is_direct);
         if is_well && self.contact.is_some() && self.path.is_none() {
             // Lost or never found while the direct one works: nothing to prove before it is wanted.
@@ -108,6 +160,10 @@ impl Peer {
         });
         let all: Vec<_> = all.chain(relayed.map(|(via, path)| (via, path, path.is_proven()))).collect();
         let able: Vec<_> = all.iter().filter(|(_, _, may)| *may).collect();
+        let wanted: Vec<_> =
+            able.iter().copied().filter(|(via, _, _)| self.wish.wanted.allows(via.kind())).collect();
+        // A path that is wanted and dead carries nothing: then the others do.
+        let able = if wanted.is_empty() { able } else { wanted };
         let choices: Vec<_> = able
             .iter()
             .map(|(via, path, _)| Choice {
@@ -128,6 +184,13 @@ impl Peer {
     /// Why data takes this path, in words for `status`.
     pub(super) fn why(&self, via: Via) -> &'static str {
         let direct = self.direct.paths().any(|known| known.path.is_usable());
+        if self.wish.wanted != Wanted::Auto {
+            return match (self.routed == Some(via), self.wish.wanted.allows(via.kind())) {
+                (true, true) => "it was asked for",
+                (true, false) => "the path that was asked for is not proven",
+                (false, _) => "in case the other fails",
+            };
+        }
         match via {
             Via::Udp(_) => "the best proven path",
             Via::Channel(_) if self.routed != Some(via) => "in case the direct path fails",
@@ -185,6 +248,9 @@ impl Peer {
         ctx.out.event(Event::Route { slot: self.slot, via });
         let Some(to) = via.map(Via::kind) else { return };
         let why = match before {
+            Some(old) if self.wish.wanted.allows(to) && !self.wish.wanted.allows(old.kind()) => {
+                "it was asked for"
+            }
             Some(old) if to < old.kind() => "a better path was proven",
             Some(old) if self.path_of(old).is_some_and(Path::is_proven) => "the other path is much better",
             Some(_) => "the path before was silent",

@@ -1,7 +1,7 @@
 //! Control bodies inside a peer session (protocol §6), sealed as CONTROL packets.
 
 use crate::ids::MacAddr;
-use crate::path::select::PathKind;
+use crate::path::select::{PathKind, Wanted};
 use crate::traverse::candidate::{self, Candidate};
 use crate::wire::codec::{self, WireError};
 use minicbor::{Decode, Encode};
@@ -261,10 +261,27 @@ pub enum Control {
         #[n(0)]
         number: u64,
     },
+    /// A user of mine wants us both to use these paths (protocol §7.9).
+    #[n(14)]
+    Use {
+        /// The highest one counts, whoever said it.
+        #[n(0)]
+        number: u64,
+        /// Which.
+        #[n(1)]
+        wanted: Wanted,
+    },
+    /// I heard your USE of this number.
+    #[n(15)]
+    UseAck {
+        /// From the USE.
+        #[n(0)]
+        number: u64,
+    },
 }
 
 /// Highest tag of [`Control`] this version knows.
-const LAST_TAG: u32 = 13;
+const LAST_TAG: u32 = 15;
 
 /// The path number of a PING that checks a candidate: no path, so nothing is concluded from it but that the address answers.
 pub const CHECK: u8 = 0xff;
@@ -374,6 +391,12 @@ mod tests {
                     floor
                 }),
             any::<u64>().prop_map(|number| Control::ResumeAck { number }),
+            (
+                any::<u64>(),
+                prop::sample::select(vec![Wanted::Auto, Wanted::Relay, Wanted::Direct, Wanted::DirectTcp])
+            )
+                .prop_map(|(number, wanted)| Control::Use { number, wanted }),
+            any::<u64>().prop_map(|number| Control::UseAck { number }),
             any::<Vec<u8>>().prop_map(|packet| Control::RekeyInit { packet }),
             any::<Vec<u8>>().prop_map(|packet| Control::RekeyResponse { packet }),
             any::<u8>().prop_map(|reason| Control::Bye { reason }),

@@ -28,16 +28,16 @@ pub(super) enum Nat {
 }
 
 #[derive(Debug)]
-struct Side {
+pub(super) struct Side {
     nat: Nat,
-    inside: SocketAddr,
+    pub(super) inside: SocketAddr,
     public: IpAddr,
     /// Outside port, and for a symmetric NAT towards whom.
     mappings: Vec<(u16, Option<SocketAddr>)>,
     contacted: Vec<SocketAddr>,
     next_port: u16,
     /// Swallows what the node sends, and what is for it.
-    mute: bool,
+    pub(super) mute: bool,
     deaf: bool,
     /// Swallows larger datagrams, both ways.
     largest: usize,
@@ -99,7 +99,7 @@ impl Side {
 /// Carries datagrams between the two nodes and the relay's STUN.
 #[derive(Debug, Default)]
 pub(super) struct Internet {
-    sides: Vec<Side>,
+    pub(super) sides: Vec<Side>,
     under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     /// Datagrams that node 0 and 1 sent, of any kind.
     pub(super) sent: [Vec<(SocketAddr, usize)>; 2],
@@ -144,7 +144,7 @@ impl Internet {
 }
 
 /// Two nodes behind these NATs, with sockets.
-fn behind(seed: u64, nats: [Nat; 2]) -> World {
+pub(super) fn behind(seed: u64, nats: [Nat; 2]) -> World {
     let mut world = World::new(seed);
     world.internet.sides = nats.iter().enumerate().map(|(at, nat)| Side::new(at, *nat)).collect();
     for at in 0..2 {
@@ -158,15 +158,15 @@ fn kind(world: &World, at: usize) -> Option<PathKind> {
     world.status(at).path.map(|path| path.via.kind())
 }
 
-fn kinds(world: &World) -> [Option<PathKind>; 2] {
+pub(super) fn kinds(world: &World) -> [Option<PathKind>; 2] {
     [kind(world, 0), kind(world, 1)]
 }
 
-const DIRECT: [Option<PathKind>; 2] = [Some(PathKind::DirectUdp); 2];
-const RELAYED: [Option<PathKind>; 2] = [Some(PathKind::RelayWs); 2];
+pub(super) const DIRECT: [Option<PathKind>; 2] = [Some(PathKind::DirectUdp); 2];
+pub(super) const RELAYED: [Option<PathKind>; 2] = [Some(PathKind::RelayWs); 2];
 
 /// Frames go out at both nodes and arrive while `works`: what the data planes would tell.
-fn traffic(world: &mut World, span: Duration, arrives: bool) {
+pub(super) fn traffic(world: &mut World, span: Duration, arrives: bool) {
     let end = world.now + span;
     let mut counter = [1000 * u64::try_from(world.internet.sent[0].len()).unwrap(); 2];
     while world.now < end {
