@@ -10,6 +10,7 @@ mod invite;
 mod leave;
 mod logging;
 mod output;
+mod path;
 mod ping;
 mod status;
 mod up;
@@ -46,6 +47,7 @@ enum Command {
     Leave(leave::Args),
     Status(status::Args),
     Ping(ping::Args),
+    Path(path::Args),
     Invite(invite::Args),
     Completions(completions::Args),
 }
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Leave(args) => leave::run(&global, &args),
         Command::Status(args) => status::run(&global, &args),
         Command::Ping(args) => ping::run(&global, &args),
+        Command::Path(args) => path::run(&global, &args),
         Command::Invite(args) => invite::run(&global, &args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     };

@@ -1,7 +1,9 @@
 //! What can be asked of a daemon, and what it answers.
 
 use super::status::{PathKind, Status};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use shadowmesh_proto::path::select;
 
 /// A request: the only line a caller writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +16,17 @@ pub enum Request {
     Ping {
         /// A name, an address, or an unambiguous start of an id.
         peer: String,
+    },
+    /// Send data of both directions by certain paths. Answered by [`Response::Path`] once both ends do, by [`Response::Error`]
+    /// when they do not in time; then what was wanted before holds again.
+    Path {
+        /// As in `Ping`.
+        peer: String,
+        /// Which.
+        #[serde(rename = "use")]
+        wanted: Wanted,
+        /// How long to wait, milliseconds.
+        timeout_ms: u64,
     },
     /// Leave cleanly and end. Answered by [`Response::Leaving`] before the daemon begins to.
     Down,
@@ -31,7 +44,7 @@ impl Request {
     pub const fn is_read_only(&self) -> bool {
         match self {
             Self::Status | Self::Ping { .. } => true,
-            Self::Down | Self::Invite { .. } => false,
+            Self::Path { .. } | Self::Down | Self::Invite { .. } => false,
         }
     }
 }
@@ -44,6 +57,8 @@ pub enum Response {
     Status(Box<Status>),
     /// An echo came back.
     Echo(Echo),
+    /// Both ends send as wanted.
+    Path(PathMoved),
     /// The daemon begins to leave; its process ends when it has.
     Leaving,
     /// An invite: **a secret**.
@@ -72,11 +87,80 @@ impl std::fmt::Debug for Response {
         match self {
             Self::Status(status) => f.debug_tuple("Status").field(status).finish(),
             Self::Echo(echo) => f.debug_tuple("Echo").field(echo).finish(),
+            Self::Path(moved) => f.debug_tuple("Path").field(moved).finish(),
             Self::Leaving => f.write_str("Leaving"),
             Self::Invite { .. } => f.write_str("Invite(..)"),
             Self::Error { code, sentence } => f.debug_tuple("Error").field(code).field(sentence).finish(),
         }
     }
+}
+
+/// Which paths a user wants for a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// Whichever is best
+    #[default]
+    Auto,
+    /// Through the relay
+    Relay,
+    /// Between the two alone
+    Direct,
+    /// TCP between the two
+    DirectTcp,
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Relay => "relay",
+            Self::Direct => "direct",
+            Self::DirectTcp => "direct-tcp",
+        })
+    }
+}
+
+impl From<Wanted> for select::Wanted {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Auto => Self::Auto,
+            Wanted::Relay => Self::Relay,
+            Wanted::Direct => Self::Direct,
+            Wanted::DirectTcp => Self::DirectTcp,
+        }
+    }
+}
+
+impl From<select::Wanted> for Wanted {
+    fn from(wanted: select::Wanted) -> Self {
+        match wanted {
+            select::Wanted::Auto => Self::Auto,
+            select::Wanted::Relay => Self::Relay,
+            select::Wanted::Direct => Self::Direct,
+            select::Wanted::DirectTcp => Self::DirectTcp,
+        }
+    }
+}
+
+/// The paths of both directions after a request for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PathMoved {
+    /// The peer's name.
+    pub name: String,
+    /// The peer's id.
+    pub id: String,
+    /// What is wanted now.
+    #[serde(rename = "use")]
+    pub wanted: Wanted,
+    /// What this end sends on.
+    pub kind: Option<PathKind>,
+    /// The far end of that path.
+    pub remote: Option<String>,
+    /// What the peer says that it sends on.
+    pub peer_path: Option<PathKind>,
+    /// Milliseconds from the request to this.
+    pub took_ms: f64,
 }
 
 /// How an echo came back.
@@ -125,6 +209,10 @@ mod tests {
             (Request::Status, r#"{"request":"status"}"#),
             (Request::Down, r#"{"request":"down"}"#),
             (Request::Ping { peer: "b".into() }, r#"{"request":"ping","peer":"b"}"#),
+            (
+                Request::Path { peer: "b".into(), wanted: Wanted::DirectTcp, timeout_ms: 5 },
+                r#"{"request":"path","peer":"b","use":"direct-tcp","timeout_ms":5}"#,
+            ),
             (
                 Request::Invite { expires_s: 60, name: None },
                 r#"{"request":"invite","expires_s":60,"name":null}"#,

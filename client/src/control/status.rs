@@ -4,6 +4,7 @@
 //! contract allows it. Reading fills in what is missing, so that a command line and a daemon of two versions understand each
 //! other during an upgrade.
 
+use super::message::Wanted;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::crypto::aead;
 use shadowmesh_proto::endpoint::event;
@@ -138,6 +139,9 @@ pub struct Peer {
     pub lost: u64,
     /// How often the path in use changed.
     pub switches: u64,
+    /// What was asked for with `shadowmesh path`: auto, relay, direct, direct-tcp.
+    #[serde(rename = "use", default)]
+    pub wanted: Wanted,
     /// The latest change.
     pub last_switch: Option<Switch>,
     /// Seconds until a direct path is tried again.
@@ -363,6 +367,7 @@ pub(crate) mod tests {
                     resent: 3,
                     lost: 0,
                     switches: 1,
+                    wanted: Wanted::Auto,
                     last_switch: Some(Switch {
                         from: PathKind::DirectUdp,
                         to: PathKind::RelayWs,
@@ -400,7 +405,7 @@ pub(crate) mod tests {
         assert_eq!(
             names("/peers/0"),
             "addresses handshake id last_switch lost name next_direct_try_s path paths_agree peer_path resent rx_bytes \
-             rx_dropped rx_frames standby state switches tx_bytes tx_dropped tx_frames"
+             rx_dropped rx_frames standby state switches tx_bytes tx_dropped tx_frames use"
         );
         assert_eq!(names("/peers/0/path"), "kind loss_pct mtu remote rtt_ms why");
         assert_eq!(names("/peers/0/standby/0"), "kind remote rtt_ms");

@@ -5,6 +5,7 @@
 //! changed. Nothing here blocks; what takes time (connecting) runs in tasks of its own and comes back as an input.
 
 mod apply;
+mod paths;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
 use crate::transport::udp::DatagramSocket;
+use paths::PathWait;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::endpoint::Endpoint;
@@ -35,6 +37,7 @@ use shadowmesh_proto::rng::Rng as _;
 use shadowmesh_proto::session::ChunkPool;
 use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
@@ -72,6 +75,7 @@ pub(super) struct EventLoop {
     terminate: Signal,
     interrupt: Signal,
     echoes: HashMap<u64, Echo>,
+    path_waits: Vec<PathWait>,
     progress: ProgressSender,
     state: StateDir,
     network: NetworkState,
@@ -223,6 +227,7 @@ impl EventLoop {
             terminate: signal(SignalKind::terminate()).map_err(system("signals"))?,
             interrupt: signal(SignalKind::interrupt()).map_err(system("signals"))?,
             echoes: HashMap::new(),
+            path_waits: Vec::new(),
             progress,
             state,
             network,
@@ -240,6 +245,8 @@ impl EventLoop {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         self.tell_addresses().await;
         let ended = loop {
+            self.drain().await;
+            self.settle_path_waits();
             self.drain().await;
             match self.wait().await {
                 Input::Stop => break Ok(()),
@@ -284,7 +291,8 @@ impl EventLoop {
                 return Input::Packet(packet);
             }
         }
-        let deadline = self.endpoint.poll_timeout();
+        let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
+        let deadline = Deadline::earlier(self.endpoint.poll_timeout(), paths);
         let timer = async {
             match deadline {
                 Some(deadline) => {

@@ -1,13 +1,13 @@
 //! The document of `status --json` (interface: a contract), made from what everybody knows.
 
-use super::routes::Routes;
+use super::routes::{MoveCost, Routes};
 use crate::control::names::{Named, display_names};
 use crate::control::status as doc;
 use crate::device::DropCounts;
 use crate::plane::{PeerCounters, PlaneCounters};
 use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::event::Via;
-use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus};
+use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus, SwitchStatus};
 use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::path::liveness::FULL_SIZE;
 use shadowmesh_proto::session::OpenError;
@@ -116,8 +116,8 @@ fn one_peer(
         resent: count(|c| &c.resent),
         lost: count(|c| &c.lost),
         switches: peer.switches,
-        // What a move cost is not measured yet, and nothing else may be said of it.
-        last_switch: None,
+        wanted: peer.wanted.into(),
+        last_switch: peer.last_switch.map(|switch| last_switch(switch, routes.cost_of_move(peer.slot))),
         next_direct_try_s: peer.next_direct_try.map(|span| span.as_secs()),
     }
 }
@@ -155,6 +155,20 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("device_malformed", device.malformed),
     ];
     opened.chain(others).map(|(cause, count)| (cause.to_owned(), count)).collect()
+}
+
+fn last_switch(switch: SwitchStatus, cost: MoveCost) -> doc::Switch {
+    doc::Switch {
+        from: switch.from.into(),
+        to: switch.to.into(),
+        reason: switch.why.to_owned(),
+        resent: cost.resent,
+        duplicates: cost.duplicates,
+        reordered: cost.reordered,
+        lost: cost.lost,
+        gap_ms: millis(cost.gap),
+        age_s: switch.age.as_secs(),
+    }
 }
 
 /// The far end of a direct path.

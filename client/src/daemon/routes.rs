@@ -10,7 +10,31 @@ use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::RelayNo;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+/// What a move cost, from the moment of it on: sent again and lost by this side, the rest as this side received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct MoveCost {
+    pub(super) resent: u64,
+    pub(super) lost: u64,
+    pub(super) duplicates: u64,
+    pub(super) reordered: u64,
+    /// The silence when the peer's data last began to come by another path.
+    pub(super) gap: Duration,
+}
+
+impl MoveCost {
+    fn counted(counters: &PeerCounters) -> Self {
+        Self {
+            resent: counters.resent.load(Relaxed),
+            lost: counters.lost.load(Relaxed),
+            duplicates: counters.rx_duplicates.load(Relaxed),
+            reordered: counters.rx_reordered.load(Relaxed),
+            gap: Duration::from_micros(counters.rx_gap_us.load(Relaxed)),
+        }
+    }
+}
 
 /// Peers, streams and owners as the control side knows them.
 #[derive(Debug)]
@@ -30,6 +54,8 @@ struct Peer {
     patience: Duration,
     is_expected: bool,
     counters: Arc<PeerCounters>,
+    /// What was counted when data last moved.
+    at_move: MoveCost,
     marks: Arc<AckMarks>,
 }
 
@@ -103,6 +129,25 @@ impl Routes {
 
     pub(super) fn via(&self, slot: PeerSlot) -> Option<Via> {
         self.peers.get(usize::try_from(slot.0).ok()?)?.via
+    }
+
+    /// Data of the peer moves now.
+    pub(super) fn note_move(&mut self, slot: PeerSlot) {
+        self.change(slot, |peer| peer.at_move = MoveCost::counted(&peer.counters));
+    }
+
+    /// What the last move cost so far.
+    pub(super) fn cost_of_move(&self, slot: PeerSlot) -> MoveCost {
+        let peer = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at));
+        let Some(peer) = peer else { return MoveCost::default() };
+        let (now, before) = (MoveCost::counted(&peer.counters), peer.at_move);
+        MoveCost {
+            resent: now.resent.saturating_sub(before.resent),
+            lost: now.lost.saturating_sub(before.lost),
+            duplicates: now.duplicates.saturating_sub(before.duplicates),
+            reordered: now.reordered.saturating_sub(before.reordered),
+            gap: now.gap,
+        }
     }
 
     pub(super) fn set_state(&mut self, slot: PeerSlot, state: PeerState) {

@@ -221,6 +221,9 @@ fn wrong_usage_is_exit_code_2() {
         vec!["up", "--rekey-interval", "121s"],
         vec!["ping"],
         vec!["ping", "b", "-i", "0"],
+        vec!["path", "b"],
+        vec!["path", "b", "--use", "teleport"],
+        vec!["path", "b", "--use", "auto", "--timeout", "0"],
         vec!["invite", "--expires", "soon"],
         vec!["invite", "--uses", "0"],
         vec!["status", "--network", "../x"],
@@ -234,7 +237,7 @@ fn wrong_usage_is_exit_code_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let home = Home::new();
-    for command in ["up", "down", "leave", "status", "ping", "invite", "completions"] {
+    for command in ["up", "down", "leave", "status", "ping", "path", "invite", "completions"] {
         let done = home.run(&[command, "--help"]);
         assert_eq!(done.code, Some(0), "{done:?}");
         assert!(done.stdout.contains("Example:"), "{done:?}");

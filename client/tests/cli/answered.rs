@@ -3,7 +3,7 @@
 use crate::program::{Done, Home, invite, refused};
 use rustix::process::{Signal, geteuid, kill_process};
 use serde_json::{Value, json};
-use shadowmesh::control::message::{Echo, ErrorCode, Request, Response};
+use shadowmesh::control::message::{Echo, ErrorCode, PathMoved, Request, Response, Wanted};
 use shadowmesh::control::server::{ControlServer, ControlSocket};
 use shadowmesh::control::status::{PathKind, Peer, PeerState, Status};
 use std::fs;
@@ -135,7 +135,9 @@ fn ping_fails_when_nothing_comes_back() {
         Request::Ping { .. } => {
             Some(Response::error(ErrorCode::UnknownPeer, "no peer is called x: see `shadowmesh status`"))
         }
-        Request::Status | Request::Down | Request::Invite { .. } => panic!("{request:?}"),
+        Request::Status | Request::Down | Request::Invite { .. } | Request::Path { .. } => {
+            panic!("{request:?}")
+        }
     });
     let done = home.run(&["ping", "b", "-c", "2", "-i", "0.01"]);
     refused(&done, "b did not answer");
@@ -166,6 +168,39 @@ fn ctrl_c_ends_a_ping_with_its_summary() {
     let done = Done::of(child.wait_with_output().expect("ended"));
     refused(&done, "b did not answer");
     assert!(done.stdout.contains("0 received"), "{done:?}");
+    playing.end();
+}
+
+#[test]
+fn path_waits_for_both_ends_and_says_what_came_of_it() {
+    let home = Home::new();
+    let playing = play(&home, |request| {
+        let Request::Path { peer, wanted, timeout_ms } = request else { panic!("{request:?}") };
+        if peer != "b" {
+            return None;
+        }
+        if *wanted == Wanted::DirectTcp {
+            return Some(Response::error(ErrorCode::Failed, "no such path to b is proven"));
+        }
+        assert_eq!((*wanted, *timeout_ms), (Wanted::Relay, 2500));
+        Some(Response::Path(PathMoved {
+            name: "b".into(),
+            id: "x".into(),
+            wanted: *wanted,
+            kind: Some(PathKind::RelayWs),
+            remote: None,
+            peer_path: Some(PathKind::RelayWs),
+            took_ms: 31.0,
+        }))
+    });
+    let asked = ["path", "b", "--use", "relay", "--timeout", "2.5"];
+    let done = home.run(&asked);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "b: both ends send by relay-ws, after 31 ms\n"));
+    let done = home.run(&[&asked[..], &["--json"]].concat());
+    let document: Value = serde_json::from_str(&done.stdout).expect("a document");
+    assert_eq!((&document["use"], &document["kind"]), (&json!("relay"), &json!("relay-ws")));
+    refused(&home.run(&["path", "b", "--use", "direct-tcp"]), "no such path to b is proven");
+    refused(&home.run(&["path", "silent", "--use", "auto", "--timeout", "0.1"]), "did not answer within 3");
     playing.end();
 }
 

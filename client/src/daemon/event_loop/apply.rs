@@ -192,6 +192,7 @@ impl EventLoop {
     /// Data of a peer goes another way: said, because it is what this program is for.
     fn on_moved(&mut self, slot: PeerSlot, from: PathKind, to: PathKind, why: &'static str) {
         tracing::info!(slot = slot.0, from = from.as_str(), to = to.as_str(), why, "moved to another path");
+        self.routes.note_move(slot);
         // Not yet said to be connected: that will name the new path.
         if self.said.contains(&slot) {
             self.say_connected(slot);

@@ -7,6 +7,7 @@ use crate::control::server::{Incoming, Reply};
 use crate::control::status as doc;
 use crate::daemon::report;
 use crate::system_rng::SystemRng;
+use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::rng::Rng as _;
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -18,6 +19,11 @@ impl EventLoop {
         match request {
             Request::Status => reply.send(Response::Status(Box::new(self.status()))),
             Request::Ping { peer } => self.ping(&peer, reply),
+            Request::Path { peer, wanted, timeout_ms } => {
+                if let Some((found, reply)) = self.find(&peer, reply) {
+                    self.want_path(found.slot, wanted, timeout_ms, reply);
+                }
+            }
             Request::Down => {
                 reply.send(Response::Leaving);
                 return true;
@@ -34,13 +40,7 @@ impl EventLoop {
 
     fn ping(&mut self, peer: &str, reply: Reply) {
         let now = Instant::now();
-        let peers = self.endpoint.peer_status(now);
-        let named = report::named((self.endpoint.id(), &self.own_name), &peers);
-        let found = match names::find(&named, peer) {
-            Ok(found) => peers.iter().find(|peer| peer.id == found.id),
-            Err(error) => return reply.send(Response::error(ErrorCode::UnknownPeer, error.to_string())),
-        };
-        let Some(found) = found else { return };
+        let Some((found, reply)) = self.find(peer, reply) else { return };
         self.forget_echoes(now);
         let id = SystemRng.next_u64();
         if found.path.is_some() && self.endpoint.echo(now, found.slot, id) {
@@ -48,6 +48,19 @@ impl EventLoop {
         } else {
             let sentence = format!("{peer} is {}: there is no proven path to it now", found.state.as_str());
             reply.send(Response::error(ErrorCode::NotConnected, sentence));
+        }
+    }
+
+    /// The peer that is called so; without one the caller is told.
+    fn find(&self, peer: &str, reply: Reply) -> Option<(PeerStatus, Reply)> {
+        let peers = self.endpoint.peer_status(Instant::now());
+        let named = report::named((self.endpoint.id(), &self.own_name), &peers);
+        match names::find(&named, peer) {
+            Ok(found) => peers.into_iter().find(|peer| peer.id == found.id).map(|peer| (peer, reply)),
+            Err(error) => {
+                reply.send(Response::error(ErrorCode::UnknownPeer, error.to_string()));
+                None
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::config::{Config as FileConfig, Settings};
-use crate::control::client::call;
-use crate::control::message::{Request, Response};
+use crate::control::client::{ControlError, call};
+use crate::control::message::{Request, Response, Wanted};
 use crate::control::server::ControlSocket;
 use crate::control::status::PathKind;
 use crate::daemon::progress::Progress;
@@ -333,6 +333,35 @@ async fn directly() {
     let echo = within("an echo", call(&scene.a.socket, &Request::Ping { peer: "b".into() })).await.unwrap();
     let Response::Echo(echo) = echo else { panic!("{echo:?}") };
     assert_eq!(echo.remote.as_ref(), Some(&path.remote));
+
+    // A planned move, there and back, under traffic; and one that cannot be.
+    let socket = scene.a.socket.clone();
+    let ask = |wanted, timeout_ms| {
+        let socket = socket.clone();
+        async move {
+            let request = Request::Path { peer: "b".into(), wanted, timeout_ms };
+            within("an answer", call(&socket, &request)).await
+        }
+    };
+    for (wanted, kind, first) in
+        [(Wanted::Relay, PathKind::RelayWs, 700), (Wanted::Direct, PathKind::DirectUdp, 800)]
+    {
+        scene.send(first..first + 50);
+        let moved = ask(wanted, 5_000).await;
+        scene.send(first + 50..first + 100);
+        let Ok(Response::Path(moved)) = moved else { panic!("{moved:?}") };
+        assert_eq!((moved.kind, moved.peer_path), (Some(kind), Some(kind)));
+        assert_eq!(scene.b.numbers(100).await, (first..first + 100).collect::<Vec<_>>());
+    }
+    let refused = ask(Wanted::DirectTcp, 200).await;
+    let Err(ControlError::Refused { sentence, .. }) = refused else { panic!("{refused:?}") };
+    assert!(sentence.contains("no such path to b is proven"), "{sentence}");
+    let peer = &scene.a.status().await.peers[0];
+    assert_eq!((peer.switches, peer.wanted), (3, Wanted::Direct));
+    let switch = peer.last_switch.as_ref().unwrap();
+    assert_eq!((switch.from, switch.to), (PathKind::RelayWs, PathKind::DirectUdp));
+    assert_eq!(switch.reason, "it was asked for");
+    assert_eq!((switch.resent, switch.duplicates, switch.reordered, switch.lost), (0, 0, 0, 0), "{switch:?}");
 }
 
 async fn by_relay() {

@@ -1,0 +1,102 @@
+//! `shadowmesh path`: by which paths the data of a peer goes.
+
+use super::global::Global;
+use super::{output, runtime};
+use crate::control::client::{Connection, ControlError, unexpected};
+use crate::control::message::{PathMoved, Request, Response, Wanted};
+use anyhow::bail;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Ask that data to and from a peer takes certain paths, and wait until it does
+///
+/// Both ends follow, and nothing is lost on the way. It lasts until `--use auto`, or until a daemon restarts. A path that was
+/// asked for and fails is left all the same, and `status` says so.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sudo shadowmesh path b --use relay\n  sudo shadowmesh path b --use auto")]
+pub(super) struct Args {
+    /// A name, an address, or the start of an id
+    peer: String,
+
+    /// By which paths
+    #[arg(long = "use", value_name = "PATHS")]
+    wanted: Wanted,
+
+    /// Seconds to wait until both ends do
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+}
+
+/// What a daemon may take longer than it was told to.
+const GRACE: Duration = Duration::from_secs(3);
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 10".to_owned())?;
+    if !(0.1..=3_600.0).contains(&seconds) {
+        return Err("from 0.1 to 3600 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let timeout_ms = u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX);
+    let request = Request::Path { peer: args.peer.clone(), wanted: args.wanted, timeout_ms };
+    let moved = runtime()?.block_on(ask(global, args.timeout + GRACE, &request))?;
+    if global.json {
+        return Ok(output::data(&serde_json::to_string_pretty(&moved)?)?);
+    }
+    Ok(output::data(&words(&moved))?)
+}
+
+async fn ask(global: &Global, patience: Duration, request: &Request) -> anyhow::Result<PathMoved> {
+    let socket = global.socket();
+    let asking = async { Connection::open(&socket).await?.ask(request).await };
+    match timeout(patience, asking).await {
+        Ok(Ok(Response::Path(moved))) => Ok(moved),
+        Ok(Ok(_)) => Err(unexpected(&socket).into()),
+        Ok(Err(ControlError::Refused { sentence, .. })) => bail!(sentence),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => bail!("the daemon did not answer within {} s", patience.as_secs()),
+    }
+}
+
+fn words(moved: &PathMoved) -> String {
+    let name = output::clean(&moved.name, 63);
+    if moved.wanted == Wanted::Auto {
+        return format!("{name}: the best path is taken again");
+    }
+    let kind = moved.kind.map_or_else(|| "no path".to_owned(), |kind| kind.to_string());
+    let remote =
+        moved.remote.as_ref().map(|remote| format!(" {}", output::clean(remote, 63))).unwrap_or_default();
+    format!("{name}: both ends send by {kind}{remote}, after {}", output::ms(moved.took_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::status::PathKind;
+
+    #[test]
+    fn what_came_of_it_is_one_line() {
+        let mut moved = PathMoved {
+            name: "b\x1b[2J".into(),
+            id: "x".into(),
+            wanted: Wanted::Direct,
+            kind: Some(PathKind::DirectUdp),
+            remote: Some("203.0.113.7:41641".into()),
+            peer_path: Some(PathKind::DirectUdp),
+            took_ms: 12.5,
+        };
+        assert_eq!(words(&moved), "b[2J: both ends send by direct-udp 203.0.113.7:41641, after 12 ms");
+        moved.wanted = Wanted::Auto;
+        assert_eq!(words(&moved), "b[2J: the best path is taken again");
+    }
+
+    #[test]
+    fn times_are_bounded() {
+        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
+        for bad in ["0", "-1", "nan", "1e9", "soon"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `shadowmesh path`: waits until both ends send as was asked for.
+
+use super::EventLoop;
+use crate::control::message::{ErrorCode, PathMoved, Response, Wanted};
+use crate::control::server::Reply;
+use crate::daemon::report;
+use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::endpoint::status::PeerStatus;
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::path::select;
+use std::time::{Duration, Instant};
+
+/// The longest that may be waited.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+
+/// A request under way.
+pub(super) struct PathWait {
+    slot: PeerSlot,
+    wanted: Wanted,
+    /// What was wanted before.
+    before: select::Wanted,
+    asked: Instant,
+    until: Instant,
+    reply: Reply,
+}
+
+impl EventLoop {
+    /// Begins to wait, with what was found under the name that was asked for.
+    pub(super) fn want_path(&mut self, slot: PeerSlot, wanted: Wanted, timeout_ms: u64, reply: Reply) {
+        let now = Instant::now();
+        let Some((peer, _)) = self.peer(slot) else { return };
+        let until = now + Duration::from_millis(timeout_ms).min(TIMEOUT_MAX);
+        // Somebody else's wait for another wish is over now, and says so when it looks.
+        self.endpoint.want_path(now, slot, wanted.into());
+        self.path_waits.push(PathWait { slot, wanted, before: peer.wanted, asked: now, until, reply });
+    }
+
+    /// When a wait ends at the latest.
+    pub(super) fn path_deadline(&self) -> Option<Instant> {
+        self.path_waits.iter().map(|wait| wait.until).min()
+    }
+
+    /// Answers the waits that are over.
+    pub(super) fn settle_path_waits(&mut self) {
+        if self.path_waits.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for wait in std::mem::take(&mut self.path_waits) {
+            let Some((peer, name)) = self.peer(wait.slot) else { continue };
+            if peer.wanted != select::Wanted::from(wait.wanted) {
+                let sentence = format!("meanwhile another path to {name} was asked for");
+                wait.reply.send(Response::error(ErrorCode::Failed, sentence));
+            } else if is_done(&peer, wait.wanted) {
+                let via = peer.path.map(|path| path.via);
+                wait.reply.send(Response::Path(PathMoved {
+                    name,
+                    id: peer.id.to_base32(),
+                    wanted: wait.wanted,
+                    kind: via.map(|via| via.kind().into()),
+                    remote: via.and_then(report::remote),
+                    peer_path: peer.peer_path.map(Into::into),
+                    took_ms: report::millis(now.saturating_duration_since(wait.asked)),
+                }));
+            } else if wait.until <= now || wait.reply.is_gone() {
+                self.endpoint.want_path(now, wait.slot, wait.before);
+                let sentence = why_not(&peer, &name, wait.wanted);
+                wait.reply.send(Response::error(ErrorCode::Failed, sentence));
+            } else {
+                self.path_waits.push(wait);
+            }
+        }
+    }
+}
+
+/// Whether both ends send as wanted.
+fn is_done(peer: &PeerStatus, wanted: Wanted) -> bool {
+    let wanted = select::Wanted::from(wanted);
+    let own = peer.path.map(|path| path.via.kind());
+    wanted == select::Wanted::Auto
+        || (own.is_some_and(|kind| wanted.allows(kind))
+            && peer.peer_path.is_some_and(|kind| wanted.allows(kind)))
+}
+
+/// Why a path is not taken, for people.
+fn why_not(peer: &PeerStatus, name: &str, wanted: Wanted) -> String {
+    let allows = |via: Via| select::Wanted::from(wanted).allows(via.kind());
+    let is_proven = peer.path.iter().chain(&peer.standby).any(|path| allows(path.via));
+    let what = match (peer.path, is_proven) {
+        (None, _) => format!("there is no proven path to {name} at all"),
+        (Some(_), false) => format!("no such path to {name} is proven"),
+        (Some(path), true) if !allows(path.via) => format!("this end still sends by {}", path.via.kind()),
+        (Some(_), true) => {
+            let theirs = peer.peer_path.map_or("no path", |kind| kind.as_str());
+            format!("{name} still sends by {theirs}")
+        }
+    };
+    let next = peer.next_direct_try.filter(|_| wanted != Wanted::Relay);
+    let next = next.map(|span| format!(" (a direct one is tried again in {} s)", span.as_secs()));
+    format!("{what}{}; what was wanted before holds again", next.unwrap_or_default())
+}
