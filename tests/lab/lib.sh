@@ -266,19 +266,20 @@ lab_block() {
 }
 lab_unblock() { on "r$1" nft delete table ip outage; }
 
-# lab_wire HOST FAULTS — puts a bad line between the host's router and the internet (a-to-b is from the router outwards).
-# Offloads are turned off on both sides of it, so that one loss is one packet.
+# lab_wire HOST FAULTS — puts a bad line between the host's router, or the relay, and the internet (a-to-b is outwards from
+# there). Offloads are turned off on both sides of it, so that one loss is one packet.
 lab_wire() {
-    local name=$1 commands="$LAB_DIR/$1.wire"
-    ip -n "$LAB-net" link set "p-r$name" nomaster
+    local name=$1 commands="$LAB_DIR/$1.wire" end="r$1" device=wan
+    if [[ $name == relay ]]; then end=relay device=eth0; fi
+    ip -n "$LAB-net" link set "p-$end" nomaster
     ip -n "$LAB-net" link add "w-$name" type veth peer name "x-$name"
     ip -n "$LAB-net" link set "x-$name" master br0 up
     ip -n "$LAB-net" link set "w-$name" up
-    on "r$name" ethtool -K wan tso off gso off gro off tx off >/dev/null
+    on "$end" ethtool -K "$device" tso off gso off gro off tx off >/dev/null
     on net ethtool -K "x-$name" tso off gso off gro off tx off >/dev/null
     mkfifo "$commands"
     # Opened for both, so that neither side waits for the other and the wire never sees an end.
-    start "wire-$name" net sh -c "exec '$LAB_TOOLS/wire' --a ':p-r$name' --b ':w-$name' --both '$2' <>'$commands'"
+    start "wire-$name" net sh -c "exec '$LAB_TOOLS/wire' --a ':p-$end' --b ':w-$name' --both '$2' <>'$commands'"
     lab_wait 5 "the wire of $name" grep -q ready "$LAB_OUT/wire-$name.out"
     step "line of $name: $2"
 }
@@ -344,6 +345,8 @@ lab_direct() {
 }
 # lab_switches HOST — how often it moved its data to another kind of path.
 lab_switches() { lab_status "$1" '.peers[0].switches'; }
+# lab_longest_gap NAME — the longest silence of an oracle's run, ms.
+lab_longest_gap() { jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/$1.json"; }
 # What the relay forwarded so far, bytes of the device it has on the internet.
 lab_relay_bytes() { on relay sh -c 'cat /sys/class/net/eth0/statistics/tx_bytes'; }
 

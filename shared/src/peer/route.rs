@@ -93,7 +93,9 @@ impl Peer {
     /// Tells how far its paths may be apart, when that changed by a quarter.
     pub(super) fn tell_patience(&mut self, ctx: &mut Context<'_>) {
         let direct = self.direct.paths().filter_map(|known| known.path.rtt());
-        let slowest = direct.chain(self.path.as_ref().and_then(Path::rtt)).max().unwrap_or_default();
+        // A stream loses nothing, its TCP only takes its time: to repair a loss, or to get up to speed again after a rest.
+        let relayed = self.path.as_ref().and_then(Path::rtt).map(|rtt| 2 * rtt);
+        let slowest = direct.chain(relayed).max().unwrap_or_default();
         if slowest.abs_diff(self.patience) > self.patience / 4 {
             self.patience = slowest;
             ctx.out.event(Event::Patience { slot: self.slot, patience: slowest });

@@ -16,7 +16,7 @@ for round in 1 2; do
     lab_wire_change a both only=udp,block
     lab_wait 3 "a to be on the relay" lab_path a relay-ws
     wait "$oracle" || lab_fail "frames were lost with the path"
-    lab_measure "longest silence, hole $round" "$(jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/hole-$round.json")" ms
+    lab_measure "longest silence, hole $round" "$(lab_longest_gap "hole-$round")" ms
     [[ $(lab_switches a) == $((before + 1)) ]] || lab_fail "a moved $(($(lab_switches a) - before)) times"
     lab_expect "a lost nothing" lab_status a '.peers[0].lost == 0 or error'
     lab_wire_change a both ''

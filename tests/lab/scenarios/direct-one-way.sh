@@ -14,7 +14,7 @@ lab_wait 3 "a to be on the relay" lab_path a relay-ws
 lab_wait 3 "b to be on the relay" lab_path b relay-ws
 lab_hold "$seconds" "nothing passes from a to b directly"
 wait "$oracle" || lab_fail "frames were lost"
-lab_measure "longest silence" "$(jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/one-way.json")" ms
+lab_measure "longest silence" "$(lab_longest_gap one-way)" ms
 for host in a b; do
     lab_expect "$host on the relay" lab_path "$host" relay-ws
     [[ $(lab_switches "$host") == 2 ]] || lab_fail "$host moved $(lab_switches "$host") times in all"

@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# Twenty planned moves from the direct path to a relay that is 100 ms slower and back, under load: both ends follow, every frame
+# comes once and in order, and the silence is the difference of the two paths.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_wire relay delay=50ms
+lab_network
+lab_direct a b
+moves=${LAB_MOVES:-20}
+lab_oracle planned a b --seconds "$((moves + 6))" --max-gap-ms 330 &
+oracle=$!
+lab_wait 5 "frames to pass" lab_status a '.peers[0].rx_frames > 500 or error'
+before=$(lab_switches a)
+for ((n = 0; n < moves; n++)); do
+    # Asked at either end in turn.
+    if ((n % 2)); then at=a peer=b; else at=b peer=a; fi
+    on "$at" shadowmesh path "$peer" --use relay --json >>"$LAB_OUT/moves.json"
+    lab_expect "both ends by the relay ($n)" lab_path "$peer" relay-ws
+    on "$peer" shadowmesh path "$at" --use direct --json >>"$LAB_OUT/moves.json"
+    lab_expect "both ends directly ($n)" lab_path "$at" direct-udp
+done
+wait "$oracle" || lab_fail "the moves were felt"
+lab_measure "moves" "$(($(lab_switches a) - before))" times
+[[ $(($(lab_switches a) - before)) == $((2 * moves)) ]] || lab_fail "a moved $(($(lab_switches a) - before)) times"
+lab_measure "longest silence (the relay is 100 ms slower)" "$(lab_longest_gap planned)" ms
+lab_measure "slowest move" "$(jq -s 'map(.took_ms) | max' "$LAB_OUT/moves.json")" ms
+lab_expect "and status says what the last one cost" lab_status a '.peers[0].last_switch | (.to == "direct-udp" and .lost == 0 and .reordered == 0 and .gap_ms > 0) or error'
+on a shadowmesh path b --use auto >/dev/null
+# What cannot be is refused with a reason, and nothing changes.
+if on a shadowmesh path b --use direct-tcp --timeout 1 >"$LAB_OUT/refused.txt" 2>&1; then lab_fail "direct-tcp where there is none"; fi
+grep -q 'no such path to b is proven' "$LAB_OUT/refused.txt" || lab_fail "refused with: $(cat "$LAB_OUT/refused.txt")"
+lab_expect "still direct" lab_path a direct-udp
