@@ -260,6 +260,49 @@ RULES
     step "router of $name: $type (checked)"
 }
 
+# lab_carrier HOST — puts the router of a carrier, port-restricted as well, between HOST's own and the internet (RFC 6598).
+lab_carrier() {
+    local name=$1 n=${LAB_NUMBER[$1]}
+    lab_namespace "c$name"
+    lab_attach "c$name" wan "198.51.100.2$n"
+    ip -n "$LAB-net" link delete "p-r$name"
+    ip -n "$LAB-c$name" link add lan type veth peer name wan netns "$LAB-r$name"
+    ip -n "$LAB-c$name" link set lan up
+    ip -n "$LAB-c$name" address add "100.64.$n.1/24" dev lan
+    ip -n "$LAB-r$name" address add "100.64.$n.2/24" dev wan
+    ip -n "$LAB-r$name" link set wan up
+    ip -n "$LAB-r$name" route add default via "100.64.$n.1"
+    on "c$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+    on "c$name" nft -f - <<RULES
+table ip lab {
+    chain postrouting { type nat hook postrouting priority 100; oifname "wan" masquerade; }
+    chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; }
+    chain input { type filter hook input priority 0; iifname "wan" drop; }
+}
+RULES
+    step "a carrier's router before that of $name"
+}
+
+# lab_same_lan HOST OTHER — plugs OTHER into the LAN behind HOST's router, at its address .3.
+lab_same_lan() {
+    local name=$1 other=$2 n=${LAB_NUMBER[$1]}
+    # The rules of the router name the device, so the bridge takes the name.
+    ip -n "$LAB-r$name" link set lan down
+    ip -n "$LAB-r$name" link set lan name lan0
+    ip -n "$LAB-r$name" address flush dev lan0
+    ip -n "$LAB-r$name" link add lan type bridge
+    ip -n "$LAB-$other" link delete eth0
+    ip -n "$LAB-r$name" link add lan1 type veth peer name eth0 netns "$LAB-$other"
+    local port
+    for port in lan0 lan1; do ip -n "$LAB-r$name" link set "$port" master lan up; done
+    ip -n "$LAB-r$name" link set lan up
+    ip -n "$LAB-$other" link set eth0 up
+    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+    ip -n "$LAB-$other" address add "192.168.1$n.3/24" dev eth0
+    ip -n "$LAB-$other" route replace default via "192.168.1$n.1"
+    step "$other is on the LAN of $name"
+}
+
 # Nothing passes HOST's router until lab_unblock; both the host and the router keep their links and addresses.
 lab_block() {
     on "r$1" nft 'table ip outage { chain forward { type filter hook forward priority -10; policy drop; }; chain output { type filter hook output priority -10; policy drop; }; }'
