@@ -92,7 +92,7 @@ fn one_peer(
             remote: far_end(path.via),
             rtt_ms: path.rtt.map(millis),
             mtu: u16::try_from(FULL_SIZE).ok(),
-            loss_pct: None,
+            loss_pct: path.loss.map(per_cent),
             why: path.why.to_owned(),
         }),
         standby: peer
@@ -177,6 +177,11 @@ pub(super) fn remote(via: Via) -> Option<String> {
         Via::Udp(address) => Some(address.to_string()),
         Via::Channel(_) => None,
     }
+}
+
+/// Thousandths as per cent.
+fn per_cent(per_mille: u64) -> f64 {
+    u32::try_from(per_mille).map_or(100.0, |per_mille| f64::from(per_mille) / 10.0)
 }
 
 /// Milliseconds, to a microsecond.

@@ -60,6 +60,8 @@ pub struct PathStatus {
     pub via: Via,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
+    /// Loss of this side's data over the last two seconds, in thousandths, where enough was sent to say.
+    pub loss: Option<u64>,
     /// Why data takes it, or may.
     pub why: &'static str,
 }

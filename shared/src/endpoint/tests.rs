@@ -20,6 +20,7 @@ mod claims;
 mod direct;
 mod first;
 mod lies;
+mod quality;
 mod rekey;
 mod wishes;
 

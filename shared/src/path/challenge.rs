@@ -33,6 +33,12 @@ impl Challenges {
         Some(now.saturating_duration_since(sent))
     }
 
+    /// The PING that left last.
+    #[cfg(test)]
+    pub fn newest_for_test(&self) -> u64 {
+        self.pending.back().expect("one is outstanding").0
+    }
+
     /// Whether any PING is outstanding.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()

@@ -12,8 +12,16 @@ pub const SUSPECT_RTTS: u32 = 3;
 pub const ACK_ALLOWANCE: Duration = Duration::from_millis(100);
 /// A path under suspicion that answers nothing for this long is dead: the bound that `connected` keeps in `status`.
 pub const DEAD_AFTER: Duration = Duration::from_secs(3);
-/// A PING under suspicion is repeated this often, so that several fit before [`DEAD_AFTER`] and one lost PING kills nothing.
-pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// A PING that was not answered is repeated this often, so that several fit before suspicion and a lost one means nothing: at 5 %
+/// loss each way four in a row are lost once in ten thousand times.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// Suspicion falls no sooner than this after a PING that nobody answered, nor its repetitions.
+pub const UNANSWERED: Duration = Duration::from_millis(900);
+/// ... and the path dies this long after that PING: with [`BUSY_PING`], within 3 s of the moment when the largest packets stopped.
+pub const UNANSWERED_DEAD: Duration = Duration::from_millis(2_500);
+/// While data flows, a PING of full size leaves this long after the last answer: it measures the round trip, and shows what
+/// acknowledgements of small packets do not.
+pub const BUSY_PING: Duration = Duration::from_millis(500);
 /// Heartbeat of an idle, proven path unless the relay says otherwise: below the 30 s after which the meanest NATs forget a
 /// UDP mapping, and rare enough for a battery.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -28,6 +36,11 @@ pub const FULL_SIZE: usize = 1280;
 pub fn suspicion_after(rtt: Option<Duration>) -> Duration {
     let by_rtt = rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_mul(SUSPECT_RTTS));
     by_rtt.max(SUSPECT_FLOOR).saturating_add(ACK_ALLOWANCE)
+}
+
+/// How long PINGs may stay unanswered before their path is suspect.
+pub fn unanswered_after(rtt: Option<Duration>) -> Duration {
+    UNANSWERED.max(suspicion_after(rtt))
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@
 //! - [`select`]: the order of path kinds; best first, readable as an order.
 //! - [`challenge`]: outstanding PINGs, bounded, oldest dropped.
 //! - [`liveness`]: the numbers and the pure rule of suspicion.
+//! - [`loss`]: how much arrives, and when that is too little.
 //! - [`state`]: the machine.
 
 pub mod challenge;
 pub mod liveness;
+pub mod loss;
 pub mod select;
 pub mod state;

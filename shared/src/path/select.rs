@@ -108,11 +108,19 @@ pub struct Choice {
     pub rtt: Option<Duration>,
     /// Whether it carries data now.
     pub is_current: bool,
+    /// Whether it loses more than data should ([`super::loss`]).
+    pub is_lossy: bool,
+}
+
+/// Whether a direct path is so much slower than a relayed one that it should not be used.
+pub fn is_much_worse(direct: Duration, relayed: Duration) -> bool {
+    direct > relayed.saturating_mul(2).saturating_add(MUCH_WORSE)
 }
 
 /// Which of `choices` is to carry data: the place of the best, `None` when there is none.
 ///
-/// Kind, then round trip; but a direct path that is much worse than a relayed one loses to it, and among equals the one that is
+/// Kind, then round trip; but a path that loses much loses to one that does not, a direct path that is much slower than a relayed
+/// one loses to it, and among equals the one that is
 /// current stays unless another is clearly better. It is the same choice whatever the order of `choices`, up to exact equals.
 pub fn choose(choices: &[Choice]) -> Option<usize> {
     let best_relayed =
@@ -122,13 +130,16 @@ pub fn choose(choices: &[Choice]) -> Option<usize> {
             // Once the relay carries the data, the direct path has to be better than what made it lose, by the usual gain.
             let is_away = choices.iter().any(|other| other.is_current && !other.kind.is_direct());
             let margin = if is_away { GAIN } else { Duration::ZERO };
-            direct.saturating_add(margin) <= relayed.saturating_mul(2).saturating_add(MUCH_WORSE)
+            !is_much_worse(direct.saturating_add(margin), relayed)
         }
         (_, _, _) => true,
     };
     let prefer = |a: &Choice, b: &Choice| {
-        let by_fairness = is_fair(b).cmp(&is_fair(a));
-        by_fairness.then_with(|| a.kind.cmp(&b.kind)).then_with(|| by_rtt(a, b))
+        let by_loss = a.is_lossy.cmp(&b.is_lossy);
+        by_loss
+            .then_with(|| is_fair(b).cmp(&is_fair(a)))
+            .then_with(|| a.kind.cmp(&b.kind))
+            .then_with(|| by_rtt(a, b))
     };
     let (mut best_at, mut best) = (0, choices.first()?);
     for (at, choice) in choices.iter().enumerate().skip(1) {
@@ -173,7 +184,7 @@ mod tests {
     use PathKind::{DirectTcp, DirectUdp, RelayUdp, RelayWs};
 
     fn choice(kind: PathKind, ms: u64, is_current: bool) -> Choice {
-        Choice { kind, rtt: Some(Duration::from_millis(ms)), is_current }
+        Choice { kind, rtt: Some(Duration::from_millis(ms)), is_current, is_lossy: false }
     }
 
     fn chosen(choices: &[Choice]) -> PathKind {
@@ -206,7 +217,7 @@ mod tests {
         assert_eq!(chosen(&[choice(DirectUdp, 165, false), relayed(true)]), RelayWs, "not at once");
         assert_eq!(chosen(&[choice(DirectUdp, 160, false), relayed(true)]), DirectUdp);
         // Nothing to compare with: direct it is.
-        let unmeasured = Choice { kind: RelayWs, rtt: None, is_current: true };
+        let unmeasured = Choice { kind: RelayWs, rtt: None, is_current: true, is_lossy: false };
         assert_eq!(chosen(&[choice(DirectUdp, 900, false), unmeasured]), DirectUdp);
         assert_eq!(chosen(&[choice(DirectUdp, 900, false)]), DirectUdp, "better than none");
     }
@@ -235,5 +246,14 @@ mod tests {
         let mut kinds = [PathKind::RelayWs, PathKind::DirectTcp, PathKind::RelayUdp, PathKind::DirectUdp];
         kinds.sort();
         assert_eq!(kinds.map(PathKind::as_str), ["direct-udp", "direct-tcp", "relay-udp", "relay-ws"]);
+    }
+
+    #[test]
+    fn a_path_that_loses_much_loses_to_any_that_does_not() {
+        let lossy = Choice { is_lossy: true, ..choice(DirectUdp, 5, true) };
+        assert_eq!(choose(&[lossy, choice(RelayWs, 60, false)]), Some(1));
+        assert_eq!(choose(&[lossy]), Some(0), "and is better than none");
+        let both = Choice { is_lossy: true, ..choice(RelayWs, 60, false) };
+        assert_eq!(choose(&[lossy, both]), Some(0));
     }
 }

@@ -16,7 +16,11 @@
 //! it proves both (Nebula #893: a path that only receives must not carry data).
 
 use super::challenge::Challenges;
-use super::liveness::{DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, suspicion_after};
+use super::liveness::{
+    BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, UNANSWERED_DEAD,
+    suspicion_after, unanswered_after,
+};
+use super::loss::Loss;
 use super::select::PathKind;
 use crate::time::Deadline;
 use std::time::{Duration, Instant};
@@ -30,8 +34,13 @@ pub struct Path {
     rtt: Option<Duration>,
     heartbeat: Duration,
     next_ping: Option<Deadline>,
+    /// When the last PONG came; before the first, when the path was found.
+    answered: Instant,
+    /// When the first PING left that has not been answered since.
+    asked: Option<Instant>,
     /// When data last went out over it.
     last_sent: Option<Instant>,
+    loss: Loss,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +49,11 @@ enum State {
         since: Instant,
     },
     Proven {
-        /// The last PONG or ACK.
-        confirmed: Instant,
         /// When data first went out that nothing has confirmed.
         outstanding: Option<Instant>,
     },
     Suspect {
-        since: Instant,
+        dies: Instant,
     },
     Resting,
     Dead,
@@ -54,7 +61,7 @@ enum State {
 
 impl Path {
     /// A path that was just found; it asks for its first PING at once.
-    pub const fn new(now: Instant, kind: PathKind) -> Self {
+    pub fn new(now: Instant, kind: PathKind) -> Self {
         Self {
             kind,
             state: State::Unproven { since: now },
@@ -62,7 +69,10 @@ impl Path {
             rtt: None,
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
+            answered: now,
+            asked: None,
             last_sent: None,
+            loss: Loss::default(),
         }
     }
 
@@ -112,6 +122,7 @@ impl Path {
             tracing::debug!(kind = %self.kind, "path rests");
             self.state = State::Resting;
             self.challenges = Challenges::new();
+            self.asked = None;
             self.next_ping = None;
             self.last_sent = None;
         }
@@ -129,10 +140,8 @@ impl Path {
     /// Follows the relay's hint, within bounds (protocol §3.5).
     pub fn set_heartbeat(&mut self, heartbeat: Duration) {
         self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
-        if let State::Proven { confirmed, outstanding: None } = self.state
-            && self.challenges.is_empty()
-        {
-            self.next_ping = Some(Deadline::new(confirmed + self.heartbeat, "heartbeat"));
+        if self.is_proven() && self.asked.is_none() {
+            self.next_ping = Some(self.next_heartbeat(self.answered));
         }
     }
 
@@ -154,8 +163,14 @@ impl Path {
 
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
+        if self.asked.is_some() {
+            self.loss.on_ping(now, false);
+        }
         self.challenges.on_sent(now, id);
-        self.next_ping = Some(Deadline::new(now + PROBE_INTERVAL, "repeat a PING"));
+        self.asked.get_or_insert(now);
+        let pause =
+            if matches!(self.state, State::Unproven { .. }) { 2 * PROBE_INTERVAL } else { PROBE_INTERVAL };
+        self.next_ping = Some(Deadline::new(now + pause, "repeat a PING"));
     }
 
     /// The PONG `id` came over this path; whether it answers a PING of ours, which proves the path.
@@ -165,23 +180,56 @@ impl Path {
         };
         // RFC 6298 §2 with alpha 1/8.
         self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt.mul_f32(0.875) + sample.mul_f32(0.125)));
-        self.move_to_proven(now, sample);
+        self.loss.on_ping(now, true);
+        if !self.is_proven() {
+            tracing::debug!(kind = %self.kind, rtt = ?self.rtt, "path proven");
+        }
+        self.answered = now;
+        self.asked = None;
+        self.challenges = Challenges::new();
+        self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
+        self.next_ping = Some(self.next_heartbeat(now));
         true
     }
 
-    /// An ACK for data that this side sent over this path came.
+    /// An ACK for data that this side sent over this path came. It shows that data arrives, not that the largest does.
     pub fn on_ack(&mut self, now: Instant) {
-        if let State::Proven { .. } = self.state {
-            self.move_to_proven(now, self.rtt.unwrap_or_default());
+        let outstanding = self.still_outstanding(now, self.rtt.unwrap_or_default());
+        if let State::Proven { outstanding: before } = &mut self.state {
+            *before = outstanding;
         }
+    }
+
+    /// What the peer has of the data that goes by this path (see [`Loss::on_acks`]).
+    pub fn on_arrivals(&mut self, now: Instant, highest: u64, bitmap: &[u64; 4]) {
+        self.loss.on_acks(now, highest, bitmap);
+    }
+
+    /// Data begins to take this path, or takes another.
+    pub fn on_routed(&mut self) {
+        self.loss.begin();
+    }
+
+    /// Whether it loses too much for data that another path can carry.
+    pub const fn is_lossy(&self) -> bool {
+        self.loss.is_lossy()
+    }
+
+    /// Loss of data over the last two seconds, in thousandths, where enough was sent to say.
+    pub fn loss_per_mille(&self, now: Instant) -> Option<u64> {
+        self.loss.per_mille(now)
     }
 
     /// Data went out over it since the last report.
     pub fn on_data_sent(&mut self, now: Instant) {
         self.last_sent = Some(now);
-        if let State::Proven { outstanding: outstanding @ None, .. } = &mut self.state {
-            *outstanding = Some(now);
-            self.expect_confirmation(now);
+        if let State::Proven { outstanding } = &mut self.state {
+            outstanding.get_or_insert(now);
+            if self.asked.is_none() {
+                // While it is busy, what is largest is asked for often: acknowledgements of small packets prove nothing of it.
+                let busy = Deadline::new((self.answered + BUSY_PING).max(now), "a busy path");
+                self.next_ping = Deadline::earlier(self.next_ping, Some(busy));
+            }
         }
     }
 
@@ -192,59 +240,63 @@ impl Path {
 
     /// When to call [`Self::handle_timeout`] and then [`Self::poll_ping`].
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let death = match self.state {
-            State::Unproven { since } | State::Suspect { since } => {
-                Some(Deadline::new(since + DEAD_AFTER, "give up a silent path"))
-            }
-            State::Proven { .. } | State::Resting | State::Dead => None,
+        let change = match self.state {
+            State::Unproven { since } => Some(Deadline::new(since + DEAD_AFTER, "give up a silent path")),
+            State::Suspect { dies } => Some(Deadline::new(dies, "give up a silent path")),
+            State::Proven { .. } => self.doubt_due(),
+            State::Resting | State::Dead => None,
         };
-        Deadline::earlier(self.next_ping, death)
+        Deadline::earlier(self.next_ping, change)
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
-            State::Unproven { since } | State::Suspect { since } if now >= since + DEAD_AFTER => {
-                self.move_to_dead("no answer");
-            }
+            State::Unproven { since } if now >= since + DEAD_AFTER => self.move_to_dead("no answer"),
+            State::Suspect { dies } if now >= dies => self.move_to_dead("no answer"),
             State::Proven { .. } => self.doubt(now),
             State::Unproven { .. } | State::Suspect { .. } | State::Resting | State::Dead => {}
         }
     }
 
-    /// A heartbeat or a doubt that went unanswered for one interval is suspicion; so is unconfirmed data.
+    /// Unconfirmed data is suspicious, and so are PINGs that nobody answers.
     fn doubt(&mut self, now: Instant) {
-        let State::Proven { outstanding, .. } = self.state else { return };
-        let unconfirmed = outstanding.is_some_and(|since| now >= since + suspicion_after(self.rtt));
-        let unanswered = !self.challenges.is_empty() && self.next_ping.is_some_and(|next| next.is_due(now));
-        if unconfirmed || unanswered {
-            self.move_to_suspect(now);
+        if !self.doubt_due().is_some_and(|due| due.is_due(now)) {
+            return;
         }
+        let dies = self.asked.map_or(now + DEAD_AFTER, |asked| {
+            let patience = UNANSWERED_DEAD.max(2 * unanswered_after(self.rtt));
+            (asked + patience).max(now + PROBE_INTERVAL).min(now + DEAD_AFTER)
+        });
+        self.move_to_suspect(now, dies);
+    }
+
+    /// When a proven path becomes suspect unless something comes.
+    fn doubt_due(&self) -> Option<Deadline> {
+        let State::Proven { outstanding } = self.state else { return None };
+        let data =
+            outstanding.map(|since| Deadline::new(since + suspicion_after(self.rtt), "data is unconfirmed"));
+        let pings =
+            self.asked.map(|asked| Deadline::new(asked + unanswered_after(self.rtt), "PINGs are unanswered"));
+        Deadline::earlier(data, pings)
     }
 
     /// What came back confirms what went out `age` ago and before. Data that is younger is still outstanding: were it
     /// forgotten, a path that broke just behind the last answer would look well until the next heartbeat.
-    fn move_to_proven(&mut self, now: Instant, age: Duration) {
-        if !matches!(self.state, State::Proven { .. }) {
-            tracing::debug!(kind = %self.kind, rtt = ?self.rtt, "path proven");
-        }
-        let is_younger = self.last_sent.is_some_and(|sent| sent + age > now);
-        self.state = State::Proven { confirmed: now, outstanding: is_younger.then_some(now) };
-        self.challenges = Challenges::new();
-        self.next_ping = Some(Deadline::new(now + self.heartbeat, "heartbeat"));
-        if is_younger {
-            self.expect_confirmation(now);
-        }
+    fn still_outstanding(&self, now: Instant, age: Duration) -> Option<Instant> {
+        self.last_sent.filter(|sent| *sent + age > now).map(|_| now)
     }
 
-    fn expect_confirmation(&mut self, now: Instant) {
-        let at = now + suspicion_after(self.rtt);
-        self.next_ping = Deadline::earlier(self.next_ping, Some(Deadline::new(at, "data is unconfirmed")));
+    /// When to PING next, after an answer at `now`.
+    fn next_heartbeat(&self, now: Instant) -> Deadline {
+        let heartbeat = Deadline::new(now + self.heartbeat, "heartbeat");
+        let probe = self.loss.probe_due(now).map(|at| Deadline::new(at, "a lossy path on its way back"));
+        Deadline::earlier(probe, Some(heartbeat)).unwrap_or(heartbeat)
     }
 
-    fn move_to_suspect(&mut self, now: Instant) {
+    fn move_to_suspect(&mut self, now: Instant, dies: Instant) {
         tracing::debug!(kind = %self.kind, "path suspect");
-        self.state = State::Suspect { since: now };
+        self.state = State::Suspect { dies };
         self.next_ping = Some(Deadline::new(now, "prove a suspect path"));
     }
 
@@ -254,6 +306,7 @@ impl Path {
         }
         self.state = State::Dead;
         self.challenges = Challenges::new();
+        self.asked = None;
         self.next_ping = None;
     }
 }
@@ -350,20 +403,48 @@ mod tests {
     }
 
     #[test]
-    fn acks_keep_a_busy_path_without_a_single_ping() {
+    fn a_busy_path_is_asked_for_what_is_largest_however_well_acks_come() {
         let mut run = Run::new();
         run.for_secs(1, |_, _| ());
         run.pings = 0;
-        let mut tick = 0;
-        run.for_secs(60, |path, now| {
-            tick += 1;
+        let busy = |path: &mut Path, now| {
             path.on_data_sent(now);
-            if tick % 10 == 0 {
-                path.on_ack(now);
+            path.on_ack(now);
+        };
+        run.for_secs(60, busy);
+        assert!((100..=120).contains(&run.pings), "{} in a minute", run.pings);
+        assert!(run.path.is_proven());
+        // Small packets pass and are acknowledged; the large ones do not.
+        run.answers = false;
+        let blocked = run.now;
+        let mut left = None;
+        run.for_secs(5, |path, now| {
+            busy(path, now);
+            if !path.is_usable() && left.is_none() {
+                left = Some(now);
             }
         });
-        assert_eq!(run.pings, 0);
-        assert!(run.path.is_usable());
+        let took = left.expect("not called connected any more") - blocked;
+        assert!(took <= Duration::from_secs(3) + Duration::from_millis(30), "{took:?}");
+    }
+
+    #[test]
+    fn a_few_lost_pings_are_no_suspicion() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        for _ in 0..100 {
+            // As long as two of three in a row are lost.
+            run.answers = false;
+            run.for_secs(15, |path, now| {
+                assert!(path.is_proven());
+                if !path.challenges.is_empty()
+                    && path.asked.is_some_and(|asked| now >= asked + PROBE_INTERVAL)
+                {
+                    let id = path.challenges.newest_for_test();
+                    path.on_pong(now, id);
+                }
+            });
+        }
     }
 
     #[test]

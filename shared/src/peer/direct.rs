@@ -224,15 +224,29 @@ impl Peer {
                 tracing::debug!(peer = %self.id.short(), %from, kind = kind.as_str(), ?rtt, "a candidate answered");
                 self.direct_add(ctx, from);
             }
-        } else if number == PathKind::DirectUdp.slot().number()
-            && let Some(known) = self.direct.paths.iter_mut().find(|known| known.remote == from)
-        {
+            return;
+        }
+        if number != PathKind::DirectUdp.slot().number() {
+            return;
+        }
+        // The number in it says which PING it answers, wherever it comes from: somebody who copies packets and is faster than the
+        // way itself must not be able to make it look silent.
+        for known in &mut self.direct.paths {
             let was_suspect = known.path.is_suspect();
-            if known.path.on_pong(ctx.now, id) && was_suspect && self.routed == Some(Via::Udp(from)) {
-                // What it swallowed while it was silent is not coming, and nothing else took its place.
-                self.abandon(PathKind::DirectUdp);
+            if known.path.on_pong(ctx.now, id) {
+                if was_suspect && self.routed == Some(Via::Udp(known.remote)) {
+                    // What it swallowed while it was silent is not coming, and nothing else took its place.
+                    self.abandon(PathKind::DirectUdp);
+                }
+                return;
             }
         }
+    }
+
+    /// Where a question that came from `from` is answered as well: the peer sent it along the path in use, if it is a copy.
+    pub(super) fn direct_other_way(&self, from: SocketAddr) -> Option<Via> {
+        let routed = self.routed.filter(|via| via.kind() == PathKind::DirectUdp)?;
+        self.direct.path(from).is_none().then_some(routed)
     }
 
     /// The path at `remote` ends.

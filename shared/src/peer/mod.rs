@@ -539,7 +539,8 @@ impl Peer {
     pub(crate) fn status(&self, now: Instant) -> PeerStatus {
         let proven = |via| {
             let path = self.path_of(via)?;
-            path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), why: self.why(via) })
+            let loss = path.loss_per_mille(now);
+            path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), loss, why: self.why(via) })
         };
         let relayed = self.contact.map(Via::Channel).into_iter();
         let standby = self.direct.paths().map(|known| Via::Udp(known.remote)).chain(relayed);
@@ -580,6 +581,12 @@ impl Peer {
                     self.repeat_report(ctx, via);
                 }
                 self.reply(ctx, via, &Control::Pong { id, path });
+                if let Via::Udp(from) = via
+                    && path == PathKind::DirectUdp.slot().number()
+                    && let Some(other) = self.direct_other_way(from)
+                {
+                    self.reply(ctx, other, &Control::Pong { id, path });
+                }
                 if let (Via::Channel(_), Some(Via::Udp(remote))) = (via, self.routed) {
                     // Asked over the relay while data goes directly: the peer doubts the direct path. Should its NAT, or this
                     // node's, have forgotten the mapping, then a packet from this side opens it again.
@@ -667,8 +674,14 @@ impl Peer {
 
     /// Says ACK without a data plane.
     #[cfg(test)]
-    pub(crate) fn say_ack_for_test(&mut self, ctx: &mut Context<'_>, path: u8, highest: u64) {
-        let paths = vec![PathAck { path, highest, bitmap: [u64::MAX; 4] }];
+    pub(crate) fn say_ack_for_test(
+        &mut self,
+        ctx: &mut Context<'_>,
+        path: u8,
+        highest: u64,
+        bitmap: [u64; 4],
+    ) {
+        let paths = vec![PathAck { path, highest, bitmap }];
         self.send(ctx, &Control::Ack { paths, floor: 0 });
     }
 

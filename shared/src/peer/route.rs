@@ -12,7 +12,7 @@
 use super::direct::Direct;
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
-use crate::path::select::{Choice, PathKind, Wanted, choose};
+use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
 use crate::path::state::Path;
 use crate::session::PathSlot;
 use crate::session::limits::PATH_SLOTS;
@@ -105,8 +105,11 @@ impl Peer {
     /// The relay's path rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
     pub(super) fn rest_or_wake(&mut self, ctx: &mut Context<'_>) {
         let direct = self.routed.filter(|via| via.kind().is_direct());
-        let is_well = direct.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven)
-            && self.wish.wanted != Wanted::Relay;
+        let is_well = direct.and_then(|via| self.path_of(via)).is_some_and(|path| {
+            let relayed = self.path.as_ref().and_then(Path::rtt);
+            let is_slow = path.rtt().zip(relayed).is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
+            path.is_proven() && !path.is_lossy() && !is_slow
+        }) && self.wish.wanted != Wanted::Relay;
         let peer_is_direct = self.resume.peer_kind.is_some_and(PathKind::is_direct);
         if is_well && self.contact.is_some() && self.path.is_none() {
             // Lost or never found while the direct one works: nothing to prove before it is wanted.
@@ -172,6 +175,7 @@ impl Peer {
                 kind: via.kind(),
                 rtt: path.rtt(),
                 is_current: self.routed == Some(*via),
+                is_lossy: path.is_lossy(),
             })
             .collect();
         if let Some(at) = choose(&choices) {
@@ -196,6 +200,9 @@ impl Peer {
         match via {
             Via::Udp(_) => "the best proven path",
             Via::Channel(_) if self.routed != Some(via) => "in case the direct path fails",
+            Via::Channel(_) if self.direct.paths().any(|known| known.path.is_lossy()) => {
+                "the direct path loses too much"
+            }
             Via::Channel(_) if direct => "the direct path is worse, or has not behaved for long enough",
             Via::Channel(_) => "the only proven path",
         }
@@ -247,6 +254,11 @@ impl Peer {
         if let (None, Some(new)) = (before, via) {
             self.abandon(new.kind());
         }
+        for way in [before, via].into_iter().flatten() {
+            if let Some(path) = self.path_at(way) {
+                path.on_routed();
+            }
+        }
         ctx.out.event(Event::Route { slot: self.slot, via });
         let Some(to) = via.map(Via::kind) else { return };
         let why = match before {
@@ -294,8 +306,12 @@ impl Peer {
             *known = next;
             let on = |via: &Via| via.slot().number() == ack.path;
             let via = self.routed.filter(on).or_else(|| self.contact.map(Via::Channel).filter(on));
+            let is_routed = via == self.routed;
             if let Some(path) = via.and_then(|via| self.path_at(via)) {
                 path.on_ack(now);
+                if is_routed {
+                    path.on_arrivals(now, ack.highest, &ack.bitmap);
+                }
             }
         }
     }

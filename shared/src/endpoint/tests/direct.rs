@@ -40,7 +40,9 @@ pub(super) struct Side {
     pub(super) mute: bool,
     deaf: bool,
     /// Swallows larger datagrams, both ways.
-    largest: usize,
+    pub(super) largest: usize,
+    /// What a datagram from it takes longer.
+    pub(super) slower: Duration,
 }
 
 impl Side {
@@ -58,6 +60,7 @@ impl Side {
             mute: false,
             deaf: false,
             largest: 1500 - 28,
+            slower: Duration::ZERO,
         }
     }
 
@@ -101,6 +104,8 @@ impl Side {
 pub(super) struct Internet {
     pub(super) sides: Vec<Side>,
     under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    /// The data counters of both nodes.
+    counters: [u64; 2],
     /// Datagrams that node 0 and 1 sent, of any kind.
     pub(super) sent: [Vec<(SocketAddr, usize)>; 2],
 }
@@ -112,14 +117,15 @@ impl Internet {
         if side.nat == Nat::Blocked || side.mute || datagram.len() > side.largest {
             return;
         }
-        let source = side.outward(to);
+        let (source, slower) = (side.outward(to), side.slower);
         if to.ip() == relay_address().ip() {
             let request = BindingRequest::parse(&datagram).expect("only STUN goes to the relay");
             let response = BindingResponse { transaction: request.transaction, mapped: source };
             self.under_way.push_back((now + 2 * HOP, to, source, response.encode()));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else {
-            self.under_way.push_back((now + 2 * HOP, source, to, datagram));
+            self.under_way.push_back((now + 2 * HOP + slower, source, to, datagram));
+            self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         }
     }
 
@@ -168,7 +174,8 @@ pub(super) const RELAYED: [Option<PathKind>; 2] = [Some(PathKind::RelayWs); 2];
 /// Frames go out at both nodes and arrive while `works`: what the data planes would tell.
 pub(super) fn traffic(world: &mut World, span: Duration, arrives: bool) {
     let end = world.now + span;
-    let mut counter = [1000 * u64::try_from(world.internet.sent[0].len()).unwrap(); 2];
+    // It goes on where the last traffic ended.
+    let mut counter = world.internet.counters;
     while world.now < end {
         for (at, counter) in counter.iter_mut().enumerate() {
             let status = world.status(at);
@@ -182,13 +189,21 @@ pub(super) fn traffic(world: &mut World, span: Duration, arrives: bool) {
         }
         world.run(Duration::from_millis(50));
     }
+    world.internet.counters = counter;
 }
 
 /// Node `at` says that data up to `highest` came over `path`, as its data plane would.
 fn acknowledge(world: &mut World, at: usize, path: u8, highest: u64) {
+    acknowledge_some(world, at, path, highest, [u64::MAX; 4]);
+}
+
+/// The same, but not all of it came.
+pub(super) fn acknowledge_some(world: &mut World, at: usize, path: u8, highest: u64, bitmap: [u64; 4]) {
     let now = world.now;
     let peer = *world.nodes[at].endpoint.peers.keys().next().unwrap();
-    world.nodes[at].endpoint.with_peer(now, peer, |peer, ctx| peer.say_ack_for_test(ctx, path, highest));
+    world.nodes[at]
+        .endpoint
+        .with_peer(now, peer, |peer, ctx| peer.say_ack_for_test(ctx, path, highest, bitmap));
 }
 
 #[test]

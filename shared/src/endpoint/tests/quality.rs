@@ -1,0 +1,88 @@
+//! Direct paths that work and are bad: slow, or losing much. Data takes the relay until they are good again.
+
+use super::direct::{DIRECT, Nat, RELAYED, acknowledge_some, behind, kinds, traffic};
+use super::*;
+use crate::path::select::PathKind;
+
+/// Both send 400 packets a second for a while, of which every `n`-th is lost on the direct path (0: none).
+fn lossy_traffic(world: &mut World, highest: &mut u64, span: Duration, n: u32) {
+    let end = world.now + span;
+    while world.now < end {
+        *highest += 20;
+        for at in 0..2 {
+            let status = world.status(at);
+            let Some(path) = status.path else { continue };
+            let now = world.now;
+            world.nodes[at].endpoint.handle_data_sent(now, status.slot, path.via);
+            let mut bitmap = [u64::MAX; 4];
+            if n > 0 && path.via.kind() == PathKind::DirectUdp {
+                for below in 0..256u64 {
+                    if (*highest - below - 1).is_multiple_of(u64::from(n)) {
+                        bitmap[usize::try_from(below / 64).unwrap()] &= !(1 << (below % 64));
+                    }
+                }
+            }
+            acknowledge_some(world, 1 - at, path.via.slot().number(), *highest, bitmap);
+        }
+        world.run(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn five_per_cent_changes_nothing_and_twenty_moves_to_the_relay_and_back_when_it_is_clean() {
+    let mut world = behind(51, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    let mut highest = 100_000;
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(60), 20);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.status(0).path.unwrap().loss, Some(50));
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(5), 5);
+    assert_eq!(kinds(&world), RELAYED);
+    for at in 0..2 {
+        let status = world.status(at);
+        assert_eq!((status.switches, status.path.unwrap().why), (2, "the direct path loses too much"));
+    }
+    // The relay carries it while the direct path shows that it is clean, for half a minute.
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(25), 0);
+    assert_eq!(kinds(&world), RELAYED);
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(10), 0);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.status(0).switches, 3);
+}
+
+#[test]
+fn a_direct_path_that_gets_much_slower_than_the_relay_is_left_once_and_returned_to_once() {
+    let mut world = behind(52, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    for side in &mut world.internet.sides {
+        side.slower = Duration::from_millis(100);
+    }
+    traffic(&mut world, Duration::from_secs(20), true);
+    assert_eq!(kinds(&world), RELAYED);
+    traffic(&mut world, Duration::from_secs(300), true);
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [2, 2]);
+    for side in &mut world.internet.sides {
+        side.slower = Duration::ZERO;
+    }
+    traffic(&mut world, Duration::from_secs(300), true);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [3, 3]);
+}
+
+#[test]
+fn when_the_largest_packets_stop_passing_anywhere_nobody_says_connected_within_three_seconds() {
+    let mut world = behind(53, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    for side in &mut world.internet.sides {
+        side.largest = 600;
+    }
+    // Small data goes on, and is acknowledged. The relay still carries what is large, so data moves there.
+    traffic(&mut world, Duration::from_secs(3), true);
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!(world.status(0).state, PeerState::Connected);
+}

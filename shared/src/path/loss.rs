@@ -1,0 +1,310 @@
+//! How much of what is sent on a path arrives, and whether that is too little to carry data (protocol §7.2).
+//!
+//! # Life
+//!
+//! Fed with what the peer acknowledged of data ([`Loss::on_acks`]), and with PINGs that were answered or not
+//! ([`Loss::on_ping`]). A path whose loss was above [`TOO_MUCH`] for [`DEMOTED_AFTER`] is *lossy*; it stays so until PINGs, asked
+//! each [`PROBE_EVERY`] for [`CLEAN_FOR`], show less than [`LITTLE`]. A try that fails is followed by a pause, longer each time.
+//!
+//! # Invariants
+//!
+//! - A packet is counted once, when an acknowledgement says enough about it: it came, or [`REORDER`] later ones did.
+//! - Few packets say nothing: below [`LEAST`] there is no verdict.
+//! - Nothing here kills a path: that is the business of [`super::state`].
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Loss above this, per cent, demotes ...
+pub const TOO_MUCH: u64 = 10;
+/// ... when it lasts for this long.
+pub const DEMOTED_AFTER: Duration = Duration::from_secs(2);
+/// Loss below this, per cent, for [`CLEAN_FOR`] ends it.
+pub const LITTLE: u64 = 2;
+/// See [`LITTLE`].
+pub const CLEAN_FOR: Duration = Duration::from_secs(30);
+/// While lossy and trying, PINGs are asked for this often: sixty in [`CLEAN_FOR`], of which one may be lost.
+pub const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// Pause after the first failed try; doubled up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_secs(30);
+/// See [`PAUSE`].
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// A verdict is about this much time, so that a burst is over before it has lasted for [`DEMOTED_AFTER`].
+const VERDICT: Duration = Duration::from_secs(1);
+/// Packets below which nothing is concluded.
+const LEAST: u64 = 40;
+/// A packet is lost when this many later ones arrived before it.
+const REORDER: u64 = 64;
+/// What is counted together.
+const GRAIN: Duration = Duration::from_millis(250);
+/// The bitmap of an acknowledgement.
+const BITMAP: u64 = 256;
+
+/// What came and what did not, in one grain.
+#[derive(Debug, Clone, Copy)]
+struct Grain {
+    since: Instant,
+    came: u64,
+    lost: u64,
+}
+
+/// The loss of one path, as its sender knows it.
+#[derive(Debug, Default)]
+pub struct Loss {
+    /// Every counter below was counted, or is not of this path.
+    counted: Option<u64>,
+    grains: VecDeque<Grain>,
+    /// Since when every verdict was: too much.
+    bad_since: Option<Instant>,
+    lossy: Option<Lossy>,
+    /// Tries that failed since the path last was clean for long.
+    failed: u32,
+}
+
+/// A lossy path on its way back.
+#[derive(Debug, Clone, Copy)]
+struct Lossy {
+    /// When this try began, or begins.
+    trying_from: Instant,
+    asked: u64,
+    lost: u64,
+}
+
+impl Loss {
+    /// The peer has `highest` and, of the 256 counters below it, those whose bit is set; all were sent on this path since
+    /// [`Self::begin`].
+    pub fn on_acks(&mut self, now: Instant, highest: u64, bitmap: &[u64; 4]) {
+        let Some(counted) = self.counted else {
+            // Begins here: what was below may have gone another way.
+            self.counted = Some(highest + 1);
+            return;
+        };
+        let settled = highest.saturating_sub(REORDER);
+        // What is older than the bitmap is not known.
+        let from = counted.max(highest.saturating_sub(BITMAP));
+        if settled < from {
+            return;
+        }
+        let (mut came, mut lost) = (0, 0);
+        for counter in from..=settled {
+            let below = highest - counter;
+            let is_set = below == 0
+                || bitmap
+                    .get(usize::try_from((below - 1) / 64).unwrap_or(usize::MAX))
+                    .is_some_and(|word| (word >> ((below - 1) % 64)) & 1 == 1);
+            if is_set {
+                came += 1;
+            } else {
+                lost += 1;
+            }
+        }
+        self.counted = Some(settled + 1);
+        self.count(now, came, lost);
+        self.judge(now);
+    }
+
+    /// Data begins to go by this path, or goes by another: counters of it are followed from the next acknowledgement on.
+    pub fn begin(&mut self) {
+        self.counted = None;
+        self.grains.clear();
+        self.bad_since = None;
+    }
+
+    /// A PING was answered, or not in time.
+    pub fn on_ping(&mut self, now: Instant, is_answered: bool) {
+        let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) else { return };
+        lossy.asked += 1;
+        lossy.lost += u64::from(!is_answered);
+        if lossy.lost * 100 >= LITTLE * (CLEAN_FOR.as_millis() / PROBE_EVERY.as_millis()) as u64 + 100 {
+            self.failed = self.failed.saturating_add(1);
+            let pause = PAUSE.saturating_mul(1 << self.failed.min(5).saturating_sub(1)).min(PAUSE_MAX);
+            self.lossy = Some(Lossy { trying_from: now + pause, asked: 0, lost: 0 });
+        } else if now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR {
+            tracing::debug!("a path is clean again");
+            self.lossy = None;
+            self.begin();
+        }
+    }
+
+    /// Whether it loses too much to carry data that another path can carry.
+    pub const fn is_lossy(&self) -> bool {
+        self.lossy.is_some()
+    }
+
+    /// When the next PING is due that a lossy path needs on its way back, `last` having left then.
+    pub fn probe_due(&self, last: Instant) -> Option<Instant> {
+        self.lossy.map(|lossy| lossy.trying_from.max(last + PROBE_EVERY))
+    }
+
+    /// Loss over the last two seconds, in thousandths; `None` when too little was sent to say.
+    pub fn per_mille(&self, now: Instant) -> Option<u64> {
+        let (came, lost) = self.recent(now, DEMOTED_AFTER);
+        (came + lost >= LEAST).then(|| lost * 1000 / (came + lost))
+    }
+
+    fn count(&mut self, now: Instant, came: u64, lost: u64) {
+        match self.grains.back_mut() {
+            Some(grain) if now.saturating_duration_since(grain.since) < GRAIN => {
+                grain.came += came;
+                grain.lost += lost;
+            }
+            Some(_) | None => self.grains.push_back(Grain { since: now, came, lost }),
+        }
+        while self.grains.front().is_some_and(|g| now.saturating_duration_since(g.since) > DEMOTED_AFTER) {
+            self.grains.pop_front();
+        }
+    }
+
+    fn judge(&mut self, now: Instant) {
+        let (came, lost) = self.recent(now, VERDICT);
+        if came + lost < LEAST || lost * 100 <= TOO_MUCH * (came + lost) {
+            self.bad_since = None;
+            return;
+        }
+        let since = *self.bad_since.get_or_insert(now);
+        if self.lossy.is_none() && now.saturating_duration_since(since) >= DEMOTED_AFTER {
+            tracing::debug!(came, lost, "a path loses too much");
+            self.lossy = Some(Lossy { trying_from: now, asked: 0, lost: 0 });
+        }
+    }
+
+    fn recent(&self, now: Instant, span: Duration) -> (u64, u64) {
+        let recent = self.grains.iter().filter(|g| now.saturating_duration_since(g.since) <= span);
+        recent.fold((0, 0), |(came, lost), grain| (came + grain.came, lost + grain.lost))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+mod tests {
+    use super::*;
+    use crate::rng::{Rng as _, SeededRng};
+
+    /// A sender at 1,000 packets a second, whose line loses some; acknowledged each 25 ms.
+    struct Line {
+        now: Instant,
+        loss: Loss,
+        rng: SeededRng,
+        arrived: Vec<bool>,
+        skipped_acks: u32,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            Self {
+                now: Instant::now(),
+                loss: Loss::default(),
+                rng: SeededRng::new(5),
+                arrived: vec![],
+                skipped_acks: 0,
+            }
+        }
+
+        fn run(&mut self, span: Duration, per_mille: u64) {
+            for _ in 0..span.as_millis() / 25 {
+                for _ in 0..25 {
+                    let lost = self.rng.next_u64() % 1000 < per_mille;
+                    self.arrived.push(!lost);
+                }
+                self.now += Duration::from_millis(25);
+                if self.rng.next_u64() % 10 < u64::from(self.skipped_acks) {
+                    continue;
+                }
+                let Some(highest) = self.arrived.iter().rposition(|arrived| *arrived) else { continue };
+                let mut bitmap = [0u64; 4];
+                for below in 1..=256usize {
+                    if highest.checked_sub(below).is_some_and(|at| self.arrived[at]) {
+                        bitmap[(below - 1) / 64] |= 1 << ((below - 1) % 64);
+                    }
+                }
+                self.loss.on_acks(self.now, highest as u64, &bitmap);
+            }
+        }
+
+        fn ping(&mut self, span: Duration, lost_of_hundred: u64) {
+            for _ in 0..span.as_millis() / PROBE_EVERY.as_millis() {
+                self.now += PROBE_EVERY;
+                let is_answered = self.rng.next_u64() % 100 >= lost_of_hundred;
+                self.loss.on_ping(self.now, is_answered);
+            }
+        }
+    }
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn loss_is_measured_to_a_few_per_mille_with_every_second_ack_lost_as_well() {
+        for (per_mille, skipped_acks) in [(0, 0), (10, 5), (50, 5), (200, 5)] {
+            let mut line = Line::new();
+            line.skipped_acks = skipped_acks;
+            line.run(secs(10), per_mille);
+            let measured = line.loss.per_mille(line.now).unwrap();
+            assert!(measured.abs_diff(per_mille) <= 5 + per_mille / 6, "{measured} for {per_mille}");
+        }
+    }
+
+    #[test]
+    fn five_per_cent_is_borne_and_twenty_is_not() {
+        let mut line = Line::new();
+        line.run(secs(120), 50);
+        assert!(!line.loss.is_lossy());
+        // Shorter than two seconds is a burst.
+        line.run(secs(1), 400);
+        line.run(secs(10), 0);
+        assert!(!line.loss.is_lossy());
+        line.run(secs(5), 200);
+        assert!(line.loss.is_lossy());
+    }
+
+    #[test]
+    fn it_comes_back_after_thirty_clean_seconds_and_not_before() {
+        let mut line = Line::new();
+        line.run(secs(5), 200);
+        assert!(line.loss.is_lossy());
+        line.ping(secs(25), 0);
+        assert!(line.loss.is_lossy());
+        line.ping(secs(6), 0);
+        assert!(!line.loss.is_lossy());
+        assert_eq!(line.loss.per_mille(line.now), None, "and what was is forgotten");
+    }
+
+    #[test]
+    fn while_it_loses_it_stays_away_and_asks_less_and_less() {
+        let mut line = Line::new();
+        line.run(secs(5), 200);
+        let mut asked = 0;
+        let end = line.now + secs(3600);
+        let mut last = line.now;
+        while line.now < end {
+            let due = line.loss.probe_due(last).expect("lossy");
+            assert!(due > line.now);
+            line.now = due;
+            last = due;
+            asked += 1;
+            let is_answered = line.rng.next_u64() % 100 >= 36;
+            line.loss.on_ping(line.now, is_answered);
+            assert!(line.loss.is_lossy());
+        }
+        assert!((15..120).contains(&asked), "{asked} PINGs in an hour");
+    }
+
+    #[test]
+    fn few_packets_and_other_paths_say_nothing() {
+        let mut line = Line::new();
+        let now = line.now;
+        // Every other counter went another way; after the move only what follows counts.
+        line.loss.on_acks(now, 1000, &[0x5555_5555_5555_5555; 4]);
+        assert_eq!(line.loss.per_mille(now), None);
+        line.loss.on_acks(now, 1100, &[u64::MAX; 4]);
+        assert_eq!(line.loss.per_mille(now), None, "36 packets");
+        line.loss.on_acks(now, 1200, &[u64::MAX; 4]);
+        assert_eq!(line.loss.per_mille(now), Some(0));
+        // Lies about what was never sent change nothing that matters.
+        line.loss.on_acks(now, u64::MAX - 1, &[0; 4]);
+        line.loss.on_acks(now, 0, &[0; 4]);
+        line.loss.begin();
+        assert_eq!(line.loss.per_mille(now), None);
+    }
+}
