@@ -464,6 +464,10 @@ lab_end() {
         while running "$label" && [[ $(lab_now_ms) -lt $deadline ]]; do sleep 0.02; done
         running "$label" && kill -KILL "${LAB_PID[$label]}" 2>/dev/null
     done
+    # Whatever started itself there, such as a daemon of `up --detach`.
+    for label in "${LAB_NAMESPACES[@]}"; do
+        for pid in $(ip netns pids "$label" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null; done
+    done
     for pid in "${LAB_HOLDER[@]}"; do kill -KILL "$pid" 2>/dev/null; done
     for label in "${LAB_NAMESPACES[@]}"; do ip netns delete "$label" 2>/dev/null; done
     rm -rf "$LAB_DIR"

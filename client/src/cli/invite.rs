@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 /// Print a ticket with which another host joins the network
 ///
-/// The ticket is a secret: it carries the key of the whole network, and its expiry and number of uses are only advice to the
+/// The ticket is a secret: it carries the key of the whole network, and its expiry is only advice to the
 /// program that joins. Hand it over like a password; `shadowmesh up -` reads it from stdin.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer\n  \
@@ -27,7 +27,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<NodeName>,
 
-    /// How often it shall be used
+    /// How often it shall be used; a note for people, until certificates come nobody counts
     #[arg(long, value_name = "N")]
     uses: Option<NonZeroU32>,
 }
@@ -36,7 +36,8 @@ pub(super) struct Args {
 pub(super) const FIRST_EXPIRY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Said with every invite, until certificates come.
-pub(super) const ADVICE: &str = "keep it secret: it carries the key of the network, and its expiry and number of uses are only advice to who joins";
+pub(super) const ADVICE: &str =
+    "keep it secret: it carries the key of the network, and its expiry is only advice to who joins";
 
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let expires_s = args.expires.0.as_secs().max(1);

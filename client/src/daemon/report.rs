@@ -146,6 +146,8 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("control_out_of_place", control.out_of_place),
         ("control_queue_full", plane.control_dropped.load(Relaxed)),
         ("handshake", control.handshake),
+        ("stun_unasked", control.unasked),
+        ("stun_queue_full", plane.stun_dropped.load(Relaxed)),
         ("handshake_by_datagram", plane.handshake_by_datagram.load(Relaxed)),
         ("datagrams_refused", plane.datagrams_refused.load(Relaxed)),
         ("no_such_key", plane.unknown_index.load(Relaxed)),

@@ -109,6 +109,8 @@ pub struct PlaneCounters {
     pub not_let_in: AtomicU64,
     /// Packets for the control task that it was too busy to take.
     pub control_dropped: AtomicU64,
+    /// Datagrams that may be answers of STUN and that the control task was too busy to take.
+    pub stun_dropped: AtomicU64,
     /// Handshake packets that came by datagram, where they are never answered (protocol §4.1).
     pub handshake_by_datagram: AtomicU64,
     /// Datagrams that the kernel refused to send; data in them is in its ring.

@@ -38,20 +38,31 @@ fn an_invite_comes_from_stdin_too() {
 }
 
 #[test]
-fn the_first_run_prints_an_invite_and_the_next_needs_nothing() {
+fn a_network_that_never_ran_leaves_nothing_behind() {
     let home = Home::new();
-    let first =
-        home.run(&["up", "--relay", &relay_ticket(), "--device", "lo", "--name", "attic", "--mtu", "1300"]);
+    let first = home.run(&["up", "--relay", &relay_ticket(), "--device", "lo", "--name", "attic"]);
     assert_eq!(first.code, Some(1), "no TAP device is called lo: {first:?}");
-    let line = first.stdout.lines().find(|line| line.starts_with("join with: ")).expect("an invite");
-    let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
-    let printed = Invite::parse(ticket, 0).expect("an invite");
-    assert_eq!(printed.relays.len(), 1);
-    assert!(first.stderr.contains("only advice"), "{first:?}");
+    assert!(!first.stdout.contains("join with"), "nobody can join what never ran: {first:?}");
+    assert!(!home.state().join("network.toml").exists());
+    refused(&home.run(&["up"]), "in no network yet");
+    let config = fs::read_to_string(home.state().join("config.toml")).unwrap_or_default();
+    assert!(!config.contains("\nname = \"attic\"") && !config.contains("\ndevice = \"lo\""), "{config}");
+    // Whoever was sent an invite meanwhile can use it.
+    let joined = home.run(&["up", &invite("home"), "--device", "lo"]);
+    assert!(!joined.stderr.contains("already in the network"), "{joined:?}");
+    let detached = Home::new();
+    refused(&detached.run(&["up", "--detach", "--relay", &relay_ticket(), "--device", "lo"]), "lo");
+    assert!(!detached.state().join("network.toml").exists());
+}
 
+#[test]
+fn what_was_joined_with_is_remembered_and_the_next_run_needs_nothing() {
+    let home = Home::new();
+    let ticket = invite("home");
+    let first = home.run(&["up", &ticket, "--device", "lo", "--name", "attic", "--mtu", "1300"]);
+    assert_eq!(first.code, Some(1), "no TAP device is called lo: {first:?}");
     let second = home.run(&["up"]);
     assert_eq!(second.code, Some(1), "{second:?}");
-    assert!(!second.stdout.contains("join with"), "{second:?}");
     assert_eq!(first.stderr.lines().last(), second.stderr.lines().last(), "`--device lo` was remembered");
     let config = fs::read_to_string(home.state().join("config.toml")).expect("remembered");
     assert!(config.contains("\nname = \"attic\"\n") && config.contains("\nmtu = 1300\n"), "{config}");
@@ -60,22 +71,11 @@ fn the_first_run_prints_an_invite_and_the_next_needs_nothing() {
     assert_eq!(again.code, Some(0), "{again:?}");
     assert!(again.stderr.contains("only advice"), "{again:?}");
     let again = Invite::parse(&again.stdout, 0).expect("an invite");
-    assert_eq!((again.secret, again.name.as_deref()), (printed.secret, Some("printer")));
+    let given = Invite::parse(&ticket, 0).expect("an invite");
+    assert_eq!((again.secret, again.name.as_deref()), (given.secret, Some("printer")));
     let json = home.run(&["invite", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("a document");
     assert!(Invite::parse(json["ticket"].as_str().expect("a ticket"), 0).is_ok());
-}
-
-#[test]
-fn the_journal_gets_no_invite() {
-    let home = Home::new();
-    let done = home
-        .command(&["up", "--relay", &relay_ticket(), "--device", "lo"])
-        .env("JOURNAL_STREAM", "8:1")
-        .output();
-    let done = Done::of(done.expect("run"));
-    assert!(!done.stdout.contains("smi1") && !done.stderr.contains("smi1"), "{done:?}");
-    assert!(done.stderr.contains("run `shadowmesh invite`"), "{done:?}");
 }
 
 #[test]

@@ -33,7 +33,9 @@ pub enum Refusal {
     )]
     BadRegistration,
     /// The same key registered over another connection.
-    #[error("this node registered over another connection, which took its place")]
+    #[error(
+        "this node registered over another connection, which took its place; when that goes on, another host has a copy of its key: give one of the two a new state directory"
+    )]
     Replaced,
     /// Two machines seem to have one key.
     #[error(

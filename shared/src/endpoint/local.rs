@@ -50,6 +50,8 @@ impl Endpoint {
             self.ask_stun(now);
             self.renew_candidates(now);
             self.after_input(now);
+        } else {
+            self.drops.unasked += 1;
         }
         answered.is_some()
     }

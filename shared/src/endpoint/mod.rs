@@ -61,6 +61,8 @@ pub struct Drops {
     pub forged: u64,
     /// Packets for a channel, an index or a state that does not exist.
     pub out_of_place: u64,
+    /// Datagrams that look like answers of STUN and answer nothing that was asked.
+    pub unasked: u64,
 }
 
 /// One node in one network.

@@ -19,7 +19,7 @@ lab_expect "up - --detach returns" timeout 20 nsenter --target "${LAB_HOLDER[b]}
 lab_wait 20 "b to be connected" lab_connected b 1
 if on b pgrep -fa smi1 >"$LAB_OUT/processes.txt" 2>&1; then lab_fail "the invite is in a process list"; fi
 
-lab_expect "status for people" on b sh -c 'shadowmesh status | grep -q relay-ws'
+lab_expect "status for people" on b sh -c 'shadowmesh status | grep -Eq "connected +(relay-ws|direct-udp)"'
 # Programs read these fields; they are a contract.
 on b shadowmesh status --json >"$LAB_OUT/status.json"
 lab_expect "status --json has every field of the contract" jq -e '

@@ -4,7 +4,7 @@
 //! is on its command line. Its stdin and stdout are nothing, its stderr is `daemon.log` in the state directory, begun anew each
 //! time. *Up* means that it answers on the control socket; when it ends before that, its own sentence is ours.
 
-use super::Prepared;
+use super::{Announcement, Prepared};
 use crate::cli::global::Global;
 use crate::cli::{output, runtime, status};
 use crate::control::client::ControlError;
@@ -28,7 +28,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const FAILURE: &str = "shadowmesh: ";
 const TAIL: usize = 8 * 1024;
 
-pub(super) fn start(global: &Global, mut prepared: Prepared) -> anyhow::Result<()> {
+pub(super) fn start(
+    global: &Global,
+    mut prepared: Prepared,
+    announcement: Option<Announcement>,
+) -> anyhow::Result<()> {
     let undo = prepared.undo.take();
     let log = prepared.state.path().join(LOG);
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log);
@@ -49,7 +53,12 @@ pub(super) fn start(global: &Global, mut prepared: Prepared) -> anyhow::Result<(
     let addresses = status.node.addresses.join(", ");
     output::data(&format!("this node: {addresses} on {} (mtu {})", status.node.device, status.node.mtu))?;
     match status.relays.iter().find(|relay| relay.state == RelayState::Connected) {
-        Some(relay) => output::note(&format!("connected to relay {}", output::clean(&relay.url, 300))),
+        Some(relay) => {
+            output::note(&format!("connected to relay {}", output::clean(&relay.url, 300)));
+            if let Some(announcement) = announcement {
+                announcement.say()?;
+            }
+        }
         None => output::note("no relay is connected yet; the daemon goes on trying, see `shadowmesh status`"),
     }
     output::note(&format!("the daemon runs in the background; its log is {}", log.display()));
@@ -68,6 +77,8 @@ fn spawn(global: &Global, stderr: File) -> anyhow::Result<Child> {
     if let Some(socket) = &global.socket {
         command.arg("--socket").arg(absolute(socket)?);
     }
+    // Whatever else was open here, and may be a pipe that somebody waits at the end of, is not the daemon's.
+    close_others_on_exec()?;
     // The root, so that no file system is kept busy; not the journal's, whatever ours is.
     command
         .current_dir("/")
@@ -76,6 +87,17 @@ fn spawn(global: &Global, stderr: File) -> anyhow::Result<Child> {
         .stdout(Stdio::null())
         .stderr(stderr);
     command.spawn().context("cannot start the daemon")
+}
+
+/// Marks every descriptor beyond the standard three, so that a program that is started does not get it.
+fn close_others_on_exec() -> anyhow::Result<()> {
+    let open = std::fs::read_dir("/proc/self/fd").context("cannot list this program's open files")?;
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    for number in numbers.filter(|number| *number > 2).collect::<Vec<_>>() {
+        // SAFETY: the flag changes nothing for this process; a number that was closed meanwhile (the listing's own) is refused.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
 }
 
 /// Waits until the daemon answers, and a little longer for its first relay.

@@ -5,7 +5,9 @@
 //! another process and wait until it is up ([`detach`]).
 //!
 //! Two things go to stdout, because people copy them: the address of this node, and on the run that made the network
-//! `join with: sudo shadowmesh up smi1…`. The journal does not get the second: others read it too.
+//! `join with: sudo shadowmesh up smi1…`, once a relay took it. The journal does not get the second: others read it too. A
+//! network of which nothing came, because the daemon could not start or every relay was another than its ticket says, is
+//! forgotten again.
 
 mod detach;
 mod prepare;
@@ -17,8 +19,10 @@ use crate::config::{CipherChoice, DeviceName, Ipv4Cidr, Mtu, NodeName, RekeyInte
 use crate::daemon;
 use crate::daemon::DaemonError;
 use crate::daemon::progress::ProgressSender;
+use crate::daemon::state_dir::NetworkState;
 use anyhow::Context as _;
 use prepare::Prepared;
+use zeroize::Zeroizing;
 
 /// Join or make a network and run the daemon
 ///
@@ -82,39 +86,78 @@ pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
         rustix::process::setsid().context("cannot leave the terminal's session")?;
     }
     let prepared = prepare::prepare(global, args)?;
-    if prepared.created {
-        announce(&prepared)?;
-    }
+    let announcement = prepared.created.then(|| Announcement::new(&prepared.network, output::is_journal()));
     if detach {
-        return detach::start(global, prepared);
+        return detach::start(global, prepared, announcement);
     }
-    run_here(prepared)
+    run_here(prepared, announcement)
 }
 
-/// Says how others join, on the run that made the network.
-fn announce(prepared: &Prepared) -> anyhow::Result<()> {
-    if output::is_journal() {
-        output::note("made a network; to let others join run `shadowmesh invite`");
-        return Ok(());
-    }
-    let expires = invite::unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
-    let ticket = prepared.network.invite(&[], Some(expires), None).to_text();
-    output::data(&format!("join with: sudo shadowmesh up {}", *ticket))?;
-    output::note(&format!("  {}", invite::ADVICE));
-    Ok(())
+/// How others join, said on the run that made the network.
+#[derive(Debug)]
+struct Announcement {
+    /// A line to copy; not for the journal.
+    line: Option<Zeroizing<String>>,
+    note: String,
 }
 
-fn run_here(mut prepared: Prepared) -> anyhow::Result<()> {
+impl Announcement {
+    fn new(network: &NetworkState, is_journal: bool) -> Self {
+        if is_journal {
+            let note = "made a network; to let others join run `shadowmesh invite`".to_owned();
+            return Self { line: None, note };
+        }
+        let expires = invite::unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
+        let ticket = network.invite(&[], Some(expires), None).to_text();
+        let line = Zeroizing::new(format!("join with: sudo shadowmesh up {}", *ticket));
+        Self { line: Some(line), note: format!("  {}", invite::ADVICE) }
+    }
+
+    fn say(self) -> anyhow::Result<()> {
+        if let Some(line) = &self.line {
+            output::data(line)?;
+        }
+        output::note(&self.note);
+        Ok(())
+    }
+}
+
+fn run_here(mut prepared: Prepared, announcement: Option<Announcement>) -> anyhow::Result<()> {
     let undo = prepared.undo.take();
     runtime()?.block_on(async {
         let (progress, events) = ProgressSender::channel();
-        let viewing = tokio::spawn(view::View::new().follow(events));
+        let viewing = tokio::spawn(view::View::new(announcement).follow(events));
         let ended = daemon::run(prepared.into_options(progress)).await;
         // The daemon's end of the channel is gone: what was said is shown before the process ends.
-        viewing.await.context("cannot show progress")?;
-        if ended.as_ref().is_err_and(DaemonError::is_refusal) {
+        let was_accepted = viewing.await.context("cannot show progress")?;
+        let is_stillborn = undo.is_new_network() && !was_accepted && ended.is_err();
+        if is_stillborn || ended.as_ref().is_err_and(DaemonError::is_refusal) {
             undo.run()?;
         }
         Ok(ended?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system_rng::SystemRng;
+    use shadowmesh_proto::crypto::keys::NodeSecret;
+    use shadowmesh_proto::ids::RelayId;
+    use shadowmesh_proto::ticket::{Invite, RelayTicket};
+
+    #[test]
+    fn the_line_for_others_is_for_a_terminal_and_never_for_the_journal() {
+        let key = RelayId(NodeSecret::generate(&mut SystemRng).public().0);
+        let relay = RelayTicket { key, addresses: vec!["192.0.2.1:8443".into()], expires: None };
+        let network = NetworkState::create("home", vec![relay], &mut SystemRng);
+        let said = Announcement::new(&network, false);
+        let line = said.line.expect("a line");
+        let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
+        assert!(network.is_of(&Invite::parse(ticket, 0).expect("an invite")));
+        assert!(said.note.contains("only advice"));
+        let said = Announcement::new(&network, true);
+        assert!(said.line.is_none() && said.note.contains("run `shadowmesh invite`"));
+        assert!(!said.note.contains("smi1"));
+    }
 }

@@ -31,7 +31,7 @@ pub(super) struct Prepared {
     pub(super) settings: Settings,
     /// Whether this run made the network.
     pub(super) created: bool,
-    /// How to forget what this run remembered of its flags, should the daemon find that it cannot use them.
+    /// How to forget what this run remembered, should nothing come of it.
     pub(super) undo: Undo,
 }
 
@@ -40,18 +40,30 @@ pub(super) struct Prepared {
 pub(super) struct Undo {
     state: PathBuf,
     config: Option<Config>,
+    /// There was no network, and nobody else has this one.
+    is_new_network: bool,
 }
 
 impl Undo {
     /// Takes it out; what is left undoes nothing.
     pub(super) fn take(&mut self) -> Self {
-        Self { state: self.state.clone(), config: self.config.take() }
+        let is_new_network = std::mem::take(&mut self.is_new_network);
+        Self { state: self.state.clone(), config: self.config.take(), is_new_network }
+    }
+
+    /// Whether this run made a network.
+    pub(super) const fn is_new_network(&self) -> bool {
+        self.is_new_network
     }
 
     /// Remembers what was remembered before.
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let state = StateDir::open(self.state)?;
         if let Some(config) = self.config {
-            StateDir::open(self.state)?.save_config(&config)?;
+            state.save_config(&config)?;
+        }
+        if self.is_new_network {
+            state.forget_network()?;
         }
         Ok(())
     }
@@ -133,7 +145,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     }
 
     let node_secret = state.load_or_create_node_key(&mut rng)?;
-    let mut undo = Undo { state: state.path().to_owned(), config: None };
+    let mut undo = Undo { state: state.path().to_owned(), config: None, is_new_network: created };
     if config != old_config {
         state.save_config(&config)?;
         undo.config = Some(old_config);

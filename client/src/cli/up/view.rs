@@ -3,6 +3,7 @@
 //! A line is written once, also when the daemon says it again; what goes on (connecting, waiting) is a spinner on a terminal
 //! and an ordinary line elsewhere. The address line goes to stdout, the rest to stderr.
 
+use super::Announcement;
 use crate::cli::output::{self, clean};
 use crate::daemon::progress::Progress;
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub(super) struct View {
     /// What goes on, and how many frames of it were shown.
     ongoing: Option<(String, u32)>,
     last: Option<String>,
+    /// To be said once a relay accepted this node.
+    announcement: Option<Announcement>,
+    was_accepted: bool,
 }
 
 /// What becomes of an event.
@@ -36,19 +40,20 @@ enum Words {
 }
 
 impl View {
-    pub(super) fn new() -> Self {
-        Self { terminal: output::stderr_is_terminal(), ongoing: None, last: None }
+    pub(super) fn new(announcement: Option<Announcement>) -> Self {
+        let terminal = output::stderr_is_terminal();
+        Self { terminal, ongoing: None, last: None, announcement, was_accepted: false }
     }
 
-    /// Shows events until the daemon's end of the channel is gone.
-    pub(super) async fn follow(mut self, mut events: UnboundedReceiver<Progress>) {
+    /// Shows events until the daemon's end of the channel is gone; whether a relay ever accepted this node.
+    pub(super) async fn follow(mut self, mut events: UnboundedReceiver<Progress>) -> bool {
         let mut frames = interval(FRAME);
         frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.show(&event, &mut frames),
-                    None => return,
+                    None => return self.was_accepted,
                 },
                 _ = frames.tick(), if self.is_spinning() => self.spin(),
             }
@@ -85,6 +90,13 @@ impl View {
                 drop(output::stderr());
                 // A closed stdout must not end a daemon.
                 let _ = output::data(&text);
+            }
+        }
+        if matches!(event, Progress::RelayConnected { .. }) {
+            self.was_accepted = true;
+            if let Some(announcement) = self.announcement.take() {
+                drop(output::stderr());
+                let _ = announcement.say();
             }
         }
     }
@@ -146,15 +158,15 @@ mod tests {
     #[tokio::test]
     async fn the_spinner_stops_by_itself_and_the_view_ends_with_the_daemon() {
         let (sender, events) = crate::daemon::progress::ProgressSender::channel();
-        let mut view = View { terminal: true, ongoing: Some((String::new(), MAX_FRAMES)), last: None };
+        let mut view = View { terminal: true, ongoing: Some((String::new(), MAX_FRAMES)), ..View::new(None) };
         assert!(!view.is_spinning());
         view.ongoing = Some((String::new(), MAX_FRAMES - 1));
         assert!(view.is_spinning());
         view.spin();
         assert!(!view.is_spinning());
-        let following = tokio::spawn(View { terminal: false, ongoing: None, last: None }.follow(events));
+        let following = tokio::spawn(View { terminal: false, ..View::new(None) }.follow(events));
         sender.send(Progress::WaitingForPeers);
         drop(sender);
-        following.await.expect("ended");
+        assert!(!following.await.expect("ended"), "no relay was connected");
     }
 }

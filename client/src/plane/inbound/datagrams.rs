@@ -110,7 +110,9 @@ impl InboundThread {
             // RFC 8489 §5: the first two bits of every STUN message are 0. No packet of ours begins so.
             None if datagram.first().is_some_and(|first| *first < 0x40) && datagram.len() <= STUN_MAX => {
                 // Full: STUN asks again.
-                let _ = self.datagrams.try_send(Datagram { from, bytes: datagram.to_vec() });
+                if self.datagrams.try_send(Datagram { from, bytes: datagram.to_vec() }).is_err() {
+                    add(&self.counters.stun_dropped, 1);
+                }
             }
             Some(PacketKind::Transport(PacketType::Fragment)) | None => add(&self.counters.unknown_kind, 1),
         }
