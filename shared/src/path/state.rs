@@ -32,6 +32,8 @@ pub struct Path {
     state: State,
     challenges: Challenges,
     rtt: Option<Duration>,
+    /// The round trip of the path by which the peer answers, where that is another one.
+    return_rtt: Option<Duration>,
     heartbeat: Duration,
     next_ping: Option<Deadline>,
     /// When the last PONG came; before the first, when the path was found.
@@ -53,6 +55,7 @@ enum State {
         outstanding: Option<Instant>,
     },
     Suspect {
+        since: Instant,
         dies: Instant,
     },
     Resting,
@@ -67,6 +70,7 @@ impl Path {
             state: State::Unproven { since: now },
             challenges: Challenges::new(),
             rtt: None,
+            return_rtt: None,
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
             answered: now,
@@ -99,6 +103,17 @@ impl Path {
     /// Whether something that should have been confirmed was not.
     pub const fn is_suspect(&self) -> bool {
         matches!(self.state, State::Suspect { .. })
+    }
+
+    /// How long it has been suspect.
+    pub fn suspect_for(&self, now: Instant) -> Option<Duration> {
+        let State::Suspect { since, .. } = self.state else { return None };
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// Acknowledgements of what goes by this path come back by one with this round trip; `None` by the same.
+    pub const fn set_return_rtt(&mut self, rtt: Option<Duration>) {
+        self.return_rtt = rtt;
     }
 
     /// Whether it answered nothing for so long that it was given up.
@@ -242,7 +257,7 @@ impl Path {
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let change = match self.state {
             State::Unproven { since } => Some(Deadline::new(since + DEAD_AFTER, "give up a silent path")),
-            State::Suspect { dies } => Some(Deadline::new(dies, "give up a silent path")),
+            State::Suspect { dies, .. } => Some(Deadline::new(dies, "give up a silent path")),
             State::Proven { .. } => self.doubt_due(),
             State::Resting | State::Dead => None,
         };
@@ -253,7 +268,7 @@ impl Path {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
             State::Unproven { since } if now >= since + DEAD_AFTER => self.move_to_dead("no answer"),
-            State::Suspect { dies } if now >= dies => self.move_to_dead("no answer"),
+            State::Suspect { dies, .. } if now >= dies => self.move_to_dead("no answer"),
             State::Proven { .. } => self.doubt(now),
             State::Unproven { .. } | State::Suspect { .. } | State::Resting | State::Dead => {}
         }
@@ -274,8 +289,9 @@ impl Path {
     /// When a proven path becomes suspect unless something comes.
     fn doubt_due(&self) -> Option<Deadline> {
         let State::Proven { outstanding } = self.state else { return None };
+        let round = self.rtt.max(self.return_rtt.filter(|_| self.rtt.is_some()));
         let data =
-            outstanding.map(|since| Deadline::new(since + suspicion_after(self.rtt), "data is unconfirmed"));
+            outstanding.map(|since| Deadline::new(since + suspicion_after(round), "data is unconfirmed"));
         let pings =
             self.asked.map(|asked| Deadline::new(asked + unanswered_after(self.rtt), "PINGs are unanswered"));
         Deadline::earlier(data, pings)
@@ -296,7 +312,7 @@ impl Path {
 
     fn move_to_suspect(&mut self, now: Instant, dies: Instant) {
         tracing::debug!(kind = %self.kind, "path suspect");
-        self.state = State::Suspect { dies };
+        self.state = State::Suspect { since: now, dies };
         self.next_ping = Some(Deadline::new(now, "prove a suspect path"));
     }
 

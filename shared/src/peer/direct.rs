@@ -17,7 +17,7 @@
 
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, Via};
-use crate::path::liveness::FULL_SIZE;
+use crate::path::liveness::{FULL_SIZE, PROBE_INTERVAL};
 use crate::path::select::PathKind;
 use crate::path::state::Path;
 use crate::time::Deadline;
@@ -232,9 +232,10 @@ impl Peer {
         // The number in it says which PING it answers, wherever it comes from: somebody who copies packets and is faster than the
         // way itself must not be able to make it look silent.
         for known in &mut self.direct.paths {
-            let was_suspect = known.path.is_suspect();
+            // A lost acknowledgement at the end of a flow makes a doubt that the first PING ends: nothing was swallowed then.
+            let was_silent = known.path.suspect_for(ctx.now).is_some_and(|span| span >= 2 * PROBE_INTERVAL);
             if known.path.on_pong(ctx.now, id) {
-                if was_suspect && self.routed == Some(Via::Udp(known.remote)) {
+                if was_silent && self.routed == Some(Via::Udp(known.remote)) {
                     // What it swallowed while it was silent is not coming, and nothing else took its place.
                     self.abandon(PathKind::DirectUdp);
                 }

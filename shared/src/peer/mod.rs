@@ -688,6 +688,7 @@ impl Peer {
     /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
     fn settle(&mut self, ctx: &mut Context<'_>) {
         self.rest_or_wake(ctx);
+        self.expect_answers();
         if self.contact.is_some() {
             self.probe(ctx);
             let is_reached = self.path.is_some() || self.routed.is_some_and(|via| via.kind().is_direct());

@@ -90,6 +90,21 @@ impl Peer {
         Some(Deadline::new(said + RESUME_REPEAT, "repeat USE"))
     }
 
+    /// Acknowledgements come by the path that the peer sends on: what they take is no sign of trouble on this side's path.
+    pub(super) fn expect_answers(&mut self) {
+        let Some(routed) = self.routed else { return };
+        let theirs = self.resume.peer_kind.filter(|kind| *kind != routed.kind());
+        let rtt = theirs.and_then(|kind| match kind {
+            PathKind::RelayWs | PathKind::RelayUdp => self.path.as_ref()?.rtt(),
+            PathKind::DirectUdp | PathKind::DirectTcp => {
+                self.direct.paths().filter_map(|known| known.path.rtt()).max()
+            }
+        });
+        if let Some(path) = self.path_at(routed) {
+            path.set_return_rtt(rtt);
+        }
+    }
+
     /// Tells how far its paths may be apart, when that changed by a quarter.
     pub(super) fn tell_patience(&mut self, ctx: &mut Context<'_>) {
         let direct = self.direct.paths().filter_map(|known| known.path.rtt());

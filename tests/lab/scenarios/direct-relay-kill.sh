@@ -20,5 +20,5 @@ for host in a b; do
 done
 # The channel is a new one, and the way back works.
 lab_wire a only=udp,block
-lab_wait 5 "a to be on the relay" lab_path a relay-ws
-lab_oracle relayed a b --seconds 3
+lab_oracle relayed a b --seconds 4 --max-gap-ms 3000
+lab_expect "a is on the relay" lab_path a relay-ws

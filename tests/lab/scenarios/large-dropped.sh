@@ -11,7 +11,7 @@ not_connected() { lab_status "$1" '.peers[0].state != "connected" or error'; }
 slowest=0
 for ((round = 1; round <= rounds; round++)); do
     # Small frames, answered, all the time.
-    lab_oracle "small-$round" a b --rate 200 --size 100 --seconds 8 --max-lost 2000 --max-reordered 2000 &
+    lab_oracle "small-$round" a b --rate 200 --min-frame 60 --max-frame 120 --seconds 8 --max-lost 2000 --max-reordered 2000 &
     oracle=$!
     frames=$(lab_status a '.peers[0].rx_frames')
     lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 50 or error"
