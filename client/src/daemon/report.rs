@@ -8,8 +8,8 @@ use crate::plane::{PeerCounters, PlaneCounters};
 use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus, SwitchStatus};
+use shadowmesh_proto::handshake::PEER_PATTERN;
 use shadowmesh_proto::ids::NodeId;
-use shadowmesh_proto::path::liveness::FULL_SIZE;
 use shadowmesh_proto::session::OpenError;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
@@ -18,8 +18,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The pattern of every peer handshake (protocol §4).
-const PATTERN: &str = "Noise_IKhfs+psk0_25519+MLKEM768_ChaChaPoly_BLAKE2s";
+/// The KEM in the pattern of every peer handshake (protocol §4).
 const KEM: &str = "ML-KEM-768";
 
 pub(super) fn relay(status: &RelayStatus, address: &str, connecting: bool) -> doc::Relay {
@@ -91,7 +90,7 @@ fn one_peer(
             kind: path.via.kind().into(),
             remote: far_end(path.via),
             rtt_ms: path.rtt.map(millis),
-            mtu: u16::try_from(FULL_SIZE).ok(),
+            mtu: Some(path.mtu),
             loss_pct: path.loss.map(per_cent),
             why: path.why.to_owned(),
         }),
@@ -124,7 +123,7 @@ fn one_peer(
 
 fn handshake(session: SessionStatus) -> doc::Handshake {
     doc::Handshake {
-        pattern: PATTERN.to_owned(),
+        pattern: PEER_PATTERN.to_owned(),
         kem: KEM.to_owned(),
         cipher: session.cipher.into(),
         age_s: session.age.as_secs(),

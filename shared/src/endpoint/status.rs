@@ -60,6 +60,8 @@ pub struct PathStatus {
     pub via: Via,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
+    /// The largest packet that was proven to pass both ways, bytes: with the IP header on a datagram path, without on a stream.
+    pub mtu: u16,
     /// Loss of this side's data over the last two seconds, in thousandths, where enough was sent to say.
     pub loss: Option<u64>,
     /// Why data takes it, or may.

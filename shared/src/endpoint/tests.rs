@@ -385,10 +385,8 @@ fn a_peer_whose_path_is_cut_is_not_called_connected_for_more_than_the_bound() {
     assert_eq!(world.status(1).state, PeerState::Connected);
 }
 
-#[test]
-fn a_first_message_replayed_a_thousand_times_sends_and_replaces_nothing() {
-    let mut world = World::new(5);
-    // Records every INIT on its way.
+/// Runs until every INIT has passed; the last one, and to whom.
+fn recorded_init(world: &mut World) -> (usize, Vec<u8>) {
     let mut recorded = vec![];
     for _ in 0..200 {
         world.run(Duration::from_millis(5));
@@ -400,7 +398,50 @@ fn a_first_message_replayed_a_thousand_times_sends_and_replaces_nothing() {
             Some((*to, init.to_vec()))
         }));
     }
-    let (to, init) = recorded.pop().expect("an INIT passed");
+    recorded.pop().expect("an INIT passed")
+}
+
+#[test]
+fn a_first_message_replayed_ten_years_later_or_to_a_node_that_restarted_makes_no_session() {
+    for is_restarted in [false, true] {
+        let mut world = World::new(6);
+        let (to, init) = recorded_init(&mut world);
+        world.run(Duration::from_secs(2));
+        // No packet of the peer's own passes any more; what the relay says does.
+        world.drop = |_, _| true;
+        if is_restarted {
+            world.restart(to);
+            world.run(Duration::from_secs(2));
+        } else {
+            world.now += Duration::from_secs(10 * 365 * 86_400);
+            let now = world.now;
+            world.nodes[to].endpoint.handle_timeout(now);
+        }
+        assert!(world.status(to).session.is_none(), "its keys are older than keys may get, or gone");
+        world.drain();
+        world.nodes[to].events.clear();
+        let contact = Contact { relay: RELAY, channel: CHANNEL };
+        for _ in 0..1000 {
+            let now = world.now;
+            let _ = world.nodes[to].endpoint.handle_packet(now, contact, &mut init.clone());
+        }
+        world.run(Duration::from_secs(30));
+        let is_session = |event: &Event| {
+            matches!(
+                event,
+                Event::StartAssociation { .. } | Event::Route { via: Some(_), .. } | Event::PeerHello { .. }
+            )
+        };
+        assert_eq!(world.count(to, is_session), 0, "restarted: {is_restarted}");
+        assert!(world.status(to).session.is_none());
+        assert!(world.nodes[to].endpoint.indices.len() <= 8, "unconfirmed sessions are bounded");
+    }
+}
+
+#[test]
+fn a_first_message_replayed_a_thousand_times_sends_and_replaces_nothing() {
+    let mut world = World::new(5);
+    let (to, init) = recorded_init(&mut world);
     world.run(Duration::from_secs(2));
     let contact = Contact { relay: RELAY, channel: CHANNEL };
     let before = world.status(to).session;

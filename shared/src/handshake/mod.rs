@@ -25,7 +25,7 @@ pub mod peer;
 #[cfg(test)]
 mod recorded;
 
-pub use noise::{MESSAGE_1_LEN, MESSAGE_2_LEN};
+pub use noise::{MESSAGE_1_LEN, MESSAGE_2_LEN, PEER_PATTERN};
 
 use crate::crypto::kdf::Secret32;
 use crate::crypto::kem::{KemError, KeyPair};

@@ -34,11 +34,12 @@ pub(super) struct Pattern {
     parsed_as: &'static str,
 }
 
+/// The name of the handshake between peers (protocol §4), as it is hashed into each: there is no other.
+pub const PEER_PATTERN: &str = "Noise_IKhfs+psk0_25519+MLKEM768_ChaChaPoly_BLAKE2s";
+
 /// Between peers (protocol §4).
-pub(super) const PEER: Pattern = Pattern {
-    name: "Noise_IKhfs+psk0_25519+MLKEM768_ChaChaPoly_BLAKE2s",
-    parsed_as: "Noise_IKhfs+psk0_25519+Kyber1024_ChaChaPoly_BLAKE2s",
-};
+pub(super) const PEER: Pattern =
+    Pattern { name: PEER_PATTERN, parsed_as: "Noise_IKhfs+psk0_25519+Kyber1024_ChaChaPoly_BLAKE2s" };
 
 /// Between client and relay (protocol §3.1).
 pub(super) const LINK: Pattern = Pattern {

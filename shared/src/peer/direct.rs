@@ -360,14 +360,24 @@ impl Peer {
 /// A PING as large as the largest packet that data of a TAP with this MTU makes, or as the IPv6 minimum if that is more: a path
 /// that carries it carries everything.
 fn datagram_ping(id: u64, mtu: u16) -> Control {
-    let data = usize::from(mtu) + ETHERNET + DATA_OVERHEAD;
-    let body = data.max(FULL_SIZE - IP_UDP) - HEADER_LEN - TAG_LEN;
+    let body = largest_datagram(mtu) - HEADER_LEN - TAG_LEN;
     let ping =
         |padding| Control::Ping { id, path: PathKind::DirectUdp.slot().number(), padding: vec![0; padding] };
     // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its
     // own length to take the same room.
     let around = ping(body / 2).encode().len() - body / 2;
     ping(body - around)
+}
+
+/// Bytes of that PING as a datagram's payload.
+fn largest_datagram(mtu: u16) -> usize {
+    (usize::from(mtu) + ETHERNET + DATA_OVERHEAD).max(FULL_SIZE - IP_UDP)
+}
+
+/// The packet that a proven path to `remote` carries, with its IP header.
+pub(super) fn proven_packet(remote: SocketAddr, mtu: u16) -> u16 {
+    let headers = if remote.is_ipv4() { IP_UDP - 20 } else { IP_UDP };
+    u16::try_from(largest_datagram(mtu) + headers).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

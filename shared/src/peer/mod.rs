@@ -535,12 +535,16 @@ impl Peer {
         self.settle(ctx);
     }
 
-    /// A copy for `status`.
-    pub(crate) fn status(&self, now: Instant) -> PeerStatus {
+    /// A copy for `status`. `mtu` is that of this node's TAP.
+    pub(crate) fn status(&self, now: Instant, mtu: u16) -> PeerStatus {
         let proven = |via| {
             let path = self.path_of(via)?;
             let loss = path.loss_per_mille(now);
-            path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), loss, why: self.why(via) })
+            let mtu = match via {
+                Via::Channel(_) => u16::try_from(FULL_SIZE).unwrap_or(u16::MAX),
+                Via::Udp(remote) => direct::proven_packet(remote, mtu),
+            };
+            path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), mtu, loss, why: self.why(via) })
         };
         let relayed = self.contact.map(Via::Channel).into_iter();
         let standby = self.direct.paths().map(|known| Via::Udp(known.remote)).chain(relayed);

@@ -5,7 +5,8 @@ lab_topology relay_two_nat
 lab_wire a ''
 lab_network
 lab_direct a b
-seconds=${LAB_SECONDS:-25}
+seconds=${LAB_SECONDS:-${LAB_QUICK:+12}}
+seconds=${seconds:-300}
 lab_oracle one-way a b --seconds "$((seconds + 5))" --max-gap-ms 3000 &
 oracle=$!
 lab_wait 5 "frames to pass" lab_status a '.peers[0].rx_frames > 500 or error'
