@@ -125,7 +125,10 @@ impl RelayTicket {
 impl Invite {
     /// The line of text: a secret.
     pub fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(write(INVITE_PREFIX, &Zeroizing::new(codec::encode(self))))
+        // Room for the longest from the start: what a buffer leaves behind when it grows is not wiped.
+        let mut body = Zeroizing::new(Vec::with_capacity(MAX_TEXT));
+        codec::encode_to(self, &mut body);
+        Zeroizing::new(write(INVITE_PREFIX, &body))
     }
 
     /// Reads a line; `unix_now` in seconds since 1970.
@@ -148,9 +151,13 @@ impl Invite {
 }
 
 fn write(prefix: &str, body: &[u8]) -> String {
-    let mut bytes = Zeroizing::new(body.to_vec());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(body.len() + CHECK_LEN));
+    bytes.extend_from_slice(body);
     bytes.extend_from_slice(&checksum(prefix, body));
-    format!("{prefix}{}", BASE64URL_NOPAD.encode(&bytes))
+    let mut text = String::with_capacity(prefix.len() + BASE64URL_NOPAD.encode_len(bytes.len()));
+    text.push_str(prefix);
+    BASE64URL_NOPAD.encode_append(&bytes, &mut text);
+    text
 }
 
 fn read<T: for<'b> Decode<'b, ()>>(prefix: &str, text: &str) -> Result<T, TicketError> {

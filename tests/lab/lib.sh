@@ -283,6 +283,49 @@ RULES
     step "a carrier's router before that of $name"
 }
 
+# lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on (behind a port-restricted one).
+declare -A LAB_REBINDS=()
+lab_rebind() {
+    local name=$1 wan="198.51.100.1${LAB_NUMBER[$1]}" first
+    LAB_REBINDS[$name]=$((${LAB_REBINDS[$name]:-0} + 1))
+    first=$((20000 + 400 * LAB_REBINDS[$name]))
+    on "r$name" nft -f - <<RULES
+flush chain ip lab postrouting
+add rule ip lab postrouting oifname "wan" meta l4proto udp snat to $wan:$first-$((first + 399)) random
+add rule ip lab postrouting oifname "wan" masquerade
+RULES
+    # The relay's stream is not what this is about.
+    on "r$name" conntrack -D -p udp >/dev/null 2>&1 || true
+}
+
+# lab_second_uplink HOST — another router on HOST's eth1, port-restricted, not used yet. lab_uplink HOST eth0|eth1 moves to it or
+# back: the other link goes down, and the default route with it.
+lab_second_uplink() {
+    local name=$1 n=${LAB_NUMBER[$1]}
+    lab_namespace "u$name"
+    lab_attach "u$name" wan "198.51.100.4$n"
+    ip -n "$LAB-u$name" link add lan type veth peer name eth1 netns "$LAB-$name"
+    ip -n "$LAB-u$name" link set lan up
+    ip -n "$LAB-u$name" address add "192.168.4$n.1/24" dev lan
+    on "u$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+    on "u$name" nft -f - <<RULES
+table ip lab {
+    chain postrouting { type nat hook postrouting priority 100; oifname "wan" masquerade; }
+    chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; }
+    chain input { type filter hook input priority 0; iifname "wan" drop; }
+}
+RULES
+    step "$name has a second uplink"
+}
+lab_uplink() {
+    local name=$1 n=${LAB_NUMBER[$1]} other=eth0 network="192.168.1${LAB_NUMBER[$1]}"
+    if [[ $2 == eth0 ]]; then other=eth1; else network="192.168.4$n"; fi
+    ip -n "$LAB-$name" link set "$other" down
+    ip -n "$LAB-$name" link set "$2" up
+    ip -n "$LAB-$name" address replace "$network.2/24" dev "$2"
+    ip -n "$LAB-$name" route replace default via "$network.1"
+}
+
 # lab_same_lan HOST OTHER — plugs OTHER into the LAN behind HOST's router, at its address .3.
 lab_same_lan() {
     local name=$1 other=$2 n=${LAB_NUMBER[$1]}

@@ -9,6 +9,7 @@ mod global;
 mod invite;
 mod leave;
 mod logging;
+mod netcheck;
 mod output;
 mod path;
 mod ping;
@@ -48,6 +49,7 @@ enum Command {
     Status(status::Args),
     Ping(ping::Args),
     Path(path::Args),
+    Netcheck(netcheck::Args),
     Invite(invite::Args),
     Completions(completions::Args),
 }
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&global, &args),
         Command::Ping(args) => ping::run(&global, &args),
         Command::Path(args) => path::run(&global, &args),
+        Command::Netcheck(args) => netcheck::run(&global, &args),
         Command::Invite(args) => invite::run(&global, &args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     };

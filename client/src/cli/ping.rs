@@ -31,7 +31,8 @@ pub(super) struct Args {
 /// How long an answer may take: longer than any path that is called connected.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Reads a number of seconds.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 0.2".to_owned())?;
     if !(0.01..=3_600.0).contains(&seconds) {
         return Err("from 0.01 to 3600 seconds".to_owned());

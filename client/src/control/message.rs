@@ -17,6 +17,8 @@ pub enum Request {
         /// A name, an address, or an unambiguous start of an id.
         peer: String,
     },
+    /// What the network here lets through. Answered by [`Response::Netcheck`].
+    Netcheck,
     /// Send data of both directions by certain paths. Answered by [`Response::Path`] once both ends do, by [`Response::Error`]
     /// when they do not in time; then what was wanted before holds again.
     Path {
@@ -43,7 +45,7 @@ impl Request {
     /// Whether it only looks: then members of the group `shadowmesh` may ask too.
     pub const fn is_read_only(&self) -> bool {
         match self {
-            Self::Status | Self::Ping { .. } => true,
+            Self::Status | Self::Netcheck | Self::Ping { .. } => true,
             Self::Path { .. } | Self::Down | Self::Invite { .. } => false,
         }
     }
@@ -57,6 +59,8 @@ pub enum Response {
     Status(Box<Status>),
     /// An echo came back.
     Echo(Echo),
+    /// What the network lets through.
+    Netcheck(Box<Netcheck>),
     /// Both ends send as wanted.
     Path(PathMoved),
     /// The daemon begins to leave; its process ends when it has.
@@ -87,6 +91,7 @@ impl std::fmt::Debug for Response {
         match self {
             Self::Status(status) => f.debug_tuple("Status").field(status).finish(),
             Self::Echo(echo) => f.debug_tuple("Echo").field(echo).finish(),
+            Self::Netcheck(found) => f.debug_tuple("Netcheck").field(found).finish(),
             Self::Path(moved) => f.debug_tuple("Path").field(moved).finish(),
             Self::Leaving => f.write_str("Leaving"),
             Self::Invite { .. } => f.write_str("Invite(..)"),
@@ -163,6 +168,45 @@ pub struct PathMoved {
     pub took_ms: f64,
 }
 
+/// What the network here lets through (RFC 4787's words); `null` where it is not known, with the reason beside it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Netcheck {
+    /// Whether UDP works, to any relay.
+    pub udp: Option<bool>,
+    /// `endpoint-independent`, `endpoint-dependent`.
+    pub mapping: Option<String>,
+    /// What that means, or why it is not known.
+    pub mapping_why: String,
+    /// `endpoint-independent`, `address-dependent`, `address-and-port-dependent`.
+    pub filtering: Option<String>,
+    /// Why that is not known.
+    pub filtering_why: String,
+    /// Whether this host has an IPv6 address that others may reach.
+    pub ipv6: bool,
+    /// Ports that a router forwards.
+    pub mapped_ports: Vec<String>,
+    /// Addresses that peers are told, best first: `kind address`.
+    pub candidates: Vec<String>,
+    /// The relays.
+    pub relays: Vec<NetcheckRelay>,
+}
+
+/// A relay, seen by [`Netcheck`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetcheckRelay {
+    /// Its address.
+    pub url: String,
+    /// Whether the stream to it stands.
+    pub connected: bool,
+    /// Round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Whether UDP works to it.
+    pub udp: Option<bool>,
+    /// Where it sees this node's UDP socket.
+    pub observed_udp: Option<String>,
+}
+
 /// How an echo came back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Echo {
@@ -208,6 +252,7 @@ mod tests {
         for (request, text) in [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::Down, r#"{"request":"down"}"#),
+            (Request::Netcheck, r#"{"request":"netcheck"}"#),
             (Request::Ping { peer: "b".into() }, r#"{"request":"ping","peer":"b"}"#),
             (
                 Request::Path { peer: "b".into(), wanted: Wanted::DirectTcp, timeout_ms: 5 },

@@ -42,7 +42,7 @@ use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -96,6 +96,8 @@ struct RelayTask {
     stream: Option<RelayStream>,
     address: String,
     remote: Option<SocketAddr>,
+    /// This end's address of the open stream.
+    local: Option<IpAddr>,
     connecting: bool,
     /// The connection's outage was told; said once per outage.
     outage_told: bool,
@@ -202,6 +204,7 @@ impl EventLoop {
                 stream: None,
                 address: ticket.addresses.first().cloned().unwrap_or_default(),
                 remote: None,
+                local: None,
                 connecting: false,
                 outage_told: false,
                 mute: 0,
@@ -367,10 +370,33 @@ impl EventLoop {
         self.endpoint.handle_network_changed(Instant::now());
     }
 
+    /// Streams whose own address is gone from this machine, or from a link that is, are given up at once: their TCP would take
+    /// minutes to find out, and their PING seconds.
+    fn drop_homeless_streams(&mut self, interfaces: &[interfaces::Interface]) {
+        let running = || interfaces.iter().filter(|interface| interface.running);
+        let is_here =
+            |local: IpAddr| running().flat_map(|i| &i.addresses).any(|have| have.cidr.address() == local);
+        let homeless: Vec<RelayNo> = self
+            .relays
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| task.stream.is_some() && task.local.is_some_and(|local| !is_here(local)))
+            .map(|(at, _)| RelayNo(at))
+            .collect();
+        for no in homeless {
+            self.say_outage(no, "its address is gone from this machine");
+            self.drop_stream(no, None);
+            if let Some(task) = self.relays.get(no.0) {
+                task.handle.hurry();
+            }
+        }
+    }
+
     /// Tells the endpoint where this machine may be reached by datagram.
     async fn tell_addresses(&mut self) {
         match interfaces::list(&self.netlink, Some(self.interface.index)).await {
             Ok(interfaces) => {
+                self.drop_homeless_streams(&interfaces);
                 let usable = interfaces.iter().filter(|interface| interface.running && !interface.loopback);
                 let addresses = usable.flat_map(|interface| &interface.addresses).filter(|have| have.usable);
                 let port = self.socket.port();
@@ -392,8 +418,9 @@ impl EventLoop {
                     self.progress.send(Progress::RelayConnecting { relay: task.address.clone() });
                 }
             }
-            RelayEvent::Opened { remote, data, stream } => {
+            RelayEvent::Opened { remote, local, data, stream } => {
                 task.remote = Some(remote);
+                task.local = local;
                 task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));

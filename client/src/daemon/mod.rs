@@ -11,6 +11,7 @@
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
 //! - `routes`: the picture that the data plane works from.
 //! - `ways`: keeps datagrams out of our own tunnel.
+//! - `netcheck`: what the network here lets through.
 //! - `report`: what `status --json` and people are told.
 //!
 //! # Invariants
@@ -21,6 +22,7 @@
 mod address;
 mod event_loop;
 mod interface;
+mod netcheck;
 pub mod options;
 pub mod progress;
 mod report;

@@ -23,7 +23,7 @@ const KEM: &str = "ML-KEM-768";
 
 pub(super) fn relay(status: &RelayStatus, address: &str, connecting: bool) -> doc::Relay {
     doc::Relay {
-        url: format!("ws://{address}{}", shadowmesh_proto::wire::relay::HTTP_PATH),
+        url: relay_url(address),
         state: match (status.registered, connecting) {
             (true, _) => doc::RelayState::Connected,
             (false, true) => doc::RelayState::Connecting,
@@ -33,6 +33,11 @@ pub(super) fn relay(status: &RelayStatus, address: &str, connecting: bool) -> do
         observed_tcp: status.observed_tcp.map(|address| address.to_string()),
         observed_udp: status.observed_udp.map(|address| address.to_string()),
     }
+}
+
+/// A relay's address as people and programs read it.
+pub(super) fn relay_url(address: &str) -> String {
+    format!("ws://{address}{}", shadowmesh_proto::wire::relay::HTTP_PATH)
 }
 
 /// The peers as they can be called, in the same order. `own` is this node, which keeps or yields its name like any other;

@@ -237,7 +237,7 @@ fn wrong_usage_is_exit_code_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let home = Home::new();
-    for command in ["up", "down", "leave", "status", "ping", "path", "invite", "completions"] {
+    for command in ["up", "down", "leave", "status", "ping", "path", "netcheck", "invite", "completions"] {
         let done = home.run(&[command, "--help"]);
         assert_eq!(done.code, Some(0), "{done:?}");
         assert!(done.stdout.contains("Example:"), "{done:?}");

@@ -135,7 +135,11 @@ fn ping_fails_when_nothing_comes_back() {
         Request::Ping { .. } => {
             Some(Response::error(ErrorCode::UnknownPeer, "no peer is called x: see `shadowmesh status`"))
         }
-        Request::Status | Request::Down | Request::Invite { .. } | Request::Path { .. } => {
+        Request::Status
+        | Request::Netcheck
+        | Request::Down
+        | Request::Invite { .. }
+        | Request::Path { .. } => {
             panic!("{request:?}")
         }
     });

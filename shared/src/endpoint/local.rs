@@ -30,6 +30,11 @@ impl Endpoint {
         self.renew_candidates(now);
     }
 
+    /// Where this node may be reached, best first: what peers are told.
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.local.list
+    }
+
     /// Nothing can be sent to `address` by datagram any more, or must not: the paths that lead there end.
     pub fn handle_unreachable(&mut self, now: Instant, address: SocketAddr) {
         let ids: Vec<_> = self.peers.keys().copied().collect();

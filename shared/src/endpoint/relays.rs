@@ -102,6 +102,8 @@ impl Relay {
             rtt: self.rtt.filter(|_| self.is_registered()),
             observed_tcp: self.observed_tcp.filter(|_| self.is_registered()),
             observed_udp: self.observed_udp.filter(|_| self.is_registered()),
+            udp: self.mapping.as_ref().and_then(Mapping::udp_works),
+            mapping: self.mapping.as_ref().and_then(Mapping::behaviour),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::crypto::aead::Cipher;
 use crate::ids::{NodeId, PeerSlot};
 use crate::path::select::{PathKind, Wanted};
 use crate::transmit::RelayNo;
+use crate::traverse::mapping::MappingBehaviour;
 use crate::wire::control::Hello;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,6 +23,10 @@ pub struct RelayStatus {
     pub observed_tcp: Option<SocketAddr>,
     /// How its STUN sees this node.
     pub observed_udp: Option<SocketAddr>,
+    /// Whether UDP works to it; `None` while that is being found out.
+    pub udp: Option<bool>,
+    /// How this node's NAT maps its socket, as two of the relay's ports see it; `None` while that is not known.
+    pub mapping: Option<MappingBehaviour>,
 }
 
 /// A peer.

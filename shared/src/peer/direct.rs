@@ -147,6 +147,13 @@ impl Direct {
         self.agent.hint(address);
     }
 
+    /// Every path is asked now.
+    pub(super) fn want_pings(&mut self, now: Instant) {
+        for known in &mut self.paths {
+            known.path.want_ping(now);
+        }
+    }
+
     pub(super) fn set_heartbeat(&mut self, heartbeat: Duration) {
         for known in &mut self.paths {
             known.path.set_heartbeat(heartbeat);

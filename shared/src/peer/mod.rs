@@ -429,6 +429,8 @@ impl Peer {
         if self.session.is_some() && ctx.local.has_udp {
             self.direct.begin(ctx.now, why);
         }
+        // Whether what worked still works is not left to the next heartbeat.
+        self.direct.want_pings(ctx.now);
         self.settle(ctx);
     }
 

@@ -92,6 +92,12 @@ pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     minicbor::to_vec(value).unwrap_or_default()
 }
 
+/// Writes them behind what `buffer` holds. With room enough nothing is moved, and so nothing left behind.
+pub fn encode_to<T: Encode<()>>(value: &T, buffer: &mut Vec<u8>) {
+    // As above: it cannot fail.
+    let _ = minicbor::encode(value, buffer);
+}
+
 /// Reads exactly one CBOR value from all of `bytes`.
 pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, WireError> {
     let mut decoder = minicbor::Decoder::new(bytes);

@@ -32,6 +32,8 @@ lab_expect "status --json has every field of the contract" jq -e '
         "rx_bytes", "tx_frames", "rx_frames", "switches", "last_switch", "next_direct_try_s"])) and
     (.peers[0].path | has_all(["kind", "remote", "rtt_ms", "mtu", "loss_pct", "why"])) and
     (.peers[0].handshake | has_all(["pattern", "kem", "cipher", "age_s", "rekeys"]))' "$LAB_OUT/status.json"
+lab_wait 12 "netcheck to know the router" on b sh -c "shadowmesh netcheck --json | jq -e '.udp and .mapping == \"endpoint-independent\" and .filtering == null and (.relays[0].rtt_ms > 0)'"
+lab_expect "netcheck for people" on b sh -c 'shadowmesh netcheck | grep -q "^mapping    endpoint-independent"'
 lab_expect "ping by name" on b shadowmesh ping a -c 2 -i 0.2
 lab_expect "ping by address" on b shadowmesh ping "$(lab_address a)" -c 1
 lab_expect "ping by the start of an id" on b shadowmesh ping "$(lab_status a '.node.id[0:6]')" -c 1

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # A direct path that loses 5 % keeps the data and loses what the wire loses; at 20 %, or when it gets much slower than the relay, the
 # relay takes over, once.
+# long: not part of scripts/test
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_wire a ''

@@ -1,11 +1,11 @@
 //! Requests that come over the control socket.
 
 use super::{Echo, EventLoop};
-use crate::control::message::{ErrorCode, Request, Response};
+use crate::control::message::{ErrorCode, Netcheck, Request, Response};
 use crate::control::names;
 use crate::control::server::{Incoming, Reply};
 use crate::control::status as doc;
-use crate::daemon::report;
+use crate::daemon::{netcheck, report};
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::rng::Rng as _;
@@ -18,6 +18,7 @@ impl EventLoop {
         let Incoming { request, reply, .. } = incoming;
         match request {
             Request::Status => reply.send(Response::Status(Box::new(self.status()))),
+            Request::Netcheck => reply.send(Response::Netcheck(Box::new(self.netcheck()))),
             Request::Ping { peer } => self.ping(&peer, reply),
             Request::Path { peer, wanted, timeout_ms } => {
                 if let Some((found, reply)) = self.find(&peer, reply) {
@@ -62,6 +63,12 @@ impl EventLoop {
                 None
             }
         }
+    }
+
+    fn netcheck(&self) -> Netcheck {
+        let relays = self.endpoint.relay_status();
+        let addresses: Vec<&str> = self.relays.iter().map(|task| task.address.as_str()).collect();
+        netcheck::report(&relays, &addresses, self.endpoint.candidates())
     }
 
     fn status(&self) -> doc::Status {

@@ -50,7 +50,8 @@ pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError
     let (data, queue) = stream_queue(relay.producer.clone());
     let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
     let (commands, mut told) = mpsc::unbounded_channel();
-    let opened = RelayEvent::Opened { remote, data, stream: RelayStream { commands } };
+    let local = ws.get_ref().local_addr().ok().map(|local| local.ip().to_canonical());
+    let opened = RelayEvent::Opened { remote, local, data, stream: RelayStream { commands } };
     if relay.events.send((relay.no, opened)).await.is_err() {
         return StreamError::Ended;
     }

@@ -62,7 +62,10 @@ impl Client {
     async fn opened(&mut self) -> (SocketAddr, StreamHandle, RelayStream) {
         loop {
             match self.event().await {
-                RelayEvent::Opened { remote, data, stream } => return (remote, data, stream),
+                RelayEvent::Opened { remote, local, data, stream } => {
+                    assert!(local.is_some_and(|local| local.is_loopback()), "{local:?}");
+                    return (remote, data, stream);
+                }
                 RelayEvent::Connecting | RelayEvent::Closed { .. } => {}
                 RelayEvent::Message(message) => panic!("{message:?}"),
             }
