@@ -102,6 +102,7 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
     let route = PeerRoute {
         via: Some(CONTACT.into()),
         given_up: [0; PATH_SLOTS],
+        doubted: None,
         sources: Arc::default(),
         patience: Duration::from_millis(300),
         is_expected: true,

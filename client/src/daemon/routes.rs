@@ -52,6 +52,7 @@ struct Peer {
     given_up: [u64; PATH_SLOTS],
     sources: Arc<[SocketAddr]>,
     patience: Duration,
+    doubted: Option<PathSlot>,
     is_expected: bool,
     counters: Arc<PeerCounters>,
     /// What was counted when data last moved.
@@ -71,6 +72,7 @@ impl Routes {
             given_up: peer.given_up,
             sources: Arc::clone(&peer.sources),
             patience: peer.patience,
+            doubted: peer.doubted,
             is_expected: peer.is_expected,
             counters: Arc::clone(&peer.counters),
         };
@@ -101,6 +103,10 @@ impl Routes {
 
     pub(super) fn set_sources(&mut self, slot: PeerSlot, sources: &[SocketAddr]) {
         self.change(slot, |peer| peer.sources = sources.into());
+    }
+
+    pub(super) fn set_doubted(&mut self, slot: PeerSlot, path: Option<PathSlot>) {
+        self.change(slot, |peer| peer.doubted = path);
     }
 
     pub(super) fn set_patience(&mut self, slot: PeerSlot, patience: Duration) {

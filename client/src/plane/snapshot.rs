@@ -4,8 +4,8 @@ use super::queue::StreamHandle;
 use crate::switch::Owners;
 use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::ids::PeerSlot;
-use shadowmesh_proto::session::OpenError;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
+use shadowmesh_proto::session::{OpenError, PathSlot};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -31,6 +31,8 @@ pub struct PeerRoute {
     /// acknowledged goes out once more. It is part of the picture and no message, because nothing new may go by a new route
     /// before that.
     pub given_up: [u64; PATH_SLOTS],
+    /// The path in doubt, if there is one: what is overtaken there is kept, for it may have to go again.
+    pub doubted: Option<PathSlot>,
     /// Where its datagrams may come from; from elsewhere, its data is news.
     pub sources: Arc<[SocketAddr]>,
     /// How long its data on one path may be behind that on another: the round trip of the slowest.

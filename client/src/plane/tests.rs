@@ -77,6 +77,7 @@ impl Node {
         let route = |_| PeerRoute {
             via: None,
             given_up: [0; PATH_SLOTS],
+            doubted: None,
             sources: Arc::default(),
             patience: Duration::from_millis(300),
             is_expected: true,

@@ -153,6 +153,14 @@ pub enum Event {
         /// Addresses of its paths.
         addresses: Vec<SocketAddr>,
     },
+    /// Outbound: the path that data takes is in doubt, or is not any more. Told before what comes of it ([`Self::Resend`]) when it
+    /// begins, and with it when it ends.
+    Doubt {
+        /// The peer.
+        slot: PeerSlot,
+        /// The path in doubt.
+        path: Option<PathSlot>,
+    },
     /// Inbound: how long the peer's data on one path may be behind that on another (protocol §7.6).
     Patience {
         /// The peer.

@@ -40,9 +40,9 @@ use crate::path::liveness::FULL_SIZE;
 use crate::path::select::{PathKind, Wanted};
 use crate::path::state::Path;
 use crate::rng::Rng;
-use crate::session::AckReport;
 use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
+use crate::session::{AckReport, PathSlot};
 use crate::time::Deadline;
 use crate::wire::control::{Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
@@ -158,6 +158,8 @@ pub(crate) struct Peer {
     last_report: (Vec<PathAck>, u64),
     resume: Resume,
     wish: Wish,
+    /// See [`Event::Doubt`].
+    doubted: Option<PathSlot>,
     /// See [`Event::Patience`].
     patience: Duration,
     switches: u64,
@@ -198,6 +200,7 @@ impl Peer {
             last_report: (Vec::new(), 0),
             resume: Resume::default(),
             wish: Wish::default(),
+            doubted: None,
             patience: Duration::ZERO,
             switches: 0,
             last_switch: None,

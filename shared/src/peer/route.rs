@@ -237,6 +237,12 @@ impl Peer {
                 }
             }
         }
+        let doubted =
+            self.routed.filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::slot);
+        if self.doubted != doubted {
+            self.doubted = doubted;
+            ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
+        }
         let is_sought =
             self.contact.is_some() || (self.session.is_some() && self.direct.paths().next().is_some());
         let state = match (via, is_sought) {

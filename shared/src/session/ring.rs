@@ -141,6 +141,8 @@ pub struct Ring {
     taken: usize,
     stats: RingStats,
     paths: [PathMarks; PATH_SLOTS],
+    /// A path that is in doubt: what newer packets overtake there may be missing because it was silent, and is kept.
+    doubted: Option<PathSlot>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -175,7 +177,14 @@ impl Ring {
             taken: 0,
             stats: RingStats::default(),
             paths: [PathMarks::default(); PATH_SLOTS],
+            doubted: None,
         }
+    }
+
+    /// Says which path is in doubt. Once it is not, what was overtaken meanwhile counts as a loss of the path again, unless it was
+    /// given up before.
+    pub const fn set_doubted(&mut self, path: Option<PathSlot>) {
+        self.doubted = path;
     }
 
     /// What it holds.
@@ -297,7 +306,9 @@ impl Ring {
                 }
             }
         }
-        self.release_overtaken(path, highest);
+        if self.doubted != Some(path) {
+            self.release_overtaken(path, highest);
+        }
         self.drop_released();
     }
 

@@ -186,6 +186,11 @@ impl SealHalf {
         self.ring.give_up(path);
     }
 
+    /// Says which path is in doubt (see [`Ring::set_doubted`]).
+    pub const fn set_doubted(&mut self, path: Option<PathSlot>) {
+        self.ring.set_doubted(path);
+    }
+
     /// Gives up what is not acknowledged below `counter`: too old to be of use to anybody. Counts as lost.
     pub fn give_up_below(&mut self, counter: u64) {
         self.apply_acks();

@@ -11,9 +11,13 @@ rebinds=${rebinds:-12}
 age=$(lab_status a '.peers[0].handshake.age_s')
 lab_oracle rebinds a b --seconds "$((rebinds * 5 + 4))" --max-gap-ms 900 &
 oracle=$!
+remote() { lab_status b '.peers[0].path.remote'; }
+moved() { [[ $(remote) == 198.51.100.11:* && $(remote) != "$1" ]]; }
 for ((n = 1; n <= rebinds; n++)); do
     sleep 5
+    before=$(remote)
     lab_rebind a
+    lab_wait 4 "b to send to the new address" moved "$before"
 done
 wait "$oracle" || lab_fail "a rebind was felt"
 lab_measure "longest silence over $rebinds rebinds" "$(lab_longest_gap rebinds)" ms

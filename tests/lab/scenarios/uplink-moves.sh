@@ -15,9 +15,11 @@ for move in "a eth1" "a eth0" "b eth1" "b eth0"; do
     lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
     lab_uplink "$host" "$device"
     began=$(lab_now_ms)
-    # The path of before may still be shown for a moment.
-    gone() { lab_status "$1" '.peers[0].path.kind != "direct-udp" or error'; }
-    lab_wait 3 "$host to notice" gone "$host"
+    other=a
+    if [[ $host == a ]]; then other=b; fi
+    from="198.51.100.1${LAB_NUMBER[$host]}"
+    if [[ $device == eth1 ]]; then from="198.51.100.4${LAB_NUMBER[$host]}"; fi
+    lab_wait 15 "$other to send to $from" lab_status "$other" "(.peers[0].path.remote | startswith(\"$from:\")) or error"
     lab_direct a b 15
     lab_measure "$host on $device to direct again" "$(($(lab_now_ms) - began))" ms
     [[ $(($(lab_now_ms) - began)) -le 15000 ]] || lab_fail "$host on $device: direct only after $(($(lab_now_ms) - began)) ms"

@@ -395,6 +395,7 @@ impl Node {
             | Event::Resend { .. }
             | Event::Sources { .. }
             | Event::Patience { .. }
+            | Event::Doubt { .. }
             | Event::Moved { .. }
             | Event::Acked { .. }
             | Event::PeerHello { .. }

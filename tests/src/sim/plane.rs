@@ -177,6 +177,7 @@ impl Plane {
             | Event::Observed { .. }
             | Event::Sources { .. }
             | Event::Patience { .. }
+            | Event::Doubt { .. }
             | Event::Moved { .. } => {}
         }
     }

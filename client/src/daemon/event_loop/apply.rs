@@ -93,6 +93,7 @@ impl EventLoop {
             Event::Route { slot, via } => self.routes.set_via(slot, via),
             Event::Resend { slot, path } => self.routes.give_up(slot, path),
             Event::Sources { slot, addresses } => self.routes.set_sources(slot, &addresses),
+            Event::Doubt { slot, path } => self.routes.set_doubted(slot, path),
             Event::Patience { slot, patience } => self.routes.set_patience(slot, patience),
             Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
             Event::Acked { slot, paths, floor } => {

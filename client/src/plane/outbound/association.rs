@@ -122,6 +122,11 @@ impl Association {
         }
     }
 
+    /// The path in doubt.
+    pub(super) const fn set_doubted(&mut self, path: Option<PathSlot>) {
+        self.half.set_doubted(path);
+    }
+
     /// Says to the receiver that nothing more comes by the path in use: what comes by the next one need not wait for it any
     /// longer than for this (protocol §7.6). Without room it is not said, and the receiver's patience ends by itself.
     pub(super) fn end_path(&mut self, ctx: &mut Context<'_>, via: Via) {

@@ -229,6 +229,7 @@ impl Outbound {
                 &mut Context { now, snapshot: &snapshot, batches, waiting_bytes },
                 via,
                 route.given_up,
+                route.doubted,
             );
         }
     }

@@ -110,7 +110,13 @@ impl Peer {
     }
 
     /// The picture changed.
-    pub(super) fn on_route(&mut self, ctx: &mut Context<'_>, via: Option<Via>, given_up: [u64; PATH_SLOTS]) {
+    pub(super) fn on_route(
+        &mut self,
+        ctx: &mut Context<'_>,
+        via: Option<Via>,
+        given_up: [u64; PATH_SLOTS],
+        doubted: Option<PathSlot>,
+    ) {
         let now = ctx.now;
         let before = std::mem::replace(&mut self.given_up, given_up);
         let path = via.map_or(self.path, Via::slot);
@@ -136,6 +142,10 @@ impl Peer {
                 association.reroute(now, path, is_given_up);
             }
             self.is_replaced_due |= before != given_up;
+        }
+        // After what was given up: a doubt that ends lets go of what was kept for it.
+        if let Some(association) = &mut self.association {
+            association.set_doubted(doubted);
         }
         if via.is_some() {
             self.pathless = None;

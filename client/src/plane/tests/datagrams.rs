@@ -165,6 +165,32 @@ fn a_path_given_up_long_after_the_move_repeats_only_its_own() {
 }
 
 #[test]
+fn what_a_silent_spell_swallowed_goes_again_even_when_newer_frames_are_acknowledged_first() {
+    let (mut a, b, marks) = two();
+    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
+    for n in 0..400 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 400);
+    a.snapshot.peers[0].doubted = Some(DIRECT);
+    a.plane.publish(a.snapshot.clone());
+    for n in 400..410 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 410);
+    // The way works again: the newest frame arrived and is acknowledged, with nothing of what was before it.
+    let newest =
+        shadowmesh_proto::wire::control::PathAck { path: DIRECT.number(), highest: 409, bitmap: [0; 4] };
+    marks.record(&[newest], 0);
+    a.snapshot.peers[0].doubted = None;
+    a.reroute(PEER, via(&b), &[DIRECT]);
+    a.send(2, 410, 100);
+    let all = collect(&mut a, &b, 410);
+    assert_eq!(all, (0..409).chain([410]).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_full_socket_holds_frames_back_and_loses_none() {
     isolated(|| {
         // Packets to a neighbour that does not answer wait in the kernel and fill the socket's buffer.
