@@ -17,7 +17,7 @@
 
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, Via};
-use crate::path::liveness::{FULL_SIZE, PROBE_INTERVAL};
+use crate::path::liveness::FULL_SIZE;
 use crate::path::select::PathKind;
 use crate::path::state::Path;
 use crate::time::Deadline;
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// Most direct paths kept: the one in use, and others that answered too.
 const MAX_PATHS: usize = 3;
+/// A doubt that the first PING does not end within this, nor within three round trips, was a silence.
+const SILENT: Duration = Duration::from_millis(50);
 /// CANDIDATES is repeated this often until acknowledged.
 const REPEAT: Duration = Duration::from_secs(1);
 /// How long a path has to stay proven after data left it in doubt; doubled each time, up to [`RETURN_MAX`].
@@ -240,7 +242,8 @@ impl Peer {
         // way itself must not be able to make it look silent.
         for known in &mut self.direct.paths {
             // A lost acknowledgement at the end of a flow makes a doubt that the first PING ends: nothing was swallowed then.
-            let was_silent = known.path.suspect_for(ctx.now).is_some_and(|span| span >= 2 * PROBE_INTERVAL);
+            let answer_takes = known.path.rtt().map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
+            let was_silent = known.path.suspect_for(ctx.now).is_some_and(|span| span >= answer_takes);
             if known.path.on_pong(ctx.now, id) {
                 if was_silent && self.routed == Some(Via::Udp(known.remote)) {
                     // What it swallowed while it was silent is not coming, and nothing else took its place.
