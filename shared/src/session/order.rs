@@ -31,6 +31,8 @@ pub const HELD_BYTES: usize = 8 << 20;
 pub const HELD_PACKETS: usize = 16_384;
 /// Markers noted while something is held: moves follow each other much slower.
 const ENDED: usize = 16;
+/// The shortest: on a path of microseconds it is the scheduling of busy machines that takes its time.
+pub const PATIENCE_MIN: Duration = Duration::from_millis(50);
 /// The longest patience: the slowest path that is worth waiting for.
 pub const PATIENCE_MAX: Duration = Duration::from_millis(500);
 
@@ -130,7 +132,8 @@ impl Order {
                 self.on_delivered(now, path, counter);
                 return Turn::Now;
             }
-            self.waiting = Some(Waiting { on: self.path, until: now + patience.min(PATIENCE_MAX) });
+            self.waiting =
+                Some(Waiting { on: self.path, until: now + patience.clamp(PATIENCE_MIN, PATIENCE_MAX) });
             return Turn::Later;
         };
         if is_end {
