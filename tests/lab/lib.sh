@@ -260,26 +260,32 @@ RULES
     step "router of $name: $type (checked)"
 }
 
-# lab_carrier HOST — puts the router of a carrier, port-restricted as well, between HOST's own and the internet (RFC 6598).
-lab_carrier() {
-    local name=$1 n=${LAB_NUMBER[$1]}
-    lab_namespace "c$name"
-    lab_attach "c$name" wan "198.51.100.2$n"
-    ip -n "$LAB-net" link delete "p-r$name"
-    ip -n "$LAB-c$name" link add lan type veth peer name wan netns "$LAB-r$name"
-    ip -n "$LAB-c$name" link set lan up
-    ip -n "$LAB-c$name" address add "100.64.$n.1/24" dev lan
-    ip -n "$LAB-r$name" address add "100.64.$n.2/24" dev wan
-    ip -n "$LAB-r$name" link set wan up
-    ip -n "$LAB-r$name" route add default via "100.64.$n.1"
-    on "c$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
-    on "c$name" nft -f - <<RULES
+# lab_router NAME ADDRESS LAN HOST DEVICE — one more port-restricted router, at ADDRESS on the internet and LAN.1 before DEVICE of HOST.
+lab_router() {
+    local router=$1 address=$2 lan=$3 host=$4 device=$5
+    lab_namespace "$router"
+    lab_attach "$router" wan "$address"
+    ip -n "$LAB-$router" link add lan type veth peer name "$device" netns "$LAB-$host"
+    ip -n "$LAB-$router" link set lan up
+    ip -n "$LAB-$router" address add "$lan.1/24" dev lan
+    on "$router" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+    on "$router" nft -f - <<RULES
 table ip lab {
     chain postrouting { type nat hook postrouting priority 100; oifname "wan" masquerade; }
     chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; }
     chain input { type filter hook input priority 0; iifname "wan" drop; }
 }
 RULES
+}
+
+# lab_carrier HOST — puts the router of a carrier, port-restricted as well, between HOST's own and the internet (RFC 6598).
+lab_carrier() {
+    local name=$1 n=${LAB_NUMBER[$1]}
+    ip -n "$LAB-net" link delete "p-r$name"
+    lab_router "c$name" "198.51.100.2$n" "100.64.$n" "r$name" wan
+    ip -n "$LAB-r$name" address add "100.64.$n.2/24" dev wan
+    ip -n "$LAB-r$name" link set wan up
+    ip -n "$LAB-r$name" route add default via "100.64.$n.1"
     step "a carrier's router before that of $name"
 }
 
@@ -302,19 +308,7 @@ RULES
 # back: the other link goes down, and the default route with it.
 lab_second_uplink() {
     local name=$1 n=${LAB_NUMBER[$1]}
-    lab_namespace "u$name"
-    lab_attach "u$name" wan "198.51.100.4$n"
-    ip -n "$LAB-u$name" link add lan type veth peer name eth1 netns "$LAB-$name"
-    ip -n "$LAB-u$name" link set lan up
-    ip -n "$LAB-u$name" address add "192.168.4$n.1/24" dev lan
-    on "u$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
-    on "u$name" nft -f - <<RULES
-table ip lab {
-    chain postrouting { type nat hook postrouting priority 100; oifname "wan" masquerade; }
-    chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; }
-    chain input { type filter hook input priority 0; iifname "wan" drop; }
-}
-RULES
+    lab_router "u$name" "198.51.100.4$n" "192.168.4$n" "$name" eth1
     step "$name has a second uplink"
 }
 lab_uplink() {
