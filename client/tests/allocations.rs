@@ -13,7 +13,7 @@ use shadowmesh::transport::udp::DatagramSocket;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, PeerSlot, ReceiverIndex};
-use shadowmesh_proto::session::limits::{PATH_SLOTS, POOL_BYTES};
+use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, OpenKey, SealKey};
 use shadowmesh_proto::transmit::RelayNo;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -99,15 +99,7 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
     let (wire, device) = pair(&"mem0".parse().expect("a name"), 1 << 16).expect("a pair");
     let mut owners = Owners::new(own);
     owners.assign(peer, PEER).expect("free");
-    let route = PeerRoute {
-        via: Some(CONTACT.into()),
-        given_up: [0; PATH_SLOTS],
-        doubted: None,
-        sources: Arc::default(),
-        patience: Duration::from_millis(300),
-        is_expected: true,
-        counters: Arc::default(),
-    };
+    let route = PeerRoute { via: Some(CONTACT.into()), is_expected: true, ..PeerRoute::default() };
     let mut snapshot = Snapshot { owners, peers: vec![route], streams: vec![None] };
     let socket = DatagramSocket::bind().expect("a socket");
     let (plane, _) = Plane::start(device.into_device(), socket, snapshot.clone(), ChunkPool::new(POOL_BYTES))

@@ -95,7 +95,6 @@ struct RelayTask {
     /// The stream that is open; `None` as soon as it is given up, although its task may not know yet.
     stream: Option<RelayStream>,
     address: String,
-    remote: Option<SocketAddr>,
     /// This end's address of the open stream.
     local: Option<IpAddr>,
     connecting: bool,
@@ -203,7 +202,6 @@ impl EventLoop {
                 handle: relay::spawn(task, SystemRng),
                 stream: None,
                 address: ticket.addresses.first().cloned().unwrap_or_default(),
-                remote: None,
                 local: None,
                 connecting: false,
                 outage_told: false,
@@ -249,8 +247,9 @@ impl EventLoop {
         self.tell_addresses().await;
         let ended = loop {
             self.drain().await;
-            self.settle_path_waits();
-            self.drain().await;
+            if self.settle_path_waits() {
+                self.drain().await;
+            }
             match self.wait().await {
                 Input::Stop => break Ok(()),
                 Input::DeviceLost(fault) => {
@@ -419,7 +418,6 @@ impl EventLoop {
                 }
             }
             RelayEvent::Opened { remote, local, data, stream } => {
-                task.remote = Some(remote);
                 task.local = local;
                 task.mute += 1;
                 task.stream = Some(stream);

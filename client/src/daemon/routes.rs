@@ -5,7 +5,6 @@ use crate::switch::Owners;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::endpoint::event::{PeerState, Via};
 use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
-use shadowmesh_proto::session::limits::PATH_SLOTS;
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::RelayNo;
 use std::net::SocketAddr;
@@ -48,13 +47,8 @@ pub(super) struct Routes {
 #[derive(Debug, Default)]
 struct Peer {
     id: Option<NodeId>,
-    via: Option<Via>,
-    given_up: [u64; PATH_SLOTS],
-    sources: Arc<[SocketAddr]>,
-    patience: Duration,
-    doubted: Option<PathSlot>,
-    is_expected: bool,
-    counters: Arc<PeerCounters>,
+    /// What the data plane is told.
+    route: PeerRoute,
     /// What was counted when data last moved.
     at_move: MoveCost,
     marks: Arc<AckMarks>,
@@ -67,18 +61,9 @@ impl Routes {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let route = |peer: &Peer| PeerRoute {
-            via: peer.via,
-            given_up: peer.given_up,
-            sources: Arc::clone(&peer.sources),
-            patience: peer.patience,
-            doubted: peer.doubted,
-            is_expected: peer.is_expected,
-            counters: Arc::clone(&peer.counters),
-        };
         Snapshot {
             owners: self.owners.clone(),
-            peers: self.peers.iter().map(route).collect(),
+            peers: self.peers.iter().map(|peer| peer.route.clone()).collect(),
             streams: self.streams.clone(),
         }
     }
@@ -98,25 +83,25 @@ impl Routes {
     }
 
     pub(super) fn set_via(&mut self, slot: PeerSlot, via: Option<Via>) {
-        self.change(slot, |peer| peer.via = via);
+        self.change(slot, |peer| peer.route.via = via);
     }
 
     pub(super) fn set_sources(&mut self, slot: PeerSlot, sources: &[SocketAddr]) {
-        self.change(slot, |peer| peer.sources = sources.into());
+        self.change(slot, |peer| peer.route.sources = sources.into());
     }
 
     pub(super) fn set_doubted(&mut self, slot: PeerSlot, path: Option<PathSlot>) {
-        self.change(slot, |peer| peer.doubted = path);
+        self.change(slot, |peer| peer.route.doubted = path);
     }
 
     pub(super) fn set_patience(&mut self, slot: PeerSlot, patience: Duration) {
-        self.change(slot, |peer| peer.patience = patience);
+        self.change(slot, |peer| peer.route.patience = patience);
     }
 
     /// A path was given up, or bound anew: what is not acknowledged on it is to go out once more.
     pub(super) fn give_up(&mut self, slot: PeerSlot, path: PathSlot) {
         self.change(slot, |peer| {
-            if let Some(count) = peer.given_up.get_mut(usize::from(path.number())) {
+            if let Some(count) = peer.route.given_up.get_mut(usize::from(path.number())) {
                 *count += 1;
             }
         });
@@ -125,28 +110,28 @@ impl Routes {
     /// An association was replaced on a route that stays: what the one before holds is to go out once more, whatever path it
     /// went by.
     pub(super) fn give_up_all(&mut self, slot: PeerSlot) {
-        self.change(slot, |peer| peer.given_up.iter_mut().for_each(|count| *count += 1));
+        self.change(slot, |peer| peer.route.given_up.iter_mut().for_each(|count| *count += 1));
     }
 
     /// Where datagrams are sent to or come from now.
     pub(super) fn datagram_addresses(&self) -> Vec<SocketAddr> {
-        self.peers.iter().flat_map(|peer| peer.sources.iter().copied()).collect()
+        self.peers.iter().flat_map(|peer| peer.route.sources.iter().copied()).collect()
     }
 
     pub(super) fn via(&self, slot: PeerSlot) -> Option<Via> {
-        self.peers.get(usize::try_from(slot.0).ok()?)?.via
+        self.peers.get(usize::try_from(slot.0).ok()?)?.route.via
     }
 
     /// Data of the peer moves now.
     pub(super) fn note_move(&mut self, slot: PeerSlot) {
-        self.change(slot, |peer| peer.at_move = MoveCost::counted(&peer.counters));
+        self.change(slot, |peer| peer.at_move = MoveCost::counted(&peer.route.counters));
     }
 
     /// What the last move cost so far.
     pub(super) fn cost_of_move(&self, slot: PeerSlot) -> MoveCost {
         let peer = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at));
         let Some(peer) = peer else { return MoveCost::default() };
-        let (now, before) = (MoveCost::counted(&peer.counters), peer.at_move);
+        let (now, before) = (MoveCost::counted(&peer.route.counters), peer.at_move);
         MoveCost {
             resent: now.resent.saturating_sub(before.resent),
             lost: now.lost.saturating_sub(before.lost),
@@ -157,7 +142,7 @@ impl Routes {
     }
 
     pub(super) fn set_state(&mut self, slot: PeerSlot, state: PeerState) {
-        self.change(slot, |peer| peer.is_expected = state != PeerState::Offline);
+        self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
     }
 
     /// Gives a peer its MAC, which follows from its key (protocol §1.5): a member that names another one could take somebody
@@ -189,7 +174,7 @@ impl Routes {
     }
 
     pub(super) fn counters(&self, slot: PeerSlot) -> Option<&PeerCounters> {
-        Some(&self.peers.get(usize::try_from(slot.0).ok()?)?.counters)
+        Some(&self.peers.get(usize::try_from(slot.0).ok()?)?.route.counters)
     }
 
     pub(super) fn add(&mut self, slot: PeerSlot, id: NodeId) {

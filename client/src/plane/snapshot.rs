@@ -22,8 +22,8 @@ pub struct Snapshot {
     pub streams: Vec<Option<StreamHandle>>,
 }
 
-/// A peer in the picture.
-#[derive(Debug, Clone)]
+/// A peer in the picture; by default one of which nothing is known.
+#[derive(Debug, Clone, Default)]
 pub struct PeerRoute {
     /// Where its data goes; `None` while no path is proven.
     pub via: Option<Via>,

@@ -15,7 +15,7 @@ use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, ReceiverIndex};
 use shadowmesh_proto::rng::{Rng as _, SeededRng};
-use shadowmesh_proto::session::limits::{PATH_SLOTS, POOL_BYTES};
+use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, SealKey};
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder};
@@ -74,15 +74,8 @@ impl Node {
         for (slot, peer) in (0..).zip(peers) {
             owners.assign(mac(*peer), PeerSlot(slot)).unwrap();
         }
-        let route = |_| PeerRoute {
-            via: None,
-            given_up: [0; PATH_SLOTS],
-            doubted: None,
-            sources: Arc::default(),
-            patience: Duration::from_millis(300),
-            is_expected: true,
-            counters: Arc::default(),
-        };
+        let route =
+            |_| PeerRoute { is_expected: true, patience: Duration::from_millis(300), ..PeerRoute::default() };
         let snapshot = Snapshot { owners, peers: peers.iter().map(route).collect(), streams: vec![None] };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);

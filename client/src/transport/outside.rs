@@ -1,19 +1,20 @@
-//! Sockets that stay out of the tunnel they carry (hardening: TunnelCrack; EasyTier #2311).
+//! Streams that stay out of the tunnel they carry (hardening: TunnelCrack; EasyTier #2311).
 //!
-//! Somebody may route everything into the overlay, before or after a connection was made. So every socket is bound, before it
+//! Somebody may route everything into the overlay, before or after a connection was made. So every stream is bound, before it
 //! connects, to the interface that leads to its destination without our own device: what is routed elsewhere later does not
-//! move it. An interface that goes away takes the connection along; the next one is bound to what leads there then.
+//! move it. An interface that goes away takes the connection along; the next one is bound to what leads there then. The one UDP
+//! socket is kept out by `daemon::ways`.
 
 use crate::net::Netlink;
 use crate::net::routes::way_out;
 use socket2::{Domain, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use tokio::net::{TcpSocket, UdpSocket};
+use tokio::net::TcpSocket;
 
-/// Makes sockets towards relays and peers.
+/// Makes sockets towards relays.
 #[derive(Debug, Clone)]
 pub struct Outside {
     netlink: Arc<Netlink>,
@@ -32,28 +33,15 @@ impl Outside {
     /// # Errors
     /// What the kernel said; *host unreachable* when the only way is through our own device.
     pub async fn tcp(&self, to: SocketAddr) -> io::Result<TcpSocket> {
-        let socket = self.socket(to, Type::STREAM).await?;
+        let socket = self.socket(to).await?;
         socket.set_tcp_nodelay(true)?;
         // A few milliseconds of data unsent in the kernel; the rest waits where it can still be reordered or dropped.
         socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         Ok(TcpSocket::from_std_stream(socket.into()))
     }
 
-    /// A UDP socket that can reach `to`, bound to a port of the kernel's choice and not connected (haproxy #3329: a
-    /// connected one misses a rebind of the NAT).
-    ///
-    /// # Errors
-    /// As [`Self::tcp`].
-    pub async fn udp(&self, to: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = self.socket(to, Type::DGRAM).await?;
-        let any: IpAddr =
-            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        socket.bind(&SocketAddr::new(any, 0).into())?;
-        UdpSocket::from_std(socket.into())
-    }
-
-    async fn socket(&self, to: SocketAddr, kind: Type) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(to), kind.nonblocking().cloexec(), None)?;
+    async fn socket(&self, to: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), None)?;
         let way = way_out(&self.netlink, to.ip(), self.device).await?;
         let Some(index) = way.and_then(NonZeroU32::new) else {
             return Err(io::ErrorKind::HostUnreachable.into());

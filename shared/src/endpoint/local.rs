@@ -2,7 +2,7 @@
 
 use super::Endpoint;
 use crate::traverse::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Overlay, is_allowed};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Most interface addresses among them.
@@ -61,18 +61,22 @@ impl Endpoint {
         answered.is_some()
     }
 
-    /// Sends the questions to STUN that are due.
+    /// Sends the questions to STUN that are due. One that was given up takes its candidate along.
     pub(super) fn ask_stun(&mut self, now: Instant) {
         if !self.local.has_udp {
             return;
         }
+        let mut was_due = false;
         for relay in &mut self.relays {
             let Some(mapping) = &mut relay.mapping else { continue };
+            was_due |= mapping.poll_timeout().is_some_and(|due| due.is_due(now));
             while let Some((to, request)) = mapping.poll_request(now, &mut *self.rng) {
                 self.out.datagram(to, request);
             }
         }
-        self.renew_candidates(now);
+        if was_due {
+            self.renew_candidates(now);
+        }
     }
 
     /// Collects the candidates anew, and tells the peers when they changed.
@@ -80,13 +84,7 @@ impl Endpoint {
         if !self.local.has_udp {
             return;
         }
-        let mut overlay = Overlay::new();
-        if let Some(own) = self.hello.ipv4 {
-            overlay.add(IpAddr::V4(own.address()), own.prefix());
-        }
-        if let Some(own) = self.hello.ipv6 {
-            overlay.add(IpAddr::V6(own.address()), own.prefix());
-        }
+        let overlay = Overlay::of(&self.hello);
         let hosts = self.local.hosts.iter().map(|address| Candidate::new(CandidateKind::Host, *address));
         // A host with many bridges must not push out the one address that others can reach.
         let hosts = hosts.filter(|host| is_allowed(host.address, &overlay)).take(MAX_HOSTS);

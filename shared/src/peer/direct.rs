@@ -10,7 +10,7 @@
 //! # Invariants
 //!
 //! - Everything here belongs to a session and ends with it.
-//! - At most [`MAX_PATHS`] paths; an answer counts only from the address that was asked.
+//! - At most [`MAX_PATHS`] paths; the answer to a check counts only from the address that was asked.
 //! - What is heard from an unknown address is answered there, once, and never moves anything by itself.
 //! - A path that data left because it was in doubt has to stay proven for a while before data returns, longer each time: one that
 //!   works one way only, or now and then, does not make the session jump (Nebula #893).
@@ -262,11 +262,18 @@ impl Peer {
 
     /// The path at `remote` ends.
     pub(super) fn direct_drop(&mut self, remote: SocketAddr) {
+        self.direct_keep(|known| known.remote != remote);
+    }
+
+    /// The other paths end; whether there were any.
+    fn direct_keep(&mut self, keep: impl Fn(&DirectPath) -> bool) -> bool {
         let before = self.direct.paths.len();
-        self.direct.paths.retain(|known| known.remote != remote);
-        if self.direct.paths.len() < before {
+        self.direct.paths.retain(keep);
+        let is_fewer = self.direct.paths.len() < before;
+        if is_fewer {
             self.abandon(PathKind::DirectUdp);
         }
+        is_fewer
     }
 
     fn direct_add(&mut self, ctx: &Context<'_>, remote: SocketAddr) {
@@ -290,10 +297,7 @@ impl Peer {
         if self.session.is_none() || !ctx.local.has_udp {
             return;
         }
-        let before = self.direct.paths.len();
-        self.direct.paths.retain(|known| !known.path.is_dead());
-        if self.direct.paths.len() < before {
-            self.abandon(PathKind::DirectUdp);
+        if self.direct_keep(|known| !known.path.is_dead()) {
             self.direct.begin(ctx.now, "a direct path died");
         }
         self.say_candidates(ctx);
@@ -349,13 +353,7 @@ impl Peer {
 
     /// What is inside the tunnel, as far as this peer is concerned.
     fn overlay(&self, ctx: &Context<'_>) -> Overlay {
-        let mut overlay = Overlay::new();
-        if let Some(own) = ctx.hello.ipv4 {
-            overlay.add(IpAddr::V4(own.address()), own.prefix());
-        }
-        if let Some(own) = ctx.hello.ipv6 {
-            overlay.add(IpAddr::V6(own.address()), own.prefix());
-        }
+        let mut overlay = Overlay::of(ctx.hello);
         let theirs = self.about.as_ref();
         if let Some(theirs) = theirs.and_then(|hello| hello.ipv4) {
             overlay.add(IpAddr::V4(theirs.address()), 32);

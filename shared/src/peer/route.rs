@@ -15,14 +15,13 @@ use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
 use crate::path::state::Path;
 use crate::session::PathSlot;
-use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
 use crate::time::Deadline;
 use crate::wire::control::{Control, PathAck};
 use std::time::{Duration, Instant};
 
-/// RESUME is repeated this often until acknowledged.
-const RESUME_REPEAT: Duration = Duration::from_secs(1);
+/// RESUME and USE are repeated this often until acknowledged.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the two said to each other about the paths they send on (protocol §7.6).
 #[derive(Debug, Default)]
@@ -86,8 +85,7 @@ impl Peer {
 
     /// When USE is to be said again.
     pub(super) fn wish_due(&self) -> Option<Deadline> {
-        let said = self.wish.said.filter(|_| self.session.is_some() && self.routed.is_some())?;
-        Some(Deadline::new(said + RESUME_REPEAT, "repeat USE"))
+        self.repeat_due(self.wish.said, "repeat USE")
     }
 
     /// Acknowledgements come by the path that the peer sends on: what they take is no sign of trouble on this side's path.
@@ -160,7 +158,7 @@ impl Peer {
 
     /// What was sent on the path of this kind and is not acknowledged goes out again with the next route.
     pub(super) const fn abandon(&mut self, kind: PathKind) {
-        self.abandoned[kind.slot().number() as usize] = true;
+        self.abandoned[kind.slot().index()] = true;
     }
 
     /// Where data is to go now (protocol §7.3).
@@ -229,10 +227,8 @@ impl Peer {
             self.move_to(ctx, via);
         }
         if self.routed.is_some() {
-            for number in 0..PATH_SLOTS {
-                if std::mem::take(&mut self.abandoned[number])
-                    && let Some(path) = u8::try_from(number).ok().and_then(PathSlot::new)
-                {
+            for path in PathSlot::all() {
+                if std::mem::take(&mut self.abandoned[path.index()]) {
                     ctx.out.event(Event::Resend { slot: self.slot, path });
                 }
             }
@@ -312,8 +308,13 @@ impl Peer {
 
     /// When RESUME is to be said again.
     pub(super) fn resume_due(&self) -> Option<Deadline> {
-        let said = self.resume.said.filter(|_| self.session.is_some() && self.routed.is_some())?;
-        Some(Deadline::new(said + RESUME_REPEAT, "repeat RESUME"))
+        self.repeat_due(self.resume.said, "repeat RESUME")
+    }
+
+    /// When what was `said` and not acknowledged is to be said again: while there is a path to say it on.
+    fn repeat_due(&self, said: Option<Instant>, why: &'static str) -> Option<Deadline> {
+        let said = said.filter(|_| self.session.is_some() && self.routed.is_some())?;
+        Some(Deadline::new(said + SAY_AGAIN, why))
     }
 
     /// Acknowledgements confirm the path that they are about, and no other; and only what is new does (Nebula #1748).

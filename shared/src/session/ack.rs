@@ -41,6 +41,11 @@ impl PathSlot {
     /// The slot numbered 3.
     pub const FOURTH: Self = Self(3);
 
+    /// Every slot, in ascending order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..=u8::MAX).map_while(Self::new)
+    }
+
     /// The slot of that number, if there is one.
     pub const fn new(number: u8) -> Option<Self> {
         if (number as usize) < PATH_SLOTS { Some(Self(number)) } else { None }
@@ -482,6 +487,7 @@ mod tests {
     #[test]
     fn slots_are_four() {
         assert_eq!((0..=u8::MAX).filter_map(PathSlot::new).count(), PATH_SLOTS);
+        assert!(PathSlot::all().eq((0..=u8::MAX).filter_map(PathSlot::new)));
         assert_eq!(PathSlot::new(3).map(PathSlot::number), Some(3));
     }
 }

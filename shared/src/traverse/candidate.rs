@@ -1,6 +1,7 @@
 //! Addresses at which a node may be reached (RFC 8445 §5.1; protocol §7.4).
 
 use crate::wire::codec::WireError;
+use crate::wire::control::Hello;
 use minicbor::{Decode, Encode};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -74,6 +75,18 @@ impl Overlay {
     /// Nothing is inside.
     pub const fn new() -> Self {
         Self { networks: Vec::new() }
+    }
+
+    /// The networks of a node that says this of itself are inside.
+    pub fn of(hello: &Hello) -> Self {
+        let mut overlay = Self::new();
+        if let Some(own) = hello.ipv4 {
+            overlay.add(IpAddr::V4(own.address()), own.prefix());
+        }
+        if let Some(own) = hello.ipv6 {
+            overlay.add(IpAddr::V6(own.address()), own.prefix());
+        }
+        overlay
     }
 
     /// What `address/prefix` covers is inside too.

@@ -40,11 +40,9 @@ impl EventLoop {
         self.path_waits.iter().map(|wait| wait.until).min()
     }
 
-    /// Answers the waits that are over.
-    pub(super) fn settle_path_waits(&mut self) {
-        if self.path_waits.is_empty() {
-            return;
-        }
+    /// Answers the waits that are over; whether one of them was in vain and the endpoint was told what holds again.
+    pub(super) fn settle_path_waits(&mut self) -> bool {
+        let mut is_told = false;
         let now = Instant::now();
         for wait in std::mem::take(&mut self.path_waits) {
             let Some((peer, name)) = self.peer(wait.slot) else { continue };
@@ -64,12 +62,14 @@ impl EventLoop {
                 }));
             } else if wait.until <= now || wait.reply.is_gone() {
                 self.endpoint.want_path(now, wait.slot, wait.before);
+                is_told = true;
                 let sentence = why_not(&peer, &name, wait.wanted);
                 wait.reply.send(Response::error(ErrorCode::Failed, sentence));
             } else {
                 self.path_waits.push(wait);
             }
         }
+        is_told
     }
 }
 

@@ -7,9 +7,8 @@ use crate::plane::snapshot::{PeerRoute, Snapshot, add};
 use crate::switch::Inbound;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot};
-use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::open::{FRAME_OFFSET, META_MOVED};
-use shadowmesh_proto::session::{OpenError, PathSlot, Turn};
+use shadowmesh_proto::session::{OpenError, Turn};
 use shadowmesh_proto::wire::header::Header;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -42,7 +41,7 @@ impl InboundThread {
         // A peer is in the picture before it has a key.
         let slot = open.slot;
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
-        let (path, unknown) = arrival(via, route);
+        let path = via.slot();
         let (counter, meta, len) = match open.half.open(now, path, packet) {
             Ok(opened) => (opened.counter, opened.meta, opened.frame.len()),
             Err(cause) => {
@@ -57,7 +56,7 @@ impl InboundThread {
                 return Ok(());
             }
         };
-        if let Some(from) = unknown
+        if let Some(from) = news_of(via, route)
             && self.heard.is_news(now, slot, from)
         {
             let _ = self.facts.try_send(Fact::Heard(slot, from));
@@ -153,11 +152,10 @@ impl InboundThread {
     }
 }
 
-/// The number of the path that data came by, at its sender; and where it came from if that is news. Which path it was is
-/// guessed then, which only blurs what is known of a loss.
-fn arrival(via: Via, route: &PeerRoute) -> (PathSlot, Option<SocketAddr>) {
+/// Where data came from, if none of the peer's paths is there.
+fn news_of(via: Via, route: &PeerRoute) -> Option<SocketAddr> {
     match via {
-        Via::Udp(from) if !route.sources.contains(&from) => (PathKind::DirectUdp.slot(), Some(from)),
-        Via::Udp(_) | Via::Channel(_) => (via.slot(), None),
+        Via::Udp(from) => (!route.sources.contains(&from)).then_some(from),
+        Via::Channel(_) => None,
     }
 }

@@ -16,7 +16,6 @@ use super::HOLD;
 use super::peer::Context;
 use crate::plane::snapshot::{PeerCounters, add};
 use shadowmesh_proto::endpoint::event::Via;
-use shadowmesh_proto::session::limits::PATH_SLOTS;
 use shadowmesh_proto::session::open::META_MOVED;
 use shadowmesh_proto::session::{PathSlot, SealError, SealHalf, SealKey};
 use std::collections::VecDeque;
@@ -98,7 +97,7 @@ impl Association {
     /// again; what is under way on the others stays there.
     pub(super) fn reroute(&mut self, now: Instant, path: PathSlot, given_up: impl Fn(PathSlot) -> bool) {
         let before = std::mem::replace(&mut self.path, path);
-        for gone in paths().filter(|path| given_up(*path)) {
+        for gone in PathSlot::all().filter(|path| given_up(*path)) {
             self.half.give_up(gone);
         }
         if before != path {
@@ -106,7 +105,7 @@ impl Association {
             self.half.resend(now, before, path, self.again.clone()).for_each(drop);
             self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);
         }
-        for gone in paths().filter(|path| given_up(*path)) {
+        for gone in PathSlot::all().filter(|path| given_up(*path)) {
             let mut moved = if gone == path {
                 0..self.cursor
             } else {
@@ -234,7 +233,7 @@ impl Association {
     /// Takes in acknowledgements; whether packets remain without.
     pub(super) fn look_for_acks(&mut self) -> bool {
         self.half.apply_acks();
-        paths().any(|path| self.half.outstanding(path) > 0)
+        PathSlot::all().any(|path| self.half.outstanding(path) > 0)
     }
 
     /// Gives memory back.
@@ -253,9 +252,4 @@ impl Association {
         add(&counters.lost, lost.saturating_sub(self.lost_seen));
         self.lost_seen = lost;
     }
-}
-
-/// Every path number.
-fn paths() -> impl Iterator<Item = PathSlot> {
-    (0..PATH_SLOTS).filter_map(|number| PathSlot::new(u8::try_from(number).ok()?))
 }

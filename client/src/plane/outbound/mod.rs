@@ -276,8 +276,8 @@ impl Outbound {
 
     /// Whether a way that some peer's data takes has no room. (A stream that carries nobody's data holds nobody up.)
     fn is_full(&self, snapshot: &Snapshot) -> bool {
-        let ways = self.peers.iter().filter_map(Peer::via);
-        ways.into_iter().any(|via| !self.batches.has_room(snapshot, via))
+        let mut ways = self.peers.iter().filter_map(Peer::via);
+        ways.any(|via| !self.batches.has_room(snapshot, via))
     }
 
     /// A refusal that may pass is waited for; one that stays, or a device that is gone, is the end.
