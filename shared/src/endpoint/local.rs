@@ -25,7 +25,12 @@ impl Endpoint {
     /// whenever they change.
     pub fn handle_addresses(&mut self, now: Instant, hosts: Vec<SocketAddr>) {
         self.local.has_udp = true;
-        self.local.hosts = hosts;
+        let mut lost = std::mem::replace(&mut self.local.hosts, hosts);
+        lost.retain(|had| !self.local.hosts.contains(had));
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for (address, id) in lost.iter().flat_map(|address| ids.iter().map(move |id| (address, id))) {
+            self.with_peer(now, *id, |peer, ctx| peer.on_address_lost(ctx, *address));
+        }
         self.ask_stun(now);
         self.renew_candidates(now);
     }

@@ -131,6 +131,15 @@ impl Path {
         matches!(self.state, State::Proven { .. })
     }
 
+    /// What it leads over may be gone: it is in doubt until it answers a PING that leaves from now on.
+    pub fn shake(&mut self, now: Instant) {
+        if self.is_proven() {
+            self.challenges = Challenges::new();
+            self.asked = None;
+            self.move_to_suspect(now, now + DEAD_AFTER);
+        }
+    }
+
     /// It is not needed now. One that is being proven or in doubt is not put to rest.
     pub fn rest(&mut self) {
         if self.is_proven() {
@@ -543,6 +552,26 @@ mod tests {
         assert!(run.path.is_dead());
         run.path.wake(run.now);
         assert!(run.path.is_dead(), "the dead do not wake");
+    }
+
+    #[test]
+    fn a_shaken_path_is_in_doubt_until_it_answers_what_was_asked_since() {
+        let mut run = Run::new();
+        run.path.shake(run.now);
+        assert!(!run.path.is_suspect(), "nothing was proven");
+        run.for_secs(1, |_, _| ());
+        run.path.want_ping(run.now);
+        assert!(run.path.poll_ping(run.now).is_some());
+        run.path.on_ping_sent(run.now, 77);
+        run.path.shake(run.now);
+        assert!(run.path.is_suspect());
+        assert!(!run.path.on_pong(run.now, 77), "asked before");
+        run.for_secs(1, |_, _| ());
+        assert!(run.path.is_proven());
+        run.answers = false;
+        run.path.shake(run.now);
+        run.for_secs(4, |_, _| ());
+        assert!(run.path.is_dead());
     }
 
     #[test]

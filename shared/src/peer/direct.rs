@@ -71,6 +71,8 @@ pub(super) struct DirectPath {
     pub(super) remote: SocketAddr,
     pub(super) path: Path,
     standing: Standing,
+    /// An address of this node went: whatever was under way then may have been lost, however soon the path answers again.
+    is_shaken: bool,
 }
 
 /// Whether a path may take data, as far as its past is concerned.
@@ -118,8 +120,11 @@ impl Direct {
         Standing::OnProbation(now + RETURN_AFTER.saturating_mul(1 << doublings.min(5)).min(RETURN_MAX))
     }
 
-    /// Data left a path because it was in doubt.
-    pub(super) fn on_left_in_doubt(&mut self, now: Instant) {
+    /// Data left the path at `remote` because it was in doubt. That this node moved is no fault of the path.
+    pub(super) fn on_left_in_doubt(&mut self, now: Instant, remote: SocketAddr) {
+        if self.paths.iter().any(|known| known.remote == remote && known.is_shaken) {
+            return;
+        }
         let is_old = |at: Instant| now.saturating_duration_since(at) >= FORGIVEN_AFTER;
         if self.doubted_at.is_some_and(is_old) {
             self.doubted = 0;
@@ -153,6 +158,14 @@ impl Direct {
     pub(super) fn want_pings(&mut self, now: Instant) {
         for known in &mut self.paths {
             known.path.want_ping(now);
+        }
+    }
+
+    /// An address of this node of the family of `address` is gone: the paths of that family are in doubt.
+    pub(super) fn shake(&mut self, now: Instant, address: SocketAddr) {
+        for known in self.paths.iter_mut().filter(|known| known.remote.is_ipv4() == address.is_ipv4()) {
+            known.path.shake(now);
+            known.is_shaken = true;
         }
     }
 
@@ -245,7 +258,8 @@ impl Peer {
             let answer_takes = known.path.rtt().map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
             let was_silent = known.path.suspect_for(ctx.now).is_some_and(|span| span >= answer_takes);
             if known.path.on_pong(ctx.now, id) {
-                if was_silent && self.routed == Some(Via::Udp(known.remote)) {
+                let was_shaken = std::mem::take(&mut known.is_shaken);
+                if (was_silent || was_shaken) && self.routed == Some(Via::Udp(known.remote)) {
                     // What it swallowed while it was silent is not coming, and nothing else took its place.
                     self.abandon(PathKind::DirectUdp);
                 }
@@ -282,7 +296,7 @@ impl Peer {
         }
         let mut path = Path::new(ctx.now, PathKind::DirectUdp);
         path.set_heartbeat(self.heartbeat_hint);
-        self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven });
+        self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven, is_shaken: false });
     }
 
     /// Time passed for its paths and rounds.

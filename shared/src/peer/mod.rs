@@ -427,6 +427,12 @@ impl Peer {
         self.settle(ctx);
     }
 
+    /// `address` of this node is gone.
+    pub(crate) fn on_address_lost(&mut self, ctx: &mut Context<'_>, address: SocketAddr) {
+        self.direct.shake(ctx.now, address);
+        self.settle(ctx);
+    }
+
     /// The addresses of this node, or its network, changed.
     pub(crate) fn on_network_changed(&mut self, ctx: &mut Context<'_>, why: &'static str) {
         if self.session.is_some() && ctx.local.has_udp {

@@ -262,8 +262,10 @@ impl Peer {
             Some(old) if is_planned(old) => {}
             Some(old) => {
                 self.abandon(old.kind());
-                if old.kind().is_direct() && via.is_none_or(|new| new.kind() != old.kind()) {
-                    self.direct.on_left_in_doubt(ctx.now);
+                if let Via::Udp(remote) = old
+                    && via.is_none_or(|new| new.kind() != old.kind())
+                {
+                    self.direct.on_left_in_doubt(ctx.now, remote);
                 }
             }
             None => {}

@@ -444,6 +444,33 @@ fn a_network_change_looks_for_a_path_at_once() {
 }
 
 #[test]
+fn what_was_under_way_when_an_address_went_is_sent_again_and_a_new_address_alone_costs_nothing() {
+    let mut world = behind(10, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), DIRECT);
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectUdp.slot());
+    let (now, inside) = (world.now, world.internet.sides[1].inside);
+    let second: SocketAddr = "192.168.9.2:41641".parse().unwrap();
+    world.nodes[1].endpoint.handle_addresses(now, vec![inside, second]);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.count(1, resent), 0);
+    // However soon the path answers again.
+    let now = world.now;
+    world.nodes[1].endpoint.handle_addresses(now, vec![inside]);
+    world.run(Duration::from_millis(100));
+    assert_eq!((world.count(1, resent), world.count(0, resent)), (1, 0));
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.status(1).switches, 1, "the relay was not faster");
+    let now = world.now;
+    world.nodes[1].endpoint.handle_addresses(now, vec![inside, "[2001:db8::2]:41641".parse().unwrap()]);
+    world.nodes[1].endpoint.handle_addresses(now, vec![inside]);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.count(1, resent), 1, "the path is of the other family");
+}
+
+#[test]
 fn a_handshake_packet_by_datagram_is_not_answered() {
     let mut world = behind(11, [Nat::Open; 2]);
     let stranger: SocketAddr = "192.0.2.66:6".parse().unwrap();
