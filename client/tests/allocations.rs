@@ -100,7 +100,7 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
     let mut owners = Owners::new(own);
     owners.assign(peer, PEER).expect("free");
     let route = PeerRoute { via: Some(CONTACT.into()), is_expected: true, ..PeerRoute::default() };
-    let mut snapshot = Snapshot { owners, peers: vec![route], streams: vec![None] };
+    let mut snapshot = Snapshot { owners, peers: vec![route], streams: vec![None], bindings: vec![None] };
     let socket = DatagramSocket::bind().expect("a socket");
     let (plane, _) = Plane::start(device.into_device(), socket, snapshot.clone(), ChunkPool::new(POOL_BYTES))
         .expect("a plane");

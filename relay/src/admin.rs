@@ -40,10 +40,13 @@ pub struct Status {
     pub networks: usize,
     /// Pairs by what carries their data.
     pub pairs: Pairs,
-    /// Bytes of FORWARD messages passed on since the start.
+    /// Bytes of FORWARD messages and datagrams passed on since the start.
     pub forwarded_bytes: u64,
     /// FORWARD messages passed on since the start.
     pub forwarded_messages: u64,
+    /// Datagrams passed on since the start.
+    #[serde(default)]
+    pub forwarded_datagrams: u64,
     /// Connections accepted since the start.
     pub connections: u64,
     /// Registrations accepted since the start.
@@ -81,7 +84,7 @@ impl Status {
     pub fn of(server: &Handle) -> Self {
         let hub = server.hub();
         let (census, metrics) = (hub.census(), hub.metrics());
-        let ForwardedSnapshot { bytes, messages } = metrics.forwarded.snapshot();
+        let ForwardedSnapshot { bytes, messages, datagrams } = metrics.forwarded.snapshot();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: Instant::now().duration_since(server.started()).as_secs(),
@@ -90,6 +93,7 @@ impl Status {
             pairs: census.pairs.into(),
             forwarded_bytes: bytes,
             forwarded_messages: messages,
+            forwarded_datagrams: datagrams,
             connections: metrics.connections.value(),
             registrations: census.counters.registrations,
             replaced: census.counters.replaced,

@@ -48,10 +48,12 @@ macro_rules! counters {
 counters! {
     /// What the data path forwarded.
     Forwarded / ForwardedSnapshot {
-        /// Bytes of FORWARD messages passed on.
+        /// Bytes of FORWARD messages and datagrams passed on.
         bytes,
         /// FORWARD messages passed on.
         messages,
+        /// Datagrams passed on; their bytes are among `bytes`.
+        datagrams,
     }
 }
 
@@ -80,6 +82,14 @@ counters! {
         refused_address,
         /// Connections refused: their address connects too often.
         refused_rate,
+        /// Datagrams to be forwarded from an address that no client bound, or with another tag than its own.
+        datagrams_unbound,
+        /// Datagrams to be forwarded beyond the rate that the operator set.
+        datagrams_rate,
+        /// Datagrams to be forwarded to a client that bound no address.
+        datagrams_no_receiver,
+        /// Datagrams to be forwarded that the system did not take: its buffers are full, or it knows no way.
+        datagrams_full,
         /// UDP datagrams that were no Binding request with a token of a client; never answered.
         stun_silent,
     }

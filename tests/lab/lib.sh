@@ -289,6 +289,18 @@ lab_carrier() {
     step "a carrier's router before that of $name"
 }
 
+# lab_block_udp HOST / lab_allow_udp HOST — its router drops all UDP, and lets it through again.
+lab_block_udp() {
+    on "r$1" nft add table ip hold
+    on "r$1" nft add chain ip hold forward '{ type filter hook forward priority -5; }'
+    on "r$1" nft add rule ip hold forward meta l4proto udp drop
+    step "the router of $1 drops UDP"
+}
+lab_allow_udp() {
+    on "r$1" nft delete table ip hold
+    step "the router of $1 lets UDP through"
+}
+
 # lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on (behind a port-restricted one).
 declare -A LAB_REBINDS=()
 lab_rebind() {

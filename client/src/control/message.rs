@@ -113,6 +113,10 @@ pub enum Wanted {
     Direct,
     /// TCP between the two
     DirectTcp,
+    /// Through the relay by datagram
+    RelayUdp,
+    /// Through the relay's stream
+    RelayWs,
 }
 
 impl std::fmt::Display for Wanted {
@@ -122,6 +126,8 @@ impl std::fmt::Display for Wanted {
             Self::Relay => "relay",
             Self::Direct => "direct",
             Self::DirectTcp => "direct-tcp",
+            Self::RelayUdp => "relay-udp",
+            Self::RelayWs => "relay-ws",
         })
     }
 }
@@ -133,6 +139,8 @@ impl From<Wanted> for select::Wanted {
             Wanted::Relay => Self::Relay,
             Wanted::Direct => Self::Direct,
             Wanted::DirectTcp => Self::DirectTcp,
+            Wanted::RelayUdp => Self::RelayUdp,
+            Wanted::RelayWs => Self::RelayWs,
         }
     }
 }
@@ -144,6 +152,8 @@ impl From<select::Wanted> for Wanted {
             select::Wanted::Relay => Self::Relay,
             select::Wanted::Direct => Self::Direct,
             select::Wanted::DirectTcp => Self::DirectTcp,
+            select::Wanted::RelayUdp => Self::RelayUdp,
+            select::Wanted::RelayWs => Self::RelayWs,
         }
     }
 }

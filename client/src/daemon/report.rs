@@ -82,7 +82,7 @@ fn one_peer(
     let count = |field: fn(&PeerCounters) -> &AtomicU64| counters.map_or(0, |c| field(c).load(Relaxed));
     let hello = peer.hello.as_ref();
     let far_end = |via| match via {
-        Via::Channel(contact) => relay_address(contact.relay),
+        Via::Channel(contact) | Via::RelayUdp(contact) => relay_address(contact.relay),
         Via::Udp(address) => address.to_string(),
     };
     let path = peer.path.map(|path| path.via.kind());
@@ -153,6 +153,7 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("stun_unasked", control.unasked),
         ("stun_queue_full", plane.stun_dropped.load(Relaxed)),
         ("handshake_by_datagram", plane.handshake_by_datagram.load(Relaxed)),
+        ("relayed_not_bound", plane.not_bound.load(Relaxed)),
         ("datagrams_refused", plane.datagrams_refused.load(Relaxed)),
         ("no_such_key", plane.unknown_index.load(Relaxed)),
         ("no_such_kind", plane.unknown_kind.load(Relaxed)),
@@ -181,7 +182,7 @@ fn last_switch(switch: SwitchStatus, cost: MoveCost) -> doc::Switch {
 pub(super) fn remote(via: Via) -> Option<String> {
     match via {
         Via::Udp(address) => Some(address.to_string()),
-        Via::Channel(_) => None,
+        Via::Channel(_) | Via::RelayUdp(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::plane::{PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::switch::Owners;
 use shadowmesh_proto::addresses;
-use shadowmesh_proto::endpoint::event::{PeerState, Via};
+use shadowmesh_proto::endpoint::event::{PeerState, RelayBinding, Via};
 use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::RelayNo;
@@ -41,6 +41,7 @@ pub(super) struct Routes {
     owners: Owners,
     peers: Vec<Peer>,
     streams: Vec<Option<StreamHandle>>,
+    bindings: Vec<Option<RelayBinding>>,
     changed: bool,
 }
 
@@ -56,8 +57,13 @@ struct Peer {
 
 impl Routes {
     pub(super) fn new(local: MacAddr, relays: usize) -> Self {
-        let streams = vec![None; relays];
-        Self { owners: Owners::new(local), peers: Vec::new(), streams, changed: false }
+        Self {
+            owners: Owners::new(local),
+            peers: Vec::new(),
+            streams: vec![None; relays],
+            bindings: vec![None; relays],
+            changed: false,
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -65,6 +71,7 @@ impl Routes {
             owners: self.owners.clone(),
             peers: self.peers.iter().map(|peer| peer.route.clone()).collect(),
             streams: self.streams.clone(),
+            bindings: self.bindings.clone(),
         }
     }
 
@@ -72,6 +79,13 @@ impl Routes {
     pub(super) fn publish(&mut self, plane: &Plane) {
         if std::mem::take(&mut self.changed) {
             plane.publish(self.snapshot());
+        }
+    }
+
+    pub(super) fn set_binding(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {
+        if let Some(place) = self.bindings.get_mut(relay.0) {
+            *place = binding;
+            self.changed = true;
         }
     }
 

@@ -2,10 +2,12 @@
 
 use super::queue::StreamHandle;
 use crate::switch::Owners;
-use shadowmesh_proto::endpoint::event::{Contact, Via};
+use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
 use shadowmesh_proto::session::{OpenError, PathSlot};
+use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::wire::relayed::RelayedHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,6 +22,8 @@ pub struct Snapshot {
     pub peers: Vec<PeerRoute>,
     /// By relay number; `None` while it is not connected.
     pub streams: Vec<Option<StreamHandle>>,
+    /// By relay number; where it forwards datagrams of this node, while it does.
+    pub bindings: Vec<Option<RelayBinding>>,
 }
 
 /// A peer in the picture; by default one of which nothing is known.
@@ -52,6 +56,18 @@ impl Snapshot {
     /// The stream of a contact, if it is connected.
     pub fn stream(&self, contact: Contact) -> Option<&StreamHandle> {
         self.streams.get(contact.relay.0)?.as_ref()
+    }
+
+    /// Where the relay of a contact forwards datagrams, if it does.
+    pub fn binding(&self, contact: Contact) -> Option<RelayBinding> {
+        *self.bindings.get(contact.relay.0)?
+    }
+
+    /// The contact that a datagram from `from` with this header came by: the relay's address and this node's tag.
+    pub fn contact(&self, from: SocketAddr, header: RelayedHeader) -> Option<Contact> {
+        let expected = Some(RelayBinding { remote: from, tag: header.tag });
+        let relay = self.bindings.iter().position(|binding| *binding == expected)?;
+        Some(Contact { relay: RelayNo(relay), channel: header.channel })
     }
 }
 
@@ -115,6 +131,8 @@ pub struct PlaneCounters {
     pub stun_dropped: AtomicU64,
     /// Handshake packets that came by datagram, where they are never answered (protocol §4.1).
     pub handshake_by_datagram: AtomicU64,
+    /// Datagrams that claim to come through a relay, from elsewhere than one that bound this node, or without this node's tag.
+    pub not_bound: AtomicU64,
     /// Datagrams that the kernel refused to send; data in them is in its ring.
     pub datagrams_refused: AtomicU64,
 }

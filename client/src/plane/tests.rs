@@ -76,7 +76,12 @@ impl Node {
         }
         let route =
             |_| PeerRoute { is_expected: true, patience: Duration::from_millis(300), ..PeerRoute::default() };
-        let snapshot = Snapshot { owners, peers: peers.iter().map(route).collect(), streams: vec![None] };
+        let snapshot = Snapshot {
+            owners,
+            peers: peers.iter().map(route).collect(),
+            streams: vec![None],
+            bindings: vec![None],
+        };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);
         let (plane, output) = Plane::start(device, socket.clone(), snapshot.clone(), pool).unwrap();

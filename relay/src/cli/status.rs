@@ -39,7 +39,12 @@ fn text(status: &Status) -> String {
             "pairs      {} relayed, {} direct, {} meeting",
             status.pairs.relayed, status.pairs.direct, status.pairs.meeting
         ),
-        format!("forwarded  {} in {} messages", bytes(status.forwarded_bytes), status.forwarded_messages),
+        format!(
+            "forwarded  {} in {} messages and {} datagrams",
+            bytes(status.forwarded_bytes),
+            status.forwarded_messages,
+            status.forwarded_datagrams
+        ),
     ];
     let drops = status
         .drops

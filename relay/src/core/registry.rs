@@ -4,6 +4,7 @@ use crate::core::ConnId;
 use crate::core::auth::{Registration, Token};
 use crate::core::limits::{Bucket, Limits};
 use shadowmesh_proto::ids::{ChannelId, NetworkId, NodeId};
+use shadowmesh_proto::wire::relayed::Nonce;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -15,6 +16,8 @@ pub struct Client {
     pub registration: Registration,
     /// Where STUN saw it.
     pub observed_udp: Option<SocketAddr>,
+    /// What was sent there, to be said over the stream by whoever received it (protocol §3.9). Only while the address decides.
+    pub nonce: Option<Nonce>,
     /// Ties its STUN requests to it.
     pub token: Token,
     /// Whom it wants to meet.
@@ -35,6 +38,7 @@ impl Client {
         Self {
             registration,
             observed_udp: None,
+            nonce: None,
             token,
             wishes: Wishes::default(),
             met: BTreeMap::new(),

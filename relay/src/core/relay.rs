@@ -12,6 +12,7 @@ use crate::core::registry::{Client, Registry};
 use shadowmesh_proto::ids::{ChannelId, NodeId};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::wire::relay::{Control, GoneReason};
+use shadowmesh_proto::wire::relayed::{BindingTag, Nonce};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,6 +56,15 @@ pub enum Output {
         /// Counts them.
         meter: Arc<PairMeter>,
     },
+    /// Datagrams are forwarded from and to the address where STUN saw `conn` last, with this tag, instead of wherever it was before.
+    Bind {
+        /// Whose.
+        conn: ConnId,
+        /// Where that is.
+        udp: SocketAddr,
+        /// In each datagram.
+        tag: BindingTag,
+    },
     /// FORWARD on `channel` from `conn` goes nowhere any more.
     Unroute {
         /// Whose messages.
@@ -67,6 +77,15 @@ pub enum Output {
         /// Which.
         conn: ConnId,
     },
+}
+
+/// The answer to a STUN request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StunAnswer {
+    /// Whose request it was.
+    pub conn: ConnId,
+    /// Goes with it where the address is the one that could be bound.
+    pub nonce: Option<Nonce>,
 }
 
 /// Counters of the machine, from its start.
@@ -82,7 +101,9 @@ pub struct Counters {
     pub introductions: u64,
     /// Pairs that both ends confirmed.
     pub established: u64,
-    /// Control bodies about a channel that their sender is no end of (or not any more).
+    /// Clients that had datagrams bound to their address, each time.
+    pub bindings: u64,
+    /// Control bodies about a channel that their sender is no end of, or a nonce that is not its own (or not any more).
     pub strays: u64,
 }
 
@@ -160,6 +181,7 @@ impl Relay {
             Control::Connect { peer: Some(peer) } => return self.connect(conn, peer),
             Control::Confirmed { channel } => self.confirm(conn, channel, rng),
             Control::Release { channel } => self.release(conn, channel),
+            Control::Bind { nonce } => self.bind(conn, nonce, rng),
             Control::Ping { id } => self.send(conn, Control::Pong { id }),
             Control::Pong { .. } => {}
             Control::Leave => {
@@ -173,12 +195,13 @@ impl Relay {
             | Control::PeerGone { .. }
             | Control::Drain { .. }
             | Control::Error { .. }
-            | Control::Observed { .. } => return Err(Refusal::OutOfPlace("only relays send this")),
+            | Control::Observed { .. }
+            | Control::Bound { .. } => return Err(Refusal::OutOfPlace("only relays send this")),
         }
         Ok(())
     }
 
-    /// A STUN request that carried `token` came from `from`; whether it deserves an answer.
+    /// A STUN request that carried `token` came from `from`; the answer, if it deserves one.
     ///
     /// `decides`: it came to the port that the client's stream came to. A NAT may show another port to each port of ours;
     /// if all of them counted, the observed address would flap. The others count only while nothing is known.
@@ -191,21 +214,31 @@ impl Relay {
         token: &Token,
         from: SocketAddr,
         decides: impl FnOnce(ConnId) -> bool,
-    ) -> bool {
-        let Some(conn) = self.tokens.owner(token) else {
-            return false;
-        };
-        let Some(client) = self.registry.client_mut(conn) else {
-            return false;
-        };
+        rng: &mut dyn Rng,
+    ) -> Option<StunAnswer> {
+        let conn = self.tokens.owner(token)?;
+        let client = self.registry.client_mut(conn)?;
+        let decides = decides(conn);
         let known = client.observed_udp;
-        if known == Some(from) || (known.is_some() && !decides(conn)) {
-            return true;
+        if known.is_some() && !decides {
+            return Some(StunAnswer { conn, nonce: None });
         }
-        if !client.moves.take(now, 1.0) {
-            return true;
+        if known != Some(from) {
+            if !client.moves.take(now, 1.0) {
+                return Some(StunAnswer { conn, nonce: None });
+            }
+            client.observed_udp = Some(from);
+            client.nonce = None;
         }
-        client.observed_udp = Some(from);
+        if decides && client.nonce.is_none() {
+            let mut nonce = Nonce::default();
+            rng.fill(&mut nonce);
+            client.nonce = Some(nonce);
+        }
+        let answer = StunAnswer { conn, nonce: client.nonce.filter(|_| decides) };
+        if known == Some(from) {
+            return Some(answer);
+        }
         let channels: Vec<_> = client.met.values().copied().collect();
         self.send(conn, Control::Observed { udp: from });
         for channel in channels {
@@ -217,7 +250,7 @@ impl Relay {
                 self.send_established(channel, other);
             }
         }
-        true
+        Some(answer)
     }
 
     /// A connection is closed, whether it was registered or not.
@@ -397,6 +430,20 @@ impl Relay {
         self.counters.established += 1;
         self.send_established(channel, conn);
         self.send_established(channel, other);
+    }
+
+    /// The client received what was sent to its observed address: datagrams are forwarded from and to there (protocol §3.9).
+    fn bind(&mut self, conn: ConnId, nonce: Nonce, rng: &mut dyn Rng) {
+        let known = self.registry.client(conn).filter(|client| client.nonce == Some(nonce));
+        let Some(udp) = known.and_then(|client| client.observed_udp) else {
+            self.counters.strays += 1;
+            return;
+        };
+        let tag = BindingTag::new(rng.next_u32());
+        self.counters.bindings += 1;
+        // The binding first: whoever was told of the tag can use it.
+        self.outputs.push_back(Output::Bind { conn, udp, tag });
+        self.send(conn, Control::Bound { tag: tag.number() });
     }
 
     /// Tells `to` where the other end of `channel` is. Only ever called for a pair that both ends confirmed.

@@ -11,8 +11,10 @@ use crate::core::{ConnId, Output, Relay};
 use crate::metrics::Metrics;
 use crate::random::SystemRng;
 use crate::server::port::{Port, lock};
+use crate::server::relayed::{Bindings, Door};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::wire::relay::Control;
+use shadowmesh_proto::wire::relayed::{Nonce, RelayedHeader};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -53,6 +55,7 @@ pub(crate) struct Hub {
     secret: NodeSecret,
     metrics: Metrics,
     rules: Mutex<Arc<Rules>>,
+    bindings: Bindings,
     state: Mutex<State>,
 }
 
@@ -69,6 +72,7 @@ impl Hub {
             secret,
             metrics: Metrics::default(),
             rules: Mutex::new(Arc::new(Rules { limits, patience })),
+            bindings: Bindings::default(),
             state: Mutex::new(State { relay, ports: HashMap::new() }),
         }
     }
@@ -103,41 +107,82 @@ impl Hub {
         if result.is_err() {
             state.ports.remove(&conn);
         }
-        state.carry_out();
+        self.carry_out(&mut state);
         result
     }
 
     pub(super) fn control(&self, conn: ConnId, body: Control) -> Result<(), Refusal> {
         let mut state = lock(&self.state);
         let result = state.relay.handle_control(Instant::now(), conn, body, &mut SystemRng);
-        state.carry_out();
+        self.carry_out(&mut state);
         result
     }
 
     pub(super) fn closed(&self, conn: ConnId) {
         let mut state = lock(&self.state);
         state.relay.handle_closed(conn);
-        state.carry_out();
+        self.carry_out(&mut state);
         if let Some(port) = state.ports.remove(&conn) {
             port.clear_routes();
+            self.bindings.unbind(&port);
         }
     }
 
-    /// A STUN request with `token` came from `from` to our `port`; whether to answer.
-    pub(super) fn stun(&self, token: &Token, from: SocketAddr, port: u16) -> bool {
+    /// A STUN request with `token` came from `from` through `door`: what to answer, if anything.
+    pub(super) fn stun(&self, token: &Token, from: SocketAddr, door: &Door) -> Option<Option<Nonce>> {
         let mut state = lock(&self.state);
         let State { relay, ports } = &mut *state;
-        let answer = relay.handle_stun(Instant::now(), token, from, |conn| {
-            ports.get(&conn).is_some_and(|client| client.local_port() == port)
-        });
-        state.carry_out();
-        answer
+        let decides = |conn| ports.get(&conn).is_some_and(|client| client.local_port() == door.socket.port);
+        let answer = relay.handle_stun(Instant::now(), token, from, decides, &mut SystemRng)?;
+        if answer.nonce.is_some()
+            && let Some(port) = ports.get(&answer.conn)
+        {
+            port.set_door(door.clone());
+        }
+        self.carry_out(&mut state);
+        Some(answer.nonce)
+    }
+
+    /// Passes on `datagrams` of `stride` bytes each, all of them with `header`, that came from `from`.
+    pub(super) fn forward_datagrams(
+        &self,
+        now: Instant,
+        from: SocketAddr,
+        header: RelayedHeader,
+        datagrams: &mut [u8],
+        stride: usize,
+    ) {
+        let Metrics { dropped, forwarded, .. } = &self.metrics;
+        let count = u64::try_from(datagrams.len().div_ceil(stride)).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(datagrams.len()).unwrap_or(u64::MAX);
+        let Some(sender) = self.bindings.at(from).filter(|sender| sender.tag == header.tag) else {
+            return dropped.datagrams_unbound.add(count);
+        };
+        if !sender.port.may_send(now, datagrams.len()) {
+            return dropped.datagrams_rate.add(count);
+        }
+        let Some(to) = sender.port.way(header.channel, bytes) else {
+            return dropped.unknown_channel.add(count);
+        };
+        let Some(receiver) = to.binding() else {
+            return dropped.datagrams_no_receiver.add(count);
+        };
+        match receiver.pass_on(datagrams, stride) {
+            Ok(()) => {
+                forwarded.datagrams.add(count);
+                forwarded.bytes.add(bytes);
+            }
+            Err(error) => {
+                tracing::trace!(%error, "datagrams could not be passed on");
+                dropped.datagrams_full.add(count);
+            }
+        }
     }
 
     pub(super) fn drain(&self, within: Duration) {
         let mut state = lock(&self.state);
         state.relay.handle_drain(within);
-        state.carry_out();
+        self.carry_out(&mut state);
     }
 
     /// Asks every registered connection to close once its queue is written.
@@ -154,27 +199,32 @@ impl Hub {
     }
 }
 
-impl State {
-    fn carry_out(&mut self) {
-        while let Some(output) = self.relay.poll_output() {
+impl Hub {
+    fn carry_out(&self, State { relay, ports }: &mut State) {
+        while let Some(output) = relay.poll_output() {
             match output {
                 Output::Send { to, body } => {
-                    if let Some(port) = self.ports.get(&to) {
+                    if let Some(port) = ports.get(&to) {
                         port.send(body);
                     }
                 }
                 Output::Route { conn, channel, to, meter } => {
-                    if let (Some(port), Some(to)) = (self.ports.get(&conn), self.ports.get(&to)) {
+                    if let (Some(port), Some(to)) = (ports.get(&conn), ports.get(&to)) {
                         port.add_route(channel, Arc::clone(to), meter);
                     }
                 }
+                Output::Bind { conn, udp, tag } => {
+                    if let Some(port) = ports.get(&conn) {
+                        self.bindings.bind(port, udp, tag);
+                    }
+                }
                 Output::Unroute { conn, channel } => {
-                    if let Some(port) = self.ports.get(&conn) {
+                    if let Some(port) = ports.get(&conn) {
                         port.remove_route(channel);
                     }
                 }
                 Output::Close { conn } => {
-                    if let Some(port) = self.ports.get(&conn) {
+                    if let Some(port) = ports.get(&conn) {
                         port.close();
                     }
                 }

@@ -13,6 +13,7 @@ mod conn;
 pub(crate) mod hub;
 mod opening;
 mod port;
+mod relayed;
 mod session;
 mod shutdown;
 mod socket;

@@ -14,6 +14,7 @@ use crate::server::ws::WsStream;
 use bytes::Bytes;
 use shadowmesh_proto::link::{LinkError, ServerInput, ServerLink};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Upgrade, handshake, registration.
@@ -36,7 +37,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(ServerInput::Register { node, network, instance, features: _ }) => {
                 let registration = Registration { node, network, instance, observed_tcp: origin.peer };
                 let rules = hub.rules();
-                let port = Arc::new(Port::new(&rules.limits, origin.local_port));
+                let port = Arc::new(Port::new(Instant::now(), &rules.limits, origin.local_port));
                 if let Err(refusal) = hub.register(origin.conn, &port, registration) {
                     refuse(ws, link, refusal).await;
                     return Err(refusal.into());

@@ -5,12 +5,12 @@
 //! or for [`SLOW_FOR`]: its senders no longer wait for it, so that one reader who stands still costs its senders' other
 //! peers one short pause every two seconds.
 //!
-//! Locks: a sender holds its own routes while it takes the receiver's inbox; nothing takes the two in the other order, and
-//! nothing waits while it holds either.
+//! Locks: nothing takes one while it holds another.
 
 use crate::core::forward::{Item, PairMeter, Queues};
-use crate::core::limits::Limits;
+use crate::core::limits::{Bucket, Limits};
 use crate::metrics::Metrics;
+use crate::server::relayed::{Binding, Door};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use shadowmesh_proto::ids::ChannelId;
@@ -41,6 +41,12 @@ pub(super) struct Port {
     stuck: AtomicBool,
     /// The port its stream came to, at our end.
     local_port: u16,
+    /// Meters what it sends, on the stream and by datagram, where the operator set a rate.
+    allowance: Mutex<Option<Bucket>>,
+    /// By which way its last STUN request came.
+    door: Mutex<Option<Door>>,
+    /// Where its datagrams are forwarded from and to.
+    binding: Mutex<Option<Arc<Binding>>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +71,7 @@ struct Route {
 }
 
 impl Port {
-    pub(super) fn new(limits: &Limits, local_port: u16) -> Self {
+    pub(super) fn new(now: Instant, limits: &Limits, local_port: u16) -> Self {
         Self {
             inbox: Mutex::new(Inbox {
                 queues: Queues::new(limits.queue_control, limits.queue_bytes),
@@ -77,7 +83,41 @@ impl Port {
             closing: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             local_port,
+            allowance: Mutex::new(limits.bytes_per_second.map(|rate| Bucket::full(now, rate, rate))),
+            door: Mutex::new(None),
+            binding: Mutex::new(None),
         }
+    }
+
+    /// The client sent `bytes` over its stream: how long it is not to be read, to keep to its rate.
+    pub(super) fn spend(&self, now: Instant, bytes: usize) -> Duration {
+        let amount = u32::try_from(bytes).map_or(f64::MAX, f64::from);
+        lock(&self.allowance).as_mut().map_or(Duration::ZERO, |bucket| bucket.spend(now, amount))
+    }
+
+    /// The client sent `bytes` by datagram: whether its rate allows that.
+    pub(super) fn may_send(&self, now: Instant, bytes: usize) -> bool {
+        let amount = u32::try_from(bytes).map_or(f64::MAX, f64::from);
+        lock(&self.allowance).as_mut().is_none_or(|bucket| bucket.take(now, amount))
+    }
+
+    /// A STUN request of the client came by this way.
+    pub(super) fn set_door(&self, door: Door) {
+        *lock(&self.door) = Some(door);
+    }
+
+    pub(super) fn door(&self) -> Option<Door> {
+        lock(&self.door).clone()
+    }
+
+    /// Datagrams of the client are forwarded so from now on; how they were before.
+    pub(super) fn set_binding(&self, binding: Option<Arc<Binding>>) -> Option<Arc<Binding>> {
+        std::mem::replace(&mut *lock(&self.binding), binding)
+    }
+
+    /// Where datagrams for the client go.
+    pub(super) fn binding(&self) -> Option<Arc<Binding>> {
+        lock(&self.binding).clone()
     }
 
     /// Whom to wake when something is left here.
@@ -145,12 +185,11 @@ impl Port {
         metrics: &Metrics,
     ) -> Option<Arc<Self>> {
         let bytes = u64::try_from(message.len()).unwrap_or(u64::MAX);
-        let routes = lock(&self.routes);
-        let Some(Route { to, meter }) = routes.get(&channel) else {
+        let to = self.way(channel, bytes);
+        let Some(to) = to else {
             metrics.dropped.unknown_channel.add_one();
             return None;
         };
-        meter.count(bytes);
         metrics.forwarded.messages.add_one();
         metrics.forwarded.bytes.add(bytes);
         let mut inbox = lock(&to.inbox);
@@ -161,7 +200,15 @@ impl Port {
             metrics.dropped.queue_full.add(displaced.packets);
         }
         to.waker.wake();
-        pause.then(|| Arc::clone(to))
+        pause.then_some(to)
+    }
+
+    /// The other end of `channel`, over which `bytes` pass.
+    pub(super) fn way(&self, channel: ChannelId, bytes: u64) -> Option<Arc<Self>> {
+        let routes = lock(&self.routes);
+        let Route { to, meter } = routes.get(&channel)?;
+        meter.count(bytes);
+        Some(Arc::clone(to))
     }
 
     /// Leaves a body.

@@ -6,7 +6,6 @@
 
 use crate::core::ConnId;
 use crate::core::forward::Item;
-use crate::core::limits::Bucket;
 use crate::random::SystemRng;
 use crate::server::conn::{Ending, close, refuse};
 use crate::server::hub::{Hub, Patience, Rules};
@@ -56,8 +55,6 @@ pub(super) struct Session<S> {
     port: Arc<Port>,
     conn: ConnId,
     patience: Patience,
-    /// Meters what it sends, where the operator set a rate.
-    bytes: Option<Bucket>,
     /// Not read for now.
     pause: Option<Pause>,
     back_pressure: Duration,
@@ -83,7 +80,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         rules: &Rules,
     ) -> Self {
         let now = Instant::now();
-        let rate = rules.limits.bytes_per_second;
         Self {
             ws,
             link,
@@ -91,7 +87,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             port,
             conn,
             patience: rules.patience,
-            bytes: rate.map(|rate| Bucket::full(now, rate, rate)),
             pause: None,
             back_pressure: rules.limits.back_pressure,
             heard: now,
@@ -204,11 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Takes `length` bytes from the allowance, and stops reading when it is used up.
     fn keep_to_rate(&mut self, now: Instant, length: usize) {
-        let Some(bucket) = &mut self.bytes else {
-            return;
-        };
-        let amount = u32::try_from(length).map_or(f64::MAX, f64::from);
-        let wait = bucket.spend(now, amount);
+        let wait = self.port.spend(now, length);
         if !wait.is_zero() {
             self.pause = Some(Pause::Rate { until: now + wait });
         }

@@ -203,9 +203,14 @@ pub(crate) fn forward(channel: ChannelId, packets: &[&[u8]]) -> Vec<u8> {
 
 /// Two clients of one network that have met.
 pub(crate) async fn pair(relay: &TestRelay) -> (Client, Client, ChannelId) {
-    let secret = network(1);
-    let mut a = Client::join(relay, &secret, 10).await;
-    let mut b = Client::join(relay, &secret, 11).await;
+    pair_of(relay, 1).await
+}
+
+/// Two members of another network for each number.
+pub(crate) async fn pair_of(relay: &TestRelay, number: u64) -> (Client, Client, ChannelId) {
+    let secret = network(number);
+    let mut a = Client::join(relay, &secret, 10 * number).await;
+    let mut b = Client::join(relay, &secret, 10 * number + 1).await;
     a.send(Control::Connect { peer: None }).await;
     let channel = a.met(b.node).await;
     assert_eq!(b.met(a.node).await, channel);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod datagrams;
+#[cfg(test)]
 mod ending;
 #[cfg(test)]
 mod harness;

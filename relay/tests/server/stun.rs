@@ -7,7 +7,7 @@ use shadowmesh_relay::config::Settings;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::UdpSocket;
 
-fn token(client: &Client) -> ([u8; 16], Vec<SocketAddr>) {
+pub(crate) fn token(client: &Client) -> ([u8; 16], Vec<SocketAddr>) {
     let Control::Registered { stun_token, stun_ports, .. } = &client.registered else {
         panic!("not registered")
     };
@@ -15,17 +15,17 @@ fn token(client: &Client) -> ([u8; 16], Vec<SocketAddr>) {
     (*stun_token, stun_ports.iter().map(address).collect())
 }
 
-async fn socket() -> UdpSocket {
+pub(crate) async fn socket() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
 }
 
-async fn answer(socket: &UdpSocket) -> (BindingResponse, SocketAddr) {
+pub(crate) async fn answer(socket: &UdpSocket) -> (BindingResponse, SocketAddr) {
     let mut buffer = [0; 1500];
     let (count, from) = socket.recv_from(&mut buffer).await.unwrap();
     (BindingResponse::parse(&buffer[..count]).unwrap(), from)
 }
 
-fn request(mark: u8, token: [u8; 16]) -> (TransactionId, Vec<u8>) {
+pub(crate) fn request(mark: u8, token: [u8; 16]) -> (TransactionId, Vec<u8>) {
     let transaction = [mark; 12];
     (transaction, BindingRequest { transaction, token }.encode())
 }
@@ -46,7 +46,8 @@ async fn a_client_learns_its_address_on_both_ports_and_its_peer_is_told_of_the_f
         let (transaction, datagram) = request(mark, token);
         socket.send_to(&datagram, port).await.unwrap();
         let (response, from) = answer(&socket).await;
-        assert_eq!(response, BindingResponse { transaction, mapped: own });
+        assert_eq!((response.transaction, response.mapped), (transaction, own));
+        assert_eq!(response.nonce.is_some(), *port == ports[0], "from the port that decides");
         assert_eq!(from, *port, "from the address that was asked");
     }
     assert_eq!(a.control().await, Control::Observed { udp: own });

@@ -6,6 +6,7 @@ use crate::session::PathSlot;
 use crate::session::key::{OpenKey, SealKey};
 use crate::transmit::RelayNo;
 use crate::wire::control::{Cidr4, Hello, PathAck};
+use crate::wire::relayed::BindingTag;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +19,15 @@ pub struct Contact {
     pub channel: ChannelId,
 }
 
+/// Where a relay forwards datagrams of this node, and what they carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayBinding {
+    /// The relay's socket.
+    pub remote: SocketAddr,
+    /// In each datagram, either way.
+    pub tag: BindingTag,
+}
+
 /// How bytes reach a peer, or how they came from it. (A *path* is judged; this only says where it is.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Via {
@@ -25,6 +35,8 @@ pub enum Via {
     Channel(Contact),
     /// A datagram to or from this address.
     Udp(SocketAddr),
+    /// A datagram that a relay forwards.
+    RelayUdp(Contact),
 }
 
 impl Via {
@@ -33,6 +45,7 @@ impl Via {
         match self {
             Self::Channel(_) => PathKind::RelayWs,
             Self::Udp(_) => PathKind::DirectUdp,
+            Self::RelayUdp(_) => PathKind::RelayUdp,
         }
     }
 
@@ -251,6 +264,13 @@ pub enum Event {
         sentence: String,
         /// When trying again makes sense.
         retry: Option<Duration>,
+    },
+    /// The relay forwards datagrams of this node from now on, or does not any more (protocol §3.9).
+    RelayBound {
+        /// The relay.
+        relay: RelayNo,
+        /// Where, and under which tag.
+        binding: Option<RelayBinding>,
     },
     /// STUN saw this node here.
     Observed {

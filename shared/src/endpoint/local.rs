@@ -1,6 +1,7 @@
 //! Where this node may be reached: addresses of its interfaces, and what relays' STUN says of its socket (protocol §7.4).
 
 use super::Endpoint;
+use crate::transmit::RelayNo;
 use crate::traverse::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Overlay, is_allowed};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -51,12 +52,14 @@ impl Endpoint {
 
     /// A datagram that is no peer packet, from `from`: an answer of STUN, or to be dropped. Whether it was one.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> bool {
-        let answered = self
-            .relays
-            .iter_mut()
-            .filter_map(|relay| relay.mapping.as_mut())
-            .find_map(|mapping| mapping.handle(now, from, datagram));
-        if answered.is_some() {
+        let answered =
+            self.relays.iter_mut().map(|relay| &mut relay.mapping).enumerate().find_map(|(at, mapping)| {
+                Some((RelayNo(at), mapping.as_mut()?.handle(now, from, datagram)?))
+            });
+        if let Some((relay, answered)) = answered {
+            if let Some(nonce) = answered.nonce {
+                self.bind_at(relay, nonce);
+            }
             self.ask_stun(now);
             self.renew_candidates(now);
             self.after_input(now);

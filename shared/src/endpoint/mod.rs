@@ -279,7 +279,7 @@ impl Endpoint {
                 let index = Header::parse(packet).map_err(|_| PacketError::Kind)?.receiver;
                 let owner = self.indices.owner(index).ok_or(PacketError::UnknownIndex)?;
                 // Its own channel, or a relay could move a peer to another's. (An address belongs to nobody.)
-                if let Via::Channel(contact) = via
+                if let Via::Channel(contact) | Via::RelayUdp(contact) = via
                     && self.channel_owner(contact) != Some(owner)
                 {
                     return Err(PacketError::WrongPeer);

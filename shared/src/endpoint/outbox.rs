@@ -1,10 +1,11 @@
 //! What is waiting for the owner, and the tables that peers share.
 
-use super::event::{Contact, Event, Via};
+use super::event::{Contact, Event, RelayBinding, Via};
 use crate::ids::{NodeId, ReceiverIndex};
 use crate::rng::Rng;
 use crate::transmit::{RelayNo, Transmit};
 use crate::wire::relay::ForwardBuilder;
+use crate::wire::relayed::RelayedHeader;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -15,14 +16,42 @@ pub(crate) struct Outbox {
     pub(crate) events: VecDeque<Event>,
     /// A peer said something new of itself since [`Self::take_hello_news`].
     hello_news: bool,
+    /// By relay.
+    bindings: Vec<Option<RelayBinding>>,
 }
 
 impl Outbox {
+    /// Where the relay forwards datagrams of this node.
+    pub(crate) fn binding(&self, relay: RelayNo) -> Option<RelayBinding> {
+        *self.bindings.get(relay.0)?
+    }
+
+    /// Notes where the relay forwards datagrams, and tells the owner if that is news.
+    pub(crate) fn bind(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {
+        if self.binding(relay) == binding {
+            return;
+        }
+        if self.bindings.len() <= relay.0 {
+            self.bindings.resize(relay.0 + 1, None);
+        }
+        if let Some(known) = self.bindings.get_mut(relay.0) {
+            *known = binding;
+        }
+        self.event(Event::RelayBound { relay, binding });
+    }
+
     /// Sends one peer packet.
     pub(crate) fn packet(&mut self, via: Via, packet: Vec<u8>) {
         match via {
             Via::Channel(contact) => self.forward(contact, &packet),
             Via::Udp(to) => self.datagram(to, packet),
+            Via::RelayUdp(contact) => {
+                // Without a binding it is lost, like any datagram.
+                if let Some(RelayBinding { remote, tag }) = self.binding(contact.relay) {
+                    let header = RelayedHeader { tag, channel: contact.channel };
+                    self.datagram(remote, [&header.to_bytes()[..], &packet].concat());
+                }
+            }
         }
     }
 

@@ -3,17 +3,19 @@
 //! A relay introduces and forwards; it decides nothing here. Everything in its messages is a hint: bounded, and never the
 //! end of a peer session. A link that breaks the protocol is closed and opened again by the owner.
 
-use super::event::{Contact, Event};
+use super::event::{Contact, Event, RelayBinding};
 use super::status::RelayStatus;
 use super::{Endpoint, outbox::Outbox};
 use crate::ids::{ChannelId, NodeId, RelayId};
 use crate::link::{ClientInput, ClientLink, LinkError, Registration};
 use crate::path::liveness::{HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN};
+use crate::peer::Peer;
 use crate::rng::Rng;
 use crate::time::Deadline;
 use crate::transmit::RelayNo;
 use crate::traverse::mapping::Mapping;
 use crate::wire::relay::{Control, GoneReason};
+use crate::wire::relayed::{BindingTag, Nonce};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -41,6 +43,8 @@ pub(super) struct Relay {
     remote: Option<SocketAddr>,
     /// What its STUN says of this node's socket. It outlives the stream: the token may be of use until the next one.
     pub(super) mapping: Option<Mapping>,
+    /// The nonce that was last said to it.
+    bound_with: Option<Nonce>,
 }
 
 /// What lives as long as one stream.
@@ -70,6 +74,7 @@ impl Relay {
             observed_udp: None,
             remote: None,
             mapping: None,
+            bound_with: None,
         }
     }
 
@@ -151,7 +156,9 @@ impl Endpoint {
     pub(super) fn relay_closed(&mut self, now: Instant, no: RelayNo) {
         if let Some(relay) = self.relays.get_mut(no.0) {
             relay.link = None;
+            relay.bound_with = None;
         }
+        self.out.bind(no, None);
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             self.with_peer(now, id, |peer, ctx| {
@@ -247,14 +254,38 @@ impl Endpoint {
                 self.renew_candidates(now);
                 self.out.event(Event::Observed { relay: no, udp });
             }
+            Control::Bound { tag } => self.bound(now, no, BindingTag::new(tag)),
             // The relay frees what it held for the pair; nothing is held here.
             Control::Release { .. } => {}
             Control::Register { .. }
             | Control::Connect { .. }
             | Control::Confirmed { .. }
+            | Control::Bind { .. }
             | Control::Leave => {
                 tracing::debug!("the relay sent what only clients send");
             }
+        }
+    }
+
+    /// This node received `nonce` from the relay's STUN: it says so, once (protocol §3.9).
+    pub(super) fn bind_at(&mut self, no: RelayNo, nonce: Nonce) {
+        if let Some(relay) = self.relays.get_mut(no.0)
+            && relay.is_registered()
+            && relay.bound_with.replace(nonce) != Some(nonce)
+        {
+            relay.send(no, &mut self.out, &Control::Bind { nonce });
+        }
+    }
+
+    /// The relay forwards datagrams: for peers behind it that is one more path.
+    fn bound(&mut self, now: Instant, no: RelayNo, tag: BindingTag) {
+        let mapping = self.relays.get(no.0).and_then(|relay| relay.mapping.as_ref());
+        let Some(remote) = mapping.and_then(Mapping::first_port) else { return };
+        self.out.bind(no, Some(RelayBinding { remote, tag }));
+        let behind = |peer: &&Peer| peer.contact().is_some_and(|contact| contact.relay == no);
+        let ids: Vec<_> = self.peers.values().filter(behind).map(Peer::id).collect();
+        for id in ids {
+            self.with_peer(now, id, |peer, ctx| peer.on_relay_udp_bound(ctx));
         }
     }
 

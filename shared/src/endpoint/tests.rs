@@ -13,6 +13,7 @@ use crate::rng::SeededRng;
 use crate::wire::control::Cidr4;
 use crate::wire::control::Claim;
 use crate::wire::relay::{self, Forward, StreamMessage};
+use crate::wire::relayed::{RELAYED_HEADER_LEN, RelayedHeader};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ mod first;
 mod lies;
 mod quality;
 mod rekey;
+mod relayed;
 mod wishes;
 
 const CHANNEL: ChannelId = ChannelId(7);
@@ -174,6 +176,11 @@ impl World {
                 assert_eq!(channel, CHANNEL);
                 self.released[from] += 1;
             }
+            ServerInput::Control(relay::Control::Bind { nonce }) => {
+                if let Some(tag) = self.internet.bind(from, nonce) {
+                    self.say(from, &relay::Control::Bound { tag });
+                }
+            }
             ServerInput::Control(relay::Control::Ping { id }) => self.say(from, &relay::Control::Pong { id }),
             ServerInput::Forward => {
                 let packets: Vec<_> =
@@ -248,7 +255,14 @@ impl World {
             }
             while let Some((to, from, mut datagram)) = self.internet.receive(self.now) {
                 let endpoint = &mut self.nodes[to].endpoint;
-                if PacketKind::of(&datagram).is_some() {
+                if let Ok(header) = RelayedHeader::parse(&datagram) {
+                    // What the data plane checks: it comes from the relay, with this node's tag.
+                    if self.internet.is_relayed(to, from, header) {
+                        let via = Via::RelayUdp(Contact { relay: RELAY, channel: header.channel });
+                        let packet = &mut datagram[RELAYED_HEADER_LEN..];
+                        let _ = endpoint.handle_packet(self.now, via, packet);
+                    }
+                } else if PacketKind::of(&datagram).is_some() {
                     let _ = endpoint.handle_packet(self.now, Via::Udp(from), &mut datagram);
                 } else {
                     endpoint.handle_datagram(self.now, from, &datagram);

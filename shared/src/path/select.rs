@@ -85,6 +85,12 @@ pub enum Wanted {
     /// TCP between the peers.
     #[n(3)]
     DirectTcp,
+    /// Through the relay by datagram.
+    #[n(4)]
+    RelayUdp,
+    /// Through the relay's stream.
+    #[n(5)]
+    RelayWs,
 }
 
 impl Wanted {
@@ -95,6 +101,8 @@ impl Wanted {
             Self::Relay => !kind.is_direct(),
             Self::Direct => kind.is_direct(),
             Self::DirectTcp => matches!(kind, PathKind::DirectTcp),
+            Self::RelayUdp => matches!(kind, PathKind::RelayUdp),
+            Self::RelayWs => matches!(kind, PathKind::RelayWs),
         }
     }
 }

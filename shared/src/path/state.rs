@@ -25,6 +25,9 @@ use super::select::PathKind;
 use crate::time::Deadline;
 use std::time::{Duration, Instant};
 
+/// A doubt that the first PING does not end within this, nor within three round trips, was a silence.
+const SILENT: Duration = Duration::from_millis(50);
+
 /// One way to a peer.
 #[derive(Debug)]
 pub struct Path {
@@ -106,9 +109,16 @@ impl Path {
     }
 
     /// How long it has been suspect.
-    pub fn suspect_for(&self, now: Instant) -> Option<Duration> {
+    fn suspect_for(&self, now: Instant) -> Option<Duration> {
         let State::Suspect { since, .. } = self.state else { return None };
         Some(now.saturating_duration_since(since))
+    }
+
+    /// Whether it has been suspect for longer than an answer takes: then it was silent, and what it swallowed is not coming. (A lost
+    /// acknowledgement at the end of a flow makes a doubt that the first PING ends: nothing was swallowed then.)
+    pub fn was_silent(&self, now: Instant) -> bool {
+        let answer_takes = self.rtt.map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
+        self.suspect_for(now).is_some_and(|span| span >= answer_takes)
     }
 
     /// Acknowledgements of what goes by this path come back by one with this round trip; `None` by the same.

@@ -25,13 +25,12 @@ use crate::traverse::agent::Agent;
 use crate::traverse::candidate::{Candidate, Overlay, is_allowed};
 use crate::wire::control::{CHECK, Control};
 use crate::wire::header::{DATA_OVERHEAD, HEADER_LEN, TAG_LEN};
+use crate::wire::relayed::RELAYED_HEADER_LEN;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Most direct paths kept: the one in use, and others that answered too.
 const MAX_PATHS: usize = 3;
-/// A doubt that the first PING does not end within this, nor within three round trips, was a silence.
-const SILENT: Duration = Duration::from_millis(50);
 /// CANDIDATES is repeated this often until acknowledged.
 const REPEAT: Duration = Duration::from_secs(1);
 /// How long a path has to stay proven after data left it in doubt; doubled each time, up to [`RETURN_MAX`].
@@ -254,9 +253,7 @@ impl Peer {
         // The number in it says which PING it answers, wherever it comes from: somebody who copies packets and is faster than the
         // way itself must not be able to make it look silent.
         for known in &mut self.direct.paths {
-            // A lost acknowledgement at the end of a flow makes a doubt that the first PING ends: nothing was swallowed then.
-            let answer_takes = known.path.rtt().map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
-            let was_silent = known.path.suspect_for(ctx.now).is_some_and(|span| span >= answer_takes);
+            let was_silent = known.path.was_silent(ctx.now);
             if known.path.on_pong(ctx.now, id) {
                 let was_shaken = std::mem::take(&mut known.is_shaken);
                 if (was_silent || was_shaken) && self.routed == Some(Via::Udp(known.remote)) {
@@ -335,7 +332,7 @@ impl Peer {
             if known.path.poll_ping(ctx.now).is_some() {
                 let (id, remote) = (ctx.rng.next_u64(), known.remote);
                 known.path.on_ping_sent(ctx.now, id);
-                let ping = datagram_ping(id, ctx.hello.mtu);
+                let ping = datagram_ping(id, ctx.hello.mtu, PathKind::DirectUdp);
                 self.reply(ctx, Via::Udp(remote), &ping);
             }
         }
@@ -381,10 +378,9 @@ impl Peer {
 
 /// A PING as large as the largest packet that data of a TAP with this MTU makes, or as the IPv6 minimum if that is more: a path
 /// that carries it carries everything.
-fn datagram_ping(id: u64, mtu: u16) -> Control {
+pub(super) fn datagram_ping(id: u64, mtu: u16, kind: PathKind) -> Control {
     let body = largest_datagram(mtu) - HEADER_LEN - TAG_LEN;
-    let ping =
-        |padding| Control::Ping { id, path: PathKind::DirectUdp.slot().number(), padding: vec![0; padding] };
+    let ping = |padding| Control::Ping { id, path: kind.slot().number(), padding: vec![0; padding] };
     // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its
     // own length to take the same room.
     let around = ping(body / 2).encode().len() - body / 2;
@@ -397,9 +393,10 @@ fn largest_datagram(mtu: u16) -> usize {
 }
 
 /// The packet that a proven path to `remote` carries, with its IP header.
-pub(super) fn proven_packet(remote: SocketAddr, mtu: u16) -> u16 {
+pub(super) fn datagram_packet(remote: SocketAddr, mtu: u16, kind: PathKind) -> u16 {
     let headers = if remote.is_ipv4() { IP_UDP - 20 } else { IP_UDP };
-    u16::try_from(largest_datagram(mtu) + headers).unwrap_or(u16::MAX)
+    let relayed = if kind == PathKind::RelayUdp { RELAYED_HEADER_LEN } else { 0 };
+    u16::try_from(largest_datagram(mtu) + headers + relayed).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
@@ -410,13 +407,17 @@ mod tests {
     fn a_ping_is_never_smaller_than_what_it_stands_for() {
         for mtu in [576, 1280, 1400, 1500, 9000] {
             for id in [0, 255, 65_536, u64::MAX] {
-                let packet = HEADER_LEN + datagram_ping(id, mtu).encode().len() + TAG_LEN;
+                let packet =
+                    HEADER_LEN + datagram_ping(id, mtu, PathKind::DirectUdp).encode().len() + TAG_LEN;
                 let data = usize::from(mtu) + ETHERNET + DATA_OVERHEAD;
                 let least = data.max(FULL_SIZE - IP_UDP);
                 assert_eq!(packet, least, "MTU {mtu}");
             }
         }
         // What a user gets by default fits an ordinary link with IPv6.
-        assert!(HEADER_LEN + datagram_ping(u64::MAX, 1400).encode().len() + TAG_LEN + IP_UDP <= 1500);
+        assert!(
+            HEADER_LEN + datagram_ping(u64::MAX, 1400, PathKind::DirectUdp).encode().len() + TAG_LEN + IP_UDP
+                <= 1500
+        );
     }
 }

@@ -8,8 +8,8 @@
 //! are replaced by `rekey`, and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
 //! path never ends the session: a later introduction proves it anew and resends what was not acknowledged.
 //!
-//! Beside the path over the relay there may be direct ones (`direct`). `route` chooses among all that are proven
-//! (protocol §7.3), tells the data plane, and says RESUME to the peer; the relay's path rests while both send directly.
+//! Beside the path over the relay's stream there may be one by datagram (`relayed`), and direct ones (`direct`). `route` chooses among all that are proven
+//! (protocol §7.3), tells the data plane, and says RESUME to the peer; what leads over the relay rests while both send directly.
 //!
 //! # Invariants
 //!
@@ -26,6 +26,7 @@ mod bucket;
 mod direct;
 mod first;
 mod rekey;
+mod relayed;
 mod route;
 mod session;
 
@@ -49,6 +50,7 @@ use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use bucket::Bucket;
 use direct::Direct;
 use first::{First, Unconfirmed};
+use relayed::RelayUdp;
 use route::{Resume, Wish};
 use session::Session;
 use std::collections::VecDeque;
@@ -130,6 +132,8 @@ pub(crate) struct Peer {
     confirmed_contact: bool,
     /// The path over the contact.
     path: Option<Path>,
+    /// The path over the contact's relay by datagram.
+    relay_udp: RelayUdp,
     direct: Direct,
     first: First,
     /// When this node last began a handshake.
@@ -180,6 +184,7 @@ impl Peer {
             contacts: Vec::new(),
             confirmed_contact: false,
             path: None,
+            relay_udp: RelayUdp::default(),
             direct: Direct::default(),
             first: First::Idle,
             begun: None,
@@ -273,6 +278,7 @@ impl Peer {
         self.resume.is_released = false;
         // A session is asked over the new channel, whatever the relay says of restarts: its word alone ends nothing.
         self.path = self.session.is_some().then(|| self.new_path(ctx.now));
+        self.relay_udp_drop();
         if restarted {
             // What was asked or answered before is of no use to a process that knows nothing of it.
             self.first.cancel(ctx);
@@ -302,6 +308,7 @@ impl Peer {
         tracing::debug!(peer = %self.id.short(), why, "contact lost");
         self.contact = None;
         self.path = None;
+        self.relay_udp_drop();
         self.first.cancel(ctx);
         if let Some((contact, instance)) = self.contacts.last().copied() {
             self.use_contact(ctx, contact, instance, Duration::ZERO);
@@ -323,6 +330,9 @@ impl Peer {
             session.shorten_rotation(rotation);
         }
         if let Some(path) = &mut self.path {
+            path.set_heartbeat(heartbeat);
+        }
+        if let Some(path) = self.relay_udp.path_mut() {
             path.set_heartbeat(heartbeat);
         }
         self.direct.set_heartbeat(heartbeat);
@@ -368,8 +378,10 @@ impl Peer {
             let body = session.open(ctx.now, packet)?;
             rekey::on_opened(session, ctx, self.slot, index);
             self.on_session_heard(ctx);
-            if let Via::Udp(from) = via {
-                self.direct_heard(ctx, from);
+            match via {
+                Via::Udp(from) => self.direct_heard(ctx, from),
+                Via::RelayUdp(_) => self.on_relay_udp_heard(),
+                Via::Channel(_) => {}
             }
             self.handle_body(ctx, via, body);
         } else if let Some(at) =
@@ -490,6 +502,8 @@ impl Peer {
         if self.contact.is_some() {
             next = Deadline::earlier(next, self.first.deadline());
             next = Deadline::earlier(next, self.path.as_ref().and_then(Path::poll_timeout));
+            next = Deadline::earlier(next, self.relay_udp.poll_timeout());
+            next = Deadline::earlier(next, self.relay_udp_due(self.is_well_direct()));
         }
         if self.way().is_some() {
             if let Some(session) = &self.session {
@@ -536,6 +550,7 @@ impl Peer {
                 }
             }
         }
+        self.relay_udp_timeout(ctx);
         self.direct_timeout(ctx);
         if self.way().is_some() {
             rekey::handle_timeout(self, ctx);
@@ -553,11 +568,13 @@ impl Peer {
             let loss = path.loss_per_mille(now);
             let mtu = match via {
                 Via::Channel(_) => u16::try_from(FULL_SIZE).unwrap_or(u16::MAX),
-                Via::Udp(remote) => direct::proven_packet(remote, mtu),
+                Via::Udp(remote) => direct::datagram_packet(remote, mtu, PathKind::DirectUdp),
+                Via::RelayUdp(_) => self.relay_udp.proven_packet(mtu),
             };
             path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), mtu, loss, why: self.why(via) })
         };
-        let relayed = self.contact.map(Via::Channel).into_iter();
+        let relayed =
+            self.contact.into_iter().flat_map(|contact| [Via::RelayUdp(contact), Via::Channel(contact)]);
         let standby = self.direct.paths().map(|known| Via::Udp(known.remote)).chain(relayed);
         PeerStatus {
             id: self.id,
@@ -602,7 +619,7 @@ impl Peer {
                 {
                     self.reply(ctx, other, &Control::Pong { id, path });
                 }
-                if let (Via::Channel(_), Some(Via::Udp(remote))) = (via, self.routed) {
+                if let (Via::Channel(_) | Via::RelayUdp(_), Some(Via::Udp(remote))) = (via, self.routed) {
                     // Asked over the relay while data goes directly: the peer doubts the direct path. Should its NAT, or this
                     // node's, have forgotten the mapping, then a packet from this side opens it again.
                     if let Some(path) = self.direct.path_mut(remote) {
@@ -616,6 +633,10 @@ impl Peer {
                     // A path number of a later version.
                     Via::Channel(_) => return,
                     Via::Udp(from) => return self.direct_on_pong(ctx, from, id, number),
+                    Via::RelayUdp(contact) if number == PathKind::RelayUdp.slot().number() => {
+                        return self.relay_udp_on_pong(ctx, contact, id);
+                    }
+                    Via::RelayUdp(_) => return,
                 };
                 // A PONG proves the path it came over, so it counts only on the contact in use.
                 let answered = self.contact == Some(contact)
@@ -674,7 +695,11 @@ impl Peer {
                 self.end_session(ctx);
                 // A good-bye that was overtaken by the introduction of the next life says nothing of that one (relays pass
                 // control before data).
-                if matches!(via, Via::Udp(_)) || self.contact.map(Via::Channel) == Some(via) {
+                let is_stale = match via {
+                    Via::Channel(contact) | Via::RelayUdp(contact) => self.contact != Some(contact),
+                    Via::Udp(_) => false,
+                };
+                if !is_stale {
                     self.first.cancel(ctx);
                     self.contact = None;
                     self.path = None;
@@ -703,6 +728,7 @@ impl Peer {
     /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
     fn settle(&mut self, ctx: &mut Context<'_>) {
         self.rest_or_wake(ctx);
+        self.relay_udp_settle(ctx, self.is_well_direct());
         self.expect_answers();
         if self.contact.is_some() {
             self.probe(ctx);
@@ -763,6 +789,7 @@ impl Peer {
     /// Whether there is a session and a proven path.
     fn is_usable(&self) -> bool {
         let relayed = self.contact.is_some() && self.path.as_ref().is_some_and(Path::is_usable);
+        let relayed = relayed || self.relay_udp.path().is_some_and(Path::is_usable);
         self.session.is_some() && (relayed || self.direct.paths().any(|known| known.path.is_usable()))
     }
 
@@ -806,6 +833,7 @@ impl Peer {
         self.resume = Resume::default();
         self.renew_wish(ctx.now);
         self.last_kind = None;
+        self.relay_udp = RelayUdp::begin(ctx.now);
         self.session = Some(session);
         for stale in std::mem::take(&mut self.unconfirmed) {
             stale.session.release(ctx.indices);
@@ -816,6 +844,7 @@ impl Peer {
         if let Some(old) = self.session.take() {
             // A path is proven by PINGs of a session: it ends with it.
             self.path = None;
+            self.relay_udp_drop();
             self.direct.clear();
             self.tell_sources(ctx);
             self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));

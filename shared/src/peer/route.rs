@@ -93,7 +93,8 @@ impl Peer {
         let Some(routed) = self.routed else { return };
         let theirs = self.resume.peer_kind.filter(|kind| *kind != routed.kind());
         let rtt = theirs.and_then(|kind| match kind {
-            PathKind::RelayWs | PathKind::RelayUdp => self.path.as_ref()?.rtt(),
+            PathKind::RelayWs => self.path.as_ref()?.rtt(),
+            PathKind::RelayUdp => self.relay_udp.path()?.rtt(),
             PathKind::DirectUdp | PathKind::DirectTcp => {
                 self.direct.paths().filter_map(|known| known.path.rtt()).max()
             }
@@ -108,32 +109,50 @@ impl Peer {
         let direct = self.direct.paths().filter_map(|known| known.path.rtt());
         // A stream loses nothing, its TCP only takes its time: to repair a loss, or to get up to speed again after a rest.
         let relayed = self.path.as_ref().and_then(Path::rtt).map(|rtt| 2 * rtt);
-        let slowest = direct.chain(relayed).max().unwrap_or_default();
+        let by_datagram = self.relay_udp.path().and_then(Path::rtt);
+        let slowest = direct.chain(relayed).chain(by_datagram).max().unwrap_or_default();
         if slowest.abs_diff(self.patience) > self.patience / 4 {
             self.patience = slowest;
             ctx.out.event(Event::Patience { slot: self.slot, patience: slowest });
         }
     }
 
-    /// The relay's path rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
-    pub(super) fn rest_or_wake(&mut self, ctx: &mut Context<'_>) {
+    /// Whether data goes directly, as it should, and nothing is wrong with that.
+    pub(super) fn is_well_direct(&self) -> bool {
         let direct = self.routed.filter(|via| via.kind().is_direct());
-        let is_well = direct.and_then(|via| self.path_of(via)).is_some_and(|path| {
-            let relayed = self.path.as_ref().and_then(Path::rtt);
-            let is_slow = path.rtt().zip(relayed).is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
-            path.is_proven() && !path.is_lossy() && !is_slow
-        }) && self.wish.wanted != Wanted::Relay;
+        direct
+            .filter(|via| self.wish.wanted.allows(via.kind()))
+            .and_then(|via| self.path_of(via))
+            .is_some_and(|path| {
+                let relayed = self.path.as_ref().and_then(Path::rtt);
+                let is_slow =
+                    path.rtt().zip(relayed).is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
+                path.is_proven() && !path.is_lossy() && !is_slow
+            })
+    }
+
+    /// What leads over the relay rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
+    pub(super) fn rest_or_wake(&mut self, ctx: &mut Context<'_>) {
+        let is_well = self.is_well_direct();
         let peer_is_direct = self.resume.peer_kind.is_some_and(PathKind::is_direct);
         if is_well && self.contact.is_some() && self.path.is_none() {
             // Lost or never found while the direct one works: nothing to prove before it is wanted.
             self.path = Some(Path::resting(ctx.now, PathKind::RelayWs));
         }
-        let Some(path) = &mut self.path else { return };
         if !is_well {
-            path.wake(ctx.now);
+            if self.relay_udp.path().is_some_and(Path::is_resting) {
+                self.relay_udp_hold_back(ctx.now);
+            }
             self.resume.is_released = false;
-        } else if peer_is_direct && self.resume.said.is_none() {
-            path.rest();
+        }
+        let may_rest = peer_is_direct && self.resume.said.is_none();
+        for path in [&mut self.path, self.relay_udp.path_slot()] {
+            let Some(path) = path else { continue };
+            if !is_well {
+                path.wake(ctx.now);
+            } else if may_rest {
+                path.rest();
+            }
         }
     }
 
@@ -146,6 +165,7 @@ impl Peer {
         match via {
             Via::Channel(contact) => self.path.as_ref().filter(|_| self.contact == Some(contact)),
             Via::Udp(remote) => self.direct.path(remote),
+            Via::RelayUdp(contact) => self.relay_udp.path().filter(|_| self.contact == Some(contact)),
         }
     }
 
@@ -153,6 +173,10 @@ impl Peer {
         match via {
             Via::Channel(contact) => self.path.as_mut().filter(|_| self.contact == Some(contact)),
             Via::Udp(remote) => self.direct.path_mut(remote),
+            Via::RelayUdp(contact) => {
+                let is_current = self.contact == Some(contact);
+                self.relay_udp.path_mut().filter(|_| is_current)
+            }
         }
     }
 
@@ -162,9 +186,16 @@ impl Peer {
     }
 
     /// Where data is to go now (protocol §7.3).
-    pub(super) fn choose(&self) -> Option<Via> {
+    pub(super) fn choose(&self, now: Instant) -> Option<Via> {
         self.session.as_ref()?;
-        let relayed = self.contact.map(Via::Channel).zip(self.path.as_ref());
+        let is_held_back = self.relay_udp.holds_back(now);
+        let stream = self.contact.map(Via::Channel).zip(self.path.as_ref());
+        let by_datagram = self.contact.map(Via::RelayUdp).zip(self.relay_udp.path());
+        let relayed = by_datagram.into_iter().chain(stream).map(|(via, path)| {
+            let is_early =
+                is_held_back && via.kind() == PathKind::RelayWs && self.routed.is_some_and(|now| now != via);
+            (via, path, path.is_proven() && !is_early)
+        });
         let followed = self.direct.followed();
         let all = self.direct.paths().map(|known| {
             // The one in use stays as long as it is proven; another has to have behaved, unless it is where the peer went.
@@ -176,7 +207,7 @@ impl Peer {
                 is_where_it_is && known.path.is_proven() && (is_current || Direct::may_take_data(known));
             (via, &known.path, may)
         });
-        let all: Vec<_> = all.chain(relayed.map(|(via, path)| (via, path, path.is_proven()))).collect();
+        let all: Vec<_> = all.chain(relayed).collect();
         let able: Vec<_> = all.iter().filter(|(_, _, may)| *may).collect();
         let wanted: Vec<_> =
             able.iter().copied().filter(|(via, _, _)| self.wish.wanted.allows(via.kind())).collect();
@@ -207,22 +238,25 @@ impl Peer {
             return match (self.routed == Some(via), self.wish.wanted.allows(via.kind())) {
                 (true, true) => "it was asked for",
                 (true, false) => "the path that was asked for is not proven",
-                (false, _) => "in case the other fails",
+                (false, _) => "in case the other path fails",
             };
         }
         match via {
             Via::Udp(_) => "the best proven path",
-            Via::Channel(_) if self.routed != Some(via) => "in case the direct path fails",
-            Via::Channel(_) if self.direct.paths().any(|known| known.path.is_lossy()) => {
+            Via::Channel(_) | Via::RelayUdp(_) if self.routed != Some(via) => "in case the other path fails",
+            Via::Channel(_) | Via::RelayUdp(_) if self.direct.paths().any(|known| known.path.is_lossy()) => {
                 "the direct path loses too much"
             }
-            Via::Channel(_) if direct => "the direct path is worse, or has not behaved for long enough",
+            Via::Channel(_) | Via::RelayUdp(_) if direct => {
+                "the direct path is worse, or has not behaved for long enough"
+            }
+            Via::RelayUdp(_) => "no direct path is proven",
             Via::Channel(_) => "the only proven path",
         }
     }
 
     pub(super) fn show(&mut self, ctx: &mut Context<'_>) {
-        let via = self.choose();
+        let via = self.choose(ctx.now);
         if self.routed != via {
             self.move_to(ctx, via);
         }
@@ -329,7 +363,9 @@ impl Peer {
             }
             *known = next;
             let on = |via: &Via| via.slot().number() == ack.path;
-            let via = self.routed.filter(on).or_else(|| self.contact.map(Via::Channel).filter(on));
+            let relayed =
+                self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
+            let via = self.routed.into_iter().chain(relayed).find(on);
             let is_routed = via == self.routed;
             if let Some(path) = via.and_then(|via| self.path_at(via)) {
                 path.on_ack(now);
@@ -350,7 +386,9 @@ impl Peer {
 
     /// The channel to RELEASE at the relay: both sides send directly and nothing is left to say over it.
     pub(crate) fn take_release(&mut self) -> Option<Contact> {
-        let is_due = self.path.as_ref().is_some_and(Path::is_resting) && !self.resume.is_released;
+        let is_udp_used = self.relay_udp.path().is_some_and(|path| !path.is_resting());
+        let is_due =
+            self.path.as_ref().is_some_and(Path::is_resting) && !is_udp_used && !self.resume.is_released;
         if !is_due {
             return None;
         }

@@ -9,6 +9,7 @@
 use super::candidate::canonical;
 use crate::rng::Rng;
 use crate::time::Deadline;
+use crate::wire::relayed::Nonce;
 use crate::wire::stun::{BindingRequest, BindingResponse, TOKEN_LEN, TransactionId};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -60,6 +61,11 @@ impl Mapping {
             is_silent: false,
         });
         Self { token, servers: servers.collect() }
+    }
+
+    /// The relay's first port.
+    pub fn first_port(&self) -> Option<SocketAddr> {
+        Some(self.servers.first()?.address)
     }
 
     /// Where the relay's first port sees the socket.
@@ -129,6 +135,7 @@ impl Mapping {
         server.is_silent = false;
         server.mapped = Some(canonical(response.mapped));
         server.next = is_first.then_some(now + REFRESH);
+        let nonce = response.nonce.filter(|_| is_first);
         let moved = is_first && before != self.mapped();
         if moved && before.is_some() {
             // Another NAT, or the same with another mind: the second port tells which kind.
@@ -136,7 +143,7 @@ impl Mapping {
                 (other.pending, other.next, other.mapped) = (None, Some(now), None);
             }
         }
-        Some(Answered { moved })
+        Some(Answered { moved, nonce })
     }
 
     /// When [`Self::poll_request`] has something.
@@ -151,6 +158,8 @@ impl Mapping {
 pub struct Answered {
     /// Whether the socket is seen elsewhere than before.
     pub moved: bool,
+    /// What shows to the relay that this node receives there (protocol §3.9); from the first port alone.
+    pub nonce: Option<Nonce>,
 }
 
 #[cfg(test)]
@@ -183,8 +192,11 @@ mod tests {
         }
 
         fn answer(&mut self, from: SocketAddr, request: &BindingRequest, mapped: &str) -> Option<Answered> {
-            let response =
-                BindingResponse { transaction: request.transaction, mapped: mapped.parse().unwrap() };
+            let response = BindingResponse {
+                transaction: request.transaction,
+                mapped: mapped.parse().unwrap(),
+                nonce: None,
+            };
             self.mapping.handle(self.now, from, &response.encode())
         }
     }
@@ -197,12 +209,12 @@ mod tests {
         assert!(requests.iter().all(|(_, request)| request.token == TOKEN));
         assert_eq!(
             run.answer(requests[0].0, &requests[0].1, "203.0.113.1:5"),
-            Some(Answered { moved: true })
+            Some(Answered { moved: true, nonce: None })
         );
         assert_eq!(run.mapping.behaviour(), None);
         assert_eq!(
             run.answer(requests[1].0, &requests[1].1, "203.0.113.1:5"),
-            Some(Answered { moved: false })
+            Some(Answered { moved: false, nonce: None })
         );
         assert_eq!(run.mapping.behaviour(), Some(MappingBehaviour::EndpointIndependent));
         assert_eq!(run.mapping.mapped(), Some("203.0.113.1:5".parse().unwrap()));
@@ -251,7 +263,7 @@ mod tests {
         assert_eq!(requests.len(), 1, "the first port is asked again");
         assert_eq!(
             run.answer(requests[0].0, &requests[0].1, "203.0.113.1:5"),
-            Some(Answered { moved: true })
+            Some(Answered { moved: true, nonce: None })
         );
         assert_eq!(run.mapping.udp_works(), Some(true));
     }
@@ -268,7 +280,7 @@ mod tests {
         assert_eq!(requests.len(), 1);
         assert_eq!(
             run.answer(requests[0].0, &requests[0].1, "203.0.113.1:7"),
-            Some(Answered { moved: true })
+            Some(Answered { moved: true, nonce: None })
         );
         assert_eq!(run.mapping.behaviour(), None, "the second port is asked anew");
         assert_eq!(run.requests().len(), 1);

@@ -13,6 +13,7 @@
 use crate::ids::{ChannelId, NetworkId, NodeId};
 use crate::wire::codec::{self, Reader, WireError};
 use crate::wire::packet::{MAX_PACKET, VERSION};
+use crate::wire::relayed::Nonce;
 use minicbor::{Decode, Encode};
 use std::net::{IpAddr, SocketAddr};
 
@@ -423,10 +424,25 @@ pub enum Control {
         #[cbor(with = "socket_addr")]
         udp: SocketAddr,
     },
+    /// Client: what you sent to the address where STUN saw me, I received. Forward datagrams from and to there.
+    #[n(14)]
+    Bind {
+        /// From the STUN answer.
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        nonce: Nonce,
+    },
+    /// Relay: I do from now on.
+    #[n(15)]
+    Bound {
+        /// Goes into each datagram, either way: 24 bits.
+        #[n(0)]
+        tag: u32,
+    },
 }
 
 /// Highest tag of [`Control`] this version knows.
-const LAST_TAG: u32 = 13;
+const LAST_TAG: u32 = 15;
 /// Longest sentence of an ERROR that is kept, bytes: it goes to a log and a terminal, and it is a stranger's.
 pub const MAX_SENTENCE: usize = 300;
 /// Most STUN ports of a REGISTERED that are kept: two tell the kind of a NAT, each further one is a choice.
@@ -582,6 +598,8 @@ mod tests {
                 .prop_map(|(code, sentence, retry_ms)| Control::Error { code, sentence, retry_ms }),
             Just(Control::Leave),
             addr().prop_map(|udp| Control::Observed { udp }),
+            any::<Nonce>().prop_map(|nonce| Control::Bind { nonce }),
+            any::<u32>().prop_map(|tag| Control::Bound { tag }),
         ]
     }
 
@@ -638,7 +656,7 @@ mod tests {
 
     #[test]
     fn tags_of_a_later_version_are_ignored_and_known_ones_must_parse() {
-        assert_eq!(Control::decode(&codec::encode(&(14u32, 1u32))), Ok(None));
+        assert_eq!(Control::decode(&codec::encode(&(LAST_TAG + 1, 1u32))), Ok(None));
         assert_eq!(Control::decode(&codec::encode(&(8u32, "text"))), Err(WireError::Body));
     }
 

@@ -9,8 +9,11 @@
 //! credentials that we do not use, and parse into allocated trees what is here one pass over at most 1,280 bytes. What is
 //! read is exactly a Binding request with USERNAME and a Binding success response with XOR-MAPPED-ADDRESS; attributes that
 //! must be understood and are not make a message one that we do not read (RFC 8489 §6.3).
+//!
+//! One attribute is our own, and optional: the nonce by which a client shows that it receives at the address (protocol §3.9).
 
 use crate::wire::codec::{Reader, WireError};
+use crate::wire::relayed::Nonce;
 use data_encoding::BASE64URL_NOPAD;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -34,11 +37,13 @@ const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PADDING: u16 = 0x0026;
 /// Attributes from here on may be ignored (RFC 8489 §14).
 const OPTIONAL: u16 = 0x8000;
+/// Ours (protocol §3.9), from the optional ones that RFC 8489 §18.3 leaves to anybody.
+const BINDING_NONCE: u16 = 0xC53D;
 
 const FAMILY_V4: u8 = 1;
 const FAMILY_V6: u8 = 2;
-/// Header and an XOR-MAPPED-ADDRESS of an IPv6 address: a request is never shorter, so an answer never is longer.
-const LONGEST_RESPONSE: usize = HEADER_LEN + 4 + 20;
+/// Header, an XOR-MAPPED-ADDRESS of an IPv6 address, and a nonce: a request is never shorter, so an answer never is longer.
+const LONGEST_RESPONSE: usize = HEADER_LEN + 4 + 20 + 4 + size_of::<Nonce>();
 
 /// A Binding request that carries a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,7 @@ impl BindingRequest {
         attribute(&mut message, USERNAME, BASE64URL_NOPAD.encode(&self.token).as_bytes());
         let missing = LONGEST_RESPONSE.saturating_sub(message.len());
         if missing > 0 {
+            // At least its own header: a little more than is missing, if need be.
             attribute(&mut message, PADDING, &vec![0; missing.saturating_sub(4)]);
         }
         finish(message)
@@ -91,6 +97,8 @@ pub struct BindingResponse {
     pub transaction: TransactionId,
     /// Where the request came from, as its receiver saw it.
     pub mapped: SocketAddr,
+    /// To be said over the stream by whoever receives it, where the relay would forward datagrams to that address.
+    pub nonce: Option<Nonce>,
 }
 
 impl BindingResponse {
@@ -98,6 +106,9 @@ impl BindingResponse {
     pub fn encode(&self) -> Vec<u8> {
         let mut message = header(BINDING_SUCCESS, &self.transaction);
         attribute(&mut message, XOR_MAPPED_ADDRESS, &xor_address(self.mapped, &self.transaction));
+        if let Some(nonce) = &self.nonce {
+            attribute(&mut message, BINDING_NONCE, nonce);
+        }
         finish(message)
     }
 
@@ -107,15 +118,18 @@ impl BindingResponse {
     /// Any [`WireError`].
     pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
         let (transaction, attributes) = split(datagram, BINDING_SUCCESS)?;
-        let mut mapped = None;
+        let (mut mapped, mut nonce) = (None, None);
         each(attributes, |kind, value| {
             if kind == XOR_MAPPED_ADDRESS && mapped.is_none() {
                 mapped = Some(read_xor_address(value, &transaction)?);
             }
+            if kind == BINDING_NONCE && nonce.is_none() {
+                nonce = Some(value.try_into().map_err(|_| WireError::Value("nonce"))?);
+            }
             Ok(())
         })?;
         let mapped = mapped.ok_or(WireError::Value("no XOR-MAPPED-ADDRESS"))?;
-        Ok(Self { transaction, mapped })
+        Ok(Self { transaction, mapped, nonce })
     }
 }
 
@@ -277,7 +291,8 @@ mod tests {
             (SAMPLE_RESPONSE_V4, "192.0.2.1:32853"),
             (SAMPLE_RESPONSE_V6, "[2001:db8:1234:5678:11:2233:4455:6677]:32853"),
         ] {
-            let expected = BindingResponse { transaction: TRANSACTION, mapped: mapped.parse().unwrap() };
+            let expected =
+                BindingResponse { transaction: TRANSACTION, mapped: mapped.parse().unwrap(), nonce: None };
             assert_eq!(BindingResponse::parse(&hex(text)), Ok(expected));
         }
     }
@@ -288,7 +303,9 @@ mod tests {
             (SAMPLE_RESPONSE_V4, "192.0.2.1:32853"),
             (SAMPLE_RESPONSE_V6, "[2001:db8:1234:5678:11:2233:4455:6677]:32853"),
         ] {
-            let ours = BindingResponse { transaction: TRANSACTION, mapped: mapped.parse().unwrap() }.encode();
+            let response =
+                BindingResponse { transaction: TRANSACTION, mapped: mapped.parse().unwrap(), nonce: None };
+            let ours = response.encode();
             let attribute = ours.get(HEADER_LEN..).unwrap();
             assert!(hex(sample).windows(attribute.len()).any(|window| window == attribute));
         }
@@ -306,8 +323,9 @@ mod tests {
     fn bytes_of_a_request() {
         let request = BindingRequest { transaction: TRANSACTION, token: [0xff; TOKEN_LEN] };
         let expected = "
-            0001001c 2112a442 b7e7a701 bc34d686 fa87dfae
-            00060016 5f5f5f5f 5f5f5f5f 5f5f5f5f 5f5f5f5f 5f5f5f5f 5f770000";
+            00010024 2112a442 b7e7a701 bc34d686 fa87dfae
+            00060016 5f5f5f5f 5f5f5f5f 5f5f5f5f 5f5f5f5f 5f5f5f5f 5f770000
+            00260004 00000000";
         assert_eq!(request.encode(), hex(expected));
     }
 
@@ -315,7 +333,9 @@ mod tests {
     fn no_answer_is_longer_than_its_request() {
         let request = BindingRequest { transaction: TRANSACTION, token: [7; TOKEN_LEN] };
         for mapped in ["192.0.2.1:1", "[2001:db8::1]:1"] {
-            let response = BindingResponse { transaction: TRANSACTION, mapped: mapped.parse().unwrap() };
+            let nonce = Some([0xff; 8]);
+            let response =
+                BindingResponse { transaction: TRANSACTION, mapped: mapped.parse().unwrap(), nonce };
             assert!(response.encode().len() <= request.encode().len());
             assert!(response.encode().len() <= LONGEST_RESPONSE);
         }
@@ -326,7 +346,7 @@ mod tests {
         let good = BindingRequest { transaction: TRANSACTION, token: [7; TOKEN_LEN] }.encode();
         assert!(BindingRequest::parse(&good).is_ok());
         // A response, another method, another cookie, a length that lies either way.
-        for (at, value) in [(0, 0x01), (1, 0x03), (4, 0x22), (3, 0x18), (3, 0x20)] {
+        for (at, value) in [(0, 0x01), (1, 0x03), (4, 0x22), (3, 0x20), (3, 0x28)] {
             let mut bad = good.clone();
             *bad.get_mut(at).unwrap() = value;
             assert!(BindingRequest::parse(&bad).is_err(), "byte {at}");
@@ -337,7 +357,7 @@ mod tests {
         assert!(BindingRequest::parse(&hex("00010000 2112a442 b7e7a701 bc34d686 fa87dfae")).is_err());
         // Long enough but without a USERNAME.
         let mut nameless = header(BINDING_REQUEST, &TRANSACTION);
-        attribute(&mut nameless, PADDING, &[0; 40]);
+        attribute(&mut nameless, PADDING, &[0; 60]);
         assert_eq!(BindingRequest::parse(&finish(nameless)), Err(WireError::Value("no USERNAME")));
         assert!(BindingRequest::parse(&vec![0; MAX_LEN + 1]).is_err());
     }
@@ -355,11 +375,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(transaction: TransactionId, token: [u8; TOKEN_LEN], v4: Option<[u8; 4]>, v6: [u8; 16], port: u16) {
+        fn round_trip(transaction: TransactionId, token: [u8; TOKEN_LEN], v4: Option<[u8; 4]>, v6: [u8; 16], port: u16, nonce: Option<Nonce>) {
             let request = BindingRequest { transaction, token };
             prop_assert_eq!(BindingRequest::parse(&request.encode()), Ok(request));
             let ip = v4.map_or_else(|| IpAddr::from(v6), IpAddr::from);
-            let response = BindingResponse { transaction, mapped: SocketAddr::new(ip, port) };
+            let response = BindingResponse { transaction, mapped: SocketAddr::new(ip, port), nonce };
             prop_assert_eq!(BindingResponse::parse(&response.encode()), Ok(response));
         }
 

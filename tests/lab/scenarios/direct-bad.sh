@@ -10,9 +10,9 @@ lab_network
 lab_direct a b
 seconds=${LAB_QUICK:+8}
 seconds=${seconds:-30}
-# Only UDP is hurt, so the relay's stream stays clean.
+# Only UDP between the two is hurt, so the relay stays clean.
 for loss in 1 5; do
-    lab_wire_change a both "only=udp,loss=$loss%"
+    lab_wire_change a both "only=peer-udp,loss=$loss%"
     frames=$((seconds * 1000))
     # Frames that the wire took, with room for chance: five standard deviations.
     allowed=$(awk -v n="$frames" -v p="$loss" 'BEGIN { printf "%d", n * p / 100 + 5 * sqrt(n * p / 100) }')
@@ -25,11 +25,11 @@ oracle=$!
 lab_wait 4 "status to say what is lost" lab_status a '(.peers[0].path.loss_pct > 2 and .peers[0].path.loss_pct < 9) or error'
 wait "$oracle" || lab_fail "more was lost than the wire took"
 
-lab_wire_change a both only=udp,loss=20%
+lab_wire_change a both only=peer-udp,loss=20%
 lab_oracle demoted a b --seconds 12 --max-lost 2500 &
 oracle=$!
-lab_wait 10 "a to be on the relay" lab_path a relay-ws
-lab_wait 10 "b to be on the relay" lab_path b relay-ws
+lab_wait 10 "a to be on the relay" lab_path a relay-udp
+lab_wait 10 "b to be on the relay" lab_path b relay-udp
 wait "$oracle" || lab_fail "more was lost than the wire took until the relay had it"
 [[ $(lab_switches a) == 2 && $(lab_switches b) == 2 ]] || lab_fail "moves at 20 %: $(lab_switches a), $(lab_switches b)"
 lab_oracle clean a b --seconds 3
@@ -39,10 +39,10 @@ lab_wire_change a both ''
 lab_wait 45 "a to be direct again" lab_path a direct-udp
 lab_wait 10 "b to be direct again" lab_path b direct-udp
 
-lab_wire_change a both only=udp,delay=100ms
+lab_wire_change a both only=peer-udp,delay=100ms
 lab_oracle slow a b --seconds 25 --max-gap-ms 600 &
 oracle=$!
-lab_wait 25 "a to be on the relay" lab_path a relay-ws
-lab_wait 25 "b to be on the relay" lab_path b relay-ws
+lab_wait 25 "a to be on the relay" lab_path a relay-udp
+lab_wait 25 "b to be on the relay" lab_path b relay-udp
 wait "$oracle" || lab_fail "frames were lost on the way to the relay"
 [[ $(lab_switches a) == 4 && $(lab_switches b) == 4 ]] || lab_fail "moves when it got slow: $(lab_switches a), $(lab_switches b)"

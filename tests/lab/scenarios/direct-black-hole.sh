@@ -13,8 +13,8 @@ for round in 1 2; do
     oracle=$!
     frames=$(lab_status a '.peers[0].rx_frames')
     lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
-    lab_wire_change a both only=udp,block
-    lab_wait 3 "a to be on the relay" lab_path a relay-ws
+    lab_wire_change a both only=peer-udp,block
+    lab_wait 3 "a to be on the relay" lab_path a relay-udp
     wait "$oracle" || lab_fail "frames were lost with the path"
     lab_measure "longest silence, hole $round" "$(lab_longest_gap "hole-$round")" ms
     [[ $(lab_switches a) == $((before + 1)) ]] || lab_fail "a moved $(($(lab_switches a) - before)) times"

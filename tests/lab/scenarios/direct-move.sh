@@ -6,16 +6,14 @@ lab_topology relay_two_nat
 lab_wire a delay=5ms
 lab_wire b delay=5ms
 # UDP is dropped until the load runs.
-on ra nft add table ip hold
-on ra nft add chain ip hold forward '{ type filter hook forward priority -5; }'
-on ra nft add rule ip hold forward meta l4proto udp drop
+lab_block_udp a
 lab_network
 lab_expect "over the relay" lab_path a relay-ws
 
 lab_oracle move a b --rate 1000 --seconds 12 --max-gap-ms 90 &
 oracle=$!
 lab_wait 10 "frames to pass" lab_status a '.peers[0].rx_frames > 1000 or error'
-on ra nft delete table ip hold
+lab_allow_udp a
 began=$(lab_now_ms)
 # A new address is a changed network: tried at once.
 ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0

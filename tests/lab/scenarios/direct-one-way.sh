@@ -10,13 +10,13 @@ seconds=${seconds:-300}
 lab_oracle one-way a b --seconds "$((seconds + 5))" --max-gap-ms 3000 &
 oracle=$!
 lab_wait 5 "frames to pass" lab_status a '.peers[0].rx_frames > 500 or error'
-lab_wire_change a a-to-b only=udp,block
-lab_wait 3 "a to be on the relay" lab_path a relay-ws
-lab_wait 3 "b to be on the relay" lab_path b relay-ws
+lab_wire_change a a-to-b only=peer-udp,block
+lab_wait 3 "a to be on the relay" lab_path a relay-udp
+lab_wait 3 "b to be on the relay" lab_path b relay-udp
 lab_hold "$seconds" "nothing passes from a to b directly"
 wait "$oracle" || lab_fail "frames were lost"
 lab_measure "longest silence" "$(lab_longest_gap one-way)" ms
 for host in a b; do
-    lab_expect "$host on the relay" lab_path "$host" relay-ws
+    lab_expect "$host on the relay" lab_path "$host" relay-udp
     [[ $(lab_switches "$host") == 2 ]] || lab_fail "$host moved $(lab_switches "$host") times in all"
 done

@@ -15,7 +15,7 @@ for ((n = 0; n < moves; n++)); do
     # Asked at either end in turn.
     if ((n % 2)); then at=a peer=b; else at=b peer=a; fi
     on "$at" shadowmesh path "$peer" --use relay --json >>"$LAB_OUT/moves.json"
-    lab_expect "both ends by the relay ($n)" lab_path "$peer" relay-ws
+    lab_expect "both ends by the relay ($n)" lab_path "$peer" relay-udp
     on "$peer" shadowmesh path "$at" --use direct --json >>"$LAB_OUT/moves.json"
     lab_expect "both ends directly ($n)" lab_path "$at" direct-udp
 done

@@ -32,6 +32,9 @@ cell() {
         lab_wait $wait "$a and $b to be $kind" lab_path a "$kind"
         lab_wait $wait "$b and $a to be $kind" lab_path b "$kind"
         direct=$(($(lab_now_ms) - began))
+    else
+        lab_wait $wait "$a and $b to be on $kind" lab_path a "$kind"
+        lab_wait $wait "$b and $a to be on $kind" lab_path b "$kind"
     fi
     wait "$oracle" || lab_fail "$a and $b: frames were lost"
     found=$(lab_status a '.peers[0].path.kind')

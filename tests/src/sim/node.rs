@@ -402,6 +402,7 @@ impl Node {
             | Event::EchoReply { .. }
             | Event::AddressChanged { .. }
             | Event::AddressSettled
+            | Event::RelayBound { .. }
             | Event::Observed { .. } => {}
         }
         if !matches!(event, Event::Acked { .. }) {

@@ -151,7 +151,7 @@ impl Plane {
                 if let Some(outbound) = self.outbound.get_mut(&slot) {
                     outbound.route = via.map(|via| match via {
                         Via::Channel(contact) => contact,
-                        Via::Udp(address) => unreachable!("a route to {address} without UDP"),
+                        Via::Udp(_) | Via::RelayUdp(_) => unreachable!("a route by datagram without UDP"),
                     });
                 }
             }
@@ -174,6 +174,7 @@ impl Plane {
             | Event::RelayUp { .. }
             | Event::RelayDead { .. }
             | Event::RelayRefused { .. }
+            | Event::RelayBound { .. }
             | Event::Observed { .. }
             | Event::Sources { .. }
             | Event::Patience { .. }

@@ -10,11 +10,18 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::oracle::frame::scramble;
 
+/// The UDP ports of a relay in the lab.
+const RELAY_PORTS: [u16; 3] = [443, 8443, 8444];
+
 /// What a frame carries, as far as rules care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// UDP in IPv4 or IPv6.
+    /// UDP in IPv4 or IPv6: both of the next. Only rules name it.
     Udp,
+    /// UDP of neither port of a relay.
+    PeerUdp,
+    /// UDP from or to a port of a relay.
+    RelayUdp,
     /// TCP in IPv4 or IPv6.
     Tcp,
     /// Everything else.
@@ -27,6 +34,8 @@ impl FromStr for Class {
     fn from_str(text: &str) -> Result<Self, ()> {
         match text {
             "udp" => Ok(Self::Udp),
+            "peer-udp" => Ok(Self::PeerUdp),
+            "relay-udp" => Ok(Self::RelayUdp),
             "tcp" => Ok(Self::Tcp),
             "other" => Ok(Self::Other),
             _ => Err(()),
@@ -39,16 +48,30 @@ impl Class {
     #[must_use]
     pub fn of(frame: &[u8]) -> Self {
         let at = if frame.get(12..14) == Some(&[0x81, 0x00]) { 16 } else { 12 };
-        let protocol = match frame.get(at..at + 2) {
-            Some([0x08, 0x00]) => frame.get(at + 11),
-            Some([0x86, 0xdd]) => frame.get(at + 8),
-            _ => None,
+        let ip = frame.get(at + 2..).unwrap_or_default();
+        let (protocol, header) = match frame.get(at..at + 2) {
+            Some([0x08, 0x00]) => (ip.get(9), ip.first().map_or(0, |first| 4 * usize::from(first & 15))),
+            Some([0x86, 0xdd]) => (ip.get(6), 40),
+            _ => (None, 0),
         };
-        match protocol {
-            Some(17) => Self::Udp,
-            Some(6) => Self::Tcp,
-            _ => Self::Other,
+        match (protocol, ip.get(header..header + 4)) {
+            (Some(17), Some([a, b, c, d])) => {
+                let ports = [[*a, *b], [*c, *d]].map(u16::from_be_bytes);
+                if ports.iter().any(|port| RELAY_PORTS.contains(port)) {
+                    Self::RelayUdp
+                } else {
+                    Self::PeerUdp
+                }
+            }
+            (Some(17), _) => Self::PeerUdp,
+            (Some(6), _) => Self::Tcp,
+            (_, _) => Self::Other,
         }
+    }
+
+    /// Whether a rule for this class is about a frame of `other`.
+    fn covers(self, other: Self) -> bool {
+        self == other || (self == Self::Udp && matches!(other, Self::PeerUdp | Self::RelayUdp))
     }
 }
 
@@ -114,7 +137,7 @@ impl Line {
     /// Decides about a frame of `length` bytes with its Ethernet header, that came in at `now`.
     pub fn offer(&mut self, now: Duration, length: usize, class: Class) -> Fate {
         self.done.offered += 1;
-        if self.settings.only.is_some_and(|only| only != class) {
+        if self.settings.only.is_some_and(|only| !only.covers(class)) {
             return [Some(self.in_order(now)), None];
         }
         if self.is_ruled_out(length, class) {
@@ -143,7 +166,7 @@ impl Line {
 
     fn is_ruled_out(&mut self, length: usize, class: Class) -> bool {
         let is_nth = self.settings.nth.is_some_and(|(of, n)| {
-            let counts = of.is_none_or(|of| of == class);
+            let counts = of.is_none_or(|of| of.covers(class));
             self.counted += u64::from(counts);
             counts && self.counted.is_multiple_of(n)
         });
@@ -203,7 +226,7 @@ mod tests {
 
     fn fates(settings: &str, frames: u64) -> (Line, Vec<Fate>) {
         let mut line = line(settings);
-        let fates = (0..frames).map(|n| line.offer(ms(n), 1000, Class::Udp)).collect();
+        let fates = (0..frames).map(|n| line.offer(ms(n), 1000, Class::PeerUdp)).collect();
         (line, fates)
     }
 
@@ -232,7 +255,7 @@ mod tests {
         assert_eq!(first, fates("loss=10%,duplicate=5%", 20_000).1);
         assert_ne!(first, {
             let mut other = Line::new("loss=10%,duplicate=5%".parse().unwrap(), 2);
-            (0..20_000).map(|n| other.offer(ms(n), 1000, Class::Udp)).collect::<Vec<_>>()
+            (0..20_000).map(|n| other.offer(ms(n), 1000, Class::PeerUdp)).collect::<Vec<_>>()
         });
     }
 
@@ -259,41 +282,51 @@ mod tests {
     #[test]
     fn the_rate_spreads_frames_and_a_full_queue_drops() {
         let mut slow = line("rate=8mbit,queue=10ms");
-        let out: Vec<_> = (0..30).map(|_| slow.offer(ms(0), 1000, Class::Udp)[0]).collect();
+        let out: Vec<_> = (0..30).map(|_| slow.offer(ms(0), 1000, Class::PeerUdp)[0]).collect();
         assert_eq!(out[0], Some(ms(1)));
         assert_eq!(out[9], Some(ms(10)));
         assert_eq!(out.iter().flatten().count(), 11);
         assert_eq!(slow.done().overflowed, 19);
-        assert_eq!(slow.offer(ms(1000), 1000, Class::Udp)[0], Some(ms(1001)));
+        assert_eq!(slow.offer(ms(1000), 1000, Class::PeerUdp)[0], Some(ms(1001)));
     }
 
     #[test]
     fn rules_hit_what_they_name() {
         let mut narrow = line("mtu=1280");
-        assert!(narrow.offer(ms(0), 1294, Class::Udp)[0].is_some());
-        assert!(narrow.offer(ms(0), 1295, Class::Udp)[0].is_none());
+        assert!(narrow.offer(ms(0), 1294, Class::PeerUdp)[0].is_some());
+        assert!(narrow.offer(ms(0), 1295, Class::PeerUdp)[0].is_none());
         let mut third = line("nth=udp:3");
-        let gone: Vec<_> = (0..9).map(|n| third.offer(ms(n), 100, Class::Udp)[0].is_none()).collect();
+        let gone: Vec<_> = (0..9).map(|n| third.offer(ms(n), 100, Class::PeerUdp)[0].is_none()).collect();
         assert_eq!(gone, [false, false, true, false, false, true, false, false, true]);
         assert!((0..9).all(|n| third.offer(ms(n), 100, Class::Tcp)[0].is_some()));
+        let mut peers = line("block,only=peer-udp");
+        assert!(peers.offer(ms(0), 100, Class::PeerUdp)[0].is_none());
+        assert!(peers.offer(ms(0), 100, Class::RelayUdp)[0].is_some());
         let mut only = line("block,only=udp");
-        assert!(only.offer(ms(0), 100, Class::Udp)[0].is_none());
+        assert!(only.offer(ms(0), 100, Class::RelayUdp)[0].is_none());
+        assert!(only.offer(ms(0), 100, Class::PeerUdp)[0].is_none());
         assert!(only.offer(ms(0), 100, Class::Tcp)[0].is_some());
         only.change(Settings::default());
-        assert!(only.offer(ms(1), 100, Class::Udp)[0].is_some());
+        assert!(only.offer(ms(1), 100, Class::PeerUdp)[0].is_some());
     }
 
     #[test]
     fn a_frame_is_read_for_its_class_and_garbage_is_other() {
         let mut frame = vec![0; 60];
         frame[12..14].copy_from_slice(&[0x08, 0x00]);
+        frame[14] = 0x45;
         frame[23] = 17;
-        assert_eq!(Class::of(&frame), Class::Udp);
+        assert_eq!(Class::of(&frame), Class::PeerUdp);
+        for at in [34, 36] {
+            frame[at..at + 2].copy_from_slice(&8443_u16.to_be_bytes());
+            assert_eq!(Class::of(&frame), Class::RelayUdp);
+            frame[at..at + 2].fill(0);
+        }
         frame[23] = 6;
         assert_eq!(Class::of(&frame), Class::Tcp);
         frame[12..14].copy_from_slice(&[0x86, 0xdd]);
         frame[20] = 17;
-        assert_eq!(Class::of(&frame), Class::Udp);
+        assert_eq!(Class::of(&frame), Class::PeerUdp);
         for length in 0..24 {
             assert_eq!(Class::of(&vec![0x81; length]), Class::Other);
         }

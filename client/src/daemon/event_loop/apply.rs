@@ -139,6 +139,10 @@ impl EventLoop {
                 self.say_outage(relay, &sentence);
                 self.drop_stream(relay, Some(retry.unwrap_or(REFUSED_PAUSE).max(REFUSED_PAUSE_MIN)));
             }
+            Event::RelayBound { relay, binding } => {
+                tracing::debug!(relay = relay.0, bound = binding.is_some(), "datagrams through the relay");
+                self.routes.set_binding(relay, binding);
+            }
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
         }
     }

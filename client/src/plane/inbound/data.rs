@@ -156,6 +156,6 @@ impl InboundThread {
 fn news_of(via: Via, route: &PeerRoute) -> Option<SocketAddr> {
     match via {
         Via::Udp(from) => (!route.sources.contains(&from)).then_some(from),
-        Via::Channel(_) => None,
+        Via::Channel(_) | Via::RelayUdp(_) => None,
     }
 }

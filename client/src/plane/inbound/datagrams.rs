@@ -10,6 +10,7 @@ use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::wire::header::{Header, PacketType};
 use shadowmesh_proto::wire::packet::PacketKind;
+use shadowmesh_proto::wire::relayed::{RELAYED, RELAYED_HEADER_LEN, RelayedHeader};
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -88,9 +89,29 @@ impl InboundThread {
         from: SocketAddr,
         datagram: &mut [u8],
     ) -> Result<(), DeviceFault> {
+        if datagram.first() != Some(&RELAYED) {
+            return self.packet(now, snapshot, Via::Udp(from), datagram);
+        }
+        let contact = RelayedHeader::parse(datagram).ok().and_then(|header| snapshot.contact(from, header));
+        match (contact, datagram.get_mut(RELAYED_HEADER_LEN..)) {
+            (Some(contact), Some(packet)) => self.packet(now, snapshot, Via::RelayUdp(contact), packet),
+            _ => {
+                add(&self.counters.not_bound, 1);
+                Ok(())
+            }
+        }
+    }
+
+    fn packet(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        via: Via,
+        datagram: &mut [u8],
+    ) -> Result<(), DeviceFault> {
         match PacketKind::of(datagram) {
             Some(PacketKind::Transport(PacketType::Data)) => {
-                return self.data(now, snapshot, Via::Udp(from), datagram);
+                return self.data(now, snapshot, via, datagram);
             }
             Some(PacketKind::Transport(PacketType::Control)) => {
                 let Ok(header) = Header::parse(datagram) else {
@@ -101,7 +122,7 @@ impl InboundThread {
                     self.take_commands(now);
                 }
                 if self.sessions.knows(header.receiver) {
-                    self.control(Via::Udp(from), datagram);
+                    self.control(via, datagram);
                 } else {
                     add(&self.counters.unknown_index, 1);
                 }
@@ -109,6 +130,10 @@ impl InboundThread {
             Some(PacketKind::Init | PacketKind::Response) => add(&self.counters.handshake_by_datagram, 1),
             // RFC 8489 §5: the first two bits of every STUN message are 0. No packet of ours begins so.
             None if datagram.first().is_some_and(|first| *first < 0x40) && datagram.len() <= STUN_MAX => {
+                let Via::Udp(from) = via else {
+                    add(&self.counters.unknown_kind, 1);
+                    return Ok(());
+                };
                 // Full: STUN asks again.
                 if self.datagrams.try_send(Datagram { from, bytes: datagram.to_vec() }).is_err() {
                     add(&self.counters.stun_dropped, 1);

@@ -3,8 +3,9 @@
 use super::datagrams::Datagrams;
 use crate::plane::queue::StreamHandle;
 use crate::plane::snapshot::Snapshot;
-use shadowmesh_proto::endpoint::event::{Contact, Via};
+use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE};
+use shadowmesh_proto::wire::relayed::RelayedHeader;
 
 /// The least that is taken for a message: a few small frames.
 const ROOM_MIN: usize = 4096;
@@ -28,7 +29,7 @@ impl Batches {
     pub(super) fn has_room(&self, snapshot: &Snapshot, via: Via) -> bool {
         match via {
             Via::Channel(contact) => snapshot.stream(contact).is_some_and(StreamHandle::has_room),
-            Via::Udp(_) => self.datagrams.has_room(),
+            Via::Udp(_) | Via::RelayUdp(_) => self.datagrams.has_room(),
         }
     }
 
@@ -36,7 +37,13 @@ impl Batches {
     pub(super) fn push(&mut self, snapshot: &Snapshot, via: Via, packet: &[u8]) -> bool {
         match via {
             Via::Channel(contact) => self.push_to_stream(snapshot, contact, packet),
-            Via::Udp(to) => self.datagrams.push(to, packet),
+            Via::Udp(to) => self.datagrams.push(to, &[], packet),
+            Via::RelayUdp(contact) => {
+                snapshot.binding(contact).is_some_and(|RelayBinding { remote, tag }| {
+                    let header = RelayedHeader { tag, channel: contact.channel };
+                    self.datagrams.push(remote, &header.to_bytes(), packet)
+                })
+            }
         }
     }
 

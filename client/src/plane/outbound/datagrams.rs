@@ -58,26 +58,27 @@ impl Datagrams {
         !self.is_blocked
     }
 
-    /// Adds a packet for `to`; whether it was taken.
-    pub(super) fn push(&mut self, to: SocketAddr, packet: &[u8]) -> bool {
-        if self.is_blocked || packet.len() > MAX_PAYLOAD {
+    /// Adds a packet for `to` with `header` before it; whether it was taken.
+    pub(super) fn push(&mut self, to: SocketAddr, header: &[u8], packet: &[u8]) -> bool {
+        let len = header.len() + packet.len();
+        if self.is_blocked || len > MAX_PAYLOAD {
             return false;
         }
         let at = self.open.iter().position(|burst| burst.to == to);
         if let Some(burst) = at.and_then(|at| self.open.get_mut(at)) {
-            if !burst.bytes.is_empty() && !burst.takes(packet.len(), self.socket.max_segments()) {
+            if !burst.bytes.is_empty() && !burst.takes(len, self.socket.max_segments()) {
                 if !send(&self.socket, &self.counters, burst) {
                     self.is_blocked = true;
                     return false;
                 }
                 burst.bytes.clear();
             }
-            burst.add(packet);
+            burst.add(header, packet);
             return true;
         }
         let bytes = self.spare.pop().unwrap_or_default();
         let mut burst = Burst { to, segment: 0, packets: 0, bytes };
-        burst.add(packet);
+        burst.add(header, packet);
         self.open.push(burst);
         true
     }
@@ -105,12 +106,13 @@ impl Datagrams {
 }
 
 impl Burst {
-    fn add(&mut self, packet: &[u8]) {
+    fn add(&mut self, header: &[u8], packet: &[u8]) {
         if self.bytes.is_empty() {
-            self.segment = packet.len();
+            self.segment = header.len() + packet.len();
             self.packets = 0;
         }
         self.packets += 1;
+        self.bytes.extend_from_slice(header);
         self.bytes.extend_from_slice(packet);
     }
 }

@@ -223,6 +223,7 @@ impl Outbound {
             let via = route.via.filter(|via| match via {
                 Via::Channel(contact) => snapshot.stream(*contact).is_some(),
                 Via::Udp(_) => true,
+                Via::RelayUdp(contact) => snapshot.binding(*contact).is_some(),
             });
             let (batches, waiting_bytes) = (&mut self.batches, &mut self.waiting_bytes);
             peer.on_route(

@@ -38,7 +38,12 @@ struct Client {
 impl Client {
     fn new(addresses: &[SocketAddr]) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
-        let snapshot = Snapshot { owners: Owners::new(MacAddr([2; 6])), peers: vec![], streams: vec![None] };
+        let snapshot = Snapshot {
+            owners: Owners::new(MacAddr([2; 6])),
+            peers: vec![],
+            streams: vec![None],
+            bindings: vec![None],
+        };
         let socket = DatagramSocket::bind().unwrap();
         let (plane, output) =
             Plane::start(device.into_device(), socket, snapshot, ChunkPool::new(1 << 20)).unwrap();

@@ -13,6 +13,7 @@ struct World {
     routes: BTreeMap<(ConnId, ChannelId), ConnId>,
     closed: BTreeSet<ConnId>,
     inbox: BTreeMap<ConnId, Vec<Control>>,
+    bound: BTreeMap<ConnId, (SocketAddr, BindingTag)>,
 }
 
 const NETWORK: NetworkId = NetworkId([1; 32]);
@@ -50,6 +51,7 @@ impl World {
             routes: BTreeMap::new(),
             closed: BTreeSet::new(),
             inbox: BTreeMap::new(),
+            bound: BTreeMap::new(),
         }
     }
 
@@ -65,6 +67,10 @@ impl World {
                 }
                 Output::Unroute { conn, channel } => {
                     assert!(self.routes.remove(&(conn, channel)).is_some(), "no such route");
+                }
+                Output::Bind { conn, udp, tag } => {
+                    assert!(!self.closed.contains(&conn));
+                    self.bound.insert(conn, (udp, tag));
                 }
                 Output::Close { conn } => assert!(self.closed.insert(conn), "closed twice"),
             }
@@ -116,6 +122,17 @@ impl World {
         self.tell(a, Control::Confirmed { channel }).unwrap();
         self.tell(b, Control::Confirmed { channel }).unwrap();
         (a, b, channel)
+    }
+
+    fn stun(
+        &mut self,
+        token: &Token,
+        from: SocketAddr,
+        decides: impl FnOnce(ConnId) -> bool,
+    ) -> Option<StunAnswer> {
+        let answer = self.relay.handle_stun(self.now, token, from, decides, &mut self.rng);
+        self.pump();
+        answer
     }
 
     fn token(&self, conn: ConnId) -> Token {
@@ -245,7 +262,7 @@ fn a_udp_address_is_told_to_its_owner_and_to_established_peers_only() {
     let token = world.token(a);
     world.take(c);
     world.take(a);
-    assert!(world.relay.handle_stun(world.now, &token, udp(1), |_| true));
+    assert!(world.stun(&token, udp(1), |_| true).is_some());
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(1) }]);
     assert_eq!((world.take(b), world.take(c)), (vec![], vec![]), "nobody confirmed yet");
@@ -259,12 +276,12 @@ fn a_udp_address_is_told_to_its_owner_and_to_established_peers_only() {
     world.take(a);
 
     // The same address again: an answer, no news.
-    assert!(world.relay.handle_stun(world.now, &token, udp(1), |_| true));
+    assert!(world.stun(&token, udp(1), |_| true).is_some());
     world.pump();
     assert_eq!((world.take(a), world.take(b)), (vec![], vec![]));
 
     // Another one: news to b, under the same session id, and not to c.
-    assert!(world.relay.handle_stun(world.now, &token, udp(9), |_| true));
+    assert!(world.stun(&token, udp(9), |_| true).is_some());
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(9) }]);
     let [Control::Established { peer_udp, session: again, .. }] = world.take(b)[..] else {
@@ -279,15 +296,45 @@ fn the_second_stun_port_answers_but_does_not_make_the_address_flap() {
     let mut world = World::new();
     let a = world.join(1);
     let token = world.token(a);
-    assert!(world.relay.handle_stun(world.now, &token, udp(8), |_| false));
+    assert!(world.stun(&token, udp(8), |_| false).is_some());
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(8) }], "better than nothing");
     for _ in 0..3 {
-        assert!(world.relay.handle_stun(world.now, &token, udp(1), |_| true));
-        assert!(world.relay.handle_stun(world.now, &token, udp(8), |_| false));
+        assert!(world.stun(&token, udp(1), |_| true).is_some());
+        assert!(world.stun(&token, udp(8), |_| false).is_some());
     }
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(1) }]);
+}
+
+#[test]
+fn datagrams_are_bound_to_the_address_that_received_the_nonce_and_to_no_other() {
+    let mut world = World::new();
+    let (a, b, _) = world.pair();
+    let (token, token_b) = (world.token(a), world.token(b));
+    let nonce = |answer: Option<StunAnswer>| answer.unwrap().nonce;
+    // Nothing was sent to it yet; then from the port that does not decide.
+    world.tell(a, Control::Bind { nonce: [0; 8] }).unwrap();
+    assert_eq!(nonce(world.stun(&token, udp(1), |_| false)), None);
+    let first = nonce(world.stun(&token, udp(1), |_| true)).expect("it decides");
+    assert_eq!(nonce(world.stun(&token, udp(1), |_| true)), Some(first), "the same as long as nothing moves");
+    assert_eq!(nonce(world.stun(&token, udp(1), |_| false)), None);
+    let of_b = nonce(world.stun(&token_b, udp(2), |_| true)).unwrap();
+    world.tell(a, Control::Bind { nonce: of_b }).unwrap();
+    assert_eq!((world.bound.len(), world.relay.counters().strays), (0, 2));
+    world.take(a);
+    world.tell(a, Control::Bind { nonce: first }).unwrap();
+    let [Control::Bound { tag }] = world.take(a)[..] else { panic!("not bound") };
+    assert_eq!(world.bound.remove(&a), Some((udp(1), BindingTag::new(tag))));
+    // It moves: what was received at the old address says nothing of the new one.
+    let second = nonce(world.stun(&token, udp(9), |_| true)).unwrap();
+    assert_ne!(first, second);
+    world.take(a);
+    world.tell(a, Control::Bind { nonce: first }).unwrap();
+    assert_eq!((world.bound.len(), world.take(a)), (0, vec![]));
+    world.tell(a, Control::Bind { nonce: second }).unwrap();
+    assert_eq!(world.bound.get(&a).map(|(udp, _)| *udp), Some(udp(9)));
+    assert_eq!(world.relay.counters().bindings, 2);
 }
 
 #[test]
@@ -300,13 +347,13 @@ fn a_client_that_flips_between_two_ports_is_answered_and_not_told_to_its_peers_e
     world.take(a);
     world.take(b);
     for n in 0..10_000_u32 {
-        assert!(world.relay.handle_stun(world.now, &token, udp(1 + u8::from(n % 2 == 0)), |_| true));
+        assert!(world.stun(&token, udp(1 + u8::from(n % 2 == 0)), |_| true).is_some());
     }
     world.pump();
     let limit = Limits::default().moves_burst;
     assert_eq!((world.take(a).len() as f64, world.take(b).len() as f64), (limit, limit));
     world.now += Duration::from_secs(10);
-    assert!(world.relay.handle_stun(world.now, &token, udp(77), |_| true));
+    assert!(world.stun(&token, udp(77), |_| true).is_some());
     world.pump();
     assert_eq!(world.take(a), [Control::Observed { udp: udp(77) }], "an honest move afterwards counts");
 }
@@ -316,9 +363,9 @@ fn strangers_get_no_stun_answer_and_a_token_dies_with_its_registration() {
     let mut world = World::new();
     let a = world.join(1);
     let token = world.token(a);
-    assert!(!world.relay.handle_stun(world.now, &[0; 16], udp(1), |_| true));
+    assert!(world.stun(&[0; 16], udp(1), |_| true).is_none());
     world.close(a);
-    assert!(!world.relay.handle_stun(world.now, &token, udp(1), |_| true));
+    assert!(world.stun(&token, udp(1), |_| true).is_none());
 }
 
 #[test]
@@ -336,7 +383,7 @@ fn the_newest_registration_wins() {
     // b is told, and meets the newcomer only when somebody wishes (a's wish left with a).
     assert_eq!(world.take(b), [Control::PeerGone { peer: node(1), channel, reason: GoneReason::Replaced }]);
     assert!(world.routes.is_empty());
-    assert!(!world.relay.handle_stun(world.now, &old_token, udp(1), |_| true));
+    assert!(world.stun(&old_token, udp(1), |_| true).is_none());
     // The late close of the old connection hurts nobody.
     world.relay.handle_closed(a);
     world.pump();
@@ -578,7 +625,7 @@ proptest! {
                 Step::Stun { conn, from, decides } => {
                     let id = ConnId(current(&generation, conn));
                     if let Some(token) = world.relay.registry.client(id).map(|client| client.token) {
-                        prop_assert!(world.relay.handle_stun(world.now, &token, udp(from), |_| decides));
+                        prop_assert!(world.stun(&token, udp(from), |_| decides).is_some());
                         world.pump();
                     }
                 }

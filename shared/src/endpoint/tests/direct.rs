@@ -3,11 +3,12 @@
 use super::*;
 use crate::path::select::PathKind;
 use crate::traverse::mapping::REFRESH;
+use crate::wire::relayed::{BindingTag, Nonce, RelayedHeader, retag};
 use crate::wire::stun::{BindingRequest, BindingResponse};
 use std::net::IpAddr;
 
 /// One way between two NATs, or a NAT and the relay.
-const HOP: Duration = Duration::from_millis(3);
+pub(super) const HOP: Duration = Duration::from_millis(3);
 const PORT: u16 = 41_641;
 
 /// Mapping and filtering of a NAT.
@@ -82,6 +83,12 @@ impl Side {
         SocketAddr::new(self.public, port)
     }
 
+    /// Forgets its mappings: the next datagram takes another port.
+    pub(super) fn rebind(&mut self) {
+        self.mappings.clear();
+        self.contacted.clear();
+    }
+
     /// Whether a datagram from `from` to `to` gets in.
     fn lets_in(&self, from: SocketAddr, to: SocketAddr) -> bool {
         if self.nat == Nat::Open {
@@ -99,6 +106,10 @@ impl Side {
     }
 }
 
+fn tag(at: usize) -> BindingTag {
+    BindingTag::new(0x00ab_cd00 + u32::try_from(at).unwrap())
+}
+
 /// Carries datagrams between the two nodes and the relay's STUN.
 #[derive(Debug, Default)]
 pub(super) struct Internet {
@@ -108,6 +119,21 @@ pub(super) struct Internet {
     counters: [u64; 2],
     /// Datagrams that node 0 and 1 sent, of any kind.
     pub(super) sent: [Vec<(SocketAddr, usize)>; 2],
+    /// Whether the relay forwards datagrams.
+    pub(super) forwards: bool,
+    /// Where it forwards those of either node.
+    pub(super) bound: [Option<SocketAddr>; 2],
+    /// Datagrams it forwarded, and those it could not.
+    pub(super) forwarded: usize,
+    pub(super) undeliverable: usize,
+    /// Whether datagrams between the nodes are swallowed. Those of the relay are not.
+    pub(super) is_torn: bool,
+}
+
+/// What the relay's STUN sends to an address.
+fn nonce(address: SocketAddr) -> Nonce {
+    let [a, b] = address.port().to_be_bytes();
+    [1, 2, 3, 4, 5, 6, a, b]
 }
 
 impl Internet {
@@ -118,15 +144,41 @@ impl Internet {
             return;
         }
         let (source, slower) = (side.outward(to), side.slower);
-        if to.ip() == relay_address().ip() {
+        if let Ok(header) = RelayedHeader::parse(&datagram) {
+            assert_eq!(to, relay_address());
+            let is_bound = self.bound[from] == Some(source) && header.tag == tag(from);
+            let Some(receiver) = self.bound[1 - from].filter(|_| is_bound) else {
+                self.undeliverable += 1;
+                return;
+            };
+            let mut datagram = datagram;
+            let len = datagram.len();
+            retag(&mut datagram, len, tag(1 - from));
+            self.forwarded += 1;
+            self.under_way.push_back((now + 2 * HOP, to, receiver, datagram));
+            self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
+        } else if to.ip() == relay_address().ip() {
             let request = BindingRequest::parse(&datagram).expect("only STUN goes to the relay");
-            let response = BindingResponse { transaction: request.transaction, mapped: source };
+            let nonce = (self.forwards && to == relay_address()).then(|| nonce(source));
+            let response = BindingResponse { transaction: request.transaction, mapped: source, nonce };
             self.under_way.push_back((now + 2 * HOP, to, source, response.encode()));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else {
             self.under_way.push_back((now + 2 * HOP + slower, source, to, datagram));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         }
+    }
+
+    /// Node `at` says that it received `nonce`; its tag.
+    pub(super) fn bind(&mut self, at: usize, said: Nonce) -> Option<u32> {
+        let source = self.sides[at].outward(relay_address());
+        self.bound[at] = Some(source).filter(|source| nonce(*source) == said);
+        self.bound[at].map(|_| tag(at).number())
+    }
+
+    /// Whether a datagram from `from` is one that the relay forwarded to node `to`.
+    pub(super) fn is_relayed(&self, to: usize, from: SocketAddr, header: RelayedHeader) -> bool {
+        from == relay_address() && header.tag == tag(to)
     }
 
     pub(super) fn next_arrival(&self) -> Option<Instant> {
@@ -136,6 +188,9 @@ impl Internet {
     /// The next datagram that arrives: for which node, from where, and its bytes.
     pub(super) fn receive(&mut self, now: Instant) -> Option<(usize, SocketAddr, Vec<u8>)> {
         while let Some((_, from, to, datagram)) = self.under_way.pop_front_if(|(at, ..)| *at <= now) {
+            if self.is_torn && from.ip() != relay_address().ip() {
+                continue;
+            }
             let side = self.sides.iter().position(|side| side.public == to.ip());
             if let Some(at) = side
                 && self.sides[at].lets_in(from, to)

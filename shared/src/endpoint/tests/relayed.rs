@@ -1,0 +1,184 @@
+//! The path through the relay by datagram (protocol §3.9, §7.10), in virtual time.
+
+use super::direct::{DIRECT, HOP, Nat, RELAYED, behind, kinds, traffic};
+use super::*;
+use crate::path::select::{PathKind, Wanted};
+
+const BY_DATAGRAM: [Option<PathKind>; 2] = [Some(PathKind::RelayUdp); 2];
+
+/// Two nodes behind these NATs, and a relay that forwards datagrams.
+fn forwarded(seed: u64, nats: [Nat; 2]) -> World {
+    let mut world = behind(seed, nats);
+    world.internet.forwards = true;
+    world
+}
+
+fn want(world: &mut World, at: usize, wanted: Wanted) {
+    let (now, slot) = (world.now, world.status(at).slot);
+    world.nodes[at].endpoint.want_path(now, slot, wanted);
+}
+
+fn moves(world: &World, at: usize) -> Vec<(PathKind, PathKind)> {
+    let moved = world.nodes[at].events.iter().filter_map(|event| {
+        if let Event::Moved { from, to, .. } = event { Some((*from, *to)) } else { None }
+    });
+    moved.collect()
+}
+
+#[test]
+fn a_pair_that_cannot_go_direct_leaves_the_stream_for_datagrams() {
+    let mut world = forwarded(51, [Nat::Symmetric; 2]);
+    world.run(Duration::from_millis(1500));
+    assert_eq!(kinds(&world), RELAYED, "usable at once");
+    world.run(Duration::from_secs(2));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    for at in 0..2 {
+        let status = world.status(at);
+        let path = status.path.unwrap();
+        assert_eq!(path.rtt, Some(4 * HOP));
+        assert_eq!(path.why, "no direct path is proven");
+        assert_eq!(path.mtu, 1400 + 18 + 33 + 28 + 8);
+        assert_eq!(status.standby.len(), 1, "the stream is kept proven");
+        assert_eq!(moves(&world, at), [(PathKind::RelayWs, PathKind::RelayUdp)]);
+        assert_eq!(world.released[at], 0);
+    }
+}
+
+#[test]
+fn a_pair_that_goes_direct_costs_the_relay_no_datagram() {
+    let mut world = forwarded(52, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(30));
+    traffic(&mut world, Duration::from_secs(30), true);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.internet.forwarded, 0);
+}
+
+#[test]
+fn a_black_hole_is_left_for_datagrams_with_one_move() {
+    let mut world = forwarded(53, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    for hole in 1..=2 {
+        traffic(&mut world, Duration::from_secs(5), true);
+        assert_eq!(kinds(&world), DIRECT, "before hole {hole}");
+        world.internet.is_torn = true;
+        traffic(&mut world, Duration::from_millis(250), false);
+        traffic(&mut world, Duration::from_secs(5), true);
+        assert_eq!(kinds(&world), BY_DATAGRAM, "hole {hole}");
+        for at in 0..2 {
+            assert_eq!(moves(&world, at).last(), Some(&(PathKind::DirectUdp, PathKind::RelayUdp)));
+            assert_eq!(moves(&world, at).len(), 2 * hole);
+        }
+        world.internet.is_torn = false;
+        traffic(&mut world, Duration::from_secs(70), true);
+    }
+}
+
+#[test]
+fn a_relay_that_forwards_no_datagrams_costs_a_few_tries_and_no_time() {
+    // The peer has UDP blocked: it never binds.
+    let mut world = forwarded(54, [Nat::PortRestricted, Nat::Blocked]);
+    world.run(Duration::from_secs(600));
+    assert_eq!(kinds(&world), RELAYED);
+    let asked = world.internet.forwarded + world.internet.undeliverable;
+    assert!((6..=100).contains(&asked), "{asked} datagrams in ten minutes");
+}
+
+#[test]
+fn it_dies_with_the_relay_and_comes_back_with_it() {
+    let mut world = forwarded(55, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    let now = world.now;
+    for at in 0..2 {
+        world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
+        world.nodes[at].link = ServerLink::new();
+    }
+    world.connected = [false; 2];
+    world.internet.bound = [None; 2];
+    world.to_node.clear();
+    world.to_relay.clear();
+    world.run(Duration::from_secs(1));
+    assert_eq!(kinds(&world), [None; 2]);
+    let now = world.now;
+    for at in 0..2 {
+        world.nodes[at].endpoint.handle_stream_opened(now, RELAY, relay_address());
+    }
+    world.run(Duration::from_secs(1));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    let unbound = |event: &Event| matches!(event, Event::RelayBound { binding: None, .. });
+    assert_eq!(world.count(0, unbound), 1);
+}
+
+#[test]
+fn a_mapping_that_moves_is_bound_anew_and_what_was_under_way_goes_again() {
+    let mut world = forwarded(56, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::RelayUdp.slot());
+    assert_eq!(world.count(0, resent), 0);
+    world.internet.sides[0].rebind();
+    let now = world.now;
+    world.nodes[0].endpoint.handle_network_changed(now);
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    assert!(world.count(0, resent) >= 1);
+}
+
+#[test]
+fn a_wish_for_the_stream_or_for_datagrams_is_kept() {
+    let mut world = forwarded(57, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    for round in 1..=3 {
+        for (wanted, expected) in [
+            (Wanted::RelayUdp, BY_DATAGRAM),
+            (Wanted::RelayWs, RELAYED),
+            (Wanted::Relay, BY_DATAGRAM),
+            (Wanted::Auto, DIRECT),
+        ] {
+            want(&mut world, round % 2, wanted);
+            traffic(&mut world, Duration::from_secs(1), true);
+            assert_eq!(kinds(&world), expected, "{wanted:?}, round {round}");
+        }
+    }
+    for at in 0..2 {
+        assert_eq!(moves(&world, at).len(), 1 + 4 * 3, "one move each");
+    }
+}
+
+#[test]
+fn it_rests_while_both_are_direct() {
+    let mut world = forwarded(58, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    want(&mut world, 0, Wanted::RelayUdp);
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    want(&mut world, 0, Wanted::Auto);
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    let before = world.internet.forwarded;
+    traffic(&mut world, Duration::from_secs(600), true);
+    assert_eq!(world.internet.forwarded, before);
+}
+
+#[test]
+fn a_tag_of_somebody_else_and_a_nonce_of_yesterday_bind_nothing() {
+    let mut world = forwarded(59, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    let before = world.nodes[0].events.len();
+    // A tag that nobody asked for is believed, for it comes over the link; datagrams just are not answered then.
+    world.say(0, &relay::Control::Bound { tag: 99 });
+    world.run(Duration::from_millis(50));
+    let news = world.nodes[0].events[before..].iter().any(|event| {
+        matches!(event, Event::RelayBound { binding: Some(binding), .. } if binding.tag.number() == 99)
+    });
+    assert!(news);
+    traffic(&mut world, Duration::from_secs(5), true);
+    assert_eq!(kinds(&world)[0], Some(PathKind::RelayWs), "and the stream carries on");
+    assert_eq!(world.status(0).state, PeerState::Connected);
+}

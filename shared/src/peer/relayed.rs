@@ -1,0 +1,191 @@
+//! The path through a relay by datagram (protocol §3.9, §7.10): between the relay's stream and a direct path.
+//!
+//! # Life
+//!
+//! It is tried when it is of use: while data does not go directly, a moment after a session began or as soon as a direct path is in
+//! doubt, and only while the relay has this node's address bound. Like any path it is proven by PINGs as large as the largest data
+//! packet, because a datagram that is too large for a link between is lost. One that answers nothing is dropped, and tried again
+//! after a while, or when the peer is heard by it. While both sides send directly it rests, like the one over the stream.
+//!
+//! # Invariants
+//!
+//! - It belongs to the contact: another contact, another path.
+//! - While it has just been asked and the stream answers first, data waits for it a moment ([`Self::holds_back`]): one move, not two.
+
+use super::direct::{datagram_packet, datagram_ping};
+use super::{Context, Peer};
+use crate::endpoint::event::{Contact, Via};
+use crate::path::select::PathKind;
+use crate::path::state::Path;
+use crate::time::Deadline;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A session that begins has this long to find a direct path, before the relay is asked for more than its stream.
+const DIRECT_FIRST: Duration = Duration::from_secs(2);
+/// One that did not answer is tried again after this, give or take a tenth.
+const RETRY: Duration = Duration::from_secs(60);
+/// What data waits for it beyond two round trips of the stream, while it is asked.
+const HOLD_BACK: Duration = Duration::from_millis(20);
+/// The longest that data waits.
+const HOLD_BACK_MAX: Duration = Duration::from_millis(150);
+
+/// What is known of the way through the contact's relay by datagram.
+#[derive(Debug, Default)]
+pub(super) struct RelayUdp {
+    path: Option<Path>,
+    /// Where the relay's socket is.
+    remote: Option<SocketAddr>,
+    /// Not tried before.
+    next: Option<Instant>,
+    /// Data is not put on the stream before.
+    hold_back_until: Option<Instant>,
+    /// The relay bound this node anew: what was under way then may be lost, however soon the path answers again.
+    is_shaken: bool,
+    /// It did not answer when it was tried last: nothing waits for it.
+    has_failed: bool,
+}
+
+impl RelayUdp {
+    /// A session begins.
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { next: Some(now + DIRECT_FIRST), ..Self::default() }
+    }
+
+    pub(super) const fn path(&self) -> Option<&Path> {
+        self.path.as_ref()
+    }
+
+    pub(super) const fn path_mut(&mut self) -> Option<&mut Path> {
+        self.path.as_mut()
+    }
+
+    pub(super) const fn path_slot(&mut self) -> &mut Option<Path> {
+        &mut self.path
+    }
+
+    /// The packet that it carries when it is proven, with its IP header.
+    pub(super) fn proven_packet(&self, mtu: u16) -> u16 {
+        self.remote.map_or(0, |remote| datagram_packet(remote, mtu, PathKind::RelayUdp))
+    }
+
+    /// Whether data is not to be put on the stream yet.
+    pub(super) fn holds_back(&self, now: Instant) -> bool {
+        self.path.as_ref().is_some_and(|path| !path.is_proven() && !path.is_resting())
+            && self.hold_back_until.is_some_and(|until| now < until)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        let path = self.path.as_ref().and_then(Path::poll_timeout);
+        let hold = self.hold_back_until.map(|until| Deadline::new(until, "relay-udp did not answer at once"));
+        Deadline::earlier(path, hold)
+    }
+}
+
+impl Peer {
+    /// When it is to be tried.
+    pub(super) fn relay_udp_due(&self, is_well: bool) -> Option<Deadline> {
+        let is_idle = self.relay_udp.path.is_none() && !is_well && self.session.is_some();
+        let next = self.relay_udp.next.filter(|_| is_idle && self.contact.is_some())?;
+        Some(Deadline::new(next, "try relay-udp"))
+    }
+
+    /// The relay bound this node's address: whatever was tried before says nothing.
+    pub(crate) fn on_relay_udp_bound(&mut self, ctx: &mut Context<'_>) {
+        self.relay_udp.has_failed = false;
+        // What changed may have opened a direct path too, which is tried first where the stream works.
+        let is_well = self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
+        self.relay_udp.next = is_well.then_some(ctx.now + DIRECT_FIRST);
+        if let Some(path) = self.relay_udp.path.as_mut().filter(|path| path.is_proven()) {
+            path.shake(ctx.now);
+            self.relay_udp.is_shaken = true;
+            self.relay_udp_hold_back(ctx.now);
+        }
+        self.settle(ctx);
+    }
+
+    /// The peer was heard by it.
+    pub(super) const fn on_relay_udp_heard(&mut self) {
+        if self.relay_udp.path.is_none() && self.relay_udp.remote.is_some() {
+            self.relay_udp.next = None;
+        }
+    }
+
+    /// PONG came by it.
+    pub(super) fn relay_udp_on_pong(&mut self, ctx: &Context<'_>, contact: Contact, id: u64) {
+        let is_routed = self.routed == Some(Via::RelayUdp(contact));
+        let Some(path) = self.relay_udp.path.as_mut().filter(|_| self.contact == Some(contact)) else {
+            return;
+        };
+        let was_silent = path.was_silent(ctx.now);
+        if path.on_pong(ctx.now, id) {
+            self.relay_udp.has_failed = false;
+            let was_shaken = std::mem::take(&mut self.relay_udp.is_shaken);
+            if (was_silent || was_shaken) && is_routed {
+                self.abandon(PathKind::RelayUdp);
+            }
+        }
+    }
+
+    /// The contact is another, or none.
+    pub(super) fn relay_udp_drop(&mut self) {
+        if self.relay_udp.path.take().is_some() {
+            self.abandon(PathKind::RelayUdp);
+        }
+        (self.relay_udp.hold_back_until, self.relay_udp.is_shaken) = (None, false);
+    }
+
+    /// Time passed for it.
+    pub(super) fn relay_udp_timeout(&mut self, ctx: &mut Context<'_>) {
+        self.relay_udp.hold_back_until = self.relay_udp.hold_back_until.filter(|until| ctx.now < *until);
+        let Some(path) = &mut self.relay_udp.path else { return };
+        path.handle_timeout(ctx.now);
+        if path.is_dead() {
+            self.relay_udp_drop();
+            self.relay_udp.has_failed = true;
+            let tenth = RETRY / 10;
+            let jitter = tenth.mul_f64(f64::from(ctx.rng.next_u32()) / f64::from(u32::MAX) * 2.0);
+            self.relay_udp.next = Some(ctx.now + RETRY - tenth + jitter);
+        }
+    }
+
+    /// Begins it when it is due, and sends the PING that is. `is_well`: data goes directly, and well.
+    pub(super) fn relay_udp_settle(&mut self, ctx: &mut Context<'_>, is_well: bool) {
+        let binding = self.contact.and_then(|contact| Some((contact, ctx.out.binding(contact.relay)?)));
+        let (Some((contact, binding)), true) = (binding, self.session.is_some()) else {
+            self.relay_udp.next = self.relay_udp.next.filter(|next| *next > ctx.now);
+            return self.relay_udp_drop();
+        };
+        if is_well {
+            // A doubt that comes is a reason to try at once; what is not proven by now is not needed.
+            self.relay_udp.next = None;
+            self.relay_udp.path.take_if(|path| !path.is_usable() && !path.is_resting());
+        } else if self.relay_udp.path.is_none() && self.relay_udp.next.is_none_or(|next| next <= ctx.now) {
+            let mut path = Path::new(ctx.now, PathKind::RelayUdp);
+            path.set_heartbeat(self.heartbeat_hint);
+            self.relay_udp.path = Some(path);
+            self.relay_udp.remote = Some(binding.remote);
+            self.relay_udp_hold_back(ctx.now);
+        }
+        self.relay_udp_probe(ctx, contact);
+    }
+
+    /// It is asked from now on: if it answers soon, data goes there and not to the stream first.
+    pub(super) fn relay_udp_hold_back(&mut self, now: Instant) {
+        if self.relay_udp.has_failed {
+            return;
+        }
+        let stream = self.path.as_ref().and_then(Path::rtt).unwrap_or(HOLD_BACK);
+        self.relay_udp.hold_back_until = Some(now + (2 * stream + HOLD_BACK).min(HOLD_BACK_MAX));
+    }
+
+    fn relay_udp_probe(&mut self, ctx: &mut Context<'_>, contact: Contact) {
+        let Some(path) = &mut self.relay_udp.path else { return };
+        if path.poll_ping(ctx.now).is_some() {
+            let id = ctx.rng.next_u64();
+            path.on_ping_sent(ctx.now, id);
+            let ping = datagram_ping(id, ctx.hello.mtu, PathKind::RelayUdp);
+            self.reply(ctx, Via::RelayUdp(contact), &ping);
+        }
+    }
+}
