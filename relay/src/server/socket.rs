@@ -10,6 +10,9 @@ const BACKLOG: i32 = 4096;
 /// Bytes the kernel may hold unsent for one client. What it holds can neither be overtaken by control nor dropped when it has
 /// grown old; less than this and the line idles while the task is scheduled.
 const NOT_SENT: u32 = 128 * 1024;
+/// Room for datagrams that arrive while the relay does something else. The system's limit (`net.core.rmem_max`) is the most that is
+/// given. Taken only while it is full.
+const RECEIVE_BUFFER: usize = 4 << 20;
 /// After this much time without an answer to what was sent, the kernel gives a connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the kernel asks by itself whether the other end is there. The link's own heartbeat is faster; this
@@ -55,6 +58,8 @@ fn bind(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     if kind == Type::STREAM {
         // A restart must not wait for the last connections of the run before (TIME_WAIT).
         socket.set_reuse_address(true)?;
+    } else if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -356,11 +356,28 @@ impl Ring {
             let marks = &mut self.paths[to.index()];
             marks.sent = marks.sent.min(counters.start);
         }
+        self.resend_as(from, to, counters, false)
+    }
+
+    /// The packets sent over `path` and not acknowledged whose counters are in `counters`, oldest first, to be sent over it once
+    /// more. Nothing but their own acknowledgement releases them then: that newer packets arrive says nothing about them.
+    pub fn repeat(&mut self, path: PathSlot, counters: Range<u64>) -> Resend<'_> {
+        self.resend_as(path, path, counters, true)
+    }
+
+    fn resend_as(
+        &mut self,
+        from: PathSlot,
+        to: PathSlot,
+        counters: Range<u64>,
+        is_repeat: bool,
+    ) -> Resend<'_> {
         let start = counters.start.max(self.first);
         let next = usize::try_from(start - self.first).unwrap_or(usize::MAX).min(self.entries.len());
         Resend {
             from,
             to,
+            is_repeat,
             counter: start,
             end: counters.end,
             entries: self.entries.range_mut(next..),
@@ -547,6 +564,7 @@ impl Drop for Ring {
 pub struct Resend<'a> {
     from: PathSlot,
     to: PathSlot,
+    is_repeat: bool,
     counter: u64,
     end: u64,
     entries: std::collections::vec_deque::IterMut<'a, Entry>,
@@ -582,7 +600,7 @@ impl<'a> Iterator for Resend<'a> {
                     let marks = &mut self.paths[self.to.index()];
                     marks.held += 1;
                     // Behind newer packets on that path, whose arrival then says nothing about this one.
-                    let behind = marks.sent > counter;
+                    let behind = self.is_repeat || marks.sent > counter;
                     if !behind {
                         marks.settled = marks.settled.min(counter);
                     }

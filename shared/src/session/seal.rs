@@ -204,7 +204,6 @@ impl SealHalf {
     /// - After [`Self::give_up`] of `from`, another path `to` and all counters.
     /// - For a path that is the only one and begins anew (a stream connected again): the same path twice, and all counters
     ///   from the first not yet sent on it. Nothing newer may be sent before it is through.
-    /// - To repeat what a path did not acknowledge for a round trip: the same path twice, and the counters sent before that.
     ///
     /// The receiver opens each packet once, however often it comes. Packets whose key it no longer holds are given up and
     /// counted as lost.
@@ -212,6 +211,14 @@ impl SealHalf {
         self.apply_acks();
         self.give_up_closed(now);
         self.ring.resend(from, to, counters)
+    }
+
+    /// What was sent over `path` and is not acknowledged, among `counters`, oldest first, to be sent over it again because it may
+    /// be missing. Otherwise as [`Self::resend`], but a packet that was repeated is released by nothing but its own acknowledgement.
+    pub fn repeat(&mut self, now: Instant, path: PathSlot, counters: Range<u64>) -> Resend<'_> {
+        self.apply_acks();
+        self.give_up_closed(now);
+        self.ring.repeat(path, counters)
     }
 
     /// Gives back memory that holds nothing.

@@ -7,6 +7,11 @@
 //! was given up, what it had of the packets below the cursor goes out again first: so nothing that is sent again is overtaken
 //! by what is new.
 //!
+//! # Repetition
+//!
+//! A burst of what goes again may itself be lost, where datagrams carry it. So it is paced there ([`PACE_BYTES`] each [`PACE`]), and
+//! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old.
+//!
 //! # Time
 //!
 //! Packets that are older than [`HOLD`] when they would have to be sent are given up and counted as lost: they would be news
@@ -14,14 +19,20 @@
 
 use super::HOLD;
 use super::peer::Context;
-use crate::plane::snapshot::{PeerCounters, add};
+use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::open::META_MOVED;
-use shadowmesh_proto::session::{PathSlot, SealError, SealHalf, SealKey};
+use shadowmesh_proto::session::{PathSlot, Resend, SealError, SealHalf, SealKey};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+/// What goes again by datagram at a time: less than the smallest usual buffer of a socket, which counts twice a packet's bytes.
+const PACE_BYTES: usize = 64 << 10;
+/// The pause after that: 260 Mbit/s.
+const PACE: Duration = Duration::from_millis(2);
+/// What an acknowledgement takes beyond the round trip: the wait for more to acknowledge, and a busy machine.
+const ACK_TAKES: Duration = Duration::from_millis(40);
 /// How exactly the age of a packet in the ring is known.
 const GRAIN: Duration = Duration::from_millis(250);
 
@@ -35,8 +46,24 @@ pub(super) struct Association {
     cursor: u64,
     /// Below the cursor: what is of `path` here has to be handed over again.
     again: Range<u64>,
+    /// When the next of it may go.
+    paced_until: Option<Instant>,
+    /// Whether some of it went by datagram.
+    is_again_lossy: bool,
+    /// All of it, to be repeated.
+    repeat: Option<Repeat>,
     ages: Ages,
     lost_seen: u64,
+}
+
+/// What is sent again and may be missing afterwards.
+#[derive(Debug)]
+struct Repeat {
+    counters: Range<u64>,
+    /// How long the last pause was; none yet when zero.
+    pause: Duration,
+    /// When it goes once more; `None` while it goes.
+    at: Option<Instant>,
 }
 
 /// When packets were sealed: a mark is the first counter of a grain.
@@ -85,7 +112,17 @@ impl Association {
     /// Nothing is sealed yet.
     pub(super) fn new(now: Instant, path: PathSlot, mut half: SealHalf, key: SealKey) -> Self {
         half.install(now, key);
-        Self { half, path, cursor: 0, again: 0..0, ages: Ages::default(), lost_seen: 0 }
+        Self {
+            half,
+            path,
+            cursor: 0,
+            again: 0..0,
+            paced_until: None,
+            is_again_lossy: false,
+            repeat: None,
+            ages: Ages::default(),
+            lost_seen: 0,
+        }
     }
 
     /// The next key.
@@ -101,6 +138,11 @@ impl Association {
             self.half.give_up(gone);
         }
         if before != path {
+            if let Some(repeat) = self.repeat.take() {
+                // Not known to have arrived; if it is still missing it is repeated over the new path.
+                self.half.resend(now, before, path, repeat.counters.clone()).for_each(drop);
+                self.repeat = Some(repeat);
+            }
             // What was not handed over yet was meant for the path before, and is none of its packets.
             self.half.resend(now, before, path, self.again.clone()).for_each(drop);
             self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);
@@ -118,6 +160,12 @@ impl Association {
                 moved = moved.start.min(self.again.start)..moved.end.max(self.again.end);
             }
             self.again = moved;
+        }
+        if !self.again.is_empty() {
+            let all = self.repeat.take().map_or(self.again.clone(), |Repeat { counters, .. }| {
+                counters.start.min(self.again.start)..counters.end.max(self.again.end)
+            });
+            self.repeat = Some(Repeat { counters: all, pause: Duration::ZERO, at: None });
         }
     }
 
@@ -173,8 +221,13 @@ impl Association {
     }
 
     /// Hands over what waits in the ring, as far as there is room: what has to go again, and behind it what was sealed since.
-    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, via: Via, counters: &PeerCounters) -> Pumped {
+    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, via: Via, route: &PeerRoute) -> Pumped {
         let next = self.half.next_counter();
+        if let Some(repeat) = &mut self.repeat
+            && repeat.at.take_if(|at| *at <= ctx.now).is_some()
+        {
+            self.again = repeat.counters.clone();
+        }
         if self.again.is_empty() && self.cursor >= next {
             return Pumped::default();
         }
@@ -184,32 +237,49 @@ impl Association {
         }
         let mut pumped = Pumped::default();
         if !self.again.is_empty() {
-            let (resent, stopped) = self.hand_over(ctx, via, self.again.clone());
-            add(&counters.resent, resent);
-            self.again.start = stopped.unwrap_or(self.again.end);
-            pumped = Pumped { is_sent: resent > 0, is_stopped: stopped.is_some() };
+            pumped = self.hand_over_again(ctx, via, route);
         }
         if !pumped.is_stopped {
-            let (sent, stopped) = self.hand_over(ctx, via, self.cursor..next);
+            let (sent, stopped) = hand_over(
+                self.half.resend(ctx.now, self.path, self.path, self.cursor..next),
+                ctx,
+                via,
+                usize::MAX,
+            );
             self.cursor = stopped.unwrap_or(next);
             pumped = Pumped { is_sent: pumped.is_sent || sent > 0, is_stopped: stopped.is_some() };
         }
-        self.count_lost(counters);
+        self.count_lost(&route.counters);
         pumped
     }
 
-    /// Hands over what is of this path in `counters`; how many packets, and the first that found no room.
-    fn hand_over(&mut self, ctx: &mut Context<'_>, via: Via, counters: Range<u64>) -> (u64, Option<u64>) {
-        let mut sent = 0;
-        for sealed in self.half.resend(ctx.now, self.path, self.path, counters) {
-            let is_taken =
-                ctx.batches.has_room(ctx.snapshot, via) && ctx.batches.push(ctx.snapshot, via, sealed.packet);
-            if !is_taken {
-                return (sent, Some(sealed.counter));
-            }
-            sent += 1;
+    /// Hands over what has to go again, as fast as it may, and sees to it that it arrives.
+    fn hand_over_again(&mut self, ctx: &mut Context<'_>, via: Via, route: &PeerRoute) -> Pumped {
+        if self.paced_until.is_some_and(|until| until > ctx.now) {
+            return Pumped { is_sent: false, is_stopped: true };
         }
-        (sent, None)
+        let is_by_datagram = !matches!(via, Via::Channel(_));
+        let budget = if is_by_datagram { PACE_BYTES } else { usize::MAX };
+        let again = self.half.repeat(ctx.now, self.path, self.again.clone());
+        let (resent, stopped) = hand_over(again, ctx, via, budget);
+        add(&route.counters.resent, resent);
+        self.is_again_lossy |= is_by_datagram && resent > 0;
+        self.again.start = stopped.unwrap_or(self.again.end);
+        self.paced_until = stopped.map(|_| ctx.now + PACE).filter(|_| is_by_datagram);
+        if stopped.is_none() {
+            let is_lossy = std::mem::take(&mut self.is_again_lossy);
+            self.repeat = self.repeat.take().filter(|_| is_lossy);
+            if let Some(repeat) = &mut self.repeat {
+                repeat.pause = (2 * repeat.pause).max(route.patience + ACK_TAKES);
+                repeat.at = Some(ctx.now + repeat.pause);
+            }
+        }
+        Pumped { is_sent: resent > 0, is_stopped: stopped.is_some() }
+    }
+
+    /// When [`Self::pump`] has something to do that it had not before.
+    pub(super) fn pump_due(&self) -> Option<Instant> {
+        if self.again.is_empty() { self.repeat.as_ref()?.at } else { self.paced_until }
     }
 
     /// When [`Self::give_up_old`] has given up everything.
@@ -252,4 +322,27 @@ impl Association {
         add(&counters.lost, lost.saturating_sub(self.lost_seen));
         self.lost_seen = lost;
     }
+}
+
+/// Hands over packets, `budget` bytes of them at most; how many, and the counter from which on they were not.
+fn hand_over(
+    mut packets: Resend<'_>,
+    ctx: &mut Context<'_>,
+    via: Via,
+    mut budget: usize,
+) -> (u64, Option<u64>) {
+    let mut sent = 0;
+    let mut next = None;
+    while budget > 0 {
+        let Some(sealed) = packets.next() else { return (sent, None) };
+        let is_taken =
+            ctx.batches.has_room(ctx.snapshot, via) && ctx.batches.push(ctx.snapshot, via, sealed.packet);
+        if !is_taken {
+            return (sent, Some(sealed.counter));
+        }
+        sent += 1;
+        next = Some(sealed.counter + 1);
+        budget = budget.saturating_sub(sealed.packet.len());
+    }
+    (sent, next)
 }

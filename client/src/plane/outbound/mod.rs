@@ -112,6 +112,8 @@ pub(super) struct Outbound {
     active: Vec<PeerSlot>,
     /// Whether some ring may hold what was not handed over.
     is_behind: bool,
+    /// When some ring has something to hand over by itself.
+    pump_due: Option<Instant>,
     last_sent: Option<Instant>,
     faults: u32,
 }
@@ -147,6 +149,7 @@ impl Outbound {
             waiting_bytes: 0,
             active: Vec::new(),
             is_behind: false,
+            pump_due: None,
             last_sent: None,
             faults: 0,
         }
@@ -329,9 +332,11 @@ impl Outbound {
 
     /// Hands over what waits in rings: after a path was bound anew, and behind that what was sealed since.
     fn pump(&mut self, now: Instant, snapshot: &Snapshot) {
-        if !std::mem::take(&mut self.is_behind) {
+        let is_due = self.pump_due.is_some_and(|due| due <= now);
+        if !std::mem::take(&mut self.is_behind) && !is_due {
             return;
         }
+        self.pump_due = None;
         for (slot, route) in slots(&snapshot.peers) {
             let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
             let mut ctx =
@@ -342,6 +347,7 @@ impl Outbound {
                 self.last_sent = Some(now);
                 note_sent(&mut self.active, &self.facts, slot, peer, now);
             }
+            self.pump_due = self.pump_due.into_iter().chain(peer.pump_due()).min();
         }
     }
 
@@ -357,6 +363,7 @@ impl Outbound {
         }
         let mut due = self.hold_over(now);
         let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
+        self.pump_due.into_iter().for_each(&mut limit_to);
         if self.last_sent.is_some() {
             quiet_at.into_iter().for_each(&mut limit_to);
             if is_unacknowledged {

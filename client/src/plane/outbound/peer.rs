@@ -229,14 +229,14 @@ impl Peer {
             if !self.is_replaced_due {
                 return pumped;
             }
-            pumped = replaced.pump(ctx, via, &route.counters);
+            pumped = replaced.pump(ctx, via, route);
             if pumped.is_stopped {
                 return pumped;
             }
             self.replaced = None;
         }
         if let Some(association) = &mut self.association {
-            let later = association.pump(ctx, via, &route.counters);
+            let later = association.pump(ctx, via, route);
             pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
         }
         pumped
@@ -256,6 +256,12 @@ impl Peer {
             *ctx.waiting_bytes -= len;
             self.waiting.pop_front();
         }
+    }
+
+    /// When [`Self::pump`] has something to do by itself.
+    pub(super) fn pump_due(&self) -> Option<Instant> {
+        self.via?;
+        self.replaced.iter().chain(&self.association).filter_map(Association::pump_due).min()
     }
 
     /// When [`Self::hold_over`] has something to do: only while there is no path.

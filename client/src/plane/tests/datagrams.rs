@@ -3,6 +3,7 @@
 use super::*;
 use crate::net::namespace::{isolated, sh};
 use shadowmesh_proto::path::select::PathKind;
+use shadowmesh_proto::wire::control::PathAck;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
 
@@ -91,6 +92,45 @@ fn what_a_black_hole_swallowed_goes_again_and_first() {
     assert_eq!(all, (0..200).collect::<Vec<_>>());
     let resent = a.counters(PEER).resent.load(Relaxed);
     assert!((36..=100).contains(&resent), "{resent}: only what had gone into the hole");
+    assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
+}
+
+#[test]
+fn what_goes_again_by_datagram_and_is_lost_goes_until_it_is_acknowledged() {
+    let (mut a, b, marks) = two();
+    a.snapshot.peers[0].patience = Duration::from_millis(20);
+    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
+    for n in 0..100 {
+        a.send(2, n, 1000);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    // Where it goes again everything is lost, twice.
+    let middle = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    middle.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    a.reroute(PEER, Some(Via::Udp(middle.local_addr().unwrap())), &[DIRECT]);
+    let mut buffer = [0; 2000];
+    let mut seen = std::collections::BTreeMap::<u64, usize>::new();
+    while seen.len() < 100 || seen.values().any(|times| *times < 3) {
+        let len = middle.recv(&mut buffer).expect("sent again and again");
+        let counter = u64::from_be_bytes(buffer[8..16].try_into().unwrap());
+        let times = seen.entry(counter).or_default();
+        *times += 1;
+        if *times == 3 {
+            middle.send_to(&buffer[..len], address(&b)).unwrap();
+        }
+    }
+    assert_eq!(collect(&mut a, &b, 100), (0..100).collect::<Vec<_>>(), "each of them once");
+    // All but 50 are acknowledged: that one goes on, and nothing else.
+    marks.record(
+        &[PathAck { path: DIRECT.number(), highest: 99, bitmap: [!(1 << 48), (1 << 35) - 1, 0, 0] }],
+        0,
+    );
+    let mut alone = 0;
+    while alone < 3 {
+        middle.recv(&mut buffer).expect("sent again and again");
+        alone = if u64::from_be_bytes(buffer[8..16].try_into().unwrap()) == 50 { alone + 1 } else { 0 };
+    }
     assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
 }
 
