@@ -26,9 +26,9 @@ impl PairMeter {
         }
     }
 
-    /// An end said RELEASE.
-    pub fn release(&self) {
-        self.dormant.store(true, Ordering::Relaxed);
+    /// An end said RELEASE; `false` when no data passed since it was said last.
+    pub fn release(&self) -> bool {
+        !self.dormant.swap(true, Ordering::Relaxed)
     }
 
     /// Whether no data passed since an end said RELEASE: the pair has a direct link.

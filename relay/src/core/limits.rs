@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// Connections in all; the server lowers it to what its descriptors allow.
     pub connections: usize,
-    /// Connections from one IPv4 address or one IPv6 /64: one host cannot take all. Many clients may sit behind one carrier
-    /// NAT, hence far above what one site needs.
+    /// Connections from one IPv4 address or one IPv6 /64, and four times as many from one IPv6 /48: one host or customer cannot take
+    /// all. Many clients may sit behind one carrier NAT, hence far above what one site needs. Once three quarters of
+    /// [`Self::connections`] are taken, an eighth of it is all that a site gets anew, so that the rest is for everybody else.
     pub connections_per_address: usize,
     /// New connections per second from one address, and [`Self::connects_burst`] at once: handshakes cost CPU.
     pub connects_per_second: f64,
@@ -127,21 +128,32 @@ impl Bucket {
     }
 }
 
-/// Whose connections are counted together: an IPv4 address, or the /64 that one IPv6 site has at least.
+/// Whose connections are counted together: an IPv4 address, the /64 that one IPv6 link has, or the /48 that one customer may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Site(IpAddr);
+pub struct Site {
+    prefix: IpAddr,
+    bits: u8,
+}
 
 impl Site {
     /// The site of `address`.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(v4) => Self(v4.into()),
-            IpAddr::V6(v6) => {
-                let prefix = v6.to_bits() >> 64 << 64;
-                Self(Ipv6Addr::from_bits(prefix).into())
-            }
+            IpAddr::V4(v4) => Self { prefix: v4.into(), bits: 32 },
+            IpAddr::V6(v6) => Self { prefix: high_bits(v6, 64), bits: 64 },
         }
     }
+
+    /// The customer that it may be one of many of.
+    fn customer(self) -> Option<Self> {
+        let IpAddr::V6(v6) = self.prefix else { return None };
+        (self.bits == 64).then(|| Self { prefix: high_bits(v6, 48), bits: 48 })
+    }
+}
+
+fn high_bits(address: Ipv6Addr, bits: u32) -> IpAddr {
+    let low = 128 - bits;
+    Ipv6Addr::from_bits(address.to_bits() >> low << low).into()
 }
 
 /// Why a connection was not taken in.
@@ -154,6 +166,9 @@ pub enum Full {
     /// The site connects too often; try again after this time.
     Rate(Duration),
 }
+
+/// Of how many full sites one customer may have the connections.
+const CUSTOMER_SITES: usize = 4;
 
 /// Counts connections, in all and per site.
 ///
@@ -195,37 +210,52 @@ impl Sites {
             return Err(Full::Relay);
         }
         self.forget_idle(now);
-        let site = self.sites.entry(site).or_insert_with(|| SiteUse {
-            open: 0,
-            connects: Bucket::full(now, limits.connects_per_second, limits.connects_burst),
-        });
-        if site.open >= limits.connections_per_address {
+        let is_scarce = self.open >= limits.connections / 4 * 3;
+        let allowed = (limits.connections_per_address / if is_scarce { 8 } else { 1 }).max(1);
+        let customer = site.customer().and_then(|customer| self.sites.get(&customer));
+        if customer.is_some_and(|customer| customer.open >= CUSTOMER_SITES * allowed) {
             return Err(Full::Site);
         }
-        if !site.connects.take(now, 1.0) {
-            return Err(Full::Rate(site.connects.next_in()));
+        let known = self.site(now, site, limits);
+        if known.open >= allowed {
+            return Err(Full::Site);
         }
-        site.open += 1;
+        if !known.connects.take(now, 1.0) {
+            return Err(Full::Rate(known.connects.next_in()));
+        }
+        for site in [Some(site), site.customer()].into_iter().flatten() {
+            self.site(now, site, limits).open += 1;
+        }
         self.open += 1;
         Ok(())
     }
 
+    fn site(&mut self, now: Instant, site: Site, limits: &Limits) -> &mut SiteUse {
+        self.sites.entry(site).or_insert_with(|| SiteUse {
+            open: 0,
+            connects: Bucket::full(now, limits.connects_per_second, limits.connects_burst),
+        })
+    }
+
     /// A connection from `site` is closed.
     pub fn leave(&mut self, site: Site) {
-        if let Some(site) = self.sites.get_mut(&site)
-            && site.open > 0
-        {
-            site.open -= 1;
-            self.open -= 1;
+        if !self.sites.get(&site).is_some_and(|site| site.open > 0) {
+            return;
         }
+        for site in [Some(site), site.customer()].into_iter().flatten() {
+            if let Some(site) = self.sites.get_mut(&site) {
+                site.open = site.open.saturating_sub(1);
+            }
+        }
+        self.open -= 1;
     }
 
     fn forget_idle(&mut self, now: Instant) {
-        if self.sites.len() < self.open + Self::MAX_IDLE_SITES {
+        if self.sites.len() < 2 * self.open + Self::MAX_IDLE_SITES {
             return;
         }
         self.sites.retain(|_, site| site.open > 0 || !site.connects.is_full(now));
-        if self.sites.len() >= self.open + Self::MAX_IDLE_SITES {
+        if self.sites.len() >= 2 * self.open + Self::MAX_IDLE_SITES {
             self.sites.retain(|_, site| site.open > 0);
         }
     }
@@ -244,7 +274,7 @@ mod tests {
 
     fn limits() -> Limits {
         Limits {
-            connections: 5,
+            connections: 8,
             connections_per_address: 2,
             connects_per_second: 1.0,
             connects_burst: 3.0,
@@ -270,6 +300,31 @@ mod tests {
     }
 
     #[test]
+    fn a_customer_with_65536_networks_has_four_sites_worth() {
+        let (now, mut sites) = (Instant::now(), Sites::new());
+        let limits = Limits { connections: 1_000, connections_per_address: 10, ..Limits::default() };
+        let network = |n: u16| Site::of(Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1).into());
+        let taken = (0..1000).filter(|n| sites.enter(now, network(*n), &limits).is_ok()).count();
+        assert_eq!((taken, sites.open()), (40, 40));
+        assert_eq!(sites.enter(now, site("2001:db8:2::1"), &limits), Ok(()), "the neighbour is not refused");
+        sites.leave(network(0));
+        assert_eq!(sites.enter(now, network(999), &limits), Ok(()));
+    }
+
+    #[test]
+    fn when_places_are_scarce_who_has_many_gets_no_more() {
+        let (now, mut sites) = (Instant::now(), Sites::new());
+        let limits = Limits { connections: 100, connections_per_address: 80, ..Limits::default() };
+        let greedy = site("192.0.2.1");
+        let taken = (0..200).filter(|_| sites.enter(now, greedy, &limits).is_ok()).count();
+        assert_eq!(taken, 75);
+        for n in 0..25 {
+            assert_eq!(sites.enter(now, site(&format!("198.51.100.{n}")), &limits), Ok(()));
+        }
+        assert_eq!(sites.enter(now, greedy, &limits), Err(Full::Relay));
+    }
+
+    #[test]
     fn connecting_too_often_is_told_when_to_retry() {
         let (mut now, limits, mut sites) = (Instant::now(), limits(), Sites::new());
         let a = site("192.0.2.1");
@@ -285,7 +340,8 @@ mod tests {
     #[test]
     fn the_relay_is_full_for_everybody() {
         let (now, limits, mut sites) = (Instant::now(), limits(), Sites::new());
-        for host in 0..5 {
+        let limits = Limits { connections_per_address: 8, ..limits };
+        for host in 0..8 {
             assert_eq!(sites.enter(now, site(&format!("10.0.0.{host}")), &limits), Ok(()));
         }
         assert_eq!(sites.enter(now, site("10.0.0.9"), &limits), Err(Full::Relay));

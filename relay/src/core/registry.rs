@@ -9,15 +9,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+/// A UDP address, and what was sent there to be said over the stream by whoever received it (protocol §3.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// The address.
+    pub udp: SocketAddr,
+    /// What was sent.
+    pub nonce: Nonce,
+}
+
 /// A registered client.
 #[derive(Debug)]
 pub struct Client {
     /// What it proved, and where its stream comes from.
     pub registration: Registration,
     /// Where STUN saw it.
-    pub observed_udp: Option<SocketAddr>,
-    /// What was sent there, to be said over the stream by whoever received it (protocol §3.9). Only while the address decides.
-    pub nonce: Option<Nonce>,
+    pub observed: Option<Observed>,
+    /// Where a request with its token came from since; nothing is told of it before the client showed that it is there.
+    pub candidate: Option<Observed>,
     /// Ties its STUN requests to it.
     pub token: Token,
     /// Whom it wants to meet.
@@ -37,8 +46,8 @@ impl Client {
     pub fn new(now: Instant, registration: Registration, token: Token, limits: &Limits) -> Self {
         Self {
             registration,
-            observed_udp: None,
-            nonce: None,
+            observed: None,
+            candidate: None,
             token,
             wishes: Wishes::default(),
             met: BTreeMap::new(),
@@ -57,11 +66,13 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Everybody of the network, now and later.
-    pub fn add_everybody(&mut self) {
-        self.everybody = true;
+    /// Everybody of the network, now and later; `false` when that was wished for already.
+    #[must_use]
+    pub fn add_everybody(&mut self) -> bool {
+        let is_new = !std::mem::replace(&mut self.everybody, true);
         // Named peers are among everybody.
         self.peers = BTreeSet::new();
+        is_new
     }
 
     /// One peer, now or when it comes; `false` when `limit` peers are named already.

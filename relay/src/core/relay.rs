@@ -8,7 +8,7 @@ use crate::core::auth::{Refusal, Registration, Token, Tokens};
 use crate::core::forward::PairMeter;
 use crate::core::limits::Limits;
 use crate::core::matchmaking::{PairCounts, Pairs};
-use crate::core::registry::{Client, Registry};
+use crate::core::registry::{Client, Observed, Registry};
 use shadowmesh_proto::ids::{ChannelId, NodeId};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::wire::relay::{Control, GoneReason};
@@ -181,7 +181,7 @@ impl Relay {
             Control::Connect { peer: Some(peer) } => return self.connect(conn, peer),
             Control::Confirmed { channel } => self.confirm(conn, channel, rng),
             Control::Release { channel } => self.release(conn, channel),
-            Control::Bind { nonce } => self.bind(conn, nonce, rng),
+            Control::Bind { nonce } => self.bind(now, conn, nonce, rng),
             Control::Ping { id } => self.send(conn, Control::Pong { id }),
             Control::Pong { .. } => {}
             Control::Leave => {
@@ -206,11 +206,10 @@ impl Relay {
     /// `decides`: it came to the port that the client's stream came to. A NAT may show another port to each port of ours;
     /// if all of them counted, the observed address would flap. The others count only while nothing is known.
     ///
-    /// A client that moves more often than its allowance is answered and not noted: each move is told to every peer it is
-    /// established with, and one that flips between two ports would keep the relay busy with nothing else.
+    /// The first address is believed, for a direct link is wanted soon. Another one later has to be bound first
+    /// ([`Control::Bind`]): the token passes in clear, and whoever saw it could otherwise move the client.
     pub fn handle_stun(
         &mut self,
-        now: Instant,
         token: &Token,
         from: SocketAddr,
         decides: impl FnOnce(ConnId) -> bool,
@@ -219,28 +218,33 @@ impl Relay {
         let conn = self.tokens.owner(token)?;
         let client = self.registry.client_mut(conn)?;
         let decides = decides(conn);
-        let known = client.observed_udp;
-        if known.is_some() && !decides {
+        let is_first = client.observed.is_none();
+        if !decides && !is_first {
             return Some(StunAnswer { conn, nonce: None });
         }
-        if known != Some(from) {
-            if !client.moves.take(now, 1.0) {
-                return Some(StunAnswer { conn, nonce: None });
-            }
-            client.observed_udp = Some(from);
-            client.nonce = None;
-        }
-        if decides && client.nonce.is_none() {
+        let mut draw = || {
             let mut nonce = Nonce::default();
             rng.fill(&mut nonce);
-            client.nonce = Some(nonce);
+            nonce
+        };
+        let seen = match (&mut client.observed, &mut client.candidate) {
+            (Some(observed), _) if observed.udp == from => observed,
+            (Some(_), Some(candidate)) if candidate.udp == from => candidate,
+            (Some(_), candidate) => candidate.insert(Observed { udp: from, nonce: draw() }),
+            (observed @ None, _) => observed.insert(Observed { udp: from, nonce: draw() }),
+        };
+        let answer = StunAnswer { conn, nonce: decides.then_some(seen.nonce) };
+        if is_first {
+            self.tell_observed(conn, from);
         }
-        let answer = StunAnswer { conn, nonce: client.nonce.filter(|_| decides) };
-        if known == Some(from) {
-            return Some(answer);
-        }
+        Some(answer)
+    }
+
+    /// The client is at another UDP address: tells it, and every peer it is established with.
+    fn tell_observed(&mut self, conn: ConnId, udp: SocketAddr) {
+        let Some(client) = self.registry.client(conn) else { return };
         let channels: Vec<_> = client.met.values().copied().collect();
-        self.send(conn, Control::Observed { udp: from });
+        self.send(conn, Control::Observed { udp });
         for channel in channels {
             let other = self.pairs.of(channel, conn).and_then(|pair| {
                 let (_, other) = pair.seen_from(conn)?;
@@ -250,7 +254,6 @@ impl Relay {
                 self.send_established(channel, other);
             }
         }
-        Some(answer)
     }
 
     /// A connection is closed, whether it was registered or not.
@@ -363,7 +366,10 @@ impl Relay {
         let Some(client) = self.registry.client_mut(conn) else {
             return;
         };
-        client.wishes.add_everybody();
+        // Who came later was introduced on arrival; to look again for each repetition would cost the relay more than the client.
+        if !client.wishes.add_everybody() {
+            return;
+        }
         let Registration { node, network, .. } = client.registration;
         for (other, other_conn) in self.registry.others(&network, &node) {
             self.introduce((conn, node), (other_conn, other));
@@ -433,12 +439,25 @@ impl Relay {
     }
 
     /// The client received what was sent to its observed address: datagrams are forwarded from and to there (protocol §3.9).
-    fn bind(&mut self, conn: ConnId, nonce: Nonce, rng: &mut dyn Rng) {
-        let known = self.registry.client(conn).filter(|client| client.nonce == Some(nonce));
-        let Some(udp) = known.and_then(|client| client.observed_udp) else {
+    fn bind(&mut self, now: Instant, conn: ConnId, nonce: Nonce, rng: &mut dyn Rng) {
+        let Some(client) = self.registry.client_mut(conn) else { return };
+        let is_moved = client.candidate.is_some_and(|candidate| candidate.nonce == nonce);
+        if is_moved {
+            // Each move is told to every peer: one that flips between two ports would keep the relay busy with nothing else. It
+            // is asked for again with the client's next request.
+            if !client.moves.take(now, 1.0) {
+                return;
+            }
+            client.observed = client.candidate.take();
+        }
+        let Some(udp) = client.observed.filter(|observed| observed.nonce == nonce).map(|seen| seen.udp)
+        else {
             self.counters.strays += 1;
             return;
         };
+        if is_moved {
+            self.tell_observed(conn, udp);
+        }
         let tag = BindingTag::new(rng.next_u32());
         self.counters.bindings += 1;
         // The binding first: whoever was told of the tag can use it.
@@ -461,7 +480,7 @@ impl Relay {
             heartbeat_ms: millis(self.terms.heartbeat),
             rotation_s: u32::try_from(self.terms.rotation.as_secs()).unwrap_or(u32::MAX),
             peer_tcp: Some(peer.registration.observed_tcp),
-            peer_udp: peer.observed_udp,
+            peer_udp: peer.observed.map(|observed| observed.udp),
             direct: self.terms.direct,
         };
         self.send(to, body);
@@ -478,8 +497,10 @@ impl Relay {
             self.counters.strays += 1;
             return;
         };
-        pair.meter.release();
-        self.send(other, Control::Release { channel });
+        // Said again, it is no news to the other end.
+        if pair.meter.release() {
+            self.send(other, Control::Release { channel });
+        }
     }
 
     /// Forgets the client behind `conn` and tells everybody it met.

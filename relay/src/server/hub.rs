@@ -129,15 +129,21 @@ impl Hub {
     }
 
     /// A STUN request with `token` came from `from` through `door`: what to answer, if anything.
-    pub(super) fn stun(&self, token: &Token, from: SocketAddr, door: &Door) -> Option<Option<Nonce>> {
+    pub(super) fn stun(
+        &self,
+        now: Instant,
+        token: &Token,
+        from: SocketAddr,
+        door: &Door,
+    ) -> Option<Option<Nonce>> {
         let mut state = lock(&self.state);
         let State { relay, ports } = &mut *state;
         let decides = |conn| ports.get(&conn).is_some_and(|client| client.local_port() == door.socket.port);
-        let answer = relay.handle_stun(Instant::now(), token, from, decides, &mut SystemRng)?;
+        let answer = relay.handle_stun(token, from, decides, &mut SystemRng)?;
         if answer.nonce.is_some()
             && let Some(port) = ports.get(&answer.conn)
         {
-            port.set_door(door.clone());
+            port.on_stun(now, from, door);
         }
         self.carry_out(&mut state);
         Some(answer.nonce)
@@ -164,7 +170,8 @@ impl Hub {
         let Some(to) = sender.port.way(header.channel, bytes) else {
             return dropped.unknown_channel.add(count);
         };
-        let Some(receiver) = to.binding() else {
+        sender.heard(now);
+        let Some(receiver) = to.binding().filter(|receiver| receiver.is_alive(now)) else {
             return dropped.datagrams_no_receiver.add(count);
         };
         match receiver.pass_on(datagrams, stride) {
@@ -215,7 +222,7 @@ impl Hub {
                 }
                 Output::Bind { conn, udp, tag } => {
                     if let Some(port) = ports.get(&conn) {
-                        self.bindings.bind(port, udp, tag);
+                        self.bindings.bind(Instant::now(), port, udp, tag);
                     }
                 }
                 Output::Unroute { conn, channel } => {

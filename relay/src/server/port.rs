@@ -16,6 +16,7 @@ use futures_util::task::AtomicWaker;
 use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::wire::relay::Control;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -28,6 +29,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How long senders do not wait for a client that did not catch up: with pauses of 10 ms that is half a percent of the time.
 const SLOW_FOR: Duration = Duration::from_secs(2);
+
+/// Addresses of one client whose way in is known: more than may be told apart at once.
+const DOORS: usize = 4;
 
 /// Where messages for one connection are left, and where its own go.
 #[derive(Debug)]
@@ -43,8 +47,9 @@ pub(super) struct Port {
     local_port: u16,
     /// Meters what it sends, on the stream and by datagram, where the operator set a rate.
     allowance: Mutex<Option<Bucket>>,
-    /// By which way its last STUN request came.
-    door: Mutex<Option<Door>>,
+    /// By which ways its last STUN requests came, the newest first: its own, and one that somebody else may have made with its
+    /// token, or it itself at an address it moves to.
+    doors: Mutex<Vec<(SocketAddr, Door)>>,
     /// Where its datagrams are forwarded from and to.
     binding: Mutex<Option<Arc<Binding>>>,
 }
@@ -84,7 +89,7 @@ impl Port {
             stuck: AtomicBool::new(false),
             local_port,
             allowance: Mutex::new(limits.bytes_per_second.map(|rate| Bucket::full(now, rate, rate))),
-            door: Mutex::new(None),
+            doors: Mutex::new(Vec::new()),
             binding: Mutex::new(None),
         }
     }
@@ -101,13 +106,21 @@ impl Port {
         lock(&self.allowance).as_mut().is_none_or(|bucket| bucket.take(now, amount))
     }
 
-    /// A STUN request of the client came by this way.
-    pub(super) fn set_door(&self, door: Door) {
-        *lock(&self.door) = Some(door);
+    /// A STUN request of the client came from `udp`, as it seems, by this way.
+    pub(super) fn on_stun(&self, now: Instant, udp: SocketAddr, door: &Door) {
+        let mut doors = lock(&self.doors);
+        doors.retain(|(known, _)| *known != udp);
+        doors.truncate(DOORS - 1);
+        doors.insert(0, (udp, door.clone()));
+        drop(doors);
+        if let Some(binding) = self.binding().filter(|binding| binding.udp == udp) {
+            binding.heard(now);
+        }
     }
 
-    pub(super) fn door(&self) -> Option<Door> {
-        lock(&self.door).clone()
+    /// By which way the client at `udp` asked last.
+    pub(super) fn door(&self, udp: SocketAddr) -> Option<Door> {
+        lock(&self.doors).iter().find(|(known, _)| *known == udp).map(|(_, door)| door.clone())
     }
 
     /// Datagrams of the client are forwarded so from now on; how they were before.

@@ -2,7 +2,8 @@
 //!
 //! A client that showed that it receives at an address has a [`Binding`]: what comes from there with its tag is taken for what its
 //! stream would have brought, and what is for it leaves from the socket and the address that it asked. A binding lives as long as the
-//! connection of its client, or until the client binds another address; of two clients with one address the newer has it.
+//! connection of its client, or until the client binds another address; of two clients with one address the newer has it. Nothing
+//! is sent to an address from which nothing came for [`SILENT`]: it may be somebody else's by now.
 //!
 //! Nothing is queued here. What the kernel has no room for is lost and counted, as on any router: the peers' path notices.
 
@@ -13,8 +14,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+/// Clients ask STUN each 25 s (protocol §7.4); this is five questions that were lost.
+const SILENT: Duration = Duration::from_secs(125);
 
 /// A UDP socket of the relay.
 #[derive(Debug)]
@@ -69,10 +74,22 @@ pub(super) struct Binding {
     pub(super) port: Arc<Port>,
     door: Door,
     /// The address, IPv4 as such.
-    udp: SocketAddr,
+    pub(super) udp: SocketAddr,
+    /// When something of the client came from there.
+    heard: Mutex<Instant>,
 }
 
 impl Binding {
+    /// Something of the client came from there.
+    pub(super) fn heard(&self, now: Instant) {
+        *lock(&self.heard) = now;
+    }
+
+    /// Whether the client is still to be found there.
+    pub(super) fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(*lock(&self.heard)) < SILENT
+    }
+
     /// Sends `datagrams` of `stride` bytes each to the client, under its own tag.
     pub(super) fn pass_on(&self, datagrams: &mut [u8], stride: usize) -> io::Result<()> {
         retag(datagrams, stride, self.tag);
@@ -88,9 +105,9 @@ pub(super) struct Bindings {
 
 impl Bindings {
     /// The client behind `port` receives at `udp`, by the way that its last STUN request came.
-    pub(super) fn bind(&self, port: &Arc<Port>, udp: SocketAddr, tag: BindingTag) {
-        let Some(door) = port.door() else { return };
-        let binding = Arc::new(Binding { tag, port: Arc::clone(port), door, udp });
+    pub(super) fn bind(&self, now: Instant, port: &Arc<Port>, udp: SocketAddr, tag: BindingTag) {
+        let Some(door) = port.door(udp) else { return };
+        let binding = Arc::new(Binding { tag, port: Arc::clone(port), door, udp, heard: Mutex::new(now) });
         self.unbind(port);
         if let Some(before) = lock(&self.by_address).insert(udp, Arc::clone(&binding)) {
             before.port.set_binding(None);

@@ -6,6 +6,7 @@
 
 use crate::core::ConnId;
 use crate::core::forward::Item;
+use crate::core::limits::Bucket;
 use crate::random::SystemRng;
 use crate::server::conn::{Ending, close, refuse};
 use crate::server::hub::{Hub, Patience, Rules};
@@ -46,6 +47,33 @@ impl Pause {
     }
 }
 
+/// How often a client may wait for others in vain, at once and per second: one that sends to many slow readers would otherwise be
+/// read by none of the time that is left, to the harm of its other peers.
+const VAIN_BURST: f64 = 5.0;
+const VAIN_PER_SECOND: f64 = 5.0;
+
+/// Whether a client still waits for crowded receivers.
+#[derive(Debug)]
+struct Waiting {
+    vain: Bucket,
+    not_before: Instant,
+}
+
+impl Waiting {
+    const fn new(now: Instant) -> Self {
+        Self { vain: Bucket::full(now, VAIN_PER_SECOND, VAIN_BURST), not_before: now }
+    }
+
+    fn is_allowed(&self, now: Instant) -> bool {
+        now >= self.not_before
+    }
+
+    /// It waited, and there was no room in the end.
+    fn on_vain(&mut self, now: Instant) {
+        self.not_before = now + self.vain.spend(now, 1.0);
+    }
+}
+
 /// A registered connection.
 #[derive(Debug)]
 pub(super) struct Session<S> {
@@ -58,6 +86,7 @@ pub(super) struct Session<S> {
     /// Not read for now.
     pause: Option<Pause>,
     back_pressure: Duration,
+    waiting: Waiting,
     /// When something last came.
     heard: Instant,
     /// Whether it was pinged since.
@@ -89,6 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             patience: rules.patience,
             pause: None,
             back_pressure: rules.limits.back_pressure,
+            waiting: Waiting::new(now),
             heard: now,
             pinged: false,
             progress: now,
@@ -180,6 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 let crowded = self.port.forward(channel, message, now, self.hub.metrics());
                 if let Some(to) = crowded
                     && !self.back_pressure.is_zero()
+                    && self.waiting.is_allowed(now)
                 {
                     self.pause = Some(Pause::Crowd { to, until: now + self.back_pressure });
                 }
@@ -213,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Some(Pause::Crowd { to, until }) if !to.is_ready(cx.waker(), now) => {
                 if *until <= now {
                     to.give_up_waiting(now);
+                    self.waiting.on_vain(now);
                     self.pause = None;
                     return false;
                 }
@@ -296,5 +328,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.timer.deadline().into_std() > at {
             self.timer.as_mut().reset(at.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_hundred_slow_readers_cost_a_sender_no_more_than_a_few() {
+        let (start, wait) = (Instant::now(), Duration::from_millis(10));
+        let (mut now, mut waiting, mut vain) = (start, Waiting::new(start), 0);
+        // Each of them is waited for when it is next sent to, unless waiting is over.
+        for _ in 0..200 * 10 {
+            if waiting.is_allowed(now) {
+                now += wait;
+                waiting.on_vain(now);
+                vain += 1;
+            }
+            now += Duration::from_micros(100);
+        }
+        let seconds = (now - start).as_secs_f64();
+        assert!(f64::from(vain) <= VAIN_BURST + 1.0 + VAIN_PER_SECOND * seconds, "{vain} in {seconds} s");
+        assert!(waiting.is_allowed(now + Duration::from_secs(1)));
     }
 }

@@ -71,7 +71,7 @@ impl Responder {
         let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
         let stride = meta.stride.max(1);
         if datagrams.is_empty() {
-            return self.on_request(datagrams, from, meta);
+            return self.on_request(now, datagrams, from, meta);
         }
         while !datagrams.is_empty() {
             // As many as go the same way leave as they came: together.
@@ -79,18 +79,18 @@ impl Responder {
             let (run, rest) = datagrams.split_at_mut(len);
             match header {
                 Some(header) => self.hub.forward_datagrams(now, from, header, run, stride),
-                None => self.on_request(run, from, meta),
+                None => self.on_request(now, run, from, meta),
             }
             datagrams = rest;
         }
     }
 
-    fn on_request(&self, datagram: &[u8], from: SocketAddr, meta: &RecvMeta) {
+    fn on_request(&self, now: Instant, datagram: &[u8], from: SocketAddr, meta: &RecvMeta) {
         let metrics = self.hub.metrics();
         let door = Door { socket: Arc::clone(&self.socket), remote: meta.addr, local: meta.dst_ip };
         let request = BindingRequest::parse(datagram).ok();
         let answer = request.and_then(|request| {
-            let nonce = self.hub.stun(&request.token, from, &door)?;
+            let nonce = self.hub.stun(now, &request.token, from, &door)?;
             Some(BindingResponse { transaction: request.transaction, mapped: from, nonce }.encode())
         });
         let Some(answer) = answer else {

@@ -15,8 +15,13 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-/// A node takes another address at most this often.
+/// A node takes another address at most this often, ...
 const MOVE_AT_MOST_EVERY: Duration = Duration::from_secs(10);
+/// ... and so many times in [`MOVES_WITHIN`]: a member that claims one after the other would break its connections each time and use
+/// up the addresses that it has. An honest network settles with one.
+const MOVES: usize = 3;
+/// See [`MOVES`].
+const MOVES_WITHIN: Duration = Duration::from_secs(3600);
 
 /// What to do about two claims on one address; the graver the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,11 +77,13 @@ impl Endpoint {
 
     fn take_next_address(&mut self, now: Instant, own: Cidr4, holder: NodeId) {
         // A member that claims one address after the other must not drive this node through all of its own.
-        if self.moved.is_some_and(|moved| now.saturating_duration_since(moved) < MOVE_AT_MOST_EVERY) {
+        self.moves.retain(|moved| now.saturating_duration_since(*moved) < MOVES_WITHIN);
+        let is_too_soon = |moved: &Instant| now.saturating_duration_since(*moved) < MOVE_AT_MOST_EVERY;
+        if self.moves.len() >= MOVES || self.moves.last().is_some_and(is_too_soon) {
             self.out.event(Event::AddressConflict { peer: holder, address: own });
             return;
         }
-        self.moved = Some(now);
+        self.moves.push(now);
         let taken: HashSet<Ipv4Addr> = self
             .peers
             .values()
@@ -104,7 +111,7 @@ impl Endpoint {
         self.announce(now);
     }
 
-    fn announce(&mut self, now: Instant) {
+    pub(super) fn announce(&mut self, now: Instant) {
         self.hello.revision = self.hello.revision.wrapping_add(1);
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {

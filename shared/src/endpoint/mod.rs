@@ -52,6 +52,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+/// Peers kept in mind, with those that are gone.
+const MAX_PEERS_KNOWN: usize = 1024;
+
 /// Packets dropped by the control side, by cause (protocol §5.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drops {
@@ -79,8 +82,8 @@ pub struct Endpoint {
     out: Outbox,
     drops: Drops,
     local: LocalCandidates,
-    /// When this node last took another address (see [`claims`]).
-    moved: Option<Instant>,
+    /// When this node took another address of late (see [`claims`]).
+    moves: Vec<Instant>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -109,7 +112,7 @@ impl Endpoint {
             out: Outbox::default(),
             drops: Drops::default(),
             local: LocalCandidates::default(),
-            moved: None,
+            moves: Vec::new(),
         }
     }
 
@@ -165,14 +168,14 @@ impl Endpoint {
     ) -> Result<(), PacketError> {
         let result = self.packet(now, via.into(), packet);
         match &result {
-            Ok(()) => {}
+            // What did not open changed nothing, and costs no look at the other peers.
+            Ok(()) => self.after_input(now),
             Err(PacketError::Handshake(_) | PacketError::WrongPeer) => self.drops.handshake += 1,
             Err(PacketError::Open(_)) => self.drops.forged += 1,
             Err(
                 PacketError::UnknownIndex | PacketError::OutOfTurn | PacketError::TooMany | PacketError::Kind,
             ) => self.drops.out_of_place += 1,
         }
-        self.after_input(now);
         result
     }
 
@@ -226,8 +229,11 @@ impl Endpoint {
             .filter(|peer| peer.poll_timeout().is_some_and(|d| d.is_due(now)))
             .map(Peer::id)
             .collect();
-        for id in due {
-            self.with_peer(now, id, |peer, ctx| peer.handle_timeout(ctx));
+        for id in &due {
+            self.with_peer(now, *id, |peer, ctx| peer.handle_timeout(ctx));
+        }
+        if !due.is_empty() || self.peers.len() > MAX_PEERS_KNOWN {
+            self.forget_gone(now);
         }
         self.relays_timeout(now);
         self.ask_stun(now);
@@ -356,15 +362,22 @@ impl Endpoint {
         slot
     }
 
-    /// Forgets peers that a relay named and that never were more than that, once no relay says that they are there.
-    fn forget_phantoms(&mut self) {
-        let is_gone = |peer: &Peer| peer.is_phantom() && peer.contact().is_none();
-        let gone: Vec<_> =
-            self.peers.values().filter(|peer| is_gone(peer)).map(|p| (p.id(), p.slot())).collect();
-        for (id, slot) in gone {
-            self.peers.remove(&id);
-            self.slots.remove(&slot);
-            self.out.event(Event::PeerRemoved { slot });
+    /// Forgets peers that no relay says are there any more: those that never were more than a name that a relay said at once,
+    /// others after [`Peer::forgotten_at`], and of more than [`MAX_PEERS_KNOWN`] those that are gone longest. Keys are cheap: without
+    /// this, who makes one after the other would fill every table here.
+    pub(super) fn forget_gone(&mut self, now: Instant) {
+        let mut gone: Vec<_> =
+            self.peers.values().filter_map(|p| Some((p.forgotten_at()?, p.id()))).collect();
+        gone.sort();
+        let too_many = self.peers.len().saturating_sub(MAX_PEERS_KNOWN);
+        for (at, (due, id)) in gone.into_iter().enumerate() {
+            if due <= now || at < too_many {
+                self.with_peer(now, id, |peer, ctx| peer.forget(ctx));
+                if let Some(peer) = self.peers.remove(&id) {
+                    self.slots.remove(&peer.slot());
+                    self.out.event(Event::PeerRemoved { slot: peer.slot() });
+                }
+            }
         }
     }
 }

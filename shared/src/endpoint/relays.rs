@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// A link whose handshake and registration take longer is given up: a little more than the relay allows for them.
 const REGISTER_WITHIN: Duration = Duration::from_secs(12);
+/// While a peer behind it is in doubt, a relay is asked this often.
+const DOUBT_EVERY: Duration = Duration::from_secs(1);
 /// PONG within this, or the connection is given up (protocol §3.7).
 const PONG_WITHIN: Duration = Duration::from_secs(3);
 /// Most peers taken from one relay: what a relay allows in a network, and a bound on what a lying one can make a node
@@ -43,8 +45,10 @@ pub(super) struct Relay {
     remote: Option<SocketAddr>,
     /// What its STUN says of this node's socket. It outlives the stream: the token may be of use until the next one.
     pub(super) mapping: Option<Mapping>,
-    /// The nonce that was last said to it.
-    bound_with: Option<Nonce>,
+    /// When it was last asked whether it is there.
+    doubted: Option<Instant>,
+    /// The nonce that was last said to it, and whether it answered.
+    said: Option<(Nonce, bool)>,
 }
 
 /// What lives as long as one stream.
@@ -74,7 +78,8 @@ impl Relay {
             observed_udp: None,
             remote: None,
             mapping: None,
-            bound_with: None,
+            doubted: None,
+            said: None,
         }
     }
 
@@ -156,7 +161,7 @@ impl Endpoint {
     pub(super) fn relay_closed(&mut self, now: Instant, no: RelayNo) {
         if let Some(relay) = self.relays.get_mut(no.0) {
             relay.link = None;
-            relay.bound_with = None;
+            relay.said = None;
         }
         self.out.bind(no, None);
         let ids: Vec<_> = self.peers.keys().copied().collect();
@@ -165,7 +170,7 @@ impl Endpoint {
                 peer.lose_contacts(ctx, |contact| contact.relay == no, "the relay connection is lost");
             });
         }
-        self.forget_phantoms();
+        self.forget_gone(now);
     }
 
     pub(super) fn relay_message(
@@ -230,7 +235,7 @@ impl Endpoint {
                     self.with_peer(now, owner, |peer, ctx| {
                         peer.lose_contacts(ctx, |lost| lost == contact, why)
                     });
-                    self.forget_phantoms();
+                    self.forget_gone(now);
                 }
                 if let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) {
                     link.channels.remove(&channel);
@@ -267,20 +272,24 @@ impl Endpoint {
         }
     }
 
-    /// This node received `nonce` from the relay's STUN: it says so, once (protocol §3.9).
+    /// This node received `nonce` from the relay's STUN: it says so until that was heard (protocol §3.9).
     pub(super) fn bind_at(&mut self, no: RelayNo, nonce: Nonce) {
         if let Some(relay) = self.relays.get_mut(no.0)
             && relay.is_registered()
-            && relay.bound_with.replace(nonce) != Some(nonce)
+            && relay.said != Some((nonce, true))
         {
+            relay.said = Some((nonce, false));
             relay.send(no, &mut self.out, &Control::Bind { nonce });
         }
     }
 
     /// The relay forwards datagrams: for peers behind it that is one more path.
     fn bound(&mut self, now: Instant, no: RelayNo, tag: BindingTag) {
-        let mapping = self.relays.get(no.0).and_then(|relay| relay.mapping.as_ref());
-        let Some(remote) = mapping.and_then(Mapping::first_port) else { return };
+        let Some(relay) = self.relays.get_mut(no.0) else { return };
+        if let Some((_, is_heard)) = &mut relay.said {
+            *is_heard = true;
+        }
+        let Some(remote) = relay.mapping.as_ref().and_then(Mapping::first_port) else { return };
         self.out.bind(no, Some(RelayBinding { remote, tag }));
         let behind = |peer: &&Peer| peer.contact().is_some_and(|contact| contact.relay == no);
         let ids: Vec<_> = self.peers.values().filter(behind).map(Peer::id).collect();
@@ -361,7 +370,11 @@ impl Endpoint {
                     link.heartbeat_timer = Heartbeat::Dead;
                     self.out.event(Event::RelayDead { relay: no });
                 }
-                Heartbeat::Idle { next } if next <= now || doubted => {
+                Heartbeat::Idle { next }
+                    if next <= now
+                        || (doubted && relay.doubted.is_none_or(|last| last + DOUBT_EVERY <= now)) =>
+                {
+                    relay.doubted = Some(now);
                     let id = self.rng.next_u64();
                     relay.ping(now, no, &mut self.out, id);
                 }

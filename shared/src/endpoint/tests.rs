@@ -20,6 +20,7 @@ use std::time::Duration;
 mod claims;
 mod direct;
 mod first;
+mod hostile;
 mod lies;
 mod quality;
 mod rekey;

@@ -19,6 +19,12 @@ pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 pub const UNANSWERED: Duration = Duration::from_millis(900);
 /// ... and the path dies this long after that PING: with [`BUSY_PING`], within 3 s of the moment when the largest packets stopped.
 pub const UNANSWERED_DEAD: Duration = Duration::from_millis(2_500);
+/// A path whose data nobody acknowledged for this long, and for four round trips, is dead however well PINGs are answered ...
+pub const UNACKNOWLEDGED_DEAD: Duration = Duration::from_secs(2);
+/// ... if data went out this often, counted at most ten times a second, ...
+pub const UNACKNOWLEDGED_REPORTS: u32 = 10;
+/// ... and PINGs were answered meanwhile for this long: with [`BUSY_PING`], within 3 s.
+pub const UNACKNOWLEDGED_ANSWERED: Duration = Duration::from_millis(1_250);
 /// While data flows, a PING of full size leaves this long after the last answer: it measures the round trip, and shows what
 /// acknowledgements of small packets do not.
 pub const BUSY_PING: Duration = Duration::from_millis(500);

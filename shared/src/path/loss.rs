@@ -76,7 +76,7 @@ impl Loss {
     pub fn on_acks(&mut self, now: Instant, highest: u64, bitmap: &[u64; 4]) {
         let Some(counted) = self.counted else {
             // Begins here: what was below may have gone another way.
-            self.counted = Some(highest + 1);
+            self.counted = Some(highest.saturating_add(1));
             return;
         };
         let settled = highest.saturating_sub(REORDER);
@@ -98,7 +98,7 @@ impl Loss {
                 lost += 1;
             }
         }
-        self.counted = Some(settled + 1);
+        self.counted = Some(settled.saturating_add(1));
         self.count(now, came, lost);
         self.judge(now);
     }

@@ -14,11 +14,15 @@
 //! Inputs are facts (`on_…`) and time (`handle_timeout`); the only output is the wish to PING, taken with
 //! [`Path::poll_ping`]. Hearing the peer proves one direction only; what moves a path to Proven is always a PONG, because
 //! it proves both (Nebula #893: a path that only receives must not carry data).
+//!
+//! A PONG is not everything either: what lets PINGs through and swallows data (somebody on the way can tell them apart by their
+//! first byte) would be proven again and again. So a path whose PINGs are answered and whose data nobody acknowledges for
+//! [`UNACKNOWLEDGED_DEAD`] is dead.
 
 use super::challenge::Challenges;
 use super::liveness::{
-    BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, UNANSWERED_DEAD,
-    suspicion_after, unanswered_after,
+    BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, UNACKNOWLEDGED_ANSWERED,
+    UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, UNANSWERED_DEAD, suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
 use super::select::PathKind;
@@ -45,7 +49,29 @@ pub struct Path {
     asked: Option<Instant>,
     /// When data last went out over it.
     last_sent: Option<Instant>,
+    /// What went out since the last acknowledgement.
+    unacknowledged: Option<Unacknowledged>,
     loss: Loss,
+}
+
+/// Data that nobody acknowledged.
+#[derive(Debug, Clone, Copy)]
+struct Unacknowledged {
+    since: Instant,
+    /// Reports of it.
+    reports: u32,
+    /// When a PING was first answered since.
+    answered: Option<Instant>,
+}
+
+impl Unacknowledged {
+    /// Whether data is swallowed while PINGs pass, on a path of this round trip. (A peer that was frozen may answer before it
+    /// acknowledges; not for long.)
+    fn is_swallowed(&self, now: Instant, round: Duration) -> bool {
+        now.saturating_duration_since(self.since) >= UNACKNOWLEDGED_DEAD.max(4 * round)
+            && self.reports >= UNACKNOWLEDGED_REPORTS
+            && self.answered.is_some_and(|at| now.saturating_duration_since(at) >= UNACKNOWLEDGED_ANSWERED)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +105,7 @@ impl Path {
             answered: now,
             asked: None,
             last_sent: None,
+            unacknowledged: None,
             loss: Loss::default(),
         }
     }
@@ -158,7 +185,7 @@ impl Path {
             self.challenges = Challenges::new();
             self.asked = None;
             self.next_ping = None;
-            self.last_sent = None;
+            (self.last_sent, self.unacknowledged) = (None, None);
         }
     }
 
@@ -223,11 +250,19 @@ impl Path {
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
         self.next_ping = Some(self.next_heartbeat(now));
+        let round = self.rtt.max(self.return_rtt).unwrap_or_default();
+        if let Some(data) = &mut self.unacknowledged {
+            data.answered.get_or_insert(now);
+            if data.is_swallowed(now, round) {
+                self.move_to_dead("PINGs are answered, data is not acknowledged");
+            }
+        }
         true
     }
 
     /// An ACK for data that this side sent over this path came. It shows that data arrives, not that the largest does.
     pub fn on_ack(&mut self, now: Instant) {
+        self.unacknowledged = None;
         let outstanding = self.still_outstanding(now, self.rtt.unwrap_or_default());
         if let State::Proven { outstanding: before } = &mut self.state {
             *before = outstanding;
@@ -241,6 +276,7 @@ impl Path {
 
     /// Data begins to take this path, or takes another.
     pub fn on_routed(&mut self) {
+        self.unacknowledged = None;
         self.loss.begin();
     }
 
@@ -257,6 +293,9 @@ impl Path {
     /// Data went out over it since the last report.
     pub fn on_data_sent(&mut self, now: Instant) {
         self.last_sent = Some(now);
+        let fresh = Unacknowledged { since: now, reports: 0, answered: None };
+        let data = self.unacknowledged.get_or_insert(fresh);
+        data.reports = data.reports.saturating_add(1);
         if let State::Proven { outstanding } = &mut self.state {
             outstanding.get_or_insert(now);
             if self.asked.is_none() {
@@ -435,6 +474,53 @@ mod tests {
         // Each of the two steps is taken at the next of the run's ticks, and the first data leaves a tick after the block.
         let ticks = Duration::from_millis(30);
         assert!(took <= DEAD_AFTER + suspicion_after(Some(RTT)) + ticks, "{took:?}");
+    }
+
+    #[test]
+    fn a_path_that_carries_pings_and_swallows_data_is_dead_within_the_bound() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        let began = run.now;
+        let mut died = None;
+        run.for_secs(5, |path, now| {
+            path.on_data_sent(now);
+            if path.is_dead() {
+                died.get_or_insert(now);
+            }
+        });
+        let after = died.expect("dead") - began;
+        assert!(after >= Duration::from_secs(2) && after <= Duration::from_secs(3), "{after:?}");
+    }
+
+    #[test]
+    fn acknowledgements_that_are_rare_or_late_are_no_swallowing() {
+        // One each second.
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        let mut tick = 0;
+        run.for_secs(60, |path, now| {
+            tick += 1;
+            path.on_data_sent(now);
+            if tick % 100 == 0 {
+                path.on_ack(now);
+            }
+        });
+        assert!(run.path.is_usable());
+        // A few packets, the last acknowledgement of which is lost.
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        (0..5).for_each(|_| run.path.on_data_sent(run.now));
+        run.for_secs(60, |_, _| ());
+        assert!(run.path.is_proven());
+        // A peer that is frozen for a while answers before it acknowledges.
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.answers = false;
+        run.for_secs(2, |path, now| path.on_data_sent(now));
+        run.answers = true;
+        run.for_secs(1, |path, now| path.on_data_sent(now));
+        run.path.on_ack(run.now);
+        assert!(run.path.is_proven());
     }
 
     #[test]

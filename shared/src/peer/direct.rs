@@ -137,6 +137,10 @@ impl Direct {
         self.follow.filter(|follow| self.path(*follow).is_some_and(Path::is_proven))
     }
 
+    pub(super) fn is_checking(&self) -> bool {
+        self.agent.is_checking()
+    }
+
     pub(super) fn next_round(&self) -> Option<Instant> {
         self.agent.next_round()
     }
@@ -209,8 +213,7 @@ impl Peer {
         self.direct.heard = Some(revision);
         let overlay = self.overlay(ctx);
         let allowed = list.into_iter().filter(|candidate| is_allowed(candidate.address, &overlay));
-        self.direct.agent.set_candidates(allowed);
-        self.direct.agent.begin(ctx.now, "the peer's candidates came");
+        self.direct.agent.on_announced(ctx.now, allowed);
     }
 
     pub(super) const fn direct_on_candidates_ack(&mut self, revision: u32) {
@@ -263,6 +266,12 @@ impl Peer {
                 return;
             }
         }
+    }
+
+    /// Whether what came by `via` may be answered there: an address has to be one that packets may be sent to.
+    pub(super) fn may_answer(&self, ctx: &Context<'_>, via: Via) -> bool {
+        let Via::Udp(from) = via else { return true };
+        self.direct.path(from).is_some() || is_allowed(from, &self.overlay(ctx))
     }
 
     /// Where a question that came from `from` is answered as well: the peer sent it along the path in use, if it is a copy.

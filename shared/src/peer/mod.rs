@@ -63,6 +63,8 @@ const HELLO_REPEAT: Duration = Duration::from_secs(1);
 const CLOSE_AFTER: Duration = Duration::from_secs(30);
 /// Most of them at a time: a peer that goes through sessions faster has nothing under way in the oldest.
 const MAX_CLOSING: usize = 4;
+/// A peer that is gone is shown as offline for this long.
+const FORGET_AFTER: Duration = Duration::from_secs(6 * 3600);
 /// The number under which this side's PINGs name the path over the relay's stream.
 const PATH_NUMBER: u8 = PathKind::RelayWs.slot().number();
 /// CBOR around a PING's padding: array, tag, id (9), path (2), byte string head (3); exact to a few bytes is enough.
@@ -150,6 +152,8 @@ pub(crate) struct Peer {
     rotation_hint: Duration,
     heartbeat_hint: Duration,
     shown: PeerState,
+    /// Since when neither a relay nor a session says that it is there.
+    gone: Option<Instant>,
     /// Where data goes.
     routed: Option<Via>,
     /// The kind of path that data took last, in this session.
@@ -198,6 +202,7 @@ impl Peer {
             rotation_hint: crate::session::limits::ROTATION,
             heartbeat_hint: crate::path::liveness::HEARTBEAT,
             shown: PeerState::Offline,
+            gone: None,
             routed: None,
             last_kind: None,
             abandoned: [false; PATH_SLOTS],
@@ -240,8 +245,24 @@ impl Peer {
     }
 
     /// Whether it never was more than a name that a relay said: no session, no HELLO.
-    pub(crate) const fn is_phantom(&self) -> bool {
+    const fn is_phantom(&self) -> bool {
         self.session.is_none() && self.about.is_none()
+    }
+
+    /// When it is forgotten, as it is gone and nothing of it is left here: at once where it never was more than a name. Not while it
+    /// has sessions that wait to be confirmed, or to close: with those the memory of what it made this node compute would go.
+    pub(crate) fn forgotten_at(&self) -> Option<Instant> {
+        let is_left = !self.closing.is_empty() || !self.unconfirmed.is_empty();
+        let gone = self.gone.filter(|_| !is_left)?;
+        Some(if self.is_phantom() { gone } else { gone + FORGET_AFTER })
+    }
+
+    /// Gives back what it holds; it is forgotten afterwards.
+    pub(crate) fn forget(&mut self, ctx: &mut Context<'_>) {
+        self.first.cancel(ctx);
+        for stale in std::mem::take(&mut self.unconfirmed) {
+            stale.session.release(ctx.indices);
+        }
     }
 
     /// Whether a handshake with it is due or under way while nothing else proves it exists.
@@ -522,7 +543,8 @@ impl Peer {
         let drop = self.unconfirmed.front().map(|unconfirmed| {
             Deadline::new(unconfirmed.born + first::UNCONFIRMED_LIFE, "drop a session that nobody confirmed")
         });
-        Deadline::earlier(next, Deadline::earlier(close, drop))
+        let forget = self.forgotten_at().map(|at| Deadline::new(at, "forget a peer that is gone"));
+        [close, drop, forget].into_iter().fold(next, Deadline::earlier)
     }
 
     /// Time passed.
@@ -542,14 +564,8 @@ impl Peer {
         }
         if let Some(path) = &mut self.path {
             path.handle_timeout(ctx.now);
-            if path.is_dead() {
-                self.path = None;
-                self.abandon(PathKind::RelayWs);
-                if self.routed.is_none_or(|via| !via.kind().is_direct()) {
-                    self.revive(ctx, "the path is dead");
-                }
-            }
         }
+        self.drop_dead_stream(ctx);
         self.relay_udp_timeout(ctx);
         self.direct_timeout(ctx);
         if self.way().is_some() {
@@ -559,6 +575,18 @@ impl Peer {
             self.first_timeout(ctx);
         }
         self.settle(ctx);
+    }
+
+    /// The path over the stream may have died.
+    fn drop_dead_stream(&mut self, ctx: &mut Context<'_>) {
+        if !self.path.as_ref().is_some_and(Path::is_dead) {
+            return;
+        }
+        self.path = None;
+        self.abandon(PathKind::RelayWs);
+        if self.routed.is_none_or(|via| !via.kind().is_direct()) {
+            self.revive(ctx, "the path is dead");
+        }
     }
 
     /// A copy for `status`. `mtu` is that of this node's TAP.
@@ -608,8 +636,14 @@ impl Peer {
     fn handle_body(&mut self, ctx: &mut Context<'_>, via: Via, body: Option<Control>) {
         match body {
             Some(Control::Ping { id, path, .. }) => {
-                if self.routed.is_some_and(|routed| routed.kind() != via.kind()) {
-                    // Asked on another path than what this node answers on: acknowledgements may have been lost there.
+                if !self.may_answer(ctx, via) {
+                    return;
+                }
+                if self.routed.is_some_and(|routed| routed.kind() != via.kind())
+                    && self.path_of(via).is_some()
+                {
+                    // Asked on another path than what this node answers on: acknowledgements may have been lost there. Not where no
+                    // path is: the address may be somebody else's, who would get more than the peer spent.
                     self.repeat_report(ctx, via);
                 }
                 self.reply(ctx, via, &Control::Pong { id, path });
@@ -644,6 +678,7 @@ impl Peer {
                 if answered && !self.first.is_confirming() {
                     self.first.cancel(ctx);
                 }
+                self.drop_dead_stream(ctx);
             }
             Some(Control::Hello(hello)) => {
                 self.reply(ctx, via, &Control::HelloAck { revision: hello.revision });
@@ -653,7 +688,9 @@ impl Peer {
                     return;
                 }
                 self.revision_heard = Some(hello.revision);
-                if self.about.as_ref().is_none_or(|known| *known != hello) {
+                // The revision alone is no news to anybody.
+                let is_known = |known: &Hello| Hello { revision: hello.revision, ..known.clone() } == hello;
+                if !self.about.as_ref().is_some_and(is_known) {
                     self.about = Some(hello.clone());
                     ctx.out.event(Event::PeerHello { slot: self.slot, hello });
                 }
@@ -727,6 +764,8 @@ impl Peer {
 
     /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
     fn settle(&mut self, ctx: &mut Context<'_>) {
+        let is_gone = self.contact.is_none() && self.session.is_none();
+        self.gone = if is_gone { self.gone.or(Some(ctx.now)) } else { None };
         self.rest_or_wake(ctx);
         self.relay_udp_settle(ctx, self.is_well_direct());
         self.expect_answers();

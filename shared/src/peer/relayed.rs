@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// A session that begins has this long to find a direct path, before the relay is asked for more than its stream.
 const DIRECT_FIRST: Duration = Duration::from_secs(2);
+/// While addresses are being checked it waits, and looks again after this.
+const CHECKS_FIRST: Duration = Duration::from_millis(250);
 /// One that did not answer is tried again after this, give or take a tenth.
 const RETRY: Duration = Duration::from_secs(60);
 /// What data waits for it beyond two round trips of the stream, while it is asked.
@@ -112,7 +114,7 @@ impl Peer {
     }
 
     /// PONG came by it.
-    pub(super) fn relay_udp_on_pong(&mut self, ctx: &Context<'_>, contact: Contact, id: u64) {
+    pub(super) fn relay_udp_on_pong(&mut self, ctx: &mut Context<'_>, contact: Contact, id: u64) {
         let is_routed = self.routed == Some(Via::RelayUdp(contact));
         let Some(path) = self.relay_udp.path.as_mut().filter(|_| self.contact == Some(contact)) else {
             return;
@@ -124,6 +126,7 @@ impl Peer {
             if (was_silent || was_shaken) && is_routed {
                 self.abandon(PathKind::RelayUdp);
             }
+            self.relay_udp_drop_dead(ctx);
         }
     }
 
@@ -140,7 +143,12 @@ impl Peer {
         self.relay_udp.hold_back_until = self.relay_udp.hold_back_until.filter(|until| ctx.now < *until);
         let Some(path) = &mut self.relay_udp.path else { return };
         path.handle_timeout(ctx.now);
-        if path.is_dead() {
+        self.relay_udp_drop_dead(ctx);
+    }
+
+    /// The path may have died.
+    fn relay_udp_drop_dead(&mut self, ctx: &mut Context<'_>) {
+        if self.relay_udp.path.as_ref().is_some_and(Path::is_dead) {
             self.relay_udp_drop();
             self.relay_udp.has_failed = true;
             let tenth = RETRY / 10;
@@ -161,6 +169,12 @@ impl Peer {
             self.relay_udp.next = None;
             self.relay_udp.path.take_if(|path| !path.is_usable() && !path.is_resting());
         } else if self.relay_udp.path.is_none() && self.relay_udp.next.is_none_or(|next| next <= ctx.now) {
+            let works = self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
+            if works && self.direct.is_checking() {
+                // A direct path may come of it in a moment: then one move is enough.
+                self.relay_udp.next = Some(ctx.now + CHECKS_FIRST);
+                return;
+            }
             let mut path = Path::new(ctx.now, PathKind::RelayUdp);
             path.set_heartbeat(self.heartbeat_hint);
             self.relay_udp.path = Some(path);

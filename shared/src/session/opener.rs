@@ -115,6 +115,9 @@ pub(crate) struct Plain<'a> {
     pub(crate) first: bool,
 }
 
+/// No honest sender comes near it (protocol §5.1), and nobody behind this line need think of overflow.
+const COUNTER_END: u64 = 1 << 62;
+
 /// Receive keys and the window that spans them.
 #[derive(Debug)]
 pub(crate) struct Opener<const WINDOW: usize> {
@@ -132,7 +135,7 @@ impl<const WINDOW: usize> Opener<WINDOW> {
     /// Reads the header of `packet` and checks that it is of this kind and long enough to hold a tag.
     pub(crate) fn examine(kind: PacketType, packet: &[u8]) -> Result<Header, OpenError> {
         let header = Header::parse(packet)?;
-        if header.kind != kind || packet.len() < HEADER_LEN + TAG_LEN {
+        if header.kind != kind || packet.len() < HEADER_LEN + TAG_LEN || header.counter >= COUNTER_END {
             return Err(OpenError::Malformed);
         }
         Ok(header)

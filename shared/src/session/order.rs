@@ -22,7 +22,7 @@
 //! - What closes the gap, by whatever path, is never held.
 
 use crate::session::ack::PathSlot;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Bytes held at most for one association: 100 ms at 640 Mbit/s.
@@ -69,8 +69,8 @@ pub struct Order {
     /// The path that data comes by; `None` when that ended and nothing came since.
     path: Option<PathSlot>,
     waiting: Option<Waiting>,
-    /// In ascending order; given on once nothing is waited for.
-    held: VecDeque<Held>,
+    /// By counter, which a member may let come in any order; given on once nothing is waited for.
+    held: BTreeMap<u64, Held>,
     bytes: usize,
     /// Markers that came meanwhile.
     ended: Vec<(PathSlot, u64)>,
@@ -90,7 +90,6 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Held {
-    counter: u64,
     path: PathSlot,
     bytes: Vec<u8>,
 }
@@ -102,7 +101,7 @@ impl Default for Order {
             next: 0,
             path: Some(PathSlot::FIRST),
             waiting: None,
-            held: VecDeque::new(),
+            held: BTreeMap::new(),
             bytes: 0,
             ended: Vec::new(),
             delivered: None,
@@ -146,7 +145,7 @@ impl Order {
             }
             return Turn::Now;
         }
-        let first = self.held.front().map_or(u64::MAX, |held| held.counter);
+        let first = self.held.first_key_value().map_or(u64::MAX, |(counter, _)| *counter);
         if counter < first && (waiting.on.is_none_or(|on| on == path) || counter <= self.next) {
             self.on_delivered(now, path, counter);
             if self.next >= first {
@@ -161,9 +160,8 @@ impl Order {
     pub fn hold(&mut self, path: PathSlot, counter: u64, bytes: Vec<u8>) {
         self.stats.held += 1;
         self.bytes += bytes.len();
-        // Nearly always the last one.
-        let at = self.held.iter().rposition(|held| held.counter < counter).map_or(0, |before| before + 1);
-        self.held.insert(at, Held { counter, path, bytes });
+        // The replay window lets no counter come twice.
+        self.held.insert(counter, Held { path, bytes });
         if self.bytes > HELD_BYTES || self.held.len() > HELD_PACKETS {
             self.give_in();
         }
@@ -177,11 +175,10 @@ impl Order {
         if self.waiting.is_some() {
             return None;
         }
-        let held = self.held.pop_front()?;
+        let (counter, held) = self.held.pop_first()?;
         self.bytes -= held.bytes.len();
-        self.on_delivered(now, held.path, held.counter);
+        self.on_delivered(now, held.path, counter);
         if self.held.is_empty() {
-            self.held = VecDeque::new();
             for (path, counter) in std::mem::take(&mut self.ended) {
                 self.on_ended(path, counter);
             }
@@ -212,13 +209,13 @@ impl Order {
     }
 
     fn on_ended(&mut self, path: PathSlot, counter: u64) {
-        self.next = self.next.max(counter + 1);
+        self.next = self.next.max(counter.saturating_add(1));
         self.path = self.path.filter(|ended| *ended != path);
     }
 
     fn on_delivered(&mut self, now: Instant, path: PathSlot, counter: u64) {
         if counter >= self.next {
-            self.next = counter + 1;
+            self.next = counter.saturating_add(1);
             if self.path.replace(path) != Some(path) {
                 self.stats.moves += 1;
                 self.is_moving = true;
@@ -397,7 +394,7 @@ mod tests {
             loses in any::<bool>(),
         ) {
             let mut receiver = Receiver::new();
-            let mut wires: [VecDeque<(u64, bool)>; 2] = Default::default();
+            let mut wires: [std::collections::VecDeque<(u64, bool)>; 2] = Default::default();
             let (mut at, mut counter, mut sent) = (0, 0, vec![]);
             for (what, which, span) in turns {
                 match what {

@@ -15,7 +15,9 @@
 //! # Invariants
 //!
 //! - At most [`MAX_CANDIDATES`] announced, [`MAX_HINTS`] named by relays and [`MAX_HEARD`] heard from are kept; the oldest goes.
-//! - Whoever names an address causes at most [`CHECKS`] packets to it a round, and rounds are bounded in time.
+//! - Whoever names an address causes at most [`CHECKS`] packets to it a round, and rounds are bounded in time. At most
+//!   [`PORTS_PER_IP`] ports of one IP address are checked, and rounds that a peer causes by announcing become rarer, up to one in
+//!   [`PROVOKED_MAX`], until something answers: so a member cannot make others flood somebody.
 //! - An address that was merely heard from is checked outside a round too, within a budget of its own ([`HEARD_BUDGET`]): what a
 //!   member can make a node send to an address it spoofs is less than what the member spends.
 
@@ -41,6 +43,12 @@ const WAITS: [Duration; CHECKS as usize] = [
     Duration::from_millis(800),
     Duration::from_millis(1500),
 ];
+/// Ports of one IP address that are checked: a host's own, and what its NATs make of it.
+pub const PORTS_PER_IP: usize = 3;
+/// The longest pause between two rounds that a peer causes by announcing.
+pub const PROVOKED_MAX: Duration = Duration::from_secs(64);
+/// So many of them in a row do not become rarer: addresses come one after the other when a machine starts.
+const PROVOKED_FREE: u32 = 4;
 /// Two rounds do not begin closer than this: a change of the network comes as a burst of events.
 pub const ROUND_GAP: Duration = Duration::from_secs(1);
 /// A round that found nothing is repeated after this, give or take a tenth.
@@ -99,6 +107,8 @@ pub struct Agent {
     wanted: Option<Deadline>,
     /// Retries in a row without traffic.
     idle_retries: u32,
+    /// Announcements in a row after which nothing answered.
+    provoked: u32,
     /// Checks outside a round, and when one was last added.
     heard_budget: Option<(u32, Instant)>,
 }
@@ -113,18 +123,35 @@ impl Agent {
             paced: None,
             wanted: None,
             idle_retries: 0,
+            provoked: 0,
             heard_budget: None,
         }
     }
 
-    /// The peer's candidates: they replace what it announced before. The caller filters them and begins a round.
-    pub fn set_candidates(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+    /// The peer's candidates came: they replace what it announced before, and if they are others they are worth a round. The caller
+    /// filters them.
+    pub fn on_announced(&mut self, now: Instant, candidates: impl IntoIterator<Item = Candidate>) {
+        let before = self.announced();
         self.remotes.retain(|remote| remote.source != Source::Announced);
         for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
             self.remotes.retain(|known| known.candidate.address != candidate.address);
-            self.remotes.push(Remote::new(candidate, Source::Announced));
+            let of_ip = |known: &&Remote| known.candidate.address.ip() == candidate.address.ip();
+            if self.remotes.iter().filter(of_ip).count() < PORTS_PER_IP {
+                self.remotes.push(Remote::new(candidate, Source::Announced));
+            }
         }
         self.sort();
+        if self.announced() != before {
+            let doublings = self.provoked.saturating_sub(PROVOKED_FREE).min(10);
+            let pause = ROUND_GAP.saturating_mul(1 << doublings).min(PROVOKED_MAX);
+            self.provoked = self.provoked.saturating_add(1);
+            self.begin_after(now, pause, "the peer's candidates came");
+        }
+    }
+
+    fn announced(&self) -> Vec<SocketAddr> {
+        let announced = self.remotes.iter().filter(|remote| remote.source == Source::Announced);
+        announced.map(|remote| remote.candidate.address).collect()
     }
 
     /// A relay says that the peer's socket appears at `address`. It begins nothing: a relay may say what it likes.
@@ -151,9 +178,16 @@ impl Agent {
 
     /// A round is wanted at once.
     pub fn begin(&mut self, now: Instant, why: &'static str) {
-        let earliest = self.began.map_or(now, |began| now.max(began + ROUND_GAP));
+        self.begin_after(now, ROUND_GAP, why);
+    }
+
+    /// A round is wanted, `pause` after the last began; at once when that is over.
+    fn begin_after(&mut self, now: Instant, pause: Duration, why: &'static str) {
+        let earliest = self.began.map_or(now, |began| now.max(began + pause));
         self.idle_retries = 0;
-        self.wanted = Some(Deadline::new(earliest, why));
+        // What is planned and comes sooner is not put off.
+        let at = self.wanted.map_or(earliest, |wanted| wanted.at.min(earliest));
+        self.wanted = Some(Deadline::new(at, why));
     }
 
     /// Frames passed between the two: it is worth looking for a better path.
@@ -163,7 +197,7 @@ impl Agent {
 
     /// Forgets everything but what the retries need to keep their pace.
     pub fn clear(&mut self) {
-        *self = Self { began: self.began, ..Self::new() };
+        *self = Self { began: self.began, provoked: self.provoked, ..Self::new() };
     }
 
     /// Begins the round that is due. While there is a direct path (`is_needed` is false) the retry is dropped.
@@ -227,6 +261,7 @@ impl Agent {
         let remote = self.remotes.iter_mut().find(|remote| remote.candidate.address == address)?;
         let rtt = remote.challenges.on_answer(now, id)?;
         remote.next = None;
+        self.provoked = 0;
         Some((remote.candidate.kind, rtt))
     }
 
@@ -235,6 +270,11 @@ impl Agent {
         let check = self.remotes.iter().filter_map(|remote| remote.next).min();
         let check = check.map(|next| self.paced.map_or(next, |paced| next.max(paced)));
         Deadline::earlier(self.wanted, check.map(|next| Deadline::new(next, "check a candidate")))
+    }
+
+    /// Whether a round is under way.
+    pub fn is_checking(&self) -> bool {
+        self.left > 0 && self.remotes.iter().any(|remote| remote.next.is_some())
     }
 
     /// When the next round begins, as far as is planned.
@@ -293,7 +333,10 @@ mod tests {
 
     fn hosts(n: u16) -> Vec<Candidate> {
         (1..=n)
-            .map(|port| Candidate::new(CandidateKind::Host, SocketAddr::new([192, 0, 2, 1].into(), port)))
+            .map(|n| {
+                let [high, low] = n.to_be_bytes();
+                Candidate::new(CandidateKind::Host, SocketAddr::new([192, 0, high, low].into(), 4000))
+            })
             .collect()
     }
 
@@ -309,16 +352,10 @@ mod tests {
 
     impl Run {
         fn new(candidates: Vec<Candidate>) -> Self {
-            let mut agent = Agent::new();
-            agent.set_candidates(candidates);
-            Self {
-                now: Instant::now(),
-                rng: SeededRng::new(1),
-                agent,
-                next_id: 0,
-                needed: true,
-                sent: vec![],
-            }
+            let (now, mut agent) = (Instant::now(), Agent::new());
+            agent.on_announced(now, candidates);
+            (agent.wanted, agent.provoked) = (None, 0);
+            Self { now, rng: SeededRng::new(1), agent, next_id: 0, needed: true, sent: vec![] }
         }
 
         /// From timer to timer for `span`.
@@ -427,6 +464,34 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_announces_for_an_hour_makes_no_flood() {
+        let mut run = Run::new(vec![]);
+        run.needed = true;
+        for second in 0..3600_u16 {
+            let ports = (0..10).map(|n| SocketAddr::new([203, 0, 113, 9].into(), 1 + 10 * second + n));
+            let target = ports.map(|address| Candidate::new(CandidateKind::Host, address));
+            run.agent.on_announced(run.now, target);
+            run.run(Duration::from_secs(1));
+        }
+        // Some at once, then a round each 64 s or a retry in a minute, of fifteen packets of 46 bytes.
+        let rounds = PROVOKED_FREE as usize + 8 + 3600 / 30;
+        assert!(run.sent.len() <= rounds * PORTS_PER_IP * CHECKS as usize, "{}", run.sent.len());
+        assert!(run.per_address().len() <= rounds * PORTS_PER_IP);
+        // The same list again is no reason for anything.
+        let before = run.sent.len();
+        let same = vec![Candidate::new(CandidateKind::Host, at("203.0.113.9:1"))];
+        run.agent.on_announced(run.now, same.clone());
+        run.run(Duration::from_secs(300));
+        let between = run.sent.len();
+        assert!(between > before);
+        for _ in 0..20 {
+            run.agent.on_announced(run.now, same.clone());
+            run.run(Duration::from_secs(1));
+        }
+        assert!(run.sent.len() - between <= CHECKS as usize, "a retry at most");
+    }
+
+    #[test]
     fn a_burst_of_events_makes_one_round_a_second() {
         let mut run = Run::new(hosts(1));
         for _ in 0..50 {
@@ -480,7 +545,7 @@ mod tests {
         let known = run.agent.remotes[0].candidate.address;
         run.agent.hint(known);
         run.agent.on_heard(run.now, known);
-        run.agent.set_candidates(hosts(1));
+        run.agent.on_announced(run.now, hosts(1));
         assert_eq!(run.agent.remotes.len(), 1);
     }
 }

@@ -8,6 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Most candidates of one node in one message, and of one peer in one round.
 pub const MAX_CANDIDATES: usize = 20;
 
+/// Metadata services outside the link-local range: Alibaba Cloud's, and the IPv6 one of AWS.
+const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+/// See [`METADATA_V4`].
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
 /// How an address was learned. Declared best first, so `Ord` is the preference: what is nearer first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(index_only)]
@@ -118,12 +123,13 @@ fn covers(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
 
 /// Whether packets may be sent to `address` because somebody named it. What is refused is either of no use between two machines
 /// or belongs to something that must not be reached this way: this machine itself, a whole segment, a cloud's metadata
-/// service (169.254.169.254), the tunnel.
+/// service ([`METADATA_V4`], [`METADATA_V6`], and 169.254.169.254, which is link-local), the tunnel.
 pub fn is_allowed(address: SocketAddr, overlay: &Overlay) -> bool {
     let ip = canonical(address).ip();
     let of_two_machines = match ip {
         IpAddr::V4(ip) => is_unicast_v4(ip),
-        IpAddr::V6(ip) => is_unicast_v6(ip),
+        // What a NAT64 makes of it counts as well.
+        IpAddr::V6(ip) => is_unicast_v6(ip) && behind_nat64(ip).is_none_or(is_unicast_v4),
     };
     address.port() != 0 && of_two_machines && !overlay.contains(ip)
 }
@@ -131,11 +137,28 @@ pub fn is_allowed(address: SocketAddr, overlay: &Overlay) -> bool {
 const fn is_unicast_v4(ip: Ipv4Addr) -> bool {
     // 0.0.0.0/8 is this network (RFC 1122 §3.2.1.3), 240.0.0.0/4 reserved and the limited broadcast.
     let first = ip.octets()[0];
-    !(first == 0 || first >= 240 || ip.is_loopback() || ip.is_multicast() || ip.is_link_local())
+    let is_metadata = ip.to_bits() == METADATA_V4.to_bits();
+    !(first == 0
+        || first >= 240
+        || is_metadata
+        || ip.is_loopback()
+        || ip.is_multicast()
+        || ip.is_link_local())
 }
 
 const fn is_unicast_v6(ip: Ipv6Addr) -> bool {
-    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_unicast_link_local())
+    let is_metadata = ip.to_bits() == METADATA_V6.to_bits();
+    !(ip.is_unspecified()
+        || is_metadata
+        || ip.is_loopback()
+        || ip.is_multicast()
+        || ip.is_unicast_link_local())
+}
+
+/// The IPv4 address in one of the well-known prefix (RFC 6052 §2.1).
+fn behind_nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [0x64, 0xff9b, 0, 0, 0, 0, _, _] = ip.segments() else { return None };
+    Some(Ipv4Addr::from_bits(u32::try_from(ip.to_bits() & 0xffff_ffff).unwrap_or_default()))
 }
 
 impl<C> Encode<C> for Candidate {

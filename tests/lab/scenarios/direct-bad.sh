@@ -34,9 +34,9 @@ wait "$oracle" || lab_fail "more was lost than the wire took until the relay had
 [[ $(lab_switches a) == 2 && $(lab_switches b) == 2 ]] || lab_fail "moves at 20 %: $(lab_switches a), $(lab_switches b)"
 lab_oracle clean a b --seconds 3
 
-# Clean for half a minute: back, by itself.
+# A try that failed pauses it for half a minute; then clean for half a minute: back, by itself.
 lab_wire_change a both ''
-lab_wait 45 "a to be direct again" lab_path a direct-udp
+lab_wait 75 "a to be direct again" lab_path a direct-udp
 lab_wait 10 "b to be direct again" lab_path b direct-udp
 
 lab_wire_change a both only=peer-udp,delay=100ms
