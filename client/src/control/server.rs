@@ -5,7 +5,8 @@
 //! server removes the file.
 //!
 //! Invariants: the event loop never waits for a caller (a request is read, within a deadline, before it is handed over, and an
-//! answer goes to a queue of its own); at most [`MAX_CALLERS`] connections exist; what changes something is asked only by root
+//! answer goes to a queue of its own); at most [`MAX_CALLERS`] connections of the group exist, and [`MAX_OWN`] of those who may change
+//! something, so that nobody keeps these out; what changes something is asked only by root
 //! or the daemon's own user, whatever the mode of the file says.
 
 use super::framing::{self, LineError, MAX_REQUEST};
@@ -20,12 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// Most connections at a time: a dozen people and their monitoring; the next waits in the kernel's queue.
+/// Most connections of the group at a time: a dozen people and their monitoring; the next is told to try again.
 pub const MAX_CALLERS: usize = 32;
+/// The same of root and the daemon's own user.
+pub const MAX_OWN: usize = 8;
 /// How long a caller may take to write its request, or to read its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests read and not yet taken by the event loop.
@@ -213,17 +216,39 @@ impl Drop for ControlServer {
     }
 }
 
+/// Room for connections.
+#[derive(Debug)]
+struct Places {
+    others: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self { others: Arc::new(Semaphore::new(MAX_CALLERS)), own: Arc::new(Semaphore::new(MAX_OWN)) }
+    }
+
+    /// A place for a caller with this user id, as long as it is kept; `None` when all are taken.
+    fn take(&self, uid: u32, owner: u32) -> Option<OwnedSemaphorePermit> {
+        let places = if uid == 0 || uid == owner { &self.own } else { &self.others };
+        Arc::clone(places).try_acquire_owned().ok()
+    }
+}
+
 async fn accept(listener: UnixListener, requests: mpsc::Sender<Incoming>) {
-    let places = Arc::new(Semaphore::new(MAX_CALLERS));
+    let places = Places::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let uid = stream.peer_cred().map(|credentials| credentials.uid());
+                let place = uid.ok().and_then(|uid| places.take(uid, geteuid().as_raw()));
                 let requests = requests.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, requests).await {
+                    let result = match &place {
+                        Some(_) => converse(stream, requests).await,
+                        None => refuse(stream).await,
+                    };
+                    if let Err(error) = result {
                         tracing::debug!(%error, "a control connection ended early");
                     }
                     drop(place);
@@ -235,6 +260,12 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Incoming>) {
             }
         }
     }
+}
+
+/// A connection too many: it is not read, and told so. A fresh socket has room for that, so nothing is waited for.
+async fn refuse(mut stream: UnixStream) -> io::Result<()> {
+    let sentence = "too many ask this daemon at once: try again";
+    framing::write(&mut stream, &Response::error(ErrorCode::Busy, sentence)).await
 }
 
 /// One connection: a request, its answer, the end.
@@ -402,6 +433,43 @@ mod tests {
         drop(stream);
         timeout(PATIENCE, incoming.reply.0.closed()).await.expect("noticed");
         assert!(incoming.reply.is_gone());
+    }
+
+    #[test]
+    fn the_group_keeps_nobody_else_out() {
+        let places = Places::new();
+        let others: Vec<_> = (0..100).filter_map(|_| places.take(1000, 7)).collect();
+        assert_eq!(others.len(), MAX_CALLERS);
+        let own: Vec<_> = [0, 7].iter().filter_map(|uid| places.take(*uid, 7)).collect();
+        assert_eq!(own.len(), 2);
+        drop(others);
+        assert!(places.take(1000, 7).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_told_so_and_one_that_ends_makes_room() {
+        let (_dir, path) = scene();
+        let mut server = serve(&path);
+        // All of the same user as the daemon.
+        let mut idle = Vec::new();
+        for _ in 0..MAX_OWN {
+            idle.push(UnixStream::connect(&path).await.expect("connected"));
+        }
+        let text = write_raw(&path, b"").await;
+        assert!(text.contains("\"busy\""), "{text}");
+        drop(idle);
+        let asking = tokio::spawn(async move {
+            loop {
+                match client::call(&path, &Request::Status).await {
+                    Err(ControlError::Refused { code: ErrorCode::Busy, .. }) => {
+                        tokio::task::yield_now().await
+                    }
+                    other => return other,
+                }
+            }
+        });
+        server.next().await.expect("a request").reply.send(Response::Leaving);
+        assert_eq!(asking.await.expect("joined").expect("answered"), Response::Leaving);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
 use crate::transport::udp::DatagramSocket;
+use futures_util::FutureExt as _;
 use paths::PathWait;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
@@ -43,6 +44,7 @@ use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,6 +85,8 @@ pub(super) struct EventLoop {
     own_name: String,
     waiting_said: bool,
     /// Peers that were said to be connected, under a name, since they last were not.
+    /// Peers that claimed a MAC that is not theirs: that is said once.
+    mac_told: HashSet<PeerSlot>,
     said: HashSet<PeerSlot>,
     /// Whether any relay ever accepted this node.
     was_registered: bool,
@@ -236,6 +240,7 @@ impl EventLoop {
             own_name: settings.name.to_string(),
             waiting_said: false,
             said: HashSet::new(),
+            mac_told: HashSet::new(),
             was_registered: false,
             lock,
         })
@@ -287,14 +292,25 @@ impl EventLoop {
     /// over a channel that such a message introduces, and the two take different ways here. A relay that talks without pause
     /// does not keep the packets of others out.
     async fn wait(&mut self) -> Input {
-        if self.relay_burst >= RELAY_QUEUE {
-            self.relay_burst = 0;
-            if let Ok(packet) = self.output.packets.try_recv() {
-                return Input::Packet(packet);
-            }
-        }
         let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
         let deadline = Deadline::earlier(self.endpoint.poll_timeout(), paths);
+        let PlaneOutput { packets, direct, stray, datagrams, facts, lost } = &mut self.output;
+        // No order among these: strangers who fill one of them leave the others their share.
+        let mut arrival = pin!(async {
+            tokio::select! {
+                Some(packet) = packets.recv() => Input::Packet(packet),
+                Some(packet) = direct.recv() => Input::Packet(packet),
+                Some(packet) = stray.recv() => Input::Packet(packet),
+                Some(datagram) = datagrams.recv() => Input::Datagram(datagram),
+                else => std::future::pending().await,
+            }
+        });
+        if self.relay_burst >= RELAY_QUEUE {
+            self.relay_burst = 0;
+            if let Some(input) = arrival.as_mut().now_or_never() {
+                return input;
+            }
+        }
         let timer = async {
             match deadline {
                 Some(deadline) => {
@@ -314,7 +330,7 @@ impl EventLoop {
             biased;
             _ = self.terminate.recv() => Input::Stop,
             _ = self.interrupt.recv() => Input::Stop,
-            Some(fault) = self.output.lost.recv() => Input::DeviceLost(fault),
+            Some(fault) = lost.recv() => Input::DeviceLost(fault),
             () = timer => Input::Timer,
             Some(incoming) = self.control.next() => Input::Request(incoming),
             change = changed => {
@@ -325,16 +341,14 @@ impl EventLoop {
                 }
                 Input::NetworkChanged
             }
-            Some(fact) = self.output.facts.recv() => Input::Fact(fact),
+            Some(fact) = facts.recv() => Input::Fact(fact),
             Some((no, event)) = self.relay_events.recv() => {
                 self.relay_burst += 1;
                 Input::Relay(no, event)
             }
-            // Before packets, of which there may be many: there are few of these, and strangers' are dropped.
-            Some(datagram) = self.output.datagrams.recv() => Input::Datagram(datagram),
-            Some(packet) = self.output.packets.recv() => {
+            input = arrival => {
                 self.relay_burst = 0;
-                Input::Packet(packet)
+                input
             }
         }
     }

@@ -159,14 +159,12 @@ impl Routes {
         self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
     }
 
-    /// Gives a peer its MAC, which follows from its key (protocol §1.5): a member that names another one could take somebody
-    /// else's frames. The sentence says what is wrong with the claim.
-    pub(super) fn claim_mac(&mut self, slot: PeerSlot, claimed: MacAddr) -> Result<(), String> {
+    /// What is wrong with the MAC that a peer says is its own. (It has the one that follows from its key, protocol §1.5: a member that
+    /// names another could take somebody else's frames.)
+    pub(super) fn check_mac(&self, slot: PeerSlot, claimed: MacAddr) -> Result<(), String> {
         let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.id);
         let Some(id) = known else { return Ok(()) };
         let own = addresses::mac(&id);
-        self.changed = true;
-        self.owners.assign(own, slot).map_err(|taken| taken.to_string())?;
         if claimed != own {
             return Err(format!(
                 "member {} claims the MAC {claimed}, but its key gives it {own}: the claim is ignored",
@@ -191,8 +189,10 @@ impl Routes {
         Some(&self.peers.get(usize::try_from(slot.0).ok()?)?.route.counters)
     }
 
-    pub(super) fn add(&mut self, slot: PeerSlot, id: NodeId) {
+    /// A peer is known. Its MAC is its own from now on, whatever others send: the sentence says if somebody has it already.
+    pub(super) fn add(&mut self, slot: PeerSlot, id: NodeId) -> Result<(), String> {
         self.change(slot, |peer| peer.id = Some(id));
+        self.owners.assign(addresses::mac(&id), slot).map_err(|taken| taken.to_string())
     }
 
     /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
@@ -222,11 +222,11 @@ mod tests {
     fn a_member_has_the_mac_of_its_key_whatever_it_claims() {
         let (local, victim, liar) = (MacAddr([2; 6]), NodeId([1; 32]), NodeId([2; 32]));
         let mut routes = Routes::new(local, 1);
-        routes.add(PeerSlot(0), liar);
-        routes.add(PeerSlot(1), victim);
-        let error = routes.claim_mac(PeerSlot(0), addresses::mac(&victim)).expect_err("a lie");
+        routes.add(PeerSlot(0), liar).expect("its own");
+        routes.add(PeerSlot(1), victim).expect("its own");
+        let error = routes.check_mac(PeerSlot(0), addresses::mac(&victim)).expect_err("a lie");
         assert!(error.contains("the claim is ignored"), "{error}");
-        routes.claim_mac(PeerSlot(1), addresses::mac(&victim)).expect("its own");
+        routes.check_mac(PeerSlot(1), addresses::mac(&victim)).expect("its own");
         let owners = routes.snapshot().owners;
         assert_eq!(owners.owner(addresses::mac(&victim)), Some(Owner::Member(PeerSlot(1))));
         assert_eq!(owners.owner(addresses::mac(&liar)), Some(Owner::Member(PeerSlot(0))));

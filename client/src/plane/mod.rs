@@ -18,8 +18,9 @@
 //!
 //! - Per packet nothing is locked and nothing allocated. Per batch: one allocation for the message, one channel operation.
 //! - Each thread owns its half of every session. No key is ever in two threads.
-//! - The threads never wait for the control task, so it may wait for them to end. What goes there is bounded; unauthenticated
-//!   packets have a queue of their own that drops, so a flood of them delays nothing that matters.
+//! - The threads never wait for the control task, so it may wait for them to end. What goes there is bounded and drops. What comes by
+//!   streams, from a peer's known addresses, and from anywhere else has a queue each, of which the control task takes in turn: a
+//!   flood in one of them leaves the others their share.
 //! - A peer is in the picture before its keys are sent. A command that is sent before a picture is published is carried out
 //!   before that picture is used: so a new association is begun before the route that is bound for it.
 //! - A frame that was sealed is in the ring until acknowledged or overwritten: losing the relay loses no frame that fits.
@@ -60,8 +61,10 @@ const LEARN_QUEUE: usize = 1024;
 /// FORWARD messages waiting for the inbound thread: at 64 KiB each 2 MiB, 20 ms at 800 Mbit/s. The stream's reader waits
 /// when it is full, and TCP slows the relay down.
 const INBOUND_QUEUE: usize = 32;
-/// Packets that are not data, from strangers as well: dropped when the control task does not keep up.
+/// Packets that are not data, by streams and from a peer's known addresses each: dropped when the control task does not keep up.
 const PACKET_QUEUE: usize = 256;
+/// The same from other addresses: checks, a few per peer, and whatever strangers send who once saw a receiver index.
+const STRAY_QUEUE: usize = 64;
 /// Datagrams that may be answers of STUN: a handful is asked for at a time.
 const DATAGRAM_QUEUE: usize = 32;
 /// Facts from the threads themselves.
@@ -103,8 +106,12 @@ pub enum Fact {
 /// Where the threads speak to the control task.
 #[derive(Debug)]
 pub struct PlaneOutput {
-    /// Packets that are not data.
+    /// Packets that are not data, by the relays' streams.
     pub packets: mpsc::Receiver<ControlPacket>,
+    /// Those that came by datagram, over a relay or from an address of the peer that they are for.
+    pub direct: mpsc::Receiver<ControlPacket>,
+    /// Those that came by datagram from elsewhere.
+    pub stray: mpsc::Receiver<ControlPacket>,
     /// Datagrams that are no packets.
     pub datagrams: mpsc::Receiver<Datagram>,
     /// Facts.
@@ -141,6 +148,8 @@ impl Plane {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (learn_sender, learns) = std_mpsc::sync_channel(LEARN_QUEUE);
         let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
+        let (direct_sender, direct) = mpsc::channel(PACKET_QUEUE);
+        let (stray_sender, stray) = mpsc::channel(STRAY_QUEUE);
         let (datagram_sender, datagrams) = mpsc::channel(DATAGRAM_QUEUE);
         let (fact_sender, facts) = mpsc::channel(FACT_QUEUE);
         let (lost_sender, lost) = mpsc::channel(2);
@@ -171,6 +180,8 @@ impl Plane {
             messages: message_receiver,
             learns: learn_sender,
             packets: packet_sender,
+            direct: direct_sender,
+            stray: stray_sender,
             datagrams: datagram_sender,
             facts: fact_sender,
             lost: lost_sender,
@@ -183,7 +194,7 @@ impl Plane {
             Self { snapshot, counters, outbound, outbound_wake, inbound, inbound_wake, messages, threads };
         plane.threads.push(Builder::new().name("outbound".into()).spawn(move || out.run())?);
         plane.threads.push(Builder::new().name("inbound".into()).spawn(move || inn.run())?);
-        Ok((plane, PlaneOutput { packets, datagrams, facts, lost }))
+        Ok((plane, PlaneOutput { packets, direct, stray, datagrams, facts, lost }))
     }
 
     /// Gives both threads a new picture of the routes. The outbound thread looks at once: how long a peer has been without a

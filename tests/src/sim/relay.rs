@@ -183,7 +183,7 @@ impl RelayHost {
     pub(super) fn stun(&mut self, now: Instant, id: ConnId, token: &[u8; 16]) {
         let SocketAddr::V4(seen) = address_of(id) else { return };
         let from = SocketAddr::V4(SocketAddrV4::new(*seen.ip(), 40_000));
-        self.core.handle_stun(now, token, from, |_| true, &mut self.dice);
+        self.core.handle_stun(token, from, |_| true, &mut self.dice);
         // Bodies only; nothing is closed by it.
         let facts = self.carry_out(now);
         debug_assert!(facts.is_empty());

@@ -68,10 +68,13 @@ impl EventLoop {
         match event {
             Event::PeerAdded { slot, id } => {
                 tracing::debug!(peer = %id.short(), "a peer was introduced");
-                self.routes.add(slot, id);
+                if let Err(sentence) = self.routes.add(slot, id) {
+                    self.notice(sentence);
+                }
             }
             Event::PeerRemoved { slot } => {
                 self.routes.remove(slot);
+                self.mac_told.remove(&slot);
                 self.outbound(OutboundCommand::Remove(slot));
                 self.inbound(InboundCommand::Forget(slot));
             }
@@ -102,7 +105,9 @@ impl EventLoop {
                 }
             }
             Event::PeerHello { slot, hello } => {
-                if let Err(sentence) = self.routes.claim_mac(slot, hello.mac) {
+                if let Err(sentence) = self.routes.check_mac(slot, hello.mac)
+                    && self.mac_told.insert(slot)
+                {
                     self.notice(sentence);
                 }
                 // A peer that was shown by its short id has a name now. One that changes it again is not worth a line each time.

@@ -11,6 +11,7 @@ use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::wire::header::{Header, PacketType};
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relayed::{RELAYED, RELAYED_HEADER_LEN, RelayedHeader};
+use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -38,17 +39,19 @@ impl Buffers {
     }
 }
 
-/// Keeps a peer whose address changed from being told with each of its packets.
+/// Keeps a peer whose address changed from being told with each of its packets. Each has its own, so that none speaks over another.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    last: Option<Instant>,
+    last: HashMap<PeerSlot, Instant>,
 }
 
 impl Heard {
     pub(super) fn is_news(&mut self, now: Instant, slot: PeerSlot, from: SocketAddr) -> bool {
-        let is_news = self.last.is_none_or(|last| now.saturating_duration_since(last) >= HEARD_EVERY);
+        let is_recent = |last: Instant| now.saturating_duration_since(last) < HEARD_EVERY;
+        let is_news = !self.last.get(&slot).copied().is_some_and(is_recent);
         if is_news {
-            self.last = Some(now);
+            self.last.retain(|_, last| is_recent(*last));
+            self.last.insert(slot, now);
             tracing::debug!(slot = slot.0, %from, "data of a peer came from another address");
         }
         is_news
@@ -121,11 +124,15 @@ impl InboundThread {
                 if !self.sessions.knows(header.receiver) {
                     self.take_commands(now);
                 }
-                if self.sessions.knows(header.receiver) {
-                    self.control(via, datagram);
-                } else {
+                let Some(slot) = self.sessions.slot(header.receiver) else {
                     add(&self.counters.unknown_index, 1);
-                }
+                    return Ok(());
+                };
+                let is_known = match via {
+                    Via::Udp(from) => snapshot.peer(slot).is_some_and(|route| route.sources.contains(&from)),
+                    Via::Channel(_) | Via::RelayUdp(_) => true,
+                };
+                self.control(if is_known { &self.direct } else { &self.stray }, via, datagram);
             }
             Some(PacketKind::Init | PacketKind::Response) => add(&self.counters.handshake_by_datagram, 1),
             // RFC 8489 §5: the first two bits of every STUN message are 0. No packet of ours begins so.

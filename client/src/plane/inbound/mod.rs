@@ -92,6 +92,8 @@ pub(super) struct Parts {
     pub(super) messages: mpsc::Receiver<InboundMessage>,
     pub(super) learns: SyncSender<Learn>,
     pub(super) packets: mpsc::Sender<ControlPacket>,
+    pub(super) direct: mpsc::Sender<ControlPacket>,
+    pub(super) stray: mpsc::Sender<ControlPacket>,
     pub(super) datagrams: mpsc::Sender<Datagram>,
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
@@ -111,6 +113,8 @@ pub(super) struct InboundThread {
     messages: mpsc::Receiver<InboundMessage>,
     learns: SyncSender<Learn>,
     packets: mpsc::Sender<ControlPacket>,
+    direct: mpsc::Sender<ControlPacket>,
+    stray: mpsc::Sender<ControlPacket>,
     datagrams: mpsc::Sender<Datagram>,
     heard: Heard,
     facts: mpsc::Sender<Fact>,
@@ -133,6 +137,8 @@ impl InboundThread {
             messages: parts.messages,
             learns: parts.learns,
             packets: parts.packets,
+            direct: parts.direct,
+            stray: parts.stray,
             datagrams: parts.datagrams,
             heard: Heard::default(),
             facts: parts.facts,
@@ -213,7 +219,7 @@ impl InboundThread {
                 Some(PacketKind::Transport(PacketType::Data)) => self.data(now, &snapshot, via, packet)?,
                 Some(
                     PacketKind::Transport(PacketType::Control) | PacketKind::Init | PacketKind::Response,
-                ) => self.control(via, packet),
+                ) => self.control(&self.packets, via, packet),
                 Some(PacketKind::Transport(PacketType::Fragment)) | None => {
                     add(&self.counters.unknown_kind, 1);
                 }
@@ -222,9 +228,9 @@ impl InboundThread {
         Ok(())
     }
 
-    fn control(&self, via: Via, packet: &[u8]) {
+    fn control(&self, queue: &mpsc::Sender<ControlPacket>, via: Via, packet: &[u8]) {
         // Full means that the control task is behind: what is lost here is repeated by its sender.
-        if self.packets.try_send(ControlPacket { via, packet: packet.to_vec() }).is_err() {
+        if queue.try_send(ControlPacket { via, packet: packet.to_vec() }).is_err() {
             add(&self.counters.control_dropped, 1);
         }
     }

@@ -98,6 +98,11 @@ impl Sessions {
         self.owners.contains_key(&index)
     }
 
+    /// Whose index it is.
+    pub(super) fn slot(&self, index: ReceiverIndex) -> Option<PeerSlot> {
+        Some(self.open.get(self.owners.get(&index)?)?.slot)
+    }
+
     /// The association that `index` belongs to.
     pub(super) fn owner(&mut self, index: ReceiverIndex) -> Option<(AssociationId, &mut Association)> {
         let association = *self.owners.get(&index)?;

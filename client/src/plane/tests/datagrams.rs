@@ -327,7 +327,7 @@ fn what_strangers_send_is_counted_and_goes_nowhere() {
     send(&[0, 1, 2, 3]);
     let mut packet = None;
     until("what only the control task can judge", || {
-        packet = packet.take().or_else(|| b.output.packets.try_recv().ok());
+        packet = packet.take().or_else(|| b.output.stray.try_recv().ok());
         packet.is_some()
     });
     assert_eq!(packet.unwrap().via, Via::Udp(from));
@@ -345,4 +345,37 @@ fn what_strangers_send_is_counted_and_goes_nowhere() {
     send(&[0xff; 9]);
     until("the last one", || counters.unknown_kind.load(Relaxed) >= 3);
     assert!(b.wire.receive().unwrap().is_none());
+}
+
+#[test]
+fn a_flood_of_control_from_strangers_leaves_room_for_peers_and_relays() {
+    let (_a, mut b, _) = two();
+    let [stranger, peer] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let known = peer.local_addr().unwrap();
+    b.snapshot.peers[0].sources = [known].into();
+    b.plane.publish(b.snapshot.clone());
+    // An index that somebody saw on the way.
+    let kind = shadowmesh_proto::wire::header::PacketType::Control;
+    let header = shadowmesh_proto::wire::header::Header { kind, receiver: ReceiverIndex(1001), counter: 7 };
+    let forged = [&header.to_bytes()[..], &[0; 30]].concat();
+    let mut sent = 0;
+    until("the strangers' queue to be full", || {
+        for _ in 0..10 {
+            stranger.send_to(&forged, address(&b)).unwrap();
+            sent += 1;
+        }
+        b.plane.counters().control_dropped.load(Relaxed) > 0
+    });
+    assert!(sent >= STRAY_QUEUE);
+    peer.send_to(&forged, address(&b)).unwrap();
+    let mut message = ForwardBuilder::new(CHANNEL.channel, vec![]);
+    assert!(message.push(&forged));
+    b.deliver(CHANNEL, &message.finish());
+    let (mut direct, mut relayed) = (None, None);
+    until("the peer's and the relay's", || {
+        direct = direct.take().or_else(|| b.output.direct.try_recv().ok());
+        relayed = relayed.take().or_else(|| b.output.packets.try_recv().ok());
+        direct.is_some() && relayed.is_some()
+    });
+    assert_eq!((direct.unwrap().via, relayed.unwrap().via), (Via::Udp(known), CHANNEL.into()));
 }

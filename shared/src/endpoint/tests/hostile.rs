@@ -41,7 +41,11 @@ fn a_recorded_first_message_of_somebody_who_comes_and_goes_costs_a_few_handshake
             world.run(LATENCY);
         }
         assert!(answered <= 200);
-        assert!(world.nodes[to].endpoint.indices_in_use() <= 8, "{}", world.nodes[to].endpoint.indices_in_use());
+        assert!(
+            world.nodes[to].endpoint.indices_in_use() <= 8,
+            "{}",
+            world.nodes[to].endpoint.indices_in_use()
+        );
         world.run(Duration::from_secs(60));
         let endpoint = &world.nodes[to].endpoint;
         assert_eq!((endpoint.indices_in_use(), endpoint.peer_status(world.now).len()), (0, 0), "seed {seed}");
