@@ -239,7 +239,7 @@ impl Sites {
 
     /// A connection from `site` is closed.
     pub fn leave(&mut self, site: Site) {
-        if !self.sites.get(&site).is_some_and(|site| site.open > 0) {
+        if self.sites.get(&site).is_none_or(|site| site.open == 0) {
             return;
         }
         for site in [Some(site), site.customer()].into_iter().flatten() {

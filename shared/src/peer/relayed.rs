@@ -10,7 +10,7 @@
 //! # Invariants
 //!
 //! - It belongs to the contact: another contact, another path.
-//! - While it has just been asked and the stream answers first, data waits for it a moment ([`Self::holds_back`]): one move, not two.
+//! - While it has just been asked and the stream answers first, data waits for it a moment ([`RelayUdp::holds_back`]): one move, not two.
 
 use super::direct::{datagram_packet, datagram_ping};
 use super::{Context, Peer};

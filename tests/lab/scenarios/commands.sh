@@ -13,6 +13,7 @@ lab_wait 5 "the hint" grep -q 'shadowmesh invite' "$LAB_OUT/a.out" "$LAB_OUT/a.l
 if grep -q smi1 "$LAB_OUT/a.out" "$LAB_OUT/a.log"; then lab_fail "an invite in the journal"; fi
 
 invite=$(on a shadowmesh invite --expires 1h | grep -om1 'smi1[A-Za-z0-9_-]*')
+on b sh -c 'cp /etc/group /run/group && chmod 644 /run/group && echo "shadowmesh:x:977:" >>/run/group && mount --bind /run/group /etc/group'
 # From standard input, so that it is in no process list; in the background, so that the shell is free again.
 # shellcheck disable=SC2016
 lab_expect "up - --detach returns" timeout 20 nsenter --target "${LAB_HOLDER[b]}" --net --mount --uts -- sh -c 'echo "$1" | shadowmesh up - --detach' sh "$invite"
@@ -38,6 +39,13 @@ lab_expect "ping by name" on b shadowmesh ping a -c 2 -i 0.2
 lab_expect "ping by address" on b shadowmesh ping "$(lab_address a)" -c 1
 lab_expect "ping by the start of an id" on b shadowmesh ping "$(lab_status a '.node.id[0:6]')" -c 1
 lab_expect "ping --json" on b sh -c 'shadowmesh ping a -c 2 -i 0.2 --json | jq -se "length > 0"'
+# The group shadowmesh reads and changes nothing; everybody else is kept out. (The daemon of b was started with the group there.)
+as() { on b setpriv --reuid 12345 --regid "$1" --clear-groups shadowmesh "${@:2}"; }
+lab_expect "a member of the group reads the status" as 977 status --json
+refused=$(as 977 down 2>&1) && lab_fail "a member of the group stops the daemon"
+[[ $refused == *"only root"* ]] || lab_fail "why it may not is not said: $refused"
+refused=$(as 12345 status 2>&1) && lab_fail "anybody reads the status"
+[[ $refused == *permission* || $refused == *allowed* || $refused == *sudo* ]] || lab_fail "why it is kept out is not said: $refused"
 lab_expect "global options after the command" on b shadowmesh status --json --socket /run/shadowmesh/control.sock
 lab_expect "global options before the command" on b shadowmesh --json --socket /run/shadowmesh/control.sock status
 for shell in bash zsh fish; do lab_expect "completions $shell" on b sh -c "shadowmesh completions $shell | grep -q shadowmesh"; done

@@ -162,9 +162,8 @@ impl Association {
             self.again = moved;
         }
         if !self.again.is_empty() {
-            let all = self.repeat.take().map_or(self.again.clone(), |Repeat { counters, .. }| {
-                counters.start.min(self.again.start)..counters.end.max(self.again.end)
-            });
+            let before = self.repeat.take().map_or_else(|| self.again.clone(), |repeat| repeat.counters);
+            let all = before.start.min(self.again.start)..before.end.max(self.again.end);
             self.repeat = Some(Repeat { counters: all, pause: Duration::ZERO, at: None });
         }
     }
