@@ -152,6 +152,7 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("handshake", control.handshake),
         ("stun_unasked", control.unasked),
         ("stun_queue_full", plane.stun_dropped.load(Relaxed)),
+        ("fragments_given_up", plane.fragments_given_up.load(Relaxed)),
         ("handshake_by_datagram", plane.handshake_by_datagram.load(Relaxed)),
         ("relayed_not_bound", plane.not_bound.load(Relaxed)),
         ("datagrams_refused", plane.datagrams_refused.load(Relaxed)),

@@ -96,8 +96,8 @@ impl Routes {
         }
     }
 
-    pub(super) fn set_via(&mut self, slot: PeerSlot, via: Option<Via>) {
-        self.change(slot, |peer| peer.route.via = via);
+    pub(super) fn set_via(&mut self, slot: PeerSlot, via: Option<Via>, room: Option<usize>) {
+        self.change(slot, |peer| (peer.route.via, peer.route.room) = (via, room));
     }
 
     pub(super) fn set_sources(&mut self, slot: PeerSlot, sources: &[SocketAddr]) {

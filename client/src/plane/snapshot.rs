@@ -31,6 +31,8 @@ pub struct Snapshot {
 pub struct PeerRoute {
     /// Where its data goes; `None` while no path is proven.
     pub via: Option<Via>,
+    /// The largest packet that goes there whole, bytes; larger ones go in pieces. `None`: every packet does.
+    pub room: Option<usize>,
     /// By path number: how often that path was given up, or bound anew. With another number, what was sent on it and is not
     /// acknowledged goes out once more. It is part of the picture and no message, because nothing new may go by a new route
     /// before that.
@@ -133,6 +135,8 @@ pub struct PlaneCounters {
     pub handshake_by_datagram: AtomicU64,
     /// Datagrams that claim to come through a relay, from elsewhere than one that bound this node, or without this node's tag.
     pub not_bound: AtomicU64,
+    /// Packets of which some pieces came and not all, or pieces that do not fit each other.
+    pub fragments_given_up: AtomicU64,
     /// Datagrams that the kernel refused to send; data in them is in its ring.
     pub datagrams_refused: AtomicU64,
 }

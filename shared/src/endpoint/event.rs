@@ -149,6 +149,8 @@ pub enum Event {
         slot: PeerSlot,
         /// There.
         via: Option<Via>,
+        /// The largest packet that goes there whole, bytes: larger ones go in pieces (protocol §5.4). `None`: every packet does.
+        room: Option<usize>,
     },
     /// Outbound: this path was given up, or bound anew; what was sent on it and is not acknowledged goes out again, by the route
     /// that was told last, before anything new.

@@ -274,7 +274,7 @@ impl Endpoint {
 
     /// Every peer, in the order of its slot.
     pub fn peer_status(&self, now: Instant) -> Vec<PeerStatus> {
-        let mut peers: Vec<_> = self.peers.values().map(|peer| peer.status(now, self.hello.mtu)).collect();
+        let mut peers: Vec<_> = self.peers.values().map(|peer| peer.status(now)).collect();
         peers.sort_by_key(|peer| peer.slot);
         peers
     }

@@ -3,6 +3,7 @@
 use super::event::{Contact, Event, RelayBinding, Via};
 use crate::ids::{NodeId, ReceiverIndex};
 use crate::rng::Rng;
+use crate::session::fragment::split;
 use crate::transmit::{RelayNo, Transmit};
 use crate::wire::relay::ForwardBuilder;
 use crate::wire::relayed::RelayedHeader;
@@ -40,18 +41,25 @@ impl Outbox {
         self.event(Event::RelayBound { relay, binding });
     }
 
-    /// Sends one peer packet.
-    pub(crate) fn packet(&mut self, via: Via, packet: Vec<u8>) {
-        match via {
-            Via::Channel(contact) => self.forward(contact, &packet),
-            Via::Udp(to) => self.datagram(to, packet),
-            Via::RelayUdp(contact) => {
-                // Without a binding it is lost, like any datagram.
-                if let Some(RelayBinding { remote, tag }) = self.binding(contact.relay) {
-                    let header = RelayedHeader { tag, channel: contact.channel };
-                    self.datagram(remote, [&header.to_bytes()[..], &packet].concat());
+    /// Sends one peer packet, in pieces where the way carries no more than `room` bytes.
+    pub(crate) fn packet(&mut self, via: Via, packet: &[u8], room: Option<usize>) {
+        let header = match via {
+            Via::Channel(contact) => return self.forward(contact, packet),
+            Via::Udp(to) => Some((to, None)),
+            Via::RelayUdp(contact) => self.binding(contact.relay).map(|RelayBinding { remote, tag }| {
+                (remote, Some(RelayedHeader { tag, channel: contact.channel }.to_bytes()))
+            }),
+        };
+        // Without a binding it is lost, like any datagram.
+        let Some((to, header)) = header else { return };
+        let header = header.as_ref().map_or(&[][..], |header| &header[..]);
+        match room.filter(|room| packet.len() > *room).and_then(|room| split(packet, room)) {
+            Some(pieces) => {
+                for (fragment, piece) in pieces {
+                    self.datagram(to, [header, &fragment, piece].concat());
                 }
             }
+            None => self.datagram(to, [header, packet].concat()),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::crypto::keys::{NetworkSecret, NodeSecret};
 use crate::ids::{ChannelId, RelayId};
 use crate::link::{ServerInput, ServerLink};
 use crate::rng::SeededRng;
+use crate::session::fragment::Reassembler;
 use crate::wire::control::Cidr4;
 use crate::wire::control::Claim;
 use crate::wire::relay::{self, Forward, StreamMessage};
@@ -61,6 +62,7 @@ struct World {
     drop: fn(usize, &[u8]) -> bool,
     /// The internet of datagrams; without sockets nobody uses it.
     internet: direct::Internet,
+    pieces: [Reassembler; 2],
     released: [usize; 2],
 }
 
@@ -137,6 +139,7 @@ impl World {
             introduced: false,
             drop: |_, _| false,
             internet: direct::Internet::default(),
+            pieces: Default::default(),
             released: [0; 2],
         };
         for at in 0..2 {
@@ -262,6 +265,11 @@ impl World {
                         let via = Via::RelayUdp(Contact { relay: RELAY, channel: header.channel });
                         let packet = &mut datagram[RELAYED_HEADER_LEN..];
                         let _ = endpoint.handle_packet(self.now, via, packet);
+                    }
+                } else if let Ok(whole) = self.pieces[to].take(self.now, &datagram) {
+                    // What the data plane does: pieces come further once they are whole.
+                    if let Some(mut packet) = whole {
+                        let _ = endpoint.handle_packet(self.now, Via::Udp(from), &mut packet);
                     }
                 } else if PacketKind::of(&datagram).is_some() {
                     let _ = endpoint.handle_packet(self.now, Via::Udp(from), &mut datagram);

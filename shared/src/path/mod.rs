@@ -9,10 +9,12 @@
 //! - [`challenge`]: outstanding PINGs, bounded, oldest dropped.
 //! - [`liveness`]: the numbers and the pure rule of suspicion.
 //! - [`loss`]: how much arrives, and when that is too little.
+//! - [`mtu`]: how large a packet it carries.
 //! - [`state`]: the machine.
 
 pub mod challenge;
 pub mod liveness;
 pub mod loss;
+pub mod mtu;
 pub mod select;
 pub mod state;

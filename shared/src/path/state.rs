@@ -19,12 +19,13 @@
 //! first byte) would be proven again and again. So a path whose PINGs are answered and whose data nobody acknowledges for
 //! [`UNACKNOWLEDGED_DEAD`] is dead.
 
-use super::challenge::Challenges;
+use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, UNACKNOWLEDGED_ANSWERED,
     UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, UNANSWERED_DEAD, suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
+use super::mtu::Mtu;
 use super::select::PathKind;
 use crate::time::Deadline;
 use std::time::{Duration, Instant};
@@ -52,6 +53,10 @@ pub struct Path {
     /// What went out since the last acknowledgement.
     unacknowledged: Option<Unacknowledged>,
     loss: Loss,
+    /// How large a packet it carries; `None` where packets are cut by others (streams).
+    mtu: Option<Mtu>,
+    /// PINGs that left since the last answer, and how large the packets were.
+    unanswered: Vec<(u64, usize)>,
 }
 
 /// Data that nobody acknowledged.
@@ -107,7 +112,14 @@ impl Path {
             last_sent: None,
             unacknowledged: None,
             loss: Loss::default(),
+            mtu: None,
+            unanswered: Vec::new(),
         }
+    }
+
+    /// A path by datagram that was just found: every path carries packets of `base` bytes, data needs `wanted`.
+    pub fn datagram(now: Instant, kind: PathKind, base: usize, wanted: usize) -> Self {
+        Self { mtu: Some(Mtu::new(now, base, wanted)), ..Self::new(now, kind) }
     }
 
     /// A path that nobody needs yet: it rests until it is wanted.
@@ -118,6 +130,32 @@ impl Path {
     /// What kind it is.
     pub const fn kind(&self) -> PathKind {
         self.kind
+    }
+
+    /// The largest packet that it is known to carry, bytes; `None` on a stream.
+    pub fn packet_size(&self) -> Option<usize> {
+        self.mtu.as_ref().map(Mtu::current)
+    }
+
+    /// Bytes that the packet of the next PING is to have; `None` on a stream, where its owner knows. As large as the largest data, so
+    /// that it proves what that needs. A path that does not answer is asked in turn for what every path carries: it may be narrow, or
+    /// have become so.
+    pub fn ping_size(&self) -> Option<usize> {
+        let mtu = self.mtu.as_ref()?;
+        let is_doubted = !self.is_proven() && self.unanswered.len() % 2 == 1;
+        Some(if is_doubted { mtu.base() } else { mtu.hoped() })
+    }
+
+    /// The size of packet to probe for now, if one is due: send a PING of that size and report it with [`Self::on_probe_sent`].
+    pub fn poll_probe(&mut self, now: Instant) -> Option<usize> {
+        self.mtu.as_mut().filter(|_| may_probe(self.state))?.poll_probe(now)
+    }
+
+    /// The probe `id` left.
+    pub fn on_probe_sent(&mut self, now: Instant, id: u64) {
+        if let Some(mtu) = &mut self.mtu {
+            mtu.on_sent(now, id, self.rtt);
+        }
     }
 
     /// Smoothed round-trip time of its PINGs.
@@ -194,6 +232,7 @@ impl Path {
         if self.is_resting() {
             tracing::debug!(kind = %self.kind, "path wakes");
             self.state = State::Unproven { since: now };
+            self.unanswered.clear();
             self.next_ping = Some(Deadline::new(now, "prove a path that rested"));
         }
     }
@@ -227,6 +266,12 @@ impl Path {
         if self.asked.is_some() {
             self.loss.on_ping(now, false);
         }
+        let size = self.ping_size().unwrap_or_default();
+        if self.unanswered.len() >= MAX_PENDING {
+            // As many as can be answered; two at a time, so that the turn is kept.
+            self.unanswered.drain(..2);
+        }
+        self.unanswered.push((id, size));
         self.challenges.on_sent(now, id);
         self.asked.get_or_insert(now);
         let pause =
@@ -236,9 +281,17 @@ impl Path {
 
     /// The PONG `id` came over this path; whether it answers a PING of ours, which proves the path.
     pub fn on_pong(&mut self, now: Instant, id: u64) -> bool {
+        if self.mtu.as_mut().is_some_and(|mtu| mtu.on_answer(now, id)) {
+            return false;
+        }
         let Some(sample) = self.challenges.on_answer(now, id) else {
             return false;
         };
+        let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
+        if let (Some(mtu), Some(size)) = (&mut self.mtu, size) {
+            mtu.on_passed(now, size);
+        }
+        self.unanswered.clear();
         // RFC 6298 §2 with alpha 1/8.
         self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt.mul_f32(0.875) + sample.mul_f32(0.125)));
         self.loss.on_ping(now, true);
@@ -319,7 +372,8 @@ impl Path {
             State::Proven { .. } => self.doubt_due(),
             State::Resting | State::Dead => None,
         };
-        Deadline::earlier(self.next_ping, change)
+        let probe = self.mtu.as_ref().filter(|_| may_probe(self.state)).and_then(Mtu::poll_timeout);
+        Deadline::earlier(Deadline::earlier(self.next_ping, change), probe)
     }
 
     /// Time passed.
@@ -383,6 +437,11 @@ impl Path {
         self.asked = None;
         self.next_ping = None;
     }
+}
+
+/// Whether larger packets are tried in this state.
+const fn may_probe(state: State) -> bool {
+    matches!(state, State::Proven { .. })
 }
 
 #[cfg(test)]

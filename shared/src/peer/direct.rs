@@ -300,7 +300,7 @@ impl Peer {
         if self.direct.path(remote).is_some() || self.direct.paths.len() >= MAX_PATHS {
             return;
         }
-        let mut path = Path::new(ctx.now, PathKind::DirectUdp);
+        let mut path = datagram_path(ctx, PathKind::DirectUdp);
         path.set_heartbeat(self.heartbeat_hint);
         self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven, is_shaken: false });
     }
@@ -338,11 +338,9 @@ impl Peer {
                 Standing::OnProbation(until) if until <= ctx.now => Standing::Good,
                 standing @ (Standing::OnProbation(_) | Standing::Good) => standing,
             };
-            if known.path.poll_ping(ctx.now).is_some() {
-                let (id, remote) = (ctx.rng.next_u64(), known.remote);
-                known.path.on_ping_sent(ctx.now, id);
-                let ping = datagram_ping(id, ctx.hello.mtu, PathKind::DirectUdp);
-                self.reply(ctx, Via::Udp(remote), &ping);
+            let remote = known.remote;
+            for ping in due_pings(&mut known.path, ctx) {
+                self.ask(ctx, Via::Udp(remote), &ping);
             }
         }
         self.tell_sources(ctx);
@@ -385,10 +383,42 @@ impl Peer {
     }
 }
 
-/// A PING as large as the largest packet that data of a TAP with this MTU makes, or as the IPv6 minimum if that is more: a path
-/// that carries it carries everything.
-pub(super) fn datagram_ping(id: u64, mtu: u16, kind: PathKind) -> Control {
-    let body = largest_datagram(mtu) - HEADER_LEN - TAG_LEN;
+/// The PINGs that are due on a path by datagram: one that asks whether it is there, and one that asks how much it carries.
+pub(super) fn due_pings(path: &mut Path, ctx: &mut Context<'_>) -> impl Iterator<Item = Control> + use<> {
+    let kind = path.kind();
+    let mut pings = [None, None];
+    if path.poll_ping(ctx.now).is_some() {
+        let id = ctx.rng.next_u64();
+        pings[0] = path.ping_size().map(|size| datagram_ping(id, size, kind));
+        path.on_ping_sent(ctx.now, id);
+    }
+    if let Some(size) = path.poll_probe(ctx.now) {
+        let id = ctx.rng.next_u64();
+        pings[1] = Some(datagram_ping(id, size, kind));
+        path.on_probe_sent(ctx.now, id);
+    }
+    pings.into_iter().flatten()
+}
+
+/// A path by datagram that was just found. It is to carry the largest packet that data of this node's TAP makes.
+pub(super) fn datagram_path(ctx: &Context<'_>, kind: PathKind) -> Path {
+    let wanted = usize::from(ctx.hello.mtu) + ETHERNET + DATA_OVERHEAD;
+    Path::datagram(ctx.now, kind, base_size(kind), wanted)
+}
+
+/// Bytes of a packet that every path of this kind carries: IPv6's minimum MTU less what is around it.
+pub(super) const fn base_size(kind: PathKind) -> usize {
+    FULL_SIZE - IP_UDP - around(kind)
+}
+
+/// Bytes around a packet in its datagram.
+const fn around(kind: PathKind) -> usize {
+    if matches!(kind, PathKind::RelayUdp) { RELAYED_HEADER_LEN } else { 0 }
+}
+
+/// A PING whose packet has `size` bytes.
+fn datagram_ping(id: u64, size: usize, kind: PathKind) -> Control {
+    let body = size - HEADER_LEN - TAG_LEN;
     let ping = |padding| Control::Ping { id, path: kind.slot().number(), padding: vec![0; padding] };
     // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its
     // own length to take the same room.
@@ -396,16 +426,10 @@ pub(super) fn datagram_ping(id: u64, mtu: u16, kind: PathKind) -> Control {
     ping(body - around)
 }
 
-/// Bytes of that PING as a datagram's payload.
-fn largest_datagram(mtu: u16) -> usize {
-    (usize::from(mtu) + ETHERNET + DATA_OVERHEAD).max(FULL_SIZE - IP_UDP)
-}
-
-/// The packet that a proven path to `remote` carries, with its IP header.
-pub(super) fn datagram_packet(remote: SocketAddr, mtu: u16, kind: PathKind) -> u16 {
+/// Bytes of the IP packet to `remote` that carries a packet of `size` bytes.
+pub(super) fn ip_packet(remote: SocketAddr, size: usize, kind: PathKind) -> u16 {
     let headers = if remote.is_ipv4() { IP_UDP - 20 } else { IP_UDP };
-    let relayed = if kind == PathKind::RelayUdp { RELAYED_HEADER_LEN } else { 0 };
-    u16::try_from(largest_datagram(mtu) + headers + relayed).unwrap_or(u16::MAX)
+    u16::try_from(size + headers + around(kind)).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
@@ -413,20 +437,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ping_is_never_smaller_than_what_it_stands_for() {
-        for mtu in [576, 1280, 1400, 1500, 9000] {
+    fn a_ping_has_the_size_that_it_stands_for() {
+        for size in [1224, 1232, 1451, 1551, 9051] {
             for id in [0, 255, 65_536, u64::MAX] {
                 let packet =
-                    HEADER_LEN + datagram_ping(id, mtu, PathKind::DirectUdp).encode().len() + TAG_LEN;
-                let data = usize::from(mtu) + ETHERNET + DATA_OVERHEAD;
-                let least = data.max(FULL_SIZE - IP_UDP);
-                assert_eq!(packet, least, "MTU {mtu}");
+                    HEADER_LEN + datagram_ping(id, size, PathKind::RelayUdp).encode().len() + TAG_LEN;
+                assert_eq!(packet, size);
             }
         }
         // What a user gets by default fits an ordinary link with IPv6.
-        assert!(
-            HEADER_LEN + datagram_ping(u64::MAX, 1400, PathKind::DirectUdp).encode().len() + TAG_LEN + IP_UDP
-                <= 1500
-        );
+        const { assert!(1400 + ETHERNET + DATA_OVERHEAD + IP_UDP <= 1500) };
     }
 }

@@ -156,6 +156,8 @@ pub(crate) struct Peer {
     gone: Option<Instant>,
     /// Where data goes.
     routed: Option<Via>,
+    /// What was last said of it.
+    route_told: Option<(Via, Option<usize>)>,
     /// The kind of path that data took last, in this session.
     last_kind: Option<PathKind>,
     /// Paths whose packets under way are to be sent again with the next route, by slot.
@@ -204,6 +206,7 @@ impl Peer {
             shown: PeerState::Offline,
             gone: None,
             routed: None,
+            route_told: None,
             last_kind: None,
             abandoned: [false; PATH_SLOTS],
             acked: [0; PATH_SLOTS],
@@ -589,15 +592,16 @@ impl Peer {
         }
     }
 
-    /// A copy for `status`. `mtu` is that of this node's TAP.
-    pub(crate) fn status(&self, now: Instant, mtu: u16) -> PeerStatus {
+    /// A copy for `status`.
+    pub(crate) fn status(&self, now: Instant) -> PeerStatus {
         let proven = |via| {
             let path = self.path_of(via)?;
             let loss = path.loss_per_mille(now);
+            let size = path.packet_size().unwrap_or(FULL_SIZE);
             let mtu = match via {
-                Via::Channel(_) => u16::try_from(FULL_SIZE).unwrap_or(u16::MAX),
-                Via::Udp(remote) => direct::datagram_packet(remote, mtu, PathKind::DirectUdp),
-                Via::RelayUdp(_) => self.relay_udp.proven_packet(mtu),
+                Via::Channel(_) => u16::try_from(size).unwrap_or(u16::MAX),
+                Via::Udp(remote) => direct::ip_packet(remote, size, PathKind::DirectUdp),
+                Via::RelayUdp(_) => self.relay_udp.ip_packet(size),
             };
             path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), mtu, loss, why: self.why(via) })
         };
@@ -920,25 +924,22 @@ impl Peer {
 
     /// Seals and sends the way that data goes; `false` without session or way.
     fn send(&mut self, ctx: &mut Context<'_>, body: &Control) -> bool {
-        let (Some(via), Some(session)) = (self.way(), &mut self.session) else {
-            return false;
-        };
-        match session.seal(ctx.now, body) {
-            Some(packet) => {
-                ctx.out.packet(via, packet);
-                true
-            }
-            None => false,
-        }
+        self.way().is_some_and(|via| self.send_by(ctx, via, body, self.room(via)))
     }
 
     /// Seals and sends the way the question came.
     fn reply(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control) {
-        if let Some(session) = &mut self.session
-            && let Some(packet) = session.seal(ctx.now, body)
-        {
-            ctx.out.packet(via, packet);
-        }
+        self.send_by(ctx, via, body, self.room(via));
+    }
+
+    /// Seals and sends whole, whatever the way is known to carry: that is the question.
+    fn ask(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control) {
+        self.send_by(ctx, via, body, None);
+    }
+
+    fn send_by(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control, room: Option<usize>) -> bool {
+        let packet = self.session.as_mut().and_then(|session| session.seal(ctx.now, body));
+        packet.as_ref().inspect(|packet| ctx.out.packet(via, packet, room)).is_some()
     }
 }
 

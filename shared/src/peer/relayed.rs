@@ -12,7 +12,7 @@
 //! - It belongs to the contact: another contact, another path.
 //! - While it has just been asked and the stream answers first, data waits for it a moment ([`RelayUdp::holds_back`]): one move, not two.
 
-use super::direct::{datagram_packet, datagram_ping};
+use super::direct::{datagram_path, due_pings, ip_packet};
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Via};
 use crate::path::select::PathKind;
@@ -66,9 +66,9 @@ impl RelayUdp {
         &mut self.path
     }
 
-    /// The packet that it carries when it is proven, with its IP header.
-    pub(super) fn proven_packet(&self, mtu: u16) -> u16 {
-        self.remote.map_or(0, |remote| datagram_packet(remote, mtu, PathKind::RelayUdp))
+    /// Bytes of the IP packet that carries one of `size` bytes.
+    pub(super) fn ip_packet(&self, size: usize) -> u16 {
+        self.remote.map_or(0, |remote| ip_packet(remote, size, PathKind::RelayUdp))
     }
 
     /// Whether data is not to be put on the stream yet.
@@ -175,7 +175,7 @@ impl Peer {
                 self.relay_udp.next = Some(ctx.now + CHECKS_FIRST);
                 return;
             }
-            let mut path = Path::new(ctx.now, PathKind::RelayUdp);
+            let mut path = datagram_path(ctx, PathKind::RelayUdp);
             path.set_heartbeat(self.heartbeat_hint);
             self.relay_udp.path = Some(path);
             self.relay_udp.remote = Some(binding.remote);
@@ -195,11 +195,8 @@ impl Peer {
 
     fn relay_udp_probe(&mut self, ctx: &mut Context<'_>, contact: Contact) {
         let Some(path) = &mut self.relay_udp.path else { return };
-        if path.poll_ping(ctx.now).is_some() {
-            let id = ctx.rng.next_u64();
-            path.on_ping_sent(ctx.now, id);
-            let ping = datagram_ping(id, ctx.hello.mtu, PathKind::RelayUdp);
-            self.reply(ctx, Via::RelayUdp(contact), &ping);
+        for ping in due_pings(path, ctx) {
+            self.ask(ctx, Via::RelayUdp(contact), &ping);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! - Of the peer's RESUMEs the highest number counts. It informs; it never moves this side's data.
 //! - The relay's path rests only while this side's direct path is beyond doubt and the peer said that it is direct too.
 
-use super::direct::Direct;
+use super::direct::{Direct, base_size};
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
@@ -260,6 +260,8 @@ impl Peer {
         if self.routed != via {
             self.move_to(ctx, via);
         }
+        // After the move's own events, and whenever the path is found to carry more or less.
+        self.tell_route(ctx);
         if self.routed.is_some() {
             for path in PathSlot::all() {
                 if std::mem::take(&mut self.abandoned[path.index()]) {
@@ -312,7 +314,7 @@ impl Peer {
                 path.on_routed();
             }
         }
-        ctx.out.event(Event::Route { slot: self.slot, via });
+        self.tell_route(ctx);
         let Some(to) = via.map(Via::kind) else { return };
         let why = match before {
             Some(old) if self.wish.wanted.allows(to) && !self.wish.wanted.allows(old.kind()) => {
@@ -331,6 +333,27 @@ impl Peer {
             self.resume.number += 1;
             self.resume.said = Some(ctx.now);
             self.say_resume(ctx);
+        }
+    }
+
+    /// Where data goes, and how large packets may be there; said when either changed.
+    fn tell_route(&mut self, ctx: &mut Context<'_>) {
+        let route = self.routed.map(|via| (via, self.room(via)));
+        if self.route_told != route {
+            self.route_told = route;
+            let room = route.and_then(|(_, room)| room);
+            ctx.out.event(Event::Route { slot: self.slot, via: self.routed, room });
+        }
+    }
+
+    /// The largest packet that `via` carries whole, bytes; `None` where all are.
+    pub(super) fn room(&self, via: Via) -> Option<usize> {
+        match via {
+            Via::Channel(_) => None,
+            Via::Udp(_) | Via::RelayUdp(_) => {
+                let known = self.path_of(via).and_then(Path::packet_size);
+                Some(known.unwrap_or_else(|| base_size(via.kind())))
+            }
         }
     }
 

@@ -27,6 +27,7 @@
 
 pub mod ack;
 pub mod control;
+pub mod fragment;
 pub mod key;
 pub mod limits;
 pub mod open;

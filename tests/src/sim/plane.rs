@@ -147,7 +147,7 @@ impl Plane {
                     half.install(now, key);
                 }
             }
-            Event::Route { slot, via } => {
+            Event::Route { slot, via, .. } => {
                 if let Some(outbound) = self.outbound.get_mut(&slot) {
                     outbound.route = via.map(|via| match via {
                         Via::Channel(contact) => contact,

@@ -93,7 +93,7 @@ impl EventLoop {
                 self.outbound(OutboundCommand::Start { slot, key, marks });
             }
             Event::AddSealKey { slot, key } => self.outbound(OutboundCommand::AddKey { slot, key }),
-            Event::Route { slot, via } => self.routes.set_via(slot, via),
+            Event::Route { slot, via, room } => self.routes.set_via(slot, via, room),
             Event::Resend { slot, path } => self.routes.give_up(slot, path),
             Event::Sources { slot, addresses } => self.routes.set_sources(slot, &addresses),
             Event::Doubt { slot, path } => self.routes.set_doubted(slot, path),

@@ -8,6 +8,7 @@ use crate::transport::udp::DatagramSocket;
 use quinn_udp::RecvMeta;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::session::fragment::FragmentHeader;
 use shadowmesh_proto::wire::header::{Header, PacketType};
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relayed::{RELAYED, RELAYED_HEADER_LEN, RelayedHeader};
@@ -146,9 +147,40 @@ impl InboundThread {
                     add(&self.counters.stun_dropped, 1);
                 }
             }
-            Some(PacketKind::Transport(PacketType::Fragment)) | None => add(&self.counters.unknown_kind, 1),
+            Some(PacketKind::Transport(PacketType::Fragment)) => {
+                return self.fragment(now, snapshot, via, datagram);
+            }
+            None => add(&self.counters.unknown_kind, 1),
         }
         Ok(())
+    }
+
+    /// A piece of a packet, which is taken further once it is whole.
+    fn fragment(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        via: Via,
+        datagram: &[u8],
+    ) -> Result<(), DeviceFault> {
+        let Ok(header) = FragmentHeader::parse(datagram) else {
+            add(&self.counters.unknown_kind, 1);
+            return Ok(());
+        };
+        if !self.sessions.knows(header.packet.receiver) {
+            self.take_commands(now);
+        }
+        if !self.sessions.knows(header.packet.receiver) {
+            add(&self.counters.unknown_index, 1);
+            return Ok(());
+        }
+        let before = self.pieces.given_up();
+        let whole = self.pieces.take(now, datagram);
+        add(&self.counters.fragments_given_up, self.pieces.given_up() - before);
+        match whole {
+            Ok(Some(mut packet)) => self.packet(now, snapshot, via, &mut packet),
+            Ok(None) | Err(_) => Ok(()),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use sessions::Sessions;
 use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
 use shadowmesh_proto::session::OpenKey;
+use shadowmesh_proto::session::fragment::Reassembler;
 use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
@@ -117,6 +118,7 @@ pub(super) struct InboundThread {
     stray: mpsc::Sender<ControlPacket>,
     datagrams: mpsc::Sender<Datagram>,
     heard: Heard,
+    pieces: Reassembler,
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
@@ -141,6 +143,7 @@ impl InboundThread {
             stray: parts.stray,
             datagrams: parts.datagrams,
             heard: Heard::default(),
+            pieces: Reassembler::default(),
             facts: parts.facts,
             lost: parts.lost,
             wake: parts.wake,

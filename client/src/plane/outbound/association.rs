@@ -18,6 +18,7 @@
 //! of the past. The age of a packet is known to [`GRAIN`]: a mark per grain, not a time per packet.
 
 use super::HOLD;
+use super::batches::Way;
 use super::peer::Context;
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
@@ -174,14 +175,16 @@ impl Association {
     }
 
     /// Says to the receiver that nothing more comes by the path in use: what comes by the next one need not wait for it any
-    /// longer than for this (protocol §7.6). Without room it is not said, and the receiver's patience ends by itself.
-    pub(super) fn end_path(&mut self, ctx: &mut Context<'_>, via: Via) {
-        if self.half.outstanding(self.path) == 0 {
+    /// longer than for this (protocol §7.6). Without room it is not said, and the receiver's patience ends by itself. Nor where
+    /// something waits that was meant for this path: that goes by the next one now, and comes before what the marker would end.
+    pub(super) fn end_path(&mut self, ctx: &mut Context<'_>, way: Way) {
+        let is_behind = !self.again.is_empty() || self.cursor < self.half.next_counter();
+        if is_behind || self.half.outstanding(self.path) == 0 {
             return;
         }
         let Ok(sealed) = self.half.seal_prefixed(ctx.now, self.path, &[META_MOVED]) else { return };
         self.ages.on_sealed(ctx.now, sealed.counter);
-        let _ = ctx.batches.push(ctx.snapshot, via, sealed.packet);
+        let _ = ctx.batches.push(ctx.snapshot, way, sealed.packet);
         if self.cursor == sealed.counter {
             self.cursor = sealed.counter + 1;
         }
@@ -205,14 +208,14 @@ impl Association {
     pub(super) fn seal(
         &mut self,
         ctx: &mut Context<'_>,
-        via: Option<Via>,
+        way: Option<Way>,
         plaintext: &[u8],
     ) -> Result<bool, SealError> {
         let sealed = self.half.seal_prefixed(ctx.now, self.path, plaintext)?;
         self.ages.on_sealed(ctx.now, sealed.counter);
         let is_handed_over = self.cursor == sealed.counter
             && self.again.is_empty()
-            && via.is_some_and(|via| ctx.batches.push(ctx.snapshot, via, sealed.packet));
+            && way.is_some_and(|way| ctx.batches.push(ctx.snapshot, way, sealed.packet));
         if is_handed_over {
             self.cursor = sealed.counter + 1;
         }
@@ -220,7 +223,7 @@ impl Association {
     }
 
     /// Hands over what waits in the ring, as far as there is room: what has to go again, and behind it what was sealed since.
-    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, via: Via, route: &PeerRoute) -> Pumped {
+    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
         let next = self.half.next_counter();
         if let Some(repeat) = &mut self.repeat
             && repeat.at.take_if(|at| *at <= ctx.now).is_some()
@@ -236,13 +239,13 @@ impl Association {
         }
         let mut pumped = Pumped::default();
         if !self.again.is_empty() {
-            pumped = self.hand_over_again(ctx, via, route);
+            pumped = self.hand_over_again(ctx, way, route);
         }
         if !pumped.is_stopped {
             let (sent, stopped) = hand_over(
                 self.half.resend(ctx.now, self.path, self.path, self.cursor..next),
                 ctx,
-                via,
+                way,
                 usize::MAX,
             );
             self.cursor = stopped.unwrap_or(next);
@@ -253,14 +256,14 @@ impl Association {
     }
 
     /// Hands over what has to go again, as fast as it may, and sees to it that it arrives.
-    fn hand_over_again(&mut self, ctx: &mut Context<'_>, via: Via, route: &PeerRoute) -> Pumped {
+    fn hand_over_again(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
         if self.paced_until.is_some_and(|until| until > ctx.now) {
             return Pumped { is_sent: false, is_stopped: true };
         }
-        let is_by_datagram = !matches!(via, Via::Channel(_));
+        let is_by_datagram = !matches!(way.via, Via::Channel(_));
         let budget = if is_by_datagram { PACE_BYTES } else { usize::MAX };
         let again = self.half.repeat(ctx.now, self.path, self.again.clone());
-        let (resent, stopped) = hand_over(again, ctx, via, budget);
+        let (resent, stopped) = hand_over(again, ctx, way, budget);
         add(&route.counters.resent, resent);
         self.is_again_lossy |= is_by_datagram && resent > 0;
         self.again.start = stopped.unwrap_or(self.again.end);
@@ -327,7 +330,7 @@ impl Association {
 fn hand_over(
     mut packets: Resend<'_>,
     ctx: &mut Context<'_>,
-    via: Via,
+    way: Way,
     mut budget: usize,
 ) -> (u64, Option<u64>) {
     let mut sent = 0;
@@ -335,7 +338,7 @@ fn hand_over(
     while budget > 0 {
         let Some(sealed) = packets.next() else { return (sent, None) };
         let is_taken =
-            ctx.batches.has_room(ctx.snapshot, via) && ctx.batches.push(ctx.snapshot, via, sealed.packet);
+            ctx.batches.has_room(ctx.snapshot, way.via) && ctx.batches.push(ctx.snapshot, way, sealed.packet);
         if !is_taken {
             return (sent, Some(sealed.counter));
         }

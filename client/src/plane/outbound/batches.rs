@@ -4,11 +4,21 @@ use super::datagrams::Datagrams;
 use crate::plane::queue::StreamHandle;
 use crate::plane::snapshot::Snapshot;
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
+use shadowmesh_proto::session::fragment::split;
 use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE};
 use shadowmesh_proto::wire::relayed::RelayedHeader;
+use std::net::SocketAddr;
 
 /// The least that is taken for a message: a few small frames.
 const ROOM_MIN: usize = 4096;
+
+/// Where packets go, and how large they may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) via: Via,
+    /// See [`PeerRoute::room`](crate::plane::snapshot::PeerRoute::room).
+    pub(super) room: Option<usize>,
+}
 
 /// Messages and bursts being filled.
 #[derive(Debug)]
@@ -33,18 +43,27 @@ impl Batches {
         }
     }
 
-    /// Adds a packet to what leaves by `via`; whether it was taken.
-    pub(super) fn push(&mut self, snapshot: &Snapshot, via: Via, packet: &[u8]) -> bool {
-        match via {
+    /// Adds a packet to what leaves by `way`, in pieces if it has to; whether it was taken.
+    pub(super) fn push(&mut self, snapshot: &Snapshot, way: Way, packet: &[u8]) -> bool {
+        match way.via {
             Via::Channel(contact) => self.push_to_stream(snapshot, contact, packet),
-            Via::Udp(to) => self.datagrams.push(to, &[], packet),
+            Via::Udp(to) => self.push_datagram(to, &[], way.room, packet),
             Via::RelayUdp(contact) => {
                 snapshot.binding(contact).is_some_and(|RelayBinding { remote, tag }| {
                     let header = RelayedHeader { tag, channel: contact.channel };
-                    self.datagrams.push(remote, &header.to_bytes(), packet)
+                    self.push_datagram(remote, &header.to_bytes(), way.room, packet)
                 })
             }
         }
+    }
+
+    fn push_datagram(&mut self, to: SocketAddr, header: &[u8], room: Option<usize>, packet: &[u8]) -> bool {
+        let Some(pieces) = room.filter(|room| packet.len() > *room).and_then(|room| split(packet, room))
+        else {
+            return self.datagrams.push(to, &[header, packet]);
+        };
+        // If the socket fills in the middle the whole packet goes again: the receiver passes over the pieces that it has.
+        pieces.into_iter().all(|(fragment, piece)| self.datagrams.push(to, &[header, &fragment, piece]))
     }
 
     /// Adds a packet to the message for `contact`, handing over the one before when it is full. Whether there was a stream to

@@ -58,9 +58,9 @@ impl Datagrams {
         !self.is_blocked
     }
 
-    /// Adds a packet for `to` with `header` before it; whether it was taken.
-    pub(super) fn push(&mut self, to: SocketAddr, header: &[u8], packet: &[u8]) -> bool {
-        let len = header.len() + packet.len();
+    /// Adds a datagram for `to`, which lies in parts; whether it was taken.
+    pub(super) fn push(&mut self, to: SocketAddr, parts: &[&[u8]]) -> bool {
+        let len = parts.iter().map(|part| part.len()).sum();
         if self.is_blocked || len > MAX_PAYLOAD {
             return false;
         }
@@ -73,12 +73,12 @@ impl Datagrams {
                 }
                 burst.bytes.clear();
             }
-            burst.add(header, packet);
+            burst.add(len, parts);
             return true;
         }
         let bytes = self.spare.pop().unwrap_or_default();
         let mut burst = Burst { to, segment: 0, packets: 0, bytes };
-        burst.add(header, packet);
+        burst.add(len, parts);
         self.open.push(burst);
         true
     }
@@ -106,14 +106,13 @@ impl Datagrams {
 }
 
 impl Burst {
-    fn add(&mut self, header: &[u8], packet: &[u8]) {
+    fn add(&mut self, len: usize, parts: &[&[u8]]) {
         if self.bytes.is_empty() {
-            self.segment = header.len() + packet.len();
+            self.segment = len;
             self.packets = 0;
         }
         self.packets += 1;
-        self.bytes.extend_from_slice(header);
-        self.bytes.extend_from_slice(packet);
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
     }
 }
 

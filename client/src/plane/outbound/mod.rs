@@ -21,7 +21,7 @@ use crate::switch::{Forwarder, Learn, Limits, Verdict};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use association::Association;
-use batches::Batches;
+use batches::{Batches, Way};
 use datagrams::Datagrams;
 use peer::{Context, Peer, Sent};
 use rustix::event::{PollFd, PollFlags};
@@ -223,7 +223,7 @@ impl Outbound {
         let snapshot = Arc::clone(&self.snapshot);
         for (slot, route) in slots(&snapshot.peers) {
             let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
-            let via = route.via.filter(|via| match via {
+            let usable = route.via.filter(|via| match via {
                 Via::Channel(contact) => snapshot.stream(*contact).is_some(),
                 Via::Udp(_) => true,
                 Via::RelayUdp(contact) => snapshot.binding(*contact).is_some(),
@@ -231,7 +231,7 @@ impl Outbound {
             let (batches, waiting_bytes) = (&mut self.batches, &mut self.waiting_bytes);
             peer.on_route(
                 &mut Context { now, snapshot: &snapshot, batches, waiting_bytes },
-                via,
+                usable.map(|via| Way { via, room: route.room }),
                 route.given_up,
                 route.doubted,
             );

@@ -6,7 +6,7 @@
 
 use super::HOLD;
 use super::association::{Association, Pumped};
-use super::batches::Batches;
+use super::batches::{Batches, Way};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
@@ -42,7 +42,7 @@ pub(super) struct Peer {
     is_replaced_due: bool,
     waiting: VecDeque<Waiting>,
     /// Where its packets go, while there is a way.
-    via: Option<Via>,
+    way: Option<Way>,
     /// The number of that path, or of the last one.
     path: PathSlot,
     /// See [`PeerRoute::given_up`].
@@ -105,33 +105,33 @@ impl Peer {
     }
 
     /// Where its packets go.
-    pub(super) const fn via(&self) -> Option<Via> {
-        self.via
+    pub(super) fn via(&self) -> Option<Via> {
+        self.way.map(|way| way.via)
     }
 
     /// The picture changed.
     pub(super) fn on_route(
         &mut self,
         ctx: &mut Context<'_>,
-        via: Option<Via>,
+        way: Option<Way>,
         given_up: [u64; PATH_SLOTS],
         doubted: Option<PathSlot>,
     ) {
         let now = ctx.now;
         let before = std::mem::replace(&mut self.given_up, given_up);
-        let path = via.map_or(self.path, Via::slot);
-        if let Some(old) = self.via
+        let path = way.map_or(self.path, |way| way.via.slot());
+        if let Some(old) = self.way
             && path != self.path
             && before == given_up
             && let Some(association) = &mut self.association
         {
             association.end_path(ctx, old);
         }
-        if via != self.via {
+        if way.map(|way| way.via) != self.via() {
             // The first packets on a new way are worth telling at once: they are what its liveness is judged by.
             self.told = None;
         }
-        self.via = via;
+        self.way = way;
         if before != given_up || path != self.path {
             self.path = path;
             let is_given_up = |path: PathSlot| {
@@ -147,7 +147,7 @@ impl Peer {
         if let Some(association) = &mut self.association {
             association.set_doubted(doubted);
         }
-        if via.is_some() {
+        if way.is_some() {
             self.pathless = None;
             self.is_forgotten = false;
         } else {
@@ -161,7 +161,7 @@ impl Peer {
         // Gone for long, and nobody says that it will be back: nothing is kept for it.
         let is_held = self.pathless.is_none_or(|since| ctx.now.saturating_duration_since(since) < HOLD);
         let is_kept = route.is_expected || (is_held && self.association.is_some());
-        if self.via.is_none() && !is_kept {
+        if self.way.is_none() && !is_kept {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
@@ -173,8 +173,8 @@ impl Peer {
             return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
         // Behind what is left of the association before.
-        let via = self.via.filter(|_| self.replaced.is_none());
-        match association.seal(ctx, via, plaintext) {
+        let way = self.way.filter(|_| self.replaced.is_none());
+        match association.seal(ctx, way, plaintext) {
             Ok(is_handed_over) => {
                 counters.count_tx(plaintext.len() - 1);
                 if is_handed_over { Sent::HandedOver } else { Sent::Kept }
@@ -223,20 +223,20 @@ impl Peer {
     /// Seals what waited for a key, and hands over what waits in the rings, as far as the stream has room.
     pub(super) fn pump(&mut self, ctx: &mut Context<'_>, route: &PeerRoute) -> Pumped {
         self.seal_waiting(ctx, &route.counters);
-        let Some(via) = self.via else { return Pumped::default() };
+        let Some(way) = self.way else { return Pumped::default() };
         let mut pumped = Pumped::default();
         if let Some(replaced) = &mut self.replaced {
             if !self.is_replaced_due {
                 return pumped;
             }
-            pumped = replaced.pump(ctx, via, route);
+            pumped = replaced.pump(ctx, way, route);
             if pumped.is_stopped {
                 return pumped;
             }
             self.replaced = None;
         }
         if let Some(association) = &mut self.association {
-            let later = association.pump(ctx, via, route);
+            let later = association.pump(ctx, way, route);
             pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
         }
         pumped
@@ -260,7 +260,7 @@ impl Peer {
 
     /// When [`Self::pump`] has something to do by itself.
     pub(super) fn pump_due(&self) -> Option<Instant> {
-        self.via?;
+        self.way?;
         self.replaced.iter().chain(&self.association).filter_map(Association::pump_due).min()
     }
 

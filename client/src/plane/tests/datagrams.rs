@@ -3,6 +3,7 @@
 use super::*;
 use crate::net::namespace::{isolated, sh};
 use shadowmesh_proto::path::select::PathKind;
+use shadowmesh_proto::session::fragment::FragmentHeader;
 use shadowmesh_proto::wire::control::PathAck;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -292,6 +293,58 @@ fn only_news_of_another_address_is_told() {
     }
     collect(&mut a, &b, 50);
     assert_eq!(heard(&mut b).first(), Some(&(PEER, address(&a))));
+}
+
+#[test]
+fn a_move_while_a_backlog_waits_for_the_stream_keeps_the_order() {
+    let (mut a, b, _) = two();
+    a.send(2, 0, 1000);
+    let mut all = collect(&mut a, &b, 1);
+    // Sealed while there is no way; more of it than the stream takes at once.
+    a.route(PEER, None);
+    for n in 1..400 {
+        a.send(2, n, 1000);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 400);
+    a.reroute(PEER, Some(CHANNEL.into()), &[]);
+    until("the stream to be full", || !a.snapshot.streams[0].as_ref().unwrap().has_room());
+    a.reroute(PEER, via(&b), &[]);
+    for n in 400..500 {
+        a.send(2, n, 1000);
+    }
+    all.extend(collect(&mut a, &b, 499));
+    assert_eq!(all, (0..500).collect::<Vec<_>>());
+    assert_eq!(b.counters(PEER).rx_reordered.load(Relaxed), 0);
+}
+
+#[test]
+fn what_does_not_fit_goes_in_pieces_and_comes_whole() {
+    let (mut a, b, _) = two();
+    a.snapshot.peers[0].room = Some(1232);
+    a.reroute(PEER, via(&b), &[]);
+    let lens = [60, 1180, 1199, 1200, 1201, 1400, 1518, 4000, 9018];
+    for step in 0..20u32 {
+        let sent: Vec<_> = lens.iter().zip(10 * step..).map(|(len, n)| frame(1, 2, n, *len)).collect();
+        for frame in &sent {
+            a.wire.send(frame).unwrap();
+        }
+        assert!(carry(&mut a, &b, sent.len()) == sent, "what came is what went");
+    }
+    assert_eq!(b.plane.counters().fragments_given_up.load(Relaxed), 0);
+    // Somebody who saw the index throws pieces in.
+    let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let packet = shadowmesh_proto::wire::header::Header {
+        kind: shadowmesh_proto::wire::header::PacketType::Data,
+        receiver: ReceiverIndex(1001),
+        counter: 1 << 20,
+    };
+    for (offset, has_more) in [(0, true), (5, false), (9, true)] {
+        let header = FragmentHeader { packet, offset, has_more }.to_bytes();
+        stranger.send_to(&[&header[..], &[7; 100]].concat(), address(&b)).unwrap();
+    }
+    until("the forgery to be given up", || b.plane.counters().fragments_given_up.load(Relaxed) > 0);
+    a.send(2, 999, 1500);
+    assert_eq!(collect(&mut a, &b, 1), [999]);
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(super) struct Side {
     deaf: bool,
     /// Swallows larger datagrams, both ways.
     pub(super) largest: usize,
+    /// The same of what it sends only.
+    pub(super) largest_out: usize,
     /// What a datagram from it takes longer.
     pub(super) slower: Duration,
 }
@@ -61,6 +63,7 @@ impl Side {
             mute: false,
             deaf: false,
             largest: 1500 - 28,
+            largest_out: 1500 - 28,
             slower: Duration::ZERO,
         }
     }
@@ -140,7 +143,7 @@ impl Internet {
     pub(super) fn send(&mut self, now: Instant, from: usize, to: SocketAddr, datagram: Vec<u8>) {
         self.sent[from].push((to, datagram.len()));
         let side = &mut self.sides[from];
-        if side.nat == Nat::Blocked || side.mute || datagram.len() > side.largest {
+        if side.nat == Nat::Blocked || side.mute || datagram.len() > side.largest.min(side.largest_out) {
             return;
         }
         let (source, slower) = (side.outward(to), side.slower);
@@ -366,12 +369,60 @@ fn a_path_that_works_one_way_only_carries_nothing_either_way() {
 }
 
 #[test]
-fn a_path_that_swallows_large_packets_never_carries_data() {
+fn a_path_that_swallows_what_every_path_carries_never_carries_data() {
     let mut world = behind(5, [Nat::PortRestricted; 2]);
-    world.internet.sides[0].largest = 1300;
+    world.internet.sides[0].largest = 1200;
     world.run(Duration::from_secs(20));
     assert_eq!(kinds(&world), RELAYED);
     assert_eq!(world.status(0).switches, 0);
+}
+
+/// The largest packet that node `at` sends whole, as its data plane was told last.
+fn room(world: &World, at: usize) -> Option<usize> {
+    world.nodes[at].events.iter().rev().find_map(|event| {
+        let Event::Route { room, .. } = event else { return None };
+        Some(*room)
+    })?
+}
+
+#[test]
+fn a_narrow_path_carries_data_in_pieces_each_way_as_it_is() {
+    let mut world = behind(50, [Nat::PortRestricted; 2]);
+    world.internet.sides[0].largest_out = 1252;
+    world.run(Duration::from_secs(20));
+    assert_eq!(kinds(&world), DIRECT);
+    let rooms = [0, 1].map(|at| room(&world, at).unwrap());
+    assert!((1252 - 16..=1252).contains(&rooms[0]), "{rooms:?}");
+    assert_eq!(rooms[1], 1400 + 18 + 33, "the other way is wider");
+    assert_eq!(world.status(0).path.unwrap().mtu as usize, rooms[0] + 28);
+    // Rekeys are larger than that, and pass.
+    world.run(Duration::from_secs(600));
+    assert!(world.status(0).session.unwrap().rekeys >= 4);
+    assert_eq!((kinds(&world), world.status(0).switches), (DIRECT, 1));
+}
+
+#[test]
+fn a_path_that_becomes_narrow_goes_on_in_pieces_and_what_it_swallowed_goes_again() {
+    let mut world = behind(51, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(room(&world, 0), Some(1451));
+    let (narrowed, before) = (world.now, world.nodes[0].events.len());
+    world.internet.sides[0].largest_out = 1280;
+    // Small packets are acknowledged all the time.
+    while room(&world, 0) == Some(1451) {
+        traffic(&mut world, Duration::from_millis(100), true);
+        assert!(world.now - narrowed < Duration::from_secs(3), "noticed in time");
+    }
+    let events = &world.nodes[0].events[before..];
+    assert!(events.iter().any(|event| matches!(event, Event::Resend { .. })), "what was large goes again");
+    traffic(&mut world, Duration::from_secs(20), true);
+    assert!((1280 - 16..=1280).contains(&room(&world, 0).unwrap()));
+    assert_eq!((kinds(&world), room(&world, 1)), (DIRECT, Some(1451)));
+    // It becomes wide again.
+    world.internet.sides[0].largest_out = 1500;
+    traffic(&mut world, Duration::from_secs(700), true);
+    assert_eq!(room(&world, 0), Some(1451));
 }
 
 #[test]

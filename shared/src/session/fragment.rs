@@ -1,0 +1,360 @@
+//! Sealed packets in pieces, for paths that do not carry them whole (protocol §5.4).
+//!
+//! ```text
+//!  0       1       2               4               8                               16
+//!  +-------+-------+---------------+---------------+-------------------------------+-----------
+//!  | 0xc2  | flags |    offset     | receiver index|            counter            | ciphertext from there on
+//!  +-------+-------+---------------+---------------+-------------------------------+-----------
+//! ```
+//!
+//! Index and counter are those of the packet. Flags: bit 0 *more follows*, bit 1 *of a CONTROL packet*. What is cut is the
+//! ciphertext, so nothing is sealed twice under one counter; what was put together is opened like any packet. A piece proves nothing
+//! of itself: somebody who saw an index and guesses a counter can spoil a packet, as somebody on the way can anyway, and makes
+//! this node hold a bounded number of bytes for a bounded time.
+//!
+//! # Invariants
+//!
+//! - Pieces of one packet are of one size but the last, as UDP GSO wants them.
+//! - At most [`PARTIALS`] packets and [`BYTES`] bytes are held, the oldest dropped first, and none longer than [`LIFE`].
+//! - Pieces may come in any order and more than once. One that overlaps another in part ends its packet.
+
+use crate::ids::ReceiverIndex;
+use crate::wire::codec::WireError;
+use crate::wire::header::{HEADER_LEN, Header, PacketType};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Packets of which some pieces came.
+pub const PARTIALS: usize = 512;
+/// Bytes of them.
+pub const BYTES: usize = 2 << 20;
+/// How long the rest is waited for: pieces leave together.
+pub const LIFE: Duration = Duration::from_secs(1);
+/// Pieces of one packet: the largest packet on the narrowest path has fewer.
+const PIECES: usize = 64;
+
+const MORE: u8 = 1;
+const CONTROL: u8 = 2;
+
+/// The clear part of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FragmentHeader {
+    /// That of the packet, of kind DATA or CONTROL.
+    pub packet: Header,
+    /// Where in its ciphertext the piece lies.
+    pub offset: u16,
+    /// Whether it is not the last.
+    pub has_more: bool,
+}
+
+impl FragmentHeader {
+    /// Reads the header at the front of `fragment`.
+    ///
+    /// # Errors
+    /// `Truncated`, `Kind` for anything but a FRAGMENT, `Value` for unknown flags.
+    pub fn parse(fragment: &[u8]) -> Result<Self, WireError> {
+        let Some(([kind, flags, o0, o1, r0, r1, r2, r3, counter @ ..], _)) =
+            fragment.split_first_chunk::<HEADER_LEN>()
+        else {
+            return Err(WireError::Truncated);
+        };
+        if PacketType::from_byte(*kind) != Some(PacketType::Fragment) {
+            return Err(WireError::Kind(*kind));
+        }
+        if flags & !(MORE | CONTROL) != 0 {
+            return Err(WireError::Value("fragment flags"));
+        }
+        let kind = if flags & CONTROL == 0 { PacketType::Data } else { PacketType::Control };
+        let receiver = ReceiverIndex(u32::from_be_bytes([*r0, *r1, *r2, *r3]));
+        Ok(Self {
+            packet: Header { kind, receiver, counter: u64::from_be_bytes(*counter) },
+            offset: u16::from_be_bytes([*o0, *o1]),
+            has_more: flags & MORE != 0,
+        })
+    }
+
+    /// The 16 bytes.
+    pub fn to_bytes(self) -> [u8; HEADER_LEN] {
+        let mut bytes = Header { kind: PacketType::Fragment, ..self.packet }.to_bytes();
+        let control = if self.packet.kind == PacketType::Control { CONTROL } else { 0 };
+        let [o0, o1] = self.offset.to_be_bytes();
+        bytes[1] = control | if self.has_more { MORE } else { 0 };
+        [bytes[2], bytes[3]] = [o0, o1];
+        bytes
+    }
+}
+
+/// Cuts `packet`, a DATA or CONTROL packet, into pieces of at most `room` bytes, headers included: each as its header and what
+/// follows. `None` when that is not possible: `room` is too small, or `packet` no such packet.
+pub fn split(packet: &[u8], room: usize) -> Option<impl Iterator<Item = ([u8; HEADER_LEN], &[u8])>> {
+    let header = Header::parse(packet).ok()?;
+    let text = packet.get(HEADER_LEN..)?;
+    let most = room.checked_sub(HEADER_LEN).filter(|most| *most > 0)?;
+    let pieces = text.len().div_ceil(most).max(1);
+    if header.kind == PacketType::Fragment || pieces > PIECES || text.len() > usize::from(u16::MAX) {
+        return None;
+    }
+    let size = text.len().div_ceil(pieces).max(1);
+    Some(text.chunks(size).enumerate().map(move |(at, piece)| {
+        let has_more = at + 1 < text.len().div_ceil(size);
+        let offset = u16::try_from(at * size).unwrap_or(u16::MAX);
+        (FragmentHeader { packet: header, offset, has_more }.to_bytes(), piece)
+    }))
+}
+
+type Name = (PacketType, ReceiverIndex, u64);
+
+/// Puts packets together.
+#[derive(Debug, Default)]
+pub struct Reassembler {
+    partials: HashMap<Name, Partial>,
+    /// In the order of their first pieces; names that are not among the partials any more are passed over.
+    order: VecDeque<(Instant, Name)>,
+    bytes: usize,
+    given_up: u64,
+}
+
+#[derive(Debug)]
+struct Partial {
+    /// The packet, as far as pieces came: the header, then the ciphertext.
+    packet: Vec<u8>,
+    /// Where pieces lie in the ciphertext.
+    pieces: Vec<(usize, usize)>,
+    /// Bytes of the ciphertext, once its last piece came.
+    total: Option<usize>,
+    began: Instant,
+}
+
+impl Reassembler {
+    /// Takes a piece in; the packet when it is whole now.
+    ///
+    /// # Errors
+    /// As [`FragmentHeader::parse`]; `Truncated` for an empty piece, `Value` for one that does not fit the others, which ends its
+    /// packet.
+    pub fn take(&mut self, now: Instant, fragment: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+        let header = FragmentHeader::parse(fragment)?;
+        let piece =
+            fragment.get(HEADER_LEN..).filter(|piece| !piece.is_empty()).ok_or(WireError::Truncated)?;
+        self.drop_old(now);
+        let name = (header.packet.kind, header.packet.receiver, header.packet.counter);
+        let partial = self.partials.entry(name).or_insert_with(|| {
+            self.order.push_back((now, name));
+            Partial { packet: header.packet.to_bytes().to_vec(), pieces: Vec::new(), total: None, began: now }
+        });
+        let before = partial.packet.len();
+        match partial.add(usize::from(header.offset), piece, header.has_more) {
+            Ok(is_whole) => {
+                self.bytes += partial.packet.len() - before;
+                if is_whole {
+                    return Ok(self.remove(&name).map(|partial| partial.packet));
+                }
+            }
+            Err(error) => {
+                self.remove(&name);
+                self.given_up += 1;
+                return Err(error);
+            }
+        }
+        while self.partials.len() > PARTIALS || self.bytes > BYTES {
+            self.drop_oldest();
+        }
+        Ok(None)
+    }
+
+    /// Packets of which not all pieces came in time, or that were spoiled.
+    pub const fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// Bytes held.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn remove(&mut self, name: &Name) -> Option<Partial> {
+        let partial = self.partials.remove(name)?;
+        self.bytes -= partial.packet.len() - HEADER_LEN;
+        if self.partials.is_empty() {
+            self.order = VecDeque::new();
+        }
+        Some(partial)
+    }
+
+    fn drop_old(&mut self, now: Instant) {
+        while let Some((began, name)) = self.order.front()
+            && (now.saturating_duration_since(*began) >= LIFE || !self.is_held(*began, name))
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn is_held(&self, began: Instant, name: &Name) -> bool {
+        self.partials.get(name).is_some_and(|partial| partial.began == began)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((began, name)) = self.order.pop_front() else { return };
+        if self.is_held(began, &name) {
+            self.remove(&name);
+            self.given_up += 1;
+        }
+    }
+}
+
+impl Partial {
+    /// Whether it is whole now.
+    fn add(&mut self, offset: usize, piece: &[u8], has_more: bool) -> Result<bool, WireError> {
+        let end = offset + piece.len();
+        if self.pieces.contains(&(offset, end)) {
+            return Ok(false);
+        }
+        let is_beyond = self.total.is_some_and(|total| end > total || (!has_more && end != total));
+        let is_before = !has_more && self.pieces.iter().any(|(_, other)| *other > end);
+        let overlaps = self.pieces.iter().any(|(start, other)| offset < *other && *start < end);
+        if is_beyond || is_before || overlaps || self.pieces.len() >= PIECES {
+            return Err(WireError::Value("pieces do not fit"));
+        }
+        if !has_more {
+            self.total = Some(end);
+        }
+        if self.packet.len() < HEADER_LEN + end {
+            self.packet.resize(HEADER_LEN + end, 0);
+        }
+        if let Some(place) = self.packet.get_mut(HEADER_LEN + offset..HEADER_LEN + end) {
+            place.copy_from_slice(piece);
+        }
+        self.pieces.push((offset, end));
+        let came: usize = self.pieces.iter().map(|(start, end)| end - start).sum();
+        Ok(self.total == Some(came))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    fn packet(kind: PacketType, counter: u64, len: usize) -> Vec<u8> {
+        let header = Header { kind, receiver: ReceiverIndex(7), counter }.to_bytes();
+        let text = (0..len).map(|at| (at as u64 + counter) as u8);
+        header.into_iter().chain(text).collect()
+    }
+
+    fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
+        split(packet, room).unwrap().map(|(header, piece)| [&header[..], piece].concat()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_split_comes_together_in_any_order_with_any_piece_twice(
+            is_control: bool, counter in 0u64..1000, len in 17usize..4000, room in 100usize..1500, seed: u64,
+        ) {
+            let kind = if is_control { PacketType::Control } else { PacketType::Data };
+            let packet = packet(kind, counter, len);
+            let mut pieces = pieces(&packet, room);
+            prop_assert!(pieces.iter().all(|piece| piece.len() <= room));
+            prop_assert!(pieces.windows(2).all(|two| two[0].len() >= two[1].len()), "equal but the last");
+            let mut reassembler = Reassembler::default();
+            let doubled = pieces[seed as usize % pieces.len()].clone();
+            let last = pieces.len();
+            let shift = seed as usize % last;
+            pieces.rotate_left(shift);
+            let is_alone = pieces.len() == 1;
+            if !is_alone && pieces.last() != Some(&doubled) {
+                pieces.insert(0, doubled);
+            }
+            let (last, before) = pieces.split_last().unwrap();
+            for piece in before {
+                prop_assert_eq!(reassembler.take(epoch(), piece), Ok(None));
+            }
+            prop_assert_eq!(reassembler.take(epoch(), last), Ok(Some(packet)));
+            prop_assert_eq!((reassembler.bytes(), reassembler.partials.len(), reassembler.given_up()), (0, 0, 0));
+        }
+
+        #[test]
+        fn any_bytes_are_taken_or_refused_within_bounds(
+            fragments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..200)
+        ) {
+            let (now, mut reassembler) = (epoch(), Reassembler::default());
+            for mut fragment in fragments {
+                if let Some(kind) = fragment.first_mut() {
+                    *kind = 0xc2;
+                }
+                let _ = reassembler.take(now, &fragment);
+            }
+            let held: usize = reassembler.partials.values().map(|partial| partial.packet.len() - HEADER_LEN).sum();
+            prop_assert_eq!(held, reassembler.bytes());
+            prop_assert!(reassembler.bytes() <= BYTES && reassembler.partials.len() <= PARTIALS);
+        }
+    }
+
+    #[test]
+    fn the_wire_is_as_the_protocol_says() {
+        let packet = packet(PacketType::Control, 0x0102_0304_0506_0708, 40);
+        let pieces = pieces(&packet, HEADER_LEN + 20);
+        assert_eq!(pieces.len(), 2);
+        assert_eq!(pieces[0][..16], [0xc2, 3, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(pieces[1][..16], [0xc2, 2, 0, 20, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(pieces[1][16..], packet[36..]);
+    }
+
+    #[test]
+    fn what_is_never_whole_is_dropped_after_a_while_and_in_number() {
+        let (mut now, mut reassembler) = (epoch(), Reassembler::default());
+        for counter in 0..10_000 {
+            let first = &pieces(&packet(PacketType::Data, counter, 3000), 1200)[0];
+            assert_eq!(reassembler.take(now, first), Ok(None));
+            assert!(reassembler.partials.len() <= PARTIALS && reassembler.bytes() <= BYTES);
+        }
+        assert_eq!(reassembler.partials.len(), PARTIALS);
+        now += LIFE;
+        let whole = packet(PacketType::Data, 20_000, 3000);
+        let mut last = None;
+        for piece in pieces(&whole, 1200) {
+            last = reassembler.take(now, &piece).unwrap();
+        }
+        assert_eq!(last, Some(whole));
+        assert_eq!((reassembler.bytes(), reassembler.given_up()), (0, 10_000));
+        assert!(reassembler.order.is_empty());
+    }
+
+    #[test]
+    fn pieces_that_do_not_fit_end_their_packet() {
+        let whole = packet(PacketType::Data, 1, 3000);
+        let parts = pieces(&whole, 1200);
+        let fragment = |offset: u16, len: usize, has_more| {
+            let packet = Header { kind: PacketType::Data, receiver: ReceiverIndex(7), counter: 1 };
+            [&FragmentHeader { packet, offset, has_more }.to_bytes()[..], &vec![9; len]].concat()
+        };
+        for spoiler in [fragment(500, 1000, true), fragment(0, 10, false), fragment(0, 0, true)] {
+            let (now, mut reassembler) = (epoch(), Reassembler::default());
+            assert_eq!(reassembler.take(now, &parts[0]), Ok(None));
+            assert!(reassembler.take(now, &spoiler).is_err());
+            if spoiler.len() > HEADER_LEN {
+                assert_eq!((reassembler.bytes(), reassembler.given_up()), (0, 1));
+            }
+        }
+        // The end is known: nothing lies behind it.
+        let (now, mut reassembler) = (epoch(), Reassembler::default());
+        assert_eq!(reassembler.take(now, parts.last().unwrap()), Ok(None));
+        assert!(reassembler.take(now, &fragment(3000, 5, true)).is_err());
+        let mut unknown = parts[0].clone();
+        unknown[1] |= 4;
+        assert_eq!(reassembler.take(now, &unknown), Err(WireError::Value("fragment flags")));
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_refused() {
+        let packet = packet(PacketType::Data, 1, 3000);
+        assert!(split(&packet, HEADER_LEN).is_none());
+        assert!(split(&packet, HEADER_LEN + 46).is_none(), "more than 64 pieces");
+        assert!(split(&packet[..10], 1200).is_none());
+        let fragment = &pieces(&packet, 1200)[0];
+        assert!(split(fragment, 600).is_none(), "no pieces of pieces");
+    }
+}
