@@ -128,30 +128,38 @@ impl Agent {
         }
     }
 
-    /// The peer's candidates came: they replace what it announced before, and if they are others they are worth a round. The caller
-    /// filters them.
+    /// The peer's candidates came: they replace what it announced before. New ones are checked in the round that is under way, if
+    /// there is one, and are worth a round otherwise. The caller filters them.
     pub fn on_announced(&mut self, now: Instant, candidates: impl IntoIterator<Item = Candidate>) {
-        let before = self.announced();
-        self.remotes.retain(|remote| remote.source != Source::Announced);
-        for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
-            self.remotes.retain(|known| known.candidate.address != candidate.address);
+        let is_checking = self.is_checking();
+        let candidates: Vec<_> = candidates.into_iter().take(MAX_CANDIDATES).collect();
+        let is_named = |address| candidates.iter().any(|candidate| candidate.address == address);
+        self.remotes.retain(|known| known.source != Source::Announced || is_named(known.candidate.address));
+        let mut is_news = false;
+        for candidate in &candidates {
+            let known = self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address);
+            if let Some(known) = known {
+                // Its checks go on.
+                (known.source, known.candidate) = (Source::Announced, *candidate);
+                continue;
+            }
             let of_ip = |known: &&Remote| known.candidate.address.ip() == candidate.address.ip();
             if self.remotes.iter().filter(of_ip).count() < PORTS_PER_IP {
-                self.remotes.push(Remote::new(candidate, Source::Announced));
+                let mut remote = Remote::new(*candidate, Source::Announced);
+                if is_checking {
+                    remote.begin(now);
+                }
+                self.remotes.push(remote);
+                is_news = true;
             }
         }
         self.sort();
-        if self.announced() != before {
+        if is_news && !is_checking {
             let doublings = self.provoked.saturating_sub(PROVOKED_FREE).min(10);
             let pause = ROUND_GAP.saturating_mul(1 << doublings).min(PROVOKED_MAX);
             self.provoked = self.provoked.saturating_add(1);
             self.begin_after(now, pause, "the peer's candidates came");
         }
-    }
-
-    fn announced(&self) -> Vec<SocketAddr> {
-        let announced = self.remotes.iter().filter(|remote| remote.source == Source::Announced);
-        announced.map(|remote| remote.candidate.address).collect()
     }
 
     /// A relay says that the peer's socket appears at `address`. It begins nothing: a relay may say what it likes.
@@ -464,6 +472,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_announced_during_a_round_is_checked_in_it_and_the_others_go_on() {
+        let mut run = Run::new(hosts(2));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_millis(150));
+        let before = run.sent.len();
+        assert_eq!(before, 4);
+        run.agent.on_announced(run.now, hosts(3));
+        run.run(Duration::from_millis(20));
+        assert_eq!(
+            run.sent[before..].iter().map(|(_, to, _)| *to).collect::<Vec<_>>(),
+            [hosts(3)[2].address]
+        );
+        run.run(Duration::from_secs(10));
+        assert!(run.per_address().values().all(|count| *count == CHECKS), "{:?}", run.per_address());
+        assert_eq!(run.sent.len(), 3 * CHECKS as usize, "no round beside it");
+    }
+
+    #[test]
     fn a_member_that_announces_for_an_hour_makes_no_flood() {
         let mut run = Run::new(vec![]);
         run.needed = true;
@@ -473,10 +499,9 @@ mod tests {
             run.agent.on_announced(run.now, target);
             run.run(Duration::from_secs(1));
         }
-        // Some at once, then a round each 64 s or a retry in a minute, of fifteen packets of 46 bytes.
-        let rounds = PROVOKED_FREE as usize + 8 + 3600 / 30;
-        assert!(run.sent.len() <= rounds * PORTS_PER_IP * CHECKS as usize, "{}", run.sent.len());
-        assert!(run.per_address().len() <= rounds * PORTS_PER_IP);
+        // Some rounds at once, then one each 64 s or a retry in a minute, of fifty packets of 46 bytes: less than one a second.
+        let rounds = PROVOKED_FREE + 8 + 3600 / 60;
+        assert!(run.sent.len() <= (rounds * ROUND_PACKETS) as usize, "{}", run.sent.len());
         // The same list again is no reason for anything.
         let before = run.sent.len();
         let same = vec![Candidate::new(CandidateKind::Host, at("203.0.113.9:1"))];
