@@ -139,8 +139,13 @@ impl Agent {
         for candidate in &candidates {
             let known = self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address);
             if let Some(known) = known {
-                // Its checks go on.
+                // Its checks go on; one that was merely named by others before is as good as new.
+                let is_new = known.source != Source::Announced;
                 (known.source, known.candidate) = (Source::Announced, *candidate);
+                if is_new && is_checking && known.tries == 0 {
+                    known.begin(now);
+                }
+                is_news |= is_new;
                 continue;
             }
             let of_ip = |known: &&Remote| known.candidate.address.ip() == candidate.address.ip();
@@ -478,6 +483,8 @@ mod tests {
         run.run(Duration::from_millis(150));
         let before = run.sent.len();
         assert_eq!(before, 4);
+        // A relay named it before.
+        run.agent.hint(hosts(3)[2].address);
         run.agent.on_announced(run.now, hosts(3));
         run.run(Duration::from_millis(20));
         assert_eq!(
