@@ -13,8 +13,8 @@ start b b shadowmesh up
 for host in b c; do
     lab_wait 60 "$host to be told" grep -Eq "copy of its key|node's key is in use" "$LAB_OUT/$host.log" "$LAB_OUT/$host.out"
 done
-lab_hold 20 "both go on"
+lab_hold 8 "both go on"
 registered=$(($(registrations) - before))
 lab_measure "registrations of the two" "$registered" times
-[[ $registered -le 40 ]] || lab_fail "they throw each other out without pause"
+[[ $registered -le 25 ]] || lab_fail "they throw each other out without pause"
 lab_expect "a is on the relay" lab_status a '.relays[0].state == "connected" or error'

@@ -103,7 +103,8 @@ pub struct Line {
     counted: u64,
     burst_left: u32,
     busy_until: Duration,
-    last_out: Duration,
+    /// Of the frames that the faults are about, and of the others: these do not wait behind those.
+    last_out: [Duration; 2],
     done: Done,
 }
 
@@ -117,7 +118,7 @@ impl Line {
             counted: 0,
             burst_left: 0,
             busy_until: Duration::ZERO,
-            last_out: Duration::ZERO,
+            last_out: [Duration::ZERO; 2],
             done: Done::default(),
         }
     }
@@ -138,7 +139,7 @@ impl Line {
     pub fn offer(&mut self, now: Duration, length: usize, class: Class) -> Fate {
         self.done.offered += 1;
         if self.settings.only.is_some_and(|only| !only.covers(class)) {
-            return [Some(self.in_order(now)), None];
+            return [Some(self.in_order(1, now)), None];
         }
         if self.is_ruled_out(length, class) {
             self.done.dropped += 1;
@@ -157,7 +158,7 @@ impl Line {
             self.done.reordered += 1;
             out + self.settings.reorder_by
         } else {
-            self.in_order(out)
+            self.in_order(0, out)
         };
         let again = self.happens(self.settings.duplicate);
         self.done.duplicated += u64::from(again);
@@ -196,9 +197,10 @@ impl Line {
         Some(self.busy_until)
     }
 
-    fn in_order(&mut self, out: Duration) -> Duration {
-        self.last_out = self.last_out.max(out);
-        self.last_out
+    fn in_order(&mut self, queue: usize, out: Duration) -> Duration {
+        let last = &mut self.last_out[queue];
+        *last = out.max(*last);
+        *last
     }
 
     fn happens(&mut self, chance: f64) -> bool {
@@ -266,6 +268,15 @@ mod tests {
         let runs: Vec<_> = lost.chunk_by(|a, b| a == b).filter(|run| run[0]).map(<[bool]>::len).collect();
         assert!(runs.iter().all(|run| run % 8 == 0 || *run == *runs.last().unwrap()), "{runs:?}");
         assert!(line.done().lost > 800);
+    }
+
+    #[test]
+    fn what_is_not_delayed_does_not_wait_behind_what_is() {
+        let mut line = line("delay=100ms,only=peer-udp");
+        let ms = Duration::from_millis;
+        assert_eq!(line.offer(ms(0), 100, Class::PeerUdp), [Some(ms(100)), None]);
+        assert_eq!(line.offer(ms(1), 100, Class::Tcp), [Some(ms(1)), None]);
+        assert_eq!(line.offer(ms(2), 100, Class::PeerUdp), [Some(ms(102)), None]);
     }
 
     #[test]
