@@ -15,7 +15,7 @@
 use super::direct::{datagram_path, due_pings, ip_packet};
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Via};
-use crate::path::select::PathKind;
+use crate::path::select::{PathKind, Wanted};
 use crate::path::state::Path;
 use crate::time::Deadline;
 use std::net::SocketAddr;
@@ -64,6 +64,11 @@ impl RelayUdp {
 
     pub(super) const fn path_slot(&mut self) -> &mut Option<Path> {
         &mut self.path
+    }
+
+    /// It is to be tried now.
+    pub(super) const fn hurry(&mut self) {
+        (self.next, self.has_failed) = (None, false);
     }
 
     /// Bytes of the IP packet that carries one of `size` bytes.
@@ -170,7 +175,7 @@ impl Peer {
             self.relay_udp.path.take_if(|path| !path.is_usable() && !path.is_resting());
         } else if self.relay_udp.path.is_none() && self.relay_udp.next.is_none_or(|next| next <= ctx.now) {
             let works = self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
-            if works && self.direct.is_checking() {
+            if works && self.direct.is_checking() && self.wish.wanted == Wanted::Auto {
                 // A direct path may come of it in a moment: then one move is enough.
                 self.relay_udp.next = Some(ctx.now + CHECKS_FIRST);
                 return;

@@ -56,6 +56,14 @@ impl Peer {
         if wanted.allows(PathKind::DirectUdp) && self.session.is_some() && ctx.local.has_udp {
             self.direct.begin(ctx.now, "a direct path was asked for");
         }
+        self.hurry_relay_udp();
+    }
+
+    /// One that is wanted is tried at once, whatever was found before.
+    const fn hurry_relay_udp(&mut self) {
+        if matches!(self.wish.wanted, Wanted::RelayUdp | Wanted::Relay) {
+            self.relay_udp.hurry();
+        }
     }
 
     /// The peer's user wants something.
@@ -63,6 +71,7 @@ impl Peer {
         let is_tie_lost = number == self.wish.number && self.role == Role::Higher;
         if number > self.wish.number || is_tie_lost {
             self.wish = Wish { wanted, number, said: None };
+            self.hurry_relay_udp();
         }
     }
 

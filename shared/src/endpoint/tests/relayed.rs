@@ -85,6 +85,26 @@ fn a_relay_that_forwards_no_datagrams_costs_a_few_tries_and_no_time() {
 }
 
 #[test]
+fn a_wish_for_datagrams_tries_them_at_once_though_they_failed_a_moment_ago() {
+    let mut world = forwarded(60, [Nat::Symmetric, Nat::Symmetric]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    for side in &mut world.internet.sides {
+        side.mute = true;
+    }
+    world.run(Duration::from_secs(20));
+    assert_eq!(kinds(&world), RELAYED);
+    for side in &mut world.internet.sides {
+        side.mute = false;
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(kinds(&world), RELAYED, "not due yet");
+    want(&mut world, 0, Wanted::RelayUdp);
+    world.run(Duration::from_secs(1));
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+}
+
+#[test]
 fn it_dies_with_the_relay_and_comes_back_with_it() {
     let mut world = forwarded(55, [Nat::Symmetric; 2]);
     world.run(Duration::from_secs(5));
