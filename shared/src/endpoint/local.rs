@@ -69,6 +69,16 @@ impl Endpoint {
         answered.is_some()
     }
 
+    /// Asks every relay's STUN now, and not when it is due.
+    pub(super) fn hurry_stun(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            if let Some(mapping) = &mut relay.mapping {
+                mapping.hurry(now);
+            }
+        }
+        self.ask_stun(now);
+    }
+
     /// Sends the questions to STUN that are due. One that was given up takes its candidate along.
     pub(super) fn ask_stun(&mut self, now: Instant) {
         if !self.local.has_udp {

@@ -208,6 +208,8 @@ impl Endpoint {
 
     /// A user wants data of both directions to take these paths (protocol §7.9).
     pub fn want_path(&mut self, now: Instant, slot: PeerSlot, wanted: Wanted) {
+        // What STUN did not answer last time may be what is wanted now.
+        self.hurry_stun(now);
         self.with_peer_at(now, slot, |peer, ctx| peer.want_path(ctx, wanted));
         self.after_input(now);
     }

@@ -330,12 +330,7 @@ impl Endpoint {
     /// next heartbeat, so that a connection that went with the change is replaced within seconds; STUN is asked where the socket
     /// appears now; and direct paths are looked for.
     pub fn handle_network_changed(&mut self, now: Instant) {
-        for relay in &mut self.relays {
-            if let Some(mapping) = &mut relay.mapping {
-                mapping.hurry(now);
-            }
-        }
-        self.ask_stun(now);
+        self.hurry_stun(now);
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             self.with_peer(now, id, |peer, ctx| peer.on_network_changed(ctx, "the network changed"));
