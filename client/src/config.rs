@@ -50,7 +50,8 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 7] = ["relays", "name", "device", "mtu", "address", "cipher", "rekey_interval"];
+const FIELDS: [&str; 8] =
+    ["relays", "name", "device", "mtu", "address", "cipher", "port_mapping", "rekey_interval"];
 
 /// What somebody chose; `None` and empty mean *not chosen*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -69,6 +70,8 @@ pub struct Config {
     pub address: Option<Ipv4Cidr>,
     /// The cipher.
     pub cipher: Option<CipherChoice>,
+    /// Whether the router is asked to forward a port.
+    pub port_mapping: Option<bool>,
     /// How often session keys are replaced.
     pub rekey_interval: Option<RekeyInterval>,
 }
@@ -118,6 +121,12 @@ impl Config {
             ),
             ("auto, aes or chacha.", self.cipher.map(|v| quoted(v.to_string())), "cipher", "\"auto\""),
             (
+                "Whether the router is asked to forward a port (PCP, NAT-PMP, UPnP).",
+                self.port_mapping.map(|v| v.to_string()),
+                "port_mapping",
+                "true",
+            ),
+            (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
                 "rekey_interval",
@@ -147,6 +156,7 @@ impl Config {
             mtu: newer.mtu.or(self.mtu),
             address: newer.address.or(self.address),
             cipher: newer.cipher.or(self.cipher),
+            port_mapping: newer.port_mapping.or(self.port_mapping),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
     }
@@ -165,6 +175,8 @@ pub struct Settings {
     pub address: Option<Ipv4Cidr>,
     /// The cipher.
     pub cipher: CipherChoice,
+    /// Whether the router is asked to forward a port.
+    pub port_mapping: bool,
     /// How often session keys are replaced.
     pub rekey_interval: RekeyInterval,
 }
@@ -178,6 +190,7 @@ impl Settings {
             mtu: config.mtu.unwrap_or_default(),
             address: config.address,
             cipher: config.cipher.unwrap_or_default(),
+            port_mapping: config.port_mapping.unwrap_or(true),
             rekey_interval: config.rekey_interval.unwrap_or_default(),
         }
     }
@@ -313,10 +326,10 @@ mod tests {
             proptest::option::of(1280i64..=9000),
             proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
             proptest::option::of(0usize..3),
-            proptest::option::of(2u64..=120),
+            (proptest::option::of(2u64..=120), proptest::option::of(any::<bool>())),
             proptest::collection::vec(any::<u8>(), 0..4),
         );
-        texts.prop_map(|(name, device, mtu, address, cipher, rekey, relays)| Config {
+        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), relays)| Config {
             relays: union_of_relays(
                 &[],
                 &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
@@ -326,6 +339,7 @@ mod tests {
             mtu: mtu.and_then(|bytes| bytes.try_into().ok()),
             address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
             cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
+            port_mapping,
             rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
         })
     }

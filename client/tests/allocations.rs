@@ -14,7 +14,7 @@ use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, PeerSlot, ReceiverIndex};
 use shadowmesh_proto::session::limits::POOL_BYTES;
-use shadowmesh_proto::session::{AckMarks, ChunkPool, OpenKey, SealKey};
+use shadowmesh_proto::session::{AckMarks, ChunkPool, OpenKey, RingLimits, SealKey};
 use shadowmesh_proto::transmit::RelayNo;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -102,8 +102,14 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
     let route = PeerRoute { via: Some(CONTACT.into()), is_expected: true, ..PeerRoute::default() };
     let mut snapshot = Snapshot { owners, peers: vec![route], streams: vec![None], bindings: vec![None] };
     let socket = DatagramSocket::bind().expect("a socket");
-    let (plane, _) = Plane::start(device.into_device(), socket, snapshot.clone(), ChunkPool::new(POOL_BYTES))
-        .expect("a plane");
+    let (plane, _) = Plane::start(
+        device.into_device(),
+        socket,
+        snapshot.clone(),
+        ChunkPool::new(POOL_BYTES),
+        RingLimits::default(),
+    )
+    .expect("a plane");
     let (handle, queue) = stream_queue(plane.outbound_waker());
     snapshot.streams = vec![Some(handle)];
     plane.publish(snapshot);

@@ -334,20 +334,24 @@ lab_uplink() {
 
 # lab_same_lan HOST OTHER — plugs OTHER into the LAN behind HOST's router, at its address .3.
 lab_same_lan() {
-    local name=$1 other=$2 n=${LAB_NUMBER[$1]}
-    # The rules of the router name the device, so the bridge takes the name.
-    ip -n "$LAB-r$name" link set lan down
-    ip -n "$LAB-r$name" link set lan name lan0
-    ip -n "$LAB-r$name" address flush dev lan0
-    ip -n "$LAB-r$name" link add lan type bridge
+    local name=$1 other=$2 n=${LAB_NUMBER[$1]} port more
+    if ! ip -n "$LAB-r$name" link show lan0 >/dev/null 2>&1; then
+        # The rules of the router name the device, so the bridge takes the name.
+        ip -n "$LAB-r$name" link set lan down
+        ip -n "$LAB-r$name" link set lan name lan0
+        ip -n "$LAB-r$name" address flush dev lan0
+        ip -n "$LAB-r$name" link add lan type bridge
+        ip -n "$LAB-r$name" link set lan0 master lan up
+        ip -n "$LAB-r$name" link set lan up
+        lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+    fi
+    more=$(on "r$name" sh -c 'ls -d /sys/class/net/lan/brif/* | wc -l')
+    port="lan$more"
     ip -n "$LAB-$other" link delete eth0
-    ip -n "$LAB-r$name" link add lan1 type veth peer name eth0 netns "$LAB-$other"
-    local port
-    for port in lan0 lan1; do ip -n "$LAB-r$name" link set "$port" master lan up; done
-    ip -n "$LAB-r$name" link set lan up
+    ip -n "$LAB-r$name" link add "$port" type veth peer name eth0 netns "$LAB-$other"
+    ip -n "$LAB-r$name" link set "$port" master lan up
     ip -n "$LAB-$other" link set eth0 up
-    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
-    ip -n "$LAB-$other" address add "192.168.1$n.3/24" dev eth0
+    ip -n "$LAB-$other" address add "192.168.1$n.$((2 + more))/24" dev eth0
     ip -n "$LAB-$other" route replace default via "192.168.1$n.1"
     step "$other is on the LAN of $name"
 }

@@ -21,6 +21,7 @@ use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
 use crate::net::changes::Changes;
+use crate::net::port_mapping::PortMapper;
 use crate::net::{Netlink, interfaces};
 use crate::plane::{ControlPacket, Datagram, Fact, InboundCommand, Plane, PlaneOutput};
 use crate::system_rng::SystemRng;
@@ -74,6 +75,8 @@ pub(super) struct EventLoop {
     netlink: Arc<Netlink>,
     control: ControlServer,
     changes: Option<Changes>,
+    /// Unless it is switched off.
+    mapper: Option<PortMapper>,
     terminate: Signal,
     interrupt: Signal,
     echoes: HashMap<u64, Echo>,
@@ -126,6 +129,8 @@ enum Input {
     DeviceLost(DeviceFault),
     Request(Incoming),
     NetworkChanged,
+    /// The router forwards a port of this outside address, or none any more.
+    Mapped(Option<SocketAddr>),
     Timer,
     Stop,
 }
@@ -151,7 +156,7 @@ impl EventLoop {
         interface: Interface,
         netlink: Arc<Netlink>,
     ) -> Result<Self, DaemonError> {
-        let DaemonOptions { state, lock, control, node_secret, network, relays, settings, progress } =
+        let DaemonOptions { state, lock, control, node_secret, network, relays, settings, ring, progress } =
             options;
         let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
         let keys = network.secret.derive();
@@ -162,7 +167,7 @@ impl EventLoop {
         let device = interface.device.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
         let (plane, output) =
-            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES))
+            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
                 .map_err(system("the threads of the data plane"))?;
 
         let hello = Hello {
@@ -213,6 +218,9 @@ impl EventLoop {
             }
         });
         let tasks = tasks.collect();
+        let mapper = settings
+            .port_mapping
+            .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
         let changes = Changes::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
         Ok(Self {
             endpoint,
@@ -229,6 +237,7 @@ impl EventLoop {
             netlink,
             control: ControlServer::start(control).map_err(system("the control socket"))?,
             changes: Some(changes),
+            mapper,
             terminate: signal(SignalKind::terminate()).map_err(system("signals"))?,
             interrupt: signal(SignalKind::interrupt()).map_err(system("signals"))?,
             echoes: HashMap::new(),
@@ -276,6 +285,7 @@ impl EventLoop {
                     self.endpoint.handle_datagram(Instant::now(), datagram.from, &datagram.bytes);
                 }
                 Input::Fact(fact) => self.on_fact(fact),
+                Input::Mapped(outside) => self.endpoint.handle_mapped_port(Instant::now(), outside),
                 Input::NetworkChanged => self.on_network_changed().await,
                 Input::Timer => {
                     let now = Instant::now();
@@ -320,6 +330,12 @@ impl EventLoop {
                 None => std::future::pending().await,
             }
         };
+        let mapped = async {
+            match &mut self.mapper {
+                Some(mapper) => mapper.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         let changed = async {
             match &mut self.changes {
                 Some(changes) => changes.next().await,
@@ -341,6 +357,7 @@ impl EventLoop {
                 }
                 Input::NetworkChanged
             }
+            outside = mapped => Input::Mapped(outside),
             Some(fact) = facts.recv() => Input::Fact(fact),
             Some((no, event)) = self.relay_events.recv() => {
                 self.relay_burst += 1;
@@ -373,6 +390,7 @@ impl EventLoop {
 
     async fn on_network_changed(&mut self) {
         self.relays.iter().for_each(|relay| relay.handle.hurry());
+        self.mapper.iter().for_each(PortMapper::hurry);
         self.ways.forget();
         for address in self.routes.datagram_addresses() {
             if !self.ways.is_outside(address.ip()).await {
@@ -502,6 +520,9 @@ impl EventLoop {
         // The relay tasks hold the other ends of this channel: it ends when the last of them has.
         let ended = async { while self.relay_events.recv().await.is_some() {} };
         let _ = tokio::time::timeout(GOODBYE, ended).await;
+        if let Some(mapper) = self.mapper.take() {
+            mapper.end().await;
+        }
         if let Some(plane) = self.plane.take() {
             // Joins two threads that were told to stop: a few milliseconds, and nothing else is left to run.
             plane.stop();

@@ -5,6 +5,7 @@ use crate::control::server::ControlSocket;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::ticket::RelayTicket;
 
 /// What [`run`](crate::daemon::run) takes.
@@ -24,6 +25,8 @@ pub struct DaemonOptions {
     pub relays: Vec<RelayTicket>,
     /// Name, device, MTU, address, cipher, rekey interval.
     pub settings: Settings,
+    /// What is kept of each peer's packets until they are acknowledged.
+    pub ring: RingLimits,
     /// Where to say what is happening.
     pub progress: ProgressSender,
 }

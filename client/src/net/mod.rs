@@ -7,6 +7,7 @@
 //! - [`interfaces`]: the other interfaces and their addresses, for candidates and for clashes.
 //! - [`routes`]: does the overlay's subnet clash with a route, and by which interface do our own packets
 //!   leave?
+//! - [`port_mapping`]: a port of the router that leads here.
 //! - [`changes`]: a settled stream of changes around us, our own device left out.
 //! - [`cidr`]: an address with its prefix length.
 //!
@@ -19,6 +20,7 @@ pub mod interfaces;
 #[cfg(test)]
 pub(crate) mod namespace;
 pub(crate) mod netlink;
+pub mod port_mapping;
 pub mod routes;
 
 pub use cidr::{Cidr, CidrError};

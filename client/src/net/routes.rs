@@ -160,6 +160,30 @@ pub async fn way_out(netlink: &Netlink, destination: IpAddr, ours: u32) -> io::R
     }
 }
 
+/// The router that packets to the internet go to over IPv4, and the interface to it, not counting the device `ours`: that of the default
+/// route with the least metric.
+///
+/// # Errors
+/// What the kernel said.
+pub async fn default_router(netlink: &Netlink, ours: u32) -> io::Result<Option<(Ipv4Addr, u32)>> {
+    let mut best: Option<(u32, Ipv4Addr, u32)> = None;
+    let mut answers = netlink.handle().route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    while let Some(message) = answers.try_next().await.map_err(to_io)? {
+        let Some(route) = route_of(&message, Some(ours)) else { continue };
+        let router = message.attributes.iter().find_map(|attribute| {
+            if let RouteAttribute::Gateway(RouteAddress::Inet(v4)) = attribute { Some(*v4) } else { None }
+        });
+        let interface = route.hops.iter().find(|hop| hop.alive).map(|hop| hop.interface);
+        let is_default = route.table == TABLE_MAIN && route.destination.prefix() == 0;
+        if let (Some(router), Some(interface), true) = (router, interface, is_default)
+            && best.is_none_or(|(metric, ..)| route.metric < metric)
+        {
+            best = Some((route.metric, router, interface));
+        }
+    }
+    Ok(best.map(|(_, router, interface)| (router, interface)))
+}
+
 /// Whether a packet to `destination` from a socket that is bound to no interface would leave by the device `ours`.
 ///
 /// # Errors
@@ -407,6 +431,10 @@ mod tests {
                 sh("ip route add 0.0.0.0/1 dev smesh0; ip route add 128.0.0.0/1 dev smesh0
                     ip -6 route add default dev smesh0 metric 1");
                 assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (Some(eth0), Some(eth0)));
+                let router = async || default_router(&netlink, ours).await.unwrap();
+                assert_eq!(router().await, Some((Ipv4Addr::new(192, 0, 2, 1), eth0)));
+                sh("ip route add default via 192.0.2.9 metric 5");
+                assert_eq!(router().await, Some((Ipv4Addr::new(192, 0, 2, 9), eth0)), "the less the better");
                 // A socket bound as told leaves past the tunnel: the kernel gives it the address of that
                 // side.
                 let (bound, free) = (udp(Some(eth0)), udp(None));
@@ -418,6 +446,7 @@ mod tests {
                 // No other way.
                 sh("ip link set eth0 down");
                 assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (None, None));
+                assert_eq!(router().await, None);
                 sh("ip route del 0.0.0.0/1; ip route del 128.0.0.0/1; ip -6 route del default dev smesh0");
                 assert_eq!((way(v4).await.unwrap(), way(v6).await.unwrap()), (None, None));
             });

@@ -48,7 +48,7 @@ use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
-use shadowmesh_proto::session::{AckReport, ChunkPool};
+use shadowmesh_proto::session::{AckReport, ChunkPool, RingLimits};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -135,7 +135,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts both threads on `device` and `socket`.
+    /// Starts both threads on `device` and `socket`. `ring` is what is kept of each peer's packets, in memory of `pool`.
     ///
     /// # Errors
     /// When the process may have no more descriptors or threads.
@@ -144,6 +144,7 @@ impl Plane {
         socket: DatagramSocket,
         snapshot: Snapshot,
         pool: Arc<ChunkPool>,
+        ring: RingLimits,
     ) -> io::Result<(Self, PlaneOutput)> {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (learn_sender, learns) = std_mpsc::sync_channel(LEARN_QUEUE);
@@ -170,6 +171,7 @@ impl Plane {
             wake: outbound_wake.clone(),
             limits: Limits::default(),
             pool,
+            ring,
         });
         let inn = inbound::InboundThread::new(inbound::Parts {
             device,

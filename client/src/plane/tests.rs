@@ -16,7 +16,7 @@ use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, ReceiverIndex};
 use shadowmesh_proto::rng::{Rng as _, SeededRng};
 use shadowmesh_proto::session::limits::POOL_BYTES;
-use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, SealKey};
+use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, RingLimits, SealKey};
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder};
 use std::sync::atomic::Ordering::Relaxed;
@@ -84,7 +84,8 @@ impl Node {
         };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);
-        let (plane, output) = Plane::start(device, socket.clone(), snapshot.clone(), pool).unwrap();
+        let (plane, output) =
+            Plane::start(device, socket.clone(), snapshot.clone(), pool, RingLimits::default()).unwrap();
         let mut node = Self { name, plane, output, wire, socket, snapshot, queue: None };
         node.connect();
         node

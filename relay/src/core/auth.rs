@@ -45,6 +45,9 @@ pub enum Refusal {
     /// The network has as many members here as it may.
     #[error("the network has as many members here as this relay allows")]
     NetworkFull,
+    /// Members come and go faster than the relay introduces them.
+    #[error("members of this network come and go too often for this relay; trying again later")]
+    NetworkBusy(Duration),
     /// More control messages than allowed.
     #[error("too many control messages")]
     TooChatty,
@@ -60,7 +63,7 @@ impl Refusal {
     /// When to come back, where that is known.
     const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Contested(wait) => Some(*wait),
+            Self::Contested(wait) | Self::NetworkBusy(wait) => Some(*wait),
             Self::NetworkFull => Some(Duration::from_secs(60)),
             Self::TooChatty => Some(Duration::from_secs(5)),
             Self::BadRegistration | Self::Replaced | Self::TooManyWishes | Self::OutOfPlace(_) => None,
@@ -71,9 +74,11 @@ impl Refusal {
         match self {
             Self::BadRegistration => ErrorCode::BadRegistration,
             Self::Replaced => ErrorCode::Replaced,
-            Self::Contested(_) | Self::NetworkFull | Self::TooChatty | Self::TooManyWishes => {
-                ErrorCode::Limited
-            }
+            Self::Contested(_)
+            | Self::NetworkFull
+            | Self::NetworkBusy(_)
+            | Self::TooChatty
+            | Self::TooManyWishes => ErrorCode::Limited,
             Self::OutOfPlace(_) => ErrorCode::Protocol,
         }
     }

@@ -20,6 +20,11 @@ pub struct Limits {
     /// Members of one network that can be here at once. Everybody may be introduced to everybody, so pairs and the bodies
     /// that a join causes grow with it.
     pub members_per_network: usize,
+    /// Introductions per second in one network, and [`Self::introductions_burst`] at once. A join costs one with each member who is
+    /// here: the burst is twice what a full network needs after a restart of the relay, the rate ten joins a second of one.
+    pub introductions_per_second: f64,
+    /// See [`Self::introductions_per_second`].
+    pub introductions_burst: f64,
     /// Peers a client may name by CONNECT beside "everybody".
     pub wishes_per_client: usize,
     /// Control bodies per second of one client, and [`Self::control_burst`] at once. A client that meets
@@ -57,6 +62,8 @@ impl Default for Limits {
             connects_per_second: 50.0,
             connects_burst: 512.0,
             members_per_network: 512,
+            introductions_per_second: 5_000.0,
+            introductions_burst: 262_144.0,
             wishes_per_client: 512,
             control_per_second: 100.0,
             control_burst: 2_048.0,

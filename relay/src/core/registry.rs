@@ -7,7 +7,10 @@ use shadowmesh_proto::ids::{ChannelId, NetworkId, NodeId};
 use shadowmesh_proto::wire::relayed::Nonce;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Who joins a network that is joined too often comes back no sooner.
+const JOIN_LATER: Duration = Duration::from_secs(5);
 
 /// A UDP address, and what was sent there to be said over the stream by whoever received it (protocol §3.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +99,15 @@ impl Wishes {
 #[derive(Debug, Default)]
 pub struct Registry {
     clients: HashMap<ConnId, Client>,
-    networks: HashMap<NetworkId, BTreeMap<NodeId, ConnId>>,
+    networks: HashMap<NetworkId, Network>,
+}
+
+/// The members of one network that are here.
+#[derive(Debug)]
+struct Network {
+    members: BTreeMap<NodeId, ConnId>,
+    /// Meters introductions: a join costs one with everybody who is here.
+    introductions: Bucket,
 }
 
 impl Registry {
@@ -117,7 +128,7 @@ impl Registry {
 
     /// Members of `network` here now.
     pub fn members(&self, network: &NetworkId) -> usize {
-        self.networks.get(network).map_or(0, BTreeMap::len)
+        self.networks.get(network).map_or(0, |network| network.members.len())
     }
 
     /// The client behind `conn`.
@@ -132,13 +143,12 @@ impl Registry {
 
     /// The connection of `node` in `network`.
     pub fn find(&self, network: &NetworkId, node: &NodeId) -> Option<ConnId> {
-        self.networks.get(network)?.get(node).copied()
+        self.networks.get(network)?.members.get(node).copied()
     }
 
     /// The other members of `node`'s network, in the order of their keys.
     pub fn others(&self, network: &NetworkId, node: &NodeId) -> Vec<(NodeId, ConnId)> {
-        let members = self.networks.get(network);
-        let all = members.into_iter().flatten();
+        let all = self.networks.get(network).into_iter().flat_map(|network| &network.members);
         all.filter(|(other, _)| *other != node).map(|(other, conn)| (*other, *conn)).collect()
     }
 
@@ -147,11 +157,21 @@ impl Registry {
         self.clients.keys().copied()
     }
 
+    /// Charges `network` for one more member; if it is joined too often, how long to wait.
+    pub fn charge_join(&mut self, now: Instant, network: &NetworkId) -> Option<Duration> {
+        let network = self.networks.get_mut(network)?;
+        let cost = u32::try_from(network.members.len()).map_or(f64::MAX, f64::from);
+        (!network.introductions.take(now, cost)).then(|| network.introductions.next_in().max(JOIN_LATER))
+    }
+
     /// Takes `client` in. Its key must not be here in that network (see [`Self::find`] and [`Self::remove`]).
-    pub fn insert(&mut self, conn: ConnId, client: Client) {
+    pub fn insert(&mut self, now: Instant, limits: &Limits, conn: ConnId, client: Client) {
         let registration = &client.registration;
-        let members = self.networks.entry(registration.network).or_default();
-        members.insert(registration.node, conn);
+        let network = self.networks.entry(registration.network).or_insert_with(|| Network {
+            members: BTreeMap::new(),
+            introductions: Bucket::full(now, limits.introductions_per_second, limits.introductions_burst),
+        });
+        network.members.insert(registration.node, conn);
         self.clients.insert(conn, client);
     }
 
@@ -159,9 +179,9 @@ impl Registry {
     pub fn remove(&mut self, conn: ConnId) -> Option<Client> {
         let client = self.clients.remove(&conn)?;
         let network = client.registration.network;
-        if let Some(members) = self.networks.get_mut(&network) {
-            members.remove(&client.registration.node);
-            if members.is_empty() {
+        if let Some(known) = self.networks.get_mut(&network) {
+            known.members.remove(&client.registration.node);
+            if known.members.is_empty() {
                 self.networks.remove(&network);
             }
         }

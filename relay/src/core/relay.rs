@@ -329,12 +329,15 @@ impl Relay {
         } else if self.registry.members(&network) >= self.limits.members_per_network {
             return Err(Refusal::NetworkFull);
         }
+        if let Some(wait) = self.registry.charge_join(now, &network) {
+            return Err(Refusal::NetworkBusy(wait));
+        }
         let token = self.tokens.mint(conn, rng);
         let mut client = Client::new(now, registration, token, &self.limits);
         if let Some(replacements) = replacements {
             client.replacements = replacements;
         }
-        self.registry.insert(conn, client);
+        self.registry.insert(now, &self.limits, conn, client);
         self.send(
             conn,
             Control::Registered {

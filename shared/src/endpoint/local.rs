@@ -19,6 +19,8 @@ pub(crate) struct LocalCandidates {
     /// Best first, at most [`MAX_CANDIDATES`].
     pub(crate) list: Vec<Candidate>,
     hosts: Vec<SocketAddr>,
+    /// A port that this machine's router forwards.
+    mapped: Option<SocketAddr>,
 }
 
 impl Endpoint {
@@ -34,6 +36,13 @@ impl Endpoint {
         }
         self.ask_stun(now);
         self.renew_candidates(now);
+    }
+
+    /// This machine's router forwards what comes to `outside` to the UDP socket, or nothing any more.
+    pub fn handle_mapped_port(&mut self, now: Instant, outside: Option<SocketAddr>) {
+        self.local.mapped = outside;
+        self.renew_candidates(now);
+        self.after_input(now);
     }
 
     /// Where this node may be reached, best first: what peers are told.
@@ -108,8 +117,9 @@ impl Endpoint {
         let hosts = hosts.filter(|host| is_allowed(host.address, &overlay)).take(MAX_HOSTS);
         let seen = self.relays.iter().filter_map(|relay| relay.mapping.as_ref()?.mapped());
         let seen = seen.map(|address| Candidate::new(CandidateKind::ServerReflexive, address));
+        let mapped = self.local.mapped.map(|address| Candidate::new(CandidateKind::PortMapped, address));
         let mut list: Vec<Candidate> = Vec::new();
-        for candidate in hosts.chain(seen) {
+        for candidate in hosts.chain(seen).chain(mapped) {
             let is_known = list.iter().any(|known| known.address == candidate.address);
             if !is_known && is_allowed(candidate.address, &overlay) {
                 list.push(candidate);

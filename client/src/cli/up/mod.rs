@@ -64,6 +64,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "auto|aes|chacha", hide_possible_values = true)]
     cipher: Option<CipherChoice>,
 
+    /// Whether to ask the router for a port by PCP, NAT-PMP or UPnP [default: on]
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
+    port_mapping: Option<OnOff>,
+
     /// Run in the background; return when the daemon is up
     #[arg(long)]
     detach: bool,
@@ -72,9 +76,20 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", hide = true)]
     rekey_interval: Option<RekeyInterval>,
 
+    /// Keep 64 KiB of what is sent until it is acknowledged, and not 16 MiB; for tests of what is lost then
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    tiny_ring: bool,
+
     /// Set by --detach for the process that it starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     detached: bool,
+}
+
+/// A switch on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnOff {
+    On,
+    Off,
 }
 
 pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {

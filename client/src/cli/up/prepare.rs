@@ -1,6 +1,6 @@
 //! From flags, tickets and the state directory to everything a daemon needs.
 
-use super::Args;
+use super::{Args, OnOff};
 use crate::cli::global::Global;
 use crate::cli::invite::unix_now;
 use crate::config::{Config, Settings, union_of_relays};
@@ -11,6 +11,7 @@ use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
 use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, RelayTicket};
 use std::io::{self, BufRead as _, Read as _};
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(super) struct Prepared {
     pub(super) network: NetworkState,
     pub(super) relays: Vec<RelayTicket>,
     pub(super) settings: Settings,
+    pub(super) ring: RingLimits,
     /// Whether this run made the network.
     pub(super) created: bool,
     /// How to forget what this run remembered, should nothing come of it.
@@ -71,8 +73,9 @@ impl Undo {
 
 impl Prepared {
     pub(super) fn into_options(self, progress: ProgressSender) -> DaemonOptions {
-        let Self { state, lock, control, node_secret, network, relays, settings, created: _, undo: _ } = self;
-        DaemonOptions { state, lock, control, node_secret, network, relays, settings, progress }
+        let Self { state, lock, control, node_secret, network, relays, settings, ring, created: _, undo: _ } =
+            self;
+        DaemonOptions { state, lock, control, node_secret, network, relays, settings, ring, progress }
     }
 }
 
@@ -96,6 +99,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         mtu: args.mtu,
         address: args.address,
         cipher: args.cipher,
+        port_mapping: args.port_mapping.map(|switch| switch == OnOff::On),
         rekey_interval: args.rekey_interval,
     };
     let mut config = old_config.clone().overlaid_with(flags);
@@ -152,7 +156,8 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     }
     state.save_network(&network)?;
     let settings = Settings::new(&config, &hostname());
-    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, created, undo })
+    let ring = if args.tiny_ring { RingLimits::TINY } else { RingLimits::default() };
+    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, ring, created, undo })
 }
 
 fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {

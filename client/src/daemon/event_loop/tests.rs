@@ -15,6 +15,7 @@ use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ids::{ChannelId, MacAddr, NodeId, RelayId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
 use shadowmesh_proto::rng::SeededRng;
+use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::wire::relay::{Control, Forward, GoneReason};
 use std::future::Future;
 use std::path::PathBuf;
@@ -159,7 +160,9 @@ impl Daemon {
         let socket = home.path().join("control");
         let node_secret = NodeSecret::generate(&mut SystemRng);
         let node = node_secret.public();
-        let settings = Settings::new(&FileConfig::default(), name);
+        // The router of whoever runs this test is none of its business.
+        let config = FileConfig { port_mapping: Some(false), ..FileConfig::default() };
+        let settings = Settings::new(&config, name);
         let (sender, progress) = ProgressSender::channel();
         let own = OwnAddresses::new(&settings, &network, &network.secret.derive(), node);
         let options = DaemonOptions {
@@ -170,6 +173,7 @@ impl Daemon {
             relays: network.relays.clone(),
             network,
             settings,
+            ring: RingLimits::default(),
             progress: sender,
         };
         let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();

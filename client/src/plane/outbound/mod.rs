@@ -89,6 +89,7 @@ pub(super) struct Parts {
     pub(super) wake: Waker,
     pub(super) limits: Limits,
     pub(super) pool: Arc<ChunkPool>,
+    pub(super) ring: RingLimits,
 }
 
 /// The thread.
@@ -105,6 +106,7 @@ pub(super) struct Outbound {
     wake: Waker,
     forwarder: Forwarder,
     pool: Arc<ChunkPool>,
+    ring: RingLimits,
     peers: Vec<Peer>,
     batches: Batches,
     waiting_bytes: usize,
@@ -144,6 +146,7 @@ impl Outbound {
             wake: parts.wake,
             forwarder: Forwarder::new(parts.limits),
             pool: parts.pool,
+            ring: parts.ring,
             peers: Vec::new(),
             batches: Batches::new(Datagrams::new(parts.socket, parts.counters)),
             waiting_bytes: 0,
@@ -184,7 +187,7 @@ impl Outbound {
         loop {
             match self.commands.try_recv() {
                 Ok(OutboundCommand::Start { slot, key, marks }) => {
-                    let half = SealHalf::new(RingLimits::default(), Arc::clone(&self.pool), marks);
+                    let half = SealHalf::new(self.ring, Arc::clone(&self.pool), marks);
                     if let Some(peer) = peer_at(&mut self.peers, slot) {
                         let counters = self.snapshot.peer(slot).map(|route| &*route.counters);
                         let path = peer.path();

@@ -10,7 +10,7 @@ use crate::transport::udp::DatagramSocket;
 use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::ids::{ChannelId, MacAddr};
 use shadowmesh_proto::rng::SeededRng;
-use shadowmesh_proto::session::ChunkPool;
+use shadowmesh_proto::session::{ChunkPool, RingLimits};
 use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE, StreamMessage};
 use std::future::Future;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,8 +45,14 @@ impl Client {
             bindings: vec![None],
         };
         let socket = DatagramSocket::bind().unwrap();
-        let (plane, output) =
-            Plane::start(device.into_device(), socket, snapshot, ChunkPool::new(1 << 20)).unwrap();
+        let (plane, output) = Plane::start(
+            device.into_device(),
+            socket,
+            snapshot,
+            ChunkPool::new(1 << 20),
+            RingLimits::default(),
+        )
+        .unwrap();
         let (sender, events) = mpsc::channel(64);
         let relay = Relay {
             no: RelayNo(0),

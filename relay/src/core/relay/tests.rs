@@ -376,6 +376,34 @@ fn a_client_that_flips_between_two_ports_is_answered_and_not_told_to_its_peers_e
 }
 
 #[test]
+fn a_network_whose_members_come_and_go_is_slowed_down_and_no_other_is() {
+    let mut world = World::with(Limits {
+        introductions_burst: 200.0,
+        introductions_per_second: 10.0,
+        ..Limits::default()
+    });
+    for number in 1..=10 {
+        world.join(number);
+    }
+    // Ten introductions each time, for 155 that are left.
+    let (mut conn, mut joined) = (1000, 0);
+    let refusal = loop {
+        world.close(ConnId(conn - 1));
+        match world.try_register(conn, NETWORK, 77) {
+            Ok(()) => joined += 1,
+            Err(refusal) => break refusal,
+        }
+        conn += 1;
+        assert!(joined < 100, "never slowed down");
+    };
+    assert_eq!(joined, 15);
+    assert!(matches!(refusal, Refusal::NetworkBusy(wait) if wait >= Duration::from_secs(1)), "{refusal:?}");
+    assert!(world.try_register(5000, NetworkId([9; 32]), 77).is_ok(), "another network");
+    world.now += Duration::from_secs(5);
+    assert!(world.try_register(6000, NETWORK, 77).is_ok());
+}
+
+#[test]
 fn what_is_said_again_costs_nobody_anything() {
     let mut world = World::new();
     let (a, b, channel) = world.pair();

@@ -1,0 +1,291 @@
+//! A port of this machine's router that leads to the UDP socket, where the router gives one to who asks: by PCP (RFC 6887) or NAT-PMP
+//! (RFC 6886), else by UPnP-IGD.
+//!
+//! # Life
+//!
+//! [`PortMapper::spawn`] starts a task that finds the default router, asks it, and says the outside address in a channel. It asks again
+//! at half of the mapping's life, when the router or this machine's address toward it is another, and a refusal is asked again after
+//! [`RETRY`]. [`PortMapper::end`] gives the port back.
+//!
+//! # Invariants
+//!
+//! - Only the router on the way to the internet is asked, on its own network, and nothing while that way leads through our own device.
+//! - What a router answers is a candidate like any other: it is checked before anything is sent there, and moves nothing.
+//! - One mapping at most; it is given back before another is asked for.
+
+use super::interfaces;
+use super::netlink::Netlink;
+use super::routes::{default_router, leads_into};
+use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig};
+use igd_next::aio::Gateway;
+use igd_next::aio::tokio::Tokio;
+use igd_next::{PortMappingProtocol, SearchOptions};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// A refusal, or silence, is asked again after this: routers seldom change their mind.
+const RETRY: Duration = Duration::from_secs(600);
+/// What is asked for (RFC 6886 §3.3 recommends two hours); half of it is the time until it is renewed.
+const LIFE: Duration = Duration::from_secs(7200);
+/// The shortest time between two renewals, whatever life a router grants.
+const RENEW_MIN: Duration = Duration::from_secs(30);
+/// PCP and NAT-PMP: three questions within 1.75 s.
+const ASKED: TimeoutConfig = TimeoutConfig {
+    initial_timeout: Duration::from_millis(250),
+    max_retries: 2,
+    max_retry_timeout: Some(Duration::from_secs(1)),
+};
+/// UPnP: how long routers are listened for, and how long each of the requests to one may take.
+const SEARCH: Duration = Duration::from_secs(3);
+const REQUEST: Duration = Duration::from_secs(3);
+/// Where routers are looked for by UPnP (SSDP).
+const SSDP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
+/// Giving it back takes no longer.
+const GIVE_BACK: Duration = Duration::from_millis(400);
+
+/// The task that keeps a port mapped.
+#[derive(Debug)]
+pub struct PortMapper {
+    mapped: watch::Receiver<Option<SocketAddr>>,
+    hurry: Arc<Notify>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Whom to ask, and for which address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Question {
+    router: Ipv4Addr,
+    own: Ipv4Addr,
+    port: NonZeroU16,
+}
+
+/// A port that a router forwards.
+#[derive(Debug)]
+enum Held {
+    ByRouter(PortMapping),
+    ByUpnp(Box<Gateway<Tokio>>, u16),
+}
+
+impl PortMapper {
+    /// Asks for a port that leads to `port` of this machine. `device` is the index of our own device.
+    pub fn spawn(netlink: Arc<Netlink>, device: u32, port: u16) -> Self {
+        let (say, mapped) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let hurry = Arc::new(Notify::new());
+        let changed = Arc::clone(&hurry);
+        let task = tokio::spawn(async move {
+            let Some(port) = NonZeroU16::new(port) else { return };
+            keep(&netlink, device, port, &say, &changed, stopped).await;
+        });
+        Self { mapped, hurry, stop, task }
+    }
+
+    /// The outside address, when it changed. Cancel-safe.
+    pub async fn changed(&mut self) -> Option<SocketAddr> {
+        if self.mapped.changed().await.is_err() {
+            // The task ended, which it does not by itself: nothing is mapped any more.
+            std::future::pending::<()>().await;
+        }
+        *self.mapped.borrow_and_update()
+    }
+
+    /// The machine's network changed: looks whether the router is another.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Gives the port back, which takes a moment at most.
+    pub async fn end(self) {
+        let _ = self.stop.send(());
+        let _ = timeout(2 * GIVE_BACK, self.task).await;
+    }
+}
+
+async fn keep(
+    netlink: &Netlink,
+    device: u32,
+    port: NonZeroU16,
+    say: &watch::Sender<Option<SocketAddr>>,
+    changed: &Notify,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut held: Option<(Question, Held)> = None;
+    loop {
+        let question = question(netlink, device, port).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the default router is not known");
+            None
+        });
+        if let Some((asked, old)) = held.take_if(|(asked, _)| Some(*asked) != question) {
+            say.send_replace(None);
+            tracing::debug!(router = %asked.router, "the router is another: its port is given back");
+            old.give_back().await;
+        }
+        let before = held.take().map(|(_, held)| held);
+        let pause = match (question, before) {
+            (None, _) => RETRY,
+            (Some(question), before) => {
+                let asked = tokio::select! {
+                    asked = ask(netlink, device, question, before) => asked,
+                    _ = &mut stopped => return,
+                };
+                match asked {
+                    Ok((outside, life, now_held)) => {
+                        held = Some((question, now_held));
+                        say.send_if_modified(|known| known.replace(outside) != Some(outside));
+                        (life / 2).max(RENEW_MIN)
+                    }
+                    Err(why) => {
+                        tracing::debug!(why, router = %question.router, "no port is mapped");
+                        say.send_if_modified(|known| known.take().is_some());
+                        RETRY
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            // A change that leaves router and address as they were is no reason to ask again.
+            () = other_router(netlink, device, port, changed, held.as_ref().map(|(asked, _)| *asked)) => {}
+            _ = &mut stopped => {
+                if let Some((_, held)) = held {
+                    held.give_back().await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Returns once the network changed and the router to ask is another than `asked`.
+async fn other_router(
+    netlink: &Netlink,
+    device: u32,
+    port: NonZeroU16,
+    changed: &Notify,
+    asked: Option<Question>,
+) {
+    loop {
+        changed.notified().await;
+        if question(netlink, device, port).await.is_ok_and(|now| now != asked) {
+            return;
+        }
+    }
+}
+
+/// The default router, and this machine's address on its network.
+async fn question(netlink: &Netlink, device: u32, port: NonZeroU16) -> io::Result<Option<Question>> {
+    let Some((router, interface)) = default_router(netlink, device).await? else { return Ok(None) };
+    let interfaces = interfaces::list(netlink, Some(device)).await?;
+    let interface = interfaces.iter().find(|known| known.index == interface && known.running);
+    let own = interface.into_iter().flat_map(|known| &known.addresses).find_map(|have| {
+        let IpAddr::V4(own) = have.cidr.address() else { return None };
+        (have.usable && have.cidr.contains(router.into())).then_some(own)
+    });
+    Ok(own.map(|own| Question { router, own, port }))
+}
+
+/// Asks for the port, or for it to be kept; the outside address, and for how long.
+async fn ask(
+    netlink: &Netlink,
+    device: u32,
+    question: Question,
+    before: Option<Held>,
+) -> Result<(SocketAddr, Duration, Held), String> {
+    if leads_into(netlink, question.router.into(), device).await.unwrap_or(true) {
+        return Err("the way to the router leads through our own device".to_owned());
+    }
+    match before {
+        Some(Held::ByRouter(mut mapping)) => match mapping.renew().await {
+            Ok(()) => return answered(question, mapping).await,
+            Err(error) => tracing::debug!(%error, "the port was not renewed"),
+        },
+        Some(Held::ByUpnp(gateway, outside)) => return map_by_upnp(question, *gateway, outside).await,
+        None => {}
+    }
+    let options = PortMappingOptions {
+        external_port: Some(question.port),
+        lifetime_seconds: u32::try_from(LIFE.as_secs()).ok(),
+        timeout_config: Some(ASKED),
+    };
+    let (router, own) = (question.router.into(), question.own.into());
+    let by_router = PortMapping::new(router, own, InternetProtocol::Udp, question.port, options).await;
+    let refused = match by_router {
+        Ok(mapping) => return answered(question, mapping).await,
+        Err(error) => error.to_string(),
+    };
+    if leads_into(netlink, SSDP, device).await.unwrap_or(true) {
+        return Err(format!("PCP and NAT-PMP: {refused}; UPnP would go through our own device"));
+    }
+    let mut search = SearchOptions::default();
+    search.bind_addr = SocketAddr::new(question.own.into(), 0);
+    search.timeout = Some(SEARCH);
+    match igd_next::aio::tokio::search_gateway(search).await {
+        Ok(gateway) => map_by_upnp(question, gateway, question.port.get()).await,
+        Err(error) => Err(format!("PCP and NAT-PMP: {refused}; UPnP: {error}")),
+    }
+}
+
+/// What the router granted by PCP or NAT-PMP.
+async fn answered(question: Question, mapping: PortMapping) -> Result<(SocketAddr, Duration, Held), String> {
+    let (ip, by) = match mapping.mapping_type() {
+        PortMappingType::Pcp { external_ip, .. } => (external_ip, "PCP"),
+        PortMappingType::NatPmp => {
+            let ip = crab_nat::natpmp::external_address(question.router.into(), Some(ASKED)).await;
+            (ip.map_err(|error| format!("the router's outside address: {error}"))?.into(), "NAT-PMP")
+        }
+    };
+    let outside = SocketAddr::new(ip.to_canonical(), mapping.external_port().get());
+    tracing::debug!(%outside, by, life = mapping.lifetime(), "the router forwards a port");
+    let life = Duration::from_secs(mapping.lifetime().into());
+    Ok((outside, life, Held::ByRouter(mapping)))
+}
+
+async fn map_by_upnp(
+    question: Question,
+    gateway: Gateway<Tokio>,
+    outside: u16,
+) -> Result<(SocketAddr, Duration, Held), String> {
+    let own = SocketAddr::new(question.own.into(), question.port.get());
+    let life = u32::try_from(LIFE.as_secs()).unwrap_or(u32::MAX);
+    let added = gateway.add_port(PortMappingProtocol::UDP, outside, own, life, "ShadowMesh");
+    match timeout(REQUEST, added).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(format!("UPnP: {error}")),
+        Err(_) => return Err("UPnP: the router did not answer".to_owned()),
+    }
+    let ip = match timeout(REQUEST, gateway.get_external_ip()).await {
+        Ok(Ok(ip)) => ip,
+        Ok(Err(error)) => return Err(format!("UPnP, the router's outside address: {error}")),
+        Err(_) => return Err("UPnP: the router did not say its outside address".to_owned()),
+    };
+    let address = SocketAddr::new(ip, outside);
+    tracing::debug!(outside = %address, by = "UPnP", "the router forwards a port");
+    Ok((address, LIFE, Held::ByUpnp(Box::new(gateway), outside)))
+}
+
+impl Held {
+    /// Best effort: a router that does not answer forgets it by itself.
+    async fn give_back(self) {
+        let given = timeout(GIVE_BACK, async {
+            match self {
+                Self::ByRouter(mapping) => mapping.try_drop().await.map_err(|(error, _)| error.to_string()),
+                Self::ByUpnp(gateway, outside) => gateway
+                    .remove_port(PortMappingProtocol::UDP, outside)
+                    .await
+                    .map_err(|error| error.to_string()),
+            }
+        });
+        match given.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(error, "the port was not given back"),
+            Err(_) => tracing::debug!("the router did not take the port back in time"),
+        }
+    }
+}

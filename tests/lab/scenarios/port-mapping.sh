@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# A symmetric router that gives a port to who asks, by PCP and by UPnP: the pair that could not go direct does, and the port is
+# given back. With the switch off nobody asks.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_nat a symmetric
+
+# miniupnpd on the router of a, with these lines in its configuration.
+routes_ports() {
+    on ra nft -f - <<'RULES'
+insert rule ip lab forward ct status dnat accept
+table inet miniupnpd {
+    chain forward { type filter hook forward priority 0; policy accept; jump miniupnpd; }
+    chain miniupnpd { }
+    chain prerouting { type nat hook prerouting priority -100; policy accept; jump prerouting_miniupnpd; }
+    chain prerouting_miniupnpd { }
+    chain postrouting { type nat hook postrouting priority 100; policy accept; jump postrouting_miniupnpd; }
+    chain postrouting_miniupnpd { }
+}
+RULES
+}
+serves_ports() { # LABEL LINE…
+    local label=$1
+    shift
+    printf '%s\n' ext_ifname=wan listening_ip=lan ext_allow_private_ipv4=yes port=0 system_uptime=yes \
+        upnp_table_name=miniupnpd upnp_nat_table_name=miniupnpd upnp_forward_chain=miniupnpd \
+        upnp_nat_chain=prerouting_miniupnpd upnp_nat_postrouting_chain=postrouting_miniupnpd \
+        uuid=00000000-0000-0000-0000-000000000001 "$@" 'allow 1024-65535 0.0.0.0/0 1024-65535' >"$LAB_DIR/$label.conf"
+    start "$label" ra miniupnpd -d -f "$LAB_DIR/$label.conf" -P "$LAB_DIR/$label.pid"
+}
+mapped() { on ra nft list chain inet miniupnpd prerouting_miniupnpd | grep -q dnat; }
+unmapped() { ! mapped; }
+has_port() { on a shadowmesh netcheck --json | jq -e '.mapped_ports | length == 1'; }
+
+routes_ports
+serves_ports pcp enable_natpmp=yes enable_upnp=no
+lab_wait 5 "the router's PCP" on ra sh -c 'ss -lun | grep -q :5351'
+lab_network
+lab_wait 10 "a to have a port" has_port
+lab_expect "the router forwards it" mapped
+lab_direct a b 10
+lab_oracle pcp a b --seconds 3
+lab_expect "a leaves" on a shadowmesh down
+lab_wait 5 "the port to be given back" unmapped
+stop pcp
+
+# Nobody asks.
+serves_ports silent enable_natpmp=yes enable_upnp=yes
+lab_wait 5 "the router's PCP" on ra sh -c 'ss -lun | grep -q :5351'
+lab_up a --port-mapping off
+for host in a b; do lab_wait 10 "$host to be on relay-udp" lab_path "$host" relay-udp; done
+lab_expect "no port was asked for" unmapped
+lab_expect "a leaves" on a shadowmesh down
+stop silent
+
+# UPnP alone.
+serves_ports upnp enable_natpmp=no enable_upnp=yes
+lab_wait 5 "the router's UPnP" on ra sh -c 'ss -lun | grep -q :1900'
+lab_up a --port-mapping on
+lab_wait 15 "a to have a port" has_port
+lab_direct a b 10
+lab_oracle upnp a b --seconds 3
+lab_expect "a leaves" on a shadowmesh down
+lab_wait 5 "the port to be given back" unmapped

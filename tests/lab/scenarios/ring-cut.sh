@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# The ring cut to 64 KiB and a path that swallows half a megabyte: frames are lost, and both ends say exactly how many.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_wire a ''
+lab_network --tiny-ring
+lab_direct a b
+lab_oracle hole a b --rate 2000 --seconds 6 --max-gap-ms 3000 --max-lost 8000 &
+oracle=$!
+frames=$(lab_status a '.peers[0].rx_frames')
+lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
+lab_wire_change a both only=peer-udp,block
+lab_wait 3 "a to be on the relay" lab_path a relay-udp
+wait "$oracle" || lab_fail "frames came twice, late or damaged"
+for way in a:a_to_b b:b_to_a; do
+    host=${way%%:*}
+    missing=$(jq ".${way#*:}.lost" "$LAB_OUT/hole.json")
+    counted=$(lab_status "$host" '.peers[0].lost')
+    lab_measure "frames of $host missing at the other end" "$missing" frames
+    [[ $missing -gt 0 ]] || lab_fail "nothing was lost: the ring was not cut"
+    [[ $missing == "$counted" ]] || lab_fail "$host counts $counted lost, the oracle $missing"
+    [[ $(lab_switches "$host") == 2 ]] || lab_fail "$host moved $(lab_switches "$host") times"
+done
