@@ -5,8 +5,8 @@
 //! Sealed → *held*, on the path it was sent over → *released* by an acknowledgement, or *overwritten* when the ring is full
 //! and it was the oldest. When its path is given up it is sent again on another path, as it is: same bytes, same counter,
 //! so the receiver's window makes it exactly once. A released entry is never sent again. An overwritten one is remembered
-//! without its bytes until an acknowledgement covers it: only when a resend would have needed it, it is *lost*. So `lost`
-//! is measured, not assumed (a full ring on a healthy path loses nothing).
+//! without its bytes until an acknowledgement covers it: only when a resend would have needed it, and the receiver does not say that it
+//! has it, it is *lost*. So `lost` is measured, not assumed (a full ring on a healthy path loses nothing).
 //!
 //! # Layout
 //!
@@ -365,6 +365,19 @@ impl Ring {
         self.resend_as(path, path, counters, true)
     }
 
+    /// Counts as lost what of `counters` had to be resent, was overwritten and is not acknowledged. To be called once acknowledgements of what was resent
+    /// had time to come.
+    pub fn count_missing(&mut self, counters: Range<u64>) {
+        for counter in counters.start.max(self.first)..counters.end.min(self.next_counter()) {
+            // One in order is under way on a path that works.
+            if self.entry(counter).is_some_and(|entry| entry.state == State::OverwrittenOutOfOrder) {
+                self.stats.lost += 1;
+                self.release(counter);
+            }
+        }
+        self.drop_released();
+    }
+
     fn resend_as(
         &mut self,
         from: PathSlot,
@@ -588,8 +601,9 @@ impl<'a> Iterator for Resend<'a> {
             match entry.state {
                 State::Released => {}
                 State::OverwrittenInOrder | State::OverwrittenOutOfOrder => {
-                    entry.state = State::Released;
-                    self.stats.lost += 1;
+                    // It may have arrived: whether it is lost is known once the receiver was heard (`count_missing`).
+                    entry.state = State::OverwrittenOutOfOrder;
+                    entry.path = self.to.number();
                 }
                 State::InOrder | State::OutOfOrder => {
                     let Some(packet) = bytes_of(entry, self.chunks, self.first_chunk) else {

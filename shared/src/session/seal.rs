@@ -221,6 +221,12 @@ impl SealHalf {
         self.ring.repeat(path, counters)
     }
 
+    /// Counts as lost what of `counters` had to be resent, was no longer there, and is not acknowledged.
+    pub fn count_missing(&mut self, counters: Range<u64>) {
+        self.apply_acks();
+        self.ring.count_missing(counters);
+    }
+
     /// Gives back memory that holds nothing.
     pub fn shrink(&mut self) {
         self.ring.shrink();

@@ -181,6 +181,7 @@ impl Session {
                 // Nothing is left to be sent; this counts what was no longer there to be sent.
                 self.resend_from_dead_paths();
                 assert!(self.wire.is_empty());
+                self.seal.count_missing(0..u64::MAX);
                 return;
             }
             if self.waiting() == 0 && self.wire.is_empty() {

@@ -5,6 +5,12 @@
 lab_topology relay_two_nat
 lab_nat a symmetric
 
+# miniupnpd maps no port to an address that is set aside for documentation, as those of this internet are: the router has another.
+OUTSIDE=45.67.89.11
+on ra ip address add "$OUTSIDE/32" dev wan
+on rb ip route add "$OUTSIDE/32" via 198.51.100.11
+on relay ip route add "$OUTSIDE/32" via 198.51.100.11
+
 # miniupnpd on the router of a, with these lines in its configuration.
 routes_ports() {
     on ra nft -f - <<'RULES'
@@ -22,7 +28,7 @@ RULES
 serves_ports() { # LABEL LINE…
     local label=$1
     shift
-    printf '%s\n' ext_ifname=wan listening_ip=lan ext_allow_private_ipv4=yes port=0 system_uptime=yes \
+    printf '%s\n' ext_ifname=wan listening_ip=lan ext_ip="$OUTSIDE" port=0 system_uptime=yes \
         upnp_table_name=miniupnpd upnp_nat_table_name=miniupnpd upnp_forward_chain=miniupnpd \
         upnp_nat_chain=prerouting_miniupnpd upnp_nat_postrouting_chain=postrouting_miniupnpd \
         uuid=00000000-0000-0000-0000-000000000001 "$@" 'allow 1024-65535 0.0.0.0/0 1024-65535' >"$LAB_DIR/$label.conf"

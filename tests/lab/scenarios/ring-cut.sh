@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The ring cut to 64 KiB and a path that swallows half a megabyte: frames are lost, and both ends say exactly how many.
+# The ring cut to 64 KiB and a path that swallows half a megabyte: frames are lost, and both ends say how many.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_wire a ''
@@ -18,6 +18,7 @@ for way in a:a_to_b b:b_to_a; do
     counted=$(lab_status "$host" '.peers[0].lost')
     lab_measure "frames of $host missing at the other end" "$missing" frames
     [[ $missing -gt 0 ]] || lab_fail "nothing was lost: the ring was not cut"
-    [[ $missing == "$counted" ]] || lab_fail "$host counts $counted lost, the oracle $missing"
+    # The kernel speaks on the device as well (MLD, router solicitations): such frames are lost like others.
+    [[ $counted -ge $missing && $counted -le $((missing + 3)) ]] || lab_fail "$host counts $counted lost, the oracle $missing"
     [[ $(lab_switches "$host") == 2 ]] || lab_fail "$host moved $(lab_switches "$host") times"
 done

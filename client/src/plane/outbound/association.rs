@@ -63,8 +63,10 @@ struct Repeat {
     counters: Range<u64>,
     /// How long the last pause was; none yet when zero.
     pause: Duration,
-    /// When it goes once more; `None` while it goes.
+    /// When it goes once more, if it has to, and what was no longer there is counted; `None` while it goes.
     at: Option<Instant>,
+    /// Whether it went by datagram, which may lose it.
+    is_lossy: bool,
 }
 
 /// When packets were sealed: a mark is the first counter of a grain.
@@ -165,7 +167,7 @@ impl Association {
         if !self.again.is_empty() {
             let before = self.repeat.take().map_or_else(|| self.again.clone(), |repeat| repeat.counters);
             let all = before.start.min(self.again.start)..before.end.max(self.again.end);
-            self.repeat = Some(Repeat { counters: all, pause: Duration::ZERO, at: None });
+            self.repeat = Some(Repeat { counters: all, pause: Duration::ZERO, at: None, is_lossy: false });
         }
     }
 
@@ -228,7 +230,14 @@ impl Association {
         if let Some(repeat) = &mut self.repeat
             && repeat.at.take_if(|at| *at <= ctx.now).is_some()
         {
-            self.again = repeat.counters.clone();
+            // What was no longer there is older than what was.
+            self.half.count_missing(0..repeat.counters.end);
+            if repeat.is_lossy {
+                self.again = repeat.counters.clone();
+            } else {
+                self.repeat = None;
+            }
+            self.count_lost(&route.counters);
         }
         if self.again.is_empty() && self.cursor >= next {
             return Pumped::default();
@@ -270,8 +279,9 @@ impl Association {
         self.paced_until = stopped.map(|_| ctx.now + PACE).filter(|_| is_by_datagram);
         if stopped.is_none() {
             let is_lossy = std::mem::take(&mut self.is_again_lossy);
-            self.repeat = self.repeat.take().filter(|_| is_lossy);
+            self.repeat = self.repeat.take().filter(|repeat| is_lossy || repeat.pause.is_zero());
             if let Some(repeat) = &mut self.repeat {
+                repeat.is_lossy = is_lossy;
                 repeat.pause = (2 * repeat.pause).max(route.patience + ACK_TAKES);
                 repeat.at = Some(ctx.now + repeat.pause);
             }
@@ -282,6 +292,12 @@ impl Association {
     /// When [`Self::pump`] has something to do that it had not before.
     pub(super) fn pump_due(&self) -> Option<Instant> {
         if self.again.is_empty() { self.repeat.as_ref()?.at } else { self.paced_until }
+    }
+
+    /// Nothing more is heard of it: what was no longer there when it had to go again is lost.
+    pub(super) fn close(mut self, counters: &PeerCounters) {
+        self.half.count_missing(0..u64::MAX);
+        self.count_lost(counters);
     }
 
     /// When [`Self::give_up_old`] has given up everything.

@@ -233,7 +233,9 @@ impl Peer {
             if pumped.is_stopped {
                 return pumped;
             }
-            self.replaced = None;
+            if let Some(done) = self.replaced.take() {
+                done.close(&route.counters);
+            }
         }
         if let Some(association) = &mut self.association {
             let later = association.pump(ctx, way, route);
