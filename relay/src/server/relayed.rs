@@ -129,3 +129,55 @@ impl Bindings {
         lock(&self.by_address).get(&udp).map(Arc::clone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::limits::Limits;
+
+    fn socket() -> Arc<Socket> {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Arc::new(Socket::new(socket).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_for_long_is_sent_nothing_until_it_is_heard_again() {
+        let (now, socket) = (Instant::now(), socket());
+        let port = Arc::new(Port::new(now, &Limits::default(), socket.port));
+        let udp: SocketAddr = "198.51.100.7:4000".parse().unwrap();
+        let door = Door { socket, remote: udp, local: None };
+        let bindings = Bindings::default();
+        bindings.bind(now, &port, udp, BindingTag::new(1));
+        assert!(port.binding().is_none(), "nobody asked from there");
+        port.on_stun(now, udp, &door);
+        bindings.bind(now, &port, udp, BindingTag::new(1));
+        let binding = port.binding().unwrap();
+        assert!(binding.is_alive(now + SILENT - Duration::from_secs(1)));
+        let later = now + SILENT;
+        assert!(!binding.is_alive(later));
+        // Somebody else's request with the client's token says nothing of this address.
+        port.on_stun(later, "198.51.100.66:4000".parse().unwrap(), &door);
+        assert!(!binding.is_alive(later));
+        port.on_stun(later, udp, &door);
+        assert!(binding.is_alive(later));
+        bindings.unbind(&port);
+        assert!(bindings.at(udp).is_none() && port.binding().is_none());
+    }
+
+    #[tokio::test]
+    async fn of_many_addresses_the_newest_few_are_known() {
+        let (now, socket) = (Instant::now(), socket());
+        let port = Port::new(now, &Limits::default(), socket.port);
+        let door = |n: u16| {
+            let remote = SocketAddr::from(([198, 51, 100, 66], n));
+            (remote, Door { socket: Arc::clone(&socket), remote, local: None })
+        };
+        for n in 1..100 {
+            let (from, door) = door(n);
+            port.on_stun(now, from, &door);
+        }
+        assert!(port.door(door(99).0).is_some(), "the newest is known");
+        assert!(port.door(door(1).0).is_none(), "and no more than a few");
+    }
+}

@@ -29,7 +29,9 @@ const CHECKS_FIRST: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_secs(60);
 /// What data waits for it beyond two round trips of the stream, while it is asked.
 const HOLD_BACK: Duration = Duration::from_millis(20);
-/// The longest that data waits.
+/// The longest that data waits on a path that works.
+const HOLD_BACK_WELL: Duration = Duration::from_millis(600);
+/// The longest that data waits on one in doubt.
 const HOLD_BACK_MAX: Duration = Duration::from_millis(150);
 
 /// What is known of the way through the contact's relay by datagram.
@@ -195,7 +197,10 @@ impl Peer {
             return;
         }
         let stream = self.path.as_ref().and_then(Path::rtt).unwrap_or(HOLD_BACK);
-        self.relay_udp.hold_back_until = Some(now + (2 * stream + HOLD_BACK).min(HOLD_BACK_MAX));
+        // While data is well where it is, nothing is lost by waiting.
+        let is_well = self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
+        let most = if is_well { HOLD_BACK_WELL } else { HOLD_BACK_MAX };
+        self.relay_udp.hold_back_until = Some(now + (2 * stream + HOLD_BACK).min(most));
     }
 
     fn relay_udp_probe(&mut self, ctx: &mut Context<'_>, contact: Contact) {

@@ -25,11 +25,15 @@ for n in range(60):
 NOISE
 lab_measure "datagrams the relay answered 3000 with" "$(($(answers) - before))" datagrams
 [[ $(($(answers) - before)) -lt 10 ]] || lab_fail "the relay answers noise"
-lab_oracle during a b --seconds 3 &
-oracle=$!
 # The one port that b has open is its UDP socket. What the router lets in is only what b's own packets asked for, so the noise comes
 # from the router itself, in the relay's name and in its own.
-port=$(on b ss -Hlnu | awk '{ print $4 }' | sed 's/.*://' | sort -u)
+# (While it asks the router for a port it has another for a few seconds.)
+ports() { on b ss -Hlnu | awk '{ print $4 }' | sed 's/.*://' | sort -u; }
+one_port() { [[ $(ports | wc -l) == 1 ]]; }
+lab_wait 15 "b to have one UDP port" one_port
+port=$(ports)
+lab_oracle during a b --seconds 3 &
+oracle=$!
 [[ $port =~ ^[0-9]+$ ]] || lab_fail "b has not one UDP port but: $port"
 [[ -z $(on b ss -Hlnt) ]] || lab_fail "b listens: $(on b ss -Hlnt)"
 on rb python3 - 192.168.12.2 "$port" <<'NOISE'
