@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # A machine that is a copy of another, key and all: each of the two is told so, neither loops without pause, and a third is not disturbed.
+# long: minutes of waiting
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_three_nat
 lab_network

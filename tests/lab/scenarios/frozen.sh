@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # A daemon is frozen for half a minute (a laptop lid, a busy hypervisor) and goes on as if nothing had been.
+# long: minutes of waiting
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat "${LAB_TYPE:-udp-blocked}"
 lab_network

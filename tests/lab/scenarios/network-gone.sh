@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # One side's network is gone for a minute, links and addresses stay: traffic flows again as soon as packets pass.
+# long: minutes of waiting
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat udp-blocked
 lab_network
