@@ -26,8 +26,8 @@ for host in a b; do
 done
 lab_measure "round trip at a" "$(lab_status a '.peers[0].path.rtt_ms')" ms
 
-# The relay has nothing to do any more.
+# The relay has nothing to do any more. (A doubt of a busy machine asks it once: that is 8 kB, beside 7.5 MB of frames.)
 before=$(lab_relay_bytes)
 lab_oracle direct a b --rate 1000 --seconds 5
 lab_measure "bytes that the relay sent beside 10000 frames" "$(($(lab_relay_bytes) - before))" bytes
-[[ $(($(lab_relay_bytes) - before)) -lt 5000 ]] || lab_fail "the relay still forwards"
+[[ $(($(lab_relay_bytes) - before)) -lt 20000 ]] || lab_fail "the relay still forwards"
