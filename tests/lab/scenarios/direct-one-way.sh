@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # A direct path that begins to work one way only carries nobody's data: exactly one move, and it stays.
+# long: not part of scripts/test
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_wire a ''
