@@ -8,7 +8,7 @@ for n in 3 4 5 6 7 8 9; do lab_host "${hosts[n - 1]}" "$n"; done
 # The tenth has no number of its own in the addresses outside, and needs none.
 LAB_HOSTS+=(j)
 lab_namespace j
-ip -n "$LAB-j" link add eth0 type dummy
+ip -n "$LAB-j" link add eth0 type veth peer name spare
 for host in "${hosts[@]:1}"; do lab_same_lan a "$host"; done
 lab_network --rekey-interval 2s
 all_direct() {
