@@ -3,6 +3,8 @@
 //! A daemon passes the operating system's generator; a simulation passes a seeded one, and every choice the state machines
 //! make can be replayed. (Ciphertext bytes need not repeat: ML-KEM inside aws-lc draws its own.)
 
+use std::time::Duration;
+
 /// A source of random bytes.
 ///
 /// Infallible on purpose: a machine whose generator fails cannot run a VPN, so the implementation that asks the operating
@@ -23,6 +25,12 @@ pub trait Rng {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
         u64::from_be_bytes(bytes)
+    }
+
+    /// `span`, give or take a tenth to the millisecond: so that many who wait for the same do not go in step.
+    fn about(&mut self, span: Duration) -> Duration {
+        let tenth = u64::try_from(span.as_millis() / 10).unwrap_or(u64::MAX).max(1);
+        span - span / 10 + Duration::from_millis(u64::from(self.next_u32()) % (2 * tenth))
     }
 
     /// An array of `N` random bytes.

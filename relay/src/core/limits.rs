@@ -151,6 +151,11 @@ impl Site {
         }
     }
 
+    /// Where its connections are counted: here, and with its customer's.
+    fn counted_in(self) -> impl Iterator<Item = Self> {
+        [Some(self), self.customer()].into_iter().flatten()
+    }
+
     /// The customer that it may be one of many of.
     fn customer(self) -> Option<Self> {
         let IpAddr::V6(v6) = self.prefix else { return None };
@@ -230,7 +235,7 @@ impl Sites {
         if !known.connects.take(now, 1.0) {
             return Err(Full::Rate(known.connects.next_in()));
         }
-        for site in [Some(site), site.customer()].into_iter().flatten() {
+        for site in site.counted_in() {
             self.site(now, site, limits).open += 1;
         }
         self.open += 1;
@@ -249,7 +254,7 @@ impl Sites {
         if self.sites.get(&site).is_none_or(|site| site.open == 0) {
             return;
         }
-        for site in [Some(site), site.customer()].into_iter().flatten() {
+        for site in site.counted_in() {
             if let Some(site) = self.sites.get_mut(&site) {
                 site.open = site.open.saturating_sub(1);
             }

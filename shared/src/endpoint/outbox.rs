@@ -3,7 +3,7 @@
 use super::event::{Contact, Event, RelayBinding, Via};
 use crate::ids::{NodeId, ReceiverIndex};
 use crate::rng::Rng;
-use crate::session::fragment::split;
+use crate::session::fragment::pieces;
 use crate::transmit::{RelayNo, Transmit};
 use crate::wire::relay::ForwardBuilder;
 use crate::wire::relayed::RelayedHeader;
@@ -53,7 +53,7 @@ impl Outbox {
         // Without a binding it is lost, like any datagram.
         let Some((to, header)) = header else { return };
         let header = header.as_ref().map_or(&[][..], |header| &header[..]);
-        match room.filter(|room| packet.len() > *room).and_then(|room| split(packet, room)) {
+        match pieces(packet, room) {
             Some(pieces) => {
                 for (fragment, piece) in pieces {
                     self.datagram(to, [header, &fragment, piece].concat());

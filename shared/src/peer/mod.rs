@@ -8,8 +8,9 @@
 //! are replaced by `rekey`, and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
 //! path never ends the session: a later introduction proves it anew and resends what was not acknowledged.
 //!
-//! Beside the path over the relay's stream there may be one by datagram (`relayed`), and direct ones (`direct`). `route` chooses among all that are proven
-//! (protocol §7.3), tells the data plane, and says RESUME to the peer; what leads over the relay rests while both send directly.
+//! Beside the path over the relay's stream there may be one by datagram (`relayed`), and direct ones (`direct`). `route` chooses
+//! among all that are proven (protocol §7.3), tells the data plane, and says RESUME to the peer; what leads over the relay rests
+//! while both send directly.
 //!
 //! # Invariants
 //!
@@ -263,6 +264,10 @@ impl Peer {
     /// Gives back what it holds; it is forgotten afterwards.
     pub(crate) fn forget(&mut self, ctx: &mut Context<'_>) {
         self.first.cancel(ctx);
+        self.drop_unconfirmed(ctx);
+    }
+
+    fn drop_unconfirmed(&mut self, ctx: &mut Context<'_>) {
         for stale in std::mem::take(&mut self.unconfirmed) {
             stale.session.release(ctx.indices);
         }
@@ -878,9 +883,7 @@ impl Peer {
         self.last_kind = None;
         self.relay_udp = RelayUdp::begin(ctx.now);
         self.session = Some(session);
-        for stale in std::mem::take(&mut self.unconfirmed) {
-            stale.session.release(ctx.indices);
-        }
+        self.drop_unconfirmed(ctx);
     }
 
     fn end_session(&mut self, ctx: &mut Context<'_>) {

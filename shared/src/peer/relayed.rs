@@ -103,8 +103,7 @@ impl Peer {
     pub(crate) fn on_relay_udp_bound(&mut self, ctx: &mut Context<'_>) {
         self.relay_udp.has_failed = false;
         // What changed may have opened a direct path too, which is tried first where the stream works.
-        let is_well = self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
-        self.relay_udp.next = is_well.then_some(ctx.now + DIRECT_FIRST);
+        self.relay_udp.next = self.is_well_routed().then_some(ctx.now + DIRECT_FIRST);
         if let Some(path) = self.relay_udp.path.as_mut().filter(|path| path.is_proven()) {
             path.shake(ctx.now);
             self.relay_udp.is_shaken = true;
@@ -158,9 +157,7 @@ impl Peer {
         if self.relay_udp.path.as_ref().is_some_and(Path::is_dead) {
             self.relay_udp_drop();
             self.relay_udp.has_failed = true;
-            let tenth = RETRY / 10;
-            let jitter = tenth.mul_f64(f64::from(ctx.rng.next_u32()) / f64::from(u32::MAX) * 2.0);
-            self.relay_udp.next = Some(ctx.now + RETRY - tenth + jitter);
+            self.relay_udp.next = Some(ctx.now + ctx.rng.about(RETRY));
         }
     }
 
@@ -176,8 +173,7 @@ impl Peer {
             self.relay_udp.next = None;
             self.relay_udp.path.take_if(|path| !path.is_usable() && !path.is_resting());
         } else if self.relay_udp.path.is_none() && self.relay_udp.next.is_none_or(|next| next <= ctx.now) {
-            let works = self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
-            if works && self.direct.is_checking() && self.wish.wanted == Wanted::Auto {
+            if self.is_well_routed() && self.direct.is_checking() && self.wish.wanted == Wanted::Auto {
                 // A direct path may come of it in a moment: then one move is enough.
                 self.relay_udp.next = Some(ctx.now + CHECKS_FIRST);
                 return;
@@ -198,8 +194,7 @@ impl Peer {
         }
         let stream = self.path.as_ref().and_then(Path::rtt).unwrap_or(HOLD_BACK);
         // While data is well where it is, nothing is lost by waiting.
-        let is_well = self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven);
-        let most = if is_well { HOLD_BACK_WELL } else { HOLD_BACK_MAX };
+        let most = if self.is_well_routed() { HOLD_BACK_WELL } else { HOLD_BACK_MAX };
         self.relay_udp.hold_back_until = Some(now + (2 * stream + HOLD_BACK).min(most));
     }
 

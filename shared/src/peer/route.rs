@@ -126,6 +126,11 @@ impl Peer {
         }
     }
 
+    /// Whether the path that data takes is beyond doubt, whichever it is.
+    pub(super) fn is_well_routed(&self) -> bool {
+        self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven)
+    }
+
     /// Whether data goes directly, as it should, and nothing is wrong with that.
     pub(super) fn is_well_direct(&self) -> bool {
         let direct = self.routed.filter(|via| via.kind().is_direct());

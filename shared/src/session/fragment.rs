@@ -84,9 +84,15 @@ impl FragmentHeader {
     }
 }
 
+/// The pieces of `packet`, where it is larger than the way carries (`room`; `None` carries everything). `None` when it goes whole, or
+/// cannot be cut.
+pub fn pieces(packet: &[u8], room: Option<usize>) -> Option<impl Iterator<Item = ([u8; HEADER_LEN], &[u8])>> {
+    split(packet, room.filter(|room| packet.len() > *room)?)
+}
+
 /// Cuts `packet`, a DATA or CONTROL packet, into pieces of at most `room` bytes, headers included: each as its header and what
 /// follows. `None` when that is not possible: `room` is too small, or `packet` no such packet.
-pub fn split(packet: &[u8], room: usize) -> Option<impl Iterator<Item = ([u8; HEADER_LEN], &[u8])>> {
+fn split(packet: &[u8], room: usize) -> Option<impl Iterator<Item = ([u8; HEADER_LEN], &[u8])>> {
     let header = Header::parse(packet).ok()?;
     let text = packet.get(HEADER_LEN..)?;
     let most = room.checked_sub(HEADER_LEN).filter(|most| *most > 0)?;
@@ -245,7 +251,7 @@ mod tests {
         header.into_iter().chain(text).collect()
     }
 
-    fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
+    fn cut(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
         split(packet, room).unwrap().map(|(header, piece)| [&header[..], piece].concat()).collect()
     }
 
@@ -256,7 +262,7 @@ mod tests {
         ) {
             let kind = if is_control { PacketType::Control } else { PacketType::Data };
             let packet = packet(kind, counter, len);
-            let mut pieces = pieces(&packet, room);
+            let mut pieces = cut(&packet, room);
             prop_assert!(pieces.iter().all(|piece| piece.len() <= room));
             prop_assert!(pieces.windows(2).all(|two| two[0].len() >= two[1].len()), "equal but the last");
             let mut reassembler = Reassembler::default();
@@ -296,7 +302,7 @@ mod tests {
     #[test]
     fn the_wire_is_as_the_protocol_says() {
         let packet = packet(PacketType::Control, 0x0102_0304_0506_0708, 40);
-        let pieces = pieces(&packet, HEADER_LEN + 20);
+        let pieces = cut(&packet, HEADER_LEN + 20);
         assert_eq!(pieces.len(), 2);
         assert_eq!(pieces[0][..16], [0xc2, 3, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(pieces[1][..16], [0xc2, 2, 0, 20, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8]);
@@ -307,7 +313,7 @@ mod tests {
     fn what_is_never_whole_is_dropped_after_a_while_and_in_number() {
         let (mut now, mut reassembler) = (epoch(), Reassembler::default());
         for counter in 0..10_000 {
-            let first = &pieces(&packet(PacketType::Data, counter, 3000), 1200)[0];
+            let first = &cut(&packet(PacketType::Data, counter, 3000), 1200)[0];
             assert_eq!(reassembler.take(now, first), Ok(None));
             assert!(reassembler.partials.len() <= PARTIALS && reassembler.bytes() <= BYTES);
         }
@@ -315,7 +321,7 @@ mod tests {
         now += LIFE;
         let whole = packet(PacketType::Data, 20_000, 3000);
         let mut last = None;
-        for piece in pieces(&whole, 1200) {
+        for piece in cut(&whole, 1200) {
             last = reassembler.take(now, &piece).unwrap();
         }
         assert_eq!(last, Some(whole));
@@ -326,7 +332,7 @@ mod tests {
     #[test]
     fn pieces_that_do_not_fit_end_their_packet() {
         let whole = packet(PacketType::Data, 1, 3000);
-        let parts = pieces(&whole, 1200);
+        let parts = cut(&whole, 1200);
         let fragment = |offset: u16, len: usize, has_more| {
             let packet = Header { kind: PacketType::Data, receiver: ReceiverIndex(7), counter: 1 };
             [&FragmentHeader { packet, offset, has_more }.to_bytes()[..], &vec![9; len]].concat()
@@ -354,7 +360,7 @@ mod tests {
         assert!(split(&packet, HEADER_LEN).is_none());
         assert!(split(&packet, HEADER_LEN + 46).is_none(), "more than 64 pieces");
         assert!(split(&packet[..10], 1200).is_none());
-        let fragment = &pieces(&packet, 1200)[0];
+        let fragment = &cut(&packet, 1200)[0];
         assert!(split(fragment, 600).is_none(), "no pieces of pieces");
     }
 }

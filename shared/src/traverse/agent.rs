@@ -230,10 +230,7 @@ impl Agent {
         }
         let wait = RETRY.saturating_mul(1 << self.idle_retries.min(4)).min(RETRY_MAX);
         self.idle_retries = self.idle_retries.saturating_add(1);
-        // A tenth either way, so that pairs that lost the same router do not try in step.
-        let tenth = u64::try_from(wait.as_millis() / 10).unwrap_or(u64::MAX).max(1);
-        let jitter = Duration::from_millis(u64::from(rng.next_u32()) % (2 * tenth));
-        self.wanted = Some(Deadline::new(now + wait - wait / 10 + jitter, RETRY_WHY));
+        self.wanted = Some(Deadline::new(now + rng.about(wait), RETRY_WHY));
     }
 
     /// The address to check now. Report the check with [`Self::on_check_sent`].

@@ -31,9 +31,7 @@ impl InboundThread {
             add(&self.counters.unknown_kind, 1);
             return Ok(());
         };
-        if !self.sessions.knows(header.receiver) {
-            self.take_commands(now);
-        }
+        self.look_for_key(now, header.receiver);
         let Some((association, open)) = self.sessions.owner(header.receiver) else {
             add(&self.counters.unknown_index, 1);
             return Ok(());

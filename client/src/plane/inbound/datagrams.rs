@@ -122,9 +122,7 @@ impl InboundThread {
                     add(&self.counters.unknown_kind, 1);
                     return Ok(());
                 };
-                if !self.sessions.knows(header.receiver) {
-                    self.take_commands(now);
-                }
+                self.look_for_key(now, header.receiver);
                 let Some(slot) = self.sessions.slot(header.receiver) else {
                     add(&self.counters.unknown_index, 1);
                     return Ok(());
@@ -167,9 +165,7 @@ impl InboundThread {
             add(&self.counters.unknown_kind, 1);
             return Ok(());
         };
-        if !self.sessions.knows(header.packet.receiver) {
-            self.take_commands(now);
-        }
+        self.look_for_key(now, header.packet.receiver);
         if !self.sessions.knows(header.packet.receiver) {
             add(&self.counters.unknown_index, 1);
             return Ok(());

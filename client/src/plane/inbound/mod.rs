@@ -213,6 +213,13 @@ impl InboundThread {
         }
     }
 
+    /// A key and the first packet under it come by two ways: where `index` is not known, what was commanded since may tell.
+    fn look_for_key(&mut self, now: Instant, index: ReceiverIndex) {
+        if !self.sessions.knows(index) {
+            self.take_commands(now);
+        }
+    }
+
     fn message(&mut self, now: Instant, mut inbound: InboundMessage) -> Result<(), DeviceFault> {
         let snapshot = self.snapshot.load_full();
         let via = Via::Channel(inbound.contact);

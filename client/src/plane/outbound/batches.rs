@@ -4,7 +4,7 @@ use super::datagrams::Datagrams;
 use crate::plane::queue::StreamHandle;
 use crate::plane::snapshot::Snapshot;
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
-use shadowmesh_proto::session::fragment::split;
+use shadowmesh_proto::session::fragment::pieces;
 use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE};
 use shadowmesh_proto::wire::relayed::RelayedHeader;
 use std::net::SocketAddr;
@@ -58,12 +58,11 @@ impl Batches {
     }
 
     fn push_datagram(&mut self, to: SocketAddr, header: &[u8], room: Option<usize>, packet: &[u8]) -> bool {
-        let Some(pieces) = room.filter(|room| packet.len() > *room).and_then(|room| split(packet, room))
-        else {
+        let Some(mut pieces) = pieces(packet, room) else {
             return self.datagrams.push(to, &[header, packet]);
         };
         // If the socket fills in the middle the whole packet goes again: the receiver passes over the pieces that it has.
-        pieces.into_iter().all(|(fragment, piece)| self.datagrams.push(to, &[header, &fragment, piece]))
+        pieces.all(|(fragment, piece)| self.datagrams.push(to, &[header, &fragment, piece]))
     }
 
     /// Adds a packet to the message for `contact`, handing over the one before when it is full. Whether there was a stream to
