@@ -30,12 +30,12 @@ mod rekey;
 mod relayed;
 mod route;
 mod session;
+mod status;
 
 use crate::endpoint::LocalCandidates;
 use crate::endpoint::config::Config;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
-use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus, SwitchStatus};
 use crate::handshake::payload::Payload;
 use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
 use crate::path::liveness::FULL_SIZE;
@@ -594,51 +594,6 @@ impl Peer {
         self.abandon(PathKind::RelayWs);
         if self.routed.is_none_or(|via| !via.kind().is_direct()) {
             self.revive(ctx, "the path is dead");
-        }
-    }
-
-    /// A copy for `status`.
-    pub(crate) fn status(&self, now: Instant) -> PeerStatus {
-        let proven = |via| {
-            let path = self.path_of(via)?;
-            let loss = path.loss_per_mille(now);
-            let size = path.packet_size().unwrap_or(FULL_SIZE);
-            let mtu = match via {
-                Via::Channel(_) => u16::try_from(size).unwrap_or(u16::MAX),
-                Via::Udp(remote) => direct::ip_packet(remote, size, PathKind::DirectUdp),
-                Via::RelayUdp(_) => self.relay_udp.ip_packet(size),
-            };
-            path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), mtu, loss, why: self.why(via) })
-        };
-        let relayed =
-            self.contact.into_iter().flat_map(|contact| [Via::RelayUdp(contact), Via::Channel(contact)]);
-        let standby = self.direct.paths().map(|known| Via::Udp(known.remote)).chain(relayed);
-        PeerStatus {
-            id: self.id,
-            slot: self.slot,
-            state: self.shown,
-            hello: self.about.clone(),
-            path: self.routed.and_then(proven),
-            standby: standby.filter(|via| Some(*via) != self.routed).filter_map(proven).collect(),
-            peer_path: self.routed.map(|_| self.resume.peer_kind.unwrap_or(PathKind::RelayWs)),
-            wanted: self.wish.wanted,
-            switches: self.switches,
-            last_switch: self.last_switch.map(|(at, from, to, why)| SwitchStatus {
-                from,
-                to,
-                why,
-                age: now.saturating_duration_since(at),
-            }),
-            next_direct_try: self
-                .direct
-                .next_round()
-                .filter(|_| self.session.is_some() && self.routed.is_none_or(|via| !via.kind().is_direct()))
-                .map(|at| at.saturating_duration_since(now)),
-            session: self.session.as_ref().map(|session| SessionStatus {
-                cipher: session.cipher(),
-                age: session.age(now),
-                rekeys: session.rekeys(),
-            }),
         }
     }
 

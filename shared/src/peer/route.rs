@@ -245,30 +245,6 @@ impl Peer {
         self.routed.filter(usable).or(any)
     }
 
-    /// Why data takes this path, in words for `status`.
-    pub(super) fn why(&self, via: Via) -> &'static str {
-        let direct = self.direct.paths().any(|known| known.path.is_usable());
-        if self.wish.wanted != Wanted::Auto {
-            return match (self.routed == Some(via), self.wish.wanted.allows(via.kind())) {
-                (true, true) => "it was asked for",
-                (true, false) => "the path that was asked for is not proven",
-                (false, _) => "in case the other path fails",
-            };
-        }
-        match via {
-            Via::Udp(_) => "the best proven path",
-            Via::Channel(_) | Via::RelayUdp(_) if self.routed != Some(via) => "in case the other path fails",
-            Via::Channel(_) | Via::RelayUdp(_) if self.direct.paths().any(|known| known.path.is_lossy()) => {
-                "the direct path loses too much"
-            }
-            Via::Channel(_) | Via::RelayUdp(_) if direct => {
-                "the direct path is worse, or has not behaved for long enough"
-            }
-            Via::RelayUdp(_) => "no direct path is proven",
-            Via::Channel(_) => "the only proven path",
-        }
-    }
-
     pub(super) fn show(&mut self, ctx: &mut Context<'_>) {
         let via = self.choose(ctx.now);
         if self.routed != via {
