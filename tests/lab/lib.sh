@@ -439,6 +439,24 @@ lab_direct() {
     lab_wait "${3:-5}" "$1 to be direct" lab_path "$1" direct-udp
     lab_wait "${3:-5}" "$2 to be direct" lab_path "$2" direct-udp
 }
+# lab_frames_pass HOST N — waits until N more frames came to it.
+lab_frames_pass() {
+    local had
+    had=$(lab_status "$1" '.peers[0].rx_frames')
+    lab_wait 5 "frames to pass" lab_status "$1" ".peers[0].rx_frames > $had + $2 or error"
+}
+# lab_by_datagram — a and b through whose routers nobody goes directly, a line before that of a, the data on the relay's datagrams
+# after one move.
+lab_by_datagram() {
+    local host
+    lab_topology relay_two_nat symmetric
+    lab_wire a ''
+    lab_network
+    for host in a b; do
+        lab_wait 6 "$host to be on relay-udp" lab_path "$host" relay-udp
+        [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"
+    done
+}
 # lab_switches HOST — how often it moved its data to another kind of path.
 lab_switches() { lab_status "$1" '.peers[0].switches'; }
 # lab_longest_gap NAME — the longest silence of an oracle's run, ms.

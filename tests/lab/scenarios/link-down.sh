@@ -12,8 +12,7 @@ for seconds in "${spans[@]}"; do
     # the cable comes back is given up by both ends and counted.
     lab_oracle "down-$seconds" a b --rate 400 --seconds "$((seconds + 6))" --max-lost "$((seconds > 4 ? (seconds - 4) * 400 + 800 : 0))" --max-reordered 100000 --max-gap-ms "$((seconds * 1000 + 3000))" &
     oracle=$!
-    frames=$(lab_status a '.peers[0].rx_frames')
-    lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 200 or error"
+    lab_frames_pass a 200
     ip -n "$LAB-ra" link set lan down
     lab_hold "$seconds" "a's cable is out"
     ip -n "$LAB-ra" link set lan up

@@ -2,15 +2,7 @@
 # On the relay's datagrams: UDP is blocked and comes back, and the NAT forgets its mapping.
 # long: it waits for retries
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat
-lab_nat a symmetric
-lab_nat b symmetric
-lab_wire a ''
-lab_network
-for host in a b; do
-    lab_wait 6 "$host to be on relay-udp" lab_path "$host" relay-udp
-    [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"
-done
+lab_by_datagram
 
 lab_wire_change a both only=udp,block
 lab_wait 5 "a to be on the stream" lab_path a relay-ws
@@ -22,8 +14,7 @@ for host in a b; do lab_wait 75 "$host to be on relay-udp again" lab_path "$host
 # The NAT forgets its mapping: the relay binds the new one.
 lab_oracle rebound a b --seconds 40 --max-gap-ms 3000 &
 oracle=$!
-frames=$(lab_status a '.peers[0].rx_frames')
-lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
+lab_frames_pass a 500
 lab_rebind a
 wait "$oracle" || lab_fail "frames were lost with the mapping"
 lab_measure "longest silence, mapping forgotten" "$(lab_longest_gap rebound)" ms

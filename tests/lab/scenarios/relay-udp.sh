@@ -1,23 +1,14 @@
 # shellcheck shell=bash
 # Two NATs through which nobody goes directly: the data takes the relay's datagrams, with one move, and the relay's stream when those fail.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat
-lab_nat a symmetric
-lab_nat b symmetric
-lab_wire a ''
-lab_network
-for host in a b; do
-    lab_wait 6 "$host to be on relay-udp" lab_path "$host" relay-udp
-    [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"
-done
+lab_by_datagram
 lab_expect "datagrams pass the relay" on relay sh -c 'shadowmesh-relay status --json | jq -e ".forwarded_datagrams > 0 and .pairs.relayed == 1"'
 lab_oracle by-datagram a b --seconds 5
 
 # The relay is killed: everything comes back with it.
 lab_oracle killed a b --seconds 10 --max-gap-ms 9000 &
 oracle=$!
-frames=$(lab_status a '.peers[0].rx_frames')
-lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
+lab_frames_pass a 500
 stop relay KILL
 lab_relay
 wait "$oracle" || lab_fail "frames were lost with the relay"
@@ -28,8 +19,7 @@ for host in a b; do lab_wait 10 "$host to be on relay-udp" lab_path "$host" rela
 before=$(lab_switches a)
 lab_oracle blocked a b --seconds 6 --max-gap-ms 3000 &
 oracle=$!
-frames=$(lab_status a '.peers[0].rx_frames')
-lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
+lab_frames_pass a 500
 lab_wire_change a both only=udp,block
 lab_wait 3 "a to be on the stream" lab_path a relay-ws
 wait "$oracle" || lab_fail "frames were lost with the datagrams"

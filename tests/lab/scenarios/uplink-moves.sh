@@ -12,8 +12,7 @@ for move in "a eth1" "a eth0" "b eth1" "b eth0"; do
     read -r host device <<<"$move"
     lab_oracle "$host-$device" a b --seconds 9 --max-reordered 100000 --max-gap-ms 3000 &
     oracle=$!
-    frames=$(lab_status a '.peers[0].rx_frames')
-    lab_wait 5 "frames to pass" lab_status a ".peers[0].rx_frames > $frames + 500 or error"
+    lab_frames_pass a 500
     lab_uplink "$host" "$device"
     began=$(lab_now_ms)
     other=a
