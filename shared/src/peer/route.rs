@@ -203,7 +203,10 @@ impl Peer {
     pub(super) fn choose(&self, now: Instant) -> Option<Via> {
         self.session.as_ref()?;
         let is_held_back = self.relay_udp.holds_back(now);
-        let stream = self.contact.map(Via::Channel).zip(self.path.as_ref());
+        // Data that waits for any way at all waits for that a moment as well: what goes by the stream first and by datagrams a moment
+        // later is overtaken, and the receiver, who knows the datagrams' path from before, sees no move to wait for.
+        let waits = is_held_back && self.routed.is_none() && self.last_kind.is_some();
+        let stream = self.contact.map(Via::Channel).zip(self.path.as_ref()).filter(|_| !waits);
         let by_datagram = self.contact.map(Via::RelayUdp).zip(self.relay_udp.path());
         let relayed = by_datagram.into_iter().chain(stream).map(|(via, path)| {
             let is_early =

@@ -124,6 +124,8 @@ pub(super) struct Internet {
     pub(super) sent: [Vec<(SocketAddr, usize)>; 2],
     /// Whether the relay forwards datagrams.
     pub(super) forwards: bool,
+    /// What they take beyond two hops.
+    pub(super) forwards_slower: Duration,
     /// Where it forwards those of either node.
     pub(super) bound: [Option<SocketAddr>; 2],
     /// Datagrams it forwarded, and those it could not.
@@ -158,7 +160,7 @@ impl Internet {
             let len = datagram.len();
             retag(&mut datagram, len, tag(1 - from));
             self.forwarded += 1;
-            self.under_way.push_back((now + 2 * HOP, to, receiver, datagram));
+            self.under_way.push_back((now + 2 * HOP + self.forwards_slower, to, receiver, datagram));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else if to.ip() == relay_address().ip() {
             let request = BindingRequest::parse(&datagram).expect("only STUN goes to the relay");

@@ -117,6 +117,8 @@ fn it_dies_with_the_relay_and_comes_back_with_it() {
     }
     world.connected = [false; 2];
     world.internet.bound = [None; 2];
+    // The stream answers first when it is back.
+    world.internet.forwards_slower = Duration::from_millis(6);
     world.to_node.clear();
     world.to_relay.clear();
     world.run(Duration::from_secs(1));
@@ -130,6 +132,10 @@ fn it_dies_with_the_relay_and_comes_back_with_it() {
     assert_eq!(kinds(&world), BY_DATAGRAM);
     let unbound = |event: &Event| matches!(event, Event::RelayBound { binding: None, .. });
     assert_eq!(world.count(0, unbound), 1);
+    for at in 0..2 {
+        // What waited meanwhile is not put on the stream, to be overtaken by datagrams a moment later.
+        assert_eq!(moves(&world, at), [(PathKind::RelayWs, PathKind::RelayUdp)], "node {at}");
+    }
 }
 
 #[test]
