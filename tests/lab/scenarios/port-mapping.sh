@@ -34,8 +34,9 @@ serves_ports() { # LABEL LINE…
         uuid=00000000-0000-0000-0000-000000000001 "$@" 'allow 1024-65535 0.0.0.0/0 1024-65535' >"$LAB_DIR/$label.conf"
     start "$label" ra miniupnpd -d -f "$LAB_DIR/$label.conf" -P "$LAB_DIR/$label.pid"
 }
-mapped() { on ra nft list chain inet miniupnpd prerouting_miniupnpd | grep -q dnat; }
-unmapped() { ! mapped; }
+mappings() { on ra nft list chain inet miniupnpd prerouting_miniupnpd | grep -c dnat || true; }
+mapped() { [[ $(mappings) -gt 0 ]]; }
+unmapped() { [[ $(mappings) -eq 0 ]]; }
 has_port() { on a shadowmesh netcheck --json | jq -e '.mapped_ports | length == 1'; }
 
 routes_ports
