@@ -21,8 +21,9 @@
 
 use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
-    BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, UNACKNOWLEDGED_ANSWERED,
-    UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, UNANSWERED_DEAD, suspicion_after, unanswered_after,
+    BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
+    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, UNANSWERED_DEAD, suspicion_after,
+    unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -48,6 +49,8 @@ pub struct Path {
     answered: Instant,
     /// When the first PING left that has not been answered since.
     asked: Option<Instant>,
+    /// When the last PING left.
+    pinged: Option<Instant>,
     /// When data last went out over it.
     last_sent: Option<Instant>,
     /// What went out since the last acknowledgement.
@@ -109,6 +112,7 @@ impl Path {
             next_ping: Some(Deadline::new(now, "prove a new path")),
             answered: now,
             asked: None,
+            pinged: None,
             last_sent: None,
             unacknowledged: None,
             loss: Loss::default(),
@@ -249,7 +253,8 @@ impl Path {
     pub fn poll_ping(&mut self, now: Instant) -> Option<&'static str> {
         // Taking the PING takes the deadline that would have brought the doubt: so doubt first, whoever asks.
         self.doubt(now);
-        let due = self.next_ping.filter(|deadline| deadline.is_due(now))?;
+        let due =
+            Deadline::earlier(self.next_ping, self.tail_ping()).filter(|deadline| deadline.is_due(now))?;
         self.next_ping = None;
         Some(due.why)
     }
@@ -263,7 +268,8 @@ impl Path {
 
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
-        if self.asked.is_some() {
+        let answer_takes = self.rtt.map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
+        if self.asked.is_some_and(|asked| now >= asked + answer_takes) {
             self.loss.on_ping(now, false);
         }
         let size = self.ping_size().unwrap_or_default();
@@ -274,6 +280,7 @@ impl Path {
         self.unanswered.push((id, size));
         self.challenges.on_sent(now, id);
         self.asked.get_or_insert(now);
+        self.pinged = Some(now);
         let pause =
             if matches!(self.state, State::Unproven { .. }) { 2 * PROBE_INTERVAL } else { PROBE_INTERVAL };
         self.next_ping = Some(Deadline::new(now + pause, "repeat a PING"));
@@ -373,7 +380,8 @@ impl Path {
             State::Resting | State::Dead => None,
         };
         let probe = self.mtu.as_ref().filter(|_| may_probe(self.state)).and_then(Mtu::poll_timeout);
-        Deadline::earlier(Deadline::earlier(self.next_ping, change), probe)
+        let ping = Deadline::earlier(self.next_ping, self.tail_ping());
+        Deadline::earlier(Deadline::earlier(ping, change), probe)
     }
 
     /// Time passed.
@@ -401,12 +409,27 @@ impl Path {
     /// When a proven path becomes suspect unless something comes.
     fn doubt_due(&self) -> Option<Deadline> {
         let State::Proven { outstanding } = self.state else { return None };
-        let round = self.rtt.max(self.return_rtt.filter(|_| self.rtt.is_some()));
-        let data =
-            outstanding.map(|since| Deadline::new(since + suspicion_after(round), "data is unconfirmed"));
+        let data = outstanding
+            .map(|since| Deadline::new(since + suspicion_after(self.round()), "data is unconfirmed"));
         let pings =
             self.asked.map(|asked| Deadline::new(asked + unanswered_after(self.rtt), "PINGs are unanswered"));
         Deadline::earlier(data, pings)
+    }
+
+    /// When to PING because data is unconfirmed, so that one lost packet or acknowledgement at the end of a flow makes no doubt: an
+    /// answer says as much.
+    fn tail_ping(&self) -> Option<Deadline> {
+        let State::Proven { outstanding: Some(since) } = self.state else { return None };
+        let part = suspicion_after(self.round()) / (TAIL_PINGS + 1);
+        (1..=TAIL_PINGS)
+            .map(|nth| since + part * nth)
+            .find(|at| self.pinged.is_none_or(|pinged| pinged < *at))
+            .map(|at| Deadline::new(at, "data is unconfirmed"))
+    }
+
+    /// What an acknowledgement takes to come back.
+    fn round(&self) -> Option<Duration> {
+        self.rtt.max(self.return_rtt.filter(|_| self.rtt.is_some()))
     }
 
     /// What came back confirms what went out `age` ago and before. Data that is younger is still outstanding: were it
@@ -469,8 +492,12 @@ mod tests {
             Self { now, start: now, path, next_id: 0, in_flight: None, answers: true, pings: 0 }
         }
 
-        fn for_secs(&mut self, secs: u64, mut each_10ms: impl FnMut(&mut Path, Instant)) {
-            for _ in 0..secs * 100 {
+        fn for_secs(&mut self, secs: u64, each_10ms: impl FnMut(&mut Path, Instant)) {
+            self.for_ticks(secs * 100, each_10ms);
+        }
+
+        fn for_ticks(&mut self, ticks: u64, mut each_10ms: impl FnMut(&mut Path, Instant)) {
+            for _ in 0..ticks {
                 self.now += Duration::from_millis(10);
                 if let Some((at, id)) = self.in_flight.take_if(|(at, _)| *at <= self.now) {
                     assert!(at <= self.now);
@@ -565,12 +592,22 @@ mod tests {
             }
         });
         assert!(run.path.is_usable());
-        // A few packets, the last acknowledgement of which is lost.
+        // A few packets, the last acknowledgement of which is lost: not for a moment is there a doubt.
         let mut run = Run::new();
         run.for_secs(1, |_, _| ());
         (0..5).for_each(|_| run.path.on_data_sent(run.now));
-        run.for_secs(60, |_, _| ());
-        assert!(run.path.is_proven());
+        run.for_secs(60, |path, _| assert!(path.is_proven()));
+        // Nor when the first PING that asks about it is lost as well.
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.path.on_data_sent(run.now);
+        run.pings = 0;
+        run.answers = false;
+        while run.pings == 0 {
+            run.for_ticks(1, |_, _| ());
+        }
+        run.answers = true;
+        run.for_secs(60, |path, _| assert!(path.is_proven()));
         // A peer that is frozen for a while answers before it acknowledges.
         let mut run = Run::new();
         run.for_secs(1, |_, _| ());
