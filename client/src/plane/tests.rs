@@ -69,6 +69,10 @@ struct Node {
 impl Node {
     /// A node that knows `peers` by their MACs, has a stream, and no route yet.
     fn new(name: u8, peers: &[u8]) -> Self {
+        Self::with_ring(name, peers, RingLimits::default())
+    }
+
+    fn with_ring(name: u8, peers: &[u8], ring: RingLimits) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 100_000).unwrap();
         let mut owners = Owners::new(mac(name));
         for (slot, peer) in (0..).zip(peers) {
@@ -84,8 +88,7 @@ impl Node {
         };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);
-        let (plane, output) =
-            Plane::start(device, socket.clone(), snapshot.clone(), pool, RingLimits::default()).unwrap();
+        let (plane, output) = Plane::start(device, socket.clone(), snapshot.clone(), pool, ring).unwrap();
         let mut node = Self { name, plane, output, wire, socket, snapshot, queue: None };
         node.connect();
         node
@@ -188,7 +191,11 @@ fn join(a: &Node, slot_at_a: PeerSlot, b: &Node, slot_at_b: PeerSlot, generation
 
 /// Two nodes, 1 and 2, with keys and a route from 1 to 2.
 fn two() -> (Node, Node, Arc<AckMarks>) {
-    let (mut a, b) = (Node::new(1, &[2]), Node::new(2, &[1]));
+    two_with_ring(RingLimits::default())
+}
+
+fn two_with_ring(ring: RingLimits) -> (Node, Node, Arc<AckMarks>) {
+    let (mut a, b) = (Node::with_ring(1, &[2], ring), Node::new(2, &[1]));
     let marks = join(&a, PEER, &b, PEER, 1);
     a.route(PEER, Some(CHANNEL));
     (a, b, marks)

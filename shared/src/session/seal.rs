@@ -179,6 +179,11 @@ impl SealHalf {
         before != (self.read, self.floor)
     }
 
+    /// How many acknowledgements of a path were taken in so far.
+    pub const fn acks_heard(&self) -> u64 {
+        self.read
+    }
+
     /// Says that `path` is gone with what was under way on it: lost, or bound to another address. What the peer last
     /// acknowledged is taken in first. What is left waits for [`Self::resend`].
     pub fn give_up(&mut self, path: PathSlot) {

@@ -10,7 +10,8 @@
 //! # Repetition
 //!
 //! A burst of what goes again may itself be lost, where datagrams carry it. So it is paced there ([`PACE_BYTES`] each [`PACE`]), and
-//! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old.
+//! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
+//! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
 //! # Time
 //!
@@ -67,6 +68,8 @@ struct Repeat {
     at: Option<Instant>,
     /// Whether it went by datagram, which may lose it.
     is_lossy: bool,
+    /// Acknowledgements heard when it had gone.
+    heard: u64,
 }
 
 /// When packets were sealed: a mark is the first counter of a grain.
@@ -167,7 +170,8 @@ impl Association {
         if !self.again.is_empty() {
             let before = self.repeat.take().map_or_else(|| self.again.clone(), |repeat| repeat.counters);
             let all = before.start.min(self.again.start)..before.end.max(self.again.end);
-            self.repeat = Some(Repeat { counters: all, pause: Duration::ZERO, at: None, is_lossy: false });
+            self.repeat =
+                Some(Repeat { counters: all, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
         }
     }
 
@@ -230,12 +234,21 @@ impl Association {
         if let Some(repeat) = &mut self.repeat
             && repeat.at.take_if(|at| *at <= ctx.now).is_some()
         {
-            // What was no longer there is older than what was.
-            self.half.count_missing(0..repeat.counters.end);
+            self.half.apply_acks();
+            // The peer may still say what it has by a path that leads nowhere. What nobody asks for any more is not waited for.
+            let is_settled = self.half.acks_heard() > repeat.heard
+                || repeat.counters.end <= self.ages.advance(ctx.now, next);
+            if is_settled {
+                // What was no longer there is older than what was.
+                self.half.count_missing(0..repeat.counters.end);
+            }
             if repeat.is_lossy {
                 self.again = repeat.counters.clone();
-            } else {
+            } else if is_settled {
                 self.repeat = None;
+            } else {
+                repeat.pause *= 2;
+                repeat.at = Some(ctx.now + repeat.pause);
             }
             self.count_lost(&route.counters);
         }
@@ -284,6 +297,7 @@ impl Association {
                 repeat.is_lossy = is_lossy;
                 repeat.pause = (2 * repeat.pause).max(route.patience + ACK_TAKES);
                 repeat.at = Some(ctx.now + repeat.pause);
+                repeat.heard = self.half.acks_heard();
             }
         }
         Pumped { is_sent: resent > 0, is_stopped: stopped.is_some() }

@@ -136,6 +136,37 @@ fn what_goes_again_by_datagram_and_is_lost_goes_until_it_is_acknowledged() {
 }
 
 #[test]
+fn what_the_ring_no_longer_had_is_counted_once_the_peer_was_heard() {
+    let (mut a, _b, marks) = two_with_ring(RingLimits::TINY);
+    a.snapshot.peers[0].patience = Duration::from_millis(5);
+    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
+    for n in 0..200 {
+        a.send(2, n, 1000);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 200);
+    // About 60 are still there and go again, over and over: nothing is heard of them.
+    let middle = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    middle.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    a.reroute(PEER, Some(Via::Udp(middle.local_addr().unwrap())), &[DIRECT]);
+    let mut buffer = [0; 2000];
+    let mut last_times = || {
+        while middle.recv(&mut buffer).expect("sent again and again") < 24
+            || u64::from_be_bytes(buffer[8..16].try_into().unwrap()) != 199
+        {}
+    };
+    (0..4).for_each(|_| last_times());
+    assert_eq!(a.counters(PEER).lost.load(Relaxed), 0, "the peer may have them all");
+    // It has them from the 20th on, but for the last.
+    let bitmap = [u64::MAX, u64::MAX, (1 << 50) - 1, 0];
+    marks.record(&[PathAck { path: DIRECT.number(), highest: 198, bitmap }], 0);
+    last_times();
+    until("those before to be counted", || a.counters(PEER).lost.load(Relaxed) == 20);
+    (0..2).for_each(|_| last_times());
+    assert_eq!(a.counters(PEER).lost.load(Relaxed), 20, "each once, and none that the ring has");
+}
+
+#[test]
 fn what_overtakes_by_datagram_waits_for_what_the_relay_still_has() {
     let (mut a, b, _) = two();
     for n in 0..10 {
