@@ -41,8 +41,6 @@ pub struct Path {
     state: State,
     challenges: Challenges,
     rtt: Option<Duration>,
-    /// The round trip of the path by which the peer answers, where that is another one.
-    return_rtt: Option<Duration>,
     heartbeat: Duration,
     next_ping: Option<Deadline>,
     /// When the last PONG came; before the first, when the path was found.
@@ -107,7 +105,6 @@ impl Path {
             state: State::Unproven { since: now },
             challenges: Challenges::new(),
             rtt: None,
-            return_rtt: None,
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
             answered: now,
@@ -188,11 +185,6 @@ impl Path {
     pub fn was_silent(&self, now: Instant) -> bool {
         let answer_takes = self.rtt.map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
         self.suspect_for(now).is_some_and(|span| span >= answer_takes)
-    }
-
-    /// Acknowledgements of what goes by this path come back by one with this round trip; `None` by the same.
-    pub const fn set_return_rtt(&mut self, rtt: Option<Duration>) {
-        self.return_rtt = rtt;
     }
 
     /// Whether it answered nothing for so long that it was given up.
@@ -310,7 +302,7 @@ impl Path {
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
         self.next_ping = Some(self.next_heartbeat(now));
-        let round = self.rtt.max(self.return_rtt).unwrap_or_default();
+        let round = self.rtt.unwrap_or_default();
         if let Some(data) = &mut self.unacknowledged {
             data.answered.get_or_insert(now);
             if data.is_swallowed(now, round) {
@@ -409,8 +401,8 @@ impl Path {
     /// When a proven path becomes suspect unless something comes.
     fn doubt_due(&self) -> Option<Deadline> {
         let State::Proven { outstanding } = self.state else { return None };
-        let data = outstanding
-            .map(|since| Deadline::new(since + suspicion_after(self.round()), "data is unconfirmed"));
+        let data =
+            outstanding.map(|since| Deadline::new(since + suspicion_after(self.rtt), "data is unconfirmed"));
         let pings =
             self.asked.map(|asked| Deadline::new(asked + unanswered_after(self.rtt), "PINGs are unanswered"));
         Deadline::earlier(data, pings)
@@ -420,16 +412,11 @@ impl Path {
     /// answer says as much.
     fn tail_ping(&self) -> Option<Deadline> {
         let State::Proven { outstanding: Some(since) } = self.state else { return None };
-        let part = suspicion_after(self.round()) / (TAIL_PINGS + 1);
+        let part = suspicion_after(self.rtt) / (TAIL_PINGS + 1);
         (1..=TAIL_PINGS)
             .map(|nth| since + part * nth)
             .find(|at| self.pinged.is_none_or(|pinged| pinged < *at))
             .map(|at| Deadline::new(at, "data is unconfirmed"))
-    }
-
-    /// What an acknowledgement takes to come back.
-    fn round(&self) -> Option<Duration> {
-        self.rtt.max(self.return_rtt.filter(|_| self.rtt.is_some()))
     }
 
     /// What came back confirms what went out `age` ago and before. Data that is younger is still outstanding: were it

@@ -490,7 +490,10 @@ impl Peer {
         let session = self.session.as_ref();
         if report.index().is_some_and(|index| session.is_some_and(|session| session.has_index(index))) {
             self.last_report = (report.paths().to_vec(), report.floor());
-            self.send(ctx, &Control::Ack { paths: report.paths().to_vec(), floor: report.floor() });
+            let way = report.arrived_by().map_or_else(|| self.way(), |slot| self.way_back(slot));
+            if let Some(via) = way {
+                self.reply(ctx, via, &Control::Ack { paths: report.paths().to_vec(), floor: report.floor() });
+            }
         }
     }
 
@@ -732,7 +735,6 @@ impl Peer {
         self.gone = if is_gone { self.gone.or(Some(ctx.now)) } else { None };
         self.rest_or_wake(ctx);
         self.relay_udp_settle(ctx, self.is_well_direct());
-        self.expect_answers();
         if self.contact.is_some() {
             self.probe(ctx);
             let is_reached = self.path.is_some() || self.routed.is_some_and(|via| via.kind().is_direct());

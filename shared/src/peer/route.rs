@@ -97,22 +97,6 @@ impl Peer {
         self.repeat_due(self.wish.said, "repeat USE")
     }
 
-    /// Acknowledgements come by the path that the peer sends on: what they take is no sign of trouble on this side's path.
-    pub(super) fn expect_answers(&mut self) {
-        let Some(routed) = self.routed else { return };
-        let theirs = self.resume.peer_kind.filter(|kind| *kind != routed.kind());
-        let rtt = theirs.and_then(|kind| match kind {
-            PathKind::RelayWs => self.path.as_ref()?.rtt(),
-            PathKind::RelayUdp => self.relay_udp.path()?.rtt(),
-            PathKind::DirectUdp | PathKind::DirectTcp => {
-                self.direct.paths().filter_map(|known| known.path.rtt()).max()
-            }
-        });
-        if let Some(path) = self.path_at(routed) {
-            path.set_return_rtt(rtt);
-        }
-    }
-
     /// Tells how far its paths may be apart, when that changed by a quarter.
     pub(super) fn tell_patience(&mut self, ctx: &mut Context<'_>) {
         let direct = self.direct.paths().filter_map(|known| known.path.rtt());
@@ -173,6 +157,18 @@ impl Peer {
     /// Where control goes: where data goes, or else to the contact.
     pub(super) fn way(&self) -> Option<Via> {
         self.routed.or_else(|| self.contact.map(Via::Channel))
+    }
+
+    /// Where what arrived by a path of `slot` is acknowledged: there. The peer proved that it leads both ways; where this side's data
+    /// goes may have fallen silent without this side knowing it yet.
+    pub(super) fn way_back(&self, slot: PathSlot) -> Option<Via> {
+        let direct = self.direct.followed().into_iter().chain(self.direct.paths().map(|known| known.remote));
+        let relayed =
+            self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
+        let leads_there =
+            |via: &Via| via.slot() == slot && self.path_of(*via).is_some_and(|path| !path.is_dead());
+        let mut all = self.routed.into_iter().chain(direct.map(Via::Udp)).chain(relayed);
+        all.find(leads_there).or_else(|| self.way())
     }
 
     pub(super) fn path_of(&self, via: Via) -> Option<&Path> {

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::path::select::PathKind;
+use crate::session::ReceiveMarks;
+use crate::session::replay::ReplayWindow;
 use crate::traverse::mapping::REFRESH;
 use crate::wire::relayed::{BindingTag, Nonce, RelayedHeader, retag};
 use crate::wire::stun::{BindingRequest, BindingResponse};
@@ -354,6 +356,28 @@ fn a_black_hole_is_left_within_half_a_second_and_what_it_swallowed_is_sent_again
     }
     traffic(&mut world, Duration::from_secs(70), true);
     assert_eq!(kinds(&world), DIRECT, "found again at the next retry");
+}
+
+#[test]
+fn what_arrived_by_a_path_is_acknowledged_there_wherever_own_data_goes() {
+    let mut world = behind(3, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    let index = world.nodes[0].events.iter().find_map(|event| {
+        if let Event::OpenAssociation { key, .. } = event { Some(key.index()) } else { None }
+    });
+    let (now, slot) = (world.now, world.status(0).slot);
+    let endpoint = &mut world.nodes[0].endpoint;
+    for (kind, by_stream) in
+        [(PathKind::DirectUdp, false), (PathKind::RelayWs, true), (PathKind::DirectUdp, false)]
+    {
+        let (mut marks, mut window) = (ReceiveMarks::default(), ReplayWindow::new());
+        marks.on_opened(now, kind.slot(), 7);
+        endpoint.handle_ack_report(now, slot, &marks.report(&mut window).of_key(index));
+        let transmit = endpoint.poll_transmit().expect("an acknowledgement");
+        assert_eq!(matches!(transmit, Transmit::Stream { .. }), by_stream, "{kind}: {transmit:?}");
+        assert_eq!(endpoint.poll_transmit(), None);
+    }
 }
 
 #[test]
