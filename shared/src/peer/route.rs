@@ -163,12 +163,12 @@ impl Peer {
     /// goes may have fallen silent without this side knowing it yet.
     pub(super) fn way_back(&self, slot: PathSlot) -> Option<Via> {
         let direct = self.direct.followed().into_iter().chain(self.direct.paths().map(|known| known.remote));
+        // Through the relay it need not have been proven by this side, nor be known to it as a path.
         let relayed =
             self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
-        let leads_there =
-            |via: &Via| via.slot() == slot && self.path_of(*via).is_some_and(|path| !path.is_dead());
         let mut all = self.routed.into_iter().chain(direct.map(Via::Udp)).chain(relayed);
-        all.find(leads_there).or_else(|| self.way())
+        let is_dead = |via: &Via| self.path_of(*via).is_some_and(Path::is_dead);
+        all.find(|via| via.slot() == slot && !is_dead(via)).or_else(|| self.way())
     }
 
     pub(super) fn path_of(&self, via: Via) -> Option<&Path> {

@@ -368,14 +368,16 @@ fn what_arrived_by_a_path_is_acknowledged_there_wherever_own_data_goes() {
     });
     let (now, slot) = (world.now, world.status(0).slot);
     let endpoint = &mut world.nodes[0].endpoint;
-    for (kind, by_stream) in
-        [(PathKind::DirectUdp, false), (PathKind::RelayWs, true), (PathKind::DirectUdp, false)]
-    {
+    for kind in [PathKind::DirectUdp, PathKind::RelayUdp, PathKind::RelayWs, PathKind::DirectUdp] {
         let (mut marks, mut window) = (ReceiveMarks::default(), ReplayWindow::new());
         marks.on_opened(now, kind.slot(), 7);
         endpoint.handle_ack_report(now, slot, &marks.report(&mut window).of_key(index));
-        let transmit = endpoint.poll_transmit().expect("an acknowledgement");
-        assert_eq!(matches!(transmit, Transmit::Stream { .. }), by_stream, "{kind}: {transmit:?}");
+        let by = match endpoint.poll_transmit().expect("an acknowledgement") {
+            Transmit::Stream { .. } => PathKind::RelayWs,
+            Transmit::Datagram { to, .. } if to == relay_address() => PathKind::RelayUdp,
+            Transmit::Datagram { .. } => PathKind::DirectUdp,
+        };
+        assert_eq!(by, kind);
         assert_eq!(endpoint.poll_transmit(), None);
     }
 }
