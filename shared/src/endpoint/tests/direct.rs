@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::path::select::PathKind;
-use crate::session::ReceiveMarks;
-use crate::session::replay::ReplayWindow;
 use crate::traverse::mapping::REFRESH;
 use crate::wire::relayed::{BindingTag, Nonce, RelayedHeader, retag};
 use crate::wire::stun::{BindingRequest, BindingResponse};
@@ -356,30 +354,6 @@ fn a_black_hole_is_left_within_half_a_second_and_what_it_swallowed_is_sent_again
     }
     traffic(&mut world, Duration::from_secs(70), true);
     assert_eq!(kinds(&world), DIRECT, "found again at the next retry");
-}
-
-#[test]
-fn what_arrived_by_a_path_is_acknowledged_there_wherever_own_data_goes() {
-    let mut world = behind(3, [Nat::PortRestricted; 2]);
-    world.run(Duration::from_secs(5));
-    assert_eq!(kinds(&world), DIRECT);
-    let index = world.nodes[0].events.iter().find_map(|event| {
-        if let Event::OpenAssociation { key, .. } = event { Some(key.index()) } else { None }
-    });
-    let (now, slot) = (world.now, world.status(0).slot);
-    let endpoint = &mut world.nodes[0].endpoint;
-    for kind in [PathKind::DirectUdp, PathKind::RelayUdp, PathKind::RelayWs, PathKind::DirectUdp] {
-        let (mut marks, mut window) = (ReceiveMarks::default(), ReplayWindow::new());
-        marks.on_opened(now, kind.slot(), 7);
-        endpoint.handle_ack_report(now, slot, &marks.report(&mut window).of_key(index));
-        let by = match endpoint.poll_transmit().expect("an acknowledgement") {
-            Transmit::Stream { .. } => PathKind::RelayWs,
-            Transmit::Datagram { to, .. } if to == relay_address() => PathKind::RelayUdp,
-            Transmit::Datagram { .. } => PathKind::DirectUdp,
-        };
-        assert_eq!(by, kind);
-        assert_eq!(endpoint.poll_transmit(), None);
-    }
 }
 
 #[test]

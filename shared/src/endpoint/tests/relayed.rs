@@ -3,6 +3,8 @@
 use super::direct::{DIRECT, HOP, Nat, RELAYED, behind, kinds, traffic};
 use super::*;
 use crate::path::select::{PathKind, Wanted};
+use crate::session::ReceiveMarks;
+use crate::session::replay::ReplayWindow;
 
 const BY_DATAGRAM: [Option<PathKind>; 2] = [Some(PathKind::RelayUdp); 2];
 
@@ -52,6 +54,30 @@ fn a_pair_that_goes_direct_costs_the_relay_no_datagram() {
     traffic(&mut world, Duration::from_secs(30), true);
     assert_eq!(kinds(&world), DIRECT);
     assert_eq!(world.internet.forwarded, 0);
+}
+
+#[test]
+fn what_arrived_by_a_path_is_acknowledged_there_wherever_own_data_goes() {
+    let mut world = forwarded(61, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    let index = world.nodes[0].events.iter().find_map(|event| {
+        if let Event::OpenAssociation { key, .. } = event { Some(key.index()) } else { None }
+    });
+    let (now, slot) = (world.now, world.status(0).slot);
+    let endpoint = &mut world.nodes[0].endpoint;
+    for kind in [PathKind::DirectUdp, PathKind::RelayUdp, PathKind::RelayWs, PathKind::DirectUdp] {
+        let (mut marks, mut window) = (ReceiveMarks::default(), ReplayWindow::new());
+        marks.on_opened(now, kind.slot(), 7);
+        endpoint.handle_ack_report(now, slot, &marks.report(&mut window).of_key(index));
+        let by = match endpoint.poll_transmit().expect("an acknowledgement") {
+            Transmit::Stream { .. } => PathKind::RelayWs,
+            Transmit::Datagram { to, .. } if to == relay_address() => PathKind::RelayUdp,
+            Transmit::Datagram { .. } => PathKind::DirectUdp,
+        };
+        assert_eq!(by, kind, "whatever is known of that path here");
+        assert_eq!(endpoint.poll_transmit(), None);
+    }
 }
 
 #[test]
