@@ -11,7 +11,7 @@ use shadowmesh::plane::{
 use shadowmesh::switch::Owners;
 use shadowmesh::transport::udp::DatagramSocket;
 use shadowmesh_proto::crypto::aead::Cipher;
-use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, PeerSlot, ReceiverIndex};
 use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, OpenKey, RingLimits, SealKey};
@@ -100,7 +100,8 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
     let mut owners = Owners::new(own);
     owners.assign(peer, PEER).expect("free");
     let route = PeerRoute { via: Some(CONTACT.into()), is_expected: true, ..PeerRoute::default() };
-    let mut snapshot = Snapshot { owners, peers: vec![route], streams: vec![None], bindings: vec![None] };
+    let mut snapshot =
+        Snapshot { owners, peers: vec![route], streams: vec![None], links: vec![], bindings: vec![None] };
     let socket = DatagramSocket::bind().expect("a socket");
     let (plane, _) = Plane::start(
         device.into_device(),
@@ -159,7 +160,7 @@ fn packets_cost_no_allocation_in_either_direction() {
     watch("inbound");
     let mut received = 0;
     for message in messages {
-        let message = InboundMessage { contact: CONTACT, message: BytesMut::from(&message[..]) };
+        let message = InboundMessage { via: Via::Channel(CONTACT), message: BytesMut::from(&message[..]) };
         assert!(runtime.block_on(sender.send(message)));
         while wire.receive().expect("open").is_some() {
             received += 1;

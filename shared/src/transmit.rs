@@ -1,4 +1,4 @@
-//! What leaves the control side: whole stream messages for a relay connection, and whole datagrams. A [`Transmit`] is always
+//! What leaves the control side: whole stream messages for a relay connection or a direct one, and whole datagrams. A [`Transmit`] is always
 //! complete, so the transport only moves it.
 
 use std::net::SocketAddr;
@@ -6,6 +6,15 @@ use std::net::SocketAddr;
 /// Which relay, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelayNo(pub usize);
+
+/// A direct TCP connection. Its owner numbers them, and uses no number twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TcpLink {
+    /// Its number.
+    pub number: u64,
+    /// The other end.
+    pub remote: SocketAddr,
+}
 
 /// Bytes to send, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +24,13 @@ pub enum Transmit {
         /// The relay connection that carries it.
         relay: RelayNo,
         /// One whole stream message (protocol §3).
+        message: Vec<u8>,
+    },
+    /// Over a direct TCP connection.
+    Tcp {
+        /// The connection.
+        link: TcpLink,
+        /// One whole stream message (protocol §7.12).
         message: Vec<u8>,
     },
     /// From the UDP socket.

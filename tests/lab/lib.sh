@@ -151,8 +151,8 @@ lab_lan() {
     ip -n "$LAB-$name" route replace default via "$router"
 }
 
-# lab_topology relay_two_nat | relay_three_nat [TYPE] — behind routers of this type, else port-restricted ones. Behind udp-blocked
-# ones everything stays on the relay.
+# lab_topology relay_two_nat | relay_three_nat [TYPE] — behind routers of this type, else port-restricted ones. Behind relay-only
+# ones everything stays on the relay's stream.
 lab_topology() {
     lab_namespace net
     ip -n "$LAB-net" link add br0 type bridge
@@ -231,6 +231,11 @@ lab_nat() {
         forward="meta l4proto udp drop; $established; $out"
         expect='false null null null'
         ;;
+    relay-only)
+        nat='oifname "wan" masquerade'
+        forward="$established; iifname \"lan\" ip daddr $RELAY_ADDRESS meta l4proto tcp accept"
+        expect='false null null null'
+        ;;
     tcp-443)
         nat='oifname "wan" masquerade'
         forward="$established; iifname \"lan\" tcp dport 443 accept"
@@ -299,6 +304,33 @@ lab_block_udp() {
 lab_allow_udp() {
     on "r$1" nft delete table ip hold
     step "the router of $1 lets UDP through"
+}
+
+# lab_block_tcp HOST / lab_allow_tcp HOST — its router drops all TCP but that with the relay, and lets it through again.
+# lab_syns_dropped HOST N — whether it dropped more than N SYNs.
+lab_block_tcp() {
+    on "r$1" nft -f - <<RULES
+table ip hold_tcp {
+    counter syns { }
+    chain forward {
+        type filter hook forward priority -5
+        ip daddr $RELAY_ADDRESS accept
+        ip saddr $RELAY_ADDRESS accept
+        tcp flags & (syn | ack) == syn counter name syns drop
+        meta l4proto tcp drop
+    }
+}
+RULES
+    step "the router of $1 drops TCP that is not with the relay"
+}
+lab_allow_tcp() {
+    on "r$1" nft delete table ip hold_tcp
+    step "the router of $1 lets TCP through"
+}
+lab_syns_dropped() {
+    local dropped
+    dropped=$(on "r$1" nft -j list counter ip hold_tcp syns | jq '[.nftables[].counter.packets | numbers] | add')
+    [[ $dropped -gt $2 ]]
 }
 
 # lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on (behind a port-restricted one).

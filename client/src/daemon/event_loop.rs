@@ -5,6 +5,7 @@
 //! changed. Nothing here blocks; what takes time (connecting) runs in tasks of its own and comes back as an input.
 
 mod apply;
+mod links;
 mod paths;
 mod requests;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::plane::{ControlPacket, Datagram, Fact, InboundCommand, Plane, PlaneOu
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
+use crate::transport::tcp::{TcpEvent, TcpTransport};
 use crate::transport::udp::DatagramSocket;
 use futures_util::FutureExt as _;
 use paths::PathWait;
@@ -71,6 +73,10 @@ pub(super) struct EventLoop {
     /// Relay events taken since the last packet.
     relay_burst: usize,
     socket: DatagramSocket,
+    tcp: TcpTransport,
+    tcp_events: mpsc::Receiver<TcpEvent>,
+    /// The relay whose stream has the port on which this node listens.
+    listening: Option<RelayNo>,
     ways: Ways,
     netlink: Arc<Netlink>,
     control: ControlServer,
@@ -125,6 +131,7 @@ enum Input {
     Relay(RelayNo, RelayEvent),
     Packet(ControlPacket),
     Datagram(Datagram),
+    Tcp(TcpEvent),
     Fact(Fact),
     DeviceLost(DeviceFault),
     Request(Incoming),
@@ -197,6 +204,7 @@ impl EventLoop {
 
         let outside = Outside::new(Arc::clone(&netlink), interface.index);
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
+        let (tcp, tcp_events) = TcpTransport::new(outside.clone(), plane.messages(), plane.outbound_waker());
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
         let tasks = relays.iter().enumerate().map(|(at, ticket)| {
             let task = Relay {
@@ -233,6 +241,9 @@ impl EventLoop {
             relay_events,
             relay_burst: 0,
             socket,
+            tcp,
+            tcp_events,
+            listening: None,
             ways,
             netlink,
             control: ControlServer::start(control).map_err(system("the control socket"))?,
@@ -284,6 +295,7 @@ impl EventLoop {
                 Input::Datagram(datagram) => {
                     self.endpoint.handle_datagram(Instant::now(), datagram.from, &datagram.bytes);
                 }
+                Input::Tcp(event) => self.on_tcp(event),
                 Input::Fact(fact) => self.on_fact(fact),
                 Input::Mapped(outside) => self.endpoint.handle_mapped_port(Instant::now(), outside),
                 Input::NetworkChanged => self.on_network_changed().await,
@@ -312,6 +324,7 @@ impl EventLoop {
                 Some(packet) = direct.recv() => Input::Packet(packet),
                 Some(packet) = stray.recv() => Input::Packet(packet),
                 Some(datagram) = datagrams.recv() => Input::Datagram(datagram),
+                Some(event) = self.tcp_events.recv() => Input::Tcp(event),
                 else => std::future::pending().await,
             }
         });
@@ -450,11 +463,14 @@ impl EventLoop {
                 }
             }
             RelayEvent::Opened { remote, local, data, stream } => {
-                task.local = local;
+                task.local = local.map(|local| local.ip().to_canonical());
                 task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
                 self.endpoint.handle_stream_opened(now, no, remote);
+                if let Some(local) = local {
+                    self.listen_beside(no, local.port());
+                }
             }
             // Given up: the rest of what it said means nothing.
             RelayEvent::Message(_) if task.stream.is_none() => {}

@@ -84,6 +84,7 @@ fn one_peer(
     let far_end = |via| match via {
         Via::Channel(contact) | Via::RelayUdp(contact) => relay_address(contact.relay),
         Via::Udp(address) => address.to_string(),
+        Via::Tcp(link) => link.remote.to_string(),
     };
     let path = peer.path.map(|path| path.via.kind());
     doc::Peer {
@@ -183,6 +184,7 @@ fn last_switch(switch: SwitchStatus, cost: MoveCost) -> doc::Switch {
 pub(super) fn remote(via: Via) -> Option<String> {
     match via {
         Via::Udp(address) => Some(address.to_string()),
+        Via::Tcp(link) => Some(link.remote.to_string()),
         Via::Channel(_) | Via::RelayUdp(_) => None,
     }
 }

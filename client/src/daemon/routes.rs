@@ -6,7 +6,7 @@ use shadowmesh_proto::addresses;
 use shadowmesh_proto::endpoint::event::{PeerState, RelayBinding, Via};
 use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
 use shadowmesh_proto::session::{AckMarks, PathSlot};
-use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,6 +41,7 @@ pub(super) struct Routes {
     owners: Owners,
     peers: Vec<Peer>,
     streams: Vec<Option<StreamHandle>>,
+    links: Vec<(TcpLink, StreamHandle)>,
     bindings: Vec<Option<RelayBinding>>,
     changed: bool,
 }
@@ -61,6 +62,7 @@ impl Routes {
             owners: Owners::new(local),
             peers: Vec::new(),
             streams: vec![None; relays],
+            links: Vec::new(),
             bindings: vec![None; relays],
             changed: false,
         }
@@ -71,6 +73,7 @@ impl Routes {
             owners: self.owners.clone(),
             peers: self.peers.iter().map(|peer| peer.route.clone()).collect(),
             streams: self.streams.clone(),
+            links: self.links.clone(),
             bindings: self.bindings.clone(),
         }
     }
@@ -94,6 +97,18 @@ impl Routes {
             *place = stream;
             self.changed = true;
         }
+    }
+
+    /// A direct connection is there.
+    pub(super) fn add_link(&mut self, link: TcpLink, stream: StreamHandle) {
+        self.links.push((link, stream));
+        self.changed = true;
+    }
+
+    /// It is gone.
+    pub(super) fn remove_link(&mut self, link: TcpLink) {
+        self.links.retain(|(known, _)| *known != link);
+        self.changed = true;
     }
 
     pub(super) fn set_via(&mut self, slot: PeerSlot, via: Option<Via>, room: Option<usize>) {

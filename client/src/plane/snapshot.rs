@@ -6,7 +6,7 @@ use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
 use shadowmesh_proto::session::{OpenError, PathSlot};
-use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use shadowmesh_proto::wire::relayed::RelayedHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub peers: Vec<PeerRoute>,
     /// By relay number; `None` while it is not connected.
     pub streams: Vec<Option<StreamHandle>>,
+    /// Direct connections: few, for where UDP does not pass.
+    pub links: Vec<(TcpLink, StreamHandle)>,
     /// By relay number; where it forwards datagrams of this node, while it does.
     pub bindings: Vec<Option<RelayBinding>>,
 }
@@ -55,9 +57,13 @@ impl Snapshot {
         self.peers.get(usize::try_from(slot.0).ok()?)
     }
 
-    /// The stream of a contact, if it is connected.
-    pub fn stream(&self, contact: Contact) -> Option<&StreamHandle> {
-        self.streams.get(contact.relay.0)?.as_ref()
+    /// The stream that leads there, if it does and is connected.
+    pub fn stream(&self, via: Via) -> Option<&StreamHandle> {
+        match via {
+            Via::Channel(contact) => self.streams.get(contact.relay.0)?.as_ref(),
+            Via::Tcp(link) => self.links.iter().find(|(known, _)| *known == link).map(|(_, stream)| stream),
+            Via::Udp(_) | Via::RelayUdp(_) => None,
+        }
     }
 
     /// Where the relay of a contact forwards datagrams, if it does.

@@ -84,6 +84,7 @@ impl Node {
             owners,
             peers: peers.iter().map(route).collect(),
             streams: vec![None],
+            links: vec![],
             bindings: vec![None],
         };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
@@ -147,7 +148,7 @@ impl Node {
     /// Gives it a message, as a stream would.
     fn deliver(&self, contact: Contact, message: &[u8]) {
         let sender = self.plane.messages();
-        let message = InboundMessage { contact, message: BytesMut::from(message) };
+        let message = InboundMessage { via: Via::Channel(contact), message: BytesMut::from(message) };
         until("room for a message", || sender.messages.capacity() > 0);
         sender.messages.try_send(message).unwrap();
         sender.wake.wake_sleeper();

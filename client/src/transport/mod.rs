@@ -6,4 +6,5 @@
 
 pub mod outside;
 pub mod relay;
+pub mod tcp;
 pub mod udp;

@@ -9,10 +9,10 @@ use crate::net::Netlink;
 use crate::net::routes::way_out;
 use socket2::{Domain, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Makes sockets towards relays.
 #[derive(Debug, Clone)]
@@ -28,18 +28,53 @@ impl Outside {
         Self { netlink, device }
     }
 
-    /// A TCP socket on its way to `to`, not yet connected.
+    /// A TCP socket on its way to `to`, not yet connected, from a port of its own that others may share
+    /// ([`Self::tcp_from`], [`Self::tcp_listener`]).
     ///
     /// # Errors
     /// What the kernel said; *host unreachable* when the only way is through our own device.
     pub async fn tcp(&self, to: SocketAddr) -> io::Result<TcpSocket> {
+        self.tcp_from(0, to).await
+    }
+
+    /// The same from `port`.
+    ///
+    /// # Errors
+    /// As [`Self::tcp`].
+    pub async fn tcp_from(&self, port: u16, to: SocketAddr) -> io::Result<TcpSocket> {
         let socket = self.socket(to).await?;
+        share_port(&socket)?;
+        let any =
+            if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        socket.bind(&SocketAddr::new(any, port).into())?;
         socket.set_tcp_nodelay(true)?;
         // A few milliseconds of data unsent in the kernel; the rest waits where it can still be reordered or dropped.
         socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         // Both directions: it is what the other end hears of as well.
         socket.set_tcp_mss(MSS)?;
         Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+
+    /// A listener on `port`, where sockets of this process may be bound already, for both families where there are two.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn tcp_listener(&self, port: u16) -> io::Result<TcpListener> {
+        let listen = |any: IpAddr| {
+            let address = SocketAddr::new(any, port);
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+            if any.is_ipv6() {
+                socket.set_only_v6(false)?;
+            }
+            share_port(&socket)?;
+            socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+            socket.set_tcp_mss(MSS)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            TcpListener::from_std(socket.into())
+        };
+        listen(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| listen(Ipv4Addr::UNSPECIFIED.into()))
     }
 
     async fn socket(&self, to: SocketAddr) -> io::Result<Socket> {
@@ -57,6 +92,14 @@ impl Outside {
     }
 }
 
+/// Other sockets of this process may be bound to the same port. (No other user's: the kernel sees to that.)
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)
+}
+
+/// Connections that the kernel holds until they are taken.
+const BACKLOG: i32 = 16;
 /// Segments that every link of IPv6's minimum MTU carries (1280 less 40 of IPv6 and 20 of TCP). The kernel would learn of a narrow
 /// link by ICMP, which many networks drop; a relay that is out of reach for that is the last thing that anybody finds out.
 const MSS: u32 = 1220;

@@ -4,7 +4,7 @@ use crate::ids::{AssociationId, ChannelId, NodeId, PeerSlot, ReceiverIndex};
 use crate::path::select::PathKind;
 use crate::session::PathSlot;
 use crate::session::key::{OpenKey, SealKey};
-use crate::transmit::RelayNo;
+use crate::transmit::{RelayNo, TcpLink};
 use crate::wire::control::{Cidr4, Hello, PathAck};
 use crate::wire::relayed::BindingTag;
 use std::net::SocketAddr;
@@ -37,6 +37,8 @@ pub enum Via {
     Udp(SocketAddr),
     /// A datagram that a relay forwards.
     RelayUdp(Contact),
+    /// A direct TCP connection.
+    Tcp(TcpLink),
 }
 
 impl Via {
@@ -46,7 +48,13 @@ impl Via {
             Self::Channel(_) => PathKind::RelayWs,
             Self::Udp(_) => PathKind::DirectUdp,
             Self::RelayUdp(_) => PathKind::RelayUdp,
+            Self::Tcp(_) => PathKind::DirectTcp,
         }
+    }
+
+    /// Whether it is a stream: nothing is lost there but with it, and no packet is too large.
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Channel(_) | Self::Tcp(_))
     }
 
     /// The number of that kind in PING and ACK.
@@ -60,6 +68,9 @@ impl From<Contact> for Via {
         Self::Channel(contact)
     }
 }
+
+/// How long connections are tried: several SYNs of each side, the first of which may have been lost or refused.
+pub const TCP_TRY: Duration = Duration::from_secs(5);
 
 /// How a peer is doing, in the words of `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -273,6 +284,26 @@ pub enum Event {
         relay: RelayNo,
         /// Where, and under which tag.
         binding: Option<RelayBinding>,
+    },
+    /// Open connections to these addresses of the peer, from the port told with [`super::Endpoint::handle_tcp_port`], for
+    /// [`TCP_TRY`]: those that come to be are told with [`super::Endpoint::handle_tcp_opened`].
+    TcpTry {
+        /// The peer.
+        slot: PeerSlot,
+        /// At most [`MAX_TCP_CANDIDATES`](crate::traverse::candidate::MAX_TCP_CANDIDATES).
+        addresses: Vec<SocketAddr>,
+    },
+    /// The peer was heard on this connection, and no other of it is needed: what is still being tried may end.
+    TcpKept {
+        /// The peer.
+        slot: PeerSlot,
+        /// The connection.
+        link: TcpLink,
+    },
+    /// This connection is of no use any more.
+    TcpClose {
+        /// The connection.
+        link: TcpLink,
     },
     /// STUN saw this node here.
     Observed {

@@ -2,7 +2,9 @@
 
 use super::Endpoint;
 use crate::transmit::RelayNo;
-use crate::traverse::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Overlay, is_allowed};
+use crate::traverse::candidate::{
+    Candidate, CandidateKind, MAX_CANDIDATES, MAX_TCP_CANDIDATES, Overlay, is_allowed,
+};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -18,6 +20,10 @@ pub(crate) struct LocalCandidates {
     pub(crate) revision: u32,
     /// Best first, at most [`MAX_CANDIDATES`].
     pub(crate) list: Vec<Candidate>,
+    /// Where TCP connections to this node may be tried, best first, at most [`MAX_TCP_CANDIDATES`].
+    pub(crate) tcp: Vec<Candidate>,
+    /// Where this node listens: the port of its stream to that relay.
+    listening: Option<(RelayNo, u16)>,
     hosts: Vec<SocketAddr>,
     /// A port that this machine's router forwards.
     mapped: Option<SocketAddr>,
@@ -41,6 +47,14 @@ impl Endpoint {
     /// This machine's router forwards what comes to `outside` to the UDP socket, or nothing any more.
     pub fn handle_mapped_port(&mut self, now: Instant, outside: Option<SocketAddr>) {
         self.local.mapped = outside;
+        self.renew_candidates(now);
+        self.after_input(now);
+    }
+
+    /// This node listens on `port`, from which its stream to `relay` was opened: what the relay sees of that is where others may
+    /// reach this one (protocol §7.12).
+    pub fn handle_tcp_port(&mut self, now: Instant, relay: RelayNo, port: u16) {
+        self.local.listening = Some((relay, port));
         self.renew_candidates(now);
         self.after_input(now);
     }
@@ -127,15 +141,34 @@ impl Endpoint {
         }
         list.sort_by_key(Candidate::preference);
         list.truncate(MAX_CANDIDATES);
-        if list == self.local.list && self.local.revision > 0 {
+        let tcp = self.tcp_candidates(&overlay);
+        if list == self.local.list && tcp == self.local.tcp && self.local.revision > 0 {
             return;
         }
-        tracing::debug!(?list, "this node's candidates");
-        self.local.list = list;
+        tracing::debug!(?list, ?tcp, "this node's candidates");
+        (self.local.list, self.local.tcp) = (list, tcp);
         self.local.revision = self.local.revision.wrapping_add(1);
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             self.with_peer(now, id, crate::peer::Peer::on_candidates_changed);
         }
+    }
+
+    /// Where a connection may come through first, then the addresses of this machine: they are for its own networks, where a
+    /// datagram comes through as well.
+    fn tcp_candidates(&self, overlay: &Overlay) -> Vec<Candidate> {
+        let Some((relay, port)) = self.local.listening else { return Vec::new() };
+        let seen = self.relays.get(relay.0).and_then(|relay| relay.observed_tcp);
+        let seen = seen.map(|address| Candidate::new(CandidateKind::ServerReflexive, address));
+        let hosts = self.local.hosts.iter().map(|host| SocketAddr::new(host.ip(), port));
+        let hosts = hosts.map(|address| Candidate::new(CandidateKind::Host, address));
+        let mut list: Vec<Candidate> = Vec::new();
+        for candidate in seen.into_iter().chain(hosts) {
+            let is_known = list.iter().any(|known| known.address == candidate.address);
+            if !is_known && is_allowed(candidate.address, overlay) && list.len() < MAX_TCP_CANDIDATES {
+                list.push(candidate);
+            }
+        }
+        list
     }
 }

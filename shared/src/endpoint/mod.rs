@@ -38,7 +38,7 @@ use crate::peer::{Context, PacketError, Peer};
 use crate::rng::Rng;
 use crate::session::ack::AckReport;
 use crate::time::Deadline;
-use crate::transmit::{RelayNo, Transmit};
+use crate::transmit::{RelayNo, TcpLink, Transmit};
 use crate::wire::control::Hello;
 use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
@@ -188,6 +188,22 @@ impl Endpoint {
     /// The data plane opened data of the peer that came by datagram from an address that [`Event::Sources`] does not name.
     pub fn handle_heard(&mut self, now: Instant, slot: PeerSlot, from: SocketAddr) {
         self.with_peer_at(now, slot, |peer, ctx| peer.on_heard_from(ctx, from));
+        self.after_input(now);
+    }
+
+    /// A connection that [`Event::TcpTry`] asked for is there.
+    pub fn handle_tcp_opened(&mut self, now: Instant, slot: PeerSlot, link: TcpLink) {
+        if self.with_peer_at(now, slot, |peer, ctx| peer.on_tcp_opened(ctx, link)).is_none() {
+            self.out.event(Event::TcpClose { link });
+        }
+        self.after_input(now);
+    }
+
+    /// A direct TCP connection is gone, whoever opened it.
+    pub fn handle_tcp_closed(&mut self, now: Instant, link: TcpLink) {
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        ids.into_iter()
+            .any(|id| self.with_peer(now, id, |peer, ctx| peer.on_tcp_closed(ctx, link)) == Some(true));
         self.after_input(now);
     }
 

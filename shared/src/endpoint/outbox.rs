@@ -4,8 +4,8 @@ use super::event::{Contact, Event, RelayBinding, Via};
 use crate::ids::{NodeId, ReceiverIndex};
 use crate::rng::Rng;
 use crate::session::fragment::pieces;
-use crate::transmit::{RelayNo, Transmit};
-use crate::wire::relay::ForwardBuilder;
+use crate::transmit::{RelayNo, TcpLink, Transmit};
+use crate::wire::relay::{DIRECT_CHANNEL, ForwardBuilder};
 use crate::wire::relayed::RelayedHeader;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -45,6 +45,7 @@ impl Outbox {
     pub(crate) fn packet(&mut self, via: Via, packet: &[u8], room: Option<usize>) {
         let header = match via {
             Via::Channel(contact) => return self.forward(contact, packet),
+            Via::Tcp(link) => return self.tcp(link, packet),
             Via::Udp(to) => Some((to, None)),
             Via::RelayUdp(contact) => self.binding(contact.relay).map(|RelayBinding { remote, tag }| {
                 (remote, Some(RelayedHeader { tag, channel: contact.channel }.to_bytes()))
@@ -70,6 +71,14 @@ impl Outbox {
         // like a packet on a bad network.
         if builder.push(packet) {
             self.message(contact.relay, builder.finish());
+        }
+    }
+
+    /// Sends one peer packet over a direct connection.
+    fn tcp(&mut self, link: TcpLink, packet: &[u8]) {
+        let mut builder = ForwardBuilder::new(DIRECT_CHANNEL, Vec::with_capacity(packet.len() + 8));
+        if builder.push(packet) {
+            self.transmits.push_back(Transmit::Tcp { link, message: builder.finish() });
         }
     }
 
@@ -122,5 +131,10 @@ impl Indices {
 
     pub(crate) fn len(&self) -> usize {
         self.owners.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn any_for_test(&self) -> ReceiverIndex {
+        *self.owners.keys().next().unwrap()
     }
 }

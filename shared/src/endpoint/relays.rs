@@ -39,7 +39,8 @@ pub(super) struct Relay {
     key: RelayId,
     link: Option<Link>,
     rtt: Option<Duration>,
-    observed_tcp: Option<SocketAddr>,
+    /// How it saw this node's stream.
+    pub(super) observed_tcp: Option<SocketAddr>,
     observed_udp: Option<SocketAddr>,
     /// Where its stream leads.
     remote: Option<SocketAddr>,
@@ -162,6 +163,8 @@ impl Endpoint {
         if let Some(relay) = self.relays.get_mut(no.0) {
             relay.link = None;
             relay.said = None;
+            // Where its next stream is seen is not known yet.
+            relay.observed_tcp = None;
         }
         self.out.bind(no, None);
         let ids: Vec<_> = self.peers.keys().copied().collect();
@@ -214,6 +217,7 @@ impl Endpoint {
                 relay.mapping =
                     relay.remote.map(|remote| Mapping::new(now, remote.ip(), &stun_ports, stun_token));
                 self.ask_stun(now);
+                self.renew_candidates(now);
                 self.out.event(Event::RelayUp { relay: no, observed_tcp, stun_ports, stun_token });
             }
             Control::Peer { peer, channel, instance } => self.introduced(now, no, peer, channel, instance),

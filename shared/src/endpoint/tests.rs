@@ -26,6 +26,7 @@ mod lies;
 mod quality;
 mod rekey;
 mod relayed;
+mod tcp;
 mod wishes;
 
 const CHANNEL: ChannelId = ChannelId(7);
@@ -62,6 +63,8 @@ struct World {
     drop: fn(usize, &[u8]) -> bool,
     /// The internet of datagrams; without sockets nobody uses it.
     internet: direct::Internet,
+    /// Connections between the two; without ports nobody opens one.
+    tcp: tcp::Tcp,
     pieces: [Reassembler; 2],
     released: [usize; 2],
 }
@@ -139,6 +142,7 @@ impl World {
             introduced: false,
             drop: |_, _| false,
             internet: direct::Internet::default(),
+            tcp: tcp::Tcp::default(),
             pieces: Default::default(),
             released: [0; 2],
         };
@@ -220,6 +224,7 @@ impl World {
     fn drain(&mut self) {
         for at in 0..2 {
             while let Some(event) = self.nodes[at].endpoint.poll_event() {
+                self.on_tcp_event(at, &event);
                 self.nodes[at].events.push(event);
             }
             while let Some(transmit) = self.nodes[at].endpoint.poll_transmit() {
@@ -234,6 +239,7 @@ impl World {
                 self.to_relay.push_back((self.now + LATENCY, from, message));
             }
             Transmit::Datagram { to, datagram } => self.internet.send(self.now, from, to, datagram),
+            Transmit::Tcp { link, message } => self.tcp.send(self.now, from, link, message),
         }
     }
 
@@ -245,7 +251,8 @@ impl World {
             self.drain();
             let queues = self.to_node.front().into_iter().chain(self.to_relay.front()).map(|(at, ..)| *at);
             let timers = self.nodes.iter().filter_map(|node| Some(node.endpoint.poll_timeout()?.at));
-            let next = queues.chain(timers).chain(self.internet.next_arrival()).min().unwrap_or(end);
+            let lines = self.internet.next_arrival().into_iter().chain(self.tcp.next_arrival());
+            let next = queues.chain(timers).chain(lines).min().unwrap_or(end);
             if next > end {
                 self.now = end;
                 return;
@@ -256,6 +263,12 @@ impl World {
             }
             while let Some((_, to, message)) = self.to_node.pop_front_if(|(at, ..)| *at <= self.now) {
                 self.node_receives(to, &message);
+            }
+            while let Some((to, link, message)) = self.tcp.receive(self.now) {
+                for packet in Forward::parse(&message).unwrap().packets() {
+                    let _ =
+                        self.nodes[to].endpoint.handle_packet(self.now, Via::Tcp(link), &mut packet.to_vec());
+                }
             }
             while let Some((to, from, mut datagram)) = self.internet.receive(self.now) {
                 let endpoint = &mut self.nodes[to].endpoint;

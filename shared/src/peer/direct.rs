@@ -12,9 +12,9 @@
 //! - Everything here belongs to a session and ends with it.
 //! - At most [`MAX_PATHS`] paths; the answer to a check counts only from the address that was asked.
 //! - What is heard from an unknown address is answered there, once, and never moves anything by itself.
-//! - A path that data left because it was in doubt has to stay proven for a while before data returns, longer each time: one that
-//!   works one way only, or now and then, does not make the session jump (Nebula #893).
+//! - A path that data left because it was in doubt has to earn its return ([`super::probation`]).
 
+use super::probation::{Record, Standing};
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, Via};
 use crate::path::liveness::FULL_SIZE;
@@ -33,12 +33,6 @@ use std::time::{Duration, Instant};
 const MAX_PATHS: usize = 3;
 /// CANDIDATES is repeated this often until acknowledged.
 const REPEAT: Duration = Duration::from_secs(1);
-/// How long a path has to stay proven after data left it in doubt; doubled each time, up to [`RETURN_MAX`].
-const RETURN_AFTER: Duration = Duration::from_secs(2);
-/// See [`RETURN_AFTER`].
-const RETURN_MAX: Duration = Duration::from_secs(60);
-/// After this time without trouble the doubling begins anew.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// IPv6 and UDP headers around a datagram; with IPv4 it is a few bytes less.
 const IP_UDP: usize = 40 + 8;
 /// Ethernet header with one VLAN tag, which a TAP's MTU does not count.
@@ -59,9 +53,7 @@ pub(super) struct Direct {
     told: Vec<SocketAddr>,
     /// Where the peer's data came from last, if that was none of the paths' addresses then: its NAT moved, or it did.
     follow: Option<SocketAddr>,
-    /// How often data left a direct path in doubt, and when last.
-    doubted: u32,
-    doubted_at: Option<Instant>,
+    record: Record,
 }
 
 /// A direct path and where it leads.
@@ -72,17 +64,6 @@ pub(super) struct DirectPath {
     standing: Standing,
     /// An address of this node went: whatever was under way then may have been lost, however soon the path answers again.
     is_shaken: bool,
-}
-
-/// Whether a path may take data, as far as its past is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// It is not proven, or in doubt.
-    Unproven,
-    /// It is proven, and has to stay so until then: data left a path in doubt before.
-    OnProbation(Instant),
-    /// It is proven.
-    Good,
 }
 
 impl Direct {
@@ -113,23 +94,12 @@ impl Direct {
         known.path.is_proven() && known.standing == Standing::Good
     }
 
-    /// What a path that was just proven has to show first.
-    fn probation(&self, now: Instant) -> Standing {
-        let Some(doublings) = self.doubted.checked_sub(1) else { return Standing::Good };
-        Standing::OnProbation(now + RETURN_AFTER.saturating_mul(1 << doublings.min(5)).min(RETURN_MAX))
-    }
-
     /// Data left the path at `remote` because it was in doubt. That this node moved is no fault of the path.
     pub(super) fn on_left_in_doubt(&mut self, now: Instant, remote: SocketAddr) {
         if self.paths.iter().any(|known| known.remote == remote && known.is_shaken) {
             return;
         }
-        let is_old = |at: Instant| now.saturating_duration_since(at) >= FORGIVEN_AFTER;
-        if self.doubted_at.is_some_and(is_old) {
-            self.doubted = 0;
-        }
-        self.doubted = self.doubted.saturating_add(1);
-        self.doubted_at = Some(now);
+        self.record.on_left_in_doubt(now);
     }
 
     /// The path at the address that the peer's data came from, when it is proven: the others lead to where the peer was.
@@ -139,6 +109,11 @@ impl Direct {
 
     pub(super) fn is_checking(&self) -> bool {
         self.agent.is_checking()
+    }
+
+    /// Rounds begun since the session began.
+    pub(super) const fn rounds(&self) -> u64 {
+        self.agent.rounds()
     }
 
     pub(super) fn next_round(&self) -> Option<Instant> {
@@ -183,9 +158,8 @@ impl Direct {
         let mut next = self.agent.poll_timeout();
         for known in &self.paths {
             next = Deadline::earlier(next, known.path.poll_timeout());
-            if let Standing::OnProbation(at) = known.standing {
-                next = Deadline::earlier(next, Some(Deadline::new(at, "a direct path has behaved")));
-            }
+            let behaved = known.standing.due().map(|at| Deadline::new(at, "a direct path has behaved"));
+            next = Deadline::earlier(next, behaved);
         }
         if let Some((said, revision)) = self.said
             && is_reached
@@ -204,6 +178,7 @@ impl Peer {
         ctx: &mut Context<'_>,
         revision: u32,
         list: Vec<Candidate>,
+        tcp: Vec<Candidate>,
     ) {
         // Packets may overtake each other. Revisions wrap.
         let is_older = |known: u32| revision.wrapping_sub(known) > u32::MAX / 2 || revision == known;
@@ -212,8 +187,9 @@ impl Peer {
         }
         self.direct.heard = Some(revision);
         let overlay = self.overlay(ctx);
-        let allowed = list.into_iter().filter(|candidate| is_allowed(candidate.address, &overlay));
-        self.direct.agent.on_announced(ctx.now, allowed);
+        let is_allowed = |candidate: &Candidate| is_allowed(candidate.address, &overlay);
+        self.direct.agent.on_announced(ctx.now, list.into_iter().filter(is_allowed));
+        self.direct_tcp.on_announced(tcp.into_iter().filter(is_allowed));
     }
 
     pub(super) const fn direct_on_candidates_ack(&mut self, revision: u32) {
@@ -321,6 +297,7 @@ impl Peer {
             self.direct.begin(ctx.now, "a direct path died");
         }
         self.say_candidates(ctx);
+        // One by TCP is no reason to look no further.
         let is_needed = !self.direct.paths.iter().any(|known| known.path.is_usable());
         self.direct.agent.handle_timeout(ctx.now, ctx.rng, is_needed);
         while let Some(address) = self.direct.agent.poll_check(ctx.now) {
@@ -330,14 +307,8 @@ impl Peer {
             self.direct.agent.on_check_sent(ctx.now, address, id);
         }
         for at in 0..self.direct.paths.len() {
-            let probation = self.direct.probation(ctx.now);
             let Some(known) = self.direct.paths.get_mut(at) else { continue };
-            known.standing = match known.standing {
-                _ if !known.path.is_proven() => Standing::Unproven,
-                Standing::Unproven => probation,
-                Standing::OnProbation(until) if until <= ctx.now => Standing::Good,
-                standing @ (Standing::OnProbation(_) | Standing::Good) => standing,
-            };
+            known.standing.judge(ctx.now, known.path.is_proven(), &self.direct.record);
             let remote = known.remote;
             for ping in due_pings(&mut known.path, ctx) {
                 self.ask(ctx, Via::Udp(remote), &ping);
@@ -358,7 +329,8 @@ impl Peer {
             self.direct.begin(ctx.now, "this node's candidates changed");
         }
         self.direct.said = Some((ctx.now, wanted));
-        self.send(ctx, &Control::Candidates { revision: wanted, list: ctx.local.list.clone() });
+        let (list, tcp) = (ctx.local.list.clone(), ctx.local.tcp.clone());
+        self.send(ctx, &Control::Candidates { revision: wanted, list, tcp });
     }
 
     pub(super) fn tell_sources(&mut self, ctx: &mut Context<'_>) {

@@ -8,7 +8,8 @@
 //! are replaced by `rekey`, and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
 //! path never ends the session: a later introduction proves it anew and resends what was not acknowledged.
 //!
-//! Beside the path over the relay's stream there may be one by datagram (`relayed`), and direct ones (`direct`). `route` chooses
+//! Beside the path over the relay's stream there may be one by datagram (`relayed`), and direct ones by datagram (`direct`) and by
+//! TCP (`direct_tcp`). `route` chooses
 //! among all that are proven (protocol §7.3), tells the data plane, and says RESUME to the peer; what leads over the relay rests
 //! while both send directly.
 //!
@@ -25,7 +26,9 @@
 
 mod bucket;
 mod direct;
+mod direct_tcp;
 mod first;
+mod probation;
 mod rekey;
 mod relayed;
 mod route;
@@ -50,6 +53,7 @@ use crate::wire::control::{Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use bucket::Bucket;
 use direct::Direct;
+use direct_tcp::DirectTcp;
 use first::{First, Unconfirmed};
 use relayed::RelayUdp;
 use route::{Resume, Wish};
@@ -138,6 +142,7 @@ pub(crate) struct Peer {
     /// The path over the contact's relay by datagram.
     relay_udp: RelayUdp,
     direct: Direct,
+    direct_tcp: DirectTcp,
     first: First,
     /// When this node last began a handshake.
     begun: Option<Instant>,
@@ -193,6 +198,7 @@ impl Peer {
             path: None,
             relay_udp: RelayUdp::default(),
             direct: Direct::default(),
+            direct_tcp: DirectTcp::default(),
             first: First::Idle,
             begun: None,
             unconfirmed: VecDeque::new(),
@@ -365,6 +371,7 @@ impl Peer {
             path.set_heartbeat(heartbeat);
         }
         self.direct.set_heartbeat(heartbeat);
+        self.direct_tcp.set_heartbeat(heartbeat);
         if let Some(address) = udp {
             self.direct_hint(ctx, address);
         }
@@ -410,6 +417,7 @@ impl Peer {
             match via {
                 Via::Udp(from) => self.direct_heard(ctx, from),
                 Via::RelayUdp(_) => self.on_relay_udp_heard(),
+                Via::Tcp(link) => self.tcp_on_heard(ctx, link),
                 Via::Channel(_) => {}
             }
             self.handle_body(ctx, via, body);
@@ -481,6 +489,7 @@ impl Peer {
         }
         // Whether what worked still works is not left to the next heartbeat.
         self.direct.want_pings(ctx.now);
+        self.direct_tcp.want_pings(ctx.now);
         self.settle(ctx);
     }
 
@@ -530,6 +539,7 @@ impl Peer {
         let mut next = None;
         if self.session.is_some() {
             next = Deadline::earlier(next, self.direct.poll_timeout(self.routed.is_some()));
+            next = Deadline::earlier(next, self.direct_tcp.poll_timeout());
         }
         if self.contact.is_some() {
             next = Deadline::earlier(next, self.first.deadline());
@@ -579,6 +589,7 @@ impl Peer {
         self.drop_dead_stream(ctx);
         self.relay_udp_timeout(ctx);
         self.direct_timeout(ctx);
+        self.tcp_timeout(ctx);
         if self.way().is_some() {
             rekey::handle_timeout(self, ctx);
         }
@@ -634,6 +645,7 @@ impl Peer {
                     // A path number of a later version.
                     Via::Channel(_) => return,
                     Via::Udp(from) => return self.direct_on_pong(ctx, from, id, number),
+                    Via::Tcp(link) => return self.tcp_on_pong(ctx, link, id, number),
                     Via::RelayUdp(contact) if number == PathKind::RelayUdp.slot().number() => {
                         return self.relay_udp_on_pong(ctx, contact, id);
                     }
@@ -669,10 +681,11 @@ impl Peer {
                 self.on_acks(ctx.now, &paths);
                 ctx.out.event(Event::Acked { slot: self.slot, paths, floor });
             }
-            Some(Control::Candidates { revision, list }) => {
+            Some(Control::Candidates { revision, list, tcp }) => {
                 self.reply(ctx, via, &Control::CandidatesAck { revision });
-                self.direct_on_candidates(ctx, revision, list);
+                self.direct_on_candidates(ctx, revision, list, tcp);
             }
+            Some(Control::TcpTry) => self.tcp_on_try(ctx),
             Some(Control::CandidatesAck { revision }) => self.direct_on_candidates_ack(revision),
             Some(Control::Resume { number, kind, paths, floor }) => {
                 self.reply(ctx, via, &Control::ResumeAck { number });
@@ -701,7 +714,7 @@ impl Peer {
                 // control before data).
                 let is_stale = match via {
                     Via::Channel(contact) | Via::RelayUdp(contact) => self.contact != Some(contact),
-                    Via::Udp(_) => false,
+                    Via::Udp(_) | Via::Tcp(_) => false,
                 };
                 if !is_stale {
                     self.first.cancel(ctx);
@@ -744,6 +757,7 @@ impl Peer {
             }
         }
         self.direct_settle(ctx);
+        self.tcp_settle(ctx);
         self.tell_patience(ctx);
         self.show(ctx);
         // After the route: what is said goes by it.
@@ -795,7 +809,7 @@ impl Peer {
     fn is_usable(&self) -> bool {
         let relayed = self.contact.is_some() && self.path.as_ref().is_some_and(Path::is_usable);
         let relayed = relayed || self.relay_udp.path().is_some_and(Path::is_usable);
-        self.session.is_some() && (relayed || self.direct.paths().any(|known| known.path.is_usable()))
+        self.session.is_some() && (relayed || self.direct_paths().any(|(_, path)| path.is_usable()))
     }
 
     /// The contact to tell the relay CONFIRMED for, once per introduction.
@@ -849,6 +863,7 @@ impl Peer {
             self.path = None;
             self.relay_udp_drop();
             self.direct.clear();
+            self.tcp_clear(ctx);
             self.tell_sources(ctx);
             self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
             if self.closing.len() > MAX_CLOSING
@@ -903,8 +918,13 @@ impl Peer {
     }
 }
 
-/// A PING whose packet is [`FULL_SIZE`] bytes, up to the few that CBOR's integers vary by.
+/// A PING for the relay's stream.
 fn full_size_ping(id: u64) -> Control {
+    stream_ping(PathKind::RelayWs, id)
+}
+
+/// A PING for a stream of this kind whose packet is [`FULL_SIZE`] bytes, up to the few that CBOR's integers vary by.
+fn stream_ping(kind: PathKind, id: u64) -> Control {
     let padding = FULL_SIZE - HEADER_LEN - TAG_LEN - PING_BODY;
-    Control::Ping { id, path: PATH_NUMBER, padding: vec![0; padding] }
+    Control::Ping { id, path: kind.slot().number(), padding: vec![0; padding] }
 }

@@ -10,6 +10,7 @@
 //! - The relay's path rests only while this side's direct path is beyond doubt and the peer said that it is direct too.
 
 use super::direct::{Direct, base_size};
+use super::direct_tcp::DirectTcp;
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
@@ -56,13 +57,15 @@ impl Peer {
         if wanted.allows(PathKind::DirectUdp) && self.session.is_some() && ctx.local.has_udp {
             self.direct.begin(ctx.now, "a direct path was asked for");
         }
-        self.hurry_relay_udp();
+        self.hurry_wanted();
     }
 
-    /// One that is wanted is tried at once, whatever was found before.
-    const fn hurry_relay_udp(&mut self) {
-        if matches!(self.wish.wanted, Wanted::RelayUdp | Wanted::Relay) {
-            self.relay_udp.hurry();
+    /// What is wanted is tried at once, whatever was found before.
+    const fn hurry_wanted(&mut self) {
+        match self.wish.wanted {
+            Wanted::RelayUdp | Wanted::Relay => self.relay_udp.hurry(),
+            Wanted::DirectTcp => self.direct_tcp.hurry(),
+            Wanted::Auto | Wanted::Direct | Wanted::RelayWs => {}
         }
     }
 
@@ -71,7 +74,7 @@ impl Peer {
         let is_tie_lost = number == self.wish.number && self.role == Role::Higher;
         if number > self.wish.number || is_tie_lost {
             self.wish = Wish { wanted, number, said: None };
-            self.hurry_relay_udp();
+            self.hurry_wanted();
         }
     }
 
@@ -99,8 +102,9 @@ impl Peer {
 
     /// Tells how far its paths may be apart, when that changed by a quarter.
     pub(super) fn tell_patience(&mut self, ctx: &mut Context<'_>) {
-        let direct = self.direct.paths().filter_map(|known| known.path.rtt());
         // A stream loses nothing, its TCP only takes its time: to repair a loss, or to get up to speed again after a rest.
+        let takes = |via: Via, rtt: Duration| if via.is_stream() { 2 * rtt } else { rtt };
+        let direct = self.direct_paths().filter_map(|(via, path)| Some(takes(via, path.rtt()?)));
         let relayed = self.path.as_ref().and_then(Path::rtt).map(|rtt| 2 * rtt);
         let by_datagram = self.relay_udp.path().and_then(Path::rtt);
         let slowest = direct.chain(relayed).chain(by_datagram).max().unwrap_or_default();
@@ -162,19 +166,27 @@ impl Peer {
     /// Where what arrived by a path of `slot` is acknowledged: there. The peer proved that it leads both ways; where this side's data
     /// goes may have fallen silent without this side knowing it yet.
     pub(super) fn way_back(&self, slot: PathSlot) -> Option<Via> {
-        let direct = self.direct.followed().into_iter().chain(self.direct.paths().map(|known| known.remote));
+        let followed = self.direct.followed().map(Via::Udp);
+        let direct = followed.into_iter().chain(self.direct_paths().map(|(via, _)| via));
         // Through the relay it need not have been proven by this side, nor be known to it as a path.
         let relayed =
             self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
-        let mut all = self.routed.into_iter().chain(direct.map(Via::Udp)).chain(relayed);
+        let mut all = self.routed.into_iter().chain(direct).chain(relayed);
         let is_dead = |via: &Via| self.path_of(*via).is_some_and(Path::is_dead);
         all.find(|via| via.slot() == slot && !is_dead(via)).or_else(|| self.way())
+    }
+
+    /// Every path between the two alone.
+    pub(super) fn direct_paths(&self) -> impl Iterator<Item = (Via, &Path)> {
+        let by_datagram = self.direct.paths().map(|known| (Via::Udp(known.remote), &known.path));
+        by_datagram.chain(self.direct_tcp.links().map(|known| (Via::Tcp(known.link), &known.path)))
     }
 
     pub(super) fn path_of(&self, via: Via) -> Option<&Path> {
         match via {
             Via::Channel(contact) => self.path.as_ref().filter(|_| self.contact == Some(contact)),
             Via::Udp(remote) => self.direct.path(remote),
+            Via::Tcp(link) => self.direct_tcp.path(link),
             Via::RelayUdp(contact) => self.relay_udp.path().filter(|_| self.contact == Some(contact)),
         }
     }
@@ -183,6 +195,7 @@ impl Peer {
         match via {
             Via::Channel(contact) => self.path.as_mut().filter(|_| self.contact == Some(contact)),
             Via::Udp(remote) => self.direct.path_mut(remote),
+            Via::Tcp(link) => self.direct_tcp.path_mut(link),
             Via::RelayUdp(contact) => {
                 let is_current = self.contact == Some(contact);
                 self.relay_udp.path_mut().filter(|_| is_current)
@@ -220,7 +233,12 @@ impl Peer {
                 is_where_it_is && known.path.is_proven() && (is_current || Direct::may_take_data(known));
             (via, &known.path, may)
         });
-        let all: Vec<_> = all.chain(relayed).collect();
+        let by_tcp = self.direct_tcp.links().map(|known| {
+            let via = Via::Tcp(known.link);
+            let is_current = self.routed == Some(via) && known.path.is_proven();
+            (via, &known.path, is_current || DirectTcp::may_take_data(known))
+        });
+        let all: Vec<_> = all.chain(by_tcp).chain(relayed).collect();
         let able: Vec<_> = all.iter().filter(|(_, _, may)| *may).collect();
         let wanted: Vec<_> =
             able.iter().copied().filter(|(via, _, _)| self.wish.wanted.allows(via.kind())).collect();
@@ -265,7 +283,7 @@ impl Peer {
             ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
         }
         let is_sought =
-            self.contact.is_some() || (self.session.is_some() && self.direct.paths().next().is_some());
+            self.contact.is_some() || (self.session.is_some() && self.direct_paths().next().is_some());
         let state = match (via, is_sought) {
             (Some(_), _) => PeerState::Connected,
             (None, true) => PeerState::Connecting,
@@ -287,10 +305,12 @@ impl Peer {
             Some(old) if is_planned(old) => {}
             Some(old) => {
                 self.abandon(old.kind());
-                if let Via::Udp(remote) = old
-                    && via.is_none_or(|new| new.kind() != old.kind())
-                {
-                    self.direct.on_left_in_doubt(ctx.now, remote);
+                if via.is_none_or(|new| new.kind() != old.kind()) {
+                    match old {
+                        Via::Udp(remote) => self.direct.on_left_in_doubt(ctx.now, remote),
+                        Via::Tcp(_) => self.direct_tcp.on_left_in_doubt(ctx.now),
+                        Via::Channel(_) | Via::RelayUdp(_) => {}
+                    }
                 }
             }
             None => {}
@@ -338,7 +358,7 @@ impl Peer {
     /// The largest packet that `via` carries whole, bytes; `None` where all are.
     pub(super) fn room(&self, via: Via) -> Option<usize> {
         match via {
-            Via::Channel(_) => None,
+            Via::Channel(_) | Via::Tcp(_) => None,
             Via::Udp(_) | Via::RelayUdp(_) => {
                 let known = self.path_of(via).and_then(Path::packet_size);
                 Some(known.unwrap_or_else(|| base_size(via.kind())))

@@ -15,7 +15,7 @@ impl Peer {
             let loss = path.loss_per_mille(now);
             let size = path.packet_size().unwrap_or(FULL_SIZE);
             let mtu = match via {
-                Via::Channel(_) => u16::try_from(size).unwrap_or(u16::MAX),
+                Via::Channel(_) | Via::Tcp(_) => u16::try_from(size).unwrap_or(u16::MAX),
                 Via::Udp(remote) => direct::ip_packet(remote, size, PathKind::DirectUdp),
                 Via::RelayUdp(_) => self.relay_udp.ip_packet(size),
             };
@@ -23,7 +23,7 @@ impl Peer {
         };
         let relayed =
             self.contact.into_iter().flat_map(|contact| [Via::RelayUdp(contact), Via::Channel(contact)]);
-        let standby = self.direct.paths().map(|known| Via::Udp(known.remote)).chain(relayed);
+        let standby = self.direct_paths().map(|(via, _)| via).chain(relayed);
         PeerStatus {
             id: self.id,
             slot: self.slot,
@@ -55,7 +55,7 @@ impl Peer {
 
     /// Why data takes this path, in words for `status`.
     fn why(&self, via: Via) -> &'static str {
-        let direct = self.direct.paths().any(|known| known.path.is_usable());
+        let direct = self.direct_paths().any(|(_, path)| path.is_usable());
         if self.wish.wanted != Wanted::Auto {
             return match (self.routed == Some(via), self.wish.wanted.allows(via.kind())) {
                 (true, true) => "it was asked for",
@@ -65,8 +65,10 @@ impl Peer {
         }
         match via {
             Via::Udp(_) => "the best proven path",
+            Via::Tcp(_) if self.routed == Some(via) => "no direct path by datagram is proven",
+            Via::Tcp(_) => "in case the other path fails",
             Via::Channel(_) | Via::RelayUdp(_) if self.routed != Some(via) => "in case the other path fails",
-            Via::Channel(_) | Via::RelayUdp(_) if self.direct.paths().any(|known| known.path.is_lossy()) => {
+            Via::Channel(_) | Via::RelayUdp(_) if self.direct_paths().any(|(_, path)| path.is_lossy()) => {
                 "the direct path loses too much"
             }
             Via::Channel(_) | Via::RelayUdp(_) if direct => {

@@ -102,6 +102,7 @@ pub struct Agent {
     /// Packets that this round may still send.
     left: u32,
     began: Option<Instant>,
+    rounds: u64,
     paced: Option<Instant>,
     /// The next round.
     wanted: Option<Deadline>,
@@ -120,6 +121,7 @@ impl Agent {
             remotes: Vec::new(),
             left: 0,
             began: None,
+            rounds: 0,
             paced: None,
             wanted: None,
             idle_retries: 0,
@@ -224,6 +226,7 @@ impl Agent {
         }
         tracing::debug!(why, addresses = self.remotes.len(), "looking for a direct path");
         self.began = Some(now);
+        self.rounds += 1;
         self.left = ROUND_PACKETS;
         for remote in &mut self.remotes {
             remote.begin(now);
@@ -285,6 +288,11 @@ impl Agent {
     /// Whether a round is under way.
     pub fn is_checking(&self) -> bool {
         self.left > 0 && self.remotes.iter().any(|remote| remote.next.is_some())
+    }
+
+    /// Rounds begun so far.
+    pub const fn rounds(&self) -> u64 {
+        self.rounds
     }
 
     /// When the next round begins, as far as is planned.

@@ -8,6 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Most candidates of one node in one message, and of one peer in one round.
 pub const MAX_CANDIDATES: usize = 20;
 
+/// Most addresses of one node where TCP connections are tried: with [`crate::endpoint::event::TCP_TRY`] and a SYN each
+/// 700 ms at most, about as many packets as a round by datagram has.
+pub const MAX_TCP_CANDIDATES: usize = 6;
+
 /// Metadata services outside the link-local range: Alibaba Cloud's, and the IPv6 one of AWS.
 const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
 /// See [`METADATA_V4`].
@@ -196,9 +200,9 @@ impl<'b, C> Decode<'b, C> for Candidate {
 /// Checks a list as it comes from the wire.
 ///
 /// # Errors
-/// `Value` when there are too many.
-pub fn check(candidates: &[Candidate]) -> Result<(), WireError> {
-    if candidates.len() > MAX_CANDIDATES { Err(WireError::Value("candidates")) } else { Ok(()) }
+/// `Value` when there are more than `most`.
+pub fn check(candidates: &[Candidate], most: usize) -> Result<(), WireError> {
+    if candidates.len() > most { Err(WireError::Value("candidates")) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -230,6 +230,10 @@ pub enum Control {
         /// At most [`candidate::MAX_CANDIDATES`].
         #[n(1)]
         list: Vec<Candidate>,
+        /// The same for TCP: at most [`candidate::MAX_TCP_CANDIDATES`].
+        #[n(2)]
+        #[cbor(default)]
+        tcp: Vec<Candidate>,
     },
     /// I have your CANDIDATES of this revision.
     #[n(11)]
@@ -278,10 +282,13 @@ pub enum Control {
         #[n(0)]
         number: u64,
     },
+    /// I open TCP connections to your candidates now: open yours to mine (protocol §7.12).
+    #[n(16)]
+    TcpTry,
 }
 
 /// Highest tag of [`Control`] this version knows.
-const LAST_TAG: u32 = 15;
+const LAST_TAG: u32 = 16;
 
 /// The path number of a PING that checks a candidate: no path, so nothing is concluded from it but that the address answers.
 pub const CHECK: u8 = 0xff;
@@ -303,7 +310,10 @@ impl Control {
             Some(Self::Ack { paths, .. } | Self::Resume { paths, .. }) if paths.len() > MAX_ACK_PATHS => {
                 return Err(WireError::Value("ack paths"));
             }
-            Some(Self::Candidates { list, .. }) => candidate::check(list)?,
+            Some(Self::Candidates { list, tcp, .. }) => {
+                candidate::check(list, candidate::MAX_CANDIDATES)?;
+                candidate::check(tcp, candidate::MAX_TCP_CANDIDATES)?;
+            }
             _ => {}
         }
         Ok(body)
@@ -380,8 +390,13 @@ mod tests {
             any::<u32>().prop_map(|revision| Control::HelloAck { revision }),
             (prop::collection::vec(path_ack(), 0..=MAX_ACK_PATHS), any::<u64>())
                 .prop_map(|(paths, floor)| Control::Ack { paths, floor }),
-            (prop::collection::vec(candidates(), 0..=candidate::MAX_CANDIDATES), any::<u32>())
-                .prop_map(|(list, revision)| Control::Candidates { revision, list }),
+            (
+                prop::collection::vec(candidates(), 0..=candidate::MAX_CANDIDATES),
+                prop::collection::vec(candidates(), 0..=candidate::MAX_TCP_CANDIDATES),
+                any::<u32>()
+            )
+                .prop_map(|(list, tcp, revision)| Control::Candidates { revision, list, tcp }),
+            Just(Control::TcpTry),
             any::<u32>().prop_map(|revision| Control::CandidatesAck { revision }),
             (prop::collection::vec(path_ack(), 0..=MAX_ACK_PATHS), any::<(u64, u64, prop::sample::Index)>())
                 .prop_map(|(paths, (number, floor, kind))| Control::Resume {
@@ -429,7 +444,13 @@ mod tests {
     #[test]
     fn too_many_candidates_or_impossible_ones_are_refused() {
         let one = Candidate::new(candidate::CandidateKind::Host, "192.0.2.1:5".parse().unwrap());
-        let list = |n| Control::Candidates { revision: 1, list: vec![one; n] }.encode();
+        let list = |n| Control::Candidates { revision: 1, list: vec![one; n], tcp: vec![] }.encode();
+        let tcp = |n| Control::Candidates { revision: 1, list: vec![], tcp: vec![one; n] }.encode();
+        assert!(Control::decode(&tcp(candidate::MAX_TCP_CANDIDATES)).is_ok());
+        assert_eq!(
+            Control::decode(&tcp(candidate::MAX_TCP_CANDIDATES + 1)),
+            Err(WireError::Value("candidates"))
+        );
         assert!(Control::decode(&list(candidate::MAX_CANDIDATES)).is_ok());
         assert_eq!(
             Control::decode(&list(candidate::MAX_CANDIDATES + 1)),

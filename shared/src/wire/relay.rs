@@ -23,6 +23,8 @@ pub const MAX_MESSAGE: usize = 65_536;
 pub const HTTP_PATH: &str = "/v1";
 /// Bytes before the first packet of a FORWARD message.
 pub const FORWARD_HEADER_LEN: usize = 5;
+/// The channel in the messages of a direct TCP connection, which leads to one peer only (protocol §7.12).
+pub const DIRECT_CHANNEL: ChannelId = ChannelId(0);
 /// Bytes before each packet in a FORWARD message.
 pub const PACKET_PREFIX_LEN: usize = 2;
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A client is killed without a word and started again: plain `up` is enough, and its address and key are the same.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat "${LAB_TYPE:-udp-blocked}"
+lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network
 before=$(lab_status b '.node | [.id, .addresses, .mac] | tostring')
 stop b KILL

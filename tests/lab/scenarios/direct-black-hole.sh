@@ -3,6 +3,8 @@
 # second, and what was swallowed is sent again.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
+# Nothing direct is left when UDP fails.
+lab_block_tcp a
 lab_wire a ''
 lab_network
 lab_direct a b

@@ -7,6 +7,7 @@ lab_wire a delay=5ms
 lab_wire b delay=5ms
 # UDP is dropped until the load runs.
 lab_block_udp a
+lab_block_tcp a
 lab_network
 lab_expect "over the relay" lab_path a relay-ws
 

@@ -27,6 +27,7 @@ lab_measure "slowest move" "$(jq -s 'map(.took_ms) | max' "$LAB_OUT/moves.json")
 lab_expect "and status says what the last one cost" lab_status a '.peers[0].last_switch | (.to == "direct-udp" and .lost == 0 and .reordered == 0 and .gap_ms > 0) or error'
 on a shadowmesh path b --use auto >/dev/null
 # What cannot be is refused with a reason, and nothing changes.
+lab_block_tcp a
 if on a shadowmesh path b --use direct-tcp --timeout 1 >"$LAB_OUT/refused.txt" 2>&1; then lab_fail "direct-tcp where there is none"; fi
 grep -q 'no such path to b is proven' "$LAB_OUT/refused.txt" || lab_fail "refused with: $(cat "$LAB_OUT/refused.txt")"
 lab_expect "still direct" lab_path a direct-udp

@@ -2,7 +2,7 @@
 # A daemon is frozen for half a minute (a laptop lid, a busy hypervisor) and goes on as if nothing had been.
 # long: minutes of waiting
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat "${LAB_TYPE:-udp-blocked}"
+lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network
 kill -STOP "${LAB_PID[b]}"
 lab_hold "${LAB_OUTAGE:-30}" "b stands still"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Layer 2 is real: ARP, IPv6 neighbours, DHCP, multicast, VLAN tags and unknown ethertypes pass unchanged.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat "${LAB_TYPE:-udp-blocked}"
+lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network
 a_device=$(lab_device a) b_device=$(lab_device b)
 b_mac=$(lab_status b .node.mac)

@@ -2,7 +2,7 @@
 # One side's network is gone for a minute, links and addresses stay: traffic flows again as soon as packets pass.
 # long: minutes of waiting
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat udp-blocked
+lab_topology relay_two_nat relay-only
 lab_network
 lab_oracle before a b --seconds 2
 lab_block a

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A thousand frames a second both ways over the relay for a minute, with a rekey every 2 s: nothing lost.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat udp-blocked
+lab_topology relay_two_nat relay-only
 lab_network --rekey-interval 2s
 before=$(lab_status a '.peers[0].handshake.rekeys')
 lab_oracle minute a b --rate 1000 --seconds "${LAB_SECONDS:-60}"

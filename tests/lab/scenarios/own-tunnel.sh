@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # All of a host's traffic is routed into the tunnel: the daemon's own packets do not follow, now or when it connects anew.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat "${LAB_TYPE:-udp-blocked}"
+lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network
 # What VPN clients do: two routes that beat the default one and leave it in place.
 for half in 0.0.0.0/1 128.0.0.0/1; do on a ip route add "$half" via "$(lab_address b)" dev "$(lab_device a)"; done

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Rekeys while nothing is sent: the first frames after a silence are not lost, and there are as many rekeys as there should be.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat "${LAB_TYPE:-udp-blocked}"
+lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network --rekey-interval 2s
 before=$(lab_status a '.peers[0].handshake.rekeys')
 for silence in 3 5 7; do

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The relay is killed without a word, stays away long enough for the back-off to grow, and comes back.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat udp-blocked
+lab_topology relay_two_nat relay-only
 lab_network
 stop relay KILL
 lab_hold "${LAB_OUTAGE:-15}" "no relay"

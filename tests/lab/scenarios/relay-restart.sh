@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The relay is told to stop and starts again: it drains within 10 s, and traffic flows without anybody's hand.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat udp-blocked
+lab_topology relay_two_nat relay-only
 lab_network
 began=$(lab_now_ms)
 stop relay

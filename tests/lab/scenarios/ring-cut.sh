@@ -2,6 +2,8 @@
 # The ring cut to 64 KiB and a path that swallows half a megabyte: frames are lost, and both ends say how many.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
+# Nothing direct is left when UDP fails.
+lab_block_tcp a
 lab_wire a ''
 lab_network --tiny-ring
 lab_direct a b

@@ -352,8 +352,9 @@ impl Node {
             while let Some(transmit) = self.endpoint.poll_transmit() {
                 match transmit {
                     Transmit::Stream { message, .. } => outcome.messages.push(message),
-                    // It was told no addresses, so it has no UDP (protocol §7.3).
+                    // It was told no addresses, so it has no UDP (protocol §7.3), and no port.
                     Transmit::Datagram { to, .. } => unreachable!("a datagram to {to}"),
+                    Transmit::Tcp { link, .. } => unreachable!("a message by {link:?}"),
                 }
             }
             if idle {
@@ -403,6 +404,9 @@ impl Node {
             | Event::AddressChanged { .. }
             | Event::AddressSettled
             | Event::RelayBound { .. }
+            | Event::TcpTry { .. }
+            | Event::TcpKept { .. }
+            | Event::TcpClose { .. }
             | Event::Observed { .. } => {}
         }
         if !matches!(event, Event::Acked { .. }) {

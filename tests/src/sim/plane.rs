@@ -151,7 +151,9 @@ impl Plane {
                 if let Some(outbound) = self.outbound.get_mut(&slot) {
                     outbound.route = via.map(|via| match via {
                         Via::Channel(contact) => contact,
-                        Via::Udp(_) | Via::RelayUdp(_) => unreachable!("a route by datagram without UDP"),
+                        Via::Udp(_) | Via::RelayUdp(_) | Via::Tcp(_) => {
+                            unreachable!("a direct route without sockets")
+                        }
                     });
                 }
             }
@@ -176,6 +178,9 @@ impl Plane {
             | Event::RelayRefused { .. }
             | Event::RelayBound { .. }
             | Event::Observed { .. }
+            | Event::TcpTry { .. }
+            | Event::TcpKept { .. }
+            | Event::TcpClose { .. }
             | Event::Sources { .. }
             | Event::Patience { .. }
             | Event::Doubt { .. }

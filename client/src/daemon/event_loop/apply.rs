@@ -49,6 +49,7 @@ impl EventLoop {
                         stream.send(message);
                     }
                 }
+                Transmit::Tcp { link, message } => self.tcp.send(link, message),
                 Transmit::Datagram { to, datagram } => self.send_datagram(to, &datagram).await,
             }
         }
@@ -148,6 +149,9 @@ impl EventLoop {
                 tracing::debug!(relay = relay.0, bound = binding.is_some(), "datagrams through the relay");
                 self.routes.set_binding(relay, binding);
             }
+            Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
+            Event::TcpKept { slot, link } => self.tcp.keep(slot, link),
+            Event::TcpClose { link } => self.drop_link(link),
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
         }
     }

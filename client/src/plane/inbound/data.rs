@@ -154,6 +154,6 @@ impl InboundThread {
 fn news_of(via: Via, route: &PeerRoute) -> Option<SocketAddr> {
     match via {
         Via::Udp(from) => (!route.sources.contains(&from)).then_some(from),
-        Via::Channel(_) | Via::RelayUdp(_) => None,
+        Via::Channel(_) | Via::RelayUdp(_) | Via::Tcp(_) => None,
     }
 }

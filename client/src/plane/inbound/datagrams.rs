@@ -129,7 +129,7 @@ impl InboundThread {
                 };
                 let is_known = match via {
                     Via::Udp(from) => snapshot.peer(slot).is_some_and(|route| route.sources.contains(&from)),
-                    Via::Channel(_) | Via::RelayUdp(_) => true,
+                    Via::Channel(_) | Via::RelayUdp(_) | Via::Tcp(_) => true,
                 };
                 self.control(if is_known { &self.direct } else { &self.stray }, via, datagram);
             }

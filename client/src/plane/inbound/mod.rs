@@ -27,7 +27,7 @@ use bytes::BytesMut;
 use datagrams::{Buffers, Heard};
 use rustix::event::{PollFd, PollFlags};
 use sessions::Sessions;
-use shadowmesh_proto::endpoint::event::{Contact, Via};
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
 use shadowmesh_proto::session::OpenKey;
 use shadowmesh_proto::session::fragment::Reassembler;
@@ -73,11 +73,11 @@ pub enum InboundCommand {
     Stop,
 }
 
-/// A FORWARD message whose layout was checked, and the contact it came by.
+/// A FORWARD message whose layout was checked, and the stream it came by.
 #[derive(Debug)]
 pub struct InboundMessage {
-    /// The channel.
-    pub contact: Contact,
+    /// The relay's channel, or the direct connection.
+    pub via: Via,
     /// The whole message.
     pub message: BytesMut,
 }
@@ -222,7 +222,7 @@ impl InboundThread {
 
     fn message(&mut self, now: Instant, mut inbound: InboundMessage) -> Result<(), DeviceFault> {
         let snapshot = self.snapshot.load_full();
-        let via = Via::Channel(inbound.contact);
+        let via = inbound.via;
         let Some(mut rest) = inbound.message.get_mut(FORWARD_HEADER_LEN..) else { return Ok(()) };
         while let Some(packet) = take_packet_mut(&mut rest) {
             match PacketKind::of(packet) {

@@ -22,7 +22,6 @@ use super::HOLD;
 use super::batches::Way;
 use super::peer::Context;
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
-use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::open::META_MOVED;
 use shadowmesh_proto::session::{PathSlot, Resend, SealError, SealHalf, SealKey};
 use std::collections::VecDeque;
@@ -282,7 +281,7 @@ impl Association {
         if self.paced_until.is_some_and(|until| until > ctx.now) {
             return Pumped { is_sent: false, is_stopped: true };
         }
-        let is_by_datagram = !matches!(way.via, Via::Channel(_));
+        let is_by_datagram = !way.via.is_stream();
         let budget = if is_by_datagram { PACE_BYTES } else { usize::MAX };
         let again = self.half.repeat(ctx.now, self.path, self.again.clone());
         let (resent, stopped) = hand_over(again, ctx, way, budget);

@@ -1,11 +1,12 @@
-//! Packets on their way out: into messages for relays' streams, one being filled per contact, and into bursts of datagrams.
+//! Packets on their way out: into messages for streams, one being filled per peer, and into bursts of datagrams.
 
 use super::datagrams::Datagrams;
 use crate::plane::queue::StreamHandle;
 use crate::plane::snapshot::Snapshot;
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
+use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::session::fragment::pieces;
-use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE};
+use shadowmesh_proto::wire::relay::{DIRECT_CHANNEL, ForwardBuilder, MAX_MESSAGE};
 use shadowmesh_proto::wire::relayed::RelayedHeader;
 use std::net::SocketAddr;
 
@@ -23,7 +24,7 @@ pub(super) struct Way {
 /// Messages and bursts being filled.
 #[derive(Debug)]
 pub(super) struct Batches {
-    open: Vec<(Contact, ForwardBuilder)>,
+    open: Vec<(Via, ForwardBuilder)>,
     /// Room that the next message is given: what the last one needed, so that a stream of full messages never grows one by
     /// copying it, and a lone frame does not take 64 KiB.
     room: usize,
@@ -38,7 +39,7 @@ impl Batches {
     /// Whether packets for `via` are taken without piling up.
     pub(super) fn has_room(&self, snapshot: &Snapshot, via: Via) -> bool {
         match via {
-            Via::Channel(contact) => snapshot.stream(contact).is_some_and(StreamHandle::has_room),
+            Via::Channel(_) | Via::Tcp(_) => snapshot.stream(via).is_some_and(StreamHandle::has_room),
             Via::Udp(_) | Via::RelayUdp(_) => self.datagrams.has_room(),
         }
     }
@@ -46,7 +47,8 @@ impl Batches {
     /// Adds a packet to what leaves by `way`, in pieces if it has to; whether it was taken.
     pub(super) fn push(&mut self, snapshot: &Snapshot, way: Way, packet: &[u8]) -> bool {
         match way.via {
-            Via::Channel(contact) => self.push_to_stream(snapshot, contact, packet),
+            Via::Channel(Contact { channel, .. }) => self.push_to_stream(snapshot, way.via, channel, packet),
+            Via::Tcp(_) => self.push_to_stream(snapshot, way.via, DIRECT_CHANNEL, packet),
             Via::Udp(to) => self.push_datagram(to, &[], way.room, packet),
             Via::RelayUdp(contact) => {
                 snapshot.binding(contact).is_some_and(|RelayBinding { remote, tag }| {
@@ -65,14 +67,14 @@ impl Batches {
         pieces.all(|(fragment, piece)| self.datagrams.push(to, &[header, &fragment, piece]))
     }
 
-    /// Adds a packet to the message for `contact`, handing over the one before when it is full. Whether there was a stream to
-    /// add it for.
-    fn push_to_stream(&mut self, snapshot: &Snapshot, contact: Contact, packet: &[u8]) -> bool {
-        if snapshot.stream(contact).is_none() {
+    /// Adds a packet to the message for the stream `via`, handing over the one before when it is full. Whether there was a stream
+    /// to add it for.
+    fn push_to_stream(&mut self, snapshot: &Snapshot, via: Via, channel: ChannelId, packet: &[u8]) -> bool {
+        if snapshot.stream(via).is_none() {
             return false;
         }
-        let at = self.open.iter().position(|(open, _)| *open == contact).unwrap_or_else(|| {
-            self.open.push((contact, self.builder(contact)));
+        let at = self.open.iter().position(|(open, _)| *open == via).unwrap_or_else(|| {
+            self.open.push((via, ForwardBuilder::new(channel, Vec::with_capacity(self.room))));
             self.open.len() - 1
         });
         let Some((_, builder)) = self.open.get_mut(at) else { return false };
@@ -80,9 +82,9 @@ impl Batches {
             return true;
         }
         self.room = MAX_MESSAGE;
-        let mut next = ForwardBuilder::new(contact.channel, Vec::with_capacity(MAX_MESSAGE));
+        let mut next = ForwardBuilder::new(channel, Vec::with_capacity(MAX_MESSAGE));
         let fits = next.push(packet);
-        hand_over(snapshot, contact, std::mem::replace(builder, next));
+        hand_over(snapshot, via, std::mem::replace(builder, next));
         fits
     }
 
@@ -90,22 +92,18 @@ impl Batches {
     pub(super) fn flush(&mut self, snapshot: &Snapshot) {
         self.datagrams.flush();
         let mut most = 0;
-        for (contact, builder) in self.open.drain(..) {
+        for (via, builder) in self.open.drain(..) {
             most = most.max(builder.len());
-            hand_over(snapshot, contact, builder);
+            hand_over(snapshot, via, builder);
         }
         if most > 0 {
             self.room = most.next_power_of_two().clamp(ROOM_MIN, MAX_MESSAGE);
         }
     }
-
-    fn builder(&self, contact: Contact) -> ForwardBuilder {
-        ForwardBuilder::new(contact.channel, Vec::with_capacity(self.room))
-    }
 }
 
-fn hand_over(snapshot: &Snapshot, contact: Contact, builder: ForwardBuilder) {
-    if let Some(stream) = snapshot.stream(contact)
+fn hand_over(snapshot: &Snapshot, via: Via, builder: ForwardBuilder) {
+    if let Some(stream) = snapshot.stream(via)
         && !builder.is_empty()
     {
         stream.push(builder.finish());

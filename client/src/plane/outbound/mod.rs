@@ -227,7 +227,7 @@ impl Outbound {
         for (slot, route) in slots(&snapshot.peers) {
             let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
             let usable = route.via.filter(|via| match via {
-                Via::Channel(contact) => snapshot.stream(*contact).is_some(),
+                Via::Channel(_) | Via::Tcp(_) => snapshot.stream(*via).is_some(),
                 Via::Udp(_) => true,
                 Via::RelayUdp(contact) => snapshot.binding(*contact).is_some(),
             });

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::transmit::RelayNo;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::StreamCommand;
@@ -54,7 +54,7 @@ pub enum RelayEvent {
         /// The relay's address.
         remote: SocketAddr,
         /// This end's. Once it is gone from this machine, nothing comes by this stream any more.
-        local: Option<IpAddr>,
+        local: Option<SocketAddr>,
         /// Where the outbound thread puts data.
         data: StreamHandle,
         /// Where to say what concerns this stream.

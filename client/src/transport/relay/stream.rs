@@ -17,7 +17,7 @@ use crate::plane::{InboundMessage, StreamQueue, stream_queue};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use shadowmesh_proto::endpoint::event::Contact;
+use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::wire::relay::StreamMessage;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -50,7 +50,7 @@ pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError
     let (data, queue) = stream_queue(relay.producer.clone());
     let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
     let (commands, mut told) = mpsc::unbounded_channel();
-    let local = ws.get_ref().local_addr().ok().map(|local| local.ip().to_canonical());
+    let local = ws.get_ref().local_addr().ok();
     let opened = RelayEvent::Opened { remote, local, data, stream: RelayStream { commands } };
     if relay.events.send((relay.no, opened)).await.is_err() {
         return StreamError::Ended;
@@ -110,9 +110,9 @@ async fn read(
                         return StreamError::Protocol;
                     }
                 }
-                let contact = Contact { relay: relay.no, channel: forward.channel };
+                let via = Via::Channel(Contact { relay: relay.no, channel: forward.channel });
                 let message = message.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-                if !relay.inbound.send(InboundMessage { contact, message }).await {
+                if !relay.inbound.send(InboundMessage { via, message }).await {
                     return StreamError::Ended;
                 }
             }

@@ -42,6 +42,7 @@ impl Client {
             owners: Owners::new(MacAddr([2; 6])),
             peers: vec![],
             streams: vec![None],
+            links: vec![],
             bindings: vec![None],
         };
         let socket = DatagramSocket::bind().unwrap();
@@ -74,7 +75,7 @@ impl Client {
         loop {
             match self.event().await {
                 RelayEvent::Opened { remote, local, data, stream } => {
-                    assert!(local.is_some_and(|local| local.is_loopback()), "{local:?}");
+                    assert!(local.is_some_and(|local| local.ip().is_loopback()), "{local:?}");
                     return (remote, data, stream);
                 }
                 RelayEvent::Connecting | RelayEvent::Closed { .. } => {}

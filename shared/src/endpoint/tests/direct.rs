@@ -186,6 +186,11 @@ impl Internet {
         from == relay_address() && header.tag == tag(to)
     }
 
+    /// The NAT of this side lets UDP through from now on, like a port-restricted one.
+    pub(super) fn allow_udp(&mut self, at: usize) {
+        self.sides[at].nat = Nat::PortRestricted;
+    }
+
     pub(super) fn next_arrival(&self) -> Option<Instant> {
         self.under_way.front().map(|(at, ..)| *at)
     }

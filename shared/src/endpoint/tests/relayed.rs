@@ -72,6 +72,7 @@ fn what_arrived_by_a_path_is_acknowledged_there_wherever_own_data_goes() {
         endpoint.handle_ack_report(now, slot, &marks.report(&mut window).of_key(index));
         let by = match endpoint.poll_transmit().expect("an acknowledgement") {
             Transmit::Stream { .. } => PathKind::RelayWs,
+            Transmit::Tcp { .. } => PathKind::DirectTcp,
             Transmit::Datagram { to, .. } if to == relay_address() => PathKind::RelayUdp,
             Transmit::Datagram { .. } => PathKind::DirectUdp,
         };

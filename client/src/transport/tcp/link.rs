@@ -1,0 +1,191 @@
+//! A connection, from its first message to its last. A message is its length (u32) and a FORWARD message of the relay protocol, whose
+//! channel means nothing here.
+//!
+//! Until it is kept, messages go to the event loop: few, small, and for [`KEPT_WITHIN`]. From then on they go to the data plane.
+
+use super::{Opened, Shared, TcpEvent};
+use crate::plane::{InboundMessage, StreamQueue, stream_queue};
+use bytes::{Buf, Bytes, BytesMut};
+use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::transmit::TcpLink;
+use shadowmesh_proto::wire::relay::{MAX_MESSAGE, StreamMessage};
+use socket2::SockRef;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+/// Somebody who is not known by then is sent away.
+pub(super) const KEPT_WITHIN: Duration = Duration::from_secs(3);
+/// Bytes of a message of somebody who is not known: a PING of full size and what is around it.
+const UNKNOWN_MESSAGE: usize = 2048;
+/// Messages of somebody who is not known: PINGs, repeated each half second.
+const UNKNOWN_MESSAGES: u32 = 16;
+/// Control messages that wait: one end that asks and does not read must not fill this node's memory.
+const CONTROL_QUEUE: usize = 1024;
+/// Small reads are gathered.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// Speaks to a connection. Dropping it ends it well: what was said before is still sent.
+#[derive(Debug)]
+pub(super) struct LinkHandle {
+    control: mpsc::Sender<Bytes>,
+    wish: watch::Sender<Wish>,
+}
+
+/// What is wanted of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Nobody knows yet whose it is.
+    Unknown,
+    /// It is a peer's.
+    Kept,
+    /// It is to end at once.
+    Aborted,
+}
+
+impl LinkHandle {
+    pub(super) fn send(&self, message: Vec<u8>) {
+        // Full, or ended: it is lost like a packet, and its sender says it again.
+        let _ = self.control.try_send(Bytes::from(message));
+    }
+
+    pub(super) fn keep(&self) {
+        self.wish.send_replace(Wish::Kept);
+    }
+
+    pub(super) fn abort(self) {
+        self.wish.send_replace(Wish::Aborted);
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("it broke: {0}")]
+    Broken(#[from] io::Error),
+    #[error("the other end breaks the protocol")]
+    Protocol,
+    #[error("nobody knows who it is")]
+    Unknown,
+    #[error("it is not needed any more")]
+    NotNeeded,
+    #[error("the data plane has ended")]
+    Ended,
+}
+
+/// Runs a connection to its end. `permit` is given back once it is kept.
+///
+/// One that does not end well is reset: a socket that waits for the other end to hear of a close would hold on to its pair of ports,
+/// and no other connection could be opened between them for minutes (RFC 9293 §3.6).
+pub(super) async fn run(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    peer: Option<PeerSlot>,
+    shared: Arc<Shared>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let Ok(local) = stream.local_addr() else { return };
+    let link = shared.name(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
+    let (data, queue) = stream_queue(shared.producer.clone());
+    let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
+    let (wish, wishes) = watch::channel(Wish::Unknown);
+    let handle = LinkHandle { control, wish };
+    let opened = Opened { link, peer, local: local.ip().to_canonical(), data, handle };
+    if shared.events.send(TcpEvent::Opened(opened)).await.is_err() {
+        return;
+    }
+    let (reader, writer) = stream.split();
+    let ended = tokio::select! {
+        ended = read(reader, link, &shared, wishes.clone()) => ended,
+        ended = write(writer, control_queue, queue) => ended,
+        ended = watched(wishes, permit) => ended,
+    };
+    if let Err(why) = ended {
+        tracing::debug!(%remote, %why, "a direct connection ended");
+        // Where that fails it is closed like any other.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    }
+    drop(stream);
+    let _ = shared.events.send(TcpEvent::Closed { link }).await;
+}
+
+/// Ends when nobody keeps it in time, or when it is to end; not when its handle is gone, which is the writer's business.
+async fn watched(
+    mut wishes: watch::Receiver<Wish>,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<(), LinkError> {
+    let known = async { wishes.wait_for(|wish| *wish != Wish::Unknown).await.map(|wish| *wish) };
+    match tokio::time::timeout(KEPT_WITHIN, known).await {
+        Err(_) => return Err(LinkError::Unknown),
+        Ok(Err(_)) => std::future::pending().await,
+        Ok(Ok(_)) => {}
+    }
+    drop(permit);
+    let aborted = async { wishes.wait_for(|wish| *wish == Wish::Aborted).await.is_ok() };
+    if aborted.await { Err(LinkError::NotNeeded) } else { std::future::pending().await }
+}
+
+async fn read(
+    reader: ReadHalf<'_>,
+    link: TcpLink,
+    shared: &Shared,
+    wishes: watch::Receiver<Wish>,
+) -> Result<(), LinkError> {
+    let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
+    let mut unknown = 0;
+    loop {
+        let len = usize::try_from(reader.read_u32().await?).unwrap_or(usize::MAX);
+        let is_known = *wishes.borrow() == Wish::Kept;
+        if len > if is_known { MAX_MESSAGE } else { UNKNOWN_MESSAGE } {
+            return Err(LinkError::Protocol);
+        }
+        let mut message = BytesMut::zeroed(len);
+        reader.read_exact(&mut message).await?;
+        if !matches!(StreamMessage::parse(&message), Ok(StreamMessage::Forward(_))) {
+            return Err(LinkError::Protocol);
+        }
+        if is_known {
+            if !shared.inbound.send(InboundMessage { via: Via::Tcp(link), message }).await {
+                return Err(LinkError::Ended);
+            }
+            continue;
+        }
+        unknown += 1;
+        let event = TcpEvent::Message { link, message: message.freeze() };
+        if unknown > UNKNOWN_MESSAGES || shared.events.send(event).await.is_err() {
+            return Err(LinkError::Unknown);
+        }
+    }
+}
+
+/// Control before data. Ends well when it is not needed any more, once what was said before is on its way.
+async fn write(
+    mut writer: WriteHalf<'_>,
+    mut control: mpsc::Receiver<Bytes>,
+    mut data: StreamQueue,
+) -> Result<(), LinkError> {
+    loop {
+        let (message, sent) = tokio::select! {
+            biased;
+            message = control.recv() => {
+                let Some(message) = message else { return Ok(writer.shutdown().await?) };
+                (message, 0)
+            }
+            Some(message) = data.next() => {
+                let len = message.len();
+                (message, len)
+            }
+        };
+        let len = u32::try_from(message.len()).map_err(|_| LinkError::Protocol)?;
+        writer.write_all_buf(&mut Buf::chain(&len.to_be_bytes()[..], message)).await?;
+        data.on_sent(sent);
+        // One task must not keep the others of this thread from running, however much there is to write.
+        tokio::task::consume_budget().await;
+    }
+}

@@ -1,0 +1,189 @@
+//! Direct TCP connections to peers (protocol §7.12): opened, taken, and run until they end.
+//!
+//! What to try, whose a connection is and whether it carries data is the endpoint's business. Here are the sockets:
+//!
+//! - `open`: a try, from the port on which this node listens to every address of the peer at once.
+//! - `accept`: the listener on that port. Anybody may connect to it.
+//! - `link`: a connection and its messages, from [`TcpEvent::Opened`] to [`TcpEvent::Closed`].
+//!
+//! # The port
+//!
+//! It is that of the stream to a relay, which was opened with it free to be shared ([`Outside::tcp`](super::outside::Outside::tcp)): so a
+//! NAT that maps endpoint-independently (RFC 5382 §4.1) maps a connection from there to a peer to what the relay saw. Each stream to a
+//! relay has a port of its own, and the newest listens.
+//!
+//! # Why no WebSocket
+//!
+//! In a simultaneous open nobody is the client: the two ends would have to agree who asks for the upgrade before they know each other.
+//! And a masked frame costs a pass over every byte. A message here is its length and the stream message that a relay would forward.
+//!
+//! # Invariants
+//!
+//! - A connection that nobody keeps ([`TcpTransport::keep`]) ends by itself within seconds; at most `accept::STRANGERS` of them came from
+//!   outside.
+//! - No socket outlives what it was for: a try owns those it has not connected yet, a link its own; dropping either closes them.
+
+mod accept;
+mod link;
+mod open;
+#[cfg(test)]
+mod tests;
+
+use super::outside::Outside;
+use crate::plane::{InboundSender, StreamHandle, Waker};
+use bytes::Bytes;
+use link::LinkHandle;
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::transmit::TcpLink;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Events that wait for the loop; a connection that brings more waits.
+const EVENTS: usize = 64;
+
+/// What happens to connections.
+#[derive(Debug)]
+pub enum TcpEvent {
+    /// One is there: give it to [`TcpTransport::insert`], or drop it.
+    Opened(Opened),
+    /// A message on one that is not kept yet.
+    Message {
+        /// The connection.
+        link: TcpLink,
+        /// One whole stream message, which may be anything.
+        message: Bytes,
+    },
+    /// It is gone.
+    Closed {
+        /// The connection.
+        link: TcpLink,
+    },
+}
+
+/// A connection that is there.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its name.
+    pub link: TcpLink,
+    /// The peer that it was opened for; `None` where somebody came.
+    pub peer: Option<PeerSlot>,
+    /// This end's address.
+    pub local: IpAddr,
+    /// Where the outbound thread puts data.
+    pub data: StreamHandle,
+    handle: LinkHandle,
+}
+
+/// What tasks share.
+#[derive(Debug)]
+struct Shared {
+    outside: Outside,
+    inbound: InboundSender,
+    producer: Waker,
+    events: mpsc::Sender<TcpEvent>,
+    opened: AtomicU64,
+}
+
+impl Shared {
+    fn name(&self, remote: SocketAddr) -> TcpLink {
+        TcpLink { number: self.opened.fetch_add(1, Ordering::Relaxed), remote }
+    }
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Every connection of this node.
+#[derive(Debug)]
+pub struct TcpTransport {
+    shared: Arc<Shared>,
+    listening: Option<(u16, Task)>,
+    tries: HashMap<PeerSlot, Task>,
+    links: HashMap<TcpLink, LinkHandle>,
+}
+
+impl TcpTransport {
+    /// No connection, and where their events come from. `inbound` takes messages of those that are kept; `producer` is woken when one
+    /// has room again.
+    pub fn new(
+        outside: Outside,
+        inbound: InboundSender,
+        producer: Waker,
+    ) -> (Self, mpsc::Receiver<TcpEvent>) {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let shared = Shared { outside, inbound, producer, events, opened: AtomicU64::new(0) };
+        let transport =
+            Self { shared: Arc::new(shared), listening: None, tries: HashMap::new(), links: HashMap::new() };
+        (transport, receiver)
+    }
+
+    /// Listens on `port`, and no longer on the one before.
+    ///
+    /// # Errors
+    /// What the kernel said; then this node listens nowhere.
+    pub fn listen(&mut self, port: u16) -> io::Result<()> {
+        self.listening = None;
+        let listener = self.shared.outside.tcp_listener(port)?;
+        self.listening = Some((port, Task(tokio::spawn(accept::run(listener, Arc::clone(&self.shared))))));
+        Ok(())
+    }
+
+    /// Tries to reach a peer at all of `addresses`, from the port on which this node listens; without one it does nothing. A try for
+    /// it that is under way ends.
+    pub fn open(&mut self, peer: PeerSlot, addresses: Vec<SocketAddr>) {
+        self.tries.retain(|_, task| !task.0.is_finished());
+        if let Some((port, _)) = self.listening {
+            let task = open::run(Arc::clone(&self.shared), peer, port, addresses);
+            self.tries.insert(peer, Task(tokio::spawn(task)));
+        }
+    }
+
+    /// Takes a connection: it may be spoken to from now on.
+    pub fn insert(&mut self, opened: Opened) {
+        self.links.insert(opened.link, opened.handle);
+    }
+
+    /// A connection is `peer`'s: it stays, its messages go to the data plane, and a try for the peer ends.
+    pub fn keep(&mut self, peer: PeerSlot, link: TcpLink) {
+        self.tries.remove(&peer);
+        if let Some(handle) = self.links.get(&link) {
+            handle.keep();
+        }
+    }
+
+    /// Says a message before all data.
+    pub fn send(&self, link: TcpLink, message: Vec<u8>) {
+        if let Some(handle) = self.links.get(&link) {
+            handle.send(message);
+        }
+    }
+
+    /// Ends a connection at once. (When all of this is dropped, connections end well: what was said before is still sent.)
+    pub fn close(&mut self, link: TcpLink) {
+        if let Some(handle) = self.links.remove(&link) {
+            handle.abort();
+        }
+    }
+
+    /// Connections that are there.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+}

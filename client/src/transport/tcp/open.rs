@@ -1,0 +1,54 @@
+//! A try: connections to every address of a peer at once, for [`TCP_TRY`].
+//!
+//! A SYN that is dropped is repeated by the kernel after a second. One that is refused (a host without our listener, or a router that
+//! answers for it) is tried again after [`AGAIN`]: the other side's own SYN may have opened the way by then.
+
+use super::{Shared, link};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use shadowmesh_proto::endpoint::event::TCP_TRY;
+use shadowmesh_proto::ids::PeerSlot;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// From one SYN to the next where they are refused: seven in a try.
+const AGAIN: Duration = Duration::from_millis(700);
+
+/// Runs a try from `port` to its end.
+pub(super) async fn run(shared: Arc<Shared>, peer: PeerSlot, port: u16, addresses: Vec<SocketAddr>) {
+    let connecting = async {
+        let mut tries: FuturesUnordered<_> =
+            addresses.into_iter().map(|address| connect(&shared, port, address)).collect();
+        while let Some(connected) = tries.next().await {
+            if let Some((stream, remote)) = connected {
+                tokio::spawn(link::run(stream, remote, Some(peer), Arc::clone(&shared), None));
+            }
+        }
+    };
+    // Sockets that are not connected by then are closed with it.
+    let _ = timeout(TCP_TRY, connecting).await;
+}
+
+async fn connect(shared: &Shared, port: u16, address: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        let again = Instant::now() + AGAIN;
+        let connected = async { shared.outside.tcp_from(port, address).await?.connect(address).await };
+        match connected.await {
+            Ok(stream) => return Some((stream, address)),
+            Err(error) if is_worth_another(&error) => sleep_until(again).await,
+            Err(error) => {
+                // Above all: there is a connection between the two ports already, which the listener took.
+                tracing::trace!(%error, %address, "no connection to a peer");
+                return None;
+            }
+        }
+    }
+}
+
+fn is_worth_another(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+}

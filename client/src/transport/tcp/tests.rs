@@ -1,0 +1,309 @@
+//! Connections between two nodes of one process, and what strangers get.
+
+use super::link::KEPT_WITHIN;
+use super::*;
+use crate::device::MemoryPort;
+use crate::device::memory::pair;
+use crate::net::Netlink;
+use crate::net::namespace::{block_on, isolated, sh};
+use crate::plane::{Plane, PlaneOutput, Snapshot};
+use crate::switch::Owners;
+use crate::transport::udp::DatagramSocket;
+use shadowmesh_proto::endpoint::event::{TCP_TRY, Via};
+use shadowmesh_proto::ids::{MacAddr, ReceiverIndex};
+use shadowmesh_proto::session::{ChunkPool, RingLimits};
+use shadowmesh_proto::wire::header::{Header, PacketType};
+use shadowmesh_proto::wire::relay::{DIRECT_CHANNEL, ForwardBuilder, MAX_MESSAGE};
+use std::future::Future;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+const PEER: PeerSlot = PeerSlot(3);
+/// Long enough for any machine; met by failures only.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+struct Node {
+    tcp: TcpTransport,
+    events: mpsc::Receiver<TcpEvent>,
+    output: PlaneOutput,
+    port: u16,
+    _plane: Plane,
+    _wire: MemoryPort,
+}
+
+impl Node {
+    /// A node that listens.
+    fn new() -> Self {
+        let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
+        let snapshot = Snapshot {
+            owners: Owners::new(MacAddr([2; 6])),
+            peers: vec![],
+            streams: vec![],
+            links: vec![],
+            bindings: vec![],
+        };
+        let (socket, pool) = (DatagramSocket::bind().unwrap(), ChunkPool::new(1 << 20));
+        let (plane, output) =
+            Plane::start(device.into_device(), socket, snapshot, pool, RingLimits::default()).unwrap();
+        let outside = Outside::new(Arc::new(Netlink::open().unwrap()), 0);
+        let (mut tcp, events) = TcpTransport::new(outside, plane.messages(), plane.outbound_waker());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        tcp.listen(port).unwrap();
+        Self { tcp, events, output, port, _plane: plane, _wire: wire }
+    }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    async fn event(&mut self) -> TcpEvent {
+        soon("an event", self.events.recv()).await.expect("the transport lives")
+    }
+
+    /// Takes the connection that comes next.
+    async fn opened(&mut self) -> (TcpLink, Option<PeerSlot>, StreamHandle) {
+        match self.event().await {
+            TcpEvent::Opened(opened) => {
+                assert!(opened.local.is_loopback(), "{opened:?}");
+                let taken = (opened.link, opened.peer, opened.data.clone());
+                self.tcp.insert(opened);
+                taken
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn closed(&mut self) -> TcpLink {
+        match self.event().await {
+            TcpEvent::Closed { link } => link,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn message(&mut self) -> Bytes {
+        match self.event().await {
+            TcpEvent::Message { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A message with one control packet of `len` bytes.
+fn message(len: usize) -> Vec<u8> {
+    let header = Header { kind: PacketType::Control, receiver: ReceiverIndex(7), counter: 1 };
+    let mut packet = header.to_bytes().to_vec();
+    packet.resize(len, 0);
+    let mut builder = ForwardBuilder::new(DIRECT_CHANNEL, Vec::new());
+    assert!(builder.push(&packet));
+    builder.finish()
+}
+
+async fn say(stream: &mut TcpStream, message: &[u8]) {
+    stream.write_u32(message.len().try_into().unwrap()).await.unwrap();
+    stream.write_all(message).await.unwrap();
+}
+
+/// Two nodes with one connection between them: the first opened it.
+async fn connected() -> (Node, Node, [TcpLink; 2], [StreamHandle; 2]) {
+    let (mut a, mut b) = (Node::new(), Node::new());
+    a.tcp.open(PEER, vec![b.address()]);
+    let (link_a, peer, data_a) = a.opened().await;
+    assert_eq!((peer, link_a.remote), (Some(PEER), b.address()));
+    let (link_b, peer, data_b) = b.opened().await;
+    assert_eq!((peer, link_b.remote), (None, a.address()), "from the port on which it listens");
+    (a, b, [link_a, link_b], [data_a, data_b])
+}
+
+#[tokio::test]
+async fn messages_pass_whole_both_ways_to_the_loop_first_and_to_the_plane_once_kept() {
+    let (mut a, mut b, [link_a, link_b], [data_a, _]) = connected().await;
+    a.tcp.send(link_a, message(1300));
+    b.tcp.send(link_b, message(100));
+    assert_eq!(b.message().await, message(1300));
+    assert_eq!(a.message().await, message(100));
+    a.tcp.keep(PEER, link_a);
+    b.tcp.keep(PEER, link_b);
+    for len in [100, 60_000, 20] {
+        data_a.push(message(len));
+        let packet = soon("a packet", b.output.packets.recv()).await.unwrap();
+        assert_eq!((packet.via, packet.packet.len()), (Via::Tcp(link_b), len));
+    }
+    // A clean end says what was said before it.
+    a.tcp.send(link_a, message(77));
+    a.tcp.links.clear();
+    let packet = soon("the last packet", b.output.packets.recv()).await.unwrap();
+    assert_eq!(packet.packet.len(), 77);
+    assert_eq!((a.closed().await, b.closed().await), (link_a, link_b));
+}
+
+#[tokio::test]
+async fn ports_are_free_at_once_when_a_connection_is_given_up() {
+    let (mut a, mut b, [link_a, link_b], _) = connected().await;
+    a.tcp.keep(PEER, link_a);
+    b.tcp.keep(PEER, link_b);
+    for _ in 0..5 {
+        let (link, from) =
+            (a.tcp.links.keys().copied().next().unwrap(), b.tcp.links.keys().copied().next().unwrap());
+        a.tcp.close(link);
+        assert_eq!((a.closed().await, b.closed().await), (link, from));
+        b.tcp.close(from);
+        // Between the same two ports.
+        a.tcp.open(PEER, vec![b.address()]);
+        let ((again, ..), (_, _, _)) = (a.opened().await, b.opened().await);
+        assert_ne!(again, link);
+    }
+}
+
+#[tokio::test]
+async fn both_that_open_at_once_get_one_connection() {
+    for _ in 0..20 {
+        let (mut a, mut b) = (Node::new(), Node::new());
+        a.tcp.open(PEER, vec![b.address()]);
+        b.tcp.open(PEER, vec![a.address()]);
+        let ((link_a, ..), (link_b, ..)) = (a.opened().await, b.opened().await);
+        assert_eq!((link_a.remote, link_b.remote), (b.address(), a.address()));
+        a.tcp.keep(PEER, link_a);
+        b.tcp.keep(PEER, link_b);
+        a.tcp.send(link_a, message(99));
+        let packet = soon("a packet", b.output.packets.recv()).await.unwrap();
+        assert_eq!(packet.via, Via::Tcp(link_b));
+        assert!(a.events.try_recv().is_err() && b.events.try_recv().is_err(), "one each");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_tries_again() {
+    let (mut a, mut b) = (Node::new(), Node::new());
+    b.tcp.listening = None;
+    // The task that listened is gone once its port can be bound by somebody who does not share it.
+    soon("the port to be free", async {
+        while std::net::TcpListener::bind(b.address()).is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    a.tcp.open(PEER, vec![b.address()]);
+    let refused = timeout(Duration::from_millis(300), a.events.recv()).await;
+    assert!(refused.is_err(), "{refused:?}");
+    b.tcp.listen(b.port).unwrap();
+    assert_eq!(a.opened().await.1, Some(PEER));
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_keeps_ends_in_time() {
+    let began = Instant::now();
+    let (mut a, mut b, links, _) = connected().await;
+    assert_eq!([a.closed().await, b.closed().await], links);
+    assert!(began.elapsed() >= KEPT_WITHIN);
+}
+
+#[tokio::test]
+async fn strangers_who_break_the_rules_are_sent_away_at_once() {
+    let mut node = Node::new();
+    let oversized = u32::try_from(MAX_MESSAGE + 1).unwrap().to_be_bytes();
+    let unknown_and_large = 4000_u32.to_be_bytes();
+    let control = [&5_u32.to_be_bytes()[..], &[3, 0, 0, 0, 0]].concat();
+    for bytes in
+        [&oversized[..], &unknown_and_large, &0_u32.to_be_bytes(), &control, b"GET / HTTP/1.1\r\n\r\n"]
+    {
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(node.address()).await.unwrap();
+        let (link, peer, _) = node.opened().await;
+        assert_eq!(peer, None);
+        stream.write_all(bytes).await.unwrap();
+        assert_eq!(node.closed().await, link);
+        assert!(began.elapsed() < KEPT_WITHIN, "{bytes:?}");
+        let mut answer = Vec::new();
+        // Nothing is ever said to them; what they sent and nobody read may make it a reset.
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.is_empty(), "{answer:?}");
+        node.tcp.close(link);
+    }
+    // Too many messages before anybody knows who it is.
+    let mut stream = TcpStream::connect(node.address()).await.unwrap();
+    let (link, ..) = node.opened().await;
+    for _ in 0..16 {
+        say(&mut stream, &message(100)).await;
+        node.message().await;
+    }
+    say(&mut stream, &message(100)).await;
+    assert_eq!(node.closed().await, link);
+}
+
+#[tokio::test]
+async fn few_strangers_are_borne_at_a_time() {
+    let mut node = Node::new();
+    let mut streams = Vec::new();
+    for _ in 0..accept::STRANGERS {
+        streams.push(TcpStream::connect(node.address()).await.unwrap());
+        node.opened().await;
+    }
+    let mut one_more = TcpStream::connect(node.address()).await.unwrap();
+    let end = soon("the end", one_more.read(&mut [0; 1])).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    assert!(node.events.try_recv().is_err());
+    // Their time is over some seconds later, and others are heard again.
+    for _ in 0..accept::STRANGERS {
+        let link = node.closed().await;
+        node.tcp.close(link);
+    }
+    let _stream = TcpStream::connect(node.address()).await.unwrap();
+    node.opened().await;
+}
+
+#[test]
+fn a_try_that_fails_leaves_no_descriptor() {
+    isolated(|| {
+        // A link on which SYNs vanish.
+        sh("ip link set lo up
+            ip link add v0 type veth peer name v1
+            ip address add 192.0.2.1/24 dev v0
+            ip link set v0 up
+            ip link set v1 up
+            ip neighbour add 192.0.2.2 lladdr 02:00:00:00:00:01 dev v0");
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        block_on(async {
+            let mut node = Node::new();
+            let before = descriptors();
+            let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+            let vanishes = SocketAddr::from(([192, 0, 2, 2], 9));
+            node.tcp.open(PEER, vec![vanishes, nobody]);
+            soon("a socket", async {
+                while descriptors() == before {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            let began = Instant::now();
+            soon("the end of the try", async {
+                while descriptors() > before || node.tcp.tries.values().any(|task| !task.0.is_finished()) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+            assert!(began.elapsed() <= TCP_TRY + Duration::from_secs(2), "{:?}", began.elapsed());
+            assert!(node.events.try_recv().is_err());
+            // One that is given up in the middle leaves none either.
+            node.tcp.open(PEER, vec![vanishes]);
+            soon("a socket", async {
+                while descriptors() == before {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            node.tcp.tries.clear();
+            soon("the end of it", async {
+                while descriptors() > before {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        });
+    });
+}

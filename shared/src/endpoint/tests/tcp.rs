@@ -1,0 +1,308 @@
+//! Direct TCP between two endpoints (protocol §7.12), in virtual time.
+
+use super::direct::{DIRECT, HOP, Nat, RELAYED, behind, kinds, traffic};
+use super::*;
+use crate::endpoint::event::TCP_TRY;
+use crate::path::select::{PathKind, Wanted};
+
+const TCP: [Option<PathKind>; 2] = [Some(PathKind::DirectTcp); 2];
+
+/// What SYNs come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Syns {
+    /// Nothing.
+    #[default]
+    Dropped,
+    /// A connection, when they cross.
+    Cross,
+    /// A connection, when that node sends them: the other can be reached.
+    From(usize),
+    /// A connection for each side that sends them.
+    FromBoth,
+}
+
+/// TCP between the two nodes.
+#[derive(Debug, Default)]
+pub(super) struct Tcp {
+    pub(super) syns: Syns,
+    /// When each node began its last try, and for which peer.
+    tries: [Option<(Instant, PeerSlot)>; 2],
+    began: [usize; 2],
+    /// The two ends of each connection that is open.
+    links: Vec<[TcpLink; 2]>,
+    opened: u64,
+    /// Arrival, at which node, on which link.
+    under_way: VecDeque<(Instant, usize, TcpLink, Vec<u8>)>,
+    /// What is sent stays under way for ever.
+    swallows: bool,
+}
+
+impl Tcp {
+    /// `at` begins a try; the connections that come of it now, each with the nodes that know that they opened it.
+    fn on_try(
+        &mut self,
+        now: Instant,
+        at: usize,
+        slot: PeerSlot,
+    ) -> Vec<([TcpLink; 2], [Option<PeerSlot>; 2])> {
+        self.tries[at] = Some((now, slot));
+        self.began[at] += 1;
+        let both =
+            self.tries.map(|tried| tried.filter(|(began, _)| now < *began + TCP_TRY).map(|(_, slot)| slot));
+        let mut opened = Vec::new();
+        match (self.syns, both) {
+            (Syns::Cross, [Some(_), Some(_)]) => opened.push((self.open(), both)),
+            (Syns::From(opener), _) if opener == at => opened.push((self.open(), only(at, slot))),
+            (Syns::FromBoth, _) => opened.push((self.open(), only(at, slot))),
+            (Syns::Dropped | Syns::Cross | Syns::From(_), _) => {}
+        }
+        opened
+    }
+
+    fn open(&mut self) -> [TcpLink; 2] {
+        self.opened += 1;
+        let ends = [0, 1].map(|at: u64| TcpLink {
+            number: 2 * self.opened + at,
+            remote: SocketAddr::new([203, 0, 113, 2 - u8::try_from(at).unwrap()].into(), 40_000),
+        });
+        self.links.push(ends);
+        ends
+    }
+
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        self.under_way.front().map(|(at, ..)| *at)
+    }
+
+    pub(super) fn receive(&mut self, now: Instant) -> Option<(usize, TcpLink, Vec<u8>)> {
+        let (_, at, link, message) = self.under_way.pop_front_if(|(at, ..)| *at <= now)?;
+        Some((at, link, message))
+    }
+
+    pub(super) fn send(&mut self, now: Instant, from: usize, link: TcpLink, message: Vec<u8>) {
+        let Some(ends) = self.links.iter().find(|ends| ends[from] == link) else { return };
+        if !self.swallows {
+            self.under_way.push_back((now + 2 * HOP, 1 - from, ends[1 - from], message));
+        }
+    }
+}
+
+fn only(at: usize, slot: PeerSlot) -> [Option<PeerSlot>; 2] {
+    [0, 1].map(|side: usize| (side == at).then_some(slot))
+}
+
+impl World {
+    /// What the owner of node `at` does about connections.
+    pub(super) fn on_tcp_event(&mut self, at: usize, event: &Event) {
+        let now = self.now;
+        match event {
+            Event::TcpTry { slot, addresses } => {
+                assert!(!addresses.is_empty());
+                for (ends, openers) in self.tcp.on_try(now, at, *slot) {
+                    for (side, slot) in openers.iter().enumerate() {
+                        if let Some(slot) = slot {
+                            self.nodes[side].endpoint.handle_tcp_opened(now, *slot, ends[side]);
+                        }
+                    }
+                }
+            }
+            Event::TcpClose { link } => {
+                let Some(open) = self.tcp.links.iter().position(|ends| ends[at] == *link) else { return };
+                let ends = self.tcp.links.remove(open);
+                self.nodes[1 - at].endpoint.handle_tcp_closed(now, ends[1 - at]);
+            }
+            _ => {}
+        }
+    }
+
+    /// Every connection breaks.
+    fn break_tcp(&mut self) {
+        for ends in std::mem::take(&mut self.tcp.links) {
+            for at in 0..2 {
+                self.nodes[at].endpoint.handle_tcp_closed(self.now, ends[at]);
+            }
+        }
+    }
+
+    fn moves(&self, at: usize) -> Vec<(PathKind, PathKind)> {
+        let moved = self.nodes[at].events.iter().filter_map(|event| {
+            if let Event::Moved { from, to, .. } = event { Some((*from, *to)) } else { None }
+        });
+        moved.collect()
+    }
+}
+
+/// Two nodes behind these NATs that listen.
+fn listening(seed: u64, nats: [Nat; 2], syns: Syns) -> World {
+    let mut world = behind(seed, nats);
+    world.tcp.syns = syns;
+    for at in 0..2 {
+        let now = world.now;
+        world.nodes[at].endpoint.handle_tcp_port(now, RELAY, 40_000);
+    }
+    world
+}
+
+#[test]
+fn where_udp_is_blocked_a_pair_goes_direct_by_tcp_with_one_move_however_the_connection_came_to_be() {
+    for (seed, syns) in [(71, Syns::Cross), (72, Syns::From(0)), (73, Syns::From(1)), (74, Syns::FromBoth)] {
+        for nats in
+            [[Nat::Blocked; 2], [Nat::Blocked, Nat::PortRestricted], [Nat::PortRestricted, Nat::Blocked]]
+        {
+            let mut world = listening(seed, nats, syns);
+            world.run(Duration::from_millis(500));
+            assert_eq!(kinds(&world), RELAYED, "usable at once");
+            world.run(Duration::from_secs(3));
+            traffic(&mut world, Duration::from_secs(2), true);
+            assert_eq!(kinds(&world), TCP, "{syns:?} {nats:?}");
+            assert_eq!(world.tcp.links.len(), 1, "{syns:?}: one connection stays");
+            assert_eq!(world.released, [1, 1]);
+            for at in 0..2 {
+                assert_eq!(world.moves(at), [(PathKind::RelayWs, PathKind::DirectTcp)]);
+                let kept = |event: &Event| matches!(event, Event::TcpKept { .. });
+                assert!(world.count(at, kept) >= 1);
+                let path = world.status(at).path.unwrap();
+                assert_eq!((path.rtt, path.why), (Some(4 * HOP), "no direct path by datagram is proven"));
+                assert!(matches!(path.via, Via::Tcp(link) if link == world.tcp.links[0][at]));
+            }
+            world.drop = |_, _| panic!("something was forwarded");
+            traffic(&mut world, Duration::from_secs(300), true);
+            assert_eq!(kinds(&world), TCP);
+            world.drop = |_, _| false;
+        }
+    }
+}
+
+#[test]
+fn nothing_is_tried_by_tcp_where_datagrams_pass() {
+    let mut world = listening(75, [Nat::PortRestricted; 2], Syns::FromBoth);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(300), true);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.tcp.began, [0, 0]);
+}
+
+#[test]
+fn what_does_not_open_is_tried_as_often_as_datagrams_are_and_no_more() {
+    let mut world = listening(76, [Nat::Blocked; 2], Syns::Dropped);
+    world.run(Duration::from_secs(3600));
+    assert_eq!(kinds(&world), RELAYED);
+    for at in 0..2 {
+        // 0, 1, 3, 7, 15, 25, 35, 45, 55 minutes at each side, and each makes the other try as well.
+        assert!((8..=24).contains(&world.tcp.began[at]), "{:?}", world.tcp.began);
+    }
+}
+
+#[test]
+fn a_member_that_says_try_and_try_again_makes_few_tries() {
+    let mut world = listening(77, [Nat::Blocked; 2], Syns::Dropped);
+    world.run(Duration::from_secs(10));
+    let before = world.tcp.began[1];
+    for _ in 0..3600 {
+        let now = world.now;
+        let peer = *world.nodes[0].endpoint.peers.keys().next().unwrap();
+        world.nodes[0].endpoint.with_peer(now, peer, |peer, ctx| peer.say_tcp_try_for_test(ctx));
+        world.run(Duration::from_secs(1));
+    }
+    assert!(world.tcp.began[1] - before <= 4 + 60 + 24, "{}", world.tcp.began[1] - before);
+}
+
+#[test]
+fn a_link_that_swallows_is_left_in_time_and_what_it_had_goes_again_and_it_has_to_earn_its_return() {
+    let mut world = listening(78, [Nat::Blocked; 2], Syns::Cross);
+    world.run(Duration::from_secs(4));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), TCP);
+    world.nodes.iter_mut().for_each(|node| node.events.clear());
+    (world.tcp.swallows, world.tcp.syns) = (true, Syns::Dropped);
+    let tried = world.tcp.began;
+    traffic(&mut world, Duration::from_millis(500), false);
+    assert_eq!(kinds(&world), RELAYED);
+    for at in 0..2 {
+        let resent = |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectTcp.slot());
+        assert_eq!(world.count(at, resent), 1);
+        assert_eq!(world.moves(at), [(PathKind::DirectTcp, PathKind::RelayWs)]);
+    }
+    // Nothing answers: the link is closed, and nobody has it any more.
+    traffic(&mut world, Duration::from_secs(4), true);
+    assert_eq!(world.tcp.links.len(), 0);
+    traffic(&mut world, Duration::from_secs(3), true);
+    assert_ne!(world.tcp.began, tried, "tried again at once");
+    (world.tcp.swallows, world.tcp.syns) = (false, Syns::Cross);
+    let began = world.now;
+    while world.tcp.links.is_empty() {
+        traffic(&mut world, Duration::from_millis(100), true);
+        assert!(world.now - began < Duration::from_secs(70), "not tried again");
+    }
+    traffic(&mut world, Duration::from_millis(500), true);
+    assert_eq!(kinds(&world), RELAYED, "what comes next is on probation");
+    traffic(&mut world, Duration::from_secs(3), true);
+    assert_eq!(kinds(&world), TCP);
+}
+
+#[test]
+fn a_link_that_breaks_is_left_at_once() {
+    let mut world = listening(79, [Nat::Blocked; 2], Syns::Cross);
+    world.run(Duration::from_secs(4));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), TCP);
+    world.tcp.syns = Syns::Dropped;
+    world.break_tcp();
+    // The relay's path rests: it needs one round trip to be proven.
+    traffic(&mut world, Duration::from_millis(100), true);
+    assert_eq!(kinds(&world), RELAYED);
+}
+
+#[test]
+fn data_goes_to_datagrams_as_soon_as_they_pass() {
+    let mut world = listening(80, [Nat::Blocked, Nat::PortRestricted], Syns::Cross);
+    world.run(Duration::from_secs(4));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), TCP);
+    world.internet.allow_udp(0);
+    let now = world.now;
+    world.nodes[0].endpoint.handle_network_changed(now);
+    traffic(&mut world, Duration::from_secs(5), true);
+    assert_eq!(kinds(&world), DIRECT);
+    for at in 0..2 {
+        assert_eq!(world.moves(at).last(), Some(&(PathKind::DirectTcp, PathKind::DirectUdp)));
+    }
+}
+
+#[test]
+fn tcp_is_taken_when_a_user_asks_for_it_and_left_when_nobody_does() {
+    let mut world = listening(81, [Nat::PortRestricted; 2], Syns::Cross);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    let want = |world: &mut World, wanted| {
+        let (now, slot) = (world.now, world.status(0).slot);
+        world.nodes[0].endpoint.want_path(now, slot, wanted);
+        traffic(world, Duration::from_secs(1), true);
+    };
+    want(&mut world, Wanted::DirectTcp);
+    assert_eq!(kinds(&world), TCP);
+    want(&mut world, Wanted::Auto);
+    assert_eq!(kinds(&world), DIRECT);
+    for at in 0..2 {
+        let resent =
+            |event: &Event| matches!(event, Event::Resend { path, .. } if *path != PathKind::RelayWs.slot());
+        assert_eq!(world.count(at, resent), 0, "both moves were planned");
+    }
+}
+
+#[test]
+fn a_stranger_s_connection_is_nobody_s() {
+    let mut world = listening(82, [Nat::Blocked; 2], Syns::Dropped);
+    world.run(Duration::from_secs(10));
+    let link = TcpLink { number: 999, remote: "192.0.2.77:5".parse().unwrap() };
+    let now = world.now;
+    let index = world.nodes[0].endpoint.indices.any_for_test();
+    let mut forged =
+        Header { kind: PacketType::Control, receiver: index, counter: 1 << 40 }.to_bytes().to_vec();
+    forged.extend([7; 40]);
+    assert!(world.nodes[0].endpoint.handle_packet(now, Via::Tcp(link), &mut forged).is_err());
+    world.run(Duration::from_secs(1));
+    let known = |event: &Event| matches!(event, Event::TcpKept { link: kept, .. } if *kept == link);
+    assert_eq!(world.count(0, known), 0);
+    assert!(world.status(0).standby.is_empty());
+}

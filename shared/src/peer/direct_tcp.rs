@@ -1,0 +1,333 @@
+//! Direct TCP to one peer, for where UDP does not pass (protocol §7.12).
+//!
+//! # Life
+//!
+//! A *try* begins when a round of checks by datagram is over and no direct path came of it, when the peer says that it begins one
+//! (TCP_TRY), or when a user asks for it. Both sides then open connections at the same time, from the port on which they listen and
+//! on which their relay saw them: SYNs that cross open the NATs between (simultaneous open, RFC 9293 §3.5), and where one side can
+//! be reached, a plain connection comes of it. The owner opens them; what comes to be is a *link*. The side that opened it says a
+//! PING there, sealed in the session; with the first packet that opens, the other side knows whose it is. From then on a link is a
+//! path like any other: proven by PINGs, doubted, dropped.
+//!
+//! # Invariants
+//!
+//! - Links belong to the session and end with it. At most [`MAX_LINKS`]: one more is closed.
+//! - One link carries data. Where both sides opened one, or two addresses led to the peer, the side with the lower key closes what it
+//!   does not use, once the other had time to prove the one that stays.
+//! - A try names at most [`MAX_TCP_CANDIDATES`] addresses; tries that the peer causes are metered: a member must not make others
+//!   flood somebody.
+//! - Nothing is tried while a direct path is there, unless a user asked for TCP.
+
+use super::probation::{Record, Standing};
+use super::{Context, Peer, stream_ping};
+use crate::endpoint::event::{Event, TCP_TRY, Via};
+use crate::path::select::{PathKind, Wanted};
+use crate::path::state::Path;
+use crate::session::rekey::Role;
+use crate::time::Deadline;
+use crate::transmit::TcpLink;
+use crate::traverse::candidate::{Candidate, MAX_TCP_CANDIDATES};
+use crate::wire::control::Control;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Most links of one peer: each address of a try may come to be one.
+const MAX_LINKS: usize = MAX_TCP_CANDIDATES;
+/// Links that are not used are closed this long after there was more than one.
+const SPARE_FOR: Duration = Duration::from_secs(2);
+/// Tries that the peer causes: this many at once ...
+const PROVOKED_BURST: u32 = 4;
+/// ... and one more in this time.
+const PROVOKED_REFILL: Duration = Duration::from_secs(60);
+
+/// What is known of direct TCP to a peer.
+#[derive(Debug, Default)]
+pub(super) struct DirectTcp {
+    /// Where the peer may be reached.
+    remotes: Vec<SocketAddr>,
+    links: Vec<Linked>,
+    /// The try under way ends then.
+    until: Option<Instant>,
+    /// The round by datagram after which it was last tried, or not needed.
+    round: u64,
+    /// A user asked for it.
+    is_hurried: bool,
+    /// Tries that the peer may still cause, and when that was reckoned.
+    provoked: Option<(u32, Instant)>,
+    record: Record,
+    /// Since when more than one link is proven.
+    spare_since: Option<Instant>,
+}
+
+/// A connection and how it does.
+#[derive(Debug)]
+pub(super) struct Linked {
+    pub(super) link: TcpLink,
+    pub(super) path: Path,
+    standing: Standing,
+    /// The peer was heard on it.
+    is_kept: bool,
+}
+
+impl DirectTcp {
+    pub(super) fn links(&self) -> impl Iterator<Item = &Linked> {
+        self.links.iter()
+    }
+
+    pub(super) fn path(&self, link: TcpLink) -> Option<&Path> {
+        self.links.iter().find(|known| known.link == link).map(|known| &known.path)
+    }
+
+    pub(super) fn path_mut(&mut self, link: TcpLink) -> Option<&mut Path> {
+        self.links.iter_mut().find(|known| known.link == link).map(|known| &mut known.path)
+    }
+
+    /// Whether data may move onto it.
+    pub(super) fn may_take_data(known: &Linked) -> bool {
+        known.path.is_proven() && known.standing == Standing::Good
+    }
+
+    /// Data left a link because it was in doubt.
+    pub(super) fn on_left_in_doubt(&mut self, now: Instant) {
+        self.record.on_left_in_doubt(now);
+    }
+
+    /// Where the peer says that it may be reached; what it said before holds no longer.
+    pub(super) fn on_announced(&mut self, candidates: impl Iterator<Item = Candidate>) {
+        self.remotes = candidates.map(|candidate| candidate.address).take(MAX_TCP_CANDIDATES).collect();
+    }
+
+    /// It is wanted now.
+    pub(super) const fn hurry(&mut self) {
+        self.is_hurried = true;
+    }
+
+    pub(super) fn set_heartbeat(&mut self, heartbeat: Duration) {
+        for known in &mut self.links {
+            known.path.set_heartbeat(heartbeat);
+        }
+    }
+
+    pub(super) fn want_pings(&mut self, now: Instant) {
+        for known in &mut self.links {
+            known.path.want_ping(now);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        let mut next = None;
+        for known in &self.links {
+            next = Deadline::earlier(next, known.path.poll_timeout());
+            let behaved = known.standing.due().map(|at| Deadline::new(at, "a direct path has behaved"));
+            next = Deadline::earlier(next, behaved);
+        }
+        let spare = self.spare_since.map(|since| Deadline::new(since + SPARE_FOR, "close spare connections"));
+        Deadline::earlier(next, spare)
+    }
+
+    fn is_trying(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether the peer may cause a try now.
+    fn take_provoked(&mut self, now: Instant) -> bool {
+        let (left, since) = self.provoked.unwrap_or((PROVOKED_BURST, now));
+        let refills = now.saturating_duration_since(since).as_secs() / PROVOKED_REFILL.as_secs();
+        let refills = u32::try_from(refills).unwrap_or(u32::MAX);
+        let (left, since) = match left.saturating_add(refills) {
+            all if all >= PROVOKED_BURST => (PROVOKED_BURST, now),
+            some => (some, since + PROVOKED_REFILL * refills),
+        };
+        self.provoked = Some((left.saturating_sub(1), since));
+        left > 0
+    }
+}
+
+impl Peer {
+    /// The peer begins a try.
+    pub(super) fn tcp_on_try(&mut self, ctx: &mut Context<'_>) {
+        if self.tcp_is_of_use()
+            && !self.direct_tcp.is_trying(ctx.now)
+            && self.direct_tcp.take_provoked(ctx.now)
+        {
+            self.tcp_begin(ctx, "the peer tries");
+        }
+    }
+
+    /// Says that a try begins, whether or not.
+    #[cfg(test)]
+    pub(crate) fn say_tcp_try_for_test(&mut self, ctx: &mut Context<'_>) {
+        self.send(ctx, &Control::TcpTry);
+    }
+
+    /// A connection that this node opened for the peer is there.
+    pub(crate) fn on_tcp_opened(&mut self, ctx: &mut Context<'_>, link: TcpLink) {
+        self.tcp_add(ctx, link);
+        self.settle(ctx);
+    }
+
+    /// A connection is gone; whether it was this peer's.
+    pub(crate) fn on_tcp_closed(&mut self, ctx: &mut Context<'_>, link: TcpLink) -> bool {
+        let before = self.direct_tcp.links.len();
+        self.direct_tcp.links.retain(|known| known.link != link);
+        let was_known = self.direct_tcp.links.len() < before;
+        if was_known {
+            self.tcp_lost(ctx);
+            // Where there is another, nothing was in doubt.
+            self.show(ctx);
+            self.settle(ctx);
+        }
+        was_known
+    }
+
+    /// Something that only the peer could seal came by `link`.
+    pub(super) fn tcp_on_heard(&mut self, ctx: &mut Context<'_>, link: TcpLink) {
+        if !self.tcp_add(ctx, link) {
+            return;
+        }
+        if let Some(known) = self.direct_tcp.links.iter_mut().find(|known| known.link == link)
+            && !std::mem::replace(&mut known.is_kept, true)
+        {
+            ctx.out.event(Event::TcpKept { slot: self.slot, link });
+        }
+    }
+
+    /// PONG came by `link`.
+    pub(super) fn tcp_on_pong(&mut self, ctx: &mut Context<'_>, link: TcpLink, id: u64, number: u8) {
+        if number != PathKind::DirectTcp.slot().number() {
+            return;
+        }
+        if let Some(path) = self.direct_tcp.path_mut(link) {
+            // A stream that was silent brings what it swallowed once it speaks again, so nothing is given up.
+            path.on_pong(ctx.now, id);
+        }
+        self.tcp_drop_dead(ctx);
+    }
+
+    /// Time passed for its links.
+    pub(super) fn tcp_timeout(&mut self, ctx: &mut Context<'_>) {
+        for known in &mut self.direct_tcp.links {
+            known.path.handle_timeout(ctx.now);
+        }
+        self.tcp_drop_dead(ctx);
+    }
+
+    /// The session ended, and every link with it. Data that was there goes again in the next one.
+    pub(super) fn tcp_clear(&mut self, ctx: &mut Context<'_>) {
+        for known in std::mem::take(&mut self.direct_tcp.links) {
+            ctx.out.event(Event::TcpClose { link: known.link });
+        }
+        self.direct_tcp = DirectTcp { provoked: self.direct_tcp.provoked, ..DirectTcp::default() };
+    }
+
+    /// Begins a try when one is due; PINGs that are due; links that are not needed go.
+    pub(super) fn tcp_settle(&mut self, ctx: &mut Context<'_>) {
+        if self.session.is_none() {
+            return;
+        }
+        let rounds = self.direct.rounds();
+        let is_round_over = rounds > self.direct_tcp.round && !self.direct.is_checking();
+        if is_round_over {
+            self.direct_tcp.round = rounds;
+        }
+        let is_hurried = std::mem::take(&mut self.direct_tcp.is_hurried);
+        if (is_round_over || is_hurried) && self.tcp_is_of_use() && !self.direct_tcp.is_trying(ctx.now) {
+            self.tcp_begin(
+                ctx,
+                if is_hurried { "it was asked for" } else { "no direct path by datagram was found" },
+            );
+            self.send(ctx, &Control::TcpTry);
+        }
+        for at in 0..self.direct_tcp.links.len() {
+            let Some(known) = self.direct_tcp.links.get_mut(at) else { continue };
+            known.standing.judge(ctx.now, known.path.is_proven(), &self.direct_tcp.record);
+            if known.path.poll_ping(ctx.now).is_some() {
+                let id = ctx.rng.next_u64();
+                known.path.on_ping_sent(ctx.now, id);
+                let link = known.link;
+                self.ask(ctx, Via::Tcp(link), &stream_ping(PathKind::DirectTcp, id));
+            }
+        }
+        self.tcp_close_spare(ctx);
+    }
+
+    /// Whether a link would be used, and may come to be.
+    fn tcp_is_of_use(&self) -> bool {
+        let is_asked_for = self.wish.wanted == Wanted::DirectTcp;
+        let is_there =
+            |kind: PathKind| self.direct_paths().any(|(via, path)| via.kind() == kind && path.is_usable());
+        self.session.is_some()
+            && self.way().is_some()
+            && !self.direct_tcp.remotes.is_empty()
+            && self.wish.wanted.allows(PathKind::DirectTcp)
+            && !is_there(PathKind::DirectTcp)
+            && (is_asked_for || !is_there(PathKind::DirectUdp))
+    }
+
+    fn tcp_begin(&mut self, ctx: &mut Context<'_>, why: &'static str) {
+        let addresses = self.direct_tcp.remotes.clone();
+        tracing::debug!(peer = %self.id.short(), why, ?addresses, "trying TCP");
+        self.direct_tcp.until = Some(ctx.now + TCP_TRY);
+        ctx.out.event(Event::TcpTry { slot: self.slot, addresses });
+    }
+
+    /// Judges `link` from now on; whether it is one of this peer's.
+    fn tcp_add(&mut self, ctx: &mut Context<'_>, link: TcpLink) -> bool {
+        if self.direct_tcp.path(link).is_some() {
+            return true;
+        }
+        if self.session.is_none() || self.direct_tcp.links.len() >= MAX_LINKS {
+            ctx.out.event(Event::TcpClose { link });
+            return false;
+        }
+        let mut path = Path::new(ctx.now, PathKind::DirectTcp);
+        path.set_heartbeat(self.heartbeat_hint);
+        self.direct_tcp.links.push(Linked { link, path, standing: Standing::Unproven, is_kept: false });
+        true
+    }
+
+    fn tcp_drop_dead(&mut self, ctx: &mut Context<'_>) {
+        let (dead, alive) = std::mem::take(&mut self.direct_tcp.links)
+            .into_iter()
+            .partition(|known: &Linked| known.path.is_dead());
+        self.direct_tcp.links = alive;
+        for known in dead {
+            ctx.out.event(Event::TcpClose { link: known.link });
+            self.tcp_lost(ctx);
+        }
+    }
+
+    /// A link is gone: what was there goes again, and another way is looked for.
+    fn tcp_lost(&mut self, ctx: &Context<'_>) {
+        self.abandon(PathKind::DirectTcp);
+        if self.direct_tcp.links.is_empty() && self.session.is_some() {
+            self.direct.begin(ctx.now, "a direct connection ended");
+        }
+    }
+
+    /// Where more than one link is proven, one of the two sides has to say which stays.
+    fn tcp_close_spare(&mut self, ctx: &mut Context<'_>) {
+        let proven: Vec<_> = self
+            .direct_tcp
+            .links
+            .iter()
+            .filter(|known| known.path.is_proven())
+            .map(|known| known.link)
+            .collect();
+        if self.role != Role::Lower || proven.len() < 2 {
+            self.direct_tcp.spare_since = None;
+            return;
+        }
+        if *self.direct_tcp.spare_since.get_or_insert(ctx.now) + SPARE_FOR > ctx.now {
+            return;
+        }
+        let used = proven.iter().find(|link| self.routed == Some(Via::Tcp(**link)));
+        let keep = used.or(proven.first()).copied();
+        for link in proven.into_iter().filter(|link| Some(*link) != keep) {
+            self.direct_tcp.links.retain(|known| known.link != link);
+            self.abandon(PathKind::DirectTcp);
+            ctx.out.event(Event::TcpClose { link });
+        }
+        self.direct_tcp.spare_since = None;
+    }
+}

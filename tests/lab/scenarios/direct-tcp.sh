@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# Where UDP is blocked, at one side and at both, the data goes directly by TCP: two NATs that let nobody in are opened by SYNs that
+# cross. A connection that falls silent is left for the relay, and tries that fail leave no descriptor behind.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_nat b udp-blocked
+lab_network
+descriptors() { on "$1" sh -c "ls /proc/${LAB_PID[$1]}/fd | wc -l"; }
+# Before there is a direct connection: its try, if it is under way already, has sockets of its own.
+goes_by_tcp() { # NAME
+    lab_oracle "$1" a b --seconds 10 --max-gap-ms 90 &
+    local oracle=$! began host
+    began=$(lab_now_ms)
+    for host in a b; do lab_wait 9 "$host to be on direct-tcp" lab_path "$host" direct-tcp; done
+    lab_measure "$1: connected to direct-tcp" "$(($(lab_now_ms) - began))" ms
+    wait "$oracle" || lab_fail "the move was felt"
+    for host in a b; do [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"; done
+    began=$(lab_relay_bytes)
+    lab_oracle "$1-direct" a b --seconds 3
+    lab_measure "$1: bytes that the relay sent beside 6000 frames" "$(($(lab_relay_bytes) - began))" bytes
+    [[ $(($(lab_relay_bytes) - began)) -lt 20000 ]] || lab_fail "the relay still forwards"
+}
+goes_by_tcp "one side"
+stop a
+stop b
+lab_nat a udp-blocked
+lab_up a
+lab_up b
+lab_all_connected 20
+goes_by_tcp "both sides"
+
+with_link=$(descriptors a)
+lab_oracle hole a b --seconds 6 --max-gap-ms 3000 &
+oracle=$!
+lab_frames_pass a 500
+lab_block_tcp a
+lab_wait 3 "a to be on the relay" lab_path a relay-ws
+wait "$oracle" || lab_fail "frames were lost with the connection"
+lab_measure "longest silence, TCP swallowed" "$(lab_longest_gap hole)" ms
+for host in a b; do [[ $(lab_switches "$host") == 2 ]] || lab_fail "$host moved $(lab_switches "$host") times"; done
+# It is tried again, in vain.
+lab_wait 90 "a to try again" lab_syns_dropped a 0
+fewer() { [[ $(descriptors a) -lt $with_link ]]; }
+lab_wait 20 "no more descriptors than without a connection" fewer
+lab_measure "descriptors with a connection" "$with_link" files
+lab_measure "descriptors after tries that failed" "$(descriptors a)" files
+
+lab_allow_tcp a
+lab_wait 100 "a to be on direct-tcp again" lab_path a direct-tcp
+lab_oracle again a b --seconds 3
