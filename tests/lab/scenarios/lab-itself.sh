@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # The lab proves itself: every router does what its name says, and the oracle sees every fault that the wire makes.
+# long: about the lab, not about the product
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 for type in open firewall full-cone address-restricted port-shifting symmetric udp-blocked tcp-443 relay-only port-restricted; do

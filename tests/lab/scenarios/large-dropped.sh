@@ -5,7 +5,7 @@ lab_topology relay_two_nat
 lab_wire a ''
 lab_network
 lab_direct a b
-rounds=${LAB_QUICK:+2}
+rounds=${LAB_QUICK:+1}
 rounds=${rounds:-20}
 not_connected() { lab_status "$1" '.peers[0].state != "connected" or error'; }
 slowest=0
