@@ -322,7 +322,7 @@ impl Peer {
             return;
         }
         let used = proven.iter().find(|link| self.routed == Some(Via::Tcp(**link)));
-        let keep = used.or(proven.first()).copied();
+        let keep = used.or_else(|| proven.first()).copied();
         for link in proven.into_iter().filter(|link| Some(*link) != keep) {
             self.direct_tcp.links.retain(|known| known.link != link);
             self.abandon(PathKind::DirectTcp);

@@ -75,21 +75,21 @@ impl Node {
                 self.tcp.insert(opened);
                 taken
             }
-            other => panic!("{other:?}"),
+            other @ (TcpEvent::Message { .. } | TcpEvent::Closed { .. }) => panic!("{other:?}"),
         }
     }
 
     async fn closed(&mut self) -> TcpLink {
         match self.event().await {
             TcpEvent::Closed { link } => link,
-            other => panic!("{other:?}"),
+            other @ (TcpEvent::Opened(_) | TcpEvent::Message { .. }) => panic!("{other:?}"),
         }
     }
 
     async fn message(&mut self) -> Bytes {
         match self.event().await {
             TcpEvent::Message { message, .. } => message,
-            other => panic!("{other:?}"),
+            other @ (TcpEvent::Opened(_) | TcpEvent::Closed { .. }) => panic!("{other:?}"),
         }
     }
 }

@@ -94,31 +94,29 @@ impl World {
     /// What the owner of node `at` does about connections.
     pub(super) fn on_tcp_event(&mut self, at: usize, event: &Event) {
         let now = self.now;
-        match event {
-            Event::TcpTry { slot, addresses } => {
-                assert!(!addresses.is_empty());
-                for (ends, openers) in self.tcp.on_try(now, at, *slot) {
-                    for (side, slot) in openers.iter().enumerate() {
-                        if let Some(slot) = slot {
-                            self.nodes[side].endpoint.handle_tcp_opened(now, *slot, ends[side]);
-                        }
+        if let Event::TcpTry { slot, addresses } = event {
+            assert!(!addresses.is_empty());
+            for (ends, openers) in self.tcp.on_try(now, at, *slot) {
+                for (side, slot) in openers.iter().enumerate() {
+                    if let Some(slot) = slot {
+                        self.nodes[side].endpoint.handle_tcp_opened(now, *slot, ends[side]);
                     }
                 }
             }
-            Event::TcpClose { link } => {
-                let Some(open) = self.tcp.links.iter().position(|ends| ends[at] == *link) else { return };
-                let ends = self.tcp.links.remove(open);
-                self.nodes[1 - at].endpoint.handle_tcp_closed(now, ends[1 - at]);
-            }
-            _ => {}
+        }
+        if let Event::TcpClose { link } = event
+            && let Some(open) = self.tcp.links.iter().position(|ends| ends[at] == *link)
+        {
+            let ends = self.tcp.links.remove(open);
+            self.nodes[1 - at].endpoint.handle_tcp_closed(now, ends[1 - at]);
         }
     }
 
     /// Every connection breaks.
     fn break_tcp(&mut self) {
         for ends in std::mem::take(&mut self.tcp.links) {
-            for at in 0..2 {
-                self.nodes[at].endpoint.handle_tcp_closed(self.now, ends[at]);
+            for (node, link) in self.nodes.iter_mut().zip(ends) {
+                node.endpoint.handle_tcp_closed(self.now, link);
             }
         }
     }
