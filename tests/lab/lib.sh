@@ -388,6 +388,44 @@ lab_same_lan() {
     step "$other is on the LAN of $name"
 }
 
+# lab_internet6 — the internet has IPv6 as well, and so has the relay; before that starts. lab_only6 HOST — HOST's network has nothing
+# else, behind a firewall that lets in what is answered. lab_no6 HOST — it has none any more; lab_nat brings IPv4 back.
+lab_internet6() {
+    ip -n "$LAB-relay" address add 2001:db8::2/64 dev eth0 nodad
+    lab_routes6 relay eth0
+}
+lab_routes6() { # NAMESPACE DEVICE — to the networks behind all routers but its own
+    local n
+    for n in 1 2 3 4 5 6 7 8 9; do
+        [[ $1 != r* || ${LAB_NUMBER[${1#r}]} != "$n" ]] || continue
+        ip -n "$LAB-$1" route replace "2001:db8:$n::/64" via "2001:db8::1$n" dev "$2"
+    done
+}
+lab_only6() {
+    local name=$1 n=${LAB_NUMBER[$1]}
+    ip -n "$LAB-r$name" address replace "2001:db8::1$n/64" dev wan nodad
+    ip -n "$LAB-r$name" -4 address flush dev lan
+    ip -n "$LAB-r$name" address replace "2001:db8:$n::1/64" dev lan nodad
+    on "r$name" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+    lab_routes6 "r$name" wan
+    ip -n "$LAB-$name" -4 address flush dev eth0
+    ip -n "$LAB-$name" address replace "2001:db8:$n::2/64" dev eth0 nodad
+    ip -n "$LAB-$name" -6 route replace default via "2001:db8:$n::1"
+    on "r$name" nft -f - <<RULES
+flush ruleset
+table ip6 lab {
+    chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; }
+    chain input { type filter hook input priority 0; meta l4proto ipv6-icmp accept; iifname "wan" drop; }
+}
+RULES
+    step "the network of $name is IPv6 only, behind a firewall"
+}
+lab_no6() {
+    ip -n "$LAB-$1" -6 address flush dev eth0 scope global
+    ip -n "$LAB-r$1" -6 address flush dev lan scope global
+    ip -n "$LAB-r$1" -6 address flush dev wan scope global
+}
+
 # Nothing passes HOST's router until lab_unblock; both the host and the router keep their links and addresses.
 lab_block() {
     on "r$1" nft 'table ip outage { chain forward { type filter hook forward priority -10; policy drop; }; chain output { type filter hook output priority -10; policy drop; }; }'
@@ -521,6 +559,21 @@ lab_oracle() {
 }
 lab_oracle_line() {
     jq -r '[.a_to_b, .b_to_a] | "sent \(map(.sent) | add), lost \(map(.lost) | add), duplicated \(map(.duplicated) | add), reordered \(map(.reordered) | add), corrupted \(map(.corrupted) | add), longest gap \(map(.longest_gap_ms) | max) ms, delay p50 \(map(.delay_ms.p50) | max) ms"' "$LAB_OUT/$1.json"
+}
+
+# lab_serve A MEGABYTES — a web server on A with a file of that size. lab_fetch A B MBIT — B fetches it through the tunnel at that rate:
+# by one TCP connection, and it must be that file. In the background beside an oracle, so that what is proved of frames is seen by TCP.
+lab_serve() {
+    local host=$1
+    mkdir -p "$LAB_DIR/$host/run/www"
+    head -c "$(($2 * 1000000))" /dev/urandom >"$LAB_DIR/$host/run/www/file"
+    start "http-$host" "$host" python3 -m http.server 8000 --bind "$(lab_address "$host")" --directory /run/www
+    lab_wait 10 "the web server of $host" on "$host" sh -c 'ss -Hltn | grep -q :8000'
+}
+lab_fetch() {
+    local a=$1 b=$2
+    on "$b" curl -sS -f --max-time 120 --limit-rate "$(($3 * 125000))" -o /run/fetched "http://$(lab_address "$a"):8000/file" || return 1
+    cmp "$LAB_DIR/$a/run/www/file" "$LAB_DIR/$b/run/fetched"
 }
 
 # lab_recovers NAME A B TARGET_MS — measures from now until frames pass both ways. Timing is reported against the target

@@ -9,6 +9,7 @@ CELLS="$LAB_OUT/cells.jsonl"
 : >"$CELLS"
 
 LAB_NO_CAPTURE=1 lab_topology relay_two_nat
+lab_internet6
 lab_relay --listen '[::]:8443' --listen '[::]:443'
 lab_up a --relay "$RELAY_TICKET"
 lab_invite a
@@ -61,6 +62,10 @@ while IFS=$'\t' read -r a b kind reason; do
         lab_lan b 192.168.11.1 192.168.11.2 24
         at_a='' at_b=''
         ;;
+    ipv6-only)
+        lab_only6 a
+        if [[ $b == ipv6-only ]]; then lab_only6 b; else lab_nat b "$b"; fi
+        ;;
     same-lan)
         lab_nat a "$b"
         lab_same_lan a b
@@ -78,6 +83,10 @@ while IFS=$'\t' read -r a b kind reason; do
         ;;
     esac
     cell "$a" "$b" "$kind" "$reason"
+    if [[ $a == ipv6-only ]]; then
+        for host in a b; do lab_no6 "$host"; done
+        at_a='' at_b=''
+    fi
 done <"$EXPECTED"
 
 jq -s . "$CELLS" >"$LAB_OUT/matrix.json"
