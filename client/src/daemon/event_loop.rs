@@ -36,6 +36,7 @@ use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::rng::Rng as _;
 use shadowmesh_proto::session::ChunkPool;
@@ -109,7 +110,7 @@ struct RelayTask {
     stream: Option<RelayStream>,
     address: String,
     /// This end's address of the open stream.
-    local: Option<IpAddr>,
+    local: Option<SocketAddr>,
     connecting: bool,
     /// The connection's outage was told; said once per outage.
     outage_told: bool,
@@ -295,7 +296,7 @@ impl EventLoop {
                 Input::Datagram(datagram) => {
                     self.endpoint.handle_datagram(Instant::now(), datagram.from, &datagram.bytes);
                 }
-                Input::Tcp(event) => self.on_tcp(event),
+                Input::Tcp(event) => self.on_tcp(event).await,
                 Input::Fact(fact) => self.on_fact(fact),
                 Input::Mapped(outside) => self.endpoint.handle_mapped_port(Instant::now(), outside),
                 Input::NetworkChanged => self.on_network_changed().await,
@@ -384,6 +385,10 @@ impl EventLoop {
     }
 
     fn on_packet(&mut self, mut packet: ControlPacket) {
+        // It was on its way through the data plane when its connection ended.
+        if matches!(packet.via, Via::Tcp(link) if !self.tcp.has(link)) {
+            return;
+        }
         if let Err(error) = self.endpoint.handle_packet(Instant::now(), packet.via, &mut packet.packet) {
             tracing::trace!(%error, "a packet is dropped");
         }
@@ -394,7 +399,7 @@ impl EventLoop {
         match fact {
             Fact::DataSent(slot, via) => self.endpoint.handle_data_sent(now, slot, via),
             Fact::Heard(slot, from) => self.endpoint.handle_heard(now, slot, from),
-            Fact::AckDue(slot, report) => self.endpoint.handle_ack_report(now, slot, &report),
+            Fact::AckDue(slot, via, report) => self.endpoint.handle_ack_report(now, slot, via, &report),
             Fact::KeyUsedUp(slot) => self.endpoint.handle_key_used_up(now, slot),
             // What the outbound thread forgot must be news to the inbound one.
             Fact::Forgotten(slot) => self.inbound(InboundCommand::Forget(slot)),
@@ -424,7 +429,9 @@ impl EventLoop {
             .relays
             .iter()
             .enumerate()
-            .filter(|(_, task)| task.stream.is_some() && task.local.is_some_and(|local| !is_here(local)))
+            .filter(|(_, task)| {
+                task.stream.is_some() && task.local.is_some_and(|local| !is_here(local.ip().to_canonical()))
+            })
             .map(|(at, _)| RelayNo(at))
             .collect();
         for no in homeless {
@@ -441,6 +448,7 @@ impl EventLoop {
         match interfaces::list(&self.netlink, Some(self.interface.index)).await {
             Ok(interfaces) => {
                 self.drop_homeless_streams(&interfaces);
+                self.drop_stray_links(&interfaces).await;
                 let usable = interfaces.iter().filter(|interface| interface.running && !interface.loopback);
                 let addresses = usable.flat_map(|interface| &interface.addresses).filter(|have| have.usable);
                 let port = self.socket.port();
@@ -463,7 +471,7 @@ impl EventLoop {
                 }
             }
             RelayEvent::Opened { remote, local, data, stream } => {
-                task.local = local.map(|local| local.ip().to_canonical());
+                task.local = local;
                 task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
@@ -518,6 +526,7 @@ impl EventLoop {
         stream.give_up();
         self.routes.set_stream(no, None);
         self.endpoint.handle_stream_closed(Instant::now(), no);
+        self.listen_elsewhere(no);
         self.waiting_said = false;
     }
 

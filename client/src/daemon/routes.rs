@@ -107,8 +107,9 @@ impl Routes {
 
     /// It is gone.
     pub(super) fn remove_link(&mut self, link: TcpLink) {
+        let before = self.links.len();
         self.links.retain(|(known, _)| *known != link);
-        self.changed = true;
+        self.changed |= self.links.len() < before;
     }
 
     pub(super) fn set_via(&mut self, slot: PeerSlot, via: Option<Via>, room: Option<usize>) {

@@ -95,8 +95,8 @@ pub enum Fact {
     DataSent(PeerSlot, Via),
     /// Data of the peer came by datagram from an address where none of its paths is.
     Heard(PeerSlot, SocketAddr),
-    /// An acknowledgement is due.
-    AckDue(PeerSlot, Box<AckReport>),
+    /// An acknowledgement is due, of what came last by this way.
+    AckDue(PeerSlot, Option<Via>, Box<AckReport>),
     /// The send key is used up or too old: said at most once a second.
     KeyUsedUp(PeerSlot),
     /// The peer has been without a path for so long that the stations behind it were forgotten.

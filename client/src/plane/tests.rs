@@ -17,7 +17,7 @@ use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, ReceiverIndex};
 use shadowmesh_proto::rng::{Rng as _, SeededRng};
 use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, RingLimits, SealKey};
-use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -247,7 +247,7 @@ fn what_arrives_is_acknowledged_and_told_as_sent() {
     let mut highest = None;
     until("an acknowledgement of all", || {
         while let Ok(fact) = b.output.facts.try_recv() {
-            if let Fact::AckDue(PEER, report) = fact {
+            if let Fact::AckDue(PEER, _, report) = fact {
                 highest = report.paths().first().map(|path| path.highest);
             }
         }
@@ -345,6 +345,33 @@ fn a_route_withdrawn_and_given_back_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_peer_that_reads_its_connection_slowly_holds_up_nobody_else() {
+    let (mut a, b, c) = (Node::new(1, &[2, 3]), Node::new(2, &[1]), Node::new(3, &[1]));
+    let slow = PeerSlot(1);
+    join(&a, PEER, &b, PEER, 1);
+    join(&a, slow, &c, PEER, 2);
+    let link = TcpLink { number: 1, remote: "192.0.2.1:5".parse().unwrap() };
+    // Nobody ever takes anything out of it.
+    let (handle, _queue) = stream_queue(a.plane.outbound_waker());
+    a.snapshot.links = vec![(link, handle.clone())];
+    a.reroute(slow, Some(Via::Tcp(link)), &[]);
+    a.route(PEER, Some(CHANNEL));
+    for n in 0..2000 {
+        a.send(3, n, 1000);
+    }
+    until("the connection to be full", || a.counters(slow).tx_dropped.load(Relaxed) > 0);
+    assert!(!handle.has_room());
+    for n in 0..100 {
+        a.send(2, n, 500);
+    }
+    assert_eq!(numbers(&carry(&mut a, &b, 100)), (0..100).collect::<Vec<_>>());
+    assert_eq!(a.counters(PEER).tx_dropped.load(Relaxed), 0);
+    let (sealed, dropped) = (&a.counters(slow).tx_frames, &a.counters(slow).tx_dropped);
+    until("every frame to be counted", || sealed.load(Relaxed) + dropped.load(Relaxed) == 2000);
+    assert_eq!(a.counters(slow).lost.load(Relaxed), 0, "what was dropped was never sealed");
+}
+
+#[test]
 fn what_the_association_before_held_goes_first() {
     let (mut a, b, _) = two();
     a.disconnect();
@@ -380,7 +407,7 @@ fn only_the_newest_association_is_acknowledged() {
     let mut reports = Vec::new();
     until("the acknowledgement of the newest", || {
         while let Ok(fact) = b.output.facts.try_recv() {
-            if let Fact::AckDue(_, report) = fact {
+            if let Fact::AckDue(_, _, report) = fact {
                 reports.push(report.paths().first().map(|path| path.highest));
             }
         }

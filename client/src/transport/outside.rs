@@ -92,9 +92,9 @@ impl Outside {
     }
 }
 
-/// Other sockets of this process may be bound to the same port. (No other user's: the kernel sees to that.)
+/// Other sockets of this process may be bound to the same port. No other user's: the kernel sees to that, unless SO_REUSEADDR is set
+/// as well.
 fn share_port(socket: &Socket) -> io::Result<()> {
-    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)
 }
 

@@ -304,6 +304,8 @@ pub enum Event {
     TcpClose {
         /// The connection.
         link: TcpLink,
+        /// Whether it is to be reset, for its ports to be free; else what was sent there may still arrive.
+        at_once: bool,
     },
     /// STUN saw this node here.
     Observed {

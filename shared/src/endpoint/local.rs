@@ -51,10 +51,10 @@ impl Endpoint {
         self.after_input(now);
     }
 
-    /// This node listens on `port`, from which its stream to `relay` was opened: what the relay sees of that is where others may
-    /// reach this one (protocol §7.12).
-    pub fn handle_tcp_port(&mut self, now: Instant, relay: RelayNo, port: u16) {
-        self.local.listening = Some((relay, port));
+    /// This node listens on a port, from which its stream to that relay was opened: what the relay sees of that is where others may
+    /// reach this one (protocol §7.12). `None`: it listens nowhere.
+    pub fn handle_tcp_port(&mut self, now: Instant, listening: Option<(RelayNo, u16)>) {
+        self.local.listening = listening;
         self.renew_candidates(now);
         self.after_input(now);
     }

@@ -194,22 +194,22 @@ impl Endpoint {
     /// A connection that [`Event::TcpTry`] asked for is there.
     pub fn handle_tcp_opened(&mut self, now: Instant, slot: PeerSlot, link: TcpLink) {
         if self.with_peer_at(now, slot, |peer, ctx| peer.on_tcp_opened(ctx, link)).is_none() {
-            self.out.event(Event::TcpClose { link });
+            self.out.event(Event::TcpClose { link, at_once: true });
         }
         self.after_input(now);
     }
 
     /// A direct TCP connection is gone, whoever opened it.
     pub fn handle_tcp_closed(&mut self, now: Instant, link: TcpLink) {
-        let ids: Vec<_> = self.peers.keys().copied().collect();
-        ids.into_iter()
-            .any(|id| self.with_peer(now, id, |peer, ctx| peer.on_tcp_closed(ctx, link)) == Some(true));
+        if let Some(owner) = self.link_owner(link) {
+            self.with_peer(now, owner, |peer, ctx| peer.on_tcp_closed(ctx, link));
+        }
         self.after_input(now);
     }
 
-    /// The data plane's report of what arrived, to be told to the peer.
-    pub fn handle_ack_report(&mut self, now: Instant, slot: PeerSlot, report: &AckReport) {
-        self.with_peer_at(now, slot, |peer, ctx| peer.acknowledge(ctx, report));
+    /// The data plane's report of what arrived, to be told to the peer, and the way by which the last of it came.
+    pub fn handle_ack_report(&mut self, now: Instant, slot: PeerSlot, via: Option<Via>, report: &AckReport) {
+        self.with_peer_at(now, slot, |peer, ctx| peer.acknowledge(ctx, via, report));
     }
 
     /// The data plane's send key is used up: rekey now.
@@ -308,6 +308,20 @@ impl Endpoint {
                 {
                     return Err(PacketError::WrongPeer);
                 }
+                // A connection is the peer's that was heard on it first, whomever it was opened for: where it leads is only what somebody
+                // said.
+                let other = if let Via::Tcp(link) = via { self.link_owner(link) } else { None };
+                if let (Via::Tcp(link), Some(other)) = (via, other.filter(|other| *other != owner)) {
+                    if self.peers.get(&other).is_some_and(|peer| peer.keeps_link(link)) {
+                        return Err(PacketError::WrongPeer);
+                    }
+                    let result =
+                        self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, via, index, packet));
+                    if matches!(result, Some(Ok(()))) {
+                        self.with_peer(now, other, |peer, _| peer.forget_link(link));
+                    }
+                    return result.unwrap_or(Err(PacketError::UnknownIndex));
+                }
                 self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, via, index, packet))
                     .unwrap_or(Err(PacketError::UnknownIndex))
             }
@@ -328,6 +342,11 @@ impl Endpoint {
                 Err(PacketError::Kind)
             }
         }
+    }
+
+    /// Whose connection that is, as far as is known.
+    fn link_owner(&self, link: TcpLink) -> Option<NodeId> {
+        self.peers.values().find(|peer| peer.has_link(link)).map(Peer::id)
     }
 
     /// Consequences that concern more than one peer: CONFIRMED and RELEASE to relays, address claims.

@@ -167,6 +167,7 @@ impl Endpoint {
             relay.observed_tcp = None;
         }
         self.out.bind(no, None);
+        self.renew_candidates(now);
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             self.with_peer(now, id, |peer, ctx| {

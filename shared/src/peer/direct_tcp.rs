@@ -11,11 +11,13 @@
 //!
 //! # Invariants
 //!
-//! - Links belong to the session and end with it. At most [`MAX_LINKS`]: one more is closed.
-//! - One link carries data. Where both sides opened one, or two addresses led to the peer, the side with the lower key closes what it
-//!   does not use, once the other had time to prove the one that stays.
-//! - A try names at most [`MAX_TCP_CANDIDATES`] addresses; tries that the peer causes are metered: a member must not make others
-//!   flood somebody.
+//! - Links belong to the session and end with it. At most [`MAX_LINKS`], of which the peer was heard on [`MAX_KEPT`]: one more is closed.
+//! - A link is the peer's that was heard on it first, whomever it was opened for: an address is only what somebody said.
+//! - One link carries data. Where both sides opened one, or two addresses led to the peer, the side with the lower key closes the
+//!   others, once the peer had time to prove the one that stays: that on which the peer's data comes.
+//! - A try names at most [`MAX_TCP_CANDIDATES`] addresses, on no port of a service that everybody knows; tries that the peer causes, by
+//!   whatever word, are metered, and what became of a try at an address where nobody was heard is not to be seen: a member must not make
+//!   others flood somebody, nor look for it at what listens around them.
 //! - Nothing is tried while a direct path is there, unless a user asked for TCP.
 
 use super::probation::{Record, Standing};
@@ -33,6 +35,12 @@ use std::time::{Duration, Instant};
 
 /// Most links of one peer: each address of a try may come to be one.
 const MAX_LINKS: usize = MAX_TCP_CANDIDATES;
+/// Links on which the peer was heard.
+const MAX_KEPT: usize = 3;
+/// Ports below are those of services (RFC 6335 §6), and none of ours.
+const FIRST_PORT: u16 = 1024;
+/// While a user wants TCP, it is tried again after this, give or take a tenth.
+const RETRY: Duration = Duration::from_secs(60);
 /// Links that are not used are closed this long after there was more than one.
 const SPARE_FOR: Duration = Duration::from_secs(2);
 /// Tries that the peer causes: this many at once ...
@@ -50,8 +58,12 @@ pub(super) struct DirectTcp {
     until: Option<Instant>,
     /// The round by datagram after which it was last tried, or not needed.
     round: u64,
-    /// A user asked for it.
+    /// It was asked for, and not tried since.
     is_hurried: bool,
+    /// When it is tried again while a user wants it.
+    retry: Option<Instant>,
+    /// The link by which the peer's data came last.
+    heard_data: Option<TcpLink>,
     /// Tries that the peer may still cause, and when that was reckoned.
     provoked: Option<(u32, Instant)>,
     record: Record,
@@ -67,6 +79,8 @@ pub(super) struct Linked {
     standing: Standing,
     /// The peer was heard on it.
     is_kept: bool,
+    /// Data of this side went there.
+    has_carried: bool,
 }
 
 impl DirectTcp {
@@ -94,12 +108,19 @@ impl DirectTcp {
 
     /// Where the peer says that it may be reached; what it said before holds no longer.
     pub(super) fn on_announced(&mut self, candidates: impl Iterator<Item = Candidate>) {
-        self.remotes = candidates.map(|candidate| candidate.address).take(MAX_TCP_CANDIDATES).collect();
+        let addresses = candidates.map(|candidate| candidate.address);
+        self.remotes =
+            addresses.filter(|address| address.port() >= FIRST_PORT).take(MAX_TCP_CANDIDATES).collect();
     }
 
     /// It is wanted now.
     pub(super) const fn hurry(&mut self) {
         self.is_hurried = true;
+    }
+
+    /// The peer's data came by `link`.
+    pub(super) const fn on_data(&mut self, link: TcpLink) {
+        self.heard_data = Some(link);
     }
 
     pub(super) fn set_heartbeat(&mut self, heartbeat: Duration) {
@@ -115,7 +136,7 @@ impl DirectTcp {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Deadline> {
-        let mut next = None;
+        let mut next = self.retry.map(|at| Deadline::new(at, "try TCP again, as a user wants it"));
         for known in &self.links {
             next = Deadline::earlier(next, known.path.poll_timeout());
             let behaved = known.standing.due().map(|at| Deadline::new(at, "a direct path has behaved"));
@@ -129,8 +150,13 @@ impl DirectTcp {
         self.until.is_some_and(|until| now < until)
     }
 
+    /// Whether a try has so much time left that the peer's, which begins now, meets it.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now + TCP_TRY / 2 < until)
+    }
+
     /// Whether the peer may cause a try now.
-    fn take_provoked(&mut self, now: Instant) -> bool {
+    pub(super) fn take_provoked(&mut self, now: Instant) -> bool {
         let (left, since) = self.provoked.unwrap_or((PROVOKED_BURST, now));
         let refills = now.saturating_duration_since(since).as_secs() / PROVOKED_REFILL.as_secs();
         let refills = u32::try_from(refills).unwrap_or(u32::MAX);
@@ -147,7 +173,7 @@ impl Peer {
     /// The peer begins a try.
     pub(super) fn tcp_on_try(&mut self, ctx: &mut Context<'_>) {
         if self.tcp_is_of_use()
-            && !self.direct_tcp.is_trying(ctx.now)
+            && !self.direct_tcp.is_fresh(ctx.now)
             && self.direct_tcp.take_provoked(ctx.now)
         {
             self.tcp_begin(ctx, "the peer tries");
@@ -160,24 +186,39 @@ impl Peer {
         self.send(ctx, &Control::TcpTry);
     }
 
+    /// The links that are known.
+    #[cfg(test)]
+    pub(crate) fn tcp_links_for_test(&self) -> Vec<TcpLink> {
+        self.direct_tcp.links().map(|known| known.link).collect()
+    }
+
     /// A connection that this node opened for the peer is there.
     pub(crate) fn on_tcp_opened(&mut self, ctx: &mut Context<'_>, link: TcpLink) {
         self.tcp_add(ctx, link);
         self.settle(ctx);
     }
 
-    /// A connection is gone; whether it was this peer's.
-    pub(crate) fn on_tcp_closed(&mut self, ctx: &mut Context<'_>, link: TcpLink) -> bool {
-        let before = self.direct_tcp.links.len();
+    /// Whether a connection is this peer's, or was opened for it.
+    pub(crate) fn has_link(&self, link: TcpLink) -> bool {
+        self.direct_tcp.path(link).is_some()
+    }
+
+    /// Whether the peer was heard on it.
+    pub(crate) fn keeps_link(&self, link: TcpLink) -> bool {
+        self.direct_tcp.links().any(|known| known.link == link && known.is_kept)
+    }
+
+    /// A connection that was opened for it is another's.
+    pub(crate) fn forget_link(&mut self, link: TcpLink) {
         self.direct_tcp.links.retain(|known| known.link != link);
-        let was_known = self.direct_tcp.links.len() < before;
-        if was_known {
-            self.tcp_lost(ctx);
-            // Where there is another, nothing was in doubt.
-            self.show(ctx);
-            self.settle(ctx);
-        }
-        was_known
+    }
+
+    /// A connection of it is gone.
+    pub(crate) fn on_tcp_closed(&mut self, ctx: &mut Context<'_>, link: TcpLink) {
+        self.tcp_remove(ctx, |known| known.link == link);
+        // Where there is another, nothing was in doubt.
+        self.show(ctx);
+        self.settle(ctx);
     }
 
     /// Something that only the peer could seal came by `link`.
@@ -188,6 +229,7 @@ impl Peer {
         if let Some(known) = self.direct_tcp.links.iter_mut().find(|known| known.link == link)
             && !std::mem::replace(&mut known.is_kept, true)
         {
+            self.direct_tcp.until = None;
             ctx.out.event(Event::TcpKept { slot: self.slot, link });
         }
     }
@@ -215,7 +257,7 @@ impl Peer {
     /// The session ended, and every link with it. Data that was there goes again in the next one.
     pub(super) fn tcp_clear(&mut self, ctx: &mut Context<'_>) {
         for known in std::mem::take(&mut self.direct_tcp.links) {
-            ctx.out.event(Event::TcpClose { link: known.link });
+            ctx.out.event(Event::TcpClose { link: known.link, at_once: true });
         }
         self.direct_tcp = DirectTcp { provoked: self.direct_tcp.provoked, ..DirectTcp::default() };
     }
@@ -226,12 +268,16 @@ impl Peer {
             return;
         }
         let rounds = self.direct.rounds();
-        let is_round_over = rounds > self.direct_tcp.round && !self.direct.is_checking();
+        let is_trying = self.direct_tcp.is_trying(ctx.now);
+        let is_round_over = rounds > self.direct_tcp.round && !self.direct.is_checking() && !is_trying;
         if is_round_over {
             self.direct_tcp.round = rounds;
         }
-        let is_hurried = std::mem::take(&mut self.direct_tcp.is_hurried);
-        if (is_round_over || is_hurried) && self.tcp_is_of_use() && !self.direct_tcp.is_trying(ctx.now) {
+        let is_asked_for = self.wish.wanted == Wanted::DirectTcp;
+        let is_retry = self.direct_tcp.retry.take_if(|at| *at <= ctx.now || !is_asked_for).is_some();
+        self.direct_tcp.is_hurried &= is_asked_for;
+        let is_hurried = (self.direct_tcp.is_hurried || is_retry) && is_asked_for && !is_trying;
+        if (is_round_over || is_hurried) && self.tcp_is_of_use() {
             self.tcp_begin(
                 ctx,
                 if is_hurried { "it was asked for" } else { "no direct path by datagram was found" },
@@ -240,6 +286,7 @@ impl Peer {
         }
         for at in 0..self.direct_tcp.links.len() {
             let Some(known) = self.direct_tcp.links.get_mut(at) else { continue };
+            known.has_carried |= self.routed == Some(Via::Tcp(known.link));
             known.standing.judge(ctx.now, known.path.is_proven(), &self.direct_tcp.record);
             if known.path.poll_ping(ctx.now).is_some() {
                 let id = ctx.rng.next_u64();
@@ -268,6 +315,10 @@ impl Peer {
         let addresses = self.direct_tcp.remotes.clone();
         tracing::debug!(peer = %self.id.short(), why, ?addresses, "trying TCP");
         self.direct_tcp.until = Some(ctx.now + TCP_TRY);
+        self.direct_tcp.is_hurried = false;
+        if self.wish.wanted == Wanted::DirectTcp {
+            self.direct_tcp.retry = Some(ctx.now + ctx.rng.about(RETRY));
+        }
         ctx.out.event(Event::TcpTry { slot: self.slot, addresses });
     }
 
@@ -276,44 +327,46 @@ impl Peer {
         if self.direct_tcp.path(link).is_some() {
             return true;
         }
-        if self.session.is_none() || self.direct_tcp.links.len() >= MAX_LINKS {
-            ctx.out.event(Event::TcpClose { link });
+        let kept = self.direct_tcp.links().filter(|known| known.is_kept).count();
+        if self.session.is_none() || self.direct_tcp.links.len() >= MAX_LINKS || kept >= MAX_KEPT {
+            ctx.out.event(Event::TcpClose { link, at_once: true });
             return false;
         }
         let mut path = Path::new(ctx.now, PathKind::DirectTcp);
         path.set_heartbeat(self.heartbeat_hint);
-        self.direct_tcp.links.push(Linked { link, path, standing: Standing::Unproven, is_kept: false });
+        let standing = Standing::Unproven;
+        self.direct_tcp.links.push(Linked { link, path, standing, is_kept: false, has_carried: false });
         true
     }
 
     fn tcp_drop_dead(&mut self, ctx: &mut Context<'_>) {
-        let (dead, alive) = std::mem::take(&mut self.direct_tcp.links)
-            .into_iter()
-            .partition(|known: &Linked| known.path.is_dead());
-        self.direct_tcp.links = alive;
-        for known in dead {
-            ctx.out.event(Event::TcpClose { link: known.link });
-            self.tcp_lost(ctx);
+        for known in self.tcp_remove(ctx, |known| known.path.is_dead()) {
+            ctx.out.event(Event::TcpClose { link: known.link, at_once: true });
         }
     }
 
-    /// A link is gone: what was there goes again, and another way is looked for.
-    fn tcp_lost(&mut self, ctx: &Context<'_>) {
-        self.abandon(PathKind::DirectTcp);
-        if self.direct_tcp.links.is_empty() && self.session.is_some() {
+    /// Links end: what was there goes again, and another way is looked for.
+    fn tcp_remove(&mut self, ctx: &Context<'_>, ends: impl Fn(&Linked) -> bool) -> Vec<Linked> {
+        let (gone, left): (Vec<_>, _) =
+            std::mem::take(&mut self.direct_tcp.links).into_iter().partition(ends);
+        self.direct_tcp.links = left;
+        let is_lost = |known: &Linked| known.has_carried || self.routed == Some(Via::Tcp(known.link));
+        if gone.iter().any(is_lost) {
+            self.abandon(PathKind::DirectTcp);
+        }
+        let was_kept = gone.iter().any(|known| known.is_kept);
+        if was_kept && !self.direct_tcp.links().any(|known| known.is_kept) {
+            self.direct_tcp.until = None;
             self.direct.begin(ctx.now, "a direct connection ended");
         }
+        gone
     }
 
-    /// Where more than one link is proven, one of the two sides has to say which stays.
+    /// Where more than one link is proven, one of the two sides has to say which stays: that by which the peer's data comes. What was
+    /// sent on the others still arrives.
     fn tcp_close_spare(&mut self, ctx: &mut Context<'_>) {
-        let proven: Vec<_> = self
-            .direct_tcp
-            .links
-            .iter()
-            .filter(|known| known.path.is_proven())
-            .map(|known| known.link)
-            .collect();
+        let links = self.direct_tcp.links();
+        let proven: Vec<_> = links.filter(|known| known.path.is_proven()).map(|known| known.link).collect();
         if self.role != Role::Lower || proven.len() < 2 {
             self.direct_tcp.spare_since = None;
             return;
@@ -321,12 +374,12 @@ impl Peer {
         if *self.direct_tcp.spare_since.get_or_insert(ctx.now) + SPARE_FOR > ctx.now {
             return;
         }
+        let peers = proven.iter().find(|link| self.direct_tcp.heard_data == Some(**link));
         let used = proven.iter().find(|link| self.routed == Some(Via::Tcp(**link)));
-        let keep = used.or_else(|| proven.first()).copied();
+        let keep = peers.or(used).or_else(|| proven.first()).copied();
         for link in proven.into_iter().filter(|link| Some(*link) != keep) {
-            self.direct_tcp.links.retain(|known| known.link != link);
-            self.abandon(PathKind::DirectTcp);
-            ctx.out.event(Event::TcpClose { link });
+            self.tcp_remove(ctx, |known| known.link == link);
+            ctx.out.event(Event::TcpClose { link, at_once: false });
         }
         self.direct_tcp.spare_since = None;
     }

@@ -495,12 +495,14 @@ impl Peer {
 
     /// The data plane wants this told to the peer. A report of an association that was replaced meanwhile is dropped: said in
     /// the new one, it would release packets that never arrived.
-    pub(crate) fn acknowledge(&mut self, ctx: &mut Context<'_>, report: &AckReport) {
+    pub(crate) fn acknowledge(&mut self, ctx: &mut Context<'_>, via: Option<Via>, report: &AckReport) {
         let session = self.session.as_ref();
         if report.index().is_some_and(|index| session.is_some_and(|session| session.has_index(index))) {
             self.last_report = (report.paths().to_vec(), report.floor());
-            let way = report.arrived_by().map_or_else(|| self.way(), |slot| self.way_back(slot));
-            if let Some(via) = way {
+            if let Some(Via::Tcp(link)) = via {
+                self.direct_tcp.on_data(link);
+            }
+            if let Some(via) = via.and_then(|via| self.way_back(via)).or_else(|| self.way()) {
                 self.reply(ctx, via, &Control::Ack { paths: report.paths().to_vec(), floor: report.floor() });
             }
         }
@@ -703,7 +705,7 @@ impl Peer {
             }
             Some(Control::Use { number, wanted }) => {
                 self.reply(ctx, via, &Control::UseAck { number });
-                self.on_use(number, wanted);
+                self.on_use(ctx.now, number, wanted);
             }
             Some(Control::UseAck { number }) => self.on_use_ack(number),
             Some(Control::RekeyInit { packet }) => rekey::on_init(self, ctx, via, &packet),

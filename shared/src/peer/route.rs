@@ -70,11 +70,14 @@ impl Peer {
     }
 
     /// The peer's user wants something.
-    pub(super) fn on_use(&mut self, number: u64, wanted: Wanted) {
+    pub(super) fn on_use(&mut self, now: Instant, number: u64, wanted: Wanted) {
         let is_tie_lost = number == self.wish.number && self.role == Role::Higher;
         if number > self.wish.number || is_tie_lost {
             self.wish = Wish { wanted, number, said: None };
-            self.hurry_wanted();
+            // A try that the peer causes is metered, however it causes it.
+            if wanted != Wanted::DirectTcp || self.direct_tcp.take_provoked(now) {
+                self.hurry_wanted();
+            }
         }
     }
 
@@ -163,17 +166,18 @@ impl Peer {
         self.routed.or_else(|| self.contact.map(Via::Channel))
     }
 
-    /// Where what arrived by a path of `slot` is acknowledged: there. The peer proved that it leads both ways; where this side's data
-    /// goes may have fallen silent without this side knowing it yet.
-    pub(super) fn way_back(&self, slot: PathSlot) -> Option<Via> {
-        let followed = self.direct.followed().map(Via::Udp);
-        let direct = followed.into_iter().chain(self.direct_paths().map(|(via, _)| via));
-        // Through the relay it need not have been proven by this side, nor be known to it as a path.
-        let relayed =
-            self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
-        let mut all = self.routed.into_iter().chain(direct).chain(relayed);
-        let is_dead = |via: &Via| self.path_of(*via).is_some_and(Path::is_dead);
-        all.find(|via| via.slot() == slot && !is_dead(via)).or_else(|| self.way())
+    /// Whether what arrived by `via` may be acknowledged there: the peer proved that it leads both ways, while where this side's data goes
+    /// may have fallen silent without this side knowing it yet.
+    pub(super) fn way_back(&self, via: Via) -> Option<Via> {
+        let is_there = match via {
+            // Through the relay it need not have been proven by this side, nor be known to it as a path.
+            Via::Channel(contact) | Via::RelayUdp(contact) => {
+                self.contact == Some(contact) && !self.path_of(via).is_some_and(Path::is_dead)
+            }
+            // An address is not answered for having been seen.
+            Via::Udp(_) | Via::Tcp(_) => self.path_of(via).is_some_and(|path| !path.is_dead()),
+        };
+        is_there.then_some(via)
     }
 
     /// Every path between the two alone.

@@ -68,7 +68,6 @@ pub struct AckReport {
     len: usize,
     floor: u64,
     index: Option<ReceiverIndex>,
-    arrived_by: Option<PathSlot>,
 }
 
 impl AckReport {
@@ -88,11 +87,6 @@ impl AckReport {
     /// so the report of a replaced one must not be taken for one of its successor.
     pub const fn index(&self) -> Option<ReceiverIndex> {
         self.index
-    }
-
-    /// The path that brought what opened last: where the report is best sent, for its sender proved it both ways.
-    pub const fn arrived_by(&self) -> Option<PathSlot> {
-        self.arrived_by
     }
 
     pub(crate) const fn of_key(mut self, index: Option<ReceiverIndex>) -> Self {
@@ -125,8 +119,6 @@ const LATE_BLOCKS: usize = 4;
 #[derive(Debug, Default)]
 pub struct ReceiveMarks {
     highest: [Option<u64>; PATH_SLOTS],
-    /// The path of the last that opened.
-    last: Option<PathSlot>,
     news: [bool; PATH_SLOTS],
     late: [Option<LateBlock>; LATE_BLOCKS],
     unreported: u32,
@@ -139,7 +131,6 @@ impl ReceiveMarks {
     /// Notes that `counter` opened at `now`, having come over `path`.
     pub fn on_opened(&mut self, now: Instant, path: PathSlot, counter: u64) {
         let at = path.index();
-        self.last = Some(path);
         self.unreported = self.unreported.saturating_add(1);
         self.since.get_or_insert(now);
         match self.highest[at] {
@@ -195,7 +186,7 @@ impl ReceiveMarks {
     pub fn report(&mut self, window: &mut ReplayWindow<DATA_WINDOW>) -> AckReport {
         let floor = window.floor();
         let acks = [AckReport::EMPTY; MAX_ACK_PATHS];
-        let mut report = AckReport { acks, len: 0, floor, index: None, arrived_by: self.last };
+        let mut report = AckReport { acks, len: 0, floor, index: None };
         for (path, highest) in self.highest.iter().enumerate() {
             if let (Some(highest), true) = (*highest, self.news[path]) {
                 report.push(path, highest, window);
@@ -460,7 +451,7 @@ mod tests {
         receiver.report();
         receiver.open(3, 100..101);
         let report = receiver.report();
-        assert_eq!((report.floor(), report.arrived_by()), (101, Some(slot(3))));
+        assert_eq!(report.floor(), 101);
         assert_eq!(report.paths().len(), 2, "the quiet path is told again");
     }
 

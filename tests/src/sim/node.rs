@@ -303,7 +303,7 @@ impl Node {
         self.busy_second.1 += 1;
         self.plane.expire(now);
         for (slot, report) in self.plane.due_acks(now) {
-            self.endpoint.handle_ack_report(now, slot, &report);
+            self.endpoint.handle_ack_report(now, slot, None, &report);
         }
         if self.endpoint.poll_timeout().is_some_and(|deadline| deadline.is_due(now)) {
             self.endpoint.handle_timeout(now);

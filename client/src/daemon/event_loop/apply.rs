@@ -150,8 +150,8 @@ impl EventLoop {
                 self.routes.set_binding(relay, binding);
             }
             Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
-            Event::TcpKept { slot, link } => self.tcp.keep(slot, link),
-            Event::TcpClose { link } => self.drop_link(link),
+            Event::TcpKept { slot, link } => self.keep_link(slot, link),
+            Event::TcpClose { link, at_once } => self.drop_link(link, at_once),
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
         }
     }

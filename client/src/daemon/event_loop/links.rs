@@ -1,8 +1,10 @@
 //! Direct TCP connections, between the endpoint that judges them and the transport that runs them.
 
 use super::EventLoop;
+use crate::net::interfaces::Interface;
 use crate::transport::tcp::TcpEvent;
 use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
 use std::net::IpAddr;
@@ -15,50 +17,87 @@ impl EventLoop {
         if self.listening.is_some_and(|other| other != no && is_open(other)) {
             return;
         }
-        match self.tcp.listen(port) {
-            Ok(()) => {
-                self.listening = Some(no);
-                self.endpoint.handle_tcp_port(Instant::now(), no, port);
-            }
-            // Without it there is no direct TCP; everything else goes on.
-            Err(error) => tracing::warn!(%error, port, "this node cannot listen for direct connections"),
+        let listening = self.tcp.listen(port).map(|()| (no, port));
+        // Without it there is no direct TCP; everything else goes on.
+        let listening = listening.inspect_err(|error| {
+            tracing::warn!(%error, port, "this node cannot listen for direct connections");
+        });
+        self.listening = listening.as_ref().ok().map(|(no, _)| *no);
+        self.endpoint.handle_tcp_port(Instant::now(), listening.ok());
+    }
+
+    /// The stream to a relay ended. If its port was the one that listens, that of another stream does from now on.
+    pub(super) fn listen_elsewhere(&mut self, ended: RelayNo) {
+        if self.listening != Some(ended) {
+            return;
+        }
+        let open = self.relays.iter().enumerate().filter(|(_, task)| task.stream.is_some());
+        let other = open.filter_map(|(at, task)| Some((RelayNo(at), task.local?.port()))).next();
+        if let Some((no, port)) = other {
+            self.listen_beside(no, port);
         }
     }
 
-    pub(super) fn on_tcp(&mut self, event: TcpEvent) {
+    pub(super) async fn on_tcp(&mut self, event: TcpEvent) {
         let now = Instant::now();
         match event {
-            // Dropping it closes it. Through the tunnel it would carry itself.
-            TcpEvent::Opened(opened) if self.is_own_address(opened.local) => {}
             TcpEvent::Opened(opened) => {
                 let (link, peer) = (opened.link, opened.peer);
+                // Through the tunnel it would carry itself.
+                if self.is_own_address(opened.local) || !self.ways.is_outside(link.remote.ip()).await {
+                    return opened.refuse();
+                }
                 tracing::debug!(remote = %link.remote, was_opened = peer.is_some(), "a direct connection");
-                self.routes.add_link(link, opened.data.clone());
-                self.tcp.insert(opened);
-                if let Some(slot) = peer {
+                if self.tcp.insert(opened)
+                    && let Some(slot) = peer
+                {
                     self.endpoint.handle_tcp_opened(now, slot, link);
                 }
             }
             TcpEvent::Message { link, message } => {
                 let mut message = message.to_vec();
-                let Some(mut rest) = message.get_mut(FORWARD_HEADER_LEN..) else { return };
+                let Some(mut rest) = message.get_mut(FORWARD_HEADER_LEN..).filter(|_| self.tcp.has(link))
+                else {
+                    return;
+                };
                 while let Some(packet) = take_packet_mut(&mut rest) {
                     if let Err(error) = self.endpoint.handle_packet(now, Via::Tcp(link), packet) {
                         tracing::trace!(%error, "a packet is dropped");
                     }
                 }
             }
-            TcpEvent::Closed { link } => {
-                self.drop_link(link);
-                self.endpoint.handle_tcp_closed(now, link);
-            }
+            TcpEvent::Closed { link } => self.lose_link(link),
+        }
+    }
+
+    /// The peer was heard on a connection: data may go there.
+    pub(super) fn keep_link(&mut self, slot: PeerSlot, link: TcpLink) {
+        if let Some(data) = self.tcp.keep(slot, link) {
+            self.routes.add_link(link, data);
         }
     }
 
     /// A connection is of no use any more.
-    pub(super) fn drop_link(&mut self, link: TcpLink) {
-        self.tcp.close(link);
+    pub(super) fn drop_link(&mut self, link: TcpLink, at_once: bool) {
+        self.tcp.close(link, at_once);
         self.routes.remove_link(link);
+    }
+
+    /// The network changed: connections from an address that is gone end, and those that would run through the tunnel.
+    pub(super) async fn drop_stray_links(&mut self, interfaces: &[Interface]) {
+        let running = || interfaces.iter().filter(|interface| interface.running);
+        let is_here =
+            |local: IpAddr| running().flat_map(|i| &i.addresses).any(|have| have.cidr.address() == local);
+        for (link, local) in self.tcp.links() {
+            if !is_here(local) || !self.ways.is_outside(link.remote.ip()).await {
+                self.lose_link(link);
+            }
+        }
+    }
+
+    fn lose_link(&mut self, link: TcpLink) {
+        self.drop_link(link, true);
+        self.endpoint.handle_tcp_closed(Instant::now(), link);
     }
 
     /// Whether it is one that this node has inside the tunnel.

@@ -59,6 +59,7 @@ impl InboundThread {
         {
             let _ = self.facts.try_send(Fact::Heard(slot, from));
         }
+        open.last_via = Some(via);
         let is_end = meta & META_MOVED != 0;
         let turn = open.order.on_opened(now, path, counter, is_end, route.patience);
         open.tell_order(route);

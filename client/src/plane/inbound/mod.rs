@@ -248,9 +248,9 @@ impl InboundThread {
     /// Tells the control task the acknowledgements that are due; when the next one is.
     fn report(&mut self, now: Instant) -> Option<Instant> {
         let facts = &self.facts;
-        self.sessions.report(now, |slot, report| match facts.try_reserve() {
+        self.sessions.report(now, |slot, via, report| match facts.try_reserve() {
             Ok(permit) => {
-                permit.send(Fact::AckDue(slot, Box::new(report())));
+                permit.send(Fact::AckDue(slot, via, Box::new(report())));
                 true
             }
             Err(_) => false,

@@ -1,6 +1,7 @@
 //! What the inbound thread opens packets with: every association that is open, and which index belongs to which.
 
 use crate::plane::snapshot::{PeerRoute, add};
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
 use shadowmesh_proto::session::{AckReport, OpenHalf, OpenKey, Order, OrderStats};
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ pub(super) struct Association {
     pub(super) order: Order,
     /// What was counted of the order so far.
     told: OrderStats,
+    /// By which way the last packet of it came.
+    pub(super) last_via: Option<Via>,
     /// Whether it is in [`Sessions::unreported`].
     is_unreported: bool,
 }
@@ -62,6 +65,7 @@ impl Sessions {
             half: OpenHalf::new(),
             order: Order::default(),
             told: OrderStats::default(),
+            last_via: None,
             is_unreported: false,
         });
         self.newest.insert(slot, association);
@@ -170,7 +174,7 @@ impl Sessions {
     pub(super) fn report(
         &mut self,
         now: Instant,
-        mut tell: impl FnMut(PeerSlot, &mut dyn FnMut() -> AckReport) -> bool,
+        mut tell: impl FnMut(PeerSlot, Option<Via>, &mut dyn FnMut() -> AckReport) -> bool,
     ) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         let (open, newest) = (&mut self.open, &self.newest);
@@ -182,7 +186,7 @@ impl Sessions {
                     return false;
                 }
                 Some(due) if due <= now => {
-                    if tell(open.slot, &mut || open.half.report()) {
+                    if tell(open.slot, open.last_via, &mut || open.half.report()) {
                         open.is_unreported = false;
                         return false;
                     }

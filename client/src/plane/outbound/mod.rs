@@ -281,9 +281,10 @@ impl Outbound {
         Ok(turn)
     }
 
-    /// Whether a way that some peer's data takes has no room. (A stream that carries nobody's data holds nobody up.)
+    /// Whether a way that several peers' data may take has no room. (A stream that carries nobody's data holds nobody up, nor does one
+    /// that carries one peer's: what does not fit there is dropped, [`Peer::send`].)
     fn is_full(&self, snapshot: &Snapshot) -> bool {
-        let mut ways = self.peers.iter().filter_map(Peer::via);
+        let mut ways = self.peers.iter().filter_map(Peer::via).filter(|via| !matches!(via, Via::Tcp(_)));
         ways.any(|via| !self.batches.has_room(snapshot, via))
     }
 

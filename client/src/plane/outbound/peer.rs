@@ -172,6 +172,13 @@ impl Peer {
             // Behind those that could not be sealed either.
             return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
+        // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
+        if let Some(Way { via: via @ Via::Tcp(_), .. }) = self.way
+            && !ctx.batches.has_room(ctx.snapshot, via)
+        {
+            add(&counters.tx_dropped, 1);
+            return Sent::Dropped;
+        }
         // Behind what is left of the association before.
         let way = self.way.filter(|_| self.replaced.is_none());
         match association.seal(ctx, way, plaintext) {

@@ -3,6 +3,7 @@
 //!
 //! Until it is kept, messages go to the event loop: few, small, and for [`KEPT_WITHIN`]. From then on they go to the data plane.
 
+use super::accept::{Place, reset};
 use super::{Opened, Shared, TcpEvent};
 use crate::plane::{InboundMessage, StreamQueue, stream_queue};
 use bytes::{Buf, Bytes, BytesMut};
@@ -10,7 +11,6 @@ use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::transmit::TcpLink;
 use shadowmesh_proto::wire::relay::{MAX_MESSAGE, StreamMessage};
-use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Somebody who is not known by then is sent away.
 pub(super) const KEPT_WITHIN: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ enum LinkError {
     Ended,
 }
 
-/// Runs a connection to its end. `permit` is given back once it is kept.
+/// Runs a connection to its end. `place` is given back once it is kept.
 ///
 /// One that does not end well is reset: a socket that waits for the other end to hear of a close would hold on to its pair of ports,
 /// and no other connection could be opened between them for minutes (RFC 9293 §3.6).
@@ -88,7 +88,7 @@ pub(super) async fn run(
     remote: SocketAddr,
     peer: Option<PeerSlot>,
     shared: Arc<Shared>,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 ) {
     let Ok(local) = stream.local_addr() else { return };
     let link = shared.name(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
@@ -104,29 +104,24 @@ pub(super) async fn run(
     let ended = tokio::select! {
         ended = read(reader, link, &shared, wishes.clone()) => ended,
         ended = write(writer, control_queue, queue) => ended,
-        ended = watched(wishes, permit) => ended,
+        ended = watched(wishes, place) => ended,
     };
     if let Err(why) = ended {
         tracing::debug!(%remote, %why, "a direct connection ended");
-        // Where that fails it is closed like any other.
-        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        reset(stream);
     }
-    drop(stream);
     let _ = shared.events.send(TcpEvent::Closed { link }).await;
 }
 
 /// Ends when nobody keeps it in time, or when it is to end; not when its handle is gone, which is the writer's business.
-async fn watched(
-    mut wishes: watch::Receiver<Wish>,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Result<(), LinkError> {
+async fn watched(mut wishes: watch::Receiver<Wish>, place: Option<Place>) -> Result<(), LinkError> {
     let known = async { wishes.wait_for(|wish| *wish != Wish::Unknown).await.map(|wish| *wish) };
     match tokio::time::timeout(KEPT_WITHIN, known).await {
         Err(_) => return Err(LinkError::Unknown),
         Ok(Err(_)) => std::future::pending().await,
         Ok(Ok(_)) => {}
     }
-    drop(permit);
+    drop(place);
     let aborted = async { wishes.wait_for(|wish| *wish == Wish::Aborted).await.is_ok() };
     if aborted.await { Err(LinkError::NotNeeded) } else { std::future::pending().await }
 }

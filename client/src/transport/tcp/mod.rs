@@ -20,7 +20,8 @@
 //! # Invariants
 //!
 //! - A connection that nobody keeps ([`TcpTransport::keep`]) ends by itself within seconds; at most `accept::STRANGERS` of them came from
-//!   outside.
+//!   outside. At most [`CONNECTIONS`] are there, and [`SOCKETS`] on their way.
+//! - None runs through our own device: who takes one looks where it leads, and again when the network changes.
 //! - No socket outlives what it was for: a try owns those it has not connected yet, a link its own; dropping either closes them.
 
 mod accept;
@@ -40,16 +41,20 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+/// Connections at a time: with as many relays and peers as a node has, far below what a process may have open.
+pub const CONNECTIONS: usize = 256;
+/// Sockets of tries at a time; others wait.
+const SOCKETS: usize = 64;
 /// Events that wait for the loop; a connection that brings more waits.
 const EVENTS: usize = 64;
 
 /// What happens to connections.
 #[derive(Debug)]
 pub enum TcpEvent {
-    /// One is there: give it to [`TcpTransport::insert`], or drop it.
+    /// One is there: give it to [`TcpTransport::insert`], or [`Opened::refuse`] it.
     Opened(Opened),
     /// A message on one that is not kept yet.
     Message {
@@ -74,9 +79,24 @@ pub struct Opened {
     pub peer: Option<PeerSlot>,
     /// This end's address.
     pub local: IpAddr,
-    /// Where the outbound thread puts data.
-    pub data: StreamHandle,
+    data: StreamHandle,
     handle: LinkHandle,
+}
+
+impl Opened {
+    /// Ends it.
+    pub fn refuse(self) {
+        self.handle.abort();
+    }
+}
+
+/// One that was taken.
+#[derive(Debug)]
+struct Taken {
+    handle: LinkHandle,
+    local: IpAddr,
+    /// Where the outbound thread puts data, until somebody asks for it.
+    data: Option<StreamHandle>,
 }
 
 /// What tasks share.
@@ -87,6 +107,7 @@ struct Shared {
     producer: Waker,
     events: mpsc::Sender<TcpEvent>,
     opened: AtomicU64,
+    sockets: Semaphore,
 }
 
 impl Shared {
@@ -111,7 +132,7 @@ pub struct TcpTransport {
     shared: Arc<Shared>,
     listening: Option<(u16, Task)>,
     tries: HashMap<PeerSlot, Task>,
-    links: HashMap<TcpLink, LinkHandle>,
+    links: HashMap<TcpLink, Taken>,
 }
 
 impl TcpTransport {
@@ -123,7 +144,14 @@ impl TcpTransport {
         producer: Waker,
     ) -> (Self, mpsc::Receiver<TcpEvent>) {
         let (events, receiver) = mpsc::channel(EVENTS);
-        let shared = Shared { outside, inbound, producer, events, opened: AtomicU64::new(0) };
+        let shared = Shared {
+            outside,
+            inbound,
+            producer,
+            events,
+            opened: AtomicU64::new(0),
+            sockets: Semaphore::new(SOCKETS),
+        };
         let transport =
             Self { shared: Arc::new(shared), listening: None, tries: HashMap::new(), links: HashMap::new() };
         (transport, receiver)
@@ -150,40 +178,49 @@ impl TcpTransport {
         }
     }
 
-    /// Takes a connection: it may be spoken to from now on.
-    pub fn insert(&mut self, opened: Opened) {
-        self.links.insert(opened.link, opened.handle);
+    /// Takes a connection: it may be spoken to from now on. `false` where there are too many: it ends.
+    pub fn insert(&mut self, opened: Opened) -> bool {
+        if self.links.len() >= CONNECTIONS {
+            opened.refuse();
+            return false;
+        }
+        let Opened { link, local, data, handle, .. } = opened;
+        self.links.insert(link, Taken { handle, local, data: Some(data) });
+        true
     }
 
-    /// A connection is `peer`'s: it stays, its messages go to the data plane, and a try for the peer ends.
-    pub fn keep(&mut self, peer: PeerSlot, link: TcpLink) {
+    /// A connection is `peer`'s: it stays, its messages go to the data plane, and a try for the peer ends. The first time, where the
+    /// outbound thread puts data.
+    pub fn keep(&mut self, peer: PeerSlot, link: TcpLink) -> Option<StreamHandle> {
         self.tries.remove(&peer);
-        if let Some(handle) = self.links.get(&link) {
-            handle.keep();
-        }
+        let taken = self.links.get_mut(&link)?;
+        taken.handle.keep();
+        taken.data.take()
+    }
+
+    /// Whether a connection is there.
+    pub fn has(&self, link: TcpLink) -> bool {
+        self.links.contains_key(&link)
+    }
+
+    /// Every connection, and this end's address of it.
+    pub fn links(&self) -> Vec<(TcpLink, IpAddr)> {
+        self.links.iter().map(|(link, taken)| (*link, taken.local)).collect()
     }
 
     /// Says a message before all data.
     pub fn send(&self, link: TcpLink, message: Vec<u8>) {
-        if let Some(handle) = self.links.get(&link) {
-            handle.send(message);
+        if let Some(taken) = self.links.get(&link) {
+            taken.handle.send(message);
         }
     }
 
-    /// Ends a connection at once. (When all of this is dropped, connections end well: what was said before is still sent.)
-    pub fn close(&mut self, link: TcpLink) {
-        if let Some(handle) = self.links.remove(&link) {
-            handle.abort();
+    /// Ends a connection at once, or else well: what was said before is still sent. (As when all of this is dropped.)
+    pub fn close(&mut self, link: TcpLink, at_once: bool) {
+        if let Some(taken) = self.links.remove(&link)
+            && at_once
+        {
+            taken.handle.abort();
         }
-    }
-
-    /// Connections that are there.
-    pub fn len(&self) -> usize {
-        self.links.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
     }
 }

@@ -36,12 +36,15 @@ pub(super) async fn run(shared: Arc<Shared>, peer: PeerSlot, port: u16, addresse
 async fn connect(shared: &Shared, port: u16, address: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
     loop {
         let again = Instant::now() + AGAIN;
-        let connected = async { shared.outside.tcp_from(port, address).await?.connect(address).await };
+        let connected = async {
+            // Closed only when this node has no use for it any more.
+            let _place = shared.sockets.acquire().await;
+            shared.outside.tcp_from(port, address).await?.connect(address).await
+        };
         match connected.await {
             Ok(stream) => return Some((stream, address)),
             Err(error) if is_worth_another(&error) => sleep_until(again).await,
             Err(error) => {
-                // Above all: there is a connection between the two ports already, which the listener took.
                 tracing::trace!(%error, %address, "no connection to a peer");
                 return None;
             }
@@ -50,5 +53,8 @@ async fn connect(shared: &Shared, port: u16, address: SocketAddr) -> Option<(Tcp
 }
 
 fn is_worth_another(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, ConnectionRefused, ConnectionReset};
+    // The address is not available while there is a connection between the two ports already, which the listener took: perhaps of
+    // somebody who is about to be sent away.
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | AddrNotAvailable | AddrInUse)
 }

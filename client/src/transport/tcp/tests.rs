@@ -17,7 +17,7 @@ use shadowmesh_proto::wire::relay::{DIRECT_CHANNEL, ForwardBuilder, MAX_MESSAGE}
 use std::future::Future;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 const PEER: PeerSlot = PeerSlot(3);
@@ -72,7 +72,7 @@ impl Node {
             TcpEvent::Opened(opened) => {
                 assert!(opened.local.is_loopback(), "{opened:?}");
                 let taken = (opened.link, opened.peer, opened.data.clone());
-                self.tcp.insert(opened);
+                assert!(self.tcp.insert(opened));
                 taken
             }
             other @ (TcpEvent::Message { .. } | TcpEvent::Closed { .. }) => panic!("{other:?}"),
@@ -150,9 +150,9 @@ async fn ports_are_free_at_once_when_a_connection_is_given_up() {
     for _ in 0..5 {
         let (link, from) =
             (a.tcp.links.keys().copied().next().unwrap(), b.tcp.links.keys().copied().next().unwrap());
-        a.tcp.close(link);
+        a.tcp.close(link, true);
         assert_eq!((a.closed().await, b.closed().await), (link, from));
-        b.tcp.close(from);
+        b.tcp.close(from, true);
         // Between the same two ports.
         a.tcp.open(PEER, vec![b.address()]);
         let ((again, ..), (_, _, _)) = (a.opened().await, b.opened().await);
@@ -223,7 +223,7 @@ async fn strangers_who_break_the_rules_are_sent_away_at_once() {
         // Nothing is ever said to them; what they sent and nobody read may make it a reset.
         let _ = stream.read_to_end(&mut answer).await;
         assert!(answer.is_empty(), "{answer:?}");
-        node.tcp.close(link);
+        node.tcp.close(link, true);
     }
     // Too many messages before anybody knows who it is.
     let mut stream = TcpStream::connect(node.address()).await.unwrap();
@@ -236,25 +236,47 @@ async fn strangers_who_break_the_rules_are_sent_away_at_once() {
     assert_eq!(node.closed().await, link);
 }
 
+async fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    soon("a connection", socket.connect(to)).await.unwrap()
+}
+
+/// Whether the node ends a connection from there without a word to anybody.
+async fn is_sent_away(node: &mut Node, source: [u8; 4]) -> bool {
+    let mut stream = connect_from(source, node.address()).await;
+    let mut byte = [0; 1];
+    tokio::select! {
+        end = stream.read(&mut byte) => !matches!(end, Ok(1)),
+        event = node.event() => {
+            let TcpEvent::Opened(opened) = event else { panic!("{event:?}") };
+            opened.refuse();
+            false
+        }
+    }
+}
+
 #[tokio::test]
-async fn few_strangers_are_borne_at_a_time() {
+async fn few_strangers_are_borne_at_a_time_and_fewer_of_one_address() {
     let mut node = Node::new();
     let mut streams = Vec::new();
-    for _ in 0..accept::STRANGERS {
-        streams.push(TcpStream::connect(node.address()).await.unwrap());
-        node.opened().await;
+    let (each, all) = (u8::try_from(accept::PER_ADDRESS).unwrap(), u8::try_from(accept::STRANGERS).unwrap());
+    for n in 0..all / each {
+        for _ in 0..each {
+            streams.push(connect_from([127, 0, 0, n + 1], node.address()).await);
+            node.opened().await;
+        }
+        if n == 0 {
+            assert!(is_sent_away(&mut node, [127, 0, 0, 1]).await, "too many of one address");
+        }
     }
-    let mut one_more = TcpStream::connect(node.address()).await.unwrap();
-    let end = soon("the end", one_more.read(&mut [0; 1])).await;
-    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
-    assert!(node.events.try_recv().is_err());
+    assert!(is_sent_away(&mut node, [127, 0, 1, 1]).await, "too many in all");
     // Their time is over some seconds later, and others are heard again.
-    for _ in 0..accept::STRANGERS {
+    for _ in 0..all {
         let link = node.closed().await;
-        node.tcp.close(link);
+        node.tcp.close(link, true);
     }
-    let _stream = TcpStream::connect(node.address()).await.unwrap();
-    node.opened().await;
+    assert!(!is_sent_away(&mut node, [127, 0, 1, 1]).await);
 }
 
 #[test]

@@ -136,10 +136,10 @@ fn what_arrived_in_a_replaced_association_is_not_acknowledged_in_its_successor()
     assert_eq!(world.started(1), 2);
     let (now, slot) = (world.now, world.status(1).slot);
     let stale = report_of_the_oldest(&mut world, 1);
-    world.nodes[1].endpoint.handle_ack_report(now, slot, &stale);
+    world.nodes[1].endpoint.handle_ack_report(now, slot, None, &stale);
     assert!(world.nodes[1].endpoint.poll_transmit().is_none());
     let current = report_of_the_oldest(&mut world, 1);
-    world.nodes[1].endpoint.handle_ack_report(now, slot, &current);
+    world.nodes[1].endpoint.handle_ack_report(now, slot, None, &current);
     assert!(world.nodes[1].endpoint.poll_transmit().is_some());
 }
 

@@ -65,16 +65,27 @@ fn what_arrived_by_a_path_is_acknowledged_there_wherever_own_data_goes() {
         if let Event::OpenAssociation { key, .. } = event { Some(key.index()) } else { None }
     });
     let (now, slot) = (world.now, world.status(0).slot);
+    let direct = world.status(0).path.unwrap().via;
+    let contact = Contact { relay: RELAY, channel: CHANNEL };
+    let unknown = Via::Udp("192.0.2.99:7".parse().unwrap());
     let endpoint = &mut world.nodes[0].endpoint;
-    for kind in [PathKind::DirectUdp, PathKind::RelayUdp, PathKind::RelayWs, PathKind::DirectUdp] {
+    for (via, kind) in [
+        (direct, PathKind::DirectUdp),
+        (Via::RelayUdp(contact), PathKind::RelayUdp),
+        (Via::Channel(contact), PathKind::RelayWs),
+        (unknown, PathKind::DirectUdp),
+    ] {
         let (mut marks, mut window) = (ReceiveMarks::default(), ReplayWindow::new());
         marks.on_opened(now, kind.slot(), 7);
-        endpoint.handle_ack_report(now, slot, &marks.report(&mut window).of_key(index));
+        endpoint.handle_ack_report(now, slot, Some(via), &marks.report(&mut window).of_key(index));
         let by = match endpoint.poll_transmit().expect("an acknowledgement") {
             Transmit::Stream { .. } => PathKind::RelayWs,
             Transmit::Tcp { .. } => PathKind::DirectTcp,
             Transmit::Datagram { to, .. } if to == relay_address() => PathKind::RelayUdp,
-            Transmit::Datagram { .. } => PathKind::DirectUdp,
+            Transmit::Datagram { to, .. } => {
+                assert_eq!(Via::Udp(to), direct);
+                PathKind::DirectUdp
+            }
         };
         assert_eq!(by, kind, "whatever is known of that path here");
         assert_eq!(endpoint.poll_transmit(), None);

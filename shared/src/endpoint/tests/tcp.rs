@@ -74,8 +74,12 @@ impl Tcp {
     }
 
     pub(super) fn receive(&mut self, now: Instant) -> Option<(usize, TcpLink, Vec<u8>)> {
-        let (_, at, link, message) = self.under_way.pop_front_if(|(at, ..)| *at <= now)?;
-        Some((at, link, message))
+        while let Some((_, at, link, message)) = self.under_way.pop_front_if(|(at, ..)| *at <= now) {
+            if self.links.iter().any(|ends| ends[at] == link) {
+                return Some((at, link, message));
+            }
+        }
+        None
     }
 
     pub(super) fn send(&mut self, now: Instant, from: usize, link: TcpLink, message: Vec<u8>) {
@@ -104,7 +108,7 @@ impl World {
                 }
             }
         }
-        if let Event::TcpClose { link } = event
+        if let Event::TcpClose { link, .. } = event
             && let Some(open) = self.tcp.links.iter().position(|ends| ends[at] == *link)
         {
             let ends = self.tcp.links.remove(open);
@@ -135,7 +139,7 @@ fn listening(seed: u64, nats: [Nat; 2], syns: Syns) -> World {
     world.tcp.syns = syns;
     for at in 0..2 {
         let now = world.now;
-        world.nodes[at].endpoint.handle_tcp_port(now, RELAY, 40_000);
+        world.nodes[at].endpoint.handle_tcp_port(now, Some((RELAY, 40_000)));
     }
     world
 }
@@ -158,6 +162,12 @@ fn where_udp_is_blocked_a_pair_goes_direct_by_tcp_with_one_move_however_the_conn
                 assert_eq!(world.moves(at), [(PathKind::RelayWs, PathKind::DirectTcp)]);
                 let kept = |event: &Event| matches!(event, Event::TcpKept { .. });
                 assert!(world.count(at, kept) >= 1);
+                let peer = world.nodes[at].endpoint.peers.values().next().unwrap();
+                assert_eq!(
+                    peer.tcp_links_for_test(),
+                    [world.tcp.links[0][at]],
+                    "{syns:?}: as the owner has it"
+                );
                 let path = world.status(at).path.unwrap();
                 assert_eq!((path.rtt, path.why), (Some(4 * HOP), "no direct path by datagram is proven"));
                 assert!(matches!(path.via, Via::Tcp(link) if link == world.tcp.links[0][at]));
@@ -199,9 +209,12 @@ fn a_member_that_says_try_and_try_again_makes_few_tries() {
         let now = world.now;
         let peer = *world.nodes[0].endpoint.peers.keys().next().unwrap();
         world.nodes[0].endpoint.with_peer(now, peer, |peer, ctx| peer.say_tcp_try_for_test(ctx));
+        let slot = world.status(0).slot;
+        world.nodes[0].endpoint.want_path(now, slot, Wanted::DirectTcp);
         world.run(Duration::from_secs(1));
     }
-    assert!(world.tcp.began[1] - before <= 4 + 60 + 24, "{}", world.tcp.began[1] - before);
+    // The budget, one a minute because a user wants it, and those of its own rounds.
+    assert!(world.tcp.began[1] - before <= 4 + 60 + 60 + 24, "{}", world.tcp.began[1] - before);
 }
 
 #[test]
@@ -286,6 +299,28 @@ fn tcp_is_taken_when_a_user_asks_for_it_and_left_when_nobody_does() {
             |event: &Event| matches!(event, Event::Resend { path, .. } if *path != PathKind::RelayWs.slot());
         assert_eq!(world.count(at, resent), 0, "both moves were planned");
     }
+}
+
+#[test]
+fn while_a_user_wants_tcp_it_is_tried_again_and_again_and_ports_of_services_never() {
+    let mut world = listening(83, [Nat::PortRestricted; 2], Syns::Dropped);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    let (now, slot) = (world.now, world.status(0).slot);
+    world.nodes[0].endpoint.want_path(now, slot, Wanted::DirectTcp);
+    traffic(&mut world, Duration::from_secs(190), true);
+    assert_eq!(kinds(&world), DIRECT, "what is not there is not waited for");
+    assert!((4..=9).contains(&world.tcp.began[0]), "{:?}", world.tcp.began);
+    world.tcp.syns = Syns::Cross;
+    traffic(&mut world, Duration::from_secs(70), true);
+    assert_eq!(kinds(&world), TCP);
+
+    let mut world = listening(84, [Nat::Blocked; 2], Syns::Cross);
+    let now = world.now;
+    world.nodes[0].endpoint.handle_tcp_port(now, Some((RELAY, 443)));
+    world.run(Duration::from_secs(10));
+    // The relay of this world sees everybody at port 1000.
+    assert_eq!(world.tcp.began[1], 0);
 }
 
 #[test]
