@@ -391,19 +391,19 @@ lab_same_lan() {
 # lab_internet6 — the internet has IPv6 as well, and so has the relay; before that starts. lab_only6 HOST — HOST's network has nothing
 # else, behind a firewall that lets in what is answered. lab_no6 HOST — it has none any more; lab_nat brings IPv4 back.
 lab_internet6() {
-    ip -n "$LAB-relay" address add 2001:db8::2/64 dev eth0 nodad
+    ip -n "$LAB-relay" address add 2001:db8:ff::2/64 dev eth0 nodad
     lab_routes6 relay eth0
 }
 lab_routes6() { # NAMESPACE DEVICE — to the networks behind all routers but its own
     local n
     for n in 1 2 3 4 5 6 7 8 9; do
-        [[ $1 != r* || ${LAB_NUMBER[${1#r}]} != "$n" ]] || continue
-        ip -n "$LAB-$1" route replace "2001:db8:$n::/64" via "2001:db8::1$n" dev "$2"
+        [[ ${LAB_NUMBER[${1#r}]:-} != "$n" ]] || continue
+        ip -n "$LAB-$1" route replace "2001:db8:$n::/64" via "2001:db8:ff::1$n" dev "$2"
     done
 }
 lab_only6() {
     local name=$1 n=${LAB_NUMBER[$1]}
-    ip -n "$LAB-r$name" address replace "2001:db8::1$n/64" dev wan nodad
+    ip -n "$LAB-r$name" address replace "2001:db8:ff::1$n/64" dev wan nodad
     ip -n "$LAB-r$name" -4 address flush dev lan
     ip -n "$LAB-r$name" address replace "2001:db8:$n::1/64" dev lan nodad
     on "r$name" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
