@@ -186,6 +186,13 @@ impl Peer {
         self.send(ctx, &Control::TcpTry);
     }
 
+    /// Has a link, whatever it is of.
+    #[cfg(test)]
+    pub(crate) fn add_tcp_link_for_test(&mut self, now: Instant, link: TcpLink, is_kept: bool) {
+        let (path, standing) = (Path::new(now, PathKind::DirectTcp), Standing::Unproven);
+        self.direct_tcp.links.push(Linked { link, path, standing, is_kept, has_carried: false });
+    }
+
     /// The links that are known.
     #[cfg(test)]
     pub(crate) fn tcp_links_for_test(&self) -> Vec<TcpLink> {

@@ -24,7 +24,7 @@ lab_measure "moves" "$(($(lab_switches a) - before))" times
 [[ $(($(lab_switches a) - before)) == $((2 * moves)) ]] || lab_fail "a moved $(($(lab_switches a) - before)) times"
 lab_measure "longest silence (the relay is 100 ms slower)" "$(lab_longest_gap planned)" ms
 lab_measure "slowest move" "$(jq -s 'map(.took_ms) | max' "$LAB_OUT/moves.json")" ms
-lab_expect "and status says what the last one cost" lab_status a '.peers[0].last_switch | (.to == "direct-udp" and .lost == 0 and .reordered == 0 and .gap_ms > 0) or error'
+lab_expect "and status says what the last one cost" lab_status a '.peers[0].last_switch | (.to == "direct-udp" and .lost == 0 and .reordered == 0 and (.gap_ms | type) == "number") or error'
 on a shadowmesh path b --use auto >/dev/null
 # What cannot be is refused with a reason, and nothing changes.
 lab_block_tcp a

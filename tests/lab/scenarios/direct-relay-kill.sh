@@ -2,6 +2,8 @@
 # The relay is killed and comes back while the two are direct: nobody notices.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
+# Nothing direct is left when UDP fails.
+lab_block_tcp a
 lab_network
 lab_direct a b
 lab_oracle without-relay a b --seconds 12 --max-gap-ms 60 &

@@ -25,7 +25,7 @@ for n in range(60):
 NOISE
 lab_measure "datagrams the relay answered 3000 with" "$(($(answers) - before))" datagrams
 [[ $(($(answers) - before)) -lt 10 ]] || lab_fail "the relay answers noise"
-# The one port that b has open is its UDP socket. What the router lets in is only what b's own packets asked for, so the noise comes
+# What b has open is its UDP socket, and where it listens for direct connections. What the router lets in is only what b's own packets asked for, so the noise comes
 # from the router itself, in the relay's name and in its own.
 # (While it asks the router for a port it has another for a few seconds.)
 ports() { on b ss -Hlnu | awk '{ print $4 }' | sed 's/.*://' | sort -u; }
@@ -35,7 +35,8 @@ port=$(ports)
 lab_oracle during a b --seconds 3 &
 oracle=$!
 [[ $port =~ ^[0-9]+$ ]] || lab_fail "b has not one UDP port but: $port"
-[[ -z $(on b ss -Hlnt) ]] || lab_fail "b listens: $(on b ss -Hlnt)"
+listens=$(on b ss -Hlnt | awk '{ print $4 }' | sed 's/.*://')
+[[ $listens =~ ^[0-9]+$ ]] || lab_fail "b listens elsewhere than at one TCP port: $listens"
 on rb python3 - 192.168.12.2 "$port" <<'NOISE'
 import random, socket, sys
 random.seed(8)
@@ -51,6 +52,33 @@ try:
     sys.exit(f"b answers strangers: {answer[:40].hex()}")
 except TimeoutError:
     pass
+NOISE
+on rb python3 - 192.168.12.2 "$listens" <<'NOISE'
+import random, socket, sys
+random.seed(9)
+def connect():
+    tcp = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5)
+    tcp.settimeout(8)
+    return tcp
+def ends(tcp, what):
+    try:
+        answer = tcp.recv(2000)
+    except ConnectionResetError:
+        answer = b""
+    if answer: sys.exit(f"b answers {what}: {answer[:40].hex()}")
+for n in range(60):
+    tcp = connect()
+    try:
+        if n % 3 == 0: tcp.sendall(random.randbytes(3000))
+        elif n % 3 == 1: tcp.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        else: tcp.sendall((60).to_bytes(4, "big") + b"\x04\0\0\0\0\0\x35\xc1" + random.randbytes(52))
+        if n % 3 < 2: ends(tcp, "strangers")
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    tcp.close()
+# One who says nothing is sent away, and so are too many.
+silent = [connect() for _ in range(12)]
+for tcp in silent: ends(tcp, "silence")
 NOISE
 # Every one of them, but the empty ones that are nothing at all.
 counted() { lab_status b '[.dropped | to_entries[].value] | add'; }

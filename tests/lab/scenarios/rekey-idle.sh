@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Rekeys while nothing is sent: the first frames after a silence are not lost, and there are as many rekeys as there should be.
+# long: twenty seconds of nothing
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network --rekey-interval 2s

@@ -302,6 +302,40 @@ fn tcp_is_taken_when_a_user_asks_for_it_and_left_when_nobody_does() {
 }
 
 #[test]
+fn a_connection_is_the_peer_s_that_was_heard_on_it_whomever_it_was_opened_for() {
+    for is_kept in [false, true] {
+        let mut world = listening(85, [Nat::Blocked; 2], Syns::Dropped);
+        world.run(Duration::from_secs(10));
+        let now = world.now;
+        // Somebody else announced the addresses of node 1 as its own, and node 0 opened a connection there.
+        let other = NodeId([0; 32]);
+        world.nodes[0].endpoint.meet(other);
+        let links = world.tcp.open();
+        world.nodes[0]
+            .endpoint
+            .with_peer(now, other, |peer, _| peer.add_tcp_link_for_test(now, links[0], is_kept));
+        let slot = world.status(1).slot;
+        world.nodes[1].endpoint.handle_tcp_opened(now, slot, links[1]);
+        let mut heard = None;
+        while let Some(transmit) = world.nodes[1].endpoint.poll_transmit() {
+            if let Transmit::Tcp { message, .. } = transmit {
+                let forward = Forward::parse(&message).unwrap();
+                let mut ping = forward.packets().next().unwrap().to_vec();
+                heard = Some(world.nodes[0].endpoint.handle_packet(now, Via::Tcp(links[0]), &mut ping));
+            }
+        }
+        let mine = world.nodes[1].endpoint.id();
+        let owner = if is_kept { other } else { mine };
+        assert_eq!(heard.unwrap().is_ok(), !is_kept);
+        let has = |id: NodeId| world.nodes[0].endpoint.peers[&id].has_link(links[0]);
+        assert_eq!((has(mine), has(other)), (owner == mine, owner == other));
+        while let Some(event) = world.nodes[0].endpoint.poll_event() {
+            assert!(!matches!(event, Event::TcpClose { .. }), "it works");
+        }
+    }
+}
+
+#[test]
 fn while_a_user_wants_tcp_it_is_tried_again_and_again_and_ports_of_services_never() {
     let mut world = listening(83, [Nat::PortRestricted; 2], Syns::Dropped);
     world.run(Duration::from_secs(5));
