@@ -25,6 +25,8 @@ SM_BIN="${SM_BIN:-$PWD/target/release}"
 LAB_TOOLS="${LAB_TOOLS:-${CARGO_TARGET_DIR:-$PWD/target}/release}"
 PATH="$SM_BIN:$PATH"
 RELAY_ADDRESS=198.51.100.2
+# All that it has.
+RELAY_ADDRESSES="{ 198.51.100.2, 198.51.100.3 }"
 
 declare -A LAB_HOLDER=() # host → the process that keeps its namespaces
 declare -A LAB_PID=()    # label → a background process
@@ -233,7 +235,7 @@ lab_nat() {
         ;;
     relay-only)
         nat='oifname "wan" masquerade'
-        forward="$established; iifname \"lan\" ip daddr $RELAY_ADDRESS meta l4proto tcp accept"
+        forward="$established; iifname \"lan\" ip daddr $RELAY_ADDRESSES meta l4proto tcp accept"
         expect='false null null null'
         ;;
     tcp-443)
@@ -314,8 +316,8 @@ table ip hold_tcp {
     counter syns { }
     chain forward {
         type filter hook forward priority -5
-        ip daddr $RELAY_ADDRESS accept
-        ip saddr $RELAY_ADDRESS accept
+        ip daddr $RELAY_ADDRESSES accept
+        ip saddr $RELAY_ADDRESSES accept
         tcp flags & (syn | ack) == syn counter name syns drop
         meta l4proto tcp drop
     }
