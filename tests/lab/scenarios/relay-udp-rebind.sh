@@ -4,8 +4,12 @@
 . "$(dirname "$0")/../lib.sh"
 lab_by_datagram
 
+# Somebody speaks: a pair that is silent finds out with its next heartbeat.
+on a ping -q -i 0.2 -c 50 "$(lab_address b)" >/dev/null &
+ping=$!
 lab_wire_change a both only=udp,block
 lab_wait 5 "a to be on the stream" lab_path a relay-ws
+wait "$ping" || lab_fail "no ping came back at all"
 # It comes back; a changed address is reason enough to try.
 lab_wire_change a both ''
 ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0
