@@ -47,7 +47,7 @@ use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -422,15 +422,15 @@ impl EventLoop {
     /// Streams whose own address is gone from this machine, or from a link that is, are given up at once: their TCP would take
     /// minutes to find out, and their PING seconds.
     fn drop_homeless_streams(&mut self, interfaces: &[interfaces::Interface]) {
-        let running = || interfaces.iter().filter(|interface| interface.running);
-        let is_here =
-            |local: IpAddr| running().flat_map(|i| &i.addresses).any(|have| have.cidr.address() == local);
         let homeless: Vec<RelayNo> = self
             .relays
             .iter()
             .enumerate()
             .filter(|(_, task)| {
-                task.stream.is_some() && task.local.is_some_and(|local| !is_here(local.ip().to_canonical()))
+                task.stream.is_some()
+                    && task
+                        .local
+                        .is_some_and(|local| !interfaces::is_here(interfaces, local.ip().to_canonical()))
             })
             .map(|(at, _)| RelayNo(at))
             .collect();

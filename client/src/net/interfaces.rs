@@ -110,6 +110,12 @@ pub fn has_address(interfaces: &[Interface], address: IpAddr) -> bool {
     interfaces.iter().flat_map(|interface| &interface.addresses).any(|have| have.cidr.address() == address)
 }
 
+/// Whether `address` is one of a link that runs.
+pub fn is_here(interfaces: &[Interface], address: IpAddr) -> bool {
+    let running = interfaces.iter().filter(|interface| interface.running);
+    running.flat_map(|interface| &interface.addresses).any(|have| have.cidr.address() == address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -132,13 +132,7 @@ impl Endpoint {
         let seen = self.relays.iter().filter_map(|relay| relay.mapping.as_ref()?.mapped());
         let seen = seen.map(|address| Candidate::new(CandidateKind::ServerReflexive, address));
         let mapped = self.local.mapped.map(|address| Candidate::new(CandidateKind::PortMapped, address));
-        let mut list: Vec<Candidate> = Vec::new();
-        for candidate in hosts.chain(seen).chain(mapped) {
-            let is_known = list.iter().any(|known| known.address == candidate.address);
-            if !is_known && is_allowed(candidate.address, &overlay) {
-                list.push(candidate);
-            }
-        }
+        let mut list = allowed(hosts.chain(seen).chain(mapped), &overlay);
         list.sort_by_key(Candidate::preference);
         list.truncate(MAX_CANDIDATES);
         let tcp = self.tcp_candidates(&overlay);
@@ -162,13 +156,20 @@ impl Endpoint {
         let seen = seen.map(|address| Candidate::new(CandidateKind::ServerReflexive, address));
         let hosts = self.local.hosts.iter().map(|host| SocketAddr::new(host.ip(), port));
         let hosts = hosts.map(|address| Candidate::new(CandidateKind::Host, address));
-        let mut list: Vec<Candidate> = Vec::new();
-        for candidate in seen.into_iter().chain(hosts) {
-            let is_known = list.iter().any(|known| known.address == candidate.address);
-            if !is_known && is_allowed(candidate.address, overlay) && list.len() < MAX_TCP_CANDIDATES {
-                list.push(candidate);
-            }
-        }
+        let mut list = allowed(seen.into_iter().chain(hosts), overlay);
+        list.truncate(MAX_TCP_CANDIDATES);
         list
     }
+}
+
+/// Those that may be told to others, in order, each address once.
+fn allowed(candidates: impl Iterator<Item = Candidate>, overlay: &Overlay) -> Vec<Candidate> {
+    let mut list: Vec<Candidate> = Vec::new();
+    for candidate in candidates {
+        let is_known = list.iter().any(|known| known.address == candidate.address);
+        if !is_known && is_allowed(candidate.address, overlay) {
+            list.push(candidate);
+        }
+    }
+    list
 }

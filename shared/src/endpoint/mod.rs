@@ -310,20 +310,24 @@ impl Endpoint {
                 }
                 // A connection is the peer's that was heard on it first, whomever it was opened for: where it leads is only what somebody
                 // said.
-                let other = if let Via::Tcp(link) = via { self.link_owner(link) } else { None };
-                if let (Via::Tcp(link), Some(other)) = (via, other.filter(|other| *other != owner)) {
-                    if self.peers.get(&other).is_some_and(|peer| peer.keeps_link(link)) {
-                        return Err(PacketError::WrongPeer);
+                let opened_for = match via {
+                    Via::Tcp(link) => {
+                        self.link_owner(link).filter(|other| *other != owner).map(|other| (other, link))
                     }
-                    let result =
-                        self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, via, index, packet));
-                    if matches!(result, Some(Ok(()))) {
-                        self.with_peer(now, other, |peer, _| peer.forget_link(link));
-                    }
-                    return result.unwrap_or(Err(PacketError::UnknownIndex));
+                    Via::Channel(_) | Via::Udp(_) | Via::RelayUdp(_) => None,
+                };
+                if opened_for
+                    .is_some_and(|(other, link)| self.peers.get(&other).is_some_and(|p| p.keeps_link(link)))
+                {
+                    return Err(PacketError::WrongPeer);
                 }
-                self.with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, via, index, packet))
-                    .unwrap_or(Err(PacketError::UnknownIndex))
+                let result = self
+                    .with_peer(now, owner, |peer, ctx| peer.handle_control(ctx, via, index, packet))
+                    .unwrap_or(Err(PacketError::UnknownIndex));
+                if let (Ok(()), Some((other, link))) = (&result, opened_for) {
+                    self.with_peer(now, other, |peer, _| peer.forget_link(link));
+                }
+                result
             }
             Some(PacketKind::Init) => {
                 // protocol §4.1: first handshakes travel over streams only, so no datagram makes this node answer.

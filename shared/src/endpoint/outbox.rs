@@ -1,7 +1,7 @@
 //! What is waiting for the owner, and the tables that peers share.
 
 use super::event::{Contact, Event, RelayBinding, Via};
-use crate::ids::{NodeId, ReceiverIndex};
+use crate::ids::{ChannelId, NodeId, ReceiverIndex};
 use crate::rng::Rng;
 use crate::session::fragment::pieces;
 use crate::transmit::{RelayNo, TcpLink, Transmit};
@@ -66,19 +66,15 @@ impl Outbox {
 
     /// Sends one peer packet over a channel.
     pub(crate) fn forward(&mut self, contact: Contact, packet: &[u8]) {
-        let mut builder = ForwardBuilder::new(contact.channel, Vec::with_capacity(packet.len() + 8));
-        // Handshake and control packets are far below the limit of a message; one that is not is a bug of ours and is lost
-        // like a packet on a bad network.
-        if builder.push(packet) {
-            self.message(contact.relay, builder.finish());
+        if let Some(message) = message_of(contact.channel, packet) {
+            self.message(contact.relay, message);
         }
     }
 
     /// Sends one peer packet over a direct connection.
     fn tcp(&mut self, link: TcpLink, packet: &[u8]) {
-        let mut builder = ForwardBuilder::new(DIRECT_CHANNEL, Vec::with_capacity(packet.len() + 8));
-        if builder.push(packet) {
-            self.transmits.push_back(Transmit::Tcp { link, message: builder.finish() });
+        if let Some(message) = message_of(DIRECT_CHANNEL, packet) {
+            self.transmits.push_back(Transmit::Tcp { link, message });
         }
     }
 
@@ -101,6 +97,13 @@ impl Outbox {
         self.hello_news |= matches!(event, Event::PeerHello { .. });
         self.events.push_back(event);
     }
+}
+
+/// A message with one packet. Handshake and control packets are far below the limit of a message; one that is not is a bug of ours and
+/// is lost like a packet on a bad network.
+fn message_of(channel: ChannelId, packet: &[u8]) -> Option<Vec<u8>> {
+    let mut builder = ForwardBuilder::new(channel, Vec::with_capacity(packet.len() + 8));
+    builder.push(packet).then(|| builder.finish())
 }
 
 /// Which peer each of this node's receiver indices belongs to (protocol §1.4).

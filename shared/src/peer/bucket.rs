@@ -7,33 +7,41 @@
 
 use std::time::{Duration, Instant};
 
-/// Tokens that may be saved up.
-const BURST: u32 = 8;
-/// One token comes back in this time.
-const REFILL: Duration = Duration::from_millis(500);
-
 /// Tokens of one kind of one peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Bucket {
+    /// Tokens that may be saved up.
+    burst: u32,
+    /// One token comes back in this time.
+    refill: Duration,
     /// Tokens taken and not yet given back, and when that was reckoned.
     taken: u32,
     at: Option<Instant>,
 }
 
 impl Bucket {
+    pub(super) const fn new(burst: u32, refill: Duration) -> Self {
+        Self { burst, refill, taken: 0, at: None }
+    }
+
+    /// For handshakes of one kind.
+    pub(super) const fn of_handshakes() -> Self {
+        Self::new(8, Duration::from_millis(500))
+    }
+
     /// Takes a token if there is one.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let at = *self.at.get_or_insert(now);
-        let refilled = now.saturating_duration_since(at).as_millis() / REFILL.as_millis();
+        let refilled = now.saturating_duration_since(at).as_millis() / self.refill.as_millis();
         let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);
         if refilled >= self.taken {
             self.taken = 0;
             self.at = Some(now);
         } else {
             self.taken -= refilled;
-            self.at = Some(at + REFILL * refilled);
+            self.at = Some(at + self.refill * refilled);
         }
-        if self.taken >= BURST {
+        if self.taken >= self.burst {
             return false;
         }
         self.taken += 1;
@@ -49,7 +57,7 @@ mod tests {
     #[test]
     fn a_burst_then_the_rate_and_never_more() {
         let t0 = Instant::now();
-        let mut bucket = Bucket::default();
+        let mut bucket = Bucket::of_handshakes();
         let taken = (0..10_000u64).filter(|n| bucket.take(t0 + Duration::from_millis(*n))).count();
         assert_eq!(taken, 8 + 19, "8 at once, then one each 500 ms up to 9.999 s");
         assert!(bucket.take(t0 + Duration::from_secs(10 * 365 * 86_400)), "a long pause is no overflow");

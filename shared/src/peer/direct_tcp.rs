@@ -20,6 +20,7 @@
 //!   others flood somebody, nor look for it at what listens around them.
 //! - Nothing is tried while a direct path is there, unless a user asked for TCP.
 
+use super::bucket::Bucket;
 use super::probation::{Record, Standing};
 use super::{Context, Peer, stream_ping};
 use crate::endpoint::event::{Event, TCP_TRY, Via};
@@ -43,10 +44,8 @@ const FIRST_PORT: u16 = 1024;
 const RETRY: Duration = Duration::from_secs(60);
 /// Links that are not used are closed this long after there was more than one.
 const SPARE_FOR: Duration = Duration::from_secs(2);
-/// Tries that the peer causes: this many at once ...
-const PROVOKED_BURST: u32 = 4;
-/// ... and one more in this time.
-const PROVOKED_REFILL: Duration = Duration::from_secs(60);
+/// Tries that the peer causes: four at once, and one more a minute.
+pub(super) const PROVOKED: Bucket = Bucket::new(4, Duration::from_secs(60));
 
 /// What is known of direct TCP to a peer.
 #[derive(Debug, Default)]
@@ -64,8 +63,6 @@ pub(super) struct DirectTcp {
     retry: Option<Instant>,
     /// The link by which the peer's data came last.
     heard_data: Option<TcpLink>,
-    /// Tries that the peer may still cause, and when that was reckoned.
-    provoked: Option<(u32, Instant)>,
     record: Record,
     /// Since when more than one link is proven.
     spare_since: Option<Instant>,
@@ -154,28 +151,12 @@ impl DirectTcp {
     fn is_fresh(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now + TCP_TRY / 2 < until)
     }
-
-    /// Whether the peer may cause a try now.
-    pub(super) fn take_provoked(&mut self, now: Instant) -> bool {
-        let (left, since) = self.provoked.unwrap_or((PROVOKED_BURST, now));
-        let refills = now.saturating_duration_since(since).as_secs() / PROVOKED_REFILL.as_secs();
-        let refills = u32::try_from(refills).unwrap_or(u32::MAX);
-        let (left, since) = match left.saturating_add(refills) {
-            all if all >= PROVOKED_BURST => (PROVOKED_BURST, now),
-            some => (some, since + PROVOKED_REFILL * refills),
-        };
-        self.provoked = Some((left.saturating_sub(1), since));
-        left > 0
-    }
 }
 
 impl Peer {
     /// The peer begins a try.
     pub(super) fn tcp_on_try(&mut self, ctx: &mut Context<'_>) {
-        if self.tcp_is_of_use()
-            && !self.direct_tcp.is_fresh(ctx.now)
-            && self.direct_tcp.take_provoked(ctx.now)
-        {
+        if self.tcp_is_of_use() && !self.direct_tcp.is_fresh(ctx.now) && self.tcp_budget.take(ctx.now) {
             self.tcp_begin(ctx, "the peer tries");
         }
     }
@@ -266,7 +247,7 @@ impl Peer {
         for known in std::mem::take(&mut self.direct_tcp.links) {
             ctx.out.event(Event::TcpClose { link: known.link, at_once: true });
         }
-        self.direct_tcp = DirectTcp { provoked: self.direct_tcp.provoked, ..DirectTcp::default() };
+        self.direct_tcp = DirectTcp::default();
     }
 
     /// Begins a try when one is due; PINGs that are due; links that are not needed go.

@@ -183,6 +183,8 @@ pub(crate) struct Peer {
     /// What first handshakes and rekeys of this peer may cost.
     first_budget: Bucket,
     rekey_budget: Bucket,
+    /// Tries by TCP that it may cause.
+    tcp_budget: Bucket,
 }
 
 impl Peer {
@@ -224,8 +226,9 @@ impl Peer {
             patience: Duration::ZERO,
             switches: 0,
             last_switch: None,
-            first_budget: Bucket::default(),
-            rekey_budget: Bucket::default(),
+            first_budget: Bucket::of_handshakes(),
+            rekey_budget: Bucket::of_handshakes(),
+            tcp_budget: direct_tcp::PROVOKED,
         }
     }
 

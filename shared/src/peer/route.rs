@@ -75,7 +75,7 @@ impl Peer {
         if number > self.wish.number || is_tie_lost {
             self.wish = Wish { wanted, number, said: None };
             // A try that the peer causes is metered, however it causes it.
-            if wanted != Wanted::DirectTcp || self.direct_tcp.take_provoked(now) {
+            if wanted != Wanted::DirectTcp || self.tcp_budget.take(now) {
                 self.hurry_wanted();
             }
         }

@@ -1,7 +1,7 @@
 //! Direct TCP connections, between the endpoint that judges them and the transport that runs them.
 
 use super::EventLoop;
-use crate::net::interfaces::Interface;
+use crate::net::interfaces::{self, Interface};
 use crate::transport::tcp::TcpEvent;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
@@ -85,11 +85,8 @@ impl EventLoop {
 
     /// The network changed: connections from an address that is gone end, and those that would run through the tunnel.
     pub(super) async fn drop_stray_links(&mut self, interfaces: &[Interface]) {
-        let running = || interfaces.iter().filter(|interface| interface.running);
-        let is_here =
-            |local: IpAddr| running().flat_map(|i| &i.addresses).any(|have| have.cidr.address() == local);
         for (link, local) in self.tcp.links() {
-            if !is_here(local) || !self.ways.is_outside(link.remote.ip()).await {
+            if !interfaces::is_here(interfaces, local) || !self.ways.is_outside(link.remote.ip()).await {
                 self.lose_link(link);
             }
         }
