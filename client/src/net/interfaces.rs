@@ -112,8 +112,7 @@ pub fn has_address(interfaces: &[Interface], address: IpAddr) -> bool {
 
 /// Whether `address` is one of a link that runs.
 pub fn is_here(interfaces: &[Interface], address: IpAddr) -> bool {
-    let running = interfaces.iter().filter(|interface| interface.running);
-    running.flat_map(|interface| &interface.addresses).any(|have| have.cidr.address() == address)
+    interfaces.iter().any(|one| one.running && has_address(std::slice::from_ref(one), address))
 }
 
 #[cfg(test)]
