@@ -2,8 +2,10 @@
 //!
 //! Names are resolved side by side, addresses tried one after the other without waiting for the one before to fail, so that a
 //! dead one (an IPv6 address without a way there, above all) costs [`STAGGER`] and not its timeout. One that has not answered
-//! after [`AGAIN`] is tried anew beside it: its SYN may have been lost, or the network came back since. Whoever answers is not
-//! trusted for it: the relay proves its key in the link handshake (protocol §3.1).
+//! after [`AGAIN`] is tried anew beside it: its SYN may have been lost, or the network came back since. One that said no is
+//! asked again while another keeps the try waiting: a relay that restarts refuses where it will answer in a second, and its
+//! other address may swallow what it gets. Whoever answers is not trusted for it: the relay proves its key in the link handshake
+//! (protocol §3.1).
 
 use super::StreamError;
 use crate::transport::outside::Outside;
@@ -21,7 +23,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 /// From the start of one attempt to the start of the next (RFC 8305 §5: 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
-/// An address that has not answered for this long is tried once more, beside.
+/// An address that has not answered for this long is tried once more, beside; one that said no, after as long.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The whole try, after which its addresses are looked up anew. Longer than any round trip that is of use.
 const TRY_WITHIN: Duration = Duration::from_secs(5);
@@ -49,6 +51,8 @@ struct Candidate {
     at: usize,
     remote: SocketAddr,
     not_before: Instant,
+    /// It said no in this try. It keeps nobody waiting.
+    refused: bool,
 }
 
 /// Connects to the first address that answers; `best` is tried first.
@@ -67,7 +71,8 @@ pub(super) async fn connect(
     let mut last = StreamError::NoAnswer(addresses.first().cloned().unwrap_or_default());
     loop {
         let next = queue.iter().map(|candidate| candidate.not_before.max(next_start)).min();
-        let is_over = next.is_none() && attempts.is_empty() && resolving.is_empty();
+        let all_refused = queue.iter().all(|candidate| candidate.refused);
+        let is_over = all_refused && attempts.is_empty() && resolving.is_empty();
         if is_over {
             return Err(last);
         }
@@ -78,9 +83,11 @@ pub(super) async fn connect(
                 match result {
                     Ok(ws) => return Ok(Connected { ws, remote: candidate.remote, at: candidate.at }),
                     Err(error) => {
-                        // It said no: asking again is for the next try. The next address need not wait.
-                        queue.retain(|other| other.remote != candidate.remote);
+                        // The next address need not wait.
                         next_start = Instant::now();
+                        queue.retain(|other| other.remote != candidate.remote);
+                        let not_before = next_start + AGAIN;
+                        queue.push_back(Candidate { not_before, refused: true, ..candidate });
                         last = error;
                     }
                 }
@@ -129,7 +136,7 @@ fn alternate(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// Adds what was found for address `at`, in front where that is the preferred one.
 fn enqueue(queue: &mut VecDeque<Candidate>, at: usize, best: usize, found: Vec<SocketAddr>) {
     let now = Instant::now();
-    let new = found.into_iter().map(|remote| Candidate { at, remote, not_before: now });
+    let new = found.into_iter().map(|remote| Candidate { at, remote, not_before: now, refused: false });
     if at == best {
         let others = std::mem::take(queue);
         queue.extend(new.chain(others));
@@ -156,6 +163,51 @@ async fn open(remote: SocketAddr, authority: &str, outside: &Outside) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Netlink;
+    use std::sync::Arc;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    /// What binds and does not listen refuses, and nobody else can take the port meanwhile.
+    fn refuses() -> (TcpSocket, String) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        (socket, address)
+    }
+
+    /// No device of ours is in the way.
+    fn outside() -> Outside {
+        Outside::new(Arc::new(Netlink::open().unwrap()), 0)
+    }
+
+    #[tokio::test]
+    async fn who_refused_is_asked_again_while_another_is_silent() {
+        // It takes connections and says nothing, which is to this side what a router that swallows SYNs is.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (socket, refusing) = refuses();
+        let addresses = [silent.local_addr().unwrap().to_string(), refusing];
+        let outside = outside();
+        let server = async {
+            // It was asked, and said no, before the other's second turn comes.
+            let first = silent.accept().await.unwrap();
+            let second = silent.accept().await.unwrap();
+            let listener = socket.listen(8).unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let ws = tokio_tungstenite::accept_async(stream).await.unwrap();
+            (first, second, ws)
+        };
+        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside), server);
+        assert_eq!(connected.unwrap().at, 1);
+    }
+
+    #[tokio::test]
+    async fn when_all_refuse_the_try_is_over() {
+        let (_one, first) = refuses();
+        let (_two, second) = refuses();
+        let outcome = timeout(TRY_WITHIN, connect(&[first, second], 0, &outside())).await;
+        let error = outcome.expect("it waits for nobody").unwrap_err();
+        assert!(matches!(error, StreamError::Connect(..)), "{error}");
+    }
 
     #[test]
     fn families_take_turns_and_a_name_has_few_doors() {
