@@ -125,21 +125,30 @@ fn with_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// The addresses this machine sends from, by its routes: no packet is sent, the kernel only looks. Without a default route
-/// (a lab, a closed LAN), those of its interfaces.
+/// The addresses this machine sends from, by its routes: no packet is sent, the kernel only looks. Of a family without a default
+/// route (a lab, a closed LAN), those of its interfaces; of IPv6 only if there is no IPv4 either, since every container bridge
+/// and every other tunnel has one.
 fn own_addresses() -> Vec<IpAddr> {
     // Documentation addresses (RFC 5737, RFC 3849): nobody's, so only a default route leads there.
     let probes: [SocketAddr; 2] =
         [(Ipv4Addr::new(192, 0, 2, 1), 9).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()];
-    let mut own: Vec<IpAddr> = probes.into_iter().filter_map(source_towards).collect();
-    if own.is_empty() {
-        own = interface_addresses();
-    }
+    let by_route: Vec<IpAddr> = probes.into_iter().filter_map(source_towards).collect();
+    let mut own = with_interfaces(by_route, interface_addresses);
     own.retain(|ip| !ip.is_loopback() && !ip.is_unspecified() && !is_link_local(*ip));
     if own.is_empty() {
         own.push(Ipv4Addr::LOCALHOST.into());
     }
     own
+}
+
+/// `by_route` and what the interfaces have of a family that it lacks.
+fn with_interfaces(mut by_route: Vec<IpAddr>, of_interfaces: impl FnOnce() -> Vec<IpAddr>) -> Vec<IpAddr> {
+    if by_route.iter().any(IpAddr::is_ipv4) {
+        return by_route;
+    }
+    let has_route = !by_route.is_empty();
+    by_route.extend(of_interfaces().into_iter().filter(|ip| ip.is_ipv4() || !has_route));
+    by_route
 }
 
 fn source_towards(target: SocketAddr) -> Option<IpAddr> {
@@ -251,6 +260,15 @@ mod tests {
         let found = addresses(None, &listen("127.0.0.1:8443"));
         assert_eq!(found.addresses, ["127.0.0.1:8443"]);
         assert!(found.private);
+    }
+
+    #[test]
+    fn a_family_without_a_default_route_has_the_addresses_of_its_interfaces() {
+        let ips = |text: &str| text.split_whitespace().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let found = |by_route, interfaces| with_interfaces(ips(by_route), || ips(interfaces));
+        assert_eq!(found("192.0.2.7", "192.0.2.7 172.17.0.1 fd00::1"), ips("192.0.2.7"));
+        assert_eq!(found("2001:db8::7", "10.0.0.7 2001:db8::7 fd00::1"), ips("2001:db8::7 10.0.0.7"));
+        assert_eq!(found("", "10.0.0.7 fd00::1"), ips("10.0.0.7 fd00::1"));
     }
 
     #[test]
