@@ -13,7 +13,6 @@ mod tests;
 
 use super::address::{self, OwnAddresses};
 use super::interface::Interface;
-use super::routes::Routes;
 use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
 use crate::config::CipherChoice;
@@ -24,7 +23,7 @@ use crate::device::{DeviceFault, LinkSettings};
 use crate::net::changes::Changes;
 use crate::net::port_mapping::PortMapper;
 use crate::net::{Netlink, interfaces};
-use crate::plane::{ControlPacket, Datagram, Fact, InboundCommand, Plane, PlaneOutput};
+use crate::plane::{self, ControlPacket, Datagram, Fact, Plane, PlaneOutput, Routes};
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
@@ -395,14 +394,8 @@ impl EventLoop {
     }
 
     fn on_fact(&mut self, fact: Fact) {
-        let now = Instant::now();
-        match fact {
-            Fact::DataSent(slot, via) => self.endpoint.handle_data_sent(now, slot, via),
-            Fact::Heard(slot, from) => self.endpoint.handle_heard(now, slot, from),
-            Fact::AckDue(slot, via, report) => self.endpoint.handle_ack_report(now, slot, via, &report),
-            Fact::KeyUsedUp(slot) => self.endpoint.handle_key_used_up(now, slot),
-            // What the outbound thread forgot must be news to the inbound one.
-            Fact::Forgotten(slot) => self.inbound(InboundCommand::Forget(slot)),
+        if let Some(plane) = &self.plane {
+            plane::tell(&mut self.endpoint, plane, Instant::now(), fact);
         }
     }
 

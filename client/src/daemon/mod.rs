@@ -9,7 +9,6 @@
 //! - [`options`], [`state_dir`], [`progress`]: what it is given, what it remembers, what it says.
 //! - `address`: the overlay addresses, and whether they fit this machine. `interface`: the device that carries them.
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
-//! - `routes`: the picture that the data plane works from.
 //! - `ways`: keeps datagrams out of our own tunnel.
 //! - `netcheck`: what the network here lets through.
 //! - `report`: what `status --json` and people are told.
@@ -26,7 +25,6 @@ mod netcheck;
 pub mod options;
 pub mod progress;
 mod report;
-mod routes;
 pub mod state_dir;
 mod ways;
 

@@ -1,9 +1,9 @@
 //! The document of `status --json` (interface: a contract), made from what everybody knows.
 
-use super::routes::{MoveCost, Routes};
 use crate::control::names::{Named, display_names};
 use crate::control::status as doc;
 use crate::device::DropCounts;
+use crate::plane::{MoveCost, Routes};
 use crate::plane::{PeerCounters, PlaneCounters};
 use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::event::Via;

@@ -12,7 +12,10 @@
 //!
 //! [`Plane::start`] makes both threads; they sleep in `poll` on their descriptors and an eventfd. The control task sends
 //! [`OutboundCommand`]s and [`InboundCommand`]s when keys come and go, and publishes a new [`Snapshot`] when a route
-//! changes. Dropping the [`Plane`] ends both and joins them; the device is theirs, so it is gone from the machine afterwards.
+//! changes ([`Routes`] does both, from the endpoint's events). Dropping the [`Plane`] ends both and joins them; the device is
+//! theirs, so it is gone from the machine afterwards.
+//!
+//! A simulation runs the same halves without threads, in its own time: [`Lockstep`].
 //!
 //! # Invariants
 //!
@@ -28,17 +31,21 @@
 //!   what it does on any slow link. (One slow way holds up the others: fairness among many peers comes with their number.)
 
 mod inbound;
+mod lockstep;
 mod memory;
 mod outbound;
 mod queue;
+mod routes;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod wake;
 
 pub use inbound::{InboundCommand, InboundMessage};
+pub use lockstep::Lockstep;
 pub use outbound::OutboundCommand;
 pub use queue::{StreamHandle, StreamQueue, stream_queue};
+pub use routes::{MoveCost, Routes, tell};
 pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot};
 pub use wake::Waker;
 
@@ -121,6 +128,13 @@ pub struct PlaneOutput {
     pub lost: mpsc::Receiver<DeviceFault>,
 }
 
+/// What the threads run.
+#[derive(Debug)]
+struct Halves {
+    outbound: outbound::Outbound,
+    inbound: inbound::InboundThread,
+}
+
 /// The running threads.
 #[derive(Debug)]
 pub struct Plane {
@@ -146,6 +160,22 @@ impl Plane {
         pool: Arc<ChunkPool>,
         ring: RingLimits,
     ) -> io::Result<(Self, PlaneOutput)> {
+        let (mut plane, halves, output) = Self::assemble(device, socket, snapshot, pool, ring)?;
+        // The plane is whole before the first thread starts: should the second be refused, dropping it ends the first.
+        let Halves { outbound, inbound } = halves;
+        plane.threads.push(Builder::new().name("outbound".into()).spawn(move || outbound.run())?);
+        plane.threads.push(Builder::new().name("inbound".into()).spawn(move || inbound.run())?);
+        Ok((plane, output))
+    }
+
+    /// Both halves, and all that joins them to the control task, before they run.
+    fn assemble(
+        device: Device,
+        socket: DatagramSocket,
+        snapshot: Snapshot,
+        pool: Arc<ChunkPool>,
+        ring: RingLimits,
+    ) -> io::Result<(Self, Halves, PlaneOutput)> {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (learn_sender, learns) = std_mpsc::sync_channel(LEARN_QUEUE);
         let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
@@ -190,13 +220,11 @@ impl Plane {
             wake: inbound_wake.clone(),
             limits: Limits::default(),
         });
-        // The plane is whole before the first thread starts: should the second be refused, dropping it ends the first.
-        let threads = Vec::with_capacity(2);
-        let mut plane =
+        let threads = Vec::new();
+        let plane =
             Self { snapshot, counters, outbound, outbound_wake, inbound, inbound_wake, messages, threads };
-        plane.threads.push(Builder::new().name("outbound".into()).spawn(move || out.run())?);
-        plane.threads.push(Builder::new().name("inbound".into()).spawn(move || inn.run())?);
-        Ok((plane, PlaneOutput { packets, direct, stray, datagrams, facts, lost }))
+        let output = PlaneOutput { packets, direct, stray, datagrams, facts, lost };
+        Ok((plane, Halves { outbound: out, inbound: inn }, output))
     }
 
     /// Gives both threads a new picture of the routes. The outbound thread looks at once: how long a peer has been without a
@@ -266,5 +294,15 @@ impl InboundSender {
         let sent = self.messages.send(message).await.is_ok();
         self.wake.wake_sleeper();
         sent
+    }
+
+    /// Hands it over if there is room, and gives it back if not.
+    ///
+    /// # Errors
+    /// The message.
+    pub fn try_send(&self, message: InboundMessage) -> Result<(), InboundMessage> {
+        self.messages.try_send(message).map_err(mpsc::error::TrySendError::into_inner)?;
+        self.wake.wake_sleeper();
+        Ok(())
     }
 }

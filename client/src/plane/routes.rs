@@ -1,26 +1,32 @@
-//! The picture that the data plane works from: kept here, published as a whole when it changed.
+//! The control side of the data plane: what the endpoint decides, turned into commands for the threads and into the picture that
+//! they work from, which is published as a whole when it changed.
 
-use crate::plane::{PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
+use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::switch::Owners;
 use shadowmesh_proto::addresses;
-use shadowmesh_proto::endpoint::event::{PeerState, RelayBinding, Via};
+use shadowmesh_proto::endpoint::Endpoint;
+use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
 use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a move cost, from the moment of it on: sent again and lost by this side, the rest as this side received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct MoveCost {
-    pub(super) resent: u64,
-    pub(super) lost: u64,
-    pub(super) duplicates: u64,
-    pub(super) reordered: u64,
+pub struct MoveCost {
+    /// Packets that went once more.
+    pub resent: u64,
+    /// Packets given up.
+    pub lost: u64,
+    /// Packets that came twice, and were dropped the second time.
+    pub duplicates: u64,
+    /// Packets delivered after a later one.
+    pub reordered: u64,
     /// The silence when the peer's data last began to come by another path.
-    pub(super) gap: Duration,
+    pub gap: Duration,
 }
 
 impl MoveCost {
@@ -37,12 +43,14 @@ impl MoveCost {
 
 /// Peers, streams and owners as the control side knows them.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub struct Routes {
     owners: Owners,
     peers: Vec<Peer>,
     streams: Vec<Option<StreamHandle>>,
     links: Vec<(TcpLink, StreamHandle)>,
     bindings: Vec<Option<RelayBinding>>,
+    /// Peers whose association was replaced since the picture was published last.
+    started: Vec<PeerSlot>,
     changed: bool,
 }
 
@@ -57,18 +65,81 @@ struct Peer {
 }
 
 impl Routes {
-    pub(super) fn new(local: MacAddr, relays: usize) -> Self {
+    /// Nobody is known. This node has the MAC `local`.
+    pub fn new(local: MacAddr, relays: usize) -> Self {
         Self {
             owners: Owners::new(local),
             peers: Vec::new(),
             streams: vec![None; relays],
             links: Vec::new(),
             bindings: vec![None; relays],
+            started: Vec::new(),
             changed: false,
         }
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
+    /// Does what `event` means for the data plane. Gives it back where somebody else may want it as well.
+    ///
+    /// # Errors
+    /// A sentence for people, where a peer does not get what it should.
+    pub fn steer(&mut self, plane: &Plane, event: Event) -> Result<Option<Event>, String> {
+        match event {
+            Event::PeerAdded { slot, id } => self.add(slot, id)?,
+            Event::PeerRemoved { slot } => {
+                self.remove(slot);
+                plane.outbound(OutboundCommand::Remove(slot));
+                plane.inbound(InboundCommand::Forget(slot));
+                return Ok(Some(event));
+            }
+            Event::OpenAssociation { slot, association, key } => {
+                plane.inbound(InboundCommand::Open { slot, association, key });
+            }
+            Event::AddOpenKey { association, key } => {
+                plane.inbound(InboundCommand::AddKey { association, key })
+            }
+            Event::RetireOpenKey { association, index } => {
+                plane.inbound(InboundCommand::RetireKey { association, index });
+            }
+            Event::CloseAssociation { association } => plane.inbound(InboundCommand::Close(association)),
+            Event::StartAssociation { slot, key, .. } => {
+                let marks = self.renew_marks(slot);
+                plane.outbound(OutboundCommand::Start { slot, key, marks });
+                self.started.push(slot);
+            }
+            Event::AddSealKey { slot, key } => plane.outbound(OutboundCommand::AddKey { slot, key }),
+            Event::Route { slot, via, room } => {
+                self.change(slot, |peer| (peer.route.via, peer.route.room) = (via, room));
+            }
+            Event::Resend { slot, path } => self.give_up(slot, path),
+            Event::Sources { slot, addresses } => {
+                self.change(slot, |peer| peer.route.sources = addresses.into());
+            }
+            Event::Doubt { slot, path } => self.change(slot, |peer| peer.route.doubted = path),
+            Event::Patience { slot, patience } => self.change(slot, |peer| peer.route.patience = patience),
+            Event::Acked { slot, paths, floor } => {
+                if let Some(marks) = self.marks(slot) {
+                    marks.record(&paths, floor);
+                }
+            }
+            Event::RelayBound { relay, binding } => {
+                tracing::debug!(relay = relay.0, bound = binding.is_some(), "datagrams through the relay");
+                self.set_binding(relay, binding);
+            }
+            Event::Moved { slot, .. } => {
+                self.change(slot, |peer| peer.at_move = MoveCost::counted(&peer.route.counters));
+                return Ok(Some(event));
+            }
+            Event::PeerState { slot, state } => {
+                self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
+                return Ok(Some(event));
+            }
+            other => return Ok(Some(other)),
+        }
+        Ok(None)
+    }
+
+    /// The picture as it is now.
+    pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             owners: self.owners.clone(),
             peers: self.peers.iter().map(|peer| peer.route.clone()).collect(),
@@ -79,20 +150,28 @@ impl Routes {
     }
 
     /// Publishes what changed since the last call.
-    pub(super) fn publish(&mut self, plane: &Plane) {
+    pub fn publish(&mut self, plane: &Plane) {
+        // An association that is replaced on a path that stays proven brings no new route, and so no resend of its own; what
+        // the one before holds still has to go out.
+        for slot in std::mem::take(&mut self.started) {
+            if self.via(slot).is_some() {
+                self.give_up_all(slot);
+            }
+        }
         if std::mem::take(&mut self.changed) {
             plane.publish(self.snapshot());
         }
     }
 
-    pub(super) fn set_binding(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {
+    fn set_binding(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {
         if let Some(place) = self.bindings.get_mut(relay.0) {
             *place = binding;
             self.changed = true;
         }
     }
 
-    pub(super) fn set_stream(&mut self, relay: RelayNo, stream: Option<StreamHandle>) {
+    /// The stream to a relay is there, or gone.
+    pub fn set_stream(&mut self, relay: RelayNo, stream: Option<StreamHandle>) {
         if let Some(place) = self.streams.get_mut(relay.0) {
             *place = stream;
             self.changed = true;
@@ -100,36 +179,20 @@ impl Routes {
     }
 
     /// A direct connection is there.
-    pub(super) fn add_link(&mut self, link: TcpLink, stream: StreamHandle) {
+    pub fn add_link(&mut self, link: TcpLink, stream: StreamHandle) {
         self.links.push((link, stream));
         self.changed = true;
     }
 
     /// It is gone.
-    pub(super) fn remove_link(&mut self, link: TcpLink) {
+    pub fn remove_link(&mut self, link: TcpLink) {
         let before = self.links.len();
         self.links.retain(|(known, _)| *known != link);
         self.changed |= self.links.len() < before;
     }
 
-    pub(super) fn set_via(&mut self, slot: PeerSlot, via: Option<Via>, room: Option<usize>) {
-        self.change(slot, |peer| (peer.route.via, peer.route.room) = (via, room));
-    }
-
-    pub(super) fn set_sources(&mut self, slot: PeerSlot, sources: &[SocketAddr]) {
-        self.change(slot, |peer| peer.route.sources = sources.into());
-    }
-
-    pub(super) fn set_doubted(&mut self, slot: PeerSlot, path: Option<PathSlot>) {
-        self.change(slot, |peer| peer.route.doubted = path);
-    }
-
-    pub(super) fn set_patience(&mut self, slot: PeerSlot, patience: Duration) {
-        self.change(slot, |peer| peer.route.patience = patience);
-    }
-
     /// A path was given up, or bound anew: what is not acknowledged on it is to go out once more.
-    pub(super) fn give_up(&mut self, slot: PeerSlot, path: PathSlot) {
+    fn give_up(&mut self, slot: PeerSlot, path: PathSlot) {
         self.change(slot, |peer| {
             if let Some(count) = peer.route.given_up.get_mut(usize::from(path.number())) {
                 *count += 1;
@@ -139,26 +202,22 @@ impl Routes {
 
     /// An association was replaced on a route that stays: what the one before holds is to go out once more, whatever path it
     /// went by.
-    pub(super) fn give_up_all(&mut self, slot: PeerSlot) {
+    fn give_up_all(&mut self, slot: PeerSlot) {
         self.change(slot, |peer| peer.route.given_up.iter_mut().for_each(|count| *count += 1));
     }
 
     /// Where datagrams are sent to or come from now.
-    pub(super) fn datagram_addresses(&self) -> Vec<SocketAddr> {
+    pub fn datagram_addresses(&self) -> Vec<SocketAddr> {
         self.peers.iter().flat_map(|peer| peer.route.sources.iter().copied()).collect()
     }
 
-    pub(super) fn via(&self, slot: PeerSlot) -> Option<Via> {
+    /// Where data for the peer goes.
+    pub fn via(&self, slot: PeerSlot) -> Option<Via> {
         self.peers.get(usize::try_from(slot.0).ok()?)?.route.via
     }
 
-    /// Data of the peer moves now.
-    pub(super) fn note_move(&mut self, slot: PeerSlot) {
-        self.change(slot, |peer| peer.at_move = MoveCost::counted(&peer.route.counters));
-    }
-
     /// What the last move cost so far.
-    pub(super) fn cost_of_move(&self, slot: PeerSlot) -> MoveCost {
+    pub fn cost_of_move(&self, slot: PeerSlot) -> MoveCost {
         let peer = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at));
         let Some(peer) = peer else { return MoveCost::default() };
         let (now, before) = (MoveCost::counted(&peer.route.counters), peer.at_move);
@@ -171,13 +230,9 @@ impl Routes {
         }
     }
 
-    pub(super) fn set_state(&mut self, slot: PeerSlot, state: PeerState) {
-        self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
-    }
-
     /// What is wrong with the MAC that a peer says is its own. (It has the one that follows from its key, protocol §1.5: a member that
     /// names another could take somebody else's frames.)
-    pub(super) fn check_mac(&self, slot: PeerSlot, claimed: MacAddr) -> Result<(), String> {
+    pub fn check_mac(&self, slot: PeerSlot, claimed: MacAddr) -> Result<(), String> {
         let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.id);
         let Some(id) = known else { return Ok(()) };
         let own = addresses::mac(&id);
@@ -191,28 +246,29 @@ impl Routes {
     }
 
     /// A new association: acknowledgements of the old one mean nothing for it.
-    pub(super) fn renew_marks(&mut self, slot: PeerSlot) -> Arc<AckMarks> {
+    fn renew_marks(&mut self, slot: PeerSlot) -> Arc<AckMarks> {
         let marks = Arc::new(AckMarks::new());
         self.change(slot, |peer| peer.marks = Arc::clone(&marks));
         marks
     }
 
-    pub(super) fn marks(&self, slot: PeerSlot) -> Option<&AckMarks> {
+    fn marks(&self, slot: PeerSlot) -> Option<&AckMarks> {
         Some(&self.peers.get(usize::try_from(slot.0).ok()?)?.marks)
     }
 
-    pub(super) fn counters(&self, slot: PeerSlot) -> Option<&PeerCounters> {
+    /// What is counted of the peer.
+    pub fn counters(&self, slot: PeerSlot) -> Option<&Arc<PeerCounters>> {
         Some(&self.peers.get(usize::try_from(slot.0).ok()?)?.route.counters)
     }
 
     /// A peer is known. Its MAC is its own from now on, whatever others send: the sentence says if somebody has it already.
-    pub(super) fn add(&mut self, slot: PeerSlot, id: NodeId) -> Result<(), String> {
+    fn add(&mut self, slot: PeerSlot, id: NodeId) -> Result<(), String> {
         self.change(slot, |peer| peer.id = Some(id));
         self.owners.assign(addresses::mac(&id), slot).map_err(|taken| taken.to_string())
     }
 
     /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
-    pub(super) fn remove(&mut self, slot: PeerSlot) {
+    fn remove(&mut self, slot: PeerSlot) {
         self.owners.remove(slot);
         self.change(slot, |peer| *peer = Peer::default());
     }
@@ -226,6 +282,18 @@ impl Routes {
             f(peer);
             self.changed = true;
         }
+    }
+}
+
+/// Tells the endpoint what the threads say of themselves.
+pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
+    match fact {
+        Fact::DataSent(slot, via) => endpoint.handle_data_sent(now, slot, via),
+        Fact::Heard(slot, from) => endpoint.handle_heard(now, slot, from),
+        Fact::AckDue(slot, via, report) => endpoint.handle_ack_report(now, slot, via, &report),
+        Fact::KeyUsedUp(slot) => endpoint.handle_key_used_up(now, slot),
+        // What the outbound thread forgot must be news to the inbound one.
+        Fact::Forgotten(slot) => plane.inbound(InboundCommand::Forget(slot)),
     }
 }
 

@@ -564,7 +564,7 @@ fn a_flood_of_control_packets_is_dropped_and_counted_and_data_passes() {
 }
 
 #[test]
-fn a_forgotten_peer_leaves_nothing_to_the_next_in_its_slot() {
+fn a_forgotten_peer_leaves_nothing_to_the_next_in_its_slot_and_what_waited_is_counted() {
     let (mut a, b) = (Node::new(1, &[2]), Node::new(2, &[1]));
     // Kept for whoever is in the slot: the newest 64 of these. That one was dropped says that all were taken.
     for _ in 0..65 {
@@ -576,6 +576,8 @@ fn a_forgotten_peer_leaves_nothing_to_the_next_in_its_slot() {
     a.route(PEER, Some(CHANNEL));
     a.send(2, 2, 60);
     assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
+    let dropped = a.counters(PEER).tx_dropped.load(Relaxed);
+    assert_eq!(dropped, 65, "what was kept for the one before is counted");
 }
 
 proptest! {

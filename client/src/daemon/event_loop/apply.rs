@@ -7,7 +7,6 @@ use crate::daemon::address::cidrs;
 use crate::daemon::progress::Progress;
 use crate::daemon::report;
 use crate::daemon::state_dir::AddressClaim;
-use crate::plane::{InboundCommand, OutboundCommand};
 use shadowmesh_proto::endpoint::event::{Event, PeerState};
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
@@ -24,18 +23,12 @@ const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(1);
 impl EventLoop {
     /// Takes everything that the endpoint has to say.
     pub(super) async fn drain(&mut self) {
-        let mut started = Vec::new();
         while let Some(event) = self.endpoint.poll_event() {
-            if let Event::StartAssociation { slot, .. } = &event {
-                started.push(*slot);
-            }
-            self.apply(event).await;
-        }
-        // An association that is replaced on a path that stays proven brings no new route, and so no resend of its own; what
-        // the one before holds still has to go out.
-        for slot in started {
-            if self.routes.via(slot).is_some() {
-                self.routes.give_up_all(slot);
+            let Some(plane) = &self.plane else { continue };
+            match self.routes.steer(plane, event) {
+                Ok(Some(event)) => self.apply(event).await,
+                Ok(None) => {}
+                Err(sentence) => self.notice(sentence),
             }
         }
         if let Some(plane) = &self.plane {
@@ -67,44 +60,10 @@ impl EventLoop {
 
     async fn apply(&mut self, event: Event) {
         match event {
-            Event::PeerAdded { slot, id } => {
-                tracing::debug!(peer = %id.short(), "a peer was introduced");
-                if let Err(sentence) = self.routes.add(slot, id) {
-                    self.notice(sentence);
-                }
-            }
             Event::PeerRemoved { slot } => {
-                self.routes.remove(slot);
                 self.mac_told.remove(&slot);
-                self.outbound(OutboundCommand::Remove(slot));
-                self.inbound(InboundCommand::Forget(slot));
             }
-            Event::OpenAssociation { slot, association, key } => {
-                self.inbound(InboundCommand::Open { slot, association, key });
-            }
-            Event::AddOpenKey { association, key } => {
-                self.inbound(InboundCommand::AddKey { association, key })
-            }
-            Event::RetireOpenKey { association, index } => {
-                self.inbound(InboundCommand::RetireKey { association, index });
-            }
-            Event::CloseAssociation { association } => self.inbound(InboundCommand::Close(association)),
-            Event::StartAssociation { slot, key, .. } => {
-                let marks = self.routes.renew_marks(slot);
-                self.outbound(OutboundCommand::Start { slot, key, marks });
-            }
-            Event::AddSealKey { slot, key } => self.outbound(OutboundCommand::AddKey { slot, key }),
-            Event::Route { slot, via, room } => self.routes.set_via(slot, via, room),
-            Event::Resend { slot, path } => self.routes.give_up(slot, path),
-            Event::Sources { slot, addresses } => self.routes.set_sources(slot, &addresses),
-            Event::Doubt { slot, path } => self.routes.set_doubted(slot, path),
-            Event::Patience { slot, patience } => self.routes.set_patience(slot, patience),
             Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
-            Event::Acked { slot, paths, floor } => {
-                if let Some(marks) = self.routes.marks(slot) {
-                    marks.record(&paths, floor);
-                }
-            }
             Event::PeerHello { slot, hello } => {
                 if let Err(sentence) = self.routes.check_mac(slot, hello.mac)
                     && self.mac_told.insert(slot)
@@ -145,14 +104,25 @@ impl EventLoop {
                 self.say_outage(relay, &sentence);
                 self.drop_stream(relay, Some(retry.unwrap_or(REFUSED_PAUSE).max(REFUSED_PAUSE_MIN)));
             }
-            Event::RelayBound { relay, binding } => {
-                tracing::debug!(relay = relay.0, bound = binding.is_some(), "datagrams through the relay");
-                self.routes.set_binding(relay, binding);
-            }
             Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
             Event::TcpKept { slot, link } => self.keep_link(slot, link),
             Event::TcpClose { link, at_once } => self.drop_link(link, at_once),
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
+            // The data plane's alone.
+            Event::PeerAdded { .. }
+            | Event::OpenAssociation { .. }
+            | Event::AddOpenKey { .. }
+            | Event::RetireOpenKey { .. }
+            | Event::CloseAssociation { .. }
+            | Event::StartAssociation { .. }
+            | Event::AddSealKey { .. }
+            | Event::Route { .. }
+            | Event::Resend { .. }
+            | Event::Sources { .. }
+            | Event::Doubt { .. }
+            | Event::Patience { .. }
+            | Event::Acked { .. }
+            | Event::RelayBound { .. } => {}
         }
     }
 
@@ -171,7 +141,6 @@ impl EventLoop {
     }
 
     fn on_peer_state(&mut self, slot: PeerSlot, state: PeerState) {
-        self.routes.set_state(slot, state);
         self.said.remove(&slot);
         match state {
             PeerState::Connected => self.say_connected(slot),
@@ -206,7 +175,6 @@ impl EventLoop {
     /// Data of a peer goes another way: said, because it is what this program is for.
     fn on_moved(&mut self, slot: PeerSlot, from: PathKind, to: PathKind, why: &'static str) {
         tracing::info!(slot = slot.0, from = from.as_str(), to = to.as_str(), why, "moved to another path");
-        self.routes.note_move(slot);
         // Not yet said to be connected: that will name the new path.
         if self.said.contains(&slot) {
             self.say_connected(slot);
@@ -262,17 +230,5 @@ impl EventLoop {
     fn notice(&self, sentence: String) {
         tracing::warn!("{sentence}");
         self.progress.send(Progress::Notice(sentence));
-    }
-
-    pub(super) fn inbound(&self, command: InboundCommand) {
-        if let Some(plane) = &self.plane {
-            plane.inbound(command);
-        }
-    }
-
-    fn outbound(&self, command: OutboundCommand) {
-        if let Some(plane) = &self.plane {
-            plane.outbound(command);
-        }
     }
 }

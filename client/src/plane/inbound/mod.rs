@@ -34,6 +34,7 @@ use shadowmesh_proto::session::fragment::Reassembler;
 use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Instant;
@@ -127,6 +128,13 @@ pub(super) struct InboundThread {
     stopped: bool,
 }
 
+/// What is known when there is nothing to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    /// When there is something by itself.
+    pub(super) due: Option<Instant>,
+}
+
 impl InboundThread {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
@@ -157,24 +165,32 @@ impl InboundThread {
     pub(super) fn run(mut self) {
         loop {
             let now = Instant::now();
-            self.take_commands(now);
-            if self.stopped {
-                return;
-            }
-            self.sessions.expire(now);
-            let is_idle = match self.turn(now) {
-                Ok(is_idle) => is_idle,
+            match self.step(now) {
+                Ok(ControlFlow::Continue(None)) => {}
+                Ok(ControlFlow::Continue(Some(rest))) => self.sleep(now, rest),
+                Ok(ControlFlow::Break(())) => return,
                 Err(fault) => {
                     // There is room for the one fault of each thread.
                     let _ = self.lost.try_send(fault);
                     return;
                 }
-            };
-            let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
-            if is_idle {
-                self.sleep(now, due);
             }
         }
+    }
+
+    /// Takes commands and does one turn: how long to rest after it, if there is nothing to do. `Break` to end.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn step(&mut self, now: Instant) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
+        self.take_commands(now);
+        if self.stopped {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.sessions.expire(now);
+        let is_idle = self.turn(now)?;
+        let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
+        Ok(ControlFlow::Continue(is_idle.then_some(Rest { due })))
     }
 
     /// One message and what the socket has; whether there was neither.
@@ -257,7 +273,7 @@ impl InboundThread {
         })
     }
 
-    fn sleep(&self, now: Instant, due: Option<Instant>) {
+    fn sleep(&self, now: Instant, Rest { due }: Rest) {
         self.wake.about_to_sleep();
         if !self.messages.is_empty() {
             return self.wake.stay_awake();

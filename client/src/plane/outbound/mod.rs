@@ -28,6 +28,7 @@ use rustix::event::{PollFd, PollFlags};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, RingLimits, SealHalf, SealKey};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ const ACK_LOOK: Duration = Duration::from_millis(100);
 /// ... until nothing was sent for this long: what is not acknowledged by then never will be, short of a new path.
 const QUIET: Duration = Duration::from_secs(2);
 /// Room for the largest frame, its virtio header, and one byte by which a frame that was cut is known.
-const BUFFER: usize = 65_536 + VnetHeader::LEN;
+pub(super) const BUFFER: usize = 65_536 + VnetHeader::LEN;
 /// A device that refuses to be read is tried again after this ...
 const FAULT_PAUSE: Duration = Duration::from_millis(50);
 /// ... and given up after so many refusals in a row: five seconds of what might have been a lack of memory.
@@ -133,11 +134,23 @@ enum Turn {
     Refused,
 }
 
+/// What is known when there is nothing to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    /// When there is something by itself.
+    pub(super) due: Option<Instant>,
+    /// A burst is over.
+    is_quiet: bool,
+    /// A frame ends it.
+    reads: bool,
+}
+
 impl Outbound {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             device: parts.device,
-            snapshot: parts.snapshot.load_full(),
+            // Another one than the published, so that this one is looked at as well.
+            snapshot: Arc::new(Snapshot::clone(&parts.snapshot.load())),
             published: parts.snapshot,
             commands: parts.commands,
             learns: parts.learns,
@@ -161,15 +174,12 @@ impl Outbound {
     /// Runs until told to stop or the device is gone.
     pub(super) fn run(mut self) {
         let mut buffer = vec![0; BUFFER].into_boxed_slice();
-        self.look_at_routes(Instant::now());
         loop {
             let now = Instant::now();
-            if !self.take_commands(now) {
-                return;
-            }
-            match self.turn(now, &mut buffer) {
-                Ok(Turn::Busy) => {}
-                Ok(turn) => self.sleep(now, turn),
+            match self.step(now, &mut buffer) {
+                Ok(ControlFlow::Continue(None)) => {}
+                Ok(ControlFlow::Continue(Some(rest))) => self.sleep(now, rest),
+                Ok(ControlFlow::Break(())) => return,
                 Err(fault) => {
                     // There is room for the one fault of each thread.
                     let _ = self.lost.try_send(fault);
@@ -177,6 +187,24 @@ impl Outbound {
                 }
             }
         }
+    }
+
+    /// Takes commands and does one turn: how long to rest after it, if there is nothing to do. `Break` to end.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn step(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+    ) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
+        if !self.take_commands(now) {
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(match self.turn(now, buffer)? {
+            Turn::Busy => None,
+            turn => Some(self.rest(now, turn)),
+        }))
     }
 
     /// `false` to end.
@@ -200,8 +228,10 @@ impl Outbound {
                     }
                 }
                 Ok(OutboundCommand::Remove(slot)) => {
+                    // The picture before it: the next one may give the slot to another.
+                    let counters = self.snapshot.peer(slot).map(|route| &*route.counters);
                     if let Some(peer) = peer_at(&mut self.peers, slot) {
-                        peer.clear(&mut self.waiting_bytes);
+                        peer.clear(counters, &mut self.waiting_bytes);
                     }
                     self.forwarder.forget(slot);
                 }
@@ -355,15 +385,15 @@ impl Outbound {
         }
     }
 
-    /// Sleeps until the TAP (unless it is not to be read) or the eventfd has something, or something is due.
-    fn sleep(&mut self, now: Instant, turn: Turn) {
+    /// Until when there is nothing to do, as far as is known.
+    fn rest(&mut self, now: Instant, turn: Turn) -> Rest {
         let is_unacknowledged = self.look_for_acks(now);
         let quiet_at = self.last_sent.map(|sent| sent + QUIET);
-        if quiet_at.is_some_and(|at| at <= now) {
+        let is_quiet = quiet_at.is_some_and(|at| at <= now);
+        if is_quiet {
             self.last_sent = None;
             self.peers.iter_mut().for_each(Peer::shrink);
             self.batches.datagrams.shrink();
-            memory::trim();
         }
         let mut due = self.hold_over(now);
         let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
@@ -377,11 +407,19 @@ impl Outbound {
         if turn == Turn::Refused {
             limit_to(now + FAULT_PAUSE);
         }
-        let readable = (turn == Turn::Idle).then(|| PollFd::new(&self.device, PollFlags::IN));
+        Rest { due, is_quiet, reads: turn == Turn::Idle }
+    }
+
+    /// Sleeps until the TAP (unless it is not to be read) or the eventfd has something, or something is due.
+    fn sleep(&self, now: Instant, rest: Rest) {
+        if rest.is_quiet {
+            memory::trim();
+        }
+        let readable = rest.reads.then(|| PollFd::new(&self.device, PollFlags::IN));
         let datagrams = &self.batches.datagrams;
         let writable = (!datagrams.has_room()).then(|| PollFd::new(datagrams.socket(), PollFlags::OUT));
         // Whatever is meant to wake this thread writes to its eventfd, asleep or not: nothing is to be looked at again.
-        self.wake.sleep([readable, writable], due.map(|due| due.saturating_duration_since(now)));
+        self.wake.sleep([readable, writable], rest.due.map(|due| due.saturating_duration_since(now)));
     }
 
     /// Takes in acknowledgements, and tells what was sent since the last telling; whether packets remain unacknowledged.

@@ -320,9 +320,15 @@ impl Peer {
         self.association.as_mut().is_some_and(Association::look_for_acks)
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&mut self, waiting_bytes: &mut usize) {
+    /// Forgets everything; what waited is counted.
+    pub(super) fn clear(&mut self, counters: Option<&PeerCounters>, waiting_bytes: &mut usize) {
         *waiting_bytes -= self.waiting.iter().map(|waiting| waiting.plaintext.len()).sum::<usize>();
+        if let Some(counters) = counters {
+            add(&counters.tx_dropped, self.waiting.len() as u64);
+            for association in self.replaced.take().into_iter().chain(self.association.take()) {
+                association.abandon(counters);
+            }
+        }
         // It may still be listed as active, which an empty peer soon ends.
         *self = Self { is_active: self.is_active, ..Self::default() };
     }

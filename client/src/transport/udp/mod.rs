@@ -8,6 +8,10 @@
 //! Datagrams are never fragmented by IP: what is too large for the way is refused or lost, and the path's full-size PINGs show
 //! that before data does (protocol §7.1).
 
+mod memory;
+
+pub use memory::MemorySocket;
+
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -26,12 +30,16 @@ pub const MAX_PAYLOAD: usize = 65_535 - 20 - 8;
 
 /// The socket. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct DatagramSocket {
-    shared: Arc<Shared>,
+pub enum DatagramSocket {
+    /// Of this machine.
+    Kernel(Arc<KernelSocket>),
+    /// Of a simulated one.
+    Memory(Arc<MemorySocket>),
 }
 
+/// A socket of this machine's kernel.
 #[derive(Debug)]
-struct Shared {
+pub struct KernelSocket {
     socket: UdpSocket,
     state: UdpSocketState,
     is_ipv6: bool,
@@ -51,17 +59,23 @@ impl DatagramSocket {
         };
         let state = UdpSocketState::new((&socket).into())?;
         let port = socket.local_addr()?.port();
-        Ok(Self { shared: Arc::new(Shared { socket, state, is_ipv6, port }) })
+        Ok(Self::Kernel(Arc::new(KernelSocket { socket, state, is_ipv6, port })))
     }
 
     /// Its port, on every address of this machine.
     pub fn port(&self) -> u16 {
-        self.shared.port
+        match self {
+            Self::Kernel(socket) => socket.port,
+            Self::Memory(socket) => socket.port(),
+        }
     }
 
     /// How many segments one call may carry; 1 once the kernel refused to cut.
     pub fn max_segments(&self) -> usize {
-        self.shared.state.max_gso_segments()
+        match self {
+            Self::Kernel(socket) => socket.state.max_gso_segments(),
+            Self::Memory(_) => memory::SEGMENTS,
+        }
     }
 
     /// Sends one datagram, or several of `segment` bytes of which the last may be shorter.
@@ -70,6 +84,26 @@ impl DatagramSocket {
     /// `WouldBlock` when the kernel's buffer is full: nothing was sent. Any other: at least one of them was not sent and never
     /// will be.
     pub fn send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
+        match self {
+            Self::Kernel(socket) => socket.send(to, contents, segment),
+            Self::Memory(socket) => socket.send(to, contents, segment),
+        }
+    }
+
+    /// Receives into `buffers`, one or more datagrams of one sender in each. How many buffers were used.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing. Any other concerns something that was sent before, and there may be more.
+    pub fn receive(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
+        match self {
+            Self::Kernel(socket) => socket.state.recv((&socket.socket).into(), buffers, metas),
+            Self::Memory(socket) => socket.receive(buffers, metas),
+        }
+    }
+}
+
+impl KernelSocket {
+    fn send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         let to = self.reachable(to)?;
         let sent = self.send_call(to, contents, Some(segment));
         let Err(error) = sent else { return Ok(()) };
@@ -89,22 +123,14 @@ impl DatagramSocket {
         result
     }
 
-    /// Receives into `buffers`, one or more datagrams of one sender in each. How many buffers were used.
-    ///
-    /// # Errors
-    /// `WouldBlock` when there is nothing. Any other concerns something that was sent before, and there may be more.
-    pub fn receive(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
-        self.shared.state.recv((&self.shared.socket).into(), buffers, metas)
-    }
-
     fn send_call(&self, to: SocketAddr, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
         let transmit = Transmit { destination: to, ecn: None, contents, segment_size, src_ip: None };
-        self.shared.state.try_send((&self.shared.socket).into(), &transmit)
+        self.state.try_send((&self.socket).into(), &transmit)
     }
 
     /// `to` in the socket's own family.
     fn reachable(&self, to: SocketAddr) -> io::Result<SocketAddr> {
-        match (self.shared.is_ipv6, to.ip()) {
+        match (self.is_ipv6, to.ip()) {
             (true, IpAddr::V4(v4)) => Ok(SocketAddr::new(v4.to_ipv6_mapped().into(), to.port())),
             (false, IpAddr::V6(_)) => Err(io::ErrorKind::AddrNotAvailable.into()),
             (true, IpAddr::V6(_)) | (false, IpAddr::V4(_)) => Ok(to),
@@ -114,7 +140,10 @@ impl DatagramSocket {
 
 impl AsFd for DatagramSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.socket.as_fd()
+        match self {
+            Self::Kernel(socket) => socket.socket.as_fd(),
+            Self::Memory(socket) => socket.as_fd(),
+        }
     }
 }
 

@@ -1,0 +1,74 @@
+//! Both halves of the data plane without threads, in the caller's time: for simulations.
+//!
+//! What runs is what the threads run, turn for turn; only who wakes them differs. [`Lockstep::run`] goes on until neither half finds
+//! anything to do, and says when one of them would have woken by itself. A caller that takes something out of a full queue calls it
+//! again.
+
+use super::inbound::InboundThread;
+use super::outbound::{BUFFER, Outbound};
+use super::{Halves, Plane, PlaneOutput, Snapshot};
+use crate::device::{Device, DeviceFault};
+use crate::transport::udp::DatagramSocket;
+use shadowmesh_proto::session::{ChunkPool, RingLimits};
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A data plane that runs when it is told to.
+#[derive(Debug)]
+pub struct Lockstep {
+    plane: Plane,
+    outbound: Outbound,
+    inbound: InboundThread,
+    buffer: Box<[u8]>,
+    due: Option<Instant>,
+}
+
+impl Lockstep {
+    /// As [`Plane::start`], with a device and a socket of which nothing is waited for.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn new(
+        device: Device,
+        socket: DatagramSocket,
+        snapshot: Snapshot,
+        pool: Arc<ChunkPool>,
+        ring: RingLimits,
+    ) -> io::Result<(Self, PlaneOutput)> {
+        let (plane, halves, output) = Plane::assemble(device, socket, snapshot, pool, ring)?;
+        let Halves { outbound, inbound } = halves;
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Ok((Self { plane, outbound, inbound, buffer, due: None }, output))
+    }
+
+    /// Where commands and pictures go in.
+    pub const fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// When [`Self::run`] has something to do by itself.
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Runs both halves until neither finds anything to do.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn run(&mut self, now: Instant) -> Result<(), DeviceFault> {
+        loop {
+            let outbound = self.outbound.step(now, &mut self.buffer)?;
+            let inbound = self.inbound.step(now)?;
+            match (outbound, inbound) {
+                (ControlFlow::Break(()), _) | (_, ControlFlow::Break(())) => return Ok(()),
+                (ControlFlow::Continue(Some(outbound)), ControlFlow::Continue(Some(inbound))) => {
+                    self.due = outbound.due.into_iter().chain(inbound.due).min();
+                    return Ok(());
+                }
+                (ControlFlow::Continue(_), ControlFlow::Continue(_)) => {}
+            }
+        }
+    }
+}
