@@ -1,10 +1,11 @@
 //! What a seed decides: how many nodes, over which lines, and what happens to them when.
 
 use super::dice::Dice;
+use super::net::{Nat, Placement, Wire};
 use super::node::Plan;
-use super::plane::Settings;
 use super::relay::Mood;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
+use shadowmesh_proto::path::select::Wanted;
 use shadowmesh_proto::session::RingLimits;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,11 +13,13 @@ use std::time::Duration;
 /// How much a world does to its nodes, and so what may be asked of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weather {
-    /// Latency, jitter, rekeys, short pauses. Nothing may be lost, and nobody may lose sight of anybody.
+    /// Latency, jitter, rekeys, short pauses, wishes of users. Nothing may be lost or come out of order, and nobody may lose sight
+    /// of anybody.
     Calm,
-    /// Connections break, the relay restarts, nodes freeze. What was in flight is sent again: nothing may be lost.
+    /// Connections break, the relay restarts, nodes freeze and roam, routers forget, paths go dark. What was in flight is sent
+    /// again: nothing may be lost but what a router turned away.
     Moves,
-    /// The relay drops, repeats, delays and damages packets, and its queues overflow.
+    /// The relay drops, repeats, delays and damages packets, and its queues overflow. So do wires.
     Lossy,
     /// Nodes are killed, restarted, replaced, and leave.
     Churn,
@@ -35,7 +38,7 @@ pub(super) enum Act {
     Cut { node: usize, node_notices: bool, relay_notices: bool },
     /// Nothing arrives for a while, in both directions.
     Stall { node: usize, lasts: Duration },
-    /// As a stall, and no connection can be made either.
+    /// As a stall, and no connection can be made and no datagram passes either.
     Partition { node: usize, lasts: Duration },
     /// The process is stopped and goes on.
     Freeze { node: usize, lasts: Duration },
@@ -45,6 +48,22 @@ pub(super) enum Act {
     Leave { node: usize, down: Duration },
     /// From now on the relay treats packets like this.
     Mood(Mood),
+    /// Nothing passes from one node to another directly, or neither way.
+    Hole { from: usize, to: usize, lasts: Duration, both: bool },
+    /// No datagram leaves or reaches a node.
+    NoUdp { node: usize, lasts: Duration },
+    /// A router forgets its mappings, and makes others.
+    Rebind { node: usize },
+    /// A node moves to another network.
+    Roam { node: usize, nat: Nat },
+    /// The largest packet that a node's line takes, bytes with the IP header.
+    Mtu { node: usize, mtu: usize },
+    /// A node's clock jumps ahead, as that of a machine that slept.
+    Jump { node: usize, by: Duration },
+    /// A user wants a path.
+    Want { node: usize, peer: usize, wanted: Wanted },
+    /// A node gets a datagram of its past, from where it came or from beside.
+    ReplayDatagram { node: usize, elsewhere: bool },
     /// A node gets packets of its past.
     Replay { node: usize, packets: usize },
     /// The relay lies to a node.
@@ -56,6 +75,8 @@ pub(super) enum Act {
 pub(super) struct Case {
     pub(super) weather: Weather,
     pub(super) plans: Vec<Plan>,
+    pub(super) placements: Vec<Placement>,
+    pub(super) wire: Wire,
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) horizon: Duration,
     /// Bytes on a line to a client before the rest waits in the relay's queues.
@@ -95,10 +116,21 @@ impl Case {
                 rekey,
                 ciphers: dice
                     .pick(&[CipherSet::ALL, CipherSet::only(Cipher::ChaCha20Poly1305)], CipherSet::ALL),
-                plane: Settings { ring, key_limit },
+                ring,
+                key_limit,
                 address,
+                listens: !dice.per_mille(200),
             })
             .collect();
+        let plans: Vec<Plan> = plans;
+        let placements = plans.iter().map(|plan| Placement {
+            nat: dice.pick(&Nat::ALL, Nat::PortRestricted),
+            beside: dice.per_mille(200).then(|| dice.below(count)),
+            mtu: dice.pick(&[1500, 1500, 1500, 1492, 1420, 1280], 1500),
+            latency: plan.latency,
+            jitter: plan.jitter,
+        });
+        let placements = placements.collect();
         let mut acts = vec![];
         let flows = 3 + dice.below(3 * count);
         for _ in 0..flows {
@@ -121,11 +153,24 @@ impl Case {
             acts.push((begin, Act::Mood(mood(weather, dice))));
         }
         acts.sort_by_key(|(at, _)| *at);
+        let wire = match weather {
+            Weather::Calm | Weather::Moves => Wire::default(),
+            Weather::Lossy => Wire {
+                loss: dice.pick(&[0, 10, 50, 200], 10),
+                repeat: dice.pick(&[0, 5, 30], 5),
+                damage: dice.pick(&[0, 0, 10], 0),
+                reorders: dice.per_mille(600),
+            },
+            Weather::Churn => Wire { reorders: dice.per_mille(500), ..Wire::default() },
+            Weather::Hostile => Wire { loss: 20, repeat: 100, damage: 30, reorders: dice.per_mille(500) },
+        };
         let narrow = weather == Weather::Lossy && dice.per_mille(500);
         let idle = if dice.per_mille(30) { Duration::from_secs(3600) } else { Duration::ZERO };
         Self {
             weather,
             plans,
+            placements,
+            wire,
             acts,
             horizon,
             window: if narrow { 16 << 10 } else { 256 << 10 },
@@ -150,13 +195,41 @@ fn flow(dice: &mut Dice, from: usize, to: usize) -> Act {
 fn disturbance(weather: Weather, dice: &mut Dice, count: usize) -> Act {
     let ms = Duration::from_millis;
     let node = dice.below(count);
-    let moves = |dice: &mut Dice| match dice.below(6) {
+    let peer = (node + 1 + dice.below(count - 1)) % count;
+    let wish = |dice: &mut Dice| {
+        let wanted = [
+            Wanted::Auto,
+            Wanted::Relay,
+            Wanted::Direct,
+            Wanted::DirectTcp,
+            Wanted::RelayUdp,
+            Wanted::RelayWs,
+        ];
+        Act::Want { node, peer, wanted: dice.pick(&wanted, Wanted::Auto) }
+    };
+    let paths = |dice: &mut Dice| match dice.below(9) {
+        // Long enough for a path to be called dead, whatever its round trip.
+        0 | 1 => Act::Hole {
+            from: node,
+            to: peer,
+            lasts: dice.between(ms(4000), ms(12_000)),
+            both: dice.per_mille(500),
+        },
+        2 => Act::NoUdp { node, lasts: dice.between(ms(4000), ms(12_000)) },
+        3 | 4 => Act::Rebind { node },
+        5 => Act::Roam { node, nat: dice.pick(&Nat::ALL, Nat::Open) },
+        6 => Act::Mtu { node, mtu: dice.pick(&[1500, 1420, 1280], 1280) },
+        7 => Act::Jump { node, by: dice.between(ms(100), ms(40_000)) },
+        _ => wish(dice),
+    };
+    let streams = |dice: &mut Dice| match dice.below(6) {
         0 => Act::RelayRestart { down: dice.between(ms(1), ms(5000)), silent: dice.per_mille(300) },
         1 | 2 => Act::Cut { node, node_notices: dice.per_mille(700), relay_notices: dice.per_mille(700) },
         3 => Act::Stall { node, lasts: dice.between(ms(100), ms(8000)) },
         4 => Act::Partition { node, lasts: dice.between(ms(500), ms(8000)) },
         _ => Act::Freeze { node, lasts: dice.between(ms(100), ms(10_000)) },
     };
+    let moves = |dice: &mut Dice| if dice.per_mille(550) { paths(dice) } else { streams(dice) };
     let churn = |dice: &mut Dice| match dice.below(3) {
         0 => Act::Leave { node, down: dice.between(ms(1), ms(6000)) },
         _ => Act::Kill {
@@ -168,8 +241,9 @@ fn disturbance(weather: Weather, dice: &mut Dice, count: usize) -> Act {
     };
     match weather {
         // Too short for a path to be called dead.
-        Weather::Calm => match dice.below(2) {
-            0 => Act::Stall { node, lasts: dice.between(ms(10), ms(900)) },
+        Weather::Calm => match dice.below(4) {
+            0 | 1 => wish(dice),
+            2 => Act::Stall { node, lasts: dice.between(ms(10), ms(900)) },
             _ => Act::Freeze { node, lasts: dice.between(ms(10), ms(900)) },
         },
         Weather::Moves | Weather::Lossy => moves(dice),
@@ -177,10 +251,11 @@ fn disturbance(weather: Weather, dice: &mut Dice, count: usize) -> Act {
             0 => moves(dice),
             _ => churn(dice),
         },
-        Weather::Hostile => match dice.below(8) {
+        Weather::Hostile => match dice.below(10) {
             0 => moves(dice),
             1 => churn(dice),
-            2..=4 => Act::Lie { node, kind: dice.below(64) },
+            2 | 3 => Act::ReplayDatagram { node, elsewhere: dice.per_mille(500) },
+            4..=6 => Act::Lie { node, kind: dice.below(64) },
             _ => Act::Replay { node, packets: 1 + dice.below(20) },
         },
     }

@@ -32,8 +32,6 @@ pub(super) enum Fate {
     UnderWay,
     /// Came out where it should.
     Delivered,
-    /// Left the bounded queue before a key and a route were there.
-    Overflowed,
     /// Its process was killed.
     Killed,
 }
@@ -43,6 +41,8 @@ pub(super) enum Fate {
 struct Flow {
     fates: Vec<Fate>,
     delivered: u64,
+    newest: Option<u32>,
+    reordered: u64,
 }
 
 /// The book.
@@ -57,9 +57,10 @@ pub(super) struct Ledger {
 pub(super) struct Totals {
     pub(super) offered: u64,
     pub(super) delivered: u64,
-    pub(super) overflowed: u64,
     pub(super) killed: u64,
     pub(super) missing: u64,
+    /// Delivered after a later one.
+    pub(super) reordered: u64,
 }
 
 impl Ledger {
@@ -89,19 +90,11 @@ impl Ledger {
     }
 
     /// Makes a frame of `len` bytes (at least [`SHORTEST`]).
-    pub(super) fn offer(&mut self, from: Life, to: Identity, len: usize) -> (FrameId, Vec<u8>) {
+    pub(super) fn offer(&mut self, from: Life, to: Identity, len: usize) -> Vec<u8> {
         let flow = self.flows.entry((from, to)).or_default();
         let number = u32::try_from(flow.fates.len()).unwrap_or(u32::MAX);
         flow.fates.push(Fate::UnderWay);
-        let id = FrameId { from, to, number };
-        (id, bytes_of(id, len.max(SHORTEST)))
-    }
-
-    /// The frame left the waiting queue unsent.
-    pub(super) fn overflowed(&mut self, id: FrameId) {
-        if let Some(fate) = self.fate_mut(id) {
-            *fate = Fate::Overflowed;
-        }
+        bytes_of(FrameId { from, to, number }, len.max(SHORTEST))
     }
 
     /// A frame came out at a node with the key `at`, from the peer with the key `from`.
@@ -122,6 +115,8 @@ impl Ledger {
         let flow = self.flows.get_mut(&(id.from, id.to));
         let fate = flow.and_then(|flow| {
             flow.delivered += 1;
+            flow.reordered += u64::from(flow.newest.is_some_and(|newest| newest > id.number));
+            flow.newest = flow.newest.max(Some(id.number));
             flow.fates.get_mut(id.number as usize)
         });
         match fate {
@@ -159,15 +154,11 @@ impl Ledger {
             *match fate {
                 Fate::UnderWay => &mut totals.missing,
                 Fate::Delivered => &mut totals.delivered,
-                Fate::Overflowed => &mut totals.overflowed,
                 Fate::Killed => &mut totals.killed,
             } += 1;
         }
+        totals.reordered = self.flows.values().map(|flow| flow.reordered).sum();
         totals
-    }
-
-    fn fate_mut(&mut self, id: FrameId) -> Option<&mut Fate> {
-        self.flows.get_mut(&(id.from, id.to))?.fates.get_mut(id.number as usize)
     }
 }
 
@@ -204,7 +195,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let (a, b, c) = (Identity(0), Identity(1), Identity(2));
         let life = ledger.begin_life(a);
-        let (_, frame) = ledger.offer(life, b, 100);
+        let frame = ledger.offer(life, b, 100);
         assert!(ledger.deliver(c, a, &frame).is_err(), "another node");
         assert!(ledger.deliver(b, c, &frame).is_err(), "another peer's session");
         let mut damaged = frame.clone();
@@ -218,15 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_by_a_bounded_queue_or_a_kill_is_accounted_for() {
+    fn what_went_down_with_its_process_is_accounted_for_and_order_is_watched() {
         let mut ledger = Ledger::default();
         let life = ledger.begin_life(Identity(0));
-        let (dropped, _) = ledger.offer(life, Identity(1), 60);
-        ledger.offer(life, Identity(1), 60);
-        ledger.overflowed(dropped);
+        let frames: Vec<_> = (0..3).map(|_| ledger.offer(life, Identity(1), 60)).collect();
+        ledger.deliver(Identity(1), Identity(0), &frames[1]).unwrap();
+        ledger.deliver(Identity(1), Identity(0), &frames[0]).unwrap();
         ledger.end_life(life);
         assert!(ledger.missing().is_empty());
         let totals = ledger.totals();
-        assert_eq!((totals.overflowed, totals.killed), (1, 1));
+        assert_eq!((totals.delivered, totals.killed, totals.reordered), (2, 1, 1));
     }
 }

@@ -31,6 +31,11 @@ impl<T> Line<T> {
         self.in_flight.push_back((self.newest, len, message));
     }
 
+    /// When what was said last arrives, or did.
+    pub(super) fn last_arrival(&self) -> Instant {
+        self.newest.max(self.held_until)
+    }
+
     /// Nothing arrives before `until`.
     pub(super) fn stall(&mut self, until: Instant) {
         self.held_until = self.held_until.max(until);

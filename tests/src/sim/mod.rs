@@ -27,9 +27,10 @@ mod dice;
 mod judge;
 mod ledger;
 mod line;
+mod net;
 mod node;
-mod plane;
 mod relay;
+mod tcp;
 mod trace;
 mod world;
 

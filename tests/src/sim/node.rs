@@ -1,37 +1,56 @@
-//! A simulated node: a real endpoint, a data plane, and a transport that opens the stream to the relay again and again.
+//! A simulated node: a real endpoint, the daemon's real data plane with a device and a socket in memory, and a transport that opens the
+//! stream to the relay again and again.
 //!
-//! A node has a key (its [`Identity`]) and lives one [`Life`] after the other. It is awake or frozen; frozen, it neither
-//! reads nor looks at its timers, and finds everything at once when it thaws, as a stopped process does.
+//! A node has a key (its [`Identity`]) and lives one [`Life`] after the other. It is awake or frozen; frozen, it neither reads nor
+//! looks at its timers, and finds everything at once when it thaws, as a stopped process does. Its clock is its own: it may be
+//! ahead of the world's, and jump further ahead, as that of a machine that slept.
 
 use super::dice::Dice;
-use super::ledger::{FrameId, Identity, Ledger, Life};
-use super::plane::{Plane, Settings};
+use super::ledger::{Identity, Ledger, Life, SHORTEST};
+use super::net::{RELAY_IP, RELAY_PORTS};
 use super::relay::Delivery;
 use super::trace;
+use shadowmesh::device::memory::{self, MemoryPort};
+use shadowmesh::plane::{
+    InboundMessage, InboundSender, Lockstep, PeerCounters, PlaneOutput, Routes, StreamQueue, stream_queue,
+    tell,
+};
+use shadowmesh::transport::udp::{DatagramSocket, MemorySocket};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::CipherSet;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
-use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState};
-use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState, Via};
+use shadowmesh_proto::ids::{ChannelId, MacAddr, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
-use shadowmesh_proto::transmit::{RelayNo, Transmit};
+use shadowmesh_proto::session::{ChunkPool, RingLimits};
+use shadowmesh_proto::transmit::{RelayNo, TcpLink, Transmit};
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
-use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
-use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder, StreamMessage};
+use shadowmesh_proto::wire::relay::{
+    FORWARD_HEADER_LEN, Forward, ForwardBuilder, StreamMessage, take_packet_mut,
+};
 use shadowmesh_relay::core::ConnId;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// The one relay.
 pub(super) const RELAY: RelayNo = RelayNo(0);
-/// Where it is.
-const RELAY_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9443));
-/// Packets a node keeps for the hostile relay to replay to it.
+/// Where its streams go.
+const RELAY_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(RELAY_IP, RELAY_PORTS[0]));
+/// Packets a node keeps for replay to it.
 const KEPT: usize = 64;
+/// Destination, source, EtherType.
+const ETHERNET: usize = 14;
+/// Of an experiment (IEEE 802, local experimental EtherType 1).
+const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
+/// Frames that a device holds.
+const DEVICE_FRAMES: usize = 8192;
 
 /// What all nodes share.
 #[derive(Debug)]
@@ -47,9 +66,13 @@ pub(super) struct Plan {
     pub(super) jitter: Duration,
     pub(super) rekey: Duration,
     pub(super) ciphers: CipherSet,
-    pub(super) plane: Settings,
+    pub(super) ring: RingLimits,
+    /// Cuts the packets that a key may seal, so that rekeys by count happen.
+    pub(super) key_limit: Option<u64>,
     /// Everybody begins with this address, so that they have to settle whose it is.
     pub(super) address: Option<Ipv4Addr>,
+    /// Whether it takes direct TCP connections.
+    pub(super) listens: bool,
 }
 
 /// The stream to the relay, from the node's side.
@@ -65,6 +88,35 @@ pub(super) enum Stream {
     Off,
 }
 
+/// A direct connection, as the node has it.
+#[derive(Debug)]
+struct Link {
+    /// What the data plane puts in, once the connection is kept.
+    queue: Option<StreamQueue>,
+}
+
+/// A try to open connections.
+#[derive(Debug, Clone)]
+pub(super) struct Try {
+    pub(super) number: u64,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) until: Instant,
+}
+
+/// The data plane of one life, with its ends outside.
+#[derive(Debug)]
+struct Machine {
+    lockstep: Lockstep,
+    output: PlaneOutput,
+    inbound: InboundSender,
+    wire: MemoryPort,
+    socket: Arc<MemorySocket>,
+    routes: Routes,
+    /// What the data plane puts into the relay's stream.
+    queue: Option<StreamQueue>,
+    links: BTreeMap<TcpLink, Link>,
+}
+
 /// A node.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -74,23 +126,38 @@ pub(super) struct Node {
     pub(super) life: Life,
     pub(super) secret: NodeSecret,
     pub(super) endpoint: Endpoint,
-    pub(super) plane: Plane,
+    machine: Machine,
     pub(super) stream: Stream,
     pub(super) attempts: u32,
     pub(super) registered_at: Option<Instant>,
-    pub(super) stun_token: Option<[u8; 16]>,
     pub(super) frozen_until: Option<Instant>,
+    /// How far its clock is ahead.
+    skew: Duration,
     /// Dials are answered by nothing before this.
     pub(super) cut_off_until: Instant,
+    peers: BTreeMap<PeerSlot, NodeId>,
     pub(super) states: BTreeMap<NodeId, PeerState>,
     pub(super) conflicts: usize,
-    /// Times it was woken by its own timer, in all and in the second that began last.
+    /// Moves of its data between kinds of path.
+    pub(super) moves: u64,
+    /// Times it was woken by a timer of the endpoint, in all and in the second that began last.
     pub(super) wakes: u64,
     pub(super) busy_second: (Instant, u32),
-    /// Packets that came in, for replay.
-    pub(super) history: VecDeque<Vec<u8>>,
-    /// Packets of peers that opened or were taken, by peer.
+    /// Packets and datagrams that came in, for replay.
+    history: VecDeque<Vec<u8>>,
+    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// When each peer was heard last.
     pub(super) heard: BTreeMap<NodeId, Instant>,
+    /// What was counted of every peer it ever had, in all its lives.
+    counters: Vec<Arc<PeerCounters>>,
+    /// The port of its stream to the relay, where it listens.
+    pub(super) tcp_port: u16,
+    pub(super) tries: BTreeMap<PeerSlot, Try>,
+    tried: u64,
+    /// What was thrown at it while it was frozen.
+    pub(super) pending: VecDeque<(SocketAddr, Vec<u8>, Option<usize>, bool)>,
+    udp_port: u16,
+    addresses: Vec<SocketAddr>,
     dice: Dice,
 }
 
@@ -99,17 +166,42 @@ pub(super) struct Node {
 pub(super) struct Outcome {
     /// Messages for its stream.
     pub(super) messages: Vec<Vec<u8>>,
-    /// It gives the connection up.
+    /// Datagrams from its socket.
+    pub(super) datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// Messages for direct connections.
+    pub(super) direct: Vec<(TcpLink, Vec<u8>)>,
+    /// Connections that it ends, and whether at once.
+    pub(super) ended: Vec<(TcpLink, bool)>,
+    /// Peers that it wants to connect to.
+    pub(super) tries: Vec<PeerSlot>,
+    /// It gives the connection to the relay up.
     pub(super) hang_up: bool,
     /// Peers that data was sent to.
     pub(super) sent: Vec<NodeId>,
-    /// STUN is to be asked.
-    pub(super) stun: bool,
     /// A session or a route changed.
     pub(super) moved: Option<&'static str>,
+    /// Control packets that were good for something.
+    taken: Vec<PacketKind>,
+}
+
+/// What everybody may look up.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    /// Keys that were ever in use.
+    pub(super) identities: BTreeMap<NodeId, Identity>,
+    /// The MAC that follows from each.
+    pub(super) macs: BTreeMap<[u8; 6], Identity>,
+}
+
+impl Register {
+    pub(super) fn add(&mut self, id: NodeId, identity: Identity) {
+        self.identities.insert(id, identity);
+        self.macs.insert(addresses::mac(&id).0, identity);
+    }
 }
 
 impl Node {
+    #[expect(clippy::too_many_arguments, reason = "what a world has to say of a node is much")]
     pub(super) fn new(
         now: Instant,
         at: usize,
@@ -117,12 +209,13 @@ impl Node {
         home: &Home,
         ledger: &mut Ledger,
         identity: Identity,
+        udp_port: u16,
         mut dice: Dice,
     ) -> Self {
         let secret = NodeSecret::generate(&mut dice);
         let life = ledger.begin_life(identity);
         let endpoint = start(at, &plan, home, &secret, &mut dice);
-        let plane = Plane::new(plan.plane);
+        let machine = Machine::new(&plan, &secret, udp_port);
         Self {
             at,
             plan,
@@ -130,19 +223,29 @@ impl Node {
             life,
             secret,
             endpoint,
-            plane,
+            machine,
             stream: Stream::Waiting { until: now },
             attempts: 0,
             registered_at: None,
-            stun_token: None,
             frozen_until: None,
+            skew: Duration::ZERO,
             cut_off_until: now,
+            peers: BTreeMap::new(),
             states: BTreeMap::new(),
             conflicts: 0,
+            moves: 0,
             wakes: 0,
             busy_second: (now, 0),
             history: VecDeque::new(),
+            datagrams: VecDeque::new(),
             heard: BTreeMap::new(),
+            counters: Vec::new(),
+            tcp_port: 20_000,
+            tries: BTreeMap::new(),
+            tried: 0,
+            pending: VecDeque::new(),
+            udp_port,
+            addresses: Vec::new(),
             dice,
         }
     }
@@ -161,12 +264,16 @@ impl Node {
         }
         self.life = ledger.begin_life(self.identity);
         self.endpoint = start(self.at, &self.plan, home, &self.secret, &mut self.dice);
-        self.plane = Plane::new(self.plan.plane);
+        self.machine = Machine::new(&self.plan, &self.secret, self.udp_port);
         self.stream = Stream::Waiting { until: now };
         self.attempts = 0;
         self.registered_at = None;
+        self.peers.clear();
         self.states.clear();
         self.heard.clear();
+        self.tries.clear();
+        self.pending.clear();
+        self.addresses.clear();
     }
 
     pub(super) fn id(&self) -> NodeId {
@@ -185,6 +292,30 @@ impl Node {
         self.states.get(id) == Some(&PeerState::Connected)
     }
 
+    /// Whether a frame for `id` would go to it and nobody else: the switch knows its MAC.
+    pub(super) fn knows(&self, id: &NodeId) -> bool {
+        self.slot(id).is_some()
+    }
+
+    fn slot(&self, id: &NodeId) -> Option<PeerSlot> {
+        self.peers.iter().find(|(_, peer)| *peer == id).map(|(slot, _)| *slot)
+    }
+
+    /// Its own time.
+    pub(super) fn clock(&self, now: Instant) -> Instant {
+        now + self.skew
+    }
+
+    /// Its clock jumps ahead.
+    pub(super) fn jump(&mut self, by: Duration) {
+        self.skew += by;
+    }
+
+    /// The kind of path by which its data goes to a peer.
+    pub(super) fn path_to(&self, id: &NodeId) -> Option<PathKind> {
+        self.machine.routes.via(self.slot(id)?).map(Via::kind)
+    }
+
     /// The pause before the next try to connect: doubled each time, 1 s at most, and a quarter more or less.
     pub(super) fn back_off(&mut self) -> Duration {
         let pause = Duration::from_millis(50).saturating_mul(1 << self.attempts.min(4));
@@ -192,26 +323,66 @@ impl Node {
         self.dice.between(pause.mul_f32(0.75), pause.mul_f32(1.25))
     }
 
-    /// When it wants to be woken: its timers, frozen or not.
+    /// When it wants to be woken, by the world's time: its timers, frozen or not.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         if !self.is_running() {
             return None;
         }
         let timer = self.endpoint.poll_timeout().map(|deadline| deadline.at);
-        timer.into_iter().chain(self.plane.next_ack()).min()
+        let due = timer.into_iter().chain(self.machine.lockstep.poll_timeout()).min()?;
+        Some(due.checked_sub(self.skew).unwrap_or(due))
     }
 
-    /// The stream to the relay is open.
-    pub(super) fn opened(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
-        self.endpoint.handle_stream_opened(now, RELAY, RELAY_ADDRESS);
-        self.drain(now, ledger)
+    /// The stream to the relay is open, from the port that is given.
+    pub(super) fn opened(
+        &mut self,
+        now: Instant,
+        port: u16,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        let clock = self.clock(now);
+        self.tcp_port = port;
+        let (data, queue) = stream_queue(self.machine.lockstep.plane().outbound_waker());
+        self.machine.queue = Some(queue);
+        self.machine.routes.set_stream(RELAY, Some(data));
+        self.endpoint.handle_stream_opened(clock, RELAY, RELAY_ADDRESS);
+        if self.plan.listens {
+            self.endpoint.handle_tcp_port(clock, Some((RELAY, port)));
+        }
+        self.settle(now, ledger, all)
     }
 
     /// The stream is gone.
-    pub(super) fn closed(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
+    pub(super) fn closed(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        let clock = self.clock(now);
         self.registered_at = None;
-        self.endpoint.handle_stream_closed(now, RELAY);
-        self.drain(now, ledger)
+        self.machine.queue = None;
+        self.machine.routes.set_stream(RELAY, None);
+        self.endpoint.handle_stream_closed(clock, RELAY);
+        self.endpoint.handle_tcp_port(clock, None);
+        self.settle(now, ledger, all)
+    }
+
+    /// Its addresses are these. Nothing is told where they are the same.
+    pub(super) fn set_addresses(
+        &mut self,
+        now: Instant,
+        addresses: Vec<SocketAddr>,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        if self.addresses != addresses {
+            self.addresses.clone_from(&addresses);
+            self.endpoint.handle_addresses(self.clock(now), addresses);
+            self.endpoint.handle_network_changed(self.clock(now));
+        }
+        self.settle(now, ledger, all)
     }
 
     /// A stream message arrived; FORWARD is from `peer`, as far as the world knows.
@@ -224,195 +395,234 @@ impl Node {
         delivery: &Delivery,
         peer: Option<NodeId>,
         ledger: &mut Ledger,
-        identities: &BTreeMap<NodeId, Identity>,
+        all: &Register,
     ) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
+        let before = self.dropped();
+        let mut is_forward = false;
         if let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(&delivery.bytes) {
-            let contact = Contact { relay: RELAY, channel: forward.channel };
+            is_forward = true;
+            let via = Via::Channel(Contact { relay: RELAY, channel: forward.channel });
             if self.endpoint.is_registered(RELAY) {
-                for packet in forward.packets() {
-                    let taken = self.take(now, contact, packet, delivery.replay, ledger, identities)?;
-                    if let (true, Some(peer)) = (taken, peer) {
-                        self.heard.insert(peer, now);
-                    }
-                }
+                self.machine.deliver(via, &delivery.bytes);
             }
-        } else if let Err(error) = self.endpoint.handle_stream_message(now, RELAY, &delivery.bytes) {
+        } else if let Err(error) =
+            self.endpoint.handle_stream_message(self.clock(now), RELAY, &delivery.bytes)
+        {
             return Err(format!("node {}: the link to the relay broke: {error}", self.at));
         }
-        let outcome = self.drain(now, ledger);
-        if let (true, Some(what)) = (delivery.replay, outcome.moved) {
-            return Err(format!("node {}: a replayed packet led to {what}", self.at));
+        let outcome = self.settle(now, ledger, all)?;
+        self.check_replay(delivery.replay, &outcome)?;
+        if is_forward && self.dropped() == before {
+            self.note_heard(now, peer);
+            if !delivery.replay
+                && let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(&delivery.bytes)
+            {
+                forward.packets().for_each(|packet| keep(&mut self.history, &mut self.dice, packet.to_vec()));
+            }
         }
         Ok(outcome)
     }
 
-    /// Whether the packet was good for something.
-    fn take(
+    /// A datagram arrived; it is from `peer`, as far as the world knows.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub(super) fn receive_datagram(
         &mut self,
         now: Instant,
-        contact: Contact,
-        original: &[u8],
+        from: SocketAddr,
+        bytes: Vec<u8>,
+        peer: Option<NodeId>,
         replay: bool,
         ledger: &mut Ledger,
-        identities: &BTreeMap<NodeId, Identity>,
-    ) -> Result<bool, String> {
-        let mut packet = original.to_vec();
-        let kind = PacketKind::of(&packet);
-        let taken = if kind == Some(PacketKind::Transport(PacketType::Data)) {
-            match self.plane.open(now, &mut packet) {
-                Ok((slot, frame)) => {
-                    let peer = self.plane.peer(slot).ok_or("a frame from a slot without a peer")?;
-                    let from = identities.get(&peer).ok_or("a frame from a key that nobody has")?;
-                    ledger.deliver(self.identity, *from, frame)?;
-                    true
-                }
-                // Dropped and counted; the ledger knows whether it was missed.
-                Err(_) => false,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        trace::set_place(Some(self.at));
+        let before = self.dropped();
+        self.machine.socket.put(from, bytes.clone());
+        let outcome = self.settle(now, ledger, all)?;
+        self.check_replay(replay, &outcome)?;
+        // Half a packet says nothing.
+        let is_packet = matches!(PacketKind::of(&bytes), Some(PacketKind::Transport(_)))
+            || bytes.first() == Some(&shadowmesh_proto::wire::relayed::RELAYED);
+        if is_packet && self.dropped() == before {
+            self.note_heard(now, peer);
+            if !replay {
+                keep(&mut self.datagrams, &mut self.dice, (from, bytes));
             }
+        }
+        Ok(outcome)
+    }
+
+    /// A message arrived on a direct connection.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub(super) fn receive_direct(
+        &mut self,
+        now: Instant,
+        link: TcpLink,
+        mut message: Vec<u8>,
+        peer: NodeId,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        trace::set_place(Some(self.at));
+        let before = self.dropped();
+        let mut outcome = Outcome::default();
+        let Some(known) = self.machine.links.get(&link) else { return Ok(outcome) };
+        if known.queue.is_some() {
+            self.machine.deliver(Via::Tcp(link), &message);
         } else {
-            match self.endpoint.handle_packet(now, contact, &mut packet) {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::debug!(%error, ?kind, "dropped");
-                    false
-                }
-            }
-        };
-        // protocol §4.5: a first message may be answered any number of times; everything else counts once.
-        if replay && taken && kind != Some(PacketKind::Init) {
-            return Err(format!("node {}: a replayed packet was taken: {kind:?}", self.at));
-        }
-        if !replay && taken {
-            let place = self.dice.below(KEPT);
-            match self.history.get_mut(place) {
-                Some(old) => *old = original.to_vec(),
-                None => self.history.push_back(original.to_vec()),
+            let mut rest = message.get_mut(FORWARD_HEADER_LEN..).unwrap_or_default();
+            while let Some(packet) = take_packet_mut(&mut rest) {
+                self.take(now, Via::Tcp(link), packet, &mut outcome);
             }
         }
-        Ok(taken)
+        self.settle_into(now, ledger, all, &mut outcome)?;
+        if self.dropped() == before {
+            self.note_heard(now, Some(peer));
+        }
+        Ok(outcome)
+    }
+
+    /// A direct connection is there: for `slot`, or somebody's who came.
+    pub(super) fn link_opened(
+        &mut self,
+        now: Instant,
+        slot: Option<PeerSlot>,
+        link: TcpLink,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        self.machine.links.insert(link, Link { queue: None });
+        if let Some(slot) = slot {
+            self.endpoint.handle_tcp_opened(self.clock(now), slot, link);
+        }
+        self.settle(now, ledger, all)
+    }
+
+    /// A direct connection is gone.
+    pub(super) fn link_closed(
+        &mut self,
+        now: Instant,
+        link: TcpLink,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        if self.machine.links.remove(&link).is_some() {
+            self.machine.routes.remove_link(link);
+            self.endpoint.handle_tcp_closed(self.clock(now), link);
+        }
+        self.settle(now, ledger, all)
+    }
+
+    /// Whether somebody keeps that connection.
+    pub(super) fn keeps(&self, link: TcpLink) -> bool {
+        self.machine.links.get(&link).is_some_and(|link| link.queue.is_some())
+    }
+
+    /// The try in which it looks for `from`, if it does.
+    pub(super) fn looks_for(&self, now: Instant, from: SocketAddr) -> Option<PeerSlot> {
+        let is_live = |try_: &Try| try_.until > now && try_.addresses.contains(&from);
+        self.tries.iter().find(|(_, try_)| is_live(try_)).map(|(slot, _)| *slot)
     }
 
     /// Its timers are due.
-    pub(super) fn wake(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
+    ///
+    /// # Errors
+    /// A frame that should not have come out.
+    pub(super) fn wake(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
-        self.wakes += 1;
-        if now.saturating_duration_since(self.busy_second.0) >= Duration::from_secs(1) {
-            self.busy_second = (now, 0);
+        let clock = self.clock(now);
+        if self.endpoint.poll_timeout().is_some_and(|deadline| deadline.is_due(clock)) {
+            self.wakes += 1;
+            if now.saturating_duration_since(self.busy_second.0) >= Duration::from_secs(1) {
+                self.busy_second = (now, 0);
+            }
+            self.busy_second.1 += 1;
+            self.endpoint.handle_timeout(clock);
         }
-        self.busy_second.1 += 1;
-        self.plane.expire(now);
-        for (slot, report) in self.plane.due_acks(now) {
-            self.endpoint.handle_ack_report(now, slot, None, &report);
-        }
-        if self.endpoint.poll_timeout().is_some_and(|deadline| deadline.is_due(now)) {
-            self.endpoint.handle_timeout(now);
-        }
-        self.drain(now, ledger)
+        self.settle(now, ledger, all)
     }
 
-    /// Reads frames from the device for a peer.
+    /// Reads `count` frames of `len` bytes from the device, for a peer.
     pub(super) fn send(
         &mut self,
         now: Instant,
-        slot: PeerSlot,
-        frames: Vec<(FrameId, Vec<u8>)>,
+        to: &NodeId,
+        identity: Identity,
+        count: u32,
+        len: usize,
         ledger: &mut Ledger,
-    ) -> Outcome {
-        for (id, frame) in frames {
-            self.plane.offer(slot, id, frame, ledger);
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        let len = len.saturating_sub(ETHERNET).max(SHORTEST);
+        for _ in 0..count {
+            let contents = ledger.offer(self.life, identity, len);
+            let (to, from) = (addresses::mac(to), addresses::mac(&self.id()));
+            let frame = [&to.0[..], &from.0, &ETHERTYPE, &contents].concat();
+            self.machine.wire.send(&frame).map_err(|error| error.to_string())?;
         }
-        self.drain(now, ledger)
+        self.settle(now, ledger, all)
+    }
+
+    /// A user wants a path.
+    pub(super) fn want(
+        &mut self,
+        now: Instant,
+        peer: &NodeId,
+        wanted: Wanted,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        if let Some(slot) = self.slot(peer) {
+            self.endpoint.want_path(self.clock(now), slot, wanted);
+        }
+        self.settle(now, ledger, all)
     }
 
     /// Says good-bye to everybody.
-    pub(super) fn leave(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
-        self.endpoint.leave(now);
-        self.drain(now, ledger)
+    pub(super) fn leave(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        all: &Register,
+    ) -> Result<Outcome, String> {
+        self.endpoint.leave(self.clock(now));
+        self.settle(now, ledger, all)
     }
 
-    /// Events, then data, then control; until nothing is left.
-    fn drain(&mut self, now: Instant, ledger: &mut Ledger) -> Outcome {
-        trace::set_place(Some(self.at));
-        let mut outcome = Outcome::default();
-        loop {
-            while let Some(event) = self.endpoint.poll_event() {
-                self.apply(now, event, &mut outcome, ledger);
-            }
-            let turn = self.plane.turn(now, ledger);
-            let idle = turn.messages.is_empty();
-            outcome.messages.extend(turn.messages);
-            for (slot, via) in turn.sent {
-                self.endpoint.handle_data_sent(now, slot, via);
-                outcome.sent.extend(self.plane.peer(slot));
-            }
-            for slot in turn.used_up {
-                self.endpoint.handle_key_used_up(now, slot);
-            }
-            while let Some(transmit) = self.endpoint.poll_transmit() {
-                match transmit {
-                    Transmit::Stream { message, .. } => outcome.messages.push(message),
-                    // It was told no addresses, so it has no UDP (protocol §7.3), and no port.
-                    Transmit::Datagram { to, .. } => unreachable!("a datagram to {to}"),
-                    Transmit::Tcp { link, .. } => unreachable!("a message by {link:?}"),
-                }
-            }
-            if idle {
-                trace::set_place(None);
-                return outcome;
-            }
-        }
+    /// Packets that may be missing at a peer, as this node knows.
+    pub(super) fn lost(&self) -> u64 {
+        self.counters.iter().map(|peer| peer.lost.load(Relaxed)).sum()
     }
 
-    fn apply(&mut self, now: Instant, event: Event, outcome: &mut Outcome, ledger: &mut Ledger) {
-        match &event {
-            Event::StartAssociation { .. } => outcome.moved = Some("a new association"),
-            Event::OpenAssociation { .. } => outcome.moved = Some("a new receive key"),
-            Event::AddSealKey { .. } => outcome.moved = Some("a new send key"),
-            Event::Route { .. } => outcome.moved = Some("another route"),
-            Event::PeerState { slot, state } => {
-                if let Some(id) = self.plane.peer(*slot) {
-                    self.states.insert(id, *state);
-                }
-            }
-            Event::PeerRemoved { slot } => {
-                if let Some(id) = self.plane.peer(*slot) {
-                    self.states.remove(&id);
-                }
-            }
-            Event::AddressConflict { .. } => self.conflicts += 1,
-            Event::RelayUp { stun_token, .. } => {
-                self.registered_at = Some(now);
-                self.attempts = 0;
-                self.stun_token = Some(*stun_token);
-                outcome.stun = true;
-            }
-            Event::RelayDead { .. } => outcome.hang_up = true,
-            Event::RelayRefused { .. }
-            | Event::PeerAdded { .. }
-            | Event::AddOpenKey { .. }
-            | Event::RetireOpenKey { .. }
-            | Event::CloseAssociation { .. }
-            | Event::Resend { .. }
-            | Event::Sources { .. }
-            | Event::Patience { .. }
-            | Event::Doubt { .. }
-            | Event::Moved { .. }
-            | Event::Acked { .. }
-            | Event::PeerHello { .. }
-            | Event::EchoReply { .. }
-            | Event::AddressChanged { .. }
-            | Event::AddressSettled
-            | Event::RelayBound { .. }
-            | Event::TcpTry { .. }
-            | Event::TcpKept { .. }
-            | Event::TcpClose { .. }
-            | Event::Observed { .. } => {}
-        }
-        if !matches!(event, Event::Acked { .. }) {
-            tracing::debug!(event = name_of(&event));
-        }
-        self.plane.apply(now, event, ledger);
+    /// Frames that were never sealed.
+    pub(super) fn overflowed(&self) -> u64 {
+        self.counters.iter().map(|peer| peer.tx_dropped.load(Relaxed)).sum::<u64>()
+            + self.machine.wire.overflowed()
+    }
+
+    /// Packets sent again.
+    pub(super) fn resent(&self) -> u64 {
+        self.counters.iter().map(|peer| peer.resent.load(Relaxed)).sum()
+    }
+
+    /// Packets delivered after a later one.
+    pub(super) fn reordered(&self) -> u64 {
+        self.counters.iter().map(|peer| peer.rx_reordered.load(Relaxed)).sum()
+    }
+
+    /// Datagrams that its socket had no room for.
+    pub(super) fn socket_overflowed(&self) -> u64 {
+        self.machine.socket.overflowed()
     }
 
     /// A FORWARD message around packets of its past, for the channel on which it hears somebody now.
@@ -433,10 +643,270 @@ impl Node {
         let message = builder.finish();
         Forward::parse(&message).is_ok().then_some(message)
     }
+
+    /// A datagram of its past, and where it came from.
+    pub(super) fn past_datagram(&self, dice: &mut Dice) -> Option<(SocketAddr, Vec<u8>)> {
+        self.datagrams.get(dice.below(self.datagrams.len())).cloned()
+    }
+
+    fn note_heard(&mut self, now: Instant, peer: Option<NodeId>) {
+        if let Some(peer) = peer {
+            self.heard.insert(peer, now);
+        }
+    }
+
+    /// Packets dropped in all, for whatever cause but that nobody had time.
+    fn dropped(&self) -> u64 {
+        let counters = self.machine.lockstep.plane().counters();
+        let plane = [
+            &counters.unknown_kind,
+            &counters.unknown_index,
+            &counters.not_let_in,
+            &counters.handshake_by_datagram,
+            &counters.not_bound,
+            &counters.fragments_given_up,
+        ];
+        let plane: u64 = plane.into_iter().chain(&counters.not_opened).map(|count| count.load(Relaxed)).sum();
+        let drops = self.endpoint.drops();
+        plane + drops.handshake + drops.forged + drops.out_of_place
+    }
+
+    /// protocol §4.5: a first message may be answered any number of times; everything else counts once.
+    fn check_replay(&self, replay: bool, outcome: &Outcome) -> Result<(), String> {
+        if !replay {
+            return Ok(());
+        }
+        if let Some(what) = outcome.moved {
+            return Err(format!("node {}: a replayed packet led to {what}", self.at));
+        }
+        match outcome.taken.iter().find(|kind| **kind != PacketKind::Init) {
+            Some(kind) => Err(format!("node {}: a replayed packet was taken: {kind:?}", self.at)),
+            None => Ok(()),
+        }
+    }
+
+    /// A packet that is not data.
+    fn take(&mut self, now: Instant, via: Via, packet: &mut [u8], outcome: &mut Outcome) {
+        let kind = PacketKind::of(packet);
+        match self.endpoint.handle_packet(self.clock(now), via, packet) {
+            Ok(()) => outcome.taken.extend(kind),
+            Err(error) => tracing::debug!(%error, ?kind, ?via, "dropped"),
+        }
+    }
+
+    fn settle(&mut self, now: Instant, ledger: &mut Ledger, all: &Register) -> Result<Outcome, String> {
+        let mut outcome = Outcome::default();
+        self.settle_into(now, ledger, all, &mut outcome)?;
+        Ok(outcome)
+    }
+
+    /// What the daemon's loop does, until nothing is left to do: events, the picture, what the control side sends, the data plane,
+    /// what that says.
+    fn settle_into(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        all: &Register,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        trace::set_place(Some(self.at));
+        let clock = self.clock(now);
+        loop {
+            let mut is_idle = true;
+            while let Some(event) = self.endpoint.poll_event() {
+                self.apply(now, event, outcome);
+            }
+            self.machine.routes.publish(self.machine.lockstep.plane());
+            while let Some(transmit) = self.endpoint.poll_transmit() {
+                match transmit {
+                    Transmit::Stream { message, .. } => outcome.messages.push(message),
+                    Transmit::Datagram { to, datagram } => outcome.datagrams.push((to, datagram)),
+                    Transmit::Tcp { link, message } => outcome.direct.push((link, message)),
+                }
+            }
+            self.machine.lockstep.run(clock).map_err(|fault| format!("node {}: {fault}", self.at))?;
+            is_idle &= !self.machine.drain(outcome);
+            while let Ok(fact) = self.machine.output.facts.try_recv() {
+                is_idle = false;
+                if let shadowmesh::plane::Fact::DataSent(slot, _) = &fact {
+                    outcome.sent.extend(self.peers.get(slot));
+                }
+                tell(&mut self.endpoint, self.machine.lockstep.plane(), clock, fact);
+            }
+            while let Some(mut packet) = self.machine.next_packet() {
+                is_idle = false;
+                self.take(now, packet.via, &mut packet.packet, outcome);
+            }
+            while let Ok(datagram) = self.machine.output.datagrams.try_recv() {
+                is_idle = false;
+                self.endpoint.handle_datagram(clock, datagram.from, &datagram.bytes);
+            }
+            while let Some(frame) = self.machine.wire.receive().map_err(|fault| fault.to_string())? {
+                is_idle = false;
+                let source: [u8; 6] =
+                    frame.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default();
+                let from = all.macs.get(&source).ok_or("a frame from a MAC that nobody has")?;
+                ledger.deliver(self.identity, *from, frame.get(ETHERNET..).unwrap_or_default())?;
+            }
+            if is_idle {
+                trace::set_place(None);
+                return Ok(());
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Instant, event: Event, outcome: &mut Outcome) {
+        if !matches!(event, Event::Acked { .. }) {
+            tracing::debug!(event = name_of(&event));
+        }
+        match &event {
+            Event::StartAssociation { .. } => outcome.moved = Some("a new association"),
+            Event::OpenAssociation { .. } => outcome.moved = Some("a new receive key"),
+            Event::AddSealKey { .. } => outcome.moved = Some("a new send key"),
+            Event::Route { .. } => outcome.moved = Some("another route"),
+            _ => {}
+        }
+        let added = match &event {
+            Event::PeerAdded { slot, id } => Some((*slot, *id)),
+            _ => None,
+        };
+        let plane = self.machine.lockstep.plane();
+        let other = self.machine.routes.steer(plane, self.plan.shorten(event));
+        if let Some((slot, id)) = added {
+            self.peers.insert(slot, id);
+            self.counters.extend(self.machine.routes.counters(slot).map(Arc::clone));
+        }
+        let Ok(Some(other)) = other else { return };
+        match other {
+            Event::PeerState { slot, state } => {
+                if let Some(id) = self.peers.get(&slot) {
+                    self.states.insert(*id, state);
+                }
+            }
+            Event::PeerRemoved { slot } => {
+                if let Some(id) = self.peers.remove(&slot) {
+                    self.states.remove(&id);
+                }
+                self.tries.remove(&slot);
+            }
+            Event::Moved { .. } => self.moves += 1,
+            Event::AddressConflict { .. } => self.conflicts += 1,
+            Event::RelayUp { .. } => {
+                self.registered_at = Some(now);
+                self.attempts = 0;
+            }
+            Event::RelayDead { .. } => outcome.hang_up = true,
+            Event::TcpTry { slot, addresses } if self.plan.listens => {
+                self.tried += 1;
+                let until = now + shadowmesh_proto::endpoint::event::TCP_TRY;
+                self.tries.insert(slot, Try { number: self.tried, addresses, until });
+                outcome.tries.push(slot);
+            }
+            Event::TcpKept { slot, link } => {
+                self.tries.remove(&slot);
+                if let Some(data) = self.machine.keep(link) {
+                    self.machine.routes.add_link(link, data);
+                }
+            }
+            Event::TcpClose { link, at_once } => {
+                self.machine.links.remove(&link);
+                self.machine.routes.remove_link(link);
+                outcome.ended.push((link, at_once));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Plan {
+    /// A key that comes with an event seals as much as this node's may.
+    fn shorten(&self, event: Event) -> Event {
+        let Some(limit) = self.key_limit else { return event };
+        match event {
+            Event::StartAssociation { slot, association, key } => {
+                Event::StartAssociation { slot, association, key: key.with_limit(limit) }
+            }
+            Event::AddSealKey { slot, key } => Event::AddSealKey { slot, key: key.with_limit(limit) },
+            other => other,
+        }
+    }
+}
+
+impl Machine {
+    fn new(plan: &Plan, secret: &NodeSecret, port: u16) -> Self {
+        let name = "sim0".parse().expect("a device name");
+        let (wire, device) = memory::pair(&name, DEVICE_FRAMES).expect("descriptors");
+        let socket = Arc::new(MemorySocket::new(port).expect("a descriptor"));
+        let mac: MacAddr = addresses::mac(&secret.public());
+        let routes = Routes::new(mac, 1);
+        let (lockstep, output) = Lockstep::new(
+            device.into_device(),
+            DatagramSocket::Memory(Arc::clone(&socket)),
+            routes.snapshot(),
+            ChunkPool::new(64 << 20),
+            plan.ring,
+        )
+        .expect("descriptors");
+        let inbound = lockstep.plane().messages();
+        Self { lockstep, output, inbound, wire, socket, routes, queue: None, links: BTreeMap::new() }
+    }
+
+    /// A FORWARD message for the data plane.
+    fn deliver(&self, via: Via, message: &[u8]) {
+        let refused = self.inbound.try_send(InboundMessage { via, message: message.into() });
+        // It is run after each.
+        debug_assert!(refused.is_ok(), "the data plane has no room");
+    }
+
+    fn keep(&mut self, link: TcpLink) -> Option<shadowmesh::plane::StreamHandle> {
+        let known = self.links.get_mut(&link).filter(|known| known.queue.is_none())?;
+        let (data, queue) = stream_queue(self.lockstep.plane().outbound_waker());
+        known.queue = Some(queue);
+        Some(data)
+    }
+
+    fn next_packet(&mut self) -> Option<shadowmesh::plane::ControlPacket> {
+        let PlaneOutput { packets, direct, stray, .. } = &mut self.output;
+        packets.try_recv().or_else(|_| direct.try_recv()).or_else(|_| stray.try_recv()).ok()
+    }
+
+    /// Takes what the data plane wants to send; whether it did.
+    fn drain(&mut self, outcome: &mut Outcome) -> bool {
+        let before = outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len();
+        if let Some(queue) = &mut self.queue {
+            while let Some(message) = queue.try_next() {
+                queue.on_sent(message.len());
+                outcome.messages.push(message.to_vec());
+            }
+        }
+        for (link, known) in &mut self.links {
+            let Some(queue) = &mut known.queue else { continue };
+            while let Some(message) = queue.try_next() {
+                queue.on_sent(message.len());
+                outcome.direct.push((*link, message.to_vec()));
+            }
+        }
+        outcome.datagrams.extend(std::iter::from_fn(|| self.socket.take()));
+        outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len() > before
+    }
+}
+
+fn keep<T>(history: &mut VecDeque<T>, dice: &mut Dice, item: T) {
+    let place = dice.below(KEPT);
+    match history.get_mut(place) {
+        Some(old) => *old = item,
+        None => history.push_back(item),
+    }
 }
 
 /// Its variant, and the peer's slot where it has one.
 fn name_of(event: &Event) -> String {
+    match event {
+        Event::Route { .. } | Event::Moved { .. } | Event::Resend { .. } | Event::Doubt { .. } => {
+            return format!("{event:?}");
+        }
+        _ => {}
+    }
     let text = format!("{event:?}");
     let slot = text.find("slot: ").and_then(|at| text.get(at..)?.split([',', ' ', '}']).nth(1));
     let name = text.split([' ', '(']).next().unwrap_or_default();

@@ -2,10 +2,12 @@
 //!
 //! It does what `shadowmesh-relay`'s server does with sockets: a link per connection, the core told of every fact and its
 //! outputs carried out, FORWARD passed on over the routes, bounded queues before each client that drain as fast as the line
-//! takes them. A [`Mood`] makes it a bad relay: it drops, repeats, delays and damages packets, and lies.
+//! takes them; STUN answered, and datagrams forwarded between addresses that were bound. A [`Mood`] makes it a bad relay: it drops,
+//! repeats, delays and damages packets, and lies.
 
 use super::dice::Dice;
 use super::line::Line;
+use super::net::RELAY_PORTS;
 use super::world::LATE;
 use bytes::Bytes;
 use shadowmesh_proto::crypto::keys::NodeSecret;
@@ -13,13 +15,15 @@ use shadowmesh_proto::ids::{ChannelId, NodeId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::wire::relay::{Control, Forward, ForwardBuilder};
+use shadowmesh_proto::wire::relayed::{BindingTag, RelayedHeader, retag};
+use shadowmesh_proto::wire::stun::{BindingRequest, BindingResponse};
 use shadowmesh_relay::core::auth::{Refusal, Registration};
 use shadowmesh_relay::core::forward::{Item, PairMeter, Queues};
 use shadowmesh_relay::core::limits::Limits;
 use shadowmesh_relay::core::relay::Terms;
 use shadowmesh_relay::core::{ConnId, Output, Relay};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +57,9 @@ pub(super) struct Conn {
     queues: Queues,
     routes: HashMap<ChannelId, (ConnId, Arc<PairMeter>)>,
     key: Option<NodeId>,
+    observed_tcp: SocketAddr,
+    /// Where its datagrams come from and go to, under which tag.
+    binding: Option<(SocketAddr, BindingTag)>,
     heard: Instant,
     /// The client is gone and the relay does not know.
     pub(super) deserted: bool,
@@ -122,6 +129,7 @@ impl RelayHost {
         &mut self,
         now: Instant,
         node: usize,
+        observed_tcp: SocketAddr,
         latency: Duration,
         jitter: Duration,
     ) -> ConnId {
@@ -135,6 +143,8 @@ impl RelayHost {
             queues: Queues::new(self.limits.queue_control, self.limits.queue_bytes),
             routes: HashMap::new(),
             key: None,
+            observed_tcp,
+            binding: None,
             heard: now,
             deserted: false,
         };
@@ -160,7 +170,7 @@ impl RelayHost {
             }
             ServerInput::Register { node: key, network, instance, .. } => {
                 conn.key = Some(key);
-                let observed_tcp = address_of(id);
+                let observed_tcp = conn.observed_tcp;
                 let registration = Registration { node: key, network, instance, observed_tcp };
                 self.core.handle_register(now, id, registration, &mut self.dice)
             }
@@ -179,14 +189,43 @@ impl RelayHost {
         facts
     }
 
-    /// A client's STUN request arrived.
-    pub(super) fn stun(&mut self, now: Instant, id: ConnId, token: &[u8; 16]) {
-        let SocketAddr::V4(seen) = address_of(id) else { return };
-        let from = SocketAddr::V4(SocketAddrV4::new(*seen.ip(), 40_000));
-        self.core.handle_stun(token, from, |_| true, &mut self.dice);
+    /// A datagram arrived from `from` at `port`: what leaves for it, where to, and which node said it (none: the relay itself).
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        port: u16,
+        datagram: &[u8],
+    ) -> Option<(SocketAddr, Vec<u8>, Option<usize>)> {
+        if let Ok(header) = RelayedHeader::parse(datagram) {
+            return self.forward_datagram(from, header, datagram);
+        }
+        let request = BindingRequest::parse(datagram).ok()?;
+        // Its streams all come to the first of its ports.
+        let answer =
+            self.core.handle_stun(&request.token, from, |_| port == RELAY_PORTS[0], &mut self.dice)?;
+        let response =
+            BindingResponse { transaction: request.transaction, mapped: from, nonce: answer.nonce };
         // Bodies only; nothing is closed by it.
         let facts = self.carry_out(now);
         debug_assert!(facts.is_empty());
+        Some((from, response.encode(), None))
+    }
+
+    fn forward_datagram(
+        &mut self,
+        from: SocketAddr,
+        header: RelayedHeader,
+        datagram: &[u8],
+    ) -> Option<(SocketAddr, Vec<u8>, Option<usize>)> {
+        let sender = self.conns.values().find(|conn| conn.binding == Some((from, header.tag)))?;
+        let (to, meter) = sender.routes.get(&header.channel)?;
+        meter.count(datagram.len() as u64);
+        let (address, tag) = self.conns.get(to)?.binding?;
+        let mut datagram = datagram.to_vec();
+        let stride = datagram.len();
+        retag(&mut datagram, stride, tag);
+        Some((address, datagram, Some(sender.node)))
     }
 
     /// The relay learns that a connection is gone.
@@ -330,7 +369,17 @@ impl RelayHost {
                         conn.routes.insert(channel, (to, meter));
                     }
                 }
-                Output::Bind { .. } => unreachable!("nobody has a socket to bind"),
+                Output::Bind { conn, udp, tag } => {
+                    // Of two clients with one address the newer has it.
+                    for other in
+                        self.conns.values_mut().filter(|other| other.binding.is_some_and(|(at, _)| at == udp))
+                    {
+                        other.binding = None;
+                    }
+                    if let Some(conn) = self.conns.get_mut(&conn) {
+                        conn.binding = Some((udp, tag));
+                    }
+                }
                 Output::Unroute { conn, channel } => {
                     if let Some(conn) = self.conns.get_mut(&conn) {
                         conn.routes.remove(&channel);
@@ -402,9 +451,4 @@ impl RelayHost {
 fn message_of(channel: ChannelId, packet: &[u8]) -> Option<Bytes> {
     let mut builder = ForwardBuilder::new(channel, Vec::new());
     builder.push(packet).then(|| builder.finish().into())
-}
-
-fn address_of(id: ConnId) -> SocketAddr {
-    let [.., a, b] = id.0.to_be_bytes();
-    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, b), 1024 + u16::from(a)))
 }

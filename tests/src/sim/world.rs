@@ -6,15 +6,19 @@
 use super::case::{Act, Case, Weather};
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger};
-use super::node::{Home, Node, Outcome, Stream};
+use super::net::{Net, Place, RELAY_IP, RELAY_PORTS};
+use super::node::{Home, Node, Outcome, Register, Stream};
 use super::relay::{Fact, Mood, RelayHost};
+use super::tcp::{Caller, Connections};
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
-use shadowmesh_proto::ids::{NodeId, RelayId};
+use shadowmesh_proto::ids::{NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::path::select::Wanted;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_relay::core::ConnId;
 use shadowmesh_relay::core::limits::Limits;
 use shadowmesh_relay::core::relay::Terms;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 /// How long a connection attempt that nothing answers takes.
@@ -23,6 +27,13 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// Beyond the two bounds that add up to how long `connected` may be wrong: lines of a quarter of a second both ways.
 const SHOWN_SLACK: Duration = Duration::from_millis(700);
+
+/// When SYNs of a try go out, after its beginning: the kernel repeats them after 1 s and 3 s.
+const SYNS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
+/// A connection that nobody keeps ends.
+const STRANGER: Duration = Duration::from_secs(5);
+/// Datagrams that a socket holds for a process that is stopped.
+const SOCKET_DATAGRAMS: usize = 1500;
 
 /// Longest time for which a relay that delays single packets holds one back.
 pub(super) const LATE: Duration = Duration::from_millis(800);
@@ -52,11 +63,58 @@ impl std::fmt::Display for Breach {
 #[derive(Debug)]
 enum Todo {
     Act(Act),
-    Frames { from: usize, to: usize, left: u32, burst: u32, every: Duration, len: usize },
+    Frames {
+        from: usize,
+        to: usize,
+        left: u32,
+        burst: u32,
+        every: Duration,
+        len: usize,
+    },
     RelayUp,
-    Start { node: usize, new_key: bool },
-    Stun { conn: ConnId, token: [u8; 16] },
-    RelayNotices { conn: ConnId },
+    Start {
+        node: usize,
+        new_key: bool,
+    },
+    RelayNotices {
+        conn: ConnId,
+    },
+    /// A process that began learns its addresses.
+    Boot {
+        node: usize,
+    },
+    /// A node sends a SYN, if it still tries.
+    Syn {
+        node: usize,
+        slot: PeerSlot,
+        number: u64,
+        to: SocketAddr,
+    },
+    /// It comes to the router of `at`.
+    SynArrives {
+        syn: Syn,
+        at: usize,
+    },
+    /// The answer comes back.
+    LinkOpens {
+        syn: Syn,
+        link: u64,
+    },
+    /// Nobody may be interested in a connection.
+    Stranger {
+        node: usize,
+        link: u64,
+    },
+}
+
+/// A SYN on its way.
+#[derive(Debug, Clone, Copy)]
+struct Syn {
+    node: usize,
+    slot: PeerSlot,
+    number: u64,
+    source: SocketAddr,
+    to: SocketAddr,
 }
 
 /// The whole of it.
@@ -70,8 +128,11 @@ pub(super) struct World {
     pub(super) relay: RelayHost,
     relay_up: bool,
     relay_silent: bool,
+    pub(super) net: Net,
+    links: Connections,
     pub(super) nodes: Vec<Node>,
-    identities: BTreeMap<NodeId, Identity>,
+    register: Register,
+    streams: u16,
     agenda: BTreeMap<(Instant, u64), Todo>,
     planned: u64,
     /// When the last disturbance is over.
@@ -96,7 +157,7 @@ impl World {
         let network = NetworkSecret::generate(&mut dice);
         let home = Home { relay: RelayId(relay_secret.public().0), network };
         let terms = Terms {
-            stun_ports: vec![8443],
+            stun_ports: RELAY_PORTS.to_vec(),
             heartbeat: Duration::from_secs(15),
             rotation: Duration::from_secs(120),
             mtu: 1500,
@@ -105,13 +166,15 @@ impl World {
         };
         let limits = Limits { queue_bytes: case.queue, ..Limits::default() };
         let relay = RelayHost::new(relay_secret, terms, limits, case.window, dice.fork());
-        let mut identities = BTreeMap::new();
+        let net = Net::new(&case.placements, case.wire, dice.fork());
+        let mut register = Register::default();
         let mut nodes = vec![];
         for (at, plan) in case.plans.iter().enumerate() {
             let identity = Identity(u16::try_from(at).unwrap_or(u16::MAX));
             let fork = dice.fork();
-            let node = Node::new(start, at, plan.clone(), &home, &mut ledger, identity, fork);
-            identities.insert(node.id(), identity);
+            let port = net.port(at);
+            let node = Node::new(start, at, plan.clone(), &home, &mut ledger, identity, port, fork);
+            register.add(node.id(), identity);
             nodes.push(node);
         }
         let mut world = Self {
@@ -123,8 +186,11 @@ impl World {
             relay,
             relay_up: true,
             relay_silent: false,
+            net,
+            links: Connections::default(),
             nodes,
-            identities,
+            register,
+            streams: 20_000,
             agenda: BTreeMap::new(),
             planned: 0,
             disturbed_until: start,
@@ -133,6 +199,9 @@ impl World {
             stay_connected: false,
             steps: 0,
         };
+        for node in 0..world.nodes.len() {
+            world.plan(start, Todo::Boot { node });
+        }
         for (at, act) in &case.acts {
             world.plan(start + *at, Todo::Act(*act));
         }
@@ -188,12 +257,20 @@ impl World {
         self.agenda.retain(|_, todo| !matches!(todo, Todo::Frames { .. } | Todo::Act(Act::Flow { .. })));
     }
 
-    /// The relay becomes an honest one, by a restart if it was not.
-    pub(super) fn make_honest(&mut self, restart: bool) {
+    /// The relay becomes an honest one, by a restart if it was not; wires are good, and nobody has wishes.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(super) fn make_honest(&mut self, restart: bool) -> Result<(), Breach> {
         self.relay.mood = Mood::default();
+        self.net.mend();
         if restart {
             self.restart_relay(Duration::from_millis(1), false);
         }
+        for (node, peer) in self.pairs() {
+            self.want(node, peer, Wanted::Auto).map_err(|what| self.breach(what))?;
+        }
+        Ok(())
     }
 
     /// Whether all nodes run, are awake and registered, over connections that both ends hold.
@@ -242,6 +319,12 @@ impl World {
                 consider(conn.up.next_arrival());
             }
         }
+        consider(self.net.next_arrival());
+        let reads = |at: usize| {
+            let node = self.nodes.get(at).filter(|node| node.is_running())?;
+            Some(node.frozen_until.unwrap_or(self.start))
+        };
+        consider(self.links.next_arrival(reads));
         for node in &self.nodes {
             let mut own = node.poll_timeout();
             let mut consider_own = |at: Option<Instant>| {
@@ -273,16 +356,21 @@ impl World {
         if self.relay_up {
             self.step_relay()?;
         }
+        self.step_datagrams()?;
         for at in 0..self.nodes.len() {
             if let Some(thaw) = self.nodes[at].frozen_until
                 && thaw <= self.now
             {
                 self.nodes[at].frozen_until = None;
                 self.unheard.retain(|(node, _), _| *node != at);
+                while let Some((from, bytes, sender, replay)) = self.nodes[at].pending.pop_front() {
+                    self.receive_datagram(at, from, bytes, sender, replay)?;
+                }
             }
             if self.nodes[at].is_running() && !self.nodes[at].is_frozen() {
                 self.step_stream(at)?;
                 self.step_messages(at)?;
+                self.step_links(at)?;
                 self.step_timers(at)?;
             }
         }
@@ -303,6 +391,92 @@ impl World {
             self.learn(facts)?;
         }
         self.relay.pump(self.now);
+        Ok(())
+    }
+
+    /// Datagrams that have arrived, wherever.
+    fn step_datagrams(&mut self) -> Result<(), String> {
+        while let Some((place, flight)) = self.net.arrival(self.now) {
+            match place {
+                Place::Relay if self.relay_up => {
+                    let port = flight.to.port();
+                    let answer = self.relay.handle_datagram(self.now, flight.from, port, &flight.bytes);
+                    if let Some((to, bytes, sender)) = answer {
+                        self.net.send_from_relay(self.now, port, to, bytes, sender);
+                    }
+                }
+                Place::Node(at) if self.nodes[at].is_frozen() => {
+                    let pending = &mut self.nodes[at].pending;
+                    if pending.len() < SOCKET_DATAGRAMS {
+                        pending.push_back((flight.from, flight.bytes, flight.sender, flight.replay));
+                    } else {
+                        self.net.count_lost(&flight.bytes);
+                    }
+                }
+                Place::Node(at) if self.nodes[at].is_running() => {
+                    self.receive_datagram(at, flight.from, flight.bytes, flight.sender, flight.replay)?;
+                }
+                Place::Relay | Place::Node(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_datagram(
+        &mut self,
+        at: usize,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+        sender: Option<usize>,
+        replay: bool,
+    ) -> Result<(), String> {
+        let peer = sender.and_then(|sender| self.nodes.get(sender)).map(Node::id);
+        let node = &mut self.nodes[at];
+        let outcome =
+            node.receive_datagram(self.now, from, bytes, peer, replay, &mut self.ledger, &self.register)?;
+        self.note_heard(at, peer);
+        self.follow(at, outcome)
+    }
+
+    /// What a node heard just now was not in vain for whoever said it.
+    fn note_heard(&mut self, at: usize, peer: Option<NodeId>) {
+        let node = &self.nodes[at];
+        if let Some(peer) = peer.filter(|peer| node.heard.get(peer) == Some(&self.now)) {
+            let own = node.id();
+            if let Some(from) = self.nodes.iter().position(|node| node.id() == peer) {
+                self.unheard.remove(&(from, own));
+            }
+        }
+    }
+
+    /// What has arrived on direct connections.
+    fn step_links(&mut self, at: usize) -> Result<(), String> {
+        for number in self.links.of(at) {
+            loop {
+                let now = self.now;
+                let Some((own, other)) = self.links.ends(number, at) else { break };
+                if !own.is_open {
+                    break;
+                }
+                let (link, peer) = (own.link, other.node);
+                if let Some(message) = other.out.receive(now) {
+                    let peer = self.nodes[peer].id();
+                    let node = &mut self.nodes[at];
+                    let outcome =
+                        node.receive_direct(now, link, message, peer, &mut self.ledger, &self.register)?;
+                    self.note_heard(at, Some(peer));
+                    self.follow(at, outcome)?;
+                    continue;
+                }
+                if own.closes.is_some_and(|closes| closes <= now) {
+                    own.is_open = false;
+                    let outcome = self.nodes[at].link_closed(now, link, &mut self.ledger, &self.register)?;
+                    self.follow(at, outcome)?;
+                }
+                break;
+            }
+        }
+        self.links.sweep();
         Ok(())
     }
 
@@ -343,9 +517,13 @@ impl World {
                 if cut_off || !self.relay_up {
                     node.stream = Stream::Waiting { until: now + node.back_off() };
                 } else {
-                    let conn = self.relay.accept(now, at, node.plan.latency, node.plan.jitter);
+                    // A port of its own for each.
+                    self.streams = self.streams.wrapping_add(1).max(1024);
+                    let relay = SocketAddrV4::new(RELAY_IP, RELAY_PORTS[0]).into();
+                    let observed = self.net.tcp_out(at, self.streams, relay);
+                    let conn = self.relay.accept(now, at, observed, node.plan.latency, node.plan.jitter);
                     node.stream = Stream::Open { conn, into_void: false, closes: None };
-                    let outcome = node.opened(now, &mut self.ledger);
+                    let outcome = node.opened(now, self.streams, &mut self.ledger, &self.register)?;
                     self.follow(at, outcome)?;
                 }
             }
@@ -369,7 +547,7 @@ impl World {
         }
         let node = &mut self.nodes[at];
         node.stream = Stream::Waiting { until: self.now + node.back_off() };
-        let outcome = node.closed(self.now, &mut self.ledger);
+        let outcome = node.closed(self.now, &mut self.ledger, &self.register)?;
         self.follow(at, outcome)
     }
 
@@ -383,15 +561,8 @@ impl World {
             };
             let peer = self.relay.sender(conn, &delivery.bytes);
             let node = &mut self.nodes[at];
-            let outcome = node.receive(self.now, &delivery, peer, &mut self.ledger, &self.identities)?;
-            if let Some(peer) = peer
-                && node.heard.get(&peer) == Some(&self.now)
-            {
-                let own = node.id();
-                if let Some(from) = self.nodes.iter().position(|node| node.id() == peer) {
-                    self.unheard.remove(&(from, own));
-                }
-            }
+            let outcome = node.receive(self.now, &delivery, peer, &mut self.ledger, &self.register)?;
+            self.note_heard(at, peer);
             self.follow(at, outcome)?;
             self.relay.pump(self.now);
         }
@@ -403,9 +574,9 @@ impl World {
         if !node.is_running() || node.poll_timeout().is_none_or(|due| due > self.now) {
             return Ok(());
         }
-        let outcome = node.wake(self.now, &mut self.ledger);
+        let outcome = node.wake(self.now, &mut self.ledger, &self.register)?;
         // Acknowledgements each 20 ms are 50 a second and peer; heartbeats, probes, rekeys and hellos a handful.
-        let bound = 200 + 70 * u32::try_from(self.identities.len()).unwrap_or(u32::MAX);
+        let bound = 200 + 70 * u32::try_from(self.register.identities.len()).unwrap_or(u32::MAX);
         if node.busy_second.1 > bound {
             let why = node.endpoint.poll_timeout().map(|deadline| deadline.why);
             return Err(format!("node {at} woke {} times in a second, next for {why:?}", node.busy_second.1));
@@ -437,10 +608,28 @@ impl World {
                     None => {}
                 }
             }
-            if outcome.stun
-                && let Some(token) = node.stun_token
+        }
+        for (to, bytes) in outcome.datagrams {
+            self.net.send(now, at, to, bytes);
+        }
+        for (link, message) in outcome.direct {
+            if let Some((own, _)) = self.links.ends(link.number, at)
+                && own.is_open
             {
-                self.plan(now + latency, Todo::Stun { conn, token });
+                own.out.send(now, &mut self.dice, message.len(), message);
+            }
+        }
+        for (link, at_once) in outcome.ended {
+            self.end_link(at, link.number, at_once);
+        }
+        for slot in outcome.tries {
+            let tried = self.nodes[at].tries.get(&slot).cloned();
+            for (to, after) in tried
+                .iter()
+                .flat_map(|tried| tried.addresses.iter().flat_map(|to| SYNS.map(|after| (*to, after))))
+            {
+                let number = tried.as_ref().map_or(0, |tried| tried.number);
+                self.plan(now + after, Todo::Syn { node: at, slot, number, to });
             }
         }
         if self.stay_connected && self.nodes[at].states.values().any(|state| state.as_str() != "connected") {
@@ -490,20 +679,20 @@ impl World {
                 if self.nodes[node].is_running() {
                     return Ok(());
                 }
-                let identity =
-                    new_key.then(|| Identity(u16::try_from(self.identities.len()).unwrap_or(u16::MAX)));
+                let identity = new_key
+                    .then(|| Identity(u16::try_from(self.register.identities.len()).unwrap_or(u16::MAX)));
                 if new_key {
                     self.ledger.end_identity(self.nodes[node].identity);
                 }
                 self.nodes[node].restart(self.now, &self.home, &mut self.ledger, identity);
-                let node = &self.nodes[node];
-                self.identities.insert(node.id(), node.identity);
+                self.register.add(self.nodes[node].id(), self.nodes[node].identity);
+                return self.tell_addresses(node);
             }
-            Todo::Stun { conn, token } => {
-                if self.relay_up {
-                    self.relay.stun(self.now, conn, &token);
-                }
-            }
+            Todo::Boot { node } => return self.tell_addresses(node),
+            Todo::Syn { node, slot, number, to } => self.send_syn(node, slot, number, to),
+            Todo::SynArrives { syn, at } => return self.syn_arrives(syn, at),
+            Todo::LinkOpens { syn, link } => return self.link_opens(syn, link),
+            Todo::Stranger { node, link } => return self.send_stranger_away(node, link),
             Todo::RelayNotices { conn } => {
                 if self.relay_up {
                     let facts = self.relay.close(self.now, conn);
@@ -527,11 +716,11 @@ impl World {
         let identity = self.nodes[to].identity;
         let node = &mut self.nodes[from];
         if node.is_running() && !node.is_frozen() {
-            // A switch that does not know the peer floods to nobody.
-            if let Some(slot) = node.plane.slot(&to_id) {
+            // A frame for a MAC that nobody is known to have would go to everybody.
+            if node.knows(&to_id) {
                 let count = burst.min(left);
-                let frames = (0..count).map(|_| self.ledger.offer(node.life, identity, len)).collect();
-                let outcome = node.send(self.now, slot, frames, &mut self.ledger);
+                let outcome =
+                    node.send(self.now, &to_id, identity, count, len, &mut self.ledger, &self.register)?;
                 self.follow(from, outcome)?;
             }
         }
@@ -562,6 +751,8 @@ impl World {
             Act::Partition { node, lasts: time } => {
                 lasts = time;
                 self.stall(node, now + time);
+                self.net.cut_off(node, now + time);
+                self.stall_links(now + time, |a, b| a == node || b == node);
                 let node = &mut self.nodes[node];
                 node.cut_off_until = node.cut_off_until.max(now + time);
             }
@@ -578,10 +769,37 @@ impl World {
             Act::Leave { node, down } => {
                 lasts = down;
                 if self.nodes[node].is_running() && !self.nodes[node].is_frozen() {
-                    let outcome = self.nodes[node].leave(now, &mut self.ledger);
+                    let outcome = self.nodes[node].leave(now, &mut self.ledger, &self.register)?;
                     self.follow(node, outcome)?;
                     self.plan(now + down, Todo::Start { node, new_key: false });
-                    self.end_process(node);
+                    self.end_process(node, true);
+                }
+            }
+            Act::Hole { from, to, lasts: time, both } => {
+                lasts = time;
+                self.net.dig(Place::Node(from), Place::Node(to), now + time);
+                if both {
+                    self.net.dig(Place::Node(to), Place::Node(from), now + time);
+                }
+                // A stream needs both directions.
+                self.stall_links(now + time, |a, b| (a, b) == (from, to) || (b, a) == (from, to));
+            }
+            Act::NoUdp { node, lasts: time } => {
+                lasts = time;
+                self.net.cut_off(node, now + time);
+            }
+            Act::Rebind { node } => self.net.rebind(node),
+            Act::Roam { node, nat } => return self.roam(node, nat),
+            Act::Mtu { node, mtu } => self.net.set_mtu(node, mtu),
+            Act::Jump { node, by } => {
+                self.nodes[node].jump(by);
+                self.unheard.retain(|(at, _), _| *at != node);
+            }
+            Act::Want { node, peer, wanted } => return self.want(node, peer, wanted),
+            Act::ReplayDatagram { node, elsewhere } => {
+                if let Some((from, bytes)) = self.nodes[node].past_datagram(&mut self.dice) {
+                    let port = if elsewhere { from.port() ^ 1 } else { from.port() };
+                    self.net.replay(now, node, SocketAddr::new(from.ip(), port), bytes);
                 }
             }
             Act::Mood(mood) => self.relay.mood = mood,
@@ -647,10 +865,17 @@ impl World {
             let arrives = self.now + self.nodes[at].plan.latency;
             self.plan(arrives, Todo::RelayNotices { conn });
         }
-        self.end_process(at);
+        self.end_process(at, relay_notices);
     }
 
-    fn end_process(&mut self, at: usize) {
+    fn end_process(&mut self, at: usize, is_noticed: bool) {
+        for link in self.links.of(at) {
+            if is_noticed {
+                self.end_link(at, link, false);
+            } else if let Some((own, _)) = self.links.ends(link, at) {
+                own.is_open = false;
+            }
+        }
         if let Stream::Open { conn, .. } = self.nodes[at].stream
             && let Some(conn) = self.relay.conns.get_mut(&conn)
         {
@@ -666,6 +891,133 @@ impl World {
 
     /// Keys that were ever in use.
     pub(super) fn keys(&self) -> BTreeSet<NodeId> {
-        self.identities.keys().copied().collect()
+        self.register.identities.keys().copied().collect()
+    }
+
+    fn tell_addresses(&mut self, at: usize) -> Result<(), String> {
+        let addresses = self.net.addresses(at);
+        let node = &mut self.nodes[at];
+        if !node.is_running() {
+            return Ok(());
+        }
+        let outcome = node.set_addresses(self.now, addresses, &mut self.ledger, &self.register)?;
+        self.follow(at, outcome)
+    }
+
+    fn want(&mut self, node: usize, peer: usize, wanted: Wanted) -> Result<(), String> {
+        let id = self.nodes[peer].id();
+        if !self.nodes[node].is_running() || self.nodes[node].is_frozen() {
+            return Ok(());
+        }
+        let outcome = self.nodes[node].want(self.now, &id, wanted, &mut self.ledger, &self.register)?;
+        self.follow(node, outcome)
+    }
+
+    /// A node has another address, and a process that runs is told: its streams have none any more.
+    fn roam(&mut self, at: usize, nat: super::net::Nat) -> Result<(), String> {
+        self.net.roam(at, nat);
+        for number in self.links.of(at) {
+            // The other end hears nothing of it.
+            let Some((own, _)) = self.links.ends(number, at) else { continue };
+            own.is_open = false;
+            let link = own.link;
+            let outcome = self.nodes[at].link_closed(self.now, link, &mut self.ledger, &self.register)?;
+            self.follow(at, outcome)?;
+        }
+        self.cut(at, true, false)?;
+        self.tell_addresses(at)
+    }
+
+    fn stall_links(&mut self, until: Instant, is_meant: impl Fn(usize, usize) -> bool) {
+        for [a, b] in self.links.all.values_mut() {
+            if is_meant(a.node, b.node) {
+                a.out.stall(until);
+                b.out.stall(until);
+            }
+        }
+    }
+
+    fn end_link(&mut self, at: usize, number: u64, at_once: bool) {
+        let Some((_, other)) = self.links.ends(number, at) else { return };
+        let latency = self.net.latency(Place::Node(at), Place::Node(other.node));
+        self.links.end(self.now, number, at, at_once, latency);
+    }
+
+    fn send_syn(&mut self, node: usize, slot: PeerSlot, number: u64, to: SocketAddr) {
+        let own = &self.nodes[node];
+        let is_live =
+            own.tries.get(&slot).is_some_and(|tried| tried.number == number && tried.until > self.now);
+        if !is_live || own.is_frozen() || !matches!(own.stream, Stream::Open { .. }) {
+            return;
+        }
+        let source = self.net.tcp_out(node, own.tcp_port, to);
+        let Some(at) = self.net.tcp_towards(node, to) else { return };
+        if self.net.is_swallowed(self.now, node, at) {
+            return;
+        }
+        let latency = self.net.latency(Place::Node(node), Place::Node(at));
+        let syn = Syn { node, slot, number, source, to };
+        self.plan(self.now + latency, Todo::SynArrives { syn, at });
+    }
+
+    fn syn_arrives(&mut self, syn: Syn, at: usize) -> Result<(), String> {
+        let port = self.net.tcp_in(syn.node, at, syn.to, syn.source);
+        let node = &self.nodes[at];
+        let listens = node.is_running()
+            && !node.is_frozen()
+            && node.plan.listens
+            && matches!(node.stream, Stream::Open { .. });
+        if !listens || port != Some(node.tcp_port) {
+            return Ok(());
+        }
+        let (here, there) = (Place::Node(at), Place::Node(syn.node));
+        let latency = self.net.latency(here, there);
+        let ends = [
+            Caller { node: syn.node, life: self.nodes[syn.node].life, seen: syn.source },
+            Caller { node: at, life: node.life, seen: syn.to },
+        ];
+        let jitter = node.plan.jitter;
+        // Both were on their way to each other: this end was opened for somebody as well.
+        let slot = node.looks_for(self.now, syn.source);
+        let Some(number) = self.links.open(self.now, ends, latency, jitter) else { return Ok(()) };
+        self.plan(self.now + latency, Todo::LinkOpens { syn, link: number });
+        let Some((own, _)) = self.links.ends(number, at) else { return Ok(()) };
+        own.is_open = true;
+        let link = own.link;
+        self.plan(self.now + STRANGER, Todo::Stranger { node: at, link: number });
+        let outcome = self.nodes[at].link_opened(self.now, slot, link, &mut self.ledger, &self.register)?;
+        self.follow(at, outcome)
+    }
+
+    fn link_opens(&mut self, syn: Syn, number: u64) -> Result<(), String> {
+        let node = &self.nodes[syn.node];
+        let is_wanted = node.is_running()
+            && !node.is_frozen()
+            && node.tries.get(&syn.slot).is_some_and(|t| t.number == syn.number);
+        let Some((own, _)) = self.links.ends(number, syn.node) else { return Ok(()) };
+        if !is_wanted || own.life != node.life {
+            self.end_link(syn.node, number, true);
+            return Ok(());
+        }
+        own.is_open = true;
+        let link = own.link;
+        self.plan(self.now + STRANGER, Todo::Stranger { node: syn.node, link: number });
+        let slot = Some(syn.slot);
+        let outcome =
+            self.nodes[syn.node].link_opened(self.now, slot, link, &mut self.ledger, &self.register)?;
+        self.follow(syn.node, outcome)
+    }
+
+    fn send_stranger_away(&mut self, at: usize, number: u64) -> Result<(), String> {
+        let Some((own, _)) = self.links.ends(number, at).filter(|(own, _)| own.is_open) else {
+            return Ok(());
+        };
+        let link = own.link;
+        if self.nodes[at].keeps(link) {
+            return Ok(());
+        }
+        self.end_link(at, number, true);
+        let outcome = self.nodes[at].link_closed(self.now, link, &mut self.ledger, &self.register)?;
+        self.follow(at, outcome)
     }
 }
