@@ -365,6 +365,14 @@ impl Ring {
         self.resend_as(path, path, counters, true)
     }
 
+    /// What was sent over `from` and is not acknowledged, among `counters`, is `to`'s to repeat from now on. It is not sent by this,
+    /// so that newer packets of `to` arrive says nothing about it.
+    pub fn move_repeat(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) {
+        let before = self.stats.resent;
+        self.resend_as(from, to, counters, true).for_each(drop);
+        self.stats.resent = before;
+    }
+
     /// Counts as lost what of `counters` had to be resent, was overwritten and is not acknowledged. To be called once acknowledgements of what was resent
     /// had time to come.
     pub fn count_missing(&mut self, counters: Range<u64>) {

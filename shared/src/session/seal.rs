@@ -226,6 +226,13 @@ impl SealHalf {
         self.ring.repeat(path, counters)
     }
 
+    /// What was sent over `from` and is not acknowledged, among `counters`, is to be repeated over `to` some time: see
+    /// [`Self::repeat`].
+    pub fn move_repeat(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) {
+        self.apply_acks();
+        self.ring.move_repeat(from, to, counters);
+    }
+
     /// Counts as lost what of `counters` had to be resent, was no longer there, and is not acknowledged.
     pub fn count_missing(&mut self, counters: Range<u64>) {
         self.apply_acks();

@@ -7,8 +7,8 @@
 //! # Books
 //!
 //! Data that a wire lost, that a NAT turned away or that was larger than its way is counted ([`Net::lost_data`]): a path is not
-//! repaired for single losses (protocol §7.6), so these frames may be missing. What a hole swallowed is not: it lasts, and what
-//! went into it has to come out elsewhere.
+//! repaired for single losses (protocol §7.6), so these frames may be missing. So is what went into a hole when that was about to
+//! end: nobody can have noticed. What went in before has to come out elsewhere.
 
 use super::dice::Dice;
 use shadowmesh_proto::wire::header::PacketType;
@@ -24,6 +24,9 @@ pub(super) const RELAY_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(super) const RELAY_PORTS: [u16; 2] = [8443, 443];
 /// IPv4 and UDP headers.
 const HEADERS: usize = 28;
+
+/// How long it may take until silence is noticed, on the longest of ways: three round trips of 0.9 s, and a little.
+const NOTICED: Duration = Duration::from_millis(2900);
 
 /// How a router maps and filters (RFC 4787 §4.1, §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +216,6 @@ pub(super) struct Net {
     holes: Vec<Hole>,
     /// Data that may be missing: see the module page.
     pub(super) lost_data: u64,
-    /// Data that a hole swallowed.
-    pub(super) swallowed_data: u64,
     dice: Dice,
 }
 
@@ -237,7 +238,6 @@ impl Net {
             newest: BTreeMap::new(),
             holes: vec![],
             lost_data: 0,
-            swallowed_data: 0,
             dice,
         };
         for (at, placement) in placements.iter().enumerate() {
@@ -405,9 +405,11 @@ impl Net {
             self.count_lost(&flight.bytes);
             return;
         }
-        let is_hole = |hole: &Hole| hole.until > now && hole.from == from && hole.to == to;
-        if self.holes.iter().any(is_hole) {
-            self.swallowed_data += u64::from(is_data(&flight.bytes));
+        let holes = self.holes.iter().filter(|hole| hole.until > now && hole.from == from && hole.to == to);
+        if let Some(until) = holes.map(|hole| hole.until).max() {
+            if until < now + NOTICED {
+                self.count_lost(&flight.bytes);
+            }
             return;
         }
         if self.dice.per_mille(self.wire.loss) {

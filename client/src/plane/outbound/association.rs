@@ -142,16 +142,7 @@ impl Association {
         for gone in PathSlot::all().filter(|path| given_up(*path)) {
             self.half.give_up(gone);
         }
-        if before != path {
-            if let Some(repeat) = self.repeat.take() {
-                // Not known to have arrived; if it is still missing it is repeated over the new path.
-                self.half.resend(now, before, path, repeat.counters.clone()).for_each(drop);
-                self.repeat = Some(repeat);
-            }
-            // What was not handed over yet was meant for the path before, and is none of its packets.
-            self.half.resend(now, before, path, self.again.clone()).for_each(drop);
-            self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);
-        }
+        let meant_before = self.again.clone();
         for gone in PathSlot::all().filter(|path| given_up(*path)) {
             let mut moved = if gone == path {
                 0..self.cursor
@@ -166,11 +157,24 @@ impl Association {
             }
             self.again = moved;
         }
+        if before != path {
+            // After what was given up: what was repeated there is a part of that, and goes at once. The rest is not known to have
+            // arrived: if it is still missing it is repeated over the new path. What waited to go again was meant for the path
+            // before, as was what was not handed over yet, and is none of its packets.
+            if let Some(repeat) = &self.repeat {
+                self.half.move_repeat(before, path, repeat.counters.clone());
+            }
+            self.half.move_repeat(before, path, meant_before);
+            self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);
+        }
         if !self.again.is_empty() {
-            let before = self.repeat.take().map_or_else(|| self.again.clone(), |repeat| repeat.counters);
-            let all = before.start.min(self.again.start)..before.end.max(self.again.end);
-            self.repeat =
-                Some(Repeat { counters: all, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
+            if let Some(repeat) = self.repeat.take() {
+                // What may be missing of what went before goes along, or nobody would ask for it any more.
+                self.again =
+                    repeat.counters.start.min(self.again.start)..repeat.counters.end.max(self.again.end);
+            }
+            let counters = self.again.clone();
+            self.repeat = Some(Repeat { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
         }
     }
 
