@@ -174,10 +174,22 @@ impl Path {
         matches!(self.state, State::Suspect { .. })
     }
 
+    /// Since when something that should have been confirmed was not.
+    pub const fn suspect_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Suspect { since, .. } => Some(since),
+            State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,
+        }
+    }
+
+    /// When a PING was last answered: then it carried the largest packets both ways.
+    pub const fn answered(&self) -> Instant {
+        self.answered
+    }
+
     /// How long it has been suspect.
     fn suspect_for(&self, now: Instant) -> Option<Duration> {
-        let State::Suspect { since, .. } = self.state else { return None };
-        Some(now.saturating_duration_since(since))
+        self.suspect_since().map(|since| now.saturating_duration_since(since))
     }
 
     /// Whether it has been suspect for longer than an answer takes: then it was silent, and what it swallowed is not coming. (A lost

@@ -283,16 +283,8 @@ impl Peer {
 
     /// Time passed for its paths and rounds.
     pub(super) fn direct_timeout(&mut self, ctx: &mut Context<'_>) {
-        let routed = self.routed.filter(|via| via.kind() == PathKind::DirectUdp);
-        let mut is_left_in_doubt = false;
         for known in &mut self.direct.paths {
-            let was_suspect = known.path.is_suspect();
             known.path.handle_timeout(ctx.now);
-            is_left_in_doubt |= !was_suspect && known.path.is_suspect() && routed.is_none();
-        }
-        if is_left_in_doubt {
-            // Data moved elsewhere before it was in doubt, and what it had then may have been swallowed: no other move will say so.
-            self.abandon(PathKind::DirectUdp);
         }
     }
 

@@ -176,6 +176,10 @@ pub(crate) struct Peer {
     wish: Wish,
     /// See [`Event::Doubt`].
     doubted: Option<PathSlot>,
+    /// By path number: whether data left a path of this kind before that was in doubt.
+    left_in_doubt: [bool; PATH_SLOTS],
+    /// Since when nothing was proven of wherever data went, over however many moves (see [`route`]).
+    silent_since: Option<Instant>,
     /// See [`Event::Patience`].
     patience: Duration,
     switches: u64,
@@ -223,6 +227,8 @@ impl Peer {
             resume: Resume::default(),
             wish: Wish::default(),
             doubted: None,
+            left_in_doubt: [false; PATH_SLOTS],
+            silent_since: None,
             patience: Duration::ZERO,
             switches: 0,
             last_switch: None,
@@ -565,6 +571,7 @@ impl Peer {
                 Some(Deadline::new(session.dies_at(), "the session's keys are too old")),
             );
         }
+        next = Deadline::earlier(next, self.silence_due());
         let close = self.closing.front().map(|(at, _)| Deadline::new(*at, "close a replaced association"));
         let drop = self.unconfirmed.front().map(|unconfirmed| {
             Deadline::new(unconfirmed.born + first::UNCONFIRMED_LIFE, "drop a session that nobody confirmed")

@@ -147,14 +147,8 @@ impl Peer {
     /// Time passed for it.
     pub(super) fn relay_udp_timeout(&mut self, ctx: &mut Context<'_>) {
         self.relay_udp.hold_back_until = self.relay_udp.hold_back_until.filter(|until| ctx.now < *until);
-        let is_routed = self.routed.is_some_and(|via| via.kind() == PathKind::RelayUdp);
         let Some(path) = &mut self.relay_udp.path else { return };
-        let was_suspect = path.is_suspect();
         path.handle_timeout(ctx.now);
-        if !was_suspect && path.is_suspect() && !is_routed {
-            // As with a direct path.
-            self.abandon(PathKind::RelayUdp);
-        }
         self.relay_udp_drop_dead(ctx);
     }
 

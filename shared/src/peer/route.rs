@@ -6,6 +6,8 @@
 //! # Invariants
 //!
 //! - A move between two proven paths gives nothing up. One from a path in doubt gives up what is under way there.
+//! - A move away from silence proves nothing of where it leads: that path is asked at once, and where none of those that data takes
+//!   answers for [`DEAD_AFTER`] the peer is not shown as connected, however often data moved meanwhile.
 //! - Of the peer's RESUMEs the highest number counts. It informs; it never moves this side's data.
 //! - The relay's path rests only while this side's direct path is beyond doubt and the peer said that it is direct too.
 
@@ -13,6 +15,7 @@ use super::direct::{Direct, base_size};
 use super::direct_tcp::DirectTcp;
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
+use crate::path::liveness::DEAD_AFTER;
 use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
 use crate::path::state::Path;
 use crate::session::PathSlot;
@@ -271,6 +274,7 @@ impl Peer {
         if self.routed != via {
             self.move_to(ctx, via);
         }
+        self.look_for_doubt_behind(ctx);
         // After the move's own events, and whenever the path is found to carry more or less.
         self.tell_route(ctx);
         if self.routed.is_some() {
@@ -286,17 +290,64 @@ impl Peer {
             self.doubted = doubted;
             ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
         }
+        if self
+            .routed
+            .and_then(|via| self.path_of(via))
+            .is_none_or(|path| Some(path.answered()) > self.silent_since)
+        {
+            self.silent_since = None;
+        }
+        let is_silent = self.silence_ends().is_some_and(|at| at <= ctx.now);
         let is_sought =
             self.contact.is_some() || (self.session.is_some() && self.direct_paths().next().is_some());
-        let state = match (via, is_sought) {
-            (Some(_), _) => PeerState::Connected,
-            (None, true) => PeerState::Connecting,
-            (None, false) => PeerState::Offline,
+        let state = match via {
+            Some(_) if !is_silent => PeerState::Connected,
+            Some(_) => PeerState::Connecting,
+            None if is_sought => PeerState::Connecting,
+            None => PeerState::Offline,
         };
         if self.shown != state {
             self.shown = state;
             ctx.out.event(Event::PeerState { slot: self.slot, state });
         }
+    }
+
+    /// A path of this kind, which data does not take any more, has been silent since then: what it had of it may have been swallowed.
+    /// Where data goes now is asked whether it is any better.
+    fn leave_in_doubt(&mut self, ctx: &Context<'_>, kind: PathKind, since: Instant) {
+        self.abandon(kind);
+        self.silent_since.get_or_insert(since);
+        if let Some(path) = self.routed.and_then(|via| self.path_at(via)) {
+            path.want_ping(ctx.now);
+        }
+    }
+
+    /// Paths that fell into doubt after data had left them for better ones: no move tells of those.
+    fn look_for_doubt_behind(&mut self, ctx: &Context<'_>) {
+        for kind in PathKind::ALL {
+            let relayed =
+                self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
+            let all = self.direct_paths().map(|(via, _)| via).chain(relayed);
+            let is_left = self.routed.is_some_and(|via| via.kind() != kind);
+            let suspects = all.filter(|via| is_left && via.kind() == kind);
+            let since = suspects.filter_map(|via| self.path_of(via)?.suspect_since()).min();
+            let at = kind.slot().index();
+            let was_in_doubt = std::mem::replace(&mut self.left_in_doubt[at], since.is_some());
+            if let Some(since) = since.filter(|_| !was_in_doubt) {
+                self.leave_in_doubt(ctx, kind, since);
+            }
+        }
+    }
+
+    /// When this side has to stop saying that it is connected, unless something is proven before.
+    fn silence_ends(&self) -> Option<Instant> {
+        self.silent_since.map(|since| since + DEAD_AFTER)
+    }
+
+    /// When that has to be looked at.
+    pub(super) fn silence_due(&self) -> Option<Deadline> {
+        let ends = self.silence_ends().filter(|_| self.shown == PeerState::Connected)?;
+        Some(Deadline::new(ends, "nothing was proven of any path"))
     }
 
     /// Data goes by `via` from now on.
@@ -308,7 +359,8 @@ impl Peer {
         match before {
             Some(old) if is_planned(old) => {}
             Some(old) => {
-                self.abandon(old.kind());
+                let since = self.path_of(old).and_then(Path::suspect_since);
+                self.leave_in_doubt(ctx, old.kind(), since.unwrap_or(ctx.now));
                 if via.is_none_or(|new| new.kind() != old.kind()) {
                     match old {
                         Via::Udp(remote) => self.direct.on_left_in_doubt(ctx.now, remote),

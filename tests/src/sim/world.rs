@@ -137,8 +137,8 @@ pub(super) struct World {
     planned: u64,
     /// When the last disturbance is over.
     pub(super) disturbed_until: Instant,
-    /// When a node first and last sent data to a peer that has heard nothing from it meanwhile.
-    unheard: BTreeMap<(usize, NodeId), (Instant, Instant)>,
+    /// When a node first and last sent data to a peer that has heard nothing from it meanwhile, and the round trip that it knew first.
+    unheard: BTreeMap<(usize, NodeId), (Instant, Instant, Option<Duration>)>,
     /// Whether the relay delays single packets, so that an old answer may come late.
     delays: bool,
     /// Once set, a peer that is not shown as connected is a breach.
@@ -590,7 +590,12 @@ impl World {
         let node = &mut self.nodes[at];
         let latency = node.plan.latency;
         for peer in outcome.sent {
-            self.unheard.entry((at, peer)).or_insert((now, now)).1 = now;
+            let clock = node.clock(now);
+            let rtt = || {
+                let status = node.endpoint.peer_status(clock).into_iter().find(|status| status.id == peer);
+                status.and_then(|status| status.path).and_then(|path| path.rtt)
+            };
+            self.unheard.entry((at, peer)).or_insert_with(|| (now, now, rtt())).1 = now;
         }
         if let Stream::Open { conn, into_void, closes } = &mut node.stream {
             let conn = *conn;
@@ -645,7 +650,7 @@ impl World {
     fn check_shown(&self) -> Result<(), String> {
         // An answer to what went out before may be under way for so long, and looks like one to the last frame of a flow.
         let late = if self.delays { LATE } else { Duration::ZERO };
-        for ((at, peer), (first, last)) in &self.unheard {
+        for ((at, peer), (first, last, rtt)) in &self.unheard {
             let silence = self.now - *first;
             if silence < DEAD_AFTER + SHOWN_SLACK || *last - *first < late {
                 continue;
@@ -656,9 +661,7 @@ impl World {
             if !node.is_connected_to(peer) {
                 continue;
             }
-            let status = node.endpoint.peer_status(self.now).into_iter().find(|status| status.id == *peer);
-            let rtt = status.and_then(|status| status.path).and_then(|path| path.rtt);
-            if silence > DEAD_AFTER + suspicion_after(rtt) + SHOWN_SLACK + late {
+            if silence > DEAD_AFTER + suspicion_after(*rtt) + SHOWN_SLACK + late {
                 return Err(format!(
                     "node {at} shows {} as connected that heard nothing for {silence:?} (rtt {rtt:?})",
                     peer.short()

@@ -174,7 +174,8 @@ impl Association {
                     repeat.counters.start.min(self.again.start)..repeat.counters.end.max(self.again.end);
             }
             let counters = self.again.clone();
-            self.repeat = Some(Repeat { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
+            self.repeat =
+                Some(Repeat { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
         }
     }
 
