@@ -125,19 +125,18 @@ pub fn is_much_worse(direct: Duration, relayed: Duration) -> bool {
     direct > relayed.saturating_mul(2).saturating_add(MUCH_WORSE)
 }
 
-/// Which of `choices` is to carry data: the place of the best, `None` when there is none.
+/// Which of `choices` is to carry data: the place of the best, `None` when there is none. `relayed` is the round trip over the relay,
+/// also while that rests: what is compared with it must not look better for its being asleep.
 ///
 /// Kind, then round trip; but a path that loses much loses to one that does not, a direct path that is much slower than a relayed
 /// one loses to it, and among equals the one that is
 /// current stays unless another is clearly better. It is the same choice whatever the order of `choices`, up to exact equals.
-pub fn choose(choices: &[Choice]) -> Option<usize> {
-    let best_relayed =
-        choices.iter().filter(|choice| !choice.kind.is_direct()).filter_map(|choice| choice.rtt).min();
-    let is_fair = |choice: &Choice| match (choice.kind.is_direct(), choice.rtt, best_relayed) {
+pub fn choose(choices: &[Choice], relayed: Option<Duration>) -> Option<usize> {
+    let is_away = |choice: &Choice| !choice.is_current && choices.iter().any(|other| other.is_current);
+    let is_fair = |choice: &Choice| match (choice.kind.is_direct(), choice.rtt, relayed) {
         (true, Some(direct), Some(relayed)) => {
-            // Once the relay carries the data, the direct path has to be better than what made it lose, by the usual gain.
-            let is_away = choices.iter().any(|other| other.is_current && !other.kind.is_direct());
-            let margin = if is_away { GAIN } else { Duration::ZERO };
+            // Once another path carries the data, a direct one has to be better than what made it lose, by the usual gain.
+            let margin = if is_away(choice) { GAIN } else { Duration::ZERO };
             !is_much_worse(direct.saturating_add(margin), relayed)
         }
         (_, _, _) => true,
@@ -195,6 +194,12 @@ mod tests {
         Choice { kind, rtt: Some(Duration::from_millis(ms)), is_current, is_lossy: false }
     }
 
+    /// The choice where no relay rests.
+    fn choose(choices: &[Choice]) -> Option<usize> {
+        let relayed = choices.iter().filter(|choice| !choice.kind.is_direct());
+        super::choose(choices, relayed.filter_map(|choice| choice.rtt).min())
+    }
+
     fn chosen(choices: &[Choice]) -> PathKind {
         let forwards = choices[choose(choices).unwrap()];
         let reversed: Vec<_> = choices.iter().rev().copied().collect();
@@ -228,6 +233,21 @@ mod tests {
         let unmeasured = Choice { kind: RelayWs, rtt: None, is_current: true, is_lossy: false };
         assert_eq!(chosen(&[choice(DirectUdp, 900, false), unmeasured]), DirectUdp);
         assert_eq!(chosen(&[choice(DirectUdp, 900, false)]), DirectUdp, "better than none");
+    }
+
+    #[test]
+    fn two_slow_direct_paths_do_not_take_turns_when_the_relay_falls_asleep() {
+        let relayed = Some(Duration::from_millis(60));
+        let direct =
+            |is_current: bool| [choice(DirectUdp, 175, !is_current), choice(DirectTcp, 165, is_current)];
+        let at = |choices: &[Choice], relayed| choices[super::choose(choices, relayed).unwrap()].kind;
+        let awake = |is_current: bool| [&direct(is_current)[..], &[choice(RelayUdp, 60, false)]].concat();
+        // The one in use is fair, the other is not, whether or not the relay is among the choices.
+        assert_eq!(at(&awake(true), relayed), DirectTcp);
+        assert_eq!(at(&direct(true), relayed), DirectTcp);
+        // Nor does it win by five milliseconds what it needs ten for.
+        assert_eq!(at(&awake(false), relayed), RelayUdp);
+        assert_eq!(at(&[choice(DirectUdp, 165, false), choice(DirectTcp, 168, true)], relayed), DirectTcp);
     }
 
     #[test]

@@ -303,8 +303,7 @@ impl Path {
             mtu.on_passed(now, size);
         }
         self.unanswered.clear();
-        // RFC 6298 §2 with alpha 1/8.
-        self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt.mul_f32(0.875) + sample.mul_f32(0.125)));
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| smoothed(rtt, sample)));
         self.loss.on_ping(now, true);
         if !self.is_proven() {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt, "path proven");
@@ -461,6 +460,12 @@ impl Path {
     }
 }
 
+/// RFC 6298 §2 with alpha 1/8; but one sample over which a process slept does not make a path slow for minutes: what is less than
+/// half of what was thought is believed at once.
+fn smoothed(rtt: Duration, sample: Duration) -> Duration {
+    if 2 * sample < rtt { sample } else { rtt.mul_f32(0.875) + sample.mul_f32(0.125) }
+}
+
 /// Whether larger packets are tried in this state.
 const fn may_probe(state: State) -> bool {
     matches!(state, State::Proven { .. })
@@ -472,6 +477,16 @@ mod tests {
     use super::*;
 
     const RTT: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn a_round_trip_over_which_somebody_slept_is_forgotten_with_the_next() {
+        let ms = Duration::from_millis;
+        let slept = smoothed(ms(20), ms(9000));
+        assert!(slept > ms(1000));
+        assert_eq!(smoothed(slept, ms(20)), ms(20));
+        assert_eq!(smoothed(ms(40), ms(20)), ms(375) / 10, "jitter is smoothed");
+        assert_eq!(smoothed(ms(80), ms(160)), ms(90));
+    }
 
     /// Runs a path in virtual time against a peer that answers each PING after [`RTT`] while `answers` is true.
     struct Run {

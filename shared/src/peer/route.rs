@@ -260,7 +260,10 @@ impl Peer {
                 is_lossy: path.is_lossy(),
             })
             .collect();
-        if let Some(at) = choose(&choices) {
+        let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
+        let relayed =
+            relayed.filter(|path| path.is_proven() || path.is_resting()).filter_map(Path::rtt).min();
+        if let Some(at) = choose(&choices, relayed) {
             return able.get(at).map(|(via, _, _)| *via);
         }
         // Nothing that is beyond doubt: what data takes now, or whatever may still work.

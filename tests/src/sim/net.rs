@@ -283,10 +283,11 @@ impl Net {
         self.hosts[node].port
     }
 
-    /// Whether two hosts can speak by UDP.
-    pub(super) fn can_meet(&self, a: usize, b: usize) -> bool {
+    /// Whether two hosts can speak by UDP, over no longer a way than the relay's.
+    pub(super) fn can_meet_well(&self, a: usize, b: usize) -> bool {
+        let is_short = self.detour.get(&(a.min(b), a.max(b))).is_none_or(|eighths| *eighths <= 8);
         let (a, b) = (self.hosts[a].site, self.hosts[b].site);
-        a == b || self.sites[a].nat.can_meet(self.sites[b].nat)
+        a == b || (is_short && self.sites[a].nat.can_meet(self.sites[b].nat))
     }
 
     /// One way between two hosts.

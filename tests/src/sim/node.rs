@@ -143,6 +143,8 @@ pub(super) struct Node {
     /// Times it was woken by a timer of the endpoint, in all and in the second that began last.
     pub(super) wakes: u64,
     pub(super) busy_second: (Instant, u32),
+    /// What it was woken for, and how often.
+    pub(super) reasons: BTreeMap<&'static str, u64>,
     /// Packets and datagrams that came in, for replay.
     history: VecDeque<Vec<u8>>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -236,6 +238,7 @@ impl Node {
             moves: 0,
             wakes: 0,
             busy_second: (now, 0),
+            reasons: BTreeMap::new(),
             history: VecDeque::new(),
             datagrams: VecDeque::new(),
             heard: BTreeMap::new(),
@@ -541,8 +544,9 @@ impl Node {
     ) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
         let clock = self.clock(now);
-        if self.endpoint.poll_timeout().is_some_and(|deadline| deadline.is_due(clock)) {
+        if let Some(deadline) = self.endpoint.poll_timeout().filter(|deadline| deadline.is_due(clock)) {
             self.wakes += 1;
+            *self.reasons.entry(deadline.why).or_default() += 1;
             if now.saturating_duration_since(self.busy_second.0) >= Duration::from_secs(1) {
                 self.busy_second = (now, 0);
             }

@@ -12,7 +12,7 @@ use super::relay::{Fact, Mood, RelayHost};
 use super::tcp::{Caller, Connections};
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::{NodeId, PeerSlot, RelayId};
-use shadowmesh_proto::path::select::Wanted;
+use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_relay::core::ConnId;
 use shadowmesh_relay::core::limits::Limits;
@@ -291,6 +291,20 @@ impl World {
             _ => false,
         };
         all.into_iter().filter(is_apart).collect()
+    }
+
+    /// The pairs whose data takes a worse path than there is, and which.
+    pub(super) fn worse_than_could_be(&self) -> Vec<(usize, usize, Option<PathKind>)> {
+        let kind = |(a, b): (usize, usize)| {
+            let (one, other) = (self.nodes.get(a)?, self.nodes.get(b)?);
+            one.path_to(&other.id())
+        };
+        let is_worse = |pair: &(usize, usize)| match kind(*pair) {
+            Some(PathKind::DirectUdp) => false,
+            Some(PathKind::DirectTcp | PathKind::RelayUdp) => self.net.can_meet_well(pair.0, pair.1),
+            Some(PathKind::RelayWs) | None => true,
+        };
+        self.pairs().into_iter().filter(is_worse).map(|pair| (pair.0, pair.1, kind(pair))).collect()
     }
 
     /// Every ordered pair.
