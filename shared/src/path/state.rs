@@ -199,6 +199,11 @@ impl Path {
         self.suspect_for(now).is_some_and(|span| span >= answer_takes)
     }
 
+    /// Whether it was found and has neither been proven nor given up.
+    pub const fn is_unproven(&self) -> bool {
+        matches!(self.state, State::Unproven { .. })
+    }
+
     /// Whether it answered nothing for so long that it was given up.
     pub const fn is_dead(&self) -> bool {
         matches!(self.state, State::Dead)

@@ -257,7 +257,10 @@ impl Peer {
         }
         let rounds = self.direct.rounds();
         let is_trying = self.direct_tcp.is_trying(ctx.now);
-        let is_round_over = rounds > self.direct_tcp.round && !self.direct.is_checking() && !is_trying;
+        // What answered is on its way to be a path: a round that found something ends when that is known.
+        let is_found = self.direct.paths().any(|known| known.path.is_unproven());
+        let is_checking = self.direct.is_checking() || is_found;
+        let is_round_over = rounds > self.direct_tcp.round && !is_checking && !is_trying;
         if is_round_over {
             self.direct_tcp.round = rounds;
         }

@@ -135,6 +135,56 @@ fn what_goes_again_by_datagram_and_is_lost_goes_until_it_is_acknowledged() {
     assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
 }
 
+/// A direct connection into which everything goes and of which nothing comes out.
+fn silent_link(a: &mut Node) -> (Option<Via>, StreamQueue) {
+    let (handle, queue) = stream_queue(a.plane.outbound_waker());
+    let link = TcpLink { number: 1, remote: (Ipv4Addr::LOCALHOST, 9).into() };
+    a.snapshot.links.push((link, handle));
+    (Some(Via::Tcp(link)), queue)
+}
+
+#[test]
+fn what_two_paths_in_a_row_swallowed_goes_by_the_third() {
+    let (mut a, b, _) = two();
+    // A repeat is far away: nothing but the moves themselves sends anything again.
+    a.snapshot.peers[0].patience = Duration::from_secs(60);
+    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
+    for n in 0..100 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    let (link, _queue) = silent_link(&mut a);
+    a.reroute(PEER, link, &[DIRECT]);
+    until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
+    a.reroute(PEER, Some(CHANNEL.into()), &[PathKind::DirectTcp.slot()]);
+    assert_eq!(collect(&mut a, &b, 100), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_repeat_that_is_due_survives_a_planned_move_and_another_path_that_is_given_up() {
+    let (mut a, b, _) = two();
+    a.snapshot.peers[0].patience = Duration::from_secs(60);
+    let (link, _queue) = silent_link(&mut a);
+    a.reroute(PEER, link, &[]);
+    for n in 0..100 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[PathKind::DirectTcp.slot()]);
+    until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
+    for n in 100..200 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 200);
+    a.reroute(PEER, Some(CHANNEL.into()), &[]);
+    a.send(2, 200, 100);
+    assert_eq!(collect(&mut a, &b, 1), [200], "a planned move sends nothing again");
+    a.reroute(PEER, Some(CHANNEL.into()), &[DIRECT]);
+    assert_eq!(collect(&mut a, &b, 200), (0..200).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_the_ring_no_longer_had_is_counted_once_the_peer_was_heard() {
     let (mut a, _b, marks) = two_with_ring(RingLimits::TINY);

@@ -1,7 +1,8 @@
 //! Direct UDP between two endpoints behind NATs (RFC 4787 words), in virtual time.
 
 use super::*;
-use crate::path::select::PathKind;
+use crate::path::liveness::DEAD_AFTER;
+use crate::path::select::{PathKind, Wanted};
 use crate::traverse::mapping::REFRESH;
 use crate::wire::relayed::{BindingTag, Nonce, RelayedHeader, retag};
 use crate::wire::stun::{BindingRequest, BindingResponse};
@@ -359,6 +360,57 @@ fn a_black_hole_is_left_within_half_a_second_and_what_it_swallowed_is_sent_again
     }
     traffic(&mut world, Duration::from_secs(70), true);
     assert_eq!(kinds(&world), DIRECT, "found again at the next retry");
+}
+
+#[test]
+fn a_path_that_falls_silent_after_data_left_it_for_a_better_one_is_given_up_as_well() {
+    let mut world = behind(9, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    for side in &mut world.internet.sides {
+        side.mute = true;
+    }
+    // Nothing is in doubt yet when users ask for the relay.
+    traffic(&mut world, Duration::from_millis(50), false);
+    for node in &mut world.nodes {
+        node.events.clear();
+        node.endpoint.want_path(world.now, PeerSlot(0), Wanted::Relay);
+    }
+    world.run(Duration::from_millis(50));
+    assert_eq!(kinds(&world), RELAYED);
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectUdp.slot());
+    assert_eq!([world.count(0, resent), world.count(1, resent)], [0, 0], "a planned move gives nothing up");
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!([world.count(0, resent), world.count(1, resent)], [1, 1], "what it swallowed goes again");
+}
+
+#[test]
+fn however_often_data_moves_nobody_says_connected_for_longer_than_one_silent_path_allows() {
+    let mut world = behind(10, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    // Whatever is said is lost from now on, by datagram and over the relay; the stream stays.
+    for side in &mut world.internet.sides {
+        side.mute = true;
+    }
+    world.drop = |_, _| true;
+    // Nothing is left to be said after the last move: that it leads anywhere has to be asked for.
+    traffic(&mut world, Duration::from_millis(50), false);
+    world.run(DEAD_AFTER + Duration::from_millis(400));
+    for at in 0..2 {
+        assert_ne!(world.status(at).state, PeerState::Connected, "node {at}");
+    }
+    for side in &mut world.internet.sides {
+        side.mute = false;
+    }
+    world.drop = |_, _| false;
+    world.run(Duration::from_secs(20));
+    for at in 0..2 {
+        assert_eq!(world.status(at).state, PeerState::Connected, "node {at}");
+    }
 }
 
 #[test]

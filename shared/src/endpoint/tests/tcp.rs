@@ -182,11 +182,14 @@ fn where_udp_is_blocked_a_pair_goes_direct_by_tcp_with_one_move_however_the_conn
 
 #[test]
 fn nothing_is_tried_by_tcp_where_datagrams_pass() {
-    let mut world = listening(75, [Nat::PortRestricted; 2], Syns::FromBoth);
-    world.run(Duration::from_secs(5));
-    traffic(&mut world, Duration::from_secs(300), true);
-    assert_eq!(kinds(&world), DIRECT);
-    assert_eq!(world.tcp.began, [0, 0]);
+    for nats in [[Nat::PortRestricted; 2], [Nat::Open; 2], [Nat::Open, Nat::FullCone]] {
+        let mut world = listening(75, nats, Syns::FromBoth);
+        world.run(Duration::from_secs(5));
+        traffic(&mut world, Duration::from_secs(300), true);
+        assert_eq!(kinds(&world), DIRECT);
+        assert_eq!(world.tcp.began, [0, 0], "{nats:?}");
+        assert_eq!(world.moves(0), [(PathKind::RelayWs, PathKind::DirectUdp)], "{nats:?}");
+    }
 }
 
 #[test]
