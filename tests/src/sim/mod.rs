@@ -1,9 +1,12 @@
 //! The simulated internet: many nodes and a relay in virtual time, from a seed.
 //!
-//! What runs is real: the endpoints and sessions of the protocol crate, the relay's core and queues. What is simulated is
-//! what lies between and around them: streams with latency, jitter, stalls and breaks; processes that freeze, die and come
-//! back; a relay that restarts, drops, repeats, delays, damages, replays and lies. A seed decides all of it
-//! ([`Weather`] says how bad it gets), and the same seed does the same again.
+//! What runs is real: the endpoints and sessions of the protocol crate, both halves of the daemon's data plane with its switch and
+//! its control side (in lockstep instead of in threads), the relay's core and queues. What is simulated is what lies between and
+//! around them: streams with latency, jitter, stalls and breaks; sites with NATs of every kind that forget and change; wires for
+//! datagrams that lose, repeat, reorder and damage, and are narrow, or dark in one direction; direct TCP, both sides opening at
+//! once; processes that freeze, die, roam and come back, and whose clocks jump; a relay that restarts, drops, repeats, delays,
+//! damages, replays and lies; users with wishes. A seed decides all of it ([`Weather`] says how bad it gets), and the same seed
+//! does the same again.
 //!
 //! # What must hold
 //!
@@ -12,10 +15,12 @@
 //! nothing passes; nobody wakes without end; tables stay bounded; nothing is traced as ERROR.
 //!
 //! In [`Weather::Calm`] and [`Weather::Moves`]: every frame comes out, but for those that a documented bound dropped and
-//! counted. Rekeys alone cost none, busy or idle.
+//! counted, and those that a wire lost of which nobody can have noticed anything. Rekeys alone cost none, busy or idle. When it is
+//! calm they come out in order as well, over all moves.
 //!
 //! When it is over: everybody registers, every pair connects within the bound, data flows both ways, and of several
-//! members that began with one address all but one have another.
+//! members that began with one address all but one have another. After calm and moves, with a little traffic, every pair finds
+//! the best path that its routers allow within two rounds, and then data moves no more.
 //!
 //! # Reading a failure
 //!

@@ -5,33 +5,32 @@
 //! looks at its timers, and finds everything at once when it thaws, as a stopped process does. Its clock is its own: it may be
 //! ahead of the world's, and jump further ahead, as that of a machine that slept.
 
+mod machine;
+
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger, Life, SHORTEST};
 use super::net::{RELAY_IP, RELAY_PORTS};
 use super::relay::Delivery;
 use super::trace;
-use shadowmesh::device::memory::{self, MemoryPort};
-use shadowmesh::plane::{
-    InboundMessage, InboundSender, Lockstep, PeerCounters, PlaneOutput, Routes, StreamQueue, stream_queue,
-    tell,
-};
-use shadowmesh::transport::udp::{DatagramSocket, MemorySocket};
+use machine::{Link, Machine};
+use shadowmesh::plane::{Fact, PeerCounters, stream_queue, tell};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::CipherSet;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
-use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState, Via};
-use shadowmesh_proto::ids::{ChannelId, MacAddr, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState, TCP_TRY, Via};
+use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
-use shadowmesh_proto::session::{ChunkPool, RingLimits};
+use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::transmit::{RelayNo, TcpLink, Transmit};
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{
     FORWARD_HEADER_LEN, Forward, ForwardBuilder, StreamMessage, take_packet_mut,
 };
+use shadowmesh_proto::wire::relayed::RELAYED;
 use shadowmesh_relay::core::ConnId;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -49,8 +48,6 @@ const KEPT: usize = 64;
 const ETHERNET: usize = 14;
 /// Of an experiment (IEEE 802, local experimental EtherType 1).
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
-/// Frames that a device holds.
-const DEVICE_FRAMES: usize = 8192;
 
 /// What all nodes share.
 #[derive(Debug)]
@@ -88,33 +85,12 @@ pub(super) enum Stream {
     Off,
 }
 
-/// A direct connection, as the node has it.
-#[derive(Debug)]
-struct Link {
-    /// What the data plane puts in, once the connection is kept.
-    queue: Option<StreamQueue>,
-}
-
 /// A try to open connections.
 #[derive(Debug, Clone)]
 pub(super) struct Try {
     pub(super) number: u64,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) until: Instant,
-}
-
-/// The data plane of one life, with its ends outside.
-#[derive(Debug)]
-struct Machine {
-    lockstep: Lockstep,
-    output: PlaneOutput,
-    inbound: InboundSender,
-    wire: MemoryPort,
-    socket: Arc<MemorySocket>,
-    routes: Routes,
-    /// What the data plane puts into the relay's stream.
-    queue: Option<StreamQueue>,
-    links: BTreeMap<TcpLink, Link>,
 }
 
 /// A node.
@@ -448,7 +424,7 @@ impl Node {
         self.check_replay(replay, &outcome)?;
         // Half a packet says nothing.
         let is_packet = matches!(PacketKind::of(&bytes), Some(PacketKind::Transport(_)))
-            || bytes.first() == Some(&shadowmesh_proto::wire::relayed::RELAYED);
+            || bytes.first() == Some(&RELAYED);
         if is_packet && self.dropped() == before {
             self.note_heard(now, peer);
             if !replay {
@@ -619,11 +595,6 @@ impl Node {
         self.counters.iter().map(|peer| peer.resent.load(Relaxed)).sum()
     }
 
-    /// Packets delivered after a later one.
-    pub(super) fn reordered(&self) -> u64 {
-        self.counters.iter().map(|peer| peer.rx_reordered.load(Relaxed)).sum()
-    }
-
     /// Datagrams that its socket had no room for.
     pub(super) fn socket_overflowed(&self) -> u64 {
         self.machine.socket.overflowed()
@@ -732,7 +703,7 @@ impl Node {
             is_idle &= !self.machine.drain(outcome);
             while let Ok(fact) = self.machine.output.facts.try_recv() {
                 is_idle = false;
-                if let shadowmesh::plane::Fact::DataSent(slot, _) = &fact {
+                if let Fact::DataSent(slot, _) = &fact {
                     outcome.sent.extend(self.peers.get(slot));
                 }
                 tell(&mut self.endpoint, self.machine.lockstep.plane(), clock, fact);
@@ -802,7 +773,7 @@ impl Node {
             Event::RelayDead { .. } => outcome.hang_up = true,
             Event::TcpTry { slot, addresses } if self.plan.listens => {
                 self.tried += 1;
-                let until = now + shadowmesh_proto::endpoint::event::TCP_TRY;
+                let until = now + TCP_TRY;
                 self.tries.insert(slot, Try { number: self.tried, addresses, until });
                 outcome.tries.push(slot);
             }
@@ -833,65 +804,6 @@ impl Plan {
             Event::AddSealKey { slot, key } => Event::AddSealKey { slot, key: key.with_limit(limit) },
             other => other,
         }
-    }
-}
-
-impl Machine {
-    fn new(plan: &Plan, secret: &NodeSecret, port: u16) -> Self {
-        let name = "sim0".parse().expect("a device name");
-        let (wire, device) = memory::pair(&name, DEVICE_FRAMES).expect("descriptors");
-        let socket = Arc::new(MemorySocket::new(port).expect("a descriptor"));
-        let mac: MacAddr = addresses::mac(&secret.public());
-        let routes = Routes::new(mac, 1);
-        let (lockstep, output) = Lockstep::new(
-            device.into_device(),
-            DatagramSocket::Memory(Arc::clone(&socket)),
-            routes.snapshot(),
-            ChunkPool::new(64 << 20),
-            plan.ring,
-        )
-        .expect("descriptors");
-        let inbound = lockstep.plane().messages();
-        Self { lockstep, output, inbound, wire, socket, routes, queue: None, links: BTreeMap::new() }
-    }
-
-    /// A FORWARD message for the data plane.
-    fn deliver(&self, via: Via, message: &[u8]) {
-        let refused = self.inbound.try_send(InboundMessage { via, message: message.into() });
-        // It is run after each.
-        debug_assert!(refused.is_ok(), "the data plane has no room");
-    }
-
-    fn keep(&mut self, link: TcpLink) -> Option<shadowmesh::plane::StreamHandle> {
-        let known = self.links.get_mut(&link).filter(|known| known.queue.is_none())?;
-        let (data, queue) = stream_queue(self.lockstep.plane().outbound_waker());
-        known.queue = Some(queue);
-        Some(data)
-    }
-
-    fn next_packet(&mut self) -> Option<shadowmesh::plane::ControlPacket> {
-        let PlaneOutput { packets, direct, stray, .. } = &mut self.output;
-        packets.try_recv().or_else(|_| direct.try_recv()).or_else(|_| stray.try_recv()).ok()
-    }
-
-    /// Takes what the data plane wants to send; whether it did.
-    fn drain(&mut self, outcome: &mut Outcome) -> bool {
-        let before = outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len();
-        if let Some(queue) = &mut self.queue {
-            while let Some(message) = queue.try_next() {
-                queue.on_sent(message.len());
-                outcome.messages.push(message.to_vec());
-            }
-        }
-        for (link, known) in &mut self.links {
-            let Some(queue) = &mut known.queue else { continue };
-            while let Some(message) = queue.try_next() {
-                queue.on_sent(message.len());
-                outcome.direct.push((*link, message.to_vec()));
-            }
-        }
-        outcome.datagrams.extend(std::iter::from_fn(|| self.socket.take()));
-        outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len() > before
     }
 }
 

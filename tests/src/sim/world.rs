@@ -3,13 +3,17 @@
 //! Time jumps from one thing to the next; nothing here reads a clock or draws a number that the seed did not decide. At each
 //! instant: what was planned, then what arrived at the relay, then each node in turn (its stream, its messages, its timers).
 
+mod acts;
+mod links;
+
 use super::case::{Act, Case, Weather};
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger};
 use super::net::{Net, Place, RELAY_IP, RELAY_PORTS};
 use super::node::{Home, Node, Outcome, Register, Stream};
 use super::relay::{Fact, Mood, RelayHost};
-use super::tcp::{Caller, Connections};
+use super::tcp::Connections;
+use links::Syn;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::{NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::path::select::{PathKind, Wanted};
@@ -30,8 +34,6 @@ const SHOWN_SLACK: Duration = Duration::from_millis(700);
 
 /// When SYNs of a try go out, after its beginning: the kernel repeats them after 1 s and 3 s.
 const SYNS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
-/// A connection that nobody keeps ends.
-const STRANGER: Duration = Duration::from_secs(5);
 /// Datagrams that a socket holds for a process that is stopped.
 const SOCKET_DATAGRAMS: usize = 1500;
 
@@ -105,16 +107,6 @@ enum Todo {
         node: usize,
         link: u64,
     },
-}
-
-/// A SYN on its way.
-#[derive(Debug, Clone, Copy)]
-struct Syn {
-    node: usize,
-    slot: PeerSlot,
-    number: u64,
-    source: SocketAddr,
-    to: SocketAddr,
 }
 
 /// The whole of it.
@@ -463,37 +455,6 @@ impl World {
         }
     }
 
-    /// What has arrived on direct connections.
-    fn step_links(&mut self, at: usize) -> Result<(), String> {
-        for number in self.links.of(at) {
-            loop {
-                let now = self.now;
-                let Some((own, other)) = self.links.ends(number, at) else { break };
-                if !own.is_open {
-                    break;
-                }
-                let (link, peer) = (own.link, other.node);
-                if let Some(message) = other.out.receive(now) {
-                    let peer = self.nodes[peer].id();
-                    let node = &mut self.nodes[at];
-                    let outcome =
-                        node.receive_direct(now, link, message, peer, &mut self.ledger, &self.register)?;
-                    self.note_heard(at, Some(peer));
-                    self.follow(at, outcome)?;
-                    continue;
-                }
-                if own.closes.is_some_and(|closes| closes <= now) {
-                    own.is_open = false;
-                    let outcome = self.nodes[at].link_closed(now, link, &mut self.ledger, &self.register)?;
-                    self.follow(at, outcome)?;
-                }
-                break;
-            }
-        }
-        self.links.sweep();
-        Ok(())
-    }
-
     fn learn(&mut self, facts: Vec<Fact>) -> Result<(), String> {
         for fact in facts {
             match fact {
@@ -748,164 +709,6 @@ impl World {
         Ok(())
     }
 
-    fn act(&mut self, act: Act) -> Result<(), String> {
-        tracing::info!(?act, "act");
-        let now = self.now;
-        let mut lasts = Duration::ZERO;
-        match act {
-            Act::Flow { from, to, frames, burst, every, len } => {
-                return self.read_frames(from, to, frames, burst, every, len);
-            }
-            Act::RelayRestart { down, silent } => {
-                lasts = down;
-                self.restart_relay(down, silent);
-            }
-            Act::Cut { node, node_notices, relay_notices } => self.cut(node, node_notices, relay_notices)?,
-            Act::Stall { node, lasts: time } => {
-                lasts = time;
-                self.stall(node, now + time);
-            }
-            Act::Partition { node, lasts: time } => {
-                lasts = time;
-                self.stall(node, now + time);
-                self.net.cut_off(node, now + time);
-                self.stall_links(now + time, |a, b| a == node || b == node);
-                let node = &mut self.nodes[node];
-                node.cut_off_until = node.cut_off_until.max(now + time);
-            }
-            Act::Freeze { node, lasts: time } => {
-                lasts = time;
-                let node = &mut self.nodes[node];
-                node.frozen_until = Some(node.frozen_until.map_or(now, |at| at.max(now)).max(now + time));
-            }
-            Act::Kill { node, down, relay_notices, new_key } => {
-                lasts = down;
-                self.kill(node, relay_notices);
-                self.plan(now + down, Todo::Start { node, new_key });
-            }
-            Act::Leave { node, down } => {
-                lasts = down;
-                if self.nodes[node].is_running() && !self.nodes[node].is_frozen() {
-                    let outcome = self.nodes[node].leave(now, &mut self.ledger, &self.register)?;
-                    self.follow(node, outcome)?;
-                    self.plan(now + down, Todo::Start { node, new_key: false });
-                    self.end_process(node, true);
-                }
-            }
-            Act::Hole { from, to, lasts: time, both } => {
-                lasts = time;
-                self.net.dig(Place::Node(from), Place::Node(to), now + time);
-                if both {
-                    self.net.dig(Place::Node(to), Place::Node(from), now + time);
-                }
-                // A stream needs both directions.
-                self.stall_links(now + time, |a, b| (a, b) == (from, to) || (b, a) == (from, to));
-            }
-            Act::NoUdp { node, lasts: time } => {
-                lasts = time;
-                self.net.cut_off(node, now + time);
-            }
-            Act::Rebind { node } => self.net.rebind(node),
-            Act::Roam { node, nat } => return self.roam(node, nat),
-            Act::Mtu { node, mtu } => self.net.set_mtu(node, mtu),
-            Act::Jump { node, by } => {
-                self.nodes[node].jump(by);
-                self.unheard.retain(|(at, _), _| *at != node);
-            }
-            Act::Want { node, peer, wanted } => return self.want(node, peer, wanted),
-            Act::ReplayDatagram { node, elsewhere } => {
-                if let Some((from, bytes)) = self.nodes[node].past_datagram(&mut self.dice) {
-                    let port = if elsewhere { from.port() ^ 1 } else { from.port() };
-                    self.net.replay(now, node, SocketAddr::new(from.ip(), port), bytes);
-                }
-            }
-            Act::Mood(mood) => self.relay.mood = mood,
-            Act::Replay { node, packets } => {
-                if let Stream::Open { conn, .. } = self.nodes[node].stream {
-                    let channels = self.relay.channels(conn);
-                    let past = self.nodes[node].past_packets(&mut self.dice, &channels, packets);
-                    if let Some(message) = past {
-                        self.relay.inject(now, conn, message);
-                    }
-                }
-            }
-            Act::Lie { node, kind } => {
-                if let Stream::Open { conn, .. } = self.nodes[node].stream {
-                    self.relay.lie(now, conn, kind);
-                }
-            }
-        }
-        self.disturbed_until = self.disturbed_until.max(now + lasts);
-        Ok(())
-    }
-
-    fn restart_relay(&mut self, down: Duration, silent: bool) {
-        let connected = self.relay.restart();
-        (self.relay_up, self.relay_silent) = (false, silent);
-        self.plan(self.now + down, Todo::RelayUp);
-        if !silent {
-            for (node, conn) in connected {
-                self.closes_soon(node, conn);
-            }
-        }
-    }
-
-    fn cut(&mut self, at: usize, node_notices: bool, relay_notices: bool) -> Result<(), String> {
-        let Stream::Open { conn, into_void, .. } = &mut self.nodes[at].stream else {
-            return Ok(());
-        };
-        let conn = *conn;
-        *into_void = true;
-        if let Some(known) = self.relay.conns.get_mut(&conn) {
-            known.deserted = true;
-        }
-        if relay_notices && self.relay_up {
-            let facts = self.relay.close(self.now, conn);
-            self.learn(facts)?;
-        }
-        if node_notices && !self.nodes[at].is_frozen() { self.disconnect(at) } else { Ok(()) }
-    }
-
-    fn stall(&mut self, at: usize, until: Instant) {
-        if let Stream::Open { conn, .. } = self.nodes[at].stream
-            && let Some(conn) = self.relay.conns.get_mut(&conn)
-        {
-            conn.up.stall(until);
-            conn.down.stall(until);
-        }
-    }
-
-    fn kill(&mut self, at: usize, relay_notices: bool) {
-        if let Stream::Open { conn, .. } = self.nodes[at].stream
-            && relay_notices
-        {
-            let arrives = self.now + self.nodes[at].plan.latency;
-            self.plan(arrives, Todo::RelayNotices { conn });
-        }
-        self.end_process(at, relay_notices);
-    }
-
-    fn end_process(&mut self, at: usize, is_noticed: bool) {
-        for link in self.links.of(at) {
-            if is_noticed {
-                self.end_link(at, link, false);
-            } else if let Some((own, _)) = self.links.ends(link, at) {
-                own.is_open = false;
-            }
-        }
-        if let Stream::Open { conn, .. } = self.nodes[at].stream
-            && let Some(conn) = self.relay.conns.get_mut(&conn)
-        {
-            conn.deserted = true;
-        }
-        let node = &mut self.nodes[at];
-        node.stream = Stream::Off;
-        node.registered_at = None;
-        node.frozen_until = None;
-        self.ledger.end_life(node.life);
-        self.unheard.retain(|(node, _), _| *node != at);
-    }
-
     /// Keys that were ever in use.
     pub(super) fn keys(&self) -> BTreeSet<NodeId> {
         self.register.identities.keys().copied().collect()
@@ -918,123 +721,6 @@ impl World {
             return Ok(());
         }
         let outcome = node.set_addresses(self.now, addresses, &mut self.ledger, &self.register)?;
-        self.follow(at, outcome)
-    }
-
-    fn want(&mut self, node: usize, peer: usize, wanted: Wanted) -> Result<(), String> {
-        let id = self.nodes[peer].id();
-        if !self.nodes[node].is_running() || self.nodes[node].is_frozen() {
-            return Ok(());
-        }
-        let outcome = self.nodes[node].want(self.now, &id, wanted, &mut self.ledger, &self.register)?;
-        self.follow(node, outcome)
-    }
-
-    /// A node has another address, and a process that runs is told: its streams have none any more.
-    fn roam(&mut self, at: usize, nat: super::net::Nat) -> Result<(), String> {
-        self.net.roam(at, nat);
-        for number in self.links.of(at) {
-            // The other end hears nothing of it.
-            let Some((own, _)) = self.links.ends(number, at) else { continue };
-            own.is_open = false;
-            let link = own.link;
-            let outcome = self.nodes[at].link_closed(self.now, link, &mut self.ledger, &self.register)?;
-            self.follow(at, outcome)?;
-        }
-        self.cut(at, true, false)?;
-        self.tell_addresses(at)
-    }
-
-    fn stall_links(&mut self, until: Instant, is_meant: impl Fn(usize, usize) -> bool) {
-        for [a, b] in self.links.all.values_mut() {
-            if is_meant(a.node, b.node) {
-                a.out.stall(until);
-                b.out.stall(until);
-            }
-        }
-    }
-
-    fn end_link(&mut self, at: usize, number: u64, at_once: bool) {
-        let Some((_, other)) = self.links.ends(number, at) else { return };
-        let latency = self.net.latency(Place::Node(at), Place::Node(other.node));
-        self.links.end(self.now, number, at, at_once, latency);
-    }
-
-    fn send_syn(&mut self, node: usize, slot: PeerSlot, number: u64, to: SocketAddr) {
-        let own = &self.nodes[node];
-        let is_live =
-            own.tries.get(&slot).is_some_and(|tried| tried.number == number && tried.until > self.now);
-        if !is_live || own.is_frozen() || !matches!(own.stream, Stream::Open { .. }) {
-            return;
-        }
-        let source = self.net.tcp_out(node, own.tcp_port, to);
-        let Some(at) = self.net.tcp_towards(node, to) else { return };
-        if self.net.is_swallowed(self.now, node, at) {
-            return;
-        }
-        let latency = self.net.latency(Place::Node(node), Place::Node(at));
-        let syn = Syn { node, slot, number, source, to };
-        self.plan(self.now + latency, Todo::SynArrives { syn, at });
-    }
-
-    fn syn_arrives(&mut self, syn: Syn, at: usize) -> Result<(), String> {
-        let port = self.net.tcp_in(syn.node, at, syn.to, syn.source);
-        let node = &self.nodes[at];
-        let listens = node.is_running()
-            && !node.is_frozen()
-            && node.plan.listens
-            && matches!(node.stream, Stream::Open { .. });
-        if !listens || port != Some(node.tcp_port) {
-            return Ok(());
-        }
-        let (here, there) = (Place::Node(at), Place::Node(syn.node));
-        let latency = self.net.latency(here, there);
-        let ends = [
-            Caller { node: syn.node, life: self.nodes[syn.node].life, seen: syn.source },
-            Caller { node: at, life: node.life, seen: syn.to },
-        ];
-        let jitter = node.plan.jitter;
-        // Both were on their way to each other: this end was opened for somebody as well.
-        let slot = node.looks_for(self.now, syn.source);
-        let Some(number) = self.links.open(self.now, ends, latency, jitter) else { return Ok(()) };
-        self.plan(self.now + latency, Todo::LinkOpens { syn, link: number });
-        let Some((own, _)) = self.links.ends(number, at) else { return Ok(()) };
-        own.is_open = true;
-        let link = own.link;
-        self.plan(self.now + STRANGER, Todo::Stranger { node: at, link: number });
-        let outcome = self.nodes[at].link_opened(self.now, slot, link, &mut self.ledger, &self.register)?;
-        self.follow(at, outcome)
-    }
-
-    fn link_opens(&mut self, syn: Syn, number: u64) -> Result<(), String> {
-        let node = &self.nodes[syn.node];
-        let is_wanted = node.is_running()
-            && !node.is_frozen()
-            && node.tries.get(&syn.slot).is_some_and(|t| t.number == syn.number);
-        let Some((own, _)) = self.links.ends(number, syn.node) else { return Ok(()) };
-        if !is_wanted || own.life != node.life {
-            self.end_link(syn.node, number, true);
-            return Ok(());
-        }
-        own.is_open = true;
-        let link = own.link;
-        self.plan(self.now + STRANGER, Todo::Stranger { node: syn.node, link: number });
-        let slot = Some(syn.slot);
-        let outcome =
-            self.nodes[syn.node].link_opened(self.now, slot, link, &mut self.ledger, &self.register)?;
-        self.follow(syn.node, outcome)
-    }
-
-    fn send_stranger_away(&mut self, at: usize, number: u64) -> Result<(), String> {
-        let Some((own, _)) = self.links.ends(number, at).filter(|(own, _)| own.is_open) else {
-            return Ok(());
-        };
-        let link = own.link;
-        if self.nodes[at].keeps(link) {
-            return Ok(());
-        }
-        self.end_link(at, number, true);
-        let outcome = self.nodes[at].link_closed(self.now, link, &mut self.ledger, &self.register)?;
         self.follow(at, outcome)
     }
 }

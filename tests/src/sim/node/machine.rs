@@ -1,0 +1,100 @@
+//! The machine around a node's data plane: a device and a socket in memory, and the queues of its streams.
+
+use super::super::node::{Outcome, Plan};
+use shadowmesh::device::memory::{self, MemoryPort};
+use shadowmesh::plane::{
+    ControlPacket, InboundMessage, InboundSender, Lockstep, PlaneOutput, Routes, StreamHandle, StreamQueue,
+    stream_queue,
+};
+use shadowmesh::transport::udp::{DatagramSocket, MemorySocket};
+use shadowmesh_proto::addresses;
+use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::ids::MacAddr;
+use shadowmesh_proto::session::ChunkPool;
+use shadowmesh_proto::transmit::TcpLink;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Frames that a device holds.
+const DEVICE_FRAMES: usize = 8192;
+
+/// A direct connection, as the node has it.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// What the data plane puts in, once the connection is kept.
+    pub(super) queue: Option<StreamQueue>,
+}
+
+/// The data plane of one life, with its ends outside.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) lockstep: Lockstep,
+    pub(super) output: PlaneOutput,
+    pub(super) inbound: InboundSender,
+    pub(super) wire: MemoryPort,
+    pub(super) socket: Arc<MemorySocket>,
+    pub(super) routes: Routes,
+    /// What the data plane puts into the relay's stream.
+    pub(super) queue: Option<StreamQueue>,
+    pub(super) links: BTreeMap<TcpLink, Link>,
+}
+
+impl Machine {
+    pub(super) fn new(plan: &Plan, secret: &NodeSecret, port: u16) -> Self {
+        let name = "sim0".parse().expect("a device name");
+        let (wire, device) = memory::pair(&name, DEVICE_FRAMES).expect("descriptors");
+        let socket = Arc::new(MemorySocket::new(port).expect("a descriptor"));
+        let mac: MacAddr = addresses::mac(&secret.public());
+        let routes = Routes::new(mac, 1);
+        let (lockstep, output) = Lockstep::new(
+            device.into_device(),
+            DatagramSocket::Memory(Arc::clone(&socket)),
+            routes.snapshot(),
+            ChunkPool::new(64 << 20),
+            plan.ring,
+        )
+        .expect("descriptors");
+        let inbound = lockstep.plane().messages();
+        Self { lockstep, output, inbound, wire, socket, routes, queue: None, links: BTreeMap::new() }
+    }
+
+    /// A FORWARD message for the data plane.
+    pub(super) fn deliver(&self, via: Via, message: &[u8]) {
+        let refused = self.inbound.try_send(InboundMessage { via, message: message.into() });
+        // It is run after each.
+        debug_assert!(refused.is_ok(), "the data plane has no room");
+    }
+
+    pub(super) fn keep(&mut self, link: TcpLink) -> Option<StreamHandle> {
+        let known = self.links.get_mut(&link).filter(|known| known.queue.is_none())?;
+        let (data, queue) = stream_queue(self.lockstep.plane().outbound_waker());
+        known.queue = Some(queue);
+        Some(data)
+    }
+
+    pub(super) fn next_packet(&mut self) -> Option<ControlPacket> {
+        let PlaneOutput { packets, direct, stray, .. } = &mut self.output;
+        packets.try_recv().or_else(|_| direct.try_recv()).or_else(|_| stray.try_recv()).ok()
+    }
+
+    /// Takes what the data plane wants to send; whether it did.
+    pub(super) fn drain(&mut self, outcome: &mut Outcome) -> bool {
+        let before = outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len();
+        if let Some(queue) = &mut self.queue {
+            while let Some(message) = queue.try_next() {
+                queue.on_sent(message.len());
+                outcome.messages.push(message.to_vec());
+            }
+        }
+        for (link, known) in &mut self.links {
+            let Some(queue) = &mut known.queue else { continue };
+            while let Some(message) = queue.try_next() {
+                queue.on_sent(message.len());
+                outcome.direct.push((*link, message.to_vec()));
+            }
+        }
+        outcome.datagrams.extend(std::iter::from_fn(|| self.socket.take()));
+        outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len() > before
+    }
+}
