@@ -366,6 +366,24 @@ lab_uplink() {
     ip -n "$LAB-$name" route replace default via "$network.1"
 }
 
+# lab_uplink_family HOST eth0|eth1 4|6|dual — as lab_uplink, to a network that has these families. The other one is gone.
+lab_uplink_family() {
+    local name=$1 device=$2 families=$3 n=${LAB_NUMBER[$1]} other=eth0 network="192.168.4$n" prefix="2001:db8:4$n" router="u$1"
+    if [[ $device == eth0 ]]; then other=eth1 network="192.168.1$n" prefix="2001:db8:$n" router="r$1"; fi
+    if [[ $router == u* ]]; then lab_router6 "$router" "4$n"; else lab_router6 "$router" "1$n"; fi
+    ip -n "$LAB-$name" link set "$other" down
+    ip -n "$LAB-$name" address flush dev "$device"
+    ip -n "$LAB-$name" link set "$device" up
+    if [[ $families != 6 ]]; then
+        ip -n "$LAB-$name" address replace "$network.2/24" dev "$device"
+        ip -n "$LAB-$name" route replace default via "$network.1"
+    fi
+    if [[ $families != 4 ]]; then
+        ip -n "$LAB-$name" address replace "$prefix::2/64" dev "$device" nodad
+        ip -n "$LAB-$name" -6 route replace default via "$prefix::1" dev "$device"
+    fi
+}
+
 # lab_same_lan HOST OTHER — plugs OTHER into the LAN behind HOST's router, at its address .3.
 lab_same_lan() {
     local name=$1 other=$2 n=${LAB_NUMBER[$1]} port more
@@ -391,35 +409,46 @@ lab_same_lan() {
 }
 
 # lab_internet6 — the internet has IPv6 as well, and so has the relay; before that starts. lab_only6 HOST — HOST's network has nothing
-# else, behind a firewall that lets in what is answered. lab_no6 HOST — it has none any more; lab_nat brings IPv4 back.
+# else, behind a firewall that lets in what is answered. lab_add6 HOST — it has that beside what it has. lab_no6 HOST — it has none any
+# more; lab_nat brings IPv4 back.
 lab_internet6() {
     ip -n "$LAB-relay" address add 2001:db8:ff::2/64 dev eth0 nodad
     lab_routes6 relay eth0
 }
-lab_routes6() { # NAMESPACE DEVICE — to the networks behind all routers but its own
+lab_routes6() { # NAMESPACE DEVICE — to the networks behind all routers but its own, and behind second uplinks
     local n
     for n in 1 2 3 4 5 6 7 8 9; do
-        [[ ${LAB_NUMBER[${1#r}]:-} != "$n" ]] || continue
-        ip -n "$LAB-$1" route replace "2001:db8:$n::/64" via "2001:db8:ff::1$n" dev "$2"
+        if [[ ${LAB_NUMBER[${1#r}]:-} != "$n" ]]; then ip -n "$LAB-$1" route replace "2001:db8:$n::/64" via "2001:db8:ff::1$n" dev "$2"; fi
+        if [[ ${LAB_NUMBER[${1#u}]:-} != "$n" ]]; then ip -n "$LAB-$1" route replace "2001:db8:4$n::/64" via "2001:db8:ff::4$n" dev "$2"; fi
     done
 }
-lab_only6() {
-    local name=$1 n=${LAB_NUMBER[$1]}
-    ip -n "$LAB-r$name" address replace "2001:db8:ff::1$n/64" dev wan nodad
-    ip -n "$LAB-r$name" -4 address flush dev lan
-    ip -n "$LAB-r$name" address replace "2001:db8:$n::1/64" dev lan nodad
-    on "r$name" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
-    lab_routes6 "r$name" wan
-    ip -n "$LAB-$name" -4 address flush dev eth0
-    ip -n "$LAB-$name" address replace "2001:db8:$n::2/64" dev eth0 nodad
-    ip -n "$LAB-$name" -6 route replace default via "2001:db8:$n::1"
-    on "r$name" nft -f - <<RULES
-flush ruleset
+lab_router6() { # ROUTER NUMBER — its network has IPv6 as well, behind a firewall that lets in what is answered
+    local router=$1 n=$2
+    ip -n "$LAB-$router" address replace "2001:db8:ff::$n/64" dev wan nodad
+    ip -n "$LAB-$router" address replace "2001:db8:${n#1}::1/64" dev lan nodad
+    on "$router" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+    lab_routes6 "$router" wan
+    on "$router" nft -f - <<RULES
+table ip6 lab
+delete table ip6 lab
 table ip6 lab {
     chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; }
     chain input { type filter hook input priority 0; meta l4proto ipv6-icmp accept; iifname "wan" drop; }
 }
 RULES
+}
+lab_add6() {
+    local name=$1 n=${LAB_NUMBER[$1]}
+    lab_router6 "r$name" "1$n"
+    ip -n "$LAB-$name" address replace "2001:db8:$n::2/64" dev eth0 nodad
+    ip -n "$LAB-$name" -6 route replace default via "2001:db8:$n::1" dev eth0
+}
+lab_only6() {
+    local name=$1
+    on "r$name" nft flush ruleset
+    lab_add6 "$name"
+    ip -n "$LAB-r$name" -4 address flush dev lan
+    ip -n "$LAB-$name" -4 address flush dev eth0
     step "the network of $name is IPv6 only, behind a firewall"
 }
 lab_no6() {

@@ -133,7 +133,18 @@ impl Routes {
                 self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
                 return Ok(Some(event));
             }
-            other => return Ok(Some(other)),
+            Event::PeerHello { .. }
+            | Event::EchoReply { .. }
+            | Event::AddressChanged { .. }
+            | Event::AddressConflict { .. }
+            | Event::AddressSettled
+            | Event::RelayUp { .. }
+            | Event::RelayDead { .. }
+            | Event::RelayRefused { .. }
+            | Event::TcpTry { .. }
+            | Event::TcpKept { .. }
+            | Event::TcpClose { .. }
+            | Event::Observed { .. } => return Ok(Some(event)),
         }
         Ok(None)
     }

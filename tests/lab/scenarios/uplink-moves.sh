@@ -26,3 +26,17 @@ for move in "a eth1" "a eth0" "b eth1" "b eth0"; do
     wait "$oracle" || lab_fail "frames were lost when $host moved to $device"
     lab_measure "longest silence, $host to $device" "$(lab_longest_gap "$host-$device")" ms
 done
+
+# Both at once.
+lab_oracle both a b --seconds 12 --max-reordered 100000 --max-gap-ms 3000 &
+oracle=$!
+lab_frames_pass a 500
+lab_uplink a eth1
+lab_uplink b eth1
+began=$(lab_now_ms)
+lab_wait 15 "a to send to b's other router" lab_status a '(.peers[0].path.remote | startswith("198.51.100.42:")) or error'
+lab_wait 15 "b to send to a's other router" lab_status b '(.peers[0].path.remote | startswith("198.51.100.41:")) or error'
+lab_direct a b 15
+lab_measure "both to direct again" "$(($(lab_now_ms) - began))" ms
+wait "$oracle" || lab_fail "frames were lost when both moved"
+lab_measure "longest silence, both" "$(lab_longest_gap both)" ms

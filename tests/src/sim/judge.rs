@@ -187,12 +187,12 @@ fn exchange(world: &mut World) -> Result<(), Breach> {
     let mut wanted = vec![];
     for (from, to) in pairs {
         let (life, identity) = (world.nodes[from].life, world.nodes[to].identity);
-        wanted.push((from, to, life, identity, world.ledger.delivered(life, identity)));
+        wanted.push((from, to, life, identity, world.books.ledger.delivered(life, identity)));
         world.send(from, to, 3, 300);
     }
     world.run_until(world.now + DRAIN)?;
     for (from, to, life, identity, before) in wanted {
-        let after = world.ledger.delivered(life, identity);
+        let after = world.books.ledger.delivered(life, identity);
         if after < before + 3 {
             return Err(world.breach(format!("node {from} and node {to} are connected, but no data passes")));
         }
@@ -219,7 +219,8 @@ fn expect_best(world: &mut World) -> Result<(), Breach> {
     let before: u64 = world.nodes.iter().map(|node| node.moves).sum();
     trickle(world, 20)?;
     let moves = world.nodes.iter().map(|node| node.moves).sum::<u64>() - before;
-    if moves > 0 {
+    // One each: of a path that is just as much slower than the relay as it may be, the two ends may think differently for a while.
+    if moves > world.pairs().len() as u64 {
         return Err(world.breach(format!("data still moves, {moves} times, though nothing happens")));
     }
     Ok(())
@@ -273,12 +274,12 @@ fn overflowed(world: &World) -> u64 {
 /// In gentle weather nothing is lost but what a documented bound dropped (`early`: before everybody was connected), and a
 /// rekey costs nothing.
 fn check_loss(world: &World, case: &Case, gentle: bool, early: u64) -> Result<(), Breach> {
-    let totals = world.ledger.totals();
+    let totals = world.books.ledger.totals();
     let overflowed = overflowed(world);
     let lost: u64 = world.nodes.iter().map(|node| node.lost() + node.socket_overflowed()).sum();
     let known = overflowed + lost + world.net.lost_data;
     if gentle && totals.missing > known {
-        let missing = world.ledger.missing();
+        let missing = world.books.ledger.missing();
         return Err(world.breach(format!(
             "{} frames are missing; {overflowed} overflowed, the rings know of {lost}, wires lost {}: {missing:?}",
             totals.missing, world.net.lost_data
@@ -318,7 +319,7 @@ fn check_memory(world: &World) -> Result<(), Breach> {
 }
 
 fn report(world: &World) -> Report {
-    let totals = world.ledger.totals();
+    let totals = world.books.ledger.totals();
     let now: Instant = world.now;
     let sessions = world.nodes.iter().flat_map(|node| node.endpoint.peer_status(now));
     Report {

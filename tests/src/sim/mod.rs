@@ -20,7 +20,7 @@
 //!
 //! When it is over: everybody registers, every pair connects within the bound, data flows both ways, and of several
 //! members that began with one address all but one have another. After calm and moves, with a little traffic, every pair finds
-//! the best path that its routers allow within two rounds, and then data moves no more.
+//! the best path that its routers allow within two rounds, and then data stays there.
 //!
 //! # Reading a failure
 //!

@@ -171,6 +171,13 @@ pub(super) struct Register {
     pub(super) macs: BTreeMap<[u8; 6], Identity>,
 }
 
+/// What is known of everybody.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    pub(super) ledger: Ledger,
+    pub(super) register: Register,
+}
+
 impl Register {
     pub(super) fn add(&mut self, id: NodeId, identity: Identity) {
         self.identities.insert(id, identity);
@@ -313,13 +320,7 @@ impl Node {
     }
 
     /// The stream to the relay is open, from the port that is given.
-    pub(super) fn opened(
-        &mut self,
-        now: Instant,
-        port: u16,
-        ledger: &mut Ledger,
-        all: &Register,
-    ) -> Result<Outcome, String> {
+    pub(super) fn opened(&mut self, now: Instant, port: u16, books: &mut Books) -> Result<Outcome, String> {
         let clock = self.clock(now);
         self.tcp_port = port;
         let (data, queue) = stream_queue(self.machine.lockstep.plane().outbound_waker());
@@ -329,23 +330,18 @@ impl Node {
         if self.plan.listens {
             self.endpoint.handle_tcp_port(clock, Some((RELAY, port)));
         }
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// The stream is gone.
-    pub(super) fn closed(
-        &mut self,
-        now: Instant,
-        ledger: &mut Ledger,
-        all: &Register,
-    ) -> Result<Outcome, String> {
+    pub(super) fn closed(&mut self, now: Instant, books: &mut Books) -> Result<Outcome, String> {
         let clock = self.clock(now);
         self.registered_at = None;
         self.machine.queue = None;
         self.machine.routes.set_stream(RELAY, None);
         self.endpoint.handle_stream_closed(clock, RELAY);
         self.endpoint.handle_tcp_port(clock, None);
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// Its addresses are these. Nothing is told where they are the same.
@@ -353,15 +349,14 @@ impl Node {
         &mut self,
         now: Instant,
         addresses: Vec<SocketAddr>,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         if self.addresses != addresses {
             self.addresses.clone_from(&addresses);
             self.endpoint.handle_addresses(self.clock(now), addresses);
             self.endpoint.handle_network_changed(self.clock(now));
         }
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// A stream message arrived; FORWARD is from `peer`, as far as the world knows.
@@ -373,8 +368,7 @@ impl Node {
         now: Instant,
         delivery: &Delivery,
         peer: Option<NodeId>,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
         let before = self.dropped();
@@ -390,7 +384,7 @@ impl Node {
         {
             return Err(format!("node {}: the link to the relay broke: {error}", self.at));
         }
-        let outcome = self.settle(now, ledger, all)?;
+        let outcome = self.settle(now, books)?;
         self.check_replay(delivery.replay, &outcome)?;
         if is_forward && self.dropped() == before {
             self.note_heard(now, peer);
@@ -414,13 +408,12 @@ impl Node {
         bytes: Vec<u8>,
         peer: Option<NodeId>,
         replay: bool,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
         let before = self.dropped();
         self.machine.socket.put(from, bytes.clone());
-        let outcome = self.settle(now, ledger, all)?;
+        let outcome = self.settle(now, books)?;
         self.check_replay(replay, &outcome)?;
         // Half a packet says nothing.
         let is_packet = matches!(PacketKind::of(&bytes), Some(PacketKind::Transport(_)))
@@ -444,8 +437,7 @@ impl Node {
         link: TcpLink,
         mut message: Vec<u8>,
         peer: NodeId,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
         let before = self.dropped();
@@ -459,7 +451,7 @@ impl Node {
                 self.take(now, Via::Tcp(link), packet, &mut outcome);
             }
         }
-        self.settle_into(now, ledger, all, &mut outcome)?;
+        self.settle_into(now, books, &mut outcome)?;
         if self.dropped() == before {
             self.note_heard(now, Some(peer));
         }
@@ -472,14 +464,13 @@ impl Node {
         now: Instant,
         slot: Option<PeerSlot>,
         link: TcpLink,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         self.machine.links.insert(link, Link { queue: None });
         if let Some(slot) = slot {
             self.endpoint.handle_tcp_opened(self.clock(now), slot, link);
         }
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// A direct connection is gone.
@@ -487,14 +478,13 @@ impl Node {
         &mut self,
         now: Instant,
         link: TcpLink,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         if self.machine.links.remove(&link).is_some() {
             self.machine.routes.remove_link(link);
             self.endpoint.handle_tcp_closed(self.clock(now), link);
         }
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// Whether somebody keeps that connection.
@@ -512,12 +502,7 @@ impl Node {
     ///
     /// # Errors
     /// A frame that should not have come out.
-    pub(super) fn wake(
-        &mut self,
-        now: Instant,
-        ledger: &mut Ledger,
-        all: &Register,
-    ) -> Result<Outcome, String> {
+    pub(super) fn wake(&mut self, now: Instant, books: &mut Books) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
         let clock = self.clock(now);
         if let Some(deadline) = self.endpoint.poll_timeout().filter(|deadline| deadline.is_due(clock)) {
@@ -529,7 +514,7 @@ impl Node {
             self.busy_second.1 += 1;
             self.endpoint.handle_timeout(clock);
         }
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// Reads `count` frames of `len` bytes from the device, for a peer.
@@ -540,17 +525,16 @@ impl Node {
         identity: Identity,
         count: u32,
         len: usize,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         let len = len.saturating_sub(ETHERNET).max(SHORTEST);
         for _ in 0..count {
-            let contents = ledger.offer(self.life, identity, len);
+            let contents = books.ledger.offer(self.life, identity, len);
             let (to, from) = (addresses::mac(to), addresses::mac(&self.id()));
             let frame = [&to.0[..], &from.0, &ETHERTYPE, &contents].concat();
             self.machine.wire.send(&frame).map_err(|error| error.to_string())?;
         }
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// A user wants a path.
@@ -559,24 +543,18 @@ impl Node {
         now: Instant,
         peer: &NodeId,
         wanted: Wanted,
-        ledger: &mut Ledger,
-        all: &Register,
+        books: &mut Books,
     ) -> Result<Outcome, String> {
         if let Some(slot) = self.slot(peer) {
             self.endpoint.want_path(self.clock(now), slot, wanted);
         }
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// Says good-bye to everybody.
-    pub(super) fn leave(
-        &mut self,
-        now: Instant,
-        ledger: &mut Ledger,
-        all: &Register,
-    ) -> Result<Outcome, String> {
+    pub(super) fn leave(&mut self, now: Instant, books: &mut Books) -> Result<Outcome, String> {
         self.endpoint.leave(self.clock(now));
-        self.settle(now, ledger, all)
+        self.settle(now, books)
     }
 
     /// Packets that may be missing at a peer, as this node knows.
@@ -669,21 +647,15 @@ impl Node {
         }
     }
 
-    fn settle(&mut self, now: Instant, ledger: &mut Ledger, all: &Register) -> Result<Outcome, String> {
+    fn settle(&mut self, now: Instant, books: &mut Books) -> Result<Outcome, String> {
         let mut outcome = Outcome::default();
-        self.settle_into(now, ledger, all, &mut outcome)?;
+        self.settle_into(now, books, &mut outcome)?;
         Ok(outcome)
     }
 
     /// What the daemon's loop does, until nothing is left to do: events, the picture, what the control side sends, the data plane,
     /// what that says.
-    fn settle_into(
-        &mut self,
-        now: Instant,
-        ledger: &mut Ledger,
-        all: &Register,
-        outcome: &mut Outcome,
-    ) -> Result<(), String> {
+    fn settle_into(&mut self, now: Instant, books: &mut Books, outcome: &mut Outcome) -> Result<(), String> {
         trace::set_place(Some(self.at));
         let clock = self.clock(now);
         loop {
@@ -720,8 +692,8 @@ impl Node {
                 is_idle = false;
                 let source: [u8; 6] =
                     frame.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default();
-                let from = all.macs.get(&source).ok_or("a frame from a MAC that nobody has")?;
-                ledger.deliver(self.identity, *from, frame.get(ETHERNET..).unwrap_or_default())?;
+                let from = books.register.macs.get(&source).ok_or("a frame from a MAC that nobody has")?;
+                books.ledger.deliver(self.identity, *from, frame.get(ETHERNET..).unwrap_or_default())?;
             }
             if is_idle {
                 trace::set_place(None);
@@ -730,6 +702,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a few of many events are looked at")]
     fn apply(&mut self, now: Instant, event: Event, outcome: &mut Outcome) {
         if !matches!(event, Event::Acked { .. }) {
             tracing::debug!(event = name_of(&event));
@@ -795,6 +768,7 @@ impl Node {
 
 impl Plan {
     /// A key that comes with an event seals as much as this node's may.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a few of many events are looked at")]
     fn shorten(&self, event: Event) -> Event {
         let Some(limit) = self.key_limit else { return event };
         match event {
@@ -816,6 +790,7 @@ fn keep<T>(history: &mut VecDeque<T>, dice: &mut Dice, item: T) {
 }
 
 /// Its variant, and the peer's slot where it has one.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a few of many events are looked at")]
 fn name_of(event: &Event) -> String {
     match event {
         Event::Route { .. } | Event::Moved { .. } | Event::Resend { .. } | Event::Doubt { .. } => {

@@ -57,7 +57,7 @@ impl Connections {
             };
             between(a, b) || between(b, a)
         };
-        if self.all.values().any(|pair| is_there(pair)) {
+        if self.all.values().any(is_there) {
             return None;
         }
         self.opened += 1;

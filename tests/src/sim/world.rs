@@ -10,7 +10,7 @@ use super::case::{Act, Case, Weather};
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger};
 use super::net::{Net, Place, RELAY_IP, RELAY_PORTS};
-use super::node::{Home, Node, Outcome, Register, Stream};
+use super::node::{Books, Home, Node, Outcome, Register, Stream};
 use super::relay::{Fact, Mood, RelayHost};
 use super::tcp::Connections;
 use links::Syn;
@@ -115,7 +115,7 @@ pub(super) struct World {
     pub(super) start: Instant,
     pub(super) now: Instant,
     dice: Dice,
-    pub(super) ledger: Ledger,
+    pub(super) books: Books,
     home: Home,
     pub(super) relay: RelayHost,
     relay_up: bool,
@@ -123,7 +123,6 @@ pub(super) struct World {
     pub(super) net: Net,
     links: Connections,
     pub(super) nodes: Vec<Node>,
-    register: Register,
     streams: u16,
     agenda: BTreeMap<(Instant, u64), Todo>,
     planned: u64,
@@ -173,7 +172,7 @@ impl World {
             start,
             now: start,
             dice,
-            ledger,
+            books: Books { ledger, register },
             home,
             relay,
             relay_up: true,
@@ -181,7 +180,6 @@ impl World {
             net,
             links: Connections::default(),
             nodes,
-            register,
             streams: 20_000,
             agenda: BTreeMap::new(),
             planned: 0,
@@ -438,8 +436,7 @@ impl World {
     ) -> Result<(), String> {
         let peer = sender.and_then(|sender| self.nodes.get(sender)).map(Node::id);
         let node = &mut self.nodes[at];
-        let outcome =
-            node.receive_datagram(self.now, from, bytes, peer, replay, &mut self.ledger, &self.register)?;
+        let outcome = node.receive_datagram(self.now, from, bytes, peer, replay, &mut self.books)?;
         self.note_heard(at, peer);
         self.follow(at, outcome)
     }
@@ -498,7 +495,7 @@ impl World {
                     let observed = self.net.tcp_out(at, self.streams, relay);
                     let conn = self.relay.accept(now, at, observed, node.plan.latency, node.plan.jitter);
                     node.stream = Stream::Open { conn, into_void: false, closes: None };
-                    let outcome = node.opened(now, self.streams, &mut self.ledger, &self.register)?;
+                    let outcome = node.opened(now, self.streams, &mut self.books)?;
                     self.follow(at, outcome)?;
                 }
             }
@@ -522,7 +519,7 @@ impl World {
         }
         let node = &mut self.nodes[at];
         node.stream = Stream::Waiting { until: self.now + node.back_off() };
-        let outcome = node.closed(self.now, &mut self.ledger, &self.register)?;
+        let outcome = node.closed(self.now, &mut self.books)?;
         self.follow(at, outcome)
     }
 
@@ -536,7 +533,7 @@ impl World {
             };
             let peer = self.relay.sender(conn, &delivery.bytes);
             let node = &mut self.nodes[at];
-            let outcome = node.receive(self.now, &delivery, peer, &mut self.ledger, &self.register)?;
+            let outcome = node.receive(self.now, &delivery, peer, &mut self.books)?;
             self.note_heard(at, peer);
             self.follow(at, outcome)?;
             self.relay.pump(self.now);
@@ -549,9 +546,9 @@ impl World {
         if !node.is_running() || node.poll_timeout().is_none_or(|due| due > self.now) {
             return Ok(());
         }
-        let outcome = node.wake(self.now, &mut self.ledger, &self.register)?;
+        let outcome = node.wake(self.now, &mut self.books)?;
         // Acknowledgements each 20 ms are 50 a second and peer; heartbeats, probes, rekeys and hellos a handful.
-        let bound = 200 + 70 * u32::try_from(self.register.identities.len()).unwrap_or(u32::MAX);
+        let bound = 200 + 70 * u32::try_from(self.books.register.identities.len()).unwrap_or(u32::MAX);
         if node.busy_second.1 > bound {
             let why = node.endpoint.poll_timeout().map(|deadline| deadline.why);
             return Err(format!("node {at} woke {} times in a second, next for {why:?}", node.busy_second.1));
@@ -657,13 +654,14 @@ impl World {
                 if self.nodes[node].is_running() {
                     return Ok(());
                 }
-                let identity = new_key
-                    .then(|| Identity(u16::try_from(self.register.identities.len()).unwrap_or(u16::MAX)));
+                let identity = new_key.then(|| {
+                    Identity(u16::try_from(self.books.register.identities.len()).unwrap_or(u16::MAX))
+                });
                 if new_key {
-                    self.ledger.end_identity(self.nodes[node].identity);
+                    self.books.ledger.end_identity(self.nodes[node].identity);
                 }
-                self.nodes[node].restart(self.now, &self.home, &mut self.ledger, identity);
-                self.register.add(self.nodes[node].id(), self.nodes[node].identity);
+                self.nodes[node].restart(self.now, &self.home, &mut self.books.ledger, identity);
+                self.books.register.add(self.nodes[node].id(), self.nodes[node].identity);
                 return self.tell_addresses(node);
             }
             Todo::Boot { node } => return self.tell_addresses(node),
@@ -697,8 +695,7 @@ impl World {
             // A frame for a MAC that nobody is known to have would go to everybody.
             if node.knows(&to_id) {
                 let count = burst.min(left);
-                let outcome =
-                    node.send(self.now, &to_id, identity, count, len, &mut self.ledger, &self.register)?;
+                let outcome = node.send(self.now, &to_id, identity, count, len, &mut self.books)?;
                 self.follow(from, outcome)?;
             }
         }
@@ -711,7 +708,7 @@ impl World {
 
     /// Keys that were ever in use.
     pub(super) fn keys(&self) -> BTreeSet<NodeId> {
-        self.register.identities.keys().copied().collect()
+        self.books.register.identities.keys().copied().collect()
     }
 
     fn tell_addresses(&mut self, at: usize) -> Result<(), String> {
@@ -720,7 +717,7 @@ impl World {
         if !node.is_running() {
             return Ok(());
         }
-        let outcome = node.set_addresses(self.now, addresses, &mut self.ledger, &self.register)?;
+        let outcome = node.set_addresses(self.now, addresses, &mut self.books)?;
         self.follow(at, outcome)
     }
 }

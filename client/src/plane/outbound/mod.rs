@@ -203,7 +203,7 @@ impl Outbound {
         }
         Ok(ControlFlow::Continue(match self.turn(now, buffer)? {
             Turn::Busy => None,
-            turn => Some(self.rest(now, turn)),
+            turn @ (Turn::Idle | Turn::Full | Turn::Refused) => Some(self.rest(now, turn)),
         }))
     }
 

@@ -47,7 +47,7 @@ impl World {
             Act::Leave { node, down } => {
                 lasts = down;
                 if self.nodes[node].is_running() && !self.nodes[node].is_frozen() {
-                    let outcome = self.nodes[node].leave(now, &mut self.ledger, &self.register)?;
+                    let outcome = self.nodes[node].leave(now, &mut self.books)?;
                     self.follow(node, outcome)?;
                     self.plan(now + down, Todo::Start { node, new_key: false });
                     self.end_process(node, true);
@@ -163,7 +163,7 @@ impl World {
         node.stream = Stream::Off;
         node.registered_at = None;
         node.frozen_until = None;
-        self.ledger.end_life(node.life);
+        self.books.ledger.end_life(node.life);
         self.unheard.retain(|(node, _), _| *node != at);
     }
 
@@ -172,7 +172,7 @@ impl World {
         if !self.nodes[node].is_running() || self.nodes[node].is_frozen() {
             return Ok(());
         }
-        let outcome = self.nodes[node].want(self.now, &id, wanted, &mut self.ledger, &self.register)?;
+        let outcome = self.nodes[node].want(self.now, &id, wanted, &mut self.books)?;
         self.follow(node, outcome)
     }
 
@@ -184,7 +184,7 @@ impl World {
             let Some((own, _)) = self.links.ends(number, at) else { continue };
             own.is_open = false;
             let link = own.link;
-            let outcome = self.nodes[at].link_closed(self.now, link, &mut self.ledger, &self.register)?;
+            let outcome = self.nodes[at].link_closed(self.now, link, &mut self.books)?;
             self.follow(at, outcome)?;
         }
         self.cut(at, true, false)?;

@@ -35,15 +35,14 @@ impl World {
                 if let Some(message) = other.out.receive(now) {
                     let peer = self.nodes[peer].id();
                     let node = &mut self.nodes[at];
-                    let outcome =
-                        node.receive_direct(now, link, message, peer, &mut self.ledger, &self.register)?;
+                    let outcome = node.receive_direct(now, link, message, peer, &mut self.books)?;
                     self.note_heard(at, Some(peer));
                     self.follow(at, outcome)?;
                     continue;
                 }
                 if own.closes.is_some_and(|closes| closes <= now) {
                     own.is_open = false;
-                    let outcome = self.nodes[at].link_closed(now, link, &mut self.ledger, &self.register)?;
+                    let outcome = self.nodes[at].link_closed(now, link, &mut self.books)?;
                     self.follow(at, outcome)?;
                 }
                 break;
@@ -101,7 +100,7 @@ impl World {
         own.is_open = true;
         let link = own.link;
         self.plan(self.now + STRANGER, Todo::Stranger { node: at, link: number });
-        let outcome = self.nodes[at].link_opened(self.now, slot, link, &mut self.ledger, &self.register)?;
+        let outcome = self.nodes[at].link_opened(self.now, slot, link, &mut self.books)?;
         self.follow(at, outcome)
     }
 
@@ -119,8 +118,7 @@ impl World {
         let link = own.link;
         self.plan(self.now + STRANGER, Todo::Stranger { node: syn.node, link: number });
         let slot = Some(syn.slot);
-        let outcome =
-            self.nodes[syn.node].link_opened(self.now, slot, link, &mut self.ledger, &self.register)?;
+        let outcome = self.nodes[syn.node].link_opened(self.now, slot, link, &mut self.books)?;
         self.follow(syn.node, outcome)
     }
 
@@ -133,7 +131,7 @@ impl World {
             return Ok(());
         }
         self.end_link(at, number, true);
-        let outcome = self.nodes[at].link_closed(self.now, link, &mut self.ledger, &self.register)?;
+        let outcome = self.nodes[at].link_closed(self.now, link, &mut self.books)?;
         self.follow(at, outcome)
     }
 }
