@@ -357,14 +357,18 @@ async fn directly() {
         assert_eq!((moved.kind, moved.peer_path), (Some(kind), Some(kind)));
         assert_eq!(scene.b.numbers(100).await, (first..first + 100).collect::<Vec<_>>());
     }
-    let refused = ask(Wanted::DirectTcp, 200).await;
+    // Nothing was tried by TCP before somebody asked for it.
+    let Ok(Response::Path(moved)) = ask(Wanted::DirectTcp, 5_000).await else { panic!("no direct TCP") };
+    assert_eq!((moved.kind, moved.peer_path), (Some(PathKind::DirectTcp), Some(PathKind::DirectTcp)));
+    let Ok(Response::Path(_)) = ask(Wanted::Direct, 5_000).await else { panic!("and back") };
+    let refused = ask(Wanted::RelayUdp, 200).await;
     let Err(ControlError::Refused { sentence, .. }) = refused else { panic!("{refused:?}") };
     assert!(sentence.contains("no such path to b is proven"), "{sentence}");
     let peer = &scene.a.status().await.peers[0];
-    assert_eq!((peer.switches, peer.wanted), (3, Wanted::Direct));
+    assert_eq!((peer.switches, peer.wanted), (5, Wanted::Direct));
     let switch = peer.last_switch.as_ref().unwrap();
-    assert_eq!((switch.from, switch.to), (PathKind::RelayWs, PathKind::DirectUdp));
-    assert_eq!(switch.reason, "it was asked for");
+    assert_eq!((switch.from, switch.to), (PathKind::DirectTcp, PathKind::DirectUdp));
+    assert_eq!(switch.reason, "a better path was proven");
     assert_eq!((switch.resent, switch.duplicates, switch.reordered, switch.lost), (0, 0, 0, 0), "{switch:?}");
 }
 
