@@ -368,7 +368,8 @@ lab_uplink() {
 
 # lab_uplink_family HOST eth0|eth1 4|6|dual — as lab_uplink, to a network that has these families. The other one is gone.
 lab_uplink_family() {
-    local name=$1 device=$2 families=$3 n=${LAB_NUMBER[$1]} other=eth0 network="192.168.4$n" prefix="2001:db8:4$n" router="u$1"
+    local name=$1 device=$2 families=$3 n=${LAB_NUMBER[$1]} other=eth0 network prefix router="u$1"
+    network="192.168.4$n" prefix="2001:db8:4$n"
     if [[ $device == eth0 ]]; then other=eth1 network="192.168.1$n" prefix="2001:db8:$n" router="r$1"; fi
     if [[ $router == u* ]]; then lab_router6 "$router" "4$n"; else lab_router6 "$router" "1$n"; fi
     ip -n "$LAB-$name" link set "$other" down

@@ -463,12 +463,13 @@ impl EventLoop {
                     self.progress.send(Progress::RelayConnecting { relay: task.address.clone() });
                 }
             }
-            RelayEvent::Opened { remote, local, data, stream } => {
+            RelayEvent::Opened { remote, other_family, local, data, stream } => {
                 task.local = local;
                 task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
                 self.endpoint.handle_stream_opened(now, no, remote);
+                self.endpoint.handle_relay_family(no, other_family);
                 if let Some(local) = local {
                     self.listen_beside(no, local.port());
                 }

@@ -5,6 +5,7 @@ use crate::transmit::RelayNo;
 use crate::traverse::candidate::{
     Candidate, CandidateKind, MAX_CANDIDATES, MAX_TCP_CANDIDATES, Overlay, is_allowed,
 };
+use crate::traverse::mapping::Mapping;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -129,7 +130,8 @@ impl Endpoint {
         let hosts = self.local.hosts.iter().map(|address| Candidate::new(CandidateKind::Host, *address));
         // A host with many bridges must not push out the one address that others can reach.
         let hosts = hosts.filter(|host| is_allowed(host.address, &overlay)).take(MAX_HOSTS);
-        let seen = self.relays.iter().filter_map(|relay| relay.mapping.as_ref()?.mapped());
+        let mappings = || self.relays.iter().filter_map(|relay| relay.mapping.as_ref());
+        let seen = mappings().filter_map(Mapping::mapped).chain(mappings().filter_map(Mapping::mapped_other));
         let seen = seen.map(|address| Candidate::new(CandidateKind::ServerReflexive, address));
         let mapped = self.local.mapped.map(|address| Candidate::new(CandidateKind::PortMapped, address));
         let mut list = allowed(hosts.chain(seen).chain(mapped), &overlay);

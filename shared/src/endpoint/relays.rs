@@ -17,7 +17,7 @@ use crate::traverse::mapping::Mapping;
 use crate::wire::relay::{Control, GoneReason};
 use crate::wire::relayed::{BindingTag, Nonce};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// A link whose handshake and registration take longer is given up: a little more than the relay allows for them.
@@ -44,6 +44,8 @@ pub(super) struct Relay {
     observed_udp: Option<SocketAddr>,
     /// Where its stream leads.
     remote: Option<SocketAddr>,
+    /// Its address of the other family, if it has one.
+    other_family: Option<IpAddr>,
     /// What its STUN says of this node's socket. It outlives the stream: the token may be of use until the next one.
     pub(super) mapping: Option<Mapping>,
     /// When it was last asked whether it is there.
@@ -78,6 +80,7 @@ impl Relay {
             observed_tcp: None,
             observed_udp: None,
             remote: None,
+            other_family: None,
             mapping: None,
             doubted: None,
             said: None,
@@ -159,6 +162,14 @@ impl Endpoint {
         }
     }
 
+    /// The relay whose stream was opened last has that address as well, of the other family: its STUN is asked there too, for what a peer
+    /// may reach that has nothing else.
+    pub fn handle_relay_family(&mut self, relay: RelayNo, other: Option<IpAddr>) {
+        if let Some(relay) = self.relays.get_mut(relay.0) {
+            relay.other_family = other;
+        }
+    }
+
     pub(super) fn relay_closed(&mut self, now: Instant, no: RelayNo) {
         if let Some(relay) = self.relays.get_mut(no.0) {
             relay.link = None;
@@ -217,6 +228,9 @@ impl Endpoint {
                 relay.ping(now, no, &mut self.out, id);
                 relay.mapping =
                     relay.remote.map(|remote| Mapping::new(now, remote.ip(), &stun_ports, stun_token));
+                if let (Some(mapping), Some(other)) = (&mut relay.mapping, relay.other_family) {
+                    mapping.set_other_family(now, other);
+                }
                 self.ask_stun(now);
                 self.renew_candidates(now);
                 self.out.event(Event::RelayUp { relay: no, observed_tcp, stun_ports, stun_token });

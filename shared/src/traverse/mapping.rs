@@ -4,6 +4,10 @@
 //! are asked once a registration: two answers that differ tell a mapping that depends on the destination (RFC 4787 §4.1), through
 //! which nobody can be invited. After that the first port is asked now and then, because a mapping changes without a word.
 //!
+//! A relay that has an address of the other family is asked there as well: a host whose stream runs over IPv6 may be behind a NAT
+//! for IPv4, and its peer may have nothing else. That answer is a candidate and nothing more. It is asked at the second port, which
+//! never moves what the relay knows of this node.
+//!
 //! UDP loses packets: a question is repeated with growing pauses, then given up until the next time.
 
 use super::candidate::canonical;
@@ -48,19 +52,64 @@ pub enum MappingBehaviour {
 pub struct Mapping {
     token: [u8; TOKEN_LEN],
     servers: Vec<Server>,
+    /// At the relay's address of the other family.
+    other: Option<Server>,
+}
+
+impl Server {
+    fn new(now: Instant, address: SocketAddr) -> Self {
+        Self { address: canonical(address), pending: None, next: Some(now), mapped: None, is_silent: false }
+    }
+
+    /// The next question, unless it was asked often enough.
+    fn ask(&mut self, now: Instant, token: [u8; TOKEN_LEN], rng: &mut dyn Rng) -> Option<Vec<u8>> {
+        let (transaction, asked) = self.pending.get_or_insert_with(|| {
+            let mut transaction = TransactionId::default();
+            rng.fill(&mut transaction);
+            (transaction, 0)
+        });
+        let pause = PAUSES.get(*asked)?;
+        *asked += 1;
+        self.next = Some(now + *pause);
+        Some(BindingRequest { transaction: *transaction, token }.encode())
+    }
+
+    /// What was known is no longer known.
+    fn give_up(&mut self, next: Option<Instant>) {
+        (self.pending, self.mapped, self.is_silent, self.next) = (None, None, true, next);
+    }
+
+    /// Whether that answers what was asked here.
+    fn take(&mut self, response: &BindingResponse, next: Option<Instant>) -> bool {
+        let is_asked = self.pending.is_some_and(|(transaction, _)| transaction == response.transaction);
+        if is_asked {
+            (self.pending, self.is_silent, self.next) = (None, false, next);
+            self.mapped = Some(canonical(response.mapped));
+        }
+        is_asked
+    }
 }
 
 impl Mapping {
     /// Asks `ports` of `relay` as soon as polled.
     pub fn new(now: Instant, relay: IpAddr, ports: &[u16], token: [u8; TOKEN_LEN]) -> Self {
-        let servers = ports.iter().filter(|port| **port != 0).take(MAX_PORTS).map(|port| Server {
-            address: canonical(SocketAddr::new(relay, *port)),
-            pending: None,
-            next: Some(now),
-            mapped: None,
-            is_silent: false,
-        });
-        Self { token, servers: servers.collect() }
+        let ports = ports.iter().filter(|port| **port != 0).take(MAX_PORTS);
+        let servers = ports.map(|port| Server::new(now, SocketAddr::new(relay, *port)));
+        Self { token, servers: servers.collect(), other: None }
+    }
+
+    /// The relay has that address as well, of the other family.
+    pub fn set_other_family(&mut self, now: Instant, relay: IpAddr) {
+        let first = self.servers.first().map(|server| server.address);
+        let port = self.servers.last().map(|server| server.address.port());
+        let is_other =
+            first.is_some_and(|first| first.is_ipv4() != canonical(SocketAddr::new(relay, 0)).is_ipv4());
+        self.other = port.filter(|_| is_other).map(|port| Server::new(now, SocketAddr::new(relay, port)));
+    }
+
+    /// Where the relay's address of the other family sees the socket.
+    pub fn mapped_other(&self) -> Option<SocketAddr> {
+        self.other.as_ref()?.mapped
     }
 
     /// The relay's first port.
@@ -92,33 +141,25 @@ impl Mapping {
 
     /// The network changed: look at once.
     pub fn hurry(&mut self, now: Instant) {
-        for server in &mut self.servers {
+        for server in self.servers.iter_mut().chain(&mut self.other) {
             (server.pending, server.next) = (None, Some(now));
         }
     }
 
     /// The next question to send, and to whom.
     pub fn poll_request(&mut self, now: Instant, rng: &mut dyn Rng) -> Option<(SocketAddr, Vec<u8>)> {
-        let token = self.token;
         let first = self.servers.first().map(|server| server.address);
-        let server = self.servers.iter_mut().find(|server| server.next.is_some_and(|next| next <= now))?;
-        let (transaction, asked) = server.pending.get_or_insert_with(|| {
-            let mut transaction = TransactionId::default();
-            rng.fill(&mut transaction);
-            (transaction, 0)
-        });
-        if let Some(pause) = PAUSES.get(*asked) {
-            *asked += 1;
-            server.next = Some(now + *pause);
-            let request = BindingRequest { transaction: *transaction, token };
-            return Some((server.address, request.encode()));
+        let all = self.servers.iter_mut().chain(&mut self.other);
+        for server in all.filter(|server| server.next.is_some_and(|next| next <= now)) {
+            if let Some(request) = server.ask(now, self.token, rng) {
+                return Some((server.address, request));
+            }
+            // Until the next time; the second port is asked no more.
+            let is_refreshed = Some(server.address) == first
+                || first.is_some_and(|first| first.is_ipv4() != server.address.is_ipv4());
+            server.give_up(is_refreshed.then_some(now + REFRESH));
         }
-        // Given up, until the next time. What was known is no longer known.
-        server.pending = None;
-        server.mapped = None;
-        server.is_silent = true;
-        server.next = (Some(server.address) == first).then_some(now + REFRESH);
-        self.poll_request(now, rng)
+        None
     }
 
     /// A datagram that may be an answer came from `from`: whether it was one, and what the first port sees changed by it.
@@ -126,15 +167,15 @@ impl Mapping {
         let response = BindingResponse::parse(datagram).ok()?;
         let before = self.mapped();
         let is_first = self.servers.first().is_some_and(|server| server.address == from);
+        if let Some(other) = self.other.as_mut().filter(|other| other.address == from) {
+            let before = other.mapped;
+            let is_answer = other.take(&response, Some(now + REFRESH));
+            return is_answer.then_some(Answered { moved: before != other.mapped, nonce: None });
+        }
         let server = self.servers.iter_mut().find(|server| server.address == from)?;
-        let (transaction, _) = server.pending?;
-        if transaction != response.transaction {
+        if !server.take(&response, is_first.then_some(now + REFRESH)) {
             return None;
         }
-        server.pending = None;
-        server.is_silent = false;
-        server.mapped = Some(canonical(response.mapped));
-        server.next = is_first.then_some(now + REFRESH);
         let nonce = response.nonce.filter(|_| is_first);
         let moved = is_first && before != self.mapped();
         if moved && before.is_some() {
@@ -148,7 +189,7 @@ impl Mapping {
 
     /// When [`Self::poll_request`] has something.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let next = self.servers.iter().filter_map(|server| server.next).min()?;
+        let next = self.servers.iter().chain(&self.other).filter_map(|server| server.next).min()?;
         Some(Deadline::new(next, "ask a relay's STUN"))
     }
 }
@@ -199,6 +240,36 @@ mod tests {
             };
             self.mapping.handle(self.now, from, &response.encode())
         }
+    }
+
+    #[test]
+    fn the_relays_address_of_the_other_family_gives_a_candidate_and_nothing_else() {
+        let mut run = Run::new();
+        run.mapping.set_other_family(run.now, "2001:db8::2".parse().unwrap());
+        let asked = run.requests();
+        let to: Vec<_> = asked.iter().map(|(to, _)| to.to_string()).collect();
+        assert_eq!(to, ["198.51.100.2:8443", "198.51.100.2:8444", "[2001:db8::2]:8444"]);
+        let (other, request) = &asked[2];
+        let response = BindingResponse {
+            transaction: request.transaction,
+            mapped: "[2001:db8:9::9]:5".parse().unwrap(),
+            nonce: Some([1; 8]),
+        };
+        let answered = run.mapping.handle(run.now, *other, &response.encode()).unwrap();
+        assert_eq!(answered, Answered { moved: true, nonce: None });
+        assert_eq!((run.mapping.mapped(), run.mapping.behaviour()), (None, None));
+        assert_eq!(run.mapping.mapped_other(), Some("[2001:db8:9::9]:5".parse().unwrap()));
+        // It is asked again, and forgotten when it is silent.
+        run.now += REFRESH;
+        let mut asked = 0;
+        for _ in 0..20 {
+            asked += run.requests().iter().filter(|(to, _)| to == other).count();
+            run.now += Duration::from_secs(1);
+        }
+        assert_eq!((asked, run.mapping.mapped_other()), (PAUSES.len(), None));
+        // One of the same family is none.
+        run.mapping.set_other_family(run.now, [192, 0, 2, 9].into());
+        assert!(run.mapping.other.is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use shadowmesh_proto::wire::relay::{HTTP_PATH, MAX_MESSAGE};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -43,6 +43,8 @@ pub(super) struct Connected {
     pub(super) remote: SocketAddr,
     /// Its place among the addresses given.
     pub(super) at: usize,
+    /// Another of its addresses, of the other family.
+    pub(super) other_family: Option<IpAddr>,
 }
 
 /// An address to try, not before that time.
@@ -67,6 +69,7 @@ pub(super) async fn connect(
         order.filter_map(|at| Some(resolve(at, addresses.get(at)?))).collect();
     let mut attempts = FuturesUnordered::new();
     let mut queue: VecDeque<Candidate> = VecDeque::new();
+    let mut known: Vec<SocketAddr> = Vec::new();
     let mut next_start = began;
     let mut last = StreamError::NoAnswer(addresses.first().cloned().unwrap_or_default());
     loop {
@@ -81,7 +84,12 @@ pub(super) async fn connect(
             Some((candidate, result)) = attempts.next() => {
                 let candidate: Candidate = candidate;
                 match result {
-                    Ok(ws) => return Ok(Connected { ws, remote: candidate.remote, at: candidate.at }),
+                    Ok(ws) => {
+                        let remote = candidate.remote;
+                        let other = known.iter().find(|other| other.is_ipv4() != remote.is_ipv4());
+                        let other_family = other.map(SocketAddr::ip);
+                        return Ok(Connected { ws, remote, at: candidate.at, other_family });
+                    }
                     Err(error) => {
                         // The next address need not wait.
                         next_start = Instant::now();
@@ -93,7 +101,10 @@ pub(super) async fn connect(
                 }
             }
             Some((at, found)) = resolving.next() => match found {
-                Ok(found) => enqueue(&mut queue, at, best, found),
+                Ok(found) => {
+                    known.extend(&found);
+                    enqueue(&mut queue, at, best, found);
+                }
                 Err(error) => last = error,
             },
             () = sleep_until(next.unwrap_or(began)), if next.is_some() => {
@@ -197,7 +208,19 @@ mod tests {
             (first, second, ws)
         };
         let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside), server);
-        assert_eq!(connected.unwrap().at, 1);
+        let connected = connected.unwrap();
+        assert_eq!((connected.at, connected.other_family), (1, None));
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_the_other_family_comes_with_it() {
+        let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [relay.local_addr().unwrap().to_string(), "[2001:db8::7]:443".into()];
+        let outside = outside();
+        let server =
+            async { tokio_tungstenite::accept_async(relay.accept().await.unwrap().0).await.unwrap() };
+        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside), server);
+        assert_eq!(connected.unwrap().other_family, Some("2001:db8::7".parse().unwrap()));
     }
 
     #[tokio::test]

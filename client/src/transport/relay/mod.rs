@@ -28,7 +28,7 @@ use bytes::Bytes;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::transmit::RelayNo;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use stream::StreamCommand;
@@ -53,6 +53,8 @@ pub enum RelayEvent {
     Opened {
         /// The relay's address.
         remote: SocketAddr,
+        /// Another address of it, of the other family.
+        other_family: Option<IpAddr>,
         /// This end's. Once it is gone from this machine, nothing comes by this stream any more.
         local: Option<SocketAddr>,
         /// Where the outbound thread puts data.

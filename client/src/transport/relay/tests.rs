@@ -74,7 +74,7 @@ impl Client {
     async fn opened(&mut self) -> (SocketAddr, StreamHandle, RelayStream) {
         loop {
             match self.event().await {
-                RelayEvent::Opened { remote, local, data, stream } => {
+                RelayEvent::Opened { remote, local, data, stream, .. } => {
                     assert!(local.is_some_and(|local| local.ip().is_loopback()), "{local:?}");
                     return (remote, data, stream);
                 }
