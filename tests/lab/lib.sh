@@ -146,7 +146,7 @@ declare -A LAB_NUMBER=()
 
 lab_lan() {
     local name=$1 router=$2 host=$3 prefix=$4
-    ip -n "$LAB-r$name" address flush dev lan
+    ip -n "$LAB-r$name" address flush dev lan scope global
     ip -n "$LAB-$name" address flush dev eth0 scope global
     ip -n "$LAB-r$name" address add "$router/$prefix" dev lan
     ip -n "$LAB-$name" address add "$host/$prefix" dev eth0
@@ -630,12 +630,19 @@ lab_expect() {
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 lab_keep_evidence() {
-    local host
+    local host family
     for host in "${LAB_HOSTS[@]}"; do
         {
             timeout 3 nsenter --target "${LAB_HOLDER[$host]}" --net --mount --uts -- shadowmesh status --json
             ip -n "$LAB-$host" -s address
             ip -n "$LAB-$host" route
+            ip -n "$LAB-$host" -6 route
+            echo "router of $host:"
+            ip -n "$LAB-r$host" address
+            for family in -4 -6; do
+                ip -n "$LAB-r$host" "$family" route
+                ip -n "$LAB-r$host" "$family" neigh
+            done
             ip netns exec "$LAB-r$host" nft list ruleset
         } >"$LAB_OUT/$host.state" 2>&1 || true
     done

@@ -22,7 +22,7 @@ use crate::path::select::PathKind;
 use crate::path::state::Path;
 use crate::time::Deadline;
 use crate::traverse::agent::Agent;
-use crate::traverse::candidate::{Candidate, Overlay, is_allowed};
+use crate::traverse::candidate::{Candidate, MAX_CANDIDATES, Overlay, is_allowed};
 use crate::wire::control::{CHECK, Control};
 use crate::wire::header::{DATA_OVERHEAD, HEADER_LEN, TAG_LEN};
 use crate::wire::relayed::RELAYED_HEADER_LEN;
@@ -54,6 +54,11 @@ pub(super) struct Direct {
     /// Where the peer's data came from last, if that was none of the paths' addresses then: its NAT moved, or it did.
     follow: Option<SocketAddr>,
     record: Record,
+    /// The path that was last recorded there.
+    left: Option<SocketAddr>,
+    /// Where the peer says that it may be reached, and where it does not say so any more.
+    announced: Vec<SocketAddr>,
+    withdrawn: Vec<SocketAddr>,
 }
 
 /// A direct path and where it leads.
@@ -94,12 +99,31 @@ impl Direct {
         known.path.is_proven() && known.standing == Standing::Good
     }
 
-    /// Data left the path at `remote` because it was in doubt. That this node moved is no fault of the path.
+    /// Data left the path at `remote` because it was in doubt. That one of the two moved is no fault of the path.
     pub(super) fn on_left_in_doubt(&mut self, now: Instant, remote: SocketAddr) {
-        if self.paths.iter().any(|known| known.remote == remote && known.is_shaken) {
+        let is_shaken = self.paths.iter().any(|known| known.remote == remote && known.is_shaken);
+        if is_shaken || self.withdrawn.contains(&remote) {
             return;
         }
         self.record.on_left_in_doubt(now);
+        self.left = Some(remote);
+    }
+
+    /// The peer may be reached at these addresses, and no longer at others that it named before. If data left one of those in doubt
+    /// before this was known, that was no fault of it.
+    fn on_announced(&mut self, addresses: Vec<SocketAddr>) {
+        self.withdrawn.append(&mut self.announced);
+        self.withdrawn.retain(|address| !addresses.contains(address));
+        let surplus = self.withdrawn.len().saturating_sub(MAX_CANDIDATES);
+        self.withdrawn.drain(..surplus);
+        self.announced = addresses;
+        if self.left.take_if(|left| self.withdrawn.contains(left)).is_some() {
+            self.record.forgive();
+            // Who waits is judged anew.
+            for known in self.paths.iter_mut().filter(|known| known.standing.due().is_some()) {
+                known.standing = Standing::Unproven;
+            }
+        }
     }
 
     /// The path at the address that the peer's data came from, when it is proven: the others lead to where the peer was.
@@ -188,7 +212,9 @@ impl Peer {
         self.direct.heard = Some(revision);
         let overlay = self.overlay(ctx);
         let is_allowed = |candidate: &Candidate| is_allowed(candidate.address, &overlay);
-        self.direct.agent.on_announced(ctx.now, list.into_iter().filter(is_allowed));
+        let list: Vec<_> = list.into_iter().filter(is_allowed).collect();
+        self.direct.on_announced(list.iter().map(|candidate| candidate.address).collect());
+        self.direct.agent.on_announced(ctx.now, list.into_iter());
         self.direct_tcp.on_announced(tcp.into_iter().filter(is_allowed));
     }
 

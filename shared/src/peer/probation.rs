@@ -31,6 +31,11 @@ impl Record {
         self.last = Some(now);
     }
 
+    /// The last time was no fault of the path.
+    pub(super) fn forgive(&mut self) {
+        self.times = self.times.saturating_sub(1);
+    }
+
     /// What a path that was just proven has to show first.
     fn probation(&self, now: Instant) -> Standing {
         let Some(doublings) = self.times.checked_sub(1) else { return Standing::Good };

@@ -636,6 +636,27 @@ fn what_was_under_way_when_an_address_went_is_sent_again_and_a_new_address_alone
 }
 
 #[test]
+fn a_peer_that_moves_again_and_again_is_no_worse_for_it() {
+    let mut world = behind(12, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), DIRECT);
+    for n in 1..=6 {
+        let new = SocketAddr::new([203, 0, 113, 100 + n].into(), PORT);
+        let side = &mut world.internet.sides[1];
+        (side.inside, side.public) = (new, new.ip());
+        let now = world.now;
+        world.nodes[1].endpoint.handle_addresses(now, vec![new]);
+        world.nodes[1].endpoint.handle_network_changed(now);
+        // What went to where it was is lost.
+        traffic(&mut world, Duration::from_millis(300), false);
+        traffic(&mut world, Duration::from_millis(1700), true);
+        assert_eq!(kinds(&world), DIRECT, "after {n} moves");
+        traffic(&mut world, Duration::from_secs(10), true);
+    }
+}
+
+#[test]
 fn a_handshake_packet_by_datagram_is_not_answered() {
     let mut world = behind(11, [Nat::Open; 2]);
     let stranger: SocketAddr = "192.0.2.66:6".parse().unwrap();
