@@ -648,10 +648,13 @@ fn a_peer_that_moves_again_and_again_is_no_worse_for_it() {
         let now = world.now;
         world.nodes[1].endpoint.handle_addresses(now, vec![new]);
         world.nodes[1].endpoint.handle_network_changed(now);
-        // What went to where it was is lost.
-        traffic(&mut world, Duration::from_millis(300), false);
+        // What went to where it was is lost, and its new network takes a while.
+        world.internet.sides[1].mute = true;
+        traffic(&mut world, Duration::from_millis(500), false);
+        assert_eq!(kinds(&world), RELAYED, "move {n}");
+        world.internet.sides[1].mute = false;
         traffic(&mut world, Duration::from_millis(1700), true);
-        assert_eq!(kinds(&world), DIRECT, "after {n} moves");
+        assert_eq!(kinds(&world), DIRECT, "move {n}");
         traffic(&mut world, Duration::from_secs(10), true);
     }
 }
