@@ -214,7 +214,7 @@ impl Peer {
         let is_allowed = |candidate: &Candidate| is_allowed(candidate.address, &overlay);
         let list: Vec<_> = list.into_iter().filter(is_allowed).collect();
         self.direct.on_announced(list.iter().map(|candidate| candidate.address).collect());
-        self.direct.agent.on_announced(ctx.now, list.into_iter());
+        self.direct.agent.on_announced(ctx.now, list);
         self.direct_tcp.on_announced(tcp.into_iter().filter(is_allowed));
     }
 
