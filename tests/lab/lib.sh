@@ -409,6 +409,58 @@ lab_same_lan() {
     step "$other is on the LAN of $name"
 }
 
+# lab_one_nat HOST OTHER hairpin|none — OTHER is behind HOST's router as well, on another LAN from which HOST's is out of reach. What one of
+# them sends to the other's outside address comes back inside, or does not; which is checked. lab_own_router OTHER — it is behind its own again.
+lab_one_nat() {
+    local name=$1 other=$2 hairpin=$3 n=${LAB_NUMBER[$1]} m=${LAB_NUMBER[$2]} wan="198.51.100.1${LAB_NUMBER[$1]}" back='' through='' expect=false found
+    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+    ip -n "$LAB-$other" link delete eth0
+    ip -n "$LAB-r$name" link add lan2 type veth peer name eth0 netns "$LAB-$other"
+    ip -n "$LAB-r$name" address add "192.168.1$m.1/24" dev lan2
+    ip -n "$LAB-r$name" link set lan2 up
+    ip -n "$LAB-$other" link set eth0 up
+    ip -n "$LAB-$other" address add "192.168.1$m.2/24" dev eth0
+    ip -n "$LAB-$other" route replace default via "192.168.1$m.1"
+    if [[ $hairpin == hairpin ]]; then
+        # A port outside is the port inside, and whose it is was noted when it was used; what comes back has the outside address as well.
+        back="iifname { \"lan\", \"lan2\" } ip daddr $wan meta l4proto udp dnat ip to udp dport map @whose"
+        through='iifname { "lan", "lan2" } oifname { "lan", "lan2" } ct status dnat accept'
+        expect=true
+    fi
+    on "r$name" nft -f - <<RULES
+flush ruleset
+table ip lab {
+    map whose { type inet_service : ipv4_addr; flags dynamic, timeout; timeout 2m; }
+    chain prerouting { type nat hook prerouting priority -100; $back; }
+    chain postrouting {
+        type nat hook postrouting priority 100;
+        oifname "wan" masquerade
+        oifname { "lan", "lan2" } ct status dnat snat ip to $wan
+    }
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        iifname { "lan", "lan2" } oifname "wan" meta l4proto udp update @whose { udp sport : ip saddr }
+        ct state established,related accept
+        iifname { "lan", "lan2" } oifname "wan" accept
+        $through
+    }
+    chain input { type filter hook input priority 0; iifname "wan" drop; }
+}
+RULES
+    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --beside "$LAB-$other" --outside "$LAB-relay" --addresses "$RELAY_ADDRESS" 198.51.100.3 | jq -r .hairpin)
+    [[ $found == "$expect" ]] || lab_fail "the router of $name: hairpin is «$found», not «$expect»"
+    on "r$name" conntrack -F >/dev/null 2>&1 || true
+    step "$other is behind the router of $name, on a LAN of its own: hairpin $found (checked)"
+}
+lab_own_router() {
+    local name=$1 n=${LAB_NUMBER[$1]}
+    ip -n "$LAB-$name" link delete eth0
+    ip -n "$LAB-r$name" link add lan type veth peer name eth0 netns "$LAB-$name"
+    ip -n "$LAB-r$name" link set lan up
+    ip -n "$LAB-$name" link set eth0 up
+    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+}
+
 # lab_internet6 — the internet has IPv6 as well, and so has the relay; before that starts. lab_only6 HOST — HOST's network has nothing
 # else, behind a firewall that lets in what is answered. lab_add6 HOST — it has that beside what it has. lab_no6 HOST — it has none any
 # more; lab_nat brings IPv4 back.
@@ -578,16 +630,44 @@ lab_device() { lab_status "$1" '.node.device'; }
 # ── judging ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # lab_oracle NAME A B [OPTION…] — runs the frame oracle between the tunnels of two hosts; zero of every fault unless the
-# options allow more. Its report is NAME.json of the artifacts.
+# options allow more. Its report is NAME.json of the artifacts. A TCP transfer from A to B runs beside it (lab_beside), unless LAB_BESIDE
+# is empty, time is short (LAB_QUICK), or the oracle itself runs for less than five seconds.
+LAB_BESIDE=${LAB_BESIDE-2}
 lab_oracle() {
-    local name=$1 a=$2 b=$3
+    local name=$1 a=$2 b=$3 seconds=5 option beside=''
     shift 3
-    local ends=(--a "$LAB-$a:${LAB_DEVICE:-smesh0}" --b "$LAB-$b:${LAB_DEVICE:-smesh0}")
-    if "$LAB_TOOLS/oracle" run "${ends[@]}" "$@" >"$LAB_OUT/$name.json" 2>"$LAB_OUT/$name.oracle"; then
+    local ends=(--a "$LAB-$a:${LAB_DEVICE:-smesh0}" --b "$LAB-$b:${LAB_DEVICE:-smesh0}") options=("$@")
+    for option in "${!options[@]}"; do
+        if [[ ${options[$option]} == --seconds ]]; then seconds=${options[$((option + 1))]%.*}; fi
+    done
+    if [[ -n $LAB_BESIDE && -z ${LAB_QUICK:-} && $seconds -ge 5 ]]; then
+        lab_beside "$name" "$a" "$b" "$seconds" &
+        beside=$!
+    fi
+    if "$LAB_TOOLS/oracle" run "${ends[@]}" "${options[@]}" >"$LAB_OUT/$name.json" 2>"$LAB_OUT/$name.oracle"; then
         step "oracle $name: $(lab_oracle_line "$name")"
     else
         lab_fail "oracle $name: $(cat "$LAB_OUT/$name.oracle")"
     fi
+    if [[ -n $beside ]]; then wait "$beside" || lab_fail "the transfer beside oracle $name failed"; fi
+}
+# lab_beside NAME A B SECONDS — one TCP connection over which a file comes from A to B, at LAB_BESIDE Mbit/s for so long and a little:
+# whatever happens to the paths meanwhile, it goes on, and the file's SHA-256 is the same at both ends.
+lab_beside() {
+    local name="beside-$1" a=$2 b=$3 bytes=$((LAB_BESIDE * 125000)) address port sums
+    mkdir -p "$LAB_DIR/$a/run/$name"
+    head -c "$(($4 * bytes))" /dev/urandom >"$LAB_DIR/$a/run/$name/file"
+    address=$(lab_address "$a") port=$((20000 + RANDOM % 10000))
+    start "$name" "$a" python3 -m http.server "$port" --bind "$address" --directory "/run/$name"
+    lab_wait 10 "the server of $name" on "$a" sh -c "ss -Hltn | grep -q :$port"
+    if ! on "$b" curl -sS -f --max-time $(($4 + 120)) --limit-rate "$bytes" -o "/run/$name" "http://$address:$port/file" 2>"$LAB_OUT/$name.curl"; then
+        step "$name: $(cat "$LAB_OUT/$name.curl")"
+        return 1
+    fi
+    stop "$name"
+    sums=$(sha256sum <"$LAB_DIR/$a/run/$name/file" && sha256sum <"$LAB_DIR/$b/run/$name")
+    [[ $(sort -u <<<"$sums" | wc -l) -eq 1 ]] || return 1
+    step "$name: $(($4 * bytes)) bytes by one TCP connection, SHA-256 equal"
 }
 lab_oracle_line() {
     jq -r '[.a_to_b, .b_to_a] | "sent \(map(.sent) | add), lost \(map(.lost) | add), duplicated \(map(.duplicated) | add), reordered \(map(.reordered) | add), corrupted \(map(.corrupted) | add), longest gap \(map(.longest_gap_ms) | max) ms, delay p50 \(map(.delay_ms.p50) | max) ms"' "$LAB_OUT/$1.json"

@@ -2,6 +2,8 @@
 # A slow and lossy uplink: the stream to the relay repairs what the line loses, so frames are late, never lost, doubled or swapped.
 # long: not part of scripts/test
 . "$(dirname "$0")/../lib.sh"
+# No transfer beside: the wire loses what it loses; TCP has its own scenario.
+LAB_BESIDE=''
 lab_topology relay_two_nat relay-only
 lab_wire a delay=20ms,jitter=3ms
 lab_wire b delay=15ms

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # A client is killed without a word and started again: plain `up` is enough, and its address and key are the same.
 . "$(dirname "$0")/../lib.sh"
+# No transfer beside: a daemon that is killed takes its device along.
+LAB_BESIDE=''
 lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network
 before=$(lab_status b '.node | [.id, .addresses, .mac] | tostring')

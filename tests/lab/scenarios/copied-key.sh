@@ -2,6 +2,8 @@
 # A machine that is a copy of another, key and all: each of the two is told so, neither loops without pause, and a third is not disturbed.
 # long: minutes of waiting
 . "$(dirname "$0")/../lib.sh"
+# No transfer beside: an address has two hosts.
+LAB_BESIDE=''
 lab_topology relay_three_nat
 lab_network
 lab_oracle before a c --seconds 3

@@ -2,6 +2,8 @@
 # The direct path swallows everything without a word, twice in a row, under 50 Mbit/s of TCP and the oracle's frames: each time the
 # session is on the relay within a second, and what was swallowed is sent again.
 . "$(dirname "$0")/../lib.sh"
+# No transfer beside: it has a file of its own.
+LAB_BESIDE=''
 lab_topology relay_two_nat
 # Nothing direct is left when UDP fails.
 lab_block_tcp a

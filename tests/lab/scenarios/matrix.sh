@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Every pair of routers: which path two fresh daemons end on, how soon, and what was lost; compared with tests/lab/matrix.tsv.
+# LAB_REPEAT=20 tries each cell so often, LAB_CELLS='open/.*|same-lan/.*' only these.
 . "$(dirname "$0")/../lib.sh"
 
 # What each cell must be is decided there, with the reason. Columns: a, b, path kind, reason.
@@ -55,6 +56,7 @@ while IFS=$'\t' read -r a b kind reason; do
     [[ -n $a && $a != \#* ]] || continue
     # A few of each class where time is short.
     if [[ -n ${LAB_QUICK:-} && $reason != *quick* ]]; then continue; fi
+    if [[ -n ${LAB_CELLS:-} && ! $a/$b =~ ^(${LAB_CELLS})$ ]]; then continue; fi
     case "$a" in
     overlapping)
         lab_nat a "$b" && lab_nat b "$b"
@@ -65,6 +67,9 @@ while IFS=$'\t' read -r a b kind reason; do
     ipv6-only)
         lab_only6 a
         if [[ $b == ipv6-only ]]; then lab_only6 b; else lab_nat b "$b"; fi
+        ;;
+    one-nat)
+        if [[ $b == hairpin ]]; then lab_one_nat a b hairpin; else lab_one_nat a b none; fi
         ;;
     same-lan)
         lab_nat a "$b"
@@ -82,7 +87,11 @@ while IFS=$'\t' read -r a b kind reason; do
         at_a=$a at_b=$b
         ;;
     esac
-    cell "$a" "$b" "$kind" "$reason"
+    for ((n = 0; n < ${LAB_REPEAT:-1}; n++)); do cell "$a" "$b" "$kind" "$reason"; done
+    if [[ $a == one-nat ]]; then
+        lab_own_router b
+        at_a='' at_b=''
+    fi
     if [[ $a == ipv6-only ]]; then
         for host in a b; do lab_no6 "$host"; done
         at_a='' at_b=''

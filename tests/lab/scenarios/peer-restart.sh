@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # A peer is killed and starts again, with its key and with a new one, while the two are direct: frames pass in 2 s, directly in 10.
 . "$(dirname "$0")/../lib.sh"
+# No transfer beside: a daemon that is killed takes its device along.
+LAB_BESIDE=''
 lab_topology relay_two_nat
 lab_network
 lab_direct a b

@@ -8,6 +8,9 @@
 //!
 //! In this order, because a router may filter by host and not by socket.
 //!
+//! With a second host behind the router: whether what that sends to the first one's outside address comes back inside (hairpin,
+//! RFC 4787 §6).
+//!
 //! Prints JSON; exit 0 whatever the router does.
 
 use std::io::{self, Write};
@@ -28,6 +31,9 @@ struct Arguments {
     /// Namespace of a host behind the router.
     #[arg(long)]
     inside: String,
+    /// Namespace of a second host behind it.
+    #[arg(long)]
+    beside: Option<String>,
     /// Namespace of the machine with the public addresses.
     #[arg(long)]
     outside: String,
@@ -51,6 +57,15 @@ fn main() -> anyhow::Result<()> {
         let from_address = heard(&socket)?.is_some();
         socket.send_to(b"map", far.local_addr()?)?;
         let second = heard(&far)?.context("the first address was reached and the second was not")?;
+        let hairpin = arguments.beside.as_deref().map(|beside| {
+            let other = udp(beside, unspecified(arguments.addresses[0])).context("the socket beside")?;
+            // It has a mapping of its own before it asks, as a peer has.
+            other.send_to(b"open", near.local_addr()?)?;
+            heard(&near)?.context("the second host does not come out")?;
+            other.send_to(b"hairpin", outside)?;
+            socket.send_to(b"open", near.local_addr()?)?;
+            anyhow::Ok(heard(&socket)?.is_some())
+        });
         serde_json::json!({
             "udp": true,
             "mapping": if outside == second { "endpoint-independent" } else { "endpoint-dependent" },
@@ -61,6 +76,7 @@ fn main() -> anyhow::Result<()> {
             },
             "port_kept": outside.port() == socket.local_addr()?.port(),
             "address": outside.ip(),
+            "hairpin": hairpin.transpose()?,
         })
     } else {
         serde_json::json!({"udp": false})
