@@ -126,8 +126,8 @@ fn with_port(host: &str, port: u16) -> String {
 }
 
 /// The addresses this machine sends from, by its routes: no packet is sent, the kernel only looks. Of a family without a default
-/// route (a lab, a closed LAN), those of its interfaces; of IPv6 only if there is no IPv4 either, since every container bridge
-/// and every other tunnel has one.
+/// route, those of its interfaces: all of them where no family has one (a lab, a closed LAN), else public IPv4 ones alone, since every
+/// container bridge and every other tunnel has some address.
 fn own_addresses() -> Vec<IpAddr> {
     // Documentation addresses (RFC 5737, RFC 3849): nobody's, so only a default route leads there.
     let probes: [SocketAddr; 2] =
@@ -147,7 +147,7 @@ fn with_interfaces(mut by_route: Vec<IpAddr>, of_interfaces: impl FnOnce() -> Ve
         return by_route;
     }
     let has_route = !by_route.is_empty();
-    by_route.extend(of_interfaces().into_iter().filter(|ip| ip.is_ipv4() || !has_route));
+    by_route.extend(of_interfaces().into_iter().filter(|ip| (ip.is_ipv4() && is_public(*ip)) || !has_route));
     by_route
 }
 
@@ -267,7 +267,10 @@ mod tests {
         let ips = |text: &str| text.split_whitespace().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
         let found = |by_route, interfaces| with_interfaces(ips(by_route), || ips(interfaces));
         assert_eq!(found("192.0.2.7", "192.0.2.7 172.17.0.1 fd00::1"), ips("192.0.2.7"));
-        assert_eq!(found("2001:db8::7", "10.0.0.7 2001:db8::7 fd00::1"), ips("2001:db8::7 10.0.0.7"));
+        assert_eq!(
+            found("2001:db8::7", "172.17.0.1 8.8.4.4 2001:db8::7 fd00::1"),
+            ips("2001:db8::7 8.8.4.4")
+        );
         assert_eq!(found("", "10.0.0.7 fd00::1"), ips("10.0.0.7 fd00::1"));
     }
 

@@ -217,6 +217,10 @@ impl Relay {
     ) -> Option<StunAnswer> {
         let conn = self.tokens.owner(token)?;
         let client = self.registry.client_mut(conn)?;
+        if from.is_ipv4() != client.registration.observed_tcp.is_ipv4() {
+            // Asked at the address of the other family, for a candidate and nothing else (protocol §7.4).
+            return Some(StunAnswer { conn, nonce: None });
+        }
         let decides = decides(conn);
         let is_first = client.observed.is_none();
         if !decides && !is_first {

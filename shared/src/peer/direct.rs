@@ -102,7 +102,12 @@ impl Direct {
     /// Data left the path at `remote` because it was in doubt. That one of the two moved is no fault of the path.
     pub(super) fn on_left_in_doubt(&mut self, now: Instant, remote: SocketAddr) {
         let is_shaken = self.paths.iter().any(|known| known.remote == remote && known.is_shaken);
-        if is_shaken || self.withdrawn.contains(&remote) {
+        // Once for each time that it was withdrawn.
+        let withdrawn = self.withdrawn.iter().position(|address| *address == remote);
+        if let Some(at) = withdrawn {
+            self.withdrawn.remove(at);
+        }
+        if is_shaken || withdrawn.is_some() {
             return;
         }
         self.record.on_left_in_doubt(now);

@@ -259,7 +259,9 @@ impl Peer {
         let is_trying = self.direct_tcp.is_trying(ctx.now);
         // What answered is on its way to be a path: a round that found something ends when that is known.
         let is_found = self.direct.paths().any(|known| known.path.is_unproven());
-        let is_checking = self.direct.is_checking() || is_found;
+        // But not for ever: what answers checks and nothing else begins one round after the other.
+        let is_second = rounds > self.direct_tcp.round.saturating_add(1);
+        let is_checking = (self.direct.is_checking() || is_found) && !is_second;
         let is_round_over = rounds > self.direct_tcp.round && !is_checking && !is_trying;
         if is_round_over {
             self.direct_tcp.round = rounds;

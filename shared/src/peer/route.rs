@@ -261,8 +261,7 @@ impl Peer {
             })
             .collect();
         let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
-        let relayed =
-            relayed.filter(|path| path.is_proven() || path.is_resting()).filter_map(Path::rtt).min();
+        let relayed = relayed.filter(|path| !path.is_dead()).filter_map(Path::rtt).min();
         if let Some(at) = choose(&choices, relayed) {
             return able.get(at).map(|(via, _, _)| *via);
         }
@@ -373,6 +372,12 @@ impl Peer {
                 }
             }
             None => {}
+        }
+        if self.silent_since.is_some()
+            && let Some(path) = via.and_then(|new| self.path_at(new))
+        {
+            // Nothing was proven since, and the answer that is under way will be another path's.
+            path.want_ping(ctx.now);
         }
         if let (None, Some(new)) = (before, via) {
             self.abandon(new.kind());

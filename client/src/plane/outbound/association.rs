@@ -161,8 +161,10 @@ impl Association {
             // After what was given up: what was repeated there is a part of that, and goes at once. The rest is not known to have
             // arrived: if it is still missing it is repeated over the new path. What waited to go again was meant for the path
             // before, as was what was not handed over yet, and is none of its packets.
-            if let Some(repeat) = &self.repeat {
+            if let Some(repeat) = &mut self.repeat {
                 self.half.move_repeat(before, path, repeat.counters.clone());
+                // The path before may yet fail, and nothing there is a packet of it any more: so it is asked for, as if a wire had it.
+                repeat.is_lossy = true;
             }
             self.half.move_repeat(before, path, meant_before);
             self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);

@@ -186,6 +186,25 @@ fn a_repeat_that_is_due_survives_a_planned_move_and_another_path_that_is_given_u
 }
 
 #[test]
+fn what_went_again_by_a_stream_that_was_left_before_it_stopped_is_asked_for() {
+    let (mut a, b, _) = two();
+    a.snapshot.peers[0].patience = Duration::from_millis(20);
+    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
+    for n in 0..100 {
+        a.send(2, n, 100);
+    }
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    let (link, _queue) = silent_link(&mut a);
+    a.reroute(PEER, link, &[DIRECT]);
+    until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
+    // The stream is not in doubt yet when data leaves it; that it stopped is found out afterwards.
+    a.reroute(PEER, Some(CHANNEL.into()), &[]);
+    a.reroute(PEER, Some(CHANNEL.into()), &[PathKind::DirectTcp.slot()]);
+    assert_eq!(collect(&mut a, &b, 100), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_the_ring_no_longer_had_is_counted_once_the_peer_was_heard() {
     let (mut a, _b, marks) = two_with_ring(RingLimits::TINY);
     a.snapshot.peers[0].patience = Duration::from_millis(5);

@@ -321,6 +321,27 @@ fn the_second_stun_port_answers_but_does_not_make_the_address_flap() {
 }
 
 #[test]
+fn what_is_asked_over_the_other_family_is_answered_and_moves_nothing() {
+    let mut world = World::new();
+    let conn = world.join(1);
+    let token = world.token(conn);
+    let other: SocketAddr = "[2001:db8::1]:5".parse().unwrap();
+    // Neither as the first thing that is heard of the client, nor later.
+    for _ in 0..2 {
+        let answer = world.stun(&token, other, |_| true).expect("an answer");
+        assert_eq!(answer.nonce, None);
+        assert_eq!(world.take(conn), []);
+        let first = world.stun(&token, udp(1), |_| true).expect("an answer");
+        assert!(first.nonce.is_some(), "and this still decides");
+        world.take(conn);
+    }
+    assert_eq!(
+        world.relay.registry.client(conn).unwrap().observed.as_ref().map(|seen| seen.udp),
+        Some(udp(1))
+    );
+}
+
+#[test]
 fn datagrams_are_bound_to_the_address_that_received_the_nonce_and_to_no_other() {
     let mut world = World::new();
     let (a, b, _) = world.pair();
