@@ -84,7 +84,10 @@ impl Routes {
     /// A sentence for people, where a peer does not get what it should.
     pub fn steer(&mut self, plane: &Plane, event: Event) -> Result<Option<Event>, String> {
         match event {
-            Event::PeerAdded { slot, id } => self.add(slot, id)?,
+            Event::PeerAdded { slot, id } => {
+                tracing::debug!(peer = %id.short(), "a peer was introduced");
+                self.add(slot, id)?;
+            }
             Event::PeerRemoved { slot } => {
                 self.remove(slot);
                 plane.outbound(OutboundCommand::Remove(slot));

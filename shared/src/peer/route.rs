@@ -189,6 +189,11 @@ impl Peer {
         by_datagram.chain(self.direct_tcp.links().map(|known| (Via::Tcp(known.link), &known.path)))
     }
 
+    /// Every way through the relay, whether or not a path is there.
+    pub(super) fn relayed_ways(&self) -> impl Iterator<Item = Via> + use<> {
+        self.contact.into_iter().flat_map(|contact| [Via::RelayUdp(contact), Via::Channel(contact)])
+    }
+
     pub(super) fn path_of(&self, via: Via) -> Option<&Path> {
         match via {
             Via::Channel(contact) => self.path.as_ref().filter(|_| self.contact == Some(contact)),
@@ -315,28 +320,31 @@ impl Peer {
     }
 
     /// A path of this kind, which data does not take any more, has been silent since then: what it had of it may have been swallowed.
-    /// Where data goes now is asked whether it is any better.
-    fn leave_in_doubt(&mut self, ctx: &Context<'_>, kind: PathKind, since: Instant) {
+    fn leave_in_doubt(&mut self, kind: PathKind, since: Instant) {
         self.abandon(kind);
         self.silent_since.get_or_insert(since);
-        if let Some(path) = self.routed.and_then(|via| self.path_at(via)) {
-            path.want_ping(ctx.now);
+    }
+
+    /// Where data goes now is asked whether it is any better than what was silent.
+    fn ask_in_silence(&mut self, now: Instant) {
+        let routed = self.routed.filter(|_| self.silent_since.is_some());
+        if let Some(path) = routed.and_then(|via| self.path_at(via)) {
+            path.want_ping(now);
         }
     }
 
     /// Paths that fell into doubt after data had left them for better ones: no move tells of those.
     fn look_for_doubt_behind(&mut self, ctx: &Context<'_>) {
         for kind in PathKind::ALL {
-            let relayed =
-                self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
-            let all = self.direct_paths().map(|(via, _)| via).chain(relayed);
+            let all = self.direct_paths().map(|(via, _)| via).chain(self.relayed_ways());
             let is_left = self.routed.is_some_and(|via| via.kind() != kind);
             let suspects = all.filter(|via| is_left && via.kind() == kind);
             let since = suspects.filter_map(|via| self.path_of(via)?.suspect_since()).min();
             let at = kind.slot().index();
             let was_in_doubt = std::mem::replace(&mut self.left_in_doubt[at], since.is_some());
             if let Some(since) = since.filter(|_| !was_in_doubt) {
-                self.leave_in_doubt(ctx, kind, since);
+                self.leave_in_doubt(kind, since);
+                self.ask_in_silence(ctx.now);
             }
         }
     }
@@ -362,7 +370,7 @@ impl Peer {
             Some(old) if is_planned(old) => {}
             Some(old) => {
                 let since = self.path_of(old).and_then(Path::suspect_since);
-                self.leave_in_doubt(ctx, old.kind(), since.unwrap_or(ctx.now));
+                self.leave_in_doubt(old.kind(), since.unwrap_or(ctx.now));
                 if via.is_none_or(|new| new.kind() != old.kind()) {
                     match old {
                         Via::Udp(remote) => self.direct.on_left_in_doubt(ctx.now, remote),
@@ -373,12 +381,8 @@ impl Peer {
             }
             None => {}
         }
-        if self.silent_since.is_some()
-            && let Some(path) = via.and_then(|new| self.path_at(new))
-        {
-            // Nothing was proven since, and the answer that is under way will be another path's.
-            path.want_ping(ctx.now);
-        }
+        // Also where the move is planned: the answer that may be under way will be another path's.
+        self.ask_in_silence(ctx.now);
         if let (None, Some(new)) = (before, via) {
             self.abandon(new.kind());
         }
@@ -459,9 +463,7 @@ impl Peer {
             }
             *known = next;
             let on = |via: &Via| via.slot().number() == ack.path;
-            let relayed =
-                self.contact.into_iter().flat_map(|contact| [Via::Channel(contact), Via::RelayUdp(contact)]);
-            let via = self.routed.into_iter().chain(relayed).find(on);
+            let via = self.routed.into_iter().chain(self.relayed_ways()).find(on);
             let is_routed = via == self.routed;
             if let Some(path) = via.and_then(|via| self.path_at(via)) {
                 path.on_ack(now);

@@ -21,9 +21,7 @@ impl Peer {
             };
             path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), mtu, loss, why: self.why(via) })
         };
-        let relayed =
-            self.contact.into_iter().flat_map(|contact| [Via::RelayUdp(contact), Via::Channel(contact)]);
-        let standby = self.direct_paths().map(|(via, _)| via).chain(relayed);
+        let standby = self.direct_paths().map(|(via, _)| via).chain(self.relayed_ways());
         PeerStatus {
             id: self.id,
             slot: self.slot,

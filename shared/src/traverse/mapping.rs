@@ -5,8 +5,8 @@
 //! which nobody can be invited. After that the first port is asked now and then, because a mapping changes without a word.
 //!
 //! A relay that has an address of the other family is asked there as well: a host whose stream runs over IPv6 may be behind a NAT
-//! for IPv4, and its peer may have nothing else. That answer is a candidate and nothing more. It is asked at the second port, which
-//! never moves what the relay knows of this node.
+//! for IPv4, and its peer may have nothing else. That answer is a candidate and nothing more: what comes over the other
+//! family moves nothing that the relay knows of this node.
 //!
 //! UDP loses packets: a question is repeated with growing pauses, then given up until the next time.
 
@@ -36,6 +36,8 @@ struct Server {
     mapped: Option<SocketAddr>,
     /// Whether it was given up at least once without ever an answer.
     is_silent: bool,
+    /// Whether it is asked again each [`REFRESH`].
+    is_refreshed: bool,
 }
 
 /// How a NAT maps one socket (RFC 4787 §4.1), as far as two answers tell.
@@ -57,8 +59,13 @@ pub struct Mapping {
 }
 
 impl Server {
-    fn new(now: Instant, address: SocketAddr) -> Self {
-        Self { address: canonical(address), pending: None, next: Some(now), mapped: None, is_silent: false }
+    fn new(now: Instant, address: SocketAddr, is_refreshed: bool) -> Self {
+        let address = canonical(address);
+        Self { address, pending: None, next: Some(now), mapped: None, is_silent: false, is_refreshed }
+    }
+
+    fn refresh(&self, now: Instant) -> Option<Instant> {
+        self.is_refreshed.then_some(now + REFRESH)
     }
 
     /// The next question, unless it was asked often enough.
@@ -74,16 +81,16 @@ impl Server {
         Some(BindingRequest { transaction: *transaction, token }.encode())
     }
 
-    /// What was known is no longer known.
-    fn give_up(&mut self, next: Option<Instant>) {
-        (self.pending, self.mapped, self.is_silent, self.next) = (None, None, true, next);
+    /// Until the next time what was known is no longer known.
+    fn give_up(&mut self, now: Instant) {
+        (self.pending, self.mapped, self.is_silent, self.next) = (None, None, true, self.refresh(now));
     }
 
     /// Whether that answers what was asked here.
-    fn take(&mut self, response: &BindingResponse, next: Option<Instant>) -> bool {
+    fn take(&mut self, now: Instant, response: &BindingResponse) -> bool {
         let is_asked = self.pending.is_some_and(|(transaction, _)| transaction == response.transaction);
         if is_asked {
-            (self.pending, self.is_silent, self.next) = (None, false, next);
+            (self.pending, self.is_silent, self.next) = (None, false, self.refresh(now));
             self.mapped = Some(canonical(response.mapped));
         }
         is_asked
@@ -94,7 +101,9 @@ impl Mapping {
     /// Asks `ports` of `relay` as soon as polled.
     pub fn new(now: Instant, relay: IpAddr, ports: &[u16], token: [u8; TOKEN_LEN]) -> Self {
         let ports = ports.iter().filter(|port| **port != 0).take(MAX_PORTS);
-        let servers = ports.map(|port| Server::new(now, SocketAddr::new(relay, *port)));
+        let servers = ports.zip([true, false]);
+        let servers =
+            servers.map(|(port, is_first)| Server::new(now, SocketAddr::new(relay, *port), is_first));
         Self { token, servers: servers.collect(), other: None }
     }
 
@@ -104,7 +113,8 @@ impl Mapping {
         let port = self.servers.last().map(|server| server.address.port());
         let is_other =
             first.is_some_and(|first| first.is_ipv4() != canonical(SocketAddr::new(relay, 0)).is_ipv4());
-        self.other = port.filter(|_| is_other).map(|port| Server::new(now, SocketAddr::new(relay, port)));
+        self.other =
+            port.filter(|_| is_other).map(|port| Server::new(now, SocketAddr::new(relay, port), true));
     }
 
     /// Where the relay's address of the other family sees the socket.
@@ -148,16 +158,12 @@ impl Mapping {
 
     /// The next question to send, and to whom.
     pub fn poll_request(&mut self, now: Instant, rng: &mut dyn Rng) -> Option<(SocketAddr, Vec<u8>)> {
-        let first = self.servers.first().map(|server| server.address);
         let all = self.servers.iter_mut().chain(&mut self.other);
         for server in all.filter(|server| server.next.is_some_and(|next| next <= now)) {
             if let Some(request) = server.ask(now, self.token, rng) {
                 return Some((server.address, request));
             }
-            // Until the next time; the second port is asked no more.
-            let is_refreshed = Some(server.address) == first
-                || first.is_some_and(|first| first.is_ipv4() != server.address.is_ipv4());
-            server.give_up(is_refreshed.then_some(now + REFRESH));
+            server.give_up(now);
         }
         None
     }
@@ -169,11 +175,11 @@ impl Mapping {
         let is_first = self.servers.first().is_some_and(|server| server.address == from);
         if let Some(other) = self.other.as_mut().filter(|other| other.address == from) {
             let before = other.mapped;
-            let is_answer = other.take(&response, Some(now + REFRESH));
+            let is_answer = other.take(now, &response);
             return is_answer.then_some(Answered { moved: before != other.mapped, nonce: None });
         }
         let server = self.servers.iter_mut().find(|server| server.address == from)?;
-        if !server.take(&response, is_first.then_some(now + REFRESH)) {
+        if !server.take(now, &response) {
             return None;
         }
         let nonce = response.nonce.filter(|_| is_first);
