@@ -27,11 +27,22 @@ pub enum Weather {
     Hostile,
 }
 
+/// Frames from one node to another: `burst` of them at a time, `len` bytes each, until there were so many.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Flow {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) frames: u32,
+    pub(super) burst: u32,
+    pub(super) every: Duration,
+    pub(super) len: usize,
+}
+
 /// Something that happens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Act {
     /// Frames from one node to another.
-    Flow { from: usize, to: usize, frames: u32, burst: u32, every: Duration, len: usize },
+    Flow(Flow),
     /// The relay's process ends and comes back. `silent`: its host does not answer the nodes meanwhile.
     RelayRestart { down: Duration, silent: bool },
     /// A connection breaks; each end notices or does not.
@@ -189,7 +200,7 @@ fn flow(dice: &mut Dice, from: usize, to: usize) -> Act {
     let every = Duration::from_millis(dice.pick(&[2, 10, 30, 150, 900], 10));
     let frames = dice.pick(&[1, 20, 150, 400], 20);
     let burst = dice.pick(&[1, 1, 3, 12], 1);
-    Act::Flow { from, to, frames, burst, every, len: dice.pick(&[60, 200, 1400, 1518], 200) }
+    Act::Flow(Flow { from, to, frames, burst, every, len: dice.pick(&[60, 200, 1400, 1518], 200) })
 }
 
 fn disturbance(weather: Weather, dice: &mut Dice, count: usize) -> Act {

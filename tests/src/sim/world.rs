@@ -6,7 +6,7 @@
 mod acts;
 mod links;
 
-use super::case::{Act, Case, Weather};
+use super::case::{Act, Case, Flow, Weather};
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger};
 use super::net::{Net, Place, RELAY_IP, RELAY_PORTS};
@@ -65,14 +65,7 @@ impl std::fmt::Display for Breach {
 #[derive(Debug)]
 enum Todo {
     Act(Act),
-    Frames {
-        from: usize,
-        to: usize,
-        left: u32,
-        burst: u32,
-        every: Duration,
-        len: usize,
-    },
+    Frames(Flow),
     RelayUp,
     Start {
         node: usize,
@@ -238,13 +231,13 @@ impl World {
 
     /// Sends `frames` frames from one node to another, now.
     pub(super) fn send(&mut self, from: usize, to: usize, frames: u32, len: usize) {
-        let todo = Todo::Frames { from, to, left: frames, burst: frames, every: Duration::ZERO, len };
+        let todo = Todo::Frames(Flow { from, to, frames, burst: frames, every: Duration::ZERO, len });
         self.plan(self.now, todo);
     }
 
     /// Nobody reads frames from a device any more.
     pub(super) fn end_flows(&mut self) {
-        self.agenda.retain(|_, todo| !matches!(todo, Todo::Frames { .. } | Todo::Act(Act::Flow { .. })));
+        self.agenda.retain(|_, todo| !matches!(todo, Todo::Frames(_) | Todo::Act(Act::Flow(_))));
     }
 
     /// The relay becomes an honest one, by a restart if it was not; wires are good, and nobody has wishes.
@@ -646,9 +639,7 @@ impl World {
     fn carry_out(&mut self, todo: Todo) -> Result<(), String> {
         match todo {
             Todo::Act(act) => return self.act(act),
-            Todo::Frames { from, to, left, burst, every, len } => {
-                return self.read_frames(from, to, left, burst, every, len);
-            }
+            Todo::Frames(flow) => return self.read_frames(flow),
             Todo::RelayUp => self.relay_up = true,
             Todo::Start { node, new_key } => {
                 if self.nodes[node].is_running() {
@@ -679,29 +670,21 @@ impl World {
         Ok(())
     }
 
-    fn read_frames(
-        &mut self,
-        from: usize,
-        to: usize,
-        left: u32,
-        burst: u32,
-        every: Duration,
-        len: usize,
-    ) -> Result<(), String> {
+    fn read_frames(&mut self, flow: Flow) -> Result<(), String> {
+        let Flow { from, to, frames, burst, every, len } = flow;
         let to_id = self.nodes[to].id();
         let identity = self.nodes[to].identity;
         let node = &mut self.nodes[from];
         if node.is_running() && !node.is_frozen() {
             // A frame for a MAC that nobody is known to have would go to everybody.
             if node.knows(&to_id) {
-                let count = burst.min(left);
+                let count = burst.min(frames);
                 let outcome = node.send(self.now, &to_id, identity, count, len, &mut self.books)?;
                 self.follow(from, outcome)?;
             }
         }
-        if left > burst {
-            let left = left - burst;
-            self.plan(self.now + every, Todo::Frames { from, to, left, burst, every, len });
+        if frames > burst {
+            self.plan(self.now + every, Todo::Frames(Flow { frames: frames - burst, ..flow }));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use shadowmesh_proto::session::fragment::FragmentHeader;
 use shadowmesh_proto::wire::control::PathAck;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::ops::Range;
 
 const DIRECT: PathSlot = PathKind::DirectUdp.slot();
 const RELAYED: PathSlot = PathKind::RelayWs.slot();
@@ -22,6 +23,19 @@ fn via(node: &Node) -> Option<Via> {
 /// What `b` receives until it has `n` frames, with the stream carried meanwhile.
 fn collect(a: &mut Node, b: &Node, n: usize) -> Vec<u32> {
     numbers(&carry(a, b, n))
+}
+
+/// Where everything goes and nothing comes out: a socket that nobody reads.
+fn hole() -> (Option<Via>, UdpSocket) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    (Some(Via::Udp(socket.local_addr().unwrap())), socket)
+}
+
+/// Frames with these numbers go where they go; every frame of `a` before was sealed.
+fn seal(a: &mut Node, numbers: Range<u32>, len: usize) {
+    let all = u64::from(numbers.end);
+    numbers.for_each(|n| a.send(2, n, len));
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == all);
 }
 
 #[test]
@@ -78,13 +92,9 @@ fn what_a_black_hole_swallowed_goes_again_and_first() {
     }
     let mut all = collect(&mut a, &b, 10);
     marks.record(&[], 10);
-    // A socket that nobody reads.
-    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
-    for n in 10..110 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 110);
+    let (hole, _socket) = hole();
+    a.reroute(PEER, hole, &[]);
+    seal(&mut a, 10..110, 100);
     a.reroute(PEER, Some(CHANNEL.into()), &[DIRECT]);
     for n in 110..200 {
         a.send(2, n, 100);
@@ -100,12 +110,9 @@ fn what_a_black_hole_swallowed_goes_again_and_first() {
 fn what_goes_again_by_datagram_and_is_lost_goes_until_it_is_acknowledged() {
     let (mut a, b, marks) = two();
     a.snapshot.peers[0].patience = Duration::from_millis(20);
-    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
-    for n in 0..100 {
-        a.send(2, n, 1000);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    let (hole, _socket) = hole();
+    a.reroute(PEER, hole, &[]);
+    seal(&mut a, 0..100, 1000);
     // Where it goes again everything is lost, twice.
     let middle = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     middle.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -148,12 +155,9 @@ fn what_two_paths_in_a_row_swallowed_goes_by_the_third() {
     let (mut a, b, _) = two();
     // A repeat is far away: nothing but the moves themselves sends anything again.
     a.snapshot.peers[0].patience = Duration::from_secs(60);
-    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
-    for n in 0..100 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    let (hole, _socket) = hole();
+    a.reroute(PEER, hole, &[]);
+    seal(&mut a, 0..100, 100);
     let (link, _queue) = silent_link(&mut a);
     a.reroute(PEER, link, &[DIRECT]);
     until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
@@ -167,17 +171,11 @@ fn a_repeat_that_is_due_survives_a_planned_move_and_another_path_that_is_given_u
     a.snapshot.peers[0].patience = Duration::from_secs(60);
     let (link, _queue) = silent_link(&mut a);
     a.reroute(PEER, link, &[]);
-    for n in 0..100 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
-    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[PathKind::DirectTcp.slot()]);
+    seal(&mut a, 0..100, 100);
+    let (hole, _socket) = hole();
+    a.reroute(PEER, hole, &[PathKind::DirectTcp.slot()]);
     until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
-    for n in 100..200 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 200);
+    seal(&mut a, 100..200, 100);
     a.reroute(PEER, Some(CHANNEL.into()), &[]);
     a.send(2, 200, 100);
     assert_eq!(collect(&mut a, &b, 1), [200], "a planned move sends nothing again");
@@ -189,12 +187,9 @@ fn a_repeat_that_is_due_survives_a_planned_move_and_another_path_that_is_given_u
 fn what_went_again_by_a_stream_that_was_left_before_it_stopped_is_asked_for() {
     let (mut a, b, _) = two();
     a.snapshot.peers[0].patience = Duration::from_millis(20);
-    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
-    for n in 0..100 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 100);
+    let (hole, _socket) = hole();
+    a.reroute(PEER, hole, &[]);
+    seal(&mut a, 0..100, 100);
     let (link, _queue) = silent_link(&mut a);
     a.reroute(PEER, link, &[DIRECT]);
     until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
@@ -208,12 +203,9 @@ fn what_went_again_by_a_stream_that_was_left_before_it_stopped_is_asked_for() {
 fn what_the_ring_no_longer_had_is_counted_once_the_peer_was_heard() {
     let (mut a, _b, marks) = two_with_ring(RingLimits::TINY);
     a.snapshot.peers[0].patience = Duration::from_millis(5);
-    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
-    for n in 0..200 {
-        a.send(2, n, 1000);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 200);
+    let (hole, _socket) = hole();
+    a.reroute(PEER, hole, &[]);
+    seal(&mut a, 0..200, 1000);
     // About 60 are still there and go again, over and over: nothing is heard of them.
     let middle = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     middle.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -242,16 +234,10 @@ fn what_overtakes_by_datagram_waits_for_what_the_relay_still_has() {
         a.send(2, n, 300);
     }
     let mut all = collect(&mut a, &b, 10);
-    for n in 10..20 {
-        a.send(2, n, 300);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 20);
+    seal(&mut a, 10..20, 300);
     let slow = a.message();
     a.reroute(PEER, via(&b), &[]);
-    for n in 20..30 {
-        a.send(2, n, 300);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 30);
+    seal(&mut a, 20..30, 300);
     // The relay takes its time: what it has, and the marker behind it.
     let marker = a.message();
     b.deliver(CHANNEL, &slow);
@@ -275,10 +261,7 @@ fn what_overtakes_by_datagram_waits_for_what_the_relay_still_has() {
 fn a_path_given_up_long_after_the_move_repeats_only_its_own() {
     let (mut a, b, _) = two();
     // A stream whose messages go nowhere.
-    for n in 0..20 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 20);
+    seal(&mut a, 0..20, 100);
     let swallowed = a.message();
     a.reroute(PEER, via(&b), &[]);
     for n in 20..120 {
@@ -308,18 +291,12 @@ fn a_path_given_up_long_after_the_move_repeats_only_its_own() {
 #[test]
 fn what_a_silent_spell_swallowed_goes_again_even_when_newer_frames_are_acknowledged_first() {
     let (mut a, b, marks) = two();
-    let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    a.reroute(PEER, Some(Via::Udp(hole.local_addr().unwrap())), &[]);
-    for n in 0..400 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 400);
+    let (hole, _socket) = hole();
+    a.reroute(PEER, hole, &[]);
+    seal(&mut a, 0..400, 100);
     a.snapshot.peers[0].doubted = Some(DIRECT);
     a.plane.publish(a.snapshot.clone());
-    for n in 400..410 {
-        a.send(2, n, 100);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 410);
+    seal(&mut a, 400..410, 100);
     // The way works again: the newest frame arrived and is acknowledged, with nothing of what was before it.
     let newest =
         shadowmesh_proto::wire::control::PathAck { path: DIRECT.number(), highest: 409, bitmap: [0; 4] };
@@ -402,10 +379,7 @@ fn a_move_while_a_backlog_waits_for_the_stream_keeps_the_order() {
     let mut all = collect(&mut a, &b, 1);
     // Sealed while there is no way; more of it than the stream takes at once.
     a.route(PEER, None);
-    for n in 1..400 {
-        a.send(2, n, 1000);
-    }
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == 400);
+    seal(&mut a, 1..400, 1000);
     a.reroute(PEER, Some(CHANNEL.into()), &[]);
     until("the stream to be full", || !a.snapshot.streams[0].as_ref().unwrap().has_room());
     a.reroute(PEER, via(&b), &[]);

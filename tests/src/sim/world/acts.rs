@@ -14,9 +14,7 @@ impl World {
         let now = self.now;
         let mut lasts = Duration::ZERO;
         match act {
-            Act::Flow { from, to, frames, burst, every, len } => {
-                return self.read_frames(from, to, frames, burst, every, len);
-            }
+            Act::Flow(flow) => return self.read_frames(flow),
             Act::RelayRestart { down, silent } => {
                 lasts = down;
                 self.restart_relay(down, silent);
