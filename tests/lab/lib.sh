@@ -134,15 +134,21 @@ lab_host() {
     lab_namespace "$name"
     lab_namespace "r$name"
     lab_attach "r$name" wan "198.51.100.1$n"
-    ip -n "$LAB-r$name" link add lan type veth peer name eth0 netns "$LAB-$name"
-    ip -n "$LAB-r$name" link set lan up
-    ip -n "$LAB-$name" link set eth0 up
     on "r$name" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
     LAB_HOSTS+=("$name")
     LAB_NUMBER[$name]=$n
-    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+    lab_plug "$name"
 }
 declare -A LAB_NUMBER=()
+
+# lab_plug HOST — into its router.
+lab_plug() {
+    local name=$1 n=${LAB_NUMBER[$1]}
+    ip -n "$LAB-r$name" link add lan type veth peer name eth0 netns "$LAB-$name"
+    ip -n "$LAB-r$name" link set lan up
+    ip -n "$LAB-$name" link set eth0 up
+    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+}
 
 lab_lan() {
     local name=$1 router=$2 host=$3 prefix=$4
@@ -453,12 +459,8 @@ RULES
     step "$other is behind the router of $name, on a LAN of its own: hairpin $found (checked)"
 }
 lab_own_router() {
-    local name=$1 n=${LAB_NUMBER[$1]}
-    ip -n "$LAB-$name" link delete eth0
-    ip -n "$LAB-r$name" link add lan type veth peer name eth0 netns "$LAB-$name"
-    ip -n "$LAB-r$name" link set lan up
-    ip -n "$LAB-$name" link set eth0 up
-    lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
+    ip -n "$LAB-$1" link delete eth0
+    lab_plug "$1"
 }
 
 # lab_internet6 — the internet has IPv6 as well, and so has the relay; before that starts. lab_only6 HOST — HOST's network has nothing
@@ -651,41 +653,40 @@ lab_oracle() {
     fi
     if [[ -n $beside ]]; then wait "$beside" || lab_fail "the transfer beside oracle $name failed"; fi
 }
-# lab_beside NAME A B SECONDS — one TCP connection over which a file comes from A to B, at LAB_BESIDE Mbit/s for so long and a little:
-# whatever happens to the paths meanwhile, it goes on, and the file's SHA-256 is the same at both ends.
+# lab_beside NAME A B SECONDS — a file from A to B at LAB_BESIDE Mbit/s, for so long and a little: whatever happens to the paths meanwhile,
+# the connection goes on.
 lab_beside() {
-    local name="beside-$1" a=$2 b=$3 bytes=$((LAB_BESIDE * 125000)) address port sums
-    mkdir -p "$LAB_DIR/$a/run/$name"
-    head -c "$(($4 * bytes))" /dev/urandom >"$LAB_DIR/$a/run/$name/file"
-    address=$(lab_address "$a") port=$((20000 + RANDOM % 10000))
-    start "$name" "$a" python3 -m http.server "$port" --bind "$address" --directory "/run/$name"
-    lab_wait 10 "the server of $name" on "$a" sh -c "ss -Hltn | grep -q :$port"
-    if ! on "$b" curl -sS -f --max-time $(($4 + 120)) --limit-rate "$bytes" -o "/run/$name" "http://$address:$port/file" 2>"$LAB_OUT/$name.curl"; then
-        step "$name: $(cat "$LAB_OUT/$name.curl")"
-        return 1
-    fi
+    local name="beside-$1" rate=$((LAB_BESIDE * 125000))
+    lab_serve "$name" "$2" "$(($4 * rate))"
+    lab_fetch "$name" "$2" "$3" "$rate" || return 1
     stop "$name"
-    sums=$(sha256sum <"$LAB_DIR/$a/run/$name/file" && sha256sum <"$LAB_DIR/$b/run/$name")
-    [[ $(sort -u <<<"$sums" | wc -l) -eq 1 ]] || return 1
-    step "$name: $(($4 * bytes)) bytes by one TCP connection, SHA-256 equal"
 }
 lab_oracle_line() {
     jq -r '[.a_to_b, .b_to_a] | "sent \(map(.sent) | add), lost \(map(.lost) | add), duplicated \(map(.duplicated) | add), reordered \(map(.reordered) | add), corrupted \(map(.corrupted) | add), longest gap \(map(.longest_gap_ms) | max) ms, delay p50 \(map(.delay_ms.p50) | max) ms"' "$LAB_OUT/$1.json"
 }
 
-# lab_serve A MEGABYTES — a web server on A with a file of that size. lab_fetch A B MBIT — B fetches it through the tunnel at that rate:
-# by one TCP connection, and it must be that file. In the background beside an oracle, so that what is proved of frames is seen by TCP.
+# lab_serve NAME A BYTES — a web server on A with a file of that size. lab_fetch NAME A B RATE — B fetches it through the tunnel at so many
+# bytes a second: by one TCP connection, and its SHA-256 must be the same at both ends. In the background beside an oracle, so that what is
+# proved of frames is seen by TCP.
+declare -A LAB_PORT=()
 lab_serve() {
-    local host=$1
-    mkdir -p "$LAB_DIR/$host/run/www"
-    head -c "$(($2 * 1000000))" /dev/urandom >"$LAB_DIR/$host/run/www/file"
-    start "http-$host" "$host" python3 -m http.server 8000 --bind "$(lab_address "$host")" --directory /run/www
-    lab_wait 10 "the web server of $host" on "$host" sh -c 'ss -Hltn | grep -q :8000'
+    local name=$1 a=$2 home="$LAB_DIR/$2/run/$1"
+    LAB_PORT[$name]=$((20000 + RANDOM % 10000))
+    mkdir -p "$home"
+    head -c "$3" /dev/urandom >"$home/file"
+    start "$name" "$a" python3 -m http.server "${LAB_PORT[$name]}" --bind "$(lab_address "$a")" --directory "/run/$name"
+    lab_wait 10 "the server of $name" on "$a" sh -c "ss -Hltn | grep -q :${LAB_PORT[$name]}"
 }
 lab_fetch() {
-    local a=$1 b=$2
-    on "$b" curl -sS -f --max-time 120 --limit-rate "$(($3 * 125000))" -o /run/fetched "http://$(lab_address "$a"):8000/file" || return 1
-    cmp "$LAB_DIR/$a/run/www/file" "$LAB_DIR/$b/run/fetched"
+    local name=$1 a=$2 b=$3 rate=$4 file="$LAB_DIR/$2/run/$1/file" bytes sums
+    bytes=$(stat -c %s "$file")
+    if ! on "$b" curl -sS -f --max-time $((bytes / rate + 120)) --limit-rate "$rate" -o "/run/$name" "http://$(lab_address "$a"):${LAB_PORT[$name]}/file" 2>"$LAB_OUT/$name.curl"; then
+        step "$name: $(cat "$LAB_OUT/$name.curl")"
+        return 1
+    fi
+    sums=$(sha256sum <"$file" && sha256sum <"$LAB_DIR/$b/run/$name")
+    [[ $(sort -u <<<"$sums" | wc -l) -eq 1 ]] || return 1
+    step "$name: $bytes bytes by one TCP connection, SHA-256 equal"
 }
 
 # lab_recovers NAME A B TARGET_MS — measures from now until frames pass both ways. Timing is reported against the target

@@ -10,13 +10,13 @@ lab_block_tcp a
 lab_wire a ''
 lab_network
 lab_direct a b
-lab_serve a 40
+lab_serve file a 40000000
 for round in 1 2; do
     before=$(lab_switches a)
 
     lab_oracle "hole-$round" a b --rate 1000 --seconds 6 --max-gap-ms 3000 &
     oracle=$!
-    lab_fetch a b 50 &
+    lab_fetch file a b 6250000 &
     fetch=$!
     lab_frames_pass a 500
     lab_wire_change a both only=peer-udp,block
