@@ -11,7 +11,8 @@
 #                             net ── r<host> 198.51.100.1N │ 192.168.1N.1 ── <host> 192.168.1N.2
 #
 # A host is a network, mount and host-name namespace with its own /run and /var/lib, so the commands of the manual are
-# typed as they stand there, and two daemons of one machine do not meet.
+# typed as they stand there, and two daemons of one machine do not meet. It knows no name server: what would ask one (a web server for
+# its own name) is told at once that there is none.
 
 set -euo pipefail
 unset JOURNAL_STREAM NOTIFY_SOCKET
@@ -105,8 +106,10 @@ lab_namespace() {
     LAB_NAMESPACES+=("$LAB-$name")
     ip -n "$LAB-$name" link set lo up
     mkdir -p "$home/run" "$home/var-lib"
+    : >"$home/resolv.conf"
     nsenter --net="/run/netns/$LAB-$name" unshare --mount --uts --propagation private -- bash -c '
         hostname "$1" && mount -t sysfs sysfs /sys && mount --bind "$2/run" /run && mount --bind "$2/var-lib" /var/lib &&
+            { [[ ! -e /etc/resolv.conf ]] || mount --bind "$2/resolv.conf" /etc/resolv.conf; } &&
             : >"$2/ready" && exec sleep infinity' holder "$name" "$home" </dev/null >/dev/null 2>"$home/holder.log" 3>&- &
     LAB_HOLDER[$name]=$!
     disown
