@@ -3,6 +3,7 @@
 //! Nothing here sleeps in place of a condition: every wait is for something that must happen, with a bound that only a
 //! failure meets.
 
+mod away;
 mod datagrams;
 
 use super::*;
