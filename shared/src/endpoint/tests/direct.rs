@@ -118,7 +118,7 @@ fn tag(at: usize) -> BindingTag {
 #[derive(Debug, Default)]
 pub(super) struct Internet {
     pub(super) sides: Vec<Side>,
-    under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(super) under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     /// The data counters of both nodes.
     counters: [u64; 2],
     /// Datagrams that node 0 and 1 sent, of any kind.
@@ -134,6 +134,8 @@ pub(super) struct Internet {
     pub(super) undeliverable: usize,
     /// Whether datagrams between the nodes are swallowed. Those of the relay are not.
     pub(super) is_torn: bool,
+    /// Swallows datagrams between the nodes that this says yes to.
+    pub(super) swallows: Option<fn(&[u8]) -> bool>,
 }
 
 /// What the relay's STUN sends to an address.
@@ -199,7 +201,8 @@ impl Internet {
     /// The next datagram that arrives: for which node, from where, and its bytes.
     pub(super) fn receive(&mut self, now: Instant) -> Option<(usize, SocketAddr, Vec<u8>)> {
         while let Some((_, from, to, datagram)) = self.under_way.pop_front_if(|(at, ..)| *at <= now) {
-            if self.is_torn && from.ip() != relay_address().ip() {
+            let is_swallowed = self.is_torn || self.swallows.is_some_and(|swallows| swallows(&datagram));
+            if is_swallowed && from.ip() != relay_address().ip() {
                 continue;
             }
             let side = self.sides.iter().position(|side| side.public == to.ip());

@@ -27,7 +27,7 @@ pub(super) struct Tcp {
     pub(super) syns: Syns,
     /// When each node began its last try, and for which peer.
     tries: [Option<(Instant, PeerSlot)>; 2],
-    began: [usize; 2],
+    pub(super) began: [usize; 2],
     /// The two ends of each connection that is open.
     links: Vec<[TcpLink; 2]>,
     opened: u64,
@@ -134,7 +134,7 @@ impl World {
 }
 
 /// Two nodes behind these NATs that listen.
-fn listening(seed: u64, nats: [Nat; 2], syns: Syns) -> World {
+pub(super) fn listening(seed: u64, nats: [Nat; 2], syns: Syns) -> World {
     let mut world = behind(seed, nats);
     world.tcp.syns = syns;
     for at in 0..2 {
