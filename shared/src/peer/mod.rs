@@ -738,7 +738,7 @@ impl Peer {
                 }
             }
             Some(Control::Echo { id }) => self.reply(ctx, via, &Control::EchoReply { id }),
-            Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id }),
+            Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id, via }),
             // The acknowledgement of an older HELLO, or a body of a later version.
             Some(Control::HelloAck { .. }) | None => {}
         }
