@@ -269,11 +269,14 @@ impl Peer {
         // The number in it says which PING it answers, wherever it comes from: somebody who copies packets and is faster than the
         // way itself must not be able to make it look silent.
         for known in &mut self.direct.paths {
-            let was_silent = known.path.was_silent(ctx.now);
+            let (was_silent, size) = (known.path.was_silent(ctx.now), known.path.packet_size());
             if known.path.on_pong(ctx.now, id) {
                 let was_shaken = std::mem::take(&mut known.is_shaken);
-                if (was_silent || was_shaken) && self.routed == Some(Via::Udp(known.remote)) {
-                    // What it swallowed while it was silent is not coming, and nothing else took its place.
+                let is_narrower = known.path.packet_size() < size;
+                if (was_silent || was_shaken || is_narrower)
+                    && self.routed == Some(Via::Udp(known.remote))
+                {
+                    // What it swallowed while it was silent, or was too large for it, is not coming, and nothing else took its place.
                     self.abandon(PathKind::DirectUdp);
                 }
                 return;

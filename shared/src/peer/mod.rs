@@ -324,6 +324,7 @@ impl Peer {
         self.contact = Some(contact);
         self.confirmed_contact = false;
         self.resume.is_released = false;
+        self.drop_stream();
         // A session is asked over the new channel, whatever the relay says of restarts: its word alone ends nothing.
         self.path = self.session.is_some().then(|| self.new_path(ctx.now));
         self.relay_udp_drop();
@@ -355,7 +356,7 @@ impl Peer {
         }
         tracing::debug!(peer = %self.id.short(), why, "contact lost");
         self.contact = None;
-        self.path = None;
+        self.drop_stream();
         self.relay_udp_drop();
         self.first.cancel(ctx);
         if let Some((contact, instance)) = self.contacts.last().copied() {
@@ -621,10 +622,16 @@ impl Peer {
         if !self.path.as_ref().is_some_and(Path::is_dead) {
             return;
         }
-        self.path = None;
-        self.abandon(PathKind::RelayWs);
+        self.drop_stream();
         if self.routed.is_none_or(|via| !via.kind().is_direct()) {
             self.revive(ctx, "the path is dead");
+        }
+    }
+
+    /// The path over the stream ends, also one that data has left: what was under way in the channel may have gone with it.
+    fn drop_stream(&mut self) {
+        if self.path.take().is_some() {
+            self.abandon(PathKind::RelayWs);
         }
     }
 

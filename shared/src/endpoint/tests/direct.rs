@@ -488,6 +488,25 @@ fn a_path_that_becomes_narrow_goes_on_in_pieces_and_what_it_swallowed_goes_again
 }
 
 #[test]
+fn one_frame_that_a_narrow_path_swallowed_goes_again_though_the_path_answers_the_next_ping() {
+    let mut world = behind(57, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(10));
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectUdp.slot());
+    assert_eq!((kinds(&world), world.count(0, resent)), (DIRECT, 0));
+    world.internet.sides[0].largest_out = 1280;
+    // It is in doubt for no longer than the PING of the size that passes takes.
+    let (now, status) = (world.now, world.status(0));
+    world.nodes[0].endpoint.handle_data_sent(now, status.slot, status.path.unwrap().via);
+    world.run(Duration::from_secs(1));
+    assert_eq!((kinds(&world), room(&world, 0)), (DIRECT, Some(1232)));
+    assert_eq!(world.count(0, resent), 1);
+    let at = |wanted: fn(&Event) -> bool| world.nodes[0].events.iter().rposition(wanted);
+    let narrowed = at(|event| matches!(event, Event::Route { room: Some(1232), .. }));
+    assert!(narrowed < at(|event| matches!(event, Event::Resend { .. })), "in pieces");
+}
+
+#[test]
 fn a_mapping_that_changes_is_followed_without_the_relay() {
     let mut world = behind(6, [Nat::PortRestricted, Nat::Open]);
     world.run(Duration::from_secs(5));
