@@ -620,6 +620,17 @@ lab_by_datagram() {
 lab_switches() { lab_status "$1" '.peers[0].switches'; }
 # lab_longest_gap NAME — the longest silence of an oracle's run, ms.
 lab_longest_gap() { jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/$1.json"; }
+# lab_back WHAT NAME SINCE TARGET_MS — how long after SINCE (of lab_now_ms) the longest silence of an oracle's run was over, both ways.
+# Reported against the target; fails beyond three times as much.
+lab_back() {
+    local took
+    took=$(jq --argjson since "$3" '.started_unix_ms as $start | [.a_to_b, .b_to_a] |
+        map(.gaps | max_by(.ms) | if . then .at_ms + .ms else 0 end) | [$start + max - $since, 0] | max | floor' "$LAB_OUT/$2.json")
+    lab_measure "$1" "$took" ms
+    [[ $took -le $((3 * $4)) ]] || lab_fail "$1: took $took ms, the target is $4 ms"
+}
+# lab_lost NAME WAY — frames that an oracle's run missed, WAY a_to_b or b_to_a.
+lab_lost() { jq ".$2.lost" "$LAB_OUT/$1.json"; }
 # What the relay forwarded so far, bytes of the device it has on the internet.
 lab_relay_bytes() { on relay sh -c 'cat /sys/class/net/eth0/statistics/tx_bytes'; }
 
