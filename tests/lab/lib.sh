@@ -543,6 +543,16 @@ lab_wire_change() {
     echo "$2 ${3:-}" >"$LAB_DIR/$1.wire"
     step "line of $1: $2 ${3:-perfect}"
 }
+# lab_wire_took HOST WAY — frames that the line took from WAY (a_to_b or b_to_a) so far, by its own account: by chance, by a rule, or because
+# its queue was full.
+lab_wire_took() {
+    local out="$LAB_OUT/wire-$1.out" had
+    had=$(wc -l <"$out")
+    echo report >"$LAB_DIR/$1.wire"
+    lab_wait 5 "the account of the line of $1" lab_longer "$out" "$had"
+    tail -n 1 "$out" | jq ".$2 | .lost + .dropped + .overflowed"
+}
+lab_longer() { [[ $(wc -l <"$1") -gt $2 ]]; }
 
 # ── the product ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -582,6 +592,14 @@ lab_network() {
     for host in "${LAB_HOSTS[@]:1}"; do lab_up "$host" "$INVITE" "$@"; done
     lab_all_connected 20
     for host in "${LAB_HOSTS[@]}"; do step "$host: $(lab_status "$host" '.node.addresses | join(" ")')"; done
+}
+
+# lab_again — every daemon ends and begins anew with what it knows of the network.
+lab_again() {
+    local host
+    for host in "${LAB_HOSTS[@]}"; do stop "$host"; done
+    for host in "${LAB_HOSTS[@]}"; do lab_up "$host"; done
+    lab_all_connected 20
 }
 
 lab_all_connected() {
@@ -629,6 +647,32 @@ lab_back() {
     lab_measure "$1" "$took" ms
     [[ $took -le $((3 * $4)) ]] || lab_fail "$1: took $took ms, the target is $4 ms"
 }
+# lab_freezes SECONDS — the daemon of b stands still for so long while a and b send, with room for all of it in the ring of a: frames of 500
+# bytes on average. None is missing but those that the frozen daemon's device could not take, and both ends' own counts say the same.
+lab_freezes() {
+    local seconds=$1 oracle awake dropped
+    dropped=$(lab_device_dropped b)
+    declare -A before=([a]=$(lab_status a '.peers[0].lost') [b]=$(lab_status b '.peers[0].lost'))
+    lab_oracle frozen a b --max-frame 900 --seconds "$((seconds + 12))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
+    oracle=$!
+    lab_frames_pass a 500
+    kill -STOP "${LAB_PID[b]}"
+    lab_hold "$seconds" "b stands still"
+    lab_expect "a does not call b connected" lab_status a '[.peers[] | select(.state == "connected")] == [] or error'
+    kill -CONT "${LAB_PID[b]}"
+    awake=$(lab_now_ms)
+    wait "$oracle" || lab_fail "frames came twice, late or damaged"
+    lab_back "awake to frames" frozen "$awake" 2000
+    lab_expect "what was sent to b arrived" jq -e '.a_to_b.lost == 0' "$LAB_OUT/frozen.json"
+    dropped=$(($(lab_device_dropped b) - dropped))
+    lab_measure "frames that b's device could not take" "$dropped" frames
+    [[ $(lab_lost frozen b_to_a) -le $dropped ]] || lab_fail "$(lab_lost frozen b_to_a) frames of b are missing, its device dropped $dropped"
+    for host in a b; do
+        lab_expect "$host counts none lost" lab_status "$host" ".peers[0].lost == ${before[$host]} or error"
+    done
+}
+# lab_device_dropped HOST — frames that its device dropped, since nobody read them.
+lab_device_dropped() { on "$1" cat "/sys/class/net/$(lab_device "$1")/statistics/tx_dropped"; }
 # lab_lost NAME WAY — frames that an oracle's run missed, WAY a_to_b or b_to_a.
 lab_lost() { jq ".$2.lost" "$LAB_OUT/$1.json"; }
 # What the relay forwarded so far, bytes of the device it has on the internet.
