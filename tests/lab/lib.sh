@@ -344,7 +344,8 @@ lab_syns_dropped() {
     [[ $dropped -gt $2 ]]
 }
 
-# lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on (behind a port-restricted one).
+# lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on, one for all destinations (behind a
+# port-restricted one). Not at random: the kernel would take another for each destination.
 declare -A LAB_REBINDS=()
 lab_rebind() {
     local name=$1 wan="198.51.100.1${LAB_NUMBER[$1]}" first
@@ -352,7 +353,7 @@ lab_rebind() {
     first=$((20000 + 400 * LAB_REBINDS[$name]))
     on "r$name" nft -f - <<RULES
 flush chain ip lab postrouting
-add rule ip lab postrouting oifname "wan" meta l4proto udp snat to $wan:$first-$((first + 399)) random
+add rule ip lab postrouting oifname "wan" meta l4proto udp snat to $wan:$first-$((first + 399))
 add rule ip lab postrouting oifname "wan" masquerade
 RULES
     # The relay's stream is not what this is about.
