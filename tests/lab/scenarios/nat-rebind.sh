@@ -65,8 +65,8 @@ done
 # The other router lets in only what it knows, so nothing passes directly until both have punched anew. The relay's datagrams come from the
 # address that was forgotten as well: by the stream, by datagram once that is bound anew, and back.
 lab_nat b port-restricted
-lab_again
 for host in a b; do
+    lab_again
     lab_direct a b 10
     remember
     other=a
