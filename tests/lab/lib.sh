@@ -344,7 +344,8 @@ lab_syns_dropped() {
     [[ $dropped -gt $2 ]]
 }
 
-# lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on (behind a port-restricted one).
+# lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on, one for all destinations (behind a
+# port-restricted one). Not at random: the kernel would take another for each destination.
 declare -A LAB_REBINDS=()
 lab_rebind() {
     local name=$1 wan="198.51.100.1${LAB_NUMBER[$1]}" first
@@ -352,7 +353,7 @@ lab_rebind() {
     first=$((20000 + 400 * LAB_REBINDS[$name]))
     on "r$name" nft -f - <<RULES
 flush chain ip lab postrouting
-add rule ip lab postrouting oifname "wan" meta l4proto udp snat to $wan:$first-$((first + 399)) random
+add rule ip lab postrouting oifname "wan" meta l4proto udp snat to $wan:$first-$((first + 399))
 add rule ip lab postrouting oifname "wan" masquerade
 RULES
     # The relay's stream is not what this is about.
@@ -543,6 +544,16 @@ lab_wire_change() {
     echo "$2 ${3:-}" >"$LAB_DIR/$1.wire"
     step "line of $1: $2 ${3:-perfect}"
 }
+# lab_wire_took HOST WAY — frames that the line took from WAY (a_to_b or b_to_a) so far, by its own account: by chance, by a rule, or because
+# its queue was full.
+lab_wire_took() {
+    local out="$LAB_OUT/wire-$1.out" had
+    had=$(wc -l <"$out")
+    echo report >"$LAB_DIR/$1.wire"
+    lab_wait 5 "the account of the line of $1" lab_longer "$out" "$had"
+    tail -n 1 "$out" | jq ".$2 | .lost + .dropped + .overflowed"
+}
+lab_longer() { [[ $(wc -l <"$1") -gt $2 ]]; }
 
 # ── the product ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -584,6 +595,14 @@ lab_network() {
     for host in "${LAB_HOSTS[@]}"; do step "$host: $(lab_status "$host" '.node.addresses | join(" ")')"; done
 }
 
+# lab_again — every daemon ends and begins anew with what it knows of the network.
+lab_again() {
+    local host
+    for host in "${LAB_HOSTS[@]}"; do stop "$host"; done
+    for host in "${LAB_HOSTS[@]}"; do lab_up "$host"; done
+    lab_all_connected 20
+}
+
 lab_all_connected() {
     local host
     for host in "${LAB_HOSTS[@]}"; do
@@ -620,6 +639,48 @@ lab_by_datagram() {
 lab_switches() { lab_status "$1" '.peers[0].switches'; }
 # lab_longest_gap NAME — the longest silence of an oracle's run, ms.
 lab_longest_gap() { jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/$1.json"; }
+# lab_back WHAT NAME SINCE TARGET_MS — how long after SINCE (of lab_now_ms) the longest silence of an oracle's run was over, both ways.
+# Reported against the target; fails beyond three times as much.
+lab_back() {
+    local took
+    took=$(jq --argjson since "$3" '.started_unix_ms as $start | [.a_to_b, .b_to_a] |
+        map(.gaps | max_by(.ms) | if . then .at_ms + .ms else 0 end) | [$start + max - $since, 0] | max | floor' "$LAB_OUT/$2.json")
+    lab_measure "$1" "$took" ms
+    [[ $took -le $((3 * $4)) ]] || lab_fail "$1: took $took ms, the target is $4 ms"
+}
+# lab_freezes SECONDS — the daemon of b stands still for so long while a and b send, with room for all of it in the ring of a: frames of 500
+# bytes on average. None is missing but those that the frozen daemon's device could not take, and both ends' own counts say the same.
+lab_freezes() {
+    local seconds=$1 oracle awake dropped
+    dropped=$(lab_device_dropped b)
+    declare -A before=([a]=$(lab_status a '.peers[0].lost') [b]=$(lab_status b '.peers[0].lost'))
+    lab_oracle frozen a b --max-frame 900 --seconds "$((seconds + 12))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
+    oracle=$!
+    lab_frames_pass a 500
+    kill -STOP "${LAB_PID[b]}"
+    lab_hold "$seconds" "b stands still"
+    lab_expect "a does not call b connected" lab_status a '[.peers[] | select(.state == "connected")] == [] or error'
+    kill -CONT "${LAB_PID[b]}"
+    awake=$(lab_now_ms)
+    wait "$oracle" || lab_fail "frames came twice, late or damaged"
+    lab_back "awake to frames" frozen "$awake" 2000
+    lab_expect "what was sent to b arrived" jq -e '.a_to_b.lost == 0' "$LAB_OUT/frozen.json"
+    dropped=$(($(lab_device_dropped b) - dropped))
+    lab_measure "frames that b's device could not take" "$dropped" frames
+    [[ $(lab_lost frozen b_to_a) -le $dropped ]] || lab_fail "$(lab_lost frozen b_to_a) frames of b are missing, its device dropped $dropped"
+    for host in a b; do
+        lab_expect "$host counts none lost" lab_status "$host" ".peers[0].lost == ${before[$host]} or error"
+    done
+}
+# lab_counts_alike HOST MISSING COUNTED — what the oracle misses of HOST is what HOST says it lost. The kernel speaks on the device as well
+# (MLD, router solicitations): such frames are lost like others.
+lab_counts_alike() {
+    [[ $3 -ge $2 && $3 -le $(($2 + 3)) ]] || lab_fail "$1 counts $3 lost, the oracle $2"
+}
+# lab_device_dropped HOST — frames that its device dropped, since nobody read them.
+lab_device_dropped() { on "$1" cat "/sys/class/net/$(lab_device "$1")/statistics/tx_dropped"; }
+# lab_lost NAME WAY — frames that an oracle's run missed, WAY a_to_b or b_to_a.
+lab_lost() { jq ".$2.lost" "$LAB_OUT/$1.json"; }
 # What the relay forwarded so far, bytes of the device it has on the internet.
 lab_relay_bytes() { on relay sh -c 'cat /sys/class/net/eth0/statistics/tx_bytes'; }
 
