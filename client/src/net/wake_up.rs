@@ -39,7 +39,9 @@ impl ClockJumps {
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let never = Itimerspec { it_interval: zero, it_value: Timespec { tv_sec: NEVER, ..zero } };
         timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)?;
-        Ok(Self { timer: AsyncFd::register(timer)? })
+        // SAFETY: an OwnedFd names one open descriptor as long as it lives.
+        let timer = unsafe { AsyncFd::register(timer) }.map_err(io::Error::from)?;
+        Ok(Self { timer })
     }
 
     /// Waits for the next. Cancel-safe.
