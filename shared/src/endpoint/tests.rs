@@ -185,8 +185,8 @@ impl World {
                 assert_eq!(channel, CHANNEL);
                 self.released[from] += 1;
             }
-            ServerInput::Control(relay::Control::Bind { nonce }) => {
-                if let Some(tag) = self.internet.bind(from, nonce) {
+            ServerInput::Control(relay::Control::Bind { nonce, udp }) => {
+                if let Some(tag) = self.internet.bind(self.now, from, nonce, udp) {
                     self.say(from, &relay::Control::Bound { tag });
                 }
             }
