@@ -208,8 +208,7 @@ fn what_the_stream_had_goes_again_with_its_channel_also_where_data_has_left_it()
         let before = world.count(0, resent);
         let (peer, instance) = (world.nodes[1].endpoint.id(), world.nodes[1].instance);
         // The peer's connection broke, and was replaced by another before or after the relay noticed.
-        let gone =
-            relay::Control::PeerGone { peer, channel: CHANNEL, reason: relay::GoneReason::Lost };
+        let gone = relay::Control::PeerGone { peer, channel: CHANNEL, reason: relay::GoneReason::Lost };
         let again = relay::Control::Peer { peer, channel: ChannelId(CHANNEL.0 + 1), instance };
         world.say(0, if comes_back { &again } else { &gone });
         // What is said of the other channel does not come to this relay any more.
