@@ -317,8 +317,8 @@ lab_allow_udp() {
     step "the router of $1 lets UDP through"
 }
 
-# lab_block_tcp HOST / lab_allow_tcp HOST — its router drops all TCP but that with the relay, and lets it through again.
-# lab_syns_dropped HOST N — whether it dropped more than N SYNs.
+# lab_block_tcp HOST [VERDICT] / lab_allow_tcp HOST — its router drops all TCP but that with the relay (or says VERDICT to a SYN), and lets it
+# through again. lab_syns_dropped HOST N — whether more than N SYNs met that.
 lab_block_tcp() {
     on "r$1" nft -f - <<RULES
 table ip hold_tcp {
@@ -327,7 +327,7 @@ table ip hold_tcp {
         type filter hook forward priority -5
         ip daddr $RELAY_ADDRESSES accept
         ip saddr $RELAY_ADDRESSES accept
-        tcp flags & (syn | ack) == syn counter name syns drop
+        tcp flags & (syn | ack) == syn counter name syns ${2:-drop}
         meta l4proto tcp drop
     }
 }
@@ -637,6 +637,11 @@ lab_by_datagram() {
 }
 # lab_switches HOST — how often it moved its data to another kind of path.
 lab_switches() { lab_status "$1" '.peers[0].switches'; }
+# lab_moved HOST N SINCE — fails unless it moved N times since it had moved SINCE times.
+lab_moved() {
+    local moves=$(($(lab_switches "$1") - $3))
+    [[ $moves == "$2" ]] || lab_fail "$1 moved $moves times, not $2"
+}
 # lab_longest_gap NAME — the longest silence of an oracle's run, ms.
 lab_longest_gap() { jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/$1.json"; }
 # lab_back WHAT NAME SINCE TARGET_MS — how long after SINCE (of lab_now_ms) the longest silence of an oracle's run was over, both ways.
@@ -653,7 +658,7 @@ lab_back() {
 lab_freezes() {
     local seconds=$1 oracle awake dropped
     dropped=$(lab_device_dropped b)
-    declare -A before=([a]=$(lab_status a '.peers[0].lost') [b]=$(lab_status b '.peers[0].lost'))
+    declare -A lost_before=([a]=$(lab_status a '.peers[0].lost') [b]=$(lab_status b '.peers[0].lost'))
     lab_oracle frozen a b --max-frame 900 --seconds "$((seconds + 12))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
     oracle=$!
     lab_frames_pass a 500
@@ -669,7 +674,7 @@ lab_freezes() {
     lab_measure "frames that b's device could not take" "$dropped" frames
     [[ $(lab_lost frozen b_to_a) -le $dropped ]] || lab_fail "$(lab_lost frozen b_to_a) frames of b are missing, its device dropped $dropped"
     for host in a b; do
-        lab_expect "$host counts none lost" lab_status "$host" ".peers[0].lost == ${before[$host]} or error"
+        lab_expect "$host counts none lost" lab_status "$host" ".peers[0].lost == ${lost_before[$host]} or error"
     done
 }
 # lab_counts_alike HOST MISSING COUNTED — what the oracle misses of HOST is what HOST says it lost. The kernel speaks on the device as well
@@ -683,6 +688,9 @@ lab_device_dropped() { on "$1" cat "/sys/class/net/$(lab_device "$1")/statistics
 lab_lost() { jq ".$2.lost" "$LAB_OUT/$1.json"; }
 # What the relay forwarded so far, bytes of the device it has on the internet.
 lab_relay_bytes() { on relay sh -c 'cat /sys/class/net/eth0/statistics/tx_bytes'; }
+
+# What it forwarded so far, bytes of packets between peers.
+lab_forwarded() { on relay shadowmesh-relay status --json | jq .forwarded_bytes; }
 
 # No address of HOST waits for its duplicate check (DAD, about a second after a device comes up).
 lab_addresses_settled() { [[ -z $(ip -n "$LAB-$1" -6 address show tentative) ]]; }
