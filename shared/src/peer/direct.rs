@@ -221,7 +221,9 @@ impl Peer {
         }
         self.direct.heard = Some(revision);
         let overlay = self.overlay(ctx);
-        let is_allowed = |candidate: &Candidate| is_allowed(candidate.address, &overlay);
+        let is_own = |candidate: &Candidate| ctx.local.is_own(candidate.address.ip());
+        let is_allowed =
+            |candidate: &Candidate| is_allowed(candidate.address, &overlay) && !is_own(candidate);
         let list: Vec<_> = list.into_iter().filter(is_allowed).collect();
         self.direct.on_announced(list.iter().map(|candidate| candidate.address).collect());
         self.direct.agent.on_announced(ctx.now, list);
@@ -234,7 +236,7 @@ impl Peer {
 
     /// A relay's hint where the peer's socket is seen.
     pub(super) fn direct_hint(&mut self, ctx: &Context<'_>, address: SocketAddr) {
-        if is_allowed(address, &self.overlay(ctx)) {
+        if is_allowed(address, &self.overlay(ctx)) && !ctx.local.is_own(address.ip()) {
             self.direct.hint(address);
         }
     }
@@ -273,9 +275,7 @@ impl Peer {
             if known.path.on_pong(ctx.now, id) {
                 let was_shaken = std::mem::take(&mut known.is_shaken);
                 let is_narrower = known.path.packet_size() < size;
-                if (was_silent || was_shaken || is_narrower)
-                    && self.routed == Some(Via::Udp(known.remote))
-                {
+                if (was_silent || was_shaken || is_narrower) && self.routed == Some(Via::Udp(known.remote)) {
                     // What it swallowed while it was silent, or was too large for it, is not coming, and nothing else took its place.
                     self.abandon(PathKind::DirectUdp);
                 }

@@ -212,6 +212,7 @@ impl Peer {
 
     /// Something that only the peer could seal came by `link`.
     pub(super) fn tcp_on_heard(&mut self, ctx: &mut Context<'_>, link: TcpLink) {
+        self.tcp_make_room(ctx, link);
         if !self.tcp_add(ctx, link) {
             return;
         }
@@ -230,7 +231,9 @@ impl Peer {
         }
         if let Some(path) = self.direct_tcp.path_mut(link) {
             // A stream that was silent brings what it swallowed once it speaks again, so nothing is given up.
-            path.on_pong(ctx.now, id);
+            if path.on_pong(ctx.now, id) {
+                ctx.strangers.on_answer(ctx.now, link.remote.ip());
+            }
         }
         self.tcp_drop_dead(ctx);
     }
@@ -312,7 +315,7 @@ impl Peer {
         let mut hosts: Vec<_> = self.direct_tcp.remotes.iter().map(SocketAddr::ip).collect();
         hosts.sort();
         hosts.dedup();
-        hosts.retain(|host| ctx.strangers.may_try(ctx.now, *host));
+        hosts.retain(|host| !ctx.local.is_own(*host) && ctx.strangers.may_try(ctx.now, *host));
         let mut addresses = self.direct_tcp.remotes.clone();
         addresses.retain(|address| hosts.contains(&address.ip()));
         tracing::debug!(peer = %self.id.short(), why, ?addresses, "trying TCP");
@@ -326,6 +329,18 @@ impl Peer {
             ctx.out.event(Event::TcpTry { slot: self.slot, addresses });
         }
         is_tried
+    }
+
+    /// A link on which the peer was heard is worth more than one of which nobody knows where it leads: so what listens at other addresses
+    /// that a peer named does not show in whether the peer's own connection is kept.
+    fn tcp_make_room(&mut self, ctx: &mut Context<'_>, heard: TcpLink) {
+        if self.direct_tcp.path(heard).is_some() || self.direct_tcp.links.len() < MAX_LINKS {
+            return;
+        }
+        if let Some(at) = self.direct_tcp.links.iter().position(|known| !known.is_kept) {
+            let unheard = self.direct_tcp.links.remove(at);
+            ctx.out.event(Event::TcpClose { link: unheard.link, at_once: true });
+        }
     }
 
     /// Judges `link` from now on; whether it is one of this peer's.

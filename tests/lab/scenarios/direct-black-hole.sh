@@ -2,7 +2,7 @@
 # The direct path swallows everything without a word, twice in a row, under 50 Mbit/s of TCP and the oracle's frames: each time the
 # session is on the relay within a second, what was swallowed is sent again, and then nothing but probes goes into the hole.
 . "$(dirname "$0")/../lib.sh"
-# No transfer beside: it has a file of its own.
+# The stream beside is not enough: there is one of 50 Mbit/s.
 LAB_BESIDE=''
 lab_topology relay_two_nat
 # Nothing direct is left when UDP fails.
@@ -11,13 +11,12 @@ lab_wire a ''
 
 # hole NAME — the direct path is one from now on, until the line is mended.
 hole() {
-    local host oracle fetch way at
+    local host oracle way at
     declare -A before=() into=()
     for host in a b; do before[$host]=$(lab_switches "$host"); done
+    lab_stream "load-$1" a b 9 6250000
     lab_oracle "$1" a b --seconds 8 --max-gap-ms 3000 &
     oracle=$!
-    lab_fetch file a b 6250000 &
-    fetch=$!
     lab_frames_pass a 500
     lab_wire_change a both only=peer-udp,block
     for host in a b; do lab_wait 3 "$host to be on the relay" lab_path "$host" relay-udp; done
@@ -32,7 +31,7 @@ hole() {
         [[ $at -le 40 ]] || lab_fail "$at packets went into the hole $way"
     done
     wait "$oracle" || lab_fail "frames were lost with the path"
-    wait "$fetch" || lab_fail "the file did not come, or came damaged"
+    lab_streamed "load-$1"
     lab_measure "longest silence, $1" "$(lab_longest_gap "$1")" ms
     for host in a b; do
         [[ $(lab_switches "$host") == $((before[$host] + 1)) ]] || lab_fail "$host moved $(($(lab_switches "$host") - before[$host])) times"
@@ -43,7 +42,6 @@ hole() {
 
 # Twice in a row, and at full length ten times that: each time by daemons that know of no hole, for those wait longer after each.
 lab_network
-lab_serve file a 40000000
 times=${LAB_QUICK:+1}
 times=${times:-10}
 for ((n = 1; n <= times; n++)); do
