@@ -419,6 +419,8 @@ lab_same_lan() {
         ip -n "$LAB-r$name" link set lan name lan0
         ip -n "$LAB-r$name" address flush dev lan0
         ip -n "$LAB-r$name" link add lan type bridge
+        # What passes from port to port is the switch's business and not the router's, whatever modules the machine has loaded.
+        on "r$name" sh -c '[ ! -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables'
         ip -n "$LAB-r$name" link set lan0 master lan up
         ip -n "$LAB-r$name" link set lan up
         lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24

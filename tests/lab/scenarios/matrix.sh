@@ -29,7 +29,7 @@ judge() {
     usable=$(($(lab_now_ms) - began))
     lab_oracle cell a b --seconds 3 &
     oracle=$!
-    for host in a b; do lab_wait 6 "$host to be on $kind (it is on $(lab_status "$host" '.peers[0].path.kind'))" lab_path "$host" "$kind"; done
+    for host in a b; do lab_wait 6 "$host to be on $kind" lab_path "$host" "$kind"; done
     if [[ $kind == direct-* ]]; then direct=$(($(lab_now_ms) - began)); fi
     wait "$oracle" || lab_fail "frames were lost: $(cat "$LAB_OUT/cell.oracle")"
     for host in a b; do
@@ -53,7 +53,7 @@ try() {
     if wait "$pid"; then
         result=$(cat "$LAB_OUT/cell.result")
     else
-        why=$(sed -n '1s/^ *[0-9.]*  FAILED: //p' "$LAB_OUT/cell.why")
+        why="$(sed -n '1s/^ *[0-9.]*  FAILED: //p' "$LAB_OUT/cell.why"), on $(lab_status a '.peers[0].path.kind' 2>/dev/null || echo nothing)"
         result='{}'
         lab_keep_evidence
     fi
@@ -133,6 +133,8 @@ lay() {
         ;;
     esac
     was=$a
+    # Devices are others now, and what was captured before says nothing of this cell.
+    lab_capture_anew
 }
 
 was=''
