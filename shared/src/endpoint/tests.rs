@@ -23,6 +23,7 @@ mod direct;
 mod first;
 mod hostile;
 mod lies;
+mod metered;
 mod quality;
 mod rekey;
 mod relayed;
@@ -279,7 +280,7 @@ impl World {
                         let packet = &mut datagram[RELAYED_HEADER_LEN..];
                         let _ = endpoint.handle_packet(self.now, via, packet);
                     }
-                } else if let Ok(whole) = self.pieces[to].take(self.now, &datagram) {
+                } else if let Ok(whole) = self.pieces[to].take(self.now, 0, &datagram) {
                     // What the data plane does: pieces come further once they are whole.
                     if let Some(mut packet) = whole {
                         let _ = endpoint.handle_packet(self.now, Via::Udp(from), &mut packet);

@@ -118,7 +118,7 @@ fn tag(at: usize) -> BindingTag {
 #[derive(Debug, Default)]
 pub(super) struct Internet {
     pub(super) sides: Vec<Side>,
-    under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(super) under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     /// The data counters of both nodes.
     counters: [u64; 2],
     /// Datagrams that node 0 and 1 sent, of any kind.
@@ -134,6 +134,8 @@ pub(super) struct Internet {
     pub(super) undeliverable: usize,
     /// Whether datagrams between the nodes are swallowed. Those of the relay are not.
     pub(super) is_torn: bool,
+    /// Swallows datagrams between the nodes that this says yes to.
+    pub(super) swallows: Option<fn(&[u8]) -> bool>,
 }
 
 /// What the relay's STUN sends to an address.
@@ -199,7 +201,8 @@ impl Internet {
     /// The next datagram that arrives: for which node, from where, and its bytes.
     pub(super) fn receive(&mut self, now: Instant) -> Option<(usize, SocketAddr, Vec<u8>)> {
         while let Some((_, from, to, datagram)) = self.under_way.pop_front_if(|(at, ..)| *at <= now) {
-            if self.is_torn && from.ip() != relay_address().ip() {
+            let is_swallowed = self.is_torn || self.swallows.is_some_and(|swallows| swallows(&datagram));
+            if is_swallowed && from.ip() != relay_address().ip() {
                 continue;
             }
             let side = self.sides.iter().position(|side| side.public == to.ip());
@@ -482,6 +485,25 @@ fn a_path_that_becomes_narrow_goes_on_in_pieces_and_what_it_swallowed_goes_again
     world.internet.sides[0].largest_out = 1500;
     traffic(&mut world, Duration::from_secs(700), true);
     assert_eq!(room(&world, 0), Some(1451));
+}
+
+#[test]
+fn one_frame_that_a_narrow_path_swallowed_goes_again_though_the_path_answers_the_next_ping() {
+    let mut world = behind(57, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(10));
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectUdp.slot());
+    assert_eq!((kinds(&world), world.count(0, resent)), (DIRECT, 0));
+    world.internet.sides[0].largest_out = 1280;
+    // It is in doubt for no longer than the PING of the size that passes takes.
+    let (now, status) = (world.now, world.status(0));
+    world.nodes[0].endpoint.handle_data_sent(now, status.slot, status.path.unwrap().via);
+    world.run(Duration::from_secs(1));
+    assert_eq!((kinds(&world), room(&world, 0)), (DIRECT, Some(1232)));
+    assert_eq!(world.count(0, resent), 1);
+    let at = |wanted: fn(&Event) -> bool| world.nodes[0].events.iter().rposition(wanted);
+    let narrowed = at(|event| matches!(event, Event::Route { room: Some(1232), .. }));
+    assert!(narrowed < at(|event| matches!(event, Event::Resend { .. })), "in pieces");
 }
 
 #[test]

@@ -194,6 +194,31 @@ fn a_mapping_that_moves_is_bound_anew_and_what_was_under_way_goes_again() {
 }
 
 #[test]
+fn what_the_stream_had_goes_again_with_its_channel_also_where_data_has_left_it() {
+    for comes_back in [false, true] {
+        let mut world = forwarded(60, [Nat::PortRestricted; 2]);
+        world.run(Duration::from_secs(5));
+        want(&mut world, 0, Wanted::RelayWs);
+        traffic(&mut world, Duration::from_secs(1), true);
+        want(&mut world, 0, Wanted::Auto);
+        traffic(&mut world, Duration::from_millis(100), false);
+        assert_eq!(kinds(&world), DIRECT);
+        let resent =
+            |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::RelayWs.slot());
+        let before = world.count(0, resent);
+        let (peer, instance) = (world.nodes[1].endpoint.id(), world.nodes[1].instance);
+        // The peer's connection broke, and was replaced by another before or after the relay noticed.
+        let gone = relay::Control::PeerGone { peer, channel: CHANNEL, reason: relay::GoneReason::Lost };
+        let again = relay::Control::Peer { peer, channel: ChannelId(CHANNEL.0 + 1), instance };
+        world.say(0, if comes_back { &again } else { &gone });
+        // What is said of the other channel does not come to this relay any more.
+        world.run(LATENCY);
+        assert_eq!(kinds(&world)[0], DIRECT[0]);
+        assert_eq!(world.count(0, resent), before + 1, "{comes_back}");
+    }
+}
+
+#[test]
 fn a_wish_for_the_stream_or_for_datagrams_is_kept() {
     let mut world = forwarded(57, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
