@@ -143,6 +143,8 @@ lab_host() {
     lab_plug "$name"
 }
 declare -A LAB_NUMBER=()
+# Whose private addresses a host has, where they are not its own: two hosts may have the same, each behind its router (set before lab_nat).
+declare -A LAB_LAN=()
 
 # lab_plug HOST — into its router.
 lab_plug() {
@@ -183,24 +185,30 @@ lab_topology() {
     lab_capture
 }
 
-# What went over the wires, headers only and at most 40 MB each, for when the scenario fails.
+# What went over the wires, headers only and at most 40 MB each, for when the scenario fails. lab_capture_anew throws away what it has.
 lab_capture() {
     local host
-    [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
     for host in relay "${LAB_HOSTS[@]}"; do
         start "capture-$host" "$host" tcpdump -i eth0 -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$host.pcap"
     done
+}
+lab_capture_anew() {
+    local host
+    for host in relay "${LAB_HOSTS[@]}"; do stop "capture-$host"; done
+    rm -f "$LAB_OUT"/*.pcap*
+    lab_capture
 }
 
 # ── routers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # lab_nat HOST TYPE — what the host's router does; the type is checked before it is believed.
 lab_nat() {
-    local name=$1 type=$2 n=${LAB_NUMBER[$1]} wan="198.51.100.1${LAB_NUMBER[$1]}" host="192.168.1${LAB_NUMBER[$1]}.2"
+    local name=$1 type=$2 n=${LAB_NUMBER[$1]} wan="198.51.100.1${LAB_NUMBER[$1]}" lan="192.168.1${LAB_LAN[$1]:-${LAB_NUMBER[$1]}}"
+    local host="$lan.2"
     local established='ct state established,related accept' out='iifname "lan" accept' nat='' forward='' sets='' expect
     case $type in
     open | firewall) host="203.0.113.$((16 * n + 2))" && lab_lan "$name" "203.0.113.$((16 * n + 1))" "$host" 28 ;;
-    *) lab_lan "$name" "192.168.1$n.1" "$host" 24 ;;
+    *) lab_lan "$name" "$lan.1" "$host" 24 ;;
     esac
     local everything_in="iifname \"wan\" dnat ip to $host" everything_out="oifname \"wan\" snat ip to $wan"
     case $type in
@@ -266,14 +274,18 @@ table ip lab {
     chain input { type filter hook input priority 0; iifname "wan" drop; }
 }
 RULES
-    local found
+    lab_does "$name" "$expect" "the $type router of $name"
+    on "r$name" conntrack -F >/dev/null 2>&1 || true
+    step "router of $name: $type (checked)"
+}
+# lab_does HOST EXPECT WHAT — asks what is done to HOST's packets on their way out, and fails where it is something else.
+lab_does() {
+    local name=$1 expect=$2 found
     found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$RELAY_ADDRESS" 198.51.100.3 |
         jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept)"')
     # A symmetric router may by chance keep a port; what counts is that the two mappings differ.
-    if [[ $type == symmetric ]]; then found=${found% *} expect=${expect% *}; fi
-    [[ $found == "$expect" ]] || lab_fail "the $type router of $name is none: it does «$found», not «$expect»"
-    on "r$name" conntrack -F >/dev/null 2>&1 || true
-    step "router of $name: $type (checked)"
+    if [[ $expect == *endpoint-dependent* ]]; then found=${found% *} expect=${expect% *}; fi
+    [[ $found == "$expect" ]] || lab_fail "$3 is none: it does «$found», not «$expect»"
 }
 
 # lab_router NAME ADDRESS LAN HOST DEVICE — one more port-restricted router, at ADDRESS on the internet and LAN.1 before DEVICE of HOST.
@@ -296,13 +308,16 @@ RULES
 
 # lab_carrier HOST — puts the router of a carrier, port-restricted as well, between HOST's own and the internet (RFC 6598).
 lab_carrier() {
-    local name=$1 n=${LAB_NUMBER[$1]}
+    local name=$1 n=${LAB_NUMBER[$1]} faults=${LAB_WIRED[$1]-none}
+    if [[ $faults != none ]]; then lab_unwire "$name"; fi
     ip -n "$LAB-net" link delete "p-r$name"
     lab_router "c$name" "198.51.100.2$n" "100.64.$n" "r$name" wan
     ip -n "$LAB-r$name" address add "100.64.$n.2/24" dev wan
     ip -n "$LAB-r$name" link set wan up
     ip -n "$LAB-r$name" route add default via "100.64.$n.1"
-    step "a carrier's router before that of $name"
+    if [[ $faults != none ]]; then lab_wire "$name" "$faults"; fi
+    lab_does "$name" "true endpoint-independent address-and-port-dependent true" "the port-restricted pair of routers of $name"
+    step "a carrier's router before that of $name (checked)"
 }
 
 # lab_block_udp HOST / lab_allow_udp HOST — its router drops all UDP, and lets it through again.
@@ -404,6 +419,8 @@ lab_same_lan() {
         ip -n "$LAB-r$name" link set lan name lan0
         ip -n "$LAB-r$name" address flush dev lan0
         ip -n "$LAB-r$name" link add lan type bridge
+        # What passes from port to port is the switch's business and not the router's, whatever modules the machine has loaded.
+        on "r$name" sh -c '[ ! -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables'
         ip -n "$LAB-r$name" link set lan0 master lan up
         ip -n "$LAB-r$name" link set lan up
         lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
@@ -522,22 +539,32 @@ lab_block() {
 }
 lab_unblock() { on "r$1" nft delete table ip outage; }
 
-# lab_wire HOST FAULTS — puts a bad line between the host's router, or the relay, and the internet (a-to-b is outwards from
-# there). Offloads are turned off on both sides of it, so that one loss is one packet.
+# lab_wire HOST FAULTS — puts a bad line between the host's router (its carrier's, if it has one), or the relay, and the internet (a-to-b is
+# outwards from there). Offloads are turned off on both sides of it, so that one loss is one packet.
 lab_wire() {
     local name=$1 commands="$LAB_DIR/$1.wire" end="r$1" device=wan
     if [[ $name == relay ]]; then end=relay device=eth0; fi
+    if [[ -n ${LAB_HOLDER[c$name]:-} ]]; then end="c$name"; fi
+    LAB_WIRED[$name]=$2
     ip -n "$LAB-net" link set "p-$end" nomaster
     ip -n "$LAB-net" link add "w-$name" type veth peer name "x-$name"
     ip -n "$LAB-net" link set "x-$name" master br0 up
     ip -n "$LAB-net" link set "w-$name" up
     on "$end" ethtool -K "$device" tso off gso off gro off tx off >/dev/null
     on net ethtool -K "x-$name" tso off gso off gro off tx off >/dev/null
+    rm -f "$commands"
     mkfifo "$commands"
+    : >"$LAB_OUT/wire-$name.out"
     # Opened for both, so that neither side waits for the other and the wire never sees an end.
     start "wire-$name" net sh -c "exec '$LAB_TOOLS/wire' --a ':p-$end' --b ':w-$name' --both '$2' <>'$commands'"
     lab_wait 5 "the wire of $name" grep -q ready "$LAB_OUT/wire-$name.out"
     step "line of $name: $2"
+}
+declare -A LAB_WIRED=()
+lab_unwire() {
+    stop "wire-$1"
+    ip -n "$LAB-net" link delete "w-$1"
+    unset "LAB_WIRED[$1]"
 }
 # lab_wire_change HOST both|a-to-b|b-to-a FAULTS — from now on.
 lab_wire_change() {
