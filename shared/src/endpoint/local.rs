@@ -31,8 +31,8 @@ pub(crate) struct LocalCandidates {
 }
 
 impl LocalCandidates {
-    /// Whether it is an address of this very machine. Whoever names one for a peer leads to this machine's own services, some of which
-    /// may be open to it alone.
+    /// Whether it is an address of this very machine. Whoever names one for a connection leads to this machine's own services, some of
+    /// which may be open to it alone. (Two nodes on one machine find each other by datagrams.)
     pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
         self.hosts.iter().any(|host| host.ip() == ip)
     }
