@@ -187,8 +187,12 @@ lab_topology() {
     relay_three_nat) lab_host c 3 ;;
     *) lab_fail "no such topology: $1" ;;
     esac
-    local host
-    for host in "${LAB_HOSTS[@]}"; do lab_nat "$host" "${2:-port-restricted}"; done
+    local host checks=()
+    for host in "${LAB_HOSTS[@]}"; do
+        lab_nat "$host" "${2:-port-restricted}" &
+        checks+=($!)
+    done
+    for host in "${checks[@]}"; do wait "$host" || exit 1; done
     lab_capture
 }
 
@@ -218,54 +222,57 @@ lab_nat() {
     *) lab_lan "$name" "$lan.1" "$host" 24 ;;
     esac
     local everything_in="iifname \"wan\" dnat ip to $host" everything_out="oifname \"wan\" snat ip to $wan"
+    # What it must be found to do: to UDP, and to TCP (lab_does).
+    local cone="true endpoint-independent address-and-port-dependent true" tcp="true true endpoint-independent address-and-port-dependent"
     case $type in
     open)
         forward='accept'
-        expect='true endpoint-independent endpoint-independent true'
+        expect='true endpoint-independent endpoint-independent true; true true endpoint-independent endpoint-independent'
         ;;
     firewall)
         forward="$established; $out"
-        expect='true endpoint-independent address-and-port-dependent true'
+        expect="$cone; $tcp"
         ;;
     full-cone)
         nat="$everything_out" sets="$everything_in"
         forward='accept'
-        expect='true endpoint-independent endpoint-independent true'
+        expect='true endpoint-independent endpoint-independent true; true true endpoint-independent endpoint-independent'
         ;;
     address-restricted)
         nat="$everything_out" sets="$everything_in"
         forward='iifname "lan" add @talked_to { ip daddr } accept; iifname "wan" ip saddr @talked_to accept'
-        expect='true endpoint-independent address-dependent true'
+        expect='true endpoint-independent address-dependent true; true true endpoint-independent address-dependent'
         ;;
     port-restricted)
         nat='oifname "wan" masquerade'
         forward="$established; $out"
-        expect='true endpoint-independent address-and-port-dependent true'
+        expect="$cone; $tcp"
         ;;
     port-shifting)
         nat="oifname \"wan\" meta l4proto { tcp, udp } snat ip to $wan:61000-65000; oifname \"wan\" masquerade"
         forward="$established; $out"
-        expect='true endpoint-independent address-and-port-dependent false'
+        expect="${cone% *} false; $tcp"
         ;;
     symmetric)
         nat='oifname "wan" masquerade fully-random'
         forward="$established; $out"
-        expect='true endpoint-dependent address-and-port-dependent false'
+        # The outside port is any.
+        expect='true endpoint-dependent address-and-port-dependent *; true true endpoint-dependent address-and-port-dependent'
         ;;
     udp-blocked)
         nat='oifname "wan" masquerade'
         forward="meta l4proto udp drop; $established; $out"
-        expect='false null null null'
+        expect="false null null null; $tcp"
         ;;
     relay-only)
         nat='oifname "wan" masquerade'
         forward="$established; iifname \"lan\" ip daddr $RELAY_ADDRESSES meta l4proto tcp accept"
-        expect='false null null null'
+        expect="false null null null; $tcp"
         ;;
     tcp-443)
         nat='oifname "wan" masquerade'
         forward="$established; iifname \"lan\" tcp dport 443 accept"
-        expect='false null null null'
+        expect='false null null null; true false null null'
         ;;
     *) lab_fail "no such router: $type" ;;
     esac
@@ -282,18 +289,29 @@ table ip lab {
 }
 RULES
     lab_does "$name" "$expect" "the $type router of $name"
+    if [[ $type == relay-only ]]; then
+        # To an address that is none of the relay's, for as long as it is asked.
+        ip -n "$LAB-relay" address add 198.51.100.9/24 dev eth0
+        lab_does "$name" 'false null null null; false false null null' "the $type router of $name" 198.51.100.9 198.51.100.9
+        ip -n "$LAB-relay" address delete 198.51.100.9/24 dev eth0
+    fi
     on "r$name" conntrack -F >/dev/null 2>&1 || true
     step "router of $name: $type (checked)"
 }
-# lab_does HOST EXPECT WHAT — asks what is done to HOST's packets on their way out, and fails where it is something else.
+# lab_does HOST EXPECT WHAT [ADDRESS ADDRESS] — asks what is done to HOST's packets on their way to two addresses of the relay, and fails where it is
+# something else. EXPECT is a pattern of «UDP mapping filtering port-kept; TCP-to-443 TCP-to-others mapping filtering».
 lab_does() {
-    local name=$1 expect=$2 found
-    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$RELAY_ADDRESS" 198.51.100.3 |
-        jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept)"')
-    # A symmetric router may by chance keep a port; what counts is that the two mappings differ.
-    if [[ $expect == *endpoint-dependent* ]]; then found=${found% *} expect=${expect% *}; fi
-    [[ $found == "$expect" ]] || lab_fail "$3 is none: it does «$found», not «$expect»"
+    local name=$1 expect=$2 what=$3 found
+    shift 3
+    [[ $# -eq 2 ]] || set -- "$RELAY_ADDRESS" 198.51.100.3
+    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$@" |
+        jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept); \(.tcp | "\(.to_443) \(.to_others) \(.mapping) \(.filtering)")"')
+    # shellcheck disable=SC2053
+    [[ $found == $expect ]] || lab_fail "$what is none: it does «$found», not «$expect»"
 }
+# What a port-restricted router does, and any that keeps one port for all behind a filter that looks at ports; and that by IPv6.
+LAB_CONE='true endpoint-independent address-and-port-dependent *; true true endpoint-independent address-and-port-dependent'
+lab_does6() { lab_does "$1" "$LAB_CONE" "$2" 2001:db8:ff::2 2001:db8:ff::3; }
 
 # lab_router NAME ADDRESS LAN HOST DEVICE — one more port-restricted router, at ADDRESS on the internet and LAN.1 before DEVICE of HOST.
 lab_router() {
@@ -323,7 +341,7 @@ lab_carrier() {
     ip -n "$LAB-r$name" link set wan up
     ip -n "$LAB-r$name" route add default via "100.64.$n.1"
     if [[ $faults != none ]]; then lab_wire "$name" "$faults"; fi
-    lab_does "$name" "true endpoint-independent address-and-port-dependent true" "the port-restricted pair of routers of $name"
+    lab_does "$name" "$LAB_CONE" "the port-restricted pair of routers of $name"
     step "a carrier's router before that of $name (checked)"
 }
 
@@ -381,13 +399,15 @@ RULES
     # The relay's stream is not what this is about.
     on "r$name" conntrack -D -p udp >/dev/null 2>&1 || true
 }
+# lab_rebound HOST — asks whether the router is what it was before, with other ports. Not while something is measured.
+lab_rebound() { lab_does "$1" "${LAB_CONE/\*/false}" "the router of $1 after a rebind"; }
 
 # lab_second_uplink HOST — another router on HOST's eth1, port-restricted, not used yet. lab_uplink HOST eth0|eth1 moves to it or
 # back: the other link goes down, and the default route with it.
 lab_second_uplink() {
     local name=$1 n=${LAB_NUMBER[$1]}
     lab_router "u$name" "198.51.100.4$n" "192.168.4$n" "$name" eth1
-    step "$name has a second uplink"
+    lab_uplinks_do "$name"
 }
 lab_uplink() {
     local name=$1 n=${LAB_NUMBER[$1]} other=eth0 network="192.168.1${LAB_NUMBER[$1]}"
@@ -396,6 +416,15 @@ lab_uplink() {
     ip -n "$LAB-$name" link set "$2" up
     ip -n "$LAB-$name" address replace "$network.2/24" dev "$2"
     ip -n "$LAB-$name" route replace default via "$network.1"
+}
+# lab_uplinks_do HOST — asks both of its routers, before anything is measured, and leaves it on eth0.
+lab_uplinks_do() {
+    local device
+    for device in eth1 eth0; do
+        lab_uplink "$1" "$device"
+        lab_does "$1" "$LAB_CONE" "the router on $device of $1"
+    done
+    step "both routers of $1 are port-restricted (checked)"
 }
 
 # lab_uplink_family HOST eth0|eth1 4|6|dual — as lab_uplink, to a network that has these families. The other one is gone.
@@ -440,7 +469,8 @@ lab_same_lan() {
     ip -n "$LAB-$other" link set eth0 up
     ip -n "$LAB-$other" address add "192.168.1$n.$((2 + more))/24" dev eth0
     ip -n "$LAB-$other" route replace default via "192.168.1$n.1"
-    step "$other is on the LAN of $name"
+    lab_wait 2 "$other to reach $name on the LAN" on "$other" ping -c 1 -W 1 "192.168.1$n.2"
+    step "$other is on the LAN of $name (checked)"
 }
 
 # lab_one_nat HOST OTHER hairpin|none — OTHER is behind HOST's router as well, on another LAN from which HOST's is out of reach. What one of
@@ -496,6 +526,7 @@ lab_own_router() {
 # more; lab_nat brings IPv4 back.
 lab_internet6() {
     ip -n "$LAB-relay" address add 2001:db8:ff::2/64 dev eth0 nodad
+    ip -n "$LAB-relay" address add 2001:db8:ff::3/64 dev eth0 nodad
     lab_routes6 relay eth0
 }
 lab_routes6() { # NAMESPACE DEVICE — to the networks behind all routers but its own, and behind second uplinks
@@ -525,6 +556,8 @@ lab_add6() {
     lab_router6 "r$name" "1$n"
     ip -n "$LAB-$name" address replace "2001:db8:$n::2/64" dev eth0 nodad
     ip -n "$LAB-$name" -6 route replace default via "2001:db8:$n::1" dev eth0
+    lab_does6 "$name" "the IPv6 firewall of $name"
+    on "r$name" conntrack -F >/dev/null 2>&1 || true
 }
 lab_only6() {
     local name=$1
@@ -532,7 +565,8 @@ lab_only6() {
     lab_add6 "$name"
     ip -n "$LAB-r$name" -4 address flush dev lan
     ip -n "$LAB-$name" -4 address flush dev eth0
-    step "the network of $name is IPv6 only, behind a firewall"
+    lab_does "$name" 'false null null null; false false null null' "the network of $name, by IPv4"
+    step "the network of $name is IPv6 only, behind a firewall (checked)"
 }
 lab_no6() {
     ip -n "$LAB-$1" -6 address flush dev eth0 scope global
@@ -794,6 +828,7 @@ lab_expect() {
 
 lab_keep_evidence() {
     local host family
+    if [[ -n ${LAB_HOLDER[relay]:-} ]]; then timeout 3 nsenter --target "${LAB_HOLDER[relay]}" --net --mount --uts -- shadowmesh-relay status --json >"$LAB_OUT/relay.state" 2>&1 || true; fi
     for host in "${LAB_HOSTS[@]}"; do
         {
             timeout 3 nsenter --target "${LAB_HOLDER[$host]}" --net --mount --uts -- shadowmesh status --json

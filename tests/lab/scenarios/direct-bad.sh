@@ -25,17 +25,20 @@ loses() {
 # is a frame, or small.
 beside=$LAB_BESIDE
 LAB_BESIDE=''
-for loss in $(quick 5 "1 5"); do
+for loss in $(quick "" "1 5"); do
     lab_wire_change a both "only=peer-udp,loss=$loss%"
     loses "loss-$loss" --seconds "$seconds"
     lab_expect "still direct at $loss %" lab_path a direct-udp
     [[ $(lab_switches a) == 1 && $(lab_switches b) == 1 ]] || lab_fail "it moved at $loss %"
 done
 LAB_BESIDE=$beside
+lab_wire_change a both "only=peer-udp,loss=5%"
 loses measured --seconds 5 &
 oracle=$!
 lab_wait 4 "status to say what is lost" lab_status a '(.peers[0].path.loss_pct > 2 and .peers[0].path.loss_pct < 9) or error'
 wait "$oracle" || lab_fail "more was lost than the wire took"
+lab_expect "still direct at 5 %" lab_path a direct-udp
+[[ $(lab_switches a) == 1 && $(lab_switches b) == 1 ]] || lab_fail "it moved at 5 %"
 
 lab_wire_change a both only=peer-udp,loss=20%
 LAB_BESIDE=''

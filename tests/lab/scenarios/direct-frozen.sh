@@ -7,4 +7,4 @@ lab_network
 lab_direct a b
 lab_freezes "$(quick 5 30)"
 for host in a b; do lab_expect "$host is direct" lab_path "$host" direct-udp; done
-lab_oracle afterwards a b --seconds 3
+lab_oracle afterwards a b --seconds "$(quick 1 3)"

@@ -6,7 +6,7 @@ lab_topology relay_two_nat
 lab_block_tcp a
 lab_wire a ''
 lab_network
-seconds=$(quick 5 300)
+seconds=$(quick 3 300)
 for way in a-to-b b-to-a; do
     lab_direct a b
     declare -A before=([a]=$(lab_switches a) [b]=$(lab_switches b))

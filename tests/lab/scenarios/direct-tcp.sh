@@ -63,6 +63,7 @@ ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0
 for host in a b; do lab_wait 20 "$host to be on direct-tcp again" lab_path "$host" direct-tcp; done
 lab_oracle again a b --seconds "$(quick 2 3)"
 
+if [[ -n ${LAB_QUICK:-} ]]; then exit 0; fi
 # Every SYN is refused.
 cut refused "reject with tcp reset"
 none_left refused

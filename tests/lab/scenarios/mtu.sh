@@ -13,7 +13,7 @@ lab_all_connected 20
 seconds=$(quick 3 5)
 
 mtu_is() { lab_status "$1" "(.peers[0].path.mtu >= $2 and .peers[0].path.mtu <= $3) or error(.peers[0].path | tostring)"; }
-both_on() { for host in a b; do lab_wait 10 "$host to be on $1" lab_path "$host" "$1"; done; }
+both_on() { for host in a b; do lab_wait 30 "$host to be on $1" lab_path "$host" "$1"; done; }
 mtu_is_soon() { for host in a b; do lab_wait 10 "$host to know a packet size from $1 to $2" mtu_is "$host" "$1" "$2"; done; }
 all_well() { # KIND
     for host in a b; do

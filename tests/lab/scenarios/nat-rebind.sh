@@ -6,7 +6,7 @@ lab_topology relay_two_nat
 # Nothing direct is left when UDP fails: a move would be seen.
 for host in a b; do lab_block_tcp "$host"; done
 for host in a b; do lab_wire "$host" delay=20ms; done
-rebinds=$(quick 3 12)
+rebinds=$(quick 2 12)
 rtt=80
 
 remote() { lab_status "$1" '.peers[0].path.remote'; }
@@ -52,6 +52,7 @@ for type in open $(quick "" address-restricted); do
         lab_hold 5 "a has another address"
     done
     wait "$oracle" || lab_fail "a rebind was felt"
+    lab_rebound a
     lab_silence "longest silence, peer $type" "$type" "$((2 * rtt))"
     for host in a b; do
         lab_expect "$host is direct" lab_path "$host" direct-udp

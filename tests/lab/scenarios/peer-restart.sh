@@ -13,7 +13,7 @@ is_direct() { lab_status "$1" '[.peers[] | select(.path.kind == "direct-udp" and
 restarts() {
     local name=$1 what=$2 up oracle way
     shift 2
-    lab_oracle "$name" a b --seconds 9 --max-lost 100000 --max-gap-ms 7500 &
+    lab_oracle "$name" a b --seconds 7 --max-lost 100000 --max-gap-ms 7500 &
     oracle=$!
     lab_frames_pass a 500
     stop b KILL

@@ -11,7 +11,7 @@ moves=("a eth1" "a eth0" "b eth1" "b eth0")
 if [[ -n ${LAB_QUICK:-} ]]; then moves=("a eth1" "b eth1"); fi
 for move in "${moves[@]}"; do
     read -r host device <<<"$move"
-    lab_oracle "$host-$device" a b --seconds 9 --max-reordered 100000 --max-gap-ms 3000 &
+    lab_oracle "$host-$device" a b --seconds "$(quick 7 9)" --max-reordered 100000 --max-gap-ms 3000 &
     oracle=$!
     lab_frames_pass a 500
     lab_uplink "$host" "$device"
