@@ -46,10 +46,15 @@ lab_fail() {
     printf '%8.3f  FAILED: %s\n' "$(lab_elapsed)" "$*" >&3
     exit 1
 }
-# A number worth comparing between runs; scripts/lab gathers them.
+# lab_measure WHAT VALUE UNIT [TARGET] — a number worth comparing between runs. scripts/lab gathers them, those of one name together.
 lab_measure() {
-    step "measured: $1 = $2 $3"
-    printf '%s\t%s\t%s\t%s\n' "$LAB_NAME" "$1" "$2" "$3" >>"$LAB_OUT/measures.tsv"
+    step "measured: $1 = $2 $3${4:+ (target $4)}"
+    printf '%s\t%s\t%s\t%s\t%s\n' "$LAB_NAME" "$1" "$2" "$3" "${4:-}" >>"$LAB_OUT/measures.tsv"
+}
+# lab_took WHAT MS TARGET_MS — a time. It fails only beyond three times its target, so that a busy machine is no failure.
+lab_took() {
+    lab_measure "$1" "$2" ms "$3"
+    jq -en "$2 <= 3 * $3" >/dev/null || lab_fail "$1: $2 ms, the target is $3 ms"
 }
 lab_now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
 LAB_STARTED=$(lab_now_ms)
@@ -66,6 +71,8 @@ lab_wait() {
         sleep 0.05
     done
 }
+# quick A B — A where time is short (LAB_QUICK), B at full length.
+quick() { if [[ -n ${LAB_QUICK:-} ]]; then echo "$1"; else echo "$2"; fi; }
 # lab_hold SECONDS WHAT — for conditions that are a length of time (an outage of a minute), never to hope for something.
 lab_hold() {
     step "$2 for $1 s"
@@ -180,8 +187,12 @@ lab_topology() {
     relay_three_nat) lab_host c 3 ;;
     *) lab_fail "no such topology: $1" ;;
     esac
-    local host
-    for host in "${LAB_HOSTS[@]}"; do lab_nat "$host" "${2:-port-restricted}"; done
+    local host checks=()
+    for host in "${LAB_HOSTS[@]}"; do
+        lab_nat "$host" "${2:-port-restricted}" &
+        checks+=($!)
+    done
+    for host in "${checks[@]}"; do wait "$host" || exit 1; done
     lab_capture
 }
 
@@ -211,54 +222,57 @@ lab_nat() {
     *) lab_lan "$name" "$lan.1" "$host" 24 ;;
     esac
     local everything_in="iifname \"wan\" dnat ip to $host" everything_out="oifname \"wan\" snat ip to $wan"
+    # What it must be found to do: to UDP, and to TCP (lab_does).
+    local cone="true endpoint-independent address-and-port-dependent true" tcp="true true endpoint-independent address-and-port-dependent"
     case $type in
     open)
         forward='accept'
-        expect='true endpoint-independent endpoint-independent true'
+        expect='true endpoint-independent endpoint-independent true; true true endpoint-independent endpoint-independent'
         ;;
     firewall)
         forward="$established; $out"
-        expect='true endpoint-independent address-and-port-dependent true'
+        expect="$cone; $tcp"
         ;;
     full-cone)
         nat="$everything_out" sets="$everything_in"
         forward='accept'
-        expect='true endpoint-independent endpoint-independent true'
+        expect='true endpoint-independent endpoint-independent true; true true endpoint-independent endpoint-independent'
         ;;
     address-restricted)
         nat="$everything_out" sets="$everything_in"
         forward='iifname "lan" add @talked_to { ip daddr } accept; iifname "wan" ip saddr @talked_to accept'
-        expect='true endpoint-independent address-dependent true'
+        expect='true endpoint-independent address-dependent true; true true endpoint-independent address-dependent'
         ;;
     port-restricted)
         nat='oifname "wan" masquerade'
         forward="$established; $out"
-        expect='true endpoint-independent address-and-port-dependent true'
+        expect="$cone; $tcp"
         ;;
     port-shifting)
         nat="oifname \"wan\" meta l4proto { tcp, udp } snat ip to $wan:61000-65000; oifname \"wan\" masquerade"
         forward="$established; $out"
-        expect='true endpoint-independent address-and-port-dependent false'
+        expect="${cone% *} false; $tcp"
         ;;
     symmetric)
         nat='oifname "wan" masquerade fully-random'
         forward="$established; $out"
-        expect='true endpoint-dependent address-and-port-dependent false'
+        # The outside port is any.
+        expect='true endpoint-dependent address-and-port-dependent *; true true endpoint-dependent address-and-port-dependent'
         ;;
     udp-blocked)
         nat='oifname "wan" masquerade'
         forward="meta l4proto udp drop; $established; $out"
-        expect='false null null null'
+        expect="false null null null; $tcp"
         ;;
     relay-only)
         nat='oifname "wan" masquerade'
         forward="$established; iifname \"lan\" ip daddr $RELAY_ADDRESSES meta l4proto tcp accept"
-        expect='false null null null'
+        expect="false null null null; $tcp"
         ;;
     tcp-443)
         nat='oifname "wan" masquerade'
         forward="$established; iifname \"lan\" tcp dport 443 accept"
-        expect='false null null null'
+        expect='false null null null; true false null null'
         ;;
     *) lab_fail "no such router: $type" ;;
     esac
@@ -275,18 +289,29 @@ table ip lab {
 }
 RULES
     lab_does "$name" "$expect" "the $type router of $name"
+    if [[ $type == relay-only ]]; then
+        # To an address that is none of the relay's, for as long as it is asked.
+        ip -n "$LAB-relay" address add 198.51.100.9/24 dev eth0
+        lab_does "$name" 'false null null null; false false null null' "the $type router of $name" 198.51.100.9 198.51.100.9
+        ip -n "$LAB-relay" address delete 198.51.100.9/24 dev eth0
+    fi
     on "r$name" conntrack -F >/dev/null 2>&1 || true
     step "router of $name: $type (checked)"
 }
-# lab_does HOST EXPECT WHAT — asks what is done to HOST's packets on their way out, and fails where it is something else.
+# lab_does HOST EXPECT WHAT [ADDRESS ADDRESS] — asks what is done to HOST's packets on their way to two addresses of the relay, and fails where it is
+# something else. EXPECT is a pattern of «UDP mapping filtering port-kept; TCP-to-443 TCP-to-others mapping filtering».
 lab_does() {
-    local name=$1 expect=$2 found
-    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$RELAY_ADDRESS" 198.51.100.3 |
-        jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept)"')
-    # A symmetric router may by chance keep a port; what counts is that the two mappings differ.
-    if [[ $expect == *endpoint-dependent* ]]; then found=${found% *} expect=${expect% *}; fi
-    [[ $found == "$expect" ]] || lab_fail "$3 is none: it does «$found», not «$expect»"
+    local name=$1 expect=$2 what=$3 found
+    shift 3
+    [[ $# -eq 2 ]] || set -- "$RELAY_ADDRESS" 198.51.100.3
+    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$@" |
+        jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept); \(.tcp | "\(.to_443) \(.to_others) \(.mapping) \(.filtering)")"')
+    # shellcheck disable=SC2053
+    [[ $found == $expect ]] || lab_fail "$what is none: it does «$found», not «$expect»"
 }
+# What a port-restricted router does, and any that keeps one port for all behind a filter that looks at ports; and that by IPv6.
+LAB_CONE='true endpoint-independent address-and-port-dependent *; true true endpoint-independent address-and-port-dependent'
+lab_does6() { lab_does "$1" "$LAB_CONE" "$2" 2001:db8:ff::2 2001:db8:ff::3; }
 
 # lab_router NAME ADDRESS LAN HOST DEVICE — one more port-restricted router, at ADDRESS on the internet and LAN.1 before DEVICE of HOST.
 lab_router() {
@@ -316,7 +341,7 @@ lab_carrier() {
     ip -n "$LAB-r$name" link set wan up
     ip -n "$LAB-r$name" route add default via "100.64.$n.1"
     if [[ $faults != none ]]; then lab_wire "$name" "$faults"; fi
-    lab_does "$name" "true endpoint-independent address-and-port-dependent true" "the port-restricted pair of routers of $name"
+    lab_does "$name" "$LAB_CONE" "the port-restricted pair of routers of $name"
     step "a carrier's router before that of $name (checked)"
 }
 
@@ -374,13 +399,15 @@ RULES
     # The relay's stream is not what this is about.
     on "r$name" conntrack -D -p udp >/dev/null 2>&1 || true
 }
+# lab_rebound HOST — asks whether the router is what it was before, with other ports. Not while something is measured.
+lab_rebound() { lab_does "$1" "${LAB_CONE/\*/false}" "the router of $1 after a rebind"; }
 
 # lab_second_uplink HOST — another router on HOST's eth1, port-restricted, not used yet. lab_uplink HOST eth0|eth1 moves to it or
 # back: the other link goes down, and the default route with it.
 lab_second_uplink() {
     local name=$1 n=${LAB_NUMBER[$1]}
     lab_router "u$name" "198.51.100.4$n" "192.168.4$n" "$name" eth1
-    step "$name has a second uplink"
+    lab_uplinks_do "$name"
 }
 lab_uplink() {
     local name=$1 n=${LAB_NUMBER[$1]} other=eth0 network="192.168.1${LAB_NUMBER[$1]}"
@@ -389,6 +416,15 @@ lab_uplink() {
     ip -n "$LAB-$name" link set "$2" up
     ip -n "$LAB-$name" address replace "$network.2/24" dev "$2"
     ip -n "$LAB-$name" route replace default via "$network.1"
+}
+# lab_uplinks_do HOST — asks both of its routers, before anything is measured, and leaves it on eth0.
+lab_uplinks_do() {
+    local device
+    for device in eth1 eth0; do
+        lab_uplink "$1" "$device"
+        lab_does "$1" "$LAB_CONE" "the router on $device of $1"
+    done
+    step "both routers of $1 are port-restricted (checked)"
 }
 
 # lab_uplink_family HOST eth0|eth1 4|6|dual — as lab_uplink, to a network that has these families. The other one is gone.
@@ -433,7 +469,8 @@ lab_same_lan() {
     ip -n "$LAB-$other" link set eth0 up
     ip -n "$LAB-$other" address add "192.168.1$n.$((2 + more))/24" dev eth0
     ip -n "$LAB-$other" route replace default via "192.168.1$n.1"
-    step "$other is on the LAN of $name"
+    lab_wait 2 "$other to reach $name on the LAN" on "$other" ping -c 1 -W 1 "192.168.1$n.2"
+    step "$other is on the LAN of $name (checked)"
 }
 
 # lab_one_nat HOST OTHER hairpin|none — OTHER is behind HOST's router as well, on another LAN from which HOST's is out of reach. What one of
@@ -489,6 +526,7 @@ lab_own_router() {
 # more; lab_nat brings IPv4 back.
 lab_internet6() {
     ip -n "$LAB-relay" address add 2001:db8:ff::2/64 dev eth0 nodad
+    ip -n "$LAB-relay" address add 2001:db8:ff::3/64 dev eth0 nodad
     lab_routes6 relay eth0
 }
 lab_routes6() { # NAMESPACE DEVICE — to the networks behind all routers but its own, and behind second uplinks
@@ -518,6 +556,8 @@ lab_add6() {
     lab_router6 "r$name" "1$n"
     ip -n "$LAB-$name" address replace "2001:db8:$n::2/64" dev eth0 nodad
     ip -n "$LAB-$name" -6 route replace default via "2001:db8:$n::1" dev eth0
+    lab_does6 "$name" "the IPv6 firewall of $name"
+    on "r$name" conntrack -F >/dev/null 2>&1 || true
 }
 lab_only6() {
     local name=$1
@@ -525,7 +565,8 @@ lab_only6() {
     lab_add6 "$name"
     ip -n "$LAB-r$name" -4 address flush dev lan
     ip -n "$LAB-$name" -4 address flush dev eth0
-    step "the network of $name is IPv6 only, behind a firewall"
+    lab_does "$name" 'false null null null; false false null null' "the network of $name, by IPv4"
+    step "the network of $name is IPv6 only, behind a firewall (checked)"
 }
 lab_no6() {
     ip -n "$LAB-$1" -6 address flush dev eth0 scope global
@@ -672,21 +713,21 @@ lab_moved() {
 # lab_longest_gap NAME — the longest silence of an oracle's run, ms.
 lab_longest_gap() { jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/$1.json"; }
 # lab_back WHAT NAME SINCE TARGET_MS — how long after SINCE (of lab_now_ms) the longest silence of an oracle's run was over, both ways.
-# Reported against the target; fails beyond three times as much.
 lab_back() {
     local took
     took=$(jq --argjson since "$3" '.started_unix_ms as $start | [.a_to_b, .b_to_a] |
         map(.gaps | max_by(.ms) | if . then .at_ms + .ms else 0 end) | [$start + max - $since, 0] | max | floor' "$LAB_OUT/$2.json")
-    lab_measure "$1" "$took" ms
-    [[ $took -le $((3 * $4)) ]] || lab_fail "$1: took $took ms, the target is $4 ms"
+    lab_took "$1" "$took" "$4"
 }
+# lab_silence WHAT NAME TARGET_MS — the longest silence of an oracle's run, against a target.
+lab_silence() { lab_took "$1" "$(lab_longest_gap "$2")" "$3"; }
 # lab_freezes SECONDS — the daemon of b stands still for so long while a and b send, with room for all of it in the ring of a: frames of 500
 # bytes on average. None is missing but those that the frozen daemon's device could not take, and both ends' own counts say the same.
 lab_freezes() {
     local seconds=$1 oracle awake dropped
     dropped=$(lab_device_dropped b)
     declare -A lost_before=([a]=$(lab_status a '.peers[0].lost') [b]=$(lab_status b '.peers[0].lost'))
-    lab_oracle frozen a b --max-frame 900 --seconds "$((seconds + 12))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
+    lab_oracle frozen a b --max-frame 900 --seconds "$((seconds + 8))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
     oracle=$!
     lab_frames_pass a 500
     kill -STOP "${LAB_PID[b]}"
@@ -740,7 +781,7 @@ lab_oracle() {
     for option in "${!options[@]}"; do
         if [[ ${options[$option]} == --seconds ]]; then seconds=${options[$((option + 1))]%.*}; fi
     done
-    if [[ -n $LAB_BESIDE ]]; then lab_stream "beside-$name" "$a" "$b" "$((seconds + 1))" "$((LAB_BESIDE * 125000))"; fi
+    if [[ -n $LAB_BESIDE ]]; then lab_stream "beside-$name" "$a" "$b" "$seconds.2" "$((LAB_BESIDE * 125000))"; fi
     if "$LAB_TOOLS/oracle" run "${ends[@]}" "${options[@]}" >"$LAB_OUT/$name.json" 2>"$LAB_OUT/$name.oracle"; then
         step "oracle $name: $(lab_oracle_line "$name")"
     else
@@ -766,15 +807,13 @@ lab_streamed() {
     step "$1: $(tail -n 1 "$LAB_OUT/$1.stream" | jq -r '"\(.received) bytes by one TCP connection, SHA-256 equal, longest silence \(.longest_silence_ms) ms"')"
 }
 
-# lab_recovers NAME A B TARGET_MS — measures from now until frames pass both ways. Timing is reported against the target
-# and fails only beyond three times as much, so that a busy machine is no failure.
+# lab_recovers NAME A B TARGET_MS — measures from now until frames pass both ways.
 lab_recovers() {
     local name=$1 a=$2 b=$3 target=$4 took
     took=$("$LAB_TOOLS/oracle" recover --rate 200 --deadline 60 --a "$LAB-$a:${LAB_DEVICE:-smesh0}" --b "$LAB-$b:${LAB_DEVICE:-smesh0}" |
         jq -r '.both_ms // "never"')
     [[ $took != never ]] || lab_fail "$name: no frames both ways within 60 s"
-    lab_measure "$name" "$took" ms
-    [[ $took -le $((3 * target)) ]] || lab_fail "$name: took $took ms, the target is $target ms"
+    lab_took "$name" "$took" "$target"
 }
 
 # lab_expect WHAT COMMAND… — fails with WHAT unless the command succeeds.
@@ -789,6 +828,7 @@ lab_expect() {
 
 lab_keep_evidence() {
     local host family
+    if [[ -n ${LAB_HOLDER[relay]:-} ]]; then timeout 3 nsenter --target "${LAB_HOLDER[relay]}" --net --mount --uts -- shadowmesh-relay status --json >"$LAB_OUT/relay.state" 2>&1 || true; fi
     for host in "${LAB_HOSTS[@]}"; do
         {
             timeout 3 nsenter --target "${LAB_HOLDER[$host]}" --net --mount --uts -- shadowmesh status --json

@@ -5,8 +5,7 @@
 lab_topology relay_two_nat
 lab_nat b udp-blocked
 lab_network
-seconds=${LAB_QUICK:+5}
-seconds=${seconds:-10}
+seconds=$(quick 4 10)
 descriptors() { on "$1" sh -c "ls /proc/${LAB_PID[$1]}/fd | wc -l"; }
 goes_by_tcp() { # NAME
     lab_oracle "$1" a b --seconds "$seconds" --max-gap-ms 90 &
@@ -17,8 +16,8 @@ goes_by_tcp() { # NAME
     wait "$oracle" || lab_fail "the move was felt"
     for host in a b; do [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"; done
     began=$(lab_relay_bytes)
-    lab_oracle "$1-direct" a b --seconds 3
-    lab_measure "$1: bytes that the relay sent beside 6000 frames" "$(($(lab_relay_bytes) - began))" bytes
+    lab_oracle "$1-direct" a b --seconds "$(quick 2 3)"
+    lab_measure "$1: bytes that the relay sent " "$(($(lab_relay_bytes) - began))" bytes
     [[ $(($(lab_relay_bytes) - began)) -lt 20000 ]] || lab_fail "the relay still forwards"
 }
 goes_by_tcp "one side"
@@ -62,8 +61,9 @@ lab_allow_tcp a
 # A new address is a changed network: tried at once.
 ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0
 for host in a b; do lab_wait 20 "$host to be on direct-tcp again" lab_path "$host" direct-tcp; done
-lab_oracle again a b --seconds 3
+lab_oracle again a b --seconds "$(quick 2 3)"
 
+if [[ -n ${LAB_QUICK:-} ]]; then exit 0; fi
 # Every SYN is refused.
 cut refused "reject with tcp reset"
 none_left refused
