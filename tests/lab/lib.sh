@@ -143,6 +143,8 @@ lab_host() {
     lab_plug "$name"
 }
 declare -A LAB_NUMBER=()
+# Whose private addresses a host has, where they are not its own: two hosts may have the same, each behind its router (set before lab_nat).
+declare -A LAB_LAN=()
 
 # lab_plug HOST — into its router.
 lab_plug() {
@@ -183,24 +185,30 @@ lab_topology() {
     lab_capture
 }
 
-# What went over the wires, headers only and at most 40 MB each, for when the scenario fails.
+# What went over the wires, headers only and at most 40 MB each, for when the scenario fails. lab_capture_anew throws away what it has.
 lab_capture() {
     local host
-    [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
     for host in relay "${LAB_HOSTS[@]}"; do
         start "capture-$host" "$host" tcpdump -i eth0 -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$host.pcap"
     done
+}
+lab_capture_anew() {
+    local host
+    for host in relay "${LAB_HOSTS[@]}"; do stop "capture-$host"; done
+    rm -f "$LAB_OUT"/*.pcap*
+    lab_capture
 }
 
 # ── routers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # lab_nat HOST TYPE — what the host's router does; the type is checked before it is believed.
 lab_nat() {
-    local name=$1 type=$2 n=${LAB_NUMBER[$1]} wan="198.51.100.1${LAB_NUMBER[$1]}" host="192.168.1${LAB_NUMBER[$1]}.2"
+    local name=$1 type=$2 n=${LAB_NUMBER[$1]} wan="198.51.100.1${LAB_NUMBER[$1]}" lan="192.168.1${LAB_LAN[$1]:-${LAB_NUMBER[$1]}}"
+    local host="$lan.2"
     local established='ct state established,related accept' out='iifname "lan" accept' nat='' forward='' sets='' expect
     case $type in
     open | firewall) host="203.0.113.$((16 * n + 2))" && lab_lan "$name" "203.0.113.$((16 * n + 1))" "$host" 28 ;;
-    *) lab_lan "$name" "192.168.1$n.1" "$host" 24 ;;
+    *) lab_lan "$name" "$lan.1" "$host" 24 ;;
     esac
     local everything_in="iifname \"wan\" dnat ip to $host" everything_out="oifname \"wan\" snat ip to $wan"
     case $type in
@@ -266,14 +274,18 @@ table ip lab {
     chain input { type filter hook input priority 0; iifname "wan" drop; }
 }
 RULES
-    local found
+    lab_does "$name" "$expect" "the $type router of $name"
+    on "r$name" conntrack -F >/dev/null 2>&1 || true
+    step "router of $name: $type (checked)"
+}
+# lab_does HOST EXPECT WHAT — asks what is done to HOST's packets on their way out, and fails where it is something else.
+lab_does() {
+    local name=$1 expect=$2 found
     found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$RELAY_ADDRESS" 198.51.100.3 |
         jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept)"')
     # A symmetric router may by chance keep a port; what counts is that the two mappings differ.
-    if [[ $type == symmetric ]]; then found=${found% *} expect=${expect% *}; fi
-    [[ $found == "$expect" ]] || lab_fail "the $type router of $name is none: it does «$found», not «$expect»"
-    on "r$name" conntrack -F >/dev/null 2>&1 || true
-    step "router of $name: $type (checked)"
+    if [[ $expect == *endpoint-dependent* ]]; then found=${found% *} expect=${expect% *}; fi
+    [[ $found == "$expect" ]] || lab_fail "$3 is none: it does «$found», not «$expect»"
 }
 
 # lab_router NAME ADDRESS LAN HOST DEVICE — one more port-restricted router, at ADDRESS on the internet and LAN.1 before DEVICE of HOST.
@@ -296,13 +308,16 @@ RULES
 
 # lab_carrier HOST — puts the router of a carrier, port-restricted as well, between HOST's own and the internet (RFC 6598).
 lab_carrier() {
-    local name=$1 n=${LAB_NUMBER[$1]}
+    local name=$1 n=${LAB_NUMBER[$1]} faults=${LAB_WIRED[$1]-none}
+    if [[ $faults != none ]]; then lab_unwire "$name"; fi
     ip -n "$LAB-net" link delete "p-r$name"
     lab_router "c$name" "198.51.100.2$n" "100.64.$n" "r$name" wan
     ip -n "$LAB-r$name" address add "100.64.$n.2/24" dev wan
     ip -n "$LAB-r$name" link set wan up
     ip -n "$LAB-r$name" route add default via "100.64.$n.1"
-    step "a carrier's router before that of $name"
+    if [[ $faults != none ]]; then lab_wire "$name" "$faults"; fi
+    lab_does "$name" "true endpoint-independent address-and-port-dependent true" "the port-restricted pair of routers of $name"
+    step "a carrier's router before that of $name (checked)"
 }
 
 # lab_block_udp HOST / lab_allow_udp HOST — its router drops all UDP, and lets it through again.
@@ -317,8 +332,8 @@ lab_allow_udp() {
     step "the router of $1 lets UDP through"
 }
 
-# lab_block_tcp HOST / lab_allow_tcp HOST — its router drops all TCP but that with the relay, and lets it through again.
-# lab_syns_dropped HOST N — whether it dropped more than N SYNs.
+# lab_block_tcp HOST [VERDICT] / lab_allow_tcp HOST — its router drops all TCP but that with the relay (or says VERDICT to a SYN), and lets it
+# through again. lab_syns_dropped HOST N — whether more than N SYNs met that.
 lab_block_tcp() {
     on "r$1" nft -f - <<RULES
 table ip hold_tcp {
@@ -327,7 +342,7 @@ table ip hold_tcp {
         type filter hook forward priority -5
         ip daddr $RELAY_ADDRESSES accept
         ip saddr $RELAY_ADDRESSES accept
-        tcp flags & (syn | ack) == syn counter name syns drop
+        tcp flags & (syn | ack) == syn counter name syns ${2:-drop}
         meta l4proto tcp drop
     }
 }
@@ -344,7 +359,8 @@ lab_syns_dropped() {
     [[ $dropped -gt $2 ]]
 }
 
-# lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on (behind a port-restricted one).
+# lab_rebind HOST — its router forgets every mapping and gives other outside ports from now on, one for all destinations (behind a
+# port-restricted one). Not at random: the kernel would take another for each destination.
 declare -A LAB_REBINDS=()
 lab_rebind() {
     local name=$1 wan="198.51.100.1${LAB_NUMBER[$1]}" first
@@ -352,7 +368,7 @@ lab_rebind() {
     first=$((20000 + 400 * LAB_REBINDS[$name]))
     on "r$name" nft -f - <<RULES
 flush chain ip lab postrouting
-add rule ip lab postrouting oifname "wan" meta l4proto udp snat to $wan:$first-$((first + 399)) random
+add rule ip lab postrouting oifname "wan" meta l4proto udp snat to $wan:$first-$((first + 399))
 add rule ip lab postrouting oifname "wan" masquerade
 RULES
     # The relay's stream is not what this is about.
@@ -403,6 +419,8 @@ lab_same_lan() {
         ip -n "$LAB-r$name" link set lan name lan0
         ip -n "$LAB-r$name" address flush dev lan0
         ip -n "$LAB-r$name" link add lan type bridge
+        # What passes from port to port is the switch's business and not the router's, whatever modules the machine has loaded.
+        on "r$name" sh -c '[ ! -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables'
         ip -n "$LAB-r$name" link set lan0 master lan up
         ip -n "$LAB-r$name" link set lan up
         lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
@@ -521,28 +539,48 @@ lab_block() {
 }
 lab_unblock() { on "r$1" nft delete table ip outage; }
 
-# lab_wire HOST FAULTS — puts a bad line between the host's router, or the relay, and the internet (a-to-b is outwards from
-# there). Offloads are turned off on both sides of it, so that one loss is one packet.
+# lab_wire HOST FAULTS — puts a bad line between the host's router (its carrier's, if it has one), or the relay, and the internet (a-to-b is
+# outwards from there). Offloads are turned off on both sides of it, so that one loss is one packet.
 lab_wire() {
     local name=$1 commands="$LAB_DIR/$1.wire" end="r$1" device=wan
     if [[ $name == relay ]]; then end=relay device=eth0; fi
+    if [[ -n ${LAB_HOLDER[c$name]:-} ]]; then end="c$name"; fi
+    LAB_WIRED[$name]=$2
     ip -n "$LAB-net" link set "p-$end" nomaster
     ip -n "$LAB-net" link add "w-$name" type veth peer name "x-$name"
     ip -n "$LAB-net" link set "x-$name" master br0 up
     ip -n "$LAB-net" link set "w-$name" up
     on "$end" ethtool -K "$device" tso off gso off gro off tx off >/dev/null
     on net ethtool -K "x-$name" tso off gso off gro off tx off >/dev/null
+    rm -f "$commands"
     mkfifo "$commands"
+    : >"$LAB_OUT/wire-$name.out"
     # Opened for both, so that neither side waits for the other and the wire never sees an end.
     start "wire-$name" net sh -c "exec '$LAB_TOOLS/wire' --a ':p-$end' --b ':w-$name' --both '$2' <>'$commands'"
     lab_wait 5 "the wire of $name" grep -q ready "$LAB_OUT/wire-$name.out"
     step "line of $name: $2"
+}
+declare -A LAB_WIRED=()
+lab_unwire() {
+    stop "wire-$1"
+    ip -n "$LAB-net" link delete "w-$1"
+    unset "LAB_WIRED[$1]"
 }
 # lab_wire_change HOST both|a-to-b|b-to-a FAULTS — from now on.
 lab_wire_change() {
     echo "$2 ${3:-}" >"$LAB_DIR/$1.wire"
     step "line of $1: $2 ${3:-perfect}"
 }
+# lab_wire_took HOST WAY — frames that the line took from WAY (a_to_b or b_to_a) so far, by its own account: by chance, by a rule, or because
+# its queue was full.
+lab_wire_took() {
+    local out="$LAB_OUT/wire-$1.out" had
+    had=$(wc -l <"$out")
+    echo report >"$LAB_DIR/$1.wire"
+    lab_wait 5 "the account of the line of $1" lab_longer "$out" "$had"
+    tail -n 1 "$out" | jq ".$2 | .lost + .dropped + .overflowed"
+}
+lab_longer() { [[ $(wc -l <"$1") -gt $2 ]]; }
 
 # ── the product ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -584,6 +622,14 @@ lab_network() {
     for host in "${LAB_HOSTS[@]}"; do step "$host: $(lab_status "$host" '.node.addresses | join(" ")')"; done
 }
 
+# lab_again — every daemon ends and begins anew with what it knows of the network.
+lab_again() {
+    local host
+    for host in "${LAB_HOSTS[@]}"; do stop "$host"; done
+    for host in "${LAB_HOSTS[@]}"; do lab_up "$host"; done
+    lab_all_connected 20
+}
+
 lab_all_connected() {
     local host
     for host in "${LAB_HOSTS[@]}"; do
@@ -618,10 +664,59 @@ lab_by_datagram() {
 }
 # lab_switches HOST — how often it moved its data to another kind of path.
 lab_switches() { lab_status "$1" '.peers[0].switches'; }
+# lab_moved HOST N SINCE — fails unless it moved N times since it had moved SINCE times.
+lab_moved() {
+    local moves=$(($(lab_switches "$1") - $3))
+    [[ $moves == "$2" ]] || lab_fail "$1 moved $moves times, not $2"
+}
 # lab_longest_gap NAME — the longest silence of an oracle's run, ms.
 lab_longest_gap() { jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/$1.json"; }
+# lab_back WHAT NAME SINCE TARGET_MS — how long after SINCE (of lab_now_ms) the longest silence of an oracle's run was over, both ways.
+# Reported against the target; fails beyond three times as much.
+lab_back() {
+    local took
+    took=$(jq --argjson since "$3" '.started_unix_ms as $start | [.a_to_b, .b_to_a] |
+        map(.gaps | max_by(.ms) | if . then .at_ms + .ms else 0 end) | [$start + max - $since, 0] | max | floor' "$LAB_OUT/$2.json")
+    lab_measure "$1" "$took" ms
+    [[ $took -le $((3 * $4)) ]] || lab_fail "$1: took $took ms, the target is $4 ms"
+}
+# lab_freezes SECONDS — the daemon of b stands still for so long while a and b send, with room for all of it in the ring of a: frames of 500
+# bytes on average. None is missing but those that the frozen daemon's device could not take, and both ends' own counts say the same.
+lab_freezes() {
+    local seconds=$1 oracle awake dropped
+    dropped=$(lab_device_dropped b)
+    declare -A lost_before=([a]=$(lab_status a '.peers[0].lost') [b]=$(lab_status b '.peers[0].lost'))
+    lab_oracle frozen a b --max-frame 900 --seconds "$((seconds + 12))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
+    oracle=$!
+    lab_frames_pass a 500
+    kill -STOP "${LAB_PID[b]}"
+    lab_hold "$seconds" "b stands still"
+    lab_expect "a does not call b connected" lab_status a '[.peers[] | select(.state == "connected")] == [] or error'
+    kill -CONT "${LAB_PID[b]}"
+    awake=$(lab_now_ms)
+    wait "$oracle" || lab_fail "frames came twice, late or damaged"
+    lab_back "awake to frames" frozen "$awake" 2000
+    lab_expect "what was sent to b arrived" jq -e '.a_to_b.lost == 0' "$LAB_OUT/frozen.json"
+    dropped=$(($(lab_device_dropped b) - dropped))
+    lab_measure "frames that b's device could not take" "$dropped" frames
+    [[ $(lab_lost frozen b_to_a) -le $dropped ]] || lab_fail "$(lab_lost frozen b_to_a) frames of b are missing, its device dropped $dropped"
+    lab_expect "a counts none lost" lab_status a ".peers[0].lost == ${lost_before[a]} or error"
+    lab_expect "b counts no more lost than its device dropped" lab_status b ".peers[0].lost - ${lost_before[b]} <= $dropped or error"
+}
+# lab_counts_alike HOST MISSING COUNTED — what the oracle misses of HOST is what HOST says it lost. The kernel speaks on the device as well
+# (MLD, router solicitations): such frames are lost like others.
+lab_counts_alike() {
+    [[ $3 -ge $2 && $3 -le $(($2 + 3)) ]] || lab_fail "$1 counts $3 lost, the oracle $2"
+}
+# lab_device_dropped HOST — frames that its device dropped, since nobody read them.
+lab_device_dropped() { on "$1" cat "/sys/class/net/$(lab_device "$1")/statistics/tx_dropped"; }
+# lab_lost NAME WAY — frames that an oracle's run missed, WAY a_to_b or b_to_a.
+lab_lost() { jq ".$2.lost" "$LAB_OUT/$1.json"; }
 # What the relay forwarded so far, bytes of the device it has on the internet.
 lab_relay_bytes() { on relay sh -c 'cat /sys/class/net/eth0/statistics/tx_bytes'; }
+
+# What it forwarded so far, bytes of packets between peers.
+lab_forwarded() { on relay shadowmesh-relay status --json | jq .forwarded_bytes; }
 
 # No address of HOST waits for its duplicate check (DAD, about a second after a device comes up).
 lab_addresses_settled() { [[ -z $(ip -n "$LAB-$1" -6 address show tentative) ]]; }
@@ -635,61 +730,40 @@ lab_device() { lab_status "$1" '.node.device'; }
 # ── judging ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # lab_oracle NAME A B [OPTION…] — runs the frame oracle between the tunnels of two hosts; zero of every fault unless the
-# options allow more. Its report is NAME.json of the artifacts. A TCP transfer from A to B runs beside it (lab_beside), unless LAB_BESIDE
-# is empty, time is short (LAB_QUICK), or the oracle itself runs for less than five seconds.
+# options allow more. Its report is NAME.json of the artifacts. Beside it, from before its first frame until after its last, bytes go from A to B by
+# one TCP connection (lab_stream), LAB_BESIDE Mbit/s; a scenario that sets that to nothing says why.
 LAB_BESIDE=${LAB_BESIDE-2}
 lab_oracle() {
-    local name=$1 a=$2 b=$3 seconds=5 option beside=''
+    local name=$1 a=$2 b=$3 seconds=10 option
     shift 3
     local ends=(--a "$LAB-$a:${LAB_DEVICE:-smesh0}" --b "$LAB-$b:${LAB_DEVICE:-smesh0}") options=("$@")
     for option in "${!options[@]}"; do
         if [[ ${options[$option]} == --seconds ]]; then seconds=${options[$((option + 1))]%.*}; fi
     done
-    if [[ -n $LAB_BESIDE && -z ${LAB_QUICK:-} && $seconds -ge 5 ]]; then
-        lab_beside "$name" "$a" "$b" "$seconds" &
-        beside=$!
-    fi
+    if [[ -n $LAB_BESIDE ]]; then lab_stream "beside-$name" "$a" "$b" "$((seconds + 1))" "$((LAB_BESIDE * 125000))"; fi
     if "$LAB_TOOLS/oracle" run "${ends[@]}" "${options[@]}" >"$LAB_OUT/$name.json" 2>"$LAB_OUT/$name.oracle"; then
         step "oracle $name: $(lab_oracle_line "$name")"
     else
         lab_fail "oracle $name: $(cat "$LAB_OUT/$name.oracle")"
     fi
-    if [[ -n $beside ]]; then wait "$beside" || lab_fail "the transfer beside oracle $name failed"; fi
-}
-# lab_beside NAME A B SECONDS — a file from A to B at LAB_BESIDE Mbit/s, for so long and a little: whatever happens to the paths meanwhile,
-# the connection goes on.
-lab_beside() {
-    local name="beside-$1" rate=$((LAB_BESIDE * 125000))
-    lab_serve "$name" "$2" "$(($4 * rate))"
-    lab_fetch "$name" "$2" "$3" "$rate" || return 1
-    stop "$name"
+    if [[ -n $LAB_BESIDE ]]; then lab_streamed "beside-$name"; fi
 }
 lab_oracle_line() {
     jq -r '[.a_to_b, .b_to_a] | "sent \(map(.sent) | add), lost \(map(.lost) | add), duplicated \(map(.duplicated) | add), reordered \(map(.reordered) | add), corrupted \(map(.corrupted) | add), longest gap \(map(.longest_gap_ms) | max) ms, delay p50 \(map(.delay_ms.p50) | max) ms"' "$LAB_OUT/$1.json"
 }
 
-# lab_serve NAME A BYTES — a web server on A with a file of that size. lab_fetch NAME A B RATE — B fetches it through the tunnel at so many
-# bytes a second: by one TCP connection, and its SHA-256 must be the same at both ends. In the background beside an oracle, so that what is
-# proved of frames is seen by TCP.
-declare -A LAB_PORT=()
-lab_serve() {
-    local name=$1 a=$2 home="$LAB_DIR/$2/run/$1"
-    LAB_PORT[$name]=$((20000 + RANDOM % 10000))
-    mkdir -p "$home"
-    head -c "$3" /dev/urandom >"$home/file"
-    start "$name" "$a" python3 -m http.server "${LAB_PORT[$name]}" --bind "$(lab_address "$a")" --directory "/run/$name"
-    lab_wait 10 "the server of $name" on "$a" sh -c "ss -Hltn | grep -q :${LAB_PORT[$name]}"
+# lab_stream NAME A B SECONDS RATE — from now on RATE bytes a second go from A to B through the tunnel for so long, by one TCP connection.
+# lab_streamed NAME — waits for its end: every byte must come, with one SHA-256 at both ends. So what is proved of frames is seen by TCP.
+lab_stream() {
+    local out="$LAB_OUT/$1.stream"
+    "$LAB_TOOLS/stream" --from "$LAB-$2" --to "$LAB-$3" --address "$(lab_address "$3")" --seconds "$4" --rate "$5" >"$out" 2>"$LAB_OUT/$1.log" 3>&- &
+    LAB_PID[$1]=$!
+    lab_wait 15 "the connection $1 ($LAB_OUT/$1.log)" grep -q connected "$out"
 }
-lab_fetch() {
-    local name=$1 a=$2 b=$3 rate=$4 file="$LAB_DIR/$2/run/$1/file" bytes sums
-    bytes=$(stat -c %s "$file")
-    if ! on "$b" curl -sS -f --max-time $((bytes / rate + 120)) --limit-rate "$rate" -o "/run/$name" "http://$(lab_address "$a"):${LAB_PORT[$name]}/file" 2>"$LAB_OUT/$name.curl"; then
-        step "$name: $(cat "$LAB_OUT/$name.curl")"
-        return 1
-    fi
-    sums=$(sha256sum <"$file" && sha256sum <"$LAB_DIR/$b/run/$name")
-    [[ $(sort -u <<<"$sums" | wc -l) -eq 1 ]] || return 1
-    step "$name: $bytes bytes by one TCP connection, SHA-256 equal"
+lab_streamed() {
+    wait "${LAB_PID[$1]}" || lab_fail "the connection $1: $(tail -n 1 "$LAB_OUT/$1.stream" "$LAB_OUT/$1.log")"
+    unset "LAB_PID[$1]"
+    step "$1: $(tail -n 1 "$LAB_OUT/$1.stream" | jq -r '"\(.received) bytes by one TCP connection, SHA-256 equal, longest silence \(.longest_silence_ms) ms"')"
 }
 
 # lab_recovers NAME A B TARGET_MS — measures from now until frames pass both ways. Timing is reported against the target

@@ -31,23 +31,39 @@ lab_all_connected 20
 goes_by_tcp "both sides"
 
 # Beside it there is the connection, and nothing of its try.
-before=$(($(descriptors a) - 1))
-lab_oracle hole a b --seconds 6 --max-gap-ms 3000 &
-oracle=$!
-lab_frames_pass a 500
-lab_block_tcp a
-lab_wait 3 "a to be on the relay" lab_path a relay-ws
-wait "$oracle" || lab_fail "frames were lost with the connection"
-lab_measure "longest silence, TCP swallowed" "$(lab_longest_gap hole)" ms
-for host in a b; do [[ $(lab_switches "$host") == 2 ]] || lab_fail "$host moved $(lab_switches "$host") times"; done
-# It is tried again, in vain.
-lab_wait 90 "a to try again" lab_syns_dropped a 0
-no_more() { [[ $(descriptors a) -eq $before ]]; }
-lab_wait 20 "no more descriptors than without a connection" no_more
-lab_measure "descriptors, and after tries that failed" "$before" files
+declare -A before=()
+for host in a b; do before[$host]=$(($(descriptors "$host") - 1)); done
+# cut NAME [VERDICT] — the connection falls silent; SYNs are dropped, or meet VERDICT.
+cut() {
+    local oracle host
+    declare -A moved=([a]=$(lab_switches a) [b]=$(lab_switches b))
+    lab_oracle "$1" a b --seconds 6 --max-gap-ms 3000 &
+    oracle=$!
+    lab_frames_pass a 500
+    lab_block_tcp a "${2:-}"
+    for host in a b; do lab_wait 3 "$host to be on the relay" lab_path "$host" relay-ws; done
+    wait "$oracle" || lab_fail "frames were lost with the connection"
+    lab_measure "longest silence, TCP swallowed, $1" "$(lab_longest_gap "$1")" ms
+    for host in a b; do lab_moved "$host" 1 "${moved[$host]}"; done
+}
+cut dropped
 
+# It is tried again, in vain: no SYN is answered. lab_syns_dropped counts from the block on.
+no_more() { [[ $(descriptors "$1") -eq ${before[$1]} ]]; }
+none_left() { # HOW — SYNs were met so, and left nothing
+    lab_wait 90 "SYNs to be $1" lab_syns_dropped a 2
+    for host in a b; do
+        lab_wait 20 "$host to have no more descriptors than without a connection" no_more "$host"
+        lab_measure "descriptors of $host, and after tries that were $1" "${before[$host]}" files
+    done
+}
+none_left dropped
 lab_allow_tcp a
 # A new address is a changed network: tried at once.
 ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0
-lab_wait 20 "a to be on direct-tcp again" lab_path a direct-tcp
+for host in a b; do lab_wait 20 "$host to be on direct-tcp again" lab_path "$host" direct-tcp; done
 lab_oracle again a b --seconds 3
+
+# Every SYN is refused.
+cut refused "reject with tcp reset"
+none_left refused

@@ -150,7 +150,7 @@ impl World {
             instance: dice.next_u64(),
         };
         let limits = Limits { queue_bytes: case.queue, ..Limits::default() };
-        let relay = RelayHost::new(relay_secret, terms, limits, case.window, dice.fork());
+        let relay = RelayHost::new(start, relay_secret, terms, limits, case.window, dice.fork());
         let net = Net::new(&case.placements, case.wire, dice.fork());
         let mut register = Register::default();
         let mut nodes = vec![];
