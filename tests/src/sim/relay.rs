@@ -80,6 +80,8 @@ pub(super) struct RelayHost {
     window: usize,
     /// Data messages that left a queue because newer ones came.
     pub(super) displaced: u64,
+    /// Packets that its mood lost, to be taken.
+    pub(super) lost: Vec<Vec<u8>>,
     /// FORWARD messages for a channel that leads nowhere: a move between two connections was under way.
     pub(super) strays: u64,
     limits: Limits,
@@ -114,6 +116,7 @@ impl RelayHost {
             next_conn: 0,
             window,
             displaced: 0,
+            lost: vec![],
             strays: 0,
             limits,
         }
@@ -420,10 +423,12 @@ impl RelayHost {
     fn mistreat(&mut self, now: Instant, to: ConnId, channel: ChannelId, packet: &[u8]) {
         let Mood { drop, repeat, delay, damage } = self.mood;
         if self.dice.per_mille(drop) {
+            self.lost.push(packet.to_vec());
             return;
         }
         let mut packet = packet.to_vec();
         if self.dice.per_mille(damage) {
+            self.lost.push(packet.clone());
             let at = self.dice.below(packet.len());
             if let Some(byte) = packet.get_mut(at) {
                 *byte ^= 1 << self.dice.below(8);

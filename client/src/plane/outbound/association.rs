@@ -281,7 +281,10 @@ impl Association {
                 way,
                 usize::MAX,
             );
-            self.cursor = stopped.unwrap_or(next);
+            let handed_over = self.cursor..stopped.unwrap_or(next);
+            self.cursor = handed_over.end;
+            // What was overwritten before it was ever handed over has nowhere arrived.
+            self.half.count_missing(handed_over);
             pumped = Pumped { is_sent: pumped.is_sent || sent > 0, is_stopped: stopped.is_some() };
         }
         self.count_lost(&route.counters);

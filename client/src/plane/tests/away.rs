@@ -107,6 +107,19 @@ impl Sender {
 }
 
 #[test]
+fn what_a_full_ring_overwrote_before_it_ever_left_is_counted_as_lost_when_its_turn_comes() {
+    let mut a = Sender::new(RingLimits::TINY);
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 100, 1400);
+    a.route(PEER, true, false);
+    let left = a.left();
+    assert!(left.len() < 50 && left.last() == Some(&99), "{left:?}");
+    // Nobody acknowledges anything.
+    assert_eq!(a.lost(PEER), 100 - left.len() as u64);
+}
+
+#[test]
 fn what_is_sealed_for_a_peer_without_a_path_waits_for_a_minute() {
     let mut a = Sender::new(RingLimits::default());
     a.route(PEER, true, false);
