@@ -196,8 +196,10 @@ lab_topology() {
     lab_capture
 }
 
-# What went over the wires, headers only and at most 40 MB each, for when the scenario fails. lab_capture_anew throws away what it has.
+# What went over the wires, headers only and at most 40 MB each, for when the scenario fails; nothing where LAB_NO_CAPTURE says so, for who
+# measures. lab_capture_anew throws away what it has.
 lab_capture() {
+    [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
     local host
     for host in relay "${LAB_HOSTS[@]}"; do
         start "capture-$host" "$host" tcpdump -i eth0 -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$host.pcap"
