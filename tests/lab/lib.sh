@@ -177,6 +177,8 @@ lab_topology() {
     lab_namespace net
     ip -n "$LAB-net" link add br0 type bridge
     ip -n "$LAB-net" link set br0 up
+    # Somebody who is not the relay.
+    ip -n "$LAB-net" address add 198.51.100.9/24 dev br0
     lab_namespace relay
     lab_attach relay eth0 "$RELAY_ADDRESS"
     ip -n "$LAB-relay" address add 198.51.100.3/24 dev eth0
@@ -290,21 +292,19 @@ table ip lab {
 RULES
     lab_does "$name" "$expect" "the $type router of $name"
     if [[ $type == relay-only ]]; then
-        # To an address that is none of the relay's, for as long as it is asked.
-        ip -n "$LAB-relay" address add 198.51.100.9/24 dev eth0
-        lab_does "$name" 'false null null null; false false null null' "the $type router of $name" 198.51.100.9 198.51.100.9
-        ip -n "$LAB-relay" address delete 198.51.100.9/24 dev eth0
+        # Nothing goes to an address that is not the relay's.
+        LAB_OUTSIDE=net lab_does "$name" 'false null null null; false false null null' "the $type router of $name" 198.51.100.9 198.51.100.9
     fi
     on "r$name" conntrack -F >/dev/null 2>&1 || true
     step "router of $name: $type (checked)"
 }
 # lab_does HOST EXPECT WHAT [ADDRESS ADDRESS] — asks what is done to HOST's packets on their way to two addresses of the relay, and fails where it is
-# something else. EXPECT is a pattern of «UDP mapping filtering port-kept; TCP-to-443 TCP-to-others mapping filtering».
+# something else; of $LAB_OUTSIDE, if that is set. EXPECT is a pattern of «UDP mapping filtering port-kept; TCP-to-443 TCP-to-others mapping filtering».
 lab_does() {
     local name=$1 expect=$2 what=$3 found
     shift 3
     [[ $# -eq 2 ]] || set -- "$RELAY_ADDRESS" 198.51.100.3
-    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-relay" --addresses "$@" |
+    found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --outside "$LAB-${LAB_OUTSIDE:-relay}" --addresses "$@" |
         jq -r '"\(.udp) \(.mapping) \(.filtering) \(.port_kept); \(.tcp | "\(.to_443) \(.to_others) \(.mapping) \(.filtering)")"')
     # shellcheck disable=SC2053
     [[ $found == $expect ]] || lab_fail "$what is none: it does «$found», not «$expect»"
@@ -476,7 +476,7 @@ lab_same_lan() {
 # lab_one_nat HOST OTHER hairpin|none — OTHER is behind HOST's router as well, on another LAN from which HOST's is out of reach. What one of
 # them sends to the other's outside address comes back inside, or does not; which is checked. lab_own_router OTHER — it is behind its own again.
 lab_one_nat() {
-    local name=$1 other=$2 hairpin=$3 n=${LAB_NUMBER[$1]} m=${LAB_NUMBER[$2]} wan="198.51.100.1${LAB_NUMBER[$1]}" back='' through='' expect=false found
+    local name=$1 other=$2 n=${LAB_NUMBER[$1]} m=${LAB_NUMBER[$2]}
     lab_lan "$name" "192.168.1$n.1" "192.168.1$n.2" 24
     ip -n "$LAB-$other" link delete eth0
     ip -n "$LAB-r$name" link add lan2 type veth peer name eth0 netns "$LAB-$other"
@@ -485,6 +485,22 @@ lab_one_nat() {
     ip -n "$LAB-$other" link set eth0 up
     ip -n "$LAB-$other" address add "192.168.1$m.2/24" dev eth0
     ip -n "$LAB-$other" route replace default via "192.168.1$m.1"
+    lab_between_lans "$name" "$other" "$3"
+}
+# lab_isolate HOST OTHER — those on HOST's LAN (lab_same_lan), OTHER among them, do not reach each other there, as guests of a hotel: only by the
+# outside address of the router, which sends back inside what is for it. Checked.
+lab_isolate() {
+    local port
+    for port in $(on "r$1" ls /sys/class/net/lan/brif); do ip -n "$LAB-r$1" link set "$port" type bridge_slave isolated on; done
+    ip -n "$LAB-$1" neigh flush dev eth0
+    ip -n "$LAB-$2" neigh flush dev eth0
+    if on "$1" ping -c 1 -W 1 "$(lab_first_address "$2")" >/dev/null 2>&1; then lab_fail "$1 reaches $2 on the LAN"; fi
+    lab_between_lans "$1" "$2" hairpin
+}
+lab_first_address() { ip -n "$LAB-$1" -4 -j address show dev eth0 | jq -r '.[0].addr_info[0].local'; }
+# lab_between_lans HOST OTHER hairpin|none — the port-restricted router of both, with hairpin or without, and whether it is so.
+lab_between_lans() {
+    local name=$1 other=$2 hairpin=$3 wan="198.51.100.1${LAB_NUMBER[$1]}" back='' through='' expect=false found
     if [[ $hairpin == hairpin ]]; then
         # A port outside is the port inside, and whose it is was noted when it was used; what comes back has the outside address as well.
         back="iifname { \"lan\", \"lan2\" } ip daddr $wan meta l4proto udp dnat ip to udp dport map @whose"
@@ -514,7 +530,7 @@ RULES
     found=$("$LAB_TOOLS/natcheck" --inside "$LAB-$name" --beside "$LAB-$other" --outside "$LAB-relay" --addresses "$RELAY_ADDRESS" 198.51.100.3 | jq -r .hairpin)
     [[ $found == "$expect" ]] || lab_fail "the router of $name: hairpin is «$found», not «$expect»"
     on "r$name" conntrack -F >/dev/null 2>&1 || true
-    step "$other is behind the router of $name, on a LAN of its own: hairpin $found (checked)"
+    step "$other is behind the router of $name, and out of reach inside: hairpin $found (checked)"
 }
 lab_own_router() {
     ip -n "$LAB-$1" link delete eth0
