@@ -152,8 +152,6 @@ lab_host() {
 declare -A LAB_NUMBER=()
 # Whose private addresses a host has, where they are not its own: two hosts may have the same, each behind its router (set before lab_nat).
 declare -A LAB_LAN=()
-# The line before a host's router, where it has one (lab_wire).
-declare -A LAB_WIRED=()
 
 # lab_plug HOST — into its router.
 lab_plug() {

@@ -22,6 +22,9 @@ lab_wire() {
     lab_wait 5 "the wire of $name" grep -q ready "$LAB_OUT/wire-$name.out"
     step "line of $name: $2"
 }
+# lab_faults HOST — what is wrong with the line before its router as it was laid, or «none» where there is none.
+declare -A LAB_WIRED=()
+lab_faults() { echo "${LAB_WIRED[$1]-none}"; }
 lab_unwire() {
     stop "wire-$1"
     ip -n "$LAB-net" link delete "w-$1"

@@ -120,7 +120,8 @@ RULES
 
 # lab_carrier HOST — puts the router of a carrier, port-restricted as well, between HOST's own and the internet (RFC 6598).
 lab_carrier() {
-    local name=$1 n=${LAB_NUMBER[$1]} faults=${LAB_WIRED[$1]-none}
+    local name=$1 n=${LAB_NUMBER[$1]} faults
+    faults=$(lab_faults "$1")
     if [[ $faults != none ]]; then lab_unwire "$name"; fi
     ip -n "$LAB-net" link delete "p-r$name"
     lab_router "c$name" "198.51.100.2$n" "100.64.$n" "r$name" wan
