@@ -10,7 +10,11 @@ rebinds=$(quick 2 12)
 rtt=80
 
 remote() { lab_status "$1" '.peers[0].path.remote'; }
-moved() { [[ $(remote "$1") == "$2":* && $(remote "$1") != "$3" ]]; }
+moved() {
+    local now
+    now=$(remote "$1")
+    [[ $now == "$2":* && $now != "$3" ]]
+}
 
 # same_session BEGAN — the keys of both grew as old as the clock says since remember: no handshake and no rekey began them anew.
 declare -A age=() switches=() rekeys=()

@@ -8,7 +8,7 @@ lab_oracle by-datagram a b --seconds "$(quick 3 5)"
 if [[ -z ${LAB_QUICK:-} ]]; then
     # The relay is killed and stays away: everything comes back with it. (15 s of frames are less than the ring holds.)
     outage=${LAB_OUTAGE:-15}
-    lab_oracle killed a b --seconds "$((outage + 9))" --max-gap-ms "$((outage * 1000 + 6000))" &
+    lab_oracle killed a b --seconds "$((outage + 9))" --max-gap-ms "$((outage * 1000 + 6000))" --max-reordered 100000 &
     oracle=$!
     lab_frames_pass a 500
     stop relay KILL
