@@ -203,7 +203,6 @@ lab_topology() {
 lab_capture() {
     [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
     local host
-    [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
     for host in relay "${LAB_HOSTS[@]}"; do
         start "capture-$host" "$host" tcpdump -i eth0 -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$host.pcap"
     done
