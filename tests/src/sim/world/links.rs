@@ -65,7 +65,7 @@ impl World {
         if !is_live || own.is_frozen() || !matches!(own.stream, Stream::Open { .. }) {
             return;
         }
-        let source = self.net.tcp_out(node, own.tcp_port, to);
+        let Some(source) = self.net.tcp_out(node, own.tcp_port, to) else { return };
         let Some(at) = self.net.tcp_towards(node, to) else { return };
         if self.net.is_swallowed(self.now, node, at) {
             return;
