@@ -175,9 +175,17 @@ impl Path {
     }
 
     /// Since when something that should have been confirmed was not.
-    pub const fn suspect_since(&self) -> Option<Instant> {
+    const fn suspect_since(&self) -> Option<Instant> {
         match self.state {
             State::Suspect { since, .. } => Some(since),
+            State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,
+        }
+    }
+
+    /// Since when nothing is known of it, if it is in doubt: it dies [`DEAD_AFTER`] later.
+    pub fn silent_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Suspect { since, dies } => Some(dies.checked_sub(DEAD_AFTER).unwrap_or(since)),
             State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,
         }
     }
