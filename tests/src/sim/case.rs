@@ -214,7 +214,8 @@ fn uplink(dice: &mut Dice) -> Uplink {
     let nat = if is_poor && dice.per_mille(500) { Nat::PortRestricted } else { nat };
     Uplink {
         nat,
-        family: dice.pick(&[Family::V4, Family::V4, Family::V4, Family::Dual, Family::Dual, Family::V6], Family::V4),
+        family: dice
+            .pick(&[Family::V4, Family::V4, Family::V4, Family::Dual, Family::Dual, Family::V6], Family::V4),
         hairpins: dice.per_mille(300),
         prefers_6: dice.per_mille(700),
         carrier: dice.per_mille(150).then_some(Nat::PortRestricted),

@@ -12,8 +12,8 @@ mod site;
 
 use super::dice::Dice;
 use super::losses::{Cause, Losses};
-pub(super) use site::{Family, Layer, Nat};
 use site::Site;
+pub(super) use site::{Family, Layer, Nat};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -351,7 +351,10 @@ impl Net {
         }
         let is_reached = |site: &Site| IpAddr::V4(site.outside) == to.ip() && site.hosts > 0;
         // A router that it passes itself sends it back inside, or not; others are reached from the internet.
-        let own = chain.iter().copied().find(|site| self.sites[*site].nat.translates() && is_reached(&self.sites[*site]));
+        let own = chain
+            .iter()
+            .copied()
+            .find(|site| self.sites[*site].nat.translates() && is_reached(&self.sites[*site]));
         let site = match own {
             Some(own) => Some(own).filter(|own| self.sites[*own].hairpins),
             None => self.sites.iter().position(|site| site.parent.is_none() && is_reached(site)),
@@ -379,7 +382,14 @@ impl Net {
     }
 
     /// How what a host sends from `port` to `to` looks beyond the router `until`. Routers map it whether or not anybody is there.
-    fn outgoing(&mut self, node: usize, layer: Layer, port: u16, to: SocketAddr, until: usize) -> Option<SocketAddr> {
+    fn outgoing(
+        &mut self,
+        node: usize,
+        layer: Layer,
+        port: u16,
+        to: SocketAddr,
+        until: usize,
+    ) -> Option<SocketAddr> {
         let host = self.hosts[node];
         let mut from = host.own(port, to)?;
         for site in self.chain(host.site) {
@@ -397,7 +407,10 @@ impl Net {
         if to.is_ipv6() {
             return self.sites[host.site].incoming(layer, to, from).filter(|to| host.has(to.ip()));
         }
-        let site = self.chain(host.site).into_iter().find(|site| IpAddr::V4(self.sites[*site].outside) == to.ip())?;
+        let site = self
+            .chain(host.site)
+            .into_iter()
+            .find(|site| IpAddr::V4(self.sites[*site].outside) == to.ip())?;
         let (at, inside) = self.inside_of(site, to, |site, to| site.incoming(layer, to, from))?;
         (at == node).then_some(inside)
     }
@@ -441,7 +454,17 @@ impl Net {
         let (source, from) = (Place::Relay, SocketAddr::new(own, at.port()));
         self.launch(
             now,
-            Flight { source, place, from, to, bytes, sender, replay: false, is_inside: false, is_damaged: false },
+            Flight {
+                source,
+                place,
+                from,
+                to,
+                bytes,
+                sender,
+                replay: false,
+                is_inside: false,
+                is_damaged: false,
+            },
         );
     }
 
@@ -451,8 +474,17 @@ impl Net {
         let Some(to) = host.own(host.port, from) else { return };
         let (source, place, sender) = (Place::Node(node), Place::Node(node), None);
         self.sent += 1;
-        let flight =
-            Flight { source, place, from, to, bytes, sender, replay: true, is_inside: true, is_damaged: false };
+        let flight = Flight {
+            source,
+            place,
+            from,
+            to,
+            bytes,
+            sender,
+            replay: true,
+            is_inside: true,
+            is_damaged: false,
+        };
         self.flights.insert((now, self.sent), flight);
     }
 
@@ -481,8 +513,10 @@ impl Net {
         }
         let copies = 1 + usize::from(self.dice.per_mille(self.wire.repeat));
         for _ in 0..copies {
-            let mut arrival =
-                now + self.latency(from, to) + self.dice.between(Duration::ZERO, self.jitter(from, to)) + bad.delay;
+            let mut arrival = now
+                + self.latency(from, to)
+                + self.dice.between(Duration::ZERO, self.jitter(from, to))
+                + bad.delay;
             if !self.wire.reorders {
                 let newest = self.newest.entry((from, to)).or_insert(arrival);
                 *newest = arrival.max(*newest);

@@ -192,9 +192,12 @@ impl Scene {
         let end = self.world.now + within;
         let every = std::mem::replace(&mut self.every, 5 * EVERY);
         let settled = self.talk_until(end, Self::all_on(kind))?;
-        self.ensure(settled.is_some(), || format!("not on {kind} within {within:?}: {:?}", self.world.kinds()))?;
+        self.ensure(settled.is_some(), || {
+            format!("not on {kind} within {within:?}: {:?}", self.world.kinds())
+        })?;
         self.talk(secs(5))?;
         self.every = every;
+        self.talk(ms(200))?;
         self.ensure(Self::all_on(kind)(&self.world), || format!("not on {kind} for long"))
     }
 
@@ -358,7 +361,9 @@ fn one_way_blocked(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
 }
 
 fn rebinds(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
-    let mut scene = Scene::pair(dice, seed, [HOME; 2]);
+    // Where the other's router does not let a new port in, both have to ask each other over the relay.
+    let lets_in = dice.pick(&[Nat::Open, Nat::FullCone, Nat::AddressRestricted], Nat::Open);
+    let mut scene = Scene::pair(dice, seed, [HOME, Uplink::new(lets_in)]);
     scene.settle_on(PathKind::DirectUdp, secs(5))?;
     let (before, sessions) = (scene.moves(), scene.world.associations());
     scene.listen();
@@ -387,7 +392,8 @@ const CHANGES: [(Family, Family); 9] = [
 ];
 
 fn of_family(dice: &mut Dice, family: Family) -> Uplink {
-    let nat = dice.pick(&[Nat::PortRestricted, Nat::AddressRestricted, Nat::PortShifting], Nat::PortRestricted);
+    let nat =
+        dice.pick(&[Nat::PortRestricted, Nat::AddressRestricted, Nat::PortShifting], Nat::PortRestricted);
     Uplink { nat, family, prefers_6: dice.per_mille(500), ..HOME }
 }
 

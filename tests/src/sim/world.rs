@@ -497,7 +497,8 @@ impl World {
                     // A port of its own for each.
                     self.streams = self.streams.wrapping_add(1).max(1024);
                     let relay = self.net.relay_of(at);
-                    let observed = self.net.tcp_out(at, self.streams, relay.0).ok_or("no way to the relay")?;
+                    let observed =
+                        self.net.tcp_out(at, self.streams, relay.0).ok_or("no way to the relay")?;
                     let conn = self.relay.accept(now, at, observed, node.plan.latency, node.plan.jitter);
                     node.stream = Stream::Open { conn, into_void: false, closes: None };
                     let outcome = node.opened(now, self.streams, relay, &mut self.books)?;

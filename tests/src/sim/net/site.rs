@@ -90,7 +90,11 @@ impl Nat {
         if self.lets_all_in() {
             return true;
         }
-        if self.is_strict() { contacted.contains(&from) } else { contacted.iter().any(|to| to.ip() == from.ip()) }
+        if self.is_strict() {
+            contacted.contains(&from)
+        } else {
+            contacted.iter().any(|to| to.ip() == from.ip())
+        }
     }
 }
 
@@ -207,7 +211,11 @@ impl Site {
             return Some(to);
         }
         let leads_here = |mapping: &&Mapping| mapping.layer == layer && mapping.port == to.port();
-        self.mappings.iter().filter(|mapping| mapping.inside.is_ipv4()).find(leads_here).map(|known| known.inside)
+        self.mappings
+            .iter()
+            .filter(|mapping| mapping.inside.is_ipv4())
+            .find(leads_here)
+            .map(|known| known.inside)
     }
 
     /// Which inside address gets what comes from `from` to `to`; `None` where it is turned away.

@@ -54,7 +54,11 @@ fn routers_do_what_they_are_called() {
     for nat in Nat::ALL {
         for other in Nat::ALL {
             let mut net = net(&[behind(nat), behind(other)]);
-            assert_eq!(meet(&mut net, now), net.best(0, 1, true) == PathKind::DirectUdp, "{nat:?} and {other:?}");
+            assert_eq!(
+                meet(&mut net, now),
+                net.best(0, 1, true) == PathKind::DirectUdp,
+                "{nat:?} and {other:?}"
+            );
         }
         let mut net = net(&[behind(nat), behind(Nat::Open)]);
         let Some(outside) = seen(&mut net, now, 0) else {
