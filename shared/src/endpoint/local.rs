@@ -6,7 +6,7 @@ use crate::traverse::candidate::{
     Candidate, CandidateKind, MAX_CANDIDATES, MAX_TCP_CANDIDATES, Overlay, is_allowed,
 };
 use crate::traverse::mapping::Mapping;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Most interface addresses among them.
@@ -28,14 +28,6 @@ pub(crate) struct LocalCandidates {
     hosts: Vec<SocketAddr>,
     /// A port that this machine's router forwards.
     mapped: Option<SocketAddr>,
-}
-
-impl LocalCandidates {
-    /// Whether it is an address of this very machine. Whoever names one for a peer leads to this machine's own services, some of which
-    /// may be open to it alone.
-    pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
-        self.hosts.iter().any(|host| host.ip() == ip)
-    }
 }
 
 impl Endpoint {

@@ -221,9 +221,7 @@ impl Peer {
         }
         self.direct.heard = Some(revision);
         let overlay = self.overlay(ctx);
-        let is_own = |candidate: &Candidate| ctx.local.is_own(candidate.address.ip());
-        let is_allowed =
-            |candidate: &Candidate| is_allowed(candidate.address, &overlay) && !is_own(candidate);
+        let is_allowed = |candidate: &Candidate| is_allowed(candidate.address, &overlay);
         let list: Vec<_> = list.into_iter().filter(is_allowed).collect();
         self.direct.on_announced(list.iter().map(|candidate| candidate.address).collect());
         self.direct.agent.on_announced(ctx.now, list);
@@ -236,7 +234,7 @@ impl Peer {
 
     /// A relay's hint where the peer's socket is seen.
     pub(super) fn direct_hint(&mut self, ctx: &Context<'_>, address: SocketAddr) {
-        if is_allowed(address, &self.overlay(ctx)) && !ctx.local.is_own(address.ip()) {
+        if is_allowed(address, &self.overlay(ctx)) {
             self.direct.hint(address);
         }
     }

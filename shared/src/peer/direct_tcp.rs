@@ -315,7 +315,7 @@ impl Peer {
         let mut hosts: Vec<_> = self.direct_tcp.remotes.iter().map(SocketAddr::ip).collect();
         hosts.sort();
         hosts.dedup();
-        hosts.retain(|host| !ctx.local.is_own(*host) && ctx.strangers.may_try(ctx.now, *host));
+        hosts.retain(|host| ctx.strangers.may_try(ctx.now, *host));
         let mut addresses = self.direct_tcp.remotes.clone();
         addresses.retain(|address| hosts.contains(&address.ip()));
         tracing::debug!(peer = %self.id.short(), why, ?addresses, "trying TCP");

@@ -557,7 +557,8 @@ mod tests {
                 run.agent.on_announced(run.now, target.chain([own]));
                 let before = run.sent.len();
                 run.run(Duration::from_secs(1));
-                for (now, to, id) in run.sent[before..].to_vec() {
+                let news: Vec<_> = run.sent.iter().skip(before).copied().collect();
+                for (now, to, id) in news {
                     // It is there, and somebody else's addresses are not the better for it.
                     assert!(!answers || to != own.address || run.agent.on_answer(now, to, id).is_some());
                 }

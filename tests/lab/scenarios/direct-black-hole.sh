@@ -32,7 +32,8 @@ hole() {
     done
     wait "$oracle" || lab_fail "frames were lost with the path"
     lab_streamed "load-$1"
-    lab_measure "longest silence, $1" "$(lab_longest_gap "$1")" ms
+    # The target of the 99th of a hundred is 500 ms.
+    lab_silence "silence of a hole" "$1" 1000
     for host in a b; do
         [[ $(lab_switches "$host") == $((before[$host] + 1)) ]] || lab_fail "$host moved $(($(lab_switches "$host") - before[$host])) times"
         lab_expect "$host is on the relay" lab_path "$host" relay-udp
@@ -42,8 +43,7 @@ hole() {
 
 # Twice in a row, and at full length ten times that: each time by daemons that know of no hole, for those wait longer after each.
 lab_network
-times=${LAB_QUICK:+1}
-times=${times:-10}
+times=$(quick 1 10)
 for ((n = 1; n <= times; n++)); do
     lab_direct a b
     hole "hole-$n-1"
@@ -57,6 +57,5 @@ done
 
 jq -s 'map(.a_to_b, .b_to_a | .longest_gap_ms) | sort' "$LAB_OUT"/hole-*.json >"$LAB_OUT/gaps.json"
 spread() { jq "(length * $1 / 100 | ceil) as \$n | .[\$n - 1]" "$LAB_OUT/gaps.json"; }
-for share in 50 99 100; do lab_measure "silence, p$share of $(jq length "$LAB_OUT/gaps.json")" "$(spread "$share")" ms; done
-# The targets are 500 ms and a second.
-if [[ $times -ge 10 ]]; then jq -en "$(spread 99) <= 1500" >/dev/null || lab_fail "p99 of the silence is $(spread 99) ms"; fi
+for share in 50 100; do lab_measure "silence of $(jq length "$LAB_OUT/gaps.json") holes and ways, p$share" "$(spread "$share")" ms; done
+if [[ $times -ge 10 ]]; then lab_took "silence of holes, p99" "$(spread 99)" 500; fi

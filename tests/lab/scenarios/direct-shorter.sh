@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # 20 ms one way from each side to the relay, 15 ms between the two: the round trip falls from about 80 to about 30 ms.
-# long: not part of scripts/test
+# long: direct-move shows the same without the distances
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_wire a delay=7.5ms

@@ -5,8 +5,7 @@
 lab_topology relay_two_nat
 lab_nat b udp-blocked
 lab_network
-seconds=${LAB_QUICK:+5}
-seconds=${seconds:-10}
+seconds=$(quick 4 10)
 descriptors() { on "$1" sh -c "ls /proc/${LAB_PID[$1]}/fd | wc -l"; }
 goes_by_tcp() { # NAME
     lab_oracle "$1" a b --seconds "$seconds" --max-gap-ms 90 &
@@ -17,8 +16,8 @@ goes_by_tcp() { # NAME
     wait "$oracle" || lab_fail "the move was felt"
     for host in a b; do [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"; done
     began=$(lab_relay_bytes)
-    lab_oracle "$1-direct" a b --seconds 3
-    lab_measure "$1: bytes that the relay sent beside 6000 frames" "$(($(lab_relay_bytes) - began))" bytes
+    lab_oracle "$1-direct" a b --seconds "$(quick 2 3)"
+    lab_measure "$1: bytes that the relay sent " "$(($(lab_relay_bytes) - began))" bytes
     [[ $(($(lab_relay_bytes) - began)) -lt 20000 ]] || lab_fail "the relay still forwards"
 }
 goes_by_tcp "one side"
@@ -35,7 +34,9 @@ declare -A before=()
 for host in a b; do before[$host]=$(($(descriptors "$host") - 1)); done
 # cut NAME [VERDICT] — the connection falls silent; SYNs are dropped, or meet VERDICT.
 cut() {
-    local oracle host
+    # No transfer beside: what does not fit the queue of a connection is dropped before it is sealed (protocol §7.12), and that of a silent
+    # one is full in a quarter of a second with both.
+    local oracle host LAB_BESIDE=''
     declare -A moved=([a]=$(lab_switches a) [b]=$(lab_switches b))
     lab_oracle "$1" a b --seconds 6 --max-gap-ms 3000 &
     oracle=$!
@@ -62,8 +63,9 @@ lab_allow_tcp a
 # A new address is a changed network: tried at once.
 ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0
 for host in a b; do lab_wait 20 "$host to be on direct-tcp again" lab_path "$host" direct-tcp; done
-lab_oracle again a b --seconds 3
+lab_oracle again a b --seconds "$(quick 2 3)"
 
+if [[ -n ${LAB_QUICK:-} ]]; then exit 0; fi
 # Every SYN is refused.
 cut refused "reject with tcp reset"
 none_left refused

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # A daemon on the relay's stream is frozen for half a minute (a laptop lid, a busy hypervisor) and goes on as if nothing had been.
-# long: half a minute of nothing
+# long: direct-frozen shows the same
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network

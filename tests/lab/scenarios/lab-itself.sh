@@ -6,6 +6,26 @@ lab_topology relay_two_nat
 for type in open firewall full-cone address-restricted port-shifting symmetric udp-blocked tcp-443 relay-only port-restricted; do
     lab_nat a "$type"
 done
+lab_rebind a
+lab_rebound a
+step "after a rebind the router of a gives one other port for all (checked)"
+lab_carrier a
+lab_second_uplink b
+lab_internet6
+lab_add6 b
+lab_only6 b
+
+# A router that is not what it says is found out: one that lets TCP out where only 443 should, one whose TCP is symmetric.
+found_out() { # WHAT EXPECT
+    if (lab_does b "$2" "$1") 3>/dev/null; then lab_fail "$1 is not noticed"; fi
+    step "$1 is noticed"
+}
+lab_no6 b
+lab_nat b udp-blocked
+found_out "TCP to other ports than 443" 'false null null null; true false null null'
+lab_nat b symmetric
+found_out "a port for each destination by TCP" 'true endpoint-dependent address-and-port-dependent *; true true endpoint-independent address-and-port-dependent'
+lab_nat b port-restricted
 
 # Two ends and a wire between them.
 for end in left right; do

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # The cable is out for 1, 5 and, at full length, 30 s: what fits the ring arrives, what does not is counted by both ends, and it goes on
 # directly as soon as the cable is in again.
-# long: not part of scripts/test
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_network
@@ -21,9 +20,9 @@ down() {
     in=$(lab_now_ms)
     ip -n "$LAB-ra" link set lan up
     lab_direct a b 30
-    lab_measure "$name: cable in to direct" "$(($(lab_now_ms) - in))" ms
+    lab_measure "cable in to direct" "$(($(lab_now_ms) - in))" ms
     wait "$oracle" || lab_fail "$name: more was lost than may be"
-    lab_back "$name: cable in to frames" "$name" "$in" 1000
+    lab_back "cable in to frames" "$name" "$in" 1000
     for host in a b; do
         counted[$host]=$(($(lab_status "$host" '.peers[0].lost') - counted[$host]))
         lab_expect "$host is direct" lab_path "$host" direct-udp
@@ -32,9 +31,7 @@ down() {
 }
 
 # The ring holds 16 MiB and 32,768 packets of a peer: all of these. (500 bytes on average, so that 30 s are 15 MB.)
-spans=(1 5)
-if [[ -z ${LAB_QUICK:-} ]]; then spans+=(30); fi
-for seconds in "${spans[@]}"; do
+for seconds in $(quick 5 "1 5 30"); do
     down "$seconds" "$seconds" --max-frame 900
     for host in a b; do [[ ${counted[$host]} == 0 ]] || lab_fail "$host counts ${counted[$host]} lost, none is missing"; done
 done

@@ -27,7 +27,7 @@ judge() {
     for host in a b; do lab_wait 15 "the daemon of $host to answer" lab_answers "$host"; done
     for host in a b; do lab_wait 10 "$host to be connected" lab_connected "$host" 1; done
     usable=$(($(lab_now_ms) - began))
-    lab_oracle cell a b --seconds 3 &
+    lab_oracle cell a b --seconds "$(quick 2 3)" &
     oracle=$!
     for host in a b; do lab_wait 6 "$host to be on $kind" lab_path "$host" "$kind"; done
     if [[ $kind == direct-* ]]; then direct=$(($(lab_now_ms) - began)); fi
@@ -175,6 +175,8 @@ jq -s --rawfile expected "$EXPECTED" '
     jq -r '["A", "B", "PATH", "GOOD", "USABLE", "DIRECT", "LOST", "WHY"], (.[] | [.a, .b, .kind, "\(.good) of \(.tries)", "\(.usable_ms) ms",
         (if .direct_ms then "\(.direct_ms) ms" else "-" end), .lost, .reason]) | @tsv' "$LAB_OUT/matrix.json" | column -t -s $'\t'
 } >"$TABLE"
+jq '.usable_ms | numbers' "$TRIES" | while read -r took; do lab_measure "start to usable" "$took" ms 1000 >/dev/null; done
+jq '.direct_ms | numbers' "$TRIES" | while read -r took; do lab_measure "start to direct" "$took" ms >/dev/null; done
 lab_measure "cells" "$(jq length "$LAB_OUT/matrix.json")" cells
 lab_measure "tries" "$(jq 'map(.tries) | add' "$LAB_OUT/matrix.json")" times
 lab_measure "direct" "$(jq '[.[] | select(.direct_ms)] | length' "$LAB_OUT/matrix.json")" cells

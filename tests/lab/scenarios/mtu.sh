@@ -10,11 +10,10 @@ lab_up a --relay "$RELAY_TICKET" --mtu 1500
 lab_invite a
 lab_up b "$INVITE" --mtu 1500
 lab_all_connected 20
-seconds=${LAB_QUICK:+3}
-seconds=${seconds:-5}
+seconds=$(quick 3 5)
 
 mtu_is() { lab_status "$1" "(.peers[0].path.mtu >= $2 and .peers[0].path.mtu <= $3) or error(.peers[0].path | tostring)"; }
-both_on() { for host in a b; do lab_wait 10 "$host to be on $1" lab_path "$host" "$1"; done; }
+both_on() { for host in a b; do lab_wait 30 "$host to be on $1" lab_path "$host" "$1"; done; }
 mtu_is_soon() { for host in a b; do lab_wait 10 "$host to know a packet size from $1 to $2" mtu_is "$host" "$1" "$2"; done; }
 all_well() { # KIND
     for host in a b; do
@@ -48,7 +47,7 @@ narrows() {
     changed=$(lab_now_ms)
     lab_wire_change a both mtu=1280
     mtu_is_soon 1240 1280
-    lab_measure "$1: narrow link to a packet size that passes, both sides" "$(($(lab_now_ms) - changed))" ms
+    lab_took "$1: narrow link to a packet size that passes, both sides" "$(($(lab_now_ms) - changed))" 3000
     sleep "$((3000 - $(lab_now_ms) + changed))e-3"
     lab_oracle "$1-after-3-s" a b --seconds "$seconds" --vlan 5 --seed 2
     wait "$oracle" || lab_fail "$1: the link's narrowing was felt"
@@ -59,6 +58,7 @@ narrows() {
 narrow ipv4 direct-udp 198.51.100.12:
 narrows ipv4 direct-udp
 
+if [[ -n ${LAB_QUICK:-} ]]; then exit 0; fi
 for host in a b; do lab_only6 "$host"; done
 lab_again
 narrow ipv6 direct-udp '[2001:db8:2:'

@@ -46,7 +46,7 @@ lab_network
 lab_wait 10 "a to have a port" has_port
 lab_expect "the router forwards it" mapped
 lab_direct a b 10
-lab_oracle pcp a b --seconds 3
+lab_oracle pcp a b --seconds "$(quick 1 3)"
 lab_expect "it was PCP" grep -q 'PCP MAP: added mapping UDP' "$LAB_OUT/pcp.log"
 lab_expect "a leaves" on a shadowmesh down
 lab_wait 5 "the port to be given back" unmapped
@@ -64,7 +64,7 @@ lab_wait 5 "the router's NAT-PMP" on ra sh -c 'ss -lun | grep -q :5351'
 lab_up a
 lab_wait 10 "a to have a port" has_port
 lab_direct a b 10
-lab_oracle natpmp a b --seconds 3
+lab_oracle natpmp a b --seconds "$(quick 1 3)"
 lab_expect "it was NAT-PMP" grep -q 'NAT-PMP port mapping request' "$LAB_OUT/natpmp.log"
 lab_expect "and not PCP" sh -c "! grep -q 'PCP MAP' '$LAB_OUT/natpmp.log'"
 lab_expect "a leaves" on a shadowmesh down
@@ -86,6 +86,6 @@ lab_wait 5 "the router's UPnP" on ra sh -c 'ss -lun | grep -q :1900'
 lab_up a --port-mapping on
 lab_wait 15 "a to have a port" has_port
 lab_direct a b 10
-lab_oracle upnp a b --seconds 3
+lab_oracle upnp a b --seconds "$(quick 1 3)"
 lab_expect "a leaves" on a shadowmesh down
 lab_wait 5 "the port to be given back" unmapped

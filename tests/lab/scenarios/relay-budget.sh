@@ -10,7 +10,7 @@ lab_wait 10 "a to be registered" lab_status a '.relays[0].state == "connected" o
 # Spent is what the relay sends, headers of Ethernet, IP, TCP and WebSocket included; what it receives is told as well. A host costs that by
 # being registered (link handshake, REGISTER, STUN, heartbeats), with or without a pair; so this is taken off, as a host of another network
 # costs it in as long a time. What is left is the pair's: introduction, its handshake, its first packets until it is direct, RELEASE.
-SPAN=8
+SPAN=$(quick 6 8)
 counter() { on relay cat "/sys/class/net/eth0/statistics/$1"; }
 declare -A cost=()
 # costs NAME HOST ARGUMENT… — what crosses the relay from the start of HOST's daemon on, in SPAN seconds.
@@ -30,7 +30,7 @@ costs alone c --relay "$RELAY_TICKET"
 stop c
 costs pair b "$INVITE"
 spent=$((cost[pair-sent] - cost[alone-sent]))
-lab_measure "the relay spent on the pair" "$spent" bytes
+lab_measure "the relay spent on the pair" "$spent" bytes 10240
 [[ $spent -gt 0 ]] || lab_fail "the pair cost less than none"
 [[ $spent -le 10240 ]] || lab_fail "the relay spent $spent bytes on the pair: the target is 10 KB"
 [[ $((cost[pair-received] - cost[alone-received])) -le 10240 ]] || lab_fail "the relay received $((cost[pair-received] - cost[alone-received])) bytes for the pair"
@@ -39,10 +39,10 @@ lab_expect "the relay counts it as direct" on relay sh -c "shadowmesh-relay stat
 
 # And then it is idle: the relay has two clients, and no pair.
 forwarded=$(lab_forwarded) sent=$(counter tx_bytes)
-idle=${LAB_QUICK:+16}
-lab_hold "${idle:-60}" "nobody says anything"
+idle=$(quick 6 60)
+lab_hold "$idle" "nobody says anything"
 sent=$(($(counter tx_bytes) - sent)) forwarded=$(($(lab_forwarded) - forwarded))
-lab_measure "sent by the relay in ${idle:-60} idle seconds" "$sent" bytes
+lab_measure "sent by the relay in $idle idle seconds" "$sent" bytes
 lab_measure "of the pair's packets forwarded meanwhile" "$forwarded" bytes
 [[ $forwarded -eq 0 ]] || lab_fail "the relay still forwards for a pair that is direct"
 # Two heartbeats and two questions by STUN at two ports, each answered, in a minute of each client: 16 packets of at most 200 bytes.

@@ -156,7 +156,7 @@ impl Losses {
             *parts = fresh();
         }
         parts.parts.push(piece.part.clone());
-        parts.len = parts.len.or(piece.is_last.then_some(piece.part.end));
+        parts.len = parts.len.or_else(|| piece.is_last.then_some(piece.part.end));
         if parts.is_whole() {
             self.parts.remove(&piece.name);
             self.arrived.insert(piece.name);

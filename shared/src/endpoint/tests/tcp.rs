@@ -385,29 +385,6 @@ fn what_listens_at_other_addresses_does_not_show_in_whether_the_peer_s_own_conne
 }
 
 #[test]
-fn nothing_is_tried_at_an_address_of_this_very_machine() {
-    let mut world = listening(86, [Nat::Blocked; 2], Syns::Dropped);
-    let now = world.now;
-    // Its interfaces have the address that the relay of this world sees everybody at.
-    world.nodes[1].endpoint.handle_addresses(now, vec!["192.0.2.1:4000".parse().unwrap()]);
-    world.run(Duration::from_secs(10));
-    let tried = world.nodes[1].events.iter().find_map(|event| {
-        let Event::TcpTry { addresses, .. } = event else { return None };
-        Some(addresses.clone())
-    });
-    assert!(
-        tried.is_none_or(|tried| tried.iter().all(|address| address.ip() != own_address())),
-        "its own address"
-    );
-    assert!(world.tcp.began[0] > 0, "the other side tries");
-}
-
-/// See above.
-fn own_address() -> std::net::IpAddr {
-    "192.0.2.1".parse().unwrap()
-}
-
-#[test]
 fn a_stranger_s_connection_is_nobody_s() {
     let mut world = listening(82, [Nat::Blocked; 2], Syns::Dropped);
     world.run(Duration::from_secs(10));
