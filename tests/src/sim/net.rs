@@ -269,7 +269,8 @@ impl Net {
     /// Where a node's streams to the relay go, and the relay's address of the other family, as the node's resolver has it.
     pub(super) fn relay_of(&self, node: usize) -> (SocketAddr, IpAddr) {
         let host = self.hosts[node];
-        let port = if self.sites[host.site].nat == Nat::Tcp443 { 443 } else { RELAY_PORTS[0] };
+        let is_poor = self.chain(host.site).iter().any(|site| self.sites[*site].nat == Nat::Tcp443);
+        let port = if is_poor { 443 } else { RELAY_PORTS[0] };
         let (v4, v6) = (IpAddr::V4(RELAY_IP), IpAddr::V6(RELAY_IP6));
         let uses_6 = host.v4.is_none() || (host.prefers_6 && host.v6.is_some());
         let (ip, other) = if uses_6 { (v6, v4) } else { (v4, v6) };

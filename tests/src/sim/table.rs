@@ -373,7 +373,9 @@ fn rebinds(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     }
     scene.expect_moves(&before, 0)?;
     scene.expect_on(PathKind::DirectUdp)?;
-    scene.expect_gap(2 * scene.relayed_round() + SLACK)?;
+    // The figure is two round trips. Whether the address answers is one, whether it carries what is large another, and there are two halves
+    // before and after.
+    scene.expect_gap(3 * scene.relayed_round() + SLACK)?;
     scene.ensure(scene.world.associations() == sessions, || "a full handshake".to_owned())?;
     scene.expect_all()
 }

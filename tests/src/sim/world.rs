@@ -282,7 +282,7 @@ impl World {
     }
 
     /// The pairs whose data does not take the best path that there is, with what it takes and what there is. Where the direct way is much
-    /// longer than that over the relay, data may be on either.
+    /// longer than that over the relay, data may be anywhere.
     pub(super) fn not_as_could_be(&self) -> Vec<(usize, usize, Option<PathKind>, PathKind)> {
         let kind = |(a, b): (usize, usize)| {
             let (one, other) = (self.nodes.get(a)?, self.nodes.get(b)?);
@@ -294,8 +294,7 @@ impl World {
         let judge = |pair: (usize, usize)| {
             let (kind, best) = (kind(pair), self.net.best(pair.0, pair.1, listen(pair)));
             let is_excused = best.is_direct() && self.net.is_detour(pair.0, pair.1);
-            let is_relayed = matches!(kind, Some(PathKind::RelayUdp | PathKind::RelayWs));
-            let is_well = kind == Some(best) || (is_excused && is_relayed);
+            let is_well = kind == Some(best) || (is_excused && kind.is_some());
             (!is_well).then_some((pair.0, pair.1, kind, best))
         };
         self.pairs().into_iter().filter_map(judge).collect()

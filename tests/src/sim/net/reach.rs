@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// A direct path may be left for the relay when it takes twice as long as that, and this (protocol §7.6).
 const MUCH_WORSE: Duration = Duration::from_millis(50);
+/// What it has to be better by to be returned to.
+const GAIN: Duration = Duration::from_millis(10);
 
 impl Net {
     /// The best kind of path that two hosts can have. `listen`: whether both take connections.
@@ -29,7 +31,7 @@ impl Net {
         let round = |from, to| self.latency(from, to) + self.latency(to, from);
         let (a, b) = (Place::Node(a), Place::Node(b));
         let direct = round(a, b) + 2 * self.jitter(a, b);
-        direct > 2 * (round(a, Place::Relay) + round(Place::Relay, b)) + MUCH_WORSE
+        direct + GAIN > 2 * (round(a, Place::Relay) + round(Place::Relay, b)) + MUCH_WORSE
     }
 
     /// The routers between a host and the internet.
