@@ -105,7 +105,7 @@ impl Peer {
         // What changed may have opened a direct path too, which is tried first where the stream works.
         // Nor is anything wrong before a session has had a path at all: it begins with the stream, which is being proven then.
         let begins = self.relay_udp.next.filter(|_| self.last_kind.is_none());
-        self.relay_udp.next = begins.or(self.is_well_routed().then_some(ctx.now + DIRECT_FIRST));
+        self.relay_udp.next = begins.or_else(|| self.is_well_routed().then_some(ctx.now + DIRECT_FIRST));
         if let Some(path) = self.relay_udp.path.as_mut().filter(|path| path.is_proven()) {
             path.shake(ctx.now);
             self.relay_udp.is_shaken = true;

@@ -66,7 +66,11 @@ fn an_address_that_the_relay_binds_while_the_session_begins_is_no_reason_to_hurr
         traffic(&mut world, Duration::from_secs(10), true);
         assert_eq!(kinds(&world), DIRECT, "{slower} ms");
         for at in 0..2 {
-            assert_eq!(moves(&world, at), [(PathKind::RelayWs, PathKind::DirectUdp)], "{slower} ms, node {at}");
+            assert_eq!(
+                moves(&world, at),
+                [(PathKind::RelayWs, PathKind::DirectUdp)],
+                "{slower} ms, node {at}"
+            );
         }
     }
 }
