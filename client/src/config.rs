@@ -14,6 +14,7 @@ pub use values::{
 };
 
 use serde::Deserialize;
+use shadowmesh_proto::spelling;
 use shadowmesh_proto::ticket::{RelayTicket, TicketError};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -87,7 +88,7 @@ impl Config {
         for key in table.get_ref().keys() {
             let field: &str = key.get_ref();
             if !FIELDS.contains(&field) {
-                let (line, suggestion) = (line_of(text, key.span().start), closest(field));
+                let (line, suggestion) = (line_of(text, key.span().start), spelling::closest(field, FIELDS));
                 return Err(ConfigError::UnknownField { line, field: field.to_owned(), suggestion });
             }
         }
@@ -227,32 +228,6 @@ fn value_error(text: &str, span: Option<Range<usize>>, message: &str) -> ConfigE
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or_default();
     1 + before.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// The known key that at most half of `field` away looks like it.
-fn closest(field: &str) -> Option<&'static str> {
-    let best = FIELDS.into_iter().map(|known| (distance(field, known), known)).min()?;
-    (best.0 <= best.1.len() / 2).then_some(best.1)
-}
-
-/// Levenshtein distance, over the first 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(64).enumerate() {
-        let mut next = vec![i + 1];
-        let mut left = i + 1;
-        for (to, pair) in b.iter().zip(row.windows(2)) {
-            let (diagonal, above) = match pair {
-                [diagonal, above] => (*diagonal, *above),
-                _ => continue,
-            };
-            left = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
