@@ -1,0 +1,125 @@
+//! Sets of 16-bit numbers, ports and ethertypes, kept as ranges.
+
+use std::fmt;
+
+/// Ranges in order that neither overlap nor touch: equal sets are equal values.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Ranges(Box<[(u16, u16)]>);
+
+impl Ranges {
+    pub(super) fn none() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn all() -> Self {
+        Self(Box::new([(0, u16::MAX)]))
+    }
+
+    /// The union of ranges, each with its first and last number, in any order.
+    pub(super) fn of(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().filter(|(first, last)| first <= last).collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<(u16, u16)> = Vec::new();
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                Some(_) | None => merged.push((first, last)),
+            }
+        }
+        Self(merged.into())
+    }
+
+    pub(super) fn contains(&self, number: u16) -> bool {
+        let after = self.0.partition_point(|(first, _)| *first <= number);
+        let last = after.checked_sub(1).and_then(|at| self.0.get(at));
+        last.is_some_and(|(_, last)| number <= *last)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn is_all(&self) -> bool {
+        *self.0 == [(0, u16::MAX)]
+    }
+
+    pub(super) fn union(&self, other: &Self) -> Self {
+        Self::of(self.0.iter().chain(&other.0).copied())
+    }
+
+    pub(super) fn minus(&self, other: &Self) -> Self {
+        self.complement().union(other).complement()
+    }
+
+    fn complement(&self) -> Self {
+        let mut gaps = Vec::with_capacity(self.0.len() + 1);
+        let mut next = Some(0);
+        for (first, last) in &self.0 {
+            if let Some(begin) = next
+                && begin < *first
+            {
+                gaps.push((begin, first - 1));
+            }
+            next = last.checked_add(1);
+        }
+        gaps.extend(next.map(|begin| (begin, u16::MAX)));
+        Self(gaps.into())
+    }
+}
+
+/// As ports are written: `22,443,8000-8010`.
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (first, last)) in self.0.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { "," })?;
+            match first == last {
+                true => write!(f, "{first}")?,
+                false => write!(f, "{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// Numbers near both ends and close together, so that ranges touch, overlap and end where numbers do.
+    fn ranges() -> impl Strategy<Value = Vec<(u16, u16)>> {
+        let edge = prop_oneof![0u16..12, u16::MAX - 12..=u16::MAX];
+        proptest::collection::vec((edge.clone(), edge), 0..6)
+    }
+
+    fn set(ranges: &[(u16, u16)]) -> BTreeSet<u16> {
+        ranges.iter().flat_map(|(first, last)| *first..=*last).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn they_are_the_sets_that_they_stand_for(a in ranges(), b in ranges()) {
+            let (a_set, b_set) = (set(&a), set(&b));
+            let (a, b) = (Ranges::of(a), Ranges::of(b));
+            prop_assert_eq!(a.is_empty(), a_set.is_empty());
+            prop_assert_eq!(a.is_all(), a_set.len() == 1 << 16);
+            prop_assert_eq!(a == b, a_set == b_set);
+            let (both, rest) = (a.union(&b), a.minus(&b));
+            for number in (0..40).chain(u16::MAX - 40..=u16::MAX) {
+                prop_assert_eq!(a.contains(number), a_set.contains(&number));
+                prop_assert_eq!(both.contains(number), a_set.contains(&number) || b_set.contains(&number));
+                prop_assert_eq!(rest.contains(number), a_set.contains(&number) && !b_set.contains(&number));
+            }
+            prop_assert_eq!(&Ranges::of(both.0.iter().copied()), &both, "in its normal form");
+            prop_assert_eq!(&Ranges::of(rest.0.iter().copied()), &rest, "in its normal form");
+        }
+    }
+
+    #[test]
+    fn they_are_written_as_ports_are() {
+        assert_eq!(Ranges::of([(443, 443), (8001, 8010), (22, 22), (8000, 8000)]).to_string(), "22,443,8000-8010");
+        assert_eq!(Ranges::none().to_string(), "");
+        assert!(Ranges::all().minus(&Ranges::all()).is_empty());
+    }
+}
