@@ -13,24 +13,29 @@ pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     (nearest.0 <= nearest.1.chars().count() / 2).then_some(nearest.1)
 }
 
-/// Levenshtein distance, over the first [`COMPARED`] characters.
+/// How many letters have to be added, left out or changed, or change places with their neighbour (Damerau and Levenshtein), over the
+/// first [`COMPARED`] characters.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(COMPARED).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(COMPARED).enumerate() {
-        let mut next = vec![i + 1];
-        let mut left = i + 1;
-        for (to, pair) in b.iter().zip(row.windows(2)) {
-            let (diagonal, above) = match pair {
-                [diagonal, above] => (*diagonal, *above),
-                _ => continue,
+    let (a, b): (Vec<_>, Vec<_>) = (a.chars().take(COMPARED).collect(), b.chars().take(COMPARED).collect());
+    // Row by row; a row for each beginning of `a`, a column for each of `b`.
+    let (mut above, mut row): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX - 1);
+    let mut last_from = None;
+    for (i, from) in a.iter().enumerate() {
+        let before = std::mem::replace(&mut above, std::mem::replace(&mut row, vec![i + 1]));
+        let mut last_to = None;
+        for (j, to) in b.iter().enumerate() {
+            let changed = at(&above, j) + usize::from(from != to);
+            let swapped = match j.checked_sub(1) {
+                Some(j) if last_from == Some(to) && last_to == Some(from) => at(&before, j) + 1,
+                Some(_) | None => usize::MAX,
             };
-            left = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
-            next.push(left);
+            row.push(changed.min(swapped).min(at(&above, j + 1) + 1).min(at(&row, j) + 1));
+            last_to = Some(to);
         }
-        row = next;
+        last_from = Some(from);
     }
-    row.last().copied().unwrap_or_default()
+    at(&row, b.len())
 }
 
 #[cfg(test)]
@@ -44,10 +49,16 @@ mod tests {
             ("alow", Some("allow")),
             ("DENY", Some("deny")),
             ("brigde", Some("bridge")),
+            ("dney", Some("deny")),
             ("teapot", None),
             ("", None),
         ] {
             assert_eq!(closest(word, known), meant, "{word}");
+        }
+        for (a, b, steps) in
+            [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("tga", "tag", 1), ("abcd", "badc", 2), ("kitten", "sitting", 3)]
+        {
+            assert_eq!((distance(a, b), distance(b, a)), (steps, steps), "{a} {b}");
         }
         assert_eq!(closest("allow", []), None);
         assert_eq!(closest(&"a".repeat(1 << 20), known), None);
