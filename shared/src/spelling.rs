@@ -55,9 +55,14 @@ mod tests {
         ] {
             assert_eq!(closest(word, known), meant, "{word}");
         }
-        for (a, b, steps) in
-            [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("tga", "tag", 1), ("abcd", "badc", 2), ("kitten", "sitting", 3)]
-        {
+        for (a, b, steps) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("ab", "", 2),
+            ("tga", "tag", 1),
+            ("abcd", "badc", 2),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!((distance(a, b), distance(b, a)), (steps, steps), "{a} {b}");
         }
         assert_eq!(closest("allow", []), None);

@@ -32,7 +32,10 @@ struct Peer {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("rules", &self.rules.len()).field("peers", &self.peers).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("rules", &self.rules.len())
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +82,8 @@ impl Access {
     /// A peer left; its slot may be given to another.
     pub fn remove_peer(&mut self, slot: PeerSlot) {
         let place = usize::try_from(slot.0).ok().and_then(|at| self.peers.get_mut(at));
-        let Some(Peer { subject, standing: Standing::Restricted(guard) }) = place.and_then(Option::take) else {
+        let Some(Peer { subject, standing: Standing::Restricted(guard) }) = place.and_then(Option::take)
+        else {
             return;
         };
         if self.parted.len() >= PARTED {
@@ -90,7 +94,8 @@ impl Access {
 
     /// What the data threads judge by; `None` while nothing is restricted, whoever comes.
     pub fn filter(&self) -> Option<Arc<Filter>> {
-        let standing = |peer: &Option<Peer>| peer.as_ref().map(|peer| peer.standing.clone()).unwrap_or_default();
+        let standing =
+            |peer: &Option<Peer>| peer.as_ref().map(|peer| peer.standing.clone()).unwrap_or_default();
         (!self.rules.is_open()).then(|| Arc::new(Filter::new(self.peers.iter().map(standing))))
     }
 

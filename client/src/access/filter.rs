@@ -137,7 +137,9 @@ impl Guard {
             Packet::Malformed => return Some(AccessDrop::Malformed),
             Packet::Ip(datagram) => return self.judge_ip(now, datagram),
             Packet::Arp => (Traffic::Arp, AccessDrop::Stranger),
-            Packet::Topology(ethertype) => (Traffic::Topology { ethertype: *ethertype }, AccessDrop::NotAllowed),
+            Packet::Topology(ethertype) => {
+                (Traffic::Topology { ethertype: *ethertype }, AccessDrop::NotAllowed)
+            }
             Packet::Other(ethertype) => (Traffic::Other { ethertype: *ethertype }, AccessDrop::NotAllowed),
         };
         (!self.policy.allows(traffic)).then_some(otherwise)
@@ -150,7 +152,8 @@ impl Guard {
             Part::First { id } => Some(id),
             Part::Later { id, offset } => {
                 let spares_header = datagram.protocol != TCP || usize::from(offset) >= TCP_HEADER;
-                let may_pass = is_all_allowed() || (spares_header && self.memory.knows_fragment(now, datagram, id));
+                let may_pass =
+                    is_all_allowed() || (spares_header && self.memory.knows_fragment(now, datagram, id));
                 return (!may_pass).then_some(AccessDrop::Fragment);
             }
         };

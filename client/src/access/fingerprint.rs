@@ -30,7 +30,11 @@ impl Key {
 }
 
 /// `last` has the length of the input in its highest byte, and below it what is left of the input behind whole words.
-fn sip<const C: usize, const D: usize>([k0, k1]: [u64; 2], words: impl Iterator<Item = u64>, last: u64) -> u64 {
+fn sip<const C: usize, const D: usize>(
+    [k0, k1]: [u64; 2],
+    words: impl Iterator<Item = u64>,
+    last: u64,
+) -> u64 {
     let mut v = [
         k0 ^ 0x736f_6d65_7073_6575,
         k1 ^ 0x646f_7261_6e64_6f6d,

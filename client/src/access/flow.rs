@@ -22,7 +22,9 @@ impl Flow {
     /// Of what this node sent. `None` where nothing could be told as its answer.
     pub(super) fn sent(datagram: &Datagram<'_>) -> Option<Self> {
         let ports = match datagram.content {
-            Content::Tcp { source, destination, .. } | Content::Udp { source, destination } => [source, destination],
+            Content::Tcp { source, destination, .. } | Content::Udp { source, destination } => {
+                [source, destination]
+            }
             Content::EchoRequest { id } => [id, id],
             Content::Plain if is_flow_by_addresses(datagram) => [0; 2],
             Content::EchoReply { .. }
@@ -39,7 +41,9 @@ impl Flow {
     /// Of what came in. `None` where it can be no answer.
     pub(super) fn received(datagram: &Datagram<'_>) -> Option<Self> {
         let ports = match datagram.content {
-            Content::Tcp { source, destination, .. } | Content::Udp { source, destination } => [destination, source],
+            Content::Tcp { source, destination, .. } | Content::Udp { source, destination } => {
+                [destination, source]
+            }
             Content::EchoReply { id } => [id, id],
             Content::Plain if is_flow_by_addresses(datagram) => [0; 2],
             Content::EchoRequest { .. }

@@ -76,20 +76,38 @@ pub(super) struct Addresses {
 pub(super) enum Part {
     Whole,
     /// The first fragment of the packet `id`.
-    First { id: u32 },
+    First {
+        id: u32,
+    },
     /// Another, so many bytes from the beginning of what was fragmented.
-    Later { id: u32, offset: u16 },
+    Later {
+        id: u32,
+        offset: u16,
+    },
 }
 
 /// What is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content<'a> {
-    Tcp { source: u16, destination: u16, flags: TcpFlags },
-    Udp { source: u16, destination: u16 },
-    EchoRequest { id: u16 },
-    EchoReply { id: u16 },
+    Tcp {
+        source: u16,
+        destination: u16,
+        flags: TcpFlags,
+    },
+    Udp {
+        source: u16,
+        destination: u16,
+    },
+    EchoRequest {
+        id: u16,
+    },
+    EchoReply {
+        id: u16,
+    },
     /// With the beginning of the packet that it is about.
-    IcmpError { quoted: &'a [u8] },
+    IcmpError {
+        quoted: &'a [u8],
+    },
     /// ICMPv6 133, 135, 136.
     NeighbourDiscovery,
     /// ICMPv6 134, 137.
@@ -158,7 +176,8 @@ impl<'a> Packet<'a> {
 impl<'a> Datagram<'a> {
     /// Reads the beginning of a packet that an ICMP error of this one's family quotes (RFC 792, RFC 4443 §3).
     pub(super) fn quoted(&self, quoted: &'a [u8]) -> Option<Self> {
-        let read = if self.addresses.is_v6 { ipv6(quoted, Length::Quoted) } else { ipv4(quoted, Length::Quoted) };
+        let read =
+            if self.addresses.is_v6 { ipv6(quoted, Length::Quoted) } else { ipv4(quoted, Length::Quoted) };
         read.map(|read| Self { vlans: self.vlans, ..read })
     }
 
@@ -312,7 +331,11 @@ fn content(protocol: u8, part: Part, payload: &[u8], length: Length, is_v6: bool
     let [source, destination, id] = [[*s0, *s1], [*d0, *d1], [*i0, *i1]].map(u16::from_be_bytes);
     match protocol {
         _ if payload.len() < needed => Content::Unreadable,
-        TCP => Content::Tcp { source, destination, flags: TcpFlags(payload.get(13).copied().unwrap_or_default()) },
+        TCP => Content::Tcp {
+            source,
+            destination,
+            flags: TcpFlags(payload.get(13).copied().unwrap_or_default()),
+        },
         UDP => Content::Udp { source, destination },
         _ => icmp(*s0, id, rest, part, is_v6),
     }

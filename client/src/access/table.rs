@@ -13,8 +13,9 @@
 //! # Who gives way
 //!
 //! Nothing is removed by a timer; what is too old is not found. A new flow takes, of its set, an empty place or one that is too old;
-//! else the one that matters least ([`State::rank`]) and among those the one that was seen longest ago. So connections that are over
-//! give way first, then marks about connections of the peer, then what was not answered, and what is in use last.
+//! else the one that matters least ([`State::rank`]) and among those the one that was seen longest ago, or any of them where that is
+//! the same second. So connections that are over give way first, then marks about connections of the peer, then what was not answered,
+//! and connections that are open last: they may be silent for long, and only they miss it much.
 
 use super::limits;
 use std::sync::atomic::AtomicU64;
@@ -93,7 +94,8 @@ impl State {
             Self::TcpClosed | Self::TcpClosing => 0,
             Self::TcpTheirs => 1,
             Self::TcpOpening | Self::UdpAsked | Self::Echo | Self::Fragment => 2,
-            Self::TcpResumed | Self::TcpOpen | Self::UdpAnswered | Self::Other => 3,
+            Self::TcpResumed | Self::UdpAnswered | Self::Other => 3,
+            Self::TcpOpen => 4,
         }
     }
 }
@@ -198,7 +200,8 @@ impl Table {
             let live = word.live(second).filter(|_| place.key.load(Relaxed) != 0);
             live.map(|state| (state.rank(), word.seen()))
         };
-        let Some(place) = set.0.iter().min_by_key(cost) else { return false };
+        let (behind, ahead) = set.0.split_at(key as usize >> 32 & (WAYS - 1));
+        let Some(place) = ahead.iter().chain(behind).min_by_key(cost) else { return false };
         // A mark about the peer's own connection is worth no flow of ours.
         if state == State::TcpTheirs && cost(&place).is_some_and(|(rank, _)| rank > State::TcpTheirs.rank()) {
             return false;
@@ -220,4 +223,71 @@ impl Table {
 /// A fingerprint that is not taken for an empty place.
 const fn key(fingerprint: u64) -> u64 {
     if fingerprint == 0 { 1 } else { fingerprint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_state_is_a_byte() {
+        for state in State::ALL {
+            assert_eq!(State::from_byte(state as u8), Some(state));
+            assert_eq!(Word::new(7, state, 9).state(), Some(state));
+        }
+        assert_eq!((State::from_byte(0), State::from_byte(12)), (None, None));
+    }
+
+    #[test]
+    fn a_full_set_gives_up_what_matters_least_and_then_what_is_oldest() {
+        use State::{TcpClosing, TcpOpen, TcpTheirs, UdpAnswered, UdpAsked};
+        // One set, so that all meet there.
+        let table = Table::new(WAYS);
+        let is_there = |key: u64| table.find(key << 40, 50).is_some();
+        let states = [TcpOpen, TcpClosing, TcpTheirs, UdpAsked, UdpAnswered, TcpOpen, TcpOpen, TcpOpen];
+        for (key, state) in (1..).zip(states) {
+            assert!(table.insert(key << 40, 20 + u32::try_from(key).unwrap(), state));
+        }
+        assert!((1..=8).all(is_there));
+        for (new, gone) in [(9, 2), (10, 3), (11, 4), (12, 5), (13, 1), (14, 6)] {
+            assert!(is_there(gone));
+            assert!(table.insert(new << 40, 50, TcpOpen));
+            assert!(is_there(new) && !is_there(gone), "{new} for {gone}");
+        }
+        assert!(!table.insert(15 << 40, 50, TcpTheirs), "no room for a mark");
+        assert!(table.insert(16 << 40, 50, UdpAsked) && !is_there(7));
+        // What is too old is as good as an empty place, whatever it was.
+        let late = 50 + u32::try_from(limits::TCP_OPEN.as_secs()).unwrap() + 1;
+        assert!(table.insert(17 << 40, late, TcpTheirs) && table.find(17 << 40, late).is_some());
+        assert!(table.find(14 << 40, late).is_none());
+    }
+
+    #[test]
+    fn a_change_fails_once_the_place_is_anothers() {
+        let table = Table::new(WAYS);
+        assert!(table.insert(1 << 40, 1, State::UdpAsked));
+        let found = table.find(1 << 40, 1).unwrap();
+        for key in 2..=9 {
+            assert!(table.insert(key << 40, 2, State::TcpOpen));
+        }
+        found.see(9, State::UdpAnswered);
+        for key in 2..=9 {
+            assert_eq!(table.find(key << 40, 9).map(|found| found.state), Some(State::TcpOpen), "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_inserted_last_is_found_and_nothing_that_never_was(keys in prop::collection::vec(any::<u64>(), 1..300), stranger: u64) {
+            let table = Table::new(64);
+            for key in &keys {
+                prop_assert!(table.insert(*key, 5, State::UdpAsked));
+                prop_assert_eq!(table.find(*key, 5).map(|found| found.state), Some(State::UdpAsked));
+            }
+            prop_assume!(!keys.contains(&stranger) && stranger > 1);
+            prop_assert!(table.find(stranger, 5).is_none());
+            prop_assert!(keys.iter().filter(|key| table.find(**key, 5).is_some()).count() <= 64 + keys.len() / 2);
+        }
+    }
 }

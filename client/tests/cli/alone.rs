@@ -228,6 +228,8 @@ fn wrong_usage_is_exit_code_2() {
         vec!["invite", "--uses", "0"],
         vec!["status", "--network", "../x"],
         vec!["completions", "cmd"],
+        vec!["rules"],
+        vec!["rules", "check"],
     ] {
         let done = home.run(&args);
         assert_eq!(done.code, Some(2), "{args:?}: {done:?}");
@@ -237,7 +239,9 @@ fn wrong_usage_is_exit_code_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let home = Home::new();
-    for command in ["up", "down", "leave", "status", "ping", "path", "netcheck", "invite", "completions"] {
+    for command in
+        ["up", "down", "leave", "status", "ping", "path", "netcheck", "invite", "rules", "completions"]
+    {
         let done = home.run(&[command, "--help"]);
         assert_eq!(done.code, Some(0), "{done:?}");
         assert!(done.stdout.contains("Example:"), "{done:?}");

@@ -132,7 +132,10 @@ fn right_of_everybody(statement: &Statement) -> Option<Warning> {
         Right::Dhcp => "answer DHCP and send router advertisements",
         Right::Stp => "speak to bridges",
     };
-    Some(Warning::new(*place, format!("with `{} any` every member may {what}: nothing is filtered", right.word())))
+    Some(Warning::new(
+        *place,
+        format!("with `{} any` every member may {what}: nothing is filtered", right.word()),
+    ))
 }
 
 fn stranger((place, selector): &PlacedSelector, known: &Known<'_>) -> Option<Warning> {

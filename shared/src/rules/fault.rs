@@ -25,8 +25,8 @@ pub struct Fault {
 /// What is wrong with a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
-    /// The text is longer than [`MAX_BYTES`]; so many bytes.
-    TooLong(usize),
+    /// The text is longer than [`MAX_BYTES`].
+    TooLong,
     /// Its canonical form is; so many bytes.
     TooLongWritten(usize),
     /// More than [`MAX_RULES`].
@@ -81,12 +81,18 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.word.escape_debug();
         match self.wrong {
-            Wrong::TooLong(bytes) => write!(f, "the file has {bytes} bytes, and may have {MAX_BYTES}")?,
+            Wrong::TooLong => {
+                write!(f, "the text is longer than {MAX_BYTES} bytes, which is all that it may have")?
+            }
             Wrong::TooLongWritten(bytes) => {
                 write!(f, "written out, the rules have {bytes} bytes, and may have {MAX_BYTES}")?;
             }
-            Wrong::TooManyRules => write!(f, "a network has at most {MAX_RULES} rules, and this is one more")?,
-            Wrong::MoreFaults => f.write_str("there is more that is wrong from here on, which was not read")?,
+            Wrong::TooManyRules => {
+                write!(f, "a network has at most {MAX_RULES} rules, and this is one more")?
+            }
+            Wrong::MoreFaults => {
+                f.write_str("there is more that is wrong from here on, which was not read")?
+            }
             Wrong::NotText => f.write_str("these bytes are no text: expected UTF-8")?,
             Wrong::Hidden(c) => {
                 let code = u32::from(c);
@@ -100,14 +106,20 @@ impl fmt::Display for Fault {
             }
             Wrong::Expected(what) => write!(f, "expected {what} instead of `{word}`")?,
             Wrong::Selector => {
-                write!(f, "`{word}` names no members: expected any, tag:NAME, name:NAME or id:START_OF_AN_ID")?;
+                write!(
+                    f,
+                    "`{word}` names no members: expected any, tag:NAME, name:NAME or id:START_OF_AN_ID"
+                )?;
             }
             Wrong::Address => write!(
                 f,
                 "`{word}` is an address, and rules are about members: expected any, tag:NAME, name:NAME or id:START_OF_AN_ID"
             )?,
             Wrong::Name => {
-                write!(f, "`{word}` holds no name: expected 1 to 63 letters without accents, digits, -, _ or .")?;
+                write!(
+                    f,
+                    "`{word}` holds no name: expected 1 to 63 letters without accents, digits, -, _ or ."
+                )?;
             }
             Wrong::IdStart => write!(
                 f,
@@ -122,7 +134,10 @@ impl fmt::Display for Fault {
                 "`{word}` needs no rule: it passes between members that may exchange anything, and cannot be denied alone"
             )?,
             Wrong::Port => {
-                write!(f, "`{word}` is no port: expected a number from 1 to 65535, or a range such as 8000-8010")?;
+                write!(
+                    f,
+                    "`{word}` is no port: expected a number from 1 to 65535, or a range such as 8000-8010"
+                )?;
             }
             Wrong::Backwards => write!(f, "the range `{word}` ends before it begins")?,
             Wrong::Protocol => {

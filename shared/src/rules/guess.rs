@@ -25,7 +25,9 @@ pub(super) fn selector(word: &str) -> Option<String> {
             "*" | "all" | "everyone" | "everybody" | "anyone" | "anybody" => Some("any".to_owned()),
             "any" => Some(lower),
             _ if is_start_of_id(&lower) && lower.len() > 20 => Some(format!("id:{lower}")),
-            _ if is_name(word) => Some(closest(word, ["any"]).map_or_else(|| format!("tag:{word}"), str::to_owned)),
+            _ if is_name(word) => {
+                Some(closest(word, ["any"]).map_or_else(|| format!("tag:{word}"), str::to_owned))
+            }
             _ => None,
         };
     };
@@ -90,7 +92,9 @@ pub(super) fn port(word: &str) -> Option<String> {
         "dns" | "domain" => "53",
         "http" => "80",
         "https" => "443",
-        lower => return lower.split_once(':').map(|(a, b)| format!("{a}-{b}")).filter(|range| is_ports(range)),
+        lower => {
+            return lower.split_once(':').map(|(a, b)| format!("{a}-{b}")).filter(|range| is_ports(range));
+        }
     };
     Some(named.to_owned())
 }

@@ -167,11 +167,7 @@ impl Rules {
     /// What `subject` may do that others may not.
     pub fn rights(&self, subject: &Subject) -> Rights {
         let who = subject.named();
-        Rights {
-            bridge: self.bridge.names(&who),
-            dhcp: self.dhcp.names(&who),
-            stp: self.stp.names(&who),
-        }
+        Rights { bridge: self.bridge.names(&who), dhcp: self.dhcp.names(&who), stp: self.stp.names(&who) }
     }
 }
 

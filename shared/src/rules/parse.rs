@@ -17,7 +17,7 @@ const MAX_FAULTS: usize = 100;
 /// Reads a text.
 pub(super) fn read(bytes: &[u8]) -> Result<Read, Vec<Fault>> {
     if bytes.len() > MAX_BYTES {
-        return Err(vec![Fault::new(START, "", Wrong::TooLong(bytes.len()))]);
+        return Err(vec![Fault::new(START, "", Wrong::TooLong)]);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -73,7 +73,8 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn next(&mut self) -> (Place, Option<Token<'a>>) {
-        let (column, token) = self.tokens.next().map_or((self.end, None), |(column, token)| (column, Some(token)));
+        let (column, token) =
+            self.tokens.next().map_or((self.end, None), |(column, token)| (column, Some(token)));
         (Place { line: self.number, column }, token)
     }
 
@@ -188,7 +189,9 @@ impl Reader {
             Ok(selector) => selectors.push((place, selector)),
             Err(wrong) => {
                 let meant = if wrong == Wrong::Address { None } else { guess::selector(word) };
-                reader.faults.push(Fault::new(place, word, wrong).meaning(meant.filter(|meant| meant != word)));
+                reader
+                    .faults
+                    .push(Fault::new(place, word, wrong).meaning(meant.filter(|meant| meant != word)));
             }
         })?;
         Some(selectors)

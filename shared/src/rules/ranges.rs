@@ -114,7 +114,10 @@ mod tests {
 
     #[test]
     fn they_are_written_as_ports_are() {
-        assert_eq!(Ranges::of([(443, 443), (8001, 8010), (22, 22), (8000, 8000)]).to_string(), "22,443,8000-8010");
+        assert_eq!(
+            Ranges::of([(443, 443), (8001, 8010), (22, 22), (8000, 8000)]).to_string(),
+            "22,443,8000-8010"
+        );
         assert_eq!(Ranges::none().to_string(), "");
         assert_eq!(Ranges::all().minus(&Ranges::all()), Ranges::none());
     }

@@ -113,9 +113,10 @@ impl Scope {
         match number {
             TCP => self.tcp.is_all(),
             UDP => self.udp.is_all(),
-            number => {
-                self.protocols.get(usize::from(number / 64)).is_some_and(|word| word >> (number % 64) & 1 != 0)
-            }
+            number => self
+                .protocols
+                .get(usize::from(number / 64))
+                .is_some_and(|word| word >> (number % 64) & 1 != 0),
         }
     }
 

@@ -97,7 +97,8 @@ pub(super) struct Read(pub(super) Vec<Statement>);
 
 impl From<&Read> for Rules {
     fn from(read: &Read) -> Self {
-        let unplaced = |placed: &[PlacedSelector]| placed.iter().map(|(_, selector)| selector.clone()).collect();
+        let unplaced =
+            |placed: &[PlacedSelector]| placed.iter().map(|(_, selector)| selector.clone()).collect();
         let rights = |wanted: Right| {
             let of = |statement: &Statement| match &statement.says {
                 Says::Right { right, members } if *right == wanted => members.clone(),

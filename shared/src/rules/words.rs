@@ -42,7 +42,8 @@ fn first(text: &str) -> Option<(Token<'_>, usize)> {
     if text.starts_with(',') {
         return Some((Token::Comma, 1));
     }
-    let len = [text.find([' ', '\t', ',']), text.find("->")].into_iter().flatten().min().unwrap_or(text.len());
+    let len =
+        [text.find([' ', '\t', ',']), text.find("->")].into_iter().flatten().min().unwrap_or(text.len());
     let word = text.get(..len).filter(|word| !word.is_empty())?;
     Some((Token::Word(word), len))
 }

@@ -83,7 +83,8 @@ fn without_rules_everything_passes_and_with_one_nothing_else_does() {
 
 #[test]
 fn the_first_rule_that_matches_decides() {
-    let text = "deny any -> name:rack tcp 22\nallow tag:admin -> any tcp\nallow any -> any icmp\ndeny any -> any";
+    let text =
+        "deny any -> name:rack tcp 22\nallow tag:admin -> any tcp\nallow any -> any icmp\ndeny any -> any";
     let but_ssh = and_related(&[WEB, PING, PING6, Traffic::Router, Traffic::Tcp { port: 0 }]);
     only(text, &admin(), &server(), &but_ssh);
     only(text, &guest(), &server(), &and_related(&[PING, PING6, Traffic::Router]));
@@ -122,8 +123,12 @@ fn each_word_covers_what_the_page_says() {
         let is_all = what.is_empty();
         // Of TCP and UDP without ports something is missing wherever a port is.
         let is_whole = |traffic: &Traffic| match traffic {
-            Traffic::Ip { protocol: 6 } => !allowed.iter().any(|traffic| matches!(traffic, Traffic::Tcp { .. })),
-            Traffic::Ip { protocol: 17 } => !allowed.iter().any(|traffic| matches!(traffic, Traffic::Udp { .. })),
+            Traffic::Ip { protocol: 6 } => {
+                !allowed.iter().any(|traffic| matches!(traffic, Traffic::Tcp { .. }))
+            }
+            Traffic::Ip { protocol: 17 } => {
+                !allowed.iter().any(|traffic| matches!(traffic, Traffic::Udp { .. }))
+            }
             _ => true,
         };
         let left: Vec<_> = left.into_iter().filter(is_whole).filter(|_| !is_all).collect();

@@ -72,14 +72,19 @@ impl Kind {
             Self::Ip => "ip".to_owned(),
             Self::Other => "other".to_owned(),
             Self::Types(types) => {
-                format!("ethertype {}", types.iter().map(|kind| format!("0x{kind:04X}")).collect::<Vec<_>>().join(","))
+                format!(
+                    "ethertype {}",
+                    types.iter().map(|kind| format!("0x{kind:04X}")).collect::<Vec<_>>().join(",")
+                )
             }
         }
     }
 
     /// `None`: of some ports, but not of all.
     fn covers(&self, traffic: Traffic) -> Option<bool> {
-        let among = |ports: &[(u16, u16)], port| ports.is_empty() || ports.iter().any(|(a, b)| (*a..=*b).contains(&port));
+        let among = |ports: &[(u16, u16)], port| {
+            ports.is_empty() || ports.iter().any(|(a, b)| (*a..=*b).contains(&port))
+        };
         let number = match traffic {
             Traffic::Tcp { .. } => Some(6),
             Traffic::Udp { .. } => Some(17),
@@ -124,7 +129,8 @@ impl Plain {
 fn decide(rules: &[Plain], source: &Subject, here: &Subject, traffic: Traffic) -> bool {
     let (Traffic::Ip { protocol: protocol @ (6 | 17) }, false) = (traffic, rules.is_empty()) else {
         for rule in rules {
-            let is_about = rule.sources.iter().any(|who| who.is(source)) && rule.destinations.iter().any(|who| who.is(here));
+            let is_about = rule.sources.iter().any(|who| who.is(source))
+                && rule.destinations.iter().any(|who| who.is(here));
             if is_about && rule.what.covers(traffic) == Some(true) {
                 return rule.allows;
             }
@@ -173,18 +179,15 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn plain() -> impl Strategy<Value = Vec<Plain>> {
-    let rule = (any::<bool>(), who(), who(), kind()).prop_map(|(allows, sources, destinations, what)| Plain {
-        allows,
-        sources,
-        destinations,
-        what,
-    });
+    let rule = (any::<bool>(), who(), who(), kind())
+        .prop_map(|(allows, sources, destinations, what)| Plain { allows, sources, destinations, what });
     prop::collection::vec(rule, 0..8)
 }
 
 fn subject() -> impl Strategy<Value = Subject> {
     let names = prop::sample::select(vec!["one", "two", "a", "elsewhere"]);
-    (0u8..4, names, prop::sample::subsequence(&TAGS[..], 0..=3)).prop_map(|(byte, name, tags)| member(byte, name, &tags))
+    (0u8..4, names, prop::sample::subsequence(&TAGS[..], 0..=3))
+        .prop_map(|(byte, name, tags)| member(byte, name, &tags))
 }
 
 fn traffic() -> impl Strategy<Value = Traffic> {
@@ -192,9 +195,11 @@ fn traffic() -> impl Strategy<Value = Traffic> {
     prop_oneof![
         port().prop_map(|port| Traffic::Tcp { port }),
         port().prop_map(|port| Traffic::Udp { source: 9, port }),
-        prop::sample::select(vec![0u8, 1, 6, 17, 47, 58, 63, 64, 99, 255]).prop_map(|protocol| Traffic::Ip { protocol }),
+        prop::sample::select(vec![0u8, 1, 6, 17, 47, 58, 63, 64, 99, 255])
+            .prop_map(|protocol| Traffic::Ip { protocol }),
         Just(Traffic::Router),
-        prop_oneof![0u16..0x600, prop::sample::select(&TYPES[..])].prop_map(|ethertype| Traffic::Other { ethertype }),
+        prop_oneof![0u16..0x600, prop::sample::select(&TYPES[..])]
+            .prop_map(|ethertype| Traffic::Other { ethertype }),
         prop::sample::select(vec![38u16, 0x88cc]).prop_map(|ethertype| Traffic::Topology { ethertype }),
     ]
 }
@@ -272,9 +277,40 @@ proptest! {
 }
 
 const WORDS: [&str; 34] = [
-    "allow ", "deny ", "bridge ", "dhcp ", "stp ", "any", "tag:a", "name:b", "id:abcdefghij", "tag:", "tag:a:22", "*", "->", " -> ", "=>",
-    ",", " , ", " ", "\t", "\n", "\n", "\r\n", "#", "tcp ", " udp 53", "22", "-", "8-9", " icmp", " proto 47", " ethertype 0x88cc", " other",
-    "\u{202e}", "\u{e4}",
+    "allow ",
+    "deny ",
+    "bridge ",
+    "dhcp ",
+    "stp ",
+    "any",
+    "tag:a",
+    "name:b",
+    "id:abcdefghij",
+    "tag:",
+    "tag:a:22",
+    "*",
+    "->",
+    " -> ",
+    "=>",
+    ",",
+    " , ",
+    " ",
+    "\t",
+    "\n",
+    "\n",
+    "\r\n",
+    "#",
+    "tcp ",
+    " udp 53",
+    "22",
+    "-",
+    "8-9",
+    " icmp",
+    " proto 47",
+    " ethertype 0x88cc",
+    " other",
+    "\u{202e}",
+    "\u{e4}",
 ];
 
 /// That a text is read or refused, and that each fault stands in it, in order.

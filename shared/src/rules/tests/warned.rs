@@ -91,7 +91,8 @@ fn a_right_for_everybody_is_said() {
 #[test]
 fn strangers_are_named_where_members_are_known() {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    let (tags, names, ids) = (texts(&["admin", "server"]), texts(&["attic"]), [NodeId([0; 32]), NodeId([9; 32])]);
+    let (tags, names, ids) =
+        (texts(&["admin", "server"]), texts(&["attic"]), [NodeId([0; 32]), NodeId([9; 32])]);
     let known = Known { tags: Some(&tags), names: Some(&names), ids: Some(&ids) };
     let text = "dhcp name:atic\nallow tag:admin, tag:Server -> tag:xyzzy, id:aaaaaaaaaa, id:aaaaaaaaab";
     assert_eq!(
