@@ -78,7 +78,7 @@ pub(super) enum Standing {
 pub(super) struct Guard {
     pub(super) policy: Policy,
     pub(super) memory: Arc<Memory>,
-    /// Until when TCP of which nothing is remembered passes.
+    /// Until when TCP of which nothing is remembered may pass.
     pub(super) lenient_until: Instant,
 }
 
@@ -169,7 +169,7 @@ impl Guard {
             | Content::Plain => AccessDrop::NotAllowed,
         };
         let may_pass = self.policy.allows(datagram.traffic())
-            || self.memory.answers(now, datagram, now < self.lenient_until)
+            || self.memory.answers(now, &self.policy, datagram, now < self.lenient_until)
             || self.memory.is_error_about_ours(now, &self.policy, datagram);
         if let Some(id) = first
             && may_pass

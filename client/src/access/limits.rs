@@ -24,10 +24,11 @@ pub const ECHO: Duration = Duration::from_secs(30);
 /// Another protocol, by its addresses alone (`nf_conntrack_generic_timeout`).
 pub const OTHER: Duration = Duration::from_secs(600);
 
-/// How long TCP of which nothing is remembered may go on after the rules of a peer changed, but for a SYN that begins a connection.
-/// Long enough for a sender that waits for an acknowledgement to repeat itself (its pauses double from 0.2 s to two minutes, RFC 6298
-/// §5) or to speak by itself once; Linux gives what it picks up as long (`nf_conntrack_tcp_timeout_max_retrans`). Until then somebody
-/// can reach a closed port with what is no SYN, and hears that it is closed. Tailscale lets such packets pass always.
+/// How long TCP of which nothing is remembered may go on after the rules of a peer changed, where this node may have begun it; a SYN that
+/// begins a connection never. Long enough for a sender that waits for an acknowledgement to repeat itself (its pauses double from 0.2 s
+/// to two minutes, RFC 6298 §5); Linux gives what it picks up as long (`nf_conntrack_tcp_timeout_max_retrans`). Until then what is no
+/// SYN reaches any port from a port that this node may connect to, and its sender hears whether somebody listens. Tailscale lets
+/// such packets pass always.
 pub const GRACE: Duration = Duration::from_secs(300);
 
 /// Flows that are remembered of one peer: 64 KiB, taken when the first packet is sent to it. A busy host has some hundred with

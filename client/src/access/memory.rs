@@ -4,7 +4,7 @@
 //!               sent by this node                    received from the peer: passes, and becomes
 //!  TCP          SYN                -> opening        anything              -> open (a SYN too: both may open at once)
 //!               SYN ACK            -> theirs         nothing passes for its sake
-//!               other, unknown     -> resumed        all but a SYN         -> open
+//!               other, unknown     -> resumed *      all but a SYN         -> open
 //!               FIN                -> closing        all but a SYN
 //!               RST                -> closed         all but a SYN
 //!  UDP                             -> asked          anything              -> answered
@@ -12,12 +12,17 @@
 //!  other                           -> other          anything with these addresses
 //! ```
 //!
+//! \* Where the rules let this node begin a connection to that port: else it is the peer's, and the mark about it was lost.
+//!
 //! FIN and RST of the peer lead to *closing* and *closed* as well. Each packet of either side makes a flow young again, but the peer's
 //! cannot keep one that was reset. Lives: [`limits`](super::limits).
 //!
 //! Not remembered is what needs it not: where the rules let the answer in, and what goes to a group, since whoever answers does so
 //! from an address that was not asked (as with nf_conntrack, mDNS and the like need rules in both directions). Of a TCP connection that
 //! the rules let in only the SYN ACK is: as *theirs*, so that it is known whose it was when the rules change.
+//!
+//! The answer has to come from the peer that was asked. A station that moves from behind one peer to another is known there with the
+//! next packet that goes to it.
 //!
 //! An ICMP error passes when the packet that it quotes is one whose answers pass, by the rules or by this memory, and the error goes
 //! to where that came from. Without this no path MTU would be found (RFC 1191, RFC 8201).
@@ -65,7 +70,7 @@ impl Memory {
         let found = flows.find(fingerprint, second);
         let known = found.as_ref().map(|found| found.state);
         let state = match sent.content {
-            Content::Tcp { flags, .. } => sent_tcp(flags, known),
+            Content::Tcp { flags, destination, .. } => sent_tcp(flags, known, policy.may_reach(destination)),
             Content::Udp { .. } if known == Some(State::UdpAnswered) => known,
             Content::Udp { .. } => Some(State::UdpAsked),
             Content::EchoRequest { .. } => Some(State::Echo),
@@ -85,14 +90,22 @@ impl Memory {
         }
     }
 
-    /// Whether what came in is an answer to what was sent. `is_lenient`: TCP of which nothing is known passes, but for what begins a
-    /// connection.
-    pub(super) fn answers(&self, now: Instant, received: &Datagram<'_>, is_lenient: bool) -> bool {
+    /// Whether what came in is an answer to what was sent. `is_lenient`: TCP of which nothing is known passes as well where this node
+    /// may have begun it, but for what begins a connection.
+    pub(super) fn answers(
+        &self,
+        now: Instant,
+        policy: &Policy,
+        received: &Datagram<'_>,
+        is_lenient: bool,
+    ) -> bool {
         let Some(flow) = Flow::received(received) else { return false };
         let second = self.second(now);
         let found = self.flows.get().and_then(|flows| flows.find(flow.fingerprint(self.key), second));
         match (received.content, found) {
-            (Content::Tcp { flags, .. }, None) => is_lenient && !flags.is_opening(),
+            (Content::Tcp { flags, source, .. }, None) => {
+                is_lenient && !flags.is_opening() && policy.may_reach(source)
+            }
             (Content::Tcp { flags, .. }, Some(found)) => {
                 let next = received_tcp(flags, found.state);
                 if let Some(next) = next.filter(|_| found.state != State::TcpClosed) {
@@ -140,8 +153,8 @@ fn saw(found: &Found<'_>, second: u32, state: State) -> bool {
     true
 }
 
-/// What a connection is when this node sent in it. `None`: nothing is to be remembered.
-fn sent_tcp(flags: TcpFlags, known: Option<State>) -> Option<State> {
+/// What a connection is when this node sent in it; `may_be_ours` if it may have begun it. `None`: nothing is to be remembered.
+fn sent_tcp(flags: TcpFlags, known: Option<State>, may_be_ours: bool) -> Option<State> {
     use State::{TcpClosed, TcpClosing, TcpOpening, TcpResumed, TcpTheirs};
     match known {
         _ if flags.is_opening() => Some(TcpOpening),
@@ -149,7 +162,7 @@ fn sent_tcp(flags: TcpFlags, known: Option<State>) -> Option<State> {
         Some(TcpOpening) if flags.is_accepting() => known,
         _ if flags.is_accepting() => Some(TcpTheirs),
         Some(TcpTheirs) => known,
-        None if flags.is_reset() => None,
+        None if flags.is_reset() || !may_be_ours => None,
         Some(_) if flags.is_reset() => Some(TcpClosed),
         _ if flags.is_fin() => Some(TcpClosing),
         // A reset that its receiver did not believe, for who is reset says no more.

@@ -37,10 +37,10 @@
 //!
 //! The memory stays, and the new rules count from the next packet on. A TCP connection that the peer began and that the rules do
 //! not allow any more is cut; one that this node began goes on. What is remembered is enough to tell them apart, but for
-//! connections from before the pair was restricted, or older than the last few thousand of the same peer. Those go on as long as
-//! this node speaks in them: whatever it sends in an unknown connection makes it known, so that an upgrade of the daemon or the first
-//! rule of a network does not cut what is open. For the same reason TCP of which nothing is remembered may come in for
-//! [`limits::GRACE`] after the rules changed or the daemon began, all but the SYN that begins a connection.
+//! connections from before the pair was restricted, or older than the last few thousand of the same peer. Such a connection goes on if
+//! the rules let this node begin it (the port is that of the peer): whatever this node sends in it makes it known, and for
+//! [`limits::GRACE`] after the rules changed or the daemon began, what the peer sends in it passes before that. So an upgrade of
+//! the daemon or the first rule of a network does not cut what is open. Nothing that begins a connection ever passes so.
 //!
 //! # Invariants
 //!

@@ -239,9 +239,10 @@ fn ipv4(bytes: &[u8], length: Length) -> Option<Datagram<'_>> {
     let header = usize::from(version & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([*l0, *l1]));
     let total = if length == Length::Whole { total } else { total.min(bytes.len()) };
-    if version >> 4 != 4 || header < IPV4_HEADER || total < header {
+    if version >> 4 != 4 || header < IPV4_HEADER {
         return None;
     }
+    // `None` as well where it is shorter than its header.
     let payload = bytes.get(header..total)?;
     let fragment = u16::from_be_bytes([*o0, *o1]);
     let part = part(u32::from(u16::from_be_bytes([*i0, *i1])), fragment & 0x1fff, fragment & 0x2000 != 0);

@@ -57,6 +57,8 @@ pub struct Policy {
     rights: Rights,
     /// Whether this node answers DHCP.
     is_dhcp_here: bool,
+    /// What this node may begin towards the source.
+    back: Scope,
 }
 
 /// Client and server port of DHCP (RFC 2131 §4.1) and DHCPv6 (RFC 8415 §7.2).
@@ -68,12 +70,9 @@ impl Policy {
         let rights = rules.rights(source);
         let is_dhcp_here = rules.rights(here).dhcp;
         let (from, to) = (source.named(), here.named());
-        let allowed = allowed(rules, &from, &to);
-        let are_related = rights.dhcp || is_dhcp_here || !allowed.is_empty() || {
-            let back = self::allowed(rules, &to, &from);
-            !back.is_empty()
-        };
-        Self { allowed, are_related, rights, is_dhcp_here }
+        let (allowed, back) = (allowed(rules, &from, &to), allowed(rules, &to, &from));
+        let are_related = rights.dhcp || is_dhcp_here || !allowed.is_empty() || !back.is_empty();
+        Self { allowed, are_related, rights, is_dhcp_here, back }
     }
 
     /// Whether nothing that the source sends is denied, so that nothing has to be judged.
@@ -97,6 +96,12 @@ impl Policy {
             Traffic::Topology { ethertype } => self.rights.stp || self.allowed.has_type(ethertype),
             Traffic::Other { ethertype } => self.allowed.has_type(ethertype),
         }
+    }
+
+    /// Whether this node may begin a connection to that port of the source, so that it may have begun one of which nobody remembers
+    /// who did.
+    pub fn may_reach(&self, port: u16) -> bool {
+        self.back.has_tcp(port)
     }
 
     fn is_dhcp(&self, source: u16, port: u16) -> bool {

@@ -118,6 +118,24 @@ fn the_first_rules_cut_nothing_that_is_open_but_let_nothing_begin() {
 }
 
 #[test]
+fn nothing_goes_on_that_this_node_may_not_have_begun() {
+    let mut node = Node::new("");
+    open_both(&node);
+    node.set_rules("allow name:here -> any tcp 443");
+    for _ in 0..2 {
+        assert_eq!((node.judge(A, &ours(ACK).1), node.judge(A, &theirs(ACK).1)), (PASS, NOT_ALLOWED));
+        for flags in [ACK, FIN | ACK] {
+            node.send(A, &ours(ACK).0);
+            node.send(A, &theirs(flags).0);
+        }
+        node.wait(limits::GRACE);
+    }
+    // The other one may neither begin nor be begun.
+    node.set_rules("deny any -> any");
+    assert_eq!(node.judge(B, &ours(ACK).1), NOT_ALLOWED);
+}
+
+#[test]
 fn a_daemon_that_begins_is_lenient_once() {
     let mut node = Node::young(CLOSED);
     assert_eq!((node.judge(A, &ours(ACK).1), node.judge(A, &ours(SYN).1)), (PASS, NOT_ALLOWED));

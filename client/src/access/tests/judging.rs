@@ -2,6 +2,7 @@
 
 use super::crafted::{ACK, Ip, RST, SYN, SYN_ACK, ethernet, icmp, other, tcp, udp};
 use super::{A, B, MALFORMED, NOT_ALLOWED, Node, PASS, STRANGER, UNKNOWN, Verdict};
+use proptest::prelude::*;
 use shadowmesh_proto::ids::PeerSlot;
 
 fn syn(port: u16) -> Vec<u8> {
@@ -205,4 +206,26 @@ fn headers_that_cannot_be_read_never_pass_by_a_port() {
     let node = Node::new("allow any -> any icmp");
     let hidden = Ip::received(true, 58, icmp(134, 0)).fragment(9, 0, true).frame();
     assert_eq!(node.judge(A, &hidden), MALFORMED, "an advertisement in fragments, RFC 6980");
+}
+
+proptest! {
+    /// Bytes that begin like frames, after bytes that were sent.
+    #[test]
+    fn nothing_passes_where_nothing_is_allowed(
+        kinds in prop::collection::vec((prop::sample::select(&[0x0800u16, 0x86dd, 0x0806, 0x8100, 0x88cc, 38][..]), any::<bool>()), 1..20),
+        bytes in prop::collection::vec(any::<u8>(), 40..120),
+    ) {
+        let node = Node::young("deny any -> any");
+        for (at, (ethertype, is_sent)) in kinds.iter().enumerate() {
+            let mut bytes = bytes[at..].to_vec();
+            bytes[0] = if *ethertype == 0x86dd { 0x60 } else { 0x45 };
+            let frame = other(*ethertype, &bytes);
+            if *is_sent {
+                node.send(A, &frame);
+            } else {
+                // Nothing that is sent has an answer here but by chance: sender and receiver would have to change places.
+                prop_assert_ne!(node.judge(A, &frame), PASS);
+            }
+        }
+    }
 }

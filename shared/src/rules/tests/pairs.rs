@@ -174,6 +174,16 @@ fn arp_passes_where_anything_does_in_either_direction() {
 }
 
 #[test]
+fn what_this_node_may_begin_is_judged_in_the_other_direction() {
+    let text = "deny any -> name:rack tcp 25\nallow tag:admin -> tag:server tcp 20-30";
+    let here_is_the_admin = Policy::new(&rules(text), &server(), &admin());
+    assert_eq!([22, 25, 31].map(|port| here_is_the_admin.may_reach(port)), [true, false, false]);
+    let here_is_the_server = Policy::new(&rules(text), &admin(), &server());
+    assert!(!here_is_the_server.may_reach(22));
+    assert!(Policy::new(&rules(""), &guest(), &server()).may_reach(0));
+}
+
+#[test]
 fn rights_pass_whatever_the_rules_say() {
     let text = "dhcp tag:lan\nstp name:rack\nbridge tag:admin, name:phone\ndeny any -> any";
     let read = rules(text);
