@@ -9,7 +9,7 @@
 //! - a tag, name or id is not in the network, where the caller knows what is.
 
 use super::Rules;
-use super::scope::Scope;
+use super::scope::{Decided, Scope, Undecided};
 use super::selector::Selector;
 use super::statement::{Action, Place, PlacedSelector, Read, Right, Rule, Says, Statement};
 use crate::ids::NodeId;
@@ -68,17 +68,20 @@ fn dead_rules(placed: &[(Place, &Rule)]) -> Vec<Warning> {
     let scopes: Vec<_> = placed.iter().map(|(_, rule)| Scope::of(&rule.what)).collect();
     let mut warnings = Vec::new();
     for (at, ((place, rule), scope)) in placed.iter().zip(&scopes).enumerate() {
-        let mut left = scope.clone();
+        let mut left = Undecided::of(scope);
         let mut deciders = Vec::new();
-        for ((earlier_place, earlier), decided) in placed.iter().zip(&scopes).take(at) {
+        for ((earlier_place, earlier), wanted) in placed.iter().zip(&scopes).take(at) {
             if left.is_empty() {
                 break;
             }
-            if earlier.sources.covers(&rule.sources) && earlier.destinations.covers(&rule.destinations) {
-                let rest = left.minus(decided);
-                if rest != left {
+            if wanted.meets(scope)
+                && earlier.sources.covers(&rule.sources)
+                && earlier.destinations.covers(&rule.destinations)
+            {
+                let mut decided = Decided::default();
+                left.decide(wanted, &mut decided);
+                if !Scope::from(decided).is_empty() {
                     deciders.push((earlier_place.line, earlier.action));
-                    left = rest;
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! anything is restricted at all is a comparison.
 
 use super::Rules;
-use super::scope::{ICMPV6, Scope};
+use super::scope::{Decided, ICMPV6, Scope, Undecided};
 use super::selector::{Named, Rights, Subject};
 use super::statement::Action;
 
@@ -111,12 +111,22 @@ impl Policy {
     }
 }
 
-/// What is allowed from one to the other. From the last rule to the first, so that the first has the last word.
+/// What is allowed from one to the other.
 fn allowed(rules: &Rules, from: &Named<'_>, to: &Named<'_>) -> Scope {
-    let without = if rules.is_empty() { Scope::everything() } else { Scope::nothing() };
-    let concerned = rules.rules.iter().rev().filter(|rule| rule.is_about(from, to));
-    concerned.fold(without, |below, rule| match rule.action {
-        Action::Allow => below.union(&Scope::of(&rule.what)),
-        Action::Deny => below.minus(&Scope::of(&rule.what)),
-    })
+    if rules.is_empty() {
+        return Scope::everything();
+    }
+    let mut left = Undecided::of(&Scope::everything());
+    let (mut allowed, mut denied) = (Decided::default(), Decided::default());
+    for rule in rules.rules.iter().filter(|rule| rule.is_about(from, to)) {
+        let decided = match rule.action {
+            Action::Allow => &mut allowed,
+            Action::Deny => &mut denied,
+        };
+        left.decide(&Scope::of(&rule.what), decided);
+        if left.is_empty() {
+            break;
+        }
+    }
+    allowed.into()
 }

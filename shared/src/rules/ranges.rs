@@ -1,5 +1,6 @@
 //! Sets of 16-bit numbers, ports and ethertypes, kept as ranges.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Ranges in order that neither overlap nor touch: equal sets are equal values.
@@ -40,26 +41,51 @@ impl Ranges {
     }
 
     pub(super) fn union(&self, other: &Self) -> Self {
-        Self::of(self.0.iter().chain(&other.0).copied())
+        Self::of(self.iter().chain(other.iter()))
     }
 
-    pub(super) fn minus(&self, other: &Self) -> Self {
-        self.complement().union(other).complement()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, u16)> {
+        self.0.iter().copied()
     }
 
-    fn complement(&self) -> Self {
-        let mut gaps = Vec::with_capacity(self.0.len() + 1);
-        let mut next = Some(0);
-        for (first, last) in &self.0 {
-            if let Some(begin) = next
-                && begin < *first
-            {
-                gaps.push((begin, first - 1));
+    /// Whether a number is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.0.iter().any(|(first, last)| {
+            // The first range of the other that does not end before this one.
+            let at = other.0.partition_point(|(_, end)| end < first);
+            other.0.get(at).is_some_and(|(begin, _)| begin <= last)
+        })
+    }
+}
+
+/// The numbers that nobody has claimed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gaps(BTreeMap<u16, u16>);
+
+impl Gaps {
+    /// Where all of `ranges` can be claimed.
+    pub(super) fn of(ranges: &Ranges) -> Self {
+        Self(ranges.iter().collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Claims what is left of a range, and says what that is, the last piece first.
+    pub(super) fn claim(&mut self, first: u16, last: u16, mut claimed: impl FnMut(u16, u16)) {
+        while let Some((begin, end)) = self.0.range(..=last).next_back().map(|(begin, end)| (*begin, *end))
+            && end >= first
+        {
+            self.0.remove(&begin);
+            claimed(begin.max(first), end.min(last));
+            if begin < first {
+                self.0.insert(begin, first - 1);
             }
-            next = last.checked_add(1);
+            if end > last {
+                self.0.insert(last + 1, end);
+            }
         }
-        gaps.extend(next.map(|begin| (begin, u16::MAX)));
-        Self(gaps.into())
     }
 }
 
@@ -101,14 +127,21 @@ mod tests {
             prop_assert_eq!(a == Ranges::none(), a_set.is_empty());
             prop_assert_eq!(a.is_all(), a_set.len() == 1 << 16);
             prop_assert_eq!(a == b, a_set == b_set);
-            let (both, rest) = (a.union(&b), a.minus(&b));
+            prop_assert_eq!(a.meets(&b), !a_set.is_disjoint(&b_set));
+            let both = a.union(&b);
+            let (mut gaps, mut claimed) = (Gaps::of(&a), Vec::new());
+            for (first, last) in b.iter() {
+                gaps.claim(first, last, |first, last| claimed.push((first, last)));
+            }
+            let (claimed, rest) = (Ranges::of(claimed), Ranges::of(gaps.0.clone()));
             for number in (0..40).chain(u16::MAX - 40..=u16::MAX) {
                 prop_assert_eq!(a.contains(number), a_set.contains(&number));
                 prop_assert_eq!(both.contains(number), a_set.contains(&number) || b_set.contains(&number));
+                prop_assert_eq!(claimed.contains(number), a_set.contains(&number) && b_set.contains(&number));
                 prop_assert_eq!(rest.contains(number), a_set.contains(&number) && !b_set.contains(&number));
             }
-            prop_assert_eq!(&Ranges::of(both.0.iter().copied()), &both, "in its normal form");
-            prop_assert_eq!(&Ranges::of(rest.0.iter().copied()), &rest, "in its normal form");
+            prop_assert_eq!(gaps.is_empty(), a_set.is_subset(&b_set));
+            prop_assert_eq!(&Ranges::of(both.iter()), &both, "in its normal form");
         }
     }
 
@@ -119,6 +152,5 @@ mod tests {
             "22,443,8000-8010"
         );
         assert_eq!(Ranges::none().to_string(), "");
-        assert_eq!(Ranges::all().minus(&Ranges::all()), Ranges::none());
     }
 }

@@ -1,15 +1,71 @@
-//! Sets of traffic: what a rule covers, what a pair is allowed, what is left of a rule behind those before it.
+//! Sets of traffic: what a rule covers, what a pair is allowed, what is left to decide behind some rules.
 //!
 //! A packet is one point of it: an IP protocol number (TCP and UDP with a destination port), or the type of a frame that is not IP.
 //! ARP is no part of it, for no rule judges it. Frames with a length (IEEE 802.3) are the types below 0x0600.
 
-use super::ranges::Ranges;
+use super::ranges::{Gaps, Ranges};
 use super::what::{ARP, IPV4, IPV6, What};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const ICMP: u8 = 1;
 pub(super) const ICMPV6: u8 = 58;
+
+/// What nobody has decided about yet, while rules are gone through from the first to the last.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    protocols: [u64; 4],
+    tcp: Gaps,
+    udp: Gaps,
+    types: Gaps,
+}
+
+/// What was decided in one way.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    protocols: [u64; 4],
+    tcp: Vec<(u16, u16)>,
+    udp: Vec<(u16, u16)>,
+    types: Vec<(u16, u16)>,
+}
+
+impl Undecided {
+    /// All of `scope`.
+    pub(super) fn of(scope: &Scope) -> Self {
+        let [tcp, udp, types] = [&scope.tcp, &scope.udp, &scope.types].map(Gaps::of);
+        Self { protocols: scope.protocols, tcp, udp, types }
+    }
+
+    /// A rule decides about all of `scope` that is left.
+    pub(super) fn decide(&mut self, scope: &Scope, decided: &mut Decided) {
+        for ((open, wanted), into) in
+            self.protocols.iter_mut().zip(scope.protocols).zip(&mut decided.protocols)
+        {
+            *into |= *open & wanted;
+            *open &= !wanted;
+        }
+        let claim = |open: &mut Gaps, wanted: &Ranges, into: &mut Vec<(u16, u16)>| {
+            wanted
+                .iter()
+                .for_each(|(first, last)| open.claim(first, last, |first, last| into.push((first, last))));
+        };
+        claim(&mut self.tcp, &scope.tcp, &mut decided.tcp);
+        claim(&mut self.udp, &scope.udp, &mut decided.udp);
+        claim(&mut self.types, &scope.types, &mut decided.types);
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.protocols == [0; 4] && self.tcp.is_empty() && self.udp.is_empty() && self.types.is_empty()
+    }
+}
+
+impl From<Decided> for Scope {
+    fn from(decided: Decided) -> Self {
+        let [tcp, udp, types] = [decided.tcp, decided.udp, decided.types].map(Ranges::of);
+        Self { protocols: decided.protocols, tcp, udp, types }
+    }
+}
 
 /// A set of traffic; equal sets are equal values.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,10 +78,6 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn nothing() -> Self {
-        Self::default()
-    }
-
     pub(super) fn everything() -> Self {
         Self::ip().union(&Self::other())
     }
@@ -41,8 +93,13 @@ impl Scope {
     }
 
     fn other() -> Self {
-        let judged_apart = Ranges::of([IPV4, ARP, IPV6].map(|kind| (kind, kind)));
-        Self { types: Ranges::all().minus(&judged_apart), ..Self::default() }
+        let mut types = Gaps::of(&Ranges::all());
+        for judged_apart in [IPV4, ARP, IPV6] {
+            types.claim(judged_apart, judged_apart, |_, _| {});
+        }
+        let mut left = Vec::new();
+        types.claim(0, u16::MAX, |first, last| left.push((first, last)));
+        Self { types: Ranges::of(left), ..Self::default() }
     }
 
     pub(super) fn of(what: &What) -> Self {
@@ -85,19 +142,16 @@ impl Scope {
         }
     }
 
-    pub(super) fn minus(&self, other: &Self) -> Self {
-        let mut protocols = self.protocols;
-        protocols.iter_mut().zip(other.protocols).for_each(|(word, less)| *word &= !less);
-        Self {
-            protocols,
-            tcp: self.tcp.minus(&other.tcp),
-            udp: self.udp.minus(&other.udp),
-            types: self.types.minus(&other.types),
-        }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether something is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.protocols.iter().zip(other.protocols).any(|(word, other)| word & other != 0)
+            || self.tcp.meets(&other.tcp)
+            || self.udp.meets(&other.udp)
+            || self.types.meets(&other.types)
     }
 
     pub(super) fn has_tcp(&self, port: u16) -> bool {

@@ -65,29 +65,47 @@ fn answers_pass_from_the_peer_that_was_asked_and_no_other() {
 
 #[test]
 fn everything_of_a_flow_must_be_the_same() {
-    let node = Node::closed();
-    node.send(A, &Ip::sent(false, 17, udp(NEAR, 53)).tagged(&[(0x8100, 5)]).frame());
-    let answer = Ip::received(false, 17, udp(53, NEAR)).tagged(&[(0x8100, 0xe005)]);
-    assert_eq!(node.judge(A, &answer.frame()), PASS, "whatever its priority");
-    let with = |change: fn(&mut Ip)| {
-        let mut other = answer.clone();
-        change(&mut other);
-        other.frame()
-    };
-    for (frame, what) in [
-        (with(|ip| ip.payload = udp(54, NEAR)), "its port"),
-        (with(|ip| ip.payload = udp(53, NEAR + 1)), "our port"),
-        (with(|ip| ip.payload = udp(NEAR, 53)), "the ports the other way round"),
-        (with(|ip| ip.source = v4(9)), "its address"),
-        (with(|ip| ip.destination = v4(9)), "our address"),
-        (with(|ip| ip.tags = vec![(0x8100, 6)]), "the VLAN"),
-        (with(|ip| ip.tags = vec![]), "no VLAN"),
-        (with(|ip| ip.tags = vec![(0x88a8, 5), (0x8100, 1)]), "a VLAN in it"),
-        (with(|ip| (ip.protocol, ip.payload) = (6, tcp(53, NEAR, ACK))), "the protocol"),
-        (with(|ip| std::mem::swap(&mut ip.source, &mut ip.destination)), "the direction"),
-    ] {
-        assert_eq!(node.judge(A, &frame), NOT_ALLOWED, "{what}");
+    for is_v6 in [false, true] {
+        let address = |byte: usize| {
+            let mut address = if is_v6 { v6(THERE) } else { v4(THERE) };
+            address[byte] ^= 0x40;
+            address
+        };
+        let node = Node::closed();
+        node.send(A, &Ip::sent(is_v6, 17, udp(NEAR, 53)).tagged(&[(0x8100, 5)]).frame());
+        let answer = Ip::received(is_v6, 17, udp(53, NEAR)).tagged(&[(0x8100, 0xe005)]);
+        assert_eq!(node.judge(A, &answer.frame()), PASS, "whatever its priority");
+        let with = |change: &dyn Fn(&mut Ip)| {
+            let mut other = answer.clone();
+            change(&mut other);
+            other.frame()
+        };
+        for (frame, what) in [
+            (with(&|ip| ip.payload = udp(54, NEAR)), "its port"),
+            (with(&|ip| ip.payload = udp(53, NEAR + 1)), "our port"),
+            (with(&|ip| ip.payload = udp(NEAR, 53)), "the ports the other way round"),
+            (with(&|ip| ip.tags = vec![(0x8100, 6)]), "the VLAN"),
+            (with(&|ip| ip.tags = vec![]), "no VLAN"),
+            (with(&|ip| ip.tags = vec![(0x88a8, 5), (0x8100, 1)]), "a VLAN in it"),
+            (with(&|ip| (ip.protocol, ip.payload) = (6, tcp(53, NEAR, ACK))), "the protocol"),
+            (with(&|ip| std::mem::swap(&mut ip.source, &mut ip.destination)), "the direction"),
+        ] {
+            assert_eq!(node.judge(A, &frame), NOT_ALLOWED, "{what}");
+        }
+        for byte in 0..answer.source.len() {
+            assert_eq!(
+                node.judge(A, &with(&|ip| ip.source = address(byte))),
+                NOT_ALLOWED,
+                "its address, {byte}"
+            );
+            assert_eq!(
+                node.judge(A, &with(&|ip| ip.destination = address(byte))),
+                NOT_ALLOWED,
+                "ours, {byte}"
+            );
+        }
     }
+    let node = Node::closed();
     node.send(A, &Ip::sent(false, 1, icmp(8, 7)).frame());
     assert_eq!(node.judge(A, &Ip::received(false, 1, icmp(0, 8)).frame()), NOT_ALLOWED, "another echo");
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Rules and members that change while connections are open.
 
 use super::super::limits;
-use super::crafted::{ACK, FIN, Ip, RST, SYN, SYN_ACK, tcp, udp};
+use super::crafted::{ACK, FIN, Ip, RST, SYN, SYN_ACK, icmp_error, tcp, udp};
 use super::{A, B, NOT_ALLOWED, Node, PASS, UNKNOWN, member, rules};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::rules::Rights;
@@ -50,8 +50,11 @@ fn what_the_peer_began_is_cut_when_the_rules_forbid_it_and_what_this_node_began_
         }
         assert_eq!(node.judge(A, &ours(ACK).1), PASS);
     }
+    let about_theirs = Ip::sent(false, 6, tcp(22, 50_000, ACK)).packet();
+    let error = Ip::received(false, 1, icmp_error(3, &about_theirs, 28)).frame();
+    assert_eq!(node.judge(A, &error), NOT_ALLOWED, "nor are errors about it ours");
     node.set_rules(SSH);
-    assert_eq!(node.judge(A, &theirs(ACK).1), PASS, "allowed again");
+    assert_eq!((node.judge(A, &theirs(ACK).1), node.judge(A, &error)), (PASS, PASS), "allowed again");
 }
 
 #[test]
@@ -127,6 +130,7 @@ fn nothing_goes_on_that_this_node_may_not_have_begun() {
         for flags in [ACK, FIN | ACK] {
             node.send(A, &ours(ACK).0);
             node.send(A, &theirs(flags).0);
+            assert_eq!((node.judge(A, &ours(ACK).1), node.judge(A, &theirs(ACK).1)), (PASS, NOT_ALLOWED));
         }
         node.wait(limits::GRACE);
     }
@@ -158,6 +162,18 @@ fn what_the_rules_let_in_is_known_once_they_do_not() {
     node.send(A, &ours(ACK).0);
     node.wait(limits::GRACE);
     assert_eq!(node.judge(A, &ours(ACK).1), PASS);
+}
+
+#[test]
+fn what_answers_a_question_that_the_rules_let_in_is_no_question() {
+    let mut node = Node::new("allow any -> any udp 53\nallow any -> any proto 47");
+    let (answer, question) = (Ip::sent(false, 17, udp(53, 40_000)), Ip::received(false, 17, udp(40_000, 53)));
+    assert_eq!(node.judge(A, &question.frame()), PASS);
+    node.send(A, &answer.frame());
+    node.send(A, &Ip::sent(false, 47, vec![]).frame());
+    node.set_rules(CLOSED);
+    assert_eq!(node.judge(A, &question.frame()), NOT_ALLOWED);
+    assert_eq!(node.judge(A, &Ip::received(false, 47, vec![]).frame()), NOT_ALLOWED);
 }
 
 #[test]
