@@ -1,3 +1,5 @@
+        None if !may_be_ours => None,
+        None | Some(TcpClosed) if flags.is_reset() => None,
 //! What this node sent to one peer, so that answers pass.
 //!
 //! ```text
@@ -14,8 +16,8 @@
 //!
 //! \* Where the rules let this node begin a connection to that port: else it is the peer's, and the mark about it was lost.
 //!
-//! FIN and RST of the peer lead to *closing* and *closed* as well. Each packet of either side makes a flow young again, but the peer's
-//! cannot keep one that was reset. Lives: [`limits`](super::limits).
+//! FIN and RST of the peer lead to *closing* and *closed* as well. Each packet of either side makes a flow young again, but for one that
+//! was reset. Lives: [`limits`](super::limits).
 //!
 //! Not remembered is what needs it not: where the rules let the answer in, and what goes to a group, since whoever answers does so
 //! from an address that was not asked (as with nf_conntrack, mDNS and the like need rules in both directions). Of a TCP connection that

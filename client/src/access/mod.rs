@@ -18,7 +18,7 @@
 //!
 //! 1. The peer: one that nobody told of is denied everything; one that is not restricted, nothing.
 //! 2. What it is ([`packet`]). What cannot be read is dropped: the kernel might read it otherwise.
-//! 3. What the rules allow it to begin ([`Policy::allows`]).
+//! 3. What the rules allow it to begin ([`Policy::allows`](shadowmesh_proto::rules::Policy::allows)).
 //! 4. What this node asked for: an answer to what it sent to this peer, or an ICMP error about it ([`memory`]).
 //! 5. Dropped, with the reason.
 //!
@@ -31,7 +31,7 @@
 //!
 //! So later fragments that overtake their first are lost, as in many a firewall; our own paths do not reorder (protocol §7.6).
 //! Neighbour discovery in fragments is dropped, as its receivers do (RFC 6980 §5), and so are IPv6 fragments that hide further headers
-//! behind the fragment header (RFC 7112 only allows them).
+//! behind the fragment header (RFC 7112 allows them, and nobody sends them).
 //!
 //! # When the rules change
 //!
@@ -44,9 +44,9 @@
 //!
 //! # Invariants
 //!
-//! - A peer can make this node forget flows with that peer, and no others: each has a memory of its own, which only what this node
-//!   sends to it adds to.
-//! - Memory is bounded per peer and taken only for those that are restricted and sent something.
+//! - A peer can make this node forget flows with that peer, and no others: each has a memory of its own. Only what this node sends
+//!   makes a flow.
+//! - Memory is bounded per peer, and taken only for those that are restricted and that something is sent to.
 //! - Reading is total, and nothing that comes in is trusted to be what it says: what cannot be told apart is dropped.
 
 mod control;

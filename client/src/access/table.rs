@@ -264,6 +264,27 @@ mod tests {
     }
 
     #[test]
+    fn any_fingerprint_is_one_of_a_flow() {
+        let table = Table::new(WAYS);
+        assert!(
+            [0, 1, u64::MAX].iter().all(|key| table.find(*key, 1).is_none()),
+            "an empty place is nobody's"
+        );
+        for key in [0, u64::MAX] {
+            assert!(table.insert(key, 1, State::Echo) && table.find(key, 1).is_some());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_makes_nothing_older() {
+        let table = Table::new(WAYS);
+        assert!(table.insert(7, 100, State::UdpAsked));
+        table.find(7, 98).unwrap().see(98, State::UdpAnswered);
+        let end = 100 + u32::try_from(limits::UDP_ANSWERED.as_secs()).unwrap();
+        assert!(table.find(7, end).is_some() && table.find(7, end + 1).is_none());
+    }
+
+    #[test]
     fn a_change_fails_once_the_place_is_anothers() {
         let table = Table::new(WAYS);
         assert!(table.insert(1 << 40, 1, State::UdpAsked));

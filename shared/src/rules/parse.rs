@@ -31,11 +31,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Vec<Fault>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.split('\n').enumerate() {
         reader.line(at + 1, line.strip_suffix('\r').unwrap_or(line));
-        if reader.faults.len() >= MAX_FAULTS {
-            let next = Place { line: at + 2, column: 1 };
-            if text.split('\n').nth(at + 1).is_some() {
-                reader.faults.push(Fault::new(next, "", Wrong::MoreFaults));
-            }
+        if reader.faults.len() > MAX_FAULTS {
             break;
         }
     }
@@ -88,8 +84,20 @@ impl<'a> Line<'a> {
 }
 
 impl Reader {
+    /// Keeps a fault, while there are few.
+    fn push(&mut self, fault: Fault) {
+        match self.faults.len() {
+            0..MAX_FAULTS => self.faults.push(fault),
+            MAX_FAULTS => {
+                let place = Place { line: fault.line, column: fault.column };
+                self.faults.push(Fault::new(place, "", Wrong::MoreFaults));
+            }
+            _ => {}
+        }
+    }
+
     fn fault(&mut self, place: Place, word: &str, wrong: Wrong) {
-        self.faults.push(Fault::new(place, word, wrong));
+        self.push(Fault::new(place, word, wrong));
     }
 
     fn expected(&mut self, place: Place, found: Option<Token<'_>>, what: &'static str) {
@@ -113,7 +121,7 @@ impl Reader {
             Some(Token::Word("stp")) => self.right(&mut line, Right::Stp),
             Some(other) => {
                 let fault = Fault::new(place, other.text(), Wrong::Verb);
-                self.faults.push(fault.meaning(guess::verb(other.text())));
+                self.push(fault.meaning(guess::verb(other.text())));
                 None
             }
         };
@@ -143,7 +151,7 @@ impl Reader {
             let (place, found) = line.next();
             let fault = Fault::new(place, found.map_or("", Token::text), Wrong::Expected("`->`"));
             let is_arrow = matches!(found, Some(Token::Word("=>" | ">" | "-" | "→" | "to" | "-->")));
-            self.faults.push(fault.meaning(is_arrow.then(|| "->".to_owned())));
+            self.push(fault.meaning(is_arrow.then(|| "->".to_owned())));
             return None;
         }
         let destinations = self.selectors(line)?;
@@ -189,9 +197,7 @@ impl Reader {
             Ok(selector) => selectors.push((place, selector)),
             Err(wrong) => {
                 let meant = if wrong == Wrong::Address { None } else { guess::selector(word) };
-                reader
-                    .faults
-                    .push(Fault::new(place, word, wrong).meaning(meant.filter(|meant| meant != word)));
+                reader.push(Fault::new(place, word, wrong).meaning(meant.filter(|meant| meant != word)));
             }
         })?;
         Some(selectors)
@@ -218,7 +224,7 @@ impl Reader {
                 None
             }
             word => {
-                self.faults.push(Fault::new(place, word, Wrong::What).meaning(guess::traffic(word)));
+                self.push(Fault::new(place, word, Wrong::What).meaning(guess::traffic(word)));
                 None
             }
         }
@@ -233,7 +239,7 @@ impl Reader {
             Ok(range) => ranges.push(range),
             Err(wrong) => {
                 let meant = if wrong == Wrong::Port { guess::port(word) } else { turned(word) };
-                reader.faults.push(Fault::new(place, word, wrong).meaning(meant));
+                reader.push(Fault::new(place, word, wrong).meaning(meant));
             }
         })?;
         Some(Ranges::of(ranges))
@@ -249,7 +255,7 @@ impl Reader {
             Some(number) => Some(What::Protocol(number)),
             None => {
                 let meant = guess::protocol(word);
-                self.faults.push(Fault::new(place, word, Wrong::Protocol).meaning(meant));
+                self.push(Fault::new(place, word, Wrong::Protocol).meaning(meant));
                 None
             }
         }
@@ -261,7 +267,7 @@ impl Reader {
             Ok(kind) => types.push(kind),
             Err(wrong) => {
                 let meant = if wrong == Wrong::Ethertype { guess::ethertype(word) } else { None };
-                reader.faults.push(Fault::new(place, word, wrong).meaning(meant));
+                reader.push(Fault::new(place, word, wrong).meaning(meant));
             }
         })?;
         types.sort_unstable();

@@ -113,11 +113,13 @@ fn everything_of_a_flow_must_be_the_same() {
         NOT_ALLOWED,
         "a request is no reply"
     );
-    assert_eq!(
-        node.judge(A, &Ip::received(false, 1, icmp(13, 7)).frame()),
-        NOT_ALLOWED,
-        "nor is a timestamp"
-    );
+    for kind in [5, 13] {
+        node.send(A, &Ip::sent(false, 1, icmp(kind, 7)).frame());
+        for answer in [5, 13, 14] {
+            let answer = Ip::received(false, 1, icmp(answer, 7)).frame();
+            assert_eq!(node.judge(A, &answer), NOT_ALLOWED, "echoes alone");
+        }
+    }
 }
 
 #[test]
@@ -177,6 +179,9 @@ fn a_connection_lives_by_its_state() {
     lives(&mut node, &received_tcp(true, ACK), limits::TCP_CLOSING);
     node.send(A, &sent_tcp(true, RST));
     lives(&mut node, &received_tcp(true, ACK), limits::TCP_CLOSED);
+    node.send(A, &sent_tcp(true, RST));
+    node.wait_s(2);
+    assert_eq!(node.judge(A, &received_tcp(true, ACK)), NOT_ALLOWED, "nor can it have this node prolong it");
 }
 
 #[test]

@@ -72,8 +72,10 @@ fn who_leaves_and_returns_is_remembered() {
     // Another member in the old slot has nothing of it.
     node.change(|access, now| access.set_peer(now, A, member("c")));
     assert_eq!(node.judge(A, &ours(ACK).1), NOT_ALLOWED);
+    node.send(A, &ours(SYN).0);
+    assert_eq!(node.judge(A, &ours(SYN_ACK).1), PASS);
     node.change(|access, now| access.set_peer(now, A, member("d")));
-    assert_eq!(node.judge(A, &ours(ACK).1), NOT_ALLOWED);
+    assert_eq!(node.judge(A, &ours(SYN_ACK).1), NOT_ALLOWED, "though nobody said that the one before left");
 }
 
 #[test]

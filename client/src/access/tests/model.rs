@@ -94,7 +94,7 @@ impl Plain {
                 (SYN_ACK, Some("opening")) => "opening",
                 (SYN_ACK, _) => "theirs",
                 (_, Some("theirs")) => "theirs",
-                (RST, None) => return,
+                (RST, None | Some("closed")) => return,
                 (RST, Some(_)) => "closed",
                 (FIN, _) => "closing",
                 (_, None | Some("closed")) => "resumed",

@@ -248,6 +248,9 @@ fn nobody_is_told_of_a_hundred_things_and_more() {
     assert_eq!(faults.len(), 101);
     let last = faults.last().expect("one");
     assert_eq!((last.line, last.wrong), (101, Wrong::MoreFaults));
+    let list = "x,".repeat(30_000);
+    let faults = Rules::parse(format!("allow any -> any tcp {list}1").as_bytes()).expect_err("refused");
+    assert_eq!((faults.len(), faults.last().map(|fault| fault.column)), (101, Some(222)), "nor of one line");
     let word = "y".repeat(60_000);
     let faults = Rules::parse(word.as_bytes()).expect_err("refused");
     assert_eq!(faults[0].word.len(), 80, "nor of a word without end");
