@@ -1,5 +1,3 @@
-        None if !may_be_ours => None,
-        None | Some(TcpClosed) if flags.is_reset() => None,
 //! What this node sent to one peer, so that answers pass.
 //!
 //! ```text
@@ -164,7 +162,8 @@ fn sent_tcp(flags: TcpFlags, known: Option<State>, may_be_ours: bool) -> Option<
         Some(TcpOpening) if flags.is_accepting() => known,
         _ if flags.is_accepting() => Some(TcpTheirs),
         Some(TcpTheirs) => known,
-        None if flags.is_reset() || !may_be_ours => None,
+        None if !may_be_ours => None,
+        None | Some(TcpClosed) if flags.is_reset() => None,
         Some(_) if flags.is_reset() => Some(TcpClosed),
         _ if flags.is_fin() => Some(TcpClosing),
         // A reset that its receiver did not believe, for who is reset says no more.
