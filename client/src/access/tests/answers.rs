@@ -2,7 +2,7 @@
 
 use super::super::limits;
 use super::crafted::{
-    ACK, FIN, Ip, RST, SYN, SYN_ACK, THERE, echo_kinds, icmp, icmp_error, icmp_of, tcp, udp, v4,
+    ACK, FIN, Ip, RST, SYN, SYN_ACK, THERE, echo_kinds, icmp, icmp_error, icmp_of, tcp, udp, v4, v6,
 };
 use super::{A, B, NOT_ALLOWED, Node, PASS};
 use std::time::Duration;
