@@ -122,16 +122,12 @@ fn each_word_covers_what_the_page_says() {
         let left: Vec<_> = ALL.into_iter().filter(|traffic| !allowed.contains(traffic)).collect();
         let is_all = what.is_empty();
         // Of TCP and UDP without ports something is missing wherever a port is.
-        let is_whole = |traffic: &Traffic| match traffic {
-            Traffic::Ip { protocol: 6 } => {
-                !allowed.iter().any(|traffic| matches!(traffic, Traffic::Tcp { .. }))
-            }
-            Traffic::Ip { protocol: 17 } => {
-                !allowed.iter().any(|traffic| matches!(traffic, Traffic::Udp { .. }))
-            }
-            _ => true,
+        let has_ports = |is_port: fn(&Traffic) -> bool| allowed.iter().any(is_port);
+        let is_torn = |traffic: &Traffic| {
+            (*traffic == SOME_TCP && has_ports(|traffic| matches!(traffic, Traffic::Tcp { .. })))
+                || (*traffic == SOME_UDP && has_ports(|traffic| matches!(traffic, Traffic::Udp { .. })))
         };
-        let left: Vec<_> = left.into_iter().filter(is_whole).filter(|_| !is_all).collect();
+        let left: Vec<_> = left.into_iter().filter(|traffic| !is_torn(traffic)).filter(|_| !is_all).collect();
         only(&format!("deny any -> any {what}\nallow any -> any"), &guest(), &server(), &left);
     }
 }

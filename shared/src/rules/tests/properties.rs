@@ -90,7 +90,27 @@ impl Kind {
             Traffic::Udp { .. } => Some(17),
             Traffic::Ip { protocol } => Some(protocol),
             Traffic::Router => Some(58),
-            _ => None,
+            Traffic::Arp | Traffic::NeighbourDiscovery | Traffic::Topology { .. } | Traffic::Other { .. } => {
+                None
+            }
+        };
+        let port = match traffic {
+            Traffic::Tcp { port } | Traffic::Udp { port, .. } => Some(port),
+            Traffic::Arp
+            | Traffic::NeighbourDiscovery
+            | Traffic::Router
+            | Traffic::Ip { .. }
+            | Traffic::Topology { .. }
+            | Traffic::Other { .. } => None,
+        };
+        let kind = match traffic {
+            Traffic::Other { ethertype } | Traffic::Topology { ethertype } => Some(ethertype),
+            Traffic::Arp
+            | Traffic::NeighbourDiscovery
+            | Traffic::Router
+            | Traffic::Tcp { .. }
+            | Traffic::Udp { .. }
+            | Traffic::Ip { .. } => None,
         };
         Some(match self {
             Self::Everything => true,
@@ -98,20 +118,15 @@ impl Kind {
             Self::Other => number.is_none(),
             Self::Icmp => matches!(number, Some(1 | 58)),
             Self::Protocol(wanted) => number == Some(*wanted),
-            Self::Tcp(ports) => match traffic {
-                Traffic::Tcp { port } => among(ports, port),
-                Traffic::Ip { protocol: 6 } if !ports.is_empty() => return None,
-                _ => number == Some(6),
-            },
-            Self::Udp(ports) => match traffic {
-                Traffic::Udp { port, .. } => among(ports, port),
-                Traffic::Ip { protocol: 17 } if !ports.is_empty() => return None,
-                _ => number == Some(17),
-            },
-            Self::Types(types) => match traffic {
-                Traffic::Other { ethertype } | Traffic::Topology { ethertype } => types.contains(&ethertype),
-                _ => false,
-            },
+            Self::Tcp(ports) | Self::Udp(ports) => {
+                let wanted = if matches!(self, Self::Tcp(_)) { 6 } else { 17 };
+                match port {
+                    Some(port) => number == Some(wanted) && among(ports, port),
+                    None if number == Some(wanted) && !ports.is_empty() => return None,
+                    None => number == Some(wanted),
+                }
+            }
+            Self::Types(types) => kind.is_some_and(|kind| types.contains(&kind)),
         })
     }
 }
@@ -139,7 +154,7 @@ fn decide(rules: &[Plain], source: &Subject, here: &Subject, traffic: Traffic) -
     };
     let named = rules.iter().flat_map(|rule| match &rule.what {
         Kind::Tcp(ports) | Kind::Udp(ports) => ports.clone(),
-        _ => vec![],
+        Kind::Everything | Kind::Icmp | Kind::Protocol(_) | Kind::Ip | Kind::Other | Kind::Types(_) => vec![],
     });
     let edges = named.flat_map(|(a, b)| [a - 1, a, b, b.saturating_add(1)]).chain([0]);
     edges.into_iter().all(|port| {
