@@ -270,9 +270,10 @@ mod tests {
             [0, 1, u64::MAX].iter().all(|key| table.find(*key, 1).is_none()),
             "an empty place is nobody's"
         );
-        for key in [0, u64::MAX] {
+        for key in [0, u64::MAX, 2 << 40, 3 << 40, 4 << 40, 5 << 40, 6 << 40, 7 << 40] {
             assert!(table.insert(key, 1, State::Echo) && table.find(key, 1).is_some());
         }
+        assert!(table.find(0, 1).is_some(), "its place is not empty");
     }
 
     #[test]
