@@ -4,15 +4,14 @@ use super::filter::{Filter, Guard, Standing};
 use super::limits::{GRACE, PARTED};
 use super::memory::Memory;
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
-use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::rules::{Policy, Rights, Rules, Subject};
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Who is who and what is allowed, as the control task knows it. After each change the caller publishes [`Self::filter`] anew, before
 /// frames of a new peer are let in: a peer that a filter does not know may send nothing.
+#[derive(Debug)]
 pub struct Access {
     rules: Rules,
     here: Subject,
@@ -21,7 +20,6 @@ pub struct Access {
     /// Memories of peers that left, the oldest first.
     parted: VecDeque<(NodeId, Arc<Memory>)>,
     began: Instant,
-    rng: Box<dyn Rng + Send>,
 }
 
 #[derive(Debug)]
@@ -30,19 +28,10 @@ struct Peer {
     standing: Standing,
 }
 
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access")
-            .field("rules", &self.rules.len())
-            .field("peers", &self.peers)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Access {
     /// Without rules, in which everything is allowed. `here` is this node as the network vouches for it.
-    pub fn new(now: Instant, here: Subject, rng: Box<dyn Rng + Send>) -> Self {
-        Self { rules: Rules::default(), here, peers: Vec::new(), parted: VecDeque::new(), began: now, rng }
+    pub fn new(now: Instant, here: Subject) -> Self {
+        Self { rules: Rules::default(), here, peers: Vec::new(), parted: VecDeque::new(), began: now }
     }
 
     /// Other rules.
@@ -71,7 +60,7 @@ impl Access {
             None => {
                 let policy = Policy::new(&self.rules, &subject, &self.here);
                 let memory = self.parted_memory(&subject.id);
-                self.standing(now, policy, memory, self.began + GRACE)
+                standing(now, policy, memory, self.began + GRACE)
             }
         };
         if let Some(place) = self.peers.get_mut(at) {
@@ -118,28 +107,14 @@ impl Access {
     }
 
     /// How a peer stands that stood as `before`: with what is remembered of it, and lenient for a while, if anything changed.
-    fn renewed(&mut self, now: Instant, subject: &Subject, before: Standing) -> Standing {
+    fn renewed(&self, now: Instant, subject: &Subject, before: Standing) -> Standing {
         let policy = Policy::new(&self.rules, subject, &self.here);
         let memory = match before {
             Standing::Restricted(guard) if guard.policy == policy => return Standing::Restricted(guard),
             Standing::Restricted(guard) => Some(Arc::clone(&guard.memory)),
             Standing::Unknown | Standing::Open => None,
         };
-        self.standing(now, policy, memory, now + GRACE)
-    }
-
-    fn standing(
-        &mut self,
-        now: Instant,
-        policy: Policy,
-        memory: Option<Arc<Memory>>,
-        lenient_until: Instant,
-    ) -> Standing {
-        if policy.is_unrestricted() {
-            return Standing::Open;
-        }
-        let memory = memory.unwrap_or_else(|| Arc::new(Memory::new(now, &mut self.rng)));
-        Standing::Restricted(Arc::new(Guard { policy, memory, lenient_until }))
+        standing(now, policy, memory, now + GRACE)
     }
 
     /// What is remembered of a peer that was here before.
@@ -147,4 +122,12 @@ impl Access {
         let at = self.parted.iter().position(|(parted, _)| parted == id)?;
         self.parted.remove(at).map(|(_, memory)| memory)
     }
+}
+
+fn standing(now: Instant, policy: Policy, memory: Option<Arc<Memory>>, lenient_until: Instant) -> Standing {
+    if policy.is_unrestricted() {
+        return Standing::Open;
+    }
+    let memory = memory.unwrap_or_else(|| Arc::new(Memory::new(now)));
+    Standing::Restricted(Arc::new(Guard { policy, memory, lenient_until }))
 }

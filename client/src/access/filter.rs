@@ -1,7 +1,7 @@
 //! The judge of what comes in, and the note-taker of what goes out: immutable, in the published picture.
 
 use super::memory::Memory;
-use super::packet::{Content, Datagram, Packet, Part, TCP, TCP_HEADER};
+use super::packet::{Content, Datagram, Packet, Part, TCP_HEADER};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::rules::{Policy, Traffic};
 use std::sync::Arc;
@@ -36,14 +36,14 @@ impl AccessDrop {
     pub const ALL: [Self; 5] =
         [Self::UnknownPeer, Self::Malformed, Self::Fragment, Self::Stranger, Self::NotAllowed];
 
-    /// The word for counters.
+    /// Its name in `status --json`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::UnknownPeer => "unknown-peer",
-            Self::Malformed => "malformed",
-            Self::Fragment => "fragment",
-            Self::Stranger => "stranger",
-            Self::NotAllowed => "not-allowed",
+            Self::UnknownPeer => "access_unknown_peer",
+            Self::Malformed => "access_malformed",
+            Self::Fragment => "access_fragment",
+            Self::Stranger => "access_stranger",
+            Self::NotAllowed => "access_not_allowed",
         }
     }
 }
@@ -151,9 +151,10 @@ impl Guard {
             Part::Whole => None,
             Part::First { id } => Some(id),
             Part::Later { id, offset } => {
-                let spares_header = datagram.protocol != TCP || usize::from(offset) >= TCP_HEADER;
+                // Whatever it calls itself: in IPv6 a later fragment's protocol counts for nobody (RFC 8200 §4.5).
+                let spares_header = usize::from(offset) >= TCP_HEADER;
                 let may_pass =
-                    is_all_allowed() || (spares_header && self.memory.knows_fragment(now, datagram, id));
+                    spares_header && (is_all_allowed() || self.memory.knows_fragment(now, datagram, id));
                 return (!may_pass).then_some(AccessDrop::Fragment);
             }
         };

@@ -2,9 +2,12 @@
 //!
 //! A flow is named from this node's side: `near` is here, `far` is there. What is sent has `near` as its source, what comes in as its
 //! destination; so a packet and its answer are one flow. Two VLANs are two networks: the tags belong to the name.
+//!
+//! Flows are known by 64 bits of a keyed hash (SipHash, as for the same purpose in Linux): a peer chooses most of what is hashed, and
+//! without the key it cannot compute flows that share a place in the table, or one that passes for another.
 
-use super::fingerprint::Key;
-use super::packet::{Content, Datagram, ICMP, ICMPV6, Part};
+use super::packet::{Addresses, Content, Datagram, ICMP, ICMPV6, Part};
+use std::hash::{BuildHasher as _, RandomState};
 
 /// A flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,22 +66,18 @@ impl Flow {
     }
 
     /// Its fingerprint.
-    pub(super) fn fingerprint(&self, key: Key) -> u64 {
-        let [v0, v1] = self.vlans.map(u64::from);
+    pub(super) fn fingerprint(&self, key: &RandomState) -> u64 {
         let [p0, p1] = self.ports.map(u64::from);
-        let head = u64::from(self.protocol) | u64::from(self.is_v6) << 8 | v0 << 16 | v1 << 32;
-        let ([n0, n1], [f0, f1]) = (halves(self.near), halves(self.far));
-        key.of(&[head, p0 | p1 << 16, n0, n1, f0, f1])
+        let near_far = [self.near, self.far].map(u128::from_le_bytes);
+        key.hash_one((head(self.protocol, self.is_v6, self.vlans), p0 | p1 << 16, near_far))
     }
 }
 
 /// The name of a packet in fragments, of those that came in (RFC 791 §3.2, RFC 8200 §4.5).
-pub(super) fn fragmented(datagram: &Datagram<'_>, id: u32, key: Key) -> u64 {
-    let [v0, v1] = datagram.vlans.map(u64::from);
-    let addresses = &datagram.addresses;
-    let head = u64::from(datagram.protocol) | u64::from(addresses.is_v6) << 8 | v0 << 16 | v1 << 32;
-    let ([s0, s1], [d0, d1]) = (halves(addresses.source), halves(addresses.destination));
-    key.of(&[head, u64::from(id), s0, s1, d0, d1])
+pub(super) fn fragmented(datagram: &Datagram<'_>, id: u32, key: &RandomState) -> u64 {
+    let Addresses { is_v6, source, destination } = datagram.addresses;
+    let addresses = [source, destination].map(u128::from_le_bytes);
+    key.hash_one((head(datagram.protocol, is_v6, datagram.vlans), u64::from(id), addresses))
 }
 
 /// ICMP other than an echo is never a flow of its own, and a later fragment does not say of which it is.
@@ -86,8 +85,8 @@ fn is_flow_by_addresses(datagram: &Datagram<'_>) -> bool {
     !matches!(datagram.protocol, ICMP | ICMPV6) && !matches!(datagram.part, Part::Later { .. })
 }
 
-fn halves(address: [u8; 16]) -> [u64; 2] {
-    let address = u128::from_le_bytes(address);
-    // The lower half, then the upper one: nothing is lost.
-    [address as u64, (address >> 64) as u64]
+/// In a word, for speed.
+fn head(protocol: u8, is_v6: bool, vlans: [u16; 2]) -> u64 {
+    let [v0, v1] = vlans.map(u64::from);
+    u64::from(protocol) | u64::from(is_v6) << 8 | v0 << 16 | v1 << 32
 }

@@ -27,13 +27,12 @@
 //! An ICMP error passes when the packet that it quotes is one whose answers pass, by the rules or by this memory, and the error goes
 //! to where that came from. Without this no path MTU would be found (RFC 1191, RFC 8201).
 
-use super::fingerprint::Key;
 use super::flow::{Flow, fragmented};
 use super::limits::{FLOWS, FRAGMENTS};
 use super::packet::{Content, Datagram, TcpFlags};
 use super::table::{Found, State, Table};
-use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::rules::Policy;
+use std::hash::RandomState;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -41,16 +40,15 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Memory {
     began: Instant,
-    key: Key,
+    key: RandomState,
     flows: OnceLock<Table>,
     fragments: OnceLock<Table>,
 }
 
 impl Memory {
     /// Remembers nothing.
-    pub(super) fn new(now: Instant, rng: &mut dyn Rng) -> Self {
-        let key = Key::new([rng.next_u64(), rng.next_u64()]);
-        Self { began: now, key, flows: OnceLock::new(), fragments: OnceLock::new() }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { began: now, key: RandomState::new(), flows: OnceLock::new(), fragments: OnceLock::new() }
     }
 
     fn second(&self, now: Instant) -> u32 {
@@ -65,7 +63,7 @@ impl Memory {
             return;
         }
         let Some(flow) = Flow::sent(sent) else { return };
-        let (fingerprint, second) = (flow.fingerprint(self.key), self.second(now));
+        let (fingerprint, second) = (flow.fingerprint(&self.key), self.second(now));
         let flows = self.flows.get_or_init(|| Table::new(FLOWS));
         let found = flows.find(fingerprint, second);
         let known = found.as_ref().map(|found| found.state);
@@ -101,7 +99,7 @@ impl Memory {
     ) -> bool {
         let Some(flow) = Flow::received(received) else { return false };
         let second = self.second(now);
-        let found = self.flows.get().and_then(|flows| flows.find(flow.fingerprint(self.key), second));
+        let found = self.flows.get().and_then(|flows| flows.find(flow.fingerprint(&self.key), second));
         match (received.content, found) {
             (Content::Tcp { flags, source, .. }, None) => {
                 is_lenient && !flags.is_opening() && policy.may_reach(source)
@@ -129,7 +127,7 @@ impl Memory {
         }
         let is_known = || {
             let flow = Flow::sent(&ours)?;
-            let found = self.flows.get()?.find(flow.fingerprint(self.key), self.second(now))?;
+            let found = self.flows.get()?.find(flow.fingerprint(&self.key), self.second(now))?;
             Some(found.state != State::TcpTheirs)
         };
         policy.allows(ours.answer()) || is_known().unwrap_or_default()
@@ -138,12 +136,12 @@ impl Memory {
     /// Notes that the first fragment of a packet passed.
     pub(super) fn note_fragment(&self, now: Instant, first: &Datagram<'_>, id: u32) {
         let fragments = self.fragments.get_or_init(|| Table::new(FRAGMENTS));
-        fragments.insert(fragmented(first, id, self.key), self.second(now), State::Fragment);
+        fragments.insert(fragmented(first, id, &self.key), self.second(now), State::Fragment);
     }
 
     /// Whether the first fragment of a packet passed.
     pub(super) fn knows_fragment(&self, now: Instant, later: &Datagram<'_>, id: u32) -> bool {
-        let name = fragmented(later, id, self.key);
+        let name = fragmented(later, id, &self.key);
         self.fragments.get().is_some_and(|fragments| fragments.find(name, self.second(now)).is_some())
     }
 }

@@ -27,7 +27,9 @@
 //! A first fragment has the ports and is judged like a packet; what it has to show must be in it whole. A later one passes
 //! - where every packet of its protocol would, or
 //! - when the first fragment of its packet passed before it, at most [`limits::FRAGMENTS`] packets and
-//!   [`limits::FRAGMENT_LIFE`] ago, and it does not reach into a TCP header that was judged (RFC 3128).
+//!   [`limits::FRAGMENT_LIFE`] ago;
+//!
+//! and in either case only if it does not reach into a header that was judged (RFC 3128): no honest sender cuts so early.
 //!
 //! So later fragments that overtake their first are lost, as in many a firewall; our own paths do not reorder (protocol §7.6).
 //! Neighbour discovery in fragments is dropped, as its receivers do (RFC 6980 §5), and so are IPv6 fragments that hide further headers
@@ -51,7 +53,6 @@
 
 mod control;
 mod filter;
-mod fingerprint;
 mod flow;
 pub mod limits;
 mod memory;

@@ -23,7 +23,7 @@ const FIRST_ETHERTYPE: u16 = 0x0600;
 const BPDU: [u8; 3] = [0x42, 0x42, 0x03];
 
 pub(super) const ICMP: u8 = 1;
-pub(super) const TCP: u8 = 6;
+const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
 

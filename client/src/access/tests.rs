@@ -11,7 +11,6 @@ mod threads;
 
 use super::{Access, AccessDrop, Filter, Verdict};
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
-use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::rules::{Rules, Subject};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +53,7 @@ impl Node {
     /// One that has just begun.
     fn young(text: &str) -> Self {
         let now = Instant::now();
-        let mut access = Access::new(now, member("here"), Box::new(SeededRng::new(1)));
+        let mut access = Access::new(now, member("here"));
         access.set_peer(now, A, member("a"));
         access.set_peer(now, B, member("b"));
         access.set_rules(now, rules(text));

@@ -9,7 +9,7 @@ fn first(is_v6: bool, id: u32, port: u16) -> Vec<u8> {
 }
 
 fn later(is_v6: bool, id: u32) -> Ip {
-    Ip::received(is_v6, 17, vec![0; 64]).fragment(id, 1, false)
+    Ip::received(is_v6, 17, vec![0; 64]).fragment(id, 3, false)
 }
 
 #[test]
@@ -53,6 +53,10 @@ fn a_tcp_header_that_was_judged_is_not_written_over() {
     let part = |offset| Ip::received(false, 6, vec![0; 64]).fragment(7, offset, true).frame();
     assert_eq!(node.judge(A, &Ip::received(false, 6, tcp(9, 22, SYN)).fragment(7, 0, true).frame()), PASS);
     assert_eq!([1, 2, 3, 100].map(|offset| node.judge(A, &part(offset))), [FRAGMENT, FRAGMENT, PASS, PASS]);
+    // In IPv6 the protocol that a later piece names counts for nobody; so one of which all is allowed is no disguise.
+    let node = Node::new("allow any -> any tcp 22\nallow any -> any proto 50");
+    let piece = |offset| Ip::received(true, 50, vec![0; 64]).fragment(7, offset, true).frame();
+    assert_eq!([1, 2, 3].map(|offset| node.judge(A, &piece(offset))), [FRAGMENT, FRAGMENT, PASS]);
     let tiny = Ip::received(false, 6, tcp(9, 22, SYN)[..16].to_vec()).fragment(8, 0, true).frame();
     assert_eq!(node.judge(A, &tiny), MALFORMED);
 }
@@ -62,16 +66,16 @@ fn answers_come_in_fragments_too() {
     let node = Node::closed();
     node.send(A, &Ip::sent(false, 17, udp(40_000, 53)).frame());
     node.send(A, &Ip::sent(false, 1, icmp(8, 3)).fragment(1, 0, true).frame());
-    node.send(A, &Ip::sent(false, 1, vec![0; 64]).fragment(1, 2, false).frame());
+    node.send(A, &Ip::sent(false, 1, vec![0; 64]).fragment(1, 3, false).frame());
     for (protocol, payload) in [(17, udp(53, 40_000)), (1, icmp(0, 3))] {
         assert_eq!(node.judge(A, &Ip::received(false, protocol, payload).fragment(5, 0, true).frame()), PASS);
         let rest = Ip::received(false, protocol, vec![0; 64]);
-        assert_eq!(node.judge(A, &rest.clone().fragment(5, 2, false).frame()), PASS);
-        assert_eq!(node.judge(A, &rest.fragment(6, 2, false).frame()), FRAGMENT);
+        assert_eq!(node.judge(A, &rest.clone().fragment(5, 3, false).frame()), PASS);
+        assert_eq!(node.judge(A, &rest.fragment(6, 3, false).frame()), FRAGMENT);
     }
     // A later fragment that is sent asks for nothing.
     let node = Node::closed();
-    node.send(A, &Ip::sent(false, 47, vec![0; 64]).fragment(1, 2, false).frame());
+    node.send(A, &Ip::sent(false, 47, vec![0; 64]).fragment(1, 3, false).frame());
     assert_eq!(node.judge(A, &Ip::received(false, 47, vec![]).frame()), NOT_ALLOWED);
 }
 
