@@ -10,7 +10,8 @@
 mod values;
 
 pub use values::{
-    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, Span, ValueError,
+    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, RulesPath, Span,
+    ValueError,
 };
 
 use serde::Deserialize;
@@ -51,8 +52,8 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 8] =
-    ["relays", "name", "device", "mtu", "address", "cipher", "port_mapping", "rekey_interval"];
+const FIELDS: [&str; 9] =
+    ["relays", "name", "device", "mtu", "address", "cipher", "port_mapping", "rules", "rekey_interval"];
 
 /// What somebody chose; `None` and empty mean *not chosen*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -73,6 +74,8 @@ pub struct Config {
     pub cipher: Option<CipherChoice>,
     /// Whether the router is asked to forward a port.
     pub port_mapping: Option<bool>,
+    /// The file with the access rules that this node enforces.
+    pub rules: Option<RulesPath>,
     /// How often session keys are replaced.
     pub rekey_interval: Option<RekeyInterval>,
 }
@@ -128,6 +131,12 @@ impl Config {
                 "true",
             ),
             (
+                "Access rules: who may send what to this node. Read at the start and by `shadowmesh reload`; without, all is allowed.",
+                self.rules.as_ref().map(|v| quoted(v.to_string())),
+                "rules",
+                "\"/etc/shadowmesh/rules\"",
+            ),
+            (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
                 "rekey_interval",
@@ -158,6 +167,7 @@ impl Config {
             address: newer.address.or(self.address),
             cipher: newer.cipher.or(self.cipher),
             port_mapping: newer.port_mapping.or(self.port_mapping),
+            rules: newer.rules.or(self.rules),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
     }
@@ -302,9 +312,10 @@ mod tests {
             proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
             proptest::option::of(0usize..3),
             (proptest::option::of(2u64..=120), proptest::option::of(any::<bool>())),
+            proptest::option::of("/[ -~\u{e4}]{0,40}"),
             proptest::collection::vec(any::<u8>(), 0..4),
         );
-        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), relays)| Config {
+        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), rules, relays)| Config {
             relays: union_of_relays(
                 &[],
                 &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
@@ -315,6 +326,7 @@ mod tests {
             address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
             cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
             port_mapping,
+            rules: rules.and_then(|path| path.parse().ok()),
             rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
         })
     }

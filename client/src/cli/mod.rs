@@ -13,6 +13,7 @@ mod netcheck;
 mod output;
 mod path;
 mod ping;
+mod reload;
 mod rules;
 mod status;
 mod up;
@@ -53,6 +54,7 @@ enum Command {
     Netcheck(netcheck::Args),
     Invite(invite::Args),
     Rules(rules::Args),
+    Reload(reload::Args),
     Completions(completions::Args),
 }
 
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Netcheck(args) => netcheck::run(&global, &args),
         Command::Invite(args) => invite::run(&global, &args),
         Command::Rules(args) => rules::run(&global, &args),
+        Command::Reload(args) => reload::run(&global, &args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     };
     match done {

@@ -3,7 +3,7 @@
 //! Errors are said as compilers say them, `FILE:LINE:COLUMN: sentence`, so that editors jump there; below stand the line and a caret.
 
 use super::global::Global;
-use super::output;
+use super::output::{self, counted};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use shadowmesh_proto::rules::{Fault, Known, MAX_BYTES, Rules, Warning};
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 /// Look at the access rules of a network
 ///
 /// A rule a line, the first that matches decides, and what no rule allows is denied once there is a rule; answers to what a host
-/// sent pass by themselves. Hosts are named by tag, name or id: `any`, `tag:NAME`, `name:NAME`, `id:START`.
+/// sent pass by themselves. Hosts are named by tag, name or id: `any`, `tag:NAME`, `name:NAME`, `id:START`. `shadowmesh up --rules FILE`
+/// enforces a file on this node, and for now only rules by id: nothing vouches for the tags and names of others yet.
 #[derive(Debug, clap::Args)]
 #[command(subcommand_required = true, after_help = EXAMPLE)]
 pub(super) struct Args {
@@ -23,13 +24,14 @@ pub(super) struct Args {
 }
 
 const EXAMPLE: &str = "Example of rules:
-  allow tag:admin -> any
-  allow any -> tag:server tcp 22,443,8000-8010
+  allow id:4k7dqx2mzp -> any                      # the start of an id, from `shadowmesh status --json`
+  allow any -> any tcp 22,443,8000-8010
   allow any -> any icmp
-  dhcp tag:gateway
 
 Example:
-  shadowmesh rules check office.rules";
+  shadowmesh rules check office.rules
+  sudo shadowmesh up --rules office.rules
+  sudo shadowmesh reload                          # after the file was changed";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -90,6 +92,8 @@ impl From<&Warning> for Remark {
 #[derive(Debug, Serialize)]
 struct Report {
     valid: bool,
+    /// Whether a daemon of this version takes them.
+    enforceable: bool,
     /// How many; `null` where they cannot be read.
     rules: Option<usize>,
     errors: Vec<Remark>,
@@ -102,15 +106,24 @@ fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
     let text = read(&args.file)?;
     let known = Known { tags: args.tags.as_deref(), ..Known::default() };
     let report = match Rules::check(&text, &known) {
-        Ok(checked) => Report {
-            valid: true,
-            rules: Some(checked.rules.len()),
-            errors: Vec::new(),
-            warnings: checked.warnings.iter().map(Remark::from).collect(),
-            canonical: Some(checked.rules.to_string()),
-        },
+        Ok(checked) => {
+            let refused = Rules::parse_by_id(&text).err().unwrap_or_default();
+            // One is enough: where there is one, there are many.
+            let warnings = checked.warnings.iter().map(Remark::from).chain(refused.first().map(Remark::from));
+            let mut warnings: Vec<_> = warnings.collect();
+            warnings.sort_by_key(|warning| (warning.line, warning.column));
+            Report {
+                valid: true,
+                enforceable: refused.is_empty(),
+                rules: Some(checked.rules.len()),
+                errors: Vec::new(),
+                warnings,
+                canonical: Some(checked.rules.to_string()),
+            }
+        }
         Err(faults) => Report {
             valid: false,
+            enforceable: false,
             rules: None,
             errors: faults.iter().map(Remark::from).collect(),
             warnings: Vec::new(),
@@ -125,17 +138,17 @@ fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
         report.errors.iter().for_each(|error| output::note(&pointed(&name, "", error, &text)));
         report.warnings.iter().for_each(|warning| output::note(&pointed(&name, "warning: ", warning, &text)));
     }
-    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let Some(rules) = report.rules else {
-        bail!("{name} has {}: these rules cannot be used", count(report.errors.len(), "error"))
+        bail!("{name} has {}: these rules cannot be used", counted(report.errors.len(), "error"))
     };
     if !global.json {
         let warnings = match report.warnings.len() {
             0 => String::new(),
-            n => format!(", {}", count(n, "warning")),
+            n => format!(", {}", counted(n, "warning")),
         };
         let rest = if rules == 0 { "everything is allowed" } else { "what none of them allows is denied" };
-        output::note(&format!("{name} can be used: {}{warnings}; {rest}", count(rules, "rule")));
+        let what = if report.enforceable { "can be used" } else { "has no error, and cannot be used yet" };
+        output::note(&format!("{name} {what}: {}{warnings}; {rest}", counted(rules, "rule")));
     }
     Ok(())
 }

@@ -55,11 +55,7 @@ pub(super) fn warnings(read: &Read, known: &Known<'_>) -> Vec<Warning> {
     let mut warnings = dead_rules(&placed);
     warnings.extend(nothing_allowed(&placed));
     warnings.extend(read.0.iter().filter_map(right_of_everybody));
-    let selectors = read.0.iter().flat_map(|statement| match &statement.says {
-        Says::Rule { sources, destinations, .. } => [sources.as_slice(), destinations].concat(),
-        Says::Right { members, .. } => members.clone(),
-    });
-    warnings.extend(selectors.filter_map(|selector| stranger(&selector, known)));
+    warnings.extend(read.selectors().filter_map(|selector| stranger(selector, known)));
     warnings.sort_by_key(|warning| (warning.line, warning.column));
     warnings
 }

@@ -45,6 +45,8 @@ pub enum Wrong {
     Selector,
     /// An address in the place of a member.
     Address,
+    /// A tag or name, where only ids are sure.
+    Unvouched,
     /// What stands behind `tag:` or `name:`.
     Name,
     /// What stands behind `id:`.
@@ -114,6 +116,11 @@ impl fmt::Display for Fault {
             Wrong::Address => write!(
                 f,
                 "`{word}` is an address, and rules are about members: expected any, tag:NAME, name:NAME or id:START_OF_AN_ID"
+            )?,
+            Wrong::Unvouched => write!(
+                f,
+                "a daemon of this version refuses `{word}`, since nothing vouches for tags and names yet: \
+                 expected any or id:START_OF_AN_ID"
             )?,
             Wrong::Name => {
                 write!(

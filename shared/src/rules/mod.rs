@@ -101,14 +101,16 @@ pub use fault::{Fault, Wrong};
 pub use policy::{Policy, Traffic};
 pub use selector::{Rights, Subject};
 
-use selector::Selectors;
-use statement::{Action, Rule};
+use selector::{Selector, Selectors};
+use statement::{Action, PlacedSelector, Rule};
 use std::fmt;
 
 /// Bytes of a text, and of its canonical form: a thousand rules of an ordinary length, and little enough to send to everybody.
 pub const MAX_BYTES: usize = 64 * 1024;
 /// Rules of a text: more than people can read, and few enough to be compiled for each peer in no time.
 pub const MAX_RULES: usize = 1_000;
+/// Faults that are reported of one text: nobody mends more at a time.
+const MAX_FAULTS: usize = 100;
 
 /// The rules of a network. By default there are none, which allows everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -135,6 +137,23 @@ impl Rules {
     /// Everything that is wrong with it, in the order of lines and columns; at least one.
     pub fn parse(text: &[u8]) -> Result<Self, Vec<Fault>> {
         Ok(Self::from(&parse::read(text)?))
+    }
+
+    /// Reads a text for a network without a record, where nothing vouches for tags and names: only `any` and `id:` name anybody.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; else each tag and name, up to [`MAX_FAULTS`].
+    pub fn parse_by_id(text: &[u8]) -> Result<Self, Vec<Fault>> {
+        let read = parse::read(text)?;
+        let is_by_id = |selector: &Selector| match selector {
+            Selector::Any | Selector::Id(_) => true,
+            Selector::Tag(_) | Selector::Name(_) => false,
+        };
+        let unvouched = read.selectors().filter(|(_, selector)| !is_by_id(selector));
+        let fault =
+            |(place, selector): &PlacedSelector| Fault::new(*place, &selector.to_string(), Wrong::Unvouched);
+        let faults: Vec<_> = unvouched.map(fault).take(MAX_FAULTS).collect();
+        if faults.is_empty() { Ok(Self::from(&read)) } else { Err(faults) }
     }
 
     /// Reads a text and says what is probably not meant in it. `known` is what the network has, as far as is known.

@@ -9,10 +9,7 @@ use super::selector::{Selector, is_name, is_start_of_id};
 use super::statement::{Action, Place, PlacedSelector, Read, Right, Says, Statement};
 use super::what::{ARP, FIRST_ETHERTYPE, IPV4, IPV6, What};
 use super::words::{Token, hidden, tokens};
-use super::{MAX_BYTES, MAX_RULES, Rules, guess};
-
-/// Faults that are reported of one text: nobody mends more at a time.
-const MAX_FAULTS: usize = 100;
+use super::{MAX_BYTES, MAX_FAULTS, MAX_RULES, Rules, guess};
 
 /// Reads a text.
 pub(super) fn read(bytes: &[u8]) -> Result<Read, Vec<Fault>> {
@@ -22,6 +19,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Vec<Fault>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let before = String::from_utf8_lossy(before);
+        let before = before.strip_prefix('\u{feff}').unwrap_or(&before);
         let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
         let line = 1 + before.matches('\n').count();
         vec![Fault::new(Place { line, column }, "", Wrong::NotText)]

@@ -20,6 +20,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// A member of which the key alone is sure: no name and no tag names it.
+    pub const fn by_id(id: NodeId) -> Self {
+        Self { id, name: String::new(), tags: Vec::new() }
+    }
+
     pub(super) fn named(&self) -> Named<'_> {
         Named { id: self.id.to_base32(), name: &self.name, tags: &self.tags }
     }

@@ -95,6 +95,16 @@ pub(super) enum Says {
 #[derive(Debug)]
 pub(super) struct Read(pub(super) Vec<Statement>);
 
+impl Read {
+    /// Every word that names members, in the order of the text.
+    pub(super) fn selectors(&self) -> impl Iterator<Item = &PlacedSelector> {
+        self.0.iter().flat_map(|statement| match &statement.says {
+            Says::Rule { sources, destinations, .. } => sources.iter().chain(destinations),
+            Says::Right { members, .. } => members.iter().chain(&[]),
+        })
+    }
+}
+
 impl From<&Read> for Rules {
     fn from(read: &Read) -> Self {
         let unplaced =

@@ -53,6 +53,30 @@ fn a_selector_is_any_or_has_a_kind() {
 }
 
 #[test]
+fn without_a_record_only_ids_are_sure() {
+    let by_id = |text: &str| match Rules::parse_by_id(text.as_bytes()) {
+        Ok(rules) => Ok(rules.to_string()),
+        Err(faults) => Err(faults.iter().map(|fault| (fault.line, fault.column, fault.wrong)).collect()),
+    };
+    let text = "dhcp id:aaaaaaaaaa\nallow any -> id:bbbbbbbbbb udp 53\n";
+    assert_eq!(by_id(text), Ok(text.to_owned()));
+    let unvouched = |line, column| (line, column, Wrong::Unvouched);
+    let found =
+        by_id("allow tag:a,any -> any\nstp any\n\tdhcp any, name:b\ndeny any -> id:aaaaaaaaaa,name:c");
+    assert_eq!(found, Err(vec![unvouched(1, 7), unvouched(3, 12), unvouched(4, 27)]));
+    assert_eq!(
+        by_id("allow tag:a -> any tcp 0"),
+        Err(vec![(1, 24, Wrong::Port)]),
+        "what cannot be read first"
+    );
+    let many = by_id(&"allow tag:a -> tag:b\n".repeat(999));
+    assert_eq!(many.map_err(|faults| faults.len()), Err(100));
+    let fault = &Rules::parse_by_id(b"allow any -> tag:a").expect_err("a tag")[0];
+    let rest = "since nothing vouches for tags and names yet: expected any or id:START_OF_AN_ID";
+    assert_eq!(fault.to_string(), format!("a daemon of this version refuses `tag:a`, {rest}"));
+}
+
+#[test]
 fn names_and_ids_have_an_alphabet_and_a_length() {
     let name = "holds no name: expected 1 to 63 letters without accents, digits, -, _ or .";
     refused("allow tag: -> any", &format!("1:7: `tag:` {name}"));
@@ -184,6 +208,11 @@ fn a_text_is_text_and_shows_what_it_says() {
         faults.iter().map(|fault| (fault.line, fault.column, fault.wrong)).collect::<Vec<_>>()
     };
     assert_eq!(faults_of(b"# ok\n# \xc3\xa4\xff"), [(2, 4, Wrong::NotText)]);
+    assert_eq!(
+        faults_of(b"\xef\xbb\xbf# \xff"),
+        [(1, 3, Wrong::NotText)],
+        "the mark at the front is no column"
+    );
     assert_eq!(faults_of(b"# a\rallow any -> any"), [(1, 4, Wrong::Hidden('\r'))]);
     assert_eq!(faults_of("# a\u{202e}\nx".as_bytes())[0], (1, 4, Wrong::Hidden('\u{202e}')));
     assert_eq!(faults_of(b"allow any\0-> any"), [(1, 10, Wrong::Hidden('\0'))]);
