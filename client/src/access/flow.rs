@@ -68,16 +68,16 @@ impl Flow {
     /// Its fingerprint.
     pub(super) fn fingerprint(&self, key: &RandomState) -> u64 {
         let [p0, p1] = self.ports.map(u64::from);
-        let near_far = [self.near, self.far].map(u128::from_le_bytes);
-        key.hash_one((head(self.protocol, self.is_v6, self.vlans), p0 | p1 << 16, near_far))
+        let [near, far] = [self.near, self.far].map(u128::from_le_bytes);
+        key.hash_one((head(self.protocol, self.is_v6, self.vlans), p0 | p1 << 16, near, far))
     }
 }
 
 /// The name of a packet in fragments, of those that came in (RFC 791 §3.2, RFC 8200 §4.5).
 pub(super) fn fragmented(datagram: &Datagram<'_>, id: u32, key: &RandomState) -> u64 {
     let Addresses { is_v6, source, destination } = datagram.addresses;
-    let addresses = [source, destination].map(u128::from_le_bytes);
-    key.hash_one((head(datagram.protocol, is_v6, datagram.vlans), u64::from(id), addresses))
+    let [source, destination] = [source, destination].map(u128::from_le_bytes);
+    key.hash_one((head(datagram.protocol, is_v6, datagram.vlans), u64::from(id), source, destination))
 }
 
 /// ICMP other than an echo is never a flow of its own, and a later fragment does not say of which it is.

@@ -31,7 +31,8 @@
 //!
 //! and in either case only if it does not reach into a header that was judged (RFC 3128): no honest sender cuts so early.
 //!
-//! So later fragments that overtake their first are lost, as in many a firewall; our own paths do not reorder (protocol §7.6).
+//! So later fragments that overtake their first are lost, as in many a firewall; our paths keep the order, but for what is sent again
+//! after an outage.
 //! Neighbour discovery in fragments is dropped, as its receivers do (RFC 6980 §5), and so are IPv6 fragments that hide further headers
 //! behind the fragment header (RFC 7112 allows them, and nobody sends them).
 //!

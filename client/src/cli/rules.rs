@@ -6,7 +6,7 @@ use super::global::Global;
 use super::output::{self, counted};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use shadowmesh_proto::rules::{Fault, Known, MAX_BYTES, Rules, Warning};
+use shadowmesh_proto::rules::{Fault, Known, MAX_BYTES, Rules, Warning, Wrong};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -67,6 +67,9 @@ struct Remark {
     sentence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     suggestion: Option<String>,
+    /// Whether it is about one line, and not about all of the text.
+    #[serde(skip)]
+    has_line: bool,
 }
 
 impl From<&Fault> for Remark {
@@ -77,6 +80,7 @@ impl From<&Fault> for Remark {
             word: Some(fault.word.clone()),
             sentence: fault.to_string(),
             suggestion: fault.suggestion.clone(),
+            has_line: !matches!(fault.wrong, Wrong::TooLong | Wrong::TooLongWritten(_)),
         }
     }
 }
@@ -84,7 +88,7 @@ impl From<&Fault> for Remark {
 impl From<&Warning> for Remark {
     fn from(warning: &Warning) -> Self {
         let (line, column, sentence) = (warning.line, warning.column, warning.to_string());
-        Self { line, column, word: None, sentence, suggestion: None }
+        Self { line, column, word: None, sentence, suggestion: None, has_line: true }
     }
 }
 
@@ -172,7 +176,10 @@ fn name(file: &Path) -> String {
 
 /// A remark, the line that it is about, and a caret below.
 fn pointed(name: &str, kind: &str, remark: &Remark, text: &str) -> String {
-    let Remark { line, column, sentence, .. } = remark;
+    let Remark { line, column, sentence, has_line, .. } = remark;
+    if !has_line {
+        return format!("{name}: {kind}{sentence}");
+    }
     let head = format!("{name}:{line}:{column}: {kind}{sentence}");
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let Some(shown) = text.split('\n').nth(line.saturating_sub(1)).filter(|shown| !shown.trim().is_empty())
@@ -206,7 +213,7 @@ mod tests {
     use super::*;
 
     fn remark(line: usize, column: usize) -> Remark {
-        Remark { line, column, word: None, sentence: "odd".into(), suggestion: None }
+        Remark { line, column, word: None, sentence: "odd".into(), suggestion: None, has_line: true }
     }
 
     #[test]

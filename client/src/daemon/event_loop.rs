@@ -220,6 +220,7 @@ impl EventLoop {
             Box::new(SystemRng),
         );
         progress.send(interface.up(mtu));
+        rules::say(&progress, rules.as_ref());
 
         let outside = Outside::new(Arc::clone(&netlink), interface.index);
         let ways = Ways::new(Arc::clone(&netlink), interface.index);

@@ -106,6 +106,9 @@ fn files_that_cannot_be_read_are_named() {
     // One without an end, that is no text either.
     refused(&home.run(&["rules", "check", "/dev/zero"]), "/dev/zero has 1 error");
     refused(&check(b"# \xff\n", &[]), "FILE has 1 error");
+    let done = check(&b"# long\n".repeat(10_000), &[]);
+    let sentence = "FILE: the text is longer than 65536 bytes, which is all that it may have\n";
+    assert_eq!(done.stderr, format!("{sentence}shadowmesh: FILE has 1 error: these rules cannot be used\n"));
 }
 
 #[test]

@@ -66,6 +66,13 @@
 //! names members that have a LAN behind them: they may send from MACs and IP addresses that are not their own. All three are
 //! [`Rights`], for other filters to ask; those keep everybody else from these things even where the rules allow everything.
 //!
+//! # What counts today
+//!
+//! No record vouches for tags and names yet. So a node takes rules from a file of its own (`up --rules`), and only those about `any` and
+//! `id:` ([`Rules::parse_by_id`]): a key is proven by the handshake. Whoever has the network's secret can come with one key more, so
+//! `deny id:…` keeps out who means no harm, and only a text that says who is allowed keeps out everybody else. The filters that would
+//! ask for rights are not there either: `bridge` changes nothing yet, `dhcp` and `stp` let in what the rules alone would not.
+//!
 //! # For who comes from elsewhere
 //!
 //! - From *nftables*: no chains and no jumps; `accept` is `allow`, `drop` is `deny`, `reject` is not there. Established traffic needs no rule.

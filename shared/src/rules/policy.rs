@@ -80,11 +80,6 @@ impl Policy {
         self.allowed == Scope::everything()
     }
 
-    /// What the source may do that others may not.
-    pub const fn rights(&self) -> Rights {
-        self.rights
-    }
-
     /// Whether a packet of the source that begins something may pass.
     pub fn allows(&self, traffic: Traffic) -> bool {
         match traffic {

@@ -3,6 +3,7 @@
 use super::EventLoop;
 use crate::control::message::{ErrorCode, Response};
 use crate::control::status::Rules;
+use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::rules_file::RulesFile;
 use crate::plane::Routes;
 use shadowmesh_proto::ids::NodeId;
@@ -17,6 +18,13 @@ pub(super) fn enforce(routes: &mut Routes, here: NodeId, file: RulesFile) -> Rul
     Rules { file: path.to_string(), count, error: None }
 }
 
+/// Says which rules are in force, if any are.
+pub(super) fn say(progress: &ProgressSender, rules: Option<&Rules>) {
+    if let Some(Rules { file, count, .. }) = rules {
+        progress.send(Progress::Rules { file: file.clone(), count: *count });
+    }
+}
+
 impl EventLoop {
     /// Reads the rules again, from the file that the configuration names now. Those from before stay in force where the new ones
     /// cannot be used: a slip of the pen opens nothing.
@@ -29,16 +37,17 @@ impl EventLoop {
         self.rules = match path.map(|path| RulesFile::read(&path)) {
             Some(Ok(file)) => Some(enforce(&mut self.routes, here, file)),
             Some(Err(error)) => return self.refuse(error.to_string()),
-            None if self.rules.is_some() => {
+            None => {
+                // Where there never were any, nobody is restricted before or after.
                 self.routes.set_rules(Instant::now(), here, rules::Rules::default());
                 None
             }
-            None => None,
         };
         // In force before anybody hears so.
         if let Some(plane) = &self.plane {
             self.routes.publish(plane);
         }
+        say(&self.progress, self.rules.as_ref());
         Response::Reloaded { rules: self.rules.clone() }
     }
 
