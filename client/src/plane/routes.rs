@@ -188,7 +188,7 @@ impl Routes {
         }
     }
 
-    /// From the next [`Self::publish`] on these rules say what of a peer this node, `here`, lets in.
+    /// From the next [`Self::publish`] on these rules, its own, say what of a peer this node, `here`, lets in.
     pub fn set_rules(&mut self, now: Instant, here: NodeId, rules: Rules) {
         let peers = &self.peers;
         let access = self.access.get_or_insert_with(|| {
@@ -197,7 +197,7 @@ impl Routes {
             known.for_each(|(slot, id)| access.set_peer(now, slot, Subject::by_id(id)));
             access
         });
-        access.set_rules(now, rules);
+        access.set_rules(now, rules.of_node(&here));
         self.changed = true;
     }
 
@@ -405,5 +405,41 @@ mod tests {
 
         routes.set_rules(now, here, Rules::default());
         assert!(routes.snapshot().access.is_none());
+    }
+
+    #[test]
+    fn a_node_reaches_whom_its_own_rules_do_not_let_in() {
+        let (now, here) = (Instant::now(), NodeId([9; 32]));
+        let mut routes = Routes::new(MacAddr([2; 6]), 1);
+        routes.add(now, PeerSlot(0), NodeId([1; 32])).expect("its own");
+        // What the kernel had open from before the daemon began is picked up as well: a segment to port 443 and its answer.
+        let ethernet = |ethertype: [u8; 2]| [&[2; 12][..], &ethertype].concat();
+        let arp = [&ethernet([8, 6])[..], &[0; 28]].concat();
+        let segment = |ports: [u16; 2], addresses: [u8; 2], flags: u8| {
+            let ip =
+                [0x45, 0, 0, 40, 0, 9, 0, 0, 64, 6, 0, 0, 10, 7, 0, addresses[0], 10, 7, 0, addresses[1]];
+            let [source, destination] = ports.map(u16::to_be_bytes);
+            let tcp = [&source[..], &destination, &[0; 8], &[0x50, flags], &[0; 6]].concat();
+            [&ethernet([8, 0])[..], &ip, &tcp].concat()
+        };
+        for text in
+            ["allow any -> any ethertype 0x88b5", "deny any -> any", "allow any -> any udp\ndeny any -> any"]
+        {
+            routes.set_rules(now, here, Rules::parse(text.as_bytes()).expect("rules"));
+            let access = routes.snapshot().access.expect("a filter");
+            assert_eq!(access.judge(now, PeerSlot(0), &arp), Verdict::Pass, "{text}");
+            access.note(now, PeerSlot(0), &segment([40_000, 443], [9, 1], 0x10));
+            let later = now + Duration::from_secs(299);
+            assert_eq!(
+                access.judge(later, PeerSlot(0), &segment([443, 40_000], [1, 9], 0x10)),
+                Verdict::Pass
+            );
+            let begins = segment([443, 22], [1, 9], 0x02);
+            assert_eq!(
+                access.judge(now, PeerSlot(0), &begins),
+                Verdict::Drop(AccessDrop::NotAllowed),
+                "{text}"
+            );
+        }
     }
 }

@@ -69,7 +69,8 @@
 //! # What counts today
 //!
 //! No record vouches for tags and names yet. So a node takes rules from a file of its own (`up --rules`), and only those about `any` and
-//! `id:` ([`Rules::parse_by_id`]): a key is proven by the handshake. Whoever has the network's secret can come with one key more, so
+//! `id:` ([`Rules::parse_by_id`]): a key is proven by the handshake. Since the others may have other rules or none, it lets itself begin
+//! anything with anybody ([`Rules::of_node`]). Whoever has the network's secret can come with one key more, so
 //! `deny id:…` keeps out who means no harm, and only a text that says who is allowed keeps out everybody else. The filters that would
 //! ask for rights are not there either: `bridge` changes nothing yet, `dhcp` and `stp` let in what the rules alone would not.
 //!
@@ -108,9 +109,11 @@ pub use fault::{Fault, Wrong};
 pub use policy::{Policy, Traffic};
 pub use selector::{Rights, Subject};
 
+use crate::ids::NodeId;
 use selector::{Selector, Selectors};
 use statement::{Action, PlacedSelector, Rule};
 use std::fmt;
+use what::What;
 
 /// Bytes of a text, and of its canonical form: a thousand rules of an ordinary length, and little enough to send to everybody.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -161,6 +164,19 @@ impl Rules {
             |(place, selector): &PlacedSelector| Fault::new(*place, &selector.to_string(), Wrong::Unvouched);
         let faults: Vec<_> = unvouched.map(fault).take(MAX_FAULTS).collect();
         if faults.is_empty() { Ok(Self::from(&read)) } else { Err(faults) }
+    }
+
+    /// These rules as those of `here` alone, which no other node keeps to: what goes out is free, so `here` may begin anything with
+    /// anybody, whatever they say. Without this a node could reach nobody whom it does not let in: ARP passes between members that
+    /// may exchange anything.
+    #[must_use]
+    pub fn of_node(mut self, here: &NodeId) -> Self {
+        if !self.is_empty() {
+            let from_here = Selectors::from_iter([Selector::Id(here.to_base32())]);
+            let (destinations, what) = (Selectors::from_iter([Selector::Any]), What::Everything);
+            self.rules.insert(0, Rule { action: Action::Allow, sources: from_here, destinations, what });
+        }
+        self
     }
 
     /// Reads a text and says what is probably not meant in it. `known` is what the network has, as far as is known.

@@ -180,6 +180,20 @@ fn what_this_node_may_begin_is_judged_in_the_other_direction() {
 }
 
 #[test]
+fn a_nodes_own_rules_leave_it_free_to_begin_anything() {
+    let (here, there) = (server(), guest());
+    for text in ["deny any -> any", "allow tag:admin -> any tcp 22", "deny any -> any\nallow any -> any"] {
+        let (own, shared) = (rules(text).of_node(&here.id), rules(text));
+        let policy = Policy::new(&own, &there, &here);
+        assert!(policy.allows(Traffic::Arp) && policy.may_reach(443) && !policy.allows(SSH), "{text}");
+        let shared = Policy::new(&shared, &there, &here);
+        assert!(!shared.allows(Traffic::Arp) && !shared.may_reach(443), "{text}");
+    }
+    assert_eq!(rules("").of_node(&here.id), rules(""), "none are none");
+    assert!(rules("allow any -> any").of_node(&here.id).is_open());
+}
+
+#[test]
 fn rights_pass_whatever_the_rules_say() {
     let text = "dhcp tag:lan\nstp name:rack\nbridge tag:admin, name:phone\ndeny any -> any";
     let read = rules(text);
