@@ -4,7 +4,7 @@ use super::filter::{Filter, Guard, Standing};
 use super::limits::{GRACE, PARTED};
 use super::memory::Memory;
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
-use shadowmesh_proto::rules::{Policy, Rights, Rules, Subject};
+use shadowmesh_proto::rules::{Policy, Rules, Subject};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,13 +37,12 @@ impl Access {
     /// Other rules.
     pub fn set_rules(&mut self, now: Instant, rules: Rules) {
         self.rules = rules;
-        self.renew_all(now);
-    }
-
-    /// Another name or other tags of this node.
-    pub fn set_here(&mut self, now: Instant, here: Subject) {
-        self.here = here;
-        self.renew_all(now);
+        let mut peers = std::mem::take(&mut self.peers);
+        for peer in peers.iter_mut().flatten() {
+            let before = std::mem::take(&mut peer.standing);
+            peer.standing = self.renewed(now, &peer.subject, before);
+        }
+        self.peers = peers;
     }
 
     /// A peer, as the network vouches for it: a new one in this slot, or one with another name or other tags.
@@ -88,22 +87,8 @@ impl Access {
         (!self.rules.is_open()).then(|| Arc::new(Filter::new(self.peers.iter().map(standing))))
     }
 
-    /// What a peer may do that others may not, for other filters. Nothing for one that is not known.
-    pub fn rights(&self, slot: PeerSlot) -> Rights {
-        self.peer(slot).map(|peer| self.rules.rights(&peer.subject)).unwrap_or_default()
-    }
-
     fn peer(&self, slot: PeerSlot) -> Option<&Peer> {
         self.peers.get(usize::try_from(slot.0).ok()?)?.as_ref()
-    }
-
-    fn renew_all(&mut self, now: Instant) {
-        let mut peers = std::mem::take(&mut self.peers);
-        for peer in peers.iter_mut().flatten() {
-            let before = std::mem::take(&mut peer.standing);
-            peer.standing = self.renewed(now, &peer.subject, before);
-        }
-        self.peers = peers;
     }
 
     /// How a peer stands that stood as `before`: with what is remembered of it, and lenient for a while, if anything changed.

@@ -30,7 +30,8 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
     output::note(&match rules {
         Some(rules) => {
             let file = output::clean(&rules.file, 300);
-            format!("in force: {} from {file}", counted(rules.count, "rule"))
+            let open = if rules.count == 0 { ": everything is let in" } else { "" };
+            format!("in force: {} from {file}{open}", counted(rules.count, "rule"))
         }
         None => "no rules are set: everything is let in".to_owned(),
     });

@@ -2,9 +2,8 @@
 
 use super::super::limits;
 use super::crafted::{ACK, FIN, Ip, RST, SYN, SYN_ACK, icmp_error, tcp, udp};
-use super::{A, B, NOT_ALLOWED, Node, PASS, UNKNOWN, member, rules};
+use super::{A, B, NOT_ALLOWED, Node, PASS, UNKNOWN, member};
 use shadowmesh_proto::ids::PeerSlot;
-use shadowmesh_proto::rules::Rights;
 
 const CLOSED: &str = "allow name:here -> any";
 const SSH: &str = "allow name:a,name:here -> any tcp 22";
@@ -225,17 +224,7 @@ fn a_member_is_judged_by_the_tags_it_has_now() {
     });
     assert_eq!((node.judge(A, &theirs(SYN).1), node.judge(B, &theirs(SYN).1)), (NOT_ALLOWED, PASS));
     node.set_rules("allow name:b -> name:there");
-    assert_eq!(node.judge(B, &theirs(SYN).1), NOT_ALLOWED);
-    node.change(|access, now| access.set_here(now, member("there")));
+    assert_eq!(node.judge(B, &theirs(SYN).1), NOT_ALLOWED, "another node");
+    node.set_rules("allow name:b -> tag:is-here");
     assert_eq!(node.judge(B, &theirs(SYN).1), PASS);
-}
-
-#[test]
-fn rights_are_those_of_the_rules() {
-    let mut node = Node::new("");
-    assert_eq!(node.access.rights(A), Rights::default());
-    node.change(|access, now| access.set_rules(now, rules("bridge name:a\nstp any")));
-    assert_eq!(node.access.rights(A), Rights { bridge: true, dhcp: false, stp: true });
-    assert_eq!(node.access.rights(PeerSlot(7)), Rights::default(), "nobody");
-    assert!(node.filter.is_none(), "rights restrict nothing");
 }
