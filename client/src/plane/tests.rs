@@ -513,12 +513,16 @@ fn udp(from: u8, to: u8, ports: [u16; 2]) -> Vec<u8> {
 
 #[test]
 fn what_the_rules_do_not_let_in_reaches_neither_the_device_nor_the_switch() {
-    let (mut a, mut b, _) = two();
-    let _ = join(&b, PEER, &a, PEER, 2);
+    let (mut a, mut b, c) = (Node::new(1, &[2]), Node::new(2, &[1, 3]), Node::new(3, &[2]));
+    join(&a, PEER, &b, PEER, 1);
+    join(&b, PEER, &a, PEER, 2);
+    join(&b, PeerSlot(1), &c, PEER, 3);
+    a.route(PEER, Some(CHANNEL));
     b.route(PEER, Some(CHANNEL));
+    b.route(PeerSlot(1), Some(OTHER));
     b.snapshot.access = access("allow any -> any udp 53");
     b.plane.publish(b.snapshot.clone());
-    // From a station that `b` has not heard of yet, so that hearing of it would show.
+    // From a station that `b` has not heard of yet.
     let mut denied = udp(1, 2, [123, 40_000]);
     denied[6..12].copy_from_slice(&mac(77).0);
     for frame in [&denied, &udp(1, 2, [40_000, 53]), &denied] {
@@ -532,13 +536,19 @@ fn what_the_rules_do_not_let_in_reaches_neither_the_device_nor_the_switch() {
     };
     assert_eq!((denied_count(&b), b.plane.counters().not_let_in.load(Relaxed)), (2, 0));
 
-    // What `b` asks is answered, whether it knows where the station is or asks everybody.
-    for to in [mac(1), mac(77)] {
+    // What `b` asks is answered, whether it knows where the station is or asks everybody, as it does for one that was denied.
+    for (to, channels) in [(mac(1), vec![CHANNEL]), (mac(77), vec![CHANNEL, OTHER])] {
         let port = u16::from(to.0[5]);
         let mut question = udp(2, 1, [40_000 + port, 123]);
         question[..6].copy_from_slice(&to.0);
         b.wire.send(&question).unwrap();
-        assert_eq!(carry(&mut b, &a, 1), [question]);
+        let mut asked: Vec<_> = channels.iter().map(|_| b.message()).collect();
+        asked.sort_by_key(|message| Forward::parse(message).unwrap().channel.0);
+        for (message, contact) in asked.iter().zip(&channels) {
+            assert_eq!(Forward::parse(message).unwrap().channel, contact.channel);
+        }
+        a.deliver(CHANNEL, &asked[0]);
+        assert_eq!(a.received(), question);
         let answer = udp(1, 2, [123, 40_000 + port]);
         a.wire.send(&answer).unwrap();
         assert_eq!(carry(&mut a, &b, 1), [answer]);
