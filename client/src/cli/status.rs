@@ -4,8 +4,8 @@ use super::global::Global;
 use super::output::{self, clean};
 use super::runtime;
 use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{Request, Response};
-use crate::control::status::{Peer, Relay, Status};
+use crate::control::message::{Request, Response, Wanted};
+use crate::control::status::{Peer, PeerState, Relay, Status};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -95,6 +95,9 @@ fn table(status: &Status) -> String {
     );
     for peer in &status.peers {
         let _ = writeln!(text, "{}", peer_line(peer));
+        for note in notes(peer) {
+            let _ = writeln!(text, "  {note}");
+        }
     }
     text
 }
@@ -117,6 +120,20 @@ fn peer_line(peer: &Peer) -> String {
         bytes(peer.tx_bytes),
         bytes(peer.rx_bytes)
     )
+}
+
+/// What is not as it is for most peers.
+fn notes(peer: &Peer) -> Vec<String> {
+    let mut notes = Vec::new();
+    if peer.state == PeerState::Connected && !peer.paths_agree {
+        let theirs = peer.peer_path.map_or_else(|| "another path".to_owned(), |kind| kind.to_string());
+        notes.push(format!("it sends by {theirs}"));
+    }
+    if peer.wanted != Wanted::Auto {
+        let why = peer.path.as_ref().map_or("no path", |path| &path.why);
+        notes.push(format!("asked for {}: {}", peer.wanted, clean(why, 50)));
+    }
+    notes
 }
 
 fn short_id(id: &str) -> String {
@@ -144,8 +161,8 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::Rules;
     use crate::control::status::tests::full;
+    use crate::control::status::{PathKind, Rules};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -177,6 +194,24 @@ mod tests {
         assert!(row.contains("48 ms  1.2M / 9.9G"), "{text}");
         assert!(lines[head + 2].contains("offline"), "{text}");
         assert!(lines.contains(&"  rules    3 from /etc/rules") && !text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_as_usual_is_said_under_the_peer() {
+        let mut status = full();
+        let rows = |status: &Status| table(status).lines().filter(|line| line.starts_with("  ")).count();
+        let before = rows(&status);
+        let peer = &mut status.peers[0];
+        peer.paths_agree = false;
+        peer.peer_path = Some(PathKind::DirectUdp);
+        peer.wanted = Wanted::Direct;
+        let text = table(&status);
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("b "));
+        assert_eq!(lines.nth(1), Some("  it sends by direct-udp"), "{text}");
+        assert_eq!(lines.next(), Some("  asked for direct: the only proven path"), "{text}");
+        // Of one that is not connected nobody knows how it would send.
+        status.peers[0].state = PeerState::Offline;
+        assert_eq!(rows(&status), before + 1);
     }
 
     #[test]
