@@ -78,6 +78,12 @@ fn table(status: &Status) -> String {
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay));
     }
+    if let Some(rules) = &status.rules {
+        let _ = writeln!(text, "  rules    {} from {}", rules.count, clean(&rules.file, 55));
+        if rules.error.is_some() {
+            text.push_str("           another text was refused since: `sudo shadowmesh reload` says why\n");
+        }
+    }
     if status.peers.is_empty() {
         text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
         return text;
@@ -155,8 +161,8 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::PathKind;
     use crate::control::status::tests::full;
+    use crate::control::status::{PathKind, Rules};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -165,6 +171,7 @@ mod tests {
         status.peers[0].addresses = vec!["fd12:3456:789a::1234:5678:9abc:def0/64".into()];
         status.peers[0].tx_bytes = u64::MAX;
         status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
+        status.rules = Some(Rules { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
         status.node.name = "n".repeat(63);
         status.network.name = "m".repeat(63);
         let text = table(&status);
@@ -186,6 +193,7 @@ mod tests {
         assert!(row[column("PATH")..].starts_with("relay-ws "), "{text}");
         assert!(row.contains("48 ms  1.2M / 9.9G"), "{text}");
         assert!(lines[head + 2].contains("offline"), "{text}");
+        assert!(lines.contains(&"  rules    3 from /etc/rules") && !text.contains("refused"), "{text}");
     }
 
     #[test]

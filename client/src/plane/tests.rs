@@ -8,6 +8,7 @@ mod connections;
 mod datagrams;
 
 use super::*;
+use crate::access::{Access, AccessDrop, Filter};
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
 use crate::switch::Owners;
@@ -15,8 +16,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::Contact;
-use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, ReceiverIndex};
+use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, NodeId, ReceiverIndex};
 use shadowmesh_proto::rng::{Rng as _, SeededRng};
+use shadowmesh_proto::rules::{Rules, Subject};
 use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, RingLimits, SealKey};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
@@ -89,6 +91,7 @@ impl Node {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            access: None,
         };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);
@@ -472,6 +475,70 @@ fn a_member_that_speaks_as_another_is_not_let_in() {
     a.send(2, 2, 80);
     assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
     assert_eq!(b.counters(PEER).rx_dropped.load(Relaxed), 1);
+}
+
+/// What lets in of peer 0 what `rules` say and what answers.
+fn access(rules: &str) -> Option<Arc<Filter>> {
+    let (now, here) = (Instant::now(), Subject::by_id(NodeId([1; 32])));
+    let mut access = Access::new(now, here);
+    access.set_peer(now, PEER, Subject::by_id(NodeId([2; 32])));
+    access.set_rules(now, Rules::parse(rules.as_bytes()).unwrap());
+    access.filter()
+}
+
+/// UDP between node `from` and node `to`, one port there and one here; the number of it is what `numbers` finds in a frame.
+fn udp(from: u8, to: u8, ports: [u16; 2]) -> Vec<u8> {
+    let ip = [0x45, 0, 0, 28, 0, 9, 0, 0, 64, 17, 0, 0, 10, 7, 0, from, 10, 7, 0, to];
+    let udp = [ports[0].to_be_bytes(), ports[1].to_be_bytes(), [0, 8], [0, 0]].concat();
+    [&mac(to).0[..], &mac(from).0, &[8, 0], &ip, &udp].concat()
+}
+
+#[test]
+fn what_the_rules_do_not_let_in_reaches_neither_the_device_nor_the_switch() {
+    let (mut a, mut b, c) = (Node::new(1, &[2]), Node::new(2, &[1, 3]), Node::new(3, &[2]));
+    join(&a, PEER, &b, PEER, 1);
+    join(&b, PEER, &a, PEER, 2);
+    join(&b, PeerSlot(1), &c, PEER, 3);
+    a.route(PEER, Some(CHANNEL));
+    b.route(PEER, Some(CHANNEL));
+    b.route(PeerSlot(1), Some(OTHER));
+    b.snapshot.access = access("allow any -> any udp 53");
+    b.plane.publish(b.snapshot.clone());
+    // From a station that `b` has not heard of yet.
+    let mut denied = udp(1, 2, [123, 40_000]);
+    denied[6..12].copy_from_slice(&mac(77).0);
+    for frame in [&denied, &udp(1, 2, [40_000, 53]), &denied] {
+        a.wire.send(frame).unwrap();
+    }
+    assert_eq!(carry(&mut a, &b, 1), [udp(1, 2, [40_000, 53])]);
+    until("the count", || b.counters(PEER).rx_dropped.load(Relaxed) == 2);
+    let denied_count = |node: &Node| {
+        let counter = &node.plane.counters().denied[AccessDrop::NotAllowed as usize];
+        counter.load(Relaxed)
+    };
+    assert_eq!((denied_count(&b), b.plane.counters().not_let_in.load(Relaxed)), (2, 0));
+
+    // What `b` asks is answered, whether it knows where the station is or asks everybody, as it does for one that was denied.
+    for (to, channels) in [(mac(1), vec![CHANNEL]), (mac(77), vec![CHANNEL, OTHER])] {
+        let port = u16::from(to.0[5]);
+        let mut question = udp(2, 1, [40_000 + port, 123]);
+        question[..6].copy_from_slice(&to.0);
+        b.wire.send(&question).unwrap();
+        let mut asked: Vec<_> = channels.iter().map(|_| b.message()).collect();
+        asked.sort_by_key(|message| Forward::parse(message).unwrap().channel.0);
+        for (message, contact) in asked.iter().zip(&channels) {
+            assert_eq!(Forward::parse(message).unwrap().channel, contact.channel);
+        }
+        a.deliver(CHANNEL, &asked[0]);
+        assert_eq!(a.received(), question);
+        let answer = udp(1, 2, [123, 40_000 + port]);
+        a.wire.send(&answer).unwrap();
+        assert_eq!(carry(&mut a, &b, 1), [answer]);
+    }
+    a.wire.send(&udp(1, 2, [123, 40_002])).unwrap();
+    let message = a.message();
+    b.deliver(CHANNEL, &message);
+    until("the count", || denied_count(&b) == 3);
 }
 
 #[test]

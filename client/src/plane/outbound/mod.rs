@@ -382,9 +382,19 @@ impl Outbound {
     }
 
     fn dispatch(&mut self, now: Instant, snapshot: &Snapshot, verdict: Verdict, plaintext: &[u8]) {
+        // Before it is sent: the answer finds it noted. The metadata byte is no part of the frame.
+        let access = snapshot.access.as_ref().zip(plaintext.get(1..));
         match verdict {
-            Verdict::Unicast(slot) => self.send(now, snapshot, slot, plaintext),
+            Verdict::Unicast(slot) => {
+                if let Some((access, frame)) = access {
+                    access.note(now, slot, frame);
+                }
+                self.send(now, snapshot, slot, plaintext);
+            }
             Verdict::Flood(_) => {
+                if let Some((access, frame)) = access {
+                    access.note_flooded(now, frame);
+                }
                 for (slot, _) in slots(&snapshot.peers) {
                     self.send(now, snapshot, slot, plaintext);
                 }
