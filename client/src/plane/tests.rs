@@ -358,6 +358,23 @@ fn a_route_withdrawn_and_given_back_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn what_waited_for_a_relay_and_was_dropped_there_goes_once_more() {
+    let (mut a, b, _) = two();
+    a.snapshot.peers[0].patience = Duration::from_millis(20);
+    a.disconnect();
+    seal(&mut a, 0..300, 1000);
+    a.connect();
+    a.route(PEER, Some(CHANNEL));
+    // The relay has no room for the first of it: its other client does not read so fast.
+    assert!(a.message().len() > 50_000);
+    let mut all = numbers(&carry(&mut a, &b, 300));
+    let late = all.iter().position(|n| *n == 0).unwrap();
+    assert!(late > 200, "behind what the relay had room for");
+    all.sort_unstable();
+    assert_eq!(all, (0..300).collect::<Vec<_>>(), "each once");
+}
+
+#[test]
 fn what_the_association_before_held_goes_first() {
     let (mut a, b, _) = two();
     a.disconnect();
