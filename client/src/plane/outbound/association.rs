@@ -263,13 +263,14 @@ impl Association {
         {
             self.half.apply_acks();
             // The peer may still say what it has by a path that leads nowhere. What nobody asks for any more is not waited for.
-            let is_settled = self.half.acks_heard() > repeat.heard
-                || repeat.counters.end <= self.ages.advance(ctx.now, next);
+            let is_heard = self.half.acks_heard() > repeat.heard;
+            let is_settled = is_heard || repeat.counters.end <= self.ages.advance(ctx.now, next);
             if is_settled {
                 // What was no longer there is older than what was.
                 self.half.count_missing(0..repeat.counters.end);
             }
-            if repeat.is_lossy {
+            // A relay that dropped some has a receiver who takes the rest, and says so. Of one who says nothing it has all that it can hold.
+            if repeat.is_lossy && (is_settled || !way.via.is_stream()) {
                 self.again = repeat.counters.clone();
             } else if is_settled {
                 self.repeat = None;
