@@ -76,6 +76,13 @@ struct Repeat {
     heard: u64,
 }
 
+impl Repeat {
+    /// Of what is about to go.
+    const fn new(counters: Range<u64>) -> Self {
+        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 }
+    }
+}
+
 /// When packets were sealed: a mark is the first counter of a grain.
 #[derive(Debug, Default)]
 struct Ages {
@@ -181,9 +188,7 @@ impl Association {
                 self.again =
                     repeat.counters.start.min(self.again.start)..repeat.counters.end.max(self.again.end);
             }
-            let counters = self.again.clone();
-            self.repeat =
-                Some(Repeat { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
+            self.repeat = Some(Repeat::new(self.again.clone()));
         }
     }
 
@@ -315,13 +320,7 @@ impl Association {
             self.again.start = first;
         }
         self.again.end = next;
-        let repeat = self.repeat.get_or_insert(Repeat {
-            counters: first..next,
-            pause: Duration::ZERO,
-            at: None,
-            is_lossy: false,
-            heard: 0,
-        });
+        let repeat = self.repeat.get_or_insert_with(|| Repeat::new(first..next));
         repeat.counters.end = next;
         repeat.at = None;
     }
