@@ -127,6 +127,16 @@ impl Path {
         Self { mtu: Some(Mtu::new(now, base, wanted)), ..Self::new(now, kind) }
     }
 
+    /// A path that answered after `round` and leads over the same links as another, which was proven and whose far end has another port
+    /// now: its router forgot it. What that one carried this one carries; it is asked for the largest at once all the same.
+    pub fn instead_of(&self, now: Instant, round: Duration) -> Self {
+        let mut path = Self { mtu: self.mtu.as_ref().map(Mtu::inherited), ..Self::new(now, self.kind) };
+        (path.rtt, path.heartbeat) = (Some(Rtt::new(round)), self.heartbeat);
+        path.state = State::Proven { outstanding: None };
+        path.question(now);
+        path
+    }
+
     /// A path that nobody needs yet: it rests until it is wanted.
     pub fn resting(now: Instant, kind: PathKind) -> Self {
         Self { state: State::Resting, next_ping: None, ..Self::new(now, kind) }
@@ -941,6 +951,22 @@ mod tests {
         run.path.question(run.now);
         run.path.rest();
         assert!(!run.path.is_questioned());
+    }
+
+    #[test]
+    fn a_path_instead_of_another_carries_what_that_did_until_it_does_not_answer() {
+        let now = Instant::now();
+        let mut old = Path::datagram(now, PathKind::DirectUdp, 1232, 1451);
+        assert!(old.poll_ping(now).is_some());
+        old.on_ping_sent(now, 1);
+        assert!(old.on_pong(now + RTT, 1));
+        let mut path = old.instead_of(now + RTT, 2 * RTT);
+        assert_eq!((path.packet_size(), path.rtt()), (Some(1451), Some(2 * RTT)));
+        assert!(path.is_proven() && path.is_questioned() && path.ping_size() == Some(1451));
+        assert!(path.poll_ping(now + RTT).is_some());
+        path.on_ping_sent(now + RTT, 2);
+        path.handle_timeout(now + RTT + questioned_after(path.rtt()));
+        assert!(path.is_suspect());
     }
 
     #[test]

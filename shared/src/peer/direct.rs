@@ -272,7 +272,7 @@ impl Peer {
             if let Some((kind, rtt)) = self.direct.agent.on_answer(ctx.now, from, id) {
                 tracing::debug!(peer = %self.id.short(), %from, kind = kind.as_str(), ?rtt, "a candidate answered");
                 ctx.strangers.on_answer(ctx.now, from.ip());
-                self.direct_add(ctx, from);
+                self.direct_add(ctx, from, rtt);
             }
             return;
         }
@@ -323,13 +323,28 @@ impl Peer {
         is_fewer
     }
 
-    fn direct_add(&mut self, ctx: &Context<'_>, remote: SocketAddr) {
+    /// `remote` answered a check after `round`.
+    fn direct_add(&mut self, ctx: &Context<'_>, remote: SocketAddr, round: Duration) {
         if self.direct.path(remote).is_some() || self.direct.paths.len() >= MAX_PATHS {
             return;
         }
-        let mut path = datagram_path(ctx, PathKind::DirectUdp);
-        path.set_heartbeat(self.heartbeat_hint);
+        let path = self.forgotten_path(remote).map_or_else(
+            || {
+                let mut path = datagram_path(ctx, PathKind::DirectUdp);
+                path.set_heartbeat(self.heartbeat_hint);
+                path
+            },
+            |old| old.instead_of(ctx.now, round),
+        );
         self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven, is_shaken: false });
+    }
+
+    /// The path that data takes, if it led to the same host as `remote` does, from where the peer's data comes now: the router there
+    /// forgot it. To prove that as if it were a stranger would be a round trip in which nothing goes to the peer.
+    fn forgotten_path(&self, remote: SocketAddr) -> Option<&Path> {
+        let Some(Via::Udp(old)) = self.routed else { return None };
+        let is_followed = self.direct.follow == Some(remote) && old.ip() == remote.ip();
+        self.direct.path(old).filter(|path| is_followed && path.is_usable())
     }
 
     /// Time passed for its paths and rounds.
