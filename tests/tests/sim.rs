@@ -31,6 +31,15 @@ fn one_seed() {
     }
 }
 
+/// Writes the trace of a seed that failed into the directory that `SIM_TRACES` names.
+fn keep_trace(row: &sim::Row, seed: u64) {
+    if let Ok(directory) = std::env::var("SIM_TRACES") {
+        let path = format!("{directory}/{}-{seed}.txt", row.name.replace(' ', "-"));
+        let (_, trace) = sim::run_row(row, seed, true);
+        std::fs::write(&path, trace.join("\n")).expect("a directory for traces");
+    }
+}
+
 /// Each row with its seeds; `SIM_ROW=text` runs those whose name has that text, `SIM_SEED=n` one seed, with its trace, `SIM_SEEDS=n` so many.
 #[test]
 fn the_rows_of_the_scenario_table() {
@@ -46,6 +55,7 @@ fn the_rows_of_the_scenario_table() {
             let (result, trace) = sim::run_row(row, *at, seed.is_some());
             trace.iter().for_each(|line| eprintln!("{line}"));
             if let Err(breach) = result {
+                keep_trace(row, *at);
                 failed.push(format!("SIM_ROW='{}' SIM_SEED={at}: {breach}", row.name));
             }
         }

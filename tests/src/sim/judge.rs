@@ -280,6 +280,10 @@ fn check_loss(world: &World, case: &Case, early: u64) -> Result<(), Breach> {
     if is_gentle {
         check_rings(world)?;
     }
+    // Once there was a key, frames wait in rings for as long as anything lasts here; only a key that is used up stops them.
+    if is_gentle && case.plans.iter().all(|plan| plan.key_limit.is_none()) {
+        check_dropped(world)?;
+    }
     if is_gentle || (case.weather == Weather::Lossy && !case.is_narrow()) {
         check_directions(world, is_gentle)?;
     }
@@ -291,6 +295,20 @@ fn check_loss(world: &World, case: &Case, early: u64) -> Result<(), Breach> {
     }
     if case.weather == Weather::Calm && totals.reordered > 0 {
         return Err(world.breach(format!("{} frames came out of order", totals.reordered)));
+    }
+    Ok(())
+}
+
+/// Nobody dropped a frame for somebody whom it had had a key for.
+fn check_dropped(world: &World) -> Result<(), Breach> {
+    for node in &world.nodes {
+        if let Some((peer, dropped)) = node.dropped_since().find(|(_, dropped)| *dropped > 0) {
+            return Err(world.breach(format!(
+                "node {} dropped {dropped} frames for {} though there was a key",
+                node.at,
+                peer.short()
+            )));
+        }
     }
     Ok(())
 }

@@ -140,6 +140,17 @@ impl Ledger {
         Ok(id)
     }
 
+    /// Frames of `from` for `to`.
+    pub(super) fn offered(&self, from: Life, to: Identity) -> usize {
+        self.flows.get(&(from, to)).map_or(0, |flow| flow.fates.len())
+    }
+
+    /// The numbers of those that neither came out nor are accounted for.
+    pub(super) fn missing_of(&self, from: Life, to: Identity) -> Vec<usize> {
+        let fates = self.flows.get(&(from, to)).into_iter().flat_map(|flow| flow.fates.iter().enumerate());
+        fates.filter(|(_, fate)| **fate == Fate::UnderWay).map(|(number, _)| number).collect()
+    }
+
     /// Frames of `from` for `to` that came out.
     pub(super) fn delivered(&self, from: Life, to: Identity) -> u64 {
         self.flows.get(&(from, to)).map_or(0, |flow| flow.delivered)
@@ -251,7 +262,7 @@ mod tests {
         let mut damaged = frame.clone();
         damaged[99] ^= 1;
         assert!(ledger.deliver(b, a, &damaged).is_err(), "damage");
-        assert_eq!(ledger.missing().len(), 1);
+        assert_eq!((ledger.missing().len(), ledger.missing_of(life, b)), (1, vec![0]));
         ledger.deliver(b, a, &frame).unwrap();
         assert!(ledger.deliver(b, a, &frame).is_err(), "a second copy");
         assert!(ledger.missing().is_empty());

@@ -7,6 +7,11 @@ use super::dice::Dice;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// TCP/IP headers around what a stream carries.
+const HEADERS: usize = 52;
+/// What is too large is sent again and again, in vain, and all that follows waits for it.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
 /// Messages on their way.
 #[derive(Debug)]
 pub(super) struct Line<T> {
@@ -16,16 +21,32 @@ pub(super) struct Line<T> {
     held_until: Instant,
     in_flight: VecDeque<(Instant, usize, T)>,
     bytes: usize,
+    /// The largest packet that passes, bytes with the IP header.
+    largest: usize,
 }
 
 impl<T> Line<T> {
     pub(super) const fn new(now: Instant, latency: Duration, jitter: Duration) -> Self {
-        Self { latency, jitter, newest: now, held_until: now, in_flight: VecDeque::new(), bytes: 0 }
+        Self {
+            latency,
+            jitter,
+            newest: now,
+            held_until: now,
+            in_flight: VecDeque::new(),
+            bytes: 0,
+            largest: usize::MAX,
+        }
+    }
+
+    /// No packet that is larger passes any more. (A message is taken for a packet here.)
+    pub(super) const fn narrow(&mut self, largest: usize) {
+        self.largest = largest;
     }
 
     /// Sends a message of `len` bytes.
     pub(super) fn send(&mut self, now: Instant, dice: &mut Dice, len: usize, message: T) {
         let arrival = now + self.latency + dice.between(Duration::ZERO, self.jitter);
+        let arrival = if len.saturating_add(HEADERS) > self.largest { now + NEVER } else { arrival };
         self.newest = self.newest.max(arrival);
         self.bytes += len;
         self.in_flight.push_back((self.newest, len, message));
@@ -80,5 +101,11 @@ mod tests {
         let got: Vec<_> = std::iter::from_fn(|| line.receive(t0 + ms(500))).collect();
         assert_eq!(got, (0..50).collect::<Vec<_>>());
         assert_eq!(line.bytes(), 0);
+        line.narrow(600);
+        for (number, len) in [(50, 500), (51, 1300), (52, 500)] {
+            line.send(t0 + ms(500), &mut dice, len, number);
+        }
+        assert_eq!(line.receive(t0 + ms(600)), Some(50));
+        assert_eq!(line.receive(t0 + ms(60_000)), None, "what is small waits behind what is large");
     }
 }

@@ -11,11 +11,12 @@
 //! # What must hold
 //!
 //! Always, whatever the relay does: a frame comes out at most once, undamaged, at the node and from the peer it names; a
-//! replayed packet opens nothing and moves nothing; `connected` is shown for at most the two bounds of protocol §7.2 while
-//! nothing passes; nobody wakes without end; tables stay bounded; nothing is traced as ERROR.
+//! replayed packet opens nothing and moves nothing; `connected` is shown by one who sends for at most as long as protocol §7.2 says
+//! while nothing of full size arrives from it, or nothing comes back (3 s; longer where a round trip is over 400 ms, and by what lines
+//! vary); nobody wakes without end; tables stay bounded; nothing is traced as ERROR.
 //!
 //! In [`Weather::Calm`] and [`Weather::Moves`]: every frame comes out, but for those of its direction that a documented bound dropped
-//! and counted before they were sealed, and those of which a hole took the only copy so near to its end that nobody can have noticed.
+//! and counted before they were sealed (while there was no key for the peer yet, or, where keys are short, no other), and those of which a hole took the only copy so near to its end that nobody can have noticed.
 //! In [`Weather::Lossy`]: but for those as well of which wires lost copies by chance, and those that a full ring counted as lost. Rekeys
 //! alone cost none, busy or idle. When it is calm they come out in order as well, over all moves.
 //!

@@ -1,6 +1,6 @@
 //! The simulated internet: sites with their NATs, the hosts in them, and datagrams on their way.
 //!
-//! A site has a router ([`site`]) that maps and filters after RFC 4787, for UDP and TCP alike, and may lie behind another one. What is
+//! A site has a router ([`site`]) that maps and filters after RFC 4787, for UDP and TCP alike, forgets what nobody uses, and may lie behind another one. What is
 //! let in is decided when a packet arrives, as on a real router. A wire between two places has a latency, jitter, an MTU, and may lose,
 //! repeat and damage what it carries; it keeps the order unless it is said not to. What two hosts can reach at best is known
 //! ([`reach`]), and the same as the matrix of the namespace lab says.
@@ -157,6 +157,8 @@ pub(super) struct Net {
     detour: BTreeMap<(usize, usize), u32>,
     bad: BTreeMap<(usize, usize), Bad>,
     pub(super) wire: Wire,
+    /// The largest packet that any wire takes, bytes with the IP header.
+    pub(super) largest: usize,
     flights: BTreeMap<(Instant, u64), Flight>,
     sent: u64,
     newest: BTreeMap<(Place, Place), Instant>,
@@ -183,6 +185,7 @@ impl Net {
             detour: ways,
             bad: BTreeMap::new(),
             wire,
+            largest: usize::MAX,
             flights: BTreeMap::new(),
             sent: 0,
             newest: BTreeMap::new(),
@@ -237,7 +240,10 @@ impl Net {
 
     fn new_site(&mut self, nat: Nat, family: Family) -> usize {
         let number = u8::try_from(self.sites.len() + 1).unwrap_or(u8::MAX);
-        self.sites.push(Site::new(nat, family, Ipv4Addr::new(198, 51, 100, number), number.into()));
+        let [shortest, longest] = site::UDP_IDLE;
+        // Every other one is as bad as any.
+        let idle = if self.dice.per_mille(500) { shortest } else { self.dice.between(shortest, longest) };
+        self.sites.push(Site::new(nat, family, Ipv4Addr::new(198, 51, 100, number), number.into(), idle));
         self.sites.len() - 1
     }
 
@@ -321,7 +327,7 @@ impl Net {
             Place::Relay => 1500,
             Place::Node(at) => self.hosts[at].mtu,
         };
-        own(from).min(own(to))
+        own(from).min(own(to)).min(self.largest)
     }
 
     /// Who has an address, as far as `sender` can see (`None`: the relay): a place, its address there, and the last of the routers that
@@ -385,6 +391,7 @@ impl Net {
     /// How what a host sends from `port` to `to` looks beyond the router `until`. Routers map it whether or not anybody is there.
     fn outgoing(
         &mut self,
+        now: Instant,
         node: usize,
         layer: Layer,
         port: u16,
@@ -394,7 +401,7 @@ impl Net {
         let host = self.hosts[node];
         let mut from = host.own(port, to)?;
         for site in self.chain(host.site) {
-            from = self.sites[site].outgoing(layer, from, to);
+            from = self.sites[site].outgoing(now, layer, from, to);
             if site == until {
                 break;
             }
@@ -403,16 +410,23 @@ impl Net {
     }
 
     /// The address of a node at which something for `to` from `from` comes in, if the routers between let it.
-    fn lets_in(&self, layer: Layer, node: usize, to: SocketAddr, from: SocketAddr) -> Option<SocketAddr> {
+    fn lets_in(
+        &self,
+        now: Instant,
+        layer: Layer,
+        node: usize,
+        to: SocketAddr,
+        from: SocketAddr,
+    ) -> Option<SocketAddr> {
         let host = self.hosts[node];
         if to.is_ipv6() {
-            return self.sites[host.site].incoming(layer, to, from).filter(|to| host.has(to.ip()));
+            return self.sites[host.site].incoming(now, layer, to, from).filter(|to| host.has(to.ip()));
         }
         let site = self
             .chain(host.site)
             .into_iter()
             .find(|site| IpAddr::V4(self.sites[*site].outside) == to.ip())?;
-        let (at, inside) = self.inside_of(site, to, |site, to| site.incoming(layer, to, from))?;
+        let (at, inside) = self.inside_of(site, to, |site, to| site.incoming(now, layer, to, from))?;
         (at == node).then_some(inside)
     }
 
@@ -423,7 +437,7 @@ impl Net {
         let is_inside = matches!(whose, Some((_, None)));
         let until = whose.and_then(|(_, until)| until).or_else(|| self.chain(host.site).last().copied());
         let from = match until.filter(|_| !is_inside) {
-            Some(until) => self.outgoing(node, Layer::Udp, host.port, to, until),
+            Some(until) => self.outgoing(now, node, Layer::Udp, host.port, to, until),
             None => host.own(host.port, to),
         };
         let (Some((place, _)), Some(from)) = (whose, from) else {
@@ -555,7 +569,7 @@ impl Net {
                     self.hosts[at].has(flight.to.ip()).then_some(Place::Node(at))
                 }
                 Place::Node(at) => {
-                    let inside = self.lets_in(Layer::Udp, at, flight.to, flight.from);
+                    let inside = self.lets_in(now, Layer::Udp, at, flight.to, flight.from);
                     inside.filter(|inside| inside.port() == self.hosts[at].port).map(|_| Place::Node(at))
                 }
             };
@@ -629,18 +643,24 @@ impl Net {
     }
 
     /// How what a node sends from its TCP port `port` to `to` looks to whoever gets it; `None` where it gets nowhere.
-    pub(super) fn tcp_out(&mut self, node: usize, port: u16, to: SocketAddr) -> Option<SocketAddr> {
+    pub(super) fn tcp_out(
+        &mut self,
+        now: Instant,
+        node: usize,
+        port: u16,
+        to: SocketAddr,
+    ) -> Option<SocketAddr> {
         let host = self.hosts[node];
         let Some((_, until)) = self.whose(Layer::Tcp, Some(node), to) else {
             // Nobody is there, yet the routers note who was called.
             let chain = self.chain(host.site);
             let passes = chain.iter().all(|site| self.sites[*site].nat.passes(Layer::Tcp, to.port()));
             let top = chain.last().copied().filter(|_| passes)?;
-            self.outgoing(node, Layer::Tcp, port, to, top);
+            self.outgoing(now, node, Layer::Tcp, port, to, top);
             return None;
         };
         match until {
-            Some(until) => self.outgoing(node, Layer::Tcp, port, to, until),
+            Some(until) => self.outgoing(now, node, Layer::Tcp, port, to, until),
             None => host.own(port, to),
         }
     }
@@ -654,12 +674,19 @@ impl Net {
     }
 
     /// Which port of `node` a SYN from `source` (the node `from`) to `to` comes to; `None` where it is turned away.
-    pub(super) fn tcp_in(&self, from: usize, node: usize, to: SocketAddr, source: SocketAddr) -> Option<u16> {
+    pub(super) fn tcp_in(
+        &self,
+        now: Instant,
+        from: usize,
+        node: usize,
+        to: SocketAddr,
+        source: SocketAddr,
+    ) -> Option<u16> {
         let host = self.hosts[node];
         if host.has(to.ip()) && self.hosts[from].site == host.site {
             return Some(to.port());
         }
-        self.lets_in(Layer::Tcp, node, to, source).map(|inside| inside.port())
+        self.lets_in(now, Layer::Tcp, node, to, source).map(|inside| inside.port())
     }
 
     /// Whether nothing passes between two nodes now.

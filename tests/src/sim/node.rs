@@ -44,6 +44,8 @@ use std::time::{Duration, Instant};
 pub(super) const RELAY: RelayNo = RelayNo(0);
 /// Packets a node keeps for replay to it.
 const KEPT: usize = 64;
+/// A packet of this many bytes shows that its path carries what is large: the least that proves a path has a few more (protocol §7.1).
+const LARGE: usize = 1200;
 /// Destination, source, EtherType.
 const ETHERNET: usize = 14;
 /// Of an experiment (IEEE 802, local experimental EtherType 1).
@@ -133,8 +135,12 @@ pub(super) struct Node {
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     /// When each peer was heard last.
     pub(super) heard: BTreeMap<NodeId, Instant>,
+    /// When something large of each came last.
+    pub(super) heard_large: BTreeMap<NodeId, Instant>,
     /// What was counted of every peer it ever had, in all its lives.
     counters: Vec<(Life, NodeId, Arc<PeerCounters>)>,
+    /// Frames for each that had been dropped when its first association began.
+    dropped_before: BTreeMap<(Life, NodeId), u64>,
     /// The port of its stream to the relay, where it listens.
     pub(super) tcp_port: u16,
     pub(super) tries: BTreeMap<PeerSlot, Try>,
@@ -239,7 +245,9 @@ impl Node {
             history: VecDeque::new(),
             datagrams: VecDeque::new(),
             heard: BTreeMap::new(),
+            heard_large: BTreeMap::new(),
             counters: Vec::new(),
+            dropped_before: BTreeMap::new(),
             tcp_port: 20_000,
             tries: BTreeMap::new(),
             tried: 0,
@@ -271,6 +279,7 @@ impl Node {
         self.peers.clear();
         self.states.clear();
         self.heard.clear();
+        self.heard_large.clear();
         self.tries.clear();
         self.pending.clear();
         self.addresses.clear();
@@ -437,7 +446,7 @@ impl Node {
             outcome.opened = opened(&delivery.bytes, self.dropped() == before);
         }
         if is_forward && self.dropped() == before {
-            self.note_heard(now, peer);
+            self.note_heard(now, peer, largest(&delivery.bytes));
             if !delivery.replay
                 && let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(&delivery.bytes)
             {
@@ -471,7 +480,7 @@ impl Node {
         let is_packet = matches!(PacketKind::of(&bytes), Some(PacketKind::Transport(_)))
             || bytes.first() == Some(&RELAYED);
         if is_packet && self.dropped() == before {
-            self.note_heard(now, peer);
+            self.note_heard(now, peer, bytes.len());
             if !replay {
                 keep(&mut self.datagrams, &mut self.dice, (from, bytes));
             }
@@ -495,6 +504,7 @@ impl Node {
         let before = self.dropped();
         let mut outcome = Outcome::default();
         let Some(known) = self.machine.links.get(&link) else { return Ok(outcome) };
+        let len = largest(&message);
         if known.queue.is_some() {
             outcome.opened = opened(&message, false);
             self.machine.deliver(Via::Tcp(link), &message);
@@ -506,7 +516,7 @@ impl Node {
         }
         self.settle_into(now, books, &mut outcome)?;
         if self.dropped() == before {
-            self.note_heard(now, Some(peer));
+            self.note_heard(now, Some(peer), len);
         }
         Ok(outcome)
     }
@@ -615,6 +625,14 @@ impl Node {
         self.counters.iter().map(|(life, peer, counters)| (*life, *peer, &**counters))
     }
 
+    /// Frames for each of its peers that were dropped though there had been an association before: none should be.
+    pub(super) fn dropped_since(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.counters().filter_map(|(life, peer, counters)| {
+            let before = self.dropped_before.get(&(life, peer))?;
+            Some((peer, counters.tx_dropped.load(Relaxed).saturating_sub(*before)))
+        })
+    }
+
     /// Frames that were never sealed.
     pub(super) fn overflowed(&self) -> u64 {
         self.counters().map(|(_, _, peer)| peer.tx_dropped.load(Relaxed)).sum::<u64>() + self.unread()
@@ -654,9 +672,12 @@ impl Node {
         self.datagrams.get(dice.below(self.datagrams.len())).cloned()
     }
 
-    fn note_heard(&mut self, now: Instant, peer: Option<NodeId>) {
+    fn note_heard(&mut self, now: Instant, peer: Option<NodeId>, len: usize) {
         if let Some(peer) = peer {
             self.heard.insert(peer, now);
+            if len >= LARGE {
+                self.heard_large.insert(peer, now);
+            }
         }
     }
 
@@ -777,6 +798,13 @@ impl Node {
         {
             books.ledger.name_key(key.receiver().0, self.life, *to);
         }
+        if let Event::StartAssociation { slot, .. } = &event
+            && let Some(id) = self.peers.get(slot)
+            && let Some(counters) = self.machine.routes.counters(*slot)
+        {
+            let dropped = counters.tx_dropped.load(Relaxed);
+            self.dropped_before.entry((self.life, *id)).or_insert(dropped);
+        }
         let added = match &event {
             Event::PeerAdded { slot, id } => Some((*slot, *id)),
             _ => None,
@@ -852,6 +880,12 @@ fn opened(message: &[u8], is_good: bool) -> Vec<Piece> {
     let is_alone = forward.packets().count() == 1;
     let packets = forward.packets().filter(|_| is_good || !is_alone);
     packets.filter_map(Piece::of).collect()
+}
+
+/// Bytes of the largest packet in a message of a stream.
+fn largest(message: &[u8]) -> usize {
+    let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(message) else { return 0 };
+    forward.packets().map(<[u8]>::len).max().unwrap_or_default()
 }
 
 fn keep<T>(history: &mut VecDeque<T>, dice: &mut Dice, item: T) {

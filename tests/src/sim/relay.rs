@@ -79,6 +79,8 @@ pub(super) struct RelayHost {
     next_conn: u64,
     /// Bytes on the way to a client above which the rest waits in its queues.
     window: usize,
+    /// The largest packet that passes on its lines.
+    largest: usize,
     /// Data messages that left a queue because newer ones came.
     pub(super) displaced: u64,
     /// Data packets that came, to be forwarded.
@@ -118,6 +120,7 @@ impl RelayHost {
             delayed: VecDeque::new(),
             next_conn: 0,
             window,
+            largest: usize::MAX,
             displaced: 0,
             forwarded: 0,
             lost: vec![],
@@ -149,10 +152,13 @@ impl RelayHost {
     ) -> ConnId {
         self.next_conn += 1;
         let id = ConnId(self.next_conn);
+        let (mut up, mut down) = (Line::new(now, latency, jitter), Line::new(now, latency, jitter));
+        up.narrow(self.largest);
+        down.narrow(self.largest);
         let conn = Conn {
             node,
-            up: Line::new(now, latency, jitter),
-            down: Line::new(now, latency, jitter),
+            up,
+            down,
             link: ServerLink::new(),
             queues: Queues::new(self.limits.queue_control, self.limits.queue_bytes),
             routes: HashMap::new(),
@@ -164,6 +170,15 @@ impl RelayHost {
         };
         self.conns.insert(id, conn);
         id
+    }
+
+    /// See [`Line::narrow`]; all of its lines, and those that come.
+    pub(super) fn narrow(&mut self, largest: usize) {
+        self.largest = largest;
+        for conn in self.conns.values_mut() {
+            conn.up.narrow(largest);
+            conn.down.narrow(largest);
+        }
     }
 
     /// A message of a client arrived.

@@ -38,14 +38,16 @@ const SEEDS: u64 = 4;
 const EACH_CHANGE: u64 = CHANGES.len() as u64;
 
 /// All of them.
-pub const ROWS: [Row; 24] = [
+pub const ROWS: [Row; 26] = [
     row("from the relay to a direct path under load", SEEDS, goes_direct_under_load),
     row("planned, to the relay and back, twenty times", SEEDS, planned_moves),
     row("a black hole, twice", SEEDS, black_holes),
     row("a black hole with a small ring", SEEDS, black_hole_with_a_small_ring),
+    row("a black hole under direct TCP", SEEDS, black_hole_under_tcp),
+    row("what is large is lost on every path", 5 * SEEDS, large_is_lost),
     row("one way blocked for five minutes", SEEDS, one_way_blocked),
     row("a router forgets every five seconds", SEEDS, rebinds),
-    row("one uplink moves to another router", 2 * EACH_CHANGE, one_uplink_moves),
+    row("one uplink moves to another router", 16 * EACH_CHANGE, one_uplink_moves),
     row("both uplinks move", EACH_CHANGE, both_uplinks_move),
     row("the link is down", SEEDS, link_down),
     row("the relay restarts while direct", SEEDS, relay_restarts_while_direct),
@@ -308,7 +310,12 @@ fn black_holes(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
         scene.talk(secs(27))?;
         scene.expect_moves(&before, 1)?;
         scene.expect_on(PathKind::RelayUdp)?;
-        scene.expect_gap(secs(1))?;
+        // The figures are 500 ms at the 99th percentile and 1 s at most. What acknowledges the last data that passed comes half a round
+        // trip after the hole opens; three more, and 100 ms, raise the doubt (one less could be the acknowledgement's own delay); one goes
+        // by until the relay's path has answered, and half of one until data is there: five, less the half that the last data took.
+        // So 500 ms hold up to a round trip of 88 ms, and here it is up to 100 ms.
+        let least = 9 * scene.relayed_round() / 2 + ms(100);
+        scene.expect_gap(ms(500).max(least + SLACK))?;
         let since = scene.world.net.losses.swallowed() - swallowed;
         scene.ensure(since == 0, || format!("{since} data packets went on into the hole"))?;
         scene.settle_on(PathKind::DirectUdp, secs(150))?;
@@ -348,6 +355,52 @@ fn black_hole_with_a_small_ring(dice: &mut Dice, seed: u64) -> Result<(), Breach
     Ok(())
 }
 
+/// Where UDP does not pass: the pair, on a direct connection.
+fn on_direct_tcp(dice: &mut Dice, seed: u64) -> Result<Scene, Breach> {
+    let blocked = Uplink::new(Nat::UdpBlocked);
+    let uplinks = if dice.per_mille(500) { [blocked; 2] } else { [blocked, HOME] };
+    let mut scene = Scene::pair(dice, seed, uplinks);
+    scene.settle_on(PathKind::DirectTcp, secs(15))?;
+    Ok(scene)
+}
+
+fn black_hole_under_tcp(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let mut scene = on_direct_tcp(dice, seed)?;
+    let before = scene.moves();
+    scene.listen();
+    scene.act(hole(true, secs(30)))?;
+    scene.talk(secs(29))?;
+    scene.expect_moves(&before, 1)?;
+    scene.expect_on(PathKind::RelayWs)?;
+    scene.expect_gap(secs(1))?;
+    scene.settle_on(PathKind::DirectTcp, secs(150))?;
+    scene.expect_all()
+}
+
+fn large_is_lost(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let ways = [
+        (Nat::PortRestricted, PathKind::DirectUdp),
+        (Nat::Symmetric, PathKind::RelayUdp),
+        (Nat::UdpBlocked, PathKind::DirectTcp),
+    ];
+    let at = usize::try_from(seed).unwrap_or_default() % ways.len();
+    let (nat, kind) = ways.get(at).copied().unwrap_or(ways[0]);
+    let mut scene = Scene::pair(dice, seed, [Uplink::new(nat); 2]);
+    // Small frames pass and are acknowledged, where data goes by datagram.
+    scene.len = dice.pick(&[200, 1400], 200);
+    scene.settle_on(kind, secs(15))?;
+    scene.world.narrow(600);
+    let began = scene.world.now;
+    let is_shown = |world: &World, at: usize| {
+        let (node, peer) = (&world.nodes[at], &world.nodes[1 - at]);
+        node.is_connected_to(&peer.id())
+    };
+    let left = scene.talk_until(began + secs(3), |world| !is_shown(world, 0) && !is_shown(world, 1))?;
+    scene.ensure(left.is_some(), || "still shown as connected after 3 s".to_owned())?;
+    let back = scene.talk_until(began + secs(30), |world| is_shown(world, 0) || is_shown(world, 1))?;
+    scene.ensure(back.is_none(), || "shown as connected again".to_owned())
+}
+
 fn one_way_blocked(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let mut scene = Scene::pair(dice, seed, [HOME; 2]);
     scene.settle_on(PathKind::DirectUdp, secs(5))?;
@@ -376,9 +429,8 @@ fn rebinds(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     }
     scene.expect_moves(&before, 0)?;
     scene.expect_on(PathKind::DirectUdp)?;
-    // The figure is two round trips. Whether the address answers is one, whether it carries what is large another, and there are two halves
-    // before and after.
-    scene.expect_gap(3 * scene.relayed_round() + SLACK)?;
+    // Half a round trip until the peer hears from the new port, one until that answers, and half of one until data is there.
+    scene.expect_gap(2 * scene.relayed_round() + SLACK)?;
     scene.ensure(scene.world.associations() == sessions, || "a full handshake".to_owned())?;
     scene.expect_all()
 }
@@ -496,14 +548,43 @@ fn restarts(dice: &mut Dice, seed: u64, new_key: bool) -> Result<(), Breach> {
     let mut scene = Scene::pair(dice, seed, [HOME; 2]);
     scene.settle_on(PathKind::DirectUdp, secs(5))?;
     let (node, down, relay_notices) = (dice.below(2), dice.between(ms(1), secs(5)), dice.per_mille(500));
+    // The one that goes on, and how much it had said when what the other heard last left.
+    let stays = (scene.world.nodes[1 - node].life, scene.world.nodes[1 - node].identity);
+    let stayed = scene.world.nodes[node].identity;
+    let under_way = usize::try_from(scene.relayed_round().as_millis() / EVERY.as_millis()).unwrap_or(0) + 1;
+    let heard_before = scene.world.books.ledger.offered(stays.0, stayed).saturating_sub(under_way);
     scene.act(Act::Kill { node, down, relay_notices, new_key })?;
     scene.talk(down)?;
     let up = scene.world.now;
     scene.listen();
     let heard = scene.talk_until(up + secs(2), |world| world.books.silences.all_heard())?;
     scene.ensure(heard.is_some(), || "no frames both ways within 2 s".to_owned())?;
+    let now = [(stays.0, scene.world.nodes[node].identity), (scene.world.nodes[node].life, stays.1)];
+    let said = now.map(|(from, to)| scene.world.books.ledger.offered(from, to));
     let direct = scene.talk_until(up + secs(10), Scene::all_on(PathKind::DirectUdp))?;
-    scene.ensure(direct.is_some(), || format!("not direct in 10 s: {:?}", scene.world.kinds()))
+    scene.ensure(direct.is_some(), || format!("not direct in 10 s: {:?}", scene.world.kinds()))?;
+    scene.talk(secs(5))?;
+    scene.world.run_until(scene.world.now + secs(3))?;
+    // Nothing is missing but what was said while the process was down, until it was heard again both ways.
+    let restarted = (scene.world.nodes[node].life, scene.world.nodes[node].identity);
+    let ledger = &scene.world.books.ledger;
+    let [to_it, from_it] = [(stays.0, restarted.1), (restarted.0, stays.1)];
+    let is_one = to_it == (stays.0, stayed);
+    let excused = if is_one { heard_before..said[0] } else { 0..said[0] };
+    let missing = ledger.missing_of(to_it.0, to_it.1);
+    scene.ensure(missing.iter().all(|number| excused.contains(number)), || {
+        format!("of what was said to it {missing:?} are missing, and not only {excused:?}")
+    })?;
+    let missing = ledger.missing_of(from_it.0, from_it.1);
+    scene.ensure(missing.iter().all(|number| *number < said[1]), || {
+        format!("of what it said {missing:?} are missing, and it was heard from {} on", said[1])
+    })?;
+    // What it said before is counted, if it was not kept.
+    let counters = scene.world.nodes[node].counters().filter(|(life, _, _)| *life == restarted.0);
+    let counted = counters.map(|(_, _, c)| c.lost.load(Relaxed) + c.tx_dropped.load(Relaxed)).sum::<u64>();
+    scene.ensure(missing.len() as u64 <= counted, || {
+        format!("{} of what it said are missing, and it counts {counted}", missing.len())
+    })
 }
 
 fn few_are_lost(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
@@ -543,7 +624,9 @@ fn direct_becomes_slow(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
 fn ten_behind_one_router(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let all: Vec<_> = (0..10).map(|_| (HOME, dice.between(ms(1), ms(20)))).collect();
     let mut scene = Scene::new(&all, seed, |case| {
-        case.placements.iter_mut().skip(1).for_each(|placement| placement.beside = Some(Beside::Lan(0)));
+        // Each on a LAN of its own behind one router, which sends back inside what is for itself.
+        case.placements.iter_mut().for_each(|placement| placement.uplink.hairpins = true);
+        case.placements.iter_mut().skip(1).for_each(|placement| placement.beside = Some(Beside::Router(0)));
     });
     scene.world.run_while(scene.world.start + secs(3), |world| !world.unconnected().is_empty())?;
     for _ in 0..60 {
@@ -572,10 +655,7 @@ fn process_stands_still(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
 }
 
 fn no_udp(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
-    let blocked = Uplink::new(Nat::UdpBlocked);
-    let uplinks = if dice.per_mille(500) { [blocked; 2] } else { [blocked, HOME] };
-    let mut scene = Scene::pair(dice, seed, uplinks);
-    scene.settle_on(PathKind::DirectTcp, secs(15))?;
+    let mut scene = on_direct_tcp(dice, seed)?;
     scene.talk(secs(60))?;
     scene.expect_moves(&[0, 0], 1)?;
     scene.expect_on(PathKind::DirectTcp)?;

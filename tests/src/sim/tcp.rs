@@ -26,9 +26,11 @@ pub(super) struct End {
 }
 
 /// Every connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
     opened: u64,
+    /// The largest packet that passes.
+    largest: usize,
     pub(super) all: BTreeMap<u64, [End; 2]>,
 }
 
@@ -41,7 +43,19 @@ pub(super) struct Caller {
     pub(super) seen: SocketAddr,
 }
 
+impl Default for Connections {
+    fn default() -> Self {
+        Self { opened: 0, largest: usize::MAX, all: BTreeMap::new() }
+    }
+}
+
 impl Connections {
+    /// See [`Line::narrow`]; all of them, and those that come.
+    pub(super) fn narrow(&mut self, largest: usize) {
+        self.largest = largest;
+        self.all.values_mut().flatten().for_each(|end| end.out.narrow(largest));
+    }
+
     /// Makes a connection; its number, unless there is one between the two addresses.
     pub(super) fn open(
         &mut self,
@@ -62,13 +76,18 @@ impl Connections {
         }
         self.opened += 1;
         let number = self.opened;
-        let end = |own: Caller, other: Caller| End {
-            node: own.node,
-            life: own.life,
-            link: TcpLink { number, remote: other.seen },
-            out: Line::new(now, latency, jitter),
-            closes: None,
-            is_open: false,
+        let largest = self.largest;
+        let end = |own: Caller, other: Caller| {
+            let mut out = Line::new(now, latency, jitter);
+            out.narrow(largest);
+            End {
+                node: own.node,
+                life: own.life,
+                link: TcpLink { number, remote: other.seen },
+                out,
+                closes: None,
+                is_open: false,
+            }
         };
         self.all.insert(number, [end(a, b), end(b, a)]);
         Some(number)

@@ -30,8 +30,8 @@ use std::time::{Duration, Instant};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The bound of protocol §7.2, written out here so that a change of the program's does not change what it is held to.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
-/// Beyond the two bounds that add up to how long `connected` may be wrong: lines of a quarter of a second both ways.
-const SHOWN_SLACK: Duration = Duration::from_millis(700);
+/// What an answer may take beyond the round trip that its path is thought to have: the jitter of both ends' lines, there and back.
+const SHOWN_SLACK: Duration = Duration::from_millis(160);
 
 /// When SYNs of a try go out, after its beginning: the kernel repeats them after 1 s and 3 s.
 const SYNS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
@@ -41,10 +41,23 @@ const SOCKET_DATAGRAMS: usize = 1500;
 /// Longest time for which a relay that delays single packets holds one back.
 pub(super) const LATE: Duration = Duration::from_millis(800);
 
-/// How long data may be outstanding before its path is in doubt (protocol §7.2).
-fn suspicion_after(rtt: Option<Duration>) -> Duration {
-    let by_rtt = rtt.map_or(Duration::from_secs(1), |rtt| rtt * 3);
-    by_rtt.max(Duration::from_millis(150)) + Duration::from_millis(100)
+/// For how long an end that sends may say `connected` while what is large does not pass (protocol §7.2): 3 s, but beyond a round trip of
+/// 400 ms as long as a second question takes. The last one that was answered left a round trip before that was known; half a second
+/// later the first left that was not, which is suspect after 900 ms or three round trips; and then it is asked once more.
+fn shown_for(rtt: Duration) -> Duration {
+    let ms = Duration::from_millis;
+    let suspicion = ms(900).max((3 * rtt).max(ms(150)) + ms(100));
+    DEAD_AFTER.max(rtt + ms(500) + suspicion + rtt + ms(250).max(rtt / 4))
+}
+
+/// Data that went out in vain, as far as the world knows and its sender does not.
+#[derive(Debug, Clone, Copy)]
+struct InVain {
+    /// When some of it left first and last.
+    first: Instant,
+    last: Instant,
+    /// The round trip that the sender knew first.
+    rtt: Option<Duration>,
 }
 
 /// A rule was broken.
@@ -126,8 +139,10 @@ pub(super) struct World {
     planned: u64,
     /// When the last disturbance is over.
     pub(super) disturbed_until: Instant,
-    /// When a node first and last sent data to a peer that has heard nothing from it meanwhile, and the round trip that it knew first.
-    unheard: BTreeMap<(usize, NodeId), (Instant, Instant, Option<Duration>)>,
+    /// What a node sent to a peer that nothing large of it came to since.
+    unheard: BTreeMap<(usize, NodeId), InVain>,
+    /// What it sent to one that it has heard nothing from since.
+    unanswered: BTreeMap<(usize, NodeId), InVain>,
     /// Whether the relay delays single packets, so that an old answer may come late.
     delays: bool,
     /// Once set, a peer that is not shown as connected is a breach.
@@ -183,6 +198,7 @@ impl World {
             planned: 0,
             disturbed_until: start,
             unheard: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             delays: case.weather >= Weather::Lossy,
             stay_connected: false,
             steps: 0,
@@ -310,6 +326,13 @@ impl World {
         Breach { at: self.now - self.start, what }
     }
 
+    /// No packet that is larger passes from now on, wherever. A stream that has one to carry is stuck.
+    pub(super) fn narrow(&mut self, largest: usize) {
+        self.net.largest = largest;
+        self.relay.narrow(largest);
+        self.links.narrow(largest);
+    }
+
     fn plan(&mut self, at: Instant, todo: Todo) {
         self.planned += 1;
         self.agenda.insert((at, self.planned), todo);
@@ -369,7 +392,7 @@ impl World {
                 && thaw <= self.now
             {
                 self.nodes[at].frozen_until = None;
-                self.unheard.retain(|(node, _), _| *node != at);
+                self.forget_in_vain(at);
                 self.thaw(at)?;
                 while let Some(flight) = self.nodes[at].pending.pop_front() {
                     self.receive_datagram(at, flight)?;
@@ -448,12 +471,19 @@ impl World {
     /// What a node heard just now was not in vain for whoever said it.
     fn note_heard(&mut self, at: usize, peer: Option<NodeId>) {
         let node = &self.nodes[at];
-        if let Some(peer) = peer.filter(|peer| node.heard.get(peer) == Some(&self.now)) {
-            let own = node.id();
-            if let Some(from) = self.nodes.iter().position(|node| node.id() == peer) {
-                self.unheard.remove(&(from, own));
-            }
+        let Some(peer) = peer.filter(|peer| node.heard.get(peer) == Some(&self.now)) else { return };
+        self.unanswered.remove(&(at, peer));
+        let is_large = node.heard_large.get(&peer) == Some(&self.now);
+        let own = node.id();
+        if let Some(from) = self.nodes.iter().position(|node| is_large && node.id() == peer) {
+            self.unheard.remove(&(from, own));
         }
+    }
+
+    /// What a node sent is not looked at any more: it is another process, or stood still.
+    fn forget_in_vain(&mut self, at: usize) {
+        self.unheard.retain(|(node, _), _| *node != at);
+        self.unanswered.retain(|(node, _), _| *node != at);
     }
 
     fn learn(&mut self, facts: Vec<Fact>) -> Result<(), String> {
@@ -497,7 +527,7 @@ impl World {
                     self.streams = self.streams.wrapping_add(1).max(1024);
                     let relay = self.net.relay_of(at);
                     let observed =
-                        self.net.tcp_out(at, self.streams, relay.0).ok_or("no way to the relay")?;
+                        self.net.tcp_out(now, at, self.streams, relay.0).ok_or("no way to the relay")?;
                     let conn = self.relay.accept(now, at, observed, node.plan.latency, node.plan.jitter);
                     node.stream = Stream::Open { conn, into_void: false, closes: None };
                     let outcome = node.opened(now, self.streams, relay, &mut self.books)?;
@@ -575,7 +605,10 @@ impl World {
                 let status = node.endpoint.peer_status(clock).into_iter().find(|status| status.id == peer);
                 status.and_then(|status| status.path).and_then(|path| path.rtt)
             };
-            self.unheard.entry((at, peer)).or_insert_with(|| (now, now, rtt())).1 = now;
+            for book in [&mut self.unheard, &mut self.unanswered] {
+                let fresh = || InVain { first: now, last: now, rtt: rtt() };
+                book.entry((at, peer)).or_insert_with(fresh).last = now;
+            }
         }
         if let Stream::Open { conn, into_void, closes } = &mut node.stream {
             let conn = *conn;
@@ -629,11 +662,14 @@ impl World {
         Ok(())
     }
 
-    /// `connected` is not shown for longer than the bounds allow while nothing passes (protocol §7.2).
+    /// `connected` is not shown by one who sends for longer than protocol §7.2 says while nothing large of it arrives, or nothing comes
+    /// back.
     fn check_shown(&self) -> Result<(), String> {
         // An answer to what went out before may be under way for so long, and looks like one to the last frame of a flow.
         let late = if self.delays { LATE } else { Duration::ZERO };
-        for ((at, peer), (first, last, rtt)) in &self.unheard {
+        let unheard = self.unheard.iter().map(|entry| (entry, "nothing large of it came there"));
+        let unanswered = self.unanswered.iter().map(|entry| (entry, "nothing came from there"));
+        for (((at, peer), InVain { first, last, rtt }), what) in unheard.chain(unanswered) {
             let silence = self.now - *first;
             if silence < DEAD_AFTER + SHOWN_SLACK || *last - *first < late {
                 continue;
@@ -644,9 +680,10 @@ impl World {
             if !node.is_connected_to(peer) {
                 continue;
             }
-            if silence > DEAD_AFTER + suspicion_after(*rtt) + SHOWN_SLACK + late {
+            let rtt = node.longest_round(self.now).max(rtt.unwrap_or(Duration::from_millis(300)));
+            if silence > shown_for(rtt) + SHOWN_SLACK + late {
                 return Err(format!(
-                    "node {at} shows {} as connected that heard nothing for {silence:?} (rtt {rtt:?})",
+                    "node {at} shows {} as connected, and {what} for {silence:?} (rtt {rtt:?})",
                     peer.short()
                 ));
             }

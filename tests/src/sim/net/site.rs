@@ -1,7 +1,13 @@
 //! Sites: a router, its outside address, what it translates and what it lets in.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// UDP states of routers that were measured live from 30 s on; RFC 4787 (REQ-5) asks for 2 minutes. Which, a seed says.
+pub(super) const UDP_IDLE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(120)];
+/// Of TCP connections that are established (RFC 5382, REQ-5): longer than anything here.
+const TCP_IDLE: Duration = Duration::from_secs(7440);
 
 /// How a router maps and filters (RFC 4787 §4.1, §5), and what it blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,15 +92,9 @@ impl Nat {
         self.passes(Layer::Tcp, 40_000)
     }
 
-    fn lets_in(self, contacted: &BTreeSet<SocketAddr>, from: SocketAddr) -> bool {
-        if self.lets_all_in() {
-            return true;
-        }
-        if self.is_strict() {
-            contacted.contains(&from)
-        } else {
-            contacted.iter().any(|to| to.ip() == from.ip())
-        }
+    /// Whether it lets in what is from there, where `to` was written to.
+    fn lets_in(self, to: SocketAddr, from: SocketAddr) -> bool {
+        self.lets_all_in() || if self.is_strict() { to == from } else { to.ip() == from.ip() }
     }
 }
 
@@ -140,7 +140,16 @@ pub(super) struct Mapping {
     /// Where it leads to, if it is for that destination alone.
     to: Option<SocketAddr>,
     pub(super) port: u16,
-    contacted: BTreeSet<SocketAddr>,
+    /// Who was written to through it, and until when that is remembered unless something goes out there again. (What comes in renews
+    /// nothing: RFC 4787, REQ-6 does not ask for it.)
+    contacted: BTreeMap<SocketAddr, Instant>,
+}
+
+impl Mapping {
+    /// Those that are remembered.
+    fn contacts(&self, now: Instant) -> impl Iterator<Item = SocketAddr> {
+        self.contacted.iter().filter(move |(_, until)| **until > now).map(|(to, _)| *to)
+    }
 }
 
 /// A router and its outside addresses. IPv6 is filtered and not translated.
@@ -156,13 +165,21 @@ pub(super) struct Site {
     /// Whether it sends back inside what is for its own outside address.
     pub(super) hairpins: bool,
     mappings: Vec<Mapping>,
+    /// After so long without a word out a state of UDP is forgotten.
+    udp_idle: Duration,
     /// Ports begin here; moved when everything is forgotten.
     next_port: u16,
     pub(super) hosts: u8,
 }
 
 impl Site {
-    pub(super) const fn new(nat: Nat, family: Family, outside: Ipv4Addr, prefix: u16) -> Self {
+    pub(super) const fn new(
+        nat: Nat,
+        family: Family,
+        outside: Ipv4Addr,
+        prefix: u16,
+        udp_idle: Duration,
+    ) -> Self {
         Self {
             nat,
             family,
@@ -171,6 +188,7 @@ impl Site {
             parent: None,
             hairpins: false,
             mappings: vec![],
+            udp_idle,
             next_port: 10_000,
             hosts: 0,
         }
@@ -181,18 +199,26 @@ impl Site {
     }
 
     /// The outside address of what `inside` sends to `to`.
-    pub(super) fn outgoing(&mut self, layer: Layer, inside: SocketAddr, to: SocketAddr) -> SocketAddr {
+    pub(super) fn outgoing(
+        &mut self,
+        now: Instant,
+        layer: Layer,
+        inside: SocketAddr,
+        to: SocketAddr,
+    ) -> SocketAddr {
+        self.mappings.retain(|mapping| mapping.contacts(now).next().is_some());
         let is_translated = self.translates(inside);
         let key = (is_translated && self.nat.is_symmetric()).then_some(to);
         let known =
             |mapping: &Mapping| mapping.layer == layer && mapping.inside == inside && mapping.to == key;
         let at = self.mappings.iter().position(known).unwrap_or_else(|| {
             let port = if is_translated { self.free_port(layer, inside.port()) } else { inside.port() };
-            self.mappings.push(Mapping { layer, inside, to: key, port, contacted: BTreeSet::new() });
+            self.mappings.push(Mapping { layer, inside, to: key, port, contacted: BTreeMap::new() });
             self.mappings.len() - 1
         });
         let mapping = &mut self.mappings[at];
-        mapping.contacted.insert(to);
+        let idle = if layer == Layer::Udp { self.udp_idle } else { TCP_IDLE };
+        mapping.contacted.insert(to, now + idle);
         SocketAddr::new(if is_translated { IpAddr::V4(self.outside) } else { inside.ip() }, mapping.port)
     }
 
@@ -220,7 +246,13 @@ impl Site {
     }
 
     /// Which inside address gets what comes from `from` to `to`; `None` where it is turned away.
-    pub(super) fn incoming(&self, layer: Layer, to: SocketAddr, from: SocketAddr) -> Option<SocketAddr> {
+    pub(super) fn incoming(
+        &self,
+        now: Instant,
+        layer: Layer,
+        to: SocketAddr,
+        from: SocketAddr,
+    ) -> Option<SocketAddr> {
         if self.nat == Nat::Open {
             return Some(to);
         }
@@ -232,11 +264,9 @@ impl Site {
                 mapping.inside == to
             };
             // What does not translate filters by address and port.
-            let lets_in = if is_translated {
-                self.nat.lets_in(&mapping.contacted, from)
-            } else {
-                mapping.contacted.contains(&from)
-            };
+            let mut contacts = mapping.contacts(now);
+            let lets_in =
+                contacts.any(|to| if is_translated { self.nat.lets_in(to, from) } else { to == from });
             mapping.layer == layer && is_this && lets_in
         };
         let is_passed = self.nat.passes(layer, from.port());

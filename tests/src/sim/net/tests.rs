@@ -94,6 +94,27 @@ fn a_rebind_turns_away_what_goes_to_the_old_port_and_a_hole_ends() {
 }
 
 #[test]
+fn a_router_forgets_what_nobody_says_anything_through() {
+    let now = Instant::now();
+    for nat in [Nat::FullCone, Nat::PortRestricted, Nat::Firewall] {
+        let mut net = net(&[behind(nat), behind(Nat::Open)]);
+        let outside = seen(&mut net, now, 0).unwrap();
+        let other = net.addresses(1)[0];
+        let [shortest, longest] = site::UDP_IDLE;
+        assert!(passes(&mut net, now, 0, other, 1).is_some());
+        // What is said in time keeps it, what comes in does not.
+        let later = now + shortest - Duration::from_secs(2);
+        assert!(passes(&mut net, later, 0, other, 1).is_some());
+        let still = later + shortest - Duration::from_secs(2);
+        assert!(passes(&mut net, still, 1, outside, 0).is_some(), "{nat:?}");
+        let gone = later + longest;
+        assert!(passes(&mut net, gone, 1, outside, 0).is_none(), "{nat:?}");
+        assert!(passes(&mut net, gone, 0, other, 1).is_some());
+        assert!(passes(&mut net, gone, 1, outside, 0).is_some(), "{nat:?}: a port stays where it is free");
+    }
+}
+
+#[test]
 fn hosts_of_one_site_meet_inside_and_by_its_outside_where_that_turns_back() {
     let now = Instant::now();
     for hairpins in [false, true] {

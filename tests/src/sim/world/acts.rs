@@ -86,7 +86,7 @@ impl World {
             Act::Mtu { node, mtu } => self.net.set_mtu(node, mtu),
             Act::Jump { node, by } => {
                 self.nodes[node].jump(by);
-                self.unheard.retain(|(at, _), _| *at != node);
+                self.forget_in_vain(node);
                 if self.nodes[node].has_slept(now) {
                     self.network_changed(node)?;
                 }
@@ -182,7 +182,7 @@ impl World {
         node.registered_at = None;
         (node.frozen_until, node.asleep_since) = (None, None);
         self.books.ledger.end_life(node.life);
-        self.unheard.retain(|(node, _), _| *node != at);
+        self.forget_in_vain(at);
     }
 
     pub(super) fn want(&mut self, node: usize, peer: usize, wanted: Wanted) -> Result<(), String> {

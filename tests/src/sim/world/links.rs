@@ -65,7 +65,7 @@ impl World {
         if !is_live || own.is_frozen() || !matches!(own.stream, Stream::Open { .. }) {
             return;
         }
-        let Some(source) = self.net.tcp_out(node, own.tcp_port, to) else { return };
+        let Some(source) = self.net.tcp_out(self.now, node, own.tcp_port, to) else { return };
         let Some(at) = self.net.tcp_towards(node, to) else { return };
         let latency = self.net.latency(Place::Node(node), Place::Node(at));
         let syn = Syn { node, slot, number, source, to };
@@ -77,7 +77,7 @@ impl World {
         if self.net.is_swallowed(self.now, syn.node, at) || self.net.is_swallowed(self.now, at, syn.node) {
             return Ok(());
         }
-        let port = self.net.tcp_in(syn.node, at, syn.to, syn.source);
+        let port = self.net.tcp_in(self.now, syn.node, at, syn.to, syn.source);
         let node = &self.nodes[at];
         let listens = node.is_running()
             && !node.is_frozen()
