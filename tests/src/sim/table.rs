@@ -47,7 +47,7 @@ pub const ROWS: [Row; 26] = [
     row("what is large is lost on every path", 5 * SEEDS, large_is_lost),
     row("one way blocked for five minutes", SEEDS, one_way_blocked),
     row("a router forgets every five seconds", SEEDS, rebinds),
-    row("one uplink moves to another router", 16 * EACH_CHANGE, one_uplink_moves),
+    row("one uplink moves to another router", 2 * EACH_CHANGE, one_uplink_moves),
     row("both uplinks move", EACH_CHANGE, both_uplinks_move),
     row("the link is down", SEEDS, link_down),
     row("the relay restarts while direct", SEEDS, relay_restarts_while_direct),
