@@ -667,11 +667,15 @@ impl World {
     fn check_shown(&self) -> Result<(), String> {
         // An answer to what went out before may be under way for so long, and looks like one to the last frame of a flow.
         let late = if self.delays { LATE } else { Duration::ZERO };
-        let unheard = self.unheard.iter().map(|entry| (entry, "nothing large of it came there"));
-        let unanswered = self.unanswered.iter().map(|entry| (entry, "nothing came from there"));
-        for (((at, peer), InVain { first, last, rtt }), what) in unheard.chain(unanswered) {
+        // What is large may have passed until just before the next question of that size, which leaves half a second after the last answer.
+        let seldom = Duration::from_millis(500);
+        let unheard = self.unheard.iter().map(|entry| (entry, seldom, "nothing large of it came there"));
+        let unanswered = self.unanswered.iter().map(|entry| (entry, Duration::ZERO, "nothing came from there"));
+        for (((at, peer), InVain { first, last, rtt }), seldom, what) in unheard.chain(unanswered) {
             let silence = self.now - *first;
-            if silence < DEAD_AFTER + SHOWN_SLACK || *last - *first < late {
+            // Who has stopped sending asks at its heartbeat only.
+            let is_over = self.now - *last > Duration::from_secs(1);
+            if silence < DEAD_AFTER + SHOWN_SLACK || *last - *first < late || is_over {
                 continue;
             }
             let Some(node) = self.nodes.get(*at).filter(|node| node.is_running() && !node.is_frozen()) else {
@@ -681,7 +685,8 @@ impl World {
                 continue;
             }
             let rtt = node.longest_round(self.now).max(rtt.unwrap_or(Duration::from_millis(300)));
-            if silence > shown_for(rtt) + SHOWN_SLACK + late {
+            let unseen = if seldom.is_zero() { seldom } else { seldom + rtt };
+            if silence > shown_for(rtt) + unseen + SHOWN_SLACK + late {
                 return Err(format!(
                     "node {at} shows {} as connected, and {what} for {silence:?} (rtt {rtt:?})",
                     peer.short()
