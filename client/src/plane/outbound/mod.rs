@@ -16,6 +16,7 @@ mod backlog;
 mod batches;
 mod datagrams;
 mod peer;
+mod window;
 
 use super::Fact;
 use super::memory;
