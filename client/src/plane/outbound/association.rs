@@ -304,8 +304,8 @@ impl Association {
         if self.again.clone().chain(self.cursor..next).next().is_some_and(|first| first < too_old) {
             self.half.give_up_below(too_old);
         }
-        if self.cursor < next && matches!(way.via, Via::Channel(_)) {
-            self.repeat_waiting(next);
+        if matches!(way.via, Via::Channel(_)) {
+            self.repeat_waiting();
         }
         let mut pumped = Pumped::default();
         if !self.again.is_empty() {
@@ -325,7 +325,11 @@ impl Association {
     }
 
     /// What waited goes as what goes again does: until it is known to have arrived.
-    fn repeat_waiting(&mut self, next: u64) {
+    pub(super) fn repeat_waiting(&mut self) {
+        let next = self.half.next_counter();
+        if self.cursor >= next {
+            return;
+        }
         let first = std::mem::replace(&mut self.cursor, next);
         self.fresh = self.fresh.min(first);
         if self.again.is_empty() {
@@ -351,6 +355,8 @@ impl Association {
         self.is_again_lossy |= sent > 0 && !matches!(way.via, Via::Tcp(_));
         let handed_over = self.again.start..stopped.unwrap_or(self.again.end);
         self.again.start = handed_over.end;
+        // What was overwritten before it was ever handed over has nowhere arrived.
+        self.half.count_missing(handed_over.start.max(self.fresh)..handed_over.end);
         let is_stopped = !self.again.is_empty();
         self.paced_until = pace.filter(|_| is_stopped);
         if let Some(window) = &mut self.window

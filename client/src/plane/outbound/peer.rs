@@ -156,6 +156,7 @@ impl Peer {
             self.told = None;
             self.backlog = Backlog::default();
         }
+        let is_back = self.way.is_none() && way.is_some_and(|way| !matches!(way.via, Via::Tcp(_)));
         self.way = way;
         if before != given_up || path != self.path {
             self.path = path;
@@ -167,6 +168,10 @@ impl Peer {
                 association.reroute(now, path, is_given_up);
             }
             self.is_replaced_due |= before != given_up;
+        }
+        if let Some(association) = self.association.as_mut().filter(|_| is_back) {
+            // All of it at once, where it may be lost.
+            association.repeat_waiting();
         }
         // After what was given up: a doubt that ends lets go of what was kept for it.
         self.is_doubted = doubted.is_some();

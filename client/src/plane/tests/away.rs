@@ -7,7 +7,7 @@ use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::PathSlot;
 use shadowmesh_proto::wire::control::PathAck;
 use shadowmesh_proto::wire::header::Header;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 const DIRECT: PathSlot = PathKind::DirectUdp.slot();
 /// Where datagrams go.
@@ -211,6 +211,30 @@ fn what_is_sent_behind_a_backlog_that_a_relay_cannot_hold_comes_as_well() {
     assert!(resent < 5_000, "{resent}");
     a.until_secs(60);
     assert_eq!(a.snapshot.peers[0].counters.resent.load(Relaxed), resent);
+}
+
+#[test]
+fn what_waited_for_a_way_by_datagram_is_paced_and_goes_until_it_is_acknowledged() {
+    let mut a = Sender::new(RingLimits::default());
+    a.snapshot.peers[0].patience = Duration::from_millis(40);
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 1_000, 1000);
+    a.route(PEER, true, false);
+    assert!(a.left().len() < 100, "not all at once");
+    a.until_secs(1);
+    // Of those that left last the network lost nothing.
+    let acks = [PathAck { path: DIRECT.number(), highest: 999, bitmap: [u64::MAX; 4] }];
+    a.marks[0].record(&acks, 0);
+    a.left();
+    a.until_secs(10);
+    let again: BTreeSet<_> = a.left().into_iter().collect();
+    assert_eq!(again, (0..743).collect());
+    a.marks[0].record(&acks, 1_000);
+    a.until_secs(20);
+    a.left();
+    a.until_secs(60);
+    assert_eq!((a.left(), a.lost(PEER)), (vec![], 0));
 }
 
 #[test]
