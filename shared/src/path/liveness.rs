@@ -42,6 +42,12 @@ pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 /// A PING that proves a path makes a packet of this size, bytes: the IPv6 minimum MTU, which every path must carry.
 pub const FULL_SIZE: usize = 1280;
 
+/// How long a path may take to answer when something says that it may be gone: half a round trip more than it takes, and no less than
+/// two busy machines need.
+pub fn questioned_after(rtt: Option<Duration>) -> Duration {
+    rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_add((rtt / 2).max(ACK_ALLOWANCE)))
+}
+
 /// How long data may stay unconfirmed before its path is suspect.
 pub fn suspicion_after(rtt: Option<Duration>) -> Duration {
     let by_rtt = rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_mul(SUSPECT_RTTS));

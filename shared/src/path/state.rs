@@ -22,8 +22,8 @@
 use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
-    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, suspicion_after,
-    unanswered_after,
+    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
+    suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -50,6 +50,8 @@ pub struct Path {
     asked: Option<Instant>,
     /// When the last PING left.
     pinged: Option<Instant>,
+    /// Since when something says that it may be gone, while it has not answered what was asked since.
+    questioned: Option<Instant>,
     /// When data last went out over it.
     last_sent: Option<Instant>,
     /// What went out since the last acknowledgement.
@@ -111,6 +113,7 @@ impl Path {
             answered: now,
             asked: None,
             pinged: None,
+            questioned: None,
             last_sent: None,
             unacknowledged: None,
             loss: Loss::default(),
@@ -243,13 +246,29 @@ impl Path {
         }
     }
 
+    /// Something says that it may be gone (the network is another one, the peer is not where it was): it is asked now, stays what it is
+    /// for as long as an answer takes, and is in doubt then.
+    pub fn question(&mut self, now: Instant) {
+        if self.is_proven() && self.questioned.is_none() {
+            self.challenges = Challenges::new();
+            self.asked = None;
+            self.questioned = Some(now);
+        }
+        self.want_ping(now);
+    }
+
+    /// Whether it was questioned and has not answered yet.
+    pub const fn is_questioned(&self) -> bool {
+        self.questioned.is_some()
+    }
+
     /// It is not needed now. One that is being proven or in doubt is not put to rest.
     pub fn rest(&mut self) {
         if self.is_proven() {
             tracing::debug!(kind = %self.kind, "path rests");
             self.state = State::Resting;
             self.challenges = Challenges::new();
-            self.asked = None;
+            (self.asked, self.questioned) = (None, None);
             self.next_ping = None;
             (self.last_sent, self.unacknowledged) = (None, None);
         }
@@ -346,7 +365,7 @@ impl Path {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
         self.answered = now;
-        self.asked = None;
+        (self.asked, self.questioned) = (None, None);
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
         self.next_ping = Some(self.next_heartbeat(now));
@@ -453,7 +472,10 @@ impl Path {
         let pings = self
             .asked
             .map(|asked| Deadline::new(asked + unanswered_after(self.rtt()), "PINGs are unanswered"));
-        Deadline::earlier(data, pings)
+        let questioned = self
+            .questioned
+            .map(|since| Deadline::new(since + questioned_after(self.rtt()), "it may be gone and is silent"));
+        Deadline::earlier(Deadline::earlier(data, pings), questioned)
     }
 
     /// When to PING because data is unconfirmed, so that one lost packet or acknowledgement at the end of a flow makes no doubt: an
@@ -483,6 +505,7 @@ impl Path {
     fn move_to_suspect(&mut self, now: Instant, dies: Instant) {
         tracing::debug!(kind = %self.kind, "path suspect");
         self.state = State::Suspect { since: now, dies };
+        self.questioned = None;
         self.next_ping = Some(Deadline::new(now, "prove a suspect path"));
     }
 
@@ -492,7 +515,7 @@ impl Path {
         }
         self.state = State::Dead;
         self.challenges = Challenges::new();
-        self.asked = None;
+        (self.asked, self.questioned) = (None, None);
         self.next_ping = None;
     }
 }
@@ -506,16 +529,19 @@ const fn may_probe(state: State) -> bool {
 #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
     const RTT: Duration = Duration::from_millis(20);
+    const TICK: Duration = Duration::from_millis(10);
 
-    /// Runs a path in virtual time against a peer that answers each PING after [`RTT`] while `answers` is true.
+    /// Runs a path in virtual time against a peer that answers each PING after `rtt` while `answers` is true.
     struct Run {
         now: Instant,
         start: Instant,
         path: Path,
         next_id: u64,
-        in_flight: Option<(Instant, u64)>,
+        rtt: Duration,
+        in_flight: VecDeque<(Instant, u64)>,
         answers: bool,
         pings: usize,
     }
@@ -524,7 +550,8 @@ mod tests {
         fn new() -> Self {
             let now = Instant::now();
             let path = Path::new(now, PathKind::RelayWs);
-            Self { now, start: now, path, next_id: 0, in_flight: None, answers: true, pings: 0 }
+            let in_flight = VecDeque::new();
+            Self { now, start: now, path, next_id: 0, rtt: RTT, in_flight, answers: true, pings: 0 }
         }
 
         fn for_secs(&mut self, secs: u64, each_10ms: impl FnMut(&mut Path, Instant)) {
@@ -533,9 +560,8 @@ mod tests {
 
         fn for_ticks(&mut self, ticks: u64, mut each_10ms: impl FnMut(&mut Path, Instant)) {
             for _ in 0..ticks {
-                self.now += Duration::from_millis(10);
-                if let Some((at, id)) = self.in_flight.take_if(|(at, _)| *at <= self.now) {
-                    assert!(at <= self.now);
+                self.now += TICK;
+                while let Some((_, id)) = self.in_flight.pop_front_if(|(at, _)| *at <= self.now) {
                     self.path.on_pong(self.now, id);
                 }
                 each_10ms(&mut self.path, self.now);
@@ -545,7 +571,7 @@ mod tests {
                     self.next_id += 1;
                     self.path.on_ping_sent(self.now, self.next_id);
                     if self.answers {
-                        self.in_flight = Some((self.now + RTT, self.next_id));
+                        self.in_flight.push_back((self.now + self.rtt, self.next_id));
                     }
                 }
             }
@@ -799,6 +825,41 @@ mod tests {
         run.path.shake(run.now);
         run.for_secs(4, |_, _| ());
         assert!(run.path.is_dead());
+    }
+
+    #[test]
+    fn a_questioned_path_stays_what_it_is_for_as_long_as_an_answer_takes() {
+        let mut run = Run::new();
+        run.path.question(run.now);
+        assert!(!run.path.is_questioned(), "nothing was proven");
+        run.for_secs(1, |_, _| ());
+        run.path.question(run.now);
+        run.for_secs(1, |path, _| assert!(path.is_proven()));
+        assert!(!run.path.is_questioned());
+        // What was asked before answers nothing, and to be questioned again and again puts nothing off.
+        run.path.want_ping(run.now);
+        assert!(run.path.poll_ping(run.now).is_some());
+        run.path.on_ping_sent(run.now, 77);
+        run.answers = false;
+        let since = run.now;
+        run.path.question(since);
+        assert!(!run.path.on_pong(since, 77));
+        let mut doubted = None;
+        run.for_secs(1, |path, now| {
+            path.question(now);
+            path.on_ack(now);
+            if path.is_suspect() {
+                doubted.get_or_insert(now - since);
+            }
+        });
+        let due = questioned_after(Some(RTT));
+        assert!(doubted.is_some_and(|span| span > due && span <= due + 2 * TICK), "{doubted:?}");
+        // One at rest is asked nothing, and proven anew when it wakes.
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.path.question(run.now);
+        run.path.rest();
+        assert!(!run.path.is_questioned());
     }
 
     #[test]

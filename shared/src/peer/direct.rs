@@ -51,6 +51,8 @@ pub(super) struct Direct {
     paths: Vec<DirectPath>,
     /// When CANDIDATES was last said, and which revision, since the session began.
     said: Option<(Instant, u32)>,
+    /// It may not have arrived, and there is another way now: to be said once more at once.
+    say_again: bool,
     /// Which revision of them the peer has.
     acked: Option<u32>,
     /// The newest revision of the peer's.
@@ -127,8 +129,14 @@ impl Direct {
     }
 
     /// The peer may be reached at these addresses, and no longer at others that it named before. If data left one of those in doubt
-    /// before this was known, that was no fault of it.
-    fn on_announced(&mut self, addresses: Vec<SocketAddr>) {
+    /// before this was known, that was no fault of it. What leads where it does not say that it is any more is questioned: it may have
+    /// moved.
+    fn on_announced(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+        if self.announced.iter().any(|address| !addresses.contains(address)) {
+            for known in self.paths.iter_mut().filter(|known| !addresses.contains(&known.remote)) {
+                known.path.question(now);
+            }
+        }
         self.withdrawn.append(&mut self.announced);
         self.withdrawn.retain(|address| !addresses.contains(address));
         let surplus = self.withdrawn.len().saturating_sub(MAX_CANDIDATES);
@@ -200,11 +208,16 @@ impl Direct {
         std::mem::take(&mut self.is_mapping_doubted)
     }
 
-    /// Every path is asked now.
-    pub(super) fn want_pings(&mut self, now: Instant) {
+    /// Every path is asked now, for it may be gone.
+    pub(super) fn question(&mut self, now: Instant) {
         for known in &mut self.paths {
-            known.path.want_ping(now);
+            known.path.question(now);
         }
+    }
+
+    /// The peer may be reached another way now: what it has not acknowledged is said at once.
+    pub(super) fn say_again(&mut self) {
+        self.say_again = self.said.is_some_and(|(_, revision)| self.acked != Some(revision));
     }
 
     /// An address of this node of the family of `address` is gone: the paths of that family are in doubt.
@@ -257,7 +270,7 @@ impl Peer {
         let overlay = self.overlay(ctx);
         let is_allowed = |candidate: &Candidate| is_allowed(candidate.address, &overlay);
         let list: Vec<_> = list.into_iter().filter(is_allowed).collect();
-        self.direct.on_announced(list.iter().map(|candidate| candidate.address).collect());
+        self.direct.on_announced(ctx.now, list.iter().map(|candidate| candidate.address).collect());
         self.direct.agent.on_announced(ctx.now, list);
         self.direct_tcp.on_announced(tcp.into_iter().filter(is_allowed));
     }
@@ -421,16 +434,23 @@ impl Peer {
     fn say_candidates(&mut self, ctx: &mut Context<'_>) {
         let wanted = ctx.local.revision;
         let is_new = self.direct.said.is_none_or(|(_, revision)| revision != wanted);
-        let is_due = self.direct.said.is_some_and(|(said, _)| said + REPEAT <= ctx.now);
+        let is_due =
+            self.direct.say_again || self.direct.said.is_some_and(|(said, _)| said + REPEAT <= ctx.now);
         if self.direct.acked == Some(wanted) || self.routed.is_none() || !(is_new || is_due) {
             return;
         }
         if is_new && self.direct.said.is_some() {
             self.direct.begin(ctx.now, "this node's candidates changed");
         }
-        self.direct.said = Some((ctx.now, wanted));
+        (self.direct.said, self.direct.say_again) = (Some((ctx.now, wanted)), false);
         let (list, tcp) = (ctx.local.list.clone(), ctx.local.tcp.clone());
-        self.send(ctx, &Control::Candidates { revision: wanted, list, tcp });
+        let body = Control::Candidates { revision: wanted, list, tcp };
+        self.send(ctx, &body);
+        // Who lost its address has no other way to say where it is: the relay's stream, proven or not.
+        let stream = self.contact.map(Via::Channel).filter(|via| self.routed != Some(*via));
+        if let Some(via) = stream.filter(|_| !self.is_well_routed()) {
+            self.send_by(ctx, via, &body, None);
+        }
     }
 
     pub(super) fn tell_sources(&mut self, ctx: &mut Context<'_>) {

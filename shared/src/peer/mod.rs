@@ -328,6 +328,7 @@ impl Peer {
         // A session is asked over the new channel, whatever the relay says of restarts: its word alone ends nothing.
         self.path = self.session.is_some().then(|| self.new_path(ctx.now));
         self.relay_udp_drop();
+        self.direct.say_again();
         if restarted {
             // What was asked or answered before is of no use to a process that knows nothing of it.
             self.first.cancel(ctx);
@@ -503,7 +504,7 @@ impl Peer {
             self.direct.begin(ctx.now, why);
         }
         // Whether what worked still works is not left to the next heartbeat.
-        self.direct.want_pings(ctx.now);
+        self.direct.question(ctx.now);
         self.direct_tcp.want_pings(ctx.now);
         self.settle(ctx);
     }

@@ -138,7 +138,8 @@ impl Peer {
 
     /// Whether the path that data takes is beyond doubt, whichever it is.
     pub(super) fn is_well_routed(&self) -> bool {
-        self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven)
+        let path = self.routed.and_then(|via| self.path_of(via));
+        path.is_some_and(|path| path.is_proven() && !path.is_questioned())
     }
 
     /// Whether data goes directly, as it should, and nothing is wrong with that.
@@ -153,7 +154,7 @@ impl Peer {
                     .sustained_rtt()
                     .zip(relayed)
                     .is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
-                path.is_proven() && !path.is_lossy() && !is_slow
+                path.is_proven() && !path.is_questioned() && !path.is_lossy() && !is_slow
             })
     }
 
@@ -349,9 +350,15 @@ impl Peer {
 
     /// Where data goes now is asked whether it is any better than what was silent.
     fn ask_in_silence(&mut self, now: Instant) {
-        let routed = self.routed.filter(|_| self.silent_since.is_some());
-        if let Some(path) = routed.and_then(|via| self.path_at(via)) {
-            path.want_ping(now);
+        let Some(via) = self.routed.filter(|_| self.silent_since.is_some()) else { return };
+        if let Some(path) = self.path_at(via) {
+            match via {
+                // Another address of a peer that is silent at one is likely to share its fate: nothing is left to that one, and the
+                // relay's path does not rest, before it answered.
+                Via::Udp(_) => path.question(now),
+                // What comes before the PING in a stream, or at the relay, may take its time: it was all sent at once.
+                Via::Tcp(_) | Via::Channel(_) | Via::RelayUdp(_) => path.want_ping(now),
+            }
         }
     }
 
@@ -432,6 +439,7 @@ impl Peer {
             self.resume.number += 1;
             self.resume.said = Some(ctx.now);
             self.say_resume(ctx);
+            self.direct.say_again();
         }
     }
 

@@ -716,6 +716,35 @@ fn what_was_under_way_when_an_address_went_is_sent_again_and_a_new_address_alone
 }
 
 #[test]
+fn who_moved_says_so_through_the_relay_and_the_peer_leaves_where_it_was() {
+    let mut world = behind(14, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    // Nothing comes through from where it is now, and nobody sends data whose silence would tell.
+    world.internet.is_torn = true;
+    let new = SocketAddr::new([203, 0, 113, 100].into(), PORT);
+    let now = world.now;
+    world.nodes[1].endpoint.handle_addresses(now, vec![new]);
+    world.nodes[1].endpoint.handle_network_changed(now);
+    world.run(Duration::from_millis(300));
+    assert_eq!(kinds(&world), RELAYED);
+}
+
+#[test]
+fn an_address_that_is_named_no_more_and_still_answers_is_not_left() {
+    let mut world = behind(15, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    let before = world.status(0).switches;
+    let new = SocketAddr::new([203, 0, 113, 100].into(), PORT);
+    let now = world.now;
+    world.nodes[1].endpoint.handle_addresses(now, vec![new]);
+    traffic(&mut world, Duration::from_secs(5), true);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.status(0).switches, before);
+}
+
+#[test]
 fn a_peer_that_moves_again_and_again_is_no_worse_for_it() {
     let mut world = behind(12, [Nat::Open; 2]);
     world.run(Duration::from_secs(5));
