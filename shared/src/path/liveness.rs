@@ -16,8 +16,10 @@ pub const TAIL_PINGS: u32 = 2;
 /// A path under suspicion that answers nothing for this long is dead: the bound that `connected` keeps in `status`.
 pub const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// A PING that was not answered is repeated this often, so that several fit before suspicion and a lost one means nothing: at 5 %
-/// loss each way four in a row are lost once in ten thousand times.
+/// loss each way four in a row are lost once in ten thousand times. On a long way they are further apart: see [`repeat_after`].
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// This many are under way at most: fewer than are kept ([`super::challenge::MAX_PENDING`]), or no answer would find its question.
+const UNDER_WAY: u32 = 4;
 /// Suspicion falls no sooner than this after a PING that nobody answered, nor its repetitions.
 pub const UNANSWERED: Duration = Duration::from_millis(900);
 /// ... and the path dies this long after that PING, less a round trip: the one that was answered before, [`BUSY_PING`] ago, left
@@ -42,6 +44,11 @@ pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 /// A PING that proves a path makes a packet of this size, bytes: the IPv6 minimum MTU, which every path must carry.
 pub const FULL_SIZE: usize = 1280;
 
+/// How long after a PING that was not answered the next one leaves.
+pub fn repeat_after(rtt: Option<Duration>) -> Duration {
+    PROBE_INTERVAL.max(rtt.unwrap_or_default() / UNDER_WAY)
+}
+
 /// How long a path may take to answer when something says that it may be gone: half a round trip more than it takes, and no less than
 /// two busy machines need.
 pub fn questioned_after(rtt: Option<Duration>) -> Duration {
@@ -62,7 +69,7 @@ pub fn unanswered_after(rtt: Option<Duration>) -> Duration {
 /// How long after a PING that nobody answered its path is dead: long enough for the PING that suspicion sends, and one more.
 pub fn dead_after(rtt: Option<Duration>) -> Duration {
     let round = rtt.unwrap_or_default();
-    let answer_takes = round.saturating_add(PROBE_INTERVAL);
+    let answer_takes = round.saturating_add(repeat_after(rtt));
     UNANSWERED_DEAD.saturating_sub(round).max(unanswered_after(rtt).saturating_add(answer_takes))
 }
 

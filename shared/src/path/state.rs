@@ -23,7 +23,7 @@ use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
     UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
-    suspicion_after, unanswered_after,
+    repeat_after, suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -324,8 +324,8 @@ impl Path {
         self.challenges.on_sent(now, id);
         self.asked.get_or_insert(now);
         self.pinged = Some(now);
-        let pause =
-            if matches!(self.state, State::Unproven { .. }) { 2 * PROBE_INTERVAL } else { PROBE_INTERVAL };
+        let pause = repeat_after(self.rtt());
+        let pause = if matches!(self.state, State::Unproven { .. }) { 2 * pause } else { pause };
         self.next_ping = Some(Deadline::new(now + pause, "repeat a PING"));
     }
 
@@ -704,6 +704,32 @@ mod tests {
         });
         let took = left.expect("not called connected any more") - blocked;
         assert!(took <= Duration::from_secs(3) + Duration::from_millis(30), "{took:?}");
+    }
+
+    #[test]
+    fn a_busy_path_whose_round_trip_grows_to_three_seconds_stays_alive() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        let busy = |path: &mut Path, now| {
+            path.on_data_sent(now);
+            path.on_ack(now);
+            assert!(path.is_usable(), "rtt {:?}", path.rtt());
+        };
+        while run.rtt < Duration::from_secs(3) {
+            run.rtt += Duration::from_millis(20);
+            run.for_secs(10, busy);
+        }
+        assert!(run.path.rtt() > Some(Duration::from_millis(2800)));
+        run.pings = 0;
+        run.for_secs(120, |path, now| {
+            busy(path, now);
+            assert!(path.is_proven());
+        });
+        assert!((60..=240).contains(&run.pings), "{} in two minutes", run.pings);
+        // And is dead when it falls silent.
+        run.answers = false;
+        run.for_secs(20, |path, now| path.on_data_sent(now));
+        assert!(run.path.is_dead());
     }
 
     #[test]
