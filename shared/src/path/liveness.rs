@@ -29,7 +29,8 @@ pub const UNANSWERED_DEAD: Duration = Duration::from_millis(2_500);
 pub const UNACKNOWLEDGED_DEAD: Duration = Duration::from_secs(2);
 /// ... if data went out this often, counted at most ten times a second, ...
 pub const UNACKNOWLEDGED_REPORTS: u32 = 10;
-/// ... and PINGs were answered meanwhile for this long: with [`BUSY_PING`], within 3 s.
+/// ... and PINGs were answered meanwhile for this long. On a path of up to 400 ms that is within 3 s: what passed before is acknowledged
+/// for a round trip (and the acknowledgement's own delay) longer, then the first answer takes [`BUSY_PING`] and a round trip at most.
 pub const UNACKNOWLEDGED_ANSWERED: Duration = Duration::from_millis(1_250);
 /// While data flows, a PING of full size leaves this long after the last answer: it measures the round trip, and shows what
 /// acknowledgements of small packets do not.

@@ -74,12 +74,12 @@ struct Unacknowledged {
 }
 
 impl Unacknowledged {
-    /// Whether data is swallowed while PINGs pass, on a path of this round trip. (A peer that was frozen may answer before it
-    /// acknowledges; not for long.)
-    fn is_swallowed(&self, now: Instant, round: Duration) -> bool {
-        now.saturating_duration_since(self.since) >= UNACKNOWLEDGED_DEAD.max(4 * round)
-            && self.reports >= UNACKNOWLEDGED_REPORTS
-            && self.answered.is_some_and(|at| now.saturating_duration_since(at) >= UNACKNOWLEDGED_ANSWERED)
+    /// From when on it is known that data is swallowed while PINGs pass, on a path of this round trip. (A peer that was frozen may answer
+    /// before it acknowledges; not for long.)
+    fn swallowed_from(&self, round: Duration) -> Option<Instant> {
+        let answered = self.answered.filter(|_| self.reports >= UNACKNOWLEDGED_REPORTS)?;
+        let unacknowledged = self.since + UNACKNOWLEDGED_DEAD.max(4 * round);
+        Some(unacknowledged.max(answered + UNACKNOWLEDGED_ANSWERED))
     }
 }
 
@@ -369,13 +369,10 @@ impl Path {
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
         self.next_ping = Some(self.next_heartbeat(now));
-        let round = self.rtt().unwrap_or_default();
         if let Some(data) = &mut self.unacknowledged {
             data.answered.get_or_insert(now);
-            if data.is_swallowed(now, round) {
-                self.move_to_dead("PINGs are answered, data is not acknowledged");
-            }
         }
+        self.end_swallowing(now);
     }
 
     /// An ACK for data that this side sent over this path came. It shows that data arrives, not that the largest does.
@@ -434,7 +431,7 @@ impl Path {
         let change = match self.state {
             State::Unproven { since } => Some(Deadline::new(since + DEAD_AFTER, "give up a silent path")),
             State::Suspect { dies, .. } => Some(Deadline::new(dies, "give up a silent path")),
-            State::Proven { .. } => self.doubt_due(),
+            State::Proven { .. } => Deadline::earlier(self.doubt_due(), self.swallowed_due()),
             State::Resting | State::Dead => None,
         };
         let probe = self.mtu.as_ref().filter(|_| may_probe(self.state)).and_then(Mtu::poll_timeout);
@@ -447,7 +444,10 @@ impl Path {
         match self.state {
             State::Unproven { since } if now >= since + DEAD_AFTER => self.move_to_dead("no answer"),
             State::Suspect { dies, .. } if now >= dies => self.move_to_dead("no answer"),
-            State::Proven { .. } => self.doubt(now),
+            State::Proven { .. } => {
+                self.end_swallowing(now);
+                self.doubt(now);
+            }
             State::Unproven { .. } | State::Suspect { .. } | State::Resting | State::Dead => {}
         }
     }
@@ -476,6 +476,23 @@ impl Path {
             .questioned
             .map(|since| Deadline::new(since + questioned_after(self.rtt()), "it may be gone and is silent"));
         Deadline::earlier(Deadline::earlier(data, pings), questioned)
+    }
+
+    /// When it dies for swallowing data while it carries PINGs, unless some of it is acknowledged before. Where PINGs are not answered
+    /// either by then it is silent, which is another matter: the peer may stand still.
+    fn swallowed_due(&self) -> Option<Deadline> {
+        let data = self.unacknowledged.filter(|_| self.is_proven())?;
+        let rtt = self.rtt();
+        let at = data.swallowed_from(rtt.unwrap_or_default())?;
+        let is_answering =
+            self.asked.is_none_or(|asked| asked + rtt.unwrap_or_default() + repeat_after(rtt) > at);
+        is_answering.then(|| Deadline::new(at, "data is not acknowledged"))
+    }
+
+    fn end_swallowing(&mut self, now: Instant) {
+        if self.swallowed_due().is_some_and(|due| due.is_due(now)) {
+            self.move_to_dead("PINGs are answered, data is not acknowledged");
+        }
     }
 
     /// When to PING because data is unconfirmed, so that one lost packet or acknowledgement at the end of a flow makes no doubt: an
@@ -637,6 +654,57 @@ mod tests {
         });
         let after = died.expect("dead") - began;
         assert!(after >= Duration::from_secs(2) && after <= Duration::from_secs(3), "{after:?}");
+    }
+
+    #[test]
+    fn on_a_path_of_up_to_400_ms_it_is_dead_3_s_after_the_last_data_that_passed() {
+        // At whatever moment of the PINGs it begins.
+        for (rtt, phase) in (20..=400).step_by(20).flat_map(|rtt| (0..10).map(move |phase| (rtt, phase))) {
+            let mut run = Run::new();
+            run.rtt = Duration::from_millis(rtt);
+            run.for_secs(2, |_, _| ());
+            let began = run.now + Duration::from_millis(1000 + 90 * phase);
+            let mut died = None;
+            let (mut acked, round) = (run.now, run.rtt);
+            run.for_secs(6, |path, now| {
+                path.on_data_sent(now);
+                // Each 20 ms the peer says what it has, for as long as what passed and that take.
+                if now - acked >= 2 * TICK && now <= began + round + 2 * TICK {
+                    acked = now;
+                    path.on_ack(now);
+                }
+                if path.is_dead() {
+                    died.get_or_insert(now);
+                }
+            });
+            let took = died.expect("dead") - began;
+            assert!(took <= Duration::from_secs(3), "{took:?} at {rtt} ms, phase {phase}");
+            assert!(took >= UNACKNOWLEDGED_DEAD, "{took:?} at {rtt} ms, phase {phase}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_stands_still_is_silent_and_swallows_nothing() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.for_secs(1, |path, now| {
+            path.on_data_sent(now);
+            path.on_ack(now);
+        });
+        // It answers once and stops: for as long as a path may be silent this one is.
+        let mut is_first = true;
+        run.path.on_data_sent(run.now);
+        run.path.want_ping(run.now);
+        run.for_ticks(3, |_, _| ());
+        run.answers = false;
+        let stopped = run.now;
+        run.for_secs(5, |path, now| {
+            path.on_data_sent(now);
+            if path.is_dead() && std::mem::take(&mut is_first) {
+                assert!(now - stopped > Duration::from_millis(2300), "{:?}", now - stopped);
+            }
+        });
+        assert!(!is_first);
     }
 
     #[test]
