@@ -34,6 +34,9 @@ const fn row(name: &'static str, seeds: u64, run: fn(&mut Dice, u64) -> Result<(
 /// Round trips and the like that each is tried with.
 const SEEDS: u64 = 4;
 
+/// Of rows that try each of [`CHANGES`].
+const EACH_CHANGE: u64 = CHANGES.len() as u64;
+
 /// All of them.
 pub const ROWS: [Row; 24] = [
     row("from the relay to a direct path under load", SEEDS, goes_direct_under_load),
@@ -42,8 +45,8 @@ pub const ROWS: [Row; 24] = [
     row("a black hole with a small ring", SEEDS, black_hole_with_a_small_ring),
     row("one way blocked for five minutes", SEEDS, one_way_blocked),
     row("a router forgets every five seconds", SEEDS, rebinds),
-    row("one uplink moves to another router", SEEDS, one_uplink_moves),
-    row("both uplinks move", SEEDS, both_uplinks_move),
+    row("one uplink moves to another router", 2 * EACH_CHANGE, one_uplink_moves),
+    row("both uplinks move", EACH_CHANGE, both_uplinks_move),
     row("the link is down", SEEDS, link_down),
     row("the relay restarts while direct", SEEDS, relay_restarts_while_direct),
     row("the relay restarts while relayed", SEEDS, relay_restarts_while_relayed),
@@ -399,11 +402,17 @@ fn of_family(dice: &mut Dice, family: Family) -> Uplink {
     Uplink { nat, family, prefers_6: dice.per_mille(500), ..HOME }
 }
 
+/// The change of this seed.
+fn change(seed: u64) -> (Family, Family) {
+    let at = usize::try_from(seed % EACH_CHANGE).unwrap_or_default();
+    CHANGES.get(at).copied().unwrap_or(CHANGES[0])
+}
+
 fn one_uplink_moves(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
-    let (before, after) = dice.pick(&CHANGES, CHANGES[0]);
+    let (before, after) = change(seed);
     let (first, second) = (of_family(dice, before), of_family(dice, after));
     let other = of_family(dice, Family::Dual);
-    let node = dice.below(2);
+    let node = usize::from(seed / EACH_CHANGE % 2 == 1);
     let uplinks = if node == 0 { [first, other] } else { [other, first] };
     let mut scene = Scene::pair(dice, seed, uplinks);
     scene.settle_on(PathKind::DirectUdp, secs(10))?;
@@ -413,7 +422,7 @@ fn one_uplink_moves(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
 }
 
 fn both_uplinks_move(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
-    let (before, after) = dice.pick(&CHANGES, CHANGES[0]);
+    let (before, after) = change(seed);
     let uplinks = [of_family(dice, before), of_family(dice, Family::Dual)];
     let mut scene = Scene::pair(dice, seed, uplinks);
     scene.settle_on(PathKind::DirectUdp, secs(10))?;

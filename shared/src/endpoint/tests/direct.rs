@@ -723,6 +723,8 @@ fn who_moved_says_so_through_the_relay_and_the_peer_leaves_where_it_was() {
     // Nothing comes through from where it is now, and nobody sends data whose silence would tell.
     world.internet.is_torn = true;
     let new = SocketAddr::new([203, 0, 113, 100].into(), PORT);
+    let side = &mut world.internet.sides[1];
+    (side.inside, side.public) = (new, new.ip());
     let now = world.now;
     world.nodes[1].endpoint.handle_addresses(now, vec![new]);
     world.nodes[1].endpoint.handle_network_changed(now);
