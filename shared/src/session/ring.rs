@@ -84,6 +84,15 @@ struct Entry {
     state: State,
 }
 
+/// Packets that are held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How many.
+    pub packets: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Held; newer packets on its path that arrived say something about it.
@@ -373,11 +382,16 @@ impl Ring {
         self.stats.resent = before;
     }
 
-    /// How many of `counters` are held and not acknowledged.
-    pub fn held(&self, counters: Range<u64>) -> usize {
-        let counters = counters.start.max(self.first)..counters.end.min(self.next_counter());
-        let entries = counters.filter_map(|counter| self.entry(counter));
-        entries.filter(|entry| matches!(entry.state, State::InOrder | State::OutOfOrder)).count()
+    /// What of `counters` is held and not acknowledged.
+    pub fn held(&self, counters: Range<u64>) -> Held {
+        let start = counters.start.max(self.first);
+        let at = usize::try_from(start - self.first).unwrap_or(usize::MAX).min(self.entries.len());
+        let count = usize::try_from(counters.end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let held = self.entries.range(at..).take(count).filter(|entry| entry.state.is_held());
+        held.fold(Held::default(), |held, entry| Held {
+            packets: held.packets + 1,
+            bytes: held.bytes + usize::from(entry.len),
+        })
     }
 
     /// Counts as lost what of `counters` had to be resent, was overwritten and is not acknowledged. To be called once acknowledgements of what was resent

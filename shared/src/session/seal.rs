@@ -29,7 +29,7 @@ use crate::session::ack::{AckMarks, PathSlot};
 use crate::session::key::{SealError, SealKey};
 use crate::session::limits::{MAX_FRAME, RECEIVE_KEYS, RETIRED_KEY_LIFE, RUN_BYTES, RUN_SEGMENTS};
 use crate::session::pool::ChunkPool;
-use crate::session::ring::{Resend, Ring, RingLimits, RingStats, Sealed};
+use crate::session::ring::{Held, Resend, Ring, RingLimits, RingStats, Sealed};
 use crate::wire::header::{DATA_OVERHEAD, HEADER_LEN, Header, META_LEN, PacketType, TAG_LEN};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -233,8 +233,8 @@ impl SealHalf {
         self.ring.move_repeat(from, to, counters);
     }
 
-    /// How many of `counters` are held and not acknowledged, as far as acknowledgements were taken in.
-    pub fn held(&self, counters: Range<u64>) -> usize {
+    /// What of `counters` is held and not acknowledged, as far as acknowledgements were taken in.
+    pub fn held(&self, counters: Range<u64>) -> Held {
         self.ring.held(counters)
     }
 

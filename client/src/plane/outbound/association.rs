@@ -10,7 +10,8 @@
 //! # Repetition
 //!
 //! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
-//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream it goes in chunks ([`Window`]), and
+//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream only so much is under way as
+//! was shown to arrive ([`Window`]), and
 //! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
 //! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
@@ -53,6 +54,8 @@ pub(super) struct Association {
     again: Range<u64>,
     /// From here on it goes for the first time.
     fresh: u64,
+    /// What was sealed before that had no way to go.
+    piled_from: u64,
     /// When the next of it may go.
     paced_until: Option<Instant>,
     /// How much of it may be under way over a relay; `None` when nobody acknowledges it any more.
@@ -77,12 +80,14 @@ struct Repeat {
     is_lossy: bool,
     /// Acknowledgements heard when it had gone.
     heard: u64,
+    /// Packets that were missing when it last had to go once more.
+    missing: usize,
 }
 
 impl Repeat {
     /// Of what is about to go.
     const fn new(counters: Range<u64>) -> Self {
-        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 }
+        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0, missing: usize::MAX }
     }
 }
 
@@ -138,6 +143,7 @@ impl Association {
             cursor: 0,
             again: 0..0,
             fresh: u64::MAX,
+            piled_from: 0,
             paced_until: None,
             window: Some(Window::default()),
             is_again_lossy: false,
@@ -276,6 +282,7 @@ impl Association {
     pub(super) fn pump(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
         let next = self.half.next_counter();
         if let Some(repeat) = &mut self.repeat
+            && self.again.is_empty()
             && repeat.at.take_if(|at| *at <= ctx.now).is_some()
         {
             self.half.apply_acks();
@@ -288,6 +295,15 @@ impl Association {
             }
             // A relay that dropped some has a receiver who takes the rest, and says so. Of one who says nothing it has all that it can hold.
             if repeat.is_lossy && (is_settled || !way.via.is_stream()) {
+                let missing = self.half.held(repeat.counters.clone()).packets;
+                if way.via.is_stream() && missing > 0 {
+                    repeat.counters.end = self.cursor;
+                    if std::mem::replace(&mut repeat.missing, missing) > missing {
+                        // It is of use.
+                        repeat.pause = Duration::ZERO;
+                    }
+                    self.window.iter_mut().for_each(Window::on_dropped);
+                }
                 self.again = repeat.counters.clone();
             } else if is_settled {
                 self.repeat = None;
@@ -312,20 +328,39 @@ impl Association {
             pumped = self.hand_over_again(ctx, way, route);
         }
         if !pumped.is_stopped {
-            let waiting = self.half.resend(ctx.now, self.path, self.path, self.cursor..next);
-            let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, usize::MAX, self.cursor);
-            let handed_over = self.cursor..stopped.unwrap_or(next);
-            self.cursor = handed_over.end;
-            // What was overwritten before it was ever handed over has nowhere arrived.
-            self.half.count_missing(handed_over);
-            pumped = Pumped { is_sent: pumped.is_sent || sent > 0, is_stopped: stopped.is_some() };
+            let later = self.hand_over_waiting(ctx, way, next);
+            pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, is_stopped: later.is_stopped };
         }
         self.count_lost(&route.counters);
         pumped
     }
 
+    /// Hands over what was not yet. Behind what went again it waited for that, and is as paced.
+    fn hand_over_waiting(&mut self, ctx: &mut Context<'_>, way: Way, next: u64) -> Pumped {
+        if self.paced_until.is_some_and(|until| until > ctx.now) {
+            return Pumped { is_sent: false, is_stopped: true };
+        }
+        let is_paced = self.paced_until.take().is_some();
+        let budget = if is_paced { PACE_BYTES } else { usize::MAX };
+        let waiting = self.half.resend(ctx.now, self.path, self.path, self.cursor..next);
+        let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, budget, self.cursor);
+        let handed_over = self.cursor..stopped.unwrap_or(next);
+        self.cursor = handed_over.end;
+        // What was overwritten before it was ever handed over has nowhere arrived.
+        self.half.count_missing(handed_over);
+        let is_stopped = self.cursor < next;
+        self.paced_until = (is_paced && is_stopped).then(|| ctx.now + PACE);
+        Pumped { is_sent: sent > 0, is_stopped }
+    }
+
+    /// There is a way again: what waited for one goes where it may be lost, all of it at once.
+    pub(super) fn on_way_back(&mut self) {
+        self.piled_from = self.half.next_counter();
+        self.repeat_waiting();
+    }
+
     /// What waited goes as what goes again does: until it is known to have arrived.
-    pub(super) fn repeat_waiting(&mut self) {
+    fn repeat_waiting(&mut self) {
         let next = self.half.next_counter();
         if self.cursor >= next {
             return;
@@ -341,36 +376,39 @@ impl Association {
 
     /// Hands over what has to go again, as fast as it may, and sees to it that it arrives.
     fn hand_over_again(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
-        if self.paced_until.is_some_and(|until| until > ctx.now) || !self.is_window_open(ctx.now) {
+        if self.paced_until.is_some_and(|until| until > ctx.now) {
             return Pumped { is_sent: false, is_stopped: true };
         }
         let (budget, pace) = match way.via {
             Via::Udp(_) | Via::RelayUdp(_) => (PACE_BYTES, Some(ctx.now + PACE)),
-            Via::Channel(_) => (self.window.as_ref().map_or(usize::MAX, Window::bytes), None),
+            Via::Channel(_) => (self.window_room(ctx.now), None),
             Via::Tcp(_) => (usize::MAX, None),
         };
+        if budget == 0 {
+            return Pumped { is_sent: false, is_stopped: true };
+        }
         let again = self.half.repeat(ctx.now, self.path, self.again.clone());
-        let HandedOver { sent, resent, stopped } = hand_over(again, ctx, way, budget, self.fresh);
+        let HandedOver { sent, resent, bytes, stopped } = hand_over(again, ctx, way, budget, self.fresh);
         add(&route.counters.resent, resent);
         self.is_again_lossy |= sent > 0 && !matches!(way.via, Via::Tcp(_));
         let handed_over = self.again.start..stopped.unwrap_or(self.again.end);
         self.again.start = handed_over.end;
         // What was overwritten before it was ever handed over has nowhere arrived.
         self.half.count_missing(handed_over.start.max(self.fresh)..handed_over.end);
+        self.fresh = self.fresh.max(handed_over.end);
         let is_stopped = !self.again.is_empty();
-        self.paced_until = pace.filter(|_| is_stopped);
-        if let Some(window) = &mut self.window
-            && is_stopped
-            && sent > 0
-            && matches!(way.via, Via::Channel(_))
+        // What waits behind it is paced as well.
+        self.paced_until = pace.filter(|_| sent > 0);
+        if let Some(window) = self.window.as_mut().filter(|_| sent > 0 && matches!(way.via, Via::Channel(_)))
         {
             let pause = route.patience + ACK_TAKES;
-            window.on_left(ctx.now, handed_over, self.half.acks_heard(), pause);
+            window.on_left(ctx.now, handed_over.start, bytes, self.half.acks_heard(), pause);
         }
         if !is_stopped {
             self.fresh = u64::MAX;
             let is_lossy = std::mem::take(&mut self.is_again_lossy);
-            self.repeat = self.repeat.take().filter(|repeat| is_lossy || repeat.pause.is_zero());
+            let is_new = |repeat: &Repeat| repeat.pause.is_zero() && repeat.missing == usize::MAX;
+            self.repeat = self.repeat.take().filter(|repeat| is_lossy || is_new(repeat));
             // What joined one that is to go again puts it off no further.
             if let Some(repeat) = self.repeat.as_mut().filter(|repeat| repeat.at.is_none()) {
                 repeat.is_lossy = is_lossy;
@@ -382,21 +420,31 @@ impl Association {
         Pumped { is_sent: sent > 0, is_stopped }
     }
 
-    /// Whether what was under way over a relay has arrived, as far as can be known.
-    fn is_window_open(&mut self, now: Instant) -> bool {
-        let half = &mut self.half;
-        self.window.as_mut().is_none_or(|window| {
-            window.is_open(now, |counters| {
+    /// Bytes of what goes again that may leave over a relay now.
+    fn window_room(&mut self, now: Instant) -> usize {
+        let (half, end) = (&mut self.half, self.again.start);
+        self.window.as_mut().map_or(usize::MAX, |window| {
+            window.room(now, |from| {
                 half.apply_acks();
-                Looked { missing: half.held(counters), heard: half.acks_heard() }
+                Looked { missing: half.held(from..end).bytes, heard: half.acks_heard() }
             })
         })
     }
 
+    /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way is gone.
+    /// Frames come faster than they arrive, then, and what is sealed has to arrive.
+    pub(super) fn is_piling_up(&self) -> bool {
+        let is_behind = self.again.start >= self.piled_from && !self.again.is_empty();
+        let waits = || self.half.held(self.again.start..self.half.next_counter()).bytes;
+        self.window.as_ref().is_some_and(|window| is_behind && waits() > window.bytes())
+    }
+
     /// When [`Self::pump`] has something to do that it had not before.
     pub(super) fn pump_due(&self) -> Option<Instant> {
-        let paced = || self.paced_until.or_else(|| self.window.as_ref()?.due());
-        if self.again.is_empty() { self.repeat.as_ref()?.at } else { paced() }
+        if self.again.is_empty() && self.cursor >= self.half.next_counter() {
+            return self.repeat.as_ref()?.at;
+        }
+        self.paced_until.or_else(|| self.window.as_ref()?.due())
     }
 
     /// Nothing more is heard of it: what was no longer there when it had to go again is lost.
@@ -454,6 +502,8 @@ struct HandedOver {
     sent: u64,
     /// Those of them that had been before.
     resent: u64,
+    /// Their bytes.
+    bytes: usize,
     /// The counter from which on they were not.
     stopped: Option<u64>,
 }
@@ -477,6 +527,7 @@ fn hand_over(
         done.sent += 1;
         done.resent += u64::from(sealed.counter < fresh);
         done.stopped = Some(sealed.counter + 1);
+        done.bytes += sealed.packet.len();
         budget = budget.saturating_sub(sealed.packet.len());
     }
     done

@@ -170,8 +170,7 @@ impl Peer {
             self.is_replaced_due |= before != given_up;
         }
         if let Some(association) = self.association.as_mut().filter(|_| is_back) {
-            // All of it at once, where it may be lost.
-            association.repeat_waiting();
+            association.on_way_back();
         }
         // After what was given up: a doubt that ends lets go of what was kept for it.
         self.is_doubted = doubted.is_some();
@@ -206,6 +205,7 @@ impl Peer {
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
         let admission = match self.way {
             Some(Way { via: via @ Via::Tcp(_), .. }) => self.backlog.admit(ctx, via, association, plaintext),
+            Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up() => Admission::Drop,
             Some(_) | None => Admission::Go,
         };
         if admission == Admission::Drop {

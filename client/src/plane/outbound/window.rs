@@ -1,49 +1,51 @@
 //! How much of what waited is under way over a relay at a time.
 //!
 //! A relay holds so much for a client, drops the oldest of it when there is more, and says nothing of that. What waited for it may be
-//! megabytes, and the other client read slowly: so it goes in chunks, and the next one leaves when all of the one before is acknowledged,
-//! and is twice as large. When some of a chunk is missing though its receiver was heard, the next is half as large (what is missing goes
-//! again in the end). Of a receiver that says nothing the relay has all that it can hold: nothing more goes to it.
+//! megabytes, and the other client read slowly: so only so much is under way as was shown to arrive. Each time that as much was
+//! acknowledged the window is twice as large. When nothing more of it is acknowledged though its receiver was heard, some of it was
+//! dropped: the window is half as large, and goes on behind it (what is missing goes again in the end). Of a receiver that says nothing the
+//! relay has all that it can hold: nothing more goes to it.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// The first chunk: half of what a relay holds for a client by default, when it begins to let its senders wait.
+/// The first one: half of what a relay holds for a client by default, when it begins to let its senders wait.
 const BYTES_FIRST: usize = 256 << 10;
 /// The smallest.
 const BYTES_MIN: usize = 32 << 10;
-/// The largest: 45 Mbit/s over a round trip of 90 ms, at twice what a relay holds by default, which lets nobody send who is faster than
-/// its other client.
-const BYTES_MAX: usize = 1 << 20;
-/// Whether a chunk is acknowledged is looked at this often.
+/// The largest: 130 Mbit/s over a round trip of 250 ms.
+const BYTES_MAX: usize = 4 << 20;
+/// What is acknowledged is looked at this often.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What was handed over last, and how much may be next.
+/// What is under way, and how much may be.
 #[derive(Debug)]
 pub(super) struct Window {
     bytes: usize,
-    chunk: Option<Chunk>,
+    flight: Option<Flight>,
 }
 
 /// Packets that are under way.
 #[derive(Debug)]
-struct Chunk {
-    counters: Range<u64>,
-    /// Those that were not acknowledged when it was last looked at.
+struct Flight {
+    /// The first of them.
+    from: u64,
+    /// Bytes of those that were not acknowledged when they were last looked at, and of those that left since.
     missing: usize,
-    /// Acknowledgements heard when it left.
+    /// Bytes that were acknowledged since the window grew.
+    arrived: usize,
+    /// Acknowledgements heard when the first left.
     heard: u64,
-    /// When to look at it next.
+    /// When to look next.
     look: Instant,
-    /// More of it is waited for until then: so long after some of it was acknowledged.
+    /// More is waited for until then: so long after some was acknowledged.
     until: Instant,
     pause: Duration,
 }
 
-/// What is known of a chunk when it is looked at.
+/// What is known of packets when they are looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looked {
-    /// Packets of it that are not acknowledged.
+    /// Bytes of them that are not acknowledged.
     pub(super) missing: usize,
     /// Acknowledgements heard so far.
     pub(super) heard: u64,
@@ -51,57 +53,67 @@ pub(super) struct Looked {
 
 impl Default for Window {
     fn default() -> Self {
-        Self { bytes: BYTES_FIRST, chunk: None }
+        Self { bytes: BYTES_FIRST, flight: None }
     }
 }
 
 impl Window {
-    /// Bytes that the next chunk may have.
+    /// How large it is.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A chunk left, when so many acknowledgements had been heard; one takes `pause`.
-    pub(super) fn on_left(&mut self, now: Instant, counters: Range<u64>, heard: u64, pause: Duration) {
+    /// Packets of so many bytes left, the first of them `from`, when so many acknowledgements had been heard; one takes `pause`.
+    pub(super) fn on_left(&mut self, now: Instant, from: u64, bytes: usize, heard: u64, pause: Duration) {
         let until = now + pause;
-        self.chunk = Some(Chunk { counters, missing: usize::MAX, heard, look: now, until, pause });
+        let new = || Flight { from, missing: 0, arrived: 0, heard, look: now + LOOK, until, pause };
+        self.flight.get_or_insert_with(new).missing += bytes;
+    }
+
+    /// Some of what left was dropped in the end: what goes again begins with less than the first time.
+    pub(super) fn on_dropped(&mut self) {
+        (self.bytes, self.flight) = (self.bytes.min(BYTES_FIRST / 2), None);
     }
 
     /// Nothing is under way any more: the path is another, or what it had goes again.
     pub(super) fn forget(&mut self) {
-        self.chunk = None;
+        self.flight = None;
     }
 
-    /// When [`Self::is_open`] may say something else.
+    /// When [`Self::room`] may say something else.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.chunk.as_ref().map(|chunk| chunk.look)
+        self.flight.as_ref().map(|flight| flight.look)
     }
 
-    /// Whether the next chunk may leave. `look` looks at the packets of the last one.
-    pub(super) fn is_open(&mut self, now: Instant, look: impl FnOnce(Range<u64>) -> Looked) -> bool {
-        let Some(chunk) = &mut self.chunk else { return true };
-        if now < chunk.look {
-            return false;
+    /// Bytes that may leave now. `look` looks at what is under way, from a counter on.
+    pub(super) fn room(&mut self, now: Instant, look: impl FnOnce(u64) -> Looked) -> usize {
+        let Some(flight) = &mut self.flight else { return self.bytes };
+        if now < flight.look {
+            return 0;
         }
-        let looked = look(chunk.counters.clone());
-        if looked.missing < chunk.missing {
-            (chunk.missing, chunk.until) = (looked.missing, now + chunk.pause);
+        let looked = look(flight.from);
+        if looked.missing < flight.missing {
+            flight.arrived += flight.missing - looked.missing;
+            (flight.missing, flight.until) = (looked.missing, now + flight.pause);
         }
-        if looked.missing == 0 {
+        if flight.arrived >= self.bytes {
+            flight.arrived = 0;
             self.bytes = (2 * self.bytes).min(BYTES_MAX);
-        } else if now < chunk.until {
-            chunk.look = chunk.until.min(now + LOOK);
-            return false;
-        } else if looked.heard > chunk.heard {
-            self.bytes = (self.bytes / 2).max(BYTES_MIN);
-        } else {
-            chunk.pause *= 2;
-            chunk.until = now + chunk.pause;
-            chunk.look = now + LOOK;
-            return false;
         }
-        self.chunk = None;
-        true
+        flight.look = now + LOOK;
+        if looked.missing == 0 {
+            self.flight = None;
+        } else if now < flight.until {
+            return self.bytes.saturating_sub(looked.missing);
+        } else if looked.heard > flight.heard {
+            self.bytes = (self.bytes / 2).max(BYTES_MIN);
+            self.flight = None;
+        } else {
+            flight.pause *= 2;
+            flight.until = now + flight.pause;
+            return 0;
+        }
+        self.bytes
     }
 }
 
@@ -113,39 +125,58 @@ mod tests {
     const PAUSE: Duration = Duration::from_millis(100);
     const GONE: Looked = Looked { missing: 0, heard: 1 };
     const SOME_MISSING: Looked = Looked { missing: 5, heard: 1 };
-    const SILENCE: Looked = Looked { missing: 9, heard: 0 };
 
     #[test]
     fn what_arrives_doubles_it_and_what_is_missing_halves_it() {
         let (mut now, mut window) = (Instant::now(), Window::default());
-        for doubling in [2, 4, 4] {
-            window.on_left(now, 0..9, 0, PAUSE);
-            assert!(!window.is_open(now, |_| SILENCE));
+        for doubling in [2, 4, 8, 16, 16] {
+            let bytes = window.bytes();
+            window.on_left(now, 0, bytes, 0, PAUSE);
             now += LOOK;
-            assert!(window.is_open(now, |_| GONE));
-            assert_eq!(window.bytes(), doubling * BYTES_FIRST);
+            assert_eq!(window.room(now, |_| Looked { missing: bytes, heard: 0 }), 0, "it is full");
+            now += LOOK;
+            assert_eq!(window.room(now, |_| GONE), doubling * BYTES_FIRST);
         }
         for _ in 0..9 {
-            window.on_left(now, 0..9, 0, PAUSE);
+            let bytes = window.bytes();
+            window.on_left(now, 0, bytes, 0, PAUSE);
             now += PAUSE / 2;
-            assert!(!window.is_open(now, |_| SOME_MISSING), "the rest may be coming");
+            assert_eq!(window.room(now, |_| SOME_MISSING), window.bytes() - 5, "the rest may be coming");
             now += PAUSE;
-            assert!(window.is_open(now, |_| SOME_MISSING));
+            window.room(now, |_| SOME_MISSING);
         }
         assert_eq!(window.bytes(), BYTES_MIN);
     }
 
     #[test]
+    fn as_much_leaves_as_arrives() {
+        let (mut now, mut window) = (Instant::now(), Window::default());
+        let (mut left, mut arrived) = (0, 0);
+        // A tenth of the first window arrives at a time.
+        for _ in 0..1_000 {
+            now += LOOK;
+            let room = window.room(now, |_| Looked { missing: left - arrived, heard: 1 });
+            assert!(left + room - arrived <= BYTES_MAX);
+            if room > 0 {
+                window.on_left(now, 0, room, 0, PAUSE);
+            }
+            left += room;
+            arrived = left.min(arrived + BYTES_FIRST / 10);
+        }
+        assert!(arrived > 99 * BYTES_FIRST, "{arrived}");
+    }
+
+    #[test]
     fn one_that_says_nothing_is_sent_nothing_more_and_looked_at_without_haste() {
         let (began, mut window) = (Instant::now(), Window::default());
-        window.on_left(began, 0..9, 0, PAUSE);
+        window.on_left(began, 0, BYTES_FIRST, 0, PAUSE);
         let (mut now, mut looks) = (began, 0);
         while now < began + Duration::from_secs(10) {
-            assert!(!window.is_open(now, |_| SILENCE));
+            assert_eq!(window.room(now, |_| Looked { missing: BYTES_FIRST, heard: 0 }), 0);
             looks += 1;
             now = window.due().unwrap();
         }
         assert!(looks <= 2_100, "{looks}");
-        assert!(window.is_open(now, |_| GONE));
+        assert!(window.room(now, |_| GONE) > 0);
     }
 }

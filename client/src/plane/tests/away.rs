@@ -214,6 +214,62 @@ fn what_is_sent_behind_a_backlog_that_a_relay_cannot_hold_comes_as_well() {
 }
 
 #[test]
+fn a_flow_that_comes_faster_than_what_is_behind_a_backlog_may_leave_is_dropped_before_it_is_sealed() {
+    for (reads, is_slow) in [(200_000, false), (20_000, true)] {
+        let mut a = Sender::new(RingLimits::default());
+        a.snapshot.peers[0].patience = Duration::from_millis(40);
+        a.route(PEER, true, false);
+        a.route(PEER, false, false);
+        a.send(2, 500, 1000);
+        let mut relay = a.relay();
+        let marks = Arc::clone(&a.marks[0]);
+        // Ten megabytes a second for two seconds.
+        for tick in 1..=1_500 {
+            a.now = a.began + Duration::from_millis(10 * tick);
+            if tick <= 200 {
+                a.send(2, 100, 1000);
+            }
+            a.run();
+            relay.run(&mut a, reads);
+            if tick % 4 == 0 {
+                relay.acknowledge(&marks);
+            }
+        }
+        let counters = &a.snapshot.peers[0].counters;
+        let [sealed, dropped] = [&counters.tx_frames, &counters.tx_dropped].map(|count| count.load(Relaxed));
+        assert_eq!(sealed + dropped, 20_500);
+        assert_eq!(a.lost(PEER), 0);
+        assert_eq!(relay.received[..500], [true; 500], "what had waited");
+        let received = relay.received.iter().filter(|is_there| **is_there).count();
+        if is_slow {
+            // What goes at once when nothing waits any more is the relay's to drop.
+            assert!(received > 2_500, "it went on all the time: {received}");
+        } else {
+            assert!(received as u64 == sealed && dropped < 2_000, "until the window was large: {dropped}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_behind_a_paced_backlog_is_paced_as_well() {
+    let mut a = Sender::new(RingLimits::default());
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 1_000, 1000);
+    a.route(PEER, true, false);
+    a.send(2, 1_000, 1000);
+    let mut left = a.left();
+    for _ in 0..100 {
+        a.now += Duration::from_millis(2);
+        a.run();
+        let now = a.left();
+        assert!(now.len() <= 64 << 10 >> 9, "{} at a time", now.len());
+        left.extend(now);
+    }
+    assert_eq!(left[..2_000], (0..2_000).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_waited_for_a_way_by_datagram_is_paced_and_goes_until_it_is_acknowledged() {
     let mut a = Sender::new(RingLimits::default());
     a.snapshot.peers[0].patience = Duration::from_millis(40);
