@@ -400,12 +400,17 @@ impl Peer {
             Some(old) => {
                 let since = self.path_of(old).and_then(Path::silent_since);
                 self.leave_in_doubt(old.kind(), since.unwrap_or(ctx.now));
+                if old.kind() == PathKind::DirectUdp {
+                    self.direct.on_doubt();
+                }
                 if via.is_none_or(|new| new.kind() != old.kind()) {
                     match old {
                         Via::Udp(remote) => self.direct.on_left_in_doubt(ctx.now, remote),
                         Via::Tcp(_) => self.direct_tcp.on_left_in_doubt(ctx.now),
                         Via::Channel(_) | Via::RelayUdp(_) => {}
                     }
+                } else if let Via::Udp(remote) = old {
+                    self.direct.on_left_for_another(ctx.now, remote);
                 }
             }
             None => {}

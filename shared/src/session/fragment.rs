@@ -30,8 +30,9 @@ use std::time::{Duration, Instant};
 pub const PARTIALS: usize = 512;
 /// Bytes of them.
 pub const BYTES: usize = 2 << 20;
-/// How long the rest is waited for: pieces leave together.
-pub const LIFE: Duration = Duration::from_secs(1);
+/// How long the rest is waited for. Pieces leave together, but a machine that stood still has the second one yet to read (RFC 8200 §4.5 has
+/// the same minute). What comes meanwhile takes the place of the oldest.
+pub const LIFE: Duration = Duration::from_secs(60);
 /// Pieces of one packet: the largest packet on the narrowest path has fewer.
 const PIECES: usize = 64;
 

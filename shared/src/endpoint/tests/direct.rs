@@ -138,6 +138,8 @@ pub(super) struct Internet {
     pub(super) is_torn: bool,
     /// Swallows datagrams between the nodes that this says yes to.
     pub(super) swallows: Option<fn(&[u8]) -> bool>,
+    /// Somebody on the way passes on from here what comes here, either way.
+    pub(super) copier: Option<SocketAddr>,
 }
 
 /// What the relay's STUN sends to an address in one of its minutes.
@@ -180,6 +182,8 @@ impl Internet {
             self.under_way.push_back((now + 2 * HOP, to, source, response.encode()));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else {
+            let is_copied = self.copier == Some(to);
+            let (source, to) = if is_copied { (to, self.sides[1 - from].inside) } else { (source, to) };
             self.under_way.push_back((now + 2 * HOP + slower, source, to, datagram));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         }
@@ -583,6 +587,54 @@ fn nobody_is_sent_a_large_check_where_no_check_was_answered() {
     world.run(Duration::from_secs(1));
     let sent: Vec<_> = world.internet.sent[1].iter().filter(|(to, _)| *to == victim).collect();
     assert!(sent.len() == 1 && sent[0].1 < 100, "{sent:?}");
+}
+
+#[test]
+fn who_copies_packets_gains_one_move_and_no_more() {
+    let mut world = behind(19, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    let copier: SocketAddr = "203.0.113.77:4000".parse().unwrap();
+    world.internet.copier = Some(copier);
+    let slot = world.status(1).slot;
+    let (mut counter, mut swallowed, steps) = (1_000, 0, 1_200);
+    for step in 0..steps {
+        let now = world.now;
+        if step % 20 == 0 {
+            // It passed on a data packet from its own address, faster than the network.
+            world.nodes[1].endpoint.handle_heard(now, slot, copier);
+        }
+        // It passes on what is asked and answered, and swallows data.
+        let via = world.status(1).path.unwrap().via;
+        world.nodes[1].endpoint.handle_data_sent(now, slot, via);
+        if via == Via::Udp(copier) {
+            swallowed += 1;
+        } else {
+            counter += 10;
+            acknowledge(&mut world, 0, via.slot().number(), counter);
+        }
+        world.run(Duration::from_millis(50));
+    }
+    assert!(swallowed <= steps / 20, "{swallowed} of {steps}");
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn where_the_peer_went_there_is_room_for_a_path() {
+    let mut world = behind(20, [Nat::PortRestricted, Nat::Open]);
+    world.run(Duration::from_secs(5));
+    // As many as are checked at once.
+    for rebind in 0..5 {
+        traffic(&mut world, Duration::from_millis(200), true);
+        world.internet.sides[0].mappings.clear();
+        let to = world.internet.sides[1].inside;
+        let from = world.internet.sides[0].outward(to);
+        let (now, slot) = (world.now, world.status(1).slot);
+        world.nodes[1].endpoint.handle_heard(now, slot, from);
+        world.run(HOP * 8);
+        assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from), "rebind {rebind}");
+    }
+    assert_eq!(kinds(&world), DIRECT);
 }
 
 #[test]
