@@ -311,8 +311,13 @@ impl Peer {
                 }
             }
         }
-        let doubted =
-            self.routed.filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::slot);
+        let doubted = match self.routed {
+            Some(via) => {
+                Some(via).filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::slot)
+            }
+            // It died in doubt: what is kept for that is given up with the next route, and must be there then.
+            None => self.doubted.filter(|_| self.session.is_some()),
+        };
         if self.doubted != doubted {
             self.doubted = doubted;
             if doubted == Some(PathKind::DirectUdp.slot()) {

@@ -115,7 +115,7 @@ impl Peer {
 
     /// Whether the path by which its packets go is in doubt.
     pub(super) const fn is_doubted(&self) -> bool {
-        self.is_doubted
+        self.is_doubted && self.way.is_some()
     }
 
     /// Whether somebody here speaks to it.

@@ -638,6 +638,31 @@ fn where_the_peer_went_there_is_room_for_a_path() {
 }
 
 #[test]
+fn a_path_that_died_in_doubt_is_given_up_before_the_doubt_ends() {
+    let mut world = behind(21, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    let now = world.now;
+    for node in &mut world.nodes {
+        node.endpoint.handle_stream_closed(now, RELAY);
+        node.events.clear();
+    }
+    world.to_node.clear();
+    world.to_relay.clear();
+    world.internet.is_torn = true;
+    traffic(&mut world, Duration::from_secs(4), false);
+    world.internet.is_torn = false;
+    world.run(Duration::from_secs(90));
+    let at = |wanted: fn(&Event) -> bool| world.nodes[0].events.iter().position(wanted).unwrap();
+    let begins = at(|event| matches!(event, Event::Doubt { path: Some(_), .. }));
+    let died = at(|event| matches!(event, Event::Route { via: None, .. }));
+    let mut events = world.nodes[0].events.iter().skip(died);
+    let given_up = died + events.position(|event| matches!(event, Event::Resend { .. })).unwrap();
+    let ends = at(|event| matches!(event, Event::Doubt { path: None, .. }));
+    assert!(begins < died && given_up < ends, "{begins} {died} {given_up} {ends}");
+}
+
+#[test]
 fn a_router_that_forgot_is_found_out_by_the_doubt_and_not_at_the_next_question() {
     let mut world = behind(18, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
