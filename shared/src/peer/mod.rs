@@ -50,7 +50,7 @@ use crate::session::rekey::Role;
 use crate::session::{AckReport, PathSlot};
 use crate::time::Deadline;
 use crate::traverse::strangers::Strangers;
-use crate::wire::control::{Control, Hello, PathAck};
+use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use direct::Direct;
 use direct_tcp::DirectTcp;
@@ -639,6 +639,9 @@ impl Peer {
 
     fn handle_body(&mut self, ctx: &mut Context<'_>, via: Via, body: Option<Control>) {
         match body {
+            // The answer proves to the peer that the way by which it asked leads here. Somebody who takes a question from one way to
+            // another must not get the answer: it would prove the way that he has made.
+            Some(Control::Ping { path, .. }) if !may_be_asked(via, path) => {}
             Some(Control::Ping { id, path, .. }) => {
                 if self.routed.is_some_and(|routed| routed.kind() != via.kind())
                     && self.path_of(via).is_some()
@@ -764,6 +767,12 @@ impl Peer {
     ) {
         let paths = vec![PathAck { path, highest, bitmap }];
         self.send(ctx, &Control::Ack { paths, floor: 0 });
+    }
+
+    /// Says PING with the number of this path, the way that data goes.
+    #[cfg(test)]
+    pub(crate) fn say_ping_for_test(&mut self, ctx: &mut Context<'_>, path: u8) {
+        self.send(ctx, &Control::Ping { id: 7, path, padding: vec![] });
     }
 
     /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
@@ -949,6 +958,11 @@ impl Peer {
         let packet = self.session.as_mut().and_then(|session| session.seal(ctx.now, body));
         packet.as_ref().inspect(|packet| ctx.out.packet(via, packet, room)).is_some()
     }
+}
+
+/// Whether a PING with this number is one that is sent by `via`.
+fn may_be_asked(via: Via, number: u8) -> bool {
+    number == via.slot().number() || (number == CHECK && via.kind() == PathKind::DirectUdp)
 }
 
 /// A PING for the relay's stream.

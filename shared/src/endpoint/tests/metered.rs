@@ -1,7 +1,7 @@
 //! What a member that means no good may make a node send, and where to.
 
 use super::direct::{DIRECT, Nat, behind, kinds, traffic};
-use super::tcp::{Syns, listening};
+use super::tcp::{Syns, listening, said_by_stream};
 use super::*;
 use crate::path::select::Wanted;
 
@@ -126,5 +126,18 @@ fn somebody_who_copies_faster_than_the_way_itself_does_not_keep_the_answers_of_a
     }
     for at in 0..2 {
         assert_eq!(world.status(at).session.unwrap().rekeys, 1);
+    }
+}
+
+#[test]
+fn a_ping_that_came_another_way_than_it_was_sent_is_not_answered() {
+    let mut world = behind(98, [Nat::Blocked; 2]);
+    world.run(Duration::from_secs(10));
+    for (number, answers) in [(0, 1), (1, 0), (2, 0), (3, 0), (4, 0), (255, 0)] {
+        let mut packet = said_by_stream(&mut world, |peer, ctx| peer.say_ping_for_test(ctx, number));
+        let (now, endpoint) = (world.now, &mut world.nodes[0].endpoint);
+        assert!(endpoint.handle_packet(now, channel(), &mut packet).is_ok());
+        let answered = std::iter::from_fn(|| endpoint.poll_transmit()).count();
+        assert_eq!(answered, answers, "path {number}");
     }
 }
