@@ -68,6 +68,9 @@ const HELLO_REPEAT: Duration = Duration::from_secs(1);
 const CLOSE_AFTER: Duration = Duration::from_secs(30);
 /// Most of them at a time: a peer that goes through sessions faster has nothing under way in the oldest.
 const MAX_CLOSING: usize = 4;
+/// Answers to addresses where no path is: twenty at once and then ten a second, which is more than checks of an honest peer ask for. Each
+/// may be an address that its owner has to look up before it sends there.
+const STRAY_ANSWERS: Bucket = Bucket::new(20, Duration::from_millis(100));
 /// A peer that is gone is shown as offline for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(6 * 3600);
 /// The number under which this side's PINGs name the path over the relay's stream.
@@ -192,6 +195,8 @@ pub(crate) struct Peer {
     tcp_budget: Bucket,
     /// Its users' wishes.
     wish_budget: Bucket,
+    /// Its questions from addresses where no path is.
+    stray_budget: Bucket,
 }
 
 impl Peer {
@@ -239,6 +244,7 @@ impl Peer {
             rekey_budget: Bucket::of_handshakes(),
             tcp_budget: direct_tcp::PROVOKED,
             wish_budget: route::WISHES,
+            stray_budget: STRAY_ANSWERS,
         }
     }
 
@@ -650,7 +656,7 @@ impl Peer {
                     // path is: the address may be somebody else's, who would get more than the peer spent.
                     self.repeat_report(ctx, via);
                 }
-                self.reply(ctx, via, &Control::Pong { id, path });
+                self.answer(ctx, via, &Control::Pong { id, path });
                 if let Via::Udp(from) = via
                     && path == PathKind::DirectUdp.slot().number()
                     && let Some(other) = self.direct_other_way(from)
@@ -686,7 +692,7 @@ impl Peer {
                 self.drop_dead_stream(ctx);
             }
             Some(Control::Hello(hello)) => {
-                self.reply(ctx, via, &Control::HelloAck { revision: hello.revision });
+                self.answer(ctx, via, &Control::HelloAck { revision: hello.revision });
                 // Packets may overtake each other; an older word does not take back a newer one. Revisions wrap.
                 let is_older = |known: u32| hello.revision.wrapping_sub(known) > u32::MAX / 2;
                 if self.revision_heard.is_some_and(is_older) {
@@ -708,7 +714,7 @@ impl Peer {
                 ctx.out.event(Event::Acked { slot: self.slot, paths, floor });
             }
             Some(Control::Candidates { revision, list, tcp }) => {
-                self.reply(ctx, via, &Control::CandidatesAck { revision });
+                self.answer(ctx, via, &Control::CandidatesAck { revision });
                 self.direct_on_candidates(ctx, revision, list, tcp);
             }
             Some(Control::TcpTry) => self.tcp_on_try(ctx),
@@ -729,7 +735,7 @@ impl Peer {
             }
             Some(Control::Use { number, wanted }) => {
                 if self.on_use(ctx.now, number, wanted) {
-                    self.reply(ctx, via, &Control::UseAck { number });
+                    self.answer(ctx, via, &Control::UseAck { number });
                 }
             }
             Some(Control::UseAck { number }) => self.on_use_ack(number),
@@ -749,7 +755,7 @@ impl Peer {
                     self.path = None;
                 }
             }
-            Some(Control::Echo { id }) => self.reply(ctx, via, &Control::EchoReply { id }),
+            Some(Control::Echo { id }) => self.answer(ctx, via, &Control::EchoReply { id }),
             Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id, via }),
             // The acknowledgement of an older HELLO, or a body of a later version.
             Some(Control::HelloAck { .. }) | None => {}
@@ -947,6 +953,17 @@ impl Peer {
             return;
         }
         self.send_by(ctx, via, body, self.room(via));
+    }
+
+    /// Replies to what the peer asked, unless it asks from too many places.
+    fn answer(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control) {
+        if let Via::Udp(from) = via
+            && self.direct.path(from).is_none()
+            && !self.stray_budget.take(ctx.now)
+        {
+            return;
+        }
+        self.reply(ctx, via, body);
     }
 
     /// Seals and sends whole, whatever the way is known to carry: that is the question.

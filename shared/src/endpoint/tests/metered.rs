@@ -130,6 +130,33 @@ fn somebody_who_copies_faster_than_the_way_itself_does_not_keep_the_answers_of_a
 }
 
 #[test]
+fn questions_from_places_without_a_path_get_few_answers_there() {
+    let mut world = behind(97, [Nat::Blocked; 2]);
+    world.run(Duration::from_secs(10));
+    let stray: SocketAddr = "192.0.2.77:5000".parse().unwrap();
+    let answers = |world: &mut World, questions: u64| {
+        let mut sent = 0;
+        for id in 0..questions {
+            let mut packet = said_by_stream(world, |peer, ctx| {
+                peer.echo(ctx, id);
+            });
+            let (now, endpoint) = (world.now, &mut world.nodes[0].endpoint);
+            assert!(endpoint.handle_packet(now, Via::Udp(stray), &mut packet).is_ok());
+            while let Some(transmit) = endpoint.poll_transmit() {
+                sent += u32::from(matches!(transmit, Transmit::Datagram { to, .. } if to == stray));
+            }
+        }
+        sent
+    };
+    // A few checks go there as well.
+    let at_once = answers(&mut world, 200);
+    assert!((20..=25).contains(&at_once), "{at_once}");
+    world.run(Duration::from_secs(1));
+    let later = answers(&mut world, 200);
+    assert!((10..=13).contains(&later), "{later}");
+}
+
+#[test]
 fn a_ping_that_came_another_way_than_it_was_sent_is_not_answered() {
     let mut world = behind(98, [Nat::Blocked; 2]);
     world.run(Duration::from_secs(10));
