@@ -98,8 +98,9 @@ pub struct Datagram {
 /// What the threads tell the control task of themselves. Losing one costs a little time, never truth.
 #[derive(Debug)]
 pub enum Fact {
-    /// Frames went out to the peer by this way: said at most ten times a second, and with the first on a new way.
-    DataSent(PeerSlot, Via),
+    /// Frames went out to the peer by this way, and every counter of its association below this one is used: said at most ten times a
+    /// second, and with the first on a new way.
+    DataSent(PeerSlot, Via, u64),
     /// Data of the peer came by datagram from an address where none of its paths is.
     Heard(PeerSlot, SocketAddr),
     /// An acknowledgement is due, of what came last by this way.

@@ -349,7 +349,7 @@ impl Routes {
 /// Tells the endpoint what the threads say of themselves.
 pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
     match fact {
-        Fact::DataSent(slot, via) => endpoint.handle_data_sent(now, slot, via),
+        Fact::DataSent(slot, via, sealed) => endpoint.handle_data_sent(now, slot, via, sealed),
         Fact::Heard(slot, from) => endpoint.handle_heard(now, slot, from),
         Fact::AckDue(slot, via, report) => endpoint.handle_ack_report(now, slot, via, &report),
         Fact::KeyUsedUp(slot) => endpoint.handle_key_used_up(now, slot),

@@ -174,6 +174,10 @@ pub(crate) struct Peer {
     abandoned: [bool; PATH_SLOTS],
     /// One above the highest counter that the peer acknowledged on each path: only more than that confirms the path.
     acked: [u64; PATH_SLOTS],
+    /// The same of what is known to have been sealed: what was not, cannot have arrived.
+    confirmed: [u64; PATH_SLOTS],
+    /// One above the highest counter that the data plane said it sealed in this session; a moment later it has sealed more.
+    sealed: u64,
     /// What this node last said it has of the peer's.
     last_report: (Vec<PathAck>, u64),
     resume: Resume,
@@ -231,6 +235,8 @@ impl Peer {
             last_kind: None,
             abandoned: [false; PATH_SLOTS],
             acked: [0; PATH_SLOTS],
+            confirmed: [0; PATH_SLOTS],
+            sealed: 0,
             last_report: (Vec::new(), 0),
             resume: Resume::default(),
             wish: Wish::default(),
@@ -471,9 +477,10 @@ impl Peer {
         Ok(())
     }
 
-    /// Frames went out to the peer since the last call, by `via`.
-    pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>, via: Via) {
+    /// Frames went out to the peer since the last call, by `via`; every counter below `sealed` is used.
+    pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>, via: Via, sealed: u64) {
         self.direct.on_traffic();
+        self.sealed = sealed;
         if let Some(path) = self.path_at(via) {
             path.on_data_sent(ctx.now);
         }
@@ -709,7 +716,8 @@ impl Peer {
             Some(Control::HelloAck { revision }) if revision == ctx.hello.revision => {
                 self.hello_acked = Some(revision)
             }
-            Some(Control::Ack { paths, floor }) => {
+            Some(Control::Ack { mut paths, floor }) => {
+                self.drop_lies(&mut paths);
                 self.on_acks(ctx.now, &paths);
                 ctx.out.event(Event::Acked { slot: self.slot, paths, floor });
             }
@@ -719,8 +727,9 @@ impl Peer {
             }
             Some(Control::TcpTry) => self.tcp_on_try(ctx),
             Some(Control::CandidatesAck { revision }) => self.direct_on_candidates_ack(revision),
-            Some(Control::Resume { number, kind, paths, floor }) => {
-                self.reply(ctx, via, &Control::ResumeAck { number });
+            Some(Control::Resume { number, kind, mut paths, floor }) => {
+                self.drop_lies(&mut paths);
+                self.answer(ctx, via, &Control::ResumeAck { number });
                 // The highest number counts: a packet that was held back takes nothing back.
                 if number > self.resume.heard {
                     self.resume.heard = number;
@@ -892,6 +901,8 @@ impl Peer {
         self.hello_acked = None;
         self.revision_heard = None;
         self.acked = [0; PATH_SLOTS];
+        self.confirmed = [0; PATH_SLOTS];
+        self.sealed = 0;
         self.last_report = (Vec::new(), 0);
         self.resume = Resume::default();
         self.renew_wish(ctx.now);

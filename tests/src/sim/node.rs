@@ -727,7 +727,7 @@ impl Node {
             is_idle &= !self.machine.drain(outcome);
             while let Ok(fact) = self.machine.output.facts.try_recv() {
                 is_idle = false;
-                if let Fact::DataSent(slot, _) = &fact {
+                if let Fact::DataSent(slot, ..) = &fact {
                     outcome.sent.extend(self.peers.get(slot));
                 }
                 tell(&mut self.endpoint, self.machine.lockstep.plane(), clock, fact);

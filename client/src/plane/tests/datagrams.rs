@@ -47,7 +47,7 @@ fn frames_pass_by_datagram_byte_for_byte_and_in_order() {
     let mut told = false;
     until("the way that was taken to be told", || {
         while let Ok(fact) = a.output.facts.try_recv() {
-            told |= matches!(fact, Fact::DataSent(PEER, way) if Some(way) == via(&b));
+            told |= matches!(fact, Fact::DataSent(PEER, way, _) if Some(way) == via(&b));
         }
         told
     });

@@ -1,9 +1,9 @@
 //! What a member that means no good may make a node send, and where to.
 
-use super::direct::{DIRECT, Nat, behind, kinds, traffic};
+use super::direct::{DIRECT, Nat, acknowledge_some, behind, kinds, traffic};
 use super::tcp::{Syns, listening, said_by_stream};
 use super::*;
-use crate::path::select::Wanted;
+use crate::path::select::{PathKind, Wanted};
 
 /// Nothing is ever sent there.
 fn refused() -> SocketAddr {
@@ -166,5 +166,31 @@ fn a_ping_that_came_another_way_than_it_was_sent_is_not_answered() {
         assert!(endpoint.handle_packet(now, channel(), &mut packet).is_ok());
         let answered = std::iter::from_fn(|| endpoint.poll_transmit()).count();
         assert_eq!(answered, answers, "path {number}");
+    }
+}
+
+#[test]
+fn acknowledgements_of_what_was_never_sealed_confirm_no_path() {
+    // Far beyond all that may have been sealed; and just beyond what was, while nothing new is.
+    for (ahead, grows) in [(1 << 21, 10), (0, 0)] {
+        let mut world = behind(99, [Nat::PortRestricted; 2]);
+        world.run(Duration::from_secs(5));
+        traffic(&mut world, Duration::from_secs(2), true);
+        assert_eq!(kinds(&world), DIRECT);
+        let left = |event: &Event| matches!(event, Event::Moved { from: PathKind::DirectUdp, .. });
+        assert_eq!(world.count(0, left), 0);
+        // Ten each 50 ms, and all acknowledged.
+        let mut sealed = 401;
+        for n in 0..100 {
+            let (now, status) = (world.now, world.status(0));
+            sealed += grows;
+            if let Some(path) = status.path {
+                world.nodes[0].endpoint.handle_data_sent(now, status.slot, path.via, sealed);
+            }
+            let number = PathKind::DirectUdp.slot().number();
+            acknowledge_some(&mut world, 1, number, sealed + ahead + n, [u64::MAX; 4]);
+            world.run(Duration::from_millis(50));
+        }
+        assert!(world.count(0, left) > 0, "nothing arrives there");
     }
 }
