@@ -138,7 +138,7 @@ pub struct PlaneCounters {
     pub not_let_in: AtomicU64,
     /// Frames that the rules do not let in, by cause: in the order of [`AccessDrop::ALL`].
     pub denied: [AtomicU64; AccessDrop::ALL.len()],
-    /// Packets for the control task that it was too busy to take.
+    /// Packets for the control task that it was too busy to take, or of which one peer or stranger sent too many.
     pub control_dropped: AtomicU64,
     /// Datagrams that may be answers of STUN and that the control task was too busy to take.
     pub stun_dropped: AtomicU64,
