@@ -47,6 +47,7 @@ pub use lockstep::Lockstep;
 pub use outbound::OutboundCommand;
 pub use queue::{StreamHandle, StreamQueue, stream_queue};
 pub use routes::{MoveCost, Routes, tell};
+pub(crate) use shares::host;
 pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot};
 pub use wake::Waker;
 
