@@ -94,6 +94,7 @@ impl Node {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            stun: [].into(),
             access: None,
         };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());

@@ -715,6 +715,7 @@ impl Node {
             while let Some(event) = self.endpoint.poll_event() {
                 self.apply(now, event, books, outcome);
             }
+            self.machine.routes.set_stun(self.endpoint.stun_servers());
             self.machine.routes.publish(self.machine.lockstep.plane());
             while let Some(transmit) = self.endpoint.poll_transmit() {
                 match transmit {

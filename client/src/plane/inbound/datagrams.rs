@@ -141,6 +141,10 @@ impl InboundThread {
                     add(&self.counters.unknown_kind, 1);
                     return Ok(());
                 };
+                if !snapshot.stun.contains(&from) {
+                    add(&self.counters.stun_unasked, 1);
+                    return Ok(());
+                }
                 // Full: STUN asks again.
                 if self.datagrams.try_send(Datagram { from, bytes: datagram.to_vec() }).is_err() {
                     add(&self.counters.stun_dropped, 1);

@@ -411,6 +411,10 @@ fn what_strangers_send_is_counted_and_goes_nowhere() {
     let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let from = stranger.local_addr().unwrap();
     let to = address(&b);
+    // One that is asked by STUN, and one that is not.
+    let unasked = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    b.snapshot.stun = [from].into();
+    b.plane.publish(b.snapshot.clone());
     let send = |datagram: &[u8]| stranger.send_to(datagram, to).unwrap();
     let mut init = vec![0; 1400];
     init[0] = shadowmesh_proto::wire::packet::INIT;
@@ -435,6 +439,8 @@ fn what_strangers_send_is_counted_and_goes_nowhere() {
     send(&vec![0; 60_000]);
     until("what is of no kind", || counters.unknown_kind.load(Relaxed) >= 2);
     send(&header(Control, 1001));
+    unasked.send_to(&[0, 1, 2, 3, 4], to).unwrap();
+    until("what nobody asked for", || counters.stun_unasked.load(Relaxed) == 1);
     send(&[0, 1, 2, 3]);
     let mut packet = None;
     until("what only the control task can judge", || {
