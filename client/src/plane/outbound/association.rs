@@ -153,6 +153,11 @@ impl Association {
         }
     }
 
+    /// One above the highest counter that was used.
+    pub(super) fn sealed(&self) -> u64 {
+        self.half.next_counter()
+    }
+
     /// The next key.
     pub(super) fn install(&mut self, now: Instant, key: SealKey) {
         self.half.install(now, key);

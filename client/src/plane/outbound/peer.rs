@@ -108,6 +108,11 @@ impl Peer {
         }
     }
 
+    /// One above the highest counter of its association that was used.
+    pub(super) fn sealed(&self) -> u64 {
+        self.association.as_ref().map_or(0, Association::sealed)
+    }
+
     /// The path by which its packets go, or went last.
     pub(super) fn path(&self) -> PathSlot {
         self.path

@@ -43,6 +43,7 @@ impl Sender {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            stun: [].into(),
             access: None,
         };
         let socket = Arc::new(MemorySocket::new(41_641).unwrap());

@@ -47,6 +47,7 @@ impl Node {
             streams: vec![],
             links: vec![],
             bindings: vec![],
+            stun: [].into(),
             access: None,
         };
         let (socket, pool) = (DatagramSocket::bind().unwrap(), ChunkPool::new(1 << 20));

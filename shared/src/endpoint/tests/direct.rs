@@ -270,7 +270,7 @@ pub(super) fn traffic(world: &mut World, span: Duration, arrives: bool) {
             let status = world.status(at);
             let (now, slot) = (world.now, status.slot);
             let Some(path) = status.path else { continue };
-            world.nodes[at].endpoint.handle_data_sent(now, slot, path.via);
+            world.nodes[at].endpoint.handle_data_sent(now, slot, path.via, *counter + 11);
             if arrives {
                 *counter += 10;
                 acknowledge(world, 1 - at, path.via.slot().number(), *counter);
@@ -517,7 +517,7 @@ fn one_frame_that_a_narrow_path_swallowed_goes_again_though_the_path_answers_the
     world.internet.sides[0].largest_out = 1280;
     // It is in doubt for no longer than the PING of the size that passes takes.
     let (now, status) = (world.now, world.status(0));
-    world.nodes[0].endpoint.handle_data_sent(now, status.slot, status.path.unwrap().via);
+    world.nodes[0].endpoint.handle_data_sent(now, status.slot, status.path.unwrap().via, 1);
     world.run(Duration::from_secs(1));
     assert_eq!((kinds(&world), room(&world, 0)), (DIRECT, Some(1232)));
     assert_eq!(world.count(0, resent), 1);
