@@ -606,7 +606,7 @@ fn who_copies_packets_gains_one_move_and_no_more() {
         }
         // It passes on what is asked and answered, and swallows data.
         let via = world.status(1).path.unwrap().via;
-        world.nodes[1].endpoint.handle_data_sent(now, slot, via);
+        world.nodes[1].endpoint.handle_data_sent(now, slot, via, counter + 11);
         if via == Via::Udp(copier) {
             swallowed += 1;
         } else {
