@@ -39,6 +39,8 @@ const PACE_BYTES: usize = 64 << 10;
 const PACE: Duration = Duration::from_millis(2);
 /// What an acknowledgement takes beyond the round trip: the wait for more to acknowledge, and a busy machine.
 const ACK_TAKES: Duration = Duration::from_millis(40);
+/// How much waits behind what goes to a relay is looked at this often.
+const PILE_LOOK: Duration = Duration::from_millis(5);
 /// How exactly the age of a packet in the ring is known.
 const GRAIN: Duration = Duration::from_millis(250);
 
@@ -56,6 +58,8 @@ pub(super) struct Association {
     fresh: u64,
     /// What was sealed before that had no way to go.
     piled_from: u64,
+    /// Whether too much waits behind it, and until when that is not looked at again.
+    piles_up: Option<(Instant, bool)>,
     /// When the next of it may go.
     paced_until: Option<Instant>,
     /// How much of it may be under way over a relay; `None` when nobody acknowledges it any more.
@@ -144,6 +148,7 @@ impl Association {
             again: 0..0,
             fresh: u64::MAX,
             piled_from: 0,
+            piles_up: None,
             paced_until: None,
             window: Some(Window::default()),
             is_again_lossy: false,
@@ -438,10 +443,17 @@ impl Association {
 
     /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way is gone.
     /// Frames come faster than they arrive, then, and what is sealed has to arrive.
-    pub(super) fn is_piling_up(&self) -> bool {
-        let is_behind = self.again.start >= self.piled_from && !self.again.is_empty();
-        let waits = || self.half.held(self.again.start..self.half.next_counter()).bytes;
-        self.window.as_ref().is_some_and(|window| is_behind && waits() > window.bytes())
+    pub(super) fn is_piling_up(&mut self, now: Instant) -> bool {
+        if self.again.is_empty() || self.again.start < self.piled_from {
+            return false;
+        }
+        // What waits may be thousands of packets: not with each frame.
+        if self.piles_up.is_none_or(|(until, _)| until <= now) {
+            let waits = self.half.held(self.again.start..self.half.next_counter()).bytes;
+            let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes());
+            self.piles_up = Some((now + PILE_LOOK, is_too_much));
+        }
+        self.piles_up.is_some_and(|(_, is_too_much)| is_too_much)
     }
 
     /// When [`Self::pump`] has something to do that it had not before.

@@ -210,7 +210,7 @@ impl Peer {
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
         let admission = match self.way {
             Some(Way { via: via @ Via::Tcp(_), .. }) => self.backlog.admit(ctx, via, association, plaintext),
-            Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up() => Admission::Drop,
+            Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up(ctx.now) => Admission::Drop,
             Some(_) | None => Admission::Go,
         };
         if admission == Admission::Drop {
