@@ -61,7 +61,7 @@ pub fn questioned_again(rtt: Option<Duration>) -> Duration {
 /// How long a path may take to answer when something says that it may be gone: half a round trip more than it takes, and no less than
 /// two busy machines need.
 pub fn questioned_after(rtt: Option<Duration>) -> Duration {
-    rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_add((rtt / 2).max(ACK_ALLOWANCE)))
+    rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_add((rtt / 2).max(2 * ACK_ALLOWANCE)))
 }
 
 /// How long data may stay unconfirmed before its path is suspect.
