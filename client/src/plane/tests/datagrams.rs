@@ -30,6 +30,14 @@ fn hole() -> (Option<Via>, UdpSocket) {
     (Some(Via::Udp(socket.local_addr().unwrap())), socket)
 }
 
+/// Waits until so many datagrams came to it.
+fn swallowed(socket: &UdpSocket, n: usize) {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for _ in 0..n {
+        socket.recv(&mut [0; 2048]).unwrap();
+    }
+}
+
 #[test]
 fn frames_pass_by_datagram_byte_for_byte_and_in_order() {
     let (mut a, b, _) = two();
@@ -139,9 +147,10 @@ fn what_two_paths_in_a_row_swallowed_goes_by_the_third() {
     let (mut a, b, _) = two();
     // A repeat is far away: nothing but the moves themselves sends anything again.
     a.snapshot.peers[0].patience = Duration::from_secs(60);
-    let (hole, _socket) = hole();
+    let (hole, socket) = hole();
     a.reroute(PEER, hole, &[]);
     seal(&mut a, 0..100, 100);
+    swallowed(&socket, 100);
     let (link, _, _queue) = link(&mut a);
     a.reroute(PEER, Some(Via::Tcp(link)), &[DIRECT]);
     until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
@@ -171,9 +180,10 @@ fn a_repeat_that_is_due_survives_a_planned_move_and_another_path_that_is_given_u
 fn what_went_again_by_a_stream_that_was_left_before_it_stopped_is_asked_for() {
     let (mut a, b, _) = two();
     a.snapshot.peers[0].patience = Duration::from_millis(20);
-    let (hole, _socket) = hole();
+    let (hole, socket) = hole();
     a.reroute(PEER, hole, &[]);
     seal(&mut a, 0..100, 100);
+    swallowed(&socket, 100);
     let (link, _, _queue) = link(&mut a);
     a.reroute(PEER, Some(Via::Tcp(link)), &[DIRECT]);
     until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
