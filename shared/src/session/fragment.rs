@@ -233,14 +233,14 @@ impl Reassembler {
             self.order = VecDeque::new();
         } else if self.order.len() > 2 * self.partials.len() + STALE {
             let partials = &self.partials;
-            self.order.retain(|begun| is_held(partials, begun));
+            self.order.retain(|begun| held(partials, begun).is_some());
         }
         Some(partial)
     }
 
     fn drop_old(&mut self, now: Instant) {
         while let Some(begun) = self.order.front()
-            && (now.saturating_duration_since(begun.at) >= LIFE || !is_held(&self.partials, begun))
+            && (now.saturating_duration_since(begun.at) >= LIFE || held(&self.partials, begun).is_none())
         {
             self.drop_at(0);
         }
@@ -248,26 +248,23 @@ impl Reassembler {
 
     /// The oldest of `owner` goes; of whomever, should it hold none.
     fn drop_oldest_of(&mut self, owner: u32) {
-        let is_of = |begun: &Begun| {
-            self.partials
-                .get(&begun.name)
-                .is_some_and(|partial| partial.number == begun.number && partial.owner == owner)
-        };
+        let is_of = |begun: &Begun| held(&self.partials, begun).is_some_and(|partial| partial.owner == owner);
         let at = self.order.iter().position(is_of).unwrap_or(0);
         self.drop_at(at);
     }
 
     fn drop_at(&mut self, at: usize) {
         let Some(begun) = self.order.remove(at) else { return };
-        if is_held(&self.partials, &begun) {
+        if held(&self.partials, &begun).is_some() {
             self.remove(&begun.name);
             self.given_up += 1;
         }
     }
 }
 
-fn is_held(partials: &HashMap<Name, Partial>, begun: &Begun) -> bool {
-    partials.get(&begun.name).is_some_and(|partial| partial.number == begun.number)
+/// The packet that began then, if it is neither whole nor given up.
+fn held<'a>(partials: &'a HashMap<Name, Partial>, begun: &Begun) -> Option<&'a Partial> {
+    partials.get(&begun.name).filter(|partial| partial.number == begun.number)
 }
 
 impl Partial {

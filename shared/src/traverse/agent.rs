@@ -271,13 +271,9 @@ impl Agent {
         if self.left == 0 || self.paced.is_some_and(|until| now < until) {
             return None;
         }
-        let mut due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
-        let first = due.next()?.candidate.address;
-        Some(
-            due.map(|remote| remote.candidate.address)
-                .find(|other| self.heard == Some(*other))
-                .unwrap_or(first),
-        )
+        let due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
+        // Of equals the first.
+        due.map(|remote| remote.candidate.address).min_by_key(|address| self.heard != Some(*address))
     }
 
     /// The address is a path that works already: it need not be checked.

@@ -11,8 +11,7 @@
 //!
 //! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
 //! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream only so much is under way as
-//! was shown to arrive ([`Window`]), and
-//! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
+//! was shown to arrive ([`Window`]), and what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
 //! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
 //! # Time
@@ -22,7 +21,7 @@
 
 use super::batches::Way;
 use super::peer::Context;
-use super::window::{Looked, Window};
+use super::window::{LOOK, Looked, Window};
 use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
@@ -39,8 +38,6 @@ const PACE_BYTES: usize = 64 << 10;
 const PACE: Duration = Duration::from_millis(2);
 /// What an acknowledgement takes beyond the round trip: the wait for more to acknowledge, and a busy machine.
 const ACK_TAKES: Duration = Duration::from_millis(40);
-/// How much waits behind what goes to a relay is looked at this often.
-const PILE_LOOK: Duration = Duration::from_millis(5);
 /// How exactly the age of a packet in the ring is known.
 const GRAIN: Duration = Duration::from_millis(250);
 
@@ -339,7 +336,7 @@ impl Association {
         }
         if !pumped.is_stopped {
             let later = self.hand_over_waiting(ctx, way, next);
-            pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, is_stopped: later.is_stopped };
+            pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
         }
         self.count_lost(&route.counters);
         pumped
@@ -447,11 +444,10 @@ impl Association {
         if self.again.is_empty() || self.again.start < self.piled_from {
             return false;
         }
-        // What waits may be thousands of packets: not with each frame.
         if self.piles_up.is_none_or(|(until, _)| until <= now) {
             let waits = self.half.held(self.again.start..self.half.next_counter()).bytes;
             let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes());
-            self.piles_up = Some((now + PILE_LOOK, is_too_much));
+            self.piles_up = Some((now + LOOK, is_too_much));
         }
         self.piles_up.is_some_and(|(_, is_too_much)| is_too_much)
     }
