@@ -73,20 +73,6 @@ impl Mtu {
         mtu
     }
 
-    /// What is known of another path that leads over the same links.
-    pub fn inherited(&self) -> Self {
-        Self {
-            base: self.base,
-            wanted: self.wanted,
-            current: self.current,
-            too_large: self.too_large,
-            is_known: self.is_known,
-            search: self.search,
-            challenges: Challenges::new(),
-            raises: self.raises,
-        }
-    }
-
     /// What every path carries.
     pub const fn base(&self) -> usize {
         self.base

@@ -23,7 +23,7 @@ use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
     UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
-    repeat_after, suspicion_after, unanswered_after,
+    questioned_again, repeat_after, suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -46,6 +46,8 @@ pub struct Path {
     next_ping: Option<Deadline>,
     /// When the last PONG came; before the first, when the path was found.
     answered: Instant,
+    /// When the PING left that was answered last.
+    asked_of_answer: Option<Instant>,
     /// When the first PING left that has not been answered since.
     asked: Option<Instant>,
     /// When the last PING left.
@@ -111,6 +113,7 @@ impl Path {
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
             answered: now,
+            asked_of_answer: None,
             asked: None,
             pinged: None,
             questioned: None,
@@ -125,16 +128,6 @@ impl Path {
     /// A path by datagram that was just found: every path carries packets of `base` bytes, data needs `wanted`.
     pub fn datagram(now: Instant, kind: PathKind, base: usize, wanted: usize) -> Self {
         Self { mtu: Some(Mtu::new(now, base, wanted)), ..Self::new(now, kind) }
-    }
-
-    /// A path that answered after `round` and leads over the same links as another, which was proven and whose far end has another port
-    /// now: its router forgot it. What that one carried this one carries; it is asked for the largest at once all the same.
-    pub fn instead_of(&self, now: Instant, round: Duration) -> Self {
-        let mut path = Self { mtu: self.mtu.as_ref().map(Mtu::inherited), ..Self::new(now, self.kind) };
-        (path.rtt, path.heartbeat) = (Some(Rtt::new(round)), self.heartbeat);
-        path.state = State::Proven { outstanding: None };
-        path.question(now);
-        path
     }
 
     /// A path that nobody needs yet: it rests until it is wanted.
@@ -213,6 +206,11 @@ impl Path {
     /// When a PING was last answered: then it carried the largest packets both ways.
     pub const fn answered(&self) -> Instant {
         self.answered
+    }
+
+    /// Whether something was answered that was asked then or later.
+    pub fn has_answered_since(&self, then: Instant) -> bool {
+        self.asked_of_answer.is_some_and(|asked| asked >= then)
     }
 
     /// How long it has been suspect.
@@ -315,7 +313,10 @@ impl Path {
     /// A PING is wanted now, whatever was planned; a dead path has no use for one.
     pub fn want_ping(&mut self, now: Instant) {
         if !self.is_dead() && !self.is_resting() {
-            self.next_ping = Some(Deadline::new(now, "the owner wants to know"));
+            let at = self.pinged.map_or(now, |pinged| now.max(pinged + questioned_again(self.rtt())));
+            // What is planned and comes sooner is not put off.
+            let at = self.next_ping.map_or(at, |next| at.min(next.at.max(now)));
+            self.next_ping = Some(Deadline::new(at, "the owner wants to know"));
         }
     }
 
@@ -334,7 +335,8 @@ impl Path {
         self.challenges.on_sent(now, id);
         self.asked.get_or_insert(now);
         self.pinged = Some(now);
-        let pause = repeat_after(self.rtt());
+        let pause =
+            if self.is_questioned() { questioned_again(self.rtt()) } else { repeat_after(self.rtt()) };
         let pause = if matches!(self.state, State::Unproven { .. }) { 2 * pause } else { pause };
         self.next_ping = Some(Deadline::new(now + pause, "repeat a PING"));
     }
@@ -348,6 +350,20 @@ impl Path {
             return false;
         };
         let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
+        self.prove(now, sample, size);
+        true
+    }
+
+    /// A check (protocol §7.5) that left for where this path leads was answered after `sample`. Its packet had `size` bytes, so it showed
+    /// what a PING of the path itself does.
+    pub fn on_checked(&mut self, now: Instant, sample: Duration, size: usize) {
+        if !self.is_dead() && !self.is_resting() {
+            self.prove(now, sample, Some(size));
+        }
+    }
+
+    /// It answered what was asked of it `sample` ago, with a packet of `size` bytes.
+    fn prove(&mut self, now: Instant, sample: Duration, size: Option<usize>) {
         if let (Some(mtu), Some(size)) = (&mut self.mtu, size) {
             mtu.on_passed(now, size);
         }
@@ -361,6 +377,7 @@ impl Path {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
         self.answered = now;
+        self.asked_of_answer = now.checked_sub(sample);
         (self.asked, self.questioned) = (None, None);
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
@@ -369,7 +386,6 @@ impl Path {
             data.answered.get_or_insert(now);
         }
         self.end_swallowing(now);
-        true
     }
 
     /// An ACK for data that this side sent over this path came. It shows that data arrives, not that the largest does.
@@ -951,22 +967,6 @@ mod tests {
         run.path.question(run.now);
         run.path.rest();
         assert!(!run.path.is_questioned());
-    }
-
-    #[test]
-    fn a_path_instead_of_another_carries_what_that_did_until_it_does_not_answer() {
-        let now = Instant::now();
-        let mut old = Path::datagram(now, PathKind::DirectUdp, 1232, 1451);
-        assert!(old.poll_ping(now).is_some());
-        old.on_ping_sent(now, 1);
-        assert!(old.on_pong(now + RTT, 1));
-        let mut path = old.instead_of(now + RTT, 2 * RTT);
-        assert_eq!((path.packet_size(), path.rtt()), (Some(1451), Some(2 * RTT)));
-        assert!(path.is_proven() && path.is_questioned() && path.ping_size() == Some(1451));
-        assert!(path.poll_ping(now + RTT).is_some());
-        path.on_ping_sent(now + RTT, 2);
-        path.handle_timeout(now + RTT + questioned_after(path.rtt()));
-        assert!(path.is_suspect());
     }
 
     #[test]

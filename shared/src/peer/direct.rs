@@ -12,11 +12,16 @@
 //! - Everything here belongs to a session and ends with it.
 //! - At most [`MAX_PATHS`] paths; the answer to a check counts only from the address that was asked.
 //! - What is heard from an unknown address is answered there, once, and never moves anything by itself.
+//! - A check as large as the largest data packet leaves only for where the peer's data came from, on the host of a path that this peer
+//!   has: what answers it is a proven path a round trip sooner, and nobody can have strangers sent what is large.
+//! - Where the peer's data came from is followed until a path that it has elsewhere answers what was asked since (a copy came from there,
+//!   and the peer is where it was), or fails; then not again for [`NOT_FOLLOWED`]: who copies a packet gains one move.
 //! - A path that data left because it was in doubt has to earn its return ([`super::probation`]).
 
 use super::probation::{Record, Standing};
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, Via};
+use crate::path::challenge::Challenges;
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::PathKind;
 use crate::path::state::Path;
@@ -31,8 +36,13 @@ use std::time::{Duration, Instant};
 
 /// Most direct paths kept: the one in use, and others that answered too.
 const MAX_PATHS: usize = 3;
+/// An address that was followed in vain is not followed again for so long.
+const NOT_FOLLOWED: Duration = Duration::from_secs(60);
 /// CANDIDATES is repeated this often until acknowledged.
 const REPEAT: Duration = Duration::from_secs(1);
+/// That this node is seen elsewhere is found out so soon after or before data leaves a path: STUN is asked at the first doubt, and what is
+/// lost is repeated.
+const FOUND_OUT_WITHIN: Duration = Duration::from_secs(5);
 /// IPv6 and UDP headers around a datagram; with IPv4 it is a few bytes less.
 const IP_UDP: usize = 40 + 8;
 /// Ethernet header with one VLAN tag, which a TAP's MTU does not count.
@@ -53,11 +63,19 @@ pub(super) struct Direct {
     heard: Option<u32>,
     /// Addresses last told with [`Event::Sources`].
     told: Vec<SocketAddr>,
-    /// Where the peer's data came from last, if that was none of the paths' addresses then: its NAT moved, or it did.
-    follow: Option<SocketAddr>,
+    /// Where the peer's data came from last, if that was none of the paths' addresses then, and since when: its NAT moved, or it did.
+    follow: Option<(Instant, SocketAddr)>,
+    /// Where it was followed to in vain, until when that is remembered.
+    not_followed: Option<(Instant, SocketAddr)>,
+    /// Checks of that which were as large as the largest data packet.
+    large_checks: Challenges,
     record: Record,
-    /// The path that was last recorded there.
-    left: Option<SocketAddr>,
+    /// The path that was last recorded there, and when.
+    left: Option<(Instant, SocketAddr)>,
+    /// When this node's own candidates changed last.
+    moved: Option<Instant>,
+    /// Data's path came into doubt: this node's router may have forgotten it, or its socket be seen elsewhere now.
+    is_mapping_doubted: bool,
     /// Where the peer says that it may be reached, and where it does not say so any more.
     announced: Vec<SocketAddr>,
     withdrawn: Vec<SocketAddr>,
@@ -109,11 +127,14 @@ impl Direct {
         if let Some(at) = withdrawn {
             self.withdrawn.remove(at);
         }
-        if is_shaken || withdrawn.is_some() {
+        if is_shaken || withdrawn.is_some() || self.moved.is_some_and(|at| is_found_out(now, at)) {
             return;
         }
+        if self.follow_to() == Some(remote) {
+            self.unfollow(now);
+        }
         self.record.on_left_in_doubt(now);
-        self.left = Some(remote);
+        self.left = Some((now, remote));
     }
 
     /// The peer may be reached at these addresses, and no longer at others that it named before. If data left one of those in doubt
@@ -130,18 +151,55 @@ impl Direct {
         let surplus = self.withdrawn.len().saturating_sub(MAX_CANDIDATES);
         self.withdrawn.drain(..surplus);
         self.announced = addresses;
-        if self.left.take_if(|left| self.withdrawn.contains(left)).is_some() {
-            self.record.forgive();
-            // Who waits is judged anew.
-            for known in self.paths.iter_mut().filter(|known| known.standing.due().is_some()) {
-                known.standing = Standing::Unproven;
-            }
+        if self.left.take_if(|(_, left)| self.withdrawn.contains(left)).is_some() {
+            self.forgive();
+        }
+    }
+
+    /// This node is seen elsewhere than before: what was left in doubt just now was left because of that.
+    pub(super) fn on_own_candidates_changed(&mut self, now: Instant) {
+        self.moved = Some(now);
+        if self.left.take_if(|(at, _)| is_found_out(now, *at)).is_some() {
+            self.forgive();
+        }
+    }
+
+    fn forgive(&mut self) {
+        self.record.forgive();
+        // Who waits is judged anew.
+        for known in self.paths.iter_mut().filter(|known| known.standing.due().is_some()) {
+            known.standing = Standing::Unproven;
         }
     }
 
     /// The path at the address that the peer's data came from, when it is proven: the others lead to where the peer was.
     pub(super) fn followed(&self) -> Option<SocketAddr> {
-        self.follow.filter(|follow| self.path(*follow).is_some_and(Path::is_proven))
+        self.follow_to().filter(|follow| self.path(*follow).is_some_and(Path::is_proven))
+    }
+
+    fn follow_to(&self) -> Option<SocketAddr> {
+        self.follow.map(|(_, from)| from)
+    }
+
+    /// The peer is where it was, if a path that leads elsewhere answers what was asked since.
+    fn judge_follow(&mut self, now: Instant) {
+        let Some((since, from)) = self.follow else { return };
+        if self.paths.iter().any(|known| known.remote != from && known.path.has_answered_since(since)) {
+            self.unfollow(now);
+        }
+    }
+
+    /// It is not where it was followed to: that was a copy, or did not last.
+    fn unfollow(&mut self, now: Instant) {
+        self.not_followed = self.follow.take().map(|(_, from)| (now + NOT_FOLLOWED, from));
+    }
+
+    /// Data left the path at `remote`, silent, for another direct one.
+    pub(super) fn on_left_for_another(&mut self, now: Instant, remote: SocketAddr) {
+        if self.follow_to() == Some(remote) {
+            self.record.on_left_in_doubt(now);
+            self.unfollow(now);
+        }
     }
 
     pub(super) fn is_checking(&self) -> bool {
@@ -172,6 +230,16 @@ impl Direct {
 
     pub(super) fn hint(&mut self, address: SocketAddr) {
         self.agent.hint(address);
+    }
+
+    /// Data's path came into doubt.
+    pub(super) const fn on_doubt(&mut self) {
+        self.is_mapping_doubted = true;
+    }
+
+    /// Whether it is to be found out where this node is seen now; once.
+    pub(super) fn take_mapping_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.is_mapping_doubted)
     }
 
     /// Every path is asked now, for it may be gone.
@@ -254,8 +322,17 @@ impl Peer {
 
     /// Data of the peer came from `from`, where none of its paths is. Once a path is proven there, data follows.
     pub(super) fn direct_follow(&mut self, ctx: &mut Context<'_>, from: SocketAddr) {
+        if self.direct.not_followed.is_some_and(|(until, known)| known == from && ctx.now < until) {
+            return;
+        }
         self.direct_heard(ctx, from);
-        self.direct.follow = Some(from);
+        if self.direct.follow_to() != Some(from) {
+            self.direct.follow = Some((ctx.now, from));
+            // Where the peer was it is still, if it answers there.
+            for known in self.direct.paths.iter_mut().filter(|known| known.remote != from) {
+                known.path.question(ctx.now);
+            }
+        }
     }
 
     /// Something that only the peer could seal came from `from` by datagram.
@@ -272,7 +349,12 @@ impl Peer {
             if let Some((kind, rtt)) = self.direct.agent.on_answer(ctx.now, from, id) {
                 tracing::debug!(peer = %self.id.short(), %from, kind = kind.as_str(), ?rtt, "a candidate answered");
                 ctx.strangers.on_answer(ctx.now, from.ip());
-                self.direct_add(ctx, from, rtt);
+                self.direct_add(ctx, from);
+                if self.direct.large_checks.on_answer(ctx.now, id).is_some()
+                    && let Some(path) = self.direct.path_mut(from)
+                {
+                    path.on_checked(ctx.now, rtt, largest_packet(ctx));
+                }
             }
             return;
         }
@@ -290,6 +372,7 @@ impl Peer {
                     // What it swallowed while it was silent, or was too large for it, is not coming, and nothing else took its place.
                     self.abandon(PathKind::DirectUdp);
                 }
+                self.direct.judge_follow(ctx.now);
                 return;
             }
         }
@@ -323,28 +406,28 @@ impl Peer {
         is_fewer
     }
 
-    /// `remote` answered a check after `round`.
-    fn direct_add(&mut self, ctx: &Context<'_>, remote: SocketAddr, round: Duration) {
-        if self.direct.path(remote).is_some() || self.direct.paths.len() >= MAX_PATHS {
+    fn direct_add(&mut self, ctx: &Context<'_>, remote: SocketAddr) {
+        if self.direct.path(remote).is_some() || !self.direct_make_room(remote) {
             return;
         }
-        let path = self.forgotten_path(remote).map_or_else(
-            || {
-                let mut path = datagram_path(ctx, PathKind::DirectUdp);
-                path.set_heartbeat(self.heartbeat_hint);
-                path
-            },
-            |old| old.instead_of(ctx.now, round),
-        );
+        let mut path = datagram_path(ctx, PathKind::DirectUdp);
+        path.set_heartbeat(self.heartbeat_hint);
         self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven, is_shaken: false });
     }
 
-    /// The path that data takes, if it led to the same host as `remote` does, from where the peer's data comes now: the router there
-    /// forgot it. To prove that as if it were a stranger would be a round trip in which nothing goes to the peer.
-    fn forgotten_path(&self, remote: SocketAddr) -> Option<&Path> {
-        let Some(Via::Udp(old)) = self.routed else { return None };
-        let is_followed = self.direct.follow == Some(remote) && old.ip() == remote.ip();
-        self.direct.path(old).filter(|path| is_followed && path.is_usable())
+    /// Whether there is room for a path to `remote`: one that is not proven makes it, or any but that of data for where the peer went.
+    fn direct_make_room(&mut self, remote: SocketAddr) -> bool {
+        if self.direct.paths.len() < MAX_PATHS {
+            return true;
+        }
+        let (routed, follow) = (self.routed, self.direct.follow_to());
+        let is_of_use =
+            |known: &DirectPath| routed == Some(Via::Udp(known.remote)) || follow == Some(known.remote);
+        let paths = &mut self.direct.paths;
+        let worst = paths.iter().position(|known| !is_of_use(known) && !known.path.is_usable());
+        let any = || paths.iter().position(|known| !is_of_use(known)).filter(|_| follow == Some(remote));
+        let at = worst.or_else(any);
+        at.map(|at| paths.remove(at)).is_some()
     }
 
     /// Time passed for its paths and rounds.
@@ -359,15 +442,19 @@ impl Peer {
         if self.session.is_none() || !ctx.local.has_udp {
             return;
         }
+        if let Some(follow) = self.direct.follow_to()
+            && self.direct.path(follow).is_some_and(Path::is_dead)
+        {
+            self.direct.on_left_for_another(ctx.now, follow);
+        }
         // One that never was more than an answer is nothing that this side lost.
         let was_path =
             self.direct.paths.iter().any(|known| known.path.is_dead() && known.path.rtt().is_some());
         if self.direct_keep(|known| !known.path.is_dead()) {
-            if was_path {
-                self.direct.begin(ctx.now, "a direct path died");
-            } else {
-                self.direct.begin_provoked(ctx.now, "an address answered, but not in full size");
-            }
+            // The peer can do that as often as it likes.
+            let why =
+                if was_path { "a direct path died" } else { "an address answered, but not in full size" };
+            self.direct.begin_provoked(ctx.now, why);
         }
         self.say_candidates(ctx);
         // One by TCP is no reason to look no further.
@@ -386,6 +473,16 @@ impl Peer {
             let check = Control::Ping { id, path: CHECK, padding: vec![] };
             self.reply(ctx, Via::Udp(address), &check);
             self.direct.agent.on_check_sent(ctx.now, address, id);
+            let is_followed =
+                self.direct.follow_to() == Some(address) && self.may_answer(ctx, Via::Udp(address));
+            let is_of_host = |known: &DirectPath| known.remote.ip() == address.ip() && known.path.is_usable();
+            if is_followed && self.direct.paths.iter().any(is_of_host) {
+                let id = ctx.rng.next_u64();
+                let check = datagram_ping(id, largest_packet(ctx), CHECK);
+                self.ask(ctx, Via::Udp(address), &check);
+                self.direct.large_checks.on_sent(ctx.now, id);
+                self.direct.agent.on_check_sent(ctx.now, address, id);
+            }
         }
         for at in 0..self.direct.paths.len() {
             let Some(known) = self.direct.paths.get_mut(at) else { continue };
@@ -443,27 +540,36 @@ impl Peer {
     }
 }
 
+/// Whether a path was left in doubt because of a change of this node's own, when one of them was at `now` and the other `before`.
+fn is_found_out(now: Instant, before: Instant) -> bool {
+    now.saturating_duration_since(before) < FOUND_OUT_WITHIN
+}
+
 /// The PINGs that are due on a path by datagram: one that asks whether it is there, and one that asks how much it carries.
 pub(super) fn due_pings(path: &mut Path, ctx: &mut Context<'_>) -> impl Iterator<Item = Control> + use<> {
     let kind = path.kind();
     let mut pings = [None, None];
     if path.poll_ping(ctx.now).is_some() {
         let id = ctx.rng.next_u64();
-        pings[0] = path.ping_size().map(|size| datagram_ping(id, size, kind));
+        pings[0] = path.ping_size().map(|size| datagram_ping(id, size, kind.slot().number()));
         path.on_ping_sent(ctx.now, id);
     }
     if let Some(size) = path.poll_probe(ctx.now) {
         let id = ctx.rng.next_u64();
-        pings[1] = Some(datagram_ping(id, size, kind));
+        pings[1] = Some(datagram_ping(id, size, kind.slot().number()));
         path.on_probe_sent(ctx.now, id);
     }
     pings.into_iter().flatten()
 }
 
-/// A path by datagram that was just found. It is to carry the largest packet that data of this node's TAP makes.
+/// A path by datagram that was just found.
 pub(super) fn datagram_path(ctx: &Context<'_>, kind: PathKind) -> Path {
-    let wanted = usize::from(ctx.hello.mtu) + ETHERNET + DATA_OVERHEAD;
-    Path::datagram(ctx.now, kind, base_size(kind), wanted)
+    Path::datagram(ctx.now, kind, base_size(kind), largest_packet(ctx))
+}
+
+/// Bytes of the largest packet that data of this node's TAP makes: every path by datagram is to carry it.
+fn largest_packet(ctx: &Context<'_>) -> usize {
+    usize::from(ctx.hello.mtu) + ETHERNET + DATA_OVERHEAD
 }
 
 /// Bytes of a packet that every path of this kind carries: IPv6's minimum MTU less what is around it.
@@ -476,10 +582,10 @@ const fn around(kind: PathKind) -> usize {
     if matches!(kind, PathKind::RelayUdp) { RELAYED_HEADER_LEN } else { 0 }
 }
 
-/// A PING whose packet has `size` bytes.
-fn datagram_ping(id: u64, size: usize, kind: PathKind) -> Control {
+/// A PING with this number whose packet has `size` bytes.
+fn datagram_ping(id: u64, size: usize, path: u8) -> Control {
     let body = size - HEADER_LEN - TAG_LEN;
-    let ping = |padding| Control::Ping { id, path: kind.slot().number(), padding: vec![0; padding] };
+    let ping = |padding| Control::Ping { id, path, padding: vec![0; padding] };
     // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its
     // own length to take the same room.
     let around = ping(body / 2).encode().len() - body / 2;
@@ -500,9 +606,10 @@ mod tests {
     fn a_ping_has_the_size_that_it_stands_for() {
         for size in [1224, 1232, 1451, 1551, 9051] {
             for id in [0, 255, 65_536, u64::MAX] {
-                let packet =
-                    HEADER_LEN + datagram_ping(id, size, PathKind::RelayUdp).encode().len() + TAG_LEN;
-                assert_eq!(packet, size);
+                for path in [PathKind::RelayUdp.slot().number(), CHECK] {
+                    let packet = HEADER_LEN + datagram_ping(id, size, path).encode().len() + TAG_LEN;
+                    assert_eq!(packet, size);
+                }
             }
         }
         // What a user gets by default fits an ordinary link with IPv6.

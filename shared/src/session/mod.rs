@@ -48,5 +48,5 @@ pub use order::{Order, OrderStats, Turn};
 pub use pool::ChunkPool;
 pub use rekey::{RekeyPolicy, Role};
 pub use replay::{Freshness, ReplayWindow};
-pub use ring::{Resend, Ring, RingLimits, RingStats, Sealed};
+pub use ring::{Held, Resend, Ring, RingLimits, RingStats, Sealed};
 pub use seal::{Fit, Run, SealHalf, SealStats, SealedRun};

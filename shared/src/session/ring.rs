@@ -84,6 +84,15 @@ struct Entry {
     state: State,
 }
 
+/// Packets that are held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How many.
+    pub packets: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Held; newer packets on its path that arrived say something about it.
@@ -371,6 +380,18 @@ impl Ring {
         let before = self.stats.resent;
         self.resend_as(from, to, counters, true).for_each(drop);
         self.stats.resent = before;
+    }
+
+    /// What of `counters` is held and not acknowledged.
+    pub fn held(&self, counters: Range<u64>) -> Held {
+        let start = counters.start.max(self.first);
+        let at = usize::try_from(start - self.first).unwrap_or(usize::MAX).min(self.entries.len());
+        let count = usize::try_from(counters.end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let held = self.entries.range(at..).take(count).filter(|entry| entry.state.is_held());
+        held.fold(Held::default(), |held, entry| Held {
+            packets: held.packets + 1,
+            bytes: held.bytes + usize::from(entry.len),
+        })
     }
 
     /// Counts as lost what of `counters` had to be resent, was overwritten and is not acknowledged. To be called once acknowledgements of what was resent

@@ -29,7 +29,7 @@ use crate::session::ack::{AckMarks, PathSlot};
 use crate::session::key::{SealError, SealKey};
 use crate::session::limits::{MAX_FRAME, RECEIVE_KEYS, RETIRED_KEY_LIFE, RUN_BYTES, RUN_SEGMENTS};
 use crate::session::pool::ChunkPool;
-use crate::session::ring::{Resend, Ring, RingLimits, RingStats, Sealed};
+use crate::session::ring::{Held, Resend, Ring, RingLimits, RingStats, Sealed};
 use crate::wire::header::{DATA_OVERHEAD, HEADER_LEN, Header, META_LEN, PacketType, TAG_LEN};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -231,6 +231,11 @@ impl SealHalf {
     pub fn move_repeat(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) {
         self.apply_acks();
         self.ring.move_repeat(from, to, counters);
+    }
+
+    /// What of `counters` is held and not acknowledged, as far as acknowledgements were taken in.
+    pub fn held(&self, counters: Range<u64>) -> Held {
+        self.ring.held(counters)
     }
 
     /// Counts as lost what of `counters` had to be resent, was no longer there, and is not acknowledged.

@@ -21,7 +21,7 @@
 //!   silent, are metered ([`PROVOKED`]): so a member cannot make others flood somebody. (What goes to one host over all peers is bounded
 //!   by [`super::strangers`].)
 //! - An address that was merely heard from is checked outside a round too, within a budget of its own ([`HEARD_BUDGET`]): what a
-//!   member can make a node send to an address it spoofs is less than what the member spends.
+//!   member can make a node send to an address it spoofs is a check a second.
 
 use super::candidate::{Candidate, CandidateKind, MAX_CANDIDATES};
 use crate::bucket::Bucket;
@@ -121,6 +121,8 @@ pub struct Agent {
     provoked: Bucket,
     /// Checks outside a round, and when one was last added.
     heard_budget: Option<(u32, Instant)>,
+    /// Where something was heard from last: the peer is there now, so it is checked before all others.
+    heard: Option<SocketAddr>,
 }
 
 impl Default for Agent {
@@ -143,6 +145,7 @@ impl Agent {
             idle_retries: 0,
             provoked: PROVOKED,
             heard_budget: None,
+            heard: None,
         }
     }
 
@@ -198,12 +201,13 @@ impl Agent {
     pub fn on_heard(&mut self, now: Instant, address: SocketAddr) {
         let candidate = Candidate::new(CandidateKind::PeerReflexive, address);
         self.name(candidate, Source::Heard, MAX_HEARD);
-        let may = self.left > 0 || self.take_heard_budget(now);
+        let may = self.take_heard_budget(now);
         if let Some(remote) =
             self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address)
             && remote.next.is_none()
             && may
         {
+            self.heard = Some(address);
             // One packet; the next one heard causes the next.
             remote.tries = CHECKS - 1;
             remote.next = Some(now);
@@ -267,8 +271,9 @@ impl Agent {
         if self.left == 0 || self.paced.is_some_and(|until| now < until) {
             return None;
         }
-        let due = self.remotes.iter().find(|remote| remote.next.is_some_and(|next| next <= now))?;
-        Some(due.candidate.address)
+        let due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
+        // Of equals the first.
+        due.map(|remote| remote.candidate.address).min_by_key(|address| self.heard != Some(*address))
     }
 
     /// The address is a path that works already: it need not be checked.
@@ -664,6 +669,18 @@ mod tests {
         // Ten at once and one a second for ten seconds.
         assert!(run.sent.len() <= 22, "{}", run.sent.len());
         assert!(run.agent.remotes.len() <= MAX_HEARD);
+    }
+
+    #[test]
+    fn where_the_peer_was_heard_just_now_is_checked_before_all_others() {
+        let mut run = Run::new(hosts(20));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_millis(12));
+        let heard = at("203.0.113.207:4000");
+        run.agent.on_heard(run.now, heard);
+        let before = run.sent.len();
+        run.run(PACE);
+        assert_eq!(run.sent[before..].iter().map(|(_, to, _)| *to).collect::<Vec<_>>(), [heard]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl EventLoop {
                 Err(sentence) => self.notice(sentence),
             }
         }
+        self.routes.set_stun(self.endpoint.stun_servers());
         if let Some(plane) = &self.plane {
             self.routes.publish(plane);
         }

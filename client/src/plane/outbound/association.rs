@@ -10,8 +10,8 @@
 //! # Repetition
 //!
 //! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
-//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), and
-//! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
+//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream only so much is under way as
+//! was shown to arrive ([`Window`]), and what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
 //! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
 //! # Time
@@ -21,6 +21,7 @@
 
 use super::batches::Way;
 use super::peer::Context;
+use super::window::{LOOK, Looked, Window};
 use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
@@ -52,8 +53,14 @@ pub(super) struct Association {
     again: Range<u64>,
     /// From here on it goes for the first time.
     fresh: u64,
+    /// What was sealed before that had no way to go.
+    piled_from: u64,
+    /// Whether too much waits behind it, and until when that is not looked at again.
+    piles_up: Option<(Instant, bool)>,
     /// When the next of it may go.
     paced_until: Option<Instant>,
+    /// How much of it may be under way over a relay; `None` when nobody acknowledges it any more.
+    window: Option<Window>,
     /// Whether some of it went where it may be lost.
     is_again_lossy: bool,
     /// All of it, to be repeated.
@@ -74,12 +81,14 @@ struct Repeat {
     is_lossy: bool,
     /// Acknowledgements heard when it had gone.
     heard: u64,
+    /// Packets that were missing when it last had to go once more.
+    missing: usize,
 }
 
 impl Repeat {
     /// Of what is about to go.
     const fn new(counters: Range<u64>) -> Self {
-        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 }
+        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0, missing: usize::MAX }
     }
 }
 
@@ -135,12 +144,20 @@ impl Association {
             cursor: 0,
             again: 0..0,
             fresh: u64::MAX,
+            piled_from: 0,
+            piles_up: None,
             paced_until: None,
+            window: Some(Window::default()),
             is_again_lossy: false,
             repeat: None,
             ages: Ages::default(),
             lost_seen: 0,
         }
+    }
+
+    /// One above the highest counter that was used.
+    pub(super) fn sealed(&self) -> u64 {
+        self.half.next_counter()
     }
 
     /// The next key.
@@ -182,6 +199,9 @@ impl Association {
             self.half.move_repeat(before, path, meant_before);
             self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);
         }
+        if before != path || !self.again.is_empty() {
+            self.window.iter_mut().for_each(Window::forget);
+        }
         if !self.again.is_empty() {
             if let Some(repeat) = self.repeat.take() {
                 // What may be missing of what went before goes along, or nobody would ask for it any more.
@@ -190,6 +210,11 @@ impl Association {
             }
             self.repeat = Some(Repeat::new(self.again.clone()));
         }
+    }
+
+    /// Another takes its place: what it holds goes once more, and nobody acknowledges that.
+    pub(super) fn retire(&mut self) {
+        self.window = None;
     }
 
     /// The path in doubt.
@@ -264,6 +289,7 @@ impl Association {
     pub(super) fn pump(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
         let next = self.half.next_counter();
         if let Some(repeat) = &mut self.repeat
+            && self.again.is_empty()
             && repeat.at.take_if(|at| *at <= ctx.now).is_some()
         {
             self.half.apply_acks();
@@ -276,6 +302,15 @@ impl Association {
             }
             // A relay that dropped some has a receiver who takes the rest, and says so. Of one who says nothing it has all that it can hold.
             if repeat.is_lossy && (is_settled || !way.via.is_stream()) {
+                let missing = self.half.held(repeat.counters.clone()).packets;
+                if way.via.is_stream() && missing > 0 {
+                    repeat.counters.end = self.cursor;
+                    if std::mem::replace(&mut repeat.missing, missing) > missing {
+                        // It is of use.
+                        repeat.pause = Duration::ZERO;
+                    }
+                    self.window.iter_mut().for_each(Window::on_dropped);
+                }
                 self.again = repeat.counters.clone();
             } else if is_settled {
                 self.repeat = None;
@@ -292,37 +327,58 @@ impl Association {
         if self.again.clone().chain(self.cursor..next).next().is_some_and(|first| first < too_old) {
             self.half.give_up_below(too_old);
         }
-        if self.cursor < next && matches!(way.via, Via::Channel(_)) {
-            self.repeat_waiting(next);
+        if matches!(way.via, Via::Channel(_)) {
+            self.repeat_waiting();
         }
         let mut pumped = Pumped::default();
         if !self.again.is_empty() {
             pumped = self.hand_over_again(ctx, way, route);
         }
         if !pumped.is_stopped {
-            let waiting = self.half.resend(ctx.now, self.path, self.path, self.cursor..next);
-            let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, usize::MAX, self.cursor);
-            let handed_over = self.cursor..stopped.unwrap_or(next);
-            self.cursor = handed_over.end;
-            // What was overwritten before it was ever handed over has nowhere arrived.
-            self.half.count_missing(handed_over);
-            pumped = Pumped { is_sent: pumped.is_sent || sent > 0, is_stopped: stopped.is_some() };
+            let later = self.hand_over_waiting(ctx, way, next);
+            pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
         }
         self.count_lost(&route.counters);
         pumped
     }
 
+    /// Hands over what was not yet. Behind what went again it waited for that, and is as paced.
+    fn hand_over_waiting(&mut self, ctx: &mut Context<'_>, way: Way, next: u64) -> Pumped {
+        if self.paced_until.is_some_and(|until| until > ctx.now) {
+            return Pumped { is_sent: false, is_stopped: true };
+        }
+        let is_paced = self.paced_until.take().is_some();
+        let budget = if is_paced { PACE_BYTES } else { usize::MAX };
+        let waiting = self.half.resend(ctx.now, self.path, self.path, self.cursor..next);
+        let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, budget, self.cursor);
+        let handed_over = self.cursor..stopped.unwrap_or(next);
+        self.cursor = handed_over.end;
+        // What was overwritten before it was ever handed over has nowhere arrived.
+        self.half.count_missing(handed_over);
+        let is_stopped = self.cursor < next;
+        self.paced_until = (is_paced && is_stopped).then(|| ctx.now + PACE);
+        Pumped { is_sent: sent > 0, is_stopped }
+    }
+
+    /// There is a way again: what waited for one goes where it may be lost, all of it at once.
+    pub(super) fn on_way_back(&mut self) {
+        self.piled_from = self.half.next_counter();
+        self.repeat_waiting();
+    }
+
     /// What waited goes as what goes again does: until it is known to have arrived.
-    fn repeat_waiting(&mut self, next: u64) {
+    fn repeat_waiting(&mut self) {
+        let next = self.half.next_counter();
+        if self.cursor >= next {
+            return;
+        }
         let first = std::mem::replace(&mut self.cursor, next);
         self.fresh = self.fresh.min(first);
         if self.again.is_empty() {
             self.again.start = first;
         }
         self.again.end = next;
-        let repeat = self.repeat.get_or_insert_with(|| Repeat::new(first..next));
-        repeat.counters.end = next;
-        repeat.at = None;
+        self.repeat.get_or_insert_with(|| Repeat::new(first..next)).counters.end = next;
     }
 
     /// Hands over what has to go again, as fast as it may, and sees to it that it arrives.
@@ -330,31 +386,78 @@ impl Association {
         if self.paced_until.is_some_and(|until| until > ctx.now) {
             return Pumped { is_sent: false, is_stopped: true };
         }
-        let is_by_datagram = !way.via.is_stream();
-        let budget = if is_by_datagram { PACE_BYTES } else { usize::MAX };
+        let (budget, pace) = match way.via {
+            Via::Udp(_) | Via::RelayUdp(_) => (PACE_BYTES, Some(ctx.now + PACE)),
+            Via::Channel(_) => (self.window_room(ctx.now), None),
+            Via::Tcp(_) => (usize::MAX, None),
+        };
+        if budget == 0 {
+            return Pumped { is_sent: false, is_stopped: true };
+        }
         let again = self.half.repeat(ctx.now, self.path, self.again.clone());
-        let HandedOver { sent, resent, stopped } = hand_over(again, ctx, way, budget, self.fresh);
+        let HandedOver { sent, resent, bytes, stopped } = hand_over(again, ctx, way, budget, self.fresh);
         add(&route.counters.resent, resent);
         self.is_again_lossy |= sent > 0 && !matches!(way.via, Via::Tcp(_));
-        self.again.start = stopped.unwrap_or(self.again.end);
-        self.paced_until = stopped.map(|_| ctx.now + PACE).filter(|_| is_by_datagram);
-        if stopped.is_none() {
+        let handed_over = self.again.start..stopped.unwrap_or(self.again.end);
+        self.again.start = handed_over.end;
+        // What was overwritten before it was ever handed over has nowhere arrived.
+        self.half.count_missing(handed_over.start.max(self.fresh)..handed_over.end);
+        self.fresh = self.fresh.max(handed_over.end);
+        let is_stopped = !self.again.is_empty();
+        // What waits behind it is paced as well.
+        self.paced_until = pace.filter(|_| sent > 0);
+        if let Some(window) = self.window.as_mut().filter(|_| sent > 0 && matches!(way.via, Via::Channel(_)))
+        {
+            let pause = route.patience + ACK_TAKES;
+            window.on_left(ctx.now, handed_over.start, bytes, self.half.acks_heard(), pause);
+        }
+        if !is_stopped {
             self.fresh = u64::MAX;
             let is_lossy = std::mem::take(&mut self.is_again_lossy);
-            self.repeat = self.repeat.take().filter(|repeat| is_lossy || repeat.pause.is_zero());
-            if let Some(repeat) = &mut self.repeat {
+            let is_new = |repeat: &Repeat| repeat.pause.is_zero() && repeat.missing == usize::MAX;
+            self.repeat = self.repeat.take().filter(|repeat| is_lossy || is_new(repeat));
+            // What joined one that is to go again puts it off no further.
+            if let Some(repeat) = self.repeat.as_mut().filter(|repeat| repeat.at.is_none()) {
                 repeat.is_lossy = is_lossy;
                 repeat.pause = (2 * repeat.pause).max(route.patience + ACK_TAKES);
                 repeat.at = Some(ctx.now + repeat.pause);
                 repeat.heard = self.half.acks_heard();
             }
         }
-        Pumped { is_sent: sent > 0, is_stopped: stopped.is_some() }
+        Pumped { is_sent: sent > 0, is_stopped }
+    }
+
+    /// Bytes of what goes again that may leave over a relay now.
+    fn window_room(&mut self, now: Instant) -> usize {
+        let (half, end) = (&mut self.half, self.again.start);
+        self.window.as_mut().map_or(usize::MAX, |window| {
+            window.room(now, |from| {
+                half.apply_acks();
+                Looked { missing: half.held(from..end).bytes, heard: half.acks_heard() }
+            })
+        })
+    }
+
+    /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way is gone.
+    /// Frames come faster than they arrive, then, and what is sealed has to arrive.
+    pub(super) fn is_piling_up(&mut self, now: Instant) -> bool {
+        if self.again.is_empty() || self.again.start < self.piled_from {
+            return false;
+        }
+        if self.piles_up.is_none_or(|(until, _)| until <= now) {
+            let waits = self.half.held(self.again.start..self.half.next_counter()).bytes;
+            let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes());
+            self.piles_up = Some((now + LOOK, is_too_much));
+        }
+        self.piles_up.is_some_and(|(_, is_too_much)| is_too_much)
     }
 
     /// When [`Self::pump`] has something to do that it had not before.
     pub(super) fn pump_due(&self) -> Option<Instant> {
-        if self.again.is_empty() { self.repeat.as_ref()?.at } else { self.paced_until }
+        if self.again.is_empty() && self.cursor >= self.half.next_counter() {
+            return self.repeat.as_ref()?.at;
+        }
+        self.paced_until.or_else(|| self.window.as_ref()?.due())
     }
 
     /// Nothing more is heard of it: what was no longer there when it had to go again is lost.
@@ -412,6 +515,8 @@ struct HandedOver {
     sent: u64,
     /// Those of them that had been before.
     resent: u64,
+    /// Their bytes.
+    bytes: usize,
     /// The counter from which on they were not.
     stopped: Option<u64>,
 }
@@ -435,6 +540,7 @@ fn hand_over(
         done.sent += 1;
         done.resent += u64::from(sealed.counter < fresh);
         done.stopped = Some(sealed.counter + 1);
+        done.bytes += sealed.packet.len();
         budget = budget.saturating_sub(sealed.packet.len());
     }
     done

@@ -92,6 +92,7 @@ impl Peer {
     pub(super) fn start(&mut self, new: Association, counters: Option<&PeerCounters>) {
         let before = self.replaced.take();
         self.replaced = self.association.replace(new).filter(Association::is_holding);
+        self.replaced.iter_mut().for_each(Association::retire);
         self.is_replaced_due = false;
         self.asked_for_key = None;
         if let (Some(before), Some(counters)) = (before, counters) {
@@ -107,6 +108,11 @@ impl Peer {
         }
     }
 
+    /// One above the highest counter of its association that was used.
+    pub(super) fn sealed(&self) -> u64 {
+        self.association.as_ref().map_or(0, Association::sealed)
+    }
+
     /// The path by which its packets go, or went last.
     pub(super) fn path(&self) -> PathSlot {
         self.path
@@ -114,7 +120,7 @@ impl Peer {
 
     /// Whether the path by which its packets go is in doubt.
     pub(super) const fn is_doubted(&self) -> bool {
-        self.is_doubted
+        self.is_doubted && self.way.is_some()
     }
 
     /// Whether somebody here speaks to it.
@@ -155,6 +161,7 @@ impl Peer {
             self.told = None;
             self.backlog = Backlog::default();
         }
+        let is_back = self.way.is_none() && way.is_some_and(|way| !matches!(way.via, Via::Tcp(_)));
         self.way = way;
         if before != given_up || path != self.path {
             self.path = path;
@@ -166,6 +173,9 @@ impl Peer {
                 association.reroute(now, path, is_given_up);
             }
             self.is_replaced_due |= before != given_up;
+        }
+        if let Some(association) = self.association.as_mut().filter(|_| is_back) {
+            association.on_way_back();
         }
         // After what was given up: a doubt that ends lets go of what was kept for it.
         self.is_doubted = doubted.is_some();
@@ -200,6 +210,7 @@ impl Peer {
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
         let admission = match self.way {
             Some(Way { via: via @ Via::Tcp(_), .. }) => self.backlog.admit(ctx, via, association, plaintext),
+            Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up(ctx.now) => Admission::Drop,
             Some(_) | None => Admission::Go,
         };
         if admission == Admission::Drop {
