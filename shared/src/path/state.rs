@@ -188,7 +188,7 @@ impl Path {
     }
 
     /// Since when something that should have been confirmed was not.
-    const fn suspect_since(&self) -> Option<Instant> {
+    pub const fn suspect_since(&self) -> Option<Instant> {
         match self.state {
             State::Suspect { since, .. } => Some(since),
             State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,

@@ -6,6 +6,8 @@
 //! # Invariants
 //!
 //! - A move between two proven paths gives nothing up. One from a path in doubt gives up what is under way there.
+//! - From a direct path in doubt data moves to no other direct one that has said nothing since the doubt began: it may lead into the same
+//!   hole. It is asked, and has as long to answer as any that may be gone; what is over the relay is asked at the same time.
 //! - A move away from silence proves nothing of where it leads: that path is asked at once, and where none of those that data takes
 //!   answers for [`DEAD_AFTER`] the peer is not shown as connected, however often data moved meanwhile.
 //! - Of the peer's RESUMEs the highest number counts. It informs; it never moves this side's data.
@@ -257,6 +259,8 @@ impl Peer {
             (via, path, path.is_proven() && !is_early)
         });
         let followed = self.direct.followed();
+        // What may be gone is not moved to before it answered.
+        let may_be_there = |via: Via, path: &Path| self.routed == Some(via) || !path.is_questioned();
         let all = self.direct.paths().map(|known| {
             // The one in use stays as long as it is proven; another has to have behaved, unless it is where the peer went.
             let via = Via::Udp(known.remote);
@@ -265,12 +269,13 @@ impl Peer {
             let is_current = self.routed == Some(via) || (followed.is_some() && is_direct);
             let may =
                 is_where_it_is && known.path.is_proven() && (is_current || Direct::may_take_data(known));
-            (via, &known.path, may)
+            (via, &known.path, may && may_be_there(via, &known.path))
         });
         let by_tcp = self.direct_tcp.links().map(|known| {
             let via = Via::Tcp(known.link);
             let is_current = self.routed == Some(via) && known.path.is_proven();
-            (via, &known.path, is_current || DirectTcp::may_take_data(known))
+            let may = is_current || DirectTcp::may_take_data(known);
+            (via, &known.path, may && may_be_there(via, &known.path))
         });
         let all: Vec<_> = all.chain(by_tcp).chain(relayed).collect();
         let able: Vec<_> = all.iter().filter(|(_, _, may)| *may).collect();
@@ -299,7 +304,27 @@ impl Peer {
         self.routed.filter(usable).or(any)
     }
 
+    /// Since when the path that data takes is in doubt, if that is a direct one.
+    fn direct_doubted_since(&self) -> Option<Instant> {
+        let direct = self.routed.filter(|via| via.kind().is_direct())?;
+        self.path_of(direct)?.suspect_since()
+    }
+
+    /// While data's direct path is in doubt the others are asked whether they share its fate: none takes data before it answered.
+    fn question_beside(&mut self, now: Instant) {
+        let Some(since) = self.direct_doubted_since() else { return };
+        let is_silent = |path: &Path| path.is_proven() && !path.is_questioned() && path.answered() < since;
+        let silent: Vec<_> =
+            self.direct_paths().filter(|(_, path)| is_silent(path)).map(|(via, _)| via).collect();
+        for via in silent {
+            if let Some(path) = self.path_at(via) {
+                path.question(now);
+            }
+        }
+    }
+
     pub(super) fn show(&mut self, ctx: &mut Context<'_>) {
+        self.question_beside(ctx.now);
         let via = self.choose(ctx.now);
         if self.routed != via {
             self.move_to(ctx, via);

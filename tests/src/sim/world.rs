@@ -60,6 +60,13 @@ struct InVain {
     rtt: Option<Duration>,
 }
 
+impl InVain {
+    /// Who has stopped sending asks at its heartbeat only.
+    fn is_over(&self, now: Instant) -> bool {
+        now - self.last > Duration::from_secs(1)
+    }
+}
+
 /// A rule was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breach {
@@ -605,6 +612,10 @@ impl World {
                 let status = node.endpoint.peer_status(clock).into_iter().find(|status| status.id == peer);
                 status.and_then(|status| status.path).and_then(|path| path.rtt)
             };
+            // Between two flows nothing large is asked for but at the heartbeat: what came before the pause says nothing.
+            if self.unheard.get(&(at, peer)).is_some_and(|known| known.is_over(now)) {
+                self.unheard.remove(&(at, peer));
+            }
             for book in [&mut self.unheard, &mut self.unanswered] {
                 let fresh = || InVain { first: now, last: now, rtt: rtt() };
                 book.entry((at, peer)).or_insert_with(fresh).last = now;
@@ -670,12 +681,12 @@ impl World {
         // What is large may have passed until just before the next question of that size, which leaves half a second after the last answer.
         let seldom = Duration::from_millis(500);
         let unheard = self.unheard.iter().map(|entry| (entry, seldom, "nothing large of it came there"));
-        let unanswered = self.unanswered.iter().map(|entry| (entry, Duration::ZERO, "nothing came from there"));
-        for (((at, peer), InVain { first, last, rtt }), seldom, what) in unheard.chain(unanswered) {
+        let unanswered =
+            self.unanswered.iter().map(|entry| (entry, Duration::ZERO, "nothing came from there"));
+        for (((at, peer), known), seldom, what) in unheard.chain(unanswered) {
+            let InVain { first, last, rtt } = known;
             let silence = self.now - *first;
-            // Who has stopped sending asks at its heartbeat only.
-            let is_over = self.now - *last > Duration::from_secs(1);
-            if silence < DEAD_AFTER + SHOWN_SLACK || *last - *first < late || is_over {
+            if silence < DEAD_AFTER + SHOWN_SLACK || *last - *first < late || known.is_over(self.now) {
                 continue;
             }
             let Some(node) = self.nodes.get(*at).filter(|node| node.is_running() && !node.is_frozen()) else {

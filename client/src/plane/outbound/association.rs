@@ -53,7 +53,7 @@ pub(super) struct Association {
     again: Range<u64>,
     /// From here on it goes for the first time.
     fresh: u64,
-    /// What was sealed before that had no way to go.
+    /// What was sealed before that had no way to go, or a path that was given up.
     piled_from: u64,
     /// Whether too much waits behind it, and until when that is not looked at again.
     piles_up: Option<(Instant, bool)>,
@@ -173,6 +173,7 @@ impl Association {
             self.half.give_up(gone);
         }
         let meant_before = self.again.clone();
+        let mut is_any_given_up = false;
         for gone in PathSlot::all().filter(|path| given_up(*path)) {
             let mut moved = if gone == path {
                 0..self.cursor
@@ -186,6 +187,11 @@ impl Association {
                 moved = moved.start.min(self.again.start)..moved.end.max(self.again.end);
             }
             self.again = moved;
+            is_any_given_up = true;
+        }
+        if is_any_given_up {
+            // However much it is: it was sent no faster than the path before took it.
+            self.piled_from = self.half.next_counter();
         }
         if before != path {
             // After what was given up: what was repeated there is a part of that, and goes at once. The rest is not known to have
@@ -438,7 +444,8 @@ impl Association {
         })
     }
 
-    /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way is gone.
+    /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way, or was given
+    /// up, is gone.
     /// Frames come faster than they arrive, then, and what is sealed has to arrive.
     pub(super) fn is_piling_up(&mut self, now: Instant) -> bool {
         if self.again.is_empty() || self.again.start < self.piled_from {

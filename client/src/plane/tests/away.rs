@@ -252,6 +252,31 @@ fn a_flow_that_comes_faster_than_what_is_behind_a_backlog_may_leave_is_dropped_b
 }
 
 #[test]
+fn what_a_path_had_that_is_given_up_makes_no_frame_be_dropped_that_comes_behind_it() {
+    let mut a = Sender::new(RingLimits::default());
+    a.snapshot.peers[0].patience = Duration::from_millis(40);
+    a.route(PEER, true, false);
+    // More than a window, and nothing of it arrives.
+    a.send(2, 500, 1000);
+    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
+    let mut relay = a.relay();
+    let marks = Arc::clone(&a.marks[0]);
+    for tick in 1..=600 {
+        a.now = a.began + Duration::from_millis(10 * tick);
+        if tick <= 200 {
+            a.send(2, 5, 1000);
+        }
+        a.run();
+        relay.run(&mut a, 20_000);
+        if tick % 4 == 0 {
+            relay.acknowledge(&marks);
+        }
+    }
+    assert_eq!(a.snapshot.peers[0].counters.tx_dropped.load(Relaxed), 0);
+    assert_eq!((relay.received.iter().filter(|is_there| **is_there).count(), a.lost(PEER)), (1_500, 0));
+}
+
+#[test]
 fn what_comes_behind_a_paced_backlog_is_paced_as_well() {
     let mut a = Sender::new(RingLimits::default());
     a.route(PEER, true, false);

@@ -180,6 +180,49 @@ fn where_udp_is_blocked_a_pair_goes_direct_by_tcp_with_one_move_however_the_conn
     }
 }
 
+/// A pair whose data goes by datagram while a connection between them is there as well.
+fn both_ways(seed: u64) -> World {
+    let mut world = listening(seed, [Nat::PortRestricted; 2], Syns::FromBoth);
+    world.internet.sides.iter_mut().for_each(|side| side.mute = true);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), TCP);
+    world.internet.sides.iter_mut().for_each(|side| side.mute = false);
+    let now = world.now;
+    world.nodes.iter_mut().for_each(|node| node.endpoint.handle_network_changed(now));
+    traffic(&mut world, Duration::from_secs(30), true);
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!(world.tcp.links.len(), 1);
+    world.nodes.iter_mut().for_each(|node| node.events.clear());
+    world
+}
+
+#[test]
+fn where_no_direct_path_answers_any_more_data_goes_to_the_relay_with_one_move() {
+    let mut world = both_ways(81);
+    world.internet.sides.iter_mut().for_each(|side| side.mute = true);
+    world.tcp.swallows = true;
+    traffic(&mut world, Duration::from_millis(500), false);
+    traffic(&mut world, Duration::from_secs(10), true);
+    assert_eq!(kinds(&world), RELAYED);
+    for at in 0..2 {
+        assert_eq!(world.moves(at), [(PathKind::DirectUdp, PathKind::RelayWs)]);
+    }
+}
+
+#[test]
+fn a_connection_that_answers_takes_over_from_datagrams_that_are_lost() {
+    let mut world = both_ways(82);
+    world.internet.sides.iter_mut().for_each(|side| side.mute = true);
+    traffic(&mut world, Duration::from_millis(500), false);
+    assert_eq!(kinds(&world), TCP);
+    traffic(&mut world, Duration::from_secs(10), true);
+    for at in 0..2 {
+        assert_eq!(world.moves(at).last().unwrap().1, PathKind::DirectTcp);
+        assert!(world.moves(at).len() <= 2, "{:?}", world.moves(at));
+    }
+}
+
 #[test]
 fn nothing_is_tried_by_tcp_where_datagrams_pass() {
     for nats in [[Nat::PortRestricted; 2], [Nat::Open; 2], [Nat::Open, Nat::FullCone]] {
