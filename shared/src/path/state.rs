@@ -270,9 +270,10 @@ impl Path {
         self.questioned.is_some()
     }
 
-    /// It is not needed now. One that is being proven or in doubt is not put to rest.
+    /// It is not needed now. One that is being proven or in doubt is not put to rest, nor one with data that nothing has confirmed, or with a
+    /// PING that was not answered (which alone shows that what is large arrived): nobody would notice that it was swallowed.
     pub fn rest(&mut self) {
-        if self.is_proven() {
+        if matches!(self.state, State::Proven { outstanding: None }) && self.asked.is_none() {
             tracing::debug!(kind = %self.kind, "path rests");
             self.state = State::Resting;
             self.challenges = Challenges::new();
@@ -619,6 +620,33 @@ mod tests {
         run.for_secs(60, |_, _| ());
         assert_eq!(run.pings, 4, "60 s at {HEARTBEAT:?}");
         assert!(run.path.is_usable());
+    }
+
+    #[test]
+    fn a_path_rests_when_its_data_is_confirmed_and_not_before() {
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.path.on_data_sent(run.now);
+        run.path.rest();
+        assert!(run.path.is_proven());
+        run.for_secs(1, |path, _| path.rest());
+        assert!(run.path.is_resting(), "a PING has asked");
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.path.on_data_sent(run.now);
+        run.answers = false;
+        run.for_secs(1, |path, _| path.rest());
+        assert!(run.path.is_suspect(), "it swallowed that");
+        // What is small is acknowledged, what is large is not answered.
+        let mut run = Run::new();
+        run.for_secs(1, |_, _| ());
+        run.answers = false;
+        run.for_ticks(10, |path, now| path.on_data_sent(now));
+        run.for_ticks(95, |path, now| {
+            path.on_ack(now);
+            path.rest();
+        });
+        assert!(run.path.is_suspect(), "it swallowed what is large");
     }
 
     #[test]

@@ -186,8 +186,10 @@ pub(crate) struct Peer {
     doubted: Option<PathSlot>,
     /// By path number: whether data left a path of this kind before that was in doubt.
     left_in_doubt: [bool; PATH_SLOTS],
-    /// Since when nothing was proven of wherever data went, over however many moves (see [`route`]).
-    silent_since: Option<Instant>,
+    /// While nothing was proven of wherever data went, over however many moves (see [`route`]).
+    silence: Option<route::Silence>,
+    /// While data's path is in doubt, and when it died in that: since when nothing was known of it.
+    doubted_since: Option<Instant>,
     /// See [`Event::Patience`].
     patience: Duration,
     switches: u64,
@@ -242,7 +244,8 @@ impl Peer {
             wish: Wish::default(),
             doubted: None,
             left_in_doubt: [false; PATH_SLOTS],
-            silent_since: None,
+            silence: None,
+            doubted_since: None,
             patience: Duration::ZERO,
             switches: 0,
             last_switch: None,

@@ -6,8 +6,8 @@
 //! # Invariants
 //!
 //! - A move between two proven paths gives nothing up. One from a path in doubt gives up what is under way there.
-//! - From a direct path in doubt data moves to no other direct one that has said nothing since the doubt began: it may lead into the same
-//!   hole. It is asked, and has as long to answer as any that may be gone; what is over the relay is asked at the same time.
+//! - From a path in doubt data moves to no direct one that has said nothing since the doubt began: it may lead into the same hole. It is
+//!   asked, and has as long to answer as any that may be gone; what is over the relay is asked at the same time.
 //! - A move away from silence proves nothing of where it leads: that path is asked at once, and where none of those that data takes
 //!   answers for [`DEAD_AFTER`] the peer is not shown as connected, however often data moved meanwhile.
 //! - Of the peer's RESUMEs the highest number counts. It informs; it never moves this side's data.
@@ -50,6 +50,15 @@ pub(super) struct Resume {
     pub(super) peer_kind: Option<PathKind>,
     /// Whether the relay was told RELEASE since the channel was last used.
     pub(super) is_released: bool,
+}
+
+/// Nothing was proven of wherever data went, over however many moves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    /// Since when.
+    since: Instant,
+    /// When data last left a path because of it, or was found to have left one that is silent: what is answered from then on ends it.
+    noticed: Instant,
 }
 
 /// What users of either side want (protocol §7.9).
@@ -304,18 +313,21 @@ impl Peer {
         self.routed.filter(usable).or(any)
     }
 
-    /// Since when the path that data takes is in doubt, if that is a direct one.
-    fn direct_doubted_since(&self) -> Option<Instant> {
-        let direct = self.routed.filter(|via| via.kind().is_direct())?;
-        self.path_of(direct)?.suspect_since()
+    /// Since when nothing is known of data's path. What is dead, or gone, was in doubt before.
+    fn look_for_doubt(&mut self) {
+        let Some(path) = self.routed.and_then(|via| self.path_of(via)) else { return };
+        if !path.is_dead() {
+            self.doubted_since = path.silent_since();
+        }
     }
 
-    /// While data's direct path is in doubt the others are asked whether they share its fate: none takes data before it answered.
+    /// While data's path is in doubt the direct ones beside it are asked whether they share its fate: none takes data before it answered.
     fn question_beside(&mut self, now: Instant) {
-        let Some(since) = self.direct_doubted_since() else { return };
+        let routed = self.routed.and_then(|via| self.path_of(via));
+        let Some(since) = routed.and_then(Path::suspect_since) else { return };
         let is_silent = |path: &Path| path.is_proven() && !path.is_questioned() && path.answered() < since;
-        let silent: Vec<_> =
-            self.direct_paths().filter(|(_, path)| is_silent(path)).map(|(via, _)| via).collect();
+        let beside = self.direct_paths().filter(|(_, path)| is_silent(path));
+        let silent: Vec<_> = beside.map(|(via, _)| via).collect();
         for via in silent {
             if let Some(path) = self.path_at(via) {
                 path.question(now);
@@ -324,6 +336,7 @@ impl Peer {
     }
 
     pub(super) fn show(&mut self, ctx: &mut Context<'_>) {
+        self.look_for_doubt();
         self.question_beside(ctx.now);
         let via = self.choose(ctx.now);
         if self.routed != via {
@@ -353,13 +366,8 @@ impl Peer {
             }
             ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
         }
-        if self
-            .routed
-            .and_then(|via| self.path_of(via))
-            .is_none_or(|path| Some(path.answered()) > self.silent_since)
-        {
-            self.silent_since = None;
-        }
+        let answered = self.routed.and_then(|via| self.path_of(via)).map(Path::answered);
+        self.silence = self.silence.filter(|silence| answered.is_some_and(|at| at < silence.noticed));
         let is_silent = self.silence_ends().is_some_and(|at| at <= ctx.now);
         let is_sought =
             self.contact.is_some() || (self.session.is_some() && self.direct_paths().next().is_some());
@@ -376,14 +384,15 @@ impl Peer {
     }
 
     /// A path of this kind, which data does not take any more, has been silent since then: what it had of it may have been swallowed.
-    fn leave_in_doubt(&mut self, kind: PathKind, since: Instant) {
+    fn leave_in_doubt(&mut self, now: Instant, kind: PathKind, since: Instant) {
         self.abandon(kind);
-        self.silent_since.get_or_insert(since);
+        let since = self.silence.map_or(since, |silence| silence.since);
+        self.silence = Some(Silence { since, noticed: now });
     }
 
     /// Where data goes now is asked whether it is any better than what was silent.
     fn ask_in_silence(&mut self, now: Instant) {
-        let Some(via) = self.routed.filter(|_| self.silent_since.is_some()) else { return };
+        let Some(via) = self.routed.filter(|_| self.silence.is_some()) else { return };
         if let Some(path) = self.path_at(via) {
             match via {
                 // Another address of a peer that is silent at one is likely to share its fate: nothing is left to that one, and the
@@ -405,7 +414,7 @@ impl Peer {
             let at = kind.slot().index();
             let was_in_doubt = std::mem::replace(&mut self.left_in_doubt[at], since.is_some());
             if let Some(since) = since.filter(|_| !was_in_doubt) {
-                self.leave_in_doubt(kind, since);
+                self.leave_in_doubt(ctx.now, kind, since);
                 self.ask_in_silence(ctx.now);
             }
         }
@@ -413,7 +422,10 @@ impl Peer {
 
     /// When this side has to stop saying that it is connected, unless something is proven before.
     fn silence_ends(&self) -> Option<Instant> {
-        self.silent_since.map(|since| since + DEAD_AFTER)
+        let silence = self.silence?;
+        // What answered before the silence was noticed shows that somebody was there then, and no more.
+        let answered = self.routed.and_then(|via| self.path_of(via)).map(Path::answered);
+        Some(answered.map_or(silence.since, |at| at.max(silence.since)) + DEAD_AFTER)
     }
 
     /// When that has to be looked at.
@@ -431,8 +443,8 @@ impl Peer {
         match before {
             Some(old) if is_planned(old) => {}
             Some(old) => {
-                let since = self.path_of(old).and_then(Path::silent_since);
-                self.leave_in_doubt(old.kind(), since.unwrap_or(ctx.now));
+                let since = self.doubted_since.take();
+                self.leave_in_doubt(ctx.now, old.kind(), since.unwrap_or(ctx.now));
                 if old.kind() == PathKind::DirectUdp {
                     self.direct.on_doubt();
                 }

@@ -142,6 +142,7 @@ impl Case {
                 key_limit,
                 address,
                 listens: !dice.per_mille(200),
+                rate: None,
             })
             .collect();
         let plans: Vec<Plan> = plans;

@@ -1,7 +1,8 @@
 //! One direction of a stream: in order, reliable, slow.
 //!
-//! TCP hides loss and reordering behind delay, so that is what a line has: latency, jitter that never reorders, and stalls
-//! during which nothing arrives. What is in flight is lost only with the connection.
+//! TCP hides loss and reordering behind delay, so that is what a line has: latency, jitter that never reorders, stalls
+//! during which nothing arrives, and a rate, if it has one. What is in flight is lost only with the connection. Whoever sends looks
+//! at what is in flight, as a socket's buffer would say that it is full.
 
 use super::dice::Dice;
 use std::collections::VecDeque;
@@ -21,6 +22,10 @@ pub(super) struct Line<T> {
     held_until: Instant,
     in_flight: VecDeque<(Instant, usize, T)>,
     bytes: usize,
+    /// Bytes a second that it takes; `None` where it takes whatever comes.
+    rate: Option<u32>,
+    /// When the last byte that was sent has left.
+    left: Instant,
     /// The largest packet that passes, bytes with the IP header.
     largest: usize,
 }
@@ -34,8 +39,16 @@ impl<T> Line<T> {
             held_until: now,
             in_flight: VecDeque::new(),
             bytes: 0,
+            rate: None,
+            left: now,
             largest: usize::MAX,
         }
+    }
+
+    /// So many bytes a second pass.
+    pub(super) const fn with_rate(mut self, rate: Option<u32>) -> Self {
+        self.rate = rate;
+        self
     }
 
     /// No packet that is larger passes any more. (A message is taken for a packet here.)
@@ -45,7 +58,13 @@ impl<T> Line<T> {
 
     /// Sends a message of `len` bytes.
     pub(super) fn send(&mut self, now: Instant, dice: &mut Dice, len: usize, message: T) {
-        let arrival = now + self.latency + dice.between(Duration::ZERO, self.jitter);
+        if let Some(rate) = self.rate {
+            let takes = len as u64 * 1_000_000_000 / u64::from(rate.max(1));
+            self.left = self.left.max(now) + Duration::from_nanos(takes);
+        } else {
+            self.left = now;
+        }
+        let arrival = self.left + self.latency + dice.between(Duration::ZERO, self.jitter);
         let arrival = if len.saturating_add(HEADERS) > self.largest { now + NEVER } else { arrival };
         self.newest = self.newest.max(arrival);
         self.bytes += len;
@@ -101,6 +120,12 @@ mod tests {
         let got: Vec<_> = std::iter::from_fn(|| line.receive(t0 + ms(500))).collect();
         assert_eq!(got, (0..50).collect::<Vec<_>>());
         assert_eq!(line.bytes(), 0);
+        let mut slow = Line::new(t0, ms(10), Duration::ZERO).with_rate(Some(100_000));
+        for number in 0..5 {
+            slow.send(t0, &mut dice, 1000, number);
+        }
+        let arrivals = (0..5).map(|_| slow.next_arrival().and_then(|at| slow.receive(at).map(|_| at - t0)));
+        assert_eq!(arrivals.collect::<Option<Vec<_>>>(), Some(vec![ms(20), ms(30), ms(40), ms(50), ms(60)]));
         line.narrow(600);
         for (number, len) in [(50, 500), (51, 1300), (52, 500)] {
             line.send(t0 + ms(500), &mut dice, len, number);

@@ -5,7 +5,7 @@
 //! whatever became of its other copies.
 //!
 //! A path is not repaired for single losses (protocol §7.6): a packet of which a wire lost the only copy may be missing. So may one that
-//! went into a hole when that was about to end, or was turned away where the next was let in: nobody can have noticed. Everything else has to come out in the end: what a router turned
+//! went into a hole when that was about to end, or its sender about to stand still, or was turned away where the next was let in: nobody can have noticed. Everything else has to come out in the end: what a router turned
 //! away, what was larger than its way, what went into a hole before.
 
 use shadowmesh_proto::session::fragment::FragmentHeader;
@@ -103,6 +103,8 @@ pub(super) struct Losses {
     lost: BTreeMap<PacketName, Vec<Lost>>,
     parts: BTreeMap<PacketName, Parts>,
     arrived: HashSet<PacketName>,
+    /// What nodes sent into holes, and when each notices.
+    in_holes: BTreeMap<usize, Vec<(Instant, PacketName)>>,
     turned_away: BTreeMap<(SocketAddr, SocketAddr), Vec<(Instant, PacketName)>>,
     swallowed: u64,
     /// Pieces that were damaged so that they are another packet's.
@@ -119,6 +121,30 @@ impl Losses {
         }
     }
 
+    /// A copy went into a hole, as its sender notices at `noticed`.
+    pub(super) fn on_hole(&mut self, now: Instant, sender: usize, noticed: Instant, datagram: &[u8]) {
+        self.on_lost(datagram, Cause::Hole);
+        if let Some(piece) = Piece::of(datagram) {
+            let recent = self.in_holes.entry(sender).or_default();
+            recent.retain(|(noticed, _)| *noticed > now);
+            recent.push((noticed, piece.name));
+        }
+    }
+
+    /// A node stands still: what it has not noticed yet it does not notice any more, for the hole may be gone when it goes on.
+    pub(super) fn on_stopped(&mut self, now: Instant, node: usize) {
+        let recent = self.in_holes.remove(&node).unwrap_or_default();
+        for (_, name) in recent.into_iter().filter(|(noticed, _)| *noticed > now) {
+            self.forgive(name, Cause::Hole);
+        }
+    }
+
+    /// What was lost like this cannot have been noticed.
+    fn forgive(&mut self, name: PacketName, cause: Cause) {
+        let lost = self.lost.get_mut(&name).into_iter().flatten();
+        lost.filter(|one| one.cause == cause).for_each(|one| one.cause = Cause::Unnoticed);
+    }
+
     /// A router turned a copy away on its way from one address to another.
     pub(super) fn on_turned_away(&mut self, now: Instant, way: (SocketAddr, SocketAddr), datagram: &[u8]) {
         self.on_lost(datagram, Cause::TurnedAway);
@@ -132,8 +158,7 @@ impl Losses {
     pub(super) fn on_let_in(&mut self, now: Instant, way: (SocketAddr, SocketAddr), noticed: Duration) {
         let turned_away = self.turned_away.remove(&way).unwrap_or_default();
         for (_, name) in turned_away.into_iter().filter(|(at, _)| now < *at + noticed) {
-            let lost = self.lost.get_mut(&name).into_iter().flatten();
-            lost.filter(|one| one.cause == Cause::TurnedAway).for_each(|one| one.cause = Cause::Unnoticed);
+            self.forgive(name, Cause::TurnedAway);
         }
     }
 
@@ -224,6 +249,18 @@ mod tests {
         assert!(excused(&losses).is_empty());
         losses.on_lost(&packet(3), Cause::TurnedAway);
         assert_eq!(excused(&losses), [false]);
+    }
+
+    #[test]
+    fn who_stands_still_does_not_notice_what_just_went_into_a_hole() {
+        let now = Instant::now();
+        let mut losses = Losses::default();
+        let noticed = Duration::from_millis(500);
+        losses.on_hole(now, 0, now + noticed, &packet(1));
+        losses.on_hole(now, 1, now + noticed, &packet(2));
+        losses.on_stopped(now + noticed, 0);
+        losses.on_stopped(now + noticed / 2, 1);
+        assert_eq!(excused(&losses), [false, true]);
     }
 
     #[test]

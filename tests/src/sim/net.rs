@@ -513,8 +513,12 @@ impl Net {
         if let Some(until) = holes.map(|hole| hole.until).max() {
             let believed = flight.sender.and_then(|sender| self.believed.get(&sender)).copied();
             let round = self.longest_round(from, to).max(believed.unwrap_or_default());
-            let is_noticed = until >= now + noticed_after(round);
-            self.losses.on_lost(&flight.bytes, if is_noticed { Cause::Hole } else { Cause::Unnoticed });
+            let noticed = now + noticed_after(round);
+            match flight.sender {
+                _ if until < noticed => self.losses.on_lost(&flight.bytes, Cause::Unnoticed),
+                Some(sender) => self.losses.on_hole(now, sender, noticed, &flight.bytes),
+                None => self.losses.on_lost(&flight.bytes, Cause::Hole),
+            }
             return;
         }
         let bad = match (from, to) {

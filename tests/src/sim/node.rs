@@ -43,6 +43,8 @@ use std::time::{Duration, Instant};
 
 /// The one relay.
 pub(super) const RELAY: RelayNo = RelayNo(0);
+/// What a socket of a stream takes that is not on its way yet, where lines are slow: what a kernel gives one at first, about.
+pub(super) const SOCKET_BYTES: usize = 64 << 10;
 /// Packets a node keeps for replay to it.
 const KEPT: usize = 64;
 /// A packet of this many bytes shows that its path carries what is large: the least that proves a path has a few more (protocol §7.1).
@@ -73,6 +75,15 @@ pub(super) struct Plan {
     pub(super) address: Option<Ipv4Addr>,
     /// Whether it takes direct TCP connections.
     pub(super) listens: bool,
+    /// Bytes a second that each of its streams takes, each way; `None` where they take whatever comes.
+    pub(super) rate: Option<u32>,
+}
+
+impl Plan {
+    /// What a socket takes that was just opened, bytes.
+    const fn fresh_room(&self) -> usize {
+        if self.rate.is_some() { SOCKET_BYTES } else { usize::MAX }
+    }
 }
 
 /// The stream to the relay, from the node's side.
@@ -139,9 +150,7 @@ pub(super) struct Node {
     /// When something large of each came last.
     pub(super) heard_large: BTreeMap<NodeId, Instant>,
     /// What was counted of every peer it ever had, in all its lives.
-    counters: Vec<(Life, NodeId, Arc<PeerCounters>)>,
-    /// Frames for each that had been dropped when its first association began.
-    dropped_before: BTreeMap<(Life, NodeId), u64>,
+    counters: Vec<Counted>,
     /// The port of its stream to the relay, where it listens.
     pub(super) tcp_port: u16,
     pub(super) tries: BTreeMap<PeerSlot, Try>,
@@ -151,6 +160,16 @@ pub(super) struct Node {
     udp_port: u16,
     addresses: Vec<SocketAddr>,
     dice: Dice,
+}
+
+/// What was counted of a peer from when it was met until it was forgotten.
+#[derive(Debug)]
+struct Counted {
+    life: Life,
+    peer: NodeId,
+    counters: Arc<PeerCounters>,
+    /// Frames for it that had been dropped when its first association began. (One that was forgotten and is met again has no key either.)
+    dropped_before: Option<u64>,
 }
 
 /// What a node did with what it was given.
@@ -248,7 +267,6 @@ impl Node {
             heard: BTreeMap::new(),
             heard_large: BTreeMap::new(),
             counters: Vec::new(),
-            dropped_before: BTreeMap::new(),
             tcp_port: 20_000,
             tries: BTreeMap::new(),
             tried: 0,
@@ -381,6 +399,7 @@ impl Node {
         self.tcp_port = port;
         let (data, queue) = stream_queue(self.machine.lockstep.plane().outbound_waker());
         self.machine.queue = Some(queue);
+        self.machine.room = self.plan.fresh_room();
         self.machine.routes.set_stream(RELAY, Some(data));
         self.endpoint.handle_stream_opened(clock, RELAY, relay);
         self.endpoint.handle_relay_family(RELAY, Some(other));
@@ -530,11 +549,22 @@ impl Node {
         link: TcpLink,
         books: &mut Books,
     ) -> Result<Outcome, String> {
-        self.machine.links.insert(link, Link { queue: None });
+        self.machine.links.insert(link, Link { queue: None, room: self.plan.fresh_room() });
         if let Some(slot) = slot {
             self.endpoint.handle_tcp_opened(self.clock(now), slot, link);
         }
         self.settle(now, books)
+    }
+
+    /// Its sockets take so much now; what it does, where something waited for that.
+    pub(super) fn take_room(
+        &mut self,
+        now: Instant,
+        stream: usize,
+        links: &[(TcpLink, usize)],
+        books: &mut Books,
+    ) -> Result<Option<Outcome>, String> {
+        if self.machine.take_room(stream, links) { self.settle(now, books).map(Some) } else { Ok(None) }
     }
 
     /// A direct connection is gone.
@@ -623,14 +653,14 @@ impl Node {
 
     /// What each of its lives counted of each of its peers.
     pub(super) fn counters(&self) -> impl Iterator<Item = (Life, NodeId, &PeerCounters)> {
-        self.counters.iter().map(|(life, peer, counters)| (*life, *peer, &**counters))
+        self.counters.iter().map(|known| (known.life, known.peer, &*known.counters))
     }
 
     /// Frames for each of its peers that were dropped though there had been an association before: none should be.
     pub(super) fn dropped_since(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.counters().filter_map(|(life, peer, counters)| {
-            let before = self.dropped_before.get(&(life, peer))?;
-            Some((peer, counters.tx_dropped.load(Relaxed).saturating_sub(*before)))
+        self.counters.iter().filter_map(|known| {
+            let dropped = known.counters.tx_dropped.load(Relaxed);
+            Some((known.peer, dropped.saturating_sub(known.dropped_before?)))
         })
     }
 

@@ -149,10 +149,12 @@ impl RelayHost {
         observed_tcp: SocketAddr,
         latency: Duration,
         jitter: Duration,
+        rate: Option<u32>,
     ) -> ConnId {
         self.next_conn += 1;
         let id = ConnId(self.next_conn);
-        let (mut up, mut down) = (Line::new(now, latency, jitter), Line::new(now, latency, jitter));
+        let mut up = Line::new(now, latency, jitter).with_rate(rate);
+        let mut down = Line::new(now, latency, jitter).with_rate(rate);
         up.narrow(self.largest);
         down.narrow(self.largest);
         let conn = Conn {

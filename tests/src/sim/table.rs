@@ -38,12 +38,13 @@ const SEEDS: u64 = 4;
 const EACH_CHANGE: u64 = CHANGES.len() as u64;
 
 /// All of them.
-pub const ROWS: [Row; 26] = [
+pub const ROWS: [Row; 28] = [
     row("from the relay to a direct path under load", SEEDS, goes_direct_under_load),
     row("planned, to the relay and back, twenty times", SEEDS, planned_moves),
     row("a black hole, twice", SEEDS, black_holes),
     row("a black hole with a small ring", SEEDS, black_hole_with_a_small_ring),
     row("a black hole under direct TCP", SEEDS, black_hole_under_tcp),
+    row("a black hole under a slow direct TCP", SEEDS, black_hole_under_slow_tcp),
     row("what is large is lost on every path", 5 * SEEDS, large_is_lost),
     row("one way blocked for five minutes", SEEDS, one_way_blocked),
     row("a router forgets every five seconds", SEEDS, rebinds),
@@ -51,6 +52,7 @@ pub const ROWS: [Row; 26] = [
     row("both uplinks move", EACH_CHANGE, both_uplinks_move),
     row("the link is down", SEEDS, link_down),
     row("the relay restarts while direct", SEEDS, relay_restarts_while_direct),
+    row("the relay restarts, and the peer reads slowly", SEEDS, relay_restarts_before_a_slow_reader),
     row("the relay restarts while relayed", SEEDS, relay_restarts_while_relayed),
     row("the peer restarts with its key", SEEDS, peer_restarts),
     row("the peer restarts with another key", SEEDS, peer_restarts_anew),
@@ -115,6 +117,7 @@ impl Scene {
             key_limit: None,
             address: None,
             listens: true,
+            rate: None,
         };
         let placement = |(uplink, latency): &(Uplink, Duration)| Placement {
             uplink: *uplink,
@@ -377,6 +380,28 @@ fn black_hole_under_tcp(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     scene.expect_all()
 }
 
+fn black_hole_under_slow_tcp(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let both = [0, 1].map(|_| (Uplink::new(Nat::UdpBlocked), dice.between(ms(1), ms(50)) / 2));
+    let mut scene = Scene::new(&both, seed, |case| {
+        case.plans.iter_mut().for_each(|plan| plan.rate = Some(4_000_000));
+    });
+    scene.len = 1400;
+    scene.settle_on(PathKind::DirectTcp, secs(15))?;
+    // Seven hundred kilobytes a second: what its socket and queue hold is full before the doubt comes.
+    scene.every = ms(2);
+    scene.talk(secs(1))?;
+    let before = scene.moves();
+    scene.listen();
+    scene.act(hole(true, secs(20)))?;
+    scene.talk(secs(3))?;
+    scene.every = EVERY;
+    scene.talk(secs(10))?;
+    scene.expect_moves(&before, 1)?;
+    scene.expect_on(PathKind::RelayWs)?;
+    scene.expect_gap(secs(1))?;
+    scene.expect_all()
+}
+
 fn large_is_lost(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let ways = [
         (Nat::PortRestricted, PathKind::DirectUdp),
@@ -534,6 +559,43 @@ fn relay_restarts_while_relayed(dice: &mut Dice, seed: u64) -> Result<(), Breach
     scene.expect_gap(secs(2))?;
     scene.settle_on(PathKind::RelayUdp, secs(70))?;
     scene.expect_all()
+}
+
+/// What was said while the relay was away is more than it holds for a client that reads slowly: it drops the oldest, and that goes again.
+/// Of what is said meanwhile a little may be dropped, before it is sealed and counted: while more waits behind that than its window, which
+/// such a relay makes small (protocol §5.2).
+fn relay_restarts_before_a_slow_reader(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let both = [0, 1].map(|_| (Uplink::new(Nat::UdpBlocked), dice.between(ms(1), ms(50)) / 2));
+    let slow = dice.below(2);
+    let mut scene = Scene::new(&both, seed, |case| {
+        (case.queue, case.window) = (512 << 10, 64 << 10);
+        for (at, plan) in case.plans.iter_mut().enumerate() {
+            (plan.listens, plan.rate) = (false, Some(if at == slow { 1_200_000 } else { 8_000_000 }));
+        }
+    });
+    scene.len = 1400;
+    scene.settle_on(PathKind::RelayWs, secs(5))?;
+    // Two hundred and eighty kilobytes a second, for longer than the relay could hold any of it.
+    scene.every = ms(5);
+    scene.talk(secs(1))?;
+    let down = dice.between(secs(5), secs(8));
+    scene.act(Act::RelayRestart { down, silent: false })?;
+    scene.talk(down)?;
+    scene.listen();
+    scene.talk(secs(10))?;
+    scene.expect_gap(secs(2))?;
+    scene.ensure(scene.world.relay.displaced > 0, || "the relay held all of it".to_owned())?;
+    scene.world.run_until(scene.world.now + secs(3))?;
+    for node in &scene.world.nodes {
+        for (_, peer, counters) in node.counters() {
+            let said = counters.tx_frames.load(Relaxed);
+            let (lost, dropped) = (counters.lost.load(Relaxed), counters.tx_dropped.load(Relaxed));
+            scene.ensure(lost == 0 && dropped * 50 <= said, || {
+                format!("node {} lost {lost} and dropped {dropped} of {said} for {}", node.at, peer.short())
+            })?;
+        }
+    }
+    check_directions(&scene.world, true)
 }
 
 fn peer_restarts(dice: &mut Dice, seed: u64) -> Result<(), Breach> {

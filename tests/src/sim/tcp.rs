@@ -56,13 +56,14 @@ impl Connections {
         self.all.values_mut().flatten().for_each(|end| end.out.narrow(largest));
     }
 
-    /// Makes a connection; its number, unless there is one between the two addresses.
+    /// Makes a connection, which takes so many bytes a second; its number, unless there is one between the two addresses.
     pub(super) fn open(
         &mut self,
         now: Instant,
         ends: [Caller; 2],
         latency: Duration,
         jitter: Duration,
+        rate: Option<u32>,
     ) -> Option<u64> {
         let [a, b] = ends;
         let is_there = |pair: &[End; 2]| {
@@ -78,7 +79,7 @@ impl Connections {
         let number = self.opened;
         let largest = self.largest;
         let end = |own: Caller, other: Caller| {
-            let mut out = Line::new(now, latency, jitter);
+            let mut out = Line::new(now, latency, jitter).with_rate(rate);
             out.narrow(largest);
             End {
                 node: own.node,

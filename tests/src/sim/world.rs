@@ -11,7 +11,7 @@ use super::dice::Dice;
 use super::ledger::{Identity, Ledger, Life};
 use super::losses::Cause;
 use super::net::{Flight, Net, Place, RELAY_PORTS};
-use super::node::{Books, Home, Node, Outcome, Register, Stream};
+use super::node::{Books, Home, Node, Outcome, Plan, Register, Stream};
 use super::relay::{Fact, Mood, RelayHost};
 use super::tcp::Connections;
 use links::Syn;
@@ -409,6 +409,7 @@ impl World {
                 self.step_stream(at)?;
                 self.step_messages(at)?;
                 self.step_links(at)?;
+                self.step_rooms(at)?;
                 self.step_timers(at)?;
             }
         }
@@ -535,7 +536,10 @@ impl World {
                     let relay = self.net.relay_of(at);
                     let observed =
                         self.net.tcp_out(now, at, self.streams, relay.0).ok_or("no way to the relay")?;
-                    let conn = self.relay.accept(now, at, observed, node.plan.latency, node.plan.jitter);
+                    let conn = {
+                        let Plan { latency, jitter, rate, .. } = node.plan;
+                        self.relay.accept(now, at, observed, latency, jitter, rate)
+                    };
                     node.stream = Stream::Open { conn, into_void: false, closes: None };
                     let outcome = node.opened(now, self.streams, relay, &mut self.books)?;
                     self.follow(at, outcome)?;
@@ -612,7 +616,7 @@ impl World {
                 let status = node.endpoint.peer_status(clock).into_iter().find(|status| status.id == peer);
                 status.and_then(|status| status.path).and_then(|path| path.rtt)
             };
-            // Between two flows nothing large is asked for but at the heartbeat: what came before the pause says nothing.
+            // See [`Self::check_shown`].
             if self.unheard.get(&(at, peer)).is_some_and(|known| known.is_over(now)) {
                 self.unheard.remove(&(at, peer));
             }
@@ -675,6 +679,10 @@ impl World {
 
     /// `connected` is not shown by one who sends for longer than protocol §7.2 says while nothing large of it arrives, or nothing comes
     /// back.
+    ///
+    /// Who has paused for a second begins anew as far as what is large is concerned: at the end of a flow the last PING of full size may have
+    /// been answered before the last frames left, acknowledgements say that these arrived, and the next of that size leaves at the
+    /// heartbeat, or with the next frame. Who goes on asks each half second.
     fn check_shown(&self) -> Result<(), String> {
         // An answer to what went out before may be under way for so long, and looks like one to the last frame of a flow.
         let late = if self.delays { LATE } else { Duration::ZERO };

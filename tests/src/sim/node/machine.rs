@@ -24,6 +24,8 @@ const DEVICE_FRAMES: usize = 8192;
 pub(super) struct Link {
     /// What the data plane puts in, once the connection is kept.
     pub(super) queue: Option<StreamQueue>,
+    /// Bytes that its socket takes now.
+    pub(super) room: usize,
 }
 
 /// The data plane of one life, with its ends outside.
@@ -37,6 +39,10 @@ pub(super) struct Machine {
     pub(super) routes: Routes,
     /// What the data plane puts into the relay's stream.
     pub(super) queue: Option<StreamQueue>,
+    /// Bytes that its socket takes now.
+    pub(super) room: usize,
+    /// A socket was full when there may have been more for it.
+    is_full: bool,
     pub(super) links: BTreeMap<TcpLink, Link>,
 }
 
@@ -56,7 +62,18 @@ impl Machine {
         )
         .expect("descriptors");
         let inbound = lockstep.plane().messages();
-        Self { lockstep, output, inbound, wire, socket, routes, queue: None, links: BTreeMap::new() }
+        Self {
+            lockstep,
+            output,
+            inbound,
+            wire,
+            socket,
+            routes,
+            queue: None,
+            room: usize::MAX,
+            is_full: false,
+            links: BTreeMap::new(),
+        }
     }
 
     /// A FORWARD message for the data plane.
@@ -78,21 +95,40 @@ impl Machine {
         packets.try_recv().or_else(|_| direct.try_recv()).or_else(|_| stray.try_recv()).ok()
     }
 
-    /// Takes what the data plane wants to send; whether it did.
+    /// Its sockets take so much now; whether something may have waited for that.
+    pub(super) fn take_room(&mut self, stream: usize, links: &[(TcpLink, usize)]) -> bool {
+        self.room = stream;
+        for (link, room) in links {
+            if let Some(known) = self.links.get_mut(link) {
+                known.room = *room;
+            }
+        }
+        std::mem::take(&mut self.is_full)
+    }
+
+    /// Takes what the data plane wants to send, as far as sockets take it; whether it did.
     pub(super) fn drain(&mut self, outcome: &mut Outcome) -> bool {
         let before = outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len();
         if let Some(queue) = &mut self.queue {
-            while let Some(message) = queue.try_next() {
+            while self.room > 0
+                && let Some(message) = queue.try_next()
+            {
                 queue.on_sent(message.len());
+                self.room = self.room.saturating_sub(message.len());
                 outcome.messages.push(message.to_vec());
             }
+            self.is_full |= self.room == 0;
         }
         for (link, known) in &mut self.links {
             let Some(queue) = &mut known.queue else { continue };
-            while let Some(message) = queue.try_next() {
+            while known.room > 0
+                && let Some(message) = queue.try_next()
+            {
                 queue.on_sent(message.len());
+                known.room = known.room.saturating_sub(message.len());
                 outcome.direct.push((*link, message.to_vec()));
             }
+            self.is_full |= known.room == 0;
         }
         outcome.datagrams.extend(std::iter::from_fn(|| self.socket.take()));
         outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len() > before

@@ -1,7 +1,7 @@
 //! What a simulated node does until nothing is left to do, as the daemon's loop does: events, what they ask for, packets in and out.
 
 use super::super::trace;
-use super::{Books, ETHERNET, Node, Outcome, Plan, Try};
+use super::{Books, Counted, ETHERNET, Node, Outcome, Plan, Try};
 use shadowmesh::plane::{Fact, tell};
 use shadowmesh_proto::endpoint::event::{Event, TCP_TRY};
 use shadowmesh_proto::transmit::Transmit;
@@ -96,10 +96,10 @@ impl Node {
         }
         if let Event::StartAssociation { slot, .. } = &event
             && let Some(id) = self.peers.get(slot)
-            && let Some(counters) = self.machine.routes.counters(*slot)
+            && let Some(known) = self.counters.iter_mut().rfind(|known| known.peer == *id)
         {
-            let dropped = counters.tx_dropped.load(Relaxed);
-            self.dropped_before.entry((self.life, *id)).or_insert(dropped);
+            let dropped = known.counters.tx_dropped.load(Relaxed);
+            known.dropped_before.get_or_insert(dropped);
         }
         let added = match &event {
             Event::PeerAdded { slot, id } => Some((*slot, *id)),
@@ -110,7 +110,9 @@ impl Node {
         if let Some((slot, id)) = added {
             self.peers.insert(slot, id);
             let counters = self.machine.routes.counters(slot).map(Arc::clone);
-            self.counters.extend(counters.map(|counters| (self.life, id, counters)));
+            let life = self.life;
+            let new = |counters| Counted { life, peer: id, counters, dropped_before: None };
+            self.counters.extend(counters.map(new));
         }
         let Ok(Some(other)) = other else { return };
         match other {

@@ -34,12 +34,14 @@ impl World {
             }
             Act::Freeze { node, lasts: time } => {
                 lasts = time;
+                self.net.losses.on_stopped(now, node);
                 let node = &mut self.nodes[node];
                 node.frozen_until = Some(node.frozen_until.map_or(now, |at| at.max(now)).max(now + time));
             }
-            Act::Sleep { node, lasts: time } => {
+            Act::Sleep { node: at, lasts: time } => {
                 lasts = time;
-                let node = &mut self.nodes[node];
+                let node = &mut self.nodes[at];
+                self.net.losses.on_stopped(now, at);
                 if node.is_running() && !node.is_frozen() {
                     node.asleep_since = Some(now);
                     node.frozen_until = Some(now + time);

@@ -1,7 +1,7 @@
 //! Direct TCP connections of a world: SYNs, what becomes of them, and what arrives.
 
 use super::super::net::Place;
-use super::super::node::Stream;
+use super::super::node::{SOCKET_BYTES, Stream};
 use super::super::tcp::Caller;
 use super::{Todo, World};
 use shadowmesh_proto::ids::PeerSlot;
@@ -22,6 +22,28 @@ pub(super) struct Syn {
 }
 
 impl World {
+    /// A node with slow lines is told how much each of its sockets takes now, and hands over what waited for that.
+    pub(super) fn step_rooms(&mut self, at: usize) -> Result<(), String> {
+        if self.nodes[at].plan.rate.is_none() {
+            return Ok(());
+        }
+        let room = |bytes: usize| SOCKET_BYTES.saturating_sub(bytes);
+        let stream = match self.nodes[at].stream {
+            Stream::Open { conn, into_void: false, .. } => {
+                self.relay.conns.get(&conn).map_or(SOCKET_BYTES, |conn| room(conn.up.bytes()))
+            }
+            Stream::Open { .. } | Stream::Waiting { .. } | Stream::Dialing { .. } | Stream::Off => 0,
+        };
+        let mut links = vec![];
+        for number in self.links.of(at) {
+            links.extend(self.links.ends(number, at).map(|(own, _)| (own.link, room(own.out.bytes()))));
+        }
+        match self.nodes[at].take_room(self.now, stream, &links, &mut self.books)? {
+            Some(outcome) => self.follow(at, outcome),
+            None => Ok(()),
+        }
+    }
+
     /// What has arrived on direct connections.
     pub(super) fn step_links(&mut self, at: usize) -> Result<(), String> {
         for number in self.links.of(at) {
@@ -93,9 +115,10 @@ impl World {
             Caller { node: at, life: node.life, seen: syn.to },
         ];
         let jitter = node.plan.jitter;
+        let rate = node.plan.rate.into_iter().chain(self.nodes[syn.node].plan.rate).min();
         // Both were on their way to each other: this end was opened for somebody as well.
         let slot = node.looks_for(self.now, syn.source);
-        let Some(number) = self.links.open(self.now, ends, latency, jitter) else { return Ok(()) };
+        let Some(number) = self.links.open(self.now, ends, latency, jitter, rate) else { return Ok(()) };
         self.plan(self.now + latency, Todo::LinkOpens { syn, link: number });
         let Some((own, _)) = self.links.ends(number, at) else { return Ok(()) };
         own.is_open = true;
