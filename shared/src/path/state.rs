@@ -208,6 +208,11 @@ impl Path {
         self.answered
     }
 
+    /// When the PING left that was answered last: what is known of the path is as old as that.
+    pub const fn known_at(&self) -> Option<Instant> {
+        self.asked_of_answer
+    }
+
     /// Whether something was answered that was asked then or later.
     pub fn has_answered_since(&self, then: Instant) -> bool {
         self.asked_of_answer.is_some_and(|asked| asked >= then)

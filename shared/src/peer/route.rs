@@ -423,9 +423,9 @@ impl Peer {
     /// When this side has to stop saying that it is connected, unless something is proven before.
     fn silence_ends(&self) -> Option<Instant> {
         let silence = self.silence?;
-        // What answered before the silence was noticed shows that somebody was there then, and no more.
-        let answered = self.routed.and_then(|via| self.path_of(via)).map(Path::answered);
-        Some(answered.map_or(silence.since, |at| at.max(silence.since)) + DEAD_AFTER)
+        // What answered before the silence was noticed shows that all passed when that was asked, and no more.
+        let known = self.routed.and_then(|via| self.path_of(via)).and_then(Path::known_at);
+        Some(known.map_or(silence.since, |at| at.max(silence.since)) + DEAD_AFTER)
     }
 
     /// When that has to be looked at.
