@@ -313,10 +313,10 @@ impl Peer {
         self.routed.filter(usable).or(any)
     }
 
-    /// Since when nothing is known of data's path. What is dead, or gone, was in doubt before.
+    /// Since when nothing is known of data's path. What is dead, gone, or asked anew after that was in doubt before.
     fn look_for_doubt(&mut self) {
         let Some(path) = self.routed.and_then(|via| self.path_of(via)) else { return };
-        if !path.is_dead() {
+        if path.is_suspect() || path.is_proven() {
             self.doubted_since = path.silent_since();
         }
     }
