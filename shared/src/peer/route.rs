@@ -6,7 +6,7 @@
 //! # Invariants
 //!
 //! - A move between two proven paths gives nothing up. One from a path in doubt gives up what is under way there.
-//! - From a path in doubt data moves to no direct one that has said nothing since the doubt began: it may lead into the same hole. It is
+//! - From a direct path in doubt data moves to no other that has said nothing since the doubt began: it may lead into the same hole. It is
 //!   asked, and has as long to answer as any that may be gone; what is over the relay is asked at the same time.
 //! - A move away from silence proves nothing of where it leads: that path is asked at once, and where none of those that data takes
 //!   answers for [`DEAD_AFTER`] the peer is not shown as connected, however often data moved meanwhile.
@@ -321,10 +321,10 @@ impl Peer {
         }
     }
 
-    /// While data's path is in doubt the direct ones beside it are asked whether they share its fate: none takes data before it answered.
+    /// While data's direct path is in doubt the others are asked whether they share its fate: none takes data before it answered.
     fn question_beside(&mut self, now: Instant) {
-        let routed = self.routed.and_then(|via| self.path_of(via));
-        let Some(since) = routed.and_then(Path::suspect_since) else { return };
+        let direct = self.routed.filter(|via| via.kind().is_direct()).and_then(|via| self.path_of(via));
+        let Some(since) = direct.and_then(Path::suspect_since) else { return };
         let is_silent = |path: &Path| path.is_proven() && !path.is_questioned() && path.answered() < since;
         let beside = self.direct_paths().filter(|(_, path)| is_silent(path));
         let silent: Vec<_> = beside.map(|(via, _)| via).collect();
@@ -367,7 +367,7 @@ impl Peer {
             ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
         }
         let answered = self.routed.and_then(|via| self.path_of(via)).map(Path::answered);
-        self.silence = self.silence.filter(|silence| answered.is_some_and(|at| at < silence.noticed));
+        self.silence = self.silence.filter(|silence| answered.is_none_or(|at| at < silence.noticed));
         let is_silent = self.silence_ends().is_some_and(|at| at <= ctx.now);
         let is_sought =
             self.contact.is_some() || (self.session.is_some() && self.direct_paths().next().is_some());
