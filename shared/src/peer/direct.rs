@@ -354,6 +354,7 @@ impl Peer {
                     && let Some(path) = self.direct.path_mut(from)
                 {
                     path.on_checked(ctx.now, rtt, largest_packet(ctx));
+                    self.direct_on_answered(from);
                 }
             }
             return;
@@ -363,18 +364,24 @@ impl Peer {
         }
         // The number in it says which PING it answers, wherever it comes from: somebody who copies packets and is faster than the
         // way itself must not be able to make it look silent.
-        for known in &mut self.direct.paths {
-            let (was_silent, size) = (known.path.was_silent(ctx.now), known.path.packet_size());
-            if known.path.on_pong(ctx.now, id) {
-                let was_shaken = std::mem::take(&mut known.is_shaken);
-                let is_narrower = known.path.packet_size() < size;
-                if (was_silent || was_shaken || is_narrower) && self.routed == Some(Via::Udp(known.remote)) {
-                    // What it swallowed while it was silent, or was too large for it, is not coming, and nothing else took its place.
-                    self.abandon(PathKind::DirectUdp);
-                }
-                self.direct.judge_follow(ctx.now);
-                return;
-            }
+        let answered = self.direct.paths.iter_mut().find_map(|known| {
+            let is_answer = known.path.on_pong(ctx.now, id);
+            is_answer.then_some(known.remote)
+        });
+        if let Some(remote) = answered {
+            self.direct_on_answered(remote);
+            self.direct.judge_follow(ctx.now);
+        }
+    }
+
+    /// The path to `remote` answered: what it swallowed while it was silent, or was too large for it, is not coming, and nothing else took
+    /// its place.
+    fn direct_on_answered(&mut self, remote: SocketAddr) {
+        let Some(known) = self.direct.paths.iter_mut().find(|known| known.remote == remote) else { return };
+        let has_swallowed = known.path.take_swallowed();
+        let was_shaken = std::mem::take(&mut known.is_shaken);
+        if (has_swallowed || was_shaken) && self.routed == Some(Via::Udp(remote)) {
+            self.abandon(PathKind::DirectUdp);
         }
     }
 

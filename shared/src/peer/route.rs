@@ -42,6 +42,8 @@ pub(super) struct Resume {
     pub(super) number: u64,
     /// When it was last said, while the peer has not acknowledged it.
     pub(super) said: Option<Instant>,
+    /// Whether the move it tells of left silence.
+    left_silence: bool,
     /// The highest number heard.
     pub(super) heard: u64,
     /// What it said; the relay's stream until then, where every session begins.
@@ -242,9 +244,20 @@ impl Peer {
         self.abandoned[kind.slot().index()] = true;
     }
 
+    /// Whether what goes again since the path before was silent may not have come yet: until then it is not overtaken by data on a path
+    /// of which the receiver does not know that it was left.
+    fn is_leaving_silence(&self) -> bool {
+        self.resume.left_silence
+            && self.resume.said.is_some()
+            && self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven)
+    }
+
     /// Where data is to go now (protocol §7.3).
     pub(super) fn choose(&self, now: Instant) -> Option<Via> {
         self.session.as_ref()?;
+        if self.is_leaving_silence() {
+            return self.routed;
+        }
         let is_held_back = self.relay_udp.holds_back(now);
         // Data that waits for any way at all waits for that a moment as well: what goes by the stream first and by datagrams a moment
         // later is overtaken, and the receiver, who knows the datagrams' path from before, sees no move to wait for.
@@ -403,8 +416,9 @@ impl Peer {
         let is_planned = |old: Via| {
             via.is_some_and(|new| new.kind() != old.kind()) && self.path_of(old).is_some_and(Path::is_proven)
         };
+        let left_silence = before.is_some_and(|old| !is_planned(old));
         match before {
-            Some(old) if is_planned(old) => {}
+            Some(_) if !left_silence => {}
             Some(old) => {
                 let since = self.path_of(old).and_then(Path::silent_since);
                 self.leave_in_doubt(old.kind(), since.unwrap_or(ctx.now));
@@ -450,7 +464,7 @@ impl Peer {
             tracing::debug!(peer = %self.id.short(), %from, %to, why, "data moves");
             ctx.out.event(Event::Moved { slot: self.slot, from, to, why });
             self.resume.number += 1;
-            self.resume.said = Some(ctx.now);
+            self.resume.left_silence = left_silence;
             self.say_resume(ctx);
             self.direct.say_again();
         }

@@ -55,7 +55,7 @@ pub(super) struct Association {
     again: Range<u64>,
     /// From here on it goes for the first time.
     fresh: u64,
-    /// What was sealed before that had no way to go.
+    /// What was sealed before that had no way to go, or one that failed.
     piled_from: u64,
     /// Whether too much waits behind it, and until when that is not looked at again.
     piles_up: Option<(Instant, bool)>,
@@ -221,6 +221,7 @@ impl Association {
                     repeat.counters.start.min(self.again.start)..repeat.counters.end.max(self.again.end);
             }
             self.repeat = Some(Repeat::new(self.again.clone()));
+            self.piled_from = self.half.next_counter();
         }
     }
 

@@ -252,6 +252,31 @@ fn a_flow_that_comes_faster_than_what_is_behind_a_backlog_may_leave_is_dropped_b
 }
 
 #[test]
+fn a_flow_goes_on_behind_more_than_a_window_that_a_silent_path_swallowed() {
+    let mut a = Sender::new(RingLimits::default());
+    a.snapshot.peers[0].patience = Duration::from_millis(80);
+    a.route(PEER, true, false);
+    a.send(2, 600, 1000);
+    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
+    let mut relay = a.relay();
+    let marks = Arc::clone(&a.marks[0]);
+    for tick in 1..=300 {
+        a.now = a.began + Duration::from_millis(10 * tick);
+        if tick <= 100 {
+            a.send(2, 6, 1000);
+        }
+        a.run();
+        relay.run(&mut a, 100_000);
+        if tick % 8 == 0 {
+            relay.acknowledge(&marks);
+        }
+    }
+    let counters = &a.snapshot.peers[0].counters;
+    assert_eq!((counters.tx_dropped.load(Relaxed), a.lost(PEER)), (0, 0));
+    assert_eq!(relay.received, [true; 1_200]);
+}
+
+#[test]
 fn what_comes_behind_a_paced_backlog_is_paced_as_well_and_goes_until_it_is_acknowledged() {
     let mut a = Sender::new(RingLimits::default());
     a.snapshot.peers[0].patience = Duration::from_millis(40);
