@@ -38,6 +38,9 @@ use std::time::{Duration, Instant};
 const PACE_BYTES: usize = 64 << 10;
 /// The pause after that: 260 Mbit/s.
 const PACE: Duration = Duration::from_millis(2);
+/// What may wait for the window at least, however small that is: for half a second at 16 Mbit/s. What waits shortly after a move is a flow
+/// that was held up, and no sign of a slow receiver.
+const PILE_MIN: usize = 1 << 20;
 /// What an acknowledgement takes beyond the round trip: the wait for more to acknowledge, and a busy machine.
 const ACK_TAKES: Duration = Duration::from_millis(40);
 /// How exactly the age of a packet in the ring is known.
@@ -453,7 +456,7 @@ impl Association {
         })
     }
 
-    /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way is gone.
+    /// Whether what goes to a relay piles up: more waits for the window than that holds ([`PILE_MIN`] at least), though all that had waited for a way is gone.
     /// Frames come faster than they arrive, then, and what is sealed has to arrive.
     pub(super) fn is_piling_up(&mut self, now: Instant) -> bool {
         if self.again.is_empty() || self.again.start < self.piled_from {
@@ -461,7 +464,7 @@ impl Association {
         }
         if self.piles_up.is_none_or(|(until, _)| until <= now) {
             let waits = self.half.held(self.again.start..self.half.next_counter()).bytes;
-            let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes());
+            let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes().max(PILE_MIN));
             self.piles_up = Some((now + LOOK, is_too_much));
         }
         self.piles_up.is_some_and(|(_, is_too_much)| is_too_much)
