@@ -13,6 +13,9 @@ pub use values::{
     CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, Span, ValueError,
 };
 
+pub use crate::switch::{DhcpServers, Filters, FloodBudget};
+
+use crate::switch::{Policy, Rules};
 use serde::Deserialize;
 use shadowmesh_proto::ticket::{RelayTicket, TicketError};
 use std::fmt::Write as _;
@@ -50,8 +53,19 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 8] =
-    ["relays", "name", "device", "mtu", "address", "cipher", "port_mapping", "rekey_interval"];
+const FIELDS: [&str; 11] = [
+    "relays",
+    "name",
+    "device",
+    "mtu",
+    "address",
+    "cipher",
+    "port_mapping",
+    "filter",
+    "allow_dhcp",
+    "flood_budget",
+    "rekey_interval",
+];
 
 /// What somebody chose; `None` and empty mean *not chosen*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -72,6 +86,12 @@ pub struct Config {
     pub cipher: Option<CipherChoice>,
     /// Whether the router is asked to forward a port.
     pub port_mapping: Option<bool>,
+    /// Which protocols the switch filters.
+    pub filter: Option<Filters>,
+    /// Whose DHCP answers and router advertisements are let in.
+    pub allow_dhcp: Option<DhcpServers>,
+    /// How much is flooded to each peer, and taken of each.
+    pub flood_budget: Option<FloodBudget>,
     /// How often session keys are replaced.
     pub rekey_interval: Option<RekeyInterval>,
 }
@@ -127,6 +147,24 @@ impl Config {
                 "true",
             ),
             (
+                "Which protocols are kept out: all, none, or some of bpdu, lldp, cdp, dhcp and ra with commas between.",
+                self.filter.map(|v| quoted(v.to_string())),
+                "filter",
+                "\"all\"",
+            ),
+            (
+                "Whose DHCP answers and router advertisements are let in nevertheless: any, none, or ids of members with commas between.",
+                self.allow_dhcp.as_ref().map(|v| quoted(v.to_string())),
+                "allow_dhcp",
+                "\"none\"",
+            ),
+            (
+                "Broadcast, multicast and frames for unknown stations to each peer, and of each, per second: 64kbit to 10gbit, or none.",
+                self.flood_budget.map(|v| quoted(v.to_string())),
+                "flood_budget",
+                "\"1mbit\"",
+            ),
+            (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
                 "rekey_interval",
@@ -157,6 +195,9 @@ impl Config {
             address: newer.address.or(self.address),
             cipher: newer.cipher.or(self.cipher),
             port_mapping: newer.port_mapping.or(self.port_mapping),
+            filter: newer.filter.or(self.filter),
+            allow_dhcp: newer.allow_dhcp.or(self.allow_dhcp),
+            flood_budget: newer.flood_budget.or(self.flood_budget),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
     }
@@ -177,6 +218,12 @@ pub struct Settings {
     pub cipher: CipherChoice,
     /// Whether the router is asked to forward a port.
     pub port_mapping: bool,
+    /// Which protocols the switch filters.
+    pub filter: Filters,
+    /// Whose DHCP answers and router advertisements are let in.
+    pub allow_dhcp: DhcpServers,
+    /// How much is flooded to each peer, and taken of each.
+    pub flood_budget: FloodBudget,
     /// How often session keys are replaced.
     pub rekey_interval: RekeyInterval,
 }
@@ -191,8 +238,17 @@ impl Settings {
             address: config.address,
             cipher: config.cipher.unwrap_or_default(),
             port_mapping: config.port_mapping.unwrap_or(true),
+            filter: config.filter.unwrap_or_default(),
+            allow_dhcp: config.allow_dhcp.clone().unwrap_or_default(),
+            flood_budget: config.flood_budget.unwrap_or_default(),
             rekey_interval: config.rekey_interval.unwrap_or_default(),
         }
+    }
+
+    /// What the switch goes by.
+    pub fn policy(&self) -> Policy {
+        let rules = Rules { filters: self.filter, flood_budget: self.flood_budget };
+        Policy { rules, dhcp_servers: self.allow_dhcp.clone() }
     }
 }
 
@@ -327,9 +383,19 @@ mod tests {
             proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
             proptest::option::of(0usize..3),
             (proptest::option::of(2u64..=120), proptest::option::of(any::<bool>())),
+            (
+                proptest::option::of(prop_oneof![Just("all"), Just("none"), Just("dhcp,ra"), Just("bpdu")]),
+                proptest::option::of(prop_oneof![Just("any"), Just("none"), Just("abcdefghij,kkkkkkkkkk2")]),
+                proptest::option::of(prop_oneof![
+                    Just("none"),
+                    Just("64kbit"),
+                    Just("1mbit"),
+                    Just("10gbit")
+                ]),
+            ),
             proptest::collection::vec(any::<u8>(), 0..4),
         );
-        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), relays)| Config {
+        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), switch, relays)| Config {
             relays: union_of_relays(
                 &[],
                 &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
@@ -340,6 +406,9 @@ mod tests {
             address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
             cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
             port_mapping,
+            filter: switch.0.and_then(|text| text.parse().ok()),
+            allow_dhcp: switch.1.and_then(|text| text.parse().ok()),
+            flood_budget: switch.2.and_then(|text| text.parse().ok()),
             rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
         })
     }

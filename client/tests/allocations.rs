@@ -8,7 +8,7 @@ use shadowmesh::device::memory::pair;
 use shadowmesh::plane::{
     InboundCommand, InboundMessage, OutboundCommand, PeerRoute, Plane, Snapshot, StreamQueue, stream_queue,
 };
-use shadowmesh::switch::Owners;
+use shadowmesh::switch::{Directory, Record};
 use shadowmesh::transport::udp::DatagramSocket;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::{Contact, Via};
@@ -97,11 +97,16 @@ fn key_pair() -> (SealKey, OpenKey) {
 /// A plane with one peer; what it sends comes out of the queue.
 fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort, StreamQueue) {
     let (wire, device) = pair(&"mem0".parse().expect("a name"), 1 << 16).expect("a pair");
-    let mut owners = Owners::new(own);
-    owners.assign(peer, PEER).expect("free");
+    let mut directory = Directory::new(own);
+    directory.admit(PEER, Record::new(peer)).expect("free");
     let route = PeerRoute { via: Some(CONTACT.into()), is_expected: true, ..PeerRoute::default() };
-    let mut snapshot =
-        Snapshot { owners, peers: vec![route], streams: vec![None], links: vec![], bindings: vec![None] };
+    let mut snapshot = Snapshot {
+        directory: directory.into(),
+        peers: vec![route],
+        streams: vec![None],
+        links: vec![],
+        bindings: vec![None],
+    };
     let socket = DatagramSocket::bind().expect("a socket");
     let (plane, _) = Plane::start(
         device.into_device(),

@@ -23,7 +23,8 @@ use crate::device::{DeviceFault, LinkSettings};
 use crate::net::changes::Changes;
 use crate::net::port_mapping::PortMapper;
 use crate::net::{Netlink, interfaces};
-use crate::plane::{self, ControlPacket, Datagram, Fact, Plane, PlaneOutput, Routes};
+use crate::plane::{self, ControlPacket, Datagram, Fact, Members, Plane, PlaneOutput, Routes};
+use crate::switch::Policy;
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
@@ -92,10 +93,12 @@ pub(super) struct EventLoop {
     network: NetworkState,
     relay_tickets: Vec<RelayTicket>,
     own_name: String,
+    /// What the switch filters and how much it floods: for the status.
+    policy: Policy,
     waiting_said: bool,
+    /// Peers that claimed what does not follow from their keys: that is said once.
+    lie_told: HashSet<PeerSlot>,
     /// Peers that were said to be connected, under a name, since they last were not.
-    /// Peers that claimed a MAC that is not theirs: that is said once.
-    mac_told: HashSet<PeerSlot>,
     said: HashSet<PeerSlot>,
     /// Whether any relay ever accepted this node.
     was_registered: bool,
@@ -170,13 +173,6 @@ impl EventLoop {
         let mac = addresses::mac(&node_secret.public());
         let mtu = settings.mtu.bytes();
 
-        let routes = Routes::new(mac, relays.len());
-        let device = interface.device.clone();
-        let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
-        let (plane, output) =
-            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
-                .map_err(system("the threads of the data plane"))?;
-
         let hello = Hello {
             name: settings.name.to_string(),
             mac,
@@ -186,6 +182,14 @@ impl EventLoop {
             mtu,
             revision: 1,
         };
+        let members = Members::new(node_secret.public(), keys.id(), &hello, settings.policy());
+        let routes = Routes::new(members, relays.len());
+        let device = interface.device.clone();
+        let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
+        let (plane, output) =
+            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
+                .map_err(system("the threads of the data plane"))?;
+
         let endpoint = Endpoint::new(
             Config {
                 node: node_secret,
@@ -258,9 +262,10 @@ impl EventLoop {
             network,
             relay_tickets: relays,
             own_name: settings.name.to_string(),
+            policy: settings.policy(),
             waiting_said: false,
             said: HashSet::new(),
-            mac_told: HashSet::new(),
+            lie_told: HashSet::new(),
             was_registered: false,
             lock,
         })
@@ -394,6 +399,15 @@ impl EventLoop {
     }
 
     fn on_fact(&mut self, fact: Fact) {
+        match fact {
+            Fact::Loop(state) => self.say_loop(state),
+            Fact::Rogue(slot) => self.say_rogue(slot),
+            Fact::DataSent(..)
+            | Fact::Heard(..)
+            | Fact::AckDue(..)
+            | Fact::KeyUsedUp(_)
+            | Fact::Forgotten(_) => {}
+        }
         if let Some(plane) = &self.plane {
             plane::tell(&mut self.endpoint, plane, Instant::now(), fact);
         }

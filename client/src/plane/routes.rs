@@ -1,14 +1,15 @@
 //! The control side of the data plane: what the endpoint decides, turned into commands for the threads and into the picture that
 //! they work from, which is published as a whole when it changed.
 
+use super::members::Members;
 use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
-use crate::switch::Owners;
-use shadowmesh_proto::addresses;
+use crate::switch::Directory;
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
-use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
+use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
+use shadowmesh_proto::wire::control::Hello;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,10 +42,14 @@ impl MoveCost {
     }
 }
 
-/// Peers, streams and owners as the control side knows them.
+/// Peers, streams and members as the control side knows them.
 #[derive(Debug)]
 pub struct Routes {
-    owners: Owners,
+    members: Members,
+    /// Made of the members as they were when it was made.
+    directory: Arc<Directory>,
+    /// Whether they changed since.
+    is_stale: bool,
     peers: Vec<Peer>,
     streams: Vec<Option<StreamHandle>>,
     links: Vec<(TcpLink, StreamHandle)>,
@@ -56,7 +61,6 @@ pub struct Routes {
 
 #[derive(Debug, Default)]
 struct Peer {
-    id: Option<NodeId>,
     /// What the data plane is told.
     route: PeerRoute,
     /// What was counted when data last moved.
@@ -65,10 +69,12 @@ struct Peer {
 }
 
 impl Routes {
-    /// Nobody is known. This node has the MAC `local`.
-    pub fn new(local: MacAddr, relays: usize) -> Self {
+    /// No route to anybody. `members` says who everybody is.
+    pub fn new(members: Members, relays: usize) -> Self {
         Self {
-            owners: Owners::new(local),
+            directory: Arc::new(members.directory()),
+            members,
+            is_stale: false,
             peers: Vec::new(),
             streams: vec![None; relays],
             links: Vec::new(),
@@ -86,7 +92,9 @@ impl Routes {
         match event {
             Event::PeerAdded { slot, id } => {
                 tracing::debug!(peer = %id.short(), "a peer was introduced");
-                self.add(slot, id)?;
+                self.change(slot, |_| {});
+                self.is_stale = true;
+                self.members.introduce(slot, id)?;
             }
             Event::PeerRemoved { slot } => {
                 self.remove(slot);
@@ -136,11 +144,19 @@ impl Routes {
                 self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
                 return Ok(Some(event));
             }
+            Event::AddressChanged { address, .. } => {
+                self.members.set_own(address);
+                self.is_stale = true;
+                return Ok(Some(event));
+            }
+            Event::AddressSettled => {
+                self.members.settle();
+                self.is_stale = true;
+                return Ok(Some(event));
+            }
             Event::PeerHello { .. }
             | Event::EchoReply { .. }
-            | Event::AddressChanged { .. }
             | Event::AddressConflict { .. }
-            | Event::AddressSettled
             | Event::RelayUp { .. }
             | Event::RelayDead { .. }
             | Event::RelayRefused { .. }
@@ -152,10 +168,10 @@ impl Routes {
         Ok(None)
     }
 
-    /// The picture as it is now.
+    /// The picture as it was published last, with the routes as they are now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            owners: self.owners.clone(),
+            directory: Arc::clone(&self.directory),
             peers: self.peers.iter().map(|peer| peer.route.clone()).collect(),
             streams: self.streams.clone(),
             links: self.links.clone(),
@@ -171,6 +187,10 @@ impl Routes {
             if self.via(slot).is_some() {
                 self.give_up_all(slot);
             }
+        }
+        if std::mem::take(&mut self.is_stale) {
+            self.directory = Arc::new(self.members.directory());
+            self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
             plane.publish(self.snapshot());
@@ -244,19 +264,14 @@ impl Routes {
         }
     }
 
-    /// What is wrong with the MAC that a peer says is its own. (It has the one that follows from its key, protocol §1.5: a member that
-    /// names another could take somebody else's frames.)
-    pub fn check_mac(&self, slot: PeerSlot, claimed: MacAddr) -> Result<(), String> {
-        let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.id);
-        let Some(id) = known else { return Ok(()) };
-        let own = addresses::mac(&id);
-        if claimed != own {
-            return Err(format!(
-                "member {} claims the MAC {claimed}, but its key gives it {own}: the claim is ignored",
-                id.short()
-            ));
-        }
-        Ok(())
+    /// A peer said who it is.
+    ///
+    /// # Errors
+    /// A sentence for people, where what it claims does not follow from its key (protocol §1.5): a member that is believed there
+    /// could take somebody else's frames.
+    pub fn on_hello(&mut self, slot: PeerSlot, hello: &Hello) -> Result<(), String> {
+        self.is_stale = true;
+        self.members.on_hello(slot, hello)
     }
 
     /// A new association: acknowledgements of the old one mean nothing for it.
@@ -275,15 +290,10 @@ impl Routes {
         Some(&self.peers.get(usize::try_from(slot.0).ok()?)?.route.counters)
     }
 
-    /// A peer is known. Its MAC is its own from now on, whatever others send: the sentence says if somebody has it already.
-    fn add(&mut self, slot: PeerSlot, id: NodeId) -> Result<(), String> {
-        self.change(slot, |peer| peer.id = Some(id));
-        self.owners.assign(addresses::mac(&id), slot).map_err(|taken| taken.to_string())
-    }
-
     /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
     fn remove(&mut self, slot: PeerSlot) {
-        self.owners.remove(slot);
+        self.members.remove(slot);
+        self.is_stale = true;
         self.change(slot, |peer| *peer = Peer::default());
     }
 
@@ -308,25 +318,7 @@ pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
         Fact::KeyUsedUp(slot) => endpoint.handle_key_used_up(now, slot),
         // What the outbound thread forgot must be news to the inbound one.
         Fact::Forgotten(slot) => plane.inbound(InboundCommand::Forget(slot)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::switch::Owner;
-
-    #[test]
-    fn a_member_has_the_mac_of_its_key_whatever_it_claims() {
-        let (local, victim, liar) = (MacAddr([2; 6]), NodeId([1; 32]), NodeId([2; 32]));
-        let mut routes = Routes::new(local, 1);
-        routes.add(PeerSlot(0), liar).expect("its own");
-        routes.add(PeerSlot(1), victim).expect("its own");
-        let error = routes.check_mac(PeerSlot(0), addresses::mac(&victim)).expect_err("a lie");
-        assert!(error.contains("the claim is ignored"), "{error}");
-        routes.check_mac(PeerSlot(1), addresses::mac(&victim)).expect("its own");
-        let owners = routes.snapshot().owners;
-        assert_eq!(owners.owner(addresses::mac(&victim)), Some(Owner::Member(PeerSlot(1))));
-        assert_eq!(owners.owner(addresses::mac(&liar)), Some(Owner::Member(PeerSlot(0))));
+        // For people.
+        Fact::Loop(_) | Fact::Rogue(_) => {}
     }
 }

@@ -8,7 +8,7 @@ mod datagrams;
 use super::*;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
-use crate::switch::Owners;
+use crate::switch::{Directory, Record};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
@@ -19,6 +19,7 @@ use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, RingLimits, SealKey};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const fn mac(n: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, n])
+}
+
+/// The overlay address of the node with `mac(n)`.
+fn address(n: u8) -> IpAddr {
+    IpAddr::from([10, 7, 0, n])
 }
 
 fn frame(from: u8, to: u8, n: u32, len: usize) -> Vec<u8> {
@@ -74,14 +80,15 @@ impl Node {
 
     fn with_ring(name: u8, peers: &[u8], ring: RingLimits) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 100_000).unwrap();
-        let mut owners = Owners::new(mac(name));
+        let mut directory = Directory::new(mac(name)).with_addresses(&[address(name)]);
         for (slot, peer) in (0..).zip(peers) {
-            owners.assign(mac(*peer), PeerSlot(slot)).unwrap();
+            let record = Record::new(mac(*peer)).with_addresses(&[address(*peer)]);
+            directory.admit(PeerSlot(slot), record).unwrap();
         }
         let route =
             |_| PeerRoute { is_expected: true, patience: Duration::from_millis(300), ..PeerRoute::default() };
         let snapshot = Snapshot {
-            owners,
+            directory: Arc::new(directory),
             peers: peers.iter().map(route).collect(),
             streams: vec![None],
             links: vec![],
@@ -483,7 +490,7 @@ fn a_broadcast_goes_to_every_peer() {
 fn a_member_that_speaks_as_another_is_not_let_in() {
     let (mut a, mut b, _) = two();
     // At `b`, the MAC that `a` will use belongs to somebody else.
-    b.snapshot.owners.assign(mac(5), PeerSlot(1)).unwrap();
+    Arc::make_mut(&mut b.snapshot.directory).admit(PeerSlot(1), Record::new(mac(5))).unwrap();
     b.plane.publish(b.snapshot.clone());
     a.wire.send(&frame(5, 2, 1, 80)).unwrap();
     a.send(2, 2, 80);

@@ -15,7 +15,9 @@ mod view;
 
 use super::global::Global;
 use super::{invite, logging, output, runtime};
-use crate::config::{CipherChoice, DeviceName, Ipv4Cidr, Mtu, NodeName, RekeyInterval};
+use crate::config::{
+    CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, Ipv4Cidr, Mtu, NodeName, RekeyInterval,
+};
 use crate::daemon;
 use crate::daemon::DaemonError;
 use crate::daemon::progress::ProgressSender;
@@ -67,6 +69,20 @@ pub(super) struct Args {
     /// Whether to ask the router for a port by PCP, NAT-PMP or UPnP [default: on]
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
     port_mapping: Option<OnOff>,
+
+    /// What is kept out, with commas between: bpdu, lldp, cdp, dhcp, ra; or all, or none [default: all]
+    #[arg(long, value_name = "LIST")]
+    filter: Option<Filters>,
+
+    /// Whose DHCP answers and router advertisements are let in nevertheless, by id, with commas between; or any, or none
+    /// [default: none]
+    #[arg(long, value_name = "PEER|any")]
+    allow_dhcp: Option<DhcpServers>,
+
+    /// Broadcast, multicast and frames for unknown stations, to each peer and of each, per second: such as 500kbit or 2mbit, or
+    /// none for no limit [default: 1mbit]
+    #[arg(long, value_name = "RATE")]
+    flood_budget: Option<FloodBudget>,
 
     /// Run in the background; return when the daemon is up
     #[arg(long)]

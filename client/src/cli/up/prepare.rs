@@ -100,6 +100,9 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         address: args.address,
         cipher: args.cipher,
         port_mapping: args.port_mapping.map(|switch| switch == OnOff::On),
+        filter: args.filter,
+        allow_dhcp: args.allow_dhcp,
+        flood_budget: args.flood_budget,
         rekey_interval: args.rekey_interval,
     };
     let mut config = old_config.clone().overlaid_with(flags);

@@ -1,16 +1,17 @@
 //! Data packets, from opening to the TAP.
 
-use super::InboundThread;
+use super::{HEARD_EVERY, InboundThread, ROGUE_EVERY};
 use crate::device::{DeviceFault, VnetHeader};
 use crate::plane::Fact;
-use crate::plane::snapshot::{PeerRoute, Snapshot, add};
-use crate::switch::Inbound;
+use crate::plane::snapshot::{PeerRoute, Snapshot, add, add_at};
+use crate::switch::{Inbound, InboundDrop};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot};
 use shadowmesh_proto::session::open::{FRAME_OFFSET, META_MOVED};
 use shadowmesh_proto::session::{OpenError, Turn};
 use shadowmesh_proto::wire::header::Header;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Where the virtio header begins in a packet, so that it ends where the frame begins.
@@ -55,8 +56,9 @@ impl InboundThread {
             }
         };
         if let Some(from) = news_of(via, route)
-            && self.heard.is_news(now, slot, from)
+            && self.heard.is_due(now, slot, HEARD_EVERY)
         {
+            tracing::debug!(slot = slot.0, %from, "data of a peer came from another address");
             let _ = self.facts.try_send(Fact::Heard(slot, from));
         }
         open.last_via = Some(via);
@@ -125,17 +127,24 @@ impl InboundThread {
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
         let Some(frame) = space.get(VnetHeader::LEN..) else { return Ok(()) };
         let len = frame.len();
-        match self.learner.receive(&snapshot.owners, frame, slot, now) {
-            Inbound::Deliver(news) => {
-                if let Some(news) = news {
-                    // Full: said again later.
-                    let _ = self.learns.try_send(news);
-                }
+        let (gate, news, reader) = (&mut self.gate, &self.news, &self.reader);
+        let is_blocked = self.is_blocked.load(Relaxed);
+        let inbound = gate.receive(&snapshot.directory, frame, slot, is_blocked, now, |told| {
+            // Full: said again later.
+            if news.try_send(told).is_ok() && told.is_urgent() {
+                reader.wake();
             }
+        });
+        match inbound {
+            Inbound::Deliver => {}
+            Inbound::Consume => return Ok(()),
             Inbound::Drop(cause) => {
-                add(&route.counters.rx_dropped, 1);
-                add(&self.counters.not_let_in, 1);
-                tracing::trace!(?cause, "a frame is not let in");
+                self.refuse(now, route, slot, cause);
+                return Ok(());
+            }
+            Inbound::TooMuch(reach) => {
+                add_at(&route.counters.rx_over_budget, reach.index());
+                self.refuse(now, route, slot, InboundDrop::OverBudget);
                 return Ok(());
             }
         }
@@ -148,6 +157,19 @@ impl InboundThread {
             Err(fault @ DeviceFault::Gone) => return Err(fault),
         }
         Ok(())
+    }
+
+    /// Counts a frame that the switch does not let in.
+    fn refuse(&mut self, now: Instant, route: &PeerRoute, slot: PeerSlot, cause: InboundDrop) {
+        add(&route.counters.rx_dropped, 1);
+        add_at(&route.counters.rx_refused, cause.index());
+        add(&self.counters.not_let_in, 1);
+        tracing::trace!(?cause, slot = slot.0, "a frame is not let in");
+        let is_rogue = matches!(cause, InboundDrop::RogueDhcp | InboundDrop::RogueRouter);
+        if is_rogue && self.rogues.is_due(now, slot, ROGUE_EVERY) {
+            // Full: its next answer says it.
+            let _ = self.facts.try_send(Fact::Rogue(slot));
+        }
     }
 }
 

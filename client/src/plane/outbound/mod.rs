@@ -1,7 +1,7 @@
 //! The outbound thread: from the TAP into the relay's stream or the UDP socket.
 //!
-//! One turn of its loop: take commands and news of stations; hand over what waits in rings; read up to [`BATCH`] frames,
-//! decide, seal, batch; hand the batches over; sleep when there was nothing.
+//! One turn of its loop: take commands and news of the switch's other half; hand over what waits in rings; read up to
+//! [`BATCH`] frames, decide, seal, batch (or answer, into the TAP); hand the batches over; sleep when there was nothing.
 //!
 //! A peer without a key keeps up to [`peer::WAITING_FRAMES`] frames for at most [`HOLD`] (protocol §4.7). A peer with a key whose
 //! path is being bound anew goes on sealing into its ring, and what is not older than [`HOLD`] is sent when a path comes.
@@ -14,10 +14,13 @@ mod peer;
 
 use super::Fact;
 use super::memory;
-use super::snapshot::{PlaneCounters, Snapshot};
+use super::snapshot::{PlaneCounters, Snapshot, add, add_at};
 use super::wake::Waker;
 use crate::device::{Device, DeviceFault, VnetHeader};
-use crate::switch::{Forwarder, Learn, Limits, Verdict};
+use crate::switch::{
+    Admission, Flood, Forwarder, Limits, LocalNews, LoopState, News, OutboundDrop, Output, SmallFrame,
+    Verdict,
+};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use association::Association;
@@ -30,7 +33,8 @@ use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, RingLimits, SealHalf, SealKey};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -84,11 +88,16 @@ pub(super) struct Parts {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) counters: Arc<PlaneCounters>,
     pub(super) commands: Receiver<OutboundCommand>,
-    pub(super) learns: Receiver<Learn>,
+    pub(super) news: Receiver<News>,
+    pub(super) local_news: SyncSender<LocalNews>,
+    /// Whether a loop is contained here: for the inbound thread.
+    pub(super) is_blocked: Arc<AtomicBool>,
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
     pub(super) limits: Limits,
+    /// Drawn at random, for the switch.
+    pub(super) secret: [u8; 32],
     pub(super) pool: Arc<ChunkPool>,
     pub(super) ring: RingLimits,
 }
@@ -100,8 +109,13 @@ pub(super) struct Outbound {
     published: Arc<ArcSwap<Snapshot>>,
     /// The picture in use, to see when another one is published.
     snapshot: Arc<Snapshot>,
+    counters: Arc<PlaneCounters>,
     commands: Receiver<OutboundCommand>,
-    learns: Receiver<Learn>,
+    news: Receiver<News>,
+    local_news: SyncSender<LocalNews>,
+    is_blocked: Arc<AtomicBool>,
+    /// What was told last of loops.
+    loop_state: LoopState,
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
@@ -152,12 +166,16 @@ impl Outbound {
             // Another one than the published, so that this one is looked at as well.
             snapshot: Arc::new(Snapshot::clone(&parts.snapshot.load())),
             published: parts.snapshot,
+            counters: Arc::clone(&parts.counters),
             commands: parts.commands,
-            learns: parts.learns,
+            news: parts.news,
+            local_news: parts.local_news,
+            is_blocked: parts.is_blocked,
+            loop_state: LoopState::None,
             facts: parts.facts,
             lost: parts.lost,
             wake: parts.wake,
-            forwarder: Forwarder::new(parts.limits),
+            forwarder: Forwarder::new(parts.limits, parts.secret),
             pool: parts.pool,
             ring: parts.ring,
             peers: Vec::new(),
@@ -233,7 +251,7 @@ impl Outbound {
                     if let Some(peer) = peer_at(&mut self.peers, slot) {
                         peer.clear(counters, &mut self.waiting_bytes);
                     }
-                    self.forwarder.forget(slot);
+                    self.forwarder.forget(slot, now);
                 }
                 Ok(OutboundCommand::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => break,
@@ -244,8 +262,8 @@ impl Outbound {
             self.snapshot = published;
             self.look_at_routes(now);
         }
-        while let Ok(learn) = self.learns.try_recv() {
-            self.forwarder.learn(&self.snapshot.owners, learn, now);
+        while let Ok(news) = self.news.try_recv() {
+            self.forwarder.handle_news(&self.snapshot.directory, news, now);
         }
         true
     }
@@ -277,6 +295,7 @@ impl Outbound {
             self.batches.datagrams.flush();
         }
         self.pump(now, &snapshot);
+        self.speak(now, &snapshot)?;
         let mut turn = Turn::Busy;
         if self.is_full(&snapshot) {
             turn = Turn::Full;
@@ -295,7 +314,7 @@ impl Outbound {
                 };
                 self.faults = 0;
                 let len = incoming.frame.len();
-                let verdict = self.forwarder.forward(&snapshot.owners, incoming.frame, now);
+                let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
                 // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
                 // no longer needed; complete frames have none of its bits.
                 let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) else {
@@ -304,10 +323,12 @@ impl Outbound {
                 if let Some(meta) = plaintext.first_mut() {
                     *meta = 0;
                 }
-                self.dispatch(now, &snapshot, verdict, plaintext);
+                self.dispatch(now, &snapshot, verdict, plaintext)?;
             }
+            self.speak(now, &snapshot)?;
         }
         self.batches.flush(&snapshot);
+        self.note_switch(now);
         Ok(turn)
     }
 
@@ -328,15 +349,91 @@ impl Outbound {
         Ok(Turn::Refused)
     }
 
-    fn dispatch(&mut self, now: Instant, snapshot: &Snapshot, verdict: Verdict, plaintext: &[u8]) {
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        verdict: Verdict,
+        plaintext: &[u8],
+    ) -> Result<(), DeviceFault> {
         match verdict {
             Verdict::Unicast(slot) => self.send(now, snapshot, slot, plaintext),
-            Verdict::Flood(_) => {
-                for (slot, _) in slots(&snapshot.peers) {
-                    self.send(now, snapshot, slot, plaintext);
+            Verdict::Flood(flood) => self.flood(now, snapshot, flood, plaintext),
+            Verdict::Answer { owner, is_probe, is_arp } => {
+                let is_there =
+                    snapshot.peer(owner).is_some_and(|route| route.is_expected || route.via.is_some());
+                if !is_there && !is_probe {
+                    add_at(&self.counters.switch.dropped, OutboundDrop::OwnerIsAway.index());
+                } else if let Some(answer) = self.forwarder.answer().copied() {
+                    let switch = &self.counters.switch;
+                    add(if is_arp { &switch.arp_answered } else { &switch.neighbours_answered }, 1);
+                    self.write(&answer)?;
                 }
             }
-            Verdict::Drop(cause) => tracing::trace!(?cause, "a frame goes nowhere"),
+            Verdict::Drop(cause) => {
+                add_at(&self.counters.switch.dropped, cause.index());
+                tracing::trace!(?cause, "a frame goes nowhere");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a frame to each peer that is to get it.
+    fn flood(&mut self, now: Instant, snapshot: &Snapshot, flood: Flood, plaintext: &[u8]) {
+        let (directory, len) = (&snapshot.directory, plaintext.len() - 1);
+        for (slot, route) in slots(&snapshot.peers) {
+            match self.forwarder.admit(directory, slot, flood, len, now) {
+                Admission::Pass => {
+                    add_at(&route.counters.tx_flooded, flood.reach.index());
+                    self.send(now, snapshot, slot, plaintext);
+                }
+                Admission::NotWanted => {}
+                Admission::TooMuch => add_at(&route.counters.tx_over_budget, flood.reach.index()),
+            }
+        }
+    }
+
+    /// Says what the switch has to say by itself, and does what is due for it.
+    fn speak(&mut self, now: Instant, snapshot: &Snapshot) -> Result<(), DeviceFault> {
+        if self.forwarder.poll_timeout().is_some_and(|due| due.is_due(now)) {
+            self.forwarder.handle_timeout(&snapshot.directory, now);
+        }
+        while let Some(output) = self.forwarder.poll_output() {
+            match output {
+                // Full: said again later.
+                Output::News(news) => drop(self.local_news.try_send(news)),
+                Output::Device(frame) => self.write(&frame)?,
+                Output::Peer(slot, frame) => {
+                    // protocol §5: the metadata byte, of a complete frame, and the frame.
+                    let mut plaintext = [0; 1 + SmallFrame::MAX];
+                    let bytes = frame.as_bytes();
+                    plaintext.iter_mut().skip(1).zip(bytes).for_each(|(to, from)| *to = *from);
+                    self.send(now, snapshot, slot, plaintext.get(..=bytes.len()).unwrap_or_default());
+                }
+            }
+        }
+        self.is_blocked.store(self.forwarder.is_blocked(), Relaxed);
+        Ok(())
+    }
+
+    /// Writes a frame of our own to the device. It is lost where the device is down or full, as on any wire.
+    fn write(&self, frame: &SmallFrame) -> Result<(), DeviceFault> {
+        let mut packet = [0; VnetHeader::LEN + SmallFrame::MAX];
+        let bytes = frame.as_bytes();
+        packet.iter_mut().skip(VnetHeader::LEN).zip(bytes).for_each(|(to, from)| *to = *from);
+        let packet = packet.get_mut(..VnetHeader::LEN + bytes.len()).unwrap_or_default();
+        match self.device.write_frame(VnetHeader::COMPLETE, packet) {
+            Ok(()) | Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => Ok(()),
+            Err(fault @ DeviceFault::Gone) => Err(fault),
+        }
+    }
+
+    /// Tells what the switch keeps, and that a loop was found or is over.
+    fn note_switch(&mut self, now: Instant) {
+        let stats = self.forwarder.stats(now);
+        self.counters.switch.note(&stats);
+        if stats.loop_state != self.loop_state && self.facts.try_send(Fact::Loop(stats.loop_state)).is_ok() {
+            self.loop_state = stats.loop_state;
         }
     }
 
@@ -398,6 +495,7 @@ impl Outbound {
         let mut due = self.hold_over(now);
         let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
         self.pump_due.into_iter().for_each(&mut limit_to);
+        self.forwarder.poll_timeout().into_iter().for_each(|deadline| limit_to(deadline.at));
         if self.last_sent.is_some() {
             quiet_at.into_iter().for_each(&mut limit_to);
             if is_unacknowledged {
@@ -444,7 +542,7 @@ impl Outbound {
             if peer.deadline().is_some_and(|due| due <= now)
                 && peer.hold_over(now, &route.counters, &mut self.waiting_bytes)
             {
-                self.forwarder.forget(slot);
+                self.forwarder.forget(slot, now);
                 let _ = self.facts.try_send(Fact::Forgotten(slot));
             }
             next = next.into_iter().chain(peer.deadline()).min();
