@@ -5,7 +5,7 @@ use super::output::{self, clean};
 use super::runtime;
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Request, Response};
-use crate::control::status::{Peer, Relay, Status};
+use crate::control::status::{LoopState, Peer, Relay, Status};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -78,6 +78,9 @@ fn table(status: &Status) -> String {
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay));
     }
+    if let Some(line) = loop_line(status) {
+        let _ = writeln!(text, "  loop     {line}");
+    }
     if status.peers.is_empty() {
         text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
         return text;
@@ -91,6 +94,17 @@ fn table(status: &Status) -> String {
         let _ = writeln!(text, "{}", peer_line(peer));
     }
     text
+}
+
+/// That two nodes are bridged to one LAN, and which of them passes no broadcasts.
+fn loop_line(status: &Status) -> Option<String> {
+    let known = &status.switch.loops;
+    let with = clean(known.with.as_deref().unwrap_or("a member"), 24);
+    match known.state {
+        LoopState::None => None,
+        LoopState::Blocked => Some(format!("one LAN with {with}: this node passes no broadcasts")),
+        LoopState::Contained => Some(format!("one LAN with {with}, which passes no broadcasts")),
+    }
 }
 
 fn relay_line(relay: &Relay) -> String {
@@ -148,12 +162,14 @@ mod tests {
         status.peers[0].tx_bytes = u64::MAX;
         status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
         status.node.name = "n".repeat(63);
+        status.switch.loops.with = Some("l".repeat(63));
         status.network.name = "m".repeat(63);
         let text = table(&status);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\x1b'));
+        assert!(text.contains("this node passes no broadcasts"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! failure meets.
 
 mod datagrams;
+mod switch;
 
 use super::*;
 use crate::device::MemoryPort;

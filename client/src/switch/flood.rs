@@ -170,8 +170,11 @@ impl Forwarder {
                 self.hear_local(directory, header.sender(), now);
             }
         }
+        if link_control(&header).is_some_and(|filter| directory.rules().filters.has(filter)) {
+            return Err(OutboundDrop::LinkControl);
+        }
         let is_our_own = header.source == directory.local();
-        if is_multicast(header.destination) || link_control(&header).is_some() {
+        if is_multicast(header.destination) {
             return self.group(directory, &header, frame, is_our_own, now);
         }
         match directory.owner(header.destination) {
@@ -199,9 +202,6 @@ impl Forwarder {
         is_our_own: bool,
         now: Instant,
     ) -> Result<Verdict, OutboundDrop> {
-        if link_control(header).is_some_and(|filter| directory.rules().filters.has(filter)) {
-            return Err(OutboundDrop::LinkControl);
-        }
         if let Some(question) = Question::parse(header, frame) {
             return self.question(directory, header, frame, question, is_our_own, now);
         }

@@ -37,8 +37,8 @@ pub const UNKNOWN_QUIET: Duration = Duration::from_secs(60);
 pub const UNKNOWN_STATIONS: usize = 1_024;
 
 /// The same question (who has this address?) of the same asker is passed on this often: RFC 1122 §2.3.2.1 and RFC 4861
-/// §7.2.2 allow a host no more.
-pub const QUESTION_EVERY: Duration = Duration::from_secs(1);
+/// §10 allow a host one a second, and its timer and our queue may bring two a little closer together.
+pub const QUESTION_EVERY: Duration = Duration::from_millis(800);
 /// Questions remembered for that, in each of two generations.
 pub const QUESTIONS: usize = 1_024;
 

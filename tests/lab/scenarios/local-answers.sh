@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# ARP and neighbour solicitations for a member are answered on the spot: no question crosses. One for a stranger crosses once a second.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat
+lab_network
+for host in a b; do lab_wait 5 "the addresses of $host" lab_addresses_settled "$host"; done
+a_device=$(lab_device a)
+a_mac=$(lab_status a .node.mac) b_mac=$(lab_status b .node.mac)
+a_address=$(lab_address a) b_address=$(lab_address b)
+six=$(lab_status b '[.node.addresses[] | select(contains(":"))][0] | split("/")[0]')
+answered() { lab_status a ".switch.$1"; }
+
+# To all, or to a group: what a kernel asks a member alone, to see whether it lives, goes to the member.
+lab_listen asked b '(arp and ether broadcast) or (icmp6 and ip6[40] == 135 and ether multicast)'
+lab_hold 1 "what is said of itself may pass"
+before=$(lab_heard asked) arp=$(answered arp_answered) neighbours=$(answered neighbours_answered)
+for _ in 1 2 3 4 5; do
+    on a ip neigh flush dev "$a_device"
+    lab_expect "ping after ARP from nothing" on a ping -c 1 -W 2 "$b_address"
+    lab_expect "ping after neighbour discovery from nothing" on a ping -6 -c 1 -W 2 "$six"
+done
+lab_expect "the neighbour is b's own MAC $b_mac" on a sh -c "ip neigh show dev $a_device $b_address | grep -i $b_mac"
+[[ $(answered arp_answered) -ge $((arp + 5)) ]] || lab_fail "ARP was answered $(($(answered arp_answered) - arp)) times"
+[[ $(answered neighbours_answered) -ge $((neighbours + 5)) ]] || lab_fail "solicitations were answered $(($(answered neighbours_answered) - neighbours)) times"
+lab_frames a 20 "$a_mac" arp "$a_mac" 0.0.0.0 "$b_address"
+[[ $(lab_heard asked) -eq $before ]] || lab_fail "$(($(lab_heard asked) - before)) questions crossed"
+step "ok: no question crossed"
+
+# The kernel refuses an address that a member has, by the answer of the member's stead (RFC 4862 §5.4).
+on a ip -6 address add "$six/128" dev "$a_device"
+lab_wait 5 "the copied address to be refused" on a sh -c "ip -6 address show dev $a_device | grep -q dadfailed"
+on a ip -6 address del "$six/128" dev "$a_device"
+
+# A stranger may be behind a bridge: asked for once a second.
+lab_listen stranger b "arp and ether broadcast and host 10.255.1.1"
+lab_frames a 400 "$a_mac" arp "$a_mac" "$a_address" 10.255.1.1
+asked=$(lab_heard stranger)
+lab_measure "questions of 400 in two seconds that crossed" "$asked" frames
+[[ $asked -ge 2 && $asked -le 8 ]] || lab_fail "$asked questions for a stranger crossed"
