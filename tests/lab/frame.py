@@ -83,7 +83,8 @@ def frame(source, kind, *words):
         message = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
         return b"\x33\x33\0\0\0\x01" + source + icmpv6(link_local(source), "ff02::1", message)
     if kind == "query":
-        message = b"\x11\x64\0\0\0\0\0\0"
+        # To be answered within a second.
+        message = b"\x11\x0a\0\0\0\0\0\0"
         message = message[:2] + checksum(message) + message[4:]
         return group_mac("224.0.0.1") + source + ipv4(words[0], "224.0.0.1", 2, message, ttl=1)
     if kind == "group":

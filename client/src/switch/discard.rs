@@ -92,7 +92,7 @@ causes! {
         OverBudget = "in_over_budget",
         /// This node and another bridge the same LAN, and this one gives way.
         LoopBlocked = "in_loop_blocked",
-        /// Its station flaps between here and there, and is held to be here.
+        /// Its station flaps between here and there and is held to be here, or both its ends were heard here.
         Flapping = "in_flapping",
         /// A report of group membership that would keep our own hosts from making theirs (RFC 4541 §2.1.1).
         ReportKept = "in_report_kept",

@@ -11,31 +11,27 @@
 //!    may bridge; the unspecified address always.
 //! 5. Is it for another member? It strayed.
 //! 6. Is it for more than us, or for a station that was not heard here? Then it counts against the peer's budget, and does
-//!    not pass while a loop is contained here, nor if its source is held to be behind our own device.
+//!    not pass while a loop is contained here, nor if its source is held to be behind our own device. Is it from one station
+//!    that was heard here to another? It went round a loop; should its source have moved, the next one passes.
 //! 7. Is it a report that would keep our own hosts from reporting? It was meant for the switch (RFC 4541 §2.1.1), and for
 //!    a router behind our device, if somebody asks there.
 
 use super::budget::{Budget, Reach, Side};
-use super::directory::{Bridging, Directory, Owner, Record, Rights};
+use super::directory::Directory;
 use super::discard::InboundDrop;
-use super::filter::{link_control, rogue_in_ipv4, rogue_in_ipv6};
+use super::filter::link_control;
 use super::frame::{EthernetHeader, Station, is_broadcast, is_multicast};
 use super::groups::Group;
 use super::guard::{Kind, Message};
 use super::learner::Learner;
 use super::limits::Limits;
 use super::news::{GuardNews, ListenerNews, LocalNews, News, Said};
-use super::packet::arp::Arp;
-use super::packet::ipv4::Ipv4;
-use super::packet::ipv6::{Ipv6, Upper};
 use super::packet::membership::Membership;
-use super::packet::neighbour::Neighbour;
-use super::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_PIM};
 use super::rate::Meter;
 use super::recent::Recent;
-use shadowmesh_proto::ids::{MacAddr, PeerSlot};
+use super::sender::{Heard, Sender};
+use shadowmesh_proto::ids::PeerSlot;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Instant;
 
 /// Guards' messages that one peer may have looked at per second: an echo for each probe, and an order.
@@ -72,23 +68,6 @@ pub struct Gate {
 struct Meters {
     listeners: Meter,
     guard: Meter,
-}
-
-/// Who sent a frame, and what it may do.
-#[derive(Debug, Clone, Copy)]
-struct Sender<'a> {
-    slot: PeerSlot,
-    record: Option<&'a Record>,
-    rights: Rights,
-    directory: &'a Directory,
-}
-
-/// What was seen inside a frame that concerns groups.
-#[derive(Debug)]
-enum Heard<'a> {
-    Nothing,
-    Router,
-    Membership(Membership<'a>),
 }
 
 impl Gate {
@@ -134,15 +113,13 @@ impl Gate {
         if is_multicast(header.source) {
             return Err(InboundDrop::SourceIsGroup);
         }
-        let record = directory.member(from);
-        let rights = directory.rights(from);
-        let sender = Sender { slot: from, record, rights, directory };
+        let sender = Sender::new(directory, from);
         let is_stranger = sender.check_source(header.source)?;
         if let Some(message) = Message::parse(&header, frame) {
             return self.take(sender, &header, message, now, tell);
         }
         if link_control(&header)
-            .is_some_and(|filter| directory.rules().filters.has(filter) && !rights.may_stp)
+            .is_some_and(|filter| directory.rules().filters.has(filter) && !sender.rights.may_stp)
         {
             return Err(InboundDrop::LinkControl);
         }
@@ -158,11 +135,21 @@ impl Gate {
                 return Ok(Inbound::TooMuch(reach));
             }
         }
-        if is_stranger && let Some(learn) = self.learner.hear(header.sender(), from, now) {
-            if learn.was_local {
-                self.local.remove(&learn.station);
+        let mut went_round = false;
+        if is_stranger {
+            let is_local = |station: Station| self.local.get(&station).is_some();
+            went_round = header.destination != directory.local()
+                && is_local(header.sender())
+                && is_local(header.receiver());
+            if let Some(learn) = self.learner.hear(header.sender(), from, now) {
+                if learn.was_local {
+                    self.local.remove(&learn.station);
+                }
+                tell(News::Station(learn));
             }
-            tell(News::Station(learn));
+        }
+        if went_round {
+            return Err(InboundDrop::Flapping);
         }
         self.hear(heard, from, header.vlan, now, tell)
     }
@@ -275,105 +262,6 @@ impl Gate {
 impl Meters {
     const fn new(now: Instant) -> Self {
         Self { listeners: Meter::new(now), guard: Meter::new(now) }
-    }
-}
-
-impl<'a> Sender<'a> {
-    /// Whether the peer may use this source MAC; and if so, whether it is a stranger's.
-    fn check_source(&self, mac: MacAddr) -> Result<bool, InboundDrop> {
-        if self.record.is_some_and(|record| record.mac == mac) {
-            return Ok(false);
-        }
-        match self.directory.owner(mac) {
-            // Whatever the rules: what this node sent comes back.
-            Some(Owner::Local) => Err(InboundDrop::SourceIsOurs),
-            Some(Owner::Member(_)) if self.rights.may_bridge < Bridging::Anybody => Err(InboundDrop::Spoofed),
-            Some(Owner::Member(_)) => Ok(false),
-            None if self.rights.may_bridge == Bridging::Nothing => Err(InboundDrop::NotABridge),
-            None => Ok(true),
-        }
-    }
-
-    /// Whether the peer may speak as this address.
-    fn check_address(&self, address: IpAddr, spoofed: InboundDrop) -> Result<(), InboundDrop> {
-        if address.is_unspecified() || self.record.is_some_and(|record| record.addresses.contains(&address)) {
-            return Ok(());
-        }
-        let is_of_the_link = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-        match self.directory.bearer(address) {
-            Some(Owner::Member(slot)) if slot == self.slot => Ok(()),
-            Some(_) if self.rights.may_bridge < Bridging::Anybody => Err(spoofed),
-            // Link-local addresses are in nobody's record; its MAC is its own, which is enough.
-            None if self.rights.may_bridge == Bridging::Nothing && !is_of_the_link => {
-                Err(InboundDrop::NotABridge)
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Whether the peer may say that this MAC has an address.
-    fn check_named(&self, mac: MacAddr, spoofed: InboundDrop) -> Result<(), InboundDrop> {
-        match self.check_source(mac) {
-            Ok(_) => Ok(()),
-            Err(InboundDrop::NotABridge) => Err(InboundDrop::NotABridge),
-            Err(_) => Err(spoofed),
-        }
-    }
-
-    /// Looks at what is inside, as far as it may be a lie.
-    fn look_inside<'f>(&self, header: &EthernetHeader, frame: &'f [u8]) -> Result<Heard<'f>, InboundDrop> {
-        let payload = frame.get(header.payload..).unwrap_or_default();
-        let filters = self.directory.rules().filters;
-        let is_group = is_multicast(header.destination);
-        match header.ethertype {
-            ETHERTYPE_ARP => {
-                if let Some(arp) = Arp::parse(payload) {
-                    self.check_address(arp.sender.into(), InboundDrop::ArpSpoofed)?;
-                    self.check_named(arp.sender_mac, InboundDrop::ArpSpoofed)?;
-                }
-            }
-            ETHERTYPE_IPV4 => {
-                // What is no packet to us is none to any kernel.
-                let Some(packet) = Ipv4::parse(payload) else { return Ok(Heard::Nothing) };
-                self.check_address(packet.source.into(), InboundDrop::Ipv4Spoofed)?;
-                if !self.rights.may_serve_dhcp
-                    && let Some(cause) = rogue_in_ipv4(filters, &packet)
-                {
-                    return Err(cause);
-                }
-                if is_group && packet.protocol == PROTOCOL_PIM {
-                    return Ok(Heard::Router);
-                }
-                if is_group && let Some(membership) = Membership::in_ipv4(&packet) {
-                    return Ok(Heard::Membership(membership));
-                }
-            }
-            ETHERTYPE_IPV6 => {
-                let Some(packet) = Ipv6::parse(payload) else { return Ok(Heard::Nothing) };
-                self.check_address(packet.source.into(), InboundDrop::Ipv6Spoofed)?;
-                if !self.rights.may_serve_dhcp
-                    && let Some(cause) = rogue_in_ipv6(filters, &packet)
-                {
-                    return Err(cause);
-                }
-                if let Some(neighbour) = Neighbour::parse(&packet) {
-                    if !neighbour.is_solicitation {
-                        self.check_address(neighbour.target.into(), InboundDrop::NeighbourSpoofed)?;
-                    }
-                    if let Some(mac) = neighbour.mac {
-                        self.check_named(mac, InboundDrop::NeighbourSpoofed)?;
-                    }
-                }
-                if is_group && matches!(packet.upper, Upper::Known { protocol: PROTOCOL_PIM, .. }) {
-                    return Ok(Heard::Router);
-                }
-                if is_group && let Some(membership) = Membership::in_ipv6(&packet) {
-                    return Ok(Heard::Membership(membership));
-                }
-            }
-            _ => {}
-        }
-        Ok(Heard::Nothing)
     }
 }
 

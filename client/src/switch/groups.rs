@@ -11,6 +11,8 @@
 //! 3. While somebody asks, a group goes to the peers that reported it, and to those with a router behind them; one that
 //!    nobody reported goes to the routers alone. The two families, and each VLAN, are apart: one may be asked in and
 //!    another not.
+//! 4. A peer whose hosts were not asked since it is here, or have not had the time to answer, gets everything: what they
+//!    want they may have said before.
 //!
 //! A router is behind a peer from which a query with a source address came, or a PIM message. What the peer has behind
 //! it may be a LAN, so a peer that says it leaves is given the time in which another of its hosts would speak up.
@@ -39,6 +41,8 @@ const MEMBERSHIP_MAX: Duration = Duration::from_secs(3_600);
 /// After somebody left, others behind the same peer have this long: two queries a second apart (RFC 3376 §8.8), and a
 /// second for the way.
 const LAST_MEMBER: Duration = Duration::from_secs(3);
+/// An answer may come so much later than its questioner allows: the way there and back.
+const ANSWER_SLACK: Duration = Duration::from_secs(1);
 /// What is over is looked for this often at most, so that reports beyond the limits stay cheap.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// VLANs of which it is known who asks, per family. In one more everything goes to everybody.
@@ -85,6 +89,7 @@ pub(super) struct Groups {
 struct Questioner {
     until: Instant,
     membership: Duration,
+    response: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +99,8 @@ struct Peer {
     everything: Option<Instant>,
     /// Until when a router is behind it.
     router: Option<Instant>,
+    /// When its hosts were first asked, since it is here or since somebody asks again.
+    asked: HashMap<(Family, u16), Instant>,
 }
 
 impl Groups {
@@ -109,10 +116,15 @@ impl Groups {
     }
 
     /// Whether the peer wants it.
-    pub(super) fn wants(&self, slot: PeerSlot, group: Group, now: Instant) -> bool {
-        let Some(peer) = self.peers.get(&slot) else { return false };
+    pub(super) fn wants(&mut self, slot: PeerSlot, group: Group, now: Instant) -> bool {
+        let place = group.family().map(|family| (family, group.vlan));
+        let asks =
+            place.and_then(|(family, vlan)| Some(((family, vlan), *self.questioner(family, vlan, now)?)));
+        let Some((place, questioner)) = asks else { return true };
+        let peer = self.peers.entry(slot).or_default();
+        let answered = |asked: &Instant| *asked + questioner.response + ANSWER_SLACK <= now;
         let until = [peer.groups.get(&group), peer.router.as_ref(), peer.everything.as_ref()];
-        until.into_iter().flatten().any(|until| *until > now)
+        !peer.asked.get(&place).is_some_and(answered) || until.into_iter().flatten().any(|until| *until > now)
     }
 
     /// Takes in what a peer's host or router said.
@@ -147,8 +159,19 @@ impl Groups {
         let until = now + membership - (query.response / 2).min(membership / 2);
         self.questioners.retain(|_, questioner| questioner.until > now);
         let place = (query.family, vlan);
-        if self.questioners.len() < VLANS || self.questioners.contains_key(&place) {
-            self.questioners.insert(place, Questioner { until, membership });
+        let is_known = self.questioners.contains_key(&place);
+        if !is_known && self.questioners.len() >= VLANS {
+            return;
+        }
+        let response = query.response.min(membership);
+        self.questioners.insert(place, Questioner { until, membership, response });
+        for peer in self.peers.values_mut() {
+            if is_known {
+                peer.asked.entry(place).or_insert(now);
+            } else {
+                peer.asked.retain(|place, _| self.questioners.contains_key(place));
+                peer.asked.insert(place, now);
+            }
         }
     }
 
@@ -228,6 +251,15 @@ mod tests {
         (Groups::new(Limits::default()), Instant::now())
     }
 
+    /// The same, with A and B known, somebody asking, and the time over in which they might have answered.
+    fn asked() -> (Groups, Instant) {
+        let (mut groups, begin) = groups();
+        groups.on_query(ASKED, 0, begin);
+        assert!(groups.wants(A, group(1), begin) && groups.wants(B, group(1), begin));
+        groups.on_query(ASKED, 0, begin);
+        (groups, begin + Duration::from_secs(11))
+    }
+
     #[test]
     fn while_nobody_asks_everything_goes_to_everybody() {
         let (mut groups, begin) = groups();
@@ -266,26 +298,28 @@ mod tests {
 
     #[test]
     fn a_report_is_good_for_as_long_as_its_questioner_says() {
-        let (mut groups, begin) = groups();
+        let (mut groups, begin) = asked();
         let at = |seconds| begin + Duration::from_secs(seconds);
         groups.handle(wants(A, 1), begin);
+        groups.on_query(ASKED, 0, at(100));
         assert!(groups.wants(A, group(1), at(259)) && !groups.wants(A, group(1), at(260)));
         assert!(!groups.wants(B, group(1), begin) && !groups.wants(A, group(2), begin));
-        assert!(!groups.wants(A, Group { vlan: 7, ..group(1) }, begin));
         groups.on_query(Query { membership: Duration::from_secs(21), ..ASKED }, 0, begin);
         groups.handle(wants(B, 1), begin);
+        groups.on_query(ASKED, 0, at(1));
         assert!(groups.wants(B, group(1), at(20)) && !groups.wants(B, group(1), at(21)));
         // A forged one of no time at all, and one of years.
         groups.on_query(Query { membership: Duration::ZERO, ..ASKED }, 0, begin);
         groups.handle(wants(B, 2), begin);
-        assert!(groups.wants(B, group(2), at(9)));
+        groups.on_query(ASKED, 0, at(1));
+        assert!(groups.wants(B, group(2), at(9)) && !groups.wants(B, group(2), at(10)));
         groups.on_query(Query { membership: Duration::MAX, response: Duration::MAX, ..ASKED }, 0, begin);
         assert!(!groups.is_selective(group(1), at(3_600)));
     }
 
     #[test]
     fn who_leaves_is_given_the_time_to_be_contradicted() {
-        let (mut groups, begin) = groups();
+        let (mut groups, begin) = asked();
         let at = |seconds| begin + Duration::from_secs(seconds);
         groups.handle(wants(A, 1), begin);
         groups.handle(news(A, Said::Leaves(group(1).mac)), at(1));
@@ -297,21 +331,42 @@ mod tests {
     }
 
     #[test]
+    fn who_was_not_asked_or_had_no_time_to_answer_gets_everything() {
+        let (mut groups, begin) = asked();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert!(!groups.wants(A, group(1), begin));
+        // A newcomer, until it was asked and ten seconds and one are over.
+        let new = PeerSlot(9);
+        assert!(groups.wants(new, group(1), at(50)));
+        groups.on_query(ASKED, 0, at(100));
+        assert!(groups.wants(new, group(1), at(110)) && !groups.wants(new, group(1), at(111)));
+        assert!(!groups.wants(A, group(1), at(101)), "who was asked before is not asked anew");
+        // One that was away.
+        groups.forget(A);
+        assert!(groups.wants(A, group(1), at(112)));
+        // All of them, when nobody asked for a while and somebody does again.
+        groups.on_query(ASKED, 0, at(1_000));
+        assert!(groups.wants(B, group(1), at(1_010)) && !groups.wants(B, group(1), at(1_011)));
+        // Another family, another VLAN: another question.
+        groups.on_query(ASKED, 7, at(1_011));
+        assert!(groups.wants(B, Group { vlan: 7, ..group(1) }, at(1_020)));
+        assert!(!groups.wants(B, group(1), at(1_020)));
+    }
+
+    #[test]
     fn routers_get_what_nobody_else_wants() {
-        let (mut groups, now) = groups();
+        let (mut groups, now) = asked();
         groups.handle(news(A, Said::Asks(Query { is_from_router: true, ..ASKED })), now);
         groups.handle(news(B, Said::Asks(ASKED)), now);
         assert!(groups.is_selective(group(9), now));
         assert!(groups.wants(A, group(9), now) && !groups.wants(B, group(9), now));
         groups.handle(news(B, Said::Routes), now);
         assert!(groups.wants(B, group(9), now));
-        groups.forget(B);
-        assert!(!groups.wants(B, group(9), now));
     }
 
     #[test]
     fn who_asks_for_more_than_is_kept_gets_everything() {
-        let (mut groups, begin) = groups();
+        let (mut groups, begin) = asked();
         let Limits { groups_per_peer, groups: all, .. } = Limits::default();
         for n in 0..10 * groups_per_peer as u32 {
             groups.handle(wants(A, n), begin);
@@ -328,7 +383,9 @@ mod tests {
         let later = begin + MEMBERSHIP;
         groups.handle(wants(B, 5), later);
         assert_eq!(groups.len(), 1);
-        assert!(!groups.wants(A, group(5), later) && groups.wants(B, group(5), later));
+        groups.on_query(ASKED, 0, later);
+        let settled = later + Duration::from_secs(11);
+        assert!(!groups.wants(A, group(5), settled) && groups.wants(B, group(5), settled));
     }
 
     #[test]

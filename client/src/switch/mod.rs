@@ -40,7 +40,7 @@
 //!
 //! - A member owns its MAC: no frame that another member sends with it as source is let in, and nothing
 //!   learned ever redirects it ([`directory`]). It owns the addresses of its record as well: in ARP, as a source of
-//!   IPv4 and IPv6, and as the target of a neighbour advertisement ([`gate`]).
+//!   IPv4 and IPv6, and as the target of a neighbour advertisement ([`sender`]).
 //! - Bridges' own protocols, DHCP servers and routers are kept out unless they are allowed ([`filter`]). DHCP and
 //!   router advertisements are filtered where they arrive and nowhere else: it is the receiver that has to be
 //!   protected, a rogue's own word about itself is worth nothing, and one intention (this member serves me) is then
@@ -74,6 +74,7 @@ mod questions;
 mod rate;
 mod recent;
 mod rules;
+mod sender;
 #[cfg(test)]
 mod simulation;
 mod small_frame;

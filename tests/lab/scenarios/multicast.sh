@@ -20,6 +20,10 @@ s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack('4s4si', s
 time.sleep(600)"
 lab_frames a 1 "$a_mac" query "$(lab_address a)"
 lab_wait 15 "a to hear what c wants" lab_status a '.switch.groups >= 1 or error'
+# Each peer gets everything until it was asked and had the time to answer.
+lab_frames a 1 "$a_mac" group $GROUP 200
+lab_frames a 1 "$a_mac" query "$(lab_address a)"
+lab_hold 4 "everybody may answer"
 b_had=$(lab_heard group-b) c_had=$(lab_heard group-c)
 lab_frames a 50 "$a_mac" group $GROUP 200
 lab_wait 5 "c to get its group" heard c $((c_had + 50))

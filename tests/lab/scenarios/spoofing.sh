@@ -11,8 +11,9 @@ lab_expect "a knows b" on a ping -c 1 -W 2 "$b_address"
 
 # c lies to a, about b and about a itself. What names b's MAC as its sender does not even leave c.
 lab_listen lies a "(ether src $b_mac and udp) or (ether src $c_mac and ((arp and ether broadcast) or udp port 5353 or (icmp6 and ip6[40] == 136)))"
-lab_frames c 10 "$c_mac" arp "$c_mac" "$b_address" "$a_address"
-lab_frames c 10 "$c_mac" arp "$b_mac" "$c_address" "$a_address"
+# (Announcements: a question for a member would be answered at c and not cross.)
+lab_frames c 10 "$c_mac" arp "$c_mac" "$b_address" "$b_address"
+lab_frames c 10 "$c_mac" arp "$b_mac" "$c_address" "$c_address"
 lab_frames c 10 "$c_mac" arp "$c_mac" "$a_address" "$a_address"
 lab_frames c 10 "$c_mac" udp "$a_mac" "$b_address" "$a_address" 5353 5353
 lab_frames c 10 "$c_mac" advertise "$(six b)" "$c_mac"

@@ -262,6 +262,13 @@ fn multicast_goes_to_those_that_want_it_once_somebody_asks() {
     assert_eq!(world.forward(&query), to(Reach::LinkLocal, Audience::Everyone));
     assert!(world.outputs().iter().any(|output| matches!(output, Output::News(LocalNews::Asks(_)))));
     let wanted = world.forward(&frame(GROUP, LOCAL));
+    assert_eq!(
+        (world.admit(A, wanted), world.admit(B, wanted)),
+        (Admission::Pass, Admission::Pass),
+        "not asked yet"
+    );
+    world.forward(&query);
+    world.now += Duration::from_secs(12);
     assert_eq!((world.admit(A, wanted), world.admit(B, wanted)), (Admission::NotWanted, Admission::Pass));
     let unwanted = world.forward(&frame(MacAddr([1, 0, 0x5e, 9, 9, 9]), LOCAL));
     assert_eq!(

@@ -1,5 +1,6 @@
 //! What is let in, what is not, and what is told.
 
+use super::super::directory::{Bridging, Owner, Record, Rights};
 use super::super::filter::tests::udp;
 use super::super::packet::arp::tests::request;
 use super::super::packet::ipv4::tests::packet as ipv4;
@@ -7,9 +8,11 @@ use super::super::packet::ipv6::tests::{icmp, packet as ipv6};
 use super::super::packet::membership::tests::{igmp_2, mld_report, report_3};
 use super::super::packet::neighbour::advertisement;
 use super::super::packet::neighbour::tests::solicitation;
+use super::super::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_PIM};
 use super::super::rules::{BitRate, Filters, FloodBudget, Rules};
 use super::*;
 use proptest::prelude::*;
+use shadowmesh_proto::ids::MacAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -289,6 +292,24 @@ fn a_station_that_is_held_here_does_not_flood_from_there() {
     assert_eq!(world.receive(A, &frame(EVERYONE, mac(8), 0x88b5, &[])), Inbound::Deliver);
     world.now += Duration::from_secs(10);
     assert_eq!(world.receive(A, &frame(EVERYONE, STRANGER, 0x88b5, &[])), Inbound::Deliver);
+}
+
+#[test]
+fn what_went_from_here_to_here_went_round() {
+    let mut world = World::new();
+    let heard = |world: &mut World, mac| {
+        world.gate.handle_local(LocalNews::Station(Station { mac, vlan: 0 }), world.now);
+    };
+    heard(&mut world, STRANGER);
+    heard(&mut world, mac(8));
+    let round = frame(mac(8), STRANGER, 0x88b5, &[]);
+    assert_eq!(world.receive(A, &round), dropped(InboundDrop::Flapping));
+    assert_eq!(world.receive(A, &round), Inbound::Deliver, "it moved");
+    for _ in 0..10 {
+        heard(&mut world, STRANGER);
+        assert_eq!(world.receive(A, &round), dropped(InboundDrop::Flapping), "it is in a circle");
+    }
+    assert_eq!(world.receive(A, &frame(mac(8), mac(7), 0x88b5, &[])), Inbound::Deliver);
 }
 
 #[test]

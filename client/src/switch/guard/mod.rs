@@ -29,8 +29,7 @@
 //! time, [`BLOCK_MAX`] at most. A loop that comes back within [`FORGIVEN`] is met with the longer time as well.
 //!
 //! Where the other should give way, and the echo of a probe that was sent after it must have been told so says that it does
-//! not, this node does.
-//! Where probes do not pass (a switch between filters them, a VLAN is not ours), the [table](super::Table) notices
+//! not, this node does. Where probes do not pass (a switch between filters them, a VLAN is not ours), the [table](super::Table) notices
 //! that stations flap, and holds them on either side.
 //!
 //! # Invariants
@@ -154,6 +153,12 @@ struct Contained {
     heard: Instant,
 }
 
+impl Contained {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < SHOWN_FOR
+    }
+}
+
 impl Guard {
     /// Knows of nothing. `secret` is drawn at random, for the nonces.
     pub(super) fn new(secret: [u8; 32]) -> Self {
@@ -188,7 +193,7 @@ impl Guard {
             State::Blocked { with, .. } | State::Checking { with, .. } => LoopState::Blocked(with),
             State::Open => self
                 .contained
-                .filter(|contained| now.saturating_duration_since(contained.heard) < SHOWN_FOR)
+                .filter(|contained| contained.is_fresh(now))
                 .map_or(LoopState::None, |contained| LoopState::Contained(contained.slot)),
         }
     }
@@ -251,6 +256,7 @@ impl Guard {
             State::Open | State::Blocked { .. } | State::Checking { .. } => {}
         }
         self.bridges_until = self.bridges_until.filter(|until| *until > now);
+        self.contained = self.contained.filter(|contained| contained.is_fresh(now));
         let is_checking = matches!(self.state, State::Checking { .. });
         if self.bridges_until.is_none() && !is_checking {
             self.suspicion = None;
@@ -349,8 +355,7 @@ impl Guard {
 
     /// What is known of a loop with this peer that the peer contains, or should.
     fn known(&self, slot: PeerSlot, now: Instant) -> Option<Contained> {
-        let is_fresh = |known: &Contained| now.saturating_duration_since(known.heard) < SHOWN_FOR;
-        self.contained.filter(|known| known.slot == slot && is_fresh(known))
+        self.contained.filter(|known| known.slot == slot && known.is_fresh(now))
     }
 
     fn move_to_blocked(&mut self, with: PeerSlot, now: Instant) {
