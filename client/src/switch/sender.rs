@@ -82,7 +82,11 @@ impl<'a> Sender<'a> {
     }
 
     /// Looks at what is inside, as far as it may be a lie.
-    pub(super) fn look_inside<'f>(&self, header: &EthernetHeader, frame: &'f [u8]) -> Result<Heard<'f>, InboundDrop> {
+    pub(super) fn look_inside<'f>(
+        &self,
+        header: &EthernetHeader,
+        frame: &'f [u8],
+    ) -> Result<Heard<'f>, InboundDrop> {
         let payload = frame.get(header.payload..).unwrap_or_default();
         let filters = self.directory.rules().filters;
         let is_group = is_multicast(header.destination);

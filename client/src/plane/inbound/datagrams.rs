@@ -7,6 +7,7 @@ use crate::plane::snapshot::{Snapshot, add};
 use crate::transport::udp::DatagramSocket;
 use quinn_udp::RecvMeta;
 use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::fragment::FragmentHeader;
 use shadowmesh_proto::wire::header::{Header, PacketType};
 use shadowmesh_proto::wire::packet::PacketKind;
@@ -143,12 +144,13 @@ impl InboundThread {
             return Ok(());
         };
         self.look_for_key(now, header.packet.receiver);
-        if !self.sessions.knows(header.packet.receiver) {
+        // Only whose key it is bears it: what others hold is not pushed out.
+        let Some(PeerSlot(owner)) = self.sessions.slot(header.packet.receiver) else {
             add(&self.counters.unknown_index, 1);
             return Ok(());
-        }
+        };
         let before = self.pieces.given_up();
-        let whole = self.pieces.take(now, datagram);
+        let whole = self.pieces.take(now, owner, datagram);
         add(&self.counters.fragments_given_up, self.pieces.given_up() - before);
         match whole {
             Ok(Some(mut packet)) => self.packet(now, snapshot, via, &mut packet),
