@@ -8,6 +8,8 @@
     frame.py SOURCE_MAC query SOURCE                      an IGMPv2 general query
     frame.py SOURCE_MAC group GROUP BYTES                 a UDP datagram to a group, so large
     frame.py SOURCE_MAC bpdu                              what a bridge says of its spanning tree
+    frame.py SOURCE_MAC tagged COUNT FRAME…               any of these behind so many tags without a VLAN (802.1p)
+    frame.py SOURCE_MAC hardware TYPE FRAME…              an ARP frame of another hardware type (6: IEEE 802)
 """
 
 import ipaddress
@@ -94,6 +96,12 @@ def frame(source, kind, *words):
     if kind == "bpdu":
         message = b"\x42\x42\x03" + b"\0" * 35
         return b"\x01\x80\xc2\0\0\0" + source + struct.pack("!H", len(message)) + message
+    if kind == "tagged":
+        whole = frame(source, *words[1:])
+        return whole[:12] + b"\x81\x00\x00\x00" * int(words[0]) + whole[12:]
+    if kind == "hardware":
+        whole = frame(source, *words[1:])
+        return whole[:14] + struct.pack("!H", int(words[0])) + whole[16:]
     sys.exit(__doc__)
 
 

@@ -34,6 +34,8 @@ pub struct Members {
     /// By slot.
     members: Vec<Option<Member>>,
     meetings: u64,
+    /// Whether what is believed changed since a directory was made of it.
+    is_changed: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ struct Member {
     said: Option<Said>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Said {
     ipv4: Option<Cidr4>,
     claim: Claim,
@@ -68,6 +70,7 @@ impl Members {
             claim: hello.claim,
             members: Vec::new(),
             meetings: 0,
+            is_changed: true,
         }
     }
 
@@ -87,6 +90,7 @@ impl Members {
         }
         if let Some(place) = self.members.get_mut(at) {
             *place = Some(member);
+            self.is_changed = true;
         }
         if is_taken {
             return Err(format!(
@@ -101,6 +105,7 @@ impl Members {
     pub fn remove(&mut self, slot: PeerSlot) {
         if let Some(place) = usize::try_from(slot.0).ok().and_then(|at| self.members.get_mut(at)) {
             *place = None;
+            self.is_changed = true;
         }
     }
 
@@ -113,7 +118,10 @@ impl Members {
         let Some(member) = place.and_then(Option::as_mut) else { return Ok(()) };
         let (mac, ipv6) = (member.mac, member.ipv6);
         let claimed = hello.ipv6.map(|cidr| cidr.address());
-        member.said = Some(Said { ipv4: hello.ipv4, claim: hello.claim, has_ipv6: claimed == Some(ipv6) });
+        // What it says again changes nothing, and it may say it often.
+        let said = Some(Said { ipv4: hello.ipv4, claim: hello.claim, has_ipv6: claimed == Some(ipv6) });
+        self.is_changed |= member.said != said;
+        member.said = said;
         let lie = |what: &str, claimed: &dyn std::fmt::Display, own: &dyn std::fmt::Display| {
             let id = member.id.short();
             Err(format!(
@@ -130,12 +138,19 @@ impl Members {
     /// This node has another IPv4 address, which it holds firmly.
     pub fn set_own(&mut self, address: Cidr4) {
         self.ipv4 = Some(address);
+        self.is_changed = true;
         self.settle();
     }
 
     /// This node's claim on its address lived through a meeting.
     pub fn settle(&mut self) {
+        self.is_changed |= self.claim < Claim::Settled;
         self.claim = self.claim.max(Claim::Settled);
+    }
+
+    /// What is believed of everybody, if that changed since it was asked last.
+    pub fn renewed(&mut self) -> Option<Directory> {
+        std::mem::take(&mut self.is_changed).then(|| self.directory())
     }
 
     /// What is believed of everybody.
@@ -162,7 +177,6 @@ impl Members {
         let rights = Rights {
             may_bridge: Bridging::Strangers,
             may_serve_dhcp: self.policy.dhcp_servers.allows(&member.id),
-            may_stp: false,
         };
         let ipv4 = self.claim_of(member).map(|(address, ..)| address);
         let ipv4 = ipv4.filter(|address| holders.get(address) == Some(&member.id)).map(IpAddr::V4);
@@ -234,7 +248,7 @@ mod tests {
     }
 
     fn holder(members: &Members, n: u8) -> Option<Owner> {
-        members.directory().holder(Ipv4Addr::new(10, 7, 0, n).into())
+        members.directory().holder(Ipv4Addr::new(10, 7, 0, n).into(), 0)
     }
 
     #[test]
@@ -248,7 +262,7 @@ mod tests {
         let directory = members.directory();
         let six = IpAddr::V6(addresses::ipv6(&NETWORK, &LOW));
         assert_eq!(directory.member(A).unwrap().addresses, [Ipv4Addr::new(10, 7, 0, 2).into(), six]);
-        assert_eq!(directory.holder(addresses::ipv6(&NETWORK, &US).into()), Some(Owner::Local));
+        assert_eq!(directory.holder(addresses::ipv6(&NETWORK, &US).into(), 0), Some(Owner::Local));
         members.remove(A);
         assert_eq!(holder(&members, 2), None);
     }
@@ -268,7 +282,7 @@ mod tests {
         let directory = members.directory();
         assert_eq!(directory.owner(addresses::mac(&LOW)), Some(Owner::Member(A)));
         assert_eq!(directory.owner(MacAddr([2; 6])), None);
-        assert_eq!(directory.holder(addresses::ipv6(&NETWORK, &HIGH).into()), None);
+        assert_eq!(directory.holder(addresses::ipv6(&NETWORK, &HIGH).into(), 0), None);
     }
 
     #[test]
@@ -289,6 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn only_what_changes_something_makes_a_directory() {
+        let mut members = members(Policy::default());
+        assert!(members.renewed().is_some() && members.renewed().is_none());
+        let said = hello(&LOW, cidr(2), Claim::Fresh);
+        members.on_hello(A, &said).unwrap();
+        assert!(members.renewed().is_some());
+        members.on_hello(A, &Hello { revision: 2, name: "y".into(), ..said }).unwrap();
+        members.settle();
+        assert!(members.renewed().is_none());
+        members.set_own(cidr(9).unwrap());
+        assert!(members.renewed().is_some());
+        members.on_hello(A, &hello(&LOW, cidr(2), Claim::ByHand)).unwrap();
+        assert!(members.renewed().is_some());
+        members.remove(A);
+        assert!(members.renewed().is_some());
+    }
+
+    #[test]
     fn a_claim_to_what_could_not_be_reached_is_none() {
         let mut members = members(Policy::default());
         for (address, prefix) in
@@ -297,7 +329,7 @@ mod tests {
             let claimed = Cidr4::new(address.into(), prefix);
             members.on_hello(A, &hello(&LOW, claimed, Claim::ByHand)).unwrap();
             let directory = members.directory();
-            assert_eq!(directory.holder(Ipv4Addr::from(address).into()), None, "{address:?}");
+            assert_eq!(directory.holder(Ipv4Addr::from(address).into(), 0), None, "{address:?}");
         }
         assert!(is_host_of(Cidr4::new([1, 2, 3, 4].into(), 0).unwrap(), [9, 9, 9, 9].into()));
         assert!(!is_host_of(Cidr4::new([1, 2, 3, 4].into(), 32).unwrap(), [1, 2, 3, 4].into()));

@@ -51,8 +51,6 @@ pub struct Routes {
     members: Members,
     /// Made of the members as they were when it was made.
     directory: Arc<Directory>,
-    /// Whether they changed since.
-    is_stale: bool,
     peers: Vec<Peer>,
     streams: Vec<Option<StreamHandle>>,
     links: Vec<(TcpLink, StreamHandle)>,
@@ -83,7 +81,6 @@ impl Routes {
         Self {
             directory: Arc::new(members.directory()),
             members,
-            is_stale: false,
             peers: Vec::new(),
             streams: vec![None; relays],
             links: Vec::new(),
@@ -102,7 +99,6 @@ impl Routes {
             Event::PeerAdded { slot, id } => {
                 tracing::debug!(peer = %id.short(), "a peer was introduced");
                 self.change(slot, |_| {});
-                self.is_stale = true;
                 self.members.introduce(slot, id)?;
             }
             Event::PeerRemoved { slot } => {
@@ -165,12 +161,10 @@ impl Routes {
             }
             Event::AddressChanged { address, .. } => {
                 self.members.set_own(address);
-                self.is_stale = true;
                 return Ok(Some(event));
             }
             Event::AddressSettled => {
                 self.members.settle();
-                self.is_stale = true;
                 return Ok(Some(event));
             }
             Event::PeerHello { .. }
@@ -207,8 +201,8 @@ impl Routes {
                 self.give_up_all(slot);
             }
         }
-        if std::mem::take(&mut self.is_stale) {
-            self.directory = Arc::new(self.members.directory());
+        if let Some(directory) = self.members.renewed() {
+            self.directory = Arc::new(directory);
             self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
@@ -292,7 +286,6 @@ impl Routes {
     /// A sentence for people, where what it claims does not follow from its key (protocol §1.5): a member that is believed there
     /// could take somebody else's frames.
     pub fn on_hello(&mut self, slot: PeerSlot, hello: &Hello) -> Result<(), String> {
-        self.is_stale = true;
         self.members.on_hello(slot, hello)
     }
 
@@ -315,7 +308,6 @@ impl Routes {
     /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
     fn remove(&mut self, slot: PeerSlot) {
         self.members.remove(slot);
-        self.is_stale = true;
         self.change(slot, |peer| *peer = Peer::default());
     }
 

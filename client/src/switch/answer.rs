@@ -5,14 +5,17 @@
 //! it takes a router out of every list, RFC 4861 §7.2.5), so who solicits it is sent to it and to nobody else.
 
 use super::directory::{Directory, Owner};
-use super::frame::EthernetHeader;
+use super::frame::{EthernetHeader, is_tag};
 use super::packet::arp::Arp;
 use super::packet::ipv6::Ipv6;
 use super::packet::neighbour::{Neighbour, advertisement};
-use super::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV6};
+use super::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV6, word};
 use super::small_frame::SmallFrame;
 use shadowmesh_proto::ids::{MacAddr, PeerSlot};
 use std::net::{IpAddr, Ipv6Addr};
+
+/// Tags that an answer has room for: a VLAN's, and a provider's around it.
+const TAGS_MAX: usize = 2;
 
 /// Who has this address?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +38,14 @@ pub(super) enum Known {
 }
 
 impl Question {
-    /// The question in a frame for a group. `None` for anything else, announcements among it.
+    /// The question in a frame for a group. `None` for anything else: announcements among it, and what no kernel asks, behind
+    /// more than [`TAGS_MAX`] or wrapped for other media, for an answer begins as its question does.
     pub(super) fn parse(header: &EthernetHeader, frame: &[u8]) -> Option<Self> {
-        let payload = frame.get(header.payload..)?;
+        let (before, payload) = frame.split_at_checked(header.payload)?;
+        let is_plain = word(before, 12).is_some_and(|first| first == header.ethertype || is_tag(first));
+        if !is_plain || before.len() > 14 + 4 * TAGS_MAX {
+            return None;
+        }
         match header.ethertype {
             ETHERTYPE_ARP => Arp::parse(payload).filter(|arp| !arp.is_announcement()).map(Self::Arp),
             ETHERTYPE_IPV6 => {
@@ -67,7 +75,7 @@ impl Question {
 
     /// What the directory knows of it.
     pub(super) fn look_up(&self, directory: &Directory, header: &EthernetHeader, frame: &[u8]) -> Known {
-        let slot = match directory.holder(self.address()) {
+        let slot = match directory.holder(self.address(), header.vlan) {
             Some(Owner::Local) => return Known::Ours,
             Some(Owner::Member(slot)) => slot,
             None => return Known::Nobody,
@@ -80,7 +88,7 @@ impl Question {
         Known::Answered(slot, self.answer(record.mac, header, frame))
     }
 
-    /// The frame that answers the one that asked: in the same VLAN.
+    /// The frame that answers the one that asked, with its tags: those of a priority.
     fn answer(&self, owner: MacAddr, header: &EthernetHeader, asked: &[u8]) -> SmallFrame {
         // Everything between the addresses and the payload: tags and ethertype.
         let between = asked.get(12..header.payload).unwrap_or_default();
@@ -148,10 +156,10 @@ mod tests {
         }
     }
 
-    /// The tags that a question may come behind, and its ethertype.
+    /// The tags that a question may come behind, of priorities, and its ethertype.
     fn between(ethertype: u16) -> [Vec<u8>; 3] {
         let [a, b] = ethertype.to_be_bytes();
-        let (tag, outer) = ([0x81, 0, 0x60, 42], [0x88, 0xa8, 0, 7]);
+        let (tag, outer) = ([0x81, 0, 0x60, 0], [0x88, 0xa8, 0, 0]);
         [vec![a, b], [&tag[..], &[a, b]].concat(), [&outer[..], &tag, &[a, b]].concat()]
     }
 
@@ -213,6 +221,22 @@ mod tests {
         let told = advertisement(A, B, OWNER);
         let frame = [&EVERYONE[..], &ASKER.0, &plain, &told].concat();
         assert_eq!(look_up(&frame, false), None, "an answer");
+    }
+
+    #[test]
+    fn a_vlan_is_another_segment() {
+        for vlan in [[0x81, 0, 0, 42, 8, 6].to_vec(), [0x81, 0, 0, 0, 0x81, 0, 0, 42, 8, 6].to_vec()] {
+            assert_eq!(look_up(&arp(&vlan, WHO, THEIRS), false), Some(Known::Nobody));
+            assert_eq!(look_up(&arp(&vlan, WHO, OURS), false), Some(Known::Nobody));
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_answered_in_kind_is_no_question() {
+        let wrapped = [0, 36, 0xaa, 0xaa, 3, 0, 0, 0, 8, 6];
+        assert_eq!(look_up(&arp(&wrapped, WHO, THEIRS), false), None);
+        let tagged = [[0x81, 0, 0, 0, 0x81, 0, 0, 0, 0x81, 0, 0, 0].as_slice(), &[8, 6]].concat();
+        assert_eq!(look_up(&arp(&tagged, WHO, THEIRS), false), None);
     }
 
     proptest! {

@@ -7,6 +7,9 @@
 //! What is not in a record belongs to nobody: the stations of bridged LANs, addresses that a member was given beside
 //! its own, link-local addresses. Of the last, those that follow from a MAC (modified EUI-64, RFC 4291 appendix A)
 //! belong to whom the MAC belongs.
+//!
+//! A MAC is its owner's in every VLAN, for interfaces of VLANs have that of the device. Addresses are those of the device
+//! itself: a VLAN is another segment, in which the same range may be somebody else's.
 
 use super::rules::Rules;
 use shadowmesh_proto::ids::{MacAddr, PeerSlot};
@@ -39,10 +42,8 @@ pub enum Bridging {
 pub struct Rights {
     /// Speak for others.
     pub may_bridge: Bridging,
-    /// Answer as a DHCP server, advertise itself as a router, redirect.
+    /// Answer as a DHCP server, advertise itself as a router, redirect, ask for all who is in which group.
     pub may_serve_dhcp: bool,
-    /// Send what bridges say to each other: BPDU, LLDP, CDP and the like.
-    pub may_stp: bool,
 }
 
 /// A member.
@@ -59,7 +60,7 @@ pub struct Record {
 impl Record {
     /// A member with this MAC, no address, and what everybody may.
     pub const fn new(mac: MacAddr) -> Self {
-        let rights = Rights { may_bridge: Bridging::Strangers, may_serve_dhcp: false, may_stp: false };
+        let rights = Rights { may_bridge: Bridging::Strangers, may_serve_dhcp: false };
         Self { mac, addresses: Vec::new(), rights }
     }
 
@@ -186,14 +187,14 @@ impl Directory {
         self.macs.get(&mac).copied().map(Owner::Member)
     }
 
-    /// In whose record `address` is.
-    pub fn holder(&self, address: IpAddr) -> Option<Owner> {
-        self.addresses.get(&address).copied()
+    /// In whose record `address` is; nobody's has one of a VLAN (0 is none).
+    pub fn holder(&self, address: IpAddr, vlan: u16) -> Option<Owner> {
+        if vlan == 0 { self.addresses.get(&address).copied() } else { None }
     }
 
-    /// Who alone may speak as `address`: who has it in his record, or has the MAC that it is made of.
-    pub fn bearer(&self, address: IpAddr) -> Option<Owner> {
-        self.holder(address).or_else(|| match address {
+    /// Who alone may speak as `address` there: who has it in his record, or has the MAC that it is made of.
+    pub fn bearer(&self, address: IpAddr, vlan: u16) -> Option<Owner> {
+        self.holder(address, vlan).or_else(|| match address {
             IpAddr::V6(address) => self.owner(mac_in(address)?),
             IpAddr::V4(_) => None,
         })
@@ -246,14 +247,14 @@ mod tests {
         let record = |n, addresses: &[IpAddr]| Record::new(mac(n)).with_addresses(addresses);
         directory.admit(A, record(1, &[ip("10.7.0.2"), ip("fd00::2")])).unwrap();
         directory.admit(B, record(2, &[ip("10.7.0.1"), ip("fd00::2"), ip("10.7.0.3")])).unwrap();
-        assert_eq!(directory.holder(ip("10.7.0.1")), Some(Owner::Local));
-        assert_eq!(directory.holder(ip("fd00::2")), Some(Owner::Member(A)));
-        assert_eq!(directory.holder(ip("10.7.0.3")), Some(Owner::Member(B)));
+        assert_eq!(directory.holder(ip("10.7.0.1"), 0), Some(Owner::Local));
+        assert_eq!(directory.holder(ip("fd00::2"), 0), Some(Owner::Member(A)));
+        assert_eq!(directory.holder(ip("10.7.0.3"), 0), Some(Owner::Member(B)));
         assert_eq!(directory.member(B).unwrap().addresses, [ip("10.7.0.3")]);
         // B leaves: what A has stays A's.
         directory.remove(B);
-        assert_eq!(directory.holder(ip("fd00::2")), Some(Owner::Member(A)));
-        assert_eq!((directory.holder(ip("10.7.0.3")), directory.owner(mac(2))), (None, None));
+        assert_eq!(directory.holder(ip("fd00::2"), 0), Some(Owner::Member(A)));
+        assert_eq!((directory.holder(ip("10.7.0.3"), 0), directory.owner(mac(2))), (None, None));
     }
 
     #[test]
@@ -263,7 +264,7 @@ mod tests {
         directory.admit(A, Record::new(mac(2)).with_addresses(&[ip("10.7.0.9")])).unwrap();
         assert_eq!((directory.owner(mac(1)), directory.owner(mac(2))), (None, Some(Owner::Member(A))));
         assert_eq!(
-            (directory.holder(ip("10.7.0.2")), directory.holder(ip("10.7.0.9")).is_some()),
+            (directory.holder(ip("10.7.0.2"), 0), directory.holder(ip("10.7.0.9"), 0).is_some()),
             (None, true)
         );
         directory.remove(A);
@@ -275,11 +276,11 @@ mod tests {
     fn a_link_local_address_made_of_a_mac_belongs_with_it() {
         let mut directory = Directory::new(mac(0));
         directory.admit(A, Record::new(mac(1))).unwrap();
-        assert_eq!(directory.bearer(ip("fe80::ff:fe00:1")), Some(Owner::Member(A)));
-        assert_eq!(directory.bearer(ip("fe80::ff:fe00:0")), Some(Owner::Local));
-        assert_eq!(directory.bearer(ip("fe80::ff:fe00:9")), None);
-        assert_eq!(directory.bearer(ip("fe80::1")), None);
-        assert_eq!(directory.holder(ip("fe80::ff:fe00:1")), None, "it is in no record");
+        assert_eq!(directory.bearer(ip("fe80::ff:fe00:1"), 0), Some(Owner::Member(A)));
+        assert_eq!(directory.bearer(ip("fe80::ff:fe00:0"), 0), Some(Owner::Local));
+        assert_eq!(directory.bearer(ip("fe80::ff:fe00:9"), 0), None);
+        assert_eq!(directory.bearer(ip("fe80::1"), 0), None);
+        assert_eq!(directory.holder(ip("fe80::ff:fe00:1"), 0), None, "it is in no record");
     }
 
     proptest! {
@@ -303,13 +304,13 @@ mod tests {
                 for (slot, record) in records() {
                     prop_assert_eq!(directory.owner(record.mac), Some(Owner::Member(slot)));
                     for address in &record.addresses {
-                        prop_assert_eq!(directory.holder(*address), Some(Owner::Member(slot)));
+                        prop_assert_eq!(directory.holder(*address, 0), Some(Owner::Member(slot)));
                     }
                 }
                 let members = directory.addresses.values().filter(|owner| **owner != Owner::Local).count();
                 let distinct = |record: &Record| record.addresses.iter().collect::<std::collections::HashSet<_>>().len();
                 prop_assert_eq!(members, records().map(|(_, record)| distinct(record)).sum::<usize>());
-                prop_assert_eq!(directory.holder(ip("10.0.0.0")), Some(Owner::Local));
+                prop_assert_eq!(directory.holder(ip("10.0.0.0"), 0), Some(Owner::Local));
             }
         }
     }

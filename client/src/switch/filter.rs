@@ -1,6 +1,7 @@
 //! What is kept out unless it is allowed: the protocols of bridges, DHCP servers, routers.
 //!
-//! Only answers are looked for: a client's DISCOVER and a host's router solicitation pass. A packet whose headers go on
+//! Only answers are looked for: a client's DISCOVER and a host's router solicitation pass. What makes an answer of DHCP is the
+//! port that it goes to, for clients take it from whatever port it comes. A packet whose headers go on
 //! in another fragment, so that it cannot be told what it is, counts as what it hides (RFC 7113 §3); hosts do not take
 //! neighbour discovery in fragments anyway (RFC 6980).
 
@@ -21,8 +22,8 @@ const CLIENT_6: u16 = 546;
 const UDP_HEADER: usize = 8;
 /// The first byte of DHCP: BOOTREQUEST, from a client or a relay.
 const REQUEST_4: u8 = 1;
-/// DHCPv6 between relays and servers: RELAY-FORW, towards the server.
-const RELAY_FORWARD_6: u8 = 12;
+/// The first byte of DHCPv6, of what a server says: ADVERTISE, REPLY, RECONFIGURE, RELAY-REPL (RFC 8415 §7.3).
+const ANSWERS_6: [u8; 4] = [2, 7, 10, 13];
 
 /// Whether the frame belongs to bridges, and to which of their protocols.
 pub(super) fn link_control(header: &EthernetHeader) -> Option<Filter> {
@@ -42,11 +43,9 @@ pub(super) fn rogue_in_ipv4(filters: Filters, packet: &Ipv4<'_>) -> Option<Inbou
     if packet.protocol != PROTOCOL_UDP || packet.is_later_fragment || !filters.has(Filter::Dhcp) {
         return None;
     }
-    match ports(packet.payload) {
-        Some((SERVER_4, CLIENT_4)) => Some(InboundDrop::RogueDhcp),
-        Some((SERVER_4, SERVER_4)) if packet.payload.get(UDP_HEADER) != Some(&REQUEST_4) => {
-            Some(InboundDrop::RogueDhcp)
-        }
+    match destination_port(packet.payload) {
+        Some(CLIENT_4) => Some(InboundDrop::RogueDhcp),
+        Some(SERVER_4) if packet.payload.get(UDP_HEADER) != Some(&REQUEST_4) => Some(InboundDrop::RogueDhcp),
         Some(_) => None,
         None => packet.is_more.then_some(InboundDrop::Obscured),
     }
@@ -61,21 +60,21 @@ pub(super) fn rogue_in_ipv6(filters: Filters, packet: &Ipv6<'_>) -> Option<Inbou
             Some(_) => None,
             None => is_fragment.then_some(InboundDrop::Obscured),
         },
-        Upper::Known { protocol: PROTOCOL_UDP, payload, is_fragment } if dhcp => match ports(payload) {
-            Some((SERVER_6, CLIENT_6)) => Some(InboundDrop::RogueDhcp),
-            Some((SERVER_6, SERVER_6)) if payload.get(UDP_HEADER) != Some(&RELAY_FORWARD_6) => {
-                Some(InboundDrop::RogueDhcp)
+        Upper::Known { protocol: PROTOCOL_UDP, payload, is_fragment } if dhcp => {
+            match (destination_port(payload), payload.get(UDP_HEADER)) {
+                (Some(CLIENT_6), _) => Some(InboundDrop::RogueDhcp),
+                (Some(SERVER_6), Some(kind)) => ANSWERS_6.contains(kind).then_some(InboundDrop::RogueDhcp),
+                (Some(SERVER_6), None) | (None, _) => is_fragment.then_some(InboundDrop::Obscured),
+                (Some(_), _) => None,
             }
-            Some(_) => None,
-            None => is_fragment.then_some(InboundDrop::Obscured),
-        },
+        }
         Upper::Known { .. } | Upper::Later => None,
         Upper::Obscured => (dhcp || ra).then_some(InboundDrop::Obscured),
     }
 }
 
-fn ports(udp: &[u8]) -> Option<(u16, u16)> {
-    Some((word(udp, 0)?, word(udp, 2)?))
+fn destination_port(udp: &[u8]) -> Option<u16> {
+    word(udp, 2)
 }
 
 #[cfg(test)]
@@ -129,10 +128,16 @@ pub(super) mod tests {
         assert_eq!(in_4(0, &udp(67, 67, 2)), rogue, "to a relay");
         assert_eq!(in_4(0, &udp(67, 67, 1)), None, "of a relay");
         assert_eq!(in_4(0, &udp(68, 67, 1)), None, "of a client");
-        assert_eq!(in_4(0, &udp(53, 68, 2)), None);
+        for port in [0, 53, 68, 1067] {
+            assert_eq!(in_4(0, &udp(port, 68, 2)), rogue, "clients take it from any port");
+            assert_eq!(in_4(0, &udp(port, 67, 2)), rogue, "and so do relays");
+        }
+        assert_eq!(in_4(0, &udp(67, 53, 2)), None);
         let in_udp_6 = |from, to, first| in_6(&ipv6(LINK, ALL, PROTOCOL_UDP, &udp(from, to, first)));
         assert_eq!(in_udp_6(547, 546, 7), rogue);
         assert_eq!(in_udp_6(547, 547, 13), rogue);
+        assert_eq!(in_udp_6(53, 546, 2), rogue);
+        assert_eq!(in_udp_6(53, 547, 13), rogue);
         assert_eq!(in_udp_6(547, 547, 12), None);
         assert_eq!(in_udp_6(546, 547, 1), None);
     }
@@ -169,6 +174,13 @@ pub(super) mod tests {
         );
         assert_eq!(in_4(0x2000, &udp(67, 68, 2)[..8]), Some(InboundDrop::RogueDhcp), "the ports are enough");
         assert_eq!(in_4(0x2000, &udp(67, 67, 2)[..8]), Some(InboundDrop::RogueDhcp));
+        let ports = udp(547, 547, 0)[..8].to_vec();
+        let first = [&[17, 0, 0, 1, 0, 0, 0, 1], &ports[..]].concat();
+        assert_eq!(
+            in_6(&ipv6(LINK, ALL, 44, &first)),
+            Some(InboundDrop::Obscured),
+            "what it says is in the next"
+        );
         assert_eq!(in_4(0x2000, &[0]), Some(InboundDrop::Obscured));
         assert_eq!(in_4(0x0001, &udp(67, 68, 2)), None, "the first one decides");
     }

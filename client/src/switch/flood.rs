@@ -312,7 +312,10 @@ impl Forwarder {
                 let learned = self.table.learn(directory, station, Place::Peer(slot), now);
                 self.on_learned(station, learned);
             }
-            News::Listener(news) => self.groups.handle(news, now),
+            News::Listener(news) => {
+                let asks_all = directory.rights(news.slot).may_serve_dhcp;
+                self.groups.handle(news, asks_all, now);
+            }
             News::Guard(news) => {
                 let said = self.guard.handle_message(directory, news.slot, news.message, now);
                 self.outputs.extend(said.map(|(slot, frame)| Output::Peer(slot, frame)));
@@ -373,7 +376,6 @@ impl Forwarder {
     pub fn forget(&mut self, slot: PeerSlot, now: Instant) {
         self.table.forget(slot);
         self.groups.forget(slot);
-        self.budget.forget(slot);
         self.guard.forget(slot, now);
     }
 

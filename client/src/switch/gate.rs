@@ -37,6 +37,13 @@ use std::time::Instant;
 /// Guards' messages that one peer may have looked at per second: an echo for each probe, and an order.
 const GUARD_MESSAGES: u32 = 40;
 
+/// Questions about groups that one peer may put to our hosts, per second in the long run and at once: a querier asks each two
+/// minutes, in each of its VLANs, and about each group that somebody left. Each is answered before all, at the price of everybody's
+/// budget.
+const QUERIES_PER_SECOND: u32 = 5;
+/// See [`QUERIES_PER_SECOND`].
+const QUERY_BURST: u32 = 64;
+
 /// What becomes of a frame from a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inbound {
@@ -68,6 +75,7 @@ pub struct Gate {
 struct Meters {
     listeners: Meter,
     guard: Meter,
+    queries: Meter,
 }
 
 impl Gate {
@@ -84,7 +92,7 @@ impl Gate {
     }
 
     /// Decides about a frame that the peer `from` sent. `is_blocked` while a loop is contained here. News for the other
-    /// half goes to `tell`.
+    /// half goes to `tell`, which says whether it takes it: where a station is is said again with its next frame if not.
     pub fn receive(
         &mut self,
         directory: &Directory,
@@ -92,7 +100,7 @@ impl Gate {
         from: PeerSlot,
         is_blocked: bool,
         now: Instant,
-        tell: impl FnMut(News),
+        tell: impl FnMut(News) -> bool,
     ) -> Inbound {
         match self.judge(directory, frame, from, is_blocked, now, tell) {
             Ok(inbound) => inbound,
@@ -107,7 +115,7 @@ impl Gate {
         from: PeerSlot,
         is_blocked: bool,
         now: Instant,
-        mut tell: impl FnMut(News),
+        mut tell: impl FnMut(News) -> bool,
     ) -> Result<Inbound, InboundDrop> {
         let header = EthernetHeader::parse(frame).ok_or(InboundDrop::Truncated)?;
         if is_multicast(header.source) {
@@ -118,9 +126,7 @@ impl Gate {
         if let Some(message) = Message::parse(&header, frame) {
             return self.take(sender, &header, message, now, tell);
         }
-        if link_control(&header)
-            .is_some_and(|filter| directory.rules().filters.has(filter) && !sender.rights.may_stp)
-        {
+        if link_control(&header).is_some_and(|filter| directory.rules().filters.has(filter)) {
             return Err(InboundDrop::LinkControl);
         }
         let heard = sender.look_inside(&header, frame)?;
@@ -145,7 +151,9 @@ impl Gate {
                 if learn.was_local {
                     self.local.remove(&learn.station);
                 }
-                tell(News::Station(learn));
+                if !tell(News::Station(learn)) {
+                    self.learner.take_back(learn.station);
+                }
             }
         }
         if went_round {
@@ -167,16 +175,9 @@ impl Gate {
         }
     }
 
-    /// Forgets a peer that left, so that its slot may be used again.
+    /// Forgets where a peer's stations are that left, so that its slot may be used again. What it may flood and say is not more for that.
     pub fn forget(&mut self, slot: PeerSlot) {
         self.learner.forget(slot);
-        self.budget.forget(slot);
-        self.meters.remove(&slot);
-    }
-
-    /// Reports of stations withheld because a station moved too often or a peer had too many.
-    pub const fn suppressed(&self) -> u64 {
-        self.learner.suppressed()
     }
 
     /// Why the frame goes to more than our own device and the stations that were heard here. `None` when it does not.
@@ -212,7 +213,7 @@ impl Gate {
         header: &EthernetHeader,
         message: Message,
         now: Instant,
-        mut tell: impl FnMut(News),
+        mut tell: impl FnMut(News) -> bool,
     ) -> Result<Inbound, InboundDrop> {
         let is_for_us = header.destination == sender.directory.local() && message.kind != Kind::Probe;
         let meters = self.meters.entry(sender.slot).or_insert_with(|| Meters::new(now));
@@ -230,7 +231,7 @@ impl Gate {
         slot: PeerSlot,
         vlan: u16,
         now: Instant,
-        mut tell: impl FnMut(News),
+        mut tell: impl FnMut(News) -> bool,
     ) -> Result<Inbound, InboundDrop> {
         let Limits { reports_per_second, report_burst, .. } = self.limits;
         let mut say = |meters: &mut HashMap<PeerSlot, Meters>, said| {
@@ -243,7 +244,13 @@ impl Gate {
         match heard {
             Heard::Nothing => {}
             Heard::Router => say(&mut self.meters, Said::Routes),
-            Heard::Membership(Membership::Query(query)) => say(&mut self.meters, Said::Asks(query)),
+            Heard::Membership(Membership::Query(query)) => {
+                let meters = self.meters.entry(slot).or_insert_with(|| Meters::new(now));
+                if !meters.queries.admit(now, QUERIES_PER_SECOND, QUERY_BURST) {
+                    return Ok(Inbound::TooMuch(Reach::LinkLocal));
+                }
+                say(&mut self.meters, Said::Asks(query));
+            }
             Heard::Membership(Membership::Report { is_overheard, wishes }) => {
                 for wish in wishes.filter(|wish| !(Group { mac: wish.group, vlan }).is_of_the_link()) {
                     let said =
@@ -261,7 +268,7 @@ impl Gate {
 
 impl Meters {
     const fn new(now: Instant) -> Self {
-        Self { listeners: Meter::new(now), guard: Meter::new(now) }
+        Self { listeners: Meter::new(now), guard: Meter::new(now), queries: Meter::new(now) }
     }
 }
 

@@ -7,7 +7,9 @@
 //!    solicited-node groups (RFC 4541 §2.1.2, §3). So does what is no group of IP.
 //! 2. While nobody asks (no general query was heard for as long as its sender's timers say, 255 s by default), all go
 //!    to all: hosts report unasked when they join and never again, so what was heard once means nothing after a while.
-//!    That is what the Linux bridge does.
+//!    That is what the Linux bridge does. Only a question counts that everybody was asked: one from our own device, which
+//!    this node passed on to all itself, or of a member that this node lets be its router. Another member may have asked
+//!    nobody but us, and whoever was not asked does not answer: it could silence the groups of all others so.
 //! 3. While somebody asks, a group goes to the peers that reported it, and to those with a router behind them; one that
 //!    nobody reported goes to the routers alone. The two families, and each VLAN, are apart: one may be asked in and
 //!    another not.
@@ -127,12 +129,14 @@ impl Groups {
         !peer.asked.get(&place).is_some_and(answered) || until.into_iter().flatten().any(|until| *until > now)
     }
 
-    /// Takes in what a peer's host or router said.
-    pub(super) fn handle(&mut self, news: ListenerNews, now: Instant) {
+    /// Takes in what a peer's host or router said. `asks_all` for a member that this node lets be its router.
+    pub(super) fn handle(&mut self, news: ListenerNews, asks_all: bool, now: Instant) {
         let ListenerNews { slot, vlan, said } = news;
         match said {
             Said::Asks(query) => {
-                self.on_query(query, vlan, now);
+                if asks_all {
+                    self.on_query(query, vlan, now);
+                }
                 if query.is_from_router {
                     let lasts = query.membership.clamp(MEMBERSHIP_MIN, MEMBERSHIP_MAX);
                     self.peers.entry(slot).or_default().router = Some(now + lasts);
@@ -149,7 +153,7 @@ impl Groups {
         }
     }
 
-    /// Somebody asks, here or behind a peer.
+    /// Somebody asks everybody.
     pub(super) fn on_query(&mut self, query: Query, vlan: u16, now: Instant) {
         if !query.is_general {
             return;
@@ -186,7 +190,9 @@ impl Groups {
             return;
         }
         self.kept += usize::from(!is_kept);
-        self.peers.entry(slot).or_default().groups.insert(group, until);
+        // Never for less long than before: that is for whoever leaves.
+        let kept = self.peers.entry(slot).or_default().groups.entry(group).or_insert(until);
+        *kept = (*kept).max(until);
     }
 
     /// Whether one more may be kept for the peer, after what is over was forgotten.
@@ -264,7 +270,7 @@ mod tests {
     fn while_nobody_asks_everything_goes_to_everybody() {
         let (mut groups, begin) = groups();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        groups.handle(wants(A, 1), begin);
+        groups.handle(wants(A, 1), true, begin);
         assert!(!groups.is_selective(group(1), begin));
         groups.on_query(ASKED, 0, begin);
         assert!(groups.is_selective(group(1), at(254)) && groups.is_selective(group(2), at(254)));
@@ -300,17 +306,17 @@ mod tests {
     fn a_report_is_good_for_as_long_as_its_questioner_says() {
         let (mut groups, begin) = asked();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        groups.handle(wants(A, 1), begin);
+        groups.handle(wants(A, 1), true, begin);
         groups.on_query(ASKED, 0, at(100));
         assert!(groups.wants(A, group(1), at(259)) && !groups.wants(A, group(1), at(260)));
         assert!(!groups.wants(B, group(1), begin) && !groups.wants(A, group(2), begin));
         groups.on_query(Query { membership: Duration::from_secs(21), ..ASKED }, 0, begin);
-        groups.handle(wants(B, 1), begin);
+        groups.handle(wants(B, 1), true, begin);
         groups.on_query(ASKED, 0, at(1));
         assert!(groups.wants(B, group(1), at(20)) && !groups.wants(B, group(1), at(21)));
         // A forged one of no time at all, and one of years.
         groups.on_query(Query { membership: Duration::ZERO, ..ASKED }, 0, begin);
-        groups.handle(wants(B, 2), begin);
+        groups.handle(wants(B, 2), true, begin);
         groups.on_query(ASKED, 0, at(1));
         assert!(groups.wants(B, group(2), at(9)) && !groups.wants(B, group(2), at(10)));
         groups.on_query(Query { membership: Duration::MAX, response: Duration::MAX, ..ASKED }, 0, begin);
@@ -321,12 +327,12 @@ mod tests {
     fn who_leaves_is_given_the_time_to_be_contradicted() {
         let (mut groups, begin) = asked();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        groups.handle(wants(A, 1), begin);
-        groups.handle(news(A, Said::Leaves(group(1).mac)), at(1));
+        groups.handle(wants(A, 1), true, begin);
+        groups.handle(news(A, Said::Leaves(group(1).mac)), true, at(1));
         assert!(groups.wants(A, group(1), at(3)) && !groups.wants(A, group(1), at(4)));
-        groups.handle(wants(A, 1), at(2));
+        groups.handle(wants(A, 1), true, at(2));
         assert!(groups.wants(A, group(1), at(200)), "another host behind the same peer");
-        groups.handle(news(B, Said::Leaves(group(1).mac)), at(2));
+        groups.handle(news(B, Said::Leaves(group(1).mac)), true, at(2));
         assert!(groups.wants(A, group(1), at(200)));
     }
 
@@ -354,13 +360,32 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_is_no_router_of_ours_silences_nobody() {
+        let (mut groups, begin) = groups();
+        groups.handle(wants(B, 1), true, begin);
+        groups.handle(news(A, Said::Asks(Query { is_from_router: true, ..ASKED })), false, begin);
+        let later = begin + Duration::from_secs(20);
+        assert!(!groups.is_selective(group(1), later) && !groups.is_selective(group(2), later));
+        // What it wants itself it gets: it says that it routes.
+        groups.on_query(ASKED, 0, later);
+        let settled = later + Duration::from_secs(11);
+        assert!(groups.wants(A, group(9), settled) && groups.is_selective(group(9), settled));
+        // Nor does it end what was reported, by asking with short timers.
+        groups.handle(wants(B, 1), true, settled);
+        groups.on_query(Query { membership: Duration::ZERO, ..ASKED }, 0, settled);
+        groups.handle(wants(B, 1), true, settled);
+        groups.on_query(ASKED, 0, settled);
+        assert!(groups.wants(B, group(1), settled + Duration::from_secs(259)));
+    }
+
+    #[test]
     fn routers_get_what_nobody_else_wants() {
         let (mut groups, now) = asked();
-        groups.handle(news(A, Said::Asks(Query { is_from_router: true, ..ASKED })), now);
-        groups.handle(news(B, Said::Asks(ASKED)), now);
+        groups.handle(news(A, Said::Asks(Query { is_from_router: true, ..ASKED })), true, now);
+        groups.handle(news(B, Said::Asks(ASKED)), true, now);
         assert!(groups.is_selective(group(9), now));
         assert!(groups.wants(A, group(9), now) && !groups.wants(B, group(9), now));
-        groups.handle(news(B, Said::Routes), now);
+        groups.handle(news(B, Said::Routes), true, now);
         assert!(groups.wants(B, group(9), now));
     }
 
@@ -369,19 +394,19 @@ mod tests {
         let (mut groups, begin) = asked();
         let Limits { groups_per_peer, groups: all, .. } = Limits::default();
         for n in 0..10 * groups_per_peer as u32 {
-            groups.handle(wants(A, n), begin);
+            groups.handle(wants(A, n), true, begin);
         }
         assert_eq!(groups.len(), groups_per_peer);
         assert!(groups.wants(A, group(1_000_000), begin));
         for slot in 10..1_000 {
             for n in 0..groups_per_peer as u32 {
-                groups.handle(wants(PeerSlot(slot), n), begin);
+                groups.handle(wants(PeerSlot(slot), n), true, begin);
             }
         }
         assert_eq!(groups.len(), all);
         // What is over makes room.
         let later = begin + MEMBERSHIP;
-        groups.handle(wants(B, 5), later);
+        groups.handle(wants(B, 5), true, later);
         assert_eq!(groups.len(), 1);
         groups.on_query(ASKED, 0, later);
         let settled = later + Duration::from_secs(11);
@@ -415,9 +440,9 @@ mod tests {
                 match what {
                     0 => groups.forget(slot),
                     1 => groups.on_query(ASKED, 0, now),
-                    2 => groups.handle(news(slot, Said::Leaves(group(n).mac)), now),
+                    2 => groups.handle(news(slot, Said::Leaves(group(n).mac)), true, now),
                     _ => {
-                        groups.handle(wants(slot, n), now);
+                        groups.handle(wants(slot, n), true, now);
                         prop_assert!(groups.wants(slot, group(n), now + Duration::from_secs(100)));
                     }
                 }

@@ -2,7 +2,7 @@
 //!
 //! A member may use its own MAC and the addresses of its record. What has another owner it may use only if a rule lets it
 //! stand between that owner and the rest ([`Bridging::Anybody`]); what nobody owns, unless it may not bridge at all
-//! ([`Bridging::Nothing`]). This node's own MAC nobody may use, whatever the rules: what this node sent comes back.
+//! ([`Bridging::Nothing`]). Addresses of records are owned where there is no VLAN, MACs everywhere. This node's own MAC nobody may use, whatever the rules: what this node sent comes back.
 
 use super::directory::{Bridging, Directory, Owner, Record, Rights};
 use super::discard::InboundDrop;
@@ -55,13 +55,13 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Whether the peer may speak as this address.
-    fn check_address(&self, address: IpAddr, spoofed: InboundDrop) -> Result<(), InboundDrop> {
+    /// Whether the peer may speak as this address in a VLAN.
+    fn check_address(&self, address: IpAddr, vlan: u16, spoofed: InboundDrop) -> Result<(), InboundDrop> {
         if address.is_unspecified() || self.record.is_some_and(|record| record.addresses.contains(&address)) {
             return Ok(());
         }
         let is_of_the_link = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-        match self.directory.bearer(address) {
+        match self.directory.bearer(address, vlan) {
             Some(Owner::Member(slot)) if slot == self.slot => Ok(()),
             Some(_) if self.rights.may_bridge < Bridging::Anybody => Err(spoofed),
             // Link-local addresses are in nobody's record; its MAC is its own, which is enough.
@@ -89,18 +89,18 @@ impl<'a> Sender<'a> {
     ) -> Result<Heard<'f>, InboundDrop> {
         let payload = frame.get(header.payload..).unwrap_or_default();
         let filters = self.directory.rules().filters;
-        let is_group = is_multicast(header.destination);
+        let (is_group, vlan) = (is_multicast(header.destination), header.vlan);
         match header.ethertype {
             ETHERTYPE_ARP => {
                 if let Some(arp) = Arp::parse(payload) {
-                    self.check_address(arp.sender.into(), InboundDrop::ArpSpoofed)?;
+                    self.check_address(arp.sender.into(), vlan, InboundDrop::ArpSpoofed)?;
                     self.check_named(arp.sender_mac, InboundDrop::ArpSpoofed)?;
                 }
             }
             ETHERTYPE_IPV4 => {
                 // What is no packet to us is none to any kernel.
                 let Some(packet) = Ipv4::parse(payload) else { return Ok(Heard::Nothing) };
-                self.check_address(packet.source.into(), InboundDrop::Ipv4Spoofed)?;
+                self.check_address(packet.source.into(), vlan, InboundDrop::Ipv4Spoofed)?;
                 if !self.rights.may_serve_dhcp
                     && let Some(cause) = rogue_in_ipv4(filters, &packet)
                 {
@@ -115,7 +115,7 @@ impl<'a> Sender<'a> {
             }
             ETHERTYPE_IPV6 => {
                 let Some(packet) = Ipv6::parse(payload) else { return Ok(Heard::Nothing) };
-                self.check_address(packet.source.into(), InboundDrop::Ipv6Spoofed)?;
+                self.check_address(packet.source.into(), vlan, InboundDrop::Ipv6Spoofed)?;
                 if !self.rights.may_serve_dhcp
                     && let Some(cause) = rogue_in_ipv6(filters, &packet)
                 {
@@ -123,7 +123,7 @@ impl<'a> Sender<'a> {
                 }
                 if let Some(neighbour) = Neighbour::parse(&packet) {
                     if !neighbour.is_solicitation {
-                        self.check_address(neighbour.target.into(), InboundDrop::NeighbourSpoofed)?;
+                        self.check_address(neighbour.target.into(), vlan, InboundDrop::NeighbourSpoofed)?;
                     }
                     if let Some(mac) = neighbour.mac {
                         self.check_named(mac, InboundDrop::NeighbourSpoofed)?;

@@ -146,7 +146,10 @@ impl World {
         let (now, mut told) = (self.now, Vec::new());
         let Node { forwarder, gate, directory, .. } = &mut self.nodes[at];
         let is_blocked = forwarder.is_blocked();
-        let inbound = gate.receive(directory, frame, slot(from), is_blocked, now, |news| told.push(news));
+        let inbound = gate.receive(directory, frame, slot(from), is_blocked, now, |news| {
+            told.push(news);
+            true
+        });
         told.into_iter().for_each(|news| forwarder.handle_news(directory, news, now));
         if inbound == Inbound::Deliver {
             self.write(at, frame);

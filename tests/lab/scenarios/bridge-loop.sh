@@ -37,9 +37,8 @@ bridge b
 on h ping -c 1 -W 1 -b 172.31.9.255 >/dev/null 2>&1 || true
 lab_wait 3 "the loop to be contained" loop "$gives_way" blocked
 took=$(($(lab_now_ms) - began))
-lab_measure "loop found and contained" "$took" ms
-# Building the bridge and asking for the status are in it; the target is a second.
-[[ $took -le 3000 ]] || lab_fail "it took $took ms"
+# Building the bridge and asking for the status are in it.
+lab_took "loop found and contained" "$took" 1000
 lab_wait 3 "$stays to know of it" loop "$stays" contained
 lab_wait 3 "people to be told" grep -q "bridged to one LAN" "$LAB_OUT/$gives_way.log" "$LAB_OUT/$gives_way.out"
 
@@ -56,4 +55,6 @@ lab_expect "and finds it by ARP" on c ping -c 2 -i 0.3 -W 3 172.31.9.2
 # The one that gave way is unplugged.
 on "$gives_way" ip link set lan0 down
 lab_wait 60 "the loop to be over" loop "$gives_way" none
+# A host that speaks is found where it is now, also by whoever knew it behind the bridge that is gone.
+lab_expect "the LAN reaches c" on h ping -c 3 -i 0.3 -W 3 172.31.9.3
 lab_expect "c reaches the LAN" on c ping -c 2 -i 0.3 -W 3 172.31.9.2

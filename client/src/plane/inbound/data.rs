@@ -130,10 +130,12 @@ impl InboundThread {
         let (gate, news, reader) = (&mut self.gate, &self.news, &self.reader);
         let is_blocked = self.is_blocked.load(Relaxed);
         let inbound = gate.receive(&snapshot.directory, frame, slot, is_blocked, now, |told| {
-            // Full: said again later.
-            if news.try_send(told).is_ok() && told.is_urgent() {
+            // Where there is no room the reader has slept for long.
+            let is_taken = news.try_send(told).is_ok();
+            if !is_taken || told.is_urgent() {
                 reader.wake();
             }
+            is_taken
         });
         match inbound {
             Inbound::Deliver => {}

@@ -364,7 +364,10 @@ proptest! {
             let slot = PeerSlot(slot);
             let mut told = Vec::new();
             let spoken = frame(LOCAL, mac(n));
-            let inbound = gate.receive(&world.directory, &spoken, slot, false, world.now, |news| told.push(news));
+            let inbound = gate.receive(&world.directory, &spoken, slot, false, world.now, |news| {
+            told.push(news);
+            true
+        });
             prop_assert_eq!(inbound, Inbound::Deliver);
             told.into_iter().for_each(|news| world.news(news));
             last.insert(n, (slot, world.now));

@@ -1,15 +1,19 @@
 //! ARP for IPv4 on Ethernet (RFC 826).
 //!
 //! ```text
-//! | hardware type 2 = 1 | protocol type 2 = 0x0800 | 6 | 4 | operation 2
+//! | hardware type 2 = 1 or 6 | protocol type 2 = 0x0800 | 6 | 4 | operation 2
 //! | sender MAC 6 | sender address 4 | target MAC 6 | target address 4
 //! ```
+//!
+//! What receivers believe is read, and not only what they should be sent: kernels take hardware type 6 (IEEE 802, RFC 1390) as
+//! well, and a receiver notes the sender before it looks at the operation (RFC 826, packet reception).
 
 use super::word;
 use shadowmesh_proto::ids::MacAddr;
 use std::net::Ipv4Addr;
 
 const HARDWARE_ETHERNET: u16 = 1;
+const HARDWARE_IEEE802: u16 = 6;
 const PROTOCOL_IPV4: u16 = 0x0800;
 const LENGTHS: u16 = 0x0604;
 const REQUEST: u16 = 1;
@@ -29,15 +33,14 @@ pub(in crate::switch) struct Arp {
 impl Arp {
     /// `None` for anything that is not ARP for IPv4 on Ethernet.
     pub(in crate::switch) fn parse(payload: &[u8]) -> Option<Self> {
-        let header = [word(payload, 0)?, word(payload, 2)?, word(payload, 4)?];
-        if header != [HARDWARE_ETHERNET, PROTOCOL_IPV4, LENGTHS] {
+        let hardware = word(payload, 0)?;
+        if !matches!(hardware, HARDWARE_ETHERNET | HARDWARE_IEEE802)
+            || word(payload, 2)? != PROTOCOL_IPV4
+            || word(payload, 4)? != LENGTHS
+        {
             return None;
         }
-        let is_request = match word(payload, 6)? {
-            REQUEST => true,
-            REPLY => false,
-            _ => return None,
-        };
+        let is_request = word(payload, 6)? == REQUEST;
         let (sender_mac, rest) = payload.get(8..)?.split_first_chunk::<6>()?;
         let (sender, rest) = rest.split_first_chunk::<4>()?;
         let target = rest.get(6..)?.first_chunk::<4>()?;
@@ -112,13 +115,26 @@ pub(in crate::switch) mod tests {
         assert!(Arp::parse(&probe.reply(MAC)).unwrap().is_announcement());
     }
 
+    #[test]
+    fn what_a_kernel_believes_is_read() {
+        for hardware in [1, 6] {
+            for operation in 0..=255 {
+                let mut told = request(MAC, A, B);
+                (told[1], told[7]) = (hardware, operation);
+                let arp = Arp::parse(&told).expect("ARP");
+                assert_eq!((arp.sender_mac, arp.sender), (MAC, A));
+                assert_eq!(arp.is_announcement(), operation != 1, "a question only as a request");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn other_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..40), cut in 0usize..28) {
             let _ = Arp::parse(&bytes);
             prop_assert_eq!(Arp::parse(&request(MAC, A, B)[..cut]), None);
             let mut bent = request(MAC, A, B);
-            bent[cut % 8] ^= 0x40;
+            bent[cut % 6] ^= 0x40;
             prop_assert_eq!(Arp::parse(&bent), None);
         }
     }

@@ -74,7 +74,15 @@ impl<'a> Ipv6<'a> {
         pseudo
     }
 
-    /// Whether this is what ICMPv6 says, whole and with a right checksum, and what.
+    /// What ICMPv6 says this is, at less than the price of [`Self::icmp`].
+    pub(in crate::switch) fn icmp_type(&self) -> Option<u8> {
+        match self.upper {
+            Upper::Known { protocol: super::PROTOCOL_ICMPV6, payload, .. } => payload.first().copied(),
+            Upper::Known { .. } | Upper::Later | Upper::Obscured => None,
+        }
+    }
+
+    /// What ICMPv6 says, where it is whole and its checksum right: every frame that comes to the switch is complete.
     pub(in crate::switch) fn icmp(&self) -> Option<&'a [u8]> {
         match self.upper {
             Upper::Known { protocol: super::PROTOCOL_ICMPV6, payload, is_fragment: false } => {

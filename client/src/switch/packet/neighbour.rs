@@ -36,12 +36,12 @@ pub(in crate::switch) struct Neighbour {
 impl Neighbour {
     /// `None` for what is no valid solicitation or advertisement (RFC 4861 §7.1.1, §7.1.2).
     pub(in crate::switch) fn parse(packet: &Ipv6<'_>) -> Option<Self> {
-        let message = packet.icmp()?;
-        let is_solicitation = match message.first()? {
-            &SOLICITATION => true,
-            &ADVERTISEMENT => false,
+        let is_solicitation = match packet.icmp_type()? {
+            SOLICITATION => true,
+            ADVERTISEMENT => false,
             _ => return None,
         };
+        let message = packet.icmp()?;
         let target = Ipv6Addr::from(*message.get(8..)?.first_chunk::<16>()?);
         if packet.hop_limit != HOP_LIMIT || message.get(1) != Some(&0) || target.is_multicast() {
             return None;
