@@ -153,7 +153,7 @@ impl Config {
                 "\"all\"",
             ),
             (
-                "Whose DHCP answers and router advertisements are let in nevertheless: any, none, or ids of members with commas between.",
+                "Whose DHCP answers and router advertisements are let in nevertheless, and whose questions about groups count: any, none, or ids.",
                 self.allow_dhcp.as_ref().map(|v| quoted(v.to_string())),
                 "allow_dhcp",
                 "\"none\"",

@@ -50,8 +50,8 @@ impl Question {
             ETHERTYPE_ARP => Arp::parse(payload).filter(|arp| !arp.is_announcement()).map(Self::Arp),
             ETHERTYPE_IPV6 => {
                 let packet = Ipv6::parse(payload)?;
-                let said = Neighbour::parse(&packet).filter(|said| said.is_solicitation)?;
-                Some(Self::Neighbour { asker: packet.source, target: said.target })
+                let said = Neighbour::parse(&packet).filter(|said| said.is_question(packet.source))?;
+                packet.icmp().map(|_| Self::Neighbour { asker: packet.source, target: said.target })
             }
             _ => None,
         }
@@ -185,8 +185,9 @@ mod tests {
             assert_eq!(answer[12..header.payload], between);
             let packet = Ipv6::parse(&answer[header.payload..]).unwrap();
             assert_eq!((packet.source, packet.destination), (B, A));
-            let said = Neighbour::parse(&packet).expect("valid, with its checksum");
-            assert_eq!(said, Neighbour { is_solicitation: false, target: B, mac: Some(OWNER) });
+            let said = Neighbour::parse(&packet).expect("an advertisement");
+            assert!(!said.is_solicitation && said.target == B && said.macs().eq([OWNER]));
+            assert!(packet.icmp().is_some(), "valid, with its checksum");
         }
     }
 

@@ -20,8 +20,8 @@
 //! Each thread owns its half. The inbound thread sees what peers send, the outbound thread what our own device
 //! sends, and each needs some of what the other sees. No lock and no message per packet joins the two: each
 //! remembers what it has already said and speaks only when a station is new, has moved, or was last reported
-//! [`limits::REPORT_AFTER`] ago. A message that is lost because the channel is full is said again that much
-//! later; until then the frames for that station are flooded, which is slower and not wrong.
+//! [`limits::REPORT_AFTER`] ago. Where the channel is full, where a station is is said again with its next frame; what our
+//! own device sent is said again that much later, and until then counts as unknown, which is slower and not wrong.
 //!
 //! # What floods, and what does not
 //!
@@ -32,14 +32,17 @@
 //!   same asker once a second ([`questions`]).
 //! - A frame for a MAC that nobody knows goes to the members that may bridge for [`limits::UNKNOWN_FOR`], and
 //!   is then dropped and counted until the MAC is heard somewhere, or asked for no more ([`questions`]).
-//! - Multicast goes to the peers that want it, as far as that is known ([`groups`], RFC 4541).
+//! - Multicast goes to the peers that want it, as far as that is known ([`groups`], RFC 4541): where our own LAN asks, or a
+//!   member that may be our router.
 //! - All of it is within a budget for each peer ([`budget`]), on both sides: what a peer sends too much of is
 //!   not let in.
 //!
 //! # What is let in
 //!
+//! - Headers are read as the most willing receiver would: any number of tags, LLC and SNAP, every hardware type of ARP
+//!   that kernels take ([`frame`], [`packet`]).
 //! - A member owns its MAC: no frame that another member sends with it as source is let in, and nothing
-//!   learned ever redirects it ([`directory`]). It owns the addresses of its record as well: in ARP, as a source of
+//!   learned ever redirects it ([`directory`]). It owns the addresses of its record as well, where there is no VLAN: in ARP, as a source of
 //!   IPv4 and IPv6, and as the target of a neighbour advertisement ([`sender`]).
 //! - Bridges' own protocols, DHCP servers and routers are kept out unless they are allowed ([`filter`]). DHCP and
 //!   router advertisements are filtered where they arrive and nowhere else: it is the receiver that has to be

@@ -2,7 +2,10 @@
 //!
 //! A member may use its own MAC and the addresses of its record. What has another owner it may use only if a rule lets it
 //! stand between that owner and the rest ([`Bridging::Anybody`]); what nobody owns, unless it may not bridge at all
-//! ([`Bridging::Nothing`]). Addresses of records are owned where there is no VLAN, MACs everywhere. This node's own MAC nobody may use, whatever the rules: what this node sent comes back.
+//! ([`Bridging::Nothing`]). Addresses of records are owned where there is no VLAN, MACs everywhere. This node's own MAC
+//! nobody may use, whatever the rules: what this node sent comes back.
+//!
+//! What cannot be valid to a receiver is not refused for that; what might be is looked at, whether its checksum is right or not.
 
 use super::directory::{Bridging, Directory, Owner, Record, Rights};
 use super::discard::InboundDrop;
@@ -121,11 +124,14 @@ impl<'a> Sender<'a> {
                 {
                     return Err(cause);
                 }
+                if packet.is_cut_discovery() {
+                    return Err(InboundDrop::Obscured);
+                }
                 if let Some(neighbour) = Neighbour::parse(&packet) {
                     if !neighbour.is_solicitation {
                         self.check_address(neighbour.target.into(), vlan, InboundDrop::NeighbourSpoofed)?;
                     }
-                    if let Some(mac) = neighbour.mac {
+                    for mac in neighbour.macs() {
                         self.check_named(mac, InboundDrop::NeighbourSpoofed)?;
                     }
                 }

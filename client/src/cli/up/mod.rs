@@ -74,8 +74,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "LIST")]
     filter: Option<Filters>,
 
-    /// Whose DHCP answers and router advertisements are let in nevertheless, by id, with commas between; or any, or none
-    /// [default: none]
+    /// Whose DHCP answers and router advertisements are let in nevertheless, and whose questions about multicast groups are
+    /// taken for a router's: by id, with commas between; or any, or none [default: none]
     #[arg(long, value_name = "PEER|any")]
     allow_dhcp: Option<DhcpServers>,
 

@@ -162,6 +162,7 @@ fn lies() -> Vec<(u16, Vec<u8>, InboundDrop)> {
         let mut told = advertisement(v6(9), six, mac(1)).to_vec();
         told.splice(8..24, v6(1).octets());
         lies.push((ETHERTYPE_IPV6, icmp(v6(1), v6(9), &reset(&told[40..])), neighbour));
+        lies.push((ETHERTYPE_IPV6, icmp(Ipv6Addr::UNSPECIFIED, v6(9), &reset(&told[40..])), neighbour));
         lies.push((ETHERTYPE_IPV6, advertisement(v6(9), v6(1), owner).to_vec(), neighbour));
         lies.push((ETHERTYPE_IPV6, solicitation(v6(1), v6(77), owner), neighbour));
     }
@@ -200,6 +201,20 @@ fn nobody_speaks_for_another_member_or_for_this_node() {
         }
     }
     assert!(world.news.is_empty(), "nothing is learned of a liar");
+}
+
+#[test]
+fn discovery_in_pieces_is_nobodys() {
+    let mut world = World::new();
+    // The first piece of an advertisement, whose target is in the next.
+    let first = [&[58, 0, 0, 1, 0, 0, 0, 1], &[136, 0, 0, 0, 0x20, 0, 0, 0][..]].concat();
+    let piece = ipv6(v6(1), v6(100), 44, &first);
+    assert_eq!(world.unicast(mac(1), ETHERTYPE_IPV6, &piece), dropped(InboundDrop::Obscured));
+    let mut echo = first;
+    echo[8] = 128;
+    assert_eq!(world.unicast(mac(1), ETHERTYPE_IPV6, &ipv6(v6(1), v6(100), 44, &echo)), Inbound::Deliver);
+    let mut world = World::new().with_rules(Rules { filters: Filters::NONE, ..Rules::default() });
+    assert_eq!(world.unicast(mac(1), ETHERTYPE_IPV6, &piece), dropped(InboundDrop::Obscured));
 }
 
 #[test]

@@ -16,6 +16,9 @@ const HEADER: usize = 40;
 /// Extension headers that are walked: RFC 8200 §4.1 names seven with the second set of destination options.
 const EXTENSIONS_MAX: usize = 8;
 
+/// ICMPv6: router and neighbour solicitations and advertisements, and redirects (RFC 4861 §4).
+const DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
+
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -74,24 +77,30 @@ impl<'a> Ipv6<'a> {
         pseudo
     }
 
-    /// What ICMPv6 says this is, at less than the price of [`Self::icmp`].
-    pub(in crate::switch) fn icmp_type(&self) -> Option<u8> {
+    /// What ICMPv6 says, as far as it is here and whether it is valid or not.
+    pub(in crate::switch) const fn icmp_unchecked(&self) -> Option<&'a [u8]> {
         match self.upper {
-            Upper::Known { protocol: super::PROTOCOL_ICMPV6, payload, .. } => payload.first().copied(),
+            Upper::Known { protocol: super::PROTOCOL_ICMPV6, payload, .. } => Some(payload),
             Upper::Known { .. } | Upper::Later | Upper::Obscured => None,
         }
     }
 
     /// What ICMPv6 says, where it is whole and its checksum right: every frame that comes to the switch is complete.
     pub(in crate::switch) fn icmp(&self) -> Option<&'a [u8]> {
-        match self.upper {
-            Upper::Known { protocol: super::PROTOCOL_ICMPV6, payload, is_fragment: false } => {
-                let pseudo =
-                    Self::pseudo_header(self.source, self.destination, payload.len(), super::PROTOCOL_ICMPV6);
-                (super::checksum(&[&pseudo, payload]) == 0).then_some(payload)
-            }
-            Upper::Known { .. } | Upper::Later | Upper::Obscured => None,
-        }
+        let message = self.icmp_unchecked().filter(|_| !self.is_fragment())?;
+        let pseudo =
+            Self::pseudo_header(self.source, self.destination, message.len(), super::PROTOCOL_ICMPV6);
+        (super::checksum(&[&pseudo, message]) == 0).then_some(message)
+    }
+
+    /// Whether it is neighbour discovery of which a part is elsewhere: no node may take that (RFC 6980 §5).
+    pub(in crate::switch) fn is_cut_discovery(&self) -> bool {
+        let is_discovery = |message: &[u8]| message.first().is_none_or(|kind| DISCOVERY.contains(kind));
+        self.is_fragment() && self.icmp_unchecked().is_some_and(is_discovery)
+    }
+
+    const fn is_fragment(&self) -> bool {
+        matches!(self.upper, Upper::Known { is_fragment: true, .. })
     }
 }
 

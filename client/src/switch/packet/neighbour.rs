@@ -25,39 +25,48 @@ const HOP_LIMIT: u8 = 255;
 
 /// What is said of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::switch) struct Neighbour {
+pub(in crate::switch) struct Neighbour<'a> {
     pub(in crate::switch) is_solicitation: bool,
     /// The address that is asked for, or told of.
     pub(in crate::switch) target: Ipv6Addr,
-    /// The MAC in the option that names the sender of a solicitation, or the target of an advertisement.
-    pub(in crate::switch) mac: Option<MacAddr>,
+    options: &'a [u8],
 }
 
-impl Neighbour {
-    /// `None` for what is no valid solicitation or advertisement (RFC 4861 §7.1.1, §7.1.2).
-    pub(in crate::switch) fn parse(packet: &Ipv6<'_>) -> Option<Self> {
-        let is_solicitation = match packet.icmp_type()? {
-            SOLICITATION => true,
-            ADVERTISEMENT => false,
+impl<'a> Neighbour<'a> {
+    /// `None` for what is no solicitation or advertisement to anybody (RFC 4861 §7.1.1, §7.1.2). The checksum is not looked at,
+    /// nor who says it: an advertisement is believed that comes from no address.
+    pub(in crate::switch) fn parse(packet: &Ipv6<'a>) -> Option<Self> {
+        let message = packet.icmp_unchecked()?;
+        let is_solicitation = match message.first()? {
+            &SOLICITATION => true,
+            &ADVERTISEMENT => false,
             _ => return None,
         };
-        let message = packet.icmp()?;
         let target = Ipv6Addr::from(*message.get(8..)?.first_chunk::<16>()?);
         if packet.hop_limit != HOP_LIMIT || message.get(1) != Some(&0) || target.is_multicast() {
             return None;
         }
-        let wanted = if is_solicitation { OPTION_SOURCE } else { OPTION_TARGET };
-        let (mut options, mut mac) = (message.get(HEAD..)?, None);
-        while let Some((kind, units)) = options.first().zip(options.get(1)) {
-            let (option, rest) = options.split_at_checked(8 * usize::from(*units)).filter(|_| *units > 0)?;
-            if *kind == wanted {
-                mac = option.get(2..).and_then(<[u8]>::first_chunk::<6>).map(|bytes| MacAddr(*bytes));
-            }
+        Some(Self { is_solicitation, target, options: message.get(HEAD..)? })
+    }
+
+    /// The MACs that it names: of the sender of a solicitation, of the target of an advertisement. There may be several, and
+    /// which of them counts receivers are not agreed on.
+    pub(in crate::switch) fn macs(&self) -> impl Iterator<Item = MacAddr> + use<'a> {
+        let wanted = if self.is_solicitation { OPTION_SOURCE } else { OPTION_TARGET };
+        let mut options = self.options;
+        std::iter::from_fn(move || {
+            let units = usize::from(*options.get(1)?);
+            let (option, rest) = options.split_at_checked(8 * units).filter(|_| units > 0)?;
             options = rest;
-        }
-        // Whoever has no address yet has no business to name its MAC.
-        let is_odd = packet.source.is_unspecified() && (mac.is_some() || !is_solicitation);
-        (!is_odd).then_some(Self { is_solicitation, target, mac })
+            Some(option)
+        })
+        .filter(move |option| option.first() == Some(&wanted))
+        .filter_map(|option| option.get(2..)?.first_chunk().copied().map(MacAddr))
+    }
+
+    /// Whether it is a solicitation of `asker` that is to be answered: whoever has no address yet names no MAC (RFC 4861 §7.1.1).
+    pub(in crate::switch) fn is_question(&self, asker: Ipv6Addr) -> bool {
+        self.is_solicitation && !(asker.is_unspecified() && self.macs().next().is_some())
     }
 }
 
@@ -111,16 +120,18 @@ pub(in crate::switch) mod tests {
         icmp(from, solicited_node(target), &message)
     }
 
-    fn parse(packet: &[u8]) -> Option<Neighbour> {
+    fn parse(packet: &[u8]) -> Option<Neighbour<'_>> {
         Neighbour::parse(&Ipv6::parse(packet)?)
     }
 
     #[test]
     fn a_solicitation_is_read_and_its_answer_is_valid() {
-        let asked = parse(&solicitation(A, B, MAC)).unwrap();
-        assert_eq!(asked, Neighbour { is_solicitation: true, target: B, mac: Some(MAC) });
+        let asked = solicitation(A, B, MAC);
+        let asked = parse(&asked).unwrap();
+        assert!(asked.is_question(A) && asked.target == B && asked.macs().eq([MAC]));
         let answer = advertisement(A, B, MAC);
-        assert_eq!(parse(&answer), Some(Neighbour { is_solicitation: false, target: B, mac: Some(MAC) }));
+        let told = parse(&answer).unwrap();
+        assert!(!told.is_solicitation && told.target == B && told.macs().eq([MAC]));
         let read = Ipv6::parse(&answer).unwrap();
         assert_eq!((read.source, read.destination, read.hop_limit), (B, A, 255));
         assert_eq!(read.icmp().unwrap()[4], 0x60, "solicited, override, no router");
@@ -128,12 +139,35 @@ pub(in crate::switch) mod tests {
 
     #[test]
     fn who_asks_without_an_address_is_answered_before_everybody() {
-        let asked = parse(&solicitation(Ipv6Addr::UNSPECIFIED, B, MAC)).unwrap();
-        assert_eq!(asked.mac, None);
+        let asked = solicitation(Ipv6Addr::UNSPECIFIED, B, MAC);
+        assert_eq!(parse(&asked).unwrap().macs().next(), None);
+        assert!(parse(&asked).unwrap().is_question(Ipv6Addr::UNSPECIFIED));
+        let named = solicitation(A, B, MAC);
+        assert!(
+            !parse(&named).unwrap().is_question(Ipv6Addr::UNSPECIFIED),
+            "who has no address names no MAC"
+        );
         let answer = advertisement(Ipv6Addr::UNSPECIFIED, B, MAC);
         let read = Ipv6::parse(&answer).unwrap();
         assert_eq!(read.destination, "ff02::1".parse::<Ipv6Addr>().unwrap());
         assert_eq!(read.icmp().unwrap()[4], 0x20, "not solicited (RFC 4861 §7.2.5)");
+    }
+
+    #[test]
+    fn what_somebody_might_believe_is_read() {
+        let told = advertisement(A, B, MAC);
+        let mut bent = told;
+        bent[42] ^= 1;
+        assert!(parse(&bent).is_some() && Ipv6::parse(&bent).unwrap().icmp().is_none(), "its checksum");
+        let mut from_nobody = told;
+        from_nobody[8..24].fill(0);
+        assert!(parse(&from_nobody).is_some());
+        let second = MacAddr([6; 6]);
+        let more = [&told[40..], &[OPTION_SOURCE, 1, 4, 4, 4, 4, 4, 4, OPTION_TARGET, 1], &second.0].concat();
+        let mut message = more;
+        message[2..4].fill(0);
+        let twice = icmp(B, A, &message);
+        assert!(parse(&twice).unwrap().macs().eq([MAC, second]), "whichever counts");
     }
 
     #[test]
@@ -146,20 +180,15 @@ pub(in crate::switch) mod tests {
         };
         assert!(parse(&good).is_some());
         assert_eq!(parse(&bent(7, 254)), None, "it was routed");
-        assert_eq!(parse(&bent(42, 0)), None, "checksum");
         let message = |bytes: &[u8]| icmp(A, solicited_node(B), bytes);
         let head = [&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0][..], &B.octets()].concat();
         assert!(parse(&message(&head)).is_some());
-        assert_eq!(
-            parse(&message(&[&head[..], &[1, 0, 0, 0, 0, 0, 0, 0]].concat())),
-            None,
-            "an empty option"
-        );
-        assert_eq!(
-            parse(&message(&[&head[..], &[1, 2, 0, 0, 0, 0, 0, 0]].concat())),
-            None,
-            "longer than it is"
-        );
+        for (option, what) in
+            [([1, 0, 0, 0, 0, 0, 0, 0], "an empty option"), ([1, 2, 0, 0, 0, 0, 0, 0], "longer than it is")]
+        {
+            let odd = message(&[&head[..], &option].concat());
+            assert_eq!(parse(&odd).unwrap().macs().next(), None, "{what}");
+        }
         assert_eq!(parse(&message(&head[..23])), None, "cut");
         let group = [&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0][..], &solicited_node(B).octets()].concat();
         assert_eq!(parse(&message(&group)), None, "nobody is a group");
