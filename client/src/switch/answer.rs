@@ -144,8 +144,12 @@ mod tests {
         [&[0x33, 0x33, a, b, c, d], &ASKER.0[..], between, &solicitation(from, target, ASKER)].concat()
     }
 
+    fn header(frame: &[u8]) -> EthernetHeader {
+        EthernetHeader::parse(frame).unwrap()
+    }
+
     fn look_up(frame: &[u8], may_serve_dhcp: bool) -> Option<Known> {
-        let header = EthernetHeader::parse(frame).unwrap();
+        let header = header(frame);
         Some(Question::parse(&header, frame)?.look_up(&directory(may_serve_dhcp), &header, frame))
     }
 
@@ -167,7 +171,7 @@ mod tests {
     fn arp_is_answered_as_the_member_would() {
         for between in between(ETHERTYPE_ARP) {
             let answer = answered(&arp(&between, WHO, THEIRS));
-            let header = EthernetHeader::parse(&answer).unwrap();
+            let header = header(&answer);
             assert_eq!((header.destination, header.source), (ASKER, OWNER));
             assert_eq!(answer[12..header.payload], between, "the same tags");
             let said = Arp::parse(&answer[header.payload..]).unwrap();
@@ -180,7 +184,7 @@ mod tests {
     fn solicitations_are_answered_as_the_member_would() {
         for between in between(ETHERTYPE_IPV6) {
             let answer = answered(&solicit(&between, A, B));
-            let header = EthernetHeader::parse(&answer).unwrap();
+            let header = header(&answer);
             assert_eq!((header.destination, header.source), (ASKER, OWNER));
             assert_eq!(answer[12..header.payload], between);
             let packet = Ipv6::parse(&answer[header.payload..]).unwrap();

@@ -95,13 +95,21 @@ pub(super) mod tests {
         [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0, 12, 0, 0], &[first, 0, 0, 0]].concat()
     }
 
+    fn whole_4(packet: &[u8]) -> Ipv4<'_> {
+        Ipv4::parse(packet).unwrap()
+    }
+
+    fn whole_6(packet: &[u8]) -> Ipv6<'_> {
+        Ipv6::parse(packet).unwrap()
+    }
+
     fn in_4(fragment: u16, payload: &[u8]) -> Option<InboundDrop> {
         let packet = ipv4(A, PROTOCOL_UDP, fragment, payload);
-        rogue_in_ipv4(Filters::default(), &Ipv4::parse(&packet).unwrap())
+        rogue_in_ipv4(Filters::default(), &whole_4(&packet))
     }
 
     fn in_6(packet: &[u8]) -> Option<InboundDrop> {
-        rogue_in_ipv6(Filters::default(), &Ipv6::parse(packet).unwrap())
+        rogue_in_ipv6(Filters::default(), &whole_6(packet))
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn a_rogue_dhcp_server_is_told_of_and_let_in_when_it_is_allowed() {
     assert_eq!((told, b.refused(InboundDrop::RogueDhcp)), (1, 2));
     b.rights(PEER, Rights { may_serve_dhcp: true, ..Rights::default() });
     a.wire.send(&answer).unwrap();
-    assert_eq!(carry(&mut a, &b, 1), [answer.clone()]);
+    assert_eq!(carry(&mut a, &b, 1), std::slice::from_ref(&answer));
     b.rights(PEER, Rights::default());
     b.rules(Rules { filters: Filters::NONE, ..Rules::default() });
     a.wire.send(&answer).unwrap();

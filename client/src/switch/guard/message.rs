@@ -78,7 +78,7 @@ impl Message {
     }
 
     /// As a frame for the node with this MAC, from that with the other.
-    pub(in crate::switch) fn to_node(&self, to: MacAddr, from: MacAddr) -> SmallFrame {
+    pub(in crate::switch) fn to_node(self, to: MacAddr, from: MacAddr) -> SmallFrame {
         self.emit(SmallFrame::new(to, from, &ETHERTYPE.to_be_bytes()))
     }
 

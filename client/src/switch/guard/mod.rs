@@ -284,7 +284,7 @@ impl Guard {
         now: Instant,
     ) -> Option<(PeerSlot, SmallFrame)> {
         let Some(Owner::Member(slot)) = directory.owner(message.origin) else { return None };
-        let meter = self.echoes.get_or_insert(Meter::new(now));
+        let meter = self.echoes.get_or_insert_with(|| Meter::new(now));
         if message.kind != Kind::Probe || !meter.admit(now, ECHOES_PER_SECOND, ECHOES_PER_SECOND) {
             return None;
         }

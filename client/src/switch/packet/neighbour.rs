@@ -37,9 +37,9 @@ impl<'a> Neighbour<'a> {
     /// nor who says it: an advertisement is believed that comes from no address.
     pub(in crate::switch) fn parse(packet: &Ipv6<'a>) -> Option<Self> {
         let message = packet.icmp_unchecked()?;
-        let is_solicitation = match message.first()? {
-            &SOLICITATION => true,
-            &ADVERTISEMENT => false,
+        let is_solicitation = match *message.first()? {
+            SOLICITATION => true,
+            ADVERTISEMENT => false,
             _ => return None,
         };
         let target = Ipv6Addr::from(*message.get(8..)?.first_chunk::<16>()?);
