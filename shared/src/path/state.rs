@@ -22,7 +22,7 @@
 use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
-    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, UNANSWERED_DEAD, suspicion_after,
+    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, suspicion_after,
     unanswered_after,
 };
 use super::loss::Loss;
@@ -175,9 +175,17 @@ impl Path {
     }
 
     /// Since when something that should have been confirmed was not.
-    pub const fn suspect_since(&self) -> Option<Instant> {
+    const fn suspect_since(&self) -> Option<Instant> {
         match self.state {
             State::Suspect { since, .. } => Some(since),
+            State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,
+        }
+    }
+
+    /// Since when nothing is known of it, if it is in doubt: it dies [`DEAD_AFTER`] later.
+    pub fn silent_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Suspect { since, dies } => Some(dies.checked_sub(DEAD_AFTER).unwrap_or(since)),
             State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,
         }
     }
@@ -408,7 +416,7 @@ impl Path {
             return;
         }
         let dies = self.asked.map_or(now + DEAD_AFTER, |asked| {
-            let patience = UNANSWERED_DEAD.max(2 * unanswered_after(self.rtt));
+            let patience = dead_after(self.rtt);
             (asked + patience).max(now + PROBE_INTERVAL).min(now + DEAD_AFTER)
         });
         self.move_to_suspect(now, dies);

@@ -24,6 +24,7 @@ use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::session::open::META_MOVED;
 use shadowmesh_proto::session::{PathSlot, Resend, RingLimits, SealError, SealHalf, SealKey};
+use shadowmesh_proto::wire::header::DATA_OVERHEAD;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -189,6 +190,16 @@ impl Association {
     /// Whether the frames of a turn may be too many for it to hold beside what is not acknowledged.
     pub(super) fn is_nearly_full(&self, limits: RingLimits) -> bool {
         self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + BATCH > limits.packets
+    }
+
+    /// Packets that are sealed and not handed over, or have to go again.
+    pub(super) fn waiting(&self) -> u64 {
+        (self.half.next_counter() - self.cursor) + (self.again.end - self.again.start)
+    }
+
+    /// Whether a frame can be sealed without overwriting what is not acknowledged.
+    pub(super) const fn holds_one_more(&self, frame: &[u8]) -> bool {
+        self.half.room() > DATA_OVERHEAD + frame.len()
     }
 
     /// Says to the receiver that nothing more comes by the path in use: what comes by the next one need not wait for it any

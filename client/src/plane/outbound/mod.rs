@@ -12,6 +12,7 @@
 //! [`HELD_BACK_EACH`] at most: one peer that acknowledges nothing does not hold up the others.
 
 mod association;
+mod backlog;
 mod batches;
 mod datagrams;
 mod peer;
@@ -350,7 +351,7 @@ impl Outbound {
     }
 
     /// Whether a way that several peers' data may take has no room. (A stream that carries nobody's data holds nobody up, nor does one
-    /// that carries one peer's: what does not fit there is dropped, [`Peer::send`].)
+    /// that carries one peer's: [`backlog`].)
     fn is_full(&self, snapshot: &Snapshot) -> bool {
         let mut ways = self.peers.iter().filter_map(Peer::via).filter(|via| !matches!(via, Via::Tcp(_)));
         ways.any(|via| !self.batches.has_room(snapshot, via))

@@ -5,6 +5,7 @@
 //! sent once more as soon as the new one has a path, before anything of the new one. There are no acknowledgements for them.
 
 use super::association::{Association, Pumped};
+use super::backlog::{Admission, Backlog};
 use super::batches::{Batches, Way};
 use super::{HOLD, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
@@ -41,6 +42,7 @@ pub(super) struct Peer {
     /// Whether the new one has a path, so that it may.
     is_replaced_due: bool,
     waiting: VecDeque<Waiting>,
+    backlog: Backlog,
     /// Where its packets go, while there is a way.
     way: Option<Way>,
     /// The number of that path, or of the last one.
@@ -142,6 +144,7 @@ impl Peer {
         if way.map(|way| way.via) != self.via() {
             // The first packets on a new way are worth telling at once: they are what its liveness is judged by.
             self.told = None;
+            self.backlog = Backlog::default();
         }
         self.way = way;
         if before != given_up || path != self.path {
@@ -186,14 +189,18 @@ impl Peer {
             return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
-        if let Some(Way { via: via @ Via::Tcp(_), .. }) = self.way
-            && !ctx.batches.has_room(ctx.snapshot, via)
-        {
+        let admission = match self.way {
+            Some(Way { via: via @ Via::Tcp(_), .. }) => {
+                self.backlog.admit(ctx.batches, ctx.snapshot, via, association, plaintext)
+            }
+            Some(_) | None => Admission::Go,
+        };
+        if admission == Admission::Drop {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
         // Behind what is left of the association before.
-        let way = self.way.filter(|_| self.replaced.is_none());
+        let way = self.way.filter(|_| admission == Admission::Go && self.replaced.is_none());
         match association.seal(ctx, way, plaintext) {
             Ok(is_handed_over) => {
                 counters.count_tx(plaintext.len() - 1);
