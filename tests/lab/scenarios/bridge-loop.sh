@@ -45,7 +45,7 @@ lab_wait 3 "people to be told" grep -q "bridged to one LAN" "$LAB_OUT/$gives_way
 
 frames() { on lan cat /sys/class/net/l-h/statistics/tx_packets; }
 before=$(frames)
-lab_hold 3 "nothing goes round"
+lab_hold 3 "nothing is to go round"
 stormed=$(($(frames) - before))
 lab_measure "frames that came to the LAN's host in three seconds" "$stormed" frames
 [[ $stormed -lt 100 ]] || lab_fail "the storm goes on"
@@ -53,6 +53,7 @@ lab_expect "c reaches the LAN all the same" on c ping -c 5 -i 0.3 -W 3 172.31.9.
 on c ip neigh flush dev "$(lab_device c)"
 lab_expect "and finds it by ARP" on c ping -c 2 -i 0.3 -W 3 172.31.9.2
 
+[[ -z ${LAB_QUICK:-} ]] || exit 0
 # The one that gave way is unplugged.
 on "$gives_way" ip link set lan0 down
 lab_wait 60 "the loop to be over" loop "$gives_way" none
