@@ -6,8 +6,10 @@
 //! - The MAC follows from the key (protocol §1.5) and is the member's from the moment it is known, whatever it says.
 //! - The IPv6 address follows from the key as well: it is taken when the member says that it has it, and no other.
 //! - An IPv4 address is a claim. It is taken where it lies in this node's own range (from elsewhere it could not be
-//!   reached on the link anyway, and a claim to an address of some other network would only be a lie). Of two that claim
-//!   one, this node among them, the firmer has it, and between equals the lower key (protocol §1.6).
+//!   reached on the link anyway, and a claim to an address of some other network would only be a lie). Whoever has it
+//!   keeps it for as long as it is there and says so: one that is to give way does that itself, so that nobody takes it
+//!   from one that does not. Else, of two that claim one, this node among them, the firmer has it, and between equals the
+//!   lower key (protocol §1.6).
 //! - What a member may do it does not say: it may bridge strangers, for there is no rule yet, and serve whom this node's
 //!   policy lets it.
 //!
@@ -34,6 +36,8 @@ pub struct Members {
     /// By slot.
     members: Vec<Option<Member>>,
     meetings: u64,
+    /// Who had which IPv4 address when a directory was made last.
+    holders: HashMap<Ipv4Addr, NodeId>,
     /// Whether what is believed changed since a directory was made of it.
     is_changed: bool,
 }
@@ -48,6 +52,7 @@ struct Member {
     meeting: u64,
     /// What it said of itself last.
     said: Option<Said>,
+    is_there: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +75,7 @@ impl Members {
             claim: hello.claim,
             members: Vec::new(),
             meetings: 0,
+            holders: HashMap::new(),
             is_changed: true,
         }
     }
@@ -83,7 +89,7 @@ impl Members {
         let (mac, ipv6) = (addresses::mac(&id), addresses::ipv6(&self.network, &id));
         let is_taken = self.mac == mac || self.members.iter().flatten().any(|member| member.mac == mac);
         self.meetings += 1;
-        let member = Member { id, mac, ipv6, meeting: self.meetings, said: None };
+        let member = Member { id, mac, ipv6, meeting: self.meetings, said: None, is_there: false };
         let Ok(at) = usize::try_from(slot.0) else { return Ok(()) };
         if at >= self.members.len() {
             self.members.resize_with(at + 1, || None);
@@ -106,6 +112,15 @@ impl Members {
         if let Some(place) = usize::try_from(slot.0).ok().and_then(|at| self.members.get_mut(at)) {
             *place = None;
             self.is_changed = true;
+        }
+    }
+
+    /// It is connected, or about to be, or it is not.
+    pub fn set_presence(&mut self, slot: PeerSlot, is_there: bool) {
+        let place = usize::try_from(slot.0).ok().and_then(|at| self.members.get_mut(at));
+        if let Some(member) = place.and_then(Option::as_mut) {
+            self.is_changed |= member.is_there != is_there;
+            member.is_there = is_there;
         }
     }
 
@@ -150,12 +165,14 @@ impl Members {
 
     /// What is believed of everybody, if that changed since it was asked last.
     pub fn renewed(&mut self) -> Option<Directory> {
-        std::mem::take(&mut self.is_changed).then(|| self.directory())
+        self.is_changed.then(|| self.directory())
     }
 
     /// What is believed of everybody.
-    pub fn directory(&self) -> Directory {
-        let holders = self.holders();
+    pub fn directory(&mut self) -> Directory {
+        self.is_changed = false;
+        self.holders = self.holders();
+        let holders = &self.holders;
         let mut known: Vec<(PeerSlot, &Member)> = (0..)
             .map(PeerSlot)
             .zip(&self.members)
@@ -167,32 +184,36 @@ impl Members {
         let mut directory = Directory::new(self.mac).with_addresses(&own).with_rules(self.policy.rules);
         for (slot, member) in known {
             // Who has the MAC of another was told of when it was met, and has no record.
-            let _ = directory.admit(slot, self.record(member, &holders));
+            let _ = directory.admit(slot, self.record(member));
         }
         directory
     }
 
-    /// What is believed of a member: see the module page. `holders` says who has which IPv4 address.
-    fn record(&self, member: &Member, holders: &HashMap<Ipv4Addr, NodeId>) -> Record {
+    /// What is believed of a member: see the module page.
+    fn record(&self, member: &Member) -> Record {
         let rights = Rights {
             may_bridge: Bridging::Strangers,
             may_serve_dhcp: self.policy.dhcp_servers.allows(&member.id),
         };
         let ipv4 = self.claim_of(member).map(|(address, ..)| address);
-        let ipv4 = ipv4.filter(|address| holders.get(address) == Some(&member.id)).map(IpAddr::V4);
+        let ipv4 = ipv4.filter(|address| self.holders.get(address) == Some(&member.id)).map(IpAddr::V4);
         let ipv6 = member.said.as_ref().is_some_and(|said| said.has_ipv6).then_some(IpAddr::V6(member.ipv6));
         let addresses: Vec<IpAddr> = ipv4.into_iter().chain(ipv6).collect();
         Record::new(member.mac).with_addresses(&addresses).with_rights(rights)
     }
 
-    /// Who has each IPv4 address that somebody claims: the firmest, and of equals the one with the lowest key.
+    /// Who has each IPv4 address that somebody claims: who has had it and is there, else the firmest, and of equals the one
+    /// with the lowest key.
     fn holders(&self) -> HashMap<Ipv4Addr, NodeId> {
-        let own = self.ipv4.map(|own| (own.address(), self.claim, self.node));
-        let mut claims: Vec<_> =
-            self.members.iter().flatten().filter_map(|member| self.claim_of(member)).chain(own).collect();
+        let own = self.ipv4.map(|own| (true, (own.address(), self.claim, self.node)));
+        let claimed = |member: &Member| Some((member.is_there, self.claim_of(member)?));
+        let mut claims: Vec<_> = self.members.iter().flatten().filter_map(claimed).chain(own).collect();
+        let has_it = |address: &Ipv4Addr, id: &NodeId| self.holders.get(address) == Some(id);
         // The best last: it replaces the others.
-        claims.sort_by_key(|(_, claim, id)| (*claim, Reverse(*id)));
-        claims.into_iter().map(|(address, _, id)| (address, id)).collect()
+        claims.sort_by_key(|(is_there, (address, claim, id))| {
+            (*is_there && has_it(address, id), *claim, Reverse(*id))
+        });
+        claims.into_iter().map(|(_, (address, _, id))| (address, id)).collect()
     }
 
     /// The address that a member claims, if it is one that could be reached.
@@ -247,7 +268,7 @@ mod tests {
         members
     }
 
-    fn holder(members: &Members, n: u8) -> Option<Owner> {
+    fn holder(members: &mut Members, n: u8) -> Option<Owner> {
         members.directory().holder(Ipv4Addr::new(10, 7, 0, n).into(), 0)
     }
 
@@ -264,7 +285,7 @@ mod tests {
         assert_eq!(directory.member(A).unwrap().addresses, [Ipv4Addr::new(10, 7, 0, 2).into(), six]);
         assert_eq!(directory.holder(addresses::ipv6(&NETWORK, &US).into(), 0), Some(Owner::Local));
         members.remove(A);
-        assert_eq!(holder(&members, 2), None);
+        assert_eq!(holder(&mut members, 2), None);
     }
 
     #[test]
@@ -290,16 +311,44 @@ mod tests {
         let mut members = members(Policy::default());
         members.on_hello(A, &hello(&LOW, cidr(2), Claim::Fresh)).unwrap();
         members.on_hello(B, &hello(&HIGH, cidr(2), Claim::Fresh)).unwrap();
-        assert_eq!(holder(&members, 2), Some(Owner::Member(A)));
+        assert_eq!(holder(&mut members, 2), Some(Owner::Member(A)));
         members.on_hello(B, &hello(&HIGH, cidr(2), Claim::ByHand)).unwrap();
-        assert_eq!(holder(&members, 2), Some(Owner::Member(B)));
+        assert_eq!(holder(&mut members, 2), Some(Owner::Member(B)));
         // Ours, too.
         members.on_hello(A, &hello(&LOW, cidr(1), Claim::Fresh)).unwrap();
-        assert_eq!(holder(&members, 1), Some(Owner::Local));
-        members.on_hello(A, &hello(&LOW, cidr(1), Claim::Settled)).unwrap();
-        assert_eq!(holder(&members, 1), Some(Owner::Member(A)));
+        assert_eq!(holder(&mut members, 1), Some(Owner::Local));
+        members.on_hello(A, &hello(&LOW, cidr(1), Claim::ByHand)).unwrap();
+        assert_eq!(holder(&mut members, 1), Some(Owner::Local), "until this node takes another");
         members.set_own(cidr(3).unwrap());
-        assert_eq!((holder(&members, 1), holder(&members, 3)), (Some(Owner::Member(A)), Some(Owner::Local)));
+        assert_eq!(
+            (holder(&mut members, 1), holder(&mut members, 3)),
+            (Some(Owner::Member(A)), Some(Owner::Local))
+        );
+    }
+
+    #[test]
+    fn nobody_takes_an_address_from_who_has_it_is_there_and_does_not_give_way() {
+        let mut members = members(Policy::default());
+        members.set_presence(A, true);
+        members.set_presence(B, true);
+        members.on_hello(A, &hello(&LOW, cidr(2), Claim::Fresh)).unwrap();
+        assert_eq!(holder(&mut members, 2), Some(Owner::Member(A)));
+        members.on_hello(B, &hello(&HIGH, cidr(2), Claim::ByHand)).unwrap();
+        assert_eq!(holder(&mut members, 2), Some(Owner::Member(A)), "it has it");
+        members.on_hello(A, &hello(&LOW, cidr(7), Claim::Fresh)).unwrap();
+        assert_eq!(
+            (holder(&mut members, 2), holder(&mut members, 7)),
+            (Some(Owner::Member(B)), Some(Owner::Member(A)))
+        );
+        // It comes back to what another has by now, by hand as well.
+        members.on_hello(A, &hello(&LOW, cidr(2), Claim::ByHand)).unwrap();
+        assert_eq!(holder(&mut members, 2), Some(Owner::Member(B)));
+        // Who is away keeps an address only from those who claim it less firmly.
+        members.set_presence(B, false);
+        assert_eq!(holder(&mut members, 2), Some(Owner::Member(A)));
+        members.on_hello(A, &hello(&LOW, cidr(2), Claim::Fresh)).unwrap();
+        members.set_presence(A, false);
+        assert_eq!(holder(&mut members, 2), Some(Owner::Member(B)));
     }
 
     #[test]

@@ -77,7 +77,7 @@ struct Peer {
 
 impl Routes {
     /// No route to anybody. `members` says who everybody is.
-    pub fn new(members: Members, relays: usize) -> Self {
+    pub fn new(mut members: Members, relays: usize) -> Self {
         Self {
             directory: Arc::new(members.directory()),
             members,
@@ -156,7 +156,9 @@ impl Routes {
                 return Ok(Some(event));
             }
             Event::PeerState { slot, state } => {
-                self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
+                let is_there = state != PeerState::Offline;
+                self.change(slot, |peer| peer.route.is_expected = is_there);
+                self.members.set_presence(slot, is_there);
                 return Ok(Some(event));
             }
             Event::AddressChanged { address, .. } => {
