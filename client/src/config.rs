@@ -10,13 +10,15 @@
 mod values;
 
 pub use values::{
-    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, Span, ValueError,
+    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, RulesPath, Span,
+    ValueError,
 };
 
 pub use crate::switch::{DhcpServers, Filters, FloodBudget};
 
 use crate::switch::{Policy, Rules};
 use serde::Deserialize;
+use shadowmesh_proto::spelling;
 use shadowmesh_proto::ticket::{RelayTicket, TicketError};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -53,7 +55,7 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "relays",
     "name",
     "device",
@@ -64,6 +66,7 @@ const FIELDS: [&str; 11] = [
     "filter",
     "allow_dhcp",
     "flood_budget",
+    "rules",
     "rekey_interval",
 ];
 
@@ -92,6 +95,8 @@ pub struct Config {
     pub allow_dhcp: Option<DhcpServers>,
     /// How much is flooded to each peer, and taken of each.
     pub flood_budget: Option<FloodBudget>,
+    /// The file with the access rules that this node enforces.
+    pub rules: Option<RulesPath>,
     /// How often session keys are replaced.
     pub rekey_interval: Option<RekeyInterval>,
 }
@@ -107,7 +112,7 @@ impl Config {
         for key in table.get_ref().keys() {
             let field: &str = key.get_ref();
             if !FIELDS.contains(&field) {
-                let (line, suggestion) = (line_of(text, key.span().start), closest(field));
+                let (line, suggestion) = (line_of(text, key.span().start), spelling::closest(field, FIELDS));
                 return Err(ConfigError::UnknownField { line, field: field.to_owned(), suggestion });
             }
         }
@@ -165,6 +170,12 @@ impl Config {
                 "\"1mbit\"",
             ),
             (
+                "Access rules: who may send what to this node. Read at the start and by `shadowmesh reload`; without, all is allowed.",
+                self.rules.as_ref().map(|v| quoted(v.to_string())),
+                "rules",
+                "\"/etc/shadowmesh/rules\"",
+            ),
+            (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
                 "rekey_interval",
@@ -198,6 +209,7 @@ impl Config {
             filter: newer.filter.or(self.filter),
             allow_dhcp: newer.allow_dhcp.or(self.allow_dhcp),
             flood_budget: newer.flood_budget.or(self.flood_budget),
+            rules: newer.rules.or(self.rules),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
     }
@@ -285,32 +297,6 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// The known key that at most half of `field` away looks like it.
-fn closest(field: &str) -> Option<&'static str> {
-    let best = FIELDS.into_iter().map(|known| (distance(field, known), known)).min()?;
-    (best.0 <= best.1.len() / 2).then_some(best.1)
-}
-
-/// Levenshtein distance, over the first 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(64).enumerate() {
-        let mut next = vec![i + 1];
-        let mut left = i + 1;
-        for (to, pair) in b.iter().zip(row.windows(2)) {
-            let (diagonal, above) = match pair {
-                [diagonal, above] => (*diagonal, *above),
-                _ => continue,
-            };
-            left = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,6 +369,7 @@ mod tests {
             proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
             proptest::option::of(0usize..3),
             (proptest::option::of(2u64..=120), proptest::option::of(any::<bool>())),
+            proptest::option::of("/[ -~\u{e4}]{0,40}"),
             (
                 proptest::option::of(prop_oneof![Just("all"), Just("none"), Just("dhcp,ra"), Just("bpdu")]),
                 proptest::option::of(prop_oneof![Just("any"), Just("none"), Just("abcdefghij,kkkkkkkkkk2")]),
@@ -395,22 +382,25 @@ mod tests {
             ),
             proptest::collection::vec(any::<u8>(), 0..4),
         );
-        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), switch, relays)| Config {
-            relays: union_of_relays(
-                &[],
-                &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
-            ),
-            name: name.and_then(|text| text.parse().ok()),
-            device: device.and_then(|text| text.parse().ok()),
-            mtu: mtu.and_then(|bytes| bytes.try_into().ok()),
-            address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
-            cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
-            port_mapping,
-            filter: switch.0.and_then(|text| text.parse().ok()),
-            allow_dhcp: switch.1.and_then(|text| text.parse().ok()),
-            flood_budget: switch.2.and_then(|text| text.parse().ok()),
-            rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
-        })
+        texts.prop_map(
+            |(name, device, mtu, address, cipher, (rekey, port_mapping), rules, switch, relays)| Config {
+                relays: union_of_relays(
+                    &[],
+                    &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
+                ),
+                name: name.and_then(|text| text.parse().ok()),
+                device: device.and_then(|text| text.parse().ok()),
+                mtu: mtu.and_then(|bytes| bytes.try_into().ok()),
+                address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
+                cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
+                port_mapping,
+                filter: switch.0.and_then(|text| text.parse().ok()),
+                allow_dhcp: switch.1.and_then(|text| text.parse().ok()),
+                flood_budget: switch.2.and_then(|text| text.parse().ok()),
+                rules: rules.and_then(|path| path.parse().ok()),
+                rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
+            },
+        )
     }
 
     proptest! {

@@ -7,7 +7,7 @@
 //! From the bottom up:
 //!
 //! - [`addresses`]: what follows from keys.
-//! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary.
+//! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary. [`spelling`]: which word was meant.
 //! - [`wire`]: byte layouts, each written down where it is parsed. Parsing is total.
 //! - [`ticket`]: the one-line strings people paste.
 //! - [`crypto`]: keys, derivations, AEAD, the resolver that gives `snow` its primitives.
@@ -15,6 +15,7 @@
 //! - [`link`]: the control session between a client and a relay.
 //! - [`session`]: the data plane's halves — seal and open — owned by two threads that never meet.
 //! - [`path`]: what is known of an address pair, and whether it may carry data.
+//! - [`rules`]: who may send what to whom, as text and as a judge of one pair.
 //! - [`peer`], [`endpoint`]: compose the above into the loop that a daemon drives.
 
 #![forbid(unsafe_code)]
@@ -29,7 +30,9 @@ pub mod link;
 pub mod path;
 pub mod peer;
 pub mod rng;
+pub mod rules;
 pub mod session;
+pub mod spelling;
 pub mod ticket;
 pub mod time;
 pub mod transmit;

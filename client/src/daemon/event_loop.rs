@@ -8,6 +8,7 @@ mod apply;
 mod links;
 mod paths;
 mod requests;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
 use crate::config::CipherChoice;
 use crate::control::server::{ControlServer, Incoming, Reply};
+use crate::control::status::Rules;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
@@ -94,6 +96,8 @@ pub(super) struct EventLoop {
     state: StateDir,
     network: NetworkState,
     relay_tickets: Vec<RelayTicket>,
+    /// The access rules in force, and what went wrong with others since.
+    rules: Option<Rules>,
     own_name: String,
     /// What the switch filters and how much it floods: for the status.
     policy: Policy,
@@ -170,8 +174,18 @@ impl EventLoop {
         interface: Interface,
         netlink: Arc<Netlink>,
     ) -> Result<Self, DaemonError> {
-        let DaemonOptions { state, lock, control, node_secret, network, relays, settings, ring, progress } =
-            options;
+        let DaemonOptions {
+            state,
+            lock,
+            control,
+            node_secret,
+            network,
+            relays,
+            settings,
+            rules,
+            ring,
+            progress,
+        } = options;
         let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
         let keys = network.secret.derive();
         let mac = addresses::mac(&node_secret.public());
@@ -187,7 +201,8 @@ impl EventLoop {
             revision: 1,
         };
         let members = Members::new(node_secret.public(), keys.id(), &hello, settings.policy());
-        let routes = Routes::new(members, relays.len());
+        let mut routes = Routes::new(members, relays.len());
+        let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
         let (plane, output) =
@@ -209,6 +224,7 @@ impl EventLoop {
             Box::new(SystemRng),
         );
         progress.send(interface.up(mtu));
+        rules::say(&progress, rules.as_ref());
 
         let outside = Outside::new(Arc::clone(&netlink), interface.index);
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
@@ -269,6 +285,7 @@ impl EventLoop {
             state,
             network,
             relay_tickets: relays,
+            rules,
             own_name: settings.name.to_string(),
             policy: settings.policy(),
             waiting_said: false,

@@ -89,7 +89,7 @@ pub use discard::{InboundDrop, OutboundDrop};
 pub use flood::{Admission, Flood, Forwarder, ForwarderStats, Output, Verdict};
 pub use frame::{EthernetHeader, Station, is_broadcast, is_multicast};
 pub use gate::{Gate, Inbound};
-pub use guard::LoopState;
+pub use guard::{LoopState, is_guard_message};
 pub use limits::Limits;
 pub use news::{GuardNews, Learn, ListenerNews, LocalNews, News};
 pub use rules::{

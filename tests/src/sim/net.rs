@@ -631,16 +631,13 @@ impl Net {
     /// How what a node sends from its TCP port `port` to `to` looks to whoever gets it; `None` where it gets nowhere.
     pub(super) fn tcp_out(&mut self, node: usize, port: u16, to: SocketAddr) -> Option<SocketAddr> {
         let host = self.hosts[node];
-        let (_, until) = match self.whose(Layer::Tcp, Some(node), to) {
-            Some(whose) => whose,
-            None => {
-                // Nobody is there, yet the routers note who was called.
-                let chain = self.chain(host.site);
-                let passes = chain.iter().all(|site| self.sites[*site].nat.passes(Layer::Tcp, to.port()));
-                let top = chain.last().copied().filter(|_| passes)?;
-                self.outgoing(node, Layer::Tcp, port, to, top);
-                return None;
-            }
+        let Some((_, until)) = self.whose(Layer::Tcp, Some(node), to) else {
+            // Nobody is there, yet the routers note who was called.
+            let chain = self.chain(host.site);
+            let passes = chain.iter().all(|site| self.sites[*site].nat.passes(Layer::Tcp, to.port()));
+            let top = chain.last().copied().filter(|_| passes)?;
+            self.outgoing(node, Layer::Tcp, port, to, top);
+            return None;
         };
         match until {
             Some(until) => self.outgoing(node, Layer::Tcp, port, to, until),

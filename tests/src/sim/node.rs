@@ -782,7 +782,7 @@ impl Node {
             _ => None,
         };
         let plane = self.machine.lockstep.plane();
-        let other = self.machine.routes.steer(plane, self.plan.shorten(event));
+        let other = self.machine.routes.steer(now, plane, self.plan.shorten(event));
         if let Some((slot, id)) = added {
             self.peers.insert(slot, id);
             let counters = self.machine.routes.counters(slot).map(Arc::clone);

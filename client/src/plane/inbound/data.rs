@@ -1,10 +1,11 @@
 //! Data packets, from opening to the TAP.
 
 use super::{HEARD_EVERY, InboundThread, ROGUE_EVERY};
+use crate::access::Verdict;
 use crate::device::{DeviceFault, VnetHeader};
 use crate::plane::Fact;
 use crate::plane::snapshot::{PeerRoute, Snapshot, add, add_at};
-use crate::switch::{Inbound, InboundDrop};
+use crate::switch::{Inbound, InboundDrop, is_guard_message};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot};
 use shadowmesh_proto::session::open::{FRAME_OFFSET, META_MOVED};
@@ -127,6 +128,19 @@ impl InboundThread {
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
         let Some(frame) = space.get(VnetHeader::LEN..) else { return Ok(()) };
         let len = frame.len();
+        // Before the switch learns from it: what is not let in says nothing. What guards say to each other against loops is no
+        // traffic of members, never reaches the device, and is believed for what it proves: no rule switches it off.
+        if let Some(access) = &snapshot.access
+            && let Verdict::Drop(cause) = access.judge(now, slot, frame)
+            && !is_guard_message(frame)
+        {
+            add(&route.counters.rx_dropped, 1);
+            if let Some(counter) = self.counters.denied.get(cause as usize) {
+                add(counter, 1);
+            }
+            tracing::trace!(%cause, "the rules do not let a frame in");
+            return Ok(());
+        }
         let (gate, news, reader) = (&mut self.gate, &self.news, &self.reader);
         let is_blocked = self.is_blocked.load(Relaxed);
         let inbound = gate.receive(&snapshot.directory, frame, slot, is_blocked, now, |told| {

@@ -9,7 +9,8 @@
 //!
 //! # Repetition
 //!
-//! A burst of what goes again may itself be lost, where datagrams carry it. So it is paced there ([`PACE_BYTES`] each [`PACE`]), and
+//! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
+//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), and
 //! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
 //! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
@@ -22,6 +23,7 @@ use super::batches::Way;
 use super::peer::Context;
 use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::open::META_MOVED;
 use shadowmesh_proto::session::{PathSlot, Resend, RingLimits, SealError, SealHalf, SealKey};
 use shadowmesh_proto::wire::header::DATA_OVERHEAD;
@@ -48,9 +50,11 @@ pub(super) struct Association {
     cursor: u64,
     /// Below the cursor: what is of `path` here has to be handed over again.
     again: Range<u64>,
+    /// From here on it goes for the first time.
+    fresh: u64,
     /// When the next of it may go.
     paced_until: Option<Instant>,
-    /// Whether some of it went by datagram.
+    /// Whether some of it went where it may be lost.
     is_again_lossy: bool,
     /// All of it, to be repeated.
     repeat: Option<Repeat>,
@@ -66,7 +70,7 @@ struct Repeat {
     pause: Duration,
     /// When it goes once more, if it has to, and what was no longer there is counted; `None` while it goes.
     at: Option<Instant>,
-    /// Whether it went by datagram, which may lose it.
+    /// Whether it went where it may be lost.
     is_lossy: bool,
     /// Acknowledgements heard when it had gone.
     heard: u64,
@@ -123,6 +127,7 @@ impl Association {
             path,
             cursor: 0,
             again: 0..0,
+            fresh: u64::MAX,
             paced_until: None,
             is_again_lossy: false,
             repeat: None,
@@ -281,17 +286,16 @@ impl Association {
         if self.again.clone().chain(self.cursor..next).next().is_some_and(|first| first < too_old) {
             self.half.give_up_below(too_old);
         }
+        if self.cursor < next && matches!(way.via, Via::Channel(_)) {
+            self.repeat_waiting(next);
+        }
         let mut pumped = Pumped::default();
         if !self.again.is_empty() {
             pumped = self.hand_over_again(ctx, way, route);
         }
         if !pumped.is_stopped {
-            let (sent, stopped) = hand_over(
-                self.half.resend(ctx.now, self.path, self.path, self.cursor..next),
-                ctx,
-                way,
-                usize::MAX,
-            );
+            let waiting = self.half.resend(ctx.now, self.path, self.path, self.cursor..next);
+            let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, usize::MAX, self.cursor);
             let handed_over = self.cursor..stopped.unwrap_or(next);
             self.cursor = handed_over.end;
             // What was overwritten before it was ever handed over has nowhere arrived.
@@ -302,6 +306,25 @@ impl Association {
         pumped
     }
 
+    /// What waited goes as what goes again does: until it is known to have arrived.
+    fn repeat_waiting(&mut self, next: u64) {
+        let first = std::mem::replace(&mut self.cursor, next);
+        self.fresh = self.fresh.min(first);
+        if self.again.is_empty() {
+            self.again.start = first;
+        }
+        self.again.end = next;
+        let repeat = self.repeat.get_or_insert(Repeat {
+            counters: first..next,
+            pause: Duration::ZERO,
+            at: None,
+            is_lossy: false,
+            heard: 0,
+        });
+        repeat.counters.end = next;
+        repeat.at = None;
+    }
+
     /// Hands over what has to go again, as fast as it may, and sees to it that it arrives.
     fn hand_over_again(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
         if self.paced_until.is_some_and(|until| until > ctx.now) {
@@ -310,12 +333,13 @@ impl Association {
         let is_by_datagram = !way.via.is_stream();
         let budget = if is_by_datagram { PACE_BYTES } else { usize::MAX };
         let again = self.half.repeat(ctx.now, self.path, self.again.clone());
-        let (resent, stopped) = hand_over(again, ctx, way, budget);
+        let HandedOver { sent, resent, stopped } = hand_over(again, ctx, way, budget, self.fresh);
         add(&route.counters.resent, resent);
-        self.is_again_lossy |= is_by_datagram && resent > 0;
+        self.is_again_lossy |= sent > 0 && !matches!(way.via, Via::Tcp(_));
         self.again.start = stopped.unwrap_or(self.again.end);
         self.paced_until = stopped.map(|_| ctx.now + PACE).filter(|_| is_by_datagram);
         if stopped.is_none() {
+            self.fresh = u64::MAX;
             let is_lossy = std::mem::take(&mut self.is_again_lossy);
             self.repeat = self.repeat.take().filter(|repeat| is_lossy || repeat.pause.is_zero());
             if let Some(repeat) = &mut self.repeat {
@@ -325,7 +349,7 @@ impl Association {
                 repeat.heard = self.half.acks_heard();
             }
         }
-        Pumped { is_sent: resent > 0, is_stopped: stopped.is_some() }
+        Pumped { is_sent: sent > 0, is_stopped: stopped.is_some() }
     }
 
     /// When [`Self::pump`] has something to do that it had not before.
@@ -381,25 +405,37 @@ impl Association {
     }
 }
 
-/// Hands over packets, `budget` bytes of them at most; how many, and the counter from which on they were not.
+/// What was handed over.
+#[derive(Debug, Default)]
+struct HandedOver {
+    /// Packets.
+    sent: u64,
+    /// Those of them that had been before.
+    resent: u64,
+    /// The counter from which on they were not.
+    stopped: Option<u64>,
+}
+
+/// Hands over packets, `budget` bytes of them at most. From the counter `fresh` on they go for the first time.
 fn hand_over(
     mut packets: Resend<'_>,
     ctx: &mut Context<'_>,
     way: Way,
     mut budget: usize,
-) -> (u64, Option<u64>) {
-    let mut sent = 0;
-    let mut next = None;
+    fresh: u64,
+) -> HandedOver {
+    let mut done = HandedOver::default();
     while budget > 0 {
-        let Some(sealed) = packets.next() else { return (sent, None) };
+        let Some(sealed) = packets.next() else { return HandedOver { stopped: None, ..done } };
         let is_taken =
             ctx.batches.has_room(ctx.snapshot, way.via) && ctx.batches.push(ctx.snapshot, way, sealed.packet);
         if !is_taken {
-            return (sent, Some(sealed.counter));
+            return HandedOver { stopped: Some(sealed.counter), ..done };
         }
-        sent += 1;
-        next = Some(sealed.counter + 1);
+        done.sent += 1;
+        done.resent += u64::from(sealed.counter < fresh);
+        done.stopped = Some(sealed.counter + 1);
         budget = budget.saturating_sub(sealed.packet.len());
     }
-    (sent, next)
+    done
 }

@@ -363,7 +363,7 @@ impl Outbound {
         let may = since.is_none_or(|since| {
             since >= HELD_BACK_EACH || (self.held_back.is_some() && since < HELD_BACK_MOST)
         });
-        let full = self.full_in_doubt().filter(|_| may);
+        let full = self.full_in_doubt(now).filter(|_| may);
         match (full, self.held_back) {
             (Some(slot), None) => {
                 self.held_back = Some((slot, self.device.overflowed().unwrap_or_default()));
@@ -381,10 +381,10 @@ impl Outbound {
         full.is_some()
     }
 
-    /// A peer in doubt whose ring is nearly full, if nothing is sent but to peers in doubt.
-    fn full_in_doubt(&self) -> Option<PeerSlot> {
+    /// A peer in doubt whose ring is nearly full, if nothing was sent lately but to peers in doubt.
+    fn full_in_doubt(&self, now: Instant) -> Option<PeerSlot> {
         let peer = |slot: &PeerSlot| self.peers.get(usize::try_from(slot.0).ok()?);
-        if !self.active.iter().filter_map(peer).all(Peer::is_doubted) {
+        if self.peers.iter().any(|peer| !peer.is_doubted() && peer.was_sent_to(now)) {
             return None;
         }
         self.active.iter().copied().find(|slot| peer(slot).is_some_and(|peer| peer.is_nearly_full(self.ring)))
@@ -529,6 +529,7 @@ fn note_sent(
         active.push(slot);
     }
     peer.is_untold = true;
+    peer.sent = Some(now);
     tell_sent(facts, slot, peer, now);
 }
 

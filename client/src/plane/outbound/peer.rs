@@ -20,6 +20,8 @@ pub(super) const WAITING_FRAMES: usize = 64;
 /// Bytes that wait for keys, over all peers: a relay that names thousands of peers which never answer must not cost a frame
 /// of every broadcast for each of them.
 const WAITING_BYTES: usize = 4 << 20;
+/// Whoever was sent something within this is sent more: what goes to it is not to wait for another's doubt.
+const SPOKEN_TO: Duration = Duration::from_secs(2);
 /// A key that is used up is asked for this often: the rekey that it causes is repeated each second by itself.
 const ASK_KEY_EVERY: Duration = Duration::from_secs(1);
 
@@ -61,6 +63,8 @@ pub(super) struct Peer {
     pub(super) told: Option<Instant>,
     pub(super) is_untold: bool,
     asked_for_key: Option<Instant>,
+    /// When something last went to it.
+    pub(super) sent: Option<Instant>,
 }
 
 /// A frame that waits for a key: metadata byte and frame.
@@ -111,6 +115,11 @@ impl Peer {
     /// Whether the path by which its packets go is in doubt.
     pub(super) const fn is_doubted(&self) -> bool {
         self.is_doubted
+    }
+
+    /// Whether somebody here speaks to it.
+    pub(super) fn was_sent_to(&self, now: Instant) -> bool {
+        self.sent.is_some_and(|sent| now.saturating_duration_since(sent) < SPOKEN_TO)
     }
 
     /// Whether a turn's frames may be too many for its ring.

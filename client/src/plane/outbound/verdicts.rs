@@ -5,6 +5,7 @@ use crate::device::{DeviceFault, VnetHeader};
 use crate::plane::Fact;
 use crate::plane::snapshot::{Snapshot, add, add_at};
 use crate::switch::{Admission, Flood, OutboundDrop, Output, SmallFrame, Verdict};
+use shadowmesh_proto::ids::PeerSlot;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ impl Outbound {
         plaintext: &[u8],
     ) -> Result<(), DeviceFault> {
         match verdict {
-            Verdict::Unicast(slot) => self.send(now, snapshot, slot, plaintext),
+            Verdict::Unicast(slot) => self.pass_on(now, snapshot, slot, plaintext),
             Verdict::Flood(flood) => self.flood(now, snapshot, flood, plaintext),
             Verdict::Answer { owner, is_probe, is_arp } => {
                 let is_there =
@@ -46,12 +47,21 @@ impl Outbound {
             match self.forwarder.admit(directory, slot, flood, len, now) {
                 Admission::Pass => {
                     add_at(&route.counters.tx_flooded, flood.reach.index());
-                    self.send(now, snapshot, slot, plaintext);
+                    self.pass_on(now, snapshot, slot, plaintext);
                 }
                 Admission::NotWanted => {}
                 Admission::TooMuch => add_at(&route.counters.tx_over_budget, flood.reach.index()),
             }
         }
+    }
+
+    /// Sends a frame of the device to a peer, whose answer finds it noted. Who is not asked answers nothing.
+    fn pass_on(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, plaintext: &[u8]) {
+        // The metadata byte is no part of the frame.
+        if let Some((access, frame)) = snapshot.access.as_ref().zip(plaintext.get(1..)) {
+            access.note(now, slot, frame);
+        }
+        self.send(now, snapshot, slot, plaintext);
     }
 
     /// Says what the switch has to say by itself, and does what is due for it.

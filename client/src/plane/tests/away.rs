@@ -5,6 +5,7 @@ use super::*;
 use crate::transport::udp::MemorySocket;
 use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::PathSlot;
+use shadowmesh_proto::wire::control::PathAck;
 use shadowmesh_proto::wire::header::Header;
 
 const DIRECT: PathSlot = PathKind::DirectUdp.slot();
@@ -20,6 +21,7 @@ struct Sender {
     wire: MemoryPort,
     socket: Arc<MemorySocket>,
     snapshot: Snapshot,
+    marks: [Arc<AckMarks>; 2],
     began: Instant,
     now: Instant,
     sent: u32,
@@ -34,9 +36,14 @@ impl Sender {
             directory.admit(PeerSlot(slot), Record::new(mac(peer))).unwrap();
         }
         let peers = vec![PeerRoute { is_expected: true, ..PeerRoute::default() }; 2];
-        let directory = Arc::new(directory);
-        let snapshot =
-            Snapshot { directory, peers, streams: vec![None], links: vec![], bindings: vec![None] };
+        let snapshot = Snapshot {
+            directory: Arc::new(directory),
+            peers,
+            streams: vec![None],
+            links: vec![],
+            bindings: vec![None],
+            access: None,
+        };
         let socket = Arc::new(MemorySocket::new(41_641).unwrap());
         let (lockstep, output) = Lockstep::new(
             device.into_device(),
@@ -46,16 +53,14 @@ impl Sender {
             ring,
         )
         .unwrap();
-        for slot in 0..2 {
+        let marks: [Arc<AckMarks>; 2] = Default::default();
+        for (slot, marks) in (0..).zip(&marks) {
             let (key, _) = keys(u8::try_from(slot).unwrap());
-            lockstep.plane().outbound(OutboundCommand::Start {
-                slot: PeerSlot(slot),
-                key,
-                marks: Arc::default(),
-            });
+            let marks = Arc::clone(marks);
+            lockstep.plane().outbound(OutboundCommand::Start { slot: PeerSlot(slot), key, marks });
         }
         let began = Instant::now();
-        Self { lockstep, output, wire, socket, snapshot, began, now: began, sent: 0, left: vec![] }
+        Self { lockstep, output, wire, socket, snapshot, marks, began, now: began, sent: 0, left: vec![] }
     }
 
     /// Where data of the peer goes, and whether that is in doubt.
@@ -200,4 +205,10 @@ fn one_peer_in_doubt_does_not_hold_up_another() {
     a.send(2, 200, 1_000);
     a.send(3, 5, 100);
     assert_eq!(a.left().len(), 206, "all were read");
+    // Nor one of which everything is acknowledged just now.
+    a.marks[1].record(&[PathAck { path: DIRECT.number(), highest: 5, bitmap: [u64::MAX; 4] }], 0);
+    a.until_secs(1);
+    a.send(2, 200, 1_000);
+    a.send(3, 5, 100);
+    assert_eq!(a.left().len(), 205);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::switch::{
-    BitRate, Filters, FloodBudget, InboundDrop, LoopState, OutboundDrop, Reach, Rights, Rules,
+    BitRate, Bridging, Filters, FloodBudget, InboundDrop, LoopState, OutboundDrop, Reach, Rights, Rules,
 };
 use std::net::Ipv4Addr;
 
@@ -275,4 +275,62 @@ fn a_loop_through_two_bridges_is_contained_within_a_second_and_told() {
             && b.refused(InboundDrop::LoopBlocked) > 0
             && !blocked(a)
     });
+}
+
+/// UDP from node `from`, but for the address `10.7.0.99`, to node 2.
+fn answer(from: u8) -> Vec<u8> {
+    let mut frame = super::udp(99, 2, [123, 40_000]);
+    frame[6..12].copy_from_slice(&mac(from).0);
+    frame
+}
+
+#[test]
+fn only_who_was_asked_answers() {
+    let (mut a, mut b, mut c) = (Node::new(1, &[2]), Node::new(2, &[1, 3]), Node::new(3, &[2]));
+    join(&a, PEER, &b, PEER, 1);
+    join(&c, PEER, &b, PeerSlot(1), 2);
+    join(&b, PEER, &a, PEER, 3);
+    join(&b, PeerSlot(1), &c, PEER, 4);
+    a.route(PEER, Some(CHANNEL));
+    b.route(PEER, Some(CHANNEL));
+    b.route(PeerSlot(1), Some(OTHER));
+    c.route(PEER, Some(OTHER));
+    b.snapshot.access = access("allow any -> any tcp");
+    // Nobody but itself is behind the third: what is for somebody unknown does not go there.
+    b.rights(PeerSlot(1), Rights { may_bridge: Bridging::Nothing, ..Rights::default() });
+    b.wire.send(&super::udp(2, 99, [40_000, 123])).unwrap();
+    let asked = b.message();
+    assert_eq!(Forward::parse(&asked).unwrap().channel, CHANNEL.channel);
+    c.wire.send(&answer(3)).unwrap();
+    let message = c.message();
+    b.deliver(OTHER, &message);
+    until("the answer of the third to be denied", || denied(&b) == 1);
+    a.wire.send(&answer(1)).unwrap();
+    assert_eq!(carry(&mut a, &b, 1), [answer(1)]);
+}
+
+#[test]
+fn a_loop_is_contained_whatever_the_rules_deny() {
+    let (mut a, mut b, _) = two();
+    join(&b, PEER, &a, PEER, 2);
+    b.route(PEER, Some(CHANNEL));
+    for node in [&mut a, &mut b] {
+        // What goes round, and nothing else that is not IP.
+        node.snapshot.access = access("allow any -> any ethertype 0x88b5");
+        node.plane.publish(node.snapshot.clone());
+    }
+    let mut hello = frame(40, 0, 5, 60);
+    hello[..6].fill(0xff);
+    a.wire.send(&hello).unwrap();
+    b.wire.send(&hello).unwrap();
+    let state = |node: &Node| node.plane.counters().switch.loop_state();
+    bridged(&mut a, &mut b, |a, b| {
+        state(b) == LoopState::Blocked(PEER) && state(a) == LoopState::Contained(PEER)
+    });
+    assert_eq!((denied(&a), denied(&b)), (0, 0));
+    // Of the type of these messages, and none of them.
+    let mut other = frame(1, 2, 6, 60);
+    other[12..14].copy_from_slice(&[0x88, 0xb6]);
+    a.wire.send(&other).unwrap();
+    bridged(&mut a, &mut b, |_, b| denied(b) == 1);
 }

@@ -1,4 +1,4 @@
-//! What guards say to each other, on the LANs behind their devices and inside sessions (protocol §5.5).
+//! What guards say to each other, on the LANs behind their devices and inside sessions (protocol §5.6).
 //!
 //! ```text
 //! | destination 6 | source 6 | VLAN tag, if any | 0x88b6 | "SMLG" | version 1 = 1 | kind 1 | blocked 1 | 0

@@ -42,6 +42,7 @@ mod message;
 pub(super) use message::{Kind, Message};
 
 use super::directory::{Directory, Owner};
+use super::frame::EthernetHeader;
 use super::rate::Meter;
 use super::small_frame::SmallFrame;
 use aws_lc_rs::hmac;
@@ -49,6 +50,11 @@ use shadowmesh_proto::ids::{MacAddr, PeerSlot};
 use shadowmesh_proto::time::Deadline;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+/// Whether a frame is what one guard says to another. Of a peer none is ever written to the device: the [gate](super::Gate) takes it.
+pub fn is_guard_message(frame: &[u8]) -> bool {
+    EthernetHeader::parse(frame).is_some_and(|header| Message::parse(&header, frame).is_some())
+}
 
 /// Between two probes, however much looks like a loop.
 const SOON: Duration = Duration::from_millis(100);

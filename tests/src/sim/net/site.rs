@@ -103,7 +103,8 @@ impl Nat {
 pub(super) fn can_meet(one: &[Nat], other: &[Nat]) -> bool {
     let is_symmetric = |chain: &[Nat]| chain.iter().any(|nat| nat.is_symmetric());
     let is_strict = |chain: &[Nat]| chain.iter().any(|nat| nat.is_strict());
-    !(is_symmetric(one) && is_strict(other)) && !(is_symmetric(other) && is_strict(one))
+    let misses = |one, other| is_symmetric(one) && is_strict(other);
+    !(misses(one, other) || misses(other, one))
 }
 
 /// What is translated.
