@@ -149,8 +149,10 @@ impl Peer {
             .and_then(|via| self.path_of(via))
             .is_some_and(|path| {
                 let relayed = self.path.as_ref().and_then(Path::rtt);
-                let is_slow =
-                    path.rtt().zip(relayed).is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
+                let is_slow = path
+                    .sustained_rtt()
+                    .zip(relayed)
+                    .is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
                 path.is_proven() && !path.is_lossy() && !is_slow
             })
     }
@@ -277,6 +279,7 @@ impl Peer {
             .map(|(via, path, _)| Choice {
                 kind: via.kind(),
                 rtt: path.rtt(),
+                sustained: path.sustained_rtt(),
                 is_current: self.routed == Some(*via),
                 is_lossy: path.is_lossy(),
             })

@@ -76,6 +76,13 @@ struct Repeat {
     heard: u64,
 }
 
+impl Repeat {
+    /// Of what is about to go.
+    const fn new(counters: Range<u64>) -> Self {
+        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 }
+    }
+}
+
 /// When packets were sealed: a mark is the first counter of a grain.
 #[derive(Debug, Default)]
 struct Ages {
@@ -181,9 +188,7 @@ impl Association {
                 self.again =
                     repeat.counters.start.min(self.again.start)..repeat.counters.end.max(self.again.end);
             }
-            let counters = self.again.clone();
-            self.repeat =
-                Some(Repeat { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
+            self.repeat = Some(Repeat::new(self.again.clone()));
         }
     }
 
@@ -263,13 +268,14 @@ impl Association {
         {
             self.half.apply_acks();
             // The peer may still say what it has by a path that leads nowhere. What nobody asks for any more is not waited for.
-            let is_settled = self.half.acks_heard() > repeat.heard
-                || repeat.counters.end <= self.ages.advance(ctx.now, next);
+            let is_heard = self.half.acks_heard() > repeat.heard;
+            let is_settled = is_heard || repeat.counters.end <= self.ages.advance(ctx.now, next);
             if is_settled {
                 // What was no longer there is older than what was.
                 self.half.count_missing(0..repeat.counters.end);
             }
-            if repeat.is_lossy {
+            // A relay that dropped some has a receiver who takes the rest, and says so. Of one who says nothing it has all that it can hold.
+            if repeat.is_lossy && (is_settled || !way.via.is_stream()) {
                 self.again = repeat.counters.clone();
             } else if is_settled {
                 self.repeat = None;
@@ -314,13 +320,7 @@ impl Association {
             self.again.start = first;
         }
         self.again.end = next;
-        let repeat = self.repeat.get_or_insert(Repeat {
-            counters: first..next,
-            pause: Duration::ZERO,
-            at: None,
-            is_lossy: false,
-            heard: 0,
-        });
+        let repeat = self.repeat.get_or_insert_with(|| Repeat::new(first..next));
         repeat.counters.end = next;
         repeat.at = None;
     }

@@ -199,9 +199,7 @@ impl Peer {
         }
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
         let admission = match self.way {
-            Some(Way { via: via @ Via::Tcp(_), .. }) => {
-                self.backlog.admit(ctx.batches, ctx.snapshot, via, association, plaintext)
-            }
+            Some(Way { via: via @ Via::Tcp(_), .. }) => self.backlog.admit(ctx, via, association, plaintext),
             Some(_) | None => Admission::Go,
         };
         if admission == Admission::Drop {

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
 
 const DIRECT: PathSlot = PathKind::DirectUdp.slot();
-const RELAYED: PathSlot = PathKind::RelayWs.slot();
 
 fn address(node: &Node) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, node.socket.port()).into()
