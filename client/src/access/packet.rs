@@ -1,8 +1,8 @@
 //! What a frame is, as far as rules and the memory of flows need to know.
 //!
 //! ```text
-//! | Ethernet, up to two VLAN tags | IPv4, options | ports …
-//!                                 | IPv6, extension headers | ports …
+//! | Ethernet, up to two VLANs' tags | IPv4, options | ports …
+//!                                   | IPv6, extension headers | ports …
 //! ```
 //!
 //! Reading is total: whatever the bytes, they are one of [`Packet`]. The length that an IP header says is believed where the frame has
@@ -55,7 +55,7 @@ pub(super) enum Packet<'a> {
 /// An IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Datagram<'a> {
-    /// The ids of its VLAN tags, outermost first; 0 for none.
+    /// The VLANs of its tags, outermost first; 0 for none. A tag that gives a priority only (its id is 0) is not among them.
     pub(super) vlans: [u16; 2],
     pub(super) addresses: Addresses,
     /// What follows the IP header and its extensions.
@@ -224,8 +224,9 @@ enum Length {
     Quoted,
 }
 
-/// An Ethernet header as rules mean it: at most two tags, and whatever else is wrapped is judged as its wrapping. (The switch reads on,
-/// through any number of tags and LLC: see [`crate::switch::EthernetHeader`].)
+/// An Ethernet header as rules mean it: the tags of at most two VLANs, and whatever else is wrapped is judged as its wrapping. Tags with
+/// the id 0 give a priority and no VLAN (IEEE 802.1Q §9.6): kernels take off any number of them and read on, and so it is done here. (The
+/// switch reads on through any number of all tags and LLC: see [`crate::switch::EthernetHeader`].)
 struct Header<'a> {
     destination: MacAddr,
     /// See [`Datagram::vlans`].
@@ -242,13 +243,16 @@ impl<'a> Header<'a> {
         let (_source, rest) = rest.split_first_chunk::<6>()?;
         let (mut ethertype, mut payload) = word(rest)?;
         let mut vlans = [0; 2];
-        for vlan in &mut vlans {
-            if !TAGS.contains(&ethertype) {
-                break;
-            }
+        let mut free = vlans.iter_mut();
+        while TAGS.contains(&ethertype) {
             let (control, rest) = word(payload)?;
-            *vlan = control & 0x0fff;
-            (ethertype, payload) = word(rest)?;
+            let (inner, rest) = word(rest)?;
+            let id = control & 0x0fff;
+            if id != 0 {
+                let Some(vlan) = free.next() else { break };
+                *vlan = id;
+            }
+            (ethertype, payload) = (inner, rest);
         }
         Some(Self { destination: MacAddr(*destination), vlans, ethertype, payload })
     }

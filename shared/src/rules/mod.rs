@@ -49,8 +49,9 @@
 //! | `other` | every frame that is not IPv4, IPv6 or ARP, the ones of IEEE 802.3 with a length among them |
 //! | `ethertype` | frames of these types that are not IPv4, IPv6 or ARP, which have words of their own |
 //!
-//! The type of a frame is what follows at most two VLAN tags (IEEE 802.1Q, 802.1ad); the tags themselves are not judged. What is wrapped
-//! in other protocols (PPPoE, MPLS, a third tag) is judged as its wrapping.
+//! The type of a frame is what follows the tags of at most two VLANs (IEEE 802.1Q, 802.1ad) and any number of tags that give a priority
+//! only (id 0); the tags themselves are not judged. What is wrapped in other protocols (PPPoE, MPLS, a third VLAN) is judged as its
+//! wrapping.
 //!
 //! **What begins is judged, answers pass.** An answer to what this node sent to that member passes whatever the rules say, also against
 //! a `deny`, as with `ct state established,related accept` at the top of an nftables chain; the memory for it is the client's
