@@ -16,7 +16,7 @@ pub use values::{
 
 pub use crate::switch::{DhcpServers, Filters, FloodBudget};
 
-use crate::switch::{Policy, Rules};
+use crate::switch::{Protection, SwitchConfig};
 use serde::Deserialize;
 use shadowmesh_proto::spelling;
 use shadowmesh_proto::ticket::{RelayTicket, TicketError};
@@ -258,9 +258,9 @@ impl Settings {
     }
 
     /// What the switch goes by.
-    pub fn policy(&self) -> Policy {
-        let rules = Rules { filters: self.filter, flood_budget: self.flood_budget };
-        Policy { rules, dhcp_servers: self.allow_dhcp.clone() }
+    pub fn switch(&self) -> SwitchConfig {
+        let protection = Protection { filters: self.filter, flood_budget: self.flood_budget };
+        SwitchConfig { protection, dhcp_servers: self.allow_dhcp.clone() }
     }
 }
 

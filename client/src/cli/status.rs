@@ -176,7 +176,7 @@ fn bytes(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::status::tests::full;
-    use crate::control::status::{PathKind, Rules};
+    use crate::control::status::{PathKind, RulesInForce};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -185,7 +185,8 @@ mod tests {
         status.peers[0].addresses = vec!["fd12:3456:789a::1234:5678:9abc:def0/64".into()];
         status.peers[0].tx_bytes = u64::MAX;
         status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
-        status.rules = Some(Rules { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
+        status.rules =
+            Some(RulesInForce { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
         status.node.name = "n".repeat(63);
         status.switch.loops.with = Some("l".repeat(63));
         status.network.name = "m".repeat(63);

@@ -27,7 +27,7 @@ pub struct Status {
     /// Every other node known, never this one.
     pub peers: Vec<Peer>,
     /// The access rules that this node enforces; `null` for none: everything is let in.
-    pub rules: Option<Rules>,
+    pub rules: Option<RulesInForce>,
     /// Packets and frames dropped since the start, by cause (protocol §5.3).
     pub dropped: BTreeMap<String, u64>,
     /// What the Ethernet switch does.
@@ -111,7 +111,7 @@ pub struct Node {
 /// Access rules in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Rules {
+pub struct RulesInForce {
     /// The file that they were read from.
     pub file: String,
     /// How many; with 0 everything is let in.
@@ -407,7 +407,7 @@ pub(crate) mod tests {
                 observed_tcp: Some("203.0.113.7:41641".into()),
                 observed_udp: None,
             }],
-            rules: Some(Rules { file: "/etc/rules".into(), count: 3, error: None }),
+            rules: Some(RulesInForce { file: "/etc/rules".into(), count: 3, error: None }),
             dropped: [("forged".to_owned(), 1)].into(),
             switch: EthernetSwitch {
                 filters: vec!["bpdu".into(), "dhcp".into()],

@@ -18,7 +18,7 @@ use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
 use crate::config::CipherChoice;
 use crate::control::server::{ControlServer, Incoming, Reply};
-use crate::control::status::Rules;
+use crate::control::status::RulesInForce;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
@@ -27,7 +27,7 @@ use crate::net::port_mapping::PortMapper;
 use crate::net::wake_up::{self, ClockJumps};
 use crate::net::{Netlink, interfaces};
 use crate::plane::{self, ControlPacket, Datagram, Fact, Members, Plane, PlaneOutput, Routes};
-use crate::switch::Policy;
+use crate::switch::Protection;
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
@@ -97,10 +97,10 @@ pub(super) struct EventLoop {
     network: NetworkState,
     relay_tickets: Vec<RelayTicket>,
     /// The access rules in force, and what went wrong with others since.
-    rules: Option<Rules>,
+    rules: Option<RulesInForce>,
     own_name: String,
     /// What the switch filters and how much it floods: for the status.
-    policy: Policy,
+    protection: Protection,
     waiting_said: bool,
     /// Peers that claimed what does not follow from their keys: that is said once.
     lie_told: HashSet<PeerSlot>,
@@ -200,7 +200,7 @@ impl EventLoop {
             mtu,
             revision: 1,
         };
-        let members = Members::new(node_secret.public(), keys.id(), &hello, settings.policy());
+        let members = Members::new(node_secret.public(), keys.id(), &hello, settings.switch());
         let mut routes = Routes::new(members, relays.len());
         let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
@@ -287,7 +287,7 @@ impl EventLoop {
             relay_tickets: relays,
             rules,
             own_name: settings.name.to_string(),
-            policy: settings.policy(),
+            protection: settings.switch().protection,
             waiting_said: false,
             said: HashSet::new(),
             lie_told: HashSet::new(),

@@ -6,7 +6,7 @@ use crate::control::status as doc;
 use crate::device::DropCounts;
 use crate::plane::{MoveCost, Routes};
 use crate::plane::{PeerCounters, PlaneCounters, SwitchCounters};
-use crate::switch::{InboundDrop, LoopState, OutboundDrop, Policy, Reach};
+use crate::switch::{InboundDrop, LoopState, OutboundDrop, Protection, Reach};
 use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus, SwitchStatus};
@@ -182,7 +182,7 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
 
 /// What the Ethernet switch does; `name` tells what a peer is called.
 pub(super) fn switch(
-    policy: &Policy,
+    protection: Protection,
     counters: &SwitchCounters,
     name: impl Fn(PeerSlot) -> Option<String>,
 ) -> doc::EthernetSwitch {
@@ -193,8 +193,8 @@ pub(super) fn switch(
         LoopState::Contained(slot) => (doc::LoopState::Contained, name(slot)),
     };
     doc::EthernetSwitch {
-        filters: policy.rules.filters.iter().map(|filter| filter.name().to_owned()).collect(),
-        flood_budget: policy.rules.flood_budget.to_string(),
+        filters: protection.filters.iter().map(|filter| filter.name().to_owned()).collect(),
+        flood_budget: protection.flood_budget.to_string(),
         arp_answered: count(&counters.arp_answered),
         neighbours_answered: count(&counters.neighbours_answered),
         stations: count(&counters.stations),

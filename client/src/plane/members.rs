@@ -15,7 +15,7 @@
 //!
 //! With certificates a record will come from the certificate and the rules, and nothing else here, or behind it, changes.
 
-use crate::switch::{Bridging, Directory, Policy, Record, Rights};
+use crate::switch::{Bridging, Directory, Record, Rights, SwitchConfig};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::ids::{MacAddr, NetworkId, NodeId, PeerSlot};
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
@@ -29,7 +29,7 @@ pub struct Members {
     node: NodeId,
     mac: MacAddr,
     network: NetworkId,
-    policy: Policy,
+    config: SwitchConfig,
     ipv4: Option<Cidr4>,
     ipv6: Option<IpAddr>,
     claim: Claim,
@@ -64,12 +64,12 @@ struct Said {
 
 impl Members {
     /// Nobody but this node, which calls itself what is in `hello`.
-    pub fn new(node: NodeId, network: NetworkId, hello: &Hello, policy: Policy) -> Self {
+    pub fn new(node: NodeId, network: NetworkId, hello: &Hello, config: SwitchConfig) -> Self {
         Self {
             node,
             mac: addresses::mac(&node),
             network,
-            policy,
+            config,
             ipv4: hello.ipv4,
             ipv6: hello.ipv6.map(|cidr| IpAddr::V6(cidr.address())),
             claim: hello.claim,
@@ -181,7 +181,8 @@ impl Members {
         known.sort_by_key(|(_, member)| member.meeting);
         let own = self.ipv4.map(|cidr| cidr.address()).filter(|own| holders.get(own) == Some(&self.node));
         let own: Vec<IpAddr> = own.map(IpAddr::V4).into_iter().chain(self.ipv6).collect();
-        let mut directory = Directory::new(self.mac).with_addresses(&own).with_rules(self.policy.rules);
+        let mut directory =
+            Directory::new(self.mac).with_addresses(&own).with_protection(self.config.protection);
         for (slot, member) in known {
             // Who has the MAC of another was told of when it was met, and has no record.
             let _ = directory.admit(slot, self.record(member));
@@ -193,7 +194,7 @@ impl Members {
     fn record(&self, member: &Member) -> Record {
         let rights = Rights {
             may_bridge: Bridging::Strangers,
-            may_serve_dhcp: self.policy.dhcp_servers.allows(&member.id),
+            may_serve_dhcp: self.config.dhcp_servers.allows(&member.id),
         };
         let ipv4 = self.claim_of(member).map(|(address, ..)| address);
         let ipv4 = ipv4.filter(|address| self.holders.get(address) == Some(&member.id)).map(IpAddr::V4);
@@ -261,8 +262,8 @@ mod tests {
     }
 
     /// This node has 10.7.0.1, settled; LOW is in slot A and HIGH in slot B.
-    fn members(policy: Policy) -> Members {
-        let mut members = Members::new(US, NETWORK, &hello(&US, cidr(1), Claim::Settled), policy);
+    fn members(config: SwitchConfig) -> Members {
+        let mut members = Members::new(US, NETWORK, &hello(&US, cidr(1), Claim::Settled), config);
         members.introduce(A, LOW).unwrap();
         members.introduce(B, HIGH).unwrap();
         members
@@ -274,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_mac_is_a_members_before_it_says_anything_and_addresses_after() {
-        let mut members = members(Policy::default());
+        let mut members = members(SwitchConfig::default());
         let directory = members.directory();
         assert_eq!(directory.owner(addresses::mac(&LOW)), Some(Owner::Member(A)));
         assert_eq!(directory.local(), addresses::mac(&US));
@@ -290,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_does_not_follow_from_the_key_is_ignored_and_said() {
-        let mut members = members(Policy::default());
+        let mut members = members(SwitchConfig::default());
         let mac = Hello { mac: MacAddr([2; 6]), ..hello(&LOW, cidr(2), Claim::Fresh) };
         let error = members.on_hello(A, &mac).expect_err("a lie");
         assert!(
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn of_two_claims_the_firmer_counts_and_between_equals_the_lower_key() {
-        let mut members = members(Policy::default());
+        let mut members = members(SwitchConfig::default());
         members.on_hello(A, &hello(&LOW, cidr(2), Claim::Fresh)).unwrap();
         members.on_hello(B, &hello(&HIGH, cidr(2), Claim::Fresh)).unwrap();
         assert_eq!(holder(&mut members, 2), Some(Owner::Member(A)));
@@ -328,7 +329,7 @@ mod tests {
 
     #[test]
     fn nobody_takes_an_address_from_who_has_it_is_there_and_does_not_give_way() {
-        let mut members = members(Policy::default());
+        let mut members = members(SwitchConfig::default());
         members.set_presence(A, true);
         members.set_presence(B, true);
         members.on_hello(A, &hello(&LOW, cidr(2), Claim::Fresh)).unwrap();
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     fn only_what_changes_something_makes_a_directory() {
-        let mut members = members(Policy::default());
+        let mut members = members(SwitchConfig::default());
         assert!(members.renewed().is_some() && members.renewed().is_none());
         let said = hello(&LOW, cidr(2), Claim::Fresh);
         members.on_hello(A, &said).unwrap();
@@ -371,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_claim_to_what_could_not_be_reached_is_none() {
-        let mut members = members(Policy::default());
+        let mut members = members(SwitchConfig::default());
         for (address, prefix) in
             [([192, 168, 1, 1], 24), ([10, 8, 0, 1], 16), ([10, 7, 0, 0], 16), ([10, 7, 255, 255], 16)]
         {
@@ -386,17 +387,18 @@ mod tests {
 
     #[test]
     fn who_may_serve_is_what_this_node_says_and_not_the_member() {
-        let policy = Policy { dhcp_servers: DhcpServers::Some(vec![LOW.short()]), ..Policy::default() };
-        let directory = members(policy).directory();
+        let config =
+            SwitchConfig { dhcp_servers: DhcpServers::Some(vec![LOW.short()]), ..SwitchConfig::default() };
+        let directory = members(config).directory();
         assert!(directory.rights(A).may_serve_dhcp && !directory.rights(B).may_serve_dhcp);
         assert_eq!(directory.rights(A).may_bridge, Bridging::Strangers);
-        assert!(!members(Policy::default()).directory().rights(A).may_serve_dhcp);
+        assert!(!members(SwitchConfig::default()).directory().rights(A).may_serve_dhcp);
     }
 
     #[test]
     fn a_mac_of_two_keys_stays_with_who_was_met_first() {
         // Two slots of one id stand in for two ids of one MAC, which take 2^46 keys to find.
-        let mut members = members(Policy::default());
+        let mut members = members(SwitchConfig::default());
         members.remove(A);
         let refused = members.introduce(A, HIGH).expect_err("taken");
         assert!(refused.contains("belongs to another member already"), "{refused}");

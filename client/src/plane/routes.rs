@@ -375,7 +375,7 @@ pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
 mod tests {
     use super::*;
     use crate::access::{AccessDrop, Verdict};
-    use crate::switch::Policy;
+    use crate::switch::SwitchConfig;
     use shadowmesh_proto::addresses;
     use shadowmesh_proto::ids::NetworkId;
     use shadowmesh_proto::wire::control::Claim;
@@ -392,7 +392,7 @@ mod tests {
             mtu: 1400,
             revision: 1,
         };
-        Routes::new(Members::new(here, NetworkId([7; 32]), &hello, Policy::default()), 1)
+        Routes::new(Members::new(here, NetworkId([7; 32]), &hello, SwitchConfig::default()), 1)
     }
 
     #[test]

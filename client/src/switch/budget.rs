@@ -8,8 +8,8 @@
 //! The receiving side allows the same in the long run and a larger burst: frames that waited on the sender's side for
 //! a path come all at once. Leaving and coming back begins nothing anew: else a member would do that to flood.
 
+use super::protection::{BitRate, FloodBudget};
 use super::rate::Meter;
-use super::rules::{BitRate, FloodBudget};
 use shadowmesh_proto::ids::PeerSlot;
 use std::time::{Duration, Instant};
 

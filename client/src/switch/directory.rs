@@ -11,7 +11,7 @@
 //! A MAC is its owner's in every VLAN, for interfaces of VLANs have that of the device. Addresses are those of the device
 //! itself: a VLAN is another segment, in which the same range may be somebody else's.
 
-use super::rules::Rules;
+use super::protection::Protection;
 use shadowmesh_proto::ids::{MacAddr, PeerSlot};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -89,14 +89,14 @@ pub struct Taken {
     pub owner: Owner,
 }
 
-/// Every record, found by slot, by MAC and by address; and what this node's own rules are.
+/// Every record, found by slot, by MAC and by address; and what this node keeps out.
 #[derive(Debug, Clone)]
 pub struct Directory {
     local: MacAddr,
     macs: HashMap<MacAddr, PeerSlot>,
     addresses: HashMap<IpAddr, Owner>,
     members: Vec<Option<Record>>,
-    rules: Rules,
+    protection: Protection,
 }
 
 impl Directory {
@@ -107,7 +107,7 @@ impl Directory {
             macs: HashMap::new(),
             addresses: HashMap::new(),
             members: Vec::new(),
-            rules: Rules::default(),
+            protection: Protection::default(),
         }
     }
 
@@ -119,10 +119,10 @@ impl Directory {
         self
     }
 
-    /// With these rules.
+    /// With this protection.
     #[must_use]
-    pub const fn with_rules(mut self, rules: Rules) -> Self {
-        self.rules = rules;
+    pub const fn with_protection(mut self, protection: Protection) -> Self {
+        self.protection = protection;
         self
     }
 
@@ -131,9 +131,9 @@ impl Directory {
         self.local
     }
 
-    /// Our own rules.
-    pub const fn rules(&self) -> &Rules {
-        &self.rules
+    /// What this node keeps out.
+    pub const fn protection(&self) -> &Protection {
+        &self.protection
     }
 
     /// Takes in a member's record, in place of the one it had. An address that somebody has is left out of it.

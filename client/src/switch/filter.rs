@@ -11,7 +11,7 @@ use super::packet::ipv4::Ipv4;
 use super::packet::ipv6::{Ipv6, Upper};
 use super::packet::neighbour::{REDIRECT, ROUTER_ADVERTISEMENT};
 use super::packet::{ETHERTYPE_LLDP, PROTOCOL_ICMPV6, PROTOCOL_UDP, word};
-use super::rules::{Filter, Filters};
+use super::protection::{Filter, Filters};
 
 /// DHCP (RFC 2131 §4.1) and DHCPv6 (RFC 8415 §7.2).
 const SERVER_4: u16 = 67;

@@ -170,7 +170,7 @@ impl Forwarder {
                 self.hear_local(directory, header.sender(), now);
             }
         }
-        if link_control(&header).is_some_and(|filter| directory.rules().filters.has(filter)) {
+        if link_control(&header).is_some_and(|filter| directory.protection().filters.has(filter)) {
             return Err(OutboundDrop::LinkControl);
         }
         let is_our_own = header.source == directory.local();
@@ -297,7 +297,7 @@ impl Forwarder {
         if !is_wanted {
             return Admission::NotWanted;
         }
-        if self.budget.admit(directory.rules().flood_budget, slot, flood.reach, len, now) {
+        if self.budget.admit(directory.protection().flood_budget, slot, flood.reach, len, now) {
             Admission::Pass
         } else {
             Admission::TooMuch

@@ -126,7 +126,7 @@ impl Gate {
         if let Some(message) = Message::parse(&header, frame) {
             return self.take(sender, &header, message, now, tell);
         }
-        if link_control(&header).is_some_and(|filter| directory.rules().filters.has(filter)) {
+        if link_control(&header).is_some_and(|filter| directory.protection().filters.has(filter)) {
             return Err(InboundDrop::LinkControl);
         }
         let heard = sender.look_inside(&header, frame)?;
@@ -137,7 +137,7 @@ impl Gate {
             if is_stranger && self.is_held(header.sender(), now) {
                 return Err(InboundDrop::Flapping);
             }
-            if !self.budget.admit(directory.rules().flood_budget, from, reach, frame.len(), now) {
+            if !self.budget.admit(directory.protection().flood_budget, from, reach, frame.len(), now) {
                 return Ok(Inbound::TooMuch(reach));
             }
         }

@@ -73,10 +73,10 @@ mod learner;
 pub mod limits;
 mod news;
 mod packet;
+mod protection;
 mod questions;
 mod rate;
 mod recent;
-mod rules;
 mod sender;
 #[cfg(test)]
 mod simulation;
@@ -92,8 +92,9 @@ pub use gate::{Gate, Inbound};
 pub use guard::{LoopState, is_guard_message};
 pub use limits::Limits;
 pub use news::{GuardNews, Learn, ListenerNews, LocalNews, News};
-pub use rules::{
-    BitRate, DhcpServers, Filter, Filters, FloodBudget, NoBudget, NoFilters, NoServers, Policy, Rules,
+pub use protection::{
+    BitRate, DhcpServers, Filter, Filters, FloodBudget, NoBudget, NoFilters, NoServers, Protection,
+    SwitchConfig,
 };
 pub use small_frame::SmallFrame;
 pub use table::{Learned, Place, Table, TableCounts};

@@ -91,7 +91,7 @@ impl<'a> Sender<'a> {
         frame: &'f [u8],
     ) -> Result<Heard<'f>, InboundDrop> {
         let payload = frame.get(header.payload..).unwrap_or_default();
-        let filters = self.directory.rules().filters;
+        let filters = self.directory.protection().filters;
         let (is_group, vlan) = (is_multicast(header.destination), header.vlan);
         match header.ethertype {
             ETHERTYPE_ARP => {

@@ -9,7 +9,7 @@ use super::frame::EthernetHeader;
 use super::gate::{Gate, Inbound};
 use super::guard::{LoopState, Message};
 use super::limits::Limits;
-use super::rules::{FloodBudget, Rules};
+use super::protection::{FloodBudget, Protection};
 use shadowmesh_proto::ids::{MacAddr, PeerSlot};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -66,9 +66,9 @@ impl World {
     /// The first `bridged` of `nodes` are bridged to the LAN.
     fn new(nodes: usize, bridged: usize, latency: Duration, limits: Limits, budget: FloodBudget) -> Self {
         let now = Instant::now();
-        let rules = Rules { flood_budget: budget, ..Rules::default() };
+        let protection = Protection { flood_budget: budget, ..Protection::default() };
         let node = |at: usize| {
-            let mut directory = Directory::new(mac(at)).with_rules(rules);
+            let mut directory = Directory::new(mac(at)).with_protection(protection);
             for other in (0..nodes).filter(|other| *other != at) {
                 directory.admit(slot(other), Record::new(mac(other))).unwrap();
             }

@@ -61,6 +61,13 @@
 //! direction: without them nothing that is allowed could be sent, and where nothing is allowed nobody learns who is there. No rule
 //! can deny them alone. Router advertisements and redirects (134, 137) are ICMP like any other.
 //!
+//! **Multicast and broadcast** are judged like what is for one host, by each node that receives them, with the port or protocol that they
+//! have. Nobody can tell what answers them, since whoever answers does so from an address of its own; so what asks a group needs a rule
+//! in each direction: mDNS `udp 5353` between all who find each other, SSDP `udp 1900` to who offers something and `udp` (its
+//! answers come to a port that nobody knows before) to who searches. What a member's hosts say of the groups that they want is judged as well:
+//! IGMP is `proto 2`, MLD is `icmp`. Where that is denied this node does not learn it, and while a router asks on its side
+//! (`switch`), sends that member no groups but those of the link; without such a router it sends everything to everybody as always.
+//!
 //! **What nodes say to each other against loops** (protocol §5.6) is no traffic of members: it ends in the switch, and no rule switches it
 //! off.
 //!

@@ -86,7 +86,7 @@ impl EventLoop {
             named.get(at).map(|named| named.name.clone())
         };
         let switch = self.plane.as_ref().map_or_else(Default::default, |plane| {
-            report::switch(&self.policy, &plane.counters().switch, name_of)
+            report::switch(self.protection, &plane.counters().switch, name_of)
         });
         doc::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

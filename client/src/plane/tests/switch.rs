@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::switch::{
-    BitRate, Bridging, Filters, FloodBudget, InboundDrop, LoopState, OutboundDrop, Reach, Rights, Rules,
+    BitRate, Bridging, Filters, FloodBudget, InboundDrop, LoopState, OutboundDrop, Protection, Reach, Rights,
 };
 use std::net::Ipv4Addr;
 
@@ -34,8 +34,8 @@ impl Node {
         self.plane.publish(self.snapshot.clone());
     }
 
-    fn rules(&mut self, rules: Rules) {
-        self.change(|directory| directory.with_rules(rules));
+    fn protect(&mut self, protection: Protection) {
+        self.change(|directory| directory.with_protection(protection));
     }
 
     fn rights(&mut self, slot: PeerSlot, rights: Rights) {
@@ -139,7 +139,7 @@ fn a_rogue_dhcp_server_is_told_of_and_let_in_when_it_is_allowed() {
     a.wire.send(&answer).unwrap();
     assert_eq!(carry(&mut a, &b, 1), std::slice::from_ref(&answer));
     b.rights(PEER, Rights::default());
-    b.rules(Rules { filters: Filters::NONE, ..Rules::default() });
+    b.protect(Protection { filters: Filters::NONE, ..Protection::default() });
     a.wire.send(&answer).unwrap();
     assert_eq!(carry(&mut a, &b, 1), [answer]);
 }
@@ -154,7 +154,7 @@ fn what_bridges_say_to_each_other_does_not_cross() {
     assert_eq!(numbers(&carry(&mut a, &b, 1)), [1]);
     assert_eq!(a.dropped(OutboundDrop::LinkControl), 1);
     // Where only the sender lets it pass, the receiver does not.
-    a.rules(Rules { filters: Filters::NONE, ..Rules::default() });
+    a.protect(Protection { filters: Filters::NONE, ..Protection::default() });
     a.wire.send(&stp).unwrap();
     a.send(2, 2, 60);
     assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
@@ -190,13 +190,13 @@ fn floods_are_within_a_budget_on_both_sides_and_unicast_is_not() {
     assert_eq!(over + passed, 2_000);
     assert_eq!(a.counters(PEER).tx_flooded[multicast].load(Relaxed), passed);
     // A sender without a budget meets that of the receiver: 61 s of it at once, less what came before.
-    a.rules(Rules { flood_budget: FloodBudget::Unlimited, ..Rules::default() });
-    b.rules(Rules { flood_budget: FloodBudget::Rate(BitRate::MIN), ..Rules::default() });
+    a.protect(Protection { flood_budget: FloodBudget::Unlimited, ..Protection::default() });
+    b.protect(Protection { flood_budget: FloodBudget::Rate(BitRate::MIN), ..Protection::default() });
     let (passed, seconds) = burst(&mut a, &b, 20_000);
     assert!((480..=492 + 8 * seconds).contains(&passed), "{passed} in {seconds} s");
     assert_eq!(b.counters(PEER).rx_over_budget[multicast].load(Relaxed) + passed, 2_000);
     assert_eq!(b.refused(InboundDrop::OverBudget) + passed, 2_000);
-    b.rules(Rules { flood_budget: FloodBudget::Unlimited, ..Rules::default() });
+    b.protect(Protection { flood_budget: FloodBudget::Unlimited, ..Protection::default() });
     assert_eq!(burst(&mut a, &b, 30_000).0, 2_000);
 }
 

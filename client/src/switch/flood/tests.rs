@@ -8,7 +8,7 @@ use super::super::packet::arp::Arp;
 use super::super::packet::arp::tests::request;
 use super::super::packet::membership::tests::igmp_2;
 use super::super::packet::neighbour::tests::solicitation;
-use super::super::rules::{Filters, FloodBudget, Rules};
+use super::super::protection::{Filters, FloodBudget, Protection};
 use super::*;
 use proptest::prelude::*;
 use shadowmesh_proto::ids::MacAddr;
@@ -293,8 +293,8 @@ fn each_peer_has_its_budget() {
     // Three quarters of a second of 1 Mbit/s, in frames of 60 bytes.
     assert_eq!((passed, refused), (1_562, 8_438));
     assert_eq!((world.admit(B, verdict), world.admit(A, BROADCAST)), (Admission::Pass, Admission::Pass));
-    let rules = Rules { flood_budget: FloodBudget::Unlimited, ..Rules::default() };
-    world.directory = world.directory.with_rules(rules);
+    let protection = Protection { flood_budget: FloodBudget::Unlimited, ..Protection::default() };
+    world.directory = world.directory.with_protection(protection);
     assert_eq!(world.admit(A, verdict), Admission::Pass);
 }
 
@@ -308,7 +308,8 @@ fn the_protocols_of_bridges_end_here_unless_that_is_switched_off() {
         assert_eq!(world.forward(frame), Verdict::Drop(OutboundDrop::LinkControl));
     }
     assert_eq!(world.outputs().len(), 1, "who sent them is heard");
-    world.directory = world.directory.with_rules(Rules { filters: Filters::NONE, ..Rules::default() });
+    world.directory =
+        world.directory.with_protection(Protection { filters: Filters::NONE, ..Protection::default() });
     assert_eq!(world.forward(&stp), to(Reach::Multicast, Audience::Everyone));
     assert_eq!(world.forward(&lldp), Verdict::Unicast(A));
 }

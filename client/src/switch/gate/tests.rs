@@ -9,7 +9,7 @@ use super::super::packet::membership::tests::{igmp_2, mld_report, report_3};
 use super::super::packet::neighbour::advertisement;
 use super::super::packet::neighbour::tests::solicitation;
 use super::super::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_PIM};
-use super::super::rules::{BitRate, Filters, FloodBudget, Rules};
+use super::super::protection::{BitRate, Filters, FloodBudget, Protection};
 use super::*;
 use proptest::prelude::*;
 use shadowmesh_proto::ids::MacAddr;
@@ -77,8 +77,8 @@ impl World {
         self
     }
 
-    fn with_rules(mut self, rules: Rules) -> Self {
-        self.directory = self.directory.with_rules(rules);
+    fn with_protection(mut self, protection: Protection) -> Self {
+        self.directory = self.directory.with_protection(protection);
         self
     }
 
@@ -213,7 +213,8 @@ fn discovery_in_pieces_is_nobodys() {
     let mut echo = first;
     echo[8] = 128;
     assert_eq!(world.unicast(mac(1), ETHERTYPE_IPV6, &ipv6(v6(1), v6(100), 44, &echo)), Inbound::Deliver);
-    let mut world = World::new().with_rules(Rules { filters: Filters::NONE, ..Rules::default() });
+    let mut world =
+        World::new().with_protection(Protection { filters: Filters::NONE, ..Protection::default() });
     assert_eq!(world.unicast(mac(1), ETHERTYPE_IPV6, &piece), dropped(InboundDrop::Obscured));
 }
 
@@ -249,11 +250,11 @@ fn rogue_servers_are_kept_out_until_they_are_allowed() {
     let answer = ipv4(v4(1), 17, 0, &udp(67, 68, 2));
     let advertised = icmp(link(1), "ff02::1".parse().unwrap(), &[134, 0, 0, 0, 64, 0, 7, 8]);
     let allowed = Rights { may_serve_dhcp: true, ..Rights::default() };
-    let nothing = Rules { filters: Filters::NONE, ..Rules::default() };
+    let nothing = Protection { filters: Filters::NONE, ..Protection::default() };
     let cases = [
         (World::new(), dropped(InboundDrop::RogueDhcp), dropped(InboundDrop::RogueRouter)),
         (World::new().with_rights(A, allowed), Inbound::Deliver, Inbound::Deliver),
-        (World::new().with_rules(nothing), Inbound::Deliver, Inbound::Deliver),
+        (World::new().with_protection(nothing), Inbound::Deliver, Inbound::Deliver),
     ];
     for (mut world, dhcp, ra) in cases {
         assert_eq!(world.unicast(mac(1), ETHERTYPE_IPV4, &answer), dhcp);
@@ -277,7 +278,7 @@ fn what_bridges_say_to_each_other_ends_here() {
         dropped(InboundDrop::LinkControl),
         "LLDP"
     );
-    let mut world = world.with_rules(Rules { filters: Filters::NONE, ..Rules::default() });
+    let mut world = world.with_protection(Protection { filters: Filters::NONE, ..Protection::default() });
     assert_eq!(world.receive(A, &frame(stp, mac(1), 38, &[0x42, 0x42, 3])), Inbound::Deliver);
 }
 
@@ -302,10 +303,10 @@ fn what_is_for_all_is_within_a_budget_and_what_is_for_us_is_not() {
     world.gate.handle_local(LocalNews::Station(Station { mac: STRANGER, vlan: 0 }), world.now);
     assert_eq!(passed(&mut world, STRANGER), 20_000);
     let rate = FloodBudget::Rate(BitRate::new(64_000).unwrap());
-    let mut world = World::new().with_rules(Rules { flood_budget: rate, ..Rules::default() });
+    let mut world = World::new().with_protection(Protection { flood_budget: rate, ..Protection::default() });
     assert_eq!(passed(&mut world, EVERYONE), 656);
-    let mut world =
-        World::new().with_rules(Rules { flood_budget: FloodBudget::Unlimited, ..Rules::default() });
+    let mut world = World::new()
+        .with_protection(Protection { flood_budget: FloodBudget::Unlimited, ..Protection::default() });
     assert_eq!(passed(&mut world, EVERYONE), 20_000);
 }
 
@@ -411,8 +412,8 @@ fn where_a_station_is_is_said_again_when_nobody_took_it() {
 
 #[test]
 fn questions_of_one_peer_do_not_make_our_hosts_shout() {
-    let mut world =
-        World::new().with_rules(Rules { flood_budget: FloodBudget::Unlimited, ..Rules::default() });
+    let mut world = World::new()
+        .with_protection(Protection { flood_budget: FloodBudget::Unlimited, ..Protection::default() });
     let query = frame(GROUP, mac(1), ETHERTYPE_IPV4, &igmp_2(v4(1), 0x11, Ipv4Addr::UNSPECIFIED));
     let asked = |world: &mut World, frames: u64| {
         let passed = |world: &mut World| {
@@ -431,8 +432,8 @@ fn questions_of_one_peer_do_not_make_our_hosts_shout() {
 
 #[test]
 fn reports_of_one_peer_are_metered() {
-    let mut world =
-        World::new().with_rules(Rules { flood_budget: FloodBudget::Unlimited, ..Rules::default() });
+    let mut world = World::new()
+        .with_protection(Protection { flood_budget: FloodBudget::Unlimited, ..Protection::default() });
     let group = MacAddr([1, 0, 0x5e, 0, 0, 0x16]);
     for n in 0..20_000u32 {
         let [_, a, b, c] = (n + 0x0010_0000).to_be_bytes();

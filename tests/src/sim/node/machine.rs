@@ -6,7 +6,7 @@ use shadowmesh::plane::{
     ControlPacket, InboundMessage, InboundSender, Lockstep, Members, PlaneOutput, Routes, StreamHandle,
     StreamQueue, stream_queue,
 };
-use shadowmesh::switch::Policy;
+use shadowmesh::switch::SwitchConfig;
 use shadowmesh::transport::udp::{DatagramSocket, MemorySocket};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::Via;
@@ -45,7 +45,7 @@ impl Machine {
         let (wire, device) = memory::pair(&name, DEVICE_FRAMES).expect("descriptors");
         let socket = Arc::new(MemorySocket::new(port).expect("a descriptor"));
         let network = home.network.derive().id();
-        let members = Members::new(endpoint.id(), network, endpoint.hello(), Policy::default());
+        let members = Members::new(endpoint.id(), network, endpoint.hello(), SwitchConfig::default());
         let routes = Routes::new(members, 1);
         let (lockstep, output) = Lockstep::new(
             device.into_device(),

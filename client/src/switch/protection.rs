@@ -6,20 +6,20 @@ use shadowmesh_proto::ids::{NodeId, SHORT_ID_CHARS};
 use std::fmt;
 use std::str::FromStr;
 
-/// This node's own rules.
+/// What this node keeps out, and how much it floods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rules {
+pub struct Protection {
     /// What is kept out, of members that have no right to it.
     pub filters: Filters,
     /// How much is flooded to each peer, and taken of each.
     pub flood_budget: FloodBudget,
 }
 
-/// What this node decides about members: its rules, and whom it trusts.
+/// What this node has its switch do about members.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Policy {
+pub struct SwitchConfig {
     /// For every member.
-    pub rules: Rules,
+    pub protection: Protection,
     /// Who may be its DHCP server or router.
     pub dhcp_servers: DhcpServers,
 }
