@@ -2,7 +2,7 @@
 //! they work from, which is published as a whole when it changed.
 
 use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
-use crate::switch::Owners;
+use crate::switch::{OwnSockets, Owners};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
@@ -52,6 +52,7 @@ pub struct Routes {
     streams: Vec<Option<StreamHandle>>,
     links: Vec<(TcpLink, StreamHandle)>,
     bindings: Vec<Option<RelayBinding>>,
+    own: Arc<OwnSockets>,
     /// Peers whose association was replaced since the picture was published last.
     started: Vec<PeerSlot>,
     changed: bool,
@@ -82,6 +83,7 @@ impl Routes {
             streams: vec![None; relays],
             links: Vec::new(),
             bindings: vec![None; relays],
+            own: Arc::default(),
             started: Vec::new(),
             changed: false,
         }
@@ -171,6 +173,19 @@ impl Routes {
         Ok(None)
     }
 
+    /// See [`Self::set_own_sockets`].
+    pub fn own_sockets(&self) -> &OwnSockets {
+        &self.own
+    }
+
+    /// Whose packets never enter the tunnel.
+    pub fn set_own_sockets(&mut self, own: OwnSockets) {
+        if *self.own != own {
+            self.own = Arc::new(own);
+            self.changed = true;
+        }
+    }
+
     /// The picture as it is now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -179,6 +194,7 @@ impl Routes {
             streams: self.streams.clone(),
             links: self.links.clone(),
             bindings: self.bindings.clone(),
+            own: Arc::clone(&self.own),
         }
     }
 

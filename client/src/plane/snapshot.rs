@@ -1,7 +1,7 @@
 //! What both threads know of the world: immutable, replaced as a whole by the control task.
 
 use super::queue::StreamHandle;
-use crate::switch::Owners;
+use crate::switch::{OwnSockets, Owners};
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub links: Vec<(TcpLink, StreamHandle)>,
     /// By relay number; where it forwards datagrams of this node, while it does.
     pub bindings: Vec<Option<RelayBinding>>,
+    /// Whose packets never enter the tunnel.
+    pub own: Arc<OwnSockets>,
 }
 
 /// A peer in the picture; by default one of which nothing is known.
@@ -131,6 +133,8 @@ pub struct PlaneCounters {
     pub unknown_index: AtomicU64,
     /// Data that did not open, by cause: in the order of [`OpenError::ALL`].
     pub not_opened: [AtomicU64; OpenError::ALL.len()],
+    /// Packets of this node's own sockets that were on their way into the tunnel which they carry.
+    pub own_packets: AtomicU64,
     /// Frames that opened and that the switch did not let in: a source that is a group, this node's own, or another member's.
     pub not_let_in: AtomicU64,
     /// Packets for the control task that it was too busy to take.

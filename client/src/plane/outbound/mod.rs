@@ -119,6 +119,7 @@ pub(super) struct Outbound {
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
+    counters: Arc<PlaneCounters>,
     forwarder: Forwarder,
     pool: Arc<ChunkPool>,
     ring: RingLimits,
@@ -179,7 +180,8 @@ impl Outbound {
             pool: parts.pool,
             ring: parts.ring,
             peers: Vec::new(),
-            batches: Batches::new(Datagrams::new(parts.socket, parts.counters)),
+            batches: Batches::new(Datagrams::new(parts.socket, Arc::clone(&parts.counters))),
+            counters: parts.counters,
             waiting_bytes: 0,
             active: Vec::new(),
             is_behind: false,
@@ -314,6 +316,10 @@ impl Outbound {
                     }
                 };
                 self.faults = 0;
+                if snapshot.own.sent(incoming.frame) {
+                    add(&self.counters.own_packets, 1);
+                    continue;
+                }
                 let len = incoming.frame.len();
                 let verdict = self.forwarder.forward(&snapshot.owners, incoming.frame, now);
                 // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is

@@ -34,7 +34,14 @@ impl Sender {
             owners.assign(mac(peer), PeerSlot(slot)).unwrap();
         }
         let peers = vec![PeerRoute { is_expected: true, ..PeerRoute::default() }; 2];
-        let snapshot = Snapshot { owners, peers, streams: vec![None], links: vec![], bindings: vec![None] };
+        let snapshot = Snapshot {
+            owners,
+            peers,
+            streams: vec![None],
+            links: vec![],
+            bindings: vec![None],
+            own: Arc::default(),
+        };
         let socket = Arc::new(MemorySocket::new(41_641).unwrap());
         let (lockstep, output) = Lockstep::new(
             device.into_device(),

@@ -44,6 +44,7 @@ impl Client {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            own: Arc::default(),
         };
         let socket = DatagramSocket::bind().unwrap();
         let (plane, output) = Plane::start(
