@@ -42,8 +42,8 @@ chmod +x "$LAB_DIR/home/run/leased"
 lab_expect "a host at home gets a lease from the office" on home busybox udhcpc -f -n -q -t 10 -T 1 -i eth0 -s /run/leased
 lease=$(cat "$LAB_DIR/home/run/lease")
 lab_expect "the office reaches $lease" on office ping -c 2 -i 0.2 -W 3 "$lease"
-lab_expect "with full frames that may not be cut" on office ping -c 3 -i 0.2 -W 3 -M do -s 1472 "$lease"
-lab_expect "and the other way" on home ping -c 3 -i 0.2 -W 3 -M do -s 1472 172.31.8.10
+lab_expect "with full frames that may not be cut" on office ping -c 3 -i 0.2 -W 3 -M 'do' -s 1472 "$lease"
+lab_expect "and the other way" on home ping -c 3 -i 0.2 -W 3 -M 'do' -s 1472 172.31.8.10
 lab_expect "hosts at home reach the bridging host of the office" on home ping -c 2 -i 0.2 -W 3 172.31.8.1
 
 # A direct path, and by the world outside: what would lie in the tunnel itself was tried, and never left.
