@@ -2,6 +2,7 @@
 
 use super::DaemonError;
 use super::progress::{Progress, ProgressSender};
+use crate::config::Bridge;
 use crate::device::{Device, LinkControl, LinkError, LinkSettings, Offload, Tap};
 use crate::net::{Cidr, Netlink};
 use std::sync::Arc;
@@ -16,17 +17,21 @@ pub(super) struct Interface {
 }
 
 impl Interface {
-    /// Makes a TAP and brings it up with these addresses.
+    /// Makes a TAP and brings it up, in a bridge or not, with these addresses.
     pub(super) async fn tap(
         netlink: &Arc<Netlink>,
         name: &str,
         settings: LinkSettings,
+        bridge: &Bridge,
         addresses: &[Cidr],
         progress: &ProgressSender,
     ) -> Result<Self, DaemonError> {
         let tap = Tap::open(name.parse()?, Offload::None)?;
         let mut link = LinkControl::new(Arc::clone(netlink), &tap);
         link.bring_up(settings).await?;
+        if let Some(bridge) = bridge.name() {
+            link.join_bridge(bridge.as_str()).await?;
+        }
         match link.set_addresses(addresses).await {
             Err(LinkError::Ipv6Disabled { .. }) => {
                 progress.send(Progress::Notice(
@@ -47,6 +52,25 @@ impl Interface {
 
     pub(super) fn name(&self) -> String {
         self.device.name().to_string()
+    }
+
+    /// The addresses that were put on a bridge; none where the device is an interface of its own.
+    pub(super) fn on_bridge(&self) -> &[Cidr] {
+        self.link.as_ref().filter(|link| link.is_bridged()).map_or(&[], LinkControl::addresses)
+    }
+
+    /// Whether the device is a port of a bridge.
+    pub(super) fn is_bridged(&self) -> bool {
+        self.link.as_ref().is_some_and(LinkControl::is_bridged)
+    }
+
+    /// Takes away what does not go with the device: addresses on a bridge.
+    pub(super) async fn close(mut self) {
+        if self.is_bridged()
+            && let Err(error) = self.set_addresses(&[]).await
+        {
+            tracing::warn!(%error, "the bridge keeps an address");
+        }
     }
 
     /// Gives it these addresses in place of those it has.
