@@ -108,6 +108,7 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
         links: vec![],
         bindings: vec![None],
         access: None,
+        own: Arc::default(),
     };
     let socket = DatagramSocket::bind().expect("a socket");
     let (plane, _) = Plane::start(

@@ -171,6 +171,7 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("datagrams_refused", plane.datagrams_refused.load(Relaxed)),
         ("no_such_key", plane.unknown_index.load(Relaxed)),
         ("no_such_kind", plane.unknown_kind.load(Relaxed)),
+        ("own_packets", plane.own_packets.load(Relaxed)),
         ("not_let_in", plane.not_let_in.load(Relaxed)),
         ("device_truncated", device.truncated),
         ("device_malformed", device.malformed),

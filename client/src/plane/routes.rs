@@ -4,7 +4,7 @@
 use super::members::Members;
 use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::access::Access;
-use crate::switch::Directory;
+use crate::switch::{Directory, OwnSockets};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
@@ -57,6 +57,7 @@ pub struct Routes {
     streams: Vec<Option<StreamHandle>>,
     links: Vec<(TcpLink, StreamHandle)>,
     bindings: Vec<Option<RelayBinding>>,
+    own: Arc<OwnSockets>,
     /// Peers whose association was replaced since the picture was published last.
     started: Vec<PeerSlot>,
     /// Since there were rules.
@@ -91,6 +92,7 @@ impl Routes {
             streams: vec![None; relays],
             links: Vec::new(),
             bindings: vec![None; relays],
+            own: Arc::default(),
             started: Vec::new(),
             access: None,
             changed: false,
@@ -189,6 +191,19 @@ impl Routes {
         Ok(None)
     }
 
+    /// See [`Self::set_own_sockets`].
+    pub fn own_sockets(&self) -> &OwnSockets {
+        &self.own
+    }
+
+    /// Whose packets never enter the tunnel.
+    pub fn set_own_sockets(&mut self, own: OwnSockets) {
+        if *self.own != own {
+            self.own = Arc::new(own);
+            self.changed = true;
+        }
+    }
+
     /// The picture as it was published last, with the routes as they are now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -198,6 +213,7 @@ impl Routes {
             links: self.links.clone(),
             bindings: self.bindings.clone(),
             access: self.access.as_ref().and_then(Access::filter),
+            own: Arc::clone(&self.own),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use super::queue::StreamHandle;
 use crate::access::{AccessDrop, Filter};
-use crate::switch::{Directory, ForwarderStats, InboundDrop, LoopState, OutboundDrop, Reach, TableCounts};
+use crate::switch::{
+    Directory, ForwarderStats, InboundDrop, LoopState, OutboundDrop, OwnSockets, Reach, TableCounts,
+};
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
@@ -29,6 +31,8 @@ pub struct Snapshot {
     pub bindings: Vec<Option<RelayBinding>>,
     /// What the rules let in; `None` while they restrict nobody.
     pub access: Option<Arc<Filter>>,
+    /// Whose packets never enter the tunnel.
+    pub own: Arc<OwnSockets>,
 }
 
 /// A peer in the picture; by default one of which nothing is known.
@@ -142,6 +146,8 @@ pub struct PlaneCounters {
     pub unknown_index: AtomicU64,
     /// Data that did not open, by cause: in the order of [`OpenError::ALL`].
     pub not_opened: [AtomicU64; OpenError::ALL.len()],
+    /// Packets of this node's own sockets that were on their way into the tunnel which they carry.
+    pub own_packets: AtomicU64,
     /// Frames that opened and that the switch did not let in, for whatever cause.
     pub not_let_in: AtomicU64,
     /// Frames that the rules do not let in, by cause: in the order of [`AccessDrop::ALL`].

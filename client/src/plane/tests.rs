@@ -12,7 +12,7 @@ use super::*;
 use crate::access::{Access, AccessDrop, Filter};
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
-use crate::switch::{Directory, Record};
+use crate::switch::{Directory, OwnSockets, Record};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
@@ -103,6 +103,7 @@ impl Node {
             links: vec![],
             bindings: vec![None],
             access: None,
+            own: Arc::default(),
         };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);
@@ -396,6 +397,26 @@ fn what_waited_for_a_relay_and_was_dropped_there_goes_once_more() {
     let bitmap = [word(0), word(1), word(2), word(3)];
     marks.record(&[PathAck { path: RELAYED.number(), highest: 199, bitmap }], 0);
     assert_eq!(numbers(&carry(&mut a, &b, first as usize)), (0..first).collect::<Vec<_>>(), "and no other");
+}
+
+#[test]
+fn packets_of_own_sockets_do_not_enter_the_tunnel() {
+    let (mut a, b, _) = two();
+    // UDP from 192.0.2.7, port 41641, as the bridge that the device is a port of hands it over.
+    let mut own = frame(1, 2, 0, 60);
+    own[12..34]
+        .copy_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 7, 192, 0, 2, 8]);
+    own[34..36].copy_from_slice(&41_641u16.to_be_bytes());
+    a.wire.send(&own).unwrap();
+    assert_eq!(carry(&mut a, &b, 1), [own.clone()], "without a bridge nobody looks");
+    a.snapshot.own = Arc::new(OwnSockets { addresses: vec![[192, 0, 2, 7].into()], ports: vec![41_641] });
+    a.plane.publish(a.snapshot.clone());
+    a.send(2, 1, 100);
+    assert_eq!(numbers(&carry(&mut a, &b, 1)), [1]);
+    a.wire.send(&own).unwrap();
+    a.send(2, 2, 100);
+    assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
+    assert_eq!(a.plane.counters().own_packets.load(Relaxed), 1);
 }
 
 #[test]

@@ -72,6 +72,7 @@ mod guard;
 mod learner;
 pub mod limits;
 mod news;
+mod own_sockets;
 mod packet;
 mod protection;
 mod questions;
@@ -92,6 +93,7 @@ pub use gate::{Gate, Inbound};
 pub use guard::{LoopState, is_guard_message};
 pub use limits::Limits;
 pub use news::{GuardNews, Learn, ListenerNews, LocalNews, News};
+pub use own_sockets::OwnSockets;
 pub use protection::{
     BitRate, DhcpServers, Filter, Filters, FloodBudget, NoBudget, NoFilters, NoServers, Protection,
     SwitchConfig,

@@ -16,8 +16,8 @@ mod view;
 use super::global::Global;
 use super::{invite, logging, output, runtime};
 use crate::config::{
-    CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, Ipv4Cidr, Mtu, NodeName, RekeyInterval,
-    RulesPath, ValueError,
+    Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, Ipv4Cidr, Mtu, NodeName,
+    RekeyInterval, RulesPath, ValueError,
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
@@ -58,6 +58,10 @@ pub(super) struct Args {
     /// MTU of the device, 1280 to 9000 bytes [default: 1400]
     #[arg(long, value_name = "N")]
     mtu: Option<Mtu>,
+
+    /// Put the device into this bridge, which joins the LAN behind it to the network; none ends that [default MTU then: 1500]
+    #[arg(long, value_name = "BR")]
+    bridge: Option<Bridge>,
 
     /// IPv4 address and prefix length, such as 10.7.3.4/16 [default: derived from the node's key]
     #[arg(long, value_name = "CIDR")]

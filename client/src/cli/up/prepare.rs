@@ -110,6 +110,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         name: args.name,
         device: args.device,
         mtu: args.mtu,
+        bridge: args.bridge,
         address: args.address,
         cipher: args.cipher,
         port_mapping: args.port_mapping.map(|switch| switch == OnOff::On),

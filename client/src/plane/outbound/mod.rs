@@ -331,6 +331,10 @@ impl Outbound {
                     }
                 };
                 self.faults = 0;
+                if snapshot.own.sent(incoming.frame) {
+                    add(&self.counters.own_packets, 1);
+                    continue;
+                }
                 let len = incoming.frame.len();
                 let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
                 // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is

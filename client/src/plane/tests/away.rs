@@ -43,6 +43,7 @@ impl Sender {
             links: vec![],
             bindings: vec![None],
             access: None,
+            own: Arc::default(),
         };
         let socket = Arc::new(MemorySocket::new(41_641).unwrap());
         let (lockstep, output) = Lockstep::new(

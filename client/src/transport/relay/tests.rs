@@ -45,6 +45,7 @@ impl Client {
             links: vec![],
             bindings: vec![None],
             access: None,
+            own: Arc::default(),
         };
         let socket = DatagramSocket::bind().unwrap();
         let (plane, output) = Plane::start(

@@ -48,6 +48,7 @@ impl Node {
             links: vec![],
             bindings: vec![],
             access: None,
+            own: Arc::default(),
         };
         let (socket, pool) = (DatagramSocket::bind().unwrap(), ChunkPool::new(1 << 20));
         let (plane, output) =
