@@ -259,9 +259,10 @@ fn carried() -> impl Strategy<Value = (u8, Vec<u8>)> {
 
 /// Of at most two VLANs, with any number between them that give a priority only.
 fn tags() -> impl Strategy<Value = Vec<(u16, u16)>> {
-    let tag = |ids| (prop::sample::select(vec![0x8100u16, 0x88a8]), 0u16..16, ids);
-    let tag =
-        move |ids| tag(ids).prop_map(|(kind, priority, id): (u16, u16, u16)| (kind, priority << 12 | id));
+    let tag = |ids: std::ops::Range<u16>| {
+        let kinds = prop::sample::select(vec![0x8100u16, 0x88a8]);
+        (kinds, 0u16..16, ids).prop_map(|(kind, priority, id)| (kind, priority << 12 | id))
+    };
     let priorities = move || prop::collection::vec(tag(0..1), 0..3);
     let vlans = prop::collection::vec((tag(1..0x1000), priorities()), 0..=2);
     (priorities(), vlans).prop_map(|(mut tags, vlans)| {
