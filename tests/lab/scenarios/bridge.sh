@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Two LANs of 1500 bytes become one through `up --bridge`: a host of one gets its address from the DHCP server of the other, full frames
 # pass both ways, data goes directly and never through itself, and afterwards the bridges are as they were.
+# long: the device as a port of a bridge is tried by kernel tests, and a loop of two bridges by bridge-loop
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 
