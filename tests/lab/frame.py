@@ -1,20 +1,24 @@
 #!/usr/bin/env python3
-"""Prints an Ethernet frame as hex, for `lab_frames`: what hosts do not say by themselves, lies among it.
+"""Sends an Ethernet frame into DEVICE, COUNT times, five milliseconds apart, for `lab_frames`: what hosts do not say by themselves, lies among it.
 
-    frame.py SOURCE_MAC arp SENDER_MAC SENDER TARGET      an ARP request
-    frame.py SOURCE_MAC udp DESTINATION_MAC SOURCE DESTINATION SOURCE_PORT DESTINATION_PORT
-    frame.py SOURCE_MAC advertise TARGET MAC              a neighbour advertisement to all: MAC has TARGET
-    frame.py SOURCE_MAC router                            a router advertisement
-    frame.py SOURCE_MAC query SOURCE                      an IGMPv2 general query
-    frame.py SOURCE_MAC group GROUP BYTES                 a UDP datagram to a group, so large
-    frame.py SOURCE_MAC bpdu                              what a bridge says of its spanning tree
-    frame.py SOURCE_MAC tagged COUNT FRAME…               any of these behind so many tags without a VLAN (802.1p)
-    frame.py SOURCE_MAC hardware TYPE FRAME…              an ARP frame of another hardware type (6: IEEE 802)
+    frame.py DEVICE COUNT FRAME…                          where a frame is one of
+
+    SOURCE_MAC arp SENDER_MAC SENDER TARGET      an ARP request
+    SOURCE_MAC udp DESTINATION_MAC SOURCE DESTINATION SOURCE_PORT DESTINATION_PORT
+    SOURCE_MAC advertise TARGET MAC              a neighbour advertisement to all: MAC has TARGET
+    SOURCE_MAC router                            a router advertisement
+    SOURCE_MAC query SOURCE                      an IGMPv2 general query
+    SOURCE_MAC group GROUP BYTES                 a UDP datagram to a group, so large
+    SOURCE_MAC bpdu                              what a bridge says of its spanning tree
+    SOURCE_MAC tagged COUNT FRAME…               any of these behind so many tags without a VLAN (802.1p)
+    SOURCE_MAC hardware TYPE FRAME…              an ARP frame of another hardware type (6: IEEE 802)
 """
 
 import ipaddress
+import socket
 import struct
 import sys
+import time
 
 EVERYONE = b"\xff" * 6
 
@@ -105,7 +109,13 @@ def frame(source, kind, *words):
     sys.exit(__doc__)
 
 
-if len(sys.argv) < 3:
+if len(sys.argv) < 5:
     sys.exit(__doc__)
-made = frame(mac(sys.argv[1]), *sys.argv[2:])
-print((made + b"\0" * max(0, 60 - len(made))).hex())
+device, count, source, *words = sys.argv[1:]
+made = frame(mac(source), *words)
+made += b"\0" * max(0, 60 - len(made))
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind((device, 0))
+for _ in range(int(count)):
+    wire.send(made)
+    time.sleep(0.005)

@@ -3,16 +3,9 @@
 
 # lab_frames HOST COUNT FRAME… — puts a frame of frame.py into the host's tunnel, so often, five milliseconds apart.
 lab_frames() {
-    local host=$1 count=$2 bytes
+    local host=$1 count=$2
     shift 2
-    bytes=$(python3 "${BASH_SOURCE[0]%/*}/../frame.py" "$@")
-    on "$host" python3 -c '
-import socket, sys, time
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind((sys.argv[1], 0))
-for _ in range(int(sys.argv[3])):
-    wire.send(bytes.fromhex(sys.argv[2]))
-    time.sleep(0.005)' "${LAB_DEVICE:-smesh0}" "$bytes" "$count"
+    on "$host" python3 "${BASH_SOURCE[0]%/*}/../frame.py" "${LAB_DEVICE:-smesh0}" "$count" "$@"
 }
 # lab_listen LABEL HOST FILTER — notes what comes out of the host's tunnel from now on and fits the filter (pcap-filter(7));
 # lab_heard LABEL — how many frames that were so far.
