@@ -1,11 +1,14 @@
 # shellcheck shell=bash
 # Single frames: put into a tunnel, and listened for where they come out. A part of lib.sh.
 
+# Its whole path: a host begins at the root.
+LAB_FRAME=$(realpath "${BASH_SOURCE[0]%/*}/../frame.py")
+
 # lab_frames HOST COUNT FRAME… — puts a frame of frame.py into the host's tunnel, so often, five milliseconds apart.
 lab_frames() {
     local host=$1 count=$2
     shift 2
-    on "$host" python3 "${BASH_SOURCE[0]%/*}/../frame.py" "${LAB_DEVICE:-smesh0}" "$count" "$@"
+    on "$host" python3 "$LAB_FRAME" "${LAB_DEVICE:-smesh0}" "$count" "$@"
 }
 # lab_listen LABEL HOST FILTER — notes what comes out of the host's tunnel from now on and fits the filter (pcap-filter(7));
 # lab_heard LABEL — how many frames that were so far.
