@@ -7,8 +7,10 @@ use crate::traverse::candidate::{
 };
 use crate::traverse::mapping::Mapping;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// Doubts of peers' paths make relays' STUN be asked this often at most.
+const DOUBT_EVERY: Duration = Duration::from_secs(2);
 /// Most interface addresses among them.
 const MAX_HOSTS: usize = 16;
 
@@ -28,6 +30,8 @@ pub(crate) struct LocalCandidates {
     hosts: Vec<SocketAddr>,
     /// A port that this machine's router forwards.
     mapped: Option<SocketAddr>,
+    /// When STUN was last asked because a direct path came into doubt.
+    doubted: Option<Instant>,
 }
 
 impl Endpoint {
@@ -101,6 +105,19 @@ impl Endpoint {
             }
         }
         self.ask_stun(now);
+    }
+
+    /// Data's path to a peer came into doubt: a router that forgot this node's mapping has another by now, and says nothing. Where the
+    /// socket is seen is told to the peer, who cannot be reached from there otherwise, if its own router lets in only whom it knows.
+    pub(super) fn doubt_mappings(&mut self, now: Instant) {
+        // All of them, each once.
+        let doubts =
+            self.peers.values_mut().filter_map(|peer| peer.take_mapping_doubt().then_some(())).count();
+        let may = self.local.doubted.is_none_or(|last| now.saturating_duration_since(last) >= DOUBT_EVERY);
+        if doubts > 0 && may {
+            self.local.doubted = Some(now);
+            self.hurry_stun(now);
+        }
     }
 
     /// Sends the questions to STUN that are due. One that was given up takes its candidate along.

@@ -361,6 +361,7 @@ impl Endpoint {
         self.confirm_contacts();
         self.release_channels();
         self.settle_claims(now);
+        self.doubt_mappings(now);
     }
 
     fn with_peer_at<T>(

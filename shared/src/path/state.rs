@@ -319,6 +319,20 @@ impl Path {
             return false;
         };
         let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
+        self.prove(now, sample, size);
+        true
+    }
+
+    /// A check (protocol §7.5) that left for where this path leads was answered after `sample`. Its packet had `size` bytes, so it showed
+    /// what a PING of the path itself does.
+    pub fn on_checked(&mut self, now: Instant, sample: Duration, size: usize) {
+        if !self.is_dead() && !self.is_resting() {
+            self.prove(now, sample, Some(size));
+        }
+    }
+
+    /// It answered what was asked of it `sample` ago, with a packet of `size` bytes.
+    fn prove(&mut self, now: Instant, sample: Duration, size: Option<usize>) {
         if let (Some(mtu), Some(size)) = (&mut self.mtu, size) {
             mtu.on_passed(now, size);
         }
@@ -343,7 +357,6 @@ impl Path {
                 self.move_to_dead("PINGs are answered, data is not acknowledged");
             }
         }
-        true
     }
 
     /// An ACK for data that this side sent over this path came. It shows that data arrives, not that the largest does.

@@ -12,11 +12,14 @@
 //! - Everything here belongs to a session and ends with it.
 //! - At most [`MAX_PATHS`] paths; the answer to a check counts only from the address that was asked.
 //! - What is heard from an unknown address is answered there, once, and never moves anything by itself.
+//! - A check as large as the largest data packet leaves only for where the peer's data came from, on a host that answered checks before:
+//!   what answers it is a proven path a round trip sooner, and nobody can have strangers sent what is large.
 //! - A path that data left because it was in doubt has to earn its return ([`super::probation`]).
 
 use super::probation::{Record, Standing};
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, Via};
+use crate::path::challenge::Challenges;
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::PathKind;
 use crate::path::state::Path;
@@ -33,6 +36,9 @@ use std::time::{Duration, Instant};
 const MAX_PATHS: usize = 3;
 /// CANDIDATES is repeated this often until acknowledged.
 const REPEAT: Duration = Duration::from_secs(1);
+/// That this node is seen elsewhere is found out so soon after or before data leaves a path: STUN is asked at the first doubt, and what is
+/// lost is repeated.
+const FOUND_OUT_WITHIN: Duration = Duration::from_secs(5);
 /// IPv6 and UDP headers around a datagram; with IPv4 it is a few bytes less.
 const IP_UDP: usize = 40 + 8;
 /// Ethernet header with one VLAN tag, which a TAP's MTU does not count.
@@ -53,9 +59,15 @@ pub(super) struct Direct {
     told: Vec<SocketAddr>,
     /// Where the peer's data came from last, if that was none of the paths' addresses then: its NAT moved, or it did.
     follow: Option<SocketAddr>,
+    /// Checks of that which were as large as the largest data packet.
+    large_checks: Challenges,
     record: Record,
-    /// The path that was last recorded there.
-    left: Option<SocketAddr>,
+    /// The path that was last recorded there, and when.
+    left: Option<(Instant, SocketAddr)>,
+    /// When this node's own candidates changed last.
+    moved: Option<Instant>,
+    /// Data's path came into doubt: this node's router may have forgotten it, or its socket be seen elsewhere now.
+    is_mapping_doubted: bool,
     /// Where the peer says that it may be reached, and where it does not say so any more.
     announced: Vec<SocketAddr>,
     withdrawn: Vec<SocketAddr>,
@@ -107,11 +119,11 @@ impl Direct {
         if let Some(at) = withdrawn {
             self.withdrawn.remove(at);
         }
-        if is_shaken || withdrawn.is_some() {
+        if is_shaken || withdrawn.is_some() || self.moved.is_some_and(|at| is_found_out(now, at)) {
             return;
         }
         self.record.on_left_in_doubt(now);
-        self.left = Some(remote);
+        self.left = Some((now, remote));
     }
 
     /// The peer may be reached at these addresses, and no longer at others that it named before. If data left one of those in doubt
@@ -122,12 +134,24 @@ impl Direct {
         let surplus = self.withdrawn.len().saturating_sub(MAX_CANDIDATES);
         self.withdrawn.drain(..surplus);
         self.announced = addresses;
-        if self.left.take_if(|left| self.withdrawn.contains(left)).is_some() {
-            self.record.forgive();
-            // Who waits is judged anew.
-            for known in self.paths.iter_mut().filter(|known| known.standing.due().is_some()) {
-                known.standing = Standing::Unproven;
-            }
+        if self.left.take_if(|(_, left)| self.withdrawn.contains(left)).is_some() {
+            self.forgive();
+        }
+    }
+
+    /// This node is seen elsewhere than before: what was left in doubt just now was left because of that.
+    pub(super) fn on_own_candidates_changed(&mut self, now: Instant) {
+        self.moved = Some(now);
+        if self.left.take_if(|(at, _)| is_found_out(now, *at)).is_some() {
+            self.forgive();
+        }
+    }
+
+    fn forgive(&mut self) {
+        self.record.forgive();
+        // Who waits is judged anew.
+        for known in self.paths.iter_mut().filter(|known| known.standing.due().is_some()) {
+            known.standing = Standing::Unproven;
         }
     }
 
@@ -164,6 +188,16 @@ impl Direct {
 
     pub(super) fn hint(&mut self, address: SocketAddr) {
         self.agent.hint(address);
+    }
+
+    /// Data's path came into doubt.
+    pub(super) const fn on_doubt(&mut self) {
+        self.is_mapping_doubted = true;
+    }
+
+    /// Whether it is to be found out where this node is seen now; once.
+    pub(super) fn take_mapping_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.is_mapping_doubted)
     }
 
     /// Every path is asked now.
@@ -260,6 +294,11 @@ impl Peer {
                 tracing::debug!(peer = %self.id.short(), %from, kind = kind.as_str(), ?rtt, "a candidate answered");
                 ctx.strangers.on_answer(ctx.now, from.ip());
                 self.direct_add(ctx, from);
+                if self.direct.large_checks.on_answer(ctx.now, id).is_some()
+                    && let Some(path) = self.direct.path_mut(from)
+                {
+                    path.on_checked(ctx.now, rtt, largest_packet(ctx));
+                }
             }
             return;
         }
@@ -358,6 +397,14 @@ impl Peer {
             let check = Control::Ping { id, path: CHECK, padding: vec![] };
             self.reply(ctx, Via::Udp(address), &check);
             self.direct.agent.on_check_sent(ctx.now, address, id);
+            let is_followed = self.direct.follow == Some(address) && self.may_answer(ctx, Via::Udp(address));
+            if is_followed && ctx.strangers.is_known(ctx.now, address.ip()) {
+                let id = ctx.rng.next_u64();
+                let check = datagram_ping(id, largest_packet(ctx), CHECK);
+                self.ask(ctx, Via::Udp(address), &check);
+                self.direct.large_checks.on_sent(ctx.now, id);
+                self.direct.agent.on_check_sent(ctx.now, address, id);
+            }
         }
         for at in 0..self.direct.paths.len() {
             let Some(known) = self.direct.paths.get_mut(at) else { continue };
@@ -408,27 +455,36 @@ impl Peer {
     }
 }
 
+/// Whether a path was left in doubt because of a change of this node's own, when one of them was at `now` and the other `before`.
+fn is_found_out(now: Instant, before: Instant) -> bool {
+    now.saturating_duration_since(before) < FOUND_OUT_WITHIN
+}
+
 /// The PINGs that are due on a path by datagram: one that asks whether it is there, and one that asks how much it carries.
 pub(super) fn due_pings(path: &mut Path, ctx: &mut Context<'_>) -> impl Iterator<Item = Control> + use<> {
     let kind = path.kind();
     let mut pings = [None, None];
     if path.poll_ping(ctx.now).is_some() {
         let id = ctx.rng.next_u64();
-        pings[0] = path.ping_size().map(|size| datagram_ping(id, size, kind));
+        pings[0] = path.ping_size().map(|size| datagram_ping(id, size, kind.slot().number()));
         path.on_ping_sent(ctx.now, id);
     }
     if let Some(size) = path.poll_probe(ctx.now) {
         let id = ctx.rng.next_u64();
-        pings[1] = Some(datagram_ping(id, size, kind));
+        pings[1] = Some(datagram_ping(id, size, kind.slot().number()));
         path.on_probe_sent(ctx.now, id);
     }
     pings.into_iter().flatten()
 }
 
-/// A path by datagram that was just found. It is to carry the largest packet that data of this node's TAP makes.
+/// A path by datagram that was just found.
 pub(super) fn datagram_path(ctx: &Context<'_>, kind: PathKind) -> Path {
-    let wanted = usize::from(ctx.hello.mtu) + ETHERNET + DATA_OVERHEAD;
-    Path::datagram(ctx.now, kind, base_size(kind), wanted)
+    Path::datagram(ctx.now, kind, base_size(kind), largest_packet(ctx))
+}
+
+/// Bytes of the largest packet that data of this node's TAP makes: every path by datagram is to carry it.
+fn largest_packet(ctx: &Context<'_>) -> usize {
+    usize::from(ctx.hello.mtu) + ETHERNET + DATA_OVERHEAD
 }
 
 /// Bytes of a packet that every path of this kind carries: IPv6's minimum MTU less what is around it.
@@ -441,10 +497,10 @@ const fn around(kind: PathKind) -> usize {
     if matches!(kind, PathKind::RelayUdp) { RELAYED_HEADER_LEN } else { 0 }
 }
 
-/// A PING whose packet has `size` bytes.
-fn datagram_ping(id: u64, size: usize, kind: PathKind) -> Control {
+/// A PING with this number whose packet has `size` bytes.
+fn datagram_ping(id: u64, size: usize, path: u8) -> Control {
     let body = size - HEADER_LEN - TAG_LEN;
-    let ping = |padding| Control::Ping { id, path: kind.slot().number(), padding: vec![0; padding] };
+    let ping = |padding| Control::Ping { id, path, padding: vec![0; padding] };
     // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its
     // own length to take the same room.
     let around = ping(body / 2).encode().len() - body / 2;
@@ -465,9 +521,10 @@ mod tests {
     fn a_ping_has_the_size_that_it_stands_for() {
         for size in [1224, 1232, 1451, 1551, 9051] {
             for id in [0, 255, 65_536, u64::MAX] {
-                let packet =
-                    HEADER_LEN + datagram_ping(id, size, PathKind::RelayUdp).encode().len() + TAG_LEN;
-                assert_eq!(packet, size);
+                for path in [PathKind::RelayUdp.slot().number(), CHECK] {
+                    let packet = HEADER_LEN + datagram_ping(id, size, path).encode().len() + TAG_LEN;
+                    assert_eq!(packet, size);
+                }
             }
         }
         // What a user gets by default fits an ordinary link with IPv6.

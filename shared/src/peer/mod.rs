@@ -487,6 +487,7 @@ impl Peer {
 
     /// This node's candidates changed: they are told, and a round begins.
     pub(crate) fn on_candidates_changed(&mut self, ctx: &mut Context<'_>) {
+        self.direct.on_own_candidates_changed(ctx.now);
         self.settle(ctx);
     }
 
@@ -841,6 +842,11 @@ impl Peer {
         }
         self.confirmed_contact = true;
         self.contact
+    }
+
+    /// Whether a direct path came into doubt, so that it is worth asking where this node is seen; once.
+    pub(crate) fn take_mapping_doubt(&mut self) -> bool {
+        self.direct.take_mapping_doubt()
     }
 
     /// When HELLO is to be said again: until the peer acknowledged the current revision.

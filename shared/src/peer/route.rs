@@ -314,6 +314,9 @@ impl Peer {
             self.routed.filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::slot);
         if self.doubted != doubted {
             self.doubted = doubted;
+            if doubted == Some(PathKind::DirectUdp.slot()) {
+                self.direct.on_doubt();
+            }
             ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
         }
         if self

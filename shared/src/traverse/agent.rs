@@ -121,6 +121,8 @@ pub struct Agent {
     provoked: Bucket,
     /// Checks outside a round, and when one was last added.
     heard_budget: Option<(u32, Instant)>,
+    /// Where something was heard from last: the peer is there now, so it is checked before all others.
+    heard: Option<SocketAddr>,
 }
 
 impl Default for Agent {
@@ -143,6 +145,7 @@ impl Agent {
             idle_retries: 0,
             provoked: PROVOKED,
             heard_budget: None,
+            heard: None,
         }
     }
 
@@ -204,6 +207,7 @@ impl Agent {
             && remote.next.is_none()
             && may
         {
+            self.heard = Some(address);
             // One packet; the next one heard causes the next.
             remote.tries = CHECKS - 1;
             remote.next = Some(now);
@@ -267,8 +271,13 @@ impl Agent {
         if self.left == 0 || self.paced.is_some_and(|until| now < until) {
             return None;
         }
-        let due = self.remotes.iter().find(|remote| remote.next.is_some_and(|next| next <= now))?;
-        Some(due.candidate.address)
+        let mut due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
+        let first = due.next()?.candidate.address;
+        Some(
+            due.map(|remote| remote.candidate.address)
+                .find(|other| self.heard == Some(*other))
+                .unwrap_or(first),
+        )
     }
 
     /// The address is a path that works already: it need not be checked.
@@ -664,6 +673,18 @@ mod tests {
         // Ten at once and one a second for ten seconds.
         assert!(run.sent.len() <= 22, "{}", run.sent.len());
         assert!(run.agent.remotes.len() <= MAX_HEARD);
+    }
+
+    #[test]
+    fn where_the_peer_was_heard_just_now_is_checked_before_all_others() {
+        let mut run = Run::new(hosts(20));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_millis(12));
+        let heard = at("203.0.113.207:4000");
+        run.agent.on_heard(run.now, heard);
+        let before = run.sent.len();
+        run.run(PACE);
+        assert_eq!(run.sent[before..].iter().map(|(_, to, _)| *to).collect::<Vec<_>>(), [heard]);
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Strangers {
         self.known.insert(host, now);
     }
 
-    fn is_known(&self, now: Instant, ip: IpAddr) -> bool {
+    /// Whether a check was answered from there lately.
+    pub fn is_known(&self, now: Instant, ip: IpAddr) -> bool {
         self.known.get(&host(ip)).is_some_and(|at| now.saturating_duration_since(*at) < KNOWN_FOR)
     }
 

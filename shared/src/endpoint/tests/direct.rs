@@ -541,7 +541,7 @@ fn a_mapping_that_changes_is_followed_without_the_relay() {
 }
 
 #[test]
-fn data_from_a_new_address_is_followed_in_two_round_trips_and_without_a_switch() {
+fn data_from_a_new_address_is_followed_in_one_round_trip_and_without_a_switch() {
     let mut world = behind(16, [Nat::PortRestricted, Nat::Open]);
     world.run(Duration::from_secs(5));
     for rebind in 0..12 {
@@ -555,7 +555,8 @@ fn data_from_a_new_address_is_followed_in_two_round_trips_and_without_a_switch()
         let from = world.internet.sides[0].outward(to);
         let (now, slot) = (world.now, world.status(1).slot);
         world.nodes[1].endpoint.handle_heard(now, slot, from);
-        world.run(HOP * 9);
+        // There and back, and what lies between two steps or before it in a round.
+        world.run(HOP * 7);
         assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from), "rebind {rebind}");
         assert_eq!(
             world.count(1, |event| matches!(event, Event::Resend { .. })),
@@ -568,6 +569,47 @@ fn data_from_a_new_address_is_followed_in_two_round_trips_and_without_a_switch()
         assert_eq!(world.status(at).switches, 1);
         assert_eq!(world.count(at, |event| matches!(event, Event::StartAssociation { .. })), 0);
     }
+}
+
+#[test]
+fn nobody_is_sent_a_large_check_where_no_check_was_answered() {
+    let mut world = behind(17, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    let (now, slot) = (world.now, world.status(1).slot);
+    let victim: SocketAddr = "192.0.2.200:53".parse().unwrap();
+    world.internet.sent[1].clear();
+    // A member writes any address on its packets.
+    world.nodes[1].endpoint.handle_heard(now, slot, victim);
+    world.run(Duration::from_secs(1));
+    let sent: Vec<_> = world.internet.sent[1].iter().filter(|(to, _)| *to == victim).collect();
+    assert!(sent.len() == 1 && sent[0].1 < 100, "{sent:?}");
+}
+
+#[test]
+fn a_router_that_forgot_is_found_out_by_the_doubt_and_not_at_the_next_question() {
+    let mut world = behind(18, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    for rebind in 0..3 {
+        traffic(&mut world, Duration::from_secs(40), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+        let before = world.status(1).path.unwrap().via;
+        // The other router lets nothing in from the new address.
+        world.internet.sides[0].mappings.clear();
+        traffic(&mut world, Duration::from_millis(500), false);
+        traffic(&mut world, Duration::from_secs(2), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+        assert_ne!(world.status(1).path.unwrap().via, before);
+    }
+    // A peer whose path is never out of doubt does not make this node ask without end.
+    world.internet.is_torn = true;
+    let asked = |world: &World| {
+        world.internet.sent[0].iter().filter(|(to, _)| to.ip() == relay_address().ip()).count()
+    };
+    let before = asked(&world);
+    for _ in 0..60 {
+        traffic(&mut world, Duration::from_secs(1), false);
+    }
+    assert!(asked(&world) - before < 200, "{}", asked(&world) - before);
 }
 
 #[test]
