@@ -163,7 +163,7 @@ impl EventLoop {
         let (settings, node) = (&options.settings, options.node_secret.public());
         let own = OwnAddresses::new(settings, &options.network, &options.network.secret.derive(), node);
         let netlink = netlink()?;
-        address::check(&netlink, &own.cidrs()).await?;
+        address::check(&netlink, &own.cidrs(), &settings.bridge).await?;
         let (mac, mtu) = (addresses::mac(&node), settings.mtu.bytes());
         let (name, progress) = (settings.device.as_str(), &options.progress);
         let interface = Interface::tap(

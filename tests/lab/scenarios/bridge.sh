@@ -62,6 +62,12 @@ lab_expect "a way through the tunnel itself was asked for, and shut" lab_status 
 LAB_DEVICE=eth0 LAB_BESIDE='' lab_oracle lans office home --seconds "$(quick 2 10)"
 lab_expect "a transfer from the office" "$LAB_TOOLS/stream" --from "$LAB-office" --to "$LAB-home" --address "$lease" --seconds 2 --rate 5000000
 
+# One that is killed leaves its addresses on the bridge, and takes them up again.
+stop a KILL
+lab_up a
+lab_wait 20 "a to be connected again" lab_connected a 1
+lab_expect "hosts reach each other again" on office ping -c 2 -i 0.2 -W 3 "$lease"
+
 # The bridges are given back as they were; what was asked for once is remembered, until `none`.
 for host in a b; do
     lab_expect "$host leaves" on "$host" shadowmesh down
