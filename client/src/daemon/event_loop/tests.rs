@@ -342,11 +342,11 @@ async fn starved() {
         let (options, _progress) = options(&home, "a", network.clone(), config);
         let open = u64::try_from(std::fs::read_dir("/proc/self/fd").unwrap().count()).unwrap();
         most = most.max(open) + 1;
-        let mut tight = limits.clone();
+        let mut tight = limits;
         tight.current = Some(most);
         setrlimit(Resource::Nofile, tight).unwrap();
         let started = EventLoop::start(options).await;
-        setrlimit(Resource::Nofile, limits.clone()).unwrap();
+        setrlimit(Resource::Nofile, limits).unwrap();
         match started {
             Ok(running) => break running,
             Err(error) => failed.push(error.to_string()),
