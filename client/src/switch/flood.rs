@@ -12,7 +12,8 @@
 //! 5. Where was the destination last heard? There; if that is behind our own device, nowhere.
 //! 6. To those that may have it behind them, for a while ([`Unknowns`]).
 //!
-//! While a loop is contained here, nothing goes to more than one peer but what this node itself says.
+//! While a loop is contained here, nothing goes to more than one peer but what this node itself says, once: through the other bridge
+//! that comes out of our device again, and nothing but its bytes tells it from what is said anew.
 
 use super::answer::{Known, Question};
 use super::budget::{Budget, Reach, Side};
@@ -29,13 +30,21 @@ use super::packet::ipv6::Ipv6;
 use super::packet::membership::Membership;
 use super::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use super::questions::{Questions, Unknowns};
+use super::recent::Recent;
 use super::small_frame::SmallFrame;
 use super::table::{Learned, Place, Table, TableCounts};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::time::Deadline;
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// While a loop is contained here, what this node says for several is passed on once in this time: less than the second after which kernels
+/// repeat a question (RFC 4861 §10, ARP of Linux), and longer than most paths take to bring it round.
+const SAID_AGAIN: Duration = Duration::from_millis(900);
+/// Frames that are told apart so, twice.
+const SAID: usize = 256;
 
 /// Where a frame from our own device goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +132,9 @@ pub struct Forwarder {
     unknowns: Unknowns,
     budget: Budget,
     guard: Guard,
+    /// What this node itself said for several lately, while it gives way; with a key of its own, for nobody to make two frames look alike.
+    said: Recent<u64, Instant>,
+    said_key: RandomState,
     answer: Option<SmallFrame>,
     outputs: VecDeque<Output>,
 }
@@ -137,6 +149,8 @@ impl Forwarder {
             unknowns: Unknowns::new(limits),
             budget: Budget::new(Side::Sending),
             guard: Guard::new(secret),
+            said: Recent::new(SAID_AGAIN, SAID),
+            said_key: RandomState::new(),
             answer: None,
             outputs: VecDeque::new(),
         }
@@ -185,7 +199,7 @@ impl Forwarder {
         match self.table.lookup(header.receiver(), now) {
             Some(Place::Peer(slot)) => Ok(Verdict::Unicast(slot)),
             Some(Place::Local) => Err(OutboundDrop::Hairpin),
-            None if self.is_kept_back(is_our_own) => Err(OutboundDrop::LoopBlocked),
+            None if self.is_kept_back(frame, is_our_own, now) => Err(OutboundDrop::LoopBlocked),
             None if self.unknowns.admit(header.receiver(), now) => {
                 Ok(flood(Reach::Unknown, Audience::Bridges))
             }
@@ -205,7 +219,7 @@ impl Forwarder {
         if let Some(question) = Question::parse(header, frame) {
             return self.question(directory, header, frame, question, is_our_own, now);
         }
-        if self.is_kept_back(is_our_own) {
+        if self.is_kept_back(frame, is_our_own, now) {
             return Err(OutboundDrop::LoopBlocked);
         }
         if is_broadcast(header.destination) || header.ethertype == ETHERTYPE_ARP {
@@ -249,7 +263,7 @@ impl Forwarder {
         let address = question.address();
         match question.look_up(directory, header, frame) {
             // Whether it is still free, when this node takes it: everybody may object.
-            Known::Ours if is_our_own && question.is_probe() => {
+            Known::Ours if is_our_own && question.is_probe() && !self.is_kept_back(frame, true, now) => {
                 Ok(flood(question.reach(), Audience::Everyone))
             }
             Known::Ours => Err(OutboundDrop::AsksForUs),
@@ -259,7 +273,7 @@ impl Forwarder {
                 let is_arp = matches!(question, Question::Arp(_));
                 Ok(Verdict::Answer { owner, is_probe: question.is_probe(), is_arp })
             }
-            Known::Nobody if self.is_kept_back(is_our_own) => Err(OutboundDrop::LoopBlocked),
+            Known::Nobody if self.is_kept_back(frame, is_our_own, now) => Err(OutboundDrop::LoopBlocked),
             Known::Nobody if !self.questions.admit(header.sender(), address, now) => {
                 Err(OutboundDrop::AskedAgain)
             }
@@ -271,8 +285,17 @@ impl Forwarder {
         }
     }
 
-    const fn is_kept_back(&self, is_our_own: bool) -> bool {
-        self.guard.is_blocked() && !is_our_own
+    /// Whether a frame for several ends here, for there is a loop.
+    fn is_kept_back(&mut self, frame: &[u8], is_our_own: bool, now: Instant) -> bool {
+        if !self.guard.is_blocked() || !is_our_own {
+            return self.guard.is_blocked();
+        }
+        let said = self.said_key.hash_one(frame);
+        let is_again = self.said.get(&said).is_some_and(|at| now.saturating_duration_since(*at) < SAID_AGAIN);
+        if !is_again {
+            self.said.insert(said, now, now);
+        }
+        is_again
     }
 
     /// The frame of [`Verdict::Answer`].

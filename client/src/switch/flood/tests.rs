@@ -331,6 +331,28 @@ fn while_a_loop_is_contained_here_only_what_we_say_ourselves_goes_to_several() {
 }
 
 #[test]
+fn what_we_say_ourselves_goes_round_a_loop_no_second_time() {
+    let mut world = World::new();
+    world.block();
+    let local = world.directory.local();
+    let (broadcast, group) = (frame(EVERYONE, local), frame(GROUP, local));
+    let (stranger, question) = (frame(mac(9), local), arp(local, OURS, v4(50)));
+    for said in [&broadcast, &group, &stranger, &question] {
+        assert!(matches!(world.forward(said), Verdict::Flood(_)));
+        world.now += Duration::from_millis(30);
+        for _ in 0..20 {
+            assert_eq!(world.forward(said), Verdict::Drop(OutboundDrop::LoopBlocked));
+        }
+    }
+    // A kernel that asks again a second later is heard again; to a member there is one way only.
+    world.now += Duration::from_secs(1);
+    assert_eq!(world.forward(&broadcast), BROADCAST);
+    for _ in 0..2 {
+        assert_eq!(world.forward(&frame(mac(1), local)), Verdict::Unicast(A));
+    }
+}
+
+#[test]
 fn a_members_probe_is_echoed_to_it_and_learned_from_never() {
     let mut world = World::new();
     let probe = Message { kind: Kind::Probe, is_blocked: false, origin: mac(1), nonce: [9; 16] };
