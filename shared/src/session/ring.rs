@@ -373,6 +373,13 @@ impl Ring {
         self.stats.resent = before;
     }
 
+    /// How many of `counters` are held and not acknowledged.
+    pub fn held(&self, counters: Range<u64>) -> usize {
+        let counters = counters.start.max(self.first)..counters.end.min(self.next_counter());
+        let entries = counters.filter_map(|counter| self.entry(counter));
+        entries.filter(|entry| matches!(entry.state, State::InOrder | State::OutOfOrder)).count()
+    }
+
     /// Counts as lost what of `counters` had to be resent, was overwritten and is not acknowledged. To be called once acknowledgements of what was resent
     /// had time to come.
     pub fn count_missing(&mut self, counters: Range<u64>) {

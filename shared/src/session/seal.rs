@@ -233,6 +233,11 @@ impl SealHalf {
         self.ring.move_repeat(from, to, counters);
     }
 
+    /// How many of `counters` are held and not acknowledged, as far as acknowledgements were taken in.
+    pub fn held(&self, counters: Range<u64>) -> usize {
+        self.ring.held(counters)
+    }
+
     /// Counts as lost what of `counters` had to be resent, was no longer there, and is not acknowledged.
     pub fn count_missing(&mut self, counters: Range<u64>) {
         self.apply_acks();

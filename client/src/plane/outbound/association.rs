@@ -10,7 +10,7 @@
 //! # Repetition
 //!
 //! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
-//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), and
+//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream it goes in chunks ([`Window`]), and
 //! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
 //! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
@@ -21,6 +21,7 @@
 
 use super::batches::Way;
 use super::peer::Context;
+use super::window::{Looked, Window};
 use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
@@ -54,6 +55,8 @@ pub(super) struct Association {
     fresh: u64,
     /// When the next of it may go.
     paced_until: Option<Instant>,
+    /// How much of it may be under way over a relay; `None` when nobody acknowledges it any more.
+    window: Option<Window>,
     /// Whether some of it went where it may be lost.
     is_again_lossy: bool,
     /// All of it, to be repeated.
@@ -136,6 +139,7 @@ impl Association {
             again: 0..0,
             fresh: u64::MAX,
             paced_until: None,
+            window: Some(Window::default()),
             is_again_lossy: false,
             repeat: None,
             ages: Ages::default(),
@@ -182,6 +186,9 @@ impl Association {
             self.half.move_repeat(before, path, meant_before);
             self.half.resend(now, before, path, self.cursor..u64::MAX).for_each(drop);
         }
+        if before != path || !self.again.is_empty() {
+            self.window.iter_mut().for_each(Window::forget);
+        }
         if !self.again.is_empty() {
             if let Some(repeat) = self.repeat.take() {
                 // What may be missing of what went before goes along, or nobody would ask for it any more.
@@ -190,6 +197,11 @@ impl Association {
             }
             self.repeat = Some(Repeat::new(self.again.clone()));
         }
+    }
+
+    /// Another takes its place: what it holds goes once more, and nobody acknowledges that.
+    pub(super) fn retire(&mut self) {
+        self.window = None;
     }
 
     /// The path in doubt.
@@ -320,41 +332,65 @@ impl Association {
             self.again.start = first;
         }
         self.again.end = next;
-        let repeat = self.repeat.get_or_insert_with(|| Repeat::new(first..next));
-        repeat.counters.end = next;
-        repeat.at = None;
+        self.repeat.get_or_insert_with(|| Repeat::new(first..next)).counters.end = next;
     }
 
     /// Hands over what has to go again, as fast as it may, and sees to it that it arrives.
     fn hand_over_again(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
-        if self.paced_until.is_some_and(|until| until > ctx.now) {
+        if self.paced_until.is_some_and(|until| until > ctx.now) || !self.is_window_open(ctx.now) {
             return Pumped { is_sent: false, is_stopped: true };
         }
-        let is_by_datagram = !way.via.is_stream();
-        let budget = if is_by_datagram { PACE_BYTES } else { usize::MAX };
+        let (budget, pace) = match way.via {
+            Via::Udp(_) | Via::RelayUdp(_) => (PACE_BYTES, Some(ctx.now + PACE)),
+            Via::Channel(_) => (self.window.as_ref().map_or(usize::MAX, Window::bytes), None),
+            Via::Tcp(_) => (usize::MAX, None),
+        };
         let again = self.half.repeat(ctx.now, self.path, self.again.clone());
         let HandedOver { sent, resent, stopped } = hand_over(again, ctx, way, budget, self.fresh);
         add(&route.counters.resent, resent);
         self.is_again_lossy |= sent > 0 && !matches!(way.via, Via::Tcp(_));
-        self.again.start = stopped.unwrap_or(self.again.end);
-        self.paced_until = stopped.map(|_| ctx.now + PACE).filter(|_| is_by_datagram);
-        if stopped.is_none() {
+        let handed_over = self.again.start..stopped.unwrap_or(self.again.end);
+        self.again.start = handed_over.end;
+        let is_stopped = !self.again.is_empty();
+        self.paced_until = pace.filter(|_| is_stopped);
+        if let Some(window) = &mut self.window
+            && is_stopped
+            && sent > 0
+            && matches!(way.via, Via::Channel(_))
+        {
+            let pause = route.patience + ACK_TAKES;
+            window.on_left(ctx.now, handed_over, self.half.acks_heard(), pause);
+        }
+        if !is_stopped {
             self.fresh = u64::MAX;
             let is_lossy = std::mem::take(&mut self.is_again_lossy);
             self.repeat = self.repeat.take().filter(|repeat| is_lossy || repeat.pause.is_zero());
-            if let Some(repeat) = &mut self.repeat {
+            // What joined one that is to go again puts it off no further.
+            if let Some(repeat) = self.repeat.as_mut().filter(|repeat| repeat.at.is_none()) {
                 repeat.is_lossy = is_lossy;
                 repeat.pause = (2 * repeat.pause).max(route.patience + ACK_TAKES);
                 repeat.at = Some(ctx.now + repeat.pause);
                 repeat.heard = self.half.acks_heard();
             }
         }
-        Pumped { is_sent: sent > 0, is_stopped: stopped.is_some() }
+        Pumped { is_sent: sent > 0, is_stopped }
+    }
+
+    /// Whether what was under way over a relay has arrived, as far as can be known.
+    fn is_window_open(&mut self, now: Instant) -> bool {
+        let half = &mut self.half;
+        self.window.as_mut().is_none_or(|window| {
+            window.is_open(now, |counters| {
+                half.apply_acks();
+                Looked { missing: half.held(counters), heard: half.acks_heard() }
+            })
+        })
     }
 
     /// When [`Self::pump`] has something to do that it had not before.
     pub(super) fn pump_due(&self) -> Option<Instant> {
-        if self.again.is_empty() { self.repeat.as_ref()?.at } else { self.paced_until }
+        let paced = || self.paced_until.or_else(|| self.window.as_ref()?.due());
+        if self.again.is_empty() { self.repeat.as_ref()?.at } else { paced() }
     }
 
     /// Nothing more is heard of it: what was no longer there when it had to go again is lost.

@@ -17,6 +17,7 @@ mod batches;
 mod datagrams;
 mod peer;
 mod verdicts;
+mod window;
 
 use super::Fact;
 use super::memory;

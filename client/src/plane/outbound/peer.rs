@@ -92,6 +92,7 @@ impl Peer {
     pub(super) fn start(&mut self, new: Association, counters: Option<&PeerCounters>) {
         let before = self.replaced.take();
         self.replaced = self.association.replace(new).filter(Association::is_holding);
+        self.replaced.iter_mut().for_each(Association::retire);
         self.is_replaced_due = false;
         self.asked_for_key = None;
         if let (Some(before), Some(counters)) = (before, counters) {

@@ -7,6 +7,7 @@ use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::PathSlot;
 use shadowmesh_proto::wire::control::PathAck;
 use shadowmesh_proto::wire::header::Header;
+use std::collections::VecDeque;
 
 const DIRECT: PathSlot = PathKind::DirectUdp.slot();
 /// Where datagrams go.
@@ -109,9 +110,108 @@ impl Sender {
         std::mem::take(&mut self.left)
     }
 
+    /// Its peer's data goes over a relay's stream from now on.
+    fn relay(&mut self) -> Relay {
+        let (handle, stream) = stream_queue(self.lockstep.plane().outbound_waker());
+        self.snapshot.streams[0] = Some(handle);
+        self.snapshot.peers[0].via = Some(Via::from(CHANNEL));
+        self.lockstep.plane().publish(self.snapshot.clone());
+        self.run();
+        Relay { stream, held: VecDeque::new(), bytes: 0, dropped: 0, credit: 0, received: vec![] }
+    }
+
     fn lost(&self, slot: PeerSlot) -> u64 {
         self.snapshot.peers[slot.0 as usize].counters.lost.load(Relaxed)
     }
+}
+
+/// A relay whose other client reads slowly, and that client.
+struct Relay {
+    stream: StreamQueue,
+    held: VecDeque<Bytes>,
+    bytes: usize,
+    dropped: usize,
+    /// What the client may have of it now.
+    credit: usize,
+    /// Whether a counter came.
+    received: Vec<bool>,
+}
+
+impl Relay {
+    /// What it holds for a client: it drops the oldest.
+    const HOLDS: usize = 200_000;
+
+    /// Takes what there is, and lets the client have `bytes` of it.
+    fn run(&mut self, a: &mut Sender, bytes: usize) {
+        while let Some(message) = self.stream.try_next() {
+            self.stream.on_sent(message.len());
+            self.bytes += message.len();
+            self.held.push_back(message);
+            a.run();
+        }
+        while self.bytes > Self::HOLDS {
+            self.bytes -= self.held.pop_front().unwrap().len();
+            self.dropped += 1;
+        }
+        self.credit = if self.held.is_empty() { 0 } else { self.credit + bytes };
+        while let Some(message) = self.held.pop_front_if(|message| message.len() <= self.credit) {
+            (self.bytes, self.credit) = (self.bytes - message.len(), self.credit - message.len());
+            for packet in Forward::parse(&message).unwrap().packets() {
+                let at = usize::try_from(Header::parse(packet).unwrap().counter).unwrap();
+                if self.received.len() <= at {
+                    self.received.resize(at + 1, false);
+                }
+                self.received[at] = true;
+            }
+        }
+    }
+
+    /// What the client says that it has.
+    fn acknowledge(&self, marks: &AckMarks) {
+        let at = |counter: usize| self.received.get(counter).is_some_and(|is_there| *is_there);
+        let floor = self.received.iter().take_while(|is_there| **is_there).count();
+        let mut acks = vec![];
+        for highest in (0..self.received.len()).rev().filter(|counter| at(*counter)).step_by(200) {
+            let mut bitmap = [0; 4];
+            for back in (1..=256.min(highest)).filter(|back| at(highest - back)) {
+                bitmap[(back - 1) / 64] |= 1 << ((back - 1) % 64);
+            }
+            acks.push(PathAck { path: RELAYED.number(), highest: highest as u64, bitmap });
+        }
+        marks.record(&acks, floor as u64);
+    }
+}
+
+#[test]
+fn what_is_sent_behind_a_backlog_that_a_relay_cannot_hold_comes_as_well() {
+    let mut a = Sender::new(RingLimits::default());
+    a.snapshot.peers[0].patience = Duration::from_millis(40);
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 1_000, 1000);
+    let mut relay = a.relay();
+    let marks = Arc::clone(&a.marks[0]);
+    // Half a megabyte a second is sent, four times as much read; for three seconds, and then until nothing moves.
+    for tick in 1..=1_000 {
+        a.now = a.began + Duration::from_millis(10 * tick);
+        if tick <= 300 {
+            a.send(2, 5, 1000);
+        }
+        a.run();
+        relay.run(&mut a, 20_000);
+        if tick % 4 == 0 {
+            relay.acknowledge(&marks);
+        }
+    }
+    assert!(relay.dropped > 0, "or it had room");
+    let missing: Vec<_> =
+        (0..2_500).filter(|at| !relay.received.get(*at).copied().unwrap_or_default()).collect();
+    assert_eq!((missing, a.lost(PEER)), (vec![], 0));
+    // It does not go on for ever.
+    let resent = a.snapshot.peers[0].counters.resent.load(Relaxed);
+    assert!(resent < 5_000, "{resent}");
+    a.until_secs(60);
+    assert_eq!(a.snapshot.peers[0].counters.resent.load(Relaxed), resent);
 }
 
 #[test]

@@ -71,6 +71,7 @@ pub(super) async fn connect(
     let mut queue: VecDeque<Candidate> = VecDeque::new();
     let mut known: Vec<SocketAddr> = Vec::new();
     let mut next_start = began;
+    let mut was_ipv6 = None;
     let mut last = StreamError::NoAnswer(addresses.first().cloned().unwrap_or_default());
     loop {
         let next = queue.iter().map(|candidate| candidate.not_before.max(next_start)).min();
@@ -109,8 +110,8 @@ pub(super) async fn connect(
             },
             () = sleep_until(next.unwrap_or(began)), if next.is_some() => {
                 let now = Instant::now();
-                let due = queue.iter().position(|candidate| candidate.not_before <= now);
-                if let Some(candidate) = due.and_then(|due| queue.remove(due)) {
+                if let Some(candidate) = take_due(&mut queue, now, was_ipv6) {
+                    was_ipv6 = Some(candidate.remote.is_ipv6());
                     let authority = addresses.get(candidate.at).map_or("", String::as_str);
                     attempts.push(async move { (candidate, open(candidate.remote, authority, outside).await) });
                     queue.push_back(Candidate { not_before: now + AGAIN, ..candidate });
@@ -120,6 +121,15 @@ pub(super) async fn connect(
             () = sleep_until(began + TRY_WITHIN) => return Err(last),
         }
     }
+}
+
+/// The next address to try: of the other family than the one before, if there is one. A relay that has four addresses of a family which
+/// leads nowhere from here costs one [`STAGGER`], not four (RFC 8305 §4).
+fn take_due(queue: &mut VecDeque<Candidate>, now: Instant, was_ipv6: Option<bool>) -> Option<Candidate> {
+    let is_due = |candidate: &Candidate| candidate.not_before <= now;
+    let is_other = |candidate: &Candidate| was_ipv6 == Some(candidate.remote.is_ipv4());
+    let other = queue.iter().position(|candidate| is_due(candidate) && is_other(candidate));
+    queue.remove(other.or_else(|| queue.iter().position(is_due))?)
 }
 
 /// Looks up `address`; a number is found without waiting, and so before any attempt begins.
@@ -189,6 +199,31 @@ mod tests {
     /// No device of ours is in the way.
     fn outside() -> Outside {
         Outside::new(Arc::new(Netlink::open().unwrap()), 0)
+    }
+
+    #[test]
+    fn families_take_turns_whoever_named_them() {
+        let named = ["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::1]:2", "192.0.2.1:1", "192.0.2.1:2"];
+        let mut queue = VecDeque::new();
+        for (at, address) in named.iter().enumerate() {
+            enqueue(&mut queue, at, 0, vec![address.parse().unwrap()]);
+        }
+        let now = Instant::now();
+        // It said no a moment ago.
+        let later = now + AGAIN;
+        queue.push_back(Candidate {
+            at: 9,
+            remote: "192.0.2.9:1".parse().unwrap(),
+            not_before: later,
+            refused: true,
+        });
+        let (mut was_ipv6, mut order) = (None, vec![]);
+        while let Some(candidate) = take_due(&mut queue, now, was_ipv6) {
+            was_ipv6 = Some(candidate.remote.is_ipv6());
+            order.push(candidate.at);
+        }
+        assert_eq!(order, [0, 3, 1, 4, 2]);
+        assert_eq!(take_due(&mut queue, later, was_ipv6).map(|candidate| candidate.at), Some(9));
     }
 
     #[tokio::test]
