@@ -5,7 +5,7 @@ use super::output::{self, clean};
 use super::runtime;
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Request, Response, Wanted};
-use crate::control::status::{Peer, PeerState, Relay, Status};
+use crate::control::status::{LoopState, Peer, PeerState, Relay, Status};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -84,6 +84,9 @@ fn table(status: &Status) -> String {
             text.push_str("           another text was refused since: `sudo shadowmesh reload` says why\n");
         }
     }
+    if let Some(line) = loop_line(status) {
+        let _ = writeln!(text, "  loop     {line}");
+    }
     if status.peers.is_empty() {
         text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
         return text;
@@ -100,6 +103,17 @@ fn table(status: &Status) -> String {
         }
     }
     text
+}
+
+/// That two nodes are bridged to one LAN, and which of them passes no broadcasts.
+fn loop_line(status: &Status) -> Option<String> {
+    let known = &status.switch.loops;
+    let with = clean(known.with.as_deref().unwrap_or("a member"), 24);
+    match known.state {
+        LoopState::None => None,
+        LoopState::Blocked => Some(format!("one LAN with {with}: this node passes no broadcasts")),
+        LoopState::Contained => Some(format!("one LAN with {with}, which passes no broadcasts")),
+    }
 }
 
 fn relay_line(relay: &Relay) -> String {
@@ -162,7 +176,7 @@ fn bytes(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::status::tests::full;
-    use crate::control::status::{PathKind, Rules};
+    use crate::control::status::{PathKind, RulesInForce};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -171,14 +185,17 @@ mod tests {
         status.peers[0].addresses = vec!["fd12:3456:789a::1234:5678:9abc:def0/64".into()];
         status.peers[0].tx_bytes = u64::MAX;
         status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
-        status.rules = Some(Rules { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
+        status.rules =
+            Some(RulesInForce { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
         status.node.name = "n".repeat(63);
+        status.switch.loops.with = Some("l".repeat(63));
         status.network.name = "m".repeat(63);
         let text = table(&status);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\x1b'));
+        assert!(text.contains("this node passes no broadcasts"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What can be asked of a daemon, and what it answers.
 
-use super::status::{PathKind, Rules, Status};
+use super::status::{PathKind, RulesInForce, Status};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::path::select;
@@ -68,7 +68,7 @@ pub enum Response {
     /// What was read is in force.
     Reloaded {
         /// The access rules; `null` for none.
-        rules: Option<Rules>,
+        rules: Option<RulesInForce>,
     },
     /// The daemon begins to leave; its process ends when it has.
     Leaving,

@@ -5,12 +5,13 @@ use crate::control::names::{Named, display_names};
 use crate::control::status as doc;
 use crate::device::DropCounts;
 use crate::plane::{MoveCost, Routes};
-use crate::plane::{PeerCounters, PlaneCounters};
+use crate::plane::{PeerCounters, PlaneCounters, SwitchCounters};
+use crate::switch::{InboundDrop, LoopState, OutboundDrop, Protection, Reach};
 use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus, SwitchStatus};
 use shadowmesh_proto::handshake::PEER_PATTERN;
-use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::ids::{NodeId, PeerSlot};
 use shadowmesh_proto::session::OpenError;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
@@ -81,6 +82,10 @@ fn one_peer(
 ) -> doc::Peer {
     let counters = routes.counters(peer.slot);
     let count = |field: fn(&PeerCounters) -> &AtomicU64| counters.map_or(0, |c| field(c).load(Relaxed));
+    let by_reach = |field: fn(&PeerCounters) -> &[AtomicU64]| {
+        counters
+            .map_or_else(BTreeMap::new, |c| counted(Reach::ALL.iter().map(|reach| reach.name()), field(c)))
+    };
     let hello = peer.hello.as_ref();
     let far_end = |via| match via {
         Via::Channel(contact) | Via::RelayUdp(contact) => relay_address(contact.relay),
@@ -119,6 +124,12 @@ fn one_peer(
         rx_frames: count(|c| &c.rx_frames),
         tx_dropped: count(|c| &c.tx_dropped),
         rx_dropped: count(|c| &c.rx_dropped),
+        tx_flooded: by_reach(|c| &c.tx_flooded),
+        tx_over_budget: by_reach(|c| &c.tx_over_budget),
+        rx_over_budget: by_reach(|c| &c.rx_over_budget),
+        rx_refused: counters.map_or_else(BTreeMap::new, |c| {
+            counted(InboundDrop::ALL.iter().map(|cause| cause.name()), &c.rx_refused)
+        }),
         resent: count(|c| &c.resent),
         lost: count(|c| &c.lost),
         switches: peer.switches,
@@ -160,6 +171,7 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("datagrams_refused", plane.datagrams_refused.load(Relaxed)),
         ("no_such_key", plane.unknown_index.load(Relaxed)),
         ("no_such_kind", plane.unknown_kind.load(Relaxed)),
+        ("own_packets", plane.own_packets.load(Relaxed)),
         ("not_let_in", plane.not_let_in.load(Relaxed)),
         ("device_truncated", device.truncated),
         ("device_malformed", device.malformed),
@@ -167,6 +179,39 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
     let denied = AccessDrop::ALL.iter().zip(&plane.denied);
     let denied = denied.map(|(cause, counter)| (cause.as_str(), counter.load(Relaxed)));
     opened.chain(denied).chain(others).map(|(cause, count)| (cause.to_owned(), count)).collect()
+}
+
+/// What the Ethernet switch does; `name` tells what a peer is called.
+pub(super) fn switch(
+    protection: Protection,
+    counters: &SwitchCounters,
+    name: impl Fn(PeerSlot) -> Option<String>,
+) -> doc::EthernetSwitch {
+    let count = |counter: &AtomicU64| counter.load(Relaxed);
+    let (state, with) = match counters.loop_state() {
+        LoopState::None => (doc::LoopState::None, None),
+        LoopState::Blocked(slot) => (doc::LoopState::Blocked, name(slot)),
+        LoopState::Contained(slot) => (doc::LoopState::Contained, name(slot)),
+    };
+    doc::EthernetSwitch {
+        filters: protection.filters.iter().map(|filter| filter.name().to_owned()).collect(),
+        flood_budget: protection.flood_budget.to_string(),
+        arp_answered: count(&counters.arp_answered),
+        neighbours_answered: count(&counters.neighbours_answered),
+        stations: count(&counters.stations),
+        groups: count(&counters.groups),
+        moves: count(&counters.moves),
+        flaps: count(&counters.flaps),
+        held: count(&counters.held),
+        dropped: counted(OutboundDrop::ALL.iter().map(|cause| cause.name()), &counters.dropped),
+        loops: doc::Loop { state, with, found: count(&counters.loops) },
+    }
+}
+
+/// Those of the counters that counted anything, by their names.
+fn counted(names: impl Iterator<Item = &'static str>, counters: &[AtomicU64]) -> BTreeMap<String, u64> {
+    let counts = names.zip(counters).map(|(name, counter)| (name.to_owned(), counter.load(Relaxed)));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 fn last_switch(switch: SwitchStatus, cost: MoveCost) -> doc::Switch {

@@ -5,7 +5,7 @@ use rustix::process::{Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 use shadowmesh::control::message::{Echo, ErrorCode, PathMoved, Request, Response, Wanted};
 use shadowmesh::control::server::{ControlServer, ControlSocket};
-use shadowmesh::control::status::{PathKind, Peer, PeerState, Rules, Status};
+use shadowmesh::control::status::{PathKind, Peer, PeerState, RulesInForce, Status};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -225,7 +225,7 @@ fn invite_asks_the_daemon_first() {
 #[test]
 fn reload_says_what_is_in_force() {
     let home = Home::new();
-    let rules = |count| Rules { file: "/etc/rules".into(), count, error: None };
+    let rules = |count| RulesInForce { file: "/etc/rules".into(), count, error: None };
     let answers = [Some(rules(2)), Some(rules(1)), Some(rules(0)), None, None]
         .map(|rules| Response::Reloaded { rules });
     let refusal =

@@ -210,7 +210,7 @@ impl Node {
         let secret = NodeSecret::generate(&mut dice);
         let life = ledger.begin_life(identity);
         let endpoint = start(at, &plan, home, &secret, &mut dice);
-        let machine = Machine::new(&plan, &secret, udp_port);
+        let machine = Machine::new(&plan, home, &endpoint, udp_port);
         Self {
             at,
             plan,
@@ -264,7 +264,7 @@ impl Node {
         }
         self.life = ledger.begin_life(self.identity);
         self.endpoint = start(self.at, &self.plan, home, &self.secret, &mut self.dice);
-        self.machine = Machine::new(&self.plan, &self.secret, self.udp_port);
+        self.machine = Machine::new(&self.plan, home, &self.endpoint, self.udp_port);
         self.stream = Stream::Waiting { until: now };
         self.attempts = 0;
         self.registered_at = None;
@@ -794,6 +794,9 @@ impl Node {
                 if let Some(id) = self.peers.get(&slot) {
                     self.states.insert(*id, state);
                 }
+            }
+            Event::PeerHello { slot, hello } => {
+                self.machine.routes.on_hello(slot, &hello).expect("nobody lies here");
             }
             Event::PeerRemoved { slot } => {
                 if let Some(id) = self.peers.remove(&slot) {

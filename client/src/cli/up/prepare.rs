@@ -110,9 +110,13 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         name: args.name,
         device: args.device,
         mtu: args.mtu,
+        bridge: args.bridge,
         address: args.address,
         cipher: args.cipher,
         port_mapping: args.port_mapping.map(|switch| switch == OnOff::On),
+        filter: args.filter,
+        allow_dhcp: args.allow_dhcp,
+        flood_budget: args.flood_budget,
         rules: args.rules,
         rekey_interval: args.rekey_interval,
     };

@@ -7,6 +7,7 @@ use crate::daemon::address::cidrs;
 use crate::daemon::progress::Progress;
 use crate::daemon::report;
 use crate::daemon::state_dir::AddressClaim;
+use crate::switch::LoopState;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, Via};
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
@@ -61,14 +62,16 @@ impl EventLoop {
     async fn apply(&mut self, event: Event) {
         match event {
             Event::PeerRemoved { slot } => {
-                self.mac_told.remove(&slot);
+                self.lie_told.remove(&slot);
             }
             Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
             Event::PeerHello { slot, hello } => {
-                if let Err(sentence) = self.routes.check_mac(slot, hello.mac)
-                    && self.mac_told.insert(slot)
-                {
-                    self.notice(sentence);
+                if let Err(sentence) = self.routes.on_hello(slot, &hello) {
+                    if self.lie_told.insert(slot) {
+                        self.notice(sentence);
+                    }
+                } else {
+                    self.lie_told.remove(&slot);
                 }
                 // A peer that was shown by its short id has a name now. One that changes it again is not worth a line each time.
                 if !self.said.contains(&slot) {
@@ -170,6 +173,34 @@ impl EventLoop {
                 rtt: path.rtt,
             });
         }
+    }
+
+    /// A loop was found, or is over.
+    pub(super) fn say_loop(&self, state: LoopState) {
+        let name = |slot| self.peer(slot).map_or_else(|| "a member".to_owned(), |(_, name)| name);
+        self.notice(match state {
+            LoopState::None => "the loop through another bridge is over".to_owned(),
+            LoopState::Blocked(slot) => format!(
+                "this node and {} are bridged to one LAN, which makes a loop: this node passes no broadcasts between them \
+                 until it is over; unplug one of the two bridges",
+                name(slot)
+            ),
+            LoopState::Contained(slot) => format!(
+                "this node and {} are bridged to one LAN, which makes a loop: {} passes no broadcasts until it is over; unplug \
+                 one of the two bridges",
+                name(slot),
+                name(slot)
+            ),
+        });
+    }
+
+    /// Somebody who waits for a lease wants to know why there is none.
+    pub(super) fn say_rogue(&self, slot: PeerSlot) {
+        let Some((peer, name)) = self.peer(slot) else { return };
+        self.notice(format!(
+            "{name} answers as a DHCP server or a router, which is not let in: `shadowmesh up --allow-dhcp {}` lets it",
+            peer.id.short()
+        ));
     }
 
     /// Data of a peer goes another way: said, because it is what this program is for.

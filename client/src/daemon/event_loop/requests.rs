@@ -81,6 +81,13 @@ impl EventLoop {
         let hello = self.endpoint.hello();
         let relays = self.endpoint.relay_status();
         let relay_docs = relays.iter().zip(&self.relays);
+        let name_of = |slot| {
+            let at = peers.iter().position(|peer| peer.slot == slot)?;
+            named.get(at).map(|named| named.name.clone())
+        };
+        let switch = self.plane.as_ref().map_or_else(Default::default, |plane| {
+            report::switch(self.protection, &plane.counters().switch, name_of)
+        });
         doc::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: doc::Node {
@@ -106,6 +113,7 @@ impl EventLoop {
             dropped: self.plane.as_ref().map_or_else(BTreeMap::new, |plane| {
                 report::dropped(self.endpoint.drops(), plane.counters(), self.interface.device.drops())
             }),
+            switch,
         }
     }
 }

@@ -118,7 +118,6 @@ impl Window {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
 mod tests {
     use super::*;
 
