@@ -82,11 +82,11 @@ counters! {
         refused_address,
         /// Connections refused: their address connects too often.
         refused_rate,
-        /// Datagrams to be forwarded from an address that no client bound, or with another tag than its own.
+        /// Datagrams to be forwarded from an address that no client bound, with another tag, or of a binding that was not proven for long.
         datagrams_unbound,
         /// Datagrams to be forwarded beyond the rate that the operator set.
         datagrams_rate,
-        /// Datagrams to be forwarded to a client that bound no address.
+        /// Datagrams to be forwarded to a client that bound no address, or is silent there.
         datagrams_no_receiver,
         /// Datagrams to be forwarded that the system did not take: its buffers are full, or it knows no way.
         datagrams_full,

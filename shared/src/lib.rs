@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+mod bucket;
 pub mod crypto;
 pub mod endpoint;
 pub mod handshake;

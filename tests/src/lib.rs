@@ -6,11 +6,12 @@
 //! 4. packages and fresh machines (`scripts/demo`).
 //!
 //! This library holds the parts with logic worth testing by themselves; `src/bin` holds the programs the lab starts:
-//! `oracle` counts frames through two TAPs, `wire` is a bad line between two devices, `natcheck` asks a router what it
-//! does. `tests/README.md` tells how to write a scenario.
+//! `oracle` counts frames through two TAPs, `stream` is a TCP connection beside them, `wire` is a bad line between two devices,
+//! `natcheck` asks a router what it does. `tests/README.md` tells how to write a scenario.
 
 pub mod netns;
 pub mod oracle;
 pub mod packet_socket;
 pub mod sim;
+pub mod stream;
 pub mod wire;

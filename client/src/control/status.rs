@@ -297,8 +297,8 @@ pub struct Switch {
     pub reordered: u64,
     /// Frames lost.
     pub lost: u64,
-    /// Longest silence, milliseconds.
-    pub gap_ms: f64,
+    /// How long nothing came from the peer when its data moved as well, milliseconds; null where it had little to say, or did not move.
+    pub gap_ms: Option<f64>,
     /// Seconds since it happened.
     pub age_s: u64,
 }
@@ -376,7 +376,7 @@ pub(crate) mod tests {
                         duplicates: 2,
                         reordered: 3,
                         lost: 0,
-                        gap_ms: 4.0,
+                        gap_ms: Some(4.0),
                         age_s: 5,
                     }),
                     next_direct_try_s: Some(60),

@@ -22,6 +22,7 @@ use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
 use crate::net::changes::Changes;
 use crate::net::port_mapping::PortMapper;
+use crate::net::wake_up::{self, ClockJumps};
 use crate::net::{Netlink, interfaces};
 use crate::plane::{self, ControlPacket, Datagram, Fact, Plane, PlaneOutput, Routes};
 use crate::system_rng::SystemRng;
@@ -81,6 +82,7 @@ pub(super) struct EventLoop {
     netlink: Arc<Netlink>,
     control: ControlServer,
     changes: Option<Changes>,
+    clock_jumps: Option<ClockJumps>,
     /// Unless it is switched off.
     mapper: Option<PortMapper>,
     terminate: Signal,
@@ -136,6 +138,8 @@ enum Input {
     DeviceLost(DeviceFault),
     Request(Incoming),
     NetworkChanged,
+    /// The machine was suspended, or its clock was set.
+    ClockJumped,
     /// The router forwards a port of this outside address, or none any more.
     Mapped(Option<SocketAddr>),
     Timer,
@@ -248,6 +252,10 @@ impl EventLoop {
             netlink,
             control: ControlServer::start(control).map_err(system("the control socket"))?,
             changes: Some(changes),
+            // Without it only a timer that is late tells of a sleep.
+            clock_jumps: ClockJumps::watch()
+                .inspect_err(|error| tracing::warn!(%error, "jumps of the clock are not noticed"))
+                .ok(),
             mapper,
             terminate: signal(SignalKind::terminate()).map_err(system("signals"))?,
             interrupt: signal(SignalKind::interrupt()).map_err(system("signals"))?,
@@ -275,7 +283,14 @@ impl EventLoop {
             if self.settle_path_waits() {
                 self.drain().await;
             }
-            match self.wait().await {
+            let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
+            let deadline = Deadline::earlier(self.endpoint.poll_timeout(), paths);
+            let began = Instant::now();
+            let input = self.wait(deadline).await;
+            if wake_up::has_slept(began, deadline.map(|deadline| deadline.at), Instant::now()) {
+                self.on_awake("a timer fired much too late").await;
+            }
+            match input {
                 Input::Stop => break Ok(()),
                 Input::DeviceLost(fault) => {
                     break Err(DaemonError::DeviceLost { name: self.interface.name(), fault });
@@ -299,6 +314,7 @@ impl EventLoop {
                 Input::Fact(fact) => self.on_fact(fact),
                 Input::Mapped(outside) => self.endpoint.handle_mapped_port(Instant::now(), outside),
                 Input::NetworkChanged => self.on_network_changed().await,
+                Input::ClockJumped => self.on_awake("the clock jumped").await,
                 Input::Timer => {
                     let now = Instant::now();
                     self.forget_echoes(now);
@@ -313,9 +329,7 @@ impl EventLoop {
     /// The next input. What is rare and wanted now comes first; relay messages come before packets, because a packet may come
     /// over a channel that such a message introduces, and the two take different ways here. A relay that talks without pause
     /// does not keep the packets of others out.
-    async fn wait(&mut self) -> Input {
-        let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
-        let deadline = Deadline::earlier(self.endpoint.poll_timeout(), paths);
+    async fn wait(&mut self, deadline: Option<Deadline>) -> Input {
         let PlaneOutput { packets, direct, stray, datagrams, facts, lost } = &mut self.output;
         // No order among these: strangers who fill one of them leave the others their share.
         let mut arrival = pin!(async {
@@ -355,6 +369,12 @@ impl EventLoop {
                 None => std::future::pending().await,
             }
         };
+        let jumped = async {
+            match &mut self.clock_jumps {
+                Some(jumps) => jumps.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Input::Stop,
@@ -369,6 +389,13 @@ impl EventLoop {
                     self.changes = None;
                 }
                 Input::NetworkChanged
+            }
+            jump = jumped => {
+                if let Err(error) = jump {
+                    tracing::warn!(%error, "jumps of the clock are no longer noticed");
+                    self.clock_jumps = None;
+                }
+                Input::ClockJumped
             }
             outside = mapped => Input::Mapped(outside),
             Some(fact) = facts.recv() => Input::Fact(fact),
@@ -397,6 +424,12 @@ impl EventLoop {
         if let Some(plane) = &self.plane {
             plane::tell(&mut self.endpoint, plane, Instant::now(), fact);
         }
+    }
+
+    /// This process stood still. What it knew of the network may be as old as that.
+    async fn on_awake(&mut self, sign: &'static str) {
+        tracing::debug!(sign, "awake: the network may be another one");
+        self.on_network_changed().await;
     }
 
     async fn on_network_changed(&mut self) {

@@ -175,7 +175,7 @@ fn last_switch(switch: SwitchStatus, cost: MoveCost) -> doc::Switch {
         duplicates: cost.duplicates,
         reordered: cost.reordered,
         lost: cost.lost,
-        gap_ms: millis(cost.gap),
+        gap_ms: cost.gap.map(millis),
         age_s: switch.age.as_secs(),
     }
 }

@@ -89,6 +89,11 @@ impl MemoryPort {
         self.outgoing.lock().overflowed
     }
 
+    /// Packets that the other port wrote and this one had no room for.
+    pub fn unread(&self) -> u64 {
+        self.incoming.lock().overflowed
+    }
+
     /// Frames that were dropped on reading, by cause.
     pub fn drops(&self) -> DropCounts {
         self.drops.counts()

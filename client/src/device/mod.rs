@@ -118,6 +118,15 @@ impl Device {
             Self::Memory(port) => port.drops(),
         }
     }
+
+    /// Frames that were dropped since the device was made because nobody read them in time; `None` where the kernel does not say. Costs
+    /// system calls: not for every packet.
+    pub fn overflowed(&self) -> Option<u64> {
+        match self {
+            Self::Tap(tap) => tap.overflowed(),
+            Self::Memory(port) => Some(port.unread()),
+        }
+    }
 }
 
 impl AsFd for Device {

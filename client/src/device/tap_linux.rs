@@ -115,6 +115,12 @@ impl Tap {
         &self.name
     }
 
+    /// See [`super::Device::overflowed`]. What the kernel sends to a TAP is what this side reads: its transmit queue.
+    pub fn overflowed(&self) -> Option<u64> {
+        let path = format!("/sys/class/net/{}/statistics/tx_dropped", self.name.as_str());
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    }
+
     /// Its interface index, in the network namespace it was made in.
     pub const fn index(&self) -> u32 {
         self.index

@@ -9,6 +9,7 @@
 //!   leave?
 //! - [`port_mapping`]: a port of the router that leads here.
 //! - [`changes`]: a settled stream of changes around us, our own device left out.
+//! - [`wake_up`]: whether the machine slept, or this process.
 //! - [`cidr`]: an address with its prefix length.
 //!
 //! All of it asks the kernel over one routing-netlink connection ([`Netlink`]) on the control task. Deciding
@@ -22,6 +23,7 @@ pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub mod port_mapping;
 pub mod routes;
+pub mod wake_up;
 
 pub use cidr::{Cidr, CidrError};
 pub use netlink::Netlink;

@@ -46,6 +46,8 @@ const SEARCH: Duration = Duration::from_secs(3);
 const REQUEST: Duration = Duration::from_secs(3);
 /// Where routers are looked for by UPnP (SSDP).
 const SSDP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
+/// ... and the port.
+const SSDP_PORT: u16 = 1900;
 /// Giving it back takes no longer.
 const GIVE_BACK: Duration = Duration::from_millis(400);
 
@@ -223,13 +225,34 @@ async fn ask(
     if leads_into(netlink, SSDP, device).await.unwrap_or(true) {
         return Err(format!("PCP and NAT-PMP: {refused}; UPnP would go through our own device"));
     }
+    match search(question, None).await {
+        Ok(gateway) if gateway.addr.ip() == question.router => {
+            map_by_upnp(question, gateway, question.port.get()).await
+        }
+        // Whoever is on this network can answer, and be the first. The router itself is asked then, and nobody else (UPnP Device
+        // Architecture 1.1 §1.3.3, unicast M-SEARCH).
+        Ok(_) => match search(question, Some(SocketAddr::new(question.router.into(), SSDP_PORT))).await {
+            Ok(gateway) if gateway.addr.ip() == question.router => {
+                map_by_upnp(question, gateway, question.port.get()).await
+            }
+            Ok(_) => Err("UPnP: another host than the router answers for it".to_owned()),
+            Err(error) => Err(format!(
+                "UPnP: another host than the router answers, and the router says nothing: {error}"
+            )),
+        },
+        Err(error) => Err(format!("PCP and NAT-PMP: {refused}; UPnP: {error}")),
+    }
+}
+
+/// Looks for a gateway at `at`, or at whoever hears it.
+async fn search(question: Question, at: Option<SocketAddr>) -> Result<Gateway<Tokio>, igd_next::SearchError> {
     let mut search = SearchOptions::default();
     search.bind_addr = SocketAddr::new(question.own.into(), 0);
     search.timeout = Some(SEARCH);
-    match igd_next::aio::tokio::search_gateway(search).await {
-        Ok(gateway) => map_by_upnp(question, gateway, question.port.get()).await,
-        Err(error) => Err(format!("PCP and NAT-PMP: {refused}; UPnP: {error}")),
+    if let Some(at) = at {
+        search.broadcast_address = at;
     }
+    igd_next::aio::tokio::search_gateway(search).await
 }
 
 /// What the router granted by PCP or NAT-PMP.

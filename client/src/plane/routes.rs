@@ -25,8 +25,10 @@ pub struct MoveCost {
     pub duplicates: u64,
     /// Packets delivered after a later one.
     pub reordered: u64,
-    /// The silence when the peer's data last began to come by another path.
-    pub gap: Duration,
+    /// How often the peer's data began to come by another path.
+    moves: u64,
+    /// The silence when it last did; `None` where the peer had little to say, or has not moved with this side.
+    pub gap: Option<Duration>,
 }
 
 impl MoveCost {
@@ -36,7 +38,8 @@ impl MoveCost {
             lost: counters.lost.load(Relaxed),
             duplicates: counters.rx_duplicates.load(Relaxed),
             reordered: counters.rx_reordered.load(Relaxed),
-            gap: Duration::from_micros(counters.rx_gap_us.load(Relaxed)),
+            moves: counters.rx_moves.load(Relaxed),
+            gap: counters.rx_gap_us.load(Relaxed).checked_sub(1).map(Duration::from_micros),
         }
     }
 }
@@ -61,6 +64,12 @@ struct Peer {
     route: PeerRoute,
     /// What was counted when data last moved.
     at_move: MoveCost,
+    /// The peer's moves when it moved the time before.
+    moves_before: u64,
+    /// What was counted when the next doubt began: what comes after that is not this move's.
+    settled: Option<MoveCost>,
+    /// What was counted when the doubt began that there is now.
+    at_doubt: Option<MoveCost>,
     marks: Arc<AckMarks>,
 }
 
@@ -117,7 +126,11 @@ impl Routes {
             Event::Sources { slot, addresses } => {
                 self.change(slot, |peer| peer.route.sources = addresses.into());
             }
-            Event::Doubt { slot, path } => self.change(slot, |peer| peer.route.doubted = path),
+            Event::Doubt { slot, path } => self.change(slot, |peer| {
+                peer.route.doubted = path;
+                peer.at_doubt = path.map(|_| MoveCost::counted(&peer.route.counters));
+                peer.settled = peer.settled.or(peer.at_doubt);
+            }),
             Event::Patience { slot, patience } => self.change(slot, |peer| peer.route.patience = patience),
             Event::Acked { slot, paths, floor } => {
                 if let Some(marks) = self.marks(slot) {
@@ -129,7 +142,13 @@ impl Routes {
                 self.set_binding(relay, binding);
             }
             Event::Moved { slot, .. } => {
-                self.change(slot, |peer| peer.at_move = MoveCost::counted(&peer.route.counters));
+                self.change(slot, |peer| {
+                    peer.moves_before = peer.at_move.moves;
+                    // A move out of doubt costs what that doubt did.
+                    let counted = MoveCost::counted(&peer.route.counters);
+                    peer.at_move = peer.at_doubt.unwrap_or(counted);
+                    peer.settled = None;
+                });
                 return Ok(Some(event));
             }
             Event::PeerState { slot, state } => {
@@ -234,13 +253,16 @@ impl Routes {
     pub fn cost_of_move(&self, slot: PeerSlot) -> MoveCost {
         let peer = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at));
         let Some(peer) = peer else { return MoveCost::default() };
-        let (now, before) = (MoveCost::counted(&peer.route.counters), peer.at_move);
+        let before = peer.at_move;
+        let now = peer.settled.unwrap_or_else(|| MoveCost::counted(&peer.route.counters));
+        let has_peer_moved = now.moves > peer.moves_before;
         MoveCost {
             resent: now.resent.saturating_sub(before.resent),
             lost: now.lost.saturating_sub(before.lost),
             duplicates: now.duplicates.saturating_sub(before.duplicates),
             reordered: now.reordered.saturating_sub(before.reordered),
-            gap: now.gap,
+            moves: now.moves,
+            gap: now.gap.filter(|_| has_peer_moved),
         }
     }
 

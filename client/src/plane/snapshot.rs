@@ -98,7 +98,7 @@ pub struct PeerCounters {
     pub rx_reordered: AtomicU64,
     /// How often its data began to come by another path.
     pub rx_moves: AtomicU64,
-    /// The silence at the last of those moves, microseconds.
+    /// One more than the silence at the last of those moves, microseconds; 0 where that says nothing.
     pub rx_gap_us: AtomicU64,
     /// Packets of it that were dropped, for any cause: not opened, or not let in by the switch.
     pub rx_dropped: AtomicU64,

@@ -9,6 +9,7 @@
 //! - [`registry`]: who is here, by connection and by (network, full node key).
 //! - [`matchmaking`]: the pairs, their channels and how far each end has come.
 //! - [`forward`]: what the data path needs: a pair's meter and a client's two bounded queues.
+//! - [`nonce`]: what shows who receives at an address, kept nowhere.
 //! - [`limits`]: how much of everything, and the token bucket.
 //! - [`relay`]: composes them into one machine.
 //!
@@ -16,12 +17,14 @@
 //! - A channel is known to exactly two connections, and only they can use or change it.
 //! - No address leaves before both ends of the pair said CONFIRMED (protocol §3.5).
 //! - One connection per (network, node key): the newest (protocol §3.4).
+//! - Nothing that a STUN request says changes what is known of a client, but the first address: whoever saw a token can send them.
 //! - Every map is bounded by [`limits::Limits`]; what a client causes, it can cause only so often.
 
 pub mod auth;
 pub mod forward;
 pub mod limits;
 pub mod matchmaking;
+pub mod nonce;
 pub mod registry;
 pub mod relay;
 

@@ -4,7 +4,7 @@ use crate::core::ConnId;
 use crate::core::auth::{Registration, Token};
 use crate::core::limits::{Bucket, Limits};
 use shadowmesh_proto::ids::{ChannelId, NetworkId, NodeId};
-use shadowmesh_proto::wire::relayed::Nonce;
+use shadowmesh_proto::wire::relayed::BindingTag;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,24 +12,15 @@ use std::time::{Duration, Instant};
 /// Who joins a network that is joined too often comes back no sooner.
 const JOIN_LATER: Duration = Duration::from_secs(5);
 
-/// A UDP address, and what was sent there to be said over the stream by whoever received it (protocol §3.9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Observed {
-    /// The address.
-    pub udp: SocketAddr,
-    /// What was sent.
-    pub nonce: Nonce,
-}
-
 /// A registered client.
 #[derive(Debug)]
 pub struct Client {
     /// What it proved, and where its stream comes from.
     pub registration: Registration,
-    /// Where STUN saw it.
-    pub observed: Option<Observed>,
-    /// Where a request with its token came from since; nothing is told of it before the client showed that it is there.
-    pub candidate: Option<Observed>,
+    /// Where it is: where STUN saw it first, and then where it showed that it receives.
+    pub observed: Option<SocketAddr>,
+    /// Where it showed that last, and the tag of its datagrams there (protocol §3.9).
+    pub bound: Option<(SocketAddr, BindingTag)>,
     /// Ties its STUN requests to it.
     pub token: Token,
     /// Whom it wants to meet.
@@ -50,7 +41,7 @@ impl Client {
         Self {
             registration,
             observed: None,
-            candidate: None,
+            bound: None,
             token,
             wishes: Wishes::default(),
             met: BTreeMap::new(),

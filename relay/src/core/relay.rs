@@ -8,7 +8,8 @@ use crate::core::auth::{Refusal, Registration, Token, Tokens};
 use crate::core::forward::PairMeter;
 use crate::core::limits::Limits;
 use crate::core::matchmaking::{PairCounts, Pairs};
-use crate::core::registry::{Client, Observed, Registry};
+use crate::core::nonce::Nonces;
+use crate::core::registry::{Client, Registry};
 use shadowmesh_proto::ids::{ChannelId, NodeId};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::wire::relay::{Control, GoneReason};
@@ -56,11 +57,12 @@ pub enum Output {
         /// Counts them.
         meter: Arc<PairMeter>,
     },
-    /// Datagrams are forwarded from and to the address where STUN saw `conn` last, with this tag, instead of wherever it was before.
+    /// The client showed that it receives at this address: from now on its datagrams are forwarded from and to there with this tag,
+    /// and nowhere else. Said each time that it shows it.
     Bind {
         /// Whose.
         conn: ConnId,
-        /// Where that is.
+        /// Where.
         udp: SocketAddr,
         /// In each datagram.
         tag: BindingTag,
@@ -84,7 +86,7 @@ pub enum Output {
 pub struct StunAnswer {
     /// Whose request it was.
     pub conn: ConnId,
-    /// Goes with it where the address is the one that could be bound.
+    /// Goes with it where that address can be bound.
     pub nonce: Option<Nonce>,
 }
 
@@ -101,7 +103,7 @@ pub struct Counters {
     pub introductions: u64,
     /// Pairs that both ends confirmed.
     pub established: u64,
-    /// Clients that had datagrams bound to their address, each time.
+    /// Clients that had datagrams bound to their address: once for each address, however often it is proven again.
     pub bindings: u64,
     /// Control bodies about a channel that their sender is no end of, or a nonce that is not its own (or not any more).
     pub strays: u64,
@@ -115,19 +117,21 @@ pub struct Relay {
     registry: Registry,
     pairs: Pairs,
     tokens: Tokens,
+    nonces: Nonces,
     counters: Counters,
     outputs: VecDeque<Output>,
 }
 
 impl Relay {
     /// A relay with nobody in it.
-    pub fn new(limits: Limits, terms: Terms) -> Self {
+    pub fn new(now: Instant, limits: Limits, terms: Terms, rng: &mut dyn Rng) -> Self {
         Self {
             limits,
             terms,
             registry: Registry::default(),
             pairs: Pairs::default(),
             tokens: Tokens::default(),
+            nonces: Nonces::new(now, rng),
             counters: Counters::default(),
             outputs: VecDeque::new(),
         }
@@ -181,7 +185,7 @@ impl Relay {
             Control::Connect { peer: Some(peer) } => return self.connect(conn, peer),
             Control::Confirmed { channel } => self.confirm(conn, channel, rng),
             Control::Release { channel } => self.release(conn, channel),
-            Control::Bind { nonce } => self.bind(now, conn, nonce, rng),
+            Control::Bind { nonce, udp } => self.bind(now, conn, nonce, udp, rng),
             Control::Ping { id } => self.send(conn, Control::Pong { id }),
             Control::Pong { .. } => {}
             Control::Leave => {
@@ -203,17 +207,18 @@ impl Relay {
 
     /// A STUN request that carried `token` came from `from`; the answer, if it deserves one.
     ///
-    /// `decides`: it came to the port that the client's stream came to. A NAT may show another port to each port of ours;
+    /// `decides`: it came to where the client's stream came to. A NAT may show another port to each address of ours;
     /// if all of them counted, the observed address would flap. The others count only while nothing is known.
     ///
     /// The first address is believed, for a direct link is wanted soon. Another one later has to be bound first
-    /// ([`Control::Bind`]): the token passes in clear, and whoever saw it could otherwise move the client.
+    /// ([`Control::Bind`]): the token passes in clear, and whoever saw it could otherwise move the client. So after the first one
+    /// a request changes nothing here; what it takes to bind its source is in the answer alone.
     pub fn handle_stun(
         &mut self,
+        now: Instant,
         token: &Token,
         from: SocketAddr,
         decides: impl FnOnce(ConnId) -> bool,
-        rng: &mut dyn Rng,
     ) -> Option<StunAnswer> {
         let conn = self.tokens.owner(token)?;
         let client = self.registry.client_mut(conn)?;
@@ -221,27 +226,12 @@ impl Relay {
             // Asked at the address of the other family, for a candidate and nothing else (protocol §7.4).
             return Some(StunAnswer { conn, nonce: None });
         }
-        let decides = decides(conn);
-        let is_first = client.observed.is_none();
-        if !decides && !is_first {
-            return Some(StunAnswer { conn, nonce: None });
-        }
-        let mut draw = || {
-            let mut nonce = Nonce::default();
-            rng.fill(&mut nonce);
-            nonce
-        };
-        let seen = match (&mut client.observed, &mut client.candidate) {
-            (Some(observed), _) if observed.udp == from => observed,
-            (Some(_), Some(candidate)) if candidate.udp == from => candidate,
-            (Some(_), candidate) => candidate.insert(Observed { udp: from, nonce: draw() }),
-            (observed @ None, _) => observed.insert(Observed { udp: from, nonce: draw() }),
-        };
-        let answer = StunAnswer { conn, nonce: decides.then_some(seen.nonce) };
-        if is_first {
+        if client.observed.is_none() {
+            client.observed = Some(from);
             self.tell_observed(conn, from);
         }
-        Some(answer)
+        let nonce = decides(conn).then(|| self.nonces.at(now, conn, from));
+        Some(StunAnswer { conn, nonce })
     }
 
     /// The client is at another UDP address: tells it, and every peer it is established with.
@@ -445,28 +435,31 @@ impl Relay {
         self.send_established(channel, other);
     }
 
-    /// The client received what was sent to its observed address: datagrams are forwarded from and to there (protocol §3.9).
-    fn bind(&mut self, now: Instant, conn: ConnId, nonce: Nonce, rng: &mut dyn Rng) {
+    /// The client received what was sent to `udp`: datagrams are forwarded from and to there (protocol §3.9).
+    fn bind(&mut self, now: Instant, conn: ConnId, nonce: Nonce, udp: SocketAddr, rng: &mut dyn Rng) {
+        let udp = SocketAddr::new(udp.ip().to_canonical(), udp.port());
         let Some(client) = self.registry.client_mut(conn) else { return };
-        let is_moved = client.candidate.is_some_and(|candidate| candidate.nonce == nonce);
+        if !self.nonces.is_known(now, conn, udp, nonce) {
+            self.counters.strays += 1;
+            return;
+        }
+        let is_moved = client.observed != Some(udp);
         if is_moved {
             // Each move is told to every peer: one that flips between two ports would keep the relay busy with nothing else. It
             // is asked for again with the client's next request.
             if !client.moves.take(now, 1.0) {
                 return;
             }
-            client.observed = client.candidate.take();
+            client.observed = Some(udp);
         }
-        let Some(udp) = client.observed.filter(|observed| observed.nonce == nonce).map(|seen| seen.udp)
-        else {
-            self.counters.strays += 1;
-            return;
-        };
+        let still = client.bound.filter(|(known, _)| *known == udp);
+        if still.is_none() {
+            self.counters.bindings += 1;
+        }
+        let (_, tag) = *client.bound.insert(still.unwrap_or_else(|| (udp, BindingTag::new(rng.next_u32()))));
         if is_moved {
             self.tell_observed(conn, udp);
         }
-        let tag = BindingTag::new(rng.next_u32());
-        self.counters.bindings += 1;
         // The binding first: whoever was told of the tag can use it.
         self.outputs.push_back(Output::Bind { conn, udp, tag });
         self.send(conn, Control::Bound { tag: tag.number() });
@@ -487,7 +480,7 @@ impl Relay {
             heartbeat_ms: millis(self.terms.heartbeat),
             rotation_s: u32::try_from(self.terms.rotation.as_secs()).unwrap_or(u32::MAX),
             peer_tcp: Some(peer.registration.observed_tcp),
-            peer_udp: peer.observed.map(|observed| observed.udp),
+            peer_udp: peer.observed,
             direct: self.terms.direct,
         };
         self.send(to, body);

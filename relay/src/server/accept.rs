@@ -5,7 +5,8 @@ use crate::core::limits::{Full, Site, Sites};
 use crate::server::conn::{self, Origin};
 use crate::server::hub::Hub;
 use crate::server::port::lock;
-use crate::server::socket;
+use crate::server::relayed::{Entrance, Socket};
+use crate::server::socket::tune;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,11 +34,11 @@ impl Acceptor {
         Self { hub, sites: Mutex::new(Sites::new()), next: AtomicU64::new(1), alive }
     }
 
-    /// Accepts on `listener` for ever.
-    pub(super) async fn run(self: Arc<Self>, listener: TcpListener) {
+    /// Accepts on `listener` for ever; `socket` has the same port.
+    pub(super) async fn run(self: Arc<Self>, listener: TcpListener, socket: Arc<Socket>) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => self.take(stream, peer),
+                Ok((stream, peer)) => self.take(stream, peer, &socket),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; trying again");
                     tokio::time::sleep(BREATHER).await;
@@ -46,7 +47,7 @@ impl Acceptor {
         }
     }
 
-    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, socket: &Arc<Socket>) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let site = Site::of(peer.ip());
         let rules = self.hub.rules();
@@ -56,7 +57,7 @@ impl Acceptor {
             return;
         }
         let pass = Pass { acceptor: Arc::clone(self), site };
-        let (Ok(()), Ok(local)) = (socket::tune(&stream), stream.local_addr()) else {
+        let (Ok(()), Ok(local)) = (tune(&stream), stream.local_addr()) else {
             // Gone already.
             return;
         };
@@ -64,7 +65,7 @@ impl Acceptor {
         let origin = Origin {
             conn: ConnId(self.next.fetch_add(1, Ordering::Relaxed)),
             peer,
-            local_port: local.port(),
+            entrance: Entrance::new(Arc::clone(socket), local.ip()),
         };
         let hub = Arc::clone(&self.hub);
         let alive = self.alive.clone();

@@ -10,6 +10,7 @@ use crate::core::ConnId;
 use crate::core::auth::Refusal;
 use crate::server::hub::Hub;
 use crate::server::opening::open;
+use crate::server::relayed::Entrance;
 use crate::server::ws::{StreamError, WsStream};
 use shadowmesh_proto::link::{LinkError, ServerLink};
 use shadowmesh_proto::wire::codec::WireError;
@@ -55,18 +56,18 @@ impl From<std::io::Error> for Ending {
 }
 
 /// What the acceptor knows of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Origin {
     pub(super) conn: ConnId,
     pub(super) peer: SocketAddr,
-    pub(super) local_port: u16,
+    pub(super) entrance: Entrance,
 }
 
 /// Serves one connection until it ends.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(hub: Arc<Hub>, io: S, origin: Origin) {
     let patience = hub.rules().patience;
     // In a box of its own, which is gone afterwards: the opening needs five times the memory of the session that stays.
-    let opened = timeout(patience.handshake, Box::pin(open(&hub, io, origin))).await;
+    let opened = timeout(patience.handshake, Box::pin(open(&hub, io, &origin))).await;
     let ending = match opened {
         Err(_) => Ending::Late,
         Ok(Err(ending)) => ending,

@@ -67,7 +67,7 @@ struct State {
 
 impl Hub {
     pub(crate) fn new(secret: NodeSecret, limits: Limits, terms: Terms, patience: Patience) -> Self {
-        let relay = Relay::new(limits.clone(), terms);
+        let relay = Relay::new(Instant::now(), limits.clone(), terms, &mut SystemRng);
         Self {
             secret,
             metrics: Metrics::default(),
@@ -101,27 +101,28 @@ impl Hub {
         port: &Arc<Port>,
         registration: Registration,
     ) -> Result<(), Refusal> {
+        let now = Instant::now();
         let mut state = lock(&self.state);
         state.ports.insert(conn, Arc::clone(port));
-        let result = state.relay.handle_register(Instant::now(), conn, registration, &mut SystemRng);
+        let result = state.relay.handle_register(now, conn, registration, &mut SystemRng);
         if result.is_err() {
             state.ports.remove(&conn);
         }
-        self.carry_out(&mut state);
+        self.carry_out(now, &mut state);
         result
     }
 
-    pub(super) fn control(&self, conn: ConnId, body: Control) -> Result<(), Refusal> {
+    pub(super) fn control(&self, now: Instant, conn: ConnId, body: Control) -> Result<(), Refusal> {
         let mut state = lock(&self.state);
-        let result = state.relay.handle_control(Instant::now(), conn, body, &mut SystemRng);
-        self.carry_out(&mut state);
+        let result = state.relay.handle_control(now, conn, body, &mut SystemRng);
+        self.carry_out(now, &mut state);
         result
     }
 
     pub(super) fn closed(&self, conn: ConnId) {
         let mut state = lock(&self.state);
         state.relay.handle_closed(conn);
-        self.carry_out(&mut state);
+        self.carry_out(Instant::now(), &mut state);
         if let Some(port) = state.ports.remove(&conn) {
             port.clear_routes();
             self.bindings.unbind(&port);
@@ -138,14 +139,14 @@ impl Hub {
     ) -> Option<Option<Nonce>> {
         let mut state = lock(&self.state);
         let State { relay, ports } = &mut *state;
-        let decides = |conn| ports.get(&conn).is_some_and(|client| client.local_port() == door.socket.port);
-        let answer = relay.handle_stun(token, from, decides, &mut SystemRng)?;
+        let decides = |conn| ports.get(&conn).is_some_and(|client| client.entrance().is_at(door));
+        let answer = relay.handle_stun(now, token, from, decides)?;
         if answer.nonce.is_some()
             && let Some(port) = ports.get(&answer.conn)
         {
-            port.on_stun(now, from, door);
+            port.on_stun(now, from);
         }
-        self.carry_out(&mut state);
+        self.carry_out(now, &mut state);
         Some(answer.nonce)
     }
 
@@ -161,7 +162,7 @@ impl Hub {
         let Metrics { dropped, forwarded, .. } = &self.metrics;
         let count = u64::try_from(datagrams.len().div_ceil(stride)).unwrap_or(u64::MAX);
         let bytes = u64::try_from(datagrams.len()).unwrap_or(u64::MAX);
-        let Some(sender) = self.bindings.at(from).filter(|sender| sender.tag == header.tag) else {
+        let Some(sender) = self.bindings.at(from, header.tag).filter(|sender| sender.is_proven(now)) else {
             return dropped.datagrams_unbound.add(count);
         };
         if !sender.port.may_send(now, datagrams.len()) {
@@ -170,7 +171,7 @@ impl Hub {
         let Some(to) = sender.port.way(header.channel, bytes) else {
             return dropped.unknown_channel.add(count);
         };
-        sender.heard(now);
+        sender.on_heard(now);
         let Some(receiver) = to.binding().filter(|receiver| receiver.is_alive(now)) else {
             return dropped.datagrams_no_receiver.add(count);
         };
@@ -189,7 +190,7 @@ impl Hub {
     pub(super) fn drain(&self, within: Duration) {
         let mut state = lock(&self.state);
         state.relay.handle_drain(within);
-        self.carry_out(&mut state);
+        self.carry_out(Instant::now(), &mut state);
     }
 
     /// Asks every registered connection to close once its queue is written.
@@ -207,7 +208,7 @@ impl Hub {
 }
 
 impl Hub {
-    fn carry_out(&self, State { relay, ports }: &mut State) {
+    fn carry_out(&self, now: Instant, State { relay, ports }: &mut State) {
         while let Some(output) = relay.poll_output() {
             match output {
                 Output::Send { to, body } => {
@@ -222,7 +223,7 @@ impl Hub {
                 }
                 Output::Bind { conn, udp, tag } => {
                     if let Some(port) = ports.get(&conn) {
-                        self.bindings.bind(Instant::now(), port, udp, tag);
+                        self.bindings.bind(now, port, udp, tag);
                     }
                 }
                 Output::Unroute { conn, channel } => {
@@ -239,3 +240,6 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

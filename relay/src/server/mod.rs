@@ -104,6 +104,7 @@ pub struct Server {
     instance: u64,
     stun_ports: Vec<u16>,
     listeners: Vec<TcpListener>,
+    /// One for each listener, in their order; behind them that of the second STUN port.
     datagrams: Vec<UdpSocket>,
     started: Instant,
 }
@@ -168,13 +169,15 @@ impl Server {
         let (alive, gone) = tokio::sync::mpsc::channel(1);
         let acceptor = Arc::new(accept::Acceptor::new(Arc::clone(&self.hub), alive));
         let mut tasks = tokio::task::JoinSet::new();
-        for listener in self.listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tasks.spawn(Arc::clone(&acceptor).run(listener));
-        }
+        let mut sockets = Vec::new();
         for socket in self.datagrams {
             let responder = udp::Responder::new(Arc::clone(&self.hub), socket)?;
+            sockets.push(responder.socket());
             tasks.spawn(responder.run());
+        }
+        for (listener, socket) in self.listeners.into_iter().zip(sockets) {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tasks.spawn(Arc::clone(&acceptor).run(listener, socket));
         }
         drop(acceptor);
         shutdown::wait_and_drain(stop, self.hub, tasks, gone).await;

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     hub: &Arc<Hub>,
     io: S,
-    origin: Origin,
+    origin: &Origin,
 ) -> Result<Session<S>, Ending> {
     let mut ws = WsStream::accept(io).await?;
     let mut link = ServerLink::new();
@@ -37,7 +37,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(ServerInput::Register { node, network, instance, features: _ }) => {
                 let registration = Registration { node, network, instance, observed_tcp: origin.peer };
                 let rules = hub.rules();
-                let port = Arc::new(Port::new(Instant::now(), &rules.limits, origin.local_port));
+                let port = Arc::new(Port::new(Instant::now(), &rules.limits, origin.entrance.clone()));
                 if let Err(refusal) = hub.register(origin.conn, &port, registration) {
                     refuse(ws, link, refusal).await;
                     return Err(refusal.into());

@@ -10,7 +10,7 @@
 use crate::core::forward::{Item, PairMeter, Queues};
 use crate::core::limits::{Bucket, Limits};
 use crate::metrics::Metrics;
-use crate::server::relayed::{Binding, Door};
+use crate::server::relayed::{Binding, Entrance};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use shadowmesh_proto::ids::ChannelId;
@@ -30,9 +30,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// How long senders do not wait for a client that did not catch up: with pauses of 10 ms that is half a percent of the time.
 const SLOW_FOR: Duration = Duration::from_secs(2);
 
-/// Addresses of one client whose way in is known: more than may be told apart at once.
-const DOORS: usize = 4;
-
 /// Where messages for one connection are left, and where its own go.
 #[derive(Debug)]
 pub(super) struct Port {
@@ -43,13 +40,10 @@ pub(super) struct Port {
     closing: AtomicBool,
     /// Set once: the client does not read even its control messages.
     stuck: AtomicBool,
-    /// The port its stream came to, at our end.
-    local_port: u16,
+    /// Where its stream came to.
+    entrance: Entrance,
     /// Meters what it sends, on the stream and by datagram, where the operator set a rate.
     allowance: Mutex<Option<Bucket>>,
-    /// By which ways its last STUN requests came, the newest first: its own, and one that somebody else may have made with its
-    /// token, or it itself at an address it moves to.
-    doors: Mutex<Vec<(SocketAddr, Door)>>,
     /// Where its datagrams are forwarded from and to.
     binding: Mutex<Option<Arc<Binding>>>,
 }
@@ -76,7 +70,7 @@ struct Route {
 }
 
 impl Port {
-    pub(super) fn new(now: Instant, limits: &Limits, local_port: u16) -> Self {
+    pub(super) fn new(now: Instant, limits: &Limits, entrance: Entrance) -> Self {
         Self {
             inbox: Mutex::new(Inbox {
                 queues: Queues::new(limits.queue_control, limits.queue_bytes),
@@ -87,9 +81,8 @@ impl Port {
             waker: AtomicWaker::new(),
             closing: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
-            local_port,
+            entrance,
             allowance: Mutex::new(limits.bytes_per_second.map(|rate| Bucket::full(now, rate, rate))),
-            doors: Mutex::new(Vec::new()),
             binding: Mutex::new(None),
         }
     }
@@ -106,21 +99,11 @@ impl Port {
         lock(&self.allowance).as_mut().is_none_or(|bucket| bucket.take(now, amount))
     }
 
-    /// A STUN request of the client came from `udp`, as it seems, by this way.
-    pub(super) fn on_stun(&self, now: Instant, udp: SocketAddr, door: &Door) {
-        let mut doors = lock(&self.doors);
-        doors.retain(|(known, _)| *known != udp);
-        doors.truncate(DOORS - 1);
-        doors.insert(0, (udp, door.clone()));
-        drop(doors);
+    /// A STUN request of the client came from `udp`, as it seems.
+    pub(super) fn on_stun(&self, now: Instant, udp: SocketAddr) {
         if let Some(binding) = self.binding().filter(|binding| binding.udp == udp) {
-            binding.heard(now);
+            binding.on_heard(now);
         }
-    }
-
-    /// By which way the client at `udp` asked last.
-    pub(super) fn door(&self, udp: SocketAddr) -> Option<Door> {
-        lock(&self.doors).iter().find(|(known, _)| *known == udp).map(|(_, door)| door.clone())
     }
 
     /// Datagrams of the client are forwarded so from now on; how they were before.
@@ -253,8 +236,8 @@ impl Port {
         lock(&self.routes).clear();
     }
 
-    /// The port its stream came to, at our end.
-    pub(super) const fn local_port(&self) -> u16 {
-        self.local_port
+    /// Where its stream came to.
+    pub(super) const fn entrance(&self) -> &Entrance {
+        &self.entrance
     }
 }

@@ -1,9 +1,12 @@
 //! Which datagrams are forwarded, and where to (protocol §3.9).
 //!
 //! A client that showed that it receives at an address has a [`Binding`]: what comes from there with its tag is taken for what its
-//! stream would have brought, and what is for it leaves from the socket and the address that it asked. A binding lives as long as the
-//! connection of its client, or until the client binds another address; of two clients with one address the newer has it. Nothing
-//! is sent to an address from which nothing came for [`SILENT`]: it may be somebody else's by now.
+//! stream would have brought, and what is for it leaves from the address and port that its stream came to (its [`Entrance`]; where it
+//! asked is not kept, for others can ask in its name). A binding lives as long as the connection of its client, or until the client
+//! binds another address. The client proves it again about each minute; one that it did not prove for [`UNPROVEN`] carries nothing in
+//! either direction, and nothing is sent to an address from which nothing came for [`SILENT`]: it may be somebody else's by now.
+//!
+//! Several clients may have one address: the tag tells whose a datagram is. So nobody who binds takes anything from anybody.
 //!
 //! Nothing is queued here. What the kernel has no room for is lost and counted, as on any router: the peers' path notices.
 
@@ -20,21 +23,33 @@ use tokio::net::UdpSocket;
 
 /// Clients ask STUN each 25 s (protocol §7.4); this is five questions that were lost.
 const SILENT: Duration = Duration::from_secs(125);
+/// What comes from an address, or seems to, keeps a binding alive no longer than this. A client has another nonce to say about each
+/// minute ([`SLOT`](crate::core::nonce::SLOT)); this is four that were lost.
+const UNPROVEN: Duration = Duration::from_secs(300);
 
 /// A UDP socket of the relay.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) socket: UdpSocket,
     pub(super) state: UdpSocketState,
-    pub(super) port: u16,
+    /// Which names IPv4 addresses as mapped ones.
+    is_ipv6: bool,
 }
 
 impl Socket {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let socket = UdpSocket::from_std(socket)?;
-        let port = socket.local_addr()?.port();
-        Ok(Self { socket, state, port })
+        let is_ipv6 = socket.local_addr()?.is_ipv6();
+        Ok(Self { socket, state, is_ipv6 })
+    }
+
+    /// As the socket names it.
+    fn name(&self, ip: IpAddr) -> IpAddr {
+        match ip {
+            IpAddr::V4(ip) if self.is_ipv6 => ip.to_ipv6_mapped().into(),
+            IpAddr::V4(_) | IpAddr::V6(_) => ip,
+        }
     }
 
     /// Sends now or not at all.
@@ -44,7 +59,37 @@ impl Socket {
     }
 }
 
-/// By which way a client's datagrams come: answers leave by the same.
+/// Where a client's stream came to: its datagrams come to the same address and port, or are not taken for its own.
+#[derive(Debug, Clone)]
+pub(super) struct Entrance {
+    socket: Arc<Socket>,
+    /// The address, IPv4 as such.
+    local: IpAddr,
+}
+
+impl Entrance {
+    /// `socket` has the port of the stream, `local` is its address at our end.
+    pub(super) fn new(socket: Arc<Socket>, local: IpAddr) -> Self {
+        Self { socket, local: local.to_canonical() }
+    }
+
+    /// Whether what came by `door` came to here.
+    pub(super) fn is_at(&self, door: &Door) -> bool {
+        Arc::ptr_eq(&self.socket, &door.socket)
+            && door.local.is_none_or(|local| local.to_canonical() == self.local)
+    }
+
+    /// The way from here to `udp`.
+    fn door(&self, udp: SocketAddr) -> Door {
+        Door {
+            socket: Arc::clone(&self.socket),
+            remote: SocketAddr::new(self.socket.name(udp.ip()), udp.port()),
+            local: Some(self.socket.name(self.local)),
+        }
+    }
+}
+
+/// By which way a datagram came: an answer leaves by the same.
 #[derive(Debug, Clone)]
 pub(super) struct Door {
     pub(super) socket: Arc<Socket>,
@@ -75,19 +120,43 @@ pub(super) struct Binding {
     door: Door,
     /// The address, IPv4 as such.
     pub(super) udp: SocketAddr,
-    /// When something of the client came from there.
-    heard: Mutex<Instant>,
+    life: Mutex<Life>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// When something of the client came from there, as it seems.
+    heard: Instant,
+    /// When the client showed that it receives there.
+    proven: Instant,
+}
+
+impl Life {
+    fn is_proven(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.proven) < UNPROVEN
+    }
 }
 
 impl Binding {
     /// Something of the client came from there.
-    pub(super) fn heard(&self, now: Instant) {
-        *lock(&self.heard) = now;
+    pub(super) fn on_heard(&self, now: Instant) {
+        lock(&self.life).heard = now;
+    }
+
+    /// The client showed that it receives there.
+    fn on_proven(&self, now: Instant) {
+        *lock(&self.life) = Life { heard: now, proven: now };
+    }
+
+    /// Whether what comes from there may be the client's.
+    pub(super) fn is_proven(&self, now: Instant) -> bool {
+        lock(&self.life).is_proven(now)
     }
 
     /// Whether the client is still to be found there.
     pub(super) fn is_alive(&self, now: Instant) -> bool {
-        now.saturating_duration_since(*lock(&self.heard)) < SILENT
+        let life = *lock(&self.life);
+        life.is_proven(now) && now.saturating_duration_since(life.heard) < SILENT
     }
 
     /// Sends `datagrams` of `stride` bytes each to the client, under its own tag.
@@ -97,19 +166,24 @@ impl Binding {
     }
 }
 
-/// All of them, by address.
+/// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
-    by_address: Mutex<HashMap<SocketAddr, Arc<Binding>>>,
+    all: Mutex<HashMap<(SocketAddr, BindingTag), Arc<Binding>>>,
 }
 
 impl Bindings {
-    /// The client behind `port` receives at `udp`, by the way that its last STUN request came.
+    /// The client behind `port` receives at `udp`.
     pub(super) fn bind(&self, now: Instant, port: &Arc<Port>, udp: SocketAddr, tag: BindingTag) {
-        let Some(door) = port.door(udp) else { return };
-        let binding = Arc::new(Binding { tag, port: Arc::clone(port), door, udp, heard: Mutex::new(now) });
+        if let Some(known) = port.binding().filter(|known| (known.udp, known.tag) == (udp, tag)) {
+            return known.on_proven(now);
+        }
         self.unbind(port);
-        if let Some(before) = lock(&self.by_address).insert(udp, Arc::clone(&binding)) {
+        let (door, life) = (port.entrance().door(udp), Life { heard: now, proven: now });
+        let binding = Arc::new(Binding { tag, port: Arc::clone(port), door, udp, life: Mutex::new(life) });
+        let same = lock(&self.all).insert((udp, tag), Arc::clone(&binding));
+        if let Some(before) = same {
+            // Two clients of one address drew one tag of 2^24: whose a datagram is can no longer be told.
             before.port.set_binding(None);
         }
         port.set_binding(Some(binding));
@@ -118,66 +192,18 @@ impl Bindings {
     /// The client behind `port` leaves, or moved. Binding and port hold each other until here.
     pub(super) fn unbind(&self, port: &Port) {
         let Some(binding) = port.set_binding(None) else { return };
-        let mut all = lock(&self.by_address);
-        if all.get(&binding.udp).is_some_and(|known| Arc::ptr_eq(known, &binding)) {
-            all.remove(&binding.udp);
+        let mut all = lock(&self.all);
+        let key = (binding.udp, binding.tag);
+        if all.get(&key).is_some_and(|known| Arc::ptr_eq(known, &binding)) {
+            all.remove(&key);
         }
     }
 
-    /// Whose address it is.
-    pub(super) fn at(&self, udp: SocketAddr) -> Option<Arc<Binding>> {
-        lock(&self.by_address).get(&udp).map(Arc::clone)
+    /// Whose datagrams come from `udp` with `tag`.
+    pub(super) fn at(&self, udp: SocketAddr, tag: BindingTag) -> Option<Arc<Binding>> {
+        lock(&self.all).get(&(udp, tag)).map(Arc::clone)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::limits::Limits;
-
-    fn socket() -> Arc<Socket> {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        Arc::new(Socket::new(socket).unwrap())
-    }
-
-    #[tokio::test]
-    async fn an_address_that_is_silent_for_long_is_sent_nothing_until_it_is_heard_again() {
-        let (now, socket) = (Instant::now(), socket());
-        let port = Arc::new(Port::new(now, &Limits::default(), socket.port));
-        let udp: SocketAddr = "198.51.100.7:4000".parse().unwrap();
-        let door = Door { socket, remote: udp, local: None };
-        let bindings = Bindings::default();
-        bindings.bind(now, &port, udp, BindingTag::new(1));
-        assert!(port.binding().is_none(), "nobody asked from there");
-        port.on_stun(now, udp, &door);
-        bindings.bind(now, &port, udp, BindingTag::new(1));
-        let binding = port.binding().unwrap();
-        assert!(binding.is_alive(now + SILENT - Duration::from_secs(1)));
-        let later = now + SILENT;
-        assert!(!binding.is_alive(later));
-        // Somebody else's request with the client's token says nothing of this address.
-        port.on_stun(later, "198.51.100.66:4000".parse().unwrap(), &door);
-        assert!(!binding.is_alive(later));
-        port.on_stun(later, udp, &door);
-        assert!(binding.is_alive(later));
-        bindings.unbind(&port);
-        assert!(bindings.at(udp).is_none() && port.binding().is_none());
-    }
-
-    #[tokio::test]
-    async fn of_many_addresses_the_newest_few_are_known() {
-        let (now, socket) = (Instant::now(), socket());
-        let port = Port::new(now, &Limits::default(), socket.port);
-        let door = |n: u16| {
-            let remote = SocketAddr::from(([198, 51, 100, 66], n));
-            (remote, Door { socket: Arc::clone(&socket), remote, local: None })
-        };
-        for n in 1..100 {
-            let (from, door) = door(n);
-            port.on_stun(now, from, &door);
-        }
-        assert!(port.door(door(99).0).is_some(), "the newest is known");
-        assert!(port.door(door(1).0).is_none(), "and no more than a few");
-    }
-}
+mod tests;

@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Err(error) => return Err(error.into()),
         }
         match self.link.handle(self.hub.secret(), &message, &mut SystemRng)? {
-            ServerInput::Control(body) => Ok(self.hub.control(self.conn, body)?),
+            ServerInput::Control(body) => Ok(self.hub.control(now, self.conn, body)?),
             ServerInput::Ignored => Ok(()),
             ServerInput::Send(_) | ServerInput::Register { .. } | ServerInput::Forward => {
                 Err(LinkError::OutOfPlace("a handshake on an open link").into())

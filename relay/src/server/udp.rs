@@ -31,6 +31,11 @@ impl Responder {
         Ok(Self { hub, socket: Arc::new(Socket::new(socket)?) })
     }
 
+    /// Its socket, for what is to leave from there.
+    pub(super) fn socket(&self) -> Arc<Socket> {
+        Arc::clone(&self.socket)
+    }
+
     /// Serves for ever.
     pub(super) async fn run(self) {
         let stride = DATAGRAM * self.socket.state.gro_segments();

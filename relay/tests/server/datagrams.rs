@@ -4,7 +4,7 @@ use crate::harness::{Client, TestRelay, dropped, pair};
 use crate::stun::{answer, request, socket, token};
 use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::wire::relay::Control;
-use shadowmesh_proto::wire::relayed::{BindingTag, RELAYED_HEADER_LEN, RelayedHeader};
+use shadowmesh_proto::wire::relayed::{BindingTag, Nonce, RELAYED_HEADER_LEN, RelayedHeader};
 use shadowmesh_relay::config::Settings;
 use std::net::SocketAddr;
 use tokio::net::UdpSocket;
@@ -22,10 +22,22 @@ impl Bound {
     }
 
     async fn at(client: &mut Client, socket: UdpSocket) -> Self {
+        let (nonce, udp) = Self::asked(client, &socket).await;
+        Self::said(client, socket, nonce, udp).await
+    }
+
+    /// What it is sent where it asks.
+    async fn asked(client: &Client, socket: &UdpSocket) -> (Nonce, SocketAddr) {
         let (token, ports) = token(client);
         socket.send_to(&request(1, token).1, ports[0]).await.unwrap();
-        let nonce = answer(&socket).await.0.nonce.expect("a nonce from the first port");
-        client.send(Control::Bind { nonce }).await;
+        let answer = answer(socket).await.0;
+        (answer.nonce.expect("a nonce from the first port"), answer.mapped)
+    }
+
+    /// It says what it was sent.
+    async fn said(client: &mut Client, socket: UdpSocket, nonce: Nonce, udp: SocketAddr) -> Self {
+        let (_, ports) = token(client);
+        client.send(Control::Bind { nonce, udp }).await;
         let tag = loop {
             let control = client.control().await;
             if let Control::Bound { tag } = control {
@@ -114,20 +126,61 @@ async fn a_binding_ends_with_its_client_and_moves_with_it() {
     assert_eq!(moved.receive().await, (channel, b"there".to_vec()));
     b_udp.send(channel, b"from where it was").await;
     relay.until(|status| dropped(status, "datagrams_unbound") == 1).await;
-    // Somebody else behind the same address: the newer has it.
-    let (mut c, mut d, other) = crate::harness::pair_of(&relay, 2).await;
-    let c_udp = Bound::at(&mut c, a_udp.socket).await;
-    let d_udp = Bound::new(&mut d).await;
-    c_udp.send(other, b"mine now").await;
-    assert_eq!(d_udp.receive().await, (other, b"mine now".to_vec()));
-    moved.send(channel, b"to a").await;
-    relay.until(|status| dropped(status, "datagrams_no_receiver") == 1).await;
-    drop(d);
-    relay.until(|status| status.clients == 3).await;
-    c_udp.send(other, b"nobody").await;
+    drop(b);
+    relay.until(|status| status.clients == 1).await;
+    a_udp.send(channel, b"nobody").await;
     relay.until(|status| dropped(status, "unknown_channel") == 1).await;
-    d_udp.send(other, b"a ghost").await;
+    moved.send(channel, b"a ghost").await;
     relay.until(|status| dropped(status, "datagrams_unbound") == 2).await;
+}
+
+#[tokio::test]
+async fn clients_of_one_address_are_told_apart_by_their_tags() {
+    let relay = TestRelay::start(&Settings::default());
+    let (mut a, mut b, channel) = pair(&relay).await;
+    let (a_udp, b_udp) = (Bound::new(&mut a).await, Bound::new(&mut b).await);
+    // Somebody else at the same address takes nothing from who is there, and may use it too: a host can be in two networks.
+    let (mut c, mut d, other) = crate::harness::pair_of(&relay, 2).await;
+    let Bound { socket, relay: asked, tag } = a_udp;
+    let c_udp = Bound::at(&mut c, socket).await;
+    let d_udp = Bound::new(&mut d).await;
+    assert_ne!(c_udp.tag, tag);
+    c_udp.send(other, b"of c").await;
+    assert_eq!(d_udp.receive().await, (other, b"of c".to_vec()));
+    d_udp.send(other, b"to c").await;
+    assert_eq!(c_udp.receive().await, (other, b"to c".to_vec()));
+    let a_udp = Bound { socket: c_udp.socket, relay: asked, tag };
+    a_udp.send(channel, b"of a").await;
+    assert_eq!(b_udp.receive().await, (channel, b"of a".to_vec()));
+    b_udp.send(channel, b"to a").await;
+    assert_eq!(a_udp.receive().await, (channel, b"to a".to_vec()));
+    drop(c);
+    relay.until(|status| status.clients == 3).await;
+    b_udp.send(channel, b"still").await;
+    assert_eq!(a_udp.receive().await, (channel, b"still".to_vec()));
+}
+
+#[tokio::test]
+async fn whoever_saw_the_token_cannot_come_between_an_answer_and_what_is_said_to_it() {
+    let relay = TestRelay::start(&Settings::default());
+    let (mut a, mut b, channel) = pair(&relay).await;
+    let b_udp = Bound::new(&mut b).await;
+    let a_socket = socket().await;
+    let (nonce, udp) = Bound::asked(&a, &a_socket).await;
+    for _ in 0..20 {
+        let stranger = socket().await;
+        let (of_stranger, seen) = Bound::asked(&a, &stranger).await;
+        assert_eq!(seen, stranger.local_addr().unwrap());
+        assert_ne!(of_stranger, nonce);
+    }
+    let a_udp = Bound::said(&mut a, a_socket, nonce, udp).await;
+    a_udp.send(channel, b"there").await;
+    assert_eq!(b_udp.receive().await, (channel, b"there".to_vec()));
+    b_udp.send(channel, b"and back").await;
+    assert_eq!(a_udp.receive().await, (channel, b"and back".to_vec()));
+    // The same again is no other binding.
+    let again = Bound::said(&mut a, a_udp.socket, nonce, udp).await;
+    assert_eq!(again.tag, a_udp.tag);
 }
 
 #[tokio::test]

@@ -234,6 +234,8 @@ pub enum Event {
         slot: PeerSlot,
         /// The number given.
         id: u64,
+        /// The way by which it came: the one by which the question went, for it is answered where it came from.
+        via: Via,
     },
     /// This node's IPv4 address was taken by a member with an older claim: use this one (protocol §1.6).
     AddressChanged {

@@ -39,6 +39,7 @@ use crate::rng::Rng;
 use crate::session::ack::AckReport;
 use crate::time::Deadline;
 use crate::transmit::{RelayNo, TcpLink, Transmit};
+use crate::traverse::strangers::Strangers;
 use crate::wire::control::Hello;
 use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
@@ -82,6 +83,7 @@ pub struct Endpoint {
     out: Outbox,
     drops: Drops,
     local: LocalCandidates,
+    strangers: Strangers,
     /// When this node took another address of late (see [`claims`]).
     moves: Vec<Instant>,
 }
@@ -112,6 +114,7 @@ impl Endpoint {
             out: Outbox::default(),
             drops: Drops::default(),
             local: LocalCandidates::default(),
+            strangers: Strangers::default(),
             moves: Vec::new(),
         }
     }
@@ -384,6 +387,7 @@ impl Endpoint {
             local: &self.local,
             rng: &mut *self.rng,
             indices: &mut self.indices,
+            strangers: &mut self.strangers,
             out: &mut self.out,
         };
         Some(f(peer, &mut ctx))

@@ -50,7 +50,8 @@ pub(super) struct Relay {
     pub(super) mapping: Option<Mapping>,
     /// When it was last asked whether it is there.
     doubted: Option<Instant>,
-    /// The nonce that was last said to it, and whether it answered.
+    /// The nonce that was last said to it, and whether it answered: another one each minute, so that what it has bound is proven
+    /// again.
     said: Option<(Nonce, bool)>,
 }
 
@@ -291,25 +292,32 @@ impl Endpoint {
         }
     }
 
-    /// This node received `nonce` from the relay's STUN: it says so until that was heard (protocol §3.9).
+    /// This node received `nonce` from the relay's STUN, in the answer that was just taken in: it says so until that was heard
+    /// (protocol §3.9).
     pub(super) fn bind_at(&mut self, no: RelayNo, nonce: Nonce) {
         if let Some(relay) = self.relays.get_mut(no.0)
             && relay.is_registered()
             && relay.said != Some((nonce, true))
+            && let Some(udp) = relay.mapping.as_ref().and_then(Mapping::mapped)
         {
             relay.said = Some((nonce, false));
-            relay.send(no, &mut self.out, &Control::Bind { nonce });
+            relay.send(no, &mut self.out, &Control::Bind { nonce, udp });
         }
     }
 
-    /// The relay forwards datagrams: for peers behind it that is one more path.
+    /// The relay forwards datagrams: for peers behind it that is one more path. Mostly it says that it still does, and nothing
+    /// comes of that.
     fn bound(&mut self, now: Instant, no: RelayNo, tag: BindingTag) {
         let Some(relay) = self.relays.get_mut(no.0) else { return };
         if let Some((_, is_heard)) = &mut relay.said {
             *is_heard = true;
         }
         let Some(remote) = relay.mapping.as_ref().and_then(Mapping::first_port) else { return };
-        self.out.bind(no, Some(RelayBinding { remote, tag }));
+        let binding = Some(RelayBinding { remote, tag });
+        if self.out.binding(no) == binding {
+            return;
+        }
+        self.out.bind(no, binding);
         let behind = |peer: &&Peer| peer.contact().is_some_and(|contact| contact.relay == no);
         let ids: Vec<_> = self.peers.values().filter(behind).map(Peer::id).collect();
         for id in ids {

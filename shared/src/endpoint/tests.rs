@@ -23,6 +23,7 @@ mod direct;
 mod first;
 mod hostile;
 mod lies;
+mod metered;
 mod quality;
 mod rekey;
 mod relayed;
@@ -184,8 +185,8 @@ impl World {
                 assert_eq!(channel, CHANNEL);
                 self.released[from] += 1;
             }
-            ServerInput::Control(relay::Control::Bind { nonce }) => {
-                if let Some(tag) = self.internet.bind(from, nonce) {
+            ServerInput::Control(relay::Control::Bind { nonce, udp }) => {
+                if let Some(tag) = self.internet.bind(self.now, from, nonce, udp) {
                     self.say(from, &relay::Control::Bound { tag });
                 }
             }
@@ -279,7 +280,7 @@ impl World {
                         let packet = &mut datagram[RELAYED_HEADER_LEN..];
                         let _ = endpoint.handle_packet(self.now, via, packet);
                     }
-                } else if let Ok(whole) = self.pieces[to].take(self.now, &datagram) {
+                } else if let Ok(whole) = self.pieces[to].take(self.now, 0, &datagram) {
                     // What the data plane does: pieces come further once they are whole.
                     if let Some(mut packet) = whole {
                         let _ = endpoint.handle_packet(self.now, Via::Udp(from), &mut packet);

@@ -153,7 +153,12 @@ impl Direct {
         self.agent.begin(now, why);
     }
 
-    pub(super) const fn on_traffic(&mut self) {
+    /// As [`Self::begin`], because of something that the peer can do as often as it likes.
+    pub(super) fn begin_provoked(&mut self, now: Instant, why: &'static str) {
+        self.agent.begin_provoked(now, why);
+    }
+
+    pub(super) fn on_traffic(&mut self) {
         self.agent.on_traffic();
     }
 
@@ -253,6 +258,7 @@ impl Peer {
         if number == CHECK {
             if let Some((kind, rtt)) = self.direct.agent.on_answer(ctx.now, from, id) {
                 tracing::debug!(peer = %self.id.short(), %from, kind = kind.as_str(), ?rtt, "a candidate answered");
+                ctx.strangers.on_answer(ctx.now, from.ip());
                 self.direct_add(ctx, from);
             }
             return;
@@ -263,11 +269,12 @@ impl Peer {
         // The number in it says which PING it answers, wherever it comes from: somebody who copies packets and is faster than the
         // way itself must not be able to make it look silent.
         for known in &mut self.direct.paths {
-            let was_silent = known.path.was_silent(ctx.now);
+            let (was_silent, size) = (known.path.was_silent(ctx.now), known.path.packet_size());
             if known.path.on_pong(ctx.now, id) {
                 let was_shaken = std::mem::take(&mut known.is_shaken);
-                if (was_silent || was_shaken) && self.routed == Some(Via::Udp(known.remote)) {
-                    // What it swallowed while it was silent is not coming, and nothing else took its place.
+                let is_narrower = known.path.packet_size() < size;
+                if (was_silent || was_shaken || is_narrower) && self.routed == Some(Via::Udp(known.remote)) {
+                    // What it swallowed while it was silent, or was too large for it, is not coming, and nothing else took its place.
                     self.abandon(PathKind::DirectUdp);
                 }
                 return;
@@ -324,14 +331,29 @@ impl Peer {
         if self.session.is_none() || !ctx.local.has_udp {
             return;
         }
+        // One that never was more than an answer is nothing that this side lost.
+        let was_path =
+            self.direct.paths.iter().any(|known| known.path.is_dead() && known.path.rtt().is_some());
         if self.direct_keep(|known| !known.path.is_dead()) {
-            self.direct.begin(ctx.now, "a direct path died");
+            if was_path {
+                self.direct.begin(ctx.now, "a direct path died");
+            } else {
+                self.direct.begin_provoked(ctx.now, "an address answered, but not in full size");
+            }
         }
         self.say_candidates(ctx);
         // One by TCP is no reason to look no further.
         let is_needed = !self.direct.paths.iter().any(|known| known.path.is_usable());
         self.direct.agent.handle_timeout(ctx.now, ctx.rng, is_needed);
         while let Some(address) = self.direct.agent.poll_check(ctx.now) {
+            if self.direct.path(address).is_some_and(Path::is_proven) {
+                self.direct.agent.on_known(address);
+                continue;
+            }
+            if !ctx.strangers.may_check(ctx.now, address.ip()) {
+                self.direct.agent.on_refused(ctx.now, address);
+                continue;
+            }
             let id = ctx.rng.next_u64();
             let check = Control::Ping { id, path: CHECK, padding: vec![] };
             self.reply(ctx, Via::Udp(address), &check);

@@ -20,9 +20,9 @@
 //!   others flood somebody, nor look for it at what listens around them.
 //! - Nothing is tried while a direct path is there, unless a user asked for TCP.
 
-use super::bucket::Bucket;
 use super::probation::{Record, Standing};
 use super::{Context, Peer, stream_ping};
+use crate::bucket::Bucket;
 use crate::endpoint::event::{Event, TCP_TRY, Via};
 use crate::path::select::{PathKind, Wanted};
 use crate::path::state::Path;
@@ -44,7 +44,8 @@ const FIRST_PORT: u16 = 1024;
 const RETRY: Duration = Duration::from_secs(60);
 /// Links that are not used are closed this long after there was more than one.
 const SPARE_FOR: Duration = Duration::from_secs(2);
-/// Tries that the peer causes: four at once, and one more a minute.
+/// Tries that no user here asked for: four at once, and one more a minute. A peer causes them by its word, by answering nothing, and by
+/// answering half.
 pub(super) const PROVOKED: Bucket = Bucket::new(4, Duration::from_secs(60));
 
 /// What is known of direct TCP to a peer.
@@ -211,6 +212,7 @@ impl Peer {
 
     /// Something that only the peer could seal came by `link`.
     pub(super) fn tcp_on_heard(&mut self, ctx: &mut Context<'_>, link: TcpLink) {
+        self.tcp_make_room(ctx, link);
         if !self.tcp_add(ctx, link) {
             return;
         }
@@ -229,7 +231,9 @@ impl Peer {
         }
         if let Some(path) = self.direct_tcp.path_mut(link) {
             // A stream that was silent brings what it swallowed once it speaks again, so nothing is given up.
-            path.on_pong(ctx.now, id);
+            if path.on_pong(ctx.now, id) {
+                ctx.strangers.on_answer(ctx.now, link.remote.ip());
+            }
         }
         self.tcp_drop_dead(ctx);
     }
@@ -270,12 +274,14 @@ impl Peer {
         let is_retry = self.direct_tcp.retry.take_if(|at| *at <= ctx.now || !is_asked_for).is_some();
         self.direct_tcp.is_hurried &= is_asked_for;
         let is_hurried = (self.direct_tcp.is_hurried || is_retry) && is_asked_for && !is_trying;
-        if (is_round_over || is_hurried) && self.tcp_is_of_use() {
-            self.tcp_begin(
-                ctx,
-                if is_hurried { "it was asked for" } else { "no direct path by datagram was found" },
-            );
-            self.send(ctx, &Control::TcpTry);
+        if (is_round_over || is_hurried)
+            && self.tcp_is_of_use()
+            && (is_hurried || self.tcp_budget.take(ctx.now))
+        {
+            let why = if is_hurried { "it was asked for" } else { "no direct path by datagram was found" };
+            if self.tcp_begin(ctx, why) {
+                self.send(ctx, &Control::TcpTry);
+            }
         }
         for at in 0..self.direct_tcp.links.len() {
             let Some(known) = self.direct_tcp.links.get_mut(at) else { continue };
@@ -304,15 +310,37 @@ impl Peer {
             && (is_asked_for || !is_there(PathKind::DirectUdp))
     }
 
-    fn tcp_begin(&mut self, ctx: &mut Context<'_>, why: &'static str) {
-        let addresses = self.direct_tcp.remotes.clone();
+    /// Whether there was an address to try.
+    fn tcp_begin(&mut self, ctx: &mut Context<'_>, why: &'static str) -> bool {
+        let mut hosts: Vec<_> = self.direct_tcp.remotes.iter().map(SocketAddr::ip).collect();
+        hosts.sort();
+        hosts.dedup();
+        hosts.retain(|host| ctx.strangers.may_try(ctx.now, *host));
+        let mut addresses = self.direct_tcp.remotes.clone();
+        addresses.retain(|address| hosts.contains(&address.ip()));
         tracing::debug!(peer = %self.id.short(), why, ?addresses, "trying TCP");
         self.direct_tcp.until = Some(ctx.now + TCP_TRY);
         self.direct_tcp.is_hurried = false;
         if self.wish.wanted == Wanted::DirectTcp {
             self.direct_tcp.retry = Some(ctx.now + ctx.rng.about(RETRY));
         }
-        ctx.out.event(Event::TcpTry { slot: self.slot, addresses });
+        let is_tried = !addresses.is_empty();
+        if is_tried {
+            ctx.out.event(Event::TcpTry { slot: self.slot, addresses });
+        }
+        is_tried
+    }
+
+    /// A link on which the peer was heard is worth more than one of which nobody knows where it leads: so what listens at other addresses
+    /// that a peer named does not show in whether the peer's own connection is kept.
+    fn tcp_make_room(&mut self, ctx: &mut Context<'_>, heard: TcpLink) {
+        if self.direct_tcp.path(heard).is_some() || self.direct_tcp.links.len() < MAX_LINKS {
+            return;
+        }
+        if let Some(at) = self.direct_tcp.links.iter().position(|known| !known.is_kept) {
+            let unheard = self.direct_tcp.links.remove(at);
+            ctx.out.event(Event::TcpClose { link: unheard.link, at_once: true });
+        }
     }
 
     /// Judges `link` from now on; whether it is one of this peer's.
@@ -350,7 +378,11 @@ impl Peer {
         let was_kept = gone.iter().any(|known| known.is_kept);
         if was_kept && !self.direct_tcp.links().any(|known| known.is_kept) {
             self.direct_tcp.until = None;
-            self.direct.begin(ctx.now, "a direct connection ended");
+            if gone.iter().any(|known| known.has_carried) {
+                self.direct.begin(ctx.now, "a direct connection ended");
+            } else {
+                self.direct.begin_provoked(ctx.now, "a direct connection ended before it was of use");
+            }
         }
         gone
     }

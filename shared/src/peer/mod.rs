@@ -24,7 +24,6 @@
 //! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
 //! - Every receiver index handed out is released when its session ends.
 
-mod bucket;
 mod direct;
 mod direct_tcp;
 mod first;
@@ -35,6 +34,7 @@ mod route;
 mod session;
 mod status;
 
+use crate::bucket::Bucket;
 use crate::endpoint::LocalCandidates;
 use crate::endpoint::config::Config;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
@@ -49,9 +49,9 @@ use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
 use crate::session::{AckReport, PathSlot};
 use crate::time::Deadline;
+use crate::traverse::strangers::Strangers;
 use crate::wire::control::{Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
-use bucket::Bucket;
 use direct::Direct;
 use direct_tcp::DirectTcp;
 use first::{First, Unconfirmed};
@@ -83,6 +83,7 @@ pub(crate) struct Context<'a> {
     pub(crate) local: &'a LocalCandidates,
     pub(crate) rng: &'a mut dyn Rng,
     pub(crate) indices: &'a mut Indices,
+    pub(crate) strangers: &'a mut Strangers,
     pub(crate) out: &'a mut Outbox,
 }
 
@@ -189,6 +190,8 @@ pub(crate) struct Peer {
     rekey_budget: Bucket,
     /// Tries by TCP that it may cause.
     tcp_budget: Bucket,
+    /// Its users' wishes.
+    wish_budget: Bucket,
 }
 
 impl Peer {
@@ -235,6 +238,7 @@ impl Peer {
             first_budget: Bucket::of_handshakes(),
             rekey_budget: Bucket::of_handshakes(),
             tcp_budget: direct_tcp::PROVOKED,
+            wish_budget: route::WISHES,
         }
     }
 
@@ -320,6 +324,7 @@ impl Peer {
         self.contact = Some(contact);
         self.confirmed_contact = false;
         self.resume.is_released = false;
+        self.drop_stream();
         // A session is asked over the new channel, whatever the relay says of restarts: its word alone ends nothing.
         self.path = self.session.is_some().then(|| self.new_path(ctx.now));
         self.relay_udp_drop();
@@ -351,7 +356,7 @@ impl Peer {
         }
         tracing::debug!(peer = %self.id.short(), why, "contact lost");
         self.contact = None;
-        self.path = None;
+        self.drop_stream();
         self.relay_udp_drop();
         self.first.cancel(ctx);
         if let Some((contact, instance)) = self.contacts.last().copied() {
@@ -523,12 +528,13 @@ impl Peer {
         self.settle(ctx);
     }
 
-    /// Sends ECHO; whether there was a session and a contact to send it over.
+    /// A user here wants data of both directions to take these paths.
     pub(crate) fn want_path(&mut self, ctx: &mut Context<'_>, wanted: Wanted) {
         self.wish(ctx, wanted);
         self.settle(ctx);
     }
 
+    /// Sends ECHO; whether there was a session and a way to send it by.
     pub(crate) fn echo(&mut self, ctx: &mut Context<'_>, id: u64) -> bool {
         self.send(ctx, &Control::Echo { id })
     }
@@ -616,19 +622,22 @@ impl Peer {
         if !self.path.as_ref().is_some_and(Path::is_dead) {
             return;
         }
-        self.path = None;
-        self.abandon(PathKind::RelayWs);
+        self.drop_stream();
         if self.routed.is_none_or(|via| !via.kind().is_direct()) {
             self.revive(ctx, "the path is dead");
+        }
+    }
+
+    /// The path over the stream ends, also one that data has left: what was under way in the channel may have gone with it.
+    fn drop_stream(&mut self) {
+        if self.path.take().is_some() {
+            self.abandon(PathKind::RelayWs);
         }
     }
 
     fn handle_body(&mut self, ctx: &mut Context<'_>, via: Via, body: Option<Control>) {
         match body {
             Some(Control::Ping { id, path, .. }) => {
-                if !self.may_answer(ctx, via) {
-                    return;
-                }
                 if self.routed.is_some_and(|routed| routed.kind() != via.kind())
                     && self.path_of(via).is_some()
                 {
@@ -714,8 +723,9 @@ impl Peer {
                 }
             }
             Some(Control::Use { number, wanted }) => {
-                self.reply(ctx, via, &Control::UseAck { number });
-                self.on_use(ctx.now, number, wanted);
+                if self.on_use(ctx.now, number, wanted) {
+                    self.reply(ctx, via, &Control::UseAck { number });
+                }
             }
             Some(Control::UseAck { number }) => self.on_use_ack(number),
             Some(Control::RekeyInit { packet }) => rekey::on_init(self, ctx, via, &packet),
@@ -735,7 +745,7 @@ impl Peer {
                 }
             }
             Some(Control::Echo { id }) => self.reply(ctx, via, &Control::EchoReply { id }),
-            Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id }),
+            Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id, via }),
             // The acknowledgement of an older HELLO, or a body of a later version.
             Some(Control::HelloAck { .. }) | None => {}
         }
@@ -914,8 +924,12 @@ impl Peer {
         self.way().is_some_and(|via| self.send_by(ctx, via, body, self.room(via)))
     }
 
-    /// Seals and sends the way the question came.
+    /// Seals and sends the way the question came, if that is one that packets may be sent by: anybody can write any address on a
+    /// datagram.
     fn reply(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control) {
+        if !self.may_answer(ctx, via) {
+            return;
+        }
         self.send_by(ctx, via, body, self.room(via));
     }
 

@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 /// An asked rekey that is not answered in this time begins anew with fresh keys; an answer unused for so long is dropped.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
+/// Repeated for so long, its messages go by the relay as well.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
+
 /// Where a session is in replacing its keys.
 #[derive(Debug)]
 pub(super) enum Rekey {
@@ -86,15 +89,17 @@ pub(super) fn handle_timeout(peer: &mut Peer, ctx: &mut Context<'_>) {
     }
     let mut ask_again = session.rekey_due(ctx.now);
     let repeat_before = ctx.now.checked_sub(REKEY_RETRANSMIT);
-    let mut repeat = None;
+    let (mut repeat, mut is_stuck) = (None, false);
     match &mut session.rekey {
         Rekey::Asked { until, .. } if *until <= ctx.now => ask_again = true,
-        Rekey::Asked { packet, sent, .. } if repeat_before.is_some_and(|before| *sent <= before) => {
+        Rekey::Asked { packet, sent, until, .. } if repeat_before.is_some_and(|before| *sent <= before) => {
             *sent = ctx.now;
+            is_stuck = ctx.now + GIVE_UP >= *until + STUCK_AFTER;
             repeat = Some(Control::RekeyInit { packet: packet.clone() });
         }
-        Rekey::Confirming { sent, .. } if repeat_before.is_some_and(|before| *sent <= before) => {
+        Rekey::Confirming { sent, until, .. } if repeat_before.is_some_and(|before| *sent <= before) => {
             *sent = ctx.now;
+            is_stuck = ctx.now + GIVE_UP >= *until + STUCK_AFTER;
             repeat = Some(full_size_ping(ctx.rng.next_u64()));
         }
         Rekey::Idle
@@ -105,6 +110,10 @@ pub(super) fn handle_timeout(peer: &mut Peer, ctx: &mut Context<'_>) {
     }
     if let Some(body) = repeat {
         peer.send(ctx, &body);
+        // Whatever lets everything pass but this: a session that a relay could carry does not end for it.
+        if is_stuck && let Some(contact) = peer.contact {
+            peer.reply(ctx, Via::Channel(contact), &body);
+        }
     }
     if ask_again {
         begin(peer, ctx);
@@ -147,7 +156,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: 
         Rekey::Asked { .. } if role == Role::Lower => return,
         Rekey::Answered { init, response, .. } if init == packet => {
             let body = Control::RekeyResponse { packet: response.clone() };
-            peer.reply(ctx, via, &body);
+            reply_safely(peer, ctx, via, &body);
             return;
         }
         Rekey::Idle
@@ -179,7 +188,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: 
                 completed: Box::new(completed),
                 until: Some(ctx.now + GIVE_UP),
             };
-            peer.reply(ctx, via, &body);
+            reply_safely(peer, ctx, via, &body);
         }
         Ok(_) => {
             ctx.indices.release(index);
@@ -189,6 +198,17 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: 
             ctx.indices.release(index);
             tracing::debug!(peer = %peer.id.short(), %error, "a rekey message is refused");
         }
+    }
+}
+
+/// Answers where the question came from, and by the path in use as well where that is an address without a path: somebody who copies
+/// questions, and is faster, must not have the answers to himself.
+fn reply_safely(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, body: &Control) {
+    peer.reply(ctx, via, body);
+    if let Via::Udp(from) = via
+        && let Some(other) = peer.direct_other_way(from)
+    {
+        peer.reply(ctx, other, body);
     }
 }
 

@@ -125,11 +125,12 @@ impl Peer {
         let Some(path) = self.relay_udp.path.as_mut().filter(|_| self.contact == Some(contact)) else {
             return;
         };
-        let was_silent = path.was_silent(ctx.now);
+        let (was_silent, size) = (path.was_silent(ctx.now), path.packet_size());
         if path.on_pong(ctx.now, id) {
+            let is_narrower = path.packet_size() < size;
             self.relay_udp.has_failed = false;
             let was_shaken = std::mem::take(&mut self.relay_udp.is_shaken);
-            if (was_silent || was_shaken) && is_routed {
+            if (was_silent || was_shaken || is_narrower) && is_routed {
                 self.abandon(PathKind::RelayUdp);
             }
             self.relay_udp_drop_dead(ctx);

@@ -14,6 +14,7 @@
 use super::direct::{Direct, base_size};
 use super::direct_tcp::DirectTcp;
 use super::{Context, Peer};
+use crate::bucket::Bucket;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::path::liveness::DEAD_AFTER;
 use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
@@ -24,6 +25,10 @@ use crate::time::Deadline;
 use crate::wire::control::{Control, PathAck};
 use std::time::{Duration, Instant};
 
+/// Wishes that a peer's users may have: eight at once, and one more a second. Each may be a move.
+pub(super) const WISHES: Bucket = Bucket::new(8, Duration::from_secs(1));
+/// A wish's number is at most so much above the one before: else a peer could say the last that there is.
+const WISH_STEP: u64 = 1 << 32;
 /// RESUME and USE are repeated this often until acknowledged.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -72,16 +77,27 @@ impl Peer {
         }
     }
 
-    /// The peer's user wants something.
-    pub(super) fn on_use(&mut self, now: Instant, number: u64, wanted: Wanted) {
+    /// The peer's user wants something; whether that is taken in, now or before. What is not is said again by the peer.
+    pub(super) fn on_use(&mut self, now: Instant, number: u64, wanted: Wanted) -> bool {
         let is_tie_lost = number == self.wish.number && self.role == Role::Higher;
-        if number > self.wish.number || is_tie_lost {
-            self.wish = Wish { wanted, number, said: None };
-            // A try that the peer causes is metered, however it causes it.
-            if wanted != Wanted::DirectTcp || self.tcp_budget.take(now) {
-                self.hurry_wanted();
-            }
+        if number < self.wish.number || (number == self.wish.number && !is_tie_lost) {
+            return true;
         }
+        if number.saturating_sub(self.wish.number) > WISH_STEP {
+            return false;
+        }
+        if is_tie_lost && self.wish.wanted == wanted && self.wish.said.is_none() {
+            return true;
+        }
+        if !self.wish_budget.take(now) {
+            return false;
+        }
+        self.wish = Wish { wanted, number, said: None };
+        // A try that the peer causes is metered, however it causes it.
+        if wanted != Wanted::DirectTcp || self.tcp_budget.take(now) {
+            self.hurry_wanted();
+        }
+        true
     }
 
     pub(super) fn on_use_ack(&mut self, number: u64) {

@@ -15,12 +15,14 @@
 //! # Invariants
 //!
 //! - Pieces of one packet are of one size but the last, as UDP GSO wants them.
-//! - At most [`PARTIALS`] packets and [`BYTES`] bytes are held, the oldest dropped first, and none longer than [`LIFE`].
+//! - At most [`PARTIALS`] packets and [`BYTES`] bytes are held, and of one owner a quarter of each; the oldest of whoever holds most is
+//!   dropped first, and none is held longer than [`LIFE`]. What is held is what came: a piece costs its own bytes.
 //! - Pieces may come in any order and more than once. One that overlaps another in part ends its packet.
 
 use crate::ids::ReceiverIndex;
 use crate::wire::codec::WireError;
 use crate::wire::header::{HEADER_LEN, Header, PacketType};
+use crate::wire::packet::MAX_PACKET;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -108,6 +110,9 @@ fn split(packet: &[u8], room: usize) -> Option<impl Iterator<Item = ([u8; HEADER
     }))
 }
 
+/// What one owner may hold of the whole.
+const SHARE: usize = 4;
+
 type Name = (PacketType, ReceiverIndex, u64);
 
 /// Puts packets together.
@@ -117,27 +122,31 @@ pub struct Reassembler {
     /// In the order of their first pieces; names that are not among the partials any more are passed over.
     order: VecDeque<(Instant, Name)>,
     bytes: usize,
+    /// Packets and bytes of each owner that holds any.
+    owners: HashMap<u32, (usize, usize)>,
     given_up: u64,
 }
 
 #[derive(Debug)]
 struct Partial {
-    /// The packet, as far as pieces came: the header, then the ciphertext.
-    packet: Vec<u8>,
-    /// Where pieces lie in the ciphertext.
-    pieces: Vec<(usize, usize)>,
+    header: Header,
+    owner: u32,
+    /// Where pieces lie in the ciphertext, as they came.
+    pieces: Vec<(usize, Vec<u8>)>,
+    /// Bytes of them.
+    bytes: usize,
     /// Bytes of the ciphertext, once its last piece came.
     total: Option<usize>,
     began: Instant,
 }
 
 impl Reassembler {
-    /// Takes a piece in; the packet when it is whole now.
+    /// Takes a piece of a packet of `owner` in; the packet when it is whole now.
     ///
     /// # Errors
     /// As [`FragmentHeader::parse`]; `Truncated` for an empty piece, `Value` for one that does not fit the others, which ends its
     /// packet.
-    pub fn take(&mut self, now: Instant, fragment: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+    pub fn take(&mut self, now: Instant, owner: u32, fragment: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
         let header = FragmentHeader::parse(fragment)?;
         let piece =
             fragment.get(HEADER_LEN..).filter(|piece| !piece.is_empty()).ok_or(WireError::Truncated)?;
@@ -145,24 +154,32 @@ impl Reassembler {
         let name = (header.packet.kind, header.packet.receiver, header.packet.counter);
         let partial = self.partials.entry(name).or_insert_with(|| {
             self.order.push_back((now, name));
-            Partial { packet: header.packet.to_bytes().to_vec(), pieces: Vec::new(), total: None, began: now }
+            self.owners.entry(owner).or_default().0 += 1;
+            Partial { header: header.packet, owner, pieces: Vec::new(), bytes: 0, total: None, began: now }
         });
-        let before = partial.packet.len();
-        match partial.add(usize::from(header.offset), piece, header.has_more) {
-            Ok(is_whole) => {
-                self.bytes += partial.packet.len() - before;
-                if is_whole {
-                    return Ok(self.remove(&name).map(|partial| partial.packet));
-                }
-            }
+        let (before, owner) = (partial.bytes, partial.owner);
+        let added = partial.add(usize::from(header.offset), piece, header.has_more);
+        let more = partial.bytes - before;
+        self.bytes += more;
+        self.owners.entry(owner).or_default().1 += more;
+        match added {
+            Ok(true) => return Ok(self.remove(&name).map(Partial::into_packet)),
+            Ok(false) => {}
             Err(error) => {
                 self.remove(&name);
                 self.given_up += 1;
                 return Err(error);
             }
         }
+        while self.is_over(owner, SHARE) {
+            self.drop_oldest_of(owner);
+        }
         while self.partials.len() > PARTIALS || self.bytes > BYTES {
-            self.drop_oldest();
+            // Of whatever there is too much.
+            let is_many = self.partials.len() > PARTIALS;
+            let held = |(packets, bytes): &(usize, usize)| if is_many { *packets } else { *bytes };
+            let most = self.owners.iter().max_by_key(|(owner, holds)| (held(holds), **owner));
+            self.drop_oldest_of(most.map_or(owner, |(most, _)| *most));
         }
         Ok(None)
     }
@@ -177,9 +194,22 @@ impl Reassembler {
         self.bytes
     }
 
+    fn is_over(&self, owner: u32, share: usize) -> bool {
+        self.owners
+            .get(&owner)
+            .is_some_and(|(packets, bytes)| *packets > PARTIALS / share || *bytes > BYTES / share)
+    }
+
     fn remove(&mut self, name: &Name) -> Option<Partial> {
         let partial = self.partials.remove(name)?;
-        self.bytes -= partial.packet.len() - HEADER_LEN;
+        self.bytes -= partial.bytes;
+        if let Some((packets, bytes)) = self.owners.get_mut(&partial.owner) {
+            *packets -= 1;
+            *bytes -= partial.bytes;
+            if *packets == 0 {
+                self.owners.remove(&partial.owner);
+            }
+        }
         if self.partials.is_empty() {
             self.order = VecDeque::new();
         }
@@ -190,7 +220,7 @@ impl Reassembler {
         while let Some((began, name)) = self.order.front()
             && (now.saturating_duration_since(*began) >= LIFE || !self.is_held(*began, name))
         {
-            self.drop_oldest();
+            self.drop_at(0);
         }
     }
 
@@ -198,8 +228,17 @@ impl Reassembler {
         self.partials.get(name).is_some_and(|partial| partial.began == began)
     }
 
-    fn drop_oldest(&mut self) {
-        let Some((began, name)) = self.order.pop_front() else { return };
+    /// The oldest of `owner` goes; of whomever, should it hold none.
+    fn drop_oldest_of(&mut self, owner: u32) {
+        let is_of = |(began, name): &(Instant, Name)| {
+            self.partials.get(name).is_some_and(|partial| partial.began == *began && partial.owner == owner)
+        };
+        let at = self.order.iter().position(is_of).unwrap_or(0);
+        self.drop_at(at);
+    }
+
+    fn drop_at(&mut self, at: usize) {
+        let Some((began, name)) = self.order.remove(at) else { return };
         if self.is_held(began, &name) {
             self.remove(&name);
             self.given_up += 1;
@@ -211,27 +250,33 @@ impl Partial {
     /// Whether it is whole now.
     fn add(&mut self, offset: usize, piece: &[u8], has_more: bool) -> Result<bool, WireError> {
         let end = offset + piece.len();
-        if self.pieces.contains(&(offset, end)) {
+        let ends = |(start, piece): &(usize, Vec<u8>)| start + piece.len();
+        if self.pieces.iter().any(|known| known.0 == offset && ends(known) == end) {
             return Ok(false);
         }
         let is_beyond = self.total.is_some_and(|total| end > total || (!has_more && end != total));
-        let is_before = !has_more && self.pieces.iter().any(|(_, other)| *other > end);
-        let overlaps = self.pieces.iter().any(|(start, other)| offset < *other && *start < end);
-        if is_beyond || is_before || overlaps || self.pieces.len() >= PIECES {
+        let is_before = !has_more && self.pieces.iter().any(|known| ends(known) > end);
+        let overlaps = self.pieces.iter().any(|known| offset < ends(known) && known.0 < end);
+        let is_too_large = end > MAX_PACKET - HEADER_LEN;
+        if is_beyond || is_before || overlaps || is_too_large || self.pieces.len() >= PIECES {
             return Err(WireError::Value("pieces do not fit"));
         }
         if !has_more {
             self.total = Some(end);
         }
-        if self.packet.len() < HEADER_LEN + end {
-            self.packet.resize(HEADER_LEN + end, 0);
-        }
-        if let Some(place) = self.packet.get_mut(HEADER_LEN + offset..HEADER_LEN + end) {
-            place.copy_from_slice(piece);
-        }
-        self.pieces.push((offset, end));
-        let came: usize = self.pieces.iter().map(|(start, end)| end - start).sum();
-        Ok(self.total == Some(came))
+        self.pieces.push((offset, piece.to_vec()));
+        self.bytes += piece.len();
+        // They do not overlap, and none lies behind the end.
+        Ok(self.total == Some(self.bytes))
+    }
+
+    /// The packet that the pieces make.
+    fn into_packet(mut self) -> Vec<u8> {
+        self.pieces.sort_by_key(|(offset, _)| *offset);
+        let mut packet = Vec::with_capacity(HEADER_LEN + self.bytes);
+        packet.extend_from_slice(&self.header.to_bytes());
+        self.pieces.iter().for_each(|(_, piece)| packet.extend_from_slice(piece));
+        packet
     }
 }
 
@@ -276,9 +321,9 @@ mod tests {
             }
             let (last, before) = pieces.split_last().unwrap();
             for piece in before {
-                prop_assert_eq!(reassembler.take(epoch(), piece), Ok(None));
+                prop_assert_eq!(reassembler.take(epoch(), 1, piece), Ok(None));
             }
-            prop_assert_eq!(reassembler.take(epoch(), last), Ok(Some(packet)));
+            prop_assert_eq!(reassembler.take(epoch(), 1, last), Ok(Some(packet)));
             prop_assert_eq!((reassembler.bytes(), reassembler.partials.len(), reassembler.given_up()), (0, 0, 0));
         }
 
@@ -291,9 +336,9 @@ mod tests {
                 if let Some(kind) = fragment.first_mut() {
                     *kind = 0xc2;
                 }
-                let _ = reassembler.take(now, &fragment);
+                let _ = reassembler.take(now, 1, &fragment);
             }
-            let held: usize = reassembler.partials.values().map(|partial| partial.packet.len() - HEADER_LEN).sum();
+            let held: usize = reassembler.partials.values().map(|partial| partial.bytes).sum();
             prop_assert_eq!(held, reassembler.bytes());
             prop_assert!(reassembler.bytes() <= BYTES && reassembler.partials.len() <= PARTIALS);
         }
@@ -314,19 +359,45 @@ mod tests {
         let (mut now, mut reassembler) = (epoch(), Reassembler::default());
         for counter in 0..10_000 {
             let first = &cut(&packet(PacketType::Data, counter, 3000), 1200)[0];
-            assert_eq!(reassembler.take(now, first), Ok(None));
+            assert_eq!(reassembler.take(now, 1, first), Ok(None));
             assert!(reassembler.partials.len() <= PARTIALS && reassembler.bytes() <= BYTES);
         }
-        assert_eq!(reassembler.partials.len(), PARTIALS);
+        assert_eq!(reassembler.partials.len(), PARTIALS / SHARE);
         now += LIFE;
         let whole = packet(PacketType::Data, 20_000, 3000);
         let mut last = None;
         for piece in cut(&whole, 1200) {
-            last = reassembler.take(now, &piece).unwrap();
+            last = reassembler.take(now, 1, &piece).unwrap();
         }
         assert_eq!(last, Some(whole));
         assert_eq!((reassembler.bytes(), reassembler.given_up()), (0, 10_000));
         assert!(reassembler.order.is_empty());
+    }
+
+    #[test]
+    fn whoever_floods_pushes_out_his_own() {
+        let (now, mut reassembler) = (epoch(), Reassembler::default());
+        let whole = packet(PacketType::Data, 1, 3000);
+        let [first, middle, last] = &cut(&whole, 1200)[..] else { panic!("three pieces") };
+        assert_eq!(reassembler.take(now, 1, first), Ok(None));
+        let flood = |reassembler: &mut Reassembler, owners: std::ops::Range<u32>| {
+            for n in 0..10_000u64 {
+                let owner = owners.start + u32::try_from(n).unwrap() % (owners.end - owners.start);
+                let header = Header { kind: PacketType::Data, receiver: ReceiverIndex(owner), counter: n };
+                // One byte, as if it were the last but one of the largest packet.
+                let far = FragmentHeader { packet: header, offset: 60_000, has_more: true }.to_bytes();
+                assert_eq!(reassembler.take(now, owner, &[&far[..], &[7]].concat()), Ok(None));
+                assert!(reassembler.bytes() < 10_000, "a piece costs what it is: {}", reassembler.bytes());
+            }
+        };
+        flood(&mut reassembler, 2..3);
+        assert_eq!(reassembler.take(now, 1, middle), Ok(None));
+        // So many that all together have more than there is room for.
+        flood(&mut reassembler, 2..50);
+        assert_eq!(reassembler.take(now, 1, last), Ok(Some(whole)));
+        let header = Header { kind: PacketType::Data, receiver: ReceiverIndex(7), counter: 1 };
+        let beyond = FragmentHeader { packet: header, offset: 64_990, has_more: true }.to_bytes();
+        assert!(reassembler.take(now, 1, &[&beyond[..], &[7]].concat()).is_err(), "no packet is so large");
     }
 
     #[test]
@@ -339,19 +410,19 @@ mod tests {
         };
         for spoiler in [fragment(500, 1000, true), fragment(0, 10, false), fragment(0, 0, true)] {
             let (now, mut reassembler) = (epoch(), Reassembler::default());
-            assert_eq!(reassembler.take(now, &parts[0]), Ok(None));
-            assert!(reassembler.take(now, &spoiler).is_err());
+            assert_eq!(reassembler.take(now, 1, &parts[0]), Ok(None));
+            assert!(reassembler.take(now, 1, &spoiler).is_err());
             if spoiler.len() > HEADER_LEN {
                 assert_eq!((reassembler.bytes(), reassembler.given_up()), (0, 1));
             }
         }
         // The end is known: nothing lies behind it.
         let (now, mut reassembler) = (epoch(), Reassembler::default());
-        assert_eq!(reassembler.take(now, parts.last().unwrap()), Ok(None));
-        assert!(reassembler.take(now, &fragment(3000, 5, true)).is_err());
+        assert_eq!(reassembler.take(now, 1, parts.last().unwrap()), Ok(None));
+        assert!(reassembler.take(now, 1, &fragment(3000, 5, true)).is_err());
         let mut unknown = parts[0].clone();
         unknown[1] |= 4;
-        assert_eq!(reassembler.take(now, &unknown), Err(WireError::Value("fragment flags")));
+        assert_eq!(reassembler.take(now, 1, &unknown), Err(WireError::Value("fragment flags")));
     }
 
     #[test]

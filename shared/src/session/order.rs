@@ -46,6 +46,13 @@ pub enum Turn {
     Later,
 }
 
+/// Packets in [`FLOW_SPAN`], or the one before, of somebody whose silence means something.
+const FLOW: u32 = 5;
+/// See [`FLOW`].
+const FLOW_SPAN: Duration = Duration::from_secs(1);
+/// A silence of this length is nothing that a move makes: what is kept for longer is given up (protocol §5.2).
+const LONGEST_GAP: Duration = Duration::from_secs(60);
+
 /// What was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OrderStats {
@@ -57,8 +64,9 @@ pub struct OrderStats {
     pub held: u64,
     /// Holds that ended without the marker, because it did not come in time or too much was held.
     pub impatient: u64,
-    /// How long nothing had been delivered when the first packet of the last move was.
-    pub gap: Duration,
+    /// How long nothing had been delivered when the first packet of the last move was; `None` where the peer had little to say before
+    /// that, so that it tells nothing of the move.
+    pub gap: Option<Duration>,
 }
 
 /// The order of one association.
@@ -75,6 +83,8 @@ pub struct Order {
     /// Markers that came meanwhile.
     ended: Vec<(PathSlot, u64)>,
     delivered: Option<Instant>,
+    /// What was delivered in the second that began then, and in the one before.
+    flow: (Option<Instant>, u32, u32),
     /// The gap of the move under way is not measured yet.
     is_moving: bool,
     stats: OrderStats,
@@ -105,6 +115,7 @@ impl Default for Order {
             bytes: 0,
             ended: Vec::new(),
             delivered: None,
+            flow: (None, 0, 0),
             is_moving: false,
             stats: OrderStats::default(),
         }
@@ -225,7 +236,22 @@ impl Order {
         }
         let before = self.delivered.replace(now);
         if std::mem::take(&mut self.is_moving) {
-            self.stats.gap = before.map_or(Duration::ZERO, |before| now.saturating_duration_since(before));
+            let is_flow = self.flow.1 + self.flow.2 >= FLOW;
+            let gap = before.map(|before| now.saturating_duration_since(before));
+            self.stats.gap = gap.filter(|gap| is_flow && *gap < LONGEST_GAP);
+        }
+        self.count(now);
+    }
+
+    /// Counts what is delivered by the second.
+    fn count(&mut self, now: Instant) {
+        let (began, current, _) = &mut self.flow;
+        let age = began.map_or(Duration::MAX, |began| now.saturating_duration_since(began));
+        if age < FLOW_SPAN {
+            *current = current.saturating_add(1);
+        } else {
+            let before = if age < 2 * FLOW_SPAN { *current } else { 0 };
+            self.flow = (Some(now), 1, before);
         }
     }
 }
@@ -316,8 +342,7 @@ mod tests {
         receiver.opened(FAST, 4);
         receiver.opened(FAST, 9);
         assert_eq!(receiver.delivered, [0, 3, 4, 9], "one path and its losses are nobody's business");
-        let stats = receiver.order.stats();
-        assert_eq!((stats.impatient, stats.gap), (1, PATIENCE));
+        assert_eq!(receiver.order.stats().impatient, 1);
     }
 
     #[test]
@@ -339,7 +364,29 @@ mod tests {
         receiver.pass(millis(80));
         (4..6).for_each(|n| receiver.opened(SLOW, n));
         assert_eq!(receiver.delivered, [0, 1, 2, 4, 5]);
-        assert_eq!(receiver.order.stats().gap, millis(80));
+    }
+
+    #[test]
+    fn the_silence_around_a_move_is_measured_where_there_was_something_to_say() {
+        let mut receiver = Receiver::new();
+        (0..5).for_each(|n| receiver.opened(SLOW, n));
+        receiver.packet(SLOW, 5, true);
+        receiver.pass(millis(80));
+        receiver.opened(FAST, 6);
+        assert_eq!(receiver.order.stats().gap, Some(millis(80)));
+        // A packet an hour, and a packet a second: nobody was kept waiting.
+        for (pause, n) in [(3_600_000, 7), (1_000, 8), (1_000, 9), (1_000, 10)] {
+            receiver.pass(millis(pause));
+            let path = if n % 2 == 0 { FAST } else { SLOW };
+            receiver.opened(path, n);
+            receiver.pass(PATIENCE);
+            assert_eq!(receiver.order.stats().gap, None, "after {pause} ms");
+        }
+        (11..20).for_each(|n| receiver.opened(FAST, n));
+        receiver.pass(millis(30));
+        receiver.packet(FAST, 20, true);
+        receiver.opened(SLOW, 21);
+        assert_eq!(receiver.order.stats().gap, Some(millis(30)));
     }
 
     #[test]

@@ -10,18 +10,21 @@
 //!
 //! A round begins when the peer's candidates come or change, when this side's own do, and when the network changed or a direct
 //! path died, but never two within [`ROUND_GAP`]; else every [`RETRY`] ± 10 %, and rarer up to [`RETRY_MAX`] while the pair has
-//! nothing to say. While there is a direct path no retry is due.
+//! nothing to say: when it speaks again, the retry is as near as if it had never been silent. While there is a direct path no retry is
+//! due.
 //!
 //! # Invariants
 //!
 //! - At most [`MAX_CANDIDATES`] announced, [`MAX_HINTS`] named by relays and [`MAX_HEARD`] heard from are kept; the oldest goes.
 //! - Whoever names an address causes at most [`CHECKS`] packets to it a round, and rounds are bounded in time. At most
-//!   [`PORTS_PER_IP`] ports of one IP address are checked, and rounds that a peer causes by announcing become rarer, up to one in
-//!   [`PROVOKED_MAX`], until something answers: so a member cannot make others flood somebody.
+//!   [`PORTS_PER_IP`] ports of one IP address are checked, and rounds that a peer can cause, by announcing or by answering and falling
+//!   silent, are metered ([`PROVOKED`]): so a member cannot make others flood somebody. (What goes to one host over all peers is bounded
+//!   by [`super::strangers`].)
 //! - An address that was merely heard from is checked outside a round too, within a budget of its own ([`HEARD_BUDGET`]): what a
 //!   member can make a node send to an address it spoofs is less than what the member spends.
 
 use super::candidate::{Candidate, CandidateKind, MAX_CANDIDATES};
+use crate::bucket::Bucket;
 use crate::path::challenge::Challenges;
 use crate::rng::Rng;
 use crate::time::Deadline;
@@ -45,10 +48,14 @@ const WAITS: [Duration; CHECKS as usize] = [
 ];
 /// Ports of one IP address that are checked: a host's own, and what its NATs make of it.
 pub const PORTS_PER_IP: usize = 3;
-/// The longest pause between two rounds that a peer causes by announcing.
-pub const PROVOKED_MAX: Duration = Duration::from_secs(64);
-/// So many of them in a row do not become rarer: addresses come one after the other when a machine starts.
-const PROVOKED_FREE: u32 = 4;
+/// Rounds that a peer causes: addresses come one after the other when a machine starts or roams, ...
+const PROVOKED: Bucket = Bucket::new(12, PROVOKED_PAUSE);
+/// ... and then one in this time.
+pub const PROVOKED_PAUSE: Duration = Duration::from_secs(30);
+/// What a round may take: a check that had to wait for longer is not worth sending.
+const ROUND_SPAN: Duration = Duration::from_secs(3);
+/// A check of a host that was sent enough waits for this.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 /// Two rounds do not begin closer than this: a change of the network comes as a burst of events.
 pub const ROUND_GAP: Duration = Duration::from_secs(1);
 /// A round that found nothing is repeated after this, give or take a tenth.
@@ -95,7 +102,7 @@ impl Remote {
 }
 
 /// What is tried towards one peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Agent {
     /// Best first.
     remotes: Vec<Remote>,
@@ -106,12 +113,20 @@ pub struct Agent {
     paced: Option<Instant>,
     /// The next round.
     wanted: Option<Deadline>,
+    /// When it would be with traffic.
+    wanted_with_traffic: Option<Instant>,
     /// Retries in a row without traffic.
     idle_retries: u32,
-    /// Announcements in a row after which nothing answered.
-    provoked: u32,
+    /// Rounds that the peer may cause.
+    provoked: Bucket,
     /// Checks outside a round, and when one was last added.
     heard_budget: Option<(u32, Instant)>,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Agent {
@@ -124,8 +139,9 @@ impl Agent {
             rounds: 0,
             paced: None,
             wanted: None,
+            wanted_with_traffic: None,
             idle_retries: 0,
-            provoked: 0,
+            provoked: PROVOKED,
             heard_budget: None,
         }
     }
@@ -137,7 +153,7 @@ impl Agent {
         let candidates: Vec<_> = candidates.into_iter().take(MAX_CANDIDATES).collect();
         let is_named = |address| candidates.iter().any(|candidate| candidate.address == address);
         self.remotes.retain(|known| known.source != Source::Announced || is_named(known.candidate.address));
-        let mut is_news = false;
+        let mut news = 0u32;
         for candidate in &candidates {
             let known = self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address);
             if let Some(known) = known {
@@ -147,7 +163,7 @@ impl Agent {
                 if is_new && is_checking && known.tries == 0 {
                     known.begin(now);
                 }
-                is_news |= is_new;
+                news += u32::from(is_new);
                 continue;
             }
             let of_ip = |known: &&Remote| known.candidate.address.ip() == candidate.address.ip();
@@ -157,16 +173,20 @@ impl Agent {
                     remote.begin(now);
                 }
                 self.remotes.push(remote);
-                is_news = true;
+                news += 1;
             }
         }
         self.sort();
-        if is_news && !is_checking {
-            let doublings = self.provoked.saturating_sub(PROVOKED_FREE).min(10);
-            let pause = ROUND_GAP.saturating_mul(1 << doublings).min(PROVOKED_MAX);
-            self.provoked = self.provoked.saturating_add(1);
-            self.begin_after(now, pause, "the peer's candidates came");
+        // Or the round that is under way is too far on to check them as often as others.
+        if news > 0 && (!is_checking || self.left < news.saturating_mul(CHECKS)) {
+            self.begin_provoked(now, "the peer's candidates came");
         }
+    }
+
+    /// A round is wanted because of something that the peer can do as often as it likes.
+    pub fn begin_provoked(&mut self, now: Instant, why: &'static str) {
+        let pause = if self.provoked.take(now) { ROUND_GAP } else { PROVOKED_PAUSE };
+        self.begin_after(now, pause, why);
     }
 
     /// A relay says that the peer's socket appears at `address`. It begins nothing: a relay may say what it likes.
@@ -206,13 +226,17 @@ impl Agent {
     }
 
     /// Frames passed between the two: it is worth looking for a better path.
-    pub const fn on_traffic(&mut self) {
+    pub fn on_traffic(&mut self) {
         self.idle_retries = 0;
+        if let (Some(wanted), Some(at)) = (&mut self.wanted, self.wanted_with_traffic) {
+            wanted.at = wanted.at.min(at);
+        }
     }
 
     /// Forgets everything but what the retries need to keep their pace.
     pub fn clear(&mut self) {
-        *self = Self { began: self.began, provoked: self.provoked, ..Self::new() };
+        let provoked = std::mem::replace(&mut self.provoked, PROVOKED);
+        *self = Self { began: self.began, provoked, ..Self::new() };
     }
 
     /// Begins the round that is due. While there is a direct path (`is_needed` is false) the retry is dropped.
@@ -221,6 +245,7 @@ impl Agent {
             return;
         }
         let why = self.wanted.take().map_or("", |wanted| wanted.why);
+        self.wanted_with_traffic = None;
         if !is_needed && why == RETRY_WHY {
             return;
         }
@@ -234,6 +259,7 @@ impl Agent {
         let wait = RETRY.saturating_mul(1 << self.idle_retries.min(4)).min(RETRY_MAX);
         self.idle_retries = self.idle_retries.saturating_add(1);
         self.wanted = Some(Deadline::new(now + rng.about(wait), RETRY_WHY));
+        self.wanted_with_traffic = Some(now + rng.about(RETRY));
     }
 
     /// The address to check now. Report the check with [`Self::on_check_sent`].
@@ -243,6 +269,26 @@ impl Agent {
         }
         let due = self.remotes.iter().find(|remote| remote.next.is_some_and(|next| next <= now))?;
         Some(due.candidate.address)
+    }
+
+    /// The address is a path that works already: it need not be checked.
+    pub fn on_known(&mut self, address: SocketAddr) {
+        self.put_off(address, |_| None);
+    }
+
+    /// The host of the address was sent enough for now.
+    pub fn on_refused(&mut self, now: Instant, address: SocketAddr) {
+        let until = self.began.map(|began| began + ROUND_SPAN);
+        self.put_off(address, |next| {
+            let next = next.max(now) + REFUSED_PAUSE;
+            until.is_some_and(|until| next < until).then_some(next)
+        });
+    }
+
+    fn put_off(&mut self, address: SocketAddr, until: impl Fn(Instant) -> Option<Instant>) {
+        if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.candidate.address == address) {
+            remote.next = remote.next.and_then(until);
+        }
     }
 
     /// The check `id` left for `address`.
@@ -274,7 +320,6 @@ impl Agent {
         let remote = self.remotes.iter_mut().find(|remote| remote.candidate.address == address)?;
         let rtt = remote.challenges.on_answer(now, id)?;
         remote.next = None;
-        self.provoked = 0;
         Some((remote.candidate.kind, rtt))
     }
 
@@ -372,7 +417,7 @@ mod tests {
         fn new(candidates: Vec<Candidate>) -> Self {
             let (now, mut agent) = (Instant::now(), Agent::new());
             agent.on_announced(now, candidates);
-            (agent.wanted, agent.provoked) = (None, 0);
+            (agent.wanted, agent.provoked) = (None, PROVOKED);
             Self { now, rng: SeededRng::new(1), agent, next_id: 0, needed: true, sent: vec![] }
         }
 
@@ -503,17 +548,27 @@ mod tests {
 
     #[test]
     fn a_member_that_announces_for_an_hour_makes_no_flood() {
-        let mut run = Run::new(vec![]);
-        run.needed = true;
-        for second in 0..3600_u16 {
-            let ports = (0..10).map(|n| SocketAddr::new([203, 0, 113, 9].into(), 1 + 10 * second + n));
-            let target = ports.map(|address| Candidate::new(CandidateKind::Host, address));
-            run.agent.on_announced(run.now, target);
-            run.run(Duration::from_secs(1));
+        for answers in [false, true] {
+            let mut run = Run::new(vec![]);
+            let own = Candidate::new(CandidateKind::Host, at("192.0.2.9:4000"));
+            for second in 0..3600_u16 {
+                let ports = (0..19).map(|n| SocketAddr::new([203, 0, 113, n].into(), 1 + second));
+                let target = ports.map(|address| Candidate::new(CandidateKind::Host, address));
+                run.agent.on_announced(run.now, target.chain([own]));
+                let before = run.sent.len();
+                run.run(Duration::from_secs(1));
+                let news: Vec<_> = run.sent.iter().skip(before).copied().collect();
+                for (now, to, id) in news {
+                    // It is there, and somebody else's addresses are not the better for it.
+                    assert!(!answers || to != own.address || run.agent.on_answer(now, to, id).is_some());
+                }
+            }
+            // Some rounds at once, then one each 30 s, and a retry each minute, of fifty packets of 46 bytes: less than three a second.
+            let rounds = 12 + 3600 / 30 + 3600 / 54;
+            assert!(run.sent.len() <= (rounds * ROUND_PACKETS) as usize, "{}", run.sent.len());
+            assert!(run.sent.len() > 3600 / 30 * 40, "and yet it is tried: {}", run.sent.len());
         }
-        // Some rounds at once, then one each 64 s or a retry in a minute, of fifty packets of 46 bytes: less than one a second.
-        let rounds = PROVOKED_FREE + 8 + 3600 / 60;
-        assert!(run.sent.len() <= (rounds * ROUND_PACKETS) as usize, "{}", run.sent.len());
+        let mut run = Run::new(vec![]);
         // The same list again is no reason for anything.
         let before = run.sent.len();
         let same = vec![Candidate::new(CandidateKind::Host, at("203.0.113.9:1"))];
@@ -526,6 +581,56 @@ mod tests {
             run.run(Duration::from_secs(1));
         }
         assert!(run.sent.len() - between <= CHECKS as usize, "a retry at most");
+    }
+
+    #[test]
+    fn what_comes_at_the_end_of_a_round_has_a_round_of_its_own() {
+        let mut run = Run::new(hosts(10));
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_millis(1_500));
+        assert!(run.agent.is_checking() && run.agent.left < 15, "{} left", run.agent.left);
+        let late: Vec<_> = hosts(13);
+        run.agent.on_announced(run.now, late.clone());
+        run.run(Duration::from_secs(4));
+        let counts = run.per_address();
+        // Fifty packets for thirteen addresses.
+        assert!(late[10..].iter().all(|late| counts.get(&late.address) >= Some(&3)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_pair_that_speaks_again_after_hours_looks_for_a_path_within_a_minute() {
+        let mut run = Run::new(hosts(1));
+        run.agent.begin(run.now, "test");
+        for hours in [1, 3] {
+            run.run(Duration::from_secs(hours * 3600));
+            let before = run.sent.len();
+            run.agent.on_traffic();
+            run.run(RETRY + RETRY / 10);
+            assert!(run.sent.len() >= before + CHECKS as usize, "after {hours} h");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_checked_now_is_checked_later_or_left() {
+        let mut run = Run::new(hosts(2));
+        let [one, other] = [0, 1].map(|at: usize| hosts(2)[at].address);
+        run.agent.begin(run.now, "test");
+        run.agent.handle_timeout(run.now, &mut run.rng, true);
+        assert_eq!(run.agent.poll_check(run.now), Some(one));
+        run.agent.on_refused(run.now, one);
+        assert_eq!(run.agent.poll_check(run.now), Some(other), "others are not held up");
+        run.agent.on_known(other);
+        assert_eq!(run.agent.poll_check(run.now), None);
+        let mut refused = 1;
+        while let Some(due) = run.agent.poll_timeout().filter(|due| due.at < run.now + RETRY / 2) {
+            run.now = due.at;
+            while let Some(address) = run.agent.poll_check(run.now) {
+                run.agent.on_refused(run.now, address);
+                refused += 1;
+            }
+        }
+        assert!((3..10).contains(&refused), "{refused}: asked for again, and not for ever");
+        assert!(!run.agent.is_checking());
     }
 
     #[test]

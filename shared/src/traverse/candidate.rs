@@ -159,9 +159,13 @@ const fn is_unicast_v6(ip: Ipv6Addr) -> bool {
         || ip.is_unicast_link_local())
 }
 
-/// The IPv4 address in one of the well-known prefix (RFC 6052 §2.1).
+/// The IPv4 address in one of the well-known prefix (RFC 6052 §2.1), of the prefix for local use (RFC 8215), whose addresses have it at
+/// the end where the prefix is a /96, and in an IPv4-compatible one (RFC 4291 §2.5.5.1).
 fn behind_nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [0x64, 0xff9b, 0, 0, 0, 0, _, _] = ip.segments() else { return None };
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0, _, _] => {}
+        _ => return None,
+    }
     Some(Ipv4Addr::from_bits(u32::try_from(ip.to_bits() & 0xffff_ffff).unwrap_or_default()))
 }
 
@@ -247,6 +251,10 @@ mod tests {
             "[::ffff:127.0.0.1]:5",
             "[::ffff:10.77.0.9]:5",
             "[::ffff:169.254.169.254]:80",
+            "[64:ff9b::169.254.169.254]:80",
+            "[64:ff9b:1::169.254.169.254]:80",
+            "[64:ff9b:1:2:3:4:127.0.0.1]:5",
+            "[::127.0.0.1]:5",
         ] {
             assert!(!is_allowed(at(bad), &overlay), "{bad}");
         }

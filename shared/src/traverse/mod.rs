@@ -16,7 +16,8 @@
 //! a path ([`crate::path`]), which has to be proven at full size before data moves. A round that finds nothing is repeated later,
 //! or at once when something about the network changed.
 //!
-//! [`mapping`] learns from the relay's STUN how this node's socket looks from outside.
+//! [`mapping`] learns from the relay's STUN how this node's socket looks from outside; [`strangers`] bounds what goes to hosts where
+//! nobody answered, over all peers.
 //!
 //! # Bounds
 //!
@@ -27,3 +28,4 @@
 pub mod agent;
 pub mod candidate;
 pub mod mapping;
+pub mod strangers;

@@ -433,8 +433,12 @@ pub enum Control {
         #[n(0)]
         #[cbor(with = "minicbor::bytes")]
         nonce: Nonce,
+        /// The address that this answer named.
+        #[n(1)]
+        #[cbor(with = "socket_addr")]
+        udp: SocketAddr,
     },
-    /// Relay: I do from now on.
+    /// Relay: I do from now on, or still.
     #[n(15)]
     Bound {
         /// Goes into each datagram, either way: 24 bits.
@@ -600,7 +604,7 @@ mod tests {
                 .prop_map(|(code, sentence, retry_ms)| Control::Error { code, sentence, retry_ms }),
             Just(Control::Leave),
             addr().prop_map(|udp| Control::Observed { udp }),
-            any::<Nonce>().prop_map(|nonce| Control::Bind { nonce }),
+            (any::<Nonce>(), addr()).prop_map(|(nonce, udp)| Control::Bind { nonce, udp }),
             any::<u32>().prop_map(|tag| Control::Bound { tag }),
         ]
     }

@@ -18,7 +18,7 @@ use crate::wire::codec::WireError;
 pub const RELAYED: u8 = 0xe0;
 /// Bytes before the packet.
 pub const RELAYED_HEADER_LEN: usize = 8;
-/// Random bytes that show to a relay, over the stream, who receives at an address (protocol §3.9).
+/// What shows to a relay, over the stream, who receives at an address (protocol §3.9): bytes that nobody else can foresee.
 pub type Nonce = [u8; 8];
 
 /// What ties datagrams to a client's binding: 24 bits.

@@ -6,7 +6,7 @@ lab_topology relay_two_nat
 lab_block_tcp a
 lab_network
 lab_direct a b
-lab_oracle without-relay a b --seconds 12 --max-gap-ms 60 &
+lab_oracle without-relay a b --seconds "$(quick 9 12)" --max-gap-ms 60 &
 oracle=$!
 lab_wait 5 "frames to pass" lab_status a '.peers[0].rx_frames > 500 or error'
 stop relay KILL
@@ -22,5 +22,5 @@ for host in a b; do
 done
 # The channel is a new one, and the way back works.
 lab_wire a only=udp,block
-lab_oracle relayed a b --seconds 4 --max-gap-ms 3000
+lab_oracle relayed a b --seconds "$(quick 2 4)" --max-gap-ms 3000
 lab_expect "a is on the relay" lab_path a relay-ws

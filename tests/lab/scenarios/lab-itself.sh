@@ -6,6 +6,26 @@ lab_topology relay_two_nat
 for type in open firewall full-cone address-restricted port-shifting symmetric udp-blocked tcp-443 relay-only port-restricted; do
     lab_nat a "$type"
 done
+lab_rebind a
+lab_rebound a
+step "after a rebind the router of a gives one other port for all (checked)"
+lab_carrier a
+lab_second_uplink b
+lab_internet6
+lab_add6 b
+lab_only6 b
+
+# A router that is not what it says is found out: one that lets TCP out where only 443 should, one whose TCP is symmetric.
+found_out() { # WHAT EXPECT
+    if (lab_does b "$2" "$1") 3>/dev/null; then lab_fail "$1 is not noticed"; fi
+    step "$1 is noticed"
+}
+lab_no6 b
+lab_nat b udp-blocked
+found_out "TCP to other ports than 443" 'false null null null; true false null null'
+lab_nat b symmetric
+found_out "a port for each destination by TCP" 'true endpoint-dependent address-and-port-dependent *; true true endpoint-independent address-and-port-dependent'
+lab_nat b port-restricted
 
 # Two ends and a wire between them.
 for end in left right; do
@@ -45,3 +65,21 @@ on right nft 'table netdev damage { chain in { type filter hook ingress device v
 "$LAB_TOOLS/oracle" run --seconds 2 --a "$LAB-left:v" --b "$LAB-right:v" >"$LAB_OUT/oracle.json" 2>/dev/null && lab_fail "damage is not noticed"
 jq -e '.a_to_b | .corrupted == 20 and .lost == 20' "$LAB_OUT/oracle.json" >/dev/null || lab_fail "damaged frames are counted wrongly"
 step "20 damaged frames are seen as 20"
+
+# A device that goes away and comes back, another one under the name: what was sent meanwhile is missing, and nothing else.
+on right nft flush ruleset
+stop wire
+"$LAB_TOOLS/oracle" run --seconds 4 --a "$LAB-left:p" --b "$LAB-right:p" >"$LAB_OUT/oracle.json" 2>/dev/null && lab_fail "there is no device p"
+pair() { ip -n "$LAB-left" link add p type veth peer name p netns "$LAB-right" && ip -n "$LAB-left" link set p up && ip -n "$LAB-right" link set p up; }
+pair
+"$LAB_TOOLS/oracle" run --seconds 4 --a "$LAB-left:p" --b "$LAB-right:p" >"$LAB_OUT/oracle.json" 2>/dev/null &
+oracle=$!
+arrived() { [[ $(on right cat /sys/class/net/p/statistics/rx_packets) -gt 500 ]]; }
+lab_wait 5 "frames to pass" arrived
+ip -n "$LAB-left" link delete p
+lab_hold 1 "there is no device"
+pair
+if wait "$oracle"; then lab_fail "that a device was gone is not noticed"; fi
+jq -e '[.a_to_b, .b_to_a] | all(.lost > 900 and .lost <= .longest_gap_ms + 2 and .received > 2000 and .duplicated + .reordered + .corrupted == 0)' "$LAB_OUT/oracle.json" >/dev/null ||
+    lab_fail "a device that was gone for a second: $(jq -c '[.a_to_b, .b_to_a] | map([.lost, .longest_gap_ms])' "$LAB_OUT/oracle.json")"
+step "a device that was gone for a second is seen as $(jq -c '[.a_to_b, .b_to_a] | map(.lost)' "$LAB_OUT/oracle.json")"

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # All of a host's traffic is routed into the tunnel: the daemon's own packets do not follow, now or when it connects anew.
+# long: routes that few have
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 lab_network

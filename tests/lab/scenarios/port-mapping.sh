@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A symmetric router that gives a port to who asks, by PCP and by UPnP: the pair that could not go direct does, and the port is
+# A symmetric router that gives a port to who asks, by PCP, NAT-PMP and UPnP: the pair that could not go direct does, and the port is
 # given back. With the switch off nobody asks.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
@@ -46,10 +46,30 @@ lab_network
 lab_wait 10 "a to have a port" has_port
 lab_expect "the router forwards it" mapped
 lab_direct a b 10
-lab_oracle pcp a b --seconds 3
+lab_oracle pcp a b --seconds "$(quick 1 3)"
+lab_expect "it was PCP" grep -q 'PCP MAP: added mapping UDP' "$LAB_OUT/pcp.log"
 lab_expect "a leaves" on a shadowmesh down
 lab_wait 5 "the port to be given back" unmapped
 stop pcp
+
+# A router that knows NAT-PMP alone: to a question of version 2 it answers that its version is 0 (RFC 6886 §3.5).
+start version-0 ra python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 5352))
+while True: s.sendto(bytes([0, 128, 0, 1, 0, 0, 0, 1]), s.recvfrom(1100)[1])'
+lab_wait 5 "the router's version 0" on ra sh -c 'ss -lun | grep -q :5352'
+on ra nft insert rule ip lab prerouting iifname lan udp dport 5351 @th,64,8 2 redirect to :5352
+serves_ports natpmp enable_natpmp=yes enable_upnp=no
+lab_wait 5 "the router's NAT-PMP" on ra sh -c 'ss -lun | grep -q :5351'
+lab_up a
+lab_wait 10 "a to have a port" has_port
+lab_direct a b 10
+lab_oracle natpmp a b --seconds "$(quick 1 3)"
+lab_expect "it was NAT-PMP" grep -q 'NAT-PMP port mapping request' "$LAB_OUT/natpmp.log"
+lab_expect "and not PCP" sh -c "! grep -q 'PCP MAP' '$LAB_OUT/natpmp.log'"
+lab_expect "a leaves" on a shadowmesh down
+lab_wait 5 "the port to be given back" unmapped
+stop natpmp
 
 # Nobody asks.
 serves_ports silent enable_natpmp=yes enable_upnp=yes
@@ -66,6 +86,6 @@ lab_wait 5 "the router's UPnP" on ra sh -c 'ss -lun | grep -q :1900'
 lab_up a --port-mapping on
 lab_wait 15 "a to have a port" has_port
 lab_direct a b 10
-lab_oracle upnp a b --seconds 3
+lab_oracle upnp a b --seconds "$(quick 1 3)"
 lab_expect "a leaves" on a shadowmesh down
 lab_wait 5 "the port to be given back" unmapped

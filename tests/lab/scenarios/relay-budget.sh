@@ -1,21 +1,49 @@
 # shellcheck shell=bash
-# What the relay spends on a pair that says nothing and goes direct: it introduces the two and is not needed any more.
+# What the relay spends on a pair that says nothing and goes direct: it introduces the two, at most 10 KB, and is not needed any more.
 . "$(dirname "$0")/../lib.sh"
-lab_topology relay_two_nat
+lab_topology relay_three_nat
 lab_relay
 lab_up a --relay "$RELAY_TICKET"
 lab_invite a
 lab_wait 10 "a to be registered" lab_status a '.relays[0].state == "connected" or error'
-# Everything that crosses the relay's device, both ways, headers of Ethernet, IP, TCP and WebSocket included.
-bytes() { on relay sh -c 'echo $(($(cat /sys/class/net/eth0/statistics/tx_bytes) + $(cat /sys/class/net/eth0/statistics/rx_bytes)))'; }
-sent() { on relay cat /sys/class/net/eth0/statistics/tx_bytes; }
-before=$(bytes) sent_before=$(sent)
-lab_up b "$INVITE"
-lab_direct a b 10
-# RELEASE was said, and what was repeated has come to its end.
-lab_hold 5 "everything to be said"
-spent=$(($(bytes) - before))
-lab_measure "bytes that crossed the relay for the pair, from b's first packet on" "$spent" bytes
-lab_measure "of them, sent by the relay" "$(($(sent) - sent_before))" bytes
-[[ $spent -le 30000 ]] || lab_fail "$spent bytes: the target is 10000"
-lab_expect "the relay counts it as direct" on relay sh -c "shadowmesh-relay status --json | jq -e '.pairs.direct == 1'"
+
+# Spent is what the relay sends, headers of Ethernet, IP, TCP and WebSocket included; what it receives is told as well. A host costs that by
+# being registered (link handshake, REGISTER, STUN, heartbeats), with or without a pair; so this is taken off, as a host of another network
+# costs it in as long a time. What is left is the pair's: introduction, its handshake, its first packets until it is direct, RELEASE.
+SPAN=$(quick 6 8)
+counter() { on relay cat "/sys/class/net/eth0/statistics/$1"; }
+declare -A cost=()
+# costs NAME HOST ARGUMENT… — what crosses the relay from the start of HOST's daemon on, in SPAN seconds.
+costs() {
+    local name=$1 host=$2 sent received began
+    shift 2
+    sent=$(counter tx_bytes) received=$(counter rx_bytes) began=$(lab_now_ms)
+    lab_up "$host" "$@"
+    lab_wait 5 "$host to be registered" lab_status "$host" '.relays[0].state == "connected" or error'
+    if [[ $name == pair ]]; then lab_direct a b; fi
+    sleep "$((SPAN * 1000 + began - $(lab_now_ms)))e-3"
+    cost[$name-sent]=$(($(counter tx_bytes) - sent)) cost[$name-received]=$(($(counter rx_bytes) - received))
+    lab_measure "$name: sent by the relay in $SPAN s" "${cost[$name-sent]}" bytes
+    lab_measure "$name: received by it" "${cost[$name-received]}" bytes
+}
+costs alone c --relay "$RELAY_TICKET"
+stop c
+costs pair b "$INVITE"
+spent=$((cost[pair-sent] - cost[alone-sent]))
+lab_measure "the relay spent on the pair" "$spent" bytes 10240
+[[ $spent -gt 0 ]] || lab_fail "the pair cost less than none"
+[[ $spent -le 10240 ]] || lab_fail "the relay spent $spent bytes on the pair: the target is 10 KB"
+[[ $((cost[pair-received] - cost[alone-received])) -le 10240 ]] || lab_fail "the relay received $((cost[pair-received] - cost[alone-received])) bytes for the pair"
+for host in a b; do lab_expect "$host is direct" lab_path "$host" direct-udp; done
+lab_expect "the relay counts it as direct" on relay sh -c "shadowmesh-relay status --json | jq -e '.pairs.direct == 1 and .pairs.relayed == 0'"
+
+# And then it is idle: the relay has two clients, and no pair.
+forwarded=$(lab_forwarded) sent=$(counter tx_bytes)
+idle=$(quick 6 60)
+lab_hold "$idle" "nobody says anything"
+sent=$(($(counter tx_bytes) - sent)) forwarded=$(($(lab_forwarded) - forwarded))
+lab_measure "sent by the relay in $idle idle seconds" "$sent" bytes
+lab_measure "of the pair's packets forwarded meanwhile" "$forwarded" bytes
+[[ $forwarded -eq 0 ]] || lab_fail "the relay still forwards for a pair that is direct"
+# Two heartbeats and two questions by STUN at two ports, each answered, in a minute of each client: 16 packets of at most 200 bytes.
+[[ $sent -le 3200 ]] || lab_fail "two idle clients cost $sent bytes"

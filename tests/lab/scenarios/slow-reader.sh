@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # One member stops reading for a while and is flooded meanwhile: the others lose nothing, and it comes back by itself.
+# long: about the relay's queues, which its own tests fill
 . "$(dirname "$0")/../lib.sh"
 # No transfer beside: a reader is slow.
 LAB_BESIDE=''

@@ -3,9 +3,13 @@
 //! The life of a run: open both ends' sockets → the senders keep an absolute schedule (frame n leaves at n / rate, so that
 //! a late wake-up is made good and the rate holds) → they stop → the receivers go on until everything has arrived or the
 //! settle time is over → the ledgers are closed.
+//!
+//! A device that goes away and comes back under its name (a daemon that is killed and starts again) is opened anew, with whatever
+//! MAC it has then; what was sent meanwhile was refused, and is lost.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +21,9 @@ use crate::packet_socket::{ALL_ETHERTYPES, Format, MAX_FRAME, PacketSocket};
 
 /// Sixteen seconds of 1000 large frames a second: no scheduling hiccup loses a frame in here.
 const RECEIVE_BUFFER: usize = 32 << 20;
+
+/// How often a device that is not there is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Whom the frames are addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -91,11 +98,11 @@ pub fn run(
     noted_gap: Duration,
     limits: &Limits,
 ) -> io::Result<Report> {
-    let sockets = [open(ends[0], traffic)?, open(ends[1], traffic)?];
+    let stations = [Station::new(ends[0], traffic)?, Station::new(ends[1], traffic)?];
     let started_unix_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(0));
-    let outcome = exchange(&sockets, traffic, Until::Elapsed(duration), settle, noted_gap)?;
+    let outcome = exchange(&stations, traffic, Until::Elapsed(duration), settle, noted_gap)?;
     let mut broken = Vec::new();
     if outcome.dropped > 0 {
         broken.push(format!("no verdict: the oracle itself was too slow for {} frames", outcome.dropped));
@@ -120,27 +127,22 @@ pub fn run(
 pub fn recover(ends: [&End; 2], traffic: &Traffic, deadline: Duration) -> io::Result<[Option<Duration>; 2]> {
     let start = Instant::now();
     let opened = loop {
-        match (open(ends[0], traffic), open(ends[1], traffic)) {
+        match (Station::new(ends[0], traffic), Station::new(ends[1], traffic)) {
             (Ok(a), Ok(b)) => break Some([a, b]),
-            (Err(error), _) | (_, Err(error)) => {
-                // A device that is not there, not up, or went away between two calls.
-                let awaited = [libc::ENODEV, libc::ENXIO, libc::ENETDOWN].map(Some);
-                if !awaited.contains(&error.raw_os_error()) {
-                    return Err(error);
-                }
-            }
+            (Err(error), _) | (_, Err(error)) if !is_away(&error) => return Err(error),
+            (_, _) => {}
         }
         if start.elapsed() >= deadline {
             break None;
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(LOOK_AGAIN);
     };
-    let Some(sockets) = opened else {
+    let Some(stations) = opened else {
         return Ok([None; 2]);
     };
     let waited = start.elapsed();
     let left = deadline.saturating_sub(waited);
-    let outcome = exchange(&sockets, traffic, Until::BothDelivered(left), Duration::ZERO, Duration::MAX)?;
+    let outcome = exchange(&stations, traffic, Until::BothDelivered(left), Duration::ZERO, Duration::MAX)?;
     Ok(outcome.first.map(|first| first.map(|first| waited + first)))
 }
 
@@ -151,14 +153,58 @@ struct Outcome {
     dropped: u64,
 }
 
-fn open(end: &End, traffic: &Traffic) -> io::Result<PacketSocket> {
-    // The kernel takes the tag off before a socket of one ethertype sees the frame; a socket of all is told of it.
-    let ethertype = if traffic.vlan.is_some() { ALL_ETHERTYPES } else { traffic.ethertype };
-    end.within(|device| PacketSocket::open(device, ethertype, Format::Plain, RECEIVE_BUFFER))
+/// One end: the socket on the device that has its name now.
+struct Station<'a> {
+    end: &'a End,
+    ethertype: u16,
+    socket: RwLock<Arc<PacketSocket>>,
+    /// Frames that sockets which are closed by now did not read in time.
+    dropped_before: AtomicU64,
+}
+
+impl<'a> Station<'a> {
+    fn new(end: &'a End, traffic: &Traffic) -> io::Result<Self> {
+        // The kernel takes the tag off before a socket of one ethertype sees the frame; a socket of all is told of it.
+        let ethertype = if traffic.vlan.is_some() { ALL_ETHERTYPES } else { traffic.ethertype };
+        let socket = RwLock::new(Arc::new(Self::open(end, ethertype)?));
+        Ok(Self { end, ethertype, socket, dropped_before: AtomicU64::new(0) })
+    }
+
+    fn open(end: &End, ethertype: u16) -> io::Result<PacketSocket> {
+        end.within(|device| PacketSocket::open(device, ethertype, Format::Plain, RECEIVE_BUFFER))
+    }
+
+    fn socket(&self) -> Arc<PacketSocket> {
+        Arc::clone(&self.socket.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the device that has the name now, if it is another than before. Whether there is one.
+    fn look_again(&self) -> io::Result<bool> {
+        let found = match Self::open(self.end, self.ethertype) {
+            Ok(found) => found,
+            Err(error) if is_away(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut socket = self.socket.write().unwrap_or_else(PoisonError::into_inner);
+        if socket.device().index != found.device().index {
+            self.dropped_before.fetch_add(socket.dropped()?, Ordering::Relaxed);
+            *socket = Arc::new(found);
+        }
+        Ok(true)
+    }
+
+    fn dropped(&self) -> io::Result<u64> {
+        Ok(self.dropped_before.load(Ordering::Relaxed) + self.socket().dropped()?)
+    }
+}
+
+/// A device that is not there, not up, or went away between two calls.
+fn is_away(error: &io::Error) -> bool {
+    [libc::ENODEV, libc::ENXIO, libc::ENETDOWN].map(Some).contains(&error.raw_os_error())
 }
 
 fn exchange(
-    sockets: &[PacketSocket; 2],
+    stations: &[Station<'_>; 2],
     traffic: &Traffic,
     until: Until,
     settle: Duration,
@@ -170,17 +216,15 @@ fn exchange(
     let run = frame::scramble(traffic.seed ^ (u64::from(std::process::id()) << 32));
     let (refused, tallies) = thread::scope(|scope| {
         let receivers = [0_u8, 1].map(|direction| {
-            let (progress, socket) = (&progress, &sockets[1 - usize::from(direction)]);
+            let (progress, station) = (&progress, &stations[1 - usize::from(direction)]);
             let ledger = Ledger::new(run, direction, traffic.vlan, noted_gap);
             scope.spawn(move || {
-                receive(socket, ledger, traffic.ethertype, usize::from(direction), progress, start, settle)
+                receive(station, ledger, traffic.ethertype, usize::from(direction), progress, start, settle)
             })
         });
         let senders = [0_u8, 1].map(|direction| {
-            let (progress, from) = (&progress, usize::from(direction));
-            let template = template(sockets, traffic, run, direction);
-            let longest = longest(sockets, traffic);
-            scope.spawn(move || send(&sockets[from], &template, traffic, longest, until, progress, start))
+            let (progress, identity) = (&progress, Identity { run, direction });
+            scope.spawn(move || send(stations, identity, traffic, until, progress, start))
         });
         let refused = senders.map(|thread| join(thread.join()));
         progress.over.store(true, Ordering::Release);
@@ -193,8 +237,8 @@ fn exchange(
         (at > 0).then(|| Duration::from_nanos(at))
     });
     let mut dropped = 0;
-    for socket in sockets {
-        dropped += socket.dropped()?;
+    for station in stations {
+        dropped += station.dropped()?;
     }
     Ok(Outcome { tallies: [a_to_b?, b_to_a?], refused: [from_a?, from_b?], first, dropped })
 }
@@ -203,7 +247,18 @@ fn join<T>(joined: thread::Result<io::Result<T>>) -> io::Result<T> {
     joined.unwrap_or_else(|_| Err(io::Error::other("a thread of the oracle panicked")))
 }
 
-fn template(sockets: &[PacketSocket; 2], traffic: &Traffic, run: u64, direction: u8) -> Template {
+/// Which frames are ours.
+#[derive(Clone, Copy)]
+struct Identity {
+    run: u64,
+    direction: u8,
+}
+
+fn template(
+    sockets: &[Arc<PacketSocket>; 2],
+    traffic: &Traffic,
+    Identity { run, direction }: Identity,
+) -> Template {
     let from = usize::from(direction);
     let to = match traffic.to {
         Addressed::Peer => sockets[1 - from].device().mac,
@@ -214,7 +269,7 @@ fn template(sockets: &[PacketSocket; 2], traffic: &Traffic, run: u64, direction:
     Template { to, from, tag: traffic.vlan, ethertype: traffic.ethertype, run, direction }
 }
 
-fn longest(sockets: &[PacketSocket; 2], traffic: &Traffic) -> usize {
+fn longest(sockets: &[Arc<PacketSocket>; 2], traffic: &Traffic) -> usize {
     let mtu = sockets[0].device().mtu.min(sockets[1].device().mtu);
     let tag = if traffic.vlan.is_some() { 4 } else { 0 };
     traffic.max_frame.unwrap_or(mtu + 14 + tag).max(traffic.min_frame)
@@ -222,14 +277,18 @@ fn longest(sockets: &[PacketSocket; 2], traffic: &Traffic) -> usize {
 
 /// Sends on schedule and gives how many frames the device refused.
 fn send(
-    socket: &PacketSocket,
-    template: &Template,
+    stations: &[Station<'_>; 2],
+    identity: Identity,
     traffic: &Traffic,
-    longest: usize,
     until: Until,
     progress: &Progress,
     start: Instant,
 ) -> io::Result<u64> {
+    let direction = usize::from(identity.direction);
+    let mut sockets = stations.each_ref().map(Station::socket);
+    let mut template = template(&sockets, traffic, identity);
+    // What the devices take at first is what a run is about.
+    let longest = longest(&sockets, traffic);
     let mut frame = Vec::with_capacity(longest);
     let mut refused = 0;
     for sequence in 0_u64.. {
@@ -248,14 +307,18 @@ fn send(
         }
         let stamp = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let length = frame::length(traffic.seed, sequence, traffic.min_frame, longest);
+        let now = stations.each_ref().map(Station::socket);
+        if !now.iter().zip(&sockets).all(|(now, before)| Arc::ptr_eq(now, before)) {
+            sockets = now;
+            template = self::template(&sockets, traffic, identity);
+        }
         template.write(sequence, stamp, length, &mut frame);
-        match socket.send(&frame) {
+        match sockets[direction].send(&frame) {
             Ok(()) => {}
             // A full queue, or a device that went away: the frame was offered and is lost.
             Err(error) if lost_in_device(&error) => refused += 1,
             Err(error) => return Err(error),
         }
-        let direction = usize::from(template.direction);
         progress.last_sent[direction].store(stamp, Ordering::Release);
         progress.sent[direction].fetch_add(1, Ordering::Release);
     }
@@ -263,12 +326,11 @@ fn send(
 }
 
 fn lost_in_device(error: &io::Error) -> bool {
-    let codes = [libc::ENOBUFS, libc::EAGAIN, libc::ENETDOWN, libc::ENXIO, libc::ENODEV].map(Some);
-    codes.contains(&error.raw_os_error())
+    is_away(error) || [libc::ENOBUFS, libc::EAGAIN].map(Some).contains(&error.raw_os_error())
 }
 
 fn receive(
-    socket: &PacketSocket,
+    station: &Station<'_>,
     mut ledger: Ledger,
     ethertype: u16,
     direction: usize,
@@ -278,14 +340,23 @@ fn receive(
 ) -> io::Result<Tally> {
     let mut buffer = vec![0; MAX_FRAME];
     let mut end = None;
+    let mut away = false;
     loop {
-        match socket.receive(&mut buffer) {
-            Ok(Some(length)) if frame::claims(&buffer[..length], ethertype) => {
-                ledger.on_frame(start.elapsed(), &buffer[..length]);
+        match station.socket().receive(&mut buffer) {
+            Ok(Some(length)) => {
+                away = false;
+                if frame::claims(&buffer[..length], ethertype) {
+                    ledger.on_frame(start.elapsed(), &buffer[..length]);
+                }
             }
-            Ok(Some(_)) => {}
+            // The kernel tells only once, and before the device is really gone; what had come before was read first.
+            Ok(None) if away => {
+                while !station.look_again()? && !progress.over.load(Ordering::Acquire) {
+                    thread::sleep(LOOK_AGAIN);
+                }
+            }
             Ok(None) => {}
-            Err(error) if lost_in_device(&error) => {}
+            Err(error) if lost_in_device(&error) => away |= is_away(&error),
             Err(error) => return Err(error),
         }
         if ledger.received() > 0

@@ -99,6 +99,11 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// Whether the relay's queues are so small that they overflow.
+    pub(super) const fn is_narrow(&self) -> bool {
+        self.queue < 1 << 20
+    }
+
     pub(super) fn from_seed(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x5eed);
         let weather = match seed % 5 {

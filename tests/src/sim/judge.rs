@@ -1,9 +1,11 @@
 //! Runs a case from its seed to its end and judges it.
 
 use super::case::{Case, Weather};
+use super::ledger::{Identity, Life};
 use super::trace;
 use super::world::{Breach, World};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -163,7 +165,7 @@ fn judge(case: &Case, seed: u64) -> Result<Report, Breach> {
         idle(&mut world, case)?;
         exchange(&mut world)?;
     }
-    check_loss(&world, case, gentle, early)?;
+    check_loss(&world, case, early)?;
     check_addresses(&world, case)?;
     check_memory(&world)?;
     Ok(report(&world))
@@ -271,26 +273,77 @@ fn overflowed(world: &World) -> u64 {
     world.nodes.iter().map(|node| node.overflowed()).sum()
 }
 
-/// In gentle weather nothing is lost but what a documented bound dropped (`early`: before everybody was connected), and a
-/// rekey costs nothing.
-fn check_loss(world: &World, case: &Case, gentle: bool, early: u64) -> Result<(), Breach> {
+/// Nothing is lost but what a documented bound dropped (`early`: before everybody was connected) and what a wire took of which nobody
+/// can know, each in its own direction of its own pair; and a rekey costs nothing.
+fn check_loss(world: &World, case: &Case, early: u64) -> Result<(), Breach> {
+    let is_gentle = case.weather <= Weather::Moves;
+    if is_gentle {
+        check_rings(world)?;
+    }
+    if is_gentle || (case.weather == Weather::Lossy && !case.is_narrow()) {
+        check_directions(world, is_gentle)?;
+    }
     let totals = world.books.ledger.totals();
     let overflowed = overflowed(world);
-    let lost: u64 = world.nodes.iter().map(|node| node.lost() + node.socket_overflowed()).sum();
-    let known = overflowed + lost + world.net.lost_data;
-    if gentle && totals.missing > known {
-        let missing = world.books.ledger.missing();
-        return Err(world.breach(format!(
-            "{} frames are missing; {overflowed} overflowed, the rings know of {lost}, wires lost {}: {missing:?}",
-            totals.missing, world.net.lost_data
-        )));
-    }
     let short_keys = case.plans.iter().any(|plan| plan.key_limit.is_some());
     if case.weather == Weather::Calm && overflowed > early && !short_keys {
         return Err(world.breach(format!("{overflowed} frames overflowed in calm weather")));
     }
     if case.weather == Weather::Calm && totals.reordered > 0 {
         return Err(world.breach(format!("{} frames came out of order", totals.reordered)));
+    }
+    Ok(())
+}
+
+/// No ring had to give anything up, and no device was full.
+fn check_rings(world: &World) -> Result<(), Breach> {
+    for node in &world.nodes {
+        for (_, peer, counters) in node.counters() {
+            let lost = counters.lost.load(Relaxed);
+            if lost > 0 {
+                return Err(world.breach(format!(
+                    "node {} lost {lost} packets for {}",
+                    node.at,
+                    peer.short()
+                )));
+            }
+        }
+        if node.unread() > 0 {
+            return Err(world.breach(format!("node {} did not read {} frames", node.at, node.unread())));
+        }
+    }
+    Ok(())
+}
+
+/// In each direction of each pair no more is missing than was dropped unsealed, counted as lost, or taken by a wire as
+/// [`Losses::missing`](super::losses::Losses::missing) excuses it.
+fn check_directions(world: &World, is_exact: bool) -> Result<(), Breach> {
+    // Excused, dropped unsealed, counted as lost.
+    let mut known: BTreeMap<(Life, Identity), [u64; 3]> = BTreeMap::new();
+    let mut stories: BTreeMap<(Life, Identity), Vec<String>> = BTreeMap::new();
+    for (name, is_excused) in world.net.losses.missing(is_exact) {
+        let Some(direction) = world.books.ledger.direction(name.key) else { continue };
+        if is_excused {
+            known.entry(direction).or_default()[0] += 1;
+        } else {
+            stories.entry(direction).or_default().push(world.net.losses.story(name));
+        }
+    }
+    for (life, peer, counters) in world.nodes.iter().flat_map(super::node::Node::counters) {
+        let Some(to) = world.books.register.identities.get(&peer) else { continue };
+        let known = known.entry((life, *to)).or_default();
+        known[1] += counters.tx_dropped.load(Relaxed);
+        known[2] += counters.lost.load(Relaxed);
+    }
+    for (first, missing) in world.books.ledger.missing() {
+        let direction = (first.from, first.to);
+        let known = known.get(&direction).copied().unwrap_or_default();
+        if missing > known.iter().sum::<u64>() + world.net.losses.spoilt {
+            return Err(world.breach(format!(
+                "{missing} frames are missing, the first of them {first:?}; {known:?} were excused, dropped and lost: {:?}",
+                stories.get(&direction)
+            )));
+        }
     }
     Ok(())
 }

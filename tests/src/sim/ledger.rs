@@ -50,6 +50,8 @@ struct Flow {
 pub(super) struct Ledger {
     flows: BTreeMap<(Life, Identity), Flow>,
     owners: BTreeMap<Life, Identity>,
+    /// Who sends to whom under a key, by its receiver index.
+    keys: BTreeMap<u32, (Life, Identity)>,
 }
 
 /// Sums over all flows.
@@ -87,6 +89,16 @@ impl Ledger {
                 *fate = Fate::Killed;
             }
         }
+    }
+
+    /// What `from` sends to `to` carries this receiver index from now on.
+    pub(super) fn name_key(&mut self, index: u32, from: Life, to: Identity) {
+        self.keys.insert(index, (from, to));
+    }
+
+    /// Who sends to whom under this receiver index.
+    pub(super) fn direction(&self, index: u32) -> Option<(Life, Identity)> {
+        self.keys.get(&index).copied()
     }
 
     /// Makes a frame of `len` bytes (at least [`SHORTEST`]).

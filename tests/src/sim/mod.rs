@@ -14,9 +14,10 @@
 //! replayed packet opens nothing and moves nothing; `connected` is shown for at most the two bounds of protocol §7.2 while
 //! nothing passes; nobody wakes without end; tables stay bounded; nothing is traced as ERROR.
 //!
-//! In [`Weather::Calm`] and [`Weather::Moves`]: every frame comes out, but for those that a documented bound dropped and
-//! counted, and those that a wire lost of which nobody can have noticed anything. Rekeys alone cost none, busy or idle. When it is
-//! calm they come out in order as well, over all moves.
+//! In [`Weather::Calm`] and [`Weather::Moves`]: every frame comes out, but for those of its direction that a documented bound dropped
+//! and counted before they were sealed, and those of which a hole took the only copy so near to its end that nobody can have noticed.
+//! In [`Weather::Lossy`]: but for those as well of which wires lost copies by chance, and those that a full ring counted as lost. Rekeys
+//! alone cost none, busy or idle. When it is calm they come out in order as well, over all moves.
 //!
 //! When it is over: everybody registers, every pair connects within the bound, data flows both ways, and of several
 //! members that began with one address all but one have another. After calm and moves, with a little traffic, every pair finds
@@ -32,6 +33,7 @@ mod dice;
 mod judge;
 mod ledger;
 mod line;
+mod losses;
 mod net;
 mod node;
 mod relay;

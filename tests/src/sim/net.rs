@@ -4,16 +4,10 @@
 //! when a packet arrives, as on a real router. A wire between two places has a latency, jitter, an MTU, and may lose, repeat and
 //! damage what it carries; it keeps the order unless it is said not to.
 //!
-//! # Books
-//!
-//! Data that a wire lost, that a NAT turned away or that was larger than its way is counted ([`Net::lost_data`]): a path is not
-//! repaired for single losses (protocol §7.6), so these frames may be missing. So is what went into a hole when that was about to
-//! end: nobody can have noticed. What went in before has to come out elsewhere.
+//! Every copy of data that is lost is written down with its cause ([`Net::losses`]).
 
 use super::dice::Dice;
-use shadowmesh_proto::wire::header::PacketType;
-use shadowmesh_proto::wire::packet::PacketKind;
-use shadowmesh_proto::wire::relayed::{RELAYED, RELAYED_HEADER_LEN};
+use super::losses::{Cause, Losses};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -25,8 +19,12 @@ pub(super) const RELAY_PORTS: [u16; 2] = [8443, 443];
 /// IPv4 and UDP headers.
 const HEADERS: usize = 28;
 
-/// How long it may take until silence is noticed, on the longest of ways: three round trips of 0.9 s, and a little.
-const NOTICED: Duration = Duration::from_millis(2900);
+/// Silence on a way of this round trip is noticed after so long: data is in doubt (protocol §7.2), and then not answered for longer than
+/// an answer takes.
+fn noticed_after(rtt: Duration) -> Duration {
+    let ms = Duration::from_millis;
+    (3 * rtt).max(ms(150)) + ms(100) + (3 * rtt).max(ms(50))
+}
 
 /// How a router maps and filters (RFC 4787 §4.1, §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +180,7 @@ pub(super) enum Place {
 /// A datagram on its way.
 #[derive(Debug)]
 pub(super) struct Flight {
+    source: Place,
     place: Place,
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
@@ -192,6 +191,7 @@ pub(super) struct Flight {
     pub(super) replay: bool,
     /// From beside the receiver: no router is asked.
     is_inside: bool,
+    pub(super) is_damaged: bool,
 }
 
 /// A direction in which nothing passes for a time.
@@ -214,8 +214,9 @@ pub(super) struct Net {
     sent: u64,
     newest: BTreeMap<(Place, Place), Instant>,
     holes: Vec<Hole>,
-    /// Data that may be missing: see the module page.
-    pub(super) lost_data: u64,
+    pub(super) losses: Losses,
+    /// The longest round trip that a node believes in: one over which a process slept is believed for a while.
+    believed: BTreeMap<usize, Duration>,
     dice: Dice,
 }
 
@@ -237,7 +238,8 @@ impl Net {
             sent: 0,
             newest: BTreeMap::new(),
             holes: vec![],
-            lost_data: 0,
+            losses: Losses::default(),
+            believed: BTreeMap::new(),
             dice,
         };
         for (at, placement) in placements.iter().enumerate() {
@@ -318,6 +320,17 @@ impl Net {
             .sum()
     }
 
+    /// The longest round trip of what goes from one place to another, to the relay on its way to anybody.
+    fn longest_round(&self, from: Place, to: Place) -> Duration {
+        let one_way = |from, to| self.latency(from, to) + self.jitter(from, to);
+        let to_relay = |at| one_way(Place::Node(at), Place::Relay);
+        let beyond = || (0..self.hosts.len()).map(to_relay).max().unwrap_or_default();
+        match (from, to) {
+            (Place::Node(_), Place::Node(_)) => 2 * one_way(from, to),
+            (Place::Relay, _) | (_, Place::Relay) => 2 * (one_way(from, to) + beyond()),
+        }
+    }
+
     fn mtu(&self, from: Place, to: Place) -> usize {
         let own = |place| match place {
             Place::Relay => 1500,
@@ -365,10 +378,20 @@ impl Net {
             self.sites[host.site].outgoing(Layer::Udp, inside, to)
         };
         let Some((place, _)) = whose else {
-            self.count_lost(&bytes);
+            self.losses.on_lost(&bytes, Cause::TurnedAway);
             return;
         };
-        let flight = Flight { place, from, to, bytes, sender: Some(node), replay: false, is_inside };
+        let flight = Flight {
+            source: Place::Node(node),
+            place,
+            from,
+            to,
+            bytes,
+            sender: Some(node),
+            replay: false,
+            is_inside,
+            is_damaged: false,
+        };
         self.launch(now, Place::Node(node), flight);
     }
 
@@ -382,11 +405,21 @@ impl Net {
         sender: Option<usize>,
     ) {
         let Some((place, _)) = self.whose(Layer::Udp, None, to) else {
-            self.count_lost(&bytes);
+            self.losses.on_lost(&bytes, Cause::TurnedAway);
             return;
         };
         let from = SocketAddrV4::new(RELAY_IP, port).into();
-        let flight = Flight { place, from, to, bytes, sender, replay: false, is_inside: false };
+        let flight = Flight {
+            source: Place::Relay,
+            place,
+            from,
+            to,
+            bytes,
+            sender,
+            replay: false,
+            is_inside: false,
+            is_damaged: false,
+        };
         self.launch(now, Place::Relay, flight);
     }
 
@@ -396,25 +429,36 @@ impl Net {
         let to = SocketAddrV4::new(host.inside, host.port).into();
         let (place, sender) = (Place::Node(node), None);
         self.sent += 1;
-        let flight = Flight { place, from, to, bytes, sender, replay: true, is_inside: true };
+        let flight = Flight {
+            source: place,
+            place,
+            from,
+            to,
+            bytes,
+            sender,
+            replay: true,
+            is_inside: true,
+            is_damaged: false,
+        };
         self.flights.insert((now, self.sent), flight);
     }
 
     fn launch(&mut self, now: Instant, from: Place, flight: Flight) {
         let to = flight.place;
         if flight.bytes.len() + HEADERS > self.mtu(from, to) {
-            self.count_lost(&flight.bytes);
+            self.losses.on_lost(&flight.bytes, Cause::TooLarge);
             return;
         }
         let holes = self.holes.iter().filter(|hole| hole.until > now && hole.from == from && hole.to == to);
         if let Some(until) = holes.map(|hole| hole.until).max() {
-            if until < now + NOTICED {
-                self.count_lost(&flight.bytes);
-            }
+            let believed = flight.sender.and_then(|sender| self.believed.get(&sender)).copied();
+            let round = self.longest_round(from, to).max(believed.unwrap_or_default());
+            let is_noticed = until >= now + noticed_after(round);
+            self.losses.on_lost(&flight.bytes, if is_noticed { Cause::Hole } else { Cause::Unnoticed });
             return;
         }
         if self.dice.per_mille(self.wire.loss) {
-            self.count_lost(&flight.bytes);
+            self.losses.on_lost(&flight.bytes, Cause::Chance);
             return;
         }
         let copies = 1 + usize::from(self.dice.per_mille(self.wire.repeat));
@@ -427,15 +471,16 @@ impl Net {
                 arrival = *newest;
             }
             let mut bytes = flight.bytes.clone();
-            if self.dice.per_mille(self.wire.damage) {
+            let is_damaged = self.dice.per_mille(self.wire.damage);
+            if is_damaged {
                 let at = self.dice.below(bytes.len());
                 if let Some(byte) = bytes.get_mut(at) {
                     *byte ^= 1 << self.dice.below(8);
-                    self.count_lost(&flight.bytes);
+                    self.losses.on_damaged(&flight.bytes, &bytes);
                 }
             }
             self.sent += 1;
-            self.flights.insert((arrival, self.sent), Flight { bytes, ..flight });
+            self.flights.insert((arrival, self.sent), Flight { bytes, is_damaged, ..flight });
         }
     }
 
@@ -470,10 +515,14 @@ impl Net {
                     (inside == Some(SocketAddrV4::new(host.inside, host.port))).then_some(Place::Node(at))
                 }
             };
-            match place {
-                Some(place) => return Some((place, flight)),
-                None => self.count_lost(&flight.bytes),
-            }
+            let way = (flight.from, flight.to);
+            let Some(place) = place else {
+                self.losses.on_turned_away(now, way, &flight.bytes);
+                continue;
+            };
+            let noticed = noticed_after(self.longest_round(flight.source, place));
+            self.losses.on_let_in(now, way, noticed);
+            return Some((place, flight));
         }
         None
     }
@@ -490,6 +539,16 @@ impl Net {
             self.dig(Place::Node(node), place, until);
             self.dig(place, Place::Node(node), until);
         }
+    }
+
+    /// Whether anything is swallowed anywhere.
+    pub(super) fn has_holes(&self, now: Instant) -> bool {
+        self.holes.iter().any(|hole| hole.until > now)
+    }
+
+    /// The longest round trip of its paths, as `node` has it.
+    pub(super) fn believe(&mut self, node: usize, round: Duration) {
+        self.believed.insert(node, round);
     }
 
     /// All holes are filled, and wires are good.
@@ -554,20 +613,6 @@ impl Net {
         let (from, to) = (Place::Node(from), Place::Node(to));
         self.holes.iter().any(|hole| hole.until > now && hole.from == from && hole.to == to)
     }
-
-    /// Data is lost that nobody has to repair.
-    pub(super) fn count_lost(&mut self, bytes: &[u8]) {
-        self.lost_data += u64::from(is_data(bytes));
-    }
-}
-
-/// Whether a datagram carries data of a peer, or a piece of it.
-fn is_data(datagram: &[u8]) -> bool {
-    let packet = match datagram.first() {
-        Some(&RELAYED) => datagram.get(RELAYED_HEADER_LEN..).unwrap_or_default(),
-        _ => datagram,
-    };
-    matches!(PacketKind::of(packet), Some(PacketKind::Transport(PacketType::Data | PacketType::Fragment)))
 }
 
 #[cfg(test)]

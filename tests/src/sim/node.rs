@@ -9,7 +9,8 @@ mod machine;
 
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger, Life, SHORTEST};
-use super::net::{RELAY_IP, RELAY_PORTS};
+use super::losses::Piece;
+use super::net::{Flight, RELAY_IP, RELAY_PORTS};
 use super::relay::Delivery;
 use super::trace;
 use machine::{Link, Machine};
@@ -127,13 +128,13 @@ pub(super) struct Node {
     /// When each peer was heard last.
     pub(super) heard: BTreeMap<NodeId, Instant>,
     /// What was counted of every peer it ever had, in all its lives.
-    counters: Vec<Arc<PeerCounters>>,
+    counters: Vec<(Life, NodeId, Arc<PeerCounters>)>,
     /// The port of its stream to the relay, where it listens.
     pub(super) tcp_port: u16,
     pub(super) tries: BTreeMap<PeerSlot, Try>,
     tried: u64,
     /// What was thrown at it while it was frozen.
-    pub(super) pending: VecDeque<(SocketAddr, Vec<u8>, Option<usize>, bool)>,
+    pub(super) pending: VecDeque<Flight>,
     udp_port: u16,
     addresses: Vec<SocketAddr>,
     dice: Dice,
@@ -156,6 +157,8 @@ pub(super) struct Outcome {
     pub(super) hang_up: bool,
     /// Peers that data was sent to.
     pub(super) sent: Vec<NodeId>,
+    /// Data that came.
+    pub(super) opened: Vec<Piece>,
     /// A session or a route changed.
     pub(super) moved: Option<&'static str>,
     /// Control packets that were good for something.
@@ -302,6 +305,13 @@ impl Node {
         self.machine.routes.via(self.slot(id)?).map(Via::kind)
     }
 
+    /// The longest round trip that it knows of any path.
+    pub(super) fn longest_round(&self, now: Instant) -> Duration {
+        let all = self.endpoint.peer_status(self.clock(now)).into_iter();
+        let paths = all.flat_map(|status| status.path.into_iter().chain(status.standby));
+        paths.filter_map(|path| path.rtt).max().unwrap_or_default()
+    }
+
     /// The pause before the next try to connect: doubled each time, 1 s at most, and a quarter more or less.
     pub(super) fn back_off(&mut self) -> Duration {
         let pause = Duration::from_millis(50).saturating_mul(1 << self.attempts.min(4));
@@ -384,8 +394,11 @@ impl Node {
         {
             return Err(format!("node {}: the link to the relay broke: {error}", self.at));
         }
-        let outcome = self.settle(now, books)?;
+        let mut outcome = self.settle(now, books)?;
         self.check_replay(delivery.replay, &outcome)?;
+        if is_forward {
+            outcome.opened = opened(&delivery.bytes, self.dropped() == before);
+        }
         if is_forward && self.dropped() == before {
             self.note_heard(now, peer);
             if !delivery.replay
@@ -404,17 +417,19 @@ impl Node {
     pub(super) fn receive_datagram(
         &mut self,
         now: Instant,
-        from: SocketAddr,
-        bytes: Vec<u8>,
+        flight: Flight,
         peer: Option<NodeId>,
-        replay: bool,
         books: &mut Books,
     ) -> Result<Outcome, String> {
         trace::set_place(Some(self.at));
+        let Flight { from, bytes, replay, is_damaged, .. } = flight;
         let before = self.dropped();
         self.machine.socket.put(from, bytes.clone());
-        let outcome = self.settle(now, books)?;
+        let mut outcome = self.settle(now, books)?;
         self.check_replay(replay, &outcome)?;
+        if !is_damaged {
+            outcome.opened.extend(Piece::of(&bytes));
+        }
         // Half a packet says nothing.
         let is_packet = matches!(PacketKind::of(&bytes), Some(PacketKind::Transport(_)))
             || bytes.first() == Some(&RELAYED);
@@ -444,6 +459,7 @@ impl Node {
         let mut outcome = Outcome::default();
         let Some(known) = self.machine.links.get(&link) else { return Ok(outcome) };
         if known.queue.is_some() {
+            outcome.opened = opened(&message, false);
             self.machine.deliver(Via::Tcp(link), &message);
         } else {
             let mut rest = message.get_mut(FORWARD_HEADER_LEN..).unwrap_or_default();
@@ -557,25 +573,24 @@ impl Node {
         self.settle(now, books)
     }
 
-    /// Packets that may be missing at a peer, as this node knows.
-    pub(super) fn lost(&self) -> u64 {
-        self.counters.iter().map(|peer| peer.lost.load(Relaxed)).sum()
+    /// What each of its lives counted of each of its peers.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (Life, NodeId, &PeerCounters)> {
+        self.counters.iter().map(|(life, peer, counters)| (*life, *peer, &**counters))
     }
 
     /// Frames that were never sealed.
     pub(super) fn overflowed(&self) -> u64 {
-        self.counters.iter().map(|peer| peer.tx_dropped.load(Relaxed)).sum::<u64>()
-            + self.machine.wire.overflowed()
+        self.counters().map(|(_, _, peer)| peer.tx_dropped.load(Relaxed)).sum::<u64>() + self.unread()
+    }
+
+    /// Frames that its device had no room for.
+    pub(super) fn unread(&self) -> u64 {
+        self.machine.wire.overflowed()
     }
 
     /// Packets sent again.
     pub(super) fn resent(&self) -> u64 {
-        self.counters.iter().map(|peer| peer.resent.load(Relaxed)).sum()
-    }
-
-    /// Datagrams that its socket had no room for.
-    pub(super) fn socket_overflowed(&self) -> u64 {
-        self.machine.socket.overflowed()
+        self.counters().map(|(_, _, peer)| peer.resent.load(Relaxed)).sum()
     }
 
     /// A FORWARD message around packets of its past, for the channel on which it hears somebody now.
@@ -661,7 +676,7 @@ impl Node {
         loop {
             let mut is_idle = true;
             while let Some(event) = self.endpoint.poll_event() {
-                self.apply(now, event, outcome);
+                self.apply(now, event, books, outcome);
             }
             self.machine.routes.publish(self.machine.lockstep.plane());
             while let Some(transmit) = self.endpoint.poll_transmit() {
@@ -703,7 +718,7 @@ impl Node {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "a few of many events are looked at")]
-    fn apply(&mut self, now: Instant, event: Event, outcome: &mut Outcome) {
+    fn apply(&mut self, now: Instant, event: Event, books: &mut Books, outcome: &mut Outcome) {
         if !matches!(event, Event::Acked { .. }) {
             tracing::debug!(event = name_of(&event));
         }
@@ -714,6 +729,11 @@ impl Node {
             Event::Route { .. } => outcome.moved = Some("another route"),
             _ => {}
         }
+        if let Event::StartAssociation { slot, key, .. } | Event::AddSealKey { slot, key } = &event
+            && let Some(to) = self.peers.get(slot).and_then(|id| books.register.identities.get(id))
+        {
+            books.ledger.name_key(key.receiver().0, self.life, *to);
+        }
         let added = match &event {
             Event::PeerAdded { slot, id } => Some((*slot, *id)),
             _ => None,
@@ -722,7 +742,8 @@ impl Node {
         let other = self.machine.routes.steer(plane, self.plan.shorten(event));
         if let Some((slot, id)) = added {
             self.peers.insert(slot, id);
-            self.counters.extend(self.machine.routes.counters(slot).map(Arc::clone));
+            let counters = self.machine.routes.counters(slot).map(Arc::clone);
+            self.counters.extend(counters.map(|counters| (self.life, id, counters)));
         }
         let Ok(Some(other)) = other else { return };
         match other {
@@ -779,6 +800,15 @@ impl Plan {
             other => other,
         }
     }
+}
+
+/// Data in a message of a stream. A relay in a bad mood damages packets, each alone in its message: whether that one was good. (Of
+/// several, one that was there before is no reason to doubt the others.)
+fn opened(message: &[u8], is_good: bool) -> Vec<Piece> {
+    let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(message) else { return vec![] };
+    let is_alone = forward.packets().count() == 1;
+    let packets = forward.packets().filter(|_| is_good || !is_alone);
+    packets.filter_map(Piece::of).collect()
 }
 
 fn keep<T>(history: &mut VecDeque<T>, dice: &mut Dice, item: T) {

@@ -80,6 +80,8 @@ pub(super) struct RelayHost {
     window: usize,
     /// Data messages that left a queue because newer ones came.
     pub(super) displaced: u64,
+    /// Packets that its mood lost, to be taken.
+    pub(super) lost: Vec<Vec<u8>>,
     /// FORWARD messages for a channel that leads nowhere: a move between two connections was under way.
     pub(super) strays: u64,
     limits: Limits,
@@ -95,10 +97,17 @@ pub(super) enum Fact {
 }
 
 impl RelayHost {
-    pub(super) fn new(secret: NodeSecret, terms: Terms, limits: Limits, window: usize, dice: Dice) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        secret: NodeSecret,
+        terms: Terms,
+        limits: Limits,
+        window: usize,
+        mut dice: Dice,
+    ) -> Self {
         Self {
             secret,
-            core: Relay::new(limits.clone(), terms.clone()),
+            core: Relay::new(now, limits.clone(), terms.clone(), &mut dice),
             terms,
             dice,
             conns: BTreeMap::new(),
@@ -107,15 +116,16 @@ impl RelayHost {
             next_conn: 0,
             window,
             displaced: 0,
+            lost: vec![],
             strays: 0,
             limits,
         }
     }
 
     /// Loses everything but its key, as a restart does; gives the nodes that were connected.
-    pub(super) fn restart(&mut self) -> Vec<(usize, ConnId)> {
+    pub(super) fn restart(&mut self, now: Instant) -> Vec<(usize, ConnId)> {
         self.terms.instance = self.dice.next_u64();
-        self.core = Relay::new(self.limits.clone(), self.terms.clone());
+        self.core = Relay::new(now, self.limits.clone(), self.terms.clone(), &mut self.dice);
         self.delayed.clear();
         std::mem::take(&mut self.conns)
             .into_iter()
@@ -202,8 +212,7 @@ impl RelayHost {
         }
         let request = BindingRequest::parse(datagram).ok()?;
         // Its streams all come to the first of its ports.
-        let answer =
-            self.core.handle_stun(&request.token, from, |_| port == RELAY_PORTS[0], &mut self.dice)?;
+        let answer = self.core.handle_stun(now, &request.token, from, |_| port == RELAY_PORTS[0])?;
         let response =
             BindingResponse { transaction: request.transaction, mapped: from, nonce: answer.nonce };
         // Bodies only; nothing is closed by it.
@@ -370,12 +379,6 @@ impl RelayHost {
                     }
                 }
                 Output::Bind { conn, udp, tag } => {
-                    // Of two clients with one address the newer has it.
-                    for other in
-                        self.conns.values_mut().filter(|other| other.binding.is_some_and(|(at, _)| at == udp))
-                    {
-                        other.binding = None;
-                    }
                     if let Some(conn) = self.conns.get_mut(&conn) {
                         conn.binding = Some((udp, tag));
                     }
@@ -420,10 +423,12 @@ impl RelayHost {
     fn mistreat(&mut self, now: Instant, to: ConnId, channel: ChannelId, packet: &[u8]) {
         let Mood { drop, repeat, delay, damage } = self.mood;
         if self.dice.per_mille(drop) {
+            self.lost.push(packet.to_vec());
             return;
         }
         let mut packet = packet.to_vec();
         if self.dice.per_mille(damage) {
+            self.lost.push(packet.clone());
             let at = self.dice.below(packet.len());
             if let Some(byte) = packet.get_mut(at) {
                 *byte ^= 1 << self.dice.below(8);

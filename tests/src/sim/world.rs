@@ -9,7 +9,8 @@ mod links;
 use super::case::{Act, Case, Flow, Weather};
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger};
-use super::net::{Net, Place, RELAY_IP, RELAY_PORTS};
+use super::losses::Cause;
+use super::net::{Flight, Net, Place, RELAY_IP, RELAY_PORTS};
 use super::node::{Books, Home, Node, Outcome, Register, Stream};
 use super::relay::{Fact, Mood, RelayHost};
 use super::tcp::Connections;
@@ -149,7 +150,7 @@ impl World {
             instance: dice.next_u64(),
         };
         let limits = Limits { queue_bytes: case.queue, ..Limits::default() };
-        let relay = RelayHost::new(relay_secret, terms, limits, case.window, dice.fork());
+        let relay = RelayHost::new(start, relay_secret, terms, limits, case.window, dice.fork());
         let net = Net::new(&case.placements, case.wire, dice.fork());
         let mut register = Register::default();
         let mut nodes = vec![];
@@ -360,8 +361,8 @@ impl World {
             {
                 self.nodes[at].frozen_until = None;
                 self.unheard.retain(|(node, _), _| *node != at);
-                while let Some((from, bytes, sender, replay)) = self.nodes[at].pending.pop_front() {
-                    self.receive_datagram(at, from, bytes, sender, replay)?;
+                while let Some(flight) = self.nodes[at].pending.pop_front() {
+                    self.receive_datagram(at, flight)?;
                 }
             }
             if self.nodes[at].is_running() && !self.nodes[at].is_frozen() {
@@ -388,6 +389,9 @@ impl World {
             self.learn(facts)?;
         }
         self.relay.pump(self.now);
+        for packet in self.relay.lost.drain(..) {
+            self.net.losses.on_lost(&packet, Cause::Mood);
+        }
         Ok(())
     }
 
@@ -398,38 +402,35 @@ impl World {
                 Place::Relay if self.relay_up => {
                     let port = flight.to.port();
                     let answer = self.relay.handle_datagram(self.now, flight.from, port, &flight.bytes);
-                    if let Some((to, bytes, sender)) = answer {
-                        self.net.send_from_relay(self.now, port, to, bytes, sender);
+                    match answer {
+                        Some((to, bytes, sender)) => {
+                            self.net.send_from_relay(self.now, port, to, bytes, sender);
+                        }
+                        None => self.net.losses.on_lost(&flight.bytes, Cause::Relay),
                     }
                 }
+                Place::Relay => self.net.losses.on_lost(&flight.bytes, Cause::Relay),
                 Place::Node(at) if self.nodes[at].is_frozen() => {
                     let pending = &mut self.nodes[at].pending;
                     if pending.len() < SOCKET_DATAGRAMS {
-                        pending.push_back((flight.from, flight.bytes, flight.sender, flight.replay));
+                        pending.push_back(flight);
                     } else {
-                        self.net.count_lost(&flight.bytes);
+                        self.net.losses.on_lost(&flight.bytes, Cause::NoRoom);
                     }
                 }
                 Place::Node(at) if self.nodes[at].is_running() => {
-                    self.receive_datagram(at, flight.from, flight.bytes, flight.sender, flight.replay)?;
+                    self.receive_datagram(at, flight)?;
                 }
-                Place::Relay | Place::Node(_) => {}
+                Place::Node(_) => {}
             }
         }
         Ok(())
     }
 
-    fn receive_datagram(
-        &mut self,
-        at: usize,
-        from: SocketAddr,
-        bytes: Vec<u8>,
-        sender: Option<usize>,
-        replay: bool,
-    ) -> Result<(), String> {
-        let peer = sender.and_then(|sender| self.nodes.get(sender)).map(Node::id);
+    fn receive_datagram(&mut self, at: usize, flight: Flight) -> Result<(), String> {
+        let peer = flight.sender.and_then(|sender| self.nodes.get(sender)).map(Node::id);
         let node = &mut self.nodes[at];
-        let outcome = node.receive_datagram(self.now, from, bytes, peer, replay, &mut self.books)?;
+        let outcome = node.receive_datagram(self.now, flight, peer, &mut self.books)?;
         self.note_heard(at, peer);
         self.follow(at, outcome)
     }
@@ -552,6 +553,9 @@ impl World {
     /// Does what a node asks for.
     fn follow(&mut self, at: usize, outcome: Outcome) -> Result<(), String> {
         let now = self.now;
+        for piece in &outcome.opened {
+            self.net.losses.on_arrived(now, piece);
+        }
         let node = &mut self.nodes[at];
         let latency = node.plan.latency;
         for peer in outcome.sent {
@@ -578,6 +582,9 @@ impl World {
                     None => {}
                 }
             }
+        }
+        if !outcome.datagrams.is_empty() && self.net.has_holes(now) {
+            self.net.believe(at, node.longest_round(now));
         }
         for (to, bytes) in outcome.datagrams {
             self.net.send(now, at, to, bytes);

@@ -7,7 +7,7 @@ use crate::daemon::address::cidrs;
 use crate::daemon::progress::Progress;
 use crate::daemon::report;
 use crate::daemon::state_dir::AddressClaim;
-use shadowmesh_proto::endpoint::event::{Event, PeerState};
+use shadowmesh_proto::endpoint::event::{Event, PeerState, Via};
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::path::select::PathKind;
@@ -76,7 +76,7 @@ impl EventLoop {
                 }
             }
             Event::PeerState { slot, state } => self.on_peer_state(slot, state),
-            Event::EchoReply { id, slot } => self.on_echo_reply(id, slot),
+            Event::EchoReply { id, slot, via } => self.on_echo_reply(id, slot, via),
             Event::AddressChanged { address, attempt, holder } => {
                 self.network.claim = AddressClaim { attempt, settled: true };
                 self.save_network();
@@ -181,18 +181,16 @@ impl EventLoop {
         }
     }
 
-    fn on_echo_reply(&mut self, id: u64, slot: PeerSlot) {
+    fn on_echo_reply(&mut self, id: u64, slot: PeerSlot, via: Via) {
         let now = Instant::now();
         let echo = self.echoes.remove(&id);
-        if let (Some(echo), Some((peer, name))) = (echo, self.peer(slot))
-            && let Some(path) = peer.path
-        {
+        if let (Some(echo), Some((peer, name))) = (echo, self.peer(slot)) {
             echo.reply.send(Response::Echo(EchoDoc {
                 name,
                 id: peer.id.to_base32(),
                 address: peer.hello.and_then(|hello| hello.ipv4).map(|cidr| cidr.address().to_string()),
-                via: path.via.kind().into(),
-                remote: report::remote(path.via),
+                via: via.kind().into(),
+                remote: report::remote(via),
                 rtt_ms: report::millis(now.saturating_duration_since(echo.sent)),
             }));
         }

@@ -166,12 +166,13 @@ impl InboundThread {
             return Ok(());
         };
         self.look_for_key(now, header.packet.receiver);
-        if !self.sessions.knows(header.packet.receiver) {
+        // Only whose key it is bears it: what others hold is not pushed out.
+        let Some(PeerSlot(owner)) = self.sessions.slot(header.packet.receiver) else {
             add(&self.counters.unknown_index, 1);
             return Ok(());
-        }
+        };
         let before = self.pieces.given_up();
-        let whole = self.pieces.take(now, datagram);
+        let whole = self.pieces.take(now, owner, datagram);
         add(&self.counters.fragments_given_up, self.pieces.given_up() - before);
         match whole {
             Ok(Some(mut packet)) => self.packet(now, snapshot, via, &mut packet),

@@ -35,7 +35,9 @@ impl Association {
         if stats.moves != self.told.moves || stats.reordered != self.told.reordered {
             add(&route.counters.rx_reordered, stats.reordered - self.told.reordered);
             add(&route.counters.rx_moves, stats.moves - self.told.moves);
-            let gap = u64::try_from(stats.gap.as_micros()).unwrap_or(u64::MAX);
+            let gap = stats
+                .gap
+                .map_or(0, |gap| u64::try_from(gap.as_micros()).unwrap_or(u64::MAX).saturating_add(1));
             route.counters.rx_gap_us.store(gap, Relaxed);
             self.told = stats;
         }

@@ -15,15 +15,15 @@
 //!
 //! # Time
 //!
-//! Packets that are older than [`HOLD`] when they would have to be sent are given up and counted as lost: they would be news
+//! Packets that are older than [`KEEP`] when they would have to be sent are given up and counted as lost: they would be news
 //! of the past. The age of a packet is known to [`GRAIN`]: a mark per grain, not a time per packet.
 
-use super::HOLD;
 use super::batches::Way;
 use super::peer::Context;
+use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::session::open::META_MOVED;
-use shadowmesh_proto::session::{PathSlot, Resend, SealError, SealHalf, SealKey};
+use shadowmesh_proto::session::{PathSlot, Resend, RingLimits, SealError, SealHalf, SealKey};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ struct Repeat {
 #[derive(Debug, Default)]
 struct Ages {
     marks: VecDeque<(Instant, u64)>,
-    /// Every counter below was sealed longer ago than [`HOLD`].
+    /// Every counter below was sealed longer ago than [`KEEP`].
     floor: u64,
 }
 
@@ -90,7 +90,7 @@ impl Ages {
     /// The counter below which everything is too old. `next` is the one to be sealed next.
     fn advance(&mut self, now: Instant, next: u64) -> u64 {
         while let Some((at, _)) = self.marks.front()
-            && now.saturating_duration_since(*at) >= HOLD + GRAIN
+            && now.saturating_duration_since(*at) >= KEEP + GRAIN
         {
             self.marks.pop_front();
             self.floor = self.marks.front().map_or(next, |(_, counter)| *counter);
@@ -100,7 +100,7 @@ impl Ages {
 
     /// When nothing is young any more.
     fn ends_at(&self) -> Option<Instant> {
-        self.marks.back().map(|(at, _)| *at + HOLD + GRAIN)
+        self.marks.back().map(|(at, _)| *at + KEEP + GRAIN)
     }
 }
 
@@ -184,6 +184,11 @@ impl Association {
     /// The path in doubt.
     pub(super) const fn set_doubted(&mut self, path: Option<PathSlot>) {
         self.half.set_doubted(path);
+    }
+
+    /// Whether the frames of a turn may be too many for it to hold beside what is not acknowledged.
+    pub(super) fn is_nearly_full(&self, limits: RingLimits) -> bool {
+        self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + BATCH > limits.packets
     }
 
     /// Says to the receiver that nothing more comes by the path in use: what comes by the next one need not wait for it any
@@ -276,7 +281,10 @@ impl Association {
                 way,
                 usize::MAX,
             );
-            self.cursor = stopped.unwrap_or(next);
+            let handed_over = self.cursor..stopped.unwrap_or(next);
+            self.cursor = handed_over.end;
+            // What was overwritten before it was ever handed over has nowhere arrived.
+            self.half.count_missing(handed_over);
             pumped = Pumped { is_sent: pumped.is_sent || sent > 0, is_stopped: stopped.is_some() };
         }
         self.count_lost(&route.counters);

@@ -4,8 +4,12 @@
 //! decide, seal, batch; hand the batches over; sleep when there was nothing.
 //!
 //! A peer without a key keeps up to [`peer::WAITING_FRAMES`] frames for at most [`HOLD`] (protocol §4.7). A peer with a key whose
-//! path is being bound anew goes on sealing into its ring, and what is not older than [`HOLD`] is sent when a path comes.
-//! A peer that stays away for longer is forgotten as a place where stations are.
+//! path is being bound anew goes on sealing into its ring, and what is not older than [`KEEP`] is sent when a path comes.
+//! A peer that stays away for longer than [`HOLD`] is forgotten as a place where stations are.
+//!
+//! While whoever is sent to is in doubt and a ring is nearly full, the TAP is not read: its queue fills and its senders slow down, where
+//! the ring would overwrite what may have to go again. Not so while anybody else is sent to, and for [`HELD_BACK_MOST`] of each
+//! [`HELD_BACK_EACH`] at most: one peer that acknowledges nothing does not hold up the others.
 
 mod association;
 mod batches;
@@ -14,7 +18,7 @@ mod peer;
 
 use super::Fact;
 use super::memory;
-use super::snapshot::{PlaneCounters, Snapshot};
+use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
 use crate::device::{Device, DeviceFault, VnetHeader};
 use crate::switch::{Forwarder, Learn, Limits, Verdict};
@@ -36,8 +40,17 @@ use tokio::sync::mpsc;
 
 /// Frames read before commands are looked at again and batches are handed over.
 const BATCH: usize = 64;
-/// How long frames are kept for a peer without a path. Longer, and what arrives would be news of the past.
+/// How long frames wait for a first key, and after which absence of a path a peer's stations are forgotten.
 pub(super) const HOLD: Duration = Duration::from_secs(5);
+/// How long packets in the ring are worth sending, if the ring is large enough to keep them: half of the longest that a segment may live
+/// in a network (RFC 9293 §3.4.1), and less than its key lives (protocol §4.8).
+pub(super) const KEEP: Duration = Duration::from_secs(60);
+/// The TAP is not read while this part of the ring of a peer in doubt is all that is left: a MiB, which is a turn's jumbo frames.
+const DOUBT_SHARE: usize = 16;
+/// Nor longer than this: the time in which an honest doubt is settled where a ring fills at all (some hundred Mbit/s) ...
+const HELD_BACK_MOST: Duration = Duration::from_millis(500);
+/// ... in this: nobody can tell from a doubt whether the peer is away or plays dead.
+const HELD_BACK_EACH: Duration = Duration::from_secs(10);
 /// `DataSent` at most this often per peer: fine enough for the suspicion rule (protocol §7.2).
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// With unacknowledged packets in a ring the thread looks for acks this often ...
@@ -119,6 +132,10 @@ pub(super) struct Outbound {
     pump_due: Option<Instant>,
     last_sent: Option<Instant>,
     faults: u32,
+    /// While the TAP is not read because of a doubt: for whom, and what it had dropped when that began.
+    held_back: Option<(PeerSlot, u64)>,
+    /// When that last began.
+    held_back_at: Option<Instant>,
 }
 
 /// What a turn found to do.
@@ -168,6 +185,8 @@ impl Outbound {
             pump_due: None,
             last_sent: None,
             faults: 0,
+            held_back: None,
+            held_back_at: None,
         }
     }
 
@@ -278,7 +297,7 @@ impl Outbound {
         }
         self.pump(now, &snapshot);
         let mut turn = Turn::Busy;
-        if self.is_full(&snapshot) {
+        if self.is_held_back(now, &snapshot) || self.is_full(&snapshot) {
             turn = Turn::Full;
         } else {
             for _ in 0..BATCH {
@@ -316,6 +335,39 @@ impl Outbound {
     fn is_full(&self, snapshot: &Snapshot) -> bool {
         let mut ways = self.peers.iter().filter_map(Peer::via).filter(|via| !matches!(via, Via::Tcp(_)));
         ways.any(|via| !self.batches.has_room(snapshot, via))
+    }
+
+    /// Whether frames are left in the TAP because of a doubt. What the TAP drops meanwhile is lost for whoever is in doubt.
+    fn is_held_back(&mut self, now: Instant, snapshot: &Snapshot) -> bool {
+        let since = self.held_back_at.map(|at| now.saturating_duration_since(at));
+        let may = since.is_none_or(|since| {
+            since >= HELD_BACK_EACH || (self.held_back.is_some() && since < HELD_BACK_MOST)
+        });
+        let full = self.full_in_doubt().filter(|_| may);
+        match (full, self.held_back) {
+            (Some(slot), None) => {
+                self.held_back = Some((slot, self.device.overflowed().unwrap_or_default()));
+                self.held_back_at = Some(now);
+            }
+            (None, Some((slot, before))) => {
+                self.held_back = None;
+                let dropped = self.device.overflowed().unwrap_or_default().saturating_sub(before);
+                if let Some(route) = snapshot.peer(slot) {
+                    add(&route.counters.lost, dropped);
+                }
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        full.is_some()
+    }
+
+    /// A peer in doubt whose ring is nearly full, if nothing is sent but to peers in doubt.
+    fn full_in_doubt(&self) -> Option<PeerSlot> {
+        let peer = |slot: &PeerSlot| self.peers.get(usize::try_from(slot.0).ok()?);
+        if !self.active.iter().filter_map(peer).all(Peer::is_doubted) {
+            return None;
+        }
+        self.active.iter().copied().find(|slot| peer(slot).is_some_and(|peer| peer.is_nearly_full(self.ring)))
     }
 
     /// A refusal that may pass is waited for; one that stays, or a device that is gone, is the end.
@@ -406,6 +458,9 @@ impl Outbound {
         }
         if turn == Turn::Refused {
             limit_to(now + FAULT_PAUSE);
+        }
+        if self.held_back.is_some() {
+            self.held_back_at.into_iter().for_each(|at| limit_to(at + HELD_BACK_MOST));
         }
         Rest { due, is_quiet, reads: turn == Turn::Idle }
     }

@@ -4,13 +4,13 @@
 //! When an association is replaced while packets of it are not acknowledged, the receiver keeps it open for a while: they are
 //! sent once more as soon as the new one has a path, before anything of the new one. There are no acknowledgements for them.
 
-use super::HOLD;
 use super::association::{Association, Pumped};
 use super::batches::{Batches, Way};
+use super::{HOLD, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
-use shadowmesh_proto::session::{PathSlot, SealError, SealKey};
+use shadowmesh_proto::session::{PathSlot, RingLimits, SealError, SealKey};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub(super) struct Peer {
     path: PathSlot,
     /// See [`PeerRoute::given_up`].
     given_up: [u64; PATH_SLOTS],
+    /// See [`PeerRoute::doubted`].
+    is_doubted: bool,
     /// Since when they go nowhere; `None` while they go somewhere, and before anything is known.
     pathless: Option<Instant>,
     /// Whether what is behind it was forgotten since.
@@ -104,6 +106,16 @@ impl Peer {
         self.path
     }
 
+    /// Whether the path by which its packets go is in doubt.
+    pub(super) const fn is_doubted(&self) -> bool {
+        self.is_doubted
+    }
+
+    /// Whether a turn's frames may be too many for its ring.
+    pub(super) fn is_nearly_full(&self, limits: RingLimits) -> bool {
+        self.association.as_ref().is_some_and(|association| association.is_nearly_full(limits))
+    }
+
     /// Where its packets go.
     pub(super) fn via(&self) -> Option<Via> {
         self.way.map(|way| way.via)
@@ -144,6 +156,7 @@ impl Peer {
             self.is_replaced_due |= before != given_up;
         }
         // After what was given up: a doubt that ends lets go of what was kept for it.
+        self.is_doubted = doubted.is_some();
         if let Some(association) = &mut self.association {
             association.set_doubted(doubted);
         }
@@ -159,7 +172,7 @@ impl Peer {
     pub(super) fn send(&mut self, ctx: &mut Context<'_>, route: &PeerRoute, plaintext: &[u8]) -> Sent {
         let counters = &*route.counters;
         // Gone for long, and nobody says that it will be back: nothing is kept for it.
-        let is_held = self.pathless.is_none_or(|since| ctx.now.saturating_duration_since(since) < HOLD);
+        let is_held = self.pathless.is_none_or(|since| ctx.now.saturating_duration_since(since) < KEEP);
         let is_kept = route.is_expected || (is_held && self.association.is_some());
         if self.way.is_none() && !is_kept {
             add(&counters.tx_dropped, 1);

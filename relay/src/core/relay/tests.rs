@@ -44,10 +44,11 @@ impl World {
             direct: true,
             instance: 7,
         };
+        let (now, mut rng) = (Instant::now(), SeededRng::new(1));
         Self {
-            relay: Relay::new(limits, terms),
-            now: Instant::now(),
-            rng: SeededRng::new(1),
+            relay: Relay::new(now, limits, terms, &mut rng),
+            now,
+            rng,
             routes: BTreeMap::new(),
             closed: BTreeSet::new(),
             inbox: BTreeMap::new(),
@@ -130,16 +131,21 @@ impl World {
         from: SocketAddr,
         decides: impl FnOnce(ConnId) -> bool,
     ) -> Option<StunAnswer> {
-        let answer = self.relay.handle_stun(token, from, decides, &mut self.rng);
+        let answer = self.relay.handle_stun(self.now, token, from, decides);
         self.pump();
         answer
+    }
+
+    /// What is sent to `from`, asked where that decides.
+    fn nonce(&mut self, token: &Token, from: SocketAddr) -> Nonce {
+        self.stun(token, from, |_| true).and_then(|answer| answer.nonce).expect("it decides")
     }
 
     /// The client behind `conn` is at `from` and shows it.
     fn settle(&mut self, conn: ConnId, from: SocketAddr) {
         let token = self.token(conn);
-        let nonce = self.stun(&token, from, |_| true).and_then(|answer| answer.nonce).expect("it decides");
-        self.tell(conn, Control::Bind { nonce }).unwrap();
+        let nonce = self.nonce(&token, from);
+        self.tell(conn, Control::Bind { nonce, udp: from }).unwrap();
         self.bound.clear();
         if let Some(inbox) = self.inbox.get_mut(&conn) {
             inbox.retain(|body| !matches!(body, Control::Bound { .. }));
@@ -335,10 +341,7 @@ fn what_is_asked_over_the_other_family_is_answered_and_moves_nothing() {
         assert!(first.nonce.is_some(), "and this still decides");
         world.take(conn);
     }
-    assert_eq!(
-        world.relay.registry.client(conn).unwrap().observed.as_ref().map(|seen| seen.udp),
-        Some(udp(1))
-    );
+    assert_eq!(world.relay.registry.client(conn).unwrap().observed, Some(udp(1)));
 }
 
 #[test]
@@ -346,30 +349,94 @@ fn datagrams_are_bound_to_the_address_that_received_the_nonce_and_to_no_other() 
     let mut world = World::new();
     let (a, b, _) = world.pair();
     let (token, token_b) = (world.token(a), world.token(b));
-    let nonce = |answer: Option<StunAnswer>| answer.unwrap().nonce;
     // Nothing was sent to it yet; then from the port that does not decide.
-    world.tell(a, Control::Bind { nonce: [0; 8] }).unwrap();
-    assert_eq!(nonce(world.stun(&token, udp(1), |_| false)), None);
-    let first = nonce(world.stun(&token, udp(1), |_| true)).expect("it decides");
-    assert_eq!(nonce(world.stun(&token, udp(1), |_| true)), Some(first), "the same as long as nothing moves");
-    assert_eq!(nonce(world.stun(&token, udp(1), |_| false)), None);
-    let of_b = nonce(world.stun(&token_b, udp(2), |_| true)).unwrap();
-    world.tell(a, Control::Bind { nonce: of_b }).unwrap();
-    assert_eq!((world.bound.len(), world.relay.counters().strays), (0, 2));
+    world.tell(a, Control::Bind { nonce: [0; 8], udp: udp(1) }).unwrap();
+    assert_eq!(world.stun(&token, udp(1), |_| false).unwrap().nonce, None);
+    let first = world.nonce(&token, udp(1));
+    assert_eq!(world.nonce(&token, udp(1)), first, "the same within a minute");
+    let of_b = world.nonce(&token_b, udp(1));
+    for (nonce, udp) in [(of_b, udp(1)), (first, udp(2)), (first, tcp(1))] {
+        world.tell(a, Control::Bind { nonce, udp }).unwrap();
+    }
+    world.tell(b, Control::Bind { nonce: first, udp: udp(1) }).unwrap();
+    assert_eq!((world.bound.len(), world.relay.counters().strays), (0, 5));
     world.take(a);
-    world.tell(a, Control::Bind { nonce: first }).unwrap();
+    world.tell(a, Control::Bind { nonce: first, udp: udp(1) }).unwrap();
     let [Control::Bound { tag }] = world.take(a)[..] else { panic!("not bound") };
     assert_eq!(world.bound.remove(&a), Some((udp(1), BindingTag::new(tag))));
     // It moves: what was received at the old address says nothing of the new one.
-    let second = nonce(world.stun(&token, udp(9), |_| true)).unwrap();
+    let second = world.nonce(&token, udp(9));
     assert_ne!(first, second);
-    assert_eq!(nonce(world.stun(&token, udp(9), |_| true)), Some(second));
-    world.take(a);
-    world.tell(a, Control::Bind { nonce: first }).unwrap();
-    assert_eq!(world.bound.remove(&a).map(|(udp, _)| udp), Some(udp(1)));
-    world.tell(a, Control::Bind { nonce: second }).unwrap();
+    world.tell(a, Control::Bind { nonce: first, udp: udp(9) }).unwrap();
+    assert_eq!(world.bound.remove(&a), None);
+    world.tell(a, Control::Bind { nonce: second, udp: udp(9) }).unwrap();
     assert_eq!(world.bound.get(&a).map(|(udp, _)| *udp), Some(udp(9)));
-    assert_eq!(world.relay.counters().bindings, 3);
+    assert_eq!(world.relay.counters().bindings, 2);
+}
+
+#[test]
+fn an_address_that_is_named_as_a_mapped_one_is_the_same() {
+    let mut world = World::new();
+    let conn = world.join(1);
+    let token = world.token(conn);
+    let nonce = world.nonce(&token, udp(1));
+    let mapped = "[::ffff:192.0.2.1]:2000".parse().unwrap();
+    world.tell(conn, Control::Bind { nonce, udp: mapped }).unwrap();
+    assert_eq!(world.bound.get(&conn).map(|(udp, _)| *udp), Some(udp(1)));
+    assert_eq!(world.relay.registry.client(conn).unwrap().observed, Some(udp(1)));
+}
+
+#[test]
+fn a_binding_that_is_proven_again_keeps_its_tag_and_is_no_news_to_anybody() {
+    let mut world = World::new();
+    let (a, b, _) = world.established();
+    world.settle(a, udp(1));
+    let token = world.token(a);
+    let first = world.nonce(&token, udp(1));
+    world.tell(a, Control::Bind { nonce: first, udp: udp(1) }).unwrap();
+    let (_, tag) = world.bound.remove(&a).unwrap();
+    world.take(a);
+    world.take(b);
+    let mut last = first;
+    // Far more often than it could move.
+    for _ in 0..500 {
+        world.now += crate::core::nonce::SLOT;
+        let nonce = world.nonce(&token, udp(1));
+        assert_ne!(nonce, last, "another minute, another nonce");
+        // The one before is good for this minute.
+        for nonce in [last, nonce] {
+            world.tell(a, Control::Bind { nonce, udp: udp(1) }).unwrap();
+            assert_eq!(world.bound.remove(&a), Some((udp(1), tag)));
+            assert_eq!(world.take(a), [Control::Bound { tag: tag.number() }]);
+        }
+        last = nonce;
+    }
+    assert_eq!(world.take(b), []);
+    assert_eq!(world.relay.counters().bindings, 1);
+    world.tell(a, Control::Bind { nonce: first, udp: udp(1) }).unwrap();
+    assert_eq!((world.take(a), world.relay.counters().strays), (vec![], 1), "one of yesterday");
+}
+
+#[test]
+fn whoever_saw_the_token_cannot_keep_the_client_from_moving() {
+    let mut world = World::new();
+    let (a, b, _) = world.established();
+    world.settle(a, udp(1));
+    let token = world.token(a);
+    world.take(a);
+    world.take(b);
+    let nonce = world.nonce(&token, udp(9));
+    for n in 0..2_000_u16 {
+        let _ = world.stun(&token, SocketAddr::from(([198, 51, 100, 66], n)), |_| n % 2 == 0);
+    }
+    assert_eq!((world.take(a), world.take(b)), (vec![], vec![]), "nothing came of all that");
+    world.tell(a, Control::Bind { nonce, udp: udp(9) }).unwrap();
+    assert!(
+        matches!(world.take(a)[..], [Control::Observed { udp: seen }, Control::Bound { .. }] if seen == udp(9))
+    );
+    assert!(
+        matches!(world.take(b)[..], [Control::Established { peer_udp: Some(seen), .. }] if seen == udp(9))
+    );
 }
 
 #[test]
@@ -382,9 +449,10 @@ fn a_client_that_flips_between_two_ports_is_answered_and_not_told_to_its_peers_e
     world.take(a);
     world.take(b);
     for n in 0..10_000_u32 {
-        let nonce = world.stun(&token, udp(1 + u8::from(n % 2 == 0)), |_| true).unwrap().nonce.unwrap();
+        let udp = udp(1 + u8::from(n % 2 == 0));
+        let nonce = world.nonce(&token, udp);
         if n < 2_000 {
-            world.tell(a, Control::Bind { nonce }).unwrap();
+            world.tell(a, Control::Bind { nonce, udp }).unwrap();
         }
     }
     let told =

@@ -110,15 +110,11 @@ impl Side {
     }
 }
 
-fn tag(at: usize) -> BindingTag {
-    BindingTag::new(0x00ab_cd00 + u32::try_from(at).unwrap())
-}
-
 /// Carries datagrams between the two nodes and the relay's STUN.
 #[derive(Debug, Default)]
 pub(super) struct Internet {
     pub(super) sides: Vec<Side>,
-    under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(super) under_way: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     /// The data counters of both nodes.
     counters: [u64; 2],
     /// Datagrams that node 0 and 1 sent, of any kind.
@@ -127,22 +123,35 @@ pub(super) struct Internet {
     pub(super) forwards: bool,
     /// What they take beyond two hops.
     pub(super) forwards_slower: Duration,
-    /// Where it forwards those of either node.
-    pub(super) bound: [Option<SocketAddr>; 2],
+    /// Where it forwards those of either node, and under which tag.
+    pub(super) bound: [Option<(SocketAddr, BindingTag)>; 2],
+    /// How often either node showed that it receives there.
+    pub(super) proven: [usize; 2],
+    /// What the next tag is made of.
+    tags: u32,
+    /// What it counts its minutes from.
+    began: Option<Instant>,
     /// Datagrams it forwarded, and those it could not.
     pub(super) forwarded: usize,
     pub(super) undeliverable: usize,
     /// Whether datagrams between the nodes are swallowed. Those of the relay are not.
     pub(super) is_torn: bool,
+    /// Swallows datagrams between the nodes that this says yes to.
+    pub(super) swallows: Option<fn(&[u8]) -> bool>,
 }
 
-/// What the relay's STUN sends to an address.
-fn nonce(address: SocketAddr) -> Nonce {
+/// What the relay's STUN sends to an address in one of its minutes.
+fn nonce(address: SocketAddr, minute: u64) -> Nonce {
     let [a, b] = address.port().to_be_bytes();
-    [1, 2, 3, 4, 5, 6, a, b]
+    let [.., c, d, e, f] = minute.to_be_bytes();
+    [1, 2, a, b, c, d, e, f]
 }
 
 impl Internet {
+    fn minute(&mut self, now: Instant) -> u64 {
+        (now - *self.began.get_or_insert(now)).as_secs() / 60
+    }
+
     pub(super) fn send(&mut self, now: Instant, from: usize, to: SocketAddr, datagram: Vec<u8>) {
         self.sent[from].push((to, datagram.len()));
         let side = &mut self.sides[from];
@@ -152,20 +161,21 @@ impl Internet {
         let (source, slower) = (side.outward(to), side.slower);
         if let Ok(header) = RelayedHeader::parse(&datagram) {
             assert_eq!(to, relay_address());
-            let is_bound = self.bound[from] == Some(source) && header.tag == tag(from);
-            let Some(receiver) = self.bound[1 - from].filter(|_| is_bound) else {
+            let is_bound = self.bound[from] == Some((source, header.tag));
+            let Some((receiver, tag)) = self.bound[1 - from].filter(|_| is_bound) else {
                 self.undeliverable += 1;
                 return;
             };
             let mut datagram = datagram;
             let len = datagram.len();
-            retag(&mut datagram, len, tag(1 - from));
+            retag(&mut datagram, len, tag);
             self.forwarded += 1;
             self.under_way.push_back((now + 2 * HOP + self.forwards_slower, to, receiver, datagram));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else if to.ip() == relay_address().ip() {
             let request = BindingRequest::parse(&datagram).expect("only STUN goes to the relay");
-            let nonce = (self.forwards && to == relay_address()).then(|| nonce(source));
+            let minute = self.minute(now);
+            let nonce = (self.forwards && to == relay_address()).then(|| nonce(source, minute));
             let response = BindingResponse { transaction: request.transaction, mapped: source, nonce };
             self.under_way.push_back((now + 2 * HOP, to, source, response.encode()));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
@@ -175,16 +185,24 @@ impl Internet {
         }
     }
 
-    /// Node `at` says that it received `nonce`; its tag.
-    pub(super) fn bind(&mut self, at: usize, said: Nonce) -> Option<u32> {
-        let source = self.sides[at].outward(relay_address());
-        self.bound[at] = Some(source).filter(|source| nonce(*source) == said);
-        self.bound[at].map(|_| tag(at).number())
+    /// Node `at` says that it received `nonce` at `udp`; its tag.
+    pub(super) fn bind(&mut self, now: Instant, at: usize, said: Nonce, udp: SocketAddr) -> Option<u32> {
+        let minute = self.minute(now);
+        if ![minute, minute.saturating_sub(1)].iter().any(|minute| nonce(udp, *minute) == said) {
+            return None;
+        }
+        self.proven[at] += 1;
+        let still = self.bound[at].filter(|(known, _)| *known == udp);
+        let (_, tag) = *self.bound[at].insert(still.unwrap_or_else(|| {
+            self.tags += 1;
+            (udp, BindingTag::new(0x00ab_cd00 + self.tags))
+        }));
+        Some(tag.number())
     }
 
     /// Whether a datagram from `from` is one that the relay forwarded to node `to`.
     pub(super) fn is_relayed(&self, to: usize, from: SocketAddr, header: RelayedHeader) -> bool {
-        from == relay_address() && header.tag == tag(to)
+        from == relay_address() && self.bound[to].is_some_and(|(_, tag)| tag == header.tag)
     }
 
     /// The NAT of this side lets UDP through from now on, like a port-restricted one.
@@ -199,7 +217,8 @@ impl Internet {
     /// The next datagram that arrives: for which node, from where, and its bytes.
     pub(super) fn receive(&mut self, now: Instant) -> Option<(usize, SocketAddr, Vec<u8>)> {
         while let Some((_, from, to, datagram)) = self.under_way.pop_front_if(|(at, ..)| *at <= now) {
-            if self.is_torn && from.ip() != relay_address().ip() {
+            let is_swallowed = self.is_torn || self.swallows.is_some_and(|swallows| swallows(&datagram));
+            if is_swallowed && from.ip() != relay_address().ip() {
                 continue;
             }
             let side = self.sides.iter().position(|side| side.public == to.ip());
@@ -482,6 +501,25 @@ fn a_path_that_becomes_narrow_goes_on_in_pieces_and_what_it_swallowed_goes_again
     world.internet.sides[0].largest_out = 1500;
     traffic(&mut world, Duration::from_secs(700), true);
     assert_eq!(room(&world, 0), Some(1451));
+}
+
+#[test]
+fn one_frame_that_a_narrow_path_swallowed_goes_again_though_the_path_answers_the_next_ping() {
+    let mut world = behind(57, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(10));
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectUdp.slot());
+    assert_eq!((kinds(&world), world.count(0, resent)), (DIRECT, 0));
+    world.internet.sides[0].largest_out = 1280;
+    // It is in doubt for no longer than the PING of the size that passes takes.
+    let (now, status) = (world.now, world.status(0));
+    world.nodes[0].endpoint.handle_data_sent(now, status.slot, status.path.unwrap().via);
+    world.run(Duration::from_secs(1));
+    assert_eq!((kinds(&world), room(&world, 0)), (DIRECT, Some(1232)));
+    assert_eq!(world.count(0, resent), 1);
+    let at = |wanted: fn(&Event) -> bool| world.nodes[0].events.iter().rposition(wanted);
+    let narrowed = at(|event| matches!(event, Event::Route { room: Some(1232), .. }));
+    assert!(narrowed < at(|event| matches!(event, Event::Resend { .. })), "in pieces");
 }
 
 #[test]

@@ -194,6 +194,31 @@ fn a_mapping_that_moves_is_bound_anew_and_what_was_under_way_goes_again() {
 }
 
 #[test]
+fn what_the_stream_had_goes_again_with_its_channel_also_where_data_has_left_it() {
+    for comes_back in [false, true] {
+        let mut world = forwarded(60, [Nat::PortRestricted; 2]);
+        world.run(Duration::from_secs(5));
+        want(&mut world, 0, Wanted::RelayWs);
+        traffic(&mut world, Duration::from_secs(1), true);
+        want(&mut world, 0, Wanted::Auto);
+        traffic(&mut world, Duration::from_millis(100), false);
+        assert_eq!(kinds(&world), DIRECT);
+        let resent =
+            |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::RelayWs.slot());
+        let before = world.count(0, resent);
+        let (peer, instance) = (world.nodes[1].endpoint.id(), world.nodes[1].instance);
+        // The peer's connection broke, and was replaced by another before or after the relay noticed.
+        let gone = relay::Control::PeerGone { peer, channel: CHANNEL, reason: relay::GoneReason::Lost };
+        let again = relay::Control::Peer { peer, channel: ChannelId(CHANNEL.0 + 1), instance };
+        world.say(0, if comes_back { &again } else { &gone });
+        // What is said of the other channel does not come to this relay any more.
+        world.run(LATENCY);
+        assert_eq!(kinds(&world)[0], DIRECT[0]);
+        assert_eq!(world.count(0, resent), before + 1, "{comes_back}");
+    }
+}
+
+#[test]
 fn a_wish_for_the_stream_or_for_datagrams_is_kept() {
     let mut world = forwarded(57, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
@@ -231,7 +256,48 @@ fn it_rests_while_both_are_direct() {
 }
 
 #[test]
-fn a_tag_of_somebody_else_and_a_nonce_of_yesterday_bind_nothing() {
+fn a_minute_of_proving_the_binding_again_disturbs_nothing() {
+    let mut world = forwarded(62, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    let bound = world.internet.bound;
+    let disturbances = |world: &World, at: usize| {
+        world.count(at, |event| {
+            matches!(
+                event,
+                Event::RelayBound { .. } | Event::Resend { .. } | Event::Doubt { .. } | Event::Moved { .. }
+            )
+        })
+    };
+    let before = [0, 1].map(|at| (world.internet.proven[at], disturbances(&world, at)));
+    assert_eq!(before.map(|(proven, _)| proven), [1; 2], "once, as long as the nonce is the same");
+    traffic(&mut world, Duration::from_secs(600), true);
+    assert_eq!(world.internet.bound, bound, "the same tags");
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    for (at, (_, before)) in before.into_iter().enumerate() {
+        let proven = world.internet.proven[at];
+        assert!((9..=12).contains(&proven), "{proven} times in ten minutes");
+        assert_eq!(disturbances(&world, at), before, "node {at}");
+    }
+}
+
+#[test]
+fn what_a_relay_forgot_without_a_word_is_bound_again_within_a_minute() {
+    let mut world = forwarded(63, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    world.internet.bound[0] = None;
+    // A nonce lasts a minute, and the next one comes with the next question after that.
+    traffic(&mut world, Duration::from_secs(60 + 25), true);
+    assert!(world.internet.bound[0].is_some());
+    traffic(&mut world, Duration::from_secs(5), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+}
+
+#[test]
+fn a_tag_of_somebody_else_binds_nothing() {
     let mut world = forwarded(59, [Nat::Symmetric; 2]);
     world.run(Duration::from_secs(5));
     let before = world.nodes[0].events.len();

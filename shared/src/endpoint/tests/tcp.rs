@@ -27,7 +27,7 @@ pub(super) struct Tcp {
     pub(super) syns: Syns,
     /// When each node began its last try, and for which peer.
     tries: [Option<(Instant, PeerSlot)>; 2],
-    began: [usize; 2],
+    pub(super) began: [usize; 2],
     /// The two ends of each connection that is open.
     links: Vec<[TcpLink; 2]>,
     opened: u64,
@@ -134,7 +134,7 @@ impl World {
 }
 
 /// Two nodes behind these NATs that listen.
-fn listening(seed: u64, nats: [Nat; 2], syns: Syns) -> World {
+pub(super) fn listening(seed: u64, nats: [Nat; 2], syns: Syns) -> World {
     let mut world = behind(seed, nats);
     world.tcp.syns = syns;
     for at in 0..2 {
@@ -358,6 +358,30 @@ fn while_a_user_wants_tcp_it_is_tried_again_and_again_and_ports_of_services_neve
     world.run(Duration::from_secs(10));
     // The relay of this world sees everybody at port 1000.
     assert_eq!(world.tcp.began[1], 0);
+}
+
+#[test]
+fn what_listens_at_other_addresses_does_not_show_in_whether_the_peer_s_own_connection_is_kept() {
+    let mut world = listening(85, [Nat::Blocked; 2], Syns::Dropped);
+    world.run(Duration::from_secs(10));
+    let link = |number| TcpLink { number, remote: "192.0.2.77:5000".parse().unwrap() };
+    let (now, slot) = (world.now, world.status(0).slot);
+    for number in 0..6 {
+        world.nodes[0].endpoint.handle_tcp_opened(now, slot, link(900 + number));
+    }
+    // The peer says something on a connection that it opened.
+    let peer = *world.nodes[1].endpoint.peers.keys().next().unwrap();
+    world.drain();
+    let slot = world.status(1).slot;
+    world.nodes[1].endpoint.with_peer(now, peer, |peer, ctx| peer.echo(ctx, 1)).unwrap();
+    let Some(Transmit::Stream { message, .. }) = world.nodes[1].endpoint.poll_transmit() else {
+        panic!("{slot:?}")
+    };
+    let mut packet = Forward::parse(&message).unwrap().packets().next().unwrap().to_vec();
+    assert!(world.nodes[0].endpoint.handle_packet(now, Via::Tcp(link(77)), &mut packet).is_ok());
+    world.run(Duration::from_millis(100));
+    let kept = |event: &Event| matches!(event, Event::TcpKept { link: kept, .. } if kept.number == 77);
+    assert_eq!(world.count(0, kept), 1);
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl World {
     }
 
     pub(super) fn restart_relay(&mut self, down: Duration, silent: bool) {
-        let connected = self.relay.restart();
+        let connected = self.relay.restart(self.now);
         (self.relay_up, self.relay_silent) = (false, silent);
         self.plan(self.now + down, Todo::RelayUp);
         if !silent {

@@ -1,4 +1,4 @@
-//! A bucket of tokens: what a peer may make this node compute.
+//! A bucket of tokens: what somebody may make this node compute or send.
 //!
 //! Handshake messages cost a third of a millisecond of asymmetric work each. Members can make them and a relay can replay
 //! them, so each peer has a bucket for first handshakes and one for rekeys: far above what an honest peer needs on a bad
@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Tokens of one kind of one peer.
+/// Tokens of one kind.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Tokens that may be saved up.
     burst: u32,
     /// One token comes back in this time.
@@ -20,17 +20,22 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) const fn new(burst: u32, refill: Duration) -> Self {
+    pub(crate) const fn new(burst: u32, refill: Duration) -> Self {
         Self { burst, refill, taken: 0, at: None }
     }
 
     /// For handshakes of one kind.
-    pub(super) const fn of_handshakes() -> Self {
+    pub(crate) const fn of_handshakes() -> Self {
         Self::new(8, Duration::from_millis(500))
     }
 
+    /// Whether every token taken is back by `now`.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| now.saturating_duration_since(at) >= self.refill * self.taken)
+    }
+
     /// Takes a token if there is one.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let at = *self.at.get_or_insert(now);
         let refilled = now.saturating_duration_since(at).as_millis() / self.refill.as_millis();
         let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);

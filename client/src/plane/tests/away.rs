@@ -1,0 +1,201 @@
+//! A peer whose path is away or in doubt: what is kept for it, for how long, and what becomes of the TAP meanwhile. In the test's own
+//! time.
+
+use super::*;
+use crate::transport::udp::MemorySocket;
+use shadowmesh_proto::path::select::PathKind;
+use shadowmesh_proto::session::PathSlot;
+use shadowmesh_proto::wire::header::Header;
+
+const DIRECT: PathSlot = PathKind::DirectUdp.slot();
+/// Where datagrams go.
+const THERE: &str = "192.0.2.1:41641";
+/// Frames that fit the device's queue.
+const DEVICE: usize = 3_000;
+
+/// A sending plane without threads, and its peers 2 and 3, which have keys.
+struct Sender {
+    lockstep: Lockstep,
+    output: PlaneOutput,
+    wire: MemoryPort,
+    socket: Arc<MemorySocket>,
+    snapshot: Snapshot,
+    began: Instant,
+    now: Instant,
+    sent: u32,
+    left: Vec<u64>,
+}
+
+impl Sender {
+    fn new(ring: RingLimits) -> Self {
+        let (wire, device) = pair(&"mem0".parse().unwrap(), DEVICE).unwrap();
+        let mut owners = Owners::new(mac(1));
+        for (slot, peer) in [(0, 2), (1, 3)] {
+            owners.assign(mac(peer), PeerSlot(slot)).unwrap();
+        }
+        let peers = vec![PeerRoute { is_expected: true, ..PeerRoute::default() }; 2];
+        let snapshot = Snapshot { owners, peers, streams: vec![None], links: vec![], bindings: vec![None] };
+        let socket = Arc::new(MemorySocket::new(41_641).unwrap());
+        let (lockstep, output) = Lockstep::new(
+            device.into_device(),
+            DatagramSocket::Memory(Arc::clone(&socket)),
+            snapshot.clone(),
+            ChunkPool::new(POOL_BYTES),
+            ring,
+        )
+        .unwrap();
+        for slot in 0..2 {
+            let (key, _) = keys(u8::try_from(slot).unwrap());
+            lockstep.plane().outbound(OutboundCommand::Start {
+                slot: PeerSlot(slot),
+                key,
+                marks: Arc::default(),
+            });
+        }
+        let began = Instant::now();
+        Self { lockstep, output, wire, socket, snapshot, began, now: began, sent: 0, left: vec![] }
+    }
+
+    /// Where data of the peer goes, and whether that is in doubt.
+    fn route(&mut self, slot: PeerSlot, is_there: bool, is_doubted: bool) {
+        let route = &mut self.snapshot.peers[slot.0 as usize];
+        route.via = is_there.then(|| Via::Udp(THERE.parse().unwrap()));
+        route.doubted = is_doubted.then_some(DIRECT);
+        self.lockstep.plane().publish(self.snapshot.clone());
+        self.run();
+    }
+
+    fn run(&mut self) {
+        let mut is_done = false;
+        while !is_done {
+            self.lockstep.run(self.now).unwrap();
+            let before = self.left.len();
+            while let Some((_, packet)) = self.socket.take() {
+                self.left.push(Header::parse(&packet).unwrap().counter);
+            }
+            is_done = self.left.len() == before;
+        }
+    }
+
+    /// Lets time pass, up to `secs` after the beginning.
+    fn until_secs(&mut self, secs: u64) {
+        let end = self.began + Duration::from_secs(secs);
+        while let Some(due) = self.lockstep.poll_timeout().filter(|due| *due <= end) {
+            self.now = due.max(self.now + Duration::from_millis(1));
+            self.run();
+        }
+        self.now = end;
+        self.run();
+    }
+
+    fn send(&mut self, to: u8, frames: u32, len: usize) {
+        for _ in 0..frames {
+            self.wire.send(&frame(1, to, self.sent, len)).unwrap();
+            self.sent += 1;
+        }
+        self.run();
+    }
+
+    /// The counters of the packets that left since the last call.
+    fn left(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.left)
+    }
+
+    fn lost(&self, slot: PeerSlot) -> u64 {
+        self.snapshot.peers[slot.0 as usize].counters.lost.load(Relaxed)
+    }
+}
+
+#[test]
+fn what_a_full_ring_overwrote_before_it_ever_left_is_counted_as_lost_when_its_turn_comes() {
+    let mut a = Sender::new(RingLimits::TINY);
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 100, 1400);
+    a.route(PEER, true, false);
+    let left = a.left();
+    assert!(left.len() < 50 && left.last() == Some(&99), "{left:?}");
+    // Nobody acknowledges anything.
+    assert_eq!(a.lost(PEER), 100 - left.len() as u64);
+}
+
+#[test]
+fn what_is_sealed_for_a_peer_without_a_path_waits_for_a_minute() {
+    let mut a = Sender::new(RingLimits::default());
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 10, 100);
+    a.until_secs(59);
+    a.route(PEER, true, false);
+    assert_eq!((a.left(), a.lost(PEER)), ((0..10).collect(), 0));
+}
+
+#[test]
+fn what_is_older_is_given_up_and_counted() {
+    let mut a = Sender::new(RingLimits::default());
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 10, 100);
+    a.until_secs(62);
+    assert_eq!(a.lost(PEER), 10);
+    // Whoever was away for so long is not kept anything for that is not expected back.
+    let forgotten = std::iter::from_fn(|| a.output.facts.try_recv().ok());
+    assert_eq!(forgotten.filter(|fact| matches!(fact, Fact::Forgotten(PEER))).count(), 1);
+    a.route(PEER, true, false);
+    a.send(2, 1, 100);
+    assert_eq!(a.left(), [10], "what was given up does not come");
+}
+
+#[test]
+fn a_ring_that_fills_in_doubt_leaves_frames_in_the_device_and_counts_what_that_drops() {
+    let ring = RingLimits { bytes: 64 << 10, packets: 1_000 };
+    let mut a = Sender::new(ring);
+    a.route(PEER, true, true);
+    let fits = 60;
+    a.send(2, 200, 1_000);
+    let left = a.left();
+    assert!(left.len() >= fits, "{} left", left.len());
+    assert!(left.len() < 200, "the rest is in the device");
+    // More than the device holds.
+    let too_many = 100;
+    let room = DEVICE - (200 - left.len());
+    a.send(2, u32::try_from(room + too_many).unwrap(), 100);
+    assert_eq!(a.left().len(), 0, "nothing is read");
+    let overwritten = a.lost(PEER);
+    a.route(PEER, true, false);
+    assert_eq!(a.lost(PEER) - overwritten, too_many as u64, "what the device dropped is said");
+    assert_eq!(a.left().len(), DEVICE);
+}
+
+#[test]
+fn a_peer_that_plays_dead_holds_up_others_for_half_a_second_in_ten() {
+    let ring = RingLimits { bytes: 64 << 10, packets: 1_000 };
+    let mut a = Sender::new(ring);
+    a.route(PEER, true, true);
+    a.route(PeerSlot(1), true, false);
+    a.send(2, 100, 1_000);
+    a.left();
+    // Nobody else is sent to, as far as the thread can see: what is for the other lies in the device.
+    a.send(3, 1, 100);
+    assert_eq!(a.left().len(), 0);
+    a.until_secs(1);
+    a.send(2, 200, 1_000);
+    a.send(3, 1, 100);
+    assert!(a.left().len() > 200, "the device is read, whatever is overwritten");
+    a.until_secs(9);
+    a.send(2, 200, 1_000);
+    a.send(3, 1, 100);
+    assert_eq!(a.left().len(), 201);
+}
+
+#[test]
+fn one_peer_in_doubt_does_not_hold_up_another() {
+    let ring = RingLimits { bytes: 64 << 10, packets: 1_000 };
+    let mut a = Sender::new(ring);
+    a.route(PEER, true, true);
+    a.route(PeerSlot(1), true, false);
+    a.send(3, 1, 100);
+    a.send(2, 200, 1_000);
+    a.send(3, 5, 100);
+    assert_eq!(a.left().len(), 206, "all were read");
+}
