@@ -98,6 +98,23 @@ id32! {
     BlobHash
 }
 
+id32! {
+    /// A key that can be revoked: a node's, or a delegate's (protocol §8.5).
+    KeyId
+}
+
+impl From<NodeId> for KeyId {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
+    }
+}
+
+impl From<Fingerprint> for KeyId {
+    fn from(fingerprint: Fingerprint) -> Self {
+        Self(fingerprint.0)
+    }
+}
+
 impl From<Fingerprint> for BlobHash {
     fn from(fingerprint: Fingerprint) -> Self {
         Self(fingerprint.0)

@@ -112,7 +112,7 @@ impl RelayTicket {
         Ok(ticket)
     }
 
-    fn check(&self) -> Result<(), TicketError> {
+    pub(crate) fn check(&self) -> Result<(), TicketError> {
         let count_ok = (1..=MAX_ENTRIES).contains(&self.addresses.len());
         if count_ok && self.addresses.iter().all(|address| is_host_port(address)) {
             Ok(())

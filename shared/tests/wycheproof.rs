@@ -14,9 +14,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::signature::{
-    KeyPair as _, ML_DSA_65, ML_DSA_65_SIGNING, PqdsaKeyPair, UnparsedPublicKey,
-};
+use aws_lc_rs::signature::{KeyPair as _, ML_DSA_65, ML_DSA_65_SIGNING, PqdsaKeyPair, UnparsedPublicKey};
 use ml_kem::kem::TryDecapsulate as _;
 use shadowmesh_proto::crypto::aead::{AeadKey, Cipher};
 use shadowmesh_proto::crypto::kem::{self, KemError, KeyPair};

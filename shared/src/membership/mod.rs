@@ -1,5 +1,27 @@
 //! Membership: who may send frames in a network (protocol §8).
 
 mod authority;
+mod block;
+mod certificate;
+mod delegation;
+mod document;
+mod name;
+mod set;
+mod statement;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{Authority, AuthorityKey, Half, PUBLIC_LEN, SIGNATURE_LEN};
+pub use block::{Address, Block};
+pub use certificate::{Addresses, Certificate, MAX_ADDRESSES, MAX_TAGS, Tags};
+pub use delegation::{Beyond, Delegation, MAX_BLOCKS};
+pub use document::{
+    Document, MAX_ADMINS, MAX_GRANTS, MAX_INVITES, MAX_MEMBERS, MAX_REVOKED, MAX_RULES, SecretName,
+    Versioned, Word,
+};
+pub use name::{Name, Pattern, Tag};
+pub use set::{Map, Set};
+pub use statement::{Body, SignError, Statement, StatementError, Unverified};
+
+/// A time, in seconds since 1970.
+pub type Seconds = u64;
