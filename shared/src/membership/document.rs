@@ -3,8 +3,8 @@
 //! # What it costs
 //!
 //! A member takes about 110 bytes with its invite, a name and a tag; a revocation 40. A network of 500 members that one admin
-//! takes care of, 50 of them revoked, is a document of 60 kB (`tests::statements::five_hundred_members`). Every member keeps one per
-//! admin, and gets it whole when it changes: one change costs 60 kB a member, 30 MB in all. So what need not be told at once (who
+//! takes care of, 50 of them revoked, is a document of 55 kB (`tests::statements::five_hundred_members`). Every member keeps one per
+//! admin, and gets it whole when it changes: one change costs 55 kB a member, 28 MB in all. So what need not be told at once (who
 //! joined) is to be written in batches.
 
 use super::Seconds;

@@ -6,7 +6,9 @@ mod certificate;
 mod delegation;
 mod document;
 mod name;
+mod record;
 mod set;
+mod standing;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,9 @@ pub use document::{
     Versioned, Word,
 };
 pub use name::{Name, Pattern, Tag};
+pub use record::{Facts, Full, MAX_WRITERS, Record, Revocation, View};
 pub use set::{Map, Set};
+pub use standing::Standing;
 pub use statement::{Body, SignError, Statement, StatementError, Unverified};
 
 /// A time, in seconds since 1970.

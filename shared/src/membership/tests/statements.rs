@@ -176,7 +176,7 @@ fn five_hundred_members() {
         assert!(document.revoked.insert(KeyId(key(n)), 1_800_000_000));
     }
     let bytes = Statement::sign(&root, root.fingerprint(), document).unwrap().bytes().len();
-    assert!((55_000..65_000).contains(&bytes), "{bytes}");
+    assert!((50_000..60_000).contains(&bytes), "{bytes}");
 }
 
 proptest! {
