@@ -5,6 +5,8 @@ mod block;
 mod certificate;
 mod delegation;
 mod document;
+mod enrol;
+mod judge;
 mod name;
 mod record;
 mod set;
@@ -21,6 +23,8 @@ pub use document::{
     Document, MAX_ADMINS, MAX_GRANTS, MAX_INVITES, MAX_MEMBERS, MAX_REVOKED, MAX_RULES, SecretName,
     Versioned, Word,
 };
+pub use enrol::Enrolment;
+pub use judge::{Admission, CLOCK_SKEW, Refusal, judge};
 pub use name::{Name, Pattern, Tag};
 pub use record::{Facts, Full, MAX_WRITERS, Record, Revocation, View};
 pub use set::{Map, Set};
