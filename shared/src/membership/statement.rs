@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Bytes of a statement around its body: three heads, the fingerprint, the signature.
-const AROUND: usize = 16 + 32 + SIGNATURE_LEN;
+pub(super) const AROUND: usize = 16 + 32 + SIGNATURE_LEN;
 
 /// What a statement says.
 pub trait Body: Encode<()> + for<'b> Decode<'b, ()> {
@@ -183,9 +183,20 @@ impl<T: Body> Unverified<T> {
         self.0.hash
     }
 
+    /// What travels.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
     /// What it claims. To be believed of none of it.
     pub const fn claims(&self) -> &T {
         &self.0.body
+    }
+
+    /// Takes it for verified, as a forger does.
+    #[cfg(test)]
+    pub(super) fn trusted_for_test(self) -> Statement<T> {
+        self.0
     }
 
     /// Verifies it with the issuer's `key`.

@@ -1,5 +1,6 @@
 //! What the tests of this module share: a network with its root, and statements of every kind.
 
+mod exchanging;
 mod judging;
 mod records;
 mod statements;

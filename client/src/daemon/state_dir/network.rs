@@ -70,6 +70,7 @@ impl NetworkState {
             relays,
             expires,
             name,
+            delegated: None,
         };
         while invite.relays.len() > 1 && invite.to_text().len() > MAX_TEXT {
             invite.relays.pop();
