@@ -1,4 +1,31 @@
-//! Membership: who may send frames in a network (protocol §8).
+//! Membership: who may send frames in a network, and who says so (protocol §8).
+//!
+//! From the bottom up:
+//!
+//! - [`Authority`]: a pair of signing keys of which both must verify.
+//! - [`Statement`]: something an authority says, in exactly one form: a [`Delegation`], a [`Certificate`], a [`Document`].
+//! - [`Record`]: what was heard of all admins, a join; [`View`]: what it amounts to, with [`Standing`] for who is an admin.
+//! - [`judge()`]: whether a certificate makes a member, or which [`Refusal`] speaks against it. `enrol`: what an admin does about it.
+//! - [`Trust`]: what a node holds, one for the node. [`Exchange`]: the talk in one session, that asks for what is missing.
+//!
+//! Nothing here knows of packets, paths or keys of sessions; both clocks and randomness are arguments.
+//!
+//! # How it is to be wired
+//!
+//! It is not, yet: a network without a root has no [`Trust`], and its sessions go on as they do.
+//!
+//! 1. `wire::control`: tags 17 to 20 are a [`Message`]; a variant of `Control` around it, encoded as it is.
+//! 2. `peer::Context` gets `trust: Option<&mut Trust>` and the time of day; `peer::session::Session` an [`Exchange`], begun in
+//!    `establish` (also of a session that replaces another: it proves who the peer is, not that it still is a member), polled in `settle`
+//!    and `poll_timeout`, and fed by `handle_body`. Its events are acted on before its messages are sent.
+//! 3. The gate: `establish` keeps the data keys in the session (`open_key`, `seal_key`) until [`Gate::Receive`], which gives
+//!    `Event::OpenAssociation`, and [`Gate::Open`], which gives `Event::StartAssociation`; `show` tells no `Event::Route` before that. A
+//!    gate that shuts gives `Event::CloseAssociation` and a route of `None`, and with the next that opens a new handshake begins: a
+//!    counter never runs twice. A rekey meanwhile replaces the keys that are kept.
+//! 4. The endpoint: when [`Trust::changes`] grew in one peer, [`Exchange::handle_change`] of all others is called, until it grows no more.
+//!    A session that [is over](Exchange::is_over) ends as by BYE, and `introduce` waits a minute for that peer.
+//! 5. The daemon stores [`Trust::blobs`], [`Trust::met`] and [`Trust::own`] when `changes` grew, keeps the seeds of authorities, and on an
+//!    admin's node turns [`Event::Judged`] with `joined_by` into [`View::enrolment`] and a new document.
 
 mod authority;
 mod block;
