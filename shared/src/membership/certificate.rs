@@ -47,7 +47,7 @@ pub struct Certificate {
     /// From what a delegate has the right; an admin needs none.
     #[n(6)]
     pub delegation: Option<StatementHash>,
-    /// Tells certificates of one node apart, for people and logs; nothing is decided by it.
+    /// Of two certificates of one node that begin at the same time the higher is the newer; drawn at random where nothing is known.
     #[n(7)]
     pub serial: u64,
 }

@@ -427,9 +427,11 @@ impl Exchange {
                 let offer = Unverified::<Certificate>::decode(trust.root(), blob)?;
                 let key = key_of(trust, offer.issuer())?;
                 let offer = offer.verify(&key)?;
-                // Only what this node would admit another for.
+                // Only what this node would admit another for, and nothing that it had before: others have seen that.
                 let is_good = judge(trust.view(), trust.node(), &offer, None, false, clock.unix).is_ok();
-                if is_good {
+                let age = |certificate: &Certificate| (certificate.not_before, certificate.serial);
+                let is_newer = trust.own().is_none_or(|own| age(own.certificate.body()) < age(offer.body()));
+                if is_good && is_newer {
                     trust.renew(offer.clone());
                     self.events.push_back(Event::Renewed(offer));
                 }

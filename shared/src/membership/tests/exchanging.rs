@@ -370,7 +370,7 @@ fn an_admin_hands_out_a_newer_certificate_and_frames_flow_on() {
     world.say(1, |_| ());
     world.connect(1, 2);
     assert!(world.opens(1, 2, seconds(5)).is_some());
-    let body = Certificate { not_after: 90_000, name: name("renamed"), ..certificate(2, None) };
+    let body = Certificate { not_after: 90_000, name: name("renamed"), serial: 2, ..certificate(2, None) };
     let newer = Statement::sign(&root(), root().fingerprint(), body).unwrap();
     world.trust(1).offer(newer.clone());
     world.changed(1);
@@ -392,6 +392,20 @@ fn an_offer_by_who_is_no_admin_is_not_taken() {
     let offer = Statement::sign(&authority(66), root().fingerprint(), certificate(2, None)).unwrap();
     world.trust(1).offer(offer);
     world.connect(1, 2);
+    world.run(seconds(20));
+    assert_eq!(world.trust(2).own().unwrap().certificate.hash(), own);
+}
+
+#[test]
+fn an_older_certificate_is_not_taken_back() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    let own = world.trust(2).own().unwrap().certificate.hash();
+    let older = Certificate { not_before: 900, serial: 7, ..certificate(2, None) };
+    world.trust(1).offer(Statement::sign(&root(), root().fingerprint(), older).unwrap());
+    world.connect(1, 2);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
     world.run(seconds(20));
     assert_eq!(world.trust(2).own().unwrap().certificate.hash(), own);
 }
