@@ -10,10 +10,12 @@
 mod values;
 
 pub use values::{
-    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, Span, ValueError,
+    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, RulesPath, Span,
+    ValueError,
 };
 
 use serde::Deserialize;
+use shadowmesh_proto::spelling;
 use shadowmesh_proto::ticket::{RelayTicket, TicketError};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -50,8 +52,8 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 8] =
-    ["relays", "name", "device", "mtu", "address", "cipher", "port_mapping", "rekey_interval"];
+const FIELDS: [&str; 9] =
+    ["relays", "name", "device", "mtu", "address", "cipher", "port_mapping", "rules", "rekey_interval"];
 
 /// What somebody chose; `None` and empty mean *not chosen*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -72,6 +74,8 @@ pub struct Config {
     pub cipher: Option<CipherChoice>,
     /// Whether the router is asked to forward a port.
     pub port_mapping: Option<bool>,
+    /// The file with the access rules that this node enforces.
+    pub rules: Option<RulesPath>,
     /// How often session keys are replaced.
     pub rekey_interval: Option<RekeyInterval>,
 }
@@ -87,7 +91,7 @@ impl Config {
         for key in table.get_ref().keys() {
             let field: &str = key.get_ref();
             if !FIELDS.contains(&field) {
-                let (line, suggestion) = (line_of(text, key.span().start), closest(field));
+                let (line, suggestion) = (line_of(text, key.span().start), spelling::closest(field, FIELDS));
                 return Err(ConfigError::UnknownField { line, field: field.to_owned(), suggestion });
             }
         }
@@ -127,6 +131,12 @@ impl Config {
                 "true",
             ),
             (
+                "Access rules: who may send what to this node. Read at the start and by `shadowmesh reload`; without, all is allowed.",
+                self.rules.as_ref().map(|v| quoted(v.to_string())),
+                "rules",
+                "\"/etc/shadowmesh/rules\"",
+            ),
+            (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
                 "rekey_interval",
@@ -157,6 +167,7 @@ impl Config {
             address: newer.address.or(self.address),
             cipher: newer.cipher.or(self.cipher),
             port_mapping: newer.port_mapping.or(self.port_mapping),
+            rules: newer.rules.or(self.rules),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
     }
@@ -227,32 +238,6 @@ fn value_error(text: &str, span: Option<Range<usize>>, message: &str) -> ConfigE
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or_default();
     1 + before.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// The known key that at most half of `field` away looks like it.
-fn closest(field: &str) -> Option<&'static str> {
-    let best = FIELDS.into_iter().map(|known| (distance(field, known), known)).min()?;
-    (best.0 <= best.1.len() / 2).then_some(best.1)
-}
-
-/// Levenshtein distance, over the first 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(64).enumerate() {
-        let mut next = vec![i + 1];
-        let mut left = i + 1;
-        for (to, pair) in b.iter().zip(row.windows(2)) {
-            let (diagonal, above) = match pair {
-                [diagonal, above] => (*diagonal, *above),
-                _ => continue,
-            };
-            left = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -327,9 +312,10 @@ mod tests {
             proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
             proptest::option::of(0usize..3),
             (proptest::option::of(2u64..=120), proptest::option::of(any::<bool>())),
+            proptest::option::of("/[ -~\u{e4}]{0,40}"),
             proptest::collection::vec(any::<u8>(), 0..4),
         );
-        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), relays)| Config {
+        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), rules, relays)| Config {
             relays: union_of_relays(
                 &[],
                 &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
@@ -340,6 +326,7 @@ mod tests {
             address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
             cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
             port_mapping,
+            rules: rules.and_then(|path| path.parse().ok()),
             rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
         })
     }

@@ -5,10 +5,11 @@
 //! - [`cli`]: what people type. [`control`]: the Unix socket between a command and the daemon. [`config`]: what `up` remembers.
 //! - [`daemon`]: one task that owns the endpoint and turns its events into commands for the rest.
 //! - [`plane`]: two threads that move frames between the device and the relay's stream.
-//! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`net`]: the machine's interfaces, addresses and routes.
+//! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`access`]: what of a peer is let in (pure). [`net`]: the machine's interfaces, addresses and routes.
 //! - [`transport`]: streams and sockets towards relays, kept outside the tunnel they carry.
 //! - [`system_rng`]: the operating system's randomness.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -100,8 +100,14 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
     let mut owners = Owners::new(own);
     owners.assign(peer, PEER).expect("free");
     let route = PeerRoute { via: Some(CONTACT.into()), is_expected: true, ..PeerRoute::default() };
-    let mut snapshot =
-        Snapshot { owners, peers: vec![route], streams: vec![None], links: vec![], bindings: vec![None] };
+    let mut snapshot = Snapshot {
+        owners,
+        peers: vec![route],
+        streams: vec![None],
+        links: vec![],
+        bindings: vec![None],
+        access: None,
+    };
     let socket = DatagramSocket::bind().expect("a socket");
     let (plane, _) = Plane::start(
         device.into_device(),

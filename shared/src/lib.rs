@@ -7,7 +7,7 @@
 //! From the bottom up:
 //!
 //! - [`addresses`]: what follows from keys.
-//! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary.
+//! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary. [`spelling`]: which word was meant.
 //! - [`wire`]: byte layouts, each written down where it is parsed. Parsing is total.
 //! - [`ticket`]: the one-line strings people paste.
 //! - [`crypto`]: keys, derivations, AEAD, the resolver that gives `snow` its primitives.
@@ -16,6 +16,7 @@
 //! - [`session`]: the data plane's halves — seal and open — owned by two threads that never meet.
 //! - [`path`]: what is known of an address pair, and whether it may carry data.
 //! - [`membership`]: who may send frames in a network, and who says so.
+//! - [`rules`]: who may send what to whom, as text and as a judge of one pair.
 //! - [`peer`], [`endpoint`]: compose the above into the loop that a daemon drives.
 
 #![forbid(unsafe_code)]
@@ -31,7 +32,9 @@ pub mod membership;
 pub mod path;
 pub mod peer;
 pub mod rng;
+pub mod rules;
 pub mod session;
+pub mod spelling;
 pub mod ticket;
 pub mod time;
 pub mod transmit;

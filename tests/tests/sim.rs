@@ -30,3 +30,31 @@ fn one_seed() {
         Err(breach) => panic!("SIM_SEED={seed} ({:?}): {breach}", verdict.weather),
     }
 }
+
+/// Each row with its seeds; `SIM_ROW=text` runs those whose name has that text, `SIM_SEED=n` one seed, with its trace, `SIM_SEEDS=n` so many.
+#[test]
+fn the_rows_of_the_scenario_table() {
+    let wanted = std::env::var("SIM_ROW").unwrap_or_default();
+    let (seed, count) = (number("SIM_SEED"), number("SIM_SEEDS"));
+    let seeds = |row: &sim::Row| seed.map_or_else(|| 0..count.unwrap_or(row.seeds), |seed| seed..seed + 1);
+    let rows = sim::ROWS.iter().filter(|row| row.name.contains(&wanted));
+    let todo: Vec<_> = rows.flat_map(|row| seeds(row).map(move |seed| (row, seed))).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let worker = || {
+        let mut failed = vec![];
+        while let Some((row, at)) = todo.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            let (result, trace) = sim::run_row(row, *at, seed.is_some());
+            trace.iter().for_each(|line| eprintln!("{line}"));
+            if let Err(breach) = result {
+                failed.push(format!("SIM_ROW='{}' SIM_SEED={at}: {breach}", row.name));
+            }
+        }
+        failed
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failed: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}

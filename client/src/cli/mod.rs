@@ -13,6 +13,8 @@ mod netcheck;
 mod output;
 mod path;
 mod ping;
+mod reload;
+mod rules;
 mod status;
 mod up;
 
@@ -51,6 +53,8 @@ enum Command {
     Path(path::Args),
     Netcheck(netcheck::Args),
     Invite(invite::Args),
+    Rules(rules::Args),
+    Reload(reload::Args),
     Completions(completions::Args),
 }
 
@@ -66,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Path(args) => path::run(&global, &args),
         Command::Netcheck(args) => netcheck::run(&global, &args),
         Command::Invite(args) => invite::run(&global, &args),
+        Command::Rules(args) => rules::run(&global, &args),
+        Command::Reload(args) => reload::run(&global, &args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     };
     match done {

@@ -4,8 +4,8 @@ use super::global::Global;
 use super::output::{self, clean};
 use super::runtime;
 use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{Request, Response};
-use crate::control::status::{Peer, Relay, Status};
+use crate::control::message::{Request, Response, Wanted};
+use crate::control::status::{Peer, PeerState, Relay, Status};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -78,6 +78,12 @@ fn table(status: &Status) -> String {
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay));
     }
+    if let Some(rules) = &status.rules {
+        let _ = writeln!(text, "  rules    {} from {}", rules.count, clean(&rules.file, 55));
+        if rules.error.is_some() {
+            text.push_str("           another text was refused since: `sudo shadowmesh reload` says why\n");
+        }
+    }
     if status.peers.is_empty() {
         text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
         return text;
@@ -89,6 +95,9 @@ fn table(status: &Status) -> String {
     );
     for peer in &status.peers {
         let _ = writeln!(text, "{}", peer_line(peer));
+        for note in notes(peer) {
+            let _ = writeln!(text, "  {note}");
+        }
     }
     text
 }
@@ -111,6 +120,20 @@ fn peer_line(peer: &Peer) -> String {
         bytes(peer.tx_bytes),
         bytes(peer.rx_bytes)
     )
+}
+
+/// What is not as it is for most peers.
+fn notes(peer: &Peer) -> Vec<String> {
+    let mut notes = Vec::new();
+    if peer.state == PeerState::Connected && !peer.paths_agree {
+        let theirs = peer.peer_path.map_or_else(|| "another path".to_owned(), |kind| kind.to_string());
+        notes.push(format!("it sends by {theirs}"));
+    }
+    if peer.wanted != Wanted::Auto {
+        let why = peer.path.as_ref().map_or("no path", |path| &path.why);
+        notes.push(format!("asked for {}: {}", peer.wanted, clean(why, 50)));
+    }
+    notes
 }
 
 fn short_id(id: &str) -> String {
@@ -139,6 +162,7 @@ fn bytes(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::status::tests::full;
+    use crate::control::status::{PathKind, Rules};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -147,6 +171,7 @@ mod tests {
         status.peers[0].addresses = vec!["fd12:3456:789a::1234:5678:9abc:def0/64".into()];
         status.peers[0].tx_bytes = u64::MAX;
         status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
+        status.rules = Some(Rules { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
         status.node.name = "n".repeat(63);
         status.network.name = "m".repeat(63);
         let text = table(&status);
@@ -168,6 +193,25 @@ mod tests {
         assert!(row[column("PATH")..].starts_with("relay-ws "), "{text}");
         assert!(row.contains("48 ms  1.2M / 9.9G"), "{text}");
         assert!(lines[head + 2].contains("offline"), "{text}");
+        assert!(lines.contains(&"  rules    3 from /etc/rules") && !text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_as_usual_is_said_under_the_peer() {
+        let mut status = full();
+        let rows = |status: &Status| table(status).lines().filter(|line| line.starts_with("  ")).count();
+        let before = rows(&status);
+        let peer = &mut status.peers[0];
+        peer.paths_agree = false;
+        peer.peer_path = Some(PathKind::DirectUdp);
+        peer.wanted = Wanted::Direct;
+        let text = table(&status);
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("b "));
+        assert_eq!(lines.nth(1), Some("  it sends by direct-udp"), "{text}");
+        assert_eq!(lines.next(), Some("  asked for direct: the only proven path"), "{text}");
+        // Of one that is not connected nobody knows how it would send.
+        status.peers[0].state = PeerState::Offline;
+        assert_eq!(rows(&status), before + 1);
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub enum ValueError {
     /// Not a choice of `--cipher`.
     #[error("the cipher is one of auto, aes and chacha")]
     Cipher,
+    /// Not absolute, or with characters that neither a line of a log nor TOML carries as they are.
+    #[error("a file of rules is named by a whole path of printable characters, without \" and \\")]
+    RulesPath,
     /// Not a number with a unit.
     #[error("a time span is a whole number with a unit, such as 500ms, 2s, 15m, 24h or 7d")]
     Span,
@@ -163,6 +166,15 @@ text_value! {
         (1..=32).contains(&text.len())
             && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
             && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+    }
+}
+
+text_value! {
+    /// The file with the access rules: an absolute path, since a daemon has a directory of its own.
+    RulesPath, RulesPath, |text| {
+        text.starts_with('/')
+            && text.len() < 4096
+            && !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can be asked of a daemon, and what it answers.
 
-use super::status::{PathKind, Status};
+use super::status::{PathKind, Rules, Status};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::path::select;
@@ -30,6 +30,8 @@ pub enum Request {
         /// How long to wait, milliseconds.
         timeout_ms: u64,
     },
+    /// Read the configuration again and apply what can be applied while running. Answered by [`Response::Reloaded`].
+    Reload,
     /// Leave cleanly and end. Answered by [`Response::Leaving`] before the daemon begins to.
     Down,
     /// Make an invite. Answered by [`Response::Invite`].
@@ -46,7 +48,7 @@ impl Request {
     pub const fn is_read_only(&self) -> bool {
         match self {
             Self::Status | Self::Netcheck | Self::Ping { .. } => true,
-            Self::Path { .. } | Self::Down | Self::Invite { .. } => false,
+            Self::Path { .. } | Self::Reload | Self::Down | Self::Invite { .. } => false,
         }
     }
 }
@@ -63,6 +65,11 @@ pub enum Response {
     Netcheck(Box<Netcheck>),
     /// Both ends send as wanted.
     Path(PathMoved),
+    /// What was read is in force.
+    Reloaded {
+        /// The access rules; `null` for none.
+        rules: Option<Rules>,
+    },
     /// The daemon begins to leave; its process ends when it has.
     Leaving,
     /// An invite: **a secret**.
@@ -93,6 +100,7 @@ impl std::fmt::Debug for Response {
             Self::Echo(echo) => f.debug_tuple("Echo").field(echo).finish(),
             Self::Netcheck(found) => f.debug_tuple("Netcheck").field(found).finish(),
             Self::Path(moved) => f.debug_tuple("Path").field(moved).finish(),
+            Self::Reloaded { rules } => f.debug_tuple("Reloaded").field(rules).finish(),
             Self::Leaving => f.write_str("Leaving"),
             Self::Invite { .. } => f.write_str("Invite(..)"),
             Self::Error { code, sentence } => f.debug_tuple("Error").field(code).field(sentence).finish(),
@@ -262,6 +270,7 @@ mod tests {
         for (request, text) in [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::Down, r#"{"request":"down"}"#),
+            (Request::Reload, r#"{"request":"reload"}"#),
             (Request::Netcheck, r#"{"request":"netcheck"}"#),
             (Request::Ping { peer: "b".into() }, r#"{"request":"ping","peer":"b"}"#),
             (

@@ -476,7 +476,7 @@ mod tests {
     fn only_root_and_the_owner_change_anything() {
         let caller = |uid| Caller { uid, gid: 5, pid: None };
         let invite = Request::Invite { expires_s: 1, name: None };
-        for request in [Request::Down, invite] {
+        for request in [Request::Down, Request::Reload, invite] {
             assert!(caller(0).may(&request, 7) && caller(7).may(&request, 7) && !caller(8).may(&request, 7));
         }
         for request in [Request::Status, Request::Ping { peer: "b".into() }] {

@@ -26,6 +26,8 @@ pub struct Status {
     pub relays: Vec<Relay>,
     /// Every other node known, never this one.
     pub peers: Vec<Peer>,
+    /// The access rules that this node enforces; `null` for none: everything is let in.
+    pub rules: Option<Rules>,
     /// Packets and frames dropped since the start, by cause (protocol §5.3).
     pub dropped: BTreeMap<String, u64>,
 }
@@ -48,6 +50,18 @@ pub struct Node {
     pub mtu: u16,
     /// Queues of the TAP device.
     pub queues: u32,
+}
+
+/// Access rules in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rules {
+    /// The file that they were read from.
+    pub file: String,
+    /// How many; with 0 everything is let in.
+    pub count: usize,
+    /// Why what the file says now could not be taken; `null` when it was.
+    pub error: Option<String>,
 }
 
 /// The network.
@@ -329,6 +343,7 @@ pub(crate) mod tests {
                 observed_tcp: Some("203.0.113.7:41641".into()),
                 observed_udp: None,
             }],
+            rules: Some(Rules { file: "/etc/rules".into(), count: 3, error: None }),
             dropped: [("forged".to_owned(), 1)].into(),
             peers: vec![
                 Peer {
@@ -398,9 +413,10 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "dropped network node peers relays version");
+        assert_eq!(names(""), "dropped network node peers relays rules version");
         assert_eq!(names("/node"), "addresses device id mac mtu name queues");
         assert_eq!(names("/network"), "id name");
+        assert_eq!(names("/rules"), "count error file");
         assert_eq!(names("/relays/0"), "observed_tcp observed_udp rtt_ms state url");
         assert_eq!(
             names("/peers/0"),

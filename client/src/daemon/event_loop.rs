@@ -8,6 +8,7 @@ mod apply;
 mod links;
 mod paths;
 mod requests;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
 use crate::config::CipherChoice;
 use crate::control::server::{ControlServer, Incoming, Reply};
+use crate::control::status::Rules;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
@@ -93,6 +95,8 @@ pub(super) struct EventLoop {
     state: StateDir,
     network: NetworkState,
     relay_tickets: Vec<RelayTicket>,
+    /// The access rules in force, and what went wrong with others since.
+    rules: Option<Rules>,
     own_name: String,
     waiting_said: bool,
     /// Peers that were said to be connected, under a name, since they last were not.
@@ -167,14 +171,25 @@ impl EventLoop {
         interface: Interface,
         netlink: Arc<Netlink>,
     ) -> Result<Self, DaemonError> {
-        let DaemonOptions { state, lock, control, node_secret, network, relays, settings, ring, progress } =
-            options;
+        let DaemonOptions {
+            state,
+            lock,
+            control,
+            node_secret,
+            network,
+            relays,
+            settings,
+            rules,
+            ring,
+            progress,
+        } = options;
         let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
         let keys = network.secret.derive();
         let mac = addresses::mac(&node_secret.public());
         let mtu = settings.mtu.bytes();
 
-        let routes = Routes::new(mac, relays.len());
+        let mut routes = Routes::new(mac, relays.len());
+        let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
         let (plane, output) =
@@ -205,6 +220,7 @@ impl EventLoop {
             Box::new(SystemRng),
         );
         progress.send(interface.up(mtu));
+        rules::say(&progress, rules.as_ref());
 
         let outside = Outside::new(Arc::clone(&netlink), interface.index);
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
@@ -265,6 +281,7 @@ impl EventLoop {
             state,
             network,
             relay_tickets: relays,
+            rules,
             own_name: settings.name.to_string(),
             waiting_said: false,
             said: HashSet::new(),

@@ -9,6 +9,7 @@
 //! - [`options`], [`state_dir`], [`progress`]: what it is given, what it remembers, what it says.
 //! - `address`: the overlay addresses, and whether they fit this machine. `interface`: the device that carries them.
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
+//! - [`rules_file`]: the access rules that this node enforces.
 //! - `ways`: keeps datagrams out of our own tunnel.
 //! - `netcheck`: what the network here lets through.
 //! - `report`: what `status --json` and people are told.
@@ -25,6 +26,7 @@ mod netcheck;
 pub mod options;
 pub mod progress;
 mod report;
+pub mod rules_file;
 pub mod state_dir;
 mod ways;
 

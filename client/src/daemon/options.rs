@@ -3,6 +3,7 @@
 use crate::config::Settings;
 use crate::control::server::ControlSocket;
 use crate::daemon::progress::ProgressSender;
+use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::session::RingLimits;
@@ -25,6 +26,8 @@ pub struct DaemonOptions {
     pub relays: Vec<RelayTicket>,
     /// Name, device, MTU, address, cipher, rekey interval.
     pub settings: Settings,
+    /// The access rules that this node enforces, if it does.
+    pub rules: Option<RulesFile>,
     /// What is kept of each peer's packets until they are acknowledged.
     pub ring: RingLimits,
     /// Where to say what is happening.

@@ -16,6 +16,13 @@ pub enum Progress {
         /// Bytes.
         mtu: u16,
     },
+    /// Access rules are in force: at the start, and after a reload.
+    Rules {
+        /// Their file.
+        file: String,
+        /// How many; with 0 everything is let in.
+        count: usize,
+    },
     /// A connection to a relay is being made. Said once per outage, not per attempt.
     RelayConnecting {
         /// `host:port`.

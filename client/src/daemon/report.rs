@@ -1,5 +1,6 @@
 //! The document of `status --json` (interface: a contract), made from what everybody knows.
 
+use crate::access::AccessDrop;
 use crate::control::names::{Named, display_names};
 use crate::control::status as doc;
 use crate::device::DropCounts;
@@ -163,7 +164,9 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("device_truncated", device.truncated),
         ("device_malformed", device.malformed),
     ];
-    opened.chain(others).map(|(cause, count)| (cause.to_owned(), count)).collect()
+    let denied = AccessDrop::ALL.iter().zip(&plane.denied);
+    let denied = denied.map(|(cause, counter)| (cause.as_str(), counter.load(Relaxed)));
+    opened.chain(denied).chain(others).map(|(cause, count)| (cause.to_owned(), count)).collect()
 }
 
 fn last_switch(switch: SwitchStatus, cost: MoveCost) -> doc::Switch {

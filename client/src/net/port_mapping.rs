@@ -312,3 +312,6 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

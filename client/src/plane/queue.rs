@@ -7,7 +7,7 @@
 use super::wake::Waker;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Bytes queued for a stream before the TAP is no longer read: 5 ms at 400 Mbit/s, two dozen full batches of small frames.
@@ -17,6 +17,7 @@ pub(super) const STREAM_QUEUE_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 struct Shared {
     queued: AtomicUsize,
+    taken: AtomicU64,
     waiting: AtomicBool,
     producer: Waker,
 }
@@ -38,7 +39,12 @@ pub struct StreamQueue {
 /// A queue whose producer is woken through `producer` when there is room again.
 pub fn stream_queue(producer: Waker) -> (StreamHandle, StreamQueue) {
     let (sender, receiver) = unbounded_channel();
-    let shared = Arc::new(Shared { queued: AtomicUsize::new(0), waiting: AtomicBool::new(false), producer });
+    let shared = Arc::new(Shared {
+        queued: AtomicUsize::new(0),
+        taken: AtomicU64::new(0),
+        waiting: AtomicBool::new(false),
+        producer,
+    });
     (StreamHandle { sender, shared: Arc::clone(&shared) }, StreamQueue { receiver, shared })
 }
 
@@ -53,6 +59,11 @@ impl StreamHandle {
         self.shared.waiting.store(true, Ordering::SeqCst);
         // The writer may have drained it between the look and the store.
         !full()
+    }
+
+    /// Bytes that left it so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.shared.taken.load(Ordering::Relaxed)
     }
 
     /// Queues one stream message. One for a stream that ended is dropped: its packets stay in their rings.
@@ -75,6 +86,7 @@ impl StreamQueue {
 
     /// Says that `bytes` of messages left the queue.
     pub fn on_sent(&self, bytes: usize) {
+        self.shared.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         let before = self.shared.queued.fetch_sub(bytes, Ordering::SeqCst);
         if before.saturating_sub(bytes) < STREAM_QUEUE_BYTES / 2
             && self.shared.waiting.swap(false, Ordering::SeqCst)

@@ -2,11 +2,13 @@
 //! they work from, which is published as a whole when it changed.
 
 use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
+use crate::access::Access;
 use crate::switch::Owners;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
 use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
+use shadowmesh_proto::rules::{Rules, Subject};
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use std::net::SocketAddr;
@@ -54,6 +56,8 @@ pub struct Routes {
     bindings: Vec<Option<RelayBinding>>,
     /// Peers whose association was replaced since the picture was published last.
     started: Vec<PeerSlot>,
+    /// Since there were rules.
+    access: Option<Access>,
     changed: bool,
 }
 
@@ -83,6 +87,7 @@ impl Routes {
             links: Vec::new(),
             bindings: vec![None; relays],
             started: Vec::new(),
+            access: None,
             changed: false,
         }
     }
@@ -91,11 +96,11 @@ impl Routes {
     ///
     /// # Errors
     /// A sentence for people, where a peer does not get what it should.
-    pub fn steer(&mut self, plane: &Plane, event: Event) -> Result<Option<Event>, String> {
+    pub fn steer(&mut self, now: Instant, plane: &Plane, event: Event) -> Result<Option<Event>, String> {
         match event {
             Event::PeerAdded { slot, id } => {
                 tracing::debug!(peer = %id.short(), "a peer was introduced");
-                self.add(slot, id)?;
+                self.add(now, slot, id)?;
             }
             Event::PeerRemoved { slot } => {
                 self.remove(slot);
@@ -179,7 +184,21 @@ impl Routes {
             streams: self.streams.clone(),
             links: self.links.clone(),
             bindings: self.bindings.clone(),
+            access: self.access.as_ref().and_then(Access::filter),
         }
+    }
+
+    /// From the next [`Self::publish`] on these rules, its own, say what of a peer this node, `here`, lets in.
+    pub fn set_rules(&mut self, now: Instant, here: NodeId, rules: Rules) {
+        let peers = &self.peers;
+        let access = self.access.get_or_insert_with(|| {
+            let mut access = Access::new(now, Subject::by_id(here));
+            let known = (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.id?)));
+            known.for_each(|(slot, id)| access.set_peer(now, slot, Subject::by_id(id)));
+            access
+        });
+        access.set_rules(now, rules.of_node(&here));
+        self.changed = true;
     }
 
     /// Publishes what changed since the last call.
@@ -298,14 +317,20 @@ impl Routes {
     }
 
     /// A peer is known. Its MAC is its own from now on, whatever others send: the sentence says if somebody has it already.
-    fn add(&mut self, slot: PeerSlot, id: NodeId) -> Result<(), String> {
+    fn add(&mut self, now: Instant, slot: PeerSlot, id: NodeId) -> Result<(), String> {
         self.change(slot, |peer| peer.id = Some(id));
+        if let Some(access) = &mut self.access {
+            access.set_peer(now, slot, Subject::by_id(id));
+        }
         self.owners.assign(addresses::mac(&id), slot).map_err(|taken| taken.to_string())
     }
 
     /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
     fn remove(&mut self, slot: PeerSlot) {
         self.owners.remove(slot);
+        if let Some(access) = &mut self.access {
+            access.remove_peer(slot);
+        }
         self.change(slot, |peer| *peer = Peer::default());
     }
 
@@ -336,19 +361,85 @@ pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{AccessDrop, Verdict};
     use crate::switch::Owner;
 
     #[test]
     fn a_member_has_the_mac_of_its_key_whatever_it_claims() {
         let (local, victim, liar) = (MacAddr([2; 6]), NodeId([1; 32]), NodeId([2; 32]));
-        let mut routes = Routes::new(local, 1);
-        routes.add(PeerSlot(0), liar).expect("its own");
-        routes.add(PeerSlot(1), victim).expect("its own");
+        let (mut routes, now) = (Routes::new(local, 1), Instant::now());
+        routes.add(now, PeerSlot(0), liar).expect("its own");
+        routes.add(now, PeerSlot(1), victim).expect("its own");
         let error = routes.check_mac(PeerSlot(0), addresses::mac(&victim)).expect_err("a lie");
         assert!(error.contains("the claim is ignored"), "{error}");
         routes.check_mac(PeerSlot(1), addresses::mac(&victim)).expect("its own");
         let owners = routes.snapshot().owners;
         assert_eq!(owners.owner(addresses::mac(&victim)), Some(Owner::Member(PeerSlot(1))));
         assert_eq!(owners.owner(addresses::mac(&liar)), Some(Owner::Member(PeerSlot(0))));
+    }
+
+    #[test]
+    fn rules_concern_whoever_is_there_and_whoever_comes() {
+        let (now, here) = (Instant::now(), NodeId([9; 32]));
+        let [a, b] = [1, 2].map(|byte| NodeId([byte; 32]));
+        let mut routes = Routes::new(MacAddr([2; 6]), 1);
+        routes.add(now, PeerSlot(0), a).expect("its own");
+        assert!(routes.snapshot().access.is_none(), "without rules nothing is looked at");
+
+        let text = format!("allow id:{} -> id:{}", b.to_base32(), here.to_base32());
+        routes.set_rules(now, here, Rules::parse(text.as_bytes()).expect("rules"));
+        routes.add(now, PeerSlot(1), b).expect("its own");
+        let frame = [&[2; 12][..], &[0x88, 0xb5], &[0; 46]].concat();
+        let judge = |routes: &Routes, slot| {
+            routes.snapshot().access.map(|access| access.judge(now, PeerSlot(slot), &frame))
+        };
+        let denied = |cause| Some(Verdict::Drop(cause));
+        assert_eq!(judge(&routes, 0), denied(AccessDrop::NotAllowed));
+        assert_eq!(judge(&routes, 1), Some(Verdict::Pass));
+        assert_eq!(judge(&routes, 2), denied(AccessDrop::UnknownPeer));
+        // The slot of one who left is the next one's, with nothing of it.
+        routes.remove(PeerSlot(1));
+        assert_eq!(judge(&routes, 1), denied(AccessDrop::UnknownPeer));
+        routes.add(now, PeerSlot(1), NodeId([3; 32])).expect("its own");
+        assert_eq!(judge(&routes, 1), denied(AccessDrop::NotAllowed));
+
+        routes.set_rules(now, here, Rules::default());
+        assert!(routes.snapshot().access.is_none());
+    }
+
+    #[test]
+    fn a_node_reaches_whom_its_own_rules_do_not_let_in() {
+        let (now, here) = (Instant::now(), NodeId([9; 32]));
+        let mut routes = Routes::new(MacAddr([2; 6]), 1);
+        routes.add(now, PeerSlot(0), NodeId([1; 32])).expect("its own");
+        // What the kernel had open from before the daemon began is picked up as well: a segment to port 443 and its answer.
+        let ethernet = |ethertype: [u8; 2]| [&[2; 12][..], &ethertype].concat();
+        let arp = [&ethernet([8, 6])[..], &[0; 28]].concat();
+        let segment = |ports: [u16; 2], addresses: [u8; 2], flags: u8| {
+            let ip =
+                [0x45, 0, 0, 40, 0, 9, 0, 0, 64, 6, 0, 0, 10, 7, 0, addresses[0], 10, 7, 0, addresses[1]];
+            let [source, destination] = ports.map(u16::to_be_bytes);
+            let tcp = [&source[..], &destination, &[0; 8], &[0x50, flags], &[0; 6]].concat();
+            [&ethernet([8, 0])[..], &ip, &tcp].concat()
+        };
+        for text in
+            ["allow any -> any ethertype 0x88b5", "deny any -> any", "allow any -> any udp\ndeny any -> any"]
+        {
+            routes.set_rules(now, here, Rules::parse(text.as_bytes()).expect("rules"));
+            let access = routes.snapshot().access.expect("a filter");
+            assert_eq!(access.judge(now, PeerSlot(0), &arp), Verdict::Pass, "{text}");
+            access.note(now, PeerSlot(0), &segment([40_000, 443], [9, 1], 0x10));
+            let later = now + Duration::from_secs(299);
+            assert_eq!(
+                access.judge(later, PeerSlot(0), &segment([443, 40_000], [1, 9], 0x10)),
+                Verdict::Pass
+            );
+            let begins = segment([443, 22], [1, 9], 0x02);
+            assert_eq!(
+                access.judge(now, PeerSlot(0), &begins),
+                Verdict::Drop(AccessDrop::NotAllowed),
+                "{text}"
+            );
+        }
     }
 }

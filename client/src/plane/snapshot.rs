@@ -1,6 +1,7 @@
 //! What both threads know of the world: immutable, replaced as a whole by the control task.
 
 use super::queue::StreamHandle;
+use crate::access::{AccessDrop, Filter};
 use crate::switch::Owners;
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::ids::PeerSlot;
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub links: Vec<(TcpLink, StreamHandle)>,
     /// By relay number; where it forwards datagrams of this node, while it does.
     pub bindings: Vec<Option<RelayBinding>>,
+    /// What the rules let in; `None` while they restrict nobody.
+    pub access: Option<Arc<Filter>>,
 }
 
 /// A peer in the picture; by default one of which nothing is known.
@@ -100,7 +103,7 @@ pub struct PeerCounters {
     pub rx_moves: AtomicU64,
     /// One more than the silence at the last of those moves, microseconds; 0 where that says nothing.
     pub rx_gap_us: AtomicU64,
-    /// Packets of it that were dropped, for any cause: not opened, or not let in by the switch.
+    /// Packets of it that were dropped, for any cause: not opened, or not let in by the rules or the switch.
     pub rx_dropped: AtomicU64,
     /// Packets that were handed to a stream once more after its path was bound anew. Those that had waited for a path and
     /// went out for the first time are not among them.
@@ -133,6 +136,8 @@ pub struct PlaneCounters {
     pub not_opened: [AtomicU64; OpenError::ALL.len()],
     /// Frames that opened and that the switch did not let in: a source that is a group, this node's own, or another member's.
     pub not_let_in: AtomicU64,
+    /// Frames that the rules do not let in, by cause: in the order of [`AccessDrop::ALL`].
+    pub denied: [AtomicU64; AccessDrop::ALL.len()],
     /// Packets for the control task that it was too busy to take.
     pub control_dropped: AtomicU64,
     /// Datagrams that may be answers of STUN and that the control task was too busy to take.

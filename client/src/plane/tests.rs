@@ -4,9 +4,11 @@
 //! failure meets.
 
 mod away;
+mod connections;
 mod datagrams;
 
 use super::*;
+use crate::access::{Access, AccessDrop, Filter};
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
 use crate::switch::Owners;
@@ -14,18 +16,23 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::Contact;
-use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, ReceiverIndex};
+use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, NodeId, ReceiverIndex};
+use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::rng::{Rng as _, SeededRng};
+use shadowmesh_proto::rules::{Rules, Subject};
 use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::session::{AckMarks, OpenKey, PathSlot, RingLimits, SealKey};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
+use shadowmesh_proto::wire::control::PathAck;
 use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder};
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 const CHANNEL: Contact = Contact { relay: RelayNo(0), channel: ChannelId(7) };
 const OTHER: Contact = Contact { relay: RelayNo(0), channel: ChannelId(8) };
 const PEER: PeerSlot = PeerSlot(0);
+const RELAYED: PathSlot = PathKind::RelayWs.slot();
 /// Long enough for any machine; met by failures only.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -87,6 +94,7 @@ impl Node {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            access: None,
         };
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);
@@ -167,6 +175,13 @@ impl Node {
     fn send(&self, to: u8, n: u32, len: usize) {
         self.wire.send(&frame(self.name, to, n, len)).unwrap();
     }
+}
+
+/// Frames with these numbers go where they go; every frame of `a` before was sealed.
+fn seal(a: &mut Node, numbers: Range<u32>, len: usize) {
+    let all = u64::from(numbers.end);
+    numbers.for_each(|n| a.send(2, n, len));
+    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == all);
 }
 
 fn far_future() -> Instant {
@@ -346,30 +361,33 @@ fn a_route_withdrawn_and_given_back_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_peer_that_reads_its_connection_slowly_holds_up_nobody_else() {
-    let (mut a, b, c) = (Node::new(1, &[2, 3]), Node::new(2, &[1]), Node::new(3, &[1]));
-    let slow = PeerSlot(1);
-    join(&a, PEER, &b, PEER, 1);
-    join(&a, slow, &c, PEER, 2);
-    let link = TcpLink { number: 1, remote: "192.0.2.1:5".parse().unwrap() };
-    // Nobody ever takes anything out of it.
-    let (handle, _queue) = stream_queue(a.plane.outbound_waker());
-    a.snapshot.links = vec![(link, handle.clone())];
-    a.reroute(slow, Some(Via::Tcp(link)), &[]);
+fn what_waited_for_a_relay_and_was_dropped_there_goes_once_more() {
+    let (mut a, b, marks) = two();
+    a.snapshot.peers[0].patience = Duration::from_millis(20);
+    a.disconnect();
+    seal(&mut a, 0..200, 1000);
+    a.connect();
     a.route(PEER, Some(CHANNEL));
-    for n in 0..2000 {
-        a.send(3, n, 1000);
-    }
-    until("the connection to be full", || a.counters(slow).tx_dropped.load(Relaxed) > 0);
-    assert!(!handle.has_room());
-    for n in 0..100 {
-        a.send(2, n, 500);
-    }
-    assert_eq!(numbers(&carry(&mut a, &b, 100)), (0..100).collect::<Vec<_>>());
-    assert_eq!(a.counters(PEER).tx_dropped.load(Relaxed), 0);
-    let (sealed, dropped) = (&a.counters(slow).tx_frames, &a.counters(slow).tx_dropped);
-    until("every frame to be counted", || sealed.load(Relaxed) + dropped.load(Relaxed) == 2000);
-    assert_eq!(a.counters(slow).lost.load(Relaxed), 0, "what was dropped was never sealed");
+    // The relay has no room for the first message: its other client does not read so fast.
+    let dropped = a.message();
+    let mut all = numbers(&carry(&mut a, &b, 130));
+    until("the rest that was not dropped", || {
+        all.extend(numbers(&carry(&mut a, &b, 0)));
+        all.last() == Some(&199)
+    });
+    let first = all[0];
+    assert!(first > 50 && usize::try_from(first).unwrap() == 200 - all.len(), "{first} were dropped");
+    assert!(dropped.len() > 1000 * usize::try_from(first).unwrap());
+    // Of one that says nothing the relay has all that it holds: nothing goes again before the receiver was heard.
+    assert_eq!(a.counters(PEER).resent.load(Relaxed), 0);
+    let received = 199 - first;
+    let word = |at: u32| match received.saturating_sub(64 * at) {
+        64.. => u64::MAX,
+        bits => (1 << bits) - 1,
+    };
+    let bitmap = [word(0), word(1), word(2), word(3)];
+    marks.record(&[PathAck { path: RELAYED.number(), highest: 199, bitmap }], 0);
+    assert_eq!(numbers(&carry(&mut a, &b, first as usize)), (0..first).collect::<Vec<_>>(), "and no other");
 }
 
 #[test]
@@ -490,6 +508,70 @@ fn a_member_that_speaks_as_another_is_not_let_in() {
     a.send(2, 2, 80);
     assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
     assert_eq!(b.counters(PEER).rx_dropped.load(Relaxed), 1);
+}
+
+/// What lets in of peer 0 what `rules` say and what answers.
+fn access(rules: &str) -> Option<Arc<Filter>> {
+    let (now, here) = (Instant::now(), Subject::by_id(NodeId([1; 32])));
+    let mut access = Access::new(now, here);
+    access.set_peer(now, PEER, Subject::by_id(NodeId([2; 32])));
+    access.set_rules(now, Rules::parse(rules.as_bytes()).unwrap());
+    access.filter()
+}
+
+/// UDP between node `from` and node `to`, one port there and one here; the number of it is what `numbers` finds in a frame.
+fn udp(from: u8, to: u8, ports: [u16; 2]) -> Vec<u8> {
+    let ip = [0x45, 0, 0, 28, 0, 9, 0, 0, 64, 17, 0, 0, 10, 7, 0, from, 10, 7, 0, to];
+    let udp = [ports[0].to_be_bytes(), ports[1].to_be_bytes(), [0, 8], [0, 0]].concat();
+    [&mac(to).0[..], &mac(from).0, &[8, 0], &ip, &udp].concat()
+}
+
+#[test]
+fn what_the_rules_do_not_let_in_reaches_neither_the_device_nor_the_switch() {
+    let (mut a, mut b, c) = (Node::new(1, &[2]), Node::new(2, &[1, 3]), Node::new(3, &[2]));
+    join(&a, PEER, &b, PEER, 1);
+    join(&b, PEER, &a, PEER, 2);
+    join(&b, PeerSlot(1), &c, PEER, 3);
+    a.route(PEER, Some(CHANNEL));
+    b.route(PEER, Some(CHANNEL));
+    b.route(PeerSlot(1), Some(OTHER));
+    b.snapshot.access = access("allow any -> any udp 53");
+    b.plane.publish(b.snapshot.clone());
+    // From a station that `b` has not heard of yet.
+    let mut denied = udp(1, 2, [123, 40_000]);
+    denied[6..12].copy_from_slice(&mac(77).0);
+    for frame in [&denied, &udp(1, 2, [40_000, 53]), &denied] {
+        a.wire.send(frame).unwrap();
+    }
+    assert_eq!(carry(&mut a, &b, 1), [udp(1, 2, [40_000, 53])]);
+    until("the count", || b.counters(PEER).rx_dropped.load(Relaxed) == 2);
+    let denied_count = |node: &Node| {
+        let counter = &node.plane.counters().denied[AccessDrop::NotAllowed as usize];
+        counter.load(Relaxed)
+    };
+    assert_eq!((denied_count(&b), b.plane.counters().not_let_in.load(Relaxed)), (2, 0));
+
+    // What `b` asks is answered, whether it knows where the station is or asks everybody, as it does for one that was denied.
+    for (to, channels) in [(mac(1), vec![CHANNEL]), (mac(77), vec![CHANNEL, OTHER])] {
+        let port = u16::from(to.0[5]);
+        let mut question = udp(2, 1, [40_000 + port, 123]);
+        question[..6].copy_from_slice(&to.0);
+        b.wire.send(&question).unwrap();
+        let mut asked: Vec<_> = channels.iter().map(|_| b.message()).collect();
+        asked.sort_by_key(|message| Forward::parse(message).unwrap().channel.0);
+        for (message, contact) in asked.iter().zip(&channels) {
+            assert_eq!(Forward::parse(message).unwrap().channel, contact.channel);
+        }
+        a.deliver(CHANNEL, &asked[0]);
+        assert_eq!(a.received(), question);
+        let answer = udp(1, 2, [123, 40_000 + port]);
+        a.wire.send(&answer).unwrap();
+        assert_eq!(carry(&mut a, &b, 1), [answer]);
+    }
+    a.wire.send(&udp(1, 2, [123, 40_002])).unwrap();
+    let message = a.message();
+    b.deliver(CHANNEL, &message);
+    until("the count", || denied_count(&b) == 3);
 }
 
 #[test]

@@ -26,6 +26,34 @@ fn tickets_are_refused_with_a_sentence_that_says_why() {
 }
 
 #[test]
+fn rules_with_a_fault_keep_a_daemon_from_starting() {
+    let home = Home::new();
+    let file = home.path("office rules");
+    let up = |rules: &str, text: &str| {
+        fs::write(&file, text).expect("written");
+        let args = ["up", &invite("home"), "--device", "lo", "--rules", rules];
+        let mut command = home.command(&args);
+        Done::of(command.current_dir(home.path("")).output().expect("run"))
+    };
+    let path = file.to_str().expect("text");
+    refused(&up(path, "allow any > any"), &format!("{path}:1:11: expected `->` instead of `>`"));
+    refused(
+        &up("office rules", "allow name:a -> any"),
+        &format!("{path}:1:7: a daemon of this version refuses"),
+    );
+    refused(&up("./nowhere", ""), "nowhere cannot be read");
+    assert!(!home.state().join("network.toml").exists(), "nothing was remembered");
+
+    let done = up("office rules", "allow any -> any icmp");
+    assert_eq!(done.code, Some(1), "no TAP device is called lo: {done:?}");
+    assert!(!done.stderr.contains("rules"), "{done:?}");
+    let config = fs::read_to_string(home.state().join("config.toml")).expect("remembered");
+    assert!(config.contains(&format!("\nrules = \"{path}\"\n")), "{config}");
+    fs::write(&file, "allow").expect("written");
+    refused(&home.run(&["up"]), &format!("{path}:1:6: the line ends where any, tag:NAME"));
+}
+
+#[test]
 fn an_invite_comes_from_stdin_too() {
     let home = Home::new();
     refused(&home.run_with_stdin(&["up", "-"], ""), "no invite on stdin");
@@ -228,6 +256,8 @@ fn wrong_usage_is_exit_code_2() {
         vec!["invite", "--uses", "0"],
         vec!["status", "--network", "../x"],
         vec!["completions", "cmd"],
+        vec!["rules"],
+        vec!["rules", "check"],
     ] {
         let done = home.run(&args);
         assert_eq!(done.code, Some(2), "{args:?}: {done:?}");
@@ -237,7 +267,19 @@ fn wrong_usage_is_exit_code_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let home = Home::new();
-    for command in ["up", "down", "leave", "status", "ping", "path", "netcheck", "invite", "completions"] {
+    for command in [
+        "up",
+        "down",
+        "leave",
+        "status",
+        "ping",
+        "path",
+        "netcheck",
+        "invite",
+        "rules",
+        "reload",
+        "completions",
+    ] {
         let done = home.run(&[command, "--help"]);
         assert_eq!(done.code, Some(0), "{done:?}");
         assert!(done.stdout.contains("Example:"), "{done:?}");

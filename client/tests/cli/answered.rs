@@ -5,7 +5,7 @@ use rustix::process::{Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 use shadowmesh::control::message::{Echo, ErrorCode, PathMoved, Request, Response, Wanted};
 use shadowmesh::control::server::{ControlServer, ControlSocket};
-use shadowmesh::control::status::{PathKind, Peer, PeerState, Status};
+use shadowmesh::control::status::{PathKind, Peer, PeerState, Rules, Status};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -137,6 +137,7 @@ fn ping_fails_when_nothing_comes_back() {
         }
         Request::Status
         | Request::Netcheck
+        | Request::Reload
         | Request::Down
         | Request::Invite { .. }
         | Request::Path { .. } => {
@@ -222,10 +223,39 @@ fn invite_asks_the_daemon_first() {
 }
 
 #[test]
+fn reload_says_what_is_in_force() {
+    let home = Home::new();
+    let rules = |count| Rules { file: "/etc/rules".into(), count, error: None };
+    let answers = [Some(rules(2)), Some(rules(1)), Some(rules(0)), None, None]
+        .map(|rules| Response::Reloaded { rules });
+    let refusal =
+        Response::error(ErrorCode::Failed, "/etc/rules:1:1: no; the rules from before stay in force");
+    let answers = std::sync::Mutex::new(answers.into_iter().chain([refusal]));
+    let playing = play(&home, move |request| {
+        assert_eq!(*request, Request::Reload);
+        answers.lock().expect("no panic").next()
+    });
+    for said in [
+        "in force: 2 rules from /etc/rules",
+        "in force: 1 rule from /etc/rules",
+        "in force: 0 rules from /etc/rules: everything is let in",
+        "no rules are set: everything is let in",
+    ] {
+        let done = home.run(&["reload"]);
+        assert_eq!((done.code, done.stdout, done.stderr), (Some(0), String::new(), format!("{said}\n")));
+    }
+    let document: Value = serde_json::from_str(&home.run(&["reload", "--json"]).stdout).expect("a document");
+    assert_eq!(document, json!({ "rules": null }));
+    refused(&home.run(&["reload"]), "/etc/rules:1:1: no; the rules from before stay in force");
+    playing.end();
+    refused(&home.run(&["reload"]), "no daemon");
+}
+
+#[test]
 fn an_answer_to_another_question_is_not_believed() {
     let home = Home::new();
     let playing = play(&home, |_| Some(Response::Leaving));
-    for args in [["status"].as_slice(), &["ping", "b"], &["invite"]] {
+    for args in [["status"].as_slice(), &["ping", "b"], &["invite"], &["reload"]] {
         refused(&home.run(args), "does not understand");
     }
     playing.end();

@@ -6,3 +6,4 @@
 mod alone;
 mod answered;
 mod program;
+mod rules;

@@ -60,6 +60,8 @@ struct World {
     to_relay: VecDeque<(Instant, usize, Vec<u8>)>,
     connected: [bool; 2],
     introduced: bool,
+    /// What a message takes longer between a client and the relay.
+    slower: Duration,
     /// Swallows what this says yes to: (from node, peer packet).
     drop: fn(usize, &[u8]) -> bool,
     /// The internet of datagrams; without sockets nobody uses it.
@@ -141,6 +143,7 @@ impl World {
             to_relay: VecDeque::new(),
             connected: [false; 2],
             introduced: false,
+            slower: Duration::ZERO,
             drop: |_, _| false,
             internet: direct::Internet::default(),
             tcp: tcp::Tcp::default(),
@@ -155,12 +158,14 @@ impl World {
 
     fn say(&mut self, to: usize, body: &relay::Control) {
         let message = self.nodes[to].link.seal(body).unwrap();
-        self.to_node.push_back((self.now + LATENCY, to, message));
+        self.to_node.push_back((self.now + LATENCY + self.slower, to, message));
     }
 
     fn relay_receives(&mut self, from: usize, message: Vec<u8>) {
         match self.nodes[from].link.handle(&self.relay, &message, &mut self.rng).unwrap() {
-            ServerInput::Send(reply) => self.to_node.push_back((self.now + LATENCY, from, reply)),
+            ServerInput::Send(reply) => {
+                self.to_node.push_back((self.now + LATENCY + self.slower, from, reply));
+            }
             ServerInput::Register { .. } => self.say(
                 from,
                 &relay::Control::Registered {
@@ -195,7 +200,7 @@ impl World {
                 let packets: Vec<_> =
                     Forward::parse(&message).unwrap().packets().map(<[u8]>::to_vec).collect();
                 if !packets.iter().any(|packet| (self.drop)(from, packet)) {
-                    self.to_node.push_back((self.now + LATENCY, 1 - from, message));
+                    self.to_node.push_back((self.now + LATENCY + self.slower, 1 - from, message));
                 }
             }
             other @ (ServerInput::Control(_) | ServerInput::Ignored) => panic!("{other:?}"),
@@ -237,7 +242,7 @@ impl World {
     fn transmit(&mut self, from: usize, transmit: Transmit) {
         match transmit {
             Transmit::Stream { message, .. } => {
-                self.to_relay.push_back((self.now + LATENCY, from, message));
+                self.to_relay.push_back((self.now + LATENCY + self.slower, from, message));
             }
             Transmit::Datagram { to, datagram } => self.internet.send(self.now, from, to, datagram),
             Transmit::Tcp { link, message } => self.tcp.send(self.now, from, link, message),

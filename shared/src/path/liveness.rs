@@ -20,7 +20,8 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(3);
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// Suspicion falls no sooner than this after a PING that nobody answered, nor its repetitions.
 pub const UNANSWERED: Duration = Duration::from_millis(900);
-/// ... and the path dies this long after that PING: with [`BUSY_PING`], within 3 s of the moment when the largest packets stopped.
+/// ... and the path dies this long after that PING, less a round trip: the one that was answered before, [`BUSY_PING`] ago, left
+/// a round trip earlier, and nothing is known of what was large since. So it is within 3 s of the moment when the largest stopped.
 pub const UNANSWERED_DEAD: Duration = Duration::from_millis(2_500);
 /// A path whose data nobody acknowledged for this long, and for four round trips, is dead however well PINGs are answered ...
 pub const UNACKNOWLEDGED_DEAD: Duration = Duration::from_secs(2);
@@ -52,6 +53,13 @@ pub fn unanswered_after(rtt: Option<Duration>) -> Duration {
     UNANSWERED.max(suspicion_after(rtt))
 }
 
+/// How long after a PING that nobody answered its path is dead: long enough for the PING that suspicion sends, and one more.
+pub fn dead_after(rtt: Option<Duration>) -> Duration {
+    let round = rtt.unwrap_or_default();
+    let answer_takes = round.saturating_add(PROBE_INTERVAL);
+    UNANSWERED_DEAD.saturating_sub(round).max(unanswered_after(rtt).saturating_add(answer_takes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +71,15 @@ mod tests {
         assert_eq!(suspicion_after(Some(ms(200))), ms(700));
         assert_eq!(suspicion_after(None), ms(1100));
         assert_eq!(suspicion_after(Some(Duration::MAX)), Duration::MAX);
+    }
+
+    #[test]
+    fn a_path_of_up_to_400_ms_is_dead_3_s_after_the_last_ping_that_was_answered() {
+        let ms = Duration::from_millis;
+        for round in (0..=400).step_by(10) {
+            assert!(ms(round) + BUSY_PING + dead_after(Some(ms(round))) <= ms(3000), "{round} ms");
+            assert!(dead_after(Some(ms(round))) >= unanswered_after(Some(ms(round))) + ms(round) + ms(250));
+        }
+        assert_eq!(dead_after(Some(Duration::MAX)), Duration::MAX);
     }
 }

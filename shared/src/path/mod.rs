@@ -16,5 +16,6 @@ pub mod challenge;
 pub mod liveness;
 pub mod loss;
 pub mod mtu;
+mod rtt;
 pub mod select;
 pub mod state;

@@ -114,6 +114,8 @@ pub struct Choice {
     pub kind: PathKind,
     /// Its round trip; `None` before it was measured.
     pub rtt: Option<Duration>,
+    /// What it takes at least, by all of its latest answers: what it is called slow by.
+    pub sustained: Option<Duration>,
     /// Whether it carries data now.
     pub is_current: bool,
     /// Whether it loses more than data should ([`super::loss`]).
@@ -133,7 +135,7 @@ pub fn is_much_worse(direct: Duration, relayed: Duration) -> bool {
 /// current stays unless another is clearly better. It is the same choice whatever the order of `choices`, up to exact equals.
 pub fn choose(choices: &[Choice], relayed: Option<Duration>) -> Option<usize> {
     let is_away = |choice: &Choice| !choice.is_current && choices.iter().any(|other| other.is_current);
-    let is_fair = |choice: &Choice| match (choice.kind.is_direct(), choice.rtt, relayed) {
+    let is_fair = |choice: &Choice| match (choice.kind.is_direct(), choice.sustained, relayed) {
         (true, Some(direct), Some(relayed)) => {
             // Once another path carries the data, a direct one has to be better than what made it lose, by the usual gain.
             let margin = if is_away(choice) { GAIN } else { Duration::ZERO };
@@ -191,7 +193,8 @@ mod tests {
     use PathKind::{DirectTcp, DirectUdp, RelayUdp, RelayWs};
 
     fn choice(kind: PathKind, ms: u64, is_current: bool) -> Choice {
-        Choice { kind, rtt: Some(Duration::from_millis(ms)), is_current, is_lossy: false }
+        let rtt = Some(Duration::from_millis(ms));
+        Choice { kind, rtt, sustained: rtt, is_current, is_lossy: false }
     }
 
     /// The choice where no relay rests.
@@ -230,7 +233,8 @@ mod tests {
         assert_eq!(chosen(&[choice(DirectUdp, 165, false), relayed(true)]), RelayWs, "not at once");
         assert_eq!(chosen(&[choice(DirectUdp, 160, false), relayed(true)]), DirectUdp);
         // Nothing to compare with: direct it is.
-        let unmeasured = Choice { kind: RelayWs, rtt: None, is_current: true, is_lossy: false };
+        let unmeasured =
+            Choice { kind: RelayWs, rtt: None, sustained: None, is_current: true, is_lossy: false };
         assert_eq!(chosen(&[choice(DirectUdp, 900, false), unmeasured]), DirectUdp);
         assert_eq!(chosen(&[choice(DirectUdp, 900, false)]), DirectUdp, "better than none");
     }

@@ -22,11 +22,12 @@
 use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
-    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, UNANSWERED_DEAD, suspicion_after,
+    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, suspicion_after,
     unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
+use super::rtt::Rtt;
 use super::select::PathKind;
 use crate::time::Deadline;
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ pub struct Path {
     kind: PathKind,
     state: State,
     challenges: Challenges,
-    rtt: Option<Duration>,
+    rtt: Option<Rtt>,
     heartbeat: Duration,
     next_ping: Option<Deadline>,
     /// When the last PONG came; before the first, when the path was found.
@@ -154,14 +155,20 @@ impl Path {
 
     /// The probe `id` left.
     pub fn on_probe_sent(&mut self, now: Instant, id: u64) {
+        let rtt = self.rtt();
         if let Some(mtu) = &mut self.mtu {
-            mtu.on_sent(now, id, self.rtt);
+            mtu.on_sent(now, id, rtt);
         }
     }
 
     /// Smoothed round-trip time of its PINGs.
-    pub const fn rtt(&self) -> Option<Duration> {
-        self.rtt
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt.as_ref().map(Rtt::smoothed)
+    }
+
+    /// What each of its latest answers took at least.
+    pub fn sustained_rtt(&self) -> Option<Duration> {
+        self.rtt.as_ref().map(Rtt::sustained)
     }
 
     /// Whether it may carry data: it was proven and is not dead.
@@ -175,9 +182,17 @@ impl Path {
     }
 
     /// Since when something that should have been confirmed was not.
-    pub const fn suspect_since(&self) -> Option<Instant> {
+    const fn suspect_since(&self) -> Option<Instant> {
         match self.state {
             State::Suspect { since, .. } => Some(since),
+            State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,
+        }
+    }
+
+    /// Since when nothing is known of it, if it is in doubt: it dies [`DEAD_AFTER`] later.
+    pub fn silent_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Suspect { since, dies } => Some(dies.checked_sub(DEAD_AFTER).unwrap_or(since)),
             State::Unproven { .. } | State::Proven { .. } | State::Resting | State::Dead => None,
         }
     }
@@ -195,7 +210,7 @@ impl Path {
     /// Whether it has been suspect for longer than an answer takes: then it was silent, and what it swallowed is not coming. (A lost
     /// acknowledgement at the end of a flow makes a doubt that the first PING ends: nothing was swallowed then.)
     pub fn was_silent(&self, now: Instant) -> bool {
-        let answer_takes = self.rtt.map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
+        let answer_takes = self.rtt().map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
         self.suspect_for(now).is_some_and(|span| span >= answer_takes)
     }
 
@@ -277,7 +292,7 @@ impl Path {
 
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
-        let answer_takes = self.rtt.map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
+        let answer_takes = self.rtt().map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
         if self.asked.is_some_and(|asked| now >= asked + answer_takes) {
             self.loss.on_ping(now, false);
         }
@@ -308,17 +323,20 @@ impl Path {
             mtu.on_passed(now, size);
         }
         self.unanswered.clear();
-        self.rtt = Some(self.rtt.map_or(sample, |rtt| smoothed(rtt, sample)));
+        match &mut self.rtt {
+            Some(rtt) => rtt.add(sample),
+            None => self.rtt = Some(Rtt::new(sample)),
+        }
         self.loss.on_ping(now, true);
         if !self.is_proven() {
-            tracing::debug!(kind = %self.kind, rtt = ?self.rtt, "path proven");
+            tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
         self.answered = now;
         self.asked = None;
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
         self.next_ping = Some(self.next_heartbeat(now));
-        let round = self.rtt.unwrap_or_default();
+        let round = self.rtt().unwrap_or_default();
         if let Some(data) = &mut self.unacknowledged {
             data.answered.get_or_insert(now);
             if data.is_swallowed(now, round) {
@@ -331,7 +349,7 @@ impl Path {
     /// An ACK for data that this side sent over this path came. It shows that data arrives, not that the largest does.
     pub fn on_ack(&mut self, now: Instant) {
         self.unacknowledged = None;
-        let outstanding = self.still_outstanding(now, self.rtt.unwrap_or_default());
+        let outstanding = self.still_outstanding(now, self.rtt().unwrap_or_default());
         if let State::Proven { outstanding: before } = &mut self.state {
             *before = outstanding;
         }
@@ -408,7 +426,7 @@ impl Path {
             return;
         }
         let dies = self.asked.map_or(now + DEAD_AFTER, |asked| {
-            let patience = UNANSWERED_DEAD.max(2 * unanswered_after(self.rtt));
+            let patience = dead_after(self.rtt());
             (asked + patience).max(now + PROBE_INTERVAL).min(now + DEAD_AFTER)
         });
         self.move_to_suspect(now, dies);
@@ -417,10 +435,11 @@ impl Path {
     /// When a proven path becomes suspect unless something comes.
     fn doubt_due(&self) -> Option<Deadline> {
         let State::Proven { outstanding } = self.state else { return None };
-        let data =
-            outstanding.map(|since| Deadline::new(since + suspicion_after(self.rtt), "data is unconfirmed"));
-        let pings =
-            self.asked.map(|asked| Deadline::new(asked + unanswered_after(self.rtt), "PINGs are unanswered"));
+        let data = outstanding
+            .map(|since| Deadline::new(since + suspicion_after(self.rtt()), "data is unconfirmed"));
+        let pings = self
+            .asked
+            .map(|asked| Deadline::new(asked + unanswered_after(self.rtt()), "PINGs are unanswered"));
         Deadline::earlier(data, pings)
     }
 
@@ -428,7 +447,7 @@ impl Path {
     /// answer says as much.
     fn tail_ping(&self) -> Option<Deadline> {
         let State::Proven { outstanding: Some(since) } = self.state else { return None };
-        let part = suspicion_after(self.rtt) / (TAIL_PINGS + 1);
+        let part = suspicion_after(self.rtt()) / (TAIL_PINGS + 1);
         (1..=TAIL_PINGS)
             .map(|nth| since + part * nth)
             .find(|at| self.pinged.is_none_or(|pinged| pinged < *at))
@@ -465,12 +484,6 @@ impl Path {
     }
 }
 
-/// RFC 6298 §2 with alpha 1/8; but one sample over which a process slept does not make a path slow for minutes: what is less than
-/// half of what was thought is believed at once.
-fn smoothed(rtt: Duration, sample: Duration) -> Duration {
-    if 2 * sample < rtt { sample } else { rtt.mul_f32(0.875) + sample.mul_f32(0.125) }
-}
-
 /// Whether larger packets are tried in this state.
 const fn may_probe(state: State) -> bool {
     matches!(state, State::Proven { .. })
@@ -482,16 +495,6 @@ mod tests {
     use super::*;
 
     const RTT: Duration = Duration::from_millis(20);
-
-    #[test]
-    fn a_round_trip_over_which_somebody_slept_is_forgotten_with_the_next() {
-        let ms = Duration::from_millis;
-        let slept = smoothed(ms(20), ms(9000));
-        assert!(slept > ms(1000));
-        assert_eq!(smoothed(slept, ms(20)), ms(20));
-        assert_eq!(smoothed(ms(40), ms(20)), ms(375) / 10, "jitter is smoothed");
-        assert_eq!(smoothed(ms(80), ms(160)), ms(90));
-    }
 
     /// Runs a path in virtual time against a peer that answers each PING after [`RTT`] while `answers` is true.
     struct Run {

@@ -103,7 +103,9 @@ impl Peer {
     pub(crate) fn on_relay_udp_bound(&mut self, ctx: &mut Context<'_>) {
         self.relay_udp.has_failed = false;
         // What changed may have opened a direct path too, which is tried first where the stream works.
-        self.relay_udp.next = self.is_well_routed().then_some(ctx.now + DIRECT_FIRST);
+        // Nor is anything wrong before a session has had a path at all: it begins with the stream, which is being proven then.
+        let begins = self.relay_udp.next.filter(|_| self.last_kind.is_none());
+        self.relay_udp.next = begins.or_else(|| self.is_well_routed().then_some(ctx.now + DIRECT_FIRST));
         if let Some(path) = self.relay_udp.path.as_mut().filter(|path| path.is_proven()) {
             path.shake(ctx.now);
             self.relay_udp.is_shaken = true;

@@ -149,8 +149,10 @@ impl Peer {
             .and_then(|via| self.path_of(via))
             .is_some_and(|path| {
                 let relayed = self.path.as_ref().and_then(Path::rtt);
-                let is_slow =
-                    path.rtt().zip(relayed).is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
+                let is_slow = path
+                    .sustained_rtt()
+                    .zip(relayed)
+                    .is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
                 path.is_proven() && !path.is_lossy() && !is_slow
             })
     }
@@ -277,6 +279,7 @@ impl Peer {
             .map(|(via, path, _)| Choice {
                 kind: via.kind(),
                 rtt: path.rtt(),
+                sustained: path.sustained_rtt(),
                 is_current: self.routed == Some(*via),
                 is_lossy: path.is_lossy(),
             })
@@ -355,7 +358,7 @@ impl Peer {
             let all = self.direct_paths().map(|(via, _)| via).chain(self.relayed_ways());
             let is_left = self.routed.is_some_and(|via| via.kind() != kind);
             let suspects = all.filter(|via| is_left && via.kind() == kind);
-            let since = suspects.filter_map(|via| self.path_of(via)?.suspect_since()).min();
+            let since = suspects.filter_map(|via| self.path_of(via)?.silent_since()).min();
             let at = kind.slot().index();
             let was_in_doubt = std::mem::replace(&mut self.left_in_doubt[at], since.is_some());
             if let Some(since) = since.filter(|_| !was_in_doubt) {
@@ -385,7 +388,7 @@ impl Peer {
         match before {
             Some(old) if is_planned(old) => {}
             Some(old) => {
-                let since = self.path_of(old).and_then(Path::suspect_since);
+                let since = self.path_of(old).and_then(Path::silent_since);
                 self.leave_in_doubt(old.kind(), since.unwrap_or(ctx.now));
                 if via.is_none_or(|new| new.kind() != old.kind()) {
                     match old {

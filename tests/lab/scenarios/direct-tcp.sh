@@ -34,9 +34,7 @@ declare -A before=()
 for host in a b; do before[$host]=$(($(descriptors "$host") - 1)); done
 # cut NAME [VERDICT] — the connection falls silent; SYNs are dropped, or meet VERDICT.
 cut() {
-    # No transfer beside: what does not fit the queue of a connection is dropped before it is sealed (protocol §7.12), and that of a silent
-    # one is full in a quarter of a second with both.
-    local oracle host LAB_BESIDE=''
+    local oracle host
     declare -A moved=([a]=$(lab_switches a) [b]=$(lab_switches b))
     lab_oracle "$1" a b --seconds 6 --max-gap-ms 3000 &
     oracle=$!

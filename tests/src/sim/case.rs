@@ -1,7 +1,7 @@
 //! What a seed decides: how many nodes, over which lines, and what happens to them when.
 
 use super::dice::Dice;
-use super::net::{Nat, Placement, Wire};
+use super::net::{Beside, Family, Nat, Placement, Uplink, Wire};
 use super::node::Plan;
 use super::relay::Mood;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
@@ -66,11 +66,15 @@ pub(super) enum Act {
     /// A router forgets its mappings, and makes others.
     Rebind { node: usize },
     /// A node moves to another network.
-    Roam { node: usize, nat: Nat },
+    Roam { node: usize, uplink: Uplink },
     /// The largest packet that a node's line takes, bytes with the IP header.
     Mtu { node: usize, mtu: usize },
-    /// A node's clock jumps ahead, as that of a machine that slept.
+    /// A node's clock jumps ahead, as that of a machine that had no time for it.
     Jump { node: usize, by: Duration },
+    /// A machine is suspended: nothing runs, and its clock stands still.
+    Sleep { node: usize, lasts: Duration },
+    /// A node's cable is pulled and put in again, and it knows.
+    LinkDown { node: usize, lasts: Duration },
     /// A user wants a path.
     Want { node: usize, peer: usize, wanted: Wanted },
     /// A node gets a datagram of its past, from where it came or from beside.
@@ -87,6 +91,8 @@ pub(super) struct Case {
     pub(super) weather: Weather,
     pub(super) plans: Vec<Plan>,
     pub(super) placements: Vec<Placement>,
+    /// How much longer or shorter the way between two hosts is than over the relay, in eighths; by chance if it is not said.
+    pub(super) detour: Option<u32>,
     pub(super) wire: Wire,
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) horizon: Duration,
@@ -106,11 +112,11 @@ impl Case {
 
     pub(super) fn from_seed(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x5eed);
-        let weather = match seed % 5 {
+        let weather = match seed % 6 {
             0 => Weather::Calm,
-            1 => Weather::Moves,
-            2 => Weather::Lossy,
-            3 => Weather::Churn,
+            1 | 2 => Weather::Moves,
+            3 => Weather::Lossy,
+            4 => Weather::Churn,
             _ => Weather::Hostile,
         };
         Self::new(weather, &mut dice)
@@ -140,8 +146,12 @@ impl Case {
             .collect();
         let plans: Vec<Plan> = plans;
         let placements = plans.iter().map(|plan| Placement {
-            nat: dice.pick(&Nat::ALL, Nat::PortRestricted),
-            beside: dice.per_mille(200).then(|| dice.below(count)),
+            uplink: uplink(dice),
+            beside: match dice.below(10) {
+                0 => Some(Beside::Lan(dice.below(count))),
+                1 => Some(Beside::Router(dice.below(count))),
+                _ => None,
+            },
             mtu: dice.pick(&[1500, 1500, 1500, 1492, 1420, 1280], 1500),
             latency: plan.latency,
             jitter: plan.jitter,
@@ -181,11 +191,12 @@ impl Case {
             Weather::Hostile => Wire { loss: 20, repeat: 100, damage: 30, reorders: dice.per_mille(500) },
         };
         let narrow = weather == Weather::Lossy && dice.per_mille(500);
-        let idle = if dice.per_mille(30) { Duration::from_secs(3600) } else { Duration::ZERO };
+        let idle = if dice.per_mille(60) { Duration::from_secs(3600) } else { Duration::ZERO };
         Self {
             weather,
             plans,
             placements,
+            detour: None,
             wire,
             acts,
             horizon,
@@ -193,6 +204,21 @@ impl Case {
             queue: if narrow { 16 << 10 } else { 8 << 20 },
             idle,
         }
+    }
+}
+
+/// Some network. One that passes little is seldom, as in life: nothing moves there.
+fn uplink(dice: &mut Dice) -> Uplink {
+    let nat = dice.pick(&Nat::ALL, Nat::PortRestricted);
+    let is_poor = matches!(nat, Nat::UdpBlocked | Nat::Tcp443);
+    let nat = if is_poor && dice.per_mille(500) { Nat::PortRestricted } else { nat };
+    Uplink {
+        nat,
+        family: dice
+            .pick(&[Family::V4, Family::V4, Family::V4, Family::Dual, Family::Dual, Family::V6], Family::V4),
+        hairpins: dice.per_mille(300),
+        prefers_6: dice.per_mille(700),
+        carrier: dice.per_mille(150).then_some(Nat::PortRestricted),
     }
 }
 
@@ -233,9 +259,13 @@ fn disturbance(weather: Weather, dice: &mut Dice, count: usize) -> Act {
         },
         2 => Act::NoUdp { node, lasts: dice.between(ms(4000), ms(12_000)) },
         3 | 4 => Act::Rebind { node },
-        5 => Act::Roam { node, nat: dice.pick(&Nat::ALL, Nat::Open) },
+        5 => Act::Roam { node, uplink: uplink(dice) },
         6 => Act::Mtu { node, mtu: dice.pick(&[1500, 1420, 1280], 1280) },
-        7 => Act::Jump { node, by: dice.between(ms(100), ms(40_000)) },
+        7 => match dice.below(3) {
+            0 => Act::Jump { node, by: dice.between(ms(100), ms(40_000)) },
+            1 => Act::Sleep { node, lasts: dice.between(ms(1000), ms(12_000)) },
+            _ => Act::LinkDown { node, lasts: dice.between(ms(100), ms(8000)) },
+        },
         _ => wish(dice),
     };
     let streams = |dice: &mut Dice| match dice.below(6) {

@@ -202,17 +202,17 @@ fn exchange(world: &mut World) -> Result<(), Breach> {
     Ok(())
 }
 
-/// With a little traffic, everybody who can be reached by datagram is, from both ends; the others are reached by TCP or, by
-/// datagram, over the relay. And then nothing moves any more.
+/// With a little traffic, everybody is reached, from both ends, by the best path that the routers between allow. And then nothing moves
+/// any more.
 fn expect_best(world: &mut World) -> Result<(), Breach> {
     let end = world.now + BEST_WITHIN;
     loop {
-        let worse = world.worse_than_could_be();
-        if worse.is_empty() {
+        let wrong = world.not_as_could_be();
+        if wrong.is_empty() {
             break;
         }
         if world.now >= end {
-            return Err(world.breach(format!("after {BEST_WITHIN:?} there are better paths: {worse:?}")));
+            return Err(world.breach(format!("after {BEST_WITHIN:?} other paths are best: {wrong:?}")));
         }
         trickle(world, 1)?;
     }
@@ -317,7 +317,7 @@ fn check_rings(world: &World) -> Result<(), Breach> {
 
 /// In each direction of each pair no more is missing than was dropped unsealed, counted as lost, or taken by a wire as
 /// [`Losses::missing`](super::losses::Losses::missing) excuses it.
-fn check_directions(world: &World, is_exact: bool) -> Result<(), Breach> {
+pub(super) fn check_directions(world: &World, is_exact: bool) -> Result<(), Breach> {
     // Excused, dropped unsealed, counted as lost.
     let mut known: BTreeMap<(Life, Identity), [u64; 3]> = BTreeMap::new();
     let mut stories: BTreeMap<(Life, Identity), Vec<String>> = BTreeMap::new();

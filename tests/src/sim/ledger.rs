@@ -4,7 +4,8 @@
 //! rest is filler derived from these. So whatever comes out of a tunnel can be judged by itself: at the right place, from
 //! the right peer, uncorrupted, for the first time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// One life of a node: a process from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +172,43 @@ impl Ledger {
         }
         totals.reordered = self.flows.values().map(|flow| flow.reordered).sum();
         totals
+    }
+}
+
+/// How long nothing came out, in any of a few directions, while somebody listened.
+#[derive(Debug, Default)]
+pub(super) struct Silences {
+    last: BTreeMap<(Life, Identity), Instant>,
+    heard: BTreeSet<(Life, Identity)>,
+    longest: Duration,
+}
+
+impl Silences {
+    /// Somebody begins to listen.
+    pub(super) fn begin(&mut self, now: Instant, directions: impl Iterator<Item = (Life, Identity)>) {
+        *self = Self::default();
+        self.last.extend(directions.map(|direction| (direction, now)));
+    }
+
+    /// A frame came out.
+    pub(super) fn on_delivered(&mut self, now: Instant, id: FrameId) {
+        let direction = (id.from, id.to);
+        if let Some(last) = self.last.get_mut(&direction) {
+            self.longest = self.longest.max(now.saturating_duration_since(*last));
+            *last = now;
+            self.heard.insert(direction);
+        }
+    }
+
+    /// The longest of all, up to now.
+    pub(super) fn longest(&self, now: Instant) -> Duration {
+        let open = self.last.values().map(|last| now.saturating_duration_since(*last));
+        open.max().unwrap_or_default().max(self.longest)
+    }
+
+    /// Whether something came out in every direction since.
+    pub(super) fn all_heard(&self) -> bool {
+        self.heard.len() == self.last.len()
     }
 }
 

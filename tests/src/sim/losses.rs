@@ -104,6 +104,7 @@ pub(super) struct Losses {
     parts: BTreeMap<PacketName, Parts>,
     arrived: HashSet<PacketName>,
     turned_away: BTreeMap<(SocketAddr, SocketAddr), Vec<(Instant, PacketName)>>,
+    swallowed: u64,
     /// Pieces that were damaged so that they are another packet's.
     pub(super) spoilt: u64,
 }
@@ -112,6 +113,7 @@ impl Losses {
     /// A copy in a datagram is lost.
     pub(super) fn on_lost(&mut self, datagram: &[u8], cause: Cause) {
         if let Some(Piece { name, part, .. }) = Piece::of(datagram) {
+            self.swallowed += u64::from(matches!(cause, Cause::Hole | Cause::Unnoticed));
             tracing::debug!(counter = name.counter, key = name.key, ?part, ?cause, "a copy is lost");
             self.lost.entry(name).or_default().push(Lost { part, cause });
         }
@@ -159,6 +161,11 @@ impl Losses {
             self.parts.remove(&piece.name);
             self.arrived.insert(piece.name);
         }
+    }
+
+    /// Copies that went into holes.
+    pub(super) const fn swallowed(&self) -> u64 {
+        self.swallowed
     }
 
     /// Packets that did not arrive, and whether that is nobody's fault: of each part one copy was lost, by chance or unnoticed. What was

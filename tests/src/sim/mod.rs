@@ -37,10 +37,12 @@ mod losses;
 mod net;
 mod node;
 mod relay;
+mod table;
 mod tcp;
 mod trace;
 mod world;
 
 pub use case::Weather;
 pub use judge::{Report, Verdict, run, run_many};
+pub use table::{ROWS, Row, run_row};
 pub use world::Breach;

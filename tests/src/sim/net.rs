@@ -1,23 +1,32 @@
 //! The simulated internet: sites with their NATs, the hosts in them, and datagrams on their way.
 //!
-//! A site has one outside address and a NAT that maps and filters after RFC 4787, for UDP and TCP alike. What it lets in is decided
-//! when a packet arrives, as on a real router. A wire between two places has a latency, jitter, an MTU, and may lose, repeat and
-//! damage what it carries; it keeps the order unless it is said not to.
+//! A site has a router ([`site`]) that maps and filters after RFC 4787, for UDP and TCP alike, and may lie behind another one. What is
+//! let in is decided when a packet arrives, as on a real router. A wire between two places has a latency, jitter, an MTU, and may lose,
+//! repeat and damage what it carries; it keeps the order unless it is said not to. What two hosts can reach at best is known
+//! ([`reach`]), and the same as the matrix of the namespace lab says.
 //!
 //! Every copy of data that is lost is written down with its cause ([`Net::losses`]).
 
+mod reach;
+mod site;
+
 use super::dice::Dice;
 use super::losses::{Cause, Losses};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use site::Site;
+pub(super) use site::{Family, Layer, Nat};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Where the relay is.
-pub(super) const RELAY_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const RELAY_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const RELAY_IP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 /// Its ports: that of its streams first.
 pub(super) const RELAY_PORTS: [u16; 2] = [8443, 443];
-/// IPv4 and UDP headers.
-const HEADERS: usize = 28;
+/// IP and UDP headers.
+const fn headers(to: SocketAddr) -> usize {
+    if to.is_ipv4() { 28 } else { 48 }
+}
 
 /// Silence on a way of this round trip is noticed after so long: data is in doubt (protocol §7.2), and then not answered for longer than
 /// an answer takes.
@@ -26,136 +35,65 @@ fn noticed_after(rtt: Duration) -> Duration {
     (3 * rtt).max(ms(150)) + ms(100) + (3 * rtt).max(ms(50))
 }
 
-/// How a router maps and filters (RFC 4787 §4.1, §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nat {
-    /// No router at all.
-    Open,
-    /// No translation; in comes only what answers.
-    Firewall,
-    /// Endpoint-independent mapping and filtering.
-    FullCone,
-    /// Endpoint-independent mapping, address-dependent filtering.
-    AddressRestricted,
-    /// Endpoint-independent mapping, address- and port-dependent filtering.
-    PortRestricted,
-    /// Address- and port-dependent mapping and filtering.
-    Symmetric,
-}
-
-impl Nat {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Open,
-        Self::Firewall,
-        Self::FullCone,
-        Self::AddressRestricted,
-        Self::PortRestricted,
-        Self::Symmetric,
-    ];
-
-    const fn translates(self) -> bool {
-        !matches!(self, Self::Open | Self::Firewall)
-    }
-
-    fn lets_in(self, contacted: &BTreeSet<SocketAddr>, from: SocketAddr) -> bool {
-        match self {
-            Self::Open | Self::FullCone => true,
-            Self::AddressRestricted => contacted.iter().any(|to| to.ip() == from.ip()),
-            Self::Firewall | Self::PortRestricted | Self::Symmetric => contacted.contains(&from),
-        }
-    }
-
-    /// Whether two hosts behind such routers can speak by UDP at all: not where one shows a port to each destination and the other
-    /// lets in only what it wrote to by port.
-    pub(super) const fn can_meet(self, other: Self) -> bool {
-        const fn is_strict(nat: Nat) -> bool {
-            matches!(nat, Nat::Firewall | Nat::PortRestricted | Nat::Symmetric)
-        }
-        let one = matches!(self, Self::Symmetric) && is_strict(other);
-        let two = matches!(other, Self::Symmetric) && is_strict(self);
-        !one && !two
-    }
-}
-
-/// What is translated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layer {
-    Udp,
-    Tcp,
-}
-
-/// One outside port.
-#[derive(Debug)]
-struct Mapping {
-    layer: Layer,
-    inside: SocketAddrV4,
-    /// Where it leads to, if it is for that destination alone.
-    to: Option<SocketAddr>,
-    port: u16,
-    contacted: BTreeSet<SocketAddr>,
-}
-
-/// A router and its outside address.
-#[derive(Debug)]
-struct Site {
-    nat: Nat,
-    outside: Ipv4Addr,
-    mappings: Vec<Mapping>,
-    /// Ports begin here; moved when everything is forgotten.
-    next_port: u16,
-    hosts: u8,
-}
-
-impl Site {
-    /// The outside address of what `inside` sends to `to`.
-    fn outgoing(&mut self, layer: Layer, inside: SocketAddrV4, to: SocketAddr) -> SocketAddr {
-        let key = (self.nat == Nat::Symmetric).then_some(to);
-        let known =
-            |mapping: &Mapping| mapping.layer == layer && mapping.inside == inside && mapping.to == key;
-        let at = self.mappings.iter().position(known).unwrap_or_else(|| {
-            let port = if self.nat.translates() { self.next_port } else { inside.port() };
-            self.next_port = self.next_port.wrapping_add(1).max(1024);
-            self.mappings.push(Mapping { layer, inside, to: key, port, contacted: BTreeSet::new() });
-            self.mappings.len() - 1
-        });
-        let mapping = &mut self.mappings[at];
-        mapping.contacted.insert(to);
-        let ip = if self.nat.translates() { self.outside } else { *inside.ip() };
-        SocketAddrV4::new(ip, mapping.port).into()
-    }
-
-    /// Which inside address gets what comes from `from` to `to`; `None` where it is turned away.
-    fn incoming(&self, layer: Layer, to: SocketAddrV4, from: SocketAddr) -> Option<SocketAddrV4> {
-        if self.nat == Nat::Open {
-            return Some(to);
-        }
-        let leads_here = |mapping: &&Mapping| {
-            mapping.layer == layer
-                && mapping.port == to.port()
-                && (self.nat.translates() || mapping.inside == to)
-                && self.nat.lets_in(&mapping.contacted, from)
-        };
-        self.mappings.iter().find(leads_here).map(|mapping| mapping.inside)
-    }
-}
-
 /// A machine.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Host {
+struct Host {
     site: usize,
-    inside: Ipv4Addr,
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
     port: u16,
     mtu: usize,
     latency: Duration,
     jitter: Duration,
+    /// Its streams to the relay use IPv6 where they can.
+    prefers_6: bool,
+}
+
+impl Host {
+    /// Its address of the family of `to`.
+    fn own(&self, port: u16, to: SocketAddr) -> Option<SocketAddr> {
+        let ip = if to.is_ipv4() { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) };
+        ip.map(|ip| SocketAddr::new(ip, port))
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        self.v4.map(IpAddr::V4) == Some(ip) || self.v6.map(IpAddr::V6) == Some(ip)
+    }
+}
+
+/// What lies between a host and the internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Uplink {
+    pub(super) nat: Nat,
+    pub(super) family: Family,
+    pub(super) hairpins: bool,
+    pub(super) prefers_6: bool,
+    /// Another router between its own and the internet.
+    pub(super) carrier: Option<Nat>,
+}
+
+impl Uplink {
+    /// A network of IPv4 behind one router.
+    pub(super) const fn new(nat: Nat) -> Self {
+        Self { nat, family: Family::V4, hairpins: false, prefers_6: false, carrier: None }
+    }
+}
+
+/// Where somebody else is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// On the same LAN as that host.
+    Lan(usize),
+    /// On another LAN behind the same outermost router, if that translates.
+    Router(usize),
 }
 
 /// How a host is placed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placement {
-    pub(super) nat: Nat,
-    /// Behind the router of that host, whatever `nat` says.
-    pub(super) beside: Option<usize>,
+    pub(super) uplink: Uplink,
+    /// Beside a host that was placed before, whatever `uplink` says.
+    pub(super) beside: Option<Beside>,
     pub(super) mtu: usize,
     pub(super) latency: Duration,
     pub(super) jitter: Duration,
@@ -168,6 +106,14 @@ pub(super) struct Wire {
     pub(super) repeat: u32,
     pub(super) damage: u32,
     pub(super) reorders: bool,
+}
+
+/// What is wrong with the way between two hosts alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Bad {
+    /// Per mille of what goes there.
+    pub(super) loss: u32,
+    pub(super) delay: Duration,
 }
 
 /// An end of a wire.
@@ -209,6 +155,7 @@ pub(super) struct Net {
     hosts: Vec<Host>,
     /// How much longer or shorter the way between two hosts is than over the relay, in eighths.
     detour: BTreeMap<(usize, usize), u32>,
+    bad: BTreeMap<(usize, usize), Bad>,
     pub(super) wire: Wire,
     flights: BTreeMap<(Instant, u64), Flight>,
     sent: u64,
@@ -221,18 +168,20 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(placements: &[Placement], wire: Wire, mut dice: Dice) -> Self {
+    pub(super) fn new(placements: &[Placement], detour: Option<u32>, wire: Wire, mut dice: Dice) -> Self {
         let count = placements.len();
-        let mut detour = BTreeMap::new();
+        let mut ways = BTreeMap::new();
         for a in 0..count {
             for b in a + 1..count {
-                detour.insert((a, b), u32::try_from(dice.pick(&[2, 4, 6, 8, 8, 24], 8)).unwrap_or(8));
+                let chance = dice.pick(&[2, 4, 6, 8, 8, 24], 8);
+                ways.insert((a, b), detour.unwrap_or(chance));
             }
         }
         let mut net = Self {
             sites: vec![],
             hosts: vec![],
-            detour,
+            detour: ways,
+            bad: BTreeMap::new(),
             wire,
             flights: BTreeMap::new(),
             sent: 0,
@@ -243,41 +192,73 @@ impl Net {
             dice,
         };
         for (at, placement) in placements.iter().enumerate() {
-            let site = match placement.beside.filter(|beside| *beside < at) {
-                Some(beside) if net.sites[net.hosts[beside].site].nat.translates() => net.hosts[beside].site,
-                Some(_) | None => net.new_site(placement.nat),
-            };
-            let inside = net.new_inside(site);
+            let site = net.site_beside(placement).unwrap_or_else(|| net.new_uplink(placement.uplink));
+            let (v4, v6) = net.sites[site].new_host();
             net.hosts.push(Host {
                 site,
-                inside,
+                v4,
+                v6,
                 port: 40_000 + u16::try_from(at).unwrap_or(0),
                 mtu: placement.mtu,
                 latency: placement.latency,
                 jitter: placement.jitter,
+                prefers_6: placement.uplink.prefers_6,
             });
         }
         net
     }
 
-    fn new_site(&mut self, nat: Nat) -> usize {
+    /// The site that `beside` asks for, where there can be one.
+    fn site_beside(&mut self, placement: &Placement) -> Option<usize> {
+        let (Beside::Lan(other) | Beside::Router(other)) = placement.beside?;
+        let site = self.hosts.get(other)?.site;
+        if !self.sites[site].nat.translates() {
+            return None;
+        }
+        if placement.beside == Some(Beside::Lan(other)) {
+            return Some(site);
+        }
+        let top = self.chain(site).last().copied().unwrap_or(site);
+        let child = self.new_site(Nat::PortRestricted, Family::V4);
+        self.put_behind(child, top);
+        Some(child)
+    }
+
+    fn new_uplink(&mut self, uplink: Uplink) -> usize {
+        let site = self.new_site(uplink.nat, uplink.family);
+        self.sites[site].hairpins = uplink.hairpins;
+        if let Some(carrier) = uplink.carrier.filter(|_| uplink.nat.translates()) {
+            let carrier = self.new_site(carrier, Family::V4);
+            self.sites[carrier].hairpins = uplink.hairpins;
+            self.put_behind(site, carrier);
+        }
+        site
+    }
+
+    fn new_site(&mut self, nat: Nat, family: Family) -> usize {
         let number = u8::try_from(self.sites.len() + 1).unwrap_or(u8::MAX);
-        let outside = Ipv4Addr::new(198, 51, 100, number);
-        self.sites.push(Site { nat, outside, mappings: vec![], next_port: 10_000, hosts: 0 });
+        self.sites.push(Site::new(nat, family, Ipv4Addr::new(198, 51, 100, number), number.into()));
         self.sites.len() - 1
     }
 
-    /// Many sites have the same addresses inside, as in life.
-    fn new_inside(&mut self, at: usize) -> Ipv4Addr {
-        let site = &mut self.sites[at];
-        site.hosts += 1;
-        if site.nat.translates() { Ipv4Addr::new(192, 168, 1, 1 + site.hosts) } else { site.outside }
+    /// Outside it has an address of the carrier's then (RFC 6598).
+    fn put_behind(&mut self, site: usize, carrier: usize) {
+        let number = u8::try_from(site + 1).unwrap_or(u8::MAX);
+        self.sites[site].outside = Ipv4Addr::new(100, 64, 0, number);
+        self.sites[site].parent = Some(carrier);
+        self.sites[carrier].hosts += 1;
+    }
+
+    /// A site and the routers beyond it.
+    fn chain(&self, site: usize) -> Vec<usize> {
+        std::iter::successors(Some(site), |site| self.sites[*site].parent).collect()
     }
 
     /// The UDP addresses of a host's interfaces.
     pub(super) fn addresses(&self, node: usize) -> Vec<SocketAddr> {
         let host = self.hosts[node];
-        vec![SocketAddrV4::new(host.inside, host.port).into()]
+        let all = host.v4.map(IpAddr::V4).into_iter().chain(host.v6.map(IpAddr::V6));
+        all.map(|ip| SocketAddr::new(ip, host.port)).collect()
     }
 
     /// The port of its socket.
@@ -285,11 +266,15 @@ impl Net {
         self.hosts[node].port
     }
 
-    /// Whether two hosts can speak by UDP, over no longer a way than the relay's.
-    pub(super) fn can_meet_well(&self, a: usize, b: usize) -> bool {
-        let is_short = self.detour.get(&(a.min(b), a.max(b))).is_none_or(|eighths| *eighths <= 8);
-        let (a, b) = (self.hosts[a].site, self.hosts[b].site);
-        a == b || (is_short && self.sites[a].nat.can_meet(self.sites[b].nat))
+    /// Where a node's streams to the relay go, and the relay's address of the other family, as the node's resolver has it.
+    pub(super) fn relay_of(&self, node: usize) -> (SocketAddr, IpAddr) {
+        let host = self.hosts[node];
+        let is_poor = self.chain(host.site).iter().any(|site| self.sites[*site].nat == Nat::Tcp443);
+        let port = if is_poor { 443 } else { RELAY_PORTS[0] };
+        let (v4, v6) = (IpAddr::V4(RELAY_IP), IpAddr::V6(RELAY_IP6));
+        let uses_6 = host.v4.is_none() || (host.prefers_6 && host.v6.is_some());
+        let (ip, other) = if uses_6 { (v6, v4) } else { (v4, v6) };
+        (SocketAddr::new(ip, port), other)
     }
 
     /// One way between two hosts.
@@ -339,67 +324,125 @@ impl Net {
         own(from).min(own(to))
     }
 
-    /// Who has an address, as far as `from` can see: a place, and whether no router lies between.
-    fn whose(&self, layer: Layer, from: Option<usize>, to: SocketAddr) -> Option<(Place, bool)> {
-        let SocketAddr::V4(to) = to else { return None };
-        if *to.ip() == RELAY_IP {
-            return Some((Place::Relay, false));
-        }
-        let beside = |host: &Host| from.is_some_and(|from| self.hosts[from].site == host.site);
-        if let Some(at) = self.hosts.iter().position(|host| host.inside == *to.ip() && beside(host)) {
-            return Some((Place::Node(at), true));
-        }
-        let (number, site) =
-            self.sites.iter().enumerate().find(|(_, site)| site.outside == *to.ip() && site.hosts > 0)?;
-        // No hairpin: a router does not send back inside what comes from there.
-        if from.is_some_and(|from| self.hosts[from].site == number && site.nat.translates()) {
+    /// Who has an address, as far as `sender` can see (`None`: the relay): a place, its address there, and the last of the routers that
+    /// what the sender says passes, from its own on; none where both are on one LAN.
+    fn whose(&self, layer: Layer, sender: Option<usize>, to: SocketAddr) -> Option<(Place, Option<usize>)> {
+        let chain = sender.map_or_else(Vec::new, |sender| self.chain(self.hosts[sender].site));
+        // What the routers of the sender pass, and it has an address for.
+        let is_sent = sender.is_none_or(|sender| {
+            let host = self.hosts[sender];
+            let is_beside = self.hosts.iter().any(|other| other.has(to.ip()) && other.site == host.site);
+            let passes = chain.iter().all(|site| self.sites[*site].nat.passes(layer, to.port()));
+            host.own(0, to).is_some() && (is_beside || passes)
+        });
+        if !is_sent {
             return None;
         }
-        let at = if site.nat.translates() {
-            let mapped =
-                site.mappings.iter().find(|mapping| mapping.layer == layer && mapping.port == to.port())?;
-            self.hosts.iter().position(|host| host.site == number && host.inside == *mapped.inside.ip())?
-        } else {
-            self.hosts.iter().position(|host| host.site == number)?
-        };
-        Some((Place::Node(at), false))
+        let top = chain.last().copied();
+        if to.ip() == IpAddr::V4(RELAY_IP) || to.ip() == IpAddr::V6(RELAY_IP6) {
+            return Some((Place::Relay, top));
+        }
+        let beside = |host: &Host| chain.first() == Some(&host.site);
+        if let Some(at) = self.hosts.iter().position(|host| host.has(to.ip()) && beside(host)) {
+            return Some((Place::Node(at), None));
+        }
+        if to.is_ipv6() {
+            let at = self.hosts.iter().position(|host| host.has(to.ip()))?;
+            return Some((Place::Node(at), chain.first().copied()));
+        }
+        let is_reached = |site: &Site| IpAddr::V4(site.outside) == to.ip() && site.hosts > 0;
+        // A router that it passes itself sends it back inside, or not; others are reached from the internet.
+        let own = chain
+            .iter()
+            .copied()
+            .find(|site| self.sites[*site].nat.translates() && is_reached(&self.sites[*site]));
+        let site = match own {
+            Some(own) => Some(own).filter(|own| self.sites[*own].hairpins),
+            None => self.sites.iter().position(|site| site.parent.is_none() && is_reached(site)),
+        }?;
+        let at = self.inside_of(site, to, |site, to| site.leads_to(layer, to))?.0;
+        Some((Place::Node(at), own.or(top)))
+    }
+
+    /// Follows `to` from the router `site` inside: the host, and its address.
+    fn inside_of(
+        &self,
+        site: usize,
+        to: SocketAddr,
+        step: impl Fn(&Site, SocketAddr) -> Option<SocketAddr>,
+    ) -> Option<(usize, SocketAddr)> {
+        let inside = step(&self.sites[site], to)?;
+        let is_it = |host: &Host| host.site == site && host.has(inside.ip());
+        if let Some(at) = self.hosts.iter().position(is_it) {
+            return Some((at, inside));
+        }
+        let child = self.sites.iter().position(|child| {
+            child.parent == Some(site) && child.hosts > 0 && IpAddr::V4(child.outside) == inside.ip()
+        })?;
+        self.inside_of(child, inside, step)
+    }
+
+    /// How what a host sends from `port` to `to` looks beyond the router `until`. Routers map it whether or not anybody is there.
+    fn outgoing(
+        &mut self,
+        node: usize,
+        layer: Layer,
+        port: u16,
+        to: SocketAddr,
+        until: usize,
+    ) -> Option<SocketAddr> {
+        let host = self.hosts[node];
+        let mut from = host.own(port, to)?;
+        for site in self.chain(host.site) {
+            from = self.sites[site].outgoing(layer, from, to);
+            if site == until {
+                break;
+            }
+        }
+        Some(from)
+    }
+
+    /// The address of a node at which something for `to` from `from` comes in, if the routers between let it.
+    fn lets_in(&self, layer: Layer, node: usize, to: SocketAddr, from: SocketAddr) -> Option<SocketAddr> {
+        let host = self.hosts[node];
+        if to.is_ipv6() {
+            return self.sites[host.site].incoming(layer, to, from).filter(|to| host.has(to.ip()));
+        }
+        let site = self
+            .chain(host.site)
+            .into_iter()
+            .find(|site| IpAddr::V4(self.sites[*site].outside) == to.ip())?;
+        let (at, inside) = self.inside_of(site, to, |site, to| site.incoming(layer, to, from))?;
+        (at == node).then_some(inside)
     }
 
     /// A host sends a datagram.
     pub(super) fn send(&mut self, now: Instant, node: usize, to: SocketAddr, bytes: Vec<u8>) {
         let host = self.hosts[node];
-        let inside = SocketAddrV4::new(host.inside, host.port);
         let whose = self.whose(Layer::Udp, Some(node), to);
-        let is_inside = whose.is_some_and(|(_, is_inside)| is_inside);
-        let from = if is_inside {
-            inside.into()
-        } else {
-            // The router maps it whether or not anybody is there.
-            self.sites[host.site].outgoing(Layer::Udp, inside, to)
+        let is_inside = matches!(whose, Some((_, None)));
+        let until = whose.and_then(|(_, until)| until).or_else(|| self.chain(host.site).last().copied());
+        let from = match until.filter(|_| !is_inside) {
+            Some(until) => self.outgoing(node, Layer::Udp, host.port, to, until),
+            None => host.own(host.port, to),
         };
-        let Some((place, _)) = whose else {
+        let (Some((place, _)), Some(from)) = (whose, from) else {
             self.losses.on_lost(&bytes, Cause::TurnedAway);
             return;
         };
-        let flight = Flight {
-            source: Place::Node(node),
-            place,
-            from,
-            to,
-            bytes,
-            sender: Some(node),
-            replay: false,
-            is_inside,
-            is_damaged: false,
-        };
-        self.launch(now, Place::Node(node), flight);
+        let source = Place::Node(node);
+        let sender = Some(node);
+        self.launch(
+            now,
+            Flight { source, place, from, to, bytes, sender, replay: false, is_inside, is_damaged: false },
+        );
     }
 
-    /// The relay sends a datagram that `sender` said, or it itself.
+    /// The relay sends a datagram from where it received one, `at`, that `sender` said, or it itself.
     pub(super) fn send_from_relay(
         &mut self,
         now: Instant,
-        port: u16,
+        at: SocketAddr,
         to: SocketAddr,
         bytes: Vec<u8>,
         sender: Option<usize>,
@@ -408,29 +451,32 @@ impl Net {
             self.losses.on_lost(&bytes, Cause::TurnedAway);
             return;
         };
-        let from = SocketAddrV4::new(RELAY_IP, port).into();
-        let flight = Flight {
-            source: Place::Relay,
-            place,
-            from,
-            to,
-            bytes,
-            sender,
-            replay: false,
-            is_inside: false,
-            is_damaged: false,
-        };
-        self.launch(now, Place::Relay, flight);
+        let own = if to.is_ipv4() { IpAddr::V4(RELAY_IP) } else { IpAddr::V6(RELAY_IP6) };
+        let (source, from) = (Place::Relay, SocketAddr::new(own, at.port()));
+        self.launch(
+            now,
+            Flight {
+                source,
+                place,
+                from,
+                to,
+                bytes,
+                sender,
+                replay: false,
+                is_inside: false,
+                is_damaged: false,
+            },
+        );
     }
 
     /// Somebody on the way sends a node what it had before, from `from`.
     pub(super) fn replay(&mut self, now: Instant, node: usize, from: SocketAddr, bytes: Vec<u8>) {
         let host = self.hosts[node];
-        let to = SocketAddrV4::new(host.inside, host.port).into();
-        let (place, sender) = (Place::Node(node), None);
+        let Some(to) = host.own(host.port, from) else { return };
+        let (source, place, sender) = (Place::Node(node), Place::Node(node), None);
         self.sent += 1;
         let flight = Flight {
-            source: place,
+            source,
             place,
             from,
             to,
@@ -443,9 +489,9 @@ impl Net {
         self.flights.insert((now, self.sent), flight);
     }
 
-    fn launch(&mut self, now: Instant, from: Place, flight: Flight) {
-        let to = flight.place;
-        if flight.bytes.len() + HEADERS > self.mtu(from, to) {
+    fn launch(&mut self, now: Instant, flight: Flight) {
+        let (from, to) = (flight.source, flight.place);
+        if flight.bytes.len() + headers(flight.to) > self.mtu(from, to) {
             self.losses.on_lost(&flight.bytes, Cause::TooLarge);
             return;
         }
@@ -457,14 +503,21 @@ impl Net {
             self.losses.on_lost(&flight.bytes, if is_noticed { Cause::Hole } else { Cause::Unnoticed });
             return;
         }
-        if self.dice.per_mille(self.wire.loss) {
+        let bad = match (from, to) {
+            (Place::Node(a), Place::Node(b)) => self.bad.get(&(a.min(b), a.max(b))).copied(),
+            (Place::Relay, _) | (_, Place::Relay) => None,
+        };
+        let bad = bad.unwrap_or_default();
+        if self.dice.per_mille(self.wire.loss + bad.loss) {
             self.losses.on_lost(&flight.bytes, Cause::Chance);
             return;
         }
         let copies = 1 + usize::from(self.dice.per_mille(self.wire.repeat));
         for _ in 0..copies {
-            let mut arrival =
-                now + self.latency(from, to) + self.dice.between(Duration::ZERO, self.jitter(from, to));
+            let mut arrival = now
+                + self.latency(from, to)
+                + self.dice.between(Duration::ZERO, self.jitter(from, to))
+                + bad.delay;
             if !self.wire.reorders {
                 let newest = self.newest.entry((from, to)).or_insert(arrival);
                 *newest = arrival.max(*newest);
@@ -499,20 +552,11 @@ impl Net {
                 Place::Relay => Some(Place::Relay),
                 Place::Node(at) if flight.is_inside => {
                     // Another host may have left, or moved, meanwhile.
-                    let is_here = flight.to.ip() == IpAddr::V4(self.hosts[at].inside);
-                    is_here.then_some(Place::Node(at))
+                    self.hosts[at].has(flight.to.ip()).then_some(Place::Node(at))
                 }
                 Place::Node(at) => {
-                    let host = self.hosts[at];
-                    let to = match flight.to {
-                        SocketAddr::V4(to) => to,
-                        SocketAddr::V6(_) => continue,
-                    };
-                    let site = &self.sites[host.site];
-                    let inside = (site.outside == *to.ip())
-                        .then(|| site.incoming(Layer::Udp, to, flight.from))
-                        .flatten();
-                    (inside == Some(SocketAddrV4::new(host.inside, host.port))).then_some(Place::Node(at))
+                    let inside = self.lets_in(Layer::Udp, at, flight.to, flight.from);
+                    inside.filter(|inside| inside.port() == self.hosts[at].port).map(|_| Place::Node(at))
                 }
             };
             let way = (flight.from, flight.to);
@@ -551,27 +595,32 @@ impl Net {
         self.believed.insert(node, round);
     }
 
+    /// The way between two hosts is like this from now on.
+    pub(super) fn spoil(&mut self, a: usize, b: usize, bad: Bad) {
+        self.bad.insert((a.min(b), a.max(b)), bad);
+    }
+
     /// All holes are filled, and wires are good.
     pub(super) fn mend(&mut self) {
         self.holes.clear();
         self.wire = Wire::default();
     }
 
-    /// The router of a node forgets everything, and gives other ports from now on.
+    /// The routers of a node forget everything, and give other ports from now on.
     pub(super) fn rebind(&mut self, node: usize) {
-        let site = &mut self.sites[self.hosts[node].site];
-        site.mappings.clear();
-        site.next_port = site.next_port.wrapping_add(1000).max(1024);
+        for site in self.chain(self.hosts[node].site) {
+            self.sites[site].forget();
+        }
     }
 
     /// A node moves to a new site. What was on its way to it is lost.
-    pub(super) fn roam(&mut self, node: usize, nat: Nat) {
+    pub(super) fn roam(&mut self, node: usize, uplink: Uplink) {
         let old = self.hosts[node].site;
         self.sites[old].hosts -= 1;
-        let site = self.new_site(nat);
-        let inside = self.new_inside(site);
+        let site = self.new_uplink(uplink);
+        let (v4, v6) = self.sites[site].new_host();
         let host = &mut self.hosts[node];
-        (host.site, host.inside) = (site, inside);
+        (host.site, host.v4, host.v6, host.prefers_6) = (site, v4, v6, uplink.prefers_6);
     }
 
     /// The largest packet that a node's line takes changes.
@@ -579,14 +628,21 @@ impl Net {
         self.hosts[node].mtu = mtu;
     }
 
-    /// How what a node sends from its TCP port `port` to `to` looks outside.
-    pub(super) fn tcp_out(&mut self, node: usize, port: u16, to: SocketAddr) -> SocketAddr {
+    /// How what a node sends from its TCP port `port` to `to` looks to whoever gets it; `None` where it gets nowhere.
+    pub(super) fn tcp_out(&mut self, node: usize, port: u16, to: SocketAddr) -> Option<SocketAddr> {
         let host = self.hosts[node];
-        let inside = SocketAddrV4::new(host.inside, port);
-        if self.whose(Layer::Tcp, Some(node), to).is_some_and(|(_, is_inside)| is_inside) {
-            return inside.into();
+        let Some((_, until)) = self.whose(Layer::Tcp, Some(node), to) else {
+            // Nobody is there, yet the routers note who was called.
+            let chain = self.chain(host.site);
+            let passes = chain.iter().all(|site| self.sites[*site].nat.passes(Layer::Tcp, to.port()));
+            let top = chain.last().copied().filter(|_| passes)?;
+            self.outgoing(node, Layer::Tcp, port, to, top);
+            return None;
+        };
+        match until {
+            Some(until) => self.outgoing(node, Layer::Tcp, port, to, until),
+            None => host.own(port, to),
         }
-        self.sites[host.site].outgoing(Layer::Tcp, inside, to)
     }
 
     /// Which node might be reached by TCP at `to`.
@@ -599,13 +655,11 @@ impl Net {
 
     /// Which port of `node` a SYN from `source` (the node `from`) to `to` comes to; `None` where it is turned away.
     pub(super) fn tcp_in(&self, from: usize, node: usize, to: SocketAddr, source: SocketAddr) -> Option<u16> {
-        let (host, SocketAddr::V4(to)) = (self.hosts[node], to) else { return None };
-        if *to.ip() == host.inside && self.hosts[from].site == host.site {
+        let host = self.hosts[node];
+        if host.has(to.ip()) && self.hosts[from].site == host.site {
             return Some(to.port());
         }
-        let site = &self.sites[host.site];
-        let inside = (site.outside == *to.ip()).then(|| site.incoming(Layer::Tcp, to, source)).flatten()?;
-        (*inside.ip() == host.inside).then_some(inside.port())
+        self.lets_in(Layer::Tcp, node, to, source).map(|inside| inside.port())
     }
 
     /// Whether nothing passes between two nodes now.
@@ -616,98 +670,4 @@ impl Net {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn world(nats: &[Nat]) -> Net {
-        let placements: Vec<_> = nats
-            .iter()
-            .map(|nat| Placement {
-                nat: *nat,
-                beside: None,
-                mtu: 1500,
-                latency: Duration::from_millis(10),
-                jitter: Duration::ZERO,
-            })
-            .collect();
-        Net::new(&placements, Wire::default(), Dice::new(1))
-    }
-
-    /// Whether a datagram from `from` to `to` comes out at the node `at`, and as whose.
-    fn passes(net: &mut Net, now: Instant, from: usize, to: SocketAddr, at: usize) -> Option<SocketAddr> {
-        net.send(now, from, to, vec![1; 60]);
-        let (place, flight) = net.arrival(now + Duration::from_secs(1))?;
-        (place == Place::Node(at)).then_some(flight.from)
-    }
-
-    /// How the relay sees a node.
-    fn seen(net: &mut Net, now: Instant, node: usize) -> SocketAddr {
-        net.send(now, node, SocketAddrV4::new(RELAY_IP, RELAY_PORTS[0]).into(), vec![1; 60]);
-        net.arrival(now + Duration::from_secs(1)).expect("it reaches the relay").1.from
-    }
-
-    #[test]
-    fn routers_do_what_they_are_called() {
-        let now = Instant::now();
-        for nat in Nat::ALL {
-            for other in Nat::ALL {
-                let mut net = world(&[nat, other]);
-                let (a, b) = (seen(&mut net, now, 0), seen(&mut net, now, 1));
-                let is_translated = a.ip() != net.addresses(0)[0].ip();
-                assert_eq!(is_translated, nat.translates(), "{nat:?}");
-                // Unasked, from somebody that was never written to.
-                let unasked = passes(&mut net, now, 1, a, 0);
-                assert_eq!(
-                    unasked.is_some(),
-                    matches!(nat, Nat::Open | Nat::FullCone),
-                    "{other:?} to {nat:?}"
-                );
-                // Both write to what the relay saw, and then to what they heard from.
-                let mut heard = [None, None];
-                for _ in 0..3 {
-                    let to = heard[0].unwrap_or(b);
-                    heard[1] = passes(&mut net, now, 0, to, 1).or(heard[1]);
-                    let to = heard[1].unwrap_or(a);
-                    heard[0] = passes(&mut net, now, 1, to, 0).or(heard[0]);
-                }
-                let met = heard.iter().all(Option::is_some);
-                assert_eq!(met, nat.can_meet(other), "{nat:?} and {other:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_rebind_turns_away_what_goes_to_the_old_port_and_a_hole_ends() {
-        let now = Instant::now();
-        let mut net = world(&[Nat::FullCone, Nat::Open]);
-        let old = seen(&mut net, now, 0);
-        assert!(passes(&mut net, now, 1, old, 0).is_some());
-        net.rebind(0);
-        let new = seen(&mut net, now, 0);
-        assert_ne!(new, old);
-        assert!(passes(&mut net, now, 1, old, 0).is_none());
-        net.dig(Place::Node(1), Place::Node(0), now + Duration::from_secs(1));
-        assert!(passes(&mut net, now, 1, new, 0).is_none());
-        let later = now + Duration::from_secs(1);
-        assert!(passes(&mut net, later, 1, new, 0).is_some());
-        net.roam(0, Nat::FullCone);
-        assert!(passes(&mut net, later, 1, new, 0).is_none(), "it moved away");
-    }
-
-    #[test]
-    fn hosts_of_one_site_meet_inside_and_not_by_its_outside() {
-        let now = Instant::now();
-        let beside = |beside| Placement {
-            nat: Nat::PortRestricted,
-            beside,
-            mtu: 1500,
-            latency: Duration::from_millis(10),
-            jitter: Duration::ZERO,
-        };
-        let mut net = Net::new(&[beside(None), beside(Some(0))], Wire::default(), Dice::new(1));
-        let outside = seen(&mut net, now, 0);
-        assert!(passes(&mut net, now, 1, outside, 0).is_none(), "no hairpin");
-        let inside = net.addresses(0)[0];
-        assert_eq!(passes(&mut net, now, 1, inside, 0), Some(net.addresses(1)[0]));
-    }
-}
+mod tests;

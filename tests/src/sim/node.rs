@@ -8,12 +8,13 @@
 mod machine;
 
 use super::dice::Dice;
-use super::ledger::{Identity, Ledger, Life, SHORTEST};
+use super::ledger::{Identity, Ledger, Life, SHORTEST, Silences};
 use super::losses::Piece;
-use super::net::{Flight, RELAY_IP, RELAY_PORTS};
+use super::net::Flight;
 use super::relay::Delivery;
 use super::trace;
 use machine::{Link, Machine};
+use shadowmesh::net::wake_up::has_slept;
 use shadowmesh::plane::{Fact, PeerCounters, stream_queue, tell};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::CipherSet;
@@ -34,15 +35,13 @@ use shadowmesh_proto::wire::relay::{
 use shadowmesh_proto::wire::relayed::RELAYED;
 use shadowmesh_relay::core::ConnId;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// The one relay.
 pub(super) const RELAY: RelayNo = RelayNo(0);
-/// Where its streams go.
-const RELAY_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(RELAY_IP, RELAY_PORTS[0]));
 /// Packets a node keeps for replay to it.
 const KEPT: usize = 64;
 /// Destination, source, EtherType.
@@ -108,8 +107,13 @@ pub(super) struct Node {
     pub(super) attempts: u32,
     pub(super) registered_at: Option<Instant>,
     pub(super) frozen_until: Option<Instant>,
-    /// How far its clock is ahead.
+    /// How far its clock is ahead, and behind.
     skew: Duration,
+    behind: Duration,
+    /// When it began to wait for what comes next, by its own clock.
+    waits_since: Instant,
+    /// While its machine is suspended: since when.
+    pub(super) asleep_since: Option<Instant>,
     /// Dials are answered by nothing before this.
     pub(super) cut_off_until: Instant,
     peers: BTreeMap<PeerSlot, NodeId>,
@@ -117,6 +121,8 @@ pub(super) struct Node {
     pub(super) conflicts: usize,
     /// Moves of its data between kinds of path.
     pub(super) moves: u64,
+    /// Associations in which it began to send.
+    pub(super) associations: u64,
     /// Times it was woken by a timer of the endpoint, in all and in the second that began last.
     pub(super) wakes: u64,
     pub(super) busy_second: (Instant, u32),
@@ -178,6 +184,7 @@ pub(super) struct Register {
 #[derive(Debug, Default)]
 pub(super) struct Books {
     pub(super) ledger: Ledger,
+    pub(super) silences: Silences,
     pub(super) register: Register,
 }
 
@@ -217,11 +224,15 @@ impl Node {
             registered_at: None,
             frozen_until: None,
             skew: Duration::ZERO,
+            behind: Duration::ZERO,
+            waits_since: now,
+            asleep_since: None,
             cut_off_until: now,
             peers: BTreeMap::new(),
             states: BTreeMap::new(),
             conflicts: 0,
             moves: 0,
+            associations: 0,
             wakes: 0,
             busy_second: (now, 0),
             reasons: BTreeMap::new(),
@@ -292,12 +303,31 @@ impl Node {
 
     /// Its own time.
     pub(super) fn clock(&self, now: Instant) -> Instant {
-        now + self.skew
+        now + self.skew - self.behind
     }
 
     /// Its clock jumps ahead.
     pub(super) fn jump(&mut self, by: Duration) {
         self.skew += by;
+    }
+
+    /// Its clock stood still for so long.
+    pub(super) fn stand_still(&mut self, by: Duration) {
+        self.behind += by;
+    }
+
+    /// Whether the daemon would find that it stood still: as it looks after each wait.
+    pub(super) fn has_slept(&self, now: Instant) -> bool {
+        let due = self.endpoint.poll_timeout().map(|deadline| deadline.at);
+        has_slept(self.waits_since, due, self.clock(now))
+    }
+
+    /// The network may be another one, as the daemon tells the endpoint where it is told so, or finds that it slept.
+    pub(super) fn network_changed(&mut self, now: Instant, books: &mut Books) -> Result<Outcome, String> {
+        let clock = self.clock(now);
+        self.endpoint.handle_addresses(clock, self.addresses.clone());
+        self.endpoint.handle_network_changed(clock);
+        self.settle(now, books)
     }
 
     /// The kind of path by which its data goes to a peer.
@@ -326,17 +356,24 @@ impl Node {
         }
         let timer = self.endpoint.poll_timeout().map(|deadline| deadline.at);
         let due = timer.into_iter().chain(self.machine.lockstep.poll_timeout()).min()?;
-        Some(due.checked_sub(self.skew).unwrap_or(due))
+        Some((due + self.behind).checked_sub(self.skew).unwrap_or(due))
     }
 
-    /// The stream to the relay is open, from the port that is given.
-    pub(super) fn opened(&mut self, now: Instant, port: u16, books: &mut Books) -> Result<Outcome, String> {
+    /// The stream to the relay at `relay`, which has that address of the other family as well, is open, from the port that is given.
+    pub(super) fn opened(
+        &mut self,
+        now: Instant,
+        port: u16,
+        (relay, other): (SocketAddr, IpAddr),
+        books: &mut Books,
+    ) -> Result<Outcome, String> {
         let clock = self.clock(now);
         self.tcp_port = port;
         let (data, queue) = stream_queue(self.machine.lockstep.plane().outbound_waker());
         self.machine.queue = Some(queue);
         self.machine.routes.set_stream(RELAY, Some(data));
-        self.endpoint.handle_stream_opened(clock, RELAY, RELAY_ADDRESS);
+        self.endpoint.handle_stream_opened(clock, RELAY, relay);
+        self.endpoint.handle_relay_family(RELAY, Some(other));
         if self.plan.listens {
             self.endpoint.handle_tcp_port(clock, Some((RELAY, port)));
         }
@@ -708,9 +745,12 @@ impl Node {
                 let source: [u8; 6] =
                     frame.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default();
                 let from = books.register.macs.get(&source).ok_or("a frame from a MAC that nobody has")?;
-                books.ledger.deliver(self.identity, *from, frame.get(ETHERNET..).unwrap_or_default())?;
+                let contents = frame.get(ETHERNET..).unwrap_or_default();
+                let id = books.ledger.deliver(self.identity, *from, contents)?;
+                books.silences.on_delivered(now, id);
             }
             if is_idle {
+                self.waits_since = clock;
                 trace::set_place(None);
                 return Ok(());
             }
@@ -723,7 +763,10 @@ impl Node {
             tracing::debug!(event = name_of(&event));
         }
         match &event {
-            Event::StartAssociation { .. } => outcome.moved = Some("a new association"),
+            Event::StartAssociation { .. } => {
+                self.associations += 1;
+                outcome.moved = Some("a new association");
+            }
             Event::OpenAssociation { .. } => outcome.moved = Some("a new receive key"),
             Event::AddSealKey { .. } => outcome.moved = Some("a new send key"),
             Event::Route { .. } => outcome.moved = Some("another route"),
@@ -739,7 +782,7 @@ impl Node {
             _ => None,
         };
         let plane = self.machine.lockstep.plane();
-        let other = self.machine.routes.steer(plane, self.plan.shorten(event));
+        let other = self.machine.routes.steer(now, plane, self.plan.shorten(event));
         if let Some((slot, id)) = added {
             self.peers.insert(slot, id);
             let counters = self.machine.routes.counters(slot).map(Arc::clone);

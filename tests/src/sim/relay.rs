@@ -7,6 +7,7 @@
 
 use super::dice::Dice;
 use super::line::Line;
+use super::losses::Piece;
 use super::net::RELAY_PORTS;
 use super::world::LATE;
 use bytes::Bytes;
@@ -80,6 +81,8 @@ pub(super) struct RelayHost {
     window: usize,
     /// Data messages that left a queue because newer ones came.
     pub(super) displaced: u64,
+    /// Data packets that came, to be forwarded.
+    pub(super) forwarded: u64,
     /// Packets that its mood lost, to be taken.
     pub(super) lost: Vec<Vec<u8>>,
     /// FORWARD messages for a channel that leads nowhere: a move between two connections was under way.
@@ -116,6 +119,7 @@ impl RelayHost {
             next_conn: 0,
             window,
             displaced: 0,
+            forwarded: 0,
             lost: vec![],
             strays: 0,
             limits,
@@ -208,6 +212,7 @@ impl RelayHost {
         datagram: &[u8],
     ) -> Option<(SocketAddr, Vec<u8>, Option<usize>)> {
         if let Ok(header) = RelayedHeader::parse(datagram) {
+            self.forwarded += u64::from(Piece::of(datagram).is_some());
             return self.forward_datagram(from, header, datagram);
         }
         let request = BindingRequest::parse(datagram).ok()?;
@@ -410,6 +415,7 @@ impl RelayHost {
         };
         let to = *to;
         meter.count(message.len() as u64);
+        self.forwarded += forward.packets().filter_map(Piece::of).count() as u64;
         if self.mood == Mood::default() {
             self.queue(to, Bytes::copy_from_slice(message));
         } else {

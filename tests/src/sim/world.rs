@@ -8,9 +8,9 @@ mod links;
 
 use super::case::{Act, Case, Flow, Weather};
 use super::dice::Dice;
-use super::ledger::{Identity, Ledger};
+use super::ledger::{Identity, Ledger, Life};
 use super::losses::Cause;
-use super::net::{Flight, Net, Place, RELAY_IP, RELAY_PORTS};
+use super::net::{Flight, Net, Place, RELAY_PORTS};
 use super::node::{Books, Home, Node, Outcome, Register, Stream};
 use super::relay::{Fact, Mood, RelayHost};
 use super::tcp::Connections;
@@ -23,7 +23,7 @@ use shadowmesh_relay::core::ConnId;
 use shadowmesh_relay::core::limits::Limits;
 use shadowmesh_relay::core::relay::Terms;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long a connection attempt that nothing answers takes.
@@ -74,6 +74,10 @@ enum Todo {
     },
     RelayNotices {
         conn: ConnId,
+    },
+    /// A cable is in again.
+    LinkUp {
+        node: usize,
     },
     /// A process that began learns its addresses.
     Boot {
@@ -151,7 +155,7 @@ impl World {
         };
         let limits = Limits { queue_bytes: case.queue, ..Limits::default() };
         let relay = RelayHost::new(start, relay_secret, terms, limits, case.window, dice.fork());
-        let net = Net::new(&case.placements, case.wire, dice.fork());
+        let net = Net::new(&case.placements, case.detour, case.wire, dice.fork());
         let mut register = Register::default();
         let mut nodes = vec![];
         for (at, plan) in case.plans.iter().enumerate() {
@@ -166,7 +170,7 @@ impl World {
             start,
             now: start,
             dice,
-            books: Books { ledger, register },
+            books: Books { ledger, register, ..Books::default() },
             home,
             relay,
             relay_up: true,
@@ -277,18 +281,23 @@ impl World {
         all.into_iter().filter(is_apart).collect()
     }
 
-    /// The pairs whose data takes a worse path than there is, and which.
-    pub(super) fn worse_than_could_be(&self) -> Vec<(usize, usize, Option<PathKind>)> {
+    /// The pairs whose data does not take the best path that there is, with what it takes and what there is. Where the direct way is much
+    /// longer than that over the relay, data may be anywhere.
+    pub(super) fn not_as_could_be(&self) -> Vec<(usize, usize, Option<PathKind>, PathKind)> {
         let kind = |(a, b): (usize, usize)| {
             let (one, other) = (self.nodes.get(a)?, self.nodes.get(b)?);
             one.path_to(&other.id())
         };
-        let is_worse = |pair: &(usize, usize)| match kind(*pair) {
-            Some(PathKind::DirectUdp) => false,
-            Some(PathKind::DirectTcp | PathKind::RelayUdp) => self.net.can_meet_well(pair.0, pair.1),
-            Some(PathKind::RelayWs) | None => true,
+        let listen = |(a, b): (usize, usize)| {
+            [a, b].iter().all(|at| self.nodes.get(*at).is_some_and(|node| node.plan.listens))
         };
-        self.pairs().into_iter().filter(is_worse).map(|pair| (pair.0, pair.1, kind(pair))).collect()
+        let judge = |pair: (usize, usize)| {
+            let (kind, best) = (kind(pair), self.net.best(pair.0, pair.1, listen(pair)));
+            let is_excused = best.is_direct() && self.net.is_detour(pair.0, pair.1);
+            let is_well = kind == Some(best) || (is_excused && kind.is_some());
+            (!is_well).then_some((pair.0, pair.1, kind, best))
+        };
+        self.pairs().into_iter().filter_map(judge).collect()
     }
 
     /// Every ordered pair.
@@ -361,6 +370,7 @@ impl World {
             {
                 self.nodes[at].frozen_until = None;
                 self.unheard.retain(|(node, _), _| *node != at);
+                self.thaw(at)?;
                 while let Some(flight) = self.nodes[at].pending.pop_front() {
                     self.receive_datagram(at, flight)?;
                 }
@@ -404,7 +414,7 @@ impl World {
                     let answer = self.relay.handle_datagram(self.now, flight.from, port, &flight.bytes);
                     match answer {
                         Some((to, bytes, sender)) => {
-                            self.net.send_from_relay(self.now, port, to, bytes, sender);
+                            self.net.send_from_relay(self.now, flight.to, to, bytes, sender);
                         }
                         None => self.net.losses.on_lost(&flight.bytes, Cause::Relay),
                     }
@@ -485,11 +495,12 @@ impl World {
                 } else {
                     // A port of its own for each.
                     self.streams = self.streams.wrapping_add(1).max(1024);
-                    let relay = SocketAddrV4::new(RELAY_IP, RELAY_PORTS[0]).into();
-                    let observed = self.net.tcp_out(at, self.streams, relay);
+                    let relay = self.net.relay_of(at);
+                    let observed =
+                        self.net.tcp_out(at, self.streams, relay.0).ok_or("no way to the relay")?;
                     let conn = self.relay.accept(now, at, observed, node.plan.latency, node.plan.jitter);
                     node.stream = Stream::Open { conn, into_void: false, closes: None };
-                    let outcome = node.opened(now, self.streams, &mut self.books)?;
+                    let outcome = node.opened(now, self.streams, relay, &mut self.books)?;
                     self.follow(at, outcome)?;
                 }
             }
@@ -663,6 +674,10 @@ impl World {
                 return self.tell_addresses(node);
             }
             Todo::Boot { node } => return self.tell_addresses(node),
+            Todo::LinkUp { node } => {
+                self.tell_addresses(node)?;
+                return self.network_changed(node);
+            }
             Todo::Syn { node, slot, number, to } => self.send_syn(node, slot, number, to),
             Todo::SynArrives { syn, at } => return self.syn_arrives(syn, at),
             Todo::LinkOpens { syn, link } => return self.link_opens(syn, link),
@@ -694,6 +709,58 @@ impl World {
             self.plan(self.now + every, Todo::Frames(Flow { frames: frames - burst, ..flow }));
         }
         Ok(())
+    }
+
+    /// A process goes on.
+    fn thaw(&mut self, at: usize) -> Result<(), String> {
+        let node = &mut self.nodes[at];
+        let suspended = node.asleep_since.take();
+        if let Some(since) = suspended {
+            node.stand_still(self.now - since);
+        }
+        // The wall clock tells of the one, a timer of the other.
+        if suspended.is_some() || node.has_slept(self.now) { self.network_changed(at) } else { Ok(()) }
+    }
+
+    /// A node looks around.
+    fn network_changed(&mut self, at: usize) -> Result<(), String> {
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        if !node.is_running() || node.is_frozen() {
+            return Ok(());
+        }
+        if let Stream::Waiting { until } = &mut node.stream {
+            *until = (*until).min(now);
+        }
+        let outcome = node.network_changed(now, &mut self.books)?;
+        self.follow(at, outcome)
+    }
+
+    /// Whose data to whom takes which kind of path.
+    pub(super) fn kinds(&self) -> Vec<((usize, usize), Option<PathKind>)> {
+        let kind = |(a, b): (usize, usize)| {
+            let (one, other) = (self.nodes.get(a)?, self.nodes.get(b)?);
+            one.path_to(&other.id())
+        };
+        self.pairs().into_iter().map(|pair| (pair, kind(pair))).collect()
+    }
+
+    /// Whose frames are for whom.
+    pub(super) fn directions(&self) -> Vec<(Life, Identity)> {
+        let pairs = self.pairs().into_iter();
+        pairs.map(|(from, to)| (self.nodes[from].life, self.nodes[to].identity)).collect()
+    }
+
+    /// Associations that were begun, by all together.
+    pub(super) fn associations(&self) -> u64 {
+        self.nodes.iter().map(|node| node.associations).sum()
+    }
+
+    /// The round trip of the path that data takes from one node to another.
+    pub(super) fn rtt(&self, from: usize, to: usize) -> Option<Duration> {
+        let (from, to) = (self.nodes.get(from)?, self.nodes.get(to)?.id());
+        let all = from.endpoint.peer_status(from.clock(self.now)).into_iter();
+        all.filter(|status| status.id == to).find_map(|status| status.path)?.rtt
     }
 
     /// Keys that were ever in use.

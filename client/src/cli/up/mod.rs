@@ -15,7 +15,9 @@ mod view;
 
 use super::global::Global;
 use super::{invite, logging, output, runtime};
-use crate::config::{CipherChoice, DeviceName, Ipv4Cidr, Mtu, NodeName, RekeyInterval};
+use crate::config::{
+    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NodeName, RekeyInterval, RulesPath, ValueError,
+};
 use crate::daemon;
 use crate::daemon::DaemonError;
 use crate::daemon::progress::ProgressSender;
@@ -68,6 +70,13 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
     port_mapping: Option<OnOff>,
 
+    /// File with access rules: who may send what to this node [default: none, everything is let in]
+    ///
+    /// Its rules name members by id (`shadowmesh rules --help` has an example) and are read again by `shadowmesh reload`. With a
+    /// file that has a fault nothing starts. An empty one lets everything in.
+    #[arg(long, value_name = "FILE", value_parser = rules_path)]
+    rules: Option<RulesPath>,
+
     /// Run in the background; return when the daemon is up
     #[arg(long)]
     detach: bool,
@@ -83,6 +92,13 @@ pub(super) struct Args {
     /// Set by --detach for the process that it starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     detached: bool,
+}
+
+/// A path from here, as the daemon finds it from elsewhere.
+fn rules_path(text: &str) -> Result<RulesPath, String> {
+    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+    let text = path.to_str().ok_or("its path is no text")?;
+    text.parse().map_err(|error: ValueError| error.to_string())
 }
 
 /// A switch on the command line.

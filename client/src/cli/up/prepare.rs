@@ -7,6 +7,7 @@ use crate::config::{Config, Settings, union_of_relays};
 use crate::control::server::ControlSocket;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
+use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
@@ -30,6 +31,7 @@ pub(super) struct Prepared {
     pub(super) network: NetworkState,
     pub(super) relays: Vec<RelayTicket>,
     pub(super) settings: Settings,
+    pub(super) rules: Option<RulesFile>,
     pub(super) ring: RingLimits,
     /// Whether this run made the network.
     pub(super) created: bool,
@@ -73,9 +75,20 @@ impl Undo {
 
 impl Prepared {
     pub(super) fn into_options(self, progress: ProgressSender) -> DaemonOptions {
-        let Self { state, lock, control, node_secret, network, relays, settings, ring, created: _, undo: _ } =
-            self;
-        DaemonOptions { state, lock, control, node_secret, network, relays, settings, ring, progress }
+        let Self {
+            state,
+            lock,
+            control,
+            node_secret,
+            network,
+            relays,
+            settings,
+            rules,
+            ring,
+            created: _,
+            undo: _,
+        } = self;
+        DaemonOptions { state, lock, control, node_secret, network, relays, settings, rules, ring, progress }
     }
 }
 
@@ -100,12 +113,15 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         address: args.address,
         cipher: args.cipher,
         port_mapping: args.port_mapping.map(|switch| switch == OnOff::On),
+        rules: args.rules,
         rekey_interval: args.rekey_interval,
     };
     let mut config = old_config.clone().overlaid_with(flags);
     if config.name.is_none() {
         config.name = invite.as_ref().and_then(|invite| invite.name.as_ref()?.parse().ok());
     }
+
+    let rules = config.rules.as_ref().map(RulesFile::read).transpose()?;
 
     let created = old_network.is_none() && invite.is_none();
     let network = match (old_network, &invite) {
@@ -157,7 +173,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     state.save_network(&network)?;
     let settings = Settings::new(&config, &hostname());
     let ring = if args.tiny_ring { RingLimits::TINY } else { RingLimits::default() };
-    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, ring, created, undo })
+    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, rules, ring, created, undo })
 }
 
 fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {

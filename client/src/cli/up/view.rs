@@ -110,6 +110,11 @@ fn words(event: &Progress) -> Words {
             let addresses: Vec<String> = addresses.iter().map(|address| clean(address, 60)).collect();
             Words::Data(format!("this node: {} on {device} (mtu {mtu})", addresses.join(", ")))
         }
+        Progress::Rules { file, count } => Words::Done(format!(
+            "access rules in force: {} from {}",
+            output::counted(*count, "rule"),
+            clean(file, 300)
+        )),
         Progress::RelayConnecting { relay } => Words::Ongoing(format!("connecting to relay {relay}")),
         Progress::RelayConnected { relay, rtt } => {
             Words::Done(format!("connected to relay {relay}{}", within(rtt)))
@@ -152,6 +157,8 @@ mod tests {
             mtu: 1400,
         };
         assert_eq!(words(&up), Words::Data("this node: 10.7.3.4/16, fd00::1/64 on smesh0 (mtu 1400)".into()));
+        let rules = Progress::Rules { file: "/etc/rules".into(), count: 2 };
+        assert_eq!(words(&rules), Words::Done("access rules in force: 2 rules from /etc/rules".into()));
         assert_eq!(words(&Progress::WaitingForPeers), Words::Ongoing("waiting for peers".into()));
     }
 

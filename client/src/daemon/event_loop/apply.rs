@@ -25,7 +25,7 @@ impl EventLoop {
     pub(super) async fn drain(&mut self) {
         while let Some(event) = self.endpoint.poll_event() {
             let Some(plane) = &self.plane else { continue };
-            match self.routes.steer(plane, event) {
+            match self.routes.steer(Instant::now(), plane, event) {
                 Ok(Some(event)) => self.apply(event).await,
                 Ok(None) => {}
                 Err(sentence) => self.notice(sentence),

@@ -25,6 +25,10 @@ impl EventLoop {
                     self.want_path(found.slot, wanted, timeout_ms, reply);
                 }
             }
+            Request::Reload => {
+                let response = self.reload();
+                reply.send(response);
+            }
             Request::Down => {
                 reply.send(Response::Leaving);
                 return true;
@@ -98,6 +102,7 @@ impl EventLoop {
             peers: report::peers(&peers, named, &self.routes, |no| {
                 self.relays.get(no.0).map_or_else(String::new, |task| task.address.clone())
             }),
+            rules: self.rules.clone(),
             dropped: self.plane.as_ref().map_or_else(BTreeMap::new, |plane| {
                 report::dropped(self.endpoint.drops(), plane.counters(), self.interface.device.drops())
             }),

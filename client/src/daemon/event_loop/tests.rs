@@ -150,7 +150,7 @@ struct Daemon {
     socket: PathBuf,
     progress: mpsc::UnboundedReceiver<Progress>,
     task: JoinHandle<Result<(), DaemonError>>,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Daemon {
@@ -173,13 +173,14 @@ impl Daemon {
             relays: network.relays.clone(),
             network,
             settings,
+            rules: None,
             ring: RingLimits::default(),
             progress: sender,
         };
         let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
         let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
         let task = spawn_local(made.unwrap().run());
-        Self { mac: addresses::mac(&node), wire, socket, progress, task, _home: home }
+        Self { mac: addresses::mac(&node), wire, socket, progress, task, home }
     }
 
     async fn status(&self) -> Box<crate::control::status::Status> {
@@ -306,6 +307,11 @@ fn two_daemons_that_see_each_other_need_the_relay_no_more() {
     });
 }
 
+#[test]
+fn rules_count_from_one_reload_to_the_next() {
+    crate::net::namespace::isolated(|| in_network("", under_rules()));
+}
+
 async fn directly() {
     let mut scene = Scene::new().await;
     let direct = async {
@@ -416,4 +422,65 @@ async fn by_relay() {
     assert!(matches!(ended, Err(DaemonError::DeviceLost { fault: DeviceFault::Gone, .. })), "{ended:?}");
     assert!(!socket.exists());
     serving.abort();
+}
+
+async fn under_rules() {
+    let scene = Scene::new().await;
+    let b = &scene.b;
+    let file = b.home.path().join("office rules");
+    let config = FileConfig { rules: file.to_str().unwrap().parse().ok(), ..FileConfig::default() };
+    let state = StateDir::open(b.home.path().join("state")).unwrap();
+    let reload = || async { within("an answer", call(&b.socket, &Request::Reload)).await };
+    let reloads = |text: String| {
+        std::fs::write(&file, text).unwrap();
+        reload()
+    };
+    let denied = |count: u64| async move {
+        let is_counted = async {
+            loop {
+                let status = b.status().await;
+                if status.dropped.get("access_not_allowed") == Some(&count) {
+                    assert_eq!(status.peers[0].rx_dropped, count);
+                    return;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("frames to be denied", is_counted).await;
+    };
+    let Ok(Response::Reloaded { rules: None }) = reload().await else { panic!("no rules were set") };
+    scene.send(0..10);
+    assert_eq!(b.numbers(10).await, (0..10).collect::<Vec<_>>());
+
+    state.save_config(&config).unwrap();
+    let Ok(Response::Reloaded { rules: Some(rules) }) = reloads("allow any -> any ip\n".into()).await else {
+        panic!("rules were set")
+    };
+    assert_eq!((rules.count, rules.file.as_str(), &rules.error), (1, file.to_str().unwrap(), &None));
+    scene.send(10..20);
+    denied(10).await;
+
+    // A fault opens nothing, and is told whenever somebody asks.
+    let refused = reloads("allow any -> any\nallow any -> tag:x\n".into()).await;
+    let Err(ControlError::Refused { sentence, .. }) = refused else { panic!("{refused:?}") };
+    assert!(sentence.contains("office rules:2:14: ") && sentence.ends_with("stay in force"), "{sentence}");
+    let error = b.status().await.rules.unwrap().error.unwrap();
+    assert!(sentence.starts_with(&error), "{error}");
+    scene.send(20..30);
+    denied(20).await;
+
+    let a = scene.a.status().await.node.id;
+    let text = format!("allow id:{} -> any ethertype 0x88b5", &a[..12]);
+    let Ok(Response::Reloaded { rules: Some(rules) }) = reloads(text).await else { panic!("new rules") };
+    assert_eq!((rules.count, rules.error), (1, None));
+    scene.send(30..40);
+    assert_eq!(b.numbers(10).await, (30..40).collect::<Vec<_>>(), "and none of those that were denied");
+    assert_eq!(b.status().await.rules.unwrap().error, None);
+
+    state.save_config(&FileConfig::default()).unwrap();
+    reloads("deny any -> any".into()).await.unwrap();
+    assert_eq!(b.status().await.rules, None);
+    scene.send(40..50);
+    assert_eq!(b.numbers(10).await, (40..50).collect::<Vec<_>>());
+    assert_eq!(scene.a.status().await.rules, None, "rules are each node's own");
 }

@@ -1,6 +1,7 @@
 //! Data packets, from opening to the TAP.
 
 use super::InboundThread;
+use crate::access::Verdict;
 use crate::device::{DeviceFault, VnetHeader};
 use crate::plane::Fact;
 use crate::plane::snapshot::{PeerRoute, Snapshot, add};
@@ -125,6 +126,17 @@ impl InboundThread {
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
         let Some(frame) = space.get(VnetHeader::LEN..) else { return Ok(()) };
         let len = frame.len();
+        // Before the switch learns from it: what is not let in says nothing.
+        if let Some(access) = &snapshot.access
+            && let Verdict::Drop(cause) = access.judge(now, slot, frame)
+        {
+            add(&route.counters.rx_dropped, 1);
+            if let Some(counter) = self.counters.denied.get(cause as usize) {
+                add(counter, 1);
+            }
+            tracing::trace!(%cause, "the rules do not let a frame in");
+            return Ok(());
+        }
         match self.learner.receive(&snapshot.owners, frame, slot, now) {
             Inbound::Deliver(news) => {
                 if let Some(news) = news {

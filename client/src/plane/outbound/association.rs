@@ -9,7 +9,8 @@
 //!
 //! # Repetition
 //!
-//! A burst of what goes again may itself be lost, where datagrams carry it. So it is paced there ([`PACE_BYTES`] each [`PACE`]), and
+//! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
+//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), and
 //! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
 //! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
@@ -22,8 +23,10 @@ use super::batches::Way;
 use super::peer::Context;
 use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
+use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::open::META_MOVED;
 use shadowmesh_proto::session::{PathSlot, Resend, RingLimits, SealError, SealHalf, SealKey};
+use shadowmesh_proto::wire::header::DATA_OVERHEAD;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -47,9 +50,11 @@ pub(super) struct Association {
     cursor: u64,
     /// Below the cursor: what is of `path` here has to be handed over again.
     again: Range<u64>,
+    /// From here on it goes for the first time.
+    fresh: u64,
     /// When the next of it may go.
     paced_until: Option<Instant>,
-    /// Whether some of it went by datagram.
+    /// Whether some of it went where it may be lost.
     is_again_lossy: bool,
     /// All of it, to be repeated.
     repeat: Option<Repeat>,
@@ -65,10 +70,17 @@ struct Repeat {
     pause: Duration,
     /// When it goes once more, if it has to, and what was no longer there is counted; `None` while it goes.
     at: Option<Instant>,
-    /// Whether it went by datagram, which may lose it.
+    /// Whether it went where it may be lost.
     is_lossy: bool,
     /// Acknowledgements heard when it had gone.
     heard: u64,
+}
+
+impl Repeat {
+    /// Of what is about to go.
+    const fn new(counters: Range<u64>) -> Self {
+        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 }
+    }
 }
 
 /// When packets were sealed: a mark is the first counter of a grain.
@@ -122,6 +134,7 @@ impl Association {
             path,
             cursor: 0,
             again: 0..0,
+            fresh: u64::MAX,
             paced_until: None,
             is_again_lossy: false,
             repeat: None,
@@ -175,9 +188,7 @@ impl Association {
                 self.again =
                     repeat.counters.start.min(self.again.start)..repeat.counters.end.max(self.again.end);
             }
-            let counters = self.again.clone();
-            self.repeat =
-                Some(Repeat { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0 });
+            self.repeat = Some(Repeat::new(self.again.clone()));
         }
     }
 
@@ -189,6 +200,16 @@ impl Association {
     /// Whether the frames of a turn may be too many for it to hold beside what is not acknowledged.
     pub(super) fn is_nearly_full(&self, limits: RingLimits) -> bool {
         self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + BATCH > limits.packets
+    }
+
+    /// Packets that are sealed and not handed over, or have to go again.
+    pub(super) fn waiting(&self) -> u64 {
+        (self.half.next_counter() - self.cursor) + (self.again.end - self.again.start)
+    }
+
+    /// Whether a frame can be sealed without overwriting what is not acknowledged.
+    pub(super) const fn holds_one_more(&self, frame: &[u8]) -> bool {
+        self.half.room() > DATA_OVERHEAD + frame.len()
     }
 
     /// Says to the receiver that nothing more comes by the path in use: what comes by the next one need not wait for it any
@@ -247,13 +268,14 @@ impl Association {
         {
             self.half.apply_acks();
             // The peer may still say what it has by a path that leads nowhere. What nobody asks for any more is not waited for.
-            let is_settled = self.half.acks_heard() > repeat.heard
-                || repeat.counters.end <= self.ages.advance(ctx.now, next);
+            let is_heard = self.half.acks_heard() > repeat.heard;
+            let is_settled = is_heard || repeat.counters.end <= self.ages.advance(ctx.now, next);
             if is_settled {
                 // What was no longer there is older than what was.
                 self.half.count_missing(0..repeat.counters.end);
             }
-            if repeat.is_lossy {
+            // A relay that dropped some has a receiver who takes the rest, and says so. Of one who says nothing it has all that it can hold.
+            if repeat.is_lossy && (is_settled || !way.via.is_stream()) {
                 self.again = repeat.counters.clone();
             } else if is_settled {
                 self.repeat = None;
@@ -270,17 +292,16 @@ impl Association {
         if self.again.clone().chain(self.cursor..next).next().is_some_and(|first| first < too_old) {
             self.half.give_up_below(too_old);
         }
+        if self.cursor < next && matches!(way.via, Via::Channel(_)) {
+            self.repeat_waiting(next);
+        }
         let mut pumped = Pumped::default();
         if !self.again.is_empty() {
             pumped = self.hand_over_again(ctx, way, route);
         }
         if !pumped.is_stopped {
-            let (sent, stopped) = hand_over(
-                self.half.resend(ctx.now, self.path, self.path, self.cursor..next),
-                ctx,
-                way,
-                usize::MAX,
-            );
+            let waiting = self.half.resend(ctx.now, self.path, self.path, self.cursor..next);
+            let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, usize::MAX, self.cursor);
             let handed_over = self.cursor..stopped.unwrap_or(next);
             self.cursor = handed_over.end;
             // What was overwritten before it was ever handed over has nowhere arrived.
@@ -291,6 +312,19 @@ impl Association {
         pumped
     }
 
+    /// What waited goes as what goes again does: until it is known to have arrived.
+    fn repeat_waiting(&mut self, next: u64) {
+        let first = std::mem::replace(&mut self.cursor, next);
+        self.fresh = self.fresh.min(first);
+        if self.again.is_empty() {
+            self.again.start = first;
+        }
+        self.again.end = next;
+        let repeat = self.repeat.get_or_insert_with(|| Repeat::new(first..next));
+        repeat.counters.end = next;
+        repeat.at = None;
+    }
+
     /// Hands over what has to go again, as fast as it may, and sees to it that it arrives.
     fn hand_over_again(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
         if self.paced_until.is_some_and(|until| until > ctx.now) {
@@ -299,12 +333,13 @@ impl Association {
         let is_by_datagram = !way.via.is_stream();
         let budget = if is_by_datagram { PACE_BYTES } else { usize::MAX };
         let again = self.half.repeat(ctx.now, self.path, self.again.clone());
-        let (resent, stopped) = hand_over(again, ctx, way, budget);
+        let HandedOver { sent, resent, stopped } = hand_over(again, ctx, way, budget, self.fresh);
         add(&route.counters.resent, resent);
-        self.is_again_lossy |= is_by_datagram && resent > 0;
+        self.is_again_lossy |= sent > 0 && !matches!(way.via, Via::Tcp(_));
         self.again.start = stopped.unwrap_or(self.again.end);
         self.paced_until = stopped.map(|_| ctx.now + PACE).filter(|_| is_by_datagram);
         if stopped.is_none() {
+            self.fresh = u64::MAX;
             let is_lossy = std::mem::take(&mut self.is_again_lossy);
             self.repeat = self.repeat.take().filter(|repeat| is_lossy || repeat.pause.is_zero());
             if let Some(repeat) = &mut self.repeat {
@@ -314,7 +349,7 @@ impl Association {
                 repeat.heard = self.half.acks_heard();
             }
         }
-        Pumped { is_sent: resent > 0, is_stopped: stopped.is_some() }
+        Pumped { is_sent: sent > 0, is_stopped: stopped.is_some() }
     }
 
     /// When [`Self::pump`] has something to do that it had not before.
@@ -370,25 +405,37 @@ impl Association {
     }
 }
 
-/// Hands over packets, `budget` bytes of them at most; how many, and the counter from which on they were not.
+/// What was handed over.
+#[derive(Debug, Default)]
+struct HandedOver {
+    /// Packets.
+    sent: u64,
+    /// Those of them that had been before.
+    resent: u64,
+    /// The counter from which on they were not.
+    stopped: Option<u64>,
+}
+
+/// Hands over packets, `budget` bytes of them at most. From the counter `fresh` on they go for the first time.
 fn hand_over(
     mut packets: Resend<'_>,
     ctx: &mut Context<'_>,
     way: Way,
     mut budget: usize,
-) -> (u64, Option<u64>) {
-    let mut sent = 0;
-    let mut next = None;
+    fresh: u64,
+) -> HandedOver {
+    let mut done = HandedOver::default();
     while budget > 0 {
-        let Some(sealed) = packets.next() else { return (sent, None) };
+        let Some(sealed) = packets.next() else { return HandedOver { stopped: None, ..done } };
         let is_taken =
             ctx.batches.has_room(ctx.snapshot, way.via) && ctx.batches.push(ctx.snapshot, way, sealed.packet);
         if !is_taken {
-            return (sent, Some(sealed.counter));
+            return HandedOver { stopped: Some(sealed.counter), ..done };
         }
-        sent += 1;
-        next = Some(sealed.counter + 1);
+        done.sent += 1;
+        done.resent += u64::from(sealed.counter < fresh);
+        done.stopped = Some(sealed.counter + 1);
         budget = budget.saturating_sub(sealed.packet.len());
     }
-    (sent, next)
+    done
 }

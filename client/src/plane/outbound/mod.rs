@@ -12,6 +12,7 @@
 //! [`HELD_BACK_EACH`] at most: one peer that acknowledges nothing does not hold up the others.
 
 mod association;
+mod backlog;
 mod batches;
 mod datagrams;
 mod peer;
@@ -331,7 +332,7 @@ impl Outbound {
     }
 
     /// Whether a way that several peers' data may take has no room. (A stream that carries nobody's data holds nobody up, nor does one
-    /// that carries one peer's: what does not fit there is dropped, [`Peer::send`].)
+    /// that carries one peer's: [`backlog`].)
     fn is_full(&self, snapshot: &Snapshot) -> bool {
         let mut ways = self.peers.iter().filter_map(Peer::via).filter(|via| !matches!(via, Via::Tcp(_)));
         ways.any(|via| !self.batches.has_room(snapshot, via))
@@ -343,7 +344,7 @@ impl Outbound {
         let may = since.is_none_or(|since| {
             since >= HELD_BACK_EACH || (self.held_back.is_some() && since < HELD_BACK_MOST)
         });
-        let full = self.full_in_doubt().filter(|_| may);
+        let full = self.full_in_doubt(now).filter(|_| may);
         match (full, self.held_back) {
             (Some(slot), None) => {
                 self.held_back = Some((slot, self.device.overflowed().unwrap_or_default()));
@@ -361,10 +362,10 @@ impl Outbound {
         full.is_some()
     }
 
-    /// A peer in doubt whose ring is nearly full, if nothing is sent but to peers in doubt.
-    fn full_in_doubt(&self) -> Option<PeerSlot> {
+    /// A peer in doubt whose ring is nearly full, if nothing was sent lately but to peers in doubt.
+    fn full_in_doubt(&self, now: Instant) -> Option<PeerSlot> {
         let peer = |slot: &PeerSlot| self.peers.get(usize::try_from(slot.0).ok()?);
-        if !self.active.iter().filter_map(peer).all(Peer::is_doubted) {
+        if self.peers.iter().any(|peer| !peer.is_doubted() && peer.was_sent_to(now)) {
             return None;
         }
         self.active.iter().copied().find(|slot| peer(slot).is_some_and(|peer| peer.is_nearly_full(self.ring)))
@@ -381,9 +382,19 @@ impl Outbound {
     }
 
     fn dispatch(&mut self, now: Instant, snapshot: &Snapshot, verdict: Verdict, plaintext: &[u8]) {
+        // Before it is sent: the answer finds it noted. The metadata byte is no part of the frame.
+        let access = snapshot.access.as_ref().zip(plaintext.get(1..));
         match verdict {
-            Verdict::Unicast(slot) => self.send(now, snapshot, slot, plaintext),
+            Verdict::Unicast(slot) => {
+                if let Some((access, frame)) = access {
+                    access.note(now, slot, frame);
+                }
+                self.send(now, snapshot, slot, plaintext);
+            }
             Verdict::Flood(_) => {
+                if let Some((access, frame)) = access {
+                    access.note_flooded(now, frame);
+                }
                 for (slot, _) in slots(&snapshot.peers) {
                     self.send(now, snapshot, slot, plaintext);
                 }
@@ -520,6 +531,7 @@ fn note_sent(
         active.push(slot);
     }
     peer.is_untold = true;
+    peer.sent = Some(now);
     tell_sent(facts, slot, peer, now);
 }
 

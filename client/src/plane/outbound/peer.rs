@@ -5,6 +5,7 @@
 //! sent once more as soon as the new one has a path, before anything of the new one. There are no acknowledgements for them.
 
 use super::association::{Association, Pumped};
+use super::backlog::{Admission, Backlog};
 use super::batches::{Batches, Way};
 use super::{HOLD, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
@@ -19,6 +20,8 @@ pub(super) const WAITING_FRAMES: usize = 64;
 /// Bytes that wait for keys, over all peers: a relay that names thousands of peers which never answer must not cost a frame
 /// of every broadcast for each of them.
 const WAITING_BYTES: usize = 4 << 20;
+/// Whoever was sent something within this is sent more: what goes to it is not to wait for another's doubt.
+const SPOKEN_TO: Duration = Duration::from_secs(2);
 /// A key that is used up is asked for this often: the rekey that it causes is repeated each second by itself.
 const ASK_KEY_EVERY: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,7 @@ pub(super) struct Peer {
     /// Whether the new one has a path, so that it may.
     is_replaced_due: bool,
     waiting: VecDeque<Waiting>,
+    backlog: Backlog,
     /// Where its packets go, while there is a way.
     way: Option<Way>,
     /// The number of that path, or of the last one.
@@ -59,6 +63,8 @@ pub(super) struct Peer {
     pub(super) told: Option<Instant>,
     pub(super) is_untold: bool,
     asked_for_key: Option<Instant>,
+    /// When something last went to it.
+    pub(super) sent: Option<Instant>,
 }
 
 /// A frame that waits for a key: metadata byte and frame.
@@ -111,6 +117,11 @@ impl Peer {
         self.is_doubted
     }
 
+    /// Whether somebody here speaks to it.
+    pub(super) fn was_sent_to(&self, now: Instant) -> bool {
+        self.sent.is_some_and(|sent| now.saturating_duration_since(sent) < SPOKEN_TO)
+    }
+
     /// Whether a turn's frames may be too many for its ring.
     pub(super) fn is_nearly_full(&self, limits: RingLimits) -> bool {
         self.association.as_ref().is_some_and(|association| association.is_nearly_full(limits))
@@ -142,6 +153,7 @@ impl Peer {
         if way.map(|way| way.via) != self.via() {
             // The first packets on a new way are worth telling at once: they are what its liveness is judged by.
             self.told = None;
+            self.backlog = Backlog::default();
         }
         self.way = way;
         if before != given_up || path != self.path {
@@ -186,14 +198,16 @@ impl Peer {
             return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
-        if let Some(Way { via: via @ Via::Tcp(_), .. }) = self.way
-            && !ctx.batches.has_room(ctx.snapshot, via)
-        {
+        let admission = match self.way {
+            Some(Way { via: via @ Via::Tcp(_), .. }) => self.backlog.admit(ctx, via, association, plaintext),
+            Some(_) | None => Admission::Go,
+        };
+        if admission == Admission::Drop {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
         // Behind what is left of the association before.
-        let way = self.way.filter(|_| self.replaced.is_none());
+        let way = self.way.filter(|_| admission == Admission::Go && self.replaced.is_none());
         match association.seal(ctx, way, plaintext) {
             Ok(is_handed_over) => {
                 counters.count_tx(plaintext.len() - 1);

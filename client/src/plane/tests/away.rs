@@ -5,6 +5,7 @@ use super::*;
 use crate::transport::udp::MemorySocket;
 use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::PathSlot;
+use shadowmesh_proto::wire::control::PathAck;
 use shadowmesh_proto::wire::header::Header;
 
 const DIRECT: PathSlot = PathKind::DirectUdp.slot();
@@ -20,6 +21,7 @@ struct Sender {
     wire: MemoryPort,
     socket: Arc<MemorySocket>,
     snapshot: Snapshot,
+    marks: [Arc<AckMarks>; 2],
     began: Instant,
     now: Instant,
     sent: u32,
@@ -34,7 +36,14 @@ impl Sender {
             owners.assign(mac(peer), PeerSlot(slot)).unwrap();
         }
         let peers = vec![PeerRoute { is_expected: true, ..PeerRoute::default() }; 2];
-        let snapshot = Snapshot { owners, peers, streams: vec![None], links: vec![], bindings: vec![None] };
+        let snapshot = Snapshot {
+            owners,
+            peers,
+            streams: vec![None],
+            links: vec![],
+            bindings: vec![None],
+            access: None,
+        };
         let socket = Arc::new(MemorySocket::new(41_641).unwrap());
         let (lockstep, output) = Lockstep::new(
             device.into_device(),
@@ -44,16 +53,14 @@ impl Sender {
             ring,
         )
         .unwrap();
-        for slot in 0..2 {
+        let marks: [Arc<AckMarks>; 2] = Default::default();
+        for (slot, marks) in (0..).zip(&marks) {
             let (key, _) = keys(u8::try_from(slot).unwrap());
-            lockstep.plane().outbound(OutboundCommand::Start {
-                slot: PeerSlot(slot),
-                key,
-                marks: Arc::default(),
-            });
+            let marks = Arc::clone(marks);
+            lockstep.plane().outbound(OutboundCommand::Start { slot: PeerSlot(slot), key, marks });
         }
         let began = Instant::now();
-        Self { lockstep, output, wire, socket, snapshot, began, now: began, sent: 0, left: vec![] }
+        Self { lockstep, output, wire, socket, snapshot, marks, began, now: began, sent: 0, left: vec![] }
     }
 
     /// Where data of the peer goes, and whether that is in doubt.
@@ -198,4 +205,57 @@ fn one_peer_in_doubt_does_not_hold_up_another() {
     a.send(2, 200, 1_000);
     a.send(3, 5, 100);
     assert_eq!(a.left().len(), 206, "all were read");
+    // Nor one of which everything is acknowledged just now.
+    a.marks[1].record(&[PathAck { path: DIRECT.number(), highest: 5, bitmap: [u64::MAX; 4] }], 0);
+    a.until_secs(1);
+    a.send(2, 200, 1_000);
+    a.send(3, 5, 100);
+    assert_eq!(a.left().len(), 205);
+}
+
+#[test]
+fn a_connection_that_falls_silent_is_kept_for_what_it_takes_in_half_a_second_and_a_slow_one_no_more_than_it_takes()
+ {
+    let mut a = Sender::new(RingLimits::default());
+    let (handle, mut taker) = stream_queue(a.lockstep.plane().outbound_waker());
+    let link = TcpLink { number: 1, remote: "192.0.2.1:5".parse().unwrap() };
+    a.snapshot.links = vec![(link, handle.clone())];
+    a.snapshot.peers[0].via = Some(Via::Tcp(link));
+    a.lockstep.plane().publish(a.snapshot.clone());
+    let taken = |queue: &mut StreamQueue| {
+        let bytes = std::iter::from_fn(|| queue.try_next()).map(|message| message.len()).sum();
+        queue.on_sent(bytes);
+        bytes
+    };
+    let counted = |a: &Sender| {
+        let counters = &a.snapshot.peers[0].counters;
+        (counters.tx_frames.load(Relaxed), counters.tx_dropped.load(Relaxed))
+    };
+    // A megabyte a second.
+    for tenth in 0..20 {
+        a.now = a.began + Duration::from_millis(100 * tenth);
+        a.send(2, 100, 1000);
+        assert!(taken(&mut taker) > 100_000);
+    }
+    assert_eq!(counted(&a), (2_000, 0));
+    // It takes nothing more: its queue is full, and half a megabyte waits.
+    a.send(2, 2_000, 1000);
+    assert!(!handle.has_room());
+    let (sealed, dropped) = counted(&a);
+    assert_eq!(sealed + dropped, 4_000);
+    let queued = queue::STREAM_QUEUE_BYTES as u64 / 1000;
+    let waiting = sealed - 2_000 - queued;
+    assert!((400..600).contains(&waiting), "{waiting} wait");
+    // It takes a little: more of what waits goes, and nothing new is sealed.
+    let message = taker.try_next().unwrap();
+    taker.on_sent(message.len());
+    a.send(2, 10, 1000);
+    assert_eq!(counted(&a), (sealed, dropped + 10));
+    // Until all of it went.
+    while taken(&mut taker) > 0 {
+        a.run();
+    }
+    a.send(2, 10, 1000);
+    assert_eq!(counted(&a), (sealed + 10, dropped + 10));
+    assert_eq!(a.lost(PEER), 0);
 }

@@ -1,5 +1,6 @@
 //! Data by the UDP socket: moves between it and the stream, what is lost there, and what strangers send.
 
+use super::connections::link;
 use super::*;
 use crate::net::namespace::{isolated, sh};
 use shadowmesh_proto::path::select::PathKind;
@@ -7,10 +8,8 @@ use shadowmesh_proto::session::fragment::FragmentHeader;
 use shadowmesh_proto::wire::control::PathAck;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::ops::Range;
 
 const DIRECT: PathSlot = PathKind::DirectUdp.slot();
-const RELAYED: PathSlot = PathKind::RelayWs.slot();
 
 fn address(node: &Node) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, node.socket.port()).into()
@@ -29,13 +28,6 @@ fn collect(a: &mut Node, b: &Node, n: usize) -> Vec<u32> {
 fn hole() -> (Option<Via>, UdpSocket) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     (Some(Via::Udp(socket.local_addr().unwrap())), socket)
-}
-
-/// Frames with these numbers go where they go; every frame of `a` before was sealed.
-fn seal(a: &mut Node, numbers: Range<u32>, len: usize) {
-    let all = u64::from(numbers.end);
-    numbers.for_each(|n| a.send(2, n, len));
-    until("the frames to be sealed", || a.counters(PEER).tx_frames.load(Relaxed) == all);
 }
 
 #[test]
@@ -142,14 +134,6 @@ fn what_goes_again_by_datagram_and_is_lost_goes_until_it_is_acknowledged() {
     assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
 }
 
-/// A direct connection into which everything goes and of which nothing comes out.
-fn silent_link(a: &mut Node) -> (Option<Via>, StreamQueue) {
-    let (handle, queue) = stream_queue(a.plane.outbound_waker());
-    let link = TcpLink { number: 1, remote: (Ipv4Addr::LOCALHOST, 9).into() };
-    a.snapshot.links.push((link, handle));
-    (Some(Via::Tcp(link)), queue)
-}
-
 #[test]
 fn what_two_paths_in_a_row_swallowed_goes_by_the_third() {
     let (mut a, b, _) = two();
@@ -158,8 +142,8 @@ fn what_two_paths_in_a_row_swallowed_goes_by_the_third() {
     let (hole, _socket) = hole();
     a.reroute(PEER, hole, &[]);
     seal(&mut a, 0..100, 100);
-    let (link, _queue) = silent_link(&mut a);
-    a.reroute(PEER, link, &[DIRECT]);
+    let (link, _, _queue) = link(&mut a);
+    a.reroute(PEER, Some(Via::Tcp(link)), &[DIRECT]);
     until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
     a.reroute(PEER, Some(CHANNEL.into()), &[PathKind::DirectTcp.slot()]);
     assert_eq!(collect(&mut a, &b, 100), (0..100).collect::<Vec<_>>());
@@ -169,8 +153,8 @@ fn what_two_paths_in_a_row_swallowed_goes_by_the_third() {
 fn a_repeat_that_is_due_survives_a_planned_move_and_another_path_that_is_given_up() {
     let (mut a, b, _) = two();
     a.snapshot.peers[0].patience = Duration::from_secs(60);
-    let (link, _queue) = silent_link(&mut a);
-    a.reroute(PEER, link, &[]);
+    let (link, _, _queue) = link(&mut a);
+    a.reroute(PEER, Some(Via::Tcp(link)), &[]);
     seal(&mut a, 0..100, 100);
     let (hole, _socket) = hole();
     a.reroute(PEER, hole, &[PathKind::DirectTcp.slot()]);
@@ -190,8 +174,8 @@ fn what_went_again_by_a_stream_that_was_left_before_it_stopped_is_asked_for() {
     let (hole, _socket) = hole();
     a.reroute(PEER, hole, &[]);
     seal(&mut a, 0..100, 100);
-    let (link, _queue) = silent_link(&mut a);
-    a.reroute(PEER, link, &[DIRECT]);
+    let (link, _, _queue) = link(&mut a);
+    a.reroute(PEER, Some(Via::Tcp(link)), &[DIRECT]);
     until("the frames to go again", || a.counters(PEER).resent.load(Relaxed) == 100);
     // The stream is not in doubt yet when data leaves it; that it stopped is found out afterwards.
     a.reroute(PEER, Some(CHANNEL.into()), &[]);

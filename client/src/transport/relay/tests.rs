@@ -44,6 +44,7 @@ impl Client {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            access: None,
         };
         let socket = DatagramSocket::bind().unwrap();
         let (plane, output) = Plane::start(

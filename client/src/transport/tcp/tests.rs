@@ -47,6 +47,7 @@ impl Node {
             streams: vec![],
             links: vec![],
             bindings: vec![],
+            access: None,
         };
         let (socket, pool) = (DatagramSocket::bind().unwrap(), ChunkPool::new(1 << 20));
         let (plane, output) =

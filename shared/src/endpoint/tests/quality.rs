@@ -74,7 +74,7 @@ fn a_direct_path_that_gets_much_slower_than_the_relay_is_left_once_and_returned_
 }
 
 #[test]
-fn when_the_largest_packets_stop_passing_anywhere_nobody_says_connected_within_three_seconds() {
+fn when_the_largest_packets_stop_passing_directly_data_takes_the_relay_and_the_two_stay_connected() {
     let mut world = behind(53, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
     traffic(&mut world, Duration::from_secs(2), true);
@@ -85,4 +85,48 @@ fn when_the_largest_packets_stop_passing_anywhere_nobody_says_connected_within_t
     traffic(&mut world, Duration::from_secs(3), true);
     assert_eq!(kinds(&world), RELAYED);
     assert_eq!(world.status(0).state, PeerState::Connected);
+}
+
+#[test]
+fn when_nothing_large_passes_on_any_path_both_leave_connected_within_three_seconds_and_stay_away() {
+    const LARGEST: usize = 600;
+    for seed in 0..20 {
+        let mut dice = SeededRng::new(seed);
+        let mut up_to = |most: u64| Duration::from_millis(dice.next_u64() % (most + 1));
+        let mut world = behind(200 + seed, [Nat::PortRestricted; 2]);
+        // Round trips up to 400 ms: directly, by the relay's datagrams, by its stream.
+        (world.internet.forwards, world.internet.forwards_slower) = (seed % 3 > 0, up_to(190));
+        world.slower = up_to(95);
+        for side in &mut world.internet.sides {
+            side.slower = up_to(190);
+        }
+        world.run(Duration::from_secs(10));
+        traffic(&mut world, Duration::from_secs(5), true);
+        assert!(world.is_connected(), "seed {seed}");
+        world.drop = |_, packet| packet.len() > LARGEST;
+        for side in &mut world.internet.sides {
+            side.largest = LARGEST;
+        }
+        let began = world.now;
+        let mut left = [None; 2];
+        while world.now < began + Duration::from_secs(60) {
+            // Small data goes on, and is acknowledged.
+            traffic(&mut world, Duration::from_millis(50), true);
+            for (at, left) in left.iter_mut().enumerate() {
+                let is_connected = world.status(at).state == PeerState::Connected;
+                assert!(!is_connected || left.is_none(), "seed {seed}: node {at} came back");
+                if !is_connected {
+                    left.get_or_insert(world.now - began);
+                }
+            }
+        }
+        let within = Duration::from_secs(3);
+        assert!(left.iter().all(|left| left.is_some_and(|left| left <= within)), "seed {seed}: {left:?}");
+        world.drop = |_, _| false;
+        for side in &mut world.internet.sides {
+            side.largest = 1500;
+        }
+        traffic(&mut world, Duration::from_secs(20), true);
+        assert!(world.is_connected(), "seed {seed}: when it is over");
+    }
 }

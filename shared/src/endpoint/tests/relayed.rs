@@ -57,6 +57,25 @@ fn a_pair_that_goes_direct_costs_the_relay_no_datagram() {
 }
 
 #[test]
+fn an_address_that_the_relay_binds_while_the_session_begins_is_no_reason_to_hurry() {
+    // On lines of all lengths: the binding comes before the session, with it, or after it.
+    for slower in 0..40 {
+        let mut world = forwarded(62, [Nat::PortRestricted; 2]);
+        world.slower = Duration::from_millis(slower);
+        world.run(Duration::from_secs(10));
+        traffic(&mut world, Duration::from_secs(10), true);
+        assert_eq!(kinds(&world), DIRECT, "{slower} ms");
+        for at in 0..2 {
+            assert_eq!(
+                moves(&world, at),
+                [(PathKind::RelayWs, PathKind::DirectUdp)],
+                "{slower} ms, node {at}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_arrived_by_a_path_is_acknowledged_there_wherever_own_data_goes() {
     let mut world = forwarded(61, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));

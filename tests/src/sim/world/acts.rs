@@ -1,7 +1,7 @@
 //! What happens to a world: see [`Act`].
 
 use super::super::case::Act;
-use super::super::net::{Nat, Place};
+use super::super::net::{Place, Uplink};
 use super::super::node::Stream;
 use super::{Todo, World};
 use shadowmesh_proto::path::select::Wanted;
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 impl World {
-    pub(super) fn act(&mut self, act: Act) -> Result<(), String> {
+    pub(in super::super) fn act(&mut self, act: Act) -> Result<(), String> {
         tracing::info!(?act, "act");
         let now = self.now;
         let mut lasts = Duration::ZERO;
@@ -36,6 +36,23 @@ impl World {
                 lasts = time;
                 let node = &mut self.nodes[node];
                 node.frozen_until = Some(node.frozen_until.map_or(now, |at| at.max(now)).max(now + time));
+            }
+            Act::Sleep { node, lasts: time } => {
+                lasts = time;
+                let node = &mut self.nodes[node];
+                if node.is_running() && !node.is_frozen() {
+                    node.asleep_since = Some(now);
+                    node.frozen_until = Some(now + time);
+                }
+            }
+            Act::LinkDown { node, lasts: time } => {
+                lasts = time;
+                self.act(Act::Partition { node, lasts: time })?;
+                if self.nodes[node].is_running() && !self.nodes[node].is_frozen() {
+                    let outcome = self.nodes[node].set_addresses(now, vec![], &mut self.books)?;
+                    self.follow(node, outcome)?;
+                    self.plan(now + time, Todo::LinkUp { node });
+                }
             }
             Act::Kill { node, down, relay_notices, new_key } => {
                 lasts = down;
@@ -65,11 +82,14 @@ impl World {
                 self.net.cut_off(node, now + time);
             }
             Act::Rebind { node } => self.net.rebind(node),
-            Act::Roam { node, nat } => return self.roam(node, nat),
+            Act::Roam { node, uplink } => return self.roam(node, uplink),
             Act::Mtu { node, mtu } => self.net.set_mtu(node, mtu),
             Act::Jump { node, by } => {
                 self.nodes[node].jump(by);
                 self.unheard.retain(|(at, _), _| *at != node);
+                if self.nodes[node].has_slept(now) {
+                    self.network_changed(node)?;
+                }
             }
             Act::Want { node, peer, wanted } => return self.want(node, peer, wanted),
             Act::ReplayDatagram { node, elsewhere } => {
@@ -160,7 +180,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.stream = Stream::Off;
         node.registered_at = None;
-        node.frozen_until = None;
+        (node.frozen_until, node.asleep_since) = (None, None);
         self.books.ledger.end_life(node.life);
         self.unheard.retain(|(node, _), _| *node != at);
     }
@@ -175,8 +195,8 @@ impl World {
     }
 
     /// A node has another address, and a process that runs is told: its streams have none any more.
-    pub(super) fn roam(&mut self, at: usize, nat: Nat) -> Result<(), String> {
-        self.net.roam(at, nat);
+    pub(super) fn roam(&mut self, at: usize, uplink: Uplink) -> Result<(), String> {
+        self.net.roam(at, uplink);
         for number in self.links.of(at) {
             // The other end hears nothing of it.
             let Some((own, _)) = self.links.ends(number, at) else { continue };

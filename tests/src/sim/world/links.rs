@@ -65,17 +65,18 @@ impl World {
         if !is_live || own.is_frozen() || !matches!(own.stream, Stream::Open { .. }) {
             return;
         }
-        let source = self.net.tcp_out(node, own.tcp_port, to);
+        let Some(source) = self.net.tcp_out(node, own.tcp_port, to) else { return };
         let Some(at) = self.net.tcp_towards(node, to) else { return };
-        if self.net.is_swallowed(self.now, node, at) {
-            return;
-        }
         let latency = self.net.latency(Place::Node(node), Place::Node(at));
         let syn = Syn { node, slot, number, source, to };
         self.plan(self.now + latency, Todo::SynArrives { syn, at });
     }
 
     pub(super) fn syn_arrives(&mut self, syn: Syn, at: usize) -> Result<(), String> {
+        // Its answer has to come back as well.
+        if self.net.is_swallowed(self.now, syn.node, at) || self.net.is_swallowed(self.now, at, syn.node) {
+            return Ok(());
+        }
         let port = self.net.tcp_in(syn.node, at, syn.to, syn.source);
         let node = &self.nodes[at];
         let listens = node.is_running()

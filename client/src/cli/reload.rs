@@ -1,0 +1,39 @@
+//! `shadowmesh reload`: lets the daemon read again what it can apply while it runs.
+
+use super::global::Global;
+use super::output::{self, counted};
+use super::runtime;
+use crate::control::client::{self, ControlError, unexpected};
+use crate::control::message::{Request, Response};
+use anyhow::bail;
+use serde_json::json;
+
+/// Let the daemon read its access rules again
+///
+/// The file is the one that `up --rules` named, or `rules` in config.toml since. Rules with a fault are refused, and those from
+/// before stay in force. Whatever else was changed in config.toml counts from the next `shadowmesh up` on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  shadowmesh rules check /etc/shadowmesh/rules && sudo shadowmesh reload")]
+pub(super) struct Args {}
+
+pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
+    let socket = global.socket();
+    let rules = match runtime()?.block_on(client::call(&socket, &Request::Reload)) {
+        Ok(Response::Reloaded { rules }) => rules,
+        Ok(_) => return Err(unexpected(&socket).into()),
+        Err(ControlError::Refused { sentence, .. }) => bail!(sentence),
+        Err(error) => return Err(error.into()),
+    };
+    if global.json {
+        return Ok(output::data(&serde_json::to_string_pretty(&json!({ "rules": rules }))?)?);
+    }
+    output::note(&match rules {
+        Some(rules) => {
+            let file = output::clean(&rules.file, 300);
+            let open = if rules.count == 0 { ": everything is let in" } else { "" };
+            format!("in force: {} from {file}{open}", counted(rules.count, "rule"))
+        }
+        None => "no rules are set: everything is let in".to_owned(),
+    });
+    Ok(())
+}

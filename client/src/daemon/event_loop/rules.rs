@@ -1,0 +1,64 @@
+//! The access rules that this node enforces: into the data plane at the start and on `reload`.
+
+use super::EventLoop;
+use crate::control::message::{ErrorCode, Response};
+use crate::control::status::Rules;
+use crate::daemon::progress::{Progress, ProgressSender};
+use crate::daemon::rules_file::RulesFile;
+use crate::plane::Routes;
+use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::rules;
+use std::time::Instant;
+
+/// Puts rules in force from the next picture on; what `status` says of them.
+pub(super) fn enforce(routes: &mut Routes, here: NodeId, file: RulesFile) -> Rules {
+    let RulesFile { path, rules } = file;
+    let count = rules.len();
+    routes.set_rules(Instant::now(), here, rules);
+    Rules { file: path.to_string(), count, error: None }
+}
+
+/// Says which rules are in force, if any are.
+pub(super) fn say(progress: &ProgressSender, rules: Option<&Rules>) {
+    if let Some(Rules { file, count, .. }) = rules {
+        progress.send(Progress::Rules { file: file.clone(), count: *count });
+    }
+}
+
+impl EventLoop {
+    /// Reads the rules again, from the file that the configuration names now. Those from before stay in force where the new ones
+    /// cannot be used: a slip of the pen opens nothing.
+    pub(super) fn reload(&mut self) -> Response {
+        let path = match self.state.load_config() {
+            Ok(config) => config.rules,
+            Err(error) => return self.refuse(error.to_string()),
+        };
+        let here = self.endpoint.id();
+        self.rules = match path.map(|path| RulesFile::read(&path)) {
+            Some(Ok(file)) => Some(enforce(&mut self.routes, here, file)),
+            Some(Err(error)) => return self.refuse(error.to_string()),
+            None => {
+                // Where there never were any, nobody is restricted before or after.
+                self.routes.set_rules(Instant::now(), here, rules::Rules::default());
+                None
+            }
+        };
+        // In force before anybody hears so.
+        if let Some(plane) = &self.plane {
+            self.routes.publish(plane);
+        }
+        say(&self.progress, self.rules.as_ref());
+        Response::Reloaded { rules: self.rules.clone() }
+    }
+
+    fn refuse(&mut self, why: String) -> Response {
+        if let Some(rules) = &mut self.rules {
+            rules.error = Some(why.clone());
+        }
+        let before = match &self.rules {
+            Some(_) => "the rules from before stay in force",
+            None => "there are no rules, as before, and everything is let in",
+        };
+        Response::error(ErrorCode::Failed, format!("{why}; {before}"))
+    }
+}

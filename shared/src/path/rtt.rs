@@ -1,0 +1,79 @@
+//! The round trip of a path, from the answers of its PINGs.
+
+use std::time::Duration;
+
+/// Answers that have to agree before a path is said to be slow: one may have been held up by a busy machine, or by a TCP that repaired
+/// a loss.
+const AGREE: usize = 3;
+
+/// Measured at least once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rtt {
+    smoothed: Duration,
+    latest: [Duration; AGREE],
+}
+
+impl Rtt {
+    pub(super) const fn new(sample: Duration) -> Self {
+        Self { smoothed: sample, latest: [sample; AGREE] }
+    }
+
+    /// RFC 6298 §2 with alpha 1/8; but one sample over which a process slept does not make a path slow for minutes: what is less than
+    /// half of what was thought is believed at once.
+    pub(super) fn add(&mut self, sample: Duration) {
+        self.smoothed = if 2 * sample < self.smoothed {
+            sample
+        } else {
+            self.smoothed.mul_f32(0.875) + sample.mul_f32(0.125)
+        };
+        self.latest.rotate_left(1);
+        self.latest[AGREE - 1] = sample;
+    }
+
+    /// What is expected of the next answer.
+    pub(super) const fn smoothed(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// What each of the latest answers took at least: a path is no better than that.
+    pub(super) fn sustained(&self) -> Duration {
+        self.latest.into_iter().fold(self.smoothed, Duration::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_round_trip_over_which_somebody_slept_is_forgotten_with_the_next() {
+        let mut slept = Rtt::new(ms(20));
+        slept.add(ms(9000));
+        assert!(slept.smoothed() > ms(1000));
+        slept.add(ms(20));
+        assert_eq!(slept.smoothed(), ms(20));
+        let mut jitter = Rtt::new(ms(40));
+        jitter.add(ms(20));
+        assert_eq!(jitter.smoothed(), ms(375) / 10, "jitter is smoothed");
+    }
+
+    #[test]
+    fn one_answer_that_was_held_up_is_no_slow_path_and_three_are() {
+        let mut rtt = Rtt::new(ms(40));
+        rtt.add(ms(900));
+        assert!(rtt.smoothed() > ms(140));
+        assert_eq!(rtt.sustained(), ms(40));
+        rtt.add(ms(40));
+        rtt.add(ms(900));
+        assert_eq!(rtt.sustained(), ms(40));
+        rtt.add(ms(300));
+        rtt.add(ms(300));
+        assert!(rtt.sustained() > ms(140));
+        rtt.add(ms(40));
+        assert_eq!((rtt.smoothed(), rtt.sustained()), (ms(40), ms(40)), "what is better is believed at once");
+    }
+}
