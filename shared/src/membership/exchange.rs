@@ -231,6 +231,11 @@ impl Exchange {
         &self.verdict
     }
 
+    /// What the peer shows, once it was verified.
+    pub const fn chain(&self) -> Option<&(Statement<Certificate>, Option<Statement<Delegation>>)> {
+        self.shown.chain.as_ref()
+    }
+
     /// What may pass.
     pub fn gate(&self) -> Gate {
         let is_admitted = matches!(self.verdict, Verdict::Admitted(_));

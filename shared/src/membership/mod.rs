@@ -10,22 +10,19 @@
 //!
 //! Nothing here knows of packets, paths or keys of sessions; both clocks and randomness are arguments.
 //!
-//! # How it is to be wired
+//! # How it is wired
 //!
-//! It is not, yet: a network without a root has no [`Trust`], and its sessions go on as they do.
+//! A network without a root has no [`Trust`], and its sessions go on without all of this.
 //!
-//! 1. `wire::control`: tags 17 to 20 are a [`Message`]; a variant of `Control` around it, encoded as it is.
-//! 2. `peer::Context` gets `trust: Option<&mut Trust>` and the time of day; `peer::session::Session` an [`Exchange`], begun in
-//!    `establish` (also of a session that replaces another: it proves who the peer is, not that it still is a member), polled in `settle`
-//!    and `poll_timeout`, and fed by `handle_body`. Its events are acted on before its messages are sent.
-//! 3. The gate: `establish` keeps the data keys in the session (`open_key`, `seal_key`) until [`Gate::Receive`], which gives
-//!    `Event::OpenAssociation`, and [`Gate::Open`], which gives `Event::StartAssociation`; `show` tells no `Event::Route` before that. A
-//!    gate that shuts gives `Event::CloseAssociation` and a route of `None`, and with the next that opens a new handshake begins: a
-//!    counter never runs twice. A rekey meanwhile replaces the keys that are kept.
-//! 4. The endpoint: when [`Trust::changes`] grew in one peer, [`Exchange::handle_change`] of all others is called, until it grows no more.
-//!    A session that [is over](Exchange::is_over) ends as by BYE, and `introduce` waits a minute for that peer.
-//! 5. The daemon stores [`Trust::blobs`], [`Trust::met`] and [`Trust::own`] when `changes` grew, keeps the seeds of authorities, and on an
-//!    admin's node turns [`Event::Judged`] with `joined_by` into [`View::enrolment`] and a new document.
+//! - `wire::control`: tags 17 to 20 are a [`Message`], a variant of `Control` around it, encoded as it is.
+//! - `peer::member`: an [`Exchange`] begins with each session, also with one that replaces another: that proves who the peer is, not
+//!   that it still is a member. Its events are acted on before its messages are sent.
+//! - `peer::gate`: the data keys stay in the session until [`Gate::Receive`] and [`Gate::Open`]; no route is told before. A gate that
+//!   shuts closes the association, and with the next that opens a new handshake begins: a counter never runs twice.
+//! - `endpoint::members`: what one session changed is told to all others, until nothing changes any more. A session that
+//!   [is over](Exchange::is_over) ends as by BYE, and that peer is left alone for a minute.
+//! - The daemon stores [`Trust::blobs`], [`Trust::met`] and [`Trust::own`] when [`Trust::changes`] grew, keeps the seeds of authorities,
+//!   and on an admin's node turns [`Event::Judged`] with `joined_by` into [`View::enrolment`] and a new document.
 
 mod authority;
 mod block;

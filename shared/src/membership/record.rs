@@ -277,6 +277,16 @@ impl View {
         Facts { name, tags: tags.clone(), addresses: Addresses::new(addresses.copied()).unwrap_or_default() }
     }
 
+    /// The word on a node that counts.
+    pub fn word(&self, node: NodeId) -> Option<&Word> {
+        self.members.get(&node).map(|known| &known.word)
+    }
+
+    /// Every node that an admin has a word on, and since when the first of them knows it.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Word, Seconds)> + '_ {
+        self.members.iter().map(|(node, known)| (*node, &known.word, known.since))
+    }
+
     /// Those who joined by `delegate`, first who joined first. A revoked one used it as well.
     pub fn joined_by(&self, delegate: Fingerprint) -> Vec<NodeId> {
         let joined = self.members.iter().filter(|(_, known)| known.word.delegate == Some(delegate));

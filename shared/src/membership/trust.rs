@@ -140,6 +140,11 @@ impl Trust {
         }
     }
 
+    /// Delegations that may be used still, as far as they are here.
+    pub fn invites(&self) -> impl Iterator<Item = &Statement<Delegation>> + '_ {
+        self.invites.values()
+    }
+
     /// A delegation that may be used still.
     pub(super) fn invite(&self, hash: StatementHash) -> Option<&Statement<Delegation>> {
         self.invites.get(&hash)

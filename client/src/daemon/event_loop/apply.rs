@@ -107,6 +107,7 @@ impl EventLoop {
             Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
             Event::TcpKept { slot, link } => self.keep_link(slot, link),
             Event::TcpClose { link, at_once } => self.drop_link(link, at_once),
+            Event::Membership { slot, event } => tracing::debug!(slot = slot.0, ?event, "membership"),
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
             // The data plane's alone.
             Event::PeerAdded { .. }
