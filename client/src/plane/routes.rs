@@ -200,7 +200,8 @@ impl Routes {
         let access = self.access.get_or_insert_with(|| {
             let own = self.here.clone().unwrap_or_else(|| Subject::by_id(here));
             let mut access = Access::new(now, own);
-            let known = (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.subject()?)));
+            let known =
+                (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.subject()?)));
             known.for_each(|(slot, subject)| access.set_peer(now, slot, subject));
             access
         });

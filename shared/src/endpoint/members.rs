@@ -52,7 +52,10 @@ impl Endpoint {
     }
 
     /// What a peer showed to be a member by, as far as that was verified.
-    pub fn chain_of(&self, slot: PeerSlot) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {
+    pub fn chain_of(
+        &self,
+        slot: PeerSlot,
+    ) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {
         self.peers.get(self.slots.get(&slot)?)?.chain()
     }
 

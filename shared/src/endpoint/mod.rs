@@ -177,7 +177,9 @@ impl Endpoint {
         match &result {
             // What did not open changed nothing, and costs no look at the other peers.
             Ok(()) => self.after_input(now),
-            Err(PacketError::Handshake(_) | PacketError::WrongPeer | PacketError::Refused) => self.drops.handshake += 1,
+            Err(PacketError::Handshake(_) | PacketError::WrongPeer | PacketError::Refused) => {
+                self.drops.handshake += 1
+            }
             Err(PacketError::Open(_)) => self.drops.forged += 1,
             Err(
                 PacketError::UnknownIndex | PacketError::OutOfTurn | PacketError::TooMany | PacketError::Kind,

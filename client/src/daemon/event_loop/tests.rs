@@ -1,12 +1,15 @@
 //! Two daemons, whole but for the TAP, and a relay in memory of the test: what people see when it works, when the relay is
 //! gone for a while, and when it ends.
 
+mod members;
+
 use super::*;
 use crate::config::{Config as FileConfig, Settings};
 use crate::control::client::{ControlError, call};
 use crate::control::message::{Request, Response, Wanted};
 use crate::control::server::ControlSocket;
 use crate::control::status::PathKind;
+use crate::daemon::members::Members;
 use crate::daemon::progress::Progress;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
@@ -143,6 +146,9 @@ impl Relay {
     }
 }
 
+/// What a daemon begins with in a network with certificates.
+type MembersOf = Box<dyn FnOnce(&StateDir, NodeId) -> Members>;
+
 /// A running daemon.
 struct Daemon {
     mac: MacAddr,
@@ -155,10 +161,20 @@ struct Daemon {
 
 impl Daemon {
     async fn start(name: &str, network: NetworkState) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), name, network, None).await
+    }
+
+    /// In a directory that may hold something, with members in a network that has some.
+    async fn start_in(
+        home: tempfile::TempDir,
+        name: &str,
+        network: NetworkState,
+        members: Option<MembersOf>,
+    ) -> Self {
         let state = StateDir::open(home.path().join("state")).unwrap();
         let socket = home.path().join("control");
-        let node_secret = NodeSecret::generate(&mut SystemRng);
+        let node_secret = state.load_or_create_node_key(&mut SystemRng).unwrap();
+        let members = members.map(|members| members(&state, node_secret.public()));
         let node = node_secret.public();
         // The router of whoever runs this test is none of its business.
         let config = FileConfig { port_mapping: Some(false), ..FileConfig::default() };
@@ -174,6 +190,7 @@ impl Daemon {
             network,
             settings,
             rules: None,
+            members,
             ring: RingLimits::default(),
             progress: sender,
         };
