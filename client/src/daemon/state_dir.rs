@@ -196,6 +196,11 @@ impl StateDir {
         Ok(Some(Authority::from_seed(seed)))
     }
 
+    /// Whether there is one, readable or not.
+    pub fn has_authority(&self) -> bool {
+        self.path.join(ADMIN_KEY).exists()
+    }
+
     /// Remembers it.
     ///
     /// # Errors

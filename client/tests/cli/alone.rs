@@ -330,7 +330,8 @@ fn a_network_with_certificates_is_made_copied_and_taken_over() {
     refused(&Home::new().run(&["network", "import", copy]), "is no copy of a network");
     refused(&Home::new().run(&["network", "export", "-"]), "in no network");
 
-    assert_eq!(home.run(&["leave"]).code, Some(0));
+    refused(&home.run(&["leave"]), "the key of an admin");
+    assert_eq!(home.run(&["leave", "--discard-admin-key"]).code, Some(0));
     assert!(!home.state().join("admin.key").exists() && !home.state().join("members").exists());
 }
 

@@ -54,7 +54,8 @@ struct Relay {
 
 impl Relay {
     fn channel(a: &NodeId, b: &NodeId) -> ChannelId {
-        ChannelId(u32::from(a.0[0] ^ b.0[0]) + 1)
+        let word = |node: &NodeId| u32::from_be_bytes([node.0[0], node.0[1], node.0[2], node.0[3]]);
+        ChannelId((word(a) ^ word(b)).max(1))
     }
 
     fn introduce(&self, node: &NodeId) {
