@@ -48,7 +48,7 @@ enum Command {
 struct Create {
     /// What people call it
     #[arg(value_name = "NAME")]
-    network: String,
+    network_name: String,
 
     /// A relay ticket (smr1...); may be given several times
     #[arg(long, value_name = "SMR", required = true)]
@@ -111,7 +111,7 @@ fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
     let mut admin = Admin::new(&mut trust, &authority, now);
     admin.found()?;
     admin.certify_here(name)?;
-    let mut network = NetworkState::create(&args.network, relays, &mut SystemRng);
+    let mut network = NetworkState::create(&args.network_name, relays, &mut SystemRng);
     network.root = Some(root);
     state.save_config(&config)?;
     state.save_authority(&authority)?;

@@ -460,14 +460,16 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "dropped network node peers relays rules version");
+        assert_eq!(names(""), "dropped membership network node peers relays rules version");
+        assert_eq!(names("/membership"), "is_admin name state tags until warnings");
+        assert_eq!(names("/peers/0/member"), "refuses_us standing tags until why");
         assert_eq!(names("/node"), "addresses device id mac mtu name queues");
         assert_eq!(names("/network"), "id name");
         assert_eq!(names("/rules"), "count error file");
         assert_eq!(names("/relays/0"), "observed_tcp observed_udp rtt_ms state url");
         assert_eq!(
             names("/peers/0"),
-            "addresses handshake id last_switch lost name next_direct_try_s path paths_agree peer_path resent rx_bytes \
+            "addresses handshake id last_switch lost member name next_direct_try_s path paths_agree peer_path resent rx_bytes \
              rx_dropped rx_frames standby state switches tx_bytes tx_dropped tx_frames use"
         );
         assert_eq!(names("/peers/0/path"), "kind loss_pct mtu remote rtt_ms why");

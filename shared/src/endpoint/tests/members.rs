@@ -7,6 +7,7 @@ use crate::membership::{
     Statement, Tags, Trust, Verdict,
 };
 use crate::membership::{PENDING, Reason};
+use crate::session::limits::RECEIVE_KEYS;
 
 const BEGUN: Seconds = 1_000_000;
 const ENDS: Seconds = BEGUN + 86_400;
@@ -131,7 +132,7 @@ fn rekeys_before_the_gate_opens_replace_what_is_kept() {
         let theirs = opened(&world, 1 - at);
         assert!(theirs.contains(&key.unwrap()), "what one seals with the other opens with");
     }
-    assert!(opened(&world, 0).len() <= 4, "the old ones are gone: {}", opened(&world, 0).len());
+    assert!(opened(&world, 0).len() <= RECEIVE_KEYS, "the oldest are gone: {}", opened(&world, 0).len());
     world.run(Duration::from_secs(20));
     assert!(world.is_connected());
     assert_eq!([world.started(0), world.started(1)], [1, 1]);
