@@ -75,6 +75,18 @@ fn table(status: &Status) -> String {
     for address in &node.addresses {
         let _ = writeln!(text, "  address  {}", clean(address, 60));
     }
+    if let Some(member) = &status.membership {
+        let admin = if member.is_admin { ", an admin" } else { "" };
+        let tags =
+            if member.tags.is_empty() { String::new() } else { format!(", {}", member.tags.join(" ")) };
+        let line = format!("{} as {}{admin}{tags}", member.state, member.name);
+        let _ = writeln!(text, "  network  {}", clean(&line, 68));
+        for warning in &member.warnings {
+            for line in wrapped(&clean(warning, 400), 69) {
+                let _ = writeln!(text, "  ! {line}");
+            }
+        }
+    }
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay));
     }
@@ -116,6 +128,21 @@ fn loop_line(status: &Status) -> Option<String> {
     }
 }
 
+/// Lines of at most `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.chars().take(width).collect()),
+        }
+    }
+    lines
+}
+
 fn relay_line(relay: &Relay) -> String {
     let rtt = relay.rtt_ms.map(|ms| format!(", {}", output::ms(ms))).unwrap_or_default();
     format!("{} {}{rtt}", clean(&relay.url, 45), relay.state)
@@ -142,6 +169,19 @@ fn notes(peer: &Peer) -> Vec<String> {
     if peer.state == PeerState::Connected && !peer.paths_agree {
         let theirs = peer.peer_path.map_or_else(|| "another path".to_owned(), |kind| kind.to_string());
         notes.push(format!("it sends by {theirs}"));
+    }
+    if let Some(member) = &peer.member {
+        match member.standing.as_str() {
+            "refused" => {
+                let why = member.why.as_deref().unwrap_or("no reason is known");
+                notes.push(format!("not let in: {}", clean(why, 60)));
+            }
+            "pending" => notes.push("not let in yet: it has shown no certificate".to_owned()),
+            _ => {}
+        }
+        if let Some(why) = &member.refuses_us {
+            notes.push(format!("it does not let this node in: {}", clean(why, 45)));
+        }
     }
     if peer.wanted != Wanted::Auto {
         let why = peer.path.as_ref().map_or("no path", |path| &path.why);
@@ -189,6 +229,12 @@ mod tests {
             Some(RulesInForce { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
         status.node.name = "n".repeat(63);
         status.switch.loops.with = Some("l".repeat(63));
+        let member = status.membership.as_mut().unwrap();
+        (member.name, member.tags) = ("k".repeat(63), vec!["t".repeat(63); 16]);
+        member.warnings = vec!["w".repeat(300), "a warning of many words ".repeat(20)];
+        let member = status.peers[0].member.as_mut().unwrap();
+        (member.standing, member.why) = ("refused".into(), Some("r".repeat(200)));
+        member.refuses_us = Some("u".repeat(200));
         status.network.name = "m".repeat(63);
         let text = table(&status);
         for line in text.lines() {

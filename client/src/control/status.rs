@@ -28,6 +28,8 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// The access rules that this node enforces; `null` for none: everything is let in.
     pub rules: Option<RulesInForce>,
+    /// This node as a member; `null` in a network without certificates.
+    pub membership: Option<Membership>,
     /// Packets and frames dropped since the start, by cause (protocol §5.3).
     pub dropped: BTreeMap<String, u64>,
     /// What the Ethernet switch does.
@@ -120,6 +122,40 @@ pub struct RulesInForce {
     pub error: Option<String>,
 }
 
+/// This node as a member of a network with certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Membership {
+    /// `member`, `joining`, `expired`, `revoked`, or `none`: there is neither a certificate nor an invite.
+    pub state: String,
+    /// What the network calls it.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Until when its certificate is good, seconds since 1970.
+    pub until: Option<u64>,
+    /// Whether its host holds an admin's key that has a say.
+    pub is_admin: bool,
+    /// What a person should do something about, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What is thought of a peer as a member.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PeerMember {
+    /// `pending`, `admitted` or `refused`.
+    pub standing: String,
+    /// Why it is refused.
+    pub why: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Until when its certificate is good, seconds since 1970.
+    pub until: Option<u64>,
+    /// Why it does not admit this node; `null` where it does, or has not said.
+    pub refuses_us: Option<String>,
+}
+
 /// The network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -191,6 +227,8 @@ pub struct Peer {
     pub paths_agree: bool,
     /// The session's keys.
     pub handshake: Option<Handshake>,
+    /// Whether it is a member; `null` without a session, or in a network without certificates.
+    pub member: Option<PeerMember>,
     /// Bytes of frames sent.
     pub tx_bytes: u64,
     /// Bytes of frames received.
@@ -408,6 +446,14 @@ pub(crate) mod tests {
                 observed_udp: None,
             }],
             rules: Some(RulesInForce { file: "/etc/rules".into(), count: 3, error: None }),
+            membership: Some(Membership {
+                state: "member".into(),
+                name: "a".into(),
+                tags: vec!["server".into()],
+                until: Some(2_000_000_000),
+                is_admin: true,
+                warnings: vec![],
+            }),
             dropped: [("forged".to_owned(), 1)].into(),
             switch: EthernetSwitch {
                 filters: vec!["bpdu".into(), "dhcp".into()],
@@ -444,6 +490,7 @@ pub(crate) mod tests {
                         age_s: 61,
                         rekeys: 3,
                     }),
+                    member: Some(PeerMember { standing: "admitted".into(), ..PeerMember::default() }),
                     tx_bytes: 1_234_567,
                     rx_bytes: 9_876_543_210,
                     tx_frames: 1_000,
@@ -488,7 +535,9 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "dropped network node peers relays rules switch version");
+        assert_eq!(names(""), "dropped membership network node peers relays rules switch version");
+        assert_eq!(names("/membership"), "is_admin name state tags until warnings");
+        assert_eq!(names("/peers/0/member"), "refuses_us standing tags until why");
         assert_eq!(
             names("/switch"),
             "arp_answered dropped filters flaps flood_budget groups held loop moves neighbours_answered stations"
@@ -501,7 +550,7 @@ pub(crate) mod tests {
         assert_eq!(names("/relays/0"), "observed_tcp observed_udp rtt_ms state url");
         assert_eq!(
             names("/peers/0"),
-            "addresses handshake id last_switch lost name next_direct_try_s path paths_agree peer_path resent rx_bytes \
+            "addresses handshake id last_switch lost member name next_direct_try_s path paths_agree peer_path resent rx_bytes \
              rx_dropped rx_frames rx_over_budget rx_refused standby state switches tx_bytes tx_dropped tx_flooded tx_frames \
              tx_over_budget use"
         );

@@ -5,7 +5,9 @@
 //! changed. Nothing here blocks; what takes time (connecting) runs in tasks of its own and comes back as an input.
 
 mod apply;
+mod changes;
 mod links;
+mod members;
 mod paths;
 mod requests;
 mod rules;
@@ -34,6 +36,7 @@ use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream}
 use crate::transport::tcp::{TcpEvent, TcpTransport};
 use crate::transport::udp::DatagramSocket;
 use futures_util::FutureExt as _;
+use members::Kept;
 use paths::PathWait;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
@@ -110,6 +113,7 @@ pub(super) struct EventLoop {
     said: HashSet<PeerSlot>,
     /// Whether any relay ever accepted this node.
     was_registered: bool,
+    members: Kept,
     lock: StateLock,
 }
 
@@ -199,6 +203,7 @@ impl EventLoop {
             relays,
             settings,
             rules,
+            members,
             ring,
             progress,
         } = options;
@@ -216,8 +221,8 @@ impl EventLoop {
             mtu,
             revision: 1,
         };
-        let members = Members::new(node_secret.public(), keys.id(), &hello, settings.switch());
-        let mut routes = Routes::new(members, relays.len());
+        let everybody = Members::new(node_secret.public(), keys.id(), &hello, settings.switch());
+        let mut routes = Routes::new(everybody, relays.len());
         let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
@@ -271,7 +276,7 @@ impl EventLoop {
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
         let ports = vec![socket.port()];
         let changes = Changes::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
-        Ok(Self {
+        let mut made = Self {
             endpoint,
             routes,
             plane: Some(plane),
@@ -310,8 +315,13 @@ impl EventLoop {
             said: HashSet::new(),
             lie_told: HashSet::new(),
             was_registered: false,
+            members: Kept::default(),
             lock,
-        })
+        };
+        if let Some(members) = members {
+            made.begin_members(members);
+        }
+        Ok(made)
     }
 
     pub(super) async fn run(mut self) -> Result<(), DaemonError> {
@@ -324,7 +334,8 @@ impl EventLoop {
                 self.drain().await;
             }
             let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
-            let deadline = Deadline::earlier(self.endpoint.poll_timeout(), paths);
+            let look = self.members.look_at().map(|at| Deadline::new(at, "certificates are looked at"));
+            let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
             let began = Instant::now();
             let input = self.wait(deadline).await;
             if wake_up::has_slept(began, deadline.map(|deadline| deadline.at), Instant::now()) {
@@ -358,6 +369,7 @@ impl EventLoop {
                 Input::Timer => {
                     let now = Instant::now();
                     self.forget_echoes(now);
+                    self.look_at_certificates(now);
                     self.endpoint.handle_timeout(now);
                 }
             }
@@ -478,6 +490,7 @@ impl EventLoop {
     /// This process stood still. What it knew of the network may be as old as that.
     async fn on_awake(&mut self, sign: &'static str) {
         tracing::debug!(sign, "awake: the network may be another one");
+        self.tell_time();
         self.on_network_changed().await;
     }
 

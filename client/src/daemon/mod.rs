@@ -12,7 +12,7 @@
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
 //! - [`rules_file`]: the access rules that this node enforces.
 //! - `ways`: keeps datagrams out of our own tunnel.
-//! - `netcheck`: what the network here lets through.
+//! - `netcheck`: what the network here lets through. [`members`]: who may send frames, on this side.
 //! - `report`: what `status --json` and people are told.
 //!
 //! # Invariants
@@ -24,6 +24,7 @@
 mod address;
 mod event_loop;
 mod interface;
+pub mod members;
 mod netcheck;
 pub mod options;
 pub mod progress;

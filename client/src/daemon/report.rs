@@ -9,9 +9,12 @@ use crate::plane::{PeerCounters, PlaneCounters, SwitchCounters};
 use crate::switch::{InboundDrop, LoopState, OutboundDrop, Protection, Reach};
 use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::event::Via;
-use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus, SwitchStatus};
+use shadowmesh_proto::endpoint::status::{
+    MemberStatus, PeerStatus, RelayStatus, SessionStatus, SwitchStatus,
+};
 use shadowmesh_proto::handshake::PEER_PATTERN;
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
+use shadowmesh_proto::membership::{ADMITTED, Verdict};
 use shadowmesh_proto::session::OpenError;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
@@ -47,7 +50,13 @@ pub(super) fn relay_url(address: &str) -> String {
 pub(super) fn named(own: (NodeId, &str), peers: &[PeerStatus]) -> Vec<Named> {
     let short: Vec<String> = peers.iter().map(|peer| peer.id.short()).collect();
     let called = peers.iter().zip(&short).map(|(peer, short)| {
-        (peer.id, peer.hello.as_ref().map_or(short.as_str(), |hello| hello.name.as_str()))
+        // What the network calls it, where it vouches for it; else what it calls itself.
+        let vouched = peer.member.as_ref().and_then(|member| match &member.verdict {
+            Verdict::Admitted(admission) => Some(admission.facts.name.as_str()),
+            Verdict::Pending | Verdict::Refused(_) => None,
+        });
+        let own = peer.hello.as_ref().map(|hello| hello.name.as_str());
+        (peer.id, vouched.or(own).unwrap_or(short.as_str()))
     });
     let nodes: Vec<(NodeId, &str)> = std::iter::once(own).chain(called).collect();
     let names = display_names(&nodes).into_iter().skip(1);
@@ -118,6 +127,7 @@ fn one_peer(
         peer_path: peer.peer_path.map(Into::into),
         paths_agree: path.is_some() && path == peer.peer_path,
         handshake: peer.session.map(handshake),
+        member: peer.member.as_ref().map(member),
         tx_bytes: count(|c| &c.tx_bytes),
         rx_bytes: count(|c| &c.rx_bytes),
         tx_frames: count(|c| &c.tx_frames),
@@ -136,6 +146,45 @@ fn one_peer(
         wanted: peer.wanted.into(),
         last_switch: peer.last_switch.map(|switch| last_switch(switch, routes.cost_of_move(peer.slot))),
         next_direct_try_s: peer.next_direct_try.map(|span| span.as_secs()),
+    }
+}
+
+fn member(member: &MemberStatus) -> doc::PeerMember {
+    let mut document = doc::PeerMember {
+        refuses_us: (member.standing > ADMITTED).then(|| refusal_in_words(member.standing).to_owned()),
+        ..doc::PeerMember::default()
+    };
+    match &member.verdict {
+        Verdict::Pending => document.standing = "pending".to_owned(),
+        Verdict::Admitted(admission) => {
+            document.standing = "admitted".to_owned();
+            document.tags = admission.facts.tags.iter().map(ToString::to_string).collect();
+            document.until = Some(admission.until);
+        }
+        Verdict::Refused(reason) => {
+            document.standing = "refused".to_owned();
+            document.why = Some(reason.to_string());
+        }
+    }
+    document
+}
+
+/// Why a peer does not admit this node, from the number that it said (protocol §8.5).
+pub(super) const fn refusal_in_words(standing: u8) -> &'static str {
+    match standing {
+        2 => "what this node shows does not verify there",
+        3 => "the certificate is for another node",
+        4 => "this node was revoked",
+        5 => "the certificate is not good yet by its clock",
+        6 => "the certificate has expired",
+        7 => "who certified this node is no admin",
+        8 => "the certificate's issuer is not the delegate of the invite",
+        9 => "the certificate goes beyond the invite",
+        10 => "the admin who vouched for this node was removed",
+        11 => "the invite was revoked",
+        12 => "the invite had ended before it met this node",
+        13 => "an admin has to approve this node",
+        _ => "for a reason that this version does not know",
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Routes {
     own: Arc<OwnSockets>,
     /// Peers whose association was replaced since the picture was published last.
     started: Vec<PeerSlot>,
+    /// This node, as the network vouches for it.
+    here: Option<Subject>,
     /// Since there were rules.
     access: Option<Access>,
     changed: bool,
@@ -69,6 +71,8 @@ pub struct Routes {
 struct Peer {
     /// Who it is; `None` where nobody is.
     id: Option<NodeId>,
+    /// What the network vouches for of it; nothing but the id without.
+    subject: Option<Subject>,
     /// What the data plane is told.
     route: PeerRoute,
     /// What was counted when data last moved.
@@ -94,6 +98,7 @@ impl Routes {
             bindings: vec![None; relays],
             own: Arc::default(),
             started: Vec::new(),
+            here: None,
             access: None,
             changed: false,
         }
@@ -186,6 +191,7 @@ impl Routes {
             | Event::TcpTry { .. }
             | Event::TcpKept { .. }
             | Event::TcpClose { .. }
+            | Event::Membership { .. }
             | Event::Observed { .. } => return Ok(Some(event)),
         }
         Ok(None)
@@ -221,13 +227,36 @@ impl Routes {
     pub fn set_rules(&mut self, now: Instant, here: NodeId, rules: Rules) {
         let peers = &self.peers;
         let access = self.access.get_or_insert_with(|| {
-            let mut access = Access::new(now, Subject::by_id(here));
-            let known = (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.id?)));
-            known.for_each(|(slot, id)| access.set_peer(now, slot, Subject::by_id(id)));
+            let own = self.here.clone().unwrap_or_else(|| Subject::by_id(here));
+            let mut access = Access::new(now, own);
+            let known =
+                (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.subject()?)));
+            known.for_each(|(slot, subject)| access.set_peer(now, slot, subject));
             access
         });
         access.set_rules(now, rules.of_node(&here));
         self.changed = true;
+    }
+
+    /// The network vouches for this name and these tags of this node.
+    pub fn vouch_here(&mut self, now: Instant, subject: Subject) {
+        if self.here.as_ref() == Some(&subject) {
+            return;
+        }
+        if let Some(access) = &mut self.access {
+            access.set_here(now, subject.clone());
+            self.changed = true;
+        }
+        self.here = Some(subject);
+    }
+
+    /// The network vouches for this name and these tags of a peer, or, with `None`, for nothing any more.
+    pub fn vouch(&mut self, now: Instant, slot: PeerSlot, subject: Option<Subject>) {
+        self.change(slot, |peer| peer.subject = subject);
+        let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.subject());
+        if let (Some(access), Some(subject)) = (&mut self.access, known) {
+            access.set_peer(now, slot, subject);
+        }
     }
 
     /// Publishes what changed since the last call.
@@ -370,6 +399,12 @@ impl Routes {
             f(peer);
             self.changed = true;
         }
+    }
+}
+
+impl Peer {
+    fn subject(&self) -> Option<Subject> {
+        self.subject.clone().or_else(|| self.id.map(Subject::by_id))
     }
 }
 

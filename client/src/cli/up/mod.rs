@@ -21,10 +21,12 @@ use crate::config::{
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
+use crate::daemon::members::unix_now;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::state_dir::NetworkState;
 use anyhow::Context as _;
 use prepare::Prepared;
+pub(super) use prepare::hostname;
 use zeroize::Zeroizing;
 
 /// Join or make a network and run the daemon
@@ -157,7 +159,7 @@ impl Announcement {
             let note = "made a network; to let others join run `shadowmesh invite`".to_owned();
             return Self { line: None, note };
         }
-        let expires = invite::unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
+        let expires = unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
         let ticket = network.invite(&[], Some(expires), None).to_text();
         let line = Zeroizing::new(format!("join with: sudo shadowmesh up {}", *ticket));
         Self { line: Some(line), note: format!("  {}", invite::ADVICE) }

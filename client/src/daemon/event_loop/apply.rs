@@ -24,12 +24,18 @@ const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(1);
 impl EventLoop {
     /// Takes everything that the endpoint has to say.
     pub(super) async fn drain(&mut self) {
-        while let Some(event) = self.endpoint.poll_event() {
-            let Some(plane) = &self.plane else { continue };
-            match self.routes.steer(Instant::now(), plane, event) {
-                Ok(Some(event)) => self.apply(event).await,
-                Ok(None) => {}
-                Err(sentence) => self.notice(sentence),
+        loop {
+            while let Some(event) = self.endpoint.poll_event() {
+                let Some(plane) = &self.plane else { continue };
+                match self.routes.steer(Instant::now(), plane, event) {
+                    Ok(Some(event)) => self.apply(event).await,
+                    Ok(None) => {}
+                    Err(sentence) => self.notice(sentence),
+                }
+            }
+            // An admin whose word was heard by others and forgotten here would say another under the same number.
+            if !self.keep_members() {
+                break;
             }
         }
         if let Some(plane) = &self.plane {
@@ -63,6 +69,7 @@ impl EventLoop {
         match event {
             Event::PeerRemoved { slot } => {
                 self.lie_told.remove(&slot);
+                self.members.forget(slot);
             }
             Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
             Event::PeerHello { slot, hello } => {
@@ -110,6 +117,7 @@ impl EventLoop {
             Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
             Event::TcpKept { slot, link } => self.keep_link(slot, link),
             Event::TcpClose { link, at_once } => self.drop_link(link, at_once),
+            Event::Membership { slot, event } => self.on_membership(slot, event),
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
             // The data plane's alone.
             Event::PeerAdded { .. }
@@ -250,13 +258,13 @@ impl EventLoop {
         self.progress.send(self.interface.up(self.mtu));
     }
 
-    fn save_network(&self) {
+    pub(super) fn save_network(&self) {
         if let Err(error) = self.state.save_network(&self.network) {
-            tracing::warn!(%error, "the address claim could not be saved");
+            tracing::warn!(%error, "what is known of the network could not be saved");
         }
     }
 
-    fn notice(&self, sentence: String) {
+    pub(super) fn notice(&self, sentence: String) {
         tracing::warn!("{sentence}");
         self.progress.send(Progress::Notice(sentence));
     }

@@ -10,6 +10,9 @@ use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::rules;
 use std::time::Instant;
 
+/// What `status` names instead of a file where the rules are those of the network's record.
+pub(super) const RECORD: &str = "the network's record";
+
 /// Puts rules in force from the next picture on; what `status` says of them.
 pub(super) fn enforce(routes: &mut Routes, here: NodeId, file: RulesFile) -> RulesInForce {
     let RulesFile { path, rules } = file;
@@ -43,6 +46,7 @@ impl EventLoop {
                 None
             }
         };
+        self.fall_back_to_record();
         // In force before anybody hears so.
         if let Some(plane) = &self.plane {
             self.routes.publish(plane);

@@ -1,12 +1,15 @@
 //! Two daemons, whole but for the TAP, and a relay in memory of the test: what people see when it works, when the relay is
 //! gone for a while, and when it ends.
 
+mod members;
+
 use super::*;
 use crate::config::{Config as FileConfig, Settings};
 use crate::control::client::{ControlError, call};
 use crate::control::message::{Request, Response, Wanted};
 use crate::control::server::ControlSocket;
 use crate::control::status::PathKind;
+use crate::daemon::members::Members;
 use crate::daemon::progress::Progress;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
@@ -51,7 +54,8 @@ struct Relay {
 
 impl Relay {
     fn channel(a: &NodeId, b: &NodeId) -> ChannelId {
-        ChannelId(u32::from(a.0[0] ^ b.0[0]) + 1)
+        let word = |node: &NodeId| u32::from_be_bytes([node.0[0], node.0[1], node.0[2], node.0[3]]);
+        ChannelId((word(a) ^ word(b)).max(1))
     }
 
     fn introduce(&self, node: &NodeId) {
@@ -143,6 +147,9 @@ impl Relay {
     }
 }
 
+/// What a daemon begins with in a network with certificates.
+type MembersOf = Box<dyn FnOnce(&StateDir, NodeId) -> Members>;
+
 /// A running daemon.
 struct Daemon {
     mac: MacAddr,
@@ -155,9 +162,18 @@ struct Daemon {
 
 impl Daemon {
     async fn start(name: &str, network: NetworkState) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), name, network, None).await
+    }
+
+    /// In a directory that may hold something, with members in a network that has some.
+    async fn start_in(
+        home: tempfile::TempDir,
+        name: &str,
+        network: NetworkState,
+        members: Option<MembersOf>,
+    ) -> Self {
         let socket = home.path().join("control");
-        let (options, progress) = options(&home, name, network, FileConfig::default());
+        let (options, progress) = options(&home, name, network, FileConfig::default(), members);
         let node = options.node_secret.public();
         let own =
             OwnAddresses::new(&options.settings, &options.network, &options.network.secret.derive(), node);
@@ -223,8 +239,11 @@ fn options(
     name: &str,
     network: NetworkState,
     config: FileConfig,
+    members: Option<MembersOf>,
 ) -> (DaemonOptions, mpsc::UnboundedReceiver<Progress>) {
     let state = StateDir::open(home.path().join("state")).unwrap();
+    let node_secret = state.load_or_create_node_key(&mut SystemRng).unwrap();
+    let members = members.map(|members| members(&state, node_secret.public()));
     // The router of whoever runs this test is none of its business.
     let config = FileConfig { port_mapping: Some(false), ..config };
     let (sender, progress) = ProgressSender::channel();
@@ -232,11 +251,12 @@ fn options(
         lock: state.lock().unwrap(),
         state,
         control: ControlSocket::bind(&home.path().join("control")).unwrap(),
-        node_secret: NodeSecret::generate(&mut SystemRng),
+        node_secret,
         relays: network.relays.clone(),
         network,
         settings: Settings::new(&config, name),
         rules: None,
+        members,
         ring: RingLimits::default(),
         progress: sender,
     };
@@ -339,7 +359,7 @@ async fn starved() {
         let home = tempfile::tempdir().unwrap();
         let device = format!("try{}", failed.len()).parse().ok();
         let config = FileConfig { bridge: "br0".parse().ok(), device, ..FileConfig::default() };
-        let (options, _progress) = options(&home, "a", network.clone(), config);
+        let (options, _progress) = options(&home, "a", network.clone(), config, None);
         let open = u64::try_from(std::fs::read_dir("/proc/self/fd").unwrap().count()).unwrap();
         most = most.max(open) + 1;
         let mut tight = limits;
