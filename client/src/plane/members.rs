@@ -1,7 +1,7 @@
 //! What is believed of the members: from it the [`Directory`] is made that both threads look things up in.
 //!
-//! This is the seam between who says something of a member and what the switch does with it. Today members say it
-//! themselves, in HELLO, so little of it is believed ([`Members::record`]):
+//! This is the seam between who says something of a member and what the switch does with it. In a network without
+//! certificates members say it themselves, in HELLO, so little of it is believed ([`Members::record`]):
 //!
 //! - The MAC follows from the key (protocol §1.5) and is the member's from the moment it is known, whatever it says.
 //! - The IPv6 address follows from the key as well: it is taken when the member says that it has it, and no other.
@@ -13,14 +13,20 @@
 //! - What a member may do it does not say: it may bridge strangers, for there is no rule yet, and serve whom this node's
 //!   policy lets it.
 //!
-//! With certificates a record will come from the certificate and the rules, and nothing else here, or behind it, changes.
+//! With certificates ([`Members::certify`]) the network says it (protocol §8.7), and only a member that is let in has any address:
+//!
+//! - An address that the record gives to somebody is nobody else's, whether that one is here or not.
+//! - Those that a member's certificate names are its own, whatever is in HELLO. Of two whose certificates name one, where the
+//!   record is silent, who has it keeps it, else the lower key has it.
+//! - Those that follow from its key are its own beside: the IPv6 address, and, where the network gave it no IPv4 address, the one
+//!   derived from its key that HELLO names. A claim to any other, by hand or not, is nobody's.
 
 use crate::switch::{Bridging, Directory, Record, Rights, SwitchConfig};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::ids::{MacAddr, NetworkId, NodeId, PeerSlot};
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Everybody that this node has met.
@@ -38,8 +44,34 @@ pub struct Members {
     meetings: u64,
     /// Who had which IPv4 address when a directory was made last.
     holders: HashMap<Ipv4Addr, NodeId>,
+    /// In a network with certificates: what it says.
+    certified: Option<Certified>,
     /// Whether what is believed changed since a directory was made of it.
     is_changed: bool,
+}
+
+/// What the network says where it has certificates.
+#[derive(Debug, Default)]
+struct Certified {
+    /// What the record gives to whom.
+    given: HashMap<IpAddr, NodeId>,
+    /// What it vouches for of this node.
+    own: Vec<IpAddr>,
+}
+
+impl Certified {
+    fn is_anothers(&self, address: IpAddr, id: NodeId) -> bool {
+        self.given.get(&address).is_some_and(|holder| *holder != id)
+    }
+}
+
+/// How much it counts that somebody has an IPv4 address; the most last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// As HELLO says.
+    Said(Claim),
+    /// The network vouches for it.
+    Vouched,
 }
 
 #[derive(Debug)]
@@ -52,6 +84,8 @@ struct Member {
     meeting: u64,
     /// What it said of itself last.
     said: Option<Said>,
+    /// Which addresses the network vouches for; `None` where it vouches for nothing.
+    vouched: Option<Vec<IpAddr>>,
     is_there: bool,
 }
 
@@ -60,6 +94,8 @@ struct Said {
     ipv4: Option<Cidr4>,
     claim: Claim,
     has_ipv6: bool,
+    /// Whether the IPv4 address follows from its key; nobody asks without certificates.
+    is_derived: bool,
 }
 
 impl Members {
@@ -76,7 +112,31 @@ impl Members {
             members: Vec::new(),
             meetings: 0,
             holders: HashMap::new(),
+            certified: None,
             is_changed: true,
+        }
+    }
+
+    /// The network has certificates: it says who has which address from now on.
+    pub fn certify(&mut self) {
+        self.certified = Some(Certified::default());
+        self.is_changed = true;
+    }
+
+    /// To whom its record gives addresses, and what it vouches for of this node.
+    pub fn set_given(&mut self, given: HashMap<IpAddr, NodeId>, own: Vec<IpAddr>) {
+        if let Some(certified) = &mut self.certified {
+            self.is_changed |= certified.given != given || certified.own != own;
+            *certified = Certified { given, own };
+        }
+    }
+
+    /// It lets a peer in, with these addresses, or with `None` not any more.
+    pub fn vouch(&mut self, slot: PeerSlot, addresses: Option<Vec<IpAddr>>) {
+        let place = usize::try_from(slot.0).ok().and_then(|at| self.members.get_mut(at));
+        if let Some(member) = place.and_then(Option::as_mut) {
+            self.is_changed |= member.vouched != addresses;
+            member.vouched = addresses;
         }
     }
 
@@ -89,7 +149,7 @@ impl Members {
         let (mac, ipv6) = (addresses::mac(&id), addresses::ipv6(&self.network, &id));
         let is_taken = self.mac == mac || self.members.iter().flatten().any(|member| member.mac == mac);
         self.meetings += 1;
-        let member = Member { id, mac, ipv6, meeting: self.meetings, said: None, is_there: false };
+        let member = Member { id, mac, ipv6, meeting: self.meetings, said: None, vouched: None, is_there: false };
         let Ok(at) = usize::try_from(slot.0) else { return Ok(()) };
         if at >= self.members.len() {
             self.members.resize_with(at + 1, || None);
@@ -134,7 +194,14 @@ impl Members {
         let (mac, ipv6) = (member.mac, member.ipv6);
         let claimed = hello.ipv6.map(|cidr| cidr.address());
         // What it says again changes nothing, and it may say it often.
-        let said = Some(Said { ipv4: hello.ipv4, claim: hello.claim, has_ipv6: claimed == Some(ipv6) });
+        let known = member.said.as_ref().filter(|said| said.ipv4 == hello.ipv4).map(|said| said.is_derived);
+        let is_derived = known.unwrap_or_else(|| {
+            let is_asked = self.certified.is_some();
+            let address = hello.ipv4.filter(|_| is_asked).map(|cidr| cidr.address());
+            address.is_some_and(|address| addresses::is_derived_ipv4(self.network, member.id, address))
+        });
+        let has_ipv6 = claimed == Some(ipv6);
+        let said = Some(Said { ipv4: hello.ipv4, claim: hello.claim, has_ipv6, is_derived });
         self.is_changed |= member.said != said;
         member.said = said;
         let lie = |what: &str, claimed: &dyn std::fmt::Display, own: &dyn std::fmt::Display| {
@@ -187,6 +254,7 @@ impl Members {
             // Who has the MAC of another was told of when it was met, and has no record.
             let _ = directory.admit(slot, self.record(member));
         }
+        directory.reserve(self.certified.iter().flat_map(|certified| certified.given.keys().copied()));
         directory
     }
 
@@ -196,32 +264,83 @@ impl Members {
             may_bridge: Bridging::Strangers,
             may_serve_dhcp: self.config.dhcp_servers.allows(&member.id),
         };
-        let ipv4 = self.claim_of(member).map(|(address, ..)| address);
-        let ipv4 = ipv4.filter(|address| self.holders.get(address) == Some(&member.id)).map(IpAddr::V4);
-        let ipv6 = member.said.as_ref().is_some_and(|said| said.has_ipv6).then_some(IpAddr::V6(member.ipv6));
-        let addresses: Vec<IpAddr> = ipv4.into_iter().chain(ipv6).collect();
+        let has_it = |address: &Ipv4Addr| self.holders.get(address) == Some(&member.id);
+        let ipv4 = self.claims_of(member).into_iter().map(|(address, _)| address).filter(has_it);
+        let addresses: Vec<IpAddr> = ipv4.map(IpAddr::V4).chain(self.ipv6_of(member)).collect();
         Record::new(member.mac).with_addresses(&addresses).with_rights(rights)
     }
 
-    /// Who has each IPv4 address that somebody claims: who has had it and is there, else the firmest, and of equals the one
-    /// with the lowest key.
+    /// Who has each IPv4 address that somebody claims: whom the network vouches for, else who has had it and is there, else the
+    /// firmest, and of equals the one with the lowest key.
     fn holders(&self) -> HashMap<Ipv4Addr, NodeId> {
-        let own = self.ipv4.map(|own| (true, (own.address(), self.claim, self.node)));
-        let claimed = |member: &Member| Some((member.is_there, self.claim_of(member)?));
-        let mut claims: Vec<_> = self.members.iter().flatten().filter_map(claimed).chain(own).collect();
+        let own = self.own_claim().map(|(address, weight)| (true, weight, address, self.node));
+        let of_member = |member: &Member| {
+            let (is_there, id) = (member.is_there, member.id);
+            let claims = self.claims_of(member).into_iter();
+            claims.map(move |(address, weight)| (is_there, weight, address, id))
+        };
+        let mut claims: Vec<_> = self.members.iter().flatten().flat_map(of_member).chain(own).collect();
         let has_it = |address: &Ipv4Addr, id: &NodeId| self.holders.get(address) == Some(id);
         // The best last: it replaces the others.
-        claims.sort_by_key(|(is_there, (address, claim, id))| {
-            (*is_there && has_it(address, id), *claim, Reverse(*id))
+        claims.sort_by_key(|(is_there, weight, address, id)| {
+            (*weight == Weight::Vouched, *is_there && has_it(address, id), *weight, Reverse(*id))
         });
-        claims.into_iter().map(|(_, (address, _, id))| (address, id)).collect()
+        claims.into_iter().map(|(_, _, address, id)| (address, id)).collect()
+    }
+
+    /// This node's own address, unless the record gives it to another.
+    fn own_claim(&self) -> Option<(Ipv4Addr, Weight)> {
+        let address = self.ipv4?.address();
+        let Some(certified) = &self.certified else { return Some((address, Weight::Said(self.claim))) };
+        let weight = if certified.own.contains(&address.into()) {
+            Weight::Vouched
+        } else {
+            Weight::Said(self.claim.min(Claim::Settled))
+        };
+        (!certified.is_anothers(address.into(), self.node)).then_some((address, weight))
+    }
+
+    /// The IPv4 addresses that count as a member's.
+    fn claims_of(&self, member: &Member) -> Vec<(Ipv4Addr, Weight)> {
+        let Some(certified) = &self.certified else {
+            let said = self.said_of(member).map(|(address, said)| (address, Weight::Said(said.claim)));
+            return said.into_iter().collect();
+        };
+        let Some(vouched) = &member.vouched else { return Vec::new() };
+        let mut claims: Vec<(Ipv4Addr, Weight)> = vouched
+            .iter()
+            .filter_map(|address| match address {
+                IpAddr::V4(address) => Some((*address, Weight::Vouched)),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        if claims.is_empty() {
+            let derived = self.said_of(member).filter(|(_, said)| said.is_derived);
+            let weight = |claim: Claim| Weight::Said(claim.min(Claim::Settled));
+            claims.extend(derived.map(|(address, said)| (address, weight(said.claim))));
+        }
+        claims.retain(|(address, _)| !certified.is_anothers((*address).into(), member.id));
+        claims
     }
 
     /// The address that a member claims, if it is one that could be reached.
-    fn claim_of(&self, member: &Member) -> Option<(Ipv4Addr, Claim, NodeId)> {
+    fn said_of<'a>(&self, member: &'a Member) -> Option<(Ipv4Addr, &'a Said)> {
         let said = member.said.as_ref()?;
         let (own, address) = (self.ipv4?, said.ipv4?.address());
-        is_host_of(own, address).then_some((address, said.claim, member.id))
+        is_host_of(own, address).then_some((address, said))
+    }
+
+    /// The IPv6 addresses that count as a member's.
+    fn ipv6_of(&self, member: &Member) -> Vec<IpAddr> {
+        let derived = IpAddr::V6(member.ipv6);
+        let Some(certified) = &self.certified else {
+            let has_it = member.said.as_ref().is_some_and(|said| said.has_ipv6);
+            return has_it.then_some(derived).into_iter().collect();
+        };
+        let Some(vouched) = &member.vouched else { return Vec::new() };
+        let named = vouched.iter().copied().filter(IpAddr::is_ipv6);
+        let all: HashSet<IpAddr> = named.chain([derived]).collect();
+        all.into_iter().filter(|address| !certified.is_anothers(*address, member.id)).collect()
     }
 }
 
@@ -406,5 +525,96 @@ mod tests {
         let directory = members.directory();
         assert_eq!(directory.owner(addresses::mac(&HIGH)), Some(Owner::Member(B)), "not the lower slot");
         assert_eq!((directory.member(A), directory.member(PeerSlot(2))), (None, None));
+    }
+
+    /// The same in a network with certificates, where nobody was let in yet.
+    fn certified() -> Members {
+        let mut members = Members::new(US, NETWORK, &hello(&US, derived(&US, 0), Claim::Settled), SwitchConfig::default());
+        members.certify();
+        members.introduce(A, LOW).unwrap();
+        members.introduce(B, HIGH).unwrap();
+        members
+    }
+
+    fn derived(node: &NodeId, nth: usize) -> Option<Cidr4> {
+        let (_, address) = addresses::ipv4_attempts(NETWORK, *node).nth(nth).unwrap();
+        Cidr4::new(address, 16)
+    }
+
+    fn has(members: &mut Members, address: impl Into<IpAddr>) -> Option<Owner> {
+        members.directory().holder(address.into(), 0)
+    }
+
+    #[test]
+    fn with_certificates_only_who_is_let_in_has_addresses_and_only_those_of_its_key() {
+        let mut members = certified();
+        let (six, four) = (addresses::ipv6(&NETWORK, &LOW), derived(&LOW, 3).unwrap());
+        members.on_hello(A, &hello(&LOW, Some(four), Claim::ByHand)).unwrap();
+        assert_eq!((has(&mut members, six), has(&mut members, four.address())), (None, None));
+        assert_eq!(members.directory().owner(addresses::mac(&LOW)), Some(Owner::Member(A)));
+        members.vouch(A, Some(vec![]));
+        let owner = Some(Owner::Member(A));
+        assert_eq!((has(&mut members, six), has(&mut members, four.address())), (owner, owner));
+        // By hand it may have what it likes, and is the owner of nothing.
+        let chosen = Cidr4::new(addresses::ipv4_network(&NETWORK) | Ipv4Addr::new(0, 0, 99, 99), 16).unwrap();
+        members.on_hello(A, &hello(&LOW, Some(chosen), Claim::ByHand)).unwrap();
+        assert_eq!((has(&mut members, chosen.address()), has(&mut members, four.address())), (None, None));
+        // Nor does a hand move who has an address of its key.
+        let ours = derived(&US, 0).unwrap();
+        members.on_hello(A, &hello(&LOW, Some(ours), Claim::ByHand)).unwrap();
+        assert_eq!(has(&mut members, ours.address()), Some(Owner::Local));
+        members.on_hello(A, &hello(&LOW, Some(four), Claim::Fresh)).unwrap();
+        members.vouch(A, None);
+        assert_eq!((has(&mut members, six), has(&mut members, four.address())), (None, None));
+    }
+
+    #[test]
+    fn what_a_certificate_names_is_its_members_whatever_is_said() {
+        let mut members = certified();
+        let named = Ipv4Addr::new(192, 168, 9, 9);
+        let theirs = derived(&HIGH, 0).unwrap();
+        members.vouch(B, Some(vec![]));
+        members.set_presence(B, true);
+        members.on_hello(B, &hello(&HIGH, Some(theirs), Claim::Settled)).unwrap();
+        assert_eq!(has(&mut members, theirs.address()), Some(Owner::Member(B)));
+        let six: IpAddr = "fd99::9".parse().unwrap();
+        members.vouch(A, Some(vec![named.into(), theirs.address().into(), six]));
+        members.on_hello(A, &hello(&LOW, derived(&LOW, 0), Claim::Settled)).unwrap();
+        let owner = Some(Owner::Member(A));
+        assert_eq!((has(&mut members, named), has(&mut members, six)), (owner, owner));
+        assert_eq!(has(&mut members, theirs.address()), owner, "also where somebody was there");
+        assert_eq!(has(&mut members, derived(&LOW, 0).unwrap().address()), None, "it has those and no others");
+        assert_eq!(has(&mut members, addresses::ipv6(&NETWORK, &LOW)), owner);
+        // Of two certificates that name one the lower key has it, and who has it keeps it.
+        members.vouch(B, Some(vec![named.into()]));
+        members.set_presence(A, true);
+        assert_eq!(has(&mut members, named), owner);
+        members.vouch(A, Some(vec![]));
+        assert_eq!(has(&mut members, named), Some(Owner::Member(B)));
+        members.vouch(A, Some(vec![named.into()]));
+        assert_eq!(has(&mut members, named), Some(Owner::Member(B)));
+    }
+
+    #[test]
+    fn what_the_record_gives_is_nobody_elses_whoever_is_here() {
+        let mut members = certified();
+        let (theirs, ours) = (derived(&HIGH, 0).unwrap(), derived(&US, 0).unwrap().address());
+        members.vouch(B, Some(vec![]));
+        members.on_hello(B, &hello(&HIGH, Some(theirs), Claim::Settled)).unwrap();
+        assert_eq!(has(&mut members, ours), Some(Owner::Local));
+        let given = [theirs.address().into(), ours.into(), addresses::ipv6(&NETWORK, &HIGH).into()];
+        members.set_given(given.map(|address: IpAddr| (address, LOW)).into(), vec![]);
+        assert!(members.renewed().is_some());
+        for address in given {
+            assert_eq!(has(&mut members, address), Some(Owner::Absent), "{address}");
+        }
+        members.vouch(A, Some(given.to_vec()));
+        for address in given {
+            assert_eq!(has(&mut members, address), Some(Owner::Member(A)), "{address}");
+        }
+        members.set_given(HashMap::new(), vec![ours.into()]);
+        members.vouch(A, None);
+        assert_eq!(has(&mut members, ours), Some(Owner::Local));
+        assert_eq!(has(&mut members, theirs.address()), Some(Owner::Member(B)));
     }
 }

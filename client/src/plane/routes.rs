@@ -12,7 +12,8 @@ use shadowmesh_proto::rules::{Rules, Subject};
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use shadowmesh_proto::wire::control::Hello;
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -45,6 +46,15 @@ impl MoveCost {
             gap: counters.rx_gap_us.load(Relaxed).checked_sub(1).map(Duration::from_micros),
         }
     }
+}
+
+/// What the network vouches for of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// What access rules call it.
+    pub subject: Subject,
+    /// Addresses that it was given; none where those of its key are its own.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Peers, streams and members as the control side knows them.
@@ -238,6 +248,16 @@ impl Routes {
         self.changed = true;
     }
 
+    /// The network has certificates: addresses are those that it vouches for, and none is anybody's before that.
+    pub fn certify(&mut self) {
+        self.members.certify();
+    }
+
+    /// To whom the network's record gives addresses, and which it vouches for as this node's.
+    pub fn set_given(&mut self, given: HashMap<IpAddr, NodeId>, own: Vec<IpAddr>) {
+        self.members.set_given(given, own);
+    }
+
     /// The network vouches for this name and these tags of this node.
     pub fn vouch_here(&mut self, now: Instant, subject: Subject) {
         if self.here.as_ref() == Some(&subject) {
@@ -250,8 +270,10 @@ impl Routes {
         self.here = Some(subject);
     }
 
-    /// The network vouches for this name and these tags of a peer, or, with `None`, for nothing any more.
-    pub fn vouch(&mut self, now: Instant, slot: PeerSlot, subject: Option<Subject>) {
+    /// The network vouches for this name, these tags and these addresses of a peer, or, with `None`, for nothing any more.
+    pub fn vouch(&mut self, now: Instant, slot: PeerSlot, vouched: Option<Vouched>) {
+        let (subject, addresses) = vouched.map(|Vouched { subject, addresses }| (subject, addresses)).unzip();
+        self.members.vouch(slot, addresses);
         self.change(slot, |peer| peer.subject = subject);
         let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.subject());
         if let (Some(access), Some(subject)) = (&mut self.access, known) {

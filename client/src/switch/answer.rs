@@ -78,7 +78,7 @@ impl Question {
         let slot = match directory.holder(self.address(), header.vlan) {
             Some(Owner::Local) => return Known::Ours,
             Some(Owner::Member(slot)) => slot,
-            None => return Known::Nobody,
+            Some(Owner::Absent) | None => return Known::Nobody,
         };
         let Some(record) = directory.member(slot) else { return Known::Nobody };
         let is_router = record.rights.may_serve_dhcp && matches!(self, Self::Neighbour { .. });

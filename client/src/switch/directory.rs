@@ -23,6 +23,8 @@ pub enum Owner {
     Local,
     /// A member's device.
     Member(PeerSlot),
+    /// A member that is not here. Nobody else is it meanwhile.
+    Absent,
 }
 
 /// For what a member may speak beside itself. Declared least first, so `Ord` says who may more.
@@ -117,6 +119,13 @@ impl Directory {
         self.addresses.retain(|_, owner| *owner != Owner::Local);
         self.addresses.extend(own.iter().map(|address| (*address, Owner::Local)));
         self
+    }
+
+    /// Keeps addresses for those who are not here, as far as nobody has them.
+    pub fn reserve(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        for address in addresses {
+            self.addresses.entry(address).or_insert(Owner::Absent);
+        }
     }
 
     /// With this protection.
@@ -255,6 +264,16 @@ mod tests {
         directory.remove(B);
         assert_eq!(directory.holder(ip("fd00::2"), 0), Some(Owner::Member(A)));
         assert_eq!((directory.holder(ip("10.7.0.3"), 0), directory.owner(mac(2))), (None, None));
+    }
+
+    #[test]
+    fn an_address_is_kept_for_who_is_not_here_unless_somebody_has_it() {
+        let mut directory = Directory::new(mac(0)).with_addresses(&[ip("10.7.0.1")]);
+        directory.admit(A, Record::new(mac(1)).with_addresses(&[ip("10.7.0.2")])).unwrap();
+        directory.reserve(["10.7.0.1", "10.7.0.2", "10.7.0.3"].map(ip));
+        let holders = ["10.7.0.1", "10.7.0.2", "10.7.0.3"].map(|address| directory.holder(ip(address), 0));
+        assert_eq!(holders, [Some(Owner::Local), Some(Owner::Member(A)), Some(Owner::Absent)]);
+        assert_eq!(directory.bearer(ip("10.7.0.3"), 5), None, "a VLAN is another segment");
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Forwarder {
         }
         match directory.owner(header.source) {
             Some(Owner::Local) => {}
-            Some(Owner::Member(_)) => {
+            Some(Owner::Member(_) | Owner::Absent) => {
                 self.guard.on_suspicion(header.vlan);
                 return Err(OutboundDrop::SourceIsMember);
             }
@@ -194,7 +194,7 @@ impl Forwarder {
         match directory.owner(header.destination) {
             Some(Owner::Local) => return Err(OutboundDrop::ToOurselves),
             Some(Owner::Member(slot)) => return Ok(Verdict::Unicast(slot)),
-            None => {}
+            Some(Owner::Absent) | None => {}
         }
         match self.table.lookup(header.receiver(), now) {
             Some(Place::Peer(slot)) => Ok(Verdict::Unicast(slot)),

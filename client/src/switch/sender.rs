@@ -51,8 +51,10 @@ impl<'a> Sender<'a> {
         match self.directory.owner(mac) {
             // Whatever the rules: what this node sent comes back.
             Some(Owner::Local) => Err(InboundDrop::SourceIsOurs),
-            Some(Owner::Member(_)) if self.rights.may_bridge < Bridging::Anybody => Err(InboundDrop::Spoofed),
-            Some(Owner::Member(_)) => Ok(false),
+            Some(Owner::Member(_) | Owner::Absent) if self.rights.may_bridge < Bridging::Anybody => {
+                Err(InboundDrop::Spoofed)
+            }
+            Some(Owner::Member(_) | Owner::Absent) => Ok(false),
             None if self.rights.may_bridge == Bridging::Nothing => Err(InboundDrop::NotABridge),
             None => Ok(true),
         }

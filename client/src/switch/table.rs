@@ -265,6 +265,7 @@ fn is_at(owner: Owner, place: Place) -> bool {
     match owner {
         Owner::Local => place == Place::Local,
         Owner::Member(slot) => place == Place::Peer(slot),
+        Owner::Absent => false,
     }
 }
 

@@ -65,6 +65,7 @@ impl Endpoint {
             && self.members.told != changes
         {
             self.members.told = changes;
+            self.out.weigh_claims_anew();
             self.tell_all(now);
         }
     }

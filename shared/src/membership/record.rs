@@ -19,6 +19,7 @@ use super::{Address, Addresses, Certificate, Seconds, Tags};
 use crate::ids::{Fingerprint, KeyId, NodeId, StatementHash};
 use crate::ticket::RelayTicket;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Most authorities whose documents are kept.
 pub const MAX_WRITERS: usize = 2 * MAX_ADMINS;
@@ -164,6 +165,13 @@ pub struct Facts {
     pub addresses: Addresses,
 }
 
+impl Facts {
+    /// Whether that is one of its addresses.
+    pub fn has(&self, address: IpAddr) -> bool {
+        Address::new(address).is_some_and(|address| self.addresses.contains(&address))
+    }
+}
+
 /// What the record says: only what admins say who stand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
@@ -236,7 +244,10 @@ impl View {
             if let Some(name) = &known.word.name {
                 self.names.entry(name.clone()).or_insert(*node);
             }
-            for address in known.word.addresses.iter().flat_map(|addresses| addresses.iter()) {
+            // Who was shut out does not keep one from others.
+            let is_shut_out = self.revoked.contains_key(&KeyId::from(*node));
+            let addresses = known.word.addresses.iter().filter(|_| !is_shut_out);
+            for address in addresses.flat_map(|addresses| addresses.iter()) {
                 self.addresses.entry(*address).or_insert(*node);
             }
         }
@@ -275,6 +286,16 @@ impl View {
             if is_anothers(self.names.get(name)) { name.with_tail(&node.short()) } else { name.clone() };
         let addresses = addresses.iter().filter(|address| !is_anothers(self.addresses.get(address)));
         Facts { name, tags: tags.clone(), addresses: Addresses::new(addresses.copied()).unwrap_or_default() }
+    }
+
+    /// Every address that the record gives to somebody, and to whom.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, NodeId)> + '_ {
+        self.addresses.iter().map(|(address, node)| (address.ip(), *node))
+    }
+
+    /// To whom the record gives an address.
+    pub fn holder(&self, address: IpAddr) -> Option<NodeId> {
+        self.addresses.get(&Address::new(address)?).copied()
     }
 
     /// The word on a node that counts.

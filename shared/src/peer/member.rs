@@ -7,7 +7,7 @@
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, PeerState};
 use crate::endpoint::status::MemberStatus;
-use crate::membership::{self, Certificate, Clock, Delegation, Exchange, Gate, Message, Statement, Verdict};
+use crate::membership::{self, Admission, Certificate, Clock, Delegation, Exchange, Gate, Message, Statement, Verdict};
 use crate::time::Deadline;
 use crate::wire::control::Control;
 use std::time::{Duration, Instant};
@@ -48,6 +48,13 @@ impl Membership {
     pub(super) fn status(&self) -> Option<MemberStatus> {
         let exchange = self.exchange.as_ref()?;
         Some(MemberStatus { verdict: exchange.verdict().clone(), standing: self.standing })
+    }
+
+    pub(super) fn admission(&self) -> Option<&Admission> {
+        match self.exchange.as_ref()?.verdict() {
+            Verdict::Admitted(admission) => Some(admission),
+            Verdict::Pending | Verdict::Refused(_) => None,
+        }
     }
 
     pub(super) fn chain(&self) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {

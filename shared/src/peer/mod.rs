@@ -44,7 +44,7 @@ use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
 use crate::handshake::payload::Payload;
 use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
-use crate::membership::{Seconds, Trust};
+use crate::membership::{Admission, Seconds, Trust};
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::{PathKind, Wanted};
 use crate::path::state::Path;
@@ -270,6 +270,11 @@ impl Peer {
 
     pub(crate) const fn about(&self) -> Option<&Hello> {
         self.about.as_ref()
+    }
+
+    /// As what this node lets it in; nothing without certificates.
+    pub(crate) fn admission(&self) -> Option<&Admission> {
+        self.member.admission()
     }
 
     pub(crate) const fn state(&self) -> PeerState {

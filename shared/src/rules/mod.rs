@@ -79,7 +79,8 @@
 //!
 //! # What counts today
 //!
-//! No record vouches for tags and names yet. So a node takes rules from a file of its own (`up --rules`), and only those about `any` and
+//! In a network with certificates the record may have rules, signed by an admin (`rules publish`); tags and names are those that it vouches for.
+//! A node may take rules from a file of its own instead (`up --rules`), and only those about `any` and
 //! `id:` ([`Rules::parse_by_id`]): a key is proven by the handshake. Since the others may have other rules or none, it lets itself begin
 //! anything with anybody ([`Rules::of_node`]). Whoever has the network's secret can come with one key more, so
 //! `deny id:…` keeps out who means no harm, and only a text that says who is allowed keeps out everybody else. The switch does

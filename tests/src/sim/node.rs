@@ -23,6 +23,7 @@ use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
 use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState, TCP_TRY, Via};
 use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::membership::Trust;
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::session::RingLimits;
@@ -601,6 +602,18 @@ impl Node {
         if let Some(slot) = self.slot(peer) {
             self.endpoint.want_path(self.clock(now), slot, wanted);
         }
+        self.settle(now, books)
+    }
+
+    /// What it knows of members changes.
+    pub(super) fn change_trust(
+        &mut self,
+        now: Instant,
+        change: impl FnOnce(&mut Trust),
+        books: &mut Books,
+    ) -> Result<Outcome, String> {
+        let changed = self.endpoint.with_trust(self.clock(now), change);
+        changed.ok_or("a network without certificates")?;
         self.settle(now, books)
     }
 

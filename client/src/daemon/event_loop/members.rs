@@ -13,6 +13,7 @@ use crate::daemon::members::admin::{Admin, AdminError};
 use crate::daemon::members::{self, Members, unix_now};
 use crate::daemon::report::refusal_in_words;
 use crate::daemon::state_dir::Joins;
+use crate::plane::Vouched;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
@@ -21,6 +22,7 @@ use shadowmesh_proto::membership::{
 };
 use shadowmesh_proto::rules::{self, Subject};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How often certificates are looked at.
@@ -62,6 +64,7 @@ impl EventLoop {
         let Members { trust, authority, joins } = members;
         let now = Instant::now();
         self.endpoint.set_trust(now, unix_now(), trust);
+        self.routes.certify();
         self.members = Kept { authority, joins, look: Some(now), ..Kept::default() };
     }
 
@@ -163,7 +166,19 @@ impl EventLoop {
         let Some(trust) = self.endpoint.trust() else { return };
         let (relays, rules) =
             (trust.view().relays().map(<[_]>::to_vec), trust.view().rules().map(ToOwned::to_owned));
-        if let Some(facts) = self.own_facts() {
+        let given = trust.view().addresses().collect();
+        // Those that nobody is connected with hear nothing of it.
+        let known = self.endpoint.peer_status(now).into_iter();
+        let gone: Vec<PeerSlot> = known
+            .filter(|peer| trust.view().revocation(peer.id).is_some())
+            .map(|peer| peer.slot)
+            .collect();
+        for slot in gone {
+            self.routes.vouch(now, slot, None);
+        }
+        let facts = self.own_facts();
+        self.routes.set_given(given, facts.as_ref().map(addresses_of).unwrap_or_default());
+        if let Some(facts) = facts {
             self.routes.vouch_here(now, subject(self.endpoint.id(), &facts));
         }
         if let Some(relays) = relays.filter(|relays| *relays != self.network.relays) {
@@ -282,7 +297,9 @@ impl EventLoop {
 
     fn on_admitted(&mut self, slot: PeerSlot, admission: &Admission) {
         let Some(id) = self.id_of(slot) else { return };
-        self.routes.vouch(Instant::now(), slot, Some(subject(id, &admission.facts)));
+        let facts = &admission.facts;
+        let vouched = Vouched { subject: subject(id, facts), addresses: addresses_of(facts) };
+        self.routes.vouch(Instant::now(), slot, Some(vouched));
         let Some((certificate, delegation)) = self.endpoint.chain_of(slot) else { return };
         if admission.joined_by.is_some()
             && let Some(delegation) = delegation
@@ -486,6 +503,10 @@ impl EventLoop {
 fn subject(id: NodeId, facts: &Facts) -> Subject {
     let tags = facts.tags.iter().map(ToString::to_string).collect();
     Subject { id, name: facts.name.to_string(), tags }
+}
+
+fn addresses_of(facts: &Facts) -> Vec<IpAddr> {
+    facts.addresses.iter().map(|address| address.ip()).collect()
 }
 
 fn deny_all() -> rules::Rules {
