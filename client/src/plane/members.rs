@@ -149,7 +149,8 @@ impl Members {
         let (mac, ipv6) = (addresses::mac(&id), addresses::ipv6(&self.network, &id));
         let is_taken = self.mac == mac || self.members.iter().flatten().any(|member| member.mac == mac);
         self.meetings += 1;
-        let member = Member { id, mac, ipv6, meeting: self.meetings, said: None, vouched: None, is_there: false };
+        let member =
+            Member { id, mac, ipv6, meeting: self.meetings, said: None, vouched: None, is_there: false };
         let Ok(at) = usize::try_from(slot.0) else { return Ok(()) };
         if at >= self.members.len() {
             self.members.resize_with(at + 1, || None);
@@ -529,7 +530,8 @@ mod tests {
 
     /// The same in a network with certificates, where nobody was let in yet.
     fn certified() -> Members {
-        let mut members = Members::new(US, NETWORK, &hello(&US, derived(&US, 0), Claim::Settled), SwitchConfig::default());
+        let mut members =
+            Members::new(US, NETWORK, &hello(&US, derived(&US, 0), Claim::Settled), SwitchConfig::default());
         members.certify();
         members.introduce(A, LOW).unwrap();
         members.introduce(B, HIGH).unwrap();
@@ -537,7 +539,7 @@ mod tests {
     }
 
     fn derived(node: &NodeId, nth: usize) -> Option<Cidr4> {
-        let (_, address) = addresses::ipv4_attempts(NETWORK, *node).nth(nth).unwrap();
+        let (_, address) = addresses::ipv4_attempts(NETWORK, *node).nth(nth)?;
         Cidr4::new(address, 16)
     }
 
@@ -583,7 +585,11 @@ mod tests {
         let owner = Some(Owner::Member(A));
         assert_eq!((has(&mut members, named), has(&mut members, six)), (owner, owner));
         assert_eq!(has(&mut members, theirs.address()), owner, "also where somebody was there");
-        assert_eq!(has(&mut members, derived(&LOW, 0).unwrap().address()), None, "it has those and no others");
+        assert_eq!(
+            has(&mut members, derived(&LOW, 0).unwrap().address()),
+            None,
+            "it has those and no others"
+        );
         assert_eq!(has(&mut members, addresses::ipv6(&NETWORK, &LOW)), owner);
         // Of two certificates that name one the lower key has it, and who has it keeps it.
         members.vouch(B, Some(vec![named.into()]));

@@ -49,7 +49,7 @@ pub use lockstep::Lockstep;
 pub use members::Members;
 pub use outbound::OutboundCommand;
 pub use queue::{StreamHandle, StreamQueue, stream_queue};
-pub use routes::{MoveCost, Routes, tell, Vouched};
+pub use routes::{MoveCost, Routes, Vouched, tell};
 pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot, SwitchCounters};
 pub use wake::Waker;
 

@@ -131,12 +131,15 @@ impl Endpoint {
         let address = address.address();
         let is_vouched_for = || facts.is_some_and(|facts| facts.has(address.into()));
         let follows_from_key = || addresses::is_derived_ipv4(self.config.network.id(), node, address);
-        let weight = match claim {
-            _ if self.trust().is_none() => Weight::Said(claim),
-            _ if is_vouched_for() => Weight::Vouched,
-            _ if !follows_from_key() => Weight::Unfounded,
+        let weight = if self.trust().is_none() {
+            Weight::Said(claim)
+        } else if is_vouched_for() {
+            Weight::Vouched
+        } else if follows_from_key() {
             // A hand that the network knows nothing of moves nobody.
-            _ => Weight::Said(claim.min(Claim::Settled)),
+            Weight::Said(claim.min(Claim::Settled))
+        } else {
+            Weight::Unfounded
         };
         Stake { node, weight, is_by_hand: claim == Claim::ByHand }
     }
@@ -158,8 +161,9 @@ impl Endpoint {
             let holder = self.trust().and_then(|trust| trust.view().holder(address.into()));
             holder.is_some_and(|holder| holder != node)
         };
-        let next = addresses::ipv4_attempts(self.config.network.id(), node)
-            .find(|(attempt, address)| *attempt > tried && !taken.contains(address) && !is_anothers(*address));
+        let next = addresses::ipv4_attempts(self.config.network.id(), node).find(|(attempt, address)| {
+            *attempt > tried && !taken.contains(address) && !is_anothers(*address)
+        });
         let Some((attempt, address)) = next else {
             // 256 derived addresses are all taken: only a person can choose one.
             self.out.event(Event::AddressConflict { peer: holder, address: own });

@@ -7,7 +7,9 @@
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, PeerState};
 use crate::endpoint::status::MemberStatus;
-use crate::membership::{self, Admission, Certificate, Clock, Delegation, Exchange, Gate, Message, Statement, Verdict};
+use crate::membership::{
+    self, Admission, Certificate, Clock, Delegation, Exchange, Gate, Message, Statement, Verdict,
+};
 use crate::time::Deadline;
 use crate::wire::control::Control;
 use std::time::{Duration, Instant};

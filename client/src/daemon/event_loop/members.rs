@@ -169,10 +169,8 @@ impl EventLoop {
         let given = trust.view().addresses().collect();
         // Those that nobody is connected with hear nothing of it.
         let known = self.endpoint.peer_status(now).into_iter();
-        let gone: Vec<PeerSlot> = known
-            .filter(|peer| trust.view().revocation(peer.id).is_some())
-            .map(|peer| peer.slot)
-            .collect();
+        let gone: Vec<PeerSlot> =
+            known.filter(|peer| trust.view().revocation(peer.id).is_some()).map(|peer| peer.slot).collect();
         for slot in gone {
             self.routes.vouch(now, slot, None);
         }

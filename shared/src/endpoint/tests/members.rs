@@ -3,8 +3,8 @@
 use super::*;
 use crate::ids::ReceiverIndex;
 use crate::membership::{
-    self, Addresses, Authority, Certificate, Document, Gate, Name, Own, REFUSED_FOR, Refusal, Seconds,
-    Statement, Tags, Trust, Verdict,
+    self, Address, Addresses, Authority, Certificate, Document, Gate, Name, Own, REFUSED_FOR, Refusal,
+    Seconds, Statement, Tags, Trust, Verdict, Word,
 };
 use crate::membership::{PENDING, Reason};
 use crate::session::limits::RECEIVE_KEYS;
@@ -221,4 +221,45 @@ fn gates_are_told_with_the_other_news_of_membership() {
     let mut world = World::new(706);
     world.run(Duration::from_secs(3));
     assert_eq!((world.status(0).member, world.is_connected()), (None, true));
+}
+
+fn moves(world: &World) -> usize {
+    world.count(0, |event| matches!(event, Event::AddressChanged { .. } | Event::AddressConflict { .. }))
+}
+
+#[test]
+fn no_hand_that_nobody_vouches_for_moves_a_node_from_the_address_of_its_key() {
+    for ends in [Some(ENDS), None] {
+        let mut world = network(World::new(707), [Some(ENDS), ends]);
+        world.run(Duration::from_secs(3));
+        let own = world.nodes[0].endpoint.hello.ipv4;
+        let other = &mut world.nodes[1].endpoint;
+        (other.hello.ipv4, other.hello.claim) = (own, Claim::ByHand);
+        other.announce(world.now);
+        world.run(Duration::from_secs(20));
+        assert_eq!(world.status(0).hello.and_then(|hello| hello.ipv4), own, "it heard that");
+        assert_eq!((world.nodes[0].endpoint.hello.ipv4, moves(&world)), (own, 0), "{ends:?}");
+    }
+}
+
+#[test]
+fn an_address_that_the_record_gives_to_another_is_given_up_until_that_one_is_revoked() {
+    let mut world = network(World::new(708), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    let own = world.nodes[0].endpoint.hello.ipv4.unwrap().address();
+    let other = NodeId([9; 32]);
+    let address = Address::new(own.into()).unwrap();
+    let word = Word { addresses: Addresses::new([address]), since: BEGUN, version: 1, ..Word::default() };
+    say(&mut world, |document| assert!(document.members.insert(other, word)));
+    world.run(Duration::from_secs(1));
+    let holder = |event: &Event| {
+        let Event::AddressChanged { holder, .. } = event else { return None };
+        Some(*holder)
+    };
+    assert_eq!(world.nodes[0].events.iter().filter_map(holder).collect::<Vec<_>>(), [other]);
+    let view = |world: &World| world.nodes[1].endpoint.trust().unwrap().view().holder(own.into());
+    assert_eq!(view(&world), Some(other), "the peer knows as well");
+    say(&mut world, |document| assert!(document.revoke(other, BEGUN)));
+    world.run(Duration::from_secs(1));
+    assert_eq!(view(&world), None);
 }

@@ -77,7 +77,8 @@ impl Office {
     fn work(&mut self, span: Duration) -> Result<(), Breach> {
         let end = self.scene.world.now + span;
         while self.scene.world.now < end {
-            for (from, to) in STAY.iter().flat_map(|from| STAY.map(|to| (*from, to))).filter(|(a, b)| a != b) {
+            for (from, to) in STAY.iter().flat_map(|from| STAY.map(|to| (*from, to))).filter(|(a, b)| a != b)
+            {
                 self.scene.world.send(from, to, 1, self.scene.len);
             }
             self.scene.world.run_until((self.scene.world.now + ms(50)).min(end))?;

@@ -278,3 +278,64 @@ async fn approved() {
     a.meets("c").await;
     office.serving.abort();
 }
+
+#[test]
+fn arp_is_answered_for_who_is_let_in_and_nobody_else() {
+    crate::net::namespace::isolated(|| in_network("", answered_by_the_record()));
+}
+
+/// The IPv4 address of a daemon.
+async fn address(daemon: &Daemon) -> std::net::Ipv4Addr {
+    let status = daemon.status().await;
+    let addresses = status.node.addresses.iter().filter_map(|cidr| cidr.split('/').next()?.parse().ok());
+    addresses.into_iter().next().expect("an address")
+}
+
+impl Daemon {
+    /// Whether a peer said which addresses it has.
+    async fn was_told_by(&self, peer: &str) -> bool {
+        self.status().await.peers.iter().any(|other| other.name == peer && !other.addresses.is_empty())
+    }
+
+    /// Asks who has these, in turn; of whom it heard until the last was answered for.
+    async fn asks(&self, whom: &[std::net::Ipv4Addr]) -> Vec<std::net::Ipv4Addr> {
+        let own = address(self).await.octets();
+        for target in whom {
+            let fixed = [0, 1, 8, 0, 6, 4, 0, 1];
+            let arp = [&fixed[..], &self.mac.0, &own, &[0; 6], &target.octets()].concat();
+            let frame = [&[0xff; 6][..], &self.mac.0, &[8, 6], &arp].concat();
+            self.wire.send(&frame).unwrap();
+        }
+        let mut answered = vec![];
+        let all = async {
+            while answered.last() != whom.last() {
+                while let Some(frame) = self.wire.receive().unwrap() {
+                    if let ([8, 6], [.., 2]) = (&frame[12..14], &frame[20..22]) {
+                        let sender: [u8; 4] = frame[28..32].try_into().unwrap();
+                        answered.push(sender.into());
+                    }
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within("an answer for the last", all).await;
+        answered
+    }
+}
+
+async fn answered_by_the_record() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let b = office.joins("b", &invite).await;
+    a.meets("b").await;
+    let c = office.joins("c", &invite).await;
+    a.meets("c").await;
+    let both = [address(&c).await, address(&b).await];
+    a.until("the address of b", || a.was_told_by("b")).await;
+    a.until("the address of c", || a.was_told_by("c")).await;
+    assert_eq!(a.asks(&both).await, both, "nobody but the switch is there to answer");
+    a.change(Change::Revoke { member: "c".into() }).await.unwrap();
+    assert_eq!(a.asks(&both).await, [both[1]]);
+    office.serving.abort();
+}
