@@ -172,7 +172,8 @@ fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
             n => format!(", {}", counted(n, "warning")),
         };
         let rest = if rules == 0 { "everything is allowed" } else { "what none of them allows is denied" };
-        let what = if report.enforceable { "can be used" } else { "has no error, and cannot be used yet" };
+        let what =
+            if report.enforceable { "can be used" } else { "can be published, but not be a host's own file" };
         output::note(&format!("{name} {what}: {}{warnings}; {rest}", counted(rules, "rule")));
     }
     Ok(())
