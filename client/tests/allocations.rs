@@ -107,6 +107,7 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
         streams: vec![None],
         links: vec![],
         bindings: vec![None],
+        stun: [].into(),
         access: None,
         own: Arc::default(),
     };

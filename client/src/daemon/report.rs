@@ -212,7 +212,7 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("control_out_of_place", control.out_of_place),
         ("control_queue_full", plane.control_dropped.load(Relaxed)),
         ("handshake", control.handshake),
-        ("stun_unasked", control.unasked),
+        ("stun_unasked", control.unasked + plane.stun_unasked.load(Relaxed)),
         ("stun_queue_full", plane.stun_dropped.load(Relaxed)),
         ("fragments_given_up", plane.fragments_given_up.load(Relaxed)),
         ("handshake_by_datagram", plane.handshake_by_datagram.load(Relaxed)),

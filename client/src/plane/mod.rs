@@ -25,7 +25,7 @@
 //! - Each thread owns its half of every session. No key is ever in two threads.
 //! - The threads never wait for the control task, so it may wait for them to end. What goes there is bounded and drops. What comes by
 //!   streams, from a peer's known addresses, and from anywhere else has a queue each, of which the control task takes in turn: a
-//!   flood in one of them leaves the others their share.
+//!   flood in one of them leaves the others their share. Of one queue each peer or stranger has a share (`shares`).
 //! - A peer is in the picture before its keys are sent. A command that is sent before a picture is published is carried out
 //!   before that picture is used: so a new association is begun before the route that is bound for it.
 //! - A frame that was sealed is in the ring until acknowledged or overwritten: losing the relay loses no frame that fits.
@@ -39,6 +39,7 @@ mod memory;
 mod outbound;
 mod queue;
 mod routes;
+mod shares;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use members::Members;
 pub use outbound::OutboundCommand;
 pub use queue::{StreamHandle, StreamQueue, stream_queue};
 pub use routes::{MoveCost, Routes, Vouched, tell};
+pub(crate) use shares::host;
 pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot, SwitchCounters};
 pub use wake::Waker;
 
@@ -91,6 +93,8 @@ pub struct ControlPacket {
     pub via: Via,
     /// The packet.
     pub packet: Vec<u8>,
+    /// Its place in the queue, until it is dropped.
+    _place: shares::Place,
 }
 
 /// A datagram that is no packet of a peer: perhaps an answer of STUN.
@@ -105,8 +109,9 @@ pub struct Datagram {
 /// What the threads tell the control task of themselves. Losing one costs a little time, never truth.
 #[derive(Debug)]
 pub enum Fact {
-    /// Frames went out to the peer by this way: said at most ten times a second, and with the first on a new way.
-    DataSent(PeerSlot, Via),
+    /// Frames went out to the peer by this way, and every counter of its association below this one is used: said at most ten times a
+    /// second, and with the first on a new way.
+    DataSent(PeerSlot, Via, u64),
     /// Data of the peer came by datagram from an address where none of its paths is.
     Heard(PeerSlot, SocketAddr),
     /// An acknowledgement is due, of what came last by this way.

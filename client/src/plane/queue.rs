@@ -62,7 +62,7 @@ impl StreamHandle {
     }
 
     /// Bytes that left it so far.
-    pub(super) fn taken(&self) -> u64 {
+    pub(crate) fn taken(&self) -> u64 {
         self.shared.taken.load(Ordering::Relaxed)
     }
 

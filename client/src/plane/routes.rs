@@ -67,6 +67,7 @@ pub struct Routes {
     streams: Vec<Option<StreamHandle>>,
     links: Vec<(TcpLink, StreamHandle)>,
     bindings: Vec<Option<RelayBinding>>,
+    stun: Arc<[SocketAddr]>,
     own: Arc<OwnSockets>,
     /// Peers whose association was replaced since the picture was published last.
     started: Vec<PeerSlot>,
@@ -106,6 +107,7 @@ impl Routes {
             streams: vec![None; relays],
             links: Vec::new(),
             bindings: vec![None; relays],
+            stun: Arc::default(),
             own: Arc::default(),
             started: Vec::new(),
             here: None,
@@ -228,6 +230,7 @@ impl Routes {
             streams: self.streams.clone(),
             links: self.links.clone(),
             bindings: self.bindings.clone(),
+            stun: Arc::clone(&self.stun),
             access: self.access.as_ref().and_then(Access::filter),
             own: Arc::clone(&self.own),
         }
@@ -302,6 +305,14 @@ impl Routes {
     fn set_binding(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {
         if let Some(place) = self.bindings.get_mut(relay.0) {
             *place = binding;
+            self.changed = true;
+        }
+    }
+
+    /// Whose STUN is asked: to be said before it is.
+    pub fn set_stun(&mut self, asked: impl Iterator<Item = SocketAddr> + Clone) {
+        if !self.stun.iter().copied().eq(asked.clone()) {
+            self.stun = asked.collect();
             self.changed = true;
         }
     }
@@ -433,7 +444,7 @@ impl Peer {
 /// Tells the endpoint what the threads say of themselves.
 pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
     match fact {
-        Fact::DataSent(slot, via) => endpoint.handle_data_sent(now, slot, via),
+        Fact::DataSent(slot, via, sealed) => endpoint.handle_data_sent(now, slot, via, sealed),
         Fact::Heard(slot, from) => endpoint.handle_heard(now, slot, from),
         Fact::AckDue(slot, via, report) => endpoint.handle_ack_report(now, slot, via, &report),
         Fact::KeyUsedUp(slot) => endpoint.handle_key_used_up(now, slot),

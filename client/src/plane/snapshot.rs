@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub links: Vec<(TcpLink, StreamHandle)>,
     /// By relay number; where it forwards datagrams of this node, while it does.
     pub bindings: Vec<Option<RelayBinding>>,
+    /// Whose STUN is asked: few.
+    pub stun: Arc<[SocketAddr]>,
     /// What the rules let in; `None` while they restrict nobody.
     pub access: Option<Arc<Filter>>,
     /// Whose packets never enter the tunnel.
@@ -152,8 +154,10 @@ pub struct PlaneCounters {
     pub not_let_in: AtomicU64,
     /// Frames that the rules do not let in, by cause: in the order of [`AccessDrop::ALL`].
     pub denied: [AtomicU64; AccessDrop::ALL.len()],
-    /// Packets for the control task that it was too busy to take.
+    /// Packets for the control task that it was too busy to take, or of which one peer or stranger sent too many.
     pub control_dropped: AtomicU64,
+    /// Datagrams that look like STUN, from where none is asked.
+    pub stun_unasked: AtomicU64,
     /// Datagrams that may be answers of STUN and that the control task was too busy to take.
     pub stun_dropped: AtomicU64,
     /// Handshake packets that came by datagram, where they are never answered (protocol §4.1).

@@ -102,6 +102,7 @@ impl Node {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            stun: [].into(),
             access: None,
             own: Arc::default(),
         };
@@ -280,7 +281,7 @@ fn what_arrives_is_acknowledged_and_told_as_sent() {
     });
     let mut told = 0;
     while let Ok(fact) = a.output.facts.try_recv() {
-        told += u32::from(matches!(fact, Fact::DataSent(PEER, Via::Channel(CHANNEL))));
+        told += u32::from(matches!(fact, Fact::DataSent(PEER, Via::Channel(CHANNEL), 1..=300)));
     }
     assert!((1..20).contains(&told), "at most ten times a second, not {told} times for 300 frames");
 }
@@ -664,13 +665,47 @@ fn a_device_that_goes_away_is_said_once_by_whoever_sees_it() {
 fn a_flood_of_control_packets_is_dropped_and_counted_and_data_passes() {
     let (mut a, b, _) = two();
     let mut garbage = ForwardBuilder::new(CHANNEL.channel, vec![]);
-    for _ in 0..PACKET_QUEUE + 100 {
+    for _ in 0..PACKET_QUEUE / 4 + 100 {
         assert!(garbage.push(&[0xc1; 40]));
     }
     b.deliver(CHANNEL, &garbage.finish());
     a.send(2, 1, 60);
     assert_eq!(numbers(&carry(&mut a, &b, 1)), [1]);
     assert_eq!(b.plane.counters().control_dropped.load(Relaxed), 100);
+}
+
+#[test]
+fn a_peer_that_floods_with_control_packets_has_its_share_and_others_have_theirs() {
+    let (_a, mut b, _) = two();
+    let message = |contact: Contact, packets: usize| {
+        let mut message = ForwardBuilder::new(contact.channel, vec![]);
+        for _ in 0..packets {
+            assert!(message.push(&[0xc1; 40]));
+        }
+        message.finish()
+    };
+    b.deliver(CHANNEL, &message(CHANNEL, 2 * PACKET_QUEUE));
+    b.deliver(OTHER, &message(OTHER, 10));
+    // Nothing is taken out before all was looked at: were the queue all his, nothing of the other one would get in.
+    let mut last = ForwardBuilder::new(CHANNEL.channel, vec![]);
+    assert!(last.push(&[0xff; 40]));
+    b.deliver(CHANNEL, &last.finish());
+    until("the last of it", || b.plane.counters().unknown_kind.load(Relaxed) == 1);
+    let (mut first, mut other) = (0, 0);
+    until("what both said", || {
+        while let Ok(packet) = b.output.packets.try_recv() {
+            first += usize::from(packet.via == CHANNEL.into());
+            other += usize::from(packet.via == OTHER.into());
+        }
+        other == 10
+    });
+    assert_eq!(first, PACKET_QUEUE / 4);
+    // Once it is taken out there is room for more of his.
+    b.deliver(CHANNEL, &message(CHANNEL, 10));
+    until("what the first one says later", || {
+        first += usize::from(b.output.packets.try_recv().is_ok());
+        first == PACKET_QUEUE / 4 + 10
+    });
 }
 
 #[test]

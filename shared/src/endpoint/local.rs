@@ -78,6 +78,11 @@ impl Endpoint {
         self.after_input(now);
     }
 
+    /// The addresses whose STUN is asked: [`Self::handle_datagram`] takes answers from nowhere else.
+    pub fn stun_servers(&self) -> impl Iterator<Item = SocketAddr> + Clone {
+        self.relays.iter().filter_map(|relay| relay.mapping.as_ref()).flat_map(Mapping::asked)
+    }
+
     /// A datagram that is no peer packet, from `from`: an answer of STUN, or to be dropped. Whether it was one.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> bool {
         let answered =

@@ -188,9 +188,10 @@ impl Endpoint {
         result
     }
 
-    /// The data plane sent frames to the peer by `via` since the last call.
-    pub fn handle_data_sent(&mut self, now: Instant, slot: PeerSlot, via: Via) {
-        self.with_peer_at(now, slot, |peer, ctx| peer.on_data_sent(ctx, via));
+    /// The data plane sent frames to the peer by `via` since the last call, and of the association's counters used every one below
+    /// `sealed`.
+    pub fn handle_data_sent(&mut self, now: Instant, slot: PeerSlot, via: Via, sealed: u64) {
+        self.with_peer_at(now, slot, |peer, ctx| peer.on_data_sent(ctx, via, sealed));
         self.after_input(now);
     }
 

@@ -416,7 +416,7 @@ fn a_peer_whose_path_is_cut_is_not_called_connected_for_more_than_the_bound() {
     for _ in 0..50 {
         for at in 0..2 {
             let (now, slot) = (world.now, world.status(at).slot);
-            world.nodes[at].endpoint.handle_data_sent(now, slot, channel());
+            world.nodes[at].endpoint.handle_data_sent(now, slot, channel(), 1);
         }
         world.run(Duration::from_millis(100));
     }

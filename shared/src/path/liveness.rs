@@ -42,6 +42,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 /// See [`HEARTBEAT_MIN`].
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// See [`questioned_again`].
+const QUESTIONED_AGAIN: Duration = Duration::from_millis(40);
 /// A PING that proves a path makes a packet of this size, bytes: the IPv6 minimum MTU, which every path must carry.
 pub const FULL_SIZE: usize = 1280;
 
@@ -50,10 +52,16 @@ pub fn repeat_after(rtt: Option<Duration>) -> Duration {
     PROBE_INTERVAL.max(rtt.unwrap_or_default() / UNDER_WAY)
 }
 
+/// A PING is repeated so soon while something says that the path may be gone: three are answered before that is believed, for one may be
+/// lost. Nobody makes a node send more than that.
+pub fn questioned_again(rtt: Option<Duration>) -> Duration {
+    QUESTIONED_AGAIN.max(rtt.unwrap_or_default() / UNDER_WAY)
+}
+
 /// How long a path may take to answer when something says that it may be gone: half a round trip more than it takes, and no less than
 /// two busy machines need.
 pub fn questioned_after(rtt: Option<Duration>) -> Duration {
-    rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_add((rtt / 2).max(ACK_ALLOWANCE)))
+    rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_add((rtt / 2).max(2 * ACK_ALLOWANCE)))
 }
 
 /// How long data may stay unconfirmed before its path is suspect.

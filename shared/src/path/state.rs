@@ -23,7 +23,7 @@ use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
     UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
-    repeat_after, suspicion_after, unanswered_after,
+    questioned_again, repeat_after, suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -46,6 +46,8 @@ pub struct Path {
     next_ping: Option<Deadline>,
     /// When the last PONG came; before the first, when the path was found.
     answered: Instant,
+    /// When the PING left that was answered last.
+    asked_of_answer: Option<Instant>,
     /// When the first PING left that has not been answered since.
     asked: Option<Instant>,
     /// When the last PING left.
@@ -111,6 +113,7 @@ impl Path {
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
             answered: now,
+            asked_of_answer: None,
             asked: None,
             pinged: None,
             questioned: None,
@@ -203,6 +206,11 @@ impl Path {
     /// When a PING was last answered: then it carried the largest packets both ways.
     pub const fn answered(&self) -> Instant {
         self.answered
+    }
+
+    /// Whether something was answered that was asked then or later.
+    pub fn has_answered_since(&self, then: Instant) -> bool {
+        self.asked_of_answer.is_some_and(|asked| asked >= then)
     }
 
     /// How long it has been suspect.
@@ -305,7 +313,10 @@ impl Path {
     /// A PING is wanted now, whatever was planned; a dead path has no use for one.
     pub fn want_ping(&mut self, now: Instant) {
         if !self.is_dead() && !self.is_resting() {
-            self.next_ping = Some(Deadline::new(now, "the owner wants to know"));
+            let at = self.pinged.map_or(now, |pinged| now.max(pinged + questioned_again(self.rtt())));
+            // What is planned and comes sooner is not put off.
+            let at = self.next_ping.map_or(at, |next| at.min(next.at.max(now)));
+            self.next_ping = Some(Deadline::new(at, "the owner wants to know"));
         }
     }
 
@@ -324,7 +335,8 @@ impl Path {
         self.challenges.on_sent(now, id);
         self.asked.get_or_insert(now);
         self.pinged = Some(now);
-        let pause = repeat_after(self.rtt());
+        let pause =
+            if self.is_questioned() { questioned_again(self.rtt()) } else { repeat_after(self.rtt()) };
         let pause = if matches!(self.state, State::Unproven { .. }) { 2 * pause } else { pause };
         self.next_ping = Some(Deadline::new(now + pause, "repeat a PING"));
     }
@@ -365,6 +377,7 @@ impl Path {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
         self.answered = now;
+        self.asked_of_answer = now.checked_sub(sample);
         (self.asked, self.questioned) = (None, None);
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };

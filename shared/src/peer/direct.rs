@@ -12,8 +12,10 @@
 //! - Everything here belongs to a session and ends with it.
 //! - At most [`MAX_PATHS`] paths; the answer to a check counts only from the address that was asked.
 //! - What is heard from an unknown address is answered there, once, and never moves anything by itself.
-//! - A check as large as the largest data packet leaves only for where the peer's data came from, on a host that answered checks before:
-//!   what answers it is a proven path a round trip sooner, and nobody can have strangers sent what is large.
+//! - A check as large as the largest data packet leaves only for where the peer's data came from, on the host of a path that this peer
+//!   has: what answers it is a proven path a round trip sooner, and nobody can have strangers sent what is large.
+//! - Where the peer's data came from is followed until a path that it has elsewhere answers what was asked since (a copy came from there,
+//!   and the peer is where it was), or fails; then not again for [`NOT_FOLLOWED`]: who copies a packet gains one move.
 //! - A path that data left because it was in doubt has to earn its return ([`super::probation`]).
 
 use super::probation::{Record, Standing};
@@ -35,6 +37,8 @@ use std::time::{Duration, Instant};
 
 /// Most direct paths kept: the one in use, and others that answered too.
 const MAX_PATHS: usize = 3;
+/// An address that was followed in vain is not followed again for so long.
+const NOT_FOLLOWED: Duration = Duration::from_secs(60);
 /// CANDIDATES is repeated this often until acknowledged.
 const REPEAT: Duration = Duration::from_secs(1);
 /// That this node is seen elsewhere is found out so soon after or before data leaves a path: STUN is asked at the first doubt, and what is
@@ -60,8 +64,10 @@ pub(super) struct Direct {
     heard: Option<u32>,
     /// Addresses last told with [`Event::Sources`].
     told: Vec<SocketAddr>,
-    /// Where the peer's data came from last, if that was none of the paths' addresses then: its NAT moved, or it did.
-    follow: Option<SocketAddr>,
+    /// Where the peer's data came from last, if that was none of the paths' addresses then, and since when: its NAT moved, or it did.
+    follow: Option<(Instant, SocketAddr)>,
+    /// Where it was followed to in vain, until when that is remembered.
+    not_followed: Option<(Instant, SocketAddr)>,
     /// Checks of that which were as large as the largest data packet.
     large_checks: Challenges,
     record: Record,
@@ -125,6 +131,9 @@ impl Direct {
         if is_shaken || withdrawn.is_some() || self.moved.is_some_and(|at| is_found_out(now, at)) {
             return;
         }
+        if self.follow_to() == Some(remote) {
+            self.unfollow(now);
+        }
         self.record.on_left_in_doubt(now);
         self.left = Some((now, remote));
     }
@@ -166,7 +175,32 @@ impl Direct {
 
     /// The path at the address that the peer's data came from, when it is proven: the others lead to where the peer was.
     pub(super) fn followed(&self) -> Option<SocketAddr> {
-        self.follow.filter(|follow| self.path(*follow).is_some_and(Path::is_proven))
+        self.follow_to().filter(|follow| self.path(*follow).is_some_and(Path::is_proven))
+    }
+
+    fn follow_to(&self) -> Option<SocketAddr> {
+        self.follow.map(|(_, from)| from)
+    }
+
+    /// The peer is where it was, if a path that leads elsewhere answers what was asked since.
+    fn judge_follow(&mut self, now: Instant) {
+        let Some((since, from)) = self.follow else { return };
+        if self.paths.iter().any(|known| known.remote != from && known.path.has_answered_since(since)) {
+            self.unfollow(now);
+        }
+    }
+
+    /// It is not where it was followed to: that was a copy, or did not last.
+    fn unfollow(&mut self, now: Instant) {
+        self.not_followed = self.follow.take().map(|(_, from)| (now + NOT_FOLLOWED, from));
+    }
+
+    /// Data left the path at `remote`, silent, for another direct one.
+    pub(super) fn on_left_for_another(&mut self, now: Instant, remote: SocketAddr) {
+        if self.follow_to() == Some(remote) {
+            self.record.on_left_in_doubt(now);
+            self.unfollow(now);
+        }
     }
 
     pub(super) fn is_checking(&self) -> bool {
@@ -289,8 +323,17 @@ impl Peer {
 
     /// Data of the peer came from `from`, where none of its paths is. Once a path is proven there, data follows.
     pub(super) fn direct_follow(&mut self, ctx: &mut Context<'_>, from: SocketAddr) {
+        if self.direct.not_followed.is_some_and(|(until, known)| known == from && ctx.now < until) {
+            return;
+        }
         self.direct_heard(ctx, from);
-        self.direct.follow = Some(from);
+        if self.direct.follow_to() != Some(from) {
+            self.direct.follow = Some((ctx.now, from));
+            // Where the peer was it is still, if it answers there.
+            for known in self.direct.paths.iter_mut().filter(|known| known.remote != from) {
+                known.path.question(ctx.now);
+            }
+        }
     }
 
     /// Something that only the peer could seal came from `from` by datagram.
@@ -330,6 +373,7 @@ impl Peer {
                     // What it swallowed while it was silent, or was too large for it, is not coming, and nothing else took its place.
                     self.abandon(PathKind::DirectUdp);
                 }
+                self.direct.judge_follow(ctx.now);
                 return;
             }
         }
@@ -364,12 +408,27 @@ impl Peer {
     }
 
     fn direct_add(&mut self, ctx: &Context<'_>, remote: SocketAddr) {
-        if self.direct.path(remote).is_some() || self.direct.paths.len() >= MAX_PATHS {
+        if self.direct.path(remote).is_some() || !self.direct_make_room(remote) {
             return;
         }
         let mut path = datagram_path(ctx, PathKind::DirectUdp);
         path.set_heartbeat(self.heartbeat_hint);
         self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven, is_shaken: false });
+    }
+
+    /// Whether there is room for a path to `remote`: one that is not proven makes it, or any but that of data for where the peer went.
+    fn direct_make_room(&mut self, remote: SocketAddr) -> bool {
+        if self.direct.paths.len() < MAX_PATHS {
+            return true;
+        }
+        let (routed, follow) = (self.routed, self.direct.follow_to());
+        let is_of_use =
+            |known: &DirectPath| routed == Some(Via::Udp(known.remote)) || follow == Some(known.remote);
+        let paths = &mut self.direct.paths;
+        let worst = paths.iter().position(|known| !is_of_use(known) && !known.path.is_usable());
+        let any = || paths.iter().position(|known| !is_of_use(known)).filter(|_| follow == Some(remote));
+        let at = worst.or_else(any);
+        at.map(|at| paths.remove(at)).is_some()
     }
 
     /// Time passed for its paths and rounds.
@@ -384,15 +443,19 @@ impl Peer {
         if self.session.is_none() || !ctx.local.has_udp {
             return;
         }
+        if let Some(follow) = self.direct.follow_to()
+            && self.direct.path(follow).is_some_and(Path::is_dead)
+        {
+            self.direct.on_left_for_another(ctx.now, follow);
+        }
         // One that never was more than an answer is nothing that this side lost.
         let was_path =
             self.direct.paths.iter().any(|known| known.path.is_dead() && known.path.rtt().is_some());
         if self.direct_keep(|known| !known.path.is_dead()) {
-            if was_path {
-                self.direct.begin(ctx.now, "a direct path died");
-            } else {
-                self.direct.begin_provoked(ctx.now, "an address answered, but not in full size");
-            }
+            // The peer can do that as often as it likes.
+            let why =
+                if was_path { "a direct path died" } else { "an address answered, but not in full size" };
+            self.direct.begin_provoked(ctx.now, why);
         }
         self.say_candidates(ctx);
         // One by TCP is no reason to look no further.
@@ -411,8 +474,10 @@ impl Peer {
             let check = Control::Ping { id, path: CHECK, padding: vec![] };
             self.reply(ctx, Via::Udp(address), &check);
             self.direct.agent.on_check_sent(ctx.now, address, id);
-            let is_followed = self.direct.follow == Some(address) && self.may_answer(ctx, Via::Udp(address));
-            if is_followed && ctx.strangers.is_known(ctx.now, address.ip()) {
+            let is_followed =
+                self.direct.follow_to() == Some(address) && self.may_answer(ctx, Via::Udp(address));
+            let is_of_host = |known: &DirectPath| known.remote.ip() == address.ip() && known.path.is_usable();
+            if is_followed && self.direct.paths.iter().any(is_of_host) {
                 let id = ctx.rng.next_u64();
                 let check = datagram_ping(id, largest_packet(ctx), CHECK);
                 self.ask(ctx, Via::Udp(address), &check);

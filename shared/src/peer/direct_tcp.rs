@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //!
-//! - Links belong to the session and end with it. At most [`MAX_LINKS`], of which the peer was heard on [`MAX_KEPT`]: one more is closed.
+//! - Links belong to the session and end with it. At most [`MAX_LINKS`], of which the peer was heard on [`MAX_KEPT`]. One more is closed, but
+//!   where the peer is heard on it another one goes that carries nothing: who brings about links that lead nowhere does not keep it out.
 //! - A link is the peer's that was heard on it first, whomever it was opened for: an address is only what somebody said.
 //! - One link carries data. Where both sides opened one, or two addresses led to the peer, the side with the lower key closes the
 //!   others, once the peer had time to prove the one that stays: that on which the peer's data comes.
@@ -334,7 +335,22 @@ impl Peer {
     /// A link on which the peer was heard is worth more than one of which nobody knows where it leads: so what listens at other addresses
     /// that a peer named does not show in whether the peer's own connection is kept.
     fn tcp_make_room(&mut self, ctx: &mut Context<'_>, heard: TcpLink) {
-        if self.direct_tcp.path(heard).is_some() || self.direct_tcp.links.len() < MAX_LINKS {
+        if self.direct_tcp.path(heard).is_some() {
+            return;
+        }
+        if self.direct_tcp.links().filter(|known| known.is_kept).count() >= MAX_KEPT {
+            let is_idle = |known: &&Linked| {
+                let is_used = self.routed == Some(Via::Tcp(known.link));
+                known.is_kept && !is_used && self.direct_tcp.heard_data != Some(known.link)
+            };
+            // Of those that are alike, the oldest.
+            let idle = self.direct_tcp.links().filter(is_idle).min_by_key(|known| known.path.is_proven());
+            if let Some(link) = idle.map(|known| known.link) {
+                self.tcp_remove(ctx, |known| known.link == link);
+                ctx.out.event(Event::TcpClose { link, at_once: true });
+            }
+        }
+        if self.direct_tcp.links.len() < MAX_LINKS {
             return;
         }
         if let Some(at) = self.direct_tcp.links.iter().position(|known| !known.is_kept) {

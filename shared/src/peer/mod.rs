@@ -54,7 +54,7 @@ use crate::session::rekey::Role;
 use crate::session::{AckReport, PathSlot};
 use crate::time::Deadline;
 use crate::traverse::strangers::Strangers;
-use crate::wire::control::{Control, Hello, PathAck};
+use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use direct::Direct;
 use direct_tcp::DirectTcp;
@@ -73,6 +73,9 @@ const HELLO_REPEAT: Duration = Duration::from_secs(1);
 const CLOSE_AFTER: Duration = Duration::from_secs(30);
 /// Most of them at a time: a peer that goes through sessions faster has nothing under way in the oldest.
 const MAX_CLOSING: usize = 4;
+/// Answers to addresses where no path is: twenty at once and then ten a second, which is more than checks of an honest peer ask for. Each
+/// may be an address that its owner has to look up before it sends there.
+const STRAY_ANSWERS: Bucket = Bucket::new(20, Duration::from_millis(100));
 /// A peer that is gone is shown as offline for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(6 * 3600);
 /// The number under which this side's PINGs name the path over the relay's stream.
@@ -184,6 +187,10 @@ pub(crate) struct Peer {
     abandoned: [bool; PATH_SLOTS],
     /// One above the highest counter that the peer acknowledged on each path: only more than that confirms the path.
     acked: [u64; PATH_SLOTS],
+    /// The same of what is known to have been sealed: what was not, cannot have arrived.
+    confirmed: [u64; PATH_SLOTS],
+    /// One above the highest counter that the data plane said it sealed in this session; a moment later it has sealed more.
+    sealed: u64,
     /// What this node last said it has of the peer's.
     last_report: (Vec<PathAck>, u64),
     resume: Resume,
@@ -205,6 +212,8 @@ pub(crate) struct Peer {
     tcp_budget: Bucket,
     /// Its users' wishes.
     wish_budget: Bucket,
+    /// Its questions from addresses where no path is.
+    stray_budget: Bucket,
 }
 
 impl Peer {
@@ -240,6 +249,8 @@ impl Peer {
             last_kind: None,
             abandoned: [false; PATH_SLOTS],
             acked: [0; PATH_SLOTS],
+            confirmed: [0; PATH_SLOTS],
+            sealed: 0,
             last_report: (Vec::new(), 0),
             resume: Resume::default(),
             wish: Wish::default(),
@@ -253,6 +264,7 @@ impl Peer {
             rekey_budget: Bucket::of_handshakes(),
             tcp_budget: direct_tcp::PROVOKED,
             wish_budget: route::WISHES,
+            stray_budget: STRAY_ANSWERS,
         }
     }
 
@@ -484,9 +496,10 @@ impl Peer {
         Ok(())
     }
 
-    /// Frames went out to the peer since the last call, by `via`.
-    pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>, via: Via) {
+    /// Frames went out to the peer since the last call, by `via`; every counter below `sealed` is used.
+    pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>, via: Via, sealed: u64) {
         self.direct.on_traffic();
+        self.sealed = sealed;
         if let Some(path) = self.path_at(via) {
             path.on_data_sent(ctx.now);
         }
@@ -660,6 +673,9 @@ impl Peer {
 
     fn handle_body(&mut self, ctx: &mut Context<'_>, via: Via, body: Option<Control>) {
         match body {
+            // The answer proves to the peer that the way by which it asked leads here. Somebody who takes a question from one way to
+            // another must not get the answer: it would prove the way that he has made.
+            Some(Control::Ping { path, .. }) if !may_be_asked(via, path) => {}
             Some(Control::Ping { id, path, .. }) => {
                 if self.routed.is_some_and(|routed| routed.kind() != via.kind())
                     && self.path_of(via).is_some()
@@ -668,7 +684,7 @@ impl Peer {
                     // path is: the address may be somebody else's, who would get more than the peer spent.
                     self.repeat_report(ctx, via);
                 }
-                self.reply(ctx, via, &Control::Pong { id, path });
+                self.answer(ctx, via, &Control::Pong { id, path });
                 if let Via::Udp(from) = via
                     && path == PathKind::DirectUdp.slot().number()
                     && let Some(other) = self.direct_other_way(from)
@@ -704,7 +720,7 @@ impl Peer {
                 self.drop_dead_stream(ctx);
             }
             Some(Control::Hello(hello)) => {
-                self.reply(ctx, via, &Control::HelloAck { revision: hello.revision });
+                self.answer(ctx, via, &Control::HelloAck { revision: hello.revision });
                 // Packets may overtake each other; an older word does not take back a newer one. Revisions wrap.
                 let is_older = |known: u32| hello.revision.wrapping_sub(known) > u32::MAX / 2;
                 if self.revision_heard.is_some_and(is_older) {
@@ -721,18 +737,20 @@ impl Peer {
             Some(Control::HelloAck { revision }) if revision == ctx.hello.revision => {
                 self.hello_acked = Some(revision)
             }
-            Some(Control::Ack { paths, floor }) => {
+            Some(Control::Ack { mut paths, floor }) => {
+                self.drop_lies(&mut paths);
                 self.on_acks(ctx.now, &paths);
                 ctx.out.event(Event::Acked { slot: self.slot, paths, floor });
             }
             Some(Control::Candidates { revision, list, tcp }) => {
-                self.reply(ctx, via, &Control::CandidatesAck { revision });
+                self.answer(ctx, via, &Control::CandidatesAck { revision });
                 self.direct_on_candidates(ctx, revision, list, tcp);
             }
             Some(Control::TcpTry) => self.tcp_on_try(ctx),
             Some(Control::CandidatesAck { revision }) => self.direct_on_candidates_ack(revision),
-            Some(Control::Resume { number, kind, paths, floor }) => {
-                self.reply(ctx, via, &Control::ResumeAck { number });
+            Some(Control::Resume { number, kind, mut paths, floor }) => {
+                self.drop_lies(&mut paths);
+                self.answer(ctx, via, &Control::ResumeAck { number });
                 // The highest number counts: a packet that was held back takes nothing back.
                 if number > self.resume.heard {
                     self.resume.heard = number;
@@ -747,7 +765,7 @@ impl Peer {
             }
             Some(Control::Use { number, wanted }) => {
                 if self.on_use(ctx.now, number, wanted) {
-                    self.reply(ctx, via, &Control::UseAck { number });
+                    self.answer(ctx, via, &Control::UseAck { number });
                 }
             }
             Some(Control::UseAck { number }) => self.on_use_ack(number),
@@ -767,7 +785,7 @@ impl Peer {
                     self.path = None;
                 }
             }
-            Some(Control::Echo { id }) => self.reply(ctx, via, &Control::EchoReply { id }),
+            Some(Control::Echo { id }) => self.answer(ctx, via, &Control::EchoReply { id }),
             Some(Control::Membership(message)) => self.member_message(ctx, message),
             Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id, via }),
             // The acknowledgement of an older HELLO, or a body of a later version.
@@ -786,6 +804,12 @@ impl Peer {
     ) {
         let paths = vec![PathAck { path, highest, bitmap }];
         self.send(ctx, &Control::Ack { paths, floor: 0 });
+    }
+
+    /// Says PING with the number of this path, the way that data goes.
+    #[cfg(test)]
+    pub(crate) fn say_ping_for_test(&mut self, ctx: &mut Context<'_>, path: u8) {
+        self.send(ctx, &Control::Ping { id: 7, path, padding: vec![] });
     }
 
     /// What follows from any change: PINGs and HELLOs that are due, CONFIRMED, the route and the state to show.
@@ -897,6 +921,8 @@ impl Peer {
         self.hello_acked = None;
         self.revision_heard = None;
         self.acked = [0; PATH_SLOTS];
+        self.confirmed = [0; PATH_SLOTS];
+        self.sealed = 0;
         self.last_report = (Vec::new(), 0);
         self.resume = Resume::default();
         self.renew_wish(ctx.now);
@@ -963,6 +989,17 @@ impl Peer {
         self.send_by(ctx, via, body, self.room(via));
     }
 
+    /// Replies to what the peer asked, unless it asks from too many places.
+    fn answer(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control) {
+        if let Via::Udp(from) = via
+            && self.direct.path(from).is_none()
+            && !self.stray_budget.take(ctx.now)
+        {
+            return;
+        }
+        self.reply(ctx, via, body);
+    }
+
     /// Seals and sends whole, whatever the way is known to carry: that is the question.
     fn ask(&mut self, ctx: &mut Context<'_>, via: Via, body: &Control) {
         self.send_by(ctx, via, body, None);
@@ -972,6 +1009,11 @@ impl Peer {
         let packet = self.session.as_mut().and_then(|session| session.seal(ctx.now, body));
         packet.as_ref().inspect(|packet| ctx.out.packet(via, packet, room)).is_some()
     }
+}
+
+/// Whether a PING with this number is one that is sent by `via`.
+fn may_be_asked(via: Via, number: u8) -> bool {
+    number == via.slot().number() || (number == CHECK && via.kind() == PathKind::DirectUdp)
 }
 
 /// A PING for the relay's stream.

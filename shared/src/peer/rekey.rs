@@ -14,7 +14,7 @@
 //! peer of ill will, and neither is worth the session.
 
 use super::session::Session;
-use super::{Context, Peer, full_size_ping};
+use super::{Context, Peer, stream_ping};
 use crate::endpoint::event::Via;
 use crate::endpoint::outbox::Indices;
 use crate::handshake::peer::{Completed, Initiator, Responder};
@@ -89,18 +89,18 @@ pub(super) fn handle_timeout(peer: &mut Peer, ctx: &mut Context<'_>) {
     }
     let mut ask_again = session.rekey_due(ctx.now);
     let repeat_before = ctx.now.checked_sub(REKEY_RETRANSMIT);
-    let (mut repeat, mut is_stuck) = (None, false);
+    let (mut asks, mut is_confirming, mut is_stuck) = (None, false, false);
     match &mut session.rekey {
         Rekey::Asked { until, .. } if *until <= ctx.now => ask_again = true,
         Rekey::Asked { packet, sent, until, .. } if repeat_before.is_some_and(|before| *sent <= before) => {
             *sent = ctx.now;
             is_stuck = ctx.now + GIVE_UP >= *until + STUCK_AFTER;
-            repeat = Some(Control::RekeyInit { packet: packet.clone() });
+            asks = Some(Control::RekeyInit { packet: packet.clone() });
         }
         Rekey::Confirming { sent, until, .. } if repeat_before.is_some_and(|before| *sent <= before) => {
             *sent = ctx.now;
             is_stuck = ctx.now + GIVE_UP >= *until + STUCK_AFTER;
-            repeat = Some(full_size_ping(ctx.rng.next_u64()));
+            is_confirming = true;
         }
         Rekey::Idle
         | Rekey::Asked { .. }
@@ -108,11 +108,12 @@ pub(super) fn handle_timeout(peer: &mut Peer, ctx: &mut Context<'_>) {
         | Rekey::Paused { .. }
         | Rekey::Confirming { .. } => {}
     }
-    if let Some(body) = repeat {
-        peer.send(ctx, &body);
+    if asks.is_some() || is_confirming {
         // Whatever lets everything pass but this: a session that a relay could carry does not end for it.
-        if is_stuck && let Some(contact) = peer.contact {
-            peer.reply(ctx, Via::Channel(contact), &body);
+        let stream = peer.contact.filter(|_| is_stuck).map(Via::Channel);
+        for via in peer.way().into_iter().chain(stream) {
+            let body = asks.clone().unwrap_or_else(|| confirming_ping(via, ctx));
+            peer.reply(ctx, via, &body);
         }
     }
     if ask_again {
@@ -239,8 +240,15 @@ pub(super) fn on_response(peer: &mut Peer, ctx: &mut Context<'_>, packet: &[u8])
     switch(session, ctx, slot, &completed);
     session.rekey =
         Rekey::Confirming { index: completed.local_index, sent: ctx.now, until: ctx.now + GIVE_UP };
-    let ping = full_size_ping(ctx.rng.next_u64());
-    peer.send(ctx, &ping);
+    if let Some(via) = peer.way() {
+        let ping = confirming_ping(via, ctx);
+        peer.reply(ctx, via, &ping);
+    }
+}
+
+/// A PING under the new key, for the way that it takes: no other is answered.
+fn confirming_ping(via: Via, ctx: &mut Context<'_>) -> Control {
+    stream_ping(via.kind(), ctx.rng.next_u64())
 }
 
 /// A control packet opened under `index`: what that proves for a rekey under way.

@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 pub(super) const WISHES: Bucket = Bucket::new(8, Duration::from_secs(1));
 /// A wish's number is at most so much above the one before: else a peer could say the last that there is.
 const WISH_STEP: u64 = 1 << 32;
+/// How far the data plane may be ahead of what it said that it sealed, packets: that is a tenth of a second old, and what it says waits
+/// its turn. Ten million a second are more than a machine seals.
+const SEALED_SINCE: u64 = 1 << 20;
 /// RESUME and USE are repeated this often until acknowledged.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -312,8 +315,13 @@ impl Peer {
                 }
             }
         }
-        let doubted =
-            self.routed.filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::slot);
+        let doubted = match self.routed {
+            Some(via) => {
+                Some(via).filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::slot)
+            }
+            // It died in doubt: what is kept for that is given up with the next route, and must be there then.
+            None => self.doubted.filter(|_| self.session.is_some()),
+        };
         if self.doubted != doubted {
             self.doubted = doubted;
             if doubted == Some(PathKind::DirectUdp.slot()) {
@@ -401,12 +409,17 @@ impl Peer {
             Some(old) => {
                 let since = self.path_of(old).and_then(Path::silent_since);
                 self.leave_in_doubt(old.kind(), since.unwrap_or(ctx.now));
+                if old.kind() == PathKind::DirectUdp {
+                    self.direct.on_doubt();
+                }
                 if via.is_none_or(|new| new.kind() != old.kind()) {
                     match old {
                         Via::Udp(remote) => self.direct.on_left_in_doubt(ctx.now, remote),
                         Via::Tcp(_) => self.direct_tcp.on_left_in_doubt(ctx.now),
                         Via::Channel(_) | Via::RelayUdp(_) => {}
                     }
+                } else if let Via::Udp(remote) = old {
+                    self.direct.on_left_for_another(ctx.now, remote);
                 }
             }
             None => {}
@@ -485,21 +498,32 @@ impl Peer {
         Some(Deadline::new(said + SAY_AGAIN, why))
     }
 
-    /// Acknowledgements confirm the path that they are about, and no other; and only what is new does (Nebula #1748).
+    /// Acknowledgements of what cannot have been sealed yet say nothing.
+    pub(super) fn drop_lies(&self, paths: &mut Vec<PathAck>) {
+        let most = self.sealed.saturating_add(SEALED_SINCE);
+        paths.retain(|ack| ack.highest < most);
+    }
+
+    /// Acknowledgements confirm the path that they are about, and no other; and only what is new does (Nebula #1748), of what is known to
+    /// have been sealed: else a peer could confirm for ever a path on which nothing arrives.
     pub(super) fn on_acks(&mut self, now: Instant, paths: &[PathAck]) {
         for ack in paths {
-            let Some(known) = self.acked.get_mut(usize::from(ack.path)) else { continue };
-            let next = ack.highest.saturating_add(1);
-            if next <= *known {
+            let at = usize::from(ack.path);
+            let (Some(known), Some(confirmed)) = (self.acked.get_mut(at), self.confirmed.get_mut(at)) else {
                 continue;
-            }
-            *known = next;
+            };
+            let next = ack.highest.saturating_add(1);
+            let (is_news, confirms) = (next > *known, next.min(self.sealed) > *confirmed);
+            *known = next.max(*known);
+            *confirmed = next.min(self.sealed).max(*confirmed);
             let on = |via: &Via| via.slot().number() == ack.path;
             let via = self.routed.into_iter().chain(self.relayed_ways()).find(on);
             let is_routed = via == self.routed;
             if let Some(path) = via.and_then(|via| self.path_at(via)) {
-                path.on_ack(now);
-                if is_routed {
+                if confirms {
+                    path.on_ack(now);
+                }
+                if is_news && is_routed {
                     path.on_arrivals(now, ack.highest, &ack.bitmap);
                 }
             }

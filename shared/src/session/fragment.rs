@@ -17,6 +17,8 @@
 //! - Pieces of one packet are of one size but the last, as UDP GSO wants them.
 //! - At most [`PARTIALS`] packets and [`BYTES`] bytes are held, and of one owner a quarter of each; the oldest of whoever holds most is
 //!   dropped first, and none is held longer than [`LIFE`]. What is held is what came: a piece costs its own bytes.
+//! - What a piece costs does not grow with how many packets became whole before: their places in the order are cleared away once they
+//!   are most of it.
 //! - Pieces may come in any order and more than once. One that overlaps another in part ends its packet.
 
 use crate::ids::ReceiverIndex;
@@ -30,8 +32,9 @@ use std::time::{Duration, Instant};
 pub const PARTIALS: usize = 512;
 /// Bytes of them.
 pub const BYTES: usize = 2 << 20;
-/// How long the rest is waited for: pieces leave together.
-pub const LIFE: Duration = Duration::from_secs(1);
+/// How long the rest is waited for. Pieces leave together, but a machine that stood still has the second one yet to read (RFC 8200 §4.5 has
+/// the same minute). What comes meanwhile takes the place of the oldest.
+pub const LIFE: Duration = Duration::from_secs(60);
 /// Pieces of one packet: the largest packet on the narrowest path has fewer.
 const PIECES: usize = 64;
 
@@ -113,31 +116,45 @@ fn split(packet: &[u8], room: usize) -> Option<impl Iterator<Item = ([u8; HEADER
 /// What one owner may hold of the whole.
 const SHARE: usize = 4;
 
+/// Places in the order whose packets are gone, beside as many as there are packets.
+const STALE: usize = 64;
+
 type Name = (PacketType, ReceiverIndex, u64);
 
 /// Puts packets together.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     partials: HashMap<Name, Partial>,
-    /// In the order of their first pieces; names that are not among the partials any more are passed over.
-    order: VecDeque<(Instant, Name)>,
+    /// In the order of their first pieces; what is not among the partials any more is passed over.
+    order: VecDeque<Begun>,
+    /// First pieces so far.
+    begun: u64,
     bytes: usize,
     /// Packets and bytes of each owner that holds any.
     owners: HashMap<u32, (usize, usize)>,
     given_up: u64,
 }
 
+/// A first piece. The number tells it from another of the same name: one turn takes many pieces at one time.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    at: Instant,
+    number: u64,
+    name: Name,
+}
+
 #[derive(Debug)]
 struct Partial {
     header: Header,
     owner: u32,
+    /// That of its first piece.
+    number: u64,
     /// Where pieces lie in the ciphertext, as they came.
     pieces: Vec<(usize, Vec<u8>)>,
     /// Bytes of them.
     bytes: usize,
     /// Bytes of the ciphertext, once its last piece came.
     total: Option<usize>,
-    began: Instant,
 }
 
 impl Reassembler {
@@ -153,9 +170,11 @@ impl Reassembler {
         self.drop_old(now);
         let name = (header.packet.kind, header.packet.receiver, header.packet.counter);
         let partial = self.partials.entry(name).or_insert_with(|| {
-            self.order.push_back((now, name));
+            self.begun += 1;
+            let number = self.begun;
+            self.order.push_back(Begun { at: now, number, name });
             self.owners.entry(owner).or_default().0 += 1;
-            Partial { header: header.packet, owner, pieces: Vec::new(), bytes: 0, total: None, began: now }
+            Partial { header: header.packet, owner, number, pieces: Vec::new(), bytes: 0, total: None }
         });
         let (before, owner) = (partial.bytes, partial.owner);
         let added = partial.add(usize::from(header.offset), piece, header.has_more);
@@ -212,38 +231,40 @@ impl Reassembler {
         }
         if self.partials.is_empty() {
             self.order = VecDeque::new();
+        } else if self.order.len() > 2 * self.partials.len() + STALE {
+            let partials = &self.partials;
+            self.order.retain(|begun| held(partials, begun).is_some());
         }
         Some(partial)
     }
 
     fn drop_old(&mut self, now: Instant) {
-        while let Some((began, name)) = self.order.front()
-            && (now.saturating_duration_since(*began) >= LIFE || !self.is_held(*began, name))
+        while let Some(begun) = self.order.front()
+            && (now.saturating_duration_since(begun.at) >= LIFE || held(&self.partials, begun).is_none())
         {
             self.drop_at(0);
         }
     }
 
-    fn is_held(&self, began: Instant, name: &Name) -> bool {
-        self.partials.get(name).is_some_and(|partial| partial.began == began)
-    }
-
     /// The oldest of `owner` goes; of whomever, should it hold none.
     fn drop_oldest_of(&mut self, owner: u32) {
-        let is_of = |(began, name): &(Instant, Name)| {
-            self.partials.get(name).is_some_and(|partial| partial.began == *began && partial.owner == owner)
-        };
+        let is_of = |begun: &Begun| held(&self.partials, begun).is_some_and(|partial| partial.owner == owner);
         let at = self.order.iter().position(is_of).unwrap_or(0);
         self.drop_at(at);
     }
 
     fn drop_at(&mut self, at: usize) {
-        let Some((began, name)) = self.order.remove(at) else { return };
-        if self.is_held(began, &name) {
-            self.remove(&name);
+        let Some(begun) = self.order.remove(at) else { return };
+        if held(&self.partials, &begun).is_some() {
+            self.remove(&begun.name);
             self.given_up += 1;
         }
     }
+}
+
+/// The packet that began then, if it is neither whole nor given up.
+fn held<'a>(partials: &'a HashMap<Name, Partial>, begun: &Begun) -> Option<&'a Partial> {
+    partials.get(&begun.name).filter(|partial| partial.number == begun.number)
 }
 
 impl Partial {
@@ -398,6 +419,27 @@ mod tests {
         let header = Header { kind: PacketType::Data, receiver: ReceiverIndex(7), counter: 1 };
         let beyond = FragmentHeader { packet: header, offset: 64_990, has_more: true }.to_bytes();
         assert!(reassembler.take(now, 1, &[&beyond[..], &[7]].concat()).is_err(), "no packet is so large");
+    }
+
+    #[test]
+    fn packets_that_became_whole_make_no_later_piece_dearer() {
+        let (now, mut reassembler) = (epoch(), Reassembler::default());
+        let piece = |receiver: u32, counter: u64, offset: u16, has_more: bool| {
+            let packet = Header { kind: PacketType::Data, receiver: ReceiverIndex(receiver), counter };
+            [&FragmentHeader { packet, offset, has_more }.to_bytes()[..], &[7]].concat()
+        };
+        // Stays, and is in front of all that follows.
+        assert_eq!(reassembler.take(now, 1, &piece(1, 0, 0, true)), Ok(None));
+        // The same name over and over at one time as well.
+        for counter in (0..10_000).chain([5; 10_000]) {
+            assert_eq!(reassembler.take(now, 2, &piece(2, counter, 0, true)), Ok(None));
+            assert!(reassembler.take(now, 2, &piece(2, counter, 1, false)).unwrap().is_some());
+            let (order, partials) = (reassembler.order.len(), reassembler.partials.len());
+            assert!(order <= 2 * partials + STALE, "{order} places of {partials} packets");
+        }
+        // What was there all the time is.
+        assert!(reassembler.take(now, 1, &piece(1, 0, 1, false)).unwrap().is_some());
+        assert_eq!((reassembler.order.len(), reassembler.given_up()), (0, 0));
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //!   silent, are metered ([`PROVOKED`]): so a member cannot make others flood somebody. (What goes to one host over all peers is bounded
 //!   by [`super::strangers`].)
 //! - An address that was merely heard from is checked outside a round too, within a budget of its own ([`HEARD_BUDGET`]): what a
-//!   member can make a node send to an address it spoofs is less than what the member spends.
+//!   member can make a node send to an address it spoofs is a check a second.
 
 use super::candidate::{Candidate, CandidateKind, MAX_CANDIDATES};
 use crate::bucket::Bucket;
@@ -201,7 +201,7 @@ impl Agent {
     pub fn on_heard(&mut self, now: Instant, address: SocketAddr) {
         let candidate = Candidate::new(CandidateKind::PeerReflexive, address);
         self.name(candidate, Source::Heard, MAX_HEARD);
-        let may = self.left > 0 || self.take_heard_budget(now);
+        let may = self.take_heard_budget(now);
         if let Some(remote) =
             self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address)
             && remote.next.is_none()
@@ -271,13 +271,9 @@ impl Agent {
         if self.left == 0 || self.paced.is_some_and(|until| now < until) {
             return None;
         }
-        let mut due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
-        let first = due.next()?.candidate.address;
-        Some(
-            due.map(|remote| remote.candidate.address)
-                .find(|other| self.heard == Some(*other))
-                .unwrap_or(first),
-        )
+        let due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
+        // Of equals the first.
+        due.map(|remote| remote.candidate.address).min_by_key(|address| self.heard != Some(*address))
     }
 
     /// The address is a path that works already: it need not be checked.

@@ -122,6 +122,11 @@ impl Mapping {
         self.other.as_ref()?.mapped
     }
 
+    /// Every address that is asked: answers come from nowhere else.
+    pub fn asked(&self) -> impl Iterator<Item = SocketAddr> + Clone {
+        self.servers.iter().chain(&self.other).map(|server| server.address)
+    }
+
     /// The relay's first port.
     pub fn first_port(&self) -> Option<SocketAddr> {
         Some(self.servers.first()?.address)

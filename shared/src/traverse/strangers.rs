@@ -60,8 +60,7 @@ impl Strangers {
         self.known.insert(host, now);
     }
 
-    /// Whether a check was answered from there lately.
-    pub fn is_known(&self, now: Instant, ip: IpAddr) -> bool {
+    fn is_known(&self, now: Instant, ip: IpAddr) -> bool {
         self.known.get(&host(ip)).is_some_and(|at| now.saturating_duration_since(*at) < KNOWN_FOR)
     }
 

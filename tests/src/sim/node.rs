@@ -728,6 +728,7 @@ impl Node {
             while let Some(event) = self.endpoint.poll_event() {
                 self.apply(now, event, books, outcome);
             }
+            self.machine.routes.set_stun(self.endpoint.stun_servers());
             self.machine.routes.publish(self.machine.lockstep.plane());
             while let Some(transmit) = self.endpoint.poll_transmit() {
                 match transmit {
@@ -740,7 +741,7 @@ impl Node {
             is_idle &= !self.machine.drain(outcome);
             while let Ok(fact) = self.machine.output.facts.try_recv() {
                 is_idle = false;
-                if let Fact::DataSent(slot, _) = &fact {
+                if let Fact::DataSent(slot, ..) = &fact {
                     outcome.sent.extend(self.peers.get(slot));
                 }
                 tell(&mut self.endpoint, self.machine.lockstep.plane(), clock, fact);

@@ -38,6 +38,7 @@ impl EventLoop {
                 break;
             }
         }
+        self.routes.set_stun(self.endpoint.stun_servers());
         if let Some(plane) = &self.plane {
             self.routes.publish(plane);
         }

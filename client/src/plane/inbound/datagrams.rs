@@ -1,6 +1,6 @@
 //! What comes by the UDP socket, from anybody.
 
-use super::InboundThread;
+use super::{ControlQueue, InboundThread, Source};
 use crate::device::DeviceFault;
 use crate::plane::Datagram;
 use crate::plane::snapshot::{Snapshot, add};
@@ -109,7 +109,8 @@ impl InboundThread {
                     Via::Udp(from) => snapshot.peer(slot).is_some_and(|route| route.sources.contains(&from)),
                     Via::Channel(_) | Via::RelayUdp(_) | Via::Tcp(_) => true,
                 };
-                self.control(if is_known { &self.direct } else { &self.stray }, via, datagram);
+                let queue = if is_known { ControlQueue::Direct } else { ControlQueue::Stray };
+                self.control(queue, Source::of(via, is_known.then_some(slot)), via, datagram);
             }
             Some(PacketKind::Init | PacketKind::Response) => add(&self.counters.handshake_by_datagram, 1),
             // RFC 8489 §5: the first two bits of every STUN message are 0. No packet of ours begins so.
@@ -118,6 +119,10 @@ impl InboundThread {
                     add(&self.counters.unknown_kind, 1);
                     return Ok(());
                 };
+                if !snapshot.stun.contains(&from) {
+                    add(&self.counters.stun_unasked, 1);
+                    return Ok(());
+                }
                 // Full: STUN asks again.
                 if self.datagrams.try_send(Datagram { from, bytes: datagram.to_vec() }).is_err() {
                     add(&self.counters.stun_dropped, 1);

@@ -9,6 +9,9 @@
 //!
 //! What overtakes on a faster path is held for a moment ([`Order`](shadowmesh_proto::session::Order), protocol §7.6).
 //!
+//! Whoever fills a queue fills his share of it. Whose a packet is, is known only after it is opened; so a share belongs to what nobody
+//! else can use: a channel of a relay, a direct connection, an address at which a path of the peer is, and elsewhere the host.
+//!
 //! A key is always announced by a command before the peer can use it, but the command and the packet come by two ways: a
 //! packet with an unknown index makes the thread look at its commands once more before it is dropped.
 
@@ -16,9 +19,10 @@ mod data;
 mod datagrams;
 mod sessions;
 
+use super::shares::{Shares, host};
 use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
-use super::{ControlPacket, Datagram, Fact};
+use super::{ControlPacket, Datagram, Fact, PACKET_QUEUE, STRAY_QUEUE};
 use crate::device::{Device, DeviceFault};
 use crate::switch::{Gate, Limits, LocalNews, News};
 use crate::transport::udp::DatagramSocket;
@@ -35,6 +39,7 @@ use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -133,6 +138,28 @@ impl Told {
     }
 }
 
+/// Who has how much of each queue for the control task.
+#[derive(Debug)]
+struct ControlShares {
+    packets: Shares<Source>,
+    direct: Shares<Source>,
+    stray: Shares<Source>,
+}
+
+impl ControlShares {
+    fn new() -> Self {
+        Self { packets: Shares::new(), direct: Shares::new(), stray: Shares::new() }
+    }
+}
+
+/// Those queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ControlQueue {
+    Packets,
+    Direct,
+    Stray,
+}
+
 /// The thread.
 #[derive(Debug)]
 pub(super) struct InboundThread {
@@ -151,6 +178,8 @@ pub(super) struct InboundThread {
     direct: mpsc::Sender<ControlPacket>,
     stray: mpsc::Sender<ControlPacket>,
     datagrams: mpsc::Sender<Datagram>,
+    /// Who has how much of each of these queues.
+    shares: ControlShares,
     heard: Told,
     pieces: Reassembler,
     facts: mpsc::Sender<Fact>,
@@ -160,6 +189,36 @@ pub(super) struct InboundThread {
     rogues: Told,
     sessions: Sessions,
     stopped: bool,
+}
+
+/// Who fills a queue for the control task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// The stream of a relay or of a peer, or what a relay forwards by datagram.
+    Way(Via),
+    /// An address of a path of this peer.
+    Peer(PeerSlot),
+    /// Any other.
+    Host(IpAddr),
+}
+
+impl Source {
+    /// Of what came by `via` for `slot`, where that is known and one of its paths leads there.
+    pub(super) fn of(via: Via, slot: Option<PeerSlot>) -> Self {
+        match (via, slot) {
+            (Via::Channel(_) | Via::RelayUdp(_) | Via::Tcp(_), _) => Self::Way(via),
+            (Via::Udp(_), Some(slot)) => Self::Peer(slot),
+            (Via::Udp(from), None) => Self::Host(host(from.ip())),
+        }
+    }
+
+    /// Places that it may have of `all` in its queue. A peer may have several ways of some kinds, beside another kind.
+    const fn share(self, all: usize) -> usize {
+        match self {
+            Self::Way(Via::RelayUdp(_) | Via::Tcp(_)) => all / 8,
+            Self::Way(Via::Channel(_) | Via::Udp(_)) | Self::Peer(_) | Self::Host(_) => all / 4,
+        }
+    }
 }
 
 /// What is known when there is nothing to do.
@@ -187,6 +246,7 @@ impl InboundThread {
             direct: parts.direct,
             stray: parts.stray,
             datagrams: parts.datagrams,
+            shares: ControlShares::new(),
             heard: Told::default(),
             pieces: Reassembler::default(),
             facts: parts.facts,
@@ -286,7 +346,7 @@ impl InboundThread {
                 Some(PacketKind::Transport(PacketType::Data)) => self.data(now, &snapshot, via, packet)?,
                 Some(
                     PacketKind::Transport(PacketType::Control) | PacketKind::Init | PacketKind::Response,
-                ) => self.control(&self.packets, via, packet),
+                ) => self.control(ControlQueue::Packets, Source::of(via, None), via, packet),
                 Some(PacketKind::Transport(PacketType::Fragment)) | None => {
                     add(&self.counters.unknown_kind, 1);
                 }
@@ -295,9 +355,18 @@ impl InboundThread {
         Ok(())
     }
 
-    fn control(&self, queue: &mpsc::Sender<ControlPacket>, via: Via, packet: &[u8]) {
+    fn control(&mut self, queue: ControlQueue, source: Source, via: Via, packet: &[u8]) {
+        let (queue, shares, all) = match queue {
+            ControlQueue::Packets => (&self.packets, &mut self.shares.packets, PACKET_QUEUE),
+            ControlQueue::Direct => (&self.direct, &mut self.shares.direct, PACKET_QUEUE),
+            ControlQueue::Stray => (&self.stray, &mut self.shares.stray, STRAY_QUEUE),
+        };
+        let place = shares.take(source, source.share(all));
         // Full means that the control task is behind: what is lost here is repeated by its sender.
-        if queue.try_send(ControlPacket { via, packet: packet.to_vec() }).is_err() {
+        let is_taken = place.is_some_and(|place| {
+            queue.try_send(ControlPacket { via, packet: packet.to_vec(), _place: place }).is_ok()
+        });
+        if !is_taken {
             add(&self.counters.control_dropped, 1);
         }
     }

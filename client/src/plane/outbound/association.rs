@@ -11,8 +11,7 @@
 //!
 //! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
 //! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream only so much is under way as
-//! was shown to arrive ([`Window`]), and
-//! what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
+//! was shown to arrive ([`Window`]), and what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
 //! bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
 //! # Time
@@ -22,7 +21,7 @@
 
 use super::batches::Way;
 use super::peer::Context;
-use super::window::{Looked, Window};
+use super::window::{LOOK, Looked, Window};
 use super::{BATCH, DOUBT_SHARE, KEEP};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
@@ -56,6 +55,8 @@ pub(super) struct Association {
     fresh: u64,
     /// What was sealed before that had no way to go.
     piled_from: u64,
+    /// Whether too much waits behind it, and until when that is not looked at again.
+    piles_up: Option<(Instant, bool)>,
     /// When the next of it may go.
     paced_until: Option<Instant>,
     /// How much of it may be under way over a relay; `None` when nobody acknowledges it any more.
@@ -144,6 +145,7 @@ impl Association {
             again: 0..0,
             fresh: u64::MAX,
             piled_from: 0,
+            piles_up: None,
             paced_until: None,
             window: Some(Window::default()),
             is_again_lossy: false,
@@ -151,6 +153,11 @@ impl Association {
             ages: Ages::default(),
             lost_seen: 0,
         }
+    }
+
+    /// One above the highest counter that was used.
+    pub(super) fn sealed(&self) -> u64 {
+        self.half.next_counter()
     }
 
     /// The next key.
@@ -329,7 +336,7 @@ impl Association {
         }
         if !pumped.is_stopped {
             let later = self.hand_over_waiting(ctx, way, next);
-            pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, is_stopped: later.is_stopped };
+            pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
         }
         self.count_lost(&route.counters);
         pumped
@@ -433,10 +440,16 @@ impl Association {
 
     /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way is gone.
     /// Frames come faster than they arrive, then, and what is sealed has to arrive.
-    pub(super) fn is_piling_up(&self) -> bool {
-        let is_behind = self.again.start >= self.piled_from && !self.again.is_empty();
-        let waits = || self.half.held(self.again.start..self.half.next_counter()).bytes;
-        self.window.as_ref().is_some_and(|window| is_behind && waits() > window.bytes())
+    pub(super) fn is_piling_up(&mut self, now: Instant) -> bool {
+        if self.again.is_empty() || self.again.start < self.piled_from {
+            return false;
+        }
+        if self.piles_up.is_none_or(|(until, _)| until <= now) {
+            let waits = self.half.held(self.again.start..self.half.next_counter()).bytes;
+            let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes());
+            self.piles_up = Some((now + LOOK, is_too_much));
+        }
+        self.piles_up.is_some_and(|(_, is_too_much)| is_too_much)
     }
 
     /// When [`Self::pump`] has something to do that it had not before.

@@ -543,7 +543,8 @@ fn tell_sent(facts: &mpsc::Sender<Fact>, slot: PeerSlot, peer: &mut Peer, now: I
     if peer.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
         peer.told = Some(now);
         // Lost: said again with the next frame. Without a way, there is no path to judge by it.
-        peer.is_untold = peer.via().is_some_and(|via| facts.try_send(Fact::DataSent(slot, via)).is_err());
+        let told = peer.via().map(|via| facts.try_send(Fact::DataSent(slot, via, peer.sealed())));
+        peer.is_untold = told.is_some_and(|told| told.is_err());
     }
 }
 

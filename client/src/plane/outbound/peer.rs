@@ -108,6 +108,11 @@ impl Peer {
         }
     }
 
+    /// One above the highest counter of its association that was used.
+    pub(super) fn sealed(&self) -> u64 {
+        self.association.as_ref().map_or(0, Association::sealed)
+    }
+
     /// The path by which its packets go, or went last.
     pub(super) fn path(&self) -> PathSlot {
         self.path
@@ -115,7 +120,7 @@ impl Peer {
 
     /// Whether the path by which its packets go is in doubt.
     pub(super) const fn is_doubted(&self) -> bool {
-        self.is_doubted
+        self.is_doubted && self.way.is_some()
     }
 
     /// Whether somebody here speaks to it.
@@ -205,7 +210,7 @@ impl Peer {
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
         let admission = match self.way {
             Some(Way { via: via @ Via::Tcp(_), .. }) => self.backlog.admit(ctx, via, association, plaintext),
-            Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up() => Admission::Drop,
+            Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up(ctx.now) => Admission::Drop,
             Some(_) | None => Admission::Go,
         };
         if admission == Admission::Drop {

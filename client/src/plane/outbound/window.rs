@@ -14,8 +14,8 @@ const BYTES_FIRST: usize = 256 << 10;
 const BYTES_MIN: usize = 32 << 10;
 /// The largest: 130 Mbit/s over a round trip of 250 ms.
 const BYTES_MAX: usize = 4 << 20;
-/// What is acknowledged is looked at this often.
-const LOOK: Duration = Duration::from_millis(5);
+/// What is acknowledged, or waits, is looked at this often: it may be thousands of packets.
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 
 /// What is under way, and how much may be.
 #[derive(Debug)]

@@ -43,6 +43,7 @@ impl Sender {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            stun: [].into(),
             access: None,
             own: Arc::default(),
         };
@@ -246,7 +247,7 @@ fn a_flow_that_comes_faster_than_what_is_behind_a_backlog_may_leave_is_dropped_b
             // What goes at once when nothing waits any more is the relay's to drop.
             assert!(received > 2_500, "it went on all the time: {received}");
         } else {
-            assert!(received as u64 == sealed && dropped < 2_000, "until the window was large: {dropped}");
+            assert!(received as u64 == sealed && dropped < 3_000, "until the window was large: {dropped}");
         }
     }
 }

@@ -44,6 +44,7 @@ impl Client {
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
+            stun: [].into(),
             access: None,
             own: Arc::default(),
         };

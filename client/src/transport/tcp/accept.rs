@@ -2,10 +2,11 @@
 //! say nothing are borne at a time, from one address even fewer: so that it takes many machines to keep a peer out.
 
 use super::{Shared, link};
+use crate::plane::host;
 use socket2::SockRef;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,8 @@ pub(super) const STRANGERS: usize = 64;
 pub(super) const PER_ADDRESS: usize = 4;
 /// Connections taken in a second: each costs the event loop some work, even if it says nothing.
 const PER_SECOND: u32 = 128;
+/// Of them, from one address: who comes again and again leaves room for others.
+const PER_SECOND_AND_ADDRESS: u32 = PER_SECOND / 4;
 /// A pause after the kernel refused to give a connection: out of descriptors, it would refuse again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,7 +38,7 @@ pub(super) struct Place {
 
 impl Strangers {
     fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = customer(address);
+        let address = host(address);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.values().sum::<usize>() >= STRANGERS {
             return None;
@@ -61,27 +64,44 @@ impl Drop for Place {
     }
 }
 
-/// The addresses that one customer has are one.
-fn customer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
+/// Connections taken in the second that runs.
+#[derive(Debug)]
+struct Taken {
+    second: Instant,
+    all: u32,
+    each: HashMap<IpAddr, u32>,
+}
+
+impl Taken {
+    fn new(now: Instant) -> Self {
+        Self { second: now, all: 0, each: HashMap::new() }
+    }
+
+    /// A place among the strangers, if there is one and not too many were taken. Those that get none cost next to nothing: they do not
+    /// count, or somebody whose places are used up would use up those of all.
+    fn place(&mut self, now: Instant, strangers: &Arc<Strangers>, address: IpAddr) -> Option<Place> {
+        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
+            *self = Self::new(now);
+        }
+        let here = self.each.get(&host(address)).copied().unwrap_or_default();
+        if self.all >= PER_SECOND || here >= PER_SECOND_AND_ADDRESS {
+            return None;
+        }
+        let place = strangers.place(address)?;
+        self.all += 1;
+        self.each.insert(host(address), here + 1);
+        Some(place)
     }
 }
 
 /// Takes connections for as long as it is wanted.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
     let strangers = Arc::new(Strangers::default());
-    let (mut second, mut taken) = (Instant::now(), 0);
+    let mut taken = Taken::new(Instant::now());
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
-                if second.elapsed() >= Duration::from_secs(1) {
-                    (second, taken) = (Instant::now(), 0);
-                }
-                taken += 1;
-                let place = if taken > PER_SECOND { None } else { strangers.place(remote.ip()) };
-                let Some(place) = place else {
+                let Some(place) = taken.place(Instant::now(), &strangers, remote.ip()) else {
                     reset(stream);
                     continue;
                 };
@@ -104,4 +124,28 @@ pub(super) fn reset(stream: TcpStream) {
     // Where that fails it is closed like any other.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_again_and_again_leaves_room_for_others() {
+        let (now, strangers) = (Instant::now(), Arc::new(Strangers::default()));
+        let address = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let mut taken = Taken::new(now);
+        // With all his places taken, and with all of them given back at once.
+        let held: Vec<_> = (0..1000).filter_map(|_| taken.place(now, &strangers, address(1))).collect();
+        assert_eq!(held.len(), PER_ADDRESS);
+        let quick = (0..1000).filter(|_| taken.place(now, &strangers, address(2)).is_some()).count();
+        assert_eq!(quick, PER_SECOND_AND_ADDRESS as usize);
+        assert!(taken.place(now, &strangers, address(3)).is_some());
+        // Many together have what there is in a second, and as much in the next.
+        let all = |taken: &mut Taken, now| {
+            (0..1000).filter(|n| taken.place(now, &strangers, address((n % 50) as u8 + 4)).is_some()).count()
+        };
+        assert_eq!(all(&mut taken, now), PER_SECOND as usize - PER_ADDRESS - quick - 1);
+        assert_eq!(all(&mut taken, now + Duration::from_secs(1)), PER_SECOND as usize);
+    }
 }

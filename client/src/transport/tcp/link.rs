@@ -28,10 +28,13 @@ const UNKNOWN_MESSAGE: usize = 2048;
 const UNKNOWN_MESSAGES: u32 = 16;
 /// Control messages that wait: one end that asks and does not read must not fill this node's memory.
 const CONTROL_QUEUE: usize = 1024;
+/// What was said before a clean end leaves within this, or is given up: the other end may have stopped reading, and would hold on to
+/// this end's descriptor and task for as long as it likes.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Small reads are gathered.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// Speaks to a connection. Dropping it ends it well: what was said before is still sent.
+/// Speaks to a connection. Dropping it ends it well: what was said before is still sent, as far as the other end takes it in time.
 #[derive(Debug)]
 pub(super) struct LinkHandle {
     control: mpsc::Sender<Bytes>,
@@ -113,17 +116,25 @@ pub(super) async fn run(
     let _ = shared.events.send(TcpEvent::Closed { link }).await;
 }
 
-/// Ends when nobody keeps it in time, or when it is to end; not when its handle is gone, which is the writer's business.
+/// Ends when nobody keeps it in time, or when it is to end; when its handle is gone, only once the writer had its time.
 async fn watched(mut wishes: watch::Receiver<Wish>, place: Option<Place>) -> Result<(), LinkError> {
-    let known = async { wishes.wait_for(|wish| *wish != Wish::Unknown).await.map(|wish| *wish) };
+    let known = async { wishes.wait_for(|wish| *wish != Wish::Unknown).await.is_ok() };
     match tokio::time::timeout(KEPT_WITHIN, known).await {
         Err(_) => return Err(LinkError::Unknown),
-        Ok(Err(_)) => std::future::pending().await,
-        Ok(Ok(_)) => {}
+        Ok(false) => return lingered().await,
+        Ok(true) => {}
     }
     drop(place);
-    let aborted = async { wishes.wait_for(|wish| *wish == Wish::Aborted).await.is_ok() };
-    if aborted.await { Err(LinkError::NotNeeded) } else { std::future::pending().await }
+    if wishes.wait_for(|wish| *wish == Wish::Aborted).await.is_err() {
+        return lingered().await;
+    }
+    Err(LinkError::NotNeeded)
+}
+
+/// The writer, which sees that the handle is gone once it has nothing more to write, did not end in time.
+async fn lingered() -> Result<(), LinkError> {
+    tokio::time::sleep(LINGER).await;
+    Err(LinkError::NotNeeded)
 }
 
 async fn read(

@@ -47,6 +47,7 @@ impl Node {
             streams: vec![],
             links: vec![],
             bindings: vec![],
+            stun: [].into(),
             access: None,
             own: Arc::default(),
         };
@@ -279,6 +280,45 @@ async fn few_strangers_are_borne_at_a_time_and_fewer_of_one_address() {
         node.tcp.close(link, true);
     }
     assert!(!is_sent_away(&mut node, [127, 0, 1, 1]).await);
+}
+
+/// Fills a connection to a peer that reads nothing, lets go of it, and waits until it is gone.
+async fn end_while_full(is_kept: bool) {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut node = Node::new();
+    node.tcp.open(PEER, vec![silent.local_addr().unwrap()]);
+    let (link, _, data) = node.opened().await;
+    let (mut far, _) = soon("the connection", silent.accept()).await.unwrap();
+    if is_kept {
+        node.tcp.keep(PEER, link);
+    }
+    // The writer is blocked once nothing has left for a while although there is more.
+    let (mut taken, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_millis(200) {
+        if data.has_room() {
+            data.push(message(60_000));
+        }
+        let now_taken = data.taken();
+        if now_taken != std::mem::replace(&mut taken, now_taken) {
+            since = Instant::now();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!data.has_room());
+    let began = Instant::now();
+    node.tcp.close(link, false);
+    assert_eq!(node.closed().await, link);
+    assert!(began.elapsed() < link::LINGER + Duration::from_secs(2), "{:?}", began.elapsed());
+    // Reset, not left to the kernel: it would send the rest for as long as the far end lets it wait.
+    let mut rest = Vec::new();
+    let end = soon("the end", far.read_to_end(&mut rest)).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert!(data.has_room(), "nobody waits for room there");
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_does_not_keep_a_connection_that_is_not_needed() {
+    tokio::join!(end_while_full(true), end_while_full(false));
 }
 
 #[test]

@@ -138,6 +138,8 @@ pub(super) struct Internet {
     pub(super) is_torn: bool,
     /// Swallows datagrams between the nodes that this says yes to.
     pub(super) swallows: Option<fn(&[u8]) -> bool>,
+    /// Somebody on the way passes on from here what comes here, either way.
+    pub(super) copier: Option<SocketAddr>,
 }
 
 /// What the relay's STUN sends to an address in one of its minutes.
@@ -180,6 +182,8 @@ impl Internet {
             self.under_way.push_back((now + 2 * HOP, to, source, response.encode()));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else {
+            let is_copied = self.copier == Some(to);
+            let (source, to) = if is_copied { (to, self.sides[1 - from].inside) } else { (source, to) };
             self.under_way.push_back((now + 2 * HOP + slower, source, to, datagram));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         }
@@ -266,7 +270,7 @@ pub(super) fn traffic(world: &mut World, span: Duration, arrives: bool) {
             let status = world.status(at);
             let (now, slot) = (world.now, status.slot);
             let Some(path) = status.path else { continue };
-            world.nodes[at].endpoint.handle_data_sent(now, slot, path.via);
+            world.nodes[at].endpoint.handle_data_sent(now, slot, path.via, *counter + 11);
             if arrives {
                 *counter += 10;
                 acknowledge(world, 1 - at, path.via.slot().number(), *counter);
@@ -513,7 +517,7 @@ fn one_frame_that_a_narrow_path_swallowed_goes_again_though_the_path_answers_the
     world.internet.sides[0].largest_out = 1280;
     // It is in doubt for no longer than the PING of the size that passes takes.
     let (now, status) = (world.now, world.status(0));
-    world.nodes[0].endpoint.handle_data_sent(now, status.slot, status.path.unwrap().via);
+    world.nodes[0].endpoint.handle_data_sent(now, status.slot, status.path.unwrap().via, 1);
     world.run(Duration::from_secs(1));
     assert_eq!((kinds(&world), room(&world, 0)), (DIRECT, Some(1232)));
     assert_eq!(world.count(0, resent), 1);
@@ -583,6 +587,79 @@ fn nobody_is_sent_a_large_check_where_no_check_was_answered() {
     world.run(Duration::from_secs(1));
     let sent: Vec<_> = world.internet.sent[1].iter().filter(|(to, _)| *to == victim).collect();
     assert!(sent.len() == 1 && sent[0].1 < 100, "{sent:?}");
+}
+
+#[test]
+fn who_copies_packets_gains_one_move_and_no_more() {
+    let mut world = behind(19, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    let copier: SocketAddr = "203.0.113.77:4000".parse().unwrap();
+    world.internet.copier = Some(copier);
+    let slot = world.status(1).slot;
+    let (mut counter, mut swallowed, steps) = (1_000, 0, 1_200);
+    for step in 0..steps {
+        let now = world.now;
+        if step % 20 == 0 {
+            // It passed on a data packet from its own address, faster than the network.
+            world.nodes[1].endpoint.handle_heard(now, slot, copier);
+        }
+        // It passes on what is asked and answered, and swallows data.
+        let via = world.status(1).path.unwrap().via;
+        world.nodes[1].endpoint.handle_data_sent(now, slot, via, counter + 11);
+        if via == Via::Udp(copier) {
+            swallowed += 1;
+        } else {
+            counter += 10;
+            acknowledge(&mut world, 0, via.slot().number(), counter);
+        }
+        world.run(Duration::from_millis(50));
+    }
+    assert!(swallowed <= steps / 20, "{swallowed} of {steps}");
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn where_the_peer_went_there_is_room_for_a_path() {
+    let mut world = behind(20, [Nat::PortRestricted, Nat::Open]);
+    world.run(Duration::from_secs(5));
+    // As many as are checked at once.
+    for rebind in 0..5 {
+        traffic(&mut world, Duration::from_millis(200), true);
+        world.internet.sides[0].mappings.clear();
+        let to = world.internet.sides[1].inside;
+        let from = world.internet.sides[0].outward(to);
+        let (now, slot) = (world.now, world.status(1).slot);
+        world.nodes[1].endpoint.handle_heard(now, slot, from);
+        world.run(HOP * 8);
+        assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from), "rebind {rebind}");
+    }
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn a_path_that_died_in_doubt_is_given_up_before_the_doubt_ends() {
+    let mut world = behind(21, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    let now = world.now;
+    for node in &mut world.nodes {
+        node.endpoint.handle_stream_closed(now, RELAY);
+        node.events.clear();
+    }
+    world.to_node.clear();
+    world.to_relay.clear();
+    world.internet.is_torn = true;
+    traffic(&mut world, Duration::from_secs(4), false);
+    world.internet.is_torn = false;
+    world.run(Duration::from_secs(90));
+    let at = |wanted: fn(&Event) -> bool| world.nodes[0].events.iter().position(wanted).unwrap();
+    let begins = at(|event| matches!(event, Event::Doubt { path: Some(_), .. }));
+    let died = at(|event| matches!(event, Event::Route { via: None, .. }));
+    let mut events = world.nodes[0].events.iter().skip(died);
+    let given_up = died + events.position(|event| matches!(event, Event::Resend { .. })).unwrap();
+    let ends = at(|event| matches!(event, Event::Doubt { path: None, .. }));
+    assert!(begins < died && given_up < ends, "{begins} {died} {given_up} {ends}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn a_session_that_answers_behind_a_handshake_does_not_tear_the_two_sides_apart()
     // The path dies, and the lower key asks the session and begins a handshake in one breath.
     world.drop = |_, _| true;
     let (now, slot) = (world.now, world.status(lower).slot);
-    world.nodes[lower].endpoint.handle_data_sent(now, slot, channel());
+    world.nodes[lower].endpoint.handle_data_sent(now, slot, channel(), 1);
     while world.status(lower).state == PeerState::Connected {
         world.run(Duration::from_millis(1));
     }

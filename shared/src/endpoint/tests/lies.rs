@@ -103,7 +103,7 @@ fn a_relay_that_falls_silent_while_data_flows_is_given_up_soon() {
     let fell_silent = world.now;
     while world.count(0, |event| matches!(event, Event::RelayDead { .. })) == 0 {
         let (now, slot) = (world.now, world.status(0).slot);
-        world.nodes[0].endpoint.handle_data_sent(now, slot, channel());
+        world.nodes[0].endpoint.handle_data_sent(now, slot, channel(), 1);
         world.drain();
         world.to_relay.clear();
         // Nothing gets there between two turns.

@@ -1,9 +1,9 @@
 //! What a member that means no good may make a node send, and where to.
 
-use super::direct::{DIRECT, Nat, behind, kinds, traffic};
-use super::tcp::{Syns, listening};
+use super::direct::{DIRECT, Nat, acknowledge_some, behind, kinds, traffic};
+use super::tcp::{Syns, listening, said_by_stream};
 use super::*;
-use crate::path::select::Wanted;
+use crate::path::select::{PathKind, Wanted};
 
 /// Nothing is ever sent there.
 fn refused() -> SocketAddr {
@@ -126,5 +126,71 @@ fn somebody_who_copies_faster_than_the_way_itself_does_not_keep_the_answers_of_a
     }
     for at in 0..2 {
         assert_eq!(world.status(at).session.unwrap().rekeys, 1);
+    }
+}
+
+#[test]
+fn questions_from_places_without_a_path_get_few_answers_there() {
+    let mut world = behind(97, [Nat::Blocked; 2]);
+    world.run(Duration::from_secs(10));
+    let stray: SocketAddr = "192.0.2.77:5000".parse().unwrap();
+    let answers = |world: &mut World, questions: u64| {
+        let mut sent = 0;
+        for id in 0..questions {
+            let mut packet = said_by_stream(world, |peer, ctx| {
+                peer.echo(ctx, id);
+            });
+            let (now, endpoint) = (world.now, &mut world.nodes[0].endpoint);
+            assert!(endpoint.handle_packet(now, Via::Udp(stray), &mut packet).is_ok());
+            while let Some(transmit) = endpoint.poll_transmit() {
+                sent += u32::from(matches!(transmit, Transmit::Datagram { to, .. } if to == stray));
+            }
+        }
+        sent
+    };
+    // A few checks go there as well.
+    let at_once = answers(&mut world, 200);
+    assert!((20..=25).contains(&at_once), "{at_once}");
+    world.run(Duration::from_secs(1));
+    let later = answers(&mut world, 200);
+    assert!((10..=13).contains(&later), "{later}");
+}
+
+#[test]
+fn a_ping_that_came_another_way_than_it_was_sent_is_not_answered() {
+    let mut world = behind(98, [Nat::Blocked; 2]);
+    world.run(Duration::from_secs(10));
+    for (number, answers) in [(0, 1), (1, 0), (2, 0), (3, 0), (4, 0), (255, 0)] {
+        let mut packet = said_by_stream(&mut world, |peer, ctx| peer.say_ping_for_test(ctx, number));
+        let (now, endpoint) = (world.now, &mut world.nodes[0].endpoint);
+        assert!(endpoint.handle_packet(now, channel(), &mut packet).is_ok());
+        let answered = std::iter::from_fn(|| endpoint.poll_transmit()).count();
+        assert_eq!(answered, answers, "path {number}");
+    }
+}
+
+#[test]
+fn acknowledgements_of_what_was_never_sealed_confirm_no_path() {
+    // Far beyond all that may have been sealed; and just beyond what was, while nothing new is.
+    for (ahead, grows) in [(1 << 21, 10), (0, 0)] {
+        let mut world = behind(99, [Nat::PortRestricted; 2]);
+        world.run(Duration::from_secs(5));
+        traffic(&mut world, Duration::from_secs(2), true);
+        assert_eq!(kinds(&world), DIRECT);
+        let left = |event: &Event| matches!(event, Event::Moved { from: PathKind::DirectUdp, .. });
+        assert_eq!(world.count(0, left), 0);
+        // Ten each 50 ms, and all acknowledged.
+        let mut sealed = 401;
+        for n in 0..100 {
+            let (now, status) = (world.now, world.status(0));
+            sealed += grows;
+            if let Some(path) = status.path {
+                world.nodes[0].endpoint.handle_data_sent(now, status.slot, path.via, sealed);
+            }
+            let number = PathKind::DirectUdp.slot().number();
+            acknowledge_some(&mut world, 1, number, sealed + ahead + n, [u64::MAX; 4]);
+            world.run(Duration::from_millis(50));
+        }
+        assert!(world.count(0, left) > 0, "nothing arrives there");
     }
 }

@@ -13,7 +13,7 @@ fn lossy_traffic(world: &mut World, highest: &mut u64, span: Duration, n: u32) {
             let status = world.status(at);
             let Some(path) = status.path else { continue };
             let now = world.now;
-            world.nodes[at].endpoint.handle_data_sent(now, status.slot, path.via);
+            world.nodes[at].endpoint.handle_data_sent(now, status.slot, path.via, *highest + 1);
             let mut bitmap = [u64::MAX; 4];
             if n > 0 && path.via.kind() == PathKind::DirectUdp {
                 for below in 0..256u64 {

@@ -362,26 +362,46 @@ fn while_a_user_wants_tcp_it_is_tried_again_and_again_and_ports_of_services_neve
 
 #[test]
 fn what_listens_at_other_addresses_does_not_show_in_whether_the_peer_s_own_connection_is_kept() {
-    let mut world = listening(85, [Nat::Blocked; 2], Syns::Dropped);
-    world.run(Duration::from_secs(10));
-    let link = |number| TcpLink { number, remote: "192.0.2.77:5000".parse().unwrap() };
-    let (now, slot) = (world.now, world.status(0).slot);
-    for number in 0..6 {
-        world.nodes[0].endpoint.handle_tcp_opened(now, slot, link(900 + number));
+    // Links that this node opened and on which nobody was heard; and links that somebody brought about who copies the peer's packets.
+    for is_kept in [false, true] {
+        let mut world = listening(85, [Nat::Blocked; 2], Syns::Dropped);
+        world.run(Duration::from_secs(10));
+        let link = |number| TcpLink { number, remote: "192.0.2.77:5000".parse().unwrap() };
+        let (now, slot) = (world.now, world.status(0).slot);
+        let mine = world.nodes[1].endpoint.id();
+        for number in 0..if is_kept { 3 } else { 6 } {
+            let link = link(900 + number);
+            if is_kept {
+                world.nodes[0]
+                    .endpoint
+                    .with_peer(now, mine, |peer, _| peer.add_tcp_link_for_test(now, link, true));
+            } else {
+                world.nodes[0].endpoint.handle_tcp_opened(now, slot, link);
+            }
+        }
+        // The peer says something on a connection that it opened.
+        let mut packet = said_by_stream(&mut world, |peer, ctx| {
+            peer.echo(ctx, 1);
+        });
+        assert!(world.nodes[0].endpoint.handle_packet(now, Via::Tcp(link(77)), &mut packet).is_ok());
+        world.run(Duration::from_millis(100));
+        let kept = |event: &Event| matches!(event, Event::TcpKept { link: kept, .. } if kept.number == 77);
+        assert_eq!(world.count(0, kept), 1);
+        if is_kept {
+            let left = world.nodes[0].endpoint.peers[&mine].tcp_links_for_test();
+            assert_eq!(left, [link(901), link(902), link(77)], "the oldest made room");
+        }
     }
-    // The peer says something on a connection that it opened.
-    let peer = *world.nodes[1].endpoint.peers.keys().next().unwrap();
+}
+
+/// The packet that node 1 says by the relay's stream.
+pub(super) fn said_by_stream(world: &mut World, say: impl FnOnce(&mut Peer, &mut Context<'_>)) -> Vec<u8> {
     world.drain();
-    let slot = world.status(1).slot;
-    world.nodes[1].endpoint.with_peer(now, peer, |peer, ctx| peer.echo(ctx, 1)).unwrap();
-    let Some(Transmit::Stream { message, .. }) = world.nodes[1].endpoint.poll_transmit() else {
-        panic!("{slot:?}")
-    };
-    let mut packet = Forward::parse(&message).unwrap().packets().next().unwrap().to_vec();
-    assert!(world.nodes[0].endpoint.handle_packet(now, Via::Tcp(link(77)), &mut packet).is_ok());
-    world.run(Duration::from_millis(100));
-    let kept = |event: &Event| matches!(event, Event::TcpKept { link: kept, .. } if kept.number == 77);
-    assert_eq!(world.count(0, kept), 1);
+    let (now, peer) = (world.now, world.nodes[0].endpoint.id());
+    world.nodes[1].endpoint.with_peer(now, peer, say).unwrap();
+    let transmit = world.nodes[1].endpoint.poll_transmit();
+    let Some(Transmit::Stream { message, .. }) = transmit else { panic!("{transmit:?}") };
+    Forward::parse(&message).unwrap().packets().next().unwrap().to_vec()
 }
 
 #[test]
