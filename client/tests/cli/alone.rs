@@ -40,7 +40,7 @@ fn rules_with_a_fault_keep_a_daemon_from_starting() {
     refused(&up(path, "allow any > any"), &format!("{path}:1:11: expected `->` instead of `>`"));
     refused(
         &up("office rules", "allow name:a -> any"),
-        &format!("{path}:1:7: a daemon of this version refuses"),
+        &format!("{path}:1:7: `name:a` names somebody only in rules that an admin publishes"),
     );
     refused(&up("./nowhere", ""), "nowhere cannot be read");
     assert!(!home.state().join("network.toml").exists(), "nothing was remembered");
