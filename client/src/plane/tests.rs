@@ -110,8 +110,16 @@ impl Node {
         let pool = ChunkPool::new(POOL_BYTES);
         let (plane, output) = Plane::start(device, socket.clone(), snapshot.clone(), pool, ring).unwrap();
         let mut node = Self { name, plane, output, wire, socket, snapshot, queue: None };
+        until("the first picture to be taken in", || Arc::strong_count(&node.plane.snapshot.load_full()) > 2);
         node.connect();
         node
+    }
+
+    /// Publishes its picture, and waits until both threads let go of the one before: a frame that is sent afterwards is not sent by that.
+    fn publish(&self) {
+        let before = Arc::downgrade(&self.plane.snapshot.load_full());
+        self.plane.publish(self.snapshot.clone());
+        until("the picture to be taken in", || before.strong_count() == 0);
     }
 
     /// A new stream in place of the one before.
@@ -119,7 +127,7 @@ impl Node {
         let (handle, queue) = stream_queue(self.plane.outbound_waker());
         self.snapshot.streams[0] = Some(handle);
         self.queue = Some(queue);
-        self.plane.publish(self.snapshot.clone());
+        self.publish();
     }
 
     fn disconnect(&mut self) {
@@ -128,7 +136,7 @@ impl Node {
         for peer in &mut self.snapshot.peers {
             peer.via = None;
         }
-        self.plane.publish(self.snapshot.clone());
+        self.publish();
     }
 
     fn route(&mut self, slot: PeerSlot, contact: Option<Contact>) {
@@ -143,7 +151,7 @@ impl Node {
         for path in given_up {
             route.given_up[usize::from(path.number())] += 1;
         }
-        self.plane.publish(self.snapshot.clone());
+        self.publish();
     }
 
     fn counters(&self, slot: PeerSlot) -> &PeerCounters {
@@ -528,7 +536,7 @@ fn a_member_that_speaks_as_another_is_not_let_in() {
     let (mut a, mut b, _) = two();
     // At `b`, the MAC that `a` will use belongs to somebody else.
     Arc::make_mut(&mut b.snapshot.directory).admit(PeerSlot(1), Record::new(mac(5))).unwrap();
-    b.plane.publish(b.snapshot.clone());
+    b.publish();
     a.wire.send(&frame(5, 2, 1, 80)).unwrap();
     a.send(2, 2, 80);
     assert_eq!(numbers(&carry(&mut a, &b, 1)), [2]);
@@ -567,7 +575,7 @@ fn what_the_rules_do_not_let_in_reaches_neither_the_device_nor_the_switch() {
     b.route(PEER, Some(CHANNEL));
     b.route(PeerSlot(1), Some(OTHER));
     b.snapshot.access = access("allow any -> any udp 53");
-    b.plane.publish(b.snapshot.clone());
+    b.publish();
     // From a station that `b` has not heard of yet.
     let mut answer = udp(1, 2, [123, 40_000]);
     answer[6..12].copy_from_slice(&mac(77).0);
