@@ -31,7 +31,7 @@ impl Node {
     fn change(&mut self, change: impl FnOnce(Directory) -> Directory) {
         let directory = Directory::clone(&self.snapshot.directory);
         self.snapshot.directory = Arc::new(change(directory));
-        self.plane.publish(self.snapshot.clone());
+        self.publish();
     }
 
     fn protect(&mut self, protection: Protection) {
@@ -77,7 +77,7 @@ fn arp_for_a_member_is_answered_and_does_not_cross() {
 fn a_member_that_is_away_has_no_neighbours_and_still_its_address() {
     let mut a = Node::new(1, &[2]);
     a.snapshot.peers[0].is_expected = false;
-    a.plane.publish(a.snapshot.clone());
+    a.publish();
     a.wire.send(&arp(1, ip(1), 2)).unwrap();
     until("the question to be dropped", || a.dropped(OutboundDrop::OwnerIsAway) == 1);
     assert!(a.wire.receive().unwrap().is_none());
@@ -317,7 +317,7 @@ fn a_loop_is_contained_whatever_the_rules_deny() {
     for node in [&mut a, &mut b] {
         // What goes round, and nothing else that is not IP.
         node.snapshot.access = access("allow any -> any ethertype 0x88b5");
-        node.plane.publish(node.snapshot.clone());
+        node.publish();
     }
     let mut hello = frame(40, 0, 5, 60);
     hello[..6].fill(0xff);
