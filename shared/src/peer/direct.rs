@@ -21,6 +21,7 @@
 use super::probation::{Record, Standing};
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, Via};
+use crate::membership::Gate;
 use crate::path::challenge::Challenges;
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::PathKind;
@@ -509,6 +510,10 @@ impl Peer {
         let is_due =
             self.direct.say_again || self.direct.said.is_some_and(|(said, _)| said + REPEAT <= ctx.now);
         if self.direct.acked == Some(wanted) || self.routed.is_none() || !(is_new || is_due) {
+            return;
+        }
+        // Where this node is, members learn first; who is shut out later knows it already.
+        if self.direct.said.is_none() && self.gate(ctx) != Gate::Open {
             return;
         }
         if is_new && self.direct.said.is_some() {

@@ -16,6 +16,7 @@ use super::direct_tcp::DirectTcp;
 use super::{Context, Peer};
 use crate::bucket::Bucket;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
+use crate::membership::Gate;
 use crate::path::liveness::DEAD_AFTER;
 use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
 use crate::path::state::Path;
@@ -320,7 +321,7 @@ impl Peer {
         self.look_for_doubt_behind(ctx);
         // After the move's own events, and whenever the path is found to carry more or less.
         self.tell_route(ctx);
-        if self.routed.is_some() {
+        if self.route_told.is_some() {
             for path in PathSlot::all() {
                 if std::mem::take(&mut self.abandoned[path.index()]) {
                     ctx.out.event(Event::Resend { slot: self.slot, path });
@@ -352,7 +353,7 @@ impl Peer {
         let is_sought =
             self.contact.is_some() || (self.session.is_some() && self.direct_paths().next().is_some());
         let state = match via {
-            Some(_) if !is_silent => PeerState::Connected,
+            Some(_) if !is_silent => self.reached(ctx),
             Some(_) => PeerState::Connecting,
             None if is_sought => PeerState::Connecting,
             None => PeerState::Offline,
@@ -472,11 +473,12 @@ impl Peer {
 
     /// Where data goes, and how large packets may be there; said when either changed.
     fn tell_route(&mut self, ctx: &mut Context<'_>) {
-        let route = self.routed.map(|via| (via, self.room(via)));
+        let routed = self.routed.filter(|_| self.gate(ctx) == Gate::Open);
+        let route = routed.map(|via| (via, self.room(via)));
         if self.route_told != route {
             self.route_told = route;
             let room = route.and_then(|(_, room)| room);
-            ctx.out.event(Event::Route { slot: self.slot, via: self.routed, room });
+            ctx.out.event(Event::Route { slot: self.slot, via: routed, room });
         }
     }
 

@@ -23,6 +23,7 @@ use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
 use shadowmesh_proto::endpoint::event::{Contact, Event, PeerState, TCP_TRY, Via};
 use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::membership::Trust;
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::session::RingLimits;
@@ -210,7 +211,7 @@ impl Node {
         let secret = NodeSecret::generate(&mut dice);
         let life = ledger.begin_life(identity);
         let endpoint = start(at, &plan, home, &secret, &mut dice);
-        let machine = Machine::new(&plan, &secret, udp_port);
+        let machine = Machine::new(&plan, home, &endpoint, udp_port);
         Self {
             at,
             plan,
@@ -264,7 +265,7 @@ impl Node {
         }
         self.life = ledger.begin_life(self.identity);
         self.endpoint = start(self.at, &self.plan, home, &self.secret, &mut self.dice);
-        self.machine = Machine::new(&self.plan, &self.secret, self.udp_port);
+        self.machine = Machine::new(&self.plan, home, &self.endpoint, self.udp_port);
         self.stream = Stream::Waiting { until: now };
         self.attempts = 0;
         self.registered_at = None;
@@ -604,6 +605,18 @@ impl Node {
         self.settle(now, books)
     }
 
+    /// What it knows of members changes.
+    pub(super) fn change_trust(
+        &mut self,
+        now: Instant,
+        change: impl FnOnce(&mut Trust),
+        books: &mut Books,
+    ) -> Result<Outcome, String> {
+        let changed = self.endpoint.with_trust(self.clock(now), change);
+        changed.ok_or("a network without certificates")?;
+        self.settle(now, books)
+    }
+
     /// Says good-bye to everybody.
     pub(super) fn leave(&mut self, now: Instant, books: &mut Books) -> Result<Outcome, String> {
         self.endpoint.leave(self.clock(now));
@@ -795,6 +808,9 @@ impl Node {
                 if let Some(id) = self.peers.get(&slot) {
                     self.states.insert(*id, state);
                 }
+            }
+            Event::PeerHello { slot, hello } => {
+                self.machine.routes.on_hello(slot, &hello).expect("nobody lies here");
             }
             Event::PeerRemoved { slot } => {
                 if let Some(id) = self.peers.remove(&slot) {

@@ -32,19 +32,20 @@ struct Sender {
 impl Sender {
     fn new(ring: RingLimits) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), DEVICE).unwrap();
-        let mut owners = Owners::new(mac(1));
+        let mut directory = Directory::new(mac(1));
         for (slot, peer) in [(0, 2), (1, 3)] {
-            owners.assign(mac(peer), PeerSlot(slot)).unwrap();
+            directory.admit(PeerSlot(slot), Record::new(mac(peer))).unwrap();
         }
         let peers = vec![PeerRoute { is_expected: true, ..PeerRoute::default() }; 2];
         let snapshot = Snapshot {
-            owners,
+            directory: Arc::new(directory),
             peers,
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
             stun: [].into(),
             access: None,
+            own: Arc::default(),
         };
         let socket = Arc::new(MemorySocket::new(41_641).unwrap());
         let (lockstep, output) = Lockstep::new(
