@@ -10,10 +10,13 @@
 mod values;
 
 pub use values::{
-    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, RulesPath, Span,
+    Bridge, CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, RulesPath, Span,
     ValueError,
 };
 
+pub use crate::switch::{DhcpServers, Filters, FloodBudget};
+
+use crate::switch::{Protection, SwitchConfig};
 use serde::Deserialize;
 use shadowmesh_proto::spelling;
 use shadowmesh_proto::ticket::{RelayTicket, TicketError};
@@ -52,8 +55,21 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 9] =
-    ["relays", "name", "device", "mtu", "address", "cipher", "port_mapping", "rules", "rekey_interval"];
+const FIELDS: [&str; 13] = [
+    "relays",
+    "name",
+    "device",
+    "mtu",
+    "bridge",
+    "address",
+    "cipher",
+    "port_mapping",
+    "filter",
+    "allow_dhcp",
+    "flood_budget",
+    "rules",
+    "rekey_interval",
+];
 
 /// What somebody chose; `None` and empty mean *not chosen*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -68,12 +84,20 @@ pub struct Config {
     pub device: Option<DeviceName>,
     /// MTU of the TAP device.
     pub mtu: Option<Mtu>,
+    /// The bridge that the TAP is put into.
+    pub bridge: Option<Bridge>,
     /// The IPv4 address, instead of the one derived from the key.
     pub address: Option<Ipv4Cidr>,
     /// The cipher.
     pub cipher: Option<CipherChoice>,
     /// Whether the router is asked to forward a port.
     pub port_mapping: Option<bool>,
+    /// Which protocols the switch filters.
+    pub filter: Option<Filters>,
+    /// Whose DHCP answers and router advertisements are let in.
+    pub allow_dhcp: Option<DhcpServers>,
+    /// How much is flooded to each peer, and taken of each.
+    pub flood_budget: Option<FloodBudget>,
     /// The file with the access rules that this node enforces.
     pub rules: Option<RulesPath>,
     /// How often session keys are replaced.
@@ -118,6 +142,12 @@ impl Config {
             ("The TAP device.", self.device.as_ref().map(|v| quoted(v.to_string())), "device", "\"smesh0\""),
             ("Its MTU, bytes: 1280 to 9000.", self.mtu.map(|v| v.to_string()), "mtu", "1400"),
             (
+                "The bridge of this host that it is put into, or none. Its MTU is 1500 then, unless said otherwise.",
+                self.bridge.as_ref().map(|v| quoted(v.to_string())),
+                "bridge",
+                "\"none\"",
+            ),
+            (
                 "The IPv4 address, instead of one derived from the key.",
                 self.address.map(|v| quoted(v.to_string())),
                 "address",
@@ -129,6 +159,24 @@ impl Config {
                 self.port_mapping.map(|v| v.to_string()),
                 "port_mapping",
                 "true",
+            ),
+            (
+                "Which protocols are kept out: all, none, or some of bpdu, lldp, cdp, dhcp and ra with commas between.",
+                self.filter.map(|v| quoted(v.to_string())),
+                "filter",
+                "\"all\"",
+            ),
+            (
+                "Whose DHCP answers and router advertisements are let in nevertheless, and whose questions about groups count: any, none, or ids.",
+                self.allow_dhcp.as_ref().map(|v| quoted(v.to_string())),
+                "allow_dhcp",
+                "\"none\"",
+            ),
+            (
+                "Broadcast, multicast and frames for unknown stations to each peer, and of each, per second: 64kbit to 10gbit, or none.",
+                self.flood_budget.map(|v| quoted(v.to_string())),
+                "flood_budget",
+                "\"1mbit\"",
             ),
             (
                 "Access rules: who may send what to this node. Read at the start and by `shadowmesh reload`; without, all is allowed.",
@@ -164,9 +212,13 @@ impl Config {
             name: newer.name.or(self.name),
             device: newer.device.or(self.device),
             mtu: newer.mtu.or(self.mtu),
+            bridge: newer.bridge.or(self.bridge),
             address: newer.address.or(self.address),
             cipher: newer.cipher.or(self.cipher),
             port_mapping: newer.port_mapping.or(self.port_mapping),
+            filter: newer.filter.or(self.filter),
+            allow_dhcp: newer.allow_dhcp.or(self.allow_dhcp),
+            flood_budget: newer.flood_budget.or(self.flood_budget),
             rules: newer.rules.or(self.rules),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
@@ -182,12 +234,20 @@ pub struct Settings {
     pub device: DeviceName,
     /// MTU of the TAP device.
     pub mtu: Mtu,
+    /// The bridge that the TAP is put into.
+    pub bridge: Bridge,
     /// The IPv4 address to keep, if it is not to be derived (protocol §1.5).
     pub address: Option<Ipv4Cidr>,
     /// The cipher.
     pub cipher: CipherChoice,
     /// Whether the router is asked to forward a port.
     pub port_mapping: bool,
+    /// Which protocols the switch filters.
+    pub filter: Filters,
+    /// Whose DHCP answers and router advertisements are let in.
+    pub allow_dhcp: DhcpServers,
+    /// How much is flooded to each peer, and taken of each.
+    pub flood_budget: FloodBudget,
     /// How often session keys are replaced.
     pub rekey_interval: RekeyInterval,
 }
@@ -195,15 +255,28 @@ pub struct Settings {
 impl Settings {
     /// Fills the gaps of `config`; the host's name stands in for a name that was not chosen.
     pub fn new(config: &Config, hostname: &str) -> Self {
+        let bridge = config.bridge.clone().unwrap_or_default();
         Self {
             name: config.name.clone().unwrap_or_else(|| NodeName::from_hostname(hostname)),
             device: config.device.clone().unwrap_or_default(),
-            mtu: config.mtu.unwrap_or_default(),
+            mtu: config
+                .mtu
+                .unwrap_or_else(|| if bridge == Bridge::None { Mtu::default() } else { Mtu::BRIDGED }),
+            bridge,
             address: config.address,
             cipher: config.cipher.unwrap_or_default(),
             port_mapping: config.port_mapping.unwrap_or(true),
+            filter: config.filter.unwrap_or_default(),
+            allow_dhcp: config.allow_dhcp.clone().unwrap_or_default(),
+            flood_budget: config.flood_budget.unwrap_or_default(),
             rekey_interval: config.rekey_interval.unwrap_or_default(),
         }
+    }
+
+    /// What the switch goes by.
+    pub fn switch(&self) -> SwitchConfig {
+        let protection = Protection { filters: self.filter, flood_budget: self.flood_budget };
+        SwitchConfig { protection, dhcp_servers: self.allow_dhcp.clone() }
     }
 }
 
@@ -297,6 +370,17 @@ mod tests {
     }
 
     #[test]
+    fn in_a_bridge_the_mtu_is_that_of_its_lan_unless_said_otherwise_and_none_ends_it() {
+        let read = |text: &str| Config::parse(text).expect("good");
+        let mtu = |config: &Config| Settings::new(config, "h").mtu.bytes();
+        let bridged = read("bridge = \"br0\"");
+        assert_eq!((mtu(&bridged), mtu(&read("bridge = \"br0\"\nmtu = 1300"))), (1500, 1300));
+        let ended = bridged.overlaid_with(Config { bridge: Some(Bridge::None), ..Config::default() });
+        assert_eq!((mtu(&ended), Settings::new(&ended, "h").bridge.name()), (1400, None));
+        assert!(Config::parse("bridge = \"a b\"").is_err());
+    }
+
+    #[test]
     fn every_field_is_explained_in_the_file() {
         let text = Config::default().to_toml();
         for field in FIELDS {
@@ -307,28 +391,46 @@ mod tests {
     fn config() -> impl Strategy<Value = Config> {
         let texts = (
             proptest::option::of("[a-z0-9]{1,63}"),
-            proptest::option::of("[A-Za-z0-9_-]{1,15}"),
+            (proptest::option::of("[A-Za-z0-9_-]{1,15}"), proptest::option::of("none|br[0-9]")),
             proptest::option::of(1280i64..=9000),
             proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
             proptest::option::of(0usize..3),
             (proptest::option::of(2u64..=120), proptest::option::of(any::<bool>())),
             proptest::option::of("/[ -~\u{e4}]{0,40}"),
+            (
+                proptest::option::of(prop_oneof![Just("all"), Just("none"), Just("dhcp,ra"), Just("bpdu")]),
+                proptest::option::of(prop_oneof![Just("any"), Just("none"), Just("abcdefghij,kkkkkkkkkk2")]),
+                proptest::option::of(prop_oneof![
+                    Just("none"),
+                    Just("64kbit"),
+                    Just("1mbit"),
+                    Just("10gbit")
+                ]),
+            ),
             proptest::collection::vec(any::<u8>(), 0..4),
         );
-        texts.prop_map(|(name, device, mtu, address, cipher, (rekey, port_mapping), rules, relays)| Config {
-            relays: union_of_relays(
-                &[],
-                &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
-            ),
-            name: name.and_then(|text| text.parse().ok()),
-            device: device.and_then(|text| text.parse().ok()),
-            mtu: mtu.and_then(|bytes| bytes.try_into().ok()),
-            address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
-            cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
-            port_mapping,
-            rules: rules.and_then(|path| path.parse().ok()),
-            rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
-        })
+        texts.prop_map(
+            |(name, (device, bridge), mtu, address, cipher, (rekey, port_mapping), rules, switch, relays)| {
+                Config {
+                    relays: union_of_relays(
+                        &[],
+                        &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
+                    ),
+                    name: name.and_then(|text| text.parse().ok()),
+                    device: device.and_then(|text| text.parse().ok()),
+                    mtu: mtu.and_then(|bytes| bytes.try_into().ok()),
+                    bridge: bridge.and_then(|text| text.parse().ok()),
+                    address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
+                    cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),
+                    port_mapping,
+                    filter: switch.0.and_then(|text| text.parse().ok()),
+                    allow_dhcp: switch.1.and_then(|text| text.parse().ok()),
+                    flood_budget: switch.2.and_then(|text| text.parse().ok()),
+                    rules: rules.and_then(|path| path.parse().ok()),
+                    rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
+                }
+            },
+        )
     }
 
     proptest! {

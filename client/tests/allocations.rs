@@ -8,7 +8,7 @@ use shadowmesh::device::memory::pair;
 use shadowmesh::plane::{
     InboundCommand, InboundMessage, OutboundCommand, PeerRoute, Plane, Snapshot, StreamQueue, stream_queue,
 };
-use shadowmesh::switch::Owners;
+use shadowmesh::switch::{Directory, Record};
 use shadowmesh::transport::udp::DatagramSocket;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::{Contact, Via};
@@ -97,17 +97,19 @@ fn key_pair() -> (SealKey, OpenKey) {
 /// A plane with one peer; what it sends comes out of the queue.
 fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort, StreamQueue) {
     let (wire, device) = pair(&"mem0".parse().expect("a name"), 1 << 16).expect("a pair");
-    let mut owners = Owners::new(own);
-    owners.assign(peer, PEER).expect("free");
+    let mut directory = Directory::new(own);
+    let address = if peer.0[5] == 1 { [10, 7, 0, 1] } else { [10, 7, 0, 2] };
+    directory.admit(PEER, Record::new(peer).with_addresses(&[address.into()])).expect("free");
     let route = PeerRoute { via: Some(CONTACT.into()), is_expected: true, ..PeerRoute::default() };
     let mut snapshot = Snapshot {
-        owners,
+        directory: directory.into(),
         peers: vec![route],
         streams: vec![None],
         links: vec![],
         bindings: vec![None],
         stun: [].into(),
         access: None,
+        own: Arc::default(),
     };
     let socket = DatagramSocket::bind().expect("a socket");
     let (plane, _) = Plane::start(
@@ -127,7 +129,9 @@ fn plane(own: MacAddr, peer: MacAddr) -> (Plane, shadowmesh::device::MemoryPort,
 #[test]
 fn packets_cost_no_allocation_in_either_direction() {
     let (a_mac, b_mac) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-    let frame = [&b_mac.0[..], &a_mac.0, &[0x88, 0xb5], &[0; 300]].concat();
+    // TCP in IPv4, so that the switch looks at what it looks at.
+    let packet = [0x45, 0, 1, 44, 0, 1, 0, 0, 64, 6, 0, 0, 10, 7, 0, 1, 10, 7, 0, 2];
+    let frame = [&b_mac.0[..], &a_mac.0, &[0x08, 0x00], &packet, &[0; 280]].concat();
     let (seal, open) = key_pair();
 
     let (a, wire, mut queue) = plane(a_mac, b_mac);

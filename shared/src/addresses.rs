@@ -43,6 +43,11 @@ pub fn ipv4_attempts(network: NetworkId, node: NodeId) -> impl Iterator<Item = (
     (0..=u8::MAX).filter_map(move |attempt| Some((attempt, ipv4(&network, &node, attempt)?)))
 }
 
+/// Whether `address` is one of them.
+pub fn is_derived_ipv4(network: NetworkId, node: NodeId, address: Ipv4Addr) -> bool {
+    ipv4_attempts(network, node).any(|(_, derived)| derived == address)
+}
+
 /// `node`'s IPv6 address, in the network's fd…/64.
 pub fn ipv6(network: &NetworkId, node: &NodeId) -> Ipv6Addr {
     let [a, b, c, d, e, ..] = hash(labels::ADDRESS_IPV6_NET, &[network.as_bytes()]);

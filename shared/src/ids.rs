@@ -85,6 +85,48 @@ id32! {
     RelayId
 }
 
+id32! {
+    /// An authority: the hash of its public keys (protocol §8.1).
+    Fingerprint
+}
+id32! {
+    /// A statement: the hash of its bytes (protocol §8.2).
+    StatementHash
+}
+id32! {
+    /// What members hand to each other by its hash: an authority's public keys, or a statement (protocol §8.5).
+    BlobHash
+}
+
+id32! {
+    /// A key that can be revoked: a node's, or a delegate's (protocol §8.5).
+    KeyId
+}
+
+impl From<NodeId> for KeyId {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
+    }
+}
+
+impl From<Fingerprint> for KeyId {
+    fn from(fingerprint: Fingerprint) -> Self {
+        Self(fingerprint.0)
+    }
+}
+
+impl From<Fingerprint> for BlobHash {
+    fn from(fingerprint: Fingerprint) -> Self {
+        Self(fingerprint.0)
+    }
+}
+
+impl From<StatementHash> for BlobHash {
+    fn from(hash: StatementHash) -> Self {
+        Self(hash.0)
+    }
+}
+
 /// A channel of a relay stream: names a pair of peers, the same number at both ends (protocol §3.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]

@@ -15,6 +15,7 @@
 //! - [`link`]: the control session between a client and a relay.
 //! - [`session`]: the data plane's halves — seal and open — owned by two threads that never meet.
 //! - [`path`]: what is known of an address pair, and whether it may carry data.
+//! - [`membership`]: who may send frames in a network, and who says so.
 //! - [`rules`]: who may send what to whom, as text and as a judge of one pair.
 //! - [`peer`], [`endpoint`]: compose the above into the loop that a daemon drives.
 
@@ -27,6 +28,7 @@ pub mod endpoint;
 pub mod handshake;
 pub mod ids;
 pub mod link;
+pub mod membership;
 pub mod path;
 pub mod peer;
 pub mod rng;

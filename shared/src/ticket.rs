@@ -1,12 +1,12 @@
 //! Tickets: one line of text that carries an address and a pinned key (protocol §2).
 //!
 //! `smr1…` names a relay and may be shown to anybody who shall use it. `smi1…` invites into a network and **is** the
-//! network secret until certificates come: it is never logged, and its `Debug` shows nothing of it.
+//! network secret, and in a network with certificates the right to make one: it is never logged, and its `Debug` shows nothing of it.
 //!
 //! A ticket that was mistyped, one that has expired and one of the other kind are three different errors, because the
 //! person in front of it has to do three different things.
 
-use crate::ids::RelayId;
+use crate::ids::{Fingerprint, RelayId, StatementHash};
 use crate::wire::codec;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
@@ -83,6 +83,31 @@ pub struct Invite {
     /// A name proposed for the node that joins.
     #[n(5)]
     pub name: Option<String>,
+    /// What makes a member of whoever joins; absent in a network without certificates.
+    #[n(6)]
+    pub delegated: Option<Delegated>,
+}
+
+/// The right to certify whoever joins (protocol §8.4): **a secret**. The delegation itself has thousands of bytes, and members have it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Delegated {
+    /// Which network.
+    #[n(0)]
+    pub root: Fingerprint,
+    /// Makes the delegate's keys.
+    #[n(1)]
+    #[cbor(with = "secret_bytes")]
+    pub seed: Zeroizing<[u8; 32]>,
+    /// The delegation to ask for.
+    #[n(2)]
+    pub delegation: StatementHash,
+}
+
+impl std::fmt::Debug for Delegated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delegated").field("root", &self.root).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Invite {
@@ -112,7 +137,7 @@ impl RelayTicket {
         Ok(ticket)
     }
 
-    fn check(&self) -> Result<(), TicketError> {
+    pub(crate) fn check(&self) -> Result<(), TicketError> {
         let count_ok = (1..=MAX_ENTRIES).contains(&self.addresses.len());
         if count_ok && self.addresses.iter().all(|address| is_host_port(address)) {
             Ok(())
@@ -243,6 +268,15 @@ mod tests {
             relays: vec![relay()],
             expires: Some(1_000),
             name: None,
+            delegated: None,
+        }
+    }
+
+    fn delegated() -> Delegated {
+        Delegated {
+            root: Fingerprint([1; 32]),
+            seed: Zeroizing::new([0x55; 32]),
+            delegation: StatementHash([3; 32]),
         }
     }
 
@@ -250,6 +284,28 @@ mod tests {
     fn round_trip() {
         assert_eq!(RelayTicket::parse(&relay().to_text(), 5), Ok(relay()));
         assert_eq!(Invite::parse(&format!(" {}\n", *invite().to_text()), 999), Ok(invite()));
+    }
+
+    #[test]
+    fn an_invite_that_delegates_is_one_line_of_a_terminal() {
+        let invite = Invite { delegated: Some(delegated()), ..invite() };
+        let text = invite.to_text();
+        assert!(text.len() < 5 * 80, "{} characters", text.len());
+        assert_eq!(Invite::parse(&text, 0), Ok(invite.clone()));
+        let printed = format!("{invite:?} {:?}", invite.delegated);
+        assert!(!printed.contains("55") && !printed.contains("85"), "{printed}");
+    }
+
+    #[test]
+    fn invites_of_the_version_before_are_read() {
+        let invite = invite();
+        let mut body = codec::encode(&invite);
+        assert_eq!(body[0] & 0xe0, 0x80, "an array");
+        if body[0] == 0x87 {
+            assert_eq!(body.pop(), Some(0xf6), "null at the end");
+            body[0] = 0x86;
+        }
+        assert_eq!(Invite::parse(&write(INVITE_PREFIX, &body), 0), Ok(Invite { delegated: None, ..invite }));
     }
 
     #[test]

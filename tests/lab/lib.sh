@@ -226,6 +226,8 @@ lab_capture_anew() {
 . "${BASH_SOURCE[0]%/*}/lib/product.sh"
 # shellcheck source=tests/lab/lib/oracle.sh
 . "${BASH_SOURCE[0]%/*}/lib/oracle.sh"
+# shellcheck source=tests/lab/lib/frames.sh
+. "${BASH_SOURCE[0]%/*}/lib/frames.sh"
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -75,6 +75,7 @@ fn neither_the_network_secret_nor_its_invite_stays_in_freed_memory() {
         relays: vec![relay.clone(); 4],
         expires: Some(u64::MAX),
         name: Some("printer".into()),
+        delegated: None,
     };
     // From the middle of the text, where the secret is.
     let text = make().to_text();

@@ -37,6 +37,16 @@ impl Access {
     /// Other rules.
     pub fn set_rules(&mut self, now: Instant, rules: Rules) {
         self.rules = rules;
+        self.renew_all(now);
+    }
+
+    /// This node has another name or other tags.
+    pub fn set_here(&mut self, now: Instant, here: Subject) {
+        self.here = here;
+        self.renew_all(now);
+    }
+
+    fn renew_all(&mut self, now: Instant) {
         let mut peers = std::mem::take(&mut self.peers);
         for peer in peers.iter_mut().flatten() {
             let before = std::mem::take(&mut peer.standing);

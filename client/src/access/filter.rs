@@ -99,21 +99,10 @@ impl Filter {
         }
     }
 
-    /// Notes a frame that goes to `peer`. For the outbound thread.
+    /// Notes a frame that goes to `peer`, alone or among others. For the outbound thread.
     pub fn note(&self, now: Instant, peer: PeerSlot, frame: &[u8]) {
         if let Standing::Restricted(guard) = self.standing(peer) {
             guard.note(now, &Packet::read(frame));
-        }
-    }
-
-    /// Notes a frame that goes to every peer, since it is not known behind which its receiver is. Frames for a group need not be
-    /// noted.
-    pub fn note_flooded(&self, now: Instant, frame: &[u8]) {
-        let packet = Packet::read(frame);
-        for standing in &self.peers {
-            if let Standing::Restricted(guard) = standing {
-                guard.note(now, &packet);
-            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! The rules of the network, enforced: which frames of a peer are let in (see [`shadowmesh_proto::rules`] for what rules mean).
 //!
 //! Each node judges what comes in, after it was opened and before the switch learns from it. A pair that the rules do not restrict
-//! is not looked at, and where nobody is restricted there is no [`Filter`] at all.
+//! is not looked at, and where nobody is restricted there is no [`Filter`] at all. What a filter says of the switch's own messages
+//! ([`is_guard_message`](crate::switch::is_guard_message)) does not count: they end in the switch.
 //!
 //! # Who owns what
 //!

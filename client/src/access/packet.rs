@@ -1,8 +1,8 @@
 //! What a frame is, as far as rules and the memory of flows need to know.
 //!
 //! ```text
-//! | Ethernet, up to two VLAN tags | IPv4, options | ports …
-//!                                 | IPv6, extension headers | ports …
+//! | Ethernet, up to two VLANs' tags | IPv4, options | ports …
+//!                                   | IPv6, extension headers | ports …
 //! ```
 //!
 //! Reading is total: whatever the bytes, they are one of [`Packet`]. The length that an IP header says is believed where the frame has
@@ -10,9 +10,12 @@
 //! is [`Packet::Malformed`].
 
 use super::limits::EXTENSION_HEADERS;
-use crate::switch::{EthernetHeader, is_multicast};
+use crate::switch::is_multicast;
+use shadowmesh_proto::ids::MacAddr;
 use shadowmesh_proto::rules::Traffic;
 
+/// Types of VLAN tags: IEEE 802.1Q and 802.1ad.
+const TAGS: [u16; 2] = [0x8100, 0x88a8];
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
@@ -52,7 +55,7 @@ pub(super) enum Packet<'a> {
 /// An IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Datagram<'a> {
-    /// The ids of its VLAN tags, outermost first; 0 for none.
+    /// The VLANs of its tags, outermost first; 0 for none. A tag that gives a priority only (its id is 0) is not among them.
     pub(super) vlans: [u16; 2],
     pub(super) addresses: Addresses,
     /// What follows the IP header and its extensions.
@@ -154,10 +157,11 @@ impl TcpFlags {
 impl<'a> Packet<'a> {
     /// Reads a frame.
     pub(super) fn read(frame: &'a [u8]) -> Self {
-        let Some(header) = EthernetHeader::parse(frame) else { return Self::Malformed };
-        let payload = frame.get(header.payload..).unwrap_or_default();
-        let is_to_group = is_multicast(header.destination);
-        let datagram = match header.ethertype {
+        let Some(Header { destination, vlans, ethertype, payload }) = Header::read(frame) else {
+            return Self::Malformed;
+        };
+        let is_to_group = is_multicast(destination);
+        let datagram = match ethertype {
             ARP => return Self::Arp,
             LLDP => return Self::Topology(LLDP),
             IPV4 => ipv4(payload, Length::Whole),
@@ -165,7 +169,6 @@ impl<'a> Packet<'a> {
             length @ 0..FIRST_ETHERTYPE if payload.starts_with(&BPDU) => return Self::Topology(length),
             ethertype => return Self::Other(ethertype),
         };
-        let vlans = vlans(frame, &header);
         match datagram {
             Some(read) => Self::Ip(Datagram { vlans, is_to_group: is_to_group || read.is_to_group, ..read }),
             None => Self::Malformed,
@@ -221,14 +224,43 @@ enum Length {
     Quoted,
 }
 
-/// The ids of the tags that the header has.
-fn vlans(frame: &[u8], header: &EthernetHeader) -> [u16; 2] {
-    let id = |at: usize| {
-        let tag = frame.get(at..).and_then(|rest| rest.first_chunk::<2>());
-        tag.filter(|_| at < header.payload - 2).map_or(0, |tag| u16::from_be_bytes(*tag) & 0x0fff)
-    };
-    // Each tag is preceded by its type; after the last stands the ethertype.
-    [id(14), id(18)]
+/// An Ethernet header as rules mean it: the tags of at most two VLANs, and whatever else is wrapped is judged as its wrapping. Tags with
+/// the id 0 give a priority and no VLAN (IEEE 802.1Q §9.6): kernels take off any number of them and read on, and so it is done here. (The
+/// switch reads on through any number of all tags and LLC: see [`crate::switch::EthernetHeader`].)
+struct Header<'a> {
+    destination: MacAddr,
+    /// See [`Datagram::vlans`].
+    vlans: [u16; 2],
+    /// Or a length.
+    ethertype: u16,
+    payload: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    /// `None` where the frame ends inside it.
+    fn read(frame: &'a [u8]) -> Option<Self> {
+        let (destination, rest) = frame.split_first_chunk::<6>()?;
+        let (_source, rest) = rest.split_first_chunk::<6>()?;
+        let (mut ethertype, mut payload) = word(rest)?;
+        let mut vlans = [0; 2];
+        let mut free = vlans.iter_mut();
+        while TAGS.contains(&ethertype) {
+            let (control, rest) = word(payload)?;
+            let (inner, rest) = word(rest)?;
+            let id = control & 0x0fff;
+            if id != 0 {
+                let Some(vlan) = free.next() else { break };
+                *vlan = id;
+            }
+            (ethertype, payload) = (inner, rest);
+        }
+        Some(Self { destination: MacAddr(*destination), vlans, ethertype, payload })
+    }
+}
+
+fn word(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let (word, rest) = bytes.split_first_chunk::<2>()?;
+    Some((u16::from_be_bytes(*word), rest))
 }
 
 /// RFC 791 §3.1.

@@ -2,68 +2,115 @@
 
 use super::global::Global;
 use super::{output, runtime};
-use crate::config::{NodeName, Span};
+use crate::config::{NodeName, Span, ValueError};
 use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{Request, Response};
+use crate::control::message::{InviteLimits, Request, Response};
+use crate::daemon::members::unix_now;
 use crate::daemon::state_dir::StateDir;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use shadowmesh_proto::ticket::Invite;
 use std::num::NonZeroU32;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Print a ticket with which another host joins the network
 ///
-/// The ticket is a secret: it carries the key of the whole network, and its expiry is only advice to the
-/// program that joins. Hand it over like a password; `shadowmesh up -` reads it from stdin.
+/// The ticket is a secret: it carries the key of the whole network. Hand it over like a password; `shadowmesh up -` reads it from
+/// stdin. In a network with certificates (`shadowmesh network create`) it lets in whom the limits allow, and nobody else; without them
+/// its expiry is only advice to the program that joins, and uses are not counted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer\n  \
+#[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer --uses 1\n  \
+                        sudo shadowmesh invite --name 'lab-*' --tag lab --approval\n  \
                         sudo shadowmesh invite | ssh root@b shadowmesh up --detach -")]
 pub(super) struct Args {
     /// When joining with it ends, such as 30m, 24h or 7d
     #[arg(long, value_name = "TIME", default_value = "24h")]
     expires: Span,
 
-    /// A name for the host that joins
+    /// A name for the host that joins; with certificates the only one that it may have, `*` standing for any characters
     #[arg(long, value_name = "NAME")]
-    name: Option<NodeName>,
+    name: Option<NamePattern>,
 
-    /// How often it shall be used; a note for people, until certificates come nobody counts
+    /// How many hosts may join by it; the first admin's host that meets one more revokes that
     #[arg(long, value_name = "N")]
     uses: Option<NonZeroU32>,
+
+    /// A tag that who joins gets; may be given several times
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+
+    /// Addresses that who joins may take, such as 10.7.3.0/24; may be given several times
+    #[arg(long, value_name = "CIDR")]
+    block: Vec<String>,
+
+    /// Who joins waits until an admin approved it
+    #[arg(long)]
+    approval: bool,
+}
+
+/// A name, or a pattern of names.
+#[derive(Debug, Clone)]
+struct NamePattern(String);
+
+impl std::str::FromStr for NamePattern {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        // Any one letter stands for the star.
+        text.replace('*', "x").parse::<NodeName>().map(|_| Self(text.to_owned()))
+    }
 }
 
 /// How long the invite is good for that `up` prints on the first run.
 pub(super) const FIRST_EXPIRY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Said with every invite, until certificates come.
+/// Said with every invite of a network without certificates.
 pub(super) const ADVICE: &str =
     "keep it secret: it carries the key of the network, and its expiry is only advice to who joins";
 
+/// Said with those of a network with certificates.
+const KEEP_SECRET: &str =
+    "keep it secret: it carries the key of the network, and whoever has it may join within its limits";
+
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let expires_s = args.expires.0.as_secs().max(1);
-    let name = args.name.as_ref().map(ToString::to_string);
-    let ticket = match ask_daemon(global, expires_s, name.clone()) {
+    let name = args.name.as_ref().map(|pattern| pattern.0.clone());
+    let limits = InviteLimits {
+        uses: args.uses.map(NonZeroU32::get),
+        needs_approval: args.approval,
+        tags: args.tag.clone(),
+        blocks: args.block.clone(),
+    };
+    let ticket = match ask_daemon(global, expires_s, name.clone(), limits) {
         Err(ControlError::NotRunning(_)) => from_state(global, expires_s, name)?,
         answered => Zeroizing::new(answered?),
     };
-    output::note(ADVICE);
+    // What it says itself decides, whoever made it.
+    let is_limited = Invite::parse(&ticket, 0).is_ok_and(|invite| invite.delegated.is_some());
+    let advice = if is_limited { KEEP_SECRET } else { ADVICE };
+    output::note(advice);
     if global.json {
         let uses = args.uses.map(NonZeroU32::get);
         let document =
-            serde_json::json!({ "ticket": *ticket, "expires_s": expires_s, "uses": uses, "advice": ADVICE });
+            serde_json::json!({ "ticket": *ticket, "expires_s": expires_s, "uses": uses, "advice": advice });
         return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);
     }
     Ok(output::data(&ticket)?)
 }
 
-fn ask_daemon(global: &Global, expires_s: u64, name: Option<String>) -> Result<String, ControlError> {
+fn ask_daemon(
+    global: &Global,
+    expires_s: u64,
+    name: Option<String>,
+    limits: InviteLimits,
+) -> Result<String, ControlError> {
     let socket = global.socket();
     let not_started = |error: anyhow::Error| ControlError::Silent {
         path: socket.clone(),
         cause: std::io::Error::other(error),
     };
     let runtime = runtime().map_err(not_started)?;
-    let response = runtime.block_on(client::call(&socket, &Request::Invite { expires_s, name }))?;
+    let response = runtime.block_on(client::call(&socket, &Request::Invite { expires_s, name, limits }))?;
     if let Response::Invite { ticket } = response { Ok(ticket) } else { Err(unexpected(&socket)) }
 }
 
@@ -73,12 +120,12 @@ fn from_state(global: &Global, expires_s: u64, name: Option<String>) -> anyhow::
                          `sudo shadowmesh up --relay smr1...`";
     let state = StateDir::open_existing(global.state_dir())?.context(in_no_network)?;
     let network = state.load_network()?.context(in_no_network)?;
+    if network.root.is_some() {
+        bail!("an invite of this network is signed by a running daemon: start it with `sudo shadowmesh up`");
+    }
+    if name.as_ref().is_some_and(|name| name.contains('*')) {
+        bail!("this network has no certificates, so an invite cannot be limited");
+    }
     let relays = state.load_config()?.relays;
     Ok(network.invite(&relays, Some(unix_now().saturating_add(expires_s)), name).to_text())
-}
-
-/// Seconds since 1970.
-pub(super) fn unix_now() -> u64 {
-    // A clock before 1970 is a clock that was never set: nothing has expired then.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -3,16 +3,30 @@
 use super::global::Global;
 use super::{down, output};
 use crate::daemon::state_dir::StateDir;
+use anyhow::bail;
 
 /// Forget the network on this host
 ///
 /// Stops the daemon if one runs, then deletes the network secret, its relays and the address. The node's key and name stay.
-/// Asks nothing: coming back takes an invite.
+/// Asks nothing: coming back takes an invite. Where the key of an admin is on this host, it wants to be told to give that up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh leave")]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Forget the key of an admin too, which may be the only one of the network
+    #[arg(long)]
+    discard_admin_key: bool,
+}
 
-pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    if let Some(state) = StateDir::open_existing(global.state_dir())?
+        && !args.discard_admin_key
+        && state.has_authority()
+    {
+        bail!(
+            "this host has the key of an admin: keep a copy (`shadowmesh network export FILE`), or give it up with \
+             --discard-admin-key"
+        );
+    }
     down::stop(&global.socket())?;
     let Some(state) = StateDir::open_existing(global.state_dir())? else {
         output::note("this host is in no network");

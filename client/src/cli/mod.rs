@@ -9,7 +9,9 @@ mod global;
 mod invite;
 mod leave;
 mod logging;
+mod members;
 mod netcheck;
+mod network;
 mod output;
 mod path;
 mod ping;
@@ -53,6 +55,14 @@ enum Command {
     Path(path::Args),
     Netcheck(netcheck::Args),
     Invite(invite::Args),
+    Network(network::Args),
+    Members(members::MembersArgs),
+    Revoke(members::RevokeArgs),
+    Approve(members::ApproveArgs),
+    Rename(members::RenameArgs),
+    Tag(members::TagArgs),
+    Relays(members::RelaysArgs),
+    Admins(members::AdminsArgs),
     Rules(rules::Args),
     Reload(reload::Args),
     Completions(completions::Args),
@@ -70,6 +80,14 @@ pub fn main() -> ExitCode {
         Command::Path(args) => path::run(&global, &args),
         Command::Netcheck(args) => netcheck::run(&global, &args),
         Command::Invite(args) => invite::run(&global, &args),
+        Command::Network(args) => network::run(&global, &args),
+        Command::Members(args) => members::members(&global, &args),
+        Command::Revoke(args) => members::revoke(&global, &args),
+        Command::Approve(args) => members::approve(&global, &args),
+        Command::Rename(args) => members::rename(&global, &args),
+        Command::Tag(args) => members::tag(&global, &args),
+        Command::Relays(args) => members::relays(&global, &args),
+        Command::Admins(args) => members::admins(&global, &args),
         Command::Rules(args) => rules::run(&global, &args),
         Command::Reload(args) => reload::run(&global, &args),
         Command::Completions(args) => completions::run(&args, Cli::command()),

@@ -4,6 +4,7 @@
 
 use super::global::Global;
 use super::output::{self, counted};
+use crate::control::message::Change;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use shadowmesh_proto::rules::{Fault, Known, MAX_BYTES, Rules, Warning, Wrong};
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 ///
 /// A rule a line, the first that matches decides, and what no rule allows is denied once there is a rule; answers to what a host
 /// sent pass by themselves. Hosts are named by tag, name or id: `any`, `tag:NAME`, `name:NAME`, `id:START`. `shadowmesh up --rules FILE`
-/// enforces a file on this node, and for now only rules by id: nothing vouches for the tags and names of others yet.
+/// enforces a file on this node, by id alone. `rules publish` makes a text that of a network with certificates: its record vouches for
+/// names and tags, and nodes without a file keep to it.
 #[derive(Debug, clap::Args)]
 #[command(subcommand_required = true, after_help = EXAMPLE)]
 pub(super) struct Args {
@@ -39,6 +41,15 @@ enum Command {
     #[command(after_help = "Example:\n  shadowmesh rules check office.rules --tags admin,server\n  \
                             shadowmesh rules check --json - < office.rules | jq .errors")]
     Check(Check),
+    /// Make a text the rules of the network, signed with its record; only on an admin's host
+    #[command(after_help = "Example:\n  sudo shadowmesh rules publish office.rules")]
+    Publish(Publish),
+}
+
+#[derive(Debug, clap::Args)]
+struct Publish {
+    /// The text, or - for stdin
+    file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +65,17 @@ struct Check {
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     match &args.command {
         Command::Check(check) => self::check(global, check),
+        Command::Publish(args) => publish(global, args),
     }
+}
+
+fn publish(global: &Global, args: &Publish) -> anyhow::Result<()> {
+    let text = String::from_utf8(read(&args.file)?).context("the rules are no text")?;
+    if let Err(faults) = Rules::parse(text.as_bytes()) {
+        let first = faults.first().map(|fault| format!(":{}:{}: {fault}", fault.line, fault.column));
+        bail!("{}{}", name(&args.file), first.unwrap_or_default());
+    }
+    super::members::change(global, Change::SetRules { text })
 }
 
 /// Something about a line, as it is printed and as JSON.
@@ -151,7 +172,8 @@ fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
             n => format!(", {}", counted(n, "warning")),
         };
         let rest = if rules == 0 { "everything is allowed" } else { "what none of them allows is denied" };
-        let what = if report.enforceable { "can be used" } else { "has no error, and cannot be used yet" };
+        let what =
+            if report.enforceable { "can be used" } else { "can be published, but not be a host's own file" };
         output::note(&format!("{name} {what}: {}{warnings}; {rest}", counted(rules, "rule")));
     }
     Ok(())

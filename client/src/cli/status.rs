@@ -5,7 +5,7 @@ use super::output::{self, clean};
 use super::runtime;
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Request, Response, Wanted};
-use crate::control::status::{Peer, PeerState, Relay, Status};
+use crate::control::status::{LoopState, Peer, PeerState, Relay, Status};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -75,6 +75,18 @@ fn table(status: &Status) -> String {
     for address in &node.addresses {
         let _ = writeln!(text, "  address  {}", clean(address, 60));
     }
+    if let Some(member) = &status.membership {
+        let admin = if member.is_admin { ", an admin" } else { "" };
+        let tags =
+            if member.tags.is_empty() { String::new() } else { format!(", {}", member.tags.join(" ")) };
+        let line = format!("{} as {}{admin}{tags}", member.state, member.name);
+        let _ = writeln!(text, "  network  {}", clean(&line, 68));
+        for warning in &member.warnings {
+            for line in wrapped(&clean(warning, 400), 69) {
+                let _ = writeln!(text, "  ! {line}");
+            }
+        }
+    }
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay));
     }
@@ -83,6 +95,9 @@ fn table(status: &Status) -> String {
         if rules.error.is_some() {
             text.push_str("           another text was refused since: `sudo shadowmesh reload` says why\n");
         }
+    }
+    if let Some(line) = loop_line(status) {
+        let _ = writeln!(text, "  loop     {line}");
     }
     if status.peers.is_empty() {
         text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
@@ -100,6 +115,32 @@ fn table(status: &Status) -> String {
         }
     }
     text
+}
+
+/// That two nodes are bridged to one LAN, and which of them passes no broadcasts.
+fn loop_line(status: &Status) -> Option<String> {
+    let known = &status.switch.loops;
+    let with = clean(known.with.as_deref().unwrap_or("a member"), 24);
+    match known.state {
+        LoopState::None => None,
+        LoopState::Blocked => Some(format!("one LAN with {with}: this node passes no broadcasts")),
+        LoopState::Contained => Some(format!("one LAN with {with}, which passes no broadcasts")),
+    }
+}
+
+/// Lines of at most `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.chars().take(width).collect()),
+        }
+    }
+    lines
 }
 
 fn relay_line(relay: &Relay) -> String {
@@ -128,6 +169,19 @@ fn notes(peer: &Peer) -> Vec<String> {
     if peer.state == PeerState::Connected && !peer.paths_agree {
         let theirs = peer.peer_path.map_or_else(|| "another path".to_owned(), |kind| kind.to_string());
         notes.push(format!("it sends by {theirs}"));
+    }
+    if let Some(member) = &peer.member {
+        match member.standing.as_str() {
+            "refused" => {
+                let why = member.why.as_deref().unwrap_or("no reason is known");
+                notes.push(format!("not let in: {}", clean(why, 60)));
+            }
+            "pending" => notes.push("not let in yet: it has shown no certificate".to_owned()),
+            _ => {}
+        }
+        if let Some(why) = &member.refuses_us {
+            notes.push(format!("it does not let this node in: {}", clean(why, 45)));
+        }
     }
     if peer.wanted != Wanted::Auto {
         let why = peer.path.as_ref().map_or("no path", |path| &path.why);
@@ -162,7 +216,7 @@ fn bytes(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::status::tests::full;
-    use crate::control::status::{PathKind, Rules};
+    use crate::control::status::{PathKind, RulesInForce};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -171,14 +225,23 @@ mod tests {
         status.peers[0].addresses = vec!["fd12:3456:789a::1234:5678:9abc:def0/64".into()];
         status.peers[0].tx_bytes = u64::MAX;
         status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
-        status.rules = Some(Rules { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
+        status.rules =
+            Some(RulesInForce { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
         status.node.name = "n".repeat(63);
+        status.switch.loops.with = Some("l".repeat(63));
+        let member = status.membership.as_mut().unwrap();
+        (member.name, member.tags) = ("k".repeat(63), vec!["t".repeat(63); 16]);
+        member.warnings = vec!["w".repeat(300), "a warning of many words ".repeat(20)];
+        let member = status.peers[0].member.as_mut().unwrap();
+        (member.standing, member.why) = ("refused".into(), Some("r".repeat(200)));
+        member.refuses_us = Some("u".repeat(200));
         status.network.name = "m".repeat(63);
         let text = table(&status);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\x1b'));
+        assert!(text.contains("this node passes no broadcasts"));
     }
 
     #[test]

@@ -69,6 +69,12 @@ impl Mtu {
     }
 }
 
+impl Mtu {
+    /// That of the LANs that a bridge joins: a smaller one would make the bridge drop what the LAN's hosts send. What does not fit a
+    /// packet goes in pieces (protocol §5.4).
+    pub const BRIDGED: Self = Self(1500);
+}
+
 impl Default for Mtu {
     /// 1400: a frame with its VLAN tag, our headers, UDP and IPv6 still fit an Ethernet of 1500.
     fn default() -> Self {
@@ -197,6 +203,49 @@ impl NodeName {
 impl Default for DeviceName {
     fn default() -> Self {
         Self("smesh0".into())
+    }
+}
+
+/// The bridge of this machine that the TAP is put into.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Bridge {
+    /// None: the TAP is an interface of its own.
+    #[default]
+    None,
+    /// The one of this name.
+    Named(DeviceName),
+}
+
+impl Bridge {
+    /// Its name.
+    pub const fn name(&self) -> Option<&DeviceName> {
+        match self {
+            Self::None => None,
+            Self::Named(name) => Some(name),
+        }
+    }
+}
+
+impl TryFrom<String> for Bridge {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        if text == "none" { Ok(Self::None) } else { text.try_into().map(Self::Named) }
+    }
+}
+
+impl FromStr for Bridge {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.to_owned().try_into()
+    }
+}
+
+impl fmt::Display for Bridge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().map_or("none", DeviceName::as_str))
     }
 }
 

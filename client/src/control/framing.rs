@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// Longest request, bytes: the longest holds one peer's name.
-pub(super) const MAX_REQUEST: usize = 16 * 1024;
+/// Longest request, bytes: the longest holds a text of access rules, 64 KiB and as much again for what JSON escapes.
+pub(super) const MAX_REQUEST: usize = 160 * 1024;
 /// Longest response, bytes: the status of some thousand peers.
 pub(super) const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 

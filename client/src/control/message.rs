@@ -1,6 +1,6 @@
 //! What can be asked of a daemon, and what it answers.
 
-use super::status::{PathKind, Rules, Status};
+use super::status::{PathKind, RulesInForce, Status};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::path::select;
@@ -38,8 +38,101 @@ pub enum Request {
     Invite {
         /// Seconds from now until it expires.
         expires_s: u64,
-        /// A name proposed for the node that joins.
+        /// A name proposed for the node that joins; in a network with certificates the only ones that it may take, where `*` stands for
+        /// any characters.
         name: Option<String>,
+        /// In a network with certificates: what else it is limited to.
+        #[serde(default, skip_serializing_if = "InviteLimits::is_default")]
+        limits: InviteLimits,
+    },
+    /// Who is in the network? Answered by [`Response::Members`].
+    Members,
+    /// By which id this host can be made an admin's. Answered by [`Response::AdminId`].
+    AdminId {
+        /// Make another key for it.
+        anew: bool,
+    },
+    /// As an admin: change something about the network. Answered by [`Response::Changed`].
+    Change(Change),
+}
+
+/// What an invite is limited to beside time and name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InviteLimits {
+    /// How many may join by it.
+    pub uses: Option<u32>,
+    /// Whether an admin has to approve each.
+    pub needs_approval: bool,
+    /// Tags that they get.
+    pub tags: Vec<String>,
+    /// Blocks (`ADDRESS/BITS`) in which they may choose addresses.
+    pub blocks: Vec<String>,
+}
+
+impl InviteLimits {
+    /// Whether there are none.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What an admin changes. `member`, as everywhere: a name, an address, or an unambiguous start of an id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// Shuts a member out for ever; a whole id need not be known.
+    Revoke {
+        /// Whom.
+        member: String,
+    },
+    /// Lets in who waits for it.
+    Approve {
+        /// Whom.
+        member: String,
+    },
+    /// Another name.
+    Rename {
+        /// Whose.
+        member: String,
+        /// The name.
+        name: String,
+    },
+    /// Other tags.
+    Tag {
+        /// Whose.
+        member: String,
+        /// Those that it gets.
+        add: Vec<String>,
+        /// Those that it loses.
+        remove: Vec<String>,
+    },
+    /// One more relay.
+    AddRelay {
+        /// `smr1…`
+        ticket: String,
+    },
+    /// One relay less.
+    RemoveRelay {
+        /// Its address, as `shadowmesh relays list` shows it, or its ticket.
+        relay: String,
+    },
+    /// One more admin.
+    AddAdmin {
+        /// What `shadowmesh admins id` printed on its host.
+        id: String,
+        /// What people call it.
+        name: String,
+    },
+    /// One admin less.
+    RemoveAdmin {
+        /// Its name, or an unambiguous start of its id.
+        admin: String,
+    },
+    /// Other access rules for all.
+    SetRules {
+        /// Their text.
+        text: String,
     },
 }
 
@@ -47,8 +140,9 @@ impl Request {
     /// Whether it only looks: then members of the group `shadowmesh` may ask too.
     pub const fn is_read_only(&self) -> bool {
         match self {
-            Self::Status | Self::Netcheck | Self::Ping { .. } => true,
-            Self::Path { .. } | Self::Reload | Self::Down | Self::Invite { .. } => false,
+            Self::Status | Self::Netcheck | Self::Members | Self::Ping { .. } => true,
+            Self::Path { .. } | Self::Reload | Self::Down => false,
+            Self::Invite { .. } | Self::AdminId { .. } | Self::Change(_) => false,
         }
     }
 }
@@ -68,7 +162,7 @@ pub enum Response {
     /// What was read is in force.
     Reloaded {
         /// The access rules; `null` for none.
-        rules: Option<Rules>,
+        rules: Option<RulesInForce>,
     },
     /// The daemon begins to leave; its process ends when it has.
     Leaving,
@@ -76,6 +170,18 @@ pub enum Response {
     Invite {
         /// `smi1…`
         ticket: String,
+    },
+    /// Who is in the network.
+    Members(Box<Members>),
+    /// This host's id as an admin.
+    AdminId {
+        /// The fingerprint of its keys.
+        id: String,
+    },
+    /// It was done, and is on its way to all.
+    Changed {
+        /// What, for people.
+        sentence: String,
     },
     /// The request was not done.
     Error {
@@ -103,9 +209,76 @@ impl std::fmt::Debug for Response {
             Self::Reloaded { rules } => f.debug_tuple("Reloaded").field(rules).finish(),
             Self::Leaving => f.write_str("Leaving"),
             Self::Invite { .. } => f.write_str("Invite(..)"),
+            Self::Members(members) => f.debug_tuple("Members").field(members).finish(),
+            Self::AdminId { id } => f.debug_tuple("AdminId").field(id).finish(),
+            Self::Changed { sentence } => f.debug_tuple("Changed").field(sentence).finish(),
             Self::Error { code, sentence } => f.debug_tuple("Error").field(code).field(sentence).finish(),
         }
     }
+}
+
+/// The network as its record says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Members {
+    /// Id of the authority that the network was made with.
+    pub root: String,
+    /// Whether this node is an admin's.
+    pub is_admin: bool,
+    /// Nodes, this one among them.
+    pub members: Vec<Member>,
+    /// Admins.
+    pub admins: Vec<AdminEntry>,
+    /// Relays that the record names; empty where it names none.
+    pub relays: Vec<String>,
+    /// Keys that were shut out, in full.
+    pub revoked: Vec<Revoked>,
+}
+
+/// A node of the network.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// Full base32 form of its key.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// `member`, `pending`, `refused`, `revoked`, or `unseen`: in the record, and not met since the daemon began.
+    pub standing: String,
+    /// Why it is refused; `null` where it is not.
+    pub why: Option<String>,
+    /// Until when its certificate is good, seconds since 1970; `null` where it was not seen.
+    pub until: Option<u64>,
+    /// Since when the record knows it, seconds since 1970; `null` where it does not.
+    pub since: Option<u64>,
+    /// Whether it is this node.
+    pub is_here: bool,
+}
+
+/// An admin.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AdminEntry {
+    /// Its id: the fingerprint of its keys.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Whether its key is on this host.
+    pub is_here: bool,
+}
+
+/// A key that was shut out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Revoked {
+    /// Full base32 form.
+    pub id: String,
+    /// By whom: an admin's id.
+    pub by: String,
+    /// When, seconds since 1970 by that one's clock.
+    pub at: u64,
 }
 
 /// Which paths a user wants for a peer.
@@ -278,8 +451,13 @@ mod tests {
                 r#"{"request":"path","peer":"b","use":"direct-tcp","timeout_ms":5}"#,
             ),
             (
-                Request::Invite { expires_s: 60, name: None },
+                Request::Invite { expires_s: 60, name: None, limits: InviteLimits::default() },
                 r#"{"request":"invite","expires_s":60,"name":null}"#,
+            ),
+            (Request::Members, r#"{"request":"members"}"#),
+            (
+                Request::Change(Change::Rename { member: "b".into(), name: "c".into() }),
+                r#"{"request":"change","change":"rename","member":"b","name":"c"}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&request).expect("written"), text);
@@ -315,7 +493,7 @@ mod tests {
 
         #[test]
         fn requests_round_trip(peer in "\\PC{0,40}", expires_s: u64, name in proptest::option::of("\\PC{0,9}")) {
-            for request in [Request::Ping { peer }, Request::Invite { expires_s, name }] {
+            for request in [Request::Ping { peer }, Request::Invite { expires_s, name, limits: InviteLimits::default() }] {
                 let text = serde_json::to_string(&request).expect("written");
                 prop_assert!(!text.contains('\n'));
                 prop_assert_eq!(serde_json::from_str::<Request>(&text).expect("read"), request);

@@ -332,6 +332,7 @@ fn parse_group(text: &str, name: &str) -> Option<u32> {
 mod tests {
     use super::super::client::{self, ControlError};
     use super::*;
+    use crate::control::message::InviteLimits;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn scene() -> (tempfile::TempDir, PathBuf) {
@@ -475,7 +476,7 @@ mod tests {
     #[test]
     fn only_root_and_the_owner_change_anything() {
         let caller = |uid| Caller { uid, gid: 5, pid: None };
-        let invite = Request::Invite { expires_s: 1, name: None };
+        let invite = Request::Invite { expires_s: 1, name: None, limits: InviteLimits::default() };
         for request in [Request::Down, Request::Reload, invite] {
             assert!(caller(0).may(&request, 7) && caller(7).may(&request, 7) && !caller(8).may(&request, 7));
         }

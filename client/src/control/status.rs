@@ -27,9 +27,67 @@ pub struct Status {
     /// Every other node known, never this one.
     pub peers: Vec<Peer>,
     /// The access rules that this node enforces; `null` for none: everything is let in.
-    pub rules: Option<Rules>,
+    pub rules: Option<RulesInForce>,
+    /// This node as a member; `null` in a network without certificates.
+    pub membership: Option<Membership>,
     /// Packets and frames dropped since the start, by cause (protocol §5.3).
     pub dropped: BTreeMap<String, u64>,
+    /// What the Ethernet switch does.
+    pub switch: EthernetSwitch,
+}
+
+/// What the Ethernet switch does beside passing frames on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EthernetSwitch {
+    /// Protocols that are kept out.
+    pub filters: Vec<String>,
+    /// What is flooded to each peer, and taken of each, per second; `none` for no limit.
+    pub flood_budget: String,
+    /// Questions for a member's address that were answered here: ARP.
+    pub arp_answered: u64,
+    /// The same: neighbour solicitations.
+    pub neighbours_answered: u64,
+    /// Stations remembered.
+    pub stations: u64,
+    /// Groups remembered, for all peers.
+    pub groups: u64,
+    /// Stations that changed their place.
+    pub moves: u64,
+    /// Times that a station was found to move too often, and held.
+    pub flaps: u64,
+    /// Moves that were refused because a station is held.
+    pub held: u64,
+    /// Frames of this node's device that went nowhere, by cause.
+    pub dropped: BTreeMap<String, u64>,
+    /// Loops through bridges.
+    #[serde(rename = "loop")]
+    pub loops: Loop,
+}
+
+/// What is known of loops.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Loop {
+    /// Whether there is one, and who gives way.
+    pub state: LoopState,
+    /// With whom; a peer's name.
+    pub with: Option<String>,
+    /// Loops found since the start.
+    pub found: u64,
+}
+
+/// Whether there is a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoopState {
+    /// There is none.
+    #[default]
+    None,
+    /// This node passes no broadcasts.
+    Blocked,
+    /// The other one does not.
+    Contained,
 }
 
 /// This node.
@@ -55,13 +113,47 @@ pub struct Node {
 /// Access rules in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Rules {
+pub struct RulesInForce {
     /// The file that they were read from.
     pub file: String,
     /// How many; with 0 everything is let in.
     pub count: usize,
     /// Why what the file says now could not be taken; `null` when it was.
     pub error: Option<String>,
+}
+
+/// This node as a member of a network with certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Membership {
+    /// `member`, `joining`, `expired`, `revoked`, or `none`: there is neither a certificate nor an invite.
+    pub state: String,
+    /// What the network calls it.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Until when its certificate is good, seconds since 1970.
+    pub until: Option<u64>,
+    /// Whether its host holds an admin's key that has a say.
+    pub is_admin: bool,
+    /// What a person should do something about, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What is thought of a peer as a member.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PeerMember {
+    /// `pending`, `admitted` or `refused`.
+    pub standing: String,
+    /// Why it is refused.
+    pub why: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Until when its certificate is good, seconds since 1970.
+    pub until: Option<u64>,
+    /// Why it does not admit this node; `null` where it does, or has not said.
+    pub refuses_us: Option<String>,
 }
 
 /// The network.
@@ -135,6 +227,8 @@ pub struct Peer {
     pub paths_agree: bool,
     /// The session's keys.
     pub handshake: Option<Handshake>,
+    /// Whether it is a member; `null` without a session, or in a network without certificates.
+    pub member: Option<PeerMember>,
     /// Bytes of frames sent.
     pub tx_bytes: u64,
     /// Bytes of frames received.
@@ -147,6 +241,14 @@ pub struct Peer {
     pub tx_dropped: u64,
     /// Packets and frames of it that were dropped.
     pub rx_dropped: u64,
+    /// Frames for several peers that went to it as well, by cause.
+    pub tx_flooded: BTreeMap<String, u64>,
+    /// Those that were beyond its budget, and did not.
+    pub tx_over_budget: BTreeMap<String, u64>,
+    /// Those that it sent beyond its budget, and that were not let in.
+    pub rx_over_budget: BTreeMap<String, u64>,
+    /// Frames of it that the switch did not let in, by cause; what never happened is left out.
+    pub rx_refused: BTreeMap<String, u64>,
     /// Packets sent again after its path was bound anew.
     pub resent: u64,
     /// Packets that left the ring before it was known that they arrived.
@@ -343,8 +445,23 @@ pub(crate) mod tests {
                 observed_tcp: Some("203.0.113.7:41641".into()),
                 observed_udp: None,
             }],
-            rules: Some(Rules { file: "/etc/rules".into(), count: 3, error: None }),
+            rules: Some(RulesInForce { file: "/etc/rules".into(), count: 3, error: None }),
+            membership: Some(Membership {
+                state: "member".into(),
+                name: "a".into(),
+                tags: vec!["server".into()],
+                until: Some(2_000_000_000),
+                is_admin: true,
+                warnings: vec![],
+            }),
             dropped: [("forged".to_owned(), 1)].into(),
+            switch: EthernetSwitch {
+                filters: vec!["bpdu".into(), "dhcp".into()],
+                flood_budget: "1mbit".into(),
+                arp_answered: 1,
+                loops: Loop { state: LoopState::Blocked, with: Some("b".into()), found: 2 },
+                ..EthernetSwitch::default()
+            },
             peers: vec![
                 Peer {
                     id: "b".repeat(52),
@@ -373,12 +490,17 @@ pub(crate) mod tests {
                         age_s: 61,
                         rekeys: 3,
                     }),
+                    member: Some(PeerMember { standing: "admitted".into(), ..PeerMember::default() }),
                     tx_bytes: 1_234_567,
                     rx_bytes: 9_876_543_210,
                     tx_frames: 1_000,
                     rx_frames: 2_000,
                     tx_dropped: 1,
                     rx_dropped: 2,
+                    tx_flooded: [("broadcast".to_owned(), 7)].into(),
+                    tx_over_budget: BTreeMap::new(),
+                    rx_over_budget: BTreeMap::new(),
+                    rx_refused: [("in_arp_spoofed".to_owned(), 1)].into(),
                     resent: 3,
                     lost: 0,
                     switches: 1,
@@ -413,15 +535,24 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "dropped network node peers relays rules version");
+        assert_eq!(names(""), "dropped membership network node peers relays rules switch version");
+        assert_eq!(names("/membership"), "is_admin name state tags until warnings");
+        assert_eq!(names("/peers/0/member"), "refuses_us standing tags until why");
+        assert_eq!(
+            names("/switch"),
+            "arp_answered dropped filters flaps flood_budget groups held loop moves neighbours_answered stations"
+        );
+        assert_eq!(names("/switch/loop"), "found state with");
+        assert_eq!(json.pointer("/switch/loop/state"), Some(&json!("blocked")));
         assert_eq!(names("/node"), "addresses device id mac mtu name queues");
         assert_eq!(names("/network"), "id name");
         assert_eq!(names("/rules"), "count error file");
         assert_eq!(names("/relays/0"), "observed_tcp observed_udp rtt_ms state url");
         assert_eq!(
             names("/peers/0"),
-            "addresses handshake id last_switch lost name next_direct_try_s path paths_agree peer_path resent rx_bytes \
-             rx_dropped rx_frames standby state switches tx_bytes tx_dropped tx_frames use"
+            "addresses handshake id last_switch lost member name next_direct_try_s path paths_agree peer_path resent rx_bytes \
+             rx_dropped rx_frames rx_over_budget rx_refused standby state switches tx_bytes tx_dropped tx_flooded tx_frames \
+             tx_over_budget use"
         );
         assert_eq!(names("/peers/0/path"), "kind loss_pct mtu remote rtt_ms why");
         assert_eq!(names("/peers/0/standby/0"), "kind remote rtt_ms");

@@ -1,8 +1,10 @@
 //! The overlay addresses of this node, and whether they fit this machine.
 
 use super::DaemonError;
-use crate::config::Settings;
+use crate::config::{Bridge, Settings};
 use crate::daemon::state_dir::NetworkState;
+use crate::net::interfaces::Interface;
+use crate::net::routes::Route;
 use crate::net::{Cidr, Netlink, interfaces, routes};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::keys::NetworkKeys;
@@ -58,11 +60,15 @@ pub(super) fn cidrs(ipv4: Option<Cidr4>, ipv6: Option<Cidr6>) -> Vec<Cidr> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// Refuses a range that another interface or route of this machine uses, by its name.
-pub(super) async fn check(netlink: &Netlink, wanted: &[Cidr]) -> Result<(), DaemonError> {
+/// Refuses a range that another interface or route of this machine uses, by its name. Not for what a daemon that was killed left on the
+/// bridge that this one is to put it on again.
+pub(super) async fn check(netlink: &Netlink, wanted: &[Cidr], bridge: &Bridge) -> Result<(), DaemonError> {
     let system = |cause: io::Error| DaemonError::System { what: "to list its routes", cause };
-    let interfaces = interfaces::list(netlink, None).await.map_err(system)?;
-    let routes = routes::list(netlink, None).await.map_err(system)?;
+    let mut interfaces = interfaces::list(netlink, None).await.map_err(system)?;
+    let mut routes = routes::list(netlink, None).await.map_err(system)?;
+    if let Some(bridge) = bridge.name() {
+        leave_out_own(&mut interfaces, &mut routes, wanted, bridge.as_str());
+    }
     for cidr in wanted {
         if let Some(clash) = routes::clash(*cidr, &interfaces, &routes) {
             return Err(DaemonError::Clash {
@@ -73,6 +79,19 @@ pub(super) async fn check(netlink: &Netlink, wanted: &[Cidr]) -> Result<(), Daem
         }
     }
     Ok(())
+}
+
+/// Takes the addresses of `own` that the bridge has, and the routes that the kernel made of them, out of what is in use.
+fn leave_out_own(interfaces: &mut [Interface], routes: &mut Vec<Route>, own: &[Cidr], bridge: &str) {
+    let Some(bridge) = interfaces.iter_mut().find(|interface| interface.name == bridge) else { return };
+    let index = bridge.index;
+    let (left, others): (Vec<_>, Vec<_>) =
+        bridge.addresses.iter().copied().partition(|have| own.contains(&have.cidr));
+    bridge.addresses = others;
+    routes.retain(|route| {
+        let is_of_ours = left.iter().any(|have| have.cidr.network() == route.destination);
+        !(is_of_ours && route.hops.iter().all(|hop| hop.interface == index))
+    });
 }
 
 /// An address in a private range that is free here: what the error suggests.
@@ -92,5 +111,27 @@ mod tests {
     #[test]
     fn the_offer_avoids_what_is_in_use() {
         assert_eq!(offer(&[], &[]), "192.168.255.1/24");
+    }
+
+    #[test]
+    fn what_a_killed_daemon_left_on_its_bridge_is_in_nobodys_way() {
+        crate::net::namespace::isolated(|| {
+            crate::net::namespace::sh(
+                "for bridge in br0 br1; do ip link add $bridge type bridge; ip link set $bridge up; done
+                    ip address add 10.7.3.4/16 dev br0; ip address add fd53:4d::4/64 dev br0 nodad",
+            );
+            let own: [Cidr; 2] = ["10.7.3.4/16".parse().unwrap(), "fd53:4d::4/64".parse().unwrap()];
+            let another: [Cidr; 1] = ["10.7.3.5/16".parse().unwrap()];
+            crate::net::namespace::block_on(async {
+                let netlink = Netlink::open().unwrap();
+                let is_free = async |wanted: &[Cidr], bridge: &str| {
+                    check(&netlink, wanted, &bridge.parse().unwrap()).await.is_ok()
+                };
+                assert!(is_free(&own, "br0").await);
+                assert!(!is_free(&own, "br1").await, "another bridge has it");
+                assert!(!is_free(&own, "none").await, "it would be there twice");
+                assert!(!is_free(&another, "br0").await, "another's address is another's");
+            });
+        });
     }
 }

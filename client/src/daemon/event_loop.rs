@@ -5,7 +5,9 @@
 //! changed. Nothing here blocks; what takes time (connecting) runs in tasks of its own and comes back as an input.
 
 mod apply;
+mod changes;
 mod links;
+mod members;
 mod paths;
 mod requests;
 mod rules;
@@ -13,12 +15,12 @@ mod rules;
 mod tests;
 
 use super::address::{self, OwnAddresses};
-use super::interface::Interface;
+use super::interface::{Interface, clear_bridge};
 use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
 use crate::config::CipherChoice;
 use crate::control::server::{ControlServer, Incoming, Reply};
-use crate::control::status::Rules;
+use crate::control::status::RulesInForce;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
@@ -26,13 +28,15 @@ use crate::net::changes::Changes;
 use crate::net::port_mapping::PortMapper;
 use crate::net::wake_up::{self, ClockJumps};
 use crate::net::{Netlink, interfaces};
-use crate::plane::{self, ControlPacket, Datagram, Fact, Plane, PlaneOutput, Routes};
+use crate::plane::{self, ControlPacket, Datagram, Fact, Members, Plane, PlaneOutput, Routes};
+use crate::switch::{OwnSockets, Protection};
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
 use crate::transport::tcp::{TcpEvent, TcpTransport};
 use crate::transport::udp::DatagramSocket;
 use futures_util::FutureExt as _;
+use members::Kept;
 use paths::PathWait;
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
@@ -49,7 +53,7 @@ use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -80,6 +84,8 @@ pub(super) struct EventLoop {
     tcp_events: mpsc::Receiver<TcpEvent>,
     /// The relay whose stream has the port on which this node listens.
     listening: Option<RelayNo>,
+    /// The ports that its sockets send from: that for datagrams, and those of the latest streams, which direct connections share.
+    ports: Vec<u16>,
     ways: Ways,
     netlink: Arc<Netlink>,
     control: ControlServer,
@@ -96,15 +102,18 @@ pub(super) struct EventLoop {
     network: NetworkState,
     relay_tickets: Vec<RelayTicket>,
     /// The access rules in force, and what went wrong with others since.
-    rules: Option<Rules>,
+    rules: Option<RulesInForce>,
     own_name: String,
+    /// What the switch filters and how much it floods: for the status.
+    protection: Protection,
     waiting_said: bool,
+    /// Peers that claimed what does not follow from their keys: that is said once.
+    lie_told: HashSet<PeerSlot>,
     /// Peers that were said to be connected, under a name, since they last were not.
-    /// Peers that claimed a MAC that is not theirs: that is said once.
-    mac_told: HashSet<PeerSlot>,
     said: HashSet<PeerSlot>,
     /// Whether any relay ever accepted this node.
     was_registered: bool,
+    members: Kept,
     lock: StateLock,
 }
 
@@ -131,6 +140,8 @@ struct Echo {
 
 /// Streams on which a relay hung up without a word before it is taken for another: one may be a relay that is just stopping.
 const MUTE_STREAMS: u32 = 3;
+/// Ports of streams that are remembered: a direct connection may outlive the stream whose port it shares.
+const STREAM_PORTS: usize = 16;
 
 /// What ended a wait.
 enum Input {
@@ -156,12 +167,24 @@ impl EventLoop {
         let (settings, node) = (&options.settings, options.node_secret.public());
         let own = OwnAddresses::new(settings, &options.network, &options.network.secret.derive(), node);
         let netlink = netlink()?;
-        address::check(&netlink, &own.cidrs()).await?;
+        address::check(&netlink, &own.cidrs(), &settings.bridge).await?;
         let (mac, mtu) = (addresses::mac(&node), settings.mtu.bytes());
         let (name, progress) = (settings.device.as_str(), &options.progress);
-        let interface =
-            Interface::tap(&netlink, name, LinkSettings::new(mac, mtu), &own.cidrs(), progress).await?;
-        Self::start_on(options, own, interface, netlink).await
+        let interface = Interface::tap(
+            &netlink,
+            name,
+            LinkSettings::new(mac, mtu),
+            &settings.bridge,
+            &own.cidrs(),
+            progress,
+        )
+        .await?;
+        let port = interface.bridge_port();
+        let started = Self::start_on(options, own, interface, netlink).await;
+        if let Some(port) = port.filter(|_| started.is_err()) {
+            clear_bridge(port).await;
+        }
+        started
     }
 
     /// The same around a device that is there.
@@ -180,6 +203,7 @@ impl EventLoop {
             relays,
             settings,
             rules,
+            members,
             ring,
             progress,
         } = options;
@@ -187,14 +211,6 @@ impl EventLoop {
         let keys = network.secret.derive();
         let mac = addresses::mac(&node_secret.public());
         let mtu = settings.mtu.bytes();
-
-        let mut routes = Routes::new(mac, relays.len());
-        let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
-        let device = interface.device.clone();
-        let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
-        let (plane, output) =
-            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
-                .map_err(system("the threads of the data plane"))?;
 
         let hello = Hello {
             name: settings.name.to_string(),
@@ -205,6 +221,15 @@ impl EventLoop {
             mtu,
             revision: 1,
         };
+        let everybody = Members::new(node_secret.public(), keys.id(), &hello, settings.switch());
+        let mut routes = Routes::new(everybody, relays.len());
+        let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
+        let device = interface.device.clone();
+        let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
+        let (plane, output) =
+            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
+                .map_err(system("the threads of the data plane"))?;
+
         let endpoint = Endpoint::new(
             Config {
                 node: node_secret,
@@ -249,8 +274,9 @@ impl EventLoop {
         let mapper = settings
             .port_mapping
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
+        let ports = vec![socket.port()];
         let changes = Changes::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
-        Ok(Self {
+        let mut made = Self {
             endpoint,
             routes,
             plane: Some(plane),
@@ -264,6 +290,7 @@ impl EventLoop {
             tcp,
             tcp_events,
             listening: None,
+            ports,
             ways,
             netlink,
             control: ControlServer::start(control).map_err(system("the control socket"))?,
@@ -283,12 +310,18 @@ impl EventLoop {
             relay_tickets: relays,
             rules,
             own_name: settings.name.to_string(),
+            protection: settings.switch().protection,
             waiting_said: false,
             said: HashSet::new(),
-            mac_told: HashSet::new(),
+            lie_told: HashSet::new(),
             was_registered: false,
+            members: Kept::default(),
             lock,
-        })
+        };
+        if let Some(members) = members {
+            made.begin_members(members);
+        }
+        Ok(made)
     }
 
     pub(super) async fn run(mut self) -> Result<(), DaemonError> {
@@ -301,7 +334,8 @@ impl EventLoop {
                 self.drain().await;
             }
             let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
-            let deadline = Deadline::earlier(self.endpoint.poll_timeout(), paths);
+            let look = self.members.look_at().map(|at| Deadline::new(at, "certificates are looked at"));
+            let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
             let began = Instant::now();
             let input = self.wait(deadline).await;
             if wake_up::has_slept(began, deadline.map(|deadline| deadline.at), Instant::now()) {
@@ -335,6 +369,7 @@ impl EventLoop {
                 Input::Timer => {
                     let now = Instant::now();
                     self.forget_echoes(now);
+                    self.look_at_certificates(now);
                     self.endpoint.handle_timeout(now);
                 }
             }
@@ -438,6 +473,15 @@ impl EventLoop {
     }
 
     fn on_fact(&mut self, fact: Fact) {
+        match fact {
+            Fact::Loop(state) => self.say_loop(state),
+            Fact::Rogue(slot) => self.say_rogue(slot),
+            Fact::DataSent(..)
+            | Fact::Heard(..)
+            | Fact::AckDue(..)
+            | Fact::KeyUsedUp(_)
+            | Fact::Forgotten(_) => {}
+        }
         if let Some(plane) = &self.plane {
             plane::tell(&mut self.endpoint, plane, Instant::now(), fact);
         }
@@ -446,6 +490,7 @@ impl EventLoop {
     /// This process stood still. What it knew of the network may be as old as that.
     async fn on_awake(&mut self, sign: &'static str) {
         tracing::debug!(sign, "awake: the network may be another one");
+        self.tell_time();
         self.on_network_changed().await;
     }
 
@@ -493,13 +538,37 @@ impl EventLoop {
                 self.drop_homeless_streams(&interfaces);
                 self.drop_stray_links(&interfaces).await;
                 let usable = interfaces.iter().filter(|interface| interface.running && !interface.loopback);
-                let addresses = usable.flat_map(|interface| &interface.addresses).filter(|have| have.usable);
+                // Those of a bridge that the device is a port of lie in the overlay.
+                let overlay = self.interface.on_bridge();
+                let addresses = usable
+                    .flat_map(|interface| &interface.addresses)
+                    .filter(|have| have.usable && !overlay.contains(&have.cidr))
+                    .map(|have| have.cidr.address());
+                let addresses: Vec<IpAddr> = addresses.collect();
                 let port = self.socket.port();
-                let hosts = addresses.map(|have| SocketAddr::new(have.cidr.address(), port)).collect();
+                let hosts = addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+                if self.interface.is_bridged() {
+                    self.routes.set_own_sockets(OwnSockets { addresses, ports: self.ports.clone() });
+                }
                 self.endpoint.handle_addresses(Instant::now(), hosts);
             }
             // What was told before stays; the next change asks again.
             Err(error) => tracing::warn!(%error, "the addresses of this machine cannot be listed"),
+        }
+    }
+
+    /// A stream leaves from this port, as direct connections may.
+    fn note_port(&mut self, port: u16) {
+        if self.ports.contains(&port) {
+            return;
+        }
+        if self.ports.len() > STREAM_PORTS {
+            self.ports.remove(1);
+        }
+        self.ports.push(port);
+        if self.interface.is_bridged() {
+            let addresses = self.routes.own_sockets().addresses.clone();
+            self.routes.set_own_sockets(OwnSockets { addresses, ports: self.ports.clone() });
         }
     }
 
@@ -522,6 +591,7 @@ impl EventLoop {
                 self.endpoint.handle_relay_family(no, other_family);
                 if let Some(local) = local {
                     self.listen_beside(no, local.port());
+                    self.note_port(local.port());
                 }
             }
             // Given up: the rest of what it said means nothing.
@@ -596,6 +666,7 @@ impl EventLoop {
             // Joins two threads that were told to stop: a few milliseconds, and nothing else is left to run.
             plane.stop();
         }
+        self.interface.close().await;
         drop(self.control);
         drop(self.lock);
     }

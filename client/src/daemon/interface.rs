@@ -2,9 +2,19 @@
 
 use super::DaemonError;
 use super::progress::{Progress, ProgressSender};
+use crate::config::Bridge;
 use crate::device::{Device, LinkControl, LinkError, LinkSettings, Offload, Tap};
 use crate::net::{Cidr, Netlink};
 use std::sync::Arc;
+
+/// Takes the addresses of a port of a bridge from the bridge, where they would outlive the port. Where it is none they go with it.
+pub(super) async fn clear_bridge(mut port: LinkControl) {
+    if port.is_bridged()
+        && let Err(error) = port.set_addresses(&[]).await
+    {
+        tracing::warn!(%error, "the bridge keeps an address");
+    }
+}
 
 /// A device that carries frames, and what changes its addresses.
 #[derive(Debug)]
@@ -16,24 +26,32 @@ pub(super) struct Interface {
 }
 
 impl Interface {
-    /// Makes a TAP and brings it up with these addresses.
+    /// Makes a TAP and brings it up, in a bridge or not, with these addresses.
     pub(super) async fn tap(
         netlink: &Arc<Netlink>,
         name: &str,
         settings: LinkSettings,
+        bridge: &Bridge,
         addresses: &[Cidr],
         progress: &ProgressSender,
     ) -> Result<Self, DaemonError> {
         let tap = Tap::open(name.parse()?, Offload::None)?;
         let mut link = LinkControl::new(Arc::clone(netlink), &tap);
         link.bring_up(settings).await?;
+        if let Some(bridge) = bridge.name() {
+            link.join_bridge(bridge.as_str()).await?;
+        }
         match link.set_addresses(addresses).await {
+            Ok(()) => {}
             Err(LinkError::Ipv6Disabled { .. }) => {
                 progress.send(Progress::Notice(
                     "IPv6 is switched off on this machine: the overlay has IPv4 only".into(),
                 ));
             }
-            other => other?,
+            Err(error) => {
+                clear_bridge(link).await;
+                return Err(error.into());
+            }
         }
         Ok(Self { index: tap.index(), device: Device::Tap(Arc::new(tap)), link: Some(link) })
     }
@@ -47,6 +65,28 @@ impl Interface {
 
     pub(super) fn name(&self) -> String {
         self.device.name().to_string()
+    }
+
+    /// The addresses that were put on a bridge; none where the device is an interface of its own.
+    pub(super) fn on_bridge(&self) -> &[Cidr] {
+        self.link.as_ref().filter(|link| link.is_bridged()).map_or(&[], LinkControl::addresses)
+    }
+
+    /// Whether the device is a port of a bridge.
+    pub(super) fn is_bridged(&self) -> bool {
+        self.link.as_ref().is_some_and(LinkControl::is_bridged)
+    }
+
+    /// Takes away what does not go with the device: addresses on a bridge.
+    pub(super) async fn close(self) {
+        if let Some(link) = self.bridge_port() {
+            clear_bridge(link).await;
+        }
+    }
+
+    /// For [`clear_bridge`], where the interface may be lost before it is closed; `None` when it is no port of a bridge.
+    pub(super) fn bridge_port(&self) -> Option<LinkControl> {
+        self.link.clone().filter(LinkControl::is_bridged)
     }
 
     /// Gives it these addresses in place of those it has.

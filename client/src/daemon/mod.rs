@@ -4,24 +4,27 @@
 //!
 //! [`run`] checks that the overlay's range is free on this machine, opens the TAP, starts the data plane's threads and a task per
 //! relay, and then turns the [`event_loop`] until a signal, `shadowmesh down`, or the loss of the device ends it. On the way out it
-//! says BYE and LEAVE, joins the threads, and closes the device, which takes its addresses and routes along.
+//! says BYE and LEAVE, joins the threads, and closes the device, which takes its addresses and routes along; from a bridge (`up --bridge`)
+//! they are taken.
 //!
 //! - [`options`], [`state_dir`], [`progress`]: what it is given, what it remembers, what it says.
 //! - `address`: the overlay addresses, and whether they fit this machine. `interface`: the device that carries them.
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
 //! - [`rules_file`]: the access rules that this node enforces.
 //! - `ways`: keeps datagrams out of our own tunnel.
-//! - `netcheck`: what the network here lets through.
+//! - `netcheck`: what the network here lets through. [`members`]: who may send frames, on this side.
 //! - `report`: what `status --json` and people are told.
 //!
 //! # Invariants
 //!
 //! - One thread runs the control side; it never blocks, and nothing but it touches the endpoint.
-//! - Everything made here is gone when [`run`] returns, however it ends: device, threads, sockets.
+//! - Everything made here is gone when [`run`] returns, however it ends: device, threads, sockets, addresses on a bridge. Only of a daemon
+//!   that is killed do those stay there, until it is started with that bridge again and ends.
 
 mod address;
 mod event_loop;
 mod interface;
+pub mod members;
 mod netcheck;
 pub mod options;
 pub mod progress;

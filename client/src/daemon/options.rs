@@ -2,6 +2,7 @@
 
 use crate::config::Settings;
 use crate::control::server::ControlSocket;
+use crate::daemon::members::Members;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
@@ -28,6 +29,8 @@ pub struct DaemonOptions {
     pub settings: Settings,
     /// The access rules that this node enforces, if it does.
     pub rules: Option<RulesFile>,
+    /// Who is a member; nothing in a network without certificates.
+    pub members: Option<Members>,
     /// What is kept of each peer's packets until they are acknowledged.
     pub ring: RingLimits,
     /// Where to say what is happening.

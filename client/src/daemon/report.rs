@@ -5,12 +5,16 @@ use crate::control::names::{Named, display_names};
 use crate::control::status as doc;
 use crate::device::DropCounts;
 use crate::plane::{MoveCost, Routes};
-use crate::plane::{PeerCounters, PlaneCounters};
+use crate::plane::{PeerCounters, PlaneCounters, SwitchCounters};
+use crate::switch::{InboundDrop, LoopState, OutboundDrop, Protection, Reach};
 use shadowmesh_proto::endpoint::Drops;
 use shadowmesh_proto::endpoint::event::Via;
-use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus, SessionStatus, SwitchStatus};
+use shadowmesh_proto::endpoint::status::{
+    MemberStatus, PeerStatus, RelayStatus, SessionStatus, SwitchStatus,
+};
 use shadowmesh_proto::handshake::PEER_PATTERN;
-use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::ids::{NodeId, PeerSlot};
+use shadowmesh_proto::membership::{ADMITTED, Verdict};
 use shadowmesh_proto::session::OpenError;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
@@ -46,7 +50,13 @@ pub(super) fn relay_url(address: &str) -> String {
 pub(super) fn named(own: (NodeId, &str), peers: &[PeerStatus]) -> Vec<Named> {
     let short: Vec<String> = peers.iter().map(|peer| peer.id.short()).collect();
     let called = peers.iter().zip(&short).map(|(peer, short)| {
-        (peer.id, peer.hello.as_ref().map_or(short.as_str(), |hello| hello.name.as_str()))
+        // What the network calls it, where it vouches for it; else what it calls itself.
+        let vouched = peer.member.as_ref().and_then(|member| match &member.verdict {
+            Verdict::Admitted(admission) => Some(admission.facts.name.as_str()),
+            Verdict::Pending | Verdict::Refused(_) => None,
+        });
+        let own = peer.hello.as_ref().map(|hello| hello.name.as_str());
+        (peer.id, vouched.or(own).unwrap_or(short.as_str()))
     });
     let nodes: Vec<(NodeId, &str)> = std::iter::once(own).chain(called).collect();
     let names = display_names(&nodes).into_iter().skip(1);
@@ -81,6 +91,10 @@ fn one_peer(
 ) -> doc::Peer {
     let counters = routes.counters(peer.slot);
     let count = |field: fn(&PeerCounters) -> &AtomicU64| counters.map_or(0, |c| field(c).load(Relaxed));
+    let by_reach = |field: fn(&PeerCounters) -> &[AtomicU64]| {
+        counters
+            .map_or_else(BTreeMap::new, |c| counted(Reach::ALL.iter().map(|reach| reach.name()), field(c)))
+    };
     let hello = peer.hello.as_ref();
     let far_end = |via| match via {
         Via::Channel(contact) | Via::RelayUdp(contact) => relay_address(contact.relay),
@@ -113,18 +127,64 @@ fn one_peer(
         peer_path: peer.peer_path.map(Into::into),
         paths_agree: path.is_some() && path == peer.peer_path,
         handshake: peer.session.map(handshake),
+        member: peer.member.as_ref().map(member),
         tx_bytes: count(|c| &c.tx_bytes),
         rx_bytes: count(|c| &c.rx_bytes),
         tx_frames: count(|c| &c.tx_frames),
         rx_frames: count(|c| &c.rx_frames),
         tx_dropped: count(|c| &c.tx_dropped),
         rx_dropped: count(|c| &c.rx_dropped),
+        tx_flooded: by_reach(|c| &c.tx_flooded),
+        tx_over_budget: by_reach(|c| &c.tx_over_budget),
+        rx_over_budget: by_reach(|c| &c.rx_over_budget),
+        rx_refused: counters.map_or_else(BTreeMap::new, |c| {
+            counted(InboundDrop::ALL.iter().map(|cause| cause.name()), &c.rx_refused)
+        }),
         resent: count(|c| &c.resent),
         lost: count(|c| &c.lost),
         switches: peer.switches,
         wanted: peer.wanted.into(),
         last_switch: peer.last_switch.map(|switch| last_switch(switch, routes.cost_of_move(peer.slot))),
         next_direct_try_s: peer.next_direct_try.map(|span| span.as_secs()),
+    }
+}
+
+fn member(member: &MemberStatus) -> doc::PeerMember {
+    let mut document = doc::PeerMember {
+        refuses_us: (member.standing > ADMITTED).then(|| refusal_in_words(member.standing).to_owned()),
+        ..doc::PeerMember::default()
+    };
+    match &member.verdict {
+        Verdict::Pending => document.standing = "pending".to_owned(),
+        Verdict::Admitted(admission) => {
+            document.standing = "admitted".to_owned();
+            document.tags = admission.facts.tags.iter().map(ToString::to_string).collect();
+            document.until = Some(admission.until);
+        }
+        Verdict::Refused(reason) => {
+            document.standing = "refused".to_owned();
+            document.why = Some(reason.to_string());
+        }
+    }
+    document
+}
+
+/// Why a peer does not admit this node, from the number that it said (protocol §8.5).
+pub(super) const fn refusal_in_words(standing: u8) -> &'static str {
+    match standing {
+        2 => "what this node shows does not verify there",
+        3 => "the certificate is for another node",
+        4 => "this node was revoked",
+        5 => "the certificate is not good yet by its clock",
+        6 => "the certificate has expired",
+        7 => "who certified this node is no admin",
+        8 => "the certificate's issuer is not the delegate of the invite",
+        9 => "the certificate goes beyond the invite",
+        10 => "the admin who vouched for this node was removed",
+        11 => "the invite was revoked",
+        12 => "the invite had ended before it met this node",
+        13 => "an admin has to approve this node",
+        _ => "for a reason that this version does not know",
     }
 }
 
@@ -160,6 +220,7 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
         ("datagrams_refused", plane.datagrams_refused.load(Relaxed)),
         ("no_such_key", plane.unknown_index.load(Relaxed)),
         ("no_such_kind", plane.unknown_kind.load(Relaxed)),
+        ("own_packets", plane.own_packets.load(Relaxed)),
         ("not_let_in", plane.not_let_in.load(Relaxed)),
         ("device_truncated", device.truncated),
         ("device_malformed", device.malformed),
@@ -167,6 +228,39 @@ pub(super) fn dropped(control: Drops, plane: &PlaneCounters, device: DropCounts)
     let denied = AccessDrop::ALL.iter().zip(&plane.denied);
     let denied = denied.map(|(cause, counter)| (cause.as_str(), counter.load(Relaxed)));
     opened.chain(denied).chain(others).map(|(cause, count)| (cause.to_owned(), count)).collect()
+}
+
+/// What the Ethernet switch does; `name` tells what a peer is called.
+pub(super) fn switch(
+    protection: Protection,
+    counters: &SwitchCounters,
+    name: impl Fn(PeerSlot) -> Option<String>,
+) -> doc::EthernetSwitch {
+    let count = |counter: &AtomicU64| counter.load(Relaxed);
+    let (state, with) = match counters.loop_state() {
+        LoopState::None => (doc::LoopState::None, None),
+        LoopState::Blocked(slot) => (doc::LoopState::Blocked, name(slot)),
+        LoopState::Contained(slot) => (doc::LoopState::Contained, name(slot)),
+    };
+    doc::EthernetSwitch {
+        filters: protection.filters.iter().map(|filter| filter.name().to_owned()).collect(),
+        flood_budget: protection.flood_budget.to_string(),
+        arp_answered: count(&counters.arp_answered),
+        neighbours_answered: count(&counters.neighbours_answered),
+        stations: count(&counters.stations),
+        groups: count(&counters.groups),
+        moves: count(&counters.moves),
+        flaps: count(&counters.flaps),
+        held: count(&counters.held),
+        dropped: counted(OutboundDrop::ALL.iter().map(|cause| cause.name()), &counters.dropped),
+        loops: doc::Loop { state, with, found: count(&counters.loops) },
+    }
+}
+
+/// Those of the counters that counted anything, by their names.
+fn counted(names: impl Iterator<Item = &'static str>, counters: &[AtomicU64]) -> BTreeMap<String, u64> {
+    let counts = names.zip(counters).map(|(name, counter)| (name.to_owned(), counter.load(Relaxed)));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 fn last_switch(switch: SwitchStatus, cost: MoveCost) -> doc::Switch {

@@ -5,6 +5,8 @@
 //! | `state.toml` | `version = 1`, the layout of all of this | 0600 |
 //! | `node.key` | the node's X25519 secret, base64url | 0600 |
 //! | `network.toml` | network secret and generation, name, relays, address claim ([`NetworkState`]) | 0600 |
+//! | `members` | what is known of members, this node's certificate, while it joins the invite's seed ([`MemberState`]) | 0600 |
+//! | `admin.key` | on an admin's node: the seed of its authority, base64url | 0600 |
 //! | `config.toml` | what `up` remembers ([`Config`]); people may edit it | 0600 |
 //! | `.lock` | `flock`ed by the program that may write; its process id | 0600 |
 //!
@@ -14,10 +16,14 @@
 //! a key.
 
 mod atomic;
+mod backup;
 mod error;
+mod members;
 mod network;
 
+pub use backup::CopyError;
 pub use error::StateError;
+pub use members::{Joins, MemberState, StoredOwn};
 pub use network::{AddressClaim, NetworkState};
 
 use crate::config::Config;
@@ -25,6 +31,7 @@ use data_encoding::BASE64URL_NOPAD;
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::membership::Authority;
 use shadowmesh_proto::rng::Rng;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -36,7 +43,11 @@ const VERSION: u32 = 1;
 const STATE: &str = "state.toml";
 const NODE_KEY: &str = "node.key";
 const NETWORK: &str = "network.toml";
+const MEMBERS: &str = "members";
+const ADMIN_KEY: &str = "admin.key";
 const CONFIG: &str = "config.toml";
+/// Largest file of members that is read, bytes: 32 admins' documents of members and rules, and 1,024 nodes that were met.
+const MAX_MEMBERS: u64 = 16 << 20;
 const LOCK: &str = ".lock";
 
 /// An opened state directory of a layout that this program knows.
@@ -147,6 +158,58 @@ impl StateDir {
         self.replace(NETWORK, network.to_toml().as_bytes())
     }
 
+    /// What is known of the members of the network; nothing when there is no file.
+    ///
+    /// # Errors
+    /// `Damaged`, `NotReadable`.
+    pub fn load_members(&self) -> Result<MemberState, StateError> {
+        let text = atomic::read_up_to(&self.path, MEMBERS, MAX_MEMBERS)
+            .map_err(|cause| self.unreadable(MEMBERS, cause))?;
+        let text = Zeroizing::new(text.unwrap_or_default());
+        MemberState::parse(&text).map_err(|why| self.damaged_members(why))
+    }
+
+    /// That the file of members is no use, and what to do.
+    pub fn damaged_members(&self, why: impl Into<String>) -> StateError {
+        let remedy = "restore it, or run `shadowmesh leave` and join again";
+        StateError::damaged(self.path.join(MEMBERS), why, remedy)
+    }
+
+    /// Remembers what is known of members.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn save_members(&self, members: &MemberState) -> Result<(), StateError> {
+        self.replace(MEMBERS, members.to_text().as_bytes())
+    }
+
+    /// The authority of this node, if it is, or shall be, an admin's.
+    ///
+    /// # Errors
+    /// `Damaged` when the file holds no key, `NotReadable`.
+    pub fn load_authority(&self) -> Result<Option<Authority>, StateError> {
+        let Some(text) = self.read(ADMIN_KEY)?.map(Zeroizing::new) else { return Ok(None) };
+        let seed = network::decode_key(&text).ok_or_else(|| {
+            let remedy = "restore it, or delete it where another admin is left";
+            StateError::damaged(self.path.join(ADMIN_KEY), "it is not 32 bytes of base64url", remedy)
+        })?;
+        Ok(Some(Authority::from_seed(seed)))
+    }
+
+    /// Whether there is one, readable or not.
+    pub fn has_authority(&self) -> bool {
+        self.path.join(ADMIN_KEY).exists()
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn save_authority(&self, authority: &Authority) -> Result<(), StateError> {
+        let text = Zeroizing::new(BASE64URL_NOPAD.encode(authority.seed().as_slice()) + "\n");
+        self.replace(ADMIN_KEY, text.as_bytes())
+    }
+
     /// Forgets the network, readable or not; `false` when there was none. What `up` remembered for it alone (relays, address)
     /// goes too; the node's key and name stay.
     ///
@@ -154,6 +217,9 @@ impl StateDir {
     /// `NotWritable`, and those of [`Self::load_config`].
     pub fn forget_network(&self) -> Result<bool, StateError> {
         let was_there = atomic::remove(&self.path, NETWORK).map_err(|cause| self.not_writable(cause))?;
+        for name in [MEMBERS, ADMIN_KEY] {
+            atomic::remove(&self.path, name).map_err(|cause| self.not_writable(cause))?;
+        }
         let config = self.load_config()?;
         let kept = Config { relays: Vec::new(), address: None, ..config.clone() };
         if kept != config {
@@ -205,17 +271,16 @@ impl StateDir {
     }
 
     fn read(&self, name: &str) -> Result<Option<String>, StateError> {
-        atomic::read(&self.path, name).map_err(|cause| {
-            let path = self.path.join(name);
-            if cause.kind() == io::ErrorKind::InvalidData {
-                return StateError::damaged(
-                    path,
-                    "it is not a text file of ours",
-                    "restore it, or move it away",
-                );
-            }
-            StateError::NotReadable { path, cause }
-        })
+        atomic::read(&self.path, name).map_err(|cause| self.unreadable(name, cause))
+    }
+
+    fn unreadable(&self, name: &str, cause: io::Error) -> StateError {
+        let path = self.path.join(name);
+        if cause.kind() == io::ErrorKind::InvalidData {
+            let remedy = "restore it, or move it away";
+            return StateError::damaged(path, "it is not a text file of ours", remedy);
+        }
+        StateError::NotReadable { path, cause }
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {

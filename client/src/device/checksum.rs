@@ -37,7 +37,7 @@ pub fn complete(frame: &mut [u8], start: u16, offset: u16) -> Result<(), Outside
 
 /// The one's-complement sum of `bytes` as big-endian 16-bit words, the last one padded with a zero; not
 /// folded.
-fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
     // A frame has at most 65,549 bytes, so 64 bits hold the sum of its words without a carry.
     let even: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
@@ -45,7 +45,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// Adds the carries back in until 16 bits are left.
-const fn fold(mut sum: u64) -> u16 {
+pub(crate) const fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -223,12 +223,26 @@ fn a_machine_without_ipv6_keeps_its_ipv4_address() {
 fn a_bridge_takes_the_device_and_a_missing_one_is_named() {
     isolated(|| {
         block_on(async {
-            let (_device, link) = up(Offload::None, &[]).await;
+            let (_device, mut link) = up(Offload::None, &[]).await;
+            assert!(!link.is_bridged());
             let missing = link.join_bridge("br9").await.unwrap_err();
             assert!(missing.to_string().starts_with("there is no bridge named br9"), "{missing}");
             sh("ip link add br0 type bridge");
             link.join_bridge("br0").await.unwrap();
             assert!(sh("ip link show dev smtest0").contains("master br0"));
+            assert!(link.is_bridged());
+            // Addresses are the bridge's, and only ours are taken away.
+            sh("ip link set br0 up; ip address add 192.0.2.1/24 dev br0");
+            link.set_addresses(&[cidr("10.7.0.1/16"), cidr("fd53:4d::1/64")]).await.unwrap();
+            assert!(!sh("ip address show dev smtest0").contains("10.7.0.1"));
+            let shown = sh("ip address show dev br0");
+            assert!(shown.contains("10.7.0.1/16") && shown.contains("fd53:4d::1/64"), "{shown}");
+            link.set_addresses(&[]).await.unwrap();
+            let left = sh("ip address show dev br0");
+            assert!(
+                !left.contains("10.7.0.1") && !left.contains("fd53") && left.contains("192.0.2.1/24"),
+                "{left}"
+            );
         });
     });
 }

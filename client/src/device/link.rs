@@ -15,6 +15,9 @@
 //!   would send router solicitations for ever, waking an idle daemon. Who wants them, on a bridged LAN, sets
 //!   the sysctl back, or has the bridge do it.
 //!
+//! A device that is a port of a bridge has no addresses: the kernel hands what arrives there to the bridge. Ours are the bridge's then, and
+//! the bridge, which takes for itself what is sent to a MAC of its ports, answers for both.
+//!
 //! Only addresses that were set here are ever removed again; what the user adds by hand or by DHCP stays.
 
 use std::io;
@@ -60,18 +63,20 @@ impl LinkSettings {
 }
 
 /// Changes the settings of one device, and remembers which addresses are ours.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LinkControl {
     netlink: Arc<Netlink>,
     name: DeviceName,
     index: u32,
+    /// Where addresses are put: the device, or the bridge that it is a port of.
+    home: u32,
     ours: Vec<Cidr>,
 }
 
 impl LinkControl {
     /// Control over `tap`.
     pub fn new(netlink: Arc<Netlink>, tap: &Tap) -> Self {
-        Self { netlink, name: tap.name().clone(), index: tap.index(), ours: Vec::new() }
+        Self { netlink, name: tap.name().clone(), index: tap.index(), home: tap.index(), ours: Vec::new() }
     }
 
     /// Applies the settings and brings the device up.
@@ -89,11 +94,12 @@ impl LinkControl {
         self.change(message, || format!("set the MAC, an MTU of {} and the state up", settings.mtu)).await
     }
 
-    /// Puts the device into the bridge `bridge`.
+    /// Puts the device into the bridge `bridge`. Addresses are put on that from now on, and are to be taken away again with
+    /// [`Self::set_addresses`]: they do not go with the device.
     ///
     /// # Errors
     /// [`LinkError::NoBridge`] when there is none of that name.
-    pub async fn join_bridge(&self, bridge: &str) -> Result<(), LinkError> {
+    pub async fn join_bridge(&mut self, bridge: &str) -> Result<(), LinkError> {
         let mut found = self.netlink.handle().link().get().match_name(bridge).execute();
         let bridge_index = match found.try_next().await.map_err(to_io) {
             Ok(Some(message)) => message.header.index,
@@ -106,7 +112,14 @@ impl LinkControl {
             Err(error) => return Err(self.refusal(format!("find the bridge {bridge} for it"), error)),
         };
         let message = LinkUnspec::new_with_index(self.index).controller(bridge_index).build();
-        self.change(message, || format!("enter the bridge {bridge}")).await
+        self.change(message, || format!("enter the bridge {bridge}")).await?;
+        self.home = bridge_index;
+        Ok(())
+    }
+
+    /// Whether it is a port of a bridge.
+    pub const fn is_bridged(&self) -> bool {
+        self.home != self.index
     }
 
     /// Makes `wanted` the addresses that this program has set on the device, adding and removing as needed.
@@ -144,7 +157,7 @@ impl LinkControl {
     }
 
     async fn add_address(&self, cidr: Cidr) -> Result<(), LinkError> {
-        let mut request = self.netlink.handle().address().add(self.index, cidr.address(), cidr.prefix());
+        let mut request = self.netlink.handle().address().add(self.home, cidr.address(), cidr.prefix());
         *request.message_mut() = self.address_message(cidr);
         let Err(error) = request.execute().await.map_err(to_io) else {
             return Ok(());
@@ -172,10 +185,10 @@ impl LinkControl {
     fn address_message(&self, cidr: Cidr) -> AddressMessage {
         match cidr.address() {
             IpAddr::V4(v4) => {
-                AddressMessageBuilder::<Ipv4Addr>::new().index(self.index).address(v4, cidr.prefix()).build()
+                AddressMessageBuilder::<Ipv4Addr>::new().index(self.home).address(v4, cidr.prefix()).build()
             }
             IpAddr::V6(v6) => {
-                let builder = AddressMessageBuilder::<Ipv6Addr>::new().index(self.index);
+                let builder = AddressMessageBuilder::<Ipv6Addr>::new().index(self.home);
                 let mut message = builder.address(v6, cidr.prefix()).build();
                 message.header.flags |= AddressHeaderFlags::Nodad;
                 message

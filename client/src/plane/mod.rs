@@ -1,11 +1,11 @@
 //! The data plane: two threads that move frames, and what joins them to the control task.
 //!
 //! ```text
-//!   TAP --> outbound: switch, seal into the ring, batch --> stream queue --> tokio --> relay, or UDP socket
-//!   TAP <-- inbound:  open in place, learn              <-- bounded queue <-- tokio <-- relay, or UDP socket
-//!              |  news of stations (bounded)  ^
-//!              '------------------------------'
-//!   control task: keys as commands; routes as an immutable snapshot; acks through atomics
+//!   TAP <-> outbound: switch, seal into the ring, batch --> stream queue --> tokio --> relay, or UDP socket
+//!              ^  |  news (bounded, both ways; see the switch)
+//!              |  v
+//!   TAP <-- inbound:  open in place, let in             <-- bounded queue <-- tokio <-- relay, or UDP socket
+//!   control task: keys as commands; routes and members as an immutable snapshot; acks through atomics
 //! ```
 //!
 //! # Life
@@ -14,6 +14,8 @@
 //! [`OutboundCommand`]s and [`InboundCommand`]s when keys come and go, and publishes a new [`Snapshot`] when a route
 //! changes ([`Routes`] does both, from the endpoint's events). Dropping the [`Plane`] ends both and joins them; the device is
 //! theirs, so it is gone from the machine afterwards.
+//!
+//! What the outbound thread writes to the TAP is what the switch says by itself: answers to ARP, and probes for loops.
 //!
 //! A simulation runs the same halves without threads, in its own time: [`Lockstep`].
 //!
@@ -32,6 +34,7 @@
 
 mod inbound;
 mod lockstep;
+mod members;
 mod memory;
 mod outbound;
 mod queue;
@@ -44,29 +47,33 @@ mod wake;
 
 pub use inbound::{InboundCommand, InboundMessage};
 pub use lockstep::Lockstep;
+pub use members::Members;
 pub use outbound::OutboundCommand;
 pub use queue::{StreamHandle, StreamQueue, stream_queue};
-pub use routes::{MoveCost, Routes, tell};
+pub use routes::{MoveCost, Routes, Vouched, tell};
 pub(crate) use shares::host;
-pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot};
+pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot, SwitchCounters};
 pub use wake::Waker;
 
 use crate::device::{Device, DeviceFault};
-use crate::switch::Limits;
+use crate::switch::{Limits, LoopState};
+use crate::system_rng::SystemRng;
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::rng::Rng as _;
 use shadowmesh_proto::session::{AckReport, ChunkPool, RingLimits};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::mpsc;
 
-/// News of stations between the threads; one that is lost is said again (see [`crate::switch`]).
-const LEARN_QUEUE: usize = 1024;
+/// News between the threads, each way; one that is lost is said again (see [`crate::switch`]).
+const NEWS_QUEUE: usize = 1024;
 /// FORWARD messages waiting for the inbound thread: at 64 KiB each 2 MiB, 20 ms at 800 Mbit/s. The stream's reader waits
 /// when it is full, and TCP slows the relay down.
 const INBOUND_QUEUE: usize = 32;
@@ -113,6 +120,10 @@ pub enum Fact {
     KeyUsedUp(PeerSlot),
     /// The peer has been without a path for so long that the stations behind it were forgotten.
     Forgotten(PeerSlot),
+    /// What is known of loops changed.
+    Loop(LoopState),
+    /// Answers of a DHCP server or a router behind the peer are not let in: said once for each peer, and again after a while.
+    Rogue(PeerSlot),
 }
 
 /// Where the threads speak to the control task.
@@ -182,7 +193,9 @@ impl Plane {
         ring: RingLimits,
     ) -> io::Result<(Self, Halves, PlaneOutput)> {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let (learn_sender, learns) = std_mpsc::sync_channel(LEARN_QUEUE);
+        let (news_sender, news) = std_mpsc::sync_channel(NEWS_QUEUE);
+        let (local_sender, local_news) = std_mpsc::sync_channel(NEWS_QUEUE);
+        let is_blocked = Arc::new(AtomicBool::new(false));
         let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
         let (direct_sender, direct) = mpsc::channel(PACKET_QUEUE);
         let (stray_sender, stray) = mpsc::channel(STRAY_QUEUE);
@@ -200,11 +213,14 @@ impl Plane {
             snapshot: Arc::clone(&snapshot),
             counters: Arc::clone(&counters),
             commands: outbound_commands,
-            learns,
+            news,
+            local_news: local_sender,
+            is_blocked: Arc::clone(&is_blocked),
             facts: fact_sender.clone(),
             lost: lost_sender.clone(),
             wake: outbound_wake.clone(),
             limits: Limits::default(),
+            secret: SystemRng.bytes(),
             pool,
             ring,
         });
@@ -215,7 +231,10 @@ impl Plane {
             counters: Arc::clone(&counters),
             commands: inbound_commands,
             messages: message_receiver,
-            learns: learn_sender,
+            news: news_sender,
+            local_news,
+            is_blocked,
+            reader: outbound_wake.clone(),
             packets: packet_sender,
             direct: direct_sender,
             stray: stray_sender,

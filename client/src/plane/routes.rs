@@ -1,17 +1,19 @@
 //! The control side of the data plane: what the endpoint decides, turned into commands for the threads and into the picture that
 //! they work from, which is published as a whole when it changed.
 
+use super::members::Members;
 use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::access::Access;
-use crate::switch::Owners;
-use shadowmesh_proto::addresses;
+use crate::switch::{Directory, OwnSockets};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
-use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
+use shadowmesh_proto::ids::{NodeId, PeerSlot};
 use shadowmesh_proto::rules::{Rules, Subject};
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
-use std::net::SocketAddr;
+use shadowmesh_proto::wire::control::Hello;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -46,17 +48,31 @@ impl MoveCost {
     }
 }
 
-/// Peers, streams and owners as the control side knows them.
+/// What the network vouches for of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// What access rules call it.
+    pub subject: Subject,
+    /// Addresses that it was given; none where those of its key are its own.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Peers, streams and members as the control side knows them.
 #[derive(Debug)]
 pub struct Routes {
-    owners: Owners,
+    members: Members,
+    /// Made of the members as they were when it was made.
+    directory: Arc<Directory>,
     peers: Vec<Peer>,
     streams: Vec<Option<StreamHandle>>,
     links: Vec<(TcpLink, StreamHandle)>,
     bindings: Vec<Option<RelayBinding>>,
     stun: Arc<[SocketAddr]>,
+    own: Arc<OwnSockets>,
     /// Peers whose association was replaced since the picture was published last.
     started: Vec<PeerSlot>,
+    /// This node, as the network vouches for it.
+    here: Option<Subject>,
     /// Since there were rules.
     access: Option<Access>,
     changed: bool,
@@ -64,7 +80,10 @@ pub struct Routes {
 
 #[derive(Debug, Default)]
 struct Peer {
+    /// Who it is; `None` where nobody is.
     id: Option<NodeId>,
+    /// What the network vouches for of it; nothing but the id without.
+    subject: Option<Subject>,
     /// What the data plane is told.
     route: PeerRoute,
     /// What was counted when data last moved.
@@ -79,16 +98,19 @@ struct Peer {
 }
 
 impl Routes {
-    /// Nobody is known. This node has the MAC `local`.
-    pub fn new(local: MacAddr, relays: usize) -> Self {
+    /// No route to anybody. `members` says who everybody is.
+    pub fn new(mut members: Members, relays: usize) -> Self {
         Self {
-            owners: Owners::new(local),
+            directory: Arc::new(members.directory()),
+            members,
             peers: Vec::new(),
             streams: vec![None; relays],
             links: Vec::new(),
             bindings: vec![None; relays],
             stun: Arc::default(),
+            own: Arc::default(),
             started: Vec::new(),
+            here: None,
             access: None,
             changed: false,
         }
@@ -159,35 +181,58 @@ impl Routes {
                 return Ok(Some(event));
             }
             Event::PeerState { slot, state } => {
-                self.change(slot, |peer| peer.route.is_expected = state != PeerState::Offline);
+                let is_there = state != PeerState::Offline;
+                self.change(slot, |peer| peer.route.is_expected = is_there);
+                self.members.set_presence(slot, is_there);
+                return Ok(Some(event));
+            }
+            Event::AddressChanged { address, .. } => {
+                self.members.set_own(address);
+                return Ok(Some(event));
+            }
+            Event::AddressSettled => {
+                self.members.settle();
                 return Ok(Some(event));
             }
             Event::PeerHello { .. }
             | Event::EchoReply { .. }
-            | Event::AddressChanged { .. }
             | Event::AddressConflict { .. }
-            | Event::AddressSettled
             | Event::RelayUp { .. }
             | Event::RelayDead { .. }
             | Event::RelayRefused { .. }
             | Event::TcpTry { .. }
             | Event::TcpKept { .. }
             | Event::TcpClose { .. }
+            | Event::Membership { .. }
             | Event::Observed { .. } => return Ok(Some(event)),
         }
         Ok(None)
     }
 
-    /// The picture as it is now.
+    /// See [`Self::set_own_sockets`].
+    pub fn own_sockets(&self) -> &OwnSockets {
+        &self.own
+    }
+
+    /// Whose packets never enter the tunnel.
+    pub fn set_own_sockets(&mut self, own: OwnSockets) {
+        if *self.own != own {
+            self.own = Arc::new(own);
+            self.changed = true;
+        }
+    }
+
+    /// The picture as it was published last, with the routes as they are now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            owners: self.owners.clone(),
+            directory: Arc::clone(&self.directory),
             peers: self.peers.iter().map(|peer| peer.route.clone()).collect(),
             streams: self.streams.clone(),
             links: self.links.clone(),
             bindings: self.bindings.clone(),
             stun: Arc::clone(&self.stun),
             access: self.access.as_ref().and_then(Access::filter),
+            own: Arc::clone(&self.own),
         }
     }
 
@@ -195,13 +240,48 @@ impl Routes {
     pub fn set_rules(&mut self, now: Instant, here: NodeId, rules: Rules) {
         let peers = &self.peers;
         let access = self.access.get_or_insert_with(|| {
-            let mut access = Access::new(now, Subject::by_id(here));
-            let known = (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.id?)));
-            known.for_each(|(slot, id)| access.set_peer(now, slot, Subject::by_id(id)));
+            let own = self.here.clone().unwrap_or_else(|| Subject::by_id(here));
+            let mut access = Access::new(now, own);
+            let known =
+                (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.subject()?)));
+            known.for_each(|(slot, subject)| access.set_peer(now, slot, subject));
             access
         });
         access.set_rules(now, rules.of_node(&here));
         self.changed = true;
+    }
+
+    /// The network has certificates: addresses are those that it vouches for, and none is anybody's before that.
+    pub fn certify(&mut self) {
+        self.members.certify();
+    }
+
+    /// To whom the network's record gives addresses, and which it vouches for as this node's.
+    pub fn set_given(&mut self, given: HashMap<IpAddr, NodeId>, own: Vec<IpAddr>) {
+        self.members.set_given(given, own);
+    }
+
+    /// The network vouches for this name and these tags of this node.
+    pub fn vouch_here(&mut self, now: Instant, subject: Subject) {
+        if self.here.as_ref() == Some(&subject) {
+            return;
+        }
+        if let Some(access) = &mut self.access {
+            access.set_here(now, subject.clone());
+            self.changed = true;
+        }
+        self.here = Some(subject);
+    }
+
+    /// The network vouches for this name, these tags and these addresses of a peer, or, with `None`, for nothing any more.
+    pub fn vouch(&mut self, now: Instant, slot: PeerSlot, vouched: Option<Vouched>) {
+        let (subject, addresses) = vouched.map(|Vouched { subject, addresses }| (subject, addresses)).unzip();
+        self.members.vouch(slot, addresses);
+        self.change(slot, |peer| peer.subject = subject);
+        let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.subject());
+        if let (Some(access), Some(subject)) = (&mut self.access, known) {
+            access.set_peer(now, slot, subject);
+        }
     }
 
     /// Publishes what changed since the last call.
@@ -212,6 +292,10 @@ impl Routes {
             if self.via(slot).is_some() {
                 self.give_up_all(slot);
             }
+        }
+        if let Some(directory) = self.members.renewed() {
+            self.directory = Arc::new(directory);
+            self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
             plane.publish(self.snapshot());
@@ -296,19 +380,13 @@ impl Routes {
         }
     }
 
-    /// What is wrong with the MAC that a peer says is its own. (It has the one that follows from its key, protocol §1.5: a member that
-    /// names another could take somebody else's frames.)
-    pub fn check_mac(&self, slot: PeerSlot, claimed: MacAddr) -> Result<(), String> {
-        let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.id);
-        let Some(id) = known else { return Ok(()) };
-        let own = addresses::mac(&id);
-        if claimed != own {
-            return Err(format!(
-                "member {} claims the MAC {claimed}, but its key gives it {own}: the claim is ignored",
-                id.short()
-            ));
-        }
-        Ok(())
+    /// A peer said who it is.
+    ///
+    /// # Errors
+    /// A sentence for people, where what it claims does not follow from its key (protocol §1.5): a member that is believed there
+    /// could take somebody else's frames.
+    pub fn on_hello(&mut self, slot: PeerSlot, hello: &Hello) -> Result<(), String> {
+        self.members.on_hello(slot, hello)
     }
 
     /// A new association: acknowledgements of the old one mean nothing for it.
@@ -333,12 +411,12 @@ impl Routes {
         if let Some(access) = &mut self.access {
             access.set_peer(now, slot, Subject::by_id(id));
         }
-        self.owners.assign(addresses::mac(&id), slot).map_err(|taken| taken.to_string())
+        self.members.introduce(slot, id)
     }
 
     /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
     fn remove(&mut self, slot: PeerSlot) {
-        self.owners.remove(slot);
+        self.members.remove(slot);
         if let Some(access) = &mut self.access {
             access.remove_peer(slot);
         }
@@ -357,6 +435,12 @@ impl Routes {
     }
 }
 
+impl Peer {
+    fn subject(&self) -> Option<Subject> {
+        self.subject.clone().or_else(|| self.id.map(Subject::by_id))
+    }
+}
+
 /// Tells the endpoint what the threads say of themselves.
 pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
     match fact {
@@ -366,6 +450,8 @@ pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
         Fact::KeyUsedUp(slot) => endpoint.handle_key_used_up(now, slot),
         // What the outbound thread forgot must be news to the inbound one.
         Fact::Forgotten(slot) => plane.inbound(InboundCommand::Forget(slot)),
+        // For people.
+        Fact::Loop(_) | Fact::Rogue(_) => {}
     }
 }
 
@@ -373,27 +459,31 @@ pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
 mod tests {
     use super::*;
     use crate::access::{AccessDrop, Verdict};
-    use crate::switch::Owner;
+    use crate::switch::SwitchConfig;
+    use shadowmesh_proto::addresses;
+    use shadowmesh_proto::ids::NetworkId;
+    use shadowmesh_proto::wire::control::Claim;
 
-    #[test]
-    fn a_member_has_the_mac_of_its_key_whatever_it_claims() {
-        let (local, victim, liar) = (MacAddr([2; 6]), NodeId([1; 32]), NodeId([2; 32]));
-        let (mut routes, now) = (Routes::new(local, 1), Instant::now());
-        routes.add(now, PeerSlot(0), liar).expect("its own");
-        routes.add(now, PeerSlot(1), victim).expect("its own");
-        let error = routes.check_mac(PeerSlot(0), addresses::mac(&victim)).expect_err("a lie");
-        assert!(error.contains("the claim is ignored"), "{error}");
-        routes.check_mac(PeerSlot(1), addresses::mac(&victim)).expect("its own");
-        let owners = routes.snapshot().owners;
-        assert_eq!(owners.owner(addresses::mac(&victim)), Some(Owner::Member(PeerSlot(1))));
-        assert_eq!(owners.owner(addresses::mac(&liar)), Some(Owner::Member(PeerSlot(0))));
+    /// No route from the node `here`.
+    fn routes(here: NodeId) -> Routes {
+        let mac = addresses::mac(&here);
+        let hello = Hello {
+            name: "x".into(),
+            mac,
+            ipv4: None,
+            ipv6: None,
+            claim: Claim::Fresh,
+            mtu: 1400,
+            revision: 1,
+        };
+        Routes::new(Members::new(here, NetworkId([7; 32]), &hello, SwitchConfig::default()), 1)
     }
 
     #[test]
     fn rules_concern_whoever_is_there_and_whoever_comes() {
         let (now, here) = (Instant::now(), NodeId([9; 32]));
         let [a, b] = [1, 2].map(|byte| NodeId([byte; 32]));
-        let mut routes = Routes::new(MacAddr([2; 6]), 1);
+        let mut routes = routes(here);
         routes.add(now, PeerSlot(0), a).expect("its own");
         assert!(routes.snapshot().access.is_none(), "without rules nothing is looked at");
 
@@ -421,7 +511,7 @@ mod tests {
     #[test]
     fn a_node_reaches_whom_its_own_rules_do_not_let_in() {
         let (now, here) = (Instant::now(), NodeId([9; 32]));
-        let mut routes = Routes::new(MacAddr([2; 6]), 1);
+        let mut routes = routes(here);
         routes.add(now, PeerSlot(0), NodeId([1; 32])).expect("its own");
         // What the kernel had open from before the daemon began is picked up as well: a segment to port 443 and its answer.
         let ethernet = |ethertype: [u8; 2]| [&[2; 12][..], &ethertype].concat();

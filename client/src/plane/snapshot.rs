@@ -2,7 +2,9 @@
 
 use super::queue::StreamHandle;
 use crate::access::{AccessDrop, Filter};
-use crate::switch::Owners;
+use crate::switch::{
+    Directory, ForwarderStats, InboundDrop, LoopState, OutboundDrop, OwnSockets, Reach, TableCounts,
+};
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
@@ -17,8 +19,8 @@ use std::time::Duration;
 /// The picture.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Whose MAC is whose.
-    pub owners: Owners,
+    /// Who has which MAC and address, and may do what.
+    pub directory: Arc<Directory>,
     /// By slot.
     pub peers: Vec<PeerRoute>,
     /// By relay number; `None` while it is not connected.
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub stun: Arc<[SocketAddr]>,
     /// What the rules let in; `None` while they restrict nobody.
     pub access: Option<Arc<Filter>>,
+    /// Whose packets never enter the tunnel.
+    pub own: Arc<OwnSockets>,
 }
 
 /// A peer in the picture; by default one of which nothing is known.
@@ -107,6 +111,14 @@ pub struct PeerCounters {
     pub rx_gap_us: AtomicU64,
     /// Packets of it that were dropped, for any cause: not opened, or not let in by the rules or the switch.
     pub rx_dropped: AtomicU64,
+    /// Frames for several peers that went to it as well, by cause: in the order of [`Reach::ALL`].
+    pub tx_flooded: [AtomicU64; Reach::ALL.len()],
+    /// Those that did not, for they were beyond its budget.
+    pub tx_over_budget: [AtomicU64; Reach::ALL.len()],
+    /// Frames for several that it sent beyond its budget, and that were not let in.
+    pub rx_over_budget: [AtomicU64; Reach::ALL.len()],
+    /// Frames that it sent and that were not let in, by cause: in the order of [`InboundDrop::ALL`].
+    pub rx_refused: [AtomicU64; InboundDrop::ALL.len()],
     /// Packets that were handed to a stream once more after its path was bound anew. Those that had waited for a path and
     /// went out for the first time are not among them.
     pub resent: AtomicU64,
@@ -136,7 +148,9 @@ pub struct PlaneCounters {
     pub unknown_index: AtomicU64,
     /// Data that did not open, by cause: in the order of [`OpenError::ALL`].
     pub not_opened: [AtomicU64; OpenError::ALL.len()],
-    /// Frames that opened and that the switch did not let in: a source that is a group, this node's own, or another member's.
+    /// Packets of this node's own sockets that were on their way into the tunnel which they carry.
+    pub own_packets: AtomicU64,
+    /// Frames that opened and that the switch did not let in, for whatever cause.
     pub not_let_in: AtomicU64,
     /// Frames that the rules do not let in, by cause: in the order of [`AccessDrop::ALL`].
     pub denied: [AtomicU64; AccessDrop::ALL.len()],
@@ -154,6 +168,77 @@ pub struct PlaneCounters {
     pub fragments_given_up: AtomicU64,
     /// Datagrams that the kernel refused to send; data in them is in its ring.
     pub datagrams_refused: AtomicU64,
+    /// What the switch does.
+    pub switch: SwitchCounters,
+}
+
+/// What the switch does beside passing frames on. Each field has one writing thread.
+#[derive(Debug, Default)]
+pub struct SwitchCounters {
+    /// Frames of our own device that went nowhere, by cause: in the order of [`OutboundDrop::ALL`].
+    pub dropped: [AtomicU64; OutboundDrop::ALL.len()],
+    /// Questions for the address of a member that were answered here: ARP.
+    pub arp_answered: AtomicU64,
+    /// The same: neighbour solicitations.
+    pub neighbours_answered: AtomicU64,
+    /// Stations that are remembered.
+    pub stations: AtomicU64,
+    /// Groups that are remembered.
+    pub groups: AtomicU64,
+    /// Stations that changed their place.
+    pub moves: AtomicU64,
+    /// Times that a station was found to flap.
+    pub flaps: AtomicU64,
+    /// Moves that were refused because a station is held.
+    pub held: AtomicU64,
+    /// Loops that were found.
+    pub loops: AtomicU64,
+    /// What is known of loops now: see [`SwitchCounters::loop_state`].
+    loop_state: AtomicU64,
+}
+
+const LOOP_BLOCKED: u64 = 1 << 32;
+const LOOP_CONTAINED: u64 = 2 << 32;
+
+impl SwitchCounters {
+    /// What the outbound thread keeps.
+    pub(super) fn note(&self, stats: &ForwarderStats) {
+        let TableCounts { moves, flaps, held, .. } = stats.table;
+        let counted = [
+            (&self.stations, stats.stations as u64),
+            (&self.groups, stats.groups as u64),
+            (&self.moves, moves),
+            (&self.flaps, flaps),
+            (&self.held, held),
+            (&self.loops, stats.loops),
+        ];
+        counted.into_iter().for_each(|(counter, count)| counter.store(count, Relaxed));
+        let state = match stats.loop_state {
+            LoopState::None => 0,
+            LoopState::Blocked(PeerSlot(slot)) => LOOP_BLOCKED | u64::from(slot),
+            LoopState::Contained(PeerSlot(slot)) => LOOP_CONTAINED | u64::from(slot),
+        };
+        self.loop_state.store(state, Relaxed);
+    }
+
+    /// What is known of loops now.
+    pub fn loop_state(&self) -> LoopState {
+        let state = self.loop_state.load(Relaxed);
+        // The lower half is a slot.
+        let slot = PeerSlot(state as u32);
+        match state >> 32 << 32 {
+            LOOP_BLOCKED => LoopState::Blocked(slot),
+            LOOP_CONTAINED => LoopState::Contained(slot),
+            _ => LoopState::None,
+        }
+    }
+}
+
+/// Adds one to a counter of several.
+pub(super) fn add_at(counters: &[AtomicU64], at: usize) {
+    if let Some(counter) = counters.get(at) {
+        add(counter, 1);
+    }
 }
 
 /// Adds without a locked instruction: each counter has one writer.

@@ -1,259 +1,431 @@
-//! What becomes of a frame read from our own device: to one peer, to all, or nowhere.
+//! The outbound thread's half of the switch: what becomes of a frame read from our own device.
 //!
 //! The order of the questions, first answer wins:
 //!
 //! 1. Can it be read, and may it have come from here? Sources that are groups, or another member's own
 //!    address, are dropped: the second is a loop through a bridge behind our device, or a forgery that every
 //!    receiver would drop anyway.
-//! 2. Is it for a group? To all peers.
-//! 3. Does the destination have an owner? To that member; to ourselves never.
-//! 4. Where was the destination last heard? There; if that is behind our own device, nowhere.
-//! 5. To all peers. Ordinary traffic soon stops this by answering.
+//! 2. Is it a guard's probe, or of the protocols of bridges? It ends here.
+//! 3. Is it for a group? A question for an address is answered or passed on ([`Question`]); the rest goes to those
+//!    that want it.
+//! 4. Does the destination have an owner? To that member; to ourselves never.
+//! 5. Where was the destination last heard? There; if that is behind our own device, nowhere.
+//! 6. To those that may have it behind them, for a while ([`Unknowns`]).
+//!
+//! While a loop is contained here, nothing goes to more than one peer but what this node itself says, once: through the other bridge
+//! that comes out of our device again, and nothing but its bytes tells it from what is said anew.
 
-use std::time::Instant;
-
-use shadowmesh_proto::ids::PeerSlot;
-
-use super::frame::{EthernetHeader, is_broadcast, is_multicast};
-use super::learner::Learn;
+use super::answer::{Known, Question};
+use super::budget::{Budget, Reach, Side};
+use super::directory::{Bridging, Directory, Owner};
+use super::discard::OutboundDrop;
+use super::filter::link_control;
+use super::frame::{EthernetHeader, Station, is_broadcast, is_multicast};
+use super::groups::{Group, Groups};
+use super::guard::{Guard, LoopState, Message};
 use super::limits::Limits;
-use super::owners::{Owner, Owners};
-use super::table::{Learned, Place, Table};
+use super::news::{Learn, LocalNews, News};
+use super::packet::ipv4::Ipv4;
+use super::packet::ipv6::Ipv6;
+use super::packet::membership::Membership;
+use super::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use super::questions::{Questions, Unknowns};
+use super::recent::Recent;
+use super::small_frame::SmallFrame;
+use super::table::{Learned, Place, Table, TableCounts};
+use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::time::Deadline;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// While a loop is contained here, what this node says for several is passed on once in this time: less than the second after which kernels
+/// repeat a question (RFC 4861 §10, ARP of Linux), and longer than most paths take to bring it round.
+const SAID_AGAIN: Duration = Duration::from_millis(900);
+/// Frames that are told apart so, twice.
+const SAID: usize = 256;
 
 /// Where a frame from our own device goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// To this peer.
     Unicast(PeerSlot),
-    /// To every peer.
-    Flood(Reach),
+    /// To the peers that [`Forwarder::admit`] lets it go to.
+    Flood(Flood),
+    /// Nowhere: [`Forwarder::answer`] goes to our own device in its place. A question that is no probe is only answered
+    /// while `owner` is there: whoever is away has no neighbours.
+    Answer {
+        /// Whose address was asked for.
+        owner: PeerSlot,
+        /// Whether somebody wanted to know if the address is free.
+        is_probe: bool,
+        /// ARP, or else neighbour discovery.
+        is_arp: bool,
+    },
     /// Nowhere.
     Drop(OutboundDrop),
 }
 
-/// Why a frame goes to every peer. They are counted, and later budgeted, apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reach {
-    /// It is for everyone.
-    Broadcast,
-    /// It is for a group, and who is in it is not known.
-    Multicast,
-    /// It is for one station, and where that is is not known.
-    Unknown,
+/// A frame for more than one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flood {
+    /// Why it is.
+    pub reach: Reach,
+    pub(super) audience: Audience,
 }
 
-/// Why a frame from our own device goes nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OutboundDrop {
-    /// It ends inside its Ethernet header.
-    Truncated,
-    /// Its source is a group address.
-    SourceIsGroup,
-    /// Its source is a member's own address.
-    SourceIsMember(PeerSlot),
-    /// It is for our own device.
-    ToOurselves,
-    /// It is for a station that was last heard behind our own device.
-    Hairpin,
+/// Who of the peers is to get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    Everyone,
+    /// Those behind which strangers may be.
+    Bridges,
+    /// Those that want this group.
+    Listeners(Group),
 }
 
-/// The outbound thread's half of the switch.
+/// Whether one of the peers gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It does.
+    Pass,
+    /// It is not for this one.
+    NotWanted,
+    /// It is beyond the budget.
+    TooMuch,
+}
+
+/// What the switch has to say by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// To the inbound half.
+    News(LocalNews),
+    /// A frame for our own device.
+    Device(SmallFrame),
+    /// A frame for a peer.
+    Peer(PeerSlot, SmallFrame),
+}
+
+/// What is kept, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ForwarderStats {
+    /// What happened in the table.
+    pub table: TableCounts,
+    /// Stations remembered.
+    pub stations: usize,
+    /// Groups remembered, for all peers.
+    pub groups: usize,
+    /// Loops found so far.
+    pub loops: u64,
+    /// What is known of loops now.
+    pub loop_state: LoopState,
+}
+
+/// The outbound thread's half of the switch. After each call its [outputs](Self::poll_output) are to be taken, and its
+/// [timer](Self::poll_timeout) may have changed.
 #[derive(Debug)]
 pub struct Forwarder {
     table: Table,
+    groups: Groups,
+    questions: Questions,
+    unknowns: Unknowns,
+    budget: Budget,
+    guard: Guard,
+    /// What this node itself said for several lately, while it gives way; with a key of its own, for nobody to make two frames look alike.
+    said: Recent<u64, Instant>,
+    said_key: RandomState,
+    answer: Option<SmallFrame>,
+    outputs: VecDeque<Output>,
 }
 
 impl Forwarder {
-    /// Knows nothing yet.
-    pub fn new(limits: Limits) -> Self {
-        Self { table: Table::new(limits) }
+    /// Knows nothing yet. `secret` is drawn at random: nobody else may guess what it makes of it.
+    pub fn new(limits: Limits, secret: [u8; 32]) -> Self {
+        Self {
+            table: Table::new(limits),
+            groups: Groups::new(limits),
+            questions: Questions::new(limits),
+            unknowns: Unknowns::new(limits),
+            budget: Budget::new(Side::Sending),
+            guard: Guard::new(secret),
+            said: Recent::new(SAID_AGAIN, SAID),
+            said_key: RandomState::new(),
+            answer: None,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// Decides about a frame read from our own device, and learns where its sender is.
-    pub fn forward(&mut self, owners: &Owners, frame: &[u8], now: Instant) -> Verdict {
-        let Some(header) = EthernetHeader::parse(frame) else {
-            return Verdict::Drop(OutboundDrop::Truncated);
-        };
-        if is_multicast(header.source) {
-            return Verdict::Drop(OutboundDrop::SourceIsGroup);
-        }
-        match owners.owner(header.source) {
-            Some(Owner::Local) => {}
-            Some(Owner::Member(slot)) => return Verdict::Drop(OutboundDrop::SourceIsMember(slot)),
-            None => {
-                self.table.learn_local(owners, header.sender(), now);
-            }
-        }
-        if is_multicast(header.destination) {
-            let everyone = is_broadcast(header.destination);
-            return Verdict::Flood(if everyone { Reach::Broadcast } else { Reach::Multicast });
-        }
-        match owners.owner(header.destination) {
-            Some(Owner::Local) => return Verdict::Drop(OutboundDrop::ToOurselves),
-            Some(Owner::Member(slot)) => return Verdict::Unicast(slot),
-            None => {}
-        }
-        match self.table.lookup(header.receiver(), now) {
-            Some(Place::Peer(slot)) => Verdict::Unicast(slot),
-            Some(Place::Local) => Verdict::Drop(OutboundDrop::Hairpin),
-            None => Verdict::Flood(Reach::Unknown),
+    pub fn forward(&mut self, directory: &Directory, frame: &[u8], now: Instant) -> Verdict {
+        match self.judge(directory, frame, now) {
+            Ok(verdict) => verdict,
+            Err(cause) => Verdict::Drop(cause),
         }
     }
 
-    /// Takes over what the inbound thread learned.
-    pub fn learn(&mut self, owners: &Owners, learn: Learn, now: Instant) -> Learned {
-        self.table.learn(owners, learn.station, Place::Peer(learn.slot), now)
+    fn judge(&mut self, directory: &Directory, frame: &[u8], now: Instant) -> Result<Verdict, OutboundDrop> {
+        let header = EthernetHeader::parse(frame).ok_or(OutboundDrop::Truncated)?;
+        if is_multicast(header.source) {
+            return Err(OutboundDrop::SourceIsGroup);
+        }
+        match directory.owner(header.source) {
+            Some(Owner::Local) => {}
+            Some(Owner::Member(_) | Owner::Absent) => {
+                self.guard.on_suspicion(header.vlan);
+                return Err(OutboundDrop::SourceIsMember);
+            }
+            None => {
+                if let Some(message) = Message::parse(&header, frame) {
+                    let echo = self.guard.on_heard(directory, message, now);
+                    self.outputs.extend(echo.map(|(slot, echo)| Output::Peer(slot, echo)));
+                    return Err(OutboundDrop::Probe);
+                }
+                self.hear_local(directory, header.sender(), now);
+            }
+        }
+        if link_control(&header).is_some_and(|filter| directory.protection().filters.has(filter)) {
+            return Err(OutboundDrop::LinkControl);
+        }
+        let is_our_own = header.source == directory.local();
+        if is_multicast(header.destination) {
+            return self.group(directory, &header, frame, is_our_own, now);
+        }
+        match directory.owner(header.destination) {
+            Some(Owner::Local) => return Err(OutboundDrop::ToOurselves),
+            Some(Owner::Member(slot)) => return Ok(Verdict::Unicast(slot)),
+            Some(Owner::Absent) | None => {}
+        }
+        match self.table.lookup(header.receiver(), now) {
+            Some(Place::Peer(slot)) => Ok(Verdict::Unicast(slot)),
+            Some(Place::Local) => Err(OutboundDrop::Hairpin),
+            None if self.is_kept_back(frame, is_our_own, now) => Err(OutboundDrop::LoopBlocked),
+            None if self.unknowns.admit(header.receiver(), now) => {
+                Ok(flood(Reach::Unknown, Audience::Bridges))
+            }
+            None => Err(OutboundDrop::Unheard),
+        }
+    }
+
+    /// A frame for a group.
+    fn group(
+        &mut self,
+        directory: &Directory,
+        header: &EthernetHeader,
+        frame: &[u8],
+        is_our_own: bool,
+        now: Instant,
+    ) -> Result<Verdict, OutboundDrop> {
+        if let Some(question) = Question::parse(header, frame) {
+            return self.question(directory, header, frame, question, is_our_own, now);
+        }
+        if self.is_kept_back(frame, is_our_own, now) {
+            return Err(OutboundDrop::LoopBlocked);
+        }
+        if is_broadcast(header.destination) || header.ethertype == ETHERTYPE_ARP {
+            return Ok(flood(Reach::Broadcast, Audience::Everyone));
+        }
+        let group = Group { mac: header.destination, vlan: header.vlan };
+        // What says who is in which group, every node has to hear: each is a switch.
+        if self.membership(header, frame, now) || group.is_of_the_link() {
+            return Ok(flood(Reach::LinkLocal, Audience::Everyone));
+        }
+        let is_selective = self.groups.is_selective(group, now);
+        let audience = if is_selective { Audience::Listeners(group) } else { Audience::Everyone };
+        Ok(flood(Reach::Multicast, audience))
+    }
+
+    /// Whether it says something about groups. That somebody behind our own device asks is noted.
+    fn membership(&mut self, header: &EthernetHeader, frame: &[u8], now: Instant) -> bool {
+        let payload = frame.get(header.payload..).unwrap_or_default();
+        let membership = match header.ethertype {
+            ETHERTYPE_IPV4 => Ipv4::parse(payload).and_then(|packet| Membership::in_ipv4(&packet)),
+            ETHERTYPE_IPV6 => Ipv6::parse(payload).and_then(|packet| Membership::in_ipv6(&packet)),
+            _ => None,
+        };
+        if let Some(Membership::Query(query)) = membership {
+            self.groups.on_query(query, header.vlan, now);
+            self.outputs.push_back(Output::News(LocalNews::Asks(now + query.membership)));
+        }
+        membership.is_some()
+    }
+
+    /// A question for an address, to a group.
+    fn question(
+        &mut self,
+        directory: &Directory,
+        header: &EthernetHeader,
+        frame: &[u8],
+        question: Question,
+        is_our_own: bool,
+        now: Instant,
+    ) -> Result<Verdict, OutboundDrop> {
+        let address = question.address();
+        match question.look_up(directory, header, frame) {
+            // Whether it is still free, when this node takes it: everybody may object.
+            Known::Ours if is_our_own && question.is_probe() && !self.is_kept_back(frame, true, now) => {
+                Ok(flood(question.reach(), Audience::Everyone))
+            }
+            Known::Ours => Err(OutboundDrop::AsksForUs),
+            Known::AskIt(slot) => Ok(Verdict::Unicast(slot)),
+            Known::Answered(owner, answer) => {
+                self.answer = Some(answer);
+                let is_arp = matches!(question, Question::Arp(_));
+                Ok(Verdict::Answer { owner, is_probe: question.is_probe(), is_arp })
+            }
+            Known::Nobody if self.is_kept_back(frame, is_our_own, now) => Err(OutboundDrop::LoopBlocked),
+            Known::Nobody if !self.questions.admit(header.sender(), address, now) => {
+                Err(OutboundDrop::AskedAgain)
+            }
+            // Every member has link-local addresses, and no record has them.
+            Known::Nobody if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) => {
+                Ok(flood(question.reach(), Audience::Everyone))
+            }
+            Known::Nobody => Ok(flood(question.reach(), Audience::Bridges)),
+        }
+    }
+
+    /// Whether a frame for several ends here, for there is a loop.
+    fn is_kept_back(&mut self, frame: &[u8], is_our_own: bool, now: Instant) -> bool {
+        if !self.guard.is_blocked() || !is_our_own {
+            return self.guard.is_blocked();
+        }
+        let said = self.said_key.hash_one(frame);
+        let is_again = self.said.get(&said).is_some_and(|at| now.saturating_duration_since(*at) < SAID_AGAIN);
+        if !is_again {
+            self.said.insert(said, now, now);
+        }
+        is_again
+    }
+
+    /// The frame of [`Verdict::Answer`].
+    pub fn answer(&self) -> Option<&SmallFrame> {
+        self.answer.as_ref()
+    }
+
+    /// Whether one of the peers gets a frame of `len` bytes that is for several.
+    pub fn admit(
+        &mut self,
+        directory: &Directory,
+        slot: PeerSlot,
+        flood: Flood,
+        len: usize,
+        now: Instant,
+    ) -> Admission {
+        let is_wanted = match flood.audience {
+            Audience::Everyone => true,
+            Audience::Bridges => directory.rights(slot).may_bridge > Bridging::Nothing,
+            Audience::Listeners(group) => self.groups.wants(slot, group, now),
+        };
+        if !is_wanted {
+            return Admission::NotWanted;
+        }
+        if self.budget.admit(directory.protection().flood_budget, slot, flood.reach, len, now) {
+            Admission::Pass
+        } else {
+            Admission::TooMuch
+        }
+    }
+
+    /// Takes over what the inbound half saw.
+    pub fn handle_news(&mut self, directory: &Directory, news: News, now: Instant) {
+        match news {
+            News::Station(Learn { station, slot, .. }) => {
+                self.unknowns.found(station);
+                let learned = self.table.learn(directory, station, Place::Peer(slot), now);
+                self.on_learned(station, learned);
+            }
+            News::Listener(news) => {
+                let asks_all = directory.rights(news.slot).may_serve_dhcp;
+                self.groups.handle(news, asks_all, now);
+            }
+            News::Guard(news) => {
+                let said = self.guard.handle_message(directory, news.slot, news.message, now);
+                self.outputs.extend(said.map(|(slot, frame)| Output::Peer(slot, frame)));
+            }
+        }
+    }
+
+    /// Notes a station behind our own device.
+    fn hear_local(&mut self, directory: &Directory, station: Station, now: Instant) {
+        let Some(learned) = self.table.learn_local(directory, station, now) else { return };
+        self.guard.on_local_station(now);
+        self.unknowns.found(station);
+        self.outputs.push_back(Output::News(LocalNews::Station(station)));
+        self.on_learned(station, learned);
+    }
+
+    /// What a change of place means for the others.
+    fn on_learned(&mut self, station: Station, learned: Learned) {
+        match learned {
+            // Where it is now, or was, is here: a loop begins like this.
+            Learned::Moved { from: Place::Local } | Learned::Held => self.guard.on_suspicion(station.vlan),
+            Learned::Flaps { place, until } => {
+                tracing::debug!(mac = %station.mac, vlan = station.vlan, ?place, "a station flaps and is held");
+                if place == Place::Local {
+                    self.outputs.push_back(Output::News(LocalNews::Held(station, until)));
+                    self.guard.on_suspicion(station.vlan);
+                }
+            }
+            Learned::New
+            | Learned::Refreshed
+            | Learned::Moved { from: Place::Peer(_) }
+            | Learned::Spoofed(_) => {}
+        }
+    }
+
+    /// What is to be said, until there is no more.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        self.guard.poll_timeout()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, directory: &Directory, now: Instant) {
+        let probe = self.guard.handle_timeout(directory.local(), now);
+        self.outputs.extend(probe.map(Output::Device));
+    }
+
+    /// Whether a loop is contained here, so that nothing passes that is for several.
+    pub const fn is_blocked(&self) -> bool {
+        self.guard.is_blocked()
     }
 
     /// Forgets everything behind a peer that left.
-    pub fn forget(&mut self, slot: PeerSlot) {
+    pub fn forget(&mut self, slot: PeerSlot, now: Instant) {
         self.table.forget(slot);
+        self.groups.forget(slot);
+        self.guard.forget(slot, now);
     }
 
-    /// The table, to look at.
-    pub const fn table(&self) -> &Table {
-        &self.table
+    /// What is kept, for people.
+    pub fn stats(&self, now: Instant) -> ForwarderStats {
+        ForwarderStats {
+            table: self.table.counts(),
+            stations: self.table.len(),
+            groups: self.groups.len(),
+            loops: self.guard.found(),
+            loop_state: self.guard.state(now),
+        }
     }
+}
+
+impl Question {
+    const fn reach(&self) -> Reach {
+        match self {
+            Self::Arp(_) => Reach::Broadcast,
+            Self::Neighbour { .. } => Reach::LinkLocal,
+        }
+    }
+}
+
+const fn flood(reach: Reach, audience: Audience) -> Verdict {
+    Verdict::Flood(Flood { reach, audience })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::switch::{Inbound, Learner, Station};
-    use proptest::prelude::*;
-    use shadowmesh_proto::ids::MacAddr;
-    use std::time::Duration;
-
-    const A: PeerSlot = PeerSlot(1);
-    const B: PeerSlot = PeerSlot(2);
-
-    const fn mac(n: u8) -> MacAddr {
-        MacAddr([2, 0, 0, 0, 0, n])
-    }
-
-    const LOCAL: MacAddr = mac(0);
-    const EVERYONE: MacAddr = MacAddr([0xff; 6]);
-    const GROUP: MacAddr = MacAddr([1, 0, 0x5e, 0, 0, 0xfb]);
-
-    fn frame(destination: MacAddr, source: MacAddr) -> Vec<u8> {
-        [&destination.0[..], &source.0, &[0x08, 0x06], &[0; 46]].concat()
-    }
-
-    fn tagged(destination: MacAddr, source: MacAddr, vlan: u8) -> Vec<u8> {
-        [&destination.0[..], &source.0, &[0x81, 0, 0, vlan, 0x08, 0x06], &[0; 46]].concat()
-    }
-
-    /// Members A with mac(1) and B with mac(2).
-    fn network() -> (Forwarder, Owners, Instant) {
-        let mut owners = Owners::new(LOCAL);
-        owners.assign(mac(1), A).unwrap();
-        owners.assign(mac(2), B).unwrap();
-        (Forwarder::new(Limits::default()), owners, Instant::now())
-    }
-
-    fn heard(mac: MacAddr, vlan: u16, slot: PeerSlot) -> Learn {
-        Learn { station: Station { mac, vlan }, slot }
-    }
-
-    #[test]
-    fn groups_go_to_all_and_members_to_one() {
-        let (mut switch, owners, now) = network();
-        let mut to = |destination| switch.forward(&owners, &frame(destination, LOCAL), now);
-        assert_eq!(to(EVERYONE), Verdict::Flood(Reach::Broadcast));
-        assert_eq!(to(GROUP), Verdict::Flood(Reach::Multicast));
-        assert_eq!(to(mac(1)), Verdict::Unicast(A));
-        assert_eq!(to(mac(2)), Verdict::Unicast(B));
-        assert_eq!(to(mac(9)), Verdict::Flood(Reach::Unknown));
-        assert_eq!(to(LOCAL), Verdict::Drop(OutboundDrop::ToOurselves));
-        assert_eq!(
-            switch.forward(&owners, &frame(mac(1), LOCAL)[..13], now),
-            Verdict::Drop(OutboundDrop::Truncated)
-        );
-    }
-
-    #[test]
-    fn a_learned_station_is_reached_in_its_vlan_until_it_is_old() {
-        let (mut switch, owners, now) = network();
-        assert_eq!(switch.learn(&owners, heard(mac(9), 7, A), now), Learned::New);
-        let later = |seconds| now + Duration::from_secs(seconds);
-        let mut to = |frame: &[u8], now| switch.forward(&owners, frame, now);
-        assert_eq!(to(&tagged(mac(9), LOCAL, 7), later(299)), Verdict::Unicast(A));
-        assert_eq!(to(&tagged(mac(9), LOCAL, 8), now), Verdict::Flood(Reach::Unknown));
-        assert_eq!(to(&frame(mac(9), LOCAL), now), Verdict::Flood(Reach::Unknown));
-        assert_eq!(to(&tagged(mac(9), LOCAL, 7), later(300)), Verdict::Flood(Reach::Unknown));
-    }
-
-    #[test]
-    fn stations_behind_our_own_device_are_not_sent_to_peers() {
-        let (mut switch, owners, now) = network();
-        assert_eq!(switch.forward(&owners, &frame(EVERYONE, mac(30)), now), Verdict::Flood(Reach::Broadcast));
-        assert_eq!(
-            switch.forward(&owners, &frame(mac(30), mac(31)), now),
-            Verdict::Drop(OutboundDrop::Hairpin)
-        );
-        // It moves to A's side, is reported from there, and is reached there.
-        let moved = Learned::Moved { from: Place::Local, flapping: false };
-        assert_eq!(switch.learn(&owners, heard(mac(30), 0, A), now), moved);
-        assert_eq!(switch.forward(&owners, &frame(mac(30), mac(31)), now), Verdict::Unicast(A));
-    }
-
-    #[test]
-    fn sources_that_cannot_be_here_are_dropped() {
-        let (mut switch, owners, now) = network();
-        let mut from = |source| switch.forward(&owners, &frame(EVERYONE, source), now);
-        assert_eq!(from(GROUP), Verdict::Drop(OutboundDrop::SourceIsGroup));
-        assert_eq!(from(EVERYONE), Verdict::Drop(OutboundDrop::SourceIsGroup));
-        assert_eq!(from(mac(2)), Verdict::Drop(OutboundDrop::SourceIsMember(B)));
-    }
-
-    #[test]
-    fn what_a_departed_peer_had_is_forgotten() {
-        let (mut switch, mut owners, now) = network();
-        switch.learn(&owners, heard(mac(9), 0, A), now);
-        switch.forget(A);
-        owners.remove(A);
-        for destination in [mac(9), mac(1)] {
-            assert_eq!(
-                switch.forward(&owners, &frame(destination, LOCAL), now),
-                Verdict::Flood(Reach::Unknown)
-            );
-        }
-    }
-
-    proptest! {
-        /// Both halves together: a station that keeps talking is always sent to where it last spoke, except
-        /// while it moves too often.
-        #[test]
-        fn who_keeps_talking_is_reached_where_it_last_spoke(
-            talk in proptest::collection::vec((10u8..16, 1u32..4, 300u64..60_000), 1..200),
-        ) {
-            let (mut switch, owners, mut now) = network();
-            let mut learner = Learner::new(Limits::default());
-            let mut last = std::collections::HashMap::new();
-            for (n, slot, wait) in talk {
-                now += Duration::from_millis(wait);
-                let slot = PeerSlot(slot);
-                let Inbound::Deliver(news) = learner.receive(&owners, &frame(LOCAL, mac(n)), slot, now) else {
-                    panic!("nothing here is to be dropped");
-                };
-                if let Some(learn) = news {
-                    switch.learn(&owners, learn, now);
-                }
-                last.insert(n, (slot, now));
-                for (n, (slot, heard)) in &last {
-                    if now - *heard < Duration::from_secs(270) {
-                        let verdict = switch.forward(&owners, &frame(mac(*n), LOCAL), now);
-                        prop_assert_eq!(verdict, Verdict::Unicast(*slot));
-                    }
-                }
-            }
-        }
-
-        #[test]
-        fn no_frame_panics(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let (mut switch, owners, now) = network();
-            switch.forward(&owners, &bytes, now);
-            Learner::new(Limits::default()).receive(&owners, &bytes, A, now);
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Two small meters: reports of a peer, moves of a station.
+//! Small meters: reports of a peer, bytes to a peer, moves of a station.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,13 @@ impl Meter {
         let Some(interval) = Duration::from_secs(1).checked_div(per_second) else {
             return false;
         };
-        let full_at = self.full_at.max(now) + interval;
-        if full_at - now > interval * burst {
+        self.take(now, interval, interval * burst)
+    }
+
+    /// Whether something that takes `cost` of the bucket's time may pass at `now`, where the bucket holds `depth`.
+    pub(super) fn take(&mut self, now: Instant, cost: Duration, depth: Duration) -> bool {
+        let full_at = self.full_at.max(now) + cost;
+        if full_at - now > depth {
             return false;
         }
         self.full_at = full_at;

@@ -3,16 +3,19 @@
 //! Owned by the outbound thread. An entry is one station at one [`Place`]; the last word wins. Each place
 //! keeps its stations in the order they were last reported, so the oldest is found without a search: reports
 //! are rare (one per station in 30 s), lookups are per frame and touch only the hash map.
+//!
+//! A station may move as often as [`Limits::moves_per_second`]: that is a roaming host, or the failover of a pair. One
+//! that moves more often flaps, which is a loop, or two machines with one address: it is *held*, for [`Limits::hold`]
+//! and longer each time. Held means that reports from peers do not move it. Our own device may: what is at hand is
+//! believed before what is told, so both sides of a loop hold a station on their own side, and neither is cut off.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
-
-use shadowmesh_proto::ids::PeerSlot;
-
+use super::directory::{Directory, Owner};
 use super::frame::Station;
 use super::limits::Limits;
-use super::owners::{Owner, Owners};
 use super::rate::Moves;
+use shadowmesh_proto::ids::PeerSlot;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 /// Where a station is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,10 +37,16 @@ pub enum Learned {
     Moved {
         /// Where it was.
         from: Place,
-        /// Whether this exceeds [`Limits::moves_per_second`] for the first time within this second: a loop,
-        /// or two machines with one address. Said once a second at most, so it may be logged as it comes.
-        flapping: bool,
     },
+    /// It moves too often, and is held from now on.
+    Flaps {
+        /// Here.
+        place: Place,
+        /// Until then.
+        until: Instant,
+    },
+    /// It is held elsewhere, and nothing changed.
+    Held,
     /// The address is the own one of someone else, and nothing changed.
     Spoofed(Owner),
 }
@@ -47,8 +56,10 @@ pub enum Learned {
 pub struct TableCounts {
     /// Changes of place.
     pub moves: u64,
-    /// Seconds in which some station flapped.
+    /// Times that some station was found to flap.
     pub flaps: u64,
+    /// Moves that a hold refused.
+    pub held: u64,
     /// Entries pushed out because their place, or the table, was full.
     pub evicted: u64,
     /// Reports refused because the address has an owner elsewhere.
@@ -72,6 +83,28 @@ struct Entry {
     heard: Instant,
     report: u64,
     moves: Moves,
+    hold: Hold,
+}
+
+/// Whether a station is held, and how often it was.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hold {
+    until: Option<Instant>,
+    times: u32,
+}
+
+impl Hold {
+    fn is_on(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until > now)
+    }
+
+    /// Once more, and for longer unless the last time is long ago.
+    fn again(self, limits: Limits, now: Instant) -> Self {
+        let is_long_ago = self.until.is_none_or(|until| until + limits.hold_max <= now);
+        let times = if is_long_ago { 0 } else { self.times };
+        let span = limits.hold.saturating_mul(1 << times.min(16)).min(limits.hold_max.max(limits.hold));
+        Self { until: Some(now + span), times: times + 1 }
+    }
 }
 
 impl Table {
@@ -93,8 +126,8 @@ impl Table {
     }
 
     /// Notes that `station` was heard at `place`.
-    pub fn learn(&mut self, owners: &Owners, station: Station, place: Place, now: Instant) -> Learned {
-        match owners.owner(station.mac) {
+    pub fn learn(&mut self, directory: &Directory, station: Station, place: Place, now: Instant) -> Learned {
+        match directory.owner(station.mac) {
             Some(owner) if !is_at(owner, place) => {
                 self.counts.spoofed += 1;
                 return Learned::Spoofed(owner);
@@ -102,27 +135,43 @@ impl Table {
             _ => {}
         }
         self.drop_old(place, now);
-        let before = self.remove(station).filter(|entry| !self.is_old(entry, now));
-        let (learned, moves) = match before {
-            None => (Learned::New, Moves::new(now)),
-            Some(entry) if entry.place == place => (Learned::Refreshed, entry.moves),
-            Some(Entry { place: from, mut moves, .. }) => {
-                let flapping = moves.count(now) == self.limits.moves_per_second.saturating_add(1);
+        let before = self.stations.get(&station).filter(|entry| !self.is_old(entry, now));
+        let (learned, at, moves, hold) = match before {
+            None => (Learned::New, place, Moves::new(now), Hold::default()),
+            Some(entry) if entry.place == place => (Learned::Refreshed, place, entry.moves, entry.hold),
+            Some(entry) if place != Place::Local && entry.hold.is_on(now) => {
+                self.counts.held += 1;
+                return Learned::Held;
+            }
+            Some(Entry { place: from, moves, hold, .. }) => {
+                let (from, mut moves, mut hold) = (*from, *moves, *hold);
+                let is_too_often = moves.count(now) > self.limits.moves_per_second;
                 self.counts.moves += 1;
-                self.counts.flaps += u64::from(flapping);
-                (Learned::Moved { from, flapping }, moves)
+                match hold.until {
+                    _ if !is_too_often => (Learned::Moved { from }, place, moves, hold),
+                    // From a peer to our own device, while it is held to be behind the peer.
+                    Some(until) if until > now => (Learned::Moved { from }, place, moves, hold),
+                    _ => {
+                        hold = hold.again(self.limits, now);
+                        self.counts.flaps += 1;
+                        let at = if place == Place::Local { place } else { from };
+                        let until = hold.until.unwrap_or(now);
+                        (Learned::Flaps { place: at, until }, at, moves, hold)
+                    }
+                }
             }
         };
-        self.make_room(place);
+        self.remove(station);
+        self.make_room(at);
         self.reports += 1;
-        self.by_age.entry(place).or_default().insert(self.reports, station);
-        self.stations.insert(station, Entry { place, heard: now, report: self.reports, moves });
+        self.by_age.entry(at).or_default().insert(self.reports, station);
+        self.stations.insert(station, Entry { place: at, heard: now, report: self.reports, moves, hold });
         learned
     }
 
     /// Notes a station of the bridged LAN behind our own device, at the price of one lookup while nothing
-    /// changes. Called per frame, unlike [`Self::learn`], so it does what [`super::Learner`] does for peers.
-    pub fn learn_local(&mut self, owners: &Owners, station: Station, now: Instant) -> Option<Learned> {
+    /// changes. Called per frame, unlike [`Self::learn`], so it does what the inbound half does for peers.
+    pub fn learn_local(&mut self, directory: &Directory, station: Station, now: Instant) -> Option<Learned> {
         match self.stations.get(&station) {
             Some(entry)
                 if entry.place == Place::Local
@@ -130,7 +179,7 @@ impl Table {
             {
                 None
             }
-            _ => Some(self.learn(owners, station, Place::Local, now)),
+            _ => Some(self.learn(directory, station, Place::Local, now)),
         }
     }
 
@@ -216,11 +265,13 @@ fn is_at(owner: Owner, place: Place) -> bool {
     match owner {
         Owner::Local => place == Place::Local,
         Owner::Member(slot) => place == Place::Peer(slot),
+        Owner::Absent => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::directory::Record;
     use super::*;
     use proptest::prelude::*;
     use shadowmesh_proto::ids::MacAddr;
@@ -237,7 +288,8 @@ mod tests {
     }
 
     fn small() -> Limits {
-        Limits { stations_per_peer: 3, stations: 7, ..Limits::default() }
+        // Without holds, which the naive table does not know.
+        Limits { stations_per_peer: 3, stations: 7, moves_per_second: u32::MAX, ..Limits::default() }
     }
 
     /// The same rules, written the slow way: a list, oldest report first.
@@ -301,13 +353,13 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_naive_table(steps in steps()) {
-            let (limits, owners, mut now) = (small(), Owners::new(LOCAL), Instant::now());
+            let (limits, directory, mut now) = (small(), Directory::new(LOCAL), Instant::now());
             let mut table = Table::new(limits);
             let mut naive = Naive { limits, entries: Vec::new(), evicted: 0, moves: 0 };
             for step in steps {
                 match step {
                     Step::Learn(n, slot) => {
-                        table.learn(&owners, station(n), peer(slot), now);
+                        table.learn(&directory, station(n), peer(slot), now);
                         naive.learn(station(n), peer(slot), now);
                     }
                     Step::Forget(slot) => {
@@ -330,15 +382,15 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_costs_only_its_sender() {
-        let (owners, now) = (Owners::new(LOCAL), Instant::now());
+        let (directory, now) = (Directory::new(LOCAL), Instant::now());
         let mut table = Table::new(Limits::default());
         let honest: Vec<Station> = (0..50).map(station).collect();
         for station in &honest {
-            table.learn(&owners, *station, peer(1), now);
+            table.learn(&directory, *station, peer(1), now);
         }
         for n in 0..100_000u32 {
             let [_, a, b, c] = n.to_be_bytes();
-            table.learn(&owners, Station { mac: MacAddr([6, 0, 0, a, b, c]), vlan: 0 }, peer(2), now);
+            table.learn(&directory, Station { mac: MacAddr([6, 0, 0, a, b, c]), vlan: 0 }, peer(2), now);
         }
         assert!(honest.iter().all(|station| table.lookup(*station, now) == Some(peer(1))));
         assert_eq!(table.len(), 50 + Limits::default().stations_per_peer);
@@ -346,50 +398,104 @@ mod tests {
     }
 
     #[test]
-    fn flapping_is_said_once_a_second() {
-        let (owners, begin) = (Owners::new(LOCAL), Instant::now());
+    fn a_station_that_flaps_is_held_for_longer_each_time() {
+        let (directory, begin) = (Directory::new(LOCAL), Instant::now());
+        let limits = Limits::default();
+        let mut table = Table::new(limits);
+        table.learn(&directory, station(1), peer(0), begin);
+        // An hour of twenty reports a second from either side.
+        let (mut holds, mut held_at) = (Vec::new(), peer(0));
+        for n in 0..72_000u32 {
+            let now = begin + Duration::from_millis(u64::from(n) * 50);
+            match table.learn(&directory, station(1), peer(1 + n % 2), now) {
+                Learned::Flaps { place, until } => {
+                    holds.push((until - now).as_secs());
+                    held_at = place;
+                }
+                Learned::Held => assert_eq!(table.lookup(station(1), now), Some(held_at)),
+                Learned::Moved { .. } | Learned::Refreshed => {}
+                other @ (Learned::New | Learned::Spoofed(_)) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(holds[..6], [10, 20, 40, 80, 160, 160]);
+        let counts = table.counts();
+        assert_eq!(counts.flaps as usize, holds.len());
+        assert!(counts.moves < 200 && counts.held > 35_000, "{counts:?}");
+        // After as long without, the first hold is short again.
+        let later = begin + Duration::from_secs(3_600 + 2 * 160);
+        table.learn(&directory, station(1), peer(1), later - Duration::from_secs(170));
+        let flaps = (0..9u32).filter_map(|n| {
+            let learned = table.learn(&directory, station(1), peer(1 + n % 2), later);
+            if let Learned::Flaps { until, .. } = learned { Some(until - later) } else { None }
+        });
+        assert_eq!(flaps.collect::<Vec<_>>(), [limits.hold]);
+    }
+
+    #[test]
+    fn a_roaming_station_is_followed_at_once() {
+        let (directory, begin) = (Directory::new(LOCAL), Instant::now());
         let mut table = Table::new(Limits::default());
-        table.learn(&owners, station(1), peer(0), begin);
-        let flaps = |table: &mut Table, from: u32| {
-            let moves = (from..from + 20).map(|n| {
-                let now = begin + Duration::from_millis(u64::from(n) * 50);
-                table.learn(&owners, station(1), peer(1 + n % 2), now)
-            });
-            moves.filter(|learned| matches!(learned, Learned::Moved { flapping: true, .. })).count()
-        };
-        assert_eq!(flaps(&mut table, 0), 1);
-        assert_eq!(flaps(&mut table, 20), 1);
-        assert_eq!((table.counts().moves, table.counts().flaps), (40, 2));
+        table.learn(&directory, station(1), peer(0), begin);
+        // Every 300 ms for a minute: three moves a second are no loop.
+        for n in 1..200u32 {
+            let now = begin + Duration::from_millis(u64::from(n) * 300);
+            let moved = Learned::Moved { from: peer((n + 1) % 2) };
+            assert_eq!(table.learn(&directory, station(1), peer(n % 2), now), moved);
+            assert_eq!(table.lookup(station(1), now), Some(peer(n % 2)));
+        }
+        assert_eq!(table.counts().flaps, 0);
+    }
+
+    #[test]
+    fn a_station_that_flaps_between_here_and_there_is_held_here() {
+        let (directory, now) = (Directory::new(LOCAL), Instant::now());
+        let mut table = Table::new(Limits::default());
+        let mut until = None;
+        for n in 0..100 {
+            let place = if n % 2 == 0 { Place::Local } else { peer(1) };
+            if let Learned::Flaps { place, until: then } = table.learn(&directory, station(1), place, now) {
+                assert_eq!((place, until.replace(then)), (Place::Local, None), "once");
+            }
+        }
+        assert_eq!(until, Some(now + Limits::default().hold));
+        assert_eq!(table.lookup(station(1), now), Some(Place::Local));
+        // Between two peers it is held at one; then it is heard here.
+        for n in 0..10 {
+            table.learn(&directory, station(2), peer(1 + n % 2), now);
+        }
+        assert!(matches!(table.learn(&directory, station(2), Place::Local, now), Learned::Moved { .. }));
+        assert_eq!(table.learn(&directory, station(2), peer(1), now), Learned::Held);
+        assert_eq!(table.lookup(station(2), now), Some(Place::Local));
     }
 
     #[test]
     fn an_owned_address_is_learned_nowhere_else() {
         let now = Instant::now();
-        let mut owners = Owners::new(LOCAL);
-        owners.assign(station(1).mac, PeerSlot(1)).unwrap();
+        let mut directory = Directory::new(LOCAL);
+        directory.admit(PeerSlot(1), Record::new(station(1).mac)).unwrap();
         let mut table = Table::new(Limits::default());
         let spoofed = Learned::Spoofed(Owner::Member(PeerSlot(1)));
-        assert_eq!(table.learn(&owners, station(1), peer(2), now), spoofed);
-        assert_eq!(table.learn(&owners, Station { vlan: 7, ..station(1) }, Place::Local, now), spoofed);
+        assert_eq!(table.learn(&directory, station(1), peer(2), now), spoofed);
+        assert_eq!(table.learn(&directory, Station { vlan: 7, ..station(1) }, Place::Local, now), spoofed);
         assert_eq!(
-            table.learn(&owners, Station { mac: LOCAL, vlan: 0 }, peer(2), now),
+            table.learn(&directory, Station { mac: LOCAL, vlan: 0 }, peer(2), now),
             Learned::Spoofed(Owner::Local)
         );
         assert!(table.is_empty());
         assert_eq!(table.counts().spoofed, 3);
-        assert_eq!(table.learn(&owners, station(1), peer(1), now), Learned::New);
+        assert_eq!(table.learn(&directory, station(1), peer(1), now), Learned::New);
     }
 
     #[test]
     fn a_local_station_is_noted_again_only_when_that_is_news() {
-        let (owners, begin) = (Owners::new(LOCAL), Instant::now());
+        let (directory, begin) = (Directory::new(LOCAL), Instant::now());
         let mut table = Table::new(Limits::default());
         let at = |seconds| begin + Duration::from_secs(seconds);
-        assert_eq!(table.learn_local(&owners, station(1), at(0)), Some(Learned::New));
-        assert_eq!(table.learn_local(&owners, station(1), at(29)), None);
-        assert_eq!(table.learn_local(&owners, station(1), at(30)), Some(Learned::Refreshed));
-        table.learn(&owners, station(1), peer(1), at(31));
-        let moved = Learned::Moved { from: peer(1), flapping: false };
-        assert_eq!(table.learn_local(&owners, station(1), at(32)), Some(moved));
+        assert_eq!(table.learn_local(&directory, station(1), at(0)), Some(Learned::New));
+        assert_eq!(table.learn_local(&directory, station(1), at(29)), None);
+        assert_eq!(table.learn_local(&directory, station(1), at(30)), Some(Learned::Refreshed));
+        table.learn(&directory, station(1), peer(1), at(31));
+        let moved = Learned::Moved { from: peer(1) };
+        assert_eq!(table.learn_local(&directory, station(1), at(32)), Some(moved));
     }
 }

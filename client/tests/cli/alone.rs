@@ -4,6 +4,7 @@ use crate::program::{Done, Home, expired_invite, invite, refused, relay_ticket};
 use shadowmesh::daemon::state_dir::StateDir;
 use shadowmesh_proto::ticket::Invite;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
 #[test]
@@ -39,7 +40,7 @@ fn rules_with_a_fault_keep_a_daemon_from_starting() {
     refused(&up(path, "allow any > any"), &format!("{path}:1:11: expected `->` instead of `>`"));
     refused(
         &up("office rules", "allow name:a -> any"),
-        &format!("{path}:1:7: a daemon of this version refuses"),
+        &format!("{path}:1:7: `name:a` names somebody only in rules that an admin publishes"),
     );
     refused(&up("./nowhere", ""), "nowhere cannot be read");
     assert!(!home.state().join("network.toml").exists(), "nothing was remembered");
@@ -245,6 +246,9 @@ fn wrong_usage_is_exit_code_2() {
         vec!["up", "--device", "sixteen-letters-"],
         vec!["up", "--name", "Not A Name"],
         vec!["up", "--cipher", "rot13"],
+        vec!["up", "--filter", "stp"],
+        vec!["up", "--allow-dhcp", "attic"],
+        vec!["up", "--flood-budget", "1"],
         vec!["up", "--rekey-interval", "1s"],
         vec!["up", "--rekey-interval", "121s"],
         vec!["ping"],
@@ -276,6 +280,14 @@ fn every_command_helps_with_an_example() {
         "path",
         "netcheck",
         "invite",
+        "network",
+        "members",
+        "revoke",
+        "approve",
+        "rename",
+        "tag",
+        "relays",
+        "admins",
         "rules",
         "reload",
         "completions",
@@ -287,6 +299,43 @@ fn every_command_helps_with_an_example() {
     let done = home.run(&["--help"]);
     assert!(done.code == Some(0) && done.stdout.contains("Exit codes"), "{done:?}");
     assert_eq!(home.run(&["--version"]).code, Some(0));
+}
+
+#[test]
+fn a_network_with_certificates_is_made_copied_and_taken_over() {
+    let (home, other) = (Home::new(), Home::new());
+    let made = home.run(&["network", "create", "office", "--relay", &relay_ticket(), "--name", "a"]);
+    assert!(made.code == Some(0) && made.stderr.contains("sudo shadowmesh invite"), "{made:?}");
+    for file in ["network.toml", "members", "admin.key", "node.key"] {
+        let mode = fs::metadata(home.state().join(file)).expect("made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    refused(
+        &home.run(&["network", "create", "x", "--relay", &relay_ticket()]),
+        "already in the network \"office\"",
+    );
+    refused(&home.run(&["up", &invite("work"), "--device", "lo"]), "already in the network \"office\"");
+    // Nobody but a running daemon signs.
+    refused(&home.run(&["invite"]), "sudo shadowmesh up");
+
+    let copy = home.path("copy");
+    let copy = copy.to_str().expect("text");
+    assert_eq!(home.run(&["network", "export", copy]).code, Some(0));
+    assert_eq!(fs::metadata(copy).expect("made").permissions().mode() & 0o777, 0o600);
+    refused(&home.run(&["network", "export", copy]), "cannot make");
+    let taken = other.run(&["network", "import", copy, "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&taken.stdout).expect("a document");
+    assert_eq!(document, serde_json::json!({ "network": "office", "has_admin_key": true }));
+    let key = |home: &Home| fs::read_to_string(home.state().join("admin.key")).expect("a key");
+    assert_eq!(key(&home), key(&other));
+    refused(&other.run(&["network", "import", copy]), "already in the network");
+    fs::write(copy, "{}").expect("written");
+    refused(&Home::new().run(&["network", "import", copy]), "is no copy of a network");
+    refused(&Home::new().run(&["network", "export", "-"]), "in no network");
+
+    refused(&home.run(&["leave"]), "the key of an admin");
+    assert_eq!(home.run(&["leave", "--discard-admin-key"]).code, Some(0));
+    assert!(!home.state().join("admin.key").exists() && !home.state().join("members").exists());
 }
 
 #[test]

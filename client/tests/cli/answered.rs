@@ -3,9 +3,11 @@
 use crate::program::{Done, Home, invite, refused};
 use rustix::process::{Signal, geteuid, kill_process};
 use serde_json::{Value, json};
-use shadowmesh::control::message::{Echo, ErrorCode, PathMoved, Request, Response, Wanted};
+use shadowmesh::control::message::{
+    AdminEntry, Change, Echo, ErrorCode, InviteLimits, Member, Members, PathMoved, Request, Response, Wanted,
+};
 use shadowmesh::control::server::{ControlServer, ControlSocket};
-use shadowmesh::control::status::{PathKind, Peer, PeerState, Rules, Status};
+use shadowmesh::control::status::{PathKind, Peer, PeerState, RulesInForce, Status};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -140,6 +142,9 @@ fn ping_fails_when_nothing_comes_back() {
         | Request::Reload
         | Request::Down
         | Request::Invite { .. }
+        | Request::Members
+        | Request::AdminId { .. }
+        | Request::Change(_)
         | Request::Path { .. } => {
             panic!("{request:?}")
         }
@@ -213,19 +218,97 @@ fn path_waits_for_both_ends_and_says_what_came_of_it() {
 fn invite_asks_the_daemon_first() {
     let home = Home::new();
     let playing = play(&home, |request| {
-        assert_eq!(*request, Request::Invite { expires_s: 60, name: Some("c".into()) });
+        let limits = InviteLimits { uses: Some(1), tags: vec!["t".into()], ..InviteLimits::default() };
+        assert_eq!(*request, Request::Invite { expires_s: 60, name: Some("c-*".into()), limits });
         Some(Response::Invite { ticket: "smi1-from-the-daemon".into() })
     });
-    let done = home.run(&["invite", "--expires", "60s", "--name", "c", "--uses", "1"]);
+    let done = home.run(&["invite", "--expires", "60s", "--name", "c-*", "--uses", "1", "--tag", "t"]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "smi1-from-the-daemon\n"), "{done:?}");
     assert!(done.stderr.contains("keep it secret"), "{done:?}");
     playing.end();
 }
 
 #[test]
+fn what_an_admin_changes_is_asked_of_the_daemon() {
+    let home = Home::new();
+    let rules = home.path("rules");
+    fs::write(&rules, "allow tag:a -> any\n").expect("written");
+    let rules = rules.to_str().expect("text");
+    let own = |text: &str| text.to_owned();
+    let cases = [
+        (vec!["revoke", "b"], Change::Revoke { member: own("b") }),
+        (vec!["approve", "b"], Change::Approve { member: own("b") }),
+        (vec!["rename", "b", "c"], Change::Rename { member: own("b"), name: own("c") }),
+        (
+            vec!["tag", "b", "x", "y", "--remove", "z"],
+            Change::Tag { member: own("b"), add: vec![own("x"), own("y")], remove: vec![own("z")] },
+        ),
+        (
+            vec!["tag", "b", "--remove", "z"],
+            Change::Tag { member: own("b"), add: vec![], remove: vec![own("z")] },
+        ),
+        (vec!["relays", "add", "smr1x"], Change::AddRelay { ticket: own("smr1x") }),
+        (vec!["relays", "remove", "r:1"], Change::RemoveRelay { relay: own("r:1") }),
+        (vec!["admins", "add", "id", "--name", "b"], Change::AddAdmin { id: own("id"), name: own("b") }),
+        (vec!["admins", "remove", "b"], Change::RemoveAdmin { admin: own("b") }),
+        (vec!["rules", "publish", rules], Change::SetRules { text: own("allow tag:a -> any\n") }),
+    ];
+    for (args, change) in cases {
+        let playing = play(&home, move |request| {
+            assert_eq!(*request, Request::Change(change.clone()));
+            Some(Response::Changed { sentence: "it is done".into() })
+        });
+        let done = home.run(&args);
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), "it is done\n"), "{done:?}");
+        let document: Value =
+            serde_json::from_str(&home.run(&[&args[..], &["--json"]].concat()).stdout).expect("a document");
+        assert_eq!(document, json!({ "done": "it is done" }));
+        playing.end();
+        refused(&home.run(&args), "no daemon");
+    }
+    fs::write(rules, "alow any -> any").expect("written");
+    refused(&home.run(&["rules", "publish", rules]), ":1:1: ");
+}
+
+#[test]
+fn members_and_admins_are_listed() {
+    let home = Home::new();
+    let playing = play(&home, |request| {
+        if let Request::AdminId { anew } = request {
+            return Some(Response::AdminId { id: if *anew { "new" } else { "old" }.into() });
+        }
+        assert_eq!(*request, Request::Members);
+        let member = Member {
+            name: "b".into(),
+            standing: "member".into(),
+            tags: vec!["x".into()],
+            ..Member::default()
+        };
+        Some(Response::Members(Box::new(Members {
+            members: vec![member],
+            admins: vec![AdminEntry { id: "q".repeat(52), name: "root".into(), is_here: true }],
+            relays: vec!["r:1".into()],
+            ..Members::default()
+        })))
+    });
+    let done = home.run(&["members"]);
+    assert!(
+        done.code == Some(0) && done.stdout.contains("\nb ") && done.stdout.contains("admins: root"),
+        "{done:?}"
+    );
+    let document: Value = serde_json::from_str(&home.run(&["members", "--json"]).stdout).expect("a document");
+    assert_eq!(document["members"][0]["tags"], json!(["x"]));
+    assert!(home.run(&["admins", "list"]).stdout.contains("qqqqqqqqqq  (this host)"));
+    assert_eq!(home.run(&["relays", "list"]).stdout, "r:1\n");
+    assert_eq!(home.run(&["admins", "id"]).stdout, "old\n");
+    assert_eq!(home.run(&["admins", "id", "--new"]).stdout, "new\n");
+    playing.end();
+}
+
+#[test]
 fn reload_says_what_is_in_force() {
     let home = Home::new();
-    let rules = |count| Rules { file: "/etc/rules".into(), count, error: None };
+    let rules = |count| RulesInForce { file: "/etc/rules".into(), count, error: None };
     let answers = [Some(rules(2)), Some(rules(1)), Some(rules(0)), None, None]
         .map(|rules| Response::Reloaded { rules });
     let refusal =

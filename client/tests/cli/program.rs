@@ -96,6 +96,7 @@ fn invite_with(network: &str, secret: u8, expires: Option<u64>) -> String {
         relays: vec![relay()],
         expires,
         name: None,
+        delegated: None,
     };
     invite.to_text().to_string()
 }

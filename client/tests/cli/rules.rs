@@ -61,10 +61,10 @@ FILE:2:1: warning: this rule never matches: line 1 allows all that it covers
 FILE:2:6: warning: `tag:gest` names nobody: no member has this tag; did you mean `tag:guest`?
     deny tag:gest -> any
          ^
-FILE:2:6: warning: a daemon of this version refuses `tag:gest`, since nothing vouches for tags and names yet: expected any or id:START_OF_AN_ID
+FILE:2:6: warning: `tag:gest` names somebody only in rules that an admin publishes: for a host's own file expected any or id:START_OF_AN_ID
     deny tag:gest -> any
          ^
-FILE has no error, and cannot be used yet: 2 rules, 3 warnings; what none of them allows is denied
+FILE can be published, but not be a host's own file: 2 rules, 3 warnings; what none of them allows is denied
 ";
     assert_eq!(done.stderr, expected);
     assert!(!check(text, &[]).stderr.contains("names nobody"), "nothing is known of tags");

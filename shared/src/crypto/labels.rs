@@ -44,3 +44,14 @@ pub const ADDRESS_IPV4_HOST: &[u8] = b"ipv4 host";
 pub const ADDRESS_IPV6_NET: &[u8] = b"ipv6 net";
 /// Which interface identifier in it (protocol §1.5).
 pub const ADDRESS_IPV6_HOST: &[u8] = b"ipv6 host";
+
+/// HKDF salt for the two signing keys of an authority (protocol §8.1).
+pub const AUTHORITY_SALT: &[u8] = b"shadowmesh authority v1";
+/// HKDF info of the seed of its Ed25519 key (protocol §8.1).
+pub const AUTHORITY_ED25519: &[u8] = b"ed25519";
+/// HKDF info of the seed of its ML-DSA-65 key (protocol §8.1).
+pub const AUTHORITY_ML_DSA_65: &[u8] = b"ml-dsa-65";
+/// Prefix of the hash that names public keys and statements (protocol §8.1).
+pub const BLOB: &[u8] = b"shadowmesh blob v1";
+/// Prefix of what an authority signs (protocol §8.2).
+pub const STATEMENT: &[u8] = b"shadowmesh statement v1";

@@ -3,12 +3,14 @@
 //! Every member names its address in HELLO. When two show the same one, by hand beats settled and settled beats fresh; between
 //! equals the lower key keeps it, but an address given by hand is never changed by the program: two of those are reported at
 //! both ends. Otherwise exactly one of two members gives way, without a server and without a clock.
+//!
+//! In a network with certificates only members count, and what the network vouches for beats what they say (protocol §8.7).
 
 use super::Endpoint;
 use super::event::{Event, PeerState};
 use crate::addresses;
 use crate::ids::NodeId;
-use crate::peer::Peer;
+use crate::membership::Facts;
 use crate::wire::control::{Cidr4, Claim, Hello};
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -34,14 +36,37 @@ enum Verdict {
     Report,
 }
 
+/// How much a claim counts; the most last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// In a network with certificates: it follows from nothing that the network vouches for.
+    Unfounded,
+    /// As HELLO says.
+    Said(Claim),
+    /// The network vouches for it.
+    Vouched,
+}
+
+/// A member's claim on an address.
+#[derive(Debug, Clone, Copy)]
+struct Stake {
+    node: NodeId,
+    weight: Weight,
+    is_by_hand: bool,
+}
+
 /// What becomes of this node's claim beside another's on the same address.
-fn decide(own: (&NodeId, Claim), other: (&NodeId, Claim)) -> Verdict {
-    match own.1.cmp(&other.1) {
-        Ordering::Greater => Verdict::Keep,
-        Ordering::Less => Verdict::Yield,
-        Ordering::Equal if own.1 == Claim::ByHand => Verdict::Report,
-        Ordering::Equal if own.0 < other.0 => Verdict::Keep,
-        Ordering::Equal => Verdict::Yield,
+fn decide(own: Stake, other: Stake) -> Verdict {
+    let is_lost = match own.weight.cmp(&other.weight) {
+        Ordering::Greater => false,
+        Ordering::Less => true,
+        Ordering::Equal if own.is_by_hand && other.is_by_hand => return Verdict::Report,
+        Ordering::Equal => own.node > other.node,
+    };
+    match (is_lost, own.is_by_hand) {
+        (false, _) => Verdict::Keep,
+        (true, true) => Verdict::Report,
+        (true, false) => Verdict::Yield,
     }
 }
 
@@ -52,27 +77,71 @@ impl Endpoint {
         if !self.out.take_hello_news() {
             return;
         }
-        let own_id = self.config.node.public();
-        let rivals = self.peers.values().filter_map(|peer| {
-            let hello = peer.about()?;
-            let same = hello.ipv4.is_some_and(|theirs| theirs.address() == own.address());
-            same.then(|| (peer.id(), decide((&own_id, self.hello.claim), (&peer.id(), hello.claim))))
+        let is_same = |hello: &Hello| hello.ipv4.is_some_and(|theirs| theirs.address() == own.address());
+        let mut rivals: Vec<Stake> = self
+            .claimants()
+            .filter(|(_, hello, _)| is_same(hello))
+            .map(|(node, hello, facts)| self.stake(node, own, hello.claim, facts))
+            .collect();
+        let node = self.config.node.public();
+        // Who has it by the record need not be there to say so.
+        let holder = self.trust().and_then(|trust| trust.view().holder(own.address().into()));
+        rivals.extend(holder.filter(|holder| *holder != node).map(|holder| Stake {
+            node: holder,
+            weight: Weight::Vouched,
+            is_by_hand: false,
+        }));
+        let facts = self.own_facts();
+        let verdicts = rivals.into_iter().map(|rival| {
+            let ours = self.stake(node, own, self.hello.claim, facts.as_ref());
+            (rival.node, decide(ours, rival))
         });
         // One rival that has to give way says nothing of the others: the gravest counts.
-        match rivals.max_by_key(|(_, verdict)| *verdict) {
+        match verdicts.max_by_key(|(_, verdict)| *verdict) {
             Some((holder, Verdict::Yield)) => self.take_next_address(now, own, holder),
             Some((peer, Verdict::Report)) => self.out.event(Event::AddressConflict { peer, address: own }),
             Some((_, Verdict::Keep)) => {}
             // The first meeting with a member passed without conflict.
-            None if self.hello.claim == Claim::Fresh
-                && self.peers.values().any(|peer| peer.about().is_some()) =>
-            {
+            None if self.hello.claim == Claim::Fresh && self.claimants().next().is_some() => {
                 self.hello.claim = Claim::Settled;
                 self.out.event(Event::AddressSettled);
                 self.announce(now);
             }
             None => {}
         }
+    }
+
+    /// Whose word on their address counts, their word, and what the network vouches for of them: with certificates those that are
+    /// let in. Who only has the secret could else drive this node from its address.
+    fn claimants(&self) -> impl Iterator<Item = (NodeId, &Hello, Option<&Facts>)> {
+        let is_open = self.trust().is_none();
+        self.peers.values().filter_map(move |peer| {
+            let facts = peer.admission().map(|admission| &admission.facts);
+            (is_open || facts.is_some()).then_some((peer.id(), peer.about()?, facts))
+        })
+    }
+
+    fn own_facts(&self) -> Option<Facts> {
+        let trust = self.trust()?;
+        Some(trust.view().facts(trust.own()?.certificate.body()))
+    }
+
+    /// How much it counts that `node` claims `address`.
+    fn stake(&self, node: NodeId, address: Cidr4, claim: Claim, facts: Option<&Facts>) -> Stake {
+        let address = address.address();
+        let is_vouched_for = || facts.is_some_and(|facts| facts.has(address.into()));
+        let follows_from_key = || addresses::is_derived_ipv4(self.config.network.id(), node, address);
+        let weight = if self.trust().is_none() {
+            Weight::Said(claim)
+        } else if is_vouched_for() {
+            Weight::Vouched
+        } else if follows_from_key() {
+            // A hand that the network knows nothing of moves nobody.
+            Weight::Said(claim.min(Claim::Settled))
+        } else {
+            Weight::Unfounded
+        };
+        Stake { node, weight, is_by_hand: claim == Claim::ByHand }
     }
 
     fn take_next_address(&mut self, now: Instant, own: Cidr4, holder: NodeId) {
@@ -84,17 +153,17 @@ impl Endpoint {
             return;
         }
         self.moves.push(now);
-        let taken: HashSet<Ipv4Addr> = self
-            .peers
-            .values()
-            .filter_map(Peer::about)
-            .filter_map(|hello: &Hello| hello.ipv4)
-            .map(|c| c.address())
-            .collect();
+        let taken: HashSet<Ipv4Addr> =
+            self.claimants().filter_map(|(_, hello, _)| hello.ipv4).map(|cidr| cidr.address()).collect();
         let tried = self.attempt.unwrap_or(0);
         let node = self.config.node.public();
-        let next = addresses::ipv4_attempts(self.config.network.id(), node)
-            .find(|(attempt, address)| *attempt > tried && !taken.contains(address));
+        let is_anothers = |address: Ipv4Addr| {
+            let holder = self.trust().and_then(|trust| trust.view().holder(address.into()));
+            holder.is_some_and(|holder| holder != node)
+        };
+        let next = addresses::ipv4_attempts(self.config.network.id(), node).find(|(attempt, address)| {
+            *attempt > tried && !taken.contains(address) && !is_anothers(*address)
+        });
         let Some((attempt, address)) = next else {
             // 256 derived addresses are all taken: only a person can choose one.
             self.out.event(Event::AddressConflict { peer: holder, address: own });
@@ -129,12 +198,17 @@ impl Endpoint {
 mod tests {
     use super::*;
 
+    fn said(node: NodeId, claim: Claim) -> Stake {
+        Stake { node, weight: Weight::Said(claim), is_by_hand: claim == Claim::ByHand }
+    }
+
     #[test]
     fn exactly_one_of_two_claims_gives_way_unless_both_were_given_by_hand() {
         let (low, high) = (NodeId([1; 32]), NodeId([2; 32]));
         let all = [Claim::Fresh, Claim::Settled, Claim::ByHand];
         for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b))) {
-            let verdicts = (decide((&low, a), (&high, b)), decide((&high, b), (&low, a)));
+            let (ours, theirs) = (said(low, a), said(high, b));
+            let verdicts = (decide(ours, theirs), decide(theirs, ours));
             if (a, b) == (Claim::ByHand, Claim::ByHand) {
                 assert_eq!(verdicts, (Verdict::Report, Verdict::Report));
             } else {
@@ -143,7 +217,21 @@ mod tests {
                 assert!(one, "{a:?} {b:?} {verdicts:?}");
             }
         }
-        let newcomer = decide((&high, Claim::Settled), (&low, Claim::Fresh));
+        let newcomer = decide(said(high, Claim::Settled), said(low, Claim::Fresh));
         assert_eq!(newcomer, Verdict::Keep, "a newcomer never displaces a settled member");
+    }
+
+    #[test]
+    fn what_the_network_vouches_for_beats_every_word_and_a_person_is_asked_before_a_hand_is_overruled() {
+        let (low, high) = (NodeId([1; 32]), NodeId([2; 32]));
+        let vouched = Stake { weight: Weight::Vouched, ..said(high, Claim::Fresh) };
+        for claim in [Claim::Fresh, Claim::Settled, Claim::ByHand] {
+            assert_eq!(decide(vouched, said(low, claim)), Verdict::Keep);
+            let loses = if claim == Claim::ByHand { Verdict::Report } else { Verdict::Yield };
+            assert_eq!(decide(said(low, claim), vouched), loses);
+        }
+        let unfounded = Stake { weight: Weight::Unfounded, ..said(low, Claim::ByHand) };
+        assert_eq!(decide(said(high, Claim::Fresh), unfounded), Verdict::Keep);
+        assert_eq!(decide(unfounded, said(high, Claim::Fresh)), Verdict::Report);
     }
 }

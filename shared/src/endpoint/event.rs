@@ -1,6 +1,7 @@
 //! What an endpoint tells its owner, and what its owner tells it.
 
 use crate::ids::{AssociationId, ChannelId, NodeId, PeerSlot, ReceiverIndex};
+use crate::membership;
 use crate::path::select::PathKind;
 use crate::session::PathSlot;
 use crate::session::key::{OpenKey, SealKey};
@@ -220,6 +221,13 @@ pub enum Event {
         slot: PeerSlot,
         /// What it said.
         hello: Hello,
+    },
+    /// Something of membership (protocol §8.5), which was acted on already as far as it concerns the peer.
+    Membership {
+        /// The peer.
+        slot: PeerSlot,
+        /// What.
+        event: membership::Event,
     },
     /// A peer's state changed.
     PeerState {

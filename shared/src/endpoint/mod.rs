@@ -19,12 +19,13 @@
 //! Datagrams that are no peer packets go to [`Endpoint::handle_datagram`]: answers of a relay's STUN, and nothing else.
 //!
 //! - [`config`], [`event`], [`status`]: what goes in at the start, what comes out, what can be looked at.
-//! - `relays`: what relays say. `claims`: whose address it is. `local`: where this node may be reached.
+//! - `relays`: what relays say. `claims`: whose address it is. `local`: where this node may be reached. `members`: who may send frames.
 
 mod claims;
 pub mod config;
 pub mod event;
 mod local;
+mod members;
 pub(crate) mod outbox;
 mod relays;
 pub mod status;
@@ -46,6 +47,7 @@ use crate::wire::packet::PacketKind;
 use config::Config;
 use event::{Event, Via};
 pub(crate) use local::LocalCandidates;
+use members::Members;
 use outbox::{Indices, Outbox};
 use relays::Relay;
 use status::{PeerStatus, RelayStatus};
@@ -86,6 +88,7 @@ pub struct Endpoint {
     strangers: Strangers,
     /// When this node took another address of late (see [`claims`]).
     moves: Vec<Instant>,
+    members: Members,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -116,6 +119,7 @@ impl Endpoint {
             local: LocalCandidates::default(),
             strangers: Strangers::default(),
             moves: Vec::new(),
+            members: Members::default(),
         }
     }
 
@@ -173,7 +177,9 @@ impl Endpoint {
         match &result {
             // What did not open changed nothing, and costs no look at the other peers.
             Ok(()) => self.after_input(now),
-            Err(PacketError::Handshake(_) | PacketError::WrongPeer) => self.drops.handshake += 1,
+            Err(PacketError::Handshake(_) | PacketError::WrongPeer | PacketError::Refused) => {
+                self.drops.handshake += 1
+            }
             Err(PacketError::Open(_)) => self.drops.forged += 1,
             Err(
                 PacketError::UnknownIndex | PacketError::OutOfTurn | PacketError::TooMany | PacketError::Kind,
@@ -360,6 +366,7 @@ impl Endpoint {
     /// Consequences that concern more than one peer: CONFIRMED and RELEASE to relays, address claims.
     fn after_input(&mut self, now: Instant) {
         self.confirm_contacts();
+        self.spread_trust(now);
         self.release_channels();
         self.settle_claims(now);
         self.doubt_mappings(now);
@@ -384,6 +391,8 @@ impl Endpoint {
         let peer = self.peers.get_mut(&id)?;
         let mut ctx = Context {
             now,
+            unix: self.members.time_of_day(now),
+            trust: self.members.trust.as_mut(),
             config: &self.config,
             hello: &self.hello,
             local: &self.local,

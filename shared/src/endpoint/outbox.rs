@@ -2,6 +2,7 @@
 
 use super::event::{Contact, Event, RelayBinding, Via};
 use crate::ids::{ChannelId, NodeId, ReceiverIndex};
+use crate::membership;
 use crate::rng::Rng;
 use crate::session::fragment::pieces;
 use crate::transmit::{RelayNo, TcpLink, Transmit};
@@ -88,13 +89,19 @@ impl Outbox {
         self.transmits.push_back(Transmit::Datagram { to, datagram });
     }
 
-    /// Whether any peer said something new of itself since the last call.
+    /// What others say of their addresses counts otherwise than before.
+    pub(crate) const fn weigh_claims_anew(&mut self) {
+        self.hello_news = true;
+    }
+
+    /// Whether any peer said something new of itself, or what was said counts otherwise, since the last call.
     pub(crate) fn take_hello_news(&mut self) -> bool {
         std::mem::take(&mut self.hello_news)
     }
 
     pub(crate) fn event(&mut self, event: Event) {
-        self.hello_news |= matches!(event, Event::PeerHello { .. });
+        let is_judged = matches!(event, Event::Membership { event: membership::Event::Judged(_), .. });
+        self.hello_news |= is_judged || matches!(event, Event::PeerHello { .. });
         self.events.push_back(event);
     }
 }

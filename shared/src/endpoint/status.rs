@@ -3,6 +3,7 @@
 use super::event::{PeerState, Via};
 use crate::crypto::aead::Cipher;
 use crate::ids::{NodeId, PeerSlot};
+use crate::membership::Verdict;
 use crate::path::select::{PathKind, Wanted};
 use crate::transmit::RelayNo;
 use crate::traverse::mapping::MappingBehaviour;
@@ -52,10 +53,21 @@ pub struct PeerStatus {
     pub switches: u64,
     /// The last of those moves.
     pub last_switch: Option<SwitchStatus>,
+    /// Whether it is a member; nothing without a session, or in a network without certificates.
+    pub member: Option<MemberStatus>,
     /// Until a direct path is tried again; `None` while there is one, or none can be tried.
     pub next_direct_try: Option<Duration>,
     /// The session, if there is one.
     pub session: Option<SessionStatus>,
+}
+
+/// What two nodes think of each other as members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// What this node thinks of the peer.
+    pub verdict: Verdict,
+    /// What the peer said of this node, by its number (protocol §8.5).
+    pub standing: u8,
 }
 
 /// A path.

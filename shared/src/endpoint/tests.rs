@@ -23,6 +23,7 @@ mod direct;
 mod first;
 mod hostile;
 mod lies;
+mod members;
 mod metered;
 mod quality;
 mod rekey;

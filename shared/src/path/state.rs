@@ -63,6 +63,8 @@ pub struct Path {
     mtu: Option<Mtu>,
     /// PINGs that left since the last answer, and how large the packets were.
     unanswered: Vec<(u64, usize)>,
+    /// See [`Self::take_swallowed`].
+    has_swallowed: bool,
 }
 
 /// Data that nobody acknowledged.
@@ -122,6 +124,7 @@ impl Path {
             loss: Loss::default(),
             mtu: None,
             unanswered: Vec::new(),
+            has_swallowed: false,
         }
     }
 
@@ -223,11 +226,18 @@ impl Path {
         self.suspect_since().map(|since| now.saturating_duration_since(since))
     }
 
-    /// Whether it has been suspect for longer than an answer takes: then it was silent, and what it swallowed is not coming. (A lost
-    /// acknowledgement at the end of a flow makes a doubt that the first PING ends: nothing was swallowed then.)
-    pub fn was_silent(&self, now: Instant) -> bool {
+    /// Whether answers showed, since this was asked last, that it swallowed what is not coming: it was silent, or carries less than before.
+    pub const fn take_swallowed(&mut self) -> bool {
+        std::mem::replace(&mut self.has_swallowed, false)
+    }
+
+    /// Whether it was silent until it answers what was asked then: in doubt for longer than an answer takes, or what was asked before
+    /// stays without one. (A lost acknowledgement at the end of a flow makes a doubt that the first PING ends: nothing was swallowed
+    /// then.)
+    fn was_silent(&self, now: Instant, asked: Option<Instant>) -> bool {
         let answer_takes = self.rtt().map_or(SILENT, |rtt| (3 * rtt).max(SILENT));
-        self.suspect_for(now).is_some_and(|span| span >= answer_takes)
+        let is_skipped = self.asked.zip(asked).is_some_and(|(first, asked)| first + SILENT <= asked);
+        self.suspect_for(now).is_some_and(|span| span >= answer_takes || is_skipped)
     }
 
     /// Whether it was found and has neither been proven nor given up.
@@ -370,9 +380,12 @@ impl Path {
 
     /// It answered what was asked of it `sample` ago, with a packet of `size` bytes.
     fn prove(&mut self, now: Instant, sample: Duration, size: Option<usize>) {
+        let asked = now.checked_sub(sample);
+        let size_before = self.packet_size();
         if let (Some(mtu), Some(size)) = (&mut self.mtu, size) {
             mtu.on_passed(now, size);
         }
+        self.has_swallowed |= self.was_silent(now, asked) || self.packet_size() < size_before;
         self.unanswered.clear();
         match &mut self.rtt {
             Some(rtt) => rtt.add(sample),
@@ -383,7 +396,7 @@ impl Path {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
         self.answered = now;
-        self.asked_of_answer = now.checked_sub(sample);
+        self.asked_of_answer = asked;
         (self.asked, self.questioned) = (None, None);
         self.challenges = Challenges::new();
         self.state = State::Proven { outstanding: self.still_outstanding(now, sample) };
@@ -652,6 +665,30 @@ mod tests {
             path.rest();
         });
         assert!(run.path.is_suspect(), "it swallowed what is large");
+    }
+
+    #[test]
+    fn a_doubt_that_the_first_ping_ends_swallowed_nothing_and_one_that_a_later_question_ends_did() {
+        for (is_checked, was_lost) in [(false, false), (false, true), (true, true)] {
+            let mut run = Run::new();
+            run.for_secs(1, |_, _| ());
+            run.answers = !was_lost;
+            run.path.question(run.now);
+            let asked = run.now;
+            let mut was_suspect = false;
+            for _ in 0..100 {
+                run.for_ticks(1, |_, _| ());
+                was_suspect |= run.path.is_suspect();
+                run.answers |= run.now >= asked + Duration::from_millis(250);
+                if is_checked && run.now == asked + Duration::from_millis(260) {
+                    run.path.on_checked(run.now, RTT, 1400);
+                }
+            }
+            assert!(run.path.is_proven());
+            assert_eq!(was_suspect, was_lost, "checked: {is_checked}");
+            assert_eq!(run.path.take_swallowed(), was_lost, "checked: {is_checked}");
+            assert!(!run.path.take_swallowed(), "it is said once");
+        }
     }
 
     #[test]

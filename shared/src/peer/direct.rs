@@ -21,6 +21,7 @@
 use super::probation::{Record, Standing};
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, Via};
+use crate::membership::Gate;
 use crate::path::challenge::Challenges;
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::PathKind;
@@ -354,6 +355,7 @@ impl Peer {
                     && let Some(path) = self.direct.path_mut(from)
                 {
                     path.on_checked(ctx.now, rtt, largest_packet(ctx));
+                    self.direct_on_answered(from);
                 }
             }
             return;
@@ -363,18 +365,24 @@ impl Peer {
         }
         // The number in it says which PING it answers, wherever it comes from: somebody who copies packets and is faster than the
         // way itself must not be able to make it look silent.
-        for known in &mut self.direct.paths {
-            let (was_silent, size) = (known.path.was_silent(ctx.now), known.path.packet_size());
-            if known.path.on_pong(ctx.now, id) {
-                let was_shaken = std::mem::take(&mut known.is_shaken);
-                let is_narrower = known.path.packet_size() < size;
-                if (was_silent || was_shaken || is_narrower) && self.routed == Some(Via::Udp(known.remote)) {
-                    // What it swallowed while it was silent, or was too large for it, is not coming, and nothing else took its place.
-                    self.abandon(PathKind::DirectUdp);
-                }
-                self.direct.judge_follow(ctx.now);
-                return;
-            }
+        let answered = self.direct.paths.iter_mut().find_map(|known| {
+            let is_answer = known.path.on_pong(ctx.now, id);
+            is_answer.then_some(known.remote)
+        });
+        if let Some(remote) = answered {
+            self.direct_on_answered(remote);
+            self.direct.judge_follow(ctx.now);
+        }
+    }
+
+    /// The path to `remote` answered: what it swallowed while it was silent, or was too large for it, is not coming, and nothing else took
+    /// its place.
+    fn direct_on_answered(&mut self, remote: SocketAddr) {
+        let Some(known) = self.direct.paths.iter_mut().find(|known| known.remote == remote) else { return };
+        let has_swallowed = known.path.take_swallowed();
+        let was_shaken = std::mem::take(&mut known.is_shaken);
+        if (has_swallowed || was_shaken) && self.routed == Some(Via::Udp(remote)) {
+            self.abandon(PathKind::DirectUdp);
         }
     }
 
@@ -502,6 +510,10 @@ impl Peer {
         let is_due =
             self.direct.say_again || self.direct.said.is_some_and(|(said, _)| said + REPEAT <= ctx.now);
         if self.direct.acked == Some(wanted) || self.routed.is_none() || !(is_new || is_due) {
+            return;
+        }
+        // Where this node is, members learn first; who is shut out later knows it already.
+        if self.direct.said.is_none() && self.gate(ctx) != Gate::Open {
             return;
         }
         if is_new && self.direct.said.is_some() {

@@ -20,7 +20,7 @@
 
 use super::session::Session;
 use super::{Context, PacketError, Peer, full_size_ping};
-use crate::endpoint::event::{Contact, Event};
+use crate::endpoint::event::Contact;
 use crate::handshake::HandshakeError;
 use crate::handshake::peer::{Initiator, Responder};
 use crate::ids::{AssociationId, ReceiverIndex};
@@ -97,8 +97,8 @@ impl First {
         match std::mem::replace(self, Self::Idle) {
             Self::Idle | Self::Scheduled { .. } => {}
             Self::Asked { initiator, .. } => ctx.indices.release(initiator.local_index()),
-            Self::Confirming { session, .. } => {
-                ctx.out.event(Event::CloseAssociation { association: session.association() });
+            Self::Confirming { mut session, .. } => {
+                session.data.take_back(ctx.out);
                 session.release(ctx.indices);
             }
         }
@@ -152,6 +152,9 @@ impl Peer {
         if let Some(known) = self.unconfirmed.iter().find(|unconfirmed| unconfirmed.init == packet) {
             ctx.out.forward(contact, &known.response);
             return Ok(());
+        }
+        if self.member.is_shunned(ctx.now) {
+            return Err(PacketError::Refused);
         }
         if !self.first_budget.take(ctx.now) {
             return Err(PacketError::TooMany);
@@ -217,9 +220,9 @@ impl Peer {
         };
         let mut session = Session::new(ctx.now, &completed, ctx.config.rekey_interval, self.role);
         // The responder may send as soon as it is confirmed: its key must be in place before the PING leaves.
-        if let Some(key) = session.take_open_key() {
-            let association = session.association();
-            ctx.out.event(Event::OpenAssociation { slot: self.slot, association, key });
+        // (With certificates it sends nothing before it heard that this side admits it.)
+        if ctx.trust.is_none() {
+            session.data.open(self.slot, ctx.out);
         }
         let ping = ctx.rng.next_u64();
         if let Some(packet) = session.seal(ctx.now, &full_size_ping(ping)) {
@@ -266,6 +269,11 @@ impl Peer {
     pub(super) fn first_timeout(&mut self, ctx: &mut Context<'_>) {
         let Some(contact) = self.contact else { return };
         match &mut self.first {
+            First::Scheduled { begin, .. } if begin.is_due(ctx.now) && self.member.is_shunned(ctx.now) => {
+                if let Some(until) = self.member.shunned_until() {
+                    *begin = Deadline::new(until, "the peer was refused");
+                }
+            }
             First::Scheduled { begin, attempt } if begin.is_due(ctx.now) => {
                 let (why, attempt) = (begin.why, *attempt);
                 tracing::debug!(peer = %self.id.short(), why, attempt, "beginning a handshake");

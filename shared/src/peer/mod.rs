@@ -19,6 +19,7 @@
 //!   `first::MAX_UNCONFIRMED`, oldest dropped, and none gets older than `first::UNCONFIRMED_LIFE`.
 //! - While there is a contact, either a path of a session is being judged or a handshake is planned or under way.
 //! - A receive key is announced to the data plane before the packet leaves that lets the peer use it.
+//! - With certificates the data plane has no key of a peer that is not admitted, and sends nothing before both are (`member`, `gate`).
 //! - `Route` names a path only while it is proven; [`PeerState::Connected`] means exactly that.
 //! - Whatever was under way on a path that is given up is sent again (`Resend`) by the next route; on a planned move nothing is.
 //! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
@@ -27,6 +28,8 @@
 mod direct;
 mod direct_tcp;
 mod first;
+mod gate;
+mod member;
 mod probation;
 mod rekey;
 mod relayed;
@@ -41,6 +44,7 @@ use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
 use crate::handshake::payload::Payload;
 use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
+use crate::membership::{Admission, Seconds, Trust};
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::{PathKind, Wanted};
 use crate::path::state::Path;
@@ -55,6 +59,7 @@ use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use direct::Direct;
 use direct_tcp::DirectTcp;
 use first::{First, Unconfirmed};
+use member::Membership;
 use relayed::RelayUdp;
 use route::{Resume, Wish};
 use session::Session;
@@ -81,6 +86,10 @@ const PING_BODY: usize = 16;
 /// What a peer needs from its endpoint while it handles one input.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
+    /// The time of day, by which certificates are dated.
+    pub(crate) unix: Seconds,
+    /// Who is a member; nothing in a network without certificates.
+    pub(crate) trust: Option<&'a mut Trust>,
     pub(crate) config: &'a Config,
     pub(crate) hello: &'a Hello,
     pub(crate) local: &'a LocalCandidates,
@@ -120,6 +129,9 @@ pub enum PacketError {
     /// A handshake packet that is not due: a collision lost, or an answer to nothing.
     #[error("a handshake packet out of turn")]
     OutOfTurn,
+    /// A handshake packet of a peer that is no member, too soon after it was told so.
+    #[error("a handshake packet of a peer that was refused")]
+    Refused,
     /// More handshake packets than a peer may make this node answer.
     #[error("too many handshake packets")]
     TooMany,
@@ -153,6 +165,7 @@ pub(crate) struct Peer {
     /// Oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
     session: Option<Session>,
+    member: Membership,
     closing: VecDeque<(Instant, AssociationId)>,
     about: Option<Hello>,
     /// The newest revision of it in this session; a process that restarted counts anew.
@@ -223,6 +236,7 @@ impl Peer {
             begun: None,
             unconfirmed: VecDeque::new(),
             session: None,
+            member: Membership::default(),
             closing: VecDeque::new(),
             about: None,
             revision_heard: None,
@@ -271,6 +285,11 @@ impl Peer {
 
     pub(crate) const fn about(&self) -> Option<&Hello> {
         self.about.as_ref()
+    }
+
+    /// As what this node lets it in; nothing without certificates.
+    pub(crate) fn admission(&self) -> Option<&Admission> {
+        self.member.admission()
     }
 
     pub(crate) const fn state(&self) -> PeerState {
@@ -595,6 +614,7 @@ impl Peer {
                 Some(Deadline::new(session.dies_at(), "the session's keys are too old")),
             );
         }
+        next = Deadline::earlier(next, self.member.poll_timeout());
         next = Deadline::earlier(next, self.silence_due());
         let close = self.closing.front().map(|(at, _)| Deadline::new(*at, "close a replaced association"));
         let drop = self.unconfirmed.front().map(|unconfirmed| {
@@ -626,6 +646,7 @@ impl Peer {
         self.relay_udp_timeout(ctx);
         self.direct_timeout(ctx);
         self.tcp_timeout(ctx);
+        self.member_timeout(ctx);
         if self.way().is_some() {
             rekey::handle_timeout(self, ctx);
         }
@@ -768,6 +789,7 @@ impl Peer {
                 }
             }
             Some(Control::Echo { id }) => self.answer(ctx, via, &Control::EchoReply { id }),
+            Some(Control::Membership(message)) => self.member_message(ctx, message),
             Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id, via }),
             // The acknowledgement of an older HELLO, or a body of a later version.
             Some(Control::HelloAck { .. }) | None => {}
@@ -797,6 +819,7 @@ impl Peer {
     fn settle(&mut self, ctx: &mut Context<'_>) {
         let is_gone = self.contact.is_none() && self.session.is_none();
         self.gone = if is_gone { self.gone.or(Some(ctx.now)) } else { None };
+        self.member_settle(ctx);
         self.rest_or_wake(ctx);
         self.relay_udp_settle(ctx, self.is_well_direct());
         if self.contact.is_some() {
@@ -812,6 +835,7 @@ impl Peer {
         self.tell_patience(ctx);
         self.show(ctx);
         // After the route: what is said goes by it.
+        self.member_say(ctx);
         if self.way().is_some() {
             if self.hello_is_due(ctx.now) {
                 self.hello_sent = Some(ctx.now);
@@ -893,12 +917,8 @@ impl Peer {
     fn establish(&mut self, ctx: &mut Context<'_>, mut session: Session) {
         self.end_session(ctx);
         session.shorten_rotation(self.rotation_hint);
-        let association = session.association();
-        if let Some(key) = session.take_open_key() {
-            ctx.out.event(Event::OpenAssociation { slot: self.slot, association, key });
-        }
-        if let Some(key) = session.take_seal_key() {
-            ctx.out.event(Event::StartAssociation { slot: self.slot, association, key });
+        if ctx.trust.is_none() {
+            session.data.start(self.slot, ctx.out);
         }
         self.hello_sent = None;
         self.hello_acked = None;
@@ -923,7 +943,10 @@ impl Peer {
             self.direct.clear();
             self.tcp_clear(ctx);
             self.tell_sources(ctx);
-            self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
+            self.member.end();
+            if old.data.is_receiving() {
+                self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
+            }
             if self.closing.len() > MAX_CLOSING
                 && let Some((_, association)) = self.closing.pop_front()
             {

@@ -15,7 +15,7 @@
 
 use super::session::Session;
 use super::{Context, Peer, stream_ping};
-use crate::endpoint::event::{Event, Via};
+use crate::endpoint::event::Via;
 use crate::endpoint::outbox::Indices;
 use crate::handshake::peer::{Completed, Initiator, Responder};
 use crate::ids::{PeerSlot, ReceiverIndex};
@@ -271,9 +271,8 @@ fn abandon(session: &mut Session, ctx: &mut Context<'_>) {
     match std::mem::replace(&mut session.rekey, Rekey::Idle) {
         Rekey::Asked { initiator, .. } => ctx.indices.release(initiator.local_index()),
         Rekey::Answered { completed, .. } => {
-            let (association, index) = (session.association(), completed.local_index);
-            session.retire(ctx.now, index);
-            ctx.out.event(Event::RetireOpenKey { association, index });
+            session.retire(ctx.now, completed.local_index);
+            session.data.retire(ctx.now, completed.local_index, ctx.out);
         }
         Rekey::Idle | Rekey::Paused { .. } | Rekey::Confirming { .. } => {}
     }
@@ -284,12 +283,11 @@ fn add_receive_keys(session: &mut Session, ctx: &mut Context<'_>, completed: &Co
     if let Some(index) = gone {
         ctx.indices.release(index);
     }
-    ctx.out.event(Event::AddOpenKey { association: session.association(), key });
+    session.data.add_open(key, ctx.out);
 }
 
 fn switch(session: &mut Session, ctx: &mut Context<'_>, slot: PeerSlot, completed: &Completed) {
     let (key, index) = session.switch_send_keys(ctx.now, completed);
-    ctx.out.event(Event::AddSealKey { slot, key });
-    let association = session.association();
-    ctx.out.event(Event::RetireOpenKey { association, index });
+    session.data.switch(key, slot, ctx.out);
+    session.data.retire(ctx.now, index, ctx.out);
 }

@@ -127,12 +127,11 @@ impl Peer {
         let Some(path) = self.relay_udp.path.as_mut().filter(|_| self.contact == Some(contact)) else {
             return;
         };
-        let (was_silent, size) = (path.was_silent(ctx.now), path.packet_size());
         if path.on_pong(ctx.now, id) {
-            let is_narrower = path.packet_size() < size;
+            let has_swallowed = path.take_swallowed();
             self.relay_udp.has_failed = false;
             let was_shaken = std::mem::take(&mut self.relay_udp.is_shaken);
-            if (was_silent || was_shaken || is_narrower) && is_routed {
+            if (has_swallowed || was_shaken) && is_routed {
                 self.abandon(PathKind::RelayUdp);
             }
             self.relay_udp_drop_dead(ctx);

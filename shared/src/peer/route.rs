@@ -18,6 +18,7 @@ use super::direct_tcp::DirectTcp;
 use super::{Context, Peer};
 use crate::bucket::Bucket;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
+use crate::membership::Gate;
 use crate::path::liveness::DEAD_AFTER;
 use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
 use crate::path::state::Path;
@@ -44,6 +45,8 @@ pub(super) struct Resume {
     pub(super) number: u64,
     /// When it was last said, while the peer has not acknowledged it.
     pub(super) said: Option<Instant>,
+    /// Whether the move it tells of left silence.
+    left_silence: bool,
     /// The highest number heard.
     pub(super) heard: u64,
     /// What it said; the relay's stream until then, where every session begins.
@@ -253,9 +256,20 @@ impl Peer {
         self.abandoned[kind.slot().index()] = true;
     }
 
+    /// Whether what goes again since the path before was silent may not have come yet: until then it is not overtaken by data on a path
+    /// of which the receiver does not know that it was left.
+    fn is_leaving_silence(&self) -> bool {
+        self.resume.left_silence
+            && self.resume.said.is_some()
+            && self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven)
+    }
+
     /// Where data is to go now (protocol §7.3).
     pub(super) fn choose(&self, now: Instant) -> Option<Via> {
         self.session.as_ref()?;
+        if self.is_leaving_silence() {
+            return self.routed;
+        }
         let is_held_back = self.relay_udp.holds_back(now);
         // Data that waits for any way at all waits for that a moment as well: what goes by the stream first and by datagrams a moment
         // later is overtaken, and the receiver, who knows the datagrams' path from before, sees no move to wait for.
@@ -345,7 +359,7 @@ impl Peer {
         self.look_for_doubt_behind(ctx);
         // After the move's own events, and whenever the path is found to carry more or less.
         self.tell_route(ctx);
-        if self.routed.is_some() {
+        if self.route_told.is_some() {
             for path in PathSlot::all() {
                 if std::mem::take(&mut self.abandoned[path.index()]) {
                     ctx.out.event(Event::Resend { slot: self.slot, path });
@@ -372,7 +386,7 @@ impl Peer {
         let is_sought =
             self.contact.is_some() || (self.session.is_some() && self.direct_paths().next().is_some());
         let state = match via {
-            Some(_) if !is_silent => PeerState::Connected,
+            Some(_) if !is_silent => self.reached(ctx),
             Some(_) => PeerState::Connecting,
             None if is_sought => PeerState::Connecting,
             None => PeerState::Offline,
@@ -440,8 +454,9 @@ impl Peer {
         let is_planned = |old: Via| {
             via.is_some_and(|new| new.kind() != old.kind()) && self.path_of(old).is_some_and(Path::is_proven)
         };
+        let left_silence = before.is_some_and(|old| !is_planned(old));
         match before {
-            Some(old) if is_planned(old) => {}
+            Some(_) if !left_silence => {}
             Some(old) => {
                 let since = self.doubted_since.take();
                 self.leave_in_doubt(ctx.now, old.kind(), since.unwrap_or(ctx.now));
@@ -487,7 +502,7 @@ impl Peer {
             tracing::debug!(peer = %self.id.short(), %from, %to, why, "data moves");
             ctx.out.event(Event::Moved { slot: self.slot, from, to, why });
             self.resume.number += 1;
-            self.resume.said = Some(ctx.now);
+            self.resume.left_silence = left_silence;
             self.say_resume(ctx);
             self.direct.say_again();
         }
@@ -495,11 +510,12 @@ impl Peer {
 
     /// Where data goes, and how large packets may be there; said when either changed.
     fn tell_route(&mut self, ctx: &mut Context<'_>) {
-        let route = self.routed.map(|via| (via, self.room(via)));
+        let routed = self.routed.filter(|_| self.gate(ctx) == Gate::Open);
+        let route = routed.map(|via| (via, self.room(via)));
         if self.route_told != route {
             self.route_told = route;
             let room = route.and_then(|(_, room)| room);
-            ctx.out.event(Event::Route { slot: self.slot, via: self.routed, room });
+            ctx.out.event(Event::Route { slot: self.slot, via: routed, room });
         }
     }
 

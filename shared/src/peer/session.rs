@@ -1,5 +1,6 @@
 //! A session as the control side holds it: control keys, the times of its keys, and data keys on their way to the data plane.
 
+use super::gate::DataKeys;
 use super::rekey::Rekey;
 use crate::crypto::aead::Cipher;
 use crate::endpoint::outbox::Indices;
@@ -20,9 +21,8 @@ pub(super) struct Session {
     cipher: Cipher,
     seal: ControlSeal,
     open: ControlOpen,
-    /// Data keys that the data plane was not given yet: nothing may be sent before confirmation.
-    open_key: Option<OpenKey>,
-    seal_key: Option<SealKey>,
+    /// On their way to the data plane: nothing may be sent before confirmation, nor between those who are not members.
+    pub(super) data: DataKeys,
     /// Indices of this side that name keys of this session.
     indices: Vec<ReceiverIndex>,
     /// The one among them that the peer should be sealing for.
@@ -49,8 +49,11 @@ impl Session {
             cipher: completed.keys.cipher,
             seal,
             open,
-            open_key: Some(data_open_key(completed)),
-            seal_key: Some(data_seal_key(now, completed, policy)),
+            data: DataKeys::new(
+                completed.association,
+                data_open_key(completed),
+                data_seal_key(now, completed, policy),
+            ),
             indices: vec![completed.local_index],
             current: completed.local_index,
             established: now,
@@ -80,14 +83,6 @@ impl Session {
 
     pub(super) fn has_index(&self, index: ReceiverIndex) -> bool {
         self.indices.contains(&index)
-    }
-
-    pub(super) fn take_open_key(&mut self) -> Option<OpenKey> {
-        self.open_key.take()
-    }
-
-    pub(super) fn take_seal_key(&mut self) -> Option<SealKey> {
-        self.seal_key.take()
     }
 
     /// The relay's hint can only shorten (protocol §3.5).

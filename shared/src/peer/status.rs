@@ -3,6 +3,7 @@
 use super::{Peer, direct};
 use crate::endpoint::event::Via;
 use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus, SwitchStatus};
+use crate::membership::{Certificate, Delegation, Statement};
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::{PathKind, Wanted};
 use std::time::Instant;
@@ -38,6 +39,7 @@ impl Peer {
                 why,
                 age: now.saturating_duration_since(at),
             }),
+            member: self.member.status(),
             next_direct_try: self
                 .direct
                 .next_round()
@@ -49,6 +51,11 @@ impl Peer {
                 rekeys: session.rekeys(),
             }),
         }
+    }
+
+    /// What it showed to be a member by, as far as that was verified.
+    pub(crate) fn chain(&self) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {
+        self.member.chain()
     }
 
     /// Why data takes this path, in words for `status`.

@@ -119,7 +119,7 @@ impl fmt::Display for Fault {
             )?,
             Wrong::Unvouched => write!(
                 f,
-                "a daemon of this version refuses `{word}`, since nothing vouches for tags and names yet: \
+                "`{word}` names somebody only in rules that an admin publishes: for a host's own file \
                  expected any or id:START_OF_AN_ID"
             )?,
             Wrong::Name => {

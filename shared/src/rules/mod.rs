@@ -49,8 +49,9 @@
 //! | `other` | every frame that is not IPv4, IPv6 or ARP, the ones of IEEE 802.3 with a length among them |
 //! | `ethertype` | frames of these types that are not IPv4, IPv6 or ARP, which have words of their own |
 //!
-//! The type of a frame is what follows at most two VLAN tags (IEEE 802.1Q, 802.1ad); the tags themselves are not judged. What is wrapped
-//! in other protocols (PPPoE, MPLS, a third tag) is judged as its wrapping.
+//! The type of a frame is what follows the tags of at most two VLANs (IEEE 802.1Q, 802.1ad) and any number of tags that give a priority
+//! only (id 0); the tags themselves are not judged. What is wrapped in other protocols (PPPoE, MPLS, a third VLAN) is judged as its
+//! wrapping.
 //!
 //! **What begins is judged, answers pass.** An answer to what this node sent to that member passes whatever the rules say, also against
 //! a `deny`, as with `ct state established,related accept` at the top of an nftables chain; the memory for it is the client's
@@ -60,6 +61,16 @@
 //! direction: without them nothing that is allowed could be sent, and where nothing is allowed nobody learns who is there. No rule
 //! can deny them alone. Router advertisements and redirects (134, 137) are ICMP like any other.
 //!
+//! **Multicast and broadcast** are judged like what is for one host, by each node that receives them, with the port or protocol that they
+//! have. Nobody can tell what answers them, since whoever answers does so from an address of its own; so what asks a group needs a rule
+//! in each direction: mDNS `udp 5353` between all who find each other, SSDP `udp 1900` to who offers something and `udp` (its
+//! answers come to a port that nobody knows before) to who searches. What a member's hosts say of the groups that they want is judged as well:
+//! IGMP is `proto 2`, MLD is `icmp`. Where that is denied this node does not learn it, and while a router asks on its side
+//! (`switch`), sends that member no groups but those of the link; without such a router it sends everything to everybody as always.
+//!
+//! **What nodes say to each other against loops** (protocol §5.6) is no traffic of members: it ends in the switch, and no rule switches it
+//! off.
+//!
 //! **`dhcp`** names members that may answer DHCP and send router advertisements. DHCP from them (UDP 67 to 68, 547 to 546), their
 //! advertisements and redirects, and DHCP to them (68 to 67, 546 to 547) pass whatever the rules say, and so do ARP and neighbour
 //! discovery with them. **`stp`** names members whose bridges speak to other bridges: BPDUs and LLDP from them pass. **`bridge`**
@@ -68,11 +79,13 @@
 //!
 //! # What counts today
 //!
-//! No record vouches for tags and names yet. So a node takes rules from a file of its own (`up --rules`), and only those about `any` and
+//! In a network with certificates the record may have rules, signed by an admin (`rules publish`); tags and names are those that it vouches for.
+//! A node may take rules from a file of its own instead (`up --rules`), and only those about `any` and
 //! `id:` ([`Rules::parse_by_id`]): a key is proven by the handshake. Since the others may have other rules or none, it lets itself begin
 //! anything with anybody ([`Rules::of_node`]). Whoever has the network's secret can come with one key more, so
-//! `deny id:…` keeps out who means no harm, and only a text that says who is allowed keeps out everybody else. The filters that would
-//! ask for rights are not there either: `bridge` changes nothing yet, `dhcp` and `stp` let in what the rules alone would not.
+//! `deny id:…` keeps out who means no harm, and only a text that says who is allowed keeps out everybody else. The switch does
+//! not ask for rights yet: `bridge` changes nothing, and what `dhcp` and `stp` let in as far as rules are concerned passes where the node's
+//! own `--allow-dhcp` and `--filter` let it in as well.
 //!
 //! # For who comes from elsewhere
 //!

@@ -223,6 +223,11 @@ impl OpenKeys {
         self.keys.iter().map(|key| key.index)
     }
 
+    /// Gives them away, oldest first; those that were replaced go on to open until their time is over.
+    pub(crate) fn into_keys(self) -> impl Iterator<Item = OpenKey> {
+        self.keys.into_iter()
+    }
+
     /// The key named `index`. The newest is looked at first: nearly every packet is for it.
     pub(crate) fn find(&mut self, index: ReceiverIndex) -> Option<&mut OpenKey> {
         self.keys.iter_mut().rev().find(|key| key.index == index)

@@ -110,12 +110,17 @@ pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, WireError> {
 /// # Errors
 /// `Body` or `Trailing` for a known tag that does not parse or anything that is no such array.
 pub fn decode_known<'b, T: Decode<'b, ()>>(bytes: &'b [u8], last_tag: u32) -> Result<Option<T>, WireError> {
+    if tag(bytes)? > last_tag { Ok(None) } else { decode(bytes).map(Some) }
+}
+
+/// The tag of a flat enum `[tag, fields…]`.
+///
+/// # Errors
+/// `Body` for anything that is no such array.
+pub fn tag(bytes: &[u8]) -> Result<u32, WireError> {
     let mut peek = minicbor::Decoder::new(bytes);
     peek.array().map_err(|_| WireError::Body)?;
-    if peek.u32().map_err(|_| WireError::Body)? > last_tag {
-        return Ok(None);
-    }
-    decode(bytes).map(Some)
+    peek.u32().map_err(|_| WireError::Body)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Control bodies inside a peer session (protocol §6), sealed as CONTROL packets.
 
 use crate::ids::MacAddr;
+use crate::membership::Message;
 use crate::path::select::{PathKind, Wanted};
 use crate::traverse::candidate::{self, Candidate};
 use crate::wire::codec::{self, WireError};
@@ -285,10 +286,15 @@ pub enum Control {
     /// I open TCP connections to your candidates now: open yours to mine (protocol §7.12).
     #[n(16)]
     TcpTry,
+    /// Who may send frames, and who says so (protocol §8.5): tags 17 to 20, on the wire as the message is by itself.
+    #[n(17)]
+    Membership(#[n(0)] Message),
 }
 
 /// Highest tag of [`Control`] this version knows.
-const LAST_TAG: u32 = 16;
+const LAST_TAG: u32 = 20;
+/// Lowest of those that are a [`Message`].
+const FIRST_OF_MEMBERSHIP: u32 = 17;
 
 /// The path number of a PING that checks a candidate: no path, so nothing is concluded from it but that the address answers.
 pub const CHECK: u8 = 0xff;
@@ -296,7 +302,7 @@ pub const CHECK: u8 = 0xff;
 impl Control {
     /// CBOR bytes of the body.
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
+        if let Self::Membership(message) = self { message.encode() } else { codec::encode(self) }
     }
 
     /// Reads a body; `Ok(None)` for a tag of a later version, which is to be ignored.
@@ -304,6 +310,9 @@ impl Control {
     /// # Errors
     /// `Body` or `Trailing` when it does not parse, `Value` when a field is outside its bounds.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, WireError> {
+        if (FIRST_OF_MEMBERSHIP..=LAST_TAG).contains(&codec::tag(bytes)?) {
+            return Message::decode(bytes).map(|message| Some(Self::Membership(message)));
+        }
         let body = codec::decode_known(bytes, LAST_TAG)?;
         match &body {
             Some(Self::Hello(hello)) => hello.check()?,
@@ -375,6 +384,42 @@ mod tests {
             .prop_map(|(kind, ip, port)| Candidate::new(kind, std::net::SocketAddr::new(ip, port)))
     }
 
+    fn members() -> impl Strategy<Value = Message> {
+        use crate::ids::{BlobHash, Fingerprint, StatementHash};
+        use crate::membership::{Listed, Member, PART_LEN, Part, Want};
+        let listed = any::<([u8; 32], u64, [u8; 32])>().prop_map(|(issuer, version, hash)| Listed {
+            issuer: Fingerprint(issuer),
+            version,
+            hash: StatementHash(hash),
+        });
+        let documents = prop::collection::vec(listed, 0..=32);
+        prop_oneof![
+            (documents, any::<(u32, u8, Option<[u8; 32]>, Option<[u8; 32]>)>()).prop_map(
+                |(documents, (revision, standing, certificate, offer))| Message::Member(Member {
+                    revision,
+                    standing,
+                    certificate: certificate.map(StatementHash),
+                    offer: offer.map(StatementHash),
+                    documents,
+                })
+            ),
+            any::<u32>().prop_map(|revision| Message::MemberAck { revision }),
+            any::<([u8; 32], u16, u32)>().prop_map(|(hash, first, missing)| Message::Want(Want {
+                hash: BlobHash(hash),
+                first,
+                missing
+            })),
+            (any::<([u8; 32], u32, u16)>(), prop::collection::vec(any::<u8>(), 0..=PART_LEN)).prop_map(
+                |((hash, total, number), bytes)| Message::Part(Part {
+                    hash: BlobHash(hash),
+                    total,
+                    number,
+                    bytes
+                })
+            ),
+        ]
+    }
+
     fn bodies() -> impl Strategy<Value = Control> {
         let path_ack = || {
             any::<(u8, u64, [u64; 4])>().prop_map(|(path, highest, bitmap)| PathAck { path, highest, bitmap })
@@ -415,6 +460,7 @@ mod tests {
             any::<Vec<u8>>().prop_map(|packet| Control::RekeyInit { packet }),
             any::<Vec<u8>>().prop_map(|packet| Control::RekeyResponse { packet }),
             any::<u8>().prop_map(|reason| Control::Bye { reason }),
+            members().prop_map(Control::Membership),
             any::<u64>().prop_map(|id| Control::Echo { id }),
             any::<u64>().prop_map(|id| Control::EchoReply { id }),
         ]
@@ -439,6 +485,24 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = Control::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn what_is_said_of_membership_has_its_own_tags_and_bounds() {
+        use crate::membership::{Member, PART_LEN, Part};
+        // An older version reads the tag and ignores the body: so the message must not be wrapped in another.
+        let said = Message::Member(Member::default());
+        assert_eq!(Control::Membership(said.clone()).encode(), said.encode());
+        for (message, tag) in [(said, 17), (Message::MemberAck { revision: 1 }, 18)] {
+            assert_eq!(codec::tag(&Control::Membership(message).encode()), Ok(tag));
+        }
+        let part = |len| {
+            let part = Part { hash: crate::ids::BlobHash([1; 32]), total: 1, number: 0, bytes: vec![0; len] };
+            Control::Membership(Message::Part(part)).encode()
+        };
+        assert!(Control::decode(&part(PART_LEN)).is_ok());
+        assert_eq!(Control::decode(&part(PART_LEN + 1)), Err(WireError::Value("part")));
+        assert_eq!(Control::decode(&[0x81, 0x15]), Ok(None), "tag 21 is a later version's");
     }
 
     #[test]

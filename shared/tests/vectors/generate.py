@@ -2,7 +2,7 @@
 """Writes the known-answer files of this directory, or with --check compares them: the protocol once more, independently.
 
 Everything follows from fixed strings, so the files are the same on every machine. Nothing is shared with the Rust code:
-the primitives are in primitives.py, the rest is docs/protocol.md read a second time. Needs only Python 3.9 or later.
+the primitives are in primitives.py and mldsa.py, the rest is docs/protocol.md read a second time. Needs only Python 3.9 or later.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import sys
 
 sys.dont_write_bytecode = True  # leaves no __pycache__ beside the vectors
 
+from mldsa import mldsa65_public
 from primitives import (
     chacha20_poly1305_seal,
     ed25519_public,
@@ -267,8 +268,28 @@ def link_handshake():
     }
 
 
+# protocol §8.1
+
+
+def authority(name: str):
+    seed = fixed(name)
+    ed25519_seed = hkdf_sha256(b"shadowmesh authority v1", seed, b"ed25519")
+    ed25519 = ed25519_public(ed25519_seed)
+    ml_dsa = mldsa65_public(hkdf_sha256(b"shadowmesh authority v1", seed, b"ml-dsa-65"))
+    fingerprint = hashlib.sha256(b"shadowmesh blob v1" + ed25519 + ml_dsa).digest()
+    signed = b"shadowmesh statement v1" + fingerprint + b"message"
+    return {
+        "seed": seed,
+        "ed25519_public": ed25519,
+        "ml_dsa_65_public": ml_dsa,
+        "fingerprint": fingerprint,
+        "ed25519_signature_of_message": ed25519_sign(ed25519_seed, signed),
+    }
+
+
 def main():
     files = {
+        "authority.json": [authority("authority one"), authority("authority two")],
         "derivation.json": derivation(),
         "peer_handshake.json": [peer_handshake(CHACHA), peer_handshake(AES)],
         "link_handshake.json": link_handshake(),

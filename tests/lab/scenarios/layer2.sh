@@ -2,7 +2,8 @@
 # Layer 2 is real: ARP, IPv6 neighbours, DHCP, multicast, VLAN tags and unknown ethertypes pass unchanged.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
-lab_network
+# A DHCP server behind a member serves whoever says so (rogue-dhcp tries the others).
+lab_network --allow-dhcp any
 a_device=$(lab_device a) b_device=$(lab_device b)
 b_mac=$(lab_status b .node.mac)
 
@@ -32,7 +33,8 @@ lab_expect "the lease $(cat "$LAB_DIR/b/run/lease") works" on b ping -c 2 -i 0.2
 
 # Whatever else is a frame. The largest fills the device's MTU, and with a tag goes four bytes beyond.
 lab_oracle unicast a b --seconds "$(quick 2 3)"
-lab_oracle broadcast a b --seconds 2 --rate 200 --to broadcast
-lab_oracle multicast a b --seconds 2 --rate 200 --to multicast
+# Within the budget of what is for all: 1 Mbit/s.
+lab_oracle broadcast a b --seconds "$(quick 2 3)" --rate 100 --to broadcast
+lab_oracle multicast a b --seconds "$(quick 2 3)" --rate 100 --to multicast
 lab_oracle vlan a b --seconds "$(quick 2 3)" --rate 500 --vlan 0x2005
 lab_oracle unknown-ethertype a b --seconds "$(quick 2 3)" --rate 500 --ethertype 0x9999

@@ -67,7 +67,9 @@ done
 
 if [[ -n ${LAB_QUICK:-} ]]; then exit 0; fi
 # The other router lets in only what it knows, so nothing passes directly until both have punched anew. The relay's datagrams come from the
-# address that was forgotten as well: by the stream, by datagram once that is bound anew, and back.
+# address that was forgotten as well: by the stream, by datagram once that is bound anew, and back. What the path swallowed goes again when
+# it is found to have been silent; where it has come to life before that, by a packet of the other side's, what is new is a little ahead. Who is let in again before the
+# relay's path has answered need not move at all.
 lab_nat b port-restricted
 for host in a b; do
     lab_again
@@ -75,7 +77,7 @@ for host in a b; do
     remember
     other=a
     if [[ $host == a ]]; then other=b; fi
-    lab_oracle "both-$host" a b --seconds 40 --max-gap-ms 3000 &
+    lab_oracle "both-$host" a b --seconds 40 --max-gap-ms 3000 --max-reordered 1000 &
     oracle=$!
     lab_frames_pass a 500
     before=$(remote "$other")
@@ -87,7 +89,7 @@ for host in a b; do
     lab_silence "longest silence, peer port-restricted" "both-$host" 1000
     for end in a b; do
         moves=$(($(lab_switches "$end") - switches[$end]))
-        [[ $moves -ge 2 && $moves -le 3 ]] || lab_fail "$end moved $moves times"
+        [[ $moves -le 3 ]] || lab_fail "$end moved $moves times"
     done
     same_session
 done

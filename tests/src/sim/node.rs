@@ -24,6 +24,7 @@ use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
 use shadowmesh_proto::endpoint::event::{Contact, PeerState, Via};
 use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::membership::Trust;
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::session::RingLimits;
@@ -236,7 +237,7 @@ impl Node {
         let secret = NodeSecret::generate(&mut dice);
         let life = ledger.begin_life(identity);
         let endpoint = start(at, &plan, home, &secret, &mut dice);
-        let machine = Machine::new(&plan, &secret, udp_port);
+        let machine = Machine::new(&plan, home, &endpoint, udp_port);
         Self {
             at,
             plan,
@@ -291,7 +292,7 @@ impl Node {
         }
         self.life = ledger.begin_life(self.identity);
         self.endpoint = start(self.at, &self.plan, home, &self.secret, &mut self.dice);
-        self.machine = Machine::new(&self.plan, &self.secret, self.udp_port);
+        self.machine = Machine::new(&self.plan, home, &self.endpoint, self.udp_port);
         self.stream = Stream::Waiting { until: now };
         self.attempts = 0;
         self.registered_at = None;
@@ -642,6 +643,18 @@ impl Node {
         if let Some(slot) = self.slot(peer) {
             self.endpoint.want_path(self.clock(now), slot, wanted);
         }
+        self.settle(now, books)
+    }
+
+    /// What it knows of members changes.
+    pub(super) fn change_trust(
+        &mut self,
+        now: Instant,
+        change: impl FnOnce(&mut Trust),
+        books: &mut Books,
+    ) -> Result<Outcome, String> {
+        let changed = self.endpoint.with_trust(self.clock(now), change);
+        changed.ok_or("a network without certificates")?;
         self.settle(now, books)
     }
 

@@ -4,6 +4,8 @@
 //! The namespace lab (`tests/lab/scenarios`) does the same with real kernels, once; here each row is run over many round trips. What a
 //! random world cannot be asked (how often data moved, for how long it was silent) is asked here.
 
+mod members;
+
 use super::case::{Act, Case, Weather};
 use super::dice::Dice;
 use super::judge::check_directions;
@@ -38,7 +40,7 @@ const SEEDS: u64 = 4;
 const EACH_CHANGE: u64 = CHANGES.len() as u64;
 
 /// All of them.
-pub const ROWS: [Row; 28] = [
+pub const ROWS: [Row; 30] = [
     row("from the relay to a direct path under load", SEEDS, goes_direct_under_load),
     row("planned, to the relay and back, twenty times", SEEDS, planned_moves),
     row("a black hole, twice", SEEDS, black_holes),
@@ -67,6 +69,8 @@ pub const ROWS: [Row; 28] = [
     row("an idle pair talks again", SEEDS, idle_pair_talks_again),
     row("a machine slept", SEEDS, machine_slept),
     row("the clock jumps ahead", SEEDS, clock_jumps),
+    row("two admins revoke at once, without a relay", SEEDS, members::two_admins_revoke_at_once),
+    row("who was away hears who is revoked", SEEDS, members::who_was_away_hears_who_is_revoked),
 ];
 
 /// Runs one row with one seed; the breach, and the trace if it was asked for.

@@ -74,6 +74,15 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
+fn what_is_denied_does_not_pass_behind_tags_without_a_vlan() {
+    let node = Node::new("deny any -> any tcp 443\nallow any -> any");
+    for priorities in 0..5 {
+        let web = Ip::received(false, 6, tcp(1, 443, SYN)).tagged(&vec![(0x8100, 0); priorities]);
+        assert_eq!(node.judge(A, &web.frame()), NOT_ALLOWED, "{priorities}");
+    }
+}
+
+#[test]
 fn frames_pass_by_the_rules() {
     let frames = frames();
     let web = [

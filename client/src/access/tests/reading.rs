@@ -26,6 +26,8 @@ fn what_is_not_ip_is_told_by_its_type() {
     assert_eq!(Packet::read(&ethernet(to, &[(0x8100, 7)], 0x88cc, &[])), Packet::Topology(0x88cc));
     let third = ethernet(to, &[(0x88a8, 1), (0x8100, 2), (0x8100, 3)], 0x0800, &[]);
     assert_eq!(Packet::read(&third), Packet::Other(0x8100), "a third tag");
+    let cut = ethernet(to, &[(0x8100, 0)], 0x8100, &[0]);
+    assert_eq!(Packet::read(&cut), Packet::Malformed, "it ends in a tag");
     assert_eq!(Packet::read(&[0; 13]), Packet::Malformed);
 }
 
@@ -202,6 +204,26 @@ fn a_quotation_may_be_short() {
     }
 }
 
+#[test]
+fn tags_without_a_vlan_hide_nothing() {
+    const PRIORITY: (u16, u16) = (0x8100, 0xe000);
+    let (five, six) = ((0x88a8, 5), (0x8100, 6));
+    for (tags, vlans) in [
+        (vec![PRIORITY; 3], [0, 0]),
+        (vec![(0x88a8, 0); 40], [0, 0]),
+        (vec![PRIORITY, PRIORITY, five, six], [5, 6]),
+        (vec![five, PRIORITY, six, PRIORITY], [5, 6]),
+        (vec![five, PRIORITY], [5, 0]),
+    ] {
+        let ip = Ip::sent(false, 17, udp(5, 6)).tagged(&tags);
+        assert_eq!(expected(&ip).1, vlans, "{tags:?}");
+        let frame = ip.frame();
+        let read = datagram(&frame);
+        assert_eq!(read.vlans, vlans, "{tags:?}");
+        assert_eq!(read.content, Content::Udp { source: 5, destination: 6 }, "{tags:?}");
+    }
+}
+
 /// What an [`Ip`] is, in words of the reader: the other way round.
 fn expected(ip: &Ip) -> (Part, [u16; 2], [u8; 16], [u8; 16]) {
     let part = match ip.fragment {
@@ -209,13 +231,14 @@ fn expected(ip: &Ip) -> (Part, [u16; 2], [u8; 16], [u8; 16]) {
         Some((id, 0, true)) => Part::First { id },
         Some((id, offset, _)) => Part::Later { id, offset: offset * 8 },
     };
-    let vlan = |at: usize| ip.tags.get(at).map_or(0, |(_, control)| control & 0xfff);
+    let mut vlans = ip.tags.iter().map(|(_, control)| control & 0xfff).filter(|id| *id != 0);
+    let vlans = [vlans.next().unwrap_or(0), vlans.next().unwrap_or(0)];
     let padded = |address: &[u8]| {
         let mut padded = [0; 16];
         padded[..address.len()].copy_from_slice(address);
         padded
     };
-    (part, [vlan(0), vlan(1)], padded(&ip.source), padded(&ip.destination))
+    (part, vlans, padded(&ip.source), padded(&ip.destination))
 }
 
 fn addresses() -> impl Strategy<Value = (bool, Vec<u8>, Vec<u8>)> {
@@ -234,6 +257,23 @@ fn carried() -> impl Strategy<Value = (u8, Vec<u8>)> {
     prop_oneof![tcp, udp, (plain, rest())]
 }
 
+/// Of at most two VLANs, with any number between them that give a priority only.
+fn tags() -> impl Strategy<Value = Vec<(u16, u16)>> {
+    let tag = |ids: std::ops::Range<u16>| {
+        let kinds = prop::sample::select(vec![0x8100u16, 0x88a8]);
+        (kinds, 0u16..16, ids).prop_map(|(kind, priority, id)| (kind, priority << 12 | id))
+    };
+    let priorities = move || prop::collection::vec(tag(0..1), 0..3);
+    let vlans = prop::collection::vec((tag(1..0x1000), priorities()), 0..=2);
+    (priorities(), vlans).prop_map(|(mut tags, vlans)| {
+        for (vlan, behind) in vlans {
+            tags.push(vlan);
+            tags.extend(behind);
+        }
+        tags
+    })
+}
+
 prop_compose! {
     fn ip()(
         (is_v6, source, destination) in addresses(),
@@ -241,7 +281,7 @@ prop_compose! {
         options in 0u8..=10,
         extensions in prop::collection::vec((prop::sample::select(vec![0u8, 43, 60]), 0u8..4), 0..EXTENSION_HEADERS),
         fragment in prop::option::of((0u32..=0xffff, prop_oneof![Just(0u16), 0u16..=0x1fff], any::<bool>())),
-        tags in prop::collection::vec((prop::sample::select(vec![0x8100u16, 0x88a8]), any::<u16>()), 0..=2),
+        tags in tags(),
         padding in 0usize..20,
     ) -> Ip {
         Ip { is_v6, source, destination, protocol, payload, options, extensions, fragment, tags, padding, to_mac: [2; 6] }

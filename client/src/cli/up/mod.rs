@@ -16,14 +16,17 @@ mod view;
 use super::global::Global;
 use super::{invite, logging, output, runtime};
 use crate::config::{
-    CipherChoice, DeviceName, Ipv4Cidr, Mtu, NodeName, RekeyInterval, RulesPath, ValueError,
+    Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, Ipv4Cidr, Mtu, NodeName,
+    RekeyInterval, RulesPath, ValueError,
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
+use crate::daemon::members::unix_now;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::state_dir::NetworkState;
 use anyhow::Context as _;
 use prepare::Prepared;
+pub(super) use prepare::hostname;
 use zeroize::Zeroizing;
 
 /// Join or make a network and run the daemon
@@ -58,6 +61,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     mtu: Option<Mtu>,
 
+    /// Put the device into this bridge, which joins the LAN behind it to the network; none ends that [default MTU then: 1500]
+    #[arg(long, value_name = "BR")]
+    bridge: Option<Bridge>,
+
     /// IPv4 address and prefix length, such as 10.7.3.4/16 [default: derived from the node's key]
     #[arg(long, value_name = "CIDR")]
     address: Option<Ipv4Cidr>,
@@ -69,6 +76,20 @@ pub(super) struct Args {
     /// Whether to ask the router for a port by PCP, NAT-PMP or UPnP [default: on]
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
     port_mapping: Option<OnOff>,
+
+    /// What is kept out, with commas between: bpdu, lldp, cdp, dhcp, ra; or all, or none [default: all]
+    #[arg(long, value_name = "LIST")]
+    filter: Option<Filters>,
+
+    /// Whose DHCP answers and router advertisements are let in nevertheless, and whose questions about multicast groups are
+    /// taken for a router's: by id, with commas between; or any, or none [default: none]
+    #[arg(long, value_name = "PEER|any")]
+    allow_dhcp: Option<DhcpServers>,
+
+    /// Broadcast, multicast and frames for unknown stations, to each peer and of each, per second: such as 500kbit or 2mbit, or
+    /// none for no limit [default: 1mbit]
+    #[arg(long, value_name = "RATE")]
+    flood_budget: Option<FloodBudget>,
 
     /// File with access rules: who may send what to this node [default: none, everything is let in]
     ///
@@ -138,7 +159,7 @@ impl Announcement {
             let note = "made a network; to let others join run `shadowmesh invite`".to_owned();
             return Self { line: None, note };
         }
-        let expires = invite::unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
+        let expires = unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
         let ticket = network.invite(&[], Some(expires), None).to_text();
         let line = Zeroizing::new(format!("join with: sudo shadowmesh up {}", *ticket));
         Self { line: Some(line), note: format!("  {}", invite::ADVICE) }

@@ -2,18 +2,19 @@
 
 use super::{Args, OnOff};
 use crate::cli::global::Global;
-use crate::cli::invite::unix_now;
 use crate::config::{Config, Settings, union_of_relays};
 use crate::control::server::ControlSocket;
+use crate::daemon::members::{Members, unix_now};
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
-use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
+use crate::daemon::state_dir::{Joins, NetworkState, StateDir, StateLock};
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
 use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::membership::Name;
 use shadowmesh_proto::session::RingLimits;
-use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, RelayTicket};
+use shadowmesh_proto::ticket::{Delegated, Invite, MAX_ENTRIES, RelayTicket};
 use std::io::{self, BufRead as _, Read as _};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -32,6 +33,7 @@ pub(super) struct Prepared {
     pub(super) relays: Vec<RelayTicket>,
     pub(super) settings: Settings,
     pub(super) rules: Option<RulesFile>,
+    pub(super) members: Option<Members>,
     pub(super) ring: RingLimits,
     /// Whether this run made the network.
     pub(super) created: bool,
@@ -84,11 +86,24 @@ impl Prepared {
             relays,
             settings,
             rules,
+            members,
             ring,
             created: _,
             undo: _,
         } = self;
-        DaemonOptions { state, lock, control, node_secret, network, relays, settings, rules, ring, progress }
+        DaemonOptions {
+            state,
+            lock,
+            control,
+            node_secret,
+            network,
+            relays,
+            settings,
+            rules,
+            members,
+            ring,
+            progress,
+        }
     }
 }
 
@@ -110,9 +125,13 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         name: args.name,
         device: args.device,
         mtu: args.mtu,
+        bridge: args.bridge,
         address: args.address,
         cipher: args.cipher,
         port_mapping: args.port_mapping.map(|switch| switch == OnOff::On),
+        filter: args.filter,
+        allow_dhcp: args.allow_dhcp,
+        flood_budget: args.flood_budget,
         rules: args.rules,
         rekey_interval: args.rekey_interval,
     };
@@ -172,8 +191,43 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     }
     state.save_network(&network)?;
     let settings = Settings::new(&config, &hostname());
+    let load = |root| Members::load(&state, root, node_secret.public());
+    let mut members = network.root.map(load).transpose()?;
+    if let (Some(members), Some(delegated)) = (&mut members, invite.and_then(|invite| invite.delegated)) {
+        join(&state, members, delegated, &settings, now)?;
+    }
     let ring = if args.tiny_ring { RingLimits::TINY } else { RingLimits::default() };
-    Ok(Prepared { state, lock, control, node_secret, network, relays, settings, rules, ring, created, undo })
+    Ok(Prepared {
+        state,
+        lock,
+        control,
+        node_secret,
+        network,
+        relays,
+        settings,
+        rules,
+        members,
+        ring,
+        created,
+        undo,
+    })
+}
+
+/// Joins by an invite, unless this host is a member already.
+fn join(
+    state: &StateDir,
+    members: &mut Members,
+    delegated: Delegated,
+    settings: &Settings,
+    now: u64,
+) -> anyhow::Result<()> {
+    if members.trust.own().is_some_and(|own| own.certificate.body().not_after > now) {
+        return Ok(());
+    }
+    let name =
+        Name::new(&settings.name.to_string()).context("this node's name cannot be that of a member")?;
+    members.join(Joins::new(delegated, name, &mut SystemRng));
+    Ok(state.save_members(&members.stored())?)
 }
 
 fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {
@@ -189,7 +243,7 @@ fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {
 }
 
 /// The host's name in this process's UTS namespace.
-fn hostname() -> String {
+pub(in crate::cli) fn hostname() -> String {
     // Without it a node is called `node`, which is no reason not to start.
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default()
 }

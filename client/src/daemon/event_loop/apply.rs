@@ -7,6 +7,7 @@ use crate::daemon::address::cidrs;
 use crate::daemon::progress::Progress;
 use crate::daemon::report;
 use crate::daemon::state_dir::AddressClaim;
+use crate::switch::LoopState;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, Via};
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
@@ -23,12 +24,18 @@ const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(1);
 impl EventLoop {
     /// Takes everything that the endpoint has to say.
     pub(super) async fn drain(&mut self) {
-        while let Some(event) = self.endpoint.poll_event() {
-            let Some(plane) = &self.plane else { continue };
-            match self.routes.steer(Instant::now(), plane, event) {
-                Ok(Some(event)) => self.apply(event).await,
-                Ok(None) => {}
-                Err(sentence) => self.notice(sentence),
+        loop {
+            while let Some(event) = self.endpoint.poll_event() {
+                let Some(plane) = &self.plane else { continue };
+                match self.routes.steer(Instant::now(), plane, event) {
+                    Ok(Some(event)) => self.apply(event).await,
+                    Ok(None) => {}
+                    Err(sentence) => self.notice(sentence),
+                }
+            }
+            // An admin whose word was heard by others and forgotten here would say another under the same number.
+            if !self.keep_members() {
+                break;
             }
         }
         self.routes.set_stun(self.endpoint.stun_servers());
@@ -62,14 +69,17 @@ impl EventLoop {
     async fn apply(&mut self, event: Event) {
         match event {
             Event::PeerRemoved { slot } => {
-                self.mac_told.remove(&slot);
+                self.lie_told.remove(&slot);
+                self.members.forget(slot);
             }
             Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
             Event::PeerHello { slot, hello } => {
-                if let Err(sentence) = self.routes.check_mac(slot, hello.mac)
-                    && self.mac_told.insert(slot)
-                {
-                    self.notice(sentence);
+                if let Err(sentence) = self.routes.on_hello(slot, &hello) {
+                    if self.lie_told.insert(slot) {
+                        self.notice(sentence);
+                    }
+                } else {
+                    self.lie_told.remove(&slot);
                 }
                 // A peer that was shown by its short id has a name now. One that changes it again is not worth a line each time.
                 if !self.said.contains(&slot) {
@@ -108,6 +118,7 @@ impl EventLoop {
             Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
             Event::TcpKept { slot, link } => self.keep_link(slot, link),
             Event::TcpClose { link, at_once } => self.drop_link(link, at_once),
+            Event::Membership { slot, event } => self.on_membership(slot, event),
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
             // The data plane's alone.
             Event::PeerAdded { .. }
@@ -173,6 +184,34 @@ impl EventLoop {
         }
     }
 
+    /// A loop was found, or is over.
+    pub(super) fn say_loop(&self, state: LoopState) {
+        let name = |slot| self.peer(slot).map_or_else(|| "a member".to_owned(), |(_, name)| name);
+        self.notice(match state {
+            LoopState::None => "the loop through another bridge is over".to_owned(),
+            LoopState::Blocked(slot) => format!(
+                "this node and {} are bridged to one LAN, which makes a loop: this node passes no broadcasts between them \
+                 until it is over; unplug one of the two bridges",
+                name(slot)
+            ),
+            LoopState::Contained(slot) => format!(
+                "this node and {} are bridged to one LAN, which makes a loop: {} passes no broadcasts until it is over; unplug \
+                 one of the two bridges",
+                name(slot),
+                name(slot)
+            ),
+        });
+    }
+
+    /// Somebody who waits for a lease wants to know why there is none.
+    pub(super) fn say_rogue(&self, slot: PeerSlot) {
+        let Some((peer, name)) = self.peer(slot) else { return };
+        self.notice(format!(
+            "{name} answers as a DHCP server or a router, which is not let in: `shadowmesh up --allow-dhcp {}` lets it",
+            peer.id.short()
+        ));
+    }
+
     /// Data of a peer goes another way: said, because it is what this program is for.
     fn on_moved(&mut self, slot: PeerSlot, from: PathKind, to: PathKind, why: &'static str) {
         tracing::info!(slot = slot.0, from = from.as_str(), to = to.as_str(), why, "moved to another path");
@@ -220,13 +259,13 @@ impl EventLoop {
         self.progress.send(self.interface.up(self.mtu));
     }
 
-    fn save_network(&self) {
+    pub(super) fn save_network(&self) {
         if let Err(error) = self.state.save_network(&self.network) {
-            tracing::warn!(%error, "the address claim could not be saved");
+            tracing::warn!(%error, "what is known of the network could not be saved");
         }
     }
 
-    fn notice(&self, sentence: String) {
+    pub(super) fn notice(&self, sentence: String) {
         tracing::warn!("{sentence}");
         self.progress.send(Progress::Notice(sentence));
     }

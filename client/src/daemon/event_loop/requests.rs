@@ -10,7 +10,7 @@ use crate::system_rng::SystemRng;
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::rng::Rng as _;
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 impl EventLoop {
     /// Answers; `true` when the daemon was asked to end.
@@ -33,11 +33,18 @@ impl EventLoop {
                 reply.send(Response::Leaving);
                 return true;
             }
-            Request::Invite { expires_s, name } => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-                let invite =
-                    self.network.invite(&self.relay_tickets, Some(now.saturating_add(expires_s)), name);
-                reply.send(Response::Invite { ticket: invite.to_text().to_string() });
+            Request::Invite { expires_s, name, limits } => {
+                let response = self.invite(expires_s, name, limits);
+                reply.send(response);
+            }
+            Request::AdminId { anew } => reply.send(match self.admin_id(anew) {
+                Ok(id) => Response::AdminId { id: id.to_base32() },
+                Err(sentence) => Response::error(ErrorCode::Failed, sentence),
+            }),
+            Request::Members => reply.send(self.members_document()),
+            Request::Change(change) => {
+                let response = self.change(change);
+                reply.send(response);
             }
         }
         false
@@ -81,6 +88,13 @@ impl EventLoop {
         let hello = self.endpoint.hello();
         let relays = self.endpoint.relay_status();
         let relay_docs = relays.iter().zip(&self.relays);
+        let name_of = |slot| {
+            let at = peers.iter().position(|peer| peer.slot == slot)?;
+            named.get(at).map(|named| named.name.clone())
+        };
+        let switch = self.plane.as_ref().map_or_else(Default::default, |plane| {
+            report::switch(self.protection, &plane.counters().switch, name_of)
+        });
         doc::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: doc::Node {
@@ -103,9 +117,11 @@ impl EventLoop {
                 self.relays.get(no.0).map_or_else(String::new, |task| task.address.clone())
             }),
             rules: self.rules.clone(),
+            membership: self.membership(),
             dropped: self.plane.as_ref().map_or_else(BTreeMap::new, |plane| {
                 report::dropped(self.endpoint.drops(), plane.counters(), self.interface.device.drops())
             }),
+            switch,
         }
     }
 }

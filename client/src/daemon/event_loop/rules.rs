@@ -2,7 +2,7 @@
 
 use super::EventLoop;
 use crate::control::message::{ErrorCode, Response};
-use crate::control::status::Rules;
+use crate::control::status::RulesInForce;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::rules_file::RulesFile;
 use crate::plane::Routes;
@@ -10,17 +10,20 @@ use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::rules;
 use std::time::Instant;
 
+/// What `status` names instead of a file where the rules are those of the network's record.
+pub(super) const RECORD: &str = "the network's record";
+
 /// Puts rules in force from the next picture on; what `status` says of them.
-pub(super) fn enforce(routes: &mut Routes, here: NodeId, file: RulesFile) -> Rules {
+pub(super) fn enforce(routes: &mut Routes, here: NodeId, file: RulesFile) -> RulesInForce {
     let RulesFile { path, rules } = file;
     let count = rules.len();
     routes.set_rules(Instant::now(), here, rules);
-    Rules { file: path.to_string(), count, error: None }
+    RulesInForce { file: path.to_string(), count, error: None }
 }
 
 /// Says which rules are in force, if any are.
-pub(super) fn say(progress: &ProgressSender, rules: Option<&Rules>) {
-    if let Some(Rules { file, count, .. }) = rules {
+pub(super) fn say(progress: &ProgressSender, rules: Option<&RulesInForce>) {
+    if let Some(RulesInForce { file, count, .. }) = rules {
         progress.send(Progress::Rules { file: file.clone(), count: *count });
     }
 }
@@ -43,6 +46,7 @@ impl EventLoop {
                 None
             }
         };
+        self.fall_back_to_record();
         // In force before anybody hears so.
         if let Some(plane) = &self.plane {
             self.routes.publish(plane);

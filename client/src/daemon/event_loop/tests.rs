@@ -1,12 +1,15 @@
 //! Two daemons, whole but for the TAP, and a relay in memory of the test: what people see when it works, when the relay is
 //! gone for a while, and when it ends.
 
+mod members;
+
 use super::*;
 use crate::config::{Config as FileConfig, Settings};
 use crate::control::client::{ControlError, call};
 use crate::control::message::{Request, Response, Wanted};
 use crate::control::server::ControlSocket;
 use crate::control::status::PathKind;
+use crate::daemon::members::Members;
 use crate::daemon::progress::Progress;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
@@ -51,7 +54,8 @@ struct Relay {
 
 impl Relay {
     fn channel(a: &NodeId, b: &NodeId) -> ChannelId {
-        ChannelId(u32::from(a.0[0] ^ b.0[0]) + 1)
+        let word = |node: &NodeId| u32::from_be_bytes([node.0[0], node.0[1], node.0[2], node.0[3]]);
+        ChannelId((word(a) ^ word(b)).max(1))
     }
 
     fn introduce(&self, node: &NodeId) {
@@ -143,6 +147,9 @@ impl Relay {
     }
 }
 
+/// What a daemon begins with in a network with certificates.
+type MembersOf = Box<dyn FnOnce(&StateDir, NodeId) -> Members>;
+
 /// A running daemon.
 struct Daemon {
     mac: MacAddr,
@@ -155,28 +162,21 @@ struct Daemon {
 
 impl Daemon {
     async fn start(name: &str, network: NetworkState) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let state = StateDir::open(home.path().join("state")).unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), name, network, None).await
+    }
+
+    /// In a directory that may hold something, with members in a network that has some.
+    async fn start_in(
+        home: tempfile::TempDir,
+        name: &str,
+        network: NetworkState,
+        members: Option<MembersOf>,
+    ) -> Self {
         let socket = home.path().join("control");
-        let node_secret = NodeSecret::generate(&mut SystemRng);
-        let node = node_secret.public();
-        // The router of whoever runs this test is none of its business.
-        let config = FileConfig { port_mapping: Some(false), ..FileConfig::default() };
-        let settings = Settings::new(&config, name);
-        let (sender, progress) = ProgressSender::channel();
-        let own = OwnAddresses::new(&settings, &network, &network.secret.derive(), node);
-        let options = DaemonOptions {
-            lock: state.lock().unwrap(),
-            state,
-            control: ControlSocket::bind(&socket).unwrap(),
-            node_secret,
-            relays: network.relays.clone(),
-            network,
-            settings,
-            rules: None,
-            ring: RingLimits::default(),
-            progress: sender,
-        };
+        let (options, progress) = options(&home, name, network, FileConfig::default(), members);
+        let node = options.node_secret.public();
+        let own =
+            OwnAddresses::new(&options.settings, &options.network, &options.network.secret.derive(), node);
         let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
         let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
         let task = spawn_local(made.unwrap().run());
@@ -231,6 +231,36 @@ impl Daemon {
         within("all frames", all).await;
         numbers
     }
+}
+
+/// Those of a daemon with its state and its control socket in `home`, and what it will say.
+fn options(
+    home: &tempfile::TempDir,
+    name: &str,
+    network: NetworkState,
+    config: FileConfig,
+    members: Option<MembersOf>,
+) -> (DaemonOptions, mpsc::UnboundedReceiver<Progress>) {
+    let state = StateDir::open(home.path().join("state")).unwrap();
+    let node_secret = state.load_or_create_node_key(&mut SystemRng).unwrap();
+    let members = members.map(|members| members(&state, node_secret.public()));
+    // The router of whoever runs this test is none of its business.
+    let config = FileConfig { port_mapping: Some(false), ..config };
+    let (sender, progress) = ProgressSender::channel();
+    let options = DaemonOptions {
+        lock: state.lock().unwrap(),
+        state,
+        control: ControlSocket::bind(&home.path().join("control")).unwrap(),
+        node_secret,
+        relays: network.relays.clone(),
+        network,
+        settings: Settings::new(&config, name),
+        rules: None,
+        members,
+        ring: RingLimits::default(),
+        progress: sender,
+    };
+    (options, progress)
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -310,6 +340,46 @@ fn two_daemons_that_see_each_other_need_the_relay_no_more() {
 #[test]
 fn rules_count_from_one_reload_to_the_next() {
     crate::net::namespace::isolated(|| in_network("", under_rules()));
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_address_on_the_bridge() {
+    let setup = "ip link add br0 type bridge; ip link set br0 up; ip address add 198.51.100.1/24 dev br0";
+    crate::net::namespace::isolated(|| in_network(setup, starved()));
+}
+
+/// Starts with one file more that may be opened each time, until that is enough.
+async fn starved() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let addresses = || crate::net::namespace::sh("ip -oneline address show dev br0 scope global");
+    let (before, limits) = (addresses(), getrlimit(Resource::Nofile));
+    let network = NetworkState::create("test", vec![], &mut SystemRng);
+    let (mut failed, mut most) = (Vec::new(), 0);
+    let running = loop {
+        let home = tempfile::tempdir().unwrap();
+        let device = format!("try{}", failed.len()).parse().ok();
+        let config = FileConfig { bridge: "br0".parse().ok(), device, ..FileConfig::default() };
+        let (options, _progress) = options(&home, "a", network.clone(), config, None);
+        let open = u64::try_from(std::fs::read_dir("/proc/self/fd").unwrap().count()).unwrap();
+        most = most.max(open) + 1;
+        let mut tight = limits;
+        tight.current = Some(most);
+        setrlimit(Resource::Nofile, tight).unwrap();
+        let started = EventLoop::start(options).await;
+        setrlimit(Resource::Nofile, limits).unwrap();
+        match started {
+            Ok(running) => break running,
+            Err(error) => failed.push(error.to_string()),
+        }
+        assert_eq!(addresses(), before, "{failed:?}");
+        assert!(failed.len() < 100, "{failed:?}");
+    };
+    let behind = ["the threads of the data plane", "to watch its network"];
+    let is_behind = |what: &str| failed.iter().any(|error| error.contains(what));
+    assert!(behind.into_iter().all(is_behind), "what comes after the addresses failed: {failed:?}");
+    assert_ne!(addresses(), before);
+    running.leave().await;
+    assert_eq!(addresses(), before);
 }
 
 async fn directly() {

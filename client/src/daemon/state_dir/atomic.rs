@@ -34,14 +34,19 @@ pub(super) fn remove(dir: &Path, name: &str) -> io::Result<bool> {
 
 /// The text of `dir/name`; `None` when it is not there, `InvalidData` when it is not text or too large to be ours.
 pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<String>> {
+    read_up_to(dir, name, MAX_FILE)
+}
+
+/// The same of a file of at most `max` bytes.
+pub(super) fn read_up_to(dir: &Path, name: &str, max: u64) -> io::Result<Option<String>> {
     let file = match File::open(dir.join(name)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
+    file.take(max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > max {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large"));
     }
     Ok(Some(text))

@@ -4,6 +4,7 @@ use crate::config::{remembered_relay, union_of_relays};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
+use shadowmesh_proto::ids::Fingerprint;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, MAX_TEXT, RelayTicket};
 use std::fmt::Write as _;
@@ -32,13 +33,15 @@ pub struct NetworkState {
     pub relays: Vec<RelayTicket>,
     /// The address held.
     pub claim: AddressClaim,
+    /// Who says who is a member; nobody in a network without certificates.
+    pub root: Option<Fingerprint>,
 }
 
 impl NetworkState {
     /// A new network. Its first member's address is settled from the start (protocol §1.6).
     pub fn create(name: &str, relays: Vec<RelayTicket>, rng: &mut dyn Rng) -> Self {
         let claim = AddressClaim { attempt: 0, settled: true };
-        Self { secret: NetworkSecret::generate(rng), name: printable(name), relays, claim }
+        Self { secret: NetworkSecret::generate(rng), name: printable(name), relays, claim, root: None }
     }
 
     /// The network that `invite` leads into.
@@ -48,13 +51,15 @@ impl NetworkState {
             name: printable(&invite.network_name),
             relays: invite.relays.clone(),
             claim: AddressClaim::default(),
+            root: invite.delegated.as_ref().map(|delegated| delegated.root),
         }
     }
 
     /// Whether `invite` leads into this network.
     pub fn is_of(&self, invite: &Invite) -> bool {
         // Both secrets are this user's own, so there is nobody to learn from the time this takes.
-        self.secret.to_bytes() == invite.secret && self.secret.generation() == invite.generation
+        let is_of_root = self.root == invite.delegated.as_ref().map(|delegated| delegated.root);
+        is_of_root && self.secret.to_bytes() == invite.secret && self.secret.generation() == invite.generation
     }
 
     /// An invite into this network, naming its relays and `more_relays`: as many as a ticket holds.
@@ -70,6 +75,7 @@ impl NetworkState {
             relays,
             expires,
             name,
+            delegated: None,
         };
         while invite.relays.len() > 1 && invite.to_text().len() > MAX_TEXT {
             invite.relays.pop();
@@ -90,6 +96,9 @@ impl NetworkState {
             self.secret.generation(),
             toml::Value::String(self.name.clone()),
         );
+        if let Some(root) = self.root {
+            let _ = writeln!(text, "root = \"{root}\"");
+        }
         text.push_str("relays = [\n");
         for relay in &self.relays {
             let _ = writeln!(text, "    \"{}\",", relay.to_text());
@@ -108,17 +117,20 @@ impl NetworkState {
             relays: Vec<String>,
             #[serde(default)]
             claim: AddressClaim,
+            root: Option<String>,
         }
         let mut stored: Stored = toml::from_str(text).map_err(|error| one_line(error.message()))?;
         let secret = decode_key(&stored.secret);
         stored.secret.zeroize();
         let relays: Result<Vec<_>, _> = stored.relays.iter().map(|text| remembered_relay(text)).collect();
+        let root = stored.root.map(|text| Fingerprint::from_base32(&text).ok_or(())).transpose();
         let secret = secret.ok_or("the secret is not 32 bytes of base64url")?;
         Ok(Self {
             secret: NetworkSecret::from_bytes(secret, stored.generation),
             name: printable(&stored.name),
             relays: relays.map_err(|_| "a relay ticket in it is damaged")?,
             claim: stored.claim,
+            root: root.map_err(|()| "the root in it is damaged")?,
         })
     }
 }
@@ -195,6 +207,7 @@ mod tests {
             let relays = keys.into_iter().map(|key| relay(key, 1)).collect();
             let mut network = NetworkState::create(&name, relays, &mut SeededRng::new(seed));
             network.claim = AddressClaim { attempt, settled };
+            network.root = settled.then_some(Fingerprint([attempt; 32]));
             prop_assert_eq!(NetworkState::parse(&network.to_toml()), Ok(network));
         }
 

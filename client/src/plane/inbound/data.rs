@@ -1,17 +1,18 @@
 //! Data packets, from opening to the TAP.
 
-use super::InboundThread;
+use super::{HEARD_EVERY, InboundThread, ROGUE_EVERY};
 use crate::access::Verdict;
 use crate::device::{DeviceFault, VnetHeader};
 use crate::plane::Fact;
-use crate::plane::snapshot::{PeerRoute, Snapshot, add};
-use crate::switch::Inbound;
+use crate::plane::snapshot::{PeerRoute, Snapshot, add, add_at};
+use crate::switch::{Inbound, InboundDrop, is_guard_message};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot};
 use shadowmesh_proto::session::open::{FRAME_OFFSET, META_MOVED};
 use shadowmesh_proto::session::{OpenError, Turn};
 use shadowmesh_proto::wire::header::Header;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Where the virtio header begins in a packet, so that it ends where the frame begins.
@@ -56,8 +57,9 @@ impl InboundThread {
             }
         };
         if let Some(from) = news_of(via, route)
-            && self.heard.is_news(now, slot, from)
+            && self.heard.is_due(now, slot, HEARD_EVERY)
         {
+            tracing::debug!(slot = slot.0, %from, "data of a peer came from another address");
             let _ = self.facts.try_send(Fact::Heard(slot, from));
         }
         open.last_via = Some(via);
@@ -126,9 +128,11 @@ impl InboundThread {
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
         let Some(frame) = space.get(VnetHeader::LEN..) else { return Ok(()) };
         let len = frame.len();
-        // Before the switch learns from it: what is not let in says nothing.
+        // Before the switch learns from it: what is not let in says nothing. What guards say to each other against loops is no
+        // traffic of members, never reaches the device, and is believed for what it proves: no rule switches it off.
         if let Some(access) = &snapshot.access
             && let Verdict::Drop(cause) = access.judge(now, slot, frame)
+            && !is_guard_message(frame)
         {
             add(&route.counters.rx_dropped, 1);
             if let Some(counter) = self.counters.denied.get(cause as usize) {
@@ -137,17 +141,26 @@ impl InboundThread {
             tracing::trace!(%cause, "the rules do not let a frame in");
             return Ok(());
         }
-        match self.learner.receive(&snapshot.owners, frame, slot, now) {
-            Inbound::Deliver(news) => {
-                if let Some(news) = news {
-                    // Full: said again later.
-                    let _ = self.learns.try_send(news);
-                }
+        let (gate, news, reader) = (&mut self.gate, &self.news, &self.reader);
+        let is_blocked = self.is_blocked.load(Relaxed);
+        let inbound = gate.receive(&snapshot.directory, frame, slot, is_blocked, now, |told| {
+            // Where there is no room the reader has slept for long.
+            let is_taken = news.try_send(told).is_ok();
+            if !is_taken || told.is_urgent() {
+                reader.wake();
             }
+            is_taken
+        });
+        match inbound {
+            Inbound::Deliver => {}
+            Inbound::Consume => return Ok(()),
             Inbound::Drop(cause) => {
-                add(&route.counters.rx_dropped, 1);
-                add(&self.counters.not_let_in, 1);
-                tracing::trace!(?cause, "a frame is not let in");
+                self.refuse(now, route, slot, cause);
+                return Ok(());
+            }
+            Inbound::TooMuch(reach) => {
+                add_at(&route.counters.rx_over_budget, reach.index());
+                self.refuse(now, route, slot, InboundDrop::OverBudget);
                 return Ok(());
             }
         }
@@ -160,6 +173,19 @@ impl InboundThread {
             Err(fault @ DeviceFault::Gone) => return Err(fault),
         }
         Ok(())
+    }
+
+    /// Counts a frame that the switch does not let in.
+    fn refuse(&mut self, now: Instant, route: &PeerRoute, slot: PeerSlot, cause: InboundDrop) {
+        add(&route.counters.rx_dropped, 1);
+        add_at(&route.counters.rx_refused, cause.index());
+        add(&self.counters.not_let_in, 1);
+        tracing::trace!(?cause, slot = slot.0, "a frame is not let in");
+        let is_rogue = matches!(cause, InboundDrop::RogueDhcp | InboundDrop::RogueRouter);
+        if is_rogue && self.rogues.is_due(now, slot, ROGUE_EVERY) {
+            // Full: its next answer says it.
+            let _ = self.facts.try_send(Fact::Rogue(slot));
+        }
     }
 }
 

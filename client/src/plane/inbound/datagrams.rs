@@ -12,10 +12,9 @@ use shadowmesh_proto::session::fragment::FragmentHeader;
 use shadowmesh_proto::wire::header::{Header, PacketType};
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relayed::{RELAYED, RELAYED_HEADER_LEN, RelayedHeader};
-use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Buffers that one call may fill, each with what the kernel put together of one sender (UDP GRO).
 const BUFFERS: usize = 4;
@@ -25,8 +24,6 @@ const BUFFER: usize = 65_536;
 const CALLS: usize = 4;
 /// The longest datagram that may be an answer of STUN: far above any.
 const STUN_MAX: usize = 512;
-/// Data from an address that is not one of the peer's paths is told this often at most: it moves once in a while.
-const HEARD_EVERY: Duration = Duration::from_millis(100);
 
 /// What received datagrams lie in.
 #[derive(Debug)]
@@ -37,25 +34,6 @@ pub(super) struct Buffers {
 impl Buffers {
     pub(super) fn new() -> Self {
         Self { memory: vec![0; BUFFERS * BUFFER].into_boxed_slice() }
-    }
-}
-
-/// Keeps a peer whose address changed from being told with each of its packets. Each has its own, so that none speaks over another.
-#[derive(Debug, Default)]
-pub(super) struct Heard {
-    last: HashMap<PeerSlot, Instant>,
-}
-
-impl Heard {
-    pub(super) fn is_news(&mut self, now: Instant, slot: PeerSlot, from: SocketAddr) -> bool {
-        let is_recent = |last: Instant| now.saturating_duration_since(last) < HEARD_EVERY;
-        let is_news = !self.last.get(&slot).copied().is_some_and(is_recent);
-        if is_news {
-            self.last.retain(|_, last| is_recent(*last));
-            self.last.insert(slot, now);
-            tracing::debug!(slot = slot.0, %from, "data of a peer came from another address");
-        }
-        is_news
     }
 }
 

@@ -24,11 +24,11 @@ use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
 use super::{ControlPacket, Datagram, Fact, PACKET_QUEUE, STRAY_QUEUE};
 use crate::device::{Device, DeviceFault};
-use crate::switch::{Learn, Learner, Limits};
+use crate::switch::{Gate, Limits, LocalNews, News};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use datagrams::{Buffers, Heard};
+use datagrams::Buffers;
 use rustix::event::{PollFd, PollFlags};
 use sessions::Sessions;
 use shadowmesh_proto::endpoint::event::Via;
@@ -38,11 +38,13 @@ use shadowmesh_proto::session::fragment::Reassembler;
 use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// What the control task tells the inbound thread.
@@ -97,7 +99,12 @@ pub(super) struct Parts {
     pub(super) counters: Arc<PlaneCounters>,
     pub(super) commands: Receiver<InboundCommand>,
     pub(super) messages: mpsc::Receiver<InboundMessage>,
-    pub(super) learns: SyncSender<Learn>,
+    pub(super) news: SyncSender<News>,
+    pub(super) local_news: Receiver<LocalNews>,
+    /// Whether a loop is contained here: the outbound thread says.
+    pub(super) is_blocked: Arc<AtomicBool>,
+    /// Wakes the thread that takes the news.
+    pub(super) reader: Waker,
     pub(super) packets: mpsc::Sender<ControlPacket>,
     pub(super) direct: mpsc::Sender<ControlPacket>,
     pub(super) stray: mpsc::Sender<ControlPacket>,
@@ -106,6 +113,29 @@ pub(super) struct Parts {
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
     pub(super) limits: Limits,
+}
+
+/// Data from an address that is not one of the peer's paths is told this often at most: it moves once in a while.
+const HEARD_EVERY: Duration = Duration::from_millis(100);
+/// A person who wonders why there is no lease is told this often.
+const ROGUE_EVERY: Duration = Duration::from_secs(600);
+
+/// What was said of each peer a while ago, and is not said again yet. Each has its own, so that none speaks over another.
+#[derive(Debug, Default)]
+struct Told {
+    last: HashMap<PeerSlot, Instant>,
+}
+
+impl Told {
+    fn is_due(&mut self, now: Instant, slot: PeerSlot, every: Duration) -> bool {
+        let is_recent = |last: Instant| now.saturating_duration_since(last) < every;
+        let is_due = !self.last.get(&slot).copied().is_some_and(is_recent);
+        if is_due {
+            self.last.retain(|_, last| is_recent(*last));
+            self.last.insert(slot, now);
+        }
+        is_due
+    }
 }
 
 /// Who has how much of each queue for the control task.
@@ -140,19 +170,23 @@ pub(super) struct InboundThread {
     counters: Arc<PlaneCounters>,
     commands: Receiver<InboundCommand>,
     messages: mpsc::Receiver<InboundMessage>,
-    learns: SyncSender<Learn>,
+    news: SyncSender<News>,
+    local_news: Receiver<LocalNews>,
+    is_blocked: Arc<AtomicBool>,
+    reader: Waker,
     packets: mpsc::Sender<ControlPacket>,
     direct: mpsc::Sender<ControlPacket>,
     stray: mpsc::Sender<ControlPacket>,
     datagrams: mpsc::Sender<Datagram>,
     /// Who has how much of each of these queues.
     shares: ControlShares,
-    heard: Heard,
+    heard: Told,
     pieces: Reassembler,
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
-    learner: Learner,
+    gate: Gate,
+    rogues: Told,
     sessions: Sessions,
     stopped: bool,
 }
@@ -204,18 +238,22 @@ impl InboundThread {
             counters: parts.counters,
             commands: parts.commands,
             messages: parts.messages,
-            learns: parts.learns,
+            news: parts.news,
+            local_news: parts.local_news,
+            is_blocked: parts.is_blocked,
+            reader: parts.reader,
             packets: parts.packets,
             direct: parts.direct,
             stray: parts.stray,
             datagrams: parts.datagrams,
             shares: ControlShares::new(),
-            heard: Heard::default(),
+            heard: Told::default(),
             pieces: Reassembler::default(),
             facts: parts.facts,
             lost: parts.lost,
             wake: parts.wake,
-            learner: Learner::new(parts.limits),
+            gate: Gate::new(parts.limits),
+            rogues: Told::default(),
             sessions: Sessions::default(),
             stopped: false,
         }
@@ -279,13 +317,16 @@ impl InboundThread {
                     self.give_up_waiting(now, association);
                     self.sessions.close(association);
                 }
-                Ok(InboundCommand::Forget(slot)) => self.learner.forget(slot),
+                Ok(InboundCommand::Forget(slot)) => self.gate.forget(slot),
                 Ok(InboundCommand::Stop) | Err(TryRecvError::Disconnected) => {
                     self.stopped = true;
                     return;
                 }
-                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Empty) => break,
             }
+        }
+        while let Ok(news) = self.local_news.try_recv() {
+            self.gate.handle_local(news, now);
         }
     }
 

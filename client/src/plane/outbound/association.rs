@@ -9,10 +9,12 @@
 //!
 //! # Repetition
 //!
-//! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other client
-//! does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream only so much is under way as
-//! was shown to arrive ([`Window`]), and what of it is not acknowledged after a round trip goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring is
-//! bounded) is counted as lost then, but not before the peer was heard, who may have it.
+//! A burst of what goes again, or waited for a way, may itself be lost: by datagram, and at a relay, which drops what its other
+//! client does not take. By datagram it is paced ([`PACE_BYTES`] each [`PACE`]), over a relay's stream only so much is under way
+//! as was shown to arrive ([`Window`]). What is sealed while it goes waits behind it and joins it; what went right behind a burst
+//! by datagram, to queues that were full of it, joins it when it goes once more. What of it is not acknowledged after a round trip
+//! goes once more, then after two, four … round trips, until it is too old. What had to go again and was no longer there (the ring
+//! is bounded) is counted as lost then, but not before the peer was heard, who may have it.
 //!
 //! # Time
 //!
@@ -36,6 +38,9 @@ use std::time::{Duration, Instant};
 const PACE_BYTES: usize = 64 << 10;
 /// The pause after that: 260 Mbit/s.
 const PACE: Duration = Duration::from_millis(2);
+/// What may wait for the window at least, however small that is: for half a second at 16 Mbit/s. What waits shortly after a move is a flow
+/// that was held up, and no sign of a slow receiver.
+const PILE_MIN: usize = 1 << 20;
 /// What an acknowledgement takes beyond the round trip: the wait for more to acknowledge, and a busy machine.
 const ACK_TAKES: Duration = Duration::from_millis(40);
 /// How exactly the age of a packet in the ring is known.
@@ -83,12 +88,22 @@ struct Repeat {
     heard: u64,
     /// Packets that were missing when it last had to go once more.
     missing: usize,
+    /// Whether there was so much that it was paced: what went right behind it came to queues that were full of it.
+    is_burst: bool,
 }
 
 impl Repeat {
     /// Of what is about to go.
     const fn new(counters: Range<u64>) -> Self {
-        Self { counters, pause: Duration::ZERO, at: None, is_lossy: false, heard: 0, missing: usize::MAX }
+        Self {
+            counters,
+            pause: Duration::ZERO,
+            at: None,
+            is_lossy: false,
+            heard: 0,
+            missing: usize::MAX,
+            is_burst: false,
+        }
     }
 }
 
@@ -309,8 +324,10 @@ impl Association {
             // A relay that dropped some has a receiver who takes the rest, and says so. Of one who says nothing it has all that it can hold.
             if repeat.is_lossy && (is_settled || !way.via.is_stream()) {
                 let missing = self.half.held(repeat.counters.clone()).packets;
-                if way.via.is_stream() && missing > 0 {
+                if missing > 0 && (std::mem::take(&mut repeat.is_burst) || way.via.is_stream()) {
                     repeat.counters.end = self.cursor;
+                }
+                if way.via.is_stream() && missing > 0 {
                     if std::mem::replace(&mut repeat.missing, missing) > missing {
                         // It is of use.
                         repeat.pause = Duration::ZERO;
@@ -333,7 +350,12 @@ impl Association {
         if self.again.clone().chain(self.cursor..next).next().is_some_and(|first| first < too_old) {
             self.half.give_up_below(too_old);
         }
-        if matches!(way.via, Via::Channel(_)) {
+        let is_joining = match way.via {
+            Via::Channel(_) => true,
+            Via::Udp(_) | Via::RelayUdp(_) => !self.again.is_empty(),
+            Via::Tcp(_) => false,
+        };
+        if is_joining {
             self.repeat_waiting();
         }
         let mut pumped = Pumped::default();
@@ -348,22 +370,15 @@ impl Association {
         pumped
     }
 
-    /// Hands over what was not yet. Behind what went again it waited for that, and is as paced.
+    /// Hands over what was not yet: the socket or the stream had no room for it.
     fn hand_over_waiting(&mut self, ctx: &mut Context<'_>, way: Way, next: u64) -> Pumped {
-        if self.paced_until.is_some_and(|until| until > ctx.now) {
-            return Pumped { is_sent: false, is_stopped: true };
-        }
-        let is_paced = self.paced_until.take().is_some();
-        let budget = if is_paced { PACE_BYTES } else { usize::MAX };
         let waiting = self.half.resend(ctx.now, self.path, self.path, self.cursor..next);
-        let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, budget, self.cursor);
+        let HandedOver { sent, stopped, .. } = hand_over(waiting, ctx, way, usize::MAX, self.cursor);
         let handed_over = self.cursor..stopped.unwrap_or(next);
         self.cursor = handed_over.end;
         // What was overwritten before it was ever handed over has nowhere arrived.
         self.half.count_missing(handed_over);
-        let is_stopped = self.cursor < next;
-        self.paced_until = (is_paced && is_stopped).then(|| ctx.now + PACE);
-        Pumped { is_sent: sent > 0, is_stopped }
+        Pumped { is_sent: sent > 0, is_stopped: self.cursor < next }
     }
 
     /// There is a way again: what waited for one goes where it may be lost, all of it at once.
@@ -410,8 +425,10 @@ impl Association {
         self.half.count_missing(handed_over.start.max(self.fresh)..handed_over.end);
         self.fresh = self.fresh.max(handed_over.end);
         let is_stopped = !self.again.is_empty();
-        // What waits behind it is paced as well.
-        self.paced_until = pace.filter(|_| sent > 0);
+        self.paced_until = pace.filter(|_| sent > 0 && is_stopped);
+        if let Some(repeat) = &mut self.repeat {
+            repeat.is_burst |= self.paced_until.is_some();
+        }
         if let Some(window) = self.window.as_mut().filter(|_| sent > 0 && matches!(way.via, Via::Channel(_)))
         {
             let pause = route.patience + ACK_TAKES;
@@ -444,8 +461,8 @@ impl Association {
         })
     }
 
-    /// Whether what goes to a relay piles up: more waits for the window than that holds, though all that had waited for a way, or was given
-    /// up, is gone.
+    /// Whether what goes to a relay piles up: more waits for the window than that holds ([`PILE_MIN`] at least), though all that had waited
+    /// for a way, or was given up, is gone.
     /// Frames come faster than they arrive, then, and what is sealed has to arrive.
     pub(super) fn is_piling_up(&mut self, now: Instant) -> bool {
         if self.again.is_empty() || self.again.start < self.piled_from {
@@ -453,7 +470,7 @@ impl Association {
         }
         if self.piles_up.is_none_or(|(until, _)| until <= now) {
             let waits = self.half.held(self.again.start..self.half.next_counter()).bytes;
-            let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes());
+            let is_too_much = self.window.as_ref().is_some_and(|window| waits > window.bytes().max(PILE_MIN));
             self.piles_up = Some((now + LOOK, is_too_much));
         }
         self.piles_up.is_some_and(|(_, is_too_much)| is_too_much)

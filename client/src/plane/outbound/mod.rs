@@ -1,7 +1,7 @@
 //! The outbound thread: from the TAP into the relay's stream or the UDP socket.
 //!
-//! One turn of its loop: take commands and news of stations; hand over what waits in rings; read up to [`BATCH`] frames,
-//! decide, seal, batch; hand the batches over; sleep when there was nothing.
+//! One turn of its loop: take commands and news of the switch's other half; hand over what waits in rings; read up to
+//! [`BATCH`] frames, decide, seal, batch (or answer, into the TAP); hand the batches over; sleep when there was nothing.
 //!
 //! A peer without a key keeps up to [`peer::WAITING_FRAMES`] frames for at most [`HOLD`] (protocol §4.7). A peer with a key whose
 //! path is being bound anew goes on sealing into its ring, and what is not older than [`KEEP`] is sent when a path comes.
@@ -16,6 +16,7 @@ mod backlog;
 mod batches;
 mod datagrams;
 mod peer;
+mod verdicts;
 mod window;
 
 use super::Fact;
@@ -23,7 +24,7 @@ use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
 use crate::device::{Device, DeviceFault, VnetHeader};
-use crate::switch::{Forwarder, Learn, Limits, Verdict};
+use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use association::Association;
@@ -36,7 +37,8 @@ use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, RingLimits, SealHalf, SealKey};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -99,11 +101,16 @@ pub(super) struct Parts {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) counters: Arc<PlaneCounters>,
     pub(super) commands: Receiver<OutboundCommand>,
-    pub(super) learns: Receiver<Learn>,
+    pub(super) news: Receiver<News>,
+    pub(super) local_news: SyncSender<LocalNews>,
+    /// Whether a loop is contained here: for the inbound thread.
+    pub(super) is_blocked: Arc<AtomicBool>,
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
     pub(super) limits: Limits,
+    /// Drawn at random, for the switch.
+    pub(super) secret: [u8; 32],
     pub(super) pool: Arc<ChunkPool>,
     pub(super) ring: RingLimits,
 }
@@ -115,8 +122,13 @@ pub(super) struct Outbound {
     published: Arc<ArcSwap<Snapshot>>,
     /// The picture in use, to see when another one is published.
     snapshot: Arc<Snapshot>,
+    counters: Arc<PlaneCounters>,
     commands: Receiver<OutboundCommand>,
-    learns: Receiver<Learn>,
+    news: Receiver<News>,
+    local_news: SyncSender<LocalNews>,
+    is_blocked: Arc<AtomicBool>,
+    /// What was told last of loops.
+    loop_state: LoopState,
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
@@ -171,12 +183,16 @@ impl Outbound {
             // Another one than the published, so that this one is looked at as well.
             snapshot: Arc::new(Snapshot::clone(&parts.snapshot.load())),
             published: parts.snapshot,
+            counters: Arc::clone(&parts.counters),
             commands: parts.commands,
-            learns: parts.learns,
+            news: parts.news,
+            local_news: parts.local_news,
+            is_blocked: parts.is_blocked,
+            loop_state: LoopState::None,
             facts: parts.facts,
             lost: parts.lost,
             wake: parts.wake,
-            forwarder: Forwarder::new(parts.limits),
+            forwarder: Forwarder::new(parts.limits, parts.secret),
             pool: parts.pool,
             ring: parts.ring,
             peers: Vec::new(),
@@ -254,7 +270,7 @@ impl Outbound {
                     if let Some(peer) = peer_at(&mut self.peers, slot) {
                         peer.clear(counters, &mut self.waiting_bytes);
                     }
-                    self.forwarder.forget(slot);
+                    self.forwarder.forget(slot, now);
                 }
                 Ok(OutboundCommand::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => break,
@@ -265,8 +281,8 @@ impl Outbound {
             self.snapshot = published;
             self.look_at_routes(now);
         }
-        while let Ok(learn) = self.learns.try_recv() {
-            self.forwarder.learn(&self.snapshot.owners, learn, now);
+        while let Ok(news) = self.news.try_recv() {
+            self.forwarder.handle_news(&self.snapshot.directory, news, now);
         }
         true
     }
@@ -298,6 +314,7 @@ impl Outbound {
             self.batches.datagrams.flush();
         }
         self.pump(now, &snapshot);
+        self.speak(now, &snapshot)?;
         let mut turn = Turn::Busy;
         if self.is_held_back(now, &snapshot) || self.is_full(&snapshot) {
             turn = Turn::Full;
@@ -315,8 +332,12 @@ impl Outbound {
                     }
                 };
                 self.faults = 0;
+                if snapshot.own.sent(incoming.frame) {
+                    add(&self.counters.own_packets, 1);
+                    continue;
+                }
                 let len = incoming.frame.len();
-                let verdict = self.forwarder.forward(&snapshot.owners, incoming.frame, now);
+                let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
                 // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
                 // no longer needed; complete frames have none of its bits.
                 let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) else {
@@ -325,10 +346,12 @@ impl Outbound {
                 if let Some(meta) = plaintext.first_mut() {
                     *meta = 0;
                 }
-                self.dispatch(now, &snapshot, verdict, plaintext);
+                self.dispatch(now, &snapshot, verdict, plaintext)?;
             }
+            self.speak(now, &snapshot)?;
         }
         self.batches.flush(&snapshot);
+        self.note_switch(now);
         Ok(turn)
     }
 
@@ -380,28 +403,6 @@ impl Outbound {
         }
         tracing::debug!(%fault, "the device refused to be read");
         Ok(Turn::Refused)
-    }
-
-    fn dispatch(&mut self, now: Instant, snapshot: &Snapshot, verdict: Verdict, plaintext: &[u8]) {
-        // Before it is sent: the answer finds it noted. The metadata byte is no part of the frame.
-        let access = snapshot.access.as_ref().zip(plaintext.get(1..));
-        match verdict {
-            Verdict::Unicast(slot) => {
-                if let Some((access, frame)) = access {
-                    access.note(now, slot, frame);
-                }
-                self.send(now, snapshot, slot, plaintext);
-            }
-            Verdict::Flood(_) => {
-                if let Some((access, frame)) = access {
-                    access.note_flooded(now, frame);
-                }
-                for (slot, _) in slots(&snapshot.peers) {
-                    self.send(now, snapshot, slot, plaintext);
-                }
-            }
-            Verdict::Drop(cause) => tracing::trace!(?cause, "a frame goes nowhere"),
-        }
     }
 
     fn send(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, plaintext: &[u8]) {
@@ -462,6 +463,7 @@ impl Outbound {
         let mut due = self.hold_over(now);
         let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
         self.pump_due.into_iter().for_each(&mut limit_to);
+        self.forwarder.poll_timeout().into_iter().for_each(|deadline| limit_to(deadline.at));
         if self.last_sent.is_some() {
             quiet_at.into_iter().for_each(&mut limit_to);
             if is_unacknowledged {
@@ -511,7 +513,7 @@ impl Outbound {
             if peer.deadline().is_some_and(|due| due <= now)
                 && peer.hold_over(now, &route.counters, &mut self.waiting_bytes)
             {
-                self.forwarder.forget(slot);
+                self.forwarder.forget(slot, now);
                 let _ = self.facts.try_send(Fact::Forgotten(slot));
             }
             next = next.into_iter().chain(peer.deadline()).min();

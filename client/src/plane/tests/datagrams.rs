@@ -289,7 +289,7 @@ fn what_a_silent_spell_swallowed_goes_again_even_when_newer_frames_are_acknowled
     a.reroute(PEER, hole, &[]);
     seal(&mut a, 0..400, 100);
     a.snapshot.peers[0].doubted = Some(DIRECT);
-    a.plane.publish(a.snapshot.clone());
+    a.publish();
     seal(&mut a, 400..410, 100);
     // The way works again: the newest frame arrived and is acknowledged, with nothing of what was before it.
     let newest =
@@ -340,7 +340,7 @@ fn only_news_of_another_address_is_told() {
     let (mut a, mut b, _) = two();
     let known = |b: &mut Node, sources: &[SocketAddr]| {
         b.snapshot.peers[0].sources = sources.into();
-        b.plane.publish(b.snapshot.clone());
+        b.publish();
     };
     a.reroute(PEER, via(&b), &[]);
     known(&mut b, &[address(&a)]);
@@ -424,7 +424,7 @@ fn what_strangers_send_is_counted_and_goes_nowhere() {
     // One that is asked by STUN, and one that is not.
     let unasked = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     b.snapshot.stun = [from].into();
-    b.plane.publish(b.snapshot.clone());
+    b.publish();
     let send = |datagram: &[u8]| stranger.send_to(datagram, to).unwrap();
     let mut init = vec![0; 1400];
     init[0] = shadowmesh_proto::wire::packet::INIT;
@@ -480,7 +480,7 @@ fn a_flood_of_control_from_strangers_leaves_room_for_peers_and_relays() {
     let [stranger, peer] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let known = peer.local_addr().unwrap();
     b.snapshot.peers[0].sources = [known].into();
-    b.plane.publish(b.snapshot.clone());
+    b.publish();
     // An index that somebody saw on the way.
     let kind = shadowmesh_proto::wire::header::PacketType::Control;
     let header = shadowmesh_proto::wire::header::Header { kind, receiver: ReceiverIndex(1001), counter: 7 };

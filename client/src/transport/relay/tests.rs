@@ -5,7 +5,7 @@ use crate::device::memory::pair;
 use crate::device::{DeviceFault, MemoryPort};
 use crate::net::Netlink;
 use crate::plane::{Plane, PlaneOutput, Snapshot};
-use crate::switch::Owners;
+use crate::switch::Directory;
 use crate::transport::udp::DatagramSocket;
 use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::ids::{ChannelId, MacAddr};
@@ -39,13 +39,14 @@ impl Client {
     fn new(addresses: &[SocketAddr]) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
         let snapshot = Snapshot {
-            owners: Owners::new(MacAddr([2; 6])),
+            directory: Arc::new(Directory::new(MacAddr([2; 6]))),
             peers: vec![],
             streams: vec![None],
             links: vec![],
             bindings: vec![None],
             stun: [].into(),
             access: None,
+            own: Arc::default(),
         };
         let socket = DatagramSocket::bind().unwrap();
         let (plane, output) = Plane::start(

@@ -7,7 +7,7 @@ use crate::device::memory::pair;
 use crate::net::Netlink;
 use crate::net::namespace::{block_on, isolated, sh};
 use crate::plane::{Plane, PlaneOutput, Snapshot};
-use crate::switch::Owners;
+use crate::switch::Directory;
 use crate::transport::udp::DatagramSocket;
 use shadowmesh_proto::endpoint::event::{TCP_TRY, Via};
 use shadowmesh_proto::ids::{MacAddr, ReceiverIndex};
@@ -42,13 +42,14 @@ impl Node {
     fn new() -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
         let snapshot = Snapshot {
-            owners: Owners::new(MacAddr([2; 6])),
+            directory: Arc::new(Directory::new(MacAddr([2; 6]))),
             peers: vec![],
             streams: vec![],
             links: vec![],
             bindings: vec![],
             stun: [].into(),
             access: None,
+            own: Arc::default(),
         };
         let (socket, pool) = (DatagramSocket::bind().unwrap(), ChunkPool::new(1 << 20));
         let (plane, output) =

@@ -262,6 +262,11 @@ pub(super) const RELAYED: [Option<PathKind>; 2] = [Some(PathKind::RelayWs); 2];
 
 /// Frames go out at both nodes and arrive while `works`: what the data planes would tell.
 pub(super) fn traffic(world: &mut World, span: Duration, arrives: bool) {
+    traffic_each(world, span, Duration::from_millis(50), arrives);
+}
+
+/// The same, told as often as this.
+fn traffic_each(world: &mut World, span: Duration, step: Duration, arrives: bool) {
     let end = world.now + span;
     // It goes on where the last traffic ended.
     let mut counter = world.internet.counters;
@@ -276,7 +281,7 @@ pub(super) fn traffic(world: &mut World, span: Duration, arrives: bool) {
                 acknowledge(world, 1 - at, path.via.slot().number(), *counter);
             }
         }
-        world.run(Duration::from_millis(50));
+        world.run(step);
     }
     world.internet.counters = counter;
 }
@@ -660,6 +665,28 @@ fn a_path_that_died_in_doubt_is_given_up_before_the_doubt_ends() {
     let given_up = died + events.position(|event| matches!(event, Event::Resend { .. })).unwrap();
     let ends = at(|event| matches!(event, Event::Doubt { path: None, .. }));
     assert!(begins < died && given_up < ends, "{begins} {died} {given_up} {ends}");
+}
+
+#[test]
+fn a_path_that_answers_anew_waits_until_the_peer_heard_of_the_move_away_from_it() {
+    let mut world = behind(18, [Nat::PortRestricted; 2]);
+    world.slower = Duration::from_millis(5);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(40), true);
+    assert_eq!(kinds(&world), DIRECT);
+    // Where the peer finds it through the relay it may be back before what goes again has come.
+    world.internet.sides[0].mappings.clear();
+    let until = |world: &mut World, is_direct: bool| {
+        let began = world.now;
+        while (kind(world, 0) == DIRECT[0]) != is_direct {
+            assert!(world.now < began + Duration::from_secs(1), "direct: not {is_direct}");
+            traffic_each(world, Duration::from_millis(1), Duration::from_millis(1), is_direct);
+        }
+        world.now - began
+    };
+    until(&mut world, false);
+    let back = until(&mut world, true);
+    assert!((4 * (LATENCY + world.slower)..Duration::from_millis(100)).contains(&back), "{back:?}");
 }
 
 #[test]

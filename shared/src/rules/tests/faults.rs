@@ -72,8 +72,8 @@ fn without_a_record_only_ids_are_sure() {
     let many = by_id(&"allow tag:a -> tag:b\n".repeat(999));
     assert_eq!(many.map_err(|faults| faults.len()), Err(100));
     let fault = &Rules::parse_by_id(b"allow any -> tag:a").expect_err("a tag")[0];
-    let rest = "since nothing vouches for tags and names yet: expected any or id:START_OF_AN_ID";
-    assert_eq!(fault.to_string(), format!("a daemon of this version refuses `tag:a`, {rest}"));
+    let rest = "names somebody only in rules that an admin publishes: for a host's own file expected any or id:START_OF_AN_ID";
+    assert_eq!(fault.to_string(), format!("`tag:a` {rest}"));
 }
 
 #[test]

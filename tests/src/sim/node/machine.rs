@@ -1,16 +1,15 @@
 //! The machine around a node's data plane: a device and a socket in memory, and the queues of its streams.
 
-use super::super::node::{Outcome, Plan};
+use super::super::node::{Home, Outcome, Plan};
 use shadowmesh::device::memory::{self, MemoryPort};
 use shadowmesh::plane::{
-    ControlPacket, InboundMessage, InboundSender, Lockstep, PlaneOutput, Routes, StreamHandle, StreamQueue,
-    stream_queue,
+    ControlPacket, InboundMessage, InboundSender, Lockstep, Members, PlaneOutput, Routes, StreamHandle,
+    StreamQueue, stream_queue,
 };
+use shadowmesh::switch::SwitchConfig;
 use shadowmesh::transport::udp::{DatagramSocket, MemorySocket};
-use shadowmesh_proto::addresses;
-use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::Via;
-use shadowmesh_proto::ids::MacAddr;
 use shadowmesh_proto::session::ChunkPool;
 use shadowmesh_proto::transmit::TcpLink;
 use std::collections::BTreeMap;
@@ -47,12 +46,13 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(plan: &Plan, secret: &NodeSecret, port: u16) -> Self {
+    pub(super) fn new(plan: &Plan, home: &Home, endpoint: &Endpoint, port: u16) -> Self {
         let name = "sim0".parse().expect("a device name");
         let (wire, device) = memory::pair(&name, DEVICE_FRAMES).expect("descriptors");
         let socket = Arc::new(MemorySocket::new(port).expect("a descriptor"));
-        let mac: MacAddr = addresses::mac(&secret.public());
-        let routes = Routes::new(mac, 1);
+        let network = home.network.derive().id();
+        let members = Members::new(endpoint.id(), network, endpoint.hello(), SwitchConfig::default());
+        let routes = Routes::new(members, 1);
         let (lockstep, output) = Lockstep::new(
             device.into_device(),
             DatagramSocket::Memory(Arc::clone(&socket)),

@@ -121,6 +121,9 @@ impl Node {
                     self.states.insert(*id, state);
                 }
             }
+            Event::PeerHello { slot, hello } => {
+                self.machine.routes.on_hello(slot, &hello).expect("nobody lies here");
+            }
             Event::PeerRemoved { slot } => {
                 if let Some(id) = self.peers.remove(&slot) {
                     self.states.remove(&id);

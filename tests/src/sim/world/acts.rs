@@ -4,6 +4,7 @@ use super::super::case::Act;
 use super::super::net::{Place, Uplink};
 use super::super::node::Stream;
 use super::{Todo, World};
+use shadowmesh_proto::membership::Trust;
 use shadowmesh_proto::path::select::Wanted;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -118,6 +119,16 @@ impl World {
         }
         self.disturbed_until = self.disturbed_until.max(now + lasts);
         Ok(())
+    }
+
+    /// What a node knows of members changes.
+    pub(in super::super) fn change_trust(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut Trust),
+    ) -> Result<(), String> {
+        let outcome = self.nodes[at].change_trust(self.now, change, &mut self.books)?;
+        self.follow(at, outcome)
     }
 
     pub(super) fn restart_relay(&mut self, down: Duration, silent: bool) {

@@ -1,0 +1,333 @@
+//! Who is in the network: `shadowmesh members`, and what an admin changes.
+//!
+//! All of it is said to the daemon of an admin's host, which signs it and tells it to the others.
+
+use super::global::Global;
+use super::output::{self, clean};
+use super::runtime;
+use crate::control::client::{self, ControlError, unexpected};
+use crate::control::message::{Change, Members, Request, Response};
+use crate::daemon::members::unix_now;
+use anyhow::bail;
+use serde_json::json;
+use std::fmt::Write as _;
+
+/// Show who is in the network, as its record says
+///
+/// Needs a network with certificates (`shadowmesh network create`); in one without, `shadowmesh status` shows who is there.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  shadowmesh members\n  shadowmesh members --json | jq '.members[] | {name, standing}'"
+)]
+pub(super) struct MembersArgs {}
+
+/// Shut a member out of the network, for ever
+///
+/// Every member refuses it as soon as it hears of it, whether or not the relay is there. A host that shall come back takes a new key:
+/// `sudo shadowmesh leave`, delete node.key, and join with another invite. Only on an admin's host.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sudo shadowmesh revoke laptop")]
+pub(super) struct RevokeArgs {
+    /// A name, an address, or the start of an id; a whole id need not be known
+    #[arg(value_name = "NAME|ID")]
+    member: String,
+}
+
+/// Let in a host that waits for it
+///
+/// Hosts wait that came by an invite with --approval, or too late by one that has ended. Only on an admin's host.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sudo shadowmesh approve laptop")]
+pub(super) struct ApproveArgs {
+    /// A name, or the start of an id
+    #[arg(value_name = "NAME|ID")]
+    member: String,
+}
+
+/// Give a member another name
+///
+/// Only on an admin's host.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sudo shadowmesh rename laptop anna-laptop")]
+pub(super) struct RenameArgs {
+    /// A name, an address, or the start of an id
+    #[arg(value_name = "NAME|ID")]
+    member: String,
+
+    /// 1 to 63 of letters, digits, `-`, `_` and `.`
+    #[arg(value_name = "NEW-NAME")]
+    name: String,
+}
+
+/// Give a member tags, or take them
+///
+/// Access rules name members by tag. Only on an admin's host.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  sudo shadowmesh tag printer office device\n  sudo shadowmesh tag printer --remove office"
+)]
+pub(super) struct TagArgs {
+    /// A name, an address, or the start of an id
+    #[arg(value_name = "NAME|ID")]
+    member: String,
+
+    /// Tags that it gets
+    #[arg(value_name = "TAG", required_unless_present = "remove")]
+    add: Vec<String>,
+
+    /// A tag that it loses; may be given several times
+    #[arg(long, value_name = "TAG")]
+    remove: Vec<String>,
+}
+
+/// Add, remove or list the relays of the network
+///
+/// The record carries the list; members use it from their next start on, and invites name it.
+#[derive(Debug, clap::Args)]
+#[command(
+    subcommand_required = true,
+    after_help = "Example:\n  sudo shadowmesh relays add smr1...\n  shadowmesh relays list"
+)]
+pub(super) struct RelaysArgs {
+    #[command(subcommand)]
+    command: RelaysCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum RelaysCommand {
+    /// Add one, by its ticket
+    #[command(after_help = "Example:\n  sudo shadowmesh relays add smr1...")]
+    Add {
+        /// smr1...
+        #[arg(value_name = "SMR")]
+        ticket: String,
+    },
+    /// Remove one, by its address or ticket
+    #[command(after_help = "Example:\n  sudo shadowmesh relays remove relay.example:8443")]
+    Remove {
+        /// As `relays list` shows it
+        #[arg(value_name = "ADDRESS|SMR")]
+        relay: String,
+    },
+    /// List them
+    #[command(after_help = "Example:\n  shadowmesh relays list --json")]
+    List,
+}
+
+/// Add, remove or list the admins of the network
+///
+/// An admin is a key, kept on a host. With two of them losing one machine does not lose the network. To make host b one: on b run
+/// `sudo shadowmesh admins id`, and on an admin's host `sudo shadowmesh admins add ID --name b`.
+#[derive(Debug, clap::Args)]
+#[command(
+    subcommand_required = true,
+    after_help = "Example:\n  b$ sudo shadowmesh admins id\n  a$ sudo shadowmesh admins add 4k7dqx2mzp... --name b\n  \
+                  a$ shadowmesh admins list"
+)]
+pub(super) struct AdminsArgs {
+    #[command(subcommand)]
+    command: AdminsCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AdminsCommand {
+    /// Make the key of another host an admin's
+    #[command(after_help = "Example:\n  sudo shadowmesh admins add 4k7dqx2mzp... --name b")]
+    Add {
+        /// What `shadowmesh admins id` printed there
+        #[arg(value_name = "ID")]
+        id: String,
+        /// What people call it
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+    /// Remove one; what it had said stays, and so does its removal
+    #[command(after_help = "Example:\n  sudo shadowmesh admins remove b")]
+    Remove {
+        /// Its name, or the start of its id
+        #[arg(value_name = "NAME|ID")]
+        admin: String,
+    },
+    /// List them
+    #[command(after_help = "Example:\n  shadowmesh admins list --json")]
+    List,
+    /// Print the id by which this host can be made an admin's
+    #[command(after_help = "Example:\n  sudo shadowmesh admins id")]
+    Id {
+        /// Make another key, where the one before was removed
+        #[arg(long)]
+        new: bool,
+    },
+}
+
+pub(super) fn members(global: &Global, _: &MembersArgs) -> anyhow::Result<()> {
+    let members = ask(global)?;
+    let text =
+        if global.json { serde_json::to_string_pretty(&members)? } else { table(&members, unix_now()) };
+    Ok(output::data(&text)?)
+}
+
+pub(super) fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<()> {
+    change(global, Change::Revoke { member: args.member.clone() })
+}
+
+pub(super) fn approve(global: &Global, args: &ApproveArgs) -> anyhow::Result<()> {
+    change(global, Change::Approve { member: args.member.clone() })
+}
+
+pub(super) fn rename(global: &Global, args: &RenameArgs) -> anyhow::Result<()> {
+    change(global, Change::Rename { member: args.member.clone(), name: args.name.clone() })
+}
+
+pub(super) fn tag(global: &Global, args: &TagArgs) -> anyhow::Result<()> {
+    let TagArgs { member, add, remove } = args;
+    change(global, Change::Tag { member: member.clone(), add: add.clone(), remove: remove.clone() })
+}
+
+pub(super) fn relays(global: &Global, args: &RelaysArgs) -> anyhow::Result<()> {
+    match &args.command {
+        RelaysCommand::Add { ticket } => change(global, Change::AddRelay { ticket: ticket.clone() }),
+        RelaysCommand::Remove { relay } => change(global, Change::RemoveRelay { relay: relay.clone() }),
+        RelaysCommand::List => {
+            let relays = ask(global)?.relays;
+            if global.json {
+                return Ok(output::data(&serde_json::to_string_pretty(&json!({ "relays": relays }))?)?);
+            }
+            if relays.is_empty() {
+                output::note("the record names no relay: members use those that came with their invites");
+            }
+            let lines: Vec<String> = relays.iter().map(|relay| clean(relay, 78)).collect();
+            print(&lines)
+        }
+    }
+}
+
+pub(super) fn admins(global: &Global, args: &AdminsArgs) -> anyhow::Result<()> {
+    match &args.command {
+        AdminsCommand::Add { id, name } => {
+            change(global, Change::AddAdmin { id: id.clone(), name: name.clone() })
+        }
+        AdminsCommand::Remove { admin } => change(global, Change::RemoveAdmin { admin: admin.clone() }),
+        AdminsCommand::List => {
+            let admins = ask(global)?.admins;
+            if global.json {
+                return Ok(output::data(&serde_json::to_string_pretty(&json!({ "admins": admins }))?)?);
+            }
+            let line = |admin: &crate::control::message::AdminEntry| {
+                let here = if admin.is_here { "  (this host)" } else { "" };
+                format!("{:<20} {}{here}", clean(&admin.name, 20), short(&admin.id))
+            };
+            print(&admins.iter().map(line).collect::<Vec<_>>())
+        }
+        AdminsCommand::Id { new } => {
+            let Response::AdminId { id } = call(global, &Request::AdminId { anew: *new })? else {
+                return Err(unexpected(&global.socket()).into());
+            };
+            if global.json {
+                return Ok(output::data(&serde_json::to_string_pretty(&json!({ "id": id }))?)?);
+            }
+            Ok(output::data(&id)?)
+        }
+    }
+}
+
+/// Has an admin's daemon change something.
+pub(super) fn change(global: &Global, change: Change) -> anyhow::Result<()> {
+    let Response::Changed { sentence } = call(global, &Request::Change(change))? else {
+        return Err(unexpected(&global.socket()).into());
+    };
+    if global.json {
+        return Ok(output::data(&serde_json::to_string_pretty(&json!({ "done": sentence }))?)?);
+    }
+    output::note(&clean(&sentence, 500));
+    Ok(())
+}
+
+fn ask(global: &Global) -> anyhow::Result<Members> {
+    let Response::Members(members) = call(global, &Request::Members)? else {
+        return Err(unexpected(&global.socket()).into());
+    };
+    Ok(*members)
+}
+
+fn call(global: &Global, request: &Request) -> anyhow::Result<Response> {
+    match runtime()?.block_on(client::call(&global.socket(), request)) {
+        Ok(response) => Ok(response),
+        Err(ControlError::Refused { sentence, .. }) => bail!(sentence),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn print(lines: &[String]) -> anyhow::Result<()> {
+    if lines.is_empty() { Ok(()) } else { Ok(output::data(&lines.join("\n"))?) }
+}
+
+fn short(id: &str) -> String {
+    clean(id, 80).chars().take(shadowmesh_proto::ids::SHORT_ID_CHARS).collect()
+}
+
+/// For people: no line wider than 80 columns.
+fn table(members: &Members, now: u64) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "{:<20} {:<10} {:<9} {:<13} TAGS", "NAME", "ID", "STANDING", "CERTIFICATE");
+    for member in &members.members {
+        let here = if member.is_here { "*" } else { "" };
+        let name = format!("{}{here}", clean(&member.name, 19));
+        let until = member.until.map_or_else(|| "-".to_owned(), |until| left(until, now));
+        let tags = clean(&member.tags.join(","), 24);
+        let line = format!(
+            "{name:<20} {:<10} {:<9} {until:<13} {tags}",
+            short(&member.id),
+            clean(&member.standing, 9)
+        );
+        let _ = writeln!(text, "{}", line.trim_end());
+        if let Some(why) = &member.why {
+            let _ = writeln!(text, "  {}", clean(why, 77));
+        }
+    }
+    let admins: Vec<String> = members.admins.iter().map(|admin| clean(&admin.name, 20)).collect();
+    let _ = writeln!(text, "\nadmins: {}", clean(&admins.join(", "), 70));
+    text
+}
+
+/// How long something is good.
+fn left(until: u64, now: u64) -> String {
+    match until.checked_sub(now) {
+        None => "expired".to_owned(),
+        Some(left) if left < 2 * 86_400 => format!("{} hours", left / 3_600),
+        Some(left) => format!("{} days", left / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::message::{AdminEntry, Member};
+
+    #[test]
+    fn the_table_fits_80_columns_whatever_members_are_called() {
+        let member = Member {
+            id: "b".repeat(52),
+            name: "x\x1b[2J".repeat(20),
+            tags: vec!["t".repeat(63); 16],
+            standing: "refused".into(),
+            why: Some("y".repeat(200)),
+            until: Some(10 * 86_400),
+            since: None,
+            is_here: true,
+        };
+        let admins = vec![AdminEntry { id: "c".repeat(52), name: "z".repeat(63), is_here: false }; 8];
+        let text = table(&Members { members: vec![member], admins, ..Members::default() }, 86_400);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+        }
+        assert!(text.contains("9 days") && !text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_is_said_in_days_or_hours() {
+        assert_eq!((left(86_400 * 9, 86_400), left(7_200, 0)), ("8 days".into(), "2 hours".into()));
+        assert_eq!(left(5, 6), "expired");
+    }
+}

@@ -1,0 +1,193 @@
+//! `shadowmesh network`: makes a network with certificates, and keeps copies of it.
+
+use super::global::Global;
+use super::output;
+use crate::config::{NodeName, Settings};
+use crate::daemon::members::admin::Admin;
+use crate::daemon::members::{stored, unix_now};
+use crate::daemon::state_dir::{NetworkState, StateDir};
+use crate::system_rng::SystemRng;
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use shadowmesh_proto::membership::{Authority, Name, Trust};
+use shadowmesh_proto::ticket::RelayTicket;
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Largest copy that is read, bytes.
+const MAX_COPY: u64 = 32 << 20;
+
+/// Make a network with certificates, or keep a copy of one
+///
+/// In such a network only hosts that an admin's key vouches for may send frames: invites can be limited, and a host that is lost can
+/// be shut out although it knows the network's secret. The host that makes it is its first admin.
+#[derive(Debug, clap::Args)]
+#[command(
+    subcommand_required = true,
+    after_help = "Example:\n  sudo shadowmesh network create office --relay smr1...\n  sudo shadowmesh up --detach\n  \
+                  sudo shadowmesh invite --name laptop --uses 1"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Create(Create),
+    Export(Export),
+    Import(Import),
+}
+
+/// Make a network with certificates, of which this host is the first admin
+#[derive(Debug, clap::Args)]
+#[command(alias = "init", after_help = "Example:\n  sudo shadowmesh network create office --relay smr1...")]
+struct Create {
+    /// What people call it
+    #[arg(value_name = "NAME")]
+    network_name: String,
+
+    /// A relay ticket (smr1...); may be given several times
+    #[arg(long, value_name = "SMR", required = true)]
+    relay: Vec<String>,
+
+    /// What this host is called in it [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<NodeName>,
+}
+
+/// Write a copy of the network: its secret, its record and, on an admin's host, the admin's key
+///
+/// Whoever has the copy of an admin's host is an admin: keep it as you keep keys. Stop the daemon first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sudo shadowmesh network export office.backup")]
+struct Export {
+    /// A file that is not there yet, or - for stdout
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+}
+
+/// Take over a copy on a host that is in no network
+///
+/// With the copy of an admin's host this host becomes that admin. One without an admin's key needs an invite besides.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  sudo shadowmesh network import office.backup && sudo shadowmesh up --detach"
+)]
+struct Import {
+    /// The copy, or - for stdin
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+}
+
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    match &args.command {
+        Command::Create(create) => self::create(global, create),
+        Command::Export(export) => self::export(global, export),
+        Command::Import(import) => self::import(global, import),
+    }
+}
+
+fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
+    let now = unix_now();
+    let relays =
+        args.relay.iter().map(|text| RelayTicket::parse(text, now)).collect::<Result<Vec<_>, _>>()?;
+    let state = StateDir::open(global.state_dir())?;
+    let _lock = state.lock()?;
+    refuse_second(&state)?;
+    let mut config = state.load_config()?;
+    config.name = args.name.clone().or(config.name);
+    let settings = Settings::new(&config, &super::up::hostname());
+    let name =
+        Name::new(&settings.name.to_string()).context("this host's name cannot be that of a member")?;
+
+    let node = state.load_or_create_node_key(&mut SystemRng)?.public();
+    let authority = Authority::generate(&mut SystemRng);
+    let root = authority.fingerprint();
+    let mut trust = Trust::new(root, node);
+    let mut admin = Admin::new(&mut trust, &authority, now);
+    admin.found()?;
+    admin.certify_here(name)?;
+    let mut network = NetworkState::create(&args.network_name, relays, &mut SystemRng);
+    network.root = Some(root);
+    state.save_config(&config)?;
+    state.save_authority(&authority)?;
+    state.save_members(&stored(&trust, None))?;
+    // Last: with it this host is in the network.
+    state.save_network(&network)?;
+    if global.json {
+        let document = json!({ "network": network.name, "root": root.to_base32(), "node": node.to_base32() });
+        return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);
+    }
+    output::note(&format!(
+        "made the network {}: start with `sudo shadowmesh up`, and let others join with `sudo shadowmesh invite`; \
+         keep a copy of the admin's key (`sudo shadowmesh network export FILE`)",
+        network.name
+    ));
+    Ok(())
+}
+
+fn refuse_second(state: &StateDir) -> anyhow::Result<()> {
+    if let Some(network) = state.load_network()? {
+        bail!(
+            "this host is already in the network {:?}: run `shadowmesh leave` first, or keep the other one beside it with --network NAME",
+            network.name
+        );
+    }
+    Ok(())
+}
+
+fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
+    let in_none = "this host is in no network";
+    let state = StateDir::open_existing(global.state_dir())?.context(in_none)?;
+    let _lock = state.lock()?;
+    let copy = state.export()?.context(in_none)?;
+    if args.file == Path::new("-") {
+        return Ok(output::data(&copy)?);
+    }
+    let shown = args.file.display();
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
+    let mut file = opened.with_context(|| format!("cannot make {shown}"))?;
+    file.write_all(copy.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {shown}"))?;
+    if global.json {
+        return Ok(output::data(&serde_json::to_string_pretty(&json!({ "file": args.file }))?)?);
+    }
+    output::note(&format!("wrote {shown}: it holds secrets, keep it as you keep keys"));
+    Ok(())
+}
+
+fn import(global: &Global, args: &Import) -> anyhow::Result<()> {
+    let mut copy = Zeroizing::new(String::new());
+    let shown = args.file.display();
+    if args.file == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .take(MAX_COPY)
+            .read_to_string(&mut copy)
+            .context("cannot read the copy from stdin")?;
+    } else {
+        let file = std::fs::File::open(&args.file).with_context(|| format!("cannot read {shown}"))?;
+        file.take(MAX_COPY).read_to_string(&mut copy).with_context(|| format!("cannot read {shown}"))?;
+    }
+    let state = StateDir::open(global.state_dir())?;
+    let _lock = state.lock()?;
+    refuse_second(&state)?;
+    let (network, has_key) =
+        state.import(&copy).with_context(|| format!("{shown} is no copy of a network"))?;
+    if global.json {
+        let document = json!({ "network": network.name, "has_admin_key": has_key });
+        return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);
+    }
+    let next = match (network.root, has_key) {
+        (Some(_), false) => "join it with an invite: `sudo shadowmesh up smi1...`",
+        (Some(_), true) => "this host is its admin: `sudo shadowmesh up`",
+        (None, _) => "`sudo shadowmesh up`",
+    };
+    output::note(&format!("took over the network {}; {next}", output::clean(&network.name, 63)));
+    Ok(())
+}

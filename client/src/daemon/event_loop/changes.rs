@@ -1,0 +1,348 @@
+//! What people ask for about the network: who is in it, and what an admin changes.
+
+use super::EventLoop;
+use crate::config::remembered_relay;
+use crate::control::message::{
+    AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, Response, Revoked,
+};
+use crate::control::names::{self, Named};
+use crate::daemon::members::admin::Limits;
+use crate::daemon::members::unix_now;
+use crate::daemon::report::named;
+use crate::system_rng::SystemRng;
+use shadowmesh_proto::ids::{Fingerprint, NodeId};
+use shadowmesh_proto::membership::{Block, Name, Pattern, Set, Tag, Tags, Verdict};
+use shadowmesh_proto::rules;
+use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket};
+use std::time::{Duration, Instant};
+
+const BAD_NAME: &str = "a name is 1 to 63 of letters, digits, `-`, `_` and `.`";
+const BAD_TAG: &str = "a tag is 1 to 63 of letters, digits, `-`, `_` and `.`, and nobody has more than 16";
+
+impl EventLoop {
+    /// An invite, in either kind of network.
+    pub(super) fn invite(&mut self, expires_s: u64, name: Option<String>, limits: InviteLimits) -> Response {
+        match self.make_invite(expires_s, name, limits) {
+            Ok(ticket) => Response::Invite { ticket },
+            Err(sentence) => Response::error(ErrorCode::Failed, sentence),
+        }
+    }
+
+    fn make_invite(
+        &mut self,
+        expires_s: u64,
+        name: Option<String>,
+        limits: InviteLimits,
+    ) -> Result<String, String> {
+        let expires = Some(unix_now().saturating_add(expires_s));
+        if self.endpoint.trust().is_none() {
+            let InviteLimits { uses: _, needs_approval, tags, blocks } = limits;
+            if needs_approval
+                || !tags.is_empty()
+                || !blocks.is_empty()
+                || name.as_ref().is_some_and(|name| name.contains('*'))
+            {
+                return Err("this network has no certificates, so an invite cannot be limited".to_owned());
+            }
+            return Ok(self.network.invite(&self.relay_tickets, expires, name).to_text().to_string());
+        }
+        let limits = Limits {
+            joins_for: Duration::from_secs(expires_s),
+            uses: limits.uses,
+            needs_approval: limits.needs_approval,
+            names: name.as_ref().map(|name| Pattern::new(name).ok_or(BAD_NAME)).transpose()?,
+            tags: tags(&limits.tags)?,
+            blocks: blocks(&limits.blocks)?,
+        };
+        let delegated = self.ask_admin(|admin| admin.invite(limits, &mut SystemRng))?;
+        let mut invite =
+            self.network.invite(&self.relay_tickets, expires, name.filter(|name| !name.contains('*')));
+        invite.delegated = Some(delegated);
+        // It is longer than one without: relays make room, the last first.
+        while invite.relays.len() > 1 && invite.to_text().len() > shadowmesh_proto::ticket::MAX_TEXT {
+            invite.relays.pop();
+        }
+        Ok(invite.to_text().to_string())
+    }
+
+    pub(super) fn change(&mut self, change: Change) -> Response {
+        match self.make_change(change) {
+            Ok(sentence) => Response::Changed { sentence },
+            Err(sentence) => Response::error(ErrorCode::Failed, sentence),
+        }
+    }
+
+    fn make_change(&mut self, change: Change) -> Result<String, String> {
+        match change {
+            Change::Revoke { member } => {
+                let (node, name) = self.member(&member)?;
+                if node == self.endpoint.id() {
+                    return Err(
+                        "that is this host: let another admin do it, or `shadowmesh leave`".to_owned()
+                    );
+                }
+                self.ask_admin(|admin| admin.revoke(node))?;
+                Ok(format!(
+                    "revoked {name} ({}): every member shuts it out as soon as it hears of it",
+                    node.short()
+                ))
+            }
+            Change::Approve { member } => self.approve(&member),
+            Change::Rename { member, name } => {
+                let (node, before) = self.member(&member)?;
+                let name = Name::new(&name).ok_or(BAD_NAME)?;
+                if self.roster().iter().any(|(id, other)| *id != node && *other == name.as_str()) {
+                    return Err(format!("another member is called {name}"));
+                }
+                self.ask_admin(|admin| admin.say_of(node, |word| word.name = Some(name.clone())))?;
+                Ok(format!("{before} is called {name} now"))
+            }
+            Change::Tag { member, add, remove } => {
+                let (node, name) = self.member(&member)?;
+                let (add, remove) = (tags(&add)?, tags(&remove)?);
+                let mut have = self.tags_of(node);
+                have.retain(|tag| !remove.contains(tag));
+                have.extend(add.iter().cloned());
+                let have = Tags::new(have).ok_or(BAD_TAG)?;
+                let list: Vec<String> = have.iter().map(ToString::to_string).collect();
+                self.ask_admin(|admin| admin.say_of(node, |word| word.tags = Some(have)))?;
+                let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+                Ok(format!("tags of {name}: {list}"))
+            }
+            Change::AddRelay { ticket } => {
+                let ticket = RelayTicket::parse(&ticket, unix_now()).map_err(|error| error.to_string())?;
+                let mut relays = self.relays_of_network();
+                relays.retain(|relay| relay.key != ticket.key);
+                if relays.len() >= MAX_ENTRIES {
+                    return Err(format!("a network has at most {MAX_ENTRIES} relays: remove one first"));
+                }
+                let address = ticket.addresses.first().cloned().unwrap_or_default();
+                relays.push(ticket);
+                self.ask_admin(|admin| admin.set_relays(relays))?;
+                Ok(format!(
+                    "the relay {address} is the network's now: members use it from their next start on"
+                ))
+            }
+            Change::RemoveRelay { relay } => {
+                let ticket = remembered_relay(&relay).ok();
+                let is_meant = |known: &RelayTicket| {
+                    known.addresses.contains(&relay)
+                        || ticket.as_ref().is_some_and(|ticket| ticket.key == known.key)
+                };
+                let mut relays = self.relays_of_network();
+                let before = relays.len();
+                relays.retain(|known| !is_meant(known));
+                if relays.len() == before {
+                    return Err(format!(
+                        "the network has no relay {relay:?}: `shadowmesh relays list` shows them"
+                    ));
+                }
+                self.ask_admin(|admin| admin.set_relays(relays))?;
+                Ok(format!(
+                    "the relay {relay} is the network's no more: members leave it with their next start"
+                ))
+            }
+            Change::AddAdmin { id, name } => {
+                let admin_id = Fingerprint::from_base32(&id)
+                    .ok_or("that is no admin's id: `sudo shadowmesh admins id` prints it on the host that shall be one")?;
+                let name = Name::new(&name).ok_or(BAD_NAME)?;
+                self.ask_admin(|admin| admin.grant(admin_id, name.clone()))?;
+                Ok(format!("{name} ({}) is an admin now", admin_id.short()))
+            }
+            Change::RemoveAdmin { admin } => {
+                let (id, name) = self.admin(&admin)?;
+                self.ask_admin(|admin| admin.remove_admin(id))?;
+                Ok(format!("{name} ({}) is no admin any more", id.short()))
+            }
+            Change::SetRules { text } => {
+                let rules = rules::Rules::parse(text.as_bytes()).map_err(|faults| {
+                    let first =
+                        faults.first().map(|fault| format!("{}:{}: {fault}", fault.line, fault.column));
+                    first.unwrap_or_default()
+                })?;
+                let count = rules.len();
+                self.ask_admin(|admin| admin.set_rules(text))?;
+                Ok(format!(
+                    "the network has {count} access rules: members that have no file of their own keep to them"
+                ))
+            }
+        }
+    }
+
+    fn approve(&mut self, member: &str) -> Result<String, String> {
+        let (node, name) = self.member(member)?;
+        if self.endpoint.trust().is_some_and(|trust| trust.view().revocation(node).is_some()) {
+            return Err(format!("{name} was revoked, which lasts: it has to join with another key"));
+        }
+        let peers = self.endpoint.peer_status(Instant::now());
+        let slot = peers.iter().find(|peer| peer.id == node).map(|peer| peer.slot);
+        let chain = slot.and_then(|slot| self.endpoint.chain_of(slot));
+        let delegate = chain.as_ref().and_then(|(_, delegation)| Some(delegation.as_ref()?.body().delegate));
+        let called = chain.map(|(certificate, _)| certificate.body().name.clone());
+        self.ask_admin(|admin| {
+            admin.say_of(node, |word| {
+                word.delegate = word.delegate.or(delegate);
+                word.name = word.name.take().or(called);
+            })
+        })?;
+        Ok(format!("approved {name} ({})", node.short()))
+    }
+
+    /// The tags of a node as they are now.
+    fn tags_of(&self, node: NodeId) -> Vec<Tag> {
+        let word = self
+            .endpoint
+            .trust()
+            .and_then(|trust| trust.view().word(node))
+            .and_then(|word| word.tags.as_ref());
+        if let Some(tags) = word {
+            return tags.iter().cloned().collect();
+        }
+        if node == self.endpoint.id() {
+            return self.own_facts().iter().flat_map(|facts| facts.tags.iter().cloned()).collect();
+        }
+        let peers = self.endpoint.peer_status(Instant::now());
+        let verdict =
+            peers.into_iter().find(|peer| peer.id == node).and_then(|peer| Some(peer.member?.verdict));
+        match verdict {
+            Some(Verdict::Admitted(admission)) => admission.facts.tags.iter().cloned().collect(),
+            Some(Verdict::Pending | Verdict::Refused(_)) | None => Vec::new(),
+        }
+    }
+
+    fn relays_of_network(&self) -> Vec<RelayTicket> {
+        let said = self.endpoint.trust().and_then(|trust| trust.view().relays());
+        said.map_or_else(|| self.network.relays.clone(), <[_]>::to_vec)
+    }
+
+    /// Whom `text` means.
+    fn member(&self, text: &str) -> Result<(NodeId, String), String> {
+        let peers = self.endpoint.peer_status(Instant::now());
+        let addresses = named((self.endpoint.id(), &self.own_name), &peers);
+        let roster = self.roster().into_iter().map(|(id, name)| {
+            let known = addresses.iter().find(|peer| peer.id == id);
+            Named { id, name, addresses: known.map(|peer| peer.addresses.clone()).unwrap_or_default() }
+        });
+        let roster: Vec<Named> = roster.collect();
+        if let Some(whole) = NodeId::from_base32(text) {
+            let known = roster.into_iter().find(|named| named.id == whole);
+            return Ok((whole, known.map_or_else(|| whole.short(), |named| named.name)));
+        }
+        match names::find(&roster, text) {
+            Ok(found) => Ok((found.id, found.name.clone())),
+            Err(names::NameError::Unknown(text)) => {
+                Err(format!("no member is called {text:?}: `shadowmesh members` shows who is known"))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Which admin `text` means.
+    fn admin(&self, text: &str) -> Result<(Fingerprint, String), String> {
+        let admins = self.admins();
+        let start = text.to_ascii_lowercase();
+        let is_meant =
+            |admin: &&AdminEntry| admin.name == text || (!start.is_empty() && admin.id.starts_with(&start));
+        let found: Vec<&AdminEntry> = admins.iter().filter(is_meant).collect();
+        let [one] = found.as_slice() else {
+            return Err(format!(
+                "{text:?} names {} admins: `shadowmesh admins list` shows them",
+                found.len()
+            ));
+        };
+        let id = Fingerprint::from_base32(&one.id).ok_or("that admin's id does not read")?;
+        Ok((id, one.name.clone()))
+    }
+
+    fn admins(&self) -> Vec<AdminEntry> {
+        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
+        let here = self.authority_here();
+        let entry = |(id, name): (Fingerprint, Option<&Name>)| AdminEntry {
+            id: id.to_base32(),
+            name: name.map_or_else(
+                || if id == trust.root() { "root".to_owned() } else { id.short() },
+                ToString::to_string,
+            ),
+            is_here: here == Some(id),
+        };
+        trust.view().standing().admins().map(entry).collect()
+    }
+
+    /// Who is in the network.
+    pub(super) fn members_document(&self) -> Response {
+        let Some(trust) = self.endpoint.trust() else {
+            let sentence = "this network has no certificates, so nobody keeps a list of its members: `shadowmesh status` shows who is there";
+            return Response::error(ErrorCode::Failed, sentence);
+        };
+        let view = trust.view();
+        let peers = self.endpoint.peer_status(Instant::now());
+        let since = |node: NodeId| view.members().find(|(id, _, _)| *id == node).map(|(_, _, since)| since);
+        let entry = |(node, name): (NodeId, String)| {
+            let verdict = peers
+                .iter()
+                .find(|peer| peer.id == node)
+                .and_then(|peer| Some(&peer.member.as_ref()?.verdict));
+            let is_here = node == trust.node();
+            let own = trust.own().map(|own| own.certificate.body().not_after).filter(|_| is_here);
+            let (standing, why, until) = match verdict {
+                _ if view.revocation(node).is_some() => ("revoked", None, None),
+                Some(Verdict::Admitted(admission)) => ("member", None, Some(admission.until)),
+                Some(Verdict::Pending) => ("pending", None, None),
+                Some(Verdict::Refused(reason)) => ("refused", Some(reason.to_string()), None),
+                None if own.is_some() => ("member", None, own),
+                None => ("unseen", None, None),
+            };
+            Member {
+                id: node.to_base32(),
+                name,
+                tags: self.tags_of(node).iter().map(ToString::to_string).collect(),
+                standing: standing.to_owned(),
+                why,
+                until,
+                since: since(node),
+                is_here,
+            }
+        };
+        let is_worth_a_line = |(node, _): &(NodeId, String)| {
+            let has_session = peers.iter().any(|peer| peer.id == *node && peer.member.is_some());
+            *node == trust.node() || view.knows(*node) || view.revocation(*node).is_some() || has_session
+        };
+        Response::Members(Box::new(Members {
+            root: trust.root().to_base32(),
+            is_admin: self.admins().iter().any(|admin| admin.is_here),
+            members: self.roster().into_iter().filter(is_worth_a_line).map(entry).collect(),
+            admins: self.admins(),
+            relays: view
+                .relays()
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|relay| relay.addresses.first().cloned())
+                .collect(),
+            revoked: view
+                .revocations()
+                .map(|(key, revocation)| Revoked {
+                    id: key.to_base32(),
+                    by: revocation.by.to_base32(),
+                    at: revocation.at,
+                })
+                .collect(),
+        }))
+    }
+}
+
+fn tags(list: &[String]) -> Result<Tags, String> {
+    let tags: Option<Vec<Tag>> = list.iter().map(|tag| Tag::new(tag)).collect();
+    tags.and_then(Tags::new).ok_or_else(|| BAD_TAG.to_owned())
+}
+
+fn blocks<const MAX: usize>(list: &[String]) -> Result<Set<Block, MAX>, String> {
+    let block = |text: &String| {
+        let (base, bits) = text.split_once('/')?;
+        Block::new(base.parse().ok()?, bits.parse().ok()?)
+    };
+    let blocks: Option<Vec<Block>> = list.iter().map(block).collect();
+    blocks.and_then(Set::new).ok_or_else(|| {
+        "a block is ADDRESS/BITS without bits beyond those, such as 10.7.3.0/24, and there are at most 8"
+            .to_owned()
+    })
+}

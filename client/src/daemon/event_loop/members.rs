@@ -1,0 +1,544 @@
+//! Members, on the side of the loop: what is learnt of them is stored and followed, and an admin's node does its part.
+//!
+//! # Invariants
+//!
+//! - What this node shows, knows, and says as an admin is on the disk before the messages that tell of it leave
+//!   ([`EventLoop::keep_members`] runs between events and transmits).
+//! - An admin's node that cannot do its part (its document is full, its record is old) says so once, and goes on.
+
+use super::EventLoop;
+use super::rules::RECORD;
+use crate::control::status::{self as doc, RulesInForce};
+use crate::daemon::members::admin::{Admin, AdminError};
+use crate::daemon::members::{self, Members, unix_now};
+use crate::daemon::report::refusal_in_words;
+use crate::daemon::state_dir::Joins;
+use crate::plane::Vouched;
+use crate::system_rng::SystemRng;
+use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
+use shadowmesh_proto::membership::{
+    ADMITTED, Admission, Authority, Certificate, Enrolment, Event, Facts, Name, Reason, Seconds, Trust,
+    Verdict,
+};
+use shadowmesh_proto::rules::{self, Subject};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How often certificates are looked at.
+const LOOK: Duration = Duration::from_secs(3_600);
+/// So long before the end of something people are told.
+const WARN_BEFORE: Seconds = 30 * 86_400;
+
+/// What the loop keeps of membership beside what the endpoint has.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    authority: Option<Authority>,
+    joins: Option<Joins>,
+    /// The state of [`Trust`] that was stored and followed.
+    followed: Option<u64>,
+    /// Something to store that [`Trust::changes`] does not count.
+    is_dirty: bool,
+    /// When certificates are looked at next.
+    look: Option<Instant>,
+    /// What was said of each peer, not to say it twice.
+    told: BTreeMap<PeerSlot, String>,
+    /// What was said of this node, and of what cannot be done here.
+    told_here: Option<String>,
+    joining_failed: Option<String>,
+}
+
+impl Kept {
+    pub(super) fn forget(&mut self, slot: PeerSlot) {
+        self.told.remove(&slot);
+    }
+
+    pub(super) const fn look_at(&self) -> Option<Instant> {
+        self.look
+    }
+}
+
+impl EventLoop {
+    /// In a network with certificates frames flow between members alone, from the start.
+    pub(super) fn begin_members(&mut self, members: Members) {
+        let Members { trust, authority, joins } = members;
+        let now = Instant::now();
+        self.endpoint.set_trust(now, unix_now(), trust);
+        self.routes.certify();
+        self.members = Kept { authority, joins, look: Some(now), ..Kept::default() };
+    }
+
+    /// The clock on the wall may have been set, or stood still for this process.
+    pub(super) fn tell_time(&mut self) {
+        self.endpoint.set_time_of_day(Instant::now(), unix_now());
+    }
+
+    /// What an admin's node does of itself; `None` where this is none.
+    fn as_admin<T>(
+        &mut self,
+        act: impl FnOnce(&mut Admin<'_>) -> Result<T, AdminError>,
+    ) -> Option<Result<T, AdminError>> {
+        let authority = self.members.authority.as_ref()?;
+        let here = authority.fingerprint();
+        self.endpoint.trust().filter(|trust| trust.view().standing().is_admin(here))?;
+        let act = |trust: &mut Trust| act(&mut Admin::new(trust, authority, unix_now()));
+        self.endpoint.with_trust(Instant::now(), act)
+    }
+
+    /// The same as people ask for it.
+    pub(super) fn ask_admin<T>(
+        &mut self,
+        act: impl FnOnce(&mut Admin<'_>) -> Result<T, AdminError>,
+    ) -> Result<T, String> {
+        if self.endpoint.trust().is_none() {
+            return Err("this network has no certificates: whoever knows its secret is a member".to_owned());
+        }
+        if self.members.authority.is_none() {
+            return Err(
+                "this host is no admin of the network: ask for it where one is, or see `shadowmesh admins --help`".to_owned()
+            );
+        }
+        self.as_admin(act).unwrap_or(Err(AdminError::NotAdmin)).map_err(|error| error.to_string())
+    }
+
+    /// Says it, unless that was said last.
+    fn complain(&mut self, sentence: String) {
+        if self.members.told_here.as_ref() != Some(&sentence) {
+            self.members.told_here = Some(sentence.clone());
+            self.notice(sentence);
+        }
+    }
+
+    fn try_admin<T>(&mut self, act: impl FnOnce(&mut Admin<'_>) -> Result<T, AdminError>) -> Option<T> {
+        match self.as_admin(act)? {
+            Ok(done) => Some(done),
+            Err(error) => {
+                self.complain(format!("as an admin this host could not do its part: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Stores and follows what changed; whether there was anything, and so perhaps something to send.
+    pub(super) fn keep_members(&mut self) -> bool {
+        let Some(trust) = self.endpoint.trust() else { return false };
+        let changes = trust.changes();
+        let is_news = self.members.followed != Some(changes);
+        if !is_news && !std::mem::take(&mut self.members.is_dirty) {
+            return false;
+        }
+        if is_news {
+            self.do_my_part();
+        }
+        let Some(trust) = self.endpoint.trust() else { return false };
+        // What was just done comes next time round.
+        self.members.followed = Some(changes);
+        self.members.is_dirty = false;
+        let stored = members::stored(trust, self.members.joins.as_ref());
+        if let Err(error) = self.state.save_members(&stored) {
+            self.complain(format!("what is known of members could not be saved: {error}"));
+        }
+        if is_news {
+            self.follow_record();
+        }
+        true
+    }
+
+    /// An admin's node keeps its own certificate, and shuts out those who used an invite too often.
+    fn do_my_part(&mut self) {
+        if let Some(authority) = &self.members.authority {
+            let key = authority.public().clone();
+            // Only what the record asks for is kept.
+            self.endpoint.with_trust(Instant::now(), |trust| trust.keep_key(key));
+        }
+        let name = Name::new(&self.own_name);
+        self.try_admin(|admin| name.map_or(Ok(false), |name| admin.certify_here(name)));
+        let later = self.try_admin(|admin| admin.shut_out_too_many()).unwrap_or_default();
+        for node in later {
+            let name = self.name_of(node);
+            self.notice(format!("revoked {name}: two admins let it in by an invite that others had used up"));
+        }
+    }
+
+    /// The record's rules and relays, and what it calls everybody.
+    fn follow_record(&mut self) {
+        let now = Instant::now();
+        let Some(trust) = self.endpoint.trust() else { return };
+        let (relays, rules) =
+            (trust.view().relays().map(<[_]>::to_vec), trust.view().rules().map(ToOwned::to_owned));
+        let given = trust.view().addresses().collect();
+        // Those that nobody is connected with hear nothing of it.
+        let known = self.endpoint.peer_status(now).into_iter();
+        let gone: Vec<PeerSlot> =
+            known.filter(|peer| trust.view().revocation(peer.id).is_some()).map(|peer| peer.slot).collect();
+        for slot in gone {
+            self.routes.vouch(now, slot, None);
+        }
+        let facts = self.own_facts();
+        self.routes.set_given(given, facts.as_ref().map(addresses_of).unwrap_or_default());
+        if let Some(facts) = facts {
+            self.routes.vouch_here(now, subject(self.endpoint.id(), &facts));
+        }
+        if let Some(relays) = relays.filter(|relays| *relays != self.network.relays) {
+            self.network.relays = relays;
+            self.save_network();
+            self.notice(
+                "the relays of the network changed: this host uses the new ones after `shadowmesh down` and `up`".to_owned(),
+            );
+        }
+        self.follow_rules(rules.as_deref());
+    }
+
+    /// The rules of the record count where no file does.
+    fn follow_rules(&mut self, text: Option<&str>) {
+        if self.rules.as_ref().is_some_and(|rules| rules.file != RECORD) {
+            return;
+        }
+        let here = self.endpoint.id();
+        let Some(text) = text else {
+            if self.rules.take().is_some() {
+                self.routes.set_rules(Instant::now(), here, rules::Rules::default());
+            }
+            return;
+        };
+        match rules::Rules::parse(text.as_bytes()) {
+            Ok(rules) => {
+                let count = rules.len();
+                self.routes.set_rules(Instant::now(), here, rules);
+                let in_force = RulesInForce { file: RECORD.to_owned(), count, error: None };
+                if self.rules.as_ref() != Some(&in_force) {
+                    super::rules::say(&self.progress, Some(&in_force));
+                }
+                self.rules = Some(in_force);
+            }
+            Err(faults) => {
+                // Signed by a later version, which knows more. Nothing is opened by it: those from before stay, and without any
+                // nothing is let in.
+                let error =
+                    faults.first().map_or_else(String::new, |fault| format!("line {}: {fault}", fault.line));
+                if self.rules.is_none() {
+                    self.routes.set_rules(Instant::now(), here, deny_all());
+                    self.rules = Some(RulesInForce { file: RECORD.to_owned(), count: 1, error: None });
+                }
+                if let Some(rules) = &mut self.rules {
+                    rules.error = Some(error.clone());
+                }
+                self.complain(format!(
+                    "the rules of the network's record cannot be read here ({error}): is an upgrade due?"
+                ));
+            }
+        }
+    }
+
+    /// The rules of the record, whose file is not there any more.
+    pub(super) fn fall_back_to_record(&mut self) {
+        let text = self.endpoint.trust().and_then(|trust| trust.view().rules()).map(ToOwned::to_owned);
+        self.follow_rules(text.as_deref());
+    }
+
+    /// Something of a session about membership.
+    pub(super) fn on_membership(&mut self, slot: PeerSlot, event: Event) {
+        match event {
+            Event::Judged(verdict) => self.on_judged(slot, verdict),
+            Event::Standing(standing) if standing > ADMITTED => {
+                let why = refusal_in_words(standing);
+                self.tell(slot, |name| format!("{name} does not let this node in: {why}"));
+            }
+            Event::Joined => {
+                self.members.joins = None;
+                self.members.is_dirty = true;
+                if let Some(facts) = self.own_facts() {
+                    self.notice(format!("this host is a member of the network now, as {}", facts.name));
+                }
+            }
+            Event::JoinFailed(error) => {
+                let sentence = format!("this host could not join: {error}");
+                self.members.joins = None;
+                self.members.is_dirty = true;
+                self.members.joining_failed = Some(sentence.clone());
+                self.notice(sentence);
+            }
+            Event::Renewed(certificate) => {
+                self.members.is_dirty = true;
+                tracing::info!(
+                    until = certificate.body().not_after,
+                    "an admin renewed this node's certificate"
+                );
+            }
+            Event::Gate(gate) => tracing::debug!(slot = slot.0, ?gate, "what may pass"),
+            Event::Standing(_) => {}
+        }
+    }
+
+    fn on_judged(&mut self, slot: PeerSlot, verdict: Verdict) {
+        match verdict {
+            Verdict::Admitted(admission) => {
+                // Whom it met is part of what is stored.
+                self.members.is_dirty |= admission.joined_by.is_some();
+                self.members.told.remove(&slot);
+                self.on_admitted(slot, &admission);
+            }
+            Verdict::Refused(reason) => {
+                self.routes.vouch(Instant::now(), slot, None);
+                let is_waiting =
+                    matches!(reason, Reason::Refusal(shadowmesh_proto::membership::Refusal::NeedsApproval));
+                self.tell(slot, |name| match is_waiting {
+                    true => format!(
+                        "{name} waits to be let in: `sudo shadowmesh approve {name}` on an admin's host"
+                    ),
+                    false => format!("{name} is not let in: {reason}"),
+                });
+            }
+            Verdict::Pending => {}
+        }
+    }
+
+    fn on_admitted(&mut self, slot: PeerSlot, admission: &Admission) {
+        let Some(id) = self.id_of(slot) else { return };
+        let facts = &admission.facts;
+        let vouched = Vouched { subject: subject(id, facts), addresses: addresses_of(facts) };
+        self.routes.vouch(Instant::now(), slot, Some(vouched));
+        let Some((certificate, delegation)) = self.endpoint.chain_of(slot) else { return };
+        if admission.joined_by.is_some()
+            && let Some(delegation) = delegation
+        {
+            match self.try_admin(|admin| admin.enrol(&certificate, &delegation)) {
+                Some(Enrolment::UsedUp { by }) => {
+                    let by: Vec<String> = by.into_iter().map(|node| self.name_of(node)).collect();
+                    self.notice(format!(
+                        "revoked {}: it came by an invite that was used up by {}",
+                        admission.facts.name,
+                        by.join(" and ")
+                    ));
+                }
+                Some(Enrolment::Enter(_)) => {
+                    self.notice(format!("{} joined the network", admission.facts.name));
+                }
+                Some(Enrolment::Known) | None => {}
+            }
+        }
+        self.renew(certificate.body(), admission);
+    }
+
+    /// As an admin: a certificate in its second half is replaced.
+    fn renew(&mut self, shown: &Certificate, admission: &Admission) {
+        let facts = admission.facts.clone();
+        self.try_admin(|admin| if admin.is_due(shown) { admin.renew(shown, facts) } else { Ok(()) });
+    }
+
+    /// Looks at everybody's certificates, this node's among them.
+    pub(super) fn look_at_certificates(&mut self, now: Instant) {
+        if self.members.look.is_none_or(|at| at > now) {
+            return;
+        }
+        self.members.look = Some(now + LOOK);
+        self.tell_time();
+        self.members.followed = None;
+        for peer in self.endpoint.peer_status(now) {
+            if let (Some(Verdict::Admitted(admission)), Some((certificate, _))) =
+                (peer.member.map(|member| member.verdict), self.endpoint.chain_of(peer.slot))
+            {
+                self.renew(certificate.body(), &admission);
+            }
+        }
+        for warning in self.warnings() {
+            self.complain(warning);
+        }
+    }
+
+    /// Says something of a peer, unless that was said last.
+    fn tell(&mut self, slot: PeerSlot, sentence: impl FnOnce(&str) -> String) {
+        let name = self.peer(slot).map_or_else(|| "a peer".to_owned(), |(_, name)| name);
+        let sentence = sentence(&name);
+        if self.members.told.get(&slot) != Some(&sentence) {
+            self.members.told.insert(slot, sentence.clone());
+            self.notice(sentence);
+        }
+    }
+
+    fn id_of(&self, slot: PeerSlot) -> Option<NodeId> {
+        self.endpoint
+            .peer_status(Instant::now())
+            .into_iter()
+            .find(|peer| peer.slot == slot)
+            .map(|peer| peer.id)
+    }
+
+    /// What the network vouches for of this node.
+    pub(super) fn own_facts(&self) -> Option<Facts> {
+        let trust = self.endpoint.trust()?;
+        Some(trust.view().facts(trust.own()?.certificate.body()))
+    }
+
+    /// The id that this host has as an admin, made when there is none; another one with `anew`.
+    pub(super) fn admin_id(&mut self, anew: bool) -> Result<Fingerprint, String> {
+        if self.endpoint.trust().is_none() {
+            return Err("this network has no certificates, and so no admins".to_owned());
+        }
+        if let Some(known) = self.authority_here().filter(|_| !anew) {
+            return Ok(known);
+        }
+        if self.is_admin() {
+            return Err("this host's key is an admin's: have it removed first (`shadowmesh admins remove`)"
+                .to_owned());
+        }
+        let authority = Authority::generate(&mut SystemRng);
+        self.state.save_authority(&authority).map_err(|error| error.to_string())?;
+        let id = authority.fingerprint();
+        self.members.authority = Some(authority);
+        Ok(id)
+    }
+
+    /// The authority of this host.
+    pub(super) fn authority_here(&self) -> Option<Fingerprint> {
+        self.members.authority.as_ref().map(Authority::fingerprint)
+    }
+
+    fn is_admin(&self) -> bool {
+        let standing = self.endpoint.trust().map(|trust| trust.view().standing());
+        standing.zip(self.authority_here()).is_some_and(|(standing, here)| standing.is_admin(here))
+    }
+
+    /// This node as a member, for `status`.
+    pub(super) fn membership(&self) -> Option<doc::Membership> {
+        let trust = self.endpoint.trust()?;
+        let own = trust.own().map(|own| own.certificate.body());
+        let facts = self.own_facts();
+        let now = unix_now();
+        let state = match own {
+            _ if trust.view().revocation(trust.node()).is_some() => "revoked",
+            Some(own) if own.not_after < now => "expired",
+            Some(_) => "member",
+            None if self.members.joins.is_some() => "joining",
+            None => "none",
+        };
+        Some(doc::Membership {
+            state: state.to_owned(),
+            name: facts.as_ref().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string()),
+            tags: facts.iter().flat_map(|facts| facts.tags.iter()).map(ToString::to_string).collect(),
+            until: own.map(|own| own.not_after),
+            is_admin: self.is_admin(),
+            warnings: self.warnings(),
+        })
+    }
+
+    /// What a person should do something about.
+    fn warnings(&self) -> Vec<String> {
+        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
+        let now = unix_now();
+        let own = trust.own().map(|own| own.certificate.body().not_after);
+        let mut warnings: Vec<String> = self.members.joining_failed.iter().cloned().collect();
+        if let Some(own) =
+            self.rules.as_ref().filter(|rules| rules.file != RECORD && trust.view().rules().is_some())
+        {
+            warnings.push(format!(
+                "this host keeps to the rules in {}, not to those of the network's record",
+                own.file
+            ));
+        }
+        match own {
+            _ if trust.view().revocation(trust.node()).is_some() => {
+                warnings.push(
+                    "this host was revoked: `sudo shadowmesh leave`, and join anew with another key"
+                        .to_owned(),
+                );
+            }
+            Some(until) => warnings.extend(ends(
+                "this host's certificate",
+                until,
+                now,
+                "an admin's host renews it while both are connected",
+            )),
+            None if self.members.joins.is_none() => {
+                warnings.push("this host has no certificate: ask an admin for an invite".to_owned());
+            }
+            None => {}
+        }
+        for peer in self.endpoint.peer_status(Instant::now()) {
+            if let Some(Verdict::Admitted(admission)) = peer.member.map(|member| member.verdict) {
+                let what = format!("the certificate of {}", admission.facts.name);
+                warnings.extend(ends(
+                    &what,
+                    admission.until,
+                    now,
+                    "an admin's host renews it while both are connected",
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// What people call a node, as far as anybody said.
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        let known = self.roster().into_iter().find(|(id, _)| *id == node);
+        known.map_or_else(|| node.short(), |(_, name)| name)
+    }
+
+    /// Every node of which something is known, with its name: unique.
+    pub(super) fn roster(&self) -> Vec<(NodeId, String)> {
+        let mut roster: BTreeMap<NodeId, String> = BTreeMap::new();
+        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
+        for (node, word, _) in trust.view().members() {
+            roster.insert(node, word.name.as_ref().map_or_else(|| node.short(), ToString::to_string));
+        }
+        for peer in self.endpoint.peer_status(Instant::now()) {
+            let said = peer.hello.map(|hello| hello.name);
+            let name = match peer.member.map(|member| member.verdict) {
+                Some(Verdict::Admitted(admission)) => Some(admission.facts.name.to_string()),
+                Some(Verdict::Pending | Verdict::Refused(_)) | None => said,
+            };
+            let known = roster.entry(peer.id).or_insert_with(|| peer.id.short());
+            if let Some(name) = name.filter(|_| *known == peer.id.short()) {
+                *known = name;
+            }
+        }
+        let own = self.own_facts().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string());
+        roster.insert(trust.node(), own);
+        roster.into_iter().collect()
+    }
+}
+
+fn subject(id: NodeId, facts: &Facts) -> Subject {
+    let tags = facts.tags.iter().map(ToString::to_string).collect();
+    Subject { id, name: facts.name.to_string(), tags }
+}
+
+fn addresses_of(facts: &Facts) -> Vec<IpAddr> {
+    facts.addresses.iter().map(|address| address.ip()).collect()
+}
+
+fn deny_all() -> rules::Rules {
+    rules::Rules::parse(b"deny any -> any\n").unwrap_or_default()
+}
+
+/// That something ends soon, or has.
+fn ends(what: &str, until: Seconds, now: Seconds, remedy: &str) -> Option<String> {
+    if until < now {
+        return Some(format!("{what} has expired: {remedy}"));
+    }
+    let left = until - now;
+    (left < WARN_BEFORE).then(|| match left / 86_400 {
+        0 => format!("{what} expires in {} hours: {remedy}", left / 3_600),
+        days => format!("{what} expires in {days} days: {remedy}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_is_told_thirty_days_before() {
+        let day = 86_400;
+        assert_eq!(ends("it", 100 * day, 69 * day, "mend it"), None);
+        assert_eq!(
+            ends("it", 100 * day, 71 * day, "mend it").as_deref(),
+            Some("it expires in 29 days: mend it")
+        );
+        assert_eq!(
+            ends("it", 100 * day, 100 * day - 7_200, "mend it").as_deref(),
+            Some("it expires in 2 hours: mend it")
+        );
+        assert_eq!(ends("it", 100 * day, 101 * day, "mend it").as_deref(), Some("it has expired: mend it"));
+    }
+}

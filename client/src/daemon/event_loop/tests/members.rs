@@ -1,0 +1,341 @@
+//! A network with certificates, from whoever makes it to who is shut out.
+
+use super::*;
+use crate::control::message::{Change, InviteLimits, Member as Entry};
+use crate::control::status::{Membership, PeerState};
+use crate::daemon::members::admin::Admin;
+use crate::daemon::members::{stored, unix_now};
+use crate::daemon::state_dir::Joins;
+use shadowmesh_proto::membership::{Authority, Name, Trust};
+use shadowmesh_proto::ticket::Invite;
+
+/// The relay, its network, and daemons by name.
+struct Office {
+    relay: Relay,
+    serving: JoinHandle<()>,
+    network: NetworkState,
+    root: Authority,
+}
+
+impl Office {
+    async fn new() -> Self {
+        let secret = NodeSecret::generate(&mut SeededRng::new(1));
+        let ticket_key = RelayId(secret.public().0);
+        let relay = Relay { secret: Arc::new(secret), members: Arc::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = relay.run(listener);
+        let ticket = RelayTicket { key: ticket_key, addresses: vec![address], expires: None };
+        let mut network = NetworkState::create("office", vec![ticket], &mut SystemRng);
+        let root = Authority::generate(&mut SystemRng);
+        network.root = Some(root.fingerprint());
+        Self { relay, serving, network, root }
+    }
+
+    /// The host that made the network.
+    async fn admin(&self, name: &'static str) -> Daemon {
+        let (seed, root) = (self.root.seed(), self.root.fingerprint());
+        let members: MembersOf = Box::new(move |state, node| {
+            let authority = Authority::from_seed(seed);
+            let mut trust = Trust::new(root, node);
+            let mut admin = Admin::new(&mut trust, &authority, unix_now());
+            admin.found().unwrap();
+            admin.certify_here(Name::new(name).unwrap()).unwrap();
+            state.save_authority(&authority).unwrap();
+            state.save_members(&stored(&trust, None)).unwrap();
+            Members::load(state, root, node).unwrap()
+        });
+        Daemon::start_in(tempfile::tempdir().unwrap(), name, self.network.clone(), Some(members)).await
+    }
+
+    /// A host that joins.
+    async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
+        let (delegated, network) = (invite.delegated.clone(), NetworkState::join(invite));
+        let root = network.root.unwrap();
+        let members: MembersOf = Box::new(move |state, node| {
+            let mut members = Members::load(state, root, node).unwrap();
+            if let Some(delegated) = delegated {
+                members.join(Joins::new(delegated, Name::new(name).unwrap(), &mut SystemRng));
+            }
+            members
+        });
+        Daemon::start_in(tempfile::tempdir().unwrap(), name, network, Some(members)).await
+    }
+
+    /// A host that was there before, as its state says.
+    async fn again(&self, name: &'static str, home: tempfile::TempDir) -> Daemon {
+        let root = self.root.fingerprint();
+        let members: MembersOf = Box::new(move |state, node| Members::load(state, root, node).unwrap());
+        Daemon::start_in(home, name, self.network.clone(), Some(members)).await
+    }
+}
+
+impl Daemon {
+    async fn ask(&self, request: Request) -> Result<Response, ControlError> {
+        within("an answer", call(&self.socket, &request)).await
+    }
+
+    async fn invite(&self, limits: InviteLimits) -> Invite {
+        let asked = self.ask(Request::Invite { expires_s: 3_600, name: None, limits }).await.unwrap();
+        let Response::Invite { ticket } = asked else { panic!("{asked:?}") };
+        Invite::parse(&ticket, unix_now()).unwrap()
+    }
+
+    async fn change(&self, change: Change) -> Result<String, String> {
+        let asked = self.ask(Request::Change(change)).await;
+        if let Err(ControlError::Refused { sentence, .. }) = asked {
+            return Err(sentence);
+        }
+        let Ok(Response::Changed { sentence }) = asked else { panic!("{asked:?}") };
+        Ok(sentence)
+    }
+
+    async fn members(&self) -> Vec<Entry> {
+        let Response::Members(members) = self.ask(Request::Members).await.unwrap() else {
+            panic!("no members")
+        };
+        members.members
+    }
+
+    async fn membership(&self) -> Membership {
+        self.status().await.membership.unwrap()
+    }
+
+    async fn state_of(&self, peer: &str) -> Option<(PeerState, Option<String>)> {
+        let status = self.status().await;
+        let found = status.peers.iter().find(|other| other.name == peer)?;
+        Some((found.state, found.member.as_ref().map(|member| member.standing.clone())))
+    }
+
+    async fn until<F: Future<Output = bool>>(&self, what: &str, mut is_so: impl FnMut() -> F) {
+        let waiting = async {
+            while !is_so().await {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(what, waiting).await;
+    }
+
+    async fn meets(&self, peer: &str) {
+        let is_met =
+            || async { self.state_of(peer).await.is_some_and(|(state, _)| state == PeerState::Connected) };
+        self.until(&format!("{peer} to be connected"), is_met).await;
+    }
+
+    async fn parts_from(&self, peer: &str) {
+        let is_out =
+            || async { self.state_of(peer).await.is_none_or(|(state, _)| state != PeerState::Connected) };
+        self.until(&format!("{peer} to be cut off"), is_out).await;
+    }
+
+    async fn ends(self) -> tempfile::TempDir {
+        self.ask(Request::Down).await.unwrap();
+        within("the end", self.task).await.unwrap().unwrap();
+        self.home
+    }
+}
+
+fn once() -> InviteLimits {
+    InviteLimits { uses: Some(1), ..InviteLimits::default() }
+}
+
+#[test]
+fn hosts_join_by_invite_are_named_and_shut_out() {
+    crate::net::namespace::isolated(|| in_network("", from_joining_to_revocation()));
+}
+
+async fn from_joining_to_revocation() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    assert_eq!(a.membership().await.state, "member");
+    let limits = InviteLimits { tags: vec!["lab".into()], ..InviteLimits::default() };
+    let invite = a.invite(limits).await;
+    let mut b = office.joins("b", &invite).await;
+    b.connected().await;
+    a.meets("b").await;
+    b.meets("a").await;
+    for n in 0..100 {
+        a.send(&b, n);
+    }
+    assert_eq!(b.numbers(100).await, (0..100).collect::<Vec<_>>(), "frames flow");
+    let own = b.membership().await;
+    assert_eq!((own.state.as_str(), own.name.as_str(), own.tags), ("member", "b", vec!["lab".to_owned()]));
+    assert!(!own.is_admin && own.warnings.is_empty(), "{:?}", own.warnings);
+    let known = a.members().await;
+    let entry = known.iter().find(|member| member.name == "b").unwrap();
+    assert!(entry.since.is_some() && entry.standing == "member", "the admin took it up: {entry:?}");
+
+    // A third, with no admin there.
+    let home = a.ends().await;
+    let c = office.joins("c", &invite).await;
+    c.meets("b").await;
+    c.send(&b, 100);
+    assert_eq!(b.numbers(1).await, [100]);
+    let refused = b.change(Change::Rename { member: "c".into(), name: "d".into() }).await.unwrap_err();
+    assert!(refused.contains("no admin"), "{refused}");
+    let a = office.again("a", home).await;
+    a.meets("c").await;
+    a.meets("b").await;
+
+    // What the admin says of others, they say as well.
+    a.change(Change::Rename { member: "c".into(), name: "carol".into() }).await.unwrap();
+    a.change(Change::Tag { member: "carol".into(), add: vec!["x".into()], remove: vec!["lab".into()] })
+        .await
+        .unwrap();
+    b.meets("carol").await;
+    c.until("its tags", || async { c.membership().await.tags == ["x"] }).await;
+    let taken = a.change(Change::Rename { member: "carol".into(), name: "b".into() }).await.unwrap_err();
+    assert!(taken.contains("another member is called b"), "{taken}");
+
+    // Rules of the record, by tag: only a speaks to others.
+    a.change(Change::Tag { member: "a".into(), add: vec!["boss".into()], remove: vec![] }).await.unwrap();
+    a.change(Change::SetRules { text: "allow tag:boss -> any\n".into() }).await.unwrap();
+    b.until("the rules", || async { b.status().await.rules.is_some_and(|rules| rules.count == 1) }).await;
+    c.send(&b, 101);
+    let denied = || async { b.status().await.dropped.get("access_not_allowed") == Some(&1) };
+    b.until("a frame to be denied", denied).await;
+    a.send(&b, 102);
+    assert_eq!(b.numbers(1).await, [102], "and what was denied never comes");
+
+    // One is shut out; the one that does not hear the admin itself as well.
+    let began = Instant::now();
+    a.change(Change::Revoke { member: "carol".into() }).await.unwrap();
+    a.parts_from("carol").await;
+    b.parts_from("carol").await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    c.until("it to know", || async { c.membership().await.state == "revoked" }).await;
+    a.meets("b").await;
+    assert!(office.relay.members.lock().unwrap().len() == 3);
+    office.serving.abort();
+}
+
+#[test]
+fn an_invite_for_one_is_not_for_two() {
+    crate::net::namespace::isolated(|| in_network("", used_twice()));
+}
+
+async fn used_twice() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let open = a.invite(InviteLimits::default()).await;
+    let invite = a.invite(once()).await;
+    // A member that hands out the invite while no admin is there.
+    let b = office.joins("b", &open).await;
+    b.meets("a").await;
+    let home = a.ends().await;
+    let c = office.joins("c", &invite).await;
+    c.meets("b").await;
+    let d = office.joins("d", &invite).await;
+    d.meets("b").await;
+    let a = office.again("a", home).await;
+    // One of the two stays.
+    let one_is_out = || async {
+        let members = a.members().await;
+        members.iter().filter(|member| member.standing == "revoked").count() == 1
+    };
+    a.until("one of them to be revoked", one_is_out).await;
+    let out = a.members().await.into_iter().find(|member| member.standing == "revoked").unwrap();
+    let (stays, goes) = if out.id == c.status().await.node.id { ("d", "c") } else { ("c", "d") };
+    b.parts_from(goes).await;
+    b.meets(stays).await;
+    a.meets(stays).await;
+    office.serving.abort();
+}
+
+#[test]
+fn who_has_to_be_approved_waits_and_an_admin_is_made_and_removed() {
+    crate::net::namespace::isolated(|| in_network("", approved()));
+}
+
+async fn approved() {
+    let office = Office::new().await;
+    let mut a = office.admin("a").await;
+    let limits = InviteLimits { needs_approval: true, ..InviteLimits::default() };
+    let b = office.joins("b", &a.invite(limits).await).await;
+    let waits =
+        |said: &Progress| matches!(said, Progress::Notice(said) if said.contains("shadowmesh approve b"));
+    a.says("that b waits", waits).await;
+    assert_eq!(b.state_of("a").await.unwrap().0, PeerState::Connecting);
+    a.change(Change::Approve { member: "b".into() }).await.unwrap();
+    a.meets("b").await;
+    b.meets("a").await;
+
+    // b becomes an admin, and can do what one does; then it is removed.
+    let Response::AdminId { id } = b.ask(Request::AdminId { anew: false }).await.unwrap() else {
+        panic!("no id")
+    };
+    let add = Change::AddAdmin { id: id.clone(), name: "b-admin".into() };
+    a.change(add).await.unwrap();
+    b.until("b to be an admin", || async { b.membership().await.is_admin }).await;
+    let c = office.joins("c", &b.invite(once()).await).await;
+    c.meets("a").await;
+    let refused = b.change(Change::RemoveAdmin { admin: "b-admin".into() }).await.unwrap_err();
+    assert!(refused.contains("does not remove itself"), "{refused}");
+    a.change(Change::RemoveAdmin { admin: id[..10].to_owned() }).await.unwrap();
+    b.until("b to be none", || async { !b.membership().await.is_admin }).await;
+    let refused = b.change(Change::Revoke { member: "c".into() }).await.unwrap_err();
+    assert!(refused.contains("no say"), "{refused}");
+    a.meets("c").await;
+    office.serving.abort();
+}
+
+#[test]
+fn arp_is_answered_for_who_is_let_in_and_nobody_else() {
+    crate::net::namespace::isolated(|| in_network("", answered_by_the_record()));
+}
+
+/// The IPv4 address of a daemon.
+async fn address(daemon: &Daemon) -> std::net::Ipv4Addr {
+    let status = daemon.status().await;
+    let addresses = status.node.addresses.iter().filter_map(|cidr| cidr.split('/').next()?.parse().ok());
+    addresses.into_iter().next().expect("an address")
+}
+
+impl Daemon {
+    /// Whether a peer said which addresses it has.
+    async fn was_told_by(&self, peer: &str) -> bool {
+        self.status().await.peers.iter().any(|other| other.name == peer && !other.addresses.is_empty())
+    }
+
+    /// Asks who has these, in turn; of whom it heard until the last was answered for.
+    async fn asks(&self, whom: &[std::net::Ipv4Addr]) -> Vec<std::net::Ipv4Addr> {
+        let own = address(self).await.octets();
+        for target in whom {
+            let fixed = [0, 1, 8, 0, 6, 4, 0, 1];
+            let arp = [&fixed[..], &self.mac.0, &own, &[0; 6], &target.octets()].concat();
+            let frame = [&[0xff; 6][..], &self.mac.0, &[8, 6], &arp].concat();
+            self.wire.send(&frame).unwrap();
+        }
+        let mut answered = vec![];
+        let all = async {
+            while answered.last() != whom.last() {
+                while let Some(frame) = self.wire.receive().unwrap() {
+                    if let ([8, 6], [.., 2]) = (&frame[12..14], &frame[20..22]) {
+                        let sender: [u8; 4] = frame[28..32].try_into().unwrap();
+                        answered.push(sender.into());
+                    }
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within("an answer for the last", all).await;
+        answered
+    }
+}
+
+async fn answered_by_the_record() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let b = office.joins("b", &invite).await;
+    a.meets("b").await;
+    let c = office.joins("c", &invite).await;
+    a.meets("c").await;
+    let both = [address(&c).await, address(&b).await];
+    a.until("the address of b", || a.was_told_by("b")).await;
+    a.until("the address of c", || a.was_told_by("c")).await;
+    assert_eq!(a.asks(&both).await, both, "nobody but the switch is there to answer");
+    a.change(Change::Revoke { member: "c".into() }).await.unwrap();
+    assert_eq!(a.asks(&both).await, [both[1]]);
+    office.serving.abort();
+}

@@ -1,0 +1,309 @@
+//! What an admin does: each thing is a new document of its, signed and heard here at once (protocol §8.6).
+
+use shadowmesh_proto::ids::{Fingerprint, KeyId, NodeId};
+use shadowmesh_proto::membership::{
+    self, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full, MAX_BLOCKS, Name, Own,
+    Pattern, Seconds, Set, SignError, Statement, Tags, Trust, Versioned, View, Word,
+};
+use shadowmesh_proto::rng::Rng;
+use shadowmesh_proto::ticket::{Delegated, RelayTicket};
+use std::time::Duration;
+
+/// How long a certificate is good, and a member by an invite without another word: a year. It is renewed in its second half.
+const LIFE: Seconds = 365 * 86_400;
+/// A certificate begins so much earlier: for clocks that are behind.
+const EARLY: Seconds = 60;
+
+/// Why it was not done. Each text is a sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The key here has no say.
+    #[error(
+        "this host's admin key has no say in this network any more, or not yet: ask another admin for `shadowmesh admins add`"
+    )]
+    NotAdmin,
+    /// Its document has no room.
+    #[error("there is no room for it: {0}")]
+    Full(#[from] Full),
+    /// It cannot be said.
+    #[error("it cannot be signed: {0}")]
+    Sign(#[from] SignError),
+    /// There is something newer under the same version.
+    #[error(
+        "the record here is older than what this admin said before: wait until other members have told this host, and try again"
+    )]
+    Old,
+    /// Too many invites are open.
+    #[error("too many invites are open: wait until some have ended")]
+    TooManyInvites,
+    /// It makes no sense.
+    #[error("{0}")]
+    Senseless(&'static str),
+}
+
+/// What an invite is limited to.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// How long one may join by it.
+    pub joins_for: Duration,
+    /// How often.
+    pub uses: Option<u32>,
+    /// Whether an admin has to say yes to each.
+    pub needs_approval: bool,
+    /// Names that who joins may take.
+    pub names: Option<Pattern>,
+    /// Tags that they get.
+    pub tags: Tags,
+    /// Addresses that they may take.
+    pub blocks: Set<Block, MAX_BLOCKS>,
+}
+
+/// An admin at work.
+#[derive(Debug)]
+pub struct Admin<'a> {
+    trust: &'a mut Trust,
+    authority: &'a Authority,
+    now: Seconds,
+}
+
+impl<'a> Admin<'a> {
+    /// `authority` speaks, in the record of `trust`. `now` in seconds since 1970.
+    pub const fn new(trust: &'a mut Trust, authority: &'a Authority, now: Seconds) -> Self {
+        Self { trust, authority, now }
+    }
+
+    /// The first document of a network.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn found(&mut self) -> Result<(), AdminError> {
+        self.trust.keep_key(self.authority.public().clone());
+        self.write(|_, _| Ok(()))
+    }
+
+    /// Says something: all that was said before, and what `change` makes of it.
+    fn write(
+        &mut self,
+        change: impl FnOnce(&mut Document, &View) -> Result<(), AdminError>,
+    ) -> Result<(), AdminError> {
+        let here = self.authority.fingerprint();
+        if !self.trust.view().standing().is_admin(here) {
+            return Err(AdminError::NotAdmin);
+        }
+        self.trust.keep_key(self.authority.public().clone());
+        let mut document = self.trust.record().draft(here, self.now);
+        self.drop_ended_invites(&mut document);
+        change(&mut document, self.trust.view())?;
+        let said = Statement::sign(self.authority, self.trust.root(), document)?;
+        if self.trust.hear(said) { Ok(()) } else { Err(AdminError::Old) }
+    }
+
+    fn drop_ended_invites(&self, document: &mut Document) {
+        let ended = |hash| {
+            let mut known = self.trust.invites();
+            known.any(|invite| invite.hash() == hash && invite.body().joins_until < self.now)
+        };
+        let open = document.invites.iter().copied().filter(|hash| !ended(*hash));
+        if let Some(open) = Set::new(open) {
+            document.invites = open;
+        }
+    }
+
+    /// What goes into an invite; members hand out the rest.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn invite(&mut self, limits: Limits, rng: &mut dyn Rng) -> Result<Delegated, AdminError> {
+        let delegation = Delegation {
+            // Drawn by whoever signs it.
+            delegate: Fingerprint([0; 32]),
+            joins_until: self.now.saturating_add(limits.joins_for.as_secs().max(1)),
+            members_until: self.now.saturating_add(LIFE),
+            uses: limits.uses,
+            needs_approval: limits.needs_approval,
+            names: limits.names,
+            tags: limits.tags,
+            blocks: limits.blocks,
+        };
+        let (ticket, statement) = membership::invite(self.authority, self.trust.root(), delegation, rng)?;
+        self.write(|document, _| {
+            if document.invites.insert(statement.hash()) { Ok(()) } else { Err(AdminError::TooManyInvites) }
+        })?;
+        self.trust.keep_invite(statement);
+        Ok(ticket)
+    }
+
+    /// Shuts out a node, or whoever would join by a delegate.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn revoke(&mut self, key: impl Into<KeyId>) -> Result<(), AdminError> {
+        let (key, now) = (key.into(), self.now);
+        self.write(|document, _| if document.revoke(key, now) { Ok(()) } else { Err(Full.into()) })
+    }
+
+    /// A word on a node: as it is, but for what `change` makes of it.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn say_of(&mut self, node: NodeId, change: impl FnOnce(&mut Word)) -> Result<(), AdminError> {
+        let now = self.now;
+        self.write(|document, view| {
+            let known = view.word(node).cloned();
+            let mut word = known.unwrap_or_else(|| Word { since: now, ..Word::default() });
+            word.version = view.next_version();
+            change(&mut word);
+            if document.members.insert(node, word) { Ok(()) } else { Err(Full.into()) }
+        })
+    }
+
+    /// What is to be done about a node that came in by an invite; it is done.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn enrol(
+        &mut self,
+        certificate: &Statement<Certificate>,
+        delegation: &Statement<Delegation>,
+    ) -> Result<Enrolment, AdminError> {
+        let enrolment = self.trust.view().enrolment(certificate, delegation, self.now);
+        if enrolment != Enrolment::Known {
+            let (node, now) = (certificate.body().node, self.now);
+            self.write(|document, _| Ok(document.enrol(node, &enrolment, now)?))?;
+        }
+        Ok(enrolment)
+    }
+
+    /// Nodes that used an invite too often, as two admins apart may have let in: the later ones are shut out.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn shut_out_too_many(&mut self) -> Result<Vec<NodeId>, AdminError> {
+        let view = self.trust.view();
+        let later = self.trust.invites().flat_map(|invite| view.joined_too_many(invite.body()));
+        let later: Vec<NodeId> = later.collect();
+        if !later.is_empty() {
+            let now = self.now;
+            self.write(|document, _| {
+                let fits = later.iter().all(|node| document.revoke(*node, now));
+                if fits { Ok(()) } else { Err(Full.into()) }
+            })?;
+        }
+        Ok(later)
+    }
+
+    /// Whether a certificate is in its second half.
+    pub const fn is_due(&self, certificate: &Certificate) -> bool {
+        let half = certificate.not_after.saturating_sub(certificate.not_before) / 2;
+        self.now >= certificate.not_before.saturating_add(half)
+    }
+
+    /// Offers a member a certificate that is good for longer than what it shows.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn renew(&mut self, shown: &Certificate, facts: Facts) -> Result<(), AdminError> {
+        if !self.trust.view().standing().is_admin(self.authority.fingerprint()) {
+            return Err(AdminError::NotAdmin);
+        }
+        let says = Certificate {
+            node: shown.node,
+            name: facts.name,
+            addresses: facts.addresses,
+            tags: facts.tags,
+            // Newer than the one before, whatever the clocks say.
+            not_before: self.now.saturating_sub(EARLY).max(shown.not_before.saturating_add(1)),
+            not_after: self.now.saturating_add(LIFE),
+            delegation: None,
+            serial: shown.serial.wrapping_add(1),
+        };
+        let certificate = Statement::sign(self.authority, self.trust.root(), says)?;
+        if shown.node == self.trust.node() {
+            self.trust.show(Own { certificate, chain: None });
+        } else {
+            self.trust.offer(certificate);
+        }
+        Ok(())
+    }
+
+    /// This node's own certificate, where it has none or that is due.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn certify_here(&mut self, name: Name) -> Result<bool, AdminError> {
+        let own = self.trust.own().map(|own| own.certificate.body().clone());
+        if own.as_ref().is_some_and(|own| !self.is_due(own)) {
+            return Ok(false);
+        }
+        let shown = own.unwrap_or_else(|| Certificate {
+            node: self.trust.node(),
+            name,
+            addresses: membership::Addresses::default(),
+            tags: Tags::default(),
+            not_before: 0,
+            not_after: 0,
+            delegation: None,
+            serial: 0,
+        });
+        let facts = self.trust.view().facts(&shown);
+        self.renew(&shown, facts)?;
+        Ok(true)
+    }
+
+    /// The relays of the network are these.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn set_relays(&mut self, relays: Vec<RelayTicket>) -> Result<(), AdminError> {
+        if relays.is_empty() {
+            return Err(AdminError::Senseless(
+                "a network without a relay cannot be joined: add another first",
+            ));
+        }
+        self.write(|document, view| {
+            document.relays = Some(Versioned { version: view.next_version(), value: relays });
+            Ok(())
+        })
+    }
+
+    /// The access rules of the network are these.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn set_rules(&mut self, rules: String) -> Result<(), AdminError> {
+        self.write(|document, view| {
+            document.rules = Some(Versioned { version: view.next_version(), value: rules });
+            Ok(())
+        })
+    }
+
+    /// Makes another authority an admin.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn grant(&mut self, to: Fingerprint, name: Name) -> Result<(), AdminError> {
+        if self.trust.view().standing().was_removed(to) {
+            return Err(AdminError::Senseless(
+                "that admin was removed, which lasts: make a new key there, with `shadowmesh admins id --new`",
+            ));
+        }
+        self.write(|document, _| if document.admins.insert(to, name) { Ok(()) } else { Err(Full.into()) })
+    }
+
+    /// Removes an admin; what it had said stays.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn remove_admin(&mut self, admin: Fingerprint) -> Result<(), AdminError> {
+        let standing = self.trust.view().standing();
+        if !standing.is_admin(admin) {
+            return Err(AdminError::Senseless("nobody of that id is an admin"));
+        }
+        if admin == self.authority.fingerprint() {
+            return Err(AdminError::Senseless("an admin does not remove itself: let another one do it"));
+        }
+        let record = self.trust.record().clone();
+        let here = self.authority.fingerprint();
+        self.write(|document, view| Ok(view.remove_admin(&record, document, here, admin)?))
+    }
+}

@@ -1,0 +1,140 @@
+//! A copy of a network in one text: what another host needs to take its place. Not the node's key: two hosts with one key would shut
+//! each other out.
+
+use super::members::MemberState;
+use super::network::{AddressClaim, NetworkState};
+use super::{StateDir, StateError, network};
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+use shadowmesh_proto::membership::Authority;
+use zeroize::{Zeroize, Zeroizing};
+
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Copy {
+    /// Says what it is, and of which form.
+    shadowmesh_network: u32,
+    network: String,
+    members: String,
+    admin_key: Option<String>,
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.network.zeroize();
+        self.admin_key.zeroize();
+    }
+}
+
+/// Why a copy is not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It does not read.
+    #[error("it does not read as one ({0})")]
+    Damaged(String),
+    /// It was made by a later version.
+    #[error("it was made by a newer shadowmesh (form {0}): upgrade this one")]
+    Newer(u32),
+    /// It cannot be stored.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl StateDir {
+    /// The network, its record and the admin's key, if there is one; `None` without a network. **A secret.**
+    ///
+    /// # Errors
+    /// As the loading of each.
+    pub fn export(&self) -> Result<Option<Zeroizing<String>>, StateError> {
+        let Some(network) = self.load_network()? else { return Ok(None) };
+        let MemberState { blobs, .. } = self.load_members()?;
+        let members = MemberState { blobs, ..MemberState::default() };
+        let key = self.load_authority()?.map(|authority| BASE64URL_NOPAD.encode(authority.seed().as_slice()));
+        let copy = Copy {
+            shadowmesh_network: FORMAT,
+            network: network.to_toml().to_string(),
+            members: members.to_text().to_string(),
+            admin_key: key,
+        };
+        // What this program writes can be written.
+        Ok(Some(Zeroizing::new(serde_json::to_string_pretty(&copy).unwrap_or_default())))
+    }
+
+    /// Takes over a copy where there is no network; which, and whether it brought an admin's key.
+    ///
+    /// # Errors
+    /// See [`CopyError`]; nothing was changed by one that does not read.
+    pub fn import(&self, text: &str) -> Result<(NetworkState, bool), CopyError> {
+        let damaged = |why: String| CopyError::Damaged(why);
+        let copy: Copy = serde_json::from_str(text).map_err(|error| {
+            // Not what it says: it may quote.
+            damaged(format!("line {}, column {}", error.line(), error.column()))
+        })?;
+        if copy.shadowmesh_network > FORMAT {
+            return Err(CopyError::Newer(copy.shadowmesh_network));
+        }
+        let mut network = NetworkState::parse(&copy.network).map_err(damaged)?;
+        // The address is that of the other host.
+        network.claim = AddressClaim::default();
+        let members = MemberState::parse(&copy.members).map_err(damaged)?;
+        let members = MemberState { blobs: members.blobs, ..MemberState::default() };
+        let seed = copy.admin_key.as_ref().map(|text| {
+            network::decode_key(text).ok_or_else(|| damaged("its admin's key is none".to_owned()))
+        });
+        let authority = seed.transpose()?.map(Authority::from_seed);
+        if let Some(authority) = &authority {
+            self.save_authority(authority)?;
+        }
+        self.save_members(&members)?;
+        // Last: with it this host is in the network.
+        self.save_network(&network)?;
+        Ok((network, authority.is_some()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::members::StoredOwn;
+    use super::*;
+    use shadowmesh_proto::ids::RelayId;
+    use shadowmesh_proto::rng::SeededRng;
+    use shadowmesh_proto::ticket::RelayTicket;
+
+    #[test]
+    fn a_copy_brings_the_network_and_nothing_that_is_one_hosts_own() {
+        let home = tempfile::tempdir().expect("a directory");
+        let [from, to] = ["from", "to"].map(|name| StateDir::open(home.path().join(name)).expect("opened"));
+        assert!(from.export().expect("looked").is_none());
+        let relay =
+            RelayTicket { key: RelayId([7; 32]), addresses: vec!["192.0.2.1:8443".into()], expires: None };
+        let mut network = NetworkState::create("home", vec![relay], &mut SeededRng::new(2));
+        let authority = Authority::generate(&mut SeededRng::new(3));
+        network.root = Some(authority.fingerprint());
+        let own = Some(StoredOwn { certificate: vec![1], chain: None });
+        let members = MemberState { blobs: vec![vec![5; 2000]], own, ..MemberState::default() };
+        from.save_network(&network).expect("saved");
+        from.save_members(&members).expect("saved");
+        from.save_authority(&authority).expect("saved");
+        let copy = from.export().expect("read").expect("a network");
+        let (taken, has_key) = to.import(&copy).expect("taken over");
+        assert!(has_key && !taken.claim.settled);
+        assert_eq!(taken.root, network.root);
+        assert_eq!(to.load_authority().expect("read").expect("a key").fingerprint(), authority.fingerprint());
+        let expected = MemberState { own: None, ..members };
+        assert_eq!(to.load_members().expect("read"), expected);
+        assert_eq!(to.load_network().expect("read"), Some(taken));
+    }
+
+    #[test]
+    fn what_is_no_copy_changes_nothing() {
+        let home = tempfile::tempdir().expect("a directory");
+        let to = StateDir::open(home.path().join("to")).expect("opened");
+        let newer = r#"{"shadowmesh_network":2,"network":"","members":"","admin_key":null}"#;
+        assert!(matches!(to.import(newer), Err(CopyError::Newer(2))));
+        for text in ["", "{}", r#"{"shadowmesh_network":1,"network":"x","members":"","admin_key":null}"#] {
+            assert!(matches!(to.import(text), Err(CopyError::Damaged(_))), "{text}");
+        }
+        assert_eq!(to.load_network().expect("read"), None);
+    }
+}

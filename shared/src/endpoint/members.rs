@@ -1,0 +1,79 @@
+//! Who is a member, for all peers at once (protocol §8.5).
+//!
+//! What one peer brings is judged by in every session at once: a node that was revoked is cut off by whoever hears of it.
+
+use super::Endpoint;
+use crate::ids::PeerSlot;
+use crate::membership::{Certificate, Delegation, Seconds, Statement, Trust};
+use crate::peer::Peer;
+use std::time::Instant;
+
+/// What an endpoint knows of members.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Nothing in a network without certificates.
+    pub(super) trust: Option<Trust>,
+    /// The state of it that every session was told of.
+    told: u64,
+    /// Both clocks at one moment.
+    clock: Option<(Instant, Seconds)>,
+}
+
+impl Members {
+    /// Seconds since 1970; 0, when nothing is good yet, before anybody said.
+    pub(super) fn time_of_day(&self, now: Instant) -> Seconds {
+        let Some((at, unix)) = self.clock else { return 0 };
+        unix.saturating_add(now.saturating_duration_since(at).as_secs())
+    }
+}
+
+impl Endpoint {
+    /// From now on only members may send frames, by what `trust` knows. `unix`: seconds since 1970.
+    pub fn set_trust(&mut self, now: Instant, unix: Seconds, trust: Trust) {
+        self.members = Members { told: trust.changes(), trust: Some(trust), clock: Some((now, unix)) };
+        self.tell_all(now);
+    }
+
+    /// The clock on the wall says this: to be told when it was set, and when the machine slept.
+    pub fn set_time_of_day(&mut self, now: Instant, unix: Seconds) {
+        self.members.clock = Some((now, unix));
+    }
+
+    /// Who is a member; nothing in a network without certificates.
+    pub const fn trust(&self) -> Option<&Trust> {
+        self.members.trust.as_ref()
+    }
+
+    /// Lets `change` do something to it, and every session follow. Nothing without certificates.
+    pub fn with_trust<T>(&mut self, now: Instant, change: impl FnOnce(&mut Trust) -> T) -> Option<T> {
+        let result = change(self.members.trust.as_mut()?);
+        self.after_input(now);
+        Some(result)
+    }
+
+    /// What a peer showed to be a member by, as far as that was verified.
+    pub fn chain_of(
+        &self,
+        slot: PeerSlot,
+    ) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {
+        self.peers.get(self.slots.get(&slot)?)?.chain()
+    }
+
+    /// What a session changed is told to all, until nothing changes any more.
+    pub(super) fn spread_trust(&mut self, now: Instant) {
+        while let Some(changes) = self.members.trust.as_ref().map(Trust::changes)
+            && self.members.told != changes
+        {
+            self.members.told = changes;
+            self.out.weigh_claims_anew();
+            self.tell_all(now);
+        }
+    }
+
+    fn tell_all(&mut self, now: Instant) {
+        let ids: Vec<_> = self.peers.values().map(Peer::id).collect();
+        for id in ids {
+            self.with_peer(now, id, |peer, ctx| peer.on_trust_changed(ctx));
+        }
+    }
+}

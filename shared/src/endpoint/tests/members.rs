@@ -1,0 +1,265 @@
+//! Certificates: who is no member gets no key, no route and no address; who stops being one is cut off.
+
+use super::*;
+use crate::ids::ReceiverIndex;
+use crate::membership::{
+    self, Address, Addresses, Authority, Certificate, Document, Gate, Name, Own, REFUSED_FOR, Refusal,
+    Seconds, Statement, Tags, Trust, Verdict, Word,
+};
+use crate::membership::{PENDING, Reason};
+use crate::session::limits::RECEIVE_KEYS;
+
+const BEGUN: Seconds = 1_000_000;
+const ENDS: Seconds = BEGUN + 86_400;
+
+fn root() -> Authority {
+    Authority::generate(&mut SeededRng::new(77))
+}
+
+fn certificate(world: &World, at: usize, not_before: Seconds, not_after: Seconds) -> Own {
+    let says = Certificate {
+        node: world.nodes[at].endpoint.id(),
+        name: Name::new(["a", "b"][at]).unwrap(),
+        addresses: Addresses::default(),
+        tags: Tags::default(),
+        not_before,
+        not_after,
+        delegation: None,
+        serial: 1,
+    };
+    Own { certificate: Statement::sign(&root(), root().fingerprint(), says).unwrap(), chain: None }
+}
+
+/// A network with certificates; those `ends` says when have one. The first node has the record.
+fn network(mut world: World, ends: [Option<Seconds>; 2]) -> World {
+    for (at, ends) in ends.into_iter().enumerate() {
+        let mut trust = Trust::new(root().fingerprint(), world.nodes[at].endpoint.id());
+        if let Some(ends) = ends {
+            trust.show(certificate(&world, at, BEGUN - 10, ends));
+        }
+        let now = world.now;
+        world.nodes[at].endpoint.set_trust(now, BEGUN, trust);
+    }
+    say(&mut world, |_| ());
+    world
+}
+
+fn at(world: &mut World, node: usize, change: impl FnOnce(&mut Trust)) {
+    let now = world.now;
+    world.nodes[node].endpoint.with_trust(now, change).unwrap();
+}
+
+/// The root says something, and the first node hears it.
+fn say(world: &mut World, change: impl FnOnce(&mut Document)) {
+    at(world, 0, |trust| {
+        trust.keep_key(root().public().clone());
+        let mut document = trust.record().draft(root().fingerprint(), BEGUN);
+        change(&mut document);
+        assert!(trust.hear(Statement::sign(&root(), root().fingerprint(), document).unwrap()));
+    });
+}
+
+fn opened(world: &World, at: usize) -> Vec<ReceiverIndex> {
+    let index = |event: &Event| {
+        let (Event::OpenAssociation { key, .. } | Event::AddOpenKey { key, .. }) = event else { return None };
+        Some(key.index())
+    };
+    world.nodes[at].events.iter().filter_map(index).collect()
+}
+
+fn last_route(world: &World, at: usize) -> Option<Via> {
+    let mut routes = world.nodes[at].events.iter().rev();
+    routes.find_map(|event| if let Event::Route { via, .. } = event { Some(*via) } else { None }).flatten()
+}
+
+fn closed(world: &World, at: usize) -> usize {
+    world.count(at, |event| matches!(event, Event::CloseAssociation { .. }))
+}
+
+#[test]
+fn two_members_admit_each_other_and_frames_flow() {
+    let mut world = network(World::new(700), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    assert!(world.is_connected());
+    for at in 0..2 {
+        let member = world.status(at).member.unwrap();
+        let Verdict::Admitted(admission) = member.verdict else { panic!("not admitted") };
+        assert_eq!(admission.facts.name.as_str(), ["b", "a"][at]);
+        assert_eq!(member.standing, membership::ADMITTED);
+        assert_eq!((opened(&world, at).len(), world.started(at)), (1, 1));
+        assert!(world.nodes[at].confirmed && last_route(&world, at).is_some());
+        let events = &world.nodes[at].events;
+        let first = |f: fn(&Event) -> bool| events.iter().position(f).unwrap();
+        let opens = first(|event| matches!(event, Event::OpenAssociation { .. }));
+        let starts = first(|event| matches!(event, Event::StartAssociation { .. }));
+        let goes = first(|event| matches!(event, Event::Route { via: Some(_), .. }));
+        assert!(opens < starts && starts < goes, "{opens} {starts} {goes}");
+    }
+}
+
+#[test]
+fn who_has_the_secret_and_no_certificate_gets_no_key_no_route_and_no_address() {
+    let mut world = network(World::new(701), [Some(ENDS), None]);
+    world.run(Duration::from_secs(30));
+    for at in 0..2 {
+        assert!(world.status(at).session.is_some(), "the two can talk about it");
+        assert_eq!(world.status(at).state, PeerState::Connecting);
+        // It may hear the member, which does not speak to it.
+        assert_eq!((opened(&world, at).len(), world.started(at)), (at, 0));
+        assert_eq!(last_route(&world, at), None);
+        assert!(!world.nodes[at].confirmed, "the relay tells no addresses");
+    }
+    assert_eq!(world.status(0).member.unwrap().verdict, Verdict::Pending);
+}
+
+#[test]
+fn rekeys_before_the_gate_opens_replace_what_is_kept() {
+    let world = World::with(702, |_, config| config.rekey_interval = Duration::from_secs(2));
+    let mut world = network(world, [Some(ENDS), None]);
+    world.run(Duration::from_secs(61));
+    let rekeys = world.status(0).session.unwrap().rekeys;
+    assert!(rekeys > 20, "{rekeys}");
+    let own = certificate(&world, 1, BEGUN, ENDS);
+    at(&mut world, 1, |trust| trust.show(own));
+    world.run(Duration::from_millis(500));
+    assert!(world.is_connected());
+    for at in 0..2 {
+        let receiver = |event: &Event| {
+            let Event::StartAssociation { key, .. } = event else { return None };
+            Some(key.receiver())
+        };
+        let key = world.nodes[at].events.iter().find_map(receiver);
+        let theirs = opened(&world, 1 - at);
+        assert!(theirs.contains(&key.unwrap()), "what one seals with the other opens with");
+    }
+    assert!(opened(&world, 0).len() <= RECEIVE_KEYS, "the oldest are gone: {}", opened(&world, 0).len());
+    world.run(Duration::from_secs(20));
+    assert!(world.is_connected());
+    assert_eq!([world.started(0), world.started(1)], [1, 1]);
+    assert!(world.nodes.iter().all(|node| node.endpoint.indices.len() <= 8));
+}
+
+#[test]
+fn a_revoked_node_is_cut_off_at_once_and_its_session_ends() {
+    let mut world = network(World::new(703), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    let revoked = world.nodes[1].endpoint.id();
+    say(&mut world, |document| assert!(document.revoke(revoked, BEGUN)));
+    // Without any time passing.
+    world.drain();
+    assert_eq!((closed(&world, 0), last_route(&world, 0)), (1, None));
+    let refusal = Refusal::Revoked { by: root().fingerprint(), at: BEGUN };
+    let verdict = Verdict::Refused(Reason::Refusal(refusal.clone()));
+    assert_eq!(world.status(0).member.unwrap().verdict, verdict);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.status(1).member.unwrap().standing, refusal.code(), "it is told why");
+    assert_eq!(last_route(&world, 1), None, "it sends nothing any more");
+    world.run(REFUSED_FOR);
+    for at in 0..2 {
+        assert_eq!(world.status(at).session, None);
+    }
+    // It may ask again after a minute, and is told again, whatever certificate it shows then.
+    let other = certificate(&world, 1, BEGUN, ENDS);
+    at(&mut world, 1, |trust| trust.show(other));
+    let (opened_before, begun) = (opened(&world, 0).len(), world.now);
+    world.run(Duration::from_secs(55));
+    assert_eq!(world.status(0).session, None);
+    world.run(Duration::from_secs(10));
+    assert!(world.status(0).session.is_some(), "{:?} later", world.now - begun);
+    world.run(Duration::from_secs(20));
+    assert_eq!((opened(&world, 0).len(), last_route(&world, 0)), (opened_before, None));
+    assert!(world.nodes.iter().all(|node| node.endpoint.indices.len() <= 8));
+}
+
+#[test]
+fn a_certificate_that_ends_shuts_the_gate_and_another_session_opens_it() {
+    let mut world = network(World::new(704), [Some(ENDS), Some(BEGUN + 60)]);
+    world.run(Duration::from_secs(50));
+    assert!(world.is_connected());
+    world.run(Duration::from_secs(13));
+    assert_eq!(
+        world.status(0).member.unwrap().verdict,
+        Verdict::Refused(Refusal::Expired(BEGUN + 60).into())
+    );
+    assert_eq!((closed(&world, 0), last_route(&world, 0)), (1, None));
+    assert!(!world.is_connected());
+    let own = certificate(&world, 1, BEGUN + 1, ENDS);
+    at(&mut world, 1, |trust| trust.show(own));
+    world.run(Duration::from_secs(4));
+    assert!(world.is_connected());
+    for at in 0..2 {
+        assert_eq!(world.started(at), 2, "counters never run twice under one key");
+        assert!(last_route(&world, at).is_some());
+    }
+}
+
+#[test]
+fn a_change_of_the_record_ends_the_wait_for_a_peer_that_was_refused() {
+    let mut world = network(World::new(705), [Some(ENDS), Some(BEGUN + 60)]);
+    world.run(Duration::from_secs(75));
+    assert_eq!(world.status(0).session, None);
+    let own = certificate(&world, 1, BEGUN + 1, ENDS);
+    at(&mut world, 1, |trust| trust.show(own));
+    say(&mut world, |document| document.written += 1);
+    world.run(Duration::from_secs(5));
+    assert!(world.is_connected());
+}
+
+#[test]
+fn gates_are_told_with_the_other_news_of_membership() {
+    let mut world = network(World::new(706), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    let gate = |event: &Event| {
+        let Event::Membership { event: membership::Event::Gate(gate), .. } = event else { return None };
+        Some(*gate)
+    };
+    let gates: Vec<Gate> = world.nodes[0].events.iter().filter_map(gate).collect();
+    assert_eq!(gates.last(), Some(&Gate::Open), "{gates:?}");
+    assert_eq!(world.status(0).member.unwrap().standing, membership::ADMITTED);
+    assert_ne!(PENDING, membership::ADMITTED);
+    // Without certificates nobody is judged.
+    let mut world = World::new(706);
+    world.run(Duration::from_secs(3));
+    assert_eq!((world.status(0).member, world.is_connected()), (None, true));
+}
+
+fn moves(world: &World) -> usize {
+    world.count(0, |event| matches!(event, Event::AddressChanged { .. } | Event::AddressConflict { .. }))
+}
+
+#[test]
+fn no_hand_that_nobody_vouches_for_moves_a_node_from_the_address_of_its_key() {
+    for ends in [Some(ENDS), None] {
+        let mut world = network(World::new(707), [Some(ENDS), ends]);
+        world.run(Duration::from_secs(3));
+        let own = world.nodes[0].endpoint.hello.ipv4;
+        let other = &mut world.nodes[1].endpoint;
+        (other.hello.ipv4, other.hello.claim) = (own, Claim::ByHand);
+        other.announce(world.now);
+        world.run(Duration::from_secs(20));
+        assert_eq!(world.status(0).hello.and_then(|hello| hello.ipv4), own, "it heard that");
+        assert_eq!((world.nodes[0].endpoint.hello.ipv4, moves(&world)), (own, 0), "{ends:?}");
+    }
+}
+
+#[test]
+fn an_address_that_the_record_gives_to_another_is_given_up_until_that_one_is_revoked() {
+    let mut world = network(World::new(708), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    let own = world.nodes[0].endpoint.hello.ipv4.unwrap().address();
+    let other = NodeId([9; 32]);
+    let address = Address::new(own.into()).unwrap();
+    let word = Word { addresses: Addresses::new([address]), since: BEGUN, version: 1, ..Word::default() };
+    say(&mut world, |document| assert!(document.members.insert(other, word)));
+    world.run(Duration::from_secs(1));
+    let holder = |event: &Event| {
+        let Event::AddressChanged { holder, .. } = event else { return None };
+        Some(*holder)
+    };
+    assert_eq!(world.nodes[0].events.iter().filter_map(holder).collect::<Vec<_>>(), [other]);
+    let view = |world: &World| world.nodes[1].endpoint.trust().unwrap().view().holder(own.into());
+    assert_eq!(view(&world), Some(other), "the peer knows as well");
+    say(&mut world, |document| assert!(document.revoke(other, BEGUN)));
+    world.run(Duration::from_secs(1));
+    assert_eq!(view(&world), None);
+}

@@ -1,0 +1,84 @@
+//! What an admin node does about a node that comes in by an invite: it takes it up in the record, or revokes it (protocol §8.3).
+//!
+//! Members that no admin can reach admit whoever shows a certificate within its delegation; how often an invite was used only the
+//! record can tell. So the limit holds from the moment an admin meets the second node: the record knows the first, and the later is
+//! revoked, everywhere. Two admins that each met another node while they could not reach each other both took one up; the record
+//! that merges their documents holds both, in an order on which everybody agrees.
+
+use super::Seconds;
+use super::certificate::Certificate;
+use super::delegation::Delegation;
+use super::document::{Document, Word};
+use super::record::{Full, View};
+use super::statement::Statement;
+use crate::ids::NodeId;
+
+/// What to do about a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enrolment {
+    /// The record knows it.
+    Known,
+    /// It is to be taken up, by this word.
+    Enter(Word),
+    /// The invite has been used up by others: it is to be revoked, and people are to be told.
+    UsedUp {
+        /// Who used it.
+        by: Vec<NodeId>,
+    },
+}
+
+impl View {
+    /// What an admin does about a node that was admitted by `delegation`, or that a person approved.
+    pub fn enrolment(
+        &self,
+        certificate: &Statement<Certificate>,
+        delegation: &Statement<Delegation>,
+        now: Seconds,
+    ) -> Enrolment {
+        let says = certificate.body();
+        if self.knows(says.node) {
+            return Enrolment::Known;
+        }
+        let delegate = delegation.body().delegate;
+        let by = self.joined_by(delegate);
+        if delegation.body().uses.is_some_and(|uses| by.len() >= uses as usize) {
+            return Enrolment::UsedUp { by };
+        }
+        Enrolment::Enter(Word {
+            delegate: Some(delegate),
+            name: Some(self.facts(says).name),
+            since: now,
+            version: self.next_version(),
+            ..Word::default()
+        })
+    }
+
+    /// Nodes of the record by which `delegation` was used more often than it may be: those that came later. An admin revokes them as
+    /// soon as it sees them here.
+    pub fn joined_too_many(&self, delegation: &Delegation) -> Vec<NodeId> {
+        let Some(uses) = delegation.uses else { return Vec::new() };
+        let later = self.joined_by(delegation.delegate).into_iter().skip(uses as usize);
+        later.filter(|node| self.revocation(*node).is_none()).collect()
+    }
+}
+
+impl Document {
+    /// Acts on an enrolment of `node`.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room, and nothing was changed.
+    pub fn enrol(&mut self, node: NodeId, enrolment: &Enrolment, now: Seconds) -> Result<(), Full> {
+        let fits = match enrolment {
+            Enrolment::Known => true,
+            Enrolment::Enter(word) => self.members.insert(node, word.clone()),
+            Enrolment::UsedUp { .. } => self.revoke(node, now),
+        };
+        if fits { Ok(()) } else { Err(Full) }
+    }
+
+    /// Shuts out a node or a delegate; one that is shut out already stays so from then on. False when there is no room.
+    pub fn revoke(&mut self, key: impl Into<crate::ids::KeyId>, now: Seconds) -> bool {
+        let key = key.into();
+        self.revoked.contains_key(&key) || self.revoked.insert(key, now)
+    }
+}

@@ -1,0 +1,636 @@
+//! One session's talk about membership: what to say, what to ask for, and whether frames may flow (protocol §8.4).
+//!
+//! # Life
+//!
+//! It begins with the session and ends with it; of what it learned only what concerns everybody outlives it, in [`Trust`]. Each side says
+//! MEMBER, and again whenever anything in it changes. From the other's it follows what is missing here, and that is asked for, one blob
+//! at a time: first documents that are newer than this node's (who is revoked should be known before anybody is admitted), then
+//! what the other's certificate stands on, then open invites, then a certificate that the other made for this node. After each
+//! blob, each change of the record, and when a certificate ends, the other is judged anew.
+//!
+//! # Invariants
+//!
+//! - Frames flow ([`Gate::Open`]) only while both sides say *admitted*. What this side says, it does before it says it: who hears
+//!   *admitted* finds the other ready.
+//! - A blob counts only if its hash is the one asked for, and what it says only if it verifies.
+//! - What the peer can cause is bounded: news by a bucket, what is served by another, one blob on its way, of a bounded size; what did not
+//!   help once is not asked for again before the peer says something new.
+
+use super::Seconds;
+use super::authority::{AuthorityKey, PUBLIC_LEN};
+use super::certificate::Certificate;
+use super::delegation::Delegation;
+use super::document::Document;
+use super::fetch::{Fetch, Progress, parts};
+use super::join::JoinError;
+use super::judge::{Admission, Refusal, judge};
+use super::message::{ADMITTED, Member, Message, PENDING, Part, Want};
+use super::statement::{AROUND, Body, Statement, StatementError, Unverified};
+use super::trust::Trust;
+use crate::bucket::Bucket;
+use crate::ids::{BlobHash, Fingerprint, NodeId, StatementHash};
+use crate::time::Deadline;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// MEMBER is repeated this often until acknowledged, as HELLO is.
+const REPEAT: Duration = Duration::from_secs(1);
+/// A refused peer's session is kept so long, for it to hear why, and to be served what may mend it.
+pub const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// What a peer did not give is not asked for again so soon, and something else is.
+const SILENT_FOR: Duration = Duration::from_secs(5);
+/// New MEMBERs that are taken in: each may cost a few signatures to verify.
+const NEWS: Bucket = Bucket::new(8, Duration::from_millis(500));
+/// WANTs that are answered, with up to 32 kB each.
+const SERVED: Bucket = Bucket::new(16, Duration::from_millis(100));
+
+/// Both clocks: one to wait by, one that certificates are dated by.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// Monotonic.
+    pub now: Instant,
+    /// Seconds since 1970.
+    pub unix: Seconds,
+}
+
+/// Why a peer is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// What it shows is no statement.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// It makes no member.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+}
+
+impl Reason {
+    /// The number that stands for it in MEMBER.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Statement(_) => 2,
+            Self::Refusal(refusal) => refusal.code(),
+        }
+    }
+
+    const fn is_worth_waiting(&self) -> bool {
+        match self {
+            Self::Statement(_) => false,
+            Self::Refusal(refusal) => refusal.is_mended_by_a_word(),
+        }
+    }
+}
+
+/// What this side thinks of the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Something to judge by is missing still.
+    Pending,
+    /// It is a member.
+    Admitted(Admission),
+    /// It is not.
+    Refused(Reason),
+}
+
+impl Verdict {
+    const fn standing(&self) -> u8 {
+        match self {
+            Self::Pending => PENDING,
+            Self::Admitted(_) => ADMITTED,
+            Self::Refused(reason) => reason.code(),
+        }
+    }
+}
+
+/// What may pass between the two. Declared narrowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// Nothing: no frame is sent, and none is opened.
+    Shut,
+    /// The peer's frames are opened, should it send any; none is sent.
+    Receive,
+    /// Frames flow.
+    Open,
+}
+
+/// What the owner has to know. To be acted on before the messages that wait are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// What this side thinks of the peer changed.
+    Judged(Verdict),
+    /// What the peer thinks of this side changed, by the number in its MEMBER.
+    Standing(u8),
+    /// What may pass changed.
+    Gate(Gate),
+    /// An admin made a certificate for this node, and it is shown from now on: to be stored.
+    Renewed(Statement<Certificate>),
+    /// This node joined, with what [`Trust::own`] shows now: to be stored.
+    Joined,
+    /// This node cannot join by its invite.
+    JoinFailed(JoinError),
+}
+
+/// The talk with one peer, in one session.
+#[derive(Debug)]
+pub struct Exchange {
+    peer: NodeId,
+    said: Member,
+    /// When MEMBER is said again; never, once it was acknowledged.
+    repeat: Option<Instant>,
+    heard: Option<Member>,
+    shown: Shown,
+    fetch: Option<(Purpose, Fetch)>,
+    /// When what another peer is asked for may be asked for here.
+    waits: Option<Instant>,
+    /// What was asked for and did not help: not asked for again before that time, or before there is news.
+    tried: BTreeMap<BlobHash, Option<Instant>>,
+    verdict: Verdict,
+    /// Since when, for something that no admin's word mends.
+    refused: Option<Instant>,
+    is_over: bool,
+    /// When time alone may change the verdict.
+    ends: Option<Instant>,
+    /// What was said last in [`Event::Gate`].
+    gate: Gate,
+    /// The state of [`Trust`] that the verdict rests on.
+    judged_at: Option<u64>,
+    news: Bucket,
+    served: Bucket,
+    messages: VecDeque<Message>,
+    events: VecDeque<Event>,
+}
+
+/// What the peer showed of itself.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Read, and waiting for the keys that verify them.
+    certificate: Option<Unverified<Certificate>>,
+    delegation: Option<Unverified<Delegation>>,
+    keys: BTreeMap<Fingerprint, AuthorityKey>,
+    /// Verified: judged until the peer shows another.
+    chain: Option<(Statement<Certificate>, Option<Statement<Delegation>>)>,
+    /// No statement at all.
+    broken: Option<(StatementHash, StatementError)>,
+}
+
+/// What a blob is asked for as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Key(Fingerprint),
+    Document(Fingerprint),
+    Certificate,
+    Delegation,
+    Invite(StatementHash),
+    Sought,
+    Offer,
+}
+
+impl Purpose {
+    /// Most bytes of such a blob.
+    const fn max(self) -> usize {
+        match self {
+            Self::Key(_) => PUBLIC_LEN,
+            Self::Document(_) => Document::MAX + AROUND,
+            Self::Certificate | Self::Offer => Certificate::MAX + AROUND,
+            Self::Delegation | Self::Invite(_) | Self::Sought => Delegation::MAX + AROUND,
+        }
+    }
+}
+
+type Need = (Purpose, BlobHash);
+
+impl Exchange {
+    /// A session with `peer` was confirmed.
+    pub fn begin(clock: Clock, trust: &mut Trust, peer: NodeId) -> Self {
+        let mut exchange = Self {
+            peer,
+            said: Member::default(),
+            repeat: None,
+            heard: None,
+            shown: Shown::default(),
+            fetch: None,
+            waits: None,
+            tried: BTreeMap::new(),
+            verdict: Verdict::Pending,
+            refused: None,
+            is_over: false,
+            ends: None,
+            gate: Gate::Shut,
+            judged_at: None,
+            news: NEWS,
+            served: SERVED,
+            messages: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        exchange.settle(clock, trust);
+        exchange
+    }
+
+    /// What this side thinks of the peer.
+    pub const fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// What the peer shows, once it was verified.
+    pub const fn chain(&self) -> Option<&(Statement<Certificate>, Option<Statement<Delegation>>)> {
+        self.shown.chain.as_ref()
+    }
+
+    /// What may pass.
+    pub fn gate(&self) -> Gate {
+        let is_admitted = matches!(self.verdict, Verdict::Admitted(_));
+        let admits = self.heard.as_ref().is_some_and(|heard| heard.standing == ADMITTED);
+        match (is_admitted, admits) {
+            (false, _) => Gate::Shut,
+            (true, false) => Gate::Receive,
+            (true, true) => Gate::Open,
+        }
+    }
+
+    /// Whether the session is of no use any more: the peer was refused, and had time to hear it.
+    pub const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The next thing to say, in the session.
+    pub fn poll_message(&mut self) -> Option<Message> {
+        self.messages.pop_front()
+    }
+
+    /// The next thing to know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let repeat = self.repeat.map(|at| Deadline::new(at, "say MEMBER again"));
+        let fetch =
+            self.fetch.as_ref().map(|(_, fetch)| Deadline::new(fetch.repeat_at(), "ask for parts again"));
+        let waits = self.waits.map(|at| Deadline::new(at, "ask for what another peer did not give"));
+        let refused = self
+            .refused
+            .filter(|_| !self.is_over)
+            .map(|at| Deadline::new(at + REFUSED_FOR, "end the session of a refused peer"));
+        let ends = self.ends.map(|at| Deadline::new(at, "judge the peer anew"));
+        [repeat, fetch, waits, refused, ends].into_iter().fold(None, Deadline::earlier)
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, clock: Clock, trust: &mut Trust) {
+        if self.waits.is_some_and(|at| at <= clock.now) {
+            self.waits = None;
+        }
+        if let Some((_, fetch)) = &mut self.fetch {
+            let progress = fetch.handle_timeout(clock.now);
+            self.proceed(clock, trust, progress);
+        }
+        if self.repeat.is_some_and(|at| at <= clock.now) {
+            self.say(clock.now);
+        }
+        self.judged_at = None;
+        self.settle(clock, trust);
+        self.is_over = self.refused.is_some_and(|at| at + REFUSED_FOR <= clock.now);
+    }
+
+    /// [`Trust`] may have changed: another peer brought something, or this node's user did.
+    pub fn handle_change(&mut self, clock: Clock, trust: &mut Trust) {
+        self.settle(clock, trust);
+    }
+
+    /// The peer said something.
+    pub fn handle_message(&mut self, clock: Clock, trust: &mut Trust, message: Message) {
+        match message {
+            Message::Member(member) => self.on_member(clock, trust, member),
+            Message::MemberAck { revision } if revision == self.said.revision => self.repeat = None,
+            // Of an older one.
+            Message::MemberAck { .. } => {}
+            Message::Want(want) => self.on_want(clock, trust, want),
+            Message::Part(part) => self.on_part(clock, trust, &part),
+        }
+        self.settle(clock, trust);
+    }
+
+    fn on_member(&mut self, clock: Clock, trust: &mut Trust, member: Member) {
+        let revision = member.revision;
+        if let Some(heard) = &self.heard {
+            // Packets may overtake each other; an older word does not take back a newer one. Revisions wrap.
+            if revision == heard.revision || revision.wrapping_sub(heard.revision) > u32::MAX / 2 {
+                return self.messages.push_back(Message::MemberAck { revision });
+            }
+        }
+        // What is not taken in is not acknowledged, and so comes again.
+        if !self.news.take(clock.now) {
+            return;
+        }
+        self.messages.push_back(Message::MemberAck { revision });
+        if self.heard.as_ref().map_or(PENDING, |heard| heard.standing) != member.standing {
+            self.events.push_back(Event::Standing(member.standing));
+        }
+        if let Some(certificate) = member.certificate {
+            trust.on_shown(self.peer, certificate);
+        }
+        self.heard = Some(member);
+        self.tried.clear();
+        self.judged_at = None;
+    }
+
+    fn on_want(&mut self, clock: Clock, trust: &Trust, want: Want) {
+        if self.served.take(clock.now) {
+            self.messages.extend(parts(want, trust.blob(want.hash)).into_iter().map(Message::Part));
+        }
+    }
+
+    fn on_part(&mut self, clock: Clock, trust: &mut Trust, part: &Part) {
+        let Some((_, fetch)) = &mut self.fetch else { return };
+        let progress = fetch.on_part(clock.now, part);
+        self.proceed(clock, trust, progress);
+    }
+
+    fn proceed(&mut self, clock: Clock, trust: &mut Trust, progress: Progress) {
+        match progress {
+            Progress::Waiting => {}
+            Progress::Ask(want) => self.messages.push_back(Message::Want(want)),
+            Progress::Done(blob) => {
+                if let Some(purpose) = self.end_fetch(clock, trust, None, true) {
+                    self.on_blob(clock, trust, purpose, &blob);
+                    self.judged_at = None;
+                }
+            }
+            Progress::Lacking => {
+                self.end_fetch(clock, trust, None, false);
+            }
+            Progress::Silent => {
+                self.end_fetch(clock, trust, Some(clock.now + SILENT_FOR), false);
+            }
+        }
+    }
+
+    /// Whatever became of it, it is not asked for again before `again`, or before there is news.
+    fn end_fetch(
+        &mut self,
+        clock: Clock,
+        trust: &mut Trust,
+        again: Option<Instant>,
+        is_here: bool,
+    ) -> Option<Purpose> {
+        let (purpose, fetch) = self.fetch.take()?;
+        self.tried.insert(fetch.hash(), again);
+        trust.release(clock.now, self.peer, fetch.hash(), is_here);
+        Some(purpose)
+    }
+
+    fn on_blob(&mut self, clock: Clock, trust: &mut Trust, purpose: Purpose, blob: &[u8]) {
+        if let Err(error) = self.take_blob(clock, trust, purpose, blob) {
+            tracing::debug!(peer = %self.peer.short(), ?purpose, %error, "what the peer gave is of no use");
+            let certificate = self.heard.as_ref().and_then(|heard| heard.certificate);
+            if let (Purpose::Certificate | Purpose::Delegation, Some(certificate)) = (purpose, certificate) {
+                self.shown.broken = Some((certificate, error));
+            }
+        }
+    }
+
+    fn take_blob(
+        &mut self,
+        clock: Clock,
+        trust: &mut Trust,
+        purpose: Purpose,
+        blob: &[u8],
+    ) -> Result<(), StatementError> {
+        let key_of = |trust: &Trust, issuer| trust.key(issuer).cloned().ok_or(StatementError::Malformed);
+        match purpose {
+            Purpose::Key(fingerprint) => {
+                let key = AuthorityKey::from_bytes(blob).ok_or(StatementError::Malformed)?;
+                if !trust.keep_key(key.clone()) {
+                    self.shown.keys.insert(fingerprint, key);
+                }
+            }
+            Purpose::Document(issuer) => {
+                let document = Unverified::<Document>::decode(trust.root(), blob)?;
+                let key = key_of(trust, issuer)?;
+                trust.hear(document.verify(&key)?);
+            }
+            Purpose::Certificate => {
+                self.shown.keys.clear();
+                self.shown.delegation = None;
+                self.shown.certificate = Some(Unverified::decode(trust.root(), blob)?);
+            }
+            Purpose::Delegation => self.shown.delegation = Some(Unverified::decode(trust.root(), blob)?),
+            Purpose::Invite(_) => {
+                let invite = Unverified::<Delegation>::decode(trust.root(), blob)?;
+                let key = key_of(trust, invite.issuer())?;
+                trust.keep_invite(invite.verify(&key)?);
+            }
+            Purpose::Sought => {
+                let delegation = Unverified::decode(trust.root(), blob)?;
+                self.events.push_back(match trust.on_sought(delegation, clock.unix) {
+                    Ok(()) => Event::Joined,
+                    Err(error) => Event::JoinFailed(error),
+                });
+            }
+            Purpose::Offer => {
+                let offer = Unverified::<Certificate>::decode(trust.root(), blob)?;
+                let key = key_of(trust, offer.issuer())?;
+                let offer = offer.verify(&key)?;
+                // Only what this node would admit another for, and nothing that it had before: others have seen that.
+                let is_good = judge(trust.view(), trust.node(), &offer, None, false, clock.unix).is_ok();
+                let age = |certificate: &Certificate| (certificate.not_before, certificate.serial);
+                let is_newer = trust.own().is_none_or(|own| age(own.certificate.body()) < age(offer.body()));
+                if is_good && is_newer {
+                    trust.renew(offer.clone());
+                    self.events.push_back(Event::Renewed(offer));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows from any change.
+    fn settle(&mut self, clock: Clock, trust: &mut Trust) {
+        // Judging may make this node meet the peer, and a blob that is here already needs no asking: until nothing changes.
+        if self.judged_at != Some(trust.changes()) {
+            self.judged_at = Some(trust.changes());
+            self.verify(trust);
+            self.judge(clock, trust);
+        }
+        self.ask(clock, trust);
+        let gate = self.gate();
+        if gate != self.gate {
+            self.gate = gate;
+            self.events.push_back(Event::Gate(gate));
+        }
+        let member = Member {
+            revision: self.said.revision,
+            standing: self.verdict.standing(),
+            certificate: trust.own().map(|own| own.certificate.hash()),
+            offer: trust.offered_to(self.peer),
+            documents: trust.documents(),
+        };
+        if member != self.said || self.said.revision == 0 {
+            self.said = Member { revision: self.said.revision.wrapping_add(1), ..member };
+            self.say(clock.now);
+        }
+    }
+
+    fn say(&mut self, now: Instant) {
+        self.repeat = Some(now + REPEAT);
+        self.messages.push_back(Message::Member(self.said.clone()));
+    }
+
+    /// Verifies what the peer showed, as soon as all that takes is here.
+    fn verify(&mut self, trust: &Trust) {
+        let wanted = self.heard.as_ref().and_then(|heard| heard.certificate);
+        let Some(certificate) = self.shown.certificate.as_ref().filter(|read| Some(read.hash()) == wanted)
+        else {
+            return;
+        };
+        let delegation = match certificate.claims().delegation {
+            None => None,
+            Some(hash) => match self.shown.delegation_of(trust, hash) {
+                None => return,
+                Some(Err(error)) => {
+                    self.shown.broken = Some((certificate.hash(), error));
+                    return;
+                }
+                Some(Ok(delegation)) => Some(delegation),
+            },
+        };
+        let Some(key) = self.shown.key(trust, certificate.issuer()) else { return };
+        match certificate.clone().verify(key) {
+            Ok(certificate) => self.shown.chain = Some((certificate, delegation)),
+            Err(error) => self.shown.broken = Some((certificate.hash(), error)),
+        }
+        self.shown.certificate = None;
+    }
+
+    fn judge(&mut self, clock: Clock, trust: &mut Trust) {
+        let wanted = self.heard.as_ref().and_then(|heard| heard.certificate);
+        let verdict = match (&self.shown.broken, &self.shown.chain) {
+            (Some((hash, error)), _) if Some(*hash) == wanted => Verdict::Refused((*error).into()),
+            (_, None) => Verdict::Pending,
+            // One that the peer does not show any more counts until the other is here.
+            (_, Some((certificate, delegation))) => {
+                let met = trust.has_met(self.peer);
+                judge(trust.view(), self.peer, certificate, delegation.as_ref(), met, clock.unix)
+                    .map_or_else(|refusal| Verdict::Refused(refusal.into()), Verdict::Admitted)
+            }
+        };
+        if let Verdict::Admitted(Admission { joined_by: Some(_), .. }) = &verdict {
+            trust.remember(self.peer);
+        }
+        self.refused = match &verdict {
+            Verdict::Refused(reason) if !reason.is_worth_waiting() => self.refused.or(Some(clock.now)),
+            Verdict::Refused(_) | Verdict::Pending | Verdict::Admitted(_) => None,
+        };
+        self.ends = match &verdict {
+            // One second more: it is good up to its last second. A day at most: the two clocks go apart, and an Instant has an end.
+            Verdict::Admitted(admission) => {
+                let left = admission.until.saturating_sub(clock.unix).saturating_add(1).min(86_400);
+                Some(clock.now + Duration::from_secs(left))
+            }
+            // Soon enough for one that is not good yet.
+            Verdict::Refused(_) => Some(clock.now + Duration::from_secs(60)),
+            Verdict::Pending => None,
+        };
+        if verdict != self.verdict {
+            self.events.push_back(Event::Judged(verdict.clone()));
+            self.verdict = verdict;
+        }
+    }
+
+    /// Asks for the next thing that is missing, if nothing is under way.
+    fn ask(&mut self, clock: Clock, trust: &mut Trust) {
+        if self.fetch.is_some() {
+            return;
+        }
+        self.waits = None;
+        for (purpose, hash) in self.needs(trust) {
+            let may = match self.tried.get(&hash) {
+                None => trust.claim(clock.now, self.peer, hash).map_err(Some),
+                Some(Some(at)) if *at <= clock.now => trust.claim(clock.now, self.peer, hash).map_err(Some),
+                Some(at) => Err(*at),
+            };
+            if let Err(at) = may {
+                self.waits = at.into_iter().chain(self.waits).min();
+                continue;
+            }
+            let (fetch, want) = Fetch::begin(clock.now, hash, purpose.max());
+            self.fetch = Some((purpose, fetch));
+            return self.messages.push_back(Message::Want(want));
+        }
+    }
+
+    /// What is missing here and the peer may have, in the order of asking.
+    fn needs(&self, trust: &Trust) -> Vec<Need> {
+        let Some(heard) = &self.heard else { return Vec::new() };
+        let mut needs: Vec<Need> = Vec::new();
+        let key = |issuer: Fingerprint| (Purpose::Key(issuer), issuer.into());
+        for issuer in trust.view().standing().ranked() {
+            let Some(listed) = heard.documents.iter().find(|listed| listed.issuer == *issuer) else {
+                continue;
+            };
+            let known = trust.record().document(*issuer).map(|known| (known.body().version, known.hash()));
+            if known.is_some_and(|known| known >= (listed.version, listed.hash)) {
+                continue;
+            }
+            needs.push(if trust.key(*issuer).is_none() {
+                key(*issuer)
+            } else {
+                (Purpose::Document(*issuer), listed.hash.into())
+            });
+        }
+        if trust.key(trust.root()).is_none() {
+            needs.push(key(trust.root()));
+        }
+        let sought = trust.sought().map(|hash| (Purpose::Sought, hash.into()));
+        needs.extend(sought);
+        needs.extend(heard.certificate.and_then(|certificate| self.shown.need(trust, certificate)));
+        let open = trust.view().invites().iter().filter(|hash| trust.invite(**hash).is_none());
+        needs.extend(open.map(|hash| (Purpose::Invite(*hash), (*hash).into())));
+        let is_new = |offer: &StatementHash| trust.own().is_none_or(|own| own.certificate.hash() != *offer);
+        needs.extend(heard.offer.filter(is_new).map(|offer| (Purpose::Offer, offer.into())));
+        needs
+    }
+}
+
+impl Shown {
+    fn key<'a>(&'a self, trust: &'a Trust, authority: Fingerprint) -> Option<&'a AuthorityKey> {
+        trust.key(authority).or_else(|| self.keys.get(&authority))
+    }
+
+    /// The delegation of that hash, verified; nothing while it, or its issuer's key, is missing.
+    fn delegation_of(
+        &self,
+        trust: &Trust,
+        hash: StatementHash,
+    ) -> Option<Result<Statement<Delegation>, StatementError>> {
+        if let Some(known) = trust.invite(hash) {
+            return Some(Ok(known.clone()));
+        }
+        let read = self.delegation.as_ref().filter(|read| read.hash() == hash)?;
+        Some(read.clone().verify(self.key(trust, read.issuer())?))
+    }
+
+    /// What is missing to verify `certificate`.
+    fn need(&self, trust: &Trust, certificate: StatementHash) -> Option<Need> {
+        let is_settled = self.chain.as_ref().is_some_and(|(known, _)| known.hash() == certificate)
+            || self.broken.is_some_and(|(broken, _)| broken == certificate);
+        if is_settled {
+            return None;
+        }
+        let Some(read) = self.certificate.as_ref().filter(|read| read.hash() == certificate) else {
+            return Some((Purpose::Certificate, certificate.into()));
+        };
+        let key = |issuer: Fingerprint| {
+            self.key(trust, issuer).is_none().then(|| (Purpose::Key(issuer), issuer.into()))
+        };
+        if let Some(hash) = read.claims().delegation.filter(|hash| trust.invite(*hash).is_none()) {
+            let Some(delegation) = self.delegation.as_ref().filter(|delegation| delegation.hash() == hash)
+            else {
+                return Some((Purpose::Delegation, hash.into()));
+            };
+            return key(delegation.issuer()).or_else(|| key(read.issuer()));
+        }
+        key(read.issuer())
+    }
+}

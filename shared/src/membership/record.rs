@@ -1,0 +1,402 @@
+//! The record: what the documents of all admins say together (protocol §8.5).
+//!
+//! A [`Record`] is what was heard: of each authority its newest document, and every key and admin that any of its documents shut out,
+//! those of documents that were replaced among them. Merging two records is a join (the higher version, the union of what is shut
+//! out), so members that heard the same things in any order, and any number of times, hold the same record. Who counts as an admin is not
+//! asked when something is heard, or the order would matter: it is asked when the record is read, as a [`View`].
+//!
+//! # Invariants
+//!
+//! - What an authority shut out stays shut out by it here, whatever it says later.
+//! - Bounded: [`MAX_WRITERS`] authorities, each with what a document can hold. Only those worth asking for
+//!   ([`Standing::ranked`]) are asked for; the rest of the room is for those that were it.
+
+use super::document::{Document, MAX_ADMINS, MAX_REVOKED, SecretName, Versioned, Word};
+use super::name::Name;
+use super::standing::{Said, Standing};
+use super::statement::Statement;
+use super::{Address, Addresses, Certificate, Seconds, Tags};
+use crate::ids::{Fingerprint, KeyId, NodeId, StatementHash};
+use crate::ticket::RelayTicket;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Most authorities whose documents are kept.
+pub const MAX_WRITERS: usize = 2 * MAX_ADMINS;
+
+/// What was heard of a network's admins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    root: Fingerprint,
+    writers: BTreeMap<Fingerprint, Writer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Writer {
+    newest: Statement<Document>,
+    removed: BTreeSet<Fingerprint>,
+    revoked: BTreeMap<KeyId, Seconds>,
+}
+
+impl Writer {
+    fn new(document: Statement<Document>) -> Self {
+        let body = document.body();
+        let (removed, revoked) = ((*body.removed).clone(), (*body.revoked).clone());
+        Self { newest: document, removed, revoked }
+    }
+
+    /// The join of what was heard here and there. Of more than a document can say again the lowest keys stay, which is a join as well.
+    fn merge(&mut self, other: &Self) {
+        let order = |document: &Statement<Document>| (document.body().version, document.hash());
+        if order(&other.newest) > order(&self.newest) {
+            self.newest = other.newest.clone();
+        }
+        self.removed.extend(&other.removed);
+        while self.removed.len() > MAX_ADMINS {
+            self.removed.pop_last();
+        }
+        for (key, at) in &other.revoked {
+            let first = self.revoked.entry(*key).or_insert(*at);
+            *first = (*first).min(*at);
+        }
+        while self.revoked.len() > MAX_REVOKED {
+            self.revoked.pop_last();
+        }
+    }
+}
+
+impl Record {
+    /// Nothing was heard yet in the network of `root`.
+    pub const fn new(root: Fingerprint) -> Self {
+        Self { root, writers: BTreeMap::new() }
+    }
+
+    /// Somebody said this. Whether that is news.
+    pub fn insert(&mut self, document: Statement<Document>) -> bool {
+        let issuer = document.issuer();
+        let heard = Writer::new(document);
+        if let Some(known) = self.writers.get_mut(&issuer) {
+            let before = known.clone();
+            known.merge(&heard);
+            return *known != before;
+        }
+        if self.writers.len() >= MAX_WRITERS {
+            // Room is made by those that nobody grants anything any more.
+            let standing = self.standing();
+            self.writers.retain(|writer, _| standing.ranked().contains(writer));
+        }
+        let has_room = self.writers.len() < MAX_WRITERS;
+        if has_room {
+            self.writers.insert(issuer, heard);
+        }
+        has_room
+    }
+
+    /// Takes over what was heard elsewhere.
+    pub fn merge(&mut self, other: &Self) {
+        for (issuer, heard) in &other.writers {
+            match self.writers.get_mut(issuer) {
+                Some(known) => known.merge(heard),
+                None => {
+                    self.writers.insert(*issuer, heard.clone());
+                }
+            }
+        }
+    }
+
+    /// The newest document of `issuer`.
+    pub fn document(&self, issuer: Fingerprint) -> Option<&Statement<Document>> {
+        self.writers.get(&issuer).map(|writer| &writer.newest)
+    }
+
+    /// The newest documents of all.
+    pub fn documents(&self) -> impl Iterator<Item = &Statement<Document>> + '_ {
+        self.writers.values().map(|writer| &writer.newest)
+    }
+
+    /// What `issuer` has to write next, before any change: what it said last, under the next version, and all it ever shut out. Also
+    /// where its own memory is an old copy, as long as others told it what it had said.
+    pub fn draft(&self, issuer: Fingerprint, now: Seconds) -> Document {
+        let mut draft = self.document(issuer).map(|newest| newest.body().clone()).unwrap_or_default();
+        draft.version = draft.version.saturating_add(1);
+        draft.written = now;
+        if let Some(writer) = self.writers.get(&issuer) {
+            // Both are within the bounds of a document.
+            for admin in &writer.removed {
+                draft.removed.insert(*admin);
+            }
+            for (key, at) in &writer.revoked {
+                draft.revoked.insert(*key, *at);
+            }
+        }
+        draft
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::of(self.root, |issuer| {
+            let writer = self.writers.get(&issuer)?;
+            Some(Said { newest: writer.newest.body(), removed: &writer.removed })
+        })
+    }
+
+    /// What all this amounts to.
+    pub fn view(&self) -> View {
+        View::of(self)
+    }
+}
+
+/// Who shut a key out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    /// An admin.
+    pub by: Fingerprint,
+    /// By its clock.
+    pub at: Seconds,
+}
+
+/// What is true of a member, whatever it says of itself (protocol §8.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// What it is called; nobody else is.
+    pub name: Name,
+    /// What access rules call it.
+    pub tags: Tags,
+    /// Its addresses. None: those that follow from its key.
+    pub addresses: Addresses,
+}
+
+impl Facts {
+    /// Whether that is one of its addresses.
+    pub fn has(&self, address: IpAddr) -> bool {
+        Address::new(address).is_some_and(|address| self.addresses.contains(&address))
+    }
+}
+
+/// What the record says: only what admins say who stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    standing: Standing,
+    revoked: BTreeMap<KeyId, Revocation>,
+    members: BTreeMap<NodeId, Known>,
+    names: BTreeMap<Name, NodeId>,
+    addresses: BTreeMap<Address, NodeId>,
+    relays: Option<Ruling<Vec<RelayTicket>>>,
+    rules: Option<Ruling<String>>,
+    secret: Option<Ruling<SecretName>>,
+    invites: BTreeSet<StatementHash>,
+    latest: u64,
+}
+
+/// The word on a node that counts, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    word: Word,
+    by: Fingerprint,
+    /// The earliest of all admins'.
+    since: Seconds,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ruling<T> {
+    said: Versioned<T>,
+    by: Fingerprint,
+}
+
+impl View {
+    fn of(record: &Record) -> Self {
+        let mut view = Self { standing: record.standing(), ..Self::default() };
+        // In the order of fingerprints: between equal versions the first one stays.
+        for (by, writer) in &record.writers {
+            if !view.standing.is_admin(*by) {
+                continue;
+            }
+            let (by, document) = (*by, writer.newest.body());
+            for (key, at) in &writer.revoked {
+                let first = view.revoked.entry(*key).or_insert(Revocation { by, at: *at });
+                if *at < first.at {
+                    *first = Revocation { by, at: *at };
+                }
+            }
+            for (node, word) in document.members.iter() {
+                view.latest = view.latest.max(word.version);
+                let since = word.since;
+                let known =
+                    view.members.entry(*node).or_insert_with(|| Known { word: word.clone(), by, since });
+                known.since = known.since.min(since);
+                if word.version > known.word.version {
+                    (known.word, known.by) = (word.clone(), by);
+                }
+            }
+            take(&mut view.relays, document.relays.as_ref(), by, &mut view.latest);
+            take(&mut view.rules, document.rules.as_ref(), by, &mut view.latest);
+            take(&mut view.secret, document.secret.as_ref(), by, &mut view.latest);
+            view.invites.extend(document.invites.iter());
+        }
+        view.settle_names();
+        view
+    }
+
+    /// Of those to whom the record gives one name or address, the one that joined first has it.
+    fn settle_names(&mut self) {
+        let mut members: Vec<(&NodeId, &Known)> = self.members.iter().collect();
+        members.sort_unstable_by_key(|(node, known)| (known.since, **node));
+        for (node, known) in members {
+            if let Some(name) = &known.word.name {
+                self.names.entry(name.clone()).or_insert(*node);
+            }
+            // Who was shut out does not keep one from others.
+            let is_shut_out = self.revoked.contains_key(&KeyId::from(*node));
+            let addresses = known.word.addresses.iter().filter(|_| !is_shut_out);
+            for address in addresses.flat_map(|addresses| addresses.iter()) {
+                self.addresses.entry(*address).or_insert(*node);
+            }
+        }
+    }
+
+    /// Who is an admin.
+    pub const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether, by whom and when a key was shut out.
+    pub fn revocation(&self, key: impl Into<KeyId>) -> Option<Revocation> {
+        self.revoked.get(&key.into()).copied()
+    }
+
+    /// Every key that was shut out.
+    pub fn revocations(&self) -> impl Iterator<Item = (KeyId, Revocation)> + '_ {
+        self.revoked.iter().map(|(key, revocation)| (*key, *revocation))
+    }
+
+    /// Whether an admin has a word on the node.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.members.contains_key(&node)
+    }
+
+    /// What is true of the owner of `certificate`: what the record says, else what the certificate does; but not a name or an address
+    /// that the record gives to another.
+    pub fn facts(&self, certificate: &Certificate) -> Facts {
+        let node = certificate.node;
+        let word = self.members.get(&node).map(|known| &known.word);
+        let name = word.and_then(|word| word.name.as_ref()).unwrap_or(&certificate.name);
+        let tags = word.and_then(|word| word.tags.as_ref()).unwrap_or(&certificate.tags);
+        let addresses = word.and_then(|word| word.addresses.as_ref()).unwrap_or(&certificate.addresses);
+        let is_anothers = |owner: Option<&NodeId>| owner.is_some_and(|owner| *owner != node);
+        let name =
+            if is_anothers(self.names.get(name)) { name.with_tail(&node.short()) } else { name.clone() };
+        let addresses = addresses.iter().filter(|address| !is_anothers(self.addresses.get(address)));
+        Facts { name, tags: tags.clone(), addresses: Addresses::new(addresses.copied()).unwrap_or_default() }
+    }
+
+    /// Every address that the record gives to somebody, and to whom.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, NodeId)> + '_ {
+        self.addresses.iter().map(|(address, node)| (address.ip(), *node))
+    }
+
+    /// To whom the record gives an address.
+    pub fn holder(&self, address: IpAddr) -> Option<NodeId> {
+        self.addresses.get(&Address::new(address)?).copied()
+    }
+
+    /// The word on a node that counts.
+    pub fn word(&self, node: NodeId) -> Option<&Word> {
+        self.members.get(&node).map(|known| &known.word)
+    }
+
+    /// Every node that an admin has a word on, and since when the first of them knows it.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Word, Seconds)> + '_ {
+        self.members.iter().map(|(node, known)| (*node, &known.word, known.since))
+    }
+
+    /// Those who joined by `delegate`, first who joined first. A revoked one used it as well.
+    pub fn joined_by(&self, delegate: Fingerprint) -> Vec<NodeId> {
+        let joined = self.members.iter().filter(|(_, known)| known.word.delegate == Some(delegate));
+        let mut joined: Vec<(Seconds, NodeId)> = joined.map(|(node, known)| (known.since, *node)).collect();
+        joined.sort_unstable();
+        joined.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// The network's relays, if the record says so.
+    pub fn relays(&self) -> Option<&[RelayTicket]> {
+        self.relays.as_ref().map(|ruling| ruling.said.value.as_slice())
+    }
+
+    /// The access rules.
+    pub fn rules(&self) -> Option<&str> {
+        self.rules.as_ref().map(|ruling| ruling.said.value.as_str())
+    }
+
+    /// Which secret counts.
+    pub fn secret(&self) -> Option<SecretName> {
+        self.secret.as_ref().map(|ruling| ruling.said.value)
+    }
+
+    /// Delegations that members should have at hand for whoever joins.
+    pub const fn invites(&self) -> &BTreeSet<StatementHash> {
+        &self.invites
+    }
+
+    /// The version for whatever is said next: above all others.
+    pub const fn next_version(&self) -> u64 {
+        self.latest.saturating_add(1)
+    }
+
+    /// Lets `document`, which is `writer`'s, remove an admin and take over what that one had said: whom it shut out, its words that
+    /// count, and its grants. Its open invites end.
+    ///
+    /// Revocations of an admin count as long as it stands. One that it made at the same time, and that its remover had not heard of,
+    /// is lost with it: the other way round whoever stole an admin's key could shut out everybody after having been removed.
+    ///
+    /// # Errors
+    /// [`Full`] when the document cannot take all that.
+    pub fn remove_admin(
+        &self,
+        record: &Record,
+        document: &mut Document,
+        writer: Fingerprint,
+        admin: Fingerprint,
+    ) -> Result<(), Full> {
+        let mut fits = document.removed.insert(admin);
+        if let Some(other) = record.writers.get(&admin) {
+            for (key, at) in &other.revoked {
+                fits &= document.revoked.contains_key(key) || document.revoked.insert(*key, *at);
+            }
+            for (granted, name) in
+                other.newest.body().admins.iter().filter(|(granted, _)| **granted != writer)
+            {
+                fits &= document.removed.contains(granted) || document.admins.insert(*granted, name.clone());
+            }
+        }
+        for (node, known) in self.members.iter().filter(|(_, known)| known.by == admin) {
+            fits &= document.members.insert(*node, Word { since: known.since, ..known.word.clone() });
+        }
+        take_over(&mut document.relays, self.relays.as_ref(), admin);
+        take_over(&mut document.rules, self.rules.as_ref(), admin);
+        take_over(&mut document.secret, self.secret.as_ref(), admin);
+        if fits { Ok(()) } else { Err(Full) }
+    }
+}
+
+/// A document has no room for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an admin's document has no room for more")]
+pub struct Full;
+
+fn take<T: Clone>(
+    best: &mut Option<Ruling<T>>,
+    said: Option<&Versioned<T>>,
+    by: Fingerprint,
+    latest: &mut u64,
+) {
+    let Some(said) = said else { return };
+    *latest = (*latest).max(said.version);
+    if best.as_ref().is_none_or(|best| said.version > best.said.version) {
+        *best = Some(Ruling { said: said.clone(), by });
+    }
+}
+
+fn take_over<T: Clone>(own: &mut Option<Versioned<T>>, counts: Option<&Ruling<T>>, admin: Fingerprint) {
+    if let Some(ruling) = counts.filter(|ruling| ruling.by == admin) {
+        *own = Some(ruling.said.clone());
+    }
+}

@@ -1,0 +1,126 @@
+//! Who is an admin: decided by the documents, and by nothing else (protocol §8.5).
+//!
+//! # The rule
+//!
+//! Admins are the root, and whom an admin grants it to. The *rank* of one is how many grants it is away from the root, then its
+//! fingerprint. In the order of rank everybody who stands when its turn comes removes whom its document removes. Who removes an admin
+//! takes its place: whom the other had granted it to stands on only if somebody who stands grants it as well.
+//!
+//! So of two who remove each other the one of better rank stays, whichever was first; one that nobody of better rank defends can
+//! be removed by anybody, also the root; and those whom a removed admin makes admins, before or after, are none. The order in which
+//! documents arrive does not matter, nor what their dates say.
+//!
+//! A root that is *stolen* has the best rank and cannot be removed against its will. Who fears that keeps the root's seed off machines
+//! that run every day, and grants it to two others.
+
+use super::document::{Document, MAX_ADMINS};
+use super::name::Name;
+use crate::ids::Fingerprint;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What counts of an admin's documents here.
+pub(super) struct Said<'a> {
+    /// The newest.
+    pub(super) newest: &'a Document,
+    /// Whom any of them removed.
+    pub(super) removed: &'a BTreeSet<Fingerprint>,
+}
+
+/// Admins, and who was one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// By rank, at most [`MAX_ADMINS`].
+    ranked: Vec<Fingerprint>,
+    /// How those who stand are called. The root has no name but this.
+    admins: BTreeMap<Fingerprint, Option<Name>>,
+}
+
+impl Standing {
+    /// Of the network of `root`, whose admins have said what `said` gives.
+    pub(super) fn of<'a>(root: Fingerprint, said: impl Fn(Fingerprint) -> Option<Said<'a>>) -> Self {
+        let ranked = ranked(root, &said);
+        let mut removals = Removals { root, said: &said, by: BTreeMap::new() };
+        for admin in &ranked {
+            if !removals.standing().contains(admin) {
+                continue;
+            }
+            for other in said(*admin).iter().flat_map(|said| said.removed).filter(|other| *other != admin) {
+                removals.by.entry(*other).or_default().insert(*admin);
+            }
+        }
+        let standing = removals.standing();
+        let name = |admin: Fingerprint| {
+            ranked
+                .iter()
+                .filter(|other| standing.contains(other))
+                .find_map(|other| said(*other).and_then(|said| said.newest.admins.get(&admin).cloned()))
+        };
+        let admins = ranked.iter().filter(|admin| standing.contains(admin));
+        let admins = admins.map(|admin| (*admin, name(*admin))).collect();
+        Self { ranked, admins }
+    }
+
+    /// Whether it is an admin now.
+    pub fn is_admin(&self, authority: Fingerprint) -> bool {
+        self.admins.contains_key(&authority)
+    }
+
+    /// Whether it is none any more.
+    pub fn was_removed(&self, authority: Fingerprint) -> bool {
+        !self.is_admin(authority) && self.ranked.contains(&authority)
+    }
+
+    /// The admins, and what they are called.
+    pub fn admins(&self) -> impl Iterator<Item = (Fingerprint, Option<&Name>)> + '_ {
+        self.admins.iter().map(|(admin, name)| (*admin, name.as_ref()))
+    }
+
+    /// Everybody whose documents say who is an admin, best rank first: those who were removed may object.
+    pub fn ranked(&self) -> &[Fingerprint] {
+        &self.ranked
+    }
+}
+
+/// Everybody that was ever granted it, whether removed or not, by rank.
+fn ranked<'a>(root: Fingerprint, said: &impl Fn(Fingerprint) -> Option<Said<'a>>) -> Vec<Fingerprint> {
+    let mut ranks = BTreeMap::from([(root, 0_usize)]);
+    let mut waiting = VecDeque::from([(root, 0)]);
+    while let Some((admin, distance)) = waiting.pop_front() {
+        for granted in said(admin).iter().flat_map(|said| said.newest.admins.keys()) {
+            if !ranks.contains_key(granted) {
+                ranks.insert(*granted, distance + 1);
+                waiting.push_back((*granted, distance + 1));
+            }
+        }
+    }
+    let mut ranked: Vec<(usize, Fingerprint)> =
+        ranks.into_iter().map(|(admin, rank)| (rank, admin)).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(_, admin)| admin).take(MAX_ADMINS).collect()
+}
+
+/// Who was removed by whom, so far.
+struct Removals<'s, F> {
+    root: Fingerprint,
+    said: &'s F,
+    by: BTreeMap<Fingerprint, BTreeSet<Fingerprint>>,
+}
+
+impl<'a, F: Fn(Fingerprint) -> Option<Said<'a>>> Removals<'_, F> {
+    /// Who stands: reached from the root by grants, and past a removed admin by those who removed it.
+    fn standing(&self) -> BTreeSet<Fingerprint> {
+        let (mut seen, mut standing, mut waiting) = (BTreeSet::new(), BTreeSet::new(), vec![self.root]);
+        while let Some(admin) = waiting.pop() {
+            if !seen.insert(admin) {
+                continue;
+            }
+            if let Some(removers) = self.by.get(&admin) {
+                waiting.extend(removers);
+            } else {
+                standing.insert(admin);
+                waiting.extend((self.said)(admin).iter().flat_map(|said| said.newest.admins.keys()));
+            }
+        }
+        standing
+    }
+}

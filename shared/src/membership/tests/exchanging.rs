@@ -1,0 +1,542 @@
+//! Sessions between several nodes, in virtual time, over a network that loses and delays.
+
+use super::*;
+use crate::rng::Rng as _;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const ONE_WAY: Duration = Duration::from_millis(20);
+
+/// Nodes by number, each with a session to some of the others.
+struct World {
+    nodes: BTreeMap<u8, Node>,
+    clock: Clock,
+    begun: Instant,
+    wire: Vec<(Instant, u8, u8, Vec<u8>)>,
+    /// Of 100 packets so many are lost.
+    loss: u32,
+    rng: SeededRng,
+}
+
+struct Node {
+    trust: Trust,
+    sessions: BTreeMap<u8, Exchange>,
+    events: Vec<(u8, Event)>,
+}
+
+fn id(node: u8) -> NodeId {
+    NodeId([node; 32])
+}
+
+/// The root of all networks here.
+fn root() -> Authority {
+    authority(1)
+}
+
+impl World {
+    /// Nodes of the network of [`root`] that know nothing yet.
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn new(nodes: impl IntoIterator<Item = u8>) -> Self {
+        let now = Instant::now();
+        let node = |number| Node {
+            trust: Trust::new(root().fingerprint(), id(number)),
+            sessions: BTreeMap::new(),
+            events: Vec::new(),
+        };
+        Self {
+            nodes: nodes.into_iter().map(|number| (number, node(number))).collect(),
+            clock: Clock { now, unix: 1_500 },
+            begun: now,
+            wire: Vec::new(),
+            loss: 0,
+            rng: SeededRng::new(9),
+        }
+    }
+
+    fn trust(&mut self, node: u8) -> &mut Trust {
+        &mut self.nodes.get_mut(&node).unwrap().trust
+    }
+
+    /// The root certifies them itself.
+    fn certify(&mut self, nodes: &[u8]) {
+        for node in nodes {
+            let body = Certificate { addresses: Addresses::default(), ..certificate(*node, None) };
+            let certificate = Statement::sign(&root(), root().fingerprint(), body).unwrap();
+            self.trust(*node).show(Own { certificate, chain: None });
+        }
+    }
+
+    /// `node` has the root's key; the root says something there.
+    fn say(&mut self, node: u8, change: impl FnOnce(&mut Document)) {
+        let trust = self.trust(node);
+        trust.keep_key(root().public().clone());
+        let mut document = trust.record().draft(root().fingerprint(), 1_500);
+        change(&mut document);
+        assert!(trust.hear(Statement::sign(&root(), root().fingerprint(), document).unwrap()));
+        self.changed(node);
+    }
+
+    fn connect(&mut self, a: u8, b: u8) {
+        let clock = self.clock;
+        for (one, other) in [(a, b), (b, a)] {
+            let node = self.nodes.get_mut(&one).unwrap();
+            let exchange = Exchange::begin(clock, &mut node.trust, id(other));
+            node.sessions.insert(other, exchange);
+        }
+        self.pump();
+    }
+
+    fn changed(&mut self, node: u8) {
+        let clock = self.clock;
+        let node = self.nodes.get_mut(&node).unwrap();
+        for exchange in node.sessions.values_mut() {
+            exchange.handle_change(clock, &mut node.trust);
+        }
+        self.pump();
+    }
+
+    /// What the nodes have to say goes on the wire.
+    fn pump(&mut self) {
+        for (from, node) in &mut self.nodes {
+            let mut changes = None;
+            while changes != Some(node.trust.changes()) {
+                changes = Some(node.trust.changes());
+                node.sessions
+                    .values_mut()
+                    .for_each(|exchange| exchange.handle_change(self.clock, &mut node.trust));
+            }
+            for (to, exchange) in &mut node.sessions {
+                while let Some(event) = exchange.poll_event() {
+                    node.events.push((*to, event));
+                }
+                while let Some(message) = exchange.poll_message() {
+                    if self.rng.next_u32() % 100 >= self.loss {
+                        let jitter = Duration::from_micros(u64::from(self.rng.next_u32() % 3_000));
+                        self.wire.push((self.clock.now + ONE_WAY + jitter, *from, *to, message.encode()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs until `done`, at most `limit` longer; how long it took.
+    fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> Option<Duration> {
+        let begun = self.clock.now;
+        loop {
+            if done(self) {
+                return Some(self.clock.now - begun);
+            }
+            let timeouts = self.nodes.values().flat_map(|node| node.sessions.values());
+            let timeouts = timeouts.filter_map(|exchange| Some(exchange.poll_timeout()?.at));
+            let next = timeouts.chain(self.wire.iter().map(|(at, ..)| *at)).min()?;
+            if next > begun + limit {
+                return None;
+            }
+            self.clock.now = next.max(self.clock.now);
+            self.clock.unix = 1_500 + (self.clock.now - self.begun).as_secs();
+            self.deliver();
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    fn deliver(&mut self) {
+        let clock = self.clock;
+        let (due, later) = std::mem::take(&mut self.wire).into_iter().partition(|(at, ..)| *at <= clock.now);
+        self.wire = later;
+        let mut due: Vec<_> = due;
+        due.sort_by_key(|(at, ..)| *at);
+        for (_, from, to, bytes) in due {
+            let node = self.nodes.get_mut(&to).unwrap();
+            if let Some(exchange) = node.sessions.get_mut(&from) {
+                exchange.handle_message(clock, &mut node.trust, Message::decode(&bytes).unwrap());
+            }
+        }
+        for node in self.nodes.values_mut() {
+            for exchange in node.sessions.values_mut() {
+                if exchange.poll_timeout().is_some_and(|deadline| deadline.is_due(clock.now)) {
+                    exchange.handle_timeout(clock, &mut node.trust);
+                }
+            }
+        }
+        self.pump();
+    }
+
+    fn session(&self, from: u8, to: u8) -> &Exchange {
+        &self.nodes[&from].sessions[&to]
+    }
+
+    fn is_open(&self, a: u8, b: u8) -> bool {
+        [(a, b), (b, a)].iter().all(|(one, other)| self.session(*one, *other).gate() == Gate::Open)
+    }
+
+    fn opens(&mut self, a: u8, b: u8, limit: Duration) -> Option<Duration> {
+        self.run_until(limit, |world| {
+            for (one, other) in [(a, b), (b, a)] {
+                let ready = world.session(other, one).gate() >= Gate::Receive;
+                assert!(
+                    ready || world.session(one, other).gate() < Gate::Open,
+                    "a frame would find nobody ready"
+                );
+            }
+            world.is_open(a, b)
+        })
+    }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[test]
+fn two_members_admit_each_other_and_then_frames_flow() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    assert_eq!(world.session(1, 2).gate(), Gate::Shut);
+    let took = world.opens(1, 2, seconds(5)).unwrap();
+    // MEMBER, then key, document and certificate for 2, each a round trip; and the word back.
+    assert!(took < Duration::from_millis(400), "{took:?}");
+    world.run(seconds(1));
+    let idle = world.run_until(seconds(600), |world| !world.wire.is_empty());
+    assert_eq!(idle, None, "all is said and acknowledged");
+}
+
+#[test]
+fn losses_are_made_good() {
+    for seed in 0..20 {
+        let mut world = World::new([1, 2]);
+        (world.loss, world.rng) = (30, SeededRng::new(seed));
+        world.certify(&[1, 2]);
+        let rules = Some(Versioned { version: 1, value: "# nothing\n".repeat(6_000) });
+        world.say(1, |document| document.rules = rules);
+        world.connect(1, 2);
+        let took = world.opens(1, 2, seconds(60));
+        assert!(took.is_some(), "seed {seed}");
+        world.run(seconds(30));
+        assert_eq!(world.trust(2).view().rules().map(str::len), Some(60_000), "seed {seed}");
+    }
+}
+
+/// Node 1 is a member that has the invite at hand; no admin is near. Node 2 joins.
+fn joining(change: impl FnOnce(&mut Delegation)) -> World {
+    let mut limits = delegation(Fingerprint([0; 32]));
+    change(&mut limits);
+    let (ticket, delegation) = invite(&root(), root().fingerprint(), limits, &mut SeededRng::new(3)).unwrap();
+    let mut world = World::new([1, 2, 3]);
+    world.certify(&[1]);
+    let hash = delegation.hash();
+    world.say(1, |document| assert!(document.invites.insert(hash)));
+    world.trust(1).keep_invite(delegation);
+    world.trust(2).join(Joining::new(&ticket, name("laptop"), 5));
+    world
+}
+
+#[test]
+fn who_has_an_invite_joins_where_no_admin_is() {
+    let mut world = joining(|_| ());
+    world.connect(1, 2);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    assert!(world.nodes[&2].events.contains(&(1, Event::Joined)));
+    let Verdict::Admitted(admission) = world.session(1, 2).verdict() else { panic!("not admitted") };
+    assert_eq!((admission.facts.name.as_str(), &admission.facts.tags), ("laptop", &tags(&["lab", "server"])));
+    assert_eq!((admission.until, admission.joined_by), (9_000, Some(authority(3).fingerprint())));
+    // It shows its whole chain to somebody who knows nothing, and hands on what it heard.
+    world.certify(&[3]);
+    world.connect(2, 3);
+    assert!(world.opens(2, 3, seconds(5)).is_some());
+    assert!(world.trust(3).record().document(root().fingerprint()).is_some());
+    // After the invite has ended: who met it in time knows it still, whoever did not refuses it.
+    world.clock.now += seconds(600);
+    world.run(seconds(1));
+    assert!(world.is_open(1, 2));
+    world.nodes.insert(
+        4,
+        Node { trust: Trust::new(root().fingerprint(), id(4)), sessions: BTreeMap::new(), events: vec![] },
+    );
+    world.certify(&[4]);
+    world.connect(2, 4);
+    world.run(seconds(5));
+    let late = Verdict::Refused(Refusal::Late(2_000).into());
+    assert_eq!((world.session(4, 2).verdict(), world.session(4, 2).gate()), (&late, Gate::Shut));
+    world.run(seconds(300));
+    assert!(!world.session(4, 2).is_over(), "an admin's word may come");
+    world.say(4, |document| {
+        document.members.insert(id(2), Word { version: 1, ..Word::default() });
+    });
+    assert!(world.opens(2, 4, seconds(5)).is_some());
+}
+
+#[test]
+fn a_name_that_the_invite_does_not_allow_is_made_to_fit() {
+    let mut world = joining(|limits| limits.names = Pattern::new("lab-*"));
+    world.connect(1, 2);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    let expected = format!("lab-{}", id(2).short());
+    let own = world.trust(2).own().unwrap().certificate.body().name.to_string();
+    assert_eq!(own, expected);
+}
+
+#[test]
+fn an_invite_that_ended_says_so() {
+    let mut world = joining(|limits| limits.joins_until = 1_400);
+    world.connect(1, 2);
+    world.run(seconds(5));
+    assert!(world.nodes[&2].events.contains(&(1, Event::JoinFailed(JoinError::Ended(1_400)))));
+    assert_eq!((world.session(1, 2).verdict(), world.session(1, 2).gate()), (&Verdict::Pending, Gate::Shut));
+}
+
+#[test]
+fn a_revocation_goes_from_node_to_node_and_cuts_at_once() {
+    // 1 and 2 speak, 2 and 3 speak; nobody but 1 hears the root.
+    let mut world = World::new([1, 2, 3]);
+    world.certify(&[1, 2, 3]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    world.connect(2, 3);
+    assert!(world.opens(1, 2, seconds(5)).is_some() && world.opens(2, 3, seconds(5)).is_some());
+    world.run(seconds(5));
+
+    world.say(1, |document| assert!(document.revoke(id(3), 1_505)));
+    let took = world.run_until(seconds(5), |world| world.session(2, 3).gate() == Gate::Shut).unwrap();
+    assert!(took < seconds(1), "{took:?}");
+    let revoked = Refusal::Revoked { by: root().fingerprint(), at: 1_505 };
+    assert_eq!(world.session(2, 3).verdict(), &Verdict::Refused(revoked.clone().into()));
+    world.run(seconds(1));
+    assert!(world.nodes[&3].events.contains(&(2, Event::Standing(revoked.code()))), "it is told why");
+    assert!(!world.session(2, 3).is_over());
+    world.run(REFUSED_FOR);
+    assert!(world.session(2, 3).is_over());
+    assert!(world.is_open(1, 2));
+}
+
+#[test]
+fn nobody_is_a_member_by_another_ones_certificate_or_none() {
+    let mut world = World::new([1, 2, 3]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    let stolen = world.trust(2).own().unwrap().clone();
+    world.trust(3).show(stolen);
+    world.connect(1, 3);
+    world.run(seconds(5));
+    let refused = Verdict::Refused(Refusal::OtherNode(id(2)).into());
+    assert_eq!((world.session(1, 3).verdict(), world.session(1, 3).gate()), (&refused, Gate::Shut));
+
+    let mut world = World::new([1, 2]);
+    world.certify(&[1]);
+    world.connect(1, 2);
+    world.run(seconds(30));
+    assert_eq!((world.session(1, 2).verdict(), world.session(1, 2).gate()), (&Verdict::Pending, Gate::Shut));
+}
+
+#[test]
+fn a_forged_certificate_is_refused_for_what_it_is() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    // Signed by another, under the root's name.
+    let other = authority(66);
+    let forged = Statement::sign(&other, root().fingerprint(), certificate(2, None)).unwrap();
+    let at = forged.bytes().windows(32).position(|window| window == other.fingerprint().as_bytes()).unwrap();
+    let mut bytes = forged.bytes().to_vec();
+    bytes[at..at + 32].copy_from_slice(root().fingerprint().as_bytes());
+    let forged = Unverified::<Certificate>::decode(root().fingerprint(), &bytes).unwrap();
+    world.trust(2).show(Own { certificate: forged.trusted_for_test(), chain: None });
+    world.connect(1, 2);
+    world.run(seconds(5));
+    let refused = Verdict::Refused(StatementError::Signature(Half::Ed25519).into());
+    assert_eq!((world.session(1, 2).verdict(), world.session(1, 2).gate()), (&refused, Gate::Shut));
+}
+
+#[test]
+fn a_certificate_ends_while_the_session_goes_on() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    let took = world.run_until(seconds(10_000), |world| world.session(1, 2).gate() == Gate::Shut).unwrap();
+    assert!((3_400..3_505).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(world.session(1, 2).verdict(), &Verdict::Refused(Refusal::Expired(5_000).into()));
+}
+
+#[test]
+fn an_admin_hands_out_a_newer_certificate_and_frames_flow_on() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    let body = Certificate { not_after: 90_000, name: name("renamed"), serial: 2, ..certificate(2, None) };
+    let newer = Statement::sign(&root(), root().fingerprint(), body).unwrap();
+    world.trust(1).offer(newer.clone());
+    world.changed(1);
+    let renewed = world.run_until(seconds(5), |world| {
+        assert!(world.is_open(1, 2), "nothing is interrupted");
+        matches!(world.session(1, 2).verdict(), Verdict::Admitted(admission) if admission.until == 90_000)
+    });
+    assert!(renewed.is_some());
+    assert!(world.nodes[&2].events.contains(&(1, Event::Renewed(newer.clone()))));
+    assert_eq!(world.trust(1).blob(newer.hash().into()), None, "it is not offered any more");
+}
+
+#[test]
+fn an_offer_by_who_is_no_admin_is_not_taken() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    let own = world.trust(2).own().unwrap().certificate.hash();
+    let offer = Statement::sign(&authority(66), root().fingerprint(), certificate(2, None)).unwrap();
+    world.trust(1).offer(offer);
+    world.connect(1, 2);
+    world.run(seconds(20));
+    assert_eq!(world.trust(2).own().unwrap().certificate.hash(), own);
+}
+
+#[test]
+fn an_older_certificate_is_not_taken_back() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    let own = world.trust(2).own().unwrap().certificate.hash();
+    let older = Certificate { not_before: 900, serial: 7, ..certificate(2, None) };
+    world.trust(1).offer(Statement::sign(&root(), root().fingerprint(), older).unwrap());
+    world.connect(1, 2);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    world.run(seconds(20));
+    assert_eq!(world.trust(2).own().unwrap().certificate.hash(), own);
+}
+
+/// Member 3 names what 2 needs, and gives nothing; over and over.
+#[test]
+fn a_member_that_offers_and_gives_nothing_keeps_no_news_from_others() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1, 2]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    world.run(seconds(5));
+
+    let clock = world.clock;
+    let node = world.nodes.get_mut(&2).unwrap();
+    let mut liar = Exchange::begin(clock, &mut node.trust, id(3));
+    let mut source = Record::new(root().fingerprint());
+    node.trust.record().documents().for_each(|document| assert!(source.insert(document.clone())));
+    let mut draft = source.draft(root().fingerprint(), 1_510);
+    draft.revoke(id(9), 1_510);
+    let news = Statement::sign(&root(), root().fingerprint(), draft).unwrap();
+    let listed = Listed { issuer: news.issuer(), version: news.body().version, hash: news.hash() };
+    let (mut revision, mut next) = (0, clock.now);
+    let mut lie = |clock: Clock, trust: &mut Trust| {
+        if clock.now < next {
+            return;
+        }
+        // As often as its news are taken in. It says that it has nothing, and takes its turn anew in the same moment.
+        next = clock.now + Duration::from_millis(600);
+        while let Some(message) = liar.poll_message() {
+            if let Message::Want(Want { hash, .. }) = message {
+                let nothing = Part { hash, total: 0, number: 0, bytes: Vec::new() };
+                liar.handle_message(clock, trust, Message::Part(nothing));
+            }
+        }
+        revision += 1;
+        let member = Member { revision, documents: vec![listed], ..Member::default() };
+        liar.handle_message(clock, trust, Message::Member(member));
+    };
+    lie(clock, &mut node.trust);
+    world.trust(1).hear(news);
+    world.changed(1);
+    let mut waited = Duration::ZERO;
+    while world.trust(2).view().revocation(id(9)).is_none() {
+        assert!(waited < seconds(12), "the news does not come through");
+        // At each instant the liar is first.
+        let clock = world.clock;
+        lie(clock, world.trust(2));
+        let begun = world.clock.now;
+        world.run_until(Duration::from_millis(600), |world| world.clock.now > begun);
+        world.clock.now = world.clock.now.max(begun + Duration::from_millis(100));
+        waited += world.clock.now - begun;
+    }
+}
+
+#[test]
+fn everything_stored_comes_back() {
+    let mut world = joining(|_| ());
+    let admin = authority(2);
+    world.say(1, |document| {
+        document.admins.insert(admin.fingerprint(), name("second"));
+    });
+    let trust = world.trust(1);
+    trust.keep_key(admin.public().clone());
+    let document = Document { version: 1, ..Document::default() };
+    trust.hear(Statement::sign(&admin, root().fingerprint(), document).unwrap());
+    let mut again = Trust::new(root().fingerprint(), id(1));
+    let blobs = trust.blobs();
+    assert_eq!(blobs.len(), 5, "two keys, two documents, an invite");
+    blobs.iter().for_each(|blob| again.restore(blob).unwrap());
+    assert_eq!((again.record(), again.blobs()), (trust.record(), blobs));
+    assert_eq!(again.restore(&[0; PUBLIC_LEN]), Err(StatementError::Malformed), "a stranger's keys");
+}
+
+fn messages() -> impl Strategy<Value = Message> {
+    let hash = || prop_oneof![Just([1; 32]), Just(root().fingerprint().0), any::<[u8; 32]>()];
+    let listed = (hash(), any::<u64>(), hash()).prop_map(|(issuer, version, hash)| Listed {
+        issuer: Fingerprint(issuer),
+        version,
+        hash: StatementHash(hash),
+    });
+    let member = (any::<u32>(), any::<u8>(), hash(), any::<bool>(), prop::collection::vec(listed, 0..4))
+        .prop_map(|(revision, standing, hash, has, documents)| {
+            let hash = Some(StatementHash(hash)).filter(|_| has);
+            Message::Member(Member { revision, standing, certificate: hash, offer: hash, documents })
+        });
+    let want = (hash(), any::<u16>(), any::<u32>()).prop_map(|(hash, first, missing)| {
+        Message::Want(Want { hash: crate::ids::BlobHash(hash), first, missing })
+    });
+    let part = (
+        hash(),
+        prop_oneof![0..3_000_u32, any::<u32>()],
+        0..4_u16,
+        prop::collection::vec(any::<u8>(), 0..1025),
+    )
+        .prop_map(|(hash, total, number, bytes)| {
+            Message::Part(Part { hash: crate::ids::BlobHash(hash), total, number, bytes })
+        });
+    prop_oneof![member, any::<u32>().prop_map(|revision| Message::MemberAck { revision }), want, part]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn messages_come_back(message in messages()) {
+        prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_refused(bytes: Vec<u8>) {
+        let _ = Message::decode(&bytes);
+    }
+
+    /// Whatever a peer says without a certificate, no frame flows, and what it causes is bounded.
+    #[test]
+    fn a_peer_that_says_anything_gets_nothing(said in prop::collection::vec(messages(), 0..40)) {
+        let mut world = World::new([1]);
+        world.certify(&[1]);
+        world.say(1, |_| ());
+        let (clock, trust) = (world.clock, world.trust(1));
+        let mut exchange = Exchange::begin(clock, trust, id(2));
+        let (mut answers, count) = (0, said.len());
+        for message in said {
+            exchange.handle_message(clock, trust, message);
+            prop_assert_eq!(exchange.gate(), Gate::Shut);
+            while exchange.poll_message().is_some() {
+                answers += 1;
+            }
+        }
+        prop_assert!(answers <= 1 + 16 * 32 + 3 * count, "{} answers to {}", answers, count);
+    }
+}

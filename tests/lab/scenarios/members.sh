@@ -1,0 +1,88 @@
+# shellcheck shell=bash
+# Certificates: hosts join by invite, also while no admin is there; what the admin says reaches all; who is revoked is cut off by everybody.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_three_nat
+lab_relay
+
+lab_expect "a network with certificates is made" on a shadowmesh network create office --relay "$RELAY_TICKET" --name a
+lab_up a
+lab_expect "its host is a member and an admin" lab_status a '.membership | (.state == "member" and .is_admin) or error'
+invite() { on a shadowmesh invite "$@" 2>/dev/null; }
+for_all=$(invite --tag lab) for_one=$(invite --uses 1 --name c)
+[[ $for_one =~ ^smi1[A-Za-z0-9_-]+$ && ${#for_one} -lt 1000 ]] || lab_fail "an invite is a line of ${#for_one} characters: $for_one"
+
+# b joins; c does with no admin there.
+lab_up b "$for_all" --name b
+lab_wait 20 "b to be a member" lab_status b '.membership.state == "member" or error'
+lab_wait 20 "a and b to be connected" lab_connected b 1
+lab_oracle joined a b --seconds "$(quick 2 5)"
+stop a
+began=$(lab_now_ms)
+lab_up c "$for_one" --name whatever
+lab_wait 20 "c to be connected to b with no admin there" lab_connected c 1
+lab_took "from up to connected, by invite, with no admin there" $(($(lab_now_ms) - began)) 3000
+lab_expect "it has the name that the invite gives" lab_status c '.membership.name == "c" or error'
+lab_up a
+lab_all_connected 20
+
+# What the admin says of others, all say.
+members() { on "$1" shadowmesh members --json | jq -er "$2"; }
+lab_wait 5 "the admin to take c up" members a '.members[] | select(.name == "c") | .since > 0 or error'
+lab_expect "c is renamed" on a shadowmesh rename c carol
+lab_expect "and tagged" on a shadowmesh tag carol printer
+lab_wait 5 "b to call it so" lab_status b '.peers[] | select(.name == "carol") | .member.tags == ["printer"] or error'
+lab_expect "who is no admin is told so" sh -c "nsenter --target ${LAB_HOLDER[b]} --net --mount --uts -- shadowmesh revoke carol 2>&1 | grep -q 'no admin'"
+
+# Rules of the record, by tag.
+printf 'allow any -> any icmp\nallow tag:lab -> tag:printer tcp 9100\n' >"$LAB_DIR/a/run/rules"
+lab_expect "rules are published" on a shadowmesh rules publish /run/rules
+lab_wait 5 "c to keep to them" lab_status c '.rules.count == 2 or error'
+c_address=$(lab_address c)
+start printer c python3 -c '
+import socket
+listeners = [socket.create_server(("0.0.0.0", port)) for port in (9100, 22)]
+import select
+while True:
+    for ready in select.select(listeners, [], [])[0]: ready.accept()[0].sendall(b"x")'
+lab_wait 5 "the printer" on c sh -c "ss -ltn | grep -q :9100"
+tcp() { on "$1" python3 -c 'import socket, sys; sys.exit(not socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).recv(1))' "$2" "$3"; }
+refused() { ! "$@" 2>/dev/null; }
+lab_expect "b, which has the tag, reaches the printer" tcp b "$c_address" 9100
+lab_expect "a, which has not, does not" refused tcp a "$c_address" 9100
+lab_expect "and nobody reaches its port 22" refused tcp b "$c_address" 22
+printf '' >"$LAB_DIR/a/run/rules"
+lab_expect "rules are taken back" on a shadowmesh rules publish /run/rules
+lab_wait 5 "c to let everything in again" lab_status c '.rules.count == 0 or error'
+
+# A second use of an invite for one.
+lab_expect "c forgets its network, and comes back as another node" on c sh -c 'shadowmesh leave && rm /var/lib/shadowmesh/node.key'
+lab_wait 12 "the daemon of c to end" stopped c
+lab_up c "$for_one" --name again
+lab_wait 20 "the second use to be revoked" lab_status c '.membership.state == "revoked" or error'
+lab_expect "c leaves" on c sh -c 'shadowmesh leave && rm /var/lib/shadowmesh/node.key'
+lab_wait 12 "the daemon of c to end" stopped c
+lab_up c "$(invite --uses 1 --name dave)"
+lab_wait 20 "c to be connected to both" lab_connected c 2
+
+# Revoked under traffic, with the relay gone: who hears it from a cuts it off at once.
+lab_wait 20 "a and b to be direct" lab_status b '[.peers[] | select(.state == "connected" and .path.kind == "direct-udp")] | length == 2 or error'
+lab_wait 20 "c to be direct" lab_status c '[.peers[] | select(.state == "connected" and .path.kind == "direct-udp")] | length == 2 or error'
+start pings c ping -i 0.05 -W 1 "$(lab_address b)"
+lab_wait 5 "c to ping b" grep -q 'icmp_seq=5 ' "$LAB_OUT/pings.out"
+stop relay KILL
+began=$(lab_now_ms)
+lab_expect "dave is revoked" on a shadowmesh revoke dave
+cut_off() { lab_status "$1" '[.peers[] | select(.name == "dave" and .state == "connected")] | length == 0 or error'; }
+lab_wait 3 "a to cut it off" cut_off a
+lab_wait 3 "b to cut it off" cut_off b
+lab_took "from revoke to cut off by both" $(($(lab_now_ms) - began)) 1000
+answered=$(grep -c 'bytes from' "$LAB_OUT/pings.out")
+lab_hold 1 "listening"
+[[ $(grep -c 'bytes from' "$LAB_OUT/pings.out") == "$answered" ]] || lab_fail "c was answered after it was cut off"
+stop pings
+lab_oracle after a b --seconds "$(quick 2 5)"
+
+# A copy of the network makes an admin of another host.
+stop a
+lab_expect "a copy is written" on a shadowmesh network export /run/office.backup
+lab_expect "it is for its owner alone" on a sh -c '[ "$(stat -c %a /run/office.backup)" = 600 ]'
