@@ -19,6 +19,7 @@ for ((n = 0; n < moves; n++)); do
     on "$peer" shadowmesh path "$at" --use direct --json >>"$LAB_OUT/moves.json"
     lab_expect "both ends directly ($n)" lab_path "$at" direct-udp
 done
+kill -0 "$oracle" 2>/dev/null || lab_fail "the moves took longer than the frames"
 wait "$oracle" || lab_fail "the moves were felt"
 for host in a b; do
     lab_moved "$host" "$((2 * moves))" "${before[$host]}"
