@@ -32,9 +32,9 @@ lab_expect "DHCP gives a lease" on b busybox udhcpc -f -n -q -t 10 -T 1 -i "$b_d
 lab_expect "the lease $(cat "$LAB_DIR/b/run/lease") works" on b ping -c 2 -i 0.2 -W 2 172.31.7.1
 
 # Whatever else is a frame. The largest fills the device's MTU, and with a tag goes four bytes beyond.
-lab_oracle unicast a b --seconds "$(quick 2 3)"
+lab_oracle unicast a b --seconds "$(quick 1 3)"
 # Within the budget of what is for all: 1 Mbit/s.
-lab_oracle broadcast a b --seconds "$(quick 2 3)" --rate 100 --to broadcast
-lab_oracle multicast a b --seconds "$(quick 2 3)" --rate 100 --to multicast
-lab_oracle vlan a b --seconds "$(quick 2 3)" --rate 500 --vlan 0x2005
-lab_oracle unknown-ethertype a b --seconds "$(quick 2 3)" --rate 500 --ethertype 0x9999
+lab_oracle broadcast a b --seconds "$(quick 1 3)" --rate 100 --to broadcast
+lab_oracle multicast a b --seconds "$(quick 1 3)" --rate 100 --to multicast
+lab_oracle vlan a b --seconds "$(quick 1 3)" --rate 500 --vlan 0x2005
+lab_oracle unknown-ethertype a b --seconds "$(quick 1 3)" --rate 500 --ethertype 0x9999

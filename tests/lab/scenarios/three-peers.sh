@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Three hosts are one segment: everyone reaches everyone, and a frame for one is not carried to the other once its MAC is known.
+# long: members has three hosts as well, and what is flooded is tested without kernels
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_three_nat
 lab_network

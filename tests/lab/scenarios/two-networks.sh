@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Two networks share one relay and know nothing of each other, although they are given the same addresses.
+# long: the relay's own tests keep networks apart
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_three_nat
 lab_host d 4
