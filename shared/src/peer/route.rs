@@ -155,7 +155,7 @@ impl Peer {
 
     /// Whether the path that data takes is beyond doubt, whichever it is.
     pub(super) fn is_well_routed(&self) -> bool {
-        let path = self.routed.and_then(|via| self.path_of(via));
+        let path = self.routed_path();
         path.is_some_and(|path| path.is_proven() && !path.is_questioned())
     }
 
@@ -230,6 +230,11 @@ impl Peer {
         self.contact.into_iter().flat_map(|contact| [Via::RelayUdp(contact), Via::Channel(contact)])
     }
 
+    /// The path that data takes.
+    fn routed_path(&self) -> Option<&Path> {
+        self.path_of(self.routed?)
+    }
+
     pub(super) fn path_of(&self, via: Via) -> Option<&Path> {
         match via {
             Via::Channel(contact) => self.path.as_ref().filter(|_| self.contact == Some(contact)),
@@ -261,7 +266,7 @@ impl Peer {
     fn is_leaving_silence(&self) -> bool {
         self.resume.left_silence
             && self.resume.said.is_some()
-            && self.routed.and_then(|via| self.path_of(via)).is_some_and(Path::is_proven)
+            && self.routed_path().is_some_and(Path::is_proven)
     }
 
     /// Where data is to go now (protocol §7.3).
@@ -329,7 +334,7 @@ impl Peer {
 
     /// Since when nothing is known of data's path. What is dead, gone, or asked anew after that was in doubt before.
     fn look_for_doubt(&mut self) {
-        let Some(path) = self.routed.and_then(|via| self.path_of(via)) else { return };
+        let Some(path) = self.routed_path() else { return };
         if path.is_suspect() || path.is_proven() {
             self.doubted_since = path.silent_since();
         }
@@ -380,7 +385,7 @@ impl Peer {
             }
             ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
         }
-        let answered = self.routed.and_then(|via| self.path_of(via)).map(Path::answered);
+        let answered = self.routed_path().map(Path::answered);
         self.silence = self.silence.filter(|silence| answered.is_none_or(|at| at < silence.noticed));
         let is_silent = self.silence_ends().is_some_and(|at| at <= ctx.now);
         let is_sought =
@@ -438,7 +443,7 @@ impl Peer {
     fn silence_ends(&self) -> Option<Instant> {
         let silence = self.silence?;
         // What answered before the silence was noticed shows that all passed when that was asked, and no more.
-        let known = self.routed.and_then(|via| self.path_of(via)).and_then(Path::known_at);
+        let known = self.routed_path().and_then(Path::known_at);
         Some(known.map_or(silence.since, |at| at.max(silence.since)) + DEAD_AFTER)
     }
 
