@@ -51,10 +51,15 @@ lab_measure() {
     step "measured: $1 = $2 $3${4:+ (target $4)}"
     printf '%s\t%s\t%s\t%s\t%s\n' "$LAB_NAME" "$1" "$2" "$3" "${4:-}" >>"$LAB_OUT/measures.tsv"
 }
-# lab_took WHAT MS TARGET_MS — a time. It fails only beyond three times its target, so that a busy machine is no failure.
+# lab_took WHAT MS TARGET_MS — a silence. It fails only beyond three times its target, so that a busy machine is no failure. lab_within WHAT MS
+# LIMIT_MS — a time that is promised: it fails beyond its limit.
 lab_took() {
     lab_measure "$1" "$2" ms "$3"
     jq -en "$2 <= 3 * $3" >/dev/null || lab_fail "$1: $2 ms, the target is $3 ms"
+}
+lab_within() {
+    lab_measure "$1" "$2" ms "$3"
+    [[ $2 -le $3 ]] || lab_fail "$1: $2 ms, and $3 ms are promised"
 }
 lab_now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
 LAB_STARTED=$(lab_now_ms)
@@ -203,15 +208,20 @@ lab_topology() {
 lab_capture() {
     [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
     local host
-    for host in relay "${LAB_HOSTS[@]}"; do
-        start "capture-$host" "$host" tcpdump -i eth0 -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$host.pcap"
-    done
+    for host in relay "${LAB_HOSTS[@]}"; do lab_capture_on "$host" eth0; done
+}
+lab_capture_on() { # HOST DEVICE
+    [[ -z ${LAB_NO_CAPTURE:-} ]] || return 0
+    start "capture-$1-$2" "$1" tcpdump -i "$2" -n -s 96 -B 8192 -C 20 -W 2 -Z root -w "$PWD/$LAB_OUT/$1-$2.pcap"
 }
 lab_capture_anew() {
-    local host
-    for host in relay "${LAB_HOSTS[@]}"; do stop "capture-$host"; done
+    lab_no_capture
     rm -f "$LAB_OUT"/*.pcap*
     lab_capture
+}
+lab_no_capture() {
+    local label
+    for label in "${!LAB_PID[@]}"; do if [[ $label == capture-* ]]; then stop "$label"; fi; done
 }
 
 # ── what else there is ──────────────────────────────────────────────────────────────────────────────────────────────

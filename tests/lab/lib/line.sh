@@ -2,7 +2,7 @@
 # Bad lines: the wire before a router or the relay. A part of lib.sh.
 
 # lab_wire HOST FAULTS — puts a bad line between the host's router (its carrier's, if it has one), or the relay, and the internet (a-to-b is
-# outwards from there). Offloads are turned off on both sides of it, so that one loss is one packet.
+# outwards from there). Offloads are turned off on both sides of it, so that one loss is one packet. Its chances come from LAB_SEED, 1 unless said.
 lab_wire() {
     local name=$1 commands="$LAB_DIR/$1.wire" end="r$1" device=wan
     if [[ $name == relay ]]; then end=relay device=eth0; fi
@@ -18,7 +18,7 @@ lab_wire() {
     mkfifo "$commands"
     : >"$LAB_OUT/wire-$name.out"
     # Opened for both, so that neither side waits for the other and the wire never sees an end.
-    start "wire-$name" net sh -c "exec '$LAB_TOOLS/wire' --a ':p-$end' --b ':w-$name' --both '$2' <>'$commands'"
+    start "wire-$name" net sh -c "exec '$LAB_TOOLS/wire' --seed '${LAB_SEED:-1}' --a ':p-$end' --b ':w-$name' --both '$2' <>'$commands'"
     lab_wait 5 "the wire of $name" grep -q ready "$LAB_OUT/wire-$name.out"
     step "line of $name: $2"
 }

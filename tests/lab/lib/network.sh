@@ -6,6 +6,7 @@
 lab_second_uplink() {
     local name=$1 n=${LAB_NUMBER[$1]}
     lab_router "u$name" "198.51.100.4$n" "192.168.4$n" "$name" eth1
+    lab_capture_on "$name" eth1
     lab_uplinks_do "$name"
 }
 lab_uplink() {
@@ -24,6 +25,17 @@ lab_uplinks_do() {
         lab_does "$1" "$LAB_CONE" "the router on $device of $1"
     done
     step "both routers of $1 are port-restricted (checked)"
+}
+# lab_uplinks_do6 HOST — the same of their firewalls, where there is IPv6.
+lab_uplinks_do6() {
+    local device
+    for device in eth1 eth0; do
+        lab_uplink_family "$1" "$device" 6
+        lab_does "$1" 'false null null null; false false null null' "the network on $device of $1, by IPv4"
+        lab_does6 "$1" "the IPv6 firewall on $device of $1"
+    done
+    lab_uplink_family "$1" eth0 4
+    step "both networks of $1 have IPv6 behind a firewall (checked)"
 }
 
 # lab_uplink_family HOST eth0|eth1 4|6|dual — as lab_uplink, to a network that has these families. The other one is gone.

@@ -39,3 +39,4 @@ lab_up b --address "$taken/16"
 told() { grep -qF "$taken is also used" "$LAB_OUT/$1.log" "$LAB_OUT/$1.out"; }
 lab_wait 10 "a to say that two have $taken" told a
 lab_wait 10 "b to say that two have $taken" told b
+lab_oracle frames a c --seconds 2

@@ -113,6 +113,7 @@ start a a shadowmesh up
 lab_wait 15 "the daemon of a" lab_answers a
 lab_up b "$INVITE"
 lab_wait 20 "a to be connected to b after all this" lab_connected a 1
+lab_oracle frames a b --seconds 2
 
 # A state from a newer version is left alone, not overwritten.
 stop b

@@ -49,6 +49,7 @@ refused=$(as 12345 status 2>&1) && lab_fail "anybody reads the status"
 lab_expect "global options after the command" on b shadowmesh status --json --socket /run/shadowmesh/control.sock
 lab_expect "global options before the command" on b shadowmesh --json --socket /run/shadowmesh/control.sock status
 for shell in bash zsh fish; do lab_expect "completions $shell" on b sh -c "shadowmesh completions $shell | grep -q shadowmesh"; done
+lab_oracle frames a b --seconds 2
 lab_expect "b leaves when told" on b shadowmesh down
 lab_wait 5 "a to see that b left" lab_status a '[.peers[] | select(.state == "connected")] == [] or error'
 if on b shadowmesh status >/dev/null 2>&1; then lab_fail "status of a daemon that is gone succeeds"; fi

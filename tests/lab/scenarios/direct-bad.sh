@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # A direct path that loses 5 % keeps the data and loses what the wire loses; at 20 %, or when it gets much slower than the relay, the
-# relay takes over, once.
+# relay takes over, once, unless it loses as much.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_wire a ''
@@ -56,6 +56,18 @@ lab_oracle clean a b --seconds "$(quick 2 5)"
 lab_wire_change a both ''
 if [[ -n ${LAB_QUICK:-} ]]; then lab_again; fi
 for host in a b; do lab_wait 75 "$host to be direct again" lab_path "$host" direct-udp; done
+
+# Where every path is as bad, there is nowhere to go.
+LAB_BESIDE=''
+declare -A before=([a]=$(lab_switches a) [b]=$(lab_switches b))
+lab_wire_change a both loss=20%
+loses all-bad --max-reordered 1000 --seconds "$(quick 6 20)"
+for host in a b; do
+    lab_moved "$host" 0 "${before[$host]}"
+    lab_expect "$host is direct" lab_path "$host" direct-udp
+done
+LAB_BESIDE=$beside
+lab_wire_change a both ''
 
 declare -A before=([a]=$(lab_switches a) [b]=$(lab_switches b))
 lab_wire_change a both only=peer-udp,delay=100ms

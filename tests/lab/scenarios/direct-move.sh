@@ -19,7 +19,7 @@ began=$(lab_now_ms)
 # A new address is a changed network: tried at once.
 ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0
 lab_direct a b 3
-lab_took "UDP passes to direct" "$(($(lab_now_ms) - began))" 3000
+lab_within "UDP passes to direct" "$(($(lab_now_ms) - began))" 3000
 wait "$oracle" || lab_fail "the move was felt"
 # A round trip and 10 ms.
 lab_silence "longest silence" move 30
@@ -29,8 +29,5 @@ for host in a b; do
 done
 lab_measure "round trip at a" "$(lab_status a '.peers[0].path.rtt_ms')" ms
 
-# The relay has nothing to do any more. (A doubt of a busy machine asks it once: that is 8 kB, beside 7.5 MB of frames.)
-before=$(lab_relay_bytes)
-lab_oracle direct a b --rate 1000 --seconds "$(quick 3 5)"
-lab_measure "bytes that the relay sent beside the frames" "$(($(lab_relay_bytes) - before))" bytes
-[[ $(($(lab_relay_bytes) - before)) -lt 20000 ]] || lab_fail "the relay still forwards"
+# The relay has nothing to do any more.
+lab_relay_rests direct a b "$(quick 3 5)"

@@ -58,3 +58,4 @@ done
 stop b
 start b b shadowmesh up
 lab_recovers "plain up to frames" a b 2000
+lab_oracle frames a b --seconds 2

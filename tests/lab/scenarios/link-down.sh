@@ -39,6 +39,7 @@ done
 # 750 bytes on average: 22 MB. No transfer beside: what a ring that is full loses of it would be counted among the frames.
 if [[ -z ${LAB_QUICK:-} ]]; then
     LAB_BESIDE=''
+    lab_only_oracle a b
     down too-long 30 --max-lost 31000
     for host in a b; do
         lab_measure "down-too-long: frames of $host missing at the other end" "${missing[$host]}" frames

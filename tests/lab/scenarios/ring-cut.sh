@@ -9,12 +9,13 @@ lab_block_tcp a
 lab_wire a ''
 lab_network --tiny-ring
 lab_direct a b
+lab_only_oracle a b
 declare -A before=([a]=$(lab_switches a) [b]=$(lab_switches b))
 lab_oracle hole a b --rate 2000 --seconds 6 --max-gap-ms 3000 --max-lost 8000 &
 oracle=$!
 lab_frames_pass a 500
 lab_wire_change a both only=peer-udp,block
-lab_wait 3 "a to be on the relay" lab_path a relay-udp
+for host in a b; do lab_wait 3 "$host to be on the relay" lab_path "$host" relay-udp; done
 wait "$oracle" || lab_fail "frames came twice, late or damaged"
 for way in a:a_to_b b:b_to_a; do
     host=${way%%:*}
@@ -23,6 +24,8 @@ for way in a:a_to_b b:b_to_a; do
     lab_measure "frames of $host missing at the other end" "$missing" frames
     [[ $missing -gt 0 ]] || lab_fail "nothing was lost: the ring was not cut"
     lab_counts_alike "$host" "$missing" "$counted"
+    lab_expect "and says so of its last switch" lab_status "$host" ".peers[0].last_switch | (.to == \"relay-udp\" and .lost == $missing and .resent > 0) or error(tostring)"
+    lab_expect "$host is on the relay" lab_path "$host" relay-udp
     moves=$(($(lab_switches "$host") - before[$host]))
     [[ $moves == 1 ]] || lab_fail "$host moved $moves times out of the hole: $(grep -o 'via .*' "$LAB_OUT/$host.log" | tr '\n' ' ')"
 done

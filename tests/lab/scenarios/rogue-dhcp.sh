@@ -17,6 +17,7 @@ listens() { on b sh -c "cd /proc/sys/net/ipv6/conf/$b_device && echo 1 >accept_r
 listens
 advertised() { on b sh -c "ip -6 address show dev $b_device | grep -q 2001:db8:bad"; }
 
+lab_oracle frames a b --seconds 2
 if lease >"$LAB_OUT/lease.txt" 2>&1; then lab_fail "a rogue gives a lease"; fi
 lab_expect "its answers are counted" test "$(lab_refused b a in_rogue_dhcp)" -ge 1
 lab_wait 5 "how to let it to be said" grep -q "allow-dhcp $(lab_status a '.node.id[0:10]')" "$LAB_OUT/b.log" "$LAB_OUT/b.out"

@@ -44,6 +44,7 @@ echoes a 8080
 echoes b 22
 echoes b 23
 lab_expect "without rules everything passes" tcp a "$b_address" 23
+lab_oracle frames a b --seconds 2
 
 rules "allow id:$a_id -> any tcp 22" "allow id:$a_id -> any icmp"
 stop b

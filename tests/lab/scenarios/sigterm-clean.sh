@@ -11,6 +11,7 @@ traces() {
 for host in a b relay; do lab_wait 5 "the addresses of $host" lab_addresses_settled "$host"; done
 for host in a b relay; do traces "$host" >"$LAB_OUT/$host.before"; done
 lab_network
+lab_oracle frames a b --seconds 2
 
 pid=${LAB_PID[a]}
 began=$(lab_now_ms)

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use shadowmesh_tests::netns::End;
 use shadowmesh_tests::oracle::report::Limits;
-use shadowmesh_tests::oracle::run::{self, Traffic};
+use shadowmesh_tests::oracle::run::{self, Span, Traffic};
 
 /// Counts lost, duplicated, reordered and corrupted frames between two devices in two network namespaces.
 #[derive(Debug, Parser)]
@@ -30,6 +30,10 @@ enum Action {
         /// How long to send.
         #[arg(long, default_value_t = 10.0)]
         seconds: f64,
+        /// Waits so many seconds for devices that are not there yet and for the first frame each way. What was sent before that does not count, and
+        /// the time to send begins with it.
+        #[arg(long)]
+        from_first: Option<f64>,
         /// How long to wait for late frames.
         #[arg(long, default_value_t = 2000)]
         settle_ms: u64,
@@ -63,10 +67,11 @@ struct Ends {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().action {
-        Action::Run { ends, traffic, seconds, settle_ms, note_gap_ms, limits } => {
+        Action::Run { ends, traffic, seconds, from_first, settle_ms, note_gap_ms, limits } => {
             let duration = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+            let patience = from_first.map(Duration::try_from_secs_f64).transpose().context("--from-first")?;
             let [settle, noted] = [settle_ms, note_gap_ms].map(Duration::from_millis);
-            let report = run::run([&ends.a, &ends.b], &traffic, duration, settle, noted, &limits)
+            let report = run::run([&ends.a, &ends.b], &traffic, Span { patience, duration, settle }, noted, &limits)
                 .with_context(|| format!("between {ends:?}"))?;
             writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
             for sentence in &report.broken {

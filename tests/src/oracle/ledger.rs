@@ -8,10 +8,22 @@
 //!   was counts as lost too;
 //! - **reflected**: our own direction's frame came back to where it was sent from;
 //! - **gap**: silence between two first arrivals, also before the first and after the last.
+//!
+//! A ledger that counts from the first arrival ([`Since::FirstArrival`]) takes for sent what has the lowest number that arrived, or a higher one,
+//! and knows no silence before it: nobody was there to take in the frames before.
 
 use std::time::Duration;
 
 use super::frame::{self, Corrupted, Seen};
+
+/// Where counting begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// With the first frame that was sent.
+    FirstSent,
+    /// With the first one that arrived.
+    FirstArrival,
+}
 
 /// Counts arrivals of one direction of one run.
 #[derive(Debug)]
@@ -20,7 +32,10 @@ pub struct Ledger {
     direction: u8,
     tag: Option<u16>,
     noted_gap: Duration,
+    since: Since,
     arrived: Vec<bool>,
+    first: Option<Duration>,
+    lowest: u64,
     next: u64,
     last: Duration,
     tally: Tally,
@@ -30,12 +45,14 @@ pub struct Ledger {
 /// The counts. Durations run from the start of the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Frames handed to the device, whether it took them or not.
+    /// Frames handed to the device, whether it took them or not; those that count.
     pub sent: u64,
     /// Different frames that arrived intact.
     pub received: u64,
     /// See the module page.
     pub lost: u64,
+    /// The runs of lost frames, the first [`MOST_RUNS`] of them.
+    pub missing: Vec<Run>,
     /// See the module page.
     pub duplicated: u64,
     /// See the module page.
@@ -48,8 +65,22 @@ pub struct Tally {
     pub longest_gap: Duration,
     /// Silences of at least the length that was asked to be noted.
     pub gaps: Vec<Gap>,
+    /// When the first frame arrived.
+    pub first: Option<Duration>,
     /// Median, 99th percentile and maximum of the one-way delay; zero when nothing arrived.
     pub delay: [Duration; 3],
+}
+
+/// How many runs of lost frames are told one by one.
+pub const MOST_RUNS: usize = 50;
+
+/// Lost frames with numbers one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first one's number.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
 }
 
 /// A silence.
@@ -64,13 +95,16 @@ pub struct Gap {
 impl Ledger {
     /// A ledger for frames of `run` in `direction` with this tag; silences of `noted_gap` or more are listed.
     #[must_use]
-    pub fn new(run: u64, direction: u8, tag: Option<u16>, noted_gap: Duration) -> Self {
+    pub fn new(run: u64, direction: u8, tag: Option<u16>, noted_gap: Duration, since: Since) -> Self {
         Self {
             run,
             direction,
             tag,
             noted_gap,
+            since,
             arrived: Vec::new(),
+            first: None,
+            lowest: u64::MAX,
             next: 0,
             last: Duration::ZERO,
             tally: Tally::default(),
@@ -97,11 +131,28 @@ impl Ledger {
         self.tally.received
     }
 
+    /// When the first one arrived.
+    #[must_use]
+    pub const fn first(&self) -> Option<Duration> {
+        self.first
+    }
+
+    /// Different frames that must arrive, of `sent` that were sent.
+    #[must_use]
+    pub const fn expected(&self, sent: u64) -> u64 {
+        match (self.since, self.first) {
+            (Since::FirstArrival, Some(_)) => sent.saturating_sub(self.lowest),
+            _ => sent,
+        }
+    }
+
     /// Closes the ledger: `sent` frames were sent, the last of them at `end`.
     #[must_use]
     pub fn finish(mut self, sent: u64, end: Duration) -> Tally {
-        self.tally.sent = sent;
-        self.tally.lost = sent.saturating_sub(self.tally.received);
+        self.tally.sent = self.expected(sent);
+        self.tally.lost = self.tally.sent.saturating_sub(self.tally.received);
+        self.tally.first = self.first;
+        self.tally.missing = self.missing(sent);
         self.note_gap(end);
         self.delays.sort_unstable();
         if let Some(longest) = self.delays.last() {
@@ -109,6 +160,20 @@ impl Ledger {
             self.tally.delay = [*at(50), *at(99), *longest].map(Duration::from_nanos);
         }
         self.tally
+    }
+
+    fn missing(&self, sent: u64) -> Vec<Run> {
+        let has = |at: u64| usize::try_from(at).is_ok_and(|at| self.arrived.get(at) == Some(&true));
+        let mut runs = Vec::new();
+        let mut at = sent - self.expected(sent);
+        while at < sent && runs.len() < MOST_RUNS {
+            let end = (at..sent).find(|at| has(*at)).unwrap_or(sent);
+            if end > at {
+                runs.push(Run { first: at, count: end - at });
+            }
+            at = end + 1;
+        }
+        runs
     }
 
     fn on_intact(&mut self, now: Duration, seen: Seen) {
@@ -127,7 +192,10 @@ impl Ledger {
             self.tally.reordered += 1;
         }
         self.next = self.next.max(seen.sequence + 1);
-        self.note_gap(now);
+        self.lowest = self.lowest.min(seen.sequence);
+        if self.first.replace(self.first.unwrap_or(now)).is_some() || self.since == Since::FirstSent {
+            self.note_gap(now);
+        }
         self.last = now;
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.delays.push(now.saturating_sub(seen.stamp));
@@ -167,7 +235,11 @@ mod tests {
     }
 
     fn count(frames: &[(Duration, Vec<u8>)]) -> Tally {
-        let mut ledger = Ledger::new(7, 0, None, Duration::from_millis(50));
+        count_since(frames, Since::FirstSent)
+    }
+
+    fn count_since(frames: &[(Duration, Vec<u8>)], since: Since) -> Tally {
+        let mut ledger = Ledger::new(7, 0, None, Duration::from_millis(50), since);
         for (now, frame) in frames {
             ledger.on_frame(*now, frame);
         }
@@ -189,13 +261,21 @@ mod tests {
 
     #[test]
     fn loss_is_counted_wherever_it_is() {
-        for gone in [vec![0], vec![500], vec![SENT - 1], vec![0, 1, 2, 400, 998, 999], (0..SENT).collect()] {
+        for (gone, runs) in [
+            (vec![0], vec![(0, 1)]),
+            (vec![500], vec![(500, 1)]),
+            (vec![SENT - 1], vec![(SENT - 1, 1)]),
+            (vec![0, 1, 2, 400, 998, 999], vec![(0, 3), (400, 1), (998, 2)]),
+            ((0..SENT).collect(), vec![(0, SENT)]),
+        ] {
             let mut frames = sent();
             for at in gone.iter().rev() {
                 frames.remove(*at as usize);
             }
             let tally = count(&frames);
             assert_eq!(tally.lost, gone.len() as u64, "{gone:?}");
+            let told: Vec<_> = tally.missing.iter().map(|run| (run.first, run.count)).collect();
+            assert_eq!(told, runs);
             assert_eq!((tally.duplicated, tally.reordered, tally.corrupted), (0, 0, 0));
         }
     }
@@ -242,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_tag_taken_off_is_corruption() {
-        let mut ledger = Ledger::new(7, 0, Some(5), Duration::MAX);
+        let mut ledger = Ledger::new(7, 0, Some(5), Duration::MAX, Since::FirstSent);
         for (now, frame) in &sent()[..1] {
             ledger.on_frame(*now, frame);
         }
@@ -280,5 +360,28 @@ mod tests {
         assert_eq!(gaps, [100, 201, 100]);
         assert_eq!(tally.longest_gap, Duration::from_millis(201));
         assert_eq!(tally.lost, 400);
+    }
+    #[test]
+    fn what_was_sent_before_anything_arrived_counts_only_when_it_is_to() {
+        let mut frames = sent();
+        frames.drain(500..510);
+        frames.drain(..300);
+        // The two that arrive first are swapped: the lower number is where it begins.
+        frames.swap(0, 1);
+        let tally = count_since(&frames, Since::FirstArrival);
+        assert_eq!((tally.sent, tally.received, tally.lost, tally.reordered), (700, 690, 10, 1));
+        assert_eq!(tally.longest_gap, Duration::from_millis(11));
+        assert_eq!(tally.first, Some(frames[0].0));
+        let whole = count(&frames);
+        assert_eq!((whole.sent, whole.lost), (SENT, 310));
+        assert_eq!(whole.longest_gap, frames[0].0);
+    }
+
+    #[test]
+    fn a_line_by_which_nothing_arrives_loses_everything() {
+        for since in [Since::FirstSent, Since::FirstArrival] {
+            let tally = count_since(&[], since);
+            assert_eq!((tally.sent, tally.lost, tally.first), (SENT, SENT, None));
+        }
     }
 }

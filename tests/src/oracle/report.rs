@@ -49,12 +49,16 @@ pub struct Direction {
     sent: u64,
     received: u64,
     lost: u64,
+    /// Which: numbers and how many from there on; number n was sent n / rate seconds after the start.
+    missing: Vec<[u64; 2]>,
     duplicated: u64,
     reordered: u64,
     corrupted: u64,
     reflected: u64,
     /// Of `lost`: frames that the device's full queue refused at once.
     refused: u64,
+    /// When the first frame arrived, since the start; `null` when none did.
+    first_ms: Option<f64>,
     longest_gap_ms: f64,
     gaps: Vec<Silence>,
     delay_ms: Delay,
@@ -86,11 +90,13 @@ impl Direction {
             sent: tally.sent,
             received: tally.received,
             lost: tally.lost,
+            missing: tally.missing.iter().map(|run| [run.first, run.count]).collect(),
             duplicated: tally.duplicated,
             reordered: tally.reordered,
             corrupted: tally.corrupted,
             reflected: tally.reflected,
             refused,
+            first_ms: tally.first.map(milliseconds),
             longest_gap_ms: milliseconds(tally.longest_gap),
             gaps: tally
                 .gaps

@@ -2,7 +2,8 @@
 //!
 //! The life of a run: open both ends' sockets → the senders keep an absolute schedule (frame n leaves at n / rate, so that
 //! a late wake-up is made good and the rate holds) → they stop → the receivers go on until everything has arrived or the
-//! settle time is over → the ledgers are closed.
+//! settle time is over → the ledgers are closed. A run may begin before there is anybody to take its frames: then the devices are waited for,
+//! what is counted begins with the first arrival in each direction, and the time to send with the later of the two.
 //!
 //! A device that goes away and comes back under its name (a daemon that is killed and starts again) is opened anew, with whatever
 //! MAC it has then; what was sent meanwhile was refused, and is lost.
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::frame::{self, MIN_LENGTH, Template};
-use super::ledger::{Ledger, Tally};
+use super::ledger::{Ledger, Since, Tally};
 use super::report::{Direction, Limits, Report, beyond};
 use crate::netns::End;
 use crate::packet_socket::{ALL_ETHERTYPES, Format, MAX_FRAME, PacketSocket};
@@ -72,6 +73,8 @@ fn number(text: &str) -> Result<u16, String> {
 #[derive(Clone, Copy, Debug)]
 enum Until {
     Elapsed(Duration),
+    /// So long after both directions have delivered a frame; or the time for that is over.
+    AfterBothDelivered { patience: Duration, duration: Duration },
     /// Both directions have delivered a frame, or the time is over.
     BothDelivered(Duration),
 }
@@ -84,25 +87,68 @@ struct Progress {
     sent: [AtomicU64; 2],
     /// Nanoseconds since the start at which the last frame of a direction was sent.
     last_sent: [AtomicU64; 2],
-    received: [AtomicU64; 2],
-    /// Nanoseconds since the start at which the first frame of a direction arrived.
+    /// Nanoseconds since the start at which the first frame of a direction arrived; 0 while none did.
     first: [AtomicU64; 2],
 }
 
-/// Sends for `duration`, gives the receivers up to `settle` more, and judges by `limits`.
+impl Progress {
+    /// When each direction had delivered a frame, if they have.
+    fn both_delivered(&self) -> Option<Duration> {
+        let [a, b] = self.first.each_ref().map(|first| first.load(Ordering::Acquire));
+        (a.min(b) > 0).then(|| Duration::from_nanos(a.max(b)))
+    }
+}
+
+impl Until {
+    const fn counts(self) -> Since {
+        match self {
+            Self::Elapsed(_) | Self::BothDelivered(_) => Since::FirstSent,
+            Self::AfterBothDelivered { .. } => Since::FirstArrival,
+        }
+    }
+
+    fn is_over(self, due: Duration, progress: &Progress) -> bool {
+        let delivered = progress.both_delivered();
+        match self {
+            Self::Elapsed(duration) => due >= duration,
+            Self::AfterBothDelivered { patience, duration } => due >= delivered.map_or(patience, |at| at + duration),
+            Self::BothDelivered(deadline) => delivered.is_some() || due >= deadline,
+        }
+    }
+}
+
+/// How long a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// How long devices and the first frame each way are waited for; without it all must be there, and every frame counts.
+    pub patience: Option<Duration>,
+    /// How long frames are sent.
+    pub duration: Duration,
+    /// How long late ones are waited for.
+    pub settle: Duration,
+}
+
+/// Sends for a while, gives the receivers some more, and judges by `limits`.
 pub fn run(
     ends: [&End; 2],
     traffic: &Traffic,
-    duration: Duration,
-    settle: Duration,
+    span: Span,
     noted_gap: Duration,
     limits: &Limits,
 ) -> io::Result<Report> {
-    let stations = [Station::new(ends[0], traffic)?, Station::new(ends[1], traffic)?];
+    let (stations, until) = match span.patience {
+        None => (both(ends, traffic)?, Until::Elapsed(span.duration)),
+        Some(patience) => {
+            let start = Instant::now();
+            let stations = wait_for_both(ends, traffic, patience)?.ok_or(io::ErrorKind::TimedOut)?;
+            let patience = patience.saturating_sub(start.elapsed());
+            (stations, Until::AfterBothDelivered { patience, duration: span.duration })
+        }
+    };
     let started_unix_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(0));
-    let outcome = exchange(&stations, traffic, Until::Elapsed(duration), settle, noted_gap)?;
+    let outcome = exchange(&stations, traffic, until, span.settle, noted_gap)?;
     let mut broken = Vec::new();
     if outcome.dropped > 0 {
         broken.push(format!("no verdict: the oracle itself was too slow for {} frames", outcome.dropped));
@@ -126,30 +172,39 @@ pub fn run(
 /// `deadline`. Devices that do not exist yet are waited for.
 pub fn recover(ends: [&End; 2], traffic: &Traffic, deadline: Duration) -> io::Result<[Option<Duration>; 2]> {
     let start = Instant::now();
-    let opened = loop {
-        match (Station::new(ends[0], traffic), Station::new(ends[1], traffic)) {
-            (Ok(a), Ok(b)) => break Some([a, b]),
-            (Err(error), _) | (_, Err(error)) if !is_away(&error) => return Err(error),
-            (_, _) => {}
-        }
-        if start.elapsed() >= deadline {
-            break None;
-        }
-        thread::sleep(LOOK_AGAIN);
-    };
-    let Some(stations) = opened else {
+    let Some(stations) = wait_for_both(ends, traffic, deadline)? else {
         return Ok([None; 2]);
     };
     let waited = start.elapsed();
     let left = deadline.saturating_sub(waited);
     let outcome = exchange(&stations, traffic, Until::BothDelivered(left), Duration::ZERO, Duration::MAX)?;
-    Ok(outcome.first.map(|first| first.map(|first| waited + first)))
+    Ok(outcome.tallies.map(|tally| tally.first.map(|first| waited + first)))
+}
+
+fn both<'a>(ends: [&'a End; 2], traffic: &Traffic) -> io::Result<[Station<'a>; 2]> {
+    Ok([Station::new(ends[0], traffic)?, Station::new(ends[1], traffic)?])
+}
+
+/// `None` when one of the devices is not there within `patience`.
+fn wait_for_both<'a>(
+    ends: [&'a End; 2],
+    traffic: &Traffic,
+    patience: Duration,
+) -> io::Result<Option<[Station<'a>; 2]>> {
+    let start = Instant::now();
+    loop {
+        match both(ends, traffic) {
+            Ok(stations) => return Ok(Some(stations)),
+            Err(error) if !is_away(&error) => return Err(error),
+            Err(_) if start.elapsed() >= patience => return Ok(None),
+            Err(_) => thread::sleep(LOOK_AGAIN),
+        }
+    }
 }
 
 struct Outcome {
     tallies: [Tally; 2],
     refused: [u64; 2],
-    first: [Option<Duration>; 2],
     dropped: u64,
 }
 
@@ -217,7 +272,7 @@ fn exchange(
     let (refused, tallies) = thread::scope(|scope| {
         let receivers = [0_u8, 1].map(|direction| {
             let (progress, station) = (&progress, &stations[1 - usize::from(direction)]);
-            let ledger = Ledger::new(run, direction, traffic.vlan, noted_gap);
+            let ledger = Ledger::new(run, direction, traffic.vlan, noted_gap, until.counts());
             scope.spawn(move || {
                 receive(station, ledger, traffic.ethertype, usize::from(direction), progress, start, settle)
             })
@@ -232,15 +287,11 @@ fn exchange(
     });
     let [a_to_b, b_to_a] = tallies;
     let [from_a, from_b] = refused;
-    let first = [0, 1].map(|direction: usize| {
-        let at = progress.first[direction].load(Ordering::Acquire);
-        (at > 0).then(|| Duration::from_nanos(at))
-    });
     let mut dropped = 0;
     for station in stations {
         dropped += station.dropped()?;
     }
-    Ok(Outcome { tallies: [a_to_b?, b_to_a?], refused: [from_a?, from_b?], first, dropped })
+    Ok(Outcome { tallies: [a_to_b?, b_to_a?], refused: [from_a?, from_b?], dropped })
 }
 
 fn join<T>(joined: thread::Result<io::Result<T>>) -> io::Result<T> {
@@ -293,13 +344,7 @@ fn send(
     let mut refused = 0;
     for sequence in 0_u64.. {
         let due = Duration::from_secs(1).mul_f64(sequence as f64 / f64::from(traffic.rate));
-        let over = match until {
-            Until::Elapsed(duration) => due >= duration,
-            Until::BothDelivered(deadline) => {
-                due >= deadline || progress.received.iter().all(|count| count.load(Ordering::Acquire) > 0)
-            }
-        };
-        if over {
+        if until.is_over(due, progress) {
             break;
         }
         if let Some(wait) = due.checked_sub(start.elapsed()) {
@@ -359,16 +404,14 @@ fn receive(
             Err(error) if lost_in_device(&error) => away |= is_away(&error),
             Err(error) => return Err(error),
         }
-        if ledger.received() > 0
-            && progress.received[direction].swap(ledger.received(), Ordering::Release) == 0
-        {
-            let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            progress.first[direction].store(now.max(1), Ordering::Release);
+        if let Some(first) = ledger.first() {
+            let first = u64::try_from(first.as_nanos()).unwrap_or(u64::MAX);
+            progress.first[direction].store(first.max(1), Ordering::Release);
         }
         if progress.over.load(Ordering::Acquire) {
             let end = *end.get_or_insert_with(|| start.elapsed());
             let sent = progress.sent[direction].load(Ordering::Acquire);
-            if ledger.received() >= sent && settled(start, end, Duration::from_millis(100))
+            if ledger.received() >= ledger.expected(sent) && settled(start, end, Duration::from_millis(100))
                 || settled(start, end, settle)
             {
                 let last_sent = Duration::from_nanos(progress.last_sent[direction].load(Ordering::Acquire));

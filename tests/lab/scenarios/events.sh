@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+# Two that cannot go direct try again in a minute, but at once when something changed: another address, route, link or mapping, or a wake-up. The first
+# packet between them is on the wire within two seconds of each.
+. "$(dirname "$0")/../lib.sh"
+lab_topology relay_two_nat symmetric
+for host in a b; do lab_block_tcp "$host"; done
+lab_network
+for host in a b; do lab_wait 10 "$host to be on relay-udp" lab_path "$host" relay-udp; done
+
+# What a sends to the other's router, as it leaves: seconds since 1970 a line.
+start watch a tcpdump -i eth0 -Q out -n -l --immediate-mode -tt "udp and not (host 198.51.100.2 or host 198.51.100.3)"
+lab_wait 5 "tcpdump" grep -q 'listening on' "$LAB_OUT/watch.log"
+tries_since() { awk -v since="$1" '$1 * 1000 > since { print int($1 * 1000 - since); exit }' "$LAB_OUT/watch.out"; }
+tried_since() { [[ -n $(tries_since "$1") ]]; }
+# A round is over, and the next is far: what is tried from here on has a reason.
+is_quiet() {
+    [[ -z $(tries_since $(($(lab_now_ms) - 1500))) ]] && lab_status a '.peers[0].next_direct_try_s > 12 or error'
+}
+
+# event WHAT COMMAND… — under frames, which go by the relay.
+events=0
+event() {
+    local what=$1 since
+    shift
+    events=$((events + 1))
+    lab_wait 30 "nobody to try anything" is_quiet
+    since=$(lab_now_ms)
+    "$@"
+    # Those that take their time say when they were over.
+    if [[ -s $LAB_DIR/since ]]; then since=$(cat "$LAB_DIR/since") && rm "$LAB_DIR/since"; fi
+    lab_wait 10 "a to try" tried_since "$since"
+    lab_within "$what: to the first packet between them" "$(tries_since "$since")" 2000
+}
+another_address() { ip -n "$LAB-a" address add 192.168.11.77/32 dev eth0; }
+another_route() {
+    ip -n "$LAB-ra" address add 192.168.11.9/24 dev lan
+    ip -n "$LAB-a" route replace default via 192.168.11.9
+}
+link_flaps() {
+    ip -n "$LAB-ra" link set lan down
+    lab_wait 2 "the cable to be out" no_carrier
+    lab_now_ms >"$LAB_DIR/since"
+    ip -n "$LAB-ra" link set lan up
+}
+no_carrier() { [[ $(on a cat /sys/class/net/eth0/carrier) == 0 ]]; }
+another_mapping() {
+    on ra conntrack -D -p udp >/dev/null 2>&1 || true
+}
+wakes_up() {
+    kill -STOP "${LAB_PID[a]}"
+    lab_hold 12 "a sleeps"
+    lab_now_ms >"$LAB_DIR/since"
+    kill -CONT "${LAB_PID[a]}"
+}
+
+lab_oracle events a b --seconds "$(quick 25 40)" --max-reordered 100000 --max-gap-ms 6000 &
+oracle=$!
+lab_frames_pass a 500
+event "another address" another_address
+event "another route" another_route
+event "a link that was down" link_flaps
+wait "$oracle" || lab_fail "frames were lost"
+event "another mapping" another_mapping
+lab_oracle mapped a b --seconds 2
+event "a wake-up" wakes_up
+for host in a b; do lab_wait 10 "$host to be on relay-udp" lab_path "$host" relay-udp; done
+lab_oracle awake a b --seconds 2
+lab_measure "kinds of events" "$events" events
+
+# And they help: what was in the way is gone, and the next of them brings the two together.
+for host in a b; do lab_nat "$host" port-restricted; done
+lab_wait 30 "nobody to try anything" is_quiet
+ip -n "$LAB-a" address add 192.168.11.78/32 dev eth0
+lab_direct a b 5
