@@ -375,11 +375,13 @@ impl Ring {
     }
 
     /// What was sent over `from` and is not acknowledged, among `counters`, is `to`'s to repeat from now on. It is not sent by this,
-    /// so that newer packets of `to` arrive says nothing about it.
-    pub fn move_repeat(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) {
+    /// so that newer packets of `to` arrive says nothing about it. From the first one to behind the last; empty where there are none.
+    pub fn move_repeat(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) -> Range<u64> {
         let before = self.stats.resent;
-        self.resend_as(from, to, counters, true).for_each(drop);
+        let mut moved = self.resend_as(from, to, counters, true).map(|sealed| sealed.counter);
+        let moved = moved.next().map_or(0..0, |first| first..moved.last().unwrap_or(first) + 1);
         self.stats.resent = before;
+        moved
     }
 
     /// What of `counters` is held and not acknowledged.

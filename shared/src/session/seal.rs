@@ -227,10 +227,10 @@ impl SealHalf {
     }
 
     /// What was sent over `from` and is not acknowledged, among `counters`, is to be repeated over `to` some time: see
-    /// [`Self::repeat`].
-    pub fn move_repeat(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) {
+    /// [`Self::repeat`]. From the first of it to behind the last; empty where there is none.
+    pub fn move_repeat(&mut self, from: PathSlot, to: PathSlot, counters: Range<u64>) -> Range<u64> {
         self.apply_acks();
-        self.ring.move_repeat(from, to, counters);
+        self.ring.move_repeat(from, to, counters)
     }
 
     /// What of `counters` is held and not acknowledged, as far as acknowledgements were taken in.

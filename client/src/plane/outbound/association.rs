@@ -190,14 +190,16 @@ impl Association {
         let meant_before = self.again.clone();
         let mut is_any_given_up = false;
         for gone in PathSlot::all().filter(|path| given_up(*path)) {
+            // It waits to go again. What a network that was only held up brings of it meanwhile, by a path that is in use again, overtakes
+            // none of the rest.
             let mut moved = if gone == path {
                 0..self.cursor
             } else {
-                let mut moved =
-                    self.half.resend(now, gone, path, 0..self.cursor).map(|sealed| sealed.counter);
-                let Some(first) = moved.next() else { continue };
-                first..moved.last().unwrap_or(first) + 1
+                self.half.move_repeat(gone, path, 0..self.cursor)
             };
+            if gone != path && moved.is_empty() {
+                continue;
+            }
             if !self.again.is_empty() {
                 moved = moved.start.min(self.again.start)..moved.end.max(self.again.end);
             }

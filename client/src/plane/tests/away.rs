@@ -278,6 +278,29 @@ fn a_flow_goes_on_behind_more_than_a_window_that_a_silent_path_swallowed() {
 }
 
 #[test]
+fn what_a_network_held_up_and_brings_after_all_says_nothing_of_what_waits_to_go_again() {
+    let mut a = Sender::new(RingLimits::default());
+    a.snapshot.peers[0].patience = Duration::from_millis(40);
+    a.route(PEER, true, false);
+    a.send(2, 600, 1000);
+    // To the relay, which takes a window of it and is silent as well; then back.
+    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
+    let mut relay = a.relay();
+    relay.run(&mut a, 0);
+    a.left();
+    a.snapshot.peers[0].given_up[usize::from(RELAYED.number())] += 1;
+    a.route(PEER, true, false);
+    let first = a.left().len();
+    assert!(first < 100, "the rest waits");
+    // A queue on the way had kept the last of the first time.
+    a.marks[0].record(&[PathAck { path: DIRECT.number(), highest: 599, bitmap: [u64::MAX, 0, 0, 0] }], 0);
+    a.until_secs(1);
+    let again: BTreeSet<_> = a.left().into_iter().collect();
+    let forgotten: Vec<_> = (first as u64..535).filter(|counter| !again.contains(counter)).collect();
+    assert_eq!((forgotten, a.lost(PEER)), (vec![], 0));
+}
+
+#[test]
 fn what_comes_behind_a_paced_backlog_is_paced_as_well_and_goes_until_it_is_acknowledged() {
     let mut a = Sender::new(RingLimits::default());
     a.snapshot.peers[0].patience = Duration::from_millis(40);
