@@ -196,6 +196,11 @@ impl Ring {
         self.doubted = path;
     }
 
+    /// See [`Self::set_doubted`].
+    pub const fn doubted(&self) -> Option<PathSlot> {
+        self.doubted
+    }
+
     /// What it holds.
     pub const fn stats(&self) -> RingStats {
         self.stats

@@ -196,6 +196,11 @@ impl SealHalf {
         self.ring.set_doubted(path);
     }
 
+    /// The path in doubt.
+    pub const fn doubted(&self) -> Option<PathSlot> {
+        self.ring.doubted()
+    }
+
     /// Gives up what is not acknowledged below `counter`: too old to be of use to anybody. Counts as lost.
     pub fn give_up_below(&mut self, counter: u64) {
         self.apply_acks();

@@ -71,8 +71,9 @@ fn main() -> anyhow::Result<ExitCode> {
             let duration = Duration::try_from_secs_f64(seconds).context("--seconds")?;
             let patience = from_first.map(Duration::try_from_secs_f64).transpose().context("--from-first")?;
             let [settle, noted] = [settle_ms, note_gap_ms].map(Duration::from_millis);
-            let report = run::run([&ends.a, &ends.b], &traffic, Span { patience, duration, settle }, noted, &limits)
-                .with_context(|| format!("between {ends:?}"))?;
+            let report =
+                run::run([&ends.a, &ends.b], &traffic, Span { patience, duration, settle }, noted, &limits)
+                    .with_context(|| format!("between {ends:?}"))?;
             writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
             for sentence in &report.broken {
                 writeln!(io::stderr(), "oracle: {sentence}")?;

@@ -74,7 +74,10 @@ fn number(text: &str) -> Result<u16, String> {
 enum Until {
     Elapsed(Duration),
     /// So long after both directions have delivered a frame; or the time for that is over.
-    AfterBothDelivered { patience: Duration, duration: Duration },
+    AfterBothDelivered {
+        patience: Duration,
+        duration: Duration,
+    },
     /// Both directions have delivered a frame, or the time is over.
     BothDelivered(Duration),
 }
@@ -111,7 +114,9 @@ impl Until {
         let delivered = progress.both_delivered();
         match self {
             Self::Elapsed(duration) => due >= duration,
-            Self::AfterBothDelivered { patience, duration } => due >= delivered.map_or(patience, |at| at + duration),
+            Self::AfterBothDelivered { patience, duration } => {
+                due >= delivered.map_or(patience, |at| at + duration)
+            }
             Self::BothDelivered(deadline) => delivered.is_some() || due >= deadline,
         }
     }

@@ -192,11 +192,8 @@ impl Association {
         for gone in PathSlot::all().filter(|path| given_up(*path)) {
             // It waits to go again. What a network that was only held up brings of it meanwhile, by a path that is in use again, overtakes
             // none of the rest.
-            let mut moved = if gone == path {
-                0..self.cursor
-            } else {
-                self.half.move_repeat(gone, path, 0..self.cursor)
-            };
+            let mut moved =
+                if gone == path { 0..self.cursor } else { self.half.move_repeat(gone, path, 0..self.cursor) };
             if gone != path && moved.is_empty() {
                 continue;
             }
@@ -243,6 +240,26 @@ impl Association {
     /// The path in doubt.
     pub(super) const fn set_doubted(&mut self, path: Option<PathSlot>) {
         self.half.set_doubted(path);
+    }
+
+    /// The doubt of a relay's stream ended, if there was one, with nothing given up: what its TCP had comes, but not what the relay dropped
+    /// meanwhile for want of a reader. What is not acknowledged after a round trip goes once more, by whatever path data takes then.
+    pub(super) fn end_doubt(&mut self, now: Instant, path: PathSlot, patience: Duration) {
+        if self.half.doubted() != Some(path) {
+            return;
+        }
+        let held = self.half.move_repeat(path, path, 0..self.cursor);
+        if held.is_empty() {
+            return;
+        }
+        let repeat = self.repeat.get_or_insert_with(|| Repeat::new(held.clone()));
+        repeat.counters = repeat.counters.start.min(held.start)..repeat.counters.end.max(held.end);
+        repeat.is_lossy = true;
+        if self.again.is_empty() {
+            repeat.pause = patience + ACK_TAKES;
+            repeat.at = Some(now + repeat.pause);
+            repeat.heard = self.half.acks_heard();
+        }
     }
 
     /// Whether the frames of a turn may be too many for it to hold beside what is not acknowledged.

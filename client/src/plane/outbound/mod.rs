@@ -302,8 +302,7 @@ impl Outbound {
             peer.on_route(
                 &mut Context { now, snapshot: &snapshot, batches, waiting_bytes },
                 usable.map(|via| Way { via, room: route.room }),
-                route.given_up,
-                route.doubted,
+                route,
             );
         }
     }

@@ -139,14 +139,8 @@ impl Peer {
     }
 
     /// The picture changed.
-    pub(super) fn on_route(
-        &mut self,
-        ctx: &mut Context<'_>,
-        way: Option<Way>,
-        given_up: [u64; PATH_SLOTS],
-        doubted: Option<PathSlot>,
-    ) {
-        let now = ctx.now;
+    pub(super) fn on_route(&mut self, ctx: &mut Context<'_>, way: Option<Way>, route: &PeerRoute) {
+        let (now, given_up) = (ctx.now, route.given_up);
         let before = std::mem::replace(&mut self.given_up, given_up);
         let path = way.map_or(self.path, |way| way.via.slot());
         if let Some(old) = self.way
@@ -160,6 +154,13 @@ impl Peer {
             // The first packets on a new way are worth telling at once: they are what its liveness is judged by.
             self.told = None;
             self.backlog = Backlog::default();
+        }
+        if let (Some(Way { via: old @ Via::Channel(_), .. }), Some(association)) =
+            (self.way, &mut self.association)
+            && route.doubted != Some(old.slot())
+            && before == given_up
+        {
+            association.end_doubt(now, old.slot(), route.patience);
         }
         let is_back = self.way.is_none() && way.is_some_and(|way| !matches!(way.via, Via::Tcp(_)));
         self.way = way;
@@ -178,9 +179,9 @@ impl Peer {
             association.on_way_back();
         }
         // After what was given up: a doubt that ends lets go of what was kept for it.
-        self.is_doubted = doubted.is_some();
+        self.is_doubted = route.doubted.is_some();
         if let Some(association) = &mut self.association {
-            association.set_doubted(doubted);
+            association.set_doubted(route.doubted);
         }
         if way.is_some() {
             self.pathless = None;

@@ -158,13 +158,18 @@ impl Relay {
         while let Some(message) = self.held.pop_front_if(|message| message.len() <= self.credit) {
             (self.bytes, self.credit) = (self.bytes - message.len(), self.credit - message.len());
             for packet in Forward::parse(&message).unwrap().packets() {
-                let at = usize::try_from(Header::parse(packet).unwrap().counter).unwrap();
-                if self.received.len() <= at {
-                    self.received.resize(at + 1, false);
-                }
-                self.received[at] = true;
+                self.on_received(Header::parse(packet).unwrap().counter);
             }
         }
+    }
+
+    /// The client has it, by whatever path.
+    fn on_received(&mut self, counter: u64) {
+        let at = usize::try_from(counter).unwrap();
+        if self.received.len() <= at {
+            self.received.resize(at + 1, false);
+        }
+        self.received[at] = true;
     }
 
     /// What the client says that it has.
@@ -298,6 +303,48 @@ fn what_a_network_held_up_and_brings_after_all_says_nothing_of_what_waits_to_go_
     let again: BTreeSet<_> = a.left().into_iter().collect();
     let forgotten: Vec<_> = (first as u64..535).filter(|counter| !again.contains(counter)).collect();
     assert_eq!((forgotten, a.lost(PEER)), (vec![], 0));
+}
+
+#[test]
+fn what_a_relay_dropped_while_its_stream_was_in_doubt_goes_by_the_path_that_data_takes_then() {
+    for is_left in [true, false] {
+        let mut a = Sender::new(RingLimits::default());
+        a.snapshot.peers[0].patience = Duration::from_millis(40);
+        let mut relay = a.relay();
+        for _ in 0..10 {
+            a.now += Duration::from_millis(10);
+            a.send(2, 10, 1000);
+            relay.run(&mut a, 12_000);
+            relay.acknowledge(&a.marks[0]);
+        }
+        a.snapshot.peers[0].doubted = Some(RELAYED);
+        a.lockstep.plane().publish(a.snapshot.clone());
+        // Its other client is away for a moment: of a thousand the relay keeps the newest.
+        for _ in 0..100 {
+            a.now += Duration::from_millis(3);
+            a.send(2, 10, 1000);
+            relay.run(&mut a, 0);
+        }
+        assert!(relay.dropped > 50, "messages; or it had room: {}", relay.dropped);
+        a.snapshot.peers[0].doubted = None;
+        if is_left {
+            a.route(PEER, true, false);
+        } else {
+            a.lockstep.plane().publish(a.snapshot.clone());
+        }
+        for _ in 0..400 {
+            a.now += Duration::from_millis(10);
+            a.run();
+            relay.run(&mut a, 50_000);
+            a.left().into_iter().for_each(|counter| relay.on_received(counter));
+            relay.acknowledge(&a.marks[0]);
+        }
+        let missing: Vec<_> =
+            (0..1_100).filter(|at| !relay.received.get(*at).copied().unwrap_or_default()).collect();
+        assert_eq!((missing, a.lost(PEER)), (vec![], 0), "left: {is_left}");
+        let resent = a.snapshot.peers[0].counters.resent.load(Relaxed);
+        assert!(resent < 2_000, "left: {is_left}: {resent}");
+    }
 }
 
 #[test]
