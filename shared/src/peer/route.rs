@@ -35,9 +35,6 @@ const WISH_STEP: u64 = 1 << 32;
 /// How far the data plane may be ahead of what it said that it sealed, packets: that is a tenth of a second old, and what it says waits
 /// its turn. Ten million a second are more than a machine seals.
 const SEALED_SINCE: u64 = 1 << 20;
-/// What a relay's stream may take that was not measured yet: what the peer had kept for a session that begins comes by one TCP that begins
-/// as well, while what it sends a moment later may come directly.
-const STREAM_BEGINS: Duration = Duration::from_millis(250);
 /// RESUME and USE are repeated this often until acknowledged.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -147,10 +144,7 @@ impl Peer {
         // A stream loses nothing, its TCP only takes its time: to repair a loss, or to get up to speed again after a rest.
         let takes = |via: Via, rtt: Duration| if via.is_stream() { 2 * rtt } else { rtt };
         let direct = self.direct_paths().filter_map(|(via, path)| Some(takes(via, path.rtt()?)));
-        let relayed = self.path.as_ref().and_then(|path| match path.rtt() {
-            Some(rtt) => Some(takes(Via::Channel(self.contact?), rtt)),
-            None => path.is_unproven().then_some(STREAM_BEGINS),
-        });
+        let relayed = self.path.as_ref().and_then(Path::rtt).map(|rtt| 2 * rtt);
         let by_datagram = self.relay_udp.path().and_then(Path::rtt);
         let slowest = direct.chain(relayed).chain(by_datagram).max().unwrap_or_default();
         if slowest.abs_diff(self.patience) > self.patience / 4 {
@@ -507,11 +501,15 @@ impl Peer {
             Some(_) => "the path before was silent",
             None => "the first path that was proven",
         };
-        if let Some(from) = self.last_kind.replace(to).filter(|from| *from != to) {
+        let last = self.last_kind.replace(to);
+        if let Some(from) = last.filter(|from| *from != to) {
             self.switches += 1;
             self.last_switch = Some((ctx.now, from, to, why));
             tracing::debug!(peer = %self.id.short(), %from, %to, why, "data moves");
             ctx.out.event(Event::Moved { slot: self.slot, from, to, why });
+        }
+        // To the peer a session begins with the relay's stream, which need not be proven first.
+        if last.unwrap_or(PathKind::RelayWs) != to {
             self.resume.number += 1;
             self.resume.left_silence = left_silence;
             self.say_resume(ctx);

@@ -214,6 +214,11 @@ impl Order {
         }
     }
 
+    /// The path that data comes by; `None` when that ended and nothing came since.
+    pub const fn path(&self) -> Option<PathSlot> {
+        self.path
+    }
+
     /// What was seen.
     pub const fn stats(&self) -> OrderStats {
         self.stats

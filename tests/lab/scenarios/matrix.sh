@@ -21,7 +21,7 @@ lab_all_connected 20
 stop a
 stop b
 
-# How many moves it takes from the relay's stream, where every pair begins, to where it must end.
+# How many moves it takes to where it must end from the relay's stream, where a pair begins unless something else was proven before that.
 moves_to() { if [[ $1 == relay-ws ]]; then echo 0; else echo 1; fi; }
 # judge KIND BEGAN — whether two daemons that began then do what they must, from the first frame that passes on. Says so on descriptor 4.
 judge() {
@@ -41,7 +41,7 @@ judge() {
     for host in a b; do
         lab_path "$host" "$kind" >/dev/null || lab_fail "$host does not stay on $kind"
         [[ $(lab_status "$host" '.peers[0].lost') == 0 ]] || lab_fail "$host counts frames that were lost"
-        [[ $(lab_switches "$host") == "$(moves_to "$kind")" ]] || lab_fail "$host moved $(lab_switches "$host") times: $(grep -o 'via .*' "$LAB_OUT/$host.log" | tr '\n' ' ')"
+        [[ $(lab_switches "$host") -le "$(moves_to "$kind")" ]] || lab_fail "$host moved $(lab_switches "$host") times: $(grep -o 'via .*' "$LAB_OUT/$host.log" | tr '\n' ' ')"
     done
     # When frames had passed both ways. A second is promised, at full length by machines that do nothing else.
     usable=$(jq --argjson began "$began" '.started_unix_ms + ([.a_to_b, .b_to_a | .first_ms] | max) - $began | ceil' "$LAB_OUT/cell.json")

@@ -8,15 +8,18 @@ use crate::plane::snapshot::{PeerRoute, Snapshot, add, add_at};
 use crate::switch::{Inbound, InboundDrop, is_guard_message};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot};
+use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::open::{FRAME_OFFSET, META_MOVED};
-use shadowmesh_proto::session::{OpenError, Turn};
+use shadowmesh_proto::session::{OpenError, PathSlot, Turn};
 use shadowmesh_proto::wire::header::Header;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where the virtio header begins in a packet, so that it ends where the frame begins.
 const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
+/// Paths that are a TCP.
+const STREAMS: [PathSlot; 2] = [PathKind::RelayWs.slot(), PathKind::DirectTcp.slot()];
 /// Bytes held for order, over all peers: a member that provokes it costs no more than this.
 const HELD_BYTES: usize = 32 << 20;
 
@@ -64,7 +67,7 @@ impl InboundThread {
         }
         open.last_via = Some(via);
         let is_end = meta & META_MOVED != 0;
-        let turn = open.order.on_opened(now, path, counter, is_end, route.patience);
+        let turn = open.order.on_opened(now, path, counter, is_end, patience(open.order.path(), route));
         open.tell_order(route);
         let Some(space) = packet.get_mut(TAP_OFFSET..FRAME_OFFSET + len) else { return Ok(()) };
         match turn {
@@ -187,6 +190,13 @@ impl InboundThread {
             let _ = self.facts.try_send(Fact::Rogue(slot));
         }
     }
+}
+
+/// How long what came by another path waits for what comes by this one. A TCP that begins, or begins again, with as much as was kept for its peer
+/// takes some round trips to get up to speed; and nothing is missing there, it is only late.
+fn patience(behind: Option<PathSlot>, route: &PeerRoute) -> Duration {
+    let is_stream = behind.is_some_and(|path| STREAMS.contains(&path));
+    if is_stream { 2 * route.patience } else { route.patience }
 }
 
 /// Where data came from, if none of the peer's paths is there.
