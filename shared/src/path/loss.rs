@@ -131,6 +131,11 @@ impl Loss {
         self.lossy.is_some()
     }
 
+    /// Whether it loses too much just now, which may be over before it is called lossy for it.
+    pub const fn is_losing(&self) -> bool {
+        self.lossy.is_some() || self.bad_since.is_some()
+    }
+
     /// When the next PING is due that a lossy path needs on its way back, `last` having left then.
     pub fn probe_due(&self, last: Instant) -> Option<Instant> {
         self.lossy.map(|lossy| lossy.trying_from.max(last + PROBE_EVERY))

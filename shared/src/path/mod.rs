@@ -19,3 +19,4 @@ pub mod mtu;
 mod rtt;
 pub mod select;
 pub mod state;
+pub mod trial;

@@ -29,6 +29,7 @@ use super::loss::Loss;
 use super::mtu::Mtu;
 use super::rtt::Rtt;
 use super::select::PathKind;
+use super::trial::Trial;
 use crate::time::Deadline;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,7 @@ pub struct Path {
     /// What went out since the last acknowledgement.
     unacknowledged: Option<Unacknowledged>,
     loss: Loss,
+    trial: Trial,
     /// How large a packet it carries; `None` where packets are cut by others (streams).
     mtu: Option<Mtu>,
     /// PINGs that left since the last answer, and how large the packets were.
@@ -122,6 +124,7 @@ impl Path {
             last_sent: None,
             unacknowledged: None,
             loss: Loss::default(),
+            trial: Trial::default(),
             mtu: None,
             unanswered: Vec::new(),
             has_swallowed: false,
@@ -341,6 +344,7 @@ impl Path {
         let answer_takes = self.rtt().map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
         if self.asked.is_some_and(|asked| now >= asked + answer_takes) {
             self.loss.on_ping(now, false);
+            self.trial.on_ping(now, false);
         }
         let size = self.ping_size().unwrap_or_default();
         if self.unanswered.len() >= MAX_PENDING {
@@ -392,6 +396,7 @@ impl Path {
             None => self.rtt = Some(Rtt::new(sample)),
         }
         self.loss.on_ping(now, true);
+        self.trial.on_ping(now, true);
         if !self.is_proven() {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
@@ -430,6 +435,23 @@ impl Path {
     /// Whether it loses too much for data that another path can carry.
     pub const fn is_lossy(&self) -> bool {
         self.loss.is_lossy()
+    }
+
+    /// Whether it loses too much just now.
+    pub const fn is_losing(&self) -> bool {
+        self.loss.is_losing()
+    }
+
+    /// Data's path loses too much: would this one lose less? It is asked, unless that is known.
+    pub fn try_out(&mut self, now: Instant) {
+        if !self.is_dead() && !self.is_resting() && self.trial.want(now) {
+            self.want_ping(now);
+        }
+    }
+
+    /// Whether it is known to lose little (see [`super::trial`]).
+    pub fn is_fit(&self, now: Instant) -> bool {
+        self.trial.is_fit(now)
     }
 
     /// Loss of data over the last two seconds, in thousandths, where enough was sent to say.
@@ -548,7 +570,8 @@ impl Path {
     fn next_heartbeat(&self, now: Instant) -> Deadline {
         let heartbeat = Deadline::new(now + self.heartbeat, "heartbeat");
         let probe = self.loss.probe_due(now).map(|at| Deadline::new(at, "a lossy path on its way back"));
-        Deadline::earlier(probe, Some(heartbeat)).unwrap_or(heartbeat)
+        let trial = self.trial.probe_due(now).map(|at| Deadline::new(at, "would it lose less"));
+        Deadline::earlier(Deadline::earlier(probe, trial), Some(heartbeat)).unwrap_or(heartbeat)
     }
 
     fn move_to_suspect(&mut self, now: Instant, dies: Instant) {

@@ -171,7 +171,7 @@ impl Peer {
                     .sustained_rtt()
                     .zip(relayed)
                     .is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
-                path.is_proven() && !path.is_questioned() && !path.is_lossy() && !is_slow
+                path.is_proven() && !path.is_questioned() && !path.is_losing() && !is_slow
             })
     }
 
@@ -311,14 +311,19 @@ impl Peer {
             able.iter().copied().filter(|(via, _, _)| self.wish.wanted.allows(via.kind())).collect();
         // A path that is wanted and dead carries nothing: then the others do.
         let able = if wanted.is_empty() { able } else { wanted };
+        let loses = self.routed_path().is_some_and(Path::is_lossy);
         let choices: Vec<_> = able
             .iter()
-            .map(|(via, path, _)| Choice {
-                kind: via.kind(),
-                rtt: path.rtt(),
-                sustained: path.sustained_rtt(),
-                is_current: self.routed == Some(*via),
-                is_lossy: path.is_lossy(),
+            .map(|(via, path, _)| {
+                let is_current = self.routed == Some(*via);
+                Choice {
+                    kind: via.kind(),
+                    rtt: path.rtt(),
+                    sustained: path.sustained_rtt(),
+                    is_current,
+                    // What loses much is not left for what may lose as much.
+                    is_lossy: path.is_lossy() || (loses && !is_current && !path.is_fit(now)),
+                }
             })
             .collect();
         let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
@@ -354,9 +359,24 @@ impl Peer {
         }
     }
 
+    /// While data's path loses too much the others are asked whether they would lose less.
+    fn try_out_beside(&mut self, now: Instant) {
+        if !self.routed_path().is_some_and(Path::is_losing) {
+            return;
+        }
+        let routed = self.routed;
+        let all = self.direct_paths().map(|(via, _)| via).chain(self.relayed_ways());
+        for via in all.filter(|via| routed != Some(*via)).collect::<Vec<_>>() {
+            if let Some(path) = self.path_at(via) {
+                path.try_out(now);
+            }
+        }
+    }
+
     pub(super) fn show(&mut self, ctx: &mut Context<'_>) {
         self.look_for_doubt();
         self.question_beside(ctx.now);
+        self.try_out_beside(ctx.now);
         let via = self.choose(ctx.now);
         if self.routed != via {
             self.move_to(ctx, via);

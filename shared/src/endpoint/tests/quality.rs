@@ -3,6 +3,7 @@
 use super::direct::{DIRECT, Nat, RELAYED, acknowledge_some, behind, kinds, traffic};
 use super::*;
 use crate::path::select::PathKind;
+use crate::wire::header::Header;
 
 /// Both send 400 packets a second for a while, of which every `n`-th is lost on the direct path (0: none).
 fn lossy_traffic(world: &mut World, highest: &mut u64, span: Duration, n: u32) {
@@ -49,6 +50,34 @@ fn five_per_cent_changes_nothing_and_twenty_moves_to_the_relay_and_back_when_it_
     lossy_traffic(&mut world, &mut highest, Duration::from_secs(10), 0);
     assert_eq!(kinds(&world), DIRECT);
     assert_eq!(world.status(0).switches, 3);
+}
+
+#[test]
+fn a_path_that_loses_much_is_not_left_for_one_that_loses_as_much() {
+    let mut world = behind(51, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    let mut highest = 100_000;
+    // A third of what is asked over the relay goes as well.
+    world.drop = |_, packet| {
+        let is_control = PacketKind::of(packet) == Some(PacketKind::Transport(PacketType::Control));
+        is_control && packet.len() > 1_200 && Header::parse(packet).unwrap().counter.is_multiple_of(3)
+    };
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(100), 5);
+    assert_eq!(kinds(&world), DIRECT);
+    for at in 0..2 {
+        let status = world.status(at);
+        assert_eq!((status.switches, status.path.unwrap().loss), (1, Some(200)));
+    }
+    // The relay becomes clean, which is found out within half a minute.
+    world.drop = |_, _| false;
+    let mut waited = 0;
+    while kinds(&world) != RELAYED && waited < 40 {
+        lossy_traffic(&mut world, &mut highest, Duration::from_secs(1), 5);
+        waited += 1;
+    }
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [2, 2]);
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! Whether a path that carries no data would lose less than the one that does: what loses much is left only for what does not
+//! (protocol §7.2).
+//!
+//! # Life
+//!
+//! Wanted while data's path loses too much ([`Trial::want`]) → PINGs, asked each [`EVERY`] for [`SPAN`] → a verdict, good for [`LASTS`] → wanted
+//! again. What is answered late counts as lost: a stream loses nothing, and on a bad line takes its time.
+//!
+//! # Invariants
+//!
+//! - Nothing is known to be fit before it was tried, nor for long after.
+//! - At most one trial in [`LASTS`]: a peer whose data is lost, or who says so, causes no more PINGs than that.
+
+use std::time::{Duration, Instant};
+
+/// PINGs are asked for this often meanwhile.
+pub const EVERY: Duration = Duration::from_millis(100);
+/// How long it takes: of the thirty PINGs of a clean path, or the dozen of one that loses a fifth each way, whose losses are waited for.
+pub const SPAN: Duration = Duration::from_secs(3);
+/// How long a verdict holds, and how long the next trial is put off.
+pub const LASTS: Duration = Duration::from_secs(30);
+/// So many may stay unanswered: with a fifth lost each way that happens to one path in five hundred, with a hundredth to one in fifty.
+const MOST_LOST: u32 = 1;
+/// Fewer answers say nothing.
+const LEAST: u32 = 8;
+
+/// What is known of one path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Trial {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is being asked.
+    Asking {
+        /// Since when.
+        since: Instant,
+        /// How often.
+        asked: u32,
+        /// PINGs that were not answered in time.
+        lost: u32,
+    },
+    /// It was tried.
+    Over {
+        /// When.
+        at: Instant,
+        /// Whether it carries more than it loses.
+        is_fit: bool,
+    },
+}
+
+impl Trial {
+    /// It is to be tried, unless that is known or under way. Whether it begins.
+    pub fn want(&mut self, now: Instant) -> bool {
+        let is_known = match *self {
+            Self::None => false,
+            Self::Asking { .. } => true,
+            Self::Over { at, .. } => now.saturating_duration_since(at) < LASTS,
+        };
+        if !is_known {
+            *self = Self::Asking { since: now, asked: 0, lost: 0 };
+        }
+        !is_known
+    }
+
+    /// A PING was answered, or not in time.
+    pub fn on_ping(&mut self, now: Instant, is_answered: bool) {
+        let Self::Asking { since, asked, lost } = self else { return };
+        *asked += 1;
+        *lost += u32::from(!is_answered);
+        let is_over = now.saturating_duration_since(*since) >= SPAN && *asked >= LEAST;
+        if *lost > MOST_LOST || is_over {
+            *self = Self::Over { at: now, is_fit: *lost <= MOST_LOST };
+        }
+    }
+
+    /// When the next PING is due, `last` having left then.
+    pub fn probe_due(&self, last: Instant) -> Option<Instant> {
+        matches!(self, Self::Asking { .. }).then(|| last + EVERY)
+    }
+
+    /// Whether it is known to lose little.
+    pub fn is_fit(&self, now: Instant) -> bool {
+        matches!(*self, Self::Over { at, is_fit: true } if now.saturating_duration_since(at) < LASTS)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+mod tests {
+    use super::*;
+    use crate::rng::{Rng as _, SeededRng};
+
+    /// Asks until there is a verdict; what is lost, per cent each way, is asked again after a quarter of a second.
+    fn tried(rng: &mut SeededRng, loss: u64) -> (bool, Duration) {
+        let began = Instant::now();
+        let (mut now, mut trial) = (began, Trial::default());
+        assert!(trial.want(now));
+        while !matches!(trial, Trial::Over { .. }) {
+            let is_answered = (0..2).all(|_| u64::from(rng.next_u32()) % 100 >= loss);
+            now += if is_answered { EVERY } else { Duration::from_millis(250) };
+            assert!(!trial.want(now), "it is under way");
+            trial.on_ping(now, is_answered);
+        }
+        (trial.is_fit(now), now - began)
+    }
+
+    #[test]
+    fn a_clean_path_is_fit_and_one_that_loses_a_fifth_is_not() {
+        let mut rng = SeededRng::new(7);
+        for _ in 0..100 {
+            let (is_fit, took) = tried(&mut rng, 0);
+            assert!(is_fit && took < SPAN + EVERY);
+        }
+        let fit = |rng: &mut SeededRng, loss| (0..1_000).filter(|_| tried(rng, loss).0).count();
+        assert!(fit(&mut rng, 20) < 15);
+        assert!(fit(&mut rng, 1) > 850);
+    }
+
+    #[test]
+    fn a_verdict_holds_for_a_while_and_nothing_is_tried_meanwhile() {
+        let mut now = Instant::now();
+        for is_fit in [true, false] {
+            let mut trial = Trial::default();
+            assert!(!trial.is_fit(now));
+            trial.want(now);
+            for _ in 0..40 {
+                assert_eq!(trial.probe_due(now).is_some(), matches!(trial, Trial::Asking { .. }));
+                trial.on_ping(now, is_fit);
+                now += EVERY;
+            }
+            assert_eq!((trial.is_fit(now), trial.want(now)), (is_fit, false));
+            now += LASTS;
+            assert!(!trial.is_fit(now));
+            assert!(trial.want(now));
+        }
+    }
+}
