@@ -9,14 +9,14 @@
 //! - **reflected**: our own direction's frame came back to where it was sent from;
 //! - **gap**: silence between two first arrivals, also before the first and after the last.
 //!
-//! A ledger that counts from the first arrival ([`Since::FirstArrival`]) takes for sent what has the lowest number that arrived, or a higher one,
-//! and knows no silence before it: nobody was there to take in the frames before.
+//! A run may begin before there is anybody to take in its frames. Then what has a number from [`Ledger::finish`]'s `from` on counts as sent, and there is no
+//! silence before the first arrival ([`Since::FirstArrival`]).
 
 use std::time::Duration;
 
 use super::frame::{self, Corrupted, Seen};
 
-/// Where counting begins.
+/// Where silences begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
     /// With the first frame that was sent.
@@ -35,7 +35,6 @@ pub struct Ledger {
     since: Since,
     arrived: Vec<bool>,
     first: Option<Duration>,
-    lowest: u64,
     next: u64,
     last: Duration,
     tally: Tally,
@@ -104,7 +103,6 @@ impl Ledger {
             since,
             arrived: Vec::new(),
             first: None,
-            lowest: u64::MAX,
             next: 0,
             last: Duration::ZERO,
             tally: Tally::default(),
@@ -137,22 +135,20 @@ impl Ledger {
         self.first
     }
 
-    /// Different frames that must arrive, of `sent` that were sent.
+    /// Whether all have arrived of those from `from` on, `sent` having been sent.
     #[must_use]
-    pub const fn expected(&self, sent: u64) -> u64 {
-        match (self.since, self.first) {
-            (Since::FirstArrival, Some(_)) => sent.saturating_sub(self.lowest),
-            _ => sent,
-        }
+    pub fn is_complete(&self, from: u64, sent: u64) -> bool {
+        (from..sent).all(|at| self.has(at))
     }
 
-    /// Closes the ledger: `sent` frames were sent, the last of them at `end`.
+    /// Closes the ledger: `sent` frames were sent, the last of them at `end`; those from `from` on count.
     #[must_use]
-    pub fn finish(mut self, sent: u64, end: Duration) -> Tally {
-        self.tally.sent = self.expected(sent);
-        self.tally.lost = self.tally.sent.saturating_sub(self.tally.received);
+    pub fn finish(mut self, from: u64, sent: u64, end: Duration) -> Tally {
+        self.tally.sent = sent.saturating_sub(from);
+        self.tally.lost = (from..sent).filter(|at| !self.has(*at)).count() as u64;
+        self.tally.received = self.tally.sent - self.tally.lost;
         self.tally.first = self.first;
-        self.tally.missing = self.missing(sent);
+        self.tally.missing = self.missing(from, sent);
         self.note_gap(end);
         self.delays.sort_unstable();
         if let Some(longest) = self.delays.last() {
@@ -162,12 +158,15 @@ impl Ledger {
         self.tally
     }
 
-    fn missing(&self, sent: u64) -> Vec<Run> {
-        let has = |at: u64| usize::try_from(at).is_ok_and(|at| self.arrived.get(at) == Some(&true));
+    fn has(&self, sequence: u64) -> bool {
+        usize::try_from(sequence).is_ok_and(|at| self.arrived.get(at) == Some(&true))
+    }
+
+    fn missing(&self, from: u64, sent: u64) -> Vec<Run> {
         let mut runs = Vec::new();
-        let mut at = sent - self.expected(sent);
+        let mut at = from;
         while at < sent && runs.len() < MOST_RUNS {
-            let end = (at..sent).find(|at| has(*at)).unwrap_or(sent);
+            let end = (at..sent).find(|at| self.has(*at)).unwrap_or(sent);
             if end > at {
                 runs.push(Run { first: at, count: end - at });
             }
@@ -192,7 +191,6 @@ impl Ledger {
             self.tally.reordered += 1;
         }
         self.next = self.next.max(seen.sequence + 1);
-        self.lowest = self.lowest.min(seen.sequence);
         if self.first.replace(self.first.unwrap_or(now)).is_some() || self.since == Since::FirstSent {
             self.note_gap(now);
         }
@@ -235,15 +233,15 @@ mod tests {
     }
 
     fn count(frames: &[(Duration, Vec<u8>)]) -> Tally {
-        count_since(frames, Since::FirstSent)
+        count_from(0, frames, Since::FirstSent)
     }
 
-    fn count_since(frames: &[(Duration, Vec<u8>)], since: Since) -> Tally {
+    fn count_from(from: u64, frames: &[(Duration, Vec<u8>)], since: Since) -> Tally {
         let mut ledger = Ledger::new(7, 0, None, Duration::from_millis(50), since);
         for (now, frame) in frames {
             ledger.on_frame(*now, frame);
         }
-        ledger.finish(SENT, at(SENT))
+        ledger.finish(from, SENT, at(SENT))
     }
 
     #[test]
@@ -326,7 +324,7 @@ mod tests {
         for (now, frame) in &sent()[..1] {
             ledger.on_frame(*now, frame);
         }
-        let tally = ledger.finish(1, at(1));
+        let tally = ledger.finish(0, 1, at(1));
         assert_eq!((tally.corrupted, tally.lost), (1, 1));
     }
 
@@ -362,26 +360,36 @@ mod tests {
         assert_eq!(tally.lost, 400);
     }
     #[test]
-    fn what_was_sent_before_anything_arrived_counts_only_when_it_is_to() {
+    fn what_was_sent_before_anybody_was_there_counts_only_when_it_is_to() {
         let mut frames = sent();
         frames.drain(500..510);
+        frames.drain(320..330);
         frames.drain(..300);
-        // The two that arrive first are swapped: the lower number is where it begins.
-        frames.swap(0, 1);
-        let tally = count_since(&frames, Since::FirstArrival);
-        assert_eq!((tally.sent, tally.received, tally.lost, tally.reordered), (700, 690, 10, 1));
+        let tally = count_from(400, &frames, Since::FirstArrival);
+        assert_eq!((tally.sent, tally.received, tally.lost), (600, 590, 10));
+        assert_eq!(tally.missing, [Run { first: 500, count: 10 }]);
         assert_eq!(tally.longest_gap, Duration::from_millis(11));
         assert_eq!(tally.first, Some(frames[0].0));
         let whole = count(&frames);
-        assert_eq!((whole.sent, whole.lost), (SENT, 310));
+        assert_eq!((whole.sent, whole.lost), (SENT, 320));
         assert_eq!(whole.longest_gap, frames[0].0);
     }
 
     #[test]
     fn a_line_by_which_nothing_arrives_loses_everything() {
         for since in [Since::FirstSent, Since::FirstArrival] {
-            let tally = count_since(&[], since);
+            let tally = count_from(0, &[], since);
             assert_eq!((tally.sent, tally.lost, tally.first), (SENT, SENT, None));
         }
+    }
+
+    #[test]
+    fn all_is_there_when_nothing_is_missing_of_what_counts() {
+        let mut frames = sent();
+        frames.drain(..300);
+        let mut ledger = Ledger::new(7, 0, None, Duration::MAX, Since::FirstArrival);
+        frames.iter().for_each(|(now, frame)| ledger.on_frame(*now, frame));
+        assert!(ledger.is_complete(300, SENT) && ledger.is_complete(400, SENT));
+        assert!(!ledger.is_complete(299, SENT) && !ledger.is_complete(300, SENT + 1));
     }
 }

@@ -3,7 +3,7 @@
 //! The life of a run: open both ends' sockets → the senders keep an absolute schedule (frame n leaves at n / rate, so that
 //! a late wake-up is made good and the rate holds) → they stop → the receivers go on until everything has arrived or the
 //! settle time is over → the ledgers are closed. A run may begin before there is anybody to take its frames: then the devices are waited for,
-//! what is counted begins with the first arrival in each direction, and the time to send with the later of the two.
+//! what counts begins with the first frame that is sent after one had come in each direction, and so does the time to send.
 //!
 //! A device that goes away and comes back under its name (a daemon that is killed and starts again) is opened anew, with whatever
 //! MAC it has then; what was sent meanwhile was refused, and is lost.
@@ -92,6 +92,8 @@ struct Progress {
     last_sent: [AtomicU64; 2],
     /// Nanoseconds since the start at which the first frame of a direction arrived; 0 while none did.
     first: [AtomicU64; 2],
+    /// The number of the first frame of a direction that counts.
+    from: [AtomicU64; 2],
 }
 
 impl Progress {
@@ -347,6 +349,7 @@ fn send(
     let longest = longest(&sockets, traffic);
     let mut frame = Vec::with_capacity(longest);
     let mut refused = 0;
+    let mut counts = until.counts() == Since::FirstSent;
     for sequence in 0_u64.. {
         let due = Duration::from_secs(1).mul_f64(sequence as f64 / f64::from(traffic.rate));
         if until.is_over(due, progress) {
@@ -361,6 +364,10 @@ fn send(
         if !now.iter().zip(&sockets).all(|(now, before)| Arc::ptr_eq(now, before)) {
             sockets = now;
             template = self::template(&sockets, traffic, identity);
+        }
+        if !counts && progress.both_delivered().is_some() {
+            counts = true;
+            progress.from[direction].store(sequence, Ordering::Release);
         }
         template.write(sequence, stamp, length, &mut frame);
         match sockets[direction].send(&frame) {
@@ -416,11 +423,11 @@ fn receive(
         if progress.over.load(Ordering::Acquire) {
             let end = *end.get_or_insert_with(|| start.elapsed());
             let sent = progress.sent[direction].load(Ordering::Acquire);
-            if ledger.received() >= ledger.expected(sent) && settled(start, end, Duration::from_millis(100))
-                || settled(start, end, settle)
-            {
+            let from = progress.from[direction].load(Ordering::Acquire);
+            let is_settled = settled(start, end, Duration::from_millis(100));
+            if is_settled && ledger.is_complete(from, sent) || settled(start, end, settle) {
                 let last_sent = Duration::from_nanos(progress.last_sent[direction].load(Ordering::Acquire));
-                return Ok(ledger.finish(sent, last_sent));
+                return Ok(ledger.finish(from, sent, last_sent));
             }
         }
     }
