@@ -75,7 +75,7 @@ pub(super) struct Direct {
     left: Option<(Instant, SocketAddr)>,
     /// When this node's own candidates changed last.
     moved: Option<Instant>,
-    /// Data's path came into doubt: this node's router may have forgotten it, or its socket be seen elsewhere now.
+    /// Data's path by datagram, direct or not, came into doubt: this node's router may have forgotten it, or its socket be seen elsewhere now.
     is_mapping_doubted: bool,
     /// Where the peer says that it may be reached, and where it does not say so any more.
     announced: Vec<SocketAddr>,

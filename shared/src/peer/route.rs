@@ -35,6 +35,8 @@ const WISH_STEP: u64 = 1 << 32;
 /// How far the data plane may be ahead of what it said that it sealed, packets: that is a tenth of a second old, and what it says waits
 /// its turn. Ten million a second are more than a machine seals.
 const SEALED_SINCE: u64 = 1 << 20;
+/// Paths that end when a router forgets the mapping of this node's socket.
+const BY_DATAGRAM: [PathKind; 2] = [PathKind::DirectUdp, PathKind::RelayUdp];
 /// RESUME and USE are repeated this often until acknowledged.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -400,7 +402,7 @@ impl Peer {
         };
         if self.doubted != doubted {
             self.doubted = doubted;
-            if doubted == Some(PathKind::DirectUdp.slot()) {
+            if doubted.is_some_and(|path| BY_DATAGRAM.map(PathKind::slot).contains(&path)) {
                 self.direct.on_doubt();
             }
             ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
@@ -485,7 +487,7 @@ impl Peer {
             Some(old) => {
                 let since = self.doubted_since.take();
                 self.leave_in_doubt(ctx.now, old.kind(), since.unwrap_or(ctx.now));
-                if old.kind() == PathKind::DirectUdp {
+                if BY_DATAGRAM.contains(&old.kind()) {
                     self.direct.on_doubt();
                 }
                 if via.is_none_or(|new| new.kind() != old.kind()) {

@@ -213,6 +213,20 @@ fn a_mapping_that_moves_is_bound_anew_and_what_was_under_way_goes_again() {
 }
 
 #[test]
+fn a_mapping_that_a_router_forgot_without_a_word_is_found_out_by_the_doubt() {
+    let mut world = forwarded(57, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    let bound = world.internet.bound[0];
+    world.internet.sides[0].rebind();
+    traffic(&mut world, Duration::from_secs(2), false);
+    assert_ne!(world.internet.bound[0], bound, "the relay knows where it is now");
+    traffic(&mut world, Duration::from_secs(5), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+}
+
+#[test]
 fn what_the_stream_had_goes_again_with_its_channel_also_where_data_has_left_it() {
     for comes_back in [false, true] {
         let mut world = forwarded(60, [Nat::PortRestricted; 2]);
