@@ -28,7 +28,7 @@ pub(super) struct MembersArgs {}
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh revoke laptop")]
 pub(super) struct RevokeArgs {
-    /// A name, an address, or the start of an id; a whole id need not be known
+    /// A name, an address, or an id as `shadowmesh members` shows it; who is no member goes by its whole id
     #[arg(value_name = "NAME|ID")]
     member: String,
 }
@@ -37,9 +37,9 @@ pub(super) struct RevokeArgs {
 ///
 /// Hosts wait that came by an invite with --approval, or too late by one that has ended. Only on an admin's host.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo shadowmesh approve laptop")]
+#[command(after_help = "Example:\n  sudo shadowmesh approve 4k7dqx2mzp")]
 pub(super) struct ApproveArgs {
-    /// A name, or the start of an id
+    /// The name in its certificate, or its id, as `shadowmesh members` shows them; anybody may have taken a name
     #[arg(value_name = "NAME|ID")]
     member: String,
 }
@@ -50,7 +50,7 @@ pub(super) struct ApproveArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh rename laptop anna-laptop")]
 pub(super) struct RenameArgs {
-    /// A name, an address, or the start of an id
+    /// A name, an address, or an id as `shadowmesh members` shows it
     #[arg(value_name = "NAME|ID")]
     member: String,
 
@@ -67,7 +67,7 @@ pub(super) struct RenameArgs {
     after_help = "Example:\n  sudo shadowmesh tag printer office device\n  sudo shadowmesh tag printer --remove office"
 )]
 pub(super) struct TagArgs {
-    /// A name, an address, or the start of an id
+    /// A name, an address, or an id as `shadowmesh members` shows it
     #[arg(value_name = "NAME|ID")]
     member: String,
 
@@ -144,7 +144,7 @@ enum AdminsCommand {
     /// Remove one; what it had said stays, and so does its removal
     #[command(after_help = "Example:\n  sudo shadowmesh admins remove b")]
     Remove {
-        /// Its name, or the start of its id
+        /// Its name, or its id as `admins list` shows it
         #[arg(value_name = "NAME|ID")]
         admin: String,
     },

@@ -246,7 +246,7 @@ impl EventLoop {
     pub(super) fn peer(&self, slot: PeerSlot) -> Option<(PeerStatus, String)> {
         let peers = self.endpoint.peer_status(Instant::now());
         let names =
-            report::named((self.endpoint.id(), &self.own_name), &peers).into_iter().map(|named| named.name);
+            self.named(&peers).into_iter().map(|named| named.name);
         peers.into_iter().zip(names).find(|(peer, _)| peer.slot == slot)
     }
 

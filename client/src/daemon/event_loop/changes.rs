@@ -5,12 +5,10 @@ use crate::config::remembered_relay;
 use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, Response, Revoked,
 };
-use crate::control::names::{self, Named};
 use crate::daemon::members::admin::Limits;
 use crate::daemon::members::unix_now;
-use crate::daemon::report::named;
 use crate::system_rng::SystemRng;
-use shadowmesh_proto::ids::{Fingerprint, NodeId};
+use shadowmesh_proto::ids::{Fingerprint, NodeId, SHORT_ID_CHARS};
 use shadowmesh_proto::membership::{Block, Name, Pattern, Set, Tag, Tags, Verdict};
 use shadowmesh_proto::rules;
 use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket};
@@ -170,10 +168,7 @@ impl EventLoop {
     }
 
     fn approve(&mut self, member: &str) -> Result<String, String> {
-        let (node, name) = self.member(member)?;
-        if self.endpoint.trust().is_some_and(|trust| trust.view().revocation(node).is_some()) {
-            return Err(format!("{name} was revoked, which lasts: it has to join with another key"));
-        }
+        let (node, name) = self.waiting(member)?;
         let peers = self.endpoint.peer_status(Instant::now());
         let slot = peers.iter().find(|peer| peer.id == node).map(|peer| peer.slot);
         let chain = slot.and_then(|slot| self.endpoint.chain_of(slot));
@@ -215,40 +210,20 @@ impl EventLoop {
         said.map_or_else(|| self.network.relays.clone(), <[_]>::to_vec)
     }
 
-    /// Whom `text` means.
-    fn member(&self, text: &str) -> Result<(NodeId, String), String> {
-        let peers = self.endpoint.peer_status(Instant::now());
-        let addresses = named((self.endpoint.id(), &self.own_name), &peers);
-        let roster = self.roster().into_iter().map(|(id, name)| {
-            let known = addresses.iter().find(|peer| peer.id == id);
-            Named { id, name, addresses: known.map(|peer| peer.addresses.clone()).unwrap_or_default() }
-        });
-        let roster: Vec<Named> = roster.collect();
-        if let Some(whole) = NodeId::from_base32(text) {
-            let known = roster.into_iter().find(|named| named.id == whole);
-            return Ok((whole, known.map_or_else(|| whole.short(), |named| named.name)));
-        }
-        match names::find(&roster, text) {
-            Ok(found) => Ok((found.id, found.name.clone())),
-            Err(names::NameError::Unknown(text)) => {
-                Err(format!("no member is called {text:?}: `shadowmesh members` shows who is known"))
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     /// Which admin `text` means.
     fn admin(&self, text: &str) -> Result<(Fingerprint, String), String> {
         let admins = self.admins();
         let start = text.to_ascii_lowercase();
-        let is_meant =
-            |admin: &&AdminEntry| admin.name == text || (!start.is_empty() && admin.id.starts_with(&start));
+        let is_meant = |admin: &&AdminEntry| {
+            admin.name == text || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
+        };
         let found: Vec<&AdminEntry> = admins.iter().filter(is_meant).collect();
         let [one] = found.as_slice() else {
-            return Err(format!(
-                "{text:?} names {} admins: `shadowmesh admins list` shows them",
-                found.len()
-            ));
+            let ids: Vec<&str> = found.iter().map(|admin| admin.id.as_str()).collect();
+            return Err(match ids.as_slice() {
+                [] => format!("no admin is called {text:?}: `shadowmesh admins list` shows them"),
+                ids => format!("{text:?} could mean {}: type an id", ids.join(" or ")),
+            });
         };
         let id = Fingerprint::from_base32(&one.id).ok_or("that admin's id does not read")?;
         Ok((id, one.name.clone()))

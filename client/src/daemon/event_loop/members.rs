@@ -17,8 +17,8 @@ use crate::plane::Vouched;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
-    ADMITTED, Admission, Authority, Certificate, Enrolment, Event, Facts, Name, Reason, Seconds, Trust,
-    Verdict,
+    ADMITTED, Admission, Authority, Certificate, Enrolment, Event, Facts, Name, Reason, Refusal, Seconds,
+    Trust, Verdict,
 };
 use shadowmesh_proto::rules::{self, Subject};
 use std::collections::BTreeMap;
@@ -280,11 +280,12 @@ impl EventLoop {
             }
             Verdict::Refused(reason) => {
                 self.routes.vouch(Instant::now(), slot, None);
-                let is_waiting =
-                    matches!(reason, Reason::Refusal(shadowmesh_proto::membership::Refusal::NeedsApproval));
+                let is_waiting = matches!(reason, Reason::Refusal(Refusal::NeedsApproval));
+                // By its id: names are anybody's.
+                let id = self.id_of(slot).map_or_else(String::new, |id| id.short());
                 self.tell(slot, |name| match is_waiting {
                     true => format!(
-                        "{name} waits to be let in: `sudo shadowmesh approve {name}` on an admin's host"
+                        "{name} waits to be let in: `sudo shadowmesh approve {id}` on an admin's host"
                     ),
                     false => format!("{name} is not let in: {reason}"),
                 });
@@ -348,7 +349,7 @@ impl EventLoop {
 
     /// Says something of a peer, unless that was said last.
     fn tell(&mut self, slot: PeerSlot, sentence: impl FnOnce(&str) -> String) {
-        let name = self.peer(slot).map_or_else(|| "a peer".to_owned(), |(_, name)| name);
+        let name = self.id_of(slot).map_or_else(|| "a peer".to_owned(), |id| self.name_and_id(id));
         let sentence = sentence(&name);
         if self.members.told.get(&slot) != Some(&sentence) {
             self.members.told.insert(slot, sentence.clone());
@@ -466,35 +467,6 @@ impl EventLoop {
             }
         }
         warnings
-    }
-
-    /// What people call a node, as far as anybody said.
-    pub(super) fn name_of(&self, node: NodeId) -> String {
-        let known = self.roster().into_iter().find(|(id, _)| *id == node);
-        known.map_or_else(|| node.short(), |(_, name)| name)
-    }
-
-    /// Every node of which something is known, with its name: unique.
-    pub(super) fn roster(&self) -> Vec<(NodeId, String)> {
-        let mut roster: BTreeMap<NodeId, String> = BTreeMap::new();
-        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
-        for (node, word, _) in trust.view().members() {
-            roster.insert(node, word.name.as_ref().map_or_else(|| node.short(), ToString::to_string));
-        }
-        for peer in self.endpoint.peer_status(Instant::now()) {
-            let said = peer.hello.map(|hello| hello.name);
-            let name = match peer.member.map(|member| member.verdict) {
-                Some(Verdict::Admitted(admission)) => Some(admission.facts.name.to_string()),
-                Some(Verdict::Pending | Verdict::Refused(_)) | None => said,
-            };
-            let known = roster.entry(peer.id).or_insert_with(|| peer.id.short());
-            if let Some(name) = name.filter(|_| *known == peer.id.short()) {
-                *known = name;
-            }
-        }
-        let own = self.own_facts().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string());
-        roster.insert(trust.node(), own);
-        roster.into_iter().collect()
     }
 }
 

@@ -50,8 +50,10 @@ impl Office {
 
     /// A host that joins.
     async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
-        let (delegated, network) = (invite.delegated.clone(), NetworkState::join(invite));
-        let root = network.root.unwrap();
+        let (delegated, mut network) = (invite.delegated.clone(), NetworkState::join(invite));
+        let root = self.root.fingerprint();
+        // Who got hold of the secret alone knows that as well.
+        network.root = Some(root);
         let members: MembersOf = Box::new(move |state, node| {
             let mut members = Members::load(state, root, node).unwrap();
             if let Some(delegated) = delegated {
@@ -95,6 +97,11 @@ impl Daemon {
             panic!("no members")
         };
         members.members
+    }
+
+    /// How it stands to the node of this id.
+    async fn standing(&self, id: &str) -> Option<String> {
+        self.members().await.into_iter().find(|member| member.id == id).map(|member| member.standing)
     }
 
     async fn membership(&self) -> Membership {
@@ -252,13 +259,27 @@ async fn approved() {
     let mut a = office.admin("a").await;
     let limits = InviteLimits { needs_approval: true, ..InviteLimits::default() };
     let b = office.joins("b", &a.invite(limits).await).await;
-    let waits =
-        |said: &Progress| matches!(said, Progress::Notice(said) if said.contains("shadowmesh approve b"));
+    let short = b.status().await.node.id[..10].to_owned();
+    let prompt = format!("b ({short}) waits to be let in: `sudo shadowmesh approve {short}`");
+    let waits = |said: &Progress| matches!(said, Progress::Notice(said) if said.contains(&prompt));
     a.says("that b waits", waits).await;
     assert_eq!(b.state_of("a").await.unwrap().0, PeerState::Connecting);
-    a.change(Change::Approve { member: "b".into() }).await.unwrap();
+    // Another that took the name of who is a member, and one that the same invite makes a member by its id.
+    let other = office.joins("b", &a.invite(InviteLimits { needs_approval: true, ..InviteLimits::default() }).await).await;
+    let other_id = other.status().await.node.id;
+    a.until("the other to wait", || async { a.standing(&other_id).await.as_deref() == Some("refused") }).await;
+    let both = a.change(Change::Approve { member: "b".into() }).await.unwrap_err();
+    assert!(both.contains(&short) && both.contains(&other_id[..10]), "{both}");
+    a.change(Change::Approve { member: short.clone() }).await.unwrap();
     a.meets("b").await;
     b.meets("a").await;
+    let both = a.change(Change::Approve { member: "b".into() }).await.unwrap_err();
+    assert!(both.contains(&short) && both.contains(&other_id[..10]), "a member and one that waits: {both}");
+    let again = a.change(Change::Approve { member: short.clone() }).await.unwrap_err();
+    assert!(again.contains("is a member already"), "{again}");
+    a.change(Change::Tag { member: "b".into(), add: vec!["x".into()], remove: vec![] }).await.unwrap();
+    b.until("its tag", || async { b.membership().await.tags == ["x"] }).await;
+    assert_eq!(a.standing(&other_id).await.as_deref(), Some("refused"));
 
     // b becomes an admin, and can do what one does; then it is removed.
     let Response::AdminId { id } = b.ask(Request::AdminId { anew: false }).await.unwrap() else {
@@ -276,6 +297,49 @@ async fn approved() {
     let refused = b.change(Change::Revoke { member: "c".into() }).await.unwrap_err();
     assert!(refused.contains("no say"), "{refused}");
     a.meets("c").await;
+    office.serving.abort();
+}
+
+#[test]
+fn who_only_has_the_secret_is_not_taken_for_a_member() {
+    crate::net::namespace::isolated(|| in_network("", strangers()));
+}
+
+async fn strangers() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let b = office.joins("b", &invite).await;
+    a.meets("b").await;
+    let uninvited = Invite { delegated: None, ..invite };
+    // One that calls itself like a member, and one with a name of its own.
+    let (mimic, x) = (office.joins("b", &uninvited).await, office.joins("x", &uninvited).await);
+    let ids = [mimic.status().await.node.id, x.status().await.node.id];
+    for id in &ids {
+        a.until("a stranger to be seen", || async { a.standing(id).await.is_some() }).await;
+        let shown = a.members().await.into_iter().find(|member| member.id == *id).unwrap();
+        assert_eq!((shown.name.as_str(), shown.standing.as_str()), (&id[..10], "pending"));
+    }
+    for member in ["x", &ids[1][..10]] {
+        let member = member.to_owned();
+        for change in [
+            Change::Revoke { member: member.clone() },
+            Change::Tag { member: member.clone(), add: vec!["boss".into()], remove: vec![] },
+            Change::Rename { member: member.clone(), name: "y".into() },
+        ] {
+            let refused = a.change(change).await.unwrap_err();
+            assert!(refused.contains("no member is called"), "{refused}");
+        }
+    }
+    let refused = a.change(Change::Approve { member: "x".into() }).await.unwrap_err();
+    assert!(refused.contains("nobody that waits is called"), "{refused}");
+    // What is said of b is said of the member, and a name that a stranger gave itself is free.
+    a.change(Change::Rename { member: "b".into(), name: "x".into() }).await.unwrap();
+    b.until("its name", || async { b.membership().await.name == "x" }).await;
+    a.change(Change::Revoke { member: ids[0].clone() }).await.unwrap();
+    assert_eq!(a.standing(&ids[0]).await.as_deref(), Some("revoked"));
+    a.change(Change::Revoke { member: "x".into() }).await.unwrap();
+    b.until("it to know", || async { b.membership().await.state == "revoked" }).await;
     office.serving.abort();
 }
 
