@@ -128,6 +128,9 @@ pub enum Change {
     RemoveAdmin {
         /// Its name, or its id from the first ten characters on.
         admin: String,
+        /// Whether nothing that it had said is to count any more.
+        #[serde(default)]
+        stolen: bool,
     },
     /// Other access rules for all.
     SetRules {

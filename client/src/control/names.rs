@@ -166,7 +166,11 @@ mod tests {
         let whole = same_start.to_base32();
         assert_eq!(
             error.to_string(),
-            format!("\"baaaaaaaaa\" could mean e ({}) or baaaaaaaaa ({}): type an id, or more of it", same_start.short(), id(11).short())
+            format!(
+                "\"baaaaaaaaa\" could mean e ({}) or baaaaaaaaa ({}): type an id, or more of it",
+                same_start.short(),
+                id(11).short()
+            )
         );
         assert_eq!(find_exactly(&peers, &whole).map(|peer| peer.id), Ok(same_start));
         // Two ids that begin alike are listed whole.

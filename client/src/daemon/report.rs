@@ -181,6 +181,7 @@ pub(super) const fn refusal_in_words(standing: u8) -> &'static str {
         11 => "the invite was revoked",
         12 => "the invite had ended before it met this node",
         13 => "an admin has to approve this node",
+        14 => "others used up the invite",
         _ => "for a reason that this version does not know",
     }
 }

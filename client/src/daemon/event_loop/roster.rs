@@ -160,11 +160,7 @@ impl EventLoop {
 }
 
 /// Those count that were not revoked, if there are any: a host that comes back with another key has the name of the one before.
-fn find_standing(
-    all: &[Named],
-    text: &str,
-    is_revoked: impl Fn(NodeId) -> bool,
-) -> Result<Named, NameError> {
+fn find_standing(all: &[Named], text: &str, is_revoked: impl Fn(NodeId) -> bool) -> Result<Named, NameError> {
     let standing: Vec<Named> = all.iter().filter(|named| !is_revoked(named.id)).cloned().collect();
     match names::find_exactly(&standing, text) {
         Err(NameError::Unknown(_)) => names::find_exactly(all, text).cloned(),

@@ -110,7 +110,7 @@ impl Daemon {
 
     async fn state_of(&self, peer: &str) -> Option<(PeerState, Option<String>)> {
         let status = self.status().await;
-        let found = status.peers.iter().find(|other| other.name == peer)?;
+        let found = status.peers.iter().find(|other| other.name == peer || other.id == peer)?;
         Some((found.state, found.member.as_ref().map(|member| member.standing.clone())))
     }
 
@@ -235,17 +235,18 @@ async fn used_twice() {
     let d = office.joins("d", &invite).await;
     d.meets("b").await;
     let a = office.again("a", home).await;
-    // One of the two stays.
-    let one_is_out = || async {
-        let members = a.members().await;
-        members.iter().filter(|member| member.standing == "revoked").count() == 1
-    };
-    a.until("one of them to be revoked", one_is_out).await;
-    let out = a.members().await.into_iter().find(|member| member.standing == "revoked").unwrap();
-    let (stays, goes) = if out.id == c.status().await.node.id { ("d", "c") } else { ("c", "d") };
-    b.parts_from(goes).await;
-    b.meets(stays).await;
-    a.meets(stays).await;
+    // One of the two stays, and the invite is of no use to anybody else.
+    let one_is_out =
+        || async { c.membership().await.state == "revoked" || d.membership().await.state == "revoked" };
+    a.until("one of them to be out", one_is_out).await;
+    let (stays, goes) = if c.membership().await.state == "revoked" { (&d, &c) } else { (&c, &d) };
+    let (goes, stays) = (goes.status().await.node.id, stays.status().await.node.id);
+    b.parts_from(&goes).await;
+    b.meets(&stays).await;
+    a.meets(&stays).await;
+    let members = a.members().await;
+    let out: Vec<&Entry> = members.iter().filter(|member| member.standing == "revoked").collect();
+    assert!(out.is_empty(), "whoever has an invite can make nodes without end: {out:?}");
     office.serving.abort();
 }
 
@@ -257,7 +258,7 @@ fn who_has_to_be_approved_waits_and_an_admin_is_made_and_removed() {
 async fn approved() {
     let office = Office::new().await;
     let mut a = office.admin("a").await;
-    let limits = InviteLimits { needs_approval: true, ..InviteLimits::default() };
+    let limits = InviteLimits { needs_approval: true, tags: vec!["lab".into()], ..InviteLimits::default() };
     let b = office.joins("b", &a.invite(limits).await).await;
     let short = b.status().await.node.id[..10].to_owned();
     let prompt = format!("b ({short}) waits to be let in: `sudo shadowmesh approve {short}`");
@@ -265,20 +266,34 @@ async fn approved() {
     a.says("that b waits", waits).await;
     assert_eq!(b.state_of("a").await.unwrap().0, PeerState::Connecting);
     // Another that took the name of who is a member, and one that the same invite makes a member by its id.
-    let other = office.joins("b", &a.invite(InviteLimits { needs_approval: true, ..InviteLimits::default() }).await).await;
+    let other = office
+        .joins("b", &a.invite(InviteLimits { needs_approval: true, ..InviteLimits::default() }).await)
+        .await;
     let other_id = other.status().await.node.id;
-    a.until("the other to wait", || async { a.standing(&other_id).await.as_deref() == Some("refused") }).await;
+    a.until("the other to wait", || async { a.standing(&other_id).await.as_deref() == Some("refused") })
+        .await;
     let both = a.change(Change::Approve { member: "b".into() }).await.unwrap_err();
     assert!(both.contains(&short) && both.contains(&other_id[..10]), "{both}");
+    // A name or a tag does not let it in.
+    let whole = b.status().await.node.id;
+    for change in [
+        Change::Tag { member: whole.clone(), add: vec!["boss".into()], remove: vec![] },
+        Change::Rename { member: whole.clone(), name: "y".into() },
+    ] {
+        let refused = a.change(change).await.unwrap_err();
+        assert!(refused.contains("is no member: let it in first"), "{refused}");
+    }
+    assert_eq!(a.standing(&whole).await.as_deref(), Some("refused"));
     a.change(Change::Approve { member: short.clone() }).await.unwrap();
     a.meets("b").await;
     b.meets("a").await;
+    assert_eq!(b.membership().await.tags, ["lab"], "with what its invite gives");
     let both = a.change(Change::Approve { member: "b".into() }).await.unwrap_err();
     assert!(both.contains(&short) && both.contains(&other_id[..10]), "a member and one that waits: {both}");
     let again = a.change(Change::Approve { member: short.clone() }).await.unwrap_err();
     assert!(again.contains("is a member already"), "{again}");
     a.change(Change::Tag { member: "b".into(), add: vec!["x".into()], remove: vec![] }).await.unwrap();
-    b.until("its tag", || async { b.membership().await.tags == ["x"] }).await;
+    b.until("its tag", || async { b.membership().await.tags == ["lab", "x"] }).await;
     assert_eq!(a.standing(&other_id).await.as_deref(), Some("refused"));
 
     // b becomes an admin, and can do what one does; then it is removed.
@@ -290,9 +305,9 @@ async fn approved() {
     b.until("b to be an admin", || async { b.membership().await.is_admin }).await;
     let c = office.joins("c", &b.invite(once()).await).await;
     c.meets("a").await;
-    let refused = b.change(Change::RemoveAdmin { admin: "b-admin".into() }).await.unwrap_err();
+    let refused = b.change(Change::RemoveAdmin { admin: "b-admin".into(), stolen: false }).await.unwrap_err();
     assert!(refused.contains("does not remove itself"), "{refused}");
-    a.change(Change::RemoveAdmin { admin: id[..10].to_owned() }).await.unwrap();
+    a.change(Change::RemoveAdmin { admin: id[..10].to_owned(), stolen: false }).await.unwrap();
     b.until("b to be none", || async { !b.membership().await.is_admin }).await;
     let refused = b.change(Change::Revoke { member: "c".into() }).await.unwrap_err();
     assert!(refused.contains("no say"), "{refused}");
@@ -311,6 +326,13 @@ async fn strangers() {
     let invite = a.invite(InviteLimits::default()).await;
     let b = office.joins("b", &invite).await;
     a.meets("b").await;
+    // Who joins takes nobody's name, nor the admin's host's.
+    let other = office.joins("a", &invite).await;
+    let other_id = other.status().await.node.id;
+    a.meets(&other_id).await;
+    let name = format!("a-{}", &other_id[..10]);
+    other.until("its name", || async { other.membership().await.name == name }).await;
+    assert_eq!(a.membership().await.name, "a");
     let uninvited = Invite { delegated: None, ..invite };
     // One that calls itself like a member, and one with a name of its own.
     let (mimic, x) = (office.joins("b", &uninvited).await, office.joins("x", &uninvited).await);
