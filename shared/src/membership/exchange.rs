@@ -428,6 +428,7 @@ impl Exchange {
                 let document = Unverified::<Document>::decode(trust.root(), blob)?;
                 let key = key_of(trust, issuer)?;
                 trust.hear(document.verify(&key)?);
+                trust.on_heard(clock.now, issuer);
             }
             Purpose::Certificate => {
                 self.shown.keys.clear();
@@ -578,22 +579,12 @@ impl Exchange {
         }
         self.waits = None;
         for (purpose, hash) in self.needs(trust) {
-            let may = match self.tried.get(&hash) {
-                Some(at) if at.is_none_or(|at| at > clock.now) => Err(*at),
-                Some(_) | None => trust.claim(clock.now, self.peer, hash).map_err(Some),
+            let may = match (self.tried.get(&hash), purpose) {
+                (Some(at), _) if at.is_none_or(|at| at > clock.now) => Err(*at),
+                (_, Purpose::Document(issuer)) => trust.may_hear(clock.now, issuer).map_err(Some),
+                (Some(_) | None, _) => Ok(()),
             };
-            let may = may.and_then(|()| match purpose {
-                Purpose::Document(issuer) => trust.may_hear(clock.now, issuer).map_err(|at| {
-                    trust.release(clock.now, self.peer, hash, false);
-                    Some(at)
-                }),
-                Purpose::Key(_)
-                | Purpose::Certificate
-                | Purpose::Delegation
-                | Purpose::Invite(_)
-                | Purpose::Sought
-                | Purpose::Offer => Ok(()),
-            });
+            let may = may.and_then(|()| trust.claim(clock.now, self.peer, hash).map_err(Some));
             if let Err(at) = may {
                 self.waits = at.into_iter().chain(self.waits).min();
                 continue;

@@ -45,7 +45,7 @@ pub struct Trust {
     joining: Option<Joining>,
     offers: BTreeMap<NodeId, Statement<Certificate>>,
     claims: BTreeMap<BlobHash, Claim>,
-    /// When a document was last asked for of somebody who is no admin any more.
+    /// When a document was last heard of somebody who is no admin any more.
     objections: BTreeMap<Fingerprint, Instant>,
     /// What all those are served together who are not admitted.
     served_to_strangers: Bucket,
@@ -344,22 +344,26 @@ impl Trust {
         Ok(true)
     }
 
-    /// Whether a document of `issuer` may be asked for now. It is noted.
+    /// Whether a document of `issuer` may be asked for now.
     ///
     /// # Errors
     /// When it may.
-    pub(super) fn may_hear(&mut self, now: Instant, issuer: Fingerprint) -> Result<(), Instant> {
+    pub(super) fn may_hear(&self, now: Instant, issuer: Fingerprint) -> Result<(), Instant> {
         if !self.view.standing().was_removed(issuer) {
             return Ok(());
         }
-        if let Some(at) = self.objections.get(&issuer).map(|at| *at + OBJECTION).filter(|at| *at > now) {
-            return Err(at);
-        }
-        // At most as many as are ranked.
+        let again = self.objections.get(&issuer).map(|at| *at + OBJECTION).filter(|at| *at > now);
+        again.map_or(Ok(()), Err)
+    }
+
+    /// A document of `issuer` came, and it is that one's: a peer that only says that it has some keeps none from this node.
+    pub(super) fn on_heard(&mut self, now: Instant, issuer: Fingerprint) {
         let standing = self.view.standing();
+        // At most as many as are ranked.
         self.objections.retain(|other, _| standing.was_removed(*other));
-        self.objections.insert(issuer, now);
-        Ok(())
+        if standing.was_removed(issuer) {
+            self.objections.insert(issuer, now);
+        }
     }
 
     /// Whether one that is not admitted may be served once more.
