@@ -253,7 +253,8 @@ impl Routes {
         access.set_rules(now, rules.clone().of_node(&here));
         self.rules = rules;
         self.changed = true;
-        self.members.set_own_rights(rights(&self.rules, self.here.as_ref().unwrap_or(&Subject::by_id(here))));
+        let own = self.here.clone().unwrap_or_else(|| Subject::by_id(here));
+        self.members.set_own_rights(rights(&self.rules, &own));
         let slots = (0..).map(PeerSlot).take(self.peers.len());
         slots.for_each(|slot| self.follow_rights(slot));
     }
