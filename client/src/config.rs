@@ -299,8 +299,7 @@ fn relay_tickets<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
 
 /// Reads a ticket that was accepted earlier: its expiry concerned that moment only.
 pub(crate) fn remembered_relay(text: &str) -> Result<RelayTicket, TicketError> {
-    const BEFORE_ANY_EXPIRY: u64 = 0;
-    RelayTicket::parse(text, BEFORE_ANY_EXPIRY)
+    RelayTicket::recall(text)
 }
 
 fn value_error(text: &str, span: Option<Range<usize>>, message: &str) -> ConfigError {

@@ -137,6 +137,18 @@ impl RelayTicket {
         Ok(ticket)
     }
 
+    /// Reads a line that was accepted earlier and kept: how long it was to be used, and how long it may be, concerned that moment only.
+    /// What a network's record names was never a line before, and is kept as one.
+    ///
+    /// # Errors
+    /// See [`TicketError`]; never `Expired`.
+    pub fn recall(text: &str) -> Result<Self, TicketError> {
+        let ticket: Self =
+            read_body(text.trim().strip_prefix(RELAY_PREFIX).ok_or(TicketError::NotATicket)?, RELAY_PREFIX)?;
+        ticket.check()?;
+        Ok(ticket)
+    }
+
     pub(crate) fn check(&self) -> Result<(), TicketError> {
         let count_ok = (1..=MAX_ENTRIES).contains(&self.addresses.len());
         if count_ok && self.addresses.iter().all(|address| is_host_port(address)) {
@@ -190,6 +202,10 @@ fn read<T: for<'b> Decode<'b, ()>>(prefix: &str, text: &str) -> Result<T, Ticket
     if text.len() > MAX_TEXT {
         return Err(TicketError::Damaged);
     }
+    read_body(rest, prefix)
+}
+
+fn read_body<T: for<'b> Decode<'b, ()>>(rest: &str, prefix: &str) -> Result<T, TicketError> {
     let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(rest.as_bytes()).map_err(|_| TicketError::Damaged)?);
     let (body, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(TicketError::Damaged)?;
     // Not a secret: it guards against slips of a hand, not of an enemy, so an ordinary comparison will do.
@@ -284,6 +300,20 @@ mod tests {
     fn round_trip() {
         assert_eq!(RelayTicket::parse(&relay().to_text(), 5), Ok(relay()));
         assert_eq!(Invite::parse(&format!(" {}\n", *invite().to_text()), 999), Ok(invite()));
+    }
+
+    #[test]
+    fn what_was_kept_is_read_whatever_its_time_and_length() {
+        let addresses = vec![format!("{}:443", "a".repeat(255)); MAX_ENTRIES];
+        let kept = RelayTicket { expires: Some(0), addresses, ..relay() };
+        assert!(kept.check().is_ok() && kept.to_text().len() < 2 * MAX_TEXT);
+        assert_eq!(RelayTicket::recall(&kept.to_text()), Ok(kept));
+        let soon = RelayTicket { expires: Some(0), ..relay() };
+        assert_eq!(RelayTicket::parse(&soon.to_text(), 0), Err(TicketError::Expired));
+        assert_eq!(RelayTicket::recall(&soon.to_text()), Ok(soon));
+        assert_eq!(RelayTicket::recall(&invite().to_text()), Err(TicketError::NotATicket));
+        let nowhere = RelayTicket { addresses: vec![], ..relay() };
+        assert_eq!(RelayTicket::recall(&nowhere.to_text()), Err(TicketError::Damaged));
     }
 
     #[test]

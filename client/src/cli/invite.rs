@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 /// stdin. In a network with certificates (`shadowmesh network create`) it lets in whom the limits allow, and nobody else; without them
 /// its expiry is only advice to the program that joins, and uses are not counted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer --uses 1\n  \
-                        sudo shadowmesh invite --name 'lab-*' --tag lab --approval\n  \
+#[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer\n  \
+                        sudo shadowmesh invite --uses any --name 'lab-*' --tag lab --approval\n  \
                         sudo shadowmesh invite | ssh root@b shadowmesh up --detach -")]
 pub(super) struct Args {
     /// When joining with it ends, such as 30m, 24h or 7d
@@ -31,9 +31,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<NamePattern>,
 
-    /// How many hosts may join by it; the first admin's host that meets one more revokes that
-    #[arg(long, value_name = "N")]
-    uses: Option<NonZeroU32>,
+    /// How many hosts may join by it, or `any`; when an admin's host has met as many, nobody lets in another
+    #[arg(long, value_name = "N|any", default_value = "1")]
+    uses: Uses,
 
     /// A tag that who joins gets; may be given several times
     #[arg(long, value_name = "TAG")]
@@ -46,6 +46,23 @@ pub(super) struct Args {
     /// Who joins waits until an admin approved it
     #[arg(long)]
     approval: bool,
+}
+
+/// How often an invite may be used.
+#[derive(Debug, Clone, Copy)]
+struct Uses(Option<NonZeroU32>);
+
+impl std::str::FromStr for Uses {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "any" => Ok(Self(None)),
+            text => {
+                text.parse().map(|uses| Self(Some(uses))).map_err(|_| "it is a number from 1 on, or `any`")
+            }
+        }
+    }
 }
 
 /// A name, or a pattern of names.
@@ -76,7 +93,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let expires_s = args.expires.0.as_secs().max(1);
     let name = args.name.as_ref().map(|pattern| pattern.0.clone());
     let limits = InviteLimits {
-        uses: args.uses.map(NonZeroU32::get),
+        uses: args.uses.0.map(NonZeroU32::get),
         needs_approval: args.approval,
         tags: args.tag.clone(),
         blocks: args.block.clone(),
@@ -90,7 +107,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let advice = if is_limited { KEEP_SECRET } else { ADVICE };
     output::note(advice);
     if global.json {
-        let uses = args.uses.map(NonZeroU32::get);
+        let uses = args.uses.0.map(NonZeroU32::get).filter(|_| is_limited);
         let document =
             serde_json::json!({ "ticket": *ticket, "expires_s": expires_s, "uses": uses, "advice": advice });
         return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);

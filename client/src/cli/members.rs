@@ -28,7 +28,7 @@ pub(super) struct MembersArgs {}
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh revoke laptop")]
 pub(super) struct RevokeArgs {
-    /// A name, an address, or the start of an id; a whole id need not be known
+    /// A name, an address, or an id as `shadowmesh members` shows it; who is no member goes by its whole id
     #[arg(value_name = "NAME|ID")]
     member: String,
 }
@@ -37,9 +37,9 @@ pub(super) struct RevokeArgs {
 ///
 /// Hosts wait that came by an invite with --approval, or too late by one that has ended. Only on an admin's host.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo shadowmesh approve laptop")]
+#[command(after_help = "Example:\n  sudo shadowmesh approve 4k7dqx2mzp")]
 pub(super) struct ApproveArgs {
-    /// A name, or the start of an id
+    /// The name in its certificate, or its id, as `shadowmesh members` shows them; anybody may have taken a name
     #[arg(value_name = "NAME|ID")]
     member: String,
 }
@@ -50,7 +50,7 @@ pub(super) struct ApproveArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh rename laptop anna-laptop")]
 pub(super) struct RenameArgs {
-    /// A name, an address, or the start of an id
+    /// A name, an address, or an id as `shadowmesh members` shows it
     #[arg(value_name = "NAME|ID")]
     member: String,
 
@@ -67,7 +67,7 @@ pub(super) struct RenameArgs {
     after_help = "Example:\n  sudo shadowmesh tag printer office device\n  sudo shadowmesh tag printer --remove office"
 )]
 pub(super) struct TagArgs {
-    /// A name, an address, or the start of an id
+    /// A name, an address, or an id as `shadowmesh members` shows it
     #[arg(value_name = "NAME|ID")]
     member: String,
 
@@ -141,12 +141,17 @@ enum AdminsCommand {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
-    /// Remove one; what it had said stays, and so does its removal
-    #[command(after_help = "Example:\n  sudo shadowmesh admins remove b")]
+    /// Remove one, for ever; what it had said stays, and is this host's word from now on
+    #[command(
+        after_help = "Example:\n  sudo shadowmesh admins remove b\n  sudo shadowmesh admins remove b --stolen"
+    )]
     Remove {
-        /// Its name, or the start of its id
+        /// Its name, or its id as `admins list` shows it
         #[arg(value_name = "NAME|ID")]
         admin: String,
+        /// Somebody else may have its key: drop what it said, made and revoked; whom it alone let in has to be approved
+        #[arg(long)]
+        stolen: bool,
     },
     /// List them
     #[command(after_help = "Example:\n  shadowmesh admins list --json")]
@@ -154,7 +159,7 @@ enum AdminsCommand {
     /// Print the id by which this host can be made an admin's
     #[command(after_help = "Example:\n  sudo shadowmesh admins id")]
     Id {
-        /// Make another key, where the one before was removed
+        /// Make another key, where the one before was removed; that one is put aside as admin.key.ID
         #[arg(long)]
         new: bool,
     },
@@ -207,7 +212,9 @@ pub(super) fn admins(global: &Global, args: &AdminsArgs) -> anyhow::Result<()> {
         AdminsCommand::Add { id, name } => {
             change(global, Change::AddAdmin { id: id.clone(), name: name.clone() })
         }
-        AdminsCommand::Remove { admin } => change(global, Change::RemoveAdmin { admin: admin.clone() }),
+        AdminsCommand::Remove { admin, stolen } => {
+            change(global, Change::RemoveAdmin { admin: admin.clone(), stolen: *stolen })
+        }
         AdminsCommand::List => {
             let admins = ask(global)?.admins;
             if global.json {

@@ -111,6 +111,7 @@ fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
     let mut admin = Admin::new(&mut trust, &authority, now);
     admin.found()?;
     admin.certify_here(name)?;
+    admin.enter_here()?;
     let mut network = NetworkState::create(&args.network_name, relays, &mut SystemRng);
     network.root = Some(root);
     state.save_config(&config)?;

@@ -77,7 +77,7 @@ impl InviteLimits {
     }
 }
 
-/// What an admin changes. `member`, as everywhere: a name, an address, or an unambiguous start of an id.
+/// What an admin changes. `member`: a name, an address, or an id from its first ten characters on; only one node may be meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
@@ -126,8 +126,11 @@ pub enum Change {
     },
     /// One admin less.
     RemoveAdmin {
-        /// Its name, or an unambiguous start of its id.
+        /// Its name, or its id from the first ten characters on.
         admin: String,
+        /// Whether nothing that it had said is to count any more.
+        #[serde(default)]
+        stolen: bool,
     },
     /// Other access rules for all.
     SetRules {

@@ -2,9 +2,12 @@
 //!
 //! Names are chosen by their owners, so two may be the same; then all but one get a number ([`display_names`]). An id decides
 //! which, not the order of arrival: every host that knows the same nodes shows the same names.
+//!
+//! Whoever is meant by a text is looked for in every way at once, and more than one is none ([`find`]): a node can choose its name
+//! and its addresses, and with some work the start of its id, so that no way of being called goes before another.
 
-use shadowmesh_proto::ids::NodeId;
-use std::collections::HashSet;
+use shadowmesh_proto::ids::{NodeId, SHORT_ID_CHARS};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 /// A node as it can be called.
@@ -24,13 +27,13 @@ pub enum NameError {
     /// Nobody is called that.
     #[error("no peer is called {0:?}: `shadowmesh status` shows who is there")]
     Unknown(String),
-    /// The start of more than one id.
-    #[error("{text:?} begins the ids of {}: type more of it, or a name", .names.join(" and "))]
+    /// It could mean more than one.
+    #[error("{text:?} could mean {}: type an id, or more of it", .whom.join(" or "))]
     Ambiguous {
         /// What was asked for.
         text: String,
-        /// Whom it could mean.
-        names: Vec<String>,
+        /// Whom it could mean: names, and ids that tell them apart.
+        whom: Vec<String>,
     },
 }
 
@@ -57,30 +60,53 @@ pub fn display_names(nodes: &[(NodeId, &str)]) -> Vec<String> {
     shown
 }
 
-/// Finds whom `text` means: a name first, then an address, then the start of an id, in either case.
+/// Finds whom `text` means: by name, by address, and by the start of an id that is at least as long as [the short
+/// one](SHORT_ID_CHARS), in either case; where all that finds nobody, by a shorter start. A node may be listed several times, under
+/// each name that it goes by.
 ///
 /// # Errors
 /// See [`NameError`].
 pub fn find<'a>(peers: &'a [Named], text: &str) -> Result<&'a Named, NameError> {
-    if let Some(peer) = peers.iter().find(|peer| peer.name == text) {
-        return Ok(peer);
-    }
-    if let Ok(address) = text.parse::<IpAddr>()
-        && let Some(peer) = peers.iter().find(|peer| peer.addresses.contains(&address))
-    {
-        return Ok(peer);
-    }
-    let start = text.to_ascii_lowercase();
-    let begins = |peer: &&Named| !start.is_empty() && peer.id.to_base32().starts_with(&start);
-    let found: Vec<&Named> = peers.iter().filter(begins).collect();
-    match found.as_slice() {
-        [one] => Ok(one),
-        [] => Err(NameError::Unknown(text.chars().take(63).collect())),
-        several => {
-            let names = several.iter().map(|peer| peer.name.clone()).collect();
-            Err(NameError::Ambiguous { text: start, names })
+    match find_exactly(peers, text) {
+        Err(NameError::Unknown(unknown)) => {
+            let start = text.to_ascii_lowercase();
+            let begins = |peer: &&Named| !start.is_empty() && peer.id.to_base32().starts_with(&start);
+            one_of(peers.iter().filter(begins), text)?.ok_or(NameError::Unknown(unknown))
         }
+        found => found,
     }
+}
+
+/// As [`find`], without shorter starts of ids: what is changed for good is not to be changed for whoever's id happens, or was made,
+/// to begin with a name.
+///
+/// # Errors
+/// See [`NameError`].
+pub fn find_exactly<'a>(peers: &'a [Named], text: &str) -> Result<&'a Named, NameError> {
+    let address = text.parse::<IpAddr>().ok();
+    let start = text.to_ascii_lowercase();
+    let is_meant = |peer: &&Named| {
+        peer.name == text
+            || address.is_some_and(|address| peer.addresses.contains(&address))
+            || (start.len() >= SHORT_ID_CHARS && peer.id.to_base32().starts_with(&start))
+    };
+    let found = one_of(peers.iter().filter(is_meant), text)?;
+    found.ok_or_else(|| NameError::Unknown(text.chars().take(63).collect()))
+}
+
+/// The only node among these, if there is any.
+fn one_of<'a>(found: impl Iterator<Item = &'a Named>, text: &str) -> Result<Option<&'a Named>, NameError> {
+    let mut nodes: BTreeMap<NodeId, &Named> = BTreeMap::new();
+    for named in found {
+        nodes.entry(named.id).or_insert(named);
+    }
+    if nodes.len() < 2 {
+        return Ok(nodes.into_values().next());
+    }
+    let short: HashSet<String> = nodes.keys().map(NodeId::short).collect();
+    let id = |node: &NodeId| if short.len() == nodes.len() { node.short() } else { node.to_base32() };
+    let whom = nodes.iter().map(|(node, named)| format!("{} ({})", named.name, id(node))).collect();
+    Err(NameError::Ambiguous { text: text.chars().take(63).collect(), whom })
 }
 
 #[cfg(test)]
@@ -111,10 +137,54 @@ mod tests {
         // A name goes before the ids that begin like it.
         assert_eq!(found("b").as_deref(), Ok("b"));
         let peers = &peers[1..];
-        let names = vec!["c".to_owned(), "d".to_owned()];
-        assert_eq!(find(peers, "b"), Err(NameError::Ambiguous { text: "b".into(), names }));
+        let whom = vec!["c (baaaaaaaaa)".to_owned(), "d (beaaaaaaaa)".to_owned()];
+        assert_eq!(find(peers, "b"), Err(NameError::Ambiguous { text: "b".into(), whom }));
         assert_eq!(find(peers, "x"), Err(NameError::Unknown("x".into())));
         assert_eq!(find(peers, ""), Err(NameError::Unknown(String::new())));
+    }
+
+    #[test]
+    fn who_is_meant_in_two_ways_is_nobody() {
+        let mut same_start = id(8);
+        same_start.0[31] = 1;
+        let peers = [
+            peer(8, "c", "10.7.0.2"),
+            peer(9, "c", "10.7.0.3"),
+            peer(10, "10.7.0.3", "10.7.0.4"),
+            peer(11, "baaaaaaaaa", "10.7.0.5"),
+            Named { id: same_start, name: "e".into(), addresses: vec![] },
+            // Listed twice, and one node.
+            Named { id: same_start, name: "f".into(), addresses: vec![] },
+        ];
+        let whom = |text: &str| match find_exactly(&peers, text) {
+            Err(NameError::Ambiguous { whom, .. }) => whom.len(),
+            found => panic!("{text}: {found:?}"),
+        };
+        // By name twice; by address and name; by name and two ids.
+        assert_eq!((whom("c"), whom("10.7.0.3"), whom("baaaaaaaaa")), (2, 2, 3));
+        let Err(error) = find_exactly(&peers[3..], "baaaaaaaaa") else { panic!("found") };
+        let whole = same_start.to_base32();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "\"baaaaaaaaa\" could mean e ({}) or baaaaaaaaa ({}): type an id, or more of it",
+                same_start.short(),
+                id(11).short()
+            )
+        );
+        assert_eq!(find_exactly(&peers, &whole).map(|peer| peer.id), Ok(same_start));
+        // Two ids that begin alike are listed whole.
+        let alike = [peers[0].clone(), peers[4].clone()];
+        let Err(error) = find_exactly(&alike, "baaaaaaaaa") else { panic!("found") };
+        assert!(error.to_string().contains(&whole), "{error}");
+    }
+
+    #[test]
+    fn what_is_changed_is_not_named_by_a_few_letters_of_an_id() {
+        let peers = [peer(8, "c", "10.7.0.2")];
+        assert_eq!(find(&peers, "ba").map(|peer| peer.id), Ok(id(8)));
+        assert_eq!(find_exactly(&peers, "ba"), Err(NameError::Unknown("ba".into())));
+        assert_eq!(find_exactly(&peers, &id(8).short()).map(|peer| peer.id), Ok(id(8)));
     }
 
     #[test]

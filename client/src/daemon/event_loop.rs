@@ -10,6 +10,7 @@ mod links;
 mod members;
 mod paths;
 mod requests;
+mod roster;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -45,20 +45,16 @@ pub(super) fn relay_url(address: &str) -> String {
     format!("ws://{address}{}", shadowmesh_proto::wire::relay::HTTP_PATH)
 }
 
-/// The peers as they can be called, in the same order. `own` is this node, which keeps or yields its name like any other;
-/// a peer that has told no name yet goes by its short id.
-pub(super) fn named(own: (NodeId, &str), peers: &[PeerStatus]) -> Vec<Named> {
-    let short: Vec<String> = peers.iter().map(|peer| peer.id.short()).collect();
-    let called = peers.iter().zip(&short).map(|(peer, short)| {
-        // What the network calls it, where it vouches for it; else what it calls itself.
-        let vouched = peer.member.as_ref().and_then(|member| match &member.verdict {
-            Verdict::Admitted(admission) => Some(admission.facts.name.as_str()),
-            Verdict::Pending | Verdict::Refused(_) => None,
-        });
-        let own = peer.hello.as_ref().map(|hello| hello.name.as_str());
-        (peer.id, vouched.or(own).unwrap_or(short.as_str()))
-    });
-    let nodes: Vec<(NodeId, &str)> = std::iter::once(own).chain(called).collect();
+/// The peers as they can be called, in the same order, where `called` says what each would be called alone. `own` is this node,
+/// which keeps or yields its name like any other.
+pub(super) fn named(
+    own: (NodeId, &str),
+    peers: &[PeerStatus],
+    called: impl Fn(&PeerStatus) -> String,
+) -> Vec<Named> {
+    let called: Vec<(NodeId, String)> = peers.iter().map(|peer| (peer.id, called(peer))).collect();
+    let others = called.iter().map(|(id, name)| (*id, name.as_str()));
+    let nodes: Vec<(NodeId, &str)> = std::iter::once(own).chain(others).collect();
     let names = display_names(&nodes).into_iter().skip(1);
     peers
         .iter()
@@ -67,7 +63,8 @@ pub(super) fn named(own: (NodeId, &str), peers: &[PeerStatus]) -> Vec<Named> {
         .collect()
 }
 
-fn addresses(peer: &PeerStatus) -> Vec<IpAddr> {
+/// What it said its addresses are.
+pub(super) fn addresses(peer: &PeerStatus) -> Vec<IpAddr> {
     let Some(hello) = &peer.hello else { return Vec::new() };
     let v4 = hello.ipv4.map(|cidr| IpAddr::V4(cidr.address()));
     v4.into_iter().chain(hello.ipv6.map(|cidr| IpAddr::V6(cidr.address()))).collect()
@@ -184,6 +181,7 @@ pub(super) const fn refusal_in_words(standing: u8) -> &'static str {
         11 => "the invite was revoked",
         12 => "the invite had ended before it met this node",
         13 => "an admin has to approve this node",
+        14 => "others used up the invite",
         _ => "for a reason that this version does not know",
     }
 }

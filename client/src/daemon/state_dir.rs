@@ -7,6 +7,7 @@
 //! | `network.toml` | network secret and generation, name, relays, address claim ([`NetworkState`]) | 0600 |
 //! | `members` | what is known of members, this node's certificate, while it joins the invite's seed ([`MemberState`]) | 0600 |
 //! | `admin.key` | on an admin's node: the seed of its authority, base64url | 0600 |
+//! | `admin.key.ID` | one that `admins id --new` replaced, by the start of its id | 0600 |
 //! | `config.toml` | what `up` remembers ([`Config`]); people may edit it | 0600 |
 //! | `.lock` | `flock`ed by the program that may write; its process id | 0600 |
 //!
@@ -46,8 +47,17 @@ const NETWORK: &str = "network.toml";
 const MEMBERS: &str = "members";
 const ADMIN_KEY: &str = "admin.key";
 const CONFIG: &str = "config.toml";
-/// Largest file of members that is read, bytes: 32 admins' documents of members and rules, and 1,024 nodes that were met.
-const MAX_MEMBERS: u64 = 16 << 20;
+/// Largest file of members that is read, bytes. What admins may say, however much it is, is below that, or one could keep every node from
+/// starting: of 32 admins keys, documents of 256 KiB and 64 invites of 6 kB, a third more in base64url; what 64 shut out once, 2,048 keys
+/// of 130 bytes each; and 1,024 nodes that were met.
+const MAX_MEMBERS: u64 = 64 << 20;
+const _: () = {
+    let statements = 32 * (2_100 + (256 << 10) + 4_096 + 64 * 6_200);
+    assert!(
+        statements * 4 / 3 + 64 * (2_048 + 32) * 140 + 1_024 * 64 + (1 << 20) < MAX_MEMBERS,
+        "it is readable"
+    );
+};
 const LOCK: &str = ".lock";
 
 /// An opened state directory of a layout that this program knows.
@@ -183,6 +193,13 @@ impl StateDir {
         self.replace(MEMBERS, members.to_text().as_bytes())
     }
 
+    /// When that was, in seconds since 1970 by the clock of then; 0 where it never was.
+    pub fn members_saved_at(&self) -> u64 {
+        let modified = std::fs::metadata(self.path.join(MEMBERS)).and_then(|known| known.modified());
+        let since = modified.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        since.map_or(0, |since| since.as_secs())
+    }
+
     /// The authority of this node, if it is, or shall be, an admin's.
     ///
     /// # Errors
@@ -208,6 +225,20 @@ impl StateDir {
     pub fn save_authority(&self, authority: &Authority) -> Result<(), StateError> {
         let text = Zeroizing::new(BASE64URL_NOPAD.encode(authority.seed().as_slice()) + "\n");
         self.replace(ADMIN_KEY, text.as_bytes())
+    }
+
+    /// Puts the one that is there aside, under a name that says which: another may take its place, and its owner may want it back.
+    ///
+    /// # Errors
+    /// `NotWritable`, and those of [`Self::load_authority`].
+    pub fn put_authority_aside(&self) -> Result<(), StateError> {
+        let Some(authority) = self.load_authority()? else { return Ok(()) };
+        let text = Zeroizing::new(
+            BASE64URL_NOPAD.encode(authority.seed().as_slice())
+                + "
+",
+        );
+        self.replace(&format!("{ADMIN_KEY}.{}", authority.fingerprint().short()), text.as_bytes())
     }
 
     /// Forgets the network, readable or not; `false` when there was none. What `up` remembered for it alone (relays, address)

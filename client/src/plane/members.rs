@@ -10,8 +10,8 @@
 //!   keeps it for as long as it is there and says so: one that is to give way does that itself, so that nobody takes it
 //!   from one that does not. Else, of two that claim one, this node among them, the firmer has it, and between equals the
 //!   lower key (protocol §1.6).
-//! - What a member may do it does not say: it may bridge strangers, for there is no rule yet, and serve whom this node's
-//!   policy lets it.
+//! - What a member may do it does not say: the access rules do ([`Members::set_rights`]), and besides this node's own
+//!   policy says who may serve. Without rules it may bridge strangers.
 //!
 //! With certificates ([`Members::certify`]) the network says it (protocol §8.7), and only a member that is let in has any address:
 //!
@@ -21,7 +21,7 @@
 //! - Those that follow from its key are its own beside: the IPv6 address, and, where the network gave it no IPv4 address, the one
 //!   derived from its key that HELLO names. A claim to any other, by hand or not, is nobody's.
 
-use crate::switch::{Bridging, Directory, Record, Rights, SwitchConfig};
+use crate::switch::{Directory, Record, Rights, SwitchConfig};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::ids::{MacAddr, NetworkId, NodeId, PeerSlot};
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
@@ -46,6 +46,8 @@ pub struct Members {
     holders: HashMap<Ipv4Addr, NodeId>,
     /// In a network with certificates: what it says.
     certified: Option<Certified>,
+    /// What this node may do by the rules that it keeps to, which are everybody's where the record has them.
+    own_rights: Rights,
     /// Whether what is believed changed since a directory was made of it.
     is_changed: bool,
 }
@@ -86,6 +88,8 @@ struct Member {
     said: Option<Said>,
     /// Which addresses the network vouches for; `None` where it vouches for nothing.
     vouched: Option<Vec<IpAddr>>,
+    /// What the rules let it do.
+    rights: Rights,
     is_there: bool,
 }
 
@@ -113,6 +117,7 @@ impl Members {
             meetings: 0,
             holders: HashMap::new(),
             certified: None,
+            own_rights: Rights::default(),
             is_changed: true,
         }
     }
@@ -140,6 +145,21 @@ impl Members {
         }
     }
 
+    /// What the rules let a peer do.
+    pub fn set_rights(&mut self, slot: PeerSlot, rights: Rights) {
+        let place = usize::try_from(slot.0).ok().and_then(|at| self.members.get_mut(at));
+        if let Some(member) = place.and_then(Option::as_mut) {
+            self.is_changed |= member.rights != rights;
+            member.rights = rights;
+        }
+    }
+
+    /// What they let this node do.
+    pub fn set_own_rights(&mut self, rights: Rights) {
+        self.is_changed |= self.own_rights != rights;
+        self.own_rights = rights;
+    }
+
     /// A peer is known. Its MAC is its own from now on, whatever others send.
     ///
     /// # Errors
@@ -149,8 +169,16 @@ impl Members {
         let (mac, ipv6) = (addresses::mac(&id), addresses::ipv6(&self.network, &id));
         let is_taken = self.mac == mac || self.members.iter().flatten().any(|member| member.mac == mac);
         self.meetings += 1;
-        let member =
-            Member { id, mac, ipv6, meeting: self.meetings, said: None, vouched: None, is_there: false };
+        let member = Member {
+            id,
+            mac,
+            ipv6,
+            meeting: self.meetings,
+            said: None,
+            vouched: None,
+            rights: Rights::default(),
+            is_there: false,
+        };
         let Ok(at) = usize::try_from(slot.0) else { return Ok(()) };
         if at >= self.members.len() {
             self.members.resize_with(at + 1, || None);
@@ -249,8 +277,10 @@ impl Members {
         known.sort_by_key(|(_, member)| member.meeting);
         let own = self.ipv4.map(|cidr| cidr.address()).filter(|own| holders.get(own) == Some(&self.node));
         let own: Vec<IpAddr> = own.map(IpAddr::V4).into_iter().chain(self.ipv6).collect();
-        let mut directory =
-            Directory::new(self.mac).with_addresses(&own).with_protection(self.config.protection);
+        let mut directory = Directory::new(self.mac)
+            .with_addresses(&own)
+            .with_protection(self.config.protection)
+            .with_own_rights(self.own_rights);
         for (slot, member) in known {
             // Who has the MAC of another was told of when it was met, and has no record.
             let _ = directory.admit(slot, self.record(member));
@@ -262,8 +292,8 @@ impl Members {
     /// What is believed of a member: see the module page.
     fn record(&self, member: &Member) -> Record {
         let rights = Rights {
-            may_bridge: Bridging::Strangers,
-            may_serve_dhcp: self.config.dhcp_servers.allows(&member.id),
+            may_serve_dhcp: member.rights.may_serve_dhcp || self.config.dhcp_servers.allows(&member.id),
+            ..member.rights
         };
         let has_it = |address: &Ipv4Addr| self.holders.get(address) == Some(&member.id);
         let ipv4 = self.claims_of(member).into_iter().map(|(address, _)| address).filter(has_it);
@@ -355,7 +385,7 @@ fn is_host_of(range: Cidr4, address: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::switch::{DhcpServers, Owner};
+    use crate::switch::{Bridging, DhcpServers, Owner};
     use shadowmesh_proto::wire::control::Cidr6;
 
     const US: NodeId = NodeId([5; 32]);
@@ -513,6 +543,17 @@ mod tests {
         assert!(directory.rights(A).may_serve_dhcp && !directory.rights(B).may_serve_dhcp);
         assert_eq!(directory.rights(A).may_bridge, Bridging::Strangers);
         assert!(!members(SwitchConfig::default()).directory().rights(A).may_serve_dhcp);
+        // Or what the rules say, which is told while it is there.
+        let mut members = members(SwitchConfig::default());
+        members.directory();
+        let server = Rights { may_serve_dhcp: true, ..Rights::default() };
+        members.set_rights(A, server);
+        members.set_own_rights(Rights { may_speak_to_bridges: true, ..Rights::default() });
+        let directory = members.renewed().expect("that is news");
+        assert_eq!((directory.rights(A), directory.rights(B)), (server, Rights::default()));
+        assert!(directory.own_rights().may_speak_to_bridges);
+        members.set_rights(A, server);
+        assert!(members.renewed().is_none());
     }
 
     #[test]

@@ -4,11 +4,11 @@
 use super::members::Members;
 use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::access::Access;
-use crate::switch::{Directory, OwnSockets};
+use crate::switch::{Bridging, Directory, OwnSockets, Rights};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
-use shadowmesh_proto::rules::{Rules, Subject};
+use shadowmesh_proto::rules::{self, Rules, Subject};
 use shadowmesh_proto::session::{AckMarks, PathSlot};
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use shadowmesh_proto::wire::control::Hello;
@@ -75,6 +75,8 @@ pub struct Routes {
     here: Option<Subject>,
     /// Since there were rules.
     access: Option<Access>,
+    /// What the switch asks them for; none where there are none.
+    rules: Rules,
     changed: bool,
 }
 
@@ -112,6 +114,7 @@ impl Routes {
             started: Vec::new(),
             here: None,
             access: None,
+            rules: Rules::default(),
             changed: false,
         }
     }
@@ -247,8 +250,21 @@ impl Routes {
             known.for_each(|(slot, subject)| access.set_peer(now, slot, subject));
             access
         });
-        access.set_rules(now, rules.of_node(&here));
+        access.set_rules(now, rules.clone().of_node(&here));
+        self.rules = rules;
         self.changed = true;
+        let own = self.here.clone().unwrap_or_else(|| Subject::by_id(here));
+        self.members.set_own_rights(rights(&self.rules, &own));
+        let slots = (0..).map(PeerSlot).take(self.peers.len());
+        slots.for_each(|slot| self.follow_rights(slot));
+    }
+
+    /// What the rules let a peer do that the switch asks for.
+    fn follow_rights(&mut self, slot: PeerSlot) {
+        let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.subject());
+        if let Some(subject) = known {
+            self.members.set_rights(slot, rights(&self.rules, &subject));
+        }
     }
 
     /// The network has certificates: addresses are those that it vouches for, and none is anybody's before that.
@@ -270,6 +286,7 @@ impl Routes {
             access.set_here(now, subject.clone());
             self.changed = true;
         }
+        self.members.set_own_rights(rights(&self.rules, &subject));
         self.here = Some(subject);
     }
 
@@ -282,6 +299,7 @@ impl Routes {
         if let (Some(access), Some(subject)) = (&mut self.access, known) {
             access.set_peer(now, slot, subject);
         }
+        self.follow_rights(slot);
     }
 
     /// Publishes what changed since the last call.
@@ -411,7 +429,9 @@ impl Routes {
         if let Some(access) = &mut self.access {
             access.set_peer(now, slot, Subject::by_id(id));
         }
-        self.members.introduce(slot, id)
+        let introduced = self.members.introduce(slot, id);
+        self.follow_rights(slot);
+        introduced
     }
 
     /// A peer is forgotten; its slot may be given to another, who begins with nothing of it.
@@ -432,6 +452,20 @@ impl Routes {
             f(peer);
             self.changed = true;
         }
+    }
+}
+
+/// What `rules` let somebody do, in the words of the switch. Where they say who may bridge, nobody else speaks for another.
+fn rights(rules: &Rules, subject: &Subject) -> Rights {
+    let rules::Rights { bridge, dhcp, stp } = rules.rights(subject);
+    Rights {
+        may_bridge: match (bridge, rules.says_who_bridges()) {
+            (true, _) => Bridging::Anybody,
+            (false, true) => Bridging::Nothing,
+            (false, false) => Bridging::Strangers,
+        },
+        may_serve_dhcp: dhcp,
+        may_speak_to_bridges: stp,
     }
 }
 
@@ -477,6 +511,41 @@ mod tests {
             revision: 1,
         };
         Routes::new(Members::new(here, NetworkId([7; 32]), &hello, SwitchConfig::default()), 1)
+    }
+
+    #[test]
+    fn what_the_rules_let_a_member_do_reaches_the_switch() {
+        let (now, here) = (Instant::now(), NodeId([9; 32]));
+        let [a, b] = [1, 2].map(|byte| NodeId([byte; 32]));
+        let mut routes = routes(here);
+        routes.certify();
+        routes.add(now, PeerSlot(0), a).expect("its own");
+        routes.add(now, PeerSlot(1), b).expect("its own");
+        let lan = |id| {
+            let subject = Subject { id, name: "x".into(), tags: vec!["lan".into()] };
+            Some(Vouched { subject, addresses: vec![] })
+        };
+        routes.vouch(now, PeerSlot(0), lan(a));
+        let may = |routes: &mut Routes, slot| routes.members.directory().rights(PeerSlot(slot));
+        assert_eq!((may(&mut routes, 0), may(&mut routes, 1)), (Rights::default(), Rights::default()));
+
+        let text = format!("bridge tag:lan\ndhcp tag:lan\nstp id:{}\n", here.to_base32());
+        routes.set_rules(now, here, Rules::parse(text.as_bytes()).expect("rules"));
+        let named =
+            Rights { may_bridge: Bridging::Anybody, may_serve_dhcp: true, may_speak_to_bridges: false };
+        let others = Rights { may_bridge: Bridging::Nothing, ..Rights::default() };
+        assert_eq!((may(&mut routes, 0), may(&mut routes, 1)), (named, others));
+        assert!(routes.members.directory().own_rights().may_speak_to_bridges);
+        // Tags change, and another comes into the place.
+        routes.vouch(now, PeerSlot(1), lan(b));
+        routes.vouch(now, PeerSlot(0), None);
+        assert_eq!((may(&mut routes, 0), may(&mut routes, 1)), (others, named));
+        routes.remove(PeerSlot(1));
+        routes.add(now, PeerSlot(1), b).expect("its own");
+        assert_eq!(may(&mut routes, 1), others);
+        routes.set_rules(now, here, Rules::default());
+        assert_eq!(may(&mut routes, 1), Rights::default());
+        assert!(!routes.members.directory().own_rights().may_speak_to_bridges);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Rights {
     pub may_bridge: Bridging,
     /// Answer as a DHCP server, advertise itself as a router, redirect, ask for all who is in which group.
     pub may_serve_dhcp: bool,
+    /// Send what bridges say to each other: BPDUs, LLDP.
+    pub may_speak_to_bridges: bool,
 }
 
 /// A member.
@@ -62,7 +64,8 @@ pub struct Record {
 impl Record {
     /// A member with this MAC, no address, and what everybody may.
     pub const fn new(mac: MacAddr) -> Self {
-        let rights = Rights { may_bridge: Bridging::Strangers, may_serve_dhcp: false };
+        let rights =
+            Rights { may_bridge: Bridging::Strangers, may_serve_dhcp: false, may_speak_to_bridges: false };
         Self { mac, addresses: Vec::new(), rights }
     }
 
@@ -99,6 +102,7 @@ pub struct Directory {
     addresses: HashMap<IpAddr, Owner>,
     members: Vec<Option<Record>>,
     protection: Protection,
+    own_rights: Rights,
 }
 
 impl Directory {
@@ -110,6 +114,7 @@ impl Directory {
             addresses: HashMap::new(),
             members: Vec::new(),
             protection: Protection::default(),
+            own_rights: Rights::default(),
         }
     }
 
@@ -133,6 +138,18 @@ impl Directory {
     pub const fn with_protection(mut self, protection: Protection) -> Self {
         self.protection = protection;
         self
+    }
+
+    /// With what this node may do, by the rules of others.
+    #[must_use]
+    pub const fn with_own_rights(mut self, rights: Rights) -> Self {
+        self.own_rights = rights;
+        self
+    }
+
+    /// What this node may do.
+    pub const fn own_rights(&self) -> Rights {
+        self.own_rights
     }
 
     /// Our own MAC.

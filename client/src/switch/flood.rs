@@ -184,7 +184,9 @@ impl Forwarder {
                 self.hear_local(directory, header.sender(), now);
             }
         }
-        if link_control(&header).is_some_and(|filter| directory.protection().filters.has(filter)) {
+        if link_control(&header).is_some_and(|filter| directory.protection().filters.has(filter))
+            && !directory.own_rights().may_speak_to_bridges
+        {
             return Err(OutboundDrop::LinkControl);
         }
         let is_our_own = header.source == directory.local();

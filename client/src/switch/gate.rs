@@ -126,7 +126,9 @@ impl Gate {
         if let Some(message) = Message::parse(&header, frame) {
             return self.take(sender, &header, message, now, tell);
         }
-        if link_control(&header).is_some_and(|filter| directory.protection().filters.has(filter)) {
+        if link_control(&header).is_some_and(|filter| directory.protection().filters.has(filter))
+            && !directory.rights(from).may_speak_to_bridges
+        {
             return Err(InboundDrop::LinkControl);
         }
         let heard = sender.look_inside(&header, frame)?;

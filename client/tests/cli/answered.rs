@@ -229,6 +229,21 @@ fn invite_asks_the_daemon_first() {
 }
 
 #[test]
+fn an_invite_is_for_one_host_unless_it_says_otherwise() {
+    for (asked, uses) in [(vec!["invite"], Some(1)), (vec!["invite", "--uses", "any"], None)] {
+        let home = Home::new();
+        let playing = play(&home, move |request| {
+            let Request::Invite { limits, .. } = request else { panic!("{request:?}") };
+            assert_eq!(limits.uses, uses);
+            Some(Response::Invite { ticket: "smi1-from-the-daemon".into() })
+        });
+        let done = home.run(&asked);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        playing.end();
+    }
+}
+
+#[test]
 fn what_an_admin_changes_is_asked_of_the_daemon() {
     let home = Home::new();
     let rules = home.path("rules");
@@ -250,7 +265,8 @@ fn what_an_admin_changes_is_asked_of_the_daemon() {
         (vec!["relays", "add", "smr1x"], Change::AddRelay { ticket: own("smr1x") }),
         (vec!["relays", "remove", "r:1"], Change::RemoveRelay { relay: own("r:1") }),
         (vec!["admins", "add", "id", "--name", "b"], Change::AddAdmin { id: own("id"), name: own("b") }),
-        (vec!["admins", "remove", "b"], Change::RemoveAdmin { admin: own("b") }),
+        (vec!["admins", "remove", "b"], Change::RemoveAdmin { admin: own("b"), stolen: false }),
+        (vec!["admins", "remove", "b", "--stolen"], Change::RemoveAdmin { admin: own("b"), stolen: true }),
         (vec!["rules", "publish", rules], Change::SetRules { text: own("allow tag:a -> any\n") }),
     ];
     for (args, change) in cases {

@@ -122,8 +122,7 @@ impl Endpoint {
     }
 
     fn own_facts(&self) -> Option<Facts> {
-        let trust = self.trust()?;
-        Some(trust.view().facts(trust.own()?.certificate.body()))
+        self.trust()?.own_facts()
     }
 
     /// How much it counts that `node` claims `address`.

@@ -1,17 +1,19 @@
 //! What an admin node does about a node that comes in by an invite: it takes it up in the record, or revokes it (protocol §8.3).
 //!
 //! Members that no admin can reach admit whoever shows a certificate within its delegation; how often an invite was used only the
-//! record can tell. So the limit holds from the moment an admin meets the second node: the record knows the first, and the later is
-//! revoked, everywhere. Two admins that each met another node while they could not reach each other both took one up; the record
-//! that merges their documents holds both, in an order on which everybody agrees.
+//! record can tell. So the limit holds from the moment an admin meets as many as it allows: the record knows them, and nobody who
+//! heard it admits another. The admin that meets one too many revokes the delegate, and not the node: whoever has an invite can
+//! make nodes without end, and the room for revocations has one. Two admins that each met another node while they could not reach each
+//! other both took one up; the record that merges their documents holds both, in an order on which everybody agrees, and of these the
+//! later are revoked.
 
 use super::Seconds;
 use super::certificate::Certificate;
 use super::delegation::Delegation;
 use super::document::{Document, Word};
-use super::record::{Full, View};
+use super::record::{Facts, Full, View};
 use super::statement::Statement;
-use crate::ids::NodeId;
+use crate::ids::{Fingerprint, NodeId};
 
 /// What to do about a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum Enrolment {
     Enter(Word),
     /// The invite has been used up by others: it is to be revoked, and people are to be told.
     UsedUp {
+        /// Whose invite.
+        delegate: Fingerprint,
         /// Who used it.
         by: Vec<NodeId>,
     },
@@ -42,15 +46,23 @@ impl View {
         let delegate = delegation.body().delegate;
         let by = self.joined_by(delegate);
         if delegation.body().uses.is_some_and(|uses| by.len() >= uses as usize) {
-            return Enrolment::UsedUp { by };
+            return Enrolment::UsedUp { delegate, by };
         }
-        Enrolment::Enter(Word {
-            delegate: Some(delegate),
-            name: Some(self.facts(says).name),
+        Enrolment::Enter(self.first_word(self.facts(says), Some(delegate), now))
+    }
+
+    /// The first word on a node: all that is true of it, so that it stays true whatever becomes of who vouched for it.
+    pub fn first_word(&self, facts: Facts, delegate: Option<Fingerprint>, now: Seconds) -> Word {
+        let Facts { name, tags, addresses } = facts;
+        Word {
+            delegate,
+            name: Some(name),
+            tags: Some(tags),
+            // None given is said by leaving it out: a block of the invite lets the node choose later.
+            addresses: Some(addresses).filter(|addresses| !addresses.is_empty()),
             since: now,
             version: self.next_version(),
-            ..Word::default()
-        })
+        }
     }
 
     /// Nodes of the record by which `delegation` was used more often than it may be: those that came later. An admin revokes them as
@@ -71,7 +83,7 @@ impl Document {
         let fits = match enrolment {
             Enrolment::Known => true,
             Enrolment::Enter(word) => self.members.insert(node, word.clone()),
-            Enrolment::UsedUp { .. } => self.revoke(node, now),
+            Enrolment::UsedUp { delegate, .. } => self.revoke(*delegate, now),
         };
         if fits { Ok(()) } else { Err(Full) }
     }

@@ -13,8 +13,10 @@
 //! - Frames flow ([`Gate::Open`]) only while both sides say *admitted*. What this side says, it does before it says it: who hears
 //!   *admitted* finds the other ready.
 //! - A blob counts only if its hash is the one asked for, and what it says only if it verifies.
-//! - What the peer can cause is bounded: news by a bucket, what is served by another, one blob on its way, of a bounded size; what did not
-//!   help once is not asked for again before the peer says something new.
+//! - What the peer can cause is bounded: news by a bucket, what is served by another and, before it is admitted, by one that it shares
+//!   with all that are not; one blob on its way, of a bounded size; what did not help once is not asked for again before the peer says
+//!   something new. A session in which nothing comes of it ends.
+//! - Who was revoked is refused before it has shown anything.
 
 use super::Seconds;
 use super::authority::{AuthorityKey, PUBLIC_LEN};
@@ -23,7 +25,7 @@ use super::delegation::Delegation;
 use super::document::Document;
 use super::fetch::{Fetch, Progress, parts};
 use super::join::JoinError;
-use super::judge::{Admission, Refusal, judge};
+use super::judge::{Admission, CLOCK_SKEW, Refusal, judge, refuse_revoked};
 use super::message::{ADMITTED, Member, Message, PENDING, Part, Want};
 use super::statement::{AROUND, Body, Statement, StatementError, Unverified};
 use super::trust::Trust;
@@ -37,6 +39,9 @@ use std::time::{Duration, Instant};
 const REPEAT: Duration = Duration::from_secs(1);
 /// A refused peer's session is kept so long, for it to hear why, and to be served what may mend it.
 pub const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// So long a peer may leave open what it is. A node that joins has its certificate within seconds of meeting somebody who has the
+/// invite; what a slow path brings counts as it comes.
+pub const PENDING_FOR: Duration = Duration::from_secs(60);
 /// What a peer did not give is not asked for again so soon, and something else is.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 /// New MEMBERs that are taken in: each may cost a few signatures to verify.
@@ -147,6 +152,8 @@ pub struct Exchange {
     verdict: Verdict,
     /// Since when, for something that no admin's word mends.
     refused: Option<Instant>,
+    /// Since when nothing came of it, while that is so.
+    pending: Option<Instant>,
     is_over: bool,
     /// When time alone may change the verdict.
     ends: Option<Instant>,
@@ -213,6 +220,7 @@ impl Exchange {
             tried: BTreeMap::new(),
             verdict: Verdict::Pending,
             refused: None,
+            pending: Some(clock.now),
             is_over: false,
             ends: None,
             gate: Gate::Shut,
@@ -272,8 +280,12 @@ impl Exchange {
             .refused
             .filter(|_| !self.is_over)
             .map(|at| Deadline::new(at + REFUSED_FOR, "end the session of a refused peer"));
+        let pending = self
+            .pending
+            .filter(|_| !self.is_over)
+            .map(|at| Deadline::new(at + PENDING_FOR, "end the session of a peer that shows nothing"));
         let ends = self.ends.map(|at| Deadline::new(at, "judge the peer anew"));
-        [repeat, fetch, waits, refused, ends].into_iter().fold(None, Deadline::earlier)
+        [repeat, fetch, waits, refused, pending, ends].into_iter().fold(None, Deadline::earlier)
     }
 
     /// Time passed.
@@ -290,7 +302,8 @@ impl Exchange {
         }
         self.judged_at = None;
         self.settle(clock, trust);
-        self.is_over = self.refused.is_some_and(|at| at + REFUSED_FOR <= clock.now);
+        self.is_over = self.refused.is_some_and(|at| at + REFUSED_FOR <= clock.now)
+            || self.pending.is_some_and(|at| at + PENDING_FOR <= clock.now);
     }
 
     /// [`Trust`] may have changed: another peer brought something, or this node's user did.
@@ -335,8 +348,9 @@ impl Exchange {
         self.judged_at = None;
     }
 
-    fn on_want(&mut self, clock: Clock, trust: &Trust, want: Want) {
-        if self.served.take(clock.now) {
+    fn on_want(&mut self, clock: Clock, trust: &mut Trust, want: Want) {
+        let is_admitted = matches!(self.verdict, Verdict::Admitted(_));
+        if self.served.take(clock.now) && (is_admitted || trust.serve_stranger(clock.now)) {
             self.messages.extend(parts(want, trust.blob(want.hash)).into_iter().map(Message::Part));
         }
     }
@@ -353,7 +367,12 @@ impl Exchange {
             Progress::Ask(want) => self.messages.push_back(Message::Want(want)),
             Progress::Done(blob) => {
                 if let Some(purpose) = self.end_fetch(clock, trust, None, true) {
+                    let before = trust.changes();
                     self.on_blob(clock, trust, purpose, &blob);
+                    if trust.changes() != before {
+                        // Only what verifies changes anything.
+                        self.pending = self.pending.map(|_| clock.now);
+                    }
                     self.judged_at = None;
                 }
             }
@@ -409,6 +428,7 @@ impl Exchange {
                 let document = Unverified::<Document>::decode(trust.root(), blob)?;
                 let key = key_of(trust, issuer)?;
                 trust.hear(document.verify(&key)?);
+                trust.on_heard(clock.now, issuer);
             }
             Purpose::Certificate => {
                 self.shown.keys.clear();
@@ -432,11 +452,17 @@ impl Exchange {
                 let offer = Unverified::<Certificate>::decode(trust.root(), blob)?;
                 let key = key_of(trust, offer.issuer())?;
                 let offer = offer.verify(&key)?;
-                // Only what this node would admit another for, and nothing that it had before: others have seen that.
+                // Only what this node would admit another for, and nothing that it had before: others have seen that. Nor is it
+                // let live shorter, or anything said of it by who is no admin any more.
+                let is_admins = trust.view().standing().is_admin(offer.issuer());
                 let is_good = judge(trust.view(), trust.node(), &offer, None, false, clock.unix).is_ok();
                 let age = |certificate: &Certificate| (certificate.not_before, certificate.serial);
-                let is_newer = trust.own().is_none_or(|own| age(own.certificate.body()) < age(offer.body()));
-                if is_good && is_newer {
+                let is_newer = trust.own().map(|own| own.certificate.body()).is_none_or(|own| {
+                    // One that was made by a clock that was ahead is good for nothing yet, and any other is better.
+                    let is_ahead = own.not_before > clock.unix.saturating_add(CLOCK_SKEW);
+                    is_ahead || (age(own) < age(offer.body()) && own.not_after <= offer.body().not_after)
+                });
+                if is_admins && is_good && is_newer {
                     trust.renew(offer.clone());
                     self.events.push_back(Event::Renewed(offer));
                 }
@@ -506,6 +532,10 @@ impl Exchange {
     fn judge(&mut self, clock: Clock, trust: &mut Trust) {
         let wanted = self.heard.as_ref().and_then(|heard| heard.certificate);
         let verdict = match (&self.shown.broken, &self.shown.chain) {
+            _ if trust.view().revocation(self.peer).is_some() => {
+                let refused = refuse_revoked(trust.view(), self.peer);
+                refused.map_or_else(|refusal| Verdict::Refused(refusal.into()), |()| Verdict::Pending)
+            }
             (Some((hash, error)), _) if Some(*hash) == wanted => Verdict::Refused((*error).into()),
             (_, None) => Verdict::Pending,
             // One that the peer does not show any more counts until the other is here.
@@ -521,6 +551,10 @@ impl Exchange {
         self.refused = match &verdict {
             Verdict::Refused(reason) if !reason.is_worth_waiting() => self.refused.or(Some(clock.now)),
             Verdict::Refused(_) | Verdict::Pending | Verdict::Admitted(_) => None,
+        };
+        self.pending = match &verdict {
+            Verdict::Pending => self.pending.or(Some(clock.now)),
+            Verdict::Refused(_) | Verdict::Admitted(_) => None,
         };
         self.ends = match &verdict {
             // One second more: it is good up to its last second. A day at most: the two clocks go apart, and an Instant has an end.
@@ -545,11 +579,12 @@ impl Exchange {
         }
         self.waits = None;
         for (purpose, hash) in self.needs(trust) {
-            let may = match self.tried.get(&hash) {
-                None => trust.claim(clock.now, self.peer, hash).map_err(Some),
-                Some(Some(at)) if *at <= clock.now => trust.claim(clock.now, self.peer, hash).map_err(Some),
-                Some(at) => Err(*at),
+            let may = match (self.tried.get(&hash), purpose) {
+                (Some(at), _) if at.is_none_or(|at| at > clock.now) => Err(*at),
+                (_, Purpose::Document(issuer)) => trust.may_hear(clock.now, issuer).map_err(Some),
+                (Some(_) | None, _) => Ok(()),
             };
+            let may = may.and_then(|()| trust.claim(clock.now, self.peer, hash).map_err(Some));
             if let Err(at) = may {
                 self.waits = at.into_iter().chain(self.waits).min();
                 continue;

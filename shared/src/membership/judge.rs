@@ -76,6 +76,9 @@ pub enum Refusal {
     /// An admin has to say yes.
     #[error("the node waits for an admin's approval")]
     NeedsApproval,
+    /// By the record, others used the invite as often as it may be.
+    #[error("the invite was used up by others")]
+    UsedUp,
 }
 
 impl Refusal {
@@ -93,13 +96,18 @@ impl Refusal {
             Self::InviteRevoked { .. } => 11,
             Self::Late(_) => 12,
             Self::NeedsApproval => 13,
+            Self::UsedUp => 14,
         }
     }
 
     /// Whether an admin mends it by having a word on the node, without anything changing at the node.
     pub const fn is_mended_by_a_word(&self) -> bool {
         match self {
-            Self::AdminRemoved(_) | Self::InviteRevoked { .. } | Self::Late(_) | Self::NeedsApproval => true,
+            Self::AdminRemoved(_)
+            | Self::InviteRevoked { .. }
+            | Self::Late(_)
+            | Self::NeedsApproval
+            | Self::UsedUp => true,
             Self::OtherNode(_)
             | Self::Revoked { .. }
             | Self::NotYet(_)
@@ -130,9 +138,7 @@ pub fn judge(
         return Err(Refusal::OtherNode(says.node));
     }
     // A key is shut out, not a certificate: whatever else it shows, and under whatever name.
-    if let Some(revocation) = view.revocation(node) {
-        return Err(Refusal::Revoked { by: revocation.by, at: revocation.at });
-    }
+    refuse_revoked(view, node)?;
     if says.not_before > now.saturating_add(CLOCK_SKEW) {
         return Err(Refusal::NotYet(says.not_before));
     }
@@ -140,23 +146,38 @@ pub fn judge(
         return Err(Refusal::Expired(says.not_after));
     }
     let knows = view.knows(node);
-    let joined_by = match says.delegation {
-        None => may_speak(view, certificate.issuer(), knows).map(|()| None)?,
+    let (voucher, joined_by) = match says.delegation {
+        None => (certificate.issuer(), None),
         Some(hash) => {
             let delegation = of_delegate(certificate.issuer(), hash, delegation)?;
-            may_speak(view, delegation.issuer(), knows)?;
-            delegation.body().permits(says)?;
-            if !knows {
-                may_join(view, delegation.body(), met, now)?;
-            }
-            Some(delegation.body().delegate).filter(|_| !knows)
+            (delegation.issuer(), Some(delegation.body()))
         }
     };
-    Ok(Admission { facts: view.facts(says), until: says.not_after, joined_by })
+    may_speak(view, voucher, knows)?;
+    if let Some(delegation) = joined_by {
+        delegation.permits(says)?;
+        if !knows {
+            may_join(view, delegation, met, now)?;
+        }
+    }
+    let joined_by = joined_by.map(|delegation| delegation.delegate).filter(|_| !knows);
+    Ok(Admission { facts: view.facts_vouched_by(voucher, says), until: says.not_after, joined_by })
 }
 
-/// Whether what `issuer` says of a node counts. The word of who was an admin once counts for nodes that the record `knows`: their
-/// certificates were good when another admin, or that one while it was heard, took them up.
+/// Whether the key of `node` was shut out: to be asked before anything of its certificate is here.
+///
+/// # Errors
+/// [`Refusal::Revoked`].
+pub(super) fn refuse_revoked(view: &View, node: NodeId) -> Result<(), Refusal> {
+    match view.revocation(node) {
+        Some(revocation) => Err(Refusal::Revoked { by: revocation.by, at: revocation.at }),
+        None => Ok(()),
+    }
+}
+
+/// Whether `issuer` makes members. Who was an admin once does where the record `knows` the node: its certificate was good when another
+/// admin, or that one while it was heard, took it up. What such a certificate says besides is asked of the record alone
+/// ([`View::facts_vouched_by`]).
 fn may_speak(view: &View, issuer: Fingerprint, knows: bool) -> Result<(), Refusal> {
     let standing = view.standing();
     if standing.is_admin(issuer) {
@@ -185,6 +206,10 @@ fn of_delegate(
 fn may_join(view: &View, delegation: &Delegation, met: bool, now: Seconds) -> Result<(), Refusal> {
     if let Some(revocation) = view.revocation(delegation.delegate) {
         return Err(Refusal::InviteRevoked { by: revocation.by, at: revocation.at });
+    }
+    // Whoever keeps away from admins is bound as well: the record comes by others.
+    if delegation.uses.is_some_and(|uses| view.joined_by(delegation.delegate).len() >= uses as usize) {
+        return Err(Refusal::UsedUp);
     }
     if delegation.needs_approval {
         return Err(Refusal::NeedsApproval);

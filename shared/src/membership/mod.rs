@@ -53,12 +53,12 @@ pub use document::{
     Versioned, Word,
 };
 pub use enrol::Enrolment;
-pub use exchange::{Clock, Event, Exchange, Gate, REFUSED_FOR, Reason, Verdict};
+pub use exchange::{Clock, Event, Exchange, Gate, PENDING_FOR, REFUSED_FOR, Reason, Verdict};
 pub use join::{JoinError, Joining, invite};
 pub use judge::{Admission, CLOCK_SKEW, Refusal, judge};
 pub use message::{ADMITTED, Listed, Member, Message, PART_LEN, PENDING, Part, WINDOW, Want};
 pub use name::{Name, Pattern, Tag};
-pub use record::{Facts, Full, MAX_WRITERS, Record, Revocation, View};
+pub use record::{Bygone, Facts, Full, Legacy, MAX_WRITERS, Record, Revocation, View};
 pub use set::{Map, Set};
 pub use standing::Standing;
 pub use statement::{Body, SignError, Statement, StatementError, Unverified};

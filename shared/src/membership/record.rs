@@ -132,6 +132,36 @@ impl Record {
         draft
     }
 
+    /// What documents shut out that were replaced, and whose newest does not say so: to be stored beside those, or it would be
+    /// forgotten. Ends with what was removed.
+    pub fn bygones(&self) -> impl Iterator<Item = (Fingerprint, Bygone)> + '_ {
+        self.writers.iter().flat_map(|(issuer, writer)| {
+            let newest = writer.newest.body();
+            let revoked = writer.revoked.iter().filter(|(key, at)| newest.revoked.get(*key) != Some(*at));
+            let revoked = revoked.map(|(key, at)| Bygone::Revoked(*key, *at));
+            let removed = writer.removed.difference(&newest.removed).copied().map(Bygone::Removed);
+            revoked.chain(removed).map(|bygone| (*issuer, bygone))
+        })
+    }
+
+    /// Takes in one of [`Self::bygones`]; false where nothing is known of its issuer.
+    pub(super) fn recall(&mut self, issuer: Fingerprint, bygone: Bygone) -> bool {
+        let Some(writer) = self.writers.get_mut(&issuer) else { return false };
+        let mut heard = writer.clone();
+        (heard.removed, heard.revoked) = match bygone {
+            Bygone::Revoked(key, at) => (BTreeSet::new(), BTreeMap::from([(key, at)])),
+            Bygone::Removed(admin) => (BTreeSet::from([admin]), BTreeMap::new()),
+        };
+        writer.merge(&heard);
+        true
+    }
+
+    /// The highest version of anything that those say of whom `counts` says so.
+    fn latest_of(&self, counts: impl Fn(Fingerprint) -> bool) -> u64 {
+        let documents = self.writers.iter().filter(|(issuer, _)| counts(**issuer));
+        documents.map(|(_, writer)| writer.newest.body().latest()).max().unwrap_or_default()
+    }
+
     fn standing(&self) -> Standing {
         Standing::of(self.root, |issuer| {
             let writer = self.writers.get(&issuer)?;
@@ -143,6 +173,15 @@ impl Record {
     pub fn view(&self) -> View {
         View::of(self)
     }
+}
+
+/// What a document shut out that is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bygone {
+    /// The key of a node or a delegate, and since when.
+    Revoked(KeyId, Seconds),
+    /// An admin.
+    Removed(Fingerprint),
 }
 
 /// Who shut a key out.
@@ -288,6 +327,26 @@ impl View {
         Facts { name, tags: tags.clone(), addresses: Addresses::new(addresses.copied()).unwrap_or_default() }
     }
 
+    /// The same of a certificate that `voucher` stands behind: its issuer, or that of its delegation. Of what somebody says who is no
+    /// admin any more nothing counts but what the record says as well: whoever removed it may have had a reason.
+    pub fn facts_vouched_by(&self, voucher: Fingerprint, certificate: &Certificate) -> Facts {
+        if self.standing.is_admin(voucher) {
+            return self.facts(certificate);
+        }
+        self.facts_of_record(certificate)
+    }
+
+    /// What the record alone says of the owner of `certificate`.
+    pub fn facts_of_record(&self, certificate: &Certificate) -> Facts {
+        self.facts(&Certificate {
+            // The certificate's name says nothing; only a record without one shows it.
+            name: Name::new(&certificate.node.short()).unwrap_or_else(|| certificate.name.clone()),
+            tags: Tags::default(),
+            addresses: Addresses::default(),
+            ..certificate.clone()
+        })
+    }
+
     /// Every address that the record gives to somebody, and to whom.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, NodeId)> + '_ {
         self.addresses.iter().map(|(address, node)| (address.ip(), *node))
@@ -341,39 +400,97 @@ impl View {
         self.latest.saturating_add(1)
     }
 
-    /// Lets `document`, which is `writer`'s, remove an admin and take over what that one had said: whom it shut out, its words that
-    /// count, and its grants. Its open invites end.
+    /// Lets `document`, which is `writer`'s, remove an admin; its open invites end. With [`Legacy::Kept`] the document takes over what
+    /// that one had said and fits: whom it shut out and removed, its words that count, its grants. How much did not fit is returned.
+    ///
+    /// The removal comes first and nothing else hinders it: an admin that says so much that nobody can repeat it would stay for ever.
+    /// Nor do versions: what is taken over, and what `writer` said above it, is numbered anew, above what those say who remain.
     ///
     /// Revocations of an admin count as long as it stands. One that it made at the same time, and that its remover had not heard of,
     /// is lost with it: the other way round whoever stole an admin's key could shut out everybody after having been removed.
     ///
     /// # Errors
-    /// [`Full`] when the document cannot take all that.
+    /// [`Full`] when so many were removed that no other can be.
     pub fn remove_admin(
         &self,
         record: &Record,
         document: &mut Document,
         writer: Fingerprint,
         admin: Fingerprint,
-    ) -> Result<(), Full> {
-        let mut fits = document.removed.insert(admin);
-        if let Some(other) = record.writers.get(&admin) {
-            for (key, at) in &other.revoked {
-                fits &= document.revoked.contains_key(key) || document.revoked.insert(*key, *at);
-            }
-            for (granted, name) in
-                other.newest.body().admins.iter().filter(|(granted, _)| **granted != writer)
-            {
-                fits &= document.removed.contains(granted) || document.admins.insert(*granted, name.clone());
+        legacy: Legacy,
+    ) -> Result<usize, Full> {
+        if !document.removed.insert(admin) {
+            return Err(Full);
+        }
+        let next =
+            record.latest_of(|other| self.standing.is_admin(other) && other != writer && other != admin);
+        let next = next.saturating_add(1);
+        document.number_at_most(next);
+        let Some(other) = record.writers.get(&admin).filter(|_| legacy == Legacy::Kept) else {
+            return Ok(0);
+        };
+        let mut lost = 0_usize;
+        let mut count = |fits: bool| lost += usize::from(!fits);
+        for (key, at) in &other.revoked {
+            count(document.revoked.contains_key(key) || document.revoked.insert(*key, *at));
+        }
+        // Whoever stands although that one removed it goes on standing.
+        for removed in other.removed.iter().filter(|removed| !self.standing.is_admin(**removed)) {
+            count(document.removed.insert(*removed));
+        }
+        for (granted, name) in other.newest.body().admins.iter().filter(|(granted, _)| **granted != writer) {
+            if !document.removed.contains(granted) && !document.admins.contains_key(granted) {
+                count(document.admins.insert(*granted, name.clone()));
             }
         }
         for (node, known) in self.members.iter().filter(|(_, known)| known.by == admin) {
-            fits &= document.members.insert(*node, Word { since: known.since, ..known.word.clone() });
+            let word = Word { since: known.since, version: next, ..known.word.clone() };
+            count(document.members.insert(*node, word));
         }
-        take_over(&mut document.relays, self.relays.as_ref(), admin);
-        take_over(&mut document.rules, self.rules.as_ref(), admin);
-        take_over(&mut document.secret, self.secret.as_ref(), admin);
-        if fits { Ok(()) } else { Err(Full) }
+        take_over(&mut document.relays, self.relays.as_ref(), admin, next);
+        take_over(&mut document.rules, self.rules.as_ref(), admin, next);
+        take_over(&mut document.secret, self.secret.as_ref(), admin, next);
+        Ok(lost)
+    }
+}
+
+/// What becomes of what a removed admin had said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Legacy {
+    /// Its remover says it from now on.
+    Kept,
+    /// It counts no more: the key was stolen, or its owner is not to be trusted.
+    Dropped,
+}
+
+impl Document {
+    /// No version of anything it says is above `version`.
+    fn number_at_most(&mut self, version: u64) {
+        let above: Vec<(NodeId, Word)> = self
+            .members
+            .iter()
+            .filter(|(_, word)| word.version > version)
+            .map(|(node, word)| (*node, Word { version, ..word.clone() }))
+            .collect();
+        for (node, word) in above {
+            // There already.
+            self.members.insert(node, word);
+        }
+        let clip = |said: &mut u64| *said = (*said).min(version);
+        self.relays.as_mut().map(|said| &mut said.version).map(clip);
+        self.rules.as_mut().map(|said| &mut said.version).map(clip);
+        self.secret.as_mut().map(|said| &mut said.version).map(clip);
+    }
+
+    /// The highest version of anything it says.
+    fn latest(&self) -> u64 {
+        let rulings = [
+            self.relays.as_ref().map(|said| said.version),
+            self.rules.as_ref().map(|said| said.version),
+            self.secret.as_ref().map(|said| said.version),
+        ];
+        let words = self.members.values().map(|word| word.version);
+        words.chain(rulings.into_iter().flatten()).max().unwrap_or_default()
     }
 }
 
@@ -395,8 +512,13 @@ fn take<T: Clone>(
     }
 }
 
-fn take_over<T: Clone>(own: &mut Option<Versioned<T>>, counts: Option<&Ruling<T>>, admin: Fingerprint) {
+fn take_over<T: Clone>(
+    own: &mut Option<Versioned<T>>,
+    counts: Option<&Ruling<T>>,
+    admin: Fingerprint,
+    version: u64,
+) {
     if let Some(ruling) = counts.filter(|ruling| ruling.by == admin) {
-        *own = Some(ruling.said.clone());
+        *own = Some(Versioned { version, value: ruling.said.value.clone() });
     }
 }

@@ -16,7 +16,7 @@
 use super::document::{Document, MAX_ADMINS};
 use super::name::Name;
 use crate::ids::Fingerprint;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What counts of an admin's documents here.
 pub(super) struct Said<'a> {
@@ -81,22 +81,33 @@ impl Standing {
     }
 }
 
-/// Everybody that was ever granted it, whether removed or not, by rank.
+/// Everybody that was ever granted it, whether removed or not, by rank; [`MAX_ADMINS`] of them.
+///
+/// Where there are more those nearest to the root count, and of those equally near the first that each admin grants before the
+/// second of any: nobody takes the room of what others granted by granting much.
 fn ranked<'a>(root: Fingerprint, said: &impl Fn(Fingerprint) -> Option<Said<'a>>) -> Vec<Fingerprint> {
-    let mut ranks = BTreeMap::from([(root, 0_usize)]);
-    let mut waiting = VecDeque::from([(root, 0)]);
-    while let Some((admin, distance)) = waiting.pop_front() {
-        for granted in said(admin).iter().flat_map(|said| said.newest.admins.keys()) {
-            if !ranks.contains_key(granted) {
-                ranks.insert(*granted, distance + 1);
-                waiting.push_back((*granted, distance + 1));
+    let (mut ranked, mut level) = (BTreeSet::from([root]), vec![root]);
+    let mut order = level.clone();
+    while !level.is_empty() && ranked.len() < MAX_ADMINS {
+        // Each by the first place that it has in anybody's grants.
+        let mut places: BTreeMap<Fingerprint, usize> = BTreeMap::new();
+        for admin in &level {
+            let grants = said(*admin).into_iter().flat_map(|said| said.newest.admins.keys());
+            for (at, granted) in grants.filter(|granted| !ranked.contains(granted)).enumerate() {
+                let place = places.entry(*granted).or_insert(at);
+                *place = (*place).min(at);
             }
         }
+        let mut granted: Vec<(usize, Fingerprint)> =
+            places.into_iter().map(|(granted, at)| (at, granted)).collect();
+        granted.sort_unstable();
+        granted.truncate(MAX_ADMINS - ranked.len());
+        level = granted.into_iter().map(|(_, granted)| granted).collect();
+        level.sort_unstable();
+        ranked.extend(&level);
+        order.extend(&level);
     }
-    let mut ranked: Vec<(usize, Fingerprint)> =
-        ranks.into_iter().map(|(admin, rank)| (rank, admin)).collect();
-    ranked.sort_unstable();
-    ranked.into_iter().map(|(_, admin)| admin).take(MAX_ADMINS).collect()
+    order
 }
 
 /// Who was removed by whom, so far.

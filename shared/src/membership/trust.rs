@@ -9,8 +9,9 @@ use super::delegation::Delegation;
 use super::document::Document;
 use super::join::{JoinError, Joining};
 use super::message::Listed;
-use super::record::{Record, View};
+use super::record::{Bygone, Facts, Record, Revocation, View};
 use super::statement::{Statement, StatementError, Unverified};
+use crate::bucket::Bucket;
 use crate::ids::{BlobHash, Fingerprint, NodeId, StatementHash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,6 +20,12 @@ use std::time::{Duration, Instant};
 const MAX_MET: usize = 1024;
 /// What one peer is being asked for no other is, for so long: the largest document takes ten round trips.
 const CLAIM: Duration = Duration::from_secs(5);
+/// So often at most a document is asked for whose writer is no admin any more. It may object, which takes one; who removed it may have
+/// had a reason, and each costs every member up to 256 kB and as much on its disk.
+const OBJECTION: Duration = Duration::from_secs(60);
+/// WANTs of all that are not admitted together, with up to 32 kB each: whoever has the secret can be as many nodes as it likes. Enough
+/// for a few that join at once.
+const SERVED_TO_STRANGERS: Bucket = Bucket::new(64, Duration::from_millis(25));
 /// Who waited so long for its turn is there no more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -38,6 +45,10 @@ pub struct Trust {
     joining: Option<Joining>,
     offers: BTreeMap<NodeId, Statement<Certificate>>,
     claims: BTreeMap<BlobHash, Claim>,
+    /// When a document was last heard of somebody who is no admin any more.
+    objections: BTreeMap<Fingerprint, Instant>,
+    /// What all those are served together who are not admitted.
+    served_to_strangers: Bucket,
     changes: u64,
 }
 
@@ -67,6 +78,8 @@ impl Trust {
             joining: None,
             offers: BTreeMap::new(),
             claims: BTreeMap::new(),
+            objections: BTreeMap::new(),
+            served_to_strangers: SERVED_TO_STRANGERS,
             changes: 0,
         }
     }
@@ -96,6 +109,24 @@ impl Trust {
         self.own.as_ref()
     }
 
+    /// What is true of this node, by its own certificate.
+    pub fn own_facts(&self) -> Option<Facts> {
+        let own = self.own.as_ref()?;
+        let delegation = own.chain.as_ref().map(|(delegation, _)| delegation.issuer());
+        let voucher = delegation.unwrap_or_else(|| own.certificate.issuer());
+        Some(self.view.facts_vouched_by(voucher, own.certificate.body()))
+    }
+
+    /// Whether this node was shut out: itself, or the invite by which it came before the record knew it.
+    pub fn own_revocation(&self) -> Option<Revocation> {
+        let by_invite = || {
+            let own = self.own.as_ref().filter(|own| own.certificate.body().delegation.is_some())?;
+            let delegate = own.certificate.issuer();
+            self.view.revocation(delegate).filter(|_| !self.view.knows(self.node))
+        };
+        self.view.revocation(self.node).or_else(by_invite)
+    }
+
     /// Grows with each change after which a peer may have to be told or judged anew.
     pub const fn changes(&self) -> u64 {
         self.changes
@@ -106,30 +137,49 @@ impl Trust {
         self.keys.get(&authority)
     }
 
-    /// Keeps the keys of the root, and of whoever the record names as an admin. Whether it is one of those.
+    /// Keeps the keys of the root, of whoever the record names as an admin, and of who certified this node. Whether it is one of those.
     pub fn keep_key(&mut self, key: AuthorityKey) -> bool {
         let fingerprint = key.fingerprint();
-        let is_wanted = self.view.standing().ranked().contains(&fingerprint);
+        let is_wanted = self.wants_key(fingerprint);
         if is_wanted && self.keys.insert(fingerprint, key).is_none() {
             self.changes += 1;
         }
         is_wanted
     }
 
+    fn wants_key(&self, fingerprint: Fingerprint) -> bool {
+        let is_own = |own: &Own| own.chain.is_none() && own.certificate.issuer() == fingerprint;
+        self.view.standing().ranked().contains(&fingerprint) || self.own.as_ref().is_some_and(is_own)
+    }
+
     /// An admin said something: this node's own, or somebody else's. Whether it is news.
     pub fn hear(&mut self, document: Statement<Document>) -> bool {
         let is_news = self.record.insert(document);
         if is_news {
-            self.view = self.record.view();
-            let open = self.view.invites();
-            self.invites.retain(|hash, _| open.contains(hash));
-            let view = &self.view;
-            self.met.retain(|node| !view.knows(*node));
-            let ranked = self.view.standing().ranked();
-            self.keys.retain(|fingerprint, _| ranked.contains(fingerprint));
-            self.changes += 1;
+            self.follow_record();
         }
         is_news
+    }
+
+    /// What a document said that was replaced before this node was stopped; see [`Record::bygones`]. What is nobody's is left out.
+    pub fn recall(&mut self, issuer: Fingerprint, bygone: Bygone) {
+        if self.record.recall(issuer, bygone) {
+            self.follow_record();
+        }
+    }
+
+    fn follow_record(&mut self) {
+        self.view = self.record.view();
+        let open = self.view.invites();
+        // Without its issuer's key an invite is of no use, nor could it be verified when it is read back.
+        let ranked = self.view.standing().ranked();
+        self.invites.retain(|hash, invite| open.contains(hash) && ranked.contains(&invite.issuer()));
+        let view = &self.view;
+        self.met.retain(|node| !view.knows(*node));
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.retain(|fingerprint, _| self.wants_key(*fingerprint));
+        self.keys = keys;
+        self.changes += 1;
     }
 
     /// A delegation that the record names as open, for others to have it from here.
@@ -193,23 +243,35 @@ impl Trust {
     /// The delegation that joining needed is here: this node certifies itself.
     ///
     /// # Errors
-    /// As [`JoinError`]; it is not tried again.
+    /// As [`JoinError`]; it is not tried again, but where the invite has ended.
     pub(super) fn on_sought(
         &mut self,
         delegation: Unverified<Delegation>,
         now: Seconds,
     ) -> Result<(), JoinError> {
-        if let Some(joining) = self.joining.take() {
-            let own = joining.certify(self.root, self.node, delegation, now)?;
-            self.show(own);
+        let Some(joining) = self.joining.take() else { return Ok(()) };
+        match joining.certify(self.root, self.node, delegation, now) {
+            Ok(own) => {
+                self.show(own);
+                Ok(())
+            }
+            Err(error) => {
+                // By this node's clock, which may be mended.
+                self.joining = Some(joining).filter(|_| matches!(error, JoinError::Ended(_)));
+                Err(error)
+            }
         }
-        Ok(())
     }
 
     /// As an admin: a certificate for `node`, to be fetched by it.
     pub fn offer(&mut self, certificate: Statement<Certificate>) {
         self.offers.insert(certificate.body().node, certificate);
         self.changes += 1;
+    }
+
+    /// What was made for `node` and waits for it.
+    pub fn offer_for(&self, node: NodeId) -> Option<&Statement<Certificate>> {
+        self.offers.get(&node)
     }
 
     /// The certificate that waits for `node`.
@@ -260,26 +322,53 @@ impl Trust {
         admins.chain(self.invites.values().map(|invite| invite.bytes().to_vec())).collect()
     }
 
-    /// Takes in one of [`Self::blobs`].
+    /// Takes in one of [`Self::blobs`]. False for what has no place here, such as a statement whose issuer's key is not there: it is
+    /// asked for again, if it is worth that, and keeps no node from starting.
     ///
     /// # Errors
-    /// As [`StatementError`]; `Malformed` also for what has no place here.
-    pub fn restore(&mut self, blob: &[u8]) -> Result<(), StatementError> {
+    /// As [`StatementError`].
+    pub fn restore(&mut self, blob: &[u8]) -> Result<bool, StatementError> {
         if blob.len() == PUBLIC_LEN {
             let key = AuthorityKey::from_bytes(blob).ok_or(StatementError::Malformed)?;
-            return self.keep_key(key).then_some(()).ok_or(StatementError::Malformed);
+            return Ok(self.keep_key(key));
         }
         if let Ok(document) = Unverified::<Document>::decode(self.root, blob) {
-            let key = self.keys.get(&document.issuer()).ok_or(StatementError::Malformed)?;
+            let Some(key) = self.keys.get(&document.issuer()) else { return Ok(false) };
             let document = document.verify(key)?;
-            self.hear(document);
-            return Ok(());
+            return Ok(self.hear(document));
         }
         let invite = Unverified::<Delegation>::decode(self.root, blob)?;
-        let key = self.keys.get(&invite.issuer()).ok_or(StatementError::Malformed)?;
+        let Some(key) = self.keys.get(&invite.issuer()) else { return Ok(false) };
         let invite = invite.verify(key)?;
         self.keep_invite(invite);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether a document of `issuer` may be asked for now.
+    ///
+    /// # Errors
+    /// When it may.
+    pub(super) fn may_hear(&self, now: Instant, issuer: Fingerprint) -> Result<(), Instant> {
+        if !self.view.standing().was_removed(issuer) {
+            return Ok(());
+        }
+        let again = self.objections.get(&issuer).map(|at| *at + OBJECTION).filter(|at| *at > now);
+        again.map_or(Ok(()), Err)
+    }
+
+    /// A document of `issuer` came, and it is that one's: a peer that only says that it has some keeps none from this node.
+    pub(super) fn on_heard(&mut self, now: Instant, issuer: Fingerprint) {
+        let standing = self.view.standing();
+        // At most as many as are ranked.
+        self.objections.retain(|other, _| standing.was_removed(*other));
+        if standing.was_removed(issuer) {
+            self.objections.insert(issuer, now);
+        }
+    }
+
+    /// Whether one that is not admitted may be served once more.
+    pub(super) fn serve_stranger(&mut self, now: Instant) -> bool {
+        self.served_to_strangers.take(now)
     }
 
     /// Whether `peer` may be asked for `hash`: nobody else is. It is noted.

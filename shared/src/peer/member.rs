@@ -99,6 +99,11 @@ impl Peer {
         if let (Some(exchange), Some(trust)) = (&mut self.member.exchange, ctx.trust.as_deref_mut()) {
             exchange.handle_change(clock, trust);
         }
+        // Whatever its session has come to, the associations before that one among it.
+        let is_revoked = |trust: &membership::Trust| trust.view().revocation(self.id).is_some();
+        if ctx.trust.as_deref().is_some_and(is_revoked) {
+            self.shut(ctx);
+        }
         self.settle(ctx);
     }
 

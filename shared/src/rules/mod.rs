@@ -74,8 +74,9 @@
 //! **`dhcp`** names members that may answer DHCP and send router advertisements. DHCP from them (UDP 67 to 68, 547 to 546), their
 //! advertisements and redirects, and DHCP to them (68 to 67, 546 to 547) pass whatever the rules say, and so do ARP and neighbour
 //! discovery with them. **`stp`** names members whose bridges speak to other bridges: BPDUs and LLDP from them pass. **`bridge`**
-//! names members that have a LAN behind them: they may send from MACs and IP addresses that are not their own. All three are
-//! [`Rights`], for other filters to ask; those keep everybody else from these things even where the rules allow everything.
+//! names members that have a LAN behind them: they may send from MACs and IP addresses that are not their own, other members' among
+//! them. All three are [`Rights`], for the switch to ask; it keeps everybody else from these things even where the rules allow
+//! everything. Where nobody is named by `bridge`, everybody may send from MACs and addresses that are no member's.
 //!
 //! # What counts today
 //!
@@ -83,9 +84,8 @@
 //! A node may take rules from a file of its own instead (`up --rules`), and only those about `any` and
 //! `id:` ([`Rules::parse_by_id`]): a key is proven by the handshake. Since the others may have other rules or none, it lets itself begin
 //! anything with anybody ([`Rules::of_node`]). Whoever has the network's secret can come with one key more, so
-//! `deny id:…` keeps out who means no harm, and only a text that says who is allowed keeps out everybody else. The switch does
-//! not ask for rights yet: `bridge` changes nothing, and what `dhcp` and `stp` let in as far as rules are concerned passes where the node's
-//! own `--allow-dhcp` and `--filter` let it in as well.
+//! `deny id:…` keeps out who means no harm, and only a text that says who is allowed keeps out everybody else. What `dhcp` lets in
+//! passes the switch as well as what the node's own `--allow-dhcp` does, and what `stp` lets in whatever `--filter` says.
 //!
 //! # For who comes from elsewhere
 //!
@@ -217,6 +217,11 @@ impl Rules {
         let everything = self.rules.iter().position(Rule::is_everything);
         let counts = everything.map_or(&self.rules[..], |at| self.rules.get(..=at).unwrap_or_default());
         counts.iter().all(|rule| rule.action == Action::Allow) && (everything.is_some() || counts.is_empty())
+    }
+
+    /// Whether they say who may bridge: then nobody else does. Without a word on it everybody may have a LAN behind it.
+    pub fn says_who_bridges(&self) -> bool {
+        !self.bridge.is_empty()
     }
 
     /// What `subject` may do that others may not.

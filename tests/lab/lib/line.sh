@@ -35,6 +35,13 @@ lab_wire_change() {
     echo "$2 ${3:-}" >"$LAB_DIR/$1.wire"
     step "line of $1: $2 ${3:-perfect}"
 }
+# lab_wire_has HOST — until the line has taken in what it was told last.
+lab_wire_has() {
+    local out="$LAB_OUT/wire-$1.out" had
+    had=$(wc -l <"$out")
+    echo report >"$LAB_DIR/$1.wire"
+    until lab_longer "$out" "$had"; do :; done
+}
 # lab_wire_took HOST WAY — frames that the line took from WAY (a_to_b or b_to_a) so far, by its own account: by chance, by a rule, or because
 # its queue was full.
 lab_wire_took() {

@@ -34,8 +34,9 @@ for way in "${ways[@]}"; do
     lab_oracle "small-$round" a b --min-frame 64 --max-frame 120 --seconds 7 --max-lost 7000 --max-reordered 7000 &
     oracle=$!
     lab_frames_pass a 100
-    began=$(lab_now_ms)
     lab_wire_change a "$way" mtu=600
+    lab_wire_has a
+    began=$(lab_now_ms)
     asking=()
     for host in a b; do
         says_connected "$host" "$began" &

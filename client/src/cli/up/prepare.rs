@@ -175,13 +175,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
             network
         }
     };
-    let relays = union_of_relays(&network.relays, &config.relays);
-    if relays.len() > MAX_ENTRIES {
-        bail!(
-            "there would be {} relays and {MAX_ENTRIES} are the most: remove some from config.toml",
-            relays.len()
-        );
-    }
+    let relays = relays_to_use(&network.relays, &config.relays, !args.relay.is_empty())?;
 
     let node_secret = state.load_or_create_node_key(&mut rng)?;
     let mut undo = Undo { state: state.path().to_owned(), config: None, is_new_network: created };
@@ -211,6 +205,31 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         created,
         undo,
     })
+}
+
+/// The network's relays and this host's own, at most [`MAX_ENTRIES`]. Too many are a mistake of who `asks` for one more; else the record
+/// grew, which is no reason not to start: this host's own are those that it keeps.
+fn relays_to_use(
+    network: &[RelayTicket],
+    own: &[RelayTicket],
+    asks: bool,
+) -> anyhow::Result<Vec<RelayTicket>> {
+    let mut relays = union_of_relays(network, own);
+    if relays.len() > MAX_ENTRIES {
+        if asks {
+            bail!(
+                "there would be {} relays and {MAX_ENTRIES} are the most: remove some from config.toml",
+                relays.len()
+            );
+        }
+        relays = union_of_relays(own, network);
+        let left_out = relays.split_off(MAX_ENTRIES);
+        tracing::warn!(
+            count = left_out.len(),
+            "the network and config.toml name more relays than can be used: some of the network's are left out"
+        );
+    }
+    Ok(relays)
 }
 
 /// Joins by an invite, unless this host is a member already.
@@ -246,4 +265,26 @@ fn read_invite(text: &str, now: u64) -> anyhow::Result<Invite> {
 pub(in crate::cli) fn hostname() -> String {
     // Without it a node is called `node`, which is no reason not to start.
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shadowmesh_proto::ids::RelayId;
+
+    #[test]
+    fn a_network_with_many_relays_keeps_no_host_from_starting() {
+        let relay = |key: u8| RelayTicket {
+            key: RelayId([key; 32]),
+            addresses: vec![format!("192.0.2.{key}:443")],
+            expires: None,
+        };
+        let network: Vec<RelayTicket> = (1..=MAX_ENTRIES as u8).map(relay).collect();
+        let own = [relay(100)];
+        let used = relays_to_use(&network, &own, false).expect("it starts");
+        assert_eq!((used.len(), &used[0], &used[1]), (MAX_ENTRIES, &own[0], &network[0]));
+        assert!(relays_to_use(&network, &own, true).is_err(), "who asks for one more is told");
+        assert_eq!(relays_to_use(&network[1..], &own, true).expect("room").len(), MAX_ENTRIES);
+        assert_eq!(relays_to_use(&network, &own[..0], false).expect("room"), network);
+    }
 }

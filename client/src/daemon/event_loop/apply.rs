@@ -245,8 +245,7 @@ impl EventLoop {
     /// A peer and the name to show for it.
     pub(super) fn peer(&self, slot: PeerSlot) -> Option<(PeerStatus, String)> {
         let peers = self.endpoint.peer_status(Instant::now());
-        let names =
-            report::named((self.endpoint.id(), &self.own_name), &peers).into_iter().map(|named| named.name);
+        let names = self.named(&peers).into_iter().map(|named| named.name);
         peers.into_iter().zip(names).find(|(peer, _)| peer.slot == slot)
     }
 

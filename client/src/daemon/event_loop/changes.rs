@@ -5,13 +5,14 @@ use crate::config::remembered_relay;
 use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, Response, Revoked,
 };
-use crate::control::names::{self, Named};
 use crate::daemon::members::admin::Limits;
 use crate::daemon::members::unix_now;
-use crate::daemon::report::named;
 use crate::system_rng::SystemRng;
-use shadowmesh_proto::ids::{Fingerprint, NodeId};
-use shadowmesh_proto::membership::{Block, Name, Pattern, Set, Tag, Tags, Verdict};
+use shadowmesh_proto::endpoint::status::PeerStatus;
+use shadowmesh_proto::ids::{Fingerprint, NodeId, SHORT_ID_CHARS};
+use shadowmesh_proto::membership::{
+    Block, Delegation, Facts, Legacy, Name, Pattern, Reason, Refusal, Set, Tag, Tags, Trust, Verdict,
+};
 use shadowmesh_proto::rules;
 use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket};
 use std::time::{Duration, Instant};
@@ -94,7 +95,8 @@ impl EventLoop {
                 if self.roster().iter().any(|(id, other)| *id != node && *other == name.as_str()) {
                     return Err(format!("another member is called {name}"));
                 }
-                self.ask_admin(|admin| admin.say_of(node, |word| word.name = Some(name.clone())))?;
+                let facts = self.facts_of(node);
+                self.ask_admin(|admin| admin.say_of(node, facts, |word| word.name = Some(name.clone())))?;
                 Ok(format!("{before} is called {name} now"))
             }
             Change::Tag { member, add, remove } => {
@@ -105,7 +107,8 @@ impl EventLoop {
                 have.extend(add.iter().cloned());
                 let have = Tags::new(have).ok_or(BAD_TAG)?;
                 let list: Vec<String> = have.iter().map(ToString::to_string).collect();
-                self.ask_admin(|admin| admin.say_of(node, |word| word.tags = Some(have)))?;
+                let facts = self.facts_of(node);
+                self.ask_admin(|admin| admin.say_of(node, facts, |word| word.tags = Some(have)))?;
                 let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
                 Ok(format!("tags of {name}: {list}"))
             }
@@ -149,10 +152,16 @@ impl EventLoop {
                 self.ask_admin(|admin| admin.grant(admin_id, name.clone()))?;
                 Ok(format!("{name} ({}) is an admin now", admin_id.short()))
             }
-            Change::RemoveAdmin { admin } => {
+            Change::RemoveAdmin { admin, stolen } => {
                 let (id, name) = self.admin(&admin)?;
-                self.ask_admin(|admin| admin.remove_admin(id))?;
-                Ok(format!("{name} ({}) is no admin any more", id.short()))
+                let legacy = if stolen { Legacy::Dropped } else { Legacy::Kept };
+                let lost = self.ask_admin(|admin| admin.remove_admin(id, legacy))?;
+                let what = match (stolen, lost) {
+                    (true, _) => "; what it had said counts no more",
+                    (false, 0) => "; what it had said stays",
+                    (false, _) => "; of what it had said there was no room for all",
+                };
+                Ok(format!("{name} ({}) is no admin any more{what}", id.short()))
             }
             Change::SetRules { text } => {
                 let rules = rules::Rules::parse(text.as_bytes()).map_err(|faults| {
@@ -170,22 +179,41 @@ impl EventLoop {
     }
 
     fn approve(&mut self, member: &str) -> Result<String, String> {
-        let (node, name) = self.member(member)?;
-        if self.endpoint.trust().is_some_and(|trust| trust.view().revocation(node).is_some()) {
-            return Err(format!("{name} was revoked, which lasts: it has to join with another key"));
+        let (node, name) = self.waiting(member)?;
+        let peers = self.endpoint.peer_status(Instant::now());
+        let peer = peers.iter().find(|peer| peer.id == node);
+        // Of a certificate that no admin stands behind nothing is taken over.
+        let is_waiting = |peer: &&PeerStatus| match peer.member.as_ref().map(|member| &member.verdict) {
+            Some(Verdict::Refused(Reason::Refusal(refusal))) => {
+                matches!(refusal, Refusal::NeedsApproval | Refusal::Late(_) | Refusal::UsedUp)
+            }
+            Some(Verdict::Refused(_) | Verdict::Pending | Verdict::Admitted(_)) | None => false,
+        };
+        let chain = peer.filter(is_waiting).and_then(|peer| self.endpoint.chain_of(peer.slot));
+        let view = self.endpoint.trust().map(Trust::view);
+        let facts = view.zip(chain.as_ref()).map(|(view, (certificate, _))| view.facts(certificate.body()));
+        // An approval beyond the uses of an invite is the admin's own: as a use it would be one too many.
+        let is_use = |delegation: &Delegation| {
+            let by = view.map_or(0, |view| view.joined_by(delegation.delegate).len());
+            delegation.uses.is_none_or(|uses| by < uses as usize)
+        };
+        let delegation = chain.as_ref().and_then(|(_, delegation)| delegation.as_ref());
+        let delegate = delegation.map(|delegation| delegation.body());
+        let delegate = delegate.filter(|body| is_use(body)).map(|body| body.delegate);
+        self.ask_admin(|admin| admin.approve(node, facts, delegate))?;
+        Ok(format!("approved {name} ({})", node.short()))
+    }
+
+    /// What is true of a node that is let in.
+    fn facts_of(&self, node: NodeId) -> Option<Facts> {
+        if node == self.endpoint.id() {
+            return self.own_facts();
         }
         let peers = self.endpoint.peer_status(Instant::now());
-        let slot = peers.iter().find(|peer| peer.id == node).map(|peer| peer.slot);
-        let chain = slot.and_then(|slot| self.endpoint.chain_of(slot));
-        let delegate = chain.as_ref().and_then(|(_, delegation)| Some(delegation.as_ref()?.body().delegate));
-        let called = chain.map(|(certificate, _)| certificate.body().name.clone());
-        self.ask_admin(|admin| {
-            admin.say_of(node, |word| {
-                word.delegate = word.delegate.or(delegate);
-                word.name = word.name.take().or(called);
-            })
-        })?;
-        Ok(format!("approved {name} ({})", node.short()))
+        match peers.into_iter().find(|peer| peer.id == node)?.member?.verdict {
+            Verdict::Admitted(admission) => Some(admission.facts),
+            Verdict::Pending | Verdict::Refused(_) => None,
+        }
     }
 
     /// The tags of a node as they are now.
@@ -198,16 +226,7 @@ impl EventLoop {
         if let Some(tags) = word {
             return tags.iter().cloned().collect();
         }
-        if node == self.endpoint.id() {
-            return self.own_facts().iter().flat_map(|facts| facts.tags.iter().cloned()).collect();
-        }
-        let peers = self.endpoint.peer_status(Instant::now());
-        let verdict =
-            peers.into_iter().find(|peer| peer.id == node).and_then(|peer| Some(peer.member?.verdict));
-        match verdict {
-            Some(Verdict::Admitted(admission)) => admission.facts.tags.iter().cloned().collect(),
-            Some(Verdict::Pending | Verdict::Refused(_)) | None => Vec::new(),
-        }
+        self.facts_of(node).iter().flat_map(|facts| facts.tags.iter().cloned()).collect()
     }
 
     fn relays_of_network(&self) -> Vec<RelayTicket> {
@@ -215,40 +234,20 @@ impl EventLoop {
         said.map_or_else(|| self.network.relays.clone(), <[_]>::to_vec)
     }
 
-    /// Whom `text` means.
-    fn member(&self, text: &str) -> Result<(NodeId, String), String> {
-        let peers = self.endpoint.peer_status(Instant::now());
-        let addresses = named((self.endpoint.id(), &self.own_name), &peers);
-        let roster = self.roster().into_iter().map(|(id, name)| {
-            let known = addresses.iter().find(|peer| peer.id == id);
-            Named { id, name, addresses: known.map(|peer| peer.addresses.clone()).unwrap_or_default() }
-        });
-        let roster: Vec<Named> = roster.collect();
-        if let Some(whole) = NodeId::from_base32(text) {
-            let known = roster.into_iter().find(|named| named.id == whole);
-            return Ok((whole, known.map_or_else(|| whole.short(), |named| named.name)));
-        }
-        match names::find(&roster, text) {
-            Ok(found) => Ok((found.id, found.name.clone())),
-            Err(names::NameError::Unknown(text)) => {
-                Err(format!("no member is called {text:?}: `shadowmesh members` shows who is known"))
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     /// Which admin `text` means.
     fn admin(&self, text: &str) -> Result<(Fingerprint, String), String> {
         let admins = self.admins();
         let start = text.to_ascii_lowercase();
-        let is_meant =
-            |admin: &&AdminEntry| admin.name == text || (!start.is_empty() && admin.id.starts_with(&start));
+        let is_meant = |admin: &&AdminEntry| {
+            admin.name == text || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
+        };
         let found: Vec<&AdminEntry> = admins.iter().filter(is_meant).collect();
         let [one] = found.as_slice() else {
-            return Err(format!(
-                "{text:?} names {} admins: `shadowmesh admins list` shows them",
-                found.len()
-            ));
+            let ids: Vec<&str> = found.iter().map(|admin| admin.id.as_str()).collect();
+            return Err(match ids.as_slice() {
+                [] => format!("no admin is called {text:?}: `shadowmesh admins list` shows them"),
+                ids => format!("{text:?} could mean {}: type an id", ids.join(" or ")),
+            });
         };
         let id = Fingerprint::from_base32(&one.id).ok_or("that admin's id does not read")?;
         Ok((id, one.name.clone()))

@@ -17,8 +17,8 @@ use crate::plane::Vouched;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
-    ADMITTED, Admission, Authority, Certificate, Enrolment, Event, Facts, Name, Reason, Seconds, Trust,
-    Verdict,
+    ADMITTED, Admission, Authority, Certificate, Delegation, Enrolment, Event, Facts, JoinError, Name,
+    Reason, Refusal, Seconds, Statement, Trust, Verdict,
 };
 use shadowmesh_proto::rules::{self, Subject};
 use std::collections::BTreeMap;
@@ -93,12 +93,15 @@ impl EventLoop {
         if self.endpoint.trust().is_none() {
             return Err("this network has no certificates: whoever knows its secret is a member".to_owned());
         }
-        if self.members.authority.is_none() {
+        let Some(authority) = &self.members.authority else {
             return Err(
                 "this host is no admin of the network: ask for it where one is, or see `shadowmesh admins --help`".to_owned()
             );
-        }
-        self.as_admin(act).unwrap_or(Err(AdminError::NotAdmin)).map_err(|error| error.to_string())
+        };
+        // Whether it has a say is decided by what it says: who was removed may object.
+        let act = |trust: &mut Trust| act(&mut Admin::new(trust, authority, unix_now()));
+        let done = self.endpoint.with_trust(Instant::now(), act);
+        done.unwrap_or(Err(AdminError::NotAdmin)).map_err(|error| error.to_string())
     }
 
     /// Says it, unless that was said last.
@@ -153,6 +156,7 @@ impl EventLoop {
         }
         let name = Name::new(&self.own_name);
         self.try_admin(|admin| name.map_or(Ok(false), |name| admin.certify_here(name)));
+        self.try_admin(|admin| admin.enter_here());
         let later = self.try_admin(|admin| admin.shut_out_too_many()).unwrap_or_default();
         for node in later {
             let name = self.name_of(node);
@@ -246,17 +250,25 @@ impl EventLoop {
             }
             Event::Joined => {
                 self.members.joins = None;
+                self.members.joining_failed = None;
                 self.members.is_dirty = true;
                 if let Some(facts) = self.own_facts() {
                     self.notice(format!("this host is a member of the network now, as {}", facts.name));
                 }
             }
             Event::JoinFailed(error) => {
-                let sentence = format!("this host could not join: {error}");
-                self.members.joins = None;
-                self.members.is_dirty = true;
-                self.members.joining_failed = Some(sentence.clone());
-                self.notice(sentence);
+                let mut sentence = format!("this host could not join: {error}");
+                if matches!(error, JoinError::Ended(_)) {
+                    // By this host's clock; what it joins by is kept for when that is right.
+                    sentence.push_str("; if this host's clock is wrong, set it");
+                } else {
+                    self.members.joins = None;
+                    self.members.is_dirty = true;
+                }
+                if self.members.joining_failed.as_ref() != Some(&sentence) {
+                    self.members.joining_failed = Some(sentence.clone());
+                    self.notice(sentence);
+                }
             }
             Event::Renewed(certificate) => {
                 self.members.is_dirty = true;
@@ -280,17 +292,64 @@ impl EventLoop {
             }
             Verdict::Refused(reason) => {
                 self.routes.vouch(Instant::now(), slot, None);
-                let is_waiting =
-                    matches!(reason, Reason::Refusal(shadowmesh_proto::membership::Refusal::NeedsApproval));
+                self.on_refused(slot, &reason);
+                let is_waiting = matches!(reason, Reason::Refusal(Refusal::NeedsApproval));
+                // By its id: names are anybody's.
+                let id = self.id_of(slot).map_or_else(String::new, |id| id.short());
                 self.tell(slot, |name| match is_waiting {
                     true => format!(
-                        "{name} waits to be let in: `sudo shadowmesh approve {name}` on an admin's host"
+                        "{name} waits to be let in: `sudo shadowmesh approve {id}` on an admin's host"
                     ),
                     false => format!("{name} is not let in: {reason}"),
                 });
             }
             Verdict::Pending => {}
         }
+    }
+
+    /// As an admin: what is to be done about who was refused.
+    fn on_refused(&mut self, slot: PeerSlot, reason: &Reason) {
+        let Some((certificate, delegation)) = self.endpoint.chain_of(slot) else { return };
+        match reason {
+            // An invite that was used up by others is of no use to anybody any more.
+            Reason::Refusal(Refusal::UsedUp) => {
+                if let Some(delegation) = delegation {
+                    self.enrol(slot, &certificate, &delegation);
+                }
+            }
+            // Of a clock that was ahead, when an admin's made it or its own: its time may be years away.
+            Reason::Refusal(Refusal::NotYet(_)) => {
+                let shown = certificate.body().clone();
+                self.try_admin(|admin| admin.mend(&shown));
+            }
+            Reason::Refusal(_) | Reason::Statement(_) => {}
+        }
+    }
+
+    fn enrol(
+        &mut self,
+        slot: PeerSlot,
+        certificate: &Statement<Certificate>,
+        delegation: &Statement<Delegation>,
+    ) {
+        let node = certificate.body().node;
+        match self.try_admin(|admin| admin.enrol(certificate, delegation)) {
+            Some(Enrolment::UsedUp { by, .. }) => {
+                let by: Vec<String> = by.into_iter().map(|node| self.name_of(node)).collect();
+                let sentence = format!(
+                    "revoked the invite by which {} came ({}): it was used up by {}",
+                    certificate.body().name,
+                    node.short(),
+                    by.join(" and ")
+                );
+                self.complain(sentence);
+            }
+            Some(Enrolment::Enter(_)) => {
+                self.notice(format!("{} joined the network", self.name_of(node)));
+            }
+            Some(Enrolment::Known) | None => {}
+        }
+        self.members.told.remove(&slot);
     }
 
     fn on_admitted(&mut self, slot: PeerSlot, admission: &Admission) {
@@ -302,20 +361,7 @@ impl EventLoop {
         if admission.joined_by.is_some()
             && let Some(delegation) = delegation
         {
-            match self.try_admin(|admin| admin.enrol(&certificate, &delegation)) {
-                Some(Enrolment::UsedUp { by }) => {
-                    let by: Vec<String> = by.into_iter().map(|node| self.name_of(node)).collect();
-                    self.notice(format!(
-                        "revoked {}: it came by an invite that was used up by {}",
-                        admission.facts.name,
-                        by.join(" and ")
-                    ));
-                }
-                Some(Enrolment::Enter(_)) => {
-                    self.notice(format!("{} joined the network", admission.facts.name));
-                }
-                Some(Enrolment::Known) | None => {}
-            }
+            self.enrol(slot, &certificate, &delegation);
         }
         self.renew(certificate.body(), admission);
     }
@@ -348,7 +394,7 @@ impl EventLoop {
 
     /// Says something of a peer, unless that was said last.
     fn tell(&mut self, slot: PeerSlot, sentence: impl FnOnce(&str) -> String) {
-        let name = self.peer(slot).map_or_else(|| "a peer".to_owned(), |(_, name)| name);
+        let name = self.id_of(slot).map_or_else(|| "a peer".to_owned(), |id| self.name_and_id(id));
         let sentence = sentence(&name);
         if self.members.told.get(&slot) != Some(&sentence) {
             self.members.told.insert(slot, sentence.clone());
@@ -366,8 +412,7 @@ impl EventLoop {
 
     /// What the network vouches for of this node.
     pub(super) fn own_facts(&self) -> Option<Facts> {
-        let trust = self.endpoint.trust()?;
-        Some(trust.view().facts(trust.own()?.certificate.body()))
+        self.endpoint.trust()?.own_facts()
     }
 
     /// The id that this host has as an admin, made when there is none; another one with `anew`.
@@ -382,6 +427,8 @@ impl EventLoop {
             return Err("this host's key is an admin's: have it removed first (`shadowmesh admins remove`)"
                 .to_owned());
         }
+        // The key before may be the root's, which can object: it is not to be lost by a word.
+        self.state.put_authority_aside().map_err(|error| error.to_string())?;
         let authority = Authority::generate(&mut SystemRng);
         self.state.save_authority(&authority).map_err(|error| error.to_string())?;
         let id = authority.fingerprint();
@@ -406,7 +453,7 @@ impl EventLoop {
         let facts = self.own_facts();
         let now = unix_now();
         let state = match own {
-            _ if trust.view().revocation(trust.node()).is_some() => "revoked",
+            _ if trust.own_revocation().is_some() => "revoked",
             Some(own) if own.not_after < now => "expired",
             Some(_) => "member",
             None if self.members.joins.is_some() => "joining",
@@ -437,7 +484,7 @@ impl EventLoop {
             ));
         }
         match own {
-            _ if trust.view().revocation(trust.node()).is_some() => {
+            _ if trust.own_revocation().is_some() => {
                 warnings.push(
                     "this host was revoked: `sudo shadowmesh leave`, and join anew with another key"
                         .to_owned(),
@@ -466,35 +513,6 @@ impl EventLoop {
             }
         }
         warnings
-    }
-
-    /// What people call a node, as far as anybody said.
-    pub(super) fn name_of(&self, node: NodeId) -> String {
-        let known = self.roster().into_iter().find(|(id, _)| *id == node);
-        known.map_or_else(|| node.short(), |(_, name)| name)
-    }
-
-    /// Every node of which something is known, with its name: unique.
-    pub(super) fn roster(&self) -> Vec<(NodeId, String)> {
-        let mut roster: BTreeMap<NodeId, String> = BTreeMap::new();
-        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
-        for (node, word, _) in trust.view().members() {
-            roster.insert(node, word.name.as_ref().map_or_else(|| node.short(), ToString::to_string));
-        }
-        for peer in self.endpoint.peer_status(Instant::now()) {
-            let said = peer.hello.map(|hello| hello.name);
-            let name = match peer.member.map(|member| member.verdict) {
-                Some(Verdict::Admitted(admission)) => Some(admission.facts.name.to_string()),
-                Some(Verdict::Pending | Verdict::Refused(_)) | None => said,
-            };
-            let known = roster.entry(peer.id).or_insert_with(|| peer.id.short());
-            if let Some(name) = name.filter(|_| *known == peer.id.short()) {
-                *known = name;
-            }
-        }
-        let own = self.own_facts().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string());
-        roster.insert(trust.node(), own);
-        roster.into_iter().collect()
     }
 }
 

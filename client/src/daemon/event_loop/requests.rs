@@ -66,7 +66,7 @@ impl EventLoop {
     /// The peer that is called so; without one the caller is told.
     fn find(&self, peer: &str, reply: Reply) -> Option<(PeerStatus, Reply)> {
         let peers = self.endpoint.peer_status(Instant::now());
-        let named = report::named((self.endpoint.id(), &self.own_name), &peers);
+        let named = self.named(&peers);
         match names::find(&named, peer) {
             Ok(found) => peers.into_iter().find(|peer| peer.id == found.id).map(|peer| (peer, reply)),
             Err(error) => {
@@ -84,7 +84,7 @@ impl EventLoop {
 
     fn status(&self) -> doc::Status {
         let peers = self.endpoint.peer_status(Instant::now());
-        let named = report::named((self.endpoint.id(), &self.own_name), &peers);
+        let named = self.named(&peers);
         let hello = self.endpoint.hello();
         let relays = self.endpoint.relay_status();
         let relay_docs = relays.iter().zip(&self.relays);

@@ -2,8 +2,8 @@
 
 use shadowmesh_proto::ids::{Fingerprint, KeyId, NodeId};
 use shadowmesh_proto::membership::{
-    self, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full, MAX_BLOCKS, Name, Own,
-    Pattern, Seconds, Set, SignError, Statement, Tags, Trust, Versioned, View, Word,
+    self, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full, Legacy, MAX_BLOCKS,
+    Name, Own, Pattern, Seconds, Set, SignError, Statement, Tags, Trust, Versioned, View, Word,
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Delegated, RelayTicket};
@@ -81,21 +81,34 @@ impl<'a> Admin<'a> {
         self.write(|_, _| Ok(()))
     }
 
+    /// What is said next, before any change.
+    fn draft(&mut self) -> Document {
+        self.trust.keep_key(self.authority.public().clone());
+        let mut document = self.trust.record().draft(self.authority.fingerprint(), self.now);
+        self.drop_ended_invites(&mut document);
+        document
+    }
+
     /// Says something: all that was said before, and what `change` makes of it.
     fn write(
         &mut self,
         change: impl FnOnce(&mut Document, &View) -> Result<(), AdminError>,
     ) -> Result<(), AdminError> {
+        let mut document = self.draft();
+        change(&mut document, self.trust.view())?;
+        self.say(document)
+    }
+
+    /// Whether this admin has a say is asked of the record as it is with what it says: one that was removed may object.
+    fn say(&mut self, document: Document) -> Result<(), AdminError> {
         let here = self.authority.fingerprint();
-        if !self.trust.view().standing().is_admin(here) {
+        let said = Statement::sign(self.authority, self.trust.root(), document)?;
+        let mut after = self.trust.record().clone();
+        let is_news = after.insert(said.clone());
+        if !after.view().standing().is_admin(here) {
             return Err(AdminError::NotAdmin);
         }
-        self.trust.keep_key(self.authority.public().clone());
-        let mut document = self.trust.record().draft(here, self.now);
-        self.drop_ended_invites(&mut document);
-        change(&mut document, self.trust.view())?;
-        let said = Statement::sign(self.authority, self.trust.root(), document)?;
-        if self.trust.hear(said) { Ok(()) } else { Err(AdminError::Old) }
+        if is_news && self.trust.hear(said) { Ok(()) } else { Err(AdminError::Old) }
     }
 
     fn drop_ended_invites(&self, document: &mut Document) {
@@ -142,19 +155,61 @@ impl<'a> Admin<'a> {
         self.write(|document, _| if document.revoke(key, now) { Ok(()) } else { Err(Full.into()) })
     }
 
-    /// A word on a node: as it is, but for what `change` makes of it.
+    /// Another word on a node: as the one before, but for what `change` makes of it. Of one that the record does not know the first
+    /// says what is true of it as a `member`; who is none is not made one by a name or a tag.
     ///
     /// # Errors
     /// As [`AdminError`].
-    pub fn say_of(&mut self, node: NodeId, change: impl FnOnce(&mut Word)) -> Result<(), AdminError> {
+    pub fn say_of(
+        &mut self,
+        node: NodeId,
+        member: Option<Facts>,
+        change: impl FnOnce(&mut Word),
+    ) -> Result<(), AdminError> {
         let now = self.now;
         self.write(|document, view| {
             let known = view.word(node).cloned();
-            let mut word = known.unwrap_or_else(|| Word { since: now, ..Word::default() });
+            let first = || member.map(|facts| view.first_word(facts, None, now));
+            let mut word = known.or_else(first).ok_or(AdminError::Senseless(
+                "that host is no member: let it in first, with `shadowmesh approve`",
+            ))?;
             word.version = view.next_version();
             change(&mut word);
             if document.members.insert(node, word) { Ok(()) } else { Err(Full.into()) }
         })
+    }
+
+    /// Lets a node in: by this word the record knows it. `facts`: what its certificate says, where that was seen and an admin stands behind
+    /// it; `delegate`: by whose invite it came.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn approve(
+        &mut self,
+        node: NodeId,
+        facts: Option<Facts>,
+        delegate: Option<Fingerprint>,
+    ) -> Result<(), AdminError> {
+        let now = self.now;
+        self.write(|document, view| {
+            let word = match facts {
+                Some(facts) => view.first_word(facts, delegate, now),
+                None => Word { delegate, since: now, version: view.next_version(), ..Word::default() },
+            };
+            if document.members.insert(node, word) { Ok(()) } else { Err(Full.into()) }
+        })
+    }
+
+    /// This node is in the record like any other, so that nobody else takes its name or its addresses.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn enter_here(&mut self) -> Result<(), AdminError> {
+        let (node, facts) = (self.trust.node(), self.trust.own_facts());
+        match facts.filter(|_| !self.trust.view().knows(node)) {
+            Some(facts) => self.approve(node, Some(facts), None),
+            None => Ok(()),
+        }
     }
 
     /// What is to be done about a node that came in by an invite; it is done.
@@ -167,7 +222,12 @@ impl<'a> Admin<'a> {
         delegation: &Statement<Delegation>,
     ) -> Result<Enrolment, AdminError> {
         let enrolment = self.trust.view().enrolment(certificate, delegation, self.now);
-        if enrolment != Enrolment::Known {
+        let is_done = match &enrolment {
+            Enrolment::Known => true,
+            Enrolment::Enter(_) => false,
+            Enrolment::UsedUp { delegate, .. } => self.trust.view().revocation(*delegate).is_some(),
+        };
+        if !is_done {
             let (node, now) = (certificate.body().node, self.now);
             self.write(|document, _| Ok(document.enrol(node, &enrolment, now)?))?;
         }
@@ -192,10 +252,12 @@ impl<'a> Admin<'a> {
         Ok(later)
     }
 
-    /// Whether a certificate is in its second half.
+    /// Whether a certificate is in its second half, or was made by a clock that was ahead: nobody takes it before its time.
     pub const fn is_due(&self, certificate: &Certificate) -> bool {
-        let half = certificate.not_after.saturating_sub(certificate.not_before) / 2;
-        self.now >= certificate.not_before.saturating_add(half)
+        let life = certificate.not_after.saturating_sub(certificate.not_before);
+        let half = if life < LIFE { life / 2 } else { LIFE / 2 };
+        let is_ahead = certificate.not_before > self.now.saturating_add(membership::CLOCK_SKEW);
+        is_ahead || certificate.not_after.saturating_sub(self.now) <= half
     }
 
     /// Offers a member a certificate that is good for longer than what it shows.
@@ -206,13 +268,18 @@ impl<'a> Admin<'a> {
         if !self.trust.view().standing().is_admin(self.authority.fingerprint()) {
             return Err(AdminError::NotAdmin);
         }
+        let early = self.now.saturating_sub(EARLY);
         let says = Certificate {
             node: shown.node,
             name: facts.name,
             addresses: facts.addresses,
             tags: facts.tags,
-            // Newer than the one before, whatever the clocks say.
-            not_before: self.now.saturating_sub(EARLY).max(shown.not_before.saturating_add(1)),
+            // Newer than the one before, whatever the clocks say; but of one that was made by a clock that was ahead nothing is kept.
+            not_before: if shown.not_before > self.now.saturating_add(membership::CLOCK_SKEW) {
+                early
+            } else {
+                early.max(shown.not_before.saturating_add(1))
+            },
             not_after: self.now.saturating_add(LIFE),
             delegation: None,
             serial: shown.serial.wrapping_add(1),
@@ -224,6 +291,20 @@ impl<'a> Admin<'a> {
             self.trust.offer(certificate);
         }
         Ok(())
+    }
+
+    /// A certificate that begins too late, of a node that the record knows, is replaced by one for now.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn mend(&mut self, shown: &Certificate) -> Result<(), AdminError> {
+        let view = self.trust.view();
+        if !view.knows(shown.node) {
+            return Ok(());
+        }
+        // What the record says and nothing else: this certificate makes no member.
+        let facts = view.facts_of_record(shown);
+        self.renew(shown, facts)
     }
 
     /// This node's own certificate, where it has none or that is due.
@@ -245,7 +326,7 @@ impl<'a> Admin<'a> {
             delegation: None,
             serial: 0,
         });
-        let facts = self.trust.view().facts(&shown);
+        let facts = self.trust.own_facts().unwrap_or_else(|| self.trust.view().facts(&shown));
         self.renew(&shown, facts)?;
         Ok(true)
     }
@@ -290,20 +371,42 @@ impl<'a> Admin<'a> {
         self.write(|document, _| if document.admins.insert(to, name) { Ok(()) } else { Err(Full.into()) })
     }
 
-    /// Removes an admin; what it had said stays.
+    /// Removes an admin; what it had said is said by this one from now on, or is dropped. How much of it was lost for want of room.
     ///
     /// # Errors
     /// As [`AdminError`].
-    pub fn remove_admin(&mut self, admin: Fingerprint) -> Result<(), AdminError> {
+    pub fn remove_admin(&mut self, admin: Fingerprint, legacy: Legacy) -> Result<usize, AdminError> {
         let standing = self.trust.view().standing();
         if !standing.is_admin(admin) {
             return Err(AdminError::Senseless("nobody of that id is an admin"));
         }
-        if admin == self.authority.fingerprint() {
+        let here = self.authority.fingerprint();
+        if admin == here {
             return Err(AdminError::Senseless("an admin does not remove itself: let another one do it"));
         }
-        let record = self.trust.record().clone();
-        let here = self.authority.fingerprint();
-        self.write(|document, view| Ok(view.remove_admin(&record, document, here, admin)?))
+        let draft = self.draft();
+        let view = self.trust.view();
+        let next = |legacy| {
+            let mut document = draft.clone();
+            let lost = view.remove_admin(self.trust.record(), &mut document, here, admin, legacy)?;
+            Ok::<_, AdminError>((document, lost))
+        };
+        let (with, lost) = next(legacy)?;
+        let (without, _) = next(Legacy::Dropped)?;
+        match self.say(with) {
+            // All that it had said does not fit into one statement beside what this one says; the removal does.
+            Err(AdminError::Sign(SignError::TooLarge(_))) if legacy == Legacy::Kept => {
+                let dropped = self.trust.record().document(admin).map_or(0, |newest| {
+                    let said = newest.body();
+                    said.revoked.len() + said.admins.len() + said.members.len()
+                });
+                self.say(without)?;
+                Ok(dropped)
+            }
+            said => said.map(|()| lost),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,12 +12,25 @@ use shadowmesh_proto::membership::{
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::Delegated;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970.
+/// A clock that says less was never set: this was written later. 2026-01-01.
+const NEVER_SET: Seconds = 1_767_225_600;
+/// When the file of members was written last, for a machine whose clock stood still since.
+static LAST_KNOWN: AtomicU64 = AtomicU64::new(0);
+
+/// Seconds since 1970. Of a machine without a battery for its clock, until somebody set it: when it last knew.
+///
+/// A clock that is behind by less is believed: it cannot be told from one that was ahead before, and nodes that it keeps out are
+/// judged again within a minute of its being set.
 pub fn unix_now() -> Seconds {
-    // A clock before 1970 is a clock that was never set: nothing has expired then.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    at_least_known(now, LAST_KNOWN.load(Ordering::Relaxed))
+}
+
+const fn at_least_known(clock: Seconds, last_known: Seconds) -> Seconds {
+    if clock < NEVER_SET && clock < last_known { last_known } else { clock }
 }
 
 /// What a node begins with.
@@ -38,15 +51,31 @@ impl Members {
     /// As [`StateDir::load_members`] and [`StateDir::load_authority`].
     pub fn load(state: &StateDir, root: Fingerprint, node: NodeId) -> Result<Self, StateError> {
         let authority = state.load_authority()?;
-        let MemberState { blobs, met, own, joining } = state.load_members()?;
+        LAST_KNOWN.fetch_max(state.members_saved_at(), Ordering::Relaxed);
+        let MemberState { blobs, bygones, met, own, joining } = state.load_members()?;
         let mut trust = Trust::new(root, node);
         let damaged = |error: StatementError| state.damaged_members(error.to_string());
         for blob in &blobs {
-            trust.restore(blob).map_err(damaged)?;
+            if !trust.restore(blob).map_err(damaged)? {
+                // An admin whose keys went is no reason not to start: what is worth it members hand out again.
+                tracing::warn!(
+                    "something in the file of members has no place in the record any more and was left out"
+                );
+            }
         }
+        bygones.into_iter().for_each(|(issuer, bygone)| trust.recall(issuer, bygone));
         met.into_iter().for_each(|node| trust.remember(node));
-        if let Some(own) = own.map(|own| read_own(&trust, &own)).transpose().map_err(damaged)? {
-            trust.show(own);
+        match own.map(|own| read_own(&trust, &own)).transpose().map_err(damaged)? {
+            Some(Some((own, key))) => {
+                trust.show(own);
+                if let Some(key) = key {
+                    trust.keep_key(key);
+                }
+            }
+            Some(None) => {
+                tracing::warn!("the keys of who certified this host are not there: it has no certificate")
+            }
+            None => {}
         }
         if let Some(authority) = &authority {
             trust.keep_key(authority.public().clone());
@@ -80,26 +109,28 @@ impl Joins {
     }
 }
 
-fn read_own(trust: &Trust, own: &StoredOwn) -> Result<Own, StatementError> {
+/// With the issuer's key where it is stored beside the certificate; nothing when it is nowhere.
+fn read_own(trust: &Trust, own: &StoredOwn) -> Result<Option<(Own, Option<AuthorityKey>)>, StatementError> {
+    let read_key = |key: &[u8]| AuthorityKey::from_bytes(key).ok_or(StatementError::Malformed);
     let certificate = Unverified::decode(trust.root(), &own.certificate)?;
-    let chain = own.chain.as_ref().map(|(delegation, key)| {
-        let key = AuthorityKey::from_bytes(key).ok_or(StatementError::Malformed)?;
-        Ok::<_, StatementError>((Unverified::decode(trust.root(), delegation)?, key))
-    });
-    let chain = chain.transpose()?;
-    let key = match &chain {
-        Some((_, key)) => key,
-        None => trust.key(certificate.issuer()).ok_or(StatementError::Malformed)?,
-    };
-    Ok(Own { certificate: certificate.verify(key)?, chain })
+    if let Some((delegation, key)) = &own.chain {
+        let key = read_key(key)?;
+        let chain = Some((Unverified::decode(trust.root(), delegation)?, key.clone()));
+        return Ok(Some((Own { certificate: certificate.verify(&key)?, chain }, None)));
+    }
+    let stored = own.issuer.as_deref().map(read_key).transpose()?;
+    let stored = stored.filter(|key| key.fingerprint() == certificate.issuer());
+    let Some(key) = stored.or_else(|| trust.key(certificate.issuer()).cloned()) else { return Ok(None) };
+    Ok(Some((Own { certificate: certificate.verify(&key)?, chain: None }, Some(key))))
 }
 
 /// What is to be stored of `trust`.
 pub fn stored(trust: &Trust, joins: Option<&Joins>) -> MemberState {
     MemberState {
         blobs: trust.blobs(),
+        bygones: trust.record().bygones().collect(),
         met: trust.met().collect(),
-        own: trust.own().map(StoredOwn::from),
+        own: trust.own().map(|own| StoredOwn::new(own, trust.key(own.certificate.issuer()))),
         joining: joins.cloned(),
     }
 }
@@ -108,6 +139,7 @@ pub fn stored(trust: &Trust, joins: Option<&Joins>) -> MemberState {
 mod tests {
     use super::admin::{Admin, Limits};
     use super::*;
+    use shadowmesh_proto::membership::{Document, Statement};
     use shadowmesh_proto::rng::SeededRng;
     use std::time::Duration;
 
@@ -139,6 +171,74 @@ mod tests {
         assert!(again.has_met(NodeId([7; 32])));
         let name = |trust: &Trust| trust.own().map(|own| own.certificate.hash());
         assert_eq!(name(&again), name(&trust));
+    }
+
+    #[test]
+    fn whatever_becomes_of_an_admin_the_node_that_it_certified_starts() {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(home.path().join("state")).expect("opened");
+        let node = NodeId([3; 32]);
+        let [root, second] = [1, 2].map(|seed| Authority::generate(&mut SeededRng::new(seed)));
+        let mut trust = Trust::new(root.fingerprint(), node);
+        let mut admin = Admin::new(&mut trust, &root, 1_000);
+        admin.found().expect("founded");
+        admin.grant(second.fingerprint(), Name::new("second").expect("a name")).expect("granted");
+        let mut admin = Admin::new(&mut trust, &second, 1_000);
+        admin.certify_here(Name::new("a").expect("a name")).expect("certified");
+        let limits = Limits { joins_for: Duration::from_secs(60), ..Limits::default() };
+        admin.invite(limits, &mut SeededRng::new(2)).expect("invited");
+        // The root takes its grant back, and says nothing else; a document before that removed the second, too.
+        let mut document = trust.record().draft(root.fingerprint(), 1_100);
+        document.removed.insert(second.fingerprint());
+        document.revoke(NodeId([8; 32]), 1_100);
+        trust.hear(Statement::sign(&root, root.fingerprint(), document).expect("signed"));
+        let document = Document { version: 9, ..Document::default() };
+        trust.hear(Statement::sign(&root, root.fingerprint(), document).expect("signed"));
+
+        dir.save_members(&stored(&trust, None)).expect("saved");
+        let again = Members::load(&dir, root.fingerprint(), node).expect("loaded").trust;
+        let own = |trust: &Trust| trust.own().map(|own| own.certificate.hash());
+        assert_eq!((own(&again), own(&again).is_some()), (own(&trust), true));
+        assert_eq!(again.view(), trust.view());
+        assert!(again.view().revocation(NodeId([8; 32])).is_some(), "nothing goes back");
+        dir.save_members(&stored(&again, None)).expect("saved");
+        Members::load(&dir, root.fingerprint(), node).expect("loaded once more");
+
+        // As a version before stored it: without the key that the certificate needs.
+        let mut state = stored(&trust, None);
+        state.own.as_mut().expect("a certificate").issuer = None;
+        dir.save_members(&state).expect("saved");
+        let again = Members::load(&dir, root.fingerprint(), node).expect("loaded").trust;
+        assert!(again.own().is_none());
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_says_when_it_last_knew() {
+        assert_eq!(at_least_known(5, NEVER_SET + 7), NEVER_SET + 7);
+        assert_eq!(
+            at_least_known(NEVER_SET + 3, NEVER_SET + 7),
+            NEVER_SET + 3,
+            "behind, or the other was ahead"
+        );
+        assert_eq!(at_least_known(9, 5), 9);
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(home.path().join("state")).expect("opened");
+        assert_eq!(dir.members_saved_at(), 0);
+        let before = unix_now();
+        dir.save_members(&MemberState::default()).expect("saved");
+        assert!(
+            (before - 1..=unix_now()).contains(&dir.members_saved_at()),
+            "by the coarse clock of the file system"
+        );
+    }
+
+    #[test]
+    fn a_network_of_many_words_is_read_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(home.path().join("state")).expect("opened");
+        let state = MemberState { blobs: vec![vec![7; 256 << 10]; 80], ..MemberState::default() };
+        dir.save_members(&state).expect("saved");
+        assert_eq!(dir.load_members().expect("read"), state);
     }
 
     #[test]

@@ -48,8 +48,8 @@ impl StateDir {
     /// As the loading of each.
     pub fn export(&self) -> Result<Option<Zeroizing<String>>, StateError> {
         let Some(network) = self.load_network()? else { return Ok(None) };
-        let MemberState { blobs, .. } = self.load_members()?;
-        let members = MemberState { blobs, ..MemberState::default() };
+        let MemberState { blobs, bygones, .. } = self.load_members()?;
+        let members = MemberState { blobs, bygones, ..MemberState::default() };
         let key = self.load_authority()?.map(|authority| BASE64URL_NOPAD.encode(authority.seed().as_slice()));
         let copy = Copy {
             shadowmesh_network: FORMAT,
@@ -78,7 +78,8 @@ impl StateDir {
         // The address is that of the other host.
         network.claim = AddressClaim::default();
         let members = MemberState::parse(&copy.members).map_err(damaged)?;
-        let members = MemberState { blobs: members.blobs, ..MemberState::default() };
+        let members =
+            MemberState { blobs: members.blobs, bygones: members.bygones, ..MemberState::default() };
         let seed = copy.admin_key.as_ref().map(|text| {
             network::decode_key(text).ok_or_else(|| damaged("its admin's key is none".to_owned()))
         });
@@ -111,7 +112,7 @@ mod tests {
         let mut network = NetworkState::create("home", vec![relay], &mut SeededRng::new(2));
         let authority = Authority::generate(&mut SeededRng::new(3));
         network.root = Some(authority.fingerprint());
-        let own = Some(StoredOwn { certificate: vec![1], chain: None });
+        let own = Some(StoredOwn { certificate: vec![1], issuer: None, chain: None });
         let members = MemberState { blobs: vec![vec![5; 2000]], own, ..MemberState::default() };
         from.save_network(&network).expect("saved");
         from.save_members(&members).expect("saved");

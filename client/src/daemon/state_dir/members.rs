@@ -1,12 +1,12 @@
 //! What a host knows of the members of its network, as a file: lines of `word value…`, each statement as it was signed.
 //!
-//! Nothing in it is believed for standing here: whoever reads it verifies it again
-//! ([`Trust::restore`](shadowmesh_proto::membership::Trust::restore)).
+//! No statement in it is believed for standing here: whoever reads it verifies it again
+//! ([`Trust::restore`](shadowmesh_proto::membership::Trust::restore)). Two kinds of lines are this node's own memory.
 
 use super::network::decode_key;
 use data_encoding::BASE64URL_NOPAD;
-use shadowmesh_proto::ids::{Fingerprint, NodeId, StatementHash};
-use shadowmesh_proto::membership::{Name, Own};
+use shadowmesh_proto::ids::{Fingerprint, KeyId, NodeId, StatementHash};
+use shadowmesh_proto::membership::{AuthorityKey, Bygone, Name, Own};
 use shadowmesh_proto::ticket::Delegated;
 use std::fmt::Write as _;
 use zeroize::Zeroizing;
@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 pub struct MemberState {
     /// Keys of admins, their documents, open invites; in an order in which they can be verified.
     pub blobs: Vec<Vec<u8>>,
+    /// What documents shut out that were replaced, and who had said so. Believed as it stands: of a document there is nothing left.
+    pub bygones: Vec<(Fingerprint, Bygone)>,
     /// Nodes that were met while they might join.
     pub met: Vec<NodeId>,
     /// What this node shows.
@@ -29,6 +31,8 @@ pub struct MemberState {
 pub struct StoredOwn {
     /// The certificate.
     pub certificate: Vec<u8>,
+    /// The public keys of an admin who signed it, which the record may not name any more.
+    pub issuer: Option<Vec<u8>>,
     /// The delegation, and the delegate's public keys.
     pub chain: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -44,11 +48,13 @@ pub struct Joins {
     pub serial: u64,
 }
 
-impl From<&Own> for StoredOwn {
-    fn from(own: &Own) -> Self {
+impl StoredOwn {
+    /// Of `own`, whose issuer has this key, if that is here.
+    pub fn new(own: &Own, issuer: Option<&AuthorityKey>) -> Self {
         let chain = own.chain.as_ref();
         Self {
             certificate: own.certificate.bytes().to_vec(),
+            issuer: issuer.map(|key| key.as_bytes().to_vec()),
             chain: chain.map(|(delegation, key)| (delegation.bytes().to_vec(), key.as_bytes().to_vec())),
         }
     }
@@ -70,10 +76,19 @@ impl MemberState {
         self.blobs.iter().for_each(|blob| line("blob", blob));
         if let Some(own) = &self.own {
             line("certificate", &own.certificate);
+            if let Some(issuer) = &own.issuer {
+                line("issuer", issuer);
+            }
             if let Some((delegation, delegate)) = &own.chain {
                 line("delegation", delegation);
                 line("delegate", delegate);
             }
+        }
+        for (issuer, bygone) in &self.bygones {
+            let _ = match bygone {
+                Bygone::Revoked(key, at) => writeln!(text, "revoked {issuer} {key} {at}"),
+                Bygone::Removed(admin) => writeln!(text, "removed {issuer} {admin}"),
+            };
         }
         for node in &self.met {
             // Writing to a String does not fail.
@@ -108,7 +123,21 @@ impl MemberState {
         match word {
             "blob" => self.blobs.push(bytes()?),
             "met" => self.met.push(NodeId::from_base32(rest)?),
-            "certificate" => self.own = Some(StoredOwn { certificate: bytes()?, chain: None }),
+            "revoked" => {
+                let mut fields = rest.split(' ');
+                let issuer = Fingerprint::from_base32(fields.next()?)?;
+                let key = KeyId::from_base32(fields.next()?)?;
+                self.bygones.push((issuer, Bygone::Revoked(key, fields.next()?.parse().ok()?)));
+            }
+            "removed" => {
+                let (issuer, admin) = rest.split_once(' ')?;
+                let admin = Bygone::Removed(Fingerprint::from_base32(admin)?);
+                self.bygones.push((Fingerprint::from_base32(issuer)?, admin));
+            }
+            "certificate" => {
+                self.own = Some(StoredOwn { certificate: bytes()?, issuer: None, chain: None });
+            }
+            "issuer" => self.own.as_mut()?.issuer = Some(bytes()?),
             "delegation" => self.own.as_mut()?.chain = Some((bytes()?, Vec::new())),
             "delegate" => self.own.as_mut()?.chain.as_mut()?.1 = bytes()?,
             "joining" => {
@@ -144,16 +173,25 @@ mod tests {
                 name: Name::new("lap-top.1").expect("a name"),
                 serial,
             });
-        let own = (bytes(), proptest::option::of((bytes(), bytes())))
-            .prop_map(|(certificate, chain)| StoredOwn { certificate, chain });
+        let own = (bytes(), proptest::option::of(bytes()), proptest::option::of((bytes(), bytes())))
+            .prop_map(|(certificate, issuer, chain)| StoredOwn { certificate, issuer, chain });
+        let bygone = any::<([u8; 32], [u8; 32], Option<u64>)>().prop_map(|(issuer, whom, at)| {
+            let bygone = match at {
+                Some(at) => Bygone::Revoked(KeyId(whom), at),
+                None => Bygone::Removed(Fingerprint(whom)),
+            };
+            (Fingerprint(issuer), bygone)
+        });
         (
             proptest::collection::vec(bytes(), 0..5),
+            proptest::collection::vec(bygone, 0..5),
             proptest::collection::vec(any::<[u8; 32]>(), 0..5),
             proptest::option::of(own),
             proptest::option::of(joins),
         )
-            .prop_map(|(blobs, met, own, joining)| MemberState {
+            .prop_map(|(blobs, bygones, met, own, joining)| MemberState {
                 blobs,
+                bygones,
                 met: met.into_iter().map(NodeId).collect(),
                 own,
                 joining,
@@ -167,14 +205,23 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "((blob|met|certificate|delegate|joining) )?(\\PC|\n){0,200}") {
+        fn any_text_is_read_or_refused(text in "((blob|met|certificate|issuer|delegate|revoked|removed|joining) )?(\\PC|\n){0,200}") {
             let _ = MemberState::parse(&text);
         }
     }
 
     #[test]
     fn a_line_that_does_not_read_is_named_and_not_quoted() {
-        for text in ["# x\nblob ???", "\nmet b", "\njoining a b c d e", "\ndelegate AAAA", "\nnonsense"] {
+        for text in [
+            "# x\nblob ???",
+            "\nrevoked a b 1",
+            "\nremoved a",
+            "\nissuer AAAA",
+            "\nmet b",
+            "\njoining a b c d e",
+            "\ndelegate AAAA",
+            "\nnonsense",
+        ] {
             assert_eq!(MemberState::parse(text), Err("line 2 does not read".to_owned()), "{text}");
         }
         assert_eq!(MemberState::parse("later what a later version adds"), Ok(MemberState::default()));

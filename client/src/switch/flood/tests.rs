@@ -308,6 +308,11 @@ fn the_protocols_of_bridges_end_here_unless_that_is_switched_off() {
         assert_eq!(world.forward(frame), Verdict::Drop(OutboundDrop::LinkControl));
     }
     assert_eq!(world.outputs().len(), 1, "who sent them is heard");
+    let allowed = Rights { may_speak_to_bridges: true, ..Rights::default() };
+    world.directory = world.directory.with_own_rights(allowed);
+    assert_ne!(world.forward(&stp), Verdict::Drop(OutboundDrop::LinkControl));
+    world.directory = world.directory.with_own_rights(Rights::default());
+    assert_eq!(world.forward(&stp), Verdict::Drop(OutboundDrop::LinkControl));
     world.directory =
         world.directory.with_protection(Protection { filters: Filters::NONE, ..Protection::default() });
     assert_eq!(world.forward(&stp), to(Reach::Multicast, Audience::Everyone));

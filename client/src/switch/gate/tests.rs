@@ -278,7 +278,16 @@ fn what_bridges_say_to_each_other_ends_here() {
         dropped(InboundDrop::LinkControl),
         "LLDP"
     );
-    let mut world = world.with_protection(Protection { filters: Filters::NONE, ..Protection::default() });
+    // From whom the rules let do that it passes, and from nobody else.
+    let allowed = Rights { may_speak_to_bridges: true, ..Rights::default() };
+    let mut world = world.with_rights(A, allowed);
+    assert_eq!(world.receive(A, &frame(stp, mac(1), 38, &[0x42, 0x42, 3])), Inbound::Deliver);
+    assert_eq!(
+        world.receive(B, &frame(stp, mac(2), 38, &[0x42, 0x42, 3])),
+        dropped(InboundDrop::LinkControl)
+    );
+    let mut world =
+        World::new().with_protection(Protection { filters: Filters::NONE, ..Protection::default() });
     assert_eq!(world.receive(A, &frame(stp, mac(1), 38, &[0x42, 0x42, 3])), Inbound::Deliver);
 }
 

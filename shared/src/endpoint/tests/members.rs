@@ -116,7 +116,7 @@ fn who_has_the_secret_and_no_certificate_gets_no_key_no_route_and_no_address() {
 fn rekeys_before_the_gate_opens_replace_what_is_kept() {
     let world = World::with(702, |_, config| config.rekey_interval = Duration::from_secs(2));
     let mut world = network(world, [Some(ENDS), None]);
-    world.run(Duration::from_secs(61));
+    world.run(Duration::from_secs(51));
     let rekeys = world.status(0).session.unwrap().rekeys;
     assert!(rekeys > 20, "{rekeys}");
     let own = certificate(&world, 1, BEGUN, ENDS);
@@ -169,6 +169,24 @@ fn a_revoked_node_is_cut_off_at_once_and_its_session_ends() {
     world.run(Duration::from_secs(20));
     assert_eq!((opened(&world, 0).len(), last_route(&world, 0)), (opened_before, None));
     assert!(world.nodes.iter().all(|node| node.endpoint.indices.len() <= 8));
+}
+
+#[test]
+fn a_revoked_node_is_cut_off_while_its_next_session_has_shown_nothing() {
+    let mut world = network(World::new(709), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    let revoked = world.nodes[1].endpoint.id();
+    world.restart(1);
+    let (now, trust) = (world.now, Trust::new(root().fingerprint(), revoked));
+    world.nodes[1].endpoint.set_trust(now, BEGUN, trust);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.status(0).member.unwrap().verdict, Verdict::Pending);
+    assert_eq!(closed(&world, 0), 0, "frames under way in the session before are taken still");
+    say(&mut world, |document| assert!(document.revoke(revoked, BEGUN)));
+    world.drain();
+    assert_eq!(closed(&world, 0), 1);
+    let refusal = Refusal::Revoked { by: root().fingerprint(), at: BEGUN };
+    assert_eq!(world.status(0).member.unwrap().verdict, Verdict::Refused(Reason::Refusal(refusal)));
 }
 
 #[test]

@@ -286,6 +286,7 @@ fn an_invite_that_ended_says_so() {
     world.connect(1, 2);
     world.run(seconds(5));
     assert!(world.nodes[&2].events.contains(&(1, Event::JoinFailed(JoinError::Ended(1_400)))));
+    assert!(world.trust(2).sought().is_some(), "its clock may be ahead");
     assert_eq!((world.session(1, 2).verdict(), world.session(1, 2).gate()), (&Verdict::Pending, Gate::Shut));
 }
 
@@ -476,9 +477,180 @@ fn everything_stored_comes_back() {
     let mut again = Trust::new(root().fingerprint(), id(1));
     let blobs = trust.blobs();
     assert_eq!(blobs.len(), 5, "two keys, two documents, an invite");
-    blobs.iter().for_each(|blob| again.restore(blob).unwrap());
+    blobs.iter().for_each(|blob| assert_eq!(again.restore(blob), Ok(true)));
     assert_eq!((again.record(), again.blobs()), (trust.record(), blobs));
-    assert_eq!(again.restore(&[0; PUBLIC_LEN]), Err(StatementError::Malformed), "a stranger's keys");
+    let stranger = authority(77).public().clone();
+    assert_eq!(again.restore(stranger.as_bytes()), Ok(false), "a stranger's keys");
+    assert_eq!(again.restore(&[0; 7]), Err(StatementError::Malformed));
+}
+
+#[test]
+fn what_an_admin_drops_leaves_nothing_that_cannot_be_read_back() {
+    let mut world = World::new([1]);
+    let (second, delegate) = (authority(2), authority(3));
+    world.say(1, |document| assert!(document.admins.insert(second.fingerprint(), name("second"))));
+    let trust = world.trust(1);
+    trust.keep_key(second.public().clone());
+    // The second certified this node, and made an invite that the root names as well.
+    let body = Certificate { addresses: Addresses::default(), ..certificate(1, None) };
+    let own = Statement::sign(&second, root().fingerprint(), body).unwrap();
+    trust.show(Own { certificate: own, chain: None });
+    let invite = delegation(delegate.fingerprint());
+    let invite = Statement::sign(&second, root().fingerprint(), invite).unwrap();
+    let hash = invite.hash();
+    world.say(1, |document| assert!(document.invites.insert(hash)));
+    world.trust(1).keep_invite(invite);
+    assert_eq!(world.trust(1).invites().count(), 1);
+    // Then nobody grants anything to the second any more, by a document without a word on it.
+    world.say(1, |document| document.admins = Map::default());
+    let trust = world.trust(1);
+    assert_eq!(trust.invites().count(), 0);
+    assert!(trust.key(second.fingerprint()).is_some(), "its own certificate stands on it");
+    let mut again = Trust::new(root().fingerprint(), id(1));
+    trust.blobs().iter().for_each(|blob| assert_eq!(again.restore(blob), Ok(true)));
+}
+
+/// What was said before and does not go into a session's first round trips.
+fn settled(nodes: &[u8]) -> World {
+    let mut world = World::new(nodes.iter().copied());
+    world.certify(nodes);
+    world.say(1, |_| ());
+    for node in &nodes[1..] {
+        world.connect(1, *node);
+        assert!(world.opens(1, *node, seconds(5)).is_some());
+    }
+    world.run(seconds(5));
+    world
+}
+
+#[test]
+fn who_was_revoked_is_refused_before_it_shows_anything() {
+    let mut world = settled(&[1, 2]);
+    world.say(1, |document| assert!(document.revoke(id(3), 1_505)));
+    world.run(seconds(1));
+    let clock = world.clock;
+    let mut exchange = Exchange::begin(clock, world.trust(2), id(3));
+    let revoked = Refusal::Revoked { by: root().fingerprint(), at: 1_505 };
+    assert_eq!(exchange.verdict(), &Verdict::Refused(revoked.clone().into()));
+    assert_eq!(exchange.poll_event(), Some(Event::Judged(Verdict::Refused(revoked.clone().into()))));
+    // And one whose session has not come to anything yet.
+    let mut pending = Exchange::begin(clock, world.trust(2), id(4));
+    assert_eq!(pending.verdict(), &Verdict::Pending);
+    world.say(1, |document| assert!(document.revoke(id(4), 1_505)));
+    world.run(seconds(1));
+    pending.handle_change(world.clock, world.trust(2));
+    assert_eq!(pending.verdict(), &Verdict::Refused(revoked.into()));
+}
+
+#[test]
+fn who_shows_nothing_is_left_after_a_minute() {
+    let mut world = World::new([1, 2]);
+    world.certify(&[1]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    let took = world.run_until(PENDING_FOR * 2, |world| world.session(1, 2).is_over()).unwrap();
+    // From its last news on, which came within the first round trips.
+    assert!((PENDING_FOR..PENDING_FOR + seconds(1)).contains(&took), "{took:?}");
+    assert_eq!(world.session(1, 2).verdict(), &Verdict::Pending);
+}
+
+#[test]
+fn those_that_are_not_admitted_are_served_little_together() {
+    let mut world = settled(&[1, 2]);
+    let clock = world.clock;
+    let hash = world.trust(1).own().unwrap().certificate.hash();
+    let want = || Message::Want(Want { hash: hash.into(), first: 0, missing: u32::MAX });
+    let mut parts = 0;
+    for stranger in 10..60 {
+        let trust = world.trust(1);
+        let mut exchange = Exchange::begin(clock, trust, id(stranger));
+        for _ in 0..16 {
+            exchange.handle_message(clock, trust, want());
+        }
+        while let Some(message) = exchange.poll_message() {
+            parts += usize::from(matches!(message, Message::Part(Part { number: 0, .. })));
+        }
+    }
+    assert_eq!(parts, 64, "of 800");
+    // A member is served all the same.
+    let node = world.nodes.get_mut(&1).unwrap();
+    let exchange = node.sessions.get_mut(&2).unwrap();
+    exchange.handle_message(clock, &mut node.trust, want());
+    let served =
+        std::iter::from_fn(|| exchange.poll_message()).filter(|said| matches!(said, Message::Part(_)));
+    assert!(served.count() > 0);
+}
+
+#[test]
+fn a_removed_admin_is_heard_once_a_minute() {
+    let mut world = settled(&[1, 2, 3]);
+    let second = authority(2);
+    world.say(1, |document| {
+        document.admins.insert(second.fingerprint(), name("second"));
+    });
+    world.trust(2).keep_key(second.public().clone());
+    world.run(seconds(2));
+    world.say(1, |document| {
+        document.removed.insert(second.fingerprint());
+    });
+    world.run(seconds(2));
+    // It says something new at node 2, twice a second.
+    let mut heard = 0;
+    for version in 1..=60 {
+        world.run(Duration::from_millis(500));
+        let document = Document { version, ..Document::default() };
+        let document = Statement::sign(&second, root().fingerprint(), document).unwrap();
+        let trust = world.trust(2);
+        trust.keep_key(second.public().clone());
+        trust.hear(document);
+        world.changed(2);
+        world.run(Duration::from_millis(200));
+        let known = world.trust(1).record().document(second.fingerprint());
+        heard = known.map_or(0, |known| known.body().version).max(heard);
+    }
+    assert!((1..5).contains(&heard), "node 1 heard version {heard} within 42 s");
+    world.run(seconds(60));
+    let known = world.trust(1).record().document(second.fingerprint());
+    assert_eq!(known.map(|known| known.body().version), Some(60), "it is not shut up");
+}
+
+#[test]
+fn a_certificate_by_who_is_no_admin_any_more_or_for_less_long_is_not_taken() {
+    let mut world = settled(&[1, 2]);
+    let second = authority(2);
+    world.say(1, |document| {
+        document.admins.insert(second.fingerprint(), name("second"));
+        document.removed.insert(second.fingerprint());
+        document.members.insert(id(2), Word { version: 1, ..Word::default() });
+    });
+    world.trust(1).keep_key(second.public().clone());
+    world.run(seconds(2));
+    let own = world.trust(2).own().unwrap().certificate.hash();
+    let longer = Certificate { not_after: 90_000, serial: 2, ..certificate(2, None) };
+    let shorter = Certificate { not_after: 4_999, serial: 2, ..certificate(2, None) };
+    for (by, offer) in [(&second, longer), (&root(), shorter)] {
+        let offer = Statement::sign(by, root().fingerprint(), offer).unwrap();
+        world.trust(1).offer(offer);
+        world.changed(1);
+        world.run(seconds(20));
+        assert_eq!(world.trust(2).own().unwrap().certificate.hash(), own);
+    }
+}
+
+#[test]
+fn a_certificate_of_a_clock_that_was_ahead_is_replaced_by_any_that_is_good() {
+    let mut world = settled(&[1, 2]);
+    let ahead = Certificate { not_before: 50_000, not_after: 99_000, serial: 7, ..certificate(2, None) };
+    let ahead = Statement::sign(&root(), root().fingerprint(), ahead).unwrap();
+    world.trust(2).show(Own { certificate: ahead, chain: None });
+    world.changed(2);
+    world.run(seconds(1));
+    assert_eq!(world.session(1, 2).verdict(), &Verdict::Refused(Refusal::NotYet(50_000).into()));
+    let now = Statement::sign(&root(), root().fingerprint(), certificate(2, None)).unwrap();
+    world.trust(1).offer(now.clone());
+    world.changed(1);
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    assert_eq!(world.trust(2).own().unwrap().certificate.hash(), now.hash());
 }
 
 fn messages() -> impl Strategy<Value = Message> {

@@ -217,47 +217,66 @@ fn a_revoked_invite_lets_nobody_in_but_those_it_did() {
 }
 
 #[test]
-fn the_word_of_a_removed_admin_counts_for_whom_the_record_knows() {
+fn who_a_removed_admin_vouched_for_is_what_the_record_says() {
     let mut network = network();
     let admin = network.admin.fingerprint();
     network.say(1, |document| assert!(document.removed.insert(admin)));
-    let certificate = network.certificate(&network.admin, None, |_| ());
+    // With the stolen key: tags and an address that nobody gave it.
+    let certificate = network.certificate(&network.admin, None, |says| {
+        (says.tags, says.name) = (tags(&["admin", "server"]), name("vault"));
+    });
     let removed = Err(Refusal::AdminRemoved(admin));
+    let judged = |network: &Network| judge(&network.record.view(), NODE, &certificate, None, true, 1_500);
     assert_eq!(network.judge_joined(|_| (), true, 1_500), removed);
-    assert_eq!(judge(&network.record.view(), NODE, &certificate, None, true, 1_500), removed);
+    assert_eq!(judged(&network), removed);
     network.say(1, |document| {
         document.members.insert(NODE, Word::default());
     });
-    assert!(network.judge_joined(|_| (), true, 1_500).is_ok());
-    assert!(judge(&network.record.view(), NODE, &certificate, None, true, 1_500).is_ok());
+    let bare = Facts { name: name(&NODE.short()), tags: Tags::default(), addresses: Addresses::default() };
+    assert_eq!(judged(&network).unwrap().facts, bare, "of a word that says nothing");
+    assert_eq!(network.judge_joined(|_| (), true, 1_500).unwrap().facts, bare, "and by its delegate");
+    let facts = Facts { name: name("kept"), tags: tags(&["lab"]), addresses: addresses(&["10.1.2.9"]) };
+    let word = network.record.view().first_word(facts.clone(), None, 1_500);
+    network.say(1, |document| {
+        document.members.insert(NODE, word);
+    });
+    assert_eq!(judged(&network).unwrap().facts, facts);
 }
 
 #[test]
-fn the_second_use_of_an_invite_is_revoked() {
+fn an_invite_that_was_used_up_lets_nobody_in_and_is_revoked_once() {
     let mut network = network();
     let once = network.delegation(|limits| limits.uses = Some(1));
     let of = |node, network: &Network| {
         network.certificate(&network.delegate, Some(&once), |says| says.node = NodeId([node; 32]))
     };
     let (first, second) = (of(7, &network), of(8, &network));
-
-    let enrolment = network.record.view().enrolment(&first, &once, 1_600);
-    assert!(
-        matches!(&enrolment, Enrolment::Enter(word) if word.name == Some(name("node-7"))),
-        "{enrolment:?}"
-    );
-    network.say(2, |document| document.enrol(NODE, &enrolment, 1_600).unwrap());
-    assert_eq!(network.record.view().enrolment(&first, &once, 1_700), Enrolment::Known);
-
-    let enrolment = network.record.view().enrolment(&second, &once, 1_700);
-    assert_eq!(enrolment, Enrolment::UsedUp { by: vec![NODE] });
-    network.say(2, |document| document.enrol(NodeId([8; 32]), &enrolment, 1_700).unwrap());
-    let judged = |certificate: &Statement<Certificate>| {
+    let judged = |network: &Network, certificate: &Statement<Certificate>| {
         judge(&network.record.view(), certificate.body().node, certificate, Some(&once), true, 1_700)
             .map(|_| ())
     };
-    assert_eq!(judged(&first), Ok(()));
-    assert!(matches!(judged(&second), Err(Refusal::Revoked { at: 1_700, .. })));
+    assert_eq!((judged(&network, &first), judged(&network, &second)), (Ok(()), Ok(())), "no admin saw one");
+
+    let enrolment = network.record.view().enrolment(&first, &once, 1_600);
+    let Enrolment::Enter(word) = &enrolment else { panic!("{enrolment:?}") };
+    let said = (word.name.clone(), word.tags.clone(), word.addresses.clone());
+    assert_eq!(said, (Some(name("node-7")), Some(tags(&["server"])), Some(addresses(&["10.1.2.7"]))));
+    network.say(2, |document| document.enrol(NODE, &enrolment, 1_600).unwrap());
+    assert_eq!(network.record.view().enrolment(&first, &once, 1_700), Enrolment::Known);
+
+    // Whoever heard the record, an admin or not, also one that met the node before.
+    assert_eq!((judged(&network, &first), judged(&network, &second)), (Ok(()), Err(Refusal::UsedUp)));
+    let delegate = network.delegate.fingerprint();
+    let enrolment = network.record.view().enrolment(&second, &once, 1_700);
+    assert_eq!(enrolment, Enrolment::UsedUp { delegate, by: vec![NODE] });
+    // However many come, one revocation it is.
+    for node in 8..20 {
+        let enrolment = network.record.view().enrolment(&of(node, &network), &once, 1_700);
+        network.say(2, |document| document.enrol(NodeId([node; 32]), &enrolment, 1_700).unwrap());
+    }
+    assert_eq!(network.record.view().revocations().count(), 1);
+    assert_eq!(judged(&network, &first), Ok(()));
+    assert!(matches!(judged(&network, &second), Err(Refusal::InviteRevoked { at: 1_700, .. })));
 }
 
 #[test]
@@ -294,7 +313,8 @@ fn refusals_have_numbers_of_their_own() {
         Refusal::InviteRevoked { by, at: 0 },
         Refusal::Late(0),
         Refusal::NeedsApproval,
+        Refusal::UsedUp,
     ];
     let codes: Vec<u8> = all.iter().map(Refusal::code).collect();
-    assert_eq!(codes, (3..14).collect::<Vec<u8>>());
+    assert_eq!(codes, (3..15).collect::<Vec<u8>>());
 }

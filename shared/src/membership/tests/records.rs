@@ -181,7 +181,11 @@ fn what_an_admin_said_outlives_it_in_its_removers_document() {
     let mut record = record([say(0, politics(&[1, 2], &[])), say(2, last)]);
 
     let mut next = record.draft(fingerprint(1), 9);
-    record.view().remove_admin(&record.clone(), &mut next, fingerprint(1), fingerprint(2)).unwrap();
+    let lost = record
+        .view()
+        .remove_admin(&record.clone(), &mut next, fingerprint(1), fingerprint(2), Legacy::Kept)
+        .unwrap();
+    assert_eq!(lost, 0);
     record.insert(say(1, next));
     // What it says from now on changes nothing.
     let mut newer = record.draft(fingerprint(2), 10);
@@ -194,6 +198,113 @@ fn what_an_admin_said_outlives_it_in_its_removers_document() {
     assert_eq!(view.revocation(NodeId([9; 32])), None);
     assert_eq!(view.facts(&certificate(7, None)).name, name("kept"));
     assert_eq!(view.rules(), Some("deny any -> any"));
+}
+
+/// The root grants 1 and 2; 2 said `last`, and 1 removes it.
+fn removed(last: Document, own: Document, legacy: Legacy) -> (View, Document, usize) {
+    let mut record = record([say(0, politics(&[1, 2], &[])), say(1, own), say(2, last)]);
+    let mut next = record.draft(fingerprint(1), 9);
+    let lost = record
+        .view()
+        .remove_admin(&record.clone(), &mut next, fingerprint(1), fingerprint(2), legacy)
+        .unwrap();
+    record.insert(say(1, next.clone()));
+    (record.view(), next, lost)
+}
+
+#[test]
+fn an_admin_that_says_too_much_to_be_repeated_is_removed_all_the_same() {
+    let mut last = politics(&[], &[]);
+    for n in 0..MAX_REVOKED as u32 {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        last.revoked.insert(KeyId(key), 5);
+    }
+    let mut own = politics(&[], &[]);
+    own.revoked.insert(KeyId([0xff; 32]), 4);
+    let (view, next, lost) = removed(last, own, Legacy::Kept);
+    assert!(view.standing().was_removed(fingerprint(2)));
+    assert_eq!((lost, next.revoked.len()), (1, MAX_REVOKED), "as much as fits is kept");
+    assert!(view.revocation(NodeId([0xff; 32])).is_some(), "what its remover had said first of all");
+}
+
+#[test]
+fn of_a_stolen_admin_nothing_is_kept() {
+    let mut last = politics(&[3], &[]);
+    last.revoked.insert(KeyId([8; 32]), 5);
+    last.members.insert(NodeId([7; 32]), Word { name: Some(name("evil")), version: 4, ..Word::default() });
+    last.rules = Some(Versioned { version: 2, value: "allow any -> any".into() });
+    let (view, _, lost) = removed(last.clone(), politics(&[], &[]), Legacy::Dropped);
+    assert!(view.standing().was_removed(fingerprint(2)) && !view.standing().is_admin(fingerprint(3)));
+    assert!(view.revocation(NodeId([8; 32])).is_none() && !view.knows(NodeId([7; 32])));
+    assert_eq!((view.rules(), lost), (None, 0));
+    // Whom one that is kept had removed stays so, but not one that stands in spite of it.
+    last.removed = Set::new([fingerprint(3)]).unwrap();
+    last.admins = Map::default();
+    let (view, next, _) = removed(last, politics(&[3], &[]), Legacy::Kept);
+    assert!(!view.standing().is_admin(fingerprint(3)) && next.removed.contains(&fingerprint(3)));
+}
+
+#[test]
+fn versions_of_a_removed_admin_are_not_taken_over() {
+    let word = |text: &str, version| Word { name: Some(name(text)), version, ..Word::default() };
+    let mut last = politics(&[], &[]);
+    last.members.insert(NodeId([7; 32]), word("theirs", u64::MAX));
+    last.rules = Some(Versioned { version: u64::MAX, value: "deny any -> any".into() });
+    // What the remover said meanwhile had to be above that.
+    let mut own = politics(&[], &[]);
+    own.members.insert(NodeId([6; 32]), word("own", u64::MAX));
+    own.members.insert(NodeId([5; 32]), word("old", 1));
+    for legacy in [Legacy::Kept, Legacy::Dropped] {
+        let (view, next, _) = removed(last.clone(), own.clone(), legacy);
+        assert_eq!(view.next_version(), 2, "{legacy:?}: others said nothing, and their next word counts");
+        let versions = |node| next.members.get(&NodeId([node; 32])).map(|word| word.version);
+        let theirs = (legacy == Legacy::Kept).then_some(1);
+        assert_eq!((versions(7), versions(6), versions(5)), (theirs, Some(1), Some(1)));
+        assert_eq!(view.rules().is_some(), legacy == Legacy::Kept);
+    }
+}
+
+#[test]
+fn what_replaced_documents_shut_out_is_recalled() {
+    let mut first = politics(&[1], &[1]);
+    first.revoked.insert(KeyId([8; 32]), 5);
+    first.revoked.insert(KeyId([9; 32]), 5);
+    // By a host that was restored from a copy, or by whoever wants it back.
+    let mut second = Document { version: 2, ..politics(&[1], &[]) };
+    second.revoked.insert(KeyId([9; 32]), 7);
+    let second = say(0, second);
+    let heard = record([say(0, first), second.clone()]);
+    let bygones: Vec<_> = heard.bygones().collect();
+    let of = |bygone| (fingerprint(0), bygone);
+    let expected = [
+        of(Bygone::Revoked(KeyId([8; 32]), 5)),
+        of(Bygone::Revoked(KeyId([9; 32]), 5)),
+        of(Bygone::Removed(fingerprint(1))),
+    ];
+    assert_eq!(bygones, expected);
+    let mut again = record([second]);
+    assert!(!again.view().standing().was_removed(fingerprint(1)), "else it is forgotten");
+    bygones.iter().for_each(|(issuer, bygone)| assert!(again.recall(*issuer, *bygone)));
+    assert_eq!(again, heard);
+    assert!(!again.recall(fingerprint(3), Bygone::Removed(fingerprint(0))), "of nobody");
+}
+
+#[test]
+fn one_admin_that_grants_much_takes_no_room_from_others() {
+    // The root grants 15 admins, of which each grants one, and one of them all that it may: to keys that sort first.
+    let first: Vec<u64> = (1..=15).collect();
+    let mut by_key: Vec<u64> = (1_000..1_200).collect();
+    by_key.sort_unstable_by_key(|n| fingerprint(*n));
+    let (low, high) = by_key.split_at(MAX_GRANTS);
+    let honest = &high[high.len() - 14..];
+    let mut said = vec![say(0, politics(&first, &[])), say(1, politics(low, &[]))];
+    said.extend((2..=15).zip(honest).map(|(n, granted)| say(n, politics(&[*granted], &[]))));
+    let view = record(said).view();
+    for granted in honest {
+        assert!(view.standing().is_admin(fingerprint(*granted)));
+    }
+    assert_eq!(view.standing().ranked().len(), MAX_ADMINS);
 }
 
 #[test]

@@ -50,8 +50,10 @@ impl Office {
 
     /// A host that joins.
     async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
-        let (delegated, network) = (invite.delegated.clone(), NetworkState::join(invite));
-        let root = network.root.unwrap();
+        let (delegated, mut network) = (invite.delegated.clone(), NetworkState::join(invite));
+        let root = self.root.fingerprint();
+        // Who got hold of the secret alone knows that as well.
+        network.root = Some(root);
         let members: MembersOf = Box::new(move |state, node| {
             let mut members = Members::load(state, root, node).unwrap();
             if let Some(delegated) = delegated {
@@ -97,13 +99,18 @@ impl Daemon {
         members.members
     }
 
+    /// How it stands to the node of this id.
+    async fn standing(&self, id: &str) -> Option<String> {
+        self.members().await.into_iter().find(|member| member.id == id).map(|member| member.standing)
+    }
+
     async fn membership(&self) -> Membership {
         self.status().await.membership.unwrap()
     }
 
     async fn state_of(&self, peer: &str) -> Option<(PeerState, Option<String>)> {
         let status = self.status().await;
-        let found = status.peers.iter().find(|other| other.name == peer)?;
+        let found = status.peers.iter().find(|other| other.name == peer || other.id == peer)?;
         Some((found.state, found.member.as_ref().map(|member| member.standing.clone())))
     }
 
@@ -228,17 +235,18 @@ async fn used_twice() {
     let d = office.joins("d", &invite).await;
     d.meets("b").await;
     let a = office.again("a", home).await;
-    // One of the two stays.
-    let one_is_out = || async {
-        let members = a.members().await;
-        members.iter().filter(|member| member.standing == "revoked").count() == 1
-    };
-    a.until("one of them to be revoked", one_is_out).await;
-    let out = a.members().await.into_iter().find(|member| member.standing == "revoked").unwrap();
-    let (stays, goes) = if out.id == c.status().await.node.id { ("d", "c") } else { ("c", "d") };
-    b.parts_from(goes).await;
-    b.meets(stays).await;
-    a.meets(stays).await;
+    // One of the two stays, and the invite is of no use to anybody else.
+    let one_is_out =
+        || async { c.membership().await.state == "revoked" || d.membership().await.state == "revoked" };
+    a.until("one of them to be out", one_is_out).await;
+    let (stays, goes) = if c.membership().await.state == "revoked" { (&d, &c) } else { (&c, &d) };
+    let (goes, stays) = (goes.status().await.node.id, stays.status().await.node.id);
+    b.parts_from(&goes).await;
+    b.meets(&stays).await;
+    a.meets(&stays).await;
+    let members = a.members().await;
+    let out: Vec<&Entry> = members.iter().filter(|member| member.standing == "revoked").collect();
+    assert!(out.is_empty(), "whoever has an invite can make nodes without end: {out:?}");
     office.serving.abort();
 }
 
@@ -250,15 +258,43 @@ fn who_has_to_be_approved_waits_and_an_admin_is_made_and_removed() {
 async fn approved() {
     let office = Office::new().await;
     let mut a = office.admin("a").await;
-    let limits = InviteLimits { needs_approval: true, ..InviteLimits::default() };
+    let limits = InviteLimits { needs_approval: true, tags: vec!["lab".into()], ..InviteLimits::default() };
     let b = office.joins("b", &a.invite(limits).await).await;
-    let waits =
-        |said: &Progress| matches!(said, Progress::Notice(said) if said.contains("shadowmesh approve b"));
+    let short = b.status().await.node.id[..10].to_owned();
+    let prompt = format!("b ({short}) waits to be let in: `sudo shadowmesh approve {short}`");
+    let waits = |said: &Progress| matches!(said, Progress::Notice(said) if said.contains(&prompt));
     a.says("that b waits", waits).await;
     assert_eq!(b.state_of("a").await.unwrap().0, PeerState::Connecting);
-    a.change(Change::Approve { member: "b".into() }).await.unwrap();
+    // Another that took the name of who is a member, and one that the same invite makes a member by its id.
+    let other = office
+        .joins("b", &a.invite(InviteLimits { needs_approval: true, ..InviteLimits::default() }).await)
+        .await;
+    let other_id = other.status().await.node.id;
+    a.until("the other to wait", || async { a.standing(&other_id).await.as_deref() == Some("refused") })
+        .await;
+    let both = a.change(Change::Approve { member: "b".into() }).await.unwrap_err();
+    assert!(both.contains(&short) && both.contains(&other_id[..10]), "{both}");
+    // A name or a tag does not let it in.
+    let whole = b.status().await.node.id;
+    for change in [
+        Change::Tag { member: whole.clone(), add: vec!["boss".into()], remove: vec![] },
+        Change::Rename { member: whole.clone(), name: "y".into() },
+    ] {
+        let refused = a.change(change).await.unwrap_err();
+        assert!(refused.contains("is no member: let it in first"), "{refused}");
+    }
+    assert_eq!(a.standing(&whole).await.as_deref(), Some("refused"));
+    a.change(Change::Approve { member: short.clone() }).await.unwrap();
     a.meets("b").await;
     b.meets("a").await;
+    assert_eq!(b.membership().await.tags, ["lab"], "with what its invite gives");
+    let both = a.change(Change::Approve { member: "b".into() }).await.unwrap_err();
+    assert!(both.contains(&short) && both.contains(&other_id[..10]), "a member and one that waits: {both}");
+    let again = a.change(Change::Approve { member: short.clone() }).await.unwrap_err();
+    assert!(again.contains("is a member already"), "{again}");
+    a.change(Change::Tag { member: "b".into(), add: vec!["x".into()], remove: vec![] }).await.unwrap();
+    b.until("its tag", || async { b.membership().await.tags == ["lab", "x"] }).await;
+    assert_eq!(a.standing(&other_id).await.as_deref(), Some("refused"));
 
     // b becomes an admin, and can do what one does; then it is removed.
     let Response::AdminId { id } = b.ask(Request::AdminId { anew: false }).await.unwrap() else {
@@ -269,13 +305,63 @@ async fn approved() {
     b.until("b to be an admin", || async { b.membership().await.is_admin }).await;
     let c = office.joins("c", &b.invite(once()).await).await;
     c.meets("a").await;
-    let refused = b.change(Change::RemoveAdmin { admin: "b-admin".into() }).await.unwrap_err();
+    let refused = b.change(Change::RemoveAdmin { admin: "b-admin".into(), stolen: false }).await.unwrap_err();
     assert!(refused.contains("does not remove itself"), "{refused}");
-    a.change(Change::RemoveAdmin { admin: id[..10].to_owned() }).await.unwrap();
+    a.change(Change::RemoveAdmin { admin: id[..10].to_owned(), stolen: false }).await.unwrap();
     b.until("b to be none", || async { !b.membership().await.is_admin }).await;
     let refused = b.change(Change::Revoke { member: "c".into() }).await.unwrap_err();
     assert!(refused.contains("no say"), "{refused}");
     a.meets("c").await;
+    office.serving.abort();
+}
+
+#[test]
+fn who_only_has_the_secret_is_not_taken_for_a_member() {
+    crate::net::namespace::isolated(|| in_network("", strangers()));
+}
+
+async fn strangers() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let b = office.joins("b", &invite).await;
+    a.meets("b").await;
+    // Who joins takes nobody's name, nor the admin's host's.
+    let other = office.joins("a", &invite).await;
+    let other_id = other.status().await.node.id;
+    a.meets(&other_id).await;
+    let name = format!("a-{}", &other_id[..10]);
+    other.until("its name", || async { other.membership().await.name == name }).await;
+    assert_eq!(a.membership().await.name, "a");
+    let uninvited = Invite { delegated: None, ..invite };
+    // One that calls itself like a member, and one with a name of its own.
+    let (mimic, x) = (office.joins("b", &uninvited).await, office.joins("x", &uninvited).await);
+    let ids = [mimic.status().await.node.id, x.status().await.node.id];
+    for id in &ids {
+        a.until("a stranger to be seen", || async { a.standing(id).await.is_some() }).await;
+        let shown = a.members().await.into_iter().find(|member| member.id == *id).unwrap();
+        assert_eq!((shown.name.as_str(), shown.standing.as_str()), (&id[..10], "pending"));
+    }
+    for member in ["x", &ids[1][..10]] {
+        let member = member.to_owned();
+        for change in [
+            Change::Revoke { member: member.clone() },
+            Change::Tag { member: member.clone(), add: vec!["boss".into()], remove: vec![] },
+            Change::Rename { member: member.clone(), name: "y".into() },
+        ] {
+            let refused = a.change(change).await.unwrap_err();
+            assert!(refused.contains("no member is called"), "{refused}");
+        }
+    }
+    let refused = a.change(Change::Approve { member: "x".into() }).await.unwrap_err();
+    assert!(refused.contains("nobody that waits is called"), "{refused}");
+    // What is said of b is said of the member, and a name that a stranger gave itself is free.
+    a.change(Change::Rename { member: "b".into(), name: "x".into() }).await.unwrap();
+    b.until("its name", || async { b.membership().await.name == "x" }).await;
+    a.change(Change::Revoke { member: ids[0].clone() }).await.unwrap();
+    assert_eq!(a.standing(&ids[0]).await.as_deref(), Some("revoked"));
+    a.change(Change::Revoke { member: "x".into() }).await.unwrap();
+    b.until("it to know", || async { b.membership().await.state == "revoked" }).await;
     office.serving.abort();
 }
 

@@ -1,0 +1,169 @@
+//! What nodes are called, and whom people mean.
+//!
+//! # Invariants
+//!
+//! - In a network with certificates a node goes by what the record or a certificate says that reaches an admin, else by its short id;
+//!   never by what it says itself: whoever has the network's secret can say anything.
+//! - What an admin changes is changed for the one node that is meant, or for none ([`names::find_exactly`]): members by name, address
+//!   or short id, everybody else by the whole id. Who waits to be let in is found among members as well, so that one that
+//!   took a member's name is not approved for it, or it for the member.
+
+use super::EventLoop;
+use crate::control::names::{self, NameError, Named};
+use crate::daemon::report;
+use shadowmesh_proto::endpoint::status::PeerStatus;
+use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::membership::{Name, Reason, Refusal, Verdict};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+impl EventLoop {
+    /// The peers as they can be called, in the same order.
+    pub(super) fn named(&self, peers: &[PeerStatus]) -> Vec<Named> {
+        let roster: BTreeMap<NodeId, String> = self.roster().into_iter().collect();
+        let is_certified = self.endpoint.trust().is_some();
+        let own = roster.get(&self.endpoint.id()).unwrap_or(&self.own_name);
+        report::named((self.endpoint.id(), own), peers, |peer| {
+            let own = peer.hello.as_ref().map(|hello| hello.name.clone()).filter(|_| !is_certified);
+            // Who waits goes by its id where members go by their names.
+            let known = roster.get(&peer.id).filter(|_| self.is_member(peer)).cloned();
+            known.or(own).unwrap_or_else(|| peer.id.short())
+        })
+    }
+
+    /// What people call a node, as far as anybody said.
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        let known = self.roster().into_iter().find(|(id, _)| *id == node);
+        known.map_or_else(|| node.short(), |(_, name)| name)
+    }
+
+    /// The same with its short id, for whom others may be called like.
+    pub(super) fn name_and_id(&self, node: NodeId) -> String {
+        let (name, short) = (self.name_of(node), node.short());
+        if name == short { name } else { format!("{name} ({short})") }
+    }
+
+    /// Every node of which something is known, with its name.
+    pub(super) fn roster(&self) -> Vec<(NodeId, String)> {
+        let mut roster: BTreeMap<NodeId, String> = BTreeMap::new();
+        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
+        for (node, word, _) in trust.view().members() {
+            roster.insert(node, word.name.as_ref().map_or_else(|| node.short(), ToString::to_string));
+        }
+        for peer in self.endpoint.peer_status(Instant::now()) {
+            let known = roster.entry(peer.id).or_insert_with(|| peer.id.short());
+            if let Some(Verdict::Admitted(admission)) = peer.member.as_ref().map(|member| &member.verdict) {
+                *known = admission.facts.name.to_string();
+            } else if *known == peer.id.short()
+                && let Some(name) = self.certified_name(&peer)
+            {
+                *known = name.to_string();
+            }
+        }
+        let own = self.own_facts().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string());
+        roster.insert(trust.node(), own);
+        roster.into_iter().collect()
+    }
+
+    /// What the certificate of a node says that waits for an admin's word, where an admin stands behind it still.
+    fn certified_name(&self, peer: &PeerStatus) -> Option<Name> {
+        let Some(Verdict::Refused(Reason::Refusal(Refusal::NeedsApproval | Refusal::Late(_)))) =
+            peer.member.as_ref().map(|member| &member.verdict)
+        else {
+            return None;
+        };
+        self.endpoint.chain_of(peer.slot).map(|(certificate, _)| certificate.body().name.clone())
+    }
+
+    fn is_member(&self, peer: &PeerStatus) -> bool {
+        let is_admitted =
+            peer.member.as_ref().is_some_and(|member| matches!(member.verdict, Verdict::Admitted(_)));
+        is_admitted || self.endpoint.trust().is_some_and(|trust| trust.view().knows(peer.id))
+    }
+
+    /// Whom `text` means of those who are members, or were: by what the network calls them, an address, a short id; a whole id need not
+    /// be known. With the name to tell people.
+    pub(super) fn member(&self, text: &str) -> Result<(NodeId, String), String> {
+        if let Some(whole) = NodeId::from_base32(text) {
+            return Ok((whole, self.name_of(whole)));
+        }
+        let members = self.members_as_named();
+        match find_standing(&members, text, |node| self.is_revoked(node)) {
+            Ok(found) => Ok((found.id, self.name_of(found.id))),
+            Err(NameError::Unknown(text)) => Err(format!(
+                "no member is called {text:?}: `shadowmesh members` shows who is known, and who is none goes by its whole id"
+            )),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whom `text` means of those who wait to be let in: by the name in its certificate, or its id.
+    ///
+    /// A node that is a member already is no answer, but it is asked whether it is meant.
+    pub(super) fn waiting(&self, text: &str) -> Result<(NodeId, String), String> {
+        let (node, name) = match NodeId::from_base32(text) {
+            Some(whole) => (whole, self.name_of(whole)),
+            None => {
+                let mut all = self.members_as_named();
+                for peer in self.endpoint.peer_status(Instant::now()) {
+                    let name = self.certified_name(&peer);
+                    let name = name.map_or_else(|| peer.id.short(), |name| name.to_string());
+                    all.push(Named { id: peer.id, name, addresses: Vec::new() });
+                }
+                let found = find_standing(&all, text, |node| self.is_revoked(node));
+                let found = found.map_err(|error| match error {
+                    NameError::Unknown(text) => {
+                        format!("nobody that waits is called {text:?}: `shadowmesh members` shows who does")
+                    }
+                    error @ NameError::Ambiguous { .. } => error.to_string(),
+                })?;
+                (found.id, found.name)
+            }
+        };
+        if self.is_revoked(node) {
+            return Err(format!("{name} was revoked, which lasts: it has to join with another key"));
+        }
+        if self.endpoint.trust().is_some_and(|trust| trust.view().knows(node)) {
+            return Err(format!("{name} ({}) is a member already", node.short()));
+        }
+        Ok((node, name))
+    }
+
+    fn is_revoked(&self, node: NodeId) -> bool {
+        self.endpoint.trust().is_some_and(|trust| trust.view().revocation(node).is_some())
+    }
+
+    /// Everybody whom the record knows or who is let in, once for each name that there is for it.
+    fn members_as_named(&self) -> Vec<Named> {
+        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
+        let view = trust.view();
+        let peers = self.endpoint.peer_status(Instant::now());
+        let given: Vec<(IpAddr, NodeId)> = view.addresses().collect();
+        let addresses = |node: NodeId| {
+            let said = peers.iter().find(|peer| peer.id == node).filter(|peer| self.is_member(peer));
+            let given = given.iter().filter(|(_, owner)| *owner == node).map(|(address, _)| *address);
+            given.chain(said.into_iter().flat_map(report::addresses)).collect::<Vec<IpAddr>>()
+        };
+        let mut names: Vec<(NodeId, String)> = vec![(trust.node(), self.name_of(trust.node()))];
+        // As the record says it, whether or not another has the name: whoever asks may mean either.
+        names.extend(view.members().map(|(node, word, _)| {
+            (node, word.name.as_ref().map_or_else(|| node.short(), ToString::to_string))
+        }));
+        for peer in &peers {
+            if let Some(Verdict::Admitted(admission)) = peer.member.as_ref().map(|member| &member.verdict) {
+                names.push((peer.id, admission.facts.name.to_string()));
+            }
+        }
+        names.into_iter().map(|(id, name)| Named { id, name, addresses: addresses(id) }).collect()
+    }
+}
+
+/// Those count that were not revoked, if there are any: a host that comes back with another key has the name of the one before.
+fn find_standing(all: &[Named], text: &str, is_revoked: impl Fn(NodeId) -> bool) -> Result<Named, NameError> {
+    let standing: Vec<Named> = all.iter().filter(|named| !is_revoked(named.id)).cloned().collect();
+    match names::find_exactly(&standing, text) {
+        Err(NameError::Unknown(_)) => names::find_exactly(all, text).cloned(),
+        found => found.cloned(),
+    }
+}

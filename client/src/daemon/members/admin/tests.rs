@@ -1,0 +1,156 @@
+//! Two admins that do not agree, and clocks that did not.
+
+use super::*;
+use shadowmesh_proto::membership::{Addresses, MAX_TAGS, Refusal, Tag, judge};
+use shadowmesh_proto::rng::SeededRng;
+
+const NOW: Seconds = 1_800_000_000;
+const HERE: NodeId = NodeId([3; 32]);
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+/// The root, an admin that it made, and what a node of the root's knows of both.
+struct Office {
+    root: Authority,
+    second: Authority,
+    trust: Trust,
+}
+
+impl Office {
+    fn new() -> Self {
+        let [root, second] = [1, 2].map(|seed| Authority::generate(&mut SeededRng::new(seed)));
+        let mut trust = Trust::new(root.fingerprint(), HERE);
+        let mut admin = Admin::new(&mut trust, &root, NOW);
+        admin.found().expect("founded");
+        admin.certify_here(name("a")).expect("certified");
+        admin.grant(second.fingerprint(), name("second")).expect("granted");
+        Self { root, second, trust }
+    }
+
+    fn root(&mut self) -> Admin<'_> {
+        Admin::new(&mut self.trust, &self.root, NOW)
+    }
+
+    fn second(&mut self) -> Admin<'_> {
+        Admin::new(&mut self.trust, &self.second, NOW)
+    }
+
+    fn stands(&self) -> (bool, bool) {
+        let standing = self.trust.view().standing();
+        (standing.is_admin(self.root.fingerprint()), standing.is_admin(self.second.fingerprint()))
+    }
+}
+
+/// A certificate of node 7 that begins at `from`.
+fn certificate(from: Seconds) -> Certificate {
+    Certificate {
+        node: NodeId([7; 32]),
+        name: name("laptop"),
+        addresses: Addresses::default(),
+        tags: Tags::default(),
+        not_before: from,
+        not_after: from + LIFE,
+        delegation: None,
+        serial: 1,
+    }
+}
+
+#[test]
+fn a_root_that_was_removed_objects() {
+    let mut office = Office::new();
+    let (root, second) = (office.root.fingerprint(), office.second.fingerprint());
+    office.second().remove_admin(root, Legacy::Kept).expect("removed");
+    assert_eq!(office.stands(), (false, true));
+    // Anything else it says counts no more, and is not said.
+    let heard = office.trust.record().document(root).map(Statement::hash);
+    assert!(matches!(office.root().revoke(NodeId([9; 32])), Err(AdminError::NotAdmin)));
+    assert_eq!(office.trust.record().document(root).map(Statement::hash), heard);
+    office.root().remove_admin(second, Legacy::Dropped).expect("it has the better rank");
+    assert_eq!(office.stands(), (true, false));
+    let objection = office.second().remove_admin(root, Legacy::Dropped);
+    assert!(matches!(objection, Err(AdminError::NotAdmin)), "the other way round there is none");
+    assert_eq!(office.stands(), (true, false));
+}
+
+#[test]
+fn an_admin_is_removed_whatever_it_has_filled_its_document_with() {
+    let mut office = Office::new();
+    let second = office.second.fingerprint();
+    let tags = Tags::new((0..MAX_TAGS).map(|n| Tag::new(&format!("{n:063}")).expect("a tag"))).expect("few");
+    let facts = Facts { name: name("x"), tags, addresses: Addresses::default() };
+    let mut fill = |by: &Authority, from: u8| {
+        for node in from..from + 140 {
+            let mut admin = Admin::new(&mut office.trust, by, NOW);
+            admin.approve(NodeId([node; 32]), Some(facts.clone()), None).expect("room");
+        }
+    };
+    let (root_key, second_key) = (office.root.clone(), office.second.clone());
+    fill(&root_key, 0);
+    fill(&second_key, 110);
+    let lost = office.root().remove_admin(second, Legacy::Kept).expect("removed");
+    assert_eq!(office.stands(), (true, false));
+    assert!(lost > 0);
+}
+
+#[test]
+fn who_is_no_member_is_not_made_one_by_a_name() {
+    let mut office = Office::new();
+    let node = NodeId([7; 32]);
+    let named = office.root().say_of(node, None, |word| word.name = Some(name("vault")));
+    assert!(matches!(named, Err(AdminError::Senseless(_))));
+    assert!(!office.trust.view().knows(node));
+    let tags = Tags::new([Tag::new("x").expect("a tag")]).expect("one");
+    let facts = Facts { name: name("laptop"), tags: tags.clone(), addresses: Addresses::default() };
+    office.root().say_of(node, Some(facts), |word| word.name = Some(name("vault"))).expect("a member");
+    let word = office.trust.view().word(node).expect("a word");
+    assert_eq!((word.name.clone(), word.tags.clone()), (Some(name("vault")), Some(tags)));
+}
+
+#[test]
+fn the_admins_own_host_is_in_the_record_and_keeps_its_name() {
+    let mut office = Office::new();
+    office.root().enter_here().expect("entered");
+    assert!(office.trust.view().knows(HERE));
+    let before = office.trust.changes();
+    office.root().enter_here().expect("nothing to do");
+    assert_eq!(office.trust.changes(), before);
+    let other = Certificate { name: name("a"), ..certificate(NOW) };
+    let node = other.node.short();
+    assert_eq!(office.trust.view().facts(&other).name, name("a").with_tail(&node));
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_made_is_mended() {
+    let mut office = Office::new();
+    let year = LIFE;
+    let ahead = certificate(NOW + 3 * year);
+    assert!(office.root().is_due(&ahead) && !office.root().is_due(&certificate(NOW)));
+    assert!(office.root().is_due(&certificate(NOW - year / 2 - 1)));
+    // Of a node that nobody knows nothing is made a member.
+    office.root().mend(&ahead).expect("nothing to do");
+    assert_eq!(offered(&office), None);
+    let facts = Facts { name: name("laptop"), tags: Tags::default(), addresses: Addresses::default() };
+    office.root().approve(ahead.node, Some(facts), None).expect("approved");
+    office.root().mend(&ahead).expect("mended");
+    let made = offered(&office).expect("an offer");
+    let judged = judge(office.trust.view(), ahead.node, &made, None, false, NOW);
+    assert!(judged.is_ok(), "{judged:?}");
+    let signed = Statement::sign(&office.root, office.root.fingerprint(), ahead.clone()).expect("signed");
+    let judged = judge(office.trust.view(), ahead.node, &signed, None, false, NOW);
+    assert_eq!(judged, Err(Refusal::NotYet(ahead.not_before)));
+
+    // The same of this host's own.
+    let own = Certificate { node: HERE, ..ahead };
+    let own = Statement::sign(&office.root, office.root.fingerprint(), own).expect("signed");
+    office.trust.show(Own { certificate: own, chain: None });
+    assert!(office.root().certify_here(name("a")).expect("certified"));
+    let own = office.trust.own().expect("a certificate").certificate.clone();
+    assert!(judge(office.trust.view(), HERE, &own, None, false, NOW).is_ok());
+}
+
+/// What node 7 is offered.
+fn offered(office: &Office) -> Option<Statement<Certificate>> {
+    office.trust.offer_for(NodeId([7; 32])).cloned()
+}
