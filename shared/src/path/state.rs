@@ -267,17 +267,18 @@ impl Path {
     pub fn shake(&mut self, now: Instant) {
         if self.is_proven() {
             self.challenges = Challenges::new();
+            let dies = self.dies(now);
             self.asked = None;
-            self.move_to_suspect(now, now + DEAD_AFTER);
+            self.move_to_suspect(now, dies);
         }
     }
 
     /// Something says that it may be gone (the network is another one, the peer is not where it was): it is asked now, stays what it is
-    /// for as long as an answer takes, and is in doubt then.
+    /// for as long as an answer takes, and is in doubt then. What was asked before and not answered counts on: whoever changes networks while
+    /// a path is silent learns of that no later.
     pub fn question(&mut self, now: Instant) {
         if self.is_proven() && self.questioned.is_none() {
             self.challenges = Challenges::new();
-            self.asked = None;
             self.questioned = Some(now);
         }
         self.want_ping(now);
@@ -511,11 +512,15 @@ impl Path {
         if !self.doubt_due().is_some_and(|due| due.is_due(now)) {
             return;
         }
-        let dies = self.asked.map_or(now + DEAD_AFTER, |asked| {
+        self.move_to_suspect(now, self.dies(now));
+    }
+
+    /// When it dies, if it is suspect from now on and answers nothing.
+    fn dies(&self, now: Instant) -> Instant {
+        self.asked.map_or(now + DEAD_AFTER, |asked| {
             let patience = dead_after(self.rtt());
             (asked + patience).max(now + PROBE_INTERVAL).min(now + DEAD_AFTER)
-        });
-        self.move_to_suspect(now, dies);
+        })
     }
 
     /// When a proven path becomes suspect unless something comes.
@@ -744,6 +749,36 @@ mod tests {
         // Each of the two steps is taken at the next of the run's ticks, and the first data leaves a tick after the block.
         let ticks = Duration::from_millis(30);
         assert!(took <= DEAD_AFTER + suspicion_after(Some(RTT)) + ticks, "{took:?}");
+    }
+
+    #[test]
+    fn whoever_changes_networks_while_a_path_swallows_what_is_large_learns_of_it_no_later() {
+        for (is_shaken, after_ms) in [(false, 200), (false, 400), (false, 900), (true, 600), (true, 900)] {
+            let mut run = Run::new();
+            let small = |path: &mut Path, now: Instant| {
+                path.on_data_sent(now);
+                path.on_ack(now);
+            };
+            run.for_secs(2, small);
+            // What is small is acknowledged on, a PING is not.
+            run.answers = false;
+            run.for_ticks(after_ms / 10, small);
+            if is_shaken {
+                run.path.shake(run.now)
+            } else {
+                run.path.question(run.now)
+            }
+            let known = run.path.known_at().unwrap();
+            let mut died = None;
+            run.for_secs(4, |path, now| {
+                small(path, now);
+                if path.is_dead() {
+                    died.get_or_insert(now);
+                }
+            });
+            let took = died.expect("dead") - known;
+            assert!(took <= DEAD_AFTER + 3 * TICK, "shaken: {is_shaken}, after {after_ms} ms: {took:?}");
+        }
     }
 
     #[test]

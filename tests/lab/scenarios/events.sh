@@ -80,5 +80,5 @@ lab_measure "kinds of events" "$events" events
 # And they help: what was in the way is gone, and the next of them brings the two together.
 for host in a b; do lab_nat "$host" port-restricted; done
 lab_wait 30 "nobody to try anything" is_quiet
-ip -n "$LAB-a" address add 192.168.11.78/32 dev eth0
+for host in a b; do ip -n "$LAB-$host" address add "192.168.1${LAB_NUMBER[$host]}.78/32" dev eth0; done
 lab_direct a b 5
