@@ -26,13 +26,13 @@ moves_to() { if [[ $1 == relay-ws ]]; then echo 0; else echo 1; fi; }
 # judge KIND BEGAN — whether two daemons that began then do what they must, from the first frame that passes on. Says so on descriptor 4.
 judge() {
     local kind=$1 began=$2 usable direct=null host oracle seconds
-    seconds=$(quick 3 4)
+    seconds=$(quick 2 4)
     # It is there before the devices are, so every move is under its frames.
     lab_oracle cell a b --from-first 15 --seconds "$seconds" &
     oracle=$!
     for host in a b; do lab_wait 15 "the daemon of $host to answer" lab_answers "$host"; done
     for host in a b; do lab_wait 10 "$host to be connected" lab_connected "$host" 1; done
-    lab_stream beside a b "$((seconds - 1))" "$((LAB_BESIDE * 125000))"
+    lab_stream beside a b "$seconds" "$((LAB_BESIDE * 125000))"
     for host in a b; do lab_wait 6 "$host to be on $kind" lab_path "$host" "$kind"; done
     if [[ $kind == direct-* ]]; then direct=$(($(lab_now_ms) - began)); fi
     kill -0 "$oracle" 2>/dev/null || lab_fail "on $kind only when the frames were over"

@@ -65,6 +65,7 @@ for type in open $(quick "" address-restricted); do
     same_session
 done
 
+if [[ -n ${LAB_QUICK:-} ]]; then exit 0; fi
 # The other router lets in only what it knows, so nothing passes directly until both have punched anew. The relay's datagrams come from the
 # address that was forgotten as well: by the stream, by datagram once that is bound anew, and back. What the path swallowed goes again when
 # it is found to have been silent; where it has come to life before that, by a packet of the other side's, what is new is a little ahead. Who is let in again before the

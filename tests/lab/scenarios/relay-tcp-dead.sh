@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # TCP to the relay dies without a word while UDP passes, as with a proxy that hangs: those who are direct do not notice; those who are relayed are cut
 # off once the relay gives their registration up, lose nothing, and go on when it is back; who is not registered any more says so.
+# long: it waits for heartbeats
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_network

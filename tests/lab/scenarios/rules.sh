@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Access rules on one host: what they allow passes, what they do not is dropped and counted, answers come back, and stricter rules cut what
 # they do not allow any more. A mistake leaves the old rules in force.
+# long: members tries rules as well, and what they allow is tested without kernels
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat relay-only
 lab_network

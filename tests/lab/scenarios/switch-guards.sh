@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # ARP and neighbour solicitations for a member are answered on the spot: no question crosses, one for a stranger once a second. A member takes no
 # other's MAC or address: what says so is dropped where it arrives, counted by cause, and nobody is misled.
+# long: what a switch refuses is tested without kernels
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_three_nat
 lab_network

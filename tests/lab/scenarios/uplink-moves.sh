@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # A host moves to another router and back, as a laptop from one network to the next: nothing is lost, and it is direct again at once. (What is
 # sent again comes behind what is new.)
+# long: uplink-family moves the same hosts, between families as well
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_second_uplink a
