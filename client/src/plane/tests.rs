@@ -6,6 +6,7 @@
 mod away;
 mod connections;
 mod datagrams;
+mod order;
 mod switch;
 
 use super::*;

@@ -4,6 +4,8 @@ use super::*;
 use crate::path::liveness::DEAD_AFTER;
 use crate::path::select::{PathKind, Wanted};
 use crate::traverse::mapping::REFRESH;
+use crate::wire::control::Control;
+use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use crate::wire::relayed::{BindingTag, Nonce, RelayedHeader, retag};
 use crate::wire::stun::{BindingRequest, BindingResponse};
 use std::net::IpAddr;
@@ -353,6 +355,41 @@ fn the_move_to_a_direct_path_resends_nothing_and_says_what_it_was() {
         let last = world.status(at).last_switch.unwrap();
         assert_eq!((last.from, last.to), (PathKind::RelayWs, PathKind::DirectUdp));
         assert_eq!(last.why, "a better path was proven");
+    }
+}
+
+/// Whether it is as large as a PONG: what it is only its receiver can tell.
+fn may_be_pong(packet: &[u8]) -> bool {
+    let pong = Control::Pong { id: u64::MAX, path: PathKind::RelayWs.slot().number() };
+    packet.len() == HEADER_LEN + pong.encode().len() + TAG_LEN
+}
+
+#[test]
+fn a_session_in_which_a_direct_path_is_proven_before_the_relays_stream_says_so() {
+    for seed in 60..64 {
+        let mut world = behind(seed, [Nat::Open; 2]);
+        // The relay drops what answers one of the two, who answers the handshake; nothing else of what that is told.
+        let (began, answered) = (world.lower(), 1 - world.lower());
+        world.drop = match began {
+            0 => |from, packet| from == 0 && may_be_pong(packet),
+            _ => |from, packet| from == 1 && may_be_pong(packet),
+        };
+        let patience = world.now + Duration::from_secs(5);
+        while world.started(answered) == 0 || kind(&world, answered).is_none() {
+            assert!(world.now < patience, "no path was proven");
+            world.run(Duration::from_millis(1));
+        }
+        world.drop = |_, _| false;
+        world.run(Duration::from_secs(5));
+        assert_eq!(kinds(&world), DIRECT);
+        let moved = |event: &Event| matches!(event, Event::Moved { .. });
+        assert_eq!(world.count(answered, moved), 0, "its data took no path before that one");
+        assert_eq!(world.count(began, moved), 1, "that of the other went over the relay");
+        assert_eq!([0, 1].map(|at| world.status(at).peer_path), DIRECT);
+        assert_eq!(world.released, [1, 1], "the path over the relay rests");
+        world.drop = |_, _| panic!("something was forwarded");
+        world.run(Duration::from_secs(60));
+        assert_eq!(kinds(&world), DIRECT);
     }
 }
 
