@@ -450,6 +450,11 @@ impl Path {
         }
     }
 
+    /// Whether it is being tried.
+    pub const fn is_on_trial(&self) -> bool {
+        self.trial.is_under_way()
+    }
+
     /// Whether it is known to lose little (see [`super::trial`]).
     pub fn is_fit(&self, now: Instant) -> bool {
         self.trial.is_fit(now)

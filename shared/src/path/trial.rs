@@ -75,7 +75,12 @@ impl Trial {
 
     /// When the next PING is due, `last` having left then.
     pub fn probe_due(&self, last: Instant) -> Option<Instant> {
-        matches!(self, Self::Asking { .. }).then(|| last + EVERY)
+        self.is_under_way().then(|| last + EVERY)
+    }
+
+    /// Whether it is being asked.
+    pub const fn is_under_way(&self) -> bool {
+        matches!(self, Self::Asking { .. })
     }
 
     /// Whether it is known to lose little.

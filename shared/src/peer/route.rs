@@ -314,6 +314,9 @@ impl Peer {
         // A path that is wanted and dead carries nothing: then the others do.
         let able = if wanted.is_empty() { able } else { wanted };
         let loses = self.routed_path().is_some_and(Path::is_lossy);
+        // A better one that is being tried is waited for: one move, not two.
+        let tried = able.iter().filter(|(via, path, _)| self.routed != Some(*via) && path.is_on_trial());
+        let tried = tried.map(|(via, _, _)| via.kind()).min();
         let choices: Vec<_> = able
             .iter()
             .map(|(via, path, _)| {
@@ -324,7 +327,10 @@ impl Peer {
                     sustained: path.sustained_rtt(),
                     is_current,
                     // What loses much is not left for what may lose as much.
-                    is_lossy: path.is_lossy() || (loses && !is_current && !path.is_fit(now)),
+                    is_lossy: path.is_lossy()
+                        || (loses
+                            && !is_current
+                            && (!path.is_fit(now) || tried.is_some_and(|tried| tried < via.kind()))),
                 }
             })
             .collect();

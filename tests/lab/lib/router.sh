@@ -130,8 +130,7 @@ lab_carrier() {
     ip -n "$LAB-r$name" route add default via "100.64.$n.1"
     if [[ $faults != none ]]; then lab_wire "$name" "$faults"; fi
     # A kernel may take a second until it sends on a link that is new.
-    lab_wait 5 "the carrier of $name to reach the relay" on "c$name" ping -c 1 -W 1 "$RELAY_ADDRESS"
-    lab_wait 5 "the router of $name to reach its carrier" on "r$name" ping -c 1 -W 1 "100.64.$n.1"
+    lab_wait 5 "$name to reach the relay through both" on "$name" ping -c 1 -W 1 "$RELAY_ADDRESS"
     lab_does "$name" "$LAB_CONE" "the port-restricted pair of routers of $name"
     step "a carrier's router before that of $name (checked)"
 }

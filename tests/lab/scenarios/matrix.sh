@@ -26,7 +26,7 @@ moves_to() { if [[ $1 == relay-ws ]]; then echo 0; else echo 1; fi; }
 # judge KIND BEGAN — whether two daemons that began then do what they must, from the first frame that passes on. Says so on descriptor 4.
 judge() {
     local kind=$1 began=$2 usable direct=null host oracle seconds
-    seconds=$(quick 2 4)
+    seconds=$(quick 3 4)
     # It is there before the devices are, so every move is under its frames.
     lab_oracle cell a b --from-first 15 --seconds "$seconds" &
     oracle=$!

@@ -156,7 +156,8 @@ fn families_do_not_mix_and_the_relay_has_both() {
 /// The placements of a row of the lab's matrix.
 fn row(a: &str, b: &str) -> Option<[Placement; 2]> {
     let plain = |name: &str| {
-        Some(match name {
+        let nat = name.strip_prefix("dual-").unwrap_or(name);
+        let placement = match nat {
             "open" => behind(Nat::Open),
             "firewall" => behind(Nat::Firewall),
             "full-cone" => behind(Nat::FullCone),
@@ -173,7 +174,10 @@ fn row(a: &str, b: &str) -> Option<[Placement; 2]> {
                 Placement { uplink: Uplink { carrier, ..HOME.uplink }, ..HOME }
             }
             _ => return None,
-        })
+        };
+        // With both families the second word is what its router does to IPv4.
+        let family = if nat == name { placement.uplink.family } else { Family::Dual };
+        Some(Placement { uplink: Uplink { family, ..placement.uplink }, ..placement })
     };
     Some(match (a, b) {
         ("same-lan", nat) => [plain(nat)?, Placement { beside: Some(Beside::Lan(0)), ..HOME }],
