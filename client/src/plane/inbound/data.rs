@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
 /// Paths that are a TCP.
 const STREAMS: [PathSlot; 2] = [PathKind::RelayWs.slot(), PathKind::DirectTcp.slot()];
+/// What comes by a TCP that begins is waited for at least so long: what a session begins with may come by the relay's stream before that is
+/// measured, three or four of its round trips late.
+const STREAM_BEGINS: Duration = Duration::from_millis(200);
 /// Bytes held for order, over all peers: a member that provokes it costs no more than this.
 const HELD_BYTES: usize = 32 << 20;
 
@@ -196,7 +199,7 @@ impl InboundThread {
 /// takes some round trips to get up to speed; and nothing is missing there, it is only late.
 fn patience(behind: Option<PathSlot>, route: &PeerRoute) -> Duration {
     let is_stream = behind.is_some_and(|path| STREAMS.contains(&path));
-    if is_stream { 2 * route.patience } else { route.patience }
+    if is_stream { (2 * route.patience).max(STREAM_BEGINS) } else { route.patience }
 }
 
 /// Where data came from, if none of the peer's paths is there.
