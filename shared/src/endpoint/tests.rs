@@ -28,6 +28,7 @@ mod metered;
 mod quality;
 mod rekey;
 mod relayed;
+mod resume;
 mod tcp;
 mod wishes;
 

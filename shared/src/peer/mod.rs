@@ -809,6 +809,12 @@ impl Peer {
         self.send(ctx, &Control::Ack { paths, floor: 0 });
     }
 
+    /// Says whatever, the way that data goes.
+    #[cfg(test)]
+    pub(crate) fn say_for_test(&mut self, ctx: &mut Context<'_>, body: &Control) {
+        self.send(ctx, body);
+    }
+
     /// Says PING with the number of this path, the way that data goes.
     #[cfg(test)]
     pub(crate) fn say_ping_for_test(&mut self, ctx: &mut Context<'_>, path: u8) {

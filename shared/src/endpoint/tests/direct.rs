@@ -668,6 +668,60 @@ fn a_path_that_died_in_doubt_is_given_up_before_the_doubt_ends() {
 }
 
 #[test]
+fn what_a_path_swallowed_goes_again_also_where_a_check_is_what_it_answers_first() {
+    let mut world = behind(22, [Nat::PortRestricted, Nat::Open]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    // Node 1's data follows to another port of node 0's router. From then on that address is checked in full size.
+    world.internet.sides[0].mappings.clear();
+    let to = world.internet.sides[1].inside;
+    let from = world.internet.sides[0].outward(to);
+    let (now, slot) = (world.now, world.status(1).slot);
+    world.nodes[1].endpoint.handle_heard(now, slot, from);
+    world.run(HOP * 8);
+    assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from));
+    // No relay is left to go to.
+    for node in &mut world.nodes {
+        node.endpoint.handle_stream_closed(now, RELAY);
+    }
+    world.to_node.clear();
+    world.to_relay.clear();
+    traffic(&mut world, Duration::from_secs(2), true);
+    for node in &mut world.nodes {
+        node.events.clear();
+    }
+    world.internet.is_torn = true;
+    traffic(&mut world, Duration::from_millis(600), false);
+    assert_eq!(world.count(1, |event| matches!(event, Event::Doubt { path: Some(_), .. })), 1);
+    // A round begins. It is mended when a check of full size is all that is under way there.
+    let now = world.now;
+    world.nodes[1].endpoint.handle_network_changed(now);
+    let to_it = |world: &World| world.internet.sent[1].iter().filter(|(to, _)| *to == from).count();
+    let mut quiet = 0;
+    let size = loop {
+        let before = to_it(&world);
+        world.run(Duration::from_millis(1));
+        let sent: Vec<_> = world.internet.sent[1].iter().filter(|(to, _)| *to == from).collect();
+        match sent.get(before..).unwrap() {
+            [] => quiet += 1,
+            [(_, small), (_, large)] if *small < 100 && *large > 1400 && quiet > 15 => break *large,
+            _ => quiet = 0,
+        }
+        assert!(world.now < now + Duration::from_secs(2), "no check of full size left alone");
+    };
+    world.internet.is_torn = false;
+    assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from), "data has nowhere else to go");
+    let asked = to_it(&world);
+    world.nodes[1].events.clear();
+    world.run(5 * HOP);
+    assert_eq!(to_it(&world), asked, "nothing else was asked meanwhile");
+    assert_eq!(world.count(1, |event| matches!(event, Event::Doubt { path: None, .. })), 1, "{size}");
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::DirectUdp.slot());
+    assert_eq!(world.count(1, resent), 1);
+}
+
+#[test]
 fn a_path_that_answers_anew_waits_until_the_peer_heard_of_the_move_away_from_it() {
     let mut world = behind(18, [Nat::PortRestricted; 2]);
     world.slower = Duration::from_millis(5);
