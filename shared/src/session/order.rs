@@ -202,6 +202,11 @@ impl Order {
         self.waiting.as_ref().map(|waiting| waiting.until)
     }
 
+    /// The path that data comes by; `None` when that ended and nothing came since.
+    pub const fn path(&self) -> Option<PathSlot> {
+        self.path
+    }
+
     /// Bytes held.
     pub const fn held_bytes(&self) -> usize {
         self.bytes
