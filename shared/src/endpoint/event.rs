@@ -53,9 +53,9 @@ impl Via {
         }
     }
 
-    /// Whether it is a stream: nothing is lost there but with it, and no packet is too large.
+    /// See [`PathKind::is_stream`].
     pub const fn is_stream(self) -> bool {
-        matches!(self, Self::Channel(_) | Self::Tcp(_))
+        self.kind().is_stream()
     }
 
     /// The number of that kind in PING and ACK.

@@ -46,6 +46,16 @@ impl PathKind {
         }
     }
 
+    /// The kind with that number.
+    pub fn of_slot(slot: PathSlot) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.slot() == slot)
+    }
+
+    /// Whether it is a stream: nothing is lost there but with it, no packet is too large, and it outlives what a router forgets of a socket.
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::DirectTcp | Self::RelayWs)
+    }
+
     /// Whether it is between the two peers alone.
     pub const fn is_direct(self) -> bool {
         matches!(self, Self::DirectUdp | Self::DirectTcp)

@@ -51,7 +51,7 @@ use crate::path::state::Path;
 use crate::rng::Rng;
 use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
-use crate::session::{AckReport, PathSlot};
+use crate::session::AckReport;
 use crate::time::Deadline;
 use crate::traverse::strangers::Strangers;
 use crate::wire::control::{CHECK, Control, Hello, PathAck};
@@ -196,7 +196,7 @@ pub(crate) struct Peer {
     resume: Resume,
     wish: Wish,
     /// See [`Event::Doubt`].
-    doubted: Option<PathSlot>,
+    doubted: Option<PathKind>,
     /// By path number: whether data left a path of this kind before that was in doubt.
     left_in_doubt: [bool; PATH_SLOTS],
     /// While nothing was proven of wherever data went, over however many moves (see [`route`]).

@@ -35,8 +35,6 @@ const WISH_STEP: u64 = 1 << 32;
 /// How far the data plane may be ahead of what it said that it sealed, packets: that is a tenth of a second old, and what it says waits
 /// its turn. Ten million a second are more than a machine seals.
 const SEALED_SINCE: u64 = 1 << 20;
-/// Paths that end when a router forgets the mapping of this node's socket.
-const BY_DATAGRAM: [PathKind; 2] = [PathKind::DirectUdp, PathKind::RelayUdp];
 /// RESUME and USE are repeated this often until acknowledged.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -232,6 +230,11 @@ impl Peer {
         self.contact.into_iter().flat_map(|contact| [Via::RelayUdp(contact), Via::Channel(contact)])
     }
 
+    /// Every way to the peer, whether or not a path is there.
+    fn ways(&self) -> impl Iterator<Item = Via> {
+        self.direct_paths().map(|(via, _)| via).chain(self.relayed_ways())
+    }
+
     /// The path that data takes.
     fn routed_path(&self) -> Option<&Path> {
         self.path_of(self.routed?)
@@ -321,16 +324,14 @@ impl Peer {
             .iter()
             .map(|(via, path, _)| {
                 let is_current = self.routed == Some(*via);
+                let would_lose_less = path.is_fit(now) && tried.is_none_or(|tried| tried >= via.kind());
                 Choice {
                     kind: via.kind(),
                     rtt: path.rtt(),
                     sustained: path.sustained_rtt(),
                     is_current,
                     // What loses much is not left for what may lose as much.
-                    is_lossy: path.is_lossy()
-                        || (loses
-                            && !is_current
-                            && (!path.is_fit(now) || tried.is_some_and(|tried| tried < via.kind()))),
+                    is_lossy: path.is_lossy() || (loses && !is_current && !would_lose_less),
                 }
             })
             .collect();
@@ -372,9 +373,8 @@ impl Peer {
         if !self.routed_path().is_some_and(Path::is_losing) {
             return;
         }
-        let routed = self.routed;
-        let all = self.direct_paths().map(|(via, _)| via).chain(self.relayed_ways());
-        for via in all.filter(|via| routed != Some(*via)).collect::<Vec<_>>() {
+        let beside: Vec<_> = self.ways().filter(|via| self.routed != Some(*via)).collect();
+        for via in beside {
             if let Some(path) = self.path_at(via) {
                 path.try_out(now);
             }
@@ -401,17 +401,17 @@ impl Peer {
         }
         let doubted = match self.routed {
             Some(via) => {
-                Some(via).filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::slot)
+                Some(via).filter(|via| self.path_of(*via).is_some_and(Path::is_suspect)).map(Via::kind)
             }
             // It died in doubt: what is kept for that is given up with the next route, and must be there then.
             None => self.doubted.filter(|_| self.session.is_some()),
         };
         if self.doubted != doubted {
             self.doubted = doubted;
-            if doubted.is_some_and(|path| BY_DATAGRAM.map(PathKind::slot).contains(&path)) {
+            if doubted.is_some_and(|kind| !kind.is_stream()) {
                 self.direct.on_doubt();
             }
-            ctx.out.event(Event::Doubt { slot: self.slot, path: doubted });
+            ctx.out.event(Event::Doubt { slot: self.slot, path: doubted.map(PathKind::slot) });
         }
         let answered = self.routed_path().map(Path::answered);
         self.silence = self.silence.filter(|silence| answered.is_none_or(|at| at < silence.noticed));
@@ -454,9 +454,8 @@ impl Peer {
     /// Paths that fell into doubt after data had left them for better ones: no move tells of those.
     fn look_for_doubt_behind(&mut self, ctx: &Context<'_>) {
         for kind in PathKind::ALL {
-            let all = self.direct_paths().map(|(via, _)| via).chain(self.relayed_ways());
             let is_left = self.routed.is_some_and(|via| via.kind() != kind);
-            let suspects = all.filter(|via| is_left && via.kind() == kind);
+            let suspects = self.ways().filter(|via| is_left && via.kind() == kind);
             let since = suspects.filter_map(|via| self.path_of(via)?.silent_since()).min();
             let at = kind.slot().index();
             let was_in_doubt = std::mem::replace(&mut self.left_in_doubt[at], since.is_some());
@@ -493,7 +492,7 @@ impl Peer {
             Some(old) => {
                 let since = self.doubted_since.take();
                 self.leave_in_doubt(ctx.now, old.kind(), since.unwrap_or(ctx.now));
-                if BY_DATAGRAM.contains(&old.kind()) {
+                if !old.is_stream() {
                     self.direct.on_doubt();
                 }
                 if via.is_none_or(|new| new.kind() != old.kind()) {

@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Where the virtio header begins in a packet, so that it ends where the frame begins.
 const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
-/// Paths that are a TCP.
-const STREAMS: [PathSlot; 2] = [PathKind::RelayWs.slot(), PathKind::DirectTcp.slot()];
 /// What comes by a TCP that begins is waited for at least so long: what a session begins with may come by the relay's stream before that is
 /// measured, three or four of its round trips late.
 const STREAM_BEGINS: Duration = Duration::from_millis(200);
@@ -198,7 +196,7 @@ impl InboundThread {
 /// How long what came by another path waits for what comes by this one. A TCP that begins, or begins again, with as much as was kept for its peer
 /// takes some round trips to get up to speed; and nothing is missing there, it is only late.
 fn patience(behind: Option<PathSlot>, route: &PeerRoute) -> Duration {
-    let is_stream = behind.is_some_and(|path| STREAMS.contains(&path));
+    let is_stream = behind.and_then(PathKind::of_slot).is_some_and(PathKind::is_stream);
     if is_stream { (2 * route.patience).max(STREAM_BEGINS) } else { route.patience }
 }
 
