@@ -105,6 +105,11 @@ impl Repeat {
             is_burst: false,
         }
     }
+
+    /// It has gone: what of it is still missing after `pause` goes once more, `heard` acknowledgements having come so far.
+    fn wait(&mut self, now: Instant, pause: Duration, heard: u64) {
+        (self.pause, self.at, self.heard) = (pause, Some(now + pause), heard);
+    }
 }
 
 /// When packets were sealed: a mark is the first counter of a grain.
@@ -192,15 +197,12 @@ impl Association {
         for gone in PathSlot::all().filter(|path| given_up(*path)) {
             // It waits to go again. What a network that was only held up brings of it meanwhile, by a path that is in use again, overtakes
             // none of the rest.
-            let mut moved =
+            let moved =
                 if gone == path { 0..self.cursor } else { self.half.move_repeat(gone, path, 0..self.cursor) };
             if gone != path && moved.is_empty() {
                 continue;
             }
-            if !self.again.is_empty() {
-                moved = moved.start.min(self.again.start)..moved.end.max(self.again.end);
-            }
-            self.again = moved;
+            self.again = hull(&self.again, &moved);
             is_any_given_up = true;
         }
         if is_any_given_up {
@@ -225,8 +227,7 @@ impl Association {
         if !self.again.is_empty() {
             if let Some(repeat) = self.repeat.take() {
                 // What may be missing of what went before goes along, or nobody would ask for it any more.
-                self.again =
-                    repeat.counters.start.min(self.again.start)..repeat.counters.end.max(self.again.end);
+                self.again = hull(&repeat.counters, &self.again);
             }
             self.repeat = Some(Repeat::new(self.again.clone()));
         }
@@ -253,12 +254,10 @@ impl Association {
             return;
         }
         let repeat = self.repeat.get_or_insert_with(|| Repeat::new(held.clone()));
-        repeat.counters = repeat.counters.start.min(held.start)..repeat.counters.end.max(held.end);
+        repeat.counters = hull(&repeat.counters, &held);
         repeat.is_lossy = true;
         if self.again.is_empty() {
-            repeat.pause = patience + ACK_TAKES;
-            repeat.at = Some(now + repeat.pause);
-            repeat.heard = self.half.acks_heard();
+            repeat.wait(now, patience + ACK_TAKES, self.half.acks_heard());
         }
     }
 
@@ -461,9 +460,8 @@ impl Association {
             // What joined one that is to go again puts it off no further.
             if let Some(repeat) = self.repeat.as_mut().filter(|repeat| repeat.at.is_none()) {
                 repeat.is_lossy = is_lossy;
-                repeat.pause = (2 * repeat.pause).max(route.patience + ACK_TAKES);
-                repeat.at = Some(ctx.now + repeat.pause);
-                repeat.heard = self.half.acks_heard();
+                let pause = (2 * repeat.pause).max(route.patience + ACK_TAKES);
+                repeat.wait(ctx.now, pause, self.half.acks_heard());
             }
         }
         Pumped { is_sent: sent > 0, is_stopped }
@@ -548,6 +546,15 @@ impl Association {
         let lost = self.half.stats().ring.lost;
         add(&counters.lost, lost.saturating_sub(self.lost_seen));
         self.lost_seen = lost;
+    }
+}
+
+/// The counters of both and whatever lies between; of one where the other is empty.
+fn hull(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
+    match (one.is_empty(), other.is_empty()) {
+        (true, _) => other.clone(),
+        (false, true) => one.clone(),
+        (false, false) => one.start.min(other.start)..one.end.max(other.end),
     }
 }
 
