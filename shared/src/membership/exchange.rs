@@ -531,15 +531,13 @@ impl Exchange {
 
     fn judge(&mut self, clock: Clock, trust: &mut Trust) {
         let wanted = self.heard.as_ref().and_then(|heard| heard.certificate);
-        let verdict = match (&self.shown.broken, &self.shown.chain) {
-            _ if trust.view().revocation(self.peer).is_some() => {
-                let refused = refuse_revoked(trust.view(), self.peer);
-                refused.map_or_else(|refusal| Verdict::Refused(refusal.into()), |()| Verdict::Pending)
-            }
-            (Some((hash, error)), _) if Some(*hash) == wanted => Verdict::Refused((*error).into()),
-            (_, None) => Verdict::Pending,
+        let revoked = refuse_revoked(trust.view(), self.peer).err();
+        let verdict = match (revoked, &self.shown.broken, &self.shown.chain) {
+            (Some(refusal), _, _) => Verdict::Refused(refusal.into()),
+            (None, Some((hash, error)), _) if Some(*hash) == wanted => Verdict::Refused((*error).into()),
+            (None, _, None) => Verdict::Pending,
             // One that the peer does not show any more counts until the other is here.
-            (_, Some((certificate, delegation))) => {
+            (None, _, Some((certificate, delegation))) => {
                 let met = trust.has_met(self.peer);
                 judge(trust.view(), self.peer, certificate, delegation.as_ref(), met, clock.unix)
                     .map_or_else(|refusal| Verdict::Refused(refusal.into()), Verdict::Admitted)

@@ -380,19 +380,10 @@ impl<'a> Admin<'a> {
         if !standing.is_admin(admin) {
             return Err(AdminError::Senseless("nobody of that id is an admin"));
         }
-        let here = self.authority.fingerprint();
-        if admin == here {
+        if admin == self.authority.fingerprint() {
             return Err(AdminError::Senseless("an admin does not remove itself: let another one do it"));
         }
-        let draft = self.draft();
-        let view = self.trust.view();
-        let next = |legacy| {
-            let mut document = draft.clone();
-            let lost = view.remove_admin(self.trust.record(), &mut document, here, admin, legacy)?;
-            Ok::<_, AdminError>((document, lost))
-        };
-        let (with, lost) = next(legacy)?;
-        let (without, _) = next(Legacy::Dropped)?;
+        let (with, lost) = self.removal(admin, legacy)?;
         match self.say(with) {
             // All that it had said does not fit into one statement beside what this one says; the removal does.
             Err(AdminError::Sign(SignError::TooLarge(_))) if legacy == Legacy::Kept => {
@@ -400,11 +391,19 @@ impl<'a> Admin<'a> {
                     let said = newest.body();
                     said.revoked.len() + said.admins.len() + said.members.len()
                 });
+                let (without, _) = self.removal(admin, Legacy::Dropped)?;
                 self.say(without)?;
                 Ok(dropped)
             }
             said => said.map(|()| lost),
         }
+    }
+
+    fn removal(&mut self, admin: Fingerprint, legacy: Legacy) -> Result<(Document, usize), AdminError> {
+        let (mut document, here) = (self.draft(), self.authority.fingerprint());
+        let record = self.trust.record();
+        let lost = self.trust.view().remove_admin(record, &mut document, here, admin, legacy)?;
+        Ok((document, lost))
     }
 }
 
