@@ -82,6 +82,20 @@ struct Node {
     queue: Option<StreamQueue>,
 }
 
+/// What a plane is told at first: one relay, with no stream yet, and nothing asked of anybody.
+fn picture(directory: Directory, peers: Vec<PeerRoute>) -> Snapshot {
+    Snapshot {
+        directory: Arc::new(directory),
+        peers,
+        streams: vec![None],
+        links: vec![],
+        bindings: vec![None],
+        stun: [].into(),
+        access: None,
+        own: Arc::default(),
+    }
+}
+
 impl Node {
     /// A node that knows `peers` by their MACs, has a stream, and no route yet.
     fn new(name: u8, peers: &[u8]) -> Self {
@@ -97,16 +111,7 @@ impl Node {
         }
         let route =
             |_| PeerRoute { is_expected: true, patience: Duration::from_millis(300), ..PeerRoute::default() };
-        let snapshot = Snapshot {
-            directory: Arc::new(directory),
-            peers: peers.iter().map(route).collect(),
-            streams: vec![None],
-            links: vec![],
-            bindings: vec![None],
-            stun: [].into(),
-            access: None,
-            own: Arc::default(),
-        };
+        let snapshot = picture(directory, peers.iter().map(route).collect());
         let (device, socket) = (device.into_device(), DatagramSocket::bind().unwrap());
         let pool = ChunkPool::new(POOL_BYTES);
         let (plane, output) = Plane::start(device, socket.clone(), snapshot.clone(), pool, ring).unwrap();

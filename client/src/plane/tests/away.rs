@@ -37,16 +37,7 @@ impl Sender {
             directory.admit(PeerSlot(slot), Record::new(mac(peer))).unwrap();
         }
         let peers = vec![PeerRoute { is_expected: true, ..PeerRoute::default() }; 2];
-        let snapshot = Snapshot {
-            directory: Arc::new(directory),
-            peers,
-            streams: vec![None],
-            links: vec![],
-            bindings: vec![None],
-            stun: [].into(),
-            access: None,
-            own: Arc::default(),
-        };
+        let snapshot = picture(directory, peers);
         let socket = Arc::new(MemorySocket::new(41_641).unwrap());
         let (lockstep, output) = Lockstep::new(
             device.into_device(),

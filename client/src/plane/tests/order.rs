@@ -25,16 +25,8 @@ impl Receiver {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 100).unwrap();
         let mut directory = Directory::new(mac(2));
         directory.admit(PEER, Record::new(mac(1))).unwrap();
-        let snapshot = Snapshot {
-            directory: Arc::new(directory),
-            peers: vec![PeerRoute { is_expected: true, patience: APART, ..PeerRoute::default() }],
-            streams: vec![None],
-            links: vec![],
-            bindings: vec![None],
-            stun: [].into(),
-            access: None,
-            own: Arc::default(),
-        };
+        let route = PeerRoute { is_expected: true, patience: APART, ..PeerRoute::default() };
+        let snapshot = picture(directory, vec![route]);
         let (socket, pool) = (Arc::new(MemorySocket::new(41_641).unwrap()), ChunkPool::new(POOL_BYTES));
         let (lockstep, output) = Lockstep::new(
             device.into_device(),

@@ -259,6 +259,23 @@ pub(super) fn kinds(world: &World) -> [Option<PathKind>; 2] {
     [kind(world, 0), kind(world, 1)]
 }
 
+/// A data packet of node 0 opens at node 1, which is told where it came from: through whatever mapping there is now.
+fn hear_node_0(world: &mut World) -> SocketAddr {
+    let to = world.internet.sides[1].inside;
+    let from = world.internet.sides[0].outward(to);
+    let (now, slot) = (world.now, world.status(1).slot);
+    world.nodes[1].endpoint.handle_heard(now, slot, from);
+    from
+}
+
+/// No relay is left to go to, and what was under way there is gone.
+fn lose_relay(world: &mut World) {
+    let now = world.now;
+    world.nodes.iter_mut().for_each(|node| node.endpoint.handle_stream_closed(now, RELAY));
+    world.to_node.clear();
+    world.to_relay.clear();
+}
+
 pub(super) const DIRECT: [Option<PathKind>; 2] = [Some(PathKind::DirectUdp); 2];
 pub(super) const RELAYED: [Option<PathKind>; 2] = [Some(PathKind::RelayWs); 2];
 
@@ -597,10 +614,7 @@ fn data_from_a_new_address_is_followed_in_one_round_trip_and_without_a_switch() 
             node.events.clear();
         }
         // A data packet of node 0 opens at node 1, which knows nothing of where it came from.
-        let to = world.internet.sides[1].inside;
-        let from = world.internet.sides[0].outward(to);
-        let (now, slot) = (world.now, world.status(1).slot);
-        world.nodes[1].endpoint.handle_heard(now, slot, from);
+        let from = hear_node_0(&mut world);
         // There and back, and what lies between two steps or before it in a round.
         world.run(HOP * 7);
         assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from), "rebind {rebind}");
@@ -669,10 +683,7 @@ fn where_the_peer_went_there_is_room_for_a_path() {
     for rebind in 0..5 {
         traffic(&mut world, Duration::from_millis(200), true);
         world.internet.sides[0].mappings.clear();
-        let to = world.internet.sides[1].inside;
-        let from = world.internet.sides[0].outward(to);
-        let (now, slot) = (world.now, world.status(1).slot);
-        world.nodes[1].endpoint.handle_heard(now, slot, from);
+        let from = hear_node_0(&mut world);
         world.run(HOP * 8);
         assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from), "rebind {rebind}");
     }
@@ -684,13 +695,8 @@ fn a_path_that_died_in_doubt_is_given_up_before_the_doubt_ends() {
     let mut world = behind(21, [Nat::Open; 2]);
     world.run(Duration::from_secs(5));
     traffic(&mut world, Duration::from_secs(2), true);
-    let now = world.now;
-    for node in &mut world.nodes {
-        node.endpoint.handle_stream_closed(now, RELAY);
-        node.events.clear();
-    }
-    world.to_node.clear();
-    world.to_relay.clear();
+    world.nodes.iter_mut().for_each(|node| node.events.clear());
+    lose_relay(&mut world);
     world.internet.is_torn = true;
     traffic(&mut world, Duration::from_secs(4), false);
     world.internet.is_torn = false;
@@ -711,18 +717,10 @@ fn what_a_path_swallowed_goes_again_also_where_a_check_is_what_it_answers_first(
     traffic(&mut world, Duration::from_secs(2), true);
     // Node 1's data follows to another port of node 0's router. From then on that address is checked in full size.
     world.internet.sides[0].mappings.clear();
-    let to = world.internet.sides[1].inside;
-    let from = world.internet.sides[0].outward(to);
-    let (now, slot) = (world.now, world.status(1).slot);
-    world.nodes[1].endpoint.handle_heard(now, slot, from);
+    let from = hear_node_0(&mut world);
     world.run(HOP * 8);
     assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from));
-    // No relay is left to go to.
-    for node in &mut world.nodes {
-        node.endpoint.handle_stream_closed(now, RELAY);
-    }
-    world.to_node.clear();
-    world.to_relay.clear();
+    lose_relay(&mut world);
     traffic(&mut world, Duration::from_secs(2), true);
     for node in &mut world.nodes {
         node.events.clear();
