@@ -35,20 +35,17 @@ lab_wire_change() {
     echo "$2 ${3:-}" >"$LAB_DIR/$1.wire"
     step "line of $1: $2 ${3:-perfect}"
 }
-# lab_wire_has HOST — until the line has taken in what it was told last.
+# lab_wire_has HOST — until the line has taken in what it was told last. Without a pause: something is measured from then on.
 lab_wire_has() {
-    local out="$LAB_OUT/wire-$1.out" had
+    local out="$LAB_OUT/wire-$1.out" had deadline=$(($(lab_now_ms) + 5000))
     had=$(wc -l <"$out")
     echo report >"$LAB_DIR/$1.wire"
-    until lab_longer "$out" "$had"; do :; done
+    until lab_longer "$out" "$had"; do [[ $(lab_now_ms) -lt $deadline ]] || lab_fail "no account of the line of $1"; done
 }
 # lab_wire_took HOST WAY — frames that the line took from WAY (a_to_b or b_to_a) so far, by its own account: by chance, by a rule, or because
 # its queue was full.
 lab_wire_took() {
-    local out="$LAB_OUT/wire-$1.out" had
-    had=$(wc -l <"$out")
-    echo report >"$LAB_DIR/$1.wire"
-    lab_wait 5 "the account of the line of $1" lab_longer "$out" "$had"
-    tail -n 1 "$out" | jq ".$2 | .lost + .dropped + .overflowed"
+    lab_wire_has "$1"
+    tail -n 1 "$LAB_OUT/wire-$1.out" | jq ".$2 | .lost + .dropped + .overflowed"
 }
 lab_longer() { [[ $(wc -l <"$1") -gt $2 ]]; }

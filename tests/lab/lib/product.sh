@@ -86,9 +86,6 @@ lab_moved() {
     local moves=$(($(lab_switches "$1") - $3))
     [[ $moves == "$2" ]] || lab_fail "$1 moved $moves times, not $2"
 }
-# What the relay forwarded so far, bytes of the device it has on the internet.
-lab_relay_bytes() { on relay sh -c 'cat /sys/class/net/eth0/statistics/tx_bytes'; }
-
 # What it forwarded so far, bytes of packets between peers.
 lab_forwarded() { on relay shadowmesh-relay status --json | jq .forwarded_bytes; }
 

@@ -22,9 +22,8 @@ moves_to() {
 # comes_from HOST — how its addresses begin there, as a list in JSON; of two families either, whichever was quicker.
 comes_from() {
     local n=${LAB_NUMBER[$1]} four six
-    if [[ ${device[$1]} == eth1 ]]; then n=4$n; fi
-    four="\"198.51.100.${n/#[12]/1$n}:\"" six="\"[2001:db8:$n:\""
-    if [[ ${device[$1]} == eth1 ]]; then four="\"198.51.100.$n:\""; fi
+    four="\"198.51.100.1$n:\"" six="\"[2001:db8:$n:\""
+    if [[ ${device[$1]} == eth1 ]]; then four="\"198.51.100.4$n:\"" six="\"[2001:db8:4$n:\""; fi
     case "${before[$1]}" in
     4) echo "[$four]" ;;
     6) echo "[$six]" ;;

@@ -123,12 +123,6 @@ impl Ledger {
         }
     }
 
-    /// Different frames that arrived intact so far.
-    #[must_use]
-    pub const fn received(&self) -> u64 {
-        self.tally.received
-    }
-
     /// When the first one arrived.
     #[must_use]
     pub const fn first(&self) -> Option<Duration> {
@@ -186,7 +180,6 @@ impl Ledger {
             self.tally.duplicated += 1;
             return;
         }
-        self.tally.received += 1;
         if seen.sequence < self.next {
             self.tally.reordered += 1;
         }
