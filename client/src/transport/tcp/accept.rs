@@ -1,7 +1,8 @@
 //! The listener. Anybody may connect: nothing is said to anybody until a packet came that only a peer could seal, and few of those who
 //! say nothing are borne at a time, from one address even fewer: so that it takes many machines to keep a peer out.
 
-use super::{Shared, link};
+use super::Shared;
+use super::link::{self, Origin};
 use crate::plane::host;
 use socket2::SockRef;
 use std::collections::HashMap;
@@ -107,7 +108,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
                 };
                 // What is said there has to leave at once; an error means that it broke already, which its task finds out.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(link::run(stream, remote, None, Arc::clone(&shared), Some(place)));
+                tokio::spawn(link::run(stream, remote, Origin::Came(place), Arc::clone(&shared)));
             }
             // It broke before it was taken.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -4,6 +4,7 @@
 //! Until it is kept, messages go to the event loop: few, small, and for [`KEPT_WITHIN`]. From then on they go to the data plane.
 
 use super::accept::{Place, reset};
+use super::congestion::Usual;
 use super::{Opened, Shared, TcpEvent};
 use crate::plane::{InboundMessage, StreamQueue, stream_queue};
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// Somebody who is not known by then is sent away.
 pub(super) const KEPT_WITHIN: Duration = Duration::from_secs(3);
@@ -39,6 +41,20 @@ const READ_BUFFER: usize = 16 * 1024;
 pub(super) struct LinkHandle {
     control: mpsc::Sender<Bytes>,
     wish: watch::Sender<Wish>,
+}
+
+/// How a connection came to be.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// By a try of ours.
+    Tried {
+        /// Whom it was for.
+        peer: PeerSlot,
+        /// What it will send by when it is no longer new.
+        usual: Option<Usual>,
+    },
+    /// Somebody came, and has a place among the strangers until it is kept.
+    Came(Place),
 }
 
 /// What is wanted of a connection.
@@ -82,17 +98,15 @@ enum LinkError {
     Ended,
 }
 
-/// Runs a connection to its end. `place` is given back once it is kept.
+/// Runs a connection to its end.
 ///
 /// One that does not end well is reset: a socket that waits for the other end to hear of a close would hold on to its pair of ports,
 /// and no other connection could be opened between them for minutes (RFC 9293 §3.6).
-pub(super) async fn run(
-    mut stream: TcpStream,
-    remote: SocketAddr,
-    peer: Option<PeerSlot>,
-    shared: Arc<Shared>,
-    place: Option<Place>,
-) {
+pub(super) async fn run(mut stream: TcpStream, remote: SocketAddr, origin: Origin, shared: Arc<Shared>) {
+    let (peer, usual, place) = match origin {
+        Origin::Tried { peer, usual } => (Some(peer), usual, None),
+        Origin::Came(place) => (None, None, Some(place)),
+    };
     let Ok(local) = stream.local_addr() else { return };
     let link = shared.name(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
     let (data, queue) = stream_queue(shared.producer.clone());
@@ -106,7 +120,7 @@ pub(super) async fn run(
     let (reader, writer) = stream.split();
     let ended = tokio::select! {
         ended = read(reader, link, &shared, wishes.clone()) => ended,
-        ended = write(writer, control_queue, queue) => ended,
+        ended = write(writer, control_queue, queue, usual) => ended,
         ended = watched(wishes, place) => ended,
     };
     if let Err(why) = ended {
@@ -175,10 +189,19 @@ async fn write(
     mut writer: WriteHalf<'_>,
     mut control: mpsc::Receiver<Bytes>,
     mut data: StreamQueue,
+    mut usual: Option<Usual>,
 ) -> Result<(), LinkError> {
+    let due = usual.as_ref().map_or_else(Instant::now, |usual| usual.due);
+    let mut remembered = std::pin::pin!(sleep_until(due));
     loop {
         let (message, sent) = tokio::select! {
             biased;
+            () = &mut remembered, if usual.is_some() => {
+                if let Some(usual) = usual.take() {
+                    usual.take_up(writer.as_ref());
+                }
+                continue;
+            }
             message = control.recv() => {
                 let Some(message) = message else { return Ok(writer.shutdown().await?) };
                 (message, 0)
@@ -193,5 +216,35 @@ async fn write(
         data.on_sent(sent);
         // One task must not keep the others of this thread from running, however much there is to write.
         tokio::task::consume_budget().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plane::Waker;
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn it_sends_as_the_machine_does_once_its_first_round_trip_is_forgotten() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        let before = SockRef::from(&socket).tcp_congestion().unwrap();
+        let usual = Usual::put_off(&socket, Duration::from_millis(50)).unwrap();
+        let mut stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (reader, writer) = stream.split();
+        let in_use = || SockRef::from(reader.as_ref()).tcp_congestion().unwrap();
+        let (_control, control) = mpsc::channel(1);
+        let (_data, queue) = stream_queue(Waker::new().unwrap());
+
+        let due = usual.due;
+        let mut writing = std::pin::pin!(write(writer, control, queue, Some(usual)));
+        while in_use() != before {
+            assert!(timeout(Duration::from_millis(1), &mut writing).await.is_err());
+            assert!(Instant::now() < due + Duration::from_secs(10), "it keeps what it began with");
+        }
+        assert!(Instant::now() >= due);
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! - `open`: a try, from the port on which this node listens to every address of the peer at once.
 //! - `accept`: the listener on that port. Anybody may connect to it.
+//! - `congestion`: what decides how fast one sends that was opened from both ends.
 //! - `link`: a connection and its messages, from [`TcpEvent::Opened`] to [`TcpEvent::Closed`].
 //!
 //! # The port
@@ -25,6 +26,7 @@
 //! - No socket outlives what it was for: a try owns those it has not connected yet, a link its own; dropping either closes them.
 
 mod accept;
+mod congestion;
 mod link;
 mod open;
 #[cfg(test)]

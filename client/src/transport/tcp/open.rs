@@ -3,7 +3,9 @@
 //! A SYN that is dropped is repeated by the kernel after a second. One that is refused (a host without our listener, or a router that
 //! answers for it) is tried again after [`AGAIN`]: the other side's own SYN may have opened the way by then.
 
-use super::{Shared, link};
+use super::Shared;
+use super::congestion::{REMEMBERED, Usual};
+use super::link::{self, Origin};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use shadowmesh_proto::endpoint::event::TCP_TRY;
@@ -24,8 +26,9 @@ pub(super) async fn run(shared: Arc<Shared>, peer: PeerSlot, port: u16, addresse
         let mut tries: FuturesUnordered<_> =
             addresses.into_iter().map(|address| connect(&shared, port, address)).collect();
         while let Some(connected) = tries.next().await {
-            if let Some((stream, remote)) = connected {
-                tokio::spawn(link::run(stream, remote, Some(peer), Arc::clone(&shared), None));
+            if let Some((stream, remote, usual)) = connected {
+                let origin = Origin::Tried { peer, usual };
+                tokio::spawn(link::run(stream, remote, origin, Arc::clone(&shared)));
             }
         }
     };
@@ -33,16 +36,22 @@ pub(super) async fn run(shared: Arc<Shared>, peer: PeerSlot, port: u16, addresse
     let _ = timeout(TCP_TRY, connecting).await;
 }
 
-async fn connect(shared: &Shared, port: u16, address: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
+async fn connect(
+    shared: &Shared,
+    port: u16,
+    address: SocketAddr,
+) -> Option<(TcpStream, SocketAddr, Option<Usual>)> {
     loop {
         let again = Instant::now() + AGAIN;
         let connected = async {
             // Closed only when this node has no use for it any more.
             let _place = shared.sockets.acquire().await;
-            shared.outside.tcp_from(port, address).await?.connect(address).await
+            let socket = shared.outside.tcp_from(port, address).await?;
+            let usual = Usual::put_off(&socket, REMEMBERED);
+            Ok((socket.connect(address).await?, usual))
         };
         match connected.await {
-            Ok(stream) => return Some((stream, address)),
+            Ok((stream, usual)) => return Some((stream, address, usual)),
             Err(error) if is_worth_another(&error) => sleep_until(again).await,
             Err(error) => {
                 tracing::trace!(%error, %address, "no connection to a peer");
