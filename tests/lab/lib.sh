@@ -16,6 +16,8 @@
 
 set -euo pipefail
 unset JOURNAL_STREAM NOTIFY_SOCKET
+# A panic shows how it came about where RUST_BACKTRACE asks for that; an error is a sentence.
+export RUST_LIB_BACKTRACE=0
 
 LAB="sm$$"
 LAB_DIR=$(mktemp -d "${TMPDIR:-/tmp}/sm-lab.XXXXXX")

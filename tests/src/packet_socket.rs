@@ -46,6 +46,8 @@ pub struct Device {
     pub mac: [u8; 6],
     /// Payload bytes of its largest frame, without the 14-byte Ethernet header.
     pub mtu: usize,
+    /// Whether it was up before anything else here was asked: what is set as it goes up is set then.
+    pub is_up: bool,
 }
 
 /// A socket bound to one device and one ethertype (or all).
@@ -58,7 +60,7 @@ pub struct PacketSocket {
 
 impl PacketSocket {
     /// Opens a socket on `device` of the calling thread's namespace. Needs `CAP_NET_RAW`, and `CAP_NET_ADMIN` for a
-    /// receive buffer above the system's limit.
+    /// receive buffer above the system's limit; without it is as large as that.
     pub fn open(device: &str, ethertype: u16, format: Format, receive_buffer: usize) -> io::Result<Self> {
         let protocol = i32::from(ethertype.to_be());
         // SAFETY: socket(2) takes three integers; the result is checked before it is owned.
@@ -71,7 +73,9 @@ impl PacketSocket {
         let device = describe(&socket, device)?;
 
         let bytes = i32::try_from(receive_buffer).unwrap_or(i32::MAX);
-        set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)?;
+        // Within the system's limit where that is all we may: what is lost for it is counted.
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+            .or_else(|_| set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))?;
         set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1_i32)?;
         set_option(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
         if format == Format::Virtio {
@@ -221,6 +225,7 @@ fn describe(socket: &OwnedFd, name: &str) -> io::Result<Device> {
     };
     // SAFETY: each request fills the member of the union that is read (netdevice(7)).
     unsafe {
+        let flags = i32::from(ask(libc::SIOCGIFFLAGS)?.ifr_ifru.ifru_flags);
         let index = ask(libc::SIOCGIFINDEX)?.ifr_ifru.ifru_ifindex;
         let mtu = ask(libc::SIOCGIFMTU)?.ifr_ifru.ifru_mtu;
         let hardware = ask(libc::SIOCGIFHWADDR)?.ifr_ifru.ifru_hwaddr.sa_data;
@@ -228,6 +233,6 @@ fn describe(socket: &OwnedFd, name: &str) -> io::Result<Device> {
         for (to, from) in mac.iter_mut().zip(hardware) {
             *to = from as u8;
         }
-        Ok(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0) })
+        Ok(Device { index, mac, mtu: usize::try_from(mtu).unwrap_or(0), is_up: flags & libc::IFF_UP != 0 })
     }
 }

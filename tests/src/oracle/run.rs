@@ -232,8 +232,11 @@ impl<'a> Station<'a> {
         Ok(Self { end, ethertype, socket, dropped_before: AtomicU64::new(0) })
     }
 
+    /// A device that is not up yet has neither its MAC nor its MTU yet, and counts as one that is not there.
     fn open(end: &End, ethertype: u16) -> io::Result<PacketSocket> {
-        end.within(|device| PacketSocket::open(device, ethertype, Format::Plain, RECEIVE_BUFFER))
+        let socket =
+            end.within(|device| PacketSocket::open(device, ethertype, Format::Plain, RECEIVE_BUFFER))?;
+        if socket.device().is_up { Ok(socket) } else { Err(io::Error::from_raw_os_error(libc::ENETDOWN)) }
     }
 
     fn socket(&self) -> Arc<PacketSocket> {
@@ -436,4 +439,40 @@ fn receive(
 /// A duplicate of the last frames may still be on its way when everything has arrived: a little longer for those.
 fn settled(start: Instant, end: Duration, settle: Duration) -> bool {
     start.elapsed() >= end + settle
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const INSIDE: &str = "SHADOWMESH_TEST_LO_IS_DOWN";
+
+    /// The loopback of a new namespace is down. The test runs itself there.
+    #[test]
+    fn a_device_that_is_not_up_yet_is_waited_for() {
+        let lo = End { namespace: None, device: "lo".to_owned() };
+        if std::env::var_os(INSIDE).is_some() {
+            let error = Station::open(&lo, ALL_ETHERTYPES).unwrap_err();
+            assert!(is_away(&error), "{error}");
+            let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+            assert!(up.success());
+            assert!(Station::open(&lo, ALL_ETHERTYPES).unwrap().device().is_up);
+            return;
+        }
+        let inside = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "--"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["oracle::run::tests::a_device_that_is_not_up_yet_is_waited_for", "--exact", "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&inside.stdout);
+        assert!(
+            inside.status.success() && said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&inside.stderr)
+        );
+    }
 }
