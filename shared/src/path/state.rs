@@ -316,7 +316,8 @@ impl Path {
     pub fn set_heartbeat(&mut self, heartbeat: Duration) {
         self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
         if self.is_proven() && self.asked.is_none() {
-            self.next_ping = Some(self.next_heartbeat(self.answered));
+            // What is wanted sooner is not put off.
+            self.next_ping = Deadline::earlier(self.next_ping, Some(self.next_heartbeat(self.answered)));
         }
     }
 

@@ -491,6 +491,23 @@ fn a_questioned_path_stays_what_it_is_for_as_long_as_an_answer_takes() {
 }
 
 #[test]
+fn another_heartbeat_does_not_put_off_a_ping_that_is_wanted() {
+    let mut run = Run::new();
+    run.for_secs(1, |_, _| ());
+    // It was answered just now, so that the next question waits a moment, and meanwhile a relay has another hint.
+    run.path.want_ping(run.now);
+    run.for_ticks(3, |_, _| ());
+    let (asked, heartbeat) = (run.pings, Duration::from_secs(30));
+    run.path.question(run.now);
+    run.path.set_heartbeat(heartbeat);
+    run.for_ticks(30, |path, _| assert!(path.is_proven()));
+    assert!(run.pings > asked && !run.path.is_questioned());
+    run.pings = 0;
+    run.for_secs(60, |_, _| ());
+    assert_eq!(run.pings, 2, "60 s at {heartbeat:?}");
+}
+
+#[test]
 fn a_closed_path_stays_dead() {
     let mut run = Run::new();
     run.for_secs(1, |_, _| ());
