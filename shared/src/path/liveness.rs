@@ -42,32 +42,40 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 /// See [`HEARTBEAT_MIN`].
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// A round trip that is longer counts as one of this length: who holds up answers longer and longer could otherwise put off the doubt of a
+/// path for as long as he likes. Two hops by geostationary satellites take 1.2 s.
+pub const RTT_MOST: Duration = Duration::from_secs(2);
 /// See [`questioned_again`].
 const QUESTIONED_AGAIN: Duration = Duration::from_millis(40);
 /// A PING that proves a path makes a packet of this size, bytes: the IPv6 minimum MTU, which every path must carry.
 pub const FULL_SIZE: usize = 1280;
 
+/// What liveness reckons with of a round trip.
+pub fn reckoned(rtt: Option<Duration>) -> Option<Duration> {
+    rtt.map(|rtt| rtt.min(RTT_MOST))
+}
+
 /// How long after a PING that was not answered the next one leaves.
 pub fn repeat_after(rtt: Option<Duration>) -> Duration {
-    PROBE_INTERVAL.max(rtt.unwrap_or_default() / UNDER_WAY)
+    PROBE_INTERVAL.max(reckoned(rtt).unwrap_or_default() / UNDER_WAY)
 }
 
 /// A PING is repeated so soon while something says that the path may be gone: three are answered before that is believed, for one may be
 /// lost. Nobody makes a node send more than that.
 pub fn questioned_again(rtt: Option<Duration>) -> Duration {
-    QUESTIONED_AGAIN.max(rtt.unwrap_or_default() / UNDER_WAY)
+    QUESTIONED_AGAIN.max(reckoned(rtt).unwrap_or_default() / UNDER_WAY)
 }
 
 /// How long a path may take to answer when something says that it may be gone: half a round trip more than it takes, and no less than
 /// two busy machines need.
 pub fn questioned_after(rtt: Option<Duration>) -> Duration {
-    rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_add((rtt / 2).max(2 * ACK_ALLOWANCE)))
+    reckoned(rtt).map_or(Duration::from_secs(1), |rtt| rtt + (rtt / 2).max(2 * ACK_ALLOWANCE))
 }
 
 /// How long data may stay unconfirmed before its path is suspect.
 pub fn suspicion_after(rtt: Option<Duration>) -> Duration {
-    let by_rtt = rtt.map_or(Duration::from_secs(1), |rtt| rtt.saturating_mul(SUSPECT_RTTS));
-    by_rtt.max(SUSPECT_FLOOR).saturating_add(ACK_ALLOWANCE)
+    let by_rtt = reckoned(rtt).map_or(Duration::from_secs(1), |rtt| rtt * SUSPECT_RTTS);
+    by_rtt.max(SUSPECT_FLOOR) + ACK_ALLOWANCE
 }
 
 /// How long PINGs may stay unanswered before their path is suspect.
@@ -77,9 +85,9 @@ pub fn unanswered_after(rtt: Option<Duration>) -> Duration {
 
 /// How long after a PING that nobody answered its path is dead: long enough for the PING that suspicion sends, and one more.
 pub fn dead_after(rtt: Option<Duration>) -> Duration {
-    let round = rtt.unwrap_or_default();
-    let answer_takes = round.saturating_add(repeat_after(rtt));
-    UNANSWERED_DEAD.saturating_sub(round).max(unanswered_after(rtt).saturating_add(answer_takes))
+    let round = reckoned(rtt).unwrap_or_default();
+    let answer_takes = round + repeat_after(rtt);
+    UNANSWERED_DEAD.saturating_sub(round).max(unanswered_after(rtt) + answer_takes)
 }
 
 #[cfg(test)]
@@ -92,7 +100,7 @@ mod tests {
         assert_eq!(suspicion_after(Some(ms(1))), ms(250));
         assert_eq!(suspicion_after(Some(ms(200))), ms(700));
         assert_eq!(suspicion_after(None), ms(1100));
-        assert_eq!(suspicion_after(Some(Duration::MAX)), Duration::MAX);
+        assert_eq!(suspicion_after(Some(Duration::MAX)), suspicion_after(Some(RTT_MOST)));
     }
 
     #[test]
@@ -102,6 +110,6 @@ mod tests {
             assert!(ms(round) + BUSY_PING + dead_after(Some(ms(round))) <= ms(3000), "{round} ms");
             assert!(dead_after(Some(ms(round))) >= unanswered_after(Some(ms(round))) + ms(round) + ms(250));
         }
-        assert_eq!(dead_after(Some(Duration::MAX)), Duration::MAX);
+        assert_eq!(dead_after(Some(Duration::MAX)), ms(6_100 + 2_000 + 500));
     }
 }

@@ -23,7 +23,7 @@ use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
     UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
-    questioned_again, repeat_after, suspicion_after, unanswered_after,
+    questioned_again, reckoned, repeat_after, suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -547,7 +547,7 @@ impl Path {
     /// either by then it is silent, which is another matter: the peer may stand still.
     fn swallowed_due(&self) -> Option<Deadline> {
         let data = self.unacknowledged.filter(|_| self.is_proven())?;
-        let rtt = self.rtt();
+        let rtt = reckoned(self.rtt());
         let at = data.swallowed_from(rtt.unwrap_or_default())?;
         let is_answering =
             self.asked.is_none_or(|asked| asked + rtt.unwrap_or_default() + repeat_after(rtt) > at);

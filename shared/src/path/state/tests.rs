@@ -517,3 +517,25 @@ fn a_closed_path_stays_dead() {
     run.for_secs(5, |_, _| ());
     assert!(run.path.is_dead());
 }
+
+#[test]
+fn who_holds_up_answers_longer_and_longer_does_not_put_off_the_doubt_as_long_as_he_likes() {
+    let mut run = Run::new();
+    run.for_secs(1, |_, _| ());
+    // Each answer comes later than the one before, as late as the path bears; what is acknowledged is not held up.
+    for _ in 0..1_000 {
+        run.rtt = (run.path.rtt().unwrap_or_default() * 3 / 2).min(Duration::from_millis(3_500));
+        run.for_secs(1, |path, now| {
+            path.on_data_sent(now);
+            path.on_ack(now);
+        });
+    }
+    assert!(run.path.is_usable() && run.path.rtt() > Some(Duration::from_secs(3)));
+    run.answers = false;
+    run.in_flight.clear();
+    let began = run.now;
+    while !run.path.is_dead() {
+        run.for_ticks(1, |path, now| path.on_data_sent(now));
+        assert!(run.now < began + Duration::from_secs(10), "it is called proven after {:?}", run.now - began);
+    }
+}
