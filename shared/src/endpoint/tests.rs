@@ -21,6 +21,7 @@ use std::time::Duration;
 mod claims;
 mod direct;
 mod first;
+mod flapping;
 mod hostile;
 mod lies;
 mod members;

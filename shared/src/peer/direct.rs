@@ -128,7 +128,8 @@ impl Direct {
         if let Some(at) = withdrawn {
             self.withdrawn.remove(at);
         }
-        if is_shaken || withdrawn.is_some() || self.moved.is_some_and(|at| is_found_out(now, at)) {
+        let has_moved = withdrawn.is_some() || self.moved.is_some_and(|at| is_found_out(now, at));
+        if is_shaken || (has_moved && self.record.excuse(now)) {
             return;
         }
         if self.follow_to() == Some(remote) {
@@ -153,7 +154,7 @@ impl Direct {
         self.withdrawn.drain(..surplus);
         self.announced = addresses;
         if self.left.take_if(|(_, left)| self.withdrawn.contains(left)).is_some() {
-            self.forgive();
+            self.forgive(now);
         }
     }
 
@@ -161,15 +162,25 @@ impl Direct {
     pub(super) fn on_own_candidates_changed(&mut self, now: Instant) {
         self.moved = Some(now);
         if self.left.take_if(|(at, _)| is_found_out(now, *at)).is_some() {
-            self.forgive();
+            self.forgive(now);
         }
     }
 
-    fn forgive(&mut self) {
-        self.record.forgive();
+    fn forgive(&mut self, now: Instant) {
+        if !self.record.forgive(now) {
+            return;
+        }
         // Who waits is judged anew.
         for known in self.paths.iter_mut().filter(|known| known.standing.due().is_some()) {
             known.standing = Standing::Unproven;
+        }
+    }
+
+    /// Data left the path at `remote`, which works, for it was slow.
+    pub(super) fn on_left_slow(&mut self, now: Instant, remote: SocketAddr) {
+        self.record.on_left_in_doubt(now);
+        for known in self.paths.iter_mut().filter(|known| known.remote == remote) {
+            known.standing.renew(now, &self.record);
         }
     }
 
@@ -553,7 +564,7 @@ impl Peer {
 }
 
 /// Whether a path was left in doubt because of a change of this node's own, when one of them was at `now` and the other `before`.
-fn is_found_out(now: Instant, before: Instant) -> bool {
+pub(super) fn is_found_out(now: Instant, before: Instant) -> bool {
     now.saturating_duration_since(before) < FOUND_OUT_WITHIN
 }
 

@@ -105,6 +105,14 @@ impl DirectTcp {
         self.record.on_left_in_doubt(now);
     }
 
+    /// Data left a link that works, for it was slow.
+    pub(super) fn on_left_slow(&mut self, now: Instant, link: TcpLink) {
+        self.record.on_left_in_doubt(now);
+        for known in self.links.iter_mut().filter(|known| known.link == link) {
+            known.standing.renew(now, &self.record);
+        }
+    }
+
     /// Where the peer says that it may be reached; what it said before holds no longer.
     pub(super) fn on_announced(&mut self, candidates: impl Iterator<Item = Candidate>) {
         let addresses = candidates.map(|candidate| candidate.address);

@@ -1,9 +1,14 @@
-//! Whether a direct path may take data, as far as the past is concerned (protocol §7.2).
+//! Whether a path by datagram, direct or through the relay, or a direct connection may take data, as far as the past is concerned
+//! (protocol §7.6).
 //!
 //! A path that data left because it was in doubt has to stay proven for a while before data returns, longer each time: one that
 //! works one way only, or now and then, does not make the session jump (Nebula #893). The record is of the kind of path, not of one
 //! address: a path that died and was found anew is no better for it.
+//!
+//! That one of the two moved is no fault of a path. But who moved is known from a peer, and from what STUN answered in clear: it excuses
+//! as many times as somebody moves on a bad day, and no more.
 
+use crate::bucket::Bucket;
 use std::time::{Duration, Instant};
 
 /// How long a path has to stay proven after data left one of its kind in doubt; doubled each time, up to [`RETURN_MAX`].
@@ -12,12 +17,21 @@ const RETURN_AFTER: Duration = Duration::from_secs(2);
 const RETURN_MAX: Duration = Duration::from_secs(60);
 /// After this time without trouble the doubling begins anew.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+/// Times that were no fault of the path: a router that forgets each few seconds for two minutes, and then one in half a minute.
+const EXCUSES: Bucket = Bucket::new(24, Duration::from_secs(30));
 
 /// How often data left paths of one kind in doubt.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Record {
     times: u32,
     last: Option<Instant>,
+    excuses: Bucket,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { times: 0, last: None, excuses: EXCUSES }
+    }
 }
 
 impl Record {
@@ -31,9 +45,21 @@ impl Record {
         self.last = Some(now);
     }
 
-    /// The last time was no fault of the path.
-    pub(super) fn forgive(&mut self) {
-        self.times = self.times.saturating_sub(1);
+    /// It is said that leaving one just now was no fault of it: whether that is believed.
+    pub(super) fn excuse(&mut self, now: Instant) -> bool {
+        self.excuses.take(now)
+    }
+
+    /// It is said that the last time was no fault of the path: whether that is believed.
+    pub(super) fn forgive(&mut self, now: Instant) -> bool {
+        let is_believed = self.excuse(now);
+        self.times = self.times.saturating_sub(u32::from(is_believed));
+        is_believed
+    }
+
+    /// Whether a path that is proven now has nothing to show first.
+    pub(super) const fn is_clean(&self) -> bool {
+        self.times == 0
     }
 
     /// What a path that was just proven has to show first.
@@ -44,9 +70,10 @@ impl Record {
 }
 
 /// How one path stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Standing {
     /// It is not proven, or in doubt.
+    #[default]
     Unproven,
     /// It is proven, and has to stay so until then.
     OnProbation(Instant),
@@ -63,6 +90,11 @@ impl Standing {
             Self::OnProbation(until) if until <= now => Self::Good,
             standing @ (Self::OnProbation(_) | Self::Good) => standing,
         };
+    }
+
+    /// Data left it though it is proven, for it was slow: as if it had just been proven.
+    pub(super) fn renew(&mut self, now: Instant, record: &Record) {
+        *self = record.probation(now);
     }
 
     /// When it may change by time alone.

@@ -86,7 +86,7 @@ impl Peer {
     }
 
     /// What is wanted is tried at once, whatever was found before.
-    const fn hurry_wanted(&mut self) {
+    fn hurry_wanted(&mut self) {
         match self.wish.wanted {
             Wanted::RelayUdp | Wanted::Relay => self.relay_udp.hurry(),
             Wanted::DirectTcp => self.direct_tcp.hurry(),
@@ -289,7 +289,10 @@ impl Peer {
         let relayed = by_datagram.into_iter().chain(stream).map(|(via, path)| {
             let is_early =
                 is_held_back && via.kind() == PathKind::RelayWs && self.routed.is_some_and(|now| now != via);
-            (via, path, path.is_proven() && !is_early)
+            // One by datagram that data left in doubt has to have behaved since.
+            let is_current = self.routed == Some(via);
+            let is_good = via.kind() == PathKind::RelayWs || is_current || self.relay_udp.may_take_data();
+            (via, path, path.is_proven() && !is_early && is_good)
         });
         let followed = self.direct.followed();
         // What may be gone is not moved to before it answered.
@@ -437,6 +440,19 @@ impl Peer {
         self.silence = Some(Silence { since, noticed: now });
     }
 
+    /// Data left a path that works. Where that was because another is much faster, a direct one has to earn its return: who makes it slow
+    /// now and then does not make data move as often.
+    fn leave_slow(&mut self, now: Instant, old: Via) {
+        let is_slow = self.routed.is_some_and(|new| new.kind() > old.kind())
+            && self.wish.wanted.allows(old.kind())
+            && !self.path_of(old).is_some_and(Path::is_lossy);
+        match old {
+            Via::Udp(remote) if is_slow => self.direct.on_left_slow(now, remote),
+            Via::Tcp(link) if is_slow => self.direct_tcp.on_left_slow(now, link),
+            Via::Udp(_) | Via::Tcp(_) | Via::Channel(_) | Via::RelayUdp(_) => {}
+        }
+    }
+
     /// Where data goes now is asked whether it is any better than what was silent.
     fn ask_in_silence(&mut self, now: Instant) {
         let Some(via) = self.routed.filter(|_| self.silence.is_some()) else { return };
@@ -488,7 +504,7 @@ impl Peer {
         };
         let left_silence = before.is_some_and(|old| !is_planned(old));
         match before {
-            Some(_) if !left_silence => {}
+            Some(old) if !left_silence => self.leave_slow(ctx.now, old),
             Some(old) => {
                 let since = self.doubted_since.take();
                 self.leave_in_doubt(ctx.now, old.kind(), since.unwrap_or(ctx.now));
@@ -499,6 +515,9 @@ impl Peer {
                     match old {
                         Via::Udp(remote) => self.direct.on_left_in_doubt(ctx.now, remote),
                         Via::Tcp(_) => self.direct_tcp.on_left_in_doubt(ctx.now),
+                        Via::RelayUdp(contact) if self.contact == Some(contact) => {
+                            self.relay_udp.on_left_in_doubt(ctx.now);
+                        }
                         Via::Channel(_) | Via::RelayUdp(_) => {}
                     }
                 } else if let Via::Udp(remote) = old {

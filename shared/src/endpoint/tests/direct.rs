@@ -142,6 +142,8 @@ pub(super) struct Internet {
     pub(super) swallows: Option<fn(&[u8]) -> bool>,
     /// Somebody on the way passes on from here what comes here, either way.
     pub(super) copier: Option<SocketAddr>,
+    /// Somebody on the way writes this port, and then the next, into what STUN answers.
+    pub(super) forged_port: Option<u16>,
 }
 
 /// What the relay's STUN sends to an address in one of its minutes.
@@ -180,7 +182,14 @@ impl Internet {
             let request = BindingRequest::parse(&datagram).expect("only STUN goes to the relay");
             let minute = self.minute(now);
             let nonce = (self.forwards && to == relay_address()).then(|| nonce(source, minute));
-            let response = BindingResponse { transaction: request.transaction, mapped: source, nonce };
+            let mapped = match &mut self.forged_port {
+                Some(port) => {
+                    *port += 1;
+                    SocketAddr::new(source.ip(), *port)
+                }
+                None => source,
+            };
+            let response = BindingResponse { transaction: request.transaction, mapped, nonce };
             self.under_way.push_back((now + 2 * HOP, to, source, response.encode()));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else {

@@ -6,10 +6,10 @@ use crate::path::select::{PathKind, Wanted};
 use crate::session::ReceiveMarks;
 use crate::session::replay::ReplayWindow;
 
-const BY_DATAGRAM: [Option<PathKind>; 2] = [Some(PathKind::RelayUdp); 2];
+pub(super) const BY_DATAGRAM: [Option<PathKind>; 2] = [Some(PathKind::RelayUdp); 2];
 
 /// Two nodes behind these NATs, and a relay that forwards datagrams.
-fn forwarded(seed: u64, nats: [Nat; 2]) -> World {
+pub(super) fn forwarded(seed: u64, nats: [Nat; 2]) -> World {
     let mut world = behind(seed, nats);
     world.internet.forwards = true;
     world

@@ -1,0 +1,100 @@
+//! Who can hinder a path now and then does not make data move back and forth as he likes (protocol §7.6).
+
+use super::direct::{DIRECT, Nat, RELAYED, acknowledge_some, behind, kinds, traffic};
+use super::relayed::{BY_DATAGRAM, forwarded};
+use super::*;
+use crate::path::select::PathKind;
+
+fn moves(world: &World, at: usize) -> usize {
+    world.count(at, |event| matches!(event, Event::Moved { .. }))
+}
+
+/// Datagrams pass again and again, for a moment and not for another. How often node 0's data moved.
+fn moved_in_silences(world: &mut World, silences: u32, silence: impl Fn(&mut World, bool)) -> usize {
+    let before = moves(world, 0);
+    for _ in 0..silences {
+        silence(world, true);
+        traffic(world, Duration::from_millis(600), false);
+        silence(world, false);
+        traffic(world, Duration::from_millis(1_900), true);
+    }
+    moves(world, 0) - before
+}
+
+#[test]
+fn datagrams_of_a_relay_that_fall_silent_now_and_then_are_not_returned_to_at_once() {
+    let mut world = forwarded(66, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(4));
+    traffic(&mut world, Duration::from_secs(2), true);
+    for silence in 0..4 {
+        assert_eq!(kinds(&world), BY_DATAGRAM, "before silence {silence}");
+        world.internet.sides.iter_mut().for_each(|side| side.mute = true);
+        traffic(&mut world, Duration::from_millis(600), false);
+        assert_eq!(kinds(&world), RELAYED, "in silence {silence}");
+        world.internet.sides.iter_mut().for_each(|side| side.mute = false);
+        // It answers in a moment, and has to go on doing so.
+        traffic(&mut world, Duration::from_millis((2000 << silence) - 200), true);
+        assert_eq!(kinds(&world), RELAYED, "after silence {silence}");
+        traffic(&mut world, Duration::from_secs(1), true);
+    }
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+}
+
+#[test]
+fn datagrams_of_a_relay_that_swallow_data_and_nothing_else_carry_it_seldom() {
+    let mut world = forwarded(67, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(4));
+    let (mut counter, mut swallowed, steps) = (1_000, 0, 6_000);
+    for _ in 0..steps {
+        for at in 0..2 {
+            let (now, status) = (world.now, world.status(at));
+            let Some(path) = status.path else { continue };
+            world.nodes[at].endpoint.handle_data_sent(now, status.slot, path.via, counter + 11);
+            if path.via.kind() == PathKind::RelayWs {
+                acknowledge_some(&mut world, 1 - at, path.via.slot().number(), counter + 10, [u64::MAX; 4]);
+            }
+        }
+        let is_swallowed = kinds(&world)[0] == Some(PathKind::RelayUdp);
+        (counter, swallowed) = (counter + 10, swallowed + u32::from(is_swallowed));
+        world.run(Duration::from_millis(50));
+    }
+    assert!(swallowed > 0 && swallowed < steps / 16, "{swallowed} of {steps}");
+}
+
+#[test]
+fn who_rewrites_what_stun_answers_has_few_silences_excused() {
+    let mut world = behind(68, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    world.internet.forged_port = Some(2_000);
+    let moved = moved_in_silences(&mut world, 100, |world, is_torn| world.internet.is_torn = is_torn);
+    assert!(moved <= 80, "{moved} in four minutes");
+    world.internet.forged_port = None;
+    traffic(&mut world, Duration::from_secs(70), true);
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn a_direct_path_that_is_slow_now_and_then_is_returned_to_more_and_more_rarely() {
+    let mut world = behind(70, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    let slow = |world: &mut World, slower| {
+        for side in &mut world.internet.sides {
+            side.slower = Duration::from_millis(slower);
+        }
+    };
+    // As soon as data is there, and only then.
+    for _ in 0..1_200 {
+        let is_direct = kinds(&world) == DIRECT;
+        slow(&mut world, if is_direct { 200 } else { 0 });
+        traffic(&mut world, Duration::from_secs(1), true);
+    }
+    let moved = moves(&world, 0);
+    assert!(moved <= 60, "{moved} in twenty minutes");
+    slow(&mut world, 0);
+    traffic(&mut world, Duration::from_secs(120), true);
+    assert_eq!(kinds(&world), DIRECT);
+}
