@@ -34,6 +34,13 @@ impl Bucket {
         self.at.is_none_or(|at| now.saturating_duration_since(at) >= self.refill * self.taken)
     }
 
+    /// Whether there is no token to take.
+    pub(crate) fn is_empty(&self, now: Instant) -> bool {
+        let span = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        u128::from(self.taken).saturating_sub(span.as_millis() / self.refill.as_millis())
+            >= u128::from(self.burst)
+    }
+
     /// Takes a token if there is one.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         let at = *self.at.get_or_insert(now);
@@ -65,6 +72,11 @@ mod tests {
         let mut bucket = Bucket::of_handshakes();
         let taken = (0..10_000u64).filter(|n| bucket.take(t0 + Duration::from_millis(*n))).count();
         assert_eq!(taken, 8 + 19, "8 at once, then one each 500 ms up to 9.999 s");
+        let mut bucket = Bucket::of_handshakes();
+        for n in 0..10_000u64 {
+            let now = t0 + Duration::from_millis(n);
+            assert_ne!(bucket.is_empty(now), bucket.take(now));
+        }
         assert!(bucket.take(t0 + Duration::from_secs(10 * 365 * 86_400)), "a long pause is no overflow");
     }
 }

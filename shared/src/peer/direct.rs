@@ -16,10 +16,13 @@
 //!   has: what answers it is a proven path a round trip sooner, and nobody can have strangers sent what is large.
 //! - Where the peer's data came from is followed until a path that it has elsewhere answers what was asked since (a copy came from there,
 //!   and the peer is where it was), or fails; then not again for [`NOT_FOLLOWED`]: who copies a packet gains one move.
-//! - A path that data left because it was in doubt has to earn its return ([`super::probation`]).
+//!   A path at a place from which copies came ends, or whoever copies would keep data that he let pass, until he does not; and of such
+//!   places few are followed.
+//! - A path that data left because it was in doubt, or slow, has to earn its return ([`super::probation`]).
 
 use super::probation::{Record, Standing};
 use super::{Context, Peer};
+use crate::bucket::Bucket;
 use crate::endpoint::event::{Event, Via};
 use crate::membership::Gate;
 use crate::path::challenge::Challenges;
@@ -39,6 +42,8 @@ use std::time::{Duration, Instant};
 const MAX_PATHS: usize = 3;
 /// An address that was followed in vain is not followed again for so long.
 const NOT_FOLLOWED: Duration = Duration::from_secs(60);
+/// Places from which copies came, and which were followed: four at once, and then one in this time. Each costs what was under way.
+const COPIES: Bucket = Bucket::new(4, Duration::from_secs(15));
 /// CANDIDATES is repeated this often until acknowledged.
 const REPEAT: Duration = Duration::from_secs(1);
 /// That this node is seen elsewhere is found out so soon after or before data leaves a path: STUN is asked at the first doubt, and what is
@@ -50,7 +55,7 @@ const IP_UDP: usize = 40 + 8;
 const ETHERNET: usize = 14 + 4;
 
 /// What is known of direct ways to a peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Direct {
     agent: Agent,
     paths: Vec<DirectPath>,
@@ -80,6 +85,32 @@ pub(super) struct Direct {
     /// Where the peer says that it may be reached, and where it does not say so any more.
     announced: Vec<SocketAddr>,
     withdrawn: Vec<SocketAddr>,
+    /// See [`COPIES`].
+    copies: Bucket,
+}
+
+impl Default for Direct {
+    fn default() -> Self {
+        Self {
+            agent: Agent::default(),
+            paths: Vec::new(),
+            said: None,
+            say_again: false,
+            acked: None,
+            heard: None,
+            told: Vec::new(),
+            follow: None,
+            not_followed: None,
+            large_checks: Challenges::new(),
+            record: Record::default(),
+            left: None,
+            moved: None,
+            is_mapping_doubted: false,
+            announced: Vec::new(),
+            withdrawn: Vec::new(),
+            copies: COPIES,
+        }
+    }
 }
 
 /// A direct path and where it leads.
@@ -193,12 +224,16 @@ impl Direct {
         self.follow.map(|(_, from)| from)
     }
 
-    /// The peer is where it was, if a path that leads elsewhere answers what was asked since.
-    fn judge_follow(&mut self, now: Instant) {
-        let Some((since, from)) = self.follow else { return };
-        if self.paths.iter().any(|known| known.remote != from && known.path.has_answered_since(since)) {
+    /// The peer is where it was, if a path that leads elsewhere answers what was asked since: then where the copy came from.
+    fn judge_follow(&mut self, now: Instant) -> Option<SocketAddr> {
+        let (since, from) = self.follow?;
+        let is_answer = |known: &DirectPath| known.remote != from && known.path.has_answered_since(since);
+        let is_copy = self.paths.iter().any(is_answer);
+        if is_copy {
             self.unfollow(now);
+            self.copies.take(now);
         }
+        is_copy.then_some(from)
     }
 
     /// It is not where it was followed to: that was a copy, or did not last.
@@ -338,7 +373,7 @@ impl Peer {
             return;
         }
         self.direct_heard(ctx, from);
-        if self.direct.follow_to() != Some(from) {
+        if self.direct.follow_to() != Some(from) && !self.direct.copies.is_empty(ctx.now) {
             self.direct.follow = Some((ctx.now, from));
             // Where the peer was it is still, if it answers there.
             for known in self.direct.paths.iter_mut().filter(|known| known.remote != from) {
@@ -382,7 +417,9 @@ impl Peer {
         });
         if let Some(remote) = answered {
             self.direct_on_answered(remote);
-            self.direct.judge_follow(ctx.now);
+            if let Some(copier) = self.direct.judge_follow(ctx.now) {
+                self.direct_drop(copier);
+            }
         }
     }
 

@@ -75,6 +75,44 @@ fn who_rewrites_what_stun_answers_has_few_silences_excused() {
     assert_eq!(kinds(&world), DIRECT);
 }
 
+/// Somebody who copied a data packet of node 0 is faster with it than the network.
+fn copy(world: &mut World, copier: SocketAddr) {
+    let (now, slot) = (world.now, world.status(1).slot);
+    world.internet.copier = Some(copier);
+    world.nodes[1].endpoint.handle_heard(now, slot, copier);
+}
+
+#[test]
+fn who_copies_packets_and_passes_everything_on_has_data_for_a_moment_only() {
+    let mut world = behind(71, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    copy(&mut world, "203.0.113.77:4000".parse().unwrap());
+    traffic(&mut world, Duration::from_secs(1), true);
+    for at in 0..2 {
+        let real = Via::Udp(world.internet.sides[1 - at].inside);
+        assert_eq!(world.status(at).path.unwrap().via, real, "node {at}");
+    }
+}
+
+#[test]
+fn who_copies_packets_from_one_place_after_the_other_gains_few_moves() {
+    let mut world = behind(69, [Nat::Open; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    let host = std::net::IpAddr::from([203, 0, 113, 77]);
+    world.nodes[1].events.clear();
+    for port in 4_000..4_060 {
+        copy(&mut world, SocketAddr::new(host, port));
+        traffic(&mut world, Duration::from_secs(1), true);
+    }
+    let gained =
+        |event: &Event| matches!(event, Event::Route { via: Some(Via::Udp(to)), .. } if to.ip() == host);
+    let gained = world.count(1, gained);
+    assert!(gained <= 8, "{gained} in a minute");
+    assert_eq!(kinds(&world), DIRECT);
+}
+
 #[test]
 fn a_direct_path_that_is_slow_now_and_then_is_returned_to_more_and_more_rarely() {
     let mut world = behind(70, [Nat::PortRestricted; 2]);
