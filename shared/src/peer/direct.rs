@@ -289,6 +289,12 @@ impl Direct {
         std::mem::take(&mut self.is_mapping_doubted)
     }
 
+    pub(super) fn want_pings(&mut self, now: Instant) {
+        for known in &mut self.paths {
+            known.path.want_ping(now);
+        }
+    }
+
     /// Every path is asked now, for it may be gone.
     pub(super) fn question(&mut self, now: Instant) {
         for known in &mut self.paths {
@@ -420,6 +426,7 @@ impl Peer {
             if let Some(copier) = self.direct.judge_follow(ctx.now) {
                 self.direct_drop(copier);
             }
+            self.on_session_answers(ctx);
         }
     }
 

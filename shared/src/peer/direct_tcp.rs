@@ -136,6 +136,13 @@ impl DirectTcp {
         }
     }
 
+    /// Every link is asked now, for the peer may be another by now.
+    pub(super) fn question(&mut self, now: Instant) {
+        for known in &mut self.links {
+            known.path.question(now);
+        }
+    }
+
     pub(super) fn want_pings(&mut self, now: Instant) {
         for known in &mut self.links {
             known.path.want_ping(now);
@@ -242,6 +249,7 @@ impl Peer {
             // A stream that was silent brings what it swallowed once it speaks again, so nothing is given up.
             if path.on_pong(ctx.now, id) {
                 ctx.strangers.on_answer(ctx.now, link.remote.ip());
+                self.on_session_answers(ctx);
             }
         }
         self.tcp_drop_dead(ctx);

@@ -14,7 +14,9 @@
 //! A handshake also begins when a session does not answer. The two then race, and the session has to win whenever it can: its
 //! ring holds frames that a new one does not have. So the PING that asks the session leaves before INIT, whatever opens under
 //! the session ends a handshake that is only [`First::Asked`] (the answer to it is ignored), and from [`First::Confirming`]
-//! on, when the other side may have switched already, nothing of the old session stops it any more.
+//! on, when the other side may have switched already, nothing of the old session stops it any more. Where data goes directly that
+//! way is asked as well, and INIT waits until it answered, which ends the matter, or is in doubt: a relay that says that the peer
+//! restarted passes on what it likes.
 //!
 //! When both sides come as far as Confirming, the lower key's session stands, as for a collision of INITs (protocol §4.2).
 
@@ -46,6 +48,9 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// Pause before attempt n: these seconds, the last one for all further ones. Bounded, so that a peer whose other side comes
 /// back is found again soon; growing, so that one that is gone for good costs little.
 const BACKOFF: [u64; 5] = [1, 2, 4, 8, 15];
+
+/// While a direct path is asked whether the session lives, that is looked at this often; it answers soon, or is in doubt.
+const DIRECT_ASKED: Duration = Duration::from_millis(20);
 
 /// Pause after a handshake that could not even begin.
 const HOPELESS: Duration = Duration::from_secs(3600);
@@ -268,11 +273,18 @@ impl Peer {
     /// Begins, repeats or gives up.
     pub(super) fn first_timeout(&mut self, ctx: &mut Context<'_>) {
         let Some(contact) = self.contact else { return };
+        let lives = self.lives_directly();
         match &mut self.first {
             First::Scheduled { begin, .. } if begin.is_due(ctx.now) && self.member.is_shunned(ctx.now) => {
                 if let Some(until) = self.member.shunned_until() {
                     *begin = Deadline::new(until, "the peer was refused");
                 }
+            }
+            First::Scheduled { begin, .. } if begin.is_due(ctx.now) && lives == Some(false) => {
+                *begin = Deadline::new(ctx.now + DIRECT_ASKED, "a direct path is being asked");
+            }
+            First::Scheduled { begin, .. } if begin.is_due(ctx.now) && lives == Some(true) => {
+                self.first.cancel(ctx);
             }
             First::Scheduled { begin, attempt } if begin.is_due(ctx.now) => {
                 let (why, attempt) = (begin.why, *attempt);
@@ -309,6 +321,14 @@ impl Peer {
             }
             First::Idle | First::Scheduled { .. } | First::Asked { .. } | First::Confirming { .. } => {}
         }
+    }
+
+    /// Whether the session was answered on the direct path that data takes since a relay last said that the peer is there; `None` where that
+    /// path is in doubt, or data takes none.
+    fn lives_directly(&self) -> Option<bool> {
+        let direct = self.routed.filter(|via| via.kind().is_direct() && self.session.is_some())?;
+        let path = self.path_of(direct).filter(|path| path.is_proven())?;
+        Some(self.introduced.is_none_or(|since| path.has_answered_since(since)))
     }
 
     /// A session that may still live is asked along with each INIT, and first: so its answer comes first.

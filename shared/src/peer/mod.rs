@@ -151,6 +151,8 @@ pub(crate) struct Peer {
     contact: Option<Contact>,
     /// Every contact that a relay gave, one per relay, the newest last.
     contacts: Vec<(Contact, u64)>,
+    /// When a relay last said that the peer is there, and was listened to.
+    introduced: Option<Instant>,
     /// Whether the relay was told CONFIRMED for this contact.
     confirmed_contact: bool,
     /// The path over the contact.
@@ -227,6 +229,7 @@ impl Peer {
             instance: None,
             contact: None,
             contacts: Vec::new(),
+            introduced: None,
             confirmed_contact: false,
             path: None,
             relay_udp: RelayUdp::default(),
@@ -356,6 +359,7 @@ impl Peer {
         let restarted = self.instance.is_some_and(|known| known != instance);
         self.instance = Some(instance);
         self.contact = Some(contact);
+        self.introduced = Some(ctx.now);
         self.confirmed_contact = false;
         self.resume.is_released = false;
         self.drop_stream();
@@ -363,7 +367,12 @@ impl Peer {
         self.path = self.session.is_some().then(|| self.new_path(ctx.now));
         self.relay_udp_drop();
         self.direct.say_again();
+        // The session may live where no relay is between.
+        self.direct.want_pings(ctx.now);
+        self.direct_tcp.want_pings(ctx.now);
         if restarted {
+            self.direct.question(ctx.now);
+            self.direct_tcp.question(ctx.now);
             // What was asked or answered before is of no use to a process that knows nothing of it.
             self.first.cancel(ctx);
         }
@@ -717,8 +726,8 @@ impl Peer {
                 // A PONG proves the path it came over, so it counts only on the contact in use.
                 let answered = self.contact == Some(contact)
                     && self.path.as_mut().is_some_and(|path| path.on_pong(ctx.now, id));
-                if answered && !self.first.is_confirming() {
-                    self.first.cancel(ctx);
+                if answered {
+                    self.on_session_answers(ctx);
                 }
                 self.drop_dead_stream(ctx);
             }
@@ -883,6 +892,13 @@ impl Peer {
         }
         if self.path.is_none() {
             self.path = Some(self.new_path(ctx.now));
+        }
+    }
+
+    /// A path of the session answered: a handshake beside it is not needed.
+    fn on_session_answers(&mut self, ctx: &mut Context<'_>) {
+        if !self.first.is_confirming() {
+            self.first.cancel(ctx);
         }
     }
 

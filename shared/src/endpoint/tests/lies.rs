@@ -1,5 +1,6 @@
 //! A relay that says what is not so, or nothing at all: it hinders, and it moves and ends nothing.
 
+use super::direct::{DIRECT, Nat, behind, kinds, traffic};
 use super::*;
 
 fn connected(seed: u64) -> World {
@@ -63,6 +64,29 @@ fn a_peer_said_to_have_restarted_is_asked_before_it_is_believed() {
     world.run(Duration::from_secs(2));
     assert!(world.is_connected());
     assert_eq!([world.started(0), world.started(1)], [1, 1], "the session answered");
+}
+
+#[test]
+fn a_relay_that_keeps_what_would_answer_it_ends_no_session_that_lives_directly() {
+    let mut world = behind(38, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    // Packets of the session are known by their counters, which begin anew with the next one.
+    world.drop = |_, packet| {
+        let is_control = PacketKind::of(packet) == Some(PacketKind::Transport(PacketType::Control));
+        is_control && Header::parse(packet).unwrap().counter > 5
+    };
+    for turn in 1..40 {
+        for at in 0..2 {
+            let other = &world.nodes[1 - at];
+            let (peer, instance) = (other.endpoint.id(), if turn < 20 { other.instance } else { turn });
+            world.say(at, &relay::Control::Peer { peer, channel: CHANNEL, instance });
+        }
+        traffic(&mut world, Duration::from_millis(1_300), true);
+    }
+    assert_eq!([world.started(0), world.started(1)], [1, 1], "the session answered");
+    assert_eq!(kinds(&world), DIRECT);
 }
 
 #[test]
