@@ -31,6 +31,7 @@ mod rekey;
 mod relayed;
 mod resume;
 mod tcp;
+mod two_relays;
 mod wishes;
 
 const CHANNEL: ChannelId = ChannelId(7);
@@ -73,6 +74,8 @@ struct World {
     tcp: tcp::Tcp,
     pieces: [Reassembler; 2],
     released: [usize; 2],
+    /// What a second relay that forwards nothing has of either node's link, if there is one.
+    idle_relay: Option<two_relays::IdleRelay>,
 }
 
 fn endpoint(
@@ -152,6 +155,7 @@ impl World {
             tcp: tcp::Tcp::default(),
             pieces: Default::default(),
             released: [0; 2],
+            idle_relay: None,
         };
         for at in 0..2 {
             world.nodes[at].endpoint.handle_stream_opened(world.now, RELAY, relay_address());
@@ -244,6 +248,7 @@ impl World {
 
     fn transmit(&mut self, from: usize, transmit: Transmit) {
         match transmit {
+            Transmit::Stream { relay: two_relays::IDLE, message } => self.idle_relay_receives(from, &message),
             Transmit::Stream { message, .. } => {
                 self.to_relay.push_back((self.now + LATENCY + self.slower, from, message));
             }

@@ -300,6 +300,7 @@ impl Peer {
                 // Up to a quarter more, so that many peers of one restarted node do not return in step.
                 let jitter = u64::from(ctx.rng.next_u32()) % (pause * 250);
                 let at = ctx.now + Duration::from_millis(pause * 1000 + jitter);
+                self.turn_to_next_contact(ctx);
                 self.first = First::Scheduled {
                     begin: Deadline::new(at, "the last handshake failed"),
                     attempt: attempt + 1,

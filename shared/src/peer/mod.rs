@@ -336,7 +336,8 @@ impl Peer {
 
     /// A relay says that the peer is there (protocol §3.5, §7.3). A first handshake waits `pause` longer than it would.
     ///
-    /// What a relay says moves nothing that works: while the path in use is proven, another contact is only kept in mind.
+    /// What a relay says moves nothing that works: while the path in use is proven, another contact is only kept in mind. So is that of
+    /// another relay while the one in use is being asked, or a handshake goes on over it; its turn comes when that was in vain.
     pub(crate) fn introduce(
         &mut self,
         ctx: &mut Context<'_>,
@@ -349,7 +350,8 @@ impl Peer {
         self.contacts.push((contact, instance));
         let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
         let elsewhere = self.contact.is_some_and(|current| current.relay != contact.relay);
-        if works && (elsewhere || (known && self.contact == Some(contact))) {
+        let is_asked = self.path.as_ref().is_some_and(Path::is_unproven) || !self.first.is_idle();
+        if (elsewhere && (works || is_asked)) || (works && known && self.contact == Some(contact)) {
             return;
         }
         self.use_contact(ctx, contact, instance, pause);
@@ -385,6 +387,18 @@ impl Peer {
             self.first.schedule((ctx.now + wait + pause).max(earliest), "introduced to a peer");
         }
         self.settle(ctx);
+    }
+
+    /// Nothing came of this contact. That of another relay takes its place, if there is one.
+    fn turn_to_next_contact(&mut self, ctx: &mut Context<'_>) {
+        let Some(current) = self.contact else { return };
+        let is_other = |(contact, _): &(Contact, u64)| contact.relay != current.relay;
+        if let Some((contact, instance)) = self.contacts.iter().copied().find(is_other) {
+            // Each has its turn.
+            self.contacts.retain(|(other, _)| *other != contact);
+            self.contacts.push((contact, instance));
+            self.use_contact(ctx, contact, instance, Duration::ZERO);
+        }
     }
 
     /// Contacts are gone: the peer left a relay, or this node lost one. Another relay's takes its place if there is one.
@@ -673,6 +687,7 @@ impl Peer {
         self.drop_stream();
         if self.routed.is_none_or(|via| !via.kind().is_direct()) {
             self.revive(ctx, "the path is dead");
+            self.turn_to_next_contact(ctx);
         }
     }
 
