@@ -309,9 +309,9 @@ impl Endpoint {
     /// comes of that.
     fn bound(&mut self, now: Instant, no: RelayNo, tag: BindingTag) {
         let Some(relay) = self.relays.get_mut(no.0) else { return };
-        if let Some((_, is_heard)) = &mut relay.said {
-            *is_heard = true;
-        }
+        // Each BIND is answered once: what nobody asked for would only make paths be doubted, as often as the relay likes.
+        let Some((_, is_heard)) = relay.said.as_mut().filter(|(_, is_heard)| !is_heard) else { return };
+        *is_heard = true;
         let Some(remote) = relay.mapping.as_ref().and_then(Mapping::first_port) else { return };
         let binding = Some(RelayBinding { remote, tag });
         if self.out.binding(no) == binding {

@@ -1,7 +1,9 @@
 //! A relay that says what is not so, or nothing at all: it hinders, and it moves and ends nothing.
 
 use super::direct::{DIRECT, Nat, behind, kinds, traffic};
+use super::relayed::{BY_DATAGRAM, forwarded};
 use super::*;
+use crate::path::select::PathKind;
 
 fn connected(seed: u64) -> World {
     let mut world = World::new(seed);
@@ -87,6 +89,26 @@ fn a_relay_that_keeps_what_would_answer_it_ends_no_session_that_lives_directly()
     }
     assert_eq!([world.started(0), world.started(1)], [1, 1], "the session answered");
     assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn a_relay_that_binds_without_being_asked_to_makes_nothing_go_again() {
+    let mut world = forwarded(39, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    world.nodes[0].events.clear();
+    let sent = world.internet.sent[0].len();
+    for tag in 1..200 {
+        world.say(0, &relay::Control::Bound { tag });
+        traffic(&mut world, Duration::from_millis(50), true);
+    }
+    let resent =
+        |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::RelayUdp.slot());
+    assert_eq!(world.count(0, resent), 0);
+    let pings = world.internet.sent[0][sent..].iter().filter(|(_, len)| *len > 1_200).count();
+    assert!(pings < 40, "{pings} in ten seconds");
+    assert_eq!(kinds(&world), BY_DATAGRAM);
 }
 
 #[test]
