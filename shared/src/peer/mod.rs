@@ -873,7 +873,7 @@ impl Peer {
                 self.send(ctx, &hello);
             }
             if self.resume_due().is_some_and(|due| due.is_due(ctx.now)) {
-                self.say_resume(ctx);
+                self.repeat_resume(ctx);
             }
             if self.wish_due().is_some_and(|due| due.is_due(ctx.now)) {
                 self.say_wish(ctx);

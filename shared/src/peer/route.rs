@@ -586,11 +586,27 @@ impl Peer {
     }
 
     pub(super) fn say_resume(&mut self, ctx: &mut Context<'_>) {
-        let Some(kind) = self.routed.map(Via::kind) else { return };
+        let Some(body) = self.resume_body() else { return };
         self.resume.said = Some(ctx.now);
-        let (paths, floor) = self.last_report.clone();
-        let body = Control::Resume { number: self.resume.number, kind, paths, floor };
         self.send(ctx, &body);
+    }
+
+    /// Says RESUME once more, by every path that is proven: whatever lets pass all but what acknowledges it would keep data where it is.
+    pub(super) fn repeat_resume(&mut self, ctx: &mut Context<'_>) {
+        self.say_resume(ctx);
+        let is_beside =
+            |via: &Via| self.routed != Some(*via) && self.path_of(*via).is_some_and(Path::is_proven);
+        let beside: Vec<_> = self.ways().filter(is_beside).collect();
+        let Some(body) = self.resume_body() else { return };
+        for via in beside {
+            self.reply(ctx, via, &body);
+        }
+    }
+
+    fn resume_body(&self) -> Option<Control> {
+        let kind = self.routed.map(Via::kind)?;
+        let (paths, floor) = self.last_report.clone();
+        Some(Control::Resume { number: self.resume.number, kind, paths, floor })
     }
 
     /// When RESUME is to be said again.

@@ -1,9 +1,10 @@
 //! RESUME that is late, copied, stolen, made up, or said without end: it informs where it is the peer's word, and moves nothing.
 
-use super::direct::{DIRECT, Nat, behind, kinds, traffic};
+use super::direct::{DIRECT, Nat, RELAYED, behind, kinds, traffic};
 use super::*;
 use crate::path::select::PathKind;
 use crate::wire::control::Control;
+use crate::wire::header::{HEADER_LEN, TAG_LEN};
 
 const STRANGER: &str = "192.0.2.66:6";
 
@@ -161,5 +162,22 @@ fn a_member_that_says_it_without_end_moves_nothing_and_has_a_stranger_sent_littl
     assert!(datagrams as u64 <= most && sent < bytes, "{datagrams} of {most}, {sent} bytes for {bytes}");
     traffic(&mut world, Duration::from_secs(5), true);
     world.expect_unmoved(via);
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
+fn a_relay_that_keeps_its_acknowledgement_does_not_keep_the_data() {
+    let mut world = direct_pair(105);
+    traffic(&mut world, Duration::from_secs(2), true);
+    // It knows it by its size, which it shares with other acknowledgements.
+    world.drop = |_, packet| {
+        let is_control = PacketKind::of(packet) == Some(PacketKind::Transport(PacketType::Control));
+        is_control && packet.len() == HEADER_LEN + Control::ResumeAck { number: 1 }.encode().len() + TAG_LEN
+    };
+    world.internet.is_torn = true;
+    traffic(&mut world, Duration::from_millis(600), false);
+    assert_eq!(kinds(&world), RELAYED);
+    world.internet.is_torn = false;
+    traffic(&mut world, Duration::from_secs(20), true);
     assert_eq!(kinds(&world), DIRECT);
 }
