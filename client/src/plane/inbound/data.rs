@@ -79,8 +79,12 @@ impl InboundThread {
                 if let Some(open) = open {
                     open.order.hold(path, counter, space.to_vec());
                 }
-                if self.sessions.held_bytes() > HELD_BYTES {
-                    self.sessions.give_in(association);
+                // Who holds little is not the one to give in.
+                if self.sessions.held_bytes() > HELD_BYTES
+                    && let Some(most) = self.sessions.holds_most()
+                {
+                    self.sessions.give_in(most);
+                    self.give_on(now, snapshot, most)?;
                 }
             }
         }

@@ -140,6 +140,14 @@ impl Sessions {
         held.map(|open| open.order.held_bytes()).sum()
     }
 
+    /// The association that holds the most.
+    pub(super) fn holds_most(&self) -> Option<AssociationId> {
+        let held = |association: &&AssociationId| {
+            self.open.get(*association).map_or(0, |open| open.order.held_bytes())
+        };
+        self.holding.iter().max_by_key(held).copied()
+    }
+
     /// Lets go of what the association holds.
     pub(super) fn give_in(&mut self, association: AssociationId) {
         if let Some(open) = self.open.get_mut(&association) {

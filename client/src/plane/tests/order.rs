@@ -51,6 +51,22 @@ impl Receiver {
         sealed.packet.to_vec()
     }
 
+    /// The same with the largest frame.
+    fn seal_large(&mut self, via: Via, n: u32) -> Vec<u8> {
+        let sealed = self.sealed.seal(self.now, via.slot(), 0, &frame(1, 2, n, 60_000)).unwrap();
+        sealed.packet.to_vec()
+    }
+
+    /// One more session of the peer.
+    fn another_session(&mut self, generation: u8) -> SealHalf {
+        let (seal, open) = keys(generation);
+        let association = AssociationId([generation; 8]);
+        self.lockstep.plane().inbound(InboundCommand::Open { slot: PEER, association, key: open });
+        let mut sealed = SealHalf::new(RingLimits::default(), ChunkPool::new(POOL_BYTES), Arc::default());
+        sealed.install(self.now, seal);
+        sealed
+    }
+
     /// A packet comes by `via`.
     fn receive(&mut self, via: Via, packet: Vec<u8>) {
         match via {
@@ -126,4 +142,38 @@ fn what_overtakes_the_stream_that_a_session_begins_with_waits_until_that_had_its
         b.receive(relayed, kept);
         assert_eq!(b.delivered(), expected, "after {at:?}");
     }
+}
+
+#[test]
+fn who_holds_most_gives_in_and_not_who_holds_little() {
+    const HOARDED: u32 = 1_000;
+    let (relayed, udp) = (Via::from(CHANNEL), Via::Udp(THERE.parse().unwrap()));
+    let mut b = Receiver::new();
+    let first = b.seal(relayed, 0);
+    b.receive(relayed, first);
+    assert_eq!(b.delivered(), [0]);
+    // In each of four sessions nearly as much overtakes as one may hold: all of them hold nearly all that there is room for.
+    for session in 2..=5 {
+        let hoards = b.another_session(session);
+        let before = std::mem::replace(&mut b.sealed, hoards);
+        let _lost = b.seal(relayed, HOARDED);
+        for _ in 0..139 {
+            let overtaking = b.seal_large(udp, HOARDED);
+            b.receive(udp, overtaking);
+        }
+        b.sealed = before;
+    }
+    assert!(b.delivered().is_empty());
+    let late = b.seal(relayed, 1);
+    let mut delivered = Vec::new();
+    for n in 2..=6 {
+        let overtaking = b.seal_large(udp, n);
+        b.receive(udp, overtaking);
+        delivered.extend(b.delivered());
+    }
+    assert!(delivered.contains(&HOARDED), "there is no room for all");
+    b.receive(relayed, late);
+    delivered.extend(b.delivered());
+    delivered.retain(|n| *n < HOARDED);
+    assert_eq!(delivered, [1, 2, 3, 4, 5, 6]);
 }
