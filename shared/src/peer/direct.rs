@@ -595,7 +595,7 @@ const fn around(kind: PathKind) -> usize {
 }
 
 /// A PING with this number whose packet has `size` bytes.
-fn datagram_ping(id: u64, size: usize, path: u8) -> Control {
+pub(super) fn datagram_ping(id: u64, size: usize, path: u8) -> Control {
     let body = size - HEADER_LEN - TAG_LEN;
     let ping = |padding| Control::Ping { id, path, padding: vec![0; padding] };
     // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its

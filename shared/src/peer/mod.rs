@@ -56,7 +56,7 @@ use crate::time::Deadline;
 use crate::traverse::strangers::Strangers;
 use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
-use direct::Direct;
+use direct::{Direct, base_size, datagram_ping};
 use direct_tcp::DirectTcp;
 use first::{First, Unconfirmed};
 use member::Membership;
@@ -679,7 +679,8 @@ impl Peer {
             // The answer proves to the peer that the way by which it asked leads here. Somebody who takes a question from one way to
             // another must not get the answer: it would prove the way that he has made.
             Some(Control::Ping { path, .. }) if !may_be_asked(via, path) => {}
-            Some(Control::Ping { id, path, .. }) => {
+            Some(Control::Ping { id, path, padding }) => {
+                let pong = pong(via.kind(), id, path, padding);
                 if self.routed.is_some_and(|routed| routed.kind() != via.kind())
                     && self.path_of(via).is_some()
                 {
@@ -687,12 +688,12 @@ impl Peer {
                     // path is: the address may be somebody else's, who would get more than the peer spent.
                     self.repeat_report(ctx, via);
                 }
-                self.answer(ctx, via, &Control::Pong { id, path });
+                self.answer(ctx, via, &pong);
                 if let Via::Udp(from) = via
                     && path == PathKind::DirectUdp.slot().number()
                     && let Some(other) = self.direct_other_way(from)
                 {
-                    self.reply(ctx, other, &Control::Pong { id, path });
+                    self.reply(ctx, other, &pong);
                 }
                 if let (Via::Channel(_) | Via::RelayUdp(_), Some(Via::Udp(remote))) = (via, self.routed) {
                     // Asked over the relay while data goes directly: the peer doubts the direct path. Should its NAT, or this
@@ -702,7 +703,7 @@ impl Peer {
                     }
                 }
             }
-            Some(Control::Pong { id, path: number }) => {
+            Some(Control::Pong { id, path: number, .. }) => {
                 let contact = match via {
                     Via::Channel(contact) if number == PATH_NUMBER => contact,
                     // A path number of a later version.
@@ -1023,6 +1024,17 @@ impl Peer {
 /// Whether a PING with this number is one that is sent by `via`.
 fn may_be_asked(via: Via, number: u8) -> bool {
     number == via.slot().number() || (number == CHECK && via.kind() == PathKind::DirectUdp)
+}
+
+/// The answer to a PING that came by a path of this kind: as large as that was, up to what every such path carries. Else an end whose own
+/// direction carries large packets would hear nothing of the other one, which does not, and call that connected.
+fn pong(kind: PathKind, id: u64, path: u8, mut padding: Vec<u8>) -> Control {
+    let full =
+        if kind.is_stream() { stream_ping(kind, id) } else { datagram_ping(id, base_size(kind), path) };
+    if let Control::Ping { padding: most, .. } = full {
+        padding.truncate(most.len());
+    }
+    Control::Pong { id, path, padding }
 }
 
 /// A PING for the relay's stream.

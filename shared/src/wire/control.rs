@@ -164,6 +164,10 @@ pub enum Control {
         /// From the PING.
         #[n(1)]
         path: u8,
+        /// As many zeros as in the PING, up to full size: what the asker is told passes passes both ways.
+        #[n(2)]
+        #[cbor(with = "minicbor::bytes")]
+        padding: Vec<u8>,
     },
     /// Who I am.
     #[n(2)]
@@ -430,7 +434,11 @@ mod tests {
                 path,
                 padding: vec![0; n]
             }),
-            any::<(u64, u8)>().prop_map(|(id, path)| Control::Pong { id, path }),
+            (any::<(u64, u8)>(), 0usize..1300).prop_map(|((id, path), n)| Control::Pong {
+                id,
+                path,
+                padding: vec![0; n],
+            }),
             hello().prop_map(Control::Hello),
             any::<u32>().prop_map(|revision| Control::HelloAck { revision }),
             (prop::collection::vec(path_ack(), 0..=MAX_ACK_PATHS), any::<u64>())

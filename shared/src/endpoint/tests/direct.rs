@@ -1,11 +1,10 @@
 //! Direct UDP between two endpoints behind NATs (RFC 4787 words), in virtual time.
 
 use super::*;
-use crate::path::liveness::DEAD_AFTER;
+use crate::path::liveness::{DEAD_AFTER, FULL_SIZE};
 use crate::path::select::{PathKind, Wanted};
 use crate::traverse::mapping::REFRESH;
-use crate::wire::control::Control;
-use crate::wire::header::{HEADER_LEN, TAG_LEN};
+use crate::wire::header::{Header, PacketType};
 use crate::wire::relayed::{BindingTag, Nonce, RelayedHeader, retag};
 use crate::wire::stun::{BindingRequest, BindingResponse};
 use std::net::IpAddr;
@@ -375,10 +374,12 @@ fn the_move_to_a_direct_path_resends_nothing_and_says_what_it_was() {
     }
 }
 
-/// Whether it is as large as a PONG: what it is only its receiver can tell.
+/// Whether it is a packet of full size from a node that began a session, and not its first: that asks, others answer. Which it is only its
+/// receiver can tell.
 fn may_be_pong(packet: &[u8]) -> bool {
-    let pong = Control::Pong { id: u64::MAX, path: PathKind::RelayWs.slot().number() };
-    packet.len() == HEADER_LEN + pong.encode().len() + TAG_LEN
+    let header = Header::parse(packet);
+    packet.len() > FULL_SIZE / 2
+        && header.is_ok_and(|header| header.kind == PacketType::Control && header.counter > 0)
 }
 
 #[test]
