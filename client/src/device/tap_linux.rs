@@ -32,14 +32,14 @@ pub enum Offload {
 }
 
 impl Offload {
-    /// The bits of `TUNSETOFFLOAD`, best first: a kernel before 6.2 refuses the UDP ones.
+    /// The bits of `TUNSETOFFLOAD`, best first: a kernel before 6.2 refuses the UDP ones, and one that refuses all has frames complete.
     const fn masks(self) -> &'static [usize] {
         const CSUM: usize = libc::TUN_F_CSUM as usize;
         const TSO: usize = (libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN) as usize;
         const USO: usize = (libc::TUN_F_USO4 | libc::TUN_F_USO6) as usize;
         match self {
             Self::None => &[0],
-            Self::Full => &[CSUM | TSO | USO, CSUM | TSO],
+            Self::Full => &[CSUM | TSO | USO, CSUM | TSO, 0],
         }
     }
 }
@@ -129,7 +129,7 @@ impl Tap {
     /// Tells the kernel what we do ourselves from the next frame on. Frames already queued keep their form.
     ///
     /// # Errors
-    /// What the kernel said; [`Offload::None`] is never refused.
+    /// What the kernel said to the last of them.
     pub fn set_offload(&self, offload: Offload) -> std::io::Result<()> {
         let mut answer = Ok(());
         for &mask in offload.masks() {
