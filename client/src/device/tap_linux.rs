@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::error::{DeviceFault, OpenError};
 use super::name::DeviceName;
+use super::offload::Superframe;
 use super::vnet::{Segmentation, VnetHeader};
 use super::{Incoming, checksum};
 
@@ -195,7 +196,7 @@ impl Tap {
 
 impl Drops {
     /// Looks over the `len` bytes just read into `buffer`: the header of a frame to hand on, complete unless
-    /// it is to be segmented, or `None` for one that is dropped and counted.
+    /// it is to be cut and can be, or `None` for one that is dropped and counted.
     pub(super) fn admit(&self, buffer: &mut [u8], len: usize) -> Option<VnetHeader> {
         if len >= buffer.len() {
             self.truncated.fetch_add(1, Relaxed);
@@ -205,11 +206,13 @@ impl Drops {
             if frame.len() < ETHERNET_HEADER_LEN {
                 return None;
             }
-            if header.needs_checksum() && header.segmentation() == Segmentation::None {
-                checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
-                return Some(VnetHeader::COMPLETE);
+            if header.segmentation() != Segmentation::None {
+                return Superframe::new(&header, frame).is_ok().then_some(header);
             }
-            Some(header)
+            if header.needs_checksum() {
+                checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
+            }
+            Some(VnetHeader::COMPLETE)
         });
         if admitted.is_none() {
             self.malformed.fetch_add(1, Relaxed);

@@ -16,3 +16,6 @@ mod split;
 
 pub use headers::Malformed;
 pub use split::{Segments, Superframe};
+
+#[cfg(test)]
+pub(crate) use split::tests as superframes;

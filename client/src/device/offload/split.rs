@@ -39,6 +39,12 @@ impl<'f> Superframe<'f> {
         Ok(Self { frame, headers, size: usize::from(header.gso_size) })
     }
 
+    /// How many segments it stands for, as the kernel would cut it; one at least.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.frame.len().saturating_sub(self.headers.payload_at).div_ceil(self.size).max(1)
+    }
+
     /// Its segments: frames of at most `longest` bytes where it is TCP and that leaves room for data, else as the kernel would cut it.
     #[must_use]
     pub fn segments(&self, longest: Option<usize>) -> Segments<'f> {
