@@ -66,6 +66,8 @@ struct World {
     slower: Duration,
     /// Swallows what this says yes to: (from node, peer packet).
     drop: fn(usize, &[u8]) -> bool,
+    /// Whether that holds up all that comes behind it, as a stream does, and whose are held up.
+    jammed: Option<[bool; 2]>,
     /// The internet of datagrams; without sockets nobody uses it.
     internet: direct::Internet,
     /// Connections between the two; without ports nobody opens one.
@@ -147,6 +149,7 @@ impl World {
             introduced: false,
             slower: Duration::ZERO,
             drop: |_, _| false,
+            jammed: None,
             internet: direct::Internet::default(),
             tcp: tcp::Tcp::default(),
             pieces: Default::default(),
@@ -201,7 +204,12 @@ impl World {
             ServerInput::Forward => {
                 let packets: Vec<_> =
                     Forward::parse(&message).unwrap().packets().map(<[u8]>::to_vec).collect();
-                if !packets.iter().any(|packet| (self.drop)(from, packet)) {
+                let is_dropped = packets.iter().any(|packet| (self.drop)(from, packet));
+                let is_held_up = self.jammed.as_mut().is_some_and(|jammed| {
+                    jammed[from] |= is_dropped;
+                    jammed[from]
+                });
+                if !is_dropped && !is_held_up {
                     self.to_node.push_back((self.now + LATENCY + self.slower, 1 - from, message));
                 }
             }

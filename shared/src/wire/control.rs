@@ -164,7 +164,7 @@ pub enum Control {
         /// From the PING.
         #[n(1)]
         path: u8,
-        /// As many zeros as in the PING, up to full size: what the asker is told passes passes both ways.
+        /// As many zeros as in the PING, up to full size (protocol §7.1).
         #[n(2)]
         #[cbor(with = "minicbor::bytes")]
         padding: Vec<u8>,

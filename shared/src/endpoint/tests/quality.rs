@@ -67,7 +67,8 @@ fn a_path_that_loses_much_is_not_left_for_one_that_loses_as_much() {
     assert_eq!(kinds(&world), DIRECT);
     for at in 0..2 {
         let status = world.status(at);
-        assert_eq!((status.switches, status.path.unwrap().loss), (1, Some(200)));
+        assert_eq!(status.switches, 1);
+        assert!(status.path.unwrap().loss.is_some_and(|loss| loss.abs_diff(200) <= 5), "a fifth");
     }
     // The relay becomes clean, which is found out within half a minute.
     world.drop = |_, _| false;
@@ -134,6 +135,7 @@ fn when_nothing_large_passes_on_any_path_both_leave_connected_within_three_secon
         world.run(Duration::from_secs(10));
         traffic(&mut world, Duration::from_secs(5), true);
         assert!(world.is_connected(), "seed {seed}");
+        world.jammed = Some([false; 2]);
         world.drop = match dropped {
             [0] => |from, packet| from == 0 && packet.len() > LARGEST,
             [1] => |from, packet| from == 1 && packet.len() > LARGEST,
@@ -158,6 +160,7 @@ fn when_nothing_large_passes_on_any_path_both_leave_connected_within_three_secon
         let within = Duration::from_secs(3);
         assert!(left.iter().all(|left| left.is_some_and(|left| left <= within)), "seed {seed}: {left:?}");
         world.drop = |_, _| false;
+        world.jammed = None;
         for side in &mut world.internet.sides {
             side.largest_out = 1500;
         }
