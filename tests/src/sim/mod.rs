@@ -27,9 +27,11 @@
 //! # Reading a failure
 //!
 //! A failed seed prints the breach and the last lines before it. `SIM_SEED=n cargo nextest run -p shadowmesh-tests --test sim
-//! one_seed --no-capture` runs it with the whole trace; `SIM_CASES=n` runs more or fewer than the usual thousand.
+//! one_seed --no-capture` runs it with the whole trace; `SIM_CASES=n` runs more or fewer than the usual thousand. With
+//! `SIM_TRACES=directory` the whole trace of each seed and row that failed is written there.
 
 mod case;
+mod copies;
 mod dice;
 mod judge;
 mod ledger;

@@ -807,6 +807,20 @@ fn a_router_that_forgot_is_found_out_by_the_doubt_and_not_at_the_next_question()
 }
 
 #[test]
+fn a_router_that_forgets_each_five_seconds_is_found_again_each_time() {
+    let mut world = behind(23, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    for rebind in 0..12 {
+        traffic(&mut world, Duration::from_millis(2500), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+        world.internet.sides[0].mappings.clear();
+        traffic(&mut world, Duration::from_millis(500), false);
+        traffic(&mut world, Duration::from_secs(2), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+    }
+}
+
+#[test]
 fn a_relay_restart_does_not_disturb_a_direct_pair() {
     let mut world = behind(7, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));

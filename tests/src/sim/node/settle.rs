@@ -1,5 +1,6 @@
 //! What a simulated node does until nothing is left to do, as the daemon's loop does: events, what they ask for, packets in and out.
 
+use super::super::net::is_thief;
 use super::super::trace;
 use super::{Books, Counted, ETHERNET, Node, Outcome, Plan, Try};
 use shadowmesh::plane::{Fact, tell};
@@ -30,6 +31,9 @@ impl Node {
             let mut is_idle = true;
             while let Some(event) = self.endpoint.poll_event() {
                 self.apply(now, event, books, outcome);
+                if outcome.robbed {
+                    return Err(format!("node {}: a path leads to somebody who stole packets", self.at));
+                }
             }
             self.machine.routes.set_stun(self.endpoint.stun_servers());
             self.machine.routes.publish(self.machine.lockstep.plane());
@@ -87,6 +91,10 @@ impl Node {
             Event::OpenAssociation { .. } => outcome.moved = Some("a new receive key"),
             Event::AddSealKey { .. } => outcome.moved = Some("a new send key"),
             Event::Route { .. } => outcome.moved = Some("another route"),
+            Event::Doubt { path: Some(_), .. } => self.doubts += 1,
+            Event::Sources { addresses, .. } => {
+                outcome.robbed |= addresses.iter().any(|from| is_thief(*from))
+            }
             _ => {}
         }
         if let Event::StartAssociation { slot, key, .. } | Event::AddSealKey { slot, key } = &event

@@ -101,6 +101,10 @@ impl World {
                     self.net.replay(now, node, SocketAddr::new(from.ip(), port), bytes);
                 }
             }
+            Act::Steal { node, lasts: time } => {
+                lasts = time;
+                self.net.rob(node, now + time);
+            }
             Act::Mood(mood) => self.relay.mood = mood,
             Act::Replay { node, packets } => {
                 if let Stream::Open { conn, .. } = self.nodes[node].stream {
