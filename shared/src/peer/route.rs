@@ -490,6 +490,15 @@ impl Peer {
             via.is_some_and(|new| new.kind() != old.kind()) && self.path_of(old).is_some_and(Path::is_proven)
         };
         let left_silence = before.is_some_and(|old| !is_planned(old));
+        if before.is_some_and(|old| self.path_of(old).is_some_and(Path::is_lossy)) {
+            let beside: Vec<_> =
+                self.ways().filter(|way| Some(*way) != via && Some(*way) != before).collect();
+            for way in beside {
+                if let Some(path) = self.path_at(way) {
+                    path.shun_if_unfit(ctx.now);
+                }
+            }
+        }
         match before {
             Some(_) if !left_silence => {}
             Some(old) => {

@@ -124,6 +124,8 @@ pub(super) struct Internet {
     pub(super) forwards: bool,
     /// What they take beyond two hops.
     pub(super) forwards_slower: Duration,
+    /// Swallows datagrams that it would forward and that this says yes to.
+    pub(super) forwards_swallows: Option<fn(&[u8]) -> bool>,
     /// Where it forwards those of either node, and under which tag.
     pub(super) bound: [Option<(SocketAddr, BindingTag)>; 2],
     /// How often either node showed that it receives there.
@@ -170,6 +172,9 @@ impl Internet {
                 return;
             };
             let mut datagram = datagram;
+            if self.forwards_swallows.is_some_and(|swallows| swallows(&datagram[RELAYED_HEADER_LEN..])) {
+                return;
+            }
             let len = datagram.len();
             retag(&mut datagram, len, tag);
             self.forwarded += 1;
