@@ -363,6 +363,13 @@ pub(super) fn check_directions(world: &World, is_exact: bool) -> Result<(), Brea
     for (direction, frames) in world.nodes.iter().flat_map(|node| &node.in_vain) {
         known.entry(*direction).or_default()[3] += frames;
     }
+    // What came whole under a key that its receiver let go of before it was confirmed: nobody knows.
+    for name in world.books.copies.refused(&world.net.losses) {
+        let direction = world.books.ledger.direction(name.key);
+        if let Some(direction) = direction.filter(|_| world.books.ledger.is_forsaken(name.key)) {
+            known.entry(direction).or_default()[3] += 1;
+        }
+    }
     for (life, peer, counters) in world.nodes.iter().flat_map(super::node::Node::counters) {
         let Some(to) = world.books.register.identities.get(&peer) else { continue };
         let known = known.entry((life, *to)).or_default();

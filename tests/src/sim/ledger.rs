@@ -55,6 +55,8 @@ pub(super) struct Ledger {
     owners: BTreeMap<Life, Identity>,
     /// Who sends to whom under a key, by its receiver index.
     keys: BTreeMap<u32, (Life, Identity)>,
+    /// Keys that their receivers let go of before they knew that they were in use.
+    forsaken: BTreeSet<u32>,
     /// The process that has a key now, and the one that what somebody seals for it is for.
     lives: BTreeMap<Identity, Life>,
     readers: BTreeMap<(Life, Identity), Life>,
@@ -110,6 +112,16 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Its receiver lets go of a key before anything opened under it: its sender may have been confirmed and not know (protocol §4.7).
+    pub(super) fn forsake(&mut self, index: u32) {
+        self.forsaken.insert(index);
+    }
+
+    /// Whether its receiver let go of a key before anything opened under it.
+    pub(super) fn is_forsaken(&self, index: u32) -> bool {
+        self.forsaken.contains(&index)
     }
 
     /// Who sends to whom under this receiver index.

@@ -24,7 +24,7 @@ use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
 use shadowmesh_proto::endpoint::event::{Contact, PeerState, Via};
-use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::ids::{AssociationId, ChannelId, NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::membership::Trust;
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
@@ -37,7 +37,7 @@ use shadowmesh_proto::wire::relay::{
 };
 use shadowmesh_proto::wire::relayed::RELAYED;
 use shadowmesh_relay::core::ConnId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -157,6 +157,8 @@ pub(super) struct Node {
     counters: Vec<Counted>,
     /// Frames for whoever it said was not there when it read them.
     pub(super) in_vain: BTreeMap<(Life, Identity), u64>,
+    /// Receive keys of associations that it does not send in yet.
+    unconfirmed: HashMap<AssociationId, u32>,
     /// The port of its stream to the relay, where it listens.
     pub(super) tcp_port: u16,
     pub(super) tries: BTreeMap<PeerSlot, Try>,
@@ -280,6 +282,7 @@ impl Node {
             heard_large: BTreeMap::new(),
             counters: Vec::new(),
             in_vain: BTreeMap::new(),
+            unconfirmed: HashMap::new(),
             tcp_port: 20_000,
             tries: BTreeMap::new(),
             tried: 0,

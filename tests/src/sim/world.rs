@@ -790,8 +790,10 @@ impl World {
         if let Some(since) = suspended {
             node.stand_still(self.now - since);
         }
-        // The wall clock tells of the one, a timer of the other.
-        if suspended.is_some() || node.has_slept(self.now) { self.network_changed(at) } else { Ok(()) }
+        // The wall clock tells of the one, a timer of the other; both are asked for where it was.
+        let has_slept = suspended.is_some() || node.has_slept(self.now);
+        self.tell_addresses(at)?;
+        if has_slept { self.network_changed(at) } else { Ok(()) }
     }
 
     /// A node looks around.
@@ -851,10 +853,11 @@ impl World {
         self.books.register.identities.keys().copied().collect()
     }
 
+    /// A process that runs is told which addresses it has; one that stands still hears of it when it goes on.
     fn tell_addresses(&mut self, at: usize) -> Result<(), String> {
         let addresses = self.net.addresses(at);
         let node = &mut self.nodes[at];
-        if !node.is_running() {
+        if !node.is_running() || node.is_frozen() {
             return Ok(());
         }
         let outcome = node.set_addresses(self.now, addresses, &mut self.books)?;

@@ -102,6 +102,19 @@ impl Node {
         {
             books.ledger.name_key(key.receiver().0, self.life, *to);
         }
+        match &event {
+            Event::OpenAssociation { association, key, .. } => {
+                self.unconfirmed.insert(*association, key.index().0);
+            }
+            Event::StartAssociation { association, .. } => {
+                self.unconfirmed.remove(association);
+            }
+            Event::CloseAssociation { association } => {
+                let forsaken = self.unconfirmed.remove(association);
+                forsaken.into_iter().for_each(|index| books.ledger.forsake(index));
+            }
+            _ => {}
+        }
         if let Event::StartAssociation { slot, .. } = &event
             && let Some(id) = self.peers.get(slot)
             && let Some(known) = self.counters.iter_mut().rfind(|known| known.peer == *id)
