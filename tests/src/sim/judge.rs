@@ -347,7 +347,7 @@ fn check_rings(world: &World) -> Result<(), Breach> {
 }
 
 /// In each direction of each pair no more is missing than was dropped unsealed, counted as lost, or taken by a wire as
-/// [`Losses::missing`](super::losses::Losses::missing) excuses it.
+/// [`Losses::missing`](super::losses::Losses::missing) excuses it, or came under a key that its receiver had let go of unconfirmed.
 pub(super) fn check_directions(world: &World, is_exact: bool) -> Result<(), Breach> {
     // Excused, dropped unsealed, counted as lost, said to nobody.
     let mut known: BTreeMap<(Life, Identity), [u64; 4]> = BTreeMap::new();
