@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// What a move cost, from the moment of it on: sent again and lost by this side, the rest as this side received.
+/// What a move cost: sent again and lost by this side, from the moment of it on; the rest as this side received, also from when the
+/// peer's data began to come by another path, where that was first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MoveCost {
     /// Packets that went once more.
@@ -31,6 +32,8 @@ pub struct MoveCost {
     pub reordered: u64,
     /// How often the peer's data began to come by another path.
     moves: u64,
+    /// Duplicates and what was out of order when it last did.
+    before: [u64; 2],
     /// The silence when it last did; `None` where the peer had little to say, or has not moved with this side.
     pub gap: Option<Duration>,
 }
@@ -43,6 +46,8 @@ impl MoveCost {
             duplicates: counters.rx_duplicates.load(Relaxed),
             reordered: counters.rx_reordered.load(Relaxed),
             moves: counters.rx_moves.load(Relaxed),
+            before: [&counters.rx_duplicates_before, &counters.rx_reordered_before]
+                .map(|count| count.load(Relaxed)),
             gap: counters.rx_gap_us.load(Relaxed).checked_sub(1).map(Duration::from_micros),
         }
     }
@@ -388,12 +393,15 @@ impl Routes {
         let before = peer.at_move;
         let now = peer.settled.unwrap_or_else(|| MoveCost::counted(&peer.route.counters));
         let has_peer_moved = now.moves > peer.moves_before;
+        let of_peer = if has_peer_moved { now.before } else { [u64::MAX; 2] };
+        let (duplicates, reordered) = (before.duplicates.min(of_peer[0]), before.reordered.min(of_peer[1]));
         MoveCost {
             resent: now.resent.saturating_sub(before.resent),
             lost: now.lost.saturating_sub(before.lost),
-            duplicates: now.duplicates.saturating_sub(before.duplicates),
-            reordered: now.reordered.saturating_sub(before.reordered),
+            duplicates: now.duplicates.saturating_sub(duplicates),
+            reordered: now.reordered.saturating_sub(reordered),
             moves: now.moves,
+            before: now.before,
             gap: now.gap.filter(|_| has_peer_moved),
         }
     }

@@ -132,6 +132,14 @@ impl First {
     const fn is_under_way(&self) -> bool {
         self.is_asked() || self.is_confirming()
     }
+
+    /// The attempt whose answer came so long ago that the PING behind it was answered or repeated since, if it waits for that still.
+    fn unheard_attempt(&self, now: Instant) -> Option<usize> {
+        match self {
+            Self::Confirming { until, attempt, .. } if *until + REPEAT <= now + GIVE_UP => Some(*attempt),
+            Self::Idle | Self::Scheduled { .. } | Self::Asked { .. } | Self::Confirming { .. } => None,
+        }
+    }
 }
 
 impl Peer {
@@ -145,6 +153,7 @@ impl Peer {
         // protocol §4.2: while this node's own INIT is under way, only one from a lower key is answered. Checked before any
         // asymmetric work; the channel names the peer, and the handshake proves it below.
         if self.first.is_under_way() && self.role == Role::Lower {
+            self.first_begin_anew(ctx, contact);
             return Err(PacketError::OutOfTurn);
         }
         // The same INIT again, because our answer was late or somebody replays it: the same answer, no other session. Were
@@ -189,6 +198,27 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// The peer begins a handshake while this side's, which stands, waits to be confirmed. If it does so for a while the peer has forgotten
+    /// its answer (which was late: this machine slept, say): a session of it would have been asked first, which confirms. So this side
+    /// begins anew, at once. (protocol §4.2)
+    fn first_begin_anew(&mut self, ctx: &mut Context<'_>, contact: Contact) {
+        if let Some(attempt) = self.first.unheard_attempt(ctx.now)
+            && !self.member.is_shunned(ctx.now)
+        {
+            tracing::debug!(peer = %self.id.short(), attempt, "beginning a handshake anew: the last is forgotten");
+            self.first.cancel(ctx);
+            self.first_begin(ctx, contact, attempt);
+        }
+    }
+
+    /// The answers of this side to handshakes that were not confirmed are forgotten, as if they were too old.
+    #[cfg(test)]
+    pub(crate) fn forget_unconfirmed_for_test(&mut self, ctx: &mut Context<'_>) {
+        for unconfirmed in self.unconfirmed.drain(..) {
+            unconfirmed.session.release(ctx.indices);
+        }
     }
 
     /// A RESPONSE came.

@@ -1,4 +1,4 @@
-//! Whether a direct path may take data, as far as the past is concerned (protocol §7.2).
+//! Whether a path by datagram, direct or through the relay, or a direct connection may take data, as far as the past is concerned (protocol §7.6).
 //!
 //! A path that data left because it was in doubt has to stay proven for a while before data returns, longer each time: one that
 //! works one way only, or now and then, does not make the session jump (Nebula #893). The record is of the kind of path, not of one
@@ -36,6 +36,11 @@ impl Record {
         self.times = self.times.saturating_sub(1);
     }
 
+    /// Whether a path that is proven now has nothing to show first.
+    pub(super) const fn is_clean(&self) -> bool {
+        self.times == 0
+    }
+
     /// What a path that was just proven has to show first.
     fn probation(&self, now: Instant) -> Standing {
         let Some(doublings) = self.times.checked_sub(1) else { return Standing::Good };
@@ -44,9 +49,10 @@ impl Record {
 }
 
 /// How one path stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Standing {
     /// It is not proven, or in doubt.
+    #[default]
     Unproven,
     /// It is proven, and has to stay so until then.
     OnProbation(Instant),

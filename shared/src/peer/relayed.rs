@@ -10,9 +10,12 @@
 //! # Invariants
 //!
 //! - It belongs to the contact: another contact, another path.
+//! - When data left it because it was in doubt it has to earn its return ([`super::probation`]), unless that was because the relay lost
+//!   sight of this node, or went away itself.
 //! - While it has just been asked and the stream answers first, data waits for it a moment ([`RelayUdp::holds_back`]): one move, not two.
 
-use super::direct::{datagram_path, due_pings, ip_packet};
+use super::direct::{datagram_path, due_pings, ip_packet, is_found_out};
+use super::probation::{Record, Standing};
 use super::{Context, Peer};
 use crate::endpoint::event::{Contact, Via};
 use crate::path::select::{PathKind, Wanted};
@@ -48,6 +51,10 @@ pub(super) struct RelayUdp {
     is_shaken: bool,
     /// It did not answer when it was tried last: nothing waits for it.
     has_failed: bool,
+    record: Record,
+    standing: Standing,
+    /// When data left it because it was in doubt, until that is found to be no fault of it.
+    left: Option<Instant>,
 }
 
 impl RelayUdp {
@@ -68,9 +75,10 @@ impl RelayUdp {
         &mut self.path
     }
 
-    /// It is to be tried now.
-    pub(super) const fn hurry(&mut self) {
+    /// It is to be tried now, and used, whatever was found before.
+    pub(super) fn hurry(&mut self) {
         (self.next, self.has_failed) = (None, false);
+        (self.record, self.standing) = (Record::default(), Standing::Unproven);
     }
 
     /// Bytes of the IP packet that carries one of `size` bytes.
@@ -78,16 +86,31 @@ impl RelayUdp {
         self.remote.map_or(0, |remote| ip_packet(remote, size, PathKind::RelayUdp))
     }
 
+    /// Whether data may move onto it.
+    pub(super) fn may_take_data(&self) -> bool {
+        self.path.as_ref().is_some_and(Path::is_proven) && self.standing == Standing::Good
+    }
+
+    /// Data left it because it was in doubt, though the relay was there.
+    pub(super) fn on_left_in_doubt(&mut self, now: Instant) {
+        if !self.is_shaken {
+            self.record.on_left_in_doubt(now);
+            self.left = Some(now);
+        }
+    }
+
     /// Whether data is not to be put on the stream yet.
     pub(super) fn holds_back(&self, now: Instant) -> bool {
         self.path.as_ref().is_some_and(|path| !path.is_proven() && !path.is_resting())
+            && self.record.is_clean()
             && self.hold_back_until.is_some_and(|until| now < until)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Deadline> {
         let path = self.path.as_ref().and_then(Path::poll_timeout);
         let hold = self.hold_back_until.map(|until| Deadline::new(until, "relay-udp did not answer at once"));
-        Deadline::earlier(path, hold)
+        let behaved = self.standing.due().map(|at| Deadline::new(at, "relay-udp has behaved"));
+        Deadline::earlier(Deadline::earlier(path, hold), behaved)
     }
 }
 
@@ -102,6 +125,11 @@ impl Peer {
     /// The relay bound this node's address: whatever was tried before says nothing.
     pub(crate) fn on_relay_udp_bound(&mut self, ctx: &mut Context<'_>) {
         self.relay_udp.has_failed = false;
+        if self.relay_udp.left.take_if(|at| is_found_out(ctx.now, *at)).is_some() {
+            // The relay sent elsewhere than where this node was.
+            self.relay_udp.record.forgive();
+            self.relay_udp.standing = Standing::Unproven;
+        }
         // What changed may have opened a direct path too, which is tried first where the stream works.
         // Nor is anything wrong before a session has had a path at all: it begins with the stream, which is being proven then.
         let begins = self.relay_udp.next.filter(|_| self.last_kind.is_none());
@@ -144,6 +172,7 @@ impl Peer {
             self.abandon(PathKind::RelayUdp);
         }
         (self.relay_udp.hold_back_until, self.relay_udp.is_shaken) = (None, false);
+        self.relay_udp.standing = Standing::Unproven;
     }
 
     /// Time passed for it.
@@ -156,7 +185,11 @@ impl Peer {
 
     /// The path may have died.
     fn relay_udp_drop_dead(&mut self, ctx: &mut Context<'_>) {
-        if self.relay_udp.path.as_ref().is_some_and(Path::is_dead) {
+        if let Some(path) = self.relay_udp.path.as_ref().filter(|path| path.is_dead()) {
+            if path.is_lossy() {
+                // Another that takes its place knows nothing of that.
+                self.relay_udp.record.on_left_in_doubt(ctx.now);
+            }
             self.relay_udp_drop();
             self.relay_udp.has_failed = true;
             self.relay_udp.next = Some(ctx.now + ctx.rng.about(RETRY));
@@ -165,6 +198,8 @@ impl Peer {
 
     /// Begins it when it is due, and sends the PING that is. `is_well`: data goes directly, and well.
     pub(super) fn relay_udp_settle(&mut self, ctx: &mut Context<'_>, is_well: bool) {
+        let RelayUdp { path, standing, record, .. } = &mut self.relay_udp;
+        standing.judge(ctx.now, path.as_ref().is_some_and(Path::is_proven), record);
         let binding = self.contact.and_then(|contact| Some((contact, ctx.out.binding(contact.relay)?)));
         let (Some((contact, binding)), true) = (binding, self.session.is_some()) else {
             self.relay_udp.next = self.relay_udp.next.filter(|next| *next > ctx.now);

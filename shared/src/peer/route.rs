@@ -86,7 +86,7 @@ impl Peer {
     }
 
     /// What is wanted is tried at once, whatever was found before.
-    const fn hurry_wanted(&mut self) {
+    fn hurry_wanted(&mut self) {
         match self.wish.wanted {
             Wanted::RelayUdp | Wanted::Relay => self.relay_udp.hurry(),
             Wanted::DirectTcp => self.direct_tcp.hurry(),
@@ -289,7 +289,10 @@ impl Peer {
         let relayed = by_datagram.into_iter().chain(stream).map(|(via, path)| {
             let is_early =
                 is_held_back && via.kind() == PathKind::RelayWs && self.routed.is_some_and(|now| now != via);
-            (via, path, path.is_proven() && !is_early)
+            // One that data left in doubt has to have behaved since.
+            let is_current = self.routed == Some(via);
+            let is_good = via.kind() == PathKind::RelayWs || is_current || self.relay_udp.may_take_data();
+            (via, path, path.is_proven() && !is_early && is_good)
         });
         let followed = self.direct.followed();
         // What may be gone is not moved to before it answered.
@@ -487,6 +490,15 @@ impl Peer {
             via.is_some_and(|new| new.kind() != old.kind()) && self.path_of(old).is_some_and(Path::is_proven)
         };
         let left_silence = before.is_some_and(|old| !is_planned(old));
+        if before.is_some_and(|old| self.path_of(old).is_some_and(Path::is_lossy)) {
+            let beside: Vec<_> =
+                self.ways().filter(|way| Some(*way) != via && Some(*way) != before).collect();
+            for way in beside {
+                if let Some(path) = self.path_at(way) {
+                    path.shun_if_unfit(ctx.now);
+                }
+            }
+        }
         match before {
             Some(_) if !left_silence => {}
             Some(old) => {
@@ -499,6 +511,9 @@ impl Peer {
                     match old {
                         Via::Udp(remote) => self.direct.on_left_in_doubt(ctx.now, remote),
                         Via::Tcp(_) => self.direct_tcp.on_left_in_doubt(ctx.now),
+                        Via::RelayUdp(contact) if self.contact == Some(contact) => {
+                            self.relay_udp.on_left_in_doubt(ctx.now);
+                        }
                         Via::Channel(_) | Via::RelayUdp(_) => {}
                     }
                 } else if let Via::Udp(remote) = old {

@@ -125,6 +125,8 @@ pub(super) struct Internet {
     pub(super) forwards: bool,
     /// What they take beyond two hops.
     pub(super) forwards_slower: Duration,
+    /// Swallows datagrams that it would forward and that this says yes to.
+    pub(super) forwards_swallows: Option<fn(&[u8]) -> bool>,
     /// Where it forwards those of either node, and under which tag.
     pub(super) bound: [Option<(SocketAddr, BindingTag)>; 2],
     /// How often either node showed that it receives there.
@@ -171,6 +173,9 @@ impl Internet {
                 return;
             };
             let mut datagram = datagram;
+            if self.forwards_swallows.is_some_and(|swallows| swallows(&datagram[RELAYED_HEADER_LEN..])) {
+                return;
+            }
             let len = datagram.len();
             retag(&mut datagram, len, tag);
             self.forwarded += 1;
@@ -805,6 +810,20 @@ fn a_router_that_forgot_is_found_out_by_the_doubt_and_not_at_the_next_question()
         traffic(&mut world, Duration::from_secs(1), false);
     }
     assert!(asked(&world) - before < 200, "{}", asked(&world) - before);
+}
+
+#[test]
+fn a_router_that_forgets_each_five_seconds_is_found_again_each_time() {
+    let mut world = behind(23, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    for rebind in 0..12 {
+        traffic(&mut world, Duration::from_millis(2500), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+        world.internet.sides[0].mappings.clear();
+        traffic(&mut world, Duration::from_millis(500), false);
+        traffic(&mut world, Duration::from_secs(2), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+    }
 }
 
 #[test]

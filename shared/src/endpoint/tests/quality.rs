@@ -5,7 +5,7 @@ use super::*;
 use crate::path::select::PathKind;
 use crate::wire::header::Header;
 
-/// Both send 400 packets a second for a while, of which every `n`-th is lost on the direct path (0: none).
+/// Both send 400 packets a second for a while, of which every `n`-th is lost but on the relay's stream (0: none).
 fn lossy_traffic(world: &mut World, highest: &mut u64, span: Duration, n: u32) {
     let end = world.now + span;
     while world.now < end {
@@ -16,7 +16,7 @@ fn lossy_traffic(world: &mut World, highest: &mut u64, span: Duration, n: u32) {
             let now = world.now;
             world.nodes[at].endpoint.handle_data_sent(now, status.slot, path.via, *highest + 1);
             let mut bitmap = [u64::MAX; 4];
-            if n > 0 && path.via.kind() == PathKind::DirectUdp {
+            if n > 0 && path.via.kind() != PathKind::RelayWs {
                 for below in 0..256u64 {
                     if (*highest - below - 1).is_multiple_of(u64::from(n)) {
                         bitmap[usize::try_from(below / 64).unwrap()] &= !(1 << (below % 64));
@@ -79,6 +79,31 @@ fn a_path_that_loses_much_is_not_left_for_one_that_loses_as_much() {
     }
     assert_eq!(kinds(&world), RELAYED);
     assert_eq!([world.status(0).switches, world.status(1).switches], [2, 2]);
+}
+
+#[test]
+fn where_datagrams_are_lost_everywhere_data_goes_to_the_stream_with_one_move_and_stays() {
+    let mut world = behind(54, [Nat::PortRestricted; 2]);
+    world.internet.forwards = true;
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    let mut highest = 100_000;
+    // A third of what is asked by datagram goes as well.
+    let swallows: fn(&[u8]) -> bool = |packet| {
+        let is_control = PacketKind::of(packet) == Some(PacketKind::Transport(PacketType::Control));
+        is_control && packet.len() > 1_200 && Header::parse(packet).unwrap().counter.is_multiple_of(3)
+    };
+    (world.internet.swallows, world.internet.forwards_swallows) = (Some(swallows), Some(swallows));
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(10), 5);
+    assert_eq!(kinds(&world), RELAYED);
+    // Longer than what was found then is known.
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(120), 5);
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [2, 2]);
+    // All come through again, which shows in half a minute, but for the pause before they are asked.
+    (world.internet.swallows, world.internet.forwards_swallows) = (None, None);
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(300), 0);
+    assert_eq!(kinds(&world), DIRECT);
 }
 
 #[test]
