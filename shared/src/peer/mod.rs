@@ -680,9 +680,8 @@ impl Peer {
             // another must not get the answer: it would prove the way that he has made.
             Some(Control::Ping { path, .. }) if !may_be_asked(via, path) => {}
             Some(Control::Ping { id, path, padding }) => {
-                // A new stream costs the relay no more than it must: whether it carries what is large this end asks as well.
-                let was_answered = self.path_of(via).is_some_and(|known| known.rtt().is_some());
-                let is_small = via.kind().is_stream() && !was_answered;
+                // A session that begins costs the relay no more than it must: whether its stream carries what is large this end asks as well.
+                let is_small = via.kind().is_stream() && self.last_kind.is_none();
                 let pong = pong(via.kind(), id, path, if is_small { vec![] } else { padding });
                 if self.routed.is_some_and(|routed| routed.kind() != via.kind())
                     && self.path_of(via).is_some()
