@@ -166,7 +166,7 @@ impl EventLoop {
     /// Makes the device and everything around it.
     pub(super) async fn start(options: DaemonOptions) -> Result<Self, DaemonError> {
         let (settings, node) = (&options.settings, options.node_secret.public());
-        let own = OwnAddresses::new(settings, &options.network, &options.network.secret.derive(), node);
+        let own = OwnAddresses::new(settings, &options.network, node);
         let netlink = netlink()?;
         address::check(&netlink, &own.cidrs(), &settings.bridge).await?;
         let (mac, mtu) = (addresses::mac(&node), settings.mtu.bytes());
@@ -222,7 +222,8 @@ impl EventLoop {
             mtu,
             revision: 1,
         };
-        let everybody = Members::new(node_secret.public(), keys.id(), &hello, settings.switch());
+        let everybody =
+            Members::new(node_secret.public(), network.address_space(), &hello, settings.switch());
         let mut routes = Routes::new(everybody, relays.len());
         let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
@@ -235,6 +236,7 @@ impl EventLoop {
             Config {
                 node: node_secret,
                 network: keys,
+                addresses: network.address_space(),
                 relays: relays.iter().map(|ticket| ticket.key).collect(),
                 ciphers: ciphers(settings.cipher),
                 hello,

@@ -175,8 +175,7 @@ impl Daemon {
         let socket = home.path().join("control");
         let (options, progress) = options(&home, name, network, FileConfig::default(), members);
         let node = options.node_secret.public();
-        let own =
-            OwnAddresses::new(&options.settings, &options.network, &options.network.secret.derive(), node);
+        let own = OwnAddresses::new(&options.settings, &options.network, node);
         let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
         let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
         let task = spawn_local(made.unwrap().run());

@@ -3,6 +3,7 @@
 use crate::config::{remembered_relay, union_of_relays};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
+use shadowmesh_proto::addresses::AddressSpace;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::ids::Fingerprint;
 use shadowmesh_proto::rng::Rng;
@@ -60,6 +61,11 @@ impl NetworkState {
         // Both secrets are this user's own, so there is nobody to learn from the time this takes.
         let is_of_root = self.root == invite.delegated.as_ref().map(|delegated| delegated.root);
         is_of_root && self.secret.to_bytes() == invite.secret && self.secret.generation() == invite.generation
+    }
+
+    /// What its addresses derive from (protocol §1.5).
+    pub fn address_space(&self) -> AddressSpace {
+        self.root.map_or_else(|| self.secret.derive().id().into(), Into::into)
     }
 
     /// An invite into this network, naming its relays and `more_relays`: as many as a ticket holds.
