@@ -333,7 +333,7 @@ mod tests {
         let admins = vec![AdminEntry { id: "c".repeat(52), name: "z".repeat(63), is_here: false }; 8];
         let secret = Secret { generation: 3, state: "rotating".into(), until: Some(3 * 86_400) };
         let text = table(&Members { members: vec![member], admins, secret, ..Members::default() }, 86_400);
-        assert!(text.contains("secret: generation 3, the one before is good for 2 days more"), "{text}");
+        assert!(text.contains("secret: generation 3, the old one is good for 2 days more"), "{text}");
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }

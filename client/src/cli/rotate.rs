@@ -67,7 +67,7 @@ fn settled(global: &Global) -> anyhow::Result<Members> {
         if is_settled || began.elapsed() >= WAIT {
             return Ok(members);
         }
-        runtime()?.block_on(tokio::time::sleep(LOOK));
+        runtime()?.block_on(async { tokio::time::sleep(LOOK).await });
     }
 }
 
@@ -104,8 +104,8 @@ pub(super) fn line(members: &Members, now: u64) -> Option<String> {
 /// How long the secret before is good.
 pub(super) fn before(until: u64, now: u64) -> String {
     match until <= now {
-        true => "the one before is being given up".to_owned(),
-        false => format!("the one before is good for {} more", left(until, now)),
+        true => "the old one is being given up".to_owned(),
+        false => format!("the old one is good for {} more", left(until, now)),
     }
 }
 
@@ -137,11 +137,11 @@ mod tests {
         };
         assert_eq!(
             line(&members, 100).as_deref(),
-            Some("generation 2, the one before is good for 2 hours more\nwithout it: c, d")
+            Some("generation 2, the old one is good for 2 hours more\nwithout it: c, d")
         );
         assert_eq!(others(&members).count(), 3);
         let settled = Secret { state: "settled".into(), ..Secret::default() };
         assert_eq!(line(&Members { secret: settled, ..members }, 100), None);
-        assert_eq!(before(5, 5), "the one before is being given up");
+        assert_eq!(before(5, 5), "the old one is being given up");
     }
 }

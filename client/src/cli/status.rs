@@ -130,10 +130,11 @@ fn secret_line(status: &Status, now: u64) -> Option<String> {
         |peer: &&Peer| peer.member.as_ref().is_some_and(|member| member.has_new_secret == Some(false));
     let old = match status.peers.iter().filter(has_old).count() {
         0 => String::new(),
-        1 => " (1 peer has no other)".to_owned(),
-        count => format!(" ({count} peers have no other)"),
+        1 => " (1 peer not yet)".to_owned(),
+        count => format!(" ({count} peers not yet)"),
     };
-    Some(format!("generation {}; {}{old}", secret.generation, before(until, now)))
+    let line = format!("generation {}{old}; {}", secret.generation, before(until, now));
+    Some(clean(&line, 69))
 }
 
 /// That two nodes are bridged to one LAN, and which of them passes no broadcasts.
@@ -301,9 +302,9 @@ mod tests {
         let mut status = full();
         let line = |status: &Status| secret_line(status, 1_000);
         status.membership.as_mut().unwrap().secret.until = Some(1_000 + 3 * 86_400);
-        assert_eq!(line(&status).as_deref(), Some("generation 2; the one before is good for 3 days more"));
+        assert_eq!(line(&status).as_deref(), Some("generation 2; the old one is good for 3 days more"));
         status.peers[0].member.as_mut().unwrap().has_new_secret = Some(false);
-        assert!(line(&status).is_some_and(|line| line.ends_with(" (1 peer has no other)")));
+        assert!(line(&status).is_some_and(|line| line.starts_with("generation 2 (1 peer not yet); ")));
         status.membership.as_mut().unwrap().secret.state = "settled".into();
         assert_eq!(line(&status), None);
     }

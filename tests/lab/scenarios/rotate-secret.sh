@@ -30,7 +30,7 @@ lab_wait 15 "everybody to be at the relay under both" relay_has 6 2
 wait "$oracle" || lab_fail "frames were lost while the secret was replaced"
 [[ $(addresses) == "$before" ]] || lab_fail "addresses changed: $before, now $(addresses)"
 lab_expect "another is refused meanwhile" sh -c "nsenter --target ${LAB_HOLDER[a]} --net --mount --uts -- shadowmesh rotate-secret 2>&1 | grep -q 'replaced already'"
-lab_expect "members says so" sh -c "nsenter --target ${LAB_HOLDER[a]} --net --mount --uts -- shadowmesh members | grep -q '^secret: generation 1, the one before is good for'"
+lab_expect "members says so" sh -c "nsenter --target ${LAB_HOLDER[a]} --net --mount --uts -- shadowmesh members | grep -q '^secret: generation 1, the old one is good for'"
 
 # c is lost: revoked, it still finds members at the relay.
 stop c

@@ -96,12 +96,14 @@ impl NetworkState {
 
     /// These are in use from now on. Whether that is news.
     pub fn set_secrets(&mut self, secrets: &Secrets) -> bool {
-        let is_known = self.secrets().ids().eq(secrets.ids());
-        let mut all = secrets.all().cloned();
-        if let Some(secret) = all.next().filter(|_| !is_known) {
-            (self.secret, self.next) = (secret, all.next());
+        if self.secrets().ids().eq(secrets.ids()) {
+            return false;
         }
-        !is_known
+        let mut all = secrets.all().cloned();
+        // A host has at least one, and whoever holds none keeps the only one elsewhere.
+        let Some(secret) = all.next() else { return false };
+        (self.secret, self.next) = (secret, all.next());
+        true
     }
 
     /// What its addresses derive from (protocol §1.5).
