@@ -502,8 +502,7 @@ mod tests {
     use super::*;
     use crate::access::{AccessDrop, Verdict};
     use crate::switch::SwitchConfig;
-    use shadowmesh_proto::addresses;
-    use shadowmesh_proto::ids::NetworkId;
+    use shadowmesh_proto::addresses::{self, AddressSpace};
     use shadowmesh_proto::wire::control::Claim;
 
     /// No route from the node `here`.
@@ -518,7 +517,7 @@ mod tests {
             mtu: 1400,
             revision: 1,
         };
-        Routes::new(Members::new(here, NetworkId([7; 32]), &hello, SwitchConfig::default()), 1)
+        Routes::new(Members::new(here, AddressSpace([7; 32]), &hello, SwitchConfig::default()), 1)
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn endpoint(
     adjust: impl FnOnce(&mut Config),
 ) -> Endpoint {
     let network = network.derive();
-    let ipv4 = addresses::ipv4_attempts(network.id(), node.public()).next();
+    let ipv4 = addresses::ipv4_attempts(network.id().into(), node.public()).next();
     let hello = Hello {
         name: name.into(),
         mac: addresses::mac(&node.public()),
@@ -98,6 +98,7 @@ fn endpoint(
     let mut config = Config {
         relays: vec![RelayId(relay.public().0)],
         node,
+        addresses: network.id().into(),
         network,
         ciphers: CipherSet::ALL,
         hello,

@@ -22,7 +22,7 @@ use super::session::Session;
 use super::{Context, PacketError, Peer, full_size_ping};
 use crate::endpoint::event::Contact;
 use crate::handshake::HandshakeError;
-use crate::handshake::peer::{Initiator, Responder};
+use crate::handshake::peer::Initiator;
 use crate::ids::{AssociationId, ReceiverIndex};
 use crate::path::state::Path;
 use crate::session::rekey::Role;
@@ -168,7 +168,7 @@ impl Peer {
         if !self.first_budget.take(ctx.now) {
             return Err(PacketError::TooMany);
         }
-        let received = Responder::read(&ctx.config.node, &ctx.config.network, packet)?;
+        let received = ctx.read_init(packet)?;
         if received.remote() != self.id {
             return Err(PacketError::WrongPeer);
         }
@@ -357,7 +357,8 @@ impl Peer {
         ctx.rng.fill(&mut association);
         let offer = ctx.offer(AssociationId(association));
         let index = ctx.indices.allocate(ctx.rng, self.id);
-        match Initiator::begin(&ctx.config.node, &ctx.config.network, self.id, &offer, index, ctx.rng) {
+        let network = ctx.network_at(contact);
+        match Initiator::begin(&ctx.config.node, &network, self.id, &offer, index, ctx.rng) {
             Ok((initiator, packet)) => {
                 ctx.out.forward(contact, &packet);
                 let (repeat, until) = (ctx.now + REPEAT, ctx.now + GIVE_UP);

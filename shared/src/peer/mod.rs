@@ -38,12 +38,15 @@ mod session;
 mod status;
 
 use crate::bucket::Bucket;
+use crate::crypto::keys::NetworkKeys;
 use crate::endpoint::LocalCandidates;
 use crate::endpoint::config::Config;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
+use crate::handshake::HandshakeError;
 use crate::handshake::payload::Payload;
-use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
+use crate::handshake::peer::{Received, Responder};
+use crate::ids::{AssociationId, NetworkId, NodeId, PeerSlot, ReceiverIndex};
 use crate::membership::{Admission, Seconds, Trust};
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::{PathKind, Wanted};
@@ -91,6 +94,8 @@ pub(crate) struct Context<'a> {
     /// Who is a member; nothing in a network without certificates.
     pub(crate) trust: Option<&'a mut Trust>,
     pub(crate) config: &'a Config,
+    /// By relay: under which of the network's secrets this node is registered there.
+    pub(crate) lanes: &'a [Option<NetworkId>],
     pub(crate) hello: &'a Hello,
     pub(crate) local: &'a LocalCandidates,
     pub(crate) rng: &'a mut dyn Rng,
@@ -108,6 +113,36 @@ impl Context<'_> {
             association,
             program: self.config.program.clone(),
         }
+    }
+
+    /// The keys of all secrets of the network that are in use, of the one in force first.
+    fn networks(&self) -> impl Iterator<Item = &NetworkKeys> {
+        Trust::keys(self.trust.as_deref(), &self.config.network)
+    }
+
+    /// The best of them of which `is_so`, else the one in force.
+    fn network_that(&self, is_so: impl Fn(NetworkId) -> bool) -> &NetworkKeys {
+        let best = self.networks().find(|keys| is_so(keys.id())).or_else(|| self.networks().next());
+        best.unwrap_or(&self.config.network)
+    }
+
+    /// The keys for a handshake over `contact`: who was introduced there registered under that secret, and so has it (protocol §8.8).
+    fn network_at(&self, contact: Contact) -> NetworkKeys {
+        let lane = self.lanes.get(contact.relay.0).copied().flatten();
+        self.network_that(|id| lane == Some(id)).clone()
+    }
+
+    /// How many secrets are better than the one of `contact`.
+    fn rank(&self, contact: Contact) -> usize {
+        let lane = self.lanes.get(contact.relay.0).copied().flatten();
+        self.networks().position(|keys| lane == Some(keys.id())).unwrap_or(0)
+    }
+
+    /// Reads an INIT under whichever secret it was made with. What was made with none of them costs a hash each.
+    fn read_init(&self, packet: &[u8]) -> Result<Received, HandshakeError> {
+        let read = self.networks().map(|keys| Responder::read(&self.config.node, keys, packet));
+        let mut known = read.filter(|read| !matches!(read, Err(HandshakeError::Mac)));
+        known.next().unwrap_or(Err(HandshakeError::Mac))
     }
 }
 
@@ -346,6 +381,11 @@ impl Peer {
         self.contacts.push((contact, instance));
         let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
         let elsewhere = self.contact.is_some_and(|current| current.relay != contact.relay);
+        // protocol §8.8: a session begins under the newest secret that both have.
+        let is_worse = self.contact.is_some_and(|current| ctx.rank(current) < ctx.rank(contact));
+        if is_worse && self.session.is_none() {
+            return;
+        }
         if works && (elsewhere || (known && self.contact == Some(contact))) {
             return;
         }
@@ -394,7 +434,9 @@ impl Peer {
         self.drop_stream();
         self.relay_udp_drop();
         self.first.cancel(ctx);
-        if let Some((contact, instance)) = self.contacts.last().copied() {
+        // The newest of those under the best secret.
+        let best = self.contacts.iter().rev().min_by_key(|(contact, _)| ctx.rank(*contact));
+        if let Some((contact, instance)) = best.copied() {
             self.use_contact(ctx, contact, instance, Duration::ZERO);
         }
         self.settle(ctx);

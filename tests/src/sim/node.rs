@@ -823,7 +823,7 @@ fn keep<T>(history: &mut VecDeque<T>, dice: &mut Dice, item: T) {
 
 fn start(at: usize, plan: &Plan, home: &Home, secret: &NodeSecret, dice: &mut Dice) -> Endpoint {
     let network = home.network.derive();
-    let derived = addresses::ipv4_attempts(network.id(), secret.public()).next();
+    let derived = addresses::ipv4_attempts(network.id().into(), secret.public()).next();
     let ipv4 = plan.address.or_else(|| derived.map(|(_, address)| address));
     let hello = Hello {
         name: format!("node-{at}"),
@@ -837,6 +837,7 @@ fn start(at: usize, plan: &Plan, home: &Home, secret: &NodeSecret, dice: &mut Di
     let config = Config {
         relays: vec![home.relay],
         node: secret.clone(),
+        addresses: network.id().into(),
         network,
         ciphers: plan.ciphers,
         hello,
