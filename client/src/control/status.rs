@@ -272,7 +272,7 @@ pub struct Peer {
     pub lost: u64,
     /// How often the path in use changed.
     pub switches: u64,
-    /// What was asked for with `shadowmesh path`: auto, relay, direct, direct-tcp.
+    /// What was asked for with `shadowmesh path`: auto, relay, relay-udp, relay-ws, direct, direct-tcp.
     #[serde(rename = "use", default)]
     pub wanted: Wanted,
     /// The latest change.

@@ -422,7 +422,7 @@ impl Endpoint {
         }
     }
 
-    /// RELEASE for every channel that both ends left for a direct path (protocol §7.6).
+    /// RELEASE for every channel that both ends left for a direct path (protocol §7.8).
     pub(super) fn release_channels(&mut self) {
         let released: Vec<_> = self.peers.values_mut().filter_map(crate::peer::Peer::take_release).collect();
         for contact in released {

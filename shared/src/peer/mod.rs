@@ -10,7 +10,7 @@
 //!
 //! Beside the path over the relay's stream there may be one by datagram (`relayed`), and direct ones by datagram (`direct`) and by
 //! TCP (`direct_tcp`). `route` chooses
-//! among all that are proven (protocol §7.3), tells the data plane, and says RESUME to the peer; what leads over the relay rests
+//! among all that are proven (protocol §7.6), tells the data plane, and says RESUME to the peer; what leads over the relay rests
 //! while both send directly.
 //!
 //! # Invariants

@@ -274,7 +274,7 @@ impl Peer {
             && self.routed_path().is_some_and(Path::is_proven)
     }
 
-    /// Where data is to go now (protocol §7.3).
+    /// Where data is to go now (protocol §7.6).
     pub(super) fn choose(&self, now: Instant) -> Option<Via> {
         self.session.as_ref()?;
         if self.is_leaving_silence() {

@@ -147,7 +147,7 @@ pub enum Control {
         /// Comes back in PONG.
         #[n(0)]
         id: u64,
-        /// The sender's number for the path (protocol §7.1), or [`CHECK`] for a candidate that is not one yet.
+        /// The sender's number for the path (protocol §6), or [`CHECK`] for a candidate that is not one yet.
         #[n(1)]
         path: u8,
         /// Zeros that bring the packet to full size.

@@ -4,7 +4,7 @@
 //! in pieces. Who had it to send to whom is said by the key ([`super::ledger::Ledger::name_key`]). What arrived once is no loss,
 //! whatever became of its other copies.
 //!
-//! A path is not repaired for single losses (protocol §7.6): a packet of which a wire lost the only copy may be missing. So may one that
+//! A path is not repaired for single losses (protocol §7.2): a packet of which a wire lost the only copy may be missing. So may one that
 //! went into a hole when that was about to end, or its sender about to stand still, or was turned away where the next was let in: nobody can have noticed. Everything else has to come out in the end: what a router turned
 //! away, what was larger than its way, what went into a hole before.
 
