@@ -134,7 +134,7 @@ impl EventLoop {
     fn shown_lane(&self) -> Option<usize> {
         let in_force = self.network_in_force();
         let shown = self.lanes.open.iter().find(|(_, network)| network.is_none() || *network == in_force);
-        shown.or(self.lanes.open.first()).map(|(lane, _)| *lane)
+        shown.or_else(|| self.lanes.open.first()).map(|(lane, _)| *lane)
     }
 
     /// What the network is called at relays, by the secret in force.
