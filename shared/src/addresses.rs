@@ -4,8 +4,25 @@
 //! settled by trying the next one (protocol §1.6). None of this is secret.
 
 use crate::crypto::{kdf, labels};
-use crate::ids::{MacAddr, NetworkId, NodeId};
+use crate::ids::{Fingerprint, MacAddr, NetworkId, NodeId};
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// What the addresses of a network derive from: the fingerprint of its root, which outlives every secret, or, where there are no
+/// certificates and so no rotation, the network id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressSpace(pub [u8; 32]);
+
+impl From<NetworkId> for AddressSpace {
+    fn from(network: NetworkId) -> Self {
+        Self(network.0)
+    }
+}
+
+impl From<Fingerprint> for AddressSpace {
+    fn from(root: Fingerprint) -> Self {
+        Self(root.0)
+    }
+}
 
 /// Prefix length of a network's IPv4 range, 10.x.0.0/16.
 pub const IPV4_PREFIX_LEN: u8 = 16;
@@ -19,18 +36,18 @@ pub fn mac(node: &NodeId) -> MacAddr {
 }
 
 /// The second byte `x` of the network's 10.x.0.0/16.
-fn ipv4_net(network: &NetworkId) -> u8 {
-    let [x, ..] = hash(labels::ADDRESS_IPV4_NET, &[network.as_bytes()]);
+fn ipv4_net(network: &AddressSpace) -> u8 {
+    let [x, ..] = hash(labels::ADDRESS_IPV4_NET, &[&network.0]);
     x
 }
 
 /// The address of the network's IPv4 range, 10.x.0.0.
-pub fn ipv4_network(network: &NetworkId) -> Ipv4Addr {
+pub fn ipv4_network(network: &AddressSpace) -> Ipv4Addr {
     Ipv4Addr::new(10, ipv4_net(network), 0, 0)
 }
 
 /// `node`'s IPv4 address at `attempt`, or `None` where that attempt is skipped (it gave the network or broadcast address).
-pub fn ipv4(network: &NetworkId, node: &NodeId, attempt: u8) -> Option<Ipv4Addr> {
+pub fn ipv4(network: &AddressSpace, node: &NodeId, attempt: u8) -> Option<Ipv4Addr> {
     let [high, low, ..] = hash(labels::ADDRESS_IPV4_HOST, &[node.as_bytes(), &[attempt]]);
     match (high, low) {
         (0, 0) | (255, 255) => None,
@@ -39,18 +56,18 @@ pub fn ipv4(network: &NetworkId, node: &NodeId, attempt: u8) -> Option<Ipv4Addr>
 }
 
 /// All of `node`'s IPv4 addresses in the order they are tried, each with its attempt.
-pub fn ipv4_attempts(network: NetworkId, node: NodeId) -> impl Iterator<Item = (u8, Ipv4Addr)> {
+pub fn ipv4_attempts(network: AddressSpace, node: NodeId) -> impl Iterator<Item = (u8, Ipv4Addr)> {
     (0..=u8::MAX).filter_map(move |attempt| Some((attempt, ipv4(&network, &node, attempt)?)))
 }
 
 /// Whether `address` is one of them.
-pub fn is_derived_ipv4(network: NetworkId, node: NodeId, address: Ipv4Addr) -> bool {
+pub fn is_derived_ipv4(network: AddressSpace, node: NodeId, address: Ipv4Addr) -> bool {
     ipv4_attempts(network, node).any(|(_, derived)| derived == address)
 }
 
 /// `node`'s IPv6 address, in the network's fd…/64.
-pub fn ipv6(network: &NetworkId, node: &NodeId) -> Ipv6Addr {
-    let [a, b, c, d, e, ..] = hash(labels::ADDRESS_IPV6_NET, &[network.as_bytes()]);
+pub fn ipv6(network: &AddressSpace, node: &NodeId) -> Ipv6Addr {
+    let [a, b, c, d, e, ..] = hash(labels::ADDRESS_IPV6_NET, &[&network.0]);
     let [i, j, k, l, m, n, o, p, ..] = hash(labels::ADDRESS_IPV6_HOST, &[node.as_bytes()]);
     Ipv6Addr::from([0xfd, a, b, c, d, e, 0, 0, i, j, k, l, m, n, o, p])
 }
@@ -75,7 +92,7 @@ mod tests {
 
         #[test]
         fn ipv4_is_a_host_of_the_network(network: [u8; 32], node: [u8; 32]) {
-            let (network, node) = (NetworkId(network), NodeId(node));
+            let (network, node) = (AddressSpace(network), NodeId(node));
             for (attempt, address) in ipv4_attempts(network, node) {
                 prop_assert_eq!(ipv4(&network, &node, attempt), Some(address));
                 let [a, b, c, d] = address.octets();
@@ -86,7 +103,7 @@ mod tests {
 
         #[test]
         fn ipv6_is_unique_local(network: [u8; 32], node: [u8; 32]) {
-            let address = ipv6(&NetworkId(network), &NodeId(node));
+            let address = ipv6(&AddressSpace(network), &NodeId(node));
             prop_assert!(address.is_unique_local());
             prop_assert_eq!(&address.octets()[6..8], &[0, 0]);
         }
@@ -94,7 +111,7 @@ mod tests {
 
     #[test]
     fn attempts_give_other_addresses() {
-        let addresses: Vec<_> = ipv4_attempts(NetworkId([1; 32]), NodeId([2; 32])).take(8).collect();
+        let addresses: Vec<_> = ipv4_attempts(AddressSpace([1; 32]), NodeId([2; 32])).take(8).collect();
         for (at, (attempt, address)) in addresses.iter().enumerate() {
             assert!(addresses.iter().skip(at + 1).all(|(a, other)| a != attempt && other != address));
         }

@@ -35,9 +35,11 @@ fn node() -> (Endpoint, NodeSecret, Vec<u8>) {
         mtu: 1400,
         revision: 1,
     };
+    let network = NetworkSecret::generate(&mut rng).derive();
     let config = Config {
         node,
-        network: NetworkSecret::generate(&mut rng).derive(),
+        addresses: network.id().into(),
+        network,
         relays: vec![RelayId(relay.public().0)],
         ciphers: CipherSet::ALL,
         hello,

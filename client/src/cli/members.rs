@@ -4,7 +4,7 @@
 
 use super::global::Global;
 use super::output::{self, clean};
-use super::runtime;
+use super::{rotate, runtime};
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Change, Members, Request, Response};
 use crate::daemon::members::unix_now;
@@ -250,14 +250,14 @@ pub(super) fn change(global: &Global, change: Change) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask(global: &Global) -> anyhow::Result<Members> {
+pub(super) fn ask(global: &Global) -> anyhow::Result<Members> {
     let Response::Members(members) = call(global, &Request::Members)? else {
         return Err(unexpected(&global.socket()).into());
     };
     Ok(*members)
 }
 
-fn call(global: &Global, request: &Request) -> anyhow::Result<Response> {
+pub(super) fn call(global: &Global, request: &Request) -> anyhow::Result<Response> {
     match runtime()?.block_on(client::call(&global.socket(), request)) {
         Ok(response) => Ok(response),
         Err(ControlError::Refused { sentence, .. }) => bail!(sentence),
@@ -295,11 +295,14 @@ fn table(members: &Members, now: u64) -> String {
     }
     let admins: Vec<String> = members.admins.iter().map(|admin| clean(&admin.name, 20)).collect();
     let _ = writeln!(text, "\nadmins: {}", clean(&admins.join(", "), 70));
+    if let Some(line) = rotate::line(members, now) {
+        let _ = writeln!(text, "secret: {line}");
+    }
     text
 }
 
 /// How long something is good.
-fn left(until: u64, now: u64) -> String {
+pub(super) fn left(until: u64, now: u64) -> String {
     match until.checked_sub(now) {
         None => "expired".to_owned(),
         Some(left) if left < 2 * 86_400 => format!("{} hours", left / 3_600),
@@ -311,6 +314,7 @@ fn left(until: u64, now: u64) -> String {
 mod tests {
     use super::*;
     use crate::control::message::{AdminEntry, Member};
+    use crate::control::status::Secret;
 
     #[test]
     fn the_table_fits_80_columns_whatever_members_are_called() {
@@ -323,9 +327,13 @@ mod tests {
             until: Some(10 * 86_400),
             since: None,
             is_here: true,
+            has_new_secret: Some(false),
+            ..Member::default()
         };
         let admins = vec![AdminEntry { id: "c".repeat(52), name: "z".repeat(63), is_here: false }; 8];
-        let text = table(&Members { members: vec![member], admins, ..Members::default() }, 86_400);
+        let secret = Secret { generation: 3, state: "rotating".into(), until: Some(3 * 86_400) };
+        let text = table(&Members { members: vec![member], admins, secret, ..Members::default() }, 86_400);
+        assert!(text.contains("secret: generation 3, the old one is good for 2 days more"), "{text}");
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }

@@ -16,6 +16,7 @@ mod output;
 mod path;
 mod ping;
 mod reload;
+mod rotate;
 mod rules;
 mod status;
 mod up;
@@ -61,6 +62,7 @@ enum Command {
     Approve(members::ApproveArgs),
     Rename(members::RenameArgs),
     Tag(members::TagArgs),
+    RotateSecret(rotate::Args),
     Relays(members::RelaysArgs),
     Admins(members::AdminsArgs),
     Rules(rules::Args),
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Approve(args) => members::approve(&global, &args),
         Command::Rename(args) => members::rename(&global, &args),
         Command::Tag(args) => members::tag(&global, &args),
+        Command::RotateSecret(args) => rotate::run(&global, &args),
         Command::Relays(args) => members::relays(&global, &args),
         Command::Admins(args) => members::admins(&global, &args),
         Command::Rules(args) => rules::run(&global, &args),

@@ -2,10 +2,12 @@
 
 use super::global::Global;
 use super::output::{self, clean};
+use super::rotate::before;
 use super::runtime;
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Request, Response, Wanted};
 use crate::control::status::{LoopState, Peer, PeerState, Relay, Status};
+use crate::daemon::members::unix_now;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -87,6 +89,9 @@ fn table(status: &Status) -> String {
             }
         }
     }
+    if let Some(line) = secret_line(status, unix_now()) {
+        let _ = writeln!(text, "  secret   {line}");
+    }
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay));
     }
@@ -115,6 +120,21 @@ fn table(status: &Status) -> String {
         }
     }
     text
+}
+
+/// That the network's secret is being replaced.
+fn secret_line(status: &Status, now: u64) -> Option<String> {
+    let secret = &status.membership.as_ref()?.secret;
+    let until = secret.until.filter(|_| secret.state == "rotating")?;
+    let has_old =
+        |peer: &&Peer| peer.member.as_ref().is_some_and(|member| member.has_new_secret == Some(false));
+    let old = match status.peers.iter().filter(has_old).count() {
+        0 => String::new(),
+        1 => " (1 peer not yet)".to_owned(),
+        count => format!(" ({count} peers not yet)"),
+    };
+    let line = format!("generation {}{old}; {}", secret.generation, before(until, now));
+    Some(clean(&line, 69))
 }
 
 /// That two nodes are bridged to one LAN, and which of them passes no broadcasts.
@@ -235,7 +255,7 @@ mod tests {
         let member = status.peers[0].member.as_mut().unwrap();
         (member.standing, member.why) = ("refused".into(), Some("r".repeat(200)));
         member.refuses_us = Some("u".repeat(200));
-        status.network.name = "m".repeat(63);
+        (member.has_new_secret, status.network.name) = (Some(false), "m".repeat(63));
         let text = table(&status);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
@@ -275,6 +295,18 @@ mod tests {
         // Of one that is not connected nobody knows how it would send.
         status.peers[0].state = PeerState::Offline;
         assert_eq!(rows(&status), before + 1);
+    }
+
+    #[test]
+    fn a_rotation_is_one_line_while_it_lasts() {
+        let mut status = full();
+        let line = |status: &Status| secret_line(status, 1_000);
+        status.membership.as_mut().unwrap().secret.until = Some(1_000 + 3 * 86_400);
+        assert_eq!(line(&status).as_deref(), Some("generation 2; the old one is good for 3 days more"));
+        status.peers[0].member.as_mut().unwrap().has_new_secret = Some(false);
+        assert!(line(&status).is_some_and(|line| line.starts_with("generation 2 (1 peer not yet); ")));
+        status.membership.as_mut().unwrap().secret.state = "settled".into();
+        assert_eq!(line(&status), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What can be asked of a daemon, and what it answers.
 
-use super::status::{PathKind, RulesInForce, Status};
+use super::status::{PathKind, RulesInForce, Secret, Status};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::path::select;
@@ -132,6 +132,12 @@ pub enum Change {
         #[serde(default)]
         stolen: bool,
     },
+    /// Another secret of the network for all.
+    RotateSecret {
+        /// Whether the one before is good no longer than it takes to hand on the new one.
+        #[serde(default)]
+        now: bool,
+    },
     /// Other access rules for all.
     SetRules {
         /// Their text.
@@ -236,6 +242,8 @@ pub struct Members {
     pub relays: Vec<String>,
     /// Keys that were shut out, in full.
     pub revoked: Vec<Revoked>,
+    /// The network's secret.
+    pub secret: Secret,
 }
 
 /// A node of the network.
@@ -258,6 +266,11 @@ pub struct Member {
     pub since: Option<u64>,
     /// Whether it is this node.
     pub is_here: bool,
+    /// Whether it is connected now.
+    pub is_connected: bool,
+    /// Whether it holds the secret that the record names; `null` where it has not said so since the daemon began, or none was ever
+    /// rotated.
+    pub has_new_secret: Option<bool>,
 }
 
 /// An admin.

@@ -138,6 +138,21 @@ pub struct Membership {
     pub is_admin: bool,
     /// What a person should do something about, a sentence each.
     pub warnings: Vec<String>,
+    /// The network's secret.
+    pub secret: Secret,
+}
+
+/// Where the network's secret stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Secret {
+    /// How often the one that this node uses first was rotated.
+    pub generation: u32,
+    /// `settled`; `rotating`: the one before is good as well; `missing` or `late`: the record names one that is not here, and the one
+    /// before is good still, or is not any more.
+    pub state: String,
+    /// Until when the one before is good, seconds since 1970; `null` while it is settled.
+    pub until: Option<u64>,
 }
 
 /// What is thought of a peer as a member.
@@ -154,6 +169,8 @@ pub struct PeerMember {
     pub until: Option<u64>,
     /// Why it does not admit this node; `null` where it does, or has not said.
     pub refuses_us: Option<String>,
+    /// Whether it holds the secret that the network's record names; `null` where it has not said, or none was ever rotated.
+    pub has_new_secret: Option<bool>,
 }
 
 /// The network.
@@ -255,7 +272,7 @@ pub struct Peer {
     pub lost: u64,
     /// How often the path in use changed.
     pub switches: u64,
-    /// What was asked for with `shadowmesh path`: auto, relay, direct, direct-tcp.
+    /// What was asked for with `shadowmesh path`: auto, relay, relay-udp, relay-ws, direct, direct-tcp.
     #[serde(rename = "use", default)]
     pub wanted: Wanted,
     /// The latest change.
@@ -453,6 +470,7 @@ pub(crate) mod tests {
                 until: Some(2_000_000_000),
                 is_admin: true,
                 warnings: vec![],
+                secret: Secret { generation: 2, state: "rotating".into(), until: Some(2_000_000_000) },
             }),
             dropped: [("forged".to_owned(), 1)].into(),
             switch: EthernetSwitch {
@@ -536,8 +554,9 @@ pub(crate) mod tests {
             names.join(" ")
         };
         assert_eq!(names(""), "dropped membership network node peers relays rules switch version");
-        assert_eq!(names("/membership"), "is_admin name state tags until warnings");
-        assert_eq!(names("/peers/0/member"), "refuses_us standing tags until why");
+        assert_eq!(names("/membership"), "is_admin name secret state tags until warnings");
+        assert_eq!(names("/membership/secret"), "generation state until");
+        assert_eq!(names("/peers/0/member"), "has_new_secret refuses_us standing tags until why");
         assert_eq!(
             names("/switch"),
             "arp_answered dropped filters flaps flood_budget groups held loop moves neighbours_answered stations"

@@ -7,7 +7,6 @@ use crate::net::interfaces::Interface;
 use crate::net::routes::Route;
 use crate::net::{Cidr, Netlink, interfaces, routes};
 use shadowmesh_proto::addresses;
-use shadowmesh_proto::crypto::keys::NetworkKeys;
 use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6, Claim};
 use std::io;
@@ -28,8 +27,9 @@ pub(super) struct OwnAddresses {
 
 impl OwnAddresses {
     /// By hand if the settings say so, else derived as the claim was last saved.
-    pub(super) fn new(settings: &Settings, network: &NetworkState, keys: &NetworkKeys, node: NodeId) -> Self {
-        let ipv6 = Cidr6::new(addresses::ipv6(&keys.id(), &node), addresses::IPV6_PREFIX_LEN);
+    pub(super) fn new(settings: &Settings, network: &NetworkState, node: NodeId) -> Self {
+        let space = network.address_space();
+        let ipv6 = Cidr6::new(addresses::ipv6(&space, &node), addresses::IPV6_PREFIX_LEN);
         if let Some(by_hand) = settings.address {
             return Self {
                 ipv4: Cidr4::new(by_hand.address(), by_hand.bits()),
@@ -39,7 +39,7 @@ impl OwnAddresses {
             };
         }
         let derived =
-            addresses::ipv4_attempts(keys.id(), node).find(|(attempt, _)| *attempt >= network.claim.attempt);
+            addresses::ipv4_attempts(space, node).find(|(attempt, _)| *attempt >= network.claim.attempt);
         Self {
             ipv4: derived.and_then(|(_, address)| Cidr4::new(address, IPV4_PREFIX)),
             ipv6,

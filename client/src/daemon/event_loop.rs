@@ -6,6 +6,7 @@
 
 mod apply;
 mod changes;
+mod lanes;
 mod links;
 mod members;
 mod paths;
@@ -33,10 +34,11 @@ use crate::plane::{self, ControlPacket, Datagram, Fact, Members, Plane, PlaneOut
 use crate::switch::{OwnSockets, Protection};
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
-use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle, RelayStream};
+use crate::transport::relay::{RelayEvent, RelayHandle, RelayStream};
 use crate::transport::tcp::{TcpEvent, TcpTransport};
 use crate::transport::udp::DatagramSocket;
 use futures_util::FutureExt as _;
+use lanes::Lanes;
 use members::Kept;
 use paths::PathWait;
 use shadowmesh_proto::addresses;
@@ -77,6 +79,7 @@ pub(super) struct EventLoop {
     interface: Interface,
     mtu: u16,
     relays: Vec<RelayTask>,
+    lanes: Lanes,
     relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
     /// Relay events taken since the last packet.
     relay_burst: usize,
@@ -120,7 +123,8 @@ pub(super) struct EventLoop {
 
 /// What is known of a relay beside what the endpoint knows.
 struct RelayTask {
-    handle: RelayHandle,
+    /// Nothing in a lane that is not in use.
+    handle: Option<RelayHandle>,
     /// The stream that is open; `None` as soon as it is given up, although its task may not know yet.
     stream: Option<RelayStream>,
     address: String,
@@ -166,7 +170,7 @@ impl EventLoop {
     /// Makes the device and everything around it.
     pub(super) async fn start(options: DaemonOptions) -> Result<Self, DaemonError> {
         let (settings, node) = (&options.settings, options.node_secret.public());
-        let own = OwnAddresses::new(settings, &options.network, &options.network.secret.derive(), node);
+        let own = OwnAddresses::new(settings, &options.network, node);
         let netlink = netlink()?;
         address::check(&netlink, &own.cidrs(), &settings.bridge).await?;
         let (mac, mtu) = (addresses::mac(&node), settings.mtu.bytes());
@@ -222,8 +226,10 @@ impl EventLoop {
             mtu,
             revision: 1,
         };
-        let everybody = Members::new(node_secret.public(), keys.id(), &hello, settings.switch());
-        let mut routes = Routes::new(everybody, relays.len());
+        let everybody =
+            Members::new(node_secret.public(), network.address_space(), &hello, settings.switch());
+        let lanes = if network.root.is_some() { lanes::LANES } else { 1 };
+        let mut routes = Routes::new(everybody, lanes * relays.len());
         let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
@@ -235,7 +241,8 @@ impl EventLoop {
             Config {
                 node: node_secret,
                 network: keys,
-                relays: relays.iter().map(|ticket| ticket.key).collect(),
+                addresses: network.address_space(),
+                relays: (0..lanes).flat_map(|_| &relays).map(|ticket| ticket.key).collect(),
                 ciphers: ciphers(settings.cipher),
                 hello,
                 address_attempt: own.attempt,
@@ -252,26 +259,8 @@ impl EventLoop {
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
         let (tcp, tcp_events) = TcpTransport::new(outside.clone(), plane.messages(), plane.outbound_waker());
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
-        let tasks = relays.iter().enumerate().map(|(at, ticket)| {
-            let task = Relay {
-                no: RelayNo(at),
-                addresses: ticket.addresses.clone(),
-                outside: outside.clone(),
-                events: events.clone(),
-                inbound: plane.messages(),
-                producer: plane.outbound_waker(),
-            };
-            RelayTask {
-                handle: relay::spawn(task, SystemRng),
-                stream: None,
-                address: ticket.addresses.first().cloned().unwrap_or_default(),
-                local: None,
-                connecting: false,
-                outage_told: false,
-                mute: 0,
-            }
-        });
-        let tasks = tasks.collect();
+        let tasks = (0..lanes).flat_map(|_| &relays).map(RelayTask::idle).collect();
+        let lanes = Lanes::new(lanes, outside, events);
         let mapper = settings
             .port_mapping
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
@@ -285,6 +274,7 @@ impl EventLoop {
             interface,
             mtu,
             relays: tasks,
+            lanes,
             relay_events,
             relay_burst: 0,
             socket,
@@ -319,8 +309,9 @@ impl EventLoop {
             members: Kept::default(),
             lock,
         };
-        if let Some(members) = members {
-            made.begin_members(members);
+        match members {
+            Some(members) => made.begin_members(members),
+            None => made.open_lane(0, None),
         }
         Ok(made)
     }
@@ -496,7 +487,7 @@ impl EventLoop {
     }
 
     async fn on_network_changed(&mut self) {
-        self.relays.iter().for_each(|relay| relay.handle.hurry());
+        self.relays.iter().filter_map(|relay| relay.handle.as_ref()).for_each(RelayHandle::hurry);
         self.mapper.iter().for_each(PortMapper::hurry);
         self.ways.forget();
         for address in self.routes.datagram_addresses() {
@@ -526,8 +517,8 @@ impl EventLoop {
         for no in homeless {
             self.say_outage(no, "its address is gone from this machine");
             self.drop_stream(no, None);
-            if let Some(task) = self.relays.get(no.0) {
-                task.handle.hurry();
+            if let Some(handle) = self.relays.get(no.0).and_then(|task| task.handle.as_ref()) {
+                handle.hurry();
             }
         }
     }
@@ -575,11 +566,13 @@ impl EventLoop {
 
     fn on_relay(&mut self, no: RelayNo, event: RelayEvent) {
         let now = Instant::now();
-        let Some(task) = self.relays.get_mut(no.0) else { return };
+        let is_shown = self.is_shown(no);
+        // What one of a lane that was closed meant to say comes late.
+        let Some(task) = self.relays.get_mut(no.0).filter(|task| task.handle.is_some()) else { return };
         match event {
             RelayEvent::Connecting => {
                 task.connecting = true;
-                if !task.outage_told {
+                if !task.outage_told && is_shown {
                     self.progress.send(Progress::RelayConnecting { relay: task.address.clone() });
                 }
             }
@@ -617,14 +610,16 @@ impl EventLoop {
     /// answers there now.)
     fn other_relay(&self) -> Option<String> {
         let never = !self.was_registered && !self.relays.is_empty();
-        let all = self.relays.iter().all(|task| task.stream.is_none() && task.mute >= MUTE_STREAMS);
+        let mut used = self.relays.iter().filter(|task| task.handle.is_some());
+        let all = used.all(|task| task.stream.is_none() && task.mute >= MUTE_STREAMS);
         self.relays.first().filter(|_| never && all).map(|task| task.address.clone())
     }
 
     /// Says once per outage that a relay is lost.
     fn say_outage(&mut self, no: RelayNo, why: &str) {
+        let is_shown = self.is_shown(no);
         let Some(task) = self.relays.get_mut(no.0) else { return };
-        if !std::mem::replace(&mut task.outage_told, true) {
+        if !std::mem::replace(&mut task.outage_told, true) && is_shown {
             self.progress.send(Progress::RelayLost { relay: task.address.clone(), why: why.to_owned() });
         }
         tracing::debug!(relay = no.0, why, "relay connection closed");
@@ -633,8 +628,8 @@ impl EventLoop {
     /// A stream is gone, or to be given up; its task comes back after `pause`.
     fn drop_stream(&mut self, no: RelayNo, pause: Option<Duration>) {
         let Some(task) = self.relays.get_mut(no.0) else { return };
-        if let Some(pause) = pause {
-            task.handle.stay_away(pause);
+        if let (Some(pause), Some(handle)) = (pause, &task.handle) {
+            handle.stay_away(pause);
         }
         // What the relay said last may be worked off after its stream was given up.
         let Some(stream) = task.stream.take() else { return };
@@ -651,8 +646,11 @@ impl EventLoop {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.endpoint.leave(Instant::now());
         self.drain().await;
+        self.lanes.end();
         for relay in &mut self.relays {
-            relay.handle.end();
+            if let Some(handle) = &relay.handle {
+                handle.end();
+            }
             if let Some(stream) = relay.stream.take() {
                 stream.finish();
             }

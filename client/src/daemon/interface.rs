@@ -35,7 +35,7 @@ impl Interface {
         addresses: &[Cidr],
         progress: &ProgressSender,
     ) -> Result<Self, DaemonError> {
-        let tap = Tap::open(name.parse()?, Offload::None)?;
+        let tap = Tap::open(name.parse()?, Offload::Full)?;
         let mut link = LinkControl::new(Arc::clone(netlink), &tap);
         link.bring_up(settings).await?;
         if let Some(bridge) = bridge.name() {

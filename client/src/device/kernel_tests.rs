@@ -371,3 +371,62 @@ fn an_idle_device_is_quiet() {
         });
     });
 }
+
+/// The kernel cuts a superframe for a device that did not promise to: what it makes of one is what we make.
+#[test]
+fn a_superframe_is_cut_as_the_kernel_would() {
+    use super::offload::Superframe;
+    use super::offload::superframes::{Choice, all, made};
+    isolated(|| {
+        block_on(async {
+            sh(
+                "sysctl -qw net.ipv6.conf.default.disable_ipv6=1; ip link add br0 type bridge mcast_snooping 0; ip link set br0 up",
+            );
+            let netlink = Arc::new(Netlink::open().unwrap());
+            let mut ports = Vec::new();
+            for (name, offload) in [("smtest0", Offload::Full), ("smtest1", Offload::None)] {
+                let tap = Arc::new(Tap::open(name.parse().unwrap(), offload).unwrap());
+                let mut link = LinkControl::new(Arc::clone(&netlink), &tap);
+                link.bring_up(LinkSettings::new(MAC, 1500)).await.unwrap();
+                link.join_bridge("br0").await.unwrap();
+                ports.push((Device::Tap(tap), link));
+            }
+            let [(into, _), (out, _)] = &ports[..] else { unreachable!("two were made") };
+            let payload: Vec<u8> = (0..20_000_u32).map(|n| (n * 7 % 253) as u8).collect();
+            let plain = Choice {
+                tags: 0,
+                is_v6: false,
+                is_tcp: true,
+                ip_options: 0,
+                tcp_options: 3,
+                flags: 0x99,
+                size: 1348,
+            };
+            for choice in [
+                plain,
+                Choice { is_v6: true, ..plain },
+                Choice { tags: 1, ..plain },
+                Choice { ip_options: 2, ..plain },
+                Choice { ip_options: 1, is_v6: true, ..plain },
+                Choice { flags: 0x10, size: 536, tcp_options: 0, ..plain },
+                Choice { is_tcp: false, ..plain },
+                Choice { is_tcp: false, is_v6: true, ..plain },
+            ] {
+                let made = made(choice, &payload);
+                let expected = all(&Superframe::new(&made.header, &made.frame).unwrap(), None);
+                let header = if choice.flags & 0x80 != 0 && choice.is_tcp {
+                    VnetHeader { gso_type: made.header.gso_type | 0x80, ..made.header }
+                } else {
+                    made.header
+                };
+                let mut packet = [&[0; VnetHeader::LEN], &made.frame[..]].concat();
+                into.write_frame(header, &mut packet).unwrap();
+                let is_ours = |frame: &[u8]| frame[..12] == made.frame[..12];
+                for (n, segment) in expected.iter().enumerate() {
+                    let (_, frame) = next_frame(out, is_ours);
+                    assert_eq!(&frame, segment, "segment {n} of {choice:?}");
+                }
+            }
+        });
+    });
+}

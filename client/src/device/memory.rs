@@ -198,6 +198,7 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use super::super::offload::superframes::{Choice, made};
     use super::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -217,13 +218,15 @@ mod tests {
     #[test]
     fn frames_cross_in_order_with_their_header() {
         let (kernel, daemon) = ports(8);
-        let header = VnetHeader { gso_type: 1, gso_size: 1348, ..VnetHeader::COMPLETE };
-        kernel.write_frame(header, &mut [vec![0; VnetHeader::LEN], frame(1)].concat()).unwrap();
+        let choice =
+            Choice { tags: 0, is_v6: false, is_tcp: true, ip_options: 0, tcp_options: 0, flags: 0, size: 20 };
+        let made = made(choice, &[1; 60]);
+        kernel.write_frame(made.header, &mut [&[0; VnetHeader::LEN], &made.frame[..]].concat()).unwrap();
         kernel.send(&frame(2)).unwrap();
         let device = daemon.into_device();
         let mut buffer = [0; 128];
         let first = device.read_frame(&mut buffer).unwrap().unwrap();
-        assert_eq!((first.header, &*first.frame), (header, &frame(1)[..]));
+        assert_eq!((first.header, &*first.frame), (made.header, &made.frame[..]));
         let second = device.read_frame(&mut buffer).unwrap().unwrap();
         assert_eq!((second.header, &*second.frame), (VnetHeader::COMPLETE, &frame(2)[..]));
         assert_eq!(device.read_frame(&mut buffer).unwrap(), None);

@@ -31,10 +31,9 @@
 //!
 //! # Invariants
 //!
-//! - With [`Offload::None`] (all there is until segmentation is ours) every frame handed out is complete: one
-//!   frame, its checksums final. Should the kernel ask for a checksum anyway it is completed here
-//!   ([`checksum`]), and a frame whose request makes no sense, or that did not fit the buffer, is dropped and
-//!   counted, never passed on.
+//! - A frame that is handed out is complete (one frame, its checksums final: where the kernel left a checksum to us it is
+//!   completed here, [`checksum`]) or says in its header that it is to be cut ([`offload`]), which only happens with
+//!   [`Offload::Full`]. One whose checksum lies elsewhere, or that did not fit the buffer, is dropped and counted, never passed on.
 //! - Nothing here allocates or locks per frame on the TAP.
 
 pub mod checksum;
@@ -42,6 +41,7 @@ mod error;
 mod link;
 pub mod memory;
 mod name;
+pub mod offload;
 mod tap_linux;
 mod vnet;
 

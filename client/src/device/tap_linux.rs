@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::error::{DeviceFault, OpenError};
 use super::name::DeviceName;
+use super::offload::Superframe;
 use super::vnet::{Segmentation, VnetHeader};
 use super::{Incoming, checksum};
 
@@ -32,14 +33,14 @@ pub enum Offload {
 }
 
 impl Offload {
-    /// The bits of `TUNSETOFFLOAD`, best first: a kernel before 6.2 refuses the UDP ones.
+    /// The bits of `TUNSETOFFLOAD`, best first: a kernel before 6.2 refuses the UDP ones, and one that refuses all has frames complete.
     const fn masks(self) -> &'static [usize] {
         const CSUM: usize = libc::TUN_F_CSUM as usize;
         const TSO: usize = (libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN) as usize;
         const USO: usize = (libc::TUN_F_USO4 | libc::TUN_F_USO6) as usize;
         match self {
             Self::None => &[0],
-            Self::Full => &[CSUM | TSO | USO, CSUM | TSO],
+            Self::Full => &[CSUM | TSO | USO, CSUM | TSO, 0],
         }
     }
 }
@@ -129,7 +130,7 @@ impl Tap {
     /// Tells the kernel what we do ourselves from the next frame on. Frames already queued keep their form.
     ///
     /// # Errors
-    /// What the kernel said; [`Offload::None`] is never refused.
+    /// What the kernel said to the last of them.
     pub fn set_offload(&self, offload: Offload) -> std::io::Result<()> {
         let mut answer = Ok(());
         for &mask in offload.masks() {
@@ -195,7 +196,7 @@ impl Tap {
 
 impl Drops {
     /// Looks over the `len` bytes just read into `buffer`: the header of a frame to hand on, complete unless
-    /// it is to be segmented, or `None` for one that is dropped and counted.
+    /// it is to be cut and can be, or `None` for one that is dropped and counted.
     pub(super) fn admit(&self, buffer: &mut [u8], len: usize) -> Option<VnetHeader> {
         if len >= buffer.len() {
             self.truncated.fetch_add(1, Relaxed);
@@ -205,11 +206,13 @@ impl Drops {
             if frame.len() < ETHERNET_HEADER_LEN {
                 return None;
             }
-            if header.needs_checksum() && header.segmentation() == Segmentation::None {
-                checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
-                return Some(VnetHeader::COMPLETE);
+            if header.segmentation() != Segmentation::None {
+                return Superframe::new(&header, frame).is_ok().then_some(header);
             }
-            Some(header)
+            if header.needs_checksum() {
+                checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
+            }
+            Some(VnetHeader::COMPLETE)
         });
         if admitted.is_none() {
             self.malformed.fetch_add(1, Relaxed);

@@ -22,8 +22,8 @@
 //!   derived from its key that HELLO names. A claim to any other, by hand or not, is nobody's.
 
 use crate::switch::{Directory, Record, Rights, SwitchConfig};
-use shadowmesh_proto::addresses;
-use shadowmesh_proto::ids::{MacAddr, NetworkId, NodeId, PeerSlot};
+use shadowmesh_proto::addresses::{self, AddressSpace};
+use shadowmesh_proto::ids::{MacAddr, NodeId, PeerSlot};
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -34,7 +34,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Members {
     node: NodeId,
     mac: MacAddr,
-    network: NetworkId,
+    network: AddressSpace,
     config: SwitchConfig,
     ipv4: Option<Cidr4>,
     ipv6: Option<IpAddr>,
@@ -104,7 +104,7 @@ struct Said {
 
 impl Members {
     /// Nobody but this node, which calls itself what is in `hello`.
-    pub fn new(node: NodeId, network: NetworkId, hello: &Hello, config: SwitchConfig) -> Self {
+    pub fn new(node: NodeId, network: AddressSpace, hello: &Hello, config: SwitchConfig) -> Self {
         Self {
             node,
             mac: addresses::mac(&node),
@@ -391,7 +391,7 @@ mod tests {
     const US: NodeId = NodeId([5; 32]);
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([9; 32]);
-    const NETWORK: NetworkId = NetworkId([7; 32]);
+    const NETWORK: AddressSpace = AddressSpace([7; 32]);
     const A: PeerSlot = PeerSlot(0);
     const B: PeerSlot = PeerSlot(1);
 

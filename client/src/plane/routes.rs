@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// What a move cost, from the moment of it on: sent again and lost by this side, the rest as this side received.
+/// What a move cost: sent again and lost by this side, from the moment of it on; the rest as this side received, also from when the
+/// peer's data began to come by another path, where that was first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MoveCost {
     /// Packets that went once more.
@@ -31,6 +32,8 @@ pub struct MoveCost {
     pub reordered: u64,
     /// How often the peer's data began to come by another path.
     moves: u64,
+    /// Duplicates and what was out of order when it last did.
+    before: [u64; 2],
     /// The silence when it last did; `None` where the peer had little to say, or has not moved with this side.
     pub gap: Option<Duration>,
 }
@@ -43,6 +46,8 @@ impl MoveCost {
             duplicates: counters.rx_duplicates.load(Relaxed),
             reordered: counters.rx_reordered.load(Relaxed),
             moves: counters.rx_moves.load(Relaxed),
+            before: [&counters.rx_duplicates_before, &counters.rx_reordered_before]
+                .map(|count| count.load(Relaxed)),
             gap: counters.rx_gap_us.load(Relaxed).checked_sub(1).map(Duration::from_micros),
         }
     }
@@ -80,6 +85,10 @@ pub struct Routes {
     changed: bool,
 }
 
+/// What a move had under way has come by then, or been sent again: the longest that a receiver waits for it is half a second (protocol §7.6),
+/// and what is repeated is repeated after so many round trips.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Default)]
 struct Peer {
     /// Who it is; `None` where nobody is.
@@ -96,6 +105,10 @@ struct Peer {
     settled: Option<MoveCost>,
     /// What was counted when the doubt began that there is now.
     at_doubt: Option<MoveCost>,
+    /// When data last moved.
+    moved: Option<Instant>,
+    /// Duplicates and what was out of order [`SETTLED_AFTER`] that: what comes later a line did, or somebody who repeats packets.
+    received: Option<[u64; 2]>,
     marks: Arc<AckMarks>,
 }
 
@@ -168,19 +181,14 @@ impl Routes {
                 if let Some(marks) = self.marks(slot) {
                     marks.record(&paths, floor);
                 }
+                self.settle(now, slot);
             }
             Event::RelayBound { relay, binding } => {
                 tracing::debug!(relay = relay.0, bound = binding.is_some(), "datagrams through the relay");
                 self.set_binding(relay, binding);
             }
             Event::Moved { slot, .. } => {
-                self.change(slot, |peer| {
-                    peer.moves_before = peer.at_move.moves;
-                    // A move out of doubt costs what that doubt did.
-                    let counted = MoveCost::counted(&peer.route.counters);
-                    peer.at_move = peer.at_doubt.unwrap_or(counted);
-                    peer.settled = None;
-                });
+                self.note_move(now, slot);
                 return Ok(Some(event));
             }
             Event::PeerState { slot, state } => {
@@ -381,6 +389,28 @@ impl Routes {
         self.peers.get(usize::try_from(slot.0).ok()?)?.route.via
     }
 
+    /// Data moved: notes what was counted before.
+    fn note_move(&mut self, now: Instant, slot: PeerSlot) {
+        self.change(slot, |peer| {
+            peer.moves_before = peer.at_move.moves;
+            // A move out of doubt costs what that doubt did.
+            let counted = MoveCost::counted(&peer.route.counters);
+            peer.at_move = peer.at_doubt.unwrap_or(counted);
+            peer.settled = None;
+            (peer.moved, peer.received) = (Some(now), None);
+        });
+    }
+
+    /// The peer was heard: notes what its last move brought, when that is over.
+    fn settle(&mut self, now: Instant, slot: PeerSlot) {
+        let Some(peer) = usize::try_from(slot.0).ok().and_then(|at| self.peers.get_mut(at)) else { return };
+        let is_over = peer.moved.is_some_and(|at| now.saturating_duration_since(at) >= SETTLED_AFTER);
+        if is_over && peer.received.is_none() {
+            let counted = MoveCost::counted(&peer.route.counters);
+            peer.received = Some([counted.duplicates, counted.reordered]);
+        }
+    }
+
     /// What the last move cost so far.
     pub fn cost_of_move(&self, slot: PeerSlot) -> MoveCost {
         let peer = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at));
@@ -388,12 +418,16 @@ impl Routes {
         let before = peer.at_move;
         let now = peer.settled.unwrap_or_else(|| MoveCost::counted(&peer.route.counters));
         let has_peer_moved = now.moves > peer.moves_before;
+        let of_peer = if has_peer_moved { now.before } else { [u64::MAX; 2] };
+        let (duplicates, reordered) = (before.duplicates.min(of_peer[0]), before.reordered.min(of_peer[1]));
+        let received = peer.received.unwrap_or([u64::MAX; 2]);
         MoveCost {
             resent: now.resent.saturating_sub(before.resent),
             lost: now.lost.saturating_sub(before.lost),
-            duplicates: now.duplicates.saturating_sub(before.duplicates),
-            reordered: now.reordered.saturating_sub(before.reordered),
+            duplicates: now.duplicates.min(received[0]).saturating_sub(duplicates),
+            reordered: now.reordered.min(received[1]).saturating_sub(reordered),
             moves: now.moves,
+            before: now.before,
             gap: now.gap.filter(|_| has_peer_moved),
         }
     }
@@ -494,8 +528,7 @@ mod tests {
     use super::*;
     use crate::access::{AccessDrop, Verdict};
     use crate::switch::SwitchConfig;
-    use shadowmesh_proto::addresses;
-    use shadowmesh_proto::ids::NetworkId;
+    use shadowmesh_proto::addresses::{self, AddressSpace};
     use shadowmesh_proto::wire::control::Claim;
 
     /// No route from the node `here`.
@@ -510,7 +543,7 @@ mod tests {
             mtu: 1400,
             revision: 1,
         };
-        Routes::new(Members::new(here, NetworkId([7; 32]), &hello, SwitchConfig::default()), 1)
+        Routes::new(Members::new(here, AddressSpace([7; 32]), &hello, SwitchConfig::default()), 1)
     }
 
     #[test]
@@ -546,6 +579,37 @@ mod tests {
         routes.set_rules(now, here, Rules::default());
         assert_eq!(may(&mut routes, 1), Rights::default());
         assert!(!routes.members.directory().own_rights().may_speak_to_bridges);
+    }
+
+    #[test]
+    fn what_a_line_doubles_long_after_a_move_is_none_of_its_cost() {
+        let mut routes = routes(NodeId([9; 32]));
+        let (now, slot) = (Instant::now(), PeerSlot(0));
+        routes.add(now, slot, NodeId([1; 32])).expect("its own");
+        let counters = Arc::clone(routes.counters(slot).expect("a peer"));
+        let count = |n| {
+            counters.rx_duplicates.store(n, Relaxed);
+            counters.rx_reordered.store(2 * n, Relaxed);
+        };
+        let cost = |routes: &Routes| {
+            let cost = routes.cost_of_move(slot);
+            (cost.duplicates, cost.reordered)
+        };
+        count(100);
+        routes.note_move(now, slot);
+        count(103);
+        routes.settle(now + Duration::from_secs(1), slot);
+        assert_eq!(cost(&routes), (3, 6));
+        count(104);
+        routes.settle(now + SETTLED_AFTER, slot);
+        count(5_000);
+        routes.settle(now + 2 * SETTLED_AFTER, slot);
+        assert_eq!(cost(&routes), (4, 8));
+        // The next one has its own.
+        let later = now + 3 * SETTLED_AFTER;
+        routes.note_move(later, slot);
+        count(5_001);
+        assert_eq!(cost(&routes), (1, 2));
     }
 
     #[test]

@@ -107,6 +107,10 @@ pub struct PeerCounters {
     pub rx_reordered: AtomicU64,
     /// How often its data began to come by another path.
     pub rx_moves: AtomicU64,
+    /// `rx_duplicates` as it was when the first packet came by the path of the last of those moves.
+    pub rx_duplicates_before: AtomicU64,
+    /// `rx_reordered` as it was then.
+    pub rx_reordered_before: AtomicU64,
     /// One more than the silence at the last of those moves, microseconds; 0 where that says nothing.
     pub rx_gap_us: AtomicU64,
     /// Packets of it that were dropped, for any cause: not opened, or not let in by the rules or the switch.

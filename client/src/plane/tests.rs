@@ -7,6 +7,7 @@ mod away;
 mod connections;
 mod datagrams;
 mod order;
+mod superframes;
 mod switch;
 
 use super::*;

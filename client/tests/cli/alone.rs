@@ -286,6 +286,7 @@ fn every_command_helps_with_an_example() {
         "approve",
         "rename",
         "tag",
+        "rotate-secret",
         "relays",
         "admins",
         "rules",

@@ -7,7 +7,7 @@ use shadowmesh::control::message::{
     AdminEntry, Change, Echo, ErrorCode, InviteLimits, Member, Members, PathMoved, Request, Response, Wanted,
 };
 use shadowmesh::control::server::{ControlServer, ControlSocket};
-use shadowmesh::control::status::{PathKind, Peer, PeerState, RulesInForce, Status};
+use shadowmesh::control::status::{PathKind, Peer, PeerState, RulesInForce, Secret, Status};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -284,6 +284,53 @@ fn what_an_admin_changes_is_asked_of_the_daemon() {
     }
     fs::write(rules, "alow any -> any").expect("written");
     refused(&home.run(&["rules", "publish", rules]), ":1:1: ");
+}
+
+#[test]
+fn a_rotation_names_who_has_not_got_the_new_secret() {
+    let home = Home::new();
+    let asked = std::sync::Arc::new(std::sync::Mutex::new((Vec::new(), 0_u32)));
+    let seen = std::sync::Arc::clone(&asked);
+    let playing = play(&home, move |request| {
+        let mut asked = asked.lock().expect("no panic");
+        if let Request::Change(change) = request {
+            asked.0.push(change.clone());
+            asked.1 = 0;
+            return Some(Response::Changed { sentence: "replaced".into() });
+        }
+        assert_eq!(*request, Request::Members);
+        asked.1 += 1;
+        let member = |name: &str, standing: &str, has_new_secret| Member {
+            name: name.into(),
+            standing: standing.into(),
+            is_connected: standing == "member",
+            has_new_secret,
+            ..Member::default()
+        };
+        // The one that is connected says so by and by.
+        let members = vec![
+            Member { is_here: true, ..member("a", "member", Some(true)) },
+            member("b", "member", Some(asked.1 > 2)),
+            member("c", "unseen", None),
+            member("lost", "revoked", None),
+        ];
+        let secret = Secret { generation: 4, state: "rotating".into(), until: None };
+        Some(Response::Members(Box::new(Members { members, secret, ..Members::default() })))
+    });
+    let done = home.run(&["rotate-secret"]);
+    let expected =
+        "replaced\n1 of 2 other members have not got it yet: c; they get it when they are connected\n";
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), expected), "{done:?}");
+    let done = home.run(&["rotate-secret", "--now"]);
+    assert!(done.stderr.contains("c; each needs another invite"), "{done:?}");
+    let document: Value =
+        serde_json::from_str(&home.run(&["rotate-secret", "--now", "--json"]).stdout).expect("a document");
+    assert_eq!(document, json!({ "done": "replaced", "generation": 4, "without": ["c"] }));
+    let wished: Vec<bool> = [false, true, true].into();
+    let changes: Vec<Change> = wished.into_iter().map(|now| Change::RotateSecret { now }).collect();
+    assert_eq!(seen.lock().expect("no panic").0, changes);
+    playing.end();
+    refused(&home.run(&["rotate-secret"]), "no daemon");
 }
 
 #[test]

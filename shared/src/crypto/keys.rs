@@ -81,9 +81,14 @@ pub struct NetworkSecret {
 impl NetworkSecret {
     /// A new network, generation 0.
     pub fn generate(rng: &mut dyn Rng) -> Self {
+        Self::draw(0, rng)
+    }
+
+    /// A secret that has nothing in common with those of other generations.
+    pub fn draw(generation: u32, rng: &mut dyn Rng) -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
         rng.fill(bytes.as_mut_slice());
-        Self { bytes, generation: 0 }
+        Self { bytes, generation }
     }
 
     /// The secret that a ticket or a file holds.

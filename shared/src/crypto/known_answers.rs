@@ -99,7 +99,7 @@ fn a_registration_is_good_for_one_network_link_and_node_only() {
 fn addresses() {
     for case in cases() {
         let (network, node) =
-            (network(&case).id(), NodeSecret::from_bytes(secret(&case, "node_secret")).public());
+            (network(&case).id().into(), NodeSecret::from_bytes(secret(&case, "node_secret")).public());
         assert_eq!(node, NodeId(array(&case, "node")));
         assert_eq!(addresses::mac(&node), MacAddr(array(&case, "mac")));
         assert_eq!(addresses::ipv6(&network, &node).octets(), array(&case, "ipv6"));

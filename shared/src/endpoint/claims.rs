@@ -129,7 +129,7 @@ impl Endpoint {
     fn stake(&self, node: NodeId, address: Cidr4, claim: Claim, facts: Option<&Facts>) -> Stake {
         let address = address.address();
         let is_vouched_for = || facts.is_some_and(|facts| facts.has(address.into()));
-        let follows_from_key = || addresses::is_derived_ipv4(self.config.network.id(), node, address);
+        let follows_from_key = || addresses::is_derived_ipv4(self.config.addresses, node, address);
         let weight = if self.trust().is_none() {
             Weight::Said(claim)
         } else if is_vouched_for() {
@@ -160,7 +160,7 @@ impl Endpoint {
             let holder = self.trust().and_then(|trust| trust.view().holder(address.into()));
             holder.is_some_and(|holder| holder != node)
         };
-        let next = addresses::ipv4_attempts(self.config.network.id(), node).find(|(attempt, address)| {
+        let next = addresses::ipv4_attempts(self.config.addresses, node).find(|(attempt, address)| {
             *attempt > tried && !taken.contains(address) && !is_anothers(*address)
         });
         let Some((attempt, address)) = next else {

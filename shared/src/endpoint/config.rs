@@ -1,5 +1,6 @@
 //! What an endpoint is made from.
 
+use crate::addresses::AddressSpace;
 use crate::crypto::aead::CipherSet;
 use crate::crypto::keys::{NetworkKeys, NodeSecret};
 use crate::ids::RelayId;
@@ -13,6 +14,8 @@ pub struct Config {
     pub node: NodeSecret,
     /// The network it is in.
     pub network: NetworkKeys,
+    /// What its addresses derive from.
+    pub addresses: AddressSpace,
     /// The relays, in the order that [`crate::transmit::RelayNo`] counts.
     pub relays: Vec<RelayId>,
     /// Ciphers to offer.

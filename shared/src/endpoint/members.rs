@@ -3,9 +3,12 @@
 //! What one peer brings is judged by in every session at once: a node that was revoked is cut off by whoever hears of it.
 
 use super::Endpoint;
-use crate::ids::PeerSlot;
+use crate::crypto::keys::NetworkKeys;
+use crate::ids::{NetworkId, PeerSlot};
 use crate::membership::{Certificate, Delegation, Seconds, Statement, Trust};
 use crate::peer::Peer;
+use crate::time::Deadline;
+use crate::transmit::RelayNo;
 use std::time::Instant;
 
 /// What an endpoint knows of members.
@@ -24,6 +27,12 @@ impl Members {
     pub(super) fn time_of_day(&self, now: Instant) -> Seconds {
         let Some((at, unix)) = self.clock else { return 0 };
         unix.saturating_add(now.saturating_duration_since(at).as_secs())
+    }
+
+    /// When the secret before is given up.
+    pub(super) fn secret_retires_at(&self) -> Option<Deadline> {
+        let at = self.trust.as_ref()?.secret_retires_at(self.clock?)?;
+        Some(Deadline::new(at, "the network's secret before is given up"))
     }
 }
 
@@ -44,6 +53,23 @@ impl Endpoint {
         self.members.trust.as_ref()
     }
 
+    /// Under which secret of the network this node registers at a relay from its next stream on. A relay is configured once for each
+    /// secret that may be in use at a time (protocol §8.8).
+    pub fn set_lane(&mut self, relay: RelayNo, network: Option<NetworkId>) {
+        if let Some(lane) = self.lanes.get_mut(relay.0) {
+            *lane = network;
+        }
+    }
+
+    /// The keys to register with at a relay; nothing where its secret was given up.
+    pub(super) fn keys_of_lane(&self, relay: RelayNo) -> Option<NetworkKeys> {
+        let mut held = Trust::keys(self.members.trust.as_ref(), &self.config.network);
+        match self.lanes.get(relay.0).copied().flatten() {
+            Some(lane) => held.find(|keys| keys.id() == lane).cloned(),
+            None => held.next().cloned(),
+        }
+    }
+
     /// Lets `change` do something to it, and every session follow. Nothing without certificates.
     pub fn with_trust<T>(&mut self, now: Instant, change: impl FnOnce(&mut Trust) -> T) -> Option<T> {
         let result = change(self.members.trust.as_mut()?);
@@ -61,6 +87,10 @@ impl Endpoint {
 
     /// What a session changed is told to all, until nothing changes any more.
     pub(super) fn spread_trust(&mut self, now: Instant) {
+        let unix = self.members.time_of_day(now);
+        if let Some(trust) = self.members.trust.as_mut().filter(|_| self.members.clock.is_some()) {
+            trust.retire_secret(now, unix);
+        }
         while let Some(changes) = self.members.trust.as_ref().map(Trust::changes)
             && self.members.told != changes
         {

@@ -32,7 +32,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 
-use crate::ids::{NodeId, PeerSlot};
+use crate::ids::{NetworkId, NodeId, PeerSlot};
 use crate::link::LinkError;
 use crate::path::select::Wanted;
 use crate::peer::{Context, PacketError, Peer};
@@ -78,6 +78,8 @@ pub struct Endpoint {
     attempt: Option<u8>,
     rng: Box<dyn Rng + Send>,
     relays: Vec<Relay>,
+    /// By relay: under which secret of the network this node registers there; the one in force where that is not said.
+    lanes: Vec<Option<NetworkId>>,
     /// In the order of their keys, so that a run in virtual time repeats exactly.
     peers: BTreeMap<NodeId, Peer>,
     slots: HashMap<PeerSlot, NodeId>,
@@ -104,6 +106,7 @@ impl Endpoint {
     /// A node that knows nobody yet.
     pub fn new(config: Config, rng: Box<dyn Rng + Send>) -> Self {
         let relays = config.relays.iter().map(|key| Relay::new(*key)).collect();
+        let lanes = vec![None; config.relays.len()];
         let (hello, attempt) = (config.hello.clone(), config.address_attempt);
         Self {
             config,
@@ -111,6 +114,7 @@ impl Endpoint {
             attempt,
             rng,
             relays,
+            lanes,
             peers: BTreeMap::new(),
             slots: HashMap::new(),
             indices: Indices::default(),
@@ -282,7 +286,8 @@ impl Endpoint {
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let peers = self.peers.values().filter_map(Peer::poll_timeout);
         let relays = self.relays.iter().filter_map(|relay| relay.poll_timeout(self.local.has_udp));
-        peers.chain(relays).min_by_key(|deadline| deadline.at)
+        let secret = self.members.secret_retires_at();
+        peers.chain(relays).chain(secret).min_by_key(|deadline| deadline.at)
     }
 
     /// Packets dropped so far.
@@ -394,6 +399,7 @@ impl Endpoint {
             unix: self.members.time_of_day(now),
             trust: self.members.trust.as_mut(),
             config: &self.config,
+            lanes: &self.lanes,
             hello: &self.hello,
             local: &self.local,
             rng: &mut *self.rng,

@@ -195,15 +195,18 @@ impl Endpoint {
         no: RelayNo,
         message: &[u8],
     ) -> Result<(), LinkError> {
+        let keys = self.keys_of_lane(no);
         let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) else {
             // Still under way when the stream was closed from this side.
             return Ok(());
         };
-        let registration = Registration {
-            node: self.config.node.public(),
-            network: &self.config.network,
-            instance: self.config.instance,
+        let Some(keys) = keys else {
+            // The secret was given up meanwhile, and the stream is to be.
+            self.out.event(Event::RelayDead { relay: no });
+            return Ok(());
         };
+        let registration =
+            Registration { node: self.config.node.public(), network: &keys, instance: self.config.instance };
         match link.link.handle(registration, message)? {
             ClientInput::Send(reply) => self.out.message(no, reply),
             ClientInput::Control(body) => self.relay_control(now, no, body),
@@ -419,7 +422,7 @@ impl Endpoint {
         }
     }
 
-    /// RELEASE for every channel that both ends left for a direct path (protocol §7.6).
+    /// RELEASE for every channel that both ends left for a direct path (protocol §7.8).
     pub(super) fn release_channels(&mut self) {
         let released: Vec<_> = self.peers.values_mut().filter_map(crate::peer::Peer::take_release).collect();
         for contact in released {

@@ -2,7 +2,7 @@
 
 use super::event::{PeerState, Via};
 use crate::crypto::aead::Cipher;
-use crate::ids::{NodeId, PeerSlot};
+use crate::ids::{NetworkId, NodeId, PeerSlot};
 use crate::membership::Verdict;
 use crate::path::select::{PathKind, Wanted};
 use crate::transmit::RelayNo;
@@ -68,6 +68,8 @@ pub struct MemberStatus {
     pub verdict: Verdict,
     /// What the peer said of this node, by its number (protocol §8.5).
     pub standing: u8,
+    /// Which of the network's secrets it says that it holds.
+    pub secrets: Vec<NetworkId>,
 }
 
 /// A path.

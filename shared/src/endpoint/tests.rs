@@ -68,6 +68,8 @@ struct World {
     slower: Duration,
     /// Swallows what this says yes to: (from node, peer packet).
     drop: fn(usize, &[u8]) -> bool,
+    /// Whether that holds up all that comes behind it, as a stream does, and whose are held up.
+    jammed: Option<[bool; 2]>,
     /// The internet of datagrams; without sockets nobody uses it.
     internet: direct::Internet,
     /// Connections between the two; without ports nobody opens one.
@@ -87,7 +89,7 @@ fn endpoint(
     adjust: impl FnOnce(&mut Config),
 ) -> Endpoint {
     let network = network.derive();
-    let ipv4 = addresses::ipv4_attempts(network.id(), node.public()).next();
+    let ipv4 = addresses::ipv4_attempts(network.id().into(), node.public()).next();
     let hello = Hello {
         name: name.into(),
         mac: addresses::mac(&node.public()),
@@ -100,6 +102,7 @@ fn endpoint(
     let mut config = Config {
         relays: vec![RelayId(relay.public().0)],
         node,
+        addresses: network.id().into(),
         network,
         ciphers: CipherSet::ALL,
         hello,
@@ -151,6 +154,7 @@ impl World {
             introduced: false,
             slower: Duration::ZERO,
             drop: |_, _| false,
+            jammed: None,
             internet: direct::Internet::default(),
             tcp: tcp::Tcp::default(),
             pieces: Default::default(),
@@ -206,7 +210,12 @@ impl World {
             ServerInput::Forward => {
                 let packets: Vec<_> =
                     Forward::parse(&message).unwrap().packets().map(<[u8]>::to_vec).collect();
-                if !packets.iter().any(|packet| (self.drop)(from, packet)) {
+                let is_dropped = packets.iter().any(|packet| (self.drop)(from, packet));
+                let is_held_up = self.jammed.as_mut().is_some_and(|jammed| {
+                    jammed[from] |= is_dropped;
+                    jammed[from]
+                });
+                if !is_dropped && !is_held_up {
                     self.to_node.push_back((self.now + LATENCY + self.slower, 1 - from, message));
                 }
             }

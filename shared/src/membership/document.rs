@@ -92,6 +92,9 @@ pub struct SecretName {
     /// What it is called at relays.
     #[n(1)]
     pub network: NetworkId,
+    /// Until then the one before is good as well.
+    #[n(2)]
+    pub until: Seconds,
 }
 
 /// What an admin says of a node. What is absent is as in the node's certificate.

@@ -17,6 +17,7 @@
 //!   with all that are not; one blob on its way, of a bounded size; what did not help once is not asked for again before the peer says
 //!   something new. A session in which nothing comes of it ends.
 //! - Who was revoked is refused before it has shown anything.
+//! - The network's secret is asked of, handed to, and taken from a peer only while this side admits it (protocol §8.8).
 
 use super::Seconds;
 use super::authority::{AuthorityKey, PUBLIC_LEN};
@@ -26,11 +27,12 @@ use super::document::Document;
 use super::fetch::{Fetch, Progress, parts};
 use super::join::JoinError;
 use super::judge::{Admission, CLOCK_SKEW, Refusal, judge, refuse_revoked};
-use super::message::{ADMITTED, Member, Message, PENDING, Part, Want};
+use super::message::{ADMITTED, Handed, Member, Message, PENDING, Part, Want};
 use super::statement::{AROUND, Body, Statement, StatementError, Unverified};
 use super::trust::Trust;
 use crate::bucket::Bucket;
-use crate::ids::{BlobHash, Fingerprint, NodeId, StatementHash};
+use crate::crypto::keys::NetworkSecret;
+use crate::ids::{BlobHash, Fingerprint, NetworkId, NodeId, StatementHash};
 use crate::time::Deadline;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -48,6 +50,14 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 const NEWS: Bucket = Bucket::new(8, Duration::from_millis(500));
 /// WANTs that are answered, with up to 32 kB each.
 const SERVED: Bucket = Bucket::new(16, Duration::from_millis(100));
+
+/// The network's secret is asked for again after this, then after twice as long, and so on.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Times that it is asked for before the peer has said something new: for two minutes. One that says it has it and does not give it
+/// is broken, or of ill will.
+const ASKS: u32 = 7;
+/// Secrets that are handed on to a peer, or taken from it to be looked at, which derives a key each.
+const SECRETS: Bucket = Bucket::new(4, Duration::from_secs(1));
 
 /// Both clocks: one to wait by, one that certificates are dated by.
 #[derive(Debug, Clone, Copy)]
@@ -161,10 +171,21 @@ pub struct Exchange {
     gate: Gate,
     /// The state of [`Trust`] that the verdict rests on.
     judged_at: Option<u64>,
+    /// The network's secret that the peer was asked for.
+    asked: Option<Asked>,
     news: Bucket,
     served: Bucket,
+    secrets: Bucket,
     messages: VecDeque<Message>,
     events: VecDeque<Event>,
+}
+
+/// A question for a secret.
+#[derive(Debug)]
+struct Asked {
+    network: NetworkId,
+    times: u32,
+    again: Instant,
 }
 
 /// What the peer showed of itself.
@@ -225,8 +246,10 @@ impl Exchange {
             ends: None,
             gate: Gate::Shut,
             judged_at: None,
+            asked: None,
             news: NEWS,
             served: SERVED,
+            secrets: SECRETS,
             messages: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -253,6 +276,11 @@ impl Exchange {
             (true, false) => Gate::Receive,
             (true, true) => Gate::Open,
         }
+    }
+
+    /// Which of the network's secrets the peer says that it holds.
+    pub fn secrets(&self) -> &[NetworkId] {
+        self.heard.as_ref().map_or(&[], |heard| heard.secrets.as_slice())
     }
 
     /// Whether the session is of no use any more: the peer was refused, and had time to hear it.
@@ -285,7 +313,9 @@ impl Exchange {
             .filter(|_| !self.is_over)
             .map(|at| Deadline::new(at + PENDING_FOR, "end the session of a peer that shows nothing"));
         let ends = self.ends.map(|at| Deadline::new(at, "judge the peer anew"));
-        [repeat, fetch, waits, refused, pending, ends].into_iter().fold(None, Deadline::earlier)
+        let asked = self.asked.as_ref().filter(|asked| asked.times < ASKS);
+        let asked = asked.map(|asked| Deadline::new(asked.again, "ask for the network's secret again"));
+        [repeat, fetch, waits, refused, pending, ends, asked].into_iter().fold(None, Deadline::earlier)
     }
 
     /// Time passed.
@@ -320,6 +350,8 @@ impl Exchange {
             Message::MemberAck { .. } => {}
             Message::Want(want) => self.on_want(clock, trust, want),
             Message::Part(part) => self.on_part(clock, trust, &part),
+            Message::AskSecret { network } => self.on_ask_secret(clock, trust, network),
+            Message::Secret(handed) => self.on_secret(clock, trust, handed),
         }
         self.settle(clock, trust);
     }
@@ -345,6 +377,7 @@ impl Exchange {
         }
         self.heard = Some(member);
         self.tried.clear();
+        self.asked = None;
         self.judged_at = None;
     }
 
@@ -359,6 +392,49 @@ impl Exchange {
         let Some((_, fetch)) = &mut self.fetch else { return };
         let progress = fetch.on_part(clock.now, part);
         self.proceed(clock, trust, progress);
+    }
+
+    /// The peer wants the network's secret. Who is not admitted gets none; nor does who would not be any more if it were judged now.
+    fn on_ask_secret(&mut self, clock: Clock, trust: &mut Trust, network: NetworkId) {
+        self.settle(clock, trust);
+        if let Verdict::Admitted(_) = self.verdict
+            && let Some(secret) = trust.secrets().secret(network)
+            && self.secrets.take(clock.now)
+        {
+            self.messages.push_back(Message::Secret(Handed::from(secret)));
+        }
+    }
+
+    /// The peer hands one on: it is looked at where it was asked for, and counts where it is the one that the record names.
+    fn on_secret(&mut self, clock: Clock, trust: &mut Trust, handed: Handed) {
+        let is_wanted = self.asked.is_some() && matches!(self.verdict, Verdict::Admitted(_));
+        if is_wanted && self.secrets.take(clock.now) {
+            let secret = NetworkSecret::from(handed);
+            let generation = secret.generation();
+            let is_taken = trust.take_secret(secret, clock.now);
+            tracing::debug!(peer = %self.peer.short(), generation, is_taken, "a secret was handed on");
+        }
+    }
+
+    /// Asks for the secret that the record names, if it is not here and the peer says that it has it.
+    fn ask_secret(&mut self, clock: Clock, trust: &Trust) {
+        let has =
+            |network: &NetworkId| self.heard.as_ref().is_some_and(|heard| heard.secrets.contains(network));
+        let missing =
+            trust.missing_secret().filter(has).filter(|_| matches!(self.verdict, Verdict::Admitted(_)));
+        let Some(network) = missing else {
+            self.asked = None;
+            return;
+        };
+        let times = match &self.asked {
+            Some(asked) if asked.network != network => 0,
+            Some(asked) if asked.times >= ASKS || asked.again > clock.now => return,
+            Some(asked) => asked.times,
+            None => 0,
+        };
+        self.asked =
+            Some(Asked { network, times: times + 1, again: clock.now + ASK_AGAIN * 2_u32.pow(times) });
+        self.messages.push_back(Message::AskSecret { network });
     }
 
     fn proceed(&mut self, clock: Clock, trust: &mut Trust, progress: Progress) {
@@ -480,10 +556,15 @@ impl Exchange {
             self.judge(clock, trust);
         }
         self.ask(clock, trust);
+        self.ask_secret(clock, trust);
         let gate = self.gate();
         if gate != self.gate {
             self.gate = gate;
             self.events.push_back(Event::Gate(gate));
+        }
+        let is_admitted = matches!(self.verdict, Verdict::Admitted(_));
+        if let Some(heard) = self.heard.as_ref().filter(|_| is_admitted) {
+            trust.on_secrets_shown(self.peer, &heard.secrets);
         }
         let member = Member {
             revision: self.said.revision,
@@ -491,6 +572,7 @@ impl Exchange {
             certificate: trust.own().map(|own| own.certificate.hash()),
             offer: trust.offered_to(self.peer),
             documents: trust.documents(),
+            secrets: if is_admitted { trust.secrets().ids().collect() } else { Vec::new() },
         };
         if member != self.said || self.said.revision == 0 {
             self.said = Member { revision: self.said.revision.wrapping_add(1), ..member };

@@ -1,16 +1,24 @@
 //! What members say to each other about membership, as control bodies of a session (protocol §6, §8.4).
 //!
 //! ```text
-//!  17 MEMBER      revision u32, standing u8, certificate hash or null, offer hash or null, at most 32 [issuer, version u64, hash]
+//!  17 MEMBER      revision u32, standing u8, certificate hash or null, offer hash or null, at most 32 [issuer, version u64, hash],
+//!                 at most 2 network ids
 //!  18 MEMBER_ACK  revision u32
 //!  19 WANT        hash, first part u16, bit set u32: which of the 32 parts from there are missing
 //!  20 PART        hash, bytes of the whole u32, number of the part u16, at most 1,024 bytes
+//!  21 ASK_SECRET  network id
+//!  22 SECRET      generation u32, secret 32 bytes
 //! ```
 
 use super::document::MAX_ADMINS;
-use crate::ids::{BlobHash, Fingerprint, StatementHash};
+use super::secrets::MAX_SECRETS;
+use crate::crypto::kdf::Secret32;
+use crate::crypto::keys::NetworkSecret;
+use crate::ids::{BlobHash, Fingerprint, NetworkId, StatementHash};
 use crate::wire::codec::{self, WireError};
 use minicbor::{Decode, Encode};
+use std::fmt;
+use zeroize::Zeroizing;
 
 /// Bytes of a part but the last: with all that is around it, it fits every path in one piece (protocol §7.11).
 pub const PART_LEN: usize = 1024;
@@ -42,6 +50,16 @@ pub enum Message {
     /// A part of it.
     #[n(20)]
     Part(#[n(0)] Part),
+    /// Give me the network's secret of this name.
+    #[n(21)]
+    AskSecret {
+        /// What it is called at relays.
+        #[n(0)]
+        network: NetworkId,
+    },
+    /// Here it is.
+    #[n(22)]
+    Secret(#[n(0)] Handed),
 }
 
 /// What a member shows, and says of the receiver.
@@ -63,6 +81,10 @@ pub struct Member {
     /// The documents that the sender has, at most [`MAX_ADMINS`].
     #[n(4)]
     pub documents: Vec<Listed>,
+    /// Which secrets of the network the sender holds, at most [`MAX_SECRETS`]; none before it admits the receiver.
+    #[n(5)]
+    #[cbor(default)]
+    pub secrets: Vec<NetworkId>,
 }
 
 /// A document that somebody has.
@@ -78,6 +100,56 @@ pub struct Listed {
     /// Its name.
     #[n(2)]
     pub hash: StatementHash,
+}
+
+/// A secret of the network, handed on.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Handed {
+    /// How often it was rotated.
+    #[n(0)]
+    generation: u32,
+    #[n(1)]
+    #[cbor(with = "secret_bytes")]
+    bytes: Secret32,
+}
+
+impl From<&NetworkSecret> for Handed {
+    fn from(secret: &NetworkSecret) -> Self {
+        Self { generation: secret.generation(), bytes: secret.to_bytes() }
+    }
+}
+
+impl From<Handed> for NetworkSecret {
+    fn from(handed: Handed) -> Self {
+        Self::from_bytes(handed.bytes, handed.generation)
+    }
+}
+
+impl fmt::Debug for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handed(generation {})", self.generation)
+    }
+}
+
+mod secret_bytes {
+    use super::{Secret32, Zeroizing};
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    pub(super) fn encode<C, W: Write>(
+        bytes: &Secret32,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        e.bytes(bytes.as_slice())?.ok()
+    }
+
+    pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Secret32, DecodeError> {
+        let bytes = d.bytes()?.try_into().map_err(|_| DecodeError::message("not 32 bytes"))?;
+        Ok(Zeroizing::new(bytes))
+    }
 }
 
 /// Which parts of a blob are missing.
@@ -128,8 +200,14 @@ impl Message {
         let message = codec::decode(bytes)?;
         match &message {
             Self::Member(member) if member.documents.len() > MAX_ADMINS => Err(WireError::Value("documents")),
+            Self::Member(member) if member.secrets.len() > MAX_SECRETS => Err(WireError::Value("secrets")),
             Self::Part(part) if part.bytes.len() > PART_LEN => Err(WireError::Value("part")),
-            Self::Member(_) | Self::MemberAck { .. } | Self::Want(_) | Self::Part(_) => Ok(message),
+            Self::Member(_)
+            | Self::MemberAck { .. }
+            | Self::Want(_)
+            | Self::Part(_)
+            | Self::AskSecret { .. }
+            | Self::Secret(_) => Ok(message),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`Record`]: what was heard of all admins, a join; [`View`]: what it amounts to, with [`Standing`] for who is an admin.
 //! - [`judge()`]: whether a certificate makes a member, or which [`Refusal`] speaks against it. `enrol`: what an admin does about it.
 //! - [`Trust`]: what a node holds, one for the node. [`Exchange`]: the talk in one session, that asks for what is missing.
+//! - [`Secrets`]: the network's secret, and during a rotation the one before it.
 //!
 //! Nothing here knows of packets, paths or keys of sessions; both clocks and randomness are arguments.
 //!
@@ -14,7 +15,7 @@
 //!
 //! A network without a root has no [`Trust`], and its sessions go on without all of this.
 //!
-//! - `wire::control`: tags 17 to 20 are a [`Message`], a variant of `Control` around it, encoded as it is.
+//! - `wire::control`: tags 17 to 22 are a [`Message`], a variant of `Control` around it, encoded as it is.
 //! - `peer::member`: an [`Exchange`] begins with each session, also with one that replaces another: that proves who the peer is, not
 //!   that it still is a member. Its events are acted on before its messages are sent.
 //! - `peer::gate`: the data keys stay in the session until [`Gate::Receive`] and [`Gate::Open`]; no route is told before. A gate that
@@ -37,6 +38,7 @@ mod judge;
 mod message;
 mod name;
 mod record;
+mod secrets;
 mod set;
 mod standing;
 mod statement;
@@ -56,9 +58,10 @@ pub use enrol::Enrolment;
 pub use exchange::{Clock, Event, Exchange, Gate, PENDING_FOR, REFUSED_FOR, Reason, Verdict};
 pub use join::{JoinError, Joining, invite};
 pub use judge::{Admission, CLOCK_SKEW, Refusal, judge};
-pub use message::{ADMITTED, Listed, Member, Message, PART_LEN, PENDING, Part, WINDOW, Want};
+pub use message::{ADMITTED, Handed, Listed, Member, Message, PART_LEN, PENDING, Part, WINDOW, Want};
 pub use name::{Name, Pattern, Tag};
 pub use record::{Bygone, Facts, Full, Legacy, MAX_WRITERS, Record, Revocation, View};
+pub use secrets::{GRACE, HAND_ON, MAX_SECRETS, SecretState, Secrets};
 pub use set::{Map, Set};
 pub use standing::Standing;
 pub use statement::{Body, SignError, Statement, StatementError, Unverified};

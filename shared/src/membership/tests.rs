@@ -87,7 +87,7 @@ pub(super) fn documents() -> impl Strategy<Value = Document> {
                 rules: rules.map(|version| Versioned { version, value: "allow any -> any".into() }),
                 secret: secret.map(|generation| Versioned {
                     version: 1,
-                    value: SecretName { generation, network: NetworkId([1; 32]) },
+                    value: SecretName { generation, network: NetworkId([1; 32]), until: 7 },
                 }),
                 removed: Set::new(removed.into_iter().map(Fingerprint)).unwrap(),
                 invites: Set::new(invites.into_iter().map(StatementHash)).unwrap(),

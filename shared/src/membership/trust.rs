@@ -10,9 +10,11 @@ use super::document::Document;
 use super::join::{JoinError, Joining};
 use super::message::Listed;
 use super::record::{Bygone, Facts, Record, Revocation, View};
+use super::secrets::{SecretState, Secrets};
 use super::statement::{Statement, StatementError, Unverified};
 use crate::bucket::Bucket;
-use crate::ids::{BlobHash, Fingerprint, NodeId, StatementHash};
+use crate::crypto::keys::{NetworkKeys, NetworkSecret};
+use crate::ids::{BlobHash, Fingerprint, NetworkId, NodeId, StatementHash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,10 @@ pub struct Trust {
     keys: BTreeMap<Fingerprint, AuthorityKey>,
     record: Record,
     view: View,
+    /// Of the network; none where whoever made this keeps the only one itself.
+    secrets: Secrets,
+    /// Who showed last that it holds which.
+    holders: BTreeMap<NodeId, Vec<NetworkId>>,
     /// Delegations that somebody may join by, to be handed on.
     invites: BTreeMap<StatementHash, Statement<Delegation>>,
     met: BTreeSet<NodeId>,
@@ -72,6 +78,8 @@ impl Trust {
             keys: BTreeMap::new(),
             record,
             view,
+            secrets: Secrets::default(),
+            holders: BTreeMap::new(),
             invites: BTreeMap::new(),
             met: BTreeSet::new(),
             own: None,
@@ -150,6 +158,80 @@ impl Trust {
     fn wants_key(&self, fingerprint: Fingerprint) -> bool {
         let is_own = |own: &Own| own.chain.is_none() && own.certificate.issuer() == fingerprint;
         self.view.standing().ranked().contains(&fingerprint) || self.own.as_ref().is_some_and(is_own)
+    }
+
+    /// The network's secrets.
+    pub const fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// These are the network's secrets here.
+    pub fn hold(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
+        self.changes += 1;
+    }
+
+    /// The keys of all of them, of the one in force first; `only` where there are none, as in a network without certificates.
+    pub(crate) fn keys<'a>(
+        trust: Option<&'a Self>,
+        only: &'a NetworkKeys,
+    ) -> impl Iterator<Item = &'a NetworkKeys> {
+        let held = trust.into_iter().flat_map(|trust| trust.secrets.keys(trust.view.secret()));
+        let is_none = trust.is_none_or(|trust| trust.secrets.ids().next().is_none());
+        held.chain(is_none.then_some(only))
+    }
+
+    /// How this node stands to the secret that the record names, at this time.
+    pub fn secret_state(&self, unix: Seconds) -> SecretState {
+        self.secrets.state(self.view.secret(), unix)
+    }
+
+    /// The secret that the record names and that is to be asked for.
+    pub(super) fn missing_secret(&self) -> Option<NetworkId> {
+        self.secrets.missing(self.view.secret())
+    }
+
+    /// A peer handed this one on. Whether it is the one that the record names, and was not here.
+    pub(super) fn take_secret(&mut self, secret: NetworkSecret, now: Instant) -> bool {
+        let is_taken = self.secrets.take(secret, self.view.secret(), now);
+        self.changes += u64::from(is_taken);
+        is_taken
+    }
+
+    /// Gives up the secret before when its time is over.
+    pub(crate) fn retire_secret(&mut self, now: Instant, unix: Seconds) {
+        let is_over = self.secrets.retire(self.view.secret(), now, unix);
+        self.changes += u64::from(is_over);
+    }
+
+    /// When that is; `clock` are both clocks at one moment.
+    pub(crate) fn secret_retires_at(&self, clock: (Instant, Seconds)) -> Option<Instant> {
+        self.secrets.retires_at(self.view.secret(), clock)
+    }
+
+    /// An admitted peer shows which secrets it holds.
+    pub(super) fn on_secrets_shown(&mut self, node: NodeId, secrets: &[NetworkId]) {
+        // It does not say so yet in this session, or said the same before.
+        let is_known = self.holders.get(&node).is_some_and(|known| known == secrets);
+        if secrets.is_empty() || is_known {
+            return;
+        }
+        if self.holders.len() >= MAX_MET && !self.holders.contains_key(&node) {
+            self.holders.retain(|known, _| self.view.knows(*known));
+        }
+        if self.holders.len() < MAX_MET || self.holders.contains_key(&node) {
+            self.holders.insert(node, secrets.to_vec());
+        }
+    }
+
+    /// Whether `node` holds the secret that the record names, by what it showed last; nothing where it showed nothing since this node
+    /// began, or the record names none.
+    pub fn has_new_secret(&self, node: NodeId) -> Option<bool> {
+        let named = self.view.secret()?.network;
+        if node == self.node {
+            return Some(self.secrets.holds(named));
+        }
+        self.holders.get(&node).map(|held| held.contains(&named))
     }
 
     /// An admin said something: this node's own, or somebody else's. Whether it is news.

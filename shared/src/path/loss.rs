@@ -126,6 +126,11 @@ impl Loss {
         }
     }
 
+    /// Something else than its data showed that it loses too much: it is on its way back from now on.
+    pub fn shun(&mut self, now: Instant) {
+        self.lossy.get_or_insert(Lossy { trying_from: now, asked: 0, lost: 0 });
+    }
+
     /// Whether it loses too much to carry data that another path can carry.
     pub const fn is_lossy(&self) -> bool {
         self.lossy.is_some()

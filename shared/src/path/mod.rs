@@ -8,8 +8,10 @@
 //! - [`select`]: the order of path kinds; best first, readable as an order.
 //! - [`challenge`]: outstanding PINGs, bounded, oldest dropped.
 //! - [`liveness`]: the numbers and the pure rule of suspicion.
+//! - `rtt`: how long a round trip takes.
 //! - [`loss`]: how much arrives, and when that is too little.
 //! - [`mtu`]: how large a packet it carries.
+//! - [`trial`]: whether another path is fit to take the place of one that loses much.
 //! - [`state`]: the machine.
 
 pub mod challenge;

@@ -1,4 +1,4 @@
-//! The order of paths, and which of them carries data (protocol §7.3). Pure: facts in, a choice out.
+//! The order of paths, and which of them carries data (protocol §7.6). Pure: facts in, a choice out.
 
 use crate::session::PathSlot;
 use crate::session::limits::PATH_SLOTS;
@@ -36,7 +36,7 @@ impl PathKind {
     /// Every kind, best first.
     pub const ALL: [Self; PATH_SLOTS] = [Self::DirectUdp, Self::DirectTcp, Self::RelayUdp, Self::RelayWs];
 
-    /// Its number in PING and ACK: a peer has at most one path of a kind that carries data (protocol §7.1).
+    /// Its number in PING and ACK: a peer has at most one path of a kind that carries data (protocol §6).
     pub const fn slot(self) -> PathSlot {
         match self {
             Self::RelayWs => PathSlot::FIRST,

@@ -461,6 +461,15 @@ impl Path {
         self.trial.is_fit(now)
     }
 
+    /// Data leaves a path that loses too much for one that does not. If this one was found to lose as much it is no better for data's going
+    /// by neither: it has to come back as that one has.
+    pub fn shun_if_unfit(&mut self, now: Instant) {
+        if self.trial.is_unfit(now) && !self.is_lossy() {
+            self.loss.shun(now);
+            self.want_ping(now);
+        }
+    }
+
     /// Loss of data over the last two seconds, in thousandths, where enough was sent to say.
     pub fn loss_per_mille(&self, now: Instant) -> Option<u64> {
         self.loss.per_mille(now)

@@ -83,6 +83,11 @@ impl Trial {
         matches!(self, Self::Asking { .. })
     }
 
+    /// Whether it is known to lose too much.
+    pub fn is_unfit(&self, now: Instant) -> bool {
+        matches!(*self, Self::Over { at, is_fit: false } if now.saturating_duration_since(at) < LASTS)
+    }
+
     /// Whether it is known to lose little.
     pub fn is_fit(&self, now: Instant) -> bool {
         matches!(*self, Self::Over { at, is_fit: true } if now.saturating_duration_since(at) < LASTS)
@@ -126,16 +131,16 @@ mod tests {
         let mut now = Instant::now();
         for is_fit in [true, false] {
             let mut trial = Trial::default();
-            assert!(!trial.is_fit(now));
+            assert!(!trial.is_fit(now) && !trial.is_unfit(now));
             trial.want(now);
             for _ in 0..40 {
                 assert_eq!(trial.probe_due(now).is_some(), matches!(trial, Trial::Asking { .. }));
                 trial.on_ping(now, is_fit);
                 now += EVERY;
             }
-            assert_eq!((trial.is_fit(now), trial.want(now)), (is_fit, false));
+            assert_eq!((trial.is_fit(now), trial.is_unfit(now), trial.want(now)), (is_fit, !is_fit, false));
             now += LASTS;
-            assert!(!trial.is_fit(now));
+            assert!(!trial.is_fit(now) && !trial.is_unfit(now));
             assert!(trial.want(now));
         }
     }

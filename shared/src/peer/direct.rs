@@ -121,6 +121,8 @@ pub(super) struct DirectPath {
     standing: Standing,
     /// An address of this node went: whatever was under way then may have been lost, however soon the path answers again.
     is_shaken: bool,
+    /// The peer named its address, and names it no more.
+    is_withdrawn: bool,
 }
 
 impl Direct {
@@ -178,6 +180,10 @@ impl Direct {
             for known in self.paths.iter_mut().filter(|known| !addresses.contains(&known.remote)) {
                 known.path.question(now);
             }
+        }
+        for known in &mut self.paths {
+            let was_named = known.is_withdrawn || self.announced.contains(&known.remote);
+            known.is_withdrawn = was_named && !addresses.contains(&known.remote);
         }
         self.withdrawn.append(&mut self.announced);
         self.withdrawn.retain(|address| !addresses.contains(address));
@@ -475,7 +481,13 @@ impl Peer {
         }
         let mut path = datagram_path(ctx, PathKind::DirectUdp);
         path.set_heartbeat(self.heartbeat_hint);
-        self.direct.paths.push(DirectPath { remote, path, standing: Standing::Unproven, is_shaken: false });
+        self.direct.paths.push(DirectPath {
+            remote,
+            path,
+            standing: Standing::Unproven,
+            is_shaken: false,
+            is_withdrawn: false,
+        });
     }
 
     /// Whether there is room for a path to `remote`: one that is not proven makes it, or any but that of data for where the peer went.
@@ -510,10 +522,16 @@ impl Peer {
         {
             self.direct.on_left_for_another(ctx.now, follow);
         }
-        // One that never was more than an answer is nothing that this side lost.
-        let was_path =
-            self.direct.paths.iter().any(|known| known.path.is_dead() && known.path.rtt().is_some());
-        if self.direct_keep(|known| !known.path.is_dead()) {
+        // One that never was more than an answer is nothing that this side lost. Nor is there any reason to look for one that leads where
+        // the peer says that it is no more: where it is now was looked for when it said so.
+        let dead = || self.direct.paths.iter().filter(|known| known.path.is_dead());
+        let was_path = dead().any(|known| known.path.rtt().is_some());
+        let is_missed = dead().any(|known| !known.is_withdrawn);
+        if dead().any(|known| known.path.is_lossy()) {
+            // Another that takes its place knows nothing of that.
+            self.direct.record.on_left_in_doubt(ctx.now);
+        }
+        if self.direct_keep(|known| !known.path.is_dead()) && is_missed {
             // The peer can do that as often as it likes.
             let why =
                 if was_path { "a direct path died" } else { "an address answered, but not in full size" };
@@ -650,7 +668,7 @@ const fn around(kind: PathKind) -> usize {
 }
 
 /// A PING with this number whose packet has `size` bytes.
-fn datagram_ping(id: u64, size: usize, path: u8) -> Control {
+pub(super) fn datagram_ping(id: u64, size: usize, path: u8) -> Control {
     let body = size - HEADER_LEN - TAG_LEN;
     let ping = |padding| Control::Ping { id, path, padding: vec![0; padding] };
     // CBOR's integers vary in length, so what is around the padding is measured; the padding is long enough both times for its

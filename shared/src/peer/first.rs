@@ -24,7 +24,7 @@ use super::session::Session;
 use super::{Context, PacketError, Peer, full_size_ping};
 use crate::endpoint::event::Contact;
 use crate::handshake::HandshakeError;
-use crate::handshake::peer::{Initiator, Responder};
+use crate::handshake::peer::Initiator;
 use crate::ids::{AssociationId, ReceiverIndex};
 use crate::path::state::Path;
 use crate::session::rekey::Role;
@@ -137,6 +137,14 @@ impl First {
     const fn is_under_way(&self) -> bool {
         self.is_asked() || self.is_confirming()
     }
+
+    /// The attempt whose answer came so long ago that the PING behind it was answered or repeated since, if it waits for that still.
+    fn unheard_attempt(&self, now: Instant) -> Option<usize> {
+        match self {
+            Self::Confirming { until, attempt, .. } if *until + REPEAT <= now + GIVE_UP => Some(*attempt),
+            Self::Idle | Self::Scheduled { .. } | Self::Asked { .. } | Self::Confirming { .. } => None,
+        }
+    }
 }
 
 impl Peer {
@@ -150,6 +158,7 @@ impl Peer {
         // protocol §4.2: while this node's own INIT is under way, only one from a lower key is answered. Checked before any
         // asymmetric work; the channel names the peer, and the handshake proves it below.
         if self.first.is_under_way() && self.role == Role::Lower {
+            self.first_begin_anew(ctx, contact);
             return Err(PacketError::OutOfTurn);
         }
         // The same INIT again, because our answer was late or somebody replays it: the same answer, no other session. Were
@@ -164,7 +173,7 @@ impl Peer {
         if !self.first_budget.take(ctx.now) {
             return Err(PacketError::TooMany);
         }
-        let received = Responder::read(&ctx.config.node, &ctx.config.network, packet)?;
+        let received = ctx.read_init(packet)?;
         if received.remote() != self.id {
             return Err(PacketError::WrongPeer);
         }
@@ -194,6 +203,27 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// The peer begins a handshake while this side's, which stands, waits to be confirmed. If it does so for a while the peer has forgotten
+    /// its answer (which was late: this machine slept, say): a session of it would have been asked first, which confirms. So this side
+    /// begins anew, at once. (protocol §4.2)
+    fn first_begin_anew(&mut self, ctx: &mut Context<'_>, contact: Contact) {
+        if let Some(attempt) = self.first.unheard_attempt(ctx.now)
+            && !self.member.is_shunned(ctx.now)
+        {
+            tracing::debug!(peer = %self.id.short(), attempt, "beginning a handshake anew: the last is forgotten");
+            self.first.cancel(ctx);
+            self.first_begin(ctx, contact, attempt);
+        }
+    }
+
+    /// The answers of this side to handshakes that were not confirmed are forgotten, as if they were too old.
+    #[cfg(test)]
+    pub(crate) fn forget_unconfirmed_for_test(&mut self, ctx: &mut Context<'_>) {
+        for unconfirmed in self.unconfirmed.drain(..) {
+            unconfirmed.session.release(ctx.indices);
+        }
     }
 
     /// A RESPONSE came.
@@ -348,7 +378,8 @@ impl Peer {
         ctx.rng.fill(&mut association);
         let offer = ctx.offer(AssociationId(association));
         let index = ctx.indices.allocate(ctx.rng, self.id);
-        match Initiator::begin(&ctx.config.node, &ctx.config.network, self.id, &offer, index, ctx.rng) {
+        let network = ctx.network_at(contact);
+        match Initiator::begin(&ctx.config.node, &network, self.id, &offer, index, ctx.rng) {
             Ok((initiator, packet)) => {
                 ctx.out.forward(contact, &packet);
                 let (repeat, until) = (ctx.now + REPEAT, ctx.now + GIVE_UP);

@@ -7,6 +7,7 @@
 use super::{Context, Peer};
 use crate::endpoint::event::{Event, PeerState};
 use crate::endpoint::status::MemberStatus;
+use crate::ids::NetworkId;
 use crate::membership::{
     self, Admission, Certificate, Clock, Delegation, Exchange, Gate, Message, Statement, Verdict,
 };
@@ -49,7 +50,8 @@ impl Membership {
 
     pub(super) fn status(&self) -> Option<MemberStatus> {
         let exchange = self.exchange.as_ref()?;
-        Some(MemberStatus { verdict: exchange.verdict().clone(), standing: self.standing })
+        let secrets = exchange.secrets().to_vec();
+        Some(MemberStatus { verdict: exchange.verdict().clone(), standing: self.standing, secrets })
     }
 
     pub(super) fn admission(&self) -> Option<&Admission> {
@@ -57,6 +59,11 @@ impl Membership {
             Verdict::Admitted(admission) => Some(admission),
             Verdict::Pending | Verdict::Refused(_) => None,
         }
+    }
+
+    /// Which of the network's secrets it says that it holds.
+    pub(super) fn secrets(&self) -> &[NetworkId] {
+        self.exchange.as_ref().map_or(&[], |exchange| exchange.secrets())
     }
 
     pub(super) fn chain(&self) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {

@@ -10,7 +10,7 @@
 //!
 //! Beside the path over the relay's stream there may be one by datagram (`relayed`), and direct ones by datagram (`direct`) and by
 //! TCP (`direct_tcp`). `route` chooses
-//! among all that are proven (protocol §7.3), tells the data plane, and says RESUME to the peer; what leads over the relay rests
+//! among all that are proven (protocol §7.6), tells the data plane, and says RESUME to the peer; what leads over the relay rests
 //! while both send directly.
 //!
 //! # Invariants
@@ -38,12 +38,15 @@ mod session;
 mod status;
 
 use crate::bucket::Bucket;
+use crate::crypto::keys::NetworkKeys;
 use crate::endpoint::LocalCandidates;
 use crate::endpoint::config::Config;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
+use crate::handshake::HandshakeError;
 use crate::handshake::payload::Payload;
-use crate::ids::{AssociationId, NodeId, PeerSlot, ReceiverIndex};
+use crate::handshake::peer::{Received, Responder};
+use crate::ids::{AssociationId, NetworkId, NodeId, PeerSlot, ReceiverIndex};
 use crate::membership::{Admission, Seconds, Trust};
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::{PathKind, Wanted};
@@ -56,7 +59,7 @@ use crate::time::Deadline;
 use crate::traverse::strangers::Strangers;
 use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
-use direct::Direct;
+use direct::{Direct, base_size, datagram_ping};
 use direct_tcp::DirectTcp;
 use first::{First, Unconfirmed};
 use member::Membership;
@@ -91,6 +94,8 @@ pub(crate) struct Context<'a> {
     /// Who is a member; nothing in a network without certificates.
     pub(crate) trust: Option<&'a mut Trust>,
     pub(crate) config: &'a Config,
+    /// By relay: under which of the network's secrets this node is registered there.
+    pub(crate) lanes: &'a [Option<NetworkId>],
     pub(crate) hello: &'a Hello,
     pub(crate) local: &'a LocalCandidates,
     pub(crate) rng: &'a mut dyn Rng,
@@ -108,6 +113,36 @@ impl Context<'_> {
             association,
             program: self.config.program.clone(),
         }
+    }
+
+    /// The keys of all secrets of the network that are in use, of the one in force first.
+    fn networks(&self) -> impl Iterator<Item = &NetworkKeys> {
+        Trust::keys(self.trust.as_deref(), &self.config.network)
+    }
+
+    /// The best of them of which `is_so`, else the one in force.
+    fn network_that(&self, is_so: impl Fn(NetworkId) -> bool) -> &NetworkKeys {
+        let best = self.networks().find(|keys| is_so(keys.id())).or_else(|| self.networks().next());
+        best.unwrap_or(&self.config.network)
+    }
+
+    /// The keys for a handshake over `contact`: who was introduced there registered under that secret, and so has it (protocol §8.8).
+    fn network_at(&self, contact: Contact) -> NetworkKeys {
+        let lane = self.lanes.get(contact.relay.0).copied().flatten();
+        self.network_that(|id| lane == Some(id)).clone()
+    }
+
+    /// How many secrets are better than the one of `contact`.
+    fn rank(&self, contact: Contact) -> usize {
+        let lane = self.lanes.get(contact.relay.0).copied().flatten();
+        self.networks().position(|keys| lane == Some(keys.id())).unwrap_or(0)
+    }
+
+    /// Reads an INIT under whichever secret it was made with. What was made with none of them costs a hash each.
+    fn read_init(&self, packet: &[u8]) -> Result<Received, HandshakeError> {
+        let read = self.networks().map(|keys| Responder::read(&self.config.node, keys, packet));
+        let mut known = read.filter(|read| !matches!(read, Err(HandshakeError::Mac)));
+        known.next().unwrap_or(Err(HandshakeError::Mac))
     }
 }
 
@@ -350,7 +385,14 @@ impl Peer {
         self.contacts.push((contact, instance));
         let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
         let elsewhere = self.contact.is_some_and(|current| current.relay != contact.relay);
-        let is_asked = self.path.as_ref().is_some_and(Path::is_unproven) || !self.first.is_idle();
+        // protocol §8.8: a session begins under the newest secret that both have.
+        let (rank, begun) = (ctx.rank(contact), self.contact.map_or(usize::MAX, |current| ctx.rank(current)));
+        if self.session.is_none() && begun < rank {
+            return;
+        }
+        let is_better = self.session.is_none() && rank < begun;
+        let is_asked =
+            self.path.as_ref().is_some_and(Path::is_unproven) || (!self.first.is_idle() && !is_better);
         if (elsewhere && (works || is_asked)) || (works && known && self.contact == Some(contact)) {
             return;
         }
@@ -417,7 +459,9 @@ impl Peer {
         self.drop_stream();
         self.relay_udp_drop();
         self.first.cancel(ctx);
-        if let Some((contact, instance)) = self.contacts.last().copied() {
+        // The newest of those under the best secret.
+        let best = self.contacts.iter().rev().min_by_key(|(contact, _)| ctx.rank(*contact));
+        if let Some((contact, instance)) = best.copied() {
             self.use_contact(ctx, contact, instance, Duration::ZERO);
         }
         self.settle(ctx);
@@ -703,7 +747,10 @@ impl Peer {
             // The answer proves to the peer that the way by which it asked leads here. Somebody who takes a question from one way to
             // another must not get the answer: it would prove the way that he has made.
             Some(Control::Ping { path, .. }) if !may_be_asked(via, path) => {}
-            Some(Control::Ping { id, path, .. }) => {
+            Some(Control::Ping { id, path, padding }) => {
+                // A session that begins costs the relay no more than it must: whether its stream carries what is large this end asks as well.
+                let is_small = via.kind().is_stream() && self.last_kind.is_none();
+                let pong = pong(via.kind(), id, path, if is_small { vec![] } else { padding });
                 if self.routed.is_some_and(|routed| routed.kind() != via.kind())
                     && self.path_of(via).is_some()
                 {
@@ -711,12 +758,12 @@ impl Peer {
                     // path is: the address may be somebody else's, who would get more than the peer spent.
                     self.repeat_report(ctx, via);
                 }
-                self.answer(ctx, via, &Control::Pong { id, path });
+                self.answer(ctx, via, &pong);
                 if let Via::Udp(from) = via
                     && path == PathKind::DirectUdp.slot().number()
                     && let Some(other) = self.direct_other_way(from)
                 {
-                    self.reply(ctx, other, &Control::Pong { id, path });
+                    self.reply(ctx, other, &pong);
                 }
                 if let (Via::Channel(_) | Via::RelayUdp(_), Some(Via::Udp(remote))) = (via, self.routed) {
                     // Asked over the relay while data goes directly: the peer doubts the direct path. Should its NAT, or this
@@ -726,7 +773,7 @@ impl Peer {
                     }
                 }
             }
-            Some(Control::Pong { id, path: number }) => {
+            Some(Control::Pong { id, path: number, .. }) => {
                 let contact = match via {
                     Via::Channel(contact) if number == PATH_NUMBER => contact,
                     // A path number of a later version.
@@ -1054,6 +1101,17 @@ impl Peer {
 /// Whether a PING with this number is one that is sent by `via`.
 fn may_be_asked(via: Via, number: u8) -> bool {
     number == via.slot().number() || (number == CHECK && via.kind() == PathKind::DirectUdp)
+}
+
+/// The answer to a PING that came by a path of this kind: as large as that was, up to what every such path carries. Else an end whose own
+/// direction carries large packets would hear nothing of the other one, which does not, and call that connected.
+fn pong(kind: PathKind, id: u64, path: u8, mut padding: Vec<u8>) -> Control {
+    let full =
+        if kind.is_stream() { stream_ping(kind, id) } else { datagram_ping(id, base_size(kind), path) };
+    if let Control::Ping { padding: most, .. } = full {
+        padding.truncate(most.len());
+    }
+    Control::Pong { id, path, padding }
 }
 
 /// A PING for the relay's stream.

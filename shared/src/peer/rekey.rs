@@ -17,7 +17,7 @@ use super::session::Session;
 use super::{Context, Peer, stream_ping};
 use crate::endpoint::event::Via;
 use crate::endpoint::outbox::Indices;
-use crate::handshake::peer::{Completed, Initiator, Responder};
+use crate::handshake::peer::{Completed, Initiator};
 use crate::ids::{PeerSlot, ReceiverIndex};
 use crate::session::limits::REKEY_RETRANSMIT;
 use crate::session::rekey::{RekeyPolicy, Role};
@@ -134,7 +134,8 @@ pub(super) fn begin(peer: &mut Peer, ctx: &mut Context<'_>) {
     abandon(session, ctx);
     let offer = ctx.offer(session.association());
     let index = ctx.indices.allocate(ctx.rng, peer.id);
-    match Initiator::begin(&ctx.config.node, &ctx.config.network, peer.id, &offer, index, ctx.rng) {
+    let network = ctx.network_that(|id| peer.member.secrets().contains(&id)).clone();
+    match Initiator::begin(&ctx.config.node, &network, peer.id, &offer, index, ctx.rng) {
         Ok((initiator, packet)) => {
             let body = Control::RekeyInit { packet: packet.clone() };
             session.rekey = Rekey::Asked { initiator, packet, sent: ctx.now, until: ctx.now + GIVE_UP };
@@ -169,7 +170,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: 
     if !peer.rekey_budget.take(ctx.now) {
         return tracing::debug!(peer = %peer.id.short(), "too many rekey messages");
     }
-    let received = match Responder::read(&ctx.config.node, &ctx.config.network, packet) {
+    let received = match ctx.read_init(packet) {
         Ok(received) => received,
         Err(error) => return tracing::debug!(peer = %peer.id.short(), %error, "a rekey message is refused"),
     };

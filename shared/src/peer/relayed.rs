@@ -186,7 +186,11 @@ impl Peer {
 
     /// The path may have died.
     fn relay_udp_drop_dead(&mut self, ctx: &mut Context<'_>) {
-        if self.relay_udp.path.as_ref().is_some_and(Path::is_dead) {
+        if let Some(path) = self.relay_udp.path.as_ref().filter(|path| path.is_dead()) {
+            if path.is_lossy() {
+                // Another that takes its place knows nothing of that.
+                self.relay_udp.record.on_left_in_doubt(ctx.now);
+            }
             self.relay_udp_drop();
             self.relay_udp.has_failed = true;
             self.relay_udp.next = Some(ctx.now + ctx.rng.about(RETRY));

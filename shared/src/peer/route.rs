@@ -274,7 +274,7 @@ impl Peer {
             && self.routed_path().is_some_and(Path::is_proven)
     }
 
-    /// Where data is to go now (protocol §7.3).
+    /// Where data is to go now (protocol §7.6).
     pub(super) fn choose(&self, now: Instant) -> Option<Via> {
         self.session.as_ref()?;
         if self.is_leaving_silence() {
@@ -503,6 +503,15 @@ impl Peer {
             via.is_some_and(|new| new.kind() != old.kind()) && self.path_of(old).is_some_and(Path::is_proven)
         };
         let left_silence = before.is_some_and(|old| !is_planned(old));
+        if before.is_some_and(|old| self.path_of(old).is_some_and(Path::is_lossy)) {
+            let beside: Vec<_> =
+                self.ways().filter(|way| Some(*way) != via && Some(*way) != before).collect();
+            for way in beside {
+                if let Some(path) = self.path_at(way) {
+                    path.shun_if_unfit(ctx.now);
+                }
+            }
+        }
         match before {
             Some(old) if !left_silence => self.leave_slow(ctx.now, old),
             Some(old) => {

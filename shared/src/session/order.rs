@@ -202,6 +202,11 @@ impl Order {
         self.waiting.as_ref().map(|waiting| waiting.until)
     }
 
+    /// The path that data comes by; `None` when that ended and nothing came since.
+    pub const fn path(&self) -> Option<PathSlot> {
+        self.path
+    }
+
     /// Bytes held.
     pub const fn held_bytes(&self) -> usize {
         self.bytes
@@ -212,11 +217,6 @@ impl Order {
         if self.waiting.take().is_some() {
             self.stats.impatient += 1;
         }
-    }
-
-    /// The path that data comes by; `None` when that ended and nothing came since.
-    pub const fn path(&self) -> Option<PathSlot> {
-        self.path
     }
 
     /// What was seen.

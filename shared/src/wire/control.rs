@@ -147,7 +147,7 @@ pub enum Control {
         /// Comes back in PONG.
         #[n(0)]
         id: u64,
-        /// The sender's number for the path (protocol §7.1), or [`CHECK`] for a candidate that is not one yet.
+        /// The sender's number for the path (protocol §6), or [`CHECK`] for a candidate that is not one yet.
         #[n(1)]
         path: u8,
         /// Zeros that bring the packet to full size.
@@ -164,6 +164,10 @@ pub enum Control {
         /// From the PING.
         #[n(1)]
         path: u8,
+        /// As many zeros as in the PING, up to full size (protocol §7.1).
+        #[n(2)]
+        #[cbor(with = "minicbor::bytes")]
+        padding: Vec<u8>,
     },
     /// Who I am.
     #[n(2)]
@@ -286,13 +290,13 @@ pub enum Control {
     /// I open TCP connections to your candidates now: open yours to mine (protocol §7.12).
     #[n(16)]
     TcpTry,
-    /// Who may send frames, and who says so (protocol §8.5): tags 17 to 20, on the wire as the message is by itself.
+    /// Who may send frames, and who says so (protocol §8.5): tags 17 to 22, on the wire as the message is by itself.
     #[n(17)]
     Membership(#[n(0)] Message),
 }
 
 /// Highest tag of [`Control`] this version knows.
-const LAST_TAG: u32 = 20;
+const LAST_TAG: u32 = 22;
 /// Lowest of those that are a [`Message`].
 const FIRST_OF_MEMBERSHIP: u32 = 17;
 
@@ -385,8 +389,10 @@ mod tests {
     }
 
     fn members() -> impl Strategy<Value = Message> {
-        use crate::ids::{BlobHash, Fingerprint, StatementHash};
-        use crate::membership::{Listed, Member, PART_LEN, Part, Want};
+        use crate::crypto::keys::NetworkSecret;
+        use crate::ids::{BlobHash, Fingerprint, NetworkId, StatementHash};
+        use crate::membership::{Handed, Listed, Member, PART_LEN, Part, Want};
+        use zeroize::Zeroizing;
         let listed = any::<([u8; 32], u64, [u8; 32])>().prop_map(|(issuer, version, hash)| Listed {
             issuer: Fingerprint(issuer),
             version,
@@ -394,16 +400,22 @@ mod tests {
         });
         let documents = prop::collection::vec(listed, 0..=32);
         prop_oneof![
-            (documents, any::<(u32, u8, Option<[u8; 32]>, Option<[u8; 32]>)>()).prop_map(
-                |(documents, (revision, standing, certificate, offer))| Message::Member(Member {
+            (documents, any::<(u32, u8, Option<[u8; 32]>, Option<[u8; 32]>, Option<[u8; 32]>)>()).prop_map(
+                |(documents, (revision, standing, certificate, offer, secret))| Message::Member(Member {
                     revision,
                     standing,
                     certificate: certificate.map(StatementHash),
                     offer: offer.map(StatementHash),
                     documents,
+                    secrets: secret.map(NetworkId).into_iter().collect(),
                 })
             ),
             any::<u32>().prop_map(|revision| Message::MemberAck { revision }),
+            any::<[u8; 32]>().prop_map(|id| Message::AskSecret { network: NetworkId(id) }),
+            any::<([u8; 32], u32)>().prop_map(|(bytes, generation)| {
+                let secret = NetworkSecret::from_bytes(Zeroizing::new(bytes), generation);
+                Message::Secret(Handed::from(&secret))
+            }),
             any::<([u8; 32], u16, u32)>().prop_map(|(hash, first, missing)| Message::Want(Want {
                 hash: BlobHash(hash),
                 first,
@@ -430,7 +442,11 @@ mod tests {
                 path,
                 padding: vec![0; n]
             }),
-            any::<(u64, u8)>().prop_map(|(id, path)| Control::Pong { id, path }),
+            (any::<(u64, u8)>(), 0usize..1300).prop_map(|((id, path), n)| Control::Pong {
+                id,
+                path,
+                padding: vec![0; n],
+            }),
             hello().prop_map(Control::Hello),
             any::<u32>().prop_map(|revision| Control::HelloAck { revision }),
             (prop::collection::vec(path_ack(), 0..=MAX_ACK_PATHS), any::<u64>())
@@ -502,7 +518,7 @@ mod tests {
         };
         assert!(Control::decode(&part(PART_LEN)).is_ok());
         assert_eq!(Control::decode(&part(PART_LEN + 1)), Err(WireError::Value("part")));
-        assert_eq!(Control::decode(&[0x81, 0x15]), Ok(None), "tag 21 is a later version's");
+        assert_eq!(Control::decode(&[0x81, 0x17]), Ok(None), "tag 23 is a later version's");
     }
 
     #[test]

@@ -59,11 +59,12 @@ lab_expect() {
 
 # lab_longest_gap NAME — the longest silence of an oracle's run, ms.
 lab_longest_gap() { jq '[.a_to_b, .b_to_a] | map(.longest_gap_ms) | max' "$LAB_OUT/$1.json"; }
-# lab_back WHAT NAME SINCE TARGET_MS — how long after SINCE (of lab_now_ms) the longest silence of an oracle's run was over, both ways.
+# lab_back WHAT NAME SINCE TARGET_MS — how long after SINCE (of lab_now_ms) the longest silence of an oracle's run was over, both ways, and any
+# other of half a second: frames that pass for a moment are not back.
 lab_back() {
     local took
     took=$(jq --argjson since "$3" '.started_unix_ms as $start | [.a_to_b, .b_to_a] |
-        map(.gaps | max_by(.ms) | if . then .at_ms + .ms else 0 end) | [$start + max - $since, 0] | max | floor' "$LAB_OUT/$2.json")
+        map(.gaps | [max_by(.ms) // empty, (.[] | select(.ms >= 500))] | map(.at_ms + .ms) | max // 0) | [$start + max - $since, 0] | max | floor' "$LAB_OUT/$2.json")
     lab_took "$1" "$took" "$4"
 }
 # lab_silence WHAT NAME TARGET_MS — the longest silence of an oracle's run, against a target.

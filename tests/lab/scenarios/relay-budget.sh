@@ -45,7 +45,7 @@ sent=$(($(counter tx_bytes) - sent)) forwarded=$(($(lab_forwarded) - forwarded))
 lab_measure "sent by the relay in $idle idle seconds" "$sent" bytes
 lab_measure "of the pair's packets forwarded meanwhile" "$forwarded" bytes
 [[ $forwarded -eq 0 ]] || lab_fail "the relay still forwards for a pair that is direct"
-# Two heartbeats and two questions by STUN at two ports, each answered, in a minute of each client: 16 packets of at most 200 bytes.
+# Four heartbeats, each answered and acknowledged by TCP, and three answers by STUN in a minute of each client: 22 packets of at most 145 bytes.
 [[ $sent -le 3200 ]] || lab_fail "two idle clients cost $sent bytes"
 # Nor has it, when they say something.
 lab_relay_rests busy a b 2

@@ -79,6 +79,8 @@ pub(super) enum Act {
     Want { node: usize, peer: usize, wanted: Wanted },
     /// A node gets a datagram of its past, from where it came or from beside.
     ReplayDatagram { node: usize, elsewhere: bool },
+    /// Somebody on the way takes control packets for a node, and passes them on from elsewhere.
+    Steal { node: usize, lasts: Duration },
     /// A node gets packets of its past.
     Replay { node: usize, packets: usize },
     /// The relay lies to a node.
@@ -105,11 +107,6 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Whether the relay's queues are so small that they overflow.
-    pub(super) const fn is_narrow(&self) -> bool {
-        self.queue < 1 << 20
-    }
-
     pub(super) fn from_seed(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x5eed);
         let weather = match seed % 6 {
@@ -192,7 +189,7 @@ impl Case {
             Weather::Hostile => Wire { loss: 20, repeat: 100, damage: 30, reorders: dice.per_mille(500) },
         };
         let narrow = weather == Weather::Lossy && dice.per_mille(500);
-        let idle = if dice.per_mille(60) { Duration::from_secs(3600) } else { Duration::ZERO };
+        let idle = if dice.per_mille(120) { Duration::from_secs(3600) } else { Duration::ZERO };
         Self {
             weather,
             plans,
@@ -298,10 +295,11 @@ fn disturbance(weather: Weather, dice: &mut Dice, count: usize) -> Act {
             0 => moves(dice),
             _ => churn(dice),
         },
-        Weather::Hostile => match dice.below(10) {
+        Weather::Hostile => match dice.below(11) {
             0 => moves(dice),
             1 => churn(dice),
             2 | 3 => Act::ReplayDatagram { node, elsewhere: dice.per_mille(500) },
+            10 => Act::Steal { node, lasts: dice.between(ms(1000), ms(6000)) },
             4..=6 => Act::Lie { node, kind: dice.below(64) },
             _ => Act::Replay { node, packets: 1 + dice.below(20) },
         },

@@ -35,6 +35,8 @@ pub(super) enum Fate {
     Delivered,
     /// Its process was killed.
     Killed,
+    /// The process that it was for ended before it came out, or it was said while nobody was there.
+    Unheard,
 }
 
 /// Frames of one direction of one pair.
@@ -53,6 +55,11 @@ pub(super) struct Ledger {
     owners: BTreeMap<Life, Identity>,
     /// Who sends to whom under a key, by its receiver index.
     keys: BTreeMap<u32, (Life, Identity)>,
+    /// Keys that their receivers let go of before they knew that they were in use.
+    forsaken: BTreeSet<u32>,
+    /// The process that has a key now, and the one that what somebody seals for it is for.
+    lives: BTreeMap<Identity, Life>,
+    readers: BTreeMap<(Life, Identity), Life>,
 }
 
 /// Sums over all flows.
@@ -71,6 +78,7 @@ impl Ledger {
     pub(super) fn begin_life(&mut self, identity: Identity) -> Life {
         let life = Life(u16::try_from(self.owners.len()).unwrap_or(u16::MAX));
         self.owners.insert(life, identity);
+        self.lives.insert(identity, life);
         life
     }
 
@@ -95,6 +103,25 @@ impl Ledger {
     /// What `from` sends to `to` carries this receiver index from now on.
     pub(super) fn name_key(&mut self, index: u32, from: Life, to: Identity) {
         self.keys.insert(index, (from, to));
+        let Some(reader) = self.lives.get(&to).copied() else { return };
+        if self.readers.insert((from, to), reader).is_some_and(|before| before != reader) {
+            // What had not come out went down with the process before, or was said while there was none.
+            for fate in self.flows.get_mut(&(from, to)).into_iter().flat_map(|flow| &mut flow.fates) {
+                if *fate == Fate::UnderWay {
+                    *fate = Fate::Unheard;
+                }
+            }
+        }
+    }
+
+    /// Its receiver lets go of a key before anything opened under it: its sender may have been confirmed and not know (protocol §4.7).
+    pub(super) fn forsake(&mut self, index: u32) {
+        self.forsaken.insert(index);
+    }
+
+    /// Whether its receiver let go of a key before anything opened under it.
+    pub(super) fn is_forsaken(&self, index: u32) -> bool {
+        self.forsaken.contains(&index)
     }
 
     /// Who sends to whom under this receiver index.
@@ -133,7 +160,7 @@ impl Ledger {
             flow.fates.get_mut(id.number as usize)
         });
         match fate {
-            Some(fate @ (Fate::UnderWay | Fate::Killed)) => *fate = Fate::Delivered,
+            Some(fate @ (Fate::UnderWay | Fate::Killed | Fate::Unheard)) => *fate = Fate::Delivered,
             Some(fate) => return Err(format!("{id:?} came out though {fate:?}")),
             None => return Err(format!("{id:?} was never offered")),
         }
@@ -148,12 +175,18 @@ impl Ledger {
     /// The numbers of those that neither came out nor are accounted for.
     pub(super) fn missing_of(&self, from: Life, to: Identity) -> Vec<usize> {
         let fates = self.flows.get(&(from, to)).into_iter().flat_map(|flow| flow.fates.iter().enumerate());
-        fates.filter(|(_, fate)| **fate == Fate::UnderWay).map(|(number, _)| number).collect()
+        let is_missing = |fate: Fate| matches!(fate, Fate::UnderWay | Fate::Unheard);
+        fates.filter(|(_, fate)| is_missing(**fate)).map(|(number, _)| number).collect()
     }
 
     /// Frames of `from` for `to` that came out.
     pub(super) fn delivered(&self, from: Life, to: Identity) -> u64 {
         self.flows.get(&(from, to)).map_or(0, |flow| flow.delivered)
+    }
+
+    /// Frames of `from` for `to` that came out after later ones.
+    pub(super) fn reordered(&self, from: Life, to: Identity) -> u64 {
+        self.flows.get(&(from, to)).map_or(0, |flow| flow.reordered)
     }
 
     /// Frames neither delivered nor accounted for, with the first of each flow.
@@ -178,7 +211,7 @@ impl Ledger {
             *match fate {
                 Fate::UnderWay => &mut totals.missing,
                 Fate::Delivered => &mut totals.delivered,
-                Fate::Killed => &mut totals.killed,
+                Fate::Killed | Fate::Unheard => &mut totals.killed,
             } += 1;
         }
         totals.reordered = self.flows.values().map(|flow| flow.reordered).sum();
@@ -189,15 +222,20 @@ impl Ledger {
 /// How long nothing came out, in any of a few directions, while somebody listened.
 #[derive(Debug, Default)]
 pub(super) struct Silences {
+    /// When something came out last, or somebody began to listen.
     last: BTreeMap<(Life, Identity), Instant>,
     heard: BTreeSet<(Life, Identity)>,
     longest: Duration,
+    /// When something came out last, whether or not anybody listened.
+    before: BTreeMap<(Life, Identity), Instant>,
+    /// The longest from one to the next of which the latter came out while somebody listened.
+    between: BTreeMap<(Life, Identity), Duration>,
 }
 
 impl Silences {
     /// Somebody begins to listen.
     pub(super) fn begin(&mut self, now: Instant, directions: impl Iterator<Item = (Life, Identity)>) {
-        *self = Self::default();
+        *self = Self { before: std::mem::take(&mut self.before), ..Self::default() };
         self.last.extend(directions.map(|direction| (direction, now)));
     }
 
@@ -209,12 +247,21 @@ impl Silences {
             *last = now;
             self.heard.insert(direction);
         }
+        if let Some(before) = self.before.insert(direction, now) {
+            let longest = self.between.entry(direction).or_default();
+            *longest = now.saturating_duration_since(before).max(*longest);
+        }
     }
 
     /// The longest of all, up to now.
     pub(super) fn longest(&self, now: Instant) -> Duration {
         let open = self.last.values().map(|last| now.saturating_duration_since(*last));
         open.max().unwrap_or_default().max(self.longest)
+    }
+
+    /// The longest of one direction that ended, from when something came out before.
+    pub(super) fn longest_of(&self, direction: (Life, Identity)) -> Duration {
+        self.between.get(&direction).copied().unwrap_or_default()
     }
 
     /// Whether something came out in every direction since.
@@ -267,6 +314,24 @@ mod tests {
         assert!(ledger.deliver(b, a, &frame).is_err(), "a second copy");
         assert!(ledger.missing().is_empty());
         assert_eq!(ledger.totals().delivered, 1);
+    }
+
+    #[test]
+    fn what_was_said_before_a_new_process_had_a_key_is_its_own_downtime_and_nothing_after() {
+        let mut ledger = Ledger::default();
+        let (a, b) = (Identity(0), Identity(1));
+        let (life, _) = (ledger.begin_life(a), ledger.begin_life(b));
+        ledger.name_key(1, life, b);
+        ledger.offer(life, b, 60);
+        ledger.name_key(2, life, b);
+        assert_eq!(ledger.missing().len(), 1, "another key of the same process excuses nothing");
+        ledger.begin_life(b);
+        let late = ledger.offer(life, b, 60);
+        ledger.name_key(3, life, b);
+        assert_eq!((ledger.missing().len(), ledger.missing_of(life, b)), (0, vec![0, 1]));
+        ledger.deliver(b, a, &late).unwrap();
+        ledger.offer(life, b, 60);
+        assert_eq!((ledger.missing().len(), ledger.missing_of(life, b)), (1, vec![0, 2]));
     }
 
     #[test]

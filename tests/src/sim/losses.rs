@@ -4,7 +4,7 @@
 //! in pieces. Who had it to send to whom is said by the key ([`super::ledger::Ledger::name_key`]). What arrived once is no loss,
 //! whatever became of its other copies.
 //!
-//! A path is not repaired for single losses (protocol §7.6): a packet of which a wire lost the only copy may be missing. So may one that
+//! A path is not repaired for single losses (protocol §7.2): a packet of which a wire lost the only copy may be missing. So may one that
 //! went into a hole when that was about to end, or its sender about to stand still, or was turned away where the next was let in: nobody can have noticed. Everything else has to come out in the end: what a router turned
 //! away, what was larger than its way, what went into a hole before.
 
@@ -28,7 +28,7 @@ pub(super) struct PacketName {
 /// A packet, or a piece of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
-    name: PacketName,
+    pub(super) name: PacketName,
     /// Which part of the ciphertext.
     part: Range<usize>,
     is_last: bool,
@@ -49,6 +49,16 @@ impl Piece {
         let name = PacketName { key: header.receiver.0, counter: header.counter };
         (header.kind == PacketType::Data).then_some(Self { name, part: start..start + len, is_last })
     }
+
+    /// Whether it is the first piece of its packet, or all of it.
+    pub(super) const fn is_first(&self) -> bool {
+        self.part.start == 0
+    }
+
+    /// Whether it is all of its packet.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.is_first() && self.is_last
+    }
 }
 
 /// Why a copy was lost.
@@ -60,6 +70,10 @@ pub(super) enum Cause {
     Damaged,
     /// The relay did so with what came by its stream: nobody asks for it again, for streams lose nothing.
     Mood,
+    /// The relay's queue for a client that does not take so much let it go for what came later.
+    Displaced,
+    /// Nobody is there any more, or not yet again.
+    Ended,
     /// It went nowhere for a time that ended before anybody can have noticed.
     Unnoticed,
     /// It went into a hole.
@@ -106,6 +120,8 @@ pub(super) struct Losses {
     /// What nodes sent into holes, and when each notices.
     in_holes: BTreeMap<usize, Vec<(Instant, PacketName)>>,
     turned_away: BTreeMap<(SocketAddr, SocketAddr), Vec<(Instant, PacketName)>>,
+    /// What the relay passed on to where nobody was any more, from whom to whom, and when its sender notices.
+    unmapped: BTreeMap<(usize, usize), Vec<(Instant, PacketName)>>,
     swallowed: u64,
     /// Pieces that were damaged so that they are another packet's.
     pub(super) spoilt: u64,
@@ -131,6 +147,18 @@ impl Losses {
         }
     }
 
+    /// Packets of which a wire or a bad relay lost a copy: whether or not another arrived.
+    pub(super) fn touched(&self) -> impl Iterator<Item = PacketName> {
+        let may_be = |cause| {
+            matches!(
+                cause,
+                Cause::Chance | Cause::Damaged | Cause::Mood | Cause::Displaced | Cause::Unnoticed
+            )
+        };
+        let lost = self.lost.iter().filter(move |(_, copies)| copies.iter().any(|one| may_be(one.cause)));
+        lost.map(|(name, _)| *name)
+    }
+
     /// A node stands still: what it has not noticed yet it does not notice any more, for the hole may be gone when it goes on.
     pub(super) fn on_stopped(&mut self, now: Instant, node: usize) {
         let recent = self.in_holes.remove(&node).unwrap_or_default();
@@ -153,6 +181,24 @@ impl Losses {
         }
     }
 
+    /// The relay passed on a copy, from one node to another, to where a router knows nobody any more, as its sender notices at `noticed`.
+    pub(super) fn on_unmapped(&mut self, noticed: Instant, way: Option<(usize, usize)>, datagram: &[u8]) {
+        self.on_lost(datagram, Cause::TurnedAway);
+        if let (Some(piece), Some(way)) = (Piece::of(datagram), way) {
+            self.unmapped.entry(way).or_default().push((noticed, piece.name));
+        }
+    }
+
+    /// Something that the relay passed on came from one node to another: what did not before nobody can have noticed by now, if the relay was
+    /// told in time where its receiver is.
+    pub(super) fn on_mapped(&mut self, now: Instant, way: (usize, usize)) {
+        for (noticed, name) in self.unmapped.remove(&way).unwrap_or_default() {
+            if now < noticed {
+                self.forgive(name, Cause::TurnedAway);
+            }
+        }
+    }
+
     /// A datagram came through where others may have been turned away: by a firewall that forgot what it knew, say, and whose host said
     /// something since. Silence that was shorter than `noticed` is none.
     pub(super) fn on_let_in(&mut self, now: Instant, way: (SocketAddr, SocketAddr), noticed: Duration) {
@@ -171,7 +217,7 @@ impl Losses {
 
     /// A piece, or all of it, came out where it should.
     pub(super) fn on_arrived(&mut self, now: Instant, piece: &Piece) {
-        if piece.is_last && piece.part.start == 0 {
+        if piece.is_whole() {
             self.arrived.insert(piece.name);
             return;
         }
@@ -186,6 +232,11 @@ impl Losses {
             self.parts.remove(&piece.name);
             self.arrived.insert(piece.name);
         }
+    }
+
+    /// Whether it came out of a session where it should, or would have.
+    pub(super) fn has_arrived(&self, name: &PacketName) -> bool {
+        self.arrived.contains(name)
     }
 
     /// Copies that went into holes.
@@ -205,7 +256,19 @@ impl Losses {
                     .take(at)
                     .all(|other| other.part.end <= one.part.start || one.part.end <= other.part.start)
             });
-            let is_excused = |one: &Lost| matches!(one.cause, Cause::Chance | Cause::Unnoticed);
+            let is_excused = |one: &Lost| match one.cause {
+                Cause::Chance | Cause::Unnoticed => true,
+                // Where wires lose nothing it is sent again.
+                Cause::Displaced => !is_exact,
+                Cause::Damaged
+                | Cause::Mood
+                | Cause::Ended
+                | Cause::Hole
+                | Cause::TurnedAway
+                | Cause::TooLarge
+                | Cause::NoRoom
+                | Cause::Relay => false,
+            };
             let is_spoilt = lost.iter().any(|one| matches!(one.cause, Cause::Mood | Cause::Damaged));
             (*name, is_spoilt || (lost.iter().all(is_excused) && (is_single || !is_exact)))
         })
@@ -261,6 +324,20 @@ mod tests {
         losses.on_stopped(now + noticed, 0);
         losses.on_stopped(now + noticed / 2, 1);
         assert_eq!(excused(&losses), [false, true]);
+    }
+
+    #[test]
+    fn what_went_to_a_forgotten_address_is_excused_where_the_next_comes_before_anybody_noticed() {
+        let now = Instant::now();
+        let noticed = now + Duration::from_millis(500);
+        for (comes, is_excused) in [(noticed - Duration::from_millis(1), true), (noticed, false)] {
+            let mut losses = Losses::default();
+            losses.on_unmapped(noticed, Some((0, 1)), &packet(1));
+            losses.on_mapped(comes, (1, 0));
+            assert_eq!(excused(&losses), [false]);
+            losses.on_mapped(comes, (0, 1));
+            assert_eq!(excused(&losses), [is_excused]);
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@
 //! In [`Weather::Calm`] and [`Weather::Moves`]: every frame comes out, but for those of its direction that a documented bound dropped
 //! and counted before they were sealed (while there was no key for the peer yet, or, where keys are short, no other), and those of which a hole took the only copy so near to its end that nobody can have noticed.
 //! In [`Weather::Lossy`]: but for those as well of which wires lost copies by chance, and those that a full ring counted as lost. Rekeys
-//! alone cost none, busy or idle. When it is calm they come out in order as well, over all moves.
+//! alone cost none, busy or idle. Nobody knows of what was sealed for an initiator that forgot the session before it was confirmed (protocol
+//! §4.7): that is nobody's loss anywhere. When it is calm they come out in order as well, over all moves.
 //!
 //! When it is over: everybody registers, every pair connects within the bound, data flows both ways, and of several
 //! members that began with one address all but one have another. After calm and moves, with a little traffic, every pair finds
@@ -27,9 +28,11 @@
 //! # Reading a failure
 //!
 //! A failed seed prints the breach and the last lines before it. `SIM_SEED=n cargo nextest run -p shadowmesh-tests --test sim
-//! one_seed --no-capture` runs it with the whole trace; `SIM_CASES=n` runs more or fewer than the usual thousand.
+//! one_seed --no-capture` runs it with the whole trace; `SIM_CASES=n` runs more or fewer than the usual thousand. With
+//! `SIM_TRACES=directory` the whole trace of each seed and row that failed is written there.
 
 mod case;
+mod copies;
 mod dice;
 mod judge;
 mod ledger;

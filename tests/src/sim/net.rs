@@ -12,6 +12,7 @@ mod site;
 
 use super::dice::Dice;
 use super::losses::{Cause, Losses};
+use shadowmesh_proto::wire::header::PacketType;
 use site::Site;
 pub(super) use site::{Family, Layer, Nat};
 use std::collections::BTreeMap;
@@ -23,6 +24,20 @@ const RELAY_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const RELAY_IP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 /// Its ports: that of its streams first.
 pub(super) const RELAY_PORTS: [u16; 2] = [8443, 443];
+/// Where somebody sends from who took packets on their way, and passes them on.
+const THIEF: (Ipv4Addr, Ipv6Addr, u16) =
+    (Ipv4Addr::new(203, 0, 113, 66), Ipv6Addr::new(0x2001, 0xdb8, 66, 0, 0, 0, 0, 66), 4000);
+/// How long such a packet is kept, at most.
+const KEPT: Duration = Duration::from_millis(800);
+/// Copies of it, at most.
+const COPIES: usize = 8;
+
+/// Whether that is where a thief is.
+pub(super) fn is_thief(address: SocketAddr) -> bool {
+    let (v4, v6, port) = THIEF;
+    address.port() == port && [IpAddr::V4(v4), IpAddr::V6(v6)].contains(&address.ip())
+}
+
 /// IP and UDP headers.
 const fn headers(to: SocketAddr) -> usize {
     if to.is_ipv4() { 28 } else { 48 }
@@ -116,6 +131,33 @@ pub(super) struct Bad {
     pub(super) delay: Duration,
 }
 
+/// The largest packet that passes, bytes with the IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Narrow {
+    largest: usize,
+    /// Of what this node says alone; `None`: of what anybody says.
+    of: Option<usize>,
+}
+
+impl Narrow {
+    /// Everything passes.
+    pub(super) const NOT: Self = Self::all(usize::MAX);
+
+    pub(super) const fn all(largest: usize) -> Self {
+        Self { largest, of: None }
+    }
+
+    pub(super) const fn of(node: usize, largest: usize) -> Self {
+        Self { largest, of: Some(node) }
+    }
+
+    /// Of what leaves there.
+    pub(super) fn from(self, place: Place) -> usize {
+        let is_meant = self.of.is_none_or(|node| place == Place::Node(node));
+        if is_meant { self.largest } else { usize::MAX }
+    }
+}
+
 /// An end of a wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
@@ -133,6 +175,8 @@ pub(super) struct Flight {
     pub(super) bytes: Vec<u8>,
     /// The node that said it; `None`: the relay.
     pub(super) sender: Option<usize>,
+    /// Where the relay passed it on: from which node to which.
+    relayed: Option<(usize, usize)>,
     /// A copy of what the receiver had before.
     pub(super) replay: bool,
     /// From beside the receiver: no router is asked.
@@ -157,13 +201,14 @@ pub(super) struct Net {
     detour: BTreeMap<(usize, usize), u32>,
     bad: BTreeMap<(usize, usize), Bad>,
     pub(super) wire: Wire,
-    /// The largest packet that any wire takes, bytes with the IP header.
-    pub(super) largest: usize,
+    pub(super) narrow: Narrow,
     flights: BTreeMap<(Instant, u64), Flight>,
     sent: u64,
     newest: BTreeMap<(Place, Place), Instant>,
     holes: Vec<Hole>,
     pub(super) losses: Losses,
+    /// Whose control packets are stolen, and until when.
+    robbed: BTreeMap<usize, Instant>,
     /// The longest round trip that a node believes in: one over which a process slept is believed for a while.
     believed: BTreeMap<usize, Duration>,
     dice: Dice,
@@ -185,12 +230,13 @@ impl Net {
             detour: ways,
             bad: BTreeMap::new(),
             wire,
-            largest: usize::MAX,
+            narrow: Narrow::NOT,
             flights: BTreeMap::new(),
             sent: 0,
             newest: BTreeMap::new(),
             holes: vec![],
             losses: Losses::default(),
+            robbed: BTreeMap::new(),
             believed: BTreeMap::new(),
             dice,
         };
@@ -327,7 +373,7 @@ impl Net {
             Place::Relay => 1500,
             Place::Node(at) => self.hosts[at].mtu,
         };
-        own(from).min(own(to)).min(self.largest)
+        own(from).min(own(to)).min(self.narrow.from(from))
     }
 
     /// Who has an address, as far as `sender` can see (`None`: the relay): a place, its address there, and the last of the routers that
@@ -448,21 +494,35 @@ impl Net {
         let sender = Some(node);
         self.launch(
             now,
-            Flight { source, place, from, to, bytes, sender, replay: false, is_inside, is_damaged: false },
+            Flight {
+                source,
+                place,
+                from,
+                to,
+                bytes,
+                sender,
+                relayed: None,
+                replay: false,
+                is_inside,
+                is_damaged: false,
+            },
         );
     }
 
-    /// The relay sends a datagram from where it received one, `at`, that `sender` said, or it itself.
+    /// The relay sends a datagram from where it received one, `at`, that one node said to another, or it itself.
     pub(super) fn send_from_relay(
         &mut self,
         now: Instant,
         at: SocketAddr,
         to: SocketAddr,
         bytes: Vec<u8>,
-        sender: Option<usize>,
+        relayed: Option<(usize, usize)>,
     ) {
         let Some((place, _)) = self.whose(Layer::Udp, None, to) else {
-            self.losses.on_lost(&bytes, Cause::TurnedAway);
+            let rounds =
+                (0..self.hosts.len()).map(|node| self.longest_round(Place::Relay, Place::Node(node)));
+            let noticed = now + noticed_after(rounds.max().unwrap_or_default());
+            self.losses.on_unmapped(noticed, relayed, &bytes);
             return;
         };
         let own = if to.is_ipv4() { IpAddr::V4(RELAY_IP) } else { IpAddr::V6(RELAY_IP6) };
@@ -475,7 +535,8 @@ impl Net {
                 from,
                 to,
                 bytes,
-                sender,
+                sender: relayed.map(|(sender, _)| sender),
+                relayed,
                 replay: false,
                 is_inside: false,
                 is_damaged: false,
@@ -496,6 +557,7 @@ impl Net {
             to,
             bytes,
             sender,
+            relayed: None,
             replay: true,
             is_inside: true,
             is_damaged: false,
@@ -520,6 +582,9 @@ impl Net {
                 None => self.losses.on_lost(&flight.bytes, Cause::Hole),
             }
             return;
+        }
+        if self.is_stolen(now, &flight) {
+            return self.steal(now, flight);
         }
         let bad = match (from, to) {
             (Place::Node(a), Place::Node(b)) => self.bad.get(&(a.min(b), a.max(b))).copied(),
@@ -555,6 +620,36 @@ impl Net {
         }
     }
 
+    /// Half of the control packets that are for a node do not come, but later, from elsewhere, and more than once.
+    pub(super) fn rob(&mut self, node: usize, until: Instant) {
+        self.robbed.insert(node, until);
+    }
+
+    fn is_stolen(&mut self, now: Instant, flight: &Flight) -> bool {
+        let Place::Node(node) = flight.place else { return false };
+        let is_robbed = self.robbed.get(&node).is_some_and(|until| *until > now);
+        let is_control =
+            flight.bytes.first().copied().and_then(PacketType::from_byte) == Some(PacketType::Control);
+        is_robbed && is_control && self.dice.per_mille(500)
+    }
+
+    fn steal(&mut self, now: Instant, flight: Flight) {
+        let (v4, v6, port) = THIEF;
+        let ip = if flight.to.is_ipv4() { IpAddr::V4(v4) } else { IpAddr::V6(v6) };
+        let Place::Node(node) = flight.place else { return };
+        let host = self.hosts[node];
+        let Some(to) = host.own(host.port, flight.to) else { return };
+        for _ in 0..=self.dice.below(COPIES) {
+            let arrival =
+                now + self.latency(flight.source, flight.place) + self.dice.between(Duration::ZERO, KEPT);
+            self.sent += 1;
+            let bytes = flight.bytes.clone();
+            // From beside the receiver, behind whatever router it has.
+            let copy = Flight { from: SocketAddr::new(ip, port), to, is_inside: true, bytes, ..flight };
+            self.flights.insert((arrival, self.sent), copy);
+        }
+    }
+
     /// When the next datagram arrives.
     pub(super) fn next_arrival(&self) -> Option<Instant> {
         self.flights.keys().next().map(|(at, _)| *at)
@@ -579,11 +674,20 @@ impl Net {
             };
             let way = (flight.from, flight.to);
             let Some(place) = place else {
-                self.losses.on_turned_away(now, way, &flight.bytes);
+                if flight.source == Place::Relay {
+                    // The next may come by another address of the same host.
+                    let noticed = now + noticed_after(self.longest_round(flight.source, flight.place));
+                    self.losses.on_unmapped(noticed, flight.relayed, &flight.bytes);
+                } else {
+                    self.losses.on_turned_away(now, way, &flight.bytes);
+                }
                 continue;
             };
             let noticed = noticed_after(self.longest_round(flight.source, place));
             self.losses.on_let_in(now, way, noticed);
+            if let Some(relayed) = flight.relayed {
+                self.losses.on_mapped(now, relayed);
+            }
             return Some((place, flight));
         }
         None
@@ -613,6 +717,11 @@ impl Net {
         self.believed.insert(node, round);
     }
 
+    /// Every router forgets whom nobody writes to by UDP after so long.
+    pub(super) fn forget_after(&mut self, idle: Duration) {
+        self.sites.iter_mut().for_each(|site| site.udp_idle = idle);
+    }
+
     /// The way between two hosts is like this from now on.
     pub(super) fn spoil(&mut self, a: usize, b: usize, bad: Bad) {
         self.bad.insert((a.min(b), a.max(b)), bad);
@@ -621,6 +730,7 @@ impl Net {
     /// All holes are filled, and wires are good.
     pub(super) fn mend(&mut self) {
         self.holes.clear();
+        self.robbed.clear();
         self.wire = Wire::default();
     }
 

@@ -8,6 +8,7 @@
 mod machine;
 mod settle;
 
+use super::copies::{Copies, in_message};
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger, Life, SHORTEST, Silences};
 use super::losses::Piece;
@@ -16,14 +17,14 @@ use super::relay::Delivery;
 use super::trace;
 use machine::{Link, Machine};
 use shadowmesh::net::wake_up::has_slept;
-use shadowmesh::plane::{PeerCounters, stream_queue};
+use shadowmesh::plane::{MoveCost, PeerCounters, stream_queue};
 use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::CipherSet;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
 use shadowmesh_proto::endpoint::event::{Contact, PeerState, Via};
-use shadowmesh_proto::ids::{ChannelId, NodeId, PeerSlot, RelayId};
+use shadowmesh_proto::ids::{AssociationId, ChannelId, NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::membership::Trust;
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
@@ -36,7 +37,7 @@ use shadowmesh_proto::wire::relay::{
 };
 use shadowmesh_proto::wire::relayed::RELAYED;
 use shadowmesh_relay::core::ConnId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -136,6 +137,8 @@ pub(super) struct Node {
     pub(super) conflicts: usize,
     /// Moves of its data between kinds of path.
     pub(super) moves: u64,
+    /// How often the path of its data, to whomever, came into doubt.
+    pub(super) doubts: u64,
     /// Associations in which it began to send.
     pub(super) associations: u64,
     /// Times it was woken by a timer of the endpoint, in all and in the second that began last.
@@ -152,6 +155,10 @@ pub(super) struct Node {
     pub(super) heard_large: BTreeMap<NodeId, Instant>,
     /// What was counted of every peer it ever had, in all its lives.
     counters: Vec<Counted>,
+    /// Frames for whoever it said was not there when it read them.
+    pub(super) in_vain: BTreeMap<(Life, Identity), u64>,
+    /// Receive keys of associations that it does not send in yet.
+    unconfirmed: HashMap<AssociationId, u32>,
     /// The port of its stream to the relay, where it listens.
     pub(super) tcp_port: u16,
     pub(super) tries: BTreeMap<PeerSlot, Try>,
@@ -190,8 +197,12 @@ pub(super) struct Outcome {
     pub(super) hang_up: bool,
     /// Peers that data was sent to.
     pub(super) sent: Vec<NodeId>,
-    /// Data that came.
+    /// Data that came, and was good.
     pub(super) opened: Vec<Piece>,
+    /// All data that came, for the first time or once more.
+    pub(super) came: Vec<Piece>,
+    /// An address of somebody who stole packets is taken for the peer's.
+    pub(super) robbed: bool,
     /// A session or a route changed.
     pub(super) moved: Option<&'static str>,
     /// Control packets that were good for something.
@@ -212,6 +223,7 @@ pub(super) struct Register {
 pub(super) struct Books {
     pub(super) ledger: Ledger,
     pub(super) silences: Silences,
+    pub(super) copies: Copies,
     pub(super) register: Register,
 }
 
@@ -259,6 +271,7 @@ impl Node {
             states: BTreeMap::new(),
             conflicts: 0,
             moves: 0,
+            doubts: 0,
             associations: 0,
             wakes: 0,
             busy_second: (now, 0),
@@ -268,6 +281,8 @@ impl Node {
             heard: BTreeMap::new(),
             heard_large: BTreeMap::new(),
             counters: Vec::new(),
+            in_vain: BTreeMap::new(),
+            unconfirmed: HashMap::new(),
             tcp_port: 20_000,
             tries: BTreeMap::new(),
             tried: 0,
@@ -362,6 +377,13 @@ impl Node {
     /// The kind of path by which its data goes to a peer.
     pub(super) fn path_to(&self, id: &NodeId) -> Option<PathKind> {
         self.machine.routes.via(self.slot(id)?).map(Via::kind)
+    }
+
+    /// Its last move of data to a peer, and what it says that this cost.
+    pub(super) fn last_switch(&self, now: Instant, id: &NodeId) -> Option<(PathKind, PathKind, MoveCost)> {
+        let all = self.endpoint.peer_status(self.clock(now)).into_iter();
+        let switch = all.filter(|status| status.id == *id).find_map(|status| status.last_switch)?;
+        Some((switch.from, switch.to, self.machine.routes.cost_of_move(self.slot(id)?)))
     }
 
     /// The longest round trip that it knows of any path.
@@ -465,6 +487,7 @@ impl Node {
         self.check_replay(delivery.replay, &outcome)?;
         if is_forward {
             outcome.opened = opened(&delivery.bytes, self.dropped() == before);
+            outcome.came = in_message(&delivery.bytes);
         }
         if is_forward && self.dropped() == before {
             self.note_heard(now, peer, largest(&delivery.bytes));
@@ -496,6 +519,7 @@ impl Node {
         self.check_replay(replay, &outcome)?;
         if !is_damaged {
             outcome.opened.extend(Piece::of(&bytes));
+            outcome.came.clone_from(&outcome.opened);
         }
         // Half a packet says nothing.
         let is_packet = matches!(PacketKind::of(&bytes), Some(PacketKind::Transport(_)))
@@ -527,7 +551,8 @@ impl Node {
         let Some(known) = self.machine.links.get(&link) else { return Ok(outcome) };
         let len = largest(&message);
         if known.queue.is_some() {
-            outcome.opened = opened(&message, false);
+            outcome.opened = opened(&message, true);
+            outcome.came = in_message(&message);
             self.machine.deliver(Via::Tcp(link), &message);
         } else {
             let mut rest = message.get_mut(FORWARD_HEADER_LEN..).unwrap_or_default();
@@ -623,6 +648,9 @@ impl Node {
         books: &mut Books,
     ) -> Result<Outcome, String> {
         let len = len.saturating_sub(ETHERNET).max(SHORTEST);
+        if !matches!(self.states.get(to), Some(PeerState::Connected | PeerState::Connecting)) {
+            *self.in_vain.entry((self.life, identity)).or_default() += u64::from(count);
+        }
         for _ in 0..count {
             let contents = books.ledger.offer(self.life, identity, len);
             let (to, from) = (addresses::mac(to), addresses::mac(&self.id()));
@@ -680,6 +708,11 @@ impl Node {
     /// Frames that were never sealed.
     pub(super) fn overflowed(&self) -> u64 {
         self.counters().map(|(_, _, peer)| peer.tx_dropped.load(Relaxed)).sum::<u64>() + self.unread()
+    }
+
+    /// Packets in pieces that it gave up: too many at once, or not all of them came.
+    pub(super) fn given_up(&self) -> u64 {
+        self.machine.lockstep.plane().counters().fragments_given_up.load(Relaxed)
     }
 
     /// Frames that its device had no room for.
@@ -790,7 +823,7 @@ fn keep<T>(history: &mut VecDeque<T>, dice: &mut Dice, item: T) {
 
 fn start(at: usize, plan: &Plan, home: &Home, secret: &NodeSecret, dice: &mut Dice) -> Endpoint {
     let network = home.network.derive();
-    let derived = addresses::ipv4_attempts(network.id(), secret.public()).next();
+    let derived = addresses::ipv4_attempts(network.id().into(), secret.public()).next();
     let ipv4 = plan.address.or_else(|| derived.map(|(_, address)| address));
     let hello = Hello {
         name: format!("node-{at}"),
@@ -804,6 +837,7 @@ fn start(at: usize, plan: &Plan, home: &Home, secret: &NodeSecret, dice: &mut Di
     let config = Config {
         relays: vec![home.relay],
         node: secret.clone(),
+        addresses: network.id().into(),
         network,
         ciphers: plan.ciphers,
         hello,

@@ -7,8 +7,8 @@
 
 use super::dice::Dice;
 use super::line::Line;
-use super::losses::Piece;
-use super::net::RELAY_PORTS;
+use super::losses::{Cause, Piece};
+use super::net::{Narrow, Place, RELAY_PORTS};
 use super::world::LATE;
 use bytes::Bytes;
 use shadowmesh_proto::crypto::keys::NodeSecret;
@@ -48,6 +48,9 @@ pub(super) struct Delivery {
     pub(super) replay: bool,
 }
 
+/// A datagram that leaves the relay: where to, its bytes, and which node said it to which, if not the relay itself.
+pub(super) type Leaving = (SocketAddr, Vec<u8>, Option<(usize, usize)>);
+
 /// One stream: both directions and the relay's end of it.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -56,6 +59,8 @@ pub(super) struct Conn {
     pub(super) down: Line<Delivery>,
     link: ServerLink,
     queues: Queues,
+    /// The data in them, so that what they drop can be named.
+    waiting: VecDeque<Bytes>,
     routes: HashMap<ChannelId, (ConnId, Arc<PairMeter>)>,
     key: Option<NodeId>,
     observed_tcp: SocketAddr,
@@ -79,14 +84,13 @@ pub(super) struct RelayHost {
     next_conn: u64,
     /// Bytes on the way to a client above which the rest waits in its queues.
     window: usize,
-    /// The largest packet that passes on its lines.
-    largest: usize,
+    narrow: Narrow,
     /// Data messages that left a queue because newer ones came.
     pub(super) displaced: u64,
     /// Data packets that came, to be forwarded.
     pub(super) forwarded: u64,
-    /// Packets that its mood lost, to be taken.
-    pub(super) lost: Vec<Vec<u8>>,
+    /// Packets that it lost, and why, to be taken.
+    pub(super) lost: Vec<(Vec<u8>, Cause)>,
     /// FORWARD messages for a channel that leads nowhere: a move between two connections was under way.
     pub(super) strays: u64,
     limits: Limits,
@@ -120,7 +124,7 @@ impl RelayHost {
             delayed: VecDeque::new(),
             next_conn: 0,
             window,
-            largest: usize::MAX,
+            narrow: Narrow::NOT,
             displaced: 0,
             forwarded: 0,
             lost: vec![],
@@ -155,14 +159,15 @@ impl RelayHost {
         let id = ConnId(self.next_conn);
         let mut up = Line::new(now, latency, jitter).with_rate(rate);
         let mut down = Line::new(now, latency, jitter).with_rate(rate);
-        up.narrow(self.largest);
-        down.narrow(self.largest);
+        up.narrow(self.narrow.from(Place::Node(node)));
+        down.narrow(self.narrow.from(Place::Relay));
         let conn = Conn {
             node,
             up,
             down,
             link: ServerLink::new(),
             queues: Queues::new(self.limits.queue_control, self.limits.queue_bytes),
+            waiting: VecDeque::new(),
             routes: HashMap::new(),
             key: None,
             observed_tcp,
@@ -175,11 +180,11 @@ impl RelayHost {
     }
 
     /// See [`Line::narrow`]; all of its lines, and those that come.
-    pub(super) fn narrow(&mut self, largest: usize) {
-        self.largest = largest;
+    pub(super) fn narrow(&mut self, narrow: Narrow) {
+        self.narrow = narrow;
         for conn in self.conns.values_mut() {
-            conn.up.narrow(largest);
-            conn.down.narrow(largest);
+            conn.up.narrow(narrow.from(Place::Node(conn.node)));
+            conn.down.narrow(narrow.from(Place::Relay));
         }
     }
 
@@ -220,14 +225,14 @@ impl RelayHost {
         facts
     }
 
-    /// A datagram arrived from `from` at `port`: what leaves for it, where to, and which node said it (none: the relay itself).
+    /// A datagram arrived from `from` at `port`: what leaves for it, where to, and which node said it to which (none: the relay itself).
     pub(super) fn handle_datagram(
         &mut self,
         now: Instant,
         from: SocketAddr,
         port: u16,
         datagram: &[u8],
-    ) -> Option<(SocketAddr, Vec<u8>, Option<usize>)> {
+    ) -> Option<Leaving> {
         if let Ok(header) = RelayedHeader::parse(datagram) {
             self.forwarded += u64::from(Piece::of(datagram).is_some());
             return self.forward_datagram(from, header, datagram);
@@ -248,15 +253,17 @@ impl RelayHost {
         from: SocketAddr,
         header: RelayedHeader,
         datagram: &[u8],
-    ) -> Option<(SocketAddr, Vec<u8>, Option<usize>)> {
+    ) -> Option<Leaving> {
         let sender = self.conns.values().find(|conn| conn.binding == Some((from, header.tag)))?;
         let (to, meter) = sender.routes.get(&header.channel)?;
         meter.count(datagram.len() as u64);
-        let (address, tag) = self.conns.get(to)?.binding?;
+        let receiver = self.conns.get(to)?;
+        let (address, tag) = receiver.binding?;
+        let way = (sender.node, receiver.node);
         let mut datagram = datagram.to_vec();
         let stride = datagram.len();
         retag(&mut datagram, stride, tag);
-        Some((address, datagram, Some(sender.node)))
+        Some((address, datagram, Some(way)))
     }
 
     /// The relay learns that a connection is gone.
@@ -275,7 +282,10 @@ impl RelayHost {
                         Ok(message) => message,
                         Err(_) => continue,
                     },
-                    Some(Item::Data(message)) => message.to_vec(),
+                    Some(Item::Data(message)) => {
+                        conn.waiting.pop_front();
+                        message.to_vec()
+                    }
                     None => break,
                 };
                 conn.down.send(now, &mut self.dice, bytes.len(), Delivery { bytes, replay: false });
@@ -446,12 +456,12 @@ impl RelayHost {
     fn mistreat(&mut self, now: Instant, to: ConnId, channel: ChannelId, packet: &[u8]) {
         let Mood { drop, repeat, delay, damage } = self.mood;
         if self.dice.per_mille(drop) {
-            self.lost.push(packet.to_vec());
+            self.lost.push((packet.to_vec(), Cause::Mood));
             return;
         }
         let mut packet = packet.to_vec();
         if self.dice.per_mille(damage) {
-            self.lost.push(packet.clone());
+            self.lost.push((packet.clone(), Cause::Mood));
             let at = self.dice.below(packet.len());
             if let Some(byte) = packet.get_mut(at) {
                 *byte ^= 1 << self.dice.below(8);
@@ -470,10 +480,23 @@ impl RelayHost {
     }
 
     fn queue(&mut self, to: ConnId, message: Bytes) {
-        if let Some(conn) = self.conns.get_mut(&to) {
-            self.displaced += conn.queues.push_data(message).packets;
+        let Some(conn) = self.conns.get_mut(&to) else { return };
+        let displaced = conn.queues.push_data(message.clone()).packets;
+        conn.waiting.push_back(message);
+        self.displaced += displaced;
+        let mut named = 0;
+        while named < displaced
+            && let Some(oldest) = conn.waiting.pop_front()
+        {
+            named += packets_of(&oldest)
+                .map(|packet| self.lost.push((packet.to_vec(), Cause::Displaced)))
+                .count() as u64;
         }
     }
+}
+
+fn packets_of(message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    Forward::parse(message).ok().into_iter().flat_map(|forward| forward.packets())
 }
 
 fn message_of(channel: ChannelId, packet: &[u8]) -> Option<Bytes> {

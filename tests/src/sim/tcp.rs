@@ -5,6 +5,7 @@
 
 use super::ledger::Life;
 use super::line::Line;
+use super::net::{Narrow, Place};
 use shadowmesh_proto::transmit::TcpLink;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,8 +30,7 @@ pub(super) struct End {
 #[derive(Debug)]
 pub(super) struct Connections {
     opened: u64,
-    /// The largest packet that passes.
-    largest: usize,
+    narrow: Narrow,
     pub(super) all: BTreeMap<u64, [End; 2]>,
 }
 
@@ -45,15 +45,16 @@ pub(super) struct Caller {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { opened: 0, largest: usize::MAX, all: BTreeMap::new() }
+        Self { opened: 0, narrow: Narrow::NOT, all: BTreeMap::new() }
     }
 }
 
 impl Connections {
     /// See [`Line::narrow`]; all of them, and those that come.
-    pub(super) fn narrow(&mut self, largest: usize) {
-        self.largest = largest;
-        self.all.values_mut().flatten().for_each(|end| end.out.narrow(largest));
+    pub(super) fn narrow(&mut self, narrow: Narrow) {
+        self.narrow = narrow;
+        let ends = self.all.values_mut().flatten();
+        ends.for_each(|end| end.out.narrow(narrow.from(Place::Node(end.node))));
     }
 
     /// Makes a connection, which takes so many bytes a second; its number, unless there is one between the two addresses.
@@ -77,10 +78,10 @@ impl Connections {
         }
         self.opened += 1;
         let number = self.opened;
-        let largest = self.largest;
+        let narrow = self.narrow;
         let end = |own: Caller, other: Caller| {
             let mut out = Line::new(now, latency, jitter).with_rate(rate);
-            out.narrow(largest);
+            out.narrow(narrow.from(Place::Node(own.node)));
             End {
                 node: own.node,
                 life: own.life,

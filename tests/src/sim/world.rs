@@ -7,14 +7,16 @@ mod acts;
 mod links;
 
 use super::case::{Act, Case, Flow, Weather};
+use super::copies::in_message;
 use super::dice::Dice;
 use super::ledger::{Identity, Ledger, Life};
-use super::losses::Cause;
-use super::net::{Flight, Net, Place, RELAY_PORTS};
+use super::losses::{Cause, Piece};
+use super::net::{Flight, Narrow, Net, Place, RELAY_PORTS};
 use super::node::{Books, Home, Node, Outcome, Plan, Register, Stream};
 use super::relay::{Fact, Mood, RelayHost};
 use super::tcp::Connections;
 use links::Syn;
+use shadowmesh::plane::MoveCost;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::{NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::path::select::{PathKind, Wanted};
@@ -333,11 +335,11 @@ impl World {
         Breach { at: self.now - self.start, what }
     }
 
-    /// No packet that is larger passes from now on, wherever. A stream that has one to carry is stuck.
-    pub(super) fn narrow(&mut self, largest: usize) {
-        self.net.largest = largest;
-        self.relay.narrow(largest);
-        self.links.narrow(largest);
+    /// No larger packet passes from now on, wherever. A stream that has one to carry is stuck.
+    pub(super) fn narrow(&mut self, narrow: Narrow) {
+        self.net.narrow = narrow;
+        self.relay.narrow(narrow);
+        self.links.narrow(narrow);
     }
 
     fn plan(&mut self, at: Instant, todo: Todo) {
@@ -430,8 +432,8 @@ impl World {
             self.learn(facts)?;
         }
         self.relay.pump(self.now);
-        for packet in self.relay.lost.drain(..) {
-            self.net.losses.on_lost(&packet, Cause::Mood);
+        for (packet, cause) in self.relay.lost.drain(..) {
+            self.net.losses.on_lost(&packet, cause);
         }
         Ok(())
     }
@@ -444,8 +446,8 @@ impl World {
                     let port = flight.to.port();
                     let answer = self.relay.handle_datagram(self.now, flight.from, port, &flight.bytes);
                     match answer {
-                        Some((to, bytes, sender)) => {
-                            self.net.send_from_relay(self.now, flight.to, to, bytes, sender);
+                        Some((to, bytes, way)) => {
+                            self.net.send_from_relay(self.now, flight.to, to, bytes, way);
                         }
                         None => self.net.losses.on_lost(&flight.bytes, Cause::Relay),
                     }
@@ -462,7 +464,7 @@ impl World {
                 Place::Node(at) if self.nodes[at].is_running() => {
                     self.receive_datagram(at, flight)?;
                 }
-                Place::Node(_) => {}
+                Place::Node(_) => self.net.losses.on_lost(&flight.bytes, Cause::Ended),
             }
         }
         Ok(())
@@ -605,8 +607,17 @@ impl World {
     /// Does what a node asks for.
     fn follow(&mut self, at: usize, outcome: Outcome) -> Result<(), String> {
         let now = self.now;
+        for piece in &outcome.came {
+            self.books.copies.on_came(&self.books.ledger, piece);
+        }
         for piece in &outcome.opened {
             self.net.losses.on_arrived(now, piece);
+        }
+        let streams = outcome.messages.iter().chain(outcome.direct.iter().map(|(_, message)| message));
+        let by_stream = streams.flat_map(|message| in_message(message));
+        let by_datagram = outcome.datagrams.iter().filter_map(|(_, bytes)| Piece::of(bytes));
+        for piece in by_stream.chain(by_datagram) {
+            self.books.copies.on_left(&self.books.ledger, &piece);
         }
         let node = &mut self.nodes[at];
         let latency = node.plan.latency;
@@ -779,8 +790,10 @@ impl World {
         if let Some(since) = suspended {
             node.stand_still(self.now - since);
         }
-        // The wall clock tells of the one, a timer of the other.
-        if suspended.is_some() || node.has_slept(self.now) { self.network_changed(at) } else { Ok(()) }
+        // The wall clock tells of the one, a timer of the other; both are asked for where it was.
+        let has_slept = suspended.is_some() || node.has_slept(self.now);
+        self.tell_addresses(at)?;
+        if has_slept { self.network_changed(at) } else { Ok(()) }
     }
 
     /// A node looks around.
@@ -812,6 +825,17 @@ impl World {
         pairs.map(|(from, to)| (self.nodes[from].life, self.nodes[to].identity)).collect()
     }
 
+    /// What a node says of its last move of data to another.
+    pub(super) fn last_switch(&self, from: usize, to: usize) -> Option<(PathKind, PathKind, MoveCost)> {
+        let (from, to) = (self.nodes.get(from)?, self.nodes.get(to)?.id());
+        from.last_switch(self.now, &to)
+    }
+
+    /// How often the path of somebody's data came into doubt.
+    pub(super) fn doubts(&self) -> u64 {
+        self.nodes.iter().map(|node| node.doubts).sum()
+    }
+
     /// Associations that were begun, by all together.
     pub(super) fn associations(&self) -> u64 {
         self.nodes.iter().map(|node| node.associations).sum()
@@ -829,10 +853,11 @@ impl World {
         self.books.register.identities.keys().copied().collect()
     }
 
+    /// A process that runs is told which addresses it has; one that stands still hears of it when it goes on.
     fn tell_addresses(&mut self, at: usize) -> Result<(), String> {
         let addresses = self.net.addresses(at);
         let node = &mut self.nodes[at];
-        if !node.is_running() {
+        if !node.is_running() || node.is_frozen() {
             return Ok(());
         }
         let outcome = node.set_addresses(self.now, addresses, &mut self.books)?;

@@ -169,6 +169,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
                         network.name
                     );
                 }
+                network.take_secret(invite);
                 network.relays = union_of_relays(&network.relays, &invite.relays);
             }
             config.relays = union_of_relays(&config.relays, &relays);

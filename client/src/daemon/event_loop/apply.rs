@@ -140,20 +140,27 @@ impl EventLoop {
 
     fn on_relay_up(&mut self, no: RelayNo) {
         self.was_registered = true;
+        let (is_shown, connected) = (self.is_shown(no), self.endpoint.connected());
+        self.members.sees(connected > 0);
         let Some(task) = self.relays.get_mut(no.0) else { return };
         task.outage_told = false;
         task.connecting = false;
         if let Some(stream) = &task.stream {
             stream.registered();
         }
+        if !is_shown {
+            return;
+        }
         self.progress.send(Progress::RelayConnected { relay: task.address.clone(), rtt: None });
-        if self.endpoint.connected() == 0 && !std::mem::replace(&mut self.waiting_said, true) {
+        if connected == 0 && !std::mem::replace(&mut self.waiting_said, true) {
             self.progress.send(Progress::WaitingForPeers);
         }
     }
 
     fn on_peer_state(&mut self, slot: PeerSlot, state: PeerState) {
         self.said.remove(&slot);
+        let peers = self.endpoint.peer_status(Instant::now());
+        self.members.sees(peers.iter().any(|peer| peer.state != PeerState::Offline));
         match state {
             PeerState::Connected => self.say_connected(slot),
             PeerState::Connecting => tracing::debug!(slot = slot.0, "connecting to a peer"),

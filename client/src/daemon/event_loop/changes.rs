@@ -5,13 +5,16 @@ use crate::config::remembered_relay;
 use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, Response, Revoked,
 };
-use crate::daemon::members::admin::Limits;
+use crate::daemon::members::admin::{AdminError, Limits};
 use crate::daemon::members::unix_now;
 use crate::system_rng::SystemRng;
+use shadowmesh_proto::crypto::keys::NetworkSecret;
+use shadowmesh_proto::endpoint::event::PeerState;
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, SHORT_ID_CHARS};
 use shadowmesh_proto::membership::{
-    Block, Delegation, Facts, Legacy, Name, Pattern, Reason, Refusal, Set, Tag, Tags, Trust, Verdict,
+    Block, Delegation, Facts, GRACE, Legacy, Name, Pattern, Reason, Refusal, SecretName, SecretState, Set,
+    Tag, Tags, Trust, Verdict,
 };
 use shadowmesh_proto::rules;
 use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket};
@@ -59,11 +62,73 @@ impl EventLoop {
         let mut invite =
             self.network.invite(&self.relay_tickets, expires, name.filter(|name| !name.contains('*')));
         invite.delegated = Some(delegated);
+        let in_force = |trust: &Trust| trust.secrets().in_force(trust.view().secret()).cloned();
+        if let Some(secret) = self.endpoint.trust().and_then(in_force) {
+            (invite.secret, invite.generation) = (secret.to_bytes(), secret.generation());
+        }
         // It is longer than one without: relays make room, the last first.
         while invite.relays.len() > 1 && invite.to_text().len() > shadowmesh_proto::ticket::MAX_TEXT {
             invite.relays.pop();
         }
         Ok(invite.to_text().to_string())
+    }
+
+    /// Draws another secret for the network and names it in the record.
+    fn rotate_secret(&mut self, at_once: bool) -> Result<String, String> {
+        let Some(trust) = self.endpoint.trust() else {
+            return Err("this network has no certificates, so its secret is all that it is: make one that has, with `shadowmesh \
+                        network create`, and let its hosts join that"
+                .to_owned());
+        };
+        let (now, unix) = (Instant::now(), unix_now());
+        match trust.secret_state(unix) {
+            // Nothing is drawn where it is refused anyway.
+            _ if !self.is_admin() => return self.ask_admin(|_| Err(AdminError::NotAdmin)),
+            SecretState::Rotating { until } if !at_once && until > unix => {
+                return Err(format!(
+                    "the secret is being replaced already, and the one before is good for {} more: wait for that, or replace both \
+                     at once with `shadowmesh rotate-secret --now`",
+                    span(until - unix)
+                ));
+            }
+            SecretState::Missing { .. } | SecretState::Late { .. } => {
+                return Err("another admin has replaced the secret, and this host has not got that one yet: try again when it is \
+                            connected with a member that has it"
+                    .to_owned());
+            }
+            SecretState::Rotating { .. } | SecretState::Settled => {}
+        }
+        let (before, named) = (trust.secrets().clone(), trust.view().secret());
+        let known = before.all().map(NetworkSecret::generation).chain(named.map(|named| named.generation));
+        let generation =
+            known.max().unwrap_or_default().checked_add(1).ok_or("there is no higher generation")?;
+        let next = NetworkSecret::draw(generation, &mut SystemRng);
+        let secrets = before.with_next(named, next.clone(), now);
+        // On the disk before anybody hears of it; one that nobody heard of stands in nobody's way.
+        self.network.set_secrets(&secrets);
+        if let Err(error) = self.state.save_network(&self.network) {
+            self.network.set_secrets(&before);
+            return Err(format!("the new secret cannot be saved: {error}"));
+        }
+        let grace = if at_once { Duration::ZERO } else { GRACE };
+        let until = unix.saturating_add(grace.as_secs());
+        let name = SecretName { generation, network: next.derive().id(), until };
+        if let Err(sentence) = self.ask_admin(|admin| admin.rotate(secrets, name)) {
+            self.network.set_secrets(&before);
+            self.save_network();
+            return Err(sentence);
+        }
+        Ok(match at_once {
+            true => format!(
+                "replaced the network's secret (generation {generation}): who is connected gets it now, and within a minute nobody \
+                 takes the one before"
+            ),
+            false => format!(
+                "replaced the network's secret (generation {generation}): who is connected gets it now, everybody else who comes \
+                 within {}",
+                span(grace.as_secs())
+            ),
+        })
     }
 
     pub(super) fn change(&mut self, change: Change) -> Response {
@@ -89,6 +154,7 @@ impl EventLoop {
                 ))
             }
             Change::Approve { member } => self.approve(&member),
+            Change::RotateSecret { now } => self.rotate_secret(now),
             Change::Rename { member, name } => {
                 let (node, before) = self.member(&member)?;
                 let name = Name::new(&name).ok_or(BAD_NAME)?;
@@ -300,6 +366,8 @@ impl EventLoop {
                 until,
                 since: since(node),
                 is_here,
+                is_connected: peers.iter().any(|peer| peer.id == node && peer.state == PeerState::Connected),
+                has_new_secret: self.has_new_secret(node),
             }
         };
         let is_worth_a_line = |(node, _): &(NodeId, String)| {
@@ -309,6 +377,7 @@ impl EventLoop {
         Response::Members(Box::new(Members {
             root: trust.root().to_base32(),
             is_admin: self.admins().iter().any(|admin| admin.is_here),
+            secret: self.secret_document(),
             members: self.roster().into_iter().filter(is_worth_a_line).map(entry).collect(),
             admins: self.admins(),
             relays: view
@@ -344,4 +413,13 @@ fn blocks<const MAX: usize>(list: &[String]) -> Result<Set<Block, MAX>, String> 
         "a block is ADDRESS/BITS without bits beyond those, such as 10.7.3.0/24, and there are at most 8"
             .to_owned()
     })
+}
+
+/// A number of seconds, for people.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..3_600 => "less than an hour".to_owned(),
+        3_600..172_800 => format!("{} hours", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }

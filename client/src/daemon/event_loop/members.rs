@@ -15,10 +15,11 @@ use crate::daemon::report::refusal_in_words;
 use crate::daemon::state_dir::Joins;
 use crate::plane::Vouched;
 use crate::system_rng::SystemRng;
+use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
     ADMITTED, Admission, Authority, Certificate, Delegation, Enrolment, Event, Facts, JoinError, Name,
-    Reason, Refusal, Seconds, Statement, Trust, Verdict,
+    Reason, Refusal, Seconds, SecretState, Statement, Trust, Verdict,
 };
 use shadowmesh_proto::rules::{self, Subject};
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(3_600);
 /// So long before the end of something people are told.
 const WARN_BEFORE: Seconds = 30 * 86_400;
+/// A node that sees nobody for so long is told what that may mean: members that start come within seconds.
+const ALONE_FOR: Duration = Duration::from_secs(60);
 
 /// What the loop keeps of membership beside what the endpoint has.
 #[derive(Debug, Default)]
@@ -45,12 +48,21 @@ pub(super) struct Kept {
     told: BTreeMap<PeerSlot, String>,
     /// What was said of this node, and of what cannot be done here.
     told_here: Option<String>,
+    /// What was said of the network's secret.
+    told_secret: Option<SecretState>,
+    /// Since when this node is at a relay and sees nobody there.
+    alone: Option<Instant>,
     joining_failed: Option<String>,
 }
 
 impl Kept {
     pub(super) fn forget(&mut self, slot: PeerSlot) {
         self.told.remove(&slot);
+    }
+
+    /// Whether this node, which is at a relay, sees somebody there.
+    pub(super) fn sees(&mut self, is_somebody: bool) {
+        self.alone = if is_somebody { None } else { self.alone.or_else(|| Some(Instant::now())) };
     }
 
     pub(super) const fn look_at(&self) -> Option<Instant> {
@@ -61,11 +73,13 @@ impl Kept {
 impl EventLoop {
     /// In a network with certificates frames flow between members alone, from the start.
     pub(super) fn begin_members(&mut self, members: Members) {
-        let Members { trust, authority, joins } = members;
+        let Members { mut trust, authority, joins } = members;
         let now = Instant::now();
+        trust.hold(self.network.secrets());
         self.endpoint.set_trust(now, unix_now(), trust);
         self.routes.certify();
         self.members = Kept { authority, joins, look: Some(now), ..Kept::default() };
+        self.follow_secrets();
     }
 
     /// The clock on the wall may have been set, or stood still for this process.
@@ -134,6 +148,15 @@ impl EventLoop {
             self.do_my_part();
         }
         let Some(trust) = self.endpoint.trust() else { return false };
+        // The secret first: a record that names one without the other would leave a node that cannot be spoken to, the other way
+        // round one that holds what nobody named, which stands in nobody's way.
+        let secrets = trust.secrets().clone();
+        if self.network.set_secrets(&secrets)
+            && let Err(error) = self.state.save_network(&self.network)
+        {
+            self.complain(format!("the network's secret could not be saved: {error}"));
+        }
+        let Some(trust) = self.endpoint.trust() else { return false };
         // What was just done comes next time round.
         self.members.followed = Some(changes);
         self.members.is_dirty = false;
@@ -142,9 +165,25 @@ impl EventLoop {
             self.complain(format!("what is known of members could not be saved: {error}"));
         }
         if is_news {
+            self.follow_secrets();
             self.follow_record();
+            self.say_rotation();
         }
         true
+    }
+
+    /// Says that the network's secret is being replaced, once.
+    fn say_rotation(&mut self) {
+        let Some(trust) = self.endpoint.trust() else { return };
+        let state = trust.secret_state(unix_now());
+        let generation = trust.view().secret().map_or(0, |secret| secret.generation);
+        if self.members.told_secret.replace(state) != Some(state)
+            && let SecretState::Rotating { .. } = state
+        {
+            self.notice(format!(
+                "the network's secret was replaced (generation {generation}), and this host has the new one"
+            ));
+        }
     }
 
     /// An admin's node keeps its own certificate, and shuts out those who used an invite too often.
@@ -441,7 +480,7 @@ impl EventLoop {
         self.members.authority.as_ref().map(Authority::fingerprint)
     }
 
-    fn is_admin(&self) -> bool {
+    pub(super) fn is_admin(&self) -> bool {
         let standing = self.endpoint.trust().map(|trust| trust.view().standing());
         standing.zip(self.authority_here()).is_some_and(|(standing, here)| standing.is_admin(here))
     }
@@ -466,6 +505,54 @@ impl EventLoop {
             until: own.map(|own| own.not_after),
             is_admin: self.is_admin(),
             warnings: self.warnings(),
+            secret: self.secret_document(),
+        })
+    }
+
+    /// Where the network's secret stands.
+    pub(super) fn secret_document(&self) -> doc::Secret {
+        let Some(trust) = self.endpoint.trust() else { return doc::Secret::default() };
+        let (state, until) = match trust.secret_state(unix_now()) {
+            SecretState::Settled => ("settled", None),
+            SecretState::Rotating { until } => ("rotating", Some(until)),
+            SecretState::Missing { until } => ("missing", Some(until)),
+            SecretState::Late { since } => ("late", Some(since)),
+        };
+        let held = trust.secrets().in_force(trust.view().secret()).map(NetworkSecret::generation);
+        doc::Secret { generation: held.unwrap_or_default(), state: state.to_owned(), until }
+    }
+
+    /// Whether a member holds the secret that the record names, where it says so.
+    pub(super) fn has_new_secret(&self, node: NodeId) -> Option<bool> {
+        self.endpoint.trust()?.has_new_secret(node)
+    }
+
+    /// That the secret was replaced and is not here, or may have been.
+    fn secret_warning(&self, trust: &Trust) -> Option<String> {
+        let remedy =
+            "`shadowmesh invite` on an admin's host makes one, `sudo shadowmesh up smi1...` here takes it";
+        match trust.secret_state(unix_now()) {
+            SecretState::Missing { .. } => {
+                return Some("the network's secret was replaced, and this host has not got the new one yet: it does as soon as it \
+                             is connected with a member that has it".to_owned());
+            }
+            SecretState::Late { .. } => {
+                return Some(format!(
+                    "the network's secret was replaced, and this host has not got the new one in time: where no member is \
+                     connected, it needs another invite ({remedy})"
+                ));
+            }
+            SecretState::Settled | SecretState::Rotating { .. } => {}
+        }
+        let here = trust.node();
+        let is_expected =
+            self.members.joins.is_some() || trust.view().members().any(|(node, ..)| node != here);
+        let is_alone = self.members.alone.is_some_and(|since| since.elapsed() >= ALONE_FOR);
+        (is_alone && is_expected).then(|| {
+            format!(
+                "no other member is at the relay: should the network's secret have been replaced while this host was away, or \
+                 since its invite was made, it needs another invite ({remedy})"
+            )
         })
     }
 
@@ -475,6 +562,7 @@ impl EventLoop {
         let now = unix_now();
         let own = trust.own().map(|own| own.certificate.body().not_after);
         let mut warnings: Vec<String> = self.members.joining_failed.iter().cloned().collect();
+        warnings.extend(self.secret_warning(trust));
         if let Some(own) =
             self.rules.as_ref().filter(|rules| rules.file != RECORD && trust.view().rules().is_some())
         {

@@ -7,7 +7,7 @@ use crate::control::server::{Incoming, Reply};
 use crate::control::status as doc;
 use crate::daemon::{netcheck, report};
 use crate::system_rng::SystemRng;
-use shadowmesh_proto::endpoint::status::PeerStatus;
+use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus};
 use shadowmesh_proto::rng::Rng as _;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -77,9 +77,24 @@ impl EventLoop {
     }
 
     fn netcheck(&self) -> Netcheck {
-        let relays = self.endpoint.relay_status();
-        let addresses: Vec<&str> = self.relays.iter().map(|task| task.address.as_str()).collect();
+        let shown = self.endpoint.relay_status().into_iter().zip(&self.relays);
+        let (relays, addresses): (Vec<RelayStatus>, Vec<&str>) = shown
+            .filter(|(status, _)| self.is_shown(status.relay))
+            .map(|(status, task)| (status, task.address.as_str()))
+            .unzip();
         netcheck::report(&relays, &addresses, self.endpoint.candidates())
+    }
+
+    fn peer_documents(&self, peers: &[PeerStatus], named: Vec<names::Named>) -> Vec<doc::Peer> {
+        let mut documents = report::peers(peers, named, &self.routes, |no| {
+            self.relays.get(no.0).map_or_else(String::new, |task| task.address.clone())
+        });
+        for (document, peer) in documents.iter_mut().zip(peers) {
+            if let Some(member) = &mut document.member {
+                member.has_new_secret = self.has_new_secret(peer.id);
+            }
+        }
+        documents
     }
 
     fn status(&self) -> doc::Status {
@@ -87,7 +102,7 @@ impl EventLoop {
         let named = self.named(&peers);
         let hello = self.endpoint.hello();
         let relays = self.endpoint.relay_status();
-        let relay_docs = relays.iter().zip(&self.relays);
+        let relay_docs = relays.iter().zip(&self.relays).filter(|(status, _)| self.is_shown(status.relay));
         let name_of = |slot| {
             let at = peers.iter().position(|peer| peer.slot == slot)?;
             named.get(at).map(|named| named.name.clone())
@@ -107,15 +122,13 @@ impl EventLoop {
                 queues: 1,
             },
             network: doc::Network {
-                id: self.network.secret.derive().id().to_base32(),
+                id: self.network_in_force().unwrap_or_else(|| self.network.secret.derive().id()).to_base32(),
                 name: self.network.name.clone(),
             },
             relays: relay_docs
                 .map(|(status, task)| report::relay(status, &task.address, task.connecting))
                 .collect(),
-            peers: report::peers(&peers, named, &self.routes, |no| {
-                self.relays.get(no.0).map_or_else(String::new, |task| task.address.clone())
-            }),
+            peers: self.peer_documents(&peers, named),
             rules: self.rules.clone(),
             membership: self.membership(),
             dropped: self.plane.as_ref().map_or_else(BTreeMap::new, |plane| {

@@ -15,7 +15,7 @@ use crate::device::MemoryPort;
 use crate::device::memory::pair;
 use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::crypto::keys::NodeSecret;
-use shadowmesh_proto::ids::{ChannelId, MacAddr, NodeId, RelayId};
+use shadowmesh_proto::ids::{ChannelId, MacAddr, NetworkId, NodeId, RelayId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
 use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::session::RingLimits;
@@ -41,11 +41,19 @@ enum Say {
 /// A registered client of the relay.
 struct Member {
     node: NodeId,
+    network: NetworkId,
     instance: u64,
     say: mpsc::UnboundedSender<Say>,
 }
 
-/// A relay that introduces everybody and forwards: the least that a daemon can live with.
+impl Member {
+    /// Who it is, in which network.
+    const fn place(&self) -> (NodeId, NetworkId) {
+        (self.node, self.network)
+    }
+}
+
+/// A relay that introduces everybody of a network and forwards: the least that a daemon can live with.
 #[derive(Clone)]
 struct Relay {
     secret: Arc<NodeSecret>,
@@ -58,10 +66,10 @@ impl Relay {
         ChannelId((word(a) ^ word(b)).max(1))
     }
 
-    fn introduce(&self, node: &NodeId) {
+    fn introduce(&self, own: (NodeId, NetworkId)) {
         let members = self.members.lock().unwrap();
-        let new = members.iter().find(|member| member.node == *node).unwrap();
-        for other in members.iter().filter(|member| member.node != *node) {
+        let new = members.iter().find(|member| member.place() == own).unwrap();
+        for other in members.iter().filter(|member| member.network == own.1 && member.node != own.0) {
             let channel = Self::channel(&new.node, &other.node);
             for (to, about) in [(new, other), (other, new)] {
                 let peer = Control::Peer { peer: about.node, channel, instance: about.instance };
@@ -70,8 +78,9 @@ impl Relay {
         }
     }
 
-    fn others(&self, node: &NodeId, tell: impl Fn(&Member)) {
-        self.members.lock().unwrap().iter().filter(|member| member.node != *node).for_each(tell);
+    fn others(&self, own: (NodeId, NetworkId), tell: impl Fn(&Member)) {
+        let members = self.members.lock().unwrap();
+        members.iter().filter(|member| member.network == own.1 && member.node != own.0).for_each(tell);
     }
 
     async fn serve(self, stream: TcpStream) {
@@ -90,9 +99,10 @@ impl Relay {
                     let Message::Binary(message) = message else { continue };
                     match link.handle(&self.secret, &message, &mut rng).unwrap() {
                         ServerInput::Send(reply) => reply,
-                        ServerInput::Register { node, instance, .. } => {
-                            own = Some(node);
-                            self.members.lock().unwrap().push(Member { node, instance, say: say.clone() });
+                        ServerInput::Register { node, network, instance, .. } => {
+                            own = Some((node, network));
+                            let member = Member { node, network, instance, say: say.clone() };
+                            self.members.lock().unwrap().push(member);
                             link.seal(&Control::Registered {
                                 observed_tcp: "192.0.2.1:1".parse().unwrap(),
                                 stun_token: [0; 16],
@@ -102,7 +112,7 @@ impl Relay {
                             }).unwrap()
                         }
                         ServerInput::Control(Control::Connect { .. }) => {
-                            self.introduce(&own.unwrap());
+                            self.introduce(own.unwrap());
                             continue;
                         }
                         ServerInput::Control(Control::Ping { id }) => link.seal(&Control::Pong { id }).unwrap(),
@@ -110,8 +120,8 @@ impl Relay {
                         ServerInput::Control(_) | ServerInput::Ignored => continue,
                         ServerInput::Forward => {
                             let (own, channel) = (own.unwrap(), Forward::parse(&message).unwrap().channel);
-                            self.others(&own, |member| {
-                                if Self::channel(&own, &member.node) == channel {
+                            self.others(own, |member| {
+                                if Self::channel(&own.0, &member.node) == channel {
                                     let _ = member.say.send(Say::Forward(message.to_vec()));
                                 }
                             });
@@ -125,9 +135,9 @@ impl Relay {
             }
         }
         if let Some(own) = own {
-            self.members.lock().unwrap().retain(|member| member.node != own);
-            self.others(&own, |member| {
-                let (peer, channel) = (own, Self::channel(&own, &member.node));
+            self.members.lock().unwrap().retain(|member| member.place() != own);
+            self.others(own, |member| {
+                let (peer, channel) = (own.0, Self::channel(&own.0, &member.node));
                 let gone = Control::PeerGone { peer, channel, reason: GoneReason::Left };
                 let _ = member.say.send(Say::Control(gone));
             });
@@ -175,8 +185,7 @@ impl Daemon {
         let socket = home.path().join("control");
         let (options, progress) = options(&home, name, network, FileConfig::default(), members);
         let node = options.node_secret.public();
-        let own =
-            OwnAddresses::new(&options.settings, &options.network, &options.network.secret.derive(), node);
+        let own = OwnAddresses::new(&options.settings, &options.network, node);
         let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
         let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
         let task = spawn_local(made.unwrap().run());

@@ -3,7 +3,8 @@
 use shadowmesh_proto::ids::{Fingerprint, KeyId, NodeId};
 use shadowmesh_proto::membership::{
     self, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full, Legacy, MAX_BLOCKS,
-    Name, Own, Pattern, Seconds, Set, SignError, Statement, Tags, Trust, Versioned, View, Word,
+    Name, Own, Pattern, Seconds, SecretName, Secrets, Set, SignError, Statement, Tags, Trust, Versioned,
+    View, Word,
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Delegated, RelayTicket};
@@ -356,6 +357,19 @@ impl<'a> Admin<'a> {
             document.rules = Some(Versioned { version: view.next_version(), value: rules });
             Ok(())
         })
+    }
+
+    /// Another secret counts, which is held here beside the one before.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn rotate(&mut self, secrets: Secrets, name: SecretName) -> Result<(), AdminError> {
+        self.write(|document, view| {
+            document.secret = Some(Versioned { version: view.next_version(), value: name });
+            Ok(())
+        })?;
+        self.trust.hold(secrets);
+        Ok(())
     }
 
     /// Makes another authority an admin.

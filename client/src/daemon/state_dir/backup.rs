@@ -98,6 +98,7 @@ impl StateDir {
 mod tests {
     use super::super::members::StoredOwn;
     use super::*;
+    use shadowmesh_proto::crypto::keys::NetworkSecret;
     use shadowmesh_proto::ids::RelayId;
     use shadowmesh_proto::rng::SeededRng;
     use shadowmesh_proto::ticket::RelayTicket;
@@ -112,6 +113,7 @@ mod tests {
         let mut network = NetworkState::create("home", vec![relay], &mut SeededRng::new(2));
         let authority = Authority::generate(&mut SeededRng::new(3));
         network.root = Some(authority.fingerprint());
+        network.next = Some(NetworkSecret::draw(1, &mut SeededRng::new(4)));
         let own = Some(StoredOwn { certificate: vec![1], issuer: None, chain: None });
         let members = MemberState { blobs: vec![vec![5; 2000]], own, ..MemberState::default() };
         from.save_network(&network).expect("saved");
@@ -121,6 +123,8 @@ mod tests {
         let (taken, has_key) = to.import(&copy).expect("taken over");
         assert!(has_key && !taken.claim.settled);
         assert_eq!(taken.root, network.root);
+        let ids = |network: &NetworkState| network.secrets().ids().collect::<Vec<_>>();
+        assert_eq!((ids(&taken), ids(&taken).len()), (ids(&network), 2), "both secrets of a rotation");
         assert_eq!(to.load_authority().expect("read").expect("a key").fingerprint(), authority.fingerprint());
         let expected = MemberState { own: None, ..members };
         assert_eq!(to.load_members().expect("read"), expected);

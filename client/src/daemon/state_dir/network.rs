@@ -3,8 +3,10 @@
 use crate::config::{remembered_relay, union_of_relays};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
+use shadowmesh_proto::addresses::AddressSpace;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::ids::Fingerprint;
+use shadowmesh_proto::membership::Secrets;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, MAX_TEXT, RelayTicket};
 use std::fmt::Write as _;
@@ -27,6 +29,8 @@ pub struct AddressClaim {
 pub struct NetworkState {
     /// The network secret and its generation (protocol §1.2).
     pub secret: NetworkSecret,
+    /// The one that takes its place, while both are in use (protocol §8.8).
+    pub next: Option<NetworkSecret>,
     /// What people call the network; printable, at most 63 characters.
     pub name: String,
     /// The relays that came with the network, 1 to [`MAX_ENTRIES`].
@@ -41,13 +45,21 @@ impl NetworkState {
     /// A new network. Its first member's address is settled from the start (protocol §1.6).
     pub fn create(name: &str, relays: Vec<RelayTicket>, rng: &mut dyn Rng) -> Self {
         let claim = AddressClaim { attempt: 0, settled: true };
-        Self { secret: NetworkSecret::generate(rng), name: printable(name), relays, claim, root: None }
+        Self {
+            secret: NetworkSecret::generate(rng),
+            next: None,
+            name: printable(name),
+            relays,
+            claim,
+            root: None,
+        }
     }
 
     /// The network that `invite` leads into.
     pub fn join(invite: &Invite) -> Self {
         Self {
             secret: NetworkSecret::from_bytes(invite.secret.clone(), invite.generation),
+            next: None,
             name: printable(&invite.network_name),
             relays: invite.relays.clone(),
             claim: AddressClaim::default(),
@@ -55,11 +67,48 @@ impl NetworkState {
         }
     }
 
-    /// Whether `invite` leads into this network.
+    /// Whether `invite` leads into this network: one with certificates is known by its root, whatever became of its secret.
     pub fn is_of(&self, invite: &Invite) -> bool {
         // Both secrets are this user's own, so there is nobody to learn from the time this takes.
-        let is_of_root = self.root == invite.delegated.as_ref().map(|delegated| delegated.root);
-        is_of_root && self.secret.to_bytes() == invite.secret && self.secret.generation() == invite.generation
+        let is_same = |secret: &NetworkSecret| {
+            secret.to_bytes() == invite.secret && secret.generation() == invite.generation
+        };
+        self.root == invite.delegated.as_ref().map(|delegated| delegated.root)
+            && (self.root.is_some() || is_same(&self.secret))
+    }
+
+    /// Takes the secret that `invite` brings beside the newest here, where it is not older: how a host comes back that was away for
+    /// longer than a rotation leaves both in use.
+    pub fn take_secret(&mut self, invite: &Invite) {
+        let brought = NetworkSecret::from_bytes(invite.secret.clone(), invite.generation);
+        let secrets = self.secrets();
+        let newest = secrets.all().map(NetworkSecret::generation).max();
+        if !secrets.holds(brought.derive().id()) && newest <= Some(brought.generation()) {
+            let kept = self.next.take().unwrap_or_else(|| self.secret.clone());
+            (self.secret, self.next) = (kept, Some(brought));
+        }
+    }
+
+    /// All that are in use.
+    pub fn secrets(&self) -> Secrets {
+        Secrets::new([&self.secret].into_iter().chain(&self.next).cloned())
+    }
+
+    /// These are in use from now on. Whether that is news.
+    pub fn set_secrets(&mut self, secrets: &Secrets) -> bool {
+        if self.secrets().ids().eq(secrets.ids()) {
+            return false;
+        }
+        let mut all = secrets.all().cloned();
+        // A host has at least one, and whoever holds none keeps the only one elsewhere.
+        let Some(secret) = all.next() else { return false };
+        (self.secret, self.next) = (secret, all.next());
+        true
+    }
+
+    /// What its addresses derive from (protocol §1.5).
+    pub fn address_space(&self) -> AddressSpace {
+        self.root.map_or_else(|| self.secret.derive().id().into(), Into::into)
     }
 
     /// An invite into this network, naming its relays and `more_relays`: as many as a ticket holds.
@@ -104,6 +153,10 @@ impl NetworkState {
             let _ = writeln!(text, "    \"{}\",", relay.to_text());
         }
         let _ = write!(text, "]\n\n[claim]\nattempt = {attempt}\nsettled = {settled}\n");
+        if let Some(next) = &self.next {
+            let secret = Zeroizing::new(BASE64URL_NOPAD.encode(next.to_bytes().as_slice()));
+            let _ = write!(text, "\n[next]\nsecret = \"{}\"\ngeneration = {}\n", *secret, next.generation());
+        }
         text
     }
 
@@ -118,15 +171,27 @@ impl NetworkState {
             #[serde(default)]
             claim: AddressClaim,
             root: Option<String>,
+            next: Option<StoredNext>,
+        }
+        #[derive(Deserialize)]
+        struct StoredNext {
+            secret: String,
+            generation: u32,
         }
         let mut stored: Stored = toml::from_str(text).map_err(|error| one_line(error.message()))?;
         let secret = decode_key(&stored.secret);
         stored.secret.zeroize();
+        let next = stored.next.as_mut().map(|next| {
+            let secret = decode_key(&next.secret).ok_or("the next secret is not 32 bytes of base64url");
+            next.secret.zeroize();
+            secret.map(|secret| NetworkSecret::from_bytes(secret, next.generation))
+        });
         let relays: Result<Vec<_>, _> = stored.relays.iter().map(|text| remembered_relay(text)).collect();
         let root = stored.root.map(|text| Fingerprint::from_base32(&text).ok_or(())).transpose();
         let secret = secret.ok_or("the secret is not 32 bytes of base64url")?;
         Ok(Self {
             secret: NetworkSecret::from_bytes(secret, stored.generation),
+            next: next.transpose()?,
             name: printable(&stored.name),
             relays: relays.map_err(|_| "a relay ticket in it is damaged")?,
             claim: stored.claim,
@@ -162,8 +227,9 @@ impl PartialEq for NetworkState {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shadowmesh_proto::ids::RelayId;
+    use shadowmesh_proto::ids::{RelayId, StatementHash};
     use shadowmesh_proto::rng::SeededRng;
+    use shadowmesh_proto::ticket::Delegated;
 
     fn relay(key: u8, addresses: usize) -> RelayTicket {
         let addresses = (0..addresses).map(|n| format!("{}-{n}.example:8443", "x".repeat(200))).collect();
@@ -180,6 +246,49 @@ mod tests {
         assert!(network.claim.settled && !joined.claim.settled);
         let other = NetworkState::create("home", vec![relay(1, 1)], &mut SeededRng::new(2));
         assert!(!other.is_of(&invite));
+    }
+
+    #[test]
+    fn a_network_with_certificates_is_known_by_its_root_and_takes_a_newer_secret() {
+        let root = Fingerprint([9; 32]);
+        let secret =
+            |generation: u32, draw| NetworkSecret::from_bytes(Zeroizing::new([draw; 32]), generation);
+        let invite = |secret: &NetworkSecret| {
+            let mut network = NetworkState::create("home", vec![relay(1, 1)], &mut SeededRng::new(1));
+            network.secret = secret.clone();
+            let delegation = StatementHash([1; 32]);
+            let delegated = Some(Delegated { root, seed: Zeroizing::new([2; 32]), delegation });
+            Invite { delegated, ..network.invite(&[], None, None) }
+        };
+        let ids = |network: &NetworkState| network.secrets().ids().collect::<Vec<_>>();
+        let id = |secret: &NetworkSecret| secret.derive().id();
+        let (first, second, third) = (secret(0, 1), secret(1, 2), secret(2, 3));
+        let mut network = NetworkState::join(&invite(&first));
+        assert!(network.is_of(&invite(&second)), "its secret is another");
+        for known in [&first, &secret(0, 1)] {
+            network.take_secret(&invite(known));
+            assert_eq!(ids(&network), [id(&first)]);
+        }
+        network.take_secret(&invite(&second));
+        assert_eq!(ids(&network), [id(&first), id(&second)]);
+        network.take_secret(&invite(&third));
+        assert_eq!(ids(&network), [id(&second), id(&third)]);
+        network.take_secret(&invite(&first));
+        assert_eq!(ids(&network), [id(&second), id(&third)], "an invite from before is still one into it");
+        // Of two that were drawn at once.
+        network.take_secret(&invite(&secret(2, 4)));
+        assert_eq!(ids(&network), [id(&third), id(&secret(2, 4))]);
+    }
+
+    #[test]
+    fn secrets_are_news_once() {
+        let mut network = NetworkState::create("home", vec![relay(1, 1)], &mut SeededRng::new(1));
+        assert!(!network.set_secrets(&network.secrets()) && !network.set_secrets(&Secrets::default()));
+        let next = NetworkSecret::from_bytes(Zeroizing::new([2; 32]), 1);
+        let both = Secrets::new([network.secret.clone(), next.clone()]);
+        assert!(network.set_secrets(&both) && !network.set_secrets(&both));
+        assert!(network.set_secrets(&Secrets::new([next.clone()])));
+        assert!(network.next.is_none() && network.secret.to_bytes() == next.to_bytes());
     }
 
     #[test]
@@ -208,6 +317,7 @@ mod tests {
             let mut network = NetworkState::create(&name, relays, &mut SeededRng::new(seed));
             network.claim = AddressClaim { attempt, settled };
             network.root = settled.then_some(Fingerprint([attempt; 32]));
+            network.next = settled.then(|| NetworkSecret::from_bytes(Zeroizing::new([attempt; 32]), 7));
             prop_assert_eq!(NetworkState::parse(&network.to_toml()), Ok(network));
         }
 

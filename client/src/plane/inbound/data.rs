@@ -51,6 +51,7 @@ impl InboundThread {
             Err(cause) => {
                 add(&route.counters.rx_dropped, 1);
                 if cause == OpenError::Replayed {
+                    open.on_came(now, path, route);
                     add(&route.counters.rx_duplicates, 1);
                 }
                 if let Some(counter) = self.counters.not_opened.get(cause as usize) {
@@ -67,6 +68,7 @@ impl InboundThread {
             let _ = self.facts.try_send(Fact::Heard(slot, from));
         }
         open.last_via = Some(via);
+        open.on_came(now, path, route);
         let is_end = meta & META_MOVED != 0;
         let turn = open.order.on_opened(now, path, counter, is_end, patience(open.order.path(), route));
         open.tell_order(route);

@@ -3,7 +3,7 @@
 use crate::plane::snapshot::{PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot, ReceiverIndex};
-use shadowmesh_proto::session::{AckReport, OpenHalf, OpenKey, Order, OrderStats};
+use shadowmesh_proto::session::{AckReport, OpenHalf, OpenKey, Order, OrderStats, PathSlot};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// Expired receive keys are looked for this often at most, when the thread is awake anyway. A key opens nothing once it
 /// expired; this only bounds how long its bytes lie in memory on a busy node.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+/// The first packets of a move come by its path so long before data does in order, at most: a single one from longer ago was no part of it.
+const MOVE_SPAN: Duration = Duration::from_secs(1);
 /// A report that could not be handed over is tried again after this.
 const REPORT_RETRY: Duration = Duration::from_millis(5);
 
@@ -22,6 +24,9 @@ pub(super) struct Association {
     pub(super) order: Order,
     /// What was counted of the order so far.
     told: OrderStats,
+    /// When the first packet came by another path than those before, and what had come twice and out of order until then: a move may
+    /// begin with it.
+    foreign: Option<(Instant, [u64; 2])>,
     /// By which way the last packet of it came.
     pub(super) last_via: Option<Via>,
     /// Whether it is in [`Sessions::unreported`].
@@ -29,10 +34,26 @@ pub(super) struct Association {
 }
 
 impl Association {
+    /// A packet came by `path`, for the first time or not; before it is counted.
+    pub(super) fn on_came(&mut self, now: Instant, path: PathSlot, route: &PeerRoute) {
+        let is_old = |(at, _): (Instant, _)| now.saturating_duration_since(at) > MOVE_SPAN;
+        if self.order.path() != Some(path) && self.foreign.is_none_or(is_old) {
+            let counters = &route.counters;
+            let before = [&counters.rx_duplicates, &counters.rx_reordered].map(|count| count.load(Relaxed));
+            self.foreign = Some((now, before));
+        }
+    }
+
     /// Counts what is new of the order.
     pub(super) fn tell_order(&mut self, route: &PeerRoute) {
         let stats = self.order.stats();
         if stats.moves != self.told.moves || stats.reordered != self.told.reordered {
+            if stats.moves != self.told.moves
+                && let Some((_, [duplicates, reordered])) = self.foreign.take()
+            {
+                route.counters.rx_duplicates_before.store(duplicates, Relaxed);
+                route.counters.rx_reordered_before.store(reordered, Relaxed);
+            }
             add(&route.counters.rx_reordered, stats.reordered - self.told.reordered);
             add(&route.counters.rx_moves, stats.moves - self.told.moves);
             let gap = stats
@@ -67,6 +88,7 @@ impl Sessions {
             half: OpenHalf::new(),
             order: Order::default(),
             told: OrderStats::default(),
+            foreign: None,
             last_via: None,
             is_unreported: false,
         });

@@ -24,7 +24,7 @@
 use super::batches::Way;
 use super::peer::Context;
 use super::window::{LOOK, Looked, Window};
-use super::{BATCH, DOUBT_SHARE, KEEP};
+use super::{DOUBT_SHARE, KEEP, TURN};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::open::META_MOVED;
@@ -263,7 +263,7 @@ impl Association {
 
     /// Whether the frames of a turn may be too many for it to hold beside what is not acknowledged.
     pub(super) fn is_nearly_full(&self, limits: RingLimits) -> bool {
-        self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + BATCH > limits.packets
+        self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + TURN > limits.packets
     }
 
     /// Packets that are sealed and not handed over, or have to go again.

@@ -3,6 +3,9 @@
 //! One turn of its loop: take commands and news of the switch's other half; hand over what waits in rings; read up to
 //! [`BATCH`] frames, decide, seal, batch (or answer, into the TAP); hand the batches over; sleep when there was nothing.
 //!
+//! A superframe (TCP or UDP that the kernel left whole) is one frame to the switch. Each peer that gets it gets its segments, cut to what
+//! goes to that peer whole (protocol §7.11).
+//!
 //! A peer without a key keeps up to [`peer::WAITING_FRAMES`] frames for at most [`HOLD`] (protocol §4.7). A peer with a key whose
 //! path is being bound anew goes on sealing into its ring, and what is not older than [`KEEP`] is sent when a path comes.
 //! A peer that stays away for longer than [`HOLD`] is forgotten as a place where stations are.
@@ -23,6 +26,7 @@ use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
+use crate::device::offload::Superframe;
 use crate::device::{Device, DeviceFault, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
 use crate::transport::udp::DatagramSocket;
@@ -35,6 +39,7 @@ use rustix::event::{PollFd, PollFlags};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, RingLimits, SealHalf, SealKey};
+use shadowmesh_proto::wire::header::DATA_OVERHEAD;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -42,8 +47,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Frames read before commands are looked at again and batches are handed over.
+/// Frames, or segments of superframes, read before commands are looked at again and batches are handed over.
 const BATCH: usize = 64;
+/// Frames of a turn at most: the last that was read may stand for many (45 at the usual size, twice as many at the smallest that people set).
+const TURN: usize = 2 * BATCH;
 /// How long frames wait for a first key, and after which absence of a path a peer's stations are forgotten.
 pub(super) const HOLD: Duration = Duration::from_secs(5);
 /// How long packets in the ring are worth sending, if the ring is large enough to keep them: half of the longest that a segment may live
@@ -61,8 +68,9 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 const ACK_LOOK: Duration = Duration::from_millis(100);
 /// ... until nothing was sent for this long: what is not acknowledged by then never will be, short of a new path.
 const QUIET: Duration = Duration::from_secs(2);
-/// Room for the largest frame, its virtio header, and one byte by which a frame that was cut is known.
-pub(super) const BUFFER: usize = 65_536 + VnetHeader::LEN;
+/// Room for the largest superframe (an IP packet of 65,535 bytes, Ethernet's header, two tags), its virtio header, and one byte by which
+/// one that was cut is known.
+pub(super) const BUFFER: usize = 65_535 + 14 + 8 + VnetHeader::LEN + 1;
 /// A device that refuses to be read is tried again after this ...
 const FAULT_PAUSE: Duration = Duration::from_millis(50);
 /// ... and given up after so many refusals in a row: five seconds of what might have been a lack of memory.
@@ -137,6 +145,8 @@ pub(super) struct Outbound {
     ring: RingLimits,
     peers: Vec<Peer>,
     batches: Batches,
+    /// Memory for one segment: metadata byte and frame.
+    segment: Vec<u8>,
     waiting_bytes: usize,
     /// Peers with packets that are not acknowledged, as far as is known.
     active: Vec<PeerSlot>,
@@ -163,6 +173,23 @@ enum Turn {
     Full,
     /// The TAP refused.
     Refused,
+}
+
+/// A frame of the device on its way to peers.
+#[derive(Debug, Clone, Copy)]
+struct Outgoing<'b> {
+    /// The metadata byte and the frame.
+    plaintext: &'b [u8],
+    /// Where it stands for several.
+    superframe: Option<Superframe<'b>>,
+}
+
+impl<'b> Outgoing<'b> {
+    /// `header` was found to fit when the frame was read.
+    fn new(header: VnetHeader, plaintext: &'b [u8]) -> Self {
+        let superframe = plaintext.get(1..).and_then(|frame| Superframe::new(&header, frame).ok());
+        Self { plaintext, superframe }
+    }
 }
 
 /// What is known when there is nothing to do.
@@ -197,6 +224,7 @@ impl Outbound {
             ring: parts.ring,
             peers: Vec::new(),
             batches: Batches::new(Datagrams::new(parts.socket, parts.counters)),
+            segment: Vec::new(),
             waiting_bytes: 0,
             active: Vec::new(),
             is_behind: false,
@@ -318,7 +346,8 @@ impl Outbound {
         if self.is_held_back(now, &snapshot) || self.is_full(&snapshot) {
             turn = Turn::Full;
         } else {
-            for _ in 0..BATCH {
+            let mut read = 0;
+            while read < BATCH {
                 let incoming = match self.device.read_frame(buffer) {
                     Ok(Some(incoming)) => incoming,
                     Ok(None) => {
@@ -331,11 +360,12 @@ impl Outbound {
                     }
                 };
                 self.faults = 0;
+                read += 1;
                 if snapshot.own.sent(incoming.frame) {
                     add(&self.counters.own_packets, 1);
                     continue;
                 }
-                let len = incoming.frame.len();
+                let (len, header) = (incoming.frame.len(), incoming.header);
                 let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
                 // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
                 // no longer needed; complete frames have none of its bits.
@@ -345,7 +375,9 @@ impl Outbound {
                 if let Some(meta) = plaintext.first_mut() {
                     *meta = 0;
                 }
-                self.dispatch(now, &snapshot, verdict, plaintext)?;
+                let outgoing = Outgoing::new(header, plaintext);
+                read += outgoing.superframe.map_or(0, |superframe| superframe.count() - 1);
+                self.dispatch(now, &snapshot, verdict, outgoing)?;
             }
             self.speak(now, &snapshot)?;
         }
@@ -404,6 +436,26 @@ impl Outbound {
         Ok(Turn::Refused)
     }
 
+    /// Sends a frame, or what it stands for.
+    fn send_all(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: Outgoing<'_>) {
+        let Some(superframe) = outgoing.superframe else {
+            return self.send(now, snapshot, slot, outgoing.plaintext);
+        };
+        let room = snapshot.peer(slot).and_then(|route| route.room);
+        let mut segments = superframe.segments(room.map(|room| room.saturating_sub(DATA_OVERHEAD)));
+        let mut plaintext = std::mem::take(&mut self.segment);
+        loop {
+            plaintext.clear();
+            // The metadata byte of a complete frame.
+            plaintext.push(0);
+            if !segments.next_into(&mut plaintext) {
+                break;
+            }
+            self.send(now, snapshot, slot, &plaintext);
+        }
+        self.segment = plaintext;
+    }
+
     fn send(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, plaintext: &[u8]) {
         let Some(route) = snapshot.peer(slot) else { return };
         let Some(peer) = peer_at(&mut self.peers, slot) else { return };
@@ -458,6 +510,7 @@ impl Outbound {
             self.last_sent = None;
             self.peers.iter_mut().for_each(Peer::shrink);
             self.batches.datagrams.shrink();
+            self.segment = Vec::new();
         }
         let mut due = self.hold_over(now);
         let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));

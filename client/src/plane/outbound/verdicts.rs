@@ -1,6 +1,6 @@
 //! What the switch decides, carried out: frames to peers, answers and probes to the device, news to the other thread.
 
-use super::{Outbound, slots};
+use super::{Outbound, Outgoing, slots};
 use crate::device::{DeviceFault, VnetHeader};
 use crate::plane::Fact;
 use crate::plane::snapshot::{Snapshot, add, add_at};
@@ -10,17 +10,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 impl Outbound {
-    /// Does with a frame what was decided. `plaintext` is its metadata byte and the frame.
+    /// Does with a frame what was decided.
     pub(super) fn dispatch(
         &mut self,
         now: Instant,
         snapshot: &Snapshot,
         verdict: Verdict,
-        plaintext: &[u8],
+        outgoing: Outgoing<'_>,
     ) -> Result<(), DeviceFault> {
         match verdict {
-            Verdict::Unicast(slot) => self.pass_on(now, snapshot, slot, plaintext),
-            Verdict::Flood(flood) => self.flood(now, snapshot, flood, plaintext),
+            Verdict::Unicast(slot) => self.pass_on(now, snapshot, slot, outgoing),
+            Verdict::Flood(flood) => self.flood(now, snapshot, flood, outgoing),
             Verdict::Answer { owner, is_probe, is_arp } => {
                 let is_there =
                     snapshot.peer(owner).is_some_and(|route| route.is_expected || route.via.is_some());
@@ -41,13 +41,13 @@ impl Outbound {
     }
 
     /// Sends a frame to each peer that is to get it.
-    fn flood(&mut self, now: Instant, snapshot: &Snapshot, flood: Flood, plaintext: &[u8]) {
-        let (directory, len) = (&snapshot.directory, plaintext.len() - 1);
+    fn flood(&mut self, now: Instant, snapshot: &Snapshot, flood: Flood, outgoing: Outgoing<'_>) {
+        let (directory, len) = (&snapshot.directory, outgoing.plaintext.len() - 1);
         for (slot, route) in slots(&snapshot.peers) {
             match self.forwarder.admit(directory, slot, flood, len, now) {
                 Admission::Pass => {
                     add_at(&route.counters.tx_flooded, flood.reach.index());
-                    self.pass_on(now, snapshot, slot, plaintext);
+                    self.pass_on(now, snapshot, slot, outgoing);
                 }
                 Admission::NotWanted => {}
                 Admission::TooMuch => add_at(&route.counters.tx_over_budget, flood.reach.index()),
@@ -56,12 +56,12 @@ impl Outbound {
     }
 
     /// Sends a frame of the device to a peer, whose answer finds it noted. Who is not asked answers nothing.
-    fn pass_on(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, plaintext: &[u8]) {
+    fn pass_on(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: Outgoing<'_>) {
         // The metadata byte is no part of the frame.
-        if let Some((access, frame)) = snapshot.access.as_ref().zip(plaintext.get(1..)) {
+        if let Some((access, frame)) = snapshot.access.as_ref().zip(outgoing.plaintext.get(1..)) {
             access.note(now, slot, frame);
         }
-        self.send(now, snapshot, slot, plaintext);
+        self.send_all(now, snapshot, slot, outgoing);
     }
 
     /// Says what the switch has to say by itself, and does what is due for it.

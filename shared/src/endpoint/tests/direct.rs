@@ -1,11 +1,11 @@
 //! Direct UDP between two endpoints behind NATs (RFC 4787 words), in virtual time.
 
 use super::*;
-use crate::path::liveness::DEAD_AFTER;
+use crate::path::liveness::{DEAD_AFTER, FULL_SIZE};
 use crate::path::select::{PathKind, Wanted};
 use crate::traverse::mapping::REFRESH;
 use crate::wire::control::Control;
-use crate::wire::header::{HEADER_LEN, TAG_LEN};
+use crate::wire::header::{HEADER_LEN, Header, TAG_LEN};
 use crate::wire::relayed::{BindingTag, Nonce, RelayedHeader, retag};
 use crate::wire::stun::{BindingRequest, BindingResponse};
 use std::net::IpAddr;
@@ -125,6 +125,8 @@ pub(super) struct Internet {
     pub(super) forwards: bool,
     /// What they take beyond two hops.
     pub(super) forwards_slower: Duration,
+    /// Swallows datagrams that it would forward and that this says yes to.
+    pub(super) forwards_swallows: Option<fn(&[u8]) -> bool>,
     /// Where it forwards those of either node, and under which tag.
     pub(super) bound: [Option<(SocketAddr, BindingTag)>; 2],
     /// How often either node showed that it receives there.
@@ -173,6 +175,9 @@ impl Internet {
                 return;
             };
             let mut datagram = datagram;
+            if self.forwards_swallows.is_some_and(|swallows| swallows(&datagram[RELAYED_HEADER_LEN..])) {
+                return;
+            }
             let len = datagram.len();
             retag(&mut datagram, len, tag);
             self.forwarded += 1;
@@ -384,10 +389,12 @@ fn the_move_to_a_direct_path_resends_nothing_and_says_what_it_was() {
     }
 }
 
-/// Whether it is as large as a PONG: what it is only its receiver can tell.
+/// Whether it is as large as a PONG, or as one of full size from a node that asked before: what it is only its receiver can tell.
 fn may_be_pong(packet: &[u8]) -> bool {
-    let pong = Control::Pong { id: u64::MAX, path: PathKind::RelayWs.slot().number() };
-    packet.len() == HEADER_LEN + pong.encode().len() + TAG_LEN
+    let pong = Control::Pong { id: u64::MAX, path: PathKind::RelayWs.slot().number(), padding: vec![] };
+    let is_small = packet.len() == HEADER_LEN + pong.encode().len() + TAG_LEN;
+    let is_later = Header::parse(packet).is_ok_and(|header| header.counter > 0);
+    is_small || (is_later && packet.len() > FULL_SIZE - 64)
 }
 
 #[test]
@@ -812,6 +819,20 @@ fn a_router_that_forgot_is_found_out_by_the_doubt_and_not_at_the_next_question()
         traffic(&mut world, Duration::from_secs(1), false);
     }
     assert!(asked(&world) - before < 200, "{}", asked(&world) - before);
+}
+
+#[test]
+fn a_router_that_forgets_each_five_seconds_is_found_again_each_time() {
+    let mut world = behind(23, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    for rebind in 0..12 {
+        traffic(&mut world, Duration::from_millis(2500), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+        world.internet.sides[0].mappings.clear();
+        traffic(&mut world, Duration::from_millis(500), false);
+        traffic(&mut world, Duration::from_secs(2), true);
+        assert_eq!(kinds(&world), DIRECT, "rebind {rebind}");
+    }
 }
 
 #[test]

@@ -37,6 +37,37 @@ fn a_lost_confirmation_is_repeated_in_the_same_session() {
 }
 
 #[test]
+fn a_peer_that_forgot_its_answer_and_begins_itself_is_connected_at_once() {
+    let mut world = World::new(27);
+    let lower = world.lower();
+    let is_response = |message: &[u8]| kind(message) == Some(PacketKind::Response);
+    let mut waited = 0;
+    let answered = loop {
+        let found = world.to_node.iter().position(|(_, to, message)| *to == lower && is_response(message));
+        if let Some(at) = found {
+            break at;
+        }
+        world.run(Duration::from_millis(1));
+        waited += 1;
+        assert!(waited < 1_000, "no answer");
+    };
+    let (_, _, response) = world.to_node.remove(answered).unwrap();
+    world.drop = |_, packet| matches!(PacketKind::of(packet), Some(PacketKind::Init | PacketKind::Response));
+    world.run(Duration::from_secs(3));
+    // The answer comes after all, and nobody knows it any more.
+    world.drop = |_, _| false;
+    let (now, id) = (world.now, world.nodes[lower].endpoint.id());
+    world.nodes[1 - lower].endpoint.with_peer(now, id, |peer, ctx| peer.forget_unconfirmed_for_test(ctx));
+    world.to_node.push_front((now, lower, response));
+    world.run(Duration::from_millis(1_500));
+    assert_eq!(world.started(0) + world.started(1), 0);
+    // Five seconds after the first question the other side begins.
+    world.run(Duration::from_secs(1));
+    assert!(world.is_connected());
+    assert_eq!([world.started(0), world.started(1)], [1, 1]);
+}
+
+#[test]
 fn a_peer_that_restarts_with_its_key_is_connected_again_in_two_seconds() {
     for (seed, at) in [(22, 0), (23, 1)] {
         let mut world = World::new(seed);

@@ -4,7 +4,7 @@ use super::*;
 use crate::ids::ReceiverIndex;
 use crate::membership::{
     self, Address, Addresses, Authority, Certificate, Document, Gate, Name, Own, REFUSED_FOR, Refusal,
-    Seconds, Statement, Tags, Trust, Verdict, Word,
+    Seconds, SecretName, Secrets, Statement, Tags, Trust, Verdict, Versioned, Word,
 };
 use crate::membership::{PENDING, Reason};
 use crate::session::limits::RECEIVE_KEYS;
@@ -280,4 +280,97 @@ fn an_address_that_the_record_gives_to_another_is_given_up_until_that_one_is_rev
     say(&mut world, |document| assert!(document.revoke(other, BEGUN)));
     world.run(Duration::from_secs(1));
     assert_eq!(view(&world), None);
+}
+
+/// Number `generation` of the network's secrets.
+fn secret(world: &World, generation: u32) -> NetworkSecret {
+    if generation == 0 {
+        world.network.clone()
+    } else {
+        NetworkSecret::draw(generation, &mut SeededRng::new(5))
+    }
+}
+
+/// Node `node` holds these, and registers under the last.
+fn holds(world: &mut World, node: usize, generations: &[u32]) {
+    let secrets: Vec<_> = generations.iter().map(|generation| secret(world, *generation)).collect();
+    let lane = secrets.last().map(|secret| secret.derive().id());
+    at(world, node, |trust| trust.hold(Secrets::new(secrets)));
+    world.nodes[node].endpoint.set_lane(RELAY, lane);
+}
+
+fn held(world: &World, node: usize) -> Vec<u32> {
+    let trust = world.nodes[node].endpoint.trust().unwrap();
+    trust.secrets().all().map(NetworkSecret::generation).collect()
+}
+
+/// The root says that the second secret counts, and the first `grace` seconds beside it.
+fn name_the_second(world: &mut World, grace: Seconds) {
+    let network = secret(world, 1).derive().id();
+    say(world, |document| {
+        let value = SecretName { generation: 1, network, until: BEGUN + grace };
+        document.secret = Some(Versioned { version: 1, value });
+    });
+}
+
+#[test]
+fn the_secret_is_replaced_under_a_session_that_goes_on() {
+    let world = World::with(720, |_, config| config.rekey_interval = Duration::from_secs(2));
+    let mut world = network(world, [Some(ENDS); 2]);
+    (0..2).for_each(|node| holds(&mut world, node, &[0]));
+    world.run(Duration::from_secs(3));
+    assert!(world.is_connected());
+    holds(&mut world, 0, &[0, 1]);
+    name_the_second(&mut world, 100);
+    world.run(Duration::from_secs(2));
+    assert_eq!((held(&world, 0), held(&world, 1)), (vec![0, 1], vec![0, 1]));
+    world.run(Duration::from_secs(120));
+    assert_eq!((held(&world, 0), held(&world, 1)), (vec![1], vec![1]));
+    let rekeys = |world: &World| world.status(0).session.unwrap().rekeys;
+    let before = rekeys(&world);
+    world.run(Duration::from_secs(20));
+    assert!(rekeys(&world) >= before + 8, "keys are replaced under the new secret");
+    assert!(world.is_connected());
+    assert_eq!([world.started(0), world.started(1)], [1, 1], "it is one session all the time");
+}
+
+#[test]
+fn a_handshake_begins_under_the_secret_of_its_relay_registration_and_either_is_taken() {
+    // Who holds both, and what the other holds.
+    for (both, other) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        for seed in [721, 722] {
+            let mut world = network(World::new(seed), [Some(ENDS); 2]);
+            holds(&mut world, both, &[0, 1]);
+            holds(&mut world, 1 - both, &[other]);
+            let lane = secret(&world, other).derive().id();
+            world.nodes[both].endpoint.set_lane(RELAY, Some(lane));
+            name_the_second(&mut world, 1_000);
+            world.run(Duration::from_secs(5));
+            assert!(world.is_connected(), "{both} holds both, the other {other}");
+            assert!(held(&world, 1 - both).ends_with(&[1]));
+        }
+    }
+}
+
+#[test]
+fn who_only_has_the_secret_before_is_not_answered_after_the_grace() {
+    let mut world = network(World::new(723), [Some(ENDS); 2]);
+    holds(&mut world, 0, &[1]);
+    holds(&mut world, 1, &[0]);
+    name_the_second(&mut world, 0);
+    world.run(Duration::from_secs(60));
+    for node in 0..2 {
+        assert!(world.status(node).session.is_none());
+        assert!(world.nodes[node].endpoint.drops().handshake > 0, "{node}");
+    }
+}
+
+#[test]
+fn a_registration_under_a_secret_that_was_given_up_is_not_made() {
+    let mut world = network(World::new(724), [Some(ENDS); 2]);
+    holds(&mut world, 0, &[0]);
+    at(&mut world, 0, |trust| trust.hold(Secrets::new([NetworkSecret::draw(1, &mut SeededRng::new(5))])));
+    world.run(Duration::from_secs(5));
+    assert!(!world.nodes[0].endpoint.is_registered(RELAY));
+    assert!(world.count(0, |event| matches!(event, Event::RelayDead { .. })) > 0);
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::path::select::PathKind;
 use crate::wire::header::Header;
 
-/// Both send 400 packets a second for a while, of which every `n`-th is lost on the direct path (0: none).
+/// Both send 400 packets a second for a while, of which every `n`-th is lost but on the relay's stream (0: none).
 fn lossy_traffic(world: &mut World, highest: &mut u64, span: Duration, n: u32) {
     let end = world.now + span;
     while world.now < end {
@@ -16,7 +16,7 @@ fn lossy_traffic(world: &mut World, highest: &mut u64, span: Duration, n: u32) {
             let now = world.now;
             world.nodes[at].endpoint.handle_data_sent(now, status.slot, path.via, *highest + 1);
             let mut bitmap = [u64::MAX; 4];
-            if n > 0 && path.via.kind() == PathKind::DirectUdp {
+            if n > 0 && path.via.kind() != PathKind::RelayWs {
                 for below in 0..256u64 {
                     if (*highest - below - 1).is_multiple_of(u64::from(n)) {
                         bitmap[usize::try_from(below / 64).unwrap()] &= !(1 << (below % 64));
@@ -67,7 +67,8 @@ fn a_path_that_loses_much_is_not_left_for_one_that_loses_as_much() {
     assert_eq!(kinds(&world), DIRECT);
     for at in 0..2 {
         let status = world.status(at);
-        assert_eq!((status.switches, status.path.unwrap().loss), (1, Some(200)));
+        assert_eq!(status.switches, 1);
+        assert!(status.path.unwrap().loss.is_some_and(|loss| loss.abs_diff(200) <= 5), "a fifth");
     }
     // The relay becomes clean, which is found out within half a minute.
     world.drop = |_, _| false;
@@ -78,6 +79,31 @@ fn a_path_that_loses_much_is_not_left_for_one_that_loses_as_much() {
     }
     assert_eq!(kinds(&world), RELAYED);
     assert_eq!([world.status(0).switches, world.status(1).switches], [2, 2]);
+}
+
+#[test]
+fn where_datagrams_are_lost_everywhere_data_goes_to_the_stream_with_one_move_and_stays() {
+    let mut world = behind(54, [Nat::PortRestricted; 2]);
+    world.internet.forwards = true;
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), DIRECT);
+    let mut highest = 100_000;
+    // A third of what is asked by datagram goes as well.
+    let swallows: fn(&[u8]) -> bool = |packet| {
+        let is_control = PacketKind::of(packet) == Some(PacketKind::Transport(PacketType::Control));
+        is_control && packet.len() > 1_200 && Header::parse(packet).unwrap().counter.is_multiple_of(3)
+    };
+    (world.internet.swallows, world.internet.forwards_swallows) = (Some(swallows), Some(swallows));
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(10), 5);
+    assert_eq!(kinds(&world), RELAYED);
+    // Longer than what was found then is known.
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(120), 5);
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [2, 2]);
+    // All come through again, which shows in half a minute, but for the pause before they are asked.
+    (world.internet.swallows, world.internet.forwards_swallows) = (None, None);
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(300), 0);
+    assert_eq!(kinds(&world), DIRECT);
 }
 
 #[test]
@@ -119,7 +145,9 @@ fn when_the_largest_packets_stop_passing_directly_data_takes_the_relay_and_the_t
 #[test]
 fn when_nothing_large_passes_on_any_path_both_leave_connected_within_three_seconds_and_stay_away() {
     const LARGEST: usize = 600;
-    for seed in 0..20 {
+    for seed in 0..40 {
+        // Both ways, or only what node 0 or node 1 sends.
+        let dropped: &[usize] = [&[0, 1][..], &[0, 1], &[0], &[1]][seed as usize / 10];
         let mut dice = SeededRng::new(seed);
         let mut up_to = |most: u64| Duration::from_millis(dice.next_u64() % (most + 1));
         let mut world = behind(200 + seed, [Nat::PortRestricted; 2]);
@@ -132,9 +160,14 @@ fn when_nothing_large_passes_on_any_path_both_leave_connected_within_three_secon
         world.run(Duration::from_secs(10));
         traffic(&mut world, Duration::from_secs(5), true);
         assert!(world.is_connected(), "seed {seed}");
-        world.drop = |_, packet| packet.len() > LARGEST;
-        for side in &mut world.internet.sides {
-            side.largest = LARGEST;
+        world.jammed = Some([false; 2]);
+        world.drop = match dropped {
+            [0] => |from, packet| from == 0 && packet.len() > LARGEST,
+            [1] => |from, packet| from == 1 && packet.len() > LARGEST,
+            _ => |_, packet| packet.len() > LARGEST,
+        };
+        for at in dropped {
+            world.internet.sides[*at].largest_out = LARGEST;
         }
         let began = world.now;
         let mut left = [None; 2];
@@ -152,8 +185,9 @@ fn when_nothing_large_passes_on_any_path_both_leave_connected_within_three_secon
         let within = Duration::from_secs(3);
         assert!(left.iter().all(|left| left.is_some_and(|left| left <= within)), "seed {seed}: {left:?}");
         world.drop = |_, _| false;
+        world.jammed = None;
         for side in &mut world.internet.sides {
-            side.largest = 1500;
+            side.largest_out = 1500;
         }
         traffic(&mut world, Duration::from_secs(20), true);
         assert!(world.is_connected(), "seed {seed}: when it is over");

@@ -133,6 +133,25 @@ fn a_black_hole_is_left_for_datagrams_with_one_move() {
 }
 
 #[test]
+fn datagrams_that_fall_silent_now_and_then_are_not_returned_to_at_once() {
+    let mut world = forwarded(66, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(4));
+    traffic(&mut world, Duration::from_secs(2), true);
+    for silence in 0..4 {
+        assert_eq!(kinds(&world), BY_DATAGRAM, "before silence {silence}");
+        world.internet.sides.iter_mut().for_each(|side| side.mute = true);
+        traffic(&mut world, Duration::from_millis(600), false);
+        assert_eq!(kinds(&world), RELAYED, "in silence {silence}");
+        world.internet.sides.iter_mut().for_each(|side| side.mute = false);
+        // It answers in a moment, and has to go on doing so.
+        traffic(&mut world, Duration::from_millis((2000 << silence) - 200), true);
+        assert_eq!(kinds(&world), RELAYED, "after silence {silence}");
+        traffic(&mut world, Duration::from_secs(1), true);
+    }
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+}
+
+#[test]
 fn a_relay_that_forwards_no_datagrams_costs_a_few_tries_and_no_time() {
     // The peer has UDP blocked: it never binds.
     let mut world = forwarded(54, [Nat::PortRestricted, Nat::Blocked]);

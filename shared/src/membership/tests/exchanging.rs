@@ -1,4 +1,6 @@
-//! Sessions between several nodes, in virtual time, over a network that loses and delays.
+//! Sessions between several nodes, in virtual time, over a network that loses and delays. `rotating`: their secret.
+
+mod rotating;
 
 use super::*;
 use crate::rng::Rng as _;
@@ -15,6 +17,8 @@ struct World {
     wire: Vec<(Instant, u8, u8, Vec<u8>)>,
     /// Of 100 packets so many are lost.
     loss: u32,
+    /// Is not sent.
+    swallow: fn(&Message) -> bool,
     rng: SeededRng,
 }
 
@@ -49,6 +53,7 @@ impl World {
             begun: now,
             wire: Vec::new(),
             loss: 0,
+            swallow: |_| false,
             rng: SeededRng::new(9),
         }
     }
@@ -110,7 +115,7 @@ impl World {
                     node.events.push((*to, event));
                 }
                 while let Some(message) = exchange.poll_message() {
-                    if self.rng.next_u32() % 100 >= self.loss {
+                    if self.rng.next_u32() % 100 >= self.loss && !(self.swallow)(&message) {
                         let jitter = Duration::from_micros(u64::from(self.rng.next_u32() % 3_000));
                         self.wire.push((self.clock.now + ONE_WAY + jitter, *from, *to, message.encode()));
                     }
@@ -128,7 +133,9 @@ impl World {
             }
             let timeouts = self.nodes.values().flat_map(|node| node.sessions.values());
             let timeouts = timeouts.filter_map(|exchange| Some(exchange.poll_timeout()?.at));
-            let next = timeouts.chain(self.wire.iter().map(|(at, ..)| *at)).min()?;
+            let clock = (self.clock.now, self.clock.unix);
+            let secrets = self.nodes.values().filter_map(|node| node.trust.secret_retires_at(clock));
+            let next = timeouts.chain(secrets).chain(self.wire.iter().map(|(at, ..)| *at)).min()?;
             if next > begun + limit {
                 return None;
             }
@@ -155,6 +162,7 @@ impl World {
             }
         }
         for node in self.nodes.values_mut() {
+            node.trust.retire_secret(clock.now, clock.unix);
             for exchange in node.sessions.values_mut() {
                 if exchange.poll_timeout().is_some_and(|deadline| deadline.is_due(clock.now)) {
                     exchange.handle_timeout(clock, &mut node.trust);
@@ -663,7 +671,14 @@ fn messages() -> impl Strategy<Value = Message> {
     let member = (any::<u32>(), any::<u8>(), hash(), any::<bool>(), prop::collection::vec(listed, 0..4))
         .prop_map(|(revision, standing, hash, has, documents)| {
             let hash = Some(StatementHash(hash)).filter(|_| has);
-            Message::Member(Member { revision, standing, certificate: hash, offer: hash, documents })
+            Message::Member(Member {
+                revision,
+                standing,
+                certificate: hash,
+                offer: hash,
+                documents,
+                secrets: vec![],
+            })
         });
     let want = (hash(), any::<u16>(), any::<u32>()).prop_map(|(hash, first, missing)| {
         Message::Want(Want { hash: crate::ids::BlobHash(hash), first, missing })

@@ -166,7 +166,7 @@ pub(super) struct Site {
     pub(super) hairpins: bool,
     mappings: Vec<Mapping>,
     /// After so long without a word out a state of UDP is forgotten.
-    udp_idle: Duration,
+    pub(super) udp_idle: Duration,
     /// Ports begin here; moved when everything is forgotten.
     next_port: u16,
     pub(super) hosts: u8,

@@ -205,3 +205,31 @@ fn what_can_be_reached_is_what_the_matrix_of_the_lab_says() {
     }
     assert!(count > 70, "{count}");
 }
+
+#[test]
+fn what_is_stolen_comes_later_from_elsewhere_and_more_than_once() {
+    let now = Instant::now();
+    let mut net = net(&[behind(Nat::Open), behind(Nat::PortRestricted)]);
+    let (Some(a), Some(b)) = (seen(&mut net, now, 0), seen(&mut net, now, 1)) else { panic!("seen") };
+    assert!(passes(&mut net, now, 1, a, 0).is_some());
+    net.rob(1, now + Duration::from_secs(1));
+    let mut came = [0, 0];
+    for number in 0..100 {
+        let mut packet = vec![number; 60];
+        packet[0] = PacketType::Control as u8;
+        net.send(now, 0, b, packet);
+    }
+    while let Some((place, flight)) = net.arrival(now + Duration::from_secs(2)) {
+        assert_eq!(place, Place::Node(1));
+        came[usize::from(is_thief(flight.from))] += 1;
+    }
+    assert!(came[0] > 30 && came[0] < 70 && came[1] > 2 * (100 - came[0]), "{came:?}");
+    // Data is left alone, and all of it later.
+    net.send(now, 0, b, vec![PacketType::Data as u8; 60]);
+    net.send(now + Duration::from_secs(1), 0, b, vec![PacketType::Control as u8; 60]);
+    let mut honest = 0;
+    while let Some((_, flight)) = net.arrival(now + Duration::from_secs(3)) {
+        honest += u32::from(!is_thief(flight.from));
+    }
+    assert_eq!(honest, 2);
+}

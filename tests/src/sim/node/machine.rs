@@ -50,7 +50,7 @@ impl Machine {
         let name = "sim0".parse().expect("a device name");
         let (wire, device) = memory::pair(&name, DEVICE_FRAMES).expect("descriptors");
         let socket = Arc::new(MemorySocket::new(port).expect("a descriptor"));
-        let network = home.network.derive().id();
+        let network = home.network.derive().id().into();
         let members = Members::new(endpoint.id(), network, endpoint.hello(), SwitchConfig::default());
         let routes = Routes::new(members, 1);
         let (lockstep, output) = Lockstep::new(

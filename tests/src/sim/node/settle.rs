@@ -1,5 +1,6 @@
 //! What a simulated node does until nothing is left to do, as the daemon's loop does: events, what they ask for, packets in and out.
 
+use super::super::net::is_thief;
 use super::super::trace;
 use super::{Books, Counted, ETHERNET, Node, Outcome, Plan, Try};
 use shadowmesh::plane::{Fact, tell};
@@ -30,6 +31,9 @@ impl Node {
             let mut is_idle = true;
             while let Some(event) = self.endpoint.poll_event() {
                 self.apply(now, event, books, outcome);
+                if outcome.robbed {
+                    return Err(format!("node {}: a path leads to somebody who stole packets", self.at));
+                }
             }
             self.machine.routes.set_stun(self.endpoint.stun_servers());
             self.machine.routes.publish(self.machine.lockstep.plane());
@@ -87,12 +91,29 @@ impl Node {
             Event::OpenAssociation { .. } => outcome.moved = Some("a new receive key"),
             Event::AddSealKey { .. } => outcome.moved = Some("a new send key"),
             Event::Route { .. } => outcome.moved = Some("another route"),
+            Event::Doubt { path: Some(_), .. } => self.doubts += 1,
+            Event::Sources { addresses, .. } => {
+                outcome.robbed |= addresses.iter().any(|from| is_thief(*from))
+            }
             _ => {}
         }
         if let Event::StartAssociation { slot, key, .. } | Event::AddSealKey { slot, key } = &event
             && let Some(to) = self.peers.get(slot).and_then(|id| books.register.identities.get(id))
         {
             books.ledger.name_key(key.receiver().0, self.life, *to);
+        }
+        match &event {
+            Event::OpenAssociation { association, key, .. } => {
+                self.unconfirmed.insert(*association, key.index().0);
+            }
+            Event::StartAssociation { association, .. } => {
+                self.unconfirmed.remove(association);
+            }
+            Event::CloseAssociation { association } => {
+                let forsaken = self.unconfirmed.remove(association);
+                forsaken.into_iter().for_each(|index| books.ledger.forsake(index));
+            }
+            _ => {}
         }
         if let Event::StartAssociation { slot, .. } = &event
             && let Some(id) = self.peers.get(slot)

@@ -3,7 +3,7 @@
 use super::super::case::Act;
 use super::super::dice::Dice;
 use super::super::world::{Breach, World};
-use super::{HOME, Scene, hole, ms, secs};
+use super::scene::{HOME, Scene, hole, ms, secs};
 use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::membership::{
     Addresses, Authority, Certificate, Document, Name, Own, Seconds, Statement, Tags, Trust,

@@ -101,6 +101,10 @@ impl World {
                     self.net.replay(now, node, SocketAddr::new(from.ip(), port), bytes);
                 }
             }
+            Act::Steal { node, lasts: time } => {
+                lasts = time;
+                self.net.rob(node, now + time);
+            }
             Act::Mood(mood) => self.relay.mood = mood,
             Act::Replay { node, packets } => {
                 if let Stream::Open { conn, .. } = self.nodes[node].stream {
@@ -207,7 +211,7 @@ impl World {
         self.follow(node, outcome)
     }
 
-    /// A node has another address, and a process that runs is told: its streams have none any more.
+    /// A node has another address, and a process that runs is told: its streams have none any more. One that stands still finds them silent.
     pub(super) fn roam(&mut self, at: usize, uplink: Uplink) -> Result<(), String> {
         self.net.roam(at, uplink);
         for number in self.links.of(at) {
@@ -215,8 +219,10 @@ impl World {
             let Some((own, _)) = self.links.ends(number, at) else { continue };
             own.is_open = false;
             let link = own.link;
-            let outcome = self.nodes[at].link_closed(self.now, link, &mut self.books)?;
-            self.follow(at, outcome)?;
+            if !self.nodes[at].is_frozen() {
+                let outcome = self.nodes[at].link_closed(self.now, link, &mut self.books)?;
+                self.follow(at, outcome)?;
+            }
         }
         self.cut(at, true, false)?;
         self.tell_addresses(at)

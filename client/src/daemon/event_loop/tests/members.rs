@@ -6,6 +6,7 @@ use crate::control::status::{Membership, PeerState};
 use crate::daemon::members::admin::Admin;
 use crate::daemon::members::{stored, unix_now};
 use crate::daemon::state_dir::Joins;
+use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::membership::{Authority, Name, Trust};
 use shadowmesh_proto::ticket::Invite;
 
@@ -66,9 +67,17 @@ impl Office {
 
     /// A host that was there before, as its state says.
     async fn again(&self, name: &'static str, home: tempfile::TempDir) -> Daemon {
+        let stored = StateDir::open(home.path().join("state")).unwrap().load_network().unwrap();
+        let network = stored.unwrap_or_else(|| self.network.clone());
         let root = self.root.fingerprint();
         let members: MembersOf = Box::new(move |state, node| Members::load(state, root, node).unwrap());
-        Daemon::start_in(home, name, self.network.clone(), Some(members)).await
+        Daemon::start_in(home, name, network, Some(members)).await
+    }
+
+    /// Under how many secrets this node is registered.
+    fn registrations(&self, daemon: &str) -> usize {
+        let members = self.relay.members.lock().unwrap();
+        members.iter().filter(|member| member.node.to_base32() == daemon).count()
     }
 }
 
@@ -423,5 +432,139 @@ async fn answered_by_the_record() {
     assert_eq!(a.asks(&both).await, both, "nobody but the switch is there to answer");
     a.change(Change::Revoke { member: "c".into() }).await.unwrap();
     assert_eq!(a.asks(&both).await, [both[1]]);
+    office.serving.abort();
+}
+
+#[test]
+fn a_rotated_secret_reaches_who_is_there_and_who_comes_later_and_loses_no_frame() {
+    crate::net::namespace::isolated(|| in_network("", rotated()));
+}
+
+/// Whether a daemon holds the secret of the first rotation.
+async fn has_first(daemon: &Daemon) -> bool {
+    daemon.membership().await.secret.generation == 1
+}
+
+/// The same, and the one before.
+async fn rotates(daemon: &Daemon) -> bool {
+    has_first(daemon).await && daemon.membership().await.secret.state == "rotating"
+}
+
+async fn rotated() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let open = a.invite(InviteLimits::default()).await;
+    let b = office.joins("b", &open).await;
+    let c = office.joins("c", &open).await;
+    for (one, other) in [(&a, "b"), (&a, "c"), (&b, "c"), (&c, "b")] {
+        one.meets(other).await;
+    }
+    let ids = [a.status().await.node.id, b.status().await.node.id, c.status().await.node.id];
+    let before = a.status().await;
+    // c is away.
+    let c_home = c.ends().await;
+    a.parts_from("c").await;
+
+    let refused = b.change(Change::RotateSecret { now: false }).await.unwrap_err();
+    assert!(refused.contains("no admin"), "{refused}");
+    for n in 0..50 {
+        a.send(&b, n);
+    }
+    let said = a.change(Change::RotateSecret { now: false }).await.unwrap();
+    assert!(said.contains("generation 1") && said.contains("7 days"), "{said}");
+    for n in 50..100 {
+        a.send(&b, n);
+    }
+    assert_eq!(b.numbers(100).await, (0..100).collect::<Vec<_>>(), "what runs goes on");
+    b.until("b to have it", || rotates(&b)).await;
+    let knows = || async {
+        a.members().await.iter().any(|member| member.has_new_secret == Some(true) && member.name == "b")
+    };
+    a.until("a to know", knows).await;
+    let c_entry = a.members().await.into_iter().find(|member| member.name == "c").unwrap();
+    assert_ne!(c_entry.has_new_secret, Some(true));
+    a.until("both to be registered twice", || async {
+        ids[..2].iter().all(|id| office.registrations(id) == 2)
+    })
+    .await;
+    let after = a.status().await;
+    assert_ne!(after.network.id, before.network.id);
+    assert_eq!((after.node.addresses, after.relays.len()), (before.node.addresses, 1));
+    let refused = a.change(Change::RotateSecret { now: false }).await.unwrap_err();
+    assert!(refused.contains("replaced already"), "{refused}");
+
+    // Who comes back in time, and who has an invite from before, get it; a new invite brings it.
+    let c = office.again("c", c_home).await;
+    c.until("c to have it", || rotates(&c)).await;
+    let d = office.joins("d", &open).await;
+    d.until("d to have it", || rotates(&d)).await;
+    assert_eq!(a.invite(InviteLimits::default()).await.generation, 1);
+    d.meets("c").await;
+
+    // A restart keeps both.
+    let a = office.again("a", a.ends().await).await;
+    a.meets("b").await;
+    assert!(rotates(&a).await);
+    office.serving.abort();
+}
+
+#[test]
+fn a_machine_that_lost_power_between_the_steps_of_a_rotation_works() {
+    crate::net::namespace::isolated(|| in_network("", half_rotated()));
+}
+
+async fn half_rotated() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    a.change(Change::RotateSecret { now: false }).await.unwrap();
+    b.until("b to have it", || has_first(&b)).await;
+    let (a_home, b_home) = (a.ends().await, b.ends().await);
+
+    // As it was when b had stored the secret, and nothing of the record that names it.
+    let state = StateDir::open(b_home.path().join("state")).unwrap();
+    let mut members = state.load_members().unwrap();
+    let root = office.root.fingerprint();
+    members.blobs.retain(|blob| {
+        shadowmesh_proto::membership::Unverified::<shadowmesh_proto::membership::Document>::decode(root, blob)
+            .is_err()
+    });
+    state.save_members(&members).unwrap();
+    let b = office.again("b", b_home).await;
+    assert_eq!(b.membership().await.secret.generation, 0, "nobody named the other yet");
+    let a = office.again("a", a_home).await;
+    a.meets("b").await;
+    b.until("b to follow the record", || has_first(&b)).await;
+
+    // As it was when a had stored one that it had no time to speak of.
+    let a_home = a.ends().await;
+    let state = StateDir::open(a_home.path().join("state")).unwrap();
+    let mut network = state.load_network().unwrap().unwrap();
+    (network.secret, network.next) =
+        (network.next.clone().unwrap(), Some(NetworkSecret::draw(2, &mut SystemRng)));
+    state.save_network(&network).unwrap();
+    let a = office.again("a", a_home).await;
+    a.meets("b").await;
+    assert_eq!(a.membership().await.secret.generation, 1);
+    let said = a.change(Change::RotateSecret { now: true }).await.unwrap();
+    assert!(said.contains("within a minute"), "{said}");
+    let has_next = || async { b.membership().await.secret.generation >= 2 };
+    b.until("b to have the next", has_next).await;
+    a.meets("b").await;
+    office.serving.abort();
+}
+
+#[test]
+fn without_certificates_nothing_is_rotated() {
+    crate::net::namespace::isolated(|| in_network("", uncertified()));
+}
+
+async fn uncertified() {
+    let office = Office::new().await;
+    let network = NetworkState { root: None, ..office.network.clone() };
+    let a = Daemon::start("a", network).await;
+    let refused = a.change(Change::RotateSecret { now: false }).await.unwrap_err();
+    assert!(refused.contains("no certificates") && refused.contains("network create"), "{refused}");
     office.serving.abort();
 }

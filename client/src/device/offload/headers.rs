@@ -1,0 +1,136 @@
+//! Where things are in a superframe.
+
+use super::super::vnet::{Segmentation, VnetHeader};
+
+const ETHERNET: usize = 14;
+const VLAN_TAG: usize = 4;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// The virtio header says what the frame does not bear out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It is of a kind that was never asked for, or without a checksum to complete or a size to cut by.
+    #[error("it is to be cut in a way that nobody asked for")]
+    Kind,
+    /// The frame is shorter than its headers.
+    #[error("it is shorter than its headers")]
+    Short,
+    /// It is no IP packet of that version and protocol, or its transport header is elsewhere.
+    #[error("its headers are not those that it is to be cut by")]
+    Headers,
+}
+
+/// The IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    V4,
+    V6,
+}
+
+/// The transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    /// Its IP protocol number.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => TCP,
+            Self::Udp => UDP,
+        }
+    }
+
+    /// Where its checksum is, from its start.
+    pub(super) const fn checksum_at(self) -> usize {
+        match self {
+            Self::Tcp => 16,
+            Self::Udp => 6,
+        }
+    }
+}
+
+/// Offsets from the start of the frame, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Headers {
+    pub(super) version: Version,
+    pub(super) transport: Transport,
+    pub(super) ip_at: usize,
+    pub(super) transport_at: usize,
+    pub(super) payload_at: usize,
+}
+
+impl Headers {
+    /// Those of `frame`, which `header` wants cut.
+    pub(super) fn find(header: &VnetHeader, frame: &[u8]) -> Result<Self, Malformed> {
+        let transport = match header.segmentation() {
+            Segmentation::TcpV4 | Segmentation::TcpV6 => Transport::Tcp,
+            Segmentation::Udp => Transport::Udp,
+            Segmentation::None | Segmentation::Other(_) => return Err(Malformed::Kind),
+        };
+        if !header.needs_checksum() || header.gso_size == 0 {
+            return Err(Malformed::Kind);
+        }
+        let (ip_at, version) = find_ip(frame)?;
+        let is_meant = match header.segmentation() {
+            Segmentation::TcpV4 => version == Version::V4,
+            Segmentation::TcpV6 => version == Version::V6,
+            Segmentation::None | Segmentation::Udp | Segmentation::Other(_) => true,
+        };
+        let transport_at = usize::from(header.checksum_start);
+        let ip = frame.get(ip_at..).ok_or(Malformed::Short)?;
+        if !is_meant
+            || usize::from(header.checksum_offset) != transport.checksum_at()
+            || !ends_at(version, ip, transport_at.checked_sub(ip_at), transport)
+        {
+            return Err(Malformed::Headers);
+        }
+        let payload_at = transport_at
+            + match transport {
+                Transport::Udp => 8,
+                Transport::Tcp => {
+                    let offset = frame.get(transport_at + 12).ok_or(Malformed::Short)?;
+                    let len = usize::from(offset >> 4) * 4;
+                    if len < 20 {
+                        return Err(Malformed::Headers);
+                    }
+                    len
+                }
+            };
+        if frame.len() <= payload_at {
+            return Err(Malformed::Short);
+        }
+        Ok(Self { version, transport, ip_at, transport_at, payload_at })
+    }
+}
+
+/// The IP header behind at most two tags.
+fn find_ip(frame: &[u8]) -> Result<(usize, Version), Malformed> {
+    let mut at = ETHERNET;
+    for _ in 0..=2 {
+        let kind = at.checked_sub(2).and_then(|kind_at| frame.get(kind_at..at)).ok_or(Malformed::Short)?;
+        match kind {
+            [0x08, 0x00] => return Ok((at, Version::V4)),
+            [0x86, 0xdd] => return Ok((at, Version::V6)),
+            [0x81, 0x00] | [0x88, 0xa8] => at += VLAN_TAG,
+            _ => return Err(Malformed::Headers),
+        }
+    }
+    Err(Malformed::Headers)
+}
+
+/// Whether the headers of `ip` end at `len`, and `transport` follows. With extension headers of IPv6 in between the kernel is believed as
+/// to where they end.
+fn ends_at(version: Version, ip: &[u8], len: Option<usize>, transport: Transport) -> bool {
+    let (Some(len), Some(&first)) = (len, ip.first()) else { return false };
+    match version {
+        Version::V4 => {
+            let own = usize::from(first & 0x0f) * 4;
+            first >> 4 == 4 && own >= 20 && own == len && ip.get(9) == Some(&transport.number())
+        }
+        Version::V6 => first >> 4 == 6 && (len > 40 || len == 40 && ip.get(6) == Some(&transport.number())),
+    }
+}

@@ -1,0 +1,21 @@
+//! Superframes: what the kernel hands over instead of many segments, when we promised to cut them ([`Offload::Full`](super::Offload)).
+//!
+//! - `headers`: where things are in a frame, by what the virtio header says and the frame confirms.
+//! - `split`: one superframe into frames that are complete.
+//!
+//! # Invariants
+//!
+//! - What is handed out has final checksums and is what the kernel would have sent without the promise, byte for byte, where it is cut at
+//!   the size that the kernel named.
+//! - TCP may be cut smaller than that, for a path that carries less (protocol §7.11): a stream does not mind. UDP is not: each segment is a
+//!   datagram of its own (`UDP_SEGMENT`, udp(7)), and its size means something to whoever reads it.
+//! - A header that the frame does not bear out makes an error, never a wrong frame.
+
+mod headers;
+mod split;
+
+pub use headers::Malformed;
+pub use split::{Segments, Superframe};
+
+#[cfg(test)]
+pub(crate) use split::tests as superframes;
