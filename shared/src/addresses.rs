@@ -65,6 +65,27 @@ pub fn is_derived_ipv4(network: AddressSpace, node: NodeId, address: Ipv4Addr) -
     ipv4_attempts(network, node).any(|(_, derived)| derived == address)
 }
 
+/// Attempts in a block by hash, before one address after the other is tried.
+const BLOCK_HASHES: u8 = u8::MAX;
+/// Addresses of a block that are tried one after the other: all of a /22.
+const BLOCK_SCAN: u32 = 1 << 10;
+
+/// The IPv4 addresses of the block `base/prefix` in the order in which `node` tries them (protocol §8.4): 256 drawn from its key, then
+/// those that follow the last of these. A few come twice. Its network and broadcast address are left out, where it has them.
+pub fn block_attempts(base: Ipv4Addr, prefix: u8, node: NodeId) -> impl Iterator<Item = Ipv4Addr> {
+    let hosts = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+    let drawn = move |attempt: u8| {
+        let block: &[u8] = &[&base.octets()[..], &[prefix, attempt]].concat();
+        let [a, b, c, d, ..] = hash(labels::ADDRESS_IPV4_BLOCK, &[node.as_bytes(), block]);
+        u32::from_be_bytes([a, b, c, d]) & hosts
+    };
+    let last = drawn(BLOCK_HASHES);
+    let scanned = (1..=BLOCK_SCAN.min(hosts)).map(move |step| last.wrapping_add(step) & hosts);
+    let is_a_host = move |host: &u32| hosts <= 1 || (*host != 0 && *host != hosts);
+    let tried = (0..=BLOCK_HASHES).map(drawn).chain(scanned).filter(is_a_host);
+    tried.map(move |host| Ipv4Addr::from_bits(base.to_bits() | host))
+}
+
 /// `node`'s IPv6 address, in the network's fd…/64.
 pub fn ipv6(network: &AddressSpace, node: &NodeId) -> Ipv6Addr {
     let [a, b, c, d, e, ..] = hash(labels::ADDRESS_IPV6_NET, &[&network.0]);
@@ -107,6 +128,20 @@ mod tests {
             prop_assert!(address.is_unique_local());
             prop_assert_eq!(&address.octets()[6..8], &[0, 0]);
         }
+    }
+
+    #[test]
+    fn a_block_is_tried_in_an_order_of_ones_own_and_to_its_last_address() {
+        let base = Ipv4Addr::new(10, 7, 4, 0);
+        let of = |node: u8, prefix| block_attempts(base, prefix, NodeId([node; 32])).collect::<Vec<_>>();
+        for (prefix, hosts) in [(22, 1_022), (24, 254), (29, 6), (30, 2), (31, 2), (32, 1)] {
+            let all: std::collections::BTreeSet<_> = of(1, prefix).into_iter().collect();
+            assert_eq!(all.len(), hosts, "/{prefix}");
+            let size = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+            assert!(all.iter().all(|address| address.to_bits() & !size == base.to_bits()), "/{prefix}");
+        }
+        assert_ne!(of(1, 24)[..3], of(2, 24)[..3]);
+        assert!(of(1, 8).len() >= 1_200);
     }
 
     #[test]

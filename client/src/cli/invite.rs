@@ -39,7 +39,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
 
-    /// Addresses that who joins may take, such as 10.7.3.0/24; may be given several times
+    /// Addresses of which who joins gets one, or the one it asks for with `up --address`, such as 10.7.3.0/24; may be given several times
     #[arg(long, value_name = "CIDR")]
     block: Vec<String>,
 

@@ -277,16 +277,19 @@ fn short(id: &str) -> String {
 fn table(members: &Members, now: u64) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
-    let _ = writeln!(text, "{:<20} {:<10} {:<9} {:<13} TAGS", "NAME", "ID", "STANDING", "CERTIFICATE");
+    let _ =
+        writeln!(text, "{:<16} {:<10} {:<8} {:<9} {:<15} TAGS", "NAME", "ID", "STANDING", "CERT", "ADDRESS");
     for member in &members.members {
         let here = if member.is_here { "*" } else { "" };
-        let name = format!("{}{here}", clean(&member.name, 19));
+        let name = format!("{}{here}", clean(&member.name, 15));
         let until = member.until.map_or_else(|| "-".to_owned(), |until| left(until, now));
-        let tags = clean(&member.tags.join(","), 24);
+        let tags = clean(&member.tags.join(","), 17);
+        let address = member.addresses.first().map_or("-", String::as_str);
         let line = format!(
-            "{name:<20} {:<10} {:<9} {until:<13} {tags}",
+            "{name:<16} {:<10} {:<8} {until:<9} {:<15} {tags}",
             short(&member.id),
-            clean(&member.standing, 9)
+            clean(&member.standing, 8),
+            clean(address, 15)
         );
         let _ = writeln!(text, "{}", line.trim_end());
         if let Some(why) = &member.why {
@@ -322,6 +325,7 @@ mod tests {
             id: "b".repeat(52),
             name: "x\x1b[2J".repeat(20),
             tags: vec!["t".repeat(63); 16],
+            addresses: vec!["fd12:3456:789a::1234:5678:9abc:def0".into()],
             standing: "refused".into(),
             why: Some("y".repeat(200)),
             until: Some(10 * 86_400),

@@ -75,7 +75,13 @@ fn table(status: &Status) -> String {
     let _ =
         writeln!(text, "  device   {} ({}, mtu {})", clean(&node.device, 15), clean(&node.mac, 17), node.mtu);
     for address in &node.addresses {
-        let _ = writeln!(text, "  address  {}", clean(address, 60));
+        let is_given = status
+            .membership
+            .iter()
+            .flat_map(|member| &member.given)
+            .any(|given| address.split('/').next() == Some(given));
+        let given = if is_given { ", given by the network" } else { "" };
+        let _ = writeln!(text, "  address  {}{given}", clean(address, 45));
     }
     if let Some(member) = &status.membership {
         let admin = if member.is_admin { ", an admin" } else { "" };

@@ -256,6 +256,8 @@ pub struct Member {
     pub name: String,
     /// Its tags.
     pub tags: Vec<String>,
+    /// Its addresses, without prefix length, those of IPv4 first: what the network gives it, and what it says it has.
+    pub addresses: Vec<String>,
     /// `member`, `pending`, `refused`, `revoked`, or `unseen`: in the record, and not met since the daemon began.
     pub standing: String,
     /// Why it is refused; `null` where it is not.

@@ -132,6 +132,8 @@ pub struct Membership {
     pub name: String,
     /// Its tags.
     pub tags: Vec<String>,
+    /// The addresses that the record or its certificate gives it, without prefix length.
+    pub given: Vec<String>,
     /// Until when its certificate is good, seconds since 1970.
     pub until: Option<u64>,
     /// Whether its host holds an admin's key that has a say.
@@ -467,6 +469,7 @@ pub(crate) mod tests {
                 state: "member".into(),
                 name: "a".into(),
                 tags: vec!["server".into()],
+                given: vec!["10.7.3.4".into()],
                 until: Some(2_000_000_000),
                 is_admin: true,
                 warnings: vec![],
@@ -554,7 +557,7 @@ pub(crate) mod tests {
             names.join(" ")
         };
         assert_eq!(names(""), "dropped membership network node peers relays rules switch version");
-        assert_eq!(names("/membership"), "is_admin name secret state tags until warnings");
+        assert_eq!(names("/membership"), "given is_admin name secret state tags until warnings");
         assert_eq!(names("/membership/secret"), "generation state until");
         assert_eq!(names("/peers/0/member"), "has_new_secret refuses_us standing tags until why");
         assert_eq!(

@@ -1,19 +1,23 @@
 //! The overlay addresses of this node, and whether they fit this machine.
 
 use super::DaemonError;
-use crate::config::{Bridge, Settings};
+use crate::config::{Bridge, Ipv4Cidr, Settings};
+use crate::daemon::members::Members;
 use crate::daemon::state_dir::NetworkState;
 use crate::net::interfaces::Interface;
 use crate::net::routes::Route;
 use crate::net::{Cidr, Netlink, interfaces, routes};
-use shadowmesh_proto::addresses;
+use shadowmesh_proto::addresses::{self, AddressSpace};
 use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::membership::{Address, Authority, Delegation, Trust};
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6, Claim};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Prefix length of the derived IPv4 range (protocol §1.5).
-const IPV4_PREFIX: u8 = 16;
+/// Prefix length of an address of which nobody here knows from which block it came.
+const UNKNOWN_PREFIX: u8 = 24;
+/// Shortest prefix that a device gets, whatever block an admin gave: what is wider is no network to be on-link.
+const SHORTEST_PREFIX: u8 = 8;
 
 /// What this node calls its own at the start.
 #[derive(Debug, Clone, Copy)]
@@ -26,31 +30,107 @@ pub(super) struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// By hand if the settings say so, else derived as the claim was last saved.
-    pub(super) fn new(settings: &Settings, network: &NetworkState, node: NodeId) -> Self {
+    /// As the network gives it, where it has certificates and this node one: nobody believes another. Else by hand if the settings say
+    /// so, else derived as the claim was last saved.
+    pub(super) fn new(
+        settings: &Settings,
+        network: &NetworkState,
+        node: NodeId,
+        members: Option<&Members>,
+    ) -> Self {
+        let by_hand = settings.address;
+        let certified = members.filter(|members| members.trust.own().is_some());
+        let (given, is_asked) = match certified {
+            None => (by_hand.and_then(cidr_of), true),
+            Some(Members { trust, authority, .. }) => {
+                let key = authority.as_ref().map(Authority::fingerprint);
+                let is_admin = key.is_some_and(|key| trust.view().standing().is_admin(key));
+                let is_free = |by_hand: &Ipv4Cidr| trust.view().holder(by_hand.address().into()).is_none();
+                // An admin's host puts it into the record.
+                let soon = by_hand.filter(is_free).filter(|_| is_admin).and_then(cidr_of);
+                let given = given(trust, network.address_space(), by_hand, network.given);
+                (soon.or(given), false)
+            }
+        };
+        let derived = Self::derived(network, node);
+        let Some(given) = given else { return derived };
+        let is_by_hand = is_asked || by_hand.is_some_and(|by_hand| by_hand.address() == given.address());
+        let claim = if is_by_hand { Claim::ByHand } else { derived.claim };
+        Self { ipv4: Some(given), attempt: None, claim, ..derived }
+    }
+
+    /// As the claim was last saved.
+    pub(super) fn derived(network: &NetworkState, node: NodeId) -> Self {
         let space = network.address_space();
         let ipv6 = Cidr6::new(addresses::ipv6(&space, &node), addresses::IPV6_PREFIX_LEN);
-        if let Some(by_hand) = settings.address {
-            return Self {
-                ipv4: Cidr4::new(by_hand.address(), by_hand.bits()),
-                ipv6,
-                attempt: None,
-                claim: Claim::ByHand,
-            };
-        }
         let derived =
             addresses::ipv4_attempts(space, node).find(|(attempt, _)| *attempt >= network.claim.attempt);
         Self {
-            ipv4: derived.and_then(|(_, address)| Cidr4::new(address, IPV4_PREFIX)),
+            ipv4: derived.and_then(|(_, address)| Cidr4::new(address, addresses::IPV4_PREFIX_LEN)),
             ipv6,
             attempt: derived.map(|(attempt, _)| attempt),
             claim: if network.claim.settled { Claim::Settled } else { Claim::Fresh },
         }
     }
 
+    /// Whether the network gave it, and no person asked for it here.
+    pub(super) const fn is_given(&self) -> bool {
+        self.attempt.is_none() && !matches!(self.claim, Claim::ByHand)
+    }
+
     pub(super) fn cidrs(&self) -> Vec<Cidr> {
         cidrs(self.ipv4, self.ipv6)
     }
+}
+
+fn cidr_of(by_hand: Ipv4Cidr) -> Option<Cidr4> {
+    Cidr4::new(by_hand.address(), by_hand.bits())
+}
+
+/// The IPv4 address that the network gives this node, by the record or its certificate (protocol §8.7), with the prefix length that it
+/// gets on the device; `by_hand` if that is one of several, or one of its key, then the `last` one. `None`: one of its key.
+pub(super) fn given(
+    trust: &Trust,
+    space: AddressSpace,
+    by_hand: Option<Ipv4Cidr>,
+    last: Option<Cidr4>,
+) -> Option<Cidr4> {
+    let facts = trust.own_facts()?;
+    let has = |address: Ipv4Addr| facts.has(address.into());
+    let is_derived = |address: Ipv4Addr| addresses::is_derived_ipv4(space, trust.node(), address);
+    let is_free =
+        |address: Ipv4Addr| trust.view().holder(address.into()).is_none_or(|holder| holder == trust.node());
+    let is_ours = |by_hand: &Ipv4Cidr| {
+        let address = by_hand.address();
+        has(address) || (is_derived(address) && is_free(address) && facts.addresses.ipv4().next().is_none())
+    };
+    if let Some(by_hand) = by_hand.filter(is_ours) {
+        return cidr_of(by_hand);
+    }
+    let first = facts.addresses.ipv4().find_map(|address| match address.ip() {
+        IpAddr::V4(ip) => Some((address, ip)),
+        IpAddr::V6(_) => None,
+    });
+    let before = last.map(|last| last.address()).filter(|last| has(*last));
+    let before = before.and_then(|ip| Some((Address::new(ip.into())?, ip)));
+    let (address, ip) = before.or(first)?;
+    Cidr4::new(ip, prefix_of(trust, space, address, ip, last))
+}
+
+/// As wide as the block it came from; as the derived range where it lies in that, for there everybody else may be.
+fn prefix_of(trust: &Trust, space: AddressSpace, address: Address, ip: Ipv4Addr, last: Option<Cidr4>) -> u8 {
+    let mask = |prefix: u8| u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);
+    let lies_in = |range: Ipv4Addr, prefix| (ip.to_bits() ^ range.to_bits()) & mask(prefix) == 0;
+    if lies_in(addresses::ipv4_network(&space), addresses::IPV4_PREFIX_LEN) {
+        return addresses::IPV4_PREFIX_LEN;
+    }
+    let of = |limits: &Delegation| {
+        limits.blocks.iter().find(|block| block.contains(address)).map(|block| block.prefix())
+    };
+    let own = trust.own().and_then(|own| of(own.chain.as_ref()?.0.claims()));
+    let before = last.filter(|last| lies_in(last.address(), last.prefix())).map(|last| last.prefix());
+    let open = || trust.invites().find_map(|invite| of(invite.body()));
+    own.or(before).or_else(open).unwrap_or(UNKNOWN_PREFIX).max(SHORTEST_PREFIX)
 }
 
 /// The two addresses as the device takes them.
@@ -63,11 +143,21 @@ pub(super) fn cidrs(ipv4: Option<Cidr4>, ipv6: Option<Cidr6>) -> Vec<Cidr> {
 /// Refuses a range that another interface or route of this machine uses, by its name. Not for what a daemon that was killed left on the
 /// bridge that this one is to put it on again.
 pub(super) async fn check(netlink: &Netlink, wanted: &[Cidr], bridge: &Bridge) -> Result<(), DaemonError> {
+    check_beside(netlink, wanted, bridge.name().map(|bridge| (bridge.as_str(), wanted)), None).await
+}
+
+/// The same while the device is there, which is interface `own`; what it has on a bridge is in nobody's way.
+pub(super) async fn check_beside(
+    netlink: &Netlink,
+    wanted: &[Cidr],
+    on_bridge: Option<(&str, &[Cidr])>,
+    own: Option<u32>,
+) -> Result<(), DaemonError> {
     let system = |cause: io::Error| DaemonError::System { what: "to list its routes", cause };
-    let mut interfaces = interfaces::list(netlink, None).await.map_err(system)?;
-    let mut routes = routes::list(netlink, None).await.map_err(system)?;
-    if let Some(bridge) = bridge.name() {
-        leave_out_own(&mut interfaces, &mut routes, wanted, bridge.as_str());
+    let mut interfaces = interfaces::list(netlink, own).await.map_err(system)?;
+    let mut routes = routes::list(netlink, own).await.map_err(system)?;
+    if let Some((bridge, there)) = on_bridge {
+        leave_out_own(&mut interfaces, &mut routes, there, bridge);
     }
     for cidr in wanted {
         if let Some(clash) = routes::clash(*cidr, &interfaces, &routes) {

@@ -6,6 +6,7 @@
 
 mod apply;
 mod changes;
+mod given;
 mod lanes;
 mod links;
 mod members;
@@ -20,7 +21,7 @@ use super::address::{self, OwnAddresses};
 use super::interface::{Interface, clear_bridge};
 use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
-use crate::config::CipherChoice;
+use crate::config::{Bridge, CipherChoice, Ipv4Cidr};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
 use crate::daemon::progress::{Progress, ProgressSender};
@@ -108,6 +109,9 @@ pub(super) struct EventLoop {
     /// The access rules in force, and what went wrong with others since.
     rules: Option<RulesInForce>,
     own_name: String,
+    /// Which address people want it to have, and which bridge it is a port of.
+    by_hand: Option<Ipv4Cidr>,
+    bridge: Bridge,
     /// What the switch filters and how much it floods: for the status.
     protection: Protection,
     waiting_said: bool,
@@ -170,9 +174,16 @@ impl EventLoop {
     /// Makes the device and everything around it.
     pub(super) async fn start(options: DaemonOptions) -> Result<Self, DaemonError> {
         let (settings, node) = (&options.settings, options.node_secret.public());
-        let own = OwnAddresses::new(settings, &options.network, node);
+        let mut own = OwnAddresses::new(settings, &options.network, node, options.members.as_ref());
         let netlink = netlink()?;
-        address::check(&netlink, &own.cidrs(), &settings.bridge).await?;
+        let is_free = address::check(&netlink, &own.cidrs(), &settings.bridge).await;
+        if own.is_given() && matches!(is_free, Err(DaemonError::Clash { .. })) {
+            // Nobody here asked for that one; people are told once the record was looked at.
+            own = OwnAddresses::derived(&options.network, node);
+            address::check(&netlink, &own.cidrs(), &settings.bridge).await?;
+        } else {
+            is_free?;
+        }
         let (mac, mtu) = (addresses::mac(&node), settings.mtu.bytes());
         let (name, progress) = (settings.device.as_str(), &options.progress);
         let interface = Interface::tap(
@@ -301,6 +312,8 @@ impl EventLoop {
             relay_tickets: relays,
             rules,
             own_name: settings.name.to_string(),
+            by_hand: settings.address,
+            bridge: settings.bridge.clone(),
             protection: settings.switch().protection,
             waiting_said: false,
             said: HashSet::new(),

@@ -17,9 +17,9 @@
 //!
 //! - An address that the record gives to somebody is nobody else's, whether that one is here or not.
 //! - Those that a member's certificate names are its own, whatever is in HELLO. Of two whose certificates name one, where the
-//!   record is silent, who has it keeps it, else the lower key has it.
-//! - Those that follow from its key are its own beside: the IPv6 address, and, where the network gave it no IPv4 address, the one
-//!   derived from its key that HELLO names. A claim to any other, by hand or not, is nobody's.
+//!   record is silent, who names it in HELLO has it, of two who do who has it keeps it, else the lower key has it.
+//! - Those that follow from its key are its own beside: the IPv6 address, and the IPv4 address derived from its key that HELLO names,
+//!   if it names one. A claim to any other, by hand or not, is nobody's.
 
 use crate::switch::{Directory, Record, Rights, SwitchConfig};
 use shadowmesh_proto::addresses::{self, AddressSpace};
@@ -248,9 +248,14 @@ impl Members {
 
     /// This node has another IPv4 address, which it holds firmly.
     pub fn set_own(&mut self, address: Cidr4) {
+        self.take_own(address, Claim::Settled);
+    }
+
+    /// This node has another IPv4 address, which it holds so firmly.
+    pub fn take_own(&mut self, address: Cidr4, claim: Claim) {
         self.ipv4 = Some(address);
+        self.claim = claim;
         self.is_changed = true;
-        self.settle();
     }
 
     /// This node's claim on its address lived through a meeting.
@@ -304,19 +309,22 @@ impl Members {
     /// Who has each IPv4 address that somebody claims: whom the network vouches for, else who has had it and is there, else the
     /// firmest, and of equals the one with the lowest key.
     fn holders(&self) -> HashMap<Ipv4Addr, NodeId> {
-        let own = self.own_claim().map(|(address, weight)| (true, weight, address, self.node));
+        let own = self.own_claim().map(|(address, weight)| (true, true, weight, address, self.node));
         let of_member = |member: &Member| {
             let (is_there, id) = (member.is_there, member.id);
+            let said = member.said.as_ref().and_then(|said| said.ipv4).map(|cidr| cidr.address());
             let claims = self.claims_of(member).into_iter();
-            claims.map(move |(address, weight)| (is_there, weight, address, id))
+            claims.map(move |(address, weight)| (said == Some(address), is_there, weight, address, id))
         };
         let mut claims: Vec<_> = self.members.iter().flatten().flat_map(of_member).chain(own).collect();
         let has_it = |address: &Ipv4Addr, id: &NodeId| self.holders.get(address) == Some(id);
         // The best last: it replaces the others.
-        claims.sort_by_key(|(is_there, weight, address, id)| {
-            (*weight == Weight::Vouched, *is_there && has_it(address, id), *weight, Reverse(*id))
+        claims.sort_by_key(|(says_so, is_there, weight, address, id)| {
+            let is_vouched = *weight == Weight::Vouched;
+            // Who gave way to another whose certificate names it as well says another address.
+            (is_vouched, *says_so, *is_there && has_it(address, id), *weight, Reverse(*id))
         });
-        claims.into_iter().map(|(_, _, address, id)| (address, id)).collect()
+        claims.into_iter().map(|(.., address, id)| (address, id)).collect()
     }
 
     /// This node's own address, unless the record gives it to another.
@@ -345,11 +353,11 @@ impl Members {
                 IpAddr::V6(_) => None,
             })
             .collect();
-        if claims.is_empty() {
-            let derived = self.said_of(member).filter(|(_, said)| said.is_derived);
-            let weight = |claim: Claim| Weight::Said(claim.min(Claim::Settled));
-            claims.extend(derived.map(|(address, said)| (address, weight(said.claim))));
-        }
+        let derived = self.said_of(member).filter(|(address, said)| {
+            said.is_derived && !claims.iter().any(|(vouched, _)| vouched == address)
+        });
+        let weight = |claim: Claim| Weight::Said(claim.min(Claim::Settled));
+        claims.extend(derived.map(|(address, said)| (address, weight(said.claim))));
         claims.retain(|(address, _)| !certified.is_anothers((*address).into(), member.id));
         claims
     }
@@ -626,11 +634,12 @@ mod tests {
         let owner = Some(Owner::Member(A));
         assert_eq!((has(&mut members, named), has(&mut members, six)), (owner, owner));
         assert_eq!(has(&mut members, theirs.address()), owner, "also where somebody was there");
-        assert_eq!(
-            has(&mut members, derived(&LOW, 0).unwrap().address()),
-            None,
-            "it has those and no others"
-        );
+        let of_its_key = derived(&LOW, 0).unwrap().address();
+        assert_eq!(has(&mut members, of_its_key), owner, "and the one of its key that it says it has");
+        let chosen = Cidr4::new(addresses::ipv4_network(&NETWORK) | Ipv4Addr::new(0, 0, 99, 99), 16);
+        members.on_hello(A, &hello(&LOW, chosen, Claim::ByHand)).unwrap();
+        assert_eq!(has(&mut members, chosen.unwrap().address()), None);
+        assert_eq!(has(&mut members, of_its_key), None, "it has those and no others");
         assert_eq!(has(&mut members, addresses::ipv6(&NETWORK, &LOW)), owner);
         // Of two certificates that name one the lower key has it, and who has it keeps it.
         members.vouch(B, Some(vec![named.into()]));
@@ -640,6 +649,9 @@ mod tests {
         assert_eq!(has(&mut members, named), Some(Owner::Member(B)));
         members.vouch(A, Some(vec![named.into()]));
         assert_eq!(has(&mut members, named), Some(Owner::Member(B)));
+        // But not who gave way: it says another.
+        members.on_hello(A, &hello(&LOW, Cidr4::new(named, 24), Claim::Settled)).unwrap();
+        assert_eq!(has(&mut members, named), owner);
     }
 
     #[test]

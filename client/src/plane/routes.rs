@@ -201,6 +201,10 @@ impl Routes {
                 self.members.set_own(address);
                 return Ok(Some(event));
             }
+            Event::AddressTaken { address, claim, .. } => {
+                self.members.take_own(address, claim);
+                return Ok(Some(event));
+            }
             Event::AddressSettled => {
                 self.members.settle();
                 return Ok(Some(event));

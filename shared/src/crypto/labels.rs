@@ -40,6 +40,8 @@ pub const ADDRESS_MAC: &[u8] = b"mac";
 pub const ADDRESS_IPV4_NET: &[u8] = b"ipv4 net";
 /// Which host in it (protocol §1.5).
 pub const ADDRESS_IPV4_HOST: &[u8] = b"ipv4 host";
+/// Which host of a block that an invite gives (protocol §8.4).
+pub const ADDRESS_IPV4_BLOCK: &[u8] = b"ipv4 block";
 /// Which unique local prefix (protocol §1.5).
 pub const ADDRESS_IPV6_NET: &[u8] = b"ipv6 net";
 /// Which interface identifier in it (protocol §1.5).

@@ -10,7 +10,7 @@ use super::Endpoint;
 use super::event::{Event, PeerState};
 use crate::addresses;
 use crate::ids::NodeId;
-use crate::membership::Facts;
+use crate::membership::{self, Facts};
 use crate::wire::control::{Cidr4, Claim, Hello};
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -43,8 +43,8 @@ enum Weight {
     Unfounded,
     /// As HELLO says.
     Said(Claim),
-    /// The network vouches for it.
-    Vouched,
+    /// The network vouches for it. Of two whose certificates name it who has it keeps it.
+    Vouched(Claim),
 }
 
 /// A member's claim on an address.
@@ -88,7 +88,7 @@ impl Endpoint {
         let holder = self.trust().and_then(|trust| trust.view().holder(own.address().into()));
         rivals.extend(holder.filter(|holder| *holder != node).map(|holder| Stake {
             node: holder,
-            weight: Weight::Vouched,
+            weight: Weight::Vouched(Claim::Settled),
             is_by_hand: false,
         }));
         let facts = self.own_facts();
@@ -133,7 +133,7 @@ impl Endpoint {
         let weight = if self.trust().is_none() {
             Weight::Said(claim)
         } else if is_vouched_for() {
-            Weight::Vouched
+            Weight::Vouched(claim.min(Claim::Settled))
         } else if follows_from_key() {
             // A hand that the network knows nothing of moves nobody.
             Weight::Said(claim.min(Claim::Settled))
@@ -152,23 +152,9 @@ impl Endpoint {
             return;
         }
         self.moves.push(now);
-        let taken: HashSet<Ipv4Addr> =
-            self.claimants().filter_map(|(_, hello, _)| hello.ipv4).map(|cidr| cidr.address()).collect();
-        let tried = self.attempt.unwrap_or(0);
-        let node = self.config.node.public();
-        let is_anothers = |address: Ipv4Addr| {
-            let holder = self.trust().and_then(|trust| trust.view().holder(address.into()));
-            holder.is_some_and(|holder| holder != node)
-        };
-        let next = addresses::ipv4_attempts(self.config.addresses, node).find(|(attempt, address)| {
-            *attempt > tried && !taken.contains(address) && !is_anothers(*address)
-        });
-        let Some((attempt, address)) = next else {
+        let Some((attempt, address)) = self.next_derived() else {
             // 256 derived addresses are all taken: only a person can choose one.
             self.out.event(Event::AddressConflict { peer: holder, address: own });
-            return;
-        };
-        let Some(address) = Cidr4::new(address, own.prefix()) else {
             return;
         };
         self.attempt = Some(attempt);
@@ -177,6 +163,46 @@ impl Endpoint {
         self.out.event(Event::AddressChanged { address, attempt, holder });
         self.out.event(Event::AddressSettled);
         self.announce(now);
+    }
+
+    /// The next address that this node's key gives and that is nobody's, in the network's range; the first where it has another.
+    fn next_derived(&self) -> Option<(u8, Cidr4)> {
+        let taken: HashSet<Ipv4Addr> =
+            self.claimants().filter_map(|(_, hello, _)| hello.ipv4).map(|cidr| cidr.address()).collect();
+        let node = self.config.node.public();
+        let is_anothers = |address: Ipv4Addr| {
+            let address = membership::Address::new(address.into());
+            self.trust().zip(address).is_some_and(|(trust, address)| trust.is_anothers(address, node))
+        };
+        let (attempt, address) =
+            addresses::ipv4_attempts(self.config.addresses, node).find(|(attempt, address)| {
+                self.attempt.is_none_or(|tried| *attempt > tried)
+                    && !taken.contains(address)
+                    && !is_anothers(*address)
+            })?;
+        Some((attempt, Cidr4::new(address, addresses::IPV4_PREFIX_LEN)?))
+    }
+
+    /// The network gives this node an IPv4 address, which it holds so firmly; or, with `None`, none any more: then it has one of its key.
+    pub fn set_given_ipv4(&mut self, now: Instant, given: Option<(Cidr4, Claim)>) {
+        let (address, attempt, claim) = match given {
+            Some((address, claim)) => (address, None, claim),
+            // It has one of those already.
+            None if self.attempt.is_some() => return,
+            None => match self.next_derived() {
+                Some((attempt, address)) => (address, Some(attempt), Claim::Fresh),
+                None => return,
+            },
+        };
+        if (self.hello.ipv4, self.hello.claim) == (Some(address), claim) {
+            return;
+        }
+        self.attempt = attempt;
+        (self.hello.ipv4, self.hello.claim) = (Some(address), claim);
+        self.out.event(Event::AddressTaken { address, attempt, claim });
+        self.out.weigh_claims_anew();
+        self.announce(now);
+        self.after_input(now);
     }
 
     pub(super) fn announce(&mut self, now: Instant) {
@@ -223,12 +249,16 @@ mod tests {
     #[test]
     fn what_the_network_vouches_for_beats_every_word_and_a_person_is_asked_before_a_hand_is_overruled() {
         let (low, high) = (NodeId([1; 32]), NodeId([2; 32]));
-        let vouched = Stake { weight: Weight::Vouched, ..said(high, Claim::Fresh) };
+        let vouched = Stake { weight: Weight::Vouched(Claim::Fresh), ..said(high, Claim::Fresh) };
         for claim in [Claim::Fresh, Claim::Settled, Claim::ByHand] {
             assert_eq!(decide(vouched, said(low, claim)), Verdict::Keep);
             let loses = if claim == Claim::ByHand { Verdict::Report } else { Verdict::Yield };
             assert_eq!(decide(said(low, claim), vouched), loses);
         }
+        let newcomer = Stake { node: low, ..vouched };
+        let settled = Stake { weight: Weight::Vouched(Claim::Settled), ..vouched };
+        assert_eq!(decide(newcomer, settled), Verdict::Yield, "of two certificates who has it keeps it");
+        assert_eq!(decide(settled, newcomer), Verdict::Keep);
         let unfounded = Stake { weight: Weight::Unfounded, ..said(low, Claim::ByHand) };
         assert_eq!(decide(said(high, Claim::Fresh), unfounded), Verdict::Keep);
         assert_eq!(decide(unfounded, said(high, Claim::Fresh)), Verdict::Report);

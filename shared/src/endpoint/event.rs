@@ -6,7 +6,7 @@ use crate::path::select::PathKind;
 use crate::session::PathSlot;
 use crate::session::key::{OpenKey, SealKey};
 use crate::transmit::{RelayNo, TcpLink};
-use crate::wire::control::{Cidr4, Hello, PathAck};
+use crate::wire::control::{Cidr4, Claim, Hello, PathAck};
 use crate::wire::relayed::BindingTag;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -253,6 +253,15 @@ pub enum Event {
         attempt: u8,
         /// Who holds the old one.
         holder: NodeId,
+    },
+    /// This node has another IPv4 address: one that the network gives it, or, where it does so no more, one that its key gives.
+    AddressTaken {
+        /// The new address.
+        address: Cidr4,
+        /// Which attempt gave it; nothing where the network did.
+        attempt: Option<u8>,
+        /// How firmly it is held.
+        claim: Claim,
     },
     /// Two members show one IPv4 address and neither gives way on its own, because both were set by hand.
     AddressConflict {

@@ -5,6 +5,8 @@
 //!  block     [address whose bits beyond the prefix are 0, prefix length u8]
 //! ```
 
+use crate::addresses;
+use crate::ids::NodeId;
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
@@ -44,6 +46,26 @@ impl Block {
     pub fn new(base: IpAddr, prefix: u8) -> Option<Self> {
         let length = if base.is_ipv4() { 32 } else { 128 };
         (prefix <= length && masked(base, prefix) == base).then_some(Self { base, prefix })
+    }
+
+    /// How many bits of an address are the block's.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether its addresses are of IPv4.
+    pub const fn is_ipv4(self) -> bool {
+        self.base.is_ipv4()
+    }
+
+    /// Its IPv4 addresses in the order in which `node` tries them (protocol §8.4); none where it is of IPv6.
+    pub fn ipv4_attempts(self, node: NodeId) -> impl Iterator<Item = Address> {
+        let base = match self.base {
+            IpAddr::V4(base) => Some(base),
+            IpAddr::V6(_) => None,
+        };
+        let tried = base.into_iter().flat_map(move |base| addresses::block_attempts(base, self.prefix, node));
+        tried.filter_map(|address| Address::new(address.into()))
     }
 
     /// Whether `address` lies in it. Families do not mix.

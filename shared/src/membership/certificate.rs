@@ -17,6 +17,13 @@ pub type Tags = Set<Tag, MAX_TAGS>;
 /// Addresses of a member. None: it has those that follow from its key (protocol §1.5, §1.6).
 pub type Addresses = Set<Address, MAX_ADDRESSES>;
 
+impl Addresses {
+    /// The IPv4 addresses among them.
+    pub fn ipv4(&self) -> impl Iterator<Item = Address> + '_ {
+        self.iter().copied().filter(|address| address.ip().is_ipv4())
+    }
+}
+
 /// An admin, or a delegate, says that a node is a member.
 ///
 /// ```text

@@ -6,7 +6,7 @@ use super::name::{Pattern, Tag};
 use super::set::Set;
 use super::statement::Body;
 use super::{Address, Seconds};
-use crate::ids::Fingerprint;
+use crate::ids::{Fingerprint, NodeId};
 use minicbor::{Decode, Encode};
 
 /// Most blocks of addresses in a delegation.
@@ -85,7 +85,7 @@ impl Delegation {
         if let Some(tag) = certificate.tags.difference(&self.tags).next() {
             return Err(Beyond::Tag(tag.clone()));
         }
-        let is_outside = |address: &&Address| !self.blocks.iter().any(|block| block.contains(**address));
+        let is_outside = |address: &&Address| !self.gives(**address);
         if let Some(address) = certificate.addresses.iter().find(is_outside) {
             return Err(Beyond::Address(*address));
         }
@@ -93,6 +93,17 @@ impl Delegation {
             return Err(Beyond::Until(self.members_until));
         }
         Ok(())
+    }
+
+    /// Whether a delegate may give this address.
+    pub fn gives(&self, address: Address) -> bool {
+        self.blocks.iter().any(|block| block.contains(address))
+    }
+
+    /// The first IPv4 address of its blocks that `node` tries and that is not taken.
+    pub fn free_ipv4(&self, node: NodeId, is_taken: impl Fn(Address) -> bool) -> Option<Address> {
+        let mut tried = self.blocks.iter().flat_map(|block| block.ipv4_attempts(node));
+        tried.find(|address| !is_taken(*address))
     }
 }
 

@@ -7,12 +7,12 @@
 //! other both took one up; the record that merges their documents holds both, in an order on which everybody agrees, and of these the
 //! later are revoked.
 
-use super::Seconds;
-use super::certificate::Certificate;
+use super::certificate::{Addresses, Certificate};
 use super::delegation::Delegation;
 use super::document::{Document, Word};
 use super::record::{Facts, Full, View};
 use super::statement::Statement;
+use super::{Address, Seconds};
 use crate::ids::{Fingerprint, NodeId};
 
 /// What to do about a node.
@@ -32,12 +32,14 @@ pub enum Enrolment {
 }
 
 impl View {
-    /// What an admin does about a node that was admitted by `delegation`, or that a person approved.
+    /// What an admin does about a node that was admitted by `delegation`, or that a person approved. `is_taken`: which addresses are
+    /// known to be others'.
     pub fn enrolment(
         &self,
         certificate: &Statement<Certificate>,
         delegation: &Statement<Delegation>,
         now: Seconds,
+        is_taken: impl Fn(Address) -> bool,
     ) -> Enrolment {
         let says = certificate.body();
         if self.knows(says.node) {
@@ -48,7 +50,27 @@ impl View {
         if delegation.body().uses.is_some_and(|uses| by.len() >= uses as usize) {
             return Enrolment::UsedUp { delegate, by };
         }
-        Enrolment::Enter(self.first_word(self.facts(says), Some(delegate), now))
+        let facts = self.facts_at_entry(says, Some(delegation.body()), is_taken);
+        Enrolment::Enter(self.first_word(facts, Some(delegate), now))
+    }
+
+    /// What is true of a node that is taken up. Where the record gives another the IPv4 address of its certificate, it gets the next
+    /// one of the invite's blocks: it cannot sign for that itself any more.
+    pub fn facts_at_entry(
+        &self,
+        certificate: &Certificate,
+        delegation: Option<&Delegation>,
+        is_taken: impl Fn(Address) -> bool,
+    ) -> Facts {
+        let mut facts = self.facts(certificate);
+        let has_lost =
+            certificate.addresses.ipv4().next().is_some() && facts.addresses.ipv4().next().is_none();
+        let next =
+            delegation.filter(|_| has_lost).and_then(|limits| limits.free_ipv4(certificate.node, is_taken));
+        if let Some(next) = next {
+            facts.addresses.insert(next);
+        }
+        facts
     }
 
     /// The first word on a node: all that is true of it, so that it stays true whatever becomes of who vouched for it.
@@ -58,11 +80,23 @@ impl View {
             delegate,
             name: Some(name),
             tags: Some(tags),
-            // None given is said by leaving it out: a block of the invite lets the node choose later.
+            // None given is said by leaving it out: what another certificate says counts then.
             addresses: Some(addresses).filter(|addresses| !addresses.is_empty()),
             since: now,
             version: self.next_version(),
         }
+    }
+
+    /// Nodes to which the record gives an IPv4 address that is another's, as two admins apart may have entered them, and by whom they
+    /// came.
+    pub fn without_address(&self) -> impl Iterator<Item = (NodeId, Fingerprint, &Addresses)> + '_ {
+        self.members().filter_map(|(node, word, _)| {
+            let (addresses, delegate) = (word.addresses.as_ref()?, word.delegate?);
+            let mut own = addresses.ipv4().peekable();
+            own.peek()?;
+            let has_none = own.all(|address| self.holder(address.ip()) != Some(node));
+            (has_none && self.revocation(node).is_none()).then_some((node, delegate, addresses))
+        })
     }
 
     /// Nodes of the record by which `delegation` was used more often than it may be: those that came later. An admin revokes them as

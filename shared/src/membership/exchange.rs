@@ -519,10 +519,7 @@ impl Exchange {
             }
             Purpose::Sought => {
                 let delegation = Unverified::decode(trust.root(), blob)?;
-                self.events.push_back(match trust.on_sought(delegation, clock.unix) {
-                    Ok(()) => Event::Joined,
-                    Err(error) => Event::JoinFailed(error),
-                });
+                self.on_sought(clock, trust, delegation);
             }
             Purpose::Offer => {
                 let offer = Unverified::<Certificate>::decode(trust.root(), blob)?;
@@ -554,6 +551,7 @@ impl Exchange {
             self.judged_at = Some(trust.changes());
             self.verify(trust);
             self.judge(clock, trust);
+            self.join(clock, trust);
         }
         self.ask(clock, trust);
         self.ask_secret(clock, trust);
@@ -566,6 +564,11 @@ impl Exchange {
         if let Some(heard) = self.heard.as_ref().filter(|_| is_admitted) {
             trust.on_secrets_shown(self.peer, &heard.secrets);
         }
+        let admitted = match &self.verdict {
+            Verdict::Admitted(admission) => Some(&admission.facts.addresses),
+            Verdict::Pending | Verdict::Refused(_) => None,
+        };
+        trust.on_addresses_shown(self.peer, admitted);
         let member = Member {
             revision: self.said.revision,
             standing: self.verdict.standing(),
@@ -652,6 +655,24 @@ impl Exchange {
         }
     }
 
+    /// This node joins by a delegation that is here already: the peer's own certificate stands on it, or it is an open invite.
+    fn join(&mut self, clock: Clock, trust: &mut Trust) {
+        let Some(sought) = trust.sought() else { return };
+        let shown = self.shown.chain.as_ref().and_then(|(_, delegation)| delegation.as_ref());
+        let known = shown.filter(|delegation| delegation.hash() == sought).or_else(|| trust.invite(sought));
+        let read = known.map(|known| Unverified::decode(trust.root(), known.bytes()));
+        if let Some(Ok(delegation)) = read {
+            self.on_sought(clock, trust, delegation);
+        }
+    }
+
+    fn on_sought(&mut self, clock: Clock, trust: &mut Trust, delegation: Unverified<Delegation>) {
+        self.events.push_back(match trust.on_sought(delegation, clock.unix) {
+            Ok(()) => Event::Joined,
+            Err(error) => Event::JoinFailed(error),
+        });
+    }
+
     /// Asks for the next thing that is missing, if nothing is under way.
     fn ask(&mut self, clock: Clock, trust: &mut Trust) {
         if self.fetch.is_some() {
@@ -697,9 +718,10 @@ impl Exchange {
         if trust.key(trust.root()).is_none() {
             needs.push(key(trust.root()));
         }
+        // Before this node certifies itself: what the other was given it does not take.
+        needs.extend(heard.certificate.and_then(|certificate| self.shown.need(trust, certificate)));
         let sought = trust.sought().map(|hash| (Purpose::Sought, hash.into()));
         needs.extend(sought);
-        needs.extend(heard.certificate.and_then(|certificate| self.shown.need(trust, certificate)));
         let open = trust.view().invites().iter().filter(|hash| trust.invite(**hash).is_none());
         needs.extend(open.map(|hash| (Purpose::Invite(*hash), (*hash).into())));
         let is_new = |offer: &StatementHash| trust.own().is_none_or(|own| own.certificate.hash() != *offer);

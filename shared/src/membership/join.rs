@@ -1,12 +1,12 @@
-//! Joining by an invite: the joining node certifies itself, with the delegate's key (protocol §8.3).
+//! Joining by an invite: the joining node certifies itself, with the delegate's key (protocol §8.4).
 
-use super::Seconds;
 use super::authority::Authority;
 use super::certificate::{Addresses, Certificate};
 use super::delegation::Delegation;
 use super::name::Name;
 use super::statement::{SignError, Statement, Unverified};
 use super::trust::Own;
+use super::{Address, Seconds};
 use crate::ids::{Fingerprint, NodeId, StatementHash};
 use crate::rng::Rng;
 use crate::ticket::Delegated;
@@ -35,6 +35,7 @@ pub struct Joining {
     delegate: Authority,
     delegation: StatementHash,
     name: Name,
+    address: Option<Address>,
     serial: u64,
 }
 
@@ -56,7 +57,12 @@ impl Joining {
     /// By `invite`; under `name`, if the invite lets it. `serial` is drawn at random.
     pub fn new(invite: &Delegated, name: Name, serial: u64) -> Self {
         let delegate = Authority::from_seed(invite.seed.clone());
-        Self { delegate, delegation: invite.delegation, name, serial }
+        Self { delegate, delegation: invite.delegation, name, address: None, serial }
+    }
+
+    /// With this address, where the invite gives it and it is nobody's.
+    pub const fn wish(&mut self, address: Option<Address>) {
+        self.address = address;
     }
 
     /// The delegation that is needed.
@@ -65,7 +71,7 @@ impl Joining {
     }
 
     /// The certificate of `node`, with every tag and until as late as the delegation gives. Nothing but its hash, which the invite pins, is
-    /// asked of the delegation: who gave the invite is trusted with it.
+    /// asked of the delegation: who gave the invite is trusted with it. `is_taken`: what is known to be another's by now.
     ///
     /// # Errors
     /// As [`JoinError`].
@@ -75,6 +81,7 @@ impl Joining {
         node: NodeId,
         delegation: Unverified<Delegation>,
         now: Seconds,
+        is_taken: impl Fn(Address) -> bool,
     ) -> Result<Own, JoinError> {
         let limits = delegation.claims();
         if delegation.hash() != self.delegation || limits.delegate != self.delegate.fingerprint() {
@@ -86,7 +93,7 @@ impl Joining {
         let says = Certificate {
             node,
             name: self.name_within(limits, node),
-            addresses: Addresses::default(),
+            addresses: Addresses::new(self.address_within(limits, node, is_taken)).unwrap_or_default(),
             tags: limits.tags.clone(),
             not_before: now,
             not_after: limits.members_until,
@@ -95,6 +102,21 @@ impl Joining {
         };
         let certificate = Statement::sign(&self.delegate, root, says)?;
         Ok(Own { certificate, chain: Some((delegation, self.delegate.public().clone())) })
+    }
+
+    /// The address wished for; nothing where that lies outside of the blocks, for who wishes for one is not served with another. Where
+    /// none was wished for, or that one is another's, the first free one of the blocks.
+    fn address_within(
+        &self,
+        limits: &Delegation,
+        node: NodeId,
+        is_taken: impl Fn(Address) -> bool,
+    ) -> Option<Address> {
+        match self.address {
+            Some(wished) if !limits.gives(wished) => None,
+            Some(wished) if !is_taken(wished) => Some(wished),
+            Some(_) | None => limits.free_ipv4(node, is_taken),
+        }
     }
 
     /// The name wished for if the pattern has it, else the pattern's with the node's short id in place of `*`.

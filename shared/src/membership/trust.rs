@@ -2,9 +2,8 @@
 //!
 //! Everything in it can be stored and read back ([`Trust::blobs`], [`Trust::restore`]); what is read back is verified again.
 
-use super::Seconds;
 use super::authority::{AuthorityKey, PUBLIC_LEN};
-use super::certificate::Certificate;
+use super::certificate::{Addresses, Certificate};
 use super::delegation::Delegation;
 use super::document::Document;
 use super::join::{JoinError, Joining};
@@ -12,6 +11,7 @@ use super::message::Listed;
 use super::record::{Bygone, Facts, Record, Revocation, View};
 use super::secrets::{SecretState, Secrets};
 use super::statement::{Statement, StatementError, Unverified};
+use super::{Address, Seconds};
 use crate::bucket::Bucket;
 use crate::crypto::keys::{NetworkKeys, NetworkSecret};
 use crate::ids::{BlobHash, Fingerprint, NetworkId, NodeId, StatementHash};
@@ -46,6 +46,8 @@ pub struct Trust {
     holders: BTreeMap<NodeId, Vec<NetworkId>>,
     /// Delegations that somebody may join by, to be handed on.
     invites: BTreeMap<StatementHash, Statement<Delegation>>,
+    /// Which addresses members were given, as their certificates and the record said when they were admitted last.
+    shown: BTreeMap<NodeId, Addresses>,
     met: BTreeSet<NodeId>,
     own: Option<Own>,
     joining: Option<Joining>,
@@ -81,6 +83,7 @@ impl Trust {
             secrets: Secrets::default(),
             holders: BTreeMap::new(),
             invites: BTreeMap::new(),
+            shown: BTreeMap::new(),
             met: BTreeSet::new(),
             own: None,
             joining: None,
@@ -224,6 +227,27 @@ impl Trust {
         }
     }
 
+    /// A peer that is admitted has these addresses; one that is not has none.
+    pub(super) fn on_addresses_shown(&mut self, node: NodeId, addresses: Option<&Addresses>) {
+        let Some(addresses) = addresses.filter(|addresses| !addresses.is_empty()) else {
+            self.shown.remove(&node);
+            return;
+        };
+        let is_known = self.shown.get(&node).is_some_and(|known| known == addresses);
+        if !is_known && (self.shown.len() < MAX_MET || self.shown.contains_key(&node)) {
+            self.shown.insert(node, addresses.clone());
+        }
+    }
+
+    /// Whether an address is another's than `node`'s, by the record or by what a member showed.
+    pub fn is_anothers(&self, address: Address, node: NodeId) -> bool {
+        let by_record = self.view.holder(address.ip()).is_some_and(|holder| holder != node);
+        by_record
+            || self.shown.iter().any(|(other, shown)| {
+                *other != node && shown.contains(&address) && self.view.revocation(*other).is_none()
+            })
+    }
+
     /// Whether `node` holds the secret that the record names, by what it showed last; nothing where it showed nothing since this node
     /// began, or the record names none.
     pub fn has_new_secret(&self, node: NodeId) -> Option<bool> {
@@ -317,6 +341,13 @@ impl Trust {
         self.changes += 1;
     }
 
+    /// Joining, it would have this address.
+    pub const fn wish_address(&mut self, address: Option<Address>) {
+        if let Some(joining) = &mut self.joining {
+            joining.wish(address);
+        }
+    }
+
     /// The delegation that joining needs.
     pub(super) fn sought(&self) -> Option<StatementHash> {
         self.joining.as_ref().map(Joining::delegation)
@@ -332,7 +363,8 @@ impl Trust {
         now: Seconds,
     ) -> Result<(), JoinError> {
         let Some(joining) = self.joining.take() else { return Ok(()) };
-        match joining.certify(self.root, self.node, delegation, now) {
+        let is_taken = |address| self.is_anothers(address, self.node);
+        match joining.certify(self.root, self.node, delegation, now, is_taken) {
             Ok(own) => {
                 self.show(own);
                 Ok(())

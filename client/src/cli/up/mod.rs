@@ -65,7 +65,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "BR")]
     bridge: Option<Bridge>,
 
-    /// IPv4 address and prefix length, such as 10.7.3.4/16 [default: derived from the node's key]
+    /// IPv4 address and prefix length, such as 10.7.3.4/16; in a network with certificates one that the invite gives [default: what the
+    /// network gives, else derived from the node's key]
     #[arg(long, value_name = "CIDR")]
     address: Option<Ipv4Cidr>,
 

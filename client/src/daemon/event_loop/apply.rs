@@ -13,6 +13,7 @@ use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::transmit::{RelayNo, Transmit};
+use shadowmesh_proto::wire::control::Claim;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ impl EventLoop {
             if !self.keep_members() {
                 break;
             }
+            self.follow_given().await;
         }
         self.routes.set_stun(self.endpoint.stun_servers());
         if let Some(plane) = &self.plane {
@@ -95,6 +97,12 @@ impl EventLoop {
                     "another member ({}) already has this node's address; it takes {address} instead",
                     holder.short()
                 ));
+                self.set_addresses().await;
+            }
+            Event::AddressTaken { address: _, attempt, claim } => {
+                let attempt = attempt.unwrap_or(self.network.claim.attempt);
+                self.network.claim = AddressClaim { attempt, settled: claim >= Claim::Settled };
+                self.save_network();
                 self.set_addresses().await;
             }
             Event::AddressConflict { peer, address } => self.notice(format!(

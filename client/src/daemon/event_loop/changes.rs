@@ -14,10 +14,11 @@ use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, SHORT_ID_CHARS};
 use shadowmesh_proto::membership::{
     Block, Delegation, Facts, GRACE, Legacy, Name, Pattern, Reason, Refusal, SecretName, SecretState, Set,
-    Tag, Tags, Trust, Verdict,
+    Statement, Tag, Tags, Trust, Verdict,
 };
 use shadowmesh_proto::rules;
 use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 const BAD_NAME: &str = "a name is 1 to 63 of letters, digits, `-`, `_` and `.`";
@@ -257,7 +258,11 @@ impl EventLoop {
         };
         let chain = peer.filter(is_waiting).and_then(|peer| self.endpoint.chain_of(peer.slot));
         let view = self.endpoint.trust().map(Trust::view);
-        let facts = view.zip(chain.as_ref()).map(|(view, (certificate, _))| view.facts(certificate.body()));
+        let facts = self.endpoint.trust().zip(chain.as_ref()).map(|(trust, (certificate, delegation))| {
+            let limits = delegation.as_ref().map(Statement::body);
+            let is_taken = |address| trust.is_anothers(address, node);
+            trust.view().facts_at_entry(certificate.body(), limits, is_taken)
+        });
         // An approval beyond the uses of an invite is the admin's own: as a use it would be one too many.
         let is_use = |delegation: &Delegation| {
             let by = view.map_or(0, |view| view.joined_by(delegation.delegate).len());
@@ -293,6 +298,35 @@ impl EventLoop {
             return tags.iter().cloned().collect();
         }
         self.facts_of(node).iter().flat_map(|facts| facts.tags.iter().cloned()).collect()
+    }
+
+    /// The addresses of a node: those that the network gives it, and those that it says it has where it is let in.
+    fn addresses_of(&self, node: NodeId, peers: &[PeerStatus]) -> Vec<String> {
+        let Some(trust) = self.endpoint.trust() else { return Vec::new() };
+        let peer = peers.iter().find(|peer| peer.id == node);
+        let facts = match peer.and_then(|peer| peer.member.as_ref()).map(|member| &member.verdict) {
+            _ if node == trust.node() => self.own_facts(),
+            Some(Verdict::Admitted(admission)) => Some(admission.facts.clone()),
+            _ => None,
+        };
+        let own = self.endpoint.hello();
+        let hello = if node == trust.node() { Some(own) } else { peer.and_then(|peer| peer.hello.as_ref()) };
+        let said = hello.filter(|_| facts.is_some()).into_iter().flat_map(|hello| {
+            let v4 = hello.ipv4.map(|cidr| IpAddr::V4(cidr.address()));
+            v4.into_iter().chain(hello.ipv6.map(|cidr| IpAddr::V6(cidr.address())))
+        });
+        let certified = facts.iter().flat_map(|facts| facts.addresses.iter()).map(|address| address.ip());
+        let recorded =
+            trust.view().addresses().filter(|(_, holder)| *holder == node).map(|(address, _)| address);
+        let mut all: Vec<IpAddr> = Vec::new();
+        for address in recorded.chain(certified).chain(said) {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        // What people type comes first.
+        all.sort_by_key(IpAddr::is_ipv6);
+        all.iter().map(ToString::to_string).collect()
     }
 
     fn relays_of_network(&self) -> Vec<RelayTicket> {
@@ -361,6 +395,7 @@ impl EventLoop {
                 id: node.to_base32(),
                 name,
                 tags: self.tags_of(node).iter().map(ToString::to_string).collect(),
+                addresses: self.addresses_of(node, &peers),
                 standing: standing.to_owned(),
                 why,
                 until,

@@ -18,10 +18,11 @@ use crate::system_rng::SystemRng;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
-    ADMITTED, Admission, Authority, Certificate, Delegation, Enrolment, Event, Facts, JoinError, Name,
-    Reason, Refusal, Seconds, SecretState, Statement, Trust, Verdict,
+    ADMITTED, Address, Admission, Authority, Certificate, Delegation, Enrolment, Event, Facts, JoinError,
+    Name, Reason, Refusal, Seconds, SecretState, Statement, Trust, Verdict,
 };
 use shadowmesh_proto::rules::{self, Subject};
+use shadowmesh_proto::wire::control::Cidr4;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -52,6 +53,10 @@ pub(super) struct Kept {
     told_secret: Option<SecretState>,
     /// Since when this node is at a relay and sees nobody there.
     alone: Option<Instant>,
+    /// What the network gives this node, as it was followed last, and whether the record does.
+    pub(super) given: Option<(Option<Cidr4>, bool)>,
+    /// Why that was not taken.
+    pub(super) given_clash: Option<String>,
     joining_failed: Option<String>,
 }
 
@@ -76,6 +81,7 @@ impl EventLoop {
         let Members { mut trust, authority, joins } = members;
         let now = Instant::now();
         trust.hold(self.network.secrets());
+        trust.wish_address(self.by_hand.and_then(|by_hand| Address::new(by_hand.address().into())));
         self.endpoint.set_trust(now, unix_now(), trust);
         self.routes.certify();
         self.members = Kept { authority, joins, look: Some(now), ..Kept::default() };
@@ -119,7 +125,7 @@ impl EventLoop {
     }
 
     /// Says it, unless that was said last.
-    fn complain(&mut self, sentence: String) {
+    pub(super) fn complain(&mut self, sentence: String) {
         if self.members.told_here.as_ref() != Some(&sentence) {
             self.members.told_here = Some(sentence.clone());
             self.notice(sentence);
@@ -196,6 +202,11 @@ impl EventLoop {
         let name = Name::new(&self.own_name);
         self.try_admin(|admin| name.map_or(Ok(false), |name| admin.certify_here(name)));
         self.try_admin(|admin| admin.enter_here());
+        let by_hand = self.by_hand.and_then(|by_hand| Address::new(by_hand.address().into()));
+        if let Some(by_hand) = by_hand {
+            self.try_admin(|admin| admin.give_here(by_hand));
+        }
+        self.try_admin(|admin| admin.settle_addresses());
         let later = self.try_admin(|admin| admin.shut_out_too_many()).unwrap_or_default();
         for node in later {
             let name = self.name_of(node);
@@ -502,6 +513,7 @@ impl EventLoop {
             state: state.to_owned(),
             name: facts.as_ref().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string()),
             tags: facts.iter().flat_map(|facts| facts.tags.iter()).map(ToString::to_string).collect(),
+            given: facts.iter().flat_map(|facts| facts.addresses.iter()).map(ToString::to_string).collect(),
             until: own.map(|own| own.not_after),
             is_admin: self.is_admin(),
             warnings: self.warnings(),
@@ -563,6 +575,7 @@ impl EventLoop {
         let own = trust.own().map(|own| own.certificate.body().not_after);
         let mut warnings: Vec<String> = self.members.joining_failed.iter().cloned().collect();
         warnings.extend(self.secret_warning(trust));
+        warnings.extend(self.address_warning());
         if let Some(own) =
             self.rules.as_ref().filter(|rules| rules.file != RECORD && trust.view().rules().is_some())
         {

@@ -23,6 +23,7 @@ use shadowmesh_proto::wire::relay::{Control, Forward, GoneReason};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -58,6 +59,8 @@ impl Member {
 struct Relay {
     secret: Arc<NodeSecret>,
     members: Arc<Mutex<Vec<Member>>>,
+    /// Forwards nothing.
+    is_mute: Arc<AtomicBool>,
 }
 
 impl Relay {
@@ -119,6 +122,9 @@ impl Relay {
                         ServerInput::Control(Control::Leave) => break,
                         ServerInput::Control(_) | ServerInput::Ignored => continue,
                         ServerInput::Forward => {
+                            if self.is_mute.load(Relaxed) {
+                                continue;
+                            }
                             let (own, channel) = (own.unwrap(), Forward::parse(&message).unwrap().channel);
                             self.others(own, |member| {
                                 if Self::channel(&own.0, &member.node) == channel {
@@ -182,10 +188,21 @@ impl Daemon {
         network: NetworkState,
         members: Option<MembersOf>,
     ) -> Self {
+        Self::start_as(home, name, network, FileConfig::default(), members).await
+    }
+
+    /// The same with settings of a file.
+    async fn start_as(
+        home: tempfile::TempDir,
+        name: &str,
+        network: NetworkState,
+        config: FileConfig,
+        members: Option<MembersOf>,
+    ) -> Self {
         let socket = home.path().join("control");
-        let (options, progress) = options(&home, name, network, FileConfig::default(), members);
+        let (options, progress) = options(&home, name, network, config, members);
         let node = options.node_secret.public();
-        let own = OwnAddresses::new(&options.settings, &options.network, node);
+        let own = OwnAddresses::new(&options.settings, &options.network, node, options.members.as_ref());
         let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
         let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
         let task = spawn_local(made.unwrap().run());
@@ -289,7 +306,7 @@ impl Scene {
     async fn new() -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(1));
         let ticket_key = RelayId(secret.public().0);
-        let relay = Relay { secret: Arc::new(secret), members: Arc::default() };
+        let relay = Relay { secret: Arc::new(secret), members: Arc::default(), is_mute: Arc::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = relay.run(listener);

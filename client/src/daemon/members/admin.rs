@@ -2,9 +2,9 @@
 
 use shadowmesh_proto::ids::{Fingerprint, KeyId, NodeId};
 use shadowmesh_proto::membership::{
-    self, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full, Legacy, MAX_BLOCKS,
-    Name, Own, Pattern, Seconds, SecretName, Secrets, Set, SignError, Statement, Tags, Trust, Versioned,
-    View, Word,
+    self, Address, Addresses, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full,
+    Legacy, MAX_BLOCKS, Name, Own, Pattern, Seconds, SecretName, Secrets, Set, SignError, Statement, Tags,
+    Trust, Versioned, View, Word,
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Delegated, RelayTicket};
@@ -213,6 +213,41 @@ impl<'a> Admin<'a> {
         }
     }
 
+    /// This node has this IPv4 address: it is in the record for that. Whether it is this node's, and not another's already.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn give_here(&mut self, address: Address) -> Result<bool, AdminError> {
+        let node = self.trust.node();
+        if let Some(holder) = self.trust.view().holder(address.ip()) {
+            return Ok(holder == node);
+        }
+        let Some(facts) = self.trust.own_facts() else { return Ok(false) };
+        let others = facts.addresses.iter().copied().filter(|other| other.ip().is_ipv6());
+        let addresses = Addresses::new(others.chain([address]));
+        self.say_of(node, Some(facts.clone()), |word| word.addresses = addresses)?;
+        Ok(true)
+    }
+
+    /// Who came by an invite with blocks and has an address of the record that is another's, as two admins apart may have entered them,
+    /// gets the next one of the blocks, while the invite is open.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn settle_addresses(&mut self) -> Result<(), AdminError> {
+        loop {
+            let trust = &*self.trust;
+            let next = trust.view().without_address().find_map(|(node, delegate, has)| {
+                let invite = trust.invites().find(|invite| invite.body().delegate == delegate)?;
+                let free = invite.body().free_ipv4(node, |address| trust.is_anothers(address, node))?;
+                let others = has.iter().copied().filter(|other| other.ip().is_ipv6());
+                Some((node, Addresses::new(others.chain([free]))?))
+            });
+            let Some((node, addresses)) = next else { return Ok(()) };
+            self.say_of(node, None, |word| word.addresses = Some(addresses))?;
+        }
+    }
+
     /// What is to be done about a node that came in by an invite; it is done.
     ///
     /// # Errors
@@ -222,7 +257,9 @@ impl<'a> Admin<'a> {
         certificate: &Statement<Certificate>,
         delegation: &Statement<Delegation>,
     ) -> Result<Enrolment, AdminError> {
-        let enrolment = self.trust.view().enrolment(certificate, delegation, self.now);
+        let joins = certificate.body().node;
+        let is_taken = |address| self.trust.is_anothers(address, joins);
+        let enrolment = self.trust.view().enrolment(certificate, delegation, self.now, is_taken);
         let is_done = match &enrolment {
             Enrolment::Known => true,
             Enrolment::Enter(_) => false,
@@ -320,7 +357,7 @@ impl<'a> Admin<'a> {
         let shown = own.unwrap_or_else(|| Certificate {
             node: self.trust.node(),
             name,
-            addresses: membership::Addresses::default(),
+            addresses: Addresses::default(),
             tags: Tags::default(),
             not_before: 0,
             not_after: 0,

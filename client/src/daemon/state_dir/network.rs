@@ -9,6 +9,7 @@ use shadowmesh_proto::ids::Fingerprint;
 use shadowmesh_proto::membership::Secrets;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, MAX_TEXT, RelayTicket};
+use shadowmesh_proto::wire::control::Cidr4;
 use std::fmt::Write as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -37,6 +38,8 @@ pub struct NetworkState {
     pub relays: Vec<RelayTicket>,
     /// The address held.
     pub claim: AddressClaim,
+    /// The IPv4 address that the network gave this host last (protocol §8.7): which block it came from is not known for ever.
+    pub given: Option<Cidr4>,
     /// Who says who is a member; nobody in a network without certificates.
     pub root: Option<Fingerprint>,
 }
@@ -51,6 +54,7 @@ impl NetworkState {
             name: printable(name),
             relays,
             claim,
+            given: None,
             root: None,
         }
     }
@@ -63,6 +67,7 @@ impl NetworkState {
             name: printable(&invite.network_name),
             relays: invite.relays.clone(),
             claim: AddressClaim::default(),
+            given: None,
             root: invite.delegated.as_ref().map(|delegated| delegated.root),
         }
     }
@@ -148,6 +153,9 @@ impl NetworkState {
         if let Some(root) = self.root {
             let _ = writeln!(text, "root = \"{root}\"");
         }
+        if let Some(given) = self.given {
+            let _ = writeln!(text, "given = \"{given}\"");
+        }
         text.push_str("relays = [\n");
         for relay in &self.relays {
             let _ = writeln!(text, "    \"{}\",", relay.to_text());
@@ -170,6 +178,7 @@ impl NetworkState {
             relays: Vec<String>,
             #[serde(default)]
             claim: AddressClaim,
+            given: Option<String>,
             root: Option<String>,
             next: Option<StoredNext>,
         }
@@ -188,6 +197,7 @@ impl NetworkState {
         });
         let relays: Result<Vec<_>, _> = stored.relays.iter().map(|text| remembered_relay(text)).collect();
         let root = stored.root.map(|text| Fingerprint::from_base32(&text).ok_or(())).transpose();
+        let given = stored.given.map(|text| read_cidr(&text).ok_or(())).transpose();
         let secret = secret.ok_or("the secret is not 32 bytes of base64url")?;
         Ok(Self {
             secret: NetworkSecret::from_bytes(secret, stored.generation),
@@ -195,6 +205,7 @@ impl NetworkState {
             name: printable(&stored.name),
             relays: relays.map_err(|_| "a relay ticket in it is damaged")?,
             claim: stored.claim,
+            given: given.map_err(|()| "the given address in it is damaged")?,
             root: root.map_err(|()| "the root in it is damaged")?,
         })
     }
@@ -204,6 +215,11 @@ impl NetworkState {
 pub(super) fn decode_key(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(text.trim().as_bytes()).ok()?);
     Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
+}
+
+fn read_cidr(text: &str) -> Option<Cidr4> {
+    let (address, prefix) = text.split_once('/')?;
+    Cidr4::new(address.parse().ok()?, prefix.parse().ok()?)
 }
 
 fn one_line(text: &str) -> String {
@@ -316,6 +332,7 @@ mod tests {
             let relays = keys.into_iter().map(|key| relay(key, 1)).collect();
             let mut network = NetworkState::create(&name, relays, &mut SeededRng::new(seed));
             network.claim = AddressClaim { attempt, settled };
+            network.given = settled.then(|| Cidr4::new([10, 7, 3, attempt].into(), attempt % 33)).flatten();
             network.root = settled.then_some(Fingerprint([attempt; 32]));
             network.next = settled.then(|| NetworkSecret::from_bytes(Zeroizing::new([attempt; 32]), 7));
             prop_assert_eq!(NetworkState::parse(&network.to_toml()), Ok(network));

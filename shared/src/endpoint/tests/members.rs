@@ -282,6 +282,30 @@ fn an_address_that_the_record_gives_to_another_is_given_up_until_that_one_is_rev
     assert_eq!(view(&world), None);
 }
 
+#[test]
+fn an_address_that_the_network_gives_is_said_to_all_and_given_up_for_one_of_the_key() {
+    let mut world = network(World::new(709), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    let given = Cidr4::new([10, 7, 3, 4].into(), 24).unwrap();
+    let give = |world: &mut World, given| {
+        let now = world.now;
+        world.nodes[0].endpoint.set_given_ipv4(now, given);
+        world.run(Duration::from_secs(2));
+        let own = world.nodes[0].endpoint.hello().ipv4;
+        assert_eq!(world.status(1).hello.unwrap().ipv4, own, "the peer heard of it");
+        own.unwrap()
+    };
+    let taken = |world: &World| world.count(0, |event| matches!(event, Event::AddressTaken { .. }));
+    assert_eq!(give(&mut world, Some((given, Claim::Settled))), given);
+    assert_eq!(give(&mut world, Some((given, Claim::Settled))), given);
+    assert_eq!(taken(&world), 1, "it is news once");
+    let derived = give(&mut world, None);
+    let (space, node) = (world.nodes[0].endpoint.config.addresses, world.nodes[0].endpoint.id());
+    assert!(crate::addresses::is_derived_ipv4(space, node, derived.address()));
+    assert_eq!(derived.prefix(), crate::addresses::IPV4_PREFIX_LEN);
+    assert_eq!((give(&mut world, None), taken(&world)), (derived, 2), "it stays");
+}
+
 /// Number `generation` of the network's secrets.
 fn secret(world: &World, generation: u32) -> NetworkSecret {
     if generation == 0 {

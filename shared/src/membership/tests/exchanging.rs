@@ -289,6 +289,37 @@ fn a_name_that_the_invite_does_not_allow_is_made_to_fit() {
 }
 
 #[test]
+fn who_joins_has_an_address_of_the_invite_and_nobody_elses() {
+    let address = |text: &str| addresses(&[text]).first().copied();
+    // Node 1 shows one and the record gives one to a node that is away.
+    let joined = |wished: Option<&str>, shown: &[&str], recorded: &[&str]| {
+        let mut world = joining(|_| ());
+        world.trust(2).wish_address(wished.and_then(address));
+        let body = Certificate { addresses: addresses(shown), ..certificate(1, None) };
+        let own = Statement::sign(&root(), root().fingerprint(), body).unwrap();
+        world.trust(1).show(Own { certificate: own, chain: None });
+        let word = Word { version: 1, addresses: Some(addresses(recorded)), ..Word::default() };
+        world.say(1, |document| assert!(document.members.insert(id(9), word)));
+        world.connect(1, 2);
+        assert!(world.opens(1, 2, seconds(5)).is_some());
+        let Verdict::Admitted(admission) = world.session(1, 2).verdict() else { panic!("not admitted") };
+        let own = world.nodes[&2].trust.own().unwrap().certificate.body().addresses.clone();
+        assert_eq!(admission.facts.addresses, own, "others take it as its own");
+        own.first().map(ToString::to_string)
+    };
+    assert_eq!(joined(Some("10.1.2.44"), &[], &[]).as_deref(), Some("10.1.2.44"));
+    assert_eq!(joined(Some("10.1.3.44"), &[], &[]), None, "the invite does not give it");
+    let block = Block::new("10.1.2.0".parse().unwrap(), 24).unwrap();
+    let tried: Vec<String> = block.ipv4_attempts(id(2)).map(|address| address.to_string()).collect();
+    let [first, second, third] = &tried[..3] else { panic!("three attempts") };
+    assert_eq!(joined(None, &[], &[]).as_ref(), Some(first));
+    assert_eq!(joined(None, &[first], &[]).as_ref(), Some(second));
+    assert_eq!(joined(None, &[second], &[first]).as_ref(), Some(third));
+    assert_eq!(joined(Some("10.1.2.44"), &["10.1.2.44"], &[]).as_ref(), Some(first));
+    assert_eq!(joined(Some("10.1.2.44"), &[], &["10.1.2.44"]).as_ref(), Some(first));
+}
+
+#[test]
 fn an_invite_that_ended_says_so() {
     let mut world = joining(|limits| limits.joins_until = 1_400);
     world.connect(1, 2);

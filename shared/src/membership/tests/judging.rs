@@ -257,26 +257,58 @@ fn an_invite_that_was_used_up_lets_nobody_in_and_is_revoked_once() {
     };
     assert_eq!((judged(&network, &first), judged(&network, &second)), (Ok(()), Ok(())), "no admin saw one");
 
-    let enrolment = network.record.view().enrolment(&first, &once, 1_600);
+    let enrolment = network.record.view().enrolment(&first, &once, 1_600, |_| false);
     let Enrolment::Enter(word) = &enrolment else { panic!("{enrolment:?}") };
     let said = (word.name.clone(), word.tags.clone(), word.addresses.clone());
     assert_eq!(said, (Some(name("node-7")), Some(tags(&["server"])), Some(addresses(&["10.1.2.7"]))));
     network.say(2, |document| document.enrol(NODE, &enrolment, 1_600).unwrap());
-    assert_eq!(network.record.view().enrolment(&first, &once, 1_700), Enrolment::Known);
+    assert_eq!(network.record.view().enrolment(&first, &once, 1_700, |_| false), Enrolment::Known);
 
     // Whoever heard the record, an admin or not, also one that met the node before.
     assert_eq!((judged(&network, &first), judged(&network, &second)), (Ok(()), Err(Refusal::UsedUp)));
     let delegate = network.delegate.fingerprint();
-    let enrolment = network.record.view().enrolment(&second, &once, 1_700);
+    let enrolment = network.record.view().enrolment(&second, &once, 1_700, |_| false);
     assert_eq!(enrolment, Enrolment::UsedUp { delegate, by: vec![NODE] });
     // However many come, one revocation it is.
     for node in 8..20 {
-        let enrolment = network.record.view().enrolment(&of(node, &network), &once, 1_700);
+        let enrolment = network.record.view().enrolment(&of(node, &network), &once, 1_700, |_| false);
         network.say(2, |document| document.enrol(NodeId([node; 32]), &enrolment, 1_700).unwrap());
     }
     assert_eq!(network.record.view().revocations().count(), 1);
     assert_eq!(judged(&network, &first), Ok(()));
     assert!(matches!(judged(&network, &second), Err(Refusal::InviteRevoked { at: 1_700, .. })));
+}
+
+#[test]
+fn of_two_that_took_one_address_the_later_has_the_next_of_the_block() {
+    let mut network = network();
+    let open = network.delegation(|_| ());
+    let of = |node, network: &Network| {
+        network.certificate(&network.delegate, Some(&open), |says| says.node = NodeId([node; 32]))
+    };
+    let (first, second) = (of(7, &network), of(8, &network));
+    let enrolled = |network: &Network, certificate: &Statement<Certificate>| {
+        let view = network.record.view();
+        view.enrolment(certificate, &open, 1_600, |address| view.holder(address.ip()).is_some())
+    };
+    // Two admins apart enter one each, and their documents meet.
+    let [before_first, before_second] = [enrolled(&network, &first), enrolled(&network, &second)];
+    let mut apart = Network { record: network.record.clone(), ..self::network() };
+    apart.say(1, |document| document.enrol(NODE, &before_first, 1_600).unwrap());
+    apart.say(2, |document| document.enrol(NodeId([8; 32]), &before_second, 1_601).unwrap());
+    let view = apart.record.view();
+    let without: Vec<NodeId> = view.without_address().map(|(node, ..)| node).collect();
+    assert_eq!(without, [NodeId([8; 32])]);
+
+    network.say(2, |document| document.enrol(NODE, &before_first, 1_600).unwrap());
+    let enrolment = enrolled(&network, &second);
+    network.say(2, |document| document.enrol(NodeId([8; 32]), &enrolment, 1_700).unwrap());
+    let view = network.record.view();
+    let had = |certificate: &Statement<Certificate>| view.facts(certificate.body()).addresses;
+    assert_eq!(had(&first), addresses(&["10.1.2.7"]));
+    let mut tried = blocks(&[("10.1.2.0", 24)]).first().unwrap().ipv4_attempts(NodeId([8; 32]));
+    assert_eq!(had(&second), Addresses::new(tried.next()).unwrap());
+    assert_eq!(view.without_address().count(), 0);
 }
 
 #[test]
@@ -287,7 +319,7 @@ fn of_two_uses_that_two_admins_saw_apart_the_later_goes() {
     for (admin, node, at) in [(1, 7, 1_601), (2, 8, 1_600)] {
         let certificate =
             network.certificate(&network.delegate, Some(&once), |says| says.node = NodeId([node; 32]));
-        let enrolment = before.enrolment(&certificate, &once, at);
+        let enrolment = before.enrolment(&certificate, &once, at, |_| false);
         network.say(admin, |document| document.enrol(NodeId([node; 32]), &enrolment, at).unwrap());
     }
     assert_eq!(network.record.view().joined_too_many(once.body()), [NODE]);

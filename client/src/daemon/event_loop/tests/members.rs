@@ -22,7 +22,7 @@ impl Office {
     async fn new() -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(1));
         let ticket_key = RelayId(secret.public().0);
-        let relay = Relay { secret: Arc::new(secret), members: Arc::default() };
+        let relay = Relay { secret: Arc::new(secret), members: Arc::default(), is_mute: Arc::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let serving = relay.run(listener);
@@ -35,6 +35,11 @@ impl Office {
 
     /// The host that made the network.
     async fn admin(&self, name: &'static str) -> Daemon {
+        self.admin_at(name, None).await
+    }
+
+    /// The same with an address by hand.
+    async fn admin_at(&self, name: &'static str, address: Option<&str>) -> Daemon {
         let (seed, root) = (self.root.seed(), self.root.fingerprint());
         let members: MembersOf = Box::new(move |state, node| {
             let authority = Authority::from_seed(seed);
@@ -46,11 +51,17 @@ impl Office {
             state.save_members(&stored(&trust, None)).unwrap();
             Members::load(state, root, node).unwrap()
         });
-        Daemon::start_in(tempfile::tempdir().unwrap(), name, self.network.clone(), Some(members)).await
+        let home = tempfile::tempdir().unwrap();
+        Daemon::start_as(home, name, self.network.clone(), by_hand(address), Some(members)).await
     }
 
     /// A host that joins.
     async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
+        self.joins_at(name, invite, None).await
+    }
+
+    /// The same with an address by hand.
+    async fn joins_at(&self, name: &'static str, invite: &Invite, address: Option<&str>) -> Daemon {
         let (delegated, mut network) = (invite.delegated.clone(), NetworkState::join(invite));
         let root = self.root.fingerprint();
         // Who got hold of the secret alone knows that as well.
@@ -62,7 +73,8 @@ impl Office {
             }
             members
         });
-        Daemon::start_in(tempfile::tempdir().unwrap(), name, network, Some(members)).await
+        let home = tempfile::tempdir().unwrap();
+        Daemon::start_as(home, name, network, by_hand(address), Some(members)).await
     }
 
     /// A host that was there before, as its state says.
@@ -79,6 +91,10 @@ impl Office {
         let members = self.relay.members.lock().unwrap();
         members.iter().filter(|member| member.node.to_base32() == daemon).count()
     }
+}
+
+fn by_hand(address: Option<&str>) -> FileConfig {
+    FileConfig { address: address.map(|address| address.parse().unwrap()), ..FileConfig::default() }
 }
 
 impl Daemon {
@@ -566,5 +582,150 @@ async fn uncertified() {
     let a = Daemon::start("a", network).await;
     let refused = a.change(Change::RotateSecret { now: false }).await.unwrap_err();
     assert!(refused.contains("no certificates") && refused.contains("network create"), "{refused}");
+    office.serving.abort();
+}
+
+#[test]
+fn addresses_of_an_invite_reach_certificate_device_and_everybody() {
+    crate::net::namespace::isolated(|| in_network("", given_addresses()));
+}
+
+impl Daemon {
+    /// Its IPv4 address as it is on the device.
+    async fn cidr(&self) -> String {
+        self.status().await.node.addresses.first().cloned().unwrap_or_default()
+    }
+
+    /// The addresses of that member, as this host knows them.
+    async fn knows_of(&self, name: &str) -> Vec<String> {
+        let members = self.members().await;
+        members
+            .into_iter()
+            .find(|member| member.name == name)
+            .map(|member| member.addresses)
+            .unwrap_or_default()
+    }
+}
+
+async fn given_addresses() {
+    let office = Office::new().await;
+    // Who makes the network by hand has what it says, in the record.
+    let a = office.admin_at("a", Some("10.7.3.1/24")).await;
+    assert_eq!(a.cidr().await, "10.7.3.1/24");
+    a.until("its address in the record", || async { a.membership().await.given == ["10.7.3.1"] }).await;
+    let invite =
+        a.invite(InviteLimits { blocks: vec!["10.7.3.0/24".into()], ..InviteLimits::default() }).await;
+
+    let b = office.joins_at("b", &invite, Some("10.7.3.4/24")).await;
+    a.meets("b").await;
+    b.meets("a").await;
+    assert_eq!((b.cidr().await, b.membership().await.given), ("10.7.3.4/24".into(), vec!["10.7.3.4".into()]));
+    assert!(b.membership().await.warnings.is_empty(), "{:?}", b.membership().await.warnings);
+    let ip: std::net::Ipv4Addr = "10.7.3.4".parse().unwrap();
+    assert_eq!(a.asks(&[ip]).await, [ip], "and others take it as its own");
+    assert_eq!(a.knows_of("b").await.first().map(String::as_str), Some("10.7.3.4"));
+
+    // Outside of the block: said once, and shown; nobody would believe it.
+    let mut c = office.joins_at("c", &invite, Some("10.9.9.9/24")).await;
+    let sentence = "the invite does not give this host the address 10.9.9.9: it gives 10.7.3.0/24";
+    let is_said = |said: &Progress| matches!(said, Progress::Notice(said) if said.contains(sentence));
+    c.says("that it is not given", is_said).await;
+    let own = c.cidr().await;
+    assert!(own.ends_with("/16") && !own.starts_with("10.9.9.9"), "{own}");
+    let warnings = c.membership().await.warnings;
+    assert!(warnings.iter().any(|warning| warning.contains(sentence)), "{warnings:?}");
+    assert!(c.membership().await.given.is_empty());
+
+    // Without a wish, and with one that another has: the block gives another.
+    let d = office.joins("d", &invite).await;
+    let e = office.joins_at("e", &invite, Some("10.7.3.4/24")).await;
+    let has = async |one: &Daemon| {
+        let (cidr, given) = (one.cidr().await, one.membership().await.given);
+        let is_given = given.first().is_some_and(|given| cidr == format!("{given}/24"));
+        (is_given && cidr.starts_with("10.7.3.") && cidr != "10.7.3.4/24").then_some(cidr)
+    };
+    let have =
+        || async { has(&d).await.is_some() && has(&e).await.is_some() && has(&d).await != has(&e).await };
+    a.until("an address of the block each", have).await;
+    let warnings = e.membership().await.warnings;
+    assert!(warnings.iter().any(|said| said.contains("the address 10.7.3.4 is")), "{warnings:?}");
+
+    // Later, without a word of it, before anybody is met.
+    office.relay.is_mute.store(true, Relaxed);
+    for (name, daemon, expected) in [("b", b, "10.7.3.4/24".to_owned()), ("d", d, String::new())] {
+        let expected = if expected.is_empty() { daemon.cidr().await } else { expected };
+        let again = office.again(name, daemon.ends().await).await;
+        assert_eq!(again.cidr().await, expected);
+        again.ends().await;
+    }
+    office.serving.abort();
+}
+
+#[test]
+fn a_given_range_that_this_machine_uses_is_not_taken_from_it() {
+    let lan = "ip link add lan type bridge && ip address add 10.7.3.9/24 dev lan && ip link set lan up";
+    crate::net::namespace::isolated(|| in_network(lan, given_beside_a_lan()));
+}
+
+async fn given_beside_a_lan() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite =
+        a.invite(InviteLimits { blocks: vec!["10.7.3.0/24".into()], ..InviteLimits::default() }).await;
+    let mut b = office.joins("b", &invite).await;
+    let is_said =
+        |said: &Progress| matches!(said, Progress::Notice(said) if said.contains("which is not taken"));
+    b.says("that it is not taken", is_said).await;
+    assert!(b.cidr().await.ends_with("/16"), "{}", b.cidr().await);
+    a.until("b to have one of its key", || async {
+        let known = a.knows_of("b").await;
+        known.len() == 3 && known.iter().any(|address| address.starts_with("10.7.3."))
+    })
+    .await;
+    let ip = address(&b).await;
+    assert_eq!(a.asks(&[ip]).await, [ip], "which others believe");
+    office.serving.abort();
+}
+
+#[test]
+fn what_the_record_gives_a_running_host_is_taken_and_given_up() {
+    crate::net::namespace::isolated(|| in_network("", given_while_it_runs()));
+}
+
+async fn given_while_it_runs() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite =
+        a.invite(InviteLimits { blocks: vec!["10.7.3.0/24".into()], ..InviteLimits::default() }).await;
+    let d = office.joins("d", &invite).await;
+    d.meets("a").await;
+    // Two that do not hear of each other take one address.
+    let a_home = a.ends().await;
+    let b = office.joins_at("b", &invite, Some("10.7.3.4/24")).await;
+    b.meets("d").await;
+    let b_home = b.ends().await;
+    d.parts_from("b").await;
+    let c = office.joins_at("c", &invite, Some("10.7.3.4/24")).await;
+    c.meets("d").await;
+    assert_eq!(c.cidr().await, "10.7.3.4/24");
+    let b = office.again("b", b_home).await;
+    b.meets("c").await;
+    // The record gives it to one of them, and the next one to the other.
+    let a = office.again("a", a_home).await;
+    a.meets("b").await;
+    a.meets("c").await;
+    let both = || async {
+        let cidrs = [b.cidr().await, c.cidr().await];
+        let is_of_block = |cidr: &String| cidr.starts_with("10.7.3.") && cidr.ends_with("/24");
+        cidrs.iter().all(is_of_block) && cidrs[0] != cidrs[1] && cidrs.contains(&"10.7.3.4/24".to_owned())
+    };
+    a.until("both to have one", both).await;
+    for one in [&b, &c] {
+        let own = one.cidr().await;
+        one.until("it to be given", || async {
+            one.membership().await.given == [own.trim_end_matches("/24")]
+        })
+        .await;
+    }
     office.serving.abort();
 }

@@ -1,7 +1,7 @@
 //! Two admins that do not agree, and clocks that did not.
 
 use super::*;
-use shadowmesh_proto::membership::{Addresses, MAX_TAGS, Refusal, Tag, judge};
+use shadowmesh_proto::membership::{MAX_TAGS, Refusal, Tag, judge};
 use shadowmesh_proto::rng::SeededRng;
 
 const NOW: Seconds = 1_800_000_000;
@@ -153,4 +153,70 @@ fn what_a_clock_that_was_ahead_made_is_mended() {
 /// What node 7 is offered.
 fn offered(office: &Office) -> Option<Statement<Certificate>> {
     office.trust.offer_for(NodeId([7; 32])).cloned()
+}
+
+#[test]
+fn an_admins_host_has_the_address_that_it_is_given_unless_that_is_anothers() {
+    let address = |text: &str| Address::new(text.parse().expect("an address")).expect("a host's");
+    let (mine, other) = (address("10.7.3.4"), address("10.7.3.5"));
+    let mut office = Office::new();
+    office.root().enter_here().expect("entered");
+    assert!(office.root().give_here(mine).expect("said"));
+    assert_eq!(office.trust.view().holder(mine.ip()), Some(HERE));
+    let version = |office: &Office| {
+        let document = office.trust.record().document(office.root.fingerprint()).expect("a document");
+        document.body().version
+    };
+    let before = version(&office);
+    assert!(office.root().give_here(mine).expect("nothing to say"));
+    assert_eq!(version(&office), before);
+    // A member has the other by its certificate, and its certificate is renewed with that.
+    let shown =
+        Certificate { addresses: Addresses::new([other]).expect("few"), ..certificate(NOW - LIFE + 5) };
+    let facts = office.trust.view().facts(&shown);
+    office.root().approve(shown.node, Some(facts.clone()), None).expect("approved");
+    assert!(!office.root().give_here(other).expect("nothing is said"));
+    assert_eq!(office.trust.view().holder(other.ip()), Some(shown.node));
+    office.root().renew(&shown, facts).expect("renewed");
+    let offered = office.trust.offer_for(shown.node).expect("an offer").body().addresses.clone();
+    assert_eq!(offered, shown.addresses);
+    // Another address in its place.
+    assert!(office.root().give_here(address("10.7.3.6")).expect("said"));
+    assert_eq!(office.trust.view().holder(mine.ip()), None);
+}
+
+#[test]
+fn who_lost_its_address_to_another_gets_the_next_of_its_invite() {
+    let mut office = Office::new();
+    let limits = Limits {
+        joins_for: Duration::from_secs(60),
+        blocks: Set::new(Block::new([10, 7, 3, 0].into(), 24)).expect("few"),
+        ..Limits::default()
+    };
+    let ticket = office.root().invite(limits, &mut SeededRng::new(5)).expect("invited");
+    let delegate = Authority::from_seed(ticket.seed).fingerprint();
+    let taken = Address::new([10, 7, 3, 9].into()).expect("a host's");
+    for (node, since) in [(7, NOW), (8, NOW + 1)] {
+        let word = Word {
+            delegate: Some(delegate),
+            addresses: Addresses::new([taken]),
+            since,
+            version: 5,
+            ..Word::default()
+        };
+        let entered = office.root().write(|document, _| {
+            assert!(document.members.insert(NodeId([node; 32]), word));
+            Ok(())
+        });
+        entered.expect("entered");
+    }
+    office.root().settle_addresses().expect("settled");
+    let has = |node: u8| {
+        let addresses = office.trust.view().addresses();
+        addresses.filter(|(_, holder)| *holder == NodeId([node; 32])).map(|(ip, _)| ip).collect::<Vec<_>>()
+    };
+    assert_eq!(has(7), [taken.ip()]);
+    let block = Block::new([10, 7, 3, 0].into(), 24).expect("a block");
+    let next = block.ipv4_attempts(NodeId([8; 32])).find(|address| *address != taken).expect("free");
+    assert_eq!(has(8), [next.ip()]);
 }
