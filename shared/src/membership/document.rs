@@ -92,7 +92,7 @@ pub struct SecretName {
     /// What it is called at relays.
     #[n(1)]
     pub network: NetworkId,
-    /// Until then the one before is good as well.
+    /// Until then the one before is good as well; 0 where it is over at once, whatever a clock says.
     #[n(2)]
     pub until: Seconds,
 }

@@ -139,6 +139,12 @@ impl Secrets {
         matches!(self.held.as_slice(), [_, last] if named.is_some_and(|named| named.network == last.id()))
     }
 
+    /// Whether members that are connected by the one before may still have to ask for the new one: another that is drawn now would take
+    /// the place of the one by which they ask.
+    pub fn hands_on(&self, named: Option<SecretName>, now: Instant) -> bool {
+        self.rotates(named) && self.both_since.is_none_or(|since| since + HAND_ON > now)
+    }
+
     /// Gives up the one before when its time is over; whether it did.
     pub(super) fn retire(&mut self, named: Option<SecretName>, now: Instant, unix: Seconds) -> bool {
         let Some(named) = named.filter(|_| self.rotates(named)) else { return false };

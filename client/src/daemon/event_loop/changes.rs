@@ -74,6 +74,22 @@ impl EventLoop {
         Ok(invite.to_text().to_string())
     }
 
+    /// Members that are connected and have not got the new secret, while they may get it.
+    fn without_secret(&self, now: Instant) -> Vec<String> {
+        let hands_on = |trust: &Trust| trust.secrets().hands_on(trust.view().secret(), now);
+        if !self.endpoint.trust().is_some_and(hands_on) {
+            return Vec::new();
+        }
+        let peers = self.endpoint.peer_status(now).into_iter();
+        let is_without = |peer: &PeerStatus| {
+            let verdict = peer.member.as_ref().map(|member| &member.verdict);
+            peer.state == PeerState::Connected
+                && matches!(verdict, Some(Verdict::Admitted(_)))
+                && self.has_new_secret(peer.id) != Some(true)
+        };
+        peers.filter(is_without).map(|peer| self.name_of(peer.id)).collect()
+    }
+
     /// Draws another secret for the network and names it in the record.
     fn rotate_secret(&mut self, at_once: bool) -> Result<String, String> {
         let Some(trust) = self.endpoint.trust() else {
@@ -82,6 +98,7 @@ impl EventLoop {
                 .to_owned());
         };
         let (now, unix) = (Instant::now(), unix_now());
+        let without = self.without_secret(now);
         match trust.secret_state(unix) {
             // Nothing is drawn where it is refused anyway.
             _ if !self.is_admin() => return self.ask_admin(|_| Err(AdminError::NotAdmin)),
@@ -90,6 +107,13 @@ impl EventLoop {
                     "the secret is being replaced already, and the one before is good for {} more: wait for that, or replace both \
                      at once with `shadowmesh rotate-secret --now`",
                     span(until - unix)
+                ));
+            }
+            SecretState::Rotating { .. } if !without.is_empty() => {
+                return Err(format!(
+                    "the secret was replaced just now, and {} {} not got it yet: another would cut them off; try again in a minute",
+                    without.join(" and "),
+                    if without.len() == 1 { "has" } else { "have" }
                 ));
             }
             SecretState::Missing { .. } | SecretState::Late { .. } => {
@@ -112,7 +136,8 @@ impl EventLoop {
             return Err(format!("the new secret cannot be saved: {error}"));
         }
         let grace = if at_once { Duration::ZERO } else { GRACE };
-        let until = unix.saturating_add(grace.as_secs());
+        // Over by every clock, also one that is hours behind.
+        let until = if at_once { 0 } else { unix.saturating_add(grace.as_secs()) };
         let name = SecretName { generation, network: next.derive().id(), until };
         if let Err(sentence) = self.ask_admin(|admin| admin.rotate(secrets, name)) {
             self.network.set_secrets(&before);

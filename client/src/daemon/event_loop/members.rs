@@ -43,6 +43,8 @@ pub(super) struct Kept {
     followed: Option<u64>,
     /// Something to store that [`Trust::changes`] does not count.
     is_dirty: bool,
+    /// The network's secrets could not be saved.
+    is_unsaved: bool,
     /// When certificates are looked at next.
     look: Option<Instant>,
     /// What was said of each peer, not to say it twice.
@@ -157,10 +159,13 @@ impl EventLoop {
         // The secret first: a record that names one without the other would leave a node that cannot be spoken to, the other way
         // round one that holds what nobody named, which stands in nobody's way.
         let secrets = trust.secrets().clone();
-        if self.network.set_secrets(&secrets)
-            && let Err(error) = self.state.save_network(&self.network)
-        {
-            self.complain(format!("the network's secret could not be saved: {error}"));
+        if self.network.set_secrets(&secrets) || self.members.is_unsaved {
+            let saved = self.state.save_network(&self.network);
+            // Tried again with whatever is stored next, and each time that certificates are looked at.
+            self.members.is_unsaved = saved.is_err();
+            if let Err(error) = saved {
+                self.complain(format!("the network's secret could not be saved: {error}"));
+            }
         }
         let Some(trust) = self.endpoint.trust() else { return false };
         // What was just done comes next time round.

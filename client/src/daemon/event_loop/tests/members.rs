@@ -729,3 +729,127 @@ async fn given_while_it_runs() {
     }
     office.serving.abort();
 }
+
+#[test]
+fn two_hosts_rotate_one_after_the_other_under_traffic_and_lose_no_frame() {
+    crate::net::namespace::isolated(|| in_network("", rotated_by_both()));
+}
+
+async fn rotated_by_both() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    b.meets("a").await;
+    let Response::AdminId { id } = b.ask(Request::AdminId { anew: false }).await.unwrap() else {
+        panic!("no id")
+    };
+    a.change(Change::AddAdmin { id, name: "b-admin".into() }).await.unwrap();
+    b.until("b to be an admin", || async { b.membership().await.is_admin }).await;
+    let mut sent = 0;
+    let mut send = |count: u32| {
+        for n in sent..sent + count {
+            a.send(&b, n);
+            b.send(&a, n);
+        }
+        sent += count;
+    };
+    send(50);
+    a.change(Change::RotateSecret { now: false }).await.unwrap();
+    send(50);
+    b.until("b to have it", || has_first(&b)).await;
+    send(50);
+    b.change(Change::RotateSecret { now: true }).await.unwrap();
+    send(50);
+    a.until("a to have the next", || async { a.membership().await.secret.generation == 2 }).await;
+    send(50);
+    for one in [&a, &b] {
+        assert_eq!(one.numbers(250).await, (0..250).collect::<Vec<_>>(), "what runs goes on");
+        // Over at once by every clock, also one that is hours behind.
+        assert_eq!(one.membership().await.secret.until, Some(0));
+    }
+    a.meets("b").await;
+    let ids = [a.status().await.node.id, b.status().await.node.id];
+    a.until("two streams each", || async { ids.iter().all(|id| office.registrations(id) == 2) }).await;
+    office.serving.abort();
+}
+
+#[test]
+fn a_second_rotation_waits_for_who_is_connected_and_has_not_got_the_first() {
+    crate::net::namespace::isolated(|| in_network("", rotated_twice()));
+}
+
+async fn rotated_twice() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    b.meets("a").await;
+    office.relay.is_mute.store(true, Relaxed);
+    a.change(Change::RotateSecret { now: true }).await.unwrap();
+    let refused = a.change(Change::RotateSecret { now: true }).await.unwrap_err();
+    assert!(refused.contains("b has not got it yet"), "{refused}");
+    office.relay.is_mute.store(false, Relaxed);
+    b.until("b to have it", || has_first(&b)).await;
+    let knows = || async {
+        a.members().await.iter().any(|member| member.has_new_secret == Some(true) && member.name == "b")
+    };
+    a.until("a to know", knows).await;
+    a.change(Change::RotateSecret { now: true }).await.unwrap();
+    b.until("b to have the next", || async { b.membership().await.secret.generation == 2 }).await;
+    office.serving.abort();
+}
+
+#[test]
+fn who_is_stopped_between_the_record_and_the_secret_gets_it_after() {
+    crate::net::namespace::isolated(|| in_network("", stopped_between()));
+}
+
+async fn stopped_between() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    let state = StateDir::open(b.home.path().join("state")).unwrap();
+    let before = state.load_network().unwrap().unwrap();
+    a.change(Change::RotateSecret { now: false }).await.unwrap();
+    b.until("b to have it", || has_first(&b)).await;
+    let b_home = b.ends().await;
+    // As it was when b had stored the record, and had not been given the secret.
+    state.save_network(&before).unwrap();
+    office.relay.is_mute.store(true, Relaxed);
+    let b = office.again("b", b_home).await;
+    let secret = b.membership().await.secret;
+    assert_eq!((secret.generation, secret.state.as_str()), (0, "missing"));
+    office.relay.is_mute.store(false, Relaxed);
+    b.until("b to have it", || rotates(&b)).await;
+    b.meets("a").await;
+    let stored = state.load_network().unwrap().unwrap();
+    assert_eq!(stored.secrets().ids().count(), 2);
+    office.serving.abort();
+}
+
+#[test]
+fn a_secret_that_could_not_be_saved_is_saved_when_it_can_be() {
+    crate::net::namespace::isolated(|| in_network("", unsaved()));
+}
+
+async fn unsaved() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    let state = StateDir::open(b.home.path().join("state")).unwrap();
+    // No file can be written where a directory is.
+    let in_the_way = state.path().join(".network.toml.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    a.change(Change::RotateSecret { now: false }).await.unwrap();
+    b.until("b to have it", || has_first(&b)).await;
+    let stored = |state: &StateDir| state.load_network().unwrap().unwrap().secrets().ids().count();
+    assert_eq!(stored(&state), 1);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    a.change(Change::Tag { member: "b".into(), add: vec!["x".into()], remove: vec![] }).await.unwrap();
+    b.until("its tag", || async { b.membership().await.tags == ["x"] }).await;
+    assert_eq!(stored(&state), 2);
+    office.serving.abort();
+}
