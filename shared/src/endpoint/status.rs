@@ -49,6 +49,8 @@ pub struct PeerStatus {
     pub peer_path: Option<PathKind>,
     /// What users of either side asked for.
     pub wanted: Wanted,
+    /// Whether no direct link may be tried, by the word of every relay that introduces it.
+    pub is_direct_barred: bool,
     /// How often data moved to another kind of path.
     pub switches: u64,
     /// The last of those moves.

@@ -18,6 +18,7 @@ use crate::wire::relayed::{RELAYED_HEADER_LEN, RelayedHeader};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+mod barred;
 mod claims;
 mod direct;
 mod first;
@@ -76,6 +77,8 @@ struct World {
     tcp: tcp::Tcp,
     pieces: [Reassembler; 2],
     released: [usize; 2],
+    /// What the relay says to either node of direct links.
+    direct: [Option<bool>; 2],
     /// What a second relay that forwards nothing has of either node's link, if there is one.
     idle_relay: Option<two_relays::IdleRelay>,
 }
@@ -159,6 +162,7 @@ impl World {
             tcp: tcp::Tcp::default(),
             pieces: Default::default(),
             released: [0; 2],
+            direct: [None; 2],
             idle_relay: None,
         };
         for at in 0..2 {
@@ -185,6 +189,7 @@ impl World {
                     stun_ports: vec![8443],
                     heartbeat_ms: 15_000,
                     instance: 1,
+                    direct: self.direct[from],
                 },
             ),
             ServerInput::Control(relay::Control::Connect { peer: None }) => {

@@ -56,6 +56,7 @@ use crate::session::AckReport;
 use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
 use crate::time::Deadline;
+use crate::transmit::RelayNo;
 use crate::traverse::strangers::Strangers;
 use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
@@ -186,6 +187,9 @@ pub(crate) struct Peer {
     contact: Option<Contact>,
     /// Every contact that a relay gave, one per relay, the newest last.
     contacts: Vec<(Contact, u64)>,
+    /// Relays that allow no direct link to it, and whether that holds: while every relay that introduces it says so.
+    barred_by: Vec<RelayNo>,
+    is_barred: bool,
     /// When a relay last said that the peer is there, and was listened to.
     introduced: Option<Instant>,
     /// Whether the relay was told CONFIRMED for this contact.
@@ -264,6 +268,8 @@ impl Peer {
             instance: None,
             contact: None,
             contacts: Vec::new(),
+            barred_by: Vec::new(),
+            is_barred: false,
             introduced: None,
             confirmed_contact: false,
             path: None,
@@ -383,6 +389,7 @@ impl Peer {
         let known = self.contacts.contains(&(contact, instance));
         self.contacts.retain(|(other, _)| other.relay != contact.relay);
         self.contacts.push((contact, instance));
+        self.judge_bar(ctx.now);
         let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
         let elsewhere = self.contact.is_some_and(|current| current.relay != contact.relay);
         // protocol §8.8: a session begins under the newest secret that both have.
@@ -451,6 +458,7 @@ impl Peer {
         why: &'static str,
     ) {
         self.contacts.retain(|(contact, _)| !lost(*contact));
+        self.judge_bar(ctx.now);
         if !self.contact.is_some_and(lost) {
             return;
         }
@@ -465,6 +473,29 @@ impl Peer {
             self.use_contact(ctx, contact, instance, Duration::ZERO);
         }
         self.settle(ctx);
+    }
+
+    /// A relay says whether a direct link to the peer may be tried.
+    pub(crate) fn allow_direct(&mut self, ctx: &mut Context<'_>, relay: RelayNo, is_allowed: bool) {
+        self.barred_by.retain(|other| *other != relay);
+        if !is_allowed {
+            self.barred_by.push(relay);
+        }
+        self.judge_bar(ctx.now);
+    }
+
+    /// Whether direct links may be tried may be another matter now (protocol §7.4). What is there goes on: a relay ends nothing that works.
+    /// Where no relay introduces the peer any more, what was said last holds.
+    fn judge_bar(&mut self, now: Instant) {
+        if self.contacts.is_empty() {
+            return;
+        }
+        let was_barred = self.is_barred;
+        self.is_barred = self.contacts.iter().all(|(contact, _)| self.barred_by.contains(&contact.relay));
+        if was_barred && !self.is_barred && self.session.is_some() {
+            // A relay can say so as often as it likes.
+            self.direct.begin_provoked(now, "a relay allows direct links");
+        }
     }
 
     /// The relay's hints about this pair, not yet clamped (protocol §3.5), and where it sees the peer's UDP socket.
@@ -659,7 +690,7 @@ impl Peer {
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
         let mut next = None;
         if self.session.is_some() {
-            next = Deadline::earlier(next, self.direct.poll_timeout(self.routed.is_some()));
+            next = Deadline::earlier(next, self.direct.poll_timeout(self.routed.is_some(), self.is_barred));
             next = Deadline::earlier(next, self.direct_tcp.poll_timeout());
         }
         if self.contact.is_some() {

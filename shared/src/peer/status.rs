@@ -32,6 +32,7 @@ impl Peer {
             standby: standby.filter(|via| Some(*via) != self.routed).filter_map(proven).collect(),
             peer_path: self.routed.map(|_| self.resume.peer_kind.unwrap_or(PathKind::RelayWs)),
             wanted: self.wish.wanted,
+            is_direct_barred: self.is_barred,
             switches: self.switches,
             last_switch: self.last_switch.map(|(at, from, to, why)| SwitchStatus {
                 from,
@@ -43,7 +44,8 @@ impl Peer {
             next_direct_try: self
                 .direct
                 .next_round()
-                .filter(|_| self.session.is_some() && self.routed.is_none_or(|via| !via.kind().is_direct()))
+                .filter(|_| self.session.is_some() && !self.is_barred)
+                .filter(|_| self.routed.is_none_or(|via| !via.kind().is_direct()))
                 .map(|at| at.saturating_duration_since(now)),
             session: self.session.as_ref().map(|session| SessionStatus {
                 cipher: session.cipher(),
@@ -61,8 +63,12 @@ impl Peer {
     /// Why data takes this path, in words for `status`.
     fn why(&self, via: Via) -> &'static str {
         let direct = self.direct_paths().any(|(_, path)| path.is_usable());
+        let is_barred = self.is_barred && !direct;
         if self.wish.wanted != Wanted::Auto {
             return match (self.routed == Some(via), self.wish.wanted.allows(via.kind())) {
+                (true, false) if is_barred && self.wish.wanted.is_direct() => {
+                    "a direct path was asked for, and the relay allows none"
+                }
                 (true, true) => "it was asked for",
                 (true, false) => "the path that was asked for is not proven",
                 (false, _) => "in case the other path fails",
@@ -79,6 +85,7 @@ impl Peer {
             Via::Channel(_) | Via::RelayUdp(_) if direct => {
                 "the direct path is worse, or has not behaved for long enough"
             }
+            Via::Channel(_) | Via::RelayUdp(_) if is_barred => "the relay allows no direct path",
             Via::RelayUdp(_) => "no direct path is proven",
             Via::Channel(_) => "the only proven path",
         }

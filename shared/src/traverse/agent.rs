@@ -237,6 +237,13 @@ impl Agent {
         }
     }
 
+    /// Nothing is checked until the next round.
+    pub fn stop(&mut self) {
+        for remote in &mut self.remotes {
+            remote.next = None;
+        }
+    }
+
     /// Forgets everything but what the retries need to keep their pace.
     pub fn clear(&mut self) {
         let provoked = std::mem::replace(&mut self.provoked, PROVOKED);

@@ -86,7 +86,11 @@ fn is_done(peer: &PeerStatus, wanted: Wanted) -> bool {
 fn why_not(peer: &PeerStatus, name: &str, wanted: Wanted) -> String {
     let allows = |via: Via| select::Wanted::from(wanted).allows(via.kind());
     let is_proven = peer.path.iter().chain(&peer.standby).any(|path| allows(path.via));
+    let is_direct = select::Wanted::from(wanted).is_direct();
     let what = match (peer.path, is_proven) {
+        (Some(_), false) if is_direct && peer.is_direct_barred => {
+            format!("the relay allows no direct path to {name}")
+        }
         (None, _) => format!("there is no proven path to {name} at all"),
         (Some(_), false) => format!("no such path to {name} is proven"),
         (Some(path), true) if !allows(path.via) => format!("this end still sends by {}", path.via.kind()),

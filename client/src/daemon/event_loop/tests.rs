@@ -109,6 +109,7 @@ impl Relay {
                                 stun_ports: vec![],
                                 heartbeat_ms: 15_000,
                                 instance: 1,
+                                direct: None,
                             }).unwrap()
                         }
                         ServerInput::Control(Control::Connect { .. }) => {

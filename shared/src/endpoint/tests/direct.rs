@@ -257,12 +257,17 @@ impl Internet {
 /// Two nodes behind these NATs, with sockets.
 pub(super) fn behind(seed: u64, nats: [Nat; 2]) -> World {
     let mut world = World::new(seed);
+    give_sockets(&mut world, nats);
+    world
+}
+
+/// The two nodes have sockets from now on, behind these NATs.
+pub(super) fn give_sockets(world: &mut World, nats: [Nat; 2]) {
     world.internet.sides = nats.iter().enumerate().map(|(at, nat)| Side::new(at, *nat)).collect();
     for at in 0..2 {
         let (now, inside) = (world.now, world.internet.sides[at].inside);
         world.nodes[at].endpoint.handle_addresses(now, vec![inside]);
     }
-    world
 }
 
 fn kind(world: &World, at: usize) -> Option<PathKind> {
