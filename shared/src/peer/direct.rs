@@ -584,8 +584,9 @@ impl Peer {
             self.direct.agent.on_check_sent(ctx.now, address, id);
             let is_followed =
                 self.direct.follow_to() == Some(address) && self.may_answer(ctx, Via::Udp(address));
+            let has_room = self.direct.agent.has_room();
             let is_of_host = |known: &DirectPath| known.remote.ip() == address.ip() && known.path.is_usable();
-            if is_followed && self.direct.paths.iter().any(is_of_host) {
+            if is_followed && has_room && self.direct.paths.iter().any(is_of_host) {
                 let id = ctx.rng.next_u64();
                 let check = datagram_ping(id, largest_packet(ctx), CHECK);
                 self.ask(ctx, Via::Udp(address), &check);
