@@ -51,6 +51,8 @@ pub struct PeerStatus {
     pub wanted: Wanted,
     /// Whether no direct link may be tried, by the word of every relay that introduces it.
     pub is_direct_barred: bool,
+    /// Whether nothing is under way that may make data of either side take another path soon.
+    pub is_settled: bool,
     /// How often data moved to another kind of path.
     pub switches: u64,
     /// The last of those moves.

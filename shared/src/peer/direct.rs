@@ -261,6 +261,12 @@ impl Direct {
         self.heard.is_some()
     }
 
+    /// Whether addresses are being checked, or about to be, or one that answered is being proven.
+    pub(super) fn is_looking(&self, now: Instant) -> bool {
+        let is_found = self.paths.iter().any(|known| known.path.is_unproven());
+        self.agent.is_checking() || self.agent.is_awaited(now) || is_found
+    }
+
     pub(super) fn is_checking(&self) -> bool {
         self.agent.is_checking()
     }

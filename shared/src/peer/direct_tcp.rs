@@ -157,8 +157,15 @@ impl DirectTcp {
             let behaved = known.standing.due().map(|at| Deadline::new(at, "a direct path has behaved"));
             next = Deadline::earlier(next, behaved);
         }
+        let over = self.until.map(|until| Deadline::new(until, "a try by TCP is over"));
+        next = Deadline::earlier(next, over);
         let spare = self.spare_since.map(|since| Deadline::new(since + SPARE_FOR, "close spare connections"));
         Deadline::earlier(next, spare)
+    }
+
+    /// Whether connections are being tried, or one is being proven.
+    pub(super) fn is_looking(&self, now: Instant) -> bool {
+        self.is_trying(now) || self.links.iter().any(|known| known.path.is_unproven())
     }
 
     fn is_trying(&self, now: Instant) -> bool {
@@ -264,6 +271,7 @@ impl Peer {
 
     /// Time passed for its links.
     pub(super) fn tcp_timeout(&mut self, ctx: &mut Context<'_>) {
+        self.direct_tcp.until.take_if(|until| *until <= ctx.now);
         for known in &mut self.direct_tcp.links {
             known.path.handle_timeout(ctx.now);
         }

@@ -79,7 +79,11 @@ impl Peer {
     pub(super) fn wish(&mut self, ctx: &mut Context<'_>, wanted: Wanted) {
         self.wish = Wish { wanted, number: self.wish.number.saturating_add(1), said: None };
         self.say_wish(ctx);
-        if wanted.allows(PathKind::DirectUdp) && self.session.is_some() && ctx.local.has_udp {
+        if wanted.allows(PathKind::DirectUdp)
+            && self.session.is_some()
+            && ctx.local.has_udp
+            && !self.is_barred
+        {
             self.direct.begin(ctx.now, "a direct path was asked for");
         }
         self.hurry_wanted();
@@ -137,6 +141,11 @@ impl Peer {
     /// When USE is to be said again.
     pub(super) fn wish_due(&self) -> Option<Deadline> {
         self.repeat_due(self.wish.said, "repeat USE")
+    }
+
+    /// Whether the peer acknowledged what this side wants and where it sends.
+    pub(super) const fn is_agreed(&self) -> bool {
+        self.wish.said.is_none() && self.resume.said.is_none()
     }
 
     /// Tells how far its paths may be apart, when that changed by a quarter.

@@ -6,6 +6,7 @@ use crate::endpoint::status::{PathStatus, PeerStatus, SessionStatus, SwitchStatu
 use crate::membership::{Certificate, Delegation, Statement};
 use crate::path::liveness::FULL_SIZE;
 use crate::path::select::{PathKind, Wanted};
+use crate::path::state::Path;
 use std::time::Instant;
 
 impl Peer {
@@ -33,6 +34,7 @@ impl Peer {
             peer_path: self.routed.map(|_| self.resume.peer_kind.unwrap_or(PathKind::RelayWs)),
             wanted: self.wish.wanted,
             is_direct_barred: self.is_barred,
+            is_settled: self.is_settled(now),
             switches: self.switches,
             last_switch: self.last_switch.map(|(at, from, to, why)| SwitchStatus {
                 from,
@@ -58,6 +60,13 @@ impl Peer {
     /// What it showed to be a member by, as far as that was verified.
     pub(crate) fn chain(&self) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {
         self.member.chain()
+    }
+
+    /// Whether nothing is under way that may make data of either side take another path soon: as far as this side can know.
+    fn is_settled(&self, now: Instant) -> bool {
+        let is_looking = !self.is_barred && (self.direct.is_looking(now) || self.direct_tcp.is_looking(now));
+        let is_asked = self.relay_udp.path().is_some_and(Path::is_unproven);
+        self.session.is_none() || (self.is_well_routed() && self.is_agreed() && !is_looking && !is_asked)
     }
 
     /// Why data takes this path, in words for `status`.

@@ -449,6 +449,11 @@ impl Agent {
         self.left > 0 && self.remotes.iter().any(|remote| remote.next.is_some())
     }
 
+    /// Whether a round is about to begin for a reason, and not because the last one found nothing.
+    pub fn is_awaited(&self, now: Instant) -> bool {
+        self.wanted.is_some_and(|wanted| wanted.why != RETRY_WHY && wanted.at <= now + ROUND_GAP)
+    }
+
     /// Rounds begun so far.
     pub const fn rounds(&self) -> u64 {
         self.rounds

@@ -450,12 +450,18 @@ async fn directly() {
     let refused = ask(Wanted::RelayUdp, 200).await;
     let Err(ControlError::Refused { sentence, .. }) = refused else { panic!("{refused:?}") };
     assert!(sentence.contains("no such path to b is proven"), "{sentence}");
-    let peer = &scene.a.status().await.peers[0];
+    let peer = scene.a.status().await.peers.swap_remove(0);
     assert_eq!((peer.switches, peer.wanted), (5, Wanted::Direct));
     let switch = peer.last_switch.as_ref().unwrap();
     assert_eq!((switch.from, switch.to), (PathKind::DirectTcp, PathKind::DirectUdp));
     assert_eq!(switch.reason, "a better path was proven");
     assert_eq!((switch.resent, switch.duplicates, switch.reordered, switch.lost), (0, 0, 0, 0), "{switch:?}");
+
+    // Whichever is best is waited for as well.
+    let Ok(Response::Path(_)) = ask(Wanted::Relay, 5_000).await else { panic!("no move to the relay") };
+    let Ok(Response::Path(moved)) = ask(Wanted::Auto, 8_000).await else { panic!("no move back") };
+    let direct = Some(PathKind::DirectUdp);
+    assert_eq!((moved.wanted, moved.kind, moved.peer_path), (Wanted::Auto, direct, direct));
 }
 
 async fn by_relay() {
