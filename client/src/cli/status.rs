@@ -186,8 +186,11 @@ fn peer_line(peer: &Peer) -> String {
 /// What is not as it is for most peers.
 fn notes(peer: &Peer) -> Vec<String> {
     let mut notes = Vec::new();
-    if peer.state == PeerState::Connected && !peer.paths_agree {
-        let theirs = peer.peer_path.map_or_else(|| "another path".to_owned(), |kind| kind.to_string());
+    // What it has not said yet is no difference.
+    if peer.state == PeerState::Connected
+        && !peer.paths_agree
+        && let Some(theirs) = peer.peer_path
+    {
         notes.push(format!("it sends by {theirs}"));
     }
     if let Some(member) = &peer.member {
@@ -292,6 +295,9 @@ mod tests {
         let mut lines = text.lines().skip_while(|line| !line.starts_with("b "));
         assert_eq!(lines.nth(1), Some("  it sends by direct-udp"), "{text}");
         assert_eq!(lines.next(), Some("  asked for direct: the only proven path"), "{text}");
+        status.peers[0].peer_path = None;
+        assert_eq!(rows(&status), before + 1, "what it has not said is no difference");
+        status.peers[0].peer_path = Some(PathKind::DirectUdp);
         // Of one that is not connected nobody knows how it would send.
         status.peers[0].state = PeerState::Offline;
         assert_eq!(rows(&status), before + 1);

@@ -45,7 +45,7 @@ pub struct PeerStatus {
     pub path: Option<PathStatus>,
     /// Other paths that are proven.
     pub standby: Vec<PathStatus>,
-    /// The kind of path that the peer says it sends on.
+    /// The kind of path that the peer says it sends on; `None` before it said anything.
     pub peer_path: Option<PathKind>,
     /// What users of either side asked for.
     pub wanted: Wanted,
@@ -83,8 +83,9 @@ pub struct PathStatus {
     pub via: Via,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
-    /// The largest packet that was proven to pass both ways, bytes: with the IP header on a datagram path, without on a stream.
-    pub mtu: u16,
+    /// The largest packet that was proven to pass both ways on a datagram path, bytes, with the IP header. A stream has no such size:
+    /// its TCP cuts what it carries.
+    pub mtu: Option<u16>,
     /// Loss of this side's data over the last two seconds, in thousandths, where enough was sent to say.
     pub loss: Option<u64>,
     /// Why data takes it, or may.

@@ -9,6 +9,7 @@ use crate::crypto::aead::CipherSet;
 use crate::crypto::keys::{NetworkSecret, NodeSecret};
 use crate::ids::{ChannelId, RelayId};
 use crate::link::{ServerInput, ServerLink};
+use crate::path::select::PathKind;
 use crate::rng::SeededRng;
 use crate::session::fragment::Reassembler;
 use crate::wire::control::Cidr4;
@@ -374,6 +375,8 @@ fn two_nodes_meet_prove_a_path_and_say_hello() {
         let status = world.status(at);
         assert_eq!(status.state, PeerState::Connected);
         assert_eq!(status.path.unwrap().rtt, Some(LATENCY * 4));
+        assert_eq!(status.path.unwrap().mtu, None, "a stream has no packet size");
+        assert_eq!(status.peer_path, Some(PathKind::RelayWs));
         assert_eq!(status.hello.unwrap().name, ["b", "a"][at]);
         assert!(world.nodes[at].confirmed, "the relay was told CONFIRMED");
         assert_eq!(world.count(at, |event| matches!(event, Event::OpenAssociation { .. })), 1);
@@ -382,6 +385,25 @@ fn two_nodes_meet_prove_a_path_and_say_hello() {
     }
     // Derived from different keys, so the same association and opposite keys on both sides.
     assert_eq!(world.status(0).session.unwrap().cipher, world.status(1).session.unwrap().cipher);
+}
+
+#[test]
+fn what_the_peer_sends_on_is_not_known_before_it_said_anything() {
+    for seed in 11..15 {
+        let mut world = World::new(seed);
+        let mut was_silent = [false; 2];
+        for _ in 0..300 {
+            world.run(Duration::from_millis(1));
+            for (at, was_silent) in was_silent.iter_mut().enumerate() {
+                let Some(status) = world.nodes[at].endpoint.peer_status(world.now).pop() else { continue };
+                assert_eq!(status.peer_path.is_some(), status.path.is_some() && status.hello.is_some());
+                *was_silent |= status.path.is_some() && status.peer_path.is_none();
+            }
+        }
+        assert!(was_silent.contains(&true), "one has a path before the other said anything");
+        world.run(Duration::from_secs(1));
+        assert_eq!([0, 1].map(|at| world.status(at).peer_path), [Some(PathKind::RelayWs); 2]);
+    }
 }
 
 #[test]

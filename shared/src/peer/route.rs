@@ -49,7 +49,7 @@ pub(super) struct Resume {
     left_silence: bool,
     /// The highest number heard.
     pub(super) heard: u64,
-    /// What it said; the relay's stream until then, where every session begins.
+    /// What it said. One that has a path and says nothing sends by the relay's stream, where every session begins.
     pub(super) peer_kind: Option<PathKind>,
     /// Whether the relay was told RELEASE since the channel was last used.
     pub(super) is_released: bool,

@@ -17,9 +17,9 @@ impl Peer {
             let loss = path.loss_per_mille(now);
             let size = path.packet_size().unwrap_or(FULL_SIZE);
             let mtu = match via {
-                Via::Channel(_) | Via::Tcp(_) => u16::try_from(size).unwrap_or(u16::MAX),
-                Via::Udp(remote) => direct::ip_packet(remote, size, PathKind::DirectUdp),
-                Via::RelayUdp(_) => self.relay_udp.ip_packet(size),
+                Via::Channel(_) | Via::Tcp(_) => None,
+                Via::Udp(remote) => Some(direct::ip_packet(remote, size, PathKind::DirectUdp)),
+                Via::RelayUdp(_) => Some(self.relay_udp.ip_packet(size)),
             };
             path.is_usable().then(|| PathStatus { via, rtt: path.rtt(), mtu, loss, why: self.why(via) })
         };
@@ -31,7 +31,7 @@ impl Peer {
             hello: self.about.clone(),
             path: self.routed.and_then(proven),
             standby: standby.filter(|via| Some(*via) != self.routed).filter_map(proven).collect(),
-            peer_path: self.routed.map(|_| self.resume.peer_kind.unwrap_or(PathKind::RelayWs)),
+            peer_path: self.routed.and_then(|_| self.peer_kind()),
             wanted: self.wish.wanted,
             is_direct_barred: self.is_barred,
             is_settled: self.is_settled(now),
@@ -60,6 +60,12 @@ impl Peer {
     /// What it showed to be a member by, as far as that was verified.
     pub(crate) fn chain(&self) -> Option<(Statement<Certificate>, Option<Statement<Delegation>>)> {
         self.member.chain()
+    }
+
+    /// What the peer sends on: what its RESUME said, or the relay's stream, where it has a path and said none (protocol §7.6). It has one
+    /// when it says HELLO.
+    fn peer_kind(&self) -> Option<PathKind> {
+        self.resume.peer_kind.or_else(|| self.revision_heard.map(|_| PathKind::RelayWs))
     }
 
     /// Whether nothing is under way that may make data of either side take another path soon: as far as this side can know.

@@ -41,7 +41,7 @@ fn a_pair_that_cannot_go_direct_leaves_the_stream_for_datagrams() {
         let path = status.path.unwrap();
         assert_eq!(path.rtt, Some(4 * HOP));
         assert_eq!(path.why, "no direct path is proven");
-        assert_eq!(path.mtu, 1400 + 18 + 33 + 28 + 8);
+        assert_eq!(path.mtu, Some(1400 + 18 + 33 + 28 + 8));
         assert_eq!(status.standby.len(), 1, "the stream is kept proven");
         assert_eq!(moves(&world, at), [(PathKind::RelayWs, PathKind::RelayUdp)]);
         assert_eq!(world.released[at], 0);
