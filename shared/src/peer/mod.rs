@@ -648,6 +648,8 @@ impl Peer {
         let session = self.session.as_ref();
         if report.index().is_some_and(|index| session.is_some_and(|session| session.has_index(index))) {
             self.last_report = (report.paths().to_vec(), report.floor());
+            // Something arrived: a pair in which only the other side sends has traffic as well.
+            self.direct.on_traffic();
             if let Some(Via::Tcp(link)) = via {
                 self.direct_tcp.on_data(link);
             }
@@ -909,6 +911,18 @@ impl Peer {
     ) {
         let paths = vec![PathAck { path, highest, bitmap }];
         self.send(ctx, &Control::Ack { paths, floor: 0 });
+    }
+
+    /// What its data plane reports when every packet up to `highest` came by `path`.
+    #[cfg(test)]
+    pub(crate) fn report_for_test(&self, path: crate::session::PathSlot, highest: u64) -> AckReport {
+        AckReport::for_test(self.session.as_ref().map(Session::index_for_test), path.number(), highest)
+    }
+
+    /// Rounds of checks begun in this session.
+    #[cfg(test)]
+    pub(crate) const fn rounds_for_test(&self) -> u64 {
+        self.direct.rounds()
     }
 
     /// Says whatever, the way that data goes.

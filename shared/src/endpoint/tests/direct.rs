@@ -432,6 +432,34 @@ fn a_session_in_which_a_direct_path_is_proven_before_the_relays_stream_says_so()
 }
 
 #[test]
+fn a_pair_in_which_one_side_sends_looks_for_a_path_as_often_on_both() {
+    let mut world = behind(11, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), RELAYED);
+    let rounds = |world: &World| {
+        [0, 1].map(|at: usize| world.nodes[at].endpoint.peers.values().next().unwrap().rounds_for_test())
+    };
+    let before = rounds(&world);
+    for second in 0..3_600 {
+        let (now, slots) = (world.now, [0, 1].map(|at| world.status(at).slot));
+        let sealed = second + 1;
+        world.nodes[0].endpoint.handle_data_sent(now, slots[0], channel(), sealed);
+        world.run(Duration::from_millis(100));
+        let peer = *world.nodes[1].endpoint.peers.keys().next().unwrap();
+        let now = world.now;
+        world.nodes[1].endpoint.with_peer(now, peer, |peer, ctx| {
+            let report = peer.report_for_test(channel().slot(), second);
+            peer.acknowledge(ctx, Some(channel()), &report);
+        });
+        world.run(Duration::from_millis(900));
+    }
+    for (after, before) in rounds(&world).into_iter().zip(before) {
+        // One each 60 s, a tenth either way.
+        assert!((54..=67).contains(&(after - before)), "{} in an hour", after - before);
+    }
+}
+
+#[test]
 fn a_black_hole_is_left_within_half_a_second_and_what_it_swallowed_is_sent_again() {
     let mut world = behind(3, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
