@@ -361,7 +361,7 @@ pub struct Path {
     pub rtt_ms: Option<f64>,
     /// Largest packet proven on it, bytes, with its IP header; `null` on a stream, which has no such size.
     pub mtu: Option<u16>,
-    /// Loss over the last seconds, per cent.
+    /// Loss over the last two seconds, or as long as forty packets took, per cent; `null` where too little was sent to say.
     pub loss_pct: Option<f64>,
     /// Why this one.
     pub why: String,

@@ -86,7 +86,7 @@ pub struct PathStatus {
     /// The largest packet that was proven to pass both ways on a datagram path, bytes, with the IP header. A stream has no such size:
     /// its TCP cuts what it carries.
     pub mtu: Option<u16>,
-    /// Loss of this side's data over the last two seconds, in thousandths, where enough was sent to say.
+    /// Loss of this side's data over the last two seconds, or as long as forty packets took, in thousandths, where enough was sent to say.
     pub loss: Option<u64>,
     /// Why data takes it, or may.
     pub why: &'static str,
