@@ -26,6 +26,7 @@ mod first;
 mod flapping;
 mod hostile;
 mod lies;
+mod mapped_port;
 mod members;
 mod metered;
 mod quality;

@@ -35,11 +35,14 @@ pub(super) enum Nat {
 pub(super) struct Side {
     nat: Nat,
     pub(super) inside: SocketAddr,
-    public: IpAddr,
+    pub(super) public: IpAddr,
     /// Outside port, and for a symmetric NAT towards whom.
     mappings: Vec<(u16, Option<SocketAddr>)>,
     contacted: Vec<SocketAddr>,
     next_port: u16,
+    /// A port that it was asked to forward to the node, and who came in by it.
+    pub(super) forwarded: Option<u16>,
+    guests: Vec<SocketAddr>,
     /// Swallows what the node sends, and what is for it.
     pub(super) mute: bool,
     deaf: bool,
@@ -63,6 +66,8 @@ impl Side {
             mappings: vec![],
             contacted: vec![],
             next_port: 50_000,
+            forwarded: None,
+            guests: vec![],
             mute: false,
             deaf: false,
             largest: 1500 - 28,
@@ -75,6 +80,10 @@ impl Side {
     fn outward(&mut self, to: SocketAddr) -> SocketAddr {
         if self.nat == Nat::Open {
             return self.inside;
+        }
+        if let Some(port) = self.forwarded.filter(|_| self.guests.contains(&to)) {
+            // What answers a guest goes out as it came in.
+            return SocketAddr::new(self.public, port);
         }
         if !self.contacted.contains(&to) {
             self.contacted.push(to);
@@ -96,9 +105,15 @@ impl Side {
     }
 
     /// Whether a datagram from `from` to `to` gets in.
-    fn lets_in(&self, from: SocketAddr, to: SocketAddr) -> bool {
+    fn lets_in(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
         if self.nat == Nat::Open {
             return to == self.inside;
+        }
+        if self.forwarded.is_some_and(|port| SocketAddr::new(self.public, port) == to) {
+            if !self.guests.contains(&from) {
+                self.guests.push(from);
+            }
+            return true;
         }
         let mapped = self.mappings.iter().find(|(port, _)| SocketAddr::new(self.public, *port) == to);
         let Some((_, towards)) = mapped else { return false };
@@ -223,6 +238,12 @@ impl Internet {
     /// Whether a datagram from `from` is one that the relay forwarded to node `to`.
     pub(super) fn is_relayed(&self, to: usize, from: SocketAddr, header: RelayedHeader) -> bool {
         from == relay_address() && self.bound[to].is_some_and(|(_, tag)| tag == header.tag)
+    }
+
+    /// The router of this side forwards this port now, or none; who came in by another is strange to it again.
+    pub(super) fn forward_port(&mut self, at: usize, port: Option<u16>) {
+        let side = &mut self.sides[at];
+        (side.forwarded, side.guests) = (port, vec![]);
     }
 
     /// The NAT of this side lets UDP through from now on, like a port-restricted one.
