@@ -17,12 +17,14 @@ use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ids::{ChannelId, MacAddr, NetworkId, NodeId, RelayId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
+use shadowmesh_proto::path::liveness::HEARTBEAT;
 use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::wire::relay::{Control, Forward, GoneReason};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -58,6 +60,8 @@ impl Member {
 struct Relay {
     secret: Arc<NodeSecret>,
     members: Arc<Mutex<Vec<Member>>>,
+    /// How often it was asked whether it is there.
+    pings: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -116,7 +120,10 @@ impl Relay {
                             self.introduce(own.unwrap());
                             continue;
                         }
-                        ServerInput::Control(Control::Ping { id }) => link.seal(&Control::Pong { id }).unwrap(),
+                        ServerInput::Control(Control::Ping { id }) => {
+                            self.pings.fetch_add(1, Relaxed);
+                            link.seal(&Control::Pong { id }).unwrap()
+                        }
                         ServerInput::Control(Control::Leave) => break,
                         ServerInput::Control(_) | ServerInput::Ignored => continue,
                         ServerInput::Forward => {
@@ -290,7 +297,7 @@ impl Scene {
     async fn new() -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(1));
         let ticket_key = RelayId(secret.public().0);
-        let relay = Relay { secret: Arc::new(secret), members: Arc::default() };
+        let relay = Relay { secret: Arc::new(secret), members: Arc::default(), pings: Arc::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = relay.run(listener);
@@ -345,6 +352,44 @@ fn two_daemons_that_see_each_other_need_the_relay_no_more() {
             directly(),
         );
     });
+}
+
+#[test]
+fn a_clock_that_jumps_makes_the_daemon_look_around() {
+    crate::net::namespace::isolated(|| in_network("", jumping()));
+}
+
+async fn jumping() {
+    let secret = NodeSecret::generate(&mut SeededRng::new(1));
+    let key = RelayId(secret.public().0);
+    let relay = Relay { secret: Arc::new(secret), members: Arc::default(), pings: Arc::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = vec![listener.local_addr().unwrap().to_string()];
+    let _serving = relay.run(listener);
+    let ticket = RelayTicket { key, addresses, expires: None };
+    let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
+    let home = tempfile::tempdir().unwrap();
+    let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
+    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public());
+    let (_wire, port) = pair(&"mem0".parse().unwrap(), 1_000).unwrap();
+    let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
+    let made = made.unwrap();
+    // Its heartbeats are further apart than the jumps, and the second of those comes after the first PING.
+    let jumps = made.clock_jumps.as_ref().expect("jumps are watched");
+    jumps.jump_in(Duration::from_secs(3));
+    let _task = spawn_local(made.run());
+    let asked = |times| {
+        let pings = relay.pings.clone();
+        async move {
+            while pings.load(Relaxed) < times {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    within("the first question", asked(1)).await;
+    let began = Instant::now();
+    within("the question after the jump", asked(2)).await;
+    assert!(began.elapsed() < HEARTBEAT / 2, "{:?}: that was a heartbeat", began.elapsed());
 }
 
 #[test]
