@@ -40,8 +40,10 @@ pub const BUSY_PING: Duration = Duration::from_millis(500);
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What the relay may make of the heartbeat (protocol §3.5).
 pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
-/// See [`HEARTBEAT_MIN`].
+/// See [`HEARTBEAT_MIN`]. This is for the stream to the relay ...
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// ... and this for paths to peers: what keeps a mapping open has to come before the meanest NATs forget it, whatever a relay says.
+pub const PATH_HEARTBEAT_MAX: Duration = Duration::from_secs(25);
 /// A round trip that is longer counts as one of this length: who holds up answers longer and longer could otherwise put off the doubt of a
 /// path for as long as he likes. Two hops by geostationary satellites take 1.2 s.
 pub const RTT_MOST: Duration = Duration::from_secs(2);

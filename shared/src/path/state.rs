@@ -21,7 +21,7 @@
 
 use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
-    BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, PROBE_INTERVAL, TAIL_PINGS,
+    BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MIN, PATH_HEARTBEAT_MAX, PROBE_INTERVAL, TAIL_PINGS,
     UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
     questioned_again, reckoned, repeat_after, suspicion_after, unanswered_after,
 };
@@ -314,7 +314,7 @@ impl Path {
 
     /// Follows the relay's hint, within bounds (protocol §3.5).
     pub fn set_heartbeat(&mut self, heartbeat: Duration) {
-        self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        self.heartbeat = heartbeat.clamp(HEARTBEAT_MIN, PATH_HEARTBEAT_MAX);
         if self.is_proven() && self.asked.is_none() {
             // What is wanted sooner is not put off.
             self.next_ping = Deadline::earlier(self.next_ping, Some(self.next_heartbeat(self.answered)));

@@ -497,14 +497,24 @@ fn another_heartbeat_does_not_put_off_a_ping_that_is_wanted() {
     // It was answered just now, so that the next question waits a moment, and meanwhile a relay has another hint.
     run.path.want_ping(run.now);
     run.for_ticks(3, |_, _| ());
-    let (asked, heartbeat) = (run.pings, Duration::from_secs(30));
+    let (asked, heartbeat) = (run.pings, Duration::from_secs(20));
     run.path.question(run.now);
     run.path.set_heartbeat(heartbeat);
     run.for_ticks(30, |path, _| assert!(path.is_proven()));
     assert!(run.pings > asked && !run.path.is_questioned());
     run.pings = 0;
     run.for_secs(60, |_, _| ());
-    assert_eq!(run.pings, 2, "60 s at {heartbeat:?}");
+    assert_eq!(run.pings, 3, "60 s at {heartbeat:?}");
+}
+
+#[test]
+fn no_hint_makes_an_idle_path_outlast_its_mapping() {
+    let mut run = Run::new();
+    run.path.set_heartbeat(Duration::MAX);
+    run.for_secs(1, |_, _| ());
+    run.pings = 0;
+    run.for_secs(60, |_, _| ());
+    assert_eq!(run.pings, 2, "each 25 s, before a router forgets after 30 s");
 }
 
 #[test]
