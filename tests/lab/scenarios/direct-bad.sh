@@ -48,6 +48,12 @@ oracle=$!
 lab_wait 10 "a to be on the relay" lab_path a relay-udp
 lab_wait 10 "b to be on the relay" lab_path b relay-udp
 wait "$oracle" || lab_fail "more was lost than the wire took until the relay had it"
+# The relay is 30 ms away, and what is lost by chance is a silence as well.
+lab_silence "longest silence of a demotion" demoted 60
+for host in a b; do
+    if [[ $host == a ]]; then way=b_to_a; else way=a_to_b; fi
+    lab_costs_alike "$host" demoted "$way" more
+done
 LAB_BESIDE=$beside
 [[ $(lab_switches a) == 2 && $(lab_switches b) == 2 ]] || lab_fail "moves at 20 %: $(lab_switches a), $(lab_switches b)"
 lab_oracle clean a b --seconds "$(quick 2 5)"

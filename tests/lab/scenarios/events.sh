@@ -47,7 +47,7 @@ another_mapping() {
 }
 wakes_up() {
     kill -STOP "${LAB_PID[a]}"
-    lab_hold 12 "a sleeps"
+    lab_hold "$(quick 6 12)" "a sleeps"
     lab_now_ms >"$LAB_DIR/since"
     kill -CONT "${LAB_PID[a]}"
 }
@@ -64,7 +64,10 @@ under_frames() {
 }
 if [[ -n ${LAB_QUICK:-} ]]; then
     event "another address" another_address
-    lab_oracle frames a b --seconds 2
+    event "a link that was down" link_flaps
+    event "another route" another_route
+    # Found by the datagrams of whoever sends some.
+    under_frames mapping "another mapping" another_mapping
 else
     under_frames address "another address" another_address
     under_frames link "a link that was down" link_flaps
