@@ -77,7 +77,7 @@ lab_freezes() {
     lab_only_oracle a b
     dropped=$(lab_device_dropped b)
     declare -A lost_before=([a]=$(lab_status a '.peers[0].lost') [b]=$(lab_status b '.peers[0].lost'))
-    lab_oracle frozen a b --max-frame 900 --max-reordered 1000000 --seconds "$((seconds + 8))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
+    lab_oracle frozen a b --max-frame 900 --max-reordered 1000000 --seconds "$((seconds + $(quick 5 8)))" --max-gap-ms "$((seconds * 1000 + 6000))" --max-lost 1000000 &
     oracle=$!
     lab_frames_pass a 500
     kill -STOP "${LAB_PID[b]}"

@@ -7,6 +7,8 @@ for host in a b; do lab_block_tcp "$host"; done
 lab_network
 for host in a b; do lab_wait 10 "$host to be on relay-udp" lab_path "$host" relay-udp; done
 
+b_address=$(lab_address b)
+
 # What a sends to the other's router, as it leaves: seconds since 1970 a line.
 start watch a tcpdump -i eth0 -Q out -n -l --immediate-mode -tt "udp and not (host 198.51.100.2 or host 198.51.100.3)"
 lab_wait 5 "tcpdump" grep -q 'listening on' "$LAB_OUT/watch.log"
@@ -45,9 +47,15 @@ link_flaps() {
 another_mapping() {
     on ra conntrack -D -p udp >/dev/null 2>&1 || true
 }
+# A pair that is silent finds out with its next heartbeat.
+another_mapping_of_who_speaks() {
+    on a ping -q -i 0.05 -c 60 "$b_address" >/dev/null &
+    ping=$!
+    another_mapping
+}
 wakes_up() {
     kill -STOP "${LAB_PID[a]}"
-    lab_hold "$(quick 6 12)" "a sleeps"
+    lab_hold 12 "a sleeps"
     lab_now_ms >"$LAB_DIR/since"
     kill -CONT "${LAB_PID[a]}"
 }
@@ -60,14 +68,15 @@ under_frames() {
     oracle=$!
     lab_frames_pass a 500
     event "$@"
+    kill -0 "$oracle" 2>/dev/null || lab_fail "the frames were over before it was tried"
     wait "$oracle" || lab_fail "frames were lost"
 }
 if [[ -n ${LAB_QUICK:-} ]]; then
     event "another address" another_address
     event "a link that was down" link_flaps
     event "another route" another_route
-    # Found by the datagrams of whoever sends some.
-    under_frames mapping "another mapping" another_mapping
+    event "another mapping" another_mapping_of_who_speaks
+    wait "$ping" || lab_fail "no ping came back at all"
 else
     under_frames address "another address" another_address
     under_frames link "a link that was down" link_flaps
