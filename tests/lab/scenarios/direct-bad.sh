@@ -13,7 +13,8 @@ loses() {
     local name=$1 way took lost
     shift
     declare -A before=([a_to_b]=$(lab_wire_took a a_to_b) [b_to_a]=$(lab_wire_took a b_to_a))
-    lab_oracle "$name" a b --max-lost 1000000 "$@"
+    # Who waits for what is lost waits for nothing.
+    lab_oracle "$name" a b --max-lost 1000000 --settle-ms 1000 "$@"
     for way in a_to_b b_to_a; do
         took=$(($(lab_wire_took a "$way") - before[$way])) lost=$(lab_lost "$name" "$way")
         lab_measure "$name, $way: packets that the line took, and frames missing" "$took, $lost" ""

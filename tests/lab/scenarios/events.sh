@@ -14,9 +14,10 @@ start watch a tcpdump -i eth0 -Q out -n -l --immediate-mode -tt "udp and not (ho
 lab_wait 5 "tcpdump" grep -q 'listening on' "$LAB_OUT/watch.log"
 tries_since() { awk -v since="$1" '$1 * 1000 > since { print int($1 * 1000 - since); exit }' "$LAB_OUT/watch.out"; }
 tried_since() { [[ -n $(tries_since "$1") ]]; }
-# A round is over, and the next is far: what is tried from here on has a reason.
+# A round is over, and the next is far: what is tried from here on has a reason. (To a host that never answered, a check leaves each 2 s once there
+# were twenty, protocol §7.5: so a pause that is longer says that there is another.)
 is_quiet() {
-    [[ -z $(tries_since $(($(lab_now_ms) - 1500))) ]] && lab_status a '.peers[0].next_direct_try_s > 12 or error'
+    [[ -z $(tries_since $(($(lab_now_ms) - 2500))) ]] && lab_status a '.peers[0].next_direct_try_s > 12 or error'
 }
 
 # event WHAT COMMAND… — under frames, which go by the relay.
