@@ -486,7 +486,7 @@ impl Node {
         let mut outcome = self.settle(now, books)?;
         self.check_replay(delivery.replay, &outcome)?;
         if is_forward {
-            outcome.opened = opened(&delivery.bytes, self.dropped() == before);
+            outcome.opened = opened(&delivery.bytes, self.dropped() - before);
             outcome.came = in_message(&delivery.bytes);
         }
         if is_forward && self.dropped() == before {
@@ -551,7 +551,7 @@ impl Node {
         let Some(known) = self.machine.links.get(&link) else { return Ok(outcome) };
         let len = largest(&message);
         if known.queue.is_some() {
-            outcome.opened = opened(&message, true);
+            outcome.opened = opened(&message, 0);
             outcome.came = in_message(&message);
             self.machine.deliver(Via::Tcp(link), &message);
         } else {
@@ -798,13 +798,12 @@ impl Node {
     }
 }
 
-/// Data in a message of a stream. A relay in a bad mood damages packets, each alone in its message: whether that one was good. (Of
-/// several, one that was there before is no reason to doubt the others.)
-fn opened(message: &[u8], is_good: bool) -> Vec<Piece> {
+/// Data in a message of a stream, of whose packets so many were refused: none of it where that is all of them, as where there is no key for them any
+/// more. A relay in a bad mood damages packets, each alone in its message. (Of several, one that was there before is no reason to doubt the others.)
+fn opened(message: &[u8], refused: u64) -> Vec<Piece> {
     let Ok(StreamMessage::Forward(forward)) = StreamMessage::parse(message) else { return vec![] };
-    let is_alone = forward.packets().count() == 1;
-    let packets = forward.packets().filter(|_| is_good || !is_alone);
-    packets.filter_map(Piece::of).collect()
+    let all = forward.packets().count() as u64;
+    forward.packets().filter(|_| refused < all).filter_map(Piece::of).collect()
 }
 
 /// Bytes of the largest packet in a message of a stream.
