@@ -61,7 +61,7 @@ pub(super) const EACH_INFEASIBLE: u64 = 2 * INFEASIBLE.len() as u64;
 pub(super) fn usable_at_once(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let at = usize::try_from(seed).unwrap_or_default();
     let (one, other, kind) = INFEASIBLE[at % INFEASIBLE.len()];
-    let uplinks = if at / INFEASIBLE.len() % 2 == 0 { [one, other] } else { [other, one] };
+    let uplinks = if (at / INFEASIBLE.len()).is_multiple_of(2) { [one, other] } else { [other, one] };
     let mut scene = Scene::pair(dice, seed, uplinks);
     let usable = scene.world.start + USABLE_WITHIN;
     scene.world.run_while(usable, |world| !world.unconnected().is_empty())?;
@@ -91,7 +91,7 @@ pub(super) fn ring_overflows(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let before = offered(&scene);
     let lasts = dice.between(secs(5), secs(10));
     scene.listen();
-    scene.act(if seed / 2 % 2 == 0 {
+    scene.act(if (seed / 2).is_multiple_of(2) {
         Act::LinkDown { node: dice.below(2), lasts }
     } else {
         Act::RelayRestart { down: lasts, silent: dice.per_mille(500) }
