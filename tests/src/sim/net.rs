@@ -211,6 +211,8 @@ pub(super) struct Net {
     robbed: BTreeMap<usize, Instant>,
     /// The longest round trip that a node believes in: one over which a process slept is believed for a while.
     believed: BTreeMap<usize, Duration>,
+    /// When nodes first sent a datagram to somebody who is not the relay, since somebody looked.
+    pub(super) tried: BTreeMap<usize, Instant>,
     dice: Dice,
 }
 
@@ -238,6 +240,7 @@ impl Net {
             losses: Losses::default(),
             robbed: BTreeMap::new(),
             believed: BTreeMap::new(),
+            tried: BTreeMap::new(),
             dice,
         };
         for (at, placement) in placements.iter().enumerate() {
@@ -479,6 +482,9 @@ impl Net {
     /// A host sends a datagram.
     pub(super) fn send(&mut self, now: Instant, node: usize, to: SocketAddr, bytes: Vec<u8>) {
         let host = self.hosts[node];
+        if ![IpAddr::V4(RELAY_IP), IpAddr::V6(RELAY_IP6)].contains(&to.ip()) {
+            self.tried.entry(node).or_insert(now);
+        }
         let whose = self.whose(Layer::Udp, Some(node), to);
         let is_inside = matches!(whose, Some((_, None)));
         let until = whose.and_then(|(_, until)| until).or_else(|| self.chain(host.site).last().copied());
