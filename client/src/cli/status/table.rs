@@ -1,0 +1,337 @@
+//! The status for people: no line wider than 80 columns, one row for each peer.
+
+use super::paint::Paint;
+use crate::cli::output::{self, clean};
+use crate::cli::rotate::before;
+use crate::control::message::Wanted;
+use crate::control::status::{LoopState, PathKind, Peer, PeerState, Relay, RelayState, Status};
+use crate::daemon::members::unix_now;
+use std::fmt::Write as _;
+
+/// The status for people.
+pub(super) fn table(status: &Status, paint: Paint) -> String {
+    let mut text = String::new();
+    let node = &status.node;
+    // Writing to a String does not fail.
+    let title = format!("{} in network {}", clean(&node.name, 30), clean(&status.network.name, 30));
+    let _ = writeln!(text, "{}", paint.bold(&title));
+    let _ = writeln!(text, "  id       {}", short_id(&node.id));
+    let _ =
+        writeln!(text, "  device   {} ({}, mtu {})", clean(&node.device, 15), clean(&node.mac, 17), node.mtu);
+    for address in &node.addresses {
+        let _ = writeln!(text, "  address  {}", clean(address, 60));
+    }
+    if let Some(member) = &status.membership {
+        let admin = if member.is_admin { ", an admin" } else { "" };
+        let tags =
+            if member.tags.is_empty() { String::new() } else { format!(", {}", member.tags.join(" ")) };
+        let line = format!("{} as {}{admin}{tags}", member.state, member.name);
+        let _ = writeln!(text, "  network  {}", clean(&line, 68));
+        for warning in &member.warnings {
+            for line in wrapped(&clean(warning, 400), 69) {
+                let _ = writeln!(text, "  {}", paint.bad(&format!("! {line}")));
+            }
+        }
+    }
+    if let Some(line) = secret_line(status, unix_now()) {
+        let _ = writeln!(text, "  secret   {line}");
+    }
+    for relay in &status.relays {
+        let _ = writeln!(text, "  relay    {}", relay_line(relay, paint));
+    }
+    if let Some(rules) = &status.rules {
+        let _ = writeln!(text, "  rules    {} from {}", rules.count, clean(&rules.file, 55));
+        if rules.error.is_some() {
+            text.push_str("           another text was refused since: `sudo shadowmesh reload` says why\n");
+        }
+    }
+    if let Some(line) = loop_line(status) {
+        let _ = writeln!(text, "  loop     {line}");
+    }
+    if status.peers.is_empty() {
+        text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
+        return text;
+    }
+    let head = format!(
+        "{:<15} {:<15} {:<13} {:>8} {:>6}  {:<5} LAST SWITCH",
+        "PEER", "ADDRESS", "PATH", "RTT", "LOSS", "AGREE"
+    );
+    let _ = writeln!(text, "\n{}", paint.bold(&head));
+    for peer in &status.peers {
+        let _ = writeln!(text, "{}", peer_line(peer, paint));
+        for note in notes(peer) {
+            let _ = writeln!(text, "  {}", paint.fair(&note));
+        }
+    }
+    text
+}
+
+/// That the network's secret is being replaced.
+fn secret_line(status: &Status, now: u64) -> Option<String> {
+    let secret = &status.membership.as_ref()?.secret;
+    let until = secret.until.filter(|_| secret.state == "rotating")?;
+    let has_old =
+        |peer: &&Peer| peer.member.as_ref().is_some_and(|member| member.has_new_secret == Some(false));
+    let old = match status.peers.iter().filter(has_old).count() {
+        0 => String::new(),
+        1 => " (1 peer not yet)".to_owned(),
+        count => format!(" ({count} peers not yet)"),
+    };
+    let line = format!("generation {}{old}; {}", secret.generation, before(until, now));
+    Some(clean(&line, 69))
+}
+
+/// That two nodes are bridged to one LAN, and which of them passes no broadcasts.
+fn loop_line(status: &Status) -> Option<String> {
+    let known = &status.switch.loops;
+    let with = clean(known.with.as_deref().unwrap_or("a member"), 24);
+    match known.state {
+        LoopState::None => None,
+        LoopState::Blocked => Some(format!("one LAN with {with}: this node passes no broadcasts")),
+        LoopState::Contained => Some(format!("one LAN with {with}, which passes no broadcasts")),
+    }
+}
+
+/// Lines of at most `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.chars().take(width).collect()),
+        }
+    }
+    lines
+}
+
+fn relay_line(relay: &Relay, paint: Paint) -> String {
+    let rtt = relay.rtt_ms.map(|ms| format!(", {}", output::ms(ms))).unwrap_or_default();
+    let state = relay.state.to_string();
+    let state = match relay.state {
+        RelayState::Connected => paint.good(&state),
+        RelayState::Connecting => paint.fair(&state),
+        RelayState::Down => paint.bad(&state),
+    };
+    format!("{} {state}{rtt}", clean(&relay.url, 45))
+}
+
+fn peer_line(peer: &Peer, paint: Paint) -> String {
+    let path = peer.path.as_ref().filter(|_| peer.state == PeerState::Connected);
+    let rtt = path.and_then(|path| path.rtt_ms).map_or_else(|| "-".to_owned(), output::ms);
+    let loss = path.and_then(|path| path.loss_pct).map_or_else(|| "-".to_owned(), per_cent);
+    let agree = match path {
+        None => "-    ".to_owned(),
+        Some(_) if peer.paths_agree => "yes  ".to_owned(),
+        Some(_) => paint.bad("no   "),
+    };
+    let switch = peer.last_switch.as_ref().map_or_else(|| "-".to_owned(), |switch| ago(switch.age_s));
+    format!(
+        "{:<15} {:<15} {} {rtt:>8} {loss:>6}  {agree} {switch}",
+        clean(&peer.name, 15),
+        clean(address_of(peer), 15),
+        way(peer, paint, 13),
+    )
+}
+
+/// The first of a peer's addresses, for people.
+pub(super) fn address_of(peer: &Peer) -> &str {
+    peer.addresses.first().map_or("-", |cidr| cidr.split('/').next().unwrap_or_default())
+}
+
+/// The way to a peer in words, where data passes; else what is the matter. Filled up to `width`.
+pub(super) fn way(peer: &Peer, paint: Paint, width: usize) -> String {
+    let kind = peer.path.as_ref().map(|path| path.kind);
+    let (words, is_direct) = match (peer.state, kind) {
+        (PeerState::Connected, Some(kind)) => {
+            (in_words(kind), matches!(kind, PathKind::DirectUdp | PathKind::DirectTcp))
+        }
+        (PeerState::Connected, None) => ("connected", false),
+        (PeerState::Connecting, _) => ("connecting", false),
+        (PeerState::Offline, _) => return paint.dim(&format!("{:<width$}", "offline")),
+    };
+    let words = format!("{words:<width$}");
+    if is_direct { paint.good(&words) } else { paint.fair(&words) }
+}
+
+/// A kind of path in words.
+pub(super) const fn in_words(kind: PathKind) -> &'static str {
+    match kind {
+        PathKind::DirectUdp => "direct, UDP",
+        PathKind::DirectTcp => "direct, TCP",
+        PathKind::RelayUdp => "relay, UDP",
+        PathKind::RelayWs => "relay, stream",
+    }
+}
+
+/// A share, in at most five characters.
+pub(super) fn per_cent(share: f64) -> String {
+    if share >= 9.95 { format!("{share:.0} %") } else { format!("{share:.1} %") }
+}
+
+/// How long ago, in at most eleven characters.
+pub(super) fn ago(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3_600 => (seconds / 60, "min"),
+        3_600..86_400 => (seconds / 3_600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    if count > 9_999 { "long ago".to_owned() } else { format!("{count} {unit} ago") }
+}
+
+/// What is not as it is for most peers.
+fn notes(peer: &Peer) -> Vec<String> {
+    let mut notes = Vec::new();
+    if peer.state == PeerState::Connected && !peer.paths_agree {
+        let theirs = peer.peer_path.map_or_else(|| "another path".to_owned(), |kind| kind.to_string());
+        notes.push(format!("it sends by {theirs}"));
+    }
+    if let Some(member) = &peer.member {
+        match member.standing.as_str() {
+            "refused" => {
+                let why = member.why.as_deref().unwrap_or("no reason is known");
+                notes.push(format!("not let in: {}", clean(why, 60)));
+            }
+            "pending" => notes.push("not let in yet: it has shown no certificate".to_owned()),
+            _ => {}
+        }
+        if let Some(why) = &member.refuses_us {
+            notes.push(format!("it does not let this node in: {}", clean(why, 45)));
+        }
+    }
+    if peer.wanted != Wanted::Auto {
+        let why = peer.path.as_ref().map_or("no path", |path| &path.why);
+        notes.push(format!("asked for {}: {}", peer.wanted, clean(why, 50)));
+    }
+    notes
+}
+
+fn short_id(id: &str) -> String {
+    clean(id, 80).chars().take(shadowmesh_proto::ids::SHORT_ID_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::paint::plain;
+    use super::*;
+    use crate::control::status::RulesInForce;
+    use crate::control::status::tests::full;
+
+    #[test]
+    fn the_table_fits_80_columns_whatever_peers_call_themselves() {
+        let mut status = full();
+        status.peers[0].name = "x\x1b[2J".repeat(20);
+        status.peers[0].addresses = vec!["fd12:3456:789a::1234:5678:9abc:def0/64".into()];
+        status.peers[0].tx_bytes = u64::MAX;
+        status.relays[0].url = "wss://".to_owned() + &"r".repeat(200);
+        status.rules =
+            Some(RulesInForce { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
+        status.node.name = "n".repeat(63);
+        status.switch.loops.with = Some("l".repeat(63));
+        let member = status.membership.as_mut().unwrap();
+        (member.name, member.tags) = ("k".repeat(63), vec!["t".repeat(63); 16]);
+        member.warnings = vec!["w".repeat(300), "a warning of many words ".repeat(20)];
+        let member = status.peers[0].member.as_mut().unwrap();
+        (member.standing, member.why) = ("refused".into(), Some("r".repeat(200)));
+        member.refuses_us = Some("u".repeat(200));
+        (member.has_new_secret, status.network.name) = (Some(false), "m".repeat(63));
+        let text = table(&status, Paint::NONE);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+        }
+        assert!(!text.contains('\x1b'));
+        assert!(text.contains("this node passes no broadcasts"));
+    }
+
+    #[test]
+    fn columns_stand_under_their_heads() {
+        let text = table(&full(), Paint::NONE);
+        let lines: Vec<&str> = text.lines().collect();
+        let head = lines.iter().position(|line| line.starts_with("PEER")).expect("a head");
+        let column = |name: &str| lines[head].find(name).expect("a column");
+        let row = lines[head + 1];
+        assert!(row[column("ADDRESS")..].starts_with("10.7.9.1 "), "{text}");
+        assert!(row[column("PATH")..].starts_with("relay, stream "), "{text}");
+        assert!(row[..column("LOSS")].ends_with("48 ms  "), "{text}");
+        assert!(row[column("LOSS") - 1..].starts_with("0.5 %  yes   "), "{text}");
+        assert!(row[column("LAST SWITCH")..].ends_with(" ago"), "{text}");
+        assert!(lines[head + 2].contains("offline"), "{text}");
+        assert!(lines.contains(&"  rules    3 from /etc/rules") && !text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_as_usual_is_said_under_the_peer() {
+        let mut status = full();
+        let rows = |status: &Status| {
+            table(status, Paint::NONE).lines().filter(|line| line.starts_with("  ")).count()
+        };
+        let before = rows(&status);
+        let peer = &mut status.peers[0];
+        peer.paths_agree = false;
+        peer.peer_path = Some(PathKind::DirectUdp);
+        peer.wanted = Wanted::Direct;
+        let text = table(&status, Paint::NONE);
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("b "));
+        assert_eq!(lines.nth(1), Some("  it sends by direct-udp"), "{text}");
+        assert_eq!(lines.next(), Some("  asked for direct: the only proven path"), "{text}");
+        // Of one that is not connected nobody knows how it would send.
+        status.peers[0].state = PeerState::Offline;
+        assert_eq!(rows(&status), before + 1);
+    }
+
+    #[test]
+    fn a_rotation_is_one_line_while_it_lasts() {
+        let mut status = full();
+        let line = |status: &Status| secret_line(status, 1_000);
+        status.membership.as_mut().unwrap().secret.until = Some(1_000 + 3 * 86_400);
+        assert_eq!(line(&status).as_deref(), Some("generation 2; the old one is good for 3 days more"));
+        status.peers[0].member.as_mut().unwrap().has_new_secret = Some(false);
+        assert!(line(&status).is_some_and(|line| line.starts_with("generation 2 (1 peer not yet); ")));
+        status.membership.as_mut().unwrap().secret.state = "settled".into();
+        assert_eq!(line(&status), None);
+    }
+
+    #[test]
+    fn without_peers_it_says_what_to_do() {
+        assert!(table(&Status::default(), Paint::NONE).contains("shadowmesh invite"));
+    }
+
+    #[test]
+    fn nobody_is_called_connected_over_a_path_that_is_not_proven() {
+        let mut status = full();
+        status.peers[0].state = PeerState::Connecting;
+        let row = peer_line(&status.peers[0], Paint::NONE);
+        assert!(row.contains(" connecting ") && !row.contains("relay") && !row.contains("48 ms"), "{row}");
+    }
+
+    #[test]
+    fn colours_change_no_letter() {
+        let mut status = full();
+        status.peers[0].paths_agree = false;
+        status.membership.as_mut().unwrap().warnings = vec!["it ends soon".into()];
+        let painted = table(&status, Paint::SOME);
+        assert!(painted.contains("\x1b[31mno"));
+        assert_eq!(plain(&painted), table(&status, Paint::NONE));
+    }
+
+    #[test]
+    fn times_and_shares_fit_their_columns() {
+        for (seconds, text) in [
+            (0, "0 s ago"),
+            (59, "59 s ago"),
+            (60, "1 min ago"),
+            (7_199, "1 h ago"),
+            (86_400 * 9_999, "9999 d ago"),
+            (u64::MAX, "long ago"),
+        ] {
+            assert_eq!(ago(seconds), text);
+        }
+        assert_eq!(
+            [0.0, 0.55, 9.94, 9.96, 100.0].map(per_cent),
+            ["0.0 %", "0.6 %", "9.9 %", "10 %", "100 %"]
+        );
+    }
+}
