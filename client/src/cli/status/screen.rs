@@ -93,7 +93,7 @@ impl Scene<'_> {
         if (below > 0 || first > 0) && !lines.is_empty() {
             lines.pop();
             let hidden = peers.len() - lines.len();
-            lines.push(self.paint.dim(&crop(&format!("{hidden} more: ↑ and ↓"), self.size.0)));
+            lines.push(self.paint.dim(&crop(&format!("{hidden} more: the arrows go there"), self.size.0)));
         }
         lines
     }
@@ -284,7 +284,7 @@ mod tests {
         let history = History::default();
         let mut scene = scene(&status, &history, (80, 10));
         let text = scene.lines().join("\n");
-        assert!(text.contains("\nb ") && text.contains("17 more: ↑ and ↓") && !text.contains("p5"), "{text}");
+        assert!(text.contains("\nb ") && text.contains("17 more: the arrows") && !text.contains("p5"), "{text}");
         scene.first = 7;
         let text = scene.lines().join("\n");
         assert!(text.contains("\np5 ") && !text.contains("\nb "), "{text}");
