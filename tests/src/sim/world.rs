@@ -859,7 +859,7 @@ impl World {
 
     /// The largest packet that was proven to pass there.
     pub(super) fn mtu(&self, from: usize, to: usize) -> Option<u16> {
-        Some(self.path(from, to)?.mtu)
+        self.path(from, to)?.mtu
     }
 
     /// Keys that were ever in use.

@@ -284,7 +284,10 @@ mod tests {
         let history = History::default();
         let mut scene = scene(&status, &history, (80, 10));
         let text = scene.lines().join("\n");
-        assert!(text.contains("\nb ") && text.contains("17 more: the arrows") && !text.contains("p5"), "{text}");
+        assert!(
+            text.contains("\nb ") && text.contains("17 more: the arrows") && !text.contains("p5"),
+            "{text}"
+        );
         scene.first = 7;
         let text = scene.lines().join("\n");
         assert!(text.contains("\np5 ") && !text.contains("\nb "), "{text}");
