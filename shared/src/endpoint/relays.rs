@@ -246,7 +246,8 @@ impl Endpoint {
             Control::Peer { peer, channel, instance } => self.introduced(now, no, peer, channel, instance),
             // The rest is of no use to this version (protocol §3.5).
             Control::Established { channel, heartbeat_ms, rotation_s, peer_udp, direct, .. } => {
-                if let Some(owner) = self.channel_owner(Contact { relay: no, channel }) {
+                let contact = Contact { relay: no, channel };
+                if let Some(owner) = self.channel_owner(contact) {
                     let rotation = Duration::from_secs(rotation_s.into());
                     let heartbeat = Duration::from_millis(heartbeat_ms.into());
                     if let Some(relay) = self.relays.get_mut(no.0) {
@@ -254,7 +255,7 @@ impl Endpoint {
                     }
                     self.with_peer(now, owner, |peer, ctx| {
                         peer.allow_direct(ctx, no, direct);
-                        peer.hint(ctx, rotation, heartbeat, peer_udp);
+                        peer.hint(ctx, contact, rotation, heartbeat, peer_udp);
                     });
                 }
             }

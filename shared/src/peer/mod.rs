@@ -215,6 +215,9 @@ pub(crate) struct Peer {
     hello_acked: Option<u32>,
     rotation_hint: Duration,
     heartbeat_hint: Duration,
+    /// Where a relay sends datagrams for the peer, as the contact's relay said last.
+    peer_bound: Option<(Contact, SocketAddr)>,
+    peer_moves: Bucket,
     shown: PeerState,
     /// Since when neither a relay nor a session says that it is there.
     gone: Option<Instant>,
@@ -288,6 +291,8 @@ impl Peer {
             hello_acked: None,
             rotation_hint: crate::session::limits::ROTATION,
             heartbeat_hint: crate::path::liveness::HEARTBEAT,
+            peer_bound: None,
+            peer_moves: relayed::PEER_MOVES,
             shown: PeerState::Offline,
             gone: None,
             routed: None,
@@ -502,6 +507,7 @@ impl Peer {
     pub(crate) fn hint(
         &mut self,
         ctx: &mut Context<'_>,
+        contact: Contact,
         rotation: Duration,
         heartbeat: Duration,
         udp: Option<SocketAddr>,
@@ -521,6 +527,7 @@ impl Peer {
         self.direct_tcp.set_heartbeat(heartbeat);
         if let Some(address) = udp {
             self.direct_hint(ctx, address);
+            self.on_peer_bound(ctx, contact, address);
         }
         self.settle(ctx);
     }

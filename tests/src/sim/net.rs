@@ -528,7 +528,7 @@ impl Net {
             let rounds =
                 (0..self.hosts.len()).map(|node| self.longest_round(Place::Relay, Place::Node(node)));
             let noticed = now + noticed_after(rounds.max().unwrap_or_default());
-            self.losses.on_unmapped(noticed, relayed, &bytes);
+            self.losses.on_unmapped(noticed, relayed, to, &bytes);
             return;
         };
         let own = if to.is_ipv4() { IpAddr::V4(RELAY_IP) } else { IpAddr::V6(RELAY_IP6) };
@@ -683,7 +683,7 @@ impl Net {
                 if flight.source == Place::Relay {
                     // The next may come by another address of the same host.
                     let noticed = now + noticed_after(self.longest_round(flight.source, flight.place));
-                    self.losses.on_unmapped(noticed, flight.relayed, &flight.bytes);
+                    self.losses.on_unmapped(noticed, flight.relayed, flight.to, &flight.bytes);
                 } else {
                     self.losses.on_turned_away(now, way, &flight.bytes);
                 }
@@ -692,7 +692,7 @@ impl Net {
             let noticed = noticed_after(self.longest_round(flight.source, place));
             self.losses.on_let_in(now, way, noticed);
             if let Some(relayed) = flight.relayed {
-                self.losses.on_mapped(now, relayed);
+                self.losses.on_mapped(now, relayed, flight.to);
             }
             return Some((place, flight));
         }
