@@ -16,7 +16,29 @@ fn a_thousand_seeds() {
     eprintln!("{count} cases: {sum:#?}");
     assert!(sum.delivered > 100 * count, "the worlds carried data: {sum:?}");
     assert!(sum.resent > 0 && sum.rekeys > count, "and had occasion to lose some: {sum:?}");
+    // A handful of cases says nothing of how often things happen.
+    for (kind, floor) in FLOORS.into_iter().filter(|_| count >= 500) {
+        let happened = sum.happened.get(kind).copied().unwrap_or_default();
+        assert!(happened * 1000 >= floor * count, "{kind}: {happened} in {count} cases: {:?}", sum.happened);
+    }
 }
+
+/// How often in a thousand cases each kind of thing happens at least, so that the thousand prove something of it: some two thirds of what chance brings.
+/// Rekeys are counted apart.
+const FLOORS: [(&str, u64); 12] = [
+    ("roam", 80),
+    ("rebind", 170),
+    ("relay restart", 100),
+    ("partition", 100),
+    ("idle", 80),
+    ("clock jump", 25),
+    ("sleep", 25),
+    ("one way blocked", 80),
+    ("black hole", 80),
+    ("link down", 25),
+    ("freeze", 100),
+    ("kill", 200),
+];
 
 #[test]
 fn one_seed() {

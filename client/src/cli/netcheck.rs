@@ -39,7 +39,9 @@ fn table(found: &Netcheck) -> String {
     let known =
         |what: &Option<String>| what.as_ref().map_or_else(|| "unknown".to_owned(), |what| clean(what, 40));
     line("mapping", &format!("{}: {}", known(&found.mapping), clean(&found.mapping_why, 120)));
-    line("filtering", &format!("{}: {}", known(&found.filtering), clean(&found.filtering_why, 120)));
+    let filtering =
+        found.filtering.as_ref().map_or_else(|| "not measured".to_owned(), |what| clean(what, 40));
+    line("filtering", &format!("{filtering}: {}", clean(&found.filtering_why, 120)));
     line(
         "IPv6",
         if found.ipv6 { "an address that others may reach" } else { "no address that others could reach" },
@@ -83,7 +85,7 @@ mod tests {
             ..Netcheck::default()
         };
         let text = table(&found);
-        let expected = "UDP        works\nmapping    endpoint-independent: one port\nfiltering  unknown: nobody tells\n\
+        let expected = "UDP        works\nmapping    endpoint-independent: one port\nfiltering  not measured: nobody tells\n\
                         IPv6       no address that others could reach\nmapped     no port\naddress    host 192.0.2.1:5\n\
                         relay      ws://r[2J:1/v1 connected 12 ms, UDP works, sees 203.0.113.7:41641\n";
         assert_eq!(text, expected);

@@ -45,7 +45,16 @@ pub(super) fn stderr() -> io::StderrLock<'static> {
 
 /// Whether a spinner can be shown.
 pub(super) fn stderr_is_terminal() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    io::stderr().is_terminal() && !is_dumb()
+}
+
+/// Whether stdout is a terminal that can do more than lines.
+pub(super) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal() && !is_dumb()
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Whether what is written goes to the journal: then a person reads it later, and others may too (systemd.exec(5)). Desktops

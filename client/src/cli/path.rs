@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(long = "use", value_name = "PATHS")]
     wanted: Wanted,
 
-    /// Seconds to wait until both ends do
+    /// Seconds to wait until both ends do; with `auto`, until no better path is being looked for
     #[arg(long, value_name = "S", default_value = "10", value_parser = super::ping::seconds)]
     timeout: Duration,
 }
@@ -54,13 +54,18 @@ async fn ask(global: &Global, patience: Duration, request: &Request) -> anyhow::
 
 fn words(moved: &PathMoved) -> String {
     let name = output::clean(&moved.name, 63);
-    if moved.wanted == Wanted::Auto {
-        return format!("{name}: the best path is taken again");
-    }
     let kind = moved.kind.map_or_else(|| "no path".to_owned(), |kind| kind.to_string());
     let remote =
         moved.remote.as_ref().map(|remote| format!(" {}", output::clean(remote, 63))).unwrap_or_default();
-    format!("{name}: both ends send by {kind}{remote}, after {}", output::ms(moved.took_ms))
+    let again = if moved.wanted == Wanted::Auto { "the best path is taken again: " } else { "" };
+    let ends = match moved.peer_path {
+        Some(theirs) if moved.kind != Some(theirs) => {
+            format!("this end sends by {kind}{remote} and the other by {theirs}")
+        }
+        None if moved.kind.is_some() => format!("this end sends by {kind}{remote}"),
+        _ => format!("both ends send by {kind}{remote}"),
+    };
+    format!("{name}: {again}{ends}, after {}", output::ms(moved.took_ms))
 }
 
 #[cfg(test)]
@@ -81,6 +86,17 @@ mod tests {
         };
         assert_eq!(words(&moved), "b[2J: both ends send by direct-udp 203.0.113.7:41641, after 12 ms");
         moved.wanted = Wanted::Auto;
-        assert_eq!(words(&moved), "b[2J: the best path is taken again");
+        let both =
+            "b[2J: the best path is taken again: both ends send by direct-udp 203.0.113.7:41641, after 12 ms";
+        assert_eq!(words(&moved), both);
+        // The wait ended before the two agreed.
+        moved.peer_path = Some(PathKind::RelayWs);
+        let apart = "this end sends by direct-udp 203.0.113.7:41641 and the other by relay-ws, after 12 ms";
+        assert!(words(&moved).ends_with(apart), "{}", words(&moved));
+        (moved.kind, moved.remote, moved.peer_path) = (None, None, None);
+        assert_eq!(
+            words(&moved),
+            "b[2J: the best path is taken again: both ends send by no path, after 12 ms"
+        );
     }
 }

@@ -387,7 +387,8 @@ pub struct Netcheck {
     pub mapping: Option<String>,
     /// What that means, or why it is not known.
     pub mapping_why: String,
-    /// `endpoint-independent`, `address-dependent`, `address-and-port-dependent`.
+    /// `endpoint-independent`, `address-dependent`, `address-and-port-dependent`. Always `null`, which means unknown: it takes an answer
+    /// from an address that was not asked to find out, and relays send none, or they could be made to send to strangers.
     pub filtering: Option<String>,
     /// Why that is not known.
     pub filtering_why: String,

@@ -240,7 +240,7 @@ pub struct Peer {
     pub path: Option<Path>,
     /// Proven paths that are not in use.
     pub standby: Vec<StandbyPath>,
-    /// The path the peer says it sends on.
+    /// The path the peer says it sends on; `null` before it said so.
     pub peer_path: Option<PathKind>,
     /// Whether both send on the same path.
     pub paths_agree: bool,
@@ -361,9 +361,9 @@ pub struct Path {
     pub remote: String,
     /// Round trip, milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Largest packet proven on it, bytes.
+    /// Largest packet proven on it, bytes, with its IP header; `null` on a stream, which has no such size.
     pub mtu: Option<u16>,
-    /// Loss over the last seconds, per cent.
+    /// Loss over the last two seconds, or as long as forty packets took, per cent; `null` where too little was sent to say.
     pub loss_pct: Option<f64>,
     /// Why this one.
     pub why: String,
@@ -493,7 +493,7 @@ pub(crate) mod tests {
                         kind: PathKind::RelayWs,
                         remote: "relay.example:8443".into(),
                         rtt_ms: Some(48.25),
-                        mtu: Some(1280),
+                        mtu: None,
                         loss_pct: Some(0.5),
                         why: "the only proven path".into(),
                     }),

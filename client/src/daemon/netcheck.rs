@@ -7,6 +7,10 @@ use shadowmesh_proto::traverse::candidate::{Candidate, CandidateKind};
 use shadowmesh_proto::traverse::mapping::MappingBehaviour::{EndpointDependent, EndpointIndependent};
 use std::net::IpAddr;
 
+/// What lets in a packet from an address that was not asked is found out by such a packet alone (RFC 5780 §4.4), and a relay sends nothing
+/// to where it was not asked from (protocol §3.8).
+const FILTERING_WHY: &str = "a packet from an address that was not asked would tell, and a relay sends none";
+
 /// `addresses` are the relays', in the same order.
 pub(super) fn report(relays: &[RelayStatus], addresses: &[&str], candidates: &[Candidate]) -> Netcheck {
     let udp = match relays.iter().map(|relay| relay.udp).collect::<Vec<_>>() {
@@ -40,7 +44,7 @@ pub(super) fn report(relays: &[RelayStatus], addresses: &[&str], candidates: &[C
         }),
         mapping_why: mapping_why.to_owned(),
         filtering: None,
-        filtering_why: "an unasked packet from another address would tell, and a relay sends none".to_owned(),
+        filtering_why: FILTERING_WHY.to_owned(),
         ipv6: candidates.iter().any(|candidate| is_global(candidate.address.ip())),
         mapped_ports: mapped.map(|candidate| candidate.address.to_string()).collect(),
         candidates: candidates
@@ -84,6 +88,7 @@ mod tests {
         let found = report(&[relay()], &["r:1"], &[]);
         assert_eq!((found.udp, found.mapping.as_deref()), (Some(true), Some("endpoint-independent")));
         assert_eq!((found.filtering, found.ipv6), (None, false));
+        assert_eq!(found.filtering_why, FILTERING_WHY);
         let unknown = report(&[RelayStatus { udp: None, mapping: None, ..relay() }], &["r:1"], &[]);
         assert_eq!((unknown.udp, unknown.mapping), (None, None));
         assert!(unknown.mapping_why.contains("not there yet"));

@@ -108,7 +108,7 @@ fn one_peer(
             kind: path.via.kind().into(),
             remote: far_end(path.via),
             rtt_ms: path.rtt.map(millis),
-            mtu: Some(path.mtu),
+            mtu: path.mtu,
             loss_pct: path.loss.map(per_cent),
             why: path.why.to_owned(),
         }),

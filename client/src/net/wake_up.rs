@@ -28,6 +28,27 @@ pub struct ClockJumps {
     timer: AsyncFd<OwnedFd>,
 }
 
+/// What reading the timer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Jump,
+    Nothing,
+    AskAgain,
+    NoMore(Errno),
+}
+
+impl Said {
+    const fn by(read: Result<usize, Errno>) -> Self {
+        match read {
+            // The year 2500 has come, which is a jump as well.
+            Err(Errno::CANCELED) | Ok(_) => Self::Jump,
+            Err(Errno::AGAIN) => Self::Nothing,
+            Err(Errno::INTR) => Self::AskAgain,
+            Err(errno) => Self::NoMore(errno),
+        }
+    }
+}
+
 impl ClockJumps {
     /// Begins to watch. Must be called inside a tokio runtime with I/O enabled.
     ///
@@ -44,6 +65,16 @@ impl ClockJumps {
         Ok(Self { timer })
     }
 
+    /// The year 2500 comes after `span`: only whoever may set the clock of the machine makes it jump.
+    #[cfg(test)]
+    pub(crate) fn jump_in(&self, span: Duration) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let soon =
+            Timespec { tv_sec: span.as_secs().try_into().unwrap(), tv_nsec: span.subsec_nanos().into() };
+        let once = Itimerspec { it_interval: zero, it_value: soon };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once).unwrap();
+    }
+
     /// Waits for the next. Cancel-safe.
     ///
     /// # Errors
@@ -51,12 +82,11 @@ impl ClockJumps {
     pub async fn next(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.timer.readable().await?;
-            match rustix::io::read(ready.get_inner(), &mut [0; 8]) {
-                // The year 2500 has come, which is a jump as well.
-                Err(Errno::CANCELED) | Ok(_) => return Ok(()),
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+            match Said::by(rustix::io::read(ready.get_inner(), &mut [0; 8])) {
+                Said::Jump => return Ok(()),
+                Said::Nothing => ready.clear_ready(),
+                Said::AskAgain => {}
+                Said::NoMore(errno) => return Err(errno.into()),
             }
         }
     }
@@ -95,5 +125,30 @@ mod tests {
         assert!(armed.it_value.tv_sec > 100 * 365 * 86_400, "{armed:?}");
         let quiet = tokio::time::timeout(Duration::from_millis(50), jumps.next());
         assert!(quiet.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_jump_is_said_once_and_the_next_one_again() {
+        let mut jumps = ClockJumps::watch().unwrap();
+        for _ in 0..3 {
+            jumps.jump_in(Duration::from_millis(1));
+            tokio::time::timeout(Duration::from_secs(10), jumps.next()).await.expect("a jump").unwrap();
+            let quiet = tokio::time::timeout(Duration::from_millis(50), jumps.next());
+            assert!(quiet.await.is_err(), "once");
+        }
+        // One that nobody waited for yet is not lost.
+        jumps.jump_in(Duration::from_millis(1));
+        drop(tokio::time::timeout(Duration::ZERO, jumps.next()).await);
+        jumps.jump_in(Duration::from_millis(1));
+        tokio::time::timeout(Duration::from_secs(10), jumps.next()).await.expect("a jump").unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_a_jump_and_what_fails_is_not() {
+        assert_eq!(Said::by(Err(Errno::CANCELED)), Said::Jump, "timerfd_create(2): TFD_TIMER_CANCEL_ON_SET");
+        assert_eq!(Said::by(Ok(8)), Said::Jump);
+        assert_eq!(Said::by(Err(Errno::AGAIN)), Said::Nothing);
+        assert_eq!(Said::by(Err(Errno::INTR)), Said::AskAgain);
+        assert_eq!(Said::by(Err(Errno::BADF)), Said::NoMore(Errno::BADF));
     }
 }

@@ -340,6 +340,7 @@ impl Relay {
                 stun_ports: self.terms.stun_ports.clone(),
                 heartbeat_ms: millis(self.terms.heartbeat),
                 instance: self.terms.instance,
+                direct: Some(self.terms.direct),
             },
         );
         for (other, other_conn) in self.registry.others(&network, &node) {

@@ -6,7 +6,7 @@ use crate::traverse::candidate::{
     Candidate, CandidateKind, MAX_CANDIDATES, MAX_TCP_CANDIDATES, Overlay, is_allowed,
 };
 use crate::traverse::mapping::Mapping;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Doubts of peers' paths make relays' STUN be asked this often at most.
@@ -49,9 +49,10 @@ impl Endpoint {
         self.renew_candidates(now);
     }
 
-    /// This machine's router forwards what comes to `outside` to the UDP socket, or nothing any more.
+    /// This machine's router forwards what comes to `outside` to the UDP socket, or nothing any more. An address that is private to some
+    /// network is none: another router is before that one, and lets nobody in.
     pub fn handle_mapped_port(&mut self, now: Instant, outside: Option<SocketAddr>) {
-        self.local.mapped = outside;
+        self.local.mapped = outside.filter(|outside| is_public(outside.ip()));
         self.renew_candidates(now);
         self.after_input(now);
     }
@@ -183,6 +184,18 @@ impl Endpoint {
         let mut list = allowed(seen.into_iter().chain(hosts), overlay);
         list.truncate(MAX_TCP_CANDIDATES);
         list
+    }
+}
+
+/// Whether the address is not for one network alone: private (RFC 1918, RFC 4193), or shared behind a carrier's NAT (RFC 6598).
+const fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let is_shared = a == 100 && b & 0xc0 == 64;
+            !v4.is_private() && !is_shared
+        }
+        IpAddr::V6(v6) => !v6.is_unique_local(),
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Relay {
     other_family: Option<IpAddr>,
     /// What its STUN says of this node's socket. It outlives the stream: the token may be of use until the next one.
     pub(super) mapping: Option<Mapping>,
+    /// What it said last of direct links: whether those that it introduces may try them.
+    allows_direct: bool,
     /// When it was last asked whether it is there.
     doubted: Option<Instant>,
     /// The nonce that was last said to it, and whether it answered: another one each minute, so that what it has bound is proven
@@ -83,6 +85,7 @@ impl Relay {
             remote: None,
             other_family: None,
             mapping: None,
+            allows_direct: true,
             doubted: None,
             said: None,
         }
@@ -217,11 +220,12 @@ impl Endpoint {
 
     fn relay_control(&mut self, now: Instant, no: RelayNo, body: Control) {
         match body {
-            Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, .. } => {
+            Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, direct, .. } => {
                 let Some(relay) = self.relays.get_mut(no.0) else {
                     return;
                 };
                 relay.observed_tcp = Some(observed_tcp);
+                relay.allows_direct = direct.unwrap_or(true);
                 if let Some(link) = &mut relay.link {
                     link.heartbeat =
                         Duration::from_millis(heartbeat_ms.into()).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
@@ -240,11 +244,19 @@ impl Endpoint {
                 self.out.event(Event::RelayUp { relay: no, observed_tcp, stun_ports, stun_token });
             }
             Control::Peer { peer, channel, instance } => self.introduced(now, no, peer, channel, instance),
-            Control::Established { channel, heartbeat_ms, rotation_s, peer_udp, .. } => {
-                if let Some(owner) = self.channel_owner(Contact { relay: no, channel }) {
+            // The rest is of no use to this version (protocol §3.5).
+            Control::Established { channel, heartbeat_ms, rotation_s, peer_udp, direct, .. } => {
+                let contact = Contact { relay: no, channel };
+                if let Some(owner) = self.channel_owner(contact) {
                     let rotation = Duration::from_secs(rotation_s.into());
                     let heartbeat = Duration::from_millis(heartbeat_ms.into());
-                    self.with_peer(now, owner, |peer, ctx| peer.hint(ctx, rotation, heartbeat, peer_udp));
+                    if let Some(relay) = self.relays.get_mut(no.0) {
+                        relay.allows_direct = direct;
+                    }
+                    self.with_peer(now, owner, |peer, ctx| {
+                        peer.allow_direct(ctx, no, direct);
+                        peer.hint(ctx, contact, rotation, heartbeat, peer_udp);
+                    });
                 }
             }
             Control::PeerGone { channel, reason, .. } => {
@@ -340,7 +352,12 @@ impl Endpoint {
         let pending = self.peers.values().filter(|peer| peer.is_pending()).count();
         let pause = HANDSHAKE_SPACING * u32::try_from(pending).unwrap_or(u32::MAX);
         let contact = Contact { relay: no, channel };
-        self.with_peer(now, peer, |peer, ctx| peer.introduce(ctx, contact, instance, pause));
+        let allows_direct = self.relays.get(no.0).is_none_or(|relay| relay.allows_direct);
+        self.with_peer(now, peer, |peer, ctx| {
+            // Before anything is said to the peer.
+            peer.allow_direct(ctx, no, allows_direct);
+            peer.introduce(ctx, contact, instance, pause);
+        });
     }
 
     fn relay_pong(&mut self, now: Instant, no: RelayNo, id: u64) {

@@ -45,10 +45,14 @@ pub struct PeerStatus {
     pub path: Option<PathStatus>,
     /// Other paths that are proven.
     pub standby: Vec<PathStatus>,
-    /// The kind of path that the peer says it sends on.
+    /// The kind of path that the peer says it sends on; `None` before it said anything.
     pub peer_path: Option<PathKind>,
     /// What users of either side asked for.
     pub wanted: Wanted,
+    /// Whether no direct link may be tried, by the word of every relay that introduces it.
+    pub is_direct_barred: bool,
+    /// Whether nothing is under way that may make data of either side take another path soon.
+    pub is_settled: bool,
     /// How often data moved to another kind of path.
     pub switches: u64,
     /// The last of those moves.
@@ -79,9 +83,10 @@ pub struct PathStatus {
     pub via: Via,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
-    /// The largest packet that was proven to pass both ways, bytes: with the IP header on a datagram path, without on a stream.
-    pub mtu: u16,
-    /// Loss of this side's data over the last two seconds, in thousandths, where enough was sent to say.
+    /// The largest packet that was proven to pass both ways on a datagram path, bytes, with the IP header. A stream has no such size:
+    /// its TCP cuts what it carries.
+    pub mtu: Option<u16>,
+    /// Loss of this side's data over the last two seconds, or as long as forty packets took, in thousandths, where enough was sent to say.
     pub loss: Option<u64>,
     /// Why data takes it, or may.
     pub why: &'static str,

@@ -9,6 +9,7 @@ use crate::crypto::aead::CipherSet;
 use crate::crypto::keys::{NetworkSecret, NodeSecret};
 use crate::ids::{ChannelId, RelayId};
 use crate::link::{ServerInput, ServerLink};
+use crate::path::select::PathKind;
 use crate::rng::SeededRng;
 use crate::session::fragment::Reassembler;
 use crate::wire::control::Cidr4;
@@ -18,12 +19,14 @@ use crate::wire::relayed::{RELAYED_HEADER_LEN, RelayedHeader};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+mod barred;
 mod claims;
 mod direct;
 mod first;
 mod flapping;
 mod hostile;
 mod lies;
+mod mapped_port;
 mod members;
 mod metered;
 mod quality;
@@ -76,6 +79,8 @@ struct World {
     tcp: tcp::Tcp,
     pieces: [Reassembler; 2],
     released: [usize; 2],
+    /// What the relay says to either node of direct links.
+    direct: [Option<bool>; 2],
     /// What a second relay that forwards nothing has of either node's link, if there is one.
     idle_relay: Option<two_relays::IdleRelay>,
 }
@@ -159,6 +164,7 @@ impl World {
             tcp: tcp::Tcp::default(),
             pieces: Default::default(),
             released: [0; 2],
+            direct: [None; 2],
             idle_relay: None,
         };
         for at in 0..2 {
@@ -185,6 +191,7 @@ impl World {
                     stun_ports: vec![8443],
                     heartbeat_ms: 15_000,
                     instance: 1,
+                    direct: self.direct[from],
                 },
             ),
             ServerInput::Control(relay::Control::Connect { peer: None }) => {
@@ -369,6 +376,8 @@ fn two_nodes_meet_prove_a_path_and_say_hello() {
         let status = world.status(at);
         assert_eq!(status.state, PeerState::Connected);
         assert_eq!(status.path.unwrap().rtt, Some(LATENCY * 4));
+        assert_eq!(status.path.unwrap().mtu, None, "a stream has no packet size");
+        assert_eq!(status.peer_path, Some(PathKind::RelayWs));
         assert_eq!(status.hello.unwrap().name, ["b", "a"][at]);
         assert!(world.nodes[at].confirmed, "the relay was told CONFIRMED");
         assert_eq!(world.count(at, |event| matches!(event, Event::OpenAssociation { .. })), 1);
@@ -377,6 +386,25 @@ fn two_nodes_meet_prove_a_path_and_say_hello() {
     }
     // Derived from different keys, so the same association and opposite keys on both sides.
     assert_eq!(world.status(0).session.unwrap().cipher, world.status(1).session.unwrap().cipher);
+}
+
+#[test]
+fn what_the_peer_sends_on_is_not_known_before_it_said_anything() {
+    for seed in 11..15 {
+        let mut world = World::new(seed);
+        let mut was_silent = [false; 2];
+        for _ in 0..300 {
+            world.run(Duration::from_millis(1));
+            for (at, was_silent) in was_silent.iter_mut().enumerate() {
+                let Some(status) = world.nodes[at].endpoint.peer_status(world.now).pop() else { continue };
+                assert_eq!(status.peer_path.is_some(), status.path.is_some() && status.hello.is_some());
+                *was_silent |= status.path.is_some() && status.peer_path.is_none();
+            }
+        }
+        assert!(was_silent.contains(&true), "one has a path before the other said anything");
+        world.run(Duration::from_secs(1));
+        assert_eq!([0, 1].map(|at| world.status(at).peer_path), [Some(PathKind::RelayWs); 2]);
+    }
 }
 
 #[test]

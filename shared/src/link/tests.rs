@@ -50,6 +50,7 @@ impl Pair {
             stun_ports: vec![1],
             heartbeat_ms: 15_000,
             instance: 1,
+            direct: None,
         };
         let message = self.server.seal(&body).unwrap();
         assert_eq!(self.tell_client(&message), Ok(ClientInput::Control(body)));

@@ -8,11 +8,13 @@
 //!
 //! # Invariants
 //!
-//! - A packet is counted once, when an acknowledgement says enough about it: it came, or [`REORDER`] later ones did.
-//! - Few packets say nothing: below [`LEAST`] there is no verdict.
+//! - A packet is counted once, when an acknowledgement says enough about it: [`REORDER`] later ones came, or one did [`OVERDUE`] ago.
+//! - Few packets say nothing: a verdict is about [`LEAST`] at least. Where a second has fewer it is about as long as they take, up to
+//!   [`VERDICT_MAX`], and has to last for two such times: slow flows are judged by as many packets as fast ones, and later.
 //! - Nothing here kills a path: that is the business of [`super::state`].
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// Loss above this, per cent, demotes ...
@@ -31,10 +33,15 @@ const PAUSE: Duration = Duration::from_secs(30);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// A verdict is about this much time, so that a burst is over before it has lasted for [`DEMOTED_AFTER`].
 const VERDICT: Duration = Duration::from_secs(1);
+/// What a verdict may be about where packets are rare: what was found out about other paths meanwhile holds for twice as long
+/// ([`super::trial`]). Fewer than three packets a second are not judged.
+const VERDICT_MAX: Duration = Duration::from_secs(15);
 /// Packets below which nothing is concluded.
 const LEAST: u64 = 40;
-/// A packet is lost when this many later ones arrived before it.
+/// A packet is lost when this many later ones arrived before it, ...
 const REORDER: u64 = 64;
+/// ... or one that arrived so long ago: where packets are rare, that many take too long.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// What is counted together.
 const GRAIN: Duration = Duration::from_millis(250);
 /// The bitmap of an acknowledgement.
@@ -48,11 +55,22 @@ struct Grain {
     lost: u64,
 }
 
+/// What a verdict is about.
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    came: u64,
+    lost: u64,
+    span: Duration,
+}
+
 /// The loss of one path, as its sender knows it.
 #[derive(Debug, Default)]
 pub struct Loss {
     /// Every counter below was counted, or is not of this path.
     counted: Option<u64>,
+    /// The highest counter acknowledged when that was last noted; and the one noted before, [`OVERDUE`] ago or longer.
+    noted: Option<(Instant, u64)>,
+    overdue: Option<(Instant, u64)>,
     grains: VecDeque<Grain>,
     /// Since when every verdict was: too much.
     bad_since: Option<Instant>,
@@ -79,33 +97,28 @@ impl Loss {
             self.counted = Some(highest.saturating_add(1));
             return;
         };
-        let settled = highest.saturating_sub(REORDER);
+        self.note(now, highest);
+        let passed = highest.saturating_sub(REORDER);
+        // What was passed long ago counts as of then: a burst is not spread over the trickle that follows.
+        let overdue = self.overdue.filter(|(_, overdue)| (passed + 1..=highest).contains(overdue));
         // What is older than the bitmap is not known.
         let from = counted.max(highest.saturating_sub(BITMAP));
-        if settled < from {
-            return;
+        let spans = [Some((now, from, passed)), overdue.map(|(at, last)| (at, from.max(passed + 1), last))];
+        let is_news = |(_, from, last): &(Instant, u64, u64)| from <= last;
+        for (at, from, last) in spans.into_iter().flatten().filter(is_news) {
+            let (came, lost) = tally(from..=last, highest, bitmap);
+            self.counted = Some(last.saturating_add(1));
+            self.count(now, at, came, lost);
         }
-        let (mut came, mut lost) = (0, 0);
-        for counter in from..=settled {
-            let below = highest - counter;
-            let is_set = below == 0
-                || bitmap
-                    .get(usize::try_from((below - 1) / 64).unwrap_or(usize::MAX))
-                    .is_some_and(|word| (word >> ((below - 1) % 64)) & 1 == 1);
-            if is_set {
-                came += 1;
-            } else {
-                lost += 1;
-            }
+        if self.counted != Some(counted) {
+            self.judge(now);
         }
-        self.counted = Some(settled.saturating_add(1));
-        self.count(now, came, lost);
-        self.judge(now);
     }
 
     /// Data begins to go by this path, or goes by another: counters of it are followed from the next acknowledgement on.
     pub fn begin(&mut self) {
         self.counted = None;
+        (self.noted, self.overdue) = (None, None);
         self.grains.clear();
         self.bad_since = None;
     }
@@ -146,42 +159,80 @@ impl Loss {
         self.lossy.map(|lossy| lossy.trying_from.max(last + PROBE_EVERY))
     }
 
-    /// Loss over the last two seconds, in thousandths; `None` when too little was sent to say.
+    /// Loss over the last two seconds, or as long as [`LEAST`] packets took, in thousandths; `None` when too little was sent to say.
     pub fn per_mille(&self, now: Instant) -> Option<u64> {
-        let (came, lost) = self.recent(now, DEMOTED_AFTER);
-        (came + lost >= LEAST).then(|| lost * 1000 / (came + lost))
+        let recent = self.recent(now, DEMOTED_AFTER)?;
+        Some(recent.lost * 1000 / (recent.came + recent.lost))
     }
 
-    fn count(&mut self, now: Instant, came: u64, lost: u64) {
-        match self.grains.back_mut() {
-            Some(grain) if now.saturating_duration_since(grain.since) < GRAIN => {
+    fn note(&mut self, now: Instant, highest: u64) {
+        let (at, noted) = *self.noted.get_or_insert((now, highest));
+        if now.saturating_duration_since(at) >= OVERDUE {
+            self.overdue = Some((at, noted));
+            self.noted = Some((now, highest));
+        }
+    }
+
+    /// So much was found out now about what was passed at `at`.
+    fn count(&mut self, now: Instant, at: Instant, came: u64, lost: u64) {
+        let place = self.grains.partition_point(|grain| grain.since <= at);
+        match place.checked_sub(1).and_then(|place| self.grains.get_mut(place)) {
+            Some(grain) if at.saturating_duration_since(grain.since) < GRAIN => {
                 grain.came += came;
                 grain.lost += lost;
             }
-            Some(_) | None => self.grains.push_back(Grain { since: now, came, lost }),
+            Some(_) | None => self.grains.insert(place, Grain { since: at, came, lost }),
         }
-        while self.grains.front().is_some_and(|g| now.saturating_duration_since(g.since) > DEMOTED_AFTER) {
+        while self.grains.front().is_some_and(|g| now.saturating_duration_since(g.since) > VERDICT_MAX) {
             self.grains.pop_front();
         }
     }
 
     fn judge(&mut self, now: Instant) {
-        let (came, lost) = self.recent(now, VERDICT);
-        if came + lost < LEAST || lost * 100 <= TOO_MUCH * (came + lost) {
+        let recent = self.recent(now, VERDICT);
+        let bad = recent.filter(|recent| recent.lost * 100 > TOO_MUCH * (recent.came + recent.lost));
+        let Some(Recent { came, lost, span }) = bad else {
             self.bad_since = None;
             return;
-        }
+        };
         let since = *self.bad_since.get_or_insert(now);
-        if self.lossy.is_none() && now.saturating_duration_since(since) >= DEMOTED_AFTER {
+        let lasted = now.saturating_duration_since(since);
+        if self.lossy.is_none() && lasted >= DEMOTED_AFTER.max(2 * span) {
             tracing::debug!(came, lost, "a path loses too much");
             self.lossy = Some(Lossy { trying_from: now, asked: 0, lost: 0 });
         }
     }
 
-    fn recent(&self, now: Instant, span: Duration) -> (u64, u64) {
-        let recent = self.grains.iter().filter(|g| now.saturating_duration_since(g.since) <= span);
-        recent.fold((0, 0), |(came, lost), grain| (came + grain.came, lost + grain.lost))
+    /// What was counted over `span`, and before that as far back as [`LEAST`] packets go.
+    fn recent(&self, now: Instant, span: Duration) -> Option<Recent> {
+        let mut recent = Recent { came: 0, lost: 0, span };
+        for grain in self.grains.iter().rev() {
+            let age = now.saturating_duration_since(grain.since);
+            let is_enough = recent.came + recent.lost >= LEAST;
+            if age > VERDICT_MAX || (age > span && is_enough) {
+                break;
+            }
+            recent.came += grain.came;
+            recent.lost += grain.lost;
+            recent.span = recent.span.max(age);
+        }
+        (recent.came + recent.lost >= LEAST).then_some(recent)
     }
+}
+
+/// How many of these counters came, and how many did not, by an acknowledgement.
+fn tally(counters: RangeInclusive<u64>, highest: u64, bitmap: &[u64; 4]) -> (u64, u64) {
+    let has_come = |counter: u64| {
+        let below = highest - counter;
+        let word = || bitmap.get(usize::try_from((below - 1) / 64).unwrap_or(usize::MAX));
+        below == 0 || word().is_some_and(|word| (word >> ((below - 1) % 64)) & 1 == 1)
+    };
+    counters.fold(
+        (0, 0),
+        |(came, lost), counter| {
+            if has_come(counter) { (came + 1, lost) } else { (came, lost + 1) }
+        },
+    )
 }
 
 #[cfg(test)]
@@ -210,6 +261,28 @@ mod tests {
             }
         }
 
+        /// Packets this far apart, each acknowledged at once.
+        fn trickle(&mut self, span: Duration, apart: Duration, per_mille: u64) {
+            let end = self.now + span;
+            while self.now < end {
+                self.now += apart;
+                let lost = self.rng.next_u64() % 1000 < per_mille;
+                self.arrived.push(!lost);
+                self.acknowledge();
+            }
+        }
+
+        fn acknowledge(&mut self) {
+            let Some(highest) = self.arrived.iter().rposition(|arrived| *arrived) else { return };
+            let mut bitmap = [0u64; 4];
+            for below in 1..=256usize {
+                if highest.checked_sub(below).is_some_and(|at| self.arrived[at]) {
+                    bitmap[(below - 1) / 64] |= 1 << ((below - 1) % 64);
+                }
+            }
+            self.loss.on_acks(self.now, highest as u64, &bitmap);
+        }
+
         fn run(&mut self, span: Duration, per_mille: u64) {
             for _ in 0..span.as_millis() / 25 {
                 for _ in 0..25 {
@@ -220,14 +293,7 @@ mod tests {
                 if self.rng.next_u64() % 10 < u64::from(self.skipped_acks) {
                     continue;
                 }
-                let Some(highest) = self.arrived.iter().rposition(|arrived| *arrived) else { continue };
-                let mut bitmap = [0u64; 4];
-                for below in 1..=256usize {
-                    if highest.checked_sub(below).is_some_and(|at| self.arrived[at]) {
-                        bitmap[(below - 1) / 64] |= 1 << ((below - 1) % 64);
-                    }
-                }
-                self.loss.on_acks(self.now, highest as u64, &bitmap);
+                self.acknowledge();
             }
         }
 
@@ -266,6 +332,47 @@ mod tests {
         assert!(!line.loss.is_lossy());
         line.run(secs(5), 200);
         assert!(line.loss.is_lossy());
+    }
+
+    #[test]
+    fn a_slow_flow_is_judged_by_as_many_packets_as_a_fast_one() {
+        for (apart, within) in [(50, 30), (100, 45), (250, 100)] {
+            let apart = Duration::from_millis(apart);
+            for (seed, loss) in (1..20).map(|seed| (seed, Loss::default())) {
+                let mut line = Line { loss, rng: SeededRng::new(seed), ..Line::new() };
+                line.trickle(secs(within), apart, 300);
+                assert!(line.loss.is_lossy(), "{apart:?}, seed {seed}");
+                assert!(line.loss.per_mille(line.now).is_some(), "and it can be said");
+            }
+        }
+        // Not sooner than a verdict that is as sure.
+        let mut line = Line::new();
+        line.trickle(secs(10), Duration::from_millis(100), 300);
+        assert!(!line.loss.is_lossy());
+        // Fewer than three a second say nothing.
+        let mut line = Line::new();
+        line.trickle(secs(600), Duration::from_millis(500), 300);
+        assert!(!line.loss.is_lossy() && !line.loss.is_losing());
+    }
+
+    #[test]
+    fn a_slow_flow_that_loses_little_is_left_where_it_is() {
+        for seed in 1..20 {
+            let mut line = Line { rng: SeededRng::new(seed), ..Line::new() };
+            line.trickle(secs(600), Duration::from_millis(100), 30);
+            assert!(!line.loss.is_lossy(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_forgotten_in_a_trickle_that_follows() {
+        for apart in [50, 100, 300] {
+            let mut line = Line::new();
+            line.run(secs(10), 0);
+            line.run(Duration::from_millis(500), 400);
+            line.trickle(secs(60), Duration::from_millis(apart), 0);
+            assert!(!line.loss.is_lossy(), "{apart} ms apart");
+        }
     }
 
     #[test]

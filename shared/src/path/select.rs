@@ -115,6 +115,11 @@ impl Wanted {
             Self::RelayWs => matches!(kind, PathKind::RelayWs),
         }
     }
+
+    /// Whether only a direct path is what is wanted.
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::Direct | Self::DirectTcp)
+    }
 }
 
 /// What the choice needs to know of a path that may carry data now.

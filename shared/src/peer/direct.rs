@@ -9,6 +9,7 @@
 //!
 //! # Invariants
 //!
+//! - While relays bar it (protocol §7.4) nothing is tried, told or answered where no path is; a path that is there goes on.
 //! - Everything here belongs to a session and ends with it.
 //! - At most [`MAX_PATHS`] paths; the answer to a check counts only from the address that was asked.
 //! - What is heard from an unknown address is answered there, once, and never moves anything by itself.
@@ -255,6 +256,17 @@ impl Direct {
         }
     }
 
+    #[cfg(test)]
+    pub(super) const fn has_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    /// Whether addresses are being checked, or about to be, or one that answered is being proven.
+    pub(super) fn is_looking(&self, now: Instant) -> bool {
+        let is_found = self.paths.iter().any(|known| known.path.is_unproven());
+        self.agent.is_checking() || self.agent.is_awaited(now) || is_found
+    }
+
     pub(super) fn is_checking(&self) -> bool {
         self.agent.is_checking()
     }
@@ -327,9 +339,9 @@ impl Direct {
         }
     }
 
-    /// `is_reached`: whether there is a path to say CANDIDATES on.
-    pub(super) fn poll_timeout(&self, is_reached: bool) -> Option<Deadline> {
-        let mut next = self.agent.poll_timeout();
+    /// `is_reached`: whether there is a path to say CANDIDATES on. `is_barred`: whether relays allow no direct link to be tried.
+    pub(super) fn poll_timeout(&self, is_reached: bool, is_barred: bool) -> Option<Deadline> {
+        let mut next = self.agent.poll_timeout().filter(|_| !is_barred);
         for known in &self.paths {
             next = Deadline::earlier(next, known.path.poll_timeout());
             let behaved = known.standing.due().map(|at| Deadline::new(at, "a direct path has behaved"));
@@ -337,6 +349,7 @@ impl Direct {
         }
         if let Some((said, revision)) = self.said
             && is_reached
+            && !is_barred
             && self.acked != Some(revision)
         {
             next = Deadline::earlier(next, Some(Deadline::new(said + REPEAT, "repeat CANDIDATES")));
@@ -381,6 +394,9 @@ impl Peer {
 
     /// Data of the peer came from `from`, where none of its paths is. Once a path is proven there, data follows.
     pub(super) fn direct_follow(&mut self, ctx: &mut Context<'_>, from: SocketAddr) {
+        if self.is_barred {
+            return;
+        }
         if self.direct.not_followed.is_some_and(|(until, known)| known == from && ctx.now < until) {
             return;
         }
@@ -396,8 +412,8 @@ impl Peer {
 
     /// Something that only the peer could seal came from `from` by datagram.
     pub(crate) fn direct_heard(&mut self, ctx: &mut Context<'_>, from: SocketAddr) {
-        if self.session.is_some() && self.direct.path(from).is_none() && is_allowed(from, &self.overlay(ctx))
-        {
+        let is_of_use = self.session.is_some() && !self.is_barred && self.direct.path(from).is_none();
+        if is_of_use && is_allowed(from, &self.overlay(ctx)) {
             self.direct.agent.on_heard(ctx.now, from);
         }
     }
@@ -450,7 +466,7 @@ impl Peer {
     /// Whether what came by `via` may be answered there: an address has to be one that packets may be sent to.
     pub(super) fn may_answer(&self, ctx: &Context<'_>, via: Via) -> bool {
         let Via::Udp(from) = via else { return true };
-        self.direct.path(from).is_some() || is_allowed(from, &self.overlay(ctx))
+        self.direct.path(from).is_some() || (!self.is_barred && is_allowed(from, &self.overlay(ctx)))
     }
 
     /// Where a question that came from `from` is answered as well: the peer sent it along the path in use, if it is a copy.
@@ -537,7 +553,25 @@ impl Peer {
                 if was_path { "a direct path died" } else { "an address answered, but not in full size" };
             self.direct.begin_provoked(ctx.now, why);
         }
-        self.say_candidates(ctx);
+        if self.is_barred {
+            self.direct.agent.stop();
+        } else {
+            self.say_candidates(ctx);
+            self.direct_check(ctx);
+        }
+        for at in 0..self.direct.paths.len() {
+            let Some(known) = self.direct.paths.get_mut(at) else { continue };
+            known.standing.judge(ctx.now, known.path.is_proven(), &self.direct.record);
+            let remote = known.remote;
+            for ping in due_pings(&mut known.path, ctx) {
+                self.ask(ctx, Via::Udp(remote), &ping);
+            }
+        }
+        self.tell_sources(ctx);
+    }
+
+    /// The checks that are due.
+    fn direct_check(&mut self, ctx: &mut Context<'_>) {
         // One by TCP is no reason to look no further.
         let is_needed = !self.direct.paths.iter().any(|known| known.path.is_usable());
         self.direct.agent.handle_timeout(ctx.now, ctx.rng, is_needed);
@@ -556,8 +590,9 @@ impl Peer {
             self.direct.agent.on_check_sent(ctx.now, address, id);
             let is_followed =
                 self.direct.follow_to() == Some(address) && self.may_answer(ctx, Via::Udp(address));
+            let has_room = self.direct.agent.has_room();
             let is_of_host = |known: &DirectPath| known.remote.ip() == address.ip() && known.path.is_usable();
-            if is_followed && self.direct.paths.iter().any(is_of_host) {
+            if is_followed && has_room && self.direct.paths.iter().any(is_of_host) {
                 let id = ctx.rng.next_u64();
                 let check = datagram_ping(id, largest_packet(ctx), CHECK);
                 self.ask(ctx, Via::Udp(address), &check);
@@ -565,15 +600,6 @@ impl Peer {
                 self.direct.agent.on_check_sent(ctx.now, address, id);
             }
         }
-        for at in 0..self.direct.paths.len() {
-            let Some(known) = self.direct.paths.get_mut(at) else { continue };
-            known.standing.judge(ctx.now, known.path.is_proven(), &self.direct.record);
-            let remote = known.remote;
-            for ping in due_pings(&mut known.path, ctx) {
-                self.ask(ctx, Via::Udp(remote), &ping);
-            }
-        }
-        self.tell_sources(ctx);
     }
 
     /// CANDIDATES, until the peer has the current revision.

@@ -19,7 +19,8 @@
 //! - A try names at most [`MAX_TCP_CANDIDATES`] addresses, on no port of a service that everybody knows; tries that the peer causes, by
 //!   whatever word, are metered, and what became of a try at an address where nobody was heard is not to be seen: a member must not make
 //!   others flood somebody, nor look for it at what listens around them.
-//! - Nothing is tried while a direct path is there, unless a user asked for TCP.
+//! - Nothing is tried while a direct path is there, unless a user asked for TCP; nor while relays bar it (protocol §7.4), when no
+//!   connection is kept that was not.
 
 use super::probation::{Record, Standing};
 use super::{Context, Peer, stream_ping};
@@ -156,8 +157,15 @@ impl DirectTcp {
             let behaved = known.standing.due().map(|at| Deadline::new(at, "a direct path has behaved"));
             next = Deadline::earlier(next, behaved);
         }
+        let over = self.until.map(|until| Deadline::new(until, "a try by TCP is over"));
+        next = Deadline::earlier(next, over);
         let spare = self.spare_since.map(|since| Deadline::new(since + SPARE_FOR, "close spare connections"));
         Deadline::earlier(next, spare)
+    }
+
+    /// Whether connections are being tried, or one is being proven.
+    pub(super) fn is_looking(&self, now: Instant) -> bool {
+        self.is_trying(now) || self.links.iter().any(|known| known.path.is_unproven())
     }
 
     fn is_trying(&self, now: Instant) -> bool {
@@ -182,6 +190,12 @@ impl Peer {
     #[cfg(test)]
     pub(crate) fn say_tcp_try_for_test(&mut self, ctx: &mut Context<'_>) {
         self.send(ctx, &Control::TcpTry);
+    }
+
+    /// Whether it said where it may be reached.
+    #[cfg(test)]
+    pub(crate) fn knows_candidates_for_test(&self) -> bool {
+        self.direct.has_heard()
     }
 
     /// Has a link, whatever it is of.
@@ -257,6 +271,7 @@ impl Peer {
 
     /// Time passed for its links.
     pub(super) fn tcp_timeout(&mut self, ctx: &mut Context<'_>) {
+        self.direct_tcp.until.take_if(|until| *until <= ctx.now);
         for known in &mut self.direct_tcp.links {
             known.path.handle_timeout(ctx.now);
         }
@@ -320,6 +335,7 @@ impl Peer {
         let is_there =
             |kind: PathKind| self.direct_paths().any(|(via, path)| via.kind() == kind && path.is_usable());
         self.session.is_some()
+            && !self.is_barred
             && self.way().is_some()
             && !self.direct_tcp.remotes.is_empty()
             && self.wish.wanted.allows(PathKind::DirectTcp)
@@ -351,7 +367,7 @@ impl Peer {
     /// A link on which the peer was heard is worth more than one of which nobody knows where it leads: so what listens at other addresses
     /// that a peer named does not show in whether the peer's own connection is kept.
     fn tcp_make_room(&mut self, ctx: &mut Context<'_>, heard: TcpLink) {
-        if self.direct_tcp.path(heard).is_some() {
+        if self.is_barred || self.direct_tcp.path(heard).is_some() {
             return;
         }
         if self.direct_tcp.links().filter(|known| known.is_kept).count() >= MAX_KEPT {
@@ -381,7 +397,8 @@ impl Peer {
             return true;
         }
         let kept = self.direct_tcp.links().filter(|known| known.is_kept).count();
-        if self.session.is_none() || self.direct_tcp.links.len() >= MAX_LINKS || kept >= MAX_KEPT {
+        let is_full = self.direct_tcp.links.len() >= MAX_LINKS || kept >= MAX_KEPT;
+        if self.session.is_none() || self.is_barred || is_full {
             ctx.out.event(Event::TcpClose { link, at_once: true });
             return false;
         }

@@ -56,6 +56,7 @@ use crate::session::AckReport;
 use crate::session::limits::PATH_SLOTS;
 use crate::session::rekey::Role;
 use crate::time::Deadline;
+use crate::transmit::RelayNo;
 use crate::traverse::strangers::Strangers;
 use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
@@ -186,6 +187,9 @@ pub(crate) struct Peer {
     contact: Option<Contact>,
     /// Every contact that a relay gave, one per relay, the newest last.
     contacts: Vec<(Contact, u64)>,
+    /// Relays that allow no direct link to it, and whether that holds: while every relay that introduces it says so.
+    barred_by: Vec<RelayNo>,
+    is_barred: bool,
     /// When a relay last said that the peer is there, and was listened to.
     introduced: Option<Instant>,
     /// Whether the relay was told CONFIRMED for this contact.
@@ -211,6 +215,9 @@ pub(crate) struct Peer {
     hello_acked: Option<u32>,
     rotation_hint: Duration,
     heartbeat_hint: Duration,
+    /// Where a relay sends datagrams for the peer, as the contact's relay said last.
+    peer_bound: Option<(Contact, SocketAddr)>,
+    peer_moves: Bucket,
     shown: PeerState,
     /// Since when neither a relay nor a session says that it is there.
     gone: Option<Instant>,
@@ -264,6 +271,8 @@ impl Peer {
             instance: None,
             contact: None,
             contacts: Vec::new(),
+            barred_by: Vec::new(),
+            is_barred: false,
             introduced: None,
             confirmed_contact: false,
             path: None,
@@ -282,6 +291,8 @@ impl Peer {
             hello_acked: None,
             rotation_hint: crate::session::limits::ROTATION,
             heartbeat_hint: crate::path::liveness::HEARTBEAT,
+            peer_bound: None,
+            peer_moves: relayed::PEER_MOVES,
             shown: PeerState::Offline,
             gone: None,
             routed: None,
@@ -383,6 +394,7 @@ impl Peer {
         let known = self.contacts.contains(&(contact, instance));
         self.contacts.retain(|(other, _)| other.relay != contact.relay);
         self.contacts.push((contact, instance));
+        self.judge_bar(ctx.now);
         let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
         let elsewhere = self.contact.is_some_and(|current| current.relay != contact.relay);
         // protocol §8.8: a session begins under the newest secret that both have.
@@ -451,6 +463,7 @@ impl Peer {
         why: &'static str,
     ) {
         self.contacts.retain(|(contact, _)| !lost(*contact));
+        self.judge_bar(ctx.now);
         if !self.contact.is_some_and(lost) {
             return;
         }
@@ -467,10 +480,34 @@ impl Peer {
         self.settle(ctx);
     }
 
+    /// A relay says whether a direct link to the peer may be tried.
+    pub(crate) fn allow_direct(&mut self, ctx: &mut Context<'_>, relay: RelayNo, is_allowed: bool) {
+        self.barred_by.retain(|other| *other != relay);
+        if !is_allowed {
+            self.barred_by.push(relay);
+        }
+        self.judge_bar(ctx.now);
+    }
+
+    /// Whether direct links may be tried may be another matter now (protocol §7.4). What is there goes on: a relay ends nothing that works.
+    /// Where no relay introduces the peer any more, what was said last holds.
+    fn judge_bar(&mut self, now: Instant) {
+        if self.contacts.is_empty() {
+            return;
+        }
+        let was_barred = self.is_barred;
+        self.is_barred = self.contacts.iter().all(|(contact, _)| self.barred_by.contains(&contact.relay));
+        if was_barred && !self.is_barred && self.session.is_some() {
+            // A relay can say so as often as it likes.
+            self.direct.begin_provoked(now, "a relay allows direct links");
+        }
+    }
+
     /// The relay's hints about this pair, not yet clamped (protocol §3.5), and where it sees the peer's UDP socket.
     pub(crate) fn hint(
         &mut self,
         ctx: &mut Context<'_>,
+        contact: Contact,
         rotation: Duration,
         heartbeat: Duration,
         udp: Option<SocketAddr>,
@@ -490,6 +527,7 @@ impl Peer {
         self.direct_tcp.set_heartbeat(heartbeat);
         if let Some(address) = udp {
             self.direct_hint(ctx, address);
+            self.on_peer_bound(ctx, contact, address);
         }
         self.settle(ctx);
     }
@@ -617,6 +655,8 @@ impl Peer {
         let session = self.session.as_ref();
         if report.index().is_some_and(|index| session.is_some_and(|session| session.has_index(index))) {
             self.last_report = (report.paths().to_vec(), report.floor());
+            // Something arrived: a pair in which only the other side sends has traffic as well.
+            self.direct.on_traffic();
             if let Some(Via::Tcp(link)) = via {
                 self.direct_tcp.on_data(link);
             }
@@ -659,7 +699,7 @@ impl Peer {
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
         let mut next = None;
         if self.session.is_some() {
-            next = Deadline::earlier(next, self.direct.poll_timeout(self.routed.is_some()));
+            next = Deadline::earlier(next, self.direct.poll_timeout(self.routed.is_some(), self.is_barred));
             next = Deadline::earlier(next, self.direct_tcp.poll_timeout());
         }
         if self.contact.is_some() {
@@ -878,6 +918,18 @@ impl Peer {
     ) {
         let paths = vec![PathAck { path, highest, bitmap }];
         self.send(ctx, &Control::Ack { paths, floor: 0 });
+    }
+
+    /// What its data plane reports when every packet up to `highest` came by `path`.
+    #[cfg(test)]
+    pub(crate) fn report_for_test(&self, path: crate::session::PathSlot, highest: u64) -> AckReport {
+        AckReport::for_test(self.session.as_ref().map(Session::index_for_test), path.number(), highest)
+    }
+
+    /// Rounds of checks begun in this session.
+    #[cfg(test)]
+    pub(crate) const fn rounds_for_test(&self) -> u64 {
+        self.direct.rounds()
     }
 
     /// Says whatever, the way that data goes.

@@ -17,6 +17,7 @@
 use super::direct::{datagram_path, due_pings, ip_packet, is_found_out};
 use super::probation::{Record, Standing};
 use super::{Context, Peer};
+use crate::bucket::Bucket;
 use crate::endpoint::event::{Contact, Via};
 use crate::path::select::{PathKind, Wanted};
 use crate::path::state::Path;
@@ -34,6 +35,8 @@ const RETRY: Duration = Duration::from_secs(60);
 const HOLD_BACK: Duration = Duration::from_millis(20);
 /// The longest that data waits on a path that works.
 const HOLD_BACK_WELL: Duration = Duration::from_millis(600);
+/// So often a relay may say that the peer's datagrams go elsewhere now: as often as it lets a client move (protocol §3.9).
+pub(super) const PEER_MOVES: Bucket = Bucket::new(8, Duration::from_secs(2));
 /// The longest that data waits on one in doubt.
 const HOLD_BACK_MAX: Duration = Duration::from_millis(150);
 
@@ -47,7 +50,7 @@ pub(super) struct RelayUdp {
     next: Option<Instant>,
     /// Data is not put on the stream before.
     hold_back_until: Option<Instant>,
-    /// The relay bound this node anew: what was under way then may be lost, however soon the path answers again.
+    /// The relay bound this node, or the peer, anew: what was under way then may be lost, however soon the path answers again.
     is_shaken: bool,
     /// It did not answer when it was tried last: nothing waits for it.
     has_failed: bool,
@@ -135,12 +138,27 @@ impl Peer {
         // Nor is anything wrong before a session has had a path at all: it begins with the stream, which is being proven then.
         let begins = self.relay_udp.next.filter(|_| self.last_kind.is_none());
         self.relay_udp.next = begins.or_else(|| self.is_well_routed().then_some(ctx.now + DIRECT_FIRST));
-        if let Some(path) = self.relay_udp.path.as_mut().filter(|path| path.is_proven()) {
-            path.shake(ctx.now);
-            self.relay_udp.is_shaken = true;
-            self.relay_udp_hold_back(ctx.now);
-        }
+        self.relay_udp_shake(ctx.now);
         self.settle(ctx);
+    }
+
+    /// The relay of `contact` sees the peer's socket at `address`. Where that is another than before it has bound the peer anew just now: until then
+    /// it sent what is outstanding to where nobody was, and what follows arrives, so that nobody would be in doubt.
+    pub(super) fn on_peer_bound(&mut self, ctx: &mut Context<'_>, contact: Contact, address: SocketAddr) {
+        let before = self.peer_bound.replace((contact, address));
+        let is_moved = before.is_some_and(|(known, at)| known == contact && at != address);
+        if is_moved && self.contact == Some(contact) && self.peer_moves.take(ctx.now) {
+            self.relay_udp_shake(ctx.now);
+        }
+    }
+
+    /// What was under way may be lost, at either end.
+    fn relay_udp_shake(&mut self, now: Instant) {
+        if let Some(path) = self.relay_udp.path.as_mut().filter(|path| path.is_proven()) {
+            path.shake(now);
+            self.relay_udp.is_shaken = true;
+            self.relay_udp_hold_back(now);
+        }
     }
 
     /// The peer was heard by it.

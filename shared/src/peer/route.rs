@@ -49,7 +49,7 @@ pub(super) struct Resume {
     left_silence: bool,
     /// The highest number heard.
     pub(super) heard: u64,
-    /// What it said; the relay's stream until then, where every session begins.
+    /// What it said. One that has a path and says nothing sends by the relay's stream, where every session begins.
     pub(super) peer_kind: Option<PathKind>,
     /// Whether the relay was told RELEASE since the channel was last used.
     pub(super) is_released: bool,
@@ -79,7 +79,11 @@ impl Peer {
     pub(super) fn wish(&mut self, ctx: &mut Context<'_>, wanted: Wanted) {
         self.wish = Wish { wanted, number: self.wish.number.saturating_add(1), said: None };
         self.say_wish(ctx);
-        if wanted.allows(PathKind::DirectUdp) && self.session.is_some() && ctx.local.has_udp {
+        if wanted.allows(PathKind::DirectUdp)
+            && self.session.is_some()
+            && ctx.local.has_udp
+            && !self.is_barred
+        {
             self.direct.begin(ctx.now, "a direct path was asked for");
         }
         self.hurry_wanted();
@@ -137,6 +141,11 @@ impl Peer {
     /// When USE is to be said again.
     pub(super) fn wish_due(&self) -> Option<Deadline> {
         self.repeat_due(self.wish.said, "repeat USE")
+    }
+
+    /// Whether the peer acknowledged what this side wants and where it sends.
+    pub(super) const fn is_agreed(&self) -> bool {
+        self.wish.said.is_none() && self.resume.said.is_none()
     }
 
     /// Tells how far its paths may be apart, when that changed by a quarter.

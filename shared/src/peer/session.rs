@@ -85,6 +85,11 @@ impl Session {
         self.indices.contains(&index)
     }
 
+    #[cfg(test)]
+    pub(super) const fn index_for_test(&self) -> ReceiverIndex {
+        self.current
+    }
+
     /// The relay's hint can only shorten (protocol §3.5).
     pub(super) fn shorten_rotation(&mut self, hint: Duration) {
         self.policy = self.policy.with_hint(hint);

@@ -89,6 +89,14 @@ impl AckReport {
         self.index
     }
 
+    /// Of every packet up to `highest` on one path.
+    #[cfg(test)]
+    pub(crate) fn for_test(index: Option<ReceiverIndex>, path: u8, highest: u64) -> Self {
+        let mut acks = [Self::EMPTY; MAX_ACK_PATHS];
+        acks[0] = PathAck { path, highest, bitmap: [u64::MAX; 4] };
+        Self { acks, len: 1, floor: highest + 1, index }
+    }
+
     pub(crate) const fn of_key(mut self, index: Option<ReceiverIndex>) -> Self {
         self.index = index;
         self

@@ -16,12 +16,13 @@
 //! # Invariants
 //!
 //! - At most [`MAX_CANDIDATES`] announced, [`MAX_HINTS`] named by relays and [`MAX_HEARD`] heard from are kept; the oldest goes.
-//! - Whoever names an address causes at most [`CHECKS`] packets to it a round, and rounds are bounded in time. At most
-//!   [`PORTS_PER_IP`] ports of one IP address are checked, and rounds that a peer can cause, by announcing or by answering and falling
+//! - Whoever names an address causes at most [`CHECKS`] packets to it a round, and rounds are bounded in time. Whoever named them, and
+//!   whatever is named meanwhile: a round is about at most [`MAX_CANDIDATES`] addresses, [`PORTS_PER_IP`] ports of one IP address among
+//!   them, and [`ROUND_PACKETS`] packets. Rounds that a peer can cause, by announcing or by answering and falling
 //!   silent, are metered ([`PROVOKED`]): so a member cannot make others flood somebody. (What goes to one host over all peers is bounded
 //!   by [`super::strangers`].)
 //! - An address that was merely heard from is checked outside a round too, within a budget of its own ([`HEARD_BUDGET`]): what a
-//!   member can make a node send to an address it spoofs is a check a second.
+//!   member can make a node send to an address it spoofs is a check a second. During a round it counts as of that.
 
 use super::candidate::{Candidate, CandidateKind, MAX_CANDIDATES};
 use crate::bucket::Bucket;
@@ -35,6 +36,10 @@ use std::time::{Duration, Instant};
 pub const CHECKS: u32 = 5;
 /// Packets in a round, over all candidates.
 pub const ROUND_PACKETS: u32 = 50;
+/// Those of them that are kept for addresses heard from while the round is under way: the peer has just gone there.
+const ROUND_RESERVE: u32 = 4;
+/// Packets of one address heard from: a check, and one as large as data where the peer has a path on that host.
+const HEARD_PACKETS: u32 = 2;
 /// Between two checks: a burst of fifty would be lost in the queue of a slow uplink. (RFC 8445 §14.2 has 50 ms, for agents that do
 /// not know each other yet and whose checks are answered by strangers.)
 pub const PACE: Duration = Duration::from_millis(5);
@@ -108,6 +113,8 @@ pub struct Agent {
     remotes: Vec<Remote>,
     /// Packets that this round may still send.
     left: u32,
+    /// The addresses that it is about, and whether they were checked in it.
+    subjects: Vec<(SocketAddr, bool)>,
     began: Option<Instant>,
     rounds: u64,
     paced: Option<Instant>,
@@ -137,6 +144,7 @@ impl Agent {
         Self {
             remotes: Vec::new(),
             left: 0,
+            subjects: Vec::new(),
             began: None,
             rounds: 0,
             paced: None,
@@ -156,6 +164,11 @@ impl Agent {
         let candidates: Vec<_> = candidates.into_iter().take(MAX_CANDIDATES).collect();
         let is_named = |address| candidates.iter().any(|candidate| candidate.address == address);
         self.remotes.retain(|known| known.source != Source::Announced || is_named(known.candidate.address));
+        // What is not named any more, and was not checked yet, makes room in the round.
+        let remotes = &self.remotes;
+        self.subjects.retain(|(address, is_checked)| {
+            *is_checked || remotes.iter().any(|known| known.candidate.address == *address)
+        });
         let mut news = 0u32;
         for candidate in &candidates {
             let known = self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address);
@@ -169,7 +182,9 @@ impl Agent {
                 news += u32::from(is_new);
                 continue;
             }
-            let of_ip = |known: &&Remote| known.candidate.address.ip() == candidate.address.ip();
+            let of_ip = |known: &&Remote| {
+                known.source == Source::Announced && known.candidate.address.ip() == candidate.address.ip()
+            };
             if self.remotes.iter().filter(of_ip).count() < PORTS_PER_IP {
                 let mut remote = Remote::new(*candidate, Source::Announced);
                 if is_checking {
@@ -201,6 +216,14 @@ impl Agent {
     pub fn on_heard(&mut self, now: Instant, address: SocketAddr) {
         let candidate = Candidate::new(CandidateKind::PeerReflexive, address);
         self.name(candidate, Source::Heard, MAX_HEARD);
+        if self.is_in_round(now) {
+            // The next packet heard from there asks again.
+            if self.left == 0 || !(self.is_subject(address) || self.displace(address)) {
+                return;
+            }
+        } else {
+            self.left = self.left.max(HEARD_PACKETS);
+        }
         let may = self.take_heard_budget(now);
         if let Some(remote) =
             self.remotes.iter_mut().find(|known| known.candidate.address == candidate.address)
@@ -211,7 +234,6 @@ impl Agent {
             // One packet; the next one heard causes the next.
             remote.tries = CHECKS - 1;
             remote.next = Some(now);
-            self.left = self.left.max(1);
         }
     }
 
@@ -237,6 +259,13 @@ impl Agent {
         }
     }
 
+    /// Nothing is checked until the next round.
+    pub fn stop(&mut self) {
+        for remote in &mut self.remotes {
+            remote.next = None;
+        }
+    }
+
     /// Forgets everything but what the retries need to keep their pace.
     pub fn clear(&mut self) {
         let provoked = std::mem::replace(&mut self.provoked, PROVOKED);
@@ -257,8 +286,12 @@ impl Agent {
         self.began = Some(now);
         self.rounds += 1;
         self.left = ROUND_PACKETS;
+        self.subjects = self.chosen().into_iter().map(|address| (address, false)).collect();
         for remote in &mut self.remotes {
-            remote.begin(now);
+            remote.next = None;
+            if self.subjects.iter().any(|(address, _)| *address == remote.candidate.address) {
+                remote.begin(now);
+            }
         }
         let wait = RETRY.saturating_mul(1 << self.idle_retries.min(4)).min(RETRY_MAX);
         self.idle_retries = self.idle_retries.saturating_add(1);
@@ -271,9 +304,76 @@ impl Agent {
         if self.left == 0 || self.paced.is_some_and(|until| now < until) {
             return None;
         }
-        let due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
-        // Of equals the first.
-        due.map(|remote| remote.candidate.address).min_by_key(|address| self.heard != Some(*address))
+        loop {
+            let due = self.remotes.iter().filter(|remote| remote.next.is_some_and(|next| next <= now));
+            // Of equals the first.
+            let address = due
+                .map(|remote| remote.candidate.address)
+                .min_by_key(|address| self.heard != Some(*address))?;
+            if !self.is_in_round(now) || self.is_subject(address) {
+                return Some(address);
+            }
+            // It was named meanwhile, and is one too many.
+            self.on_known(address);
+        }
+    }
+
+    /// Whether one more packet may leave, beside the check that was just sent.
+    pub const fn has_room(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Whether what is sent now is of the round that began last.
+    fn is_in_round(&self, now: Instant) -> bool {
+        self.began.is_some_and(|began| now < began + ROUND_SPAN)
+    }
+
+    /// Whether the round is about `address`, or is from now on because there is room.
+    fn is_subject(&mut self, address: SocketAddr) -> bool {
+        if self.subjects.iter().any(|(known, _)| *known == address) {
+            return true;
+        }
+        let of_ip = self.subjects.iter().filter(|(known, _)| known.ip() == address.ip()).count();
+        let has_room = self.subjects.len() < MAX_CANDIDATES && of_ip < PORTS_PER_IP;
+        if has_room {
+            self.subjects.push((address, false));
+        }
+        has_room
+    }
+
+    /// Whether one that was not checked yet makes room for `address`, where the peer is now.
+    fn displace(&mut self, address: SocketAddr) -> bool {
+        let is_of_ip = |known: &SocketAddr| known.ip() == address.ip();
+        let is_full = self.subjects.iter().filter(|(known, _)| is_of_ip(known)).count() >= PORTS_PER_IP;
+        let unchecked =
+            |(known, is_checked): &(SocketAddr, bool)| !is_checked && (!is_full || is_of_ip(known));
+        let last = self.subjects.iter().rposition(unchecked).and_then(|at| self.subjects.get_mut(at));
+        last.map(|subject| *subject = (address, false)).is_some()
+    }
+
+    /// The addresses of a round that begins: where the peer was heard last, what it announces, what relays say, and where else it was
+    /// heard. Of too many, those that it announced last are left out: what others saw is not kept out by what it says.
+    fn chosen(&self) -> Vec<SocketAddr> {
+        let mut known: Vec<_> = self.remotes.iter().collect();
+        known.sort_by_key(|remote| match remote.source {
+            Source::Heard if self.heard == Some(remote.candidate.address) => 0,
+            Source::Announced => 1,
+            Source::Hint => 2,
+            Source::Heard => 3,
+        });
+        let mut chosen: Vec<&Remote> = Vec::new();
+        for remote in known {
+            let ip = remote.candidate.address.ip();
+            if chosen.iter().filter(|other| other.candidate.address.ip() == ip).count() < PORTS_PER_IP {
+                chosen.push(remote);
+            }
+        }
+        while chosen.len() > MAX_CANDIDATES
+            && let Some(last) = chosen.iter().rposition(|remote| remote.source == Source::Announced)
+        {
+            chosen.remove(last);
+        }
+        chosen.into_iter().map(|remote| remote.candidate.address).collect()
     }
 
     /// The address is a path that works already: it need not be checked.
@@ -300,6 +400,9 @@ impl Agent {
     pub fn on_check_sent(&mut self, now: Instant, address: SocketAddr, id: u64) {
         self.left = self.left.saturating_sub(1);
         self.paced = Some(now + PACE);
+        for subject in self.subjects.iter_mut().filter(|(known, _)| *known == address) {
+            subject.1 = true;
+        }
         let Some(remote) = self.remotes.iter_mut().find(|remote| remote.candidate.address == address) else {
             return;
         };
@@ -307,6 +410,12 @@ impl Agent {
         let wait = WAITS.get(usize::try_from(remote.tries).unwrap_or(usize::MAX));
         remote.tries += 1;
         remote.next = wait.filter(|_| remote.tries < CHECKS).map(|wait| now + *wait);
+        if self.left <= ROUND_RESERVE {
+            for remote in self.remotes.iter_mut().filter(|other| self.heard != Some(other.candidate.address))
+            {
+                remote.next = None;
+            }
+        }
         if self.left == 0 {
             for remote in &mut self.remotes {
                 remote.next = None;
@@ -338,6 +447,11 @@ impl Agent {
     /// Whether a round is under way.
     pub fn is_checking(&self) -> bool {
         self.left > 0 && self.remotes.iter().any(|remote| remote.next.is_some())
+    }
+
+    /// Whether a round is about to begin for a reason, and not because the last one found nothing.
+    pub fn is_awaited(&self, now: Instant) -> bool {
+        self.wanted.is_some_and(|wanted| wanted.why != RETRY_WHY && wanted.at <= now + ROUND_GAP)
     }
 
     /// Rounds begun so far.
@@ -476,7 +590,7 @@ mod tests {
         let mut run = Run::new(hosts(200));
         run.agent.begin(run.now, "test");
         run.run(Duration::from_secs(30));
-        assert_eq!(run.sent.len(), ROUND_PACKETS as usize);
+        assert_eq!(run.sent.len(), (ROUND_PACKETS - ROUND_RESERVE) as usize);
         let counts = run.per_address();
         assert_eq!(counts.len(), MAX_CANDIDATES, "each was tried at least once");
         assert!(run.sent.windows(2).all(|two| two[1].0 - two[0].0 >= PACE), "paced");
@@ -571,7 +685,7 @@ mod tests {
             // Some rounds at once, then one each 30 s, and a retry each minute, of fifty packets of 46 bytes: less than three a second.
             let rounds = 12 + 3600 / 30 + 3600 / 54;
             assert!(run.sent.len() <= (rounds * ROUND_PACKETS) as usize, "{}", run.sent.len());
-            assert!(run.sent.len() > 3600 / 30 * 40, "and yet it is tried: {}", run.sent.len());
+            assert!(run.sent.len() > 3600 / 30 * 20, "and yet it is tried: {}", run.sent.len());
         }
         let mut run = Run::new(vec![]);
         // The same list again is no reason for anything.
@@ -681,6 +795,77 @@ mod tests {
         let before = run.sent.len();
         run.run(PACE);
         assert_eq!(run.sent[before..].iter().map(|(_, to, _)| *to).collect::<Vec<_>>(), [heard]);
+    }
+
+    /// Says, hears and hints whatever it likes at node and address, as fast as it likes.
+    fn anybody(run: &mut Run, ips: u8) {
+        let some = |run: &mut Run| {
+            let [ip, port, ..] = run.rng.next_u64().to_be_bytes();
+            SocketAddr::new([203, 0, 113, ip % ips].into(), 4000 + u16::from(port % 8))
+        };
+        match run.rng.next_u64() % 400 {
+            0 => {
+                let list: Vec<_> = (0..25).map(|_| Candidate::new(CandidateKind::Host, some(run))).collect();
+                run.agent.on_announced(run.now, list);
+            }
+            1..10 => {
+                let address = some(run);
+                run.agent.hint(address);
+            }
+            10..60 => {
+                let address = some(run);
+                run.agent.on_heard(run.now, address);
+            }
+            60..62 => run.agent.begin(run.now, "test"),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_is_announced_hinted_and_heard_together_a_round_keeps_its_bounds() {
+        for (seed, ips) in [(1, 1), (2, 4), (3, 40), (4, 200)] {
+            let mut run = Run::new(vec![]);
+            run.rng = SeededRng::new(seed);
+            let (mut rounds, mut full) = (0, 0);
+            let mut seen = 0;
+            let mut of_round: Vec<SocketAddr> = vec![];
+            for _ in 0..120_000 {
+                anybody(&mut run, ips);
+                run.run(Duration::from_millis(1));
+                if run.agent.rounds() != rounds {
+                    (rounds, of_round) = (run.agent.rounds(), vec![]);
+                }
+                let began = run.agent.began;
+                of_round.extend(run.sent.iter().skip(seen).filter_map(|(at, to, _)| {
+                    began.is_some_and(|began| *at >= began && *at < began + ROUND_SPAN).then_some(*to)
+                }));
+                seen = run.sent.len();
+                let mut distinct = of_round.clone();
+                distinct.sort();
+                distinct.dedup();
+                assert!(of_round.len() <= ROUND_PACKETS as usize, "{} packets", of_round.len());
+                assert!(distinct.len() <= MAX_CANDIDATES, "{} addresses", distinct.len());
+                for one in &distinct {
+                    let ports = distinct.iter().filter(|other| other.ip() == one.ip()).count();
+                    assert!(ports <= PORTS_PER_IP, "{ports} ports of {}", one.ip());
+                }
+                full += usize::from(distinct.len() == MAX_CANDIDATES.min(PORTS_PER_IP * usize::from(ips)));
+            }
+            assert!(rounds > 20, "{rounds}");
+            assert!(full > 0, "the bounds are reached with {ips} hosts");
+        }
+    }
+
+    #[test]
+    fn what_others_saw_is_tried_beside_twenty_that_the_peer_names() {
+        let mut run = Run::new(hosts(20));
+        let hinted = at("203.0.113.1:1");
+        run.agent.hint(hinted);
+        run.agent.begin(run.now, "test");
+        run.run(Duration::from_secs(5));
+        let counts = run.per_address();
+        assert_eq!(counts.len(), MAX_CANDIDATES);
+        assert!(counts.contains_key(&hinted));
     }
 
     #[test]

@@ -302,6 +302,9 @@ pub enum Control {
         /// Random per relay start.
         #[n(4)]
         instance: u64,
+        /// Whether clients that it introduces may try direct links; unsaid means that they may.
+        #[n(5)]
+        direct: Option<bool>,
     },
     /// Client: introduce me to this peer, or to everybody of my network.
     #[n(2)]
@@ -336,11 +339,12 @@ pub enum Control {
         /// The channel.
         #[n(0)]
         channel: ChannelId,
-        /// Names this introduction in logs of all three.
+        /// Names this introduction. Nothing depends on it.
         #[n(1)]
         #[cbor(with = "minicbor::bytes")]
         session: [u8; 16],
-        /// Largest packet worth trying, bytes.
+        /// Largest packet that the operator thinks worth trying, bytes. Each path is measured (protocol §7.11), so version 1 does not
+        /// ask.
         #[n(2)]
         mtu: u16,
         /// Heartbeat between the peers, milliseconds.
@@ -349,7 +353,8 @@ pub enum Control {
         /// Key rotation interval, seconds; can only shorten.
         #[n(4)]
         rotation_s: u32,
-        /// The peer's address as the relay sees its stream.
+        /// The peer's address as the relay sees its stream. A peer that listens there says so itself (protocol §7.12), so version 1 does
+        /// not ask.
         #[n(5)]
         #[cbor(with = "opt_socket_addr")]
         peer_tcp: Option<SocketAddr>,
@@ -357,7 +362,7 @@ pub enum Control {
         #[n(6)]
         #[cbor(with = "opt_socket_addr")]
         peer_udp: Option<SocketAddr>,
-        /// Whether a direct link is worth trying.
+        /// Whether a direct link may be tried.
         #[n(7)]
         direct: bool,
     },
@@ -560,11 +565,20 @@ mod tests {
                 addr(),
                 any::<[u8; 16]>(),
                 prop::collection::vec(any::<u16>(), 0..=MAX_STUN_PORTS),
-                any::<(u32, u64)>()
+                any::<(u32, u64, Option<bool>)>()
             )
-                .prop_map(|(observed_tcp, stun_token, stun_ports, (heartbeat_ms, instance))| {
-                    Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, instance }
-                }),
+                .prop_map(
+                    |(observed_tcp, stun_token, stun_ports, (heartbeat_ms, instance, direct))| {
+                        Control::Registered {
+                            observed_tcp,
+                            stun_token,
+                            stun_ports,
+                            heartbeat_ms,
+                            instance,
+                            direct,
+                        }
+                    }
+                ),
             prop::option::of(id).prop_map(|peer| Control::Connect { peer: peer.map(NodeId) }),
             (id, any::<u32>(), any::<u64>()).prop_map(|(peer, channel, instance)| Control::Peer {
                 peer: NodeId(peer),
@@ -661,6 +675,15 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_that_says_nothing_of_direct_links_is_understood() {
+        let (tcp, token) = (minicbor::bytes::ByteArray::from([192, 0, 2, 1, 0, 1]), [0; 16]);
+        let token = minicbor::bytes::ByteArray::from(token);
+        let said = codec::encode(&(1u32, tcp, token, vec![8443u16], 15_000u32, 7u64));
+        let read = Control::decode(&said);
+        assert!(matches!(read, Ok(Some(Control::Registered { instance: 7, direct: None, .. }))), "{read:?}");
+    }
+
+    #[test]
     fn tags_of_a_later_version_are_ignored_and_known_ones_must_parse() {
         assert_eq!(Control::decode(&codec::encode(&(LAST_TAG + 1, 1u32))), Ok(None));
         assert_eq!(Control::decode(&codec::encode(&(8u32, "text"))), Err(WireError::Body));
@@ -681,6 +704,7 @@ mod tests {
             stun_ports: (0..60_000).collect(),
             heartbeat_ms: 1,
             instance: 1,
+            direct: None,
         };
         let Ok(Some(Control::Registered { stun_ports, .. })) = Control::decode(&registered.encode()) else {
             panic!("not a REGISTERED")

@@ -13,7 +13,8 @@ loses() {
     local name=$1 way took lost
     shift
     declare -A before=([a_to_b]=$(lab_wire_took a a_to_b) [b_to_a]=$(lab_wire_took a b_to_a))
-    lab_oracle "$name" a b --max-lost 1000000 "$@"
+    # Who waits for what is lost waits for nothing.
+    lab_oracle "$name" a b --max-lost 1000000 --settle-ms 1000 "$@"
     for way in a_to_b b_to_a; do
         took=$(($(lab_wire_took a "$way") - before[$way])) lost=$(lab_lost "$name" "$way")
         lab_measure "$name, $way: packets that the line took, and frames missing" "$took, $lost" ""
@@ -48,6 +49,13 @@ oracle=$!
 lab_wait 10 "a to be on the relay" lab_path a relay-udp
 lab_wait 10 "b to be on the relay" lab_path b relay-udp
 wait "$oracle" || lab_fail "more was lost than the wire took until the relay had it"
+# The relay is 30 ms farther. Whoever misses the packet that ended the old path waits for what may be under way there as long as the slowest path takes:
+# two round trips of the stream, 120 ms, a quarter more or less.
+lab_silence "longest silence of a demotion" demoted 180
+for host in a b; do
+    if [[ $host == a ]]; then way=b_to_a; else way=a_to_b; fi
+    lab_costs_alike "$host" demoted "$way" more
+done
 LAB_BESIDE=$beside
 [[ $(lab_switches a) == 2 && $(lab_switches b) == 2 ]] || lab_fail "moves at 20 %: $(lab_switches a), $(lab_switches b)"
 lab_oracle clean a b --seconds "$(quick 2 5)"

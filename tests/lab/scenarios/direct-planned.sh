@@ -29,6 +29,11 @@ done
 lab_silence "longest silence" planned 110
 jq .took_ms "$LAB_OUT/moves.json" | while read -r took; do lab_measure "a move, as path --use says" "$took" ms; done
 lab_expect "and status says what the last one cost" lab_status a '.peers[0].last_switch | (.to == "direct-udp" and .lost == 0 and .reordered == 0 and (.gap_ms | type) == "number") or error'
+for host in a b; do
+    if [[ $host == a ]]; then way=b_to_a; else way=a_to_b; fi
+    lab_costs_alike "$host" planned "$way" more
+    lab_expect "$host got nothing twice" lab_status "$host" '.peers[0].last_switch | (.duplicates == 0 and .resent == 0 and .lost == 0) or error(tostring)'
+done
 on a shadowmesh path b --use auto >/dev/null
 # What cannot be is refused with a reason, and nothing changes.
 lab_block_tcp a

@@ -4,27 +4,41 @@
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_nat b udp-blocked
+# No SYN passes until frames do.
+lab_block_tcp a
 lab_network
-seconds=$(quick 4 10)
+seconds=$(quick 5 10)
 descriptors() { on "$1" sh -c "ls /proc/${LAB_PID[$1]}/fd | wc -l"; }
-goes_by_tcp() { # NAME
+goes_by_tcp() { # NAME LAST-BYTE-OF-ADDRESS
     lab_oracle "$1" a b --seconds "$seconds" --max-gap-ms 90 &
     local oracle=$! began host
+    lab_frames_pass a 500
+    for host in a b; do lab_expect "$host is on the relay, under frames" lab_path "$host" relay-ws; done
+    lab_allow_tcp a
     began=$(lab_now_ms)
+    # A new address is a changed network: tried at once.
+    ip -n "$LAB-a" address add "192.168.11.$2/32" dev eth0
     for host in a b; do lab_wait 9 "$host to be on direct-tcp" lab_path "$host" direct-tcp; done
-    lab_measure "$1: connected to direct-tcp" "$(($(lab_now_ms) - began))" ms
+    lab_measure "$1: TCP passes to direct-tcp" "$(($(lab_now_ms) - began))" ms
+    kill -0 "$oracle" 2>/dev/null || lab_fail "on direct-tcp only when the frames were over"
     wait "$oracle" || lab_fail "the move was felt"
-    for host in a b; do [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"; done
+    for host in a b; do
+        [[ $(lab_switches "$host") == 1 ]] || lab_fail "$host moved $(lab_switches "$host") times"
+        # A silence that is known says that there was a flow when data moved.
+        lab_expect "$host moved under frames" lab_status "$host" \
+            '.peers[0].last_switch | (.from == "relay-ws" and .to == "direct-tcp" and .lost == 0 and .reordered == 0 and (.gap_ms | type) == "number") or error(tostring)'
+    done
     lab_relay_rests "$1-direct" a b "$(quick 2 3)"
 }
-goes_by_tcp "one side"
+goes_by_tcp "one side" 75
 stop a
 stop b
 lab_nat a udp-blocked
+lab_block_tcp a
 lab_up a
 lab_up b
 lab_all_connected 20
-goes_by_tcp "both sides"
+goes_by_tcp "both sides" 76
 
 # Beside it there is the connection, and nothing of its try.
 declare -A before=()

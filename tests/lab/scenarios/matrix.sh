@@ -141,9 +141,12 @@ lay() {
             lab_nat a port-restricted
             lab_carrier a
         fi
+        if [[ $at_b == ipv6-only ]]; then lab_no6 b; fi
         if [[ $b == carrier ]]; then
             lab_nat b port-restricted
             lab_carrier b
+        elif [[ $b == ipv6-only ]]; then
+            lab_only6 b
         elif [[ $at_b != "$b" ]]; then
             lab_nat b "$b"
         fi

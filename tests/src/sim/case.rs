@@ -87,6 +87,36 @@ pub(super) enum Act {
     Lie { node: usize, kind: usize },
 }
 
+impl Act {
+    /// What it is called where it is counted what happened.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Flow(_) => "flow",
+            Self::RelayRestart { .. } => "relay restart",
+            Self::Cut { .. } => "cut",
+            Self::Stall { .. } => "stall",
+            Self::Partition { .. } => "partition",
+            Self::Freeze { .. } => "freeze",
+            Self::Kill { .. } => "kill",
+            Self::Leave { .. } => "leave",
+            Self::Mood(_) => "mood",
+            Self::Hole { both: false, .. } => "one way blocked",
+            Self::Hole { both: true, .. } => "black hole",
+            Self::NoUdp { .. } => "no UDP",
+            Self::Rebind { .. } => "rebind",
+            Self::Roam { .. } => "roam",
+            Self::Mtu { .. } => "mtu",
+            Self::Jump { .. } => "clock jump",
+            Self::Sleep { .. } => "sleep",
+            Self::LinkDown { .. } => "link down",
+            Self::Want { .. } => "want",
+            Self::ReplayDatagram { .. } | Self::Replay { .. } => "replay",
+            Self::Steal { .. } => "steal",
+            Self::Lie { .. } => "lie",
+        }
+    }
+}
+
 /// A world to be run.
 #[derive(Debug, Clone)]
 pub(super) struct Case {

@@ -45,6 +45,8 @@ pub struct Report {
     pub virtual_time: Duration,
     /// Steps of the world.
     pub steps: u64,
+    /// What happened, and how often: the acts of the world, and `idle` where nobody said anything for an hour, or a minute of short keys.
+    pub happened: BTreeMap<&'static str, u64>,
 }
 
 impl Report {
@@ -58,6 +60,9 @@ impl Report {
         self.rekeys += other.rekeys;
         self.virtual_time += other.virtual_time;
         self.steps += other.steps;
+        for (kind, count) in &other.happened {
+            *self.happened.entry(kind).or_default() += count;
+        }
     }
 }
 
@@ -170,6 +175,7 @@ fn judge(case: &Case, seed: u64) -> Result<Report, Breach> {
     }
     if !case.idle.is_zero() {
         idle(&mut world, case)?;
+        world.happened.insert("idle", 1);
         exchange(&mut world)?;
     }
     check_loss(&mut world, case, early)?;
@@ -467,5 +473,6 @@ fn report(world: &World) -> Report {
         rekeys: sessions.filter_map(|status| status.session).map(|session| session.rekeys).sum(),
         virtual_time: now - world.start,
         steps: world.steps,
+        happened: world.happened.clone(),
     }
 }

@@ -121,7 +121,7 @@ pub(super) struct Losses {
     in_holes: BTreeMap<usize, Vec<(Instant, PacketName)>>,
     turned_away: BTreeMap<(SocketAddr, SocketAddr), Vec<(Instant, PacketName)>>,
     /// What the relay passed on to where nobody was any more, from whom to whom, and when its sender notices.
-    unmapped: BTreeMap<(usize, usize), Vec<(Instant, PacketName)>>,
+    unmapped: BTreeMap<((usize, usize), SocketAddr), Vec<(Instant, PacketName)>>,
     swallowed: u64,
     /// Pieces that were damaged so that they are another packet's.
     pub(super) spoilt: u64,
@@ -181,18 +181,25 @@ impl Losses {
         }
     }
 
-    /// The relay passed on a copy, from one node to another, to where a router knows nobody any more, as its sender notices at `noticed`.
-    pub(super) fn on_unmapped(&mut self, noticed: Instant, way: Option<(usize, usize)>, datagram: &[u8]) {
+    /// The relay passed on a copy, from one node to another, to an address where a router knows nobody any more, as its sender notices at
+    /// `noticed`.
+    pub(super) fn on_unmapped(
+        &mut self,
+        noticed: Instant,
+        way: Option<(usize, usize)>,
+        to: SocketAddr,
+        datagram: &[u8],
+    ) {
         self.on_lost(datagram, Cause::TurnedAway);
         if let (Some(piece), Some(way)) = (Piece::of(datagram), way) {
-            self.unmapped.entry(way).or_default().push((noticed, piece.name));
+            self.unmapped.entry((way, to)).or_default().push((noticed, piece.name));
         }
     }
 
-    /// Something that the relay passed on came from one node to another: what did not before nobody can have noticed by now, if the relay was
-    /// told in time where its receiver is.
-    pub(super) fn on_mapped(&mut self, now: Instant, way: (usize, usize)) {
-        for (noticed, name) in self.unmapped.remove(&way).unwrap_or_default() {
+    /// Something that the relay passed on came from one node to another: what did not before nobody can have noticed by now, if its receiver is
+    /// known there again. (Of one that is at another address the relay has told its peers.)
+    pub(super) fn on_mapped(&mut self, now: Instant, way: (usize, usize), to: SocketAddr) {
+        for (noticed, name) in self.unmapped.remove(&(way, to)).unwrap_or_default() {
             if now < noticed {
                 self.forgive(name, Cause::TurnedAway);
             }
@@ -326,16 +333,22 @@ mod tests {
         assert_eq!(excused(&losses), [false, true]);
     }
 
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, 1], port))
+    }
+
     #[test]
     fn what_went_to_a_forgotten_address_is_excused_where_the_next_comes_before_anybody_noticed() {
         let now = Instant::now();
         let noticed = now + Duration::from_millis(500);
         for (comes, is_excused) in [(noticed - Duration::from_millis(1), true), (noticed, false)] {
             let mut losses = Losses::default();
-            losses.on_unmapped(noticed, Some((0, 1)), &packet(1));
-            losses.on_mapped(comes, (1, 0));
+            let (there, elsewhere) = (address(1), address(2));
+            losses.on_unmapped(noticed, Some((0, 1)), there, &packet(1));
+            losses.on_mapped(comes, (1, 0), there);
+            losses.on_mapped(comes, (0, 1), elsewhere);
             assert_eq!(excused(&losses), [false]);
-            losses.on_mapped(comes, (0, 1));
+            losses.on_mapped(comes, (0, 1), there);
             assert_eq!(excused(&losses), [is_excused]);
         }
     }

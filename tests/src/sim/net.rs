@@ -211,6 +211,8 @@ pub(super) struct Net {
     robbed: BTreeMap<usize, Instant>,
     /// The longest round trip that a node believes in: one over which a process slept is believed for a while.
     believed: BTreeMap<usize, Duration>,
+    /// When nodes first sent a datagram to somebody who is not the relay, since somebody looked.
+    pub(super) tried: BTreeMap<usize, Instant>,
     dice: Dice,
 }
 
@@ -238,6 +240,7 @@ impl Net {
             losses: Losses::default(),
             robbed: BTreeMap::new(),
             believed: BTreeMap::new(),
+            tried: BTreeMap::new(),
             dice,
         };
         for (at, placement) in placements.iter().enumerate() {
@@ -479,6 +482,9 @@ impl Net {
     /// A host sends a datagram.
     pub(super) fn send(&mut self, now: Instant, node: usize, to: SocketAddr, bytes: Vec<u8>) {
         let host = self.hosts[node];
+        if ![IpAddr::V4(RELAY_IP), IpAddr::V6(RELAY_IP6)].contains(&to.ip()) {
+            self.tried.entry(node).or_insert(now);
+        }
         let whose = self.whose(Layer::Udp, Some(node), to);
         let is_inside = matches!(whose, Some((_, None)));
         let until = whose.and_then(|(_, until)| until).or_else(|| self.chain(host.site).last().copied());
@@ -522,7 +528,7 @@ impl Net {
             let rounds =
                 (0..self.hosts.len()).map(|node| self.longest_round(Place::Relay, Place::Node(node)));
             let noticed = now + noticed_after(rounds.max().unwrap_or_default());
-            self.losses.on_unmapped(noticed, relayed, &bytes);
+            self.losses.on_unmapped(noticed, relayed, to, &bytes);
             return;
         };
         let own = if to.is_ipv4() { IpAddr::V4(RELAY_IP) } else { IpAddr::V6(RELAY_IP6) };
@@ -677,7 +683,7 @@ impl Net {
                 if flight.source == Place::Relay {
                     // The next may come by another address of the same host.
                     let noticed = now + noticed_after(self.longest_round(flight.source, flight.place));
-                    self.losses.on_unmapped(noticed, flight.relayed, &flight.bytes);
+                    self.losses.on_unmapped(noticed, flight.relayed, flight.to, &flight.bytes);
                 } else {
                     self.losses.on_turned_away(now, way, &flight.bytes);
                 }
@@ -686,7 +692,7 @@ impl Net {
             let noticed = noticed_after(self.longest_round(flight.source, place));
             self.losses.on_let_in(now, way, noticed);
             if let Some(relayed) = flight.relayed {
-                self.losses.on_mapped(now, relayed);
+                self.losses.on_mapped(now, relayed, flight.to);
             }
             return Some((place, flight));
         }

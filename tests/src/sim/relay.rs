@@ -31,6 +31,13 @@ use std::time::{Duration, Instant};
 /// A client that says nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(45);
 
+/// Bytes of Ethernet, IPv4, TCP with timestamps and WebSocket around a message to a client, if each is sent alone.
+const AROUND_MESSAGE: usize = 14 + 20 + 32 + 4;
+/// Those of an acknowledgement of what comes, if each message has one of its own.
+const ACKNOWLEDGEMENT: usize = 14 + 20 + 32;
+/// Those around a datagram.
+const AROUND_DATAGRAM: usize = 14 + 20 + 8;
+
 /// What a relay does to the packets that pass, each in per mille of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mood {
@@ -89,6 +96,8 @@ pub(super) struct RelayHost {
     pub(super) displaced: u64,
     /// Data packets that came, to be forwarded.
     pub(super) forwarded: u64,
+    /// Bytes that it sent, as an interface would count them, and as many as could be where TCP puts nothing together.
+    pub(super) spent: usize,
     /// Packets that it lost, and why, to be taken.
     pub(super) lost: Vec<(Vec<u8>, Cause)>,
     /// FORWARD messages for a channel that leads nowhere: a move between two connections was under way.
@@ -127,6 +136,7 @@ impl RelayHost {
             narrow: Narrow::NOT,
             displaced: 0,
             forwarded: 0,
+            spent: 0,
             lost: vec![],
             strays: 0,
             limits,
@@ -194,6 +204,7 @@ impl RelayHost {
             return vec![];
         };
         conn.heard = now;
+        self.spent += ACKNOWLEDGEMENT;
         let node = conn.node;
         let input = match conn.link.handle(&self.secret, message, &mut self.dice) {
             Ok(input) => input,
@@ -201,6 +212,7 @@ impl RelayHost {
         };
         let refused = match input {
             ServerInput::Send(reply) => {
+                self.spent += AROUND_MESSAGE + reply.len();
                 conn.down.send(now, &mut self.dice, reply.len(), Delivery { bytes: reply, replay: false });
                 Ok(())
             }
@@ -227,6 +239,18 @@ impl RelayHost {
 
     /// A datagram arrived from `from` at `port`: what leaves for it, where to, and which node said it to which (none: the relay itself).
     pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        port: u16,
+        datagram: &[u8],
+    ) -> Option<Leaving> {
+        let leaving = self.answer_datagram(now, from, port, datagram)?;
+        self.spent += AROUND_DATAGRAM + leaving.1.len();
+        Some(leaving)
+    }
+
+    fn answer_datagram(
         &mut self,
         now: Instant,
         from: SocketAddr,
@@ -288,6 +312,7 @@ impl RelayHost {
                     }
                     None => break,
                 };
+                self.spent += AROUND_MESSAGE + bytes.len();
                 conn.down.send(now, &mut self.dice, bytes.len(), Delivery { bytes, replay: false });
             }
         }
@@ -384,6 +409,7 @@ impl RelayHost {
             return vec![];
         };
         if let Ok(bytes) = conn.link.seal(&refusal.to_body()) {
+            self.spent += AROUND_MESSAGE + bytes.len();
             conn.down.send(now, &mut self.dice, bytes.len(), Delivery { bytes, replay: false });
         }
         let node = conn.node;

@@ -7,6 +7,7 @@
 
 mod members;
 mod planned;
+mod relayed;
 mod restarts;
 mod rests;
 mod scene;
@@ -16,6 +17,8 @@ mod uplinks;
 use super::dice::Dice;
 use super::trace;
 use super::world::Breach;
+use relayed::EACH_INFEASIBLE;
+use rests::EACH_EVENT;
 use std::time::Duration;
 use uplinks::{EACH_CHANGE, EACH_ROUTER};
 
@@ -37,7 +40,7 @@ const fn row(name: &'static str, seeds: u64, run: fn(&mut Dice, u64) -> Result<(
 const SEEDS: u64 = 4;
 
 /// All of them.
-pub const ROWS: [Row; 35] = [
+pub const ROWS: [Row; 39] = [
     row("from the relay to a direct path under load", SEEDS, planned::goes_direct_under_load),
     row("planned, to the relay and back, twenty times", SEEDS, planned::planned_moves),
     row("planned, and the relay is far behind", SEEDS, planned::planned_move_beyond_patience),
@@ -73,6 +76,10 @@ pub const ROWS: [Row; 35] = [
     row("the path is narrow, or becomes so", SEEDS, planned::narrow_path),
     row("a way that is shorter than the relay's", SEEDS, planned::shorter_than_the_relay),
     row("an idle pair talks again", SEEDS, rests::idle_pair_talks_again),
+    row("something changes, and a way is looked for", EACH_EVENT, rests::looks_after_a_change),
+    row("what an idle pair costs the relay", SEEDS, relayed::idle_pair_costs_little),
+    row("no way but the relay's, at once", EACH_INFEASIBLE, relayed::usable_at_once),
+    row("a ring overflows while relayed", 2 * SEEDS, relayed::ring_overflows),
     row("a machine slept", SEEDS, rests::machine_slept),
     row("the clock jumps ahead", SEEDS, rests::clock_jumps),
     row("two admins revoke at once, without a relay", SEEDS, members::two_admins_revoke_at_once),

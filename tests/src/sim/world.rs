@@ -18,6 +18,7 @@ use super::tcp::Connections;
 use links::Syn;
 use shadowmesh::plane::MoveCost;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
+use shadowmesh_proto::endpoint::status::PathStatus;
 use shadowmesh_proto::ids::{NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
@@ -158,6 +159,8 @@ pub(super) struct World {
     pub(super) stay_connected: bool,
     /// Steps so far, for the report.
     pub(super) steps: u64,
+    /// What happened so far, and how often, by [`Act::kind`].
+    pub(super) happened: BTreeMap<&'static str, u64>,
 }
 
 impl World {
@@ -211,6 +214,7 @@ impl World {
             delays: case.weather >= Weather::Lossy,
             stay_connected: false,
             steps: 0,
+            happened: BTreeMap::new(),
         };
         for node in 0..world.nodes.len() {
             world.plan(start, Todo::Boot { node });
@@ -841,11 +845,21 @@ impl World {
         self.nodes.iter().map(|node| node.associations).sum()
     }
 
-    /// The round trip of the path that data takes from one node to another.
-    pub(super) fn rtt(&self, from: usize, to: usize) -> Option<Duration> {
+    /// The path that data takes from one node to another, as the former has it.
+    fn path(&self, from: usize, to: usize) -> Option<PathStatus> {
         let (from, to) = (self.nodes.get(from)?, self.nodes.get(to)?.id());
         let all = from.endpoint.peer_status(from.clock(self.now)).into_iter();
-        all.filter(|status| status.id == to).find_map(|status| status.path)?.rtt
+        all.filter(|status| status.id == to).find_map(|status| status.path)
+    }
+
+    /// Its round trip.
+    pub(super) fn rtt(&self, from: usize, to: usize) -> Option<Duration> {
+        self.path(from, to)?.rtt
+    }
+
+    /// The largest packet that was proven to pass there.
+    pub(super) fn mtu(&self, from: usize, to: usize) -> Option<u16> {
+        self.path(from, to)?.mtu
     }
 
     /// Keys that were ever in use.

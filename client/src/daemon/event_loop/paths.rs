@@ -1,4 +1,4 @@
-//! `shadowmesh path`: waits until both ends send as was asked for.
+//! `shadowmesh path`: waits until both ends send as was asked for, and with `auto` until it is settled by which path they do.
 
 use super::EventLoop;
 use crate::control::message::{ErrorCode, PathMoved, Response, Wanted};
@@ -49,7 +49,7 @@ impl EventLoop {
             if peer.wanted != select::Wanted::from(wait.wanted) {
                 let sentence = format!("meanwhile another path to {name} was asked for");
                 wait.reply.send(Response::error(ErrorCode::Failed, sentence));
-            } else if is_done(&peer, wait.wanted) {
+            } else if is_done(&peer, wait.wanted) || (wait.until <= now && wait.wanted == Wanted::Auto) {
                 let via = peer.path.map(|path| path.via);
                 wait.reply.send(Response::Path(PathMoved {
                     name,
@@ -73,20 +73,26 @@ impl EventLoop {
     }
 }
 
-/// Whether both ends send as wanted.
+/// Whether both ends send as wanted; where anything is, whether they agree and nothing better is being looked for. What is best is never
+/// quite sure, so that wait ends well in any case.
 fn is_done(peer: &PeerStatus, wanted: Wanted) -> bool {
     let wanted = select::Wanted::from(wanted);
     let own = peer.path.map(|path| path.via.kind());
-    wanted == select::Wanted::Auto
-        || (own.is_some_and(|kind| wanted.allows(kind))
-            && peer.peer_path.is_some_and(|kind| wanted.allows(kind)))
+    if wanted == select::Wanted::Auto {
+        return peer.is_settled && own == peer.peer_path;
+    }
+    own.is_some_and(|kind| wanted.allows(kind)) && peer.peer_path.is_some_and(|kind| wanted.allows(kind))
 }
 
 /// Why a path is not taken, for people.
 fn why_not(peer: &PeerStatus, name: &str, wanted: Wanted) -> String {
     let allows = |via: Via| select::Wanted::from(wanted).allows(via.kind());
     let is_proven = peer.path.iter().chain(&peer.standby).any(|path| allows(path.via));
+    let is_direct = select::Wanted::from(wanted).is_direct();
     let what = match (peer.path, is_proven) {
+        (Some(_), false) if is_direct && peer.is_direct_barred => {
+            format!("the relay allows no direct path to {name}")
+        }
         (None, _) => format!("there is no proven path to {name} at all"),
         (Some(_), false) => format!("no such path to {name} is proven"),
         (Some(path), true) if !allows(path.via) => format!("this end still sends by {}", path.via.kind()),

@@ -17,13 +17,14 @@ use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ids::{ChannelId, MacAddr, NetworkId, NodeId, RelayId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
+use shadowmesh_proto::path::liveness::HEARTBEAT;
 use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::wire::relay::{Control, Forward, GoneReason};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -61,6 +62,8 @@ struct Relay {
     members: Arc<Mutex<Vec<Member>>>,
     /// Forwards nothing.
     is_mute: Arc<AtomicBool>,
+    /// How often it was asked whether it is there.
+    pings: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -112,13 +115,17 @@ impl Relay {
                                 stun_ports: vec![],
                                 heartbeat_ms: 15_000,
                                 instance: 1,
+                                direct: None,
                             }).unwrap()
                         }
                         ServerInput::Control(Control::Connect { .. }) => {
                             self.introduce(own.unwrap());
                             continue;
                         }
-                        ServerInput::Control(Control::Ping { id }) => link.seal(&Control::Pong { id }).unwrap(),
+                        ServerInput::Control(Control::Ping { id }) => {
+                            self.pings.fetch_add(1, Relaxed);
+                            link.seal(&Control::Pong { id }).unwrap()
+                        }
                         ServerInput::Control(Control::Leave) => break,
                         ServerInput::Control(_) | ServerInput::Ignored => continue,
                         ServerInput::Forward => {
@@ -306,7 +313,8 @@ impl Scene {
     async fn new() -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(1));
         let ticket_key = RelayId(secret.public().0);
-        let relay = Relay { secret: Arc::new(secret), members: Arc::default(), is_mute: Arc::default() };
+        let (members, pings, is_mute) = Default::default();
+        let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = relay.run(listener);
@@ -361,6 +369,44 @@ fn two_daemons_that_see_each_other_need_the_relay_no_more() {
             directly(),
         );
     });
+}
+
+#[test]
+fn a_clock_that_jumps_makes_the_daemon_look_around() {
+    crate::net::namespace::isolated(|| in_network("", jumping()));
+}
+
+async fn jumping() {
+    let secret = NodeSecret::generate(&mut SeededRng::new(1));
+    let key = RelayId(secret.public().0);
+    let relay = Relay { secret: Arc::new(secret), members: Arc::default(), pings: Arc::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = vec![listener.local_addr().unwrap().to_string()];
+    let _serving = relay.run(listener);
+    let ticket = RelayTicket { key, addresses, expires: None };
+    let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
+    let home = tempfile::tempdir().unwrap();
+    let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
+    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public());
+    let (_wire, port) = pair(&"mem0".parse().unwrap(), 1_000).unwrap();
+    let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
+    let made = made.unwrap();
+    // Its heartbeats are further apart than the jumps, and the second of those comes after the first PING.
+    let jumps = made.clock_jumps.as_ref().expect("jumps are watched");
+    jumps.jump_in(Duration::from_secs(3));
+    let _task = spawn_local(made.run());
+    let asked = |times| {
+        let pings = relay.pings.clone();
+        async move {
+            while pings.load(Relaxed) < times {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    within("the first question", asked(1)).await;
+    let began = Instant::now();
+    within("the question after the jump", asked(2)).await;
+    assert!(began.elapsed() < HEARTBEAT / 2, "{:?}: that was a heartbeat", began.elapsed());
 }
 
 #[test]
@@ -466,12 +512,18 @@ async fn directly() {
     let refused = ask(Wanted::RelayUdp, 200).await;
     let Err(ControlError::Refused { sentence, .. }) = refused else { panic!("{refused:?}") };
     assert!(sentence.contains("no such path to b is proven"), "{sentence}");
-    let peer = &scene.a.status().await.peers[0];
+    let peer = scene.a.status().await.peers.swap_remove(0);
     assert_eq!((peer.switches, peer.wanted), (5, Wanted::Direct));
     let switch = peer.last_switch.as_ref().unwrap();
     assert_eq!((switch.from, switch.to), (PathKind::DirectTcp, PathKind::DirectUdp));
     assert_eq!(switch.reason, "a better path was proven");
     assert_eq!((switch.resent, switch.duplicates, switch.reordered, switch.lost), (0, 0, 0, 0), "{switch:?}");
+
+    // Whichever is best is waited for as well.
+    let Ok(Response::Path(_)) = ask(Wanted::Relay, 5_000).await else { panic!("no move to the relay") };
+    let Ok(Response::Path(moved)) = ask(Wanted::Auto, 8_000).await else { panic!("no move back") };
+    let direct = Some(PathKind::DirectUdp);
+    assert_eq!((moved.wanted, moved.kind, moved.peer_path), (Wanted::Auto, direct, direct));
 }
 
 async fn by_relay() {

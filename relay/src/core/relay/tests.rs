@@ -168,7 +168,7 @@ impl World {
 fn registered_says_everything() {
     let mut world = World::new();
     world.try_register(5, NETWORK, 1).unwrap();
-    let [Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, instance }] =
+    let [Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, instance, direct }] =
         &world.take(ConnId(5))[..]
     else {
         panic!("not registered")
@@ -176,7 +176,7 @@ fn registered_says_everything() {
     assert_eq!(*observed_tcp, tcp(1));
     assert_eq!(*stun_token, world.token(ConnId(5)));
     assert_eq!(stun_ports, &[8443, 8444]);
-    assert_eq!((*heartbeat_ms, *instance), (15_000, 7));
+    assert_eq!((*heartbeat_ms, *instance, *direct), (15_000, 7, Some(true)));
 }
 
 #[test]

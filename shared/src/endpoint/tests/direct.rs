@@ -35,11 +35,14 @@ pub(super) enum Nat {
 pub(super) struct Side {
     nat: Nat,
     pub(super) inside: SocketAddr,
-    public: IpAddr,
+    pub(super) public: IpAddr,
     /// Outside port, and for a symmetric NAT towards whom.
     mappings: Vec<(u16, Option<SocketAddr>)>,
     contacted: Vec<SocketAddr>,
     next_port: u16,
+    /// A port that it was asked to forward to the node, and who came in by it.
+    pub(super) forwarded: Option<u16>,
+    guests: Vec<SocketAddr>,
     /// Swallows what the node sends, and what is for it.
     pub(super) mute: bool,
     deaf: bool,
@@ -63,6 +66,8 @@ impl Side {
             mappings: vec![],
             contacted: vec![],
             next_port: 50_000,
+            forwarded: None,
+            guests: vec![],
             mute: false,
             deaf: false,
             largest: 1500 - 28,
@@ -75,6 +80,10 @@ impl Side {
     fn outward(&mut self, to: SocketAddr) -> SocketAddr {
         if self.nat == Nat::Open {
             return self.inside;
+        }
+        if let Some(port) = self.forwarded.filter(|_| self.guests.contains(&to)) {
+            // What answers a guest goes out as it came in.
+            return SocketAddr::new(self.public, port);
         }
         if !self.contacted.contains(&to) {
             self.contacted.push(to);
@@ -96,9 +105,15 @@ impl Side {
     }
 
     /// Whether a datagram from `from` to `to` gets in.
-    fn lets_in(&self, from: SocketAddr, to: SocketAddr) -> bool {
+    fn lets_in(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
         if self.nat == Nat::Open {
             return to == self.inside;
+        }
+        if self.forwarded.is_some_and(|port| SocketAddr::new(self.public, port) == to) {
+            if !self.guests.contains(&from) {
+                self.guests.push(from);
+            }
+            return true;
         }
         let mapped = self.mappings.iter().find(|(port, _)| SocketAddr::new(self.public, *port) == to);
         let Some((_, towards)) = mapped else { return false };
@@ -225,6 +240,12 @@ impl Internet {
         from == relay_address() && self.bound[to].is_some_and(|(_, tag)| tag == header.tag)
     }
 
+    /// The router of this side forwards this port now, or none; who came in by another is strange to it again.
+    pub(super) fn forward_port(&mut self, at: usize, port: Option<u16>) {
+        let side = &mut self.sides[at];
+        (side.forwarded, side.guests) = (port, vec![]);
+    }
+
     /// The NAT of this side lets UDP through from now on, like a port-restricted one.
     pub(super) fn allow_udp(&mut self, at: usize) {
         self.sides[at].nat = Nat::PortRestricted;
@@ -257,12 +278,17 @@ impl Internet {
 /// Two nodes behind these NATs, with sockets.
 pub(super) fn behind(seed: u64, nats: [Nat; 2]) -> World {
     let mut world = World::new(seed);
+    give_sockets(&mut world, nats);
+    world
+}
+
+/// The two nodes have sockets from now on, behind these NATs.
+pub(super) fn give_sockets(world: &mut World, nats: [Nat; 2]) {
     world.internet.sides = nats.iter().enumerate().map(|(at, nat)| Side::new(at, *nat)).collect();
     for at in 0..2 {
         let (now, inside) = (world.now, world.internet.sides[at].inside);
         world.nodes[at].endpoint.handle_addresses(now, vec![inside]);
     }
-    world
 }
 
 fn kind(world: &World, at: usize) -> Option<PathKind> {
@@ -427,6 +453,34 @@ fn a_session_in_which_a_direct_path_is_proven_before_the_relays_stream_says_so()
 }
 
 #[test]
+fn a_pair_in_which_one_side_sends_looks_for_a_path_as_often_on_both() {
+    let mut world = behind(11, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(kinds(&world), RELAYED);
+    let rounds = |world: &World| {
+        [0, 1].map(|at: usize| world.nodes[at].endpoint.peers.values().next().unwrap().rounds_for_test())
+    };
+    let before = rounds(&world);
+    for second in 0..3_600 {
+        let (now, slots) = (world.now, [0, 1].map(|at| world.status(at).slot));
+        let sealed = second + 1;
+        world.nodes[0].endpoint.handle_data_sent(now, slots[0], channel(), sealed);
+        world.run(Duration::from_millis(100));
+        let peer = *world.nodes[1].endpoint.peers.keys().next().unwrap();
+        let now = world.now;
+        world.nodes[1].endpoint.with_peer(now, peer, |peer, ctx| {
+            let report = peer.report_for_test(channel().slot(), second);
+            peer.acknowledge(ctx, Some(channel()), &report);
+        });
+        world.run(Duration::from_millis(900));
+    }
+    for (after, before) in rounds(&world).into_iter().zip(before) {
+        // One each 60 s, a tenth either way.
+        assert!((54..=67).contains(&(after - before)), "{} in an hour", after - before);
+    }
+}
+
+#[test]
 fn a_black_hole_is_left_within_half_a_second_and_what_it_swallowed_is_sent_again() {
     let mut world = behind(3, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
@@ -551,7 +605,7 @@ fn a_narrow_path_carries_data_in_pieces_each_way_as_it_is() {
     let rooms = [0, 1].map(|at| room(&world, at).unwrap());
     assert!((1252 - 16..=1252).contains(&rooms[0]), "{rooms:?}");
     assert_eq!(rooms[1], 1400 + 18 + 33, "the other way is wider");
-    assert_eq!(world.status(0).path.unwrap().mtu as usize, rooms[0] + 28);
+    assert_eq!(world.status(0).path.unwrap().mtu.map_or(0, usize::from), rooms[0] + 28);
     // Rekeys are larger than that, and pass.
     world.run(Duration::from_secs(600));
     assert!(world.status(0).session.unwrap().rekeys >= 4);

@@ -41,7 +41,7 @@ fn a_pair_that_cannot_go_direct_leaves_the_stream_for_datagrams() {
         let path = status.path.unwrap();
         assert_eq!(path.rtt, Some(4 * HOP));
         assert_eq!(path.why, "no direct path is proven");
-        assert_eq!(path.mtu, 1400 + 18 + 33 + 28 + 8);
+        assert_eq!(path.mtu, Some(1400 + 18 + 33 + 28 + 8));
         assert_eq!(status.standby.len(), 1, "the stream is kept proven");
         assert_eq!(moves(&world, at), [(PathKind::RelayWs, PathKind::RelayUdp)]);
         assert_eq!(world.released[at], 0);
@@ -230,6 +230,43 @@ fn a_mapping_that_moves_is_bound_anew_and_what_was_under_way_goes_again() {
     traffic(&mut world, Duration::from_secs(2), true);
     assert_eq!(kinds(&world), BY_DATAGRAM);
     assert!(world.count(0, resent) >= 1);
+}
+
+#[test]
+fn a_peer_that_the_relay_bound_elsewhere_gets_again_what_was_under_way_to_where_it_was() {
+    let mut world = forwarded(63, [Nat::Symmetric; 2]);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert_eq!(kinds(&world), BY_DATAGRAM);
+    let resent = |world: &World| {
+        let of_it =
+            |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::RelayUdp.slot());
+        world.count(0, of_it)
+    };
+    let mut seen_at = |port: u16| {
+        let peer_udp = Some(SocketAddr::from(([198, 51, 100, 99], port)));
+        let established = relay::Control::Established {
+            channel: CHANNEL,
+            session: [0; 16],
+            mtu: 1280,
+            heartbeat_ms: 15_000,
+            rotation_s: 120,
+            peer_tcp: None,
+            peer_udp,
+            direct: true,
+        };
+        world.say(0, &established);
+        traffic(&mut world, Duration::from_millis(200), true);
+        assert_eq!(kinds(&world), BY_DATAGRAM);
+        assert_eq!(moves(&world, 0), [(PathKind::RelayWs, PathKind::RelayUdp)]);
+        resent(&world)
+    };
+    let before = seen_at(1);
+    assert_eq!(seen_at(1), before, "no news");
+    assert_eq!(seen_at(2), before + 1);
+    // A relay that says so for ever has data sent again as often as it lets a client move.
+    let after = (3..103).map(&mut seen_at).last().unwrap();
+    assert!((6..=8 + 10).contains(&(after - before)), "{} times in 20 s", after - before);
 }
 
 #[test]

@@ -27,6 +27,7 @@ impl World {
                     stun_ports: vec![],
                     heartbeat_ms: 15_000,
                     instance: 2,
+                    direct: None,
                 })
                 .unwrap(),
             ServerInput::Control(relay::Control::Ping { id }) => {
@@ -38,7 +39,7 @@ impl World {
     }
 
     /// It says to node `at` that the peer is there.
-    fn idle_relay_introduces(&mut self, at: usize, channel: u32) {
+    pub(super) fn idle_relay_introduces(&mut self, at: usize, channel: u32) {
         let (peer, instance) = (self.nodes[1 - at].endpoint.id(), self.nodes[1 - at].instance);
         let (now, channel) = (self.now, ChannelId(channel));
         let links = &mut self.idle_relay.as_mut().unwrap().links;
@@ -48,7 +49,7 @@ impl World {
 }
 
 /// A world with both.
-fn two_relays(seed: u64) -> World {
+pub(super) fn two_relays(seed: u64) -> World {
     let secret = || NodeSecret::generate(&mut SeededRng::new(seed + 1_000));
     let mut world = World::with(seed, |_, config| config.relays.push(RelayId(secret().public().0)));
     world.idle_relay = Some(IdleRelay { secret: secret(), links: [ServerLink::new(), ServerLink::new()] });

@@ -1,6 +1,6 @@
 //! `shadowmesh path`: both sides send where a user of either wants them to, as long as that works.
 
-use super::direct::{DIRECT, Nat, RELAYED, behind, kinds, traffic};
+use super::direct::{DIRECT, HOP, Nat, RELAYED, behind, kinds, traffic};
 use super::*;
 use crate::path::select::{PathKind, Wanted};
 
@@ -90,4 +90,45 @@ fn a_wish_is_said_again_to_a_peer_that_restarted() {
     world.run(Duration::from_secs(20));
     assert_eq!(world.status(1).wanted, Wanted::Relay);
     assert_eq!(kinds(&world), RELAYED);
+}
+
+/// Runs until node `at` has nothing under way that may change where data goes; how long that took.
+fn settle(world: &mut World, at: usize) -> Duration {
+    let began = world.now;
+    while !world.status(at).is_settled {
+        assert!(world.now - began < Duration::from_secs(10), "it does not settle");
+        world.run(Duration::from_millis(5));
+    }
+    world.now - began
+}
+
+#[test]
+fn whichever_is_best_is_settled_when_both_have_moved() {
+    let mut world = direct_pair(42);
+    want(&mut world, 0, Wanted::Relay);
+    traffic(&mut world, Duration::from_secs(1), true);
+    assert!(world.status(0).is_settled);
+    want(&mut world, 0, Wanted::Auto);
+    assert!(!world.status(0).is_settled, "the peer does not know of it yet");
+    let took = settle(&mut world, 0);
+    assert!(took >= 2 * HOP, "{took:?}");
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!([0, 1].map(|at| world.status(at).peer_path), DIRECT);
+}
+
+#[test]
+fn whichever_is_best_is_not_settled_while_a_better_path_is_looked_for() {
+    let mut world = behind(43, [Nat::Blocked, Nat::Open]);
+    world.run(Duration::from_secs(30));
+    assert!(world.status(0).is_settled);
+    want(&mut world, 0, Wanted::Auto);
+    world.run(Duration::from_millis(1_000));
+    assert!(!world.status(0).is_settled, "addresses are being checked");
+    settle(&mut world, 0);
+    assert_eq!(kinds(&world), RELAYED);
+    // A node that knows nobody has nothing to wait for.
+    let now = world.now;
+    world.nodes[0].endpoint.handle_stream_closed(now, RELAY);
+    world.run(Duration::from_secs(600));
+    assert!(world.status(0).is_settled, "without a session nothing is under way");
 }

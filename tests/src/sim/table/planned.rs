@@ -6,6 +6,7 @@ use super::super::net::Bad;
 use super::super::world::Breach;
 use super::scene::{Gap, HOME, SLACK, Scene, ms, secs};
 use shadowmesh_proto::path::select::{PathKind, Wanted};
+use std::time::Duration;
 
 pub(super) fn goes_direct_under_load(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let mut scene = Scene::pair(dice, seed, [HOME; 2]);
@@ -29,7 +30,12 @@ pub(super) fn planned_moves(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let skew = 2 * latency * 3 / 4;
     let mut old = PathKind::DirectUdp;
     for round in 0..20 {
-        for (wanted, kind) in [(Wanted::Relay, PathKind::RelayUdp), (Wanted::Auto, PathKind::DirectUdp)] {
+        // What goes the longer way from some moment on comes so much later; what goes the shorter way waits for what is under way.
+        let moves = [
+            (Wanted::Relay, PathKind::RelayUdp, skew),
+            (Wanted::Auto, PathKind::DirectUdp, Duration::from_micros(1)),
+        ];
+        for (wanted, kind, least) in moves {
             let seen = scene.seen();
             scene.listen();
             scene.act(Act::Want { node: round % 2, peer: 1 - round % 2, wanted })?;
@@ -39,7 +45,7 @@ pub(super) fn planned_moves(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
             scene.talk(ms(500))?;
             scene.expect_gap(skew + SLACK)?;
             scene.world.run_until(scene.world.now + ms(100))?;
-            let cost = scene.expect_costs(&seen, (old, kind), Gap::Within)?;
+            let cost = scene.expect_costs(&seen, (old, kind), [Gap::AtLeast(least); 2])?;
             scene.ensure(cost == [0; 4], || format!("round {round}: a planned move cost {cost:?}"))?;
             old = kind;
         }
@@ -67,8 +73,9 @@ pub(super) fn planned_move_beyond_patience(dice: &mut Dice, seed: u64) -> Result
     scene.talk(secs(10))?;
     scene.expect_moves(&before, 1)?;
     scene.world.run_until(scene.world.now + secs(2))?;
+    let gaps = [Gap::AtLeast(Duration::from_micros(1)); 2];
     let [resent, lost, twice, reordered] =
-        scene.expect_costs(&seen, (PathKind::RelayUdp, PathKind::DirectUdp), Gap::Within)?;
+        scene.expect_costs(&seen, (PathKind::RelayUdp, PathKind::DirectUdp), gaps)?;
     scene.ensure(reordered > 0 && lost == 0, || {
         format!("{resent} went again, {lost} were lost, {twice} came twice, {reordered} out of order")
     })?;
@@ -100,6 +107,8 @@ pub(super) fn narrow_path(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     scene.act(Act::Mtu { node: 0, mtu: 1280 })?;
     scene.talk(secs(30))?;
     scene.expect_gap(secs(3))?;
+    let mtu = scene.world.mtu(0, 1);
+    scene.ensure(mtu.is_some_and(|mtu| mtu <= 1280), || format!("its path is not narrow: {mtu:?}"))?;
     scene.settle_on(PathKind::DirectUdp, secs(70))?;
     scene.ensure(!is_always || scene.moves() == before, || "it moves".to_owned())?;
     scene.expect_all()

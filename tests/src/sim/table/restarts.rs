@@ -4,6 +4,7 @@ use super::super::case::Act;
 use super::super::dice::Dice;
 use super::super::judge::check_directions;
 use super::super::net::{Nat, Uplink};
+use super::super::node::Node;
 use super::super::world::Breach;
 use super::scene::{EVERY, HOME, SLACK, Scene, ms, secs};
 use shadowmesh_proto::path::select::PathKind;
@@ -18,8 +19,11 @@ pub(super) fn relay_restarts_while_direct(dice: &mut Dice, seed: u64) -> Result<
     let before = scene.moves();
     scene.listen();
     let (down, silent) = (dice.between(ms(1), secs(10)), dice.per_mille(500));
+    let began = scene.world.now;
     scene.act(Act::RelayRestart { down, silent })?;
     scene.talk(secs(30))?;
+    let is_anew = |node: &Node| node.registered_at.is_some_and(|at| at >= began + down);
+    scene.ensure(scene.world.nodes.iter().all(is_anew), || "somebody is registered as before".to_owned())?;
     scene.expect_moves(&before, 0)?;
     scene.expect_on(kind)?;
     scene.expect_gap(SLACK)?;
@@ -38,11 +42,10 @@ pub(super) fn relay_restarts_while_relayed(dice: &mut Dice, seed: u64) -> Result
     scene.settle_on(kind, secs(10))?;
     let sessions = scene.world.associations();
     let down = dice.between(ms(1), secs(10));
-    scene.act(Act::RelayRestart { down, silent: false })?;
-    scene.talk(down)?;
     scene.listen();
-    scene.talk(secs(5))?;
-    scene.expect_gap(secs(2))?;
+    scene.act(Act::RelayRestart { down, silent: false })?;
+    scene.talk(down + secs(5))?;
+    scene.expect_outage_of(down, secs(2))?;
     scene.settle_on(kind, secs(70))?;
     scene.ensure(scene.world.associations() == sessions, || "a full handshake".to_owned())?;
     scene.expect_all()
@@ -139,11 +142,10 @@ fn restarts(dice: &mut Dice, seed: u64, new_key: bool) -> Result<(), Breach> {
 pub(super) fn process_stands_still(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     let mut scene = Scene::pair(dice, seed, [HOME; 2]);
     scene.settle_on(PathKind::DirectUdp, secs(5))?;
-    scene.act(Act::Freeze { node: dice.below(2), lasts: secs(30) })?;
-    scene.talk(secs(30))?;
     scene.listen();
-    scene.talk(secs(5))?;
-    scene.expect_gap(secs(2))?;
+    scene.act(Act::Freeze { node: dice.below(2), lasts: secs(30) })?;
+    scene.talk(secs(35))?;
+    scene.expect_outage_of(secs(30), secs(2))?;
     scene.settle_on(PathKind::DirectUdp, secs(70))?;
     scene.expect_all()
 }

@@ -2,9 +2,11 @@
 
 use super::super::case::Act;
 use super::super::dice::Dice;
-use super::super::world::Breach;
+use super::super::net::{Nat, Uplink};
+use super::super::world::{Breach, World};
 use super::scene::{HOME, Scene, hole, ms, secs};
 use shadowmesh_proto::path::select::PathKind;
+use std::time::Duration;
 
 /// Two that cannot go direct, and have not had a reason to talk for an hour when they could.
 fn estranged(dice: &mut Dice, seed: u64) -> Result<Scene, Breach> {
@@ -46,4 +48,68 @@ fn awake(scene: &mut Scene) -> Result<(), Breach> {
     let within = secs(2) + 8 * scene.relayed_round() + secs(1);
     let direct = scene.talk_until(scene.world.now + within, Scene::all_on(PathKind::DirectUdp))?;
     scene.ensure(direct.is_some(), || format!("not direct within {within:?}: {:?}", scene.world.kinds()))
+}
+
+/// So soon is a way looked for when something changed (issue, and protocol §7.5).
+const LOOKS_WITHIN: Duration = secs(2);
+
+/// What changes.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Network,
+    Mapping,
+    Link,
+    Sleep,
+    Clock,
+}
+
+const CHANGES: [Change; 5] = [Change::Network, Change::Mapping, Change::Link, Change::Sleep, Change::Clock];
+
+/// Of rows that try each of those at either side.
+pub(super) const EACH_EVENT: u64 = 2 * CHANGES.len() as u64;
+
+/// Two that cannot go direct, by routers that give a port for each destination, try again in a minute; but at once when something changed: who is
+/// told sends the other a datagram by no relay.
+pub(super) fn looks_after_a_change(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let at = usize::try_from(seed).unwrap_or_default();
+    let (change, node) = (CHANGES[at % CHANGES.len()], at / CHANGES.len() % 2);
+    let apart = Uplink::new(Nat::Symmetric);
+    let mut scene = Scene::pair(dice, seed, [apart; 2]);
+    scene.settle_on(PathKind::RelayUdp, secs(20))?;
+    scene.every = ms(100);
+    let end = scene.world.now + secs(120);
+    loop {
+        scene.world.net.tried.clear();
+        scene.talk(ms(1500))?;
+        if scene.world.net.tried.is_empty() && next_try(&scene.world, node) > secs(25) {
+            break;
+        }
+        scene.ensure(scene.world.now < end, || "somebody looks for a way all the time".to_owned())?;
+    }
+    let (act, lasts) = match change {
+        Change::Network => (Act::Roam { node, uplink: apart }, Duration::ZERO),
+        Change::Mapping => (Act::Rebind { node }, Duration::ZERO),
+        Change::Link => (Act::LinkDown { node, lasts: secs(1) }, secs(1)),
+        Change::Sleep => (Act::Sleep { node, lasts: secs(12) }, secs(12)),
+        Change::Clock => (Act::Jump { node, by: secs(12) }, Duration::ZERO),
+    };
+    let since = scene.world.now + lasts;
+    scene.act(act)?;
+    scene.talk(lasts.saturating_sub(ms(1)))?;
+    // What goes nowhere while a cable is out is no try.
+    scene.world.net.tried.remove(&node);
+    let tried = |world: &World| world.net.tried.contains_key(&node);
+    let found = scene.talk_until(since + LOOKS_WITHIN, tried)?;
+    scene.ensure(found.is_some(), || {
+        format!("{change:?}: nothing left for the other within {LOOKS_WITHIN:?}")
+    })?;
+    scene.settle_on(PathKind::RelayUdp, secs(70))?;
+    scene.expect_all()
+}
+
+/// Until a node tries by itself.
+fn next_try(world: &World, at: usize) -> Duration {
+    let node = &world.nodes[at];
+    let all = node.endpoint.peer_status(node.clock(world.now)).into_iter();
+    all.filter_map(|status| status.next_direct_try).min().unwrap_or_default()
 }

@@ -42,13 +42,13 @@ pub(super) struct Seen {
     missing: u64,
 }
 
-/// Whether the silence of a move was the longest since somebody listened.
+/// How long the silence of a move was, as it was seen since somebody listened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gap {
-    /// Nothing else is silent for so long.
+    /// Nothing else was silent for so long.
     Longest,
-    /// Something else may have been.
-    Within,
+    /// Something else may have been, and the move was for so long at least.
+    AtLeast(Duration),
 }
 
 /// A world of a few nodes.
@@ -195,6 +195,18 @@ impl Scene {
         self.ensure(gap <= most + self.every, || format!("silence for {gap:?}, more than {most:?}"))
     }
 
+    /// Somebody heard nothing for at least `least` since [`Self::listen`], so what was to keep them apart did, and nobody for longer than `most`.
+    pub(super) fn expect_outage(&self, least: Duration, most: Duration) -> Result<(), Breach> {
+        let gap = self.world.books.silences.longest(self.world.now);
+        self.ensure(gap >= least, || format!("silence for {gap:?} only, and {least:?} were to be"))?;
+        self.expect_gap(most)
+    }
+
+    /// Nobody heard anything while this lasted, but for what was under way, and everybody from so much later on.
+    pub(super) fn expect_outage_of(&self, lasted: Duration, later: Duration) -> Result<(), Breach> {
+        self.expect_outage(lasted.saturating_sub(self.relayed_round()), lasted + later)
+    }
+
     /// Everything that was said has come out, in the end; but for what wires took.
     pub(super) fn expect_all(&mut self) -> Result<(), Breach> {
         self.expect_all_but_chance(true)
@@ -237,12 +249,12 @@ impl Scene {
     }
 
     /// What each of two nodes says of its last move is what was seen of it since `before`; and how much that was, of both: sent again,
-    /// lost, come twice, reordered.
+    /// lost, come twice, reordered. `gaps`: of what node 0 and node 1 heard.
     pub(super) fn expect_costs(
         &self,
         before: &[Seen],
         (old, new): (PathKind, PathKind),
-        gap: Gap,
+        gaps: [Gap; 2],
     ) -> Result<[u64; 4], Breach> {
         let mut sum = [0; 4];
         let pairs = self.world.pairs();
@@ -275,9 +287,10 @@ impl Scene {
             // In microseconds, as it is counted.
             let silence = self.world.books.silences.longest_of(way_in).as_micros();
             let silence = Duration::from_micros(u64::try_from(silence).unwrap_or(u64::MAX));
+            let gap = gaps[here];
             let is_so = match gap {
                 Gap::Longest => cost.gap == Some(silence),
-                Gap::Within => cost.gap.is_some_and(|gap| gap <= silence && !gap.is_zero()),
+                Gap::AtLeast(least) => cost.gap.is_some_and(|gap| (least..=silence).contains(&gap)),
             };
             self.ensure(is_so, || {
                 format!(

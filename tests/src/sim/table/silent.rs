@@ -9,13 +9,16 @@ use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::session::RingLimits;
 use std::time::Duration;
 
+/// No path is in doubt sooner (protocol §7.2).
+const DOUBT: Duration = ms(100);
+
 /// What a node says of a hole that it left: the silence was that, everything that was swallowed went again, and nothing is missing.
 fn expect_what_a_hole_costs(
     scene: &Scene,
     before: &[Seen],
     kinds: (PathKind, PathKind),
 ) -> Result<(), Breach> {
-    let [resent, lost, ..] = scene.expect_costs(before, kinds, Gap::Longest)?;
+    let [resent, lost, ..] = scene.expect_costs(before, kinds, [Gap::Longest; 2])?;
     scene.ensure(resent > 0 && lost == 0, || format!("{resent} went again, {lost} were lost"))
 }
 
@@ -43,7 +46,7 @@ pub(super) fn black_holes(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
         // by until the relay's path has answered, and half of one until data is there: five, less the half that the last data took.
         // So 500 ms hold up to a round trip of 88 ms, and here it is up to 100 ms.
         let least = 9 * scene.relayed_round() / 2 + ms(100);
-        scene.expect_gap(ms(500).max(least + SLACK))?;
+        scene.expect_outage(DOUBT, ms(500).max(least + SLACK))?;
         let since = scene.world.net.losses.swallowed() - swallowed;
         scene.ensure(since == 0, || format!("{since} data packets went on into the hole"))?;
         scene.world.run_until(scene.world.now + secs(1))?;
@@ -71,16 +74,21 @@ pub(super) fn black_hole_with_a_small_ring(dice: &mut Dice, seed: u64) -> Result
     scene.expect_on(PathKind::RelayUdp)?;
     scene.world.run_until(scene.world.now + secs(5))?;
     let [resent, lost, ..] =
-        scene.expect_costs(&seen, (PathKind::DirectUdp, PathKind::RelayUdp), Gap::Longest)?;
+        scene.expect_costs(&seen, (PathKind::DirectUdp, PathKind::RelayUdp), [Gap::Longest; 2])?;
     scene.ensure(resent > 0 && lost > 0, || format!("{resent} went again, {lost} were lost"))?;
     scene.expect_counted().map(|_| ())
 }
 
-/// Where UDP does not pass: the pair, on a direct connection.
-pub(super) fn on_direct_tcp(dice: &mut Dice, seed: u64) -> Result<Scene, Breach> {
+/// A pair where UDP does not pass, at one side or at both.
+fn without_udp(dice: &mut Dice, seed: u64) -> Scene {
     let blocked = Uplink::new(Nat::UdpBlocked);
     let uplinks = if dice.per_mille(500) { [blocked; 2] } else { [blocked, HOME] };
-    let mut scene = Scene::pair(dice, seed, uplinks);
+    Scene::pair(dice, seed, uplinks)
+}
+
+/// The same, on a direct connection.
+pub(super) fn on_direct_tcp(dice: &mut Dice, seed: u64) -> Result<Scene, Breach> {
+    let mut scene = without_udp(dice, seed);
     scene.settle_on(PathKind::DirectTcp, secs(15))?;
     Ok(scene)
 }
@@ -93,7 +101,7 @@ pub(super) fn black_hole_under_tcp(dice: &mut Dice, seed: u64) -> Result<(), Bre
     scene.talk(secs(28))?;
     scene.expect_moves(&before, 1)?;
     scene.expect_on(PathKind::RelayWs)?;
-    scene.expect_gap(secs(1))?;
+    scene.expect_outage(DOUBT, secs(1))?;
     scene.world.run_until(scene.world.now + secs(1))?;
     expect_what_a_hole_costs(&scene, &seen, (PathKind::DirectTcp, PathKind::RelayWs))?;
     scene.settle_on(PathKind::DirectTcp, secs(150))?;
@@ -118,7 +126,7 @@ pub(super) fn black_hole_under_slow_tcp(dice: &mut Dice, seed: u64) -> Result<()
     scene.talk(secs(10))?;
     scene.expect_moves(&before, 1)?;
     scene.expect_on(PathKind::RelayWs)?;
-    scene.expect_gap(secs(1))?;
+    scene.expect_outage(DOUBT, secs(1))?;
     scene.expect_all()
 }
 
@@ -179,11 +187,14 @@ pub(super) fn one_way_blocked(dice: &mut Dice, seed: u64) -> Result<(), Breach> 
     scene.listen();
     scene.act(hole(false, secs(300)))?;
     scene.talk(secs(5))?;
-    scene.expect_gap(secs(1))?;
+    scene.expect_outage(DOUBT, secs(1))?;
     scene.world.run_until(scene.world.now + secs(1))?;
-    // What came the way that passes was not acknowledged by that which does not, and came again.
-    let [resent, lost, twice, _] =
-        scene.expect_costs(&seen, (PathKind::DirectUdp, PathKind::RelayUdp), Gap::Within)?;
+    // The one heard nothing until the other moved, who heard everything. What came the way that passes was not acknowledged by that which does not, and came again.
+    let [resent, lost, twice, _] = scene.expect_costs(
+        &seen,
+        (PathKind::DirectUdp, PathKind::RelayUdp),
+        [Gap::AtLeast(EVERY), Gap::Longest],
+    )?;
     scene.ensure(resent > 0 && lost == 0 && twice > 0, || {
         format!("{resent} went again, {lost} were lost, {twice} came twice")
     })?;
@@ -196,11 +207,28 @@ pub(super) fn one_way_blocked(dice: &mut Dice, seed: u64) -> Result<(), Breach> 
     scene.expect_all()
 }
 
+/// Frames go by the relay's stream before, and through the move.
 pub(super) fn no_udp(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
-    let mut scene = on_direct_tcp(dice, seed)?;
+    let mut scene = without_udp(dice, seed);
+    scene.world.run_while(scene.world.start + secs(2), |world| !world.unconnected().is_empty())?;
+    scene.listen();
+    let is_relayed = Scene::all_on(PathKind::RelayWs);
+    let relayed = scene.talk_until(scene.world.start + secs(2), |world| {
+        world.books.silences.all_heard() && is_relayed(world)
+    })?;
+    scene.ensure(relayed.is_some(), || format!("no frames by the relay: {:?}", scene.world.kinds()))?;
+    let seen = scene.seen();
+    let direct = scene.talk_until(scene.world.start + secs(15), Scene::all_on(PathKind::DirectTcp))?;
+    scene.ensure(direct.is_some(), || format!("not direct: {:?}", scene.world.kinds()))?;
     scene.talk(secs(60))?;
     scene.expect_moves(&[0, 0], 1)?;
     scene.expect_on(PathKind::DirectTcp)?;
+    scene.expect_gap(scene.relayed_round() + SLACK)?;
+    scene.world.run_until(scene.world.now + secs(1))?;
+    // A silence that is known says that there was a flow when data moved.
+    let gaps = [Gap::AtLeast(Duration::from_micros(1)); 2];
+    let cost = scene.expect_costs(&seen, (PathKind::RelayWs, PathKind::DirectTcp), gaps)?;
+    scene.ensure(cost == [0; 4], || format!("the move cost {cost:?}"))?;
     scene.expect_all()
 }
 
@@ -212,7 +240,13 @@ pub(super) fn few_are_lost(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     scene.talk(secs(60))?;
     scene.expect_moves(&before, 0)?;
     scene.expect_on(PathKind::DirectUdp)?;
+    expect_losses(&scene)?;
     scene.expect_all_but_chance(false)
+}
+
+/// A wire took something.
+fn expect_losses(scene: &Scene) -> Result<(), Breach> {
+    scene.ensure(scene.world.net.losses.touched().next().is_some(), || "no wire lost anything".to_owned())
 }
 
 pub(super) fn many_are_lost(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
@@ -225,6 +259,7 @@ pub(super) fn many_are_lost(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     scene.talk(secs(40))?;
     scene.expect_on(PathKind::RelayUdp)?;
     scene.expect_moves(&before, 1)?;
+    expect_losses(&scene)?;
     scene.expect_all_but_chance(false)
 }
 
@@ -244,6 +279,7 @@ pub(super) fn many_are_lost_everywhere(dice: &mut Dice, seed: u64) -> Result<(),
     scene.talk(secs(120))?;
     scene.expect_moves(&before, 0)?;
     scene.expect_on(PathKind::RelayWs)?;
+    expect_losses(&scene)?;
     // What the wire lost, no more. (A ring that gave up what it sent again in vain for a minute counts that.)
     scene.world.run_until(scene.world.now + secs(3))?;
     check_directions(&scene.world, false)

@@ -38,7 +38,8 @@ pub(super) fn rebinds(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     scene.expect_moves(&before, 0)?;
     scene.expect_on(PathKind::DirectUdp)?;
     // Half a round trip until the peer hears from the new port, one until that answers, and half of one until data is there.
-    scene.expect_gap(2 * scene.relayed_round())?;
+    // And it would be heard at once if the router had not forgotten.
+    scene.expect_outage(scene.relayed_round(), 2 * scene.relayed_round())?;
     scene.ensure(scene.world.associations() == sessions, || "a full handshake".to_owned())?;
     scene.expect_all()
 }
@@ -54,7 +55,7 @@ pub(super) fn rebinds_before_a_strict_router(dice: &mut Dice, seed: u64) -> Resu
         scene.act(Act::Rebind { node })?;
         scene.talk(secs(5))?;
         // The relay's datagrams came by the router that forgot as well: its stream has the data until they are bound anew.
-        scene.expect_gap(secs(1))?;
+        scene.expect_outage(ms(100), secs(1))?;
         scene.expect_on(PathKind::DirectUdp)?;
         // There and back, or not at all.
         let moved: Vec<_> = scene.moves().iter().zip(&before).map(|(now, before)| now - before).collect();
@@ -126,7 +127,8 @@ pub(super) fn both_uplinks_move(dice: &mut Dice, seed: u64) -> Result<(), Breach
 fn moved(scene: &mut Scene) -> Result<(), Breach> {
     let began = scene.world.now;
     scene.talk(secs(5))?;
-    scene.expect_gap(secs(1))?;
+    // At least what comes from the new address says so first.
+    scene.expect_outage(scene.relayed_round() / 2, secs(1))?;
     let direct = scene.talk_until(began + secs(5), Scene::all_on(PathKind::DirectUdp))?;
     scene.ensure(direct.is_some(), || format!("not direct in 5 s: {:?}", scene.world.kinds()))?;
     scene.expect_all()
@@ -137,11 +139,10 @@ pub(super) fn link_down(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
     for lasts in [1, 5, 30].map(secs) {
         scene.settle_on(PathKind::DirectUdp, secs(150))?;
         let node = dice.below(2);
-        scene.act(Act::LinkDown { node, lasts })?;
-        scene.talk(lasts)?;
         scene.listen();
-        scene.talk(secs(3))?;
-        scene.expect_gap(secs(1))?;
+        scene.act(Act::LinkDown { node, lasts })?;
+        scene.talk(lasts + secs(3))?;
+        scene.expect_outage_of(lasts, secs(1))?;
     }
     scene.settle_on(PathKind::DirectUdp, secs(150))?;
     scene.expect_all()

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 impl World {
     pub(in super::super) fn act(&mut self, act: Act) -> Result<(), String> {
         tracing::info!(?act, "act");
+        *self.happened.entry(act.kind()).or_default() += 1;
         let now = self.now;
         let mut lasts = Duration::ZERO;
         match act {
@@ -27,11 +28,7 @@ impl World {
             }
             Act::Partition { node, lasts: time } => {
                 lasts = time;
-                self.stall(node, now + time);
-                self.net.cut_off(node, now + time);
-                self.stall_links(now + time, |a, b| a == node || b == node);
-                let node = &mut self.nodes[node];
-                node.cut_off_until = node.cut_off_until.max(now + time);
+                self.part(node, now + time);
             }
             Act::Freeze { node, lasts: time } => {
                 lasts = time;
@@ -50,7 +47,7 @@ impl World {
             }
             Act::LinkDown { node, lasts: time } => {
                 lasts = time;
-                self.act(Act::Partition { node, lasts: time })?;
+                self.part(node, now + time);
                 if self.nodes[node].is_running() && !self.nodes[node].is_frozen() {
                     let outcome = self.nodes[node].set_addresses(now, vec![], &mut self.books)?;
                     self.follow(node, outcome)?;
@@ -123,6 +120,15 @@ impl World {
         }
         self.disturbed_until = self.disturbed_until.max(now + lasts);
         Ok(())
+    }
+
+    /// Nothing passes to or from a node before `until`.
+    fn part(&mut self, at: usize, until: Instant) {
+        self.stall(at, until);
+        self.net.cut_off(at, until);
+        self.stall_links(until, |a, b| a == at || b == at);
+        let node = &mut self.nodes[at];
+        node.cut_off_until = node.cut_off_until.max(until);
     }
 
     /// What a node knows of members changes.

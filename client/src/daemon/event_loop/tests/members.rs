@@ -22,7 +22,8 @@ impl Office {
     async fn new() -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(1));
         let ticket_key = RelayId(secret.public().0);
-        let relay = Relay { secret: Arc::new(secret), members: Arc::default(), is_mute: Arc::default() };
+        let (members, pings, is_mute) = Default::default();
+        let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let serving = relay.run(listener);

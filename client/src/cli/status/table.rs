@@ -1,76 +1,20 @@
-//! `shadowmesh status`: who is there, over which path, how well.
+//! The status for people: no line wider than 80 columns, one row for each peer.
 
-use super::global::Global;
-use super::output::{self, clean};
-use super::rotate::before;
-use super::runtime;
-use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{Request, Response, Wanted};
-use crate::control::status::{LoopState, Peer, PeerState, Relay, Status};
+use super::paint::Paint;
+use crate::cli::output::{self, clean};
+use crate::cli::rotate::before;
+use crate::control::message::Wanted;
+use crate::control::status::{LoopState, PathKind, Peer, PeerState, Relay, RelayState, Status};
 use crate::daemon::members::unix_now;
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
-use std::path::Path;
-use std::time::Duration;
 
-/// Show who is there, over which path, how well
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  shadowmesh status\n  shadowmesh status --json | jq '.peers[] | {name, state}'"
-)]
-pub(super) struct Args {
-    /// Show it again every second, until Ctrl-C
-    #[arg(long)]
-    watch: bool,
-}
-
-/// Between two looks.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// Clears the terminal and goes to its first line.
-const CLEAR: &str = "\x1b[2J\x1b[H";
-
-pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let socket = global.socket();
-    runtime()?.block_on(async {
-        if !args.watch {
-            let status = ask(&socket).await?;
-            return Ok(output::data(&if global.json {
-                serde_json::to_string_pretty(&status)?
-            } else {
-                table(&status)
-            })?);
-        }
-        let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
-        let mut tick = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = tokio::signal::ctrl_c() => return Ok(()),
-            }
-            let status = ask(&socket).await?;
-            // One document a line, for a program that reads a stream of them.
-            let text = if global.json {
-                serde_json::to_string(&status)?
-            } else {
-                format!("{clear}{}", table(&status))
-            };
-            output::data(&text)?;
-        }
-    })
-}
-
-/// Asks the daemon on `socket` for its status.
-pub(super) async fn ask(socket: &Path) -> Result<Status, ControlError> {
-    let response = client::call(socket, &Request::Status).await?;
-    if let Response::Status(status) = response { Ok(*status) } else { Err(unexpected(socket)) }
-}
-
-/// The status for people: no line wider than 80 columns.
-fn table(status: &Status) -> String {
+/// The status for people.
+pub(super) fn table(status: &Status, paint: Paint) -> String {
     let mut text = String::new();
     let node = &status.node;
     // Writing to a String does not fail.
-    let _ = writeln!(text, "{} in network {}", clean(&node.name, 30), clean(&status.network.name, 30));
+    let title = format!("{} in network {}", clean(&node.name, 30), clean(&status.network.name, 30));
+    let _ = writeln!(text, "{}", paint.bold(&title));
     let _ = writeln!(text, "  id       {}", short_id(&node.id));
     let _ =
         writeln!(text, "  device   {} ({}, mtu {})", clean(&node.device, 15), clean(&node.mac, 17), node.mtu);
@@ -91,7 +35,7 @@ fn table(status: &Status) -> String {
         let _ = writeln!(text, "  network  {}", clean(&line, 68));
         for warning in &member.warnings {
             for line in wrapped(&clean(warning, 400), 69) {
-                let _ = writeln!(text, "  ! {line}");
+                let _ = writeln!(text, "  {}", paint.bad(&format!("! {line}")));
             }
         }
     }
@@ -99,7 +43,7 @@ fn table(status: &Status) -> String {
         let _ = writeln!(text, "  secret   {line}");
     }
     for relay in &status.relays {
-        let _ = writeln!(text, "  relay    {}", relay_line(relay));
+        let _ = writeln!(text, "  relay    {}", relay_line(relay, paint));
     }
     if let Some(rules) = &status.rules {
         let _ = writeln!(text, "  rules    {} from {}", rules.count, clean(&rules.file, 55));
@@ -114,15 +58,15 @@ fn table(status: &Status) -> String {
         text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
         return text;
     }
-    let _ = writeln!(
-        text,
-        "\n{:<18} {:<15} {:<10} {:<10} {:>8}  SENT/RECEIVED",
-        "PEER", "ADDRESS", "STATE", "PATH", "RTT"
+    let head = format!(
+        "{:<15} {:<15} {:<13} {:>8} {:>6}  {:<5} LAST SWITCH",
+        "PEER", "ADDRESS", "PATH", "RTT", "LOSS", "AGREE"
     );
+    let _ = writeln!(text, "\n{}", paint.bold(&head));
     for peer in &status.peers {
-        let _ = writeln!(text, "{}", peer_line(peer));
+        let _ = writeln!(text, "{}", peer_line(peer, paint));
         for note in notes(peer) {
-            let _ = writeln!(text, "  {note}");
+            let _ = writeln!(text, "  {}", paint.fair(&note));
         }
     }
     text
@@ -169,31 +113,89 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn relay_line(relay: &Relay) -> String {
+fn relay_line(relay: &Relay, paint: Paint) -> String {
     let rtt = relay.rtt_ms.map(|ms| format!(", {}", output::ms(ms))).unwrap_or_default();
-    format!("{} {}{rtt}", clean(&relay.url, 45), relay.state)
+    let state = relay.state.to_string();
+    let state = match relay.state {
+        RelayState::Connected => paint.good(&state),
+        RelayState::Connecting => paint.fair(&state),
+        RelayState::Down => paint.bad(&state),
+    };
+    format!("{} {state}{rtt}", clean(&relay.url, 45))
 }
 
-fn peer_line(peer: &Peer) -> String {
-    let address =
-        peer.addresses.first().map(|cidr| cidr.split('/').next().unwrap_or_default()).unwrap_or("-");
-    let path = peer.path.as_ref().map_or_else(|| "-".to_owned(), |path| path.kind.to_string());
-    let rtt = peer.path.as_ref().and_then(|path| path.rtt_ms).map_or_else(|| "-".to_owned(), output::ms);
+fn peer_line(peer: &Peer, paint: Paint) -> String {
+    let path = peer.path.as_ref().filter(|_| peer.state == PeerState::Connected);
+    let rtt = path.and_then(|path| path.rtt_ms).map_or_else(|| "-".to_owned(), output::ms);
+    let loss = path.and_then(|path| path.loss_pct).map_or_else(|| "-".to_owned(), per_cent);
+    let agree = match path {
+        None => "-    ".to_owned(),
+        Some(_) if peer.paths_agree => "yes  ".to_owned(),
+        Some(_) => paint.bad("no   "),
+    };
+    let switch = peer.last_switch.as_ref().map_or_else(|| "-".to_owned(), |switch| ago(switch.age_s));
     format!(
-        "{:<18} {:<15} {:<10} {path:<10} {rtt:>8}  {} / {}",
-        clean(&peer.name, 18),
-        clean(address, 15),
-        peer.state.to_string(),
-        bytes(peer.tx_bytes),
-        bytes(peer.rx_bytes)
+        "{:<15} {:<15} {} {rtt:>8} {loss:>6}  {agree} {switch}",
+        clean(&peer.name, 15),
+        clean(address_of(peer), 15),
+        way(peer, paint, 13),
     )
+}
+
+/// The first of a peer's addresses, for people.
+pub(super) fn address_of(peer: &Peer) -> &str {
+    peer.addresses.first().map_or("-", |cidr| cidr.split('/').next().unwrap_or_default())
+}
+
+/// The way to a peer in words, where data passes; else what is the matter. Filled up to `width`.
+pub(super) fn way(peer: &Peer, paint: Paint, width: usize) -> String {
+    let kind = peer.path.as_ref().map(|path| path.kind);
+    let (words, is_direct) = match (peer.state, kind) {
+        (PeerState::Connected, Some(kind)) => {
+            (in_words(kind), matches!(kind, PathKind::DirectUdp | PathKind::DirectTcp))
+        }
+        (PeerState::Connected, None) => ("connected", false),
+        (PeerState::Connecting, _) => ("connecting", false),
+        (PeerState::Offline, _) => return paint.dim(&format!("{:<width$}", "offline")),
+    };
+    let words = format!("{words:<width$}");
+    if is_direct { paint.good(&words) } else { paint.fair(&words) }
+}
+
+/// A kind of path in words.
+pub(super) const fn in_words(kind: PathKind) -> &'static str {
+    match kind {
+        PathKind::DirectUdp => "direct, UDP",
+        PathKind::DirectTcp => "direct, TCP",
+        PathKind::RelayUdp => "relay, UDP",
+        PathKind::RelayWs => "relay, stream",
+    }
+}
+
+/// A share, in at most five characters.
+pub(super) fn per_cent(share: f64) -> String {
+    if share >= 9.95 { format!("{share:.0} %") } else { format!("{share:.1} %") }
+}
+
+/// How long ago, in at most eleven characters.
+pub(super) fn ago(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3_600 => (seconds / 60, "min"),
+        3_600..86_400 => (seconds / 3_600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    if count > 9_999 { "long ago".to_owned() } else { format!("{count} {unit} ago") }
 }
 
 /// What is not as it is for most peers.
 fn notes(peer: &Peer) -> Vec<String> {
     let mut notes = Vec::new();
-    if peer.state == PeerState::Connected && !peer.paths_agree {
-        let theirs = peer.peer_path.map_or_else(|| "another path".to_owned(), |kind| kind.to_string());
+    // What it has not said yet is no difference.
+    if peer.state == PeerState::Connected
+        && !peer.paths_agree
+        && let Some(theirs) = peer.peer_path
+    {
         notes.push(format!("it sends by {theirs}"));
     }
     if let Some(member) = &peer.member {
@@ -220,29 +222,12 @@ fn short_id(id: &str) -> String {
     clean(id, 80).chars().take(shadowmesh_proto::ids::SHORT_ID_CHARS).collect()
 }
 
-/// Bytes in at most four characters.
-fn bytes(count: u64) -> String {
-    let units = ["k", "M", "G", "T", "P", "E"];
-    if count < 1_000 {
-        return count.to_string();
-    }
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut rest = count as f64 / 1_000.0;
-    let mut unit = 0;
-    // 999.5 would be shown as 1000.
-    while rest >= 999.5 && unit + 1 < units.len() {
-        rest /= 1_000.0;
-        unit += 1;
-    }
-    let unit = units.get(unit).unwrap_or(&"E");
-    if rest < 9.95 { format!("{rest:.1}{unit}") } else { format!("{rest:.0}{unit}") }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::paint::plain;
     use super::*;
+    use crate::control::status::RulesInForce;
     use crate::control::status::tests::full;
-    use crate::control::status::{PathKind, RulesInForce};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -262,7 +247,7 @@ mod tests {
         (member.standing, member.why) = ("refused".into(), Some("r".repeat(200)));
         member.refuses_us = Some("u".repeat(200));
         (member.has_new_secret, status.network.name) = (Some(false), "m".repeat(63));
-        let text = table(&status);
+        let text = table(&status, Paint::NONE);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
@@ -272,15 +257,16 @@ mod tests {
 
     #[test]
     fn columns_stand_under_their_heads() {
-        let text = table(&full());
+        let text = table(&full(), Paint::NONE);
         let lines: Vec<&str> = text.lines().collect();
         let head = lines.iter().position(|line| line.starts_with("PEER")).expect("a head");
         let column = |name: &str| lines[head].find(name).expect("a column");
         let row = lines[head + 1];
         assert!(row[column("ADDRESS")..].starts_with("10.7.9.1 "), "{text}");
-        assert!(row[column("STATE")..].starts_with("connected "), "{text}");
-        assert!(row[column("PATH")..].starts_with("relay-ws "), "{text}");
-        assert!(row.contains("48 ms  1.2M / 9.9G"), "{text}");
+        assert!(row[column("PATH")..].starts_with("relay, stream "), "{text}");
+        assert!(row[..column("LOSS")].ends_with("48 ms  "), "{text}");
+        assert!(row[column("LOSS") - 1..].starts_with("0.5 %  yes   "), "{text}");
+        assert!(row[column("LAST SWITCH")..].ends_with(" ago"), "{text}");
         assert!(lines[head + 2].contains("offline"), "{text}");
         assert!(lines.contains(&"  rules    3 from /etc/rules") && !text.contains("refused"), "{text}");
     }
@@ -288,16 +274,21 @@ mod tests {
     #[test]
     fn what_is_not_as_usual_is_said_under_the_peer() {
         let mut status = full();
-        let rows = |status: &Status| table(status).lines().filter(|line| line.starts_with("  ")).count();
+        let rows = |status: &Status| {
+            table(status, Paint::NONE).lines().filter(|line| line.starts_with("  ")).count()
+        };
         let before = rows(&status);
         let peer = &mut status.peers[0];
         peer.paths_agree = false;
         peer.peer_path = Some(PathKind::DirectUdp);
         peer.wanted = Wanted::Direct;
-        let text = table(&status);
+        let text = table(&status, Paint::NONE);
         let mut lines = text.lines().skip_while(|line| !line.starts_with("b "));
         assert_eq!(lines.nth(1), Some("  it sends by direct-udp"), "{text}");
         assert_eq!(lines.next(), Some("  asked for direct: the only proven path"), "{text}");
+        status.peers[0].peer_path = None;
+        assert_eq!(rows(&status), before + 1, "what it has not said is no difference");
+        status.peers[0].peer_path = Some(PathKind::DirectUdp);
         // Of one that is not connected nobody knows how it would send.
         status.peers[0].state = PeerState::Offline;
         assert_eq!(rows(&status), before + 1);
@@ -317,21 +308,42 @@ mod tests {
 
     #[test]
     fn without_peers_it_says_what_to_do() {
-        assert!(table(&Status::default()).contains("shadowmesh invite"));
+        assert!(table(&Status::default(), Paint::NONE).contains("shadowmesh invite"));
     }
 
     #[test]
-    fn byte_counts_stay_short() {
-        for (count, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1.0k"),
-            (9_960, "10k"),
-            (999_499, "999k"),
-            (999_500, "1.0M"),
-            (u64::MAX, "18E"),
+    fn nobody_is_called_connected_over_a_path_that_is_not_proven() {
+        let mut status = full();
+        status.peers[0].state = PeerState::Connecting;
+        let row = peer_line(&status.peers[0], Paint::NONE);
+        assert!(row.contains(" connecting ") && !row.contains("relay") && !row.contains("48 ms"), "{row}");
+    }
+
+    #[test]
+    fn colours_change_no_letter() {
+        let mut status = full();
+        status.peers[0].paths_agree = false;
+        status.membership.as_mut().unwrap().warnings = vec!["it ends soon".into()];
+        let painted = table(&status, Paint::SOME);
+        assert!(painted.contains("\x1b[31mno"));
+        assert_eq!(plain(&painted), table(&status, Paint::NONE));
+    }
+
+    #[test]
+    fn times_and_shares_fit_their_columns() {
+        for (seconds, text) in [
+            (0, "0 s ago"),
+            (59, "59 s ago"),
+            (60, "1 min ago"),
+            (7_199, "1 h ago"),
+            (86_400 * 9_999, "9999 d ago"),
+            (u64::MAX, "long ago"),
         ] {
-            assert_eq!(bytes(count), text);
+            assert_eq!(ago(seconds), text);
         }
+        assert_eq!(
+            [0.0, 0.55, 9.94, 9.96, 100.0].map(per_cent),
+            ["0.0 %", "0.6 %", "9.9 %", "10 %", "100 %"]
+        );
     }
 }
