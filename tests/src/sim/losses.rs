@@ -111,6 +111,9 @@ impl Parts {
     }
 }
 
+/// Packets, and when their sender notices.
+type Noticed = Vec<(Instant, PacketName)>;
+
 /// The book.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
@@ -118,10 +121,10 @@ pub(super) struct Losses {
     parts: BTreeMap<PacketName, Parts>,
     arrived: HashSet<PacketName>,
     /// What nodes sent into holes, and when each notices.
-    in_holes: BTreeMap<usize, Vec<(Instant, PacketName)>>,
+    in_holes: BTreeMap<usize, Noticed>,
     turned_away: BTreeMap<(SocketAddr, SocketAddr), Vec<(Instant, PacketName)>>,
-    /// What the relay passed on to where nobody was any more, from whom to whom, and when its sender notices.
-    unmapped: BTreeMap<((usize, usize), SocketAddr), Vec<(Instant, PacketName)>>,
+    /// What the relay passed on, from whom to whom, to an address where nobody was any more.
+    unmapped: BTreeMap<((usize, usize), SocketAddr), Noticed>,
     swallowed: u64,
     /// Pieces that were damaged so that they are another packet's.
     pub(super) spoilt: u64,

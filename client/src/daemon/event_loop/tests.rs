@@ -379,7 +379,8 @@ fn a_clock_that_jumps_makes_the_daemon_look_around() {
 async fn jumping() {
     let secret = NodeSecret::generate(&mut SeededRng::new(1));
     let key = RelayId(secret.public().0);
-    let relay = Relay { secret: Arc::new(secret), members: Arc::default(), pings: Arc::default() };
+    let (members, pings, is_mute) = Default::default();
+    let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addresses = vec![listener.local_addr().unwrap().to_string()];
     let _serving = relay.run(listener);
@@ -387,7 +388,7 @@ async fn jumping() {
     let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
     let home = tempfile::tempdir().unwrap();
     let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
-    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public());
+    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public(), None);
     let (_wire, port) = pair(&"mem0".parse().unwrap(), 1_000).unwrap();
     let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
     let made = made.unwrap();
