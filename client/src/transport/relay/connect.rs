@@ -71,7 +71,7 @@ pub(super) async fn connect(
     let mut queue: VecDeque<Candidate> = VecDeque::new();
     let mut known: Vec<SocketAddr> = Vec::new();
     let mut next_start = began;
-    let mut was_ipv6 = None;
+    let mut before = None;
     let mut last = StreamError::NoAnswer(addresses.first().cloned().unwrap_or_default());
     loop {
         let next = queue.iter().map(|candidate| candidate.not_before.max(next_start)).min();
@@ -110,8 +110,8 @@ pub(super) async fn connect(
             },
             () = sleep_until(next.unwrap_or(began)), if next.is_some() => {
                 let now = Instant::now();
-                if let Some(candidate) = take_due(&mut queue, now, was_ipv6) {
-                    was_ipv6 = Some(candidate.remote.is_ipv6());
+                if let Some(candidate) = take_due(&mut queue, now, before) {
+                    before = Some(candidate.remote);
                     let authority = addresses.get(candidate.at).map_or("", String::as_str);
                     attempts.push(async move { (candidate, open(candidate.remote, authority, outside).await) });
                     queue.push_back(Candidate { not_before: now + AGAIN, ..candidate });
@@ -123,13 +123,19 @@ pub(super) async fn connect(
     }
 }
 
-/// The next address to try: of the other family than the one before, if there is one. A relay that has four addresses of a family which
-/// leads nowhere from here costs one [`STAGGER`], not four (RFC 8305 §4).
-fn take_due(queue: &mut VecDeque<Candidate>, now: Instant, was_ipv6: Option<bool>) -> Option<Candidate> {
-    let is_due = |candidate: &Candidate| candidate.not_before <= now;
-    let is_other = |candidate: &Candidate| was_ipv6 == Some(candidate.remote.is_ipv4());
-    let other = queue.iter().position(|candidate| is_due(candidate) && is_other(candidate));
-    queue.remove(other.or_else(|| queue.iter().position(is_due))?)
+/// The next address to try: of the other family than the one before if there is one, and at another port if there is one. A relay that has
+/// four addresses of a family, or of a port, which leads nowhere from here costs one [`STAGGER`], not four (RFC 8305 §4).
+fn take_due(queue: &mut VecDeque<Candidate>, now: Instant, before: Option<SocketAddr>) -> Option<Candidate> {
+    let likeness = |candidate: &Candidate| {
+        before.map(|before| {
+            let is_like = candidate.remote.is_ipv6() == before.is_ipv6();
+            (is_like, candidate.remote.port() == before.port())
+        })
+    };
+    let due = queue.iter().enumerate().filter(|(_, candidate)| candidate.not_before <= now);
+    // Of those that are equally unlike it the first.
+    let (at, _) = due.min_by_key(|(_, candidate)| likeness(candidate))?;
+    queue.remove(at)
 }
 
 /// Looks up `address`; a number is found without waiting, and so before any attempt begins.
@@ -202,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_whoever_named_them() {
+    fn families_and_ports_take_turns_whoever_named_them() {
         let named = ["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::1]:2", "192.0.2.1:1", "192.0.2.1:2"];
         let mut queue = VecDeque::new();
         for (at, address) in named.iter().enumerate() {
@@ -217,13 +223,28 @@ mod tests {
             not_before: later,
             refused: true,
         });
-        let (mut was_ipv6, mut order) = (None, vec![]);
-        while let Some(candidate) = take_due(&mut queue, now, was_ipv6) {
-            was_ipv6 = Some(candidate.remote.is_ipv6());
+        let (mut before, mut order) = (None, vec![]);
+        while let Some(candidate) = take_due(&mut queue, now, before) {
+            before = Some(candidate.remote);
             order.push(candidate.at);
         }
-        assert_eq!(order, [0, 3, 1, 4, 2]);
-        assert_eq!(take_due(&mut queue, later, was_ipv6).map(|candidate| candidate.at), Some(9));
+        assert_eq!(order, [0, 4, 1, 3, 2]);
+        assert_eq!(take_due(&mut queue, later, before).map(|candidate| candidate.at), Some(9));
+    }
+
+    #[test]
+    fn a_network_that_lets_one_port_pass_costs_one_pause() {
+        let mut queue = VecDeque::new();
+        for (at, address) in
+            ["192.0.2.1:8443", "[2001:db8::1]:8443", "192.0.2.1:443", "[2001:db8::1]:443"].iter().enumerate()
+        {
+            enqueue(&mut queue, at, 0, vec![address.parse().unwrap()]);
+        }
+        let now = Instant::now();
+        let first = take_due(&mut queue, now, None).unwrap().remote;
+        let second = take_due(&mut queue, now, Some(first)).unwrap().remote;
+        assert_eq!([first, second].map(|remote| remote.port()), [8443, 443]);
+        assert_ne!(first.is_ipv6(), second.is_ipv6());
     }
 
     #[tokio::test]
