@@ -264,8 +264,9 @@ mod tests {
         let row = lines[head + 1];
         assert!(row[column("ADDRESS")..].starts_with("10.7.9.1 "), "{text}");
         assert!(row[column("PATH")..].starts_with("relay, stream "), "{text}");
-        assert!(row[..column("LOSS")].ends_with("48 ms  "), "{text}");
-        assert!(row[column("LOSS") - 1..].starts_with("0.5 %  yes   "), "{text}");
+        assert!(row[..column("RTT") + "RTT".len()].ends_with("   48 ms"), "{text}");
+        assert!(row[..column("LOSS") + "LOSS".len()].ends_with("  0.5 %"), "{text}");
+        assert!(row[column("AGREE")..].starts_with("yes "), "{text}");
         assert!(row[column("LAST SWITCH")..].ends_with(" ago"), "{text}");
         assert!(lines[head + 2].contains("offline"), "{text}");
         assert!(lines.contains(&"  rules    3 from /etc/rules") && !text.contains("refused"), "{text}");
