@@ -2,7 +2,8 @@
 //!
 //! The question goes out from the socket that data uses, or the answer would be about another mapping. Both ports of the relay
 //! are asked once a registration: two answers that differ tell a mapping that depends on the destination (RFC 4787 §4.1), through
-//! which nobody can be invited. After that the first port is asked now and then, because a mapping changes without a word.
+//! which nobody can be invited. After that the first port is asked now and then, because a mapping changes without a word. First is the
+//! one that the stream came to, as the nonce in its answer tells, whatever order the relay names them in.
 //!
 //! A relay that has an address of the other family is asked there as well: a host whose stream runs over IPv6 may be behind a NAT
 //! for IPv4, and its peer may have nothing else. That answer is a candidate and nothing more: what comes over the other
@@ -177,17 +178,19 @@ impl Mapping {
     pub fn handle(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<Answered> {
         let response = BindingResponse::parse(datagram).ok()?;
         let before = self.mapped();
-        let is_first = self.servers.first().is_some_and(|server| server.address == from);
         if let Some(other) = self.other.as_mut().filter(|other| other.address == from) {
             let before = other.mapped;
             let is_answer = other.take(now, &response);
             return is_answer.then_some(Answered { moved: before != other.mapped, nonce: None });
         }
-        let server = self.servers.iter_mut().find(|server| server.address == from)?;
-        if !server.take(now, &response) {
+        let at = self.servers.iter().position(|server| server.address == from)?;
+        if !self.servers.get_mut(at)?.take(now, &response) {
             return None;
         }
-        let nonce = response.nonce.filter(|_| is_first);
+        if response.nonce.is_some() {
+            self.put_first(now, at);
+        }
+        let is_first = self.first_port() == Some(from);
         let moved = is_first && before != self.mapped();
         if moved && before.is_some() {
             // Another NAT, or the same with another mind: the second port tells which kind.
@@ -195,7 +198,21 @@ impl Mapping {
                 (other.pending, other.next, other.mapped) = (None, Some(now), None);
             }
         }
-        Some(Answered { moved, nonce })
+        Some(Answered { moved, nonce: response.nonce })
+    }
+
+    /// The relay's first port is the one that this node's stream came to: from there datagrams are passed on (protocol §3.9).
+    fn put_first(&mut self, now: Instant, at: usize) {
+        if at == 0 {
+            return;
+        }
+        self.servers.swap(0, at);
+        for (at, server) in self.servers.iter_mut().enumerate() {
+            server.is_refreshed = at == 0;
+            if server.pending.is_none() {
+                server.next = server.refresh(now);
+            }
+        }
     }
 
     /// When [`Self::poll_request`] has something.
@@ -210,7 +227,7 @@ impl Mapping {
 pub struct Answered {
     /// Whether the socket is seen elsewhere than before.
     pub moved: bool,
-    /// What shows to the relay that this node receives there (protocol §3.9); from the first port alone.
+    /// What shows to the relay that this node receives there (protocol §3.9).
     pub nonce: Option<Nonce>,
 }
 
@@ -301,6 +318,34 @@ mod tests {
         assert_eq!(run.mapping.behaviour(), Some(MappingBehaviour::EndpointIndependent));
         assert_eq!(run.mapping.mapped(), Some("203.0.113.1:5".parse().unwrap()));
         assert_eq!(run.mapping.udp_works(), Some(true));
+    }
+
+    #[test]
+    fn the_port_that_gives_a_nonce_is_the_first_one_from_then_on() {
+        let mut run = Run::new();
+        let requests = run.requests();
+        run.answer(requests[0].0, &requests[0].1, "203.0.113.1:5");
+        let (second, request) = &requests[1];
+        let response = BindingResponse {
+            transaction: request.transaction,
+            mapped: "203.0.113.1:6".parse().unwrap(),
+            nonce: Some([1; 8]),
+        };
+        let answered = run.mapping.handle(run.now, *second, &response.encode());
+        assert_eq!(answered, Some(Answered { moved: true, nonce: Some([1; 8]) }));
+        assert_eq!(run.mapping.first_port(), Some(*second));
+        assert_eq!(run.mapping.mapped(), Some("203.0.113.1:6".parse().unwrap()));
+        // The other one is asked once more, for what kind of NAT it is, and then only this one.
+        let again = run.requests();
+        assert_eq!(again.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [requests[0].0]);
+        run.answer(again[0].0, &again[0].1, "203.0.113.1:5");
+        assert_eq!(run.mapping.behaviour(), Some(MappingBehaviour::EndpointDependent));
+        for _ in 0..3 {
+            run.now += REFRESH;
+            let asked = run.requests();
+            assert_eq!(asked.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [*second]);
+            run.answer(asked[0].0, &asked[0].1, "203.0.113.1:6");
+        }
     }
 
     #[test]
