@@ -40,6 +40,20 @@ mod wishes;
 const CHANNEL: ChannelId = ChannelId(7);
 const RELAY: RelayNo = RelayNo(0);
 /// Where its stream leads.
+/// What a relay says of a pair, with hints that change nothing.
+fn established(peer_udp: Option<SocketAddr>, direct: bool) -> relay::Control {
+    relay::Control::Established {
+        channel: CHANNEL,
+        session: [0; 16],
+        mtu: 1280,
+        heartbeat_ms: 15_000,
+        rotation_s: 120,
+        peer_tcp: None,
+        peer_udp,
+        direct,
+    }
+}
+
 fn relay_address() -> SocketAddr {
     "198.51.100.2:8443".parse().unwrap()
 }

@@ -16,19 +16,6 @@ fn candidates_said(world: &World) -> usize {
     peers.filter(|peer| peer.knows_candidates_for_test()).count()
 }
 
-fn established(direct: bool) -> relay::Control {
-    relay::Control::Established {
-        channel: CHANNEL,
-        session: [0; 16],
-        mtu: 1280,
-        heartbeat_ms: 15_000,
-        rotation_s: 120,
-        peer_tcp: None,
-        peer_udp: None,
-        direct,
-    }
-}
-
 fn say_to_both(world: &mut World, body: &relay::Control) {
     for at in 0..2 {
         world.say(at, body);
@@ -65,7 +52,7 @@ fn nothing_direct_is_tried_where_the_relay_allows_none_and_status_says_so() {
         assert_eq!((status.is_direct_barred, status.next_direct_try), (true, None));
     }
     // It thinks better of it.
-    say_to_both(&mut world, &established(true));
+    say_to_both(&mut world, &established(None, true));
     world.run(Duration::from_secs(5));
     assert_eq!(kinds(&world), DIRECT);
 }
@@ -75,16 +62,7 @@ fn one_end_that_heard_it_neither_answers_nor_keeps_what_the_other_tries() {
     let mut world = listening(501, [Nat::Open; 2], Syns::FromBoth);
     world.direct[1] = Some(false);
     world.run(Duration::from_secs(2));
-    let hint = relay::Control::Established {
-        channel: CHANNEL,
-        session: [0; 16],
-        mtu: 1280,
-        heartbeat_ms: 15_000,
-        rotation_s: 120,
-        peer_tcp: None,
-        peer_udp: Some(world.internet.sides[1].inside),
-        direct: true,
-    };
+    let hint = established(Some(world.internet.sides[1].inside), true);
     world.say(0, &hint);
     world.run(Duration::from_secs(1));
     world.nodes[0].endpoint.handle_network_changed(world.now);
@@ -106,7 +84,7 @@ fn what_is_there_goes_on_and_is_not_looked_for_again_once_it_is_gone() {
     world.run(Duration::from_secs(5));
     traffic(&mut world, Duration::from_secs(2), true);
     assert_eq!(kinds(&world), DIRECT);
-    say_to_both(&mut world, &established(false));
+    say_to_both(&mut world, &established(None, false));
     traffic(&mut world, Duration::from_secs(60), true);
     assert_eq!(kinds(&world), DIRECT, "a relay's word ends nothing that works");
     // The relay is away for a moment, and with it whoever introduces the peer: nothing is allowed by that.
@@ -123,7 +101,7 @@ fn what_is_there_goes_on_and_is_not_looked_for_again_once_it_is_gone() {
     world.run(Duration::from_secs(1));
     world.introduce();
     for at in 0..2 {
-        world.say(at, &established(false));
+        world.say(at, &established(None, false));
     }
     traffic(&mut world, Duration::from_secs(200), true);
     assert_eq!(kinds(&world), RELAYED);

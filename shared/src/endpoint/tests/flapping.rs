@@ -1,7 +1,7 @@
 //! Who can hinder a path now and then does not make data move back and forth as he likes (protocol §7.6).
 
-use super::direct::{DIRECT, Nat, RELAYED, acknowledge_some, behind, kinds, traffic};
-use super::relayed::{BY_DATAGRAM, forwarded};
+use super::direct::{DIRECT, Nat, acknowledge_some, behind, kinds, traffic};
+use super::relayed::forwarded;
 use super::*;
 use crate::path::select::PathKind;
 
@@ -19,25 +19,6 @@ fn moved_in_silences(world: &mut World, silences: u32, silence: impl Fn(&mut Wor
         traffic(world, Duration::from_millis(1_900), true);
     }
     moves(world, 0) - before
-}
-
-#[test]
-fn datagrams_of_a_relay_that_fall_silent_now_and_then_are_not_returned_to_at_once() {
-    let mut world = forwarded(66, [Nat::Symmetric; 2]);
-    world.run(Duration::from_secs(4));
-    traffic(&mut world, Duration::from_secs(2), true);
-    for silence in 0..4 {
-        assert_eq!(kinds(&world), BY_DATAGRAM, "before silence {silence}");
-        world.internet.sides.iter_mut().for_each(|side| side.mute = true);
-        traffic(&mut world, Duration::from_millis(600), false);
-        assert_eq!(kinds(&world), RELAYED, "in silence {silence}");
-        world.internet.sides.iter_mut().for_each(|side| side.mute = false);
-        // It answers in a moment, and has to go on doing so.
-        traffic(&mut world, Duration::from_millis((2000 << silence) - 200), true);
-        assert_eq!(kinds(&world), RELAYED, "after silence {silence}");
-        traffic(&mut world, Duration::from_secs(1), true);
-    }
-    assert_eq!(kinds(&world), BY_DATAGRAM);
 }
 
 #[test]

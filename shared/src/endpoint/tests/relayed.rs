@@ -245,17 +245,7 @@ fn a_peer_that_the_relay_bound_elsewhere_gets_again_what_was_under_way_to_where_
     };
     let mut seen_at = |port: u16| {
         let peer_udp = Some(SocketAddr::from(([198, 51, 100, 99], port)));
-        let established = relay::Control::Established {
-            channel: CHANNEL,
-            session: [0; 16],
-            mtu: 1280,
-            heartbeat_ms: 15_000,
-            rotation_s: 120,
-            peer_tcp: None,
-            peer_udp,
-            direct: true,
-        };
-        world.say(0, &established);
+        world.say(0, &established(peer_udp, true));
         traffic(&mut world, Duration::from_millis(200), true);
         assert_eq!(kinds(&world), BY_DATAGRAM);
         assert_eq!(moves(&world, 0), [(PathKind::RelayWs, PathKind::RelayUdp)]);
