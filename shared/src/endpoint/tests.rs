@@ -265,7 +265,8 @@ impl World {
     }
 
     fn drain(&mut self) {
-        for at in 0..2 {
+        // A connection that one node's event brings about is an event of the other.
+        for at in [0, 1, 0] {
             while let Some(event) = self.nodes[at].endpoint.poll_event() {
                 self.on_tcp_event(at, &event);
                 self.nodes[at].events.push(event);

@@ -5,7 +5,9 @@
 //! A *try* begins when a round of checks by datagram is over and no direct path came of it, when the peer says that it begins one
 //! (TCP_TRY), or when a user asks for it. Both sides then open connections at the same time, from the port on which they listen and
 //! on which their relay saw them: SYNs that cross open the NATs between (simultaneous open, RFC 9293 §3.5), and where one side can
-//! be reached, a plain connection comes of it. The owner opens them; what comes to be is a *link*. The side that opened it says a
+//! be reached, a plain connection comes of it. Who begins waits until its word has got there, for a SYN that overtakes it meets no SYN: the
+//! other side's listener answers, and a router on that side which still knows of an earlier try in vain takes that answer for none to what
+//! it knows of and swallows it, for as long as the try lasts. The owner opens them; what comes to be is a *link*. The side that opened it says a
 //! PING there, sealed in the session; with the first packet that opens, the other side knows whose it is. From then on a link is a
 //! path like any other: proven by PINGs, doubted, dropped.
 //!
@@ -44,6 +46,8 @@ const MAX_KEPT: usize = 3;
 const FIRST_PORT: u16 = 1024;
 /// While a user wants TCP, it is tried again after this, give or take a tenth.
 const RETRY: Duration = Duration::from_secs(60);
+/// Who begins waits for its word to arrive no longer than this.
+const MAX_HEAD_START: Duration = Duration::from_secs(1);
 /// Links that are not used are closed this long after there was more than one.
 const SPARE_FOR: Duration = Duration::from_secs(2);
 /// Tries that no user here asked for: four at once, and one more a minute. A peer causes them by its word, by answering nothing, and by
@@ -56,8 +60,8 @@ pub(super) struct DirectTcp {
     /// Where the peer may be reached.
     remotes: Vec<SocketAddr>,
     links: Vec<Linked>,
-    /// The try under way ends then.
-    until: Option<Instant>,
+    /// The try under way.
+    trial: Option<Try>,
     /// The round by datagram after which it was last tried, or not needed.
     round: u64,
     /// It was asked for, and not tried since.
@@ -69,6 +73,15 @@ pub(super) struct DirectTcp {
     record: Record,
     /// Since when more than one link is proven.
     spare_since: Option<Instant>,
+}
+
+/// A try.
+#[derive(Debug)]
+struct Try {
+    /// It ends then.
+    until: Instant,
+    /// What is opened, and when: nothing was until then.
+    waits: Option<(Instant, Vec<SocketAddr>)>,
 }
 
 /// A connection and how it does.
@@ -157,8 +170,12 @@ impl DirectTcp {
             let behaved = known.standing.due().map(|at| Deadline::new(at, "a direct path has behaved"));
             next = Deadline::earlier(next, behaved);
         }
-        let over = self.until.map(|until| Deadline::new(until, "a try by TCP is over"));
-        next = Deadline::earlier(next, over);
+        if let Some(trial) = &self.trial {
+            next = Deadline::earlier(next, Some(Deadline::new(trial.until, "a try by TCP is over")));
+            let opens =
+                trial.waits.as_ref().map(|(at, _)| Deadline::new(*at, "the peer begins a try by TCP, too"));
+            next = Deadline::earlier(next, opens);
+        }
         let spare = self.spare_since.map(|since| Deadline::new(since + SPARE_FOR, "close spare connections"));
         Deadline::earlier(next, spare)
     }
@@ -169,20 +186,24 @@ impl DirectTcp {
     }
 
     fn is_trying(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.trial.as_ref().is_some_and(|trial| now < trial.until)
     }
 
     /// Whether a try has so much time left that the peer's, which begins now, meets it.
     fn is_fresh(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now + TCP_TRY / 2 < until)
+        self.trial.as_ref().is_some_and(|trial| now + TCP_TRY / 2 < trial.until)
     }
 }
 
 impl Peer {
     /// The peer begins a try.
     pub(super) fn tcp_on_try(&mut self, ctx: &mut Context<'_>) {
-        if self.tcp_is_of_use() && !self.direct_tcp.is_fresh(ctx.now) && self.tcp_budget.take(ctx.now) {
-            self.tcp_begin(ctx, "the peer tries");
+        if let Some((opens, _)) = self.direct_tcp.trial.as_mut().and_then(|trial| trial.waits.as_mut()) {
+            *opens = ctx.now;
+            self.tcp_open_due(ctx);
+        } else if self.tcp_is_of_use() && !self.direct_tcp.is_fresh(ctx.now) && self.tcp_budget.take(ctx.now)
+        {
+            self.tcp_begin(ctx, "the peer tries", Duration::ZERO);
         }
     }
 
@@ -249,7 +270,7 @@ impl Peer {
         if let Some(known) = self.direct_tcp.links.iter_mut().find(|known| known.link == link)
             && !std::mem::replace(&mut known.is_kept, true)
         {
-            self.direct_tcp.until = None;
+            self.direct_tcp.trial = None;
             ctx.out.event(Event::TcpKept { slot: self.slot, link });
         }
     }
@@ -271,7 +292,8 @@ impl Peer {
 
     /// Time passed for its links.
     pub(super) fn tcp_timeout(&mut self, ctx: &mut Context<'_>) {
-        self.direct_tcp.until.take_if(|until| *until <= ctx.now);
+        self.direct_tcp.trial.take_if(|trial| trial.until <= ctx.now);
+        self.tcp_open_due(ctx);
         for known in &mut self.direct_tcp.links {
             known.path.handle_timeout(ctx.now);
         }
@@ -311,7 +333,12 @@ impl Peer {
             && (is_hurried || self.tcp_budget.take(ctx.now))
         {
             let why = if is_hurried { "it was asked for" } else { "no direct path by datagram was found" };
-            if self.tcp_begin(ctx, why) {
+            let head_start = self
+                .way()
+                .and_then(|via| self.path_of(via))
+                .and_then(Path::rtt)
+                .map_or(Duration::ZERO, |rtt| (rtt / 2).min(MAX_HEAD_START));
+            if self.tcp_begin(ctx, why, head_start) {
                 self.send(ctx, &Control::TcpTry);
             }
         }
@@ -343,8 +370,8 @@ impl Peer {
             && (is_asked_for || !is_there(PathKind::DirectUdp))
     }
 
-    /// Whether there was an address to try.
-    fn tcp_begin(&mut self, ctx: &mut Context<'_>, why: &'static str) -> bool {
+    /// Begins a try, and opens connections after `head_start`; whether there is an address to try.
+    fn tcp_begin(&mut self, ctx: &mut Context<'_>, why: &'static str, head_start: Duration) -> bool {
         let mut hosts: Vec<_> = self.direct_tcp.remotes.iter().map(SocketAddr::ip).collect();
         hosts.sort();
         hosts.dedup();
@@ -352,16 +379,25 @@ impl Peer {
         let mut addresses = self.direct_tcp.remotes.clone();
         addresses.retain(|address| hosts.contains(&address.ip()));
         tracing::debug!(peer = %self.id.short(), why, ?addresses, "trying TCP");
-        self.direct_tcp.until = Some(ctx.now + TCP_TRY);
         self.direct_tcp.is_hurried = false;
         if self.wish.wanted == Wanted::DirectTcp {
             self.direct_tcp.retry = Some(ctx.now + ctx.rng.about(RETRY));
         }
         let is_tried = !addresses.is_empty();
-        if is_tried {
+        let opens = ctx.now + head_start;
+        let waits = is_tried.then_some((opens, addresses));
+        self.direct_tcp.trial = Some(Try { until: opens + TCP_TRY, waits });
+        self.tcp_open_due(ctx);
+        is_tried
+    }
+
+    /// Opens the connections of a try when it is time.
+    fn tcp_open_due(&mut self, ctx: &mut Context<'_>) {
+        let waits =
+            self.direct_tcp.trial.as_mut().and_then(|trial| trial.waits.take_if(|(at, _)| *at <= ctx.now));
+        if let Some((_, addresses)) = waits {
             ctx.out.event(Event::TcpTry { slot: self.slot, addresses });
         }
-        is_tried
     }
 
     /// A link on which the peer was heard is worth more than one of which nobody knows where it leads: so what listens at other addresses
@@ -426,7 +462,7 @@ impl Peer {
         }
         let was_kept = gone.iter().any(|known| known.is_kept);
         if was_kept && !self.direct_tcp.links().any(|known| known.is_kept) {
-            self.direct_tcp.until = None;
+            self.direct_tcp.trial = None;
             if gone.iter().any(|known| known.has_carried) {
                 self.direct.begin(ctx.now, "a direct connection ended");
             } else {

@@ -13,7 +13,7 @@ pub(super) enum Syns {
     /// Nothing.
     #[default]
     Dropped,
-    /// A connection, when they cross.
+    /// A connection, when each leaves before the other's arrives.
     Cross,
     /// A connection, when that node sends them: the other can be reached.
     From(usize),
@@ -28,6 +28,8 @@ pub(super) struct Tcp {
     /// When each node began its last try, and for which peer.
     tries: [Option<(Instant, PeerSlot)>; 2],
     pub(super) began: [usize; 2],
+    /// When each began a try.
+    all: [Vec<Instant>; 2],
     /// The two ends of each connection that is open.
     links: Vec<[TcpLink; 2]>,
     opened: u64,
@@ -47,16 +49,23 @@ impl Tcp {
     ) -> Vec<([TcpLink; 2], [Option<PeerSlot>; 2])> {
         self.tries[at] = Some((now, slot));
         self.began[at] += 1;
+        self.all[at].push(now);
         let both =
             self.tries.map(|tried| tried.filter(|(began, _)| now < *began + TCP_TRY).map(|(_, slot)| slot));
         let mut opened = Vec::new();
         match (self.syns, both) {
-            (Syns::Cross, [Some(_), Some(_)]) => opened.push((self.open(), both)),
+            (Syns::Cross, [Some(_), Some(_)]) if self.crosses() => opened.push((self.open(), both)),
             (Syns::From(opener), _) if opener == at => opened.push((self.open(), only(at, slot))),
             (Syns::FromBoth, _) => opened.push((self.open(), only(at, slot))),
             (Syns::Dropped | Syns::Cross | Syns::From(_), _) => {}
         }
         opened
+    }
+
+    /// Whether the first SYN of the two sides' tries was still under way when the other left.
+    fn crosses(&self) -> bool {
+        let [Some((a, _)), Some((b, _))] = self.tries else { return false };
+        a.max(b) - a.min(b) < 2 * HOP
     }
 
     fn open(&mut self) -> [TcpLink; 2] {
@@ -169,7 +178,11 @@ fn where_udp_is_blocked_a_pair_goes_direct_by_tcp_with_one_move_however_the_conn
                     "{syns:?}: as the owner has it"
                 );
                 let path = world.status(at).path.unwrap();
-                assert_eq!((path.rtt, path.why), (Some(4 * HOP), "no direct path by datagram is proven"));
+                assert_eq!(
+                    (path.rtt, path.why),
+                    (Some(4 * HOP), "no direct path by datagram is proven"),
+                    "{syns:?} {nats:?} {at}"
+                );
                 assert!(matches!(path.via, Via::Tcp(link) if link == world.tcp.links[0][at]));
             }
             world.drop = |_, _| panic!("something was forwarded");
@@ -244,6 +257,21 @@ fn what_does_not_open_is_tried_as_often_as_datagrams_are_and_no_more() {
         // 0, 1, 3, 7, 15, 25, 35, 45, 55 minutes at each side, and each makes the other try as well.
         assert!((8..=24).contains(&world.tcp.began[at]), "{:?}", world.tcp.began);
     }
+}
+
+#[test]
+fn syns_leave_together_whoever_begins() {
+    let mut world = listening(86, [Nat::Blocked; 2], Syns::Dropped);
+    world.slower = Duration::from_millis(300);
+    world.run(Duration::from_secs(3600));
+    let [a, b] = &world.tcp.all;
+    for (own, other) in [(a, b), (b, a)] {
+        for began in own {
+            let is_met = |at: &&Instant| (*at).max(began).duration_since(*(*at).min(began)) < 2 * HOP;
+            assert!(other.iter().any(|at| is_met(&at)), "one of {began:?} and none of {other:?}");
+        }
+    }
+    assert!(a.len() >= 8, "{a:?}");
 }
 
 #[test]
