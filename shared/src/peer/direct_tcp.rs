@@ -44,8 +44,12 @@ const MAX_LINKS: usize = MAX_TCP_CANDIDATES;
 const MAX_KEPT: usize = 3;
 /// Ports below are those of services (RFC 6335 §6), and none of ours.
 const FIRST_PORT: u16 = 1024;
+/// For so long after a try in vain none is begun without a reason: Linux's connection tracking forgets a SYN that nobody answered after
+/// 120 s, and while a router knows of one, a SYN from the other side that does not cross a new one cuts the two off from each other, until
+/// there were none for so long.
+const ROUTER_MEMORY: Duration = Duration::from_secs(125);
 /// While a user wants TCP, it is tried again after this, give or take a tenth.
-const RETRY: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(150);
 /// Who begins waits for its word to arrive no longer than this.
 const MAX_HEAD_START: Duration = Duration::from_secs(1);
 /// Links that are not used are closed this long after there was more than one.
@@ -62,6 +66,8 @@ pub(super) struct DirectTcp {
     links: Vec<Linked>,
     /// The try under way.
     trial: Option<Try>,
+    /// The last try was in vain; none is begun before then, unless something changed.
+    rests: Option<Instant>,
     /// The round by datagram after which it was last tried, or not needed.
     round: u64,
     /// It was asked for, and not tried since.
@@ -130,8 +136,16 @@ impl DirectTcp {
     /// Where the peer says that it may be reached; what it said before holds no longer.
     pub(super) fn on_announced(&mut self, candidates: impl Iterator<Item = Candidate>) {
         let addresses = candidates.map(|candidate| candidate.address);
-        self.remotes =
+        let remotes =
             addresses.filter(|address| address.port() >= FIRST_PORT).take(MAX_TCP_CANDIDATES).collect();
+        if std::mem::replace(&mut self.remotes, remotes) != self.remotes {
+            self.on_changed();
+        }
+    }
+
+    /// Something is another than at the last try.
+    pub(super) const fn on_changed(&mut self) {
+        self.rests = None;
     }
 
     /// It is wanted now.
@@ -292,7 +306,10 @@ impl Peer {
 
     /// Time passed for its links.
     pub(super) fn tcp_timeout(&mut self, ctx: &mut Context<'_>) {
-        self.direct_tcp.trial.take_if(|trial| trial.until <= ctx.now);
+        if let Some(vain) = self.direct_tcp.trial.take_if(|trial| trial.until <= ctx.now) {
+            self.direct_tcp.rests = Some(vain.until + ROUTER_MEMORY);
+        }
+        self.direct_tcp.rests.take_if(|rests| *rests <= ctx.now);
         self.tcp_open_due(ctx);
         for known in &mut self.direct_tcp.links {
             known.path.handle_timeout(ctx.now);
@@ -328,10 +345,8 @@ impl Peer {
         let is_retry = self.direct_tcp.retry.take_if(|at| *at <= ctx.now || !is_asked_for).is_some();
         self.direct_tcp.is_hurried &= is_asked_for;
         let is_hurried = (self.direct_tcp.is_hurried || is_retry) && is_asked_for && !is_trying;
-        if (is_round_over || is_hurried)
-            && self.tcp_is_of_use()
-            && (is_hurried || self.tcp_budget.take(ctx.now))
-        {
+        let is_due = is_round_over && self.direct_tcp.rests.is_none();
+        if (is_due || is_hurried) && self.tcp_is_of_use() && (is_hurried || self.tcp_budget.take(ctx.now)) {
             let why = if is_hurried { "it was asked for" } else { "no direct path by datagram was found" };
             let head_start = self
                 .way()

@@ -629,6 +629,7 @@ impl Peer {
     /// This node's candidates changed: they are told, and a round begins.
     pub(crate) fn on_candidates_changed(&mut self, ctx: &mut Context<'_>) {
         self.direct.on_own_candidates_changed(ctx.now);
+        self.direct_tcp.on_changed();
         self.settle(ctx);
     }
 
@@ -643,6 +644,7 @@ impl Peer {
         if self.session.is_some() && ctx.local.has_udp {
             self.direct.begin(ctx.now, why);
         }
+        self.direct_tcp.on_changed();
         // Whether what worked still works is not left to the next heartbeat.
         self.direct.question(ctx.now);
         self.direct_tcp.want_pings(ctx.now);

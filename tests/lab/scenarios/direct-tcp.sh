@@ -4,6 +4,8 @@
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat
 lab_nat b udp-blocked
+# SYNs cross on the way from one router to the other.
+for host in a b; do lab_wire "$host" delay=5ms; done
 # No SYN passes until frames do.
 lab_block_tcp a
 lab_network
