@@ -66,6 +66,7 @@ impl Peer {
         self.direct.want_pings(ctx.now);
         self.direct_tcp.want_pings(ctx.now);
         if restarted {
+            self.end_wish_of_peer();
             self.direct.question(ctx.now);
             self.direct_tcp.question(ctx.now);
             // What was asked or answered before is of no use to a process that knows nothing of it.
