@@ -980,13 +980,16 @@ fn who_says_to_have_candidates_that_it_was_never_told_gets_them_all_the_same() {
     world.nodes[1].endpoint.with_peer(now, to, |peer, ctx| {
         peer.say_for_test(ctx, &Control::CandidatesAck { revision: revision.wrapping_add(1) });
     });
-    world.run(Duration::from_millis(100));
+    // It says nothing else.
+    world.run(3 * HOP);
+    world.internet.sides[1].mute = true;
+    world.drop = |from, _| from == 1;
     let now = world.now;
     let inside = world.internet.sides[0].inside;
     world.nodes[0].endpoint.handle_addresses(now, vec![inside, "192.168.77.7:41641".parse().unwrap()]);
     assert_eq!(world.nodes[0].endpoint.local.revision, revision.wrapping_add(1));
     // And nobody is awake without end.
-    world.run(Duration::from_secs(2));
+    world.run(Duration::from_millis(1_500));
     let tries = |world: &World| {
         world.internet.sent[1].iter().filter(|(to, _)| to.ip().to_string() == "192.168.77.7").count()
     };

@@ -305,9 +305,9 @@ fn a_try_for_which_nothing_was_opened_is_made_good_when_it_may_be() {
         }
     };
     let before = world.tcp.began;
-    deny(&mut world, 150);
+    deny(&mut world, 70);
     assert_eq!(world.tcp.began, before, "nothing is left to open");
-    traffic(&mut world, Duration::from_secs(100), true);
+    traffic(&mut world, Duration::from_secs(70), true);
     assert!(world.tcp.began.iter().zip(before).all(|(now, before)| *now > before), "{before:?}");
 }
 
