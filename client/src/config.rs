@@ -19,7 +19,7 @@ pub use crate::switch::{DhcpServers, Filters, FloodBudget};
 use crate::switch::{Protection, SwitchConfig};
 use serde::Deserialize;
 use shadowmesh_proto::spelling;
-use shadowmesh_proto::ticket::{RelayTicket, TicketError};
+use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket, TicketError};
 use std::fmt::Write as _;
 use std::ops::Range;
 use toml::de::DeTable;
@@ -290,6 +290,18 @@ pub fn union_of_relays(first: &[RelayTicket], second: &[RelayTicket]) -> Vec<Rel
         }
     }
     all
+}
+
+/// The relays that a host uses, at most [`MAX_ENTRIES`], and how many are left out: those of the network and its `own`, which come first
+/// where there are too many.
+pub fn relays_in_use(network: &[RelayTicket], own: &[RelayTicket]) -> (Vec<RelayTicket>, usize) {
+    let mut relays = union_of_relays(network, own);
+    if relays.len() <= MAX_ENTRIES {
+        return (relays, 0);
+    }
+    relays = union_of_relays(own, network);
+    let left_out = relays.split_off(MAX_ENTRIES).len();
+    (relays, left_out)
 }
 
 fn relay_tickets<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<RelayTicket>, D::Error> {

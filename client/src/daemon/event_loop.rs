@@ -105,7 +105,10 @@ pub(super) struct EventLoop {
     progress: ProgressSender,
     state: StateDir,
     network: NetworkState,
+    /// Those in use, best first.
     relay_tickets: Vec<RelayTicket>,
+    /// Those that this host's own configuration names.
+    own_relays: Vec<RelayTicket>,
     /// The access rules in force, and what went wrong with others since.
     rules: Option<RulesInForce>,
     own_name: String,
@@ -127,7 +130,8 @@ pub(super) struct EventLoop {
 
 /// What is known of a relay beside what the endpoint knows.
 struct RelayTask {
-    /// Nothing in a lane that is not in use.
+    /// Nothing while its number rests.
+    place: Option<lanes::Place>,
     handle: Option<RelayHandle>,
     /// The stream that is open; `None` as soon as it is given up, although its task may not know yet.
     stream: Option<RelayStream>,
@@ -217,6 +221,7 @@ impl EventLoop {
             node_secret,
             network,
             relays,
+            own_relays,
             settings,
             rules,
             members,
@@ -239,8 +244,7 @@ impl EventLoop {
         };
         let everybody =
             Members::new(node_secret.public(), network.address_space(), &hello, settings.switch());
-        let lanes = if network.root.is_some() { lanes::LANES } else { 1 };
-        let mut routes = Routes::new(everybody, lanes * relays.len());
+        let mut routes = Routes::new(everybody);
         let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
@@ -253,7 +257,8 @@ impl EventLoop {
                 node: node_secret,
                 network: keys,
                 addresses: network.address_space(),
-                relays: (0..lanes).flat_map(|_| &relays).map(|ticket| ticket.key).collect(),
+                // They come with their streams (`lanes`).
+                relays: Vec::new(),
                 ciphers: ciphers(settings.cipher),
                 hello,
                 address_attempt: own.attempt,
@@ -270,8 +275,7 @@ impl EventLoop {
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
         let (tcp, tcp_events) = TcpTransport::new(outside.clone(), plane.messages(), plane.outbound_waker());
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
-        let tasks = (0..lanes).flat_map(|_| &relays).map(RelayTask::idle).collect();
-        let lanes = Lanes::new(lanes, outside, events);
+        let lanes = Lanes::new(outside, events);
         let mapper = settings
             .port_mapping
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
@@ -284,7 +288,7 @@ impl EventLoop {
             output,
             interface,
             mtu,
-            relays: tasks,
+            relays: Vec::new(),
             lanes,
             relay_events,
             relay_burst: 0,
@@ -310,6 +314,7 @@ impl EventLoop {
             state,
             network,
             relay_tickets: relays,
+            own_relays,
             rules,
             own_name: settings.name.to_string(),
             by_hand: settings.address,
@@ -324,7 +329,7 @@ impl EventLoop {
         };
         match members {
             Some(members) => made.begin_members(members),
-            None => made.open_lane(0, None),
+            None => made.open_lane(None),
         }
         Ok(made)
     }
@@ -340,7 +345,9 @@ impl EventLoop {
             }
             let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
             let look = self.members.look_at().map(|at| Deadline::new(at, "certificates are looked at"));
+            self.leave_relays();
             let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
+            let deadline = Deadline::earlier(deadline, self.leave_at());
             let began = Instant::now();
             let input = self.wait(deadline).await;
             if wake_up::has_slept(began, deadline.map(|deadline| deadline.at), Instant::now()) {

@@ -25,6 +25,8 @@ pub struct DaemonOptions {
     pub network: NetworkState,
     /// The relays to use, best first: those of the network and those of the configuration.
     pub relays: Vec<RelayTicket>,
+    /// Those that the configuration names, whatever becomes of the network's.
+    pub own_relays: Vec<RelayTicket>,
     /// Name, device, MTU, address, cipher, rekey interval.
     pub settings: Settings,
     /// The access rules that this node enforces, if it does.

@@ -114,14 +114,14 @@ struct Peer {
 
 impl Routes {
     /// No route to anybody. `members` says who everybody is.
-    pub fn new(mut members: Members, relays: usize) -> Self {
+    pub fn new(mut members: Members) -> Self {
         Self {
             directory: Arc::new(members.directory()),
             members,
             peers: Vec::new(),
-            streams: vec![None; relays],
+            streams: Vec::new(),
             links: Vec::new(),
-            bindings: vec![None; relays],
+            bindings: Vec::new(),
             stun: Arc::default(),
             own: Arc::default(),
             started: Vec::new(),
@@ -333,6 +333,9 @@ impl Routes {
     }
 
     fn set_binding(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {
+        if relay.0 >= self.bindings.len() {
+            self.bindings.resize(relay.0 + 1, None);
+        }
         if let Some(place) = self.bindings.get_mut(relay.0) {
             *place = binding;
             self.changed = true;
@@ -349,6 +352,9 @@ impl Routes {
 
     /// The stream to a relay is there, or gone.
     pub fn set_stream(&mut self, relay: RelayNo, stream: Option<StreamHandle>) {
+        if relay.0 >= self.streams.len() {
+            self.streams.resize(relay.0 + 1, None);
+        }
         if let Some(place) = self.streams.get_mut(relay.0) {
             *place = stream;
             self.changed = true;
@@ -547,7 +553,7 @@ mod tests {
             mtu: 1400,
             revision: 1,
         };
-        Routes::new(Members::new(here, AddressSpace([7; 32]), &hello, SwitchConfig::default()), 1)
+        Routes::new(Members::new(here, AddressSpace([7; 32]), &hello, SwitchConfig::default()))
     }
 
     #[test]

@@ -129,6 +129,12 @@ impl Peer {
         self.judge_bar(ctx.now);
     }
 
+    /// What this relay said holds no longer: its number is another's.
+    pub(crate) fn forget_relay(&mut self, ctx: &Context<'_>, relay: RelayNo) {
+        self.barred_by.retain(|other| *other != relay);
+        self.judge_bar(ctx.now);
+    }
+
     /// Whether direct links may be tried may be another matter now (protocol §7.4). What is there goes on: a relay ends nothing that works.
     /// Where no relay introduces the peer any more, what was said last holds.
     fn judge_bar(&mut self, now: Instant) {

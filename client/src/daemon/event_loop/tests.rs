@@ -67,6 +67,18 @@ struct Relay {
 }
 
 impl Relay {
+    /// One that serves, and the ticket for it.
+    async fn start(seed: u64) -> (Self, RelayTicket, JoinHandle<()>) {
+        let secret = NodeSecret::generate(&mut SeededRng::new(seed));
+        let key = RelayId(secret.public().0);
+        let (members, pings, is_mute) = Default::default();
+        let relay = Self { secret: Arc::new(secret), members, pings, is_mute };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![listener.local_addr().unwrap().to_string()];
+        let serving = relay.run(listener);
+        (relay, RelayTicket { key, addresses, expires: None }, serving)
+    }
+
     fn channel(a: &NodeId, b: &NodeId) -> ChannelId {
         let word = |node: &NodeId| u32::from_be_bytes([node.0[0], node.0[1], node.0[2], node.0[3]]);
         ChannelId((word(a) ^ word(b)).max(1))
@@ -286,6 +298,7 @@ fn options(
         control: ControlSocket::bind(&home.path().join("control")).unwrap(),
         node_secret,
         relays: network.relays.clone(),
+        own_relays: Vec::new(),
         network,
         settings: Settings::new(&config, name),
         rules: None,
@@ -311,14 +324,8 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let secret = NodeSecret::generate(&mut SeededRng::new(1));
-        let ticket_key = RelayId(secret.public().0);
-        let (members, pings, is_mute) = Default::default();
-        let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let serving = relay.run(listener);
-        let ticket = RelayTicket { key: ticket_key, addresses: vec![address.to_string()], expires: None };
+        let (relay, ticket, serving) = Relay::start(1).await;
+        let address = ticket.addresses[0].parse().unwrap();
         let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
         let mut a = Daemon::start("a", network.clone()).await;
         let mut b = Daemon::start("b", network).await;
@@ -377,14 +384,7 @@ fn a_clock_that_jumps_makes_the_daemon_look_around() {
 }
 
 async fn jumping() {
-    let secret = NodeSecret::generate(&mut SeededRng::new(1));
-    let key = RelayId(secret.public().0);
-    let (members, pings, is_mute) = Default::default();
-    let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addresses = vec![listener.local_addr().unwrap().to_string()];
-    let _serving = relay.run(listener);
-    let ticket = RelayTicket { key, addresses, expires: None };
+    let (relay, ticket, _serving) = Relay::start(1).await;
     let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
     let home = tempfile::tempdir().unwrap();
     let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
