@@ -373,7 +373,7 @@ fn reload_says_what_is_in_force() {
     let home = Home::new();
     let rules = |count| RulesInForce { file: "/etc/rules".into(), count, error: None };
     let answers = [Some(rules(2)), Some(rules(1)), Some(rules(0)), None, None]
-        .map(|rules| Response::Reloaded { rules });
+        .map(|rules| Response::Reloaded { rules, names: None });
     let refusal =
         Response::error(ErrorCode::Failed, "/etc/rules:1:1: no; the rules from before stay in force");
     let answers = std::sync::Mutex::new(answers.into_iter().chain([refusal]));
