@@ -37,7 +37,7 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
         None => "no rules are set: everything is let in".to_owned(),
     });
     if let Some(names) = names.filter(|names| *names != NamesChoice::Off) {
-        output::note(&format!("names are {names}: `shadowmesh status` shows how they are served"));
+        output::note(&format!("names: {names}; `shadowmesh status` shows how they are served"));
     }
     Ok(())
 }

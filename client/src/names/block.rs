@@ -138,15 +138,13 @@ pub fn render(node: &str, network: &Label, book: &mut Book, beside: &HashSet<Str
             book.leave_out(entry.label.as_str(), format!("has {long} already in the hosts file"));
             continue;
         }
-        let short = if beside.contains(entry.label.as_str()) {
-            book.leave_out(
-                entry.label.as_str(),
-                format!("is this host's own name for something: only {long} is the member"),
-            );
-            String::new()
-        } else {
-            format!(" {}", entry.label)
-        };
+        let is_taken = beside.contains(entry.label.as_str());
+        // That this node is called as its host is no news.
+        if is_taken && entry.id.to_base32() != node {
+            let why = format!("is this host's own name for something: only {long} is the member");
+            book.leave_out(entry.label.as_str(), why);
+        }
+        let short = if is_taken { String::new() } else { format!(" {}", entry.label) };
         for address in &entry.addresses {
             // Writing to a String does not fail.
             let _ = writeln!(text, "{address}\t{long}{short}");

@@ -42,6 +42,8 @@ pub struct Candidate {
 /// A member's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Whose it is.
+    pub id: NodeId,
     /// The label.
     pub label: Label,
     /// Its first IPv4 address and its first IPv6 address.
@@ -97,7 +99,7 @@ impl Book {
             taken.insert(unique.clone());
             let first = |is_it: fn(&IpAddr) -> bool| candidate.addresses.iter().copied().find(is_it);
             let addresses = first(IpAddr::is_ipv4).into_iter().chain(first(IpAddr::is_ipv6)).collect();
-            book.entries.push(Entry { label: unique, addresses });
+            book.entries.push(Entry { id: candidate.id, label: unique, addresses });
         }
         book.entries.sort_by(|a, b| a.label.cmp(&b.label));
         book

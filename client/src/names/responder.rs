@@ -192,10 +192,12 @@ mod tests {
         assert!(packet.has_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_DESIRED));
         assert!(!packet.has_flags(PacketFlag::TRUNCATION) && packet.opt().is_some());
         assert!(answer.len() <= 512);
-        let address = |record: &ResourceRecord<'_>| match &record.rdata {
-            RData::A(a) => IpAddr::V4(a.clone().into()),
-            RData::AAAA(aaaa) => IpAddr::V6(aaaa.clone().into()),
-            other => panic!("{other:?}"),
+        let address = |record: &ResourceRecord<'_>| {
+            if let RData::A(a) = &record.rdata {
+                return IpAddr::V4(a.clone().into());
+            }
+            let RData::AAAA(aaaa) = &record.rdata else { panic!("{:?}", record.rdata) };
+            IpAddr::V6(aaaa.clone().into())
         };
         assert!(packet.answers.iter().all(|record| record.ttl == TTL));
         (packet.rcode(), packet.answers.iter().map(address).collect())
