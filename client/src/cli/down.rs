@@ -4,6 +4,8 @@ use super::global::Global;
 use super::{output, runtime};
 use crate::control::client::{Connection, ControlError, unexpected};
 use crate::control::message::{Request, Response};
+use crate::daemon::state_dir::StateDir;
+use crate::names::{self, Places};
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -14,7 +16,8 @@ use tokio::time::{sleep, timeout};
 
 /// Ask the daemon to leave cleanly
 ///
-/// Waits until it is gone and its device with it. When no daemon runs there is nothing to do.
+/// Waits until it is gone and its device with it. When no daemon runs there is nothing to do, but for names that a killed one left in
+/// /etc/hosts (`up --names`): those are taken out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh down")]
 pub(super) struct Args {}
@@ -29,6 +32,22 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
         output::note("the daemon has left");
     } else {
         output::note("no daemon is running");
+        sweep(global)?;
+    }
+    Ok(())
+}
+
+/// Takes out of the hosts file what a daemon of this state directory left there when it was killed.
+///
+/// Who may not see which node that is has nothing to take out.
+pub(super) fn sweep(global: &Global) -> anyhow::Result<()> {
+    let Ok(Some(state)) = StateDir::open_existing(global.state_dir()) else { return Ok(()) };
+    let Ok(Some(node)) = state.load_node_id() else { return Ok(()) };
+    let places = Places::system();
+    // One that is starting has the lock, and takes it out itself.
+    let Ok(_lock) = state.lock() else { return Ok(()) };
+    if names::sweep(&places, node).context("names that a daemon left cannot be taken out")? {
+        output::note(&format!("took names out of {} that a daemon had left there", places.hosts.display()));
     }
     Ok(())
 }

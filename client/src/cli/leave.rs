@@ -28,6 +28,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         );
     }
     down::stop(&global.socket())?;
+    down::sweep(global)?;
     let Some(state) = StateDir::open_existing(global.state_dir())? else {
         output::note("this host is in no network");
         return Ok(());

@@ -10,6 +10,7 @@ mod given;
 mod lanes;
 mod links;
 mod members;
+mod names;
 mod paths;
 mod requests;
 mod roster;
@@ -27,6 +28,8 @@ use crate::control::status::RulesInForce;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
+use crate::names::label::Label;
+use crate::names::{Identity, Names};
 use crate::net::changes::Changes;
 use crate::net::port_mapping::PortMapper;
 use crate::net::wake_up::{self, ClockJumps};
@@ -125,6 +128,7 @@ pub(super) struct EventLoop {
     /// Whether any relay ever accepted this node.
     was_registered: bool,
     members: Kept,
+    names: Names,
     lock: StateLock,
 }
 
@@ -226,6 +230,7 @@ impl EventLoop {
             rules,
             members,
             ring,
+            names: places,
             progress,
         } = options;
         let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
@@ -281,6 +286,17 @@ impl EventLoop {
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
         let ports = vec![socket.port()];
         let changes = Changes::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
+        let control = ControlServer::start(control).map_err(system("the control socket"))?;
+        let terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+        // Nothing fails any more: what names change of this machine is always taken back.
+        let called = Identity {
+            node: endpoint.id(),
+            networks: Label::of_network(&network.name, &network.label_id()),
+            device: interface.name(),
+            is_bridged: interface.is_bridged(),
+        };
+        let names = Names::start(called, places, settings.names, progress.clone());
         let mut made = Self {
             endpoint,
             routes,
@@ -299,15 +315,15 @@ impl EventLoop {
             ports,
             ways,
             netlink,
-            control: ControlServer::start(control).map_err(system("the control socket"))?,
+            control,
             changes: Some(changes),
             // Without it only a timer that is late tells of a sleep.
             clock_jumps: ClockJumps::watch()
                 .inspect_err(|error| tracing::warn!(%error, "jumps of the clock are not noticed"))
                 .ok(),
             mapper,
-            terminate: signal(SignalKind::terminate()).map_err(system("signals"))?,
-            interrupt: signal(SignalKind::interrupt()).map_err(system("signals"))?,
+            terminate,
+            interrupt,
             echoes: HashMap::new(),
             path_waits: Vec::new(),
             progress,
@@ -325,6 +341,7 @@ impl EventLoop {
             lie_told: HashSet::new(),
             was_registered: false,
             members: Kept::default(),
+            names,
             lock,
         };
         match members {
@@ -664,6 +681,7 @@ impl EventLoop {
     async fn leave(mut self) {
         self.progress.send(Progress::Leaving);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.names.stop();
         self.endpoint.leave(Instant::now());
         self.drain().await;
         self.lanes.end();
@@ -685,6 +703,7 @@ impl EventLoop {
             // Joins two threads that were told to stop: a few milliseconds, and nothing else is left to run.
             plane.stop();
         }
+        self.names.end().await;
         self.interface.close().await;
         drop(self.control);
         drop(self.lock);

@@ -6,6 +6,7 @@ use crate::daemon::members::Members;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
+use crate::names::Places;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::ticket::RelayTicket;
@@ -35,6 +36,8 @@ pub struct DaemonOptions {
     pub members: Option<Members>,
     /// What is kept of each peer's packets until they are acknowledged.
     pub ring: RingLimits,
+    /// Where this machine looks for names.
+    pub names: Places,
     /// Where to say what is happening.
     pub progress: ProgressSender,
 }

@@ -32,6 +32,7 @@ use data_encoding::BASE64URL_NOPAD;
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::membership::Authority;
 use shadowmesh_proto::rng::Rng;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -145,6 +146,15 @@ impl StateDir {
         let text = Zeroizing::new(BASE64URL_NOPAD.encode(key.to_bytes().as_slice()) + "\n");
         self.replace(NODE_KEY, text.as_bytes())?;
         Ok(key)
+    }
+
+    /// Which node this is, where it has a key.
+    ///
+    /// # Errors
+    /// `Damaged`, `NotReadable`.
+    pub fn load_node_id(&self) -> Result<Option<NodeId>, StateError> {
+        let Some(text) = self.read(NODE_KEY)?.map(Zeroizing::new) else { return Ok(None) };
+        Ok(network::decode_key(&text).map(|key| NodeSecret::from_bytes(key).public()))
     }
 
     /// The network this host is in, if any.

@@ -314,8 +314,8 @@ impl Routes {
         self.follow_rights(slot);
     }
 
-    /// Publishes what changed since the last call.
-    pub fn publish(&mut self, plane: &Plane) {
+    /// Publishes what changed since the last call. Whether that is about who has which address.
+    pub fn publish(&mut self, plane: &Plane) -> bool {
         // An association that is replaced on a path that stays proven brings no new route, and so no resend of its own; what
         // the one before holds still has to go out.
         for slot in std::mem::take(&mut self.started) {
@@ -323,13 +323,21 @@ impl Routes {
                 self.give_up_all(slot);
             }
         }
-        if let Some(directory) = self.members.renewed() {
+        let renewed = self.members.renewed();
+        let is_renewed = renewed.is_some();
+        if let Some(directory) = renewed {
             self.directory = Arc::new(directory);
             self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
             plane.publish(self.snapshot());
         }
+        is_renewed
+    }
+
+    /// The addresses that a peer has, as far as this node believes.
+    pub fn addresses(&self, slot: PeerSlot) -> &[IpAddr] {
+        self.directory.member(slot).map_or(&[], |record| &record.addresses)
     }
 
     fn set_binding(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {

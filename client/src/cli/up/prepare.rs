@@ -9,6 +9,7 @@ use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{Joins, NetworkState, StateDir, StateLock};
+use crate::names::Places;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
 use shadowmesh_proto::crypto::keys::NodeSecret;
@@ -105,6 +106,7 @@ impl Prepared {
             rules,
             members,
             ring,
+            names: Places::system(),
             progress,
         }
     }
@@ -136,6 +138,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         allow_dhcp: args.allow_dhcp,
         flood_budget: args.flood_budget,
         rules: args.rules,
+        names: args.names,
         rekey_interval: args.rekey_interval,
     };
     let mut config = old_config.clone().overlaid_with(flags);

@@ -2,6 +2,7 @@
 //! gone for a while, and when it ends.
 
 mod members;
+mod names;
 
 use super::*;
 use crate::config::{Config as FileConfig, Settings};
@@ -13,6 +14,7 @@ use crate::daemon::members::Members;
 use crate::daemon::progress::Progress;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
+use crate::names::Places;
 use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ids::{ChannelId, MacAddr, NetworkId, NodeId, RelayId};
@@ -304,9 +306,24 @@ fn options(
         rules: None,
         members,
         ring: RingLimits::default(),
+        names: places(home),
         progress: sender,
     };
     (options, progress)
+}
+
+/// Names of this machine that are the test's own.
+fn places(home: &tempfile::TempDir) -> Places {
+    let at = |name: &str| home.path().join(name);
+    Places {
+        hosts: at("hosts"),
+        resolv_conf: at("resolv.conf"),
+        nsswitch: at("nsswitch.conf"),
+        resolved: at("resolved"),
+        resolvectl: at("resolvectl"),
+        hostname: at("hostname"),
+        claims: home.path().display().to_string(),
+    }
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -597,12 +614,13 @@ async fn under_rules() {
         };
         within("frames to be denied", is_counted).await;
     };
-    let Ok(Response::Reloaded { rules: None }) = reload().await else { panic!("no rules were set") };
+    let Ok(Response::Reloaded { rules: None, .. }) = reload().await else { panic!("no rules were set") };
     scene.send(0..10);
     assert_eq!(b.numbers(10).await, (0..10).collect::<Vec<_>>());
 
     state.save_config(&config).unwrap();
-    let Ok(Response::Reloaded { rules: Some(rules) }) = reloads("allow any -> any ip\n".into()).await else {
+    let Ok(Response::Reloaded { rules: Some(rules), .. }) = reloads("allow any -> any ip\n".into()).await
+    else {
         panic!("rules were set")
     };
     assert_eq!((rules.count, rules.file.as_str(), &rules.error), (1, file.to_str().unwrap(), &None));
@@ -620,7 +638,7 @@ async fn under_rules() {
 
     let a = scene.a.status().await.node.id;
     let text = format!("allow id:{} -> any ethertype 0x88b5", &a[..12]);
-    let Ok(Response::Reloaded { rules: Some(rules) }) = reloads(text).await else { panic!("new rules") };
+    let Ok(Response::Reloaded { rules: Some(rules), .. }) = reloads(text).await else { panic!("new rules") };
     assert_eq!((rules.count, rules.error), (1, None));
     scene.send(30..40);
     assert_eq!(b.numbers(10).await, (30..40).collect::<Vec<_>>(), "and none of those that were denied");

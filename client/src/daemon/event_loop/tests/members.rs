@@ -12,7 +12,7 @@ use shadowmesh_proto::membership::{Authority, Name, Trust};
 use shadowmesh_proto::ticket::Invite;
 
 /// The relay, its network, and daemons by name.
-struct Office {
+pub(super) struct Office {
     relay: Relay,
     serving: JoinHandle<()>,
     network: NetworkState,
@@ -20,7 +20,7 @@ struct Office {
 }
 
 impl Office {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (relay, ticket, serving) = Relay::start(1).await;
         let mut network = NetworkState::create("office", vec![ticket], &mut SystemRng);
         let root = Authority::generate(&mut SystemRng);
@@ -29,7 +29,7 @@ impl Office {
     }
 
     /// The host that made the network.
-    async fn admin(&self, name: &'static str) -> Daemon {
+    pub(super) async fn admin(&self, name: &'static str) -> Daemon {
         self.admin_at(name, None).await
     }
 
@@ -51,7 +51,7 @@ impl Office {
     }
 
     /// A host that joins.
-    async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
+    pub(super) async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
         self.joins_at(name, invite, None).await
     }
 
@@ -97,13 +97,13 @@ impl Daemon {
         within("an answer", call(&self.socket, &request)).await
     }
 
-    async fn invite(&self, limits: InviteLimits) -> Invite {
+    pub(super) async fn invite(&self, limits: InviteLimits) -> Invite {
         let asked = self.ask(Request::Invite { expires_s: 3_600, name: None, limits }).await.unwrap();
         let Response::Invite { ticket } = asked else { panic!("{asked:?}") };
         Invite::parse(&ticket, unix_now()).unwrap()
     }
 
-    async fn change(&self, change: Change) -> Result<String, String> {
+    pub(super) async fn change(&self, change: Change) -> Result<String, String> {
         let asked = self.ask(Request::Change(change)).await;
         if let Err(ControlError::Refused { sentence, .. }) = asked {
             return Err(sentence);
@@ -155,7 +155,7 @@ impl Daemon {
         self.until(&format!("{peer} to be cut off"), is_out).await;
     }
 
-    async fn ends(self) -> tempfile::TempDir {
+    pub(super) async fn ends(self) -> tempfile::TempDir {
         self.ask(Request::Down).await.unwrap();
         within("the end", self.task).await.unwrap().unwrap();
         self.home
