@@ -82,7 +82,7 @@ impl EventLoop {
         let has_said = peer.hello.is_some();
         let in_use = said.iter().filter(|address| believed.contains(address));
         let others =
-            believed.iter().filter(|address| !said.contains(address) && !(has_said && address.is_ipv6()));
+            believed.iter().filter(|address| !(said.contains(address) || has_said && address.is_ipv6()));
         in_use.chain(others).copied().collect()
     }
 }
