@@ -17,6 +17,7 @@ mod roster;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use super::address::{self, OwnAddresses};
 use super::interface::{Interface, clear_bridge};
@@ -30,7 +31,7 @@ use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
 use crate::names::label::Label;
 use crate::names::{Identity, Names};
-use crate::net::changes::Changes;
+use crate::net::changes::KeptChanges;
 use crate::net::port_mapping::PortMapper;
 use crate::net::wake_up::{self, ClockJumps};
 use crate::net::{Netlink, interfaces};
@@ -41,7 +42,6 @@ use crate::transport::outside::Outside;
 use crate::transport::relay::{RelayEvent, RelayHandle, RelayStream};
 use crate::transport::tcp::{TcpEvent, TcpTransport};
 use crate::transport::udp::DatagramSocket;
-use futures_util::FutureExt as _;
 use lanes::Lanes;
 use members::Kept;
 use paths::PathWait;
@@ -59,13 +59,15 @@ use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use turns::{CLASSES, Turns};
 
 /// Events of relay tasks that wait for the loop; a relay that talks more than this is slowed down.
 const RELAY_QUEUE: usize = 64;
@@ -85,8 +87,7 @@ pub(super) struct EventLoop {
     relays: Vec<RelayTask>,
     lanes: Lanes,
     relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
-    /// Relay events taken since the last packet.
-    relay_burst: usize,
+    turns: Turns,
     socket: DatagramSocket,
     tcp: TcpTransport,
     tcp_events: mpsc::Receiver<TcpEvent>,
@@ -97,7 +98,7 @@ pub(super) struct EventLoop {
     ways: Ways,
     netlink: Arc<Netlink>,
     control: ControlServer,
-    changes: Option<Changes>,
+    changes: KeptChanges,
     clock_jumps: Option<ClockJumps>,
     /// Unless it is switched off.
     mapper: Option<PortMapper>,
@@ -170,8 +171,8 @@ enum Input {
     DeviceLost(DeviceFault),
     Request(Incoming),
     NetworkChanged,
-    /// The machine was suspended, or its clock was set.
-    ClockJumped,
+    /// The machine was suspended, or its clock was set; or that is no longer noticed.
+    ClockJumped(io::Result<()>),
     /// The router forwards a port of this outside address, or none any more.
     Mapped(Option<SocketAddr>),
     Timer,
@@ -285,7 +286,8 @@ impl EventLoop {
             .port_mapping
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
         let ports = vec![socket.port()];
-        let changes = Changes::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
+        let changes =
+            KeptChanges::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
         let control = ControlServer::start(control).map_err(system("the control socket"))?;
         let terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
         let interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
@@ -307,7 +309,7 @@ impl EventLoop {
             relays: Vec::new(),
             lanes,
             relay_events,
-            relay_burst: 0,
+            turns: Turns::default(),
             socket,
             tcp,
             tcp_events,
@@ -316,7 +318,7 @@ impl EventLoop {
             ways,
             netlink,
             control,
-            changes: Some(changes),
+            changes,
             // Without it only a timer that is late tells of a sleep.
             clock_jumps: ClockJumps::watch()
                 .inspect_err(|error| tracing::warn!(%error, "jumps of the clock are not noticed"))
@@ -394,7 +396,13 @@ impl EventLoop {
                 Input::Fact(fact) => self.on_fact(fact),
                 Input::Mapped(outside) => self.endpoint.handle_mapped_port(Instant::now(), outside),
                 Input::NetworkChanged => self.on_network_changed().await,
-                Input::ClockJumped => self.on_awake("the clock jumped").await,
+                Input::ClockJumped(jump) => {
+                    if let Err(error) = jump {
+                        tracing::warn!(%error, "jumps of the clock are no longer noticed");
+                        self.clock_jumps = None;
+                    }
+                    self.on_awake("the clock jumped").await;
+                }
                 Input::Timer => {
                     let now = Instant::now();
                     self.forget_echoes(now);
@@ -408,10 +416,53 @@ impl EventLoop {
     }
 
     /// The next input. What is rare and wanted now comes first; relay messages come before packets, because a packet may come
-    /// over a channel that such a message introduces, and the two take different ways here. A relay that talks without pause
-    /// does not keep the packets of others out.
+    /// over a channel that such a message introduces, and the two take different ways here. Nobody who speaks without pause keeps the
+    /// others out ([`Turns`]).
     async fn wait(&mut self, deadline: Option<Deadline>) -> Input {
         let PlaneOutput { packets, direct, stray, datagrams, facts, lost } = &mut self.output;
+        let mut timer = pin!(async {
+            match deadline {
+                Some(deadline) => {
+                    tokio::time::sleep_until(deadline.at.into()).await;
+                    tracing::trace!(why = deadline.why, "timer");
+                }
+                None => std::future::pending().await,
+            }
+            Input::Timer
+        });
+        let mapped = async {
+            match &mut self.mapper {
+                Some(mapper) => mapper.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let jumped = async {
+            match &mut self.clock_jumps {
+                Some(jumps) => jumps.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut rare = pin!(async {
+            tokio::select! {
+                biased;
+                Some(incoming) = self.control.next() => Input::Request(incoming),
+                _ = self.changes.next() => Input::NetworkChanged,
+                jump = jumped => Input::ClockJumped(jump),
+                outside = mapped => Input::Mapped(outside),
+            }
+        });
+        let mut fact = pin!(async {
+            match facts.recv().await {
+                Some(fact) => Input::Fact(fact),
+                None => std::future::pending().await,
+            }
+        });
+        let mut relay = pin!(async {
+            match self.relay_events.recv().await {
+                Some((no, event)) => Input::Relay(no, event),
+                None => std::future::pending().await,
+            }
+        });
         // No order among these: strangers who fill one of them leave the others their share.
         let mut arrival = pin!(async {
             tokio::select! {
@@ -423,71 +474,14 @@ impl EventLoop {
                 else => std::future::pending().await,
             }
         });
-        if self.relay_burst >= RELAY_QUEUE {
-            self.relay_burst = 0;
-            if let Some(input) = arrival.as_mut().now_or_never() {
-                return input;
-            }
-        }
-        let timer = async {
-            match deadline {
-                Some(deadline) => {
-                    tokio::time::sleep_until(deadline.at.into()).await;
-                    tracing::trace!(why = deadline.why, "timer");
-                }
-                None => std::future::pending().await,
-            }
-        };
-        let mapped = async {
-            match &mut self.mapper {
-                Some(mapper) => mapper.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        let changed = async {
-            match &mut self.changes {
-                Some(changes) => changes.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        let jumped = async {
-            match &mut self.clock_jumps {
-                Some(jumps) => jumps.next().await,
-                None => std::future::pending().await,
-            }
-        };
+        let sources: [Pin<&mut dyn Future<Output = Input>>; CLASSES] =
+            [timer.as_mut(), rare.as_mut(), fact.as_mut(), relay.as_mut(), arrival.as_mut()];
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Input::Stop,
             _ = self.interrupt.recv() => Input::Stop,
             Some(fault) = lost.recv() => Input::DeviceLost(fault),
-            () = timer => Input::Timer,
-            Some(incoming) = self.control.next() => Input::Request(incoming),
-            change = changed => {
-                if change.is_none() {
-                    // The kernel closed the subscription; without it the pauses of the relay tasks do the same, slower.
-                    tracing::warn!("changes of the network are no longer reported");
-                    self.changes = None;
-                }
-                Input::NetworkChanged
-            }
-            jump = jumped => {
-                if let Err(error) = jump {
-                    tracing::warn!(%error, "jumps of the clock are no longer noticed");
-                    self.clock_jumps = None;
-                }
-                Input::ClockJumped
-            }
-            outside = mapped => Input::Mapped(outside),
-            Some(fact) = facts.recv() => Input::Fact(fact),
-            Some((no, event)) = self.relay_events.recv() => {
-                self.relay_burst += 1;
-                Input::Relay(no, event)
-            }
-            input = arrival => {
-                self.relay_burst = 0;
-                input
-            }
+            input = self.turns.next(sources) => input,
         }
     }
 

@@ -428,6 +428,42 @@ async fn jumping() {
 }
 
 #[test]
+fn what_comes_without_end_does_not_keep_a_packet_out() {
+    crate::net::namespace::isolated(|| in_network("", crowded()));
+}
+
+async fn crowded() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let key = RelayId(NodeSecret::generate(&mut SeededRng::new(1)).public().0);
+    let addresses = vec![listener.local_addr().unwrap().to_string()];
+    let ticket = RelayTicket { key, addresses, expires: None };
+    let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
+    let home = tempfile::tempdir().unwrap();
+    let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
+    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public(), None);
+    let (_wire, port) = pair(&"mem0".parse().unwrap(), 1_000).unwrap();
+    let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
+    let mut made = made.unwrap();
+    // What the threads would say, and cannot be made to say without end: acknowledgements that are due, and one datagram.
+    let (say, facts) = mpsc::channel(100_000);
+    let (arrive, datagrams) = mpsc::channel(1);
+    (made.output.facts, made.output.datagrams) = (facts, datagrams);
+    for _ in 0..100_000 {
+        say.try_send(Fact::KeyUsedUp(PeerSlot(0))).unwrap();
+    }
+    for deadline in [None, Some(Deadline::new(Instant::now(), "it is always over"))] {
+        for _ in 0..10 {
+            arrive.try_send(Datagram { from: "192.0.2.1:1".parse().unwrap(), bytes: vec![] }).unwrap();
+            let mut others = 0;
+            while !matches!(within("an input", made.wait(deadline)).await, Input::Datagram(_)) {
+                others += 1;
+                assert!(others < 2 * turns::PASSED_OVER, "{others} others came first");
+            }
+        }
+    }
+}
+
+#[test]
 fn rules_count_from_one_reload_to_the_next() {
     crate::net::namespace::isolated(|| in_network("", under_rules()));
 }
