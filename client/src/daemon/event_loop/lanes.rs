@@ -175,11 +175,9 @@ impl EventLoop {
             if let Some(handle) = task.handle.take() {
                 handle.end();
             }
-            let Some(stream) = task.stream.take() else { continue };
-            self.routes.set_stream(no, None);
-            self.endpoint.handle_stream_closed(Instant::now(), no);
-            stream.finish();
-            self.listen_elsewhere(no);
+            if let Some(stream) = self.take_stream(no) {
+                stream.finish();
+            }
         }
     }
 
