@@ -10,14 +10,15 @@
 mod values;
 
 pub use values::{
-    Bridge, CipherChoice, DeviceName, Ipv4Cidr, Mtu, NamesChoice, NetworkAlias, NodeName, RekeyInterval,
-    RulesPath, Span, ValueError,
+    Bridge, CipherChoice, DeviceName, IdleAfter, Ipv4Cidr, Mtu, NamesChoice, NetworkAlias, NodeName,
+    RekeyInterval, RulesPath, SessionsChoice, Span, ValueError,
 };
 
 pub use crate::switch::{DhcpServers, Filters, FloodBudget};
 
 use crate::switch::{Protection, SwitchConfig};
 use serde::Deserialize;
+use shadowmesh_proto::endpoint::demand::Sessions;
 use shadowmesh_proto::spelling;
 use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket, TicketError};
 use std::fmt::Write as _;
@@ -55,7 +56,7 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "relays",
     "name",
     "device",
@@ -69,6 +70,8 @@ const FIELDS: [&str; 14] = [
     "flood_budget",
     "rules",
     "names",
+    "sessions",
+    "idle_after",
     "rekey_interval",
 ];
 
@@ -103,6 +106,10 @@ pub struct Config {
     pub rules: Option<RulesPath>,
     /// Whether other programs find members by name.
     pub names: Option<NamesChoice>,
+    /// Which sessions are kept when nobody uses them.
+    pub sessions: Option<SessionsChoice>,
+    /// How long the others may be of no use before they end.
+    pub idle_after: Option<IdleAfter>,
     /// How often session keys are replaced.
     pub rekey_interval: Option<RekeyInterval>,
 }
@@ -194,6 +201,18 @@ impl Config {
                 "\"off\"",
             ),
             (
+                "Which sessions with other members are kept though nobody uses them: all; on-demand (those that are used, and a handful for news of members: the first frame begins another, through the relay); or auto (all, up to 32 members, and at an admin's host however many).",
+                self.sessions.map(|v| quoted(v.to_string())),
+                "sessions",
+                "\"auto\"",
+            ),
+            (
+                "How long a session that is not kept may be of no use before it ends: 2s to 24h.",
+                self.idle_after.map(|v| quoted(v.to_string())),
+                "idle_after",
+                "\"5m\"",
+            ),
+            (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
                 "rekey_interval",
@@ -230,6 +249,8 @@ impl Config {
             flood_budget: newer.flood_budget.or(self.flood_budget),
             rules: newer.rules.or(self.rules),
             names: newer.names.or(self.names),
+            sessions: newer.sessions.or(self.sessions),
+            idle_after: newer.idle_after.or(self.idle_after),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
     }
@@ -260,6 +281,10 @@ pub struct Settings {
     pub flood_budget: FloodBudget,
     /// Whether other programs find members by name.
     pub names: NamesChoice,
+    /// Which sessions are kept when nobody uses them.
+    pub sessions: SessionsChoice,
+    /// How long the others may be of no use before they end.
+    pub idle_after: IdleAfter,
     /// How often session keys are replaced.
     pub rekey_interval: RekeyInterval,
 }
@@ -282,8 +307,15 @@ impl Settings {
             allow_dhcp: config.allow_dhcp.clone().unwrap_or_default(),
             flood_budget: config.flood_budget.unwrap_or_default(),
             names: config.names.unwrap_or_default(),
+            sessions: config.sessions.unwrap_or_default(),
+            idle_after: config.idle_after.unwrap_or_default(),
             rekey_interval: config.rekey_interval.unwrap_or_default(),
         }
+    }
+
+    /// What becomes of sessions that nobody uses.
+    pub fn sessions(&self) -> Sessions {
+        Sessions { keep: self.sessions.into(), idle_after: self.idle_after.duration() }
     }
 
     /// What the switch goes by.
@@ -423,6 +455,8 @@ mod tests {
                 proptest::option::of(2u64..=120),
                 proptest::option::of(any::<bool>()),
                 proptest::option::of(prop_oneof![Just("off"), Just("on"), Just("hosts")]),
+                proptest::option::of(prop_oneof![Just("auto"), Just("all"), Just("on-demand")]),
+                proptest::option::of(2u64..=86_400),
             ),
             proptest::option::of("/[ -~\u{e4}]{0,40}"),
             (
@@ -444,7 +478,7 @@ mod tests {
                 mtu,
                 address,
                 cipher,
-                (rekey, port_mapping, names),
+                (rekey, port_mapping, names, sessions, idle),
                 rules,
                 switch,
                 relays,
@@ -466,6 +500,8 @@ mod tests {
                     flood_budget: switch.2.and_then(|text| text.parse().ok()),
                     rules: rules.and_then(|path| path.parse().ok()),
                     names: names.and_then(|text| text.parse().ok()),
+                    sessions: sessions.and_then(|text| text.parse().ok()),
+                    idle_after: idle.and_then(|s| format!("{s}s").parse().ok()),
                     rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
                 }
             },

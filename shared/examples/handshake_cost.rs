@@ -68,6 +68,7 @@ fn main() -> Result<(), HandshakeError> {
         name: "measured".to_owned(),
         association: AssociationId([0; 8]),
         program: "0.1.0".to_owned(),
+        features: 0,
     };
     measure("peer", time, || {
         let (initiator, init) =

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::crypto::keys::{MAC1_LEN, NetworkKeys, NetworkSecret, NodeSecret};
 use shadowmesh_proto::crypto::{kdf, kem, labels};
-use shadowmesh_proto::handshake::payload::{MAX_PAYLOAD, Payload};
+use shadowmesh_proto::handshake::payload::{KNOWS_REST, MAX_PAYLOAD, Payload};
 use shadowmesh_proto::handshake::peer::{Completed, INIT_LEN, Initiator, RESPONSE_LEN, Responder};
 use shadowmesh_proto::handshake::{Fault, HandshakeError};
 use shadowmesh_proto::ids::{AssociationId, NodeId, ReceiverIndex};
@@ -79,7 +79,7 @@ impl World {
 
 fn payload(ciphers: CipherSet) -> Payload {
     let (name, program) = ("alpha".to_owned(), "0.1.0".to_owned());
-    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program }
+    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program, features: 0 }
 }
 
 /// Feeds `packet` to `initiator`, which must refuse it and stay pending.
@@ -468,6 +468,19 @@ fn a_first_message_replayed_a_thousand_times_gives_only_sessions_the_attacker_ca
     assert_same_session(&initiator.finish(response).unwrap(), unconfirmed);
 }
 
+#[test]
+fn who_says_nothing_of_features_has_none_and_reads_as_before() {
+    // An array of five, as in versions that know of none.
+    let before = payload(CipherSet::ALL);
+    let bytes = before.encode().unwrap();
+    assert_eq!(bytes[0], 0x85);
+    assert_eq!(Payload::decode(&bytes).unwrap().features, 0);
+    let now = Payload { features: KNOWS_REST, ..before };
+    let bytes = now.encode().unwrap();
+    assert_eq!(bytes[0], 0x86);
+    assert_eq!(Payload::decode(&bytes).unwrap(), now);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -499,9 +512,10 @@ proptest! {
     #[test]
     fn a_payload_reads_back_as_it_was_written(
         bits: u8, mtu: u16, name in "[^\\p{Cc}]{0,16}", association: [u8; 8], program in "[^\\p{Cc}]{0,8}",
+        features: u32,
     ) {
         let association = AssociationId(association);
-        let payload = Payload { ciphers: CipherSet::from_bits(bits), mtu, name, association, program };
+        let payload = Payload { ciphers: CipherSet::from_bits(bits), mtu, name, association, program, features };
         let bytes = payload.encode().unwrap();
         prop_assert!(bytes.len() <= 120);
         prop_assert_eq!(Payload::decode(&bytes).unwrap(), payload);

@@ -160,8 +160,14 @@ fn a_peer_message_is_no_link_message() {
     let mut world = World::new(8);
     let network = NetworkSecret::generate(&mut world.rng).derive();
     let (name, program) = (String::new(), String::new());
-    let offer =
-        Payload { ciphers: CipherSet::ALL, mtu: 1400, name, association: AssociationId([0; 8]), program };
+    let offer = Payload {
+        ciphers: CipherSet::ALL,
+        mtu: 1400,
+        name,
+        association: AssociationId([0; 8]),
+        program,
+        features: 0,
+    };
     let (index, remote) = (ReceiverIndex(1), world.relay.public());
     let (_, init) = Initiator::begin(&world.client, &network, remote, &offer, index, &mut world.rng).unwrap();
     let noise = &init[8..8 + MESSAGE_1_LEN];

@@ -25,12 +25,13 @@ fn a_thousand_seeds() {
 
 /// How often in a thousand cases each kind of thing happens at least, so that the thousand prove something of it: some two thirds of what chance brings.
 /// Rekeys are counted apart.
-const FLOORS: [(&str, u64); 12] = [
+const FLOORS: [(&str, u64); 13] = [
     ("roam", 80),
     ("rebind", 170),
     ("relay restart", 100),
     ("partition", 100),
     ("idle", 80),
+    ("rest", 500),
     ("clock jump", 25),
     ("sleep", 25),
     ("one way blocked", 80),

@@ -110,7 +110,8 @@ fn answered(echo: &Echo) -> String {
     if let Some(remote) = &echo.remote {
         line += &format!(" {}", output::clean(remote, 63));
     }
-    format!("{line} {}", output::ms(echo.rtt_ms))
+    let woken = echo.woken_ms.map(|ms| format!(", after it was woken, which took {}", output::ms(ms)));
+    format!("{line} {}{}", output::ms(echo.rtt_ms), woken.unwrap_or_default())
 }
 
 /// What came back.
@@ -172,7 +173,15 @@ mod tests {
 
     fn echo(rtt_ms: f64) -> Echo {
         let address = Some("10.7.3.4".to_owned());
-        Echo { name: "b".into(), id: "x".into(), address, via: PathKind::RelayWs, remote: None, rtt_ms }
+        Echo {
+            name: "b".into(),
+            id: "x".into(),
+            address,
+            via: PathKind::RelayWs,
+            remote: None,
+            rtt_ms,
+            woken_ms: None,
+        }
     }
 
     #[test]
@@ -181,6 +190,8 @@ mod tests {
         let direct =
             Echo { via: PathKind::DirectUdp, remote: Some("203.0.113.7:41641".into()), ..echo(12.0) };
         assert_eq!(answered(&direct), "reply from b (10.7.3.4) via direct-udp 203.0.113.7:41641 12 ms");
+        let woken = Echo { woken_ms: Some(212.0), ..echo(48.2) };
+        assert!(answered(&woken).ends_with(" via relay-ws 48 ms, after it was woken, which took 212 ms"));
         let bare = Echo { address: None, ..echo(0.5) };
         assert_eq!(answered(&bare), "reply from b via relay-ws 0.5 ms");
     }

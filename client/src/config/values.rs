@@ -4,6 +4,7 @@
 //! through the same check and give the same sentence.
 
 use serde::{Deserialize, Serialize};
+use shadowmesh_proto::endpoint::demand::{IDLE_AFTER, IDLE_AFTER_MIN, Keep};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -53,6 +54,12 @@ pub enum ValueError {
     /// Outside [`RekeyInterval::MIN`]..=[`RekeyInterval::MAX`].
     #[error("the rekey interval must be from 2s to 120s")]
     RekeyInterval,
+    /// No [`SessionsChoice`].
+    #[error("the sessions that are kept are auto, all or on-demand")]
+    Sessions,
+    /// Outside [`IdleAfter::MIN`]..=[`IdleAfter::MAX`].
+    #[error("a session may end after 2s to 24h without use")]
+    IdleAfter,
 }
 
 /// Size of the largest payload of a frame on the TAP device, bytes.
@@ -413,6 +420,103 @@ impl fmt::Display for Span {
             .find(|(factor, _)| ms > 0 && ms.is_multiple_of(*factor))
             .unwrap_or((1, "ms"));
         write!(f, "{}{unit}", ms / factor)
+    }
+}
+
+/// Which sessions are kept when nobody uses them (protocol §4.10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionsChoice {
+    /// All, while there are few members; beyond [`ALL_UP_TO`](shadowmesh_proto::endpoint::demand::ALL_UP_TO) as on demand.
+    #[default]
+    Auto,
+    /// All.
+    All,
+    /// Those that are used, and a handful for the members' record.
+    OnDemand,
+}
+
+impl SessionsChoice {
+    /// What people type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::All => "all",
+            Self::OnDemand => "on-demand",
+        }
+    }
+}
+
+impl From<SessionsChoice> for Keep {
+    fn from(choice: SessionsChoice) -> Self {
+        match choice {
+            SessionsChoice::Auto => Self::Auto,
+            SessionsChoice::All => Self::All,
+            SessionsChoice::OnDemand => Self::Few,
+        }
+    }
+}
+
+impl FromStr for SessionsChoice {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        [Self::Auto, Self::All, Self::OnDemand]
+            .into_iter()
+            .find(|choice| choice.as_str() == text)
+            .ok_or(ValueError::Sessions)
+    }
+}
+
+impl fmt::Display for SessionsChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How long a session that is not kept may be of no use before it ends (protocol §4.10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct IdleAfter(Duration);
+
+impl IdleAfter {
+    /// Shorter than what an answer may take makes no sense; tests use this one.
+    pub const MIN: Duration = IDLE_AFTER_MIN;
+    /// Whoever wants more wants to keep them all.
+    pub const MAX: Duration = Duration::from_secs(24 * 3600);
+
+    /// The time span.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for IdleAfter {
+    fn default() -> Self {
+        Self(IDLE_AFTER)
+    }
+}
+
+impl TryFrom<String> for IdleAfter {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl FromStr for IdleAfter {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let Span(span) = text.parse()?;
+        if (Self::MIN..=Self::MAX).contains(&span) { Ok(Self(span)) } else { Err(ValueError::IdleAfter) }
+    }
+}
+
+impl fmt::Display for IdleAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Span(self.0).fmt(f)
     }
 }
 

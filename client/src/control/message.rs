@@ -436,6 +436,9 @@ pub struct Echo {
     pub remote: Option<String>,
     /// Milliseconds there and back.
     pub rtt_ms: f64,
+    /// Milliseconds that it took to begin a session first, where the two had none because nobody used it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub woken_ms: Option<f64>,
 }
 
 /// Kinds of failure.
@@ -525,7 +528,7 @@ mod tests {
 
         #[test]
         fn echoes_round_trip(rtt_ms in 0f64..1e6, remote in proptest::option::of("\\PC{0,40}")) {
-            let echo = Echo { name: "b".into(), id: "x".into(), address: None, via: PathKind::RelayWs, remote, rtt_ms };
+            let echo = Echo { name: "b".into(), id: "x".into(), address: None, via: PathKind::RelayWs, remote, rtt_ms, woken_ms: None };
             let text = serde_json::to_string(&Response::Echo(echo.clone())).expect("written");
             let Response::Echo(read) = serde_json::from_str(&text).expect("read") else {
                 return Err(TestCaseError::fail("not an echo"));

@@ -328,6 +328,18 @@ pub struct Peer {
     pub last_switch: Option<Switch>,
     /// Seconds until a direct path is tried again.
     pub next_direct_try_s: Option<u64>,
+    /// Where its state is `idle`: the session that there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep: Option<Asleep>,
+}
+
+/// A session that nobody used, and that both ends gave up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asleep {
+    /// Seconds since.
+    pub age_s: u64,
+    /// The path that data took last.
+    pub last_path: PathKind,
 }
 
 /// Whether a peer can be reached.
@@ -338,6 +350,9 @@ pub enum PeerState {
     Connected,
     /// A handshake or a proof is under way.
     Connecting,
+    /// A relay says that it is there, and both ends gave their session up because nobody used it; the first frame begins another
+    /// (protocol §4.10).
+    Idle,
     /// Not there.
     #[default]
     Offline,
@@ -348,6 +363,7 @@ impl fmt::Display for PeerState {
         f.write_str(match self {
             Self::Connected => "connected",
             Self::Connecting => "connecting",
+            Self::Idle => "idle",
             Self::Offline => "offline",
         })
     }
@@ -358,6 +374,7 @@ impl From<event::PeerState> for PeerState {
         match state {
             event::PeerState::Connected => Self::Connected,
             event::PeerState::Connecting => Self::Connecting,
+            event::PeerState::Idle => Self::Idle,
             event::PeerState::Offline => Self::Offline,
         }
     }
@@ -593,6 +610,7 @@ pub(crate) mod tests {
                         age_s: 5,
                     }),
                     next_direct_try_s: Some(60),
+                    asleep: None,
                 },
                 Peer { id: "c".repeat(52), name: "c".into(), ..Peer::default() },
             ],

@@ -49,6 +49,7 @@ use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
+use shadowmesh_proto::endpoint::demand::Sessions;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::rng::Rng as _;
@@ -105,6 +106,7 @@ pub(super) struct EventLoop {
     terminate: Signal,
     interrupt: Signal,
     echoes: HashMap<u64, Echo>,
+    sleepers: Vec<Sleeper>,
     path_waits: Vec<PathWait>,
     progress: ProgressSender,
     state: StateDir,
@@ -126,6 +128,10 @@ pub(super) struct EventLoop {
     lie_told: HashSet<PeerSlot>,
     /// Peers that were said to be connected, under a name, since they last were not.
     said: HashSet<PeerSlot>,
+    /// Peers that sleep, or are being woken.
+    drowsy: HashSet<PeerSlot>,
+    /// What becomes of sessions that nobody uses, unless this host holds an admin's keys.
+    sessions: Sessions,
     /// Whether any relay ever accepted this node.
     was_registered: bool,
     members: Kept,
@@ -154,6 +160,15 @@ struct RelayTask {
 struct Echo {
     reply: Reply,
     sent: Instant,
+    /// How long it took to wake the peer before.
+    woken: Option<Duration>,
+}
+
+/// An ECHO to a peer that is being woken.
+struct Sleeper {
+    slot: PeerSlot,
+    asked: Instant,
+    reply: Reply,
 }
 
 /// Streams on which a relay hung up without a word before it is taken for another: one may be a relay that is just stopping.
@@ -258,7 +273,7 @@ impl EventLoop {
             Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
                 .map_err(system("the threads of the data plane"))?;
 
-        let endpoint = Endpoint::new(
+        let mut endpoint = Endpoint::new(
             Config {
                 node: node_secret,
                 network: keys,
@@ -274,6 +289,7 @@ impl EventLoop {
             },
             Box::new(SystemRng),
         );
+        endpoint.set_sessions(Instant::now(), settings.sessions());
         progress.send(interface.up(mtu));
         rules::say(&progress, rules.as_ref());
 
@@ -327,6 +343,7 @@ impl EventLoop {
             terminate,
             interrupt,
             echoes: HashMap::new(),
+            sleepers: Vec::new(),
             path_waits: Vec::new(),
             progress,
             state,
@@ -340,6 +357,8 @@ impl EventLoop {
             protection: settings.switch().protection,
             waiting_said: false,
             said: HashSet::new(),
+            drowsy: HashSet::new(),
+            sessions: settings.sessions(),
             lie_told: HashSet::new(),
             was_registered: false,
             members: Kept::default(),
@@ -503,6 +522,8 @@ impl EventLoop {
             | Fact::Heard(..)
             | Fact::AckDue(..)
             | Fact::KeyUsedUp(_)
+            | Fact::Stopped(..)
+            | Fact::Wanted(_)
             | Fact::Forgotten(_) => {}
         }
         if let Some(plane) = &self.plane {

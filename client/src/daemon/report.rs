@@ -8,7 +8,7 @@ use crate::plane::{MoveCost, Routes};
 use crate::plane::{PeerCounters, PlaneCounters, SwitchCounters};
 use crate::switch::{InboundDrop, LoopState, OutboundDrop, Protection, Reach};
 use shadowmesh_proto::endpoint::Drops;
-use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::endpoint::event::{PeerState, Via};
 use shadowmesh_proto::endpoint::status::{
     MemberStatus, PeerStatus, RelayStatus, SessionStatus, SwitchStatus,
 };
@@ -143,6 +143,10 @@ fn one_peer(
         wanted: peer.wanted.into(),
         last_switch: peer.last_switch.map(|switch| last_switch(switch, routes.cost_of_move(peer.slot))),
         next_direct_try_s: peer.next_direct_try.map(|span| span.as_secs()),
+        asleep: peer
+            .asleep
+            .filter(|_| peer.state == PeerState::Idle)
+            .map(|asleep| doc::Asleep { age_s: asleep.age.as_secs(), last_path: asleep.last_path.into() }),
     }
 }
 

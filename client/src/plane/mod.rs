@@ -118,6 +118,11 @@ pub enum Fact {
     AckDue(PeerSlot, Option<Via>, Box<AckReport>),
     /// The send key is used up or too old: said at most once a second.
     KeyUsedUp(PeerSlot),
+    /// What came of [`OutboundCommand::StopSealing`] with this number: whether nothing more is sealed, for the peer has everything. Losing
+    /// it costs the question.
+    Stopped(PeerSlot, u64, bool),
+    /// Frames wait for a session with the peer: said at most once a second.
+    Wanted(PeerSlot),
     /// The peer has been without a path for so long that the stations behind it were forgotten.
     Forgotten(PeerSlot),
     /// What is known of loops changed.

@@ -164,6 +164,11 @@ impl Routes {
                 self.started.push(slot);
             }
             Event::AddSealKey { slot, key } => plane.outbound(OutboundCommand::AddKey { slot, key }),
+            Event::StopSealing { slot, number } => {
+                plane.outbound(OutboundCommand::StopSealing { slot, number });
+            }
+            Event::ResumeSealing { slot } => plane.outbound(OutboundCommand::ResumeSealing(slot)),
+            Event::EndAssociation { slot } => plane.outbound(OutboundCommand::End(slot)),
             Event::Route { slot, via, room } => {
                 self.change(slot, |peer| (peer.route.via, peer.route.room) = (via, room));
             }
@@ -534,6 +539,8 @@ pub fn tell(endpoint: &mut Endpoint, plane: &Plane, now: Instant, fact: Fact) {
         Fact::Heard(slot, from) => endpoint.handle_heard(now, slot, from),
         Fact::AckDue(slot, via, report) => endpoint.handle_ack_report(now, slot, via, &report),
         Fact::KeyUsedUp(slot) => endpoint.handle_key_used_up(now, slot),
+        Fact::Stopped(slot, number, is_empty) => endpoint.handle_sealing_stopped(now, slot, number, is_empty),
+        Fact::Wanted(slot) => endpoint.handle_wanted(now, slot),
         // What the outbound thread forgot must be news to the inbound one.
         Fact::Forgotten(slot) => plane.inbound(InboundCommand::Forget(slot)),
         // For people.

@@ -113,6 +113,7 @@ fn ping_says_the_path_and_counts() {
             via: PathKind::RelayWs,
             remote: None,
             rtt_ms: 48.0,
+            woken_ms: None,
         };
         Some(Response::Echo(echo))
     });

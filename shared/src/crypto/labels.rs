@@ -57,3 +57,5 @@ pub const AUTHORITY_ML_DSA_65: &[u8] = b"ml-dsa-65";
 pub const BLOB: &[u8] = b"shadowmesh blob v1";
 /// Prefix of what an authority signs (protocol §8.2).
 pub const STATEMENT: &[u8] = b"shadowmesh statement v1";
+/// Prefix of the hash that says with whom across the circle of keys a node keeps a session (protocol §4.10).
+pub const ACROSS: &[u8] = b"shadowmesh across v1";

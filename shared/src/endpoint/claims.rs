@@ -213,9 +213,12 @@ impl Endpoint {
         }
     }
 
-    /// How many peers are connected.
+    /// How many peers are connected, or sleep.
     pub fn connected(&self) -> usize {
-        self.peers.values().filter(|peer| peer.state() == PeerState::Connected).count()
+        self.peers
+            .values()
+            .filter(|peer| matches!(peer.state(), PeerState::Connected | PeerState::Idle))
+            .count()
     }
 }
 

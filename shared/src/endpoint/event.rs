@@ -78,6 +78,9 @@ pub const TCP_TRY: Duration = Duration::from_secs(5);
 pub enum PeerState {
     /// No relay says that it is there and no path to it is proven.
     Offline,
+    /// A relay says that it is there, and both gave their session up for want of anything to say: the first frame begins another
+    /// (protocol §4.10).
+    Idle,
     /// Introduced; handshake or proof under way.
     Connecting,
     /// A path is proven both ways at full size and not in doubt for more than 3 s.
@@ -89,6 +92,7 @@ impl PeerState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Offline => "offline",
+            Self::Idle => "idle",
             Self::Connecting => "connecting",
             Self::Connected => "connected",
         }
@@ -154,6 +158,24 @@ pub enum Event {
         slot: PeerSlot,
         /// The key.
         key: SealKey,
+    },
+    /// Outbound: seal nothing more for the peer, if it has everything that was sealed; frames wait. What came of it is to be told with
+    /// [`super::Endpoint::handle_sealing_stopped`], and each frame that waits with [`super::Endpoint::handle_wanted`].
+    StopSealing {
+        /// The peer.
+        slot: PeerSlot,
+        /// To be told with the answer.
+        number: u64,
+    },
+    /// Outbound: seal again, what waited first.
+    ResumeSealing {
+        /// The peer.
+        slot: PeerSlot,
+    },
+    /// Outbound: forget the association, which stopped sealing; frames wait for another, and are to be told.
+    EndAssociation {
+        /// The peer.
+        slot: PeerSlot,
     },
     /// Outbound: where data for the peer goes; `None` while no path is proven.
     Route {

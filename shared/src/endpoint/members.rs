@@ -40,6 +40,7 @@ impl Endpoint {
     /// From now on only members may send frames, by what `trust` knows. `unix`: seconds since 1970.
     pub fn set_trust(&mut self, now: Instant, unix: Seconds, trust: Trust) {
         self.members = Members { told: trust.changes(), trust: Some(trust), clock: Some((now, unix)) };
+        self.weigh_demand = true;
         self.tell_all(now);
     }
 

@@ -19,10 +19,12 @@
 //! Datagrams that are no peer packets go to [`Endpoint::handle_datagram`]: answers of a relay's STUN, and nothing else.
 //!
 //! - [`config`], [`event`], [`status`]: what goes in at the start, what comes out, what can be looked at.
-//! - `relays`: what relays say. `claims`: whose address it is. `local`: where this node may be reached. `members`: who may send frames.
+//! - [`demand`]: whose sessions are kept. `relays`: what relays say. `claims`: whose address it is. `local`: where this node may be
+//!   reached. `members`: who may send frames.
 
 mod claims;
 pub mod config;
+pub mod demand;
 pub mod event;
 mod local;
 mod members;
@@ -45,6 +47,7 @@ use crate::wire::control::Hello;
 use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
 use config::Config;
+use demand::Sessions;
 use event::{Event, Via};
 pub(crate) use local::LocalCandidates;
 use members::Members;
@@ -91,6 +94,9 @@ pub struct Endpoint {
     /// When this node took another address of late (see [`claims`]).
     moves: Vec<Instant>,
     members: Members,
+    sessions: Sessions,
+    /// Whether whose sessions are kept is to be looked at.
+    weigh_demand: bool,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -124,6 +130,8 @@ impl Endpoint {
             strangers: Strangers::default(),
             moves: Vec::new(),
             members: Members::default(),
+            sessions: Sessions::default(),
+            weigh_demand: false,
         }
     }
 
@@ -371,6 +379,7 @@ impl Endpoint {
 
     /// Consequences that concern more than one peer: CONFIRMED and RELEASE to relays, address claims.
     fn after_input(&mut self, now: Instant) {
+        self.settle_demand(now);
         self.confirm_contacts();
         self.spread_trust(now);
         self.release_channels();

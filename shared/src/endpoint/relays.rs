@@ -202,6 +202,7 @@ impl Endpoint {
         }
         self.out.bind(no, None);
         self.renew_candidates(now);
+        self.weigh_demand = true;
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             self.with_peer(now, id, |peer, ctx| {
@@ -286,6 +287,7 @@ impl Endpoint {
                         GoneReason::Lost => "it lost the relay",
                         GoneReason::Replaced => "it registered anew",
                     };
+                    self.weigh_demand = true;
                     self.with_peer(now, owner, |peer, ctx| {
                         peer.lose_contacts(ctx, |lost| lost == contact, why)
                     });
@@ -367,6 +369,7 @@ impl Endpoint {
             return tracing::debug!("an introduction is ignored: to this node itself, or one too many");
         }
         link.channels.insert(channel, peer);
+        self.weigh_demand = true;
         self.meet(peer);
         let pending = self.peers.values().filter(|peer| peer.is_pending()).count();
         let pause = HANDSHAKE_SPACING * u32::try_from(pending).unwrap_or(u32::MAX);
@@ -377,6 +380,13 @@ impl Endpoint {
             peer.allow_direct(ctx, no, allows_direct);
             peer.introduce(ctx, contact, instance, pause);
         });
+    }
+
+    /// The first relay introduces somebody.
+    #[cfg(test)]
+    pub(super) fn introduced_for_test(&mut self, now: Instant, peer: NodeId, channel: ChannelId) {
+        self.introduced(now, RelayNo(0), peer, channel, 1);
+        self.after_input(now);
     }
 
     fn relay_pong(&mut self, now: Instant, no: RelayNo, id: u64) {

@@ -63,6 +63,17 @@ pub struct PeerStatus {
     pub next_direct_try: Option<Duration>,
     /// The session, if there is one.
     pub session: Option<SessionStatus>,
+    /// Since the two gave their session up for want of anything to say; `None` while there is one, or none was.
+    pub asleep: Option<SleepStatus>,
+}
+
+/// A peer whose session rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SleepStatus {
+    /// For how long.
+    pub age: Duration,
+    /// The path that data took last.
+    pub last_path: PathKind,
 }
 
 /// What two nodes think of each other as members.

@@ -28,10 +28,12 @@ mod hostile;
 mod lies;
 mod mapped_port;
 mod members;
+mod mesh;
 mod metered;
 mod quality;
 mod rekey;
 mod relayed;
+mod rest;
 mod resume;
 mod tcp;
 mod two_relays;
@@ -95,6 +97,9 @@ struct World {
     released: [usize; 2],
     /// What the relay says to either node of direct links.
     direct: [Option<bool>; 2],
+    /// Whether either node's data plane has packets that are not acknowledged, and whether neither says what it does.
+    outstanding: [bool; 2],
+    holds_answers: bool,
     /// What a second relay that forwards nothing has of either node's link, if there is one.
     idle_relay: Option<two_relays::IdleRelay>,
 }
@@ -179,6 +184,8 @@ impl World {
             pieces: Default::default(),
             released: [0; 2],
             direct: [None; 2],
+            outstanding: [false; 2],
+            holds_answers: false,
             idle_relay: None,
         };
         for at in 0..2 {
@@ -269,6 +276,12 @@ impl World {
         for at in [0, 1, 0] {
             while let Some(event) = self.nodes[at].endpoint.poll_event() {
                 self.on_tcp_event(at, &event);
+                if let Event::StopSealing { slot, number } = event
+                    && !self.holds_answers
+                {
+                    let is_empty = !self.outstanding[at];
+                    self.nodes[at].endpoint.handle_sealing_stopped(self.now, slot, number, is_empty);
+                }
                 self.nodes[at].events.push(event);
             }
             while let Some(transmit) = self.nodes[at].endpoint.poll_transmit() {

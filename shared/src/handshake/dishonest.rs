@@ -69,7 +69,7 @@ impl World {
 
 fn honest(ciphers: CipherSet) -> Payload {
     let (name, program) = ("alpha".to_owned(), "0.1.0".to_owned());
-    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program }
+    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program, features: 0 }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What the two sides of a peer handshake tell each other (protocol §4.3).
 //!
 //! ```text
-//!  CBOR array: [0] ciphers u8, [1] TAP MTU u16, [2] node name, [3] association id 8 B, [4] program version
+//!  CBOR array: [0] ciphers u8, [1] TAP MTU u16, [2] node name, [3] association id 8 B, [4] program version,
+//!              [5] features u32, left out: 0
 //! ```
 //!
 //! The initiator offers a set of ciphers, the responder answers with exactly one and repeats the association id. Both are
@@ -34,7 +35,12 @@ pub struct Payload {
     pub association: AssociationId,
     /// Version of the sender's program.
     pub program: String,
+    /// What the sender can do that older versions cannot: a bit each, [`KNOWS_REST`].
+    pub features: u32,
 }
+
+/// The sender answers REST (protocol §4.10).
+pub const KNOWS_REST: u32 = 1;
 
 /// Why a payload was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +69,8 @@ struct Body<'a> {
     association: ByteArray<8>,
     #[b(4)]
     program: &'a str,
+    #[n(5)]
+    features: Option<u32>,
 }
 
 impl Payload {
@@ -78,6 +86,7 @@ impl Payload {
             name: &self.name,
             association: self.association.0.into(),
             program: &self.program,
+            features: Some(self.features).filter(|features| *features != 0),
         }))
     }
 
@@ -97,6 +106,7 @@ impl Payload {
             name: body.name.to_owned(),
             association: AssociationId(*body.association),
             program: body.program.to_owned(),
+            features: body.features.unwrap_or(0),
         })
     }
 }

@@ -283,6 +283,12 @@ impl Exchange {
         self.heard.as_ref().map_or(&[], |heard| heard.secrets.as_slice())
     }
 
+    /// Whether nothing is being asked for or told: what either has to say of members was said.
+    pub fn is_quiet(&self) -> bool {
+        let asks = self.asked.as_ref().is_some_and(|asked| asked.times < ASKS);
+        self.repeat.is_none() && self.fetch.is_none() && self.waits.is_none() && !asks
+    }
+
     /// Whether the session is of no use any more: the peer was refused, and had time to hear it.
     pub const fn is_over(&self) -> bool {
         self.is_over

@@ -50,6 +50,11 @@ impl Peer {
         self.use_contact(ctx, contact, instance, pause);
     }
 
+    /// Whether any relay says that it is there.
+    pub(crate) const fn is_introduced(&self) -> bool {
+        !self.contacts.is_empty()
+    }
+
     fn use_contact(&mut self, ctx: &mut Context<'_>, contact: Contact, instance: u64, pause: Duration) {
         let restarted = self.instance.is_some_and(|known| known != instance);
         self.instance = Some(instance);
@@ -71,8 +76,12 @@ impl Peer {
             self.direct_tcp.question(ctx.now);
             // What was asked or answered before is of no use to a process that knows nothing of it.
             self.first.cancel(ctx);
+            // What it is now, and calls itself, is asked once.
+            self.rest.forget_sleep();
         }
-        if self.session.is_some() && !restarted {
+        if self.rest.is_asleep() {
+            // Nobody has anything to say to it.
+        } else if self.session.is_some() && !restarted {
             self.first.schedule(ctx.now + first::GRACE, "the session did not answer on its new channel");
         } else {
             let wait = self.turn();

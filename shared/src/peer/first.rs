@@ -198,7 +198,7 @@ impl Peer {
         // answered goes on: the other side may have confirmed it before it sent this.
         if self.role == Role::Higher && !self.first.is_confirming() {
             self.first.cancel(ctx);
-            if !self.is_usable() {
+            if !self.is_usable() && !self.rest.is_asleep() {
                 self.first.schedule(ctx.now + GIVE_UP, "the peer's handshake was not confirmed");
             }
         }

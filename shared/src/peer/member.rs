@@ -48,6 +48,16 @@ impl Membership {
         self.standing = membership::PENDING;
     }
 
+    /// Whether nothing is being asked for or told.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.exchange.as_ref().is_none_or(|exchange| exchange.is_quiet())
+    }
+
+    /// What is known is kept while the peer sleeps.
+    pub(super) const fn set_aside(&mut self) -> Self {
+        std::mem::replace(self, Self { exchange: None, standing: membership::PENDING, shunned: None })
+    }
+
     pub(super) fn status(&self) -> Option<MemberStatus> {
         let exchange = self.exchange.as_ref()?;
         let secrets = exchange.secrets().to_vec();
@@ -106,6 +116,9 @@ impl Peer {
         if let (Some(exchange), Some(trust)) = (&mut self.member.exchange, ctx.trust.as_deref_mut()) {
             exchange.handle_change(clock, trust);
         }
+        if self.admission().is_none() && self.rest.is_asleep() && ctx.trust.is_some() {
+            self.end_sleep(ctx, "the record changed", Duration::ZERO);
+        }
         // Whatever its session has come to, the associations before that one among it.
         let is_revoked = |trust: &membership::Trust| trust.view().revocation(self.id).is_some();
         if ctx.trust.as_deref().is_some_and(is_revoked) {
@@ -116,7 +129,8 @@ impl Peer {
 
     pub(super) fn member_timeout(&mut self, ctx: &mut Context<'_>) {
         let clock = clock(ctx);
-        let is_due = self.member.poll_timeout().is_some_and(|due| due.is_due(ctx.now));
+        let is_due =
+            self.session.is_some() && self.member.poll_timeout().is_some_and(|due| due.is_due(ctx.now));
         if let (Some(exchange), Some(trust), true) =
             (&mut self.member.exchange, ctx.trust.as_deref_mut(), is_due)
         {

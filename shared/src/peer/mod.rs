@@ -13,16 +13,19 @@
 //! among all that are proven (protocol §7.6), tells the data plane, and says RESUME to the peer; what leads over the relay rests
 //! while both send directly.
 //!
+//! A session that nobody uses may end in agreement (`rest`): the peer sleeps then, and what is known of it stays, until there is something to
+//! say to it.
+//!
 //! # Invariants
 //!
 //! - An unconfirmed session sends nothing and replaces nothing (protocol §4.5). There are at most
 //!   `first::MAX_UNCONFIRMED`, oldest dropped, and none gets older than `first::UNCONFIRMED_LIFE`.
-//! - While there is a contact, either a path of a session is being judged or a handshake is planned or under way.
+//! - While there is a contact, either a path of a session is being judged or a handshake is planned or under way, or the peer sleeps.
 //! - A receive key is announced to the data plane before the packet leaves that lets the peer use it.
 //! - With certificates the data plane has no key of a peer that is not admitted, and sends nothing before both are (`member`, `gate`).
 //! - `Route` names a path only while it is proven; [`PeerState::Connected`] means exactly that.
 //! - Whatever was under way on a path that is given up is sent again (`Resend`) by the next route; on a planned move nothing is.
-//! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
+//! - Nothing a relay says ends a session. Only BYE and REST (authentic), the age of the keys, or a newer confirmed session does.
 //! - Every receiver index handed out is released when its session ends.
 
 mod contacts;
@@ -34,6 +37,7 @@ mod member;
 mod probation;
 mod rekey;
 mod relayed;
+mod rest;
 mod route;
 mod session;
 mod status;
@@ -45,7 +49,7 @@ use crate::endpoint::config::Config;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
 use crate::handshake::HandshakeError;
-use crate::handshake::payload::Payload;
+use crate::handshake::payload::{KNOWS_REST, Payload};
 use crate::handshake::peer::{Received, Responder};
 use crate::ids::{AssociationId, NetworkId, NodeId, PeerSlot, ReceiverIndex};
 use crate::membership::{Admission, Seconds, Trust};
@@ -66,6 +70,7 @@ use direct_tcp::DirectTcp;
 use first::{First, Unconfirmed};
 use member::Membership;
 use relayed::RelayUdp;
+use rest::Rest;
 use route::{Resume, Wish};
 use session::Session;
 use std::collections::VecDeque;
@@ -114,6 +119,7 @@ impl Context<'_> {
             name: self.hello.name.clone(),
             association,
             program: self.config.program.clone(),
+            features: KNOWS_REST,
         }
     }
 
@@ -207,6 +213,7 @@ pub(crate) struct Peer {
     /// Oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
     session: Option<Session>,
+    rest: Rest,
     member: Membership,
     closing: VecDeque<(Instant, AssociationId)>,
     about: Option<Hello>,
@@ -284,6 +291,7 @@ impl Peer {
             begun: None,
             unconfirmed: VecDeque::new(),
             session: None,
+            rest: Rest::default(),
             member: Membership::default(),
             closing: VecDeque::new(),
             about: None,
@@ -368,6 +376,7 @@ impl Peer {
     pub(crate) fn forget(&mut self, ctx: &mut Context<'_>) {
         self.first.cancel(ctx);
         self.drop_unconfirmed(ctx);
+        self.drop_rested(ctx);
     }
 
     fn drop_unconfirmed(&mut self, ctx: &mut Context<'_>) {
@@ -424,6 +433,8 @@ impl Peer {
                 Via::Channel(_) => {}
             }
             self.handle_body(ctx, via, body);
+        } else if self.has_rested(index) {
+            self.rested_control(ctx, via, packet)?;
         } else if let Some(at) =
             self.unconfirmed.iter().position(|unconfirmed| unconfirmed.session.has_index(index))
         {
@@ -456,6 +467,7 @@ impl Peer {
     /// Frames went out to the peer since the last call, by `via`; every counter below `sealed` is used.
     pub(crate) fn on_data_sent(&mut self, ctx: &mut Context<'_>, via: Via, sealed: u64) {
         self.direct.on_traffic();
+        self.rest.on_use(ctx.now);
         self.sealed = sealed;
         if let Some(path) = self.path_at(via) {
             path.on_data_sent(ctx.now);
@@ -508,6 +520,7 @@ impl Peer {
             self.last_report = (report.paths().to_vec(), report.floor());
             // Something arrived: a pair in which only the other side sends has traffic as well.
             self.direct.on_traffic();
+            self.rest.on_use(ctx.now);
             if let Some(Via::Tcp(link)) = via {
                 self.direct_tcp.on_data(link);
             }
@@ -525,12 +538,14 @@ impl Peer {
 
     /// A user here wants data of both directions to take these paths.
     pub(crate) fn want_path(&mut self, ctx: &mut Context<'_>, wanted: Wanted) {
+        self.want_session(ctx, "a user wants a path");
         self.wish(ctx, wanted);
         self.settle(ctx);
     }
 
     /// Sends ECHO; whether there was a session and a way to send it by.
     pub(crate) fn echo(&mut self, ctx: &mut Context<'_>, id: u64) -> bool {
+        self.rest.on_use(ctx.now);
         self.send(ctx, &Control::Echo { id })
     }
 
@@ -538,6 +553,8 @@ impl Peer {
     pub(crate) fn announce(&mut self, ctx: &mut Context<'_>) {
         self.hello_sent = None;
         self.hello_acked = None;
+        // What it knows of this node is to be true.
+        self.end_sleep(ctx, "this node has something to say of itself", Duration::ZERO);
         self.settle(ctx);
     }
 
@@ -572,7 +589,10 @@ impl Peer {
                 Some(Deadline::new(session.dies_at(), "the session's keys are too old")),
             );
         }
-        next = Deadline::earlier(next, self.member.poll_timeout());
+        if self.session.is_some() {
+            next = Deadline::earlier(next, self.member.poll_timeout());
+        }
+        next = Deadline::earlier(next, self.rest_due());
         next = Deadline::earlier(next, self.silence_due());
         let close = self.closing.front().map(|(at, _)| Deadline::new(*at, "close a replaced association"));
         let drop = self.unconfirmed.front().map(|unconfirmed| {
@@ -605,6 +625,7 @@ impl Peer {
         self.direct_timeout(ctx);
         self.tcp_timeout(ctx);
         self.member_timeout(ctx);
+        self.rest_timeout(ctx);
         if self.way().is_some() {
             rekey::handle_timeout(self, ctx);
         }
@@ -728,7 +749,10 @@ impl Peer {
                     self.resume.said = None;
                 }
             }
+            Some(Control::Rest { number }) => self.on_rest(ctx, via, number),
+            Some(Control::RestAnswer { number, is_over }) => self.on_rest_answer(ctx, number, is_over),
             Some(Control::Use { number, wanted }) => {
+                self.rest.on_use(ctx.now);
                 if self.on_use(ctx.now, number, wanted) {
                     self.answer(ctx, via, &Control::UseAck { number });
                 }
@@ -750,7 +774,10 @@ impl Peer {
                     self.path = None;
                 }
             }
-            Some(Control::Echo { id }) => self.answer(ctx, via, &Control::EchoReply { id }),
+            Some(Control::Echo { id }) => {
+                self.rest.on_use(ctx.now);
+                self.answer(ctx, via, &Control::EchoReply { id });
+            }
             Some(Control::Membership(message)) => self.member_message(ctx, message),
             Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id, via }),
             // The acknowledgement of an older HELLO, or a body of a later version.
@@ -806,7 +833,7 @@ impl Peer {
             self.probe(ctx);
             let is_reached = self.path.is_some() || self.routed.is_some_and(|via| via.kind().is_direct());
             // Whatever led here, somebody who is there and neither reached nor asked is asked.
-            if self.first.is_idle() && (self.session.is_none() || !is_reached) {
+            if self.first.is_idle() && !self.rest.is_asleep() && (self.session.is_none() || !is_reached) {
                 self.first.schedule(ctx.now + first::GRACE, "nothing else is under way");
             }
         }
@@ -903,6 +930,10 @@ impl Peer {
     /// Makes `session` the session; the one before stays open at the receiver for what is under way.
     fn establish(&mut self, ctx: &mut Context<'_>, mut session: Session) {
         self.end_session(ctx);
+        self.drop_rested(ctx);
+        // What was kept of it as a member while there was no session is told anew.
+        self.member.end();
+        self.rest.on_established(ctx.now);
         session.shorten_rotation(self.rotation_hint);
         if ctx.trust.is_none() {
             session.data.start(self.slot, ctx.out);
@@ -919,28 +950,38 @@ impl Peer {
         self.last_kind = None;
         self.relay_udp = RelayUdp::begin(ctx.now);
         self.session = Some(session);
+        if let Some(address) = self.rest.take_direct() {
+            self.direct_hint(ctx, address);
+        }
         self.drop_unconfirmed(ctx);
     }
 
     fn end_session(&mut self, ctx: &mut Context<'_>) {
-        if let Some(old) = self.session.take() {
-            // A path is proven by PINGs of a session: it ends with it.
-            self.path = None;
-            self.relay_udp_drop();
-            self.direct.clear();
-            self.tcp_clear(ctx);
-            self.tell_sources(ctx);
-            self.member.end();
-            if old.data.is_receiving() {
-                self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
-            }
-            if self.closing.len() > MAX_CLOSING
-                && let Some((_, association)) = self.closing.pop_front()
-            {
-                ctx.out.event(Event::CloseAssociation { association });
-            }
+        self.resume_sealing(ctx);
+        if let Some(old) = self.take_session(ctx) {
             old.release(ctx.indices);
         }
+    }
+
+    /// Ends the session but for its control keys.
+    fn take_session(&mut self, ctx: &mut Context<'_>) -> Option<Session> {
+        let old = self.session.take()?;
+        // A path is proven by PINGs of a session: it ends with it.
+        self.path = None;
+        self.relay_udp_drop();
+        self.direct.clear();
+        self.tcp_clear(ctx);
+        self.tell_sources(ctx);
+        self.member.end();
+        if old.data.is_receiving() {
+            self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
+        }
+        if self.closing.len() > MAX_CLOSING
+            && let Some((_, association)) = self.closing.pop_front()
+        {
+            ctx.out.event(Event::CloseAssociation { association });
+        }
+        Some(old)
     }
 
     /// The peer should be there and does not answer: prove anew, and begin a handshake in case it lost the session.

@@ -443,6 +443,7 @@ impl Peer {
         let state = match via {
             Some(_) if !is_silent => self.reached(ctx),
             Some(_) => PeerState::Connecting,
+            None if self.rest.is_asleep() && self.contact.is_some() => PeerState::Idle,
             None if is_sought => PeerState::Connecting,
             None => PeerState::Offline,
         };

@@ -4,6 +4,7 @@ use super::gate::DataKeys;
 use super::rekey::Rekey;
 use crate::crypto::aead::Cipher;
 use crate::endpoint::outbox::Indices;
+use crate::handshake::payload::KNOWS_REST;
 use crate::handshake::peer::Completed;
 use crate::ids::{AssociationId, ReceiverIndex};
 use crate::session::OpenError;
@@ -35,6 +36,8 @@ pub(super) struct Session {
     policy: RekeyPolicy,
     rekeys: u64,
     pub(super) rekey: Rekey,
+    /// Whether the peer answers REST.
+    pub(super) knows_rest: bool,
 }
 
 impl Session {
@@ -62,6 +65,7 @@ impl Session {
             policy,
             rekeys: 0,
             rekey: Rekey::Idle,
+            knows_rest: completed.payload.features & KNOWS_REST != 0,
         }
     }
 
@@ -170,6 +174,11 @@ impl Session {
         self.open.expire(now, |index| gone.push(index));
         self.indices.retain(|index| !gone.contains(index));
         gone
+    }
+
+    /// Whether its keys are being replaced.
+    pub(super) const fn is_rekeying(&self) -> bool {
+        !matches!(self.rekey, Rekey::Idle | Rekey::Answered { until: None, .. })
     }
 
     /// Gives back its indices.

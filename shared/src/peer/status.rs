@@ -54,6 +54,7 @@ impl Peer {
                 age: session.age(now),
                 rekeys: session.rekeys(),
             }),
+            asleep: self.rest.sleep_status(now),
         }
     }
 
@@ -72,7 +73,8 @@ impl Peer {
     fn is_settled(&self, now: Instant) -> bool {
         let is_looking = !self.is_barred && (self.direct.is_looking(now) || self.direct_tcp.is_looking(now));
         let is_asked = self.relay_udp.path().is_some_and(Path::is_unproven);
-        self.session.is_none() || (self.is_well_routed() && self.is_agreed() && !is_looking && !is_asked)
+        (self.session.is_none() && !self.rest.is_waking(now))
+            || (self.is_well_routed() && self.is_agreed() && !is_looking && !is_asked)
     }
 
     /// Why data takes this path, in words for `status`.

@@ -293,12 +293,29 @@ pub enum Control {
     /// Who may send frames, and who says so (protocol §8.5): tags 17 to 22, on the wire as the message is by itself.
     #[n(17)]
     Membership(#[n(0)] Message),
+    /// I have stopped sealing, and you have all that I sealed: let this session end, until there is something to say (protocol §4.10).
+    #[n(23)]
+    Rest {
+        /// Grows with every such question of this process to this peer.
+        #[n(0)]
+        number: u64,
+    },
+    /// The answer to REST.
+    #[n(24)]
+    RestAnswer {
+        /// From the REST.
+        #[n(0)]
+        number: u64,
+        /// Whether the session has ended here.
+        #[n(1)]
+        is_over: bool,
+    },
 }
 
 /// Highest tag of [`Control`] this version knows.
-const LAST_TAG: u32 = 22;
-/// Lowest of those that are a [`Message`].
-const FIRST_OF_MEMBERSHIP: u32 = 17;
+const LAST_TAG: u32 = 24;
+/// Those that are a [`Message`].
+const OF_MEMBERSHIP: std::ops::RangeInclusive<u32> = 17..=22;
 
 /// The path number of a PING that checks a candidate: no path, so nothing is concluded from it but that the address answers.
 pub const CHECK: u8 = 0xff;
@@ -314,7 +331,7 @@ impl Control {
     /// # Errors
     /// `Body` or `Trailing` when it does not parse, `Value` when a field is outside its bounds.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, WireError> {
-        if (FIRST_OF_MEMBERSHIP..=LAST_TAG).contains(&codec::tag(bytes)?) {
+        if OF_MEMBERSHIP.contains(&codec::tag(bytes)?) {
             return Message::decode(bytes).map(|message| Some(Self::Membership(message)));
         }
         let body = codec::decode_known(bytes, LAST_TAG)?;
@@ -458,6 +475,8 @@ mod tests {
             )
                 .prop_map(|(list, tcp, revision)| Control::Candidates { revision, list, tcp }),
             Just(Control::TcpTry),
+            any::<u64>().prop_map(|number| Control::Rest { number }),
+            any::<(u64, bool)>().prop_map(|(number, is_over)| Control::RestAnswer { number, is_over }),
             any::<u32>().prop_map(|revision| Control::CandidatesAck { revision }),
             (prop::collection::vec(path_ack(), 0..=MAX_ACK_PATHS), any::<(u64, u64, prop::sample::Index)>())
                 .prop_map(|(paths, (number, floor, kind))| Control::Resume {
@@ -518,7 +537,7 @@ mod tests {
         };
         assert!(Control::decode(&part(PART_LEN)).is_ok());
         assert_eq!(Control::decode(&part(PART_LEN + 1)), Err(WireError::Value("part")));
-        assert_eq!(Control::decode(&[0x81, 0x17]), Ok(None), "tag 23 is a later version's");
+        assert_eq!(Control::decode(&[0x81, 0x18, 25]), Ok(None), "tag 25 is a later version's");
     }
 
     #[test]

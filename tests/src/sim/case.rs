@@ -146,7 +146,25 @@ impl Case {
             4 => Weather::Churn,
             _ => Weather::Hostile,
         };
-        Self::new(weather, &mut dice)
+        let mut case = Self::new(weather, &mut dice);
+        case.let_rest(&mut Dice::new(seed ^ 0x1d1e));
+        case
+    }
+
+    /// In some worlds most nodes let sessions end that they do not use for a few seconds.
+    fn let_rest(&mut self, dice: &mut Dice) {
+        if !dice.per_mille(300) {
+            return;
+        }
+        for plan in &mut self.plans {
+            let idle_after = Duration::from_millis(dice.pick(&[2000, 2000, 2500, 4000], 2000));
+            plan.idle_after = (!dice.per_mille(150)).then_some(idle_after);
+        }
+    }
+
+    /// Whether sessions may end there because nobody uses them.
+    pub(super) fn rests(&self) -> bool {
+        self.plans.iter().any(|plan| plan.idle_after.is_some())
     }
 
     pub(super) fn new(weather: Weather, dice: &mut Dice) -> Self {
@@ -169,6 +187,7 @@ impl Case {
                 key_limit,
                 address,
                 listens: !dice.per_mille(200),
+                idle_after: None,
                 rate: None,
             })
             .collect();

@@ -23,6 +23,7 @@ use shadowmesh_proto::crypto::aead::CipherSet;
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
+use shadowmesh_proto::endpoint::demand::{Keep, Sessions};
 use shadowmesh_proto::endpoint::event::{Contact, PeerState, Via};
 use shadowmesh_proto::ids::{AssociationId, ChannelId, NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::membership::Trust;
@@ -77,11 +78,19 @@ pub(super) struct Plan {
     pub(super) address: Option<Ipv4Addr>,
     /// Whether it takes direct TCP connections.
     pub(super) listens: bool,
+    /// After how long without use its sessions end; `None`: it keeps them.
+    pub(super) idle_after: Option<Duration>,
     /// Bytes a second that each of its streams takes, each way; `None` where they take whatever comes.
     pub(super) rate: Option<u32>,
 }
 
 impl Plan {
+    /// What becomes of its sessions when nobody uses them.
+    fn sessions(&self) -> Sessions {
+        let keep = self.idle_after.map_or(Keep::All, |_| Keep::Few);
+        Sessions { keep, idle_after: self.idle_after.unwrap_or_default() }
+    }
+
     /// What a socket takes that was just opened, bytes.
     const fn fresh_room(&self) -> usize {
         if self.rate.is_some() { SOCKET_BYTES } else { usize::MAX }
@@ -139,8 +148,9 @@ pub(super) struct Node {
     pub(super) moves: u64,
     /// How often the path of its data, to whomever, came into doubt.
     pub(super) doubts: u64,
-    /// Associations in which it began to send.
+    /// Associations in which it began to send, and that ended because nobody used them.
     pub(super) associations: u64,
+    pub(super) rests: u64,
     /// Times it was woken by a timer of the endpoint, in all and in the second that began last.
     pub(super) wakes: u64,
     pub(super) busy_second: (Instant, u32),
@@ -176,8 +186,11 @@ struct Counted {
     life: Life,
     peer: NodeId,
     counters: Arc<PeerCounters>,
-    /// Frames for it that had been dropped when its first association began. (One that was forgotten and is met again has no key either.)
+    /// Frames for it that had been dropped when its first association began, and while there was none later, for nobody used it. (One that
+    /// was forgotten and is met again has no key either.)
     dropped_before: Option<u64>,
+    /// What had been dropped when nothing more was sealed for want of use, while that is so.
+    dropped_at_rest: Option<u64>,
 }
 
 /// What a node did with what it was given.
@@ -248,7 +261,8 @@ impl Node {
     ) -> Self {
         let secret = NodeSecret::generate(&mut dice);
         let life = ledger.begin_life(identity);
-        let endpoint = start(at, &plan, home, &secret, &mut dice);
+        let mut endpoint = start(at, &plan, home, &secret, &mut dice);
+        endpoint.set_sessions(now, plan.sessions());
         let machine = Machine::new(&plan, home, &endpoint, udp_port);
         Self {
             at,
@@ -273,6 +287,7 @@ impl Node {
             moves: 0,
             doubts: 0,
             associations: 0,
+            rests: 0,
             wakes: 0,
             busy_second: (now, 0),
             reasons: BTreeMap::new(),
@@ -307,6 +322,7 @@ impl Node {
         }
         self.life = ledger.begin_life(self.identity);
         self.endpoint = start(self.at, &self.plan, home, &self.secret, &mut self.dice);
+        self.endpoint.set_sessions(now, self.plan.sessions());
         self.machine = Machine::new(&self.plan, home, &self.endpoint, self.udp_port);
         self.stream = Stream::Waiting { until: now };
         self.attempts = 0;
@@ -648,7 +664,10 @@ impl Node {
         books: &mut Books,
     ) -> Result<Outcome, String> {
         let len = len.saturating_sub(ETHERNET).max(SHORTEST);
-        if !matches!(self.states.get(to), Some(PeerState::Connected | PeerState::Connecting)) {
+        if !matches!(
+            self.states.get(to),
+            Some(PeerState::Connected | PeerState::Connecting | PeerState::Idle)
+        ) {
             *self.in_vain.entry((self.life, identity)).or_default() += u64::from(count);
         }
         for _ in 0..count {
@@ -657,6 +676,18 @@ impl Node {
             let frame = [&to.0[..], &from.0, &ETHERTYPE, &contents].concat();
             self.machine.wire.send(&frame).map_err(|error| error.to_string())?;
         }
+        self.settle(now, books)
+    }
+
+    /// It keeps its sessions from now on, or not any more.
+    pub(super) fn keep_sessions(
+        &mut self,
+        now: Instant,
+        idle_after: Option<Duration>,
+        books: &mut Books,
+    ) -> Result<Outcome, String> {
+        self.plan.idle_after = idle_after;
+        self.endpoint.set_sessions(self.clock(now), self.plan.sessions());
         self.settle(now, books)
     }
 

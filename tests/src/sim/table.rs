@@ -40,7 +40,7 @@ const fn row(name: &'static str, seeds: u64, run: fn(&mut Dice, u64) -> Result<(
 const SEEDS: u64 = 4;
 
 /// All of them.
-pub const ROWS: [Row; 40] = [
+pub const ROWS: [Row; 42] = [
     row("from the relay to a direct path under load", SEEDS, planned::goes_direct_under_load),
     row("planned, to the relay and back, twenty times", SEEDS, planned::planned_moves),
     row("planned, and the relay is far behind", SEEDS, planned::planned_move_beyond_patience),
@@ -77,6 +77,8 @@ pub const ROWS: [Row; 40] = [
     row("the path is narrow, or becomes so", SEEDS, planned::narrow_path),
     row("a way that is shorter than the relay's", SEEDS, planned::shorter_than_the_relay),
     row("an idle pair talks again", SEEDS, rests::idle_pair_talks_again),
+    row("a session rests, and the first frame begins another", 3 * SEEDS, rests::session_rests),
+    row("frames while a session is about to end", 4 * SEEDS, rests::frames_while_a_session_ends),
     row("something changes, and a way is looked for", EACH_EVENT, rests::looks_after_a_change),
     row("what an idle pair costs the relay", SEEDS, relayed::idle_pair_costs_little),
     row("no way but the relay's, at once", EACH_INFEASIBLE, relayed::usable_at_once),

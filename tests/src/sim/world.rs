@@ -287,7 +287,22 @@ impl World {
         for (node, peer) in self.pairs() {
             self.want(node, peer, Wanted::Auto).map_err(|what| self.breach(what))?;
         }
+        for node in 0..self.nodes.len() {
+            self.keep_sessions(node, None).map_err(|what| self.breach(what))?;
+        }
         Ok(())
+    }
+
+    /// A node keeps its sessions from now on, or lets them end when it does not use them for so long.
+    pub(super) fn keep_sessions(&mut self, at: usize, idle_after: Option<Duration>) -> Result<(), String> {
+        let node = &mut self.nodes[at];
+        if !node.is_running() || node.is_frozen() {
+            // It finds that in its configuration.
+            node.plan.idle_after = idle_after;
+            return Ok(());
+        }
+        let outcome = node.keep_sessions(self.now, idle_after, &mut self.books)?;
+        self.follow(at, outcome)
     }
 
     /// Whether all nodes run, are awake and registered, over connections that both ends hold.

@@ -84,6 +84,10 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
             let _ = writeln!(text, "  {}", paint.fair(&note));
         }
     }
+    if status.peers.iter().any(|peer| peer.state == PeerState::Idle) {
+        // Once, for there may be a hundred of them.
+        text.push_str("idle: asleep, for nobody used the session; wakes with the first frame\n");
+    }
     text
 }
 
@@ -182,6 +186,7 @@ pub(super) fn way(peer: &Peer, paint: Paint, width: usize) -> String {
         }
         (PeerState::Connected, None) => ("connected", false),
         (PeerState::Connecting, _) => ("connecting", false),
+        (PeerState::Idle, _) => return paint.dim(&format!("{:<width$}", "idle")),
         (PeerState::Offline, _) => return paint.dim(&format!("{:<width$}", "offline")),
     };
     let words = format!("{words:<width$}");
@@ -350,6 +355,21 @@ mod tests {
         status.peers[0].state = PeerState::Connecting;
         let row = peer_line(&status.peers[0], Paint::NONE);
         assert!(row.contains(" connecting ") && !row.contains("relay") && !row.contains("48 ms"), "{row}");
+    }
+
+    #[test]
+    fn who_sleeps_is_called_idle_and_the_word_is_explained_once() {
+        let mut status = full();
+        let explained =
+            |status: &Status| table(status, Paint::NONE).matches("wakes with the first frame").count();
+        assert_eq!(explained(&status), 0);
+        for peer in &mut status.peers {
+            (peer.state, peer.path) = (PeerState::Idle, None);
+        }
+        let row = peer_line(&status.peers[0], Paint::NONE);
+        assert!(row.contains(" idle ") && !row.contains("connected") && !row.contains(" ms"), "{row}");
+        assert_eq!(explained(&status), 1);
+        assert!(table(&status, Paint::NONE).lines().all(|line| line.chars().count() <= 80));
     }
 
     #[test]

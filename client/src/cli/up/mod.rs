@@ -16,8 +16,8 @@ mod view;
 use super::global::Global;
 use super::{invite, logging, output, runtime};
 use crate::config::{
-    Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, Ipv4Cidr, Mtu, NamesChoice,
-    NodeName, RekeyInterval, RulesPath, ValueError,
+    Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, IdleAfter, Ipv4Cidr, Mtu,
+    NamesChoice, NodeName, RekeyInterval, RulesPath, SessionsChoice, ValueError,
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
@@ -106,6 +106,16 @@ pub(super) struct Args {
     /// finds names is touched. `shadowmesh status` shows what is served.
     #[arg(long, value_enum, value_name = "off|on|hosts", hide_possible_values = true)]
     names: Option<NamesChoice>,
+
+    /// Which sessions with other members are kept though nobody uses them: all, or on-demand, where the first frame begins another (through
+    /// the relay) and a handful is kept for news of members; auto keeps all of up to 32 members,
+    /// and an admin's host however many [default: auto]
+    #[arg(long, value_enum, value_name = "auto|all|on-demand", hide_possible_values = true)]
+    sessions: Option<SessionsChoice>,
+
+    /// How long a session that is not kept may be of no use before it ends, 2s to 24h [default: 5m]
+    #[arg(long, value_name = "TIME")]
+    idle_after: Option<IdleAfter>,
 
     /// Run in the background; return when the daemon is up
     #[arg(long)]

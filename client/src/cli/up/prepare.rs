@@ -139,6 +139,8 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         flood_budget: args.flood_budget,
         rules: args.rules,
         names: args.names,
+        sessions: args.sessions,
+        idle_after: args.idle_after,
         rekey_interval: args.rekey_interval,
     };
     let mut config = old_config.clone().overlaid_with(flags);

@@ -1,17 +1,19 @@
 //! Outputs of the endpoint: events become commands to the data plane, the device and the state directory; transmits go to
 //! the relay tasks and the UDP socket.
 
-use super::{ECHO_KEPT, EventLoop};
+use super::{ECHO_KEPT, Echo, EventLoop, Sleeper};
 use crate::control::message::{Echo as EchoDoc, Response};
 use crate::daemon::address::cidrs;
 use crate::daemon::progress::Progress;
 use crate::daemon::report;
 use crate::daemon::state_dir::AddressClaim;
 use crate::switch::LoopState;
+use crate::system_rng::SystemRng;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, Via};
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::path::select::PathKind;
+use shadowmesh_proto::rng::Rng as _;
 use shadowmesh_proto::transmit::{RelayNo, Transmit};
 use shadowmesh_proto::wire::control::Claim;
 use std::net::SocketAddr;
@@ -76,6 +78,7 @@ impl EventLoop {
         match event {
             Event::PeerRemoved { slot } => {
                 self.names.touch();
+                self.drowsy.remove(&slot);
                 self.lie_told.remove(&slot);
                 self.members.forget(slot);
             }
@@ -145,6 +148,9 @@ impl EventLoop {
             | Event::CloseAssociation { .. }
             | Event::StartAssociation { .. }
             | Event::AddSealKey { .. }
+            | Event::StopSealing { .. }
+            | Event::ResumeSealing { .. }
+            | Event::EndAssociation { .. }
             | Event::Route { .. }
             | Event::Resend { .. }
             | Event::Sources { .. }
@@ -175,11 +181,25 @@ impl EventLoop {
     }
 
     fn on_peer_state(&mut self, slot: PeerSlot, state: PeerState) {
-        self.said.remove(&slot);
+        let was_drowsy = self.drowsy.contains(&slot);
+        // Who slept and was woken was never gone.
+        if state != PeerState::Idle && (!was_drowsy || state == PeerState::Offline) {
+            self.said.remove(&slot);
+        }
+        match state {
+            PeerState::Idle => _ = self.drowsy.insert(slot),
+            PeerState::Connected | PeerState::Offline => _ = self.drowsy.remove(&slot),
+            PeerState::Connecting => {}
+        }
         let peers = self.endpoint.peer_status(Instant::now());
         self.members.sees(peers.iter().any(|peer| peer.state != PeerState::Offline));
+        if state == PeerState::Connected {
+            self.ask_awakened(slot);
+        }
         match state {
+            PeerState::Connected if self.said.contains(&slot) => {}
             PeerState::Connected => self.say_connected(slot),
+            PeerState::Idle => tracing::debug!(slot = slot.0, "a peer sleeps"),
             PeerState::Connecting => tracing::debug!(slot = slot.0, "connecting to a peer"),
             PeerState::Offline => {
                 if let Some((peer, name)) = self.peer(slot)
@@ -256,6 +276,7 @@ impl EventLoop {
                 via: via.kind().into(),
                 remote: report::remote(via),
                 rtt_ms: report::millis(now.saturating_duration_since(echo.sent)),
+                woken_ms: echo.woken.map(report::millis),
             }));
         }
     }
@@ -264,6 +285,22 @@ impl EventLoop {
     pub(super) fn forget_echoes(&mut self, now: Instant) {
         self.echoes
             .retain(|_, echo| now.saturating_duration_since(echo.sent) < ECHO_KEPT && !echo.reply.is_gone());
+        let is_waited_for = |sleeper: &Sleeper| {
+            now.saturating_duration_since(sleeper.asked) < ECHO_KEPT && !sleeper.reply.is_gone()
+        };
+        self.sleepers.retain(is_waited_for);
+    }
+
+    /// A peer that somebody wants an echo of is awake.
+    fn ask_awakened(&mut self, slot: PeerSlot) {
+        let now = Instant::now();
+        for Sleeper { reply, asked, .. } in self.sleepers.extract_if(.., |sleeper| sleeper.slot == slot) {
+            let id = SystemRng.next_u64();
+            if self.endpoint.echo(now, slot, id) {
+                let woken = Some(now.saturating_duration_since(asked));
+                self.echoes.insert(id, Echo { reply, sent: now, woken });
+            }
+        }
     }
 
     /// A peer and the name to show for it.

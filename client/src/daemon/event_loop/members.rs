@@ -17,6 +17,7 @@ use crate::daemon::state_dir::Joins;
 use crate::plane::Vouched;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
+use shadowmesh_proto::endpoint::demand::{Keep, Sessions};
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
     ADMITTED, Address, Admission, Authority, Certificate, Delegation, Enrolment, Event, Facts, JoinError,
@@ -252,6 +253,17 @@ impl EventLoop {
             self.use_relays(relays);
         }
         self.follow_rules(rules.as_deref());
+        self.follow_sessions();
+    }
+
+    /// An admin's node renews what others show, and has to know whom it told of a new secret: where nobody said otherwise it keeps a session
+    /// with each.
+    fn follow_sessions(&mut self) {
+        let keep = match self.sessions.keep {
+            Keep::Auto if self.is_admin() => Keep::All,
+            chosen @ (Keep::Auto | Keep::All | Keep::Few) => chosen,
+        };
+        self.endpoint.set_sessions(Instant::now(), Sessions { keep, ..self.sessions });
     }
 
     /// The rules of the record count where no file does.

@@ -1,12 +1,13 @@
 //! Requests that come over the control socket.
 
-use super::{Echo, EventLoop};
+use super::{Echo, EventLoop, Sleeper};
 use crate::control::message::{ErrorCode, Netcheck, Request, Response};
 use crate::control::names;
 use crate::control::server::{Incoming, Reply};
 use crate::control::status as doc;
 use crate::daemon::{netcheck, report};
 use crate::system_rng::SystemRng;
+use shadowmesh_proto::endpoint::event::PeerState;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus};
 use shadowmesh_proto::rng::Rng as _;
 use std::collections::BTreeMap;
@@ -56,7 +57,9 @@ impl EventLoop {
         self.forget_echoes(now);
         let id = SystemRng.next_u64();
         if found.path.is_some() && self.endpoint.echo(now, found.slot, id) {
-            self.echoes.insert(id, Echo { reply, sent: now });
+            self.echoes.insert(id, Echo { reply, sent: now, woken: None });
+        } else if matches!(found.state, PeerState::Idle) && self.endpoint.wake(now, found.slot) {
+            self.sleepers.push(Sleeper { slot: found.slot, asked: now, reply });
         } else {
             let sentence = format!("{peer} is {}: there is no proven path to it now", found.state.as_str());
             reply.send(Response::error(ErrorCode::NotConnected, sentence));

@@ -302,6 +302,11 @@ impl Association {
         self.half.stats().ring.held > 0
     }
 
+    /// Whether nothing of it waits or goes again, and all is acknowledged, or too old to go again (`is_old`).
+    pub(super) fn is_settled(&mut self, is_old: bool) -> bool {
+        self.waiting() == 0 && self.repeat.is_none() && (is_old || !self.look_for_acks())
+    }
+
     /// Whether its key sealed so much that the next is due.
     pub(super) fn wants_rekey(&self) -> bool {
         self.half.wants_rekey()

@@ -10,6 +10,10 @@
 //! path is being bound anew goes on sealing into its ring, and what is not older than [`KEEP`] is sent when a path comes.
 //! A peer that stays away for longer than [`HOLD`] is forgotten as a place where stations are.
 //!
+//! A peer whose session is to end because nobody uses it is asked about first: nothing more is sealed from when the answer is that it has
+//! everything, and frames for it wait, as without a key, and are told ([`Fact::Wanted`]) until the next session begins or this one goes
+//! on (protocol §4.10). However long it sleeps, it stays known as a place where stations are.
+//!
 //! While no peer's way has room the TAP is not read: its queue fills and its senders slow down to what those ways take. Where only some
 //! have none nobody else waits for them: what is for who is behind a full stream waits in his ring for a moment, and is then dropped
 //! before it is sealed ([`backlog`]). How slowly a relay, or a peer, reads is for it to choose.
@@ -99,6 +103,17 @@ pub enum OutboundCommand {
         /// The key.
         key: SealKey,
     },
+    /// Seal nothing more, if the peer has everything: the answer is [`Fact::Stopped`] with the number.
+    StopSealing {
+        /// The peer.
+        slot: PeerSlot,
+        /// Names the question.
+        number: u64,
+    },
+    /// Seal again.
+    ResumeSealing(PeerSlot),
+    /// The association is over, and nothing of it is outstanding. What is known of the peer stays.
+    End(PeerSlot),
     /// The peer is forgotten: its slot may be given to another.
     Remove(PeerSlot),
     /// End.
@@ -296,6 +311,23 @@ impl Outbound {
                         peer.add_key(now, key);
                     }
                 }
+                Ok(OutboundCommand::StopSealing { slot, number }) => {
+                    let peer = peer_at(&mut self.peers, slot);
+                    let is_empty = peer.is_some_and(|peer| peer.stop_sealing(now));
+                    // Lost: whoever asked asks again, or has it go on.
+                    let _ = self.facts.try_send(Fact::Stopped(slot, number, is_empty));
+                }
+                Ok(OutboundCommand::ResumeSealing(slot)) => {
+                    if let Some(peer) = peer_at(&mut self.peers, slot) {
+                        peer.resume_sealing();
+                    }
+                }
+                Ok(OutboundCommand::End(slot)) => {
+                    let counters = self.snapshot.peer(slot).map(|route| &*route.counters);
+                    if let Some(peer) = peer_at(&mut self.peers, slot) {
+                        peer.end(counters);
+                    }
+                }
                 Ok(OutboundCommand::Remove(slot)) => {
                     // The picture before it: the next one may give the slot to another.
                     let counters = self.snapshot.peer(slot).map(|route| &*route.counters);
@@ -488,6 +520,10 @@ impl Outbound {
                 note_sent(&mut self.active, &self.facts, slot, peer, now);
             }
             Sent::Kept => self.is_behind = true,
+            Sent::SessionWanted => {
+                self.is_behind = true;
+                return tell_wanted(&self.facts, slot, peer, now);
+            }
             Sent::Dropped => return,
             Sent::KeyWanted => {
                 if peer.may_ask_for_key(now) {
@@ -589,9 +625,20 @@ impl Outbound {
                 self.forwarder.forget(slot, now);
                 let _ = self.facts.try_send(Fact::Forgotten(slot));
             }
+            if peer.wants_session(now) {
+                tell_wanted(&self.facts, slot, peer, now);
+            }
             next = next.into_iter().chain(peer.deadline()).min();
         }
         next
+    }
+}
+
+/// Tells that frames wait for a session, unless that was told a moment ago.
+fn tell_wanted(facts: &mpsc::Sender<Fact>, slot: PeerSlot, peer: &mut Peer, now: Instant) {
+    if peer.wants_session(now) {
+        let is_told = facts.try_send(Fact::Wanted(slot)).is_ok();
+        peer.on_wanted_told(now, is_told);
     }
 }
 

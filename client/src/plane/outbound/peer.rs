@@ -24,6 +24,8 @@ const WAITING_BYTES: usize = 4 << 20;
 const SPOKEN_TO: Duration = Duration::from_secs(2);
 /// A key that is used up is asked for this often: the rekey that it causes is repeated each second by itself.
 const ASK_KEY_EVERY: Duration = Duration::from_secs(1);
+/// What could not be told is told again after this.
+const TELL_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a peer needs of the thread while it sends.
 #[derive(Debug)]
@@ -63,6 +65,12 @@ pub(super) struct Peer {
     pub(super) told: Option<Instant>,
     pub(super) is_untold: bool,
     asked_for_key: Option<Instant>,
+    /// Whether nothing is sealed although there is a key: the two are about to give their session up.
+    is_stopped: bool,
+    /// Whether they have: the stations behind it are remembered however long it says nothing.
+    is_asleep: bool,
+    /// When it is to be told again that frames wait for a session.
+    tell_wanted_at: Option<Instant>,
     /// When something last went to it.
     pub(super) sent: Option<Instant>,
 }
@@ -85,6 +93,8 @@ pub(super) enum Sent {
     Dropped,
     /// It waits, and a key is to be asked for.
     KeyWanted,
+    /// It waits, and a session is to be asked for.
+    SessionWanted,
 }
 
 impl Peer {
@@ -95,9 +105,50 @@ impl Peer {
         self.replaced.iter_mut().for_each(Association::retire);
         self.is_replaced_due = false;
         self.asked_for_key = None;
+        (self.is_stopped, self.is_asleep, self.tell_wanted_at) = (false, false, None);
         if let (Some(before), Some(counters)) = (before, counters) {
             before.abandon(counters);
         }
+    }
+
+    /// Seals nothing more, and keeps what is read, until it is to go on or another association begins; whether it does. It does not while
+    /// anything waits or goes again, nor while what it sealed is not acknowledged and would go again, should its path fail: what is older than
+    /// [`KEEP`] a wire lost, on a path that the control task knows to be beyond doubt.
+    pub(super) fn stop_sealing(&mut self, now: Instant) -> bool {
+        let is_old = self.sent.is_none_or(|sent| now.saturating_duration_since(sent) >= KEEP);
+        let has_all = self.waiting.is_empty() && self.replaced.is_none();
+        let association = self.association.as_mut().filter(|_| has_all);
+        self.is_stopped = association.is_some_and(|association| association.is_settled(is_old));
+        self.is_stopped
+    }
+
+    /// Seals again, what waits first.
+    pub(super) fn resume_sealing(&mut self) {
+        (self.is_stopped, self.tell_wanted_at) = (false, None);
+    }
+
+    /// The association is over: frames wait for another.
+    pub(super) fn end(&mut self, counters: Option<&PeerCounters>) {
+        (self.is_stopped, self.is_asleep, self.tell_wanted_at) = (false, true, None);
+        let over = self.replaced.take().into_iter().chain(self.association.take());
+        if let Some(counters) = counters {
+            over.for_each(|association| association.abandon(counters));
+        }
+        self.backlog = Backlog::default();
+    }
+
+    /// Whether frames wait for what only the control task can bring about, and it is to be told.
+    pub(super) fn wants_session(&self, now: Instant) -> bool {
+        self.waits_for_session() && self.tell_wanted_at.is_none_or(|at| at <= now)
+    }
+
+    /// It was told, or could not be.
+    pub(super) fn on_wanted_told(&mut self, now: Instant, is_told: bool) {
+        self.tell_wanted_at = Some(now + if is_told { ASK_KEY_EVERY } else { TELL_AGAIN });
+    }
+
+    fn waits_for_session(&self) -> bool {
+        !self.waiting.is_empty() && (self.is_stopped || self.is_asleep)
     }
 
     /// The next key of the association.
@@ -209,6 +260,9 @@ impl Peer {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
+        if self.is_stopped || self.is_asleep {
+            return self.keep(ctx, counters, plaintext, Sent::SessionWanted);
+        }
         let Some(association) = &mut self.association else {
             return self.keep(ctx, counters, plaintext, Sent::Kept);
         };
@@ -316,6 +370,9 @@ impl Peer {
     /// Seals what waited for a key and is not too old; it is handed over from the ring.
     fn seal_waiting(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters) {
         self.drop_old(ctx.now, counters, ctx.waiting_bytes);
+        if self.is_stopped {
+            return;
+        }
         let Some(association) = &mut self.association else { return };
         while let Some(first) = self.waiting.front() {
             let len = first.plaintext.len();
@@ -337,11 +394,12 @@ impl Peer {
 
     /// When [`Self::hold_over`] has something to do: only while there is no path.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let since = self.pathless?;
+        let wanted = self.tell_wanted_at.filter(|_| self.waits_for_session());
+        let Some(since) = self.pathless else { return wanted };
         let forget = (!self.is_forgotten && self.association.is_some()).then_some(since + HOLD);
         let waiting = self.waiting.front().map(|oldest| oldest.since + HOLD);
         let rings = self.replaced.iter().chain(&self.association).filter_map(Association::ends_at);
-        forget.into_iter().chain(waiting).chain(rings).min()
+        forget.into_iter().chain(waiting).chain(rings).chain(wanted).min()
     }
 
     /// Gives up what was kept for too long without a path. `true` when the peer has been away for so long that what is
@@ -360,7 +418,9 @@ impl Peer {
         if let Some(association) = &mut self.association {
             association.give_up_old(now, counters);
         }
-        now.saturating_duration_since(since) >= HOLD && !std::mem::replace(&mut self.is_forgotten, true)
+        !self.is_asleep
+            && now.saturating_duration_since(since) >= HOLD
+            && !std::mem::replace(&mut self.is_forgotten, true)
     }
 
     /// Whether to ask for a key now.

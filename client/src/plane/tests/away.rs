@@ -1,6 +1,7 @@
 //! A peer whose path is away or in doubt: what is kept for it, for how long, and what becomes of the TAP meanwhile. In the test's own
 //! time.
 
+mod resting;
 mod slow;
 
 use super::*;

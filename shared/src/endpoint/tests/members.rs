@@ -1,6 +1,7 @@
 //! Certificates: who is no member gets no key, no route and no address; who stops being one is cut off.
 
 use super::*;
+use crate::endpoint::demand::{Keep, Sessions};
 use crate::ids::ReceiverIndex;
 use crate::membership::{
     self, Address, Addresses, Authority, Certificate, Document, Gate, Name, Own, REFUSED_FOR, Refusal,
@@ -397,4 +398,102 @@ fn a_registration_under_a_secret_that_was_given_up_is_not_made() {
     world.run(Duration::from_secs(5));
     assert!(!world.nodes[0].endpoint.is_registered(RELAY));
     assert!(world.count(0, |event| matches!(event, Event::RelayDead { .. })) > 0);
+}
+
+/// The sessions of two members may end when nobody uses them, although each is the only one that the other could keep.
+fn let_rest(world: &mut World) {
+    let now = world.now;
+    for node in 0..2 {
+        let peer = world.nodes[1 - node].endpoint.id();
+        let idle_after = Some(super::rest::IDLE);
+        let endpoint = &mut world.nodes[node].endpoint;
+        endpoint.with_peer(now, peer, |peer, ctx| peer.set_idle_after(ctx, idle_after, Duration::ZERO));
+    }
+}
+
+fn two_that_sleep(seed: u64) -> World {
+    let mut world = network(World::new(seed), [Some(ENDS); 2]);
+    (0..2).for_each(|node| holds(&mut world, node, &[0]));
+    world.run(Duration::from_secs(3));
+    let_rest(&mut world);
+    world.run(super::rest::IDLE * 2);
+    assert!((0..2).all(|node| world.status(node).state == PeerState::Idle));
+    world
+}
+
+#[test]
+fn of_a_member_that_sleeps_is_known_what_it_was_let_in_as() {
+    let mut world = two_that_sleep(730);
+    for node in 0..2 {
+        assert!(matches!(world.status(node).member.unwrap().verdict, Verdict::Admitted(_)));
+    }
+    let now = world.now;
+    world.nodes[0].endpoint.handle_wanted(now, PeerSlot(0));
+    world.run(Duration::from_secs(2));
+    assert!(world.is_connected() && last_route(&world, 0).is_some());
+}
+
+#[test]
+fn what_the_record_says_anew_of_a_member_that_sleeps_is_told() {
+    let mut world = two_that_sleep(731);
+    let other = world.nodes[1].endpoint.id();
+    world.nodes[0].events.clear();
+    say(&mut world, |document| {
+        let name = Some(Name::new("another").unwrap());
+        let word = Word { delegate: None, name, tags: None, addresses: None, since: BEGUN, version: 9 };
+        document.members.insert(other, word);
+    });
+    world.drain();
+    let judged = |event: &Event| match event {
+        Event::Membership { event: membership::Event::Judged(Verdict::Admitted(admission)), .. } => {
+            admission.facts.name.to_string() == "another"
+        }
+        _ => false,
+    };
+    assert_eq!(world.count(0, judged), 1);
+    assert_eq!(world.status(0).state, PeerState::Idle, "nobody is woken for that");
+}
+
+#[test]
+fn a_member_that_is_revoked_while_it_sleeps_gets_no_frame() {
+    let mut world = two_that_sleep(732);
+    let revoked = world.nodes[1].endpoint.id();
+    say(&mut world, |document| assert!(document.revoke(revoked, BEGUN)));
+    world.drain();
+    assert!(matches!(world.status(0).member.unwrap().verdict, Verdict::Refused(_)));
+    let (opened_before, started) = (opened(&world, 0).len(), world.started(0));
+    world.run(Duration::from_secs(2));
+    let now = world.now;
+    for node in 0..2 {
+        world.nodes[node].endpoint.handle_wanted(now, PeerSlot(0));
+    }
+    world.run(Duration::from_secs(20));
+    assert_eq!((opened(&world, 0).len(), world.started(0)), (opened_before, started));
+    assert_eq!((last_route(&world, 0), last_route(&world, 1)), (None, None));
+}
+
+#[test]
+fn the_secret_is_replaced_while_two_sleep_and_the_next_session_begins_under_the_other() {
+    let mut world = two_that_sleep(733);
+    holds(&mut world, 0, &[0, 1]);
+    name_the_second(&mut world, 1_000);
+    world.run(Duration::from_secs(1));
+    assert_eq!(held(&world, 1), [0], "nobody told it yet");
+    let now = world.now;
+    world.nodes[1].endpoint.handle_wanted(now, PeerSlot(0));
+    world.run(Duration::from_secs(5));
+    assert!(world.is_connected());
+    assert_eq!(held(&world, 1), [0, 1]);
+}
+
+#[test]
+fn few_are_kept_in_a_network_with_certificates() {
+    let mut world = network(World::new(734), [Some(ENDS); 2]);
+    let now = world.now;
+    for node in 0..2 {
+        let sessions = Sessions { keep: Keep::Few, idle_after: super::rest::IDLE };
+        world.nodes[node].endpoint.set_sessions(now, sessions);
+    }
+    world.run(super::rest::IDLE * 3);
+    assert!(world.is_connected(), "the only peer is one of them");
 }

@@ -90,6 +90,10 @@ impl Node {
             }
             Event::OpenAssociation { .. } => outcome.moved = Some("a new receive key"),
             Event::AddSealKey { .. } => outcome.moved = Some("a new send key"),
+            Event::EndAssociation { .. } => {
+                self.rests += 1;
+                outcome.moved = Some("the end of a session");
+            }
             Event::Route { .. } => outcome.moved = Some("another route"),
             Event::Doubt { path: Some(_), .. } => self.doubts += 1,
             Event::Sources { addresses, .. } => {
@@ -122,6 +126,7 @@ impl Node {
             let dropped = known.counters.tx_dropped.load(Relaxed);
             known.dropped_before.get_or_insert(dropped);
         }
+        self.note_rest(&event);
         let added = match &event {
             Event::PeerAdded { slot, id } => Some((*slot, *id)),
             _ => None,
@@ -132,7 +137,8 @@ impl Node {
             self.peers.insert(slot, id);
             let counters = self.machine.routes.counters(slot).map(Arc::clone);
             let life = self.life;
-            let new = |counters| Counted { life, peer: id, counters, dropped_before: None };
+            let new =
+                |counters| Counted { life, peer: id, counters, dropped_before: None, dropped_at_rest: None };
             self.counters.extend(counters.map(new));
         }
         let Ok(Some(other)) = other else { return };
@@ -176,6 +182,27 @@ impl Node {
                 outcome.ended.push((link, at_once));
             }
             _ => {}
+        }
+    }
+}
+
+impl Node {
+    /// While nothing is sealed for want of use frames wait as for a first key, and those that do not fit are dropped.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a few of many events are looked at")]
+    fn note_rest(&mut self, event: &Event) {
+        let (slot, is_over) = match event {
+            Event::StopSealing { slot, .. } => (slot, false),
+            Event::ResumeSealing { slot } | Event::StartAssociation { slot, .. } => (slot, true),
+            _ => return,
+        };
+        let known = self.peers.get(slot);
+        let known = known.and_then(|id| self.counters.iter_mut().rfind(|known| known.peer == *id));
+        let Some(known) = known else { return };
+        let dropped = known.counters.tx_dropped.load(Relaxed);
+        if !is_over {
+            known.dropped_at_rest = Some(dropped);
+        } else if let Some(before) = known.dropped_at_rest.take() {
+            known.dropped_before = known.dropped_before.map(|all| all + dropped - before);
         }
     }
 }

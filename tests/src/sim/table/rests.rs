@@ -4,7 +4,7 @@ use super::super::case::Act;
 use super::super::dice::Dice;
 use super::super::net::{Nat, Uplink};
 use super::super::world::{Breach, World};
-use super::scene::{HOME, Scene, hole, ms, secs};
+use super::scene::{EVERY, HOME, SLACK, Scene, hole, ms, secs};
 use shadowmesh_proto::path::select::PathKind;
 use std::time::Duration;
 
@@ -112,4 +112,85 @@ fn next_try(world: &World, at: usize) -> Duration {
     let node = &world.nodes[at];
     let all = node.endpoint.peer_status(node.clock(world.now)).into_iter();
     all.filter_map(|status| status.next_direct_try).min().unwrap_or_default()
+}
+
+/// So long a session may be of no use here.
+const IDLE: Duration = secs(5);
+
+fn rests(world: &World) -> u64 {
+    world.nodes.iter().map(|node| node.rests).sum()
+}
+
+/// Lets sessions end that are not used.
+fn let_rest(scene: &mut Scene) -> Result<(), Breach> {
+    for at in 0..scene.world.nodes.len() {
+        scene.world.keep_sessions(at, Some(IDLE)).map_err(|what| scene.breach(what))?;
+    }
+    Ok(())
+}
+
+/// Two that have no session because they had nothing to say; then the first frame of either, or of both at once, comes within two round trips over
+/// the relay and one way more, and then data goes directly again within a second.
+pub(super) fn session_rests(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let mut scene = Scene::pair(dice, seed, [HOME; 2]);
+    scene.settle_on(PathKind::DirectUdp, secs(20))?;
+    let_rest(&mut scene)?;
+    for round in 1..=4 {
+        scene.world.run_until(scene.world.now + IDLE + secs(2))?;
+        let ended = rests(&scene.world);
+        scene.ensure(ended == 2 * round, || format!("{ended} sessions ended, after {round} silences"))?;
+        scene.world.run_until(scene.world.now + dice.between(secs(0), secs(40)))?;
+        let (begun, doubts) = (scene.world.now, scene.world.doubts());
+        let first = usize::try_from(seed).unwrap_or_default();
+        if first % 3 < 2 {
+            scene.world.send(first % 3, 1 - first % 3, 3, 200);
+        } else {
+            scene.world.send(0, 1, 3, 200);
+            scene.world.run_until(begun + dice.between(ms(0), scene.relayed_round()))?;
+            scene.world.send(1, 0, 3, 200);
+        }
+        // INIT, RESPONSE, PING, PONG (but who answered sends after PING), the frame, each one way; and who begins may lose to the other.
+        let within = scene.relayed_round() * 7 / 2 + SLACK;
+        let totals = |scene: &Scene| scene.world.books.ledger.totals();
+        let end = scene.world.now + within;
+        scene.world.run_while(end, |world| {
+            let totals = world.books.ledger.totals();
+            totals.delivered < totals.offered
+        })?;
+        let (after, totals) = (scene.world.now - begun, totals(&scene));
+        scene.ensure(totals.delivered == totals.offered, || {
+            format!("not all came within {after:?}: {totals:?}")
+        })?;
+        scene.every = 5 * EVERY;
+        let direct = scene.talk_until(scene.world.now + secs(1), Scene::all_on(PathKind::DirectUdp))?;
+        scene
+            .ensure(direct.is_some(), || format!("not direct within a second: {:?}", scene.world.kinds()))?;
+        let doubts = scene.world.doubts() - doubts;
+        scene.ensure(doubts == 0, || format!("{doubts} paths came into doubt"))?;
+    }
+    scene.ensure(scene.reordered() == 0, || format!("{} frames out of order", scene.reordered()))?;
+    scene.expect_all()
+}
+
+/// Frames, one or a few, each way, about when a session is to end: every moment of that is tried.
+pub(super) fn frames_while_a_session_ends(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let mut scene = Scene::pair(dice, seed, [HOME; 2]);
+    scene.settle_on(PathKind::DirectUdp, secs(20))?;
+    let_rest(&mut scene)?;
+    let begun = rests(&scene.world);
+    for _ in 0..60 {
+        // The lower key asks after that time, the other a second later.
+        let around = dice.pick(&[IDLE, IDLE, IDLE + secs(1)], IDLE);
+        let near = dice.between(around.saturating_sub(ms(20)), around + 2 * scene.relayed_round() + ms(40));
+        scene.world.run_until(scene.world.now + near)?;
+        for _ in 0..=dice.below(3) {
+            let from = dice.below(2);
+            scene.world.send(from, 1 - from, 1 + u32::try_from(dice.below(3)).unwrap_or_default(), 200);
+            scene.world.run_until(scene.world.now + dice.between(ms(0), scene.relayed_round()))?;
+        }
+    }
+    let ended = rests(&scene.world) - begun;
+    scene.ensure(ended >= 20, || format!("only {ended} sessions ended"))?;
+    scene.ensure(scene.reordered() == 0, || format!("{} frames out of order", scene.reordered()))?;
+    scene.expect_all()
 }

@@ -74,6 +74,7 @@ impl Scene {
             key_limit: None,
             address: None,
             listens: true,
+            idle_after: None,
             rate: None,
         };
         let placement = |(uplink, latency): &(Uplink, Duration)| Placement {
