@@ -1,5 +1,6 @@
 //! `shadowmesh down`: asks the daemon to leave, and waits until it is gone.
 
+use super::documents::Down;
 use super::global::Global;
 use super::{output, runtime};
 use crate::control::client::{Connection, ControlError, unexpected};
@@ -25,11 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
-    if stop(&global.socket())? {
-        output::note("the daemon has left");
-    } else {
-        output::note("no daemon is running");
+    let was_running = stop(&global.socket())?;
+    if global.json {
+        return output::document(&Down { was_running });
     }
+    output::note(if was_running { "the daemon has left" } else { "no daemon is running" });
     Ok(())
 }
 

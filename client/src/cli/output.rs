@@ -21,6 +21,11 @@ pub(super) fn data(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Writes a document of `--json`.
+pub(super) fn document(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    Ok(data(&serde_json::to_string_pretty(document)?)?)
+}
+
 /// Says a line to a person, on stderr. A closed stderr is nobody's fault and stops nothing.
 pub(super) fn note(line: &str) {
     let _ = stderr().write_all(format!("{line}\n").as_bytes());

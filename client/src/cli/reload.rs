@@ -1,12 +1,12 @@
 //! `shadowmesh reload`: lets the daemon read again what it can apply while it runs.
 
+use super::documents::Reloaded;
 use super::global::Global;
 use super::output::{self, counted};
 use super::runtime;
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Request, Response};
 use anyhow::bail;
-use serde_json::json;
 
 /// Let the daemon read its access rules again
 ///
@@ -25,7 +25,7 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     };
     if global.json {
-        return Ok(output::data(&serde_json::to_string_pretty(&json!({ "rules": rules }))?)?);
+        return output::document(&Reloaded { rules });
     }
     output::note(&match rules {
         Some(rules) => {

@@ -5,6 +5,7 @@
 //! other during an upgrade.
 
 use super::message::Wanted;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::crypto::aead;
 use shadowmesh_proto::endpoint::event;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Who is there, over which path, how well.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Status {
     /// Version of the daemon's program.
@@ -37,7 +38,7 @@ pub struct Status {
 }
 
 /// What the Ethernet switch does beside passing frames on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EthernetSwitch {
     /// Protocols that are kept out.
@@ -66,7 +67,7 @@ pub struct EthernetSwitch {
 }
 
 /// What is known of loops.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Loop {
     /// Whether there is one, and who gives way.
@@ -78,7 +79,7 @@ pub struct Loop {
 }
 
 /// Whether there is a loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LoopState {
     /// There is none.
@@ -91,7 +92,7 @@ pub enum LoopState {
 }
 
 /// This node.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Node {
     /// Full base32 form of its key.
@@ -111,7 +112,7 @@ pub struct Node {
 }
 
 /// Access rules in force.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RulesInForce {
     /// The file that they were read from.
@@ -123,7 +124,7 @@ pub struct RulesInForce {
 }
 
 /// This node as a member of a network with certificates.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Membership {
     /// `member`, `joining`, `expired`, `revoked`, or `none`: there is neither a certificate nor an invite.
@@ -145,7 +146,7 @@ pub struct Membership {
 }
 
 /// Where the network's secret stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Secret {
     /// How often the one that this node uses first was rotated.
@@ -158,7 +159,7 @@ pub struct Secret {
 }
 
 /// What is thought of a peer as a member.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PeerMember {
     /// `pending`, `admitted` or `refused`.
@@ -176,7 +177,7 @@ pub struct PeerMember {
 }
 
 /// The network.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Network {
     /// Full base32 form of its id.
@@ -186,7 +187,7 @@ pub struct Network {
 }
 
 /// A relay.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Relay {
     /// The address in use, `wss://host:port/v1` or the like.
@@ -202,7 +203,7 @@ pub struct Relay {
 }
 
 /// Where the connection to a relay stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RelayState {
     /// Registered.
@@ -225,7 +226,7 @@ impl fmt::Display for RelayState {
 }
 
 /// Another node.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Peer {
     /// Full base32 form of its key.
@@ -284,7 +285,7 @@ pub struct Peer {
 }
 
 /// Whether a peer can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerState {
     /// Full-size data passed both ways within the last 3 s, or the path is idle and proven (protocol §7.2).
@@ -317,7 +318,7 @@ impl From<event::PeerState> for PeerState {
 }
 
 /// Kinds of path, best first (protocol §7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathKind {
     /// UDP between the two nodes.
@@ -353,7 +354,7 @@ impl From<select::PathKind> for PathKind {
 }
 
 /// A path in use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Path {
     /// Its kind.
     pub kind: PathKind,
@@ -370,7 +371,7 @@ pub struct Path {
 }
 
 /// A proven path that is not in use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StandbyPath {
     /// Its kind.
     pub kind: PathKind,
@@ -381,7 +382,7 @@ pub struct StandbyPath {
 }
 
 /// A session's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Handshake {
     /// The Noise pattern in full.
     pub pattern: String,
@@ -396,7 +397,7 @@ pub struct Handshake {
 }
 
 /// The ciphers of data packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Cipher {
     /// AES with 256-bit keys in Galois/counter mode.
     #[serde(rename = "AES-256-GCM")]
@@ -416,7 +417,7 @@ impl From<aead::Cipher> for Cipher {
 }
 
 /// A change of the path in use, and what it cost: measured, never assumed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Switch {
     /// The path before.
     pub from: PathKind,

@@ -5,5 +5,6 @@
 
 mod alone;
 mod answered;
+mod documents;
 mod program;
 mod rules;
