@@ -4,6 +4,7 @@
 //!
 //! - [`cli`]: what people type. [`control`]: the Unix socket between a command and the daemon. [`config`]: what `up` remembers.
 //! - [`daemon`]: one task that owns the endpoint and turns its events into commands for the rest.
+//! - [`doctor`]: what is wrong on this host, and what mends it.
 //! - [`plane`]: two threads that move frames between the device and the relay's stream.
 //! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`access`]: what of a peer is let in (pure). [`net`]: the machine's interfaces, addresses and routes.
 //! - [`transport`]: streams and sockets towards relays, kept outside the tunnel they carry.
@@ -15,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod device;
+pub mod doctor;
 pub mod net;
 pub mod plane;
 pub mod switch;

@@ -4,6 +4,7 @@
 //! data goes to stdout, what is said to a person to stderr; the two exceptions are in [`up`], and are lines to copy.
 
 mod completions;
+mod doctor;
 mod documents;
 mod down;
 mod global;
@@ -57,6 +58,7 @@ enum Command {
     Ping(ping::Args),
     Path(path::Args),
     Netcheck(netcheck::Args),
+    Doctor(doctor::Args),
     Invite(invite::Args),
     Network(network::Args),
     Members(members::MembersArgs),
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Ping(args) => ping::run(&global, &args),
         Command::Path(args) => path::run(&global, &args),
         Command::Netcheck(args) => netcheck::run(&global, &args),
+        Command::Doctor(args) => doctor::run(&global, &args),
         Command::Invite(args) => invite::run(&global, &args),
         Command::Network(args) => network::run(&global, &args),
         Command::Members(args) => members::members(&global, &args),

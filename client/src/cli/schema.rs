@@ -10,6 +10,7 @@ use super::documents::{
 use super::output;
 use crate::control::message::{Members, Netcheck, PathMoved};
 use crate::control::status::Status;
+use crate::doctor::Report;
 use anyhow::bail;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use shadowmesh_proto::spelling;
@@ -40,6 +41,7 @@ const DOCUMENTS: &[Document] = &[
     of::<Ping>("ping"),
     of::<PathMoved>("path"),
     of::<Netcheck>("netcheck"),
+    of::<Report>("doctor"),
     of::<Invite<'_>>("invite"),
     of::<NetworkMade>("network create"),
     of::<NetworkExported>("network export"),

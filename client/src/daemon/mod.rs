@@ -21,7 +21,7 @@
 //! - Everything made here is gone when [`run`] returns, however it ends: device, threads, sockets, addresses on a bridge. Only of a daemon
 //!   that is killed do those stay there, until it is started with that bridge again and ends.
 
-mod address;
+pub(crate) mod address;
 mod event_loop;
 mod interface;
 pub mod members;

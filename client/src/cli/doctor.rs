@@ -1,0 +1,120 @@
+//! `shadowmesh doctor`: what is wrong on this host, and what to type.
+
+use super::global::Global;
+use super::output::{self, clean, counted};
+use super::runtime;
+use crate::doctor::{Facts, Report, Severity, bundle, examine, gather};
+use anyhow::{Context as _, bail};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Say what is wrong on this host, and the line that mends it
+///
+/// Looks at the machine, the state directory, the daemon, its device and the relays, and changes nothing. Root sees all of it. Exit code
+/// 0 without a fault, where there may be warnings and hints; 1 with one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sudo shadowmesh doctor\n  \
+                        sudo shadowmesh doctor --json | jq -r '.findings[].line'\n  \
+                        sudo shadowmesh doctor --bundle for-help.tar.gz")]
+pub(super) struct Args {
+    /// Write an archive for who helps: status, counters, settings and log, with names, addresses and keys replaced and without secrets
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+}
+
+pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    let facts = runtime.block_on(gather(global.call()))?;
+    // A name that is still being looked up is no reason to wait.
+    runtime.shutdown_background();
+    let report = examine(&facts);
+    let written = args.bundle.as_ref().map(|file| write(file, &facts, &report)).transpose()?;
+    if global.json {
+        output::document(&report)?;
+    } else {
+        output::data(table(&report).trim_end())?;
+    }
+    if let (Some(file), Some(names)) = (&args.bundle, written) {
+        output::note(&format!("wrote {}: {}", file.display(), names.join(", ")));
+        output::note(
+            "names, addresses and keys in it are replaced, and no secret is in it; look at it before you hand it on",
+        );
+    }
+    let faults = report.findings.iter().filter(|finding| finding.severity == Severity::Fault).count();
+    if faults > 0 {
+        bail!("{} found", counted(faults, "fault"));
+    }
+    Ok(())
+}
+
+/// What is in the archive.
+fn write(file: &Path, facts: &Facts, report: &Report) -> anyhow::Result<Vec<String>> {
+    let parts = bundle::parts(facts, report);
+    bundle::write(file, &parts).with_context(|| format!("cannot make {}", file.display()))?;
+    Ok(parts.into_iter().map(|part| part.name).collect())
+}
+
+/// For people. A line to copy stands alone on its line, however long it is.
+fn table(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    for finding in &report.findings {
+        let severity = match finding.severity {
+            Severity::Fault => "FAULT",
+            Severity::Warning => "warning",
+            Severity::Hint => "hint",
+        };
+        let _ = writeln!(text, "{severity}: {} ({})", clean(&finding.sentence, 600), finding.id);
+        if let Some(line) = &finding.line {
+            let host = finding.host.as_ref().map(|host| format!("on {}: ", clean(host, 100)));
+            let _ = writeln!(text, "    {}{}", host.unwrap_or_default(), clean(line, 4_000));
+        }
+    }
+    let what: Vec<&str> = report.clean.iter().map(|looked| looked.what.as_str()).collect();
+    if report.findings.is_empty() {
+        let _ = writeln!(text, "nothing is wrong. {} looked at:", counted(what.len(), "thing"));
+    } else {
+        let _ = writeln!(text, "\nin order ({}):", what.len());
+    }
+    what.iter().for_each(|what| {
+        let _ = writeln!(text, "    {what}");
+    });
+    if !report.unknown.is_empty() {
+        let _ = writeln!(text, "not looked at:");
+    }
+    for unknown in &report.unknown {
+        let _ = writeln!(text, "    {}: {}", unknown.id, unknown.why);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Finding, Looked, NotLooked};
+
+    #[test]
+    fn a_line_to_copy_stands_whole_on_a_line_and_drives_no_terminal() {
+        let finding = Finding {
+            id: "x".into(),
+            severity: Severity::Fault,
+            sentence: "b\x1b[2J is wrong".into(),
+            line: Some("sudo mend it".into()),
+            host: Some("the relay".into()),
+        };
+        let mut report = Report {
+            version: "1".into(),
+            healthy: false,
+            findings: vec![finding.clone(), Finding { host: None, severity: Severity::Hint, ..finding }],
+            clean: vec![Looked { id: "y".into(), what: "all is well".into() }],
+            unknown: vec![NotLooked { id: "z".into(), why: "it is dark".into() }],
+        };
+        assert_eq!(
+            table(&report),
+            "FAULT: b[2J is wrong (x)\n    on the relay: sudo mend it\nhint: b[2J is wrong (x)\n    sudo mend it\n\n\
+             in order (1):\n    all is well\nnot looked at:\n    z: it is dark\n"
+        );
+        report.findings.clear();
+        assert!(table(&report).starts_with("nothing is wrong. 1 thing looked at:\n    all is well\n"));
+    }
+}
