@@ -34,6 +34,8 @@ pub mod state_dir;
 mod ways;
 
 pub use options::DaemonOptions;
+#[cfg(test)]
+pub(crate) use report::refusal_in_words;
 
 use crate::device::{DeviceFault, LinkError, OpenError};
 use std::io;

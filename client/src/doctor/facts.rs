@@ -93,8 +93,9 @@ pub(crate) struct Process {
     pub(crate) unit: Option<String>,
     /// Its program was replaced or removed since it started; `None` without rights.
     pub(crate) is_replaced: Option<bool>,
-    /// Its limit on open files, and how many it has open.
+    /// Its limit on open files, how far that may be raised, and how many it has open.
     pub(crate) max_files: Option<u64>,
+    pub(crate) hard_max_files: Option<u64>,
     pub(crate) open_files: Option<u64>,
 }
 

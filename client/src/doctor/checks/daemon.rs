@@ -129,15 +129,19 @@ pub(super) fn open_files(facts: &Facts) -> Outcome {
     let Some(process) = facts.daemon.running().and_then(|running| running.process.as_ref()) else {
         return Outcome::Unknown(NO_DAEMON);
     };
-    let Process { pid, max_files: Some(max), open_files, .. } = process else {
+    let Process { pid, max_files: Some(max), hard_max_files, open_files, .. } = process else {
         return Outcome::Unknown("root may see the daemon's limits");
     };
     let is_short = open_files.is_some_and(|open| open.saturating_mul(5) >= max.saturating_mul(4));
     let few = (*max < FEW_FILES || is_short).then(|| {
         let open = open_files.map(|open| format!(" and has {open} open")).unwrap_or_default();
         let sentence = format!("the daemon may open {max} files{open}: peers and callers beyond are refused");
-        Trouble::warning(sentence)
-            .line(facts.root(&format!("prlimit --pid {pid} --nofile={MANY_FILES}:{MANY_FILES}")))
+        // Beyond the hard limit it takes a right that root has not got everywhere.
+        let limits = match hard_max_files.map(|hard| hard.min(MANY_FILES)) {
+            Some(soft) if soft >= max.saturating_mul(4) => format!("{soft}:"),
+            _ => format!("{MANY_FILES}:{MANY_FILES}"),
+        };
+        Trouble::warning(sentence).line(facts.root(&format!("prlimit --pid {pid} --nofile={limits}")))
     });
     few.into()
 }

@@ -11,6 +11,10 @@ use std::net::Ipv4Addr;
 const NO_DAEMON: &str = "no daemon answers";
 /// As long before its end as `status` warns, seconds.
 const SOON: u64 = 30 * 86_400;
+/// What a peer says of this host, and what is said of a peer here, where an admin's word lets it in: it has to be approved, or came by an
+/// invite that has ended (protocol §8.5).
+const HERE: [&str; 2] = ["an admin has to approve", "the invite had ended"];
+const THERE: [&str; 2] = ["waits for an admin's approval", "the invite ended"];
 const ADMIN: &str = "an admin's host";
 
 fn with(facts: &Facts, decide: impl FnOnce(&Running) -> Outcome) -> Outcome {
@@ -58,7 +62,7 @@ pub(super) fn approval(facts: &Facts) -> Outcome {
         let approve = |id: &str| format!("approve {}", quoted(&start(id)));
         let waits_here = status.peers.iter().any(|peer| {
             let why = peer.member.as_ref().and_then(|member| member.refuses_us.as_deref());
-            why.is_some_and(|why| why.contains("an admin has to approve"))
+            why.is_some_and(|why| HERE.iter().any(|words| why.contains(words)))
         });
         let own = waits_here.then(|| {
             Trouble::fault("this host waits until an admin lets it in")
@@ -66,10 +70,13 @@ pub(super) fn approval(facts: &Facts) -> Outcome {
                 .on(ADMIN)
         });
         let pending = members.iter().filter(|members| members.is_admin).flat_map(|members| &members.members);
-        let others = pending.filter(|member| member.standing == "pending" && !member.is_here).map(|member| {
-            Trouble::warning(format!("{} waits until an admin lets it in", member.name))
-                .line(facts.shadowmesh(&approve(&member.id)))
-        });
+        let waits = |why: &String| THERE.iter().any(|words| why.contains(words));
+        let others = pending.filter(|member| !member.is_here && member.why.as_ref().is_some_and(waits)).map(
+            |member| {
+                Trouble::warning(format!("{} waits until an admin lets it in", member.name))
+                    .line(facts.shadowmesh(&approve(&member.id)))
+            },
+        );
         own.into_iter().chain(others).collect()
     })
 }

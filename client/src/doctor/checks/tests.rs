@@ -63,6 +63,7 @@ fn healthy() -> Facts {
         unit: None,
         is_replaced: Some(false),
         max_files: Some(1_024),
+        hard_max_files: Some(1_024),
         open_files: Some(30),
     };
     let running = Running {
@@ -210,7 +211,7 @@ const CASES: &[Case] = &[
     ("clock", |f| f.state.newest = Some(NOW + DAY), Severity::Fault, Some("timedatectl set-ntp true")),
     (
         "clock",
-        |f| refused(f, "the certificate is not good yet by its clock"),
+        |f| refused(f, crate::daemon::refusal_in_words(5)),
         Severity::Fault,
         Some("timedatectl set-ntp true"),
     ),
@@ -265,7 +266,7 @@ const CASES: &[Case] = &[
         "open-files",
         |f| running(f).process.as_mut().unwrap().max_files = Some(64),
         Severity::Warning,
-        Some("prlimit --pid 77 --nofile=65536:65536"),
+        Some("prlimit --pid 77 --nofile=1024:"),
     ),
     (
         "open-files",
@@ -450,14 +451,15 @@ const CASES: &[Case] = &[
     ),
     (
         "approval",
-        |f| refused(f, "an admin has to approve this node"),
+        |f| refused(f, crate::daemon::refusal_in_words(13)),
         Severity::Fault,
         Some("sudo shadowmesh approve 4k7dqx2mzp"),
     ),
     (
         "approval",
         |f| {
-            let waits = Member { id: "b".repeat(52), standing: "pending".into(), ..Member::default() };
+            let why = Some(shadowmesh_proto::membership::Refusal::NeedsApproval.to_string());
+            let waits = Member { id: "b".repeat(52), standing: "refused".into(), why, ..Member::default() };
             running(f).members = Some(Members { is_admin: true, members: vec![waits], ..Members::default() });
         },
         Severity::Warning,

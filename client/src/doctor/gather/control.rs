@@ -4,7 +4,7 @@ use super::super::facts::{Daemon, Running};
 use super::process;
 use crate::control::client::{Connection, ControlError};
 use crate::control::message::{Request, Response};
-use crate::control::status::RelayState;
+use crate::control::status::{Relay, RelayState};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -45,8 +45,11 @@ pub(super) async fn ask(socket: &Path) -> Daemon {
 pub(super) async fn wait_for_relays(socket: &Path, daemon: &mut Daemon) {
     let began = Instant::now();
     while let Daemon::Runs(running) = daemon {
-        let is_connected = running.status.relays.iter().all(|relay| relay.state == RelayState::Connected);
-        if is_connected || began.elapsed() > RELAY_PATIENCE {
+        let relays = &running.status.relays;
+        let is_up = |relay: &Relay| relay.state == RelayState::Connected;
+        // One at the same address stands for an older ticket of it.
+        let is_there = |relay: &Relay| relays.iter().any(|other| other.url == relay.url && is_up(other));
+        if relays.iter().all(is_there) || began.elapsed() > RELAY_PATIENCE {
             return;
         }
         sleep(LOOK_AGAIN).await;

@@ -11,12 +11,14 @@ pub(super) fn of(pid: i32) -> Process {
     let at = PathBuf::from(format!("/proc/{pid}"));
     let exe = fs::read_link(at.join("exe")).ok();
     let limits = fs::read_to_string(at.join("limits")).unwrap_or_default();
-    let max = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let limit = |at| files.and_then(|rest| rest.split_whitespace().nth(at)?.parse().ok());
     Process {
         pid,
         unit: fs::read_to_string(at.join("cgroup")).ok().and_then(|text| unit(&text)),
         is_replaced: exe.map(|exe| exe.to_string_lossy().ends_with(" (deleted)")),
-        max_files: max.and_then(|rest| rest.split_whitespace().next()?.parse().ok()),
+        max_files: limit(0),
+        hard_max_files: limit(1),
         open_files: fs::read_dir(at.join("fd")).ok().map(|open| open.count() as u64),
     }
 }
