@@ -88,13 +88,11 @@ fn add(
 
 fn page(command: &clap::Command, name: &str, related: &[&str], common: &Below) -> io::Result<String> {
     let version = env!("CARGO_PKG_VERSION");
-    let man = Man::new(command.clone())
-        .title(name.to_uppercase())
-        .section(SECTION)
-        .source(format!("ShadowMesh {version}"))
-        .manual(MANUAL);
-    let mut text = Vec::new();
-    man.render_title(&mut text)?;
+    let man = Man::new(command.clone()).section(SECTION);
+    // Not the typesetter's, which leaves out an argument that is empty, here the date: the next would be taken for it.
+    let title =
+        format!(".TH \"{}\" \"{SECTION}\" \"\" \"ShadowMesh {version}\" \"{MANUAL}\"\n", name.to_uppercase());
+    let mut text = title.into_bytes();
     man.render_name_section(&mut text)?;
     man.render_synopsis_section(&mut text)?;
     man.render_description_section(&mut text)?;
@@ -143,7 +141,10 @@ fn tidy(text: &str) -> String {
         while is_section && lines.last() == Some(&".PP") {
             lines.pop();
         }
-        if !(line == ".PP" && lines.last().is_some_and(|last| last.starts_with(".SH") || *last == ".PP")) {
+        let is_second_break = line == ".br" && lines.last() == Some(&".br");
+        if !(is_second_break
+            || line == ".PP" && lines.last().is_some_and(|last| last.starts_with(".SH") || *last == ".PP"))
+        {
             lines.push(line);
         }
     }

@@ -69,6 +69,9 @@ fn pages_are_well_formed() {
     const MACROS: [&str; 12] = ["TH", "SH", "PP", "TP", "IP", "RS", "RE", "nf", "fi", "ie", "el", "br"];
     for page in programs().into_iter().flat_map(|program| pages(program).expect("made")) {
         let mut open = Vec::new();
+        let title = page.text.lines().find(|line| line.starts_with(".TH ")).expect("a title");
+        let name = page.file.strip_suffix(".1").expect("of the first section").to_uppercase();
+        assert!(title.starts_with(&format!(".TH \"{name}\" \"1\" \"\" \"ShadowMesh ")), "{title}");
         assert_eq!(page.text.matches(".TH ").count(), 1, "{}", page.file);
         for line in page.text.lines() {
             assert_eq!(line, line.trim_end(), "{}", page.file);
