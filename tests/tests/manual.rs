@@ -31,7 +31,7 @@ fn is_whole(command: &clap::Command, name: &str, pages: &[Page], seen: &mut usiz
     for argument in command.get_arguments() {
         let text = match argument.get_long() {
             Some(long) => set(&format!("--{long}")),
-            None => set(&argument.get_value_names().and_then(<[_]>::first).expect("a name").to_string()),
+            None => set(argument.get_value_names().and_then(<[_]>::first).expect("a name").as_str()),
         };
         // A word of its own: `--watch` is not `--watch-out`.
         let stands = page.text.match_indices(&text).any(|(at, _)| {

@@ -1,6 +1,6 @@
 //! `shadowmesh schema`: the shape of every `--json`, made of the types that are printed, so that the two cannot differ.
 //!
-//! [`DOCUMENTS`] names the document of each command, [`WITHOUT`] the commands that have none and why: a test walks the command line and
+//! [`DOCUMENTS`] names the document of each command, `WITHOUT` the commands that have none and why: a test walks the command line and
 //! finds each of them in one of the two.
 
 use super::documents::{

@@ -1,4 +1,4 @@
-//! What is known of this machine, its daemon and its relays at one moment: plain data, gathered by [`super::gather`], judged by
+//! What is known of this machine, its daemon and its relays at one moment: plain data, gathered by [`super::gather`](mod@super::gather), judged by
 //! [`super::checks`]. Nothing here is a secret.
 //!
 //! `Option` is what could not be found out, for lack of rights or because this kernel has no such thing; a decider that needs it says so.

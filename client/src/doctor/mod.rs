@@ -1,7 +1,7 @@
 //! `shadowmesh doctor`: what is wrong on this host, and the line that mends it. It changes nothing.
 //!
 //! [`gather`](mod@gather) asks the machine, the daemon and the relays and makes [`facts`] of the answers; [`checks`] judges them, a small pure
-//! decider each, and says what mends what it found ([`finding`], [`line`]). [`bundle`] puts what a helper wants to see into an archive
+//! decider each, and says what mends what it found ([`finding`], [`line`](mod@line)). [`bundle`] puts what a helper wants to see into an archive
 //! that names nobody.
 //!
 //! # The faults

@@ -17,9 +17,11 @@ fn report(home: &Home) -> Value {
 }
 
 /// The line for what this check found.
-fn line(report: &Value, id: &str) -> Option<String> {
-    let found = report["findings"].as_array().expect("findings").iter().find(|found| found["id"] == id)?;
-    found["line"].as_str().map(ToOwned::to_owned)
+#[track_caller]
+fn line(report: &Value, id: &str) -> String {
+    let mut findings = report["findings"].as_array().expect("findings").iter();
+    let found = findings.find(|found| found["id"] == id).unwrap_or_else(|| panic!("no {id} in {report}"));
+    found["line"].as_str().expect("a line").to_owned()
 }
 
 fn is_clean(report: &Value, id: &str) -> bool {
@@ -57,7 +59,7 @@ fn a_mistyped_key_is_mended_by_the_line() {
     fs::write(&file, &text).expect("written");
     // One is told at a time.
     for _ in 0..2 {
-        let line = line(&report(&home), "config").expect("found");
+        let line = line(&report(&home), "config");
         assert_eq!(typed(&home, &line).code, Some(0), "{line}");
     }
     assert!(is_clean(&report(&home), "config"));
@@ -66,7 +68,7 @@ fn a_mistyped_key_is_mended_by_the_line() {
     // A value that cannot be, and a key like nothing.
     fs::write(&file, mended.replace("1300", "13") + "colour = 1\n").expect("written");
     for _ in 0..2 {
-        let line = line(&report(&home), "config").expect("found");
+        let line = line(&report(&home), "config");
         assert_eq!(typed(&home, &line).code, Some(0), "{line}");
     }
     assert!(is_clean(&report(&home), "config"));
@@ -80,7 +82,7 @@ fn keys_that_others_may_read_are_closed_by_the_line() {
     for (name, mode) in [("node.key", 0o644), ("network.toml", 0o660)] {
         fs::set_permissions(home.state().join(name), fs::Permissions::from_mode(mode)).expect("set");
     }
-    let line = line(&report(&home), "secrets").expect("found");
+    let line = line(&report(&home), "secrets");
     assert_eq!(typed(&home, &line).code, Some(0), "{line}");
     assert!(is_clean(&report(&home), "secrets"));
     let mode =
@@ -92,7 +94,7 @@ fn keys_that_others_may_read_are_closed_by_the_line() {
 fn a_host_in_no_network_joins_by_the_line() {
     let home = Home::new();
     let before = report(&home);
-    let line = line(&before, "network").expect("found").replace("smi1...", &invite("home"));
+    let line = line(&before, "network").replace("smi1...", &invite("home"));
     // No daemon of a test works: this one comes as far as a relay that is not there, or the kernel that lets it make no device.
     let line = format!("{line} --device lo");
     typed(&home, &line);
@@ -105,7 +107,7 @@ fn a_damaged_state_is_left_and_joined_anew_by_the_line() {
     let home = joined();
     fs::write(home.state().join("network.toml"), "secret = 1\n").expect("written");
     let found = report(&home);
-    let line = line(&found, "state-damage").expect("found").replace("smi1...", &invite("home"));
+    let line = line(&found, "state-damage").replace("smi1...", &invite("home"));
     typed(&home, &line);
     let after = report(&home);
     assert!(is_clean(&after, "state-damage") && is_clean(&after, "network"), "{after}");

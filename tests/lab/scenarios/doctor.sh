@@ -152,7 +152,9 @@ fault
 on b sh -c "mkdir -p /run/second && cp $state/*.toml /run/second/ && sed -i '/^name\|^device\|^address/d' /run/second/config.toml && ip address flush dev smesh0"
 on b shadowmesh --state /run/second --socket /run/second.sock up --detach --device smesh1 --address 192.168.200.1/24 >/dev/null 2>&1 3>&- || true
 mends b two-daemons
-on b sh -c 'shadowmesh down && shadowmesh up --detach' >/dev/null 2>&1 3>&-
+on b shadowmesh down 2>/dev/null
+fault; on b mount -o remount,ro /var/lib/shadowmesh; mends b state-writable
+on b shadowmesh up --detach >/dev/null 2>&1 3>&-
 lab_wait 20 "b to be connected" lab_connected b 1
 
 step "the relay"
