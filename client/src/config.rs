@@ -10,8 +10,8 @@
 mod values;
 
 pub use values::{
-    Bridge, CipherChoice, DeviceName, Ipv4Cidr, Mtu, NetworkAlias, NodeName, RekeyInterval, RulesPath, Span,
-    ValueError,
+    Bridge, CipherChoice, DeviceName, Ipv4Cidr, Mtu, NamesChoice, NetworkAlias, NodeName, RekeyInterval,
+    RulesPath, Span, ValueError,
 };
 
 pub use crate::switch::{DhcpServers, Filters, FloodBudget};
@@ -19,7 +19,7 @@ pub use crate::switch::{DhcpServers, Filters, FloodBudget};
 use crate::switch::{Protection, SwitchConfig};
 use serde::Deserialize;
 use shadowmesh_proto::spelling;
-use shadowmesh_proto::ticket::{RelayTicket, TicketError};
+use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket, TicketError};
 use std::fmt::Write as _;
 use std::ops::Range;
 use toml::de::DeTable;
@@ -55,7 +55,7 @@ fn hint(suggestion: &Option<&'static str>) -> String {
 }
 
 /// The keys of `config.toml`, in the order they are written.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "relays",
     "name",
     "device",
@@ -68,6 +68,7 @@ const FIELDS: [&str; 13] = [
     "allow_dhcp",
     "flood_budget",
     "rules",
+    "names",
     "rekey_interval",
 ];
 
@@ -100,6 +101,8 @@ pub struct Config {
     pub flood_budget: Option<FloodBudget>,
     /// The file with the access rules that this node enforces.
     pub rules: Option<RulesPath>,
+    /// Whether other programs find members by name.
+    pub names: Option<NamesChoice>,
     /// How often session keys are replaced.
     pub rekey_interval: Option<RekeyInterval>,
 }
@@ -185,6 +188,12 @@ impl Config {
                 "\"/etc/shadowmesh/rules\"",
             ),
             (
+                "Whether `ping b` and `ssh b.NETWORK.internal` work here: off, on (by systemd-resolved, else a block in /etc/hosts), or hosts (the block in any case). Read at the start and by `shadowmesh reload`.",
+                self.names.map(|v| quoted(v.to_string())),
+                "names",
+                "\"off\"",
+            ),
+            (
                 "How often session keys are replaced: 2s to 120s. Shorter than 120s is meant for tests.",
                 self.rekey_interval.map(|v| quoted(v.to_string())),
                 "rekey_interval",
@@ -220,6 +229,7 @@ impl Config {
             allow_dhcp: newer.allow_dhcp.or(self.allow_dhcp),
             flood_budget: newer.flood_budget.or(self.flood_budget),
             rules: newer.rules.or(self.rules),
+            names: newer.names.or(self.names),
             rekey_interval: newer.rekey_interval.or(self.rekey_interval),
         }
     }
@@ -248,6 +258,8 @@ pub struct Settings {
     pub allow_dhcp: DhcpServers,
     /// How much is flooded to each peer, and taken of each.
     pub flood_budget: FloodBudget,
+    /// Whether other programs find members by name.
+    pub names: NamesChoice,
     /// How often session keys are replaced.
     pub rekey_interval: RekeyInterval,
 }
@@ -269,6 +281,7 @@ impl Settings {
             filter: config.filter.unwrap_or_default(),
             allow_dhcp: config.allow_dhcp.clone().unwrap_or_default(),
             flood_budget: config.flood_budget.unwrap_or_default(),
+            names: config.names.unwrap_or_default(),
             rekey_interval: config.rekey_interval.unwrap_or_default(),
         }
     }
@@ -290,6 +303,18 @@ pub fn union_of_relays(first: &[RelayTicket], second: &[RelayTicket]) -> Vec<Rel
         }
     }
     all
+}
+
+/// The relays that a host uses, at most [`MAX_ENTRIES`], and how many are left out: those of the network and its `own`, which come first
+/// where there are too many.
+pub fn relays_in_use(network: &[RelayTicket], own: &[RelayTicket]) -> (Vec<RelayTicket>, usize) {
+    let mut relays = union_of_relays(network, own);
+    if relays.len() <= MAX_ENTRIES {
+        return (relays, 0);
+    }
+    relays = union_of_relays(own, network);
+    let left_out = relays.split_off(MAX_ENTRIES).len();
+    (relays, left_out)
 }
 
 fn relay_tickets<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<RelayTicket>, D::Error> {
@@ -394,7 +419,11 @@ mod tests {
             proptest::option::of(1280i64..=9000),
             proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
             proptest::option::of(0usize..3),
-            (proptest::option::of(2u64..=120), proptest::option::of(any::<bool>())),
+            (
+                proptest::option::of(2u64..=120),
+                proptest::option::of(any::<bool>()),
+                proptest::option::of(prop_oneof![Just("off"), Just("on"), Just("hosts")]),
+            ),
             proptest::option::of("/[ -~\u{e4}]{0,40}"),
             (
                 proptest::option::of(prop_oneof![Just("all"), Just("none"), Just("dhcp,ra"), Just("bpdu")]),
@@ -409,7 +438,17 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..4),
         );
         texts.prop_map(
-            |(name, (device, bridge), mtu, address, cipher, (rekey, port_mapping), rules, switch, relays)| {
+            |(
+                name,
+                (device, bridge),
+                mtu,
+                address,
+                cipher,
+                (rekey, port_mapping, names),
+                rules,
+                switch,
+                relays,
+            )| {
                 Config {
                     relays: union_of_relays(
                         &[],
@@ -426,6 +465,7 @@ mod tests {
                     allow_dhcp: switch.1.and_then(|text| text.parse().ok()),
                     flood_budget: switch.2.and_then(|text| text.parse().ok()),
                     rules: rules.and_then(|path| path.parse().ok()),
+                    names: names.and_then(|text| text.parse().ok()),
                     rekey_interval: rekey.and_then(|s| format!("{s}s").parse().ok()),
                 }
             },

@@ -7,6 +7,7 @@
 //! - [`doctor`]: what is wrong on this host, and what mends it.
 //! - [`plane`]: two threads that move frames between the device and the relay's stream.
 //! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`access`]: what of a peer is let in (pure). [`net`]: the machine's interfaces, addresses and routes.
+//! - [`names`]: what members are called by other programs of this machine, where that is asked for.
 //! - [`transport`]: streams and sockets towards relays, kept outside the tunnel they carry.
 //! - [`system_rng`]: the operating system's randomness.
 
@@ -17,6 +18,7 @@ pub mod control;
 pub mod daemon;
 pub mod device;
 pub mod doctor;
+pub mod names;
 pub mod net;
 pub mod plane;
 pub mod switch;

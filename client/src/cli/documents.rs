@@ -3,6 +3,7 @@
 //! A contract with scripts, as [`Status`](crate::control::status::Status) is: fields are added, none is renamed or removed. Their schema is
 //! made of these types ([`super::schema`]).
 
+use crate::config::NamesChoice;
 use crate::control::message::{AdminEntry, Echo};
 use crate::control::status::RulesInForce;
 use schemars::JsonSchema;
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 pub(super) struct Down {
     /// Whether there was a daemon to stop.
     pub(super) was_running: bool,
+    /// Whether names were taken out of the hosts file that a killed daemon had left there.
+    pub(super) took_names_out: bool,
 }
 
 /// `leave`.
@@ -21,6 +24,8 @@ pub(super) struct Down {
 pub(super) struct Leave {
     /// Whether this host was in a network.
     pub(super) was_member: bool,
+    /// Whether names were taken out of the hosts file that a killed daemon had left there.
+    pub(super) took_names_out: bool,
 }
 
 /// `ping`.
@@ -108,6 +113,8 @@ pub(super) struct AdminId {
 pub(super) struct Reloaded {
     /// The access rules in force; `null` for none.
     pub(super) rules: Option<RulesInForce>,
+    /// Whether other programs find members by name; `null` from a daemon that knows of none.
+    pub(super) names: Option<NamesChoice>,
 }
 
 /// `network create`.

@@ -29,10 +29,12 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         );
     }
     down::stop(&global.socket())?;
+    let swept = down::sweep(global)?;
     let was_member = forget(global)?;
     if global.json {
-        return output::document(&Leave { was_member });
+        return output::document(&Leave { was_member, took_names_out: swept.is_some() });
     }
+    down::note_swept(swept.as_deref());
     output::note(if was_member { "this host has left the network" } else { "this host is in no network" });
     Ok(())
 }

@@ -82,7 +82,7 @@ pub(super) struct TagArgs {
 
 /// Add, remove or list the relays of the network
 ///
-/// The record carries the list; members use it from their next start on, and invites name it.
+/// The record carries the list; members use it as soon as they hear of it, and invites name it.
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,

@@ -3,7 +3,8 @@
 //! Every type reads itself from text ([`FromStr`]) and prints itself back, so that a flag and a line of `config.toml` go
 //! through the same check and give the same sentence.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -41,6 +42,9 @@ pub enum ValueError {
     /// Not a choice of `--cipher`.
     #[error("the cipher is one of auto, aes and chacha")]
     Cipher,
+    /// Not a choice of `--names`.
+    #[error("names are one of off, on and hosts")]
+    Names,
     /// Not absolute, or with characters that neither a line of a log nor TOML carries as they are.
     #[error("a file of rules is named by a whole path of printable characters, without \" and \\")]
     RulesPath,
@@ -312,6 +316,47 @@ impl FromStr for Ipv4Cidr {
 impl fmt::Display for Ipv4Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+/// Whether other programs of this machine find members by name, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NamesChoice {
+    /// They do not: nothing of how this machine finds names is touched.
+    #[default]
+    Off,
+    /// By systemd-resolved where programs ask it, else by a block in the hosts file.
+    On,
+    /// By a block in the hosts file in any case.
+    Hosts,
+}
+
+impl NamesChoice {
+    /// What people type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Hosts => "hosts",
+        }
+    }
+}
+
+impl FromStr for NamesChoice {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        [Self::Off, Self::On, Self::Hosts]
+            .into_iter()
+            .find(|choice| choice.as_str() == text)
+            .ok_or(ValueError::Names)
+    }
+}
+
+impl fmt::Display for NamesChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

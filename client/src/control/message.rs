@@ -1,6 +1,7 @@
 //! What can be asked of a daemon, and what it answers.
 
 use super::status::{PathKind, RulesInForce, Secret, Status};
+use crate::config::NamesChoice;
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -173,6 +174,9 @@ pub enum Response {
     Reloaded {
         /// The access rules; `null` for none.
         rules: Option<RulesInForce>,
+        /// Whether other programs find members by name; `null` from a daemon that knows of none.
+        #[serde(default)]
+        names: Option<NamesChoice>,
     },
     /// The daemon begins to leave; its process ends when it has.
     Leaving,
@@ -216,7 +220,7 @@ impl std::fmt::Debug for Response {
             Self::Echo(echo) => f.debug_tuple("Echo").field(echo).finish(),
             Self::Netcheck(found) => f.debug_tuple("Netcheck").field(found).finish(),
             Self::Path(moved) => f.debug_tuple("Path").field(moved).finish(),
-            Self::Reloaded { rules } => f.debug_tuple("Reloaded").field(rules).finish(),
+            Self::Reloaded { rules, names: _ } => f.debug_tuple("Reloaded").field(rules).finish(),
             Self::Leaving => f.write_str("Leaving"),
             Self::Invite { .. } => f.write_str("Invite(..)"),
             Self::Members(members) => f.debug_tuple("Members").field(members).finish(),

@@ -35,6 +35,53 @@ pub struct Status {
     pub dropped: BTreeMap<String, u64>,
     /// What the Ethernet switch does.
     pub switch: EthernetSwitch,
+    /// The names that other programs of this machine find members by; `null` where that is off.
+    pub names: Option<Names>,
+}
+
+/// Names of members for other programs of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Names {
+    /// How they are served.
+    pub way: NamesWay,
+    /// What they end in, such as `office.internal`; empty before that is known.
+    pub domain: String,
+    /// How many are served.
+    pub served: usize,
+    /// What gets no name, or not all of it: the first of them.
+    pub left_out: Vec<NameLeftOut>,
+    /// How many that are in all.
+    pub left_out_count: usize,
+    /// Why they are not served as they should be; `null` where they are.
+    pub error: Option<String>,
+    /// Why they are served in this way, where another was to be expected.
+    pub note: Option<String>,
+    /// How often something failed since the start.
+    pub failures: u64,
+}
+
+/// How names are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NamesWay {
+    /// They are not, or not yet.
+    #[default]
+    None,
+    /// By a block in the hosts file.
+    Hosts,
+    /// By systemd-resolved.
+    Resolved,
+}
+
+/// A name that nobody gets here, or not all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct NameLeftOut {
+    /// What somebody is called.
+    pub name: String,
+    /// Why; goes on after the name.
+    pub why: String,
 }
 
 /// What the Ethernet switch does beside passing frames on.
@@ -477,6 +524,14 @@ pub(crate) mod tests {
                 secret: Secret { generation: 2, state: "rotating".into(), until: Some(2_000_000_000) },
             }),
             dropped: [("forged".to_owned(), 1)].into(),
+            names: Some(Names {
+                way: NamesWay::Hosts,
+                domain: "home.internal".into(),
+                served: 2,
+                left_out: vec![NameLeftOut { name: "wpad".into(), why: "means something else".into() }],
+                left_out_count: 1,
+                ..Names::default()
+            }),
             switch: EthernetSwitch {
                 filters: vec!["bpdu".into(), "dhcp".into()],
                 flood_budget: "1mbit".into(),
@@ -557,7 +612,7 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "dropped membership network node peers relays rules switch version");
+        assert_eq!(names(""), "dropped membership names network node peers relays rules switch version");
         assert_eq!(names("/membership"), "given is_admin name secret state tags until warnings");
         assert_eq!(names("/membership/secret"), "generation state until");
         assert_eq!(names("/peers/0/member"), "has_new_secret refuses_us standing tags until why");
@@ -567,6 +622,9 @@ pub(crate) mod tests {
         );
         assert_eq!(names("/switch/loop"), "found state with");
         assert_eq!(json.pointer("/switch/loop/state"), Some(&json!("blocked")));
+        assert_eq!(names("/names"), "domain error failures left_out left_out_count note served way");
+        assert_eq!(names("/names/left_out/0"), "name why");
+        assert_eq!(json.pointer("/names/way"), Some(&json!("hosts")));
         assert_eq!(names("/node"), "addresses device id mac mtu name queues");
         assert_eq!(names("/network"), "id name");
         assert_eq!(names("/rules"), "count error file");

@@ -10,12 +10,14 @@ mod given;
 mod lanes;
 mod links;
 mod members;
+mod names;
 mod paths;
 mod requests;
 mod roster;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use super::address::{self, OwnAddresses};
 use super::interface::{Interface, clear_bridge};
@@ -27,7 +29,9 @@ use crate::control::status::RulesInForce;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
-use crate::net::changes::Changes;
+use crate::names::label::Label;
+use crate::names::{Identity, Names};
+use crate::net::changes::KeptChanges;
 use crate::net::port_mapping::PortMapper;
 use crate::net::wake_up::{self, ClockJumps};
 use crate::net::{Netlink, interfaces};
@@ -38,7 +42,6 @@ use crate::transport::outside::Outside;
 use crate::transport::relay::{RelayEvent, RelayHandle, RelayStream};
 use crate::transport::tcp::{TcpEvent, TcpTransport};
 use crate::transport::udp::DatagramSocket;
-use futures_util::FutureExt as _;
 use lanes::Lanes;
 use members::Kept;
 use paths::PathWait;
@@ -56,13 +59,15 @@ use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use turns::{CLASSES, Turns};
 
 /// Events of relay tasks that wait for the loop; a relay that talks more than this is slowed down.
 const RELAY_QUEUE: usize = 64;
@@ -82,8 +87,7 @@ pub(super) struct EventLoop {
     relays: Vec<RelayTask>,
     lanes: Lanes,
     relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
-    /// Relay events taken since the last packet.
-    relay_burst: usize,
+    turns: Turns,
     socket: DatagramSocket,
     tcp: TcpTransport,
     tcp_events: mpsc::Receiver<TcpEvent>,
@@ -94,7 +98,7 @@ pub(super) struct EventLoop {
     ways: Ways,
     netlink: Arc<Netlink>,
     control: ControlServer,
-    changes: Option<Changes>,
+    changes: KeptChanges,
     clock_jumps: Option<ClockJumps>,
     /// Unless it is switched off.
     mapper: Option<PortMapper>,
@@ -105,7 +109,10 @@ pub(super) struct EventLoop {
     progress: ProgressSender,
     state: StateDir,
     network: NetworkState,
+    /// Those in use, best first.
     relay_tickets: Vec<RelayTicket>,
+    /// Those that this host's own configuration names.
+    own_relays: Vec<RelayTicket>,
     /// The access rules in force, and what went wrong with others since.
     rules: Option<RulesInForce>,
     own_name: String,
@@ -122,12 +129,14 @@ pub(super) struct EventLoop {
     /// Whether any relay ever accepted this node.
     was_registered: bool,
     members: Kept,
+    names: Names,
     lock: StateLock,
 }
 
 /// What is known of a relay beside what the endpoint knows.
 struct RelayTask {
-    /// Nothing in a lane that is not in use.
+    /// Nothing while its number rests.
+    place: Option<lanes::Place>,
     handle: Option<RelayHandle>,
     /// The stream that is open; `None` as soon as it is given up, although its task may not know yet.
     stream: Option<RelayStream>,
@@ -162,8 +171,8 @@ enum Input {
     DeviceLost(DeviceFault),
     Request(Incoming),
     NetworkChanged,
-    /// The machine was suspended, or its clock was set.
-    ClockJumped,
+    /// The machine was suspended, or its clock was set; or that is no longer noticed.
+    ClockJumped(io::Result<()>),
     /// The router forwards a port of this outside address, or none any more.
     Mapped(Option<SocketAddr>),
     Timer,
@@ -217,10 +226,12 @@ impl EventLoop {
             node_secret,
             network,
             relays,
+            own_relays,
             settings,
             rules,
             members,
             ring,
+            names: places,
             progress,
         } = options;
         let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
@@ -239,8 +250,7 @@ impl EventLoop {
         };
         let everybody =
             Members::new(node_secret.public(), network.address_space(), &hello, settings.switch());
-        let lanes = if network.root.is_some() { lanes::LANES } else { 1 };
-        let mut routes = Routes::new(everybody, lanes * relays.len());
+        let mut routes = Routes::new(everybody);
         let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
         let device = interface.device.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
@@ -253,7 +263,8 @@ impl EventLoop {
                 node: node_secret,
                 network: keys,
                 addresses: network.address_space(),
-                relays: (0..lanes).flat_map(|_| &relays).map(|ticket| ticket.key).collect(),
+                // They come with their streams (`lanes`).
+                relays: Vec::new(),
                 ciphers: ciphers(settings.cipher),
                 hello,
                 address_attempt: own.attempt,
@@ -270,13 +281,24 @@ impl EventLoop {
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
         let (tcp, tcp_events) = TcpTransport::new(outside.clone(), plane.messages(), plane.outbound_waker());
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
-        let tasks = (0..lanes).flat_map(|_| &relays).map(RelayTask::idle).collect();
-        let lanes = Lanes::new(lanes, outside, events);
+        let lanes = Lanes::new(outside, events);
         let mapper = settings
             .port_mapping
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
         let ports = vec![socket.port()];
-        let changes = Changes::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
+        let changes =
+            KeptChanges::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
+        let control = ControlServer::start(control).map_err(system("the control socket"))?;
+        let terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+        // Nothing fails any more: what names change of this machine is always taken back.
+        let called = Identity {
+            node: endpoint.id(),
+            networks: Label::of_network(&network.name, &network.label_id()),
+            device: interface.name(),
+            is_bridged: interface.is_bridged(),
+        };
+        let names = Names::start(called, places, settings.names, progress.clone());
         let mut made = Self {
             endpoint,
             routes,
@@ -284,10 +306,10 @@ impl EventLoop {
             output,
             interface,
             mtu,
-            relays: tasks,
+            relays: Vec::new(),
             lanes,
             relay_events,
-            relay_burst: 0,
+            turns: Turns::default(),
             socket,
             tcp,
             tcp_events,
@@ -295,21 +317,22 @@ impl EventLoop {
             ports,
             ways,
             netlink,
-            control: ControlServer::start(control).map_err(system("the control socket"))?,
-            changes: Some(changes),
+            control,
+            changes,
             // Without it only a timer that is late tells of a sleep.
             clock_jumps: ClockJumps::watch()
                 .inspect_err(|error| tracing::warn!(%error, "jumps of the clock are not noticed"))
                 .ok(),
             mapper,
-            terminate: signal(SignalKind::terminate()).map_err(system("signals"))?,
-            interrupt: signal(SignalKind::interrupt()).map_err(system("signals"))?,
+            terminate,
+            interrupt,
             echoes: HashMap::new(),
             path_waits: Vec::new(),
             progress,
             state,
             network,
             relay_tickets: relays,
+            own_relays,
             rules,
             own_name: settings.name.to_string(),
             by_hand: settings.address,
@@ -320,11 +343,12 @@ impl EventLoop {
             lie_told: HashSet::new(),
             was_registered: false,
             members: Kept::default(),
+            names,
             lock,
         };
         match members {
             Some(members) => made.begin_members(members),
-            None => made.open_lane(0, None),
+            None => made.open_lane(None),
         }
         Ok(made)
     }
@@ -340,7 +364,9 @@ impl EventLoop {
             }
             let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
             let look = self.members.look_at().map(|at| Deadline::new(at, "certificates are looked at"));
+            self.leave_relays();
             let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
+            let deadline = Deadline::earlier(deadline, self.leave_at());
             let began = Instant::now();
             let input = self.wait(deadline).await;
             if wake_up::has_slept(began, deadline.map(|deadline| deadline.at), Instant::now()) {
@@ -370,7 +396,13 @@ impl EventLoop {
                 Input::Fact(fact) => self.on_fact(fact),
                 Input::Mapped(outside) => self.endpoint.handle_mapped_port(Instant::now(), outside),
                 Input::NetworkChanged => self.on_network_changed().await,
-                Input::ClockJumped => self.on_awake("the clock jumped").await,
+                Input::ClockJumped(jump) => {
+                    if let Err(error) = jump {
+                        tracing::warn!(%error, "jumps of the clock are no longer noticed");
+                        self.clock_jumps = None;
+                    }
+                    self.on_awake("the clock jumped").await;
+                }
                 Input::Timer => {
                     let now = Instant::now();
                     self.forget_echoes(now);
@@ -384,10 +416,53 @@ impl EventLoop {
     }
 
     /// The next input. What is rare and wanted now comes first; relay messages come before packets, because a packet may come
-    /// over a channel that such a message introduces, and the two take different ways here. A relay that talks without pause
-    /// does not keep the packets of others out.
+    /// over a channel that such a message introduces, and the two take different ways here. Nobody who speaks without pause keeps the
+    /// others out ([`Turns`]).
     async fn wait(&mut self, deadline: Option<Deadline>) -> Input {
         let PlaneOutput { packets, direct, stray, datagrams, facts, lost } = &mut self.output;
+        let mut timer = pin!(async {
+            match deadline {
+                Some(deadline) => {
+                    tokio::time::sleep_until(deadline.at.into()).await;
+                    tracing::trace!(why = deadline.why, "timer");
+                }
+                None => std::future::pending().await,
+            }
+            Input::Timer
+        });
+        let mapped = async {
+            match &mut self.mapper {
+                Some(mapper) => mapper.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let jumped = async {
+            match &mut self.clock_jumps {
+                Some(jumps) => jumps.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut rare = pin!(async {
+            tokio::select! {
+                biased;
+                Some(incoming) = self.control.next() => Input::Request(incoming),
+                _ = self.changes.next() => Input::NetworkChanged,
+                jump = jumped => Input::ClockJumped(jump),
+                outside = mapped => Input::Mapped(outside),
+            }
+        });
+        let mut fact = pin!(async {
+            match facts.recv().await {
+                Some(fact) => Input::Fact(fact),
+                None => std::future::pending().await,
+            }
+        });
+        let mut relay = pin!(async {
+            match self.relay_events.recv().await {
+                Some((no, event)) => Input::Relay(no, event),
+                None => std::future::pending().await,
+            }
+        });
         // No order among these: strangers who fill one of them leave the others their share.
         let mut arrival = pin!(async {
             tokio::select! {
@@ -399,71 +474,14 @@ impl EventLoop {
                 else => std::future::pending().await,
             }
         });
-        if self.relay_burst >= RELAY_QUEUE {
-            self.relay_burst = 0;
-            if let Some(input) = arrival.as_mut().now_or_never() {
-                return input;
-            }
-        }
-        let timer = async {
-            match deadline {
-                Some(deadline) => {
-                    tokio::time::sleep_until(deadline.at.into()).await;
-                    tracing::trace!(why = deadline.why, "timer");
-                }
-                None => std::future::pending().await,
-            }
-        };
-        let mapped = async {
-            match &mut self.mapper {
-                Some(mapper) => mapper.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        let changed = async {
-            match &mut self.changes {
-                Some(changes) => changes.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        let jumped = async {
-            match &mut self.clock_jumps {
-                Some(jumps) => jumps.next().await,
-                None => std::future::pending().await,
-            }
-        };
+        let sources: [Pin<&mut dyn Future<Output = Input>>; CLASSES] =
+            [timer.as_mut(), rare.as_mut(), fact.as_mut(), relay.as_mut(), arrival.as_mut()];
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Input::Stop,
             _ = self.interrupt.recv() => Input::Stop,
             Some(fault) = lost.recv() => Input::DeviceLost(fault),
-            () = timer => Input::Timer,
-            Some(incoming) = self.control.next() => Input::Request(incoming),
-            change = changed => {
-                if change.is_none() {
-                    // The kernel closed the subscription; without it the pauses of the relay tasks do the same, slower.
-                    tracing::warn!("changes of the network are no longer reported");
-                    self.changes = None;
-                }
-                Input::NetworkChanged
-            }
-            jump = jumped => {
-                if let Err(error) = jump {
-                    tracing::warn!(%error, "jumps of the clock are no longer noticed");
-                    self.clock_jumps = None;
-                }
-                Input::ClockJumped
-            }
-            outside = mapped => Input::Mapped(outside),
-            Some(fact) = facts.recv() => Input::Fact(fact),
-            Some((no, event)) = self.relay_events.recv() => {
-                self.relay_burst += 1;
-                Input::Relay(no, event)
-            }
-            input = arrival => {
-                self.relay_burst = 0;
-                input
-            }
+            input = self.turns.next(sources) => input,
         }
     }
 
@@ -657,6 +675,7 @@ impl EventLoop {
     async fn leave(mut self) {
         self.progress.send(Progress::Leaving);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.names.stop();
         self.endpoint.leave(Instant::now());
         self.drain().await;
         self.lanes.end();
@@ -678,6 +697,7 @@ impl EventLoop {
             // Joins two threads that were told to stop: a few milliseconds, and nothing else is left to run.
             plane.stop();
         }
+        self.names.end().await;
         self.interface.close().await;
         drop(self.control);
         drop(self.lock);

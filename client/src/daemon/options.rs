@@ -6,6 +6,7 @@ use crate::daemon::members::Members;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
+use crate::names::Places;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::ticket::RelayTicket;
@@ -25,6 +26,8 @@ pub struct DaemonOptions {
     pub network: NetworkState,
     /// The relays to use, best first: those of the network and those of the configuration.
     pub relays: Vec<RelayTicket>,
+    /// Those that the configuration names, whatever becomes of the network's.
+    pub own_relays: Vec<RelayTicket>,
     /// Name, device, MTU, address, cipher, rekey interval.
     pub settings: Settings,
     /// The access rules that this node enforces, if it does.
@@ -33,6 +36,8 @@ pub struct DaemonOptions {
     pub members: Option<Members>,
     /// What is kept of each peer's packets until they are acknowledged.
     pub ring: RingLimits,
+    /// Where this machine looks for names.
+    pub names: Places,
     /// Where to say what is happening.
     pub progress: ProgressSender,
 }

@@ -23,6 +23,13 @@ pub enum Progress {
         /// How many; with 0 everything is let in.
         count: usize,
     },
+    /// Members have names for other programs of this machine.
+    Names {
+        /// What their names end in, such as `office.internal`.
+        domain: String,
+        /// The file that they are in; nothing where systemd-resolved has them.
+        file: Option<String>,
+    },
     /// A connection to a relay is being made. Said once per outage, not per attempt.
     RelayConnecting {
         /// `host:port`.

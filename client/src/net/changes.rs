@@ -16,6 +16,10 @@
 //!
 //! When the kernel drops messages because we were slow, everything is taken to have changed.
 
+mod kept;
+
+pub use kept::KeptChanges;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::BitOrAssign;
@@ -121,7 +125,7 @@ impl Changes {
 
     /// Waits for the next change. Loses nothing when dropped while waiting.
     ///
-    /// `None` when the kernel has closed the subscription; watch again.
+    /// `None` when the kernel has closed the subscription; watch again, as [`KeptChanges`] does.
     pub async fn next(&mut self) -> Option<Change> {
         loop {
             let message = match self.due {
@@ -274,7 +278,7 @@ mod tests {
     use crate::net::namespace::{block_on, isolated, sh};
     use crate::net::{Netlink, interfaces};
 
-    const MACHINE: &str = "
+    pub(super) const MACHINE: &str = "
         ip link set lo up
         ip link add eth0 type veth peer name far0; ip link add smesh0 type veth peer name far1
         for i in eth0 far0 smesh0 far1; do ip link set $i up; done
@@ -304,7 +308,7 @@ mod tests {
         told
     }
 
-    async fn within<F: Future>(future: F) -> F::Output {
+    pub(super) async fn within<F: Future>(future: F) -> F::Output {
         tokio::time::timeout(Duration::from_secs(5), future).await.expect("a change within 5 s")
     }
 

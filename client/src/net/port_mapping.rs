@@ -5,7 +5,9 @@
 //!
 //! [`PortMapper::spawn`] starts a task that finds the default router, asks it, and says the outside address in a channel. It asks again
 //! at half of the mapping's life, when the router or this machine's address toward it is another, and a refusal is asked again after
-//! [`RETRY`]. [`PortMapper::end`] gives the port back.
+//! [`RETRY`]. [`PortMapper::end`] gives the port back, whatever is under way.
+//!
+//! A gateway (UPnP) may know mappings without an end alone, and then gets one; or have the port for another host, and is asked for others.
 //!
 //! # Invariants
 //!
@@ -16,13 +18,16 @@
 use super::interfaces;
 use super::netlink::Netlink;
 use super::routes::{default_router, leads_into};
+use crate::system_rng::SystemRng;
 use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig};
 use igd_next::aio::Gateway;
 use igd_next::aio::tokio::Tokio;
-use igd_next::{PortMappingProtocol, SearchOptions};
+use igd_next::{AddPortError, PortMappingProtocol, SearchOptions};
+use shadowmesh_proto::rng::Rng as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
@@ -35,6 +40,11 @@ const RETRY: Duration = Duration::from_secs(600);
 const LIFE: Duration = Duration::from_secs(7200);
 /// The shortest time between two renewals, whatever life a router grants.
 const RENEW_MIN: Duration = Duration::from_secs(30);
+/// Outside ports that a gateway is asked for at most: one is taken by somebody else's machine now and then, four are by a gateway that gives
+/// none.
+const PORTS: usize = 4;
+/// Others than the own one are drawn from those that are nobody's (RFC 6335 §6).
+const DYNAMIC_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 /// PCP and NAT-PMP: three questions within 1.75 s.
 const ASKED: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
@@ -68,6 +78,17 @@ struct Question {
     port: NonZeroU16,
 }
 
+/// For how long a port is asked for, and how often at most.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    life: Duration,
+    renew_min: Duration,
+}
+
+impl Terms {
+    const USUAL: Self = Self { life: LIFE, renew_min: RENEW_MIN };
+}
+
 /// A port that a router forwards.
 #[derive(Debug)]
 enum Held {
@@ -84,7 +105,7 @@ impl PortMapper {
         let changed = Arc::clone(&hurry);
         let task = tokio::spawn(async move {
             let Some(port) = NonZeroU16::new(port) else { return };
-            keep(&netlink, device, port, &say, &changed, stopped).await;
+            keep(&netlink, device, port, Terms::USUAL, &say, &changed, stopped).await;
         });
         Self { mapped, hurry, stop, task }
     }
@@ -114,6 +135,7 @@ async fn keep(
     netlink: &Netlink,
     device: u32,
     port: NonZeroU16,
+    terms: Terms,
     say: &watch::Sender<Option<SocketAddr>>,
     changed: &Notify,
     mut stopped: oneshot::Receiver<()>,
@@ -129,39 +151,41 @@ async fn keep(
             tracing::debug!(router = %asked.router, "the router is another: its port is given back");
             old.give_back().await;
         }
-        let before = held.take().map(|(_, held)| held);
-        let pause = match (question, before) {
-            (None, _) => RETRY,
-            (Some(question), before) => {
-                let asked = tokio::select! {
-                    asked = ask(netlink, device, question, before) => asked,
-                    _ = &mut stopped => return,
-                };
-                match asked {
-                    Ok((outside, life, now_held)) => {
-                        held = Some((question, now_held));
-                        say.send_if_modified(|known| known.replace(outside) != Some(outside));
-                        (life / 2).max(RENEW_MIN)
-                    }
-                    Err(why) => {
-                        tracing::debug!(why, router = %question.router, "no port is mapped");
-                        say.send_if_modified(|known| known.take().is_some());
-                        RETRY
-                    }
+        let pause = if let Some(question) = question {
+            let mut kept = held.take().map(|(_, held)| held);
+            let asked = tokio::select! {
+                asked = ask(netlink, device, question, terms.life, &mut kept) => Some(asked),
+                _ = &mut stopped => None,
+            };
+            match asked {
+                Some(Ok((outside, life))) => {
+                    held = kept.map(|kept| (question, kept));
+                    say.send_if_modified(|known| known.replace(outside) != Some(outside));
+                    (life / 2).max(terms.renew_min)
                 }
+                Some(Err(why)) => {
+                    tracing::debug!(why, router = %question.router, "no port is mapped");
+                    say.send_if_modified(|known| known.take().is_some());
+                    give_back(kept).await;
+                    RETRY
+                }
+                None => return give_back(kept).await,
             }
+        } else {
+            RETRY
         };
         tokio::select! {
             () = sleep(pause) => {}
             // A change that leaves router and address as they were is no reason to ask again.
             () = other_router(netlink, device, port, changed, held.as_ref().map(|(asked, _)| *asked)) => {}
-            _ = &mut stopped => {
-                if let Some((_, held)) = held {
-                    held.give_back().await;
-                }
-                return;
-            }
+            _ = &mut stopped => return give_back(held.map(|(_, held)| held)).await,
         }
+    }
+}
+
+async fn give_back(held: Option<Held>) {
+    if let Some(held) = held {
+        held.give_back().await;
     }
 }
 
@@ -194,54 +218,59 @@ async fn question(netlink: &Netlink, device: u32, port: NonZeroU16) -> io::Resul
 }
 
 /// Asks for the port, or for it to be kept; the outside address, and for how long.
+///
+/// What the router forwards is in `held` from the moment that this is known until it is given back, so that somebody gives it back where
+/// this fails or is given up.
 async fn ask(
     netlink: &Netlink,
     device: u32,
     question: Question,
-    before: Option<Held>,
-) -> Result<(SocketAddr, Duration, Held), String> {
+    life: Duration,
+    held: &mut Option<Held>,
+) -> Result<(SocketAddr, Duration), String> {
     if leads_into(netlink, question.router.into(), device).await.unwrap_or(true) {
         return Err("the way to the router leads through our own device".to_owned());
     }
-    match before {
-        Some(Held::ByRouter(mut mapping)) => match mapping.renew().await {
-            Ok(()) => return answered(question, mapping).await,
-            Err(error) => tracing::debug!(%error, "the port was not renewed"),
-        },
-        Some(Held::ByUpnp(gateway, outside)) => return map_by_upnp(question, *gateway, outside).await,
-        None => {}
+    if let Some(before) = held {
+        match before.renew(question, life).await {
+            Ok(true) => return before.answered(question, life).await,
+            Ok(false) => *held = None,
+            Err(why) => return Err(why),
+        }
     }
     let options = PortMappingOptions {
         external_port: Some(question.port),
-        lifetime_seconds: u32::try_from(LIFE.as_secs()).ok(),
+        lifetime_seconds: u32::try_from(life.as_secs()).ok(),
         timeout_config: Some(ASKED),
     };
     let (router, own) = (question.router.into(), question.own.into());
     let by_router = PortMapping::new(router, own, InternetProtocol::Udp, question.port, options).await;
     let refused = match by_router {
-        Ok(mapping) => return answered(question, mapping).await,
+        Ok(mapping) => {
+            return held.insert(Held::ByRouter(mapping)).answered(question, life).await;
+        }
         Err(error) => error.to_string(),
     };
     if leads_into(netlink, SSDP, device).await.unwrap_or(true) {
         return Err(format!("PCP and NAT-PMP: {refused}; UPnP would go through our own device"));
     }
-    match search(question, None).await {
-        Ok(gateway) if gateway.addr.ip() == question.router => {
-            map_by_upnp(question, gateway, question.port.get()).await
-        }
+    let gateway = match search(question, None).await {
+        Ok(gateway) if gateway.addr.ip() == question.router => gateway,
         // Whoever is on this network can answer, and be the first. The router itself is asked then, and nobody else (UPnP Device
         // Architecture 1.1 §1.3.3, unicast M-SEARCH).
         Ok(_) => match search(question, Some(SocketAddr::new(question.router.into(), SSDP_PORT))).await {
-            Ok(gateway) if gateway.addr.ip() == question.router => {
-                map_by_upnp(question, gateway, question.port.get()).await
+            Ok(gateway) if gateway.addr.ip() == question.router => gateway,
+            Ok(_) => return Err("UPnP: another host than the router answers for it".to_owned()),
+            Err(error) => {
+                return Err(format!(
+                    "UPnP: another host than the router answers, and the router says nothing: {error}"
+                ));
             }
-            Ok(_) => Err("UPnP: another host than the router answers for it".to_owned()),
-            Err(error) => Err(format!(
-                "UPnP: another host than the router answers, and the router says nothing: {error}"
-            )),
         },
-        Err(error) => Err(format!("PCP and NAT-PMP: {refused}; UPnP: {error}")),
-    }
+        Err(error) => return Err(format!("PCP and NAT-PMP: {refused}; UPnP: {error}")),
+    };
+    let outside = add_by_upnp(question, &gateway, question.port.get(), life).await?;
+    held.insert(Held::ByUpnp(Box::new(gateway), outside)).answered(question, life).await
 }
 
 /// Looks for a gateway at `at`, or at whoever hears it.
@@ -255,45 +284,82 @@ async fn search(question: Question, at: Option<SocketAddr>) -> Result<Gateway<To
     igd_next::aio::tokio::search_gateway(search).await
 }
 
-/// What the router granted by PCP or NAT-PMP.
-async fn answered(question: Question, mapping: PortMapping) -> Result<(SocketAddr, Duration, Held), String> {
-    let (ip, by) = match mapping.mapping_type() {
-        PortMappingType::Pcp { external_ip, .. } => (external_ip, "PCP"),
-        PortMappingType::NatPmp => {
-            let ip = crab_nat::natpmp::external_address(question.router.into(), Some(ASKED)).await;
-            (ip.map_err(|error| format!("the router's outside address: {error}"))?.into(), "NAT-PMP")
+/// Asks a gateway for `outside`, or for it to be kept; the port that it forwards then.
+async fn add_by_upnp(
+    question: Question,
+    gateway: &Gateway<Tokio>,
+    mut outside: u16,
+    life: Duration,
+) -> Result<u16, String> {
+    let own = SocketAddr::new(question.own.into(), question.port.get());
+    let mut life = u32::try_from(life.as_secs()).unwrap_or(u32::MAX);
+    let mut ports = 1;
+    loop {
+        let added = gateway.add_port(PortMappingProtocol::UDP, outside, own, life, "ShadowMesh");
+        match timeout(REQUEST, added).await {
+            Ok(Ok(())) => return Ok(outside),
+            // UPnP IGD, WANIPConnection:1 §2.4.16, error 725: none with an end. It is given back at the end, and renewed like any other: the
+            // gateway may have forgotten it.
+            Ok(Err(AddPortError::OnlyPermanentLeasesSupported)) if life != 0 => life = 0,
+            // Error 718: it leads to another host.
+            Ok(Err(AddPortError::PortInUse)) if ports < PORTS => {
+                ports += 1;
+                outside = dynamic_port();
+            }
+            Ok(Err(error)) => return Err(format!("UPnP: {error}")),
+            Err(_) => return Err("UPnP: the router did not answer".to_owned()),
         }
-    };
-    let outside = SocketAddr::new(ip.to_canonical(), mapping.external_port().get());
-    tracing::debug!(%outside, by, life = mapping.lifetime(), "the router forwards a port");
-    let life = Duration::from_secs(mapping.lifetime().into());
-    Ok((outside, life, Held::ByRouter(mapping)))
+    }
 }
 
-async fn map_by_upnp(
-    question: Question,
-    gateway: Gateway<Tokio>,
-    outside: u16,
-) -> Result<(SocketAddr, Duration, Held), String> {
-    let own = SocketAddr::new(question.own.into(), question.port.get());
-    let life = u32::try_from(LIFE.as_secs()).unwrap_or(u32::MAX);
-    let added = gateway.add_port(PortMappingProtocol::UDP, outside, own, life, "ShadowMesh");
-    match timeout(REQUEST, added).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(format!("UPnP: {error}")),
-        Err(_) => return Err("UPnP: the router did not answer".to_owned()),
-    }
-    let ip = match timeout(REQUEST, gateway.get_external_ip()).await {
-        Ok(Ok(ip)) => ip,
-        Ok(Err(error)) => return Err(format!("UPnP, the router's outside address: {error}")),
-        Err(_) => return Err("UPnP: the router did not say its outside address".to_owned()),
-    };
-    let address = SocketAddr::new(ip, outside);
-    tracing::debug!(outside = %address, by = "UPnP", "the router forwards a port");
-    Ok((address, LIFE, Held::ByUpnp(Box::new(gateway), outside)))
+fn dynamic_port() -> u16 {
+    let (first, last) = (u64::from(*DYNAMIC_PORTS.start()), u64::from(*DYNAMIC_PORTS.end()));
+    u16::try_from(first + SystemRng.next_u64() % (last - first + 1)).unwrap_or(*DYNAMIC_PORTS.end())
 }
 
 impl Held {
+    /// Asks for it to be kept. `false` where it is to be asked for anew.
+    async fn renew(&mut self, question: Question, life: Duration) -> Result<bool, String> {
+        match self {
+            Self::ByRouter(mapping) => {
+                let renewed = mapping.renew().await;
+                Ok(renewed.inspect_err(|error| tracing::debug!(%error, "the port was not renewed")).is_ok())
+            }
+            Self::ByUpnp(gateway, outside) => {
+                *outside = add_by_upnp(question, gateway, *outside, life).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The outside address, and for how long it was granted; a gateway that was asked for `life` does not say.
+    async fn answered(&self, question: Question, life: Duration) -> Result<(SocketAddr, Duration), String> {
+        let (ip, port, life, by) = match self {
+            Self::ByRouter(mapping) => {
+                let (ip, by) = match mapping.mapping_type() {
+                    PortMappingType::Pcp { external_ip, .. } => (external_ip, "PCP"),
+                    PortMappingType::NatPmp => {
+                        let router = question.router.into();
+                        let ip = crab_nat::natpmp::external_address(router, Some(ASKED)).await;
+                        (
+                            ip.map_err(|error| format!("the router's outside address: {error}"))?.into(),
+                            "NAT-PMP",
+                        )
+                    }
+                };
+                (ip, mapping.external_port().get(), Duration::from_secs(mapping.lifetime().into()), by)
+            }
+            Self::ByUpnp(gateway, outside) => match timeout(REQUEST, gateway.get_external_ip()).await {
+                Ok(Ok(ip)) => (ip, *outside, life, "UPnP"),
+                Ok(Err(error)) => return Err(format!("UPnP, the router's outside address: {error}")),
+                Err(_) => return Err("UPnP: the router did not say its outside address".to_owned()),
+            },
+        };
+        let outside = SocketAddr::new(ip.to_canonical(), port);
+        tracing::debug!(%outside, by, life = life.as_secs(), "the router forwards a port");
+        Ok((outside, life))
+    }
+
     /// Best effort: a router that does not answer forgets it by itself.
     async fn give_back(self) {
         let given = timeout(GIVE_BACK, async {

@@ -29,8 +29,8 @@
 //! - A peer is in the picture before its keys are sent. A command that is sent before a picture is published is carried out
 //!   before that picture is used: so a new association is begun before the route that is bound for it.
 //! - A frame that was sealed is in the ring until acknowledged or overwritten: losing the relay loses no frame that fits.
-//! - Back-pressure, not loss: when a way that some peer's data takes is full the TAP is not read, and the kernel's queue does
-//!   what it does on any slow link. (One slow way holds up the others: fairness among many peers comes with their number.)
+//! - Back-pressure, not loss, where nothing has room: the TAP is not read, and the kernel's queue does what it does on any slow link.
+//!   But no slow way holds up those who have another: what it does not take is dropped before it is sealed, and counted.
 
 mod inbound;
 mod lockstep;

@@ -1,6 +1,6 @@
 //! The byte queue from the outbound thread to a stream's writer.
 //!
-//! Bounded by bytes, softly: a batch that was begun is always taken, and the thread reads no more frames while
+//! Bounded by bytes, softly: a batch that was begun is always taken, and the thread gives it no more while
 //! [`StreamHandle::has_room`] says no. Waking is cheap both ways: tokio's channel wakes a writer that waits and no other, and
 //! the writer wakes the thread only when that said it waits for room.
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Bytes queued for a stream before the TAP is no longer read: 5 ms at 400 Mbit/s, two dozen full batches of small frames.
+/// Bytes queued for a stream before it is full: 5 ms at 400 Mbit/s, two dozen full batches of small frames.
 /// More would only be delay in front of the kernel's own socket buffer.
 pub(super) const STREAM_QUEUE_BYTES: usize = 256 * 1024;
 

@@ -114,14 +114,14 @@ struct Peer {
 
 impl Routes {
     /// No route to anybody. `members` says who everybody is.
-    pub fn new(mut members: Members, relays: usize) -> Self {
+    pub fn new(mut members: Members) -> Self {
         Self {
             directory: Arc::new(members.directory()),
             members,
             peers: Vec::new(),
-            streams: vec![None; relays],
+            streams: Vec::new(),
             links: Vec::new(),
-            bindings: vec![None; relays],
+            bindings: Vec::new(),
             stun: Arc::default(),
             own: Arc::default(),
             started: Vec::new(),
@@ -314,8 +314,8 @@ impl Routes {
         self.follow_rights(slot);
     }
 
-    /// Publishes what changed since the last call.
-    pub fn publish(&mut self, plane: &Plane) {
+    /// Publishes what changed since the last call. Whether that is about who has which address.
+    pub fn publish(&mut self, plane: &Plane) -> bool {
         // An association that is replaced on a path that stays proven brings no new route, and so no resend of its own; what
         // the one before holds still has to go out.
         for slot in std::mem::take(&mut self.started) {
@@ -323,16 +323,27 @@ impl Routes {
                 self.give_up_all(slot);
             }
         }
-        if let Some(directory) = self.members.renewed() {
+        let renewed = self.members.renewed();
+        let is_renewed = renewed.is_some();
+        if let Some(directory) = renewed {
             self.directory = Arc::new(directory);
             self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
             plane.publish(self.snapshot());
         }
+        is_renewed
+    }
+
+    /// The addresses that a peer has, as far as this node believes.
+    pub fn addresses(&self, slot: PeerSlot) -> &[IpAddr] {
+        self.directory.member(slot).map_or(&[], |record| &record.addresses)
     }
 
     fn set_binding(&mut self, relay: RelayNo, binding: Option<RelayBinding>) {
+        if relay.0 >= self.bindings.len() {
+            self.bindings.resize(relay.0 + 1, None);
+        }
         if let Some(place) = self.bindings.get_mut(relay.0) {
             *place = binding;
             self.changed = true;
@@ -349,6 +360,9 @@ impl Routes {
 
     /// The stream to a relay is there, or gone.
     pub fn set_stream(&mut self, relay: RelayNo, stream: Option<StreamHandle>) {
+        if relay.0 >= self.streams.len() {
+            self.streams.resize(relay.0 + 1, None);
+        }
         if let Some(place) = self.streams.get_mut(relay.0) {
             *place = stream;
             self.changed = true;
@@ -547,7 +561,7 @@ mod tests {
             mtu: 1400,
             revision: 1,
         };
-        Routes::new(Members::new(here, AddressSpace([7; 32]), &hello, SwitchConfig::default()), 1)
+        Routes::new(Members::new(here, AddressSpace([7; 32]), &hello, SwitchConfig::default()))
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::program::{Done, Home, invite, refused};
 use rustix::process::{Signal, geteuid, kill_process};
 use serde_json::{Value, json};
+use shadowmesh::config::NamesChoice;
 use shadowmesh::control::message::{
     AdminEntry, Change, Echo, ErrorCode, InviteLimits, Member, Members, PathMoved, Request, Response, Wanted,
 };
@@ -372,8 +373,11 @@ fn members_and_admins_are_listed() {
 fn reload_says_what_is_in_force() {
     let home = Home::new();
     let rules = |count| RulesInForce { file: "/etc/rules".into(), count, error: None };
-    let answers = [Some(rules(2)), Some(rules(1)), Some(rules(0)), None, None]
-        .map(|rules| Response::Reloaded { rules });
+    let answers = [Some(rules(2)), Some(rules(1)), Some(rules(0)), None, None].map(|rules| {
+        let has_two = rules.as_ref().is_some_and(|rules| rules.count == 2);
+        let names = if has_two { NamesChoice::Hosts } else { NamesChoice::Off };
+        Response::Reloaded { rules, names: Some(names) }
+    });
     let refusal =
         Response::error(ErrorCode::Failed, "/etc/rules:1:1: no; the rules from before stay in force");
     let answers = std::sync::Mutex::new(answers.into_iter().chain([refusal]));
@@ -382,7 +386,7 @@ fn reload_says_what_is_in_force() {
         answers.lock().expect("no panic").next()
     });
     for said in [
-        "in force: 2 rules from /etc/rules",
+        "in force: 2 rules from /etc/rules\nnames: hosts; `shadowmesh status` shows how they are served",
         "in force: 1 rule from /etc/rules",
         "in force: 0 rules from /etc/rules: everything is let in",
         "no rules are set: everything is let in",
@@ -391,7 +395,7 @@ fn reload_says_what_is_in_force() {
         assert_eq!((done.code, done.stdout, done.stderr), (Some(0), String::new(), format!("{said}\n")));
     }
     let document: Value = serde_json::from_str(&home.run(&["reload", "--json"]).stdout).expect("a document");
-    assert_eq!(document, json!({ "rules": null }));
+    assert_eq!(document, json!({ "rules": null, "names": "off" }));
     refused(&home.run(&["reload"]), "/etc/rules:1:1: no; the rules from before stay in force");
     playing.end();
     refused(&home.run(&["reload"]), "no daemon");

@@ -3,12 +3,13 @@
 use crate::answered::play;
 use crate::program::{Done, Home, refused, relay_ticket};
 use serde_json::{Map, Value, json};
+use shadowmesh::config::NamesChoice;
 use shadowmesh::control::message::{
     AdminEntry, Echo, Member, Members, Netcheck, NetcheckRelay, PathMoved, Request, Response, Revoked,
 };
 use shadowmesh::control::status::{
-    Cipher, Handshake, Membership, Path, PathKind, Peer, PeerMember, Relay, RulesInForce, StandbyPath,
-    Status, Switch,
+    Cipher, Handshake, Membership, NameLeftOut, Names, Path, PathKind, Peer, PeerMember, Relay, RulesInForce,
+    StandbyPath, Status, Switch,
 };
 use std::fs;
 
@@ -128,6 +129,7 @@ fn status() -> Status {
         rules: Some(RulesInForce::default()),
         membership: Some(Membership::default()),
         dropped: [("forged".to_owned(), 1)].into(),
+        names: Some(Names { left_out: vec![NameLeftOut::default()], ..Names::default() }),
         ..Status::default()
     }
 }
@@ -165,7 +167,9 @@ fn answer(request: &Request) -> Response {
             peer_path: None,
             took_ms: 1.0,
         }),
-        Request::Reload => Response::Reloaded { rules: Some(RulesInForce::default()) },
+        Request::Reload => {
+            Response::Reloaded { rules: Some(RulesInForce::default()), names: Some(NamesChoice::On) }
+        }
         Request::Down => Response::Leaving,
         Request::Invite { .. } => Response::Invite { ticket: "smi1x".into() },
         Request::Members => Response::Members(Box::new(Members {

@@ -1,6 +1,8 @@
 //! Where this node may be reached: addresses of its interfaces, and what relays' STUN says of its socket (protocol §7.4).
 
 use super::Endpoint;
+use crate::bucket::Bucket;
+use crate::time::Deadline;
 use crate::transmit::RelayNo;
 use crate::traverse::candidate::{
     Candidate, CandidateKind, MAX_CANDIDATES, MAX_TCP_CANDIDATES, Overlay, is_allowed,
@@ -11,11 +13,15 @@ use std::time::{Duration, Instant};
 
 /// Doubts of peers' paths make relays' STUN be asked this often at most.
 const DOUBT_EVERY: Duration = Duration::from_secs(2);
+/// Peers are told of other candidates ten times at once, and then once in this time: a relay says where it sees this node as often as it likes.
+const CHANGES: Bucket = Bucket::new(10, Duration::from_secs(2));
+/// What they were not told of is looked at again after this.
+const PUT_OFF: Duration = Duration::from_secs(2);
 /// Most interface addresses among them.
 const MAX_HOSTS: usize = 16;
 
 /// This node's own candidates, as they are told to peers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LocalCandidates {
     /// Whether there is a UDP socket at all: until addresses are told there is none, and nothing direct is tried.
     pub(crate) has_udp: bool,
@@ -32,6 +38,33 @@ pub(crate) struct LocalCandidates {
     mapped: Option<SocketAddr>,
     /// When STUN was last asked because a direct path came into doubt.
     doubted: Option<Instant>,
+    changes: Bucket,
+    /// There are others, of which peers are told then.
+    put_off: Option<Instant>,
+}
+
+impl Default for LocalCandidates {
+    fn default() -> Self {
+        Self {
+            has_udp: false,
+            revision: 0,
+            list: Vec::new(),
+            tcp: Vec::new(),
+            listening: None,
+            hosts: Vec::new(),
+            mapped: None,
+            doubted: None,
+            changes: CHANGES,
+            put_off: None,
+        }
+    }
+}
+
+impl LocalCandidates {
+    /// When [`Endpoint::renew_put_off`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        Some(Deadline::new(self.put_off?, "tell peers of other candidates"))
+    }
 }
 
 impl Endpoint {
@@ -144,6 +177,13 @@ impl Endpoint {
         }
     }
 
+    /// Tells the peers of what was put off, when that is due.
+    pub(super) fn renew_put_off(&mut self, now: Instant) {
+        if self.local.put_off.take_if(|at| *at <= now).is_some() {
+            self.renew_candidates(now);
+        }
+    }
+
     /// Collects the candidates anew, and tells the peers when they changed.
     pub(super) fn renew_candidates(&mut self, now: Instant) {
         if !self.local.has_udp {
@@ -162,8 +202,14 @@ impl Endpoint {
         list.truncate(MAX_CANDIDATES);
         let tcp = self.tcp_candidates(&overlay);
         if list == self.local.list && tcp == self.local.tcp && self.local.revision > 0 {
+            self.local.put_off = None;
             return;
         }
+        if !self.local.changes.take(now) {
+            self.local.put_off.get_or_insert(now + PUT_OFF);
+            return;
+        }
+        self.local.put_off = None;
         tracing::debug!(?list, ?tcp, "this node's candidates");
         (self.local.list, self.local.tcp) = (list, tcp);
         self.local.revision = self.local.revision.wrapping_add(1);

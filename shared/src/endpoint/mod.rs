@@ -269,6 +269,7 @@ impl Endpoint {
         }
         self.relays_timeout(now);
         self.ask_stun(now);
+        self.renew_put_off(now);
         self.after_input(now);
     }
 
@@ -287,7 +288,7 @@ impl Endpoint {
         let peers = self.peers.values().filter_map(Peer::poll_timeout);
         let relays = self.relays.iter().filter_map(|relay| relay.poll_timeout(self.local.has_udp));
         let secret = self.members.secret_retires_at();
-        peers.chain(relays).chain(secret).min_by_key(|deadline| deadline.at)
+        peers.chain(relays).chain(secret).chain(self.local.poll_timeout()).min_by_key(|deadline| deadline.at)
     }
 
     /// Packets dropped so far.

@@ -166,6 +166,25 @@ impl Endpoint {
         }
     }
 
+    /// From now on this relay is the one with that key, and nothing is known of it. A number that there was not yet is the next one.
+    pub fn set_relay(&mut self, now: Instant, relay: RelayNo, key: RelayId) {
+        if relay.0 >= self.relays.len() {
+            self.relays.push(Relay::new(key));
+            self.lanes.push(None);
+            return;
+        }
+        self.relay_closed(now, relay);
+        if let Some(known) = self.relays.get_mut(relay.0) {
+            *known = Relay::new(key);
+        }
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.with_peer(now, id, |peer, ctx| peer.forget_relay(ctx, relay));
+        }
+        self.renew_candidates(now);
+        self.after_input(now);
+    }
+
     /// The relay whose stream was opened last has that address as well, of the other family: its STUN is asked there too, for what a peer
     /// may reach that has nothing else.
     pub fn handle_relay_family(&mut self, relay: RelayNo, other: Option<IpAddr>) {

@@ -381,8 +381,11 @@ impl Peer {
         self.direct_tcp.on_announced(tcp.into_iter().filter(is_allowed));
     }
 
-    pub(super) const fn direct_on_candidates_ack(&mut self, revision: u32) {
-        self.direct.acked = Some(revision);
+    /// The peer has the candidates of this revision, it says: of what it was never told it can have none.
+    pub(super) fn direct_on_candidates_ack(&mut self, revision: u32) {
+        if self.direct.said.is_some_and(|(_, said)| said == revision) {
+            self.direct.acked = Some(revision);
+        }
     }
 
     /// A relay's hint where the peer's socket is seen.
@@ -547,7 +550,12 @@ impl Peer {
             // Another that takes its place knows nothing of that.
             self.direct.record.on_left_in_doubt(ctx.now);
         }
-        if self.direct_keep(|known| !known.path.is_dead()) && is_missed {
+        // But where nothing else leads to it: with its relay gone it may only not know any more how it is seen.
+        let is_cut_off = !self.is_usable();
+        for known in dead().filter(|known| is_cut_off && known.path.rtt().is_some()) {
+            self.direct.agent.remember(known.remote);
+        }
+        if self.direct_keep(|known| !known.path.is_dead()) && (is_missed || is_cut_off) {
             // The peer can do that as often as it likes.
             let why =
                 if was_path { "a direct path died" } else { "an address answered, but not in full size" };
@@ -572,9 +580,16 @@ impl Peer {
 
     /// The checks that are due.
     fn direct_check(&mut self, ctx: &mut Context<'_>) {
+        if !self.is_usable() {
+            // There is nothing by which traffic could show.
+            self.direct.on_traffic();
+        }
         // One by TCP is no reason to look no further.
         let is_needed = !self.direct.paths.iter().any(|known| known.path.is_usable());
         self.direct.agent.handle_timeout(ctx.now, ctx.rng, is_needed);
+        if is_needed {
+            self.direct.agent.plan_retry(ctx.now, ctx.rng);
+        }
         while let Some(address) = self.direct.agent.poll_check(ctx.now) {
             if self.direct.path(address).is_some_and(Path::is_proven) {
                 self.direct.agent.on_known(address);

@@ -398,12 +398,13 @@ impl Peer {
         if self.wish.wanted == Wanted::DirectTcp {
             self.direct_tcp.retry = Some(ctx.now + ctx.rng.about(RETRY));
         }
-        let is_tried = !addresses.is_empty();
+        if addresses.is_empty() {
+            return false;
+        }
         let opens = ctx.now + head_start;
-        let waits = is_tried.then_some((opens, addresses));
-        self.direct_tcp.trial = Some(Try { until: opens + TCP_TRY, waits });
+        self.direct_tcp.trial = Some(Try { until: opens + TCP_TRY, waits: Some((opens, addresses)) });
         self.tcp_open_due(ctx);
-        is_tried
+        true
     }
 
     /// Opens the connections of a try when it is time.
@@ -478,11 +479,8 @@ impl Peer {
         let was_kept = gone.iter().any(|known| known.is_kept);
         if was_kept && !self.direct_tcp.links().any(|known| known.is_kept) {
             self.direct_tcp.trial = None;
-            if gone.iter().any(|known| known.has_carried) {
-                self.direct.begin(ctx.now, "a direct connection ended");
-            } else {
-                self.direct.begin_provoked(ctx.now, "a direct connection ended before it was of use");
-            }
+            // The peer can do that as often as it likes.
+            self.direct.begin_provoked(ctx.now, "a direct connection ended");
         }
         gone
     }

@@ -2,7 +2,7 @@
 //!
 //! # Life
 //!
-//! A relay introduces the peer (`introduce`). Without a session, a first handshake begins (`first`): the lower key
+//! A relay introduces the peer (`contacts`). Without a session, a first handshake begins (`first`): the lower key
 //! at once, the other a second later. The initiator's new session sends a full-size PING; when it opens at the responder
 //! that side is *confirmed*, and the PONG confirms the initiator's. From then on there is a `session::Session`, whose keys
 //! are replaced by `rekey`, and a [`Path`] that is proven, doubted and proven again by PINGs. Losing the contact or the
@@ -25,6 +25,7 @@
 //! - Nothing a relay says ends a session. Only BYE (authentic), the age of the keys, or a newer confirmed session does.
 //! - Every receiver index handed out is released when its session ends.
 
+mod contacts;
 mod direct;
 mod direct_tcp;
 mod first;
@@ -378,158 +379,6 @@ impl Peer {
     /// Whether a handshake with it is due or under way while nothing else proves it exists.
     pub(crate) const fn is_pending(&self) -> bool {
         self.is_phantom() && self.contact.is_some()
-    }
-
-    /// A relay says that the peer is there (protocol §3.5, §7.3). A first handshake waits `pause` longer than it would.
-    ///
-    /// What a relay says moves nothing that works: while the path in use is proven, another contact is only kept in mind. So is that of
-    /// another relay while the one in use is being asked, or a handshake goes on over it; its turn comes when that was in vain.
-    pub(crate) fn introduce(
-        &mut self,
-        ctx: &mut Context<'_>,
-        contact: Contact,
-        instance: u64,
-        pause: Duration,
-    ) {
-        let known = self.contacts.contains(&(contact, instance));
-        self.contacts.retain(|(other, _)| other.relay != contact.relay);
-        self.contacts.push((contact, instance));
-        self.judge_bar(ctx.now);
-        let works = self.path.as_ref().is_some_and(|path| path.is_usable() && !path.is_suspect());
-        let elsewhere = self.contact.is_some_and(|current| current.relay != contact.relay);
-        // protocol §8.8: a session begins under the newest secret that both have.
-        let (rank, begun) = (ctx.rank(contact), self.contact.map_or(usize::MAX, |current| ctx.rank(current)));
-        if self.session.is_none() && begun < rank {
-            return;
-        }
-        let is_better = self.session.is_none() && rank < begun;
-        let is_asked =
-            self.path.as_ref().is_some_and(Path::is_unproven) || (!self.first.is_idle() && !is_better);
-        if (elsewhere && (works || is_asked)) || (works && known && self.contact == Some(contact)) {
-            return;
-        }
-        self.use_contact(ctx, contact, instance, pause);
-    }
-
-    fn use_contact(&mut self, ctx: &mut Context<'_>, contact: Contact, instance: u64, pause: Duration) {
-        let restarted = self.instance.is_some_and(|known| known != instance);
-        self.instance = Some(instance);
-        self.contact = Some(contact);
-        self.introduced = Some(ctx.now);
-        self.confirmed_contact = false;
-        self.resume.is_released = false;
-        self.drop_stream();
-        // A session is asked over the new channel, whatever the relay says of restarts: its word alone ends nothing.
-        self.path = self.session.is_some().then(|| self.new_path(ctx.now));
-        self.relay_udp_drop();
-        self.direct.say_again();
-        // The session may live where no relay is between.
-        self.direct.want_pings(ctx.now);
-        self.direct_tcp.want_pings(ctx.now);
-        if restarted {
-            self.direct.question(ctx.now);
-            self.direct_tcp.question(ctx.now);
-            // What was asked or answered before is of no use to a process that knows nothing of it.
-            self.first.cancel(ctx);
-        }
-        if self.session.is_some() && !restarted {
-            self.first.schedule(ctx.now + first::GRACE, "the session did not answer on its new channel");
-        } else {
-            let wait = self.turn();
-            // However often a relay says that the peer restarted, a handshake is begun once a second at most.
-            let earliest = self.begun.map_or(ctx.now, |begun| begun + first::GRACE);
-            self.first.schedule((ctx.now + wait + pause).max(earliest), "introduced to a peer");
-        }
-        self.settle(ctx);
-    }
-
-    /// Nothing came of this contact. That of another relay takes its place, if there is one.
-    fn turn_to_next_contact(&mut self, ctx: &mut Context<'_>) {
-        let Some(current) = self.contact else { return };
-        let is_other = |(contact, _): &(Contact, u64)| contact.relay != current.relay;
-        if let Some((contact, instance)) = self.contacts.iter().copied().find(is_other) {
-            // Each has its turn.
-            self.contacts.retain(|(other, _)| *other != contact);
-            self.contacts.push((contact, instance));
-            self.use_contact(ctx, contact, instance, Duration::ZERO);
-        }
-    }
-
-    /// Contacts are gone: the peer left a relay, or this node lost one. Another relay's takes its place if there is one.
-    pub(crate) fn lose_contacts(
-        &mut self,
-        ctx: &mut Context<'_>,
-        lost: impl Fn(Contact) -> bool,
-        why: &'static str,
-    ) {
-        self.contacts.retain(|(contact, _)| !lost(*contact));
-        self.judge_bar(ctx.now);
-        if !self.contact.is_some_and(lost) {
-            return;
-        }
-        tracing::debug!(peer = %self.id.short(), why, "contact lost");
-        self.contact = None;
-        self.drop_stream();
-        self.relay_udp_drop();
-        self.first.cancel(ctx);
-        // The newest of those under the best secret.
-        let best = self.contacts.iter().rev().min_by_key(|(contact, _)| ctx.rank(*contact));
-        if let Some((contact, instance)) = best.copied() {
-            self.use_contact(ctx, contact, instance, Duration::ZERO);
-        }
-        self.settle(ctx);
-    }
-
-    /// A relay says whether a direct link to the peer may be tried.
-    pub(crate) fn allow_direct(&mut self, ctx: &mut Context<'_>, relay: RelayNo, is_allowed: bool) {
-        self.barred_by.retain(|other| *other != relay);
-        if !is_allowed {
-            self.barred_by.push(relay);
-        }
-        self.judge_bar(ctx.now);
-    }
-
-    /// Whether direct links may be tried may be another matter now (protocol §7.4). What is there goes on: a relay ends nothing that works.
-    /// Where no relay introduces the peer any more, what was said last holds.
-    fn judge_bar(&mut self, now: Instant) {
-        if self.contacts.is_empty() {
-            return;
-        }
-        let was_barred = self.is_barred;
-        self.is_barred = self.contacts.iter().all(|(contact, _)| self.barred_by.contains(&contact.relay));
-        if was_barred && !self.is_barred && self.session.is_some() {
-            // A relay can say so as often as it likes.
-            self.direct.begin_provoked(now, "a relay allows direct links");
-        }
-    }
-
-    /// The relay's hints about this pair, not yet clamped (protocol §3.5), and where it sees the peer's UDP socket.
-    pub(crate) fn hint(
-        &mut self,
-        ctx: &mut Context<'_>,
-        contact: Contact,
-        rotation: Duration,
-        heartbeat: Duration,
-        udp: Option<SocketAddr>,
-    ) {
-        self.rotation_hint = rotation;
-        self.heartbeat_hint = heartbeat;
-        if let Some(session) = &mut self.session {
-            session.shorten_rotation(rotation);
-        }
-        if let Some(path) = &mut self.path {
-            path.set_heartbeat(heartbeat);
-        }
-        if let Some(path) = self.relay_udp.path_mut() {
-            path.set_heartbeat(heartbeat);
-        }
-        self.direct.set_heartbeat(heartbeat);
-        self.direct_tcp.set_heartbeat(heartbeat);
-        if let Some(address) = udp {
-            self.direct_hint(ctx, address);
-            self.on_peer_bound(ctx, contact, address);
-        }
-        self.settle(ctx);
     }
 
     /// A packet that is not data came over `contact`, a channel of this peer.

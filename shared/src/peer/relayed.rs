@@ -145,9 +145,13 @@ impl Peer {
     /// The relay of `contact` sees the peer's socket at `address`. Where that is another than before it has bound the peer anew just now: until then
     /// it sent what is outstanding to where nobody was, and what follows arrives, so that nobody would be in doubt.
     pub(super) fn on_peer_bound(&mut self, ctx: &mut Context<'_>, contact: Contact, address: SocketAddr) {
+        // Another relay's word is about another socket's tag, and must not make what this one said forgotten.
+        if self.contact != Some(contact) {
+            return;
+        }
         let before = self.peer_bound.replace((contact, address));
         let is_moved = before.is_some_and(|(known, at)| known == contact && at != address);
-        if is_moved && self.contact == Some(contact) && self.peer_moves.take(ctx.now) {
+        if is_moved && self.peer_moves.take(ctx.now) {
             self.relay_udp_shake(ctx.now);
         }
     }

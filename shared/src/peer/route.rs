@@ -70,14 +70,16 @@ pub(super) struct Wish {
     pub(super) wanted: Wanted,
     /// The number of the USE it is from.
     number: u64,
+    /// A user of this side wants it.
+    is_own: bool,
     /// When this side last said it, while the peer has not acknowledged it.
     said: Option<Instant>,
 }
 
 impl Peer {
-    /// A user here wants this. It lasts until another wish, of either side.
+    /// A user here wants this. It lasts until another wish, of either side, or until this process ends.
     pub(super) fn wish(&mut self, ctx: &mut Context<'_>, wanted: Wanted) {
-        self.wish = Wish { wanted, number: self.wish.number.saturating_add(1), said: None };
+        self.wish = Wish { wanted, number: self.wish.number.saturating_add(1), is_own: true, said: None };
         self.say_wish(ctx);
         if wanted.allows(PathKind::DirectUdp)
             && self.session.is_some()
@@ -113,7 +115,7 @@ impl Peer {
         if !self.wish_budget.take(now) {
             return false;
         }
-        self.wish = Wish { wanted, number, said: None };
+        self.wish = Wish { wanted, number, is_own: false, said: None };
         // A try that the peer causes is metered, however it causes it.
         if wanted != Wanted::DirectTcp || self.tcp_budget.take(now) {
             self.hurry_wanted();
@@ -127,9 +129,17 @@ impl Peer {
         }
     }
 
-    /// In a new session the peer may have forgotten what was wanted.
+    /// In a new session the peer may have forgotten what was wanted, and counts anew: where it did not know the number, what its user wants
+    /// next would be older than what is known here.
     pub(super) fn renew_wish(&mut self, now: Instant) {
-        self.wish.said = (self.wish.wanted != Wanted::Auto).then_some(now);
+        self.wish.said = (self.wish.number > 0).then_some(now);
+    }
+
+    /// The peer restarted: what its user wanted is over.
+    pub(super) const fn end_wish_of_peer(&mut self) {
+        if !self.wish.is_own {
+            self.wish.wanted = Wanted::Auto;
+        }
     }
 
     pub(super) fn say_wish(&mut self, ctx: &mut Context<'_>) {

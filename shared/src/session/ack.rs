@@ -21,7 +21,7 @@
 //! longer, until the floor or a later bitmap releases them.
 
 use crate::ids::ReceiverIndex;
-use crate::session::limits::{ACK_BITMAP, ACK_DELAY, ACK_EVERY, DATA_WINDOW, PATH_SLOTS};
+use crate::session::limits::{ACK_BITMAP, ACK_DELAY, ACK_EVERY, ACK_PAUSE, DATA_WINDOW, PATH_SLOTS};
 use crate::session::replay::ReplayWindow;
 use crate::wire::control::{MAX_ACK_PATHS, PathAck};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -120,7 +120,7 @@ struct LateBlock {
     high: u64,
 }
 
-/// Blocks noted between two reports; one more makes a report due at once.
+/// Blocks noted between two reports; with the last of them a report is due soon.
 const LATE_BLOCKS: usize = 4;
 
 /// What opened on which path since it was last reported. Owned by the inbound thread.
@@ -184,10 +184,17 @@ impl ReceiveMarks {
     }
 
     /// When a report is due; `None` when nothing opened since the last.
+    ///
+    /// At once only after [`ACK_EVERY`] packets: how many there are of those is bounded by what the sender pays for. Four packets far apart
+    /// cost him nothing, so what is urgent waits for [`ACK_PAUSE`] from the first that is not reported, and so at least that from the last
+    /// report.
     pub fn due_at(&self) -> Option<Instant> {
         let since = self.since?;
-        let at_once = self.unreported >= ACK_EVERY || self.urgent;
-        Some(if at_once { since } else { since + ACK_DELAY })
+        Some(match (self.unreported >= ACK_EVERY, self.urgent) {
+            (true, _) => since,
+            (false, true) => since + ACK_PAUSE,
+            (false, false) => since + ACK_DELAY,
+        })
     }
 
     /// What arrived, and forgets that it had to be said.
@@ -231,12 +238,12 @@ impl ReceiveMarks {
         if let Some(free) = self.late.iter_mut().find(|slot| slot.is_none()) {
             *free = Some(LateBlock { path, low: counter, high: counter });
         }
-        // With no block free the counter goes unmentioned: a report is due at once, and the sender will ask again.
+        // With no block free the counter goes unmentioned: a report is due soon, and the sender will ask again.
     }
 }
 
-/// Acknowledgements in the log. A report has at most 4 and is due at most every 20 ms or 128 packets, so a reader that
-/// looks every 16,384 packets misses none.
+/// Acknowledgements in the log. A report has at most 4 and is due at most every millisecond or 128 packets, so a reader that
+/// looks every 4,096 packets, or 32 ms, misses none.
 const LOG: usize = 128;
 
 /// Acknowledgements on their way from the control task to the outbound thread: one writer, one reader. Each association has
@@ -443,13 +450,32 @@ mod tests {
         receiver.open(0, [1_000, 2_000, 3_000]);
         assert_eq!(receiver.marks.due_at(), Some(receiver.now + ACK_DELAY));
         receiver.open(0, [4_000]);
-        assert_eq!(receiver.marks.due_at(), Some(receiver.now));
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now + ACK_PAUSE));
         // Four entries hold three blocks beside the path; the fourth block comes with the next report.
         let told = [receiver.report(), receiver.report()].map(|report| Receiver::told(&report, 0..5_000));
         let mut told = told.concat();
         told.sort_unstable();
         told.dedup();
         assert_eq!(told, [1_000, 2_000, 3_000, 4_000]);
+    }
+
+    /// A sender who picks his counters makes nobody report for each few of them.
+    #[test]
+    fn packets_far_apart_cause_a_thousand_reports_a_second_and_no_more() {
+        let mut receiver = Receiver::new();
+        let (began, mut high, mut reports) = (receiver.now, 0, 0);
+        for n in 0..100_000 {
+            receiver.now = began + Duration::from_micros(10) * n;
+            // One far ahead, then those before it, each out of the bitmaps of the others.
+            let late = u64::from(n % 200);
+            high += if late == 0 { 60_000 } else { 0 };
+            receiver.open(0, [high - 300 * late]);
+            if receiver.marks.due_at().is_some_and(|due| due <= receiver.now) {
+                receiver.report();
+                reports += 1;
+            }
+        }
+        assert!((500..=1_000).contains(&reports), "{reports} in a second");
     }
 
     #[test]

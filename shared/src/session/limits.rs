@@ -52,6 +52,10 @@ pub const ACK_EVERY: u32 = 128;
 /// suspect (protocol §7.2), long enough that a slow flow costs 50 small packets a second at most.
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
 
+/// Shortest time between two acknowledgements of fewer packets than [`ACK_EVERY`], however urgent (protocol §5.2): what a sender resends in
+/// many places is told of within it, and one that sends four packets far apart over and over causes a thousand a second and no more.
+pub const ACK_PAUSE: Duration = Duration::from_millis(1);
+
 /// Bytes of the longest frame that fits a packet (protocol §3: packets are at most 65,000 bytes).
 pub const MAX_FRAME: usize = MAX_PACKET - DATA_OVERHEAD;
 

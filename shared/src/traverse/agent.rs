@@ -237,6 +237,18 @@ impl Agent {
         }
     }
 
+    /// The peer was there for long: it is tried as well from now on, whether or not anybody names it.
+    pub fn remember(&mut self, address: SocketAddr) {
+        self.name(Candidate::new(CandidateKind::PeerReflexive, address), Source::Heard, MAX_HEARD);
+    }
+
+    /// There is no direct path: once a first round was, the next one is always planned.
+    pub fn plan_retry(&mut self, now: Instant, rng: &mut dyn Rng) {
+        if self.wanted.is_none() && self.began.is_some() {
+            self.wait_for_retry(now, rng);
+        }
+    }
+
     /// A round is wanted at once.
     pub fn begin(&mut self, now: Instant, why: &'static str) {
         self.begin_after(now, ROUND_GAP, why);
@@ -293,6 +305,10 @@ impl Agent {
                 remote.begin(now);
             }
         }
+        self.wait_for_retry(now, rng);
+    }
+
+    fn wait_for_retry(&mut self, now: Instant, rng: &mut dyn Rng) {
         let wait = RETRY.saturating_mul(1 << self.idle_retries.min(4)).min(RETRY_MAX);
         self.idle_retries = self.idle_retries.saturating_add(1);
         self.wanted = Some(Deadline::new(now + rng.about(wait), RETRY_WHY));

@@ -57,6 +57,8 @@ pub struct Mapping {
     servers: Vec<Server>,
     /// At the relay's address of the other family.
     other: Option<Server>,
+    /// Which port is the first is settled: a nonce came from it.
+    is_settled: bool,
 }
 
 impl Server {
@@ -105,7 +107,7 @@ impl Mapping {
         let servers = ports.zip([true, false]);
         let servers =
             servers.map(|(port, is_first)| Server::new(now, SocketAddr::new(relay, *port), is_first));
-        Self { token, servers: servers.collect(), other: None }
+        Self { token, servers: servers.collect(), other: None, is_settled: false }
     }
 
     /// The relay has that address as well, of the other family.
@@ -164,14 +166,29 @@ impl Mapping {
 
     /// The next question to send, and to whom.
     pub fn poll_request(&mut self, now: Instant, rng: &mut dyn Rng) -> Option<(SocketAddr, Vec<u8>)> {
+        let (first, mut is_first_lost) = (self.first_port(), false);
         let all = self.servers.iter_mut().chain(&mut self.other);
         for server in all.filter(|server| server.next.is_some_and(|next| next <= now)) {
             if let Some(request) = server.ask(now, self.token, rng) {
                 return Some((server.address, request));
             }
             server.give_up(now);
+            is_first_lost |= first == Some(server.address);
         }
-        None
+        // UDP may be blocked since the second port answered.
+        let second = self.servers.get(1).and_then(|second| second.mapped);
+        if !is_first_lost || second.is_none() {
+            return None;
+        }
+        self.ask_second_anew(now);
+        self.poll_request(now, rng)
+    }
+
+    /// What the second port saw is about a mapping that there may be no more.
+    fn ask_second_anew(&mut self, now: Instant) {
+        for server in self.servers.iter_mut().skip(1) {
+            (server.pending, server.next, server.mapped) = (None, Some(now), None);
+        }
     }
 
     /// A datagram that may be an answer came from `from`: whether it was one, and what the first port sees changed by it.
@@ -187,18 +204,18 @@ impl Mapping {
         if !self.servers.get_mut(at)?.take(now, &response) {
             return None;
         }
-        if response.nonce.is_some() {
+        // Once: ports that take turns would be asked without a pause, and peers be told of each turn.
+        if response.nonce.is_some() && !std::mem::replace(&mut self.is_settled, true) {
             self.put_first(now, at);
         }
         let is_first = self.first_port() == Some(from);
         let moved = is_first && before != self.mapped();
         if moved && before.is_some() {
             // Another NAT, or the same with another mind: the second port tells which kind.
-            for other in self.servers.iter_mut().skip(1) {
-                (other.pending, other.next, other.mapped) = (None, Some(now), None);
-            }
+            self.ask_second_anew(now);
         }
-        Some(Answered { moved, nonce: response.nonce })
+        // Only the first port's is of use: that is from where datagrams are passed on.
+        Some(Answered { moved, nonce: response.nonce.filter(|_| is_first) })
     }
 
     /// The relay's first port is the one that this node's stream came to: from there datagrams are passed on (protocol §3.9).
@@ -346,6 +363,44 @@ mod tests {
             assert_eq!(asked.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [*second]);
             run.answer(asked[0].0, &asked[0].1, "203.0.113.1:6");
         }
+    }
+
+    #[test]
+    fn ports_that_take_turns_at_being_the_first_are_asked_no_more_often() {
+        let mut run = Run::new();
+        let (mut asked, end) = (0, run.now + Duration::from_secs(10));
+        while run.now < end {
+            for (at, (from, request)) in run.requests().iter().enumerate() {
+                asked += 1;
+                let mapped = SocketAddr::from(([203, 0, 113, 1], 1000 + asked + u16::try_from(at).unwrap()));
+                let response =
+                    BindingResponse { transaction: request.transaction, mapped, nonce: Some([1; 8]) };
+                run.now += Duration::from_millis(1);
+                let answered = run.mapping.handle(run.now, *from, &response.encode()).unwrap();
+                assert_eq!(answered.nonce.is_some(), Some(*from) == run.mapping.first_port());
+            }
+            run.now += Duration::from_millis(1);
+        }
+        assert!(asked <= 4, "{asked}");
+    }
+
+    #[test]
+    fn udp_that_worked_and_is_blocked_since_is_found_out() {
+        let mut run = Run::new();
+        for (from, request) in run.requests() {
+            run.answer(from, &request, "203.0.113.1:5");
+        }
+        assert_eq!(run.mapping.udp_works(), Some(true));
+        let began = run.now;
+        while run.mapping.udp_works() != Some(false) {
+            run.now = run.mapping.poll_timeout().unwrap().at;
+            run.requests();
+            assert!(run.now < began + REFRESH + Duration::from_secs(16), "{:?}", run.mapping);
+        }
+        assert_eq!((run.mapping.mapped(), run.mapping.behaviour()), (None, None));
+        // From then on the first port is asked now and then, and the second only when that answers.
+        run.now += REFRESH;
+        assert_eq!(run.requests().len(), 1);
     }
 
     #[test]

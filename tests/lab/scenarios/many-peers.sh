@@ -16,12 +16,21 @@ for host in "${hosts[@]:1}"; do lab_same_lan a "$host"; done
 lab_isolate a j
 # What the router knows of a flow lives 4 s, a thirtieth of two minutes (RFC 4787 §4.3), and keys 2 s, a sixtieth of 120 s.
 on ra sh -c 'for name in udp_timeout udp_timeout_stream; do echo 4 >/proc/sys/net/netfilter/nf_conntrack_$name; done'
-lab_network --rekey-interval 2s
+# find_each_other NAME COMMAND… — COMMAND begins them all; frames between two pass from the first on, while all look for each other.
+find_each_other() {
+    local name=$1 oracle host
+    shift
+    lab_oracle "$name" a j --from-first 60 --seconds "$(quick 6 12)" &
+    oracle=$!
+    "$@"
+    for host in "${hosts[@]}"; do lab_wait 40 "$host to be direct to all others" all_direct "$host"; done
+    wait "$oracle" || lab_fail "frames were lost while they looked for each other"
+}
 all_direct() {
     lab_status "$1" '([.peers[] | select(.path.kind == "direct-udp" and .paths_agree and (.path.remote | startswith("198.51.100.11:")))] | length) == '"$others"'
         or error([.peers[] | select(.path.kind != "direct-udp" or .paths_agree == false) | {name, path}] | tostring)'
 }
-for host in "${hosts[@]}"; do lab_wait 40 "$host to be direct to all others" all_direct "$host"; done
+find_each_other found lab_network --rekey-interval 2s
 declare -A moves=()
 for host in "${hosts[@]}"; do moves[$host]=$(lab_status "$host" '[.peers[].switches] | add'); done
 # Between two of them frames all the time; the other pairs say nothing but what they must.
@@ -49,8 +58,8 @@ lab_measure "direct pairs of $((${#hosts[@]} * others / 2))" "$(direct_pairs)" p
 # Nobody says anything, no key is replaced, and the router forgets what is silent for half a minute.
 for host in "${hosts[@]}"; do stop "$host"; done
 on ra sh -c 'for name in udp_timeout udp_timeout_stream; do echo 30 >/proc/sys/net/netfilter/nf_conntrack_$name; done'
-for host in "${hosts[@]}"; do lab_up "$host" --rekey-interval 120s; done
-for host in "${hosts[@]}"; do lab_wait 40 "$host to be direct to all others" all_direct "$host"; done
+begin_anew() { for host in "${hosts[@]}"; do lab_up "$host" --rekey-interval 120s; done; }
+find_each_other found-anew begin_anew
 where() { lab_status "$1" '[.peers[] | [.name, .path.remote]] | sort | tostring'; }
 declare -A remotes=()
 for host in "${hosts[@]}"; do

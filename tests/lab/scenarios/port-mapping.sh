@@ -38,15 +38,27 @@ mappings() { on ra nft list chain inet miniupnpd prerouting_miniupnpd | grep -c 
 mapped() { [[ $(mappings) -gt 0 ]]; }
 unmapped() { [[ $(mappings) -eq 0 ]]; }
 has_port() { on a shadowmesh netcheck --json | jq -e '.mapped_ports | length == 1'; }
+# gets_port NAME SECONDS COMMAND… — COMMAND begins a; it gets a port, and the pair goes direct, under frames from the first that passes on.
+gets_port() {
+    local name=$1 seconds=$2 oracle host
+    shift 2
+    lab_oracle "$name" a b --from-first 30 --seconds "$seconds" &
+    oracle=$!
+    "$@"
+    for host in a b; do lab_wait 10 "$host to be connected" lab_connected "$host" 1; done
+    lab_stream "beside-$name" a b "$((seconds - 2))" "$((LAB_BESIDE * 125000))"
+    lab_wait "$((10 + seconds))" "a to have a port" has_port
+    lab_direct a b 10
+    kill -0 "$oracle" 2>/dev/null || lab_fail "direct only when the frames were over"
+    wait "$oracle" || lab_fail "frames were lost"
+    lab_streamed "beside-$name"
+}
 
 routes_ports
 serves_ports pcp enable_natpmp=yes enable_upnp=no
 lab_wait 5 "the router's PCP" on ra sh -c 'ss -lun | grep -q :5351'
-lab_network
-lab_wait 10 "a to have a port" has_port
+gets_port pcp "$(quick 4 6)" lab_network
 lab_expect "the router forwards it" mapped
-lab_direct a b 10
-lab_oracle pcp a b --seconds "$(quick 1 3)"
 lab_expect "it was PCP" grep -q 'PCP MAP: added mapping UDP' "$LAB_OUT/pcp.log"
 lab_expect "a leaves" on a shadowmesh down
 lab_wait 5 "the port to be given back" unmapped
@@ -61,10 +73,7 @@ lab_wait 5 "the router's version 0" on ra sh -c 'ss -lun | grep -q :5352'
 on ra nft insert rule ip lab prerouting iifname lan udp dport 5351 @th,64,8 2 redirect to :5352
 serves_ports natpmp enable_natpmp=yes enable_upnp=no
 lab_wait 5 "the router's NAT-PMP" on ra sh -c 'ss -lun | grep -q :5351'
-lab_up a
-lab_wait 10 "a to have a port" has_port
-lab_direct a b 10
-lab_oracle natpmp a b --seconds "$(quick 1 3)"
+gets_port natpmp "$(quick 5 7)" lab_up a
 lab_expect "it was NAT-PMP" grep -q 'NAT-PMP port mapping request' "$LAB_OUT/natpmp.log"
 lab_expect "and not PCP" sh -c "! grep -q 'PCP MAP' '$LAB_OUT/natpmp.log'"
 lab_expect "a leaves" on a shadowmesh down
@@ -83,9 +92,6 @@ stop silent
 # UPnP alone.
 serves_ports upnp enable_natpmp=no enable_upnp=yes
 lab_wait 5 "the router's UPnP" on ra sh -c 'ss -lun | grep -q :1900'
-lab_up a --port-mapping on
-lab_wait 15 "a to have a port" has_port
-lab_direct a b 10
-lab_oracle upnp a b --seconds "$(quick 1 3)"
+gets_port upnp "$(quick 10 12)" lab_up a --port-mapping on
 lab_expect "a leaves" on a shadowmesh down
 lab_wait 5 "the port to be given back" unmapped

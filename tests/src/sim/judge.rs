@@ -19,8 +19,8 @@ const GIVEN_UP: Duration = Duration::from_secs(65);
 /// For the frames of the last exchange, and whatever else is under way.
 const DRAIN: Duration = Duration::from_secs(2);
 /// A direct path is looked for each 60 s, a tenth more or less, and once more where the other side was not ready; one that failed has to behave for as
-/// long before data trusts it again.
-const BEST_WITHIN: Duration = Duration::from_secs(150);
+/// long before data trusts it again. A try by TCP that was in vain is followed by none for 130 s (protocol §7.12).
+const BEST_WITHIN: Duration = Duration::from_secs(150 + 130);
 /// Lines of a trace that are shown with a failure.
 const SHOWN: usize = 60;
 

@@ -40,7 +40,7 @@ const fn row(name: &'static str, seeds: u64, run: fn(&mut Dice, u64) -> Result<(
 const SEEDS: u64 = 4;
 
 /// All of them.
-pub const ROWS: [Row; 39] = [
+pub const ROWS: [Row; 40] = [
     row("from the relay to a direct path under load", SEEDS, planned::goes_direct_under_load),
     row("planned, to the relay and back, twenty times", SEEDS, planned::planned_moves),
     row("planned, and the relay is far behind", SEEDS, planned::planned_move_beyond_patience),
@@ -58,6 +58,7 @@ pub const ROWS: [Row; 39] = [
     row("the link is down", SEEDS, uplinks::link_down),
     row("the link is down for longer than the ring holds", 2, uplinks::link_down_for_too_long),
     row("the relay restarts while direct", SEEDS, restarts::relay_restarts_while_direct),
+    row("the direct path fails while the relay is away", SEEDS, restarts::direct_fails_without_a_relay),
     row(
         "the relay restarts, and the peer reads slowly",
         SEEDS,

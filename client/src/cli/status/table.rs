@@ -4,7 +4,9 @@ use super::paint::Paint;
 use crate::cli::output::{self, clean};
 use crate::cli::rotate::before;
 use crate::control::message::Wanted;
-use crate::control::status::{LoopState, PathKind, Peer, PeerState, Relay, RelayState, Status};
+use crate::control::status::{
+    LoopState, Names, NamesWay, PathKind, Peer, PeerState, Relay, RelayState, Status,
+};
 use crate::daemon::members::unix_now;
 use std::fmt::Write as _;
 
@@ -51,6 +53,19 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
             text.push_str("           another text was refused since: `sudo shadowmesh reload` says why\n");
         }
     }
+    if let Some(names) = &status.names {
+        let _ = writeln!(text, "  names    {}", names_line(names));
+        if names.left_out_count > 0 {
+            let _ = writeln!(
+                text,
+                "           {} left out: `shadowmesh status --json` says why",
+                names.left_out_count
+            );
+        }
+        for line in names.error.iter().chain(&names.note).flat_map(|why| wrapped(&clean(why, 400), 69)) {
+            let _ = writeln!(text, "  {}", paint.bad(&format!("! {line}")));
+        }
+    }
     if let Some(line) = loop_line(status) {
         let _ = writeln!(text, "  loop     {line}");
     }
@@ -85,6 +100,17 @@ fn secret_line(status: &Status, now: u64) -> Option<String> {
     };
     let line = format!("generation {}{old}; {}", secret.generation, before(until, now));
     Some(clean(&line, 69))
+}
+
+/// Which names other programs of this host find.
+fn names_line(names: &Names) -> String {
+    let way = match (names.way, names.domain.as_str(), &names.error) {
+        (NamesWay::None, _, Some(_)) => return "not served".to_owned(),
+        (NamesWay::None, _, None) | (_, "", _) => return "not served yet".to_owned(),
+        (NamesWay::Hosts, ..) => "/etc/hosts",
+        (NamesWay::Resolved, ..) => "systemd-resolved",
+    };
+    format!("{} by {way}: NAME.{}", names.served, clean(&names.domain, 38))
 }
 
 /// That two nodes are bridged to one LAN, and which of them passes no broadcasts.
@@ -239,6 +265,10 @@ mod tests {
         status.rules =
             Some(RulesInForce { file: "/".repeat(200), count: 1_000, error: Some("x".repeat(200)) });
         status.node.name = "n".repeat(63);
+        let names = status.names.as_mut().unwrap();
+        (names.way, names.domain) = (NamesWay::Resolved, "d".repeat(253));
+        (names.served, names.left_out_count) = (1024, 1024);
+        (names.error, names.note) = (Some("a word ".repeat(99)), Some("y".repeat(300)));
         status.switch.loops.with = Some("l".repeat(63));
         let member = status.membership.as_mut().unwrap();
         (member.name, member.tags) = ("k".repeat(63), vec!["t".repeat(63); 16]);
@@ -269,6 +299,8 @@ mod tests {
         assert!(row[column("AGREE")..].starts_with("yes "), "{text}");
         assert!(row[column("LAST SWITCH")..].ends_with(" ago"), "{text}");
         assert!(lines[head + 2].contains("offline"), "{text}");
+        let names = lines.iter().position(|line| *line == "  names    2 by /etc/hosts: NAME.home.internal");
+        assert!(names.is_some_and(|at| lines[at + 1].starts_with("           1 left out: ")), "{text}");
         assert!(lines.contains(&"  rules    3 from /etc/rules") && !text.contains("refused"), "{text}");
     }
 

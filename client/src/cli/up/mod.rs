@@ -16,8 +16,8 @@ mod view;
 use super::global::Global;
 use super::{invite, logging, output, runtime};
 use crate::config::{
-    Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, Ipv4Cidr, Mtu, NodeName,
-    RekeyInterval, RulesPath, ValueError,
+    Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, Ipv4Cidr, Mtu, NamesChoice,
+    NodeName, RekeyInterval, RulesPath, ValueError,
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
@@ -38,7 +38,8 @@ use zeroize::Zeroizing;
     after_help = "Example:\n  sudo shadowmesh up --relay smr1...        make a network on this relay\n  \
                         sudo shadowmesh up smi1...                join a network\n  \
                         sudo shadowmesh up - < invite.txt         the same, without the secret on the command line\n  \
-                        sudo shadowmesh up --detach               again, in the background"
+                        sudo shadowmesh up --detach               again, in the background\n  \
+                        sudo shadowmesh up --detach --names on    and `ping NAME` finds members from then on"
 )]
 pub(super) struct Args {
     /// An invite (smi1...) into a network; - reads it from stdin
@@ -98,6 +99,14 @@ pub(super) struct Args {
     /// file that has a fault nothing starts. An empty one lets everything in.
     #[arg(long, value_name = "FILE", value_parser = rules_path)]
     rules: Option<RulesPath>,
+
+    /// Whether other programs here find members by name, `ping b` and `ssh b.NETWORK.internal`: on takes systemd-resolved, where
+    /// programs ask it, else a block in /etc/hosts; hosts takes the block in any case [default: off]
+    ///
+    /// Taken back when the daemon ends; a block that a killed one left, by the next `up` or `down`. While it is off nothing of how this machine
+    /// finds names is touched. `shadowmesh status` shows what is served.
+    #[arg(long, value_enum, value_name = "off|on|hosts", hide_possible_values = true)]
+    names: Option<NamesChoice>,
 
     /// Run in the background; return when the daemon is up
     #[arg(long)]

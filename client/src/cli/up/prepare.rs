@@ -2,13 +2,14 @@
 
 use super::{Args, OnOff};
 use crate::cli::global::Global;
-use crate::config::{Config, Settings, union_of_relays};
+use crate::config::{Config, Settings, relays_in_use, union_of_relays};
 use crate::control::server::ControlSocket;
 use crate::daemon::members::{Members, unix_now};
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{Joins, NetworkState, StateDir, StateLock};
+use crate::names::Places;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
 use shadowmesh_proto::crypto::keys::NodeSecret;
@@ -31,6 +32,7 @@ pub(super) struct Prepared {
     pub(super) node_secret: NodeSecret,
     pub(super) network: NetworkState,
     pub(super) relays: Vec<RelayTicket>,
+    pub(super) own_relays: Vec<RelayTicket>,
     pub(super) settings: Settings,
     pub(super) rules: Option<RulesFile>,
     pub(super) members: Option<Members>,
@@ -84,6 +86,7 @@ impl Prepared {
             node_secret,
             network,
             relays,
+            own_relays,
             settings,
             rules,
             members,
@@ -98,10 +101,12 @@ impl Prepared {
             node_secret,
             network,
             relays,
+            own_relays,
             settings,
             rules,
             members,
             ring,
+            names: Places::system(),
             progress,
         }
     }
@@ -133,6 +138,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         allow_dhcp: args.allow_dhcp,
         flood_budget: args.flood_budget,
         rules: args.rules,
+        names: args.names,
         rekey_interval: args.rekey_interval,
     };
     let mut config = old_config.clone().overlaid_with(flags);
@@ -199,6 +205,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         node_secret,
         network,
         relays,
+        own_relays: config.relays,
         settings,
         rules,
         members,
@@ -215,18 +222,16 @@ fn relays_to_use(
     own: &[RelayTicket],
     asks: bool,
 ) -> anyhow::Result<Vec<RelayTicket>> {
-    let mut relays = union_of_relays(network, own);
-    if relays.len() > MAX_ENTRIES {
+    let (relays, left_out) = relays_in_use(network, own);
+    if left_out > 0 {
         if asks {
             bail!(
                 "there would be {} relays and {MAX_ENTRIES} are the most: remove some from config.toml",
-                relays.len()
+                relays.len() + left_out
             );
         }
-        relays = union_of_relays(own, network);
-        let left_out = relays.split_off(MAX_ENTRIES);
         tracing::warn!(
-            count = left_out.len(),
+            count = left_out,
             "the network and config.toml name more relays than can be used: some of the network's are left out"
         );
     }

@@ -115,6 +115,11 @@ fn words(event: &Progress) -> Words {
             output::counted(*count, "rule"),
             clean(file, 300)
         )),
+        Progress::Names { domain, file } => Words::Done(format!(
+            "members have names: NAME, and NAME.{}, by {}",
+            clean(domain, 80),
+            file.as_ref().map_or_else(|| "systemd-resolved".to_owned(), |file| clean(file, 300))
+        )),
         Progress::RelayConnecting { relay } => Words::Ongoing(format!("connecting to relay {relay}")),
         Progress::RelayConnected { relay, rtt } => {
             Words::Done(format!("connected to relay {relay}{}", within(rtt)))
@@ -159,6 +164,9 @@ mod tests {
         assert_eq!(words(&up), Words::Data("this node: 10.7.3.4/16, fd00::1/64 on smesh0 (mtu 1400)".into()));
         let rules = Progress::Rules { file: "/etc/rules".into(), count: 2 };
         assert_eq!(words(&rules), Words::Done("access rules in force: 2 rules from /etc/rules".into()));
+        let names = Progress::Names { domain: "office.internal".into(), file: Some("/etc/hosts".into()) };
+        let said = "members have names: NAME, and NAME.office.internal, by /etc/hosts";
+        assert_eq!(words(&names), Words::Done(said.into()));
         assert_eq!(words(&Progress::WaitingForPeers), Words::Ongoing("waiting for peers".into()));
     }
 

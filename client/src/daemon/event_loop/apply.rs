@@ -38,12 +38,16 @@ impl EventLoop {
             if !self.keep_members() {
                 break;
             }
+            self.names.touch();
             self.follow_given().await;
         }
         self.routes.set_stun(self.endpoint.stun_servers());
-        if let Some(plane) = &self.plane {
-            self.routes.publish(plane);
+        if let Some(plane) = &self.plane
+            && self.routes.publish(plane)
+        {
+            self.names.touch();
         }
+        self.tell_names();
         while let Some(transmit) = self.endpoint.poll_transmit() {
             match transmit {
                 Transmit::Stream { relay, message } => {
@@ -71,11 +75,13 @@ impl EventLoop {
     async fn apply(&mut self, event: Event) {
         match event {
             Event::PeerRemoved { slot } => {
+                self.names.touch();
                 self.lie_told.remove(&slot);
                 self.members.forget(slot);
             }
             Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
             Event::PeerHello { slot, hello } => {
+                self.names.touch();
                 if let Err(sentence) = self.routes.on_hello(slot, &hello) {
                     if self.lie_told.insert(slot) {
                         self.notice(sentence);
@@ -126,7 +132,10 @@ impl EventLoop {
             Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
             Event::TcpKept { slot, link } => self.keep_link(slot, link),
             Event::TcpClose { link, at_once } => self.drop_link(link, at_once),
-            Event::Membership { slot, event } => self.on_membership(slot, event),
+            Event::Membership { slot, event } => {
+                self.names.touch();
+                self.on_membership(slot, event);
+            }
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
             // The data plane's alone.
             Event::PeerAdded { .. }

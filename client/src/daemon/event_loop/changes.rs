@@ -215,7 +215,7 @@ impl EventLoop {
                 relays.push(ticket);
                 self.ask_admin(|admin| admin.set_relays(relays))?;
                 Ok(format!(
-                    "the relay {address} is the network's now: members use it from their next start on"
+                    "the relay {address} is the network's now: members use it as soon as they hear of it"
                 ))
             }
             Change::RemoveRelay { relay } => {
@@ -234,7 +234,7 @@ impl EventLoop {
                 }
                 self.ask_admin(|admin| admin.set_relays(relays))?;
                 Ok(format!(
-                    "the relay {relay} is the network's no more: members leave it with their next start"
+                    "the relay {relay} is the network's no more: members leave it a quarter of a minute after they hear of it"
                 ))
             }
             Change::AddAdmin { id, name } => {

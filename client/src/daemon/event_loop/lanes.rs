@@ -1,44 +1,59 @@
 //! The streams to relays: one to each for every secret of the network that is in use (protocol §8.8).
 //!
-//! A *lane* is a group of them, one for each relay, in which this node registers under one secret. A network without certificates has one
-//! lane, for ever. In another a lane opens when a secret is taken, and closes when it is given up; what went by it goes by another then,
-//! like anything when a relay is lost.
+//! What leads to all relays under one secret is a *lane*. A network without certificates has one lane, for ever. In another a lane opens
+//! when a secret is taken, and closes when it is given up; what went by it goes by another then, like anything when a relay is lost.
+//!
+//! Which relays there are is said by the network's record and by this host's own configuration. That changes while the daemon runs: streams
+//! to relays that are new open at once, and those to relays that nobody names any more, or at other addresses, end [`LEAVE_AFTER`] that,
+//! when others have heard of it as well, and not before another relay has registered this node: a list that leads nowhere cuts nobody off.
 //!
 //! # Invariants
 //!
-//! - The relay number `l * n + i` is relay `i` of `n` in lane `l`, in all tables.
-//! - A lane that was closed is the last to be opened again: what its tasks had yet to say is over by then.
+//! - Each stream has a relay number, the same in all tables. One that was given back rests until [`REST`] others were: what its task had
+//!   yet to say is over by then.
+//! - In each open lane there is one stream to each relay in use, and beside them those that are leaving.
 
 use super::{EventLoop, RelayTask};
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
-use crate::transport::relay::{self, Relay, RelayEvent};
+use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle};
 use shadowmesh_proto::ids::NetworkId;
-use shadowmesh_proto::membership::MAX_SECRETS;
 use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// One for each secret, and one that rests.
-pub(super) const LANES: usize = MAX_SECRETS + 1;
+/// A relay that is not named any more is left so long after that was heard.
+pub(super) const LEAVE_AFTER: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 15 });
+/// Numbers that rest.
+const REST: usize = 16;
 
 /// Which lanes there are.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    /// Which secret each is for.
-    open: Vec<(usize, Option<NetworkId>)>,
-    /// Which was closed first comes first.
-    free: VecDeque<usize>,
+    /// Which secret each is for; nothing in a network without certificates.
+    open: Vec<Option<NetworkId>>,
+    /// Which was given back first comes first.
+    resting: VecDeque<RelayNo>,
     outside: Outside,
     /// What tasks are given to speak through; nothing when the daemon ends.
     events: Option<mpsc::Sender<(RelayNo, RelayEvent)>>,
 }
 
+/// What a stream is for.
+#[derive(Debug)]
+pub(super) struct Place {
+    lane: Option<NetworkId>,
+    ticket: RelayTicket,
+    /// Nobody names that relay any more: it is left then at the earliest.
+    leaves: Option<Instant>,
+}
+
 impl Lanes {
-    pub(super) fn new(count: usize, outside: Outside, events: mpsc::Sender<(RelayNo, RelayEvent)>) -> Self {
-        Self { open: Vec::new(), free: (0..count).collect(), outside, events: Some(events) }
+    pub(super) fn new(outside: Outside, events: mpsc::Sender<(RelayNo, RelayEvent)>) -> Self {
+        Self { open: Vec::new(), resting: VecDeque::new(), outside, events: Some(events) }
     }
 
     /// No task begins any more.
@@ -48,12 +63,13 @@ impl Lanes {
 }
 
 impl RelayTask {
-    /// Of a lane that is not in use.
-    pub(super) fn idle(ticket: &RelayTicket) -> Self {
+    /// Of a stream that is to be opened.
+    fn new(place: Place, handle: RelayHandle) -> Self {
         Self {
-            handle: None,
+            address: place.ticket.addresses.first().cloned().unwrap_or_default(),
+            place: Some(place),
+            handle: Some(handle),
             stream: None,
-            address: ticket.addresses.first().cloned().unwrap_or_default(),
             local: None,
             connecting: false,
             outage_told: false,
@@ -66,52 +82,96 @@ impl EventLoop {
     /// Opens and closes lanes, so that there is one for each secret.
     pub(super) fn follow_secrets(&mut self) {
         let Some(trust) = self.endpoint.trust() else { return };
-        let held: Vec<NetworkId> = trust.secrets().ids().collect();
-        let is_over = |network: &Option<NetworkId>| network.is_none_or(|network| !held.contains(&network));
-        let over: Vec<usize> =
-            self.lanes.open.iter().filter(|(_, network)| is_over(network)).map(|(lane, _)| *lane).collect();
+        let held: Vec<_> = trust.secrets().ids().map(Some).collect();
         // First the new ones: whoever is met there need not be missed.
-        self.open_lanes(&held);
-        over.into_iter().for_each(|lane| self.close_lane(lane));
-        self.open_lanes(&held);
+        for lane in &held {
+            if !self.lanes.open.contains(lane) {
+                self.open_lane(*lane);
+            }
+        }
+        let over: Vec<_> = self.lanes.open.extract_if(.., |lane| !held.contains(lane)).collect();
+        self.close_streams(|place| over.contains(&place.lane));
     }
 
-    fn open_lanes(&mut self, held: &[NetworkId]) {
-        for network in held {
-            if !self.lanes.open.iter().any(|(_, open)| *open == Some(*network))
-                && let Some(lane) = self.lanes.free.pop_front()
-            {
-                self.open_lane(lane, Some(*network));
+    /// Streams under that secret open from now on.
+    pub(super) fn open_lane(&mut self, lane: Option<NetworkId>) {
+        self.lanes.open.push(lane);
+        for ticket in self.relay_tickets.clone() {
+            self.open_stream(lane, ticket);
+        }
+    }
+
+    /// The relays in use are these from now on.
+    pub(super) fn use_relays(&mut self, tickets: Vec<RelayTicket>) {
+        self.relay_tickets = tickets;
+        let leaves = Instant::now() + LEAVE_AFTER;
+        for place in self.relays.iter_mut().filter_map(|task| task.place.as_mut()) {
+            let is_named = self.relay_tickets.contains(&place.ticket);
+            place.leaves = (!is_named).then(|| place.leaves.unwrap_or(leaves));
+        }
+        for lane in self.lanes.open.clone() {
+            for ticket in self.relay_tickets.clone() {
+                let is_it = |place: &Place| place.lane == lane && place.ticket == ticket;
+                if !self.relays.iter().filter_map(|task| task.place.as_ref()).any(is_it) {
+                    self.open_stream(lane, ticket);
+                }
             }
         }
     }
 
-    /// Streams of this lane open from now on, and register under that secret.
-    pub(super) fn open_lane(&mut self, lane: usize, network: Option<NetworkId>) {
+    /// When [`Self::leave_relays`] has something to do that it had not before.
+    pub(super) fn leave_at(&self) -> Option<Deadline> {
+        let now = Instant::now();
+        let places = self.relays.iter().filter_map(|task| task.place.as_ref());
+        let next = places.filter_map(|place| place.leaves).filter(|leaves| *leaves > now).min()?;
+        Some(Deadline::new(next, "a relay that is not the network's any more is left"))
+    }
+
+    /// Leaves the relays that are due, once another has registered this node.
+    pub(super) fn leave_relays(&mut self) {
+        let now = Instant::now();
+        let is_due = |place: &Place| place.leaves.is_some_and(|leaves| leaves <= now);
+        let places = || self.relays.iter().map(|task| task.place.as_ref());
+        if !places().flatten().any(is_due) {
+            return;
+        }
+        let status = self.endpoint.relay_status();
+        let stays = |place: Option<&Place>| place.is_some_and(|place| place.leaves.is_none());
+        if status.iter().zip(places()).any(|(status, place)| status.registered && stays(place)) {
+            self.close_streams(is_due);
+        }
+    }
+
+    fn open_stream(&mut self, lane: Option<NetworkId>, ticket: RelayTicket) {
         let (Some(plane), Some(events)) = (&self.plane, &self.lanes.events) else { return };
-        self.lanes.free.retain(|free| *free != lane);
-        self.lanes.open.push((lane, network));
-        for (at, ticket) in self.relay_tickets.iter().enumerate() {
-            let no = RelayNo(lane * self.relay_tickets.len() + at);
-            self.endpoint.set_lane(no, network);
-            let task = Relay {
-                no,
-                addresses: ticket.addresses.clone(),
-                outside: self.lanes.outside.clone(),
-                events: events.clone(),
-                inbound: plane.messages(),
-                producer: plane.outbound_waker(),
-            };
-            if let Some(known) = self.relays.get_mut(no.0) {
-                *known = RelayTask { handle: Some(relay::spawn(task, SystemRng)), ..RelayTask::idle(ticket) };
-            }
+        let rested = if self.lanes.resting.len() > REST { self.lanes.resting.pop_front() } else { None };
+        let no = rested.unwrap_or(RelayNo(self.relays.len()));
+        self.endpoint.set_relay(Instant::now(), no, ticket.key);
+        self.endpoint.set_lane(no, lane);
+        let task = Relay {
+            no,
+            addresses: ticket.addresses.clone(),
+            outside: self.lanes.outside.clone(),
+            events: events.clone(),
+            inbound: plane.messages(),
+            producer: plane.outbound_waker(),
+        };
+        let place = Place { lane, ticket, leaves: None };
+        let task = RelayTask::new(place, relay::spawn(task, SystemRng));
+        match self.relays.get_mut(no.0) {
+            Some(known) => *known = task,
+            None => self.relays.push(task),
         }
     }
 
-    fn close_lane(&mut self, lane: usize) {
-        let count = self.relay_tickets.len();
-        for no in (lane * count..(lane + 1) * count).map(RelayNo) {
-            let Some(task) = self.relays.get_mut(no.0) else { continue };
+    fn close_streams(&mut self, ends: impl Fn(&Place) -> bool) {
+        for at in 0..self.relays.len() {
+            let Some(task) = self.relays.get_mut(at) else { continue };
+            if task.place.take_if(|place| ends(place)).is_none() {
+                continue;
+            }
+            let no = RelayNo(at);
+            self.lanes.resting.push_back(no);
             if let Some(handle) = task.handle.take() {
                 handle.end();
             }
@@ -121,20 +181,18 @@ impl EventLoop {
             stream.finish();
             self.listen_elsewhere(no);
         }
-        self.lanes.open.retain(|(open, _)| *open != lane);
-        self.lanes.free.push_back(lane);
     }
 
     /// Whether people are shown this stream: of a relay the one under the secret in force.
     pub(super) fn is_shown(&self, no: RelayNo) -> bool {
-        let lane = no.0 / self.relay_tickets.len().max(1);
-        self.shown_lane() == Some(lane)
+        let place = self.relays.get(no.0).and_then(|task| task.place.as_ref());
+        place.is_some_and(|place| self.shown_lane() == Some(place.lane))
     }
 
-    fn shown_lane(&self) -> Option<usize> {
+    fn shown_lane(&self) -> Option<Option<NetworkId>> {
         let in_force = self.network_in_force();
-        let shown = self.lanes.open.iter().find(|(_, network)| network.is_none() || *network == in_force);
-        shown.or_else(|| self.lanes.open.first()).map(|(lane, _)| *lane)
+        let shown = self.lanes.open.iter().find(|lane| lane.is_none() || **lane == in_force);
+        shown.or_else(|| self.lanes.open.first()).copied()
     }
 
     /// What the network is called at relays, by the secret in force.

@@ -8,6 +8,7 @@
 
 use super::EventLoop;
 use super::rules::RECORD;
+use crate::config::relays_in_use;
 use crate::control::status::{self as doc, RulesInForce};
 use crate::daemon::members::admin::{Admin, AdminError};
 use crate::daemon::members::{self, Members, unix_now};
@@ -241,9 +242,14 @@ impl EventLoop {
         if let Some(relays) = relays.filter(|relays| *relays != self.network.relays) {
             self.network.relays = relays;
             self.save_network();
-            self.notice(
-                "the relays of the network changed: this host uses the new ones after `shadowmesh down` and `up`".to_owned(),
-            );
+            let (relays, left_out) = relays_in_use(&self.network.relays, &self.own_relays);
+            let names: Vec<_> = relays.iter().filter_map(|relay| relay.addresses.first()).cloned().collect();
+            let rest = if left_out > 0 { format!(", and not {left_out} more") } else { String::new() };
+            self.notice(format!(
+                "the relays of the network changed: this host uses {}{rest}",
+                names.join(", ")
+            ));
+            self.use_relays(relays);
         }
         self.follow_rules(rules.as_deref());
     }

@@ -135,6 +135,7 @@ impl EventLoop {
                 report::dropped(self.endpoint.drops(), plane.counters(), self.interface.device.drops())
             }),
             switch,
+            names: self.names.status(),
         }
     }
 }

@@ -29,13 +29,16 @@ pub(super) fn say(progress: &ProgressSender, rules: Option<&RulesInForce>) {
 }
 
 impl EventLoop {
-    /// Reads the rules again, from the file that the configuration names now. Those from before stay in force where the new ones
+    /// Reads the configuration again, and the rules from the file that the configuration names now. Those from before stay in force where the new ones
     /// cannot be used: a slip of the pen opens nothing.
     pub(super) fn reload(&mut self) -> Response {
-        let path = match self.state.load_config() {
-            Ok(config) => config.rules,
+        let (path, names) = match self.state.load_config() {
+            Ok(config) => (config.rules, config.names.unwrap_or_default()),
             Err(error) => return self.refuse(error.to_string()),
         };
+        // Whatever becomes of the rules: one has nothing to do with the other.
+        self.names.choose(names);
+        self.tell_names();
         let here = self.endpoint.id();
         self.rules = match path.map(|path| RulesFile::read(&path)) {
             Some(Ok(file)) => Some(enforce(&mut self.routes, here, file)),
@@ -48,11 +51,13 @@ impl EventLoop {
         };
         self.fall_back_to_record();
         // In force before anybody hears so.
-        if let Some(plane) = &self.plane {
-            self.routes.publish(plane);
+        if let Some(plane) = &self.plane
+            && self.routes.publish(plane)
+        {
+            self.names.touch();
         }
         say(&self.progress, self.rules.as_ref());
-        Response::Reloaded { rules: self.rules.clone() }
+        Response::Reloaded { rules: self.rules.clone(), names: Some(names) }
     }
 
     fn refuse(&mut self, why: String) -> Response {

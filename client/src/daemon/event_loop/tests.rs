@@ -2,6 +2,7 @@
 //! gone for a while, and when it ends.
 
 mod members;
+mod names;
 
 use super::*;
 use crate::config::{Config as FileConfig, Settings};
@@ -13,6 +14,7 @@ use crate::daemon::members::Members;
 use crate::daemon::progress::Progress;
 use crate::device::MemoryPort;
 use crate::device::memory::pair;
+use crate::names::Places;
 use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ids::{ChannelId, MacAddr, NetworkId, NodeId, RelayId};
@@ -67,6 +69,18 @@ struct Relay {
 }
 
 impl Relay {
+    /// One that serves, and the ticket for it.
+    async fn start(seed: u64) -> (Self, RelayTicket, JoinHandle<()>) {
+        let secret = NodeSecret::generate(&mut SeededRng::new(seed));
+        let key = RelayId(secret.public().0);
+        let (members, pings, is_mute) = Default::default();
+        let relay = Self { secret: Arc::new(secret), members, pings, is_mute };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![listener.local_addr().unwrap().to_string()];
+        let serving = relay.run(listener);
+        (relay, RelayTicket { key, addresses, expires: None }, serving)
+    }
+
     fn channel(a: &NodeId, b: &NodeId) -> ChannelId {
         let word = |node: &NodeId| u32::from_be_bytes([node.0[0], node.0[1], node.0[2], node.0[3]]);
         ChannelId((word(a) ^ word(b)).max(1))
@@ -286,14 +300,30 @@ fn options(
         control: ControlSocket::bind(&home.path().join("control")).unwrap(),
         node_secret,
         relays: network.relays.clone(),
+        own_relays: Vec::new(),
         network,
         settings: Settings::new(&config, name),
         rules: None,
         members,
         ring: RingLimits::default(),
+        names: places(home),
         progress: sender,
     };
     (options, progress)
+}
+
+/// Names of this machine that are the test's own.
+fn places(home: &tempfile::TempDir) -> Places {
+    let at = |name: &str| home.path().join(name);
+    Places {
+        hosts: at("hosts"),
+        resolv_conf: at("resolv.conf"),
+        nsswitch: at("nsswitch.conf"),
+        resolved: at("resolved"),
+        resolvectl: at("resolvectl"),
+        hostname: at("hostname"),
+        claims: home.path().display().to_string(),
+    }
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -311,14 +341,8 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let secret = NodeSecret::generate(&mut SeededRng::new(1));
-        let ticket_key = RelayId(secret.public().0);
-        let (members, pings, is_mute) = Default::default();
-        let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let serving = relay.run(listener);
-        let ticket = RelayTicket { key: ticket_key, addresses: vec![address.to_string()], expires: None };
+        let (relay, ticket, serving) = Relay::start(1).await;
+        let address = ticket.addresses[0].parse().unwrap();
         let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
         let mut a = Daemon::start("a", network.clone()).await;
         let mut b = Daemon::start("b", network).await;
@@ -377,14 +401,7 @@ fn a_clock_that_jumps_makes_the_daemon_look_around() {
 }
 
 async fn jumping() {
-    let secret = NodeSecret::generate(&mut SeededRng::new(1));
-    let key = RelayId(secret.public().0);
-    let (members, pings, is_mute) = Default::default();
-    let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addresses = vec![listener.local_addr().unwrap().to_string()];
-    let _serving = relay.run(listener);
-    let ticket = RelayTicket { key, addresses, expires: None };
+    let (relay, ticket, _serving) = Relay::start(1).await;
     let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
     let home = tempfile::tempdir().unwrap();
     let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
@@ -408,6 +425,42 @@ async fn jumping() {
     let began = Instant::now();
     within("the question after the jump", asked(2)).await;
     assert!(began.elapsed() < HEARTBEAT / 2, "{:?}: that was a heartbeat", began.elapsed());
+}
+
+#[test]
+fn what_comes_without_end_does_not_keep_a_packet_out() {
+    crate::net::namespace::isolated(|| in_network("", crowded()));
+}
+
+async fn crowded() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let key = RelayId(NodeSecret::generate(&mut SeededRng::new(1)).public().0);
+    let addresses = vec![listener.local_addr().unwrap().to_string()];
+    let ticket = RelayTicket { key, addresses, expires: None };
+    let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
+    let home = tempfile::tempdir().unwrap();
+    let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
+    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public(), None);
+    let (_wire, port) = pair(&"mem0".parse().unwrap(), 1_000).unwrap();
+    let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
+    let mut made = made.unwrap();
+    // What the threads would say, and cannot be made to say without end: acknowledgements that are due, and one datagram.
+    let (say, facts) = mpsc::channel(100_000);
+    let (arrive, datagrams) = mpsc::channel(1);
+    (made.output.facts, made.output.datagrams) = (facts, datagrams);
+    for _ in 0..100_000 {
+        say.try_send(Fact::KeyUsedUp(PeerSlot(0))).unwrap();
+    }
+    for deadline in [None, Some(Deadline::new(Instant::now(), "it is always over"))] {
+        for _ in 0..10 {
+            arrive.try_send(Datagram { from: "192.0.2.1:1".parse().unwrap(), bytes: vec![] }).unwrap();
+            let mut others = 0;
+            while !matches!(within("an input", made.wait(deadline)).await, Input::Datagram(_)) {
+                others += 1;
+                assert!(others < 2 * turns::PASSED_OVER, "{others} others came first");
+            }
+        }
+    }
 }
 
 #[test]
@@ -597,12 +650,13 @@ async fn under_rules() {
         };
         within("frames to be denied", is_counted).await;
     };
-    let Ok(Response::Reloaded { rules: None }) = reload().await else { panic!("no rules were set") };
+    let Ok(Response::Reloaded { rules: None, .. }) = reload().await else { panic!("no rules were set") };
     scene.send(0..10);
     assert_eq!(b.numbers(10).await, (0..10).collect::<Vec<_>>());
 
     state.save_config(&config).unwrap();
-    let Ok(Response::Reloaded { rules: Some(rules) }) = reloads("allow any -> any ip\n".into()).await else {
+    let Ok(Response::Reloaded { rules: Some(rules), .. }) = reloads("allow any -> any ip\n".into()).await
+    else {
         panic!("rules were set")
     };
     assert_eq!((rules.count, rules.file.as_str(), &rules.error), (1, file.to_str().unwrap(), &None));
@@ -620,7 +674,7 @@ async fn under_rules() {
 
     let a = scene.a.status().await.node.id;
     let text = format!("allow id:{} -> any ethertype 0x88b5", &a[..12]);
-    let Ok(Response::Reloaded { rules: Some(rules) }) = reloads(text).await else { panic!("new rules") };
+    let Ok(Response::Reloaded { rules: Some(rules), .. }) = reloads(text).await else { panic!("new rules") };
     assert_eq!((rules.count, rules.error), (1, None));
     scene.send(30..40);
     assert_eq!(b.numbers(10).await, (30..40).collect::<Vec<_>>(), "and none of those that were denied");

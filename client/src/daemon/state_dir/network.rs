@@ -116,6 +116,11 @@ impl NetworkState {
         self.root.map_or_else(|| self.secret.derive().id().into(), Into::into)
     }
 
+    /// What tells it from another network of the same name: its root, or where it has none its id. Neither changes while it is in use.
+    pub fn label_id(&self) -> String {
+        self.root.map_or_else(|| self.secret.derive().id().to_base32(), |root| root.to_base32())
+    }
+
     /// An invite into this network, naming its relays and `more_relays`: as many as a ticket holds.
     ///
     /// `expires` in seconds since 1970 is advice to the joining program (protocol §2).

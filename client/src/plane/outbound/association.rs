@@ -271,6 +271,11 @@ impl Association {
         (self.half.next_counter() - self.cursor) + (self.again.end - self.again.start)
     }
 
+    /// Whether something has to go again, or is to go as that does.
+    pub(super) const fn goes_again(&self) -> bool {
+        self.again.start < self.again.end
+    }
+
     /// Whether a frame can be sealed without overwriting what is not acknowledged.
     pub(super) const fn holds_one_more(&self, frame: &[u8]) -> bool {
         self.half.room() > DATA_OVERHEAD + frame.len()
@@ -324,8 +329,15 @@ impl Association {
         Ok(is_handed_over)
     }
 
-    /// Hands over what waits in the ring, as far as there is room: what has to go again, and behind it what was sealed since.
-    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, way: Way, route: &PeerRoute) -> Pumped {
+    /// Hands over what waits in the ring, as far as there is room: what has to go again, and behind it what was sealed since. What is no
+    /// more than a backlog goes as it would have gone, had there been room for it.
+    pub(super) fn pump(
+        &mut self,
+        ctx: &mut Context<'_>,
+        way: Way,
+        route: &PeerRoute,
+        is_backlog: bool,
+    ) -> Pumped {
         let next = self.half.next_counter();
         if let Some(repeat) = &mut self.repeat
             && self.again.is_empty()
@@ -369,7 +381,7 @@ impl Association {
             self.half.give_up_below(too_old);
         }
         let is_joining = match way.via {
-            Via::Channel(_) => true,
+            Via::Channel(_) => !self.again.is_empty() || !is_backlog,
             Via::Udp(_) | Via::RelayUdp(_) => !self.again.is_empty(),
             Via::Tcp(_) => false,
         };

@@ -1,9 +1,13 @@
-//! What waits for a direct connection that takes nothing.
+//! What waits for a stream that takes nothing: a direct connection, or that of a relay while others have another way. (While nobody has,
+//! the TAP waits instead.)
 //!
 //! A connection that falls silent fills its queue before it comes into doubt. What is sealed until then waits in the ring, and goes by
 //! whatever path is next. One that takes what it is given, only slower than frames come, is to drop some, or what waits would be nothing
 //! but delay. Both are full; they differ in whether they take anything. So a backlog begins when the queue is full, grows only while the
 //! connection takes nothing, by what that took in half a second at most, and has to be handed over before there is another.
+//!
+//! A relay in doubt is a relay that may be away, and what is for who is behind it is kept as while it is: as much as the ring holds. A
+//! relay that drains a trickle and answers is in no doubt.
 
 use super::association::Association;
 use super::peer::Context;
@@ -57,29 +61,35 @@ struct Pace {
 }
 
 impl Backlog {
-    /// Whether `frame` may go by the connection `via`.
+    /// Whether `frame` may go by the stream `via`. One that `is_away`, as far as is known, is waited for.
     pub(super) fn admit(
         &mut self,
         ctx: &Context<'_>,
         via: Via,
         association: &Association,
         frame: &[u8],
+        is_away: bool,
     ) -> Admission {
         let taken = ctx.snapshot.stream(via).map_or(0, StreamHandle::taken);
         let worth = self.worth(ctx.now, taken);
         let waiting = association.waiting();
-        if ctx.batches.has_room(ctx.snapshot, via) && (self.begun.is_none() || waiting == 0) {
+        if ctx.batches.takes_more(ctx.snapshot, via) && (self.begun.is_none() || waiting == 0) {
             self.begun = None;
             return Admission::Go;
         }
         let begun = self.begun.get_or_insert(Begun { taken, bytes: 0 });
         let has_room = begun.bytes + frame.len() <= worth && waiting < PACKETS_MAX;
-        if begun.taken == taken && has_room && association.holds_one_more(frame) {
+        if (is_away || (begun.taken == taken && has_room)) && association.holds_one_more(frame) {
             begun.bytes += frame.len();
             Admission::Wait
         } else {
             Admission::Drop
         }
+    }
+
+    /// Whether packets wait, or did a moment ago.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun.is_some()
     }
 
     /// What the connection takes in [`WORTH`], by the latest time as long in which it took something: silence says nothing of that.

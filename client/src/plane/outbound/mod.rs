@@ -10,6 +10,10 @@
 //! path is being bound anew goes on sealing into its ring, and what is not older than [`KEEP`] is sent when a path comes.
 //! A peer that stays away for longer than [`HOLD`] is forgotten as a place where stations are.
 //!
+//! While no peer's way has room the TAP is not read: its queue fills and its senders slow down to what those ways take. Where only some
+//! have none nobody else waits for them: what is for who is behind a full stream waits in his ring for a moment, and is then dropped
+//! before it is sealed ([`backlog`]). How slowly a relay, or a peer, reads is for it to choose.
+//!
 //! While whoever is sent to is in doubt and a ring is nearly full, the TAP is not read: its queue fills and its senders slow down, where
 //! the ring would overwrite what may have to go again. Not so while anybody else is sent to, and for [`HELD_BACK_MOST`] of each
 //! [`HELD_BACK_EACH`] at most: one peer that acknowledges nothing does not hold up the others.
@@ -169,7 +173,7 @@ enum Turn {
     Busy,
     /// The TAP is empty.
     Idle,
-    /// A stream is full: the TAP is not to be read.
+    /// Nothing has room: the TAP is not to be read.
     Full,
     /// The TAP refused.
     Refused,
@@ -343,7 +347,9 @@ impl Outbound {
         self.pump(now, &snapshot);
         self.speak(now, &snapshot)?;
         let mut turn = Turn::Busy;
-        if self.is_held_back(now, &snapshot) || self.is_full(&snapshot) {
+        // Whatever is held back, which streams are full is noted.
+        let is_full = self.is_full(&snapshot);
+        if self.is_held_back(now, &snapshot) || is_full {
             turn = Turn::Full;
         } else {
             let mut read = 0;
@@ -386,11 +392,26 @@ impl Outbound {
         Ok(turn)
     }
 
-    /// Whether a way that several peers' data may take has no room. (A stream that carries nobody's data holds nobody up, nor does one
-    /// that carries one peer's: [`backlog`].)
-    fn is_full(&self, snapshot: &Snapshot) -> bool {
-        let mut ways = self.peers.iter().filter_map(Peer::via).filter(|via| !matches!(via, Via::Tcp(_)));
-        ways.any(|via| !self.batches.has_room(snapshot, via))
+    /// Whether the TAP is not to be read: the socket has no room, which is this machine's own pace, or no stream that somebody's data
+    /// takes has any. A stream that carries nobody's data holds nobody up, nor does one that is full hold up those who have another way,
+    /// nor a direct connection anybody at all: what is for who is there is judged frame by frame ([`backlog`]).
+    fn is_full(&mut self, snapshot: &Snapshot) -> bool {
+        self.batches.full.clear();
+        let mut is_any_free = false;
+        for via in self.peers.iter().filter_map(Peer::via) {
+            if self.batches.has_room(snapshot, via) {
+                is_any_free = true;
+                continue;
+            }
+            match via {
+                Via::Udp(_) | Via::RelayUdp(_) => return true,
+                Via::Channel(contact) if !self.batches.full.contains(&contact.relay) => {
+                    self.batches.full.push(contact.relay);
+                }
+                Via::Channel(_) | Via::Tcp(_) => {}
+            }
+        }
+        !is_any_free && !self.batches.full.is_empty()
     }
 
     /// Whether frames are left in the TAP because of a doubt. What the TAP drops meanwhile is lost for whoever is in doubt.

@@ -52,7 +52,7 @@ pub(super) struct Peer {
     /// See [`PeerRoute::given_up`].
     given_up: [u64; PATH_SLOTS],
     /// See [`PeerRoute::doubted`].
-    is_doubted: bool,
+    doubted: Option<PathSlot>,
     /// Since when they go nowhere; `None` while they go somewhere, and before anything is known.
     pathless: Option<Instant>,
     /// Whether what is behind it was forgotten since.
@@ -118,9 +118,9 @@ impl Peer {
         self.path
     }
 
-    /// Whether the path by which its packets go is in doubt.
+    /// Whether a path of it is in doubt while its packets go somewhere.
     pub(super) const fn is_doubted(&self) -> bool {
-        self.is_doubted && self.way.is_some()
+        self.doubted.is_some() && self.way.is_some()
     }
 
     /// Whether somebody here speaks to it.
@@ -178,8 +178,16 @@ impl Peer {
         if let Some(association) = self.association.as_mut().filter(|_| is_back) {
             association.on_way_back();
         }
+        let before_doubt = std::mem::replace(&mut self.doubted, route.doubted);
+        let is_relayed = matches!(self.via(), Some(Via::Channel(_)));
+        let is_over = before_doubt.is_some() && route.doubted.is_none();
+        let is_over = is_over && is_relayed && self.backlog.has_begun();
+        if let Some(association) = self.association.as_mut().filter(|_| is_over) {
+            // What a relay did not take meanwhile may be more than it holds for its other client, as what waited while it was away.
+            association.on_way_back();
+            self.backlog = Backlog::default();
+        }
         // After what was given up: a doubt that ends lets go of what was kept for it.
-        self.is_doubted = route.doubted.is_some();
         if let Some(association) = &mut self.association {
             association.set_doubted(route.doubted);
         }
@@ -210,9 +218,24 @@ impl Peer {
         }
         // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
         let admission = match self.way {
-            Some(Way { via: via @ Via::Tcp(_), .. }) => self.backlog.admit(ctx, via, association, plaintext),
+            Some(Way { via: via @ Via::Tcp(_), .. }) => {
+                self.backlog.admit(ctx, via, association, plaintext, false)
+            }
             Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up(ctx.now) => Admission::Drop,
-            Some(_) | None => Admission::Go,
+            // It waits behind those, by their rule, but never in place of one that is not acknowledged.
+            Some(Way { via: via @ Via::Channel(_), .. }) if association.goes_again() => {
+                let has_place = association.holds_one_more(plaintext);
+                if has_place || ctx.batches.takes_more(ctx.snapshot, via) {
+                    Admission::Go
+                } else {
+                    Admission::Drop
+                }
+            }
+            Some(Way { via: via @ Via::Channel(_), .. }) => {
+                let is_away = self.doubted == Some(via.slot());
+                self.backlog.admit(ctx, via, association, plaintext, is_away)
+            }
+            Some(Way { via: Via::Udp(_) | Via::RelayUdp(_), .. }) | None => Admission::Go,
         };
         if admission == Admission::Drop {
             add(&counters.tx_dropped, 1);
@@ -275,7 +298,7 @@ impl Peer {
             if !self.is_replaced_due {
                 return pumped;
             }
-            pumped = replaced.pump(ctx, way, route);
+            pumped = replaced.pump(ctx, way, route, false);
             if pumped.is_stopped {
                 return pumped;
             }
@@ -284,7 +307,7 @@ impl Peer {
             }
         }
         if let Some(association) = &mut self.association {
-            let later = association.pump(ctx, way, route);
+            let later = association.pump(ctx, way, route, self.backlog.has_begun());
             pumped = Pumped { is_sent: pumped.is_sent || later.is_sent, ..later };
         }
         pumped

@@ -1,6 +1,8 @@
 //! A peer whose path is away or in doubt: what is kept for it, for how long, and what becomes of the TAP meanwhile. In the test's own
 //! time.
 
+mod slow;
+
 use super::*;
 use crate::transport::udp::MemorySocket;
 use shadowmesh_proto::path::select::PathKind;

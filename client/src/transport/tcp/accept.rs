@@ -1,5 +1,5 @@
 //! The listener. Anybody may connect: nothing is said to anybody until a packet came that only a peer could seal, and few of those who
-//! say nothing are borne at a time, from one address even fewer: so that it takes many machines to keep a peer out.
+//! say nothing are borne at a time, from one address or site even fewer: so that it takes many machines to keep a peer out.
 
 use super::Shared;
 use super::link::{self, Origin};
@@ -17,10 +17,14 @@ use tokio::time::Instant;
 pub(super) const STRANGERS: usize = 64;
 /// Of them, from one address (an IPv6 network of one customer: /64).
 pub(super) const PER_ADDRESS: usize = 4;
+/// Of them, from one site (of IPv6, a /48, which a customer may have as well, RFC 6177 §2): a machine has as many /64 of it as it likes.
+pub(super) const PER_SITE: usize = 8;
 /// Connections taken in a second: each costs the event loop some work, even if it says nothing.
 const PER_SECOND: u32 = 128;
 /// Of them, from one address: who comes again and again leaves room for others.
 const PER_SECOND_AND_ADDRESS: u32 = PER_SECOND / 4;
+/// Of them, from one site.
+const PER_SECOND_AND_SITE: u32 = PER_SECOND / 2;
 /// A pause after the kernel refused to give a connection: out of descriptors, it would refuse again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,6 +32,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 struct Strangers {
     all: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Whether two hosts are of one site. An IPv4 address is one by itself.
+fn is_same_site(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() >> 80 == other.to_bits() >> 80,
+        _ => one == other,
+    }
 }
 
 /// A place among them, given back when this is dropped.
@@ -42,6 +54,10 @@ impl Strangers {
         let address = host(address);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.values().sum::<usize>() >= STRANGERS {
+            return None;
+        }
+        let of_site = all.iter().filter(|(other, _)| is_same_site(**other, address)).map(|(_, here)| here);
+        if of_site.sum::<usize>() >= PER_SITE {
             return None;
         }
         let here = all.entry(address).or_default();
@@ -85,7 +101,11 @@ impl Taken {
             *self = Self::new(now);
         }
         let here = self.each.get(&host(address)).copied().unwrap_or_default();
-        if self.all >= PER_SECOND || here >= PER_SECOND_AND_ADDRESS {
+        let of_site = self.each.iter().filter(|(other, _)| is_same_site(**other, host(address)));
+        if self.all >= PER_SECOND
+            || here >= PER_SECOND_AND_ADDRESS
+            || of_site.map(|(_, taken)| taken).sum::<u32>() >= PER_SECOND_AND_SITE
+        {
             return None;
         }
         let place = strangers.place(address)?;
@@ -130,6 +150,25 @@ pub(super) fn reset(stream: TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_machine_with_a_network_of_networks_leaves_places_to_others() {
+        let (now, strangers) = (Instant::now(), Arc::new(Strangers::default()));
+        let address = |site: u16, network: u16| IpAddr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 1]);
+        let mut taken = Taken::new(now);
+        let mut held: Vec<_> =
+            (0..1_000).filter_map(|n| taken.place(now, &strangers, address(1, n))).collect();
+        assert_eq!(held.len(), PER_SITE);
+        assert!(taken.place(now, &strangers, address(2, 0)).is_some(), "another site");
+        assert!(taken.place(now, &strangers, [192, 0, 2, 1].into()).is_some());
+        held.pop();
+        assert!(taken.place(now, &strangers, address(1, 5_000)).is_some(), "one was given back");
+        // One that gives them back at once leaves others their part of a second.
+        drop(held);
+        let quick = (0..1_000).filter(|n| taken.place(now, &strangers, address(1, *n)).is_some()).count();
+        assert_eq!(quick + PER_SITE + 1, PER_SECOND_AND_SITE as usize);
+        assert!(taken.place(now, &strangers, address(3, 0)).is_some());
+    }
 
     #[test]
     fn who_comes_again_and_again_leaves_room_for_others() {

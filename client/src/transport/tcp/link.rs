@@ -15,6 +15,7 @@ use shadowmesh_proto::wire::relay::{MAX_MESSAGE, StreamMessage};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -41,6 +42,8 @@ const READ_BUFFER: usize = 16 * 1024;
 pub(super) struct LinkHandle {
     control: mpsc::Sender<Bytes>,
     wish: watch::Sender<Wish>,
+    /// Bytes that came since it was kept.
+    received: Arc<AtomicU64>,
 }
 
 /// How a connection came to be.
@@ -74,12 +77,24 @@ impl LinkHandle {
         let _ = self.control.try_send(Bytes::from(message));
     }
 
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     pub(super) fn keep(&self) {
         self.wish.send_replace(Wish::Kept);
     }
 
     pub(super) fn abort(self) {
         self.wish.send_replace(Wish::Aborted);
+    }
+
+    /// Of no connection, and whether it is to end: said by the returned closure.
+    #[cfg(test)]
+    pub(super) fn of_none() -> (Self, impl Fn() -> bool) {
+        let (wish, wishes) = watch::channel(Wish::Unknown);
+        let handle = Self { control: mpsc::channel(1).0, wish, received: Arc::default() };
+        (handle, move || *wishes.borrow() == Wish::Aborted)
     }
 }
 
@@ -112,14 +127,15 @@ pub(super) async fn run(mut stream: TcpStream, remote: SocketAddr, origin: Origi
     let (data, queue) = stream_queue(shared.producer.clone());
     let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
     let (wish, wishes) = watch::channel(Wish::Unknown);
-    let handle = LinkHandle { control, wish };
+    let received = Arc::default();
+    let handle = LinkHandle { control, wish, received: Arc::clone(&received) };
     let opened = Opened { link, peer, local: local.ip().to_canonical(), data, handle };
     if shared.events.send(TcpEvent::Opened(opened)).await.is_err() {
         return;
     }
     let (reader, writer) = stream.split();
     let ended = tokio::select! {
-        ended = read(reader, link, &shared, wishes.clone()) => ended,
+        ended = read(reader, link, &shared, &received, wishes.clone()) => ended,
         ended = write(writer, control_queue, queue, usual) => ended,
         ended = watched(wishes, place) => ended,
     };
@@ -155,6 +171,7 @@ async fn read(
     reader: ReadHalf<'_>,
     link: TcpLink,
     shared: &Shared,
+    received: &AtomicU64,
     wishes: watch::Receiver<Wish>,
 ) -> Result<(), LinkError> {
     let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
@@ -171,6 +188,7 @@ async fn read(
             return Err(LinkError::Protocol);
         }
         if is_known {
+            received.fetch_add(u64::try_from(len).unwrap_or_default(), Ordering::Relaxed);
             if !shared.inbound.send(InboundMessage { via: Via::Tcp(link), message }).await {
                 return Err(LinkError::Ended);
             }

@@ -21,7 +21,9 @@
 //! # Invariants
 //!
 //! - A connection that nobody keeps ([`TcpTransport::keep`]) ends by itself within seconds; at most `accept::STRANGERS` of them came from
-//!   outside. At most [`CONNECTIONS`] are there, and [`SOCKETS`] on their way.
+//!   outside. At most [`CONNECTIONS`] are some peer's, and [`SOCKETS`] on their way.
+//! - Whoever has most of them, when there are that many, has one less as soon as a peer comes that has none: nobody keeps others out by
+//!   having many, nor does somebody with many keys, as long as each of those has more than one.
 //! - None runs through our own device: who takes one looks where it leads, and again when the network changes.
 //! - No socket outlives what it was for: a try owns those it has not connected yet, a link its own; dropping either closes them.
 
@@ -46,7 +48,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-/// Connections at a time: with as many relays and peers as a node has, far below what a process may have open.
+/// Connections of peers at a time: with as many relays and peers as a node has, far below what a process may have open.
 pub const CONNECTIONS: usize = 256;
 /// Sockets of tries at a time; others wait.
 const SOCKETS: usize = 64;
@@ -97,8 +99,18 @@ impl Opened {
 struct Taken {
     handle: LinkHandle,
     local: IpAddr,
-    /// Where the outbound thread puts data, until somebody asks for it.
-    data: Option<StreamHandle>,
+    /// Whose it is: for whom it was opened, or who was heard there.
+    peer: Option<PeerSlot>,
+    is_kept: bool,
+    /// Where the outbound thread puts data.
+    data: StreamHandle,
+}
+
+impl Taken {
+    /// Bytes that it carried, both ways.
+    fn carried(&self) -> u64 {
+        self.data.taken() + self.handle.received()
+    }
 }
 
 /// What tasks share.
@@ -182,22 +194,55 @@ impl TcpTransport {
 
     /// Takes a connection: it may be spoken to from now on. `false` where there are too many: it ends.
     pub fn insert(&mut self, opened: Opened) -> bool {
-        if self.links.len() >= CONNECTIONS {
+        let has_room = match opened.peer {
+            Some(peer) => self.has_room(peer),
+            // Nobody knows yet whose it is. The listener bears few of those at a time; another one, on another port, as many.
+            None => self.links.values().filter(|taken| taken.peer.is_none()).count() < 2 * accept::STRANGERS,
+        };
+        if !has_room {
             opened.refuse();
             return false;
         }
-        let Opened { link, local, data, handle, .. } = opened;
-        self.links.insert(link, Taken { handle, local, data: Some(data) });
+        let Opened { link, peer, local, data, handle } = opened;
+        self.links.insert(link, Taken { handle, local, peer, is_kept: false, data });
         true
     }
 
     /// A connection is `peer`'s: it stays, its messages go to the data plane, and a try for the peer ends. The first time, where the
-    /// outbound thread puts data.
+    /// outbound thread puts data. Where there are too many it ends, as [`TcpEvent::Closed`] will say.
     pub fn keep(&mut self, peer: PeerSlot, link: TcpLink) -> Option<StreamHandle> {
         self.tries.remove(&peer);
+        let is_counted = self.links.get(&link)?.peer.is_some();
+        if !is_counted && !self.has_room(peer) {
+            self.close(link, true);
+            return None;
+        }
         let taken = self.links.get_mut(&link)?;
+        taken.peer = Some(peer);
         taken.handle.keep();
-        taken.data.take()
+        (!std::mem::replace(&mut taken.is_kept, true)).then(|| taken.data.clone())
+    }
+
+    /// Whether `peer` may have another one. Where there are too many, one that has none may have that of somebody who has several: of
+    /// whoever has most, the one that carried least. It ends, as [`TcpEvent::Closed`] will say; what was under way there goes again.
+    fn has_room(&mut self, peer: PeerSlot) -> bool {
+        let mut each: HashMap<PeerSlot, usize> = HashMap::new();
+        self.links
+            .values()
+            .filter_map(|taken| taken.peer)
+            .for_each(|peer| *each.entry(peer).or_default() += 1);
+        if each.values().sum::<usize>() < CONNECTIONS {
+            return true;
+        }
+        let most = each.iter().max_by_key(|(slot, has)| (**has, slot.0)).filter(|(_, has)| **has > 1);
+        let Some((most, _)) = most.filter(|_| !each.contains_key(&peer)) else { return false };
+        let of_most = self.links.iter().filter(|(_, taken)| taken.peer == Some(*most));
+        let idle = of_most.min_by_key(|(link, taken)| (taken.carried(), link.number)).map(|(link, _)| *link);
+        idle.into_iter().for_each(|link| {
+            tracing::debug!(remote = %link.remote, "a direct connection ends for a peer that has none");
+            self.close(link, true);
+        });
+        idle.is_some()
     }
 
     /// Whether a connection is there.

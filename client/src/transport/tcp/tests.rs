@@ -282,6 +282,65 @@ async fn few_strangers_are_borne_at_a_time_and_fewer_of_one_address() {
     assert!(!is_sent_away(&mut node, [127, 0, 1, 1]).await);
 }
 
+#[tokio::test]
+async fn who_has_many_connections_leaves_one_to_who_has_none() {
+    let mut node = Node::new();
+    let mut number = 0;
+    let mut opened = |peer: Option<u32>| {
+        number += 1;
+        let (handle, is_ended) = LinkHandle::of_none();
+        let (data, queue) = crate::plane::stream_queue(Waker::new().unwrap());
+        let remote = ([192, 0, 2, 1], 5).into();
+        let link = TcpLink { number, remote };
+        let opened = Opened { link, peer: peer.map(PeerSlot), local: [192, 0, 2, 2].into(), data, handle };
+        (opened, link, is_ended, queue)
+    };
+    // Three for each of 86, but for the last, who has one. The second of each is idle.
+    let mut held = Vec::new();
+    for n in 0..CONNECTIONS {
+        let (some, link, is_ended, mut queue) = opened(None);
+        let slot = PeerSlot(u32::try_from(n / 3).unwrap());
+        assert!(node.tcp.insert(some));
+        let data = node.tcp.keep(slot, link).expect("there is room");
+        if n % 3 != 1 {
+            data.push(vec![0; 1_000]);
+            let carried = queue.try_next().unwrap().len();
+            queue.on_sent(carried);
+        }
+        held.push((link, slot, is_ended, queue));
+    }
+    let count = |node: &Node| node.tcp.links.values().filter(|taken| taken.peer.is_some()).count();
+    assert_eq!(count(&node), CONNECTIONS);
+    // Who has some gets no more, whether he comes or was looked for.
+    let (more, link, is_ended, _queue) = opened(None);
+    assert!(node.tcp.insert(more), "nobody knows whose it is");
+    assert!(node.tcp.keep(PeerSlot(7), link).is_none());
+    assert!(is_ended() && !node.tcp.has(link));
+    assert!(!node.tcp.insert(opened(Some(7)).0));
+    assert!(held.iter().all(|(_, _, is_ended, _)| !is_ended()));
+    // Who has none gets one, of somebody who has three: that which carried nothing.
+    let (new, link, _, _queue) = opened(Some(1_000));
+    assert!(node.tcp.insert(new));
+    assert!(node.tcp.keep(PeerSlot(1_000), link).is_some());
+    let (other, came, _, _queue) = opened(None);
+    assert!(node.tcp.insert(other));
+    assert!(node.tcp.keep(PeerSlot(1_001), came).is_some(), "nor does it matter who began");
+    let ended: Vec<_> = (0..).zip(&held).filter(|(_, (_, _, is_ended, _))| is_ended()).collect();
+    assert_eq!(ended.len(), 2);
+    assert!(ended.iter().all(|(n, (link, ..))| n % 3 == 1 && !node.tcp.has(*link)));
+    assert_ne!(ended[0].1.1, ended[1].1.1, "of two of them");
+    assert_eq!(count(&node), CONNECTIONS);
+    // As long as somebody has several.
+    for slot in 2_000..3_000 {
+        node.tcp.insert(opened(Some(slot)).0);
+    }
+    assert_eq!(count(&node), CONNECTIONS);
+    let mut each: Vec<_> = node.tcp.links.values().filter_map(|taken| taken.peer).collect();
+    each.sort();
+    each.dedup();
+    assert_eq!(each.len(), CONNECTIONS, "one each");
+}
+
 /// Fills a connection to a peer that reads nothing, lets go of it, and waits until it is gone.
 async fn end_while_full(is_kept: bool) {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

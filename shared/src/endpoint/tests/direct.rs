@@ -155,6 +155,8 @@ pub(super) struct Internet {
     pub(super) undeliverable: usize,
     /// Whether datagrams between the nodes are swallowed. Those of the relay are not.
     pub(super) is_torn: bool,
+    /// Whether the relay's STUN says nothing.
+    stun_is_silent: bool,
     /// Swallows datagrams between the nodes that this says yes to.
     pub(super) swallows: Option<fn(&[u8]) -> bool>,
     /// Somebody on the way passes on from here what comes here, either way.
@@ -199,6 +201,9 @@ impl Internet {
             self.under_way.push_back((now + 2 * HOP + self.forwards_slower, to, receiver, datagram));
             self.under_way.make_contiguous().sort_by_key(|(at, ..)| *at);
         } else if to.ip() == relay_address().ip() {
+            if self.stun_is_silent {
+                return;
+            }
             let request = BindingRequest::parse(&datagram).expect("only STUN goes to the relay");
             let minute = self.minute(now);
             let nonce = (self.forwards && to == relay_address()).then(|| nonce(source, minute));
@@ -937,6 +942,76 @@ fn rekeys_go_on_over_the_direct_path_with_no_relay_at_all() {
         assert_eq!(status.state, PeerState::Connected);
         assert_eq!(status.session.unwrap().rekeys, 5, "every 120 s");
     }
+}
+
+#[test]
+fn a_path_that_fails_for_a_while_with_no_relay_at_all_is_found_again() {
+    for nats in [[Nat::PortRestricted; 2], [Nat::Open, Nat::PortRestricted], [Nat::Open; 2]] {
+        for outage in [4, 10, 40] {
+            let mut world = behind(18, nats);
+            world.run(Duration::from_secs(5));
+            let now = world.now;
+            for at in 0..2 {
+                world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
+            }
+            world.to_node.clear();
+            world.to_relay.clear();
+            // How this node is seen nobody tells it any more.
+            world.internet.stun_is_silent = true;
+            traffic(&mut world, Duration::from_secs(180), true);
+            assert_eq!(kinds(&world), DIRECT);
+            world.internet.is_torn = true;
+            traffic(&mut world, Duration::from_secs(outage), false);
+            assert_eq!(kinds(&world), [None; 2], "{nats:?}");
+            world.internet.is_torn = false;
+            // A round is begun when the path dies, and each 60 s, give or take a tenth.
+            world.run(Duration::from_secs(if outage < 10 { 3 } else { 67 }));
+            assert_eq!(kinds(&world), DIRECT, "{nats:?} {outage}");
+        }
+    }
+}
+
+#[test]
+fn who_says_to_have_candidates_that_it_was_never_told_gets_them_all_the_same() {
+    let mut world = behind(19, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    let revision = world.nodes[0].endpoint.local.revision;
+    let (now, to) = (world.now, *world.nodes[1].endpoint.peers.keys().next().unwrap());
+    world.nodes[1].endpoint.with_peer(now, to, |peer, ctx| {
+        peer.say_for_test(ctx, &Control::CandidatesAck { revision: revision.wrapping_add(1) });
+    });
+    // It says nothing else.
+    world.run(3 * HOP);
+    world.internet.sides[1].mute = true;
+    world.drop = |from, _| from == 1;
+    let now = world.now;
+    let inside = world.internet.sides[0].inside;
+    world.nodes[0].endpoint.handle_addresses(now, vec![inside, "192.168.77.7:41641".parse().unwrap()]);
+    assert_eq!(world.nodes[0].endpoint.local.revision, revision.wrapping_add(1));
+    // And nobody is awake without end.
+    world.run(Duration::from_millis(1_500));
+    let tries = |world: &World| {
+        world.internet.sent[1].iter().filter(|(to, _)| to.ip().to_string() == "192.168.77.7").count()
+    };
+    assert!(tries(&world) > 0, "it was told");
+}
+
+#[test]
+fn peers_are_told_of_new_candidates_now_and_then_and_of_the_last_in_the_end() {
+    let mut world = behind(20, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    let before = world.nodes[0].endpoint.local.revision;
+    for n in 0..2_000u16 {
+        let (now, outside) = (world.now, SocketAddr::from(([203, 0, 113, 77], 1_000 + n)));
+        world.nodes[0].endpoint.handle_mapped_port(now, Some(outside));
+        world.run(Duration::from_millis(5));
+    }
+    let told = world.nodes[0].endpoint.local.revision.wrapping_sub(before);
+    assert!((10..=10 + 6).contains(&told), "{told} times in 10 s");
+    world.run(Duration::from_secs(3));
+    let last = "203.0.113.77:2999".parse().unwrap();
+    assert!(world.nodes[0].endpoint.candidates().iter().any(|candidate| candidate.address == last));
+    assert_eq!(kinds(&world), DIRECT);
 }
 
 #[test]

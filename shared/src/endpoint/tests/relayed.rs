@@ -243,19 +243,26 @@ fn a_peer_that_the_relay_bound_elsewhere_gets_again_what_was_under_way_to_where_
             |event: &Event| matches!(event, Event::Resend { path, .. } if *path == PathKind::RelayUdp.slot());
         world.count(0, of_it)
     };
-    let mut seen_at = |port: u16| {
+    let seen_at = |world: &mut World, port: u16| {
         let peer_udp = Some(SocketAddr::from(([198, 51, 100, 99], port)));
         world.say(0, &established(peer_udp, true));
-        traffic(&mut world, Duration::from_millis(200), true);
-        assert_eq!(kinds(&world), BY_DATAGRAM);
-        assert_eq!(moves(&world, 0), [(PathKind::RelayWs, PathKind::RelayUdp)]);
-        resent(&world)
+        traffic(world, Duration::from_millis(200), true);
+        assert_eq!(kinds(world), BY_DATAGRAM);
+        assert_eq!(moves(world, 0), [(PathKind::RelayWs, PathKind::RelayUdp)]);
+        resent(world)
     };
-    let before = seen_at(1);
-    assert_eq!(seen_at(1), before, "no news");
-    assert_eq!(seen_at(2), before + 1);
+    let before = seen_at(&mut world, 1);
+    assert_eq!(seen_at(&mut world, 1), before, "no news");
+    // Nor is what a relay says over which no data goes.
+    let peer = *world.nodes[0].endpoint.peers.keys().next().unwrap();
+    let (now, elsewhere) = (world.now, Contact { relay: RelayNo(1), channel: CHANNEL });
+    world.nodes[0].endpoint.with_peer(now, peer, |peer, ctx| {
+        let udp = Some("198.51.100.99:77".parse().unwrap());
+        peer.hint(ctx, elsewhere, Duration::from_secs(120), Duration::from_secs(15), udp);
+    });
+    assert_eq!(seen_at(&mut world, 2), before + 1);
     // A relay that says so for ever has data sent again as often as it lets a client move.
-    let after = (3..103).map(&mut seen_at).last().unwrap();
+    let after = (3..103).map(|port| seen_at(&mut world, port)).last().unwrap();
     assert!((6..=8 + 10).contains(&(after - before)), "{} times in 20 s", after - before);
 }
 

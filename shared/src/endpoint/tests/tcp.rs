@@ -290,6 +290,28 @@ fn routers_forget_a_try_in_vain_before_the_next_unless_something_changed() {
 }
 
 #[test]
+fn a_try_for_which_nothing_was_opened_is_made_good_when_it_may_be() {
+    let mut world = listening(88, [Nat::Blocked; 2], Syns::Dropped);
+    world.run(Duration::from_secs(2));
+    traffic(&mut world, Duration::from_secs(150), true);
+    // Others of this node's peers are tried at the same host.
+    let deny = |world: &mut World, lasts: u64| {
+        for _ in 0..10 * lasts {
+            for at in 0..2 {
+                let (now, host) = (world.now, world.internet.sides[1 - at].inside.ip());
+                while world.nodes[at].endpoint.strangers.may_try(now, host) {}
+            }
+            traffic(world, Duration::from_millis(100), true);
+        }
+    };
+    let before = world.tcp.began;
+    deny(&mut world, 70);
+    assert_eq!(world.tcp.began, before, "nothing is left to open");
+    traffic(&mut world, Duration::from_secs(70), true);
+    assert!(world.tcp.began.iter().zip(before).all(|(now, before)| *now > before), "{before:?}");
+}
+
+#[test]
 fn a_member_that_says_try_and_try_again_makes_few_tries() {
     let mut world = listening(77, [Nat::Blocked; 2], Syns::Dropped);
     world.run(Duration::from_secs(10));

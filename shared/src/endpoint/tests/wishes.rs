@@ -92,6 +92,42 @@ fn a_wish_is_said_again_to_a_peer_that_restarted() {
     assert_eq!(kinds(&world), RELAYED);
 }
 
+fn restart(world: &mut World, at: usize) {
+    world.restart(at);
+    let (now, inside) = (world.now, world.internet.sides[at].inside);
+    world.nodes[at].endpoint.handle_addresses(now, vec![inside]);
+    world.run(Duration::from_secs(20));
+    assert_eq!([0, 1].map(|at| world.status(at).state), [PeerState::Connected; 2]);
+}
+
+#[test]
+fn a_wish_ends_with_the_process_whose_user_had_it() {
+    for at in 0..2 {
+        let mut world = direct_pair(45);
+        want(&mut world, at, Wanted::Relay);
+        traffic(&mut world, Duration::from_secs(1), true);
+        assert_eq!(kinds(&world), RELAYED);
+        restart(&mut world, at);
+        assert_eq!([0, 1].map(|at| world.status(at).wanted), [Wanted::Auto; 2], "{at}");
+        assert_eq!(kinds(&world), DIRECT, "{at}");
+    }
+}
+
+#[test]
+fn who_restarted_is_followed_however_much_was_wanted_before() {
+    for (asked, restarted) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut world = direct_pair(46);
+        for wanted in [Wanted::Relay, Wanted::Auto, Wanted::Relay, Wanted::Auto] {
+            want(&mut world, asked, wanted);
+            traffic(&mut world, Duration::from_secs(1), true);
+        }
+        restart(&mut world, restarted);
+        want(&mut world, restarted, Wanted::Relay);
+        traffic(&mut world, Duration::from_secs(1), true);
+        assert_eq!(kinds(&world), RELAYED, "{asked} had wished, {restarted} restarted");
+    }
+}
+
 /// Runs until node `at` has nothing under way that may change where data goes; how long that took.
 fn settle(world: &mut World, at: usize) -> Duration {
     let began = world.now;

@@ -52,7 +52,7 @@ impl Machine {
         let socket = Arc::new(MemorySocket::new(port).expect("a descriptor"));
         let network = home.network.derive().id().into();
         let members = Members::new(endpoint.id(), network, endpoint.hello(), SwitchConfig::default());
-        let routes = Routes::new(members, 1);
+        let routes = Routes::new(members);
         let (lockstep, output) = Lockstep::new(
             device.into_device(),
             DatagramSocket::Memory(Arc::clone(&socket)),

@@ -6,7 +6,7 @@ use super::super::judge::check_directions;
 use super::super::net::{Nat, Uplink};
 use super::super::node::Node;
 use super::super::world::Breach;
-use super::scene::{EVERY, HOME, SLACK, Scene, ms, secs};
+use super::scene::{EVERY, HOME, SLACK, Scene, hole, ms, secs};
 use shadowmesh_proto::path::select::PathKind;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -28,6 +28,38 @@ pub(super) fn relay_restarts_while_direct(dice: &mut Dice, seed: u64) -> Result<
     scene.expect_on(kind)?;
     scene.expect_gap(SLACK)?;
     scene.expect_all()
+}
+
+/// The relay is away for so long that nobody says any more how either is seen, and neither names that address to the other.
+pub(super) fn direct_fails_without_a_relay(dice: &mut Dice, seed: u64) -> Result<(), Breach> {
+    let mut scene = Scene::pair(dice, seed, [HOME; 2]);
+    scene.settle_on(PathKind::DirectUdp, secs(5))?;
+    scene.act(Act::RelayRestart { down: secs(400), silent: dice.per_mille(500) })?;
+    scene.talk(secs(100))?;
+    scene.expect_on(PathKind::DirectUdp)?;
+    let lasts = dice.between(secs(5), secs(20));
+    scene.act(hole(true, lasts))?;
+    scene.talk(lasts)?;
+    scene.ensure(scene.world.kinds().iter().all(|(_, kind)| kind.is_none()), || {
+        "the hole was not found out".to_owned()
+    })?;
+    // What is tried in vain is tried again after a minute, a tenth more or less.
+    let direct = scene.talk_until(scene.world.now + secs(67), Scene::all_on(PathKind::DirectUdp))?;
+    scene.ensure(direct.is_some(), || format!("not found again: {:?}", scene.world.kinds()))?;
+    scene.talk(secs(5))?;
+    scene.world.run_until(scene.world.now + secs(3))?;
+    // What waited for more than a minute was given up, and that is counted. So is what arrived just before, of which nobody could say so.
+    for (from, to) in scene.world.pairs() {
+        let (node, peer) = (&scene.world.nodes[from], scene.world.nodes[to].identity);
+        let missing = scene.world.books.ledger.missing_of(node.life, peer).len() as u64;
+        let counted: u64 =
+            node.counters().map(|(_, _, c)| c.lost.load(Relaxed) + c.tx_dropped.load(Relaxed)).sum();
+        let under_way = u64::try_from(secs(1).as_millis() / EVERY.as_millis()).unwrap_or(u64::MAX);
+        scene.ensure((missing..=missing + under_way).contains(&counted), || {
+            format!("of what node {from} said {missing} are missing, and it counts {counted}")
+        })?;
+    }
+    Ok(())
 }
 
 /// By datagram and by stream.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::control::message::{Change, InviteLimits, Member as Entry};
 use crate::control::status::{Membership, PeerState};
+use crate::daemon::event_loop::lanes::LEAVE_AFTER;
 use crate::daemon::members::admin::Admin;
 use crate::daemon::members::{stored, unix_now};
 use crate::daemon::state_dir::Joins;
@@ -11,7 +12,7 @@ use shadowmesh_proto::membership::{Authority, Name, Trust};
 use shadowmesh_proto::ticket::Invite;
 
 /// The relay, its network, and daemons by name.
-struct Office {
+pub(super) struct Office {
     relay: Relay,
     serving: JoinHandle<()>,
     network: NetworkState,
@@ -19,15 +20,8 @@ struct Office {
 }
 
 impl Office {
-    async fn new() -> Self {
-        let secret = NodeSecret::generate(&mut SeededRng::new(1));
-        let ticket_key = RelayId(secret.public().0);
-        let (members, pings, is_mute) = Default::default();
-        let relay = Relay { secret: Arc::new(secret), members, pings, is_mute };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let serving = relay.run(listener);
-        let ticket = RelayTicket { key: ticket_key, addresses: vec![address], expires: None };
+    pub(super) async fn new() -> Self {
+        let (relay, ticket, serving) = Relay::start(1).await;
         let mut network = NetworkState::create("office", vec![ticket], &mut SystemRng);
         let root = Authority::generate(&mut SystemRng);
         network.root = Some(root.fingerprint());
@@ -35,7 +29,7 @@ impl Office {
     }
 
     /// The host that made the network.
-    async fn admin(&self, name: &'static str) -> Daemon {
+    pub(super) async fn admin(&self, name: &'static str) -> Daemon {
         self.admin_at(name, None).await
     }
 
@@ -57,7 +51,7 @@ impl Office {
     }
 
     /// A host that joins.
-    async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
+    pub(super) async fn joins(&self, name: &'static str, invite: &Invite) -> Daemon {
         self.joins_at(name, invite, None).await
     }
 
@@ -103,13 +97,13 @@ impl Daemon {
         within("an answer", call(&self.socket, &request)).await
     }
 
-    async fn invite(&self, limits: InviteLimits) -> Invite {
+    pub(super) async fn invite(&self, limits: InviteLimits) -> Invite {
         let asked = self.ask(Request::Invite { expires_s: 3_600, name: None, limits }).await.unwrap();
         let Response::Invite { ticket } = asked else { panic!("{asked:?}") };
         Invite::parse(&ticket, unix_now()).unwrap()
     }
 
-    async fn change(&self, change: Change) -> Result<String, String> {
+    pub(super) async fn change(&self, change: Change) -> Result<String, String> {
         let asked = self.ask(Request::Change(change)).await;
         if let Err(ControlError::Refused { sentence, .. }) = asked {
             return Err(sentence);
@@ -161,7 +155,7 @@ impl Daemon {
         self.until(&format!("{peer} to be cut off"), is_out).await;
     }
 
-    async fn ends(self) -> tempfile::TempDir {
+    pub(super) async fn ends(self) -> tempfile::TempDir {
         self.ask(Request::Down).await.unwrap();
         within("the end", self.task).await.unwrap().unwrap();
         self.home
@@ -853,4 +847,58 @@ async fn unsaved() {
     b.until("its tag", || async { b.membership().await.tags == ["x"] }).await;
     assert_eq!(stored(&state), 2);
     office.serving.abort();
+}
+
+#[test]
+fn the_relays_of_a_network_change_while_frames_flow() {
+    crate::net::namespace::isolated(|| in_network("", from_one_relay_to_another()));
+}
+
+async fn from_one_relay_to_another() {
+    let office = Office::new().await;
+    let first = office.network.relays[0].clone();
+    let a = office.admin("a").await;
+    let mut b = office.joins("b", &a.invite(once()).await).await;
+    b.connected().await;
+    a.meets("b").await;
+    let (second, ticket, _serving) = Relay::start(2).await;
+    let at = |relay: &Relay| relay.members.lock().unwrap().len();
+    assert_eq!((at(&office.relay), at(&second)), (2, 0));
+    a.change(Change::AddRelay { ticket: ticket.to_text() }).await.unwrap();
+    let has_two = || async { at(&second) == 2 };
+    a.until("both to be at the new relay", has_two).await;
+    assert_eq!(at(&office.relay), 2, "and where they were");
+
+    // From before the first one is given up until after it.
+    let (mut n, mut heard) = (0, Vec::new());
+    a.change(Change::RemoveRelay { relay: first.addresses[0].clone() }).await.unwrap();
+    while at(&office.relay) > 0 || n < 100 {
+        a.send(&b, n);
+        heard.extend(b.numbers(1).await);
+        n += 1;
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(heard, (0..n).collect::<Vec<_>>(), "none is lost and none comes twice");
+    for daemon in [&a, &b] {
+        let relays = daemon.status().await.relays;
+        assert!(relays.len() == 1 && relays[0].url.contains(&ticket.addresses[0]), "{relays:?}");
+    }
+    a.meets("b").await;
+    let mut saved = StateDir::open(b.home.path().join("state")).unwrap().load_network().unwrap().unwrap();
+    assert_eq!(saved.relays.pop().map(|relay| relay.key), Some(ticket.key));
+
+    // A list that leads nowhere cuts nobody off.
+    let (gone, nowhere, serving) = Relay::start(3).await;
+    serving.abort();
+    a.change(Change::AddRelay { ticket: nowhere.to_text() }).await.unwrap();
+    a.change(Change::RemoveRelay { relay: ticket.addresses[0].clone() }).await.unwrap();
+    let has_heard = || async { b.status().await.relays.len() == 2 };
+    b.until("it to hear of the relay that is not there", has_heard).await;
+    let heard_of = Instant::now();
+    while heard_of.elapsed() < 2 * LEAVE_AFTER {
+        a.send(&b, n);
+        assert_eq!(b.numbers(1).await, [n]);
+        n += 1;
+    }
+    assert_eq!((at(&second), at(&gone)), (2, 0));
 }
