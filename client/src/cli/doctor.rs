@@ -1,12 +1,12 @@
 //! `shadowmesh doctor`: what is wrong on this host, and what to type.
 
 use super::global::Global;
-use super::output::{self, clean, counted};
+use super::output::{self, clean, counted, wrapped};
 use super::runtime;
-use crate::doctor::{Facts, Report, Severity, bundle, examine, gather};
+use crate::doctor::{Report, Severity, bundle, examine, gather};
 use anyhow::{Context as _, bail};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Say what is wrong on this host, and the line that mends it
 ///
@@ -22,19 +22,27 @@ pub(super) struct Args {
     bundle: Option<PathBuf>,
 }
 
+/// Of a terminal that nobody has made wider.
+const WIDTH: usize = 80;
+const INDENT: &str = "    ";
+
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let facts = runtime.block_on(gather(global.call()))?;
+    let report = examine(&facts);
+    let parts = args.bundle.as_ref().map(|_| runtime.block_on(bundle::parts(&facts, &report)));
     // A name that is still being looked up is no reason to wait.
     runtime.shutdown_background();
-    let report = examine(&facts);
-    let written = args.bundle.as_ref().map(|file| write(file, &facts, &report)).transpose()?;
+    if let (Some(file), Some(parts)) = (&args.bundle, &parts) {
+        bundle::write(file, parts).with_context(|| format!("cannot make {}", file.display()))?;
+    }
     if global.json {
         output::document(&report)?;
     } else {
         output::data(table(&report).trim_end())?;
     }
-    if let (Some(file), Some(names)) = (&args.bundle, written) {
+    if let (Some(file), Some(parts)) = (&args.bundle, parts) {
+        let names: Vec<String> = parts.into_iter().map(|part| part.name).collect();
         output::note(&format!("wrote {}: {}", file.display(), names.join(", ")));
         output::note(
             "names, addresses and keys in it are replaced, and no secret is in it; look at it before you hand it on",
@@ -47,14 +55,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is in the archive.
-fn write(file: &Path, facts: &Facts, report: &Report) -> anyhow::Result<Vec<String>> {
-    let parts = bundle::parts(facts, report);
-    bundle::write(file, &parts).with_context(|| format!("cannot make {}", file.display()))?;
-    Ok(parts.into_iter().map(|part| part.name).collect())
-}
-
-/// For people. A line to copy stands alone on its line, however long it is.
+/// For people, in [`WIDTH`] columns but for a line to copy, which stands alone on its line, however long it is.
 fn table(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
@@ -64,10 +65,13 @@ fn table(report: &Report) -> String {
             Severity::Warning => "warning",
             Severity::Hint => "hint",
         };
-        let _ = writeln!(text, "{severity}: {} ({})", clean(&finding.sentence, 600), finding.id);
+        let sentence = format!("{severity}: {} ({})", clean(&finding.sentence, 600), finding.id);
+        wrapped(&sentence, WIDTH).iter().for_each(|line| {
+            let _ = writeln!(text, "{line}");
+        });
         if let Some(line) = &finding.line {
             let host = finding.host.as_ref().map(|host| format!("on {}: ", clean(host, 100)));
-            let _ = writeln!(text, "    {}{}", host.unwrap_or_default(), clean(line, 4_000));
+            let _ = writeln!(text, "{INDENT}{}{}", host.unwrap_or_default(), clean(line, 4_000));
         }
     }
     let what: Vec<&str> = report.clean.iter().map(|looked| looked.what.as_str()).collect();
@@ -76,14 +80,17 @@ fn table(report: &Report) -> String {
     } else {
         let _ = writeln!(text, "\nin order ({}):", what.len());
     }
-    what.iter().for_each(|what| {
-        let _ = writeln!(text, "    {what}");
-    });
+    let list = |text: &mut String, item: &str| {
+        for (n, line) in wrapped(item, WIDTH - 2 * INDENT.len()).iter().enumerate() {
+            let _ = writeln!(text, "{INDENT}{}{line}", if n == 0 { "" } else { INDENT });
+        }
+    };
+    what.iter().for_each(|what| list(&mut text, what));
     if !report.unknown.is_empty() {
         let _ = writeln!(text, "not looked at:");
     }
     for unknown in &report.unknown {
-        let _ = writeln!(text, "    {}: {}", unknown.id, unknown.why);
+        list(&mut text, &format!("{}: {}", unknown.id, unknown.why));
     }
     text
 }
@@ -114,7 +121,19 @@ mod tests {
             "FAULT: b[2J is wrong (x)\n    on the relay: sudo mend it\nhint: b[2J is wrong (x)\n    sudo mend it\n\n\
              in order (1):\n    all is well\nnot looked at:\n    z: it is dark\n"
         );
+        report.findings[0].sentence = "a word ".repeat(80);
+        report.findings[0].host = None;
+        report.clean[0].what = "b word ".repeat(20);
+        report.unknown[0].why = "c word ".repeat(20);
+        let text = table(&report);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert_eq!(
+            ["a word", "b word", "c word"].map(|word| text.matches(word).count()),
+            [80, 20, 20],
+            "{text}"
+        );
         report.findings.clear();
+        report.clean[0].what = "all is well".into();
         assert!(table(&report).starts_with("nothing is wrong. 1 thing looked at:\n    all is well\n"));
     }
 }

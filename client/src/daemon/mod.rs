@@ -24,6 +24,7 @@
 pub(crate) mod address;
 mod event_loop;
 mod interface;
+pub mod log_file;
 pub mod members;
 mod netcheck;
 pub mod options;

@@ -34,6 +34,9 @@ pub(crate) struct Facts {
     pub(crate) relays: Vec<RelayReach>,
     /// Whether there is a name server in resolv.conf; `None` where that cannot be read.
     pub(crate) has_name_server: Option<bool>,
+    /// systemd-resolved runs.
+    pub(crate) has_resolved: bool,
+    pub(crate) hosts: Hosts,
     /// `nft --json list ruleset`; `None` without nft or without rights.
     pub(crate) ruleset: Option<serde_json::Value>,
 }
@@ -62,9 +65,9 @@ pub(crate) enum Daemon {
     /// This user may not ask.
     KeptOut,
     /// It does not answer.
-    Silent { pid: Option<i32> },
+    Silent { process: Option<Process> },
     /// It speaks of things that this program does not know.
-    NotUnderstood { pid: Option<i32> },
+    NotUnderstood { process: Option<Process> },
     /// It answers.
     Runs(Box<Running>),
 }
@@ -72,6 +75,15 @@ pub(crate) enum Daemon {
 impl Daemon {
     pub(crate) const fn running(&self) -> Option<&Running> {
         if let Self::Runs(running) = self { Some(running) } else { None }
+    }
+
+    /// Whose socket it is, whether it answers or not; `None` where it is in a namespace that this one does not see.
+    pub(crate) fn process(&self) -> Option<&Process> {
+        match self {
+            Self::None | Self::KeptOut => None,
+            Self::Silent { process } | Self::NotUnderstood { process } => process.as_ref(),
+            Self::Runs(running) => running.process.as_ref(),
+        }
     }
 }
 
@@ -122,24 +134,60 @@ pub(crate) struct State {
     pub(crate) mount: Option<PathBuf>,
     /// A log of ours in it, bytes.
     pub(crate) log_bytes: u64,
+    /// The journal is on the same file system.
+    pub(crate) has_journal: bool,
     /// The latest time at which something in it was written, seconds since 1970.
     pub(crate) newest: Option<u64>,
     /// What is wrong with config.toml.
     pub(crate) config: Option<ConfigError>,
-    /// What is wrong with anything else in it: a sentence.
-    pub(crate) damage: Option<String>,
+    /// What is wrong with anything else in it.
+    pub(crate) damage: Option<Damage>,
     /// It has a newer layout than this program knows.
     pub(crate) is_newer: bool,
     /// This host is in a network.
     pub(crate) has_network: bool,
+    /// The key of an admin is on it, which no line may make anybody lose.
+    pub(crate) has_admin_key: bool,
     /// The router is not to be asked for a port.
     pub(crate) no_port_mapping: bool,
     /// Addresses that this node would have where no daemon runs.
     pub(crate) own: Vec<Cidr>,
-    /// The process that has its lock, if another than the daemon that answers.
-    pub(crate) locked_by: Option<i32>,
+    /// The process that has its lock, if another than the daemon on the socket.
+    pub(crate) locked_by: Option<Process>,
     /// The sentence with which the daemon before failed, from its log.
     pub(crate) last_words: Option<String>,
+}
+
+/// A file of the state directory that does not read as what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// Its name; `None` where it is about all of the directory.
+    pub(crate) file: Option<String>,
+    /// What is wrong, for people.
+    pub(crate) sentence: String,
+}
+
+/// What the hosts file has of this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Hosts {
+    pub(crate) path: PathBuf,
+    pub(crate) block: Block,
+}
+
+/// The block of this node in the hosts file ([`crate::names::block`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// It is not known which node this is, or the file cannot be read.
+    #[default]
+    Unknown,
+    /// There is no such file.
+    NoFile,
+    /// There is none.
+    None,
+    /// There is one.
+    Whole,
+    /// There is part of one, at this line.
+    Part { line: usize },
 }
 
 /// Whether the state could be looked at.
@@ -185,6 +233,8 @@ pub(crate) struct Kernel {
     pub(crate) ipv6_off: Option<bool>,
     /// Interfaces by which packets leave, and their effective `rp_filter`.
     pub(crate) uplinks: Vec<(String, u8)>,
+    /// Interfaces that somebody set down, or never up.
+    pub(crate) down: Vec<String>,
 }
 
 /// The daemon's device as the kernel has it.

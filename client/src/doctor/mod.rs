@@ -20,6 +20,7 @@
 //! | `version` | a daemon of another version than the command, or whose program was replaced |
 //! | `two-daemons` | two daemons of one network on this host |
 //! | `open-files` | too low a limit on open files |
+//! | `names`, `names-left` | members that are not found by name although that is asked for, or names that a killed daemon left |
 //! | `rules` | access rules in force that are older than their file |
 //! | `device-down`, `device-mtu`, `device-addresses` | a device that somebody changed |
 //! | `ipv6-off` | IPv6 switched off |
@@ -48,5 +49,5 @@ mod line;
 pub use finding::{Finding, Looked, NotLooked, Report, Severity};
 
 pub(crate) use checks::examine;
-pub(crate) use facts::{Call, Facts};
+pub(crate) use facts::Call;
 pub(crate) use gather::gather;

@@ -10,6 +10,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Far more than the deadlines of all that `doctor` asks, one after another.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn report(home: &Home) -> Value {
     let done = home.run(&["doctor", "--json"]);
@@ -197,5 +201,40 @@ fn an_archive_names_nobody_and_is_written_once() {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
     refused(&home.run(&args), "cannot make");
+    playing.end();
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_and_files_that_are_none_are_not_waited_for() {
+    let home = joined();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    for name in ["members", "daemon.log"] {
+        let file = home.state().join(name);
+        let _ = fs::remove_file(&file);
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+    }
+    let playing = play(&home, |_| None);
+    let archive = home.path("help.tar.gz");
+    let mut command = home.command(&["doctor", "--json", "--bundle", archive.to_str().expect("text")]);
+    let mut doctor = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+    let began = Instant::now();
+    while doctor.try_wait().expect("watched").is_none() {
+        if began.elapsed() > PATIENCE {
+            doctor.kill().expect("ended");
+            panic!("it did not end within {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let done = Done::of(doctor.wait_with_output().expect("ended"));
+    let report: Value =
+        serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+    let found: Vec<&str> = report["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .filter_map(|found| found["id"].as_str())
+        .collect();
+    assert!(found.contains(&"silent") && found.contains(&"state-damage"), "{found:?}");
+    assert!(!found.contains(&"two-daemons"), "{found:?}");
     playing.end();
 }

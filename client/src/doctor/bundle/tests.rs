@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::control::message::{AdminEntry, Member, Members};
-use crate::control::status::{Membership, Network, Node, Path, PathKind, Peer, Relay, Status};
+use crate::control::status::{
+    Membership, NameLeftOut, Names, Network, Node, Path, PathKind, Peer, Relay, RulesInForce, Status,
+};
 use crate::doctor::checks::examine;
 use crate::doctor::facts::*;
 use crate::net::interfaces::{Interface, InterfaceAddress};
@@ -22,6 +24,12 @@ struct Somebody {
     host: String,
     tag: String,
     ticket: String,
+    /// What a network is called: any text.
+    network: String,
+    /// Of one that is gone, and told of by the log only.
+    gone: String,
+    user: String,
+    interface: String,
 }
 
 fn somebody() -> impl Strategy<Value = Somebody> {
@@ -31,21 +39,28 @@ fn somebody() -> impl Strategy<Value = Somebody> {
     let address = any::<[u8; 4]>().prop_map(Ipv4Addr::from);
     let address6 = any::<u128>().prop_map(|bits| Ipv6Addr::from_bits(bits | 1 << 127));
     let names = ("q[a-z]{4,9}(-[a-z0-9]{1,6})?", "q[a-z]{4,9}(\\.[a-z]{3,6}){1,2}", "q[a-z]{6,9}");
-    (names, id, address, address6, any::<[u8; 4]>(), any::<[u8; 6]>(), body, any::<bool>()).prop_map(
-        |((name, host, tag), id, v4, v6, outside, mac, body, is_invite)| Somebody {
-            name,
-            id: String::from_utf8(id).unwrap(),
-            v4,
-            v6,
-            outside: outside.into(),
-            mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
-            host,
-            tag,
-            ticket: format!(
-                "{}{}",
-                if is_invite { "smi1" } else { "smr1" },
-                String::from_utf8(body).unwrap()
-            ),
+    let more = ("q[a-z]{6,9} & [\"'a-zé ]{1,9}q", "q[a-z]{6,9}[._]?", "q[a-z]{6,9}", "q[a-z]{6,9}(_v)?");
+    (names, more, id, address, address6, any::<[u8; 4]>(), any::<[u8; 6]>(), body, any::<bool>()).prop_map(
+        |((name, host, tag), (network, gone, user, interface), id, v4, v6, outside, mac, body, is_invite)| {
+            Somebody {
+                name,
+                id: String::from_utf8(id).unwrap(),
+                v4,
+                v6,
+                outside: outside.into(),
+                mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
+                host,
+                tag,
+                ticket: format!(
+                    "{}{}",
+                    if is_invite { "smi1" } else { "smr1" },
+                    String::from_utf8(body).unwrap()
+                ),
+                network,
+                gone,
+                user,
+                interface,
+            }
         },
     )
 }
@@ -78,9 +93,15 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
             device: "smesh0".into(),
             ..Node::default()
         },
-        network: Network { id: own.id.chars().rev().collect(), name: own.tag.clone() },
+        network: Network { id: own.id.chars().rev().collect(), name: own.network.clone() },
         peers: peers.collect(),
         relays: relays.collect(),
+        rules: Some(RulesInForce { file: format!("/data/{}/rules", own.user), ..RulesInForce::default() }),
+        names: Some(Names {
+            domain: format!("{}.internal", Label::of_network(&own.network, "")[0].as_str()),
+            left_out: vec![NameLeftOut { name: own.gone.clone(), why: "is no host name".into() }],
+            ..Names::default()
+        }),
         membership: Some(Membership { tags: vec![own.tag.clone()], ..Membership::default() }),
         ..Status::default()
     };
@@ -101,7 +122,7 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
     let cidr = |ip: IpAddr, bits| crate::net::Cidr::new(ip, bits).unwrap();
     let interfaces = all.iter().map(|one| Interface {
         index: 2,
-        name: "eth0".into(),
+        name: one.interface.clone(),
         running: true,
         loopback: false,
         addresses: vec![InterfaceAddress { cidr: cidr(one.outside.into(), 24), usable: true }],
@@ -115,7 +136,16 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
     });
     let facts = Facts {
         caller: Caller::default(),
-        call: Call::default(),
+        call: Call {
+            options: vec![
+                "--state".into(),
+                format!("/data/{}/s", own.user),
+                "--network".into(),
+                own.tag.clone(),
+            ],
+            state: format!("/data/{}/s/{}", own.user, own.tag).into(),
+            socket: "/run/x.sock".into(),
+        },
         now: 0,
         version: "1",
         daemon: Daemon::Runs(Box::new(Running {
@@ -133,26 +163,34 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
         device: None,
         relays: vec![RelayReach { addresses: reach.collect() }],
         has_name_server: None,
+        has_resolved: false,
+        hosts: Hosts::default(),
         ruleset: Some(
-            json!({ "nftables": [{ "rule": { "expr": [{ "match": { "right": own.outside.to_string() } }] } }] }),
+            json!({ "nftables": [{ "rule": { "comment": own.tag, "expr": [{ "match": { "right": own.outside.to_string() } }] } }] }),
         ),
     };
     let mut log = String::new();
-    for Somebody { name, id, v4, v6, outside, mac, host, tag, ticket } in all {
+    for Somebody { name, id, v4, v6, outside, mac, host, tag, ticket, network, gone, user, interface } in all
+    {
         let _ = write!(
             log,
             "peer {name} ({short}) at {outside}:41641, [{v6}]:5 and {v4}/16, fe80::1%eth0; mac={mac}\n\
-             \"{name}\".{tag}: {id}, up {ticket}. relay={host}:443 https://{host}/x?{name} <{v6}/64> '{tag}'\n",
+             \"{name}\".{tag}: {id}, up {ticket}. relay={host}:443 https://{host}/x?{name} <{v6}/64> '{tag}'\n\
+             connected to {gone} via relay-ws\nlost {gone}: it left\n{outside}-{v4} {plain} enx{plain}: {dashes} {interface}\n\
+             cannot read /home/{user}/x and \"/data/{user}/rules\" of {network:?} or {network}\n",
             short = &id[..10],
+            plain = mac.replace(':', ""),
+            dashes = mac.replace(':', "-"),
         );
     }
     let extra = Extra {
-        config: Some(format!("name = \"{}\"\nrelays = [\n    \"{}\",\n]\n", own.name, own.ticket)),
+        config: Some(Config { name: own.name.parse().ok(), ..Config::default() }),
+        network: Some(own.network.clone()),
         log: Some(log),
         hostname: own.host.clone(),
         users: vec![format!("u{}", own.tag)],
         system: format!("Linux 6.1 of u{}", own.tag),
-        counters: "eth0: 1 2 3".into(),
+        counters: format!("{}: 1 2 3", own.interface),
     };
     (facts, extra)
 }
@@ -188,9 +226,15 @@ proptest! {
         for one in &all {
             for (what, value) in [
                 ("name", &one.name), ("host", &one.host), ("tag", &one.tag), ("mac", &one.mac), ("user", &extra.users[0]),
+                ("peer of before", &one.gone), ("user", &one.user), ("interface", &one.interface),
+                ("network", &one.network), ("mac", &one.mac.replace(':', "-")),
             ] {
                 prop_assert!(!stands(&text, value), "{what} {value} in {text}");
             }
+            // Of digits alone it could be a count.
+            let plain = one.mac.replace(':', "");
+            prop_assert!(plain.bytes().all(|byte| byte.is_ascii_digit()) || !text.contains(&plain), "{plain} in {text}");
+            prop_assert!(!text.contains(&format!("enx{plain}")), "{plain} in {text}");
             // Not even in part.
             for (what, value) in [("id", &one.id[..10]), ("id", &one.id[20..36]), ("ticket", &one.ticket[4..20])] {
                 prop_assert!(!text.contains(value), "{what} {value} in {text}");

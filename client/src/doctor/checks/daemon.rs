@@ -44,22 +44,28 @@ pub(super) fn runs(facts: &Facts) -> Outcome {
     }
 }
 
-/// Ends a process, waits until it is gone, and starts a daemon.
-fn replaced(facts: &Facts, pid: i32, signal: &str) -> String {
+/// Ends a process, waits until it is gone, and starts a daemon: as the service, where it is one, which would be there again before.
+fn replaced(facts: &Facts, process: &Process, signal: &str) -> String {
+    let Process { pid, unit, .. } = process;
+    if let Some(unit) = unit {
+        return facts.root(&format!("systemctl restart {}", quoted(unit)));
+    }
     let gone = facts.root(&format!("kill -0 {pid}"));
     let kill = facts.root(&format!("kill -{signal} {pid}"));
     format!("{kill}; while {gone} 2>/dev/null; do sleep 0.1; done; {}", facts.shadowmesh("up --detach"))
 }
 
 pub(super) fn lock(facts: &Facts) -> Outcome {
-    let lost = facts.state.locked_by.filter(|_| matches!(facts.daemon, Daemon::None)).map(|pid| {
-        let sentence = format!(
-            "a daemon (process {pid}) runs with the state directory {}, and does not answer on {}",
-            facts.call.state.display(),
-            facts.call.socket.display()
-        );
-        Trouble::fault(sentence).line(replaced(facts, pid, "TERM"))
-    });
+    let lost =
+        facts.state.locked_by.as_ref().filter(|_| matches!(facts.daemon, Daemon::None)).map(|process| {
+            let sentence = format!(
+                "a daemon (process {}) runs with the state directory {}, and does not answer on {}",
+                process.pid,
+                facts.call.state.display(),
+                facts.call.socket.display()
+            );
+            Trouble::fault(sentence).line(replaced(facts, process, "TERM"))
+        });
     lost.into()
 }
 
@@ -75,10 +81,10 @@ pub(super) fn socket(facts: &Facts) -> Outcome {
 }
 
 pub(super) fn silent(facts: &Facts) -> Outcome {
-    let Daemon::Silent { pid } = facts.daemon else { return Outcome::Clean };
+    let Daemon::Silent { process } = &facts.daemon else { return Outcome::Clean };
     let silent = Trouble::fault(format!("the daemon on {} does not answer", facts.call.socket.display()));
-    match pid {
-        Some(pid) => silent.line(replaced(facts, pid, "KILL")),
+    match process {
+        Some(process) => silent.line(replaced(facts, process, "KILL")),
         None => silent.line(facts.root("systemctl restart shadowmesh")),
     }
     .into()
@@ -87,12 +93,12 @@ pub(super) fn silent(facts: &Facts) -> Outcome {
 pub(super) fn version(facts: &Facts) -> Outcome {
     let version = facts.version;
     match &facts.daemon {
-        Daemon::NotUnderstood { pid } => {
+        Daemon::NotUnderstood { process } => {
             let sentence =
                 format!("the daemon answers in a way that this program, {version}, does not understand");
             let found = Trouble::warning(sentence);
-            match pid {
-                Some(pid) => found.line(replaced(facts, *pid, "TERM")),
+            match process {
+                Some(process) => found.line(replaced(facts, process, "TERM")),
                 None => found.line(facts.restart("")),
             }
             .into()
@@ -113,7 +119,9 @@ pub(super) fn version(facts: &Facts) -> Outcome {
 }
 
 pub(super) fn others(facts: &Facts) -> Outcome {
-    let same = facts.others.iter().filter(|other| other.same_network);
+    // One that has our state and answers elsewhere is no second one.
+    let is_ours = |pid| facts.state.locked_by.as_ref().is_some_and(|process| process.pid == pid);
+    let same = facts.others.iter().filter(|other| other.same_network && !is_ours(other.pid));
     same.map(|other| {
         let sentence = format!(
             "a second daemon of this network runs here (process {}, state directory {}): one host, one daemon",

@@ -113,7 +113,10 @@ pub(super) fn bridge_filter(facts: &Facts) -> Outcome {
         let settings = ["iptables", "ip6tables", "arptables"]
             .map(|which| format!("net.bridge.bridge-nf-call-{which}=0"));
         let sentence =
-            format!("frames in the bridge {bridge} go through this machine's firewall, which may drop them");
+            format!(
+                "frames in the bridge {bridge} go through this machine's firewall, which may drop them (Kubernetes, and Docker with \
+                 --icc=false, want that: there, let the firewall's FORWARD pass what comes and goes by {bridge} instead)"
+            );
         Trouble::warning(sentence).line(facts.root(&format!("sysctl -w {}", settings.join(" "))))
     });
     filtered.into()

@@ -85,10 +85,14 @@ pub(super) fn revoked(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let is_revoked = status.membership.as_ref().is_some_and(|membership| membership.state == "revoked");
         let revoked = is_revoked.then(|| {
+            let sentence = "this host was revoked: it can come back only with another key and an invite";
+            if facts.state.has_admin_key {
+                let keep = "it has the key of an admin, too: keep a copy (`shadowmesh network export FILE`) before it leaves";
+                return Trouble::fault(format!("{sentence}; {keep}"));
+            }
             let key = path(&facts.call.state.join("node.key"));
             let (leave, up) = (facts.shadowmesh("leave"), facts.shadowmesh("up --detach smi1..."));
-            Trouble::fault("this host was revoked: it can come back only with another key and an invite")
-                .line(format!("{leave} && {} && {up}", facts.root(&format!("rm {key}"))))
+            Trouble::fault(sentence).line(format!("{leave} && {} && {up}", facts.root(&format!("rm {key}"))))
         });
         revoked.into()
     })

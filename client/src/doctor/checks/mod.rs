@@ -8,6 +8,7 @@ mod device;
 mod firewall;
 mod machine;
 mod members;
+mod names;
 mod relays;
 mod state;
 #[cfg(test)]
@@ -48,6 +49,8 @@ pub(super) const CHECKS: &[Check] = &[
     check("version", "daemon and command are of one version", daemon::version),
     check("two-daemons", "one daemon of this network runs here", daemon::others),
     check("open-files", "the daemon may open enough files", daemon::open_files),
+    check("names", "members are found by name where that is asked for", names::served),
+    check("names-left", "no names are left of a daemon that was killed", names::left),
     check("rules", "the access rules in force are those of their file", daemon::rules),
     check("device-down", "the device is up", device::down),
     check("device-mtu", "the device has the MTU that it was given", device::mtu),

@@ -53,8 +53,9 @@ pub(super) fn name(facts: &Facts) -> Outcome {
             return as_bad(facts, format!("{sentence}: there is no name server in /etc/resolv.conf"))
                 .line(line);
         }
-        as_bad(facts, format!("{sentence}: the name servers do not know it, or do not answer"))
-            .line(facts.root("resolvectl flush-caches"))
+        let unknown = as_bad(facts, format!("{sentence}: the name servers do not know it, or do not answer"));
+        // What systemd-resolved remembers of a time without an answer is all that can be mended here.
+        if facts.has_resolved { unknown.line(facts.root("resolvectl flush-caches")) } else { unknown }
     };
     hosts.iter().map(trouble).collect()
 }
@@ -83,11 +84,9 @@ pub(super) fn unreachable(facts: &Facts) -> Outcome {
     each(facts, Tcp::Unreachable, |address| {
         let trouble =
             as_bad(facts, format!("this machine has no way to {}: it is not on the internet", address.text));
-        let idle = facts.interfaces.iter().find(|interface| !interface.running && !interface.loopback);
-        match idle {
-            Some(interface) => {
-                trouble.line(facts.root(&format!("ip link set {} up", quoted(&interface.name))))
-            }
+        // Not one that is up and has no carrier, such as the bridge of containers that do not run.
+        match facts.kernel.down.first() {
+            Some(name) => trouble.line(facts.root(&format!("ip link set {} up", quoted(name)))),
             None => trouble,
         }
     })

@@ -4,6 +4,7 @@ use super::super::facts::{Access, Facts};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::{path, quoted};
 use crate::config::ConfigError;
+use crate::daemon::log_file;
 
 /// Less than this and the next file may not fit: the members of a large network take some of it.
 const LEAST_BYTES: u64 = 4 << 20;
@@ -37,10 +38,20 @@ pub(super) fn damage(facts: &Facts) -> Outcome {
     if let Some(closed) = closed(facts) {
         return closed;
     }
-    let damaged = facts.state.damage.as_ref().map(|sentence| {
-        let leave = facts.shadowmesh("leave");
-        Trouble::fault(sentence.clone())
-            .line(format!("{leave} && {}", facts.shadowmesh("up --detach smi1...")))
+    let damaged = facts.state.damage.as_ref().map(|damage| {
+        let trouble = Trouble::fault(damage.sentence.clone());
+        let again = format!("{} && {}", facts.shadowmesh("leave"), facts.shadowmesh("up --detach smi1..."));
+        match damage.file.as_deref() {
+            // Leaving would take the key of an admin with it, which may be the only one.
+            _ if facts.state.has_admin_key => trouble,
+            Some("network.toml" | "members") => trouble.line(again),
+            // Its own key is what a node keeps when it leaves.
+            Some(name @ "node.key") => {
+                let key = path(&facts.call.state.join(name));
+                trouble.line(format!("{} && {again}", facts.root(&format!("rm {key}"))))
+            }
+            Some(_) | None => trouble,
+        }
     });
     damaged.into()
 }
@@ -106,13 +117,17 @@ pub(super) fn disk(facts: &Facts) -> Outcome {
         return Outcome::Clean;
     }
     let line = if state.log_bytes >= LARGE_LOG {
-        format!("truncate --size 0 {}", path(&facts.call.state.join("daemon.log")))
+        Some(format!("truncate --size 0 {}", path(&facts.call.state.join(log_file::NAME))))
     } else {
-        "journalctl --vacuum-size=100M".to_owned()
+        state.has_journal.then(|| "journalctl --vacuum-size=100M".to_owned())
     };
     let mount = state.mount.as_ref().map_or_else(|| facts.call.state.display(), |mount| mount.display());
-    let sentence = format!("{mount} is full: what the daemon learns cannot be saved");
-    Trouble::fault(sentence).line(facts.root(&line)).into()
+    let full = Trouble::fault(format!("{mount} is full: what the daemon learns cannot be saved"));
+    match line {
+        Some(line) => full.line(facts.root(&line)),
+        None => full,
+    }
+    .into()
 }
 
 /// A clock that is behind makes certificates look as if they were not good yet, and others that ended as if they were.

@@ -4,7 +4,8 @@ use super::*;
 use crate::config::ConfigError;
 use crate::control::message::{Member, Members, Netcheck, Wanted};
 use crate::control::status::{
-    Membership, Node, Path, PathKind, Peer, PeerMember, PeerState, Relay, RelayState, RulesInForce, Status,
+    Membership, Names, Node, Path, PathKind, Peer, PeerMember, PeerState, Relay, RelayState, RulesInForce,
+    Status,
 };
 use crate::doctor::facts::*;
 use crate::net::interfaces::{Interface, InterfaceAddress};
@@ -99,6 +100,7 @@ fn healthy() -> Facts {
             bridge_nf: Some(true),
             ipv6_off: Some(false),
             uplinks: vec![("eth0".into(), 1)],
+            down: vec![],
         },
         interfaces: vec![interface(2, "eth0", "192.168.1.2/24")],
         routes: vec![],
@@ -112,6 +114,8 @@ fn healthy() -> Facts {
         }),
         relays: vec![relay("r.example:8443", Tcp::Open)],
         has_name_server: Some(true),
+        has_resolved: false,
+        hosts: Hosts { path: "/etc/hosts".into(), block: Block::None },
         ruleset: Some(json!({ "nftables": [] })),
     }
 }
@@ -133,6 +137,18 @@ fn member(facts: &mut Facts, state: &str, until: u64) {
 fn refused(facts: &mut Facts, why: &str) {
     let member = PeerMember { refuses_us: Some(why.into()), ..PeerMember::default() };
     running(facts).status.peers[0].member = Some(member);
+}
+
+fn damaged(file: &str) -> Option<Damage> {
+    Some(Damage { file: Some(file.into()), sentence: format!("{file} is damaged") })
+}
+
+fn process(pid: i32, unit: Option<&str>) -> Process {
+    Process { pid, unit: unit.map(ToOwned::to_owned), ..Process::default() }
+}
+
+fn unserved(why: &str) -> Option<Names> {
+    Some(Names { error: Some(why.into()), ..Names::default() })
 }
 
 fn chain(policy: &str) -> serde_json::Value {
@@ -175,9 +191,22 @@ const CASES: &[Case] = &[
     ("state-layout", |f| f.state.is_newer = true, Severity::Fault, None),
     (
         "state-damage",
-        |f| f.state.damage = Some("it is damaged".into()),
+        |f| f.state.damage = damaged("members"),
         Severity::Fault,
         Some("shadowmesh leave && shadowmesh up --detach smi1..."),
+    ),
+    (
+        "state-damage",
+        |f| f.state.damage = damaged("node.key"),
+        Severity::Fault,
+        Some("rm /var/lib/shadowmesh/node.key && shadowmesh leave && shadowmesh up --detach smi1..."),
+    ),
+    ("state-damage", |f| f.state.damage = damaged("state.toml"), Severity::Fault, None),
+    (
+        "state-damage",
+        |f| (f.state.damage, f.state.has_admin_key) = (damaged("network.toml"), true),
+        Severity::Fault,
+        None,
     ),
     (
         "config",
@@ -201,7 +230,13 @@ const CASES: &[Case] = &[
         Some("chmod go= /var/lib/shadowmesh/node.key '/var/lib/shadowmesh/a b'"),
     ),
     ("state-writable", |f| f.state.is_read_only = true, Severity::Fault, Some("mount -o remount,rw /")),
-    ("disk", |f| f.state.free_bytes = Some(100), Severity::Fault, Some("journalctl --vacuum-size=100M")),
+    ("disk", |f| f.state.free_bytes = Some(100), Severity::Fault, None),
+    (
+        "disk",
+        |f| (f.state.free_bytes, f.state.has_journal) = (Some(100), true),
+        Severity::Fault,
+        Some("journalctl --vacuum-size=100M"),
+    ),
     (
         "disk",
         |f| (f.state.free_files, f.state.log_bytes) = (Some(0), 5 << 20),
@@ -229,7 +264,9 @@ const CASES: &[Case] = &[
         "lock",
         |f| {
             without_daemon(f);
-            f.state.locked_by = Some(9);
+            f.state.locked_by = Some(process(9, None));
+            // It is one and the same.
+            f.others = vec![OtherDaemon { pid: 9, state: "/s".into(), same_network: true }];
         },
         Severity::Fault,
         Some("kill -TERM 9; while kill -0 9 2>/dev/null; do sleep 0.1; done; shadowmesh up --detach"),
@@ -237,9 +274,21 @@ const CASES: &[Case] = &[
     ("socket", |f| f.daemon = Daemon::KeptOut, Severity::Fault, Some("shadowmesh doctor")),
     (
         "silent",
-        |f| f.daemon = Daemon::Silent { pid: Some(9) },
+        |f| f.daemon = Daemon::Silent { process: Some(process(9, None)) },
         Severity::Fault,
         Some("kill -KILL 9; while kill -0 9 2>/dev/null; do sleep 0.1; done; shadowmesh up --detach"),
+    ),
+    (
+        "silent",
+        |f| f.daemon = Daemon::Silent { process: Some(process(9, Some("shadowmesh.service"))) },
+        Severity::Fault,
+        Some("systemctl restart shadowmesh.service"),
+    ),
+    (
+        "version",
+        |f| f.daemon = Daemon::NotUnderstood { process: Some(process(9, None)) },
+        Severity::Warning,
+        Some("kill -TERM 9; while kill -0 9 2>/dev/null; do sleep 0.1; done; shadowmesh up --detach"),
     ),
     (
         "version",
@@ -273,6 +322,33 @@ const CASES: &[Case] = &[
         |f| running(f).process.as_mut().unwrap().open_files = Some(900),
         Severity::Warning,
         Some("prlimit --pid 77 --nofile=65536:65536"),
+    ),
+    (
+        "names",
+        |f| running(f).status.names = unserved("no room"),
+        Severity::Warning,
+        Some("shadowmesh reload"),
+    ),
+    (
+        "names",
+        |f| (running(f).status.names, f.hosts.block) = (unserved("/etc/hosts is not there"), Block::NoFile),
+        Severity::Warning,
+        Some("touch /etc/hosts && shadowmesh reload"),
+    ),
+    (
+        "names-left",
+        |f| {
+            without_daemon(f);
+            f.hosts.block = Block::Whole;
+        },
+        Severity::Warning,
+        Some("shadowmesh down"),
+    ),
+    (
+        "names-left",
+        |f| (running(f).status.names, f.hosts.block) = (unserved("not whole"), Block::Part { line: 7 }),
+        Severity::Warning,
+        Some("\"${EDITOR:-vi}\" /etc/hosts && shadowmesh reload"),
     ),
     (
         "rules",
@@ -374,6 +450,13 @@ const CASES: &[Case] = &[
         Severity::Warning,
         Some("echo nameserver 9.9.9.9 | tee -a /etc/resolv.conf"),
     ),
+    ("relay-name", |f| f.relays = vec![relay("r.example:8443", Tcp::Unresolved)], Severity::Warning, None),
+    (
+        "relay-name",
+        |f| (f.relays, f.has_resolved) = (vec![relay("r.example:8443", Tcp::Unresolved)], true),
+        Severity::Warning,
+        Some("resolvectl flush-caches"),
+    ),
     (
         "relay-refused",
         |f| {
@@ -393,7 +476,9 @@ const CASES: &[Case] = &[
         "relay-way",
         |f| {
             f.relays = vec![relay("r.example:8443", Tcp::Unreachable)];
-            f.interfaces[0].running = false;
+            // One that has no carrier is not set down.
+            f.interfaces.insert(0, Interface { running: false, ..interface(1, "docker0", "172.17.0.1/16") });
+            f.kernel.down = vec!["eth0".into()];
         },
         Severity::Warning,
         Some("ip link set eth0 up"),
@@ -472,6 +557,15 @@ const CASES: &[Case] = &[
         Some("shadowmesh leave && rm /var/lib/shadowmesh/node.key && shadowmesh up --detach smi1..."),
     ),
     (
+        "revoked",
+        |f| {
+            member(f, "revoked", NOW + 90 * DAY);
+            f.state.has_admin_key = true;
+        },
+        Severity::Fault,
+        None,
+    ),
+    (
         "certificate",
         |f| member(f, "expired", NOW - DAY),
         Severity::Fault,
@@ -524,7 +618,10 @@ fn each_fault_is_found_alone_with_the_line_that_mends_it() {
         // A daemon that cannot start for that cause is not there either.
         let others: Vec<&str> =
             report.findings.iter().map(|finding| finding.id.as_str()).filter(|other| other != id).collect();
-        assert!(others.iter().all(|other| *other == "daemon" && *id == "subnet"), "{id}: {others:?}");
+        assert!(
+            others.iter().all(|other| *other == "daemon" && ["subnet", "names-left"].contains(id)),
+            "{id}: {others:?}"
+        );
         assert_eq!(report.healthy, *severity != Severity::Fault, "{id}");
         assert!(!finding.sentence.contains('\n') && !finding.sentence.is_empty());
     }
@@ -585,6 +682,33 @@ fn a_firewall_is_accused_only_where_it_is_certain() {
         chain("accept"),
         rule(1, json!([by("smesh*"), { "counter": {} }, { "reject": null }]))
     ])));
+    // What is not understood spares something of what is dropped, and lets in all of what is accepted.
+    let xt = json!({ "xt": { "type": "match", "name": "tcp" } });
+    let limit = json!({ "limit": { "rate": 10, "per": "second" } });
+    for spared in [&xt, &limit] {
+        assert!(clean(json!([chain("accept"), rule(1, json!([by("smesh0"), spared, { "drop": null }]))])));
+    }
+    let from = json!({ "match": { "op": "==", "left": { "payload": { "protocol": "ip", "field": "saddr" } }, "right": "10.7.0.0" } });
+    let others =
+        json!({ "match": { "op": "!=", "left": { "meta": { "key": "iifname" } }, "right": "eth0" } });
+    let set =
+        json!({ "match": { "op": "==", "left": { "meta": { "key": "iifname" } }, "right": "@trusted" } });
+    for opens in [&xt, &from, &others, &set] {
+        assert!(clean(json!([chain("drop"), rule(1, json!([opens, { "accept": null }]))])), "{opens}");
+    }
+    let by_name = json!({ "vmap": { "key": { "meta": { "key": "iifname" } }, "data": { "set": [] } } });
+    assert!(clean(json!([chain("drop"), rule(1, json!([by_name]))])));
+    let state =
+        json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": ["established"] } });
+    assert!(!clean(json!([chain("drop"), rule(1, json!([state, { "accept": null }]))])));
+    // What is forwarded, or comes to a chain only by a jump.
+    let mut forward = chain("accept");
+    forward["chain"]["hook"] = json!("forward");
+    let mut jumped = chain("accept");
+    jumped["chain"].as_object_mut().unwrap().remove("hook");
+    for chain in [forward, jumped] {
+        assert!(clean(json!([chain, rule(1, json!([by("smesh0"), { "drop": null }]))])));
+    }
     let set = json!({ "match": { "op": "==", "left": { "meta": { "key": "oifname" } }, "right": { "set": ["a", "smesh0"] } } });
     assert!(!clean(json!([chain("accept"), rule(1, json!([set, { "drop": null }]))])));
 }

@@ -20,13 +20,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 pub(super) async fn ask(socket: &Path) -> Daemon {
     let (status, pid) = match one(socket, &Request::Status).await {
         Ok((Response::Status(status), pid)) => (status, pid),
-        Ok((_, pid)) => return Daemon::NotUnderstood { pid },
+        Ok((_, pid)) => return Daemon::NotUnderstood { process: pid.map(process::of) },
         Err((ControlError::NotRunning(_), _)) => return Daemon::None,
         Err((ControlError::KeptOut(_), _)) => return Daemon::KeptOut,
         Err((ControlError::Refused { .. } | ControlError::NotUnderstood { .. }, pid)) => {
-            return Daemon::NotUnderstood { pid };
+            return Daemon::NotUnderstood { process: pid.map(process::of) };
         }
-        Err((ControlError::Silent { .. }, pid)) => return Daemon::Silent { pid },
+        Err((ControlError::Silent { .. }, pid)) => return Daemon::Silent { process: pid.map(process::of) },
     };
     let netcheck = match one(socket, &Request::Netcheck).await {
         Ok((Response::Netcheck(found), _)) => Some(*found),

@@ -70,7 +70,19 @@ pub(super) fn settings(interfaces: &[Interface], routes: &[Route]) -> Kernel {
         bridge_nf: is_on("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         ipv6_off: off("all").map(|all| all || off("default") == Some(true)),
         uplinks: uplinks(interfaces, routes),
+        down: interfaces
+            .iter()
+            .filter(|interface| !interface.loopback && is_up(&interface.name) == Some(false))
+            .map(|interface| interface.name.clone())
+            .collect(),
     }
+}
+
+/// Whether somebody set it up, which is not to say that it has a carrier: IFF_UP is the first flag (netdevice(7)).
+fn is_up(name: &str) -> Option<bool> {
+    let flags = fs::read_to_string(format!("/sys/class/net/{name}/flags")).ok()?;
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).ok()?;
+    Some(flags & 1 == 1)
 }
 
 /// Interfaces with a living default route of IPv4, and how strictly the kernel looks at where packets come from: the larger number of
@@ -95,12 +107,9 @@ pub(super) fn link(interface: &Interface, all: &[Interface]) -> Link {
     let addresses: Vec<Cidr> =
         carrier.unwrap_or(interface).addresses.iter().map(|address| address.cidr).collect();
     let carrier = bridge.as_ref().unwrap_or(&interface.name);
-    // IFF_UP is the first flag (netdevice(7)).
-    let flags = fs::read_to_string(format!("{class}/flags")).ok();
-    let flags = flags.and_then(|hex| u32::from_str_radix(hex.trim().trim_start_matches("0x"), 16).ok());
     Link {
         name: interface.name.clone(),
-        is_up: flags.map_or(interface.running, |flags| flags & 1 == 1),
+        is_up: is_up(&interface.name).unwrap_or(interface.running),
         mtu: number(&format!("{class}/mtu")).unwrap_or(0),
         addresses,
         ipv6_off: is_on(&format!("/proc/sys/net/ipv6/conf/{carrier}/disable_ipv6")),

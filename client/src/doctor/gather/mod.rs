@@ -5,6 +5,7 @@
 mod control;
 mod firewall;
 mod kernel;
+mod names;
 mod process;
 mod relays;
 mod state;
@@ -13,7 +14,13 @@ use super::facts::{Call, Caller, Facts, Tcp};
 use crate::net::{Netlink, interfaces, routes};
 use rustix::process::geteuid;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// How long another program may take to say what it knows. It is ended then.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Everything that can be found out now.
 ///
@@ -23,7 +30,7 @@ pub(crate) async fn gather(call: Call) -> io::Result<Facts> {
     let is_root = geteuid().is_root();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut daemon = control::ask(&call.socket).await;
-    let answering = daemon.running().and_then(|running| Some(running.process.as_ref()?.pid));
+    let answering = daemon.process().map(|process| process.pid);
     let stored = state::look(&call.state, is_root, answering);
     let device_name = daemon.running().map(|running| running.status.node.device.clone());
     let netlink = Netlink::open()?;
@@ -47,6 +54,8 @@ pub(crate) async fn gather(call: Call) -> io::Result<Facts> {
         tun: kernel::tun(is_root),
         kernel: kernel::settings(&interfaces, &routes),
         has_name_server: relays::has_name_server(),
+        has_resolved: names::has_resolved(),
+        hosts: names::hosts(&daemon, stored.node),
         ruleset: if is_root { firewall::ruleset().await } else { None },
         state: stored.state,
         call,
@@ -56,4 +65,29 @@ pub(crate) async fn gather(call: Call) -> io::Result<Facts> {
         device,
         relays,
     })
+}
+
+/// What another program writes, where it succeeds; `None` too where there is none of that name.
+pub(super) async fn output_of(program: &str, words: &[&str]) -> Option<Vec<u8>> {
+    output_within(PATIENCE, program, words).await
+}
+
+async fn output_within(patience: Duration, program: &str, words: &[&str]) -> Option<Vec<u8>> {
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null()).kill_on_drop(true);
+    let done = timeout(patience, command.output()).await.ok()?.ok()?;
+    done.status.success().then_some(done.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_not_waited_for() {
+        assert_eq!(output_of("echo", &["a"]).await.as_deref(), Some(b"a\n".as_slice()));
+        assert_eq!(output_of("false", &[]).await, None);
+        assert_eq!(output_of("no-such-program", &[]).await, None);
+        assert_eq!(output_within(Duration::from_millis(10), "sleep", &["infinity"]).await, None);
+    }
 }

@@ -58,6 +58,8 @@ pub(super) fn other_daemons(answering: Option<i32>, network: Option<&NetworkStat
             return None;
         }
         let state = state_of(&zero_separated(&at.join("cmdline"))?, &zero_separated(&at.join("environ"))?)?;
+        // It may have been said from where that one was started.
+        let state = fs::read_link(at.join("cwd")).map_or_else(|_| state.clone(), |cwd| cwd.join(&state));
         let theirs = network_at(&state);
         let same_network =
             theirs.zip(network).is_some_and(|(theirs, ours)| theirs.address_space() == ours.address_space());

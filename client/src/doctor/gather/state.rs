@@ -1,11 +1,12 @@
 //! The state directory. Its secrets are read where the daemon would read them, to know whether it could, and are dropped at once.
 
-use super::super::facts::{Access, State};
+use super::super::facts::{Access, Damage, State};
 use super::process;
 use crate::config::{Settings, union_of_relays};
-use crate::daemon::address;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateError};
+use crate::daemon::{address, log_file};
 use rustix::fs::StatVfsMountFlags;
+use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::fs;
 use std::io::ErrorKind;
@@ -13,14 +14,16 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// What is read of a log to find with what a daemon ended, bytes.
-const TAIL: usize = 8 * 1024;
+/// Where the journal is kept (journald.conf(5), `Storage`).
+const JOURNAL: &str = "/var/log/journal";
 
 /// The state as facts, and what else is made of it.
 pub(super) struct Stored {
     pub(super) state: State,
     pub(super) relays: Vec<RelayTicket>,
     pub(super) network: Option<NetworkState>,
+    /// Which node this is.
+    pub(super) node: Option<NodeId>,
 }
 
 /// The network of another state directory, if it can be read.
@@ -28,9 +31,9 @@ pub(super) fn network_at(path: &Path) -> Option<NetworkState> {
     StateDir::open_existing(path).ok()??.load_network().ok()?
 }
 
-/// `answering` is the process on the control socket.
+/// `answering` is the process on the control socket, whether it answers or not.
 pub(super) fn look(path: &Path, is_root: bool, answering: Option<i32>) -> Stored {
-    let mut found = Stored { state: State::default(), relays: Vec::new(), network: None };
+    let mut found = Stored { state: State::default(), relays: Vec::new(), network: None, node: None };
     let state = &mut found.state;
     match fs::read_dir(path) {
         Ok(entries) => {
@@ -45,8 +48,10 @@ pub(super) fn look(path: &Path, is_root: bool, answering: Option<i32>) -> Stored
     }
     file_system(path, is_root, state);
     let inode = fs::metadata(path.join(".lock")).ok().map(|lock| lock.ino());
-    state.locked_by = inode.and_then(process::lock_holder).filter(|pid| Some(*pid) != answering);
-    state.last_words = last_words(&path.join("daemon.log"));
+    state.locked_by =
+        inode.and_then(process::lock_holder).filter(|pid| Some(*pid) != answering).map(process::of);
+    let last_words = log_file::last_words(&path.join(log_file::NAME));
+    state.last_words = last_words.map(|words| words.chars().filter(|c| !c.is_control()).collect());
     match StateDir::open_existing(path) {
         Ok(Some(dir)) => contents(&dir, &mut found),
         Ok(None) => {}
@@ -67,7 +72,7 @@ fn read_files(files: impl Iterator<Item = PathBuf>, state: &mut State) {
         if is_secret && metadata.permissions().mode() & 0o077 != 0 {
             state.exposed.push(file.clone());
         }
-        if name == "daemon.log" {
+        if name == log_file::NAME {
             state.log_bytes = metadata.len();
         }
         let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -88,6 +93,8 @@ fn file_system(path: &Path, is_root: bool, state: &mut State) {
     let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     state.mount = mount_of(&mounts, &whole);
+    let journal = fs::canonicalize(JOURNAL).ok();
+    state.has_journal = journal.is_some_and(|journal| mount_of(&mounts, &journal) == state.mount);
 }
 
 /// The mount point that a path is below: the longest.
@@ -104,9 +111,10 @@ fn contents(dir: &StateDir, found: &mut Stored) {
             Default::default()
         }
     };
+    found.state.has_admin_key = dir.has_authority();
     found.state.no_port_mapping = config.port_mapping == Some(false);
     found.relays.clone_from(&config.relays);
-    let node = match dir.load_node_key() {
+    found.node = match dir.load_node_key() {
         Ok(node) => node.map(|secret| secret.public()),
         Err(error) => {
             trouble(error, &mut found.state);
@@ -120,7 +128,7 @@ fn contents(dir: &StateDir, found: &mut Stored) {
         Ok(Some(network)) => {
             found.state.has_network = true;
             found.relays = union_of_relays(&network.relays, &config.relays);
-            if let Some(node) = node {
+            if let Some(node) = found.node {
                 let settings = Settings::new(&config, "");
                 found.state.own = address::own(&settings, &network, node);
             }
@@ -139,22 +147,15 @@ fn trouble(error: StateError, state: &mut State) {
         StateError::NotReadable { cause, .. } if cause.kind() == ErrorKind::PermissionDenied => {
             state.access = Access::Denied;
         }
-        error @ (StateError::Damaged { .. }
-        | StateError::NotReadable { .. }
-        | StateError::NotWritable { .. }
-        | StateError::Locked { .. }) => {
-            state.damage = state.damage.take().or_else(|| Some(error.to_string()))
+        StateError::Damaged { ref path, .. } | StateError::NotReadable { ref path, .. } => {
+            let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            state.damage = state.damage.take().or_else(|| Some(Damage { file, sentence: error.to_string() }));
+        }
+        StateError::NotWritable { .. } | StateError::Locked { .. } => {
+            state.damage =
+                state.damage.take().or_else(|| Some(Damage { file: None, sentence: error.to_string() }));
         }
     }
-}
-
-/// The sentence with which a daemon failed, where it is the last thing in its log.
-fn last_words(log: &Path) -> Option<String> {
-    let bytes = fs::read(log).ok()?;
-    let tail = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(TAIL)..)?).into_owned();
-    let last = tail.lines().rev().find(|line| !line.trim().is_empty())?;
-    let words = last.strip_prefix("shadowmesh: ")?;
-    Some(words.chars().filter(|c| !c.is_control()).collect())
 }
 
 #[cfg(test)]
@@ -182,13 +183,17 @@ mod tests {
         let state = look(&path, true, None).state;
         assert_eq!((state.access, state.exposed), (Access::Read, vec![path.join("node.key")]));
         assert!(state.config.expect("a fault").to_string().contains("`mtuu`"));
-        assert!(state.damage.expect("a fault").contains("node.key is damaged"));
+        let damage = state.damage.expect("a fault");
+        assert_eq!(damage.file.as_deref(), Some("node.key"));
+        assert!(damage.sentence.contains("node.key is damaged"));
         assert_eq!(
             (state.has_network, state.last_words.as_deref(), state.log_bytes),
             (false, Some("why"), 18)
         );
         let lock = StateDir::open_existing(&path).expect("opened").expect("there").lock().expect("free");
-        assert_eq!(look(&path, true, None).state.locked_by, i32::try_from(std::process::id()).ok());
+        let own = i32::try_from(std::process::id()).expect("a number");
+        let holder = |answering| look(&path, true, answering).state.locked_by.map(|process| process.pid);
+        assert_eq!((holder(None), holder(Some(own))), (Some(own), None));
         drop(lock);
         fs::write(path.join("state.toml"), "version = 2\n").expect("written");
         assert!(look(&path, true, None).state.is_newer);
