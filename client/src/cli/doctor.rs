@@ -121,17 +121,13 @@ mod tests {
             "FAULT: b[2J is wrong (x)\n    on the relay: sudo mend it\nhint: b[2J is wrong (x)\n    sudo mend it\n\n\
              in order (1):\n    all is well\nnot looked at:\n    z: it is dark\n"
         );
-        report.findings[0].sentence = "a word ".repeat(80);
+        report.findings[0].sentence = "alpha ".repeat(80);
         report.findings[0].host = None;
-        report.clean[0].what = "b word ".repeat(20);
-        report.unknown[0].why = "c word ".repeat(20);
+        report.clean[0].what = "beta ".repeat(20);
+        report.unknown[0].why = "gamma ".repeat(20);
         let text = table(&report);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert_eq!(
-            ["a word", "b word", "c word"].map(|word| text.matches(word).count()),
-            [80, 20, 20],
-            "{text}"
-        );
+        assert_eq!(["alpha", "beta", "gamma"].map(|word| text.matches(word).count()), [80, 20, 20], "{text}");
         report.findings.clear();
         report.clean[0].what = "all is well".into();
         assert!(table(&report).starts_with("nothing is wrong. 1 thing looked at:\n    all is well\n"));

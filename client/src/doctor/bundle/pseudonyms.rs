@@ -8,7 +8,7 @@
 //! | a key or an id, whole or its start; a hash | `key-1` |
 //! | a ticket | `ticket-1` |
 //! | a name that is known ([`Pseudonyms::name`]) or looks like that of a host | `name-1`, `host-1` |
-//! | a path that a person chose: known ([`Pseudonyms::path`]), or below `/home` and the like | `/path-1` |
+//! | a path that a person chose: known ([`Pseudonyms::path`]), or where machines have none of their own | `/path-1` |
 //! | an interface that somebody gave a name, or that has its Ethernet address for one | `interface-1` |
 //!
 //! Addresses that are the same everywhere (loopback, unspecified, multicast, broadcast) stay. Ports and prefix lengths stay.
@@ -33,9 +33,12 @@ const ENDINGS: [&str; 15] = [
 /// Settings of the kernel look like names of hosts (sysctl.d(5)).
 const SETTINGS: [&str; 5] = ["net.ipv4.", "net.ipv6.", "net.core.", "net.bridge.", "net.netfilter."];
 /// Where people have files of their own: what is below tells who they are (file-hierarchy(7)).
-const HOMES: [&str; 7] = ["/home/", "/root/", "/Users/", "/run/user/", "/media/", "/mnt/", "/srv/"];
+const HOMES: [&str; 3] = ["/home/", "/Users/", "/run/user/"];
+/// Where the machine has its own, which are called the same on most.
+const SYSTEM: [&str; 12] =
+    ["bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "usr", "var"];
 /// Where files of ours are by default, which tells nothing.
-const OURS: [&str; 3] = ["/var/lib/shadowmesh", "/run/shadowmesh", "/etc/shadowmesh"];
+const OURS: [&str; 3] = ["/var/lib/shadowmesh", "/run/shadowmesh", "/etc/shadowmesh/rules"];
 /// What the kernel, systemd and programs that everybody has call interfaces, before a number.
 const USUAL: [&str; 25] = [
     "lo",
@@ -166,7 +169,7 @@ impl Pseudonyms {
                 text = text.replace(known, pseudonym);
             }
         }
-        let text = self.homes(&text);
+        let text = self.paths(&text);
         let mut out = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while !rest.is_empty() {
@@ -193,11 +196,11 @@ impl Pseudonyms {
         }
     }
 
-    /// A text without paths into homes.
-    fn homes(&mut self, text: &str) -> String {
+    /// A text without paths that people chose.
+    fn paths(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
-        while let Some(at) = HOMES.iter().filter_map(|home| rest.find(home)).min() {
+        while let Some(at) = path_in(rest) {
             let (before, path) = rest.split_at(at);
             let is_end = |c: char| c.is_whitespace() || c.is_control() || "\"'`,;()[]{}<>|&".contains(c);
             let (path, behind) = path.split_at(path.find(is_end).unwrap_or(path.len()));
@@ -305,6 +308,22 @@ impl Pseudonyms {
         }
         text
     }
+}
+
+/// Where a path begins that a person chose: one into a home, or a whole one that does not begin as the machine's own do.
+fn path_in(text: &str) -> Option<usize> {
+    let home = HOMES.iter().filter_map(|home| text.find(home)).min();
+    let is_before = |c: char| c.is_whitespace() || "\"'`=(<[{,;".contains(c);
+    let is_chosen = |at: &usize| {
+        let (before, path) = text.split_at(*at);
+        let first: &str = path.trim_start_matches('/');
+        let first = first.split(|c| !is_of_word(c)).next().unwrap_or_default();
+        before.chars().next_back().is_none_or(is_before)
+            && path.get(1..).is_some_and(|path| path.starts_with(is_of_word) && !path.starts_with("path-"))
+            && !SYSTEM.contains(&first)
+    };
+    let whole = text.match_indices('/').map(|(at, _)| at).find(is_chosen);
+    home.into_iter().chain(whole).min()
 }
 
 /// What a name, an address or a key consists of.
@@ -473,8 +492,8 @@ mod tests {
         }
         assert_eq!(known.text("'/data/annas files/state/node.key'"), "'/path-1/node.key'");
         assert_eq!(
-            known.text("/home/anna/Acme: /var/home/anna/rules. \"/root/x\" and /var/lib/shadowmesh/node.key"),
-            "/path-2: /var/path-3. \"/path-4\" and /var/lib/shadowmesh/node.key"
+            known.text("/home/anna/Acme: /var/home/anna/rules. \"/root/x\" --state=/opt/acme and /var/lib/shadowmesh/node.key"),
+            "/path-2: /var/path-3. \"/path-4\" --state=/path-5 and /var/lib/shadowmesh/node.key"
         );
     }
 
@@ -498,6 +517,7 @@ mod tests {
             "/var/lib/shadowmesh/config.toml 6.18.44-fc-v657 6.8.5-301.fc40.x86_64 12:30:45 2026-01-01T00:00:00.123456Z",
             "127.0.0.1 ::1 0.0.0.0 224.0.0.251 ff02::1 255.255.255.255 direct-udp 0.1.0",
             "sudo shadowmesh up smi1... smr1",
+            "ws://127.0.0.1/v1 direct/udp sed -i '2s/^/# /' 3s/mtuu/mtu/ /etc/hosts wlan0/5 / // /dev/net/tun",
             "sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.bridge.bridge-nf-call-iptables=0 net.core.rmem_max=8388608",
         ] {
             assert_eq!(known.text(text), text);

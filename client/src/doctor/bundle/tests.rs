@@ -170,7 +170,8 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
         ),
     };
     let mut log = String::new();
-    for Somebody { name, id, v4, v6, outside, mac, host, tag, ticket, network, gone, user, interface } in all
+    for Somebody { name, id, v4, v6, outside, mac, host, tag, ticket, network: _, gone, user, interface } in
+        all
     {
         let _ = write!(
             log,
@@ -179,6 +180,7 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
              connected to {gone} via relay-ws\nlost {gone}: it left\n{outside}-{v4} {plain} enx{plain}: {dashes} {interface}\n\
              cannot read /home/{user}/x and \"/data/{user}/rules\" of {network:?} or {network}\n",
             short = &id[..10],
+            network = own.network,
             plain = mac.replace(':', ""),
             dashes = mac.replace(':', "-"),
         );
@@ -227,7 +229,7 @@ proptest! {
             for (what, value) in [
                 ("name", &one.name), ("host", &one.host), ("tag", &one.tag), ("mac", &one.mac), ("user", &extra.users[0]),
                 ("peer of before", &one.gone), ("user", &one.user), ("interface", &one.interface),
-                ("network", &one.network), ("mac", &one.mac.replace(':', "-")),
+                ("network", &all[0].network), ("mac", &one.mac.replace(':', "-")),
             ] {
                 prop_assert!(!stands(&text, value), "{what} {value} in {text}");
             }

@@ -37,7 +37,15 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
             .filter_map(host)
             .chain([own.address()])
             .collect();
-        let trouble = Trouble::fault(format!("{} has this node's address, {own}, as well", peer.name));
+        let sentence = format!("{} has this node's address, {own}, as well", peer.name);
+        // What a host takes by hand counts for nothing there (protocol §8.7).
+        if status.membership.is_some() {
+            return Trouble::fault(format!(
+                "{sentence}; an admin gives another: `shadowmesh invite --block`"
+            ))
+            .into();
+        }
+        let trouble = Trouble::fault(sentence);
         match free(own, &taken) {
             Some(offer) => trouble.line(facts.restart(&format!(" --address {offer}"))),
             None => trouble,

@@ -535,6 +535,15 @@ const CASES: &[Case] = &[
         Some("shadowmesh down && shadowmesh up --detach --address 10.7.3.6/16"),
     ),
     (
+        "address-taken",
+        |f| {
+            member(f, "member", NOW + 90 * DAY);
+            running(f).status.peers = vec![peer("b", "10.7.3.4/16")];
+        },
+        Severity::Fault,
+        None,
+    ),
+    (
         "approval",
         |f| refused(f, crate::daemon::refusal_in_words(13)),
         Severity::Fault,
@@ -622,7 +631,7 @@ fn each_fault_is_found_alone_with_the_line_that_mends_it() {
             others.iter().all(|other| *other == "daemon" && ["subnet", "names-left"].contains(id)),
             "{id}: {others:?}"
         );
-        assert_eq!(report.healthy, *severity != Severity::Fault, "{id}");
+        assert_eq!(report.healthy, others.is_empty() && *severity != Severity::Fault, "{id}");
         assert!(!finding.sentence.contains('\n') && !finding.sentence.is_empty());
     }
 }
