@@ -1,6 +1,6 @@
 //! Members' names for other programs of this machine: in the hosts file, since what systemd-resolved was told goes with the device.
 
-use super::super::facts::{Block, Daemon, Facts};
+use super::super::facts::{Access, Block, Daemon, Facts};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::path;
 
@@ -41,7 +41,9 @@ pub(super) fn left(facts: &Facts) -> Outcome {
             );
             Trouble::warning(sentence).line(facts.shadowmesh("down")).into()
         }
-        (Block::Unknown, _) => Outcome::Unknown("it takes root to know which names would be this node's"),
-        (Block::NoFile | Block::None | Block::Whole, _) => Outcome::Clean,
+        (Block::Unknown, _) if facts.state.access == Access::Denied => {
+            Outcome::Unknown("it takes root to know which names would be this node's")
+        }
+        (Block::Unknown | Block::NoFile | Block::None | Block::Whole, _) => Outcome::Clean,
     }
 }

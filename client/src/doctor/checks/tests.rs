@@ -651,11 +651,12 @@ fn who_is_not_root_types_sudo_and_is_told_what_was_not_looked_at() {
     (facts.caller.is_root, facts.caller.net_admin) = (false, false);
     (facts.state, facts.tun, facts.ruleset) =
         (State { access: Access::Denied, ..State::default() }, Tun::NotMine, None);
+    facts.hosts.block = Block::Unknown;
     facts.call.options = vec!["--network".into(), "home".into()];
     running(&mut facts).status.version = "0".into();
     let report = examine(&facts);
     let unknown: Vec<&str> = report.unknown.iter().map(|unknown| unknown.id.as_str()).collect();
-    for id in ["tun", "capability", "config", "secrets", "disk", "firewall"] {
+    for id in ["tun", "capability", "config", "secrets", "disk", "names-left", "firewall"] {
         assert!(unknown.contains(&id), "{id}: {unknown:?}");
     }
     let [finding] = report.findings.as_slice() else { panic!("{:?}", report.findings) };
