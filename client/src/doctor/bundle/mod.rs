@@ -312,7 +312,8 @@ fn network(facts: &Facts) -> Value {
 /// `AlreadyExists`, and what the system says.
 pub(crate) fn write(file: &Path, parts: &[Part]) -> io::Result<()> {
     let Some(name) = file.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let directory = File::open(parent)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
