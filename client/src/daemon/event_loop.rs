@@ -658,17 +658,23 @@ impl EventLoop {
 
     /// A stream is gone, or to be given up; its task comes back after `pause`.
     fn drop_stream(&mut self, no: RelayNo, pause: Option<Duration>) {
-        let Some(task) = self.relays.get_mut(no.0) else { return };
+        let Some(task) = self.relays.get(no.0) else { return };
         if let (Some(pause), Some(handle)) = (pause, &task.handle) {
             handle.stay_away(pause);
         }
         // What the relay said last may be worked off after its stream was given up.
-        let Some(stream) = task.stream.take() else { return };
+        let Some(stream) = self.take_stream(no) else { return };
         stream.give_up();
+        self.waiting_said = false;
+    }
+
+    /// The open stream of a relay, which nothing goes by any more.
+    fn take_stream(&mut self, no: RelayNo) -> Option<RelayStream> {
+        let stream = self.relays.get_mut(no.0)?.stream.take()?;
         self.routes.set_stream(no, None);
         self.endpoint.handle_stream_closed(Instant::now(), no);
         self.listen_elsewhere(no);
-        self.waiting_said = false;
+        Some(stream)
     }
 
     /// Says goodbye to everybody, and gives everything back.

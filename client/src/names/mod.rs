@@ -79,6 +79,20 @@ impl Places {
             claims: "shadowmesh/names".into(),
         }
     }
+
+    /// Those of a machine of which nothing lies outside of `home`.
+    #[cfg(test)]
+    pub(crate) fn under(home: &std::path::Path) -> Self {
+        Self {
+            hosts: home.join("hosts"),
+            resolv_conf: home.join("resolv.conf"),
+            nsswitch: home.join("nsswitch.conf"),
+            resolved: home.join("resolved"),
+            resolvectl: home.join("resolvectl"),
+            hostname: home.join("hostname"),
+            claims: home.display().to_string(),
+        }
+    }
 }
 
 /// Takes out the block that a daemon of this node left behind; `false` where there is none. The caller knows that no daemon runs.

@@ -440,16 +440,7 @@ mod tests {
     impl Machine {
         fn new() -> Self {
             let home = tempfile::tempdir().expect("a directory");
-            let at = |name: &str| home.path().join(name);
-            let places = Places {
-                hosts: at("hosts"),
-                resolv_conf: at("resolv.conf"),
-                nsswitch: at("nsswitch.conf"),
-                resolved: at("resolved"),
-                resolvectl: at("resolvectl"),
-                hostname: at("hostname"),
-                claims: home.path().display().to_string(),
-            };
+            let places = Places::under(home.path());
             fs::write(&places.hosts, OWN).expect("written");
             fs::write(&places.hostname, "laptop.lan\n").expect("written");
             Self { home, places }

@@ -351,6 +351,17 @@ impl World {
     }
 
     /// Node `at` dies without a word and comes back with the same key; the relay introduces it anew on another channel.
+    /// No relay is left to go to, and what was under way there is gone.
+    fn lose_relay(&mut self) {
+        let now = self.now;
+        for node in &mut self.nodes {
+            node.endpoint.handle_stream_closed(now, RELAY);
+            node.link = ServerLink::new();
+        }
+        self.to_node.clear();
+        self.to_relay.clear();
+    }
+
     fn restart(&mut self, at: usize) {
         let secret = self.nodes[at].endpoint.config.node.clone();
         let instance = self.rng.next_u64();

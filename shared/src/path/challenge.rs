@@ -9,7 +9,26 @@ pub const MAX_PENDING: usize = 8;
 /// PINGs that were sent and not yet answered.
 #[derive(Debug, Default)]
 pub struct Challenges {
-    pending: VecDeque<(u64, Instant)>,
+    pending: VecDeque<Pending>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    id: u64,
+    sent: Instant,
+    /// It was said to be lost.
+    is_overdue: bool,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The round trip.
+    pub took: Duration,
+    /// Whether it was said to be lost before it came.
+    pub is_overdue: bool,
+    /// PINGs that left before the one that is answered, were not answered, and were not said to be lost so far.
+    pub skipped: usize,
 }
 
 impl Challenges {
@@ -23,20 +42,28 @@ impl Challenges {
         if self.pending.len() == MAX_PENDING {
             self.pending.pop_front();
         }
-        self.pending.push_back((id, now));
+        self.pending.push_back(Pending { id, sent: now, is_overdue: false });
     }
 
-    /// The round trip of the PING `id` when it is outstanding. It counts once; older ones are forgotten with it.
-    pub fn on_answer(&mut self, now: Instant, id: u64) -> Option<Duration> {
-        let at = self.pending.iter().position(|(pending, _)| *pending == id)?;
-        let (_, sent) = self.pending.drain(..=at).next_back()?;
-        Some(now.saturating_duration_since(sent))
+    /// How many became as old as `patience` and are not answered: each is told once.
+    pub fn take_overdue(&mut self, now: Instant, patience: Duration) -> usize {
+        let old =
+            self.pending.iter_mut().filter(|pending| !pending.is_overdue && now >= pending.sent + patience);
+        old.map(|pending| pending.is_overdue = true).count()
+    }
+
+    /// The PING `id` was answered, when it is outstanding. It counts once; older ones are forgotten with it.
+    pub fn on_answer(&mut self, now: Instant, id: u64) -> Option<Answer> {
+        let at = self.pending.iter().position(|pending| pending.id == id)?;
+        let skipped = self.pending.iter().take(at).filter(|pending| !pending.is_overdue).count();
+        let Pending { sent, is_overdue, .. } = self.pending.drain(..=at).next_back()?;
+        Some(Answer { took: now.saturating_duration_since(sent), is_overdue, skipped })
     }
 
     /// The PING that left last.
     #[cfg(test)]
     pub fn newest_for_test(&self) -> u64 {
-        self.pending.back().expect("one is outstanding").0
+        self.pending.back().expect("one is outstanding").id
     }
 
     /// Whether any PING is outstanding.
@@ -58,12 +85,36 @@ mod tests {
         for id in 0..20 {
             challenges.on_sent(t0 + ms(id), id);
         }
-        assert_eq!(challenges.on_answer(t0 + ms(100), 3), None, "dropped as the oldest");
-        assert_eq!(challenges.on_answer(t0 + ms(100), 15), Some(ms(85)));
-        assert_eq!(challenges.on_answer(t0 + ms(100), 15), None, "counts once");
-        assert_eq!(challenges.on_answer(t0 + ms(100), 14), None, "older than an answered one");
-        assert_eq!(challenges.on_answer(t0 + ms(100), 99), None, "never asked");
-        assert_eq!(challenges.on_answer(t0 + ms(100), 19), Some(ms(81)));
+        let mut took = |id| challenges.on_answer(t0 + ms(100), id).map(|answer| answer.took);
+        assert_eq!(took(3), None, "dropped as the oldest");
+        assert_eq!(took(15), Some(ms(85)));
+        assert_eq!(took(15), None, "counts once");
+        assert_eq!(took(14), None, "older than an answered one");
+        assert_eq!(took(99), None, "never asked");
+        assert_eq!(took(19), Some(ms(81)));
         assert!(challenges.is_empty());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn each_that_is_not_answered_in_time_is_told_once_however_soon_another_is() {
+        let t0 = Instant::now();
+        let ms = Duration::from_millis;
+        let mut challenges = Challenges::default();
+        for id in 0..5 {
+            challenges.on_sent(t0 + ms(75 * id), id);
+        }
+        assert_eq!(challenges.take_overdue(t0 + ms(249), ms(250)), 0);
+        assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 2);
+        assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 0, "once");
+        let answer = challenges.on_answer(t0 + ms(325), 3);
+        assert_eq!(
+            answer,
+            Some(Answer { took: ms(100), is_overdue: false, skipped: 1 }),
+            "two of three were told"
+        );
+        assert_eq!(challenges.take_overdue(t0 + ms(550), ms(250)), 1);
+        let late = challenges.on_answer(t0 + ms(900), 4);
+        assert_eq!(late, Some(Answer { took: ms(600), is_overdue: true, skipped: 0 }));
     }
 }

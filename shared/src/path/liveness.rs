@@ -18,6 +18,9 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// A PING that was not answered is repeated this often, so that several fit before suspicion and a lost one means nothing: at 5 %
 /// loss each way four in a row are lost once in ten thousand times. On a long way they are further apart: see [`repeat_after`].
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// ... and this often while data shows that much is lost ([`super::loss::TOO_MUCH`]): at a fifth each way four in a row are lost once in
+/// sixty times, and the path is asked twice a second; the dozen that fit then, once in two hundred thousand.
+const LOSING_INTERVAL: Duration = Duration::from_millis(75);
 /// This many are under way at most: fewer than are kept ([`super::challenge::MAX_PENDING`]), or no answer would find its question.
 const UNDER_WAY: u32 = 4;
 /// Suspicion falls no sooner than this after a PING that nobody answered, nor its repetitions.
@@ -60,6 +63,11 @@ pub fn reckoned(rtt: Option<Duration>) -> Option<Duration> {
 /// How long after a PING that was not answered the next one leaves.
 pub fn repeat_after(rtt: Option<Duration>) -> Duration {
     PROBE_INTERVAL.max(reckoned(rtt).unwrap_or_default() / UNDER_WAY)
+}
+
+/// The same on a path that loses much of its data, and has shown by that that it is there.
+pub fn repeat_in_loss(rtt: Option<Duration>) -> Duration {
+    LOSING_INTERVAL.max(reckoned(rtt).unwrap_or_default() / UNDER_WAY)
 }
 
 /// A PING is repeated so soon while something says that the path may be gone: three are answered before that is believed, for one may be

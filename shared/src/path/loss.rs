@@ -27,6 +27,8 @@ pub const LITTLE: u64 = 2;
 pub const CLEAN_FOR: Duration = Duration::from_secs(30);
 /// While lossy and trying, PINGs are asked for this often: sixty in [`CLEAN_FOR`], of which one may be lost.
 pub const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// PINGs of a try; half of them at least, where answers take long.
+const CLEAN_PINGS: u64 = (CLEAN_FOR.as_millis() / PROBE_EVERY.as_millis()) as u64;
 /// Pause after the first failed try; doubled up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(30);
 /// See [`PAUSE`].
@@ -128,11 +130,13 @@ impl Loss {
         let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) else { return };
         lossy.asked += 1;
         lossy.lost += u64::from(!is_answered);
-        if lossy.lost * 100 >= LITTLE * (CLEAN_FOR.as_millis() / PROBE_EVERY.as_millis()) as u64 + 100 {
+        if lossy.lost * 100 >= LITTLE * CLEAN_PINGS + 100 {
             self.failed = self.failed.saturating_add(1);
             let pause = PAUSE.saturating_mul(1 << self.failed.min(5).saturating_sub(1)).min(PAUSE_MAX);
             self.lossy = Some(Lossy { trying_from: now + pause, asked: 0, lost: 0 });
-        } else if now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR {
+        } else if now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR
+            && lossy.asked >= CLEAN_PINGS / 2
+        {
             tracing::debug!("a path is clean again");
             self.lossy = None;
             self.begin();

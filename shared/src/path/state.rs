@@ -23,7 +23,7 @@ use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MIN, PATH_HEARTBEAT_MAX, PROBE_INTERVAL, TAIL_PINGS,
     UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
-    questioned_again, reckoned, repeat_after, suspicion_after, unanswered_after,
+    questioned_again, reckoned, repeat_after, repeat_in_loss, suspicion_after, unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -344,10 +344,8 @@ impl Path {
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
         let answer_takes = self.rtt().map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
-        if self.asked.is_some_and(|asked| now >= asked + answer_takes) {
-            self.loss.on_ping(now, false);
-            self.trial.on_ping(now, false);
-        }
+        let lost = self.challenges.take_overdue(now, answer_takes);
+        self.count_lost(now, lost);
         let size = self.ping_size().unwrap_or_default();
         if self.unanswered.len() >= MAX_PENDING {
             // As many as can be answered; two at a time, so that the turn is kept.
@@ -357,8 +355,13 @@ impl Path {
         self.challenges.on_sent(now, id);
         self.asked.get_or_insert(now);
         self.pinged = Some(now);
-        let pause =
-            if self.is_questioned() { questioned_again(self.rtt()) } else { repeat_after(self.rtt()) };
+        let pause = if self.is_questioned() {
+            questioned_again(self.rtt())
+        } else if self.is_losing() {
+            repeat_in_loss(self.rtt())
+        } else {
+            repeat_after(self.rtt())
+        };
         let pause = if matches!(self.state, State::Unproven { .. }) { 2 * pause } else { pause };
         self.next_ping = Some(Deadline::new(now + pause, "repeat a PING"));
     }
@@ -368,12 +371,25 @@ impl Path {
         if self.mtu.as_mut().is_some_and(|mtu| mtu.on_answer(now, id)) {
             return false;
         }
-        let Some(sample) = self.challenges.on_answer(now, id) else {
+        let Some(answer) = self.challenges.on_answer(now, id) else {
             return false;
         };
+        self.count_lost(now, answer.skipped);
+        if !answer.is_overdue {
+            self.loss.on_ping(now, true);
+            self.trial.on_answer(now, answer.took, self.kind.is_stream());
+        }
         let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
-        self.prove(now, sample, size);
+        self.prove(now, answer.took, size);
         true
+    }
+
+    /// So many PINGs were not answered, or not in time.
+    fn count_lost(&mut self, now: Instant, lost: usize) {
+        for _ in 0..lost {
+            self.loss.on_ping(now, false);
+            self.trial.on_no_answer(now);
+        }
     }
 
     /// A check (protocol §7.5) that left for where this path leads was answered after `sample`. Its packet had `size` bytes, so it showed
@@ -397,8 +413,6 @@ impl Path {
             Some(rtt) => rtt.add(sample),
             None => self.rtt = Some(Rtt::new(sample)),
         }
-        self.loss.on_ping(now, true);
-        self.trial.on_ping(now, true);
         if !self.is_proven() {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
@@ -597,6 +611,7 @@ impl Path {
     fn move_to_suspect(&mut self, now: Instant, dies: Instant) {
         tracing::debug!(kind = %self.kind, "path suspect");
         self.state = State::Suspect { since: now, dies };
+        self.trial.on_doubt(now);
         self.questioned = None;
         self.next_ping = Some(Deadline::new(now, "prove a suspect path"));
     }

@@ -4,7 +4,7 @@
 //! # Life
 //!
 //! Wanted while data's path loses too much ([`Trial::want`]) → PINGs, asked each [`EVERY`] for [`SPAN`] → a verdict, good for [`LASTS`] → wanted
-//! again. What is answered late counts as lost: a stream loses nothing, and on a bad line takes its time.
+//! again. What is answered late counts as lost ([`LATE`]): a stream loses nothing, and on a bad line takes its time.
 //!
 //! # Invariants
 //!
@@ -23,6 +23,9 @@ pub const LASTS: Duration = Duration::from_secs(30);
 const MOST_LOST: u32 = 1;
 /// Fewer answers say nothing.
 const LEAST: u32 = 8;
+/// A stream's answer is late that takes half as long again as the shortest, and at least this much longer: a segment that was lost is missed
+/// a PING and a quarter of a round trip later at the earliest (RACK, RFC 8985 §7.2), so it is some 100 ms late.
+const LATE: Duration = Duration::from_millis(50);
 
 /// What is known of one path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub enum Trial {
         asked: u32,
         /// PINGs that were not answered in time.
         lost: u32,
+        /// The shortest that an answer took.
+        best: Option<Duration>,
     },
     /// It was tried.
     Over {
@@ -57,19 +62,39 @@ impl Trial {
             Self::Over { at, .. } => now.saturating_duration_since(at) < LASTS,
         };
         if !is_known {
-            *self = Self::Asking { since: now, asked: 0, lost: 0 };
+            *self = Self::Asking { since: now, asked: 0, lost: 0, best: None };
         }
         !is_known
     }
 
-    /// A PING was answered, or not in time.
-    pub fn on_ping(&mut self, now: Instant, is_answered: bool) {
-        let Self::Asking { since, asked, lost } = self else { return };
+    /// A PING was answered after `took`, over a stream or by datagrams.
+    pub fn on_answer(&mut self, now: Instant, took: Duration, is_stream: bool) {
+        let Self::Asking { best, .. } = self else { return };
+        let shortest = best.map_or(took, |best| best.min(took));
+        *best = Some(shortest);
+        let is_late = is_stream && took > shortest + LATE.max(shortest / 2);
+        self.on_ping(now, !is_late);
+    }
+
+    /// A PING was not answered in time.
+    pub fn on_no_answer(&mut self, now: Instant) {
+        self.on_ping(now, false);
+    }
+
+    fn on_ping(&mut self, now: Instant, is_good: bool) {
+        let Self::Asking { since, asked, lost, .. } = self else { return };
         *asked += 1;
-        *lost += u32::from(!is_answered);
+        *lost += u32::from(!is_good);
         let is_over = now.saturating_duration_since(*since) >= SPAN && *asked >= LEAST;
         if *lost > MOST_LOST || is_over {
             *self = Self::Over { at: now, is_fit: *lost <= MOST_LOST };
+        }
+    }
+
+    /// The path fell silent: whatever was found before, it is not fit now.
+    pub fn on_doubt(&mut self, now: Instant) {
+        if !matches!(self, Self::None) {
+            *self = Self::Over { at: now, is_fit: false };
         }
     }
 
@@ -100,6 +125,8 @@ mod tests {
     use super::*;
     use crate::rng::{Rng as _, SeededRng};
 
+    const RTT: Duration = Duration::from_millis(60);
+
     /// Asks until there is a verdict; what is lost, per cent each way, is asked again after a quarter of a second.
     fn tried(rng: &mut SeededRng, loss: u64) -> (bool, Duration) {
         let began = Instant::now();
@@ -109,9 +136,27 @@ mod tests {
             let is_answered = (0..2).all(|_| u64::from(rng.next_u32()) % 100 >= loss);
             now += if is_answered { EVERY } else { Duration::from_millis(250) };
             assert!(!trial.want(now), "it is under way");
-            trial.on_ping(now, is_answered);
+            if is_answered {
+                trial.on_answer(now, RTT, false);
+            } else {
+                trial.on_no_answer(now);
+            }
         }
         (trial.is_fit(now), now - began)
+    }
+
+    /// The same over a stream, where what is lost is repaired when the next segment was missed, and up to `jitter` comes on top.
+    fn tried_by_stream(rng: &mut SeededRng, loss: u64, jitter: u64) -> bool {
+        let (mut now, mut trial) = (Instant::now(), Trial::default());
+        assert!(trial.want(now));
+        while !matches!(trial, Trial::Over { .. }) {
+            let repairs = (0..2).filter(|_| u64::from(rng.next_u32()) % 100 < loss).count() as u32;
+            let jitter = Duration::from_millis(u64::from(rng.next_u32()) % (jitter + 1));
+            let took = RTT + jitter + repairs * (EVERY + RTT / 4);
+            now += took.max(EVERY);
+            trial.on_answer(now, took, true);
+        }
+        trial.is_fit(now)
     }
 
     #[test]
@@ -127,6 +172,36 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_over_a_line_that_loses_a_fifth_is_not_fit_however_well_it_is_repaired() {
+        let mut rng = SeededRng::new(11);
+        let fit = |rng: &mut SeededRng, loss, jitter| {
+            (0..1_000).filter(|_| tried_by_stream(rng, loss, jitter)).count()
+        };
+        assert!(fit(&mut rng, 20, 0) < 15);
+        assert!(fit(&mut rng, 20, 50) < 15);
+        assert_eq!((fit(&mut rng, 0, 0), fit(&mut rng, 0, 50)), (1_000, 1_000));
+        assert!(fit(&mut rng, 1, 0) > 850);
+    }
+
+    #[test]
+    fn what_falls_silent_is_not_fit_whatever_was_found_before() {
+        let mut now = Instant::now();
+        let mut trial = Trial::default();
+        trial.on_doubt(now);
+        assert_eq!(trial, Trial::None, "nobody asked");
+        for answers in [1, 40] {
+            trial.want(now);
+            for _ in 0..answers {
+                trial.on_answer(now, RTT, true);
+                now += EVERY;
+            }
+            trial.on_doubt(now);
+            assert_eq!((trial.is_fit(now), trial.is_unfit(now), trial.want(now)), (false, true, false));
+            now += LASTS;
+        }
+    }
+
+    #[test]
     fn a_verdict_holds_for_a_while_and_nothing_is_tried_meanwhile() {
         let mut now = Instant::now();
         for is_fit in [true, false] {
@@ -135,7 +210,11 @@ mod tests {
             trial.want(now);
             for _ in 0..40 {
                 assert_eq!(trial.probe_due(now).is_some(), matches!(trial, Trial::Asking { .. }));
-                trial.on_ping(now, is_fit);
+                if is_fit {
+                    trial.on_answer(now, RTT, true);
+                } else {
+                    trial.on_no_answer(now);
+                }
                 now += EVERY;
             }
             assert_eq!((trial.is_fit(now), trial.is_unfit(now), trial.want(now)), (is_fit, !is_fit, false));

@@ -448,7 +448,7 @@ impl Agent {
         id: u64,
     ) -> Option<(CandidateKind, Duration)> {
         let remote = self.remotes.iter_mut().find(|remote| remote.candidate.address == address)?;
-        let rtt = remote.challenges.on_answer(now, id)?;
+        let rtt = remote.challenges.on_answer(now, id)?.took;
         remote.next = None;
         Some((remote.candidate.kind, rtt))
     }

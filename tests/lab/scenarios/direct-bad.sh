@@ -69,7 +69,7 @@ for host in a b; do lab_wait 75 "$host to be direct again" lab_path "$host" dire
 if [[ -z ${LAB_QUICK:-} ]]; then
     LAB_BESIDE=''
     declare -A before=([a]=$(lab_switches a) [b]=$(lab_switches b))
-    lab_wire_change a both loss=20%
+    lab_wire_change a both only=transport,loss=20%
     loses all-bad --max-reordered 1000 --seconds "$(quick 6 20)"
     for host in a b; do
         lab_moved "$host" 0 "${before[$host]}"

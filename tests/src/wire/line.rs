@@ -16,6 +16,8 @@ const RELAY_PORTS: [u16; 3] = [443, 8443, 8444];
 /// What a frame carries, as far as rules care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
+    /// UDP and TCP, and not what finds neighbours (ARP, ND): that meets no loss that is farther off. Only rules name it.
+    Transport,
     /// UDP in IPv4 or IPv6: both of the next. Only rules name it.
     Udp,
     /// UDP of neither port of a relay.
@@ -33,6 +35,7 @@ impl FromStr for Class {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         match text {
+            "transport" => Ok(Self::Transport),
             "udp" => Ok(Self::Udp),
             "peer-udp" => Ok(Self::PeerUdp),
             "relay-udp" => Ok(Self::RelayUdp),
@@ -71,7 +74,12 @@ impl Class {
 
     /// Whether a rule for this class is about a frame of `other`.
     fn covers(self, other: Self) -> bool {
-        self == other || (self == Self::Udp && matches!(other, Self::PeerUdp | Self::RelayUdp))
+        let is_udp = matches!(other, Self::PeerUdp | Self::RelayUdp);
+        match self {
+            Self::Transport => is_udp || other == Self::Tcp,
+            Self::Udp => is_udp,
+            Self::PeerUdp | Self::RelayUdp | Self::Tcp | Self::Other => self == other,
+        }
     }
 }
 
@@ -317,6 +325,10 @@ mod tests {
         assert!(only.offer(ms(0), 100, Class::RelayUdp)[0].is_none());
         assert!(only.offer(ms(0), 100, Class::PeerUdp)[0].is_none());
         assert!(only.offer(ms(0), 100, Class::Tcp)[0].is_some());
+        let mut transport = line("block,only=transport");
+        assert!(transport.offer(ms(0), 100, Class::PeerUdp)[0].is_none());
+        assert!(transport.offer(ms(0), 100, Class::Tcp)[0].is_none());
+        assert!(transport.offer(ms(0), 100, Class::Other)[0].is_some());
         only.change(Settings::default());
         assert!(only.offer(ms(1), 100, Class::PeerUdp)[0].is_some());
     }

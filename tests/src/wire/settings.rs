@@ -11,7 +11,7 @@
 //! | `rate` | `50mbit` | bandwidth; what would wait longer than `queue` (default 100ms) is gone |
 //! | `mtu` | `1280` | larger frames are gone, silently (14 bytes of Ethernet header not counted) |
 //! | `nth` | `50`, `udp:50` | every 50th frame (of that protocol) is gone |
-//! | `only` | `udp` | whatever is wrong is wrong for these frames only: `udp`, `peer-udp` (of no relay), `relay-udp`, `tcp` or `other` |
+//! | `only` | `udp` | whatever is wrong is wrong for these frames only: `udp`, `peer-udp` (of no relay), `relay-udp`, `tcp`, `transport` (UDP and TCP: not ARP, of which two seconds without an answer are an interruption) or `other` |
 //! | `block` | | nothing passes |
 //!
 //! The empty text is a perfect line.

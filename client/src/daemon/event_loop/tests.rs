@@ -221,13 +221,9 @@ impl Daemon {
         members: Option<MembersOf>,
     ) -> Self {
         let socket = home.path().join("control");
-        let (options, progress) = options(&home, name, network, config, members);
-        let node = options.node_secret.public();
-        let own = OwnAddresses::new(&options.settings, &options.network, node, options.members.as_ref());
-        let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
-        let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
-        let task = spawn_local(made.unwrap().run());
-        Self { mac: addresses::mac(&node), wire, socket, progress, task, home }
+        let (made, wire, progress) = made(&home, name, network, config, members).await;
+        let mac = addresses::mac(&made.endpoint.id());
+        Self { mac, wire, socket, progress, task: spawn_local(made.run()), home }
     }
 
     async fn status(&self) -> Box<crate::control::status::Status> {
@@ -280,6 +276,27 @@ impl Daemon {
     }
 }
 
+/// A relay that is not named any more is left so soon here.
+const LEAVE_AFTER: Duration = Duration::from_secs(2);
+
+/// A loop that does not run yet, the other end of its device, and what it will say.
+async fn made(
+    home: &tempfile::TempDir,
+    name: &str,
+    network: NetworkState,
+    config: FileConfig,
+    members: Option<MembersOf>,
+) -> (EventLoop, MemoryPort, mpsc::UnboundedReceiver<Progress>) {
+    let (options, progress) = options(home, name, network, config, members);
+    let node = options.node_secret.public();
+    let own = OwnAddresses::new(&options.settings, &options.network, node, options.members.as_ref());
+    let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
+    let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
+    let mut made = made.unwrap();
+    made.lanes.leave_after = LEAVE_AFTER;
+    (made, wire, progress)
+}
+
 /// Those of a daemon with its state and its control socket in `home`, and what it will say.
 fn options(
     home: &tempfile::TempDir,
@@ -306,24 +323,10 @@ fn options(
         rules: None,
         members,
         ring: RingLimits::default(),
-        names: places(home),
+        names: Places::under(home.path()),
         progress: sender,
     };
     (options, progress)
-}
-
-/// Names of this machine that are the test's own.
-fn places(home: &tempfile::TempDir) -> Places {
-    let at = |name: &str| home.path().join(name);
-    Places {
-        hosts: at("hosts"),
-        resolv_conf: at("resolv.conf"),
-        nsswitch: at("nsswitch.conf"),
-        resolved: at("resolved"),
-        resolvectl: at("resolvectl"),
-        hostname: at("hostname"),
-        claims: home.path().display().to_string(),
-    }
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -404,11 +407,7 @@ async fn jumping() {
     let (relay, ticket, _serving) = Relay::start(1).await;
     let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
     let home = tempfile::tempdir().unwrap();
-    let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
-    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public(), None);
-    let (_wire, port) = pair(&"mem0".parse().unwrap(), 1_000).unwrap();
-    let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
-    let made = made.unwrap();
+    let (made, _wire, _progress) = made(&home, "a", network, FileConfig::default(), None).await;
     // Its heartbeats are further apart than the jumps, and the second of those comes after the first PING.
     let jumps = made.clock_jumps.as_ref().expect("jumps are watched");
     jumps.jump_in(Duration::from_secs(3));
@@ -439,11 +438,7 @@ async fn crowded() {
     let ticket = RelayTicket { key, addresses, expires: None };
     let network = NetworkState::create("test", vec![ticket], &mut SystemRng);
     let home = tempfile::tempdir().unwrap();
-    let (options, _progress) = options(&home, "a", network, FileConfig::default(), None);
-    let own = OwnAddresses::new(&options.settings, &options.network, options.node_secret.public(), None);
-    let (_wire, port) = pair(&"mem0".parse().unwrap(), 1_000).unwrap();
-    let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
-    let mut made = made.unwrap();
+    let (mut made, _wire, _progress) = made(&home, "a", network, FileConfig::default(), None).await;
     // What the threads would say, and cannot be made to say without end: acknowledgements that are due, and one datagram.
     let (say, facts) = mpsc::channel(100_000);
     let (arrive, datagrams) = mpsc::channel(1);

@@ -313,14 +313,6 @@ fn hear_node_0(world: &mut World) -> SocketAddr {
     from
 }
 
-/// No relay is left to go to, and what was under way there is gone.
-fn lose_relay(world: &mut World) {
-    let now = world.now;
-    world.nodes.iter_mut().for_each(|node| node.endpoint.handle_stream_closed(now, RELAY));
-    world.to_node.clear();
-    world.to_relay.clear();
-}
-
 pub(super) const DIRECT: [Option<PathKind>; 2] = [Some(PathKind::DirectUdp); 2];
 pub(super) const RELAYED: [Option<PathKind>; 2] = [Some(PathKind::RelayWs); 2];
 
@@ -771,7 +763,7 @@ fn a_path_that_died_in_doubt_is_given_up_before_the_doubt_ends() {
     world.run(Duration::from_secs(5));
     traffic(&mut world, Duration::from_secs(2), true);
     world.nodes.iter_mut().for_each(|node| node.events.clear());
-    lose_relay(&mut world);
+    world.lose_relay();
     world.internet.is_torn = true;
     traffic(&mut world, Duration::from_secs(4), false);
     world.internet.is_torn = false;
@@ -795,7 +787,7 @@ fn what_a_path_swallowed_goes_again_also_where_a_check_is_what_it_answers_first(
     let from = hear_node_0(&mut world);
     world.run(HOP * 8);
     assert_eq!(world.status(1).path.unwrap().via, Via::Udp(from));
-    lose_relay(&mut world);
+    world.lose_relay();
     traffic(&mut world, Duration::from_secs(2), true);
     for node in &mut world.nodes {
         node.events.clear();
@@ -898,14 +890,8 @@ fn a_router_that_forgets_each_five_seconds_is_found_again_each_time() {
 fn a_relay_restart_does_not_disturb_a_direct_pair() {
     let mut world = behind(7, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
-    let now = world.now;
-    for at in 0..2 {
-        world.nodes[at].events.clear();
-        world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
-        world.nodes[at].link = ServerLink::new();
-    }
-    world.to_node.clear();
-    world.to_relay.clear();
+    world.nodes.iter_mut().for_each(|node| node.events.clear());
+    world.lose_relay();
     traffic(&mut world, Duration::from_secs(30), true);
     assert_eq!(kinds(&world), DIRECT);
     world.connected = [false; 2];
@@ -930,12 +916,7 @@ fn a_relay_restart_does_not_disturb_a_direct_pair() {
 fn rekeys_go_on_over_the_direct_path_with_no_relay_at_all() {
     let mut world = behind(8, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
-    let now = world.now;
-    for at in 0..2 {
-        world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
-    }
-    world.to_node.clear();
-    world.to_relay.clear();
+    world.lose_relay();
     world.run(Duration::from_secs(600));
     for at in 0..2 {
         let status = world.status(at);
@@ -950,12 +931,7 @@ fn a_path_that_fails_for_a_while_with_no_relay_at_all_is_found_again() {
         for outage in [4, 10, 40] {
             let mut world = behind(18, nats);
             world.run(Duration::from_secs(5));
-            let now = world.now;
-            for at in 0..2 {
-                world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
-            }
-            world.to_node.clear();
-            world.to_relay.clear();
+            world.lose_relay();
             // How this node is seen nobody tells it any more.
             world.internet.stun_is_silent = true;
             traffic(&mut world, Duration::from_secs(180), true);

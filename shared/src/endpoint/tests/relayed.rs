@@ -187,17 +187,11 @@ fn it_dies_with_the_relay_and_comes_back_with_it() {
     world.run(Duration::from_secs(5));
     traffic(&mut world, Duration::from_secs(1), true);
     assert_eq!(kinds(&world), BY_DATAGRAM);
-    let now = world.now;
-    for at in 0..2 {
-        world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
-        world.nodes[at].link = ServerLink::new();
-    }
+    world.lose_relay();
     world.connected = [false; 2];
     world.internet.bound = [None; 2];
     // The stream answers first when it is back.
     world.internet.forwards_slower = Duration::from_millis(6);
-    world.to_node.clear();
-    world.to_relay.clear();
     world.run(Duration::from_secs(1));
     assert_eq!(kinds(&world), [None; 2]);
     let now = world.now;

@@ -84,10 +84,7 @@ fn a_wish_is_said_again_to_a_peer_that_restarted() {
     let mut world = direct_pair(41);
     want(&mut world, 0, Wanted::Relay);
     traffic(&mut world, Duration::from_secs(1), true);
-    world.restart(1);
-    let (now, inside) = (world.now, world.internet.sides[1].inside);
-    world.nodes[1].endpoint.handle_addresses(now, vec![inside]);
-    world.run(Duration::from_secs(20));
+    restart(&mut world, 1);
     assert_eq!(world.status(1).wanted, Wanted::Relay);
     assert_eq!(kinds(&world), RELAYED);
 }

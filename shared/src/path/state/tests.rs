@@ -1,6 +1,7 @@
 //! A path in virtual time, against a peer that answers or does not.
 
 use super::*;
+use crate::rng::{Rng as _, SeededRng};
 use std::collections::VecDeque;
 
 const RTT: Duration = Duration::from_millis(20);
@@ -350,6 +351,37 @@ fn a_few_lost_pings_are_no_suspicion() {
                 path.on_pong(now, id);
             }
         });
+    }
+}
+
+#[test]
+fn a_path_that_loses_a_fifth_each_way_is_no_silent_one() {
+    let mut rng = SeededRng::new(3);
+    let mut loses = move || rng.next_u32() % 5 == 0;
+    let (mut run, mut came, mut highest) = (Run::new(), VecDeque::new(), 0);
+    run.for_secs(1, |_, _| ());
+    for _ in 0..600 * 100 {
+        run.answers = !(loses() || loses());
+        run.for_ticks(1, |path, now| {
+            path.on_data_sent(now);
+            for _ in 0..10 {
+                came.push_front(!loses());
+            }
+            came.truncate(256);
+            highest += 10;
+            if came.front() == Some(&true) && !loses() {
+                let mut bitmap = [0_u64; 4];
+                for below in (0..255).filter(|below| came.get(below + 1) == Some(&true)) {
+                    bitmap[below / 64] |= 1 << (below % 64);
+                }
+                path.on_ack(now);
+                path.on_arrivals(now, highest, &bitmap);
+            }
+        });
+        let since = run.now.duration_since(run.start);
+        assert!(run.path.is_proven(), "after {since:?}");
+        // Nor is it taken for a clean one, however soon the next PING is answered.
+        assert!(run.path.is_lossy() || since < Duration::from_secs(5), "after {since:?}");
     }
 }
 
