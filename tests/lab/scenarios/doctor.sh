@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Each usual fault is made, found by `doctor`, mended by typing the line that it prints, and gone.
+# long: half a minute of faults one after another; what is judged is tested without kernels
 . "$(dirname "$0")/../lib.sh"
 
 # Not made here, and why; each is decided in client/src/doctor/checks/tests.rs:

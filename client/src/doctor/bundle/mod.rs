@@ -3,7 +3,7 @@
 //! [`parts`] makes the texts of the facts and of the daemon's log, each through one set of [`pseudonyms`]; [`write()`] puts them into a
 //! file that only its owner may read. Keys, the network's secret and invites are never read for it; the configuration is written anew from
 //! what was understood of it, with tickets replaced: a file that cannot be read is left out, whatever was mistyped into it. Whom a log
-//! names who is known nowhere else is known by the words around the name ([`log`]). What nobody can tell from a word that means nothing is
+//! names who is known nowhere else is known by the words around the name ([`mod@log`]). What nobody can tell from a word that means nothing is
 //! left out: comments of firewall rules.
 
 mod log;
