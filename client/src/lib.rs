@@ -4,6 +4,7 @@
 //!
 //! - [`cli`]: what people type. [`control`]: the Unix socket between a command and the daemon. [`config`]: what `up` remembers.
 //! - [`daemon`]: one task that owns the endpoint and turns its events into commands for the rest.
+//! - [`doctor`]: what is wrong on this host, and what mends it.
 //! - [`plane`]: two threads that move frames between the device and the relay's stream.
 //! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`access`]: what of a peer is let in (pure). [`net`]: the machine's interfaces, addresses and routes.
 //! - [`names`]: what members are called by other programs of this machine, where that is asked for.
@@ -16,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod device;
+pub mod doctor;
 pub mod names;
 pub mod net;
 pub mod plane;

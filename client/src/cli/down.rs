@@ -1,5 +1,6 @@
 //! `shadowmesh down`: asks the daemon to leave, and waits until it is gone.
 
+use super::documents::Down;
 use super::global::Global;
 use super::{output, runtime};
 use crate::control::client::{Connection, ControlError, unexpected};
@@ -10,7 +11,7 @@ use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -28,28 +29,37 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
-    if stop(&global.socket())? {
-        output::note("the daemon has left");
-    } else {
-        output::note("no daemon is running");
-        sweep(global)?;
+    let was_running = stop(&global.socket())?;
+    // One that leaves takes its own out.
+    let swept = if was_running { None } else { sweep(global)? };
+    if global.json {
+        return output::document(&Down { was_running, took_names_out: swept.is_some() });
     }
+    output::note(if was_running { "the daemon has left" } else { "no daemon is running" });
+    note_swept(swept.as_deref());
     Ok(())
 }
 
-/// Takes out of the hosts file what a daemon of this state directory left there when it was killed.
+/// Takes out of the hosts file what a daemon of this state directory left there when it was killed; which file that was, if there was
+/// something.
 ///
 /// Who may not see which node that is has nothing to take out.
-pub(super) fn sweep(global: &Global) -> anyhow::Result<()> {
-    let Ok(Some(state)) = StateDir::open_existing(global.state_dir()) else { return Ok(()) };
-    let Ok(Some(node)) = state.load_node_id() else { return Ok(()) };
-    let places = Places::system();
+pub(super) fn sweep(global: &Global) -> anyhow::Result<Option<PathBuf>> {
+    let Ok(Some(state)) = StateDir::open_existing(global.state_dir()) else { return Ok(None) };
+    let Ok(Some(key)) = state.load_node_key() else { return Ok(None) };
     // One that is starting has the lock, and takes it out itself.
-    let Ok(_lock) = state.lock() else { return Ok(()) };
-    if names::sweep(&places, node).context("names that a daemon left cannot be taken out")? {
-        output::note(&format!("took names out of {} that a daemon had left there", places.hosts.display()));
+    let Ok(_lock) = state.lock() else { return Ok(None) };
+    let places = Places::system();
+    let is_out =
+        names::sweep(&places, key.public()).context("names that a daemon left cannot be taken out")?;
+    Ok(is_out.then_some(places.hosts))
+}
+
+/// Says so to a person.
+pub(super) fn note_swept(hosts: Option<&Path>) {
+    if let Some(hosts) = hosts {
+        output::note(&format!("took names out of {} that a daemon had left there", hosts.display()));
     }
-    Ok(())
 }
 
 /// Stops the daemon on `socket` and waits until it is gone; `false` when there was none.

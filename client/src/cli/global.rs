@@ -1,7 +1,9 @@
 //! Options that every command takes: which daemon, which state.
 
 use crate::config::NetworkAlias;
-use std::path::PathBuf;
+use crate::daemon::state_dir;
+use crate::doctor::Call;
+use std::path::{Path, PathBuf};
 
 const HEADING: &str = "Options of every command";
 
@@ -10,7 +12,7 @@ const HEADING: &str = "Options of every command";
 pub(super) struct Global {
     /// Directory that holds this host's key and network
     #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
-    #[arg(env = "SHADOWMESH_STATE", hide_env = true, default_value = "/var/lib/shadowmesh")]
+    #[arg(env = "SHADOWMESH_STATE", hide_env = true, default_value = state_dir::DEFAULT)]
     pub(super) state: PathBuf,
 
     /// Socket of the daemon [default: /run/shadowmesh/control.sock]
@@ -40,6 +42,23 @@ impl Global {
         let name = self.network.as_ref().map_or("control", NetworkAlias::as_str);
         self.socket.clone().unwrap_or_else(|| PathBuf::from(format!("/run/shadowmesh/{name}.sock")))
     }
+
+    /// How somebody else types a command for the same daemon and state.
+    pub(super) fn call(&self) -> Call {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let mut options = Vec::new();
+        let mut add = |option: &str, value: String| options.extend([option.to_owned(), value]);
+        if self.state != Path::new(state_dir::DEFAULT) {
+            add("--state", absolute(&self.state).display().to_string());
+        }
+        if let Some(socket) = &self.socket {
+            add("--socket", absolute(socket).display().to_string());
+        }
+        if let Some(network) = &self.network {
+            add("--network", network.to_string());
+        }
+        Call { options, state: absolute(&self.state_dir()), socket: absolute(&self.socket()) }
+    }
 }
 
 #[cfg(test)]
@@ -56,6 +75,15 @@ mod tests {
     fn paths(args: &[&str]) -> (String, String) {
         let Only { global } = Only::parse_from(["x"].iter().chain(args));
         (global.state_dir().display().to_string(), global.socket().display().to_string())
+    }
+
+    #[test]
+    fn what_somebody_else_types_has_the_options_that_are_not_the_default() {
+        let options =
+            |args: &[&str]| Only::parse_from(["x"].iter().chain(args)).global.call().options.join(" ");
+        assert_eq!(options(&[]), "");
+        assert_eq!(options(&["--network", "home"]), "--network home");
+        assert_eq!(options(&["--state", "/s", "--socket", "/x"]), "--state /s --socket /x");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `shadowmesh invite`: prints a ticket with which another host joins.
 
 use super::global::Global;
-use super::{output, runtime};
+use super::{documents, output, runtime};
 use crate::config::{NodeName, Span, ValueError};
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{InviteLimits, Request, Response};
@@ -108,9 +108,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     output::note(advice);
     if global.json {
         let uses = args.uses.0.map(NonZeroU32::get).filter(|_| is_limited);
-        let document =
-            serde_json::json!({ "ticket": *ticket, "expires_s": expires_s, "uses": uses, "advice": advice });
-        return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);
+        return output::document(&documents::Invite { ticket: &ticket, expires_s, uses, advice });
     }
     Ok(output::data(&ticket)?)
 }

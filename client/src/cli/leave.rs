@@ -1,5 +1,6 @@
 //! `shadowmesh leave`: forgets the network on this host.
 
+use super::documents::Leave;
 use super::global::Global;
 use super::{down, output};
 use crate::daemon::state_dir::StateDir;
@@ -28,13 +29,19 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         );
     }
     down::stop(&global.socket())?;
-    down::sweep(global)?;
-    let Some(state) = StateDir::open_existing(global.state_dir())? else {
-        output::note("this host is in no network");
-        return Ok(());
-    };
-    let _lock = state.lock()?;
-    let was_member = state.forget_network()?;
+    let swept = down::sweep(global)?;
+    let was_member = forget(global)?;
+    if global.json {
+        return output::document(&Leave { was_member, took_names_out: swept.is_some() });
+    }
+    down::note_swept(swept.as_deref());
     output::note(if was_member { "this host has left the network" } else { "this host is in no network" });
     Ok(())
+}
+
+/// Whether there was anything to forget.
+fn forget(global: &Global) -> anyhow::Result<bool> {
+    let Some(state) = StateDir::open_existing(global.state_dir())? else { return Ok(false) };
+    let _lock = state.lock()?;
+    Ok(state.forget_network()?)
 }

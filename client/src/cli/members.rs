@@ -2,6 +2,7 @@
 //!
 //! All of it is said to the daemon of an admin's host, which signs it and tells it to the others.
 
+use super::documents::{AdminId, Admins, Changed, Relays};
 use super::global::Global;
 use super::output::{self, clean};
 use super::{rotate, runtime};
@@ -9,7 +10,6 @@ use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Change, Members, Request, Response};
 use crate::daemon::members::unix_now;
 use anyhow::bail;
-use serde_json::json;
 use std::fmt::Write as _;
 
 /// Show who is in the network, as its record says
@@ -167,9 +167,10 @@ enum AdminsCommand {
 
 pub(super) fn members(global: &Global, _: &MembersArgs) -> anyhow::Result<()> {
     let members = ask(global)?;
-    let text =
-        if global.json { serde_json::to_string_pretty(&members)? } else { table(&members, unix_now()) };
-    Ok(output::data(&text)?)
+    if global.json {
+        return output::document(&members);
+    }
+    Ok(output::data(&table(&members, unix_now()))?)
 }
 
 pub(super) fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<()> {
@@ -196,7 +197,7 @@ pub(super) fn relays(global: &Global, args: &RelaysArgs) -> anyhow::Result<()> {
         RelaysCommand::List => {
             let relays = ask(global)?.relays;
             if global.json {
-                return Ok(output::data(&serde_json::to_string_pretty(&json!({ "relays": relays }))?)?);
+                return output::document(&Relays { relays });
             }
             if relays.is_empty() {
                 output::note("the record names no relay: members use those that came with their invites");
@@ -218,7 +219,7 @@ pub(super) fn admins(global: &Global, args: &AdminsArgs) -> anyhow::Result<()> {
         AdminsCommand::List => {
             let admins = ask(global)?.admins;
             if global.json {
-                return Ok(output::data(&serde_json::to_string_pretty(&json!({ "admins": admins }))?)?);
+                return output::document(&Admins { admins });
             }
             let line = |admin: &crate::control::message::AdminEntry| {
                 let here = if admin.is_here { "  (this host)" } else { "" };
@@ -231,7 +232,7 @@ pub(super) fn admins(global: &Global, args: &AdminsArgs) -> anyhow::Result<()> {
                 return Err(unexpected(&global.socket()).into());
             };
             if global.json {
-                return Ok(output::data(&serde_json::to_string_pretty(&json!({ "id": id }))?)?);
+                return output::document(&AdminId { id });
             }
             Ok(output::data(&id)?)
         }
@@ -244,7 +245,7 @@ pub(super) fn change(global: &Global, change: Change) -> anyhow::Result<()> {
         return Err(unexpected(&global.socket()).into());
     };
     if global.json {
-        return Ok(output::data(&serde_json::to_string_pretty(&json!({ "done": sentence }))?)?);
+        return output::document(&Changed { done: sentence });
     }
     output::note(&clean(&sentence, 500));
     Ok(())

@@ -4,6 +4,8 @@
 //! data goes to stdout, what is said to a person to stderr; the two exceptions are in [`up`], and are lines to copy.
 
 mod completions;
+mod doctor;
+mod documents;
 mod down;
 mod global;
 mod invite;
@@ -18,6 +20,7 @@ mod ping;
 mod reload;
 mod rotate;
 mod rules;
+mod schema;
 mod status;
 mod up;
 
@@ -55,6 +58,7 @@ enum Command {
     Ping(ping::Args),
     Path(path::Args),
     Netcheck(netcheck::Args),
+    Doctor(doctor::Args),
     Invite(invite::Args),
     Network(network::Args),
     Members(members::MembersArgs),
@@ -68,6 +72,7 @@ enum Command {
     Rules(rules::Args),
     Reload(reload::Args),
     Completions(completions::Args),
+    Schema(schema::Args),
 }
 
 /// Reads the command line, does what it says and reports a failure in one sentence.
@@ -81,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Ping(args) => ping::run(&global, &args),
         Command::Path(args) => path::run(&global, &args),
         Command::Netcheck(args) => netcheck::run(&global, &args),
+        Command::Doctor(args) => doctor::run(&global, &args),
         Command::Invite(args) => invite::run(&global, &args),
         Command::Network(args) => network::run(&global, &args),
         Command::Members(args) => members::members(&global, &args),
@@ -94,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Rules(args) => rules::run(&global, &args),
         Command::Reload(args) => reload::run(&global, &args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Schema(args) => schema::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,6 +111,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line itself, for what is made of it: manual pages.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// A runtime for one command: one thread, because commands and the control side only wait.
@@ -121,11 +133,24 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.clone().debug_assert();
-        for sub in command.get_subcommands() {
-            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example"), "{}", sub.get_name());
-            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+        let mut seen = 0;
+        explained(&command, &mut seen);
+        assert!(seen > 20, "{seen} commands");
+    }
+
+    /// This command and all below it say what they do, show it, and explain each argument.
+    fn explained(command: &clap::Command, seen: &mut usize) {
+        *seen += 1;
+        let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let example = help.split_once("Example").map(|(_, rest)| rest);
+        assert!(example.is_some_and(|rest| rest.contains(name)), "{name} has no example of itself: {help}");
+        assert!(command.get_about().is_some(), "{name}");
+        for argument in command.get_arguments() {
+            let is_explained = argument.get_help().is_some_and(|help| !help.to_string().is_empty());
+            assert!(is_explained, "{name}: {}", argument.get_id());
         }
+        command.get_subcommands().for_each(|sub| explained(sub, seen));
     }
 
     #[test]

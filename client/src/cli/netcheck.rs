@@ -19,7 +19,7 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
     let response = runtime()?.block_on(client::call(&socket, &Request::Netcheck))?;
     let Response::Netcheck(found) = response else { return Err(unexpected(&socket).into()) };
     if global.json {
-        return Ok(output::data(&serde_json::to_string_pretty(&found)?)?);
+        return output::document(&found);
     }
     Ok(output::data(table(&found).trim_end())?)
 }

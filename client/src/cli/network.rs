@@ -1,5 +1,6 @@
 //! `shadowmesh network`: makes a network with certificates, and keeps copies of it.
 
+use super::documents::{NetworkExported, NetworkImported, NetworkMade};
 use super::global::Global;
 use super::output;
 use crate::config::{NodeName, Settings};
@@ -8,7 +9,6 @@ use crate::daemon::members::{stored, unix_now};
 use crate::daemon::state_dir::{NetworkState, StateDir};
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
-use serde_json::json;
 use shadowmesh_proto::membership::{Authority, Name, Trust};
 use shadowmesh_proto::ticket::RelayTicket;
 use std::fs::OpenOptions;
@@ -120,8 +120,8 @@ fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
     // Last: with it this host is in the network.
     state.save_network(&network)?;
     if global.json {
-        let document = json!({ "network": network.name, "root": root.to_base32(), "node": node.to_base32() });
-        return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);
+        let (root, node) = (root.to_base32(), node.to_base32());
+        return output::document(&NetworkMade { network: network.name, root, node });
     }
     output::note(&format!(
         "made the network {}: start with `sudo shadowmesh up`, and let others join with `sudo shadowmesh invite`; \
@@ -156,7 +156,7 @@ fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write {shown}"))?;
     if global.json {
-        return Ok(output::data(&serde_json::to_string_pretty(&json!({ "file": args.file }))?)?);
+        return output::document(&NetworkExported { file: args.file.clone() });
     }
     output::note(&format!("wrote {shown}: it holds secrets, keep it as you keep keys"));
     Ok(())
@@ -181,8 +181,7 @@ fn import(global: &Global, args: &Import) -> anyhow::Result<()> {
     let (network, has_key) =
         state.import(&copy).with_context(|| format!("{shown} is no copy of a network"))?;
     if global.json {
-        let document = json!({ "network": network.name, "has_admin_key": has_key });
-        return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);
+        return output::document(&NetworkImported { network: network.name, has_admin_key: has_key });
     }
     let next = match (network.root, has_key) {
         (Some(_), false) => "join it with an invite: `sudo shadowmesh up smi1...`",

@@ -21,6 +21,11 @@ pub(super) fn data(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Writes a document of `--json`.
+pub(super) fn document(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    Ok(data(&serde_json::to_string_pretty(document)?)?)
+}
+
 /// Says a line to a person, on stderr. A closed stderr is nobody's fault and stops nothing.
 pub(super) fn note(line: &str) {
     let _ = stderr().write_all(format!("{line}\n").as_bytes());
@@ -101,6 +106,21 @@ pub(super) fn clean(text: &str, width: usize) -> String {
     let mut short: String = visible.chars().take_while(fits).collect();
     short.push('…');
     short
+}
+
+/// Lines of at most `width` characters.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.chars().take(width).collect()),
+        }
+    }
+    lines
 }
 
 /// Milliseconds for people: a decimal only where it tells something.

@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let request = Request::Path { peer: args.peer.clone(), wanted: args.wanted, timeout_ms };
     let moved = runtime()?.block_on(ask(global, args.timeout + GRACE, &request))?;
     if global.json {
-        return Ok(output::data(&serde_json::to_string_pretty(&moved)?)?);
+        return output::document(&moved);
     }
     Ok(output::data(&words(&moved))?)
 }

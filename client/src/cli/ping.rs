@@ -1,11 +1,11 @@
 //! `shadowmesh ping`: is a peer there, and over which path? Asked inside the session, below any firewall on the device.
 
+use super::documents::{self, RoundTrips};
 use super::global::Global;
 use super::{output, runtime};
 use crate::control::client::{Connection, ControlError, unexpected};
 use crate::control::message::{Echo, ErrorCode, Request, Response};
 use anyhow::bail;
-use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -43,7 +43,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let tally = runtime()?.block_on(series(global, args))?;
     if global.json {
-        output::data(&serde_json::to_string_pretty(&tally.to_json(&args.peer))?)?;
+        output::document(&tally.to_document(&args.peer))?;
     } else {
         output::data(&tally.summary())?;
     }
@@ -153,16 +153,15 @@ impl Tally {
         }
     }
 
-    fn to_json(&self, peer: &str) -> serde_json::Value {
-        let rtt = self.rtt().map(|(min, avg, max)| json!({ "min": min, "avg": avg, "max": max }));
-        json!({
-            "peer": peer,
-            "sent": self.sent,
-            "received": self.echoes.len(),
-            "loss_pct": self.lost_pct(),
-            "rtt_ms": rtt,
-            "replies": self.echoes,
-        })
+    fn to_document(&self, peer: &str) -> documents::Ping {
+        documents::Ping {
+            peer: peer.to_owned(),
+            sent: self.sent,
+            received: self.echoes.len(),
+            loss_pct: self.lost_pct(),
+            rtt_ms: self.rtt().map(|(min, avg, max)| RoundTrips { min, avg, max }),
+            replies: self.echoes.clone(),
+        }
     }
 }
 
@@ -170,6 +169,7 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::control::status::PathKind;
+    use serde_json::json;
 
     fn echo(rtt_ms: f64) -> Echo {
         let address = Some("10.7.3.4".to_owned());
@@ -202,10 +202,10 @@ mod tests {
         let summary = "4 sent, 3 received, 25 % lost, round trip 10.0 / 20.0 / 30.0 ms (least / mean / most)";
         assert_eq!(tally.summary(), summary);
         assert_eq!(Tally { sent: 2, echoes: vec![] }.summary(), "2 sent, 0 received, 100 % lost");
-        let json = tally.to_json("b");
-        assert_eq!(json.pointer("/rtt_ms/avg"), Some(&json!(20.0)));
-        assert_eq!(json.pointer("/loss_pct"), Some(&json!(25.0)));
-        assert_eq!(Tally::default().to_json("b").pointer("/rtt_ms"), Some(&serde_json::Value::Null));
+        let json = |tally: &Tally| serde_json::to_value(tally.to_document("b")).expect("written");
+        assert_eq!(json(&tally).pointer("/rtt_ms/avg"), Some(&json!(20.0)));
+        assert_eq!(json(&tally).pointer("/loss_pct"), Some(&json!(25.0)));
+        assert_eq!(json(&Tally::default()).pointer("/rtt_ms"), Some(&serde_json::Value::Null));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `shadowmesh reload`: lets the daemon read again what it can apply while it runs.
 
+use super::documents::Reloaded;
 use super::global::Global;
 use super::output::{self, counted};
 use super::runtime;
@@ -7,12 +8,12 @@ use crate::config::NamesChoice;
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Request, Response};
 use anyhow::bail;
-use serde_json::json;
 
 /// Let the daemon read again what can change while it runs: access rules, names
 ///
 /// The file is the one that `up --rules` named, or `rules` in config.toml since. Rules with a fault are refused, and those from
-/// before stay in force. `names` in config.toml counts at once as well: what is served is taken back and begun anew. Whatever else was changed there counts from the next `shadowmesh up` on.
+/// before stay in force. `names` in config.toml counts at once as well: what is served is taken back and begun anew. Whatever else was
+/// changed there counts from the next `shadowmesh up` on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  shadowmesh rules check /etc/shadowmesh/rules && sudo shadowmesh reload")]
 pub(super) struct Args {}
@@ -26,7 +27,7 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     };
     if global.json {
-        return Ok(output::data(&serde_json::to_string_pretty(&json!({ "rules": rules, "names": names }))?)?);
+        return output::document(&Reloaded { rules, names });
     }
     output::note(&match rules {
         Some(rules) => {

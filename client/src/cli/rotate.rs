@@ -1,12 +1,12 @@
 //! `shadowmesh rotate-secret`: another secret for the network.
 
+use super::documents::Rotated;
 use super::global::Global;
 use super::members::{ask, call, left};
 use super::output::{self, clean};
 use super::runtime;
 use crate::control::client::unexpected;
 use crate::control::message::{Change, Member, Members, Request, Response};
-use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// Replace the secret of the network
@@ -35,9 +35,9 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let members = settled(global)?;
     let missing: Vec<&str> = without(&members).map(|member| member.name.as_str()).collect();
     if global.json {
-        let document =
-            json!({ "done": sentence, "generation": members.secret.generation, "without": missing });
-        return Ok(output::data(&serde_json::to_string_pretty(&document)?)?);
+        let without = missing.iter().map(ToString::to_string).collect();
+        let generation = members.secret.generation;
+        return output::document(&Rotated { done: sentence, generation, without });
     }
     output::note(&clean(&sentence, 500));
     let others = others(&members).count();

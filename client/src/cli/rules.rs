@@ -2,11 +2,11 @@
 //!
 //! Errors are said as compilers say them, `FILE:LINE:COLUMN: sentence`, so that editors jump there; below stand the line and a caret.
 
+use super::documents::{Remark, RulesChecked};
 use super::global::Global;
 use super::output::{self, counted};
 use crate::control::message::Change;
 use anyhow::{Context as _, bail};
-use serde::Serialize;
 use shadowmesh_proto::rules::{Fault, Known, MAX_BYTES, Rules, Warning, Wrong};
 use std::fs::File;
 use std::io::{self, Read};
@@ -78,21 +78,6 @@ fn publish(global: &Global, args: &Publish) -> anyhow::Result<()> {
     super::members::change(global, Change::SetRules { text })
 }
 
-/// Something about a line, as it is printed and as JSON.
-#[derive(Debug, Serialize)]
-struct Remark {
-    line: usize,
-    column: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    word: Option<String>,
-    sentence: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    suggestion: Option<String>,
-    /// Whether it is about one line, and not about all of the text.
-    #[serde(skip)]
-    has_line: bool,
-}
-
 impl From<&Fault> for Remark {
     fn from(fault: &Fault) -> Self {
         Self {
@@ -113,20 +98,6 @@ impl From<&Warning> for Remark {
     }
 }
 
-/// The document of `--json`.
-#[derive(Debug, Serialize)]
-struct Report {
-    valid: bool,
-    /// Whether a daemon of this version takes them.
-    enforceable: bool,
-    /// How many; `null` where they cannot be read.
-    rules: Option<usize>,
-    errors: Vec<Remark>,
-    warnings: Vec<Remark>,
-    /// The canonical form; `null` where there is none.
-    canonical: Option<String>,
-}
-
 fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
     let text = read(&args.file)?;
     let known = Known { tags: args.tags.as_deref(), ..Known::default() };
@@ -137,7 +108,7 @@ fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
             let warnings = checked.warnings.iter().map(Remark::from).chain(refused.first().map(Remark::from));
             let mut warnings: Vec<_> = warnings.collect();
             warnings.sort_by_key(|warning| (warning.line, warning.column));
-            Report {
+            RulesChecked {
                 valid: true,
                 enforceable: refused.is_empty(),
                 rules: Some(checked.rules.len()),
@@ -146,7 +117,7 @@ fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
                 canonical: Some(checked.rules.to_string()),
             }
         }
-        Err(faults) => Report {
+        Err(faults) => RulesChecked {
             valid: false,
             enforceable: false,
             rules: None,
@@ -157,7 +128,7 @@ fn check(global: &Global, args: &Check) -> anyhow::Result<()> {
     };
     let name = name(&args.file);
     if global.json {
-        output::data(&serde_json::to_string_pretty(&report)?)?;
+        output::document(&report)?;
     } else {
         let text = String::from_utf8_lossy(&text);
         report.errors.iter().for_each(|error| output::note(&pointed(&name, "", error, &text)));

@@ -3,6 +3,7 @@
 //! Every type reads itself from text ([`FromStr`]) and prints itself back, so that a flag and a line of `config.toml` go
 //! through the same check and give the same sentence.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::endpoint::demand::{IDLE_AFTER, IDLE_AFTER_MIN, Keep};
 use std::fmt;
@@ -326,7 +327,7 @@ impl fmt::Display for Ipv4Cidr {
 }
 
 /// Whether other programs of this machine find members by name, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NamesChoice {
     /// They do not: nothing of how this machine finds names is touched.

@@ -3,6 +3,7 @@
 use super::status::{PathKind, RulesInForce, Secret, Status};
 use crate::config::NamesChoice;
 use clap::ValueEnum;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::path::select;
 
@@ -231,7 +232,7 @@ impl std::fmt::Debug for Response {
 }
 
 /// The network as its record says.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Members {
     /// Id of the authority that the network was made with.
@@ -251,7 +252,7 @@ pub struct Members {
 }
 
 /// A node of the network.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Member {
     /// Full base32 form of its key.
@@ -280,7 +281,7 @@ pub struct Member {
 }
 
 /// An admin.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AdminEntry {
     /// Its id: the fingerprint of its keys.
@@ -292,7 +293,7 @@ pub struct AdminEntry {
 }
 
 /// A key that was shut out.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Revoked {
     /// Full base32 form.
@@ -304,7 +305,7 @@ pub struct Revoked {
 }
 
 /// Which paths a user wants for a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wanted {
     /// Whichever is best
@@ -362,7 +363,7 @@ impl From<select::Wanted> for Wanted {
 }
 
 /// The paths of both directions after a request for them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PathMoved {
     /// The peer's name.
     pub name: String,
@@ -382,7 +383,7 @@ pub struct PathMoved {
 }
 
 /// What the network here lets through (RFC 4787's words); `null` where it is not known, with the reason beside it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Netcheck {
     /// Whether UDP works, to any relay.
@@ -407,7 +408,7 @@ pub struct Netcheck {
 }
 
 /// A relay, seen by [`Netcheck`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NetcheckRelay {
     /// Its address.
     pub url: String,
@@ -422,7 +423,7 @@ pub struct NetcheckRelay {
 }
 
 /// How an echo came back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Echo {
     /// The peer's name.
     pub name: String,

@@ -5,6 +5,7 @@
 //! other during an upgrade.
 
 use super::message::Wanted;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::crypto::aead;
 use shadowmesh_proto::endpoint::event;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Who is there, over which path, how well.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Status {
     /// Version of the daemon's program.
@@ -39,7 +40,7 @@ pub struct Status {
 }
 
 /// Names of members for other programs of this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Names {
     /// How they are served.
@@ -61,7 +62,7 @@ pub struct Names {
 }
 
 /// How names are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NamesWay {
     /// They are not, or not yet.
@@ -74,7 +75,7 @@ pub enum NamesWay {
 }
 
 /// A name that nobody gets here, or not all of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NameLeftOut {
     /// What somebody is called.
@@ -84,7 +85,7 @@ pub struct NameLeftOut {
 }
 
 /// What the Ethernet switch does beside passing frames on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EthernetSwitch {
     /// Protocols that are kept out.
@@ -113,7 +114,7 @@ pub struct EthernetSwitch {
 }
 
 /// What is known of loops.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Loop {
     /// Whether there is one, and who gives way.
@@ -125,7 +126,7 @@ pub struct Loop {
 }
 
 /// Whether there is a loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LoopState {
     /// There is none.
@@ -138,7 +139,7 @@ pub enum LoopState {
 }
 
 /// This node.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Node {
     /// Full base32 form of its key.
@@ -158,7 +159,7 @@ pub struct Node {
 }
 
 /// Access rules in force.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RulesInForce {
     /// The file that they were read from.
@@ -170,7 +171,7 @@ pub struct RulesInForce {
 }
 
 /// This node as a member of a network with certificates.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Membership {
     /// `member`, `joining`, `expired`, `revoked`, or `none`: there is neither a certificate nor an invite.
@@ -192,7 +193,7 @@ pub struct Membership {
 }
 
 /// Where the network's secret stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Secret {
     /// How often the one that this node uses first was rotated.
@@ -205,7 +206,7 @@ pub struct Secret {
 }
 
 /// What is thought of a peer as a member.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PeerMember {
     /// `pending`, `admitted` or `refused`.
@@ -223,7 +224,7 @@ pub struct PeerMember {
 }
 
 /// The network.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Network {
     /// Full base32 form of its id.
@@ -233,7 +234,7 @@ pub struct Network {
 }
 
 /// A relay.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Relay {
     /// The address in use, `wss://host:port/v1` or the like.
@@ -248,8 +249,16 @@ pub struct Relay {
     pub observed_udp: Option<String>,
 }
 
+impl Relay {
+    /// The `host:port` in its address.
+    pub(crate) fn authority(&self) -> &str {
+        let url = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        url.split_once('/').map_or(url, |(authority, _)| authority)
+    }
+}
+
 /// Where the connection to a relay stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RelayState {
     /// Registered.
@@ -272,7 +281,7 @@ impl fmt::Display for RelayState {
 }
 
 /// Another node.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Peer {
     /// Full base32 form of its key.
@@ -343,7 +352,7 @@ pub struct Asleep {
 }
 
 /// Whether a peer can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerState {
     /// Full-size data passed both ways within the last 3 s, or the path is idle and proven (protocol §7.2).
@@ -381,7 +390,7 @@ impl From<event::PeerState> for PeerState {
 }
 
 /// Kinds of path, best first (protocol §7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathKind {
     /// UDP between the two nodes.
@@ -417,7 +426,7 @@ impl From<select::PathKind> for PathKind {
 }
 
 /// A path in use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Path {
     /// Its kind.
     pub kind: PathKind,
@@ -434,7 +443,7 @@ pub struct Path {
 }
 
 /// A proven path that is not in use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StandbyPath {
     /// Its kind.
     pub kind: PathKind,
@@ -445,7 +454,7 @@ pub struct StandbyPath {
 }
 
 /// A session's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Handshake {
     /// The Noise pattern in full.
     pub pattern: String,
@@ -460,7 +469,7 @@ pub struct Handshake {
 }
 
 /// The ciphers of data packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Cipher {
     /// AES with 256-bit keys in Galois/counter mode.
     #[serde(rename = "AES-256-GCM")]
@@ -480,7 +489,7 @@ impl From<aead::Cipher> for Cipher {
 }
 
 /// A change of the path in use, and what it cost: measured, never assumed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Switch {
     /// The path before.
     pub from: PathKind,

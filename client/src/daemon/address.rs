@@ -133,6 +133,12 @@ fn prefix_of(trust: &Trust, space: AddressSpace, address: Address, ip: Ipv4Addr,
     own.or(before).or_else(open).unwrap_or(UNKNOWN_PREFIX).max(SHORTEST_PREFIX)
 }
 
+/// What a daemon with these settings begins with in a network without certificates, or before it has one.
+pub(crate) fn own(settings: &Settings, network: &NetworkState, node: NodeId) -> Vec<Cidr> {
+    let OwnAddresses { ipv4, ipv6, .. } = OwnAddresses::new(settings, network, node, None);
+    cidrs(ipv4, ipv6)
+}
+
 /// The two addresses as the device takes them.
 pub(super) fn cidrs(ipv4: Option<Cidr4>, ipv6: Option<Cidr6>) -> Vec<Cidr> {
     let v4 = ipv4.and_then(|cidr| Cidr::new(IpAddr::V4(cidr.address()), cidr.prefix()).ok());
@@ -172,7 +178,12 @@ pub(super) async fn check_beside(
 }
 
 /// Takes the addresses of `own` that the bridge has, and the routes that the kernel made of them, out of what is in use.
-fn leave_out_own(interfaces: &mut [Interface], routes: &mut Vec<Route>, own: &[Cidr], bridge: &str) {
+pub(crate) fn leave_out_own(
+    interfaces: &mut [Interface],
+    routes: &mut Vec<Route>,
+    own: &[Cidr],
+    bridge: &str,
+) {
     let Some(bridge) = interfaces.iter_mut().find(|interface| interface.name == bridge) else { return };
     let index = bridge.index;
     let (left, others): (Vec<_>, Vec<_>) =
@@ -185,7 +196,7 @@ fn leave_out_own(interfaces: &mut [Interface], routes: &mut Vec<Route>, own: &[C
 }
 
 /// An address in a private range that is free here: what the error suggests.
-fn offer(interfaces: &[interfaces::Interface], routes: &[routes::Route]) -> String {
+pub(crate) fn offer(interfaces: &[interfaces::Interface], routes: &[routes::Route]) -> String {
     let candidates = (0..=255u8).rev().map(|third| format!("192.168.{third}.1/24"));
     let more = (16..=31u8).rev().map(|second| format!("172.{second}.77.1/24"));
     let free = |text: &String| {

@@ -21,9 +21,10 @@
 //! - Everything made here is gone when [`run`] returns, however it ends: device, threads, sockets, addresses on a bridge. Only of a daemon
 //!   that is killed do those stay there, until it is started with that bridge again and ends.
 
-mod address;
+pub(crate) mod address;
 mod event_loop;
 mod interface;
+pub mod log_file;
 pub mod members;
 mod netcheck;
 pub mod options;
@@ -34,6 +35,8 @@ pub mod state_dir;
 mod ways;
 
 pub use options::DaemonOptions;
+#[cfg(test)]
+pub(crate) use report::refusal_in_words;
 
 use crate::device::{DeviceFault, LinkError, OpenError};
 use std::io;

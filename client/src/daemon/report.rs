@@ -171,7 +171,7 @@ fn member(member: &MemberStatus) -> doc::PeerMember {
 }
 
 /// Why a peer does not admit this node, from the number that it said (protocol §8.5).
-pub(super) const fn refusal_in_words(standing: u8) -> &'static str {
+pub(crate) const fn refusal_in_words(standing: u8) -> &'static str {
     match standing {
         2 => "what this node shows does not verify there",
         3 => "the certificate is for another node",

@@ -32,7 +32,6 @@ use data_encoding::BASE64URL_NOPAD;
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
-use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::membership::Authority;
 use shadowmesh_proto::rng::Rng;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -41,6 +40,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// Where it is unless somebody says otherwise.
+pub const DEFAULT: &str = "/var/lib/shadowmesh";
 const VERSION: u32 = 1;
 const STATE: &str = "state.toml";
 const NODE_KEY: &str = "node.key";
@@ -59,7 +60,8 @@ const _: () = {
         "it is readable"
     );
 };
-const LOCK: &str = ".lock";
+/// Who has it locked is the daemon.
+pub(crate) const LOCK: &str = ".lock";
 
 /// An opened state directory of a layout that this program knows.
 #[derive(Debug, Clone)]
@@ -71,6 +73,11 @@ pub struct StateDir {
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
+}
+
+/// Whether a file of that name in it is for its owner alone.
+pub(crate) fn is_secret(name: &str) -> bool {
+    [NODE_KEY, NETWORK, MEMBERS, CONFIG].contains(&name) || name.starts_with(ADMIN_KEY)
 }
 
 impl StateDir {
@@ -136,11 +143,8 @@ impl StateDir {
     /// # Errors
     /// `Damaged` when the file holds no key: a key is never replaced behind its owner's back.
     pub fn load_or_create_node_key(&self, rng: &mut dyn Rng) -> Result<NodeSecret, StateError> {
-        if let Some(text) = self.read(NODE_KEY)?.map(Zeroizing::new) {
-            return network::decode_key(&text).map(NodeSecret::from_bytes).ok_or_else(|| {
-                let remedy = "restore it, or delete it to become a new node with another address";
-                StateError::damaged(self.path.join(NODE_KEY), "it is not 32 bytes of base64url", remedy)
-            });
+        if let Some(key) = self.load_node_key()? {
+            return Ok(key);
         }
         let key = NodeSecret::generate(rng);
         let text = Zeroizing::new(BASE64URL_NOPAD.encode(key.to_bytes().as_slice()) + "\n");
@@ -148,13 +152,17 @@ impl StateDir {
         Ok(key)
     }
 
-    /// Which node this is, where it has a key.
+    /// The node's X25519 secret, if there is one yet.
     ///
     /// # Errors
     /// `Damaged`, `NotReadable`.
-    pub fn load_node_id(&self) -> Result<Option<NodeId>, StateError> {
+    pub fn load_node_key(&self) -> Result<Option<NodeSecret>, StateError> {
         let Some(text) = self.read(NODE_KEY)?.map(Zeroizing::new) else { return Ok(None) };
-        Ok(network::decode_key(&text).map(|key| NodeSecret::from_bytes(key).public()))
+        let key = network::decode_key(&text).map(NodeSecret::from_bytes).ok_or_else(|| {
+            let remedy = "restore it, or delete it to become a new node with another address";
+            StateError::damaged(self.path.join(NODE_KEY), "it is not 32 bytes of base64url", remedy)
+        })?;
+        Ok(Some(key))
     }
 
     /// The network this host is in, if any.

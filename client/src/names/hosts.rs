@@ -126,20 +126,23 @@ impl HostsFile {
     /// # Errors
     /// See [`HostsError`].
     pub fn remove(&self, node: &str) -> Result<bool, HostsError> {
-        match self.look() {
-            Ok((_, _, bytes)) => {
-                let edited = block::edit(&bytes, node, None).map_err(|damaged| self.damaged(damaged))?;
-                if edited == bytes {
-                    return Ok(false);
-                }
-            }
+        match self.has(node) {
+            Ok(true) => self.edit(|file| block::edit(file, node, None)),
             // In what is no file, or none that this program writes, is no block.
-            Err(HostsError::Missing(_) | HostsError::NotAFile(_) | HostsError::TooLarge(_)) => {
-                return Ok(false);
+            Ok(false) | Err(HostsError::Missing(_) | HostsError::NotAFile(_) | HostsError::TooLarge(_)) => {
+                Ok(false)
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        self.edit(|file| block::edit(file, node, None))
+    }
+
+    /// Whether there is a block of `node` in it.
+    ///
+    /// # Errors
+    /// See [`HostsError`].
+    pub fn has(&self, node: &str) -> Result<bool, HostsError> {
+        let (_, _, bytes) = self.look()?;
+        Ok(block::edit(&bytes, node, None).map_err(|damaged| self.damaged(damaged))? != bytes)
     }
 
     /// Edits it by a function of its bytes; whether that changed anything.

@@ -268,34 +268,26 @@ fn wrong_usage_is_exit_code_2() {
     }
 }
 
+/// The words of each command, of those with commands below as well.
+fn every_command(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
+    for sub in command.get_subcommands() {
+        let words = [words, &[sub.get_name().to_owned()]].concat();
+        every_command(sub, &words, found);
+        found.push(words);
+    }
+}
+
 #[test]
 fn every_command_helps_with_an_example() {
     let home = Home::new();
-    for command in [
-        "up",
-        "down",
-        "leave",
-        "status",
-        "ping",
-        "path",
-        "netcheck",
-        "invite",
-        "network",
-        "members",
-        "revoke",
-        "approve",
-        "rename",
-        "tag",
-        "rotate-secret",
-        "relays",
-        "admins",
-        "rules",
-        "reload",
-        "completions",
-    ] {
-        let done = home.run(&[command, "--help"]);
+    let mut commands = Vec::new();
+    every_command(&shadowmesh::cli::command(), &[], &mut commands);
+    assert!(commands.len() > 30, "{commands:?}");
+    for command in commands {
+        let args: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let done = home.run(&args);
         assert_eq!(done.code, Some(0), "{done:?}");
-        assert!(done.stdout.contains("Example:"), "{done:?}");
+        assert!(done.stdout.contains("\nExample"), "{done:?}");
     }
     let done = home.run(&["--help"]);
     assert!(done.code == Some(0) && done.stdout.contains("Exit codes"), "{done:?}");

@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// Answers every request on the home's socket with `answer` until the returned guard is dropped; `None` is no answer at all.
-fn play(home: &Home, answer: impl Fn(&Request) -> Option<Response> + Send + 'static) -> Playing {
+pub(crate) fn play(home: &Home, answer: impl Fn(&Request) -> Option<Response> + Send + 'static) -> Playing {
     let control = ControlSocket::bind(&home.socket()).expect("bound");
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -43,13 +43,13 @@ fn play(home: &Home, answer: impl Fn(&Request) -> Option<Response> + Send + 'sta
     Playing { _ended: ended, thread: Some(thread) }
 }
 
-struct Playing {
+pub(crate) struct Playing {
     _ended: tokio::sync::oneshot::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Playing {
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let thread = self.thread.take();
         drop(self);
         thread.expect("once").join().expect("no assertion failed");

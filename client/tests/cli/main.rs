@@ -5,5 +5,7 @@
 
 mod alone;
 mod answered;
+mod doctor;
+mod documents;
 mod program;
 mod rules;

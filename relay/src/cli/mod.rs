@@ -17,11 +17,26 @@ use std::path::PathBuf;
 const DEFAULT_PORT: u16 = 8443;
 const DEFAULT_STATE: &str = "/var/lib/shadowmesh-relay";
 
+const AFTER_HELP: &str = "\
+Example:
+  shadowmesh-relay                                          prints a ticket, smr1..., and runs
+  shadowmesh-relay --public relay.example:443 --listen [::]:443 --listen [::]:8443
+  a$ sudo shadowmesh up --relay smr1...                     makes a network on it
+
+Exit codes: 0 done, 1 failed (with one sentence that says why), 2 wrong usage.
+Environment: SHADOWMESH_RELAY_STATE stands in for --state; SHADOWMESH_LOG=debug makes it say more.";
+
 /// ShadowMesh relay: introduces peers and forwards their encrypted packets until they have a direct link.
 ///
 /// Without a command it runs. The first line it prints is its ticket, for `shadowmesh up --relay`.
 #[derive(Debug, Parser)]
-#[command(name = "shadowmesh-relay", version, args_conflicts_with_subcommands = false)]
+#[command(
+    name = "shadowmesh-relay",
+    version,
+    args_conflicts_with_subcommands = false,
+    disable_help_subcommand = true,
+    after_help = AFTER_HELP
+)]
 pub struct Cli {
     /// Directory for the key and what is remembered
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STATE, env = "SHADOWMESH_RELAY_STATE")]
@@ -57,16 +72,24 @@ struct RunArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the relay (what happens without a command)
+    #[command(after_help = "Example:\n  shadowmesh-relay run --listen [::]:443 --public relay.example:443")]
     Run(RunArgs),
     /// Print the ticket of the state directory
+    #[command(after_help = "Example:\n  sudo shadowmesh-relay ticket")]
     Ticket,
     /// Show who is here and what was forwarded and dropped
+    #[command(
+        after_help = "Example:\n  sudo shadowmesh-relay status\n  sudo shadowmesh-relay status --json | jq .drops"
+    )]
     Status {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
     /// Print the completions for a shell
+    #[command(
+        after_help = "Example:\n  shadowmesh-relay completions bash > /etc/bash_completion.d/shadowmesh-relay"
+    )]
     Completions {
         /// Which
         shell: Shell,
@@ -153,4 +176,24 @@ fn say(line: &str) -> anyhow::Result<()> {
     writeln!(out, "{line}")?;
     out.flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_says_what_it_does_and_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = help.split_once("Example").map(|(_, rest)| rest);
+            assert!(example.is_some_and(|rest| rest.contains(name)), "{name}: {help}");
+            assert!(command.get_about().is_some(), "{name}");
+            assert!(command.get_arguments().all(|argument| argument.get_help().is_some()), "{name}");
+        }
+    }
 }

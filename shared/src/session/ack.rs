@@ -110,6 +110,22 @@ impl AckReport {
         self.len += 1;
         true
     }
+
+    /// What came before what the bitmap below `highest` covers, as far as there is room. In a burst reports are lost, or cannot be made because
+    /// the control task is behind, and then the next bitmap does not reach back to the last one. The sender may have overwritten what was there:
+    /// it cannot ask again, and would call lost what has arrived.
+    fn push_below(&mut self, path: usize, highest: u64, window: &ReplayWindow<DATA_WINDOW>) {
+        let mut told = highest;
+        loop {
+            let end = told.saturating_sub(ACK_BITMAP);
+            let start = end.saturating_sub(ACK_BITMAP).max(self.floor);
+            let Some(next) = (start..end).rev().find(|counter| window.contains(*counter)) else { return };
+            if !self.push(path, next, window) {
+                return;
+            }
+            told = next;
+        }
+    }
 }
 
 /// Counters of one path that arrived far below its highest, close enough together for one bitmap.
@@ -212,6 +228,13 @@ impl ReceiveMarks {
                 && report.push(block.path, block.high, window)
             {
                 *slot = None;
+            }
+        }
+        if self.unreported >= ACK_EVERY {
+            for (path, highest) in self.highest.iter().enumerate() {
+                if let (Some(highest), true) = (*highest, self.news[path]) {
+                    report.push_below(path, highest, window);
+                }
             }
         }
         // Whatever room is left repeats the other paths, in case what said it before was lost.
@@ -420,7 +443,10 @@ mod tests {
     #[test]
     fn a_report_names_each_path_and_what_is_missing() {
         let mut receiver = Receiver::new();
-        receiver.open(0, (0..300).filter(|counter| counter % 7 != 3));
+        let came = |counter: &u64| counter % 7 != 3;
+        receiver.open(0, (0..200).filter(came));
+        receiver.report();
+        receiver.open(0, (200..300).filter(came));
         receiver.open(2, 300..310);
         let report = receiver.report();
         let marks: Vec<(u8, u64)> = report.paths().iter().map(|ack| (ack.path, ack.highest)).collect();
@@ -440,6 +466,23 @@ mod tests {
         let report = receiver.report();
         assert_eq!(Receiver::told(&report, 0..10_000), (500..900).collect::<Vec<_>>());
         assert_eq!(report.paths().iter().map(|ack| ack.path).max(), Some(0));
+    }
+
+    /// The control task was behind: between two reports more came than a bitmap holds. Some is missing below, so the floor tells nothing.
+    #[test]
+    fn what_came_in_a_burst_is_told_as_far_back_as_there_is_room() {
+        let mut receiver = Receiver::new();
+        receiver.open(1, 1..200);
+        receiver.report();
+        let came = |counter: &u64| counter % 300 != 7;
+        receiver.open(1, (200..1_000).filter(came));
+        receiver.open(3, 1_000..1_010);
+        let told = Receiver::told(&receiver.report(), 200..2_000);
+        // Four entries: each path, and two blocks of the one that needs them.
+        assert_eq!(told, (1_000 - 3 * 257..1_010).filter(came).collect::<Vec<_>>());
+        // A few are told as ever.
+        receiver.open(1, 1_010..1_012);
+        assert_eq!(receiver.report().paths().iter().map(|ack| ack.path).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]

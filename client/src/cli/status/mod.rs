@@ -36,11 +36,10 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             return watch::run(&socket, global.json).await;
         }
         let status = ask(&socket).await?;
-        Ok(output::data(&if global.json {
-            serde_json::to_string_pretty(&status)?
-        } else {
-            table::table(&status, Paint::for_stdout())
-        })?)
+        if global.json {
+            return output::document(&status);
+        }
+        Ok(output::data(&table::table(&status, Paint::for_stdout()))?)
     })
 }
 

@@ -1,7 +1,7 @@
 //! The status for people: no line wider than 80 columns, one row for each peer.
 
 use super::paint::Paint;
-use crate::cli::output::{self, clean};
+use crate::cli::output::{self, clean, wrapped};
 use crate::cli::rotate::before;
 use crate::control::message::Wanted;
 use crate::control::status::{
@@ -126,21 +126,6 @@ fn loop_line(status: &Status) -> Option<String> {
         LoopState::Blocked => Some(format!("one LAN with {with}: this node passes no broadcasts")),
         LoopState::Contained => Some(format!("one LAN with {with}, which passes no broadcasts")),
     }
-}
-
-/// Lines of at most `width` characters.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.chars().take(width).collect()),
-        }
-    }
-    lines
 }
 
 fn relay_line(relay: &Relay, paint: Paint) -> String {

@@ -9,6 +9,7 @@ use crate::cli::global::Global;
 use crate::cli::{output, runtime, status};
 use crate::control::client::ControlError;
 use crate::control::status::{RelayState, Status};
+use crate::daemon::log_file;
 use anyhow::{Context as _, bail};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,16 +18,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-const LOG: &str = "daemon.log";
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a relay that answers at all takes to be connected to; afterwards the daemon goes on trying alone.
 const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// What begins the sentence of a failure, and what is read of a log to find it, bytes.
-const FAILURE: &str = "shadowmesh: ";
-const TAIL: usize = 8 * 1024;
 
 pub(super) fn start(
     global: &Global,
@@ -34,7 +31,7 @@ pub(super) fn start(
     announcement: Option<Announcement>,
 ) -> anyhow::Result<()> {
     let undo = prepared.undo.take();
-    let log = prepared.state.path().join(LOG);
+    let log = prepared.state.path().join(log_file::NAME);
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log);
     let stderr = opened.with_context(|| format!("cannot write {}", log.display()))?;
     // Gives up the lock: the child takes it.
@@ -119,8 +116,8 @@ async fn wait_until_up(socket: &Path, child: &mut Child, log: &Path) -> anyhow::
             }
         }
         if let Some(ended) = child.try_wait().context("cannot watch the daemon")? {
-            match sentence_of(log) {
-                Some(sentence) => bail!(sentence),
+            match log_file::last_failure(log) {
+                Some(sentence) => bail!(output::one_line(&sentence)),
                 None => bail!("the daemon ended at once ({ended}): see {}", log.display()),
             }
         }
@@ -128,29 +125,5 @@ async fn wait_until_up(socket: &Path, child: &mut Child, log: &Path) -> anyhow::
             bail!("the daemon did not come up within {} s: see {}", PATIENCE.as_secs(), log.display());
         }
         sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// The sentence with which a daemon failed, from the end of its log.
-fn sentence_of(log: &Path) -> Option<String> {
-    let bytes = std::fs::read(log).ok()?;
-    let tail = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(TAIL)..)?).into_owned();
-    tail.lines().rev().find_map(|line| line.strip_prefix(FAILURE)).map(output::one_line)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_sentence_of_a_log_is_found() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let log = dir.path().join("log");
-        assert_eq!(sentence_of(&log), None);
-        let noise = "a line of a log\n".repeat(2_000);
-        std::fs::write(&log, format!("shadowmesh: old\n{noise}shadowmesh: the reason\n")).expect("written");
-        assert_eq!(sentence_of(&log).as_deref(), Some("the reason"));
-        std::fs::write(&log, noise).expect("written");
-        assert_eq!(sentence_of(&log), None);
     }
 }

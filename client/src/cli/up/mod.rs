@@ -38,7 +38,8 @@ use zeroize::Zeroizing;
     after_help = "Example:\n  sudo shadowmesh up --relay smr1...        make a network on this relay\n  \
                         sudo shadowmesh up smi1...                join a network\n  \
                         sudo shadowmesh up - < invite.txt         the same, without the secret on the command line\n  \
-                        sudo shadowmesh up --detach               again, in the background"
+                        sudo shadowmesh up --detach               again, in the background\n  \
+                        sudo shadowmesh up --detach --names on    and `ping NAME` finds members from then on"
 )]
 pub(super) struct Args {
     /// An invite (smi1...) into a network; - reads it from stdin

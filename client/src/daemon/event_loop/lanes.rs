@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A relay that is not named any more is left so long after that was heard.
-pub(super) const LEAVE_AFTER: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 15 });
+const LEAVE_AFTER: Duration = Duration::from_secs(15);
 /// Numbers that rest.
 const REST: usize = 16;
 
@@ -37,6 +37,8 @@ pub(super) struct Lanes {
     open: Vec<Option<NetworkId>>,
     /// Which was given back first comes first.
     resting: VecDeque<RelayNo>,
+    /// [`LEAVE_AFTER`].
+    pub(super) leave_after: Duration,
     outside: Outside,
     /// What tasks are given to speak through; nothing when the daemon ends.
     events: Option<mpsc::Sender<(RelayNo, RelayEvent)>>,
@@ -53,7 +55,8 @@ pub(super) struct Place {
 
 impl Lanes {
     pub(super) fn new(outside: Outside, events: mpsc::Sender<(RelayNo, RelayEvent)>) -> Self {
-        Self { open: Vec::new(), resting: VecDeque::new(), outside, events: Some(events) }
+        let (open, resting) = (Vec::new(), VecDeque::new());
+        Self { open, resting, leave_after: LEAVE_AFTER, outside, events: Some(events) }
     }
 
     /// No task begins any more.
@@ -104,7 +107,7 @@ impl EventLoop {
     /// The relays in use are these from now on.
     pub(super) fn use_relays(&mut self, tickets: Vec<RelayTicket>) {
         self.relay_tickets = tickets;
-        let leaves = Instant::now() + LEAVE_AFTER;
+        let leaves = Instant::now() + self.lanes.leave_after;
         for place in self.relays.iter_mut().filter_map(|task| task.place.as_mut()) {
             let is_named = self.relay_tickets.contains(&place.ticket);
             place.leaves = (!is_named).then(|| place.leaves.unwrap_or(leaves));

@@ -276,6 +276,9 @@ impl Daemon {
     }
 }
 
+/// A relay that is not named any more is left so soon here.
+const LEAVE_AFTER: Duration = Duration::from_secs(2);
+
 /// A loop that does not run yet, the other end of its device, and what it will say.
 async fn made(
     home: &tempfile::TempDir,
@@ -289,7 +292,9 @@ async fn made(
     let own = OwnAddresses::new(&options.settings, &options.network, node, options.members.as_ref());
     let (wire, port) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
     let made = EventLoop::start_on(options, own, Interface::memory(port), netlink().unwrap()).await;
-    (made.unwrap(), wire, progress)
+    let mut made = made.unwrap();
+    made.lanes.leave_after = LEAVE_AFTER;
+    (made, wire, progress)
 }
 
 /// Those of a daemon with its state and its control socket in `home`, and what it will say.

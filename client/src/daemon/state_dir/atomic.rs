@@ -32,18 +32,22 @@ pub(super) fn remove(dir: &Path, name: &str) -> io::Result<bool> {
     }
 }
 
-/// The text of `dir/name`; `None` when it is not there, `InvalidData` when it is not text or too large to be ours.
+/// The text of `dir/name`; `None` when it is not there, `InvalidData` when it is no ordinary file, not text, or too large to be ours.
 pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<String>> {
     read_up_to(dir, name, MAX_FILE)
 }
 
 /// The same of a file of at most `max` bytes.
 pub(super) fn read_up_to(dir: &Path, name: &str, max: u64) -> io::Result<Option<String>> {
-    let file = match File::open(dir.join(name)) {
+    // Nobody waits for who may write into what is no ordinary file.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(dir.join(name)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no ordinary file"));
+    }
     let mut text = String::new();
     file.take(max + 1).read_to_string(&mut text)?;
     if text.len() as u64 > max {
@@ -75,6 +79,18 @@ mod tests {
         assert!(remove(dir.path(), "x").expect("removed"));
         assert!(!remove(dir.path(), "x").expect("nothing to remove"));
         assert_eq!(read(dir.path(), "x").expect("read"), None);
+    }
+
+    #[test]
+    fn what_is_no_ordinary_file_is_invalid_and_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+        fs::create_dir(dir.path().join("dir")).expect("made");
+        for name in ["pipe", "dir"] {
+            assert_eq!(read(dir.path(), name).expect_err(name).kind(), io::ErrorKind::InvalidData);
+        }
     }
 
     #[test]

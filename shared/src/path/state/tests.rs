@@ -357,7 +357,7 @@ fn a_few_lost_pings_are_no_suspicion() {
 #[test]
 fn a_path_that_loses_a_fifth_each_way_is_no_silent_one() {
     let mut rng = SeededRng::new(3);
-    let mut loses = move || rng.next_u32() % 5 == 0;
+    let mut loses = move || rng.next_u32().is_multiple_of(5);
     let (mut run, mut came, mut highest) = (Run::new(), VecDeque::new(), 0);
     run.for_secs(1, |_, _| ());
     for _ in 0..600 * 100 {

@@ -3,7 +3,6 @@
 use super::*;
 use crate::control::message::{Change, InviteLimits, Member as Entry};
 use crate::control::status::{Membership, PeerState};
-use crate::daemon::event_loop::lanes::LEAVE_AFTER;
 use crate::daemon::members::admin::Admin;
 use crate::daemon::members::{stored, unix_now};
 use crate::daemon::state_dir::Joins;

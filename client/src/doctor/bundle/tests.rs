@@ -1,0 +1,285 @@
+//! Nobody who is in the input is in the archive.
+
+use super::*;
+use crate::control::message::{AdminEntry, Member, Members};
+use crate::control::status::{
+    Membership, NameLeftOut, Names, Network, Node, Path, PathKind, Peer, Relay, RulesInForce, Status,
+};
+use crate::doctor::checks::examine;
+use crate::doctor::facts::*;
+use crate::net::interfaces::{Interface, InterfaceAddress};
+use proptest::prelude::*;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
+
+/// Somebody, with everything that tells who.
+#[derive(Debug, Clone)]
+struct Somebody {
+    name: String,
+    id: String,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+    outside: Ipv4Addr,
+    mac: String,
+    host: String,
+    tag: String,
+    ticket: String,
+    /// What a network is called: any text.
+    network: String,
+    /// Of one that is gone, and told of by the log only.
+    gone: String,
+    user: String,
+    interface: String,
+}
+
+fn somebody() -> impl Strategy<Value = Somebody> {
+    let id =
+        proptest::collection::vec(proptest::sample::select(b"abcdefghijklmnopqrstuvwxyz234567".to_vec()), 52);
+    let body = proptest::collection::vec(proptest::sample::select(b"ABCxyz0189_-".to_vec()), 60..200);
+    let address = any::<[u8; 4]>().prop_map(Ipv4Addr::from);
+    let address6 = any::<u128>().prop_map(|bits| Ipv6Addr::from_bits(bits | 1 << 127));
+    let names = ("q[a-z]{4,9}(-[a-z0-9]{1,6})?", "q[a-z]{4,9}(\\.[a-z]{3,6}){1,2}", "q[a-z]{6,9}");
+    let more = ("q[a-z]{6,9} & [\"'a-zé ]{1,9}q", "q[a-z]{6,9}[._]?", "q[a-z]{6,9}", "q[a-z]{6,9}(_v)?");
+    (names, more, id, address, address6, any::<[u8; 4]>(), any::<[u8; 6]>(), body, any::<bool>()).prop_map(
+        |((name, host, tag), (network, gone, user, interface), id, v4, v6, outside, mac, body, is_invite)| {
+            Somebody {
+                name,
+                id: String::from_utf8(id).unwrap(),
+                v4,
+                v6,
+                outside: outside.into(),
+                mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
+                host,
+                tag,
+                ticket: format!(
+                    "{}{}",
+                    if is_invite { "smi1" } else { "smr1" },
+                    String::from_utf8(body).unwrap()
+                ),
+                network,
+                gone,
+                user,
+                interface,
+            }
+        },
+    )
+}
+
+/// A host of one of them, whose log tells of all.
+fn scene(all: &[Somebody]) -> (Facts, Extra) {
+    let own = &all[0];
+    let peers = all.iter().skip(1).map(|one| Peer {
+        id: one.id.clone(),
+        name: one.name.clone(),
+        addresses: vec![format!("{}/16", one.v4), format!("{}/64", one.v6)],
+        path: Some(Path {
+            kind: PathKind::DirectUdp,
+            remote: format!("{}:41641", one.outside),
+            rtt_ms: None,
+            mtu: None,
+            loss_pct: None,
+            why: "best".into(),
+        }),
+        ..Peer::default()
+    });
+    let relays =
+        all.iter().map(|one| Relay { url: format!("ws://{}:8443/v1", one.host), ..Relay::default() });
+    let status = Status {
+        node: Node {
+            id: own.id.clone(),
+            name: own.name.clone(),
+            addresses: vec![format!("{}/16", own.v4), format!("{}/64", own.v6)],
+            mac: own.mac.clone(),
+            device: "smesh0".into(),
+            ..Node::default()
+        },
+        network: Network { id: own.id.chars().rev().collect(), name: own.network.clone() },
+        peers: peers.collect(),
+        relays: relays.collect(),
+        rules: Some(RulesInForce { file: format!("/data/{}/rules", own.user), ..RulesInForce::default() }),
+        names: Some(Names {
+            domain: format!("{}.internal", Label::of_network(&own.network, "")[0].as_str()),
+            left_out: vec![NameLeftOut { name: own.gone.clone(), why: "is no host name".into() }],
+            ..Names::default()
+        }),
+        membership: Some(Membership { tags: vec![own.tag.clone()], ..Membership::default() }),
+        ..Status::default()
+    };
+    let members = Members {
+        members: all
+            .iter()
+            .map(|one| Member {
+                id: one.id.clone(),
+                name: one.name.clone(),
+                tags: vec![one.tag.clone()],
+                addresses: vec![one.v4.to_string()],
+                ..Member::default()
+            })
+            .collect(),
+        admins: vec![AdminEntry { id: own.id.clone(), name: own.name.clone(), is_here: true }],
+        ..Members::default()
+    };
+    let cidr = |ip: IpAddr, bits| crate::net::Cidr::new(ip, bits).unwrap();
+    let interfaces = all.iter().map(|one| Interface {
+        index: 2,
+        name: one.interface.clone(),
+        running: true,
+        loopback: false,
+        addresses: vec![InterfaceAddress { cidr: cidr(one.outside.into(), 24), usable: true }],
+    });
+    let reach = all.iter().map(|one| AddressReach {
+        text: format!("{}:8443", one.host),
+        host: one.host.clone(),
+        port: 8_443,
+        numbers: vec![one.outside.into()],
+        tcp: Tcp::Open,
+    });
+    let facts = Facts {
+        caller: Caller::default(),
+        call: Call {
+            options: vec![
+                "--state".into(),
+                format!("/data/{}/s", own.user),
+                "--network".into(),
+                own.tag.clone(),
+            ],
+            state: format!("/data/{}/s/{}", own.user, own.tag).into(),
+            socket: "/run/x.sock".into(),
+        },
+        now: 0,
+        version: "1",
+        daemon: Daemon::Runs(Box::new(Running {
+            status,
+            netcheck: None,
+            members: Some(members),
+            process: None,
+        })),
+        others: vec![],
+        state: State { own: vec![cidr(own.v4.into(), 16)], ..State::default() },
+        tun: Tun::Opens,
+        kernel: Kernel::default(),
+        interfaces: interfaces.collect(),
+        routes: vec![],
+        device: None,
+        relays: vec![RelayReach { addresses: reach.collect() }],
+        has_name_server: None,
+        has_resolved: false,
+        hosts: Hosts::default(),
+        ruleset: Some(
+            json!({ "nftables": [{ "rule": { "comment": own.tag, "expr": [{ "match": { "right": own.outside.to_string() } }] } }] }),
+        ),
+    };
+    let mut log = String::new();
+    for Somebody { name, id, v4, v6, outside, mac, host, tag, ticket, network: _, gone, user, interface } in
+        all
+    {
+        let _ = write!(
+            log,
+            "peer {name} ({short}) at {outside}:41641, [{v6}]:5 and {v4}/16, fe80::1%eth0; mac={mac}\n\
+             \"{name}\".{tag}: {id}, up {ticket}. relay={host}:443 https://{host}/x?{name} <{v6}/64> '{tag}'\n\
+             connected to {gone} via relay-ws\nlost {gone}: it left\n{outside}-{v4} {plain} enx{plain}: {dashes} {interface}\n\
+             cannot read /home/{user}/x and \"/data/{user}/rules\" of {network:?} or {network}\n",
+            short = &id[..10],
+            network = own.network,
+            plain = mac.replace(':', ""),
+            dashes = mac.replace(':', "-"),
+        );
+    }
+    let extra = Extra {
+        config: Some(Config { name: own.name.parse().ok(), ..Config::default() }),
+        network: Some(own.network.clone()),
+        log: Some(log),
+        hostname: own.host.clone(),
+        users: vec![format!("u{}", own.tag)],
+        system: format!("Linux 6.1 of u{}", own.tag),
+        counters: format!("{}: 1 2 3", own.interface),
+    };
+    (facts, extra)
+}
+
+/// Where `what` stands in `text` as a word of its own.
+fn stands(text: &str, what: &str) -> bool {
+    let (text, what) = (text.to_lowercase(), what.to_lowercase());
+    let is_edge = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '-');
+    text.match_indices(&what).any(|(at, found)| {
+        is_edge(text[..at].chars().next_back()) && is_edge(text[at + found.len()..].chars().next())
+    })
+}
+
+/// Addresses that tell nothing stay.
+fn is_somebodys(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast())
+        }
+        IpAddr::V6(ip) => !ip.is_multicast(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn nobody_who_is_in_the_input_is_in_the_archive(all in proptest::collection::vec(somebody(), 1..5)) {
+        let (facts, extra) = scene(&all);
+        let report = examine(&facts);
+        let parts = assemble(&facts, &report, &extra);
+        let text: String = parts.iter().map(|part| part.text.as_str()).collect();
+        for one in &all {
+            for (what, value) in [
+                ("name", &one.name), ("host", &one.host), ("tag", &one.tag), ("mac", &one.mac), ("user", &extra.users[0]),
+                ("peer of before", &one.gone), ("user", &one.user), ("interface", &one.interface),
+                ("network", &all[0].network), ("mac", &one.mac.replace(':', "-")),
+            ] {
+                prop_assert!(!stands(&text, value), "{what} {value} in {text}");
+            }
+            // Of digits alone it could be a count.
+            let plain = one.mac.replace(':', "");
+            prop_assert!(plain.bytes().all(|byte| byte.is_ascii_digit()) || !text.contains(&plain), "{plain} in {text}");
+            prop_assert!(!text.contains(&format!("enx{plain}")), "{plain} in {text}");
+            // Not even in part.
+            for (what, value) in [("id", &one.id[..10]), ("id", &one.id[20..36]), ("ticket", &one.ticket[4..20])] {
+                prop_assert!(!text.contains(value), "{what} {value} in {text}");
+            }
+            for ip in [IpAddr::V4(one.v4), IpAddr::V4(one.outside), IpAddr::V6(one.v6)] {
+                prop_assert!(!is_somebodys(ip) || !stands(&text, &ip.to_string()), "{ip} in {text}");
+            }
+        }
+        // No address at all, whoever's it is.
+        for word in text.split(|c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':')) {
+            if let Ok(ip) = word.parse::<Ipv4Addr>() {
+                prop_assert!(!is_somebodys(ip.into()), "{ip} in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_taken_and_the_same_twice(text in "(\\PC|[0-9a-f:./\\-_ \n]){0,200}") {
+        let mut known = Pseudonyms::default();
+        let once = known.text(&text);
+        prop_assert_eq!(known.text(&text), once);
+    }
+}
+
+#[test]
+fn an_archive_is_for_its_owner_and_replaces_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("a.tar.gz");
+    let parts = [("a.txt", "first\n"), ("b/c.json", "{}")]
+        .map(|(name, text)| Part { name: name.into(), text: text.into() });
+    write(&file, &parts).expect("written");
+    assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(write(&file, &parts).expect_err("refused").kind(), io::ErrorKind::AlreadyExists);
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(&file).expect("opened")));
+    let mut found = Vec::new();
+    for entry in archive.entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").display().to_string();
+        let mut text = String::new();
+        io::Read::read_to_string(&mut entry, &mut text).expect("text");
+        found.push((path, text));
+    }
+    let expected = parts.clone().map(|part| (format!("{INSIDE}/{}", part.name), part.text));
+    assert_eq!(found, expected);
+    assert!(write(&dir.path().join("none/a"), &parts).is_err());
+}

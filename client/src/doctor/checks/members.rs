@@ -1,0 +1,132 @@
+//! This host in its network: its address, and whether it is a member.
+
+use super::super::facts::{Facts, Running};
+use super::super::finding::{Outcome, Trouble};
+use super::super::line::{path, quoted};
+use super::NO_DAEMON;
+use crate::config::Ipv4Cidr;
+use shadowmesh_proto::ids::SHORT_ID_CHARS;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+/// As long before its end as `status` warns, seconds.
+const SOON: u64 = 30 * 86_400;
+/// What a peer says of this host, and what is said of a peer here, where an admin's word lets it in: it has to be approved, or came by an
+/// invite that has ended (protocol §8.5).
+const HERE: [&str; 2] = ["an admin has to approve", "the invite had ended"];
+const THERE: [&str; 2] = ["waits for an admin's approval", "the invite ended"];
+const ADMIN: &str = "an admin's host";
+
+fn with(facts: &Facts, decide: impl FnOnce(&Running) -> Outcome) -> Outcome {
+    facts.daemon.running().map_or(Outcome::Unknown(NO_DAEMON), decide)
+}
+
+pub(super) fn address_taken(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, .. }| {
+        let own = status.node.addresses.iter().find_map(|text| text.parse::<Ipv4Cidr>().ok());
+        let Some(own) = own else { return Outcome::Clean };
+        let host = |text: &String| text.split('/').next().and_then(|ip| ip.parse::<Ipv4Addr>().ok());
+        let carries = |addresses: &[String]| addresses.iter().filter_map(host).any(|ip| ip == own.address());
+        let Some(peer) = status.peers.iter().find(|peer| carries(&peer.addresses)) else {
+            return Outcome::Clean;
+        };
+        let taken: BTreeSet<Ipv4Addr> = status
+            .peers
+            .iter()
+            .flat_map(|peer| &peer.addresses)
+            .filter_map(host)
+            .chain([own.address()])
+            .collect();
+        let sentence = format!("{} has this node's address, {own}, as well", peer.name);
+        // What a host takes by hand counts for nothing there (protocol §8.7).
+        if status.membership.is_some() {
+            return Trouble::fault(format!(
+                "{sentence}; an admin gives another: `shadowmesh invite --block`"
+            ))
+            .into();
+        }
+        let trouble = Trouble::fault(sentence);
+        match free(own, &taken) {
+            Some(offer) => trouble.line(facts.restart(&format!(" --address {offer}"))),
+            None => trouble,
+        }
+        .into()
+    })
+}
+
+/// The address that follows `own` in its range and is nobody's.
+fn free(own: Ipv4Cidr, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Cidr> {
+    let hosts = u32::MAX >> own.bits();
+    let network = u32::from(own.address()) & !hosts;
+    let first = u32::from(own.address()) & hosts;
+    let after =
+        (1..=hosts.min(65_536)).map(|n| network | (first.wrapping_add(n) & hosts)).map(Ipv4Addr::from);
+    after.filter(|ip| !taken.contains(ip)).find_map(|ip| Ipv4Cidr::new(ip, own.bits()).ok())
+}
+
+pub(super) fn approval(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, members, .. }| {
+        let start = |id: &str| id.chars().take(SHORT_ID_CHARS).collect::<String>();
+        let approve = |id: &str| format!("approve {}", quoted(&start(id)));
+        let waits_here = status.peers.iter().any(|peer| {
+            let why = peer.member.as_ref().and_then(|member| member.refuses_us.as_deref());
+            why.is_some_and(|why| HERE.iter().any(|words| why.contains(words)))
+        });
+        let own = waits_here.then(|| {
+            Trouble::fault("this host waits until an admin lets it in")
+                .line(format!("sudo shadowmesh {}", approve(&status.node.id)))
+                .on(ADMIN)
+        });
+        let pending = members.iter().filter(|members| members.is_admin).flat_map(|members| &members.members);
+        let waits = |why: &String| THERE.iter().any(|words| why.contains(words));
+        let others = pending.filter(|member| !member.is_here && member.why.as_ref().is_some_and(waits)).map(
+            |member| {
+                Trouble::warning(format!("{} waits until an admin lets it in", member.name))
+                    .line(facts.shadowmesh(&approve(&member.id)))
+            },
+        );
+        own.into_iter().chain(others).collect()
+    })
+}
+
+pub(super) fn revoked(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, .. }| {
+        let is_revoked = status.membership.as_ref().is_some_and(|membership| membership.state == "revoked");
+        let revoked = is_revoked.then(|| {
+            let sentence = "this host was revoked: it can come back only with another key and an invite";
+            if facts.state.has_admin_key {
+                let keep = "it has the key of an admin, too: keep a copy (`shadowmesh network export FILE`) before it leaves";
+                return Trouble::fault(format!("{sentence}; {keep}"));
+            }
+            let key = path(&facts.call.state.join("node.key"));
+            let (leave, up) = (facts.shadowmesh("leave"), facts.shadowmesh("up --detach smi1..."));
+            Trouble::fault(sentence).line(format!("{leave} && {} && {up}", facts.root(&format!("rm {key}"))))
+        });
+        revoked.into()
+    })
+}
+
+pub(super) fn certificate(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, .. }| {
+        let Some(membership) = &status.membership else { return Outcome::Clean };
+        let again = || facts.shadowmesh("up --detach smi1...");
+        match (membership.state.as_str(), membership.until) {
+            ("expired", _) => {
+                let sentence = "this host's certificate has expired: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
+                Trouble::fault(sentence).line(format!("{} && {}", facts.shadowmesh("down"), again())).into()
+            }
+            ("none", _) => {
+                let sentence = "this host has no certificate: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
+                Trouble::fault(sentence).line(format!("{} && {}", facts.shadowmesh("down"), again())).into()
+            }
+            ("member", Some(until)) if until < facts.now.saturating_add(SOON) => {
+                let days = until.saturating_sub(facts.now) / 86_400;
+                let sentence = format!(
+                    "this host's certificate ends in {days} days: it is renewed as soon as an admin's host is connected"
+                );
+                Trouble::warning(sentence).line("sudo shadowmesh up --detach").on(ADMIN).into()
+            }
+            _ => Outcome::Clean,
+        }
+    })
+}

@@ -1,0 +1,204 @@
+//! The way to the relays, and what comes of it for the paths to peers.
+
+use super::super::facts::{AddressReach, Facts, RelayReach, Running, Tcp};
+use super::super::finding::{Outcome, Trouble};
+use super::super::line::quoted;
+use super::NO_DAEMON;
+use crate::control::message::Wanted;
+use crate::control::status::{PathKind, Peer, Relay, RelayState};
+use std::collections::BTreeMap;
+
+const NO_RELAY: &str = "no relay is known to this user";
+/// What the daemon says when it ends because every relay hung up on it.
+const OTHER_KEY: &str = "does not hold the key of the ticket";
+
+/// The best that any address of a relay does, if none stands.
+fn worst(relay: &RelayReach) -> Option<(&AddressReach, Tcp)> {
+    let best = relay.addresses.iter().min_by_key(|address| address.tcp)?;
+    (best.tcp != Tcp::Open).then_some((best, best.tcp))
+}
+
+/// As bad as it is for the whole: with another relay it is no more than a warning.
+fn as_bad(facts: &Facts, sentence: String) -> Trouble {
+    let is_connected = facts.daemon.running().is_some_and(|running| {
+        running.status.relays.iter().any(|relay| relay.state == RelayState::Connected)
+    });
+    if is_connected { Trouble::warning(sentence) } else { Trouble::fault(sentence) }
+}
+
+fn each(facts: &Facts, wanted: Tcp, trouble: impl Fn(&AddressReach) -> Trouble) -> Outcome {
+    if facts.relays.is_empty() {
+        return Outcome::Unknown(NO_RELAY);
+    }
+    let found = facts.relays.iter().filter_map(worst).filter(|(_, tcp)| *tcp == wanted);
+    found.map(|(address, _)| trouble(address)).collect()
+}
+
+pub(super) fn name(facts: &Facts) -> Outcome {
+    if facts.relays.is_empty() {
+        return Outcome::Unknown(NO_RELAY);
+    }
+    let unresolved = facts.relays.iter().flat_map(|relay| &relay.addresses);
+    let mut hosts: Vec<&str> = unresolved
+        .filter(|address| address.tcp == Tcp::Unresolved)
+        .map(|address| address.host.as_str())
+        .collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let trouble = |host: &&str| {
+        let sentence = format!("the relay's name {host} has no address here");
+        if facts.has_name_server == Some(false) {
+            let line = format!("echo nameserver 9.9.9.9 | {}", facts.root("tee -a /etc/resolv.conf"));
+            return as_bad(facts, format!("{sentence}: there is no name server in /etc/resolv.conf"))
+                .line(line);
+        }
+        let unknown = as_bad(facts, format!("{sentence}: the name servers do not know it, or do not answer"));
+        // What systemd-resolved remembers of a time without an answer is all that can be mended here.
+        if facts.has_resolved { unknown.line(facts.root("resolvectl flush-caches")) } else { unknown }
+    };
+    hosts.iter().map(trouble).collect()
+}
+
+pub(super) fn refused(facts: &Facts) -> Outcome {
+    each(facts, Tcp::Refused, |address| {
+        as_bad(facts, format!("nobody listens at {}: no relay is running there", address.text))
+            .line("sudo systemctl restart shadowmesh-relay")
+            .on(format!("the relay, {}", address.host))
+    })
+}
+
+pub(super) fn silent(facts: &Facts) -> Outcome {
+    each(facts, Tcp::Silent, |address| {
+        let sentence = format!(
+            "{} does not answer by TCP: mostly a firewall before the relay, else one that lets nothing out here",
+            address.text
+        );
+        as_bad(facts, sentence)
+            .line(format!("sudo nft insert rule inet filter input tcp dport {} accept", address.port))
+            .on(format!("the relay, {}", address.host))
+    })
+}
+
+pub(super) fn unreachable(facts: &Facts) -> Outcome {
+    each(facts, Tcp::Unreachable, |address| {
+        let trouble =
+            as_bad(facts, format!("this machine has no way to {}: it is not on the internet", address.text));
+        // Not one that is up and has no carrier, such as the bridge of containers that do not run.
+        match facts.kernel.down.first() {
+            Some(name) => trouble.line(facts.root(&format!("ip link set {} up", quoted(name)))),
+            None => trouble,
+        }
+    })
+}
+
+/// A relay that takes connections and lets nobody register: it does not prove the key that the ticket names.
+pub(super) fn key(facts: &Facts) -> Outcome {
+    let ask = "; ask for its ticket (`sudo shadowmesh-relay ticket` there)";
+    let sentence =
+        |address: &str| format!("what answers at {address} does not have the key of the relay's ticket{ask}");
+    let Some(Running { status, .. }) = facts.daemon.running() else {
+        let ended = facts.state.last_words.as_ref().filter(|words| words.contains(OTHER_KEY));
+        let known = ended.and_then(|_| facts.relays.first()?.addresses.first());
+        let open = known.filter(|address| address.tcp == Tcp::Open);
+        return match open {
+            Some(address) => Trouble::fault(sentence(&address.text))
+                .line(facts.shadowmesh("up --detach --relay smr1..."))
+                .into(),
+            None => Outcome::Unknown(NO_DAEMON),
+        };
+    };
+    let is_open = |address: &str| {
+        let mut all = facts.relays.iter().flat_map(|relay| &relay.addresses);
+        all.any(|known| known.text == address && known.tcp == Tcp::Open)
+    };
+    let connected: Vec<&str> = status
+        .relays
+        .iter()
+        .filter(|relay| relay.state == RelayState::Connected)
+        .map(Relay::authority)
+        .collect();
+    let kept_out =
+        status.relays.iter().filter(|relay| relay.state != RelayState::Connected).map(Relay::authority);
+    let found = kept_out.filter(|address| is_open(address)).map(|address| {
+        if connected.contains(&address) {
+            let old =
+                format!("an old ticket of the relay at {address} is still known, whose key is gone: no harm");
+            return Trouble::hint(old);
+        }
+        as_bad(facts, sentence(address)).line(facts.restart(" --relay smr1..."))
+    });
+    found.collect()
+}
+
+pub(super) fn udp(facts: &Facts) -> Outcome {
+    let Some(netcheck) = facts.daemon.running().and_then(|running| running.netcheck.as_ref()) else {
+        return Outcome::Unknown(NO_DAEMON);
+    };
+    match netcheck.udp {
+        Some(true) => Outcome::Clean,
+        None => Outcome::Unknown("no relay has answered, and none been asked in vain for long enough"),
+        Some(false) => {
+            let known = facts
+                .relays
+                .iter()
+                .flat_map(|relay| &relay.addresses)
+                .find(|address| address.tcp == Tcp::Open);
+            let sentence = "no relay answers by UDP: everything goes by streams; mostly a firewall before the relay, else one here";
+            let trouble = Trouble::warning(sentence);
+            match known {
+                Some(AddressReach { port, host, .. }) => {
+                    let ports = format!("'{{ {port}, {} }}'", port.saturating_add(1));
+                    let line = format!("sudo nft insert rule inet filter input udp dport {ports} accept");
+                    trouble.line(line).on(format!("the relay, {host}"))
+                }
+                None => trouble,
+            }
+            .into()
+        }
+    }
+}
+
+pub(super) fn pinned(facts: &Facts) -> Outcome {
+    let Some(Running { status, .. }) = facts.daemon.running() else { return Outcome::Unknown(NO_DAEMON) };
+    let pinned = status.peers.iter().filter(|peer| peer.wanted != Wanted::Auto);
+    pinned
+        .map(|peer| {
+            let sentence =
+                format!("data for {} is kept on `{}` by `shadowmesh path`", peer.name, peer.wanted);
+            Trouble::warning(sentence)
+                .line(facts.shadowmesh(&format!("path {} --use auto", quoted(&peer.name))))
+        })
+        .collect()
+}
+
+/// Whom only the relay reaches, by why that is so.
+pub(super) fn relayed(facts: &Facts) -> Outcome {
+    let Some(running) = facts.daemon.running() else { return Outcome::Unknown(NO_DAEMON) };
+    let is_relayed = |peer: &&Peer| {
+        let kind = peer.path.as_ref().map(|path| path.kind);
+        peer.wanted == Wanted::Auto && matches!(kind, Some(PathKind::RelayUdp | PathKind::RelayWs))
+    };
+    let mut by_cause: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for peer in running.status.peers.iter().filter(is_relayed) {
+        let why = peer.path.as_ref().map_or("", |path| path.why.as_str());
+        by_cause.entry(why).or_default().push(&peer.name);
+    }
+    let netcheck = running.netcheck.as_ref();
+    let is_symmetric = netcheck.is_some_and(|found| found.mapping.as_deref() == Some("endpoint-dependent"));
+    let no_ipv6 = netcheck.is_some_and(|found| !found.ipv6);
+    let trouble = |(why, names): (&str, Vec<&str>)| {
+        let router = match (is_symmetric, no_ipv6) {
+            (true, true) => "; the router here takes another port for each destination, and there is no IPv6",
+            (true, false) => "; the router here takes another port for each destination",
+            (false, _) => "",
+        };
+        let hint =
+            Trouble::hint(format!("the relay carries what is for {}: {why}{router}", names.join(", ")));
+        if is_symmetric && facts.state.no_port_mapping {
+            hint.line(facts.restart(" --port-mapping on"))
+        } else {
+            hint
+        }
+    };
+    by_cause.into_iter().map(trouble).collect()
+}

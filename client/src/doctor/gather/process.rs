@@ -1,0 +1,126 @@
+//! Processes of this machine, as proc(5) shows them.
+
+use super::super::facts::{OtherDaemon, Process};
+use super::state::network_at;
+use crate::daemon::state_dir::{self, NetworkState};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What the kernel says of a process, as far as this user may see it.
+pub(super) fn of(pid: i32) -> Process {
+    let at = PathBuf::from(format!("/proc/{pid}"));
+    let exe = fs::read_link(at.join("exe")).ok();
+    let limits = fs::read_to_string(at.join("limits")).unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let limit = |at| files.and_then(|rest| rest.split_whitespace().nth(at)?.parse().ok());
+    Process {
+        pid,
+        unit: fs::read_to_string(at.join("cgroup")).ok().and_then(|text| unit(&text)),
+        is_replaced: exe.map(|exe| exe.to_string_lossy().ends_with(" (deleted)")),
+        max_files: limit(0),
+        hard_max_files: limit(1),
+        open_files: fs::read_dir(at.join("fd")).ok().map(|open| open.count() as u64),
+    }
+}
+
+/// The service of ours that the process is in, from its control groups.
+fn unit(cgroups: &str) -> Option<String> {
+    let paths = cgroups.lines().filter_map(|line| line.rsplit(':').next());
+    let mut units = paths.filter_map(|path| path.rsplit('/').next());
+    units.find(|unit| unit.starts_with("shadowmesh") && unit.ends_with(".service")).map(ToOwned::to_owned)
+}
+
+/// The process that holds the lock on a file with this inode, from the kernel's table.
+pub(super) fn lock_holder(inode: u64) -> Option<i32> {
+    holder_in(&fs::read_to_string("/proc/locks").ok()?, inode)
+}
+
+fn holder_in(locks: &str, inode: u64) -> Option<i32> {
+    locks.lines().find_map(|line| {
+        // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`; who waits has an arrow behind the number.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, file, ..] = fields.as_slice() else { return None };
+        let is_it = file.rsplit(':').next()?.parse() == Ok(inode);
+        pid.parse().ok().filter(|_| is_it)
+    })
+}
+
+/// Daemons in this network namespace beside `answering`.
+pub(super) fn other_daemons(answering: Option<i32>, network: Option<&NetworkState>) -> Vec<OtherDaemon> {
+    let here = fs::read_link("/proc/self/ns/net").ok();
+    let listed = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let others = pids.filter(|pid| Some(*pid) != answering && here.is_some()).filter_map(|pid| {
+        let at = PathBuf::from(format!("/proc/{pid}"));
+        if fs::read_to_string(at.join("comm")).ok()?.trim() != "shadowmesh"
+            || fs::read_link(at.join("ns/net")).ok() != here
+        {
+            return None;
+        }
+        let state = state_of(&zero_separated(&at.join("cmdline"))?, &zero_separated(&at.join("environ"))?)?;
+        // It may have been said from where that one was started.
+        let state = fs::read_link(at.join("cwd")).map_or_else(|_| state.clone(), |cwd| cwd.join(&state));
+        let theirs = network_at(&state);
+        let same_network =
+            theirs.zip(network).is_some_and(|(theirs, ours)| theirs.address_space() == ours.address_space());
+        Some(OtherDaemon { pid, state, same_network })
+    });
+    others.collect()
+}
+
+fn zero_separated(file: &Path) -> Option<Vec<String>> {
+    let bytes = fs::read(file).ok()?;
+    Some(bytes.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect())
+}
+
+/// The state directory of a process, if it is a daemon: as the command line reads its own ([`crate::cli`]).
+fn state_of(words: &[String], environment: &[String]) -> Option<PathBuf> {
+    if !words.iter().any(|word| word == "up") {
+        return None;
+    }
+    let option = |name: &str| {
+        let joined = format!("{name}=");
+        let own = words.iter().find_map(|word| word.strip_prefix(&joined).map(ToOwned::to_owned));
+        own.or_else(|| words.iter().skip_while(|word| *word != name).nth(1).cloned())
+    };
+    let from_environment =
+        || environment.iter().find_map(|set| set.strip_prefix("SHADOWMESH_STATE=").map(ToOwned::to_owned));
+    let base = option("--state").or_else(from_environment).unwrap_or_else(|| state_dir::DEFAULT.to_owned());
+    let base = PathBuf::from(base);
+    Some(option("--network").map_or_else(|| base.clone(), |network| base.join(network)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn a_daemons_state_is_where_its_command_line_says() {
+        let state = |line: &str, environment: &str| state_of(&words(line), &words(environment));
+        assert_eq!(state("shadowmesh up", ""), Some("/var/lib/shadowmesh".into()));
+        assert_eq!(state("shadowmesh up --state /s --network home", ""), Some("/s/home".into()));
+        assert_eq!(state("shadowmesh --network=home up", "SHADOWMESH_STATE=/e"), Some("/e/home".into()));
+        assert_eq!(state("shadowmesh status", ""), None);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_who_has_it_and_not_by_who_waits() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 08:01:55 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 08:01:55 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 13 08:01:55 0 EOF\n3: FLOCK  ADVISORY  READ  14 08:01:56 0 EOF\n";
+        assert_eq!(
+            (holder_in(locks, 55), holder_in(locks, 56), holder_in(locks, 57)),
+            (Some(12), Some(14), None)
+        );
+    }
+
+    #[test]
+    fn a_unit_is_one_of_ours() {
+        assert_eq!(unit("0::/system.slice/shadowmesh.service\n").as_deref(), Some("shadowmesh.service"));
+        assert_eq!(unit("0::/user.slice/user-0.slice/session-1.scope\n"), None);
+        assert_eq!(unit("1:cpu:/system.slice/ssh.service\n0::/\n"), None);
+    }
+}
