@@ -343,7 +343,7 @@ pub struct Peer {
 }
 
 /// A session that nobody used, and that both ends gave up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Asleep {
     /// Seconds since.
     pub age_s: u64,
