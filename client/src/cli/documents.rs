@@ -3,7 +3,7 @@
 //! A contract with scripts, as [`Status`](crate::control::status::Status) is: fields are added, none is renamed or removed. Their schema is
 //! made of these types ([`super::schema`]).
 
-use crate::config::NamesChoice;
+use crate::config::{NamesChoice, SessionsChoice};
 use crate::control::message::{AdminEntry, Echo};
 use crate::control::status::RulesInForce;
 use schemars::JsonSchema;
@@ -115,6 +115,10 @@ pub(super) struct Reloaded {
     pub(super) rules: Option<RulesInForce>,
     /// Whether other programs find members by name; `null` from a daemon that knows of none.
     pub(super) names: Option<NamesChoice>,
+    /// Which sessions are kept when nobody uses them; `null` from a daemon that keeps all.
+    pub(super) sessions: Option<SessionsChoice>,
+    /// How long the others may be of no use before they end, such as `5m`; likewise.
+    pub(super) idle_after: Option<String>,
 }
 
 /// `network create`.

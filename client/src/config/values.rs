@@ -425,7 +425,7 @@ impl fmt::Display for Span {
 }
 
 /// Which sessions are kept when nobody uses them (protocol §4.10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SessionsChoice {
     /// All, while there are few members; beyond [`ALL_UP_TO`](shadowmesh_proto::endpoint::demand::ALL_UP_TO) as on demand.

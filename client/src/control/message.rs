@@ -1,7 +1,7 @@
 //! What can be asked of a daemon, and what it answers.
 
 use super::status::{PathKind, RulesInForce, Secret, Status};
-use crate::config::NamesChoice;
+use crate::config::{NamesChoice, SessionsChoice};
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -177,6 +177,12 @@ pub enum Response {
         /// Whether other programs find members by name; `null` from a daemon that knows of none.
         #[serde(default)]
         names: Option<NamesChoice>,
+        /// Which sessions are kept when nobody uses them; `null` from a daemon that keeps all.
+        #[serde(default)]
+        sessions: Option<SessionsChoice>,
+        /// How long the others may be of no use, as config.toml has it; likewise.
+        #[serde(default)]
+        idle_after: Option<String>,
     },
     /// The daemon begins to leave; its process ends when it has.
     Leaving,
@@ -220,7 +226,7 @@ impl std::fmt::Debug for Response {
             Self::Echo(echo) => f.debug_tuple("Echo").field(echo).finish(),
             Self::Netcheck(found) => f.debug_tuple("Netcheck").field(found).finish(),
             Self::Path(moved) => f.debug_tuple("Path").field(moved).finish(),
-            Self::Reloaded { rules, names: _ } => f.debug_tuple("Reloaded").field(rules).finish(),
+            Self::Reloaded { rules, .. } => f.debug_tuple("Reloaded").field(rules).finish(),
             Self::Leaving => f.write_str("Leaving"),
             Self::Invite { .. } => f.write_str("Invite(..)"),
             Self::Members(members) => f.debug_tuple("Members").field(members).finish(),

@@ -3,7 +3,7 @@
 use crate::program::{Done, Home, invite, refused};
 use rustix::process::{Signal, geteuid, kill_process};
 use serde_json::{Value, json};
-use shadowmesh::config::NamesChoice;
+use shadowmesh::config::{NamesChoice, SessionsChoice};
 use shadowmesh::control::message::{
     AdminEntry, Change, Echo, ErrorCode, InviteLimits, Member, Members, PathMoved, Request, Response, Wanted,
 };
@@ -377,7 +377,13 @@ fn reload_says_what_is_in_force() {
     let answers = [Some(rules(2)), Some(rules(1)), Some(rules(0)), None, None].map(|rules| {
         let has_two = rules.as_ref().is_some_and(|rules| rules.count == 2);
         let names = if has_two { NamesChoice::Hosts } else { NamesChoice::Off };
-        Response::Reloaded { rules, names: Some(names) }
+        let sessions = match rules.as_ref().map(|rules| rules.count) {
+            Some(2) => SessionsChoice::OnDemand,
+            Some(1) => SessionsChoice::All,
+            _ => SessionsChoice::Auto,
+        };
+        let idle_after = Some(if has_two { "1m" } else { "5m" }.to_owned());
+        Response::Reloaded { rules, names: Some(names), sessions: Some(sessions), idle_after }
     });
     let refusal =
         Response::error(ErrorCode::Failed, "/etc/rules:1:1: no; the rules from before stay in force");
@@ -387,8 +393,9 @@ fn reload_says_what_is_in_force() {
         answers.lock().expect("no panic").next()
     });
     for said in [
-        "in force: 2 rules from /etc/rules\nnames: hosts; `shadowmesh status` shows how they are served",
-        "in force: 1 rule from /etc/rules",
+        "in force: 2 rules from /etc/rules\nnames: hosts; `shadowmesh status` shows how they are served\n\
+         sessions: on-demand; those that are not kept end after 1m without use",
+        "in force: 1 rule from /etc/rules\nsessions: all are kept",
         "in force: 0 rules from /etc/rules: everything is let in",
         "no rules are set: everything is let in",
     ] {
@@ -396,7 +403,7 @@ fn reload_says_what_is_in_force() {
         assert_eq!((done.code, done.stdout, done.stderr), (Some(0), String::new(), format!("{said}\n")));
     }
     let document: Value = serde_json::from_str(&home.run(&["reload", "--json"]).stdout).expect("a document");
-    assert_eq!(document, json!({ "rules": null, "names": "off" }));
+    assert_eq!(document, json!({ "rules": null, "names": "off", "sessions": "auto", "idle_after": "5m" }));
     refused(&home.run(&["reload"]), "/etc/rules:1:1: no; the rules from before stay in force");
     playing.end();
     refused(&home.run(&["reload"]), "no daemon");

@@ -3,13 +3,13 @@
 use crate::answered::play;
 use crate::program::{Done, Home, refused, relay_ticket};
 use serde_json::{Map, Value, json};
-use shadowmesh::config::NamesChoice;
+use shadowmesh::config::{NamesChoice, SessionsChoice};
 use shadowmesh::control::message::{
     AdminEntry, Echo, Member, Members, Netcheck, NetcheckRelay, PathMoved, Request, Response, Revoked,
 };
 use shadowmesh::control::status::{
-    Cipher, Handshake, Membership, NameLeftOut, Names, Path, PathKind, Peer, PeerMember, Relay, RulesInForce,
-    StandbyPath, Status, Switch,
+    Asleep, Cipher, Handshake, Membership, NameLeftOut, Names, Path, PathKind, Peer, PeerMember, PeerState,
+    Relay, RulesInForce, StandbyPath, Status, Switch,
 };
 use std::fs;
 
@@ -123,9 +123,11 @@ fn status() -> Status {
         next_direct_try_s: Some(1),
         ..Peer::default()
     };
+    let asleep = Asleep { age_s: 7, last_path: PathKind::DirectUdp };
+    let idle = Peer { state: PeerState::Idle, asleep: Some(asleep), ..Peer::default() };
     Status {
         relays: vec![Relay { url: "ws://r:1/v1".into(), rtt_ms: Some(1.0), ..Relay::default() }],
-        peers: vec![peer, Peer::default()],
+        peers: vec![peer, idle, Peer::default()],
         rules: Some(RulesInForce::default()),
         membership: Some(Membership::default()),
         dropped: [("forged".to_owned(), 1)].into(),
@@ -146,6 +148,7 @@ fn answer(request: &Request) -> Response {
                 via,
                 remote: None,
                 rtt_ms: 1.5,
+                woken_ms: Some(2.5),
             })
         }
         Request::Netcheck => {
@@ -167,9 +170,12 @@ fn answer(request: &Request) -> Response {
             peer_path: None,
             took_ms: 1.0,
         }),
-        Request::Reload => {
-            Response::Reloaded { rules: Some(RulesInForce::default()), names: Some(NamesChoice::On) }
-        }
+        Request::Reload => Response::Reloaded {
+            rules: Some(RulesInForce::default()),
+            names: Some(NamesChoice::On),
+            sessions: Some(SessionsChoice::OnDemand),
+            idle_after: Some("5m".into()),
+        },
         Request::Down => Response::Leaving,
         Request::Invite { .. } => Response::Invite { ticket: "smi1x".into() },
         Request::Members => Response::Members(Box::new(Members {

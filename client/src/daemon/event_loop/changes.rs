@@ -74,7 +74,16 @@ impl EventLoop {
         Ok(invite.to_text().to_string())
     }
 
-    /// Members that are connected and have not got the new secret, while they may get it.
+    /// Whoever sleeps is woken: it is to be told something, and to say whether it has it.
+    fn wake_all(&mut self) {
+        let now = Instant::now();
+        let asleep = self.endpoint.peer_status(now).into_iter().filter(|peer| peer.state == PeerState::Idle);
+        for slot in asleep.map(|peer| peer.slot).collect::<Vec<_>>() {
+            self.endpoint.wake(now, slot);
+        }
+    }
+
+    /// Members that are connected, or sleep, and have not got the new secret, while they may get it.
     fn without_secret(&self, now: Instant) -> Vec<String> {
         let hands_on = |trust: &Trust| trust.secrets().hands_on(trust.view().secret(), now);
         if !self.endpoint.trust().is_some_and(hands_on) {
@@ -83,7 +92,7 @@ impl EventLoop {
         let peers = self.endpoint.peer_status(now).into_iter();
         let is_without = |peer: &PeerStatus| {
             let verdict = peer.member.as_ref().map(|member| &member.verdict);
-            peer.state == PeerState::Connected
+            matches!(peer.state, PeerState::Connected | PeerState::Idle)
                 && matches!(verdict, Some(Verdict::Admitted(_)))
                 && self.has_new_secret(peer.id) != Some(true)
         };
@@ -180,7 +189,13 @@ impl EventLoop {
                 ))
             }
             Change::Approve { member } => self.approve(&member),
-            Change::RotateSecret { now } => self.rotate_secret(now),
+            Change::RotateSecret { now } => {
+                let done = self.rotate_secret(now);
+                if self.is_admin() {
+                    self.wake_all();
+                }
+                done
+            }
             Change::Rename { member, name } => {
                 let (node, before) = self.member(&member)?;
                 let name = Name::new(&name).ok_or(BAD_NAME)?;

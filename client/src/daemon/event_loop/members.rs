@@ -258,7 +258,7 @@ impl EventLoop {
 
     /// An admin's node renews what others show, and has to know whom it told of a new secret: where nobody said otherwise it keeps a session
     /// with each.
-    fn follow_sessions(&mut self) {
+    pub(super) fn follow_sessions(&mut self) {
         let keep = match self.sessions.keep {
             Keep::Auto if self.is_admin() => Keep::All,
             chosen @ (Keep::Auto | Keep::All | Keep::Few) => chosen,

@@ -58,11 +58,20 @@ impl EventLoop {
         let id = SystemRng.next_u64();
         if found.path.is_some() && self.endpoint.echo(now, found.slot, id) {
             self.echoes.insert(id, Echo { reply, sent: now, woken: None });
-        } else if matches!(found.state, PeerState::Idle) && self.endpoint.wake(now, found.slot) {
+        } else if self.is_drowsy(&found) && self.endpoint.wake(now, found.slot) {
             self.sleepers.push(Sleeper { slot: found.slot, asked: now, reply });
         } else {
             let sentence = format!("{peer} is {}: there is no proven path to it now", found.state.as_str());
             reply.send(Response::error(ErrorCode::NotConnected, sentence));
+        }
+    }
+
+    /// Whether the peer sleeps, or is being woken.
+    fn is_drowsy(&self, peer: &PeerStatus) -> bool {
+        match peer.state {
+            PeerState::Idle => true,
+            PeerState::Connecting => self.drowsy.contains(&peer.slot),
+            PeerState::Connected | PeerState::Offline => false,
         }
     }
 

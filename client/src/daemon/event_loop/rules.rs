@@ -1,11 +1,13 @@
-//! The access rules that this node enforces: into the data plane at the start and on `reload`.
+//! The access rules that this node enforces: into the data plane at the start and on `reload`; and what else `reload` applies.
 
 use super::EventLoop;
+use crate::config::Settings;
 use crate::control::message::{ErrorCode, Response};
 use crate::control::status::RulesInForce;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::rules_file::RulesFile;
 use crate::plane::Routes;
+use shadowmesh_proto::endpoint::demand::Sessions;
 use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::rules;
 use std::time::Instant;
@@ -32,13 +34,17 @@ impl EventLoop {
     /// Reads the configuration again, and the rules from the file that the configuration names now. Those from before stay in force where the new ones
     /// cannot be used: a slip of the pen opens nothing.
     pub(super) fn reload(&mut self) -> Response {
-        let (path, names) = match self.state.load_config() {
-            Ok(config) => (config.rules, config.names.unwrap_or_default()),
+        let config = match self.state.load_config() {
+            Ok(config) => config,
             Err(error) => return self.refuse(error.to_string()),
         };
+        let Settings { names, sessions, idle_after, .. } = Settings::new(&config, &self.own_name);
         // Whatever becomes of the rules: one has nothing to do with the other.
         self.names.choose(names);
         self.tell_names();
+        self.sessions = Sessions { keep: sessions.into(), idle_after: idle_after.duration() };
+        self.follow_sessions();
+        let path = config.rules;
         let here = self.endpoint.id();
         self.rules = match path.map(|path| RulesFile::read(&path)) {
             Some(Ok(file)) => Some(enforce(&mut self.routes, here, file)),
@@ -57,7 +63,12 @@ impl EventLoop {
             self.names.touch();
         }
         say(&self.progress, self.rules.as_ref());
-        Response::Reloaded { rules: self.rules.clone(), names: Some(names) }
+        Response::Reloaded {
+            rules: self.rules.clone(),
+            names: Some(names),
+            sessions: Some(sessions),
+            idle_after: Some(idle_after.to_string()),
+        }
     }
 
     fn refuse(&mut self, why: String) -> Response {

@@ -3,6 +3,7 @@
 
 mod members;
 mod names;
+mod sessions;
 
 use super::*;
 use crate::config::{Config as FileConfig, Settings};

@@ -163,7 +163,7 @@ fn a_frame_while_the_answer_is_awaited_goes_at_once_by_the_next_session() {
     // The answer, and the handshake.
     world.run(2 * WAY + 4 * WAY);
     assert_eq!(ended(&world, at), 1);
-    assert!(world.is_connected());
+    assert_eq!(world.status(at).state, PeerState::Connected);
     world.run(Duration::from_secs(3));
     assert_eq!([world.started(0), world.started(1)], [2, 2]);
 }
@@ -397,12 +397,12 @@ fn a_peer_that_restarted_meanwhile_is_greeted_at_once() {
 fn news_of_this_node_are_told_to_those_that_sleep() {
     let mut world = asleep(926);
     let now = world.now;
+    world.nodes[0].endpoint.hello.name = "another".to_owned();
     world.nodes[0].endpoint.announce(now);
     world.run(5 * WAY);
     assert!(world.is_connected());
-    let revision = world.nodes[0].endpoint.hello().revision;
     world.run(Duration::from_secs(1));
-    assert_eq!(world.status(1).hello.unwrap().revision, revision);
+    assert_eq!(world.status(1).hello.unwrap().name, "another");
 }
 
 #[test]
