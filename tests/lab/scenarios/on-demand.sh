@@ -60,14 +60,15 @@ lab_expect "and those after it" on b ping -c 5 -i 0.2 -W 1 "$c_address"
 is_direct b c
 lab_expect "a was left alone" lab_status a '([.peers[] | select(.state == "idle")] | length) == 2 or error(.peers | tostring)'
 rests b c
-lab_expect "shadowmesh ping wakes as well" on c sh -c "shadowmesh ping b -c 2 -i 200ms --json | jq -e '.received == 2 and .replies[0].woken_ms < 1000 and .replies[1].woken_ms == null'"
+lab_expect "shadowmesh ping wakes as well" on c sh -c "shadowmesh ping b -c 2 -i 0.2 --json | jq -e '.received == 2 and .replies[0].woken_ms < 1000 and .replies[1].woken_ms == null'"
 rests b c
 
 # Both at once, at full rate from the first frame on. No connection beside it: that would come first.
 LAB_BESIDE=''
+missed() { lab_status "$1" '[.peers[] | .lost + .tx_dropped] | add'; }
+declare -A missed_before=([b]=$(missed b) [c]=$(missed c))
 lab_oracle both-at-once b c --seconds "$(quick 3 5)"
 is_direct b c
-for host in b c; do lab_expect "$host counts none lost" lab_status "$host" '([.peers[] | .lost + .tx_dropped] | add) == 0 or error(.peers | tostring)'; done
 # Just when it is about to end: one asks after $IDLE s, the other a second later, and the answers take a moment.
 rounds=0
 for silence in $(quick "2.98 3.02 4.02" "2.9 2.96 2.98 3 3.01 3.02 3.04 3.06 3.1 3.2 3.97 4 4.01 4.02 4.04 4.1"); do
@@ -75,7 +76,7 @@ for silence in $(quick "2.98 3.02 4.02" "2.9 2.96 2.98 3 3.01 3.02 3.04 3.06 3.1
     lab_hold "$silence" "nothing"
     lab_oracle "after-$silence-s" b c --seconds 0.5 --rate 200
 done
-for host in b c; do lab_expect "$host counts none lost" lab_status "$host" '([.peers[] | .lost + .tx_dropped] | add) == 0 or error(.peers | tostring)'; done
+for host in b c; do [[ $(missed "$host") == "${missed_before[$host]}" ]] || lab_fail "$host counts $(($(missed "$host") - missed_before[$host])) frames lost"; done
 lab_measure "silences of about as long as a session may rest" "$rounds" times
 
 # One that dies while its sessions rest is not called idle any more, and is greeted when it is back.
