@@ -354,12 +354,14 @@ impl Peer {
         }
     }
 
-    /// Whether the session was answered on the direct path that data takes since a relay last said that the peer is there; `None` where that
-    /// path is in doubt, or data takes none.
+    /// Whether the session was answered on the direct path that data takes since a relay last said that the peer is there, or since the
+    /// peer was asked in vain to let it end; `None` where that path is in doubt, or data takes none, or the session is known to be over.
     fn lives_directly(&self) -> Option<bool> {
-        let direct = self.routed.filter(|via| via.kind().is_direct() && self.session.is_some())?;
+        let is_there = self.session.is_some() && !self.rest.is_over_there();
+        let direct = self.routed.filter(|via| via.kind().is_direct() && is_there)?;
         let path = self.path_of(direct).filter(|path| path.is_proven())?;
-        Some(self.introduced.is_none_or(|since| path.has_answered_since(since)))
+        let since = self.introduced.max(self.rest.in_doubt_since());
+        Some(since.is_none_or(|since| path.has_answered_since(since)))
     }
 
     /// A session that may still live is asked along with each INIT, and first: so its answer comes first.

@@ -67,8 +67,21 @@ pub(super) struct Rest {
     /// When it was woken last, until there is a session.
     woken: Option<Instant>,
     rested: Option<Rested>,
+    /// Whether the session may be over at the other side.
+    doubt: Doubt,
     /// Where data went last by datagram, before the session ended.
     direct: Option<SocketAddr>,
+}
+
+/// What is known of a session that this side goes on with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Doubt {
+    #[default]
+    None,
+    /// REST was said then, and not answered: only what answers since then shows that it is not over.
+    Unanswered(Instant),
+    /// It is over at the other side.
+    Over,
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +142,21 @@ impl Rest {
         (self.asleep, self.woken) = (None, None);
         self.state = State::Awake;
         self.not_before = None;
+        self.doubt = Doubt::None;
         self.on_use(now);
+    }
+
+    /// Whether the session is known to be over at the other side.
+    pub(super) fn is_over_there(&self) -> bool {
+        self.doubt == Doubt::Over
+    }
+
+    /// What was answered before does not show that the session lives.
+    pub(super) const fn in_doubt_since(&self) -> Option<Instant> {
+        match self.doubt {
+            Doubt::Unanswered(since) => Some(since),
+            Doubt::None | Doubt::Over => None,
+        }
     }
 
     /// What was known of the peer may be another matter now: a session is to tell.
@@ -246,7 +273,7 @@ impl Peer {
                 self.resume_sealing(ctx);
                 self.rest.put_off(ctx.now, LOOK_AGAIN);
                 // It may have ended at the other side, where the answer was lost. What is sealed meanwhile is resent by the next one.
-                self.revive(ctx, "a session may be over at the other side");
+                self.doubt_session(ctx, Doubt::Unanswered(ctx.now));
             }
             State::Proposed { number, again, .. } => {
                 *again = ctx.now + REPEAT;
@@ -356,9 +383,22 @@ impl Peer {
             // Late: this side went on, in a session that the other has ended.
             (false, true) => {
                 self.resume_sealing(ctx);
-                self.first.schedule(ctx.now, "the session is over at the other side");
+                self.doubt_session(ctx, Doubt::Over);
             }
             (false, false) => {}
+        }
+    }
+
+    /// A handshake begins beside a session that may be over at the other side. A path that answered before proves nothing now, also a
+    /// direct one: it is asked, and nobody calls it good for as long as it was silent.
+    fn doubt_session(&mut self, ctx: &mut Context<'_>, doubt: Doubt) {
+        self.rest.doubt = doubt;
+        self.direct.question(ctx.now);
+        self.direct_tcp.question(ctx.now);
+        if doubt == Doubt::Over {
+            self.first.schedule(ctx.now, "the session is over at the other side");
+        } else {
+            self.revive(ctx, "a session may be over at the other side");
         }
     }
 

@@ -251,6 +251,47 @@ fn a_session_that_ended_while_the_answer_was_lost_for_long_is_replaced() {
     assert_eq!(resumed(&world, at), 1);
 }
 
+/// Two that send directly and let sessions end, up to where the one that was asked has ended it and its answer is lost.
+fn unheard_directly(seed: u64) -> (World, usize) {
+    let mut world = behind(seed, [Nat::PortRestricted; 2]);
+    (0..2).for_each(|at| keep(&mut world, at, Keep::Few));
+    world.run(Duration::from_secs(3));
+    traffic(&mut world, Duration::from_secs(3), true);
+    assert_eq!(kinds(&world), DIRECT);
+    let agrees = 1 - world.lower();
+    run_until(&mut world, |world| ended(world, agrees) == 1);
+    world.internet.under_way.clear();
+    world.internet.sides[agrees].mute = true;
+    (world, agrees)
+}
+
+#[test]
+fn where_the_answer_was_lost_for_long_on_a_direct_path_that_does_not_pass_for_a_session() {
+    let (mut world, agrees) = unheard_directly(934);
+    world.run(Duration::from_millis(3100));
+    world.internet.sides[agrees].mute = false;
+    assert_eq!((ended(&world, 1 - agrees), resumed(&world, 1 - agrees)), (0, 1));
+    world.run(Duration::from_secs(3));
+    assert!(world.is_connected());
+    assert_eq!([world.started(0), world.started(1)], [2, 2]);
+}
+
+#[test]
+fn an_answer_that_comes_when_the_one_that_asked_went_on_ends_the_session() {
+    let (mut world, agrees) = unheard_directly(935);
+    world.internet.sides[agrees].mute = false;
+    world.internet.sides[agrees].slower = Duration::from_millis(2990);
+    // The question is repeated; what answers it comes when nobody waits any more, and what is asked by INIT meanwhile takes the relay.
+    world.drop = |_, _| true;
+    world.run(Duration::from_millis(3300));
+    assert_eq!((ended(&world, 1 - agrees), resumed(&world, 1 - agrees)), (0, 1));
+    world.drop = |_, _| false;
+    world.internet.sides[agrees].slower = Duration::ZERO;
+    world.run(Duration::from_secs(3));
+    assert!(world.is_connected());
+    assert_eq!([world.started(0), world.started(1)], [2, 2]);
+}
+
 #[test]
 fn who_keeps_its_sessions_is_asked_now_and_then_and_nothing_comes_of_it() {
     let mut world = pair(World::new(918));
