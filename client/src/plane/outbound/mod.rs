@@ -12,7 +12,7 @@
 //!
 //! A peer whose session is to end because nobody uses it is asked about first: nothing more is sealed from when the answer is that it has
 //! everything, and frames for it wait, as without a key, and are told ([`Fact::Wanted`]) until the next session begins or this one goes
-//! on (protocol §4.10). However long it sleeps, it stays known as a place where stations are.
+//! on (protocol §4.10); as many as [`peer::RESTING_FRAMES`]. However long it sleeps, it stays known as a place where stations are.
 //!
 //! While no peer's way has room the TAP is not read: its queue fills and its senders slow down to what those ways take. Where only some
 //! have none nobody else waits for them: what is for who is behind a full stream waits in his ring for a moment, and is then dropped
@@ -42,6 +42,8 @@ use arc_swap::ArcSwap;
 use association::Association;
 use batches::{Batches, Way};
 use datagrams::Datagrams;
+#[cfg(test)]
+pub(super) use peer::RESTING_FRAMES;
 use peer::{Context, Peer, Sent};
 use rustix::event::{PollFd, PollFlags};
 use shadowmesh_proto::endpoint::event::Via;

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Frames that wait for a peer's key (protocol §4.7): a burst of ARP and the first segments of a few connections.
 pub(super) const WAITING_FRAMES: usize = 64;
+/// Those that wait while a session is about to end, or has ended for want of use and another begins (protocol §4.10): two seconds of a
+/// thousand a second, for a handshake through a relay that is far away, or one of whose messages is lost. The peer is one that was met.
+pub(in crate::plane) const RESTING_FRAMES: usize = 2_048;
 /// Bytes that wait for keys, over all peers: a relay that names thousands of peers which never answer must not cost a frame
 /// of every broadcast for each of them.
 const WAITING_BYTES: usize = 4 << 20;
@@ -316,7 +319,8 @@ impl Peer {
     /// Keeps a frame until there is a key; `kept` when it did.
     fn keep(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters, plaintext: &[u8], kept: Sent) -> Sent {
         self.drop_old(ctx.now, counters, ctx.waiting_bytes);
-        if self.waiting.len() >= WAITING_FRAMES {
+        let most = if self.is_stopped || self.is_asleep { RESTING_FRAMES } else { WAITING_FRAMES };
+        if self.waiting.len() >= most {
             self.drop_oldest(counters, ctx.waiting_bytes);
         }
         if *ctx.waiting_bytes + plaintext.len() > WAITING_BYTES {

@@ -2,6 +2,7 @@
 //! the next session (protocol §4.10).
 
 use super::*;
+use crate::plane::outbound::RESTING_FRAMES;
 
 impl Sender {
     fn facts(&mut self) -> Vec<Fact> {
@@ -120,6 +121,26 @@ fn frames_that_are_read_after_it_ended_go_by_the_next_session_in_order() {
 }
 
 #[test]
+fn as_many_frames_wait_as_a_handshake_that_takes_its_time_may_need() {
+    let mut a = talking();
+    a.acknowledge_all(10);
+    assert!(a.stop_sealing(1));
+    let most = u32::try_from(RESTING_FRAMES).unwrap();
+    a.send(2, most / 2, 100);
+    a.command(OutboundCommand::End(PEER));
+    a.route(PEER, false, false);
+    a.send(2, most / 2, 100);
+    let dropped = |a: &Sender| a.snapshot.peers[0].counters.tx_dropped.load(Relaxed);
+    assert_eq!(dropped(&a), 0);
+    // Beyond that the oldest are dropped, and counted.
+    a.send(2, 5, 100);
+    assert_eq!(dropped(&a), 5);
+    a.start(7);
+    assert_eq!(a.snapshot.peers[0].counters.tx_frames.load(Relaxed), 10 + u64::from(most));
+    assert_eq!(dropped(&a), 5);
+}
+
+#[test]
 fn who_sleeps_is_remembered_as_a_place_and_wanted_until_it_wakes() {
     let mut a = talking();
     a.acknowledge_all(10);
@@ -164,11 +185,18 @@ fn nothing_is_sealed_behind_the_answer_that_it_stopped() {
             a.send(2, sent, 100);
             sent += 1;
         }
-        let mut is_stopped = false;
+        let (mut is_stopped, asked) = (false, Instant::now());
         while !is_stopped {
+            assert!(asked.elapsed() < PATIENCE, "it never stops: round {round}");
             number += 1;
             // What it has sealed by now is acknowledged.
-            marks.record(&[], sealed(&a) - before);
+            let floor = sealed(&a) - before;
+            let heard = floor.checked_sub(1).map(|highest| PathAck {
+                path: RELAYED.number(),
+                highest,
+                bitmap: [u64::MAX; 4],
+            });
+            marks.record(heard.as_slice(), floor);
             a.plane.outbound(OutboundCommand::StopSealing { slot: PEER, number });
             let mut answer = None;
             until("the answer", || {
