@@ -77,8 +77,10 @@ pub struct Loss {
     /// Since when every verdict was: too much.
     bad_since: Option<Instant>,
     lossy: Option<Lossy>,
-    /// Tries that failed since the path last was clean for long.
+    /// Tries that failed since the path last was clean for [`PAUSE_MAX`].
     failed: u32,
+    /// When a try last ended well.
+    clean_since: Option<Instant>,
 }
 
 /// A lossy path on its way back.
@@ -127,6 +129,7 @@ impl Loss {
 
     /// A PING was answered, or not in time.
     pub fn on_ping(&mut self, now: Instant, is_answered: bool) {
+        let is_shown = self.is_shown(now);
         let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) else { return };
         lossy.asked += 1;
         lossy.lost += u64::from(!is_answered);
@@ -134,11 +137,14 @@ impl Loss {
             self.failed = self.failed.saturating_add(1);
             let pause = PAUSE.saturating_mul(1 << self.failed.min(5).saturating_sub(1)).min(PAUSE_MAX);
             self.lossy = Some(Lossy { trying_from: now + pause, asked: 0, lost: 0 });
-        } else if now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR
+        } else if is_answered
+            && !is_shown
+            && now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR
             && lossy.asked >= CLEAN_PINGS / 2
         {
             tracing::debug!("a path is clean again");
             self.lossy = None;
+            self.clean_since = Some(now);
             self.begin();
         }
     }
@@ -156,6 +162,19 @@ impl Loss {
     /// Whether it loses too much just now, which may be over before it is called lossy for it.
     pub const fn is_losing(&self) -> bool {
         self.lossy.is_some() || self.bad_since.is_some()
+    }
+
+    /// Whether its data shows just now that it loses too much; of data that went long ago that is not known.
+    pub fn is_shown(&self, now: Instant) -> bool {
+        let last = self.grains.back().filter(|_| self.bad_since.is_some());
+        last.is_some_and(|grain| now.saturating_duration_since(grain.since) < VERDICT_MAX)
+    }
+
+    /// Nothing was asked of it while it rested: a try that was under way begins anew.
+    pub fn on_wake(&mut self, now: Instant) {
+        if let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) {
+            *lossy = Lossy { trying_from: now, asked: 0, lost: 0 };
+        }
     }
 
     /// When the next PING is due that a lossy path needs on its way back, `last` having left then.
@@ -203,6 +222,9 @@ impl Loss {
         let lasted = now.saturating_duration_since(since);
         if self.lossy.is_none() && lasted >= DEMOTED_AFTER.max(2 * span) {
             tracing::debug!(came, lost, "a path loses too much");
+            if self.clean_since.is_some_and(|at| now.saturating_duration_since(at) >= PAUSE_MAX) {
+                self.failed = 0;
+            }
             self.lossy = Some(Lossy { trying_from: now, asked: 0, lost: 0 });
         }
     }
@@ -427,5 +449,30 @@ mod tests {
         line.loss.on_acks(now, 0, &[0; 4]);
         line.loss.begin();
         assert_eq!(line.loss.per_mille(now), None);
+    }
+
+    #[test]
+    fn who_was_clean_for_long_pays_for_no_failures_of_before() {
+        let mut line = Line::new();
+        let pause = |line: &mut Line| {
+            line.run(secs(5), 200);
+            assert!(line.loss.is_lossy());
+            while line.loss.probe_due(line.now).is_some_and(|due| due <= line.now + PROBE_EVERY) {
+                line.now += PROBE_EVERY;
+                line.loss.on_ping(line.now, false);
+            }
+            line.loss.probe_due(line.now).unwrap() - line.now
+        };
+        let clean = |line: &mut Line, pause: Duration| {
+            line.now += pause;
+            line.ping(CLEAN_FOR + secs(1), 0);
+            assert!(!line.loss.is_lossy());
+        };
+        assert_eq!(pause(&mut line), PAUSE);
+        clean(&mut line, PAUSE);
+        assert_eq!(pause(&mut line), 2 * PAUSE, "it was clean for a moment only");
+        clean(&mut line, 2 * PAUSE);
+        line.now += PAUSE_MAX;
+        assert_eq!(pause(&mut line), PAUSE);
     }
 }

@@ -307,6 +307,8 @@ impl Path {
         if self.is_resting() {
             tracing::debug!(kind = %self.kind, "path wakes");
             self.state = State::Unproven { since: now };
+            self.loss.on_wake(now);
+            self.trial.on_doubt();
             self.unanswered.clear();
             self.next_ping = Some(Deadline::new(now, "prove a path that rested"));
         }
@@ -344,8 +346,10 @@ impl Path {
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
         let answer_takes = self.rtt().map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
-        let lost = self.challenges.take_overdue(now, answer_takes);
-        self.count_lost(now, lost);
+        for _ in 0..self.challenges.take_overdue(now, answer_takes) {
+            self.loss.on_ping(now, false);
+            self.trial.on_no_answer(now);
+        }
         let size = self.ping_size().unwrap_or_default();
         if self.unanswered.len() >= MAX_PENDING {
             // As many as can be answered; two at a time, so that the turn is kept.
@@ -357,7 +361,7 @@ impl Path {
         self.pinged = Some(now);
         let pause = if self.is_questioned() {
             questioned_again(self.rtt())
-        } else if self.is_losing() {
+        } else if self.is_proven() && self.loss.is_shown(now) {
             repeat_in_loss(self.rtt())
         } else {
             repeat_after(self.rtt())
@@ -374,7 +378,6 @@ impl Path {
         let Some(answer) = self.challenges.on_answer(now, id) else {
             return false;
         };
-        self.count_lost(now, answer.skipped);
         if !answer.is_overdue {
             self.loss.on_ping(now, true);
             self.trial.on_answer(now, answer.took, self.kind.is_stream());
@@ -382,14 +385,6 @@ impl Path {
         let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
         self.prove(now, answer.took, size);
         true
-    }
-
-    /// So many PINGs were not answered, or not in time.
-    fn count_lost(&mut self, now: Instant, lost: usize) {
-        for _ in 0..lost {
-            self.loss.on_ping(now, false);
-            self.trial.on_no_answer(now);
-        }
     }
 
     /// A check (protocol §7.5) that left for where this path leads was answered after `sample`. Its packet had `size` bytes, so it showed
@@ -611,7 +606,7 @@ impl Path {
     fn move_to_suspect(&mut self, now: Instant, dies: Instant) {
         tracing::debug!(kind = %self.kind, "path suspect");
         self.state = State::Suspect { since: now, dies };
-        self.trial.on_doubt(now);
+        self.trial.on_doubt();
         self.questioned = None;
         self.next_ping = Some(Deadline::new(now, "prove a suspect path"));
     }

@@ -149,6 +149,8 @@ pub struct ReceiveMarks {
     late: [Option<LateBlock>; LATE_BLOCKS],
     unreported: u32,
     since: Option<Instant>,
+    /// Whether the last report of a burst told of what is below its bitmap.
+    is_below_told: bool,
     /// Late packets opened and the blocks are full: the next one might go unmentioned.
     urgent: bool,
 }
@@ -232,11 +234,14 @@ impl ReceiveMarks {
                 *slot = None;
             }
         }
+        // Each second one of a burst: the other paths are repeated by those between.
         if self.unreported >= ACK_EVERY {
-            for (path, highest) in self.highest.iter().enumerate() {
-                if let (Some(highest), true) = (*highest, self.news[path]) {
-                    report.push_below(path, highest, window);
-                }
+            self.is_below_told = !self.is_below_told;
+            let newest = self.highest.iter().enumerate().filter(|(path, _)| self.news[*path]);
+            if let (true, Some((path, Some(highest)))) =
+                (self.is_below_told, newest.max_by_key(|(_, highest)| **highest))
+            {
+                report.push_below(path, *highest, window);
             }
         }
         // Whatever room is left repeats the other paths, in case what said it before was lost.
@@ -474,7 +479,7 @@ mod tests {
     #[test]
     fn what_came_in_a_burst_is_told_as_far_back_as_there_is_room() {
         let mut receiver = Receiver::new();
-        receiver.open(1, 1..200);
+        receiver.open(1, 100..200);
         receiver.report();
         let came = |counter: &u64| counter % 300 != 7;
         receiver.open(1, (200..1_000).filter(came));
@@ -482,9 +487,12 @@ mod tests {
         let told = Receiver::told(&receiver.report(), 200..2_000);
         // Four entries: each path, and two blocks of the one that needs them.
         assert_eq!(told, (1_000 - 3 * 257..1_010).filter(came).collect::<Vec<_>>());
-        // A few are told as ever.
-        receiver.open(1, 1_010..1_012);
-        assert_eq!(receiver.report().paths().iter().map(|ack| ack.path).collect::<Vec<_>>(), [1, 3]);
+        // The next one repeats the other path, and a few are told as ever.
+        let paths = |report: AckReport| report.paths().iter().map(|ack| ack.path).collect::<Vec<_>>();
+        receiver.open(3, 1_010..1_200);
+        assert_eq!(paths(receiver.report()), [3, 1]);
+        receiver.open(1, 1_200..1_202);
+        assert_eq!(paths(receiver.report()), [1, 3]);
     }
 
     #[test]

@@ -386,6 +386,37 @@ fn a_path_that_loses_a_fifth_each_way_is_no_silent_one() {
 }
 
 #[test]
+fn a_moment_of_silence_ends_no_try_of_a_path_that_was_lossy() {
+    let mut run = Run::new();
+    run.for_secs(1, |_, _| ());
+    run.path.loss.shun(run.now);
+    run.path.want_ping(run.now);
+    run.for_secs(10, |_, _| ());
+    run.answers = false;
+    run.for_ticks(30, |_, _| ());
+    run.answers = true;
+    run.for_secs(19, |_, _| ());
+    assert!(run.path.is_lossy());
+    run.for_secs(2, |_, _| ());
+    assert!(!run.path.is_lossy());
+}
+
+#[test]
+fn a_lossy_path_that_rested_is_tried_for_as_long_as_any() {
+    let mut run = Run::new();
+    run.for_secs(1, |_, _| ());
+    run.path.loss.shun(run.now);
+    run.path.rest();
+    assert!(run.path.is_resting());
+    run.for_secs(100, |_, _| ());
+    run.path.wake(run.now);
+    run.for_secs(29, |_, _| ());
+    assert!(run.path.is_lossy());
+    run.for_secs(2, |_, _| ());
+    assert!(!run.path.is_lossy());
+}
+
+#[test]
 fn a_path_that_breaks_behind_the_last_answer_is_noticed_without_further_data() {
     let mut run = Run::new();
     run.for_secs(1, |_, _| ());
