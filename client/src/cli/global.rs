@@ -1,10 +1,10 @@
 //! Options that every command takes: which daemon, which state.
 
 use crate::config::NetworkAlias;
+use crate::daemon::state_dir;
 use crate::doctor::Call;
 use std::path::{Path, PathBuf};
 
-const STATE: &str = "/var/lib/shadowmesh";
 const HEADING: &str = "Options of every command";
 
 /// Options that every command takes, before or after its name.
@@ -12,7 +12,7 @@ const HEADING: &str = "Options of every command";
 pub(super) struct Global {
     /// Directory that holds this host's key and network
     #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
-    #[arg(env = "SHADOWMESH_STATE", hide_env = true, default_value = STATE)]
+    #[arg(env = "SHADOWMESH_STATE", hide_env = true, default_value = state_dir::DEFAULT)]
     pub(super) state: PathBuf,
 
     /// Socket of the daemon [default: /run/shadowmesh/control.sock]
@@ -48,7 +48,7 @@ impl Global {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let mut options = Vec::new();
         let mut add = |option: &str, value: String| options.extend([option.to_owned(), value]);
-        if self.state != Path::new(STATE) {
+        if self.state != Path::new(state_dir::DEFAULT) {
             add("--state", absolute(&self.state).display().to_string());
         }
         if let Some(socket) = &self.socket {

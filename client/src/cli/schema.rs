@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             schema(*make).into()
         }
     };
-    Ok(output::data(&serde_json::to_string_pretty(&document)?)?)
+    output::document(&document)
 }
 
 /// As it is written, not as it may be read: what is always there is required.

@@ -249,6 +249,14 @@ pub struct Relay {
     pub observed_udp: Option<String>,
 }
 
+impl Relay {
+    /// The `host:port` in its address.
+    pub(crate) fn authority(&self) -> &str {
+        let url = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        url.split_once('/').map_or(url, |(authority, _)| authority)
+    }
+}
+
 /// Where the connection to a relay stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -40,6 +40,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// Where it is unless somebody says otherwise.
+pub const DEFAULT: &str = "/var/lib/shadowmesh";
 const VERSION: u32 = 1;
 const STATE: &str = "state.toml";
 const NODE_KEY: &str = "node.key";
@@ -58,7 +60,8 @@ const _: () = {
         "it is readable"
     );
 };
-const LOCK: &str = ".lock";
+/// Who has it locked is the daemon.
+pub(crate) const LOCK: &str = ".lock";
 
 /// An opened state directory of a layout that this program knows.
 #[derive(Debug, Clone)]
@@ -70,6 +73,11 @@ pub struct StateDir {
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
+}
+
+/// Whether a file of that name in it is for its owner alone.
+pub(crate) fn is_secret(name: &str) -> bool {
+    [NODE_KEY, NETWORK, MEMBERS, CONFIG].contains(&name) || name.starts_with(ADMIN_KEY)
 }
 
 impl StateDir {

@@ -350,7 +350,6 @@ impl World {
         usize::from(self.nodes[1].endpoint.id() < self.nodes[0].endpoint.id())
     }
 
-    /// Node `at` dies without a word and comes back with the same key; the relay introduces it anew on another channel.
     /// No relay is left to go to, and what was under way there is gone.
     fn lose_relay(&mut self) {
         let now = self.now;
@@ -362,6 +361,7 @@ impl World {
         self.to_relay.clear();
     }
 
+    /// Node `at` dies without a word and comes back with the same key; the relay introduces it anew on another channel.
     fn restart(&mut self, at: usize) {
         let secret = self.nodes[at].endpoint.config.node.clone();
         let instance = self.rng.next_u64();

@@ -110,9 +110,7 @@ impl AckReport {
         self.len += 1;
         true
     }
-}
 
-impl AckReport {
     /// What came before what the bitmap below `highest` covers, as far as there is room. In a burst reports are lost, or cannot be made because
     /// the control task is behind, and then the next bitmap does not reach back to the last one. The sender may have overwritten what was there:
     /// it cannot ask again, and would call lost what has arrived.

@@ -43,7 +43,7 @@ impl Named {
                 words.iter().find_map(|(before, behind)| between(line, before, behind))
             };
             match by(&RELAYS) {
-                Some(relay) => named.relays.push(host_of(relay)),
+                Some(relay) => named.relays.push(host_of(relay).to_owned()),
                 None => named.peers.extend(by(&NAMED).or_else(|| before_id(line)).map(ToOwned::to_owned)),
             }
         }
@@ -66,8 +66,9 @@ fn before_id(line: &str) -> Option<&str> {
     is_id.then_some(name)
 }
 
-fn host_of(authority: &str) -> String {
-    authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']).to_owned()
+/// The host in a `host:port`.
+pub(super) fn host_of(authority: &str) -> &str {
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']'])
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::daemon::state_dir::StateDir;
 use crate::names::label::Label;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use log::Named;
+use log::{Named, host_of};
 use pseudonyms::Pseudonyms;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use serde_json::{Value, json};
@@ -207,7 +207,7 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
             .for_each(|bridge| known.interface(bridge.as_str()));
         config.rules.iter().for_each(|rules| known.path(Path::new(rules.as_str())));
         for address in config.relays.iter().flat_map(|relay| &relay.addresses) {
-            known.host(address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host));
+            known.host(host_of(address));
         }
     }
     let network =
@@ -256,7 +256,7 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
         }
         members.revoked.iter().for_each(|revoked| known.key(&revoked.id));
         for relay in &members.relays {
-            known.host(relay.rsplit_once(':').map_or(relay.as_str(), |(host, _)| host));
+            known.host(host_of(relay));
         }
     }
     known

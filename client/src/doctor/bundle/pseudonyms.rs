@@ -16,6 +16,7 @@
 //! A pseudonym is never of the form of what it stands for, so that none can be taken for somebody else's. Numbers are given in the order of
 //! appearance and tell nothing.
 
+use crate::daemon::state_dir;
 use crate::net::Cidr;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
@@ -38,7 +39,7 @@ const HOMES: [&str; 3] = ["/home/", "/Users/", "/run/user/"];
 const SYSTEM: [&str; 12] =
     ["bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "usr", "var"];
 /// Where files of ours are by default, which tells nothing.
-const OURS: [&str; 3] = ["/var/lib/shadowmesh", "/run/shadowmesh", "/etc/shadowmesh/rules"];
+const OURS: [&str; 3] = [state_dir::DEFAULT, "/run/shadowmesh", "/etc/shadowmesh/rules"];
 /// What the kernel, systemd and programs that everybody has call interfaces, before a number.
 const USUAL: [&str; 25] = [
     "lo",
@@ -252,8 +253,6 @@ impl Pseudonyms {
         if has_mac(word) {
             return self.numbered("interface", &word.to_lowercase());
         }
-        let is_part_of_key =
-            |part: &str| part.len() >= KEY && part.chars().filter(char::is_ascii_digit).count() > 0;
         if word.contains("smr1") || word.contains("smi1") {
             let is_whole = word.len() > 16;
             return if is_whole { self.numbered("ticket", word) } else { word.to_owned() };
@@ -261,7 +260,8 @@ impl Pseudonyms {
         if let Some(id) = self.known_key(word) {
             return self.numbered("key", &id);
         }
-        if is_part_of_key(word) && !word.contains(['.', ':']) {
+        let has_digit = word.contains(|c: char| c.is_ascii_digit());
+        if word.len() >= KEY && has_digit && !word.contains(['.', ':']) {
             return self.numbered("key", word);
         }
         // Ranges, and names that are made of an address.

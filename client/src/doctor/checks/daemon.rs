@@ -3,18 +3,18 @@
 use super::super::facts::{Access, Daemon, Facts, Process, Running};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::quoted;
+use super::NO_DAEMON;
+use super::state::DENIED;
 
 /// Files that a daemon may need with a few dozen peers: streams, sockets, control connections, twice over.
 const FEW_FILES: u64 = 256;
 /// What the line sets, as the service does.
 const MANY_FILES: u64 = 65_536;
 
-const NO_DAEMON: &str = "no daemon answers";
-
 pub(super) fn network(facts: &Facts) -> Outcome {
     match (&facts.daemon, facts.state.access, facts.state.has_network) {
         (Daemon::Runs(_), ..) | (_, Access::Read, true) => Outcome::Clean,
-        (_, Access::Denied, _) => Outcome::Unknown("the state directory is for root to read"),
+        (_, Access::Denied, _) => Outcome::Unknown(DENIED),
         // It says so itself.
         _ if facts.state.is_newer || facts.state.damage.is_some() => Outcome::Clean,
         _ => {

@@ -3,14 +3,15 @@
 use super::super::facts::{Facts, Link};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::quoted;
+use crate::control::status::Node;
 use crate::daemon::address;
 use crate::net::{Cidr, routes};
 
-const NO_DEVICE: &str = "no daemon answers that has a device here";
+pub(super) const NO_DEVICE: &str = "no daemon answers that has a device here";
 
-fn with(facts: &Facts, decide: impl FnOnce(&Link, u16) -> Option<Trouble>) -> Outcome {
+fn with(facts: &Facts, decide: impl FnOnce(&Link, &Node) -> Option<Trouble>) -> Outcome {
     match (&facts.device, facts.daemon.running()) {
-        (Some(link), Some(running)) => decide(link, running.status.node.mtu).into(),
+        (Some(link), Some(running)) => decide(link, &running.status.node).into(),
         _ => Outcome::Unknown(NO_DEVICE),
     }
 }
@@ -25,7 +26,8 @@ pub(super) fn down(facts: &Facts) -> Outcome {
 }
 
 pub(super) fn mtu(facts: &Facts) -> Outcome {
-    with(facts, |link, mtu| {
+    with(facts, |link, node| {
+        let mtu = node.mtu;
         (link.mtu != u32::from(mtu)).then(|| {
             let sentence = format!("the MTU of {} was changed from {mtu} to {}", link.name, link.mtu);
             Trouble::warning(sentence)
@@ -35,23 +37,23 @@ pub(super) fn mtu(facts: &Facts) -> Outcome {
 }
 
 pub(super) fn addresses(facts: &Facts) -> Outcome {
-    let (Some(link), Some(running)) = (&facts.device, facts.daemon.running()) else {
-        return Outcome::Unknown(NO_DEVICE);
-    };
-    // One that is down has no IPv6 addresses, and where IPv6 is off it has none either: others say that.
-    let may_lack = |cidr: &Cidr| cidr.address().is_ipv6() && (!link.is_up || link.ipv6_off == Some(true));
-    let own = running.status.node.addresses.iter().filter_map(|text| text.parse::<Cidr>().ok());
-    let gone: Vec<Cidr> = own.filter(|cidr| !link.addresses.contains(cidr) && !may_lack(cidr)).collect();
-    if gone.is_empty() {
-        return Outcome::Clean;
-    }
-    let carrier = quoted(link.bridge.as_ref().unwrap_or(&link.name));
-    let lines: Vec<String> =
-        gone.iter().map(|cidr| facts.root(&format!("ip address add {cidr} dev {carrier}"))).collect();
-    let texts: Vec<String> = gone.iter().map(ToString::to_string).collect();
-    Trouble::fault(format!("{} was taken from {carrier}", texts.join(" and ")))
-        .line(lines.join(" && "))
-        .into()
+    with(facts, |link, node| {
+        // One that is down has no IPv6 addresses, and where IPv6 is off it has none either: others say that.
+        let may_lack = |cidr: &Cidr| cidr.address().is_ipv6() && (!link.is_up || link.ipv6_off == Some(true));
+        let own = node.addresses.iter().filter_map(|text| text.parse::<Cidr>().ok());
+        let gone: Vec<Cidr> = own.filter(|cidr| !link.addresses.contains(cidr) && !may_lack(cidr)).collect();
+        if gone.is_empty() {
+            return None;
+        }
+        let carrier = quoted(link.bridge.as_ref().unwrap_or(&link.name));
+        let lines: Vec<String> =
+            gone.iter().map(|cidr| facts.root(&format!("ip address add {cidr} dev {carrier}"))).collect();
+        let texts: Vec<String> = gone.iter().map(ToString::to_string).collect();
+        Some(
+            Trouble::fault(format!("{} was taken from {carrier}", texts.join(" and ")))
+                .line(lines.join(" && ")),
+        )
+    })
 }
 
 pub(super) fn ipv6_off(facts: &Facts) -> Outcome {

@@ -7,6 +7,7 @@
 use super::super::facts::Facts;
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::quoted;
+use super::device::NO_DEVICE;
 use serde_json::Value;
 
 /// Where packets of this machine's own come by. What is forwarded from one device to another is not this machine's.
@@ -18,7 +19,7 @@ const PARTS: [&str; 9] = ["dport", "sport", "th", "tcp", "udp", "icmp", "icmpv6"
 
 pub(super) fn decide(facts: &Facts) -> Outcome {
     let Some(link) = &facts.device else {
-        return Outcome::Unknown("no daemon answers that has a device here");
+        return Outcome::Unknown(NO_DEVICE);
     };
     let Some(ruleset) = &facts.ruleset else {
         return Outcome::Unknown("it takes root and the command nft to see the firewall's rules");

@@ -3,12 +3,12 @@
 use super::super::facts::{Facts, Running};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::{path, quoted};
+use super::NO_DAEMON;
 use crate::config::Ipv4Cidr;
 use shadowmesh_proto::ids::SHORT_ID_CHARS;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-const NO_DAEMON: &str = "no daemon answers";
 /// As long before its end as `status` warns, seconds.
 const SOON: u64 = 30 * 86_400;
 /// What a peer says of this host, and what is said of a peer here, where an admin's word lets it in: it has to be approved, or came by an

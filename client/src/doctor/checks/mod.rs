@@ -17,6 +17,9 @@ mod tests;
 use super::facts::Facts;
 use super::finding::{Finding, Looked, NotLooked, Outcome, Report, Severity, Trouble};
 
+/// Why a check is unknown that asks the daemon.
+const NO_DAEMON: &str = "no daemon answers";
+
 /// A check.
 pub(super) struct Check {
     /// Its name, for programs.

@@ -3,9 +3,10 @@
 use super::super::facts::{Access, Block, Daemon, Facts};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::path;
+use super::NO_DAEMON;
 
 pub(super) fn served(facts: &Facts) -> Outcome {
-    let Some(running) = facts.daemon.running() else { return Outcome::Unknown("no daemon answers") };
+    let Some(running) = facts.daemon.running() else { return Outcome::Unknown(NO_DAEMON) };
     let error = running.status.names.as_ref().and_then(|names| names.error.as_ref());
     // Of a block that is not whole the other check speaks.
     let Some(error) = error.filter(|_| !matches!(facts.hosts.block, Block::Part { .. })) else {

@@ -3,11 +3,11 @@
 use super::super::facts::{AddressReach, Facts, RelayReach, Running, Tcp};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::quoted;
+use super::NO_DAEMON;
 use crate::control::message::Wanted;
 use crate::control::status::{PathKind, Peer, Relay, RelayState};
 use std::collections::BTreeMap;
 
-const NO_DAEMON: &str = "no daemon answers";
 const NO_RELAY: &str = "no relay is known to this user";
 /// What the daemon says when it ends because every relay hung up on it.
 const OTHER_KEY: &str = "does not hold the key of the ticket";
@@ -48,8 +48,7 @@ pub(super) fn name(facts: &Facts) -> Outcome {
     let trouble = |host: &&str| {
         let sentence = format!("the relay's name {host} has no address here");
         if facts.has_name_server == Some(false) {
-            let add = "echo nameserver 9.9.9.9 | sudo tee -a /etc/resolv.conf";
-            let line = if facts.caller.is_root { add.replace("sudo ", "") } else { add.to_owned() };
+            let line = format!("echo nameserver 9.9.9.9 | {}", facts.root("tee -a /etc/resolv.conf"));
             return as_bad(facts, format!("{sentence}: there is no name server in /etc/resolv.conf"))
                 .line(line);
         }
@@ -92,12 +91,6 @@ pub(super) fn unreachable(facts: &Facts) -> Outcome {
     })
 }
 
-/// The `host:port` in a relay's address.
-fn authority(relay: &Relay) -> &str {
-    let url = relay.url.split_once("://").map_or(relay.url.as_str(), |(_, rest)| rest);
-    url.split_once('/').map_or(url, |(authority, _)| authority)
-}
-
 /// A relay that takes connections and lets nobody register: it does not prove the key that the ticket names.
 pub(super) fn key(facts: &Facts) -> Outcome {
     let ask = "; ask for its ticket (`sudo shadowmesh-relay ticket` there)";
@@ -118,9 +111,14 @@ pub(super) fn key(facts: &Facts) -> Outcome {
         let mut all = facts.relays.iter().flat_map(|relay| &relay.addresses);
         all.any(|known| known.text == address && known.tcp == Tcp::Open)
     };
-    let connected: Vec<&str> =
-        status.relays.iter().filter(|relay| relay.state == RelayState::Connected).map(authority).collect();
-    let kept_out = status.relays.iter().filter(|relay| relay.state != RelayState::Connected).map(authority);
+    let connected: Vec<&str> = status
+        .relays
+        .iter()
+        .filter(|relay| relay.state == RelayState::Connected)
+        .map(Relay::authority)
+        .collect();
+    let kept_out =
+        status.relays.iter().filter(|relay| relay.state != RelayState::Connected).map(Relay::authority);
     let found = kept_out.filter(|address| is_open(address)).map(|address| {
         if connected.contains(&address) {
             let old =

@@ -12,7 +12,7 @@ const LEAST_BYTES: u64 = 4 << 20;
 const LARGE_LOG: u64 = 1 << 20;
 /// A file may be younger than the clock by this much, seconds: clocks are set.
 const CLOCK_SLACK: u64 = 60;
-const DENIED: &str = "the state directory is for root to read";
+pub(super) const DENIED: &str = "the state directory is for root to read";
 
 /// `None` where there is something to look at.
 fn closed(facts: &Facts) -> Option<Outcome> {

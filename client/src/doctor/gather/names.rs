@@ -9,9 +9,9 @@ use shadowmesh_proto::ids::NodeId;
 pub(super) fn hosts(daemon: &Daemon, stored: Option<NodeId>) -> Hosts {
     let said = daemon.running().map(|running| running.status.node.id.clone());
     let node = said.or_else(|| Some(stored?.to_base32()));
-    let file = HostsFile::new(&Places::system().hosts);
-    let block = node.map_or(Block::Unknown, |node| block(&file, &node));
-    Hosts { path: Places::system().hosts, block }
+    let path = Places::system().hosts;
+    let block = node.map_or(Block::Unknown, |node| block(&HostsFile::new(&path), &node));
+    Hosts { path, block }
 }
 
 fn block(file: &HostsFile, node: &str) -> Block {

@@ -2,7 +2,7 @@
 
 use super::super::facts::{OtherDaemon, Process};
 use super::state::network_at;
-use crate::daemon::state_dir::NetworkState;
+use crate::daemon::state_dir::{self, NetworkState};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -85,8 +85,7 @@ fn state_of(words: &[String], environment: &[String]) -> Option<PathBuf> {
     };
     let from_environment =
         || environment.iter().find_map(|set| set.strip_prefix("SHADOWMESH_STATE=").map(ToOwned::to_owned));
-    let base =
-        option("--state").or_else(from_environment).unwrap_or_else(|| "/var/lib/shadowmesh".to_owned());
+    let base = option("--state").or_else(from_environment).unwrap_or_else(|| state_dir::DEFAULT.to_owned());
     let base = PathBuf::from(base);
     Some(option("--network").map_or_else(|| base.clone(), |network| base.join(network)))
 }

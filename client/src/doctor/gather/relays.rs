@@ -19,11 +19,7 @@ pub(super) fn known(tickets: &[RelayTicket], daemon: &Daemon) -> Vec<Vec<String>
         return tickets.iter().map(|ticket| ticket.addresses.clone()).collect();
     }
     let relays = daemon.running().map(|running| running.status.relays.as_slice()).unwrap_or_default();
-    let authority = |url: &str| {
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        rest.split('/').next().unwrap_or(rest).to_owned()
-    };
-    relays.iter().map(|relay| vec![authority(&relay.url)]).collect()
+    relays.iter().map(|relay| vec![relay.authority().to_owned()]).collect()
 }
 
 /// Tries all of them at once.

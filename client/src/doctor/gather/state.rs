@@ -3,7 +3,7 @@
 use super::super::facts::{Access, Damage, State};
 use super::process;
 use crate::config::{Settings, union_of_relays};
-use crate::daemon::state_dir::{NetworkState, StateDir, StateError};
+use crate::daemon::state_dir::{self, NetworkState, StateDir, StateError};
 use crate::daemon::{address, log_file};
 use rustix::fs::StatVfsMountFlags;
 use shadowmesh_proto::ids::NodeId;
@@ -47,7 +47,7 @@ pub(super) fn look(path: &Path, is_root: bool, answering: Option<i32>) -> Stored
         Err(_) => return found,
     }
     file_system(path, is_root, state);
-    let inode = fs::metadata(path.join(".lock")).ok().map(|lock| lock.ino());
+    let inode = fs::metadata(path.join(state_dir::LOCK)).ok().map(|lock| lock.ino());
     state.locked_by =
         inode.and_then(process::lock_holder).filter(|pid| Some(*pid) != answering).map(process::of);
     let last_words = log_file::last_words(&path.join(log_file::NAME));
@@ -67,9 +67,7 @@ fn read_files(files: impl Iterator<Item = PathBuf>, state: &mut State) {
             continue;
         }
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_secret = ["node.key", "network.toml", "members", "config.toml"].contains(&name.as_str())
-            || name.starts_with("admin.key");
-        if is_secret && metadata.permissions().mode() & 0o077 != 0 {
+        if state_dir::is_secret(&name) && metadata.permissions().mode() & 0o077 != 0 {
             state.exposed.push(file.clone());
         }
         if name == log_file::NAME {
@@ -143,17 +141,18 @@ fn contents(dir: &StateDir, found: &mut Stored) {
 fn trouble(error: StateError, state: &mut State) {
     match error {
         StateError::Newer { .. } => state.is_newer = true,
-        StateError::Config { cause, .. } => state.config = state.config.take().or(Some(cause)),
+        StateError::Config { cause, .. } => {
+            state.config.get_or_insert(cause);
+        }
         StateError::NotReadable { cause, .. } if cause.kind() == ErrorKind::PermissionDenied => {
             state.access = Access::Denied;
         }
         StateError::Damaged { ref path, .. } | StateError::NotReadable { ref path, .. } => {
             let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            state.damage = state.damage.take().or_else(|| Some(Damage { file, sentence: error.to_string() }));
+            state.damage.get_or_insert_with(|| Damage { file, sentence: error.to_string() });
         }
         StateError::NotWritable { .. } | StateError::Locked { .. } => {
-            state.damage =
-                state.damage.take().or_else(|| Some(Damage { file: None, sentence: error.to_string() }));
+            state.damage.get_or_insert_with(|| Damage { file: None, sentence: error.to_string() });
         }
     }
 }
