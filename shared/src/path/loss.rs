@@ -92,6 +92,13 @@ struct Lossy {
     lost: u64,
 }
 
+impl Lossy {
+    /// A try begins then.
+    const fn from(then: Instant) -> Self {
+        Self { trying_from: then, asked: 0, lost: 0 }
+    }
+}
+
 impl Loss {
     /// The peer has `highest` and, of the 256 counters below it, those whose bit is set; all were sent on this path since
     /// [`Self::begin`].
@@ -131,14 +138,18 @@ impl Loss {
     pub fn on_ping(&mut self, now: Instant, is_answered: bool) {
         let is_shown = self.is_shown(now);
         let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) else { return };
+        if is_shown {
+            // Data is on it still, and says more than PINGs do: a try begins when that ends.
+            *lossy = Lossy::from(now);
+            return;
+        }
         lossy.asked += 1;
         lossy.lost += u64::from(!is_answered);
         if lossy.lost * 100 >= LITTLE * CLEAN_PINGS + 100 {
             self.failed = self.failed.saturating_add(1);
             let pause = PAUSE.saturating_mul(1 << self.failed.min(5).saturating_sub(1)).min(PAUSE_MAX);
-            self.lossy = Some(Lossy { trying_from: now + pause, asked: 0, lost: 0 });
+            self.lossy = Some(Lossy::from(now + pause));
         } else if is_answered
-            && !is_shown
             && now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR
             && lossy.asked >= CLEAN_PINGS / 2
         {
@@ -151,7 +162,7 @@ impl Loss {
 
     /// Something else than its data showed that it loses too much: it is on its way back from now on.
     pub fn shun(&mut self, now: Instant) {
-        self.lossy.get_or_insert(Lossy { trying_from: now, asked: 0, lost: 0 });
+        self.lossy.get_or_insert(Lossy::from(now));
     }
 
     /// Whether it loses too much to carry data that another path can carry.
@@ -173,7 +184,7 @@ impl Loss {
     /// Nothing was asked of it while it rested: a try that was under way begins anew.
     pub fn on_wake(&mut self, now: Instant) {
         if let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) {
-            *lossy = Lossy { trying_from: now, asked: 0, lost: 0 };
+            *lossy = Lossy::from(now);
         }
     }
 
@@ -225,7 +236,7 @@ impl Loss {
             if self.clean_since.is_some_and(|at| now.saturating_duration_since(at) >= PAUSE_MAX) {
                 self.failed = 0;
             }
-            self.lossy = Some(Lossy { trying_from: now, asked: 0, lost: 0 });
+            self.lossy = Some(Lossy::from(now));
         }
     }
 
@@ -406,6 +417,9 @@ mod tests {
         let mut line = Line::new();
         line.run(secs(5), 200);
         assert!(line.loss.is_lossy());
+        // What answers beside data that shows the loss says nothing.
+        line.ping(secs(10), 0);
+        line.loss.begin();
         line.ping(secs(25), 0);
         assert!(line.loss.is_lossy());
         line.ping(secs(6), 0);
@@ -417,6 +431,7 @@ mod tests {
     fn while_it_loses_it_stays_away_and_asks_less_and_less() {
         let mut line = Line::new();
         line.run(secs(5), 200);
+        line.loss.begin();
         let mut asked = 0;
         let end = line.now + secs(3600);
         let mut last = line.now;
@@ -457,6 +472,7 @@ mod tests {
         let pause = |line: &mut Line| {
             line.run(secs(5), 200);
             assert!(line.loss.is_lossy());
+            line.loss.begin();
             while line.loss.probe_due(line.now).is_some_and(|due| due <= line.now + PROBE_EVERY) {
                 line.now += PROBE_EVERY;
                 line.loss.on_ping(line.now, false);

@@ -308,7 +308,7 @@ impl Path {
             tracing::debug!(kind = %self.kind, "path wakes");
             self.state = State::Unproven { since: now };
             self.loss.on_wake(now);
-            self.trial.on_doubt();
+            self.trial.on_wake();
             self.unanswered.clear();
             self.next_ping = Some(Deadline::new(now, "prove a path that rested"));
         }
@@ -606,7 +606,7 @@ impl Path {
     fn move_to_suspect(&mut self, now: Instant, dies: Instant) {
         tracing::debug!(kind = %self.kind, "path suspect");
         self.state = State::Suspect { since: now, dies };
-        self.trial.on_doubt();
+        self.trial.on_doubt(now);
         self.questioned = None;
         self.next_ping = Some(Deadline::new(now, "prove a suspect path"));
     }

@@ -4,12 +4,14 @@
 //! # Life
 //!
 //! Wanted while data's path loses too much ([`Trial::want`]) → PINGs, asked each [`EVERY`] for [`SPAN`] → a verdict, good for [`LASTS`] → wanted
-//! again. What is answered late counts as lost ([`LATE`]): a stream loses nothing, and on a bad line takes its time.
+//! again. What is answered late counts as lost ([`LATE`]): a stream loses nothing, and on a bad line takes its time. A path that falls silent meanwhile
+//! is put off for a few seconds, for longer each time ([`AFTER_DOUBT`]): the doubt may be of a moment, and data that went back to what it fled waits
+//! for this; but what loses much falls silent often, and must not be asked until it passes by chance.
 //!
 //! # Invariants
 //!
 //! - Nothing is known to be fit before it was tried, nor for long after, nor when it fell silent since.
-//! - At most one trial in [`LASTS`], where the path does not fall silent: a peer whose data is lost, or who says so, causes no more PINGs than that.
+//! - At most one trial in [`LASTS`], but for a few that silence ended: a peer whose data is lost, or who says so, causes no more PINGs than that.
 
 use std::time::{Duration, Instant};
 
@@ -29,80 +31,109 @@ const LATE: Duration = EVERY;
 /// So many answers of a stream may be late: with a fifth lost each way, each third is.
 const MOST_LATE: u32 = 2;
 
+/// How long a path that fell silent is not tried; doubled each time up to [`LASTS`], until it was fit for as long as that is known.
+const AFTER_DOUBT: Duration = Duration::from_secs(3);
+
 /// What is known of one path.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Trial {
-    /// Nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trial {
+    known: Known,
+    /// How often it fell silent while it was tried or fit.
+    doubts: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Known {
     #[default]
-    None,
-    /// It is being asked.
-    Asking {
-        /// Since when.
-        since: Instant,
-        /// How often.
-        asked: u32,
-        /// PINGs that were not answered in time.
-        lost: u32,
-        /// Answers of a stream that were late.
-        late: u32,
-        /// The shortest that an answer took.
-        best: Option<Duration>,
-    },
-    /// It was tried.
+    Nothing,
+    Asking(Asking),
     Over {
-        /// When.
         at: Instant,
-        /// Whether it carries more than it loses.
         is_fit: bool,
     },
+    /// It fell silent, and is not tried before.
+    Doubted {
+        until: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    since: Instant,
+    asked: u32,
+    /// PINGs that were not answered in time.
+    lost: u32,
+    /// Answers of a stream that were late.
+    late: u32,
+    /// The shortest that an answer took.
+    best: Option<Duration>,
 }
 
 impl Trial {
     /// It is to be tried, unless that is known or under way. Whether it begins.
     pub fn want(&mut self, now: Instant) -> bool {
-        let is_known = match *self {
-            Self::None => false,
-            Self::Asking { .. } => true,
-            Self::Over { at, .. } => now.saturating_duration_since(at) < LASTS,
+        let is_known = match self.known {
+            Known::Nothing => false,
+            Known::Asking(_) => true,
+            Known::Over { at, .. } => now.saturating_duration_since(at) < LASTS,
+            Known::Doubted { until } => now < until,
         };
-        if !is_known {
-            *self = Self::Asking { since: now, asked: 0, lost: 0, late: 0, best: None };
+        if is_known {
+            return false;
         }
-        !is_known
+        if matches!(self.known, Known::Over { is_fit: true, .. }) {
+            self.doubts = 0;
+        }
+        self.known = Known::Asking(Asking { since: now, asked: 0, lost: 0, late: 0, best: None });
+        true
     }
 
     /// A PING was answered after `took`, over a stream or by datagrams.
     pub fn on_answer(&mut self, now: Instant, took: Duration, is_stream: bool) {
-        let Self::Asking { late, best, .. } = self else { return };
-        let shortest = best.map_or(took, |best| best.min(took));
-        *best = Some(shortest);
-        *late += u32::from(is_stream && took > shortest + LATE.max(shortest / 2));
+        let Known::Asking(asking) = &mut self.known else { return };
+        let shortest = asking.best.map_or(took, |best| best.min(took));
+        asking.best = Some(shortest);
+        asking.late += u32::from(is_stream && took > shortest + LATE.max(shortest / 2));
         self.on_ping(now);
     }
 
     /// A PING was not answered in time.
     pub fn on_no_answer(&mut self, now: Instant) {
-        let Self::Asking { lost, .. } = self else { return };
-        *lost += 1;
+        let Known::Asking(asking) = &mut self.known else { return };
+        asking.lost += 1;
         self.on_ping(now);
     }
 
     fn on_ping(&mut self, now: Instant) {
-        let Self::Asking { since, asked, lost, late, .. } = self else { return };
-        *asked += 1;
-        let is_unfit = *lost > MOST_LOST || *lost + *late > MOST_LATE;
-        let is_over = now.saturating_duration_since(*since) >= SPAN && *asked >= LEAST;
+        let Known::Asking(asking) = &mut self.known else { return };
+        asking.asked += 1;
+        let Asking { since, asked, lost, late, .. } = *asking;
+        let is_unfit = lost > MOST_LOST || lost + late > MOST_LATE;
+        let is_over = now.saturating_duration_since(since) >= SPAN && asked >= LEAST;
         if is_unfit || is_over {
-            *self = Self::Over { at: now, is_fit: !is_unfit };
+            self.known = Known::Over { at: now, is_fit: !is_unfit };
         }
     }
 
-    /// The path is in doubt: whatever was found before, it is not known to be fit now. It may be tried again at once: the doubt may be of a
-    /// moment, and data that went back to what it fled waits for this.
-    pub const fn on_doubt(&mut self) {
-        if matches!(self, Self::Asking { .. } | Self::Over { is_fit: true, .. }) {
-            *self = Self::None;
+    /// The path is in doubt: whatever was found before, it is not known to be fit now.
+    pub fn on_doubt(&mut self, now: Instant) {
+        if self.is_in_favour() {
+            let until = now + AFTER_DOUBT.saturating_mul(1 << self.doubts.min(8)).min(LASTS);
+            self.known = Known::Doubted { until };
+            self.doubts = self.doubts.saturating_add(1);
         }
+    }
+
+    /// The path rested, and nothing is known of it but that it was bad.
+    pub const fn on_wake(&mut self) {
+        if self.is_in_favour() {
+            self.known = Known::Nothing;
+        }
+    }
+
+    /// It is being tried, or was found fit.
+    const fn is_in_favour(&self) -> bool {
+        matches!(self.known, Known::Asking(_) | Known::Over { is_fit: true, .. })
     }
 
     /// When the next PING is due, `last` having left then.
@@ -112,17 +143,17 @@ impl Trial {
 
     /// Whether it is being asked.
     pub const fn is_under_way(&self) -> bool {
-        matches!(self, Self::Asking { .. })
+        matches!(self.known, Known::Asking(_))
     }
 
     /// Whether it is known to lose too much.
     pub fn is_unfit(&self, now: Instant) -> bool {
-        matches!(*self, Self::Over { at, is_fit: false } if now.saturating_duration_since(at) < LASTS)
+        matches!(self.known, Known::Over { at, is_fit: false } if now.saturating_duration_since(at) < LASTS)
     }
 
     /// Whether it is known to lose little.
     pub fn is_fit(&self, now: Instant) -> bool {
-        matches!(*self, Self::Over { at, is_fit: true } if now.saturating_duration_since(at) < LASTS)
+        matches!(self.known, Known::Over { at, is_fit: true } if now.saturating_duration_since(at) < LASTS)
     }
 }
 
@@ -139,7 +170,7 @@ mod tests {
         let began = Instant::now();
         let (mut now, mut trial) = (began, Trial::default());
         assert!(trial.want(now));
-        while !matches!(trial, Trial::Over { .. }) {
+        while trial.is_under_way() {
             let is_answered = (0..2).all(|_| u64::from(rng.next_u32()) % 100 >= loss);
             now += if is_answered { EVERY } else { Duration::from_millis(250) };
             assert!(!trial.want(now), "it is under way");
@@ -156,7 +187,7 @@ mod tests {
     fn tried_by_stream(rng: &mut SeededRng, loss: u64, jitter: u64) -> bool {
         let (mut now, mut trial) = (Instant::now(), Trial::default());
         assert!(trial.want(now));
-        while !matches!(trial, Trial::Over { .. }) {
+        while trial.is_under_way() {
             let repairs = (0..2).filter(|_| u64::from(rng.next_u32()) % 100 < loss).count() as u32;
             let jitter = Duration::from_millis(u64::from(rng.next_u32()) % (jitter + 1));
             let took = RTT + jitter + repairs * (EVERY + RTT / 4);
@@ -191,23 +222,52 @@ mod tests {
     }
 
     #[test]
-    fn what_falls_silent_is_not_known_to_be_fit_and_is_tried_again_at_once() {
+    fn what_falls_silent_is_not_known_to_be_fit_and_is_tried_again_soon_at_first() {
         let mut now = Instant::now();
         let mut trial = Trial::default();
-        for answers in [0, 1, 40] {
-            assert!(trial.want(now));
+        let asked = |trial: &mut Trial, now: &mut Instant, answers| {
+            assert!(trial.want(*now));
             for _ in 0..answers {
-                trial.on_answer(now, RTT, true);
+                trial.on_answer(*now, RTT, true);
+                *now += EVERY;
+            }
+        };
+        for (answers, secs) in [(0, 3), (1, 6), (40, 12), (40, 24), (1, 30), (0, 30)] {
+            asked(&mut trial, &mut now, answers);
+            trial.on_doubt(now);
+            // Twice in doubt is once.
+            trial.on_doubt(now);
+            assert_eq!((trial.is_fit(now), trial.is_unfit(now)), (false, false));
+            let put_off = Duration::from_secs(secs);
+            assert!(!trial.want(now + put_off - EVERY));
+            now += put_off;
+        }
+        // It was fit for as long as that is known.
+        asked(&mut trial, &mut now, 40);
+        now += LASTS;
+        asked(&mut trial, &mut now, 40);
+        trial.on_doubt(now);
+        assert!(trial.want(now + AFTER_DOUBT));
+        // What was found to lose much is not tried sooner for it, nor for having rested.
+        (0..2).for_each(|_| trial.on_no_answer(now));
+        trial.on_doubt(now);
+        trial.on_wake();
+        assert_eq!((trial.is_unfit(now), trial.want(now + AFTER_DOUBT)), (true, false));
+    }
+
+    #[test]
+    fn what_rested_may_be_tried_at_once() {
+        let mut now = Instant::now();
+        for answers in [1, 40] {
+            let mut trial = Trial::default();
+            trial.want(now);
+            for _ in 0..answers {
+                trial.on_answer(now, RTT, false);
                 now += EVERY;
             }
-            trial.on_doubt();
-            assert_eq!((trial.is_fit(now), trial.is_unfit(now)), (false, false));
+            trial.on_wake();
+            assert_eq!((trial.is_fit(now), trial.is_under_way(), trial.want(now)), (false, false, true));
         }
-        // What was found to lose much is not tried sooner for it.
-        assert!(trial.want(now));
-        (0..2).for_each(|_| trial.on_no_answer(now));
-        trial.on_doubt();
-        assert_eq!((trial.is_unfit(now), trial.want(now)), (true, false));
     }
 
     #[test]
@@ -218,7 +278,7 @@ mod tests {
             assert!(!trial.is_fit(now) && !trial.is_unfit(now));
             trial.want(now);
             for _ in 0..40 {
-                assert_eq!(trial.probe_due(now).is_some(), matches!(trial, Trial::Asking { .. }));
+                assert_eq!(trial.probe_due(now).is_some(), trial.is_under_way());
                 if is_fit {
                     trial.on_answer(now, RTT, true);
                 } else {

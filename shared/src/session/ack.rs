@@ -483,8 +483,8 @@ mod tests {
         receiver.open(1, (200..1_000).filter(came));
         receiver.open(3, 1_000..1_010);
         let told = Receiver::told(&receiver.report(), 200..2_000);
-        // Four entries: each path, and two blocks of the one that needs them.
-        assert_eq!(told, (1_000 - 3 * 257..1_010).filter(came).collect::<Vec<_>>());
+        // Four entries: each path, and two blocks below the one that brought the newest.
+        assert_eq!(told, (1_010 - 3 * 257..1_010).filter(came).collect::<Vec<_>>());
         // The next one repeats the other path, and a few are told as ever.
         let paths = |report: AckReport| report.paths().iter().map(|ack| ack.path).collect::<Vec<_>>();
         receiver.open(3, 1_010..1_200);
