@@ -11,11 +11,12 @@ const AGREE: usize = 3;
 pub(super) struct Rtt {
     smoothed: Duration,
     latest: [Duration; AGREE],
+    best: Duration,
 }
 
 impl Rtt {
     pub(super) const fn new(sample: Duration) -> Self {
-        Self { smoothed: sample, latest: [sample; AGREE] }
+        Self { smoothed: sample, latest: [sample; AGREE], best: sample }
     }
 
     /// RFC 6298 §2 with alpha 1/8; but one sample over which a process slept does not make a path slow for minutes: what is less than
@@ -28,6 +29,7 @@ impl Rtt {
         };
         self.latest.rotate_left(1);
         self.latest[AGREE - 1] = sample;
+        self.best = self.best.min(sample);
     }
 
     /// What is expected of the next answer.
@@ -38,6 +40,11 @@ impl Rtt {
     /// What each of the latest answers took at least: a path is no better than that.
     pub(super) fn sustained(&self) -> Duration {
         self.latest.into_iter().fold(self.smoothed, Duration::min)
+    }
+
+    /// The shortest ever.
+    pub(super) const fn best(&self) -> Duration {
+        self.best
     }
 }
 
@@ -75,5 +82,6 @@ mod tests {
         assert!(rtt.sustained() > ms(140));
         rtt.add(ms(40));
         assert_eq!((rtt.smoothed(), rtt.sustained()), (ms(40), ms(40)), "what is better is believed at once");
+        assert_eq!(rtt.best(), ms(40));
     }
 }

@@ -28,7 +28,7 @@ use super::liveness::{
 use super::loss::Loss;
 use super::mtu::Mtu;
 use super::rtt::Rtt;
-use super::select::PathKind;
+use super::select::{PathKind, is_much_worse};
 use super::trial::Trial;
 use crate::time::Deadline;
 use std::time::{Duration, Instant};
@@ -181,6 +181,11 @@ impl Path {
     /// What each of its latest answers took at least.
     pub fn sustained_rtt(&self) -> Option<Duration> {
         self.rtt.as_ref().map(Rtt::sustained)
+    }
+
+    /// Whether it is so much slower than it once was that something faster may be found.
+    pub fn is_much_slower_than_once(&self) -> bool {
+        self.rtt.as_ref().is_some_and(|rtt| is_much_worse(rtt.sustained(), rtt.best()))
     }
 
     /// Whether it may carry data: it was proven and is not dead.

@@ -185,13 +185,18 @@ impl Peer {
             .filter(|via| self.wish.wanted.allows(via.kind()))
             .and_then(|via| self.path_of(via))
             .is_some_and(|path| {
-                let relayed = self.path.as_ref().and_then(Path::rtt);
-                let is_slow = path
-                    .sustained_rtt()
-                    .zip(relayed)
-                    .is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
+                let rtts = path.sustained_rtt().zip(self.relayed_rtt());
+                // What is known of the relay may be as old as the session, from a busy moment.
+                let is_slow = rtts.is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed))
+                    || path.is_much_slower_than_once();
                 path.is_proven() && !path.is_questioned() && !path.is_losing() && !is_slow
             })
+    }
+
+    /// What an answer over the relay takes, by its stream or by datagram; also while these rest.
+    fn relayed_rtt(&self) -> Option<Duration> {
+        let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
+        relayed.filter(|path| !path.is_dead()).filter_map(Path::sustained_rtt).min()
     }
 
     /// What leads over the relay rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
@@ -357,9 +362,7 @@ impl Peer {
                 }
             })
             .collect();
-        let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
-        let relayed = relayed.filter(|path| !path.is_dead()).filter_map(Path::rtt).min();
-        if let Some(at) = choose(&choices, relayed) {
+        if let Some(at) = choose(&choices, self.relayed_rtt()) {
             return able.get(at).map(|(via, _, _)| *via);
         }
         // Nothing that is beyond doubt: what data takes now, or whatever may still work.

@@ -130,6 +130,22 @@ fn a_direct_path_that_gets_much_slower_than_the_relay_is_left_once_and_returned_
 }
 
 #[test]
+fn what_was_measured_of_the_relay_in_a_busy_moment_keeps_nobody_on_a_path_that_became_slow() {
+    let mut world = behind(52, [Nat::PortRestricted; 2]);
+    world.slower = Duration::from_millis(60);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    world.slower = Duration::ZERO;
+    for side in &mut world.internet.sides {
+        side.slower = Duration::from_millis(100);
+    }
+    traffic(&mut world, Duration::from_secs(20), true);
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [2, 2]);
+}
+
+#[test]
 fn when_the_largest_packets_stop_passing_directly_data_takes_the_relay_and_the_two_stay_connected() {
     let mut world = behind(53, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
