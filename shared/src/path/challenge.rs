@@ -1,5 +1,6 @@
 //! Outstanding PINGs of one path: bounded, oldest dropped (hardening: CVE-2023-49295, unbounded path validation).
 
+use super::liveness::PROBE_INTERVAL;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Answer {
     pub took: Duration,
     /// Whether it was said to be lost before it came.
     pub is_overdue: bool,
+    /// PINGs that this one repeats and that were not said to be lost: they are now.
+    pub passed: usize,
 }
 
 impl Challenges {
@@ -50,11 +53,15 @@ impl Challenges {
         old.map(|pending| pending.is_overdue = true).count()
     }
 
-    /// The PING `id` was answered, when it is outstanding. It counts once; older ones are forgotten with it.
+    /// The PING `id` was answered, when it is outstanding. It counts once; older ones are forgotten with it, and those that left [`PROBE_INTERVAL`]
+    /// before it or longer were lost. (Closer ones ask together: one silence swallows them all.)
     pub fn on_answer(&mut self, now: Instant, id: u64) -> Option<Answer> {
         let at = self.pending.iter().position(|pending| pending.id == id)?;
-        let Pending { sent, is_overdue, .. } = self.pending.drain(..=at).next_back()?;
-        Some(Answer { took: now.saturating_duration_since(sent), is_overdue })
+        let Pending { sent, is_overdue, .. } = *self.pending.get(at)?;
+        let before = self.pending.drain(..=at);
+        let passed =
+            before.filter(|before| !before.is_overdue && before.sent + PROBE_INTERVAL <= sent).count();
+        Some(Answer { took: now.saturating_duration_since(sent), is_overdue, passed })
     }
 
     /// The PING that left last.
@@ -105,9 +112,26 @@ mod tests {
         assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 2);
         assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 0, "once");
         let answer = challenges.on_answer(t0 + ms(325), 3);
-        assert_eq!(answer, Some(Answer { took: ms(100), is_overdue: false }));
+        assert_eq!(answer, Some(Answer { took: ms(100), is_overdue: false, passed: 0 }));
         assert_eq!(challenges.take_overdue(t0 + ms(550), ms(250)), 1, "those before that one are forgotten");
         let late = challenges.on_answer(t0 + ms(900), 4);
-        assert_eq!(late, Some(Answer { took: ms(600), is_overdue: true }));
+        assert_eq!(late, Some(Answer { took: ms(600), is_overdue: true, passed: 0 }));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
+    fn what_was_repeated_on_a_long_way_is_lost_when_the_repetition_is_answered() {
+        let t0 = Instant::now();
+        let ms = Duration::from_millis;
+        let mut challenges = Challenges::default();
+        for id in 0..8 {
+            challenges.on_sent(t0 + ms(125 * id), id);
+        }
+        // The first one was told already, those within a quarter of a second ask together.
+        assert_eq!(challenges.take_overdue(t0 + ms(600), ms(600)), 1);
+        let answer = challenges.on_answer(t0 + ms(1_000), 5);
+        assert_eq!(answer, Some(Answer { took: ms(375), is_overdue: false, passed: 3 }));
+        let answer = challenges.on_answer(t0 + ms(1_000), 6);
+        assert_eq!(answer, Some(Answer { took: ms(250), is_overdue: false, passed: 0 }));
     }
 }

@@ -25,7 +25,7 @@ pub const DEMOTED_AFTER: Duration = Duration::from_secs(2);
 pub const LITTLE: u64 = 2;
 /// See [`LITTLE`].
 pub const CLEAN_FOR: Duration = Duration::from_secs(30);
-/// While lossy and trying, PINGs are asked for this often: sixty in [`CLEAN_FOR`], of which one may be lost.
+/// While lossy and trying, PINGs are asked for this often: sixty in [`CLEAN_FOR`], of which two may be lost, for each can be either way.
 pub const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// PINGs of a try; half of them at least, where answers take long.
 const CLEAN_PINGS: u64 = (CLEAN_FOR.as_millis() / PROBE_EVERY.as_millis()) as u64;
@@ -145,7 +145,7 @@ impl Loss {
         }
         lossy.asked += 1;
         lossy.lost += u64::from(!is_answered);
-        if lossy.lost * 100 >= LITTLE * CLEAN_PINGS + 100 {
+        if lossy.lost * 100 >= 2 * LITTLE * CLEAN_PINGS {
             self.failed = self.failed.saturating_add(1);
             let pause = PAUSE.saturating_mul(1 << self.failed.min(5).saturating_sub(1)).min(PAUSE_MAX);
             self.lossy = Some(Lossy::from(now + pause));
@@ -175,16 +175,22 @@ impl Loss {
         self.lossy.is_some() || self.bad_since.is_some()
     }
 
+    /// Time passed: a bad moment of long ago, of which no data told more, begins nothing that lasts.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.bad_since = self.bad_since.filter(|_| self.is_shown(now));
+    }
+
     /// Whether its data shows just now that it loses too much; of data that went long ago that is not known.
     pub fn is_shown(&self, now: Instant) -> bool {
         let last = self.grains.back().filter(|_| self.bad_since.is_some());
         last.is_some_and(|grain| now.saturating_duration_since(grain.since) < VERDICT_MAX)
     }
 
-    /// Nothing was asked of it while it rested: a try that was under way begins anew.
+    /// Nothing was asked of it while it rested: a try that was under way begins anew; one of long ago says nothing.
     pub fn on_wake(&mut self, now: Instant) {
-        if let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) {
-            *lossy = Lossy::from(now);
+        if let Some(lossy) = self.lossy.filter(|lossy| lossy.trying_from <= now) {
+            let is_long_ago = now.saturating_duration_since(lossy.trying_from) >= PAUSE_MAX;
+            self.lossy = (!is_long_ago).then(|| Lossy::from(now));
         }
     }
 
@@ -209,6 +215,7 @@ impl Loss {
 
     /// So much was found out now about what was passed at `at`.
     fn count(&mut self, now: Instant, at: Instant, came: u64, lost: u64) {
+        self.handle_timeout(now);
         let place = self.grains.partition_point(|grain| grain.since <= at);
         match place.checked_sub(1).and_then(|place| self.grains.get_mut(place)) {
             Some(grain) if at.saturating_duration_since(grain.since) < GRAIN => {
@@ -467,6 +474,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_moment_of_long_ago_begins_nothing_that_lasts() {
+        let mut line = Line::new();
+        line.run(secs(1), 200);
+        assert!(line.loss.is_losing() && !line.loss.is_lossy());
+        // Nobody has anything to send.
+        line.now += VERDICT_MAX + secs(1);
+        let idle = line.loss.is_losing();
+        line.loss.handle_timeout(line.now);
+        assert_eq!((idle, line.loss.is_losing()), (true, false));
+        // Nor does the next burst count as if it had lasted since then.
+        let mut line = Line::new();
+        line.run(secs(1), 200);
+        line.now += secs(60);
+        line.run(secs(1), 200);
+        assert!(line.loss.is_losing() && !line.loss.is_lossy());
+    }
+
+    #[test]
     fn who_was_clean_for_long_pays_for_no_failures_of_before() {
         let mut line = Line::new();
         let pause = |line: &mut Line| {
@@ -490,5 +515,18 @@ mod tests {
         clean(&mut line, 2 * PAUSE);
         line.now += PAUSE_MAX;
         assert_eq!(pause(&mut line), PAUSE);
+    }
+
+    #[test]
+    fn what_was_lossy_and_rested_is_tried_anew_and_forgotten_after_long() {
+        let mut line = Line::new();
+        line.loss.shun(line.now);
+        line.now += PAUSE_MAX - secs(1);
+        line.loss.on_wake(line.now);
+        line.ping(secs(25), 0);
+        assert!(line.loss.is_lossy());
+        line.now += PAUSE_MAX;
+        line.loss.on_wake(line.now);
+        assert!(!line.loss.is_lossy());
     }
 }

@@ -5,12 +5,15 @@ use std::time::Duration;
 /// Answers that have to agree before a path is said to be slow: one may have been held up by a busy machine, or by a TCP that repaired
 /// a loss.
 const AGREE: usize = 3;
+/// Each answer takes this part off what is remembered to have been better.
+const FORGOTTEN: u32 = 256;
 
 /// Measured at least once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rtt {
     smoothed: Duration,
     latest: [Duration; AGREE],
+    /// The shortest, as far as it is remembered.
     best: Duration,
 }
 
@@ -29,6 +32,7 @@ impl Rtt {
         };
         self.latest.rotate_left(1);
         self.latest[AGREE - 1] = sample;
+        self.best += self.smoothed.saturating_sub(self.best) / FORGOTTEN;
         self.best = self.best.min(sample);
     }
 
@@ -42,7 +46,7 @@ impl Rtt {
         self.latest.into_iter().fold(self.smoothed, Duration::min)
     }
 
-    /// The shortest ever.
+    /// The shortest; what became slower for good counts as usual after some hundred answers.
     pub(super) const fn best(&self) -> Duration {
         self.best
     }
@@ -83,5 +87,13 @@ mod tests {
         rtt.add(ms(40));
         assert_eq!((rtt.smoothed(), rtt.sustained()), (ms(40), ms(40)), "what is better is believed at once");
         assert_eq!(rtt.best(), ms(40));
+        for _ in 0..50 {
+            rtt.add(ms(300));
+        }
+        assert!(rtt.best() < ms(100));
+        for _ in 0..1_000 {
+            rtt.add(ms(300));
+        }
+        assert!(rtt.best() > ms(280));
     }
 }

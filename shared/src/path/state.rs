@@ -313,7 +313,7 @@ impl Path {
             tracing::debug!(kind = %self.kind, "path wakes");
             self.state = State::Unproven { since: now };
             self.loss.on_wake(now);
-            self.trial.on_wake();
+            self.trial.on_doubt(now);
             self.unanswered.clear();
             self.next_ping = Some(Deadline::new(now, "prove a path that rested"));
         }
@@ -383,6 +383,10 @@ impl Path {
         let Some(answer) = self.challenges.on_answer(now, id) else {
             return false;
         };
+        for _ in 0..answer.passed {
+            self.loss.on_ping(now, false);
+            self.trial.on_no_answer(now);
+        }
         if !answer.is_overdue {
             self.loss.on_ping(now, true);
             self.trial.on_answer(now, answer.took, self.kind.is_stream());
@@ -475,10 +479,15 @@ impl Path {
         self.trial.is_fit(now)
     }
 
-    /// Data leaves a path that loses too much for one that does not. If this one was found to lose as much it is no better for data's going
-    /// by neither: it has to come back as that one has.
-    pub fn shun_if_unfit(&mut self, now: Instant) {
-        if self.trial.is_unfit(now) && !self.is_lossy() {
+    /// Whether it is known to lose as much as what was left, or more.
+    pub fn is_unfit(&self, now: Instant) -> bool {
+        self.trial.is_unfit(now)
+    }
+
+    /// Data leaves a path that loses too much. If this one is not known to lose less it is no better for that, though data take it because the
+    /// other is in doubt: it has to come back as that one has.
+    pub fn shun_unless_fit(&mut self, now: Instant) {
+        if !self.trial.is_fit(now) && !self.is_lossy() {
             self.loss.shun(now);
             self.want_ping(now);
         }
@@ -525,6 +534,7 @@ impl Path {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.loss.handle_timeout(now);
         match self.state {
             State::Unproven { since } if now >= since + DEAD_AFTER => self.move_to_dead("no answer"),
             State::Suspect { dies, .. } if now >= dies => self.move_to_dead("no answer"),
@@ -603,8 +613,11 @@ impl Path {
     /// When to PING next, after an answer at `now`.
     fn next_heartbeat(&self, now: Instant) -> Deadline {
         let heartbeat = Deadline::new(now + self.heartbeat, "heartbeat");
-        let probe = self.loss.probe_due(now).map(|at| Deadline::new(at, "a lossy path on its way back"));
-        let trial = self.trial.probe_due(now).map(|at| Deadline::new(at, "would it lose less"));
+        // Each so long after the last one left, however long its answer took.
+        let asked = self.pinged.unwrap_or(now);
+        let probe =
+            self.loss.probe_due(asked).map(|at| Deadline::new(at.max(now), "a lossy path on its way back"));
+        let trial = self.trial.probe_due(asked).map(|at| Deadline::new(at.max(now), "would it lose less"));
         Deadline::earlier(Deadline::earlier(probe, trial), Some(heartbeat)).unwrap_or(heartbeat)
     }
 

@@ -17,13 +17,17 @@ use std::time::{Duration, Instant};
 
 /// PINGs are asked for this often meanwhile.
 pub const EVERY: Duration = Duration::from_millis(100);
-/// How long it takes: of the thirty PINGs of a clean path, or the dozen of one that loses a fifth each way, whose losses are waited for.
+/// How long it takes at least, ...
 pub const SPAN: Duration = Duration::from_secs(3);
+/// ... and so many answers, ...
+const ENOUGH: u32 = 25;
+/// ... but no longer than this: where an answer takes long there are fewer.
+const SPAN_MAX: Duration = Duration::from_secs(9);
 /// How long a verdict holds, and how long the next trial is put off.
 pub const LASTS: Duration = Duration::from_secs(30);
-/// So many may stay unanswered: with a fifth lost each way that happens to one path in five hundred, with a hundredth to one in fifty.
+/// So many may stay unanswered: with a fifth lost each way that happens to one path in five thousand; with a hundredth more than that to one in ten.
 const MOST_LOST: u32 = 1;
-/// Fewer answers say nothing.
+/// Fewer answers are no good sign.
 const LEAST: u32 = 8;
 /// A stream's answer is late that takes half as long again as the shortest, and at least this much longer: a segment that was lost is missed
 /// a PING and a quarter of a round trip later at the earliest (RACK, RFC 8985 §7.2). What a radio link holds up takes less.
@@ -72,6 +76,7 @@ struct Asking {
 impl Trial {
     /// It is to be tried, unless that is known or under way. Whether it begins.
     pub fn want(&mut self, now: Instant) -> bool {
+        self.forget_doubts(now);
         let is_known = match self.known {
             Known::Nothing => false,
             Known::Asking(_) => true,
@@ -80,9 +85,6 @@ impl Trial {
         };
         if is_known {
             return false;
-        }
-        if matches!(self.known, Known::Over { is_fit: true, .. }) {
-            self.doubts = 0;
         }
         self.known = Known::Asking(Asking { since: now, asked: 0, lost: 0, late: 0, best: None });
         true
@@ -109,31 +111,30 @@ impl Trial {
         asking.asked += 1;
         let Asking { since, asked, lost, late, .. } = *asking;
         let is_unfit = lost > MOST_LOST || lost + late > MOST_LATE;
-        let is_over = now.saturating_duration_since(since) >= SPAN && asked >= LEAST;
+        let span = now.saturating_duration_since(since);
+        let is_over = (span >= SPAN && asked >= ENOUGH) || span >= SPAN_MAX;
         if is_unfit || is_over {
-            self.known = Known::Over { at: now, is_fit: !is_unfit };
+            self.known = Known::Over { at: now, is_fit: !is_unfit && asked >= LEAST };
         }
     }
 
-    /// The path is in doubt: whatever was found before, it is not known to be fit now.
+    /// The path is in doubt, or wakes: whatever was found before, it is not known to be fit now.
     pub fn on_doubt(&mut self, now: Instant) {
-        if self.is_in_favour() {
+        self.forget_doubts(now);
+        let is_in_favour = matches!(self.known, Known::Asking(_) | Known::Over { is_fit: true, .. });
+        if is_in_favour {
             let until = now + AFTER_DOUBT.saturating_mul(1 << self.doubts.min(8)).min(LASTS);
             self.known = Known::Doubted { until };
             self.doubts = self.doubts.saturating_add(1);
         }
     }
 
-    /// The path rested, and nothing is known of it but that it was bad.
-    pub const fn on_wake(&mut self) {
-        if self.is_in_favour() {
-            self.known = Known::Nothing;
+    /// What was fit for as long as that is known was not fit by chance.
+    fn forget_doubts(&mut self, now: Instant) {
+        if matches!(self.known, Known::Over { at, is_fit: true } if now.saturating_duration_since(at) >= LASTS)
+        {
+            *self = Self::default();
         }
-    }
-
-    /// It is being tried, or was found fit.
-    const fn is_in_favour(&self) -> bool {
-        matches!(self.known, Known::Asking(_) | Known::Over { is_fit: true, .. })
     }
 
     /// When the next PING is due, `last` having left then.
@@ -242,31 +243,30 @@ mod tests {
             assert!(!trial.want(now + put_off - EVERY));
             now += put_off;
         }
-        // It was fit for as long as that is known.
+        // It was fit for as long as that is known, whoever asks.
         asked(&mut trial, &mut now, 40);
         now += LASTS;
+        trial.on_doubt(now);
         asked(&mut trial, &mut now, 40);
         trial.on_doubt(now);
-        assert!(trial.want(now + AFTER_DOUBT));
-        // What was found to lose much is not tried sooner for it, nor for having rested.
+        assert!(!trial.want(now) && trial.want(now + AFTER_DOUBT));
+        // What was found to lose much is not tried sooner for it.
         (0..2).for_each(|_| trial.on_no_answer(now));
         trial.on_doubt(now);
-        trial.on_wake();
         assert_eq!((trial.is_unfit(now), trial.want(now + AFTER_DOUBT)), (true, false));
     }
 
     #[test]
-    fn what_rested_may_be_tried_at_once() {
-        let mut now = Instant::now();
-        for answers in [1, 40] {
-            let mut trial = Trial::default();
-            trial.want(now);
-            for _ in 0..answers {
-                trial.on_answer(now, RTT, false);
-                now += EVERY;
+    fn who_holds_up_answers_holds_up_no_verdict() {
+        let (began, mut trial) = (Instant::now(), Trial::default());
+        for secs in 0..20 {
+            let now = began + Duration::from_secs(2 * secs);
+            if secs == 0 {
+                trial.want(now);
             }
-            trial.on_wake();
-            assert_eq!((trial.is_fit(now), trial.is_under_way(), trial.want(now)), (false, false, true));
+            trial.on_answer(now, Duration::from_secs(2), false);
+            assert!(!trial.is_fit(now));
+            assert_eq!(trial.is_under_way(), now < began + SPAN_MAX);
         }
     }
 

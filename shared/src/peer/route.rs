@@ -20,7 +20,7 @@ use crate::bucket::Bucket;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::membership::Gate;
 use crate::path::liveness::DEAD_AFTER;
-use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
+use crate::path::select::{Choice, Losing, PathKind, Wanted, choose, is_much_worse};
 use crate::path::state::Path;
 use crate::session::PathSlot;
 use crate::session::rekey::Role;
@@ -345,20 +345,28 @@ impl Peer {
         let able = if wanted.is_empty() { able } else { wanted };
         let loses = self.routed_path().is_some_and(Path::is_lossy);
         // A better one that is being tried is waited for: one move, not two.
-        let tried = able.iter().filter(|(via, path, _)| self.routed != Some(*via) && path.is_on_trial());
+        let tried = able
+            .iter()
+            .filter(|(via, path, _)| self.routed != Some(*via) && path.is_on_trial() && !path.is_lossy());
         let tried = tried.map(|(via, _, _)| via.kind()).min();
         let choices: Vec<_> = able
             .iter()
             .map(|(via, path, _)| {
                 let is_current = self.routed == Some(*via);
                 let would_lose_less = path.is_fit(now) && tried.is_none_or(|tried| tried >= via.kind());
+                // What loses much is not left for what may lose as much.
+                let losing = match (path.is_lossy(), is_current) {
+                    (true, true) if !path.is_unfit(now) => Losing::MuchWhereDataIs,
+                    (true, _) => Losing::Much,
+                    (false, false) if loses && !would_lose_less => Losing::Much,
+                    (false, _) => Losing::Little,
+                };
                 Choice {
                     kind: via.kind(),
                     rtt: path.rtt(),
                     sustained: path.sustained_rtt(),
                     is_current,
-                    // What loses much is not left for what may lose as much.
-                    is_lossy: path.is_lossy() || (loses && !is_current && !would_lose_less),
+                    losing,
                 }
             })
             .collect();
@@ -526,11 +534,10 @@ impl Peer {
         };
         let left_silence = before.is_some_and(|old| !is_planned(old));
         if before.is_some_and(|old| self.path_of(old).is_some_and(Path::is_lossy)) {
-            let beside: Vec<_> =
-                self.ways().filter(|way| Some(*way) != via && Some(*way) != before).collect();
-            for way in beside {
+            let others: Vec<_> = self.ways().filter(|way| Some(*way) != before).collect();
+            for way in others {
                 if let Some(path) = self.path_at(way) {
-                    path.shun_if_unfit(ctx.now);
+                    path.shun_unless_fit(ctx.now);
                 }
             }
         }

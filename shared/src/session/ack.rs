@@ -232,9 +232,9 @@ impl ReceiveMarks {
                 *slot = None;
             }
         }
-        // Each second one of a burst: the other paths are repeated by those between.
+        // Each second one of a burst, and each that its bitmap has no room for: the other paths are repeated by those between.
         if self.unreported >= ACK_EVERY {
-            self.is_below_told = !self.is_below_told;
+            self.is_below_told = !self.is_below_told || u64::from(self.unreported) > ACK_BITMAP;
             let newest = self.highest.iter().enumerate().filter(|(path, _)| self.news[*path]);
             if let (true, Some((path, Some(highest)))) =
                 (self.is_below_told, newest.max_by_key(|(_, highest)| **highest))
@@ -485,11 +485,15 @@ mod tests {
         let told = Receiver::told(&receiver.report(), 200..2_000);
         // Four entries: each path, and two blocks below the one that brought the newest.
         assert_eq!(told, (1_010 - 3 * 257..1_010).filter(came).collect::<Vec<_>>());
+        // So again, since its bitmap has no room for as many.
+        receiver.open(1, (1_010..1_700).filter(came));
+        let told = Receiver::told(&receiver.report(), 1_010..2_000);
+        assert_eq!(told, (1_010..1_700).filter(came).collect::<Vec<_>>());
         // The next one repeats the other path, and a few are told as ever.
         let paths = |report: AckReport| report.paths().iter().map(|ack| ack.path).collect::<Vec<_>>();
-        receiver.open(3, 1_010..1_200);
+        receiver.open(3, 1_700..1_900);
         assert_eq!(paths(receiver.report()), [3, 1]);
-        receiver.open(1, 1_200..1_202);
+        receiver.open(1, 1_900..1_902);
         assert_eq!(paths(receiver.report()), [1, 3]);
     }
 

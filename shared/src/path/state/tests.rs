@@ -386,6 +386,39 @@ fn a_path_that_loses_a_fifth_each_way_is_no_silent_one() {
 }
 
 #[test]
+fn what_a_path_loses_is_counted_however_long_its_answers_take() {
+    for (rtt, most_fit) in [(40, 2), (130, 2), (150, 2), (300, 3), (600, 8)] {
+        let rtt = Duration::from_millis(rtt);
+        let mut rng = SeededRng::new(7);
+        let mut loses = move |per_cent| (0..2).any(|_| rng.next_u32() % 100 < per_cent);
+        let mut tried = |per_cent| {
+            let mut run = Run { rtt, ..Run::new() };
+            run.for_secs(2, |_, _| ());
+            run.path.try_out(run.now);
+            while run.path.is_on_trial() {
+                run.answers = !loses(per_cent);
+                run.for_ticks(1, |_, _| ());
+                assert!(run.now < run.start + Duration::from_secs(15), "{rtt:?}: no verdict");
+            }
+            run.path.is_fit(run.now)
+        };
+        let fit = (0..100).filter(|_| tried(20)).count();
+        assert!(fit <= most_fit, "{rtt:?}: {fit} of 100");
+        assert!((0..10).all(|_| tried(0)), "{rtt:?}");
+        // Nor does one that loses 15 % each way pass for clean.
+        let mut run = Run { rtt, ..Run::new() };
+        run.for_secs(2, |_, _| ());
+        run.path.loss.shun(run.now);
+        run.path.want_ping(run.now);
+        for _ in 0..100 * 60 {
+            run.answers = !loses(15);
+            run.for_ticks(1, |_, _| ());
+            assert!(run.path.is_lossy(), "{rtt:?}");
+        }
+    }
+}
+
+#[test]
 fn a_moment_of_silence_ends_no_try_of_a_path_that_was_lossy() {
     let mut run = Run::new();
     run.for_secs(1, |_, _| ());
