@@ -86,6 +86,22 @@ fn a_path_that_loses_much_is_not_left_for_one_that_loses_as_much() {
 }
 
 #[test]
+fn a_moment_of_silence_leaves_no_data_on_what_loses_as_much() {
+    let mut world = behind(51, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(5));
+    let mut highest = 100_000;
+    world.drop = |_, packet| is_unlucky(packet);
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(20), 5);
+    assert_eq!(kinds(&world), DIRECT);
+    world.internet.swallows = Some(|_| true);
+    traffic(&mut world, Duration::from_millis(500), false);
+    assert_eq!(kinds(&world), RELAYED);
+    world.internet.swallows = None;
+    lossy_traffic(&mut world, &mut highest, Duration::from_secs(10), 5);
+    assert_eq!(kinds(&world), DIRECT);
+}
+
+#[test]
 fn where_datagrams_are_lost_everywhere_data_goes_to_the_stream_with_one_move_and_stays() {
     let mut world = behind(54, [Nat::PortRestricted; 2]);
     world.internet.forwards = true;
