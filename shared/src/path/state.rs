@@ -22,8 +22,9 @@
 use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MIN, PATH_HEARTBEAT_MAX, PROBE_INTERVAL, TAIL_PINGS,
-    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
-    questioned_again, reckoned, repeat_after, repeat_in_loss, suspicion_after, unanswered_after,
+    TAIL_PINGS_IN_LOSS, UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after,
+    questioned_after, questioned_again, reckoned, repeat_after, repeat_in_loss, suspicion_after,
+    unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
@@ -565,8 +566,8 @@ impl Path {
     /// When a proven path becomes suspect unless something comes.
     fn doubt_due(&self) -> Option<Deadline> {
         let State::Proven { outstanding } = self.state else { return None };
-        let data = outstanding
-            .map(|since| Deadline::new(since + suspicion_after(self.rtt()), "data is unconfirmed"));
+        let data =
+            outstanding.map(|since| Deadline::new(since + self.suspicion_after(), "data is unconfirmed"));
         let pings = self
             .asked
             .map(|asked| Deadline::new(asked + unanswered_after(self.rtt()), "PINGs are unanswered"));
@@ -593,12 +594,19 @@ impl Path {
         }
     }
 
+    /// How long data may be unconfirmed.
+    fn suspicion_after(&self) -> Duration {
+        let usually = suspicion_after(self.rtt());
+        if self.is_losing() { 2 * usually } else { usually }
+    }
+
     /// When to PING because data is unconfirmed, so that one lost packet or acknowledgement at the end of a flow makes no doubt: an
     /// answer says as much.
     fn tail_ping(&self) -> Option<Deadline> {
         let State::Proven { outstanding: Some(since) } = self.state else { return None };
-        let part = suspicion_after(self.rtt()) / (TAIL_PINGS + 1);
-        (1..=TAIL_PINGS)
+        let pings = if self.is_losing() { TAIL_PINGS_IN_LOSS } else { TAIL_PINGS };
+        let part = self.suspicion_after() / (pings + 1);
+        (1..=pings)
             .map(|nth| since + part * nth)
             .find(|at| self.pinged.is_none_or(|pinged| pinged < *at))
             .map(|at| Deadline::new(at, "data is unconfirmed"))

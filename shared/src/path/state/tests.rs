@@ -386,6 +386,36 @@ fn a_path_that_loses_a_fifth_each_way_is_no_silent_one() {
 }
 
 #[test]
+fn flows_that_end_on_a_path_that_loses_a_fifth_each_way_raise_few_doubts() {
+    let mut rng = SeededRng::new(3);
+    let mut loses = move || rng.next_u32().is_multiple_of(5);
+    let (mut run, mut highest, mut doubts) = (Run::new(), 0, 0);
+    run.for_secs(1, |_, _| ());
+    for flow in 0..600 {
+        // A second of data and one of none.
+        for tick in 0..200 {
+            run.answers = !(loses() || loses());
+            let was_suspect = run.path.is_suspect();
+            run.for_ticks(1, |path, now| {
+                if tick >= 100 {
+                    return;
+                }
+                path.on_data_sent(now);
+                highest += 10;
+                if !loses() {
+                    // One in five of those that it tells of.
+                    path.on_ack(now);
+                    path.on_arrivals(now, highest, &[0x7bde_f7bd_ef7b_def7; 4]);
+                }
+            });
+            doubts += u32::from(flow > 3 && run.path.is_suspect() && !was_suspect);
+        }
+    }
+    assert!(run.path.is_losing());
+    assert!(doubts <= 6, "{doubts} after 600 flows");
+}
+
+#[test]
 fn what_a_path_loses_is_counted_however_long_its_answers_take() {
     for (rtt, most_fit) in [(40, 2), (130, 2), (150, 2), (300, 3), (600, 8)] {
         let rtt = Duration::from_millis(rtt);
