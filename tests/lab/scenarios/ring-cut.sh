@@ -48,6 +48,7 @@ hole() {
 # Each way 50 Mbit/s, and twice in a row, at full length.
 rate=$(quick 2000 8000)
 lab_direct a b
+lab_relay_known
 hole hole-1
 if [[ -z ${LAB_QUICK:-} ]]; then
     lab_wire_change a both ''
