@@ -354,10 +354,8 @@ impl Path {
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
         let answer_takes = self.rtt().map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
-        for _ in 0..self.challenges.take_overdue(now, answer_takes) {
-            self.loss.on_ping(now, false);
-            self.trial.on_no_answer(now);
-        }
+        let lost = self.challenges.take_overdue(now, answer_takes);
+        self.count_lost(now, lost);
         let size = self.ping_size().unwrap_or_default();
         if self.unanswered.len() >= MAX_PENDING {
             // As many as can be answered; two at a time, so that the turn is kept.
@@ -386,10 +384,7 @@ impl Path {
         let Some(answer) = self.challenges.on_answer(now, id) else {
             return false;
         };
-        for _ in 0..answer.passed {
-            self.loss.on_ping(now, false);
-            self.trial.on_no_answer(now);
-        }
+        self.count_lost(now, answer.passed);
         if !answer.is_overdue {
             self.loss.on_ping(now, true);
             self.trial.on_answer(now, answer.took, self.kind.is_stream());
@@ -400,6 +395,14 @@ impl Path {
         let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
         self.prove(now, answer.took, size);
         true
+    }
+
+    /// So many PINGs were not answered, or not in time.
+    fn count_lost(&mut self, now: Instant, lost: usize) {
+        for _ in 0..lost {
+            self.loss.on_ping(now, false);
+            self.trial.on_no_answer(now);
+        }
     }
 
     /// A check (protocol §7.5) that left for where this path leads was answered after `sample`. Its packet had `size` bytes, so it showed

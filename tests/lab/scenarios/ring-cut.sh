@@ -12,7 +12,6 @@ lab_network --tiny-ring
 # hole NAME — the direct path is one from now on; what was lost in it is counted alike by both ends, the oracle and the line.
 hole() {
     local name=$1 host other way oracle missing counted resent twice control moves
-    lab_only_oracle a b
     declare -A switches=([a]=$(lab_switches a) [b]=$(lab_switches b)) lost=() took=()
     for host in a b; do lost[$host]=$(lab_status "$host" '.peers[0].lost'); done
     lab_oracle "$name" a b --rate "$rate" --seconds 6 --max-gap-ms 3000 --max-lost 60000 &
@@ -48,6 +47,7 @@ hole() {
 # Each way 50 Mbit/s, and twice in a row, at full length.
 rate=$(quick 2000 8000)
 lab_direct a b
+lab_only_oracle a b
 lab_relay_known
 hole hole-1
 if [[ -z ${LAB_QUICK:-} ]]; then

@@ -100,12 +100,12 @@ impl Sessions {
 
     /// One more key.
     pub(super) fn add_key(&mut self, association: AssociationId, key: OpenKey) {
-        if self.shut.contains_key(&association) {
-            self.owners.insert(key.index(), association);
+        let open = self.open.get_mut(&association);
+        if open.is_none() && !self.shut.contains_key(&association) {
+            return;
         }
-        let Some(open) = self.open.get_mut(&association) else { return };
         self.owners.insert(key.index(), association);
-        if let Some(gone) = open.half.install(key) {
+        if let Some(gone) = open.and_then(|open| open.half.install(key)) {
             self.owners.remove(&gone);
         }
     }
