@@ -1,5 +1,6 @@
 //! Outstanding PINGs of one path: bounded, oldest dropped (hardening: CVE-2023-49295, unbounded path validation).
 
+use super::liveness::PROBE_INTERVAL;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,8 @@ pub struct Answer {
     pub took: Duration,
     /// Whether it was said to be lost before it came.
     pub is_overdue: bool,
-    /// PINGs that left before the one that is answered, were not answered, and were not said to be lost so far.
-    pub skipped: usize,
+    /// PINGs that this one repeats and that were not said to be lost: they are now.
+    pub passed: usize,
 }
 
 impl Challenges {
@@ -52,12 +53,15 @@ impl Challenges {
         old.map(|pending| pending.is_overdue = true).count()
     }
 
-    /// The PING `id` was answered, when it is outstanding. It counts once; older ones are forgotten with it.
+    /// The PING `id` was answered, when it is outstanding. It counts once; older ones are forgotten with it, and those that left [`PROBE_INTERVAL`]
+    /// before it or longer were lost. (Closer ones ask together: one silence swallows them all.)
     pub fn on_answer(&mut self, now: Instant, id: u64) -> Option<Answer> {
         let at = self.pending.iter().position(|pending| pending.id == id)?;
-        let skipped = self.pending.iter().take(at).filter(|pending| !pending.is_overdue).count();
-        let Pending { sent, is_overdue, .. } = self.pending.drain(..=at).next_back()?;
-        Some(Answer { took: now.saturating_duration_since(sent), is_overdue, skipped })
+        let Pending { sent, is_overdue, .. } = *self.pending.get(at)?;
+        let before = self.pending.drain(..=at);
+        let passed =
+            before.filter(|before| !before.is_overdue && before.sent + PROBE_INTERVAL <= sent).count();
+        Some(Answer { took: now.saturating_duration_since(sent), is_overdue, passed })
     }
 
     /// The PING that left last.
@@ -76,15 +80,23 @@ impl Challenges {
 mod tests {
     use super::*;
 
-    #[test]
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// PINGs from 0 on that left so far apart, and when the first did.
     #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
-    fn an_answer_counts_once_and_only_for_what_was_asked() {
-        let t0 = Instant::now();
-        let ms = Duration::from_millis;
-        let mut challenges = Challenges::default();
-        for id in 0..20 {
-            challenges.on_sent(t0 + ms(id), id);
+    fn asked(pings: u64, apart: u64) -> (Instant, Challenges) {
+        let (t0, mut challenges) = (Instant::now(), Challenges::default());
+        for id in 0..pings {
+            challenges.on_sent(t0 + ms(apart * id), id);
         }
+        (t0, challenges)
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_only_for_what_was_asked() {
+        let (t0, mut challenges) = asked(20, 1);
         let mut took = |id| challenges.on_answer(t0 + ms(100), id).map(|answer| answer.took);
         assert_eq!(took(3), None, "dropped as the oldest");
         assert_eq!(took(15), Some(ms(85)));
@@ -96,25 +108,26 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
-    fn each_that_is_not_answered_in_time_is_told_once_however_soon_another_is() {
-        let t0 = Instant::now();
-        let ms = Duration::from_millis;
-        let mut challenges = Challenges::default();
-        for id in 0..5 {
-            challenges.on_sent(t0 + ms(75 * id), id);
-        }
+    fn each_that_is_not_answered_in_time_is_told_once() {
+        let (t0, mut challenges) = asked(5, 75);
         assert_eq!(challenges.take_overdue(t0 + ms(249), ms(250)), 0);
         assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 2);
         assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 0, "once");
         let answer = challenges.on_answer(t0 + ms(325), 3);
-        assert_eq!(
-            answer,
-            Some(Answer { took: ms(100), is_overdue: false, skipped: 1 }),
-            "two of three were told"
-        );
-        assert_eq!(challenges.take_overdue(t0 + ms(550), ms(250)), 1);
+        assert_eq!(answer, Some(Answer { took: ms(100), is_overdue: false, passed: 0 }));
+        assert_eq!(challenges.take_overdue(t0 + ms(550), ms(250)), 1, "those before that one are forgotten");
         let late = challenges.on_answer(t0 + ms(900), 4);
-        assert_eq!(late, Some(Answer { took: ms(600), is_overdue: true, skipped: 0 }));
+        assert_eq!(late, Some(Answer { took: ms(600), is_overdue: true, passed: 0 }));
+    }
+
+    #[test]
+    fn what_was_repeated_on_a_long_way_is_lost_when_the_repetition_is_answered() {
+        let (t0, mut challenges) = asked(8, 125);
+        // The first one was told already, those within a quarter of a second ask together.
+        assert_eq!(challenges.take_overdue(t0 + ms(600), ms(600)), 1);
+        let answer = challenges.on_answer(t0 + ms(1_000), 5);
+        assert_eq!(answer, Some(Answer { took: ms(375), is_overdue: false, passed: 3 }));
+        let answer = challenges.on_answer(t0 + ms(1_000), 6);
+        assert_eq!(answer, Some(Answer { took: ms(250), is_overdue: false, passed: 0 }));
     }
 }

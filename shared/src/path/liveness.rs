@@ -13,6 +13,9 @@ pub const ACK_ALLOWANCE: Duration = Duration::from_millis(100);
 /// This many PINGs, evenly spread, ask before suspicion falls whether the data or its acknowledgement is all that was lost (the tail
 /// loss probe of RFC 9002 §6.2): at 5 % loss each way, data that comes one packet at a time raises a doubt once in a thousand packets.
 pub const TAIL_PINGS: u32 = 2;
+/// So many on a path that loses more than a tenth, which is given twice the time: at a fifth each way all of them are lost once in two
+/// hundred times.
+pub const TAIL_PINGS_IN_LOSS: u32 = 5;
 /// A path under suspicion that answers nothing for this long is dead: the bound that `connected` keeps in `status`.
 pub const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// A PING that was not answered is repeated this often, so that several fit before suspicion and a lost one means nothing: at 5 %

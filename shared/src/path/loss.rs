@@ -25,7 +25,7 @@ pub const DEMOTED_AFTER: Duration = Duration::from_secs(2);
 pub const LITTLE: u64 = 2;
 /// See [`LITTLE`].
 pub const CLEAN_FOR: Duration = Duration::from_secs(30);
-/// While lossy and trying, PINGs are asked for this often: sixty in [`CLEAN_FOR`], of which one may be lost.
+/// While lossy and trying, PINGs are asked for this often: sixty in [`CLEAN_FOR`], of which two may be lost, for each can be either way.
 pub const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// PINGs of a try; half of them at least, where answers take long.
 const CLEAN_PINGS: u64 = (CLEAN_FOR.as_millis() / PROBE_EVERY.as_millis()) as u64;
@@ -77,8 +77,10 @@ pub struct Loss {
     /// Since when every verdict was: too much.
     bad_since: Option<Instant>,
     lossy: Option<Lossy>,
-    /// Tries that failed since the path last was clean for long.
+    /// Tries that failed since the path last was clean for [`PAUSE_MAX`].
     failed: u32,
+    /// When a try last ended well.
+    clean_since: Option<Instant>,
 }
 
 /// A lossy path on its way back.
@@ -88,6 +90,15 @@ struct Lossy {
     trying_from: Instant,
     asked: u64,
     lost: u64,
+    /// Its own data showed it; else it only was not known to be better than what data left.
+    is_shown: bool,
+}
+
+impl Lossy {
+    /// A try begins then.
+    const fn trying_from(self, then: Instant) -> Self {
+        Self { trying_from: then, asked: 0, lost: 0, ..self }
+    }
 }
 
 impl Loss {
@@ -127,25 +138,52 @@ impl Loss {
 
     /// A PING was answered, or not in time.
     pub fn on_ping(&mut self, now: Instant, is_answered: bool) {
+        let is_shown = self.is_shown(now);
         let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) else { return };
+        if is_shown {
+            // Data is on it still, and says more than PINGs do: a try begins when that ends.
+            *lossy = lossy.trying_from(now);
+            return;
+        }
         lossy.asked += 1;
         lossy.lost += u64::from(!is_answered);
-        if lossy.lost * 100 >= LITTLE * CLEAN_PINGS + 100 {
+        if lossy.lost * 100 >= 2 * LITTLE * CLEAN_PINGS {
             self.failed = self.failed.saturating_add(1);
             let pause = PAUSE.saturating_mul(1 << self.failed.min(5).saturating_sub(1)).min(PAUSE_MAX);
-            self.lossy = Some(Lossy { trying_from: now + pause, asked: 0, lost: 0 });
-        } else if now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR
+            *lossy = lossy.trying_from(now + pause);
+        } else if is_answered
+            && now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR
             && lossy.asked >= CLEAN_PINGS / 2
         {
             tracing::debug!("a path is clean again");
             self.lossy = None;
+            self.clean_since = Some(now);
             self.begin();
         }
     }
 
     /// Something else than its data showed that it loses too much: it is on its way back from now on.
     pub fn shun(&mut self, now: Instant) {
-        self.lossy.get_or_insert(Lossy { trying_from: now, asked: 0, lost: 0 });
+        if self.lossy.is_none() {
+            self.begin_lossy(now, false);
+        }
+    }
+
+    /// It was found to lose little. That ends what its own data did not show.
+    pub fn on_fit(&mut self) {
+        self.lossy = self.lossy.filter(|lossy| lossy.is_shown);
+    }
+
+    fn begin_lossy(&mut self, now: Instant, is_shown: bool) {
+        if self.clean_since.is_some_and(|at| now.saturating_duration_since(at) >= PAUSE_MAX) {
+            self.failed = 0;
+        }
+        self.lossy = Some(Lossy { trying_from: now, asked: 0, lost: 0, is_shown });
+    }
+
+    /// Whether it is lossy, and not by its own data.
+    pub fn is_only_shunned(&self) -> bool {
+        self.lossy.is_some_and(|lossy| !lossy.is_shown)
     }
 
     /// Whether it loses too much to carry data that another path can carry.
@@ -155,7 +193,35 @@ impl Loss {
 
     /// Whether it loses too much just now, which may be over before it is called lossy for it.
     pub const fn is_losing(&self) -> bool {
-        self.lossy.is_some() || self.bad_since.is_some()
+        self.lossy.is_some() || self.is_bad()
+    }
+
+    /// Whether its data showed that it loses too much when there was data last, not long ago.
+    pub const fn is_bad(&self) -> bool {
+        self.bad_since.is_some()
+    }
+
+    /// Time passed: a bad moment of long ago, of which no data told more, begins nothing that lasts.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.bad_since = self.bad_since.filter(|_| self.is_shown(now));
+    }
+
+    /// Whether its data shows just now that it loses too much; of data that went long ago that is not known.
+    pub fn is_shown(&self, now: Instant) -> bool {
+        let last = self.grains.back().filter(|_| self.bad_since.is_some());
+        last.is_some_and(|grain| now.saturating_duration_since(grain.since) < VERDICT_MAX)
+    }
+
+    /// Nothing was asked of it while it rested: a try that was under way begins anew; one of long ago says nothing.
+    pub fn on_wake(&mut self, now: Instant) {
+        if let Some(lossy) = self.lossy.filter(|lossy| lossy.trying_from <= now) {
+            let is_long_ago = now.saturating_duration_since(lossy.trying_from) >= PAUSE_MAX;
+            if is_long_ago {
+                (self.lossy, self.failed) = (None, 0);
+            } else {
+                self.lossy = Some(lossy.trying_from(now));
+            }
+        }
     }
 
     /// When the next PING is due that a lossy path needs on its way back, `last` having left then.
@@ -179,6 +245,7 @@ impl Loss {
 
     /// So much was found out now about what was passed at `at`.
     fn count(&mut self, now: Instant, at: Instant, came: u64, lost: u64) {
+        self.handle_timeout(now);
         let place = self.grains.partition_point(|grain| grain.since <= at);
         match place.checked_sub(1).and_then(|place| self.grains.get_mut(place)) {
             Some(grain) if at.saturating_duration_since(grain.since) < GRAIN => {
@@ -203,7 +270,7 @@ impl Loss {
         let lasted = now.saturating_duration_since(since);
         if self.lossy.is_none() && lasted >= DEMOTED_AFTER.max(2 * span) {
             tracing::debug!(came, lost, "a path loses too much");
-            self.lossy = Some(Lossy { trying_from: now, asked: 0, lost: 0 });
+            self.begin_lossy(now, true);
         }
     }
 
@@ -384,6 +451,9 @@ mod tests {
         let mut line = Line::new();
         line.run(secs(5), 200);
         assert!(line.loss.is_lossy());
+        // What answers beside data that shows the loss says nothing.
+        line.ping(secs(10), 0);
+        line.loss.begin();
         line.ping(secs(25), 0);
         assert!(line.loss.is_lossy());
         line.ping(secs(6), 0);
@@ -395,6 +465,7 @@ mod tests {
     fn while_it_loses_it_stays_away_and_asks_less_and_less() {
         let mut line = Line::new();
         line.run(secs(5), 200);
+        line.loss.begin();
         let mut asked = 0;
         let end = line.now + secs(3600);
         let mut last = line.now;
@@ -427,5 +498,79 @@ mod tests {
         line.loss.on_acks(now, 0, &[0; 4]);
         line.loss.begin();
         assert_eq!(line.loss.per_mille(now), None);
+    }
+
+    #[test]
+    fn a_bad_moment_of_long_ago_begins_nothing_that_lasts() {
+        let mut line = Line::new();
+        line.run(secs(1), 200);
+        assert!(line.loss.is_losing() && !line.loss.is_lossy());
+        // Nobody has anything to send.
+        line.now += VERDICT_MAX + secs(1);
+        let idle = line.loss.is_losing();
+        line.loss.handle_timeout(line.now);
+        assert_eq!((idle, line.loss.is_losing()), (true, false));
+        // Nor does the next burst count as if it had lasted since then, whoever looked meanwhile.
+        let mut line = Line::new();
+        line.run(secs(1), 200);
+        line.now += secs(60);
+        for _ in 0..200 {
+            let lost = line.rng.next_u64() % 1000 < 200;
+            line.arrived.push(!lost);
+        }
+        line.acknowledge();
+        assert!(line.loss.is_losing() && !line.loss.is_lossy());
+    }
+
+    #[test]
+    fn who_was_clean_for_long_pays_for_no_failures_of_before() {
+        let mut line = Line::new();
+        let pause = |line: &mut Line| {
+            line.run(secs(5), 200);
+            assert!(line.loss.is_lossy());
+            line.loss.begin();
+            while line.loss.probe_due(line.now).is_some_and(|due| due <= line.now + PROBE_EVERY) {
+                line.now += PROBE_EVERY;
+                line.loss.on_ping(line.now, false);
+            }
+            line.loss.probe_due(line.now).unwrap() - line.now
+        };
+        let clean = |line: &mut Line, pause: Duration| {
+            line.now += pause;
+            line.ping(CLEAN_FOR + secs(1), 0);
+            assert!(!line.loss.is_lossy());
+        };
+        assert_eq!(pause(&mut line), PAUSE);
+        clean(&mut line, PAUSE);
+        assert_eq!(pause(&mut line), 2 * PAUSE, "it was clean for a moment only");
+        clean(&mut line, 2 * PAUSE);
+        line.now += PAUSE_MAX;
+        assert_eq!(pause(&mut line), PAUSE);
+    }
+
+    #[test]
+    fn who_was_only_shunned_is_lossy_until_it_is_found_fit_and_who_showed_it_is_not() {
+        let mut line = Line::new();
+        line.loss.shun(line.now);
+        assert!(line.loss.is_lossy() && line.loss.is_only_shunned());
+        line.loss.on_fit();
+        assert!(!line.loss.is_lossy());
+        line.run(secs(5), 200);
+        line.loss.shun(line.now);
+        line.loss.on_fit();
+        assert!(line.loss.is_lossy() && !line.loss.is_only_shunned());
+    }
+
+    #[test]
+    fn what_was_lossy_and_rested_is_tried_anew_and_forgotten_after_long() {
+        let mut line = Line::new();
+        line.loss.shun(line.now);
+        line.now += PAUSE_MAX - secs(1);
+        line.loss.on_wake(line.now);
+        line.ping(secs(25), 0);
+        assert!(line.loss.is_lossy());
+        line.now += PAUSE_MAX;
+        line.loss.on_wake(line.now);
+        assert!(!line.loss.is_lossy());
     }
 }

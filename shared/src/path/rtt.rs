@@ -5,17 +5,21 @@ use std::time::Duration;
 /// Answers that have to agree before a path is said to be slow: one may have been held up by a busy machine, or by a TCP that repaired
 /// a loss.
 const AGREE: usize = 3;
+/// Each answer takes this part off what is remembered to have been better.
+const FORGOTTEN: u32 = 256;
 
 /// Measured at least once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rtt {
     smoothed: Duration,
     latest: [Duration; AGREE],
+    /// The shortest, as far as it is remembered.
+    best: Duration,
 }
 
 impl Rtt {
     pub(super) const fn new(sample: Duration) -> Self {
-        Self { smoothed: sample, latest: [sample; AGREE] }
+        Self { smoothed: sample, latest: [sample; AGREE], best: sample }
     }
 
     /// RFC 6298 §2 with alpha 1/8; but one sample over which a process slept does not make a path slow for minutes: what is less than
@@ -28,6 +32,8 @@ impl Rtt {
         };
         self.latest.rotate_left(1);
         self.latest[AGREE - 1] = sample;
+        self.best += self.smoothed.saturating_sub(self.best) / FORGOTTEN;
+        self.best = self.best.min(sample);
     }
 
     /// What is expected of the next answer.
@@ -38,6 +44,11 @@ impl Rtt {
     /// What each of the latest answers took at least: a path is no better than that.
     pub(super) fn sustained(&self) -> Duration {
         self.latest.into_iter().fold(self.smoothed, Duration::min)
+    }
+
+    /// The shortest; what became slower for good counts as usual after some hundred answers.
+    pub(super) const fn best(&self) -> Duration {
+        self.best
     }
 }
 
@@ -75,5 +86,14 @@ mod tests {
         assert!(rtt.sustained() > ms(140));
         rtt.add(ms(40));
         assert_eq!((rtt.smoothed(), rtt.sustained()), (ms(40), ms(40)), "what is better is believed at once");
+        assert_eq!(rtt.best(), ms(40));
+        for _ in 0..50 {
+            rtt.add(ms(300));
+        }
+        assert!(rtt.best() < ms(100));
+        for _ in 0..1_000 {
+            rtt.add(ms(300));
+        }
+        assert!(rtt.best() > ms(280));
     }
 }

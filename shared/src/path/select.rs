@@ -122,6 +122,17 @@ impl Wanted {
     }
 }
 
+/// How much a path loses, as far as data is concerned ([`super::loss`], [`super::trial`]). Declared best first, so `Ord` is the preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Losing {
+    /// Little.
+    Little,
+    /// Too much; but data is there, and nothing says that it is worse than others of which one knows no better.
+    MuchWhereDataIs,
+    /// Too much, or more than is known to be little while data's path loses too much.
+    Much,
+}
+
 /// What the choice needs to know of a path that may carry data now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
@@ -133,8 +144,8 @@ pub struct Choice {
     pub sustained: Option<Duration>,
     /// Whether it carries data now.
     pub is_current: bool,
-    /// Whether it loses more than data should ([`super::loss`]).
-    pub is_lossy: bool,
+    /// How much it loses.
+    pub losing: Losing,
 }
 
 /// Whether a direct path is so much slower than a relayed one that it should not be used.
@@ -159,7 +170,7 @@ pub fn choose(choices: &[Choice], relayed: Option<Duration>) -> Option<usize> {
         (_, _, _) => true,
     };
     let prefer = |a: &Choice, b: &Choice| {
-        let by_loss = a.is_lossy.cmp(&b.is_lossy);
+        let by_loss = a.losing.cmp(&b.losing);
         by_loss
             .then_with(|| is_fair(b).cmp(&is_fair(a)))
             .then_with(|| a.kind.cmp(&b.kind))
@@ -209,7 +220,7 @@ mod tests {
 
     fn choice(kind: PathKind, ms: u64, is_current: bool) -> Choice {
         let rtt = Some(Duration::from_millis(ms));
-        Choice { kind, rtt, sustained: rtt, is_current, is_lossy: false }
+        Choice { kind, rtt, sustained: rtt, is_current, losing: Losing::Little }
     }
 
     /// The choice where no relay rests.
@@ -249,7 +260,7 @@ mod tests {
         assert_eq!(chosen(&[choice(DirectUdp, 160, false), relayed(true)]), DirectUdp);
         // Nothing to compare with: direct it is.
         let unmeasured =
-            Choice { kind: RelayWs, rtt: None, sustained: None, is_current: true, is_lossy: false };
+            Choice { kind: RelayWs, rtt: None, sustained: None, is_current: true, losing: Losing::Little };
         assert_eq!(chosen(&[choice(DirectUdp, 900, false), unmeasured]), DirectUdp);
         assert_eq!(chosen(&[choice(DirectUdp, 900, false)]), DirectUdp, "better than none");
     }
@@ -297,10 +308,16 @@ mod tests {
 
     #[test]
     fn a_path_that_loses_much_loses_to_any_that_does_not() {
-        let lossy = Choice { is_lossy: true, ..choice(DirectUdp, 5, true) };
-        assert_eq!(choose(&[lossy, choice(RelayWs, 60, false)]), Some(1));
-        assert_eq!(choose(&[lossy]), Some(0), "and is better than none");
-        let both = Choice { is_lossy: true, ..choice(RelayWs, 60, false) };
-        assert_eq!(choose(&[lossy, both]), Some(0));
+        let losing = |losing, choice| Choice { losing, ..choice };
+        let direct = |is_current| choice(DirectUdp, 5, is_current);
+        let relayed = |is_current| choice(RelayWs, 60, is_current);
+        let here = losing(Losing::MuchWhereDataIs, direct(true));
+        assert_eq!(chosen(&[here, relayed(false)]), RelayWs);
+        assert_eq!(chosen(&[here]), DirectUdp, "and is better than none");
+        assert_eq!(chosen(&[here, losing(Losing::Much, relayed(false))]), DirectUdp);
+        // Nor is it left for a better kind that loses as much, unless it is known to be bad itself.
+        let away = losing(Losing::Much, direct(false));
+        assert_eq!(chosen(&[losing(Losing::MuchWhereDataIs, relayed(true)), away]), RelayWs);
+        assert_eq!(chosen(&[losing(Losing::Much, relayed(true)), away]), DirectUdp);
     }
 }

@@ -22,13 +22,14 @@
 use super::challenge::{Challenges, MAX_PENDING};
 use super::liveness::{
     BUSY_PING, DEAD_AFTER, HEARTBEAT, HEARTBEAT_MIN, PATH_HEARTBEAT_MAX, PROBE_INTERVAL, TAIL_PINGS,
-    UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after, questioned_after,
-    questioned_again, reckoned, repeat_after, repeat_in_loss, suspicion_after, unanswered_after,
+    TAIL_PINGS_IN_LOSS, UNACKNOWLEDGED_ANSWERED, UNACKNOWLEDGED_DEAD, UNACKNOWLEDGED_REPORTS, dead_after,
+    questioned_after, questioned_again, reckoned, repeat_after, repeat_in_loss, suspicion_after,
+    unanswered_after,
 };
 use super::loss::Loss;
 use super::mtu::Mtu;
 use super::rtt::Rtt;
-use super::select::PathKind;
+use super::select::{PathKind, is_much_worse};
 use super::trial::Trial;
 use crate::time::Deadline;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub struct Path {
     state: State,
     challenges: Challenges,
     rtt: Option<Rtt>,
+    slow_since: Option<Instant>,
     heartbeat: Duration,
     next_ping: Option<Deadline>,
     /// When the last PONG came; before the first, when the path was found.
@@ -114,6 +116,7 @@ impl Path {
             state: State::Unproven { since: now },
             challenges: Challenges::new(),
             rtt: None,
+            slow_since: None,
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
             answered: now,
@@ -181,6 +184,11 @@ impl Path {
     /// What each of its latest answers took at least.
     pub fn sustained_rtt(&self) -> Option<Duration> {
         self.rtt.as_ref().map(Rtt::sustained)
+    }
+
+    /// Since when it is so much slower than it once was that something faster may be found.
+    pub const fn slow_since(&self) -> Option<Instant> {
+        self.slow_since
     }
 
     /// Whether it may carry data: it was proven and is not dead.
@@ -289,10 +297,11 @@ impl Path {
         self.questioned.is_some()
     }
 
-    /// It is not needed now. One that is being proven or in doubt is not put to rest, nor one with data that nothing has confirmed, or with a
+    /// It is not needed now. One that is being proven, tried out or in doubt is not put to rest, nor one with data that nothing has confirmed, or with a
     /// PING that was not answered (which alone shows that what is large arrived): nobody would notice that it was swallowed.
     pub fn rest(&mut self) {
-        if matches!(self.state, State::Proven { outstanding: None }) && self.asked.is_none() {
+        let is_idle = matches!(self.state, State::Proven { outstanding: None }) && self.asked.is_none();
+        if is_idle && !self.is_on_trial() {
             tracing::debug!(kind = %self.kind, "path rests");
             self.state = State::Resting;
             self.challenges = Challenges::new();
@@ -307,6 +316,7 @@ impl Path {
         if self.is_resting() {
             tracing::debug!(kind = %self.kind, "path wakes");
             self.state = State::Unproven { since: now };
+            self.loss.on_wake(now);
             self.unanswered.clear();
             self.next_ping = Some(Deadline::new(now, "prove a path that rested"));
         }
@@ -357,7 +367,7 @@ impl Path {
         self.pinged = Some(now);
         let pause = if self.is_questioned() {
             questioned_again(self.rtt())
-        } else if self.is_losing() {
+        } else if self.is_proven() && self.loss.is_shown(now) {
             repeat_in_loss(self.rtt())
         } else {
             repeat_after(self.rtt())
@@ -374,10 +384,13 @@ impl Path {
         let Some(answer) = self.challenges.on_answer(now, id) else {
             return false;
         };
-        self.count_lost(now, answer.skipped);
+        self.count_lost(now, answer.passed);
         if !answer.is_overdue {
             self.loss.on_ping(now, true);
             self.trial.on_answer(now, answer.took, self.kind.is_stream());
+            if self.is_fit(now) {
+                self.loss.on_fit();
+            }
         }
         let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
         self.prove(now, answer.took, size);
@@ -413,6 +426,8 @@ impl Path {
             Some(rtt) => rtt.add(sample),
             None => self.rtt = Some(Rtt::new(sample)),
         }
+        let is_slow = self.rtt.as_ref().is_some_and(|rtt| is_much_worse(rtt.sustained(), rtt.best()));
+        self.slow_since = is_slow.then(|| self.slow_since.unwrap_or(now));
         if !self.is_proven() {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
@@ -475,10 +490,20 @@ impl Path {
         self.trial.is_fit(now)
     }
 
-    /// Data leaves a path that loses too much for one that does not. If this one was found to lose as much it is no better for data's going
-    /// by neither: it has to come back as that one has.
-    pub fn shun_if_unfit(&mut self, now: Instant) {
-        if self.trial.is_unfit(now) && !self.is_lossy() {
+    /// Whether it was found to lose too much when it was tried out last.
+    pub const fn was_unfit(&self) -> bool {
+        self.trial.was_unfit()
+    }
+
+    /// Whether it is called lossy for no more than that nothing better is known of it.
+    pub fn is_only_shunned(&self) -> bool {
+        self.loss.is_only_shunned()
+    }
+
+    /// Data leaves a path that loses too much. If this one is not known to lose less it is no better for that, though data take it because the
+    /// other is in doubt: it has to come back as that one has.
+    pub fn shun_unless_fit(&mut self, now: Instant) {
+        if !self.trial.is_fit(now) && !self.is_lossy() {
             self.loss.shun(now);
             self.want_ping(now);
         }
@@ -525,6 +550,7 @@ impl Path {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.loss.handle_timeout(now);
         match self.state {
             State::Unproven { since } if now >= since + DEAD_AFTER => self.move_to_dead("no answer"),
             State::Suspect { dies, .. } if now >= dies => self.move_to_dead("no answer"),
@@ -555,8 +581,8 @@ impl Path {
     /// When a proven path becomes suspect unless something comes.
     fn doubt_due(&self) -> Option<Deadline> {
         let State::Proven { outstanding } = self.state else { return None };
-        let data = outstanding
-            .map(|since| Deadline::new(since + suspicion_after(self.rtt()), "data is unconfirmed"));
+        let data =
+            outstanding.map(|since| Deadline::new(since + self.suspicion_after(), "data is unconfirmed"));
         let pings = self
             .asked
             .map(|asked| Deadline::new(asked + unanswered_after(self.rtt()), "PINGs are unanswered"));
@@ -583,12 +609,19 @@ impl Path {
         }
     }
 
+    /// How long data may be unconfirmed.
+    fn suspicion_after(&self) -> Duration {
+        let usually = suspicion_after(self.rtt());
+        if self.loss.is_bad() { 2 * usually } else { usually }
+    }
+
     /// When to PING because data is unconfirmed, so that one lost packet or acknowledgement at the end of a flow makes no doubt: an
     /// answer says as much.
     fn tail_ping(&self) -> Option<Deadline> {
         let State::Proven { outstanding: Some(since) } = self.state else { return None };
-        let part = suspicion_after(self.rtt()) / (TAIL_PINGS + 1);
-        (1..=TAIL_PINGS)
+        let pings = if self.loss.is_bad() { TAIL_PINGS_IN_LOSS } else { TAIL_PINGS };
+        let part = self.suspicion_after() / (pings + 1);
+        (1..=pings)
             .map(|nth| since + part * nth)
             .find(|at| self.pinged.is_none_or(|pinged| pinged < *at))
             .map(|at| Deadline::new(at, "data is unconfirmed"))
@@ -603,8 +636,11 @@ impl Path {
     /// When to PING next, after an answer at `now`.
     fn next_heartbeat(&self, now: Instant) -> Deadline {
         let heartbeat = Deadline::new(now + self.heartbeat, "heartbeat");
-        let probe = self.loss.probe_due(now).map(|at| Deadline::new(at, "a lossy path on its way back"));
-        let trial = self.trial.probe_due(now).map(|at| Deadline::new(at, "would it lose less"));
+        // Each so long after the last one left, however long its answer took.
+        let asked = self.pinged.unwrap_or(now);
+        let probe =
+            self.loss.probe_due(asked).map(|at| Deadline::new(at.max(now), "a lossy path on its way back"));
+        let trial = self.trial.probe_due(asked).map(|at| Deadline::new(at.max(now), "would it lose less"));
         Deadline::earlier(Deadline::earlier(probe, trial), Some(heartbeat)).unwrap_or(heartbeat)
     }
 

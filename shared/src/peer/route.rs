@@ -20,7 +20,7 @@ use crate::bucket::Bucket;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::membership::Gate;
 use crate::path::liveness::DEAD_AFTER;
-use crate::path::select::{Choice, PathKind, Wanted, choose, is_much_worse};
+use crate::path::select::{Choice, Losing, PathKind, Wanted, choose, is_much_worse};
 use crate::path::state::Path;
 use crate::session::PathSlot;
 use crate::session::rekey::Role;
@@ -185,13 +185,28 @@ impl Peer {
             .filter(|via| self.wish.wanted.allows(via.kind()))
             .and_then(|via| self.path_of(via))
             .is_some_and(|path| {
-                let relayed = self.path.as_ref().and_then(Path::rtt);
-                let is_slow = path
-                    .sustained_rtt()
-                    .zip(relayed)
-                    .is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed));
+                let rtts = path.sustained_rtt().zip(self.relayed_rtt());
+                // What is known of the relay may be as old as the session, from a busy moment.
+                let is_slow = rtts.is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed))
+                    || path.slow_since().is_some_and(|since| !self.relay_answered_since(since));
                 path.is_proven() && !path.is_questioned() && !path.is_losing() && !is_slow
             })
+    }
+
+    /// What leads over the relay, its stream and by datagram; also while these rest.
+    fn relayed(&self) -> impl Iterator<Item = &Path> {
+        let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
+        relayed.filter(|path| !path.is_dead())
+    }
+
+    /// What an answer over the relay takes.
+    fn relayed_rtt(&self) -> Option<Duration> {
+        self.relayed().filter_map(Path::sustained_rtt).min()
+    }
+
+    /// Whether all that there is over the relay answered something that it was asked since then.
+    fn relay_answered_since(&self, then: Instant) -> bool {
+        self.relayed().all(|path| path.has_answered_since(then))
     }
 
     /// What leads over the relay rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
@@ -340,26 +355,32 @@ impl Peer {
         let able = if wanted.is_empty() { able } else { wanted };
         let loses = self.routed_path().is_some_and(Path::is_lossy);
         // A better one that is being tried is waited for: one move, not two.
-        let tried = able.iter().filter(|(via, path, _)| self.routed != Some(*via) && path.is_on_trial());
+        let tried = able
+            .iter()
+            .filter(|(via, path, _)| self.routed != Some(*via) && path.is_on_trial() && !path.is_lossy());
         let tried = tried.map(|(via, _, _)| via.kind()).min();
         let choices: Vec<_> = able
             .iter()
             .map(|(via, path, _)| {
                 let is_current = self.routed == Some(*via);
                 let would_lose_less = path.is_fit(now) && tried.is_none_or(|tried| tried >= via.kind());
+                // What loses much is not left for what may lose as much.
+                let losing = match (path.is_lossy(), is_current) {
+                    (true, true) if !path.was_unfit() => Losing::MuchWhereDataIs,
+                    (true, _) => Losing::Much,
+                    (false, false) if loses && !would_lose_less => Losing::Much,
+                    (false, _) => Losing::Little,
+                };
                 Choice {
                     kind: via.kind(),
                     rtt: path.rtt(),
                     sustained: path.sustained_rtt(),
                     is_current,
-                    // What loses much is not left for what may lose as much.
-                    is_lossy: path.is_lossy() || (loses && !is_current && !would_lose_less),
+                    losing,
                 }
             })
             .collect();
-        let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
-        let relayed = relayed.filter(|path| !path.is_dead()).filter_map(Path::rtt).min();
-        if let Some(at) = choose(&choices, relayed) {
+        if let Some(at) = choose(&choices, self.relayed_rtt()) {
             return able.get(at).map(|(via, _, _)| *via);
         }
         // Nothing that is beyond doubt: what data takes now, or whatever may still work.
@@ -395,8 +416,10 @@ impl Peer {
         if !self.routed_path().is_some_and(Path::is_losing) {
             return;
         }
-        let beside: Vec<_> = self.ways().filter(|via| self.routed != Some(*via)).collect();
-        for via in beside {
+        let is_worth_it =
+            |via: &Via| self.routed != Some(*via) || self.path_of(*via).is_some_and(Path::is_only_shunned);
+        let tried: Vec<_> = self.ways().filter(is_worth_it).collect();
+        for via in tried {
             if let Some(path) = self.path_at(via) {
                 path.try_out(now);
             }
@@ -524,11 +547,10 @@ impl Peer {
         };
         let left_silence = before.is_some_and(|old| !is_planned(old));
         if before.is_some_and(|old| self.path_of(old).is_some_and(Path::is_lossy)) {
-            let beside: Vec<_> =
-                self.ways().filter(|way| Some(*way) != via && Some(*way) != before).collect();
-            for way in beside {
+            let others: Vec<_> = self.ways().filter(|way| Some(*way) != before).collect();
+            for way in others {
                 if let Some(path) = self.path_at(way) {
-                    path.shun_if_unfit(ctx.now);
+                    path.shun_unless_fit(ctx.now);
                 }
             }
         }

@@ -147,6 +147,8 @@ pub struct ReceiveMarks {
     late: [Option<LateBlock>; LATE_BLOCKS],
     unreported: u32,
     since: Option<Instant>,
+    /// Whether the last report of a burst told of what is below its bitmap.
+    is_below_told: bool,
     /// Late packets opened and the blocks are full: the next one might go unmentioned.
     urgent: bool,
 }
@@ -230,11 +232,14 @@ impl ReceiveMarks {
                 *slot = None;
             }
         }
+        // Each second one of a burst, and each that its bitmap has no room for: the other paths are repeated by those between.
         if self.unreported >= ACK_EVERY {
-            for (path, highest) in self.highest.iter().enumerate() {
-                if let (Some(highest), true) = (*highest, self.news[path]) {
-                    report.push_below(path, highest, window);
-                }
+            self.is_below_told = !self.is_below_told || u64::from(self.unreported) > ACK_BITMAP;
+            let newest = self.highest.iter().enumerate().filter(|(path, _)| self.news[*path]);
+            if let (true, Some((path, Some(highest)))) =
+                (self.is_below_told, newest.max_by_key(|(_, highest)| **highest))
+            {
+                report.push_below(path, *highest, window);
             }
         }
         // Whatever room is left repeats the other paths, in case what said it before was lost.
@@ -472,17 +477,24 @@ mod tests {
     #[test]
     fn what_came_in_a_burst_is_told_as_far_back_as_there_is_room() {
         let mut receiver = Receiver::new();
-        receiver.open(1, 1..200);
+        receiver.open(1, 100..200);
         receiver.report();
         let came = |counter: &u64| counter % 300 != 7;
         receiver.open(1, (200..1_000).filter(came));
         receiver.open(3, 1_000..1_010);
         let told = Receiver::told(&receiver.report(), 200..2_000);
-        // Four entries: each path, and two blocks of the one that needs them.
-        assert_eq!(told, (1_000 - 3 * 257..1_010).filter(came).collect::<Vec<_>>());
-        // A few are told as ever.
-        receiver.open(1, 1_010..1_012);
-        assert_eq!(receiver.report().paths().iter().map(|ack| ack.path).collect::<Vec<_>>(), [1, 3]);
+        // Four entries: each path, and two blocks below the one that brought the newest.
+        assert_eq!(told, (1_010 - 3 * 257..1_010).filter(came).collect::<Vec<_>>());
+        // So again, since its bitmap has no room for as many.
+        receiver.open(1, (1_010..1_700).filter(came));
+        let told = Receiver::told(&receiver.report(), 1_010..2_000);
+        assert_eq!(told, (1_010..1_700).filter(came).collect::<Vec<_>>());
+        // The next one repeats the other path, and a few are told as ever.
+        let paths = |report: AckReport| report.paths().iter().map(|ack| ack.path).collect::<Vec<_>>();
+        receiver.open(3, 1_700..1_900);
+        assert_eq!(paths(receiver.report()), [3, 1]);
+        receiver.open(1, 1_900..1_902);
+        assert_eq!(paths(receiver.report()), [1, 3]);
     }
 
     #[test]

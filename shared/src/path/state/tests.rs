@@ -27,6 +27,14 @@ impl Run {
         Self { now, start: now, path, next_id: 0, rtt: RTT, in_flight, answers: true, pings: 0 }
     }
 
+    /// A proven path that nothing better is known of than of one that loses much.
+    fn shunned() -> Self {
+        let mut run = Self::new();
+        run.for_secs(1, |_, _| ());
+        run.path.loss.shun(run.now);
+        run
+    }
+
     fn for_secs(&mut self, secs: u64, each_10ms: impl FnMut(&mut Path, Instant)) {
         self.for_ticks(secs * 100, each_10ms);
     }
@@ -383,6 +391,96 @@ fn a_path_that_loses_a_fifth_each_way_is_no_silent_one() {
         // Nor is it taken for a clean one, however soon the next PING is answered.
         assert!(run.path.is_lossy() || since < Duration::from_secs(5), "after {since:?}");
     }
+}
+
+#[test]
+fn flows_that_end_on_a_path_that_loses_a_fifth_each_way_raise_few_doubts() {
+    let mut rng = SeededRng::new(3);
+    let mut loses = move || rng.next_u32().is_multiple_of(5);
+    let (mut run, mut highest, mut doubts) = (Run::new(), 0, 0);
+    run.for_secs(1, |_, _| ());
+    for flow in 0..600 {
+        // A second of data and one of none.
+        for tick in 0..200 {
+            run.answers = !(loses() || loses());
+            let was_suspect = run.path.is_suspect();
+            run.for_ticks(1, |path, now| {
+                if tick >= 100 {
+                    return;
+                }
+                path.on_data_sent(now);
+                highest += 10;
+                if !loses() {
+                    // One in five of those that it tells of.
+                    path.on_ack(now);
+                    path.on_arrivals(now, highest, &[0x7bde_f7bd_ef7b_def7; 4]);
+                }
+            });
+            doubts += u32::from(flow > 3 && run.path.is_suspect() && !was_suspect);
+        }
+    }
+    assert!(run.path.is_losing());
+    assert!(doubts <= 6, "{doubts} after 600 flows");
+}
+
+#[test]
+fn what_a_path_loses_is_counted_however_long_its_answers_take() {
+    for (rtt, most_fit) in [(40, 2), (130, 2), (150, 2), (300, 3), (600, 8)] {
+        let rtt = Duration::from_millis(rtt);
+        let mut rng = SeededRng::new(7);
+        let mut loses = move |per_cent| (0..2).any(|_| rng.next_u32() % 100 < per_cent);
+        let mut tried = |per_cent| {
+            let mut run = Run { rtt, ..Run::new() };
+            run.for_secs(2, |_, _| ());
+            run.path.try_out(run.now);
+            while run.path.is_on_trial() {
+                run.answers = !loses(per_cent);
+                run.for_ticks(1, |_, _| ());
+                assert!(run.now < run.start + Duration::from_secs(15), "{rtt:?}: no verdict");
+            }
+            run.path.is_fit(run.now)
+        };
+        let fit = (0..100).filter(|_| tried(20)).count();
+        assert!(fit <= most_fit, "{rtt:?}: {fit} of 100");
+        assert!((0..10).all(|_| tried(0)), "{rtt:?}");
+        // Nor does one that loses 15 % each way pass for clean.
+        let mut run = Run { rtt, ..Run::new() };
+        run.for_secs(2, |_, _| ());
+        run.path.loss.shun(run.now);
+        run.path.want_ping(run.now);
+        for _ in 0..100 * 60 {
+            run.answers = !loses(15);
+            run.for_ticks(1, |_, _| ());
+            assert!(run.path.is_lossy(), "{rtt:?}");
+        }
+    }
+}
+
+#[test]
+fn a_moment_of_silence_ends_no_try_of_a_path_that_was_lossy() {
+    let mut run = Run::shunned();
+    run.path.want_ping(run.now);
+    run.for_secs(10, |_, _| ());
+    run.answers = false;
+    run.for_ticks(30, |_, _| ());
+    run.answers = true;
+    run.for_secs(19, |_, _| ());
+    assert!(run.path.is_lossy());
+    run.for_secs(2, |_, _| ());
+    assert!(!run.path.is_lossy());
+}
+
+#[test]
+fn a_lossy_path_that_rested_is_tried_for_as_long_as_any() {
+    let mut run = Run::shunned();
+    run.path.rest();
+    assert!(run.path.is_resting());
+    run.for_secs(100, |_, _| ());
+    run.path.wake(run.now);
+    run.for_secs(29, |_, _| ());
+    assert!(run.path.is_lossy());
+    run.for_secs(2, |_, _| ());
+    assert!(!run.path.is_lossy());
 }
 
 #[test]
