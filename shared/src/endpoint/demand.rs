@@ -9,6 +9,14 @@
 //! short (of a hundred nodes, everybody is reached in about five steps and not in fifty). Each node chooses for itself, from the keys
 //! of those that are there; a session that one of two keeps does not end.
 //!
+//! The default ([`Sessions::default`]) is that: up to 32 peers nothing ever ends, so that two machines at home are as quick after a night as they
+//! were before; beyond, five minutes ([`IDLE_AFTER`]). Shorter would end what merely pauses, and each waking costs the first frame two round trips over the
+//! relay; longer would keep, in a network of hundreds, what was of use once.
+//!
+//! What ends so needs a relay to begin again, for both to be told of each other and for the handshake's stream (protocol §4.1). So nothing ends while no
+//! relay says that the peer is there, and who rests when the relay goes away is offline until it is back. A frame for all wakes all: ARP for
+//! members is answered by the own switch, but a host that says something to everybody every few minutes keeps every session.
+//!
 //! Who holds the keys of an admin keeps all unless a person wants otherwise (the owner says so with [`Keep::All`]): it renews certificates, sees who joins by an invite
 //! and has to know that everybody got the network's new secret.
 

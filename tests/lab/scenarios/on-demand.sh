@@ -52,14 +52,17 @@ for host in a b c; do
     lab_expect "nobody woke $host" lab_status "$host" "([.peers[] | select(.state == \"idle\" and .asleep.age_s >= $((span - 1)))] | length) == 2 or error(.peers | tostring)"
 done
 
-# Who speaks wakes whom it speaks to, and nobody else.
-c_address=$(lab_address c)
-lab_expect "the first ping is answered within a second" on b ping -c 1 -W 1 "$c_address"
-lab_measure "the first ping to who rests" "$(sed -n 's/.* time=\([0-9.]*\) ms.*/\1/p' "$LAB_OUT/last-command.txt")" ms 1000
-lab_expect "and those after it, every one" on b sh -c "ping -c 5 -i 0.2 -W 1 $c_address | grep -F ' 0% packet loss'"
-is_direct b c
-lab_expect "a was left alone" lab_status a '([.peers[] | select(.state == "idle")] | length) == 2 or error(.peers | tostring)'
-rests b c
+# Who speaks wakes whom it speaks to, and nobody else; whichever of the two it is.
+for two in "b c" "c b"; do
+    read -r one other <<<"$two"
+    address=$(lab_address "$other")
+    lab_expect "the first ping from $one to $other is answered within a second" on "$one" ping -c 1 -W 1 "$address"
+    lab_measure "the first ping to who rests" "$(sed -n 's/.* time=\([0-9.]*\) ms.*/\1/p' "$LAB_OUT/last-command.txt")" ms 1000
+    lab_expect "and those after it, every one" on "$one" sh -c "ping -c 5 -i 0.2 -W 1 $address | grep -F ' 0% packet loss'"
+    is_direct b c
+    lab_expect "a was left alone" lab_status a '([.peers[] | select(.state == "idle")] | length) == 2 or error(.peers | tostring)'
+    rests b c
+done
 lab_expect "shadowmesh ping wakes as well" on c sh -c "shadowmesh ping b -c 2 -i 0.2 --json | jq -e '.received == 2 and .replies[0].woken_ms < 1000 and .replies[1].woken_ms == null'"
 rests b c
 
@@ -79,6 +82,25 @@ done
 for host in b c; do [[ $(missed "$host") == "${missed_before[$host]}" ]] || lab_fail "$host counts $(($(missed "$host") - missed_before[$host])) frames lost"; done
 lab_measure "silences of about as long as a session may rest" "$rounds" times
 
+# Without a relay nobody can be woken, and nobody is called idle who cannot: but whose session lives does not let it end then. When it is back, nobody
+# greets anybody for that.
+lab_oracle awake b c --seconds 1 --rate 200
+is_direct b c
+stop relay KILL
+pair a b "to say that nobody can wake the other" '.state == "offline" and .asleep == null'
+pair a c "to say the same" '.state == "offline" and .asleep == null'
+lab_hold $((2 * IDLE + 1)) "nobody says anything, and there is no relay"
+pair b c "to have their session still" '.state == "connected" and .path.kind == "direct-udp"' 1
+lab_oracle no-relay b c --seconds "$(quick 2 8)"
+lab_relay
+for two in "a b" "a c" "b c"; do
+    read -r one other <<<"$two"
+    rests "$one" "$other"
+done
+for host in b c; do lab_expect "$host was not woken by that" lab_status a "(.peers[] | select(.name == \"$host\") | .asleep.age_s) > $IDLE or error(.peers | tostring)"; done
+lab_expect "a ping from a to b wakes as before" on a ping -c 1 -W 1 "$(lab_address b)"
+is_direct a b
+
 # One that dies while its sessions rest is not called idle any more, and is greeted when it is back.
 rests b c
 stop c KILL
@@ -87,4 +109,5 @@ lab_up c
 lab_wait 20 "b and c to be connected" peer b c '.state == "connected"'
 lab_only_oracle c
 lab_oracle afterwards b c --seconds 2
-rests b c
+# One that has just begun met everybody once, to know who is who; then it rests as well.
+for host in a b; do rests "$host" c; done

@@ -469,6 +469,8 @@ fn a_member_that_is_revoked_while_it_sleeps_gets_no_frame() {
     assert!(matches!(world.status(0).member.unwrap().verdict, Verdict::Refused(_)));
     let (opened_before, started) = (opened(&world, 0).len(), world.started(0));
     world.run(Duration::from_secs(2));
+    let refusal = Refusal::Revoked { by: root().fingerprint(), at: BEGUN };
+    assert_eq!(world.status(1).member.unwrap().standing, refusal.code(), "it is woken to be told");
     let now = world.now;
     for node in 0..2 {
         world.nodes[node].endpoint.handle_wanted(now, PeerSlot(0));
@@ -476,6 +478,18 @@ fn a_member_that_is_revoked_while_it_sleeps_gets_no_frame() {
     world.run(Duration::from_secs(20));
     assert_eq!((opened(&world, 0).len(), world.started(0)), (opened_before, started));
     assert_eq!((last_route(&world, 0), last_route(&world, 1)), (None, None));
+}
+
+#[test]
+fn a_member_that_is_revoked_just_after_its_session_ended_has_no_key_left() {
+    let mut world = two_that_sleep(735);
+    let opens = |world: &World| world.count(0, |event| matches!(event, Event::OpenAssociation { .. }));
+    let kept = opens(&world) - closed(&world, 0);
+    assert_eq!(kept, 1, "what is under way may still come");
+    let revoked = world.nodes[1].endpoint.id();
+    say(&mut world, |document| assert!(document.revoke(revoked, BEGUN)));
+    world.drain();
+    assert_eq!(opens(&world) - closed(&world, 0), 0);
 }
 
 #[test]

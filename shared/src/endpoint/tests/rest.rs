@@ -71,8 +71,12 @@ fn a_session_that_nobody_uses_ends_at_both_sides_and_leaves_what_was_said() {
         assert_eq!(world.nodes[at].endpoint.indices_in_use(), 0);
     }
     assert_eq!(world.status(0).hello.unwrap(), before);
-    // But for the relay nobody has anything to wake for.
+    // But for the relay nobody has anything to wake for, and the data plane has forgotten its keys and their indices.
     world.run(Duration::from_secs(30));
+    for at in 0..2 {
+        assert_eq!(world.count(at, |event| matches!(event, Event::OpenAssociation { .. })), 1);
+        assert_eq!(world.count(at, |event| matches!(event, Event::CloseAssociation { .. })), 1);
+    }
     let deadline = world.nodes[0].endpoint.poll_timeout().unwrap();
     assert!(deadline.why.contains("relay") || deadline.why.contains("STUN"), "{}", deadline.why);
     assert_eq!([world.started(0), world.started(1)], [1, 1]);
