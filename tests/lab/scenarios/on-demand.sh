@@ -24,7 +24,7 @@ done
 # From now on, while they run.
 forwarded=$(lab_forwarded)
 for host in a b c; do
-    lab_expect "$host lets sessions rest" on "$host" sed -i "s/^# sessions = .*/sessions = \"on-demand\"/; s/^# idle_after = .*/idle_after = \"${IDLE}s\"/" /var/lib/shadowmesh/config.toml
+    lab_expect "$host lets sessions rest" on "$host" sh -c "printf 'sessions = \"on-demand\"\nidle_after = \"${IDLE}s\"\n' >>/var/lib/shadowmesh/config.toml"
     lab_expect "and reads that again" on "$host" sh -c "shadowmesh reload --json | jq -e '.sessions == \"on-demand\" and .idle_after == \"${IDLE}s\"'"
 done
 began=$(lab_now_ms)
