@@ -59,6 +59,11 @@ impl Bucket {
         self.taken += 1;
         true
     }
+
+    /// Gives one back: it was paid for otherwise.
+    pub(crate) const fn give_back(&mut self) {
+        self.taken = self.taken.saturating_sub(1);
+    }
 }
 
 #[cfg(test)]
@@ -78,5 +83,15 @@ mod tests {
             assert_ne!(bucket.is_empty(now), bucket.take(now));
         }
         assert!(bucket.take(t0 + Duration::from_secs(10 * 365 * 86_400)), "a long pause is no overflow");
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_more_than_was_taken() {
+        let t0 = Instant::now();
+        let mut bucket = Bucket::new(2, Duration::from_secs(1));
+        bucket.give_back();
+        assert_eq!([bucket.take(t0), bucket.take(t0), bucket.take(t0)], [true, true, false]);
+        bucket.give_back();
+        assert_eq!([bucket.take(t0), bucket.take(t0)], [true, false]);
     }
 }

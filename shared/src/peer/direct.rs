@@ -289,6 +289,11 @@ impl Direct {
         self.agent.begin_provoked(now, why);
     }
 
+    /// See [`Agent::on_rest`].
+    pub(super) const fn on_rest(&mut self) {
+        self.agent.on_rest();
+    }
+
     pub(super) fn on_traffic(&mut self) {
         self.agent.on_traffic();
     }

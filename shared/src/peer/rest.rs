@@ -421,6 +421,7 @@ impl Peer {
         };
         let member = self.member.set_aside();
         let session = self.take_session(ctx);
+        self.direct.on_rest();
         self.member = member;
         self.rest.state = State::Awake;
         // No path failed: nothing is in doubt, and nothing goes again.
@@ -435,7 +436,9 @@ impl Peer {
         // Something came up since this side asked, and there was no way back.
         let is_free = self.rest.idle_after.is_some() && self.wish.wanted == Wanted::Auto;
         if is_wanted || !is_free || self.hello_acked.is_none() {
-            self.want_session(ctx, "something came up while the session ended");
+            self.rest.on_use(ctx.now);
+            // Where no relay is there, as soon as one is.
+            self.end_sleep(ctx, "something came up while the session ended", Duration::ZERO);
         }
         session
     }

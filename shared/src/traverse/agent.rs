@@ -249,6 +249,12 @@ impl Agent {
         }
     }
 
+    /// The session ended because neither side used it for a while. So the rounds that the next one begins with cannot be as many as
+    /// the peer likes: one is not metered.
+    pub const fn on_rest(&mut self) {
+        self.provoked.give_back();
+    }
+
     /// A round is wanted at once.
     pub fn begin(&mut self, now: Instant, why: &'static str) {
         self.begin_after(now, ROUND_GAP, why);

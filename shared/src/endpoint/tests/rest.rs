@@ -2,7 +2,7 @@
 
 use super::direct::{DIRECT, Nat, behind, kinds, traffic};
 use super::*;
-use crate::endpoint::demand::{ALL_UP_TO, IDLE_AFTER, Keep, Sessions};
+use crate::endpoint::demand::{ALL_UP_TO, IDLE_AFTER, IDLE_AFTER_MIN, Keep, Sessions};
 use crate::path::select::{PathKind, Wanted};
 
 pub(super) const IDLE: Duration = Duration::from_secs(10);
@@ -408,6 +408,30 @@ fn while_no_relay_is_there_no_session_ends() {
 }
 
 #[test]
+fn what_came_up_while_a_session_ended_without_a_relay_begins_another_when_one_is_there() {
+    let mut world = behind(936, [Nat::PortRestricted; 2]);
+    (0..2).for_each(|at| keep(&mut world, at, Keep::Few));
+    world.run(Duration::from_secs(3));
+    traffic(&mut world, Duration::from_secs(3), true);
+    assert_eq!(kinds(&world), DIRECT);
+    let agrees = 1 - world.lower();
+    run_until(&mut world, |world| ended(world, agrees) == 1);
+    // The answer comes directly; before it does this one is to keep its sessions.
+    world.lose_relay();
+    keep(&mut world, 1 - agrees, Keep::All);
+    assert_eq!(ended(&world, 1 - agrees), 0);
+    world.run(Duration::from_secs(1));
+    assert_eq!(ended(&world, 1 - agrees), 1);
+    assert_eq!(states(&world), [PeerState::Offline; 2]);
+    let now = world.now;
+    for node in &mut world.nodes {
+        node.endpoint.handle_stream_opened(now, RELAY, relay_address());
+    }
+    world.run(Duration::from_secs(5));
+    assert!(world.is_connected());
+}
+
+#[test]
 fn who_slept_on_a_direct_path_goes_directly_again_soon() {
     let mut world = behind(924, [Nat::PortRestricted; 2]);
     (0..2).for_each(|at| keep(&mut world, at, Keep::Few));
@@ -425,6 +449,24 @@ fn who_slept_on_a_direct_path_goes_directly_again_soon() {
     assert_eq!(kinds(&world), DIRECT);
     let doubts = |event: &Event| matches!(event, Event::Doubt { path: Some(_), .. });
     assert_eq!([world.count(0, doubts), world.count(1, doubts)], [0, 0], "nothing failed");
+}
+
+#[test]
+fn however_often_a_session_rests_the_next_one_goes_directly() {
+    let mut world = behind(937, [Nat::PortRestricted; 2]);
+    let now = world.now;
+    let sessions = Sessions { keep: Keep::Few, idle_after: IDLE_AFTER_MIN };
+    (0..2).for_each(|at| world.nodes[at].endpoint.set_sessions(now, sessions));
+    world.run(Duration::from_secs(1));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), DIRECT);
+    for round in 0..40 {
+        world.run(2 * IDLE_AFTER_MIN);
+        assert_eq!(states(&world), ASLEEP, "{round}");
+        frame(&mut world, round % 2);
+        world.run(Duration::from_millis(500));
+        assert_eq!(kinds(&world), DIRECT, "{round}");
+    }
 }
 
 #[test]
