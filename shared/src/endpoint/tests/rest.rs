@@ -461,8 +461,7 @@ fn however_often_a_session_rests_the_next_one_goes_directly() {
     traffic(&mut world, Duration::from_secs(2), true);
     assert_eq!(kinds(&world), DIRECT);
     for round in 0..40 {
-        world.run(2 * IDLE_AFTER_MIN);
-        assert_eq!(states(&world), ASLEEP, "{round}");
+        run_until(&mut world, |world| states(world) == ASLEEP);
         frame(&mut world, round % 2);
         world.run(Duration::from_millis(500));
         assert_eq!(kinds(&world), DIRECT, "{round}");
