@@ -13,7 +13,7 @@ mapfile -t installing < <(block 'Counted honestly' | grep -E '^(cargo|sudo) ')
 
 base=${LAB_ROOT:-$LAB_DIR/base}
 if [[ ! -d $base/usr ]]; then
-    command -v debootstrap >/dev/null || scripts/install-deps root
+    command -v debootstrap >/dev/null || scripts/install-deps more
     step "a Debian is fetched"
     # What programs built here can run on. The standard packages of every Debian, and sudo, which the README asks for.
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
