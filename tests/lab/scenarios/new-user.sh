@@ -11,55 +11,19 @@ mapfile -t installing < <(block 'Counted honestly' | grep -E '^(cargo|sudo) ')
 [[ ${#installing[@]} -eq 2 && ${installing[0]} == "cargo build --release --locked" ]] ||
     lab_fail "the README promises two commands for installing, of which the first builds: ${installing[*]}"
 
-base=${LAB_ROOT:-$LAB_DIR/base}
-if [[ ! -d $base/usr ]]; then
-    command -v debootstrap >/dev/null || scripts/install-deps more
-    step "a Debian is fetched"
-    # What programs built here can run on. The standard packages of every Debian, and sudo, which the README asks for.
-    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    debootstrap --include=sudo "$suite" "$base" >"$LAB_OUT/debootstrap.log" 2>&1 || lab_fail "debootstrap: $(tail -3 "$LAB_OUT/debootstrap.log")"
-fi
+lab_debian base sudo
 
 lab_topology relay_two_nat
 
-# fresh HOST — from now on HOST's files are those of a Debian that was installed a minute ago, under a layer of its own, with a user who may use sudo.
-fresh() {
-    local host=$1 home="$LAB_DIR/$1/fresh"
-    mkdir -p "$home/layer" "$home/root"
-    nsenter --net="/run/netns/$LAB-$host" unshare --mount --uts --propagation private -- bash -c '
-        set -eu
-        host=$1 here=$2 base=$3 bin=$4 root=$2/root
-        hostname "$host"
-        mount -t tmpfs -o size=1g tmpfs "$here/layer"
-        mkdir "$here/layer/upper" "$here/layer/work"
-        mount -t overlay -o "lowerdir=$base,upperdir=$here/layer/upper,workdir=$here/layer/work" overlay "$root"
-        mount -t proc proc "$root/proc"
-        mount -t sysfs sysfs "$root/sys"
-        mount -t tmpfs tmpfs "$root/run"
-        mount -t tmpfs -o mode=755 tmpfs "$root/dev"
-        mkdir "$root/dev/net" "$root/dev/pts"
-        mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
-        for node in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 "$root/dev/${node%:*}" c 1 "${node#*:}"; done
-        mknod -m 666 "$root/dev/tty" c 5 0
-        # As udev makes it.
-        mknod -m 666 "$root/dev/net/tun" c 10 200
-        printf "127.0.0.1 localhost\n127.0.1.1 %s\n" "$host" >"$root/etc/hosts"
-        : >"$root/etc/resolv.conf"
+for host in relay a b; do
+    # A person who may use sudo, and where the first of the two commands left the programs.
+    # shellcheck disable=SC2016
+    lab_fresh "$host" base '
         chroot "$root" useradd --create-home --shell /bin/bash me
         echo "me ALL=(ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/me"
-        # Where the first of the two commands put them.
-        mkdir -p "$root/home/me/target/release" "$root/old"
-        mount --bind "$bin" "$root/home/me/target/release"
-        cd "$root"
-        pivot_root . old
-        umount -l /old
-        : >/run/ready
-        exec sleep infinity' holder "$host" "$home" "$base" "$SM_BIN" </dev/null >/dev/null 2>"$LAB_OUT/$host.holder.log" 3>&- &
-    LAB_HOLDER[$host]=$!
-    disown
-    lab_wait 10 "a fresh Debian on $host ($(cat "$LAB_OUT/$host.holder.log" 2>/dev/null))" on "$host" test -e /run/ready
-}
-for host in relay a b; do fresh "$host"; done
+        mkdir -p "$root/home/me/target/release"
+        mount --bind "$bin" "$root/home/me/target/release"'
+done
 
 # types HOST LINE, or in the background with a LABEL — as a person does who has just logged in.
 types() {
