@@ -240,6 +240,8 @@ lab_no_capture() {
 . "${BASH_SOURCE[0]%/*}/lib/oracle.sh"
 # shellcheck source=tests/lab/lib/frames.sh
 . "${BASH_SOURCE[0]%/*}/lib/frames.sh"
+# shellcheck source=tests/lab/lib/debian.sh
+. "${BASH_SOURCE[0]%/*}/lib/debian.sh"
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -267,7 +269,11 @@ lab_end() {
     local code=$? label pid
     trap - EXIT
     set +e
-    if [[ $code -ne 0 ]]; then lab_keep_evidence; fi
+    if [[ $code -ne 0 ]]; then
+        lab_keep_evidence
+        # What else a scenario wants to keep: a function of its own, and no other trap, which would hide how it ended.
+        if declare -F evidence >/dev/null; then evidence >/dev/null 2>&1; fi
+    fi
     for label in "${!LAB_PID[@]}"; do kill "${LAB_PID[$label]}" 2>/dev/null; done
     local deadline=$(($(lab_now_ms) + 3000))
     for label in "${!LAB_PID[@]}"; do

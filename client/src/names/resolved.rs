@@ -10,7 +10,7 @@
 //! - `dnssec DEVICE no`, `dnsovertls DEVICE no`: the server has neither. Where these are refused all may work nevertheless.
 //!
 //! Whether that works in the end is not taken for granted: a name is asked for through systemd-resolved, and when the answer is not ours, all
-//! is taken back. So far that was tried with a stand-in for `resolvectl` alone, never with a systemd-resolved that runs.
+//! is taken back. Tests have a stand-in for `resolvectl`; `scripts/lab names-resolved` has a systemd-resolved that runs (252).
 
 use super::Places;
 use super::label::{Label, TOP};

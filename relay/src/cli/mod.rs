@@ -1,5 +1,6 @@
 //! What people type.
 
+mod default_state;
 mod run;
 mod status;
 mod ticket;
@@ -15,7 +16,6 @@ use std::path::PathBuf;
 
 /// Port when none is named: free of root, and let out by more firewalls than a random one.
 const DEFAULT_PORT: u16 = 8443;
-const DEFAULT_STATE: &str = "/var/lib/shadowmesh-relay";
 
 const AFTER_HELP: &str = "\
 Example:
@@ -38,9 +38,10 @@ Environment: SHADOWMESH_RELAY_STATE stands in for --state; SHADOWMESH_LOG=debug 
     after_help = AFTER_HELP
 )]
 pub struct Cli {
-    /// Directory for the key and what is remembered
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STATE, env = "SHADOWMESH_RELAY_STATE")]
-    state: PathBuf,
+    /// Directory for the key and what is remembered [default: /var/lib/shadowmesh-relay; for who is not root, where that is not there,
+    /// ~/.local/state/shadowmesh-relay]
+    #[arg(long, global = true, value_name = "DIR", env = "SHADOWMESH_RELAY_STATE")]
+    state: Option<PathBuf>,
     /// Settings from a file (TOML)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -138,6 +139,7 @@ impl Cli {
     /// One sentence: what, why, what to do.
     pub fn execute(self) -> anyhow::Result<()> {
         let Self { state, config, run, command } = self;
+        let state = state.unwrap_or_else(default_state::default_state);
         match command {
             None => run::execute(Options::gather(state, config, run)?),
             Some(Command::Run(args)) => {

@@ -28,7 +28,8 @@ pub(super) fn execute(options: Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
-    let state = StateDir::create(&options.state)?;
+    let at = options.state.clone();
+    let state = StateDir::create(&at)?;
     let lock = state.lock()?;
     let secret = state.key_or_new(&mut SystemRng)?;
     let settings = options.file.settings();
@@ -49,7 +50,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         tracing::debug!(%error, "nobody was told that the relay is ready");
     }
-    tracing::info!(ports = ?server.ports(), "listening");
+    tracing::info!(ports = ?server.ports(), state = %at.display(), "listening");
     server.run(stop).await?;
     signals.abort();
     admin.abort();

@@ -50,7 +50,7 @@ pub(super) struct Change {
     pub(super) from: PathKind,
     /// The path after.
     pub(super) to: PathKind,
-    /// Why, and what it cost.
+    /// What it cost, and why it was.
     pub(super) story: String,
     /// Changes between this one and the one before that nobody saw.
     pub(super) unseen: u64,
@@ -112,11 +112,12 @@ impl Series {
         let before = self.switches.replace(peer.switches);
         let count = before.map_or(1, |before| peer.switches.checked_sub(before).unwrap_or(1));
         let switch = peer.last_switch.as_ref().filter(|_| count > 0)?;
-        let mut story = switch.reason.clone();
-        story += &format!("; lost {}, sent again {}", switch.lost, switch.resent);
+        // The cost first: a narrow terminal cuts the end.
+        let mut story = format!("lost {}", switch.lost);
         if let Some(gap) = switch.gap_ms {
-            story += &format!(", silent for {}", crate::cli::output::ms(gap));
+            story += &format!(", silent {}", crate::cli::output::ms(gap));
         }
+        story += &format!(", sent again {}; {}", switch.resent, switch.reason);
         Some(Change {
             when: seconds(now).saturating_sub(i64::try_from(switch.age_s).unwrap_or(i64::MAX)),
             peer: peer.name.clone(),

@@ -238,7 +238,10 @@ mod tests {
         assert!(lines[4].ends_with('█'), "{text}");
         assert!(lines[5].contains("offline"), "{text}");
         assert_eq!(lines[10], "CHANGES OF PATH", "{text}");
-        assert!(lines[11].contains(" ago  b ") && lines[11].contains("lost 0, sent again"), "{text}");
+        assert!(
+            lines[11].contains(" ago  b ") && lines[11].contains(": lost 0, silent 4.0 ms, sent again 1;"),
+            "{text}"
+        );
     }
 
     #[test]
