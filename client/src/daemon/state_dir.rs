@@ -45,7 +45,7 @@ pub const DEFAULT: &str = "/var/lib/shadowmesh";
 const VERSION: u32 = 1;
 const STATE: &str = "state.toml";
 const NODE_KEY: &str = "node.key";
-const NETWORK: &str = "network.toml";
+pub(crate) const NETWORK: &str = "network.toml";
 const MEMBERS: &str = "members";
 const ADMIN_KEY: &str = "admin.key";
 const CONFIG: &str = "config.toml";
@@ -118,9 +118,16 @@ impl StateDir {
     pub fn lock(&self) -> Result<StateLock, StateError> {
         let path = self.path.join(LOCK);
         // Not truncated: until the lock is ours, the process id in it is another's.
-        let opened =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        let mut file = opened.map_err(|cause| self.not_writable(cause))?;
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(path).map_err(|cause| self.not_writable(cause))?;
+        atomic::belong_to_owner_of(&self.path, &file).map_err(|cause| self.not_writable(cause))?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error == rustix::io::Errno::WOULDBLOCK {
                 let mut text = String::new();
