@@ -3,6 +3,7 @@
 use super::EventLoop;
 use crate::control::message::{ErrorCode, Response};
 use crate::control::status::RulesInForce;
+use crate::daemon::config_file::ConfigFile;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::rules_file::RulesFile;
 use crate::plane::Routes;
@@ -32,8 +33,15 @@ impl EventLoop {
     /// Reads the configuration again, and the rules from the file that the configuration names now. Those from before stay in force where the new ones
     /// cannot be used: a slip of the pen opens nothing.
     pub(super) fn reload(&mut self) -> Response {
-        let (path, names) = match self.state.load_config() {
-            Ok(config) => (config.rules, config.names.unwrap_or_default()),
+        let config = match self.state.load_config() {
+            Ok(config) => config,
+            Err(error) => return self.refuse(error.to_string()),
+        };
+        let (path, names) = match self.config_file.as_ref().map(ConfigFile::read).transpose() {
+            Ok(file) => {
+                let config = config.overlaid_with(file.unwrap_or_default());
+                (config.rules, config.names.unwrap_or_default())
+            }
             Err(error) => return self.refuse(error.to_string()),
         };
         // Whatever becomes of the rules: one has nothing to do with the other.
