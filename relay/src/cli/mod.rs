@@ -1,5 +1,6 @@
 //! What people type.
 
+mod manager;
 mod run;
 mod status;
 mod ticket;
