@@ -36,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) has_name_server: Option<bool>,
     /// systemd-resolved runs.
     pub(crate) has_resolved: bool,
+    /// The daemon that is meant is a service of this machine (`shadowmesh install`), and systemd runs.
+    pub(crate) has_service: bool,
     pub(crate) hosts: Hosts,
     /// `nft --json list ruleset`; `None` without nft or without rights.
     pub(crate) ruleset: Option<serde_json::Value>,

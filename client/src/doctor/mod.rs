@@ -50,4 +50,4 @@ pub use finding::{Finding, Looked, NotLooked, Report, Severity};
 
 pub(crate) use checks::examine;
 pub(crate) use facts::Call;
-pub(crate) use gather::gather;
+pub(crate) use gather::{gather, unit_of};

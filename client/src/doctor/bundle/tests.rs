@@ -164,6 +164,7 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
         relays: vec![RelayReach { addresses: reach.collect() }],
         has_name_server: None,
         has_resolved: false,
+        has_service: false,
         hosts: Hosts::default(),
         ruleset: Some(
             json!({ "nftables": [{ "rule": { "comment": own.tag, "expr": [{ "match": { "right": own.outside.to_string() } }] } }] }),

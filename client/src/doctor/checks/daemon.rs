@@ -34,7 +34,9 @@ pub(super) fn runs(facts: &Facts) -> Outcome {
         Daemon::None if state.has_network && state.locked_by.is_none() => {
             let last = state.last_words.as_ref().map(|words| format!("; the last one ended with: {words}"));
             let sentence = format!("no daemon is running{}", last.unwrap_or_default());
-            Trouble::fault(sentence).line(facts.shadowmesh("up --detach")).into()
+            let by_hand = || facts.shadowmesh("up --detach");
+            let line = if facts.has_service { facts.root("systemctl start shadowmesh") } else { by_hand() };
+            Trouble::fault(sentence).line(line).into()
         }
         Daemon::None
         | Daemon::KeptOut

@@ -115,6 +115,7 @@ fn healthy() -> Facts {
         relays: vec![relay("r.example:8443", Tcp::Open)],
         has_name_server: Some(true),
         has_resolved: false,
+        has_service: false,
         hosts: Hosts { path: "/etc/hosts".into(), block: Block::None },
         ruleset: Some(json!({ "nftables": [] })),
     }
@@ -260,6 +261,15 @@ const CASES: &[Case] = &[
         Some("shadowmesh up --detach smi1..."),
     ),
     ("daemon", without_daemon, Severity::Fault, Some("shadowmesh up --detach")),
+    (
+        "daemon",
+        |f| {
+            without_daemon(f);
+            f.has_service = true;
+        },
+        Severity::Fault,
+        Some("systemctl start shadowmesh"),
+    ),
     (
         "lock",
         |f| {

@@ -10,8 +10,11 @@ mod process;
 mod relays;
 mod state;
 
+pub(crate) use process::unit_of;
+
 use super::facts::{Call, Caller, Facts, Tcp};
 use crate::net::{Netlink, interfaces, routes};
+use crate::service::Machine;
 use rustix::process::geteuid;
 use std::io;
 use std::process::Stdio;
@@ -55,6 +58,7 @@ pub(crate) async fn gather(call: Call) -> io::Result<Facts> {
         kernel: kernel::settings(&interfaces, &routes),
         has_name_server: relays::has_name_server(),
         has_resolved: names::has_resolved(),
+        has_service: call.options.is_empty() && Machine::new(None).has_service(),
         hosts: names::hosts(&daemon, stored.node),
         ruleset: if is_root { firewall::ruleset().await } else { None },
         state: stored.state,

@@ -15,12 +15,17 @@ pub(super) fn of(pid: i32) -> Process {
     let limit = |at| files.and_then(|rest| rest.split_whitespace().nth(at)?.parse().ok());
     Process {
         pid,
-        unit: fs::read_to_string(at.join("cgroup")).ok().and_then(|text| unit(&text)),
+        unit: unit_of(pid),
         is_replaced: exe.map(|exe| exe.to_string_lossy().ends_with(" (deleted)")),
         max_files: limit(0),
         hard_max_files: limit(1),
         open_files: fs::read_dir(at.join("fd")).ok().map(|open| open.count() as u64),
     }
+}
+
+/// The service of ours that a process of this machine is in, if it is in one.
+pub(crate) fn unit_of(pid: i32) -> Option<String> {
+    unit(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
 /// The service of ours that the process is in, from its control groups.
