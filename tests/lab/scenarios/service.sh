@@ -1,0 +1,160 @@
+# shellcheck shell=bash
+# A machine with a systemd of its own: the relay's unit, `install`, a service that hangs and is restarted, drop-ins, and nothing left by `uninstall --purge`.
+. "$(dirname "$0")/../lib.sh"
+
+# The machine is this one's files under a layer that is thrown away, in namespaces of its own, and the real systemd as process 1. No unit of this machine runs
+# there but its journal.
+[[ -x /lib/systemd/systemd ]] || {
+    step "skipped: there is no systemd on this machine"
+    exit 0
+}
+cat >"$LAB_DIR/boot" <<'BOOT'
+#!/bin/bash
+set -euo pipefail
+here=$1 bin=$2 deploy=$3 root=$1/root
+mount --make-rprivate /
+mount -t tmpfs -o size=2g tmpfs "$here/layer"
+mkdir -p "$here/layer/upper" "$here/layer/work"
+mount -t overlay -o "lowerdir=/,upperdir=$here/layer/upper,workdir=$here/layer/work" overlay "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mount -t tmpfs tmpfs "$root/run"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+mkdir -p "$root/dev/net" "$root/dev/pts" "$root/dev/shm" "$root/dev/mqueue" "$root/dev/hugepages"
+mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
+for node in null:3 zero:5 full:7 random:8 urandom:9 tty:0; do
+    case ${node%%:*} in tty) major=5 ;; *) major=1 ;; esac
+    mknod -m 666 "$root/dev/${node%%:*}" c "$major" "${node##*:}"
+done
+# As udev makes it.
+mknod -m 666 "$root/dev/net/tun" c 10 200
+rm -rf "$root"/etc/systemd/system/* "$root"/etc/systemd/journald.conf.d "$root"/var/lib/shadowmesh* "$root"/var/lib/private/shadowmesh* "$root"/etc/shadowmesh
+sed -i /^shadowmesh:/d "$root/etc/passwd" "$root/etc/group"
+printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
+install -m 0755 "$bin/shadowmesh" "$bin/shadowmesh-relay" "$root/usr/bin/"
+# By hand, as deploy/README.md says.
+install -m 0644 "$deploy/systemd/shadowmesh-relay.service" "$root/etc/systemd/system/"
+install -D -m 0644 -t "$root/etc/shadowmesh" "$deploy/etc/shadowmesh/relay.toml"
+printf '[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=systemd-journald.service\n' >"$root/etc/systemd/system/lab.target"
+ip link set lo up
+mkdir "$root/old"
+cd "$root"
+pivot_root . old
+umount -l /old
+exec env -i container=lab PATH=/usr/bin:/usr/sbin:/bin:/sbin /lib/systemd/systemd --system --unit=lab.target --log-target=null --show-status=no
+BOOT
+mkdir -p "$LAB_DIR/layer" "$LAB_DIR/root"
+unshare --mount --pid --fork --uts --ipc --net --cgroup --kill-child -- bash "$LAB_DIR/boot" "$LAB_DIR" "$SM_BIN" "$PWD/deploy" \
+    </dev/null >"$LAB_OUT/boot.log" 2>&1 3>&- &
+LAB_PID[machine]=$!
+disown
+init() { pgrep -P "${LAB_PID[machine]}"; }
+inside() { nsenter --target "$(init)" --all -- env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin "$@"; }
+boots() { [[ $(inside systemctl is-system-running) == @(running|degraded) ]]; }
+lab_wait 20 "systemd to run ($(cat "$LAB_OUT/boot.log"))" boots
+# What the artifacts have of a failure.
+journal() { inside journalctl --no-pager --output cat --unit "$1" >"$LAB_OUT/$1.log" 2>&1 || true; }
+trap 'journal shadowmesh; journal shadowmesh-relay; lab_end' EXIT
+
+property() { inside systemctl show --value --property "$2" "$1"; }
+# is UNIT PROPERTY VALUE
+is() { [[ $(property "$1" "$2") == "$3" ]]; }
+answers() { inside shadowmesh status --json | jq -e '.relays[0].state == "connected"'; }
+# of_process UNIT FIELD — of /proc/PID/status.
+of_process() { inside sed -n "s/^$2:[[:space:]]*//p" "/proc/$(property "$1" MainPID)/status"; }
+# refuses WORDS COMMAND… — it fails, and says so in these words.
+refuses() {
+    local words=$1 said
+    shift
+    if said=$(inside "$@" 2>&1); then lab_fail "$* did not fail"; fi
+    [[ $said == *"$words"* ]] || lab_fail "$* says: $said"
+    step "refused: ${said##*$'\n'}"
+}
+settings() { inside tee /etc/shadowmesh/config.toml >/dev/null; }
+
+step "the relay's unit"
+printf 'public = "127.0.0.1"\n' | inside tee /etc/shadowmesh/relay.toml >/dev/null
+lab_expect "the relay starts" inside systemctl start shadowmesh-relay
+ticket=$(inside shadowmesh-relay ticket)
+[[ $(of_process shadowmesh-relay Uid) != 0* ]] || lab_fail "the relay is root"
+[[ $(of_process shadowmesh-relay CapEff) == 0000000000000400 ]] || lab_fail "the relay may do more than bind low ports: $(of_process shadowmesh-relay CapEff)"
+lab_expect "the relay reads its settings again" inside systemctl reload shadowmesh-relay
+
+step "from a daemon by hand to a service"
+refuses "in no network yet" shadowmesh install --now
+lab_expect "up by hand" inside shadowmesh up --detach --name a --relay "$ticket"
+by_hand=$(inside pgrep -f 'shadowmesh up')
+lab_expect "install" inside shadowmesh install
+! inside test -e "/proc/$by_hand" || lab_fail "the daemon by hand is still there"
+lab_wait 10 "the service to be at its relay" answers
+user=$(inside id -u shadowmesh)
+[[ $(of_process shadowmesh Uid) == "$user"*"$user" ]] || lab_fail "the service is of $(of_process shadowmesh Uid)"
+[[ $(of_process shadowmesh CapEff) == 0000000000001000 ]] || lab_fail "its rights are $(of_process shadowmesh CapEff), and CAP_NET_ADMIN is 1000"
+[[ $(of_process shadowmesh CapBnd) == 0000000000001000 ]] || lab_fail "it could get $(of_process shadowmesh CapBnd)"
+[[ $(inside stat -c %U:%a /var/lib/shadowmesh) == shadowmesh:700 ]] || lab_fail "the state is not the service's"
+[[ $(inside cat /proc/sys/net/ipv6/conf/smesh0/accept_ra) == 0 ]] || lab_fail "members may be routers to this machine"
+pid=$(property shadowmesh MainPID)
+lab_expect "install again" inside shadowmesh install
+is shadowmesh MainPID "$pid" || lab_fail "that interrupted the service"
+lab_expect "reload" inside systemctl reload shadowmesh
+is shadowmesh MainPID "$pid" || lab_fail "a reload interrupted the service"
+# What root does beside it stays the service's.
+inside systemctl stop shadowmesh
+inside timeout -s INT 2 shadowmesh up --mtu 1380 >/dev/null 2>&1 || true
+[[ $(inside stat -c %U /var/lib/shadowmesh/config.toml) == shadowmesh ]] || lab_fail "what root wrote is root's"
+lab_expect "start again" inside systemctl start shadowmesh
+lab_wait 10 "the service to be at its relay again" answers
+[[ $(inside shadowmesh status --json | jq .node.mtu) == 1380 ]] || lab_fail "what root said is forgotten"
+
+step "a loop that hangs, and a daemon that is killed"
+printf '[Service]\nWatchdogSec=2\n' | inside sh -c 'mkdir -p /etc/systemd/system/shadowmesh.service.d && cat >/etc/systemd/system/shadowmesh.service.d/test.conf'
+inside systemctl daemon-reload
+inside systemctl restart shadowmesh
+pid=$(property shadowmesh MainPID)
+lab_hold 5 "more than two of its watchdog's times pass"
+is shadowmesh MainPID "$pid" || lab_fail "a daemon that works was ended"
+began=$(lab_now_ms)
+inside kill -STOP "$pid"
+back() { ! is shadowmesh MainPID "$pid" && is shadowmesh ActiveState active; }
+lab_wait 15 "another daemon" back
+lab_measure "hung to serving again (watchdog 2 s)" "$(($(lab_now_ms) - began))" ms
+pid=$(property shadowmesh MainPID)
+inside kill -KILL "$pid"
+lab_wait 15 "another daemon" back
+inside rm /etc/systemd/system/shadowmesh.service.d/test.conf
+
+step "drop-ins and settings"
+inside ip link add br0 type bridge
+inside ip link set br0 up
+printf 'bridge = "br0"\n' | settings
+inside systemctl daemon-reload
+lab_expect "restart as a port of a bridge" inside systemctl restart shadowmesh
+[[ $(inside readlink /sys/class/net/smesh0/master) == */br0 ]] || lab_fail "it is no port of the bridge"
+printf 'bridge = "none"\nnames = "hosts"\n' | settings
+lab_expect "restart with names and without the drop-in" inside systemctl restart shadowmesh
+is shadowmesh ActiveState active || lab_fail "names keep it from running"
+! inside grep -q internal /etc/hosts || lab_fail "it writes what is root's"
+inside install -D -m 0644 -t /etc/systemd/system/shadowmesh.service.d /dev/stdin <deploy/systemd/shadowmesh.service.d/names.conf
+inside mv /etc/systemd/system/shadowmesh.service.d/stdin /etc/systemd/system/shadowmesh.service.d/names.conf
+inside systemctl daemon-reload
+lab_expect "restart with the drop-in" inside systemctl restart shadowmesh
+lab_wait 10 "names in the hosts file" inside grep -q 'a\.shadowmesh\.internal' /etc/hosts
+[[ $(of_process shadowmesh CapEff) == 0000000000001000 ]] || lab_fail "with names its rights are $(of_process shadowmesh CapEff)"
+inside systemctl stop shadowmesh
+! inside grep -q internal /etc/hosts || lab_fail "names are left"
+printf 'rules = "/etc/shadowmesh/none"\n' | settings
+refuses "the service does not start: the rules in /etc/shadowmesh/none cannot be read" shadowmesh install
+
+step "and away"
+refuses "say --yes" shadowmesh uninstall --purge
+inside rm -r /etc/systemd/system/shadowmesh.service.d
+lab_expect "uninstall --purge" inside shadowmesh uninstall --purge --yes
+for left in /etc/systemd/system/shadowmesh.service /etc/systemd/system/multi-user.target.wants/shadowmesh.service /etc/sysusers.d/shadowmesh.conf /var/lib/shadowmesh /etc/shadowmesh/config.toml; do
+    ! inside test -e "$left" || lab_fail "$left is left"
+done
+! inside id shadowmesh >/dev/null 2>&1 || lab_fail "the user is left"
+! inside ip link show smesh0 >/dev/null 2>&1 || lab_fail "the device is left"
+lab_expect "uninstall again" inside shadowmesh uninstall --purge --yes
+is shadowmesh-relay ActiveState active || lab_fail "the relay has nothing to do with that"
