@@ -65,7 +65,7 @@ impl Shop {
     /// Packages of a revision, in the order of [`PACKAGES`].
     fn build(&self, revision: &str) -> [PathBuf; 2] {
         let out = self.at(&format!("out{revision}"));
-        run(self.deb(&["--revision", revision, "--out", out.to_str().expect("text")]));
+        run(&mut self.deb(&["--revision", revision, "--out", out.to_str().expect("text")]));
         let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
         PACKAGES.map(|name| out.join(format!("{name}_{version}_amd64.deb")))
     }
@@ -148,13 +148,11 @@ fn they_hold_what_a_machine_needs_and_the_same_input_gives_the_same_bytes() {
     // Every page is in one of them, and none in both.
     let pages = PACKAGES.map(|name| {
         let dir = fs::read_dir(shop.at(name).join("usr/share/man/man1")).expect("pages");
-        dir.map(|page| page.expect("a page").file_name()).collect::<BTreeSet<_>>()
+        dir.map(|page| page.expect("a page").file_name().into_string().expect("text"))
+            .collect::<BTreeSet<_>>()
     });
     assert!(pages[0].is_disjoint(&pages[1]), "{pages:?}");
-    assert!(
-        pages[0].contains("shadowmesh-relays.1.gz".as_ref())
-            && pages[1].contains("shadowmesh-relay-ticket.1.gz".as_ref())
-    );
+    assert!(pages[0].contains("shadowmesh-relays.1.gz") && pages[1].contains("shadowmesh-relay-ticket.1.gz"));
     let all = shadowmesh_tests::manual::pages(shadowmesh::cli::command()).expect("pages").len();
     assert_eq!(pages[0].len(), all);
 }

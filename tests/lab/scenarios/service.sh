@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A machine with a systemd of its own: the relay's unit, `install`, a service that hangs and is restarted, drop-ins, and nothing left by `uninstall --purge`.
+# A machine with a systemd of its own: `install`, a service that hangs and is restarted, drop-ins, nothing left by `uninstall --purge`; the same by packages.
 . "$(dirname "$0")/../lib.sh"
 
 # The machine is this one's files under a layer that is thrown away, in namespaces of its own, and the real systemd as process 1. No unit of this machine runs
@@ -32,6 +32,8 @@ done
 mknod -m 666 "$root/dev/net/tun" c 10 200
 rm -rf "$root"/etc/systemd/system/* "$root"/etc/systemd/journald.conf.d "$root"/var/lib/shadowmesh* "$root"/var/lib/private/shadowmesh* "$root"/etc/shadowmesh
 sed -i /^shadowmesh:/d "$root/etc/passwd" "$root/etc/group"
+# In images of containers it forbids packages to start anything.
+rm -f "$root/usr/sbin/policy-rc.d"
 printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 install -m 0755 "$bin/shadowmesh" "$bin/shadowmesh-relay" "$root/usr/bin/"
 # By hand, as deploy/README.md says.
@@ -158,3 +160,53 @@ done
 ! inside ip link show smesh0 >/dev/null 2>&1 || lab_fail "the device is left"
 lab_expect "uninstall again" inside shadowmesh uninstall --purge --yes
 is shadowmesh-relay ActiveState active || lab_fail "the relay has nothing to do with that"
+
+# In a directory that stands for a machine they are tried by tests/tests/packages.rs; here with their scripts and a systemd.
+if [[ -n ${LAB_QUICK:-} ]]; then
+    step "packages are tried at full length alone"
+    exit 0
+fi
+inside sh -c 'command -v dpkg && command -v deb-systemd-invoke' >/dev/null || {
+    step "packages are not tried: this is no Debian"
+    exit 0
+}
+step "packages"
+for revision in 1 2; do
+    scripts/deb --bin-dir "$SM_BIN" --texts "$LAB_TOOLS" --uncompressed --revision "$revision" --out "$LAB_DIR/deb" >"$LAB_OUT/deb.log" 2>&1 || lab_fail "scripts/deb: $(tail -3 "$LAB_OUT/deb.log")"
+done
+# dpkg_install REVISION — both packages.
+dpkg_install() {
+    local package
+    for package in shadowmesh shadowmesh-relay; do
+        inside sh -c "cat >/run/$package.deb" <"$(echo "$LAB_DIR/deb/${package}"_*"-$1_amd64.deb")"
+    done
+    inside dpkg --install /run/shadowmesh.deb /run/shadowmesh-relay.deb >"$LAB_OUT/dpkg.log" 2>&1 || lab_fail "dpkg: $(tail -3 "$LAB_OUT/dpkg.log")"
+}
+inside systemctl disable --now shadowmesh-relay
+inside rm -r /etc/systemd/system/shadowmesh-relay.service /etc/shadowmesh /usr/bin/shadowmesh /usr/bin/shadowmesh-relay
+dpkg_install 1
+for unit in shadowmesh shadowmesh-relay; do
+    is "$unit" ActiveState inactive || lab_fail "the package of $unit started it"
+    is "$unit" UnitFileState disabled || lab_fail "the package of $unit enabled it"
+done
+# Another revision brings the same example: what a person wrote stays.
+printf 'public = "127.0.0.1"\n' | inside tee /etc/shadowmesh/relay.toml >/dev/null
+lab_expect "the package's relay starts" inside systemctl enable --now shadowmesh-relay
+lab_expect "up by hand" inside shadowmesh up --detach --name a --relay "$(inside shadowmesh-relay ticket)"
+lab_expect "install" inside shadowmesh install
+! inside test -e /etc/systemd/system/shadowmesh.service || lab_fail "there are two units"
+lab_wait 10 "the package's service to be at its relay" answers
+refuses "belongs to a package" shadowmesh uninstall
+pid=$(property shadowmesh MainPID) key=$(inside sha256sum /var/lib/shadowmesh/node.key)
+dpkg_install 2
+back || lab_fail "an upgrade does not restart the service"
+lab_wait 10 "the upgraded service to be at its relay" answers
+[[ $(inside cat /etc/shadowmesh/relay.toml) == 'public = "127.0.0.1"' ]] || lab_fail "an upgrade took a person's settings"
+lab_expect "remove" inside dpkg --remove shadowmesh
+is shadowmesh ActiveState inactive || lab_fail "what was removed runs"
+[[ $(inside sha256sum /var/lib/shadowmesh/node.key) == "$key" ]] || lab_fail "a removal took the key"
+lab_expect "purge" inside dpkg --purge shadowmesh shadowmesh-relay
+for left in /var/lib/shadowmesh /var/lib/private/shadowmesh-relay /var/lib/shadowmesh-relay /etc/shadowmesh /etc/systemd/system/multi-user.target.wants; do
+    [[ -z $(inside sh -c "find $left -name '*shadowmesh*' 2>/dev/null") ]] || lab_fail "$left is left"
+done
+! inside id shadowmesh >/dev/null 2>&1 || lab_fail "the user is left"
