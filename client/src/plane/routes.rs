@@ -157,6 +157,7 @@ impl Routes {
             Event::RetireOpenKey { association, index } => {
                 plane.inbound(InboundCommand::RetireKey { association, index });
             }
+            Event::ShutAssociation { association } => plane.inbound(InboundCommand::Shut(association)),
             Event::CloseAssociation { association } => plane.inbound(InboundCommand::Close(association)),
             Event::StartAssociation { slot, key, .. } => {
                 let marks = self.renew_marks(slot);

@@ -134,6 +134,11 @@ pub enum Event {
         /// The key's index.
         index: ReceiverIndex,
     },
+    /// Inbound: open no data of the association any more, and forget its keys; what comes by datagram for the session still names them.
+    ShutAssociation {
+        /// The association.
+        association: AssociationId,
+    },
     /// Inbound: forget the association.
     CloseAssociation {
         /// The association.

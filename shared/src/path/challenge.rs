@@ -80,15 +80,23 @@ impl Challenges {
 mod tests {
     use super::*;
 
-    #[test]
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// PINGs from 0 on that left so far apart, and when the first did.
     #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
-    fn an_answer_counts_once_and_only_for_what_was_asked() {
-        let t0 = Instant::now();
-        let ms = Duration::from_millis;
-        let mut challenges = Challenges::default();
-        for id in 0..20 {
-            challenges.on_sent(t0 + ms(id), id);
+    fn asked(pings: u64, apart: u64) -> (Instant, Challenges) {
+        let (t0, mut challenges) = (Instant::now(), Challenges::default());
+        for id in 0..pings {
+            challenges.on_sent(t0 + ms(apart * id), id);
         }
+        (t0, challenges)
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_only_for_what_was_asked() {
+        let (t0, mut challenges) = asked(20, 1);
         let mut took = |id| challenges.on_answer(t0 + ms(100), id).map(|answer| answer.took);
         assert_eq!(took(3), None, "dropped as the oldest");
         assert_eq!(took(15), Some(ms(85)));
@@ -100,14 +108,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
     fn each_that_is_not_answered_in_time_is_told_once() {
-        let t0 = Instant::now();
-        let ms = Duration::from_millis;
-        let mut challenges = Challenges::default();
-        for id in 0..5 {
-            challenges.on_sent(t0 + ms(75 * id), id);
-        }
+        let (t0, mut challenges) = asked(5, 75);
         assert_eq!(challenges.take_overdue(t0 + ms(249), ms(250)), 0);
         assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 2);
         assert_eq!(challenges.take_overdue(t0 + ms(325), ms(250)), 0, "once");
@@ -119,14 +121,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
     fn what_was_repeated_on_a_long_way_is_lost_when_the_repetition_is_answered() {
-        let t0 = Instant::now();
-        let ms = Duration::from_millis;
-        let mut challenges = Challenges::default();
-        for id in 0..8 {
-            challenges.on_sent(t0 + ms(125 * id), id);
-        }
+        let (t0, mut challenges) = asked(8, 125);
         // The first one was told already, those within a quarter of a second ask together.
         assert_eq!(challenges.take_overdue(t0 + ms(600), ms(600)), 1);
         let answer = challenges.on_answer(t0 + ms(1_000), 5);

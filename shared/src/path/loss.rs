@@ -90,12 +90,14 @@ struct Lossy {
     trying_from: Instant,
     asked: u64,
     lost: u64,
+    /// Its own data showed it; else it only was not known to be better than what data left.
+    is_shown: bool,
 }
 
 impl Lossy {
     /// A try begins then.
-    const fn from(then: Instant) -> Self {
-        Self { trying_from: then, asked: 0, lost: 0 }
+    const fn trying_from(self, then: Instant) -> Self {
+        Self { trying_from: then, asked: 0, lost: 0, ..self }
     }
 }
 
@@ -140,7 +142,7 @@ impl Loss {
         let Some(lossy) = self.lossy.as_mut().filter(|lossy| lossy.trying_from <= now) else { return };
         if is_shown {
             // Data is on it still, and says more than PINGs do: a try begins when that ends.
-            *lossy = Lossy::from(now);
+            *lossy = lossy.trying_from(now);
             return;
         }
         lossy.asked += 1;
@@ -148,7 +150,7 @@ impl Loss {
         if lossy.lost * 100 >= 2 * LITTLE * CLEAN_PINGS {
             self.failed = self.failed.saturating_add(1);
             let pause = PAUSE.saturating_mul(1 << self.failed.min(5).saturating_sub(1)).min(PAUSE_MAX);
-            self.lossy = Some(Lossy::from(now + pause));
+            *lossy = lossy.trying_from(now + pause);
         } else if is_answered
             && now.saturating_duration_since(lossy.trying_from) >= CLEAN_FOR
             && lossy.asked >= CLEAN_PINGS / 2
@@ -162,7 +164,26 @@ impl Loss {
 
     /// Something else than its data showed that it loses too much: it is on its way back from now on.
     pub fn shun(&mut self, now: Instant) {
-        self.lossy.get_or_insert(Lossy::from(now));
+        if self.lossy.is_none() {
+            self.begin_lossy(now, false);
+        }
+    }
+
+    /// It was found to lose little. That ends what its own data did not show.
+    pub fn on_fit(&mut self) {
+        self.lossy = self.lossy.filter(|lossy| lossy.is_shown);
+    }
+
+    fn begin_lossy(&mut self, now: Instant, is_shown: bool) {
+        if self.clean_since.is_some_and(|at| now.saturating_duration_since(at) >= PAUSE_MAX) {
+            self.failed = 0;
+        }
+        self.lossy = Some(Lossy { trying_from: now, asked: 0, lost: 0, is_shown });
+    }
+
+    /// Whether it is lossy, and not by its own data.
+    pub fn is_only_shunned(&self) -> bool {
+        self.lossy.is_some_and(|lossy| !lossy.is_shown)
     }
 
     /// Whether it loses too much to carry data that another path can carry.
@@ -172,7 +193,12 @@ impl Loss {
 
     /// Whether it loses too much just now, which may be over before it is called lossy for it.
     pub const fn is_losing(&self) -> bool {
-        self.lossy.is_some() || self.bad_since.is_some()
+        self.lossy.is_some() || self.is_bad()
+    }
+
+    /// Whether its data showed that it loses too much when there was data last, not long ago.
+    pub const fn is_bad(&self) -> bool {
+        self.bad_since.is_some()
     }
 
     /// Time passed: a bad moment of long ago, of which no data told more, begins nothing that lasts.
@@ -190,7 +216,11 @@ impl Loss {
     pub fn on_wake(&mut self, now: Instant) {
         if let Some(lossy) = self.lossy.filter(|lossy| lossy.trying_from <= now) {
             let is_long_ago = now.saturating_duration_since(lossy.trying_from) >= PAUSE_MAX;
-            self.lossy = (!is_long_ago).then(|| Lossy::from(now));
+            if is_long_ago {
+                (self.lossy, self.failed) = (None, 0);
+            } else {
+                self.lossy = Some(lossy.trying_from(now));
+            }
         }
     }
 
@@ -240,10 +270,7 @@ impl Loss {
         let lasted = now.saturating_duration_since(since);
         if self.lossy.is_none() && lasted >= DEMOTED_AFTER.max(2 * span) {
             tracing::debug!(came, lost, "a path loses too much");
-            if self.clean_since.is_some_and(|at| now.saturating_duration_since(at) >= PAUSE_MAX) {
-                self.failed = 0;
-            }
-            self.lossy = Some(Lossy::from(now));
+            self.begin_lossy(now, true);
         }
     }
 
@@ -483,11 +510,15 @@ mod tests {
         let idle = line.loss.is_losing();
         line.loss.handle_timeout(line.now);
         assert_eq!((idle, line.loss.is_losing()), (true, false));
-        // Nor does the next burst count as if it had lasted since then.
+        // Nor does the next burst count as if it had lasted since then, whoever looked meanwhile.
         let mut line = Line::new();
         line.run(secs(1), 200);
         line.now += secs(60);
-        line.run(secs(1), 200);
+        for _ in 0..200 {
+            let lost = line.rng.next_u64() % 1000 < 200;
+            line.arrived.push(!lost);
+        }
+        line.acknowledge();
         assert!(line.loss.is_losing() && !line.loss.is_lossy());
     }
 
@@ -515,6 +546,19 @@ mod tests {
         clean(&mut line, 2 * PAUSE);
         line.now += PAUSE_MAX;
         assert_eq!(pause(&mut line), PAUSE);
+    }
+
+    #[test]
+    fn who_was_only_shunned_is_lossy_until_it_is_found_fit_and_who_showed_it_is_not() {
+        let mut line = Line::new();
+        line.loss.shun(line.now);
+        assert!(line.loss.is_lossy() && line.loss.is_only_shunned());
+        line.loss.on_fit();
+        assert!(!line.loss.is_lossy());
+        line.run(secs(5), 200);
+        line.loss.shun(line.now);
+        line.loss.on_fit();
+        assert!(line.loss.is_lossy() && !line.loss.is_only_shunned());
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub struct Path {
     state: State,
     challenges: Challenges,
     rtt: Option<Rtt>,
+    slow_since: Option<Instant>,
     heartbeat: Duration,
     next_ping: Option<Deadline>,
     /// When the last PONG came; before the first, when the path was found.
@@ -115,6 +116,7 @@ impl Path {
             state: State::Unproven { since: now },
             challenges: Challenges::new(),
             rtt: None,
+            slow_since: None,
             heartbeat: HEARTBEAT,
             next_ping: Some(Deadline::new(now, "prove a new path")),
             answered: now,
@@ -184,9 +186,9 @@ impl Path {
         self.rtt.as_ref().map(Rtt::sustained)
     }
 
-    /// Whether it is so much slower than it once was that something faster may be found.
-    pub fn is_much_slower_than_once(&self) -> bool {
-        self.rtt.as_ref().is_some_and(|rtt| is_much_worse(rtt.sustained(), rtt.best()))
+    /// Since when it is so much slower than it once was that something faster may be found.
+    pub const fn slow_since(&self) -> Option<Instant> {
+        self.slow_since
     }
 
     /// Whether it may carry data: it was proven and is not dead.
@@ -295,10 +297,11 @@ impl Path {
         self.questioned.is_some()
     }
 
-    /// It is not needed now. One that is being proven or in doubt is not put to rest, nor one with data that nothing has confirmed, or with a
+    /// It is not needed now. One that is being proven, tried out or in doubt is not put to rest, nor one with data that nothing has confirmed, or with a
     /// PING that was not answered (which alone shows that what is large arrived): nobody would notice that it was swallowed.
     pub fn rest(&mut self) {
-        if matches!(self.state, State::Proven { outstanding: None }) && self.asked.is_none() {
+        let is_idle = matches!(self.state, State::Proven { outstanding: None }) && self.asked.is_none();
+        if is_idle && !self.is_on_trial() {
             tracing::debug!(kind = %self.kind, "path rests");
             self.state = State::Resting;
             self.challenges = Challenges::new();
@@ -314,7 +317,6 @@ impl Path {
             tracing::debug!(kind = %self.kind, "path wakes");
             self.state = State::Unproven { since: now };
             self.loss.on_wake(now);
-            self.trial.on_doubt(now);
             self.unanswered.clear();
             self.next_ping = Some(Deadline::new(now, "prove a path that rested"));
         }
@@ -352,10 +354,8 @@ impl Path {
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
         let answer_takes = self.rtt().map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));
-        for _ in 0..self.challenges.take_overdue(now, answer_takes) {
-            self.loss.on_ping(now, false);
-            self.trial.on_no_answer(now);
-        }
+        let lost = self.challenges.take_overdue(now, answer_takes);
+        self.count_lost(now, lost);
         let size = self.ping_size().unwrap_or_default();
         if self.unanswered.len() >= MAX_PENDING {
             // As many as can be answered; two at a time, so that the turn is kept.
@@ -384,17 +384,25 @@ impl Path {
         let Some(answer) = self.challenges.on_answer(now, id) else {
             return false;
         };
-        for _ in 0..answer.passed {
-            self.loss.on_ping(now, false);
-            self.trial.on_no_answer(now);
-        }
+        self.count_lost(now, answer.passed);
         if !answer.is_overdue {
             self.loss.on_ping(now, true);
             self.trial.on_answer(now, answer.took, self.kind.is_stream());
+            if self.is_fit(now) {
+                self.loss.on_fit();
+            }
         }
         let size = self.unanswered.iter().find(|(asked, _)| *asked == id).map(|(_, size)| *size);
         self.prove(now, answer.took, size);
         true
+    }
+
+    /// So many PINGs were not answered, or not in time.
+    fn count_lost(&mut self, now: Instant, lost: usize) {
+        for _ in 0..lost {
+            self.loss.on_ping(now, false);
+            self.trial.on_no_answer(now);
+        }
     }
 
     /// A check (protocol §7.5) that left for where this path leads was answered after `sample`. Its packet had `size` bytes, so it showed
@@ -418,6 +426,8 @@ impl Path {
             Some(rtt) => rtt.add(sample),
             None => self.rtt = Some(Rtt::new(sample)),
         }
+        let is_slow = self.rtt.as_ref().is_some_and(|rtt| is_much_worse(rtt.sustained(), rtt.best()));
+        self.slow_since = is_slow.then(|| self.slow_since.unwrap_or(now));
         if !self.is_proven() {
             tracing::debug!(kind = %self.kind, rtt = ?self.rtt(), "path proven");
         }
@@ -480,9 +490,14 @@ impl Path {
         self.trial.is_fit(now)
     }
 
-    /// Whether it is known to lose as much as what was left, or more.
-    pub fn is_unfit(&self, now: Instant) -> bool {
-        self.trial.is_unfit(now)
+    /// Whether it was found to lose too much when it was tried out last.
+    pub const fn was_unfit(&self) -> bool {
+        self.trial.was_unfit()
+    }
+
+    /// Whether it is called lossy for no more than that nothing better is known of it.
+    pub fn is_only_shunned(&self) -> bool {
+        self.loss.is_only_shunned()
     }
 
     /// Data leaves a path that loses too much. If this one is not known to lose less it is no better for that, though data take it because the
@@ -597,14 +612,14 @@ impl Path {
     /// How long data may be unconfirmed.
     fn suspicion_after(&self) -> Duration {
         let usually = suspicion_after(self.rtt());
-        if self.is_losing() { 2 * usually } else { usually }
+        if self.loss.is_bad() { 2 * usually } else { usually }
     }
 
     /// When to PING because data is unconfirmed, so that one lost packet or acknowledgement at the end of a flow makes no doubt: an
     /// answer says as much.
     fn tail_ping(&self) -> Option<Deadline> {
         let State::Proven { outstanding: Some(since) } = self.state else { return None };
-        let pings = if self.is_losing() { TAIL_PINGS_IN_LOSS } else { TAIL_PINGS };
+        let pings = if self.loss.is_bad() { TAIL_PINGS_IN_LOSS } else { TAIL_PINGS };
         let part = self.suspicion_after() / (pings + 1);
         (1..=pings)
             .map(|nth| since + part * nth)

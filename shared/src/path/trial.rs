@@ -21,13 +21,15 @@ pub const EVERY: Duration = Duration::from_millis(100);
 pub const SPAN: Duration = Duration::from_secs(3);
 /// ... and so many answers, ...
 const ENOUGH: u32 = 25;
-/// ... but no longer than this: where an answer takes long there are fewer.
+/// ... but no longer than this, if there are [`LEAST`]: where an answer takes long there are fewer.
 const SPAN_MAX: Duration = Duration::from_secs(9);
+/// Who has not answered so often by then is not fit: with the slowest round trip that is reckoned with ([`super::liveness`]) it takes sixteen.
+const SPAN_LONGEST: Duration = Duration::from_secs(18);
 /// How long a verdict holds, and how long the next trial is put off.
 pub const LASTS: Duration = Duration::from_secs(30);
 /// So many may stay unanswered: with a fifth lost each way that happens to one path in five thousand; with a hundredth more than that to one in ten.
 const MOST_LOST: u32 = 1;
-/// Fewer answers are no good sign.
+/// Fewer answers say nothing.
 const LEAST: u32 = 8;
 /// A stream's answer is late that takes half as long again as the shortest, and at least this much longer: a segment that was lost is missed
 /// a PING and a quarter of a round trip later at the earliest (RACK, RFC 8985 §7.2). What a radio link holds up takes less.
@@ -112,13 +114,14 @@ impl Trial {
         let Asking { since, asked, lost, late, .. } = *asking;
         let is_unfit = lost > MOST_LOST || lost + late > MOST_LATE;
         let span = now.saturating_duration_since(since);
-        let is_over = (span >= SPAN && asked >= ENOUGH) || span >= SPAN_MAX;
+        let enough = if span >= SPAN_MAX { LEAST } else { ENOUGH };
+        let is_over = (span >= SPAN && asked >= enough) || span >= SPAN_LONGEST;
         if is_unfit || is_over {
             self.known = Known::Over { at: now, is_fit: !is_unfit && asked >= LEAST };
         }
     }
 
-    /// The path is in doubt, or wakes: whatever was found before, it is not known to be fit now.
+    /// The path is in doubt: whatever was found before, it is not known to be fit now.
     pub fn on_doubt(&mut self, now: Instant) {
         self.forget_doubts(now);
         let is_in_favour = matches!(self.known, Known::Asking(_) | Known::Over { is_fit: true, .. });
@@ -147,9 +150,9 @@ impl Trial {
         matches!(self.known, Known::Asking(_))
     }
 
-    /// Whether it is known to lose too much.
-    pub fn is_unfit(&self, now: Instant) -> bool {
-        matches!(self.known, Known::Over { at, is_fit: false } if now.saturating_duration_since(at) < LASTS)
+    /// Whether it was found to lose too much when it was tried last, whenever that was.
+    pub const fn was_unfit(&self) -> bool {
+        matches!(self.known, Known::Over { is_fit: false, .. })
     }
 
     /// Whether it is known to lose little.
@@ -238,7 +241,7 @@ mod tests {
             trial.on_doubt(now);
             // Twice in doubt is once.
             trial.on_doubt(now);
-            assert_eq!((trial.is_fit(now), trial.is_unfit(now)), (false, false));
+            assert_eq!((trial.is_fit(now), trial.was_unfit()), (false, false));
             let put_off = Duration::from_secs(secs);
             assert!(!trial.want(now + put_off - EVERY));
             now += put_off;
@@ -253,20 +256,33 @@ mod tests {
         // What was found to lose much is not tried sooner for it.
         (0..2).for_each(|_| trial.on_no_answer(now));
         trial.on_doubt(now);
-        assert_eq!((trial.is_unfit(now), trial.want(now + AFTER_DOUBT)), (true, false));
+        assert_eq!((trial.was_unfit(), trial.want(now + AFTER_DOUBT)), (true, false));
     }
 
     #[test]
     fn who_holds_up_answers_holds_up_no_verdict() {
         let (began, mut trial) = (Instant::now(), Trial::default());
         for secs in 0..20 {
-            let now = began + Duration::from_secs(2 * secs);
+            let now = began + Duration::from_secs(3 * secs);
             if secs == 0 {
                 trial.want(now);
             }
-            trial.on_answer(now, Duration::from_secs(2), false);
+            trial.on_answer(now, Duration::from_secs(3), false);
             assert!(!trial.is_fit(now));
-            assert_eq!(trial.is_under_way(), now < began + SPAN_MAX);
+            assert_eq!(trial.is_under_way(), now < began + SPAN_LONGEST);
+        }
+    }
+
+    #[test]
+    fn a_clean_path_is_fit_however_long_its_answers_take() {
+        for rtt in [20, 400, 1_200, 2_000].map(Duration::from_millis) {
+            let (mut now, mut trial) = (Instant::now(), Trial::default());
+            trial.want(now);
+            while trial.is_under_way() {
+                now += rtt.max(EVERY);
+                trial.on_answer(now, rtt, false);
+            }
+            assert!(trial.is_fit(now), "{rtt:?}");
         }
     }
 
@@ -275,7 +291,7 @@ mod tests {
         let mut now = Instant::now();
         for is_fit in [true, false] {
             let mut trial = Trial::default();
-            assert!(!trial.is_fit(now) && !trial.is_unfit(now));
+            assert!(!trial.is_fit(now) && !trial.was_unfit());
             trial.want(now);
             for _ in 0..40 {
                 assert_eq!(trial.probe_due(now).is_some(), trial.is_under_way());
@@ -286,10 +302,9 @@ mod tests {
                 }
                 now += EVERY;
             }
-            assert_eq!((trial.is_fit(now), trial.is_unfit(now), trial.want(now)), (is_fit, !is_fit, false));
+            assert_eq!((trial.is_fit(now), trial.was_unfit(), trial.want(now)), (is_fit, !is_fit, false));
             now += LASTS;
-            assert!(!trial.is_fit(now) && !trial.is_unfit(now));
-            assert!(trial.want(now));
+            assert!(!trial.is_fit(now) && trial.want(now));
         }
     }
 }

@@ -102,8 +102,8 @@ impl First {
         match std::mem::replace(self, Self::Idle) {
             Self::Idle | Self::Scheduled { .. } => {}
             Self::Asked { initiator, .. } => ctx.indices.release(initiator.local_index()),
-            Self::Confirming { mut session, .. } => {
-                session.data.take_back(ctx.out);
+            Self::Confirming { session, .. } => {
+                session.data.close(ctx.out);
                 session.release(ctx.indices);
             }
         }

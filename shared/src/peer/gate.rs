@@ -8,7 +8,8 @@
 //!
 //! Without certificates the data plane gets them with the session. With certificates it gets the receive keys when the peer is
 //! admitted, and the send key when both are; rekeys meanwhile change what is kept. What was taken back is not given again: counters
-//! would run twice. A peer that is admitted again begins another session.
+//! would run twice. A peer that is admitted again begins another session. The data plane is who reads datagrams, and tells by the index of a
+//! key whose they are: that it keeps until the session ends, or who was revoked could ask for nothing, and would not hear why.
 
 use crate::endpoint::event::Event;
 use crate::endpoint::outbox::Outbox;
@@ -25,7 +26,7 @@ enum Given {
     Receiving { seal: SealKey },
     /// Everything.
     Both,
-    /// Nothing any more.
+    /// Indices alone.
     Withdrawn,
 }
 
@@ -83,11 +84,18 @@ impl DataKeys {
         }
     }
 
-    /// The data plane loses them, for good.
+    /// The data plane loses them, for good, and is left with their indices.
     pub(super) fn take_back(&mut self, out: &mut Outbox) {
         if self.is_receiving() {
-            out.event(Event::CloseAssociation { association: self.association });
+            out.event(Event::ShutAssociation { association: self.association });
             self.given = Given::Withdrawn;
+        }
+    }
+
+    /// The data plane forgets all of it.
+    pub(super) fn close(&self, out: &mut Outbox) {
+        if !self.is_kept() {
+            out.event(Event::CloseAssociation { association: self.association });
         }
     }
 
@@ -97,10 +105,9 @@ impl DataKeys {
             Given::Kept { open, .. } => {
                 open.install(key);
             }
-            Given::Receiving { .. } | Given::Both => {
+            Given::Receiving { .. } | Given::Both | Given::Withdrawn => {
                 out.event(Event::AddOpenKey { association: self.association, key });
             }
-            Given::Withdrawn => {}
         }
     }
 

@@ -931,7 +931,7 @@ impl Peer {
             self.tcp_clear(ctx);
             self.tell_sources(ctx);
             self.member.end();
-            if old.data.is_receiving() {
+            if !old.data.is_kept() {
                 self.closing.push_back((ctx.now + CLOSE_AFTER, old.association()));
             }
             if self.closing.len() > MAX_CLOSING

@@ -188,15 +188,25 @@ impl Peer {
                 let rtts = path.sustained_rtt().zip(self.relayed_rtt());
                 // What is known of the relay may be as old as the session, from a busy moment.
                 let is_slow = rtts.is_some_and(|(rtt, relayed)| is_much_worse(rtt, relayed))
-                    || path.is_much_slower_than_once();
+                    || path.slow_since().is_some_and(|since| !self.relay_answered_since(since));
                 path.is_proven() && !path.is_questioned() && !path.is_losing() && !is_slow
             })
     }
 
-    /// What an answer over the relay takes, by its stream or by datagram; also while these rest.
-    fn relayed_rtt(&self) -> Option<Duration> {
+    /// What leads over the relay, its stream and by datagram; also while these rest.
+    fn relayed(&self) -> impl Iterator<Item = &Path> {
         let relayed = [self.path.as_ref(), self.relay_udp.path()].into_iter().flatten();
-        relayed.filter(|path| !path.is_dead()).filter_map(Path::sustained_rtt).min()
+        relayed.filter(|path| !path.is_dead())
+    }
+
+    /// What an answer over the relay takes.
+    fn relayed_rtt(&self) -> Option<Duration> {
+        self.relayed().filter_map(Path::sustained_rtt).min()
+    }
+
+    /// Whether all that there is over the relay answered something that it was asked since then.
+    fn relay_answered_since(&self, then: Instant) -> bool {
+        self.relayed().all(|path| path.has_answered_since(then))
     }
 
     /// What leads over the relay rests while both sides send directly, and wakes as soon as this side's direct path is in doubt.
@@ -356,7 +366,7 @@ impl Peer {
                 let would_lose_less = path.is_fit(now) && tried.is_none_or(|tried| tried >= via.kind());
                 // What loses much is not left for what may lose as much.
                 let losing = match (path.is_lossy(), is_current) {
-                    (true, true) if !path.is_unfit(now) => Losing::MuchWhereDataIs,
+                    (true, true) if !path.was_unfit() => Losing::MuchWhereDataIs,
                     (true, _) => Losing::Much,
                     (false, false) if loses && !would_lose_less => Losing::Much,
                     (false, _) => Losing::Little,
@@ -406,8 +416,10 @@ impl Peer {
         if !self.routed_path().is_some_and(Path::is_losing) {
             return;
         }
-        let beside: Vec<_> = self.ways().filter(|via| self.routed != Some(*via)).collect();
-        for via in beside {
+        let is_worth_it =
+            |via: &Via| self.routed != Some(*via) || self.path_of(*via).is_some_and(Path::is_only_shunned);
+        let tried: Vec<_> = self.ways().filter(is_worth_it).collect();
+        for via in tried {
             if let Some(path) = self.path_at(via) {
                 path.try_out(now);
             }

@@ -61,6 +61,9 @@ lab_direct() {
     lab_wait "${3:-5}" "$1 to be direct" lab_path "$1" direct-udp
     lab_wait "${3:-5}" "$2 to be direct" lab_path "$2" direct-udp
 }
+# lab_relay_known — the two have been up for so long that the relay's datagrams were tried, which they are after two seconds, and rest: before that
+# who falls out of a direct path takes the relay's stream on its way.
+lab_relay_known() { lab_hold 3 "the relay's datagrams are tried"; }
 # lab_frames_pass HOST N — waits until N more frames came to it.
 lab_frames_pass() {
     local had

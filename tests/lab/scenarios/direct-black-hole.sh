@@ -46,6 +46,7 @@ lab_network
 times=$(quick 1 10)
 for ((n = 1; n <= times; n++)); do
     lab_direct a b
+    lab_relay_known
     hole "hole-$n-1"
     lab_wire_change a both ''
     ip -n "$LAB-a" address add "192.168.11.$((70 + n))/32" dev eth0

@@ -239,6 +239,8 @@ for host in a b; do
     on "$host" shadowmesh doctor >"$LAB_OUT/$host.doctor" || lab_fail "exit code of doctor on $host: $?"
 done
 
+lab_oracle mended a b --seconds "$(quick 2 5)"
+
 step "the archive"
 lab_expect "an archive is written" on a shadowmesh doctor --bundle /run/help.tar.gz
 if on a shadowmesh doctor --bundle /run/help.tar.gz 2>/dev/null; then lab_fail "an archive is written over another"; fi

@@ -96,6 +96,7 @@ lab_all_connected 20
 lab_wait 10 "b to say that it cannot" names b '.way == "none" and (.error | contains("ead-only")) and .failures > 0'
 lab_expect "for people too" on b sh -c 'shadowmesh status | grep -q "^  names    not served"'
 lab_expect "frames pass" on b ping -c 1 -W 3 "$a_address"
+lab_oracle served-or-not a b --seconds "$(quick 2 5)"
 on b mount -o remount,bind,rw /etc/hosts
 # shellcheck disable=SC2016
 on b sh -c 'printf "\n\n# shadowmesh begin %s x\n" "$(shadowmesh status --json | jq -r .node.id)" >>/etc/hosts; cp /etc/hosts /run/hosts.before'

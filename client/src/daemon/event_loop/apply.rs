@@ -142,6 +142,7 @@ impl EventLoop {
             | Event::OpenAssociation { .. }
             | Event::AddOpenKey { .. }
             | Event::RetireOpenKey { .. }
+            | Event::ShutAssociation { .. }
             | Event::CloseAssociation { .. }
             | Event::StartAssociation { .. }
             | Event::AddSealKey { .. }

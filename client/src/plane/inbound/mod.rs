@@ -73,6 +73,8 @@ pub enum InboundCommand {
         /// The key's index.
         index: ReceiverIndex,
     },
+    /// Open nothing of it any more; control packets that name its keys go on.
+    Shut(AssociationId),
     /// Forget the association.
     Close(AssociationId),
     /// The forwarding table forgot what is behind this peer: what it sends is news again.
@@ -312,6 +314,10 @@ impl InboundThread {
                 Ok(InboundCommand::AddKey { association, key }) => self.sessions.add_key(association, key),
                 Ok(InboundCommand::RetireKey { association, index }) => {
                     self.sessions.retire_key(association, index, now);
+                }
+                Ok(InboundCommand::Shut(association)) => {
+                    self.give_up_waiting(now, association);
+                    self.sessions.shut(association);
                 }
                 Ok(InboundCommand::Close(association)) => {
                     self.give_up_waiting(now, association);

@@ -70,6 +70,8 @@ impl Association {
 pub(super) struct Sessions {
     open: HashMap<AssociationId, Association>,
     owners: HashMap<ReceiverIndex, AssociationId>,
+    /// Those of which nothing is opened any more, and whose they are.
+    shut: HashMap<AssociationId, PeerSlot>,
     /// The newest association of each peer: only that one is acknowledged. An acknowledgement of an older one would reach the
     /// sender in the new one and release counters there that never arrived.
     newest: HashMap<PeerSlot, AssociationId>,
@@ -98,9 +100,12 @@ impl Sessions {
 
     /// One more key.
     pub(super) fn add_key(&mut self, association: AssociationId, key: OpenKey) {
-        let Some(open) = self.open.get_mut(&association) else { return };
+        let open = self.open.get_mut(&association);
+        if open.is_none() && !self.shut.contains_key(&association) {
+            return;
+        }
         self.owners.insert(key.index(), association);
-        if let Some(gone) = open.half.install(key) {
+        if let Some(gone) = open.and_then(|open| open.half.install(key)) {
             self.owners.remove(&gone);
         }
     }
@@ -112,13 +117,21 @@ impl Sessions {
         }
     }
 
-    /// Forgets an association.
-    pub(super) fn close(&mut self, association: AssociationId) {
-        self.open.remove(&association);
+    /// Opens nothing of an association any more. Whose it is, is known until it is closed.
+    pub(super) fn shut(&mut self, association: AssociationId) {
+        if let Some(Association { slot, .. }) = self.open.remove(&association) {
+            self.shut.insert(association, slot);
+        }
         self.newest.retain(|_, newest| *newest != association);
-        self.owners.retain(|_, owner| *owner != association);
         self.unreported.retain(|other| *other != association);
         self.holding.retain(|other| *other != association);
+    }
+
+    /// Forgets an association.
+    pub(super) fn close(&mut self, association: AssociationId) {
+        self.shut(association);
+        self.shut.remove(&association);
+        self.owners.retain(|_, owner| *owner != association);
     }
 
     /// Whether `index` names a key.
@@ -128,7 +141,9 @@ impl Sessions {
 
     /// Whose index it is.
     pub(super) fn slot(&self, index: ReceiverIndex) -> Option<PeerSlot> {
-        Some(self.open.get(self.owners.get(&index)?)?.slot)
+        let association = self.owners.get(&index)?;
+        let open = self.open.get(association).map(|open| open.slot);
+        open.or_else(|| self.shut.get(association).copied())
     }
 
     /// The association that `index` belongs to.

@@ -474,6 +474,48 @@ fn what_strangers_send_is_counted_and_goes_nowhere() {
     assert!(b.wire.receive().unwrap().is_none());
 }
 
+/// What looks like a control packet under the key of this index.
+fn control(index: u32) -> Vec<u8> {
+    let kind = shadowmesh_proto::wire::header::PacketType::Control;
+    let header = shadowmesh_proto::wire::header::Header { kind, receiver: ReceiverIndex(index), counter: 7 };
+    [&header.to_bytes()[..], &[0; 30]].concat()
+}
+
+#[test]
+fn of_a_session_that_is_shut_control_comes_through_and_no_data() {
+    let (mut a, mut b, _) = two();
+    a.reroute(PEER, via(&b), &[]);
+    a.send(2, 0, 100);
+    assert_eq!(collect(&mut a, &b, 1), [0]);
+    let association = AssociationId([1; 8]);
+    b.plane.inbound(InboundCommand::Shut(association));
+    let unknown = || b.plane.counters().unknown_index.load(Relaxed);
+    until("data to be opened no more", || {
+        a.send(2, 1, 100);
+        unknown() > 0
+    });
+    while b.wire.receive().unwrap().is_some() {}
+    let before = unknown();
+    for n in 0..10 {
+        a.send(2, n, 100);
+    }
+    until("ten more to be refused", || unknown() >= before + 10);
+    assert!(b.wire.receive().unwrap().is_none());
+    // A rekey meanwhile: its index is known as well.
+    let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    b.plane.inbound(InboundCommand::AddKey { association, key: keys(2).1 });
+    for index in [1001, 1002] {
+        peer.send_to(&control(index), address(&b)).unwrap();
+        until("control to come through", || b.output.stray.try_recv().is_ok());
+    }
+    b.plane.inbound(InboundCommand::Close(association));
+    let before = b.plane.counters().unknown_index.load(Relaxed);
+    until("its end", || {
+        peer.send_to(&control(1001), address(&b)).unwrap();
+        b.plane.counters().unknown_index.load(Relaxed) > before
+    });
+}
+
 #[test]
 fn a_flood_of_control_from_strangers_leaves_room_for_peers_and_relays() {
     let (_a, mut b, _) = two();
@@ -482,9 +524,7 @@ fn a_flood_of_control_from_strangers_leaves_room_for_peers_and_relays() {
     b.snapshot.peers[0].sources = [known].into();
     b.publish();
     // An index that somebody saw on the way.
-    let kind = shadowmesh_proto::wire::header::PacketType::Control;
-    let header = shadowmesh_proto::wire::header::Header { kind, receiver: ReceiverIndex(1001), counter: 7 };
-    let forged = [&header.to_bytes()[..], &[0; 30]].concat();
+    let forged = control(1001);
     let mut sent = 0;
     until("the strangers' queue to be full", || {
         for _ in 0..10 {

@@ -76,6 +76,10 @@ fn closed(world: &World, at: usize) -> usize {
     world.count(at, |event| matches!(event, Event::CloseAssociation { .. }))
 }
 
+fn shut(world: &World, at: usize) -> usize {
+    world.count(at, |event| matches!(event, Event::ShutAssociation { .. }))
+}
+
 #[test]
 fn two_members_admit_each_other_and_frames_flow() {
     let mut world = network(World::new(700), [Some(ENDS); 2]);
@@ -147,7 +151,8 @@ fn a_revoked_node_is_cut_off_at_once_and_its_session_ends() {
     say(&mut world, |document| assert!(document.revoke(revoked, BEGUN)));
     // Without any time passing.
     world.drain();
-    assert_eq!((closed(&world, 0), last_route(&world, 0)), (1, None));
+    // The session goes on, and with it who may be heard of by datagram.
+    assert_eq!((shut(&world, 0), closed(&world, 0), last_route(&world, 0)), (1, 0, None));
     let refusal = Refusal::Revoked { by: root().fingerprint(), at: BEGUN };
     let verdict = Verdict::Refused(Reason::Refusal(refusal.clone()));
     assert_eq!(world.status(0).member.unwrap().verdict, verdict);
@@ -158,6 +163,7 @@ fn a_revoked_node_is_cut_off_at_once_and_its_session_ends() {
     for at in 0..2 {
         assert_eq!(world.status(at).session, None);
     }
+    assert_eq!(closed(&world, 0), 1);
     // It may ask again after a minute, and is told again, whatever certificate it shows then.
     let other = certificate(&world, 1, BEGUN, ENDS);
     at(&mut world, 1, |trust| trust.show(other));
@@ -199,7 +205,7 @@ fn a_certificate_that_ends_shuts_the_gate_and_another_session_opens_it() {
         world.status(0).member.unwrap().verdict,
         Verdict::Refused(Refusal::Expired(BEGUN + 60).into())
     );
-    assert_eq!((closed(&world, 0), last_route(&world, 0)), (1, None));
+    assert_eq!((shut(&world, 0), last_route(&world, 0)), (1, None));
     assert!(!world.is_connected());
     let own = certificate(&world, 1, BEGUN + 1, ENDS);
     at(&mut world, 1, |trust| trust.show(own));

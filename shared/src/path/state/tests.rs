@@ -27,6 +27,14 @@ impl Run {
         Self { now, start: now, path, next_id: 0, rtt: RTT, in_flight, answers: true, pings: 0 }
     }
 
+    /// A proven path that nothing better is known of than of one that loses much.
+    fn shunned() -> Self {
+        let mut run = Self::new();
+        run.for_secs(1, |_, _| ());
+        run.path.loss.shun(run.now);
+        run
+    }
+
     fn for_secs(&mut self, secs: u64, each_10ms: impl FnMut(&mut Path, Instant)) {
         self.for_ticks(secs * 100, each_10ms);
     }
@@ -450,9 +458,7 @@ fn what_a_path_loses_is_counted_however_long_its_answers_take() {
 
 #[test]
 fn a_moment_of_silence_ends_no_try_of_a_path_that_was_lossy() {
-    let mut run = Run::new();
-    run.for_secs(1, |_, _| ());
-    run.path.loss.shun(run.now);
+    let mut run = Run::shunned();
     run.path.want_ping(run.now);
     run.for_secs(10, |_, _| ());
     run.answers = false;
@@ -466,9 +472,7 @@ fn a_moment_of_silence_ends_no_try_of_a_path_that_was_lossy() {
 
 #[test]
 fn a_lossy_path_that_rested_is_tried_for_as_long_as_any() {
-    let mut run = Run::new();
-    run.for_secs(1, |_, _| ());
-    run.path.loss.shun(run.now);
+    let mut run = Run::shunned();
     run.path.rest();
     assert!(run.path.is_resting());
     run.for_secs(100, |_, _| ());
