@@ -51,8 +51,7 @@ pub(super) struct Args {
 
 /// What `machine` stands for, if this user may change it and nothing names another daemon than the service's.
 pub(super) fn machine(global: &Global, root: Option<PathBuf>) -> anyhow::Result<Machine> {
-    // Of another machine there is but the usual one.
-    let is_usual = root.is_some() || global.socket.is_none() && global.state == Path::new(state_dir::DEFAULT);
+    let is_usual = global.socket.is_none() && global.state == Path::new(state_dir::DEFAULT);
     if !is_usual || global.network.is_some() {
         return Err(ServiceError::Elsewhere.into());
     }

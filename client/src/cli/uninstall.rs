@@ -83,8 +83,13 @@ fn in_words(loss: &Loss) -> String {
             "THE KEY OF AN ADMIN: without another admin nobody can ever change that network again".to_owned(),
         );
     }
-    parts.push("what `up` remembers".to_owned());
-    format!("deleted for good with {}: {}", loss.state.display(), parts.join("; "))
+    let state = loss.state.as_ref().map(|state| {
+        parts.push("what `up` remembers".to_owned());
+        format!("{}: {}", state.display(), parts.join("; "))
+    });
+    let settings = loss.settings.as_ref().map(|file| format!("the settings in {}", file.display()));
+    let all: Vec<String> = state.into_iter().chain(settings).collect();
+    format!("deleted for good with {}", all.join("; and with "))
 }
 
 /// Whether a person at a terminal agrees.
@@ -120,18 +125,25 @@ mod tests {
     #[test]
     fn what_is_lost_is_said() {
         let loss = Loss {
-            state: "/var/lib/shadowmesh".into(),
+            state: Some("/var/lib/shadowmesh".into()),
+            settings: Some("/etc/shadowmesh/config.toml".into()),
             networks: vec!["home".into(), "w\x1b[2Jork".into()],
             has_node_key: true,
             has_admin_key: true,
         };
         let words = in_words(&loss);
-        for part in
-            ["/var/lib/shadowmesh", "this host's key", "its membership of home, w[2Jork", "KEY OF AN ADMIN"]
-        {
+        for part in [
+            "/var/lib/shadowmesh",
+            "the settings in /etc/shadowmesh/config.toml",
+            "this host's key",
+            "its membership of home, w[2Jork",
+            "KEY OF AN ADMIN",
+        ] {
             assert!(words.contains(part), "{words}");
         }
-        let words = in_words(&Loss { state: "/s".into(), ..Loss::default() });
+        let words = in_words(&Loss { state: Some("/s".into()), ..Loss::default() });
         assert_eq!(words, "deleted for good with /s: what `up` remembers");
+        let words = in_words(&Loss { settings: Some("/c".into()), ..Loss::default() });
+        assert_eq!(words, "deleted for good with the settings in /c");
     }
 }

@@ -1,7 +1,7 @@
 //! The service is written, enabled and started.
 
 use super::machine::{Machine, ServiceError};
-use super::stamp::{Standing, differences, stamped, standing};
+use super::stamp::{Standing, differences, is_ours, stamped, standing};
 use super::unit;
 use crate::config::Config;
 use crate::daemon::config_file::{self, ConfigFile};
@@ -13,7 +13,7 @@ pub const UNIT: &str = "/etc/systemd/system/shadowmesh.service";
 /// Where what makes the user goes.
 pub const SYSUSERS: &str = "/etc/sysusers.d/shadowmesh.conf";
 /// Where a package has its unit.
-const PACKAGED: [&str; 2] =
+pub(super) const PACKAGED: [&str; 2] =
     ["/usr/lib/systemd/system/shadowmesh.service", "/lib/systemd/system/shadowmesh.service"];
 
 /// When it is started.
@@ -32,7 +32,7 @@ pub enum Start {
 pub struct Wish {
     /// The program that the service runs.
     pub program: PathBuf,
-    /// Its settings; [`config_file::DEFAULT`] without.
+    /// Its settings; without those that a unit of ours names already, else [`config_file::DEFAULT`].
     pub config: Option<PathBuf>,
     /// When it is started.
     pub start: Start,
@@ -75,18 +75,25 @@ pub fn install(
     if wish.start == Start::Now && !has_network {
         return Err(ServiceError::NoNetwork.into());
     }
+    let default = Path::new(config_file::DEFAULT);
+    let config = match &wish.config {
+        Some(config) => config.clone(),
+        None => config_before(machine)?.unwrap_or_else(|| default.into()),
+    };
+    let ways = [UNIT, SYSUSERS, state_dir::DEFAULT, PACKAGED[0], PACKAGED[1], "/etc/passwd"].map(Path::new);
+    machine.check_inside(&[&ways[..], &[default, config.as_path(), wish.program.as_path()][..]].concat())?;
     machine.check_program(&wish.program)?;
-    if let Some(config) = &wish.config {
-        ConfigFile::new(machine.at(config)).read()?;
+    // The default one is made where it is not there.
+    if config != default || machine.at(default).exists() {
+        ConfigFile::new(machine.at(&config)).read().map_err(ServiceError::from)?;
     }
-    let config = wish.config.as_deref().unwrap_or(Path::new(config_file::DEFAULT));
-    let text = unit::text(&wish.program, config)
-        .map_err(|fault| ServiceError::Settings { path: config.into(), fault })?;
+    let text = unit::text(&wish.program, &config)
+        .map_err(|fault| ServiceError::Settings { path: config.clone(), fault })?;
 
     let packaged = packaged(machine, &text)?;
     let mut done = Installed { unit: packaged.unwrap_or(UNIT).into(), ..Installed::default() };
     done.is_packaged = packaged.is_some();
-    let plan = plan(machine, wish, &text, packaged.is_some(), &mut done)?;
+    let plan = plan(machine, wish, &text, packaged.is_some(), config == default, &mut done)?;
     for (path, text) in &plan.write {
         machine.write(path, text)?;
         done.written.push(path.into());
@@ -114,6 +121,11 @@ pub fn install(
         done.is_started = true;
     }
     Ok(done)
+}
+
+/// The settings that a unit of ours names: who installs again, in another version or once this host has joined, need not say them again.
+fn config_before(machine: &Machine) -> Result<Option<PathBuf>, ServiceError> {
+    Ok(machine.read(UNIT)?.filter(|found| is_ours(found)).and_then(|found| unit::config_in([&*found])))
 }
 
 /// Whether a package has a unit of this name here, whatever it says.
@@ -147,6 +159,7 @@ fn plan(
     wish: &Wish,
     unit_text: &str,
     is_packaged: bool,
+    has_default_config: bool,
     done: &mut Installed,
 ) -> Result<Plan, ServiceError> {
     let mut plan = Plan { write: Vec::new(), remove: Vec::new() };
@@ -175,7 +188,7 @@ fn plan(
         Standing::Ours => plan.write.push((SYSUSERS, wanted)),
         Standing::Absent | Standing::Same | Standing::Changed => {}
     }
-    if wish.config.is_none() && machine.read(config_file::DEFAULT)?.is_none() {
+    if has_default_config && machine.read(config_file::DEFAULT)?.is_none() {
         plan.write.push((config_file::DEFAULT, Config::example()));
     }
     Ok(plan)

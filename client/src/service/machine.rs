@@ -5,9 +5,10 @@
 
 use super::install;
 use super::unit::{self, PathFault};
+use rustix::process::geteuid;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -77,6 +78,17 @@ pub enum ServiceError {
         "this host has the key of an admin: keep a copy (`sudo shadowmesh network export FILE`), or give it up with --discard-admin-key"
     )]
     AdminKey,
+    /// What is behind it is somewhere else, and may be more than the state.
+    #[error("{} is a link: delete what it leads to by hand, then the link", .0.display())]
+    StateLink(PathBuf),
+    /// It would be written or removed on this machine instead of the one that is meant.
+    #[error("{} leads out of {} by a link, and nothing is changed outside of that directory", .path.display(), .root.display())]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// The root directory that was named.
+        root: PathBuf,
+    },
     /// It is a directory of something else.
     #[error("{} is not a state directory of shadowmesh, and stays: delete it by hand", .0.display())]
     NotState(PathBuf),
@@ -119,8 +131,11 @@ pub enum ProgramFault {
     #[error("others than its owner may not run it")]
     NotExecutable,
     /// Everybody could replace what runs with rights over the network.
-    #[error("everybody may write to it")]
+    #[error("everybody may write to it, or to a directory above it")]
     Writable,
+    /// Its owner could.
+    #[error("another user than root owns it, or a directory above it")]
+    Foreign,
 }
 
 /// A machine.
@@ -174,9 +189,14 @@ impl Machine {
     /// `File`.
     pub fn read(&self, path: &str) -> Result<Option<String>, ServiceError> {
         let refused = |cause| ServiceError::File { what: "read", path: path.into(), cause };
-        let file = match File::open(self.at(path)) {
+        let at = self.at(path);
+        // Nobody waits for who may write into what is no ordinary file.
+        let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&at) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // A link to nothing is somebody's, such as that of `systemctl mask` in an image.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(fs::symlink_metadata(at).is_ok().then(String::new));
+            }
             Err(error) => return Err(refused(error)),
         };
         let mut bytes = Vec::new();
@@ -228,6 +248,45 @@ impl Machine {
         self.is_live && (self.at(install::UNIT).exists() || install::has_package(self).unwrap_or(false))
     }
 
+    /// The file of settings that the service reads, by its unit and what people added to that; `None` where it reads none, or there is no service.
+    pub fn service_config(&self) -> Option<PathBuf> {
+        let units = [install::UNIT].into_iter().chain(install::PACKAGED);
+        let unit = units.into_iter().find_map(|path| self.read(path).ok()?)?;
+        let names = fs::read_dir(self.at(unit::DROP_INS)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| name.ends_with(".conf"));
+        names.sort();
+        let drop_ins: Vec<String> =
+            names.iter().filter_map(|name| self.read(&format!("{}/{name}", unit::DROP_INS)).ok()?).collect();
+        unit::config_in(std::iter::once(unit.as_str()).chain(drop_ins.iter().map(String::as_str)))
+    }
+
+    /// Makes sure that no directory on the way to these files leads out of another machine's root: an image may come from anybody, and what a link
+    /// in it leads to is looked for on this machine.
+    ///
+    /// # Errors
+    /// `Outside`, `File`.
+    pub fn check_inside(&self, paths: &[&Path]) -> Result<(), ServiceError> {
+        if self.is_this() {
+            return Ok(());
+        }
+        let root = fs::canonicalize(&self.root).map_err(|cause| ServiceError::File {
+            what: "read",
+            path: self.root.clone(),
+            cause,
+        })?;
+        for path in paths {
+            let at = self.at(path);
+            let mut above = at.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.root));
+            // Below the innermost that is there they are made.
+            let dir = above.find_map(|dir| fs::canonicalize(dir).ok());
+            if dir.is_none_or(|dir| !dir.starts_with(&root)) {
+                return Err(ServiceError::Outside { path: path.to_path_buf(), root: self.root.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it has a user of the service's name.
     ///
     /// # Errors
@@ -249,18 +308,31 @@ impl Machine {
     pub fn check_program(&self, program: &Path) -> Result<(), ServiceError> {
         let check = || -> Result<(), ProgramFault> {
             unit::check_path(program)?;
-            let file = self.at(program);
+            let mut file = self.at(program);
+            if self.is_this() {
+                // What a link leads to is what runs.
+                file = fs::canonicalize(file).map_err(|_| ProgramFault::Missing)?;
+                if unit::is_hidden(&file) {
+                    return Err(PathFault::Hidden.into());
+                }
+            }
             let found =
                 fs::metadata(&file).ok().filter(fs::Metadata::is_file).ok_or(ProgramFault::Missing)?;
-            let mode = found.permissions().mode();
             let dirs = file.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.root));
-            let mut modes = dirs.filter_map(|dir| fs::metadata(dir).ok()).map(|dir| dir.permissions().mode());
+            let dirs: Vec<fs::Metadata> = dirs.filter_map(|dir| fs::metadata(dir).ok()).collect();
             // The root of another machine may be mounted where only root looks.
-            let are_open = modes.all(|mode| mode & 0o001 != 0 || !self.is_this());
-            if mode & 0o001 == 0 || !are_open {
+            let are_open = dirs.iter().all(|dir| dir.mode() & 0o001 != 0 || !self.is_this());
+            if found.mode() & 0o001 == 0 || !are_open {
                 return Err(ProgramFault::NotExecutable);
             }
-            if mode & 0o002 != 0 { Err(ProgramFault::Writable) } else { Ok(()) }
+            // In a directory that everybody may write, and which is not sticky, everybody may put another in its place.
+            let is_anybodys = |dir: &fs::Metadata| dir.mode() & 0o1002 == 0o002;
+            if found.mode() & 0o002 != 0 || dirs.iter().any(is_anybodys) {
+                return Err(ProgramFault::Writable);
+            }
+            let trusted = [0, geteuid().as_raw()];
+            let are_trusted = dirs.iter().chain([&found]).all(|one| trusted.contains(&one.uid()));
+            if are_trusted { Ok(()) } else { Err(ProgramFault::Foreign) }
         };
         check().map_err(|fault| ServiceError::Program { path: program.into(), fault })
     }

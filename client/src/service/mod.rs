@@ -38,6 +38,8 @@
 //! - Twice is as good as once, for both commands.
 //! - `uninstall` removes what `install` made and nothing else; drop-ins are people's and stay. The state, and the user whose it is, go by `--purge` alone.
 //! - Where systemd does not run nothing is begun that needs it.
+//! - A program that somebody else than root could replace is not run as the service. In another root directory no link leads out of it, and `uninstall`
+//!   follows none in the state, whose owner is the service's user.
 
 pub mod install;
 pub mod machine;

@@ -8,9 +8,10 @@ use crate::config::Config;
 use crate::daemon::config_file;
 use crate::daemon::state_dir::{self, NetworkState, StateDir};
 use crate::system_rng::SystemRng;
+use rustix::process::geteuid;
 use std::cell::Cell;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 /// A machine with the program in /usr/bin.
@@ -122,7 +123,8 @@ impl Stage {
                 if entry.path().is_dir() {
                     below(&entry.path(), found);
                 } else {
-                    found.push((entry.path(), fs::read(entry.path()).expect("read")));
+                    // A link may lead nowhere.
+                    found.push((entry.path(), fs::read(entry.path()).unwrap_or_default()));
                 }
             }
         }
@@ -286,6 +288,20 @@ fn programs_and_settings_that_the_service_could_not_use_are_refused() {
     stage.mode("/usr/bin/shadowmesh", 0o757);
     assert_eq!(program("/usr/bin/shadowmesh"), ProgramFault::Writable);
     stage.mode("/usr/bin/shadowmesh", 0o755);
+    // Who may write the directory puts another program there, unless it is sticky.
+    stage.mode("/usr/bin", 0o777);
+    assert_eq!(program("/usr/bin/shadowmesh"), ProgramFault::Writable);
+    stage.mode("/usr/bin", 0o1777);
+    stage.machine.check_program(Path::new("/usr/bin/shadowmesh")).expect("good");
+    stage.mode("/usr/bin", 0o755);
+    // Only root can make another its owner.
+    if geteuid().is_root() {
+        for path in ["/usr/bin/shadowmesh", "/usr"] {
+            chown(stage.machine.at(path), Some(4_242), None).expect("given away");
+            assert_eq!(program("/usr/bin/shadowmesh"), ProgramFault::Foreign, "{path}");
+            chown(stage.machine.at(path), Some(0), None).expect("taken back");
+        }
+    }
 
     let settings = |path: &str| stage.refused(&Wish { config: Some(path.into()), ..wish() }).to_string();
     assert!(settings("/etc/none.toml").contains("none.toml cannot be read"));
@@ -299,6 +315,129 @@ fn programs_and_settings_that_the_service_could_not_use_are_refused() {
     let done = stage.install(&Wish { config: Some("/etc/mesh.toml".into()), ..wish() }).expect("installed");
     assert!(!done.written.contains(&config_file::DEFAULT.into()), "{done:?}");
     assert!(stage.text(UNIT).contains(" up --config /etc/mesh.toml\n"));
+    // Whoever installs again need not say it again, and nothing becomes of the other file.
+    let done = stage.install(&wish()).expect("installed");
+    assert_eq!(done.written, paths(&[]));
+    assert!(stage.text(UNIT).contains(" up --config /etc/mesh.toml\n") && !stage.has(config_file::DEFAULT));
+    // The usual one is no less read, where it is there.
+    stage.put(config_file::DEFAULT, "mtuu = 1\n");
+    assert!(settings(config_file::DEFAULT).contains("did you mean `mtu`?"));
+}
+
+#[test]
+fn nothing_is_changed_where_a_link_leads_out_of_an_image() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let put = |name: &str, text: &str| {
+        let file = elsewhere.path().join(name);
+        fs::create_dir_all(file.parent().expect("below")).expect("made");
+        fs::write(file, text).expect("written");
+    };
+    put("shadowmesh/state.toml", "version = 1\n");
+    put("config.toml", "mtu = 1300\n");
+    let purge = uninstall::Wish { purge: true, force: true, ..Default::default() };
+    for dir in ["/etc", "/etc/systemd/system", "/etc/sysusers.d", "/etc/shadowmesh", "/var/lib", "/usr/bin"] {
+        let stage = Stage::new();
+        let at = stage.machine.at(dir);
+        if let Ok(found) = fs::symlink_metadata(&at) {
+            assert!(found.is_dir());
+            fs::rename(&at, stage.home.path().join("before")).expect("moved");
+        }
+        fs::create_dir_all(at.parent().expect("below")).expect("made");
+        symlink(elsewhere.path(), &at).expect("laid");
+        let before = tree(elsewhere.path());
+        let error = stage.install(&wish()).expect_err("refused");
+        assert!(matches!(error.downcast_ref(), Some(ServiceError::Outside { .. })), "{dir}: {error}");
+        if dir != "/usr/bin" {
+            let error = stage.uninstall(purge).expect_err("refused");
+            assert!(matches!(error.downcast_ref(), Some(ServiceError::Outside { .. })), "{dir}: {error}");
+        }
+        assert_eq!((tree(elsewhere.path()), stage.told()), (before, Vec::new()), "{dir}");
+    }
+    // One that stays inside is the image's own affair.
+    let stage = Stage::new();
+    fs::rename(stage.machine.at("/usr"), stage.machine.at("/usr2")).expect("moved");
+    symlink("usr2", stage.machine.at("/usr")).expect("laid");
+    stage.install(&wish()).expect("installed");
+    let nowhere = Machine { root: stage.home.path().join("none"), ..stage.machine.clone() };
+    let error = uninstall::uninstall(&nowhere, purge, || Ok(())).expect_err("refused");
+    assert!(error.to_string().contains("none (No such file"), "{error}");
+}
+
+/// Names below a directory, and what is in them.
+fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory").flatten() {
+        if entry.file_type().expect("a kind").is_dir() {
+            found.extend(tree(&entry.path()));
+        } else {
+            found.push((entry.path(), fs::read(entry.path()).unwrap_or_default()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_unit_that_is_masked_stays_so_without_force() {
+    let stage = Stage::new();
+    fs::create_dir_all(stage.machine.at("/etc/systemd/system")).expect("made");
+    for to in ["/dev/null", "/nowhere"] {
+        symlink(to, stage.machine.at(UNIT)).expect("laid");
+        assert!(matches!(stage.refused(&wish()), ServiceError::Changed { .. }), "{to}");
+        let error = stage.uninstall(uninstall::Wish::default()).expect_err("refused");
+        assert!(matches!(error.downcast_ref(), Some(ServiceError::Changed { .. })), "{to}: {error}");
+        fs::remove_file(stage.machine.at(UNIT)).expect("removed");
+    }
+    symlink("/dev/null", stage.machine.at(UNIT)).expect("laid");
+    stage.install(&Wish { force: true, ..wish() }).expect("installed");
+    assert!(fs::symlink_metadata(stage.machine.at(UNIT)).expect("there").is_file());
+}
+
+#[test]
+fn a_purge_follows_no_link_and_says_that_settings_go() {
+    let stage = Stage::new();
+    let purge = uninstall::Wish { purge: true, ..Default::default() };
+    stage.install(&wish()).expect("installed");
+    stage.join("home");
+    // A service that was taken over lays a link to what root alone may change.
+    let victim = tempfile::tempdir().expect("a directory");
+    fs::write(victim.path().join("state.toml"), "version = 1\n").expect("written");
+    symlink(victim.path(), stage.machine.at(state_dir::DEFAULT).join("work")).expect("laid");
+    stage.put(config_file::DEFAULT, "mtu = 1300\n");
+    let loss = uninstall::loss(&stage.machine, purge).expect("read").expect("something");
+    assert_eq!((loss.networks, loss.settings), (vec!["home".into()], Some(config_file::DEFAULT.into())));
+    let done = stage.uninstall(purge).expect("removed");
+    assert!(done.removed.contains(&config_file::DEFAULT.into()), "{done:?}");
+    assert!(!stage.has(state_dir::DEFAULT) && !stage.has(config_file::DEFAULT));
+    assert_eq!(tree(victim.path()), [(victim.path().join("state.toml"), b"version = 1\n".to_vec())]);
+
+    // The directory itself may be on another disk: what is there is not deleted by taking away the link.
+    symlink(victim.path(), stage.machine.at(state_dir::DEFAULT)).expect("laid");
+    let error = stage.uninstall(purge).expect_err("refused");
+    assert!(matches!(error.downcast_ref(), Some(ServiceError::StateLink(_))), "{error}");
+    fs::remove_file(stage.machine.at(state_dir::DEFAULT)).expect("removed");
+    // Settings alone are something that is lost, too.
+    stage.put(config_file::DEFAULT, "mtu = 1300\n");
+    let loss = uninstall::loss(&stage.machine, purge).expect("read").expect("something");
+    assert_eq!((loss.state, loss.settings), (None, Some(config_file::DEFAULT.into())));
+}
+
+#[test]
+fn what_a_package_brought_stays_beside_a_unit_of_ours() {
+    let stage = Stage::new();
+    stage.put("/opt/sm", "");
+    stage.mode("/opt/sm", 0o755);
+    stage.install(&Wish { program: "/opt/sm".into(), ..wish() }).expect("installed");
+    stage.put("/usr/lib/systemd/system/shadowmesh.service", unit::TEXT);
+    stage.put(config_file::DEFAULT, "mtu = 1300\n");
+    stage.join("home");
+    let purge = uninstall::Wish { purge: true, ..Default::default() };
+    let loss = uninstall::loss(&stage.machine, purge).expect("read").expect("something");
+    assert_eq!(loss.settings, None);
+    let done = stage.uninstall(purge).expect("removed");
+    assert!(!done.removed_user && stage.machine.has_user().expect("read"), "{done:?}");
+    assert_eq!(stage.text(config_file::DEFAULT), "mtu = 1300\n");
+    assert!(!stage.has(state_dir::DEFAULT) && !stage.has(UNIT));
 }
 
 #[test]
@@ -385,7 +524,8 @@ fn a_purge_deletes_the_state_and_the_user_that_install_made() {
     beside.save_network(&NetworkState::create("work", Vec::new(), &mut SystemRng)).expect("saved");
     let loss = uninstall::loss(&stage.machine, purge).expect("read").expect("something");
     let expected = Loss {
-        state: state_dir::DEFAULT.into(),
+        state: Some(state_dir::DEFAULT.into()),
+        settings: None,
         networks: vec!["home".into(), "work".into()],
         has_node_key: true,
         has_admin_key: false,

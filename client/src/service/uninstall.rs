@@ -6,13 +6,10 @@ use super::stamp::{differences, is_ours};
 use super::unit;
 use crate::config::Config;
 use crate::daemon::config_file;
-use crate::daemon::state_dir::{self, StateDir};
+use crate::daemon::state_dir::{self, StateDir, StateLock};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// People's own changes of the unit.
-const DROP_INS: &str = "/etc/systemd/system/shadowmesh.service.d";
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,8 +25,10 @@ pub struct Wish {
 /// What is lost with the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loss {
-    /// The directory.
-    pub state: PathBuf,
+    /// The directory of the state, where there is one.
+    pub state: Option<PathBuf>,
+    /// The file of settings, where somebody wrote into it.
+    pub settings: Option<PathBuf>,
     /// The networks this host is in, by what people call them.
     pub networks: Vec<String>,
     /// Whether the key is there that makes this host who it is.
@@ -56,13 +55,19 @@ pub struct Uninstalled {
 /// # Errors
 /// `NotState` for a directory of something else, `AdminKey` unless that is to be given up.
 pub fn loss(machine: &Machine, wish: Wish) -> Result<Option<Loss>, ServiceError> {
-    let Some(states) = states(machine)? else { return Ok(None) };
+    let (all, settings) = (states(machine)?, written_settings(machine)?);
+    if all.is_none() && settings.is_none() {
+        return Ok(None);
+    }
+    let state = all.is_some().then(|| state_dir::DEFAULT.into());
+    let states = all.unwrap_or_default();
     let name = |state: &StateDir| match state.load_network() {
         Ok(network) => network.map(|network| network.name),
         Err(_) => Some("one that cannot be read".to_owned()),
     };
     let loss = Loss {
-        state: state_dir::DEFAULT.into(),
+        state,
+        settings: settings.map(|_| config_file::DEFAULT.into()),
         networks: states.iter().filter_map(name).collect(),
         has_node_key: states.iter().any(|state| state.load_node_key().ok().is_none_or(|key| key.is_some())),
         has_admin_key: states.iter().any(StateDir::has_authority),
@@ -75,7 +80,13 @@ pub fn loss(machine: &Machine, wish: Wish) -> Result<Option<Loss>, ServiceError>
 
 /// The state directories that a purge would delete; `None` where there is nothing.
 fn states(machine: &Machine) -> Result<Option<Vec<StateDir>>, ServiceError> {
+    machine.check_inside(
+        &[UNIT, SYSUSERS, state_dir::DEFAULT, config_file::DEFAULT, "/etc/passwd"].map(Path::new),
+    )?;
     let path = machine.at(state_dir::DEFAULT);
+    if fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+        return Err(ServiceError::StateLink(state_dir::DEFAULT.into()));
+    }
     let below = match fs::read_dir(&path) {
         Ok(below) => below,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -83,9 +94,11 @@ fn states(machine: &Machine) -> Result<Option<Vec<StateDir>>, ServiceError> {
             return Err(ServiceError::File { what: "read", path: state_dir::DEFAULT.into(), cause });
         }
     };
-    let entries: Vec<PathBuf> = below.flatten().map(|entry| entry.path()).collect();
-    // Networks beside the first have theirs in directories of their own (`--network`).
-    let all = std::iter::once(&path).chain(entries.iter().filter(|path| path.is_dir()));
+    let entries: Vec<fs::DirEntry> = below.flatten().collect();
+    // Networks beside the first have theirs in directories of their own (`--network`). A link is none: the service's user could lead root anywhere.
+    let is_dir = |entry: &&fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let beside = entries.iter().filter(is_dir).map(fs::DirEntry::path);
+    let all = std::iter::once(path).chain(beside);
     let states: Vec<StateDir> =
         all.filter_map(|path| StateDir::open_existing(path).transpose()).collect::<Result<_, _>>()?;
     if states.is_empty() && !entries.is_empty() {
@@ -94,12 +107,16 @@ fn states(machine: &Machine) -> Result<Option<Vec<StateDir>>, ServiceError> {
     Ok(Some(states))
 }
 
-/// Makes sure that nobody has one of them.
-fn check_unused<'s>(states: impl Iterator<Item = &'s StateDir>) -> Result<(), ServiceError> {
-    for state in states {
-        let _lock = state.lock()?;
-    }
-    Ok(())
+/// Makes sure that nobody has one of them, for as long as the locks are kept.
+fn locked<'s>(states: impl Iterator<Item = &'s StateDir>) -> Result<Vec<StateLock>, ServiceError> {
+    Ok(states.map(StateDir::lock).collect::<Result<_, _>>()?)
+}
+
+/// The settings that somebody wrote, unless they are a package's to remove.
+fn written_settings(machine: &Machine) -> Result<Option<String>, ServiceError> {
+    let is_packaged = super::install::has_package(machine)?;
+    let found = machine.read(config_file::DEFAULT)?;
+    Ok(found.filter(|found| !is_packaged && *found != Config::example()))
 }
 
 /// Does it. With a purge the caller has shown the [`Loss`]; `make_way` is called when the service was stopped and before the state is deleted: a daemon
@@ -112,10 +129,12 @@ pub fn uninstall(
     wish: Wish,
     make_way: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Uninstalled> {
+    machine.check_inside(&[UNIT, config_file::DEFAULT].map(Path::new))?;
     let mut done = Uninstalled::default();
     let found = machine.read(UNIT)?;
+    let is_packaged = super::install::has_package(machine)?;
     match &found {
-        None if super::install::has_package(machine)? => return Err(ServiceError::Packaged.into()),
+        None if is_packaged => return Err(ServiceError::Packaged.into()),
         Some(found) if !is_ours(found) => {
             let differences = differences(found, unit::TEXT);
             if !wish.force {
@@ -128,7 +147,7 @@ pub fn uninstall(
     let doomed = if wish.purge && loss(machine, wish)?.is_some() { states(machine)? } else { None };
     // The first is the service's own, which has it until it is stopped.
     let own = machine.at(state_dir::DEFAULT);
-    check_unused(doomed.iter().flatten().filter(|state| state.path() != own))?;
+    drop(locked(doomed.iter().flatten().filter(|state| state.path() != own))?);
 
     if found.is_some() {
         if machine.is_live {
@@ -144,10 +163,13 @@ pub fn uninstall(
             let _ = machine.systemctl(&["reset-failed", unit::NAME]);
         }
     }
-    if machine.at(DROP_INS).exists() {
-        done.left.push(DROP_INS.into());
+    if machine.at(unit::DROP_INS).exists() {
+        done.left.push(unit::DROP_INS.into());
     }
-    remove_config(machine, wish.purge, &mut done)?;
+    // A package's settings are the package's.
+    if !is_packaged {
+        remove_config(machine, wish.purge, &mut done)?;
+    }
     if !wish.purge {
         let kept = [state_dir::DEFAULT, SYSUSERS].into_iter().filter(|path| machine.at(path).exists());
         done.left.extend(kept.map(PathBuf::from));
@@ -156,7 +178,7 @@ pub fn uninstall(
     make_way()?;
     if let Some(states) = doomed {
         // Whoever has it now is not the service.
-        check_unused(states.iter())?;
+        let _locks = locked(states.iter())?;
         let path = PathBuf::from(state_dir::DEFAULT);
         fs::remove_dir_all(&own).map_err(|cause| ServiceError::File {
             what: "remove",
@@ -167,7 +189,7 @@ pub fn uninstall(
     }
     // The user is ours where the file that made it is.
     if machine.read(SYSUSERS)?.is_some_and(|found| is_ours(&found)) {
-        if machine.has_user()? {
+        if machine.has_user()? && !is_packaged {
             machine.remove_user()?;
             done.removed_user = true;
         }

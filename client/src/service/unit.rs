@@ -1,6 +1,6 @@
 //! The unit and the service's user, as texts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What it is called.
 pub const NAME: &str = "shadowmesh.service";
@@ -8,6 +8,10 @@ pub const NAME: &str = "shadowmesh.service";
 pub const USER: &str = "shadowmesh";
 /// What a package installs.
 pub const TEXT: &str = include_str!("../../../deploy/systemd/shadowmesh.service");
+/// What it takes for names besides, as a drop-in.
+pub const NAMES_DROP_IN: &str = include_str!("../../../deploy/systemd/shadowmesh.service.d/names.conf");
+/// People's own changes of it, and that.
+pub const DROP_INS: &str = "/etc/systemd/system/shadowmesh.service.d";
 /// How the user is made (sysusers.d(5)).
 pub const SYSUSERS: &str = include_str!("../../../deploy/sysusers.d/shadowmesh.conf");
 
@@ -34,9 +38,12 @@ pub fn check_path(path: &Path) -> Result<&str, PathFault> {
         text.starts_with('/') && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-@".contains(c))
     });
     let text = text.ok_or(PathFault::Characters)?;
-    let is_hidden =
-        ["/home", "/root", "/run/user", "/tmp", "/var/tmp"].iter().any(|dir| path.starts_with(dir));
-    if is_hidden { Err(PathFault::Hidden) } else { Ok(text) }
+    if is_hidden(path) { Err(PathFault::Hidden) } else { Ok(text) }
+}
+
+/// Whether it is where the service does not look.
+pub fn is_hidden(path: &Path) -> bool {
+    ["/home", "/root", "/run/user", "/tmp", "/var/tmp"].iter().any(|dir| path.starts_with(dir))
 }
 
 /// The unit that runs `program` with the settings in `config`.
@@ -57,6 +64,22 @@ pub fn text(program: &Path, config: &Path) -> Result<String, PathFault> {
         }
     });
     Ok(lines.map(|line| line + "\n").collect())
+}
+
+/// The file of settings that a unit and its drop-ins, in their order, have the service read; `None` where they name none.
+pub fn config_in<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<PathBuf> {
+    // The last that is not empty counts: an empty one takes back what was before it.
+    let lines =
+        texts.into_iter().flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("ExecStart="));
+    let mut words = lines.filter(|line| !line.trim().is_empty()).last()?.split_whitespace();
+    words
+        .find_map(|word| match word.strip_prefix("--config") {
+            Some("") => Some(None),
+            Some(joined) => joined.strip_prefix('=').map(Some),
+            None => None,
+        })?
+        .map_or_else(|| words.next(), Some)
+        .map(PathBuf::from)
 }
 
 fn replaced<'t>(word: &'t str, program: &'t str, config: &'t str) -> &'t str {
@@ -85,6 +108,21 @@ mod tests {
         assert_eq!(lines(&ours, "ExecReload="), ["/usr/local/bin/sm reload"]);
         let differ = ours.lines().zip(TEXT.lines()).filter(|(ours, packaged)| ours != packaged).count();
         assert_eq!((differ, ours.lines().count()), (2, TEXT.lines().count()));
+    }
+
+    #[test]
+    fn the_settings_that_it_reads_are_found_in_its_text() {
+        assert_eq!(config_in([TEXT]), Some(PACKAGED[1].into()));
+        let other = text(Path::new("/opt/sm"), Path::new("/etc/mesh.toml")).expect("a unit");
+        assert_eq!(config_in([&*other]), Some("/etc/mesh.toml".into()));
+        assert_eq!(
+            config_in([TEXT, "[Service]\nExecStart=\nExecStart=/x up --config=/etc/b\n"]),
+            Some("/etc/b".into())
+        );
+        assert_eq!(config_in([TEXT, NAMES_DROP_IN]), Some(PACKAGED[1].into()));
+        for none in ["", "ExecStart=/x up", "ExecStart=/x up --config", "ExecStart=/x up --configure y"] {
+            assert_eq!(config_in([none]), None, "{none}");
+        }
     }
 
     #[test]

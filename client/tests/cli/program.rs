@@ -54,6 +54,10 @@ impl Home {
         // Through the environment, so that a test's own --state wins.
         command.env("SHADOWMESH_STATE", self.state()).env("SHADOWMESH_SOCKET", self.socket());
         command.env_remove("JOURNAL_STREAM").env_remove("RUST_LOG").env_remove("SHADOWMESH_LOG");
+        // Another machine has its own.
+        if args.contains(&"--root") {
+            command.env_remove("SHADOWMESH_STATE").env_remove("SHADOWMESH_SOCKET");
+        }
         command.args(args).stdin(Stdio::null());
         if self.path("bin").exists() {
             command.env(

@@ -144,7 +144,18 @@ fn a_purge_says_what_is_lost_and_needs_a_word() {
 fn another_state_is_no_service() {
     let home = Home::new();
     refused(&home.run(&["install"]), "which a copy of the unit is made by hand");
-    refused(&home.run(&["uninstall", "--network", "work", "--root", "/nowhere"]), "--network");
+    let unit = "which a copy of the unit is made by hand (deploy/README.md)";
+    for command in ["install", "uninstall"] {
+        for option in [["--network", "work"], ["--state", "/srv/mesh"], ["--socket", "/run/mesh"]] {
+            for root in [&["--root", "/nowhere"][..], &[]] {
+                refused(&home.run(&[&[command][..], &option, root].concat()), unit);
+            }
+        }
+    }
+    let readme = include_str!("../../../deploy/README.md");
+    for step in ["`--network NAME`", "StateDirectory=shadowmesh/NAME", "ConditionPathExists="] {
+        assert!(readme.contains(step), "{step}");
+    }
     for wrong in [
         &["install", "--now", "--no-start"][..],
         &["install", "--now", "--root", "/x"],
