@@ -276,6 +276,13 @@ fn dpkg_installs_upgrades_removes_and_purges_them() {
     for file in ["etc/passwd", "etc/group"] {
         assert!(!machine.text(file).contains("shadowmesh"), "{}", machine.text(file));
     }
+    // A person of that name stays.
+    machine.dpkg(&["--install"], &[&second[0]]);
+    let person = "shadowmesh:x:1000:1000:Anna:/home/anna:/bin/sh\n";
+    fs::write(machine.0.join("etc/passwd"), format!("root:x:0:0:root:/root:/bin/sh\n{person}"))
+        .expect("written");
+    machine.dpkg(&["--purge", "shadowmesh"], &[]);
+    assert!(machine.text("etc/passwd").contains(person), "{}", machine.text("etc/passwd"));
     machine.dpkg(&["--purge", "shadowmesh-relay"], &[]);
     for gone in [
         "etc/shadowmesh",
