@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # A machine with a systemd of its own: `install`, a service that hangs and is restarted, drop-ins, nothing left by `uninstall --purge`; the same by packages.
+# long: a machine of its own, and packages
 . "$(dirname "$0")/../lib.sh"
 
 # The machine is this one's files under a layer that is thrown away, in namespaces of its own, and the real systemd as process 1. No unit of this machine runs
@@ -74,15 +75,37 @@ refuses() {
     [[ $said == *"$words"* ]] || lab_fail "$* says: $said"
     step "refused: ${said##*$'\n'}"
 }
+# exposed UNIT — by what systemd says of it as it runs here; more than 3.0 fails.
+exposed() {
+    local said
+    said=$(inside systemd-analyze security --no-pager --threshold=30 "$1") || lab_fail "$1 is exposed: ${said##*$'\n'}"
+    lab_measure "exposure of $1" "$(sed -n 's/.*exposure level for .*: \([0-9.]*\) .*/\1/p' <<<"$said")" "of 10" 3.0
+}
+# mends CHECK — the line that `doctor` prints for what this check finds.
+mends() {
+    local found
+    found=$(inside shadowmesh doctor --json || true)
+    jq -er --arg id "$1" '.findings[] | select(.id == $id).line' <<<"$found" || lab_fail "doctor finds no $1: $(jq -c .findings <<<"$found")"
+}
 settings() { inside tee /etc/shadowmesh/config.toml >/dev/null; }
 
 step "the relay's unit"
-printf 'public = "127.0.0.1"\n' | inside tee /etc/shadowmesh/relay.toml >/dev/null
+# Another host of the network, which is started by hand.
+inside ip netns add other
+inside ip link add up0 type veth peer name up0 netns other
+inside ip address add 198.51.100.1/24 dev up0
+inside ip netns exec other ip address add 198.51.100.2/24 dev up0
+for at in '' 'ip netns exec other'; do
+    # shellcheck disable=SC2086 # Words.
+    inside $at ip link set up0 up
+done
+printf 'public = "198.51.100.1"\n' | inside tee /etc/shadowmesh/relay.toml >/dev/null
 lab_expect "the relay starts" inside systemctl start shadowmesh-relay
 ticket=$(inside shadowmesh-relay ticket)
 [[ $(of_process shadowmesh-relay Uid) != 0* ]] || lab_fail "the relay is root"
 [[ $(of_process shadowmesh-relay CapEff) == 0000000000000400 ]] || lab_fail "the relay may do more than bind low ports: $(of_process shadowmesh-relay CapEff)"
 lab_expect "the relay reads its settings again" inside systemctl reload shadowmesh-relay
+exposed shadowmesh-relay.service
 
 step "from a daemon by hand to a service"
 refuses "in no network yet" shadowmesh install --now
@@ -97,6 +120,12 @@ user=$(inside id -u shadowmesh)
 [[ $(of_process shadowmesh CapBnd) == 0000000000001000 ]] || lab_fail "it could get $(of_process shadowmesh CapBnd)"
 [[ $(inside stat -c %U:%a /var/lib/shadowmesh) == shadowmesh:700 ]] || lab_fail "the state is not the service's"
 [[ $(inside cat /proc/sys/net/ipv6/conf/smesh0/accept_ra) == 0 ]] || lab_fail "members may be routers to this machine"
+exposed shadowmesh.service
+other() { inside ip netns exec other shadowmesh --state /var/lib/other --socket /run/other.sock "$@"; }
+lab_expect "the other host joins" other up --detach --name b "$(inside shadowmesh invite)"
+address=$(inside shadowmesh status --json | jq -r '.node.addresses[0] | split("/")[0]')
+pings() { inside ip netns exec other ping -c 1 -W 1 "$address"; }
+lab_wait 10 "pings of the service" pings
 pid=$(property shadowmesh MainPID)
 lab_expect "install again" inside shadowmesh install
 is shadowmesh MainPID "$pid" || lab_fail "that interrupted the service"
@@ -122,10 +151,24 @@ inside kill -STOP "$pid"
 back() { ! is shadowmesh MainPID "$pid" && is shadowmesh ActiveState active; }
 lab_wait 15 "another daemon" back
 lab_measure "hung to serving again (watchdog 2 s)" "$(($(lab_now_ms) - began))" ms
+lab_wait 20 "pings of the daemon that took its place" pings
 pid=$(property shadowmesh MainPID)
 inside kill -KILL "$pid"
 lab_wait 15 "another daemon" back
 inside rm /etc/systemd/system/shadowmesh.service.d/test.conf
+
+step "what doctor says of a service"
+printf 'mtuu = 1380\n' | settings
+! inside systemctl restart shadowmesh 2>/dev/null || lab_fail "it starts with settings that it does not understand"
+mend=$(mends settings)
+[[ $mend == 'sed -i 1s/mtuu/mtu/ /etc/shadowmesh/config.toml' ]] || lab_fail "doctor says: $mend"
+inside sh -c "$mend"
+lab_wait 15 "the service to come back by itself" answers
+inside systemctl stop shadowmesh
+mend=$(mends daemon)
+[[ $mend == 'systemctl start shadowmesh' ]] || lab_fail "doctor says: $mend"
+inside sh -c "$mend"
+lab_wait 10 "the service that doctor starts" answers
 
 step "drop-ins and settings"
 inside ip link add br0 type bridge
@@ -138,10 +181,11 @@ printf 'bridge = "none"\nnames = "hosts"\n' | settings
 lab_expect "restart with names and without the drop-in" inside systemctl restart shadowmesh
 is shadowmesh ActiveState active || lab_fail "names keep it from running"
 ! inside grep -q internal /etc/hosts || lab_fail "it writes what is root's"
-inside install -D -m 0644 -t /etc/systemd/system/shadowmesh.service.d /dev/stdin <deploy/systemd/shadowmesh.service.d/names.conf
-inside mv /etc/systemd/system/shadowmesh.service.d/stdin /etc/systemd/system/shadowmesh.service.d/names.conf
-inside systemctl daemon-reload
-lab_expect "restart with the drop-in" inside systemctl restart shadowmesh
+has_no_names() { inside shadowmesh status --json | jq -e '.names.error'; }
+lab_wait 10 "the service to say that it cannot serve names" has_no_names
+lab_expect "restart with the drop-in, as doctor writes it" inside sh -c "$(mends names)"
+[[ $(inside grep -v -e '^#' -e '^$' /etc/systemd/system/shadowmesh.service.d/names.conf) == "$(grep -v -e '^#' -e '^$' deploy/systemd/shadowmesh.service.d/names.conf)" ]] ||
+    lab_fail "that is another drop-in than the one in deploy/"
 lab_wait 10 "names in the hosts file" inside grep -q 'a\.shadowmesh\.internal' /etc/hosts
 [[ $(of_process shadowmesh CapEff) == 0000000000001000 ]] || lab_fail "with names its rights are $(of_process shadowmesh CapEff)"
 inside systemctl stop shadowmesh
@@ -150,9 +194,17 @@ printf 'rules = "/etc/shadowmesh/none"\n' | settings
 refuses "the service does not start: the rules in /etc/shadowmesh/none cannot be read" shadowmesh install
 
 step "and away"
+inside rm /etc/shadowmesh/config.toml
+key=$(inside sha256sum /var/lib/shadowmesh/node.key)
+lab_expect "uninstall" inside shadowmesh uninstall
+! inside test -e /etc/systemd/system/shadowmesh.service || lab_fail "the unit is left"
+[[ $(inside sha256sum /var/lib/shadowmesh/node.key) == "$key" ]] || lab_fail "uninstall without --purge took the key"
+lab_expect "install once more" inside shadowmesh install
+lab_wait 10 "the service to be at its relay as before" answers
 refuses "say --yes" shadowmesh uninstall --purge
 inside rm -r /etc/systemd/system/shadowmesh.service.d
-lab_expect "uninstall --purge" inside shadowmesh uninstall --purge --yes
+said=$(inside shadowmesh uninstall --purge --yes 2>&1) || lab_fail "uninstall --purge: $said"
+[[ $said == "deleted for good with /var/lib/shadowmesh: this host's key"*"removed /var/lib/shadowmesh"* ]] || lab_fail "the loss is not said before: $said"
 for left in /etc/systemd/system/shadowmesh.service /etc/systemd/system/multi-user.target.wants/shadowmesh.service /etc/sysusers.d/shadowmesh.conf /var/lib/shadowmesh /etc/shadowmesh/config.toml; do
     ! inside test -e "$left" || lab_fail "$left is left"
 done
