@@ -141,6 +141,22 @@ fn a_purge_says_what_is_lost_and_needs_a_word() {
 }
 
 #[test]
+fn root_writes_its_log_neither_by_a_link_nor_into_a_pipe() {
+    let home = Home::new();
+    home.run(&["up", &invite("home"), "--device", "lo"]);
+    let (log, victim) = (home.state().join("daemon.log"), home.path("victim"));
+    fs::write(&victim, "precious").expect("written");
+    std::os::unix::fs::symlink(&victim, &log).expect("laid");
+    refused(&home.run(&["up", "--detach"]), "cannot write");
+    assert_eq!(fs::read_to_string(&victim).expect("read"), "precious");
+    fs::remove_file(&log).expect("removed");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+    // Nobody reads there: without the mend this does not end.
+    refused(&home.run(&["up", "--detach"]), "cannot write");
+}
+
+#[test]
 fn another_state_is_no_service() {
     let home = Home::new();
     refused(&home.run(&["install"]), "which a copy of the unit is made by hand");

@@ -33,9 +33,14 @@ pub(super) fn start(
 ) -> anyhow::Result<()> {
     let undo = prepared.undo.take();
     let log = prepared.state.path().join(log_file::NAME);
-    // Not by a link: the directory may be that of the service's user, who could lead root anywhere.
+    // Not by a link, nor into a pipe: the directory may be that of the service's user, who could lead root anywhere, or have it wait for ever.
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let opened = options.open(&log);
     let stderr = opened.with_context(|| format!("cannot write {}", log.display()))?;
     let config_file = prepared.config_file.take();
