@@ -59,7 +59,8 @@ boots() { [[ $(inside systemctl is-system-running) == @(running|degraded) ]]; }
 lab_wait 20 "systemd to run ($(cat "$LAB_OUT/boot.log"))" boots
 # What the artifacts have of a failure.
 journal() { inside journalctl --no-pager --output cat --unit "$1" >"$LAB_OUT/$1.log" 2>&1 || true; }
-trap 'journal shadowmesh; journal shadowmesh-relay; lab_end' EXIT
+# With the code that it ends by, which is what is told.
+trap 'code=$?; set +e; journal shadowmesh; journal shadowmesh-relay; (exit "$code"); lab_end' EXIT
 
 property() { inside systemctl show --value --property "$2" "$1"; }
 # is UNIT PROPERTY VALUE
@@ -93,7 +94,9 @@ step "the relay's unit"
 # Another host of the network, which is started by hand.
 inside ip netns add other
 inside ip link add up0 type veth peer name up0 netns other
-inside ip address add 198.51.100.1/24 dev up0
+inside ip address add 198.51.100.3/24 dev up0
+# The relay's, for who is on its machine as well.
+inside ip address add 198.51.100.1/32 dev lo
 inside ip netns exec other ip address add 198.51.100.2/24 dev up0
 for at in '' 'ip netns exec other'; do
     # shellcheck disable=SC2086 # Words.
@@ -156,6 +159,7 @@ pid=$(property shadowmesh MainPID)
 inside kill -KILL "$pid"
 lab_wait 15 "another daemon" back
 inside rm /etc/systemd/system/shadowmesh.service.d/test.conf
+inside systemctl daemon-reload
 
 step "what doctor says of a service"
 printf 'mtuu = 1380\n' | settings
