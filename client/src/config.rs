@@ -132,8 +132,62 @@ impl Config {
         toml::from_str(text).map_err(refused)
     }
 
+    /// The keys that were chosen, in the order they are written.
+    pub fn chosen(&self) -> Vec<&'static str> {
+        let Self {
+            relays,
+            name,
+            device,
+            mtu,
+            bridge,
+            address,
+            cipher,
+            port_mapping,
+            filter,
+            allow_dhcp,
+            flood_budget,
+            rules,
+            names,
+            rekey_interval,
+        } = self;
+        let are_chosen: [bool; FIELDS.len()] = [
+            !relays.is_empty(),
+            name.is_some(),
+            device.is_some(),
+            mtu.is_some(),
+            bridge.is_some(),
+            address.is_some(),
+            cipher.is_some(),
+            port_mapping.is_some(),
+            filter.is_some(),
+            allow_dhcp.is_some(),
+            flood_budget.is_some(),
+            rules.is_some(),
+            names.is_some(),
+            rekey_interval.is_some(),
+        ];
+        FIELDS
+            .into_iter()
+            .zip(are_chosen)
+            .filter_map(|(field, is_chosen)| is_chosen.then_some(field))
+            .collect()
+    }
+
     /// The text of a `config.toml` that reads back as `self`, with every key explained.
     pub fn to_toml(&self) -> String {
+        self.text("# What `shadowmesh up` remembers. It rewrites this file when a flag changes something.\n")
+    }
+
+    /// The file for `shadowmesh up --config` in which nothing is chosen and every key is explained.
+    pub fn example() -> String {
+        Self::default().text(
+            "# Settings of this host's member of a ShadowMesh network, read by the service: `shadowmesh up --config` names this file.\n\
+             # What is set here wins over what `shadowmesh up` was given and remembers; nothing writes to it. After a change:\n\
+             # `sudo systemctl restart shadowmesh`, or `reload` where it says so.\n",
+        )
+    }
+
+    fn text(&self, heading: &str) -> String {
         let relays = self.relays.iter().map(RelayTicket::to_text).collect::<Vec<_>>();
         let quoted = |value: String| format!("\"{value}\"");
         let lines: [(&str, Option<String>, &str, &str); FIELDS.len()] = [
@@ -219,9 +273,7 @@ impl Config {
                 "\"120s\"",
             ),
         ];
-        let mut text = String::from(
-            "# What `shadowmesh up` remembers. It rewrites this file when a flag changes something.\n",
-        );
+        let mut text = heading.to_owned();
         for (about, value, key, example) in lines {
             // Writing to a String does not fail.
             let _ = match value {
@@ -377,6 +429,30 @@ mod tests {
 
     fn relay(key: u8, address: &str) -> RelayTicket {
         RelayTicket { key: RelayId([key; 32]), addresses: vec![address.into()], expires: Some(1) }
+    }
+
+    #[test]
+    fn the_example_that_is_installed_is_this_one_and_each_of_its_lines_can_be_used() {
+        let example = Config::example();
+        let installed = include_str!("../../deploy/etc/shadowmesh/config.toml");
+        assert_eq!(installed, example, "deploy/etc/shadowmesh/config.toml is not Config::example()");
+        assert_eq!(Config::parse(&example), Ok(Config::default()));
+        // A ticket and a host's name stand for those of people.
+        let ticket = relay(1, "192.0.2.1:1").to_text();
+        let mut used = 0;
+        for line in example.lines() {
+            let Some(line) = FIELDS.iter().find_map(|field| {
+                line.strip_prefix("# ").filter(|line| line.starts_with(&format!("{field} = ")))
+            }) else {
+                continue;
+            };
+            let line = line.replace("smr1...", &ticket).replace("host name", "\"a\"");
+            let field = line.split(" = ").next().expect("a key");
+            let config = Config::parse(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(config.chosen(), [field], "{line}");
+            used += 1;
+        }
+        assert_eq!(used, FIELDS.len());
     }
 
     #[test]

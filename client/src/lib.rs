@@ -5,6 +5,7 @@
 //! - [`cli`]: what people type. [`control`]: the Unix socket between a command and the daemon. [`config`]: what `up` remembers.
 //! - [`daemon`]: one task that owns the endpoint and turns its events into commands for the rest.
 //! - [`doctor`]: what is wrong on this host, and what mends it.
+//! - [`service`]: the daemon as a service of systemd, made and taken away.
 //! - [`plane`]: two threads that move frames between the device and the relay's stream.
 //! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`access`]: what of a peer is let in (pure). [`net`]: the machine's interfaces, addresses and routes.
 //! - [`names`]: what members are called by other programs of this machine, where that is asked for.
@@ -21,6 +22,7 @@ pub mod doctor;
 pub mod names;
 pub mod net;
 pub mod plane;
+pub mod service;
 pub mod switch;
 pub mod system_rng;
 pub mod transport;

@@ -20,6 +20,10 @@ pub(super) struct Args {
     /// Write an archive for who helps: status, counters, settings and log, with names, addresses and keys replaced and without secrets
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
+
+    /// Look at this file of settings [default: what the daemon reads, or the service]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Of a terminal that nobody has made wider.
@@ -28,7 +32,9 @@ const INDENT: &str = "    ";
 
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let runtime = runtime()?;
-    let facts = runtime.block_on(gather(global.call()))?;
+    let config = args.config.as_ref().map(std::path::absolute).transpose();
+    let config = config.context("the working directory is gone")?;
+    let facts = runtime.block_on(gather(global.call(), config))?;
     let report = examine(&facts);
     let parts = args.bundle.as_ref().map(|_| runtime.block_on(bundle::parts(&facts, &report)));
     // A name that is still being looked up is no reason to wait.

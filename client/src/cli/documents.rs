@@ -28,6 +28,36 @@ pub(super) struct Leave {
     pub(super) took_names_out: bool,
 }
 
+/// `install`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Install {
+    /// The unit that is enabled.
+    pub(super) unit: PathBuf,
+    /// Whether it is a package's.
+    pub(super) packaged: bool,
+    /// Files that were written or replaced.
+    pub(super) written: Vec<PathBuf>,
+    /// Files that were removed, because a package's take their place.
+    pub(super) removed: Vec<PathBuf>,
+    /// Whether the daemon runs as a service now.
+    pub(super) started: bool,
+    /// Whether nothing was started because this host is in no network yet.
+    pub(super) waits_for_network: bool,
+    /// Whether a daemon that ran by hand was stopped for it.
+    pub(super) stopped_other: bool,
+}
+
+/// `uninstall`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Uninstall {
+    /// Files and directories that were removed.
+    pub(super) removed: Vec<PathBuf>,
+    /// Those that are left, because people made or changed them, or hold the state.
+    pub(super) left: Vec<PathBuf>,
+    /// Whether the service's user was removed.
+    pub(super) removed_user: bool,
+}
+
 /// `ping`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Ping {

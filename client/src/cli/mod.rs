@@ -8,6 +8,7 @@ mod doctor;
 mod documents;
 mod down;
 mod global;
+mod install;
 mod invite;
 mod leave;
 mod logging;
@@ -22,6 +23,7 @@ mod rotate;
 mod rules;
 mod schema;
 mod status;
+mod uninstall;
 mod up;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -54,6 +56,8 @@ enum Command {
     Up(up::Args),
     Down(down::Args),
     Leave(leave::Args),
+    Install(install::Args),
+    Uninstall(uninstall::Args),
     Status(status::Args),
     Ping(ping::Args),
     Path(path::Args),
@@ -82,6 +86,8 @@ pub fn main() -> ExitCode {
         Command::Up(args) => up::run(&global, args),
         Command::Down(args) => down::run(&global, &args),
         Command::Leave(args) => leave::run(&global, &args),
+        Command::Install(args) => install::run(&global, args),
+        Command::Uninstall(args) => uninstall::run(&global, args),
         Command::Status(args) => status::run(&global, &args),
         Command::Ping(args) => ping::run(&global, &args),
         Command::Path(args) => path::run(&global, &args),

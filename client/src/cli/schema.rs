@@ -4,8 +4,8 @@
 //! finds each of them in one of the two.
 
 use super::documents::{
-    AdminId, Admins, Changed, Down, Invite, Leave, NetworkExported, NetworkImported, NetworkMade, Ping,
-    Relays, Reloaded, Rotated, RulesChecked,
+    AdminId, Admins, Changed, Down, Install, Invite, Leave, NetworkExported, NetworkImported, NetworkMade,
+    Ping, Relays, Reloaded, Rotated, RulesChecked, Uninstall,
 };
 use super::output;
 use crate::control::message::{Members, Netcheck, PathMoved};
@@ -37,6 +37,8 @@ const fn of<T: JsonSchema>(command: &'static str) -> Document {
 const DOCUMENTS: &[Document] = &[
     of::<Down>("down"),
     of::<Leave>("leave"),
+    of::<Install>("install"),
+    of::<Uninstall>("uninstall"),
     of::<Status>("status"),
     of::<Ping>("ping"),
     of::<PathMoved>("path"),

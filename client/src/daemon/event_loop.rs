@@ -26,6 +26,8 @@ use super::{DaemonError, DaemonOptions};
 use crate::config::{Bridge, CipherChoice, Ipv4Cidr};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
+use crate::daemon::config_file::ConfigFile;
+use crate::daemon::manager::Manager;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
@@ -109,7 +111,10 @@ pub(super) struct EventLoop {
     sleepers: Vec<Sleeper>,
     path_waits: Vec<PathWait>,
     progress: ProgressSender,
+    manager: Manager,
     state: StateDir,
+    /// Whose settings win over what is remembered.
+    config_file: Option<ConfigFile>,
     network: NetworkState,
     /// Those in use, best first.
     relay_tickets: Vec<RelayTicket>,
@@ -243,10 +248,12 @@ impl EventLoop {
             relays,
             own_relays,
             settings,
+            config_file,
             rules,
             members,
             ring,
             names: places,
+            manager,
             progress,
         } = options;
         let system = |what| move |cause: io::Error| DaemonError::System { what, cause };
@@ -346,7 +353,9 @@ impl EventLoop {
             sleepers: Vec::new(),
             path_waits: Vec::new(),
             progress,
+            manager,
             state,
+            config_file,
             network,
             relay_tickets: relays,
             own_relays,
@@ -373,10 +382,10 @@ impl EventLoop {
     }
 
     pub(super) async fn run(mut self) -> Result<(), DaemonError> {
-        // Tells systemd, when it started us (Type=notify); nothing happens elsewhere.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        self.manager.ready(Instant::now());
         self.tell_addresses().await;
         let ended = loop {
+            self.manager.feed(Instant::now());
             self.drain().await;
             if self.settle_path_waits() {
                 self.drain().await;
@@ -386,6 +395,7 @@ impl EventLoop {
             self.leave_relays();
             let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
             let deadline = Deadline::earlier(deadline, self.leave_at());
+            let deadline = Deadline::earlier(deadline, self.manager.deadline());
             let began = Instant::now();
             let input = self.wait(deadline).await;
             if wake_up::has_slept(began, deadline.map(|deadline| deadline.at), Instant::now()) {
@@ -701,7 +711,7 @@ impl EventLoop {
     /// Says goodbye to everybody, and gives everything back.
     async fn leave(mut self) {
         self.progress.send(Progress::Leaving);
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.manager.stopping();
         self.names.stop();
         self.endpoint.leave(Instant::now());
         self.drain().await;

@@ -12,6 +12,7 @@
 //! - `event_loop`: one task that owns the endpoint and turns events into commands.
 //! - [`rules_file`]: the access rules that this node enforces.
 //! - `ways`: keeps datagrams out of our own tunnel.
+//! - [`manager`]: what systemd hears of it, where that started it; [`config_file`]: settings in a file of people, beside what is remembered.
 //! - `netcheck`: what the network here lets through. [`members`]: who may send frames, on this side.
 //! - `report`: what `status --json` and people are told.
 //!
@@ -22,9 +23,11 @@
 //!   that is killed do those stay there, until it is started with that bridge again and ends.
 
 pub(crate) mod address;
+pub mod config_file;
 mod event_loop;
 mod interface;
 pub mod log_file;
+pub mod manager;
 pub mod members;
 mod netcheck;
 pub mod options;

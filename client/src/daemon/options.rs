@@ -2,6 +2,8 @@
 
 use crate::config::Settings;
 use crate::control::server::ControlSocket;
+use crate::daemon::config_file::ConfigFile;
+use crate::daemon::manager::Manager;
 use crate::daemon::members::Members;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
@@ -30,6 +32,8 @@ pub struct DaemonOptions {
     pub own_relays: Vec<RelayTicket>,
     /// Name, device, MTU, address, cipher, rekey interval.
     pub settings: Settings,
+    /// A file whose settings win over what is remembered.
+    pub config_file: Option<ConfigFile>,
     /// The access rules that this node enforces, if it does.
     pub rules: Option<RulesFile>,
     /// Who is a member; nothing in a network without certificates.
@@ -38,6 +42,8 @@ pub struct DaemonOptions {
     pub ring: RingLimits,
     /// Where this machine looks for names.
     pub names: Places,
+    /// The service manager that started it, if one did.
+    pub manager: Manager,
     /// Where to say what is happening.
     pub progress: ProgressSender,
 }

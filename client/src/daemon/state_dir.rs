@@ -30,13 +30,14 @@ pub use network::{AddressClaim, NetworkState};
 use crate::config::Config;
 use data_encoding::BASE64URL_NOPAD;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::membership::Authority;
 use shadowmesh_proto::rng::Rng;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -45,7 +46,7 @@ pub const DEFAULT: &str = "/var/lib/shadowmesh";
 const VERSION: u32 = 1;
 const STATE: &str = "state.toml";
 const NODE_KEY: &str = "node.key";
-const NETWORK: &str = "network.toml";
+pub(crate) const NETWORK: &str = "network.toml";
 const MEMBERS: &str = "members";
 const ADMIN_KEY: &str = "admin.key";
 const CONFIG: &str = "config.toml";
@@ -87,6 +88,7 @@ impl StateDir {
     /// `NotWritable` when it cannot be made, `Newer` or `Damaged` when it is not of our layout.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
         let path = path.into();
+        check_link(&path)?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|cause| StateError::NotWritable { path: path.clone(), cause })?;
         let dir = Self { path };
@@ -103,6 +105,7 @@ impl StateDir {
     /// As [`Self::open`], and `NotReadable`.
     pub fn open_existing(path: impl Into<PathBuf>) -> Result<Option<Self>, StateError> {
         let dir = Self { path: path.into() };
+        check_link(&dir.path)?;
         Ok(dir.layout()?.map(|()| dir))
     }
 
@@ -118,9 +121,16 @@ impl StateDir {
     pub fn lock(&self) -> Result<StateLock, StateError> {
         let path = self.path.join(LOCK);
         // Not truncated: until the lock is ours, the process id in it is another's.
-        let opened =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        let mut file = opened.map_err(|cause| self.not_writable(cause))?;
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(path).map_err(|cause| self.not_writable(cause))?;
+        atomic::belong_to_owner_of(&self.path, &file).map_err(|cause| self.not_writable(cause))?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error == rustix::io::Errno::WOULDBLOCK {
                 let mut text = String::new();
@@ -341,6 +351,18 @@ impl StateDir {
     }
 }
 
+/// Root works in no directory that a link of somebody else's leads to: the service's user could have laid it, in place of that of a network beside
+/// the first (`--network`). Root's own links are its affair.
+fn check_link(path: &Path) -> Result<(), StateError> {
+    let link = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_symlink);
+    if link.is_some_and(|link| link.uid() != 0) && geteuid().is_root() {
+        let cause =
+            io::Error::new(io::ErrorKind::PermissionDenied, "it is a link that another user than root laid");
+        return Err(StateError::NotWritable { path: path.to_owned(), cause });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,7 +370,7 @@ mod tests {
     use shadowmesh_proto::rng::SeededRng;
     use shadowmesh_proto::ticket::RelayTicket;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 
     fn opened() -> (tempfile::TempDir, StateDir) {
         let root = tempfile::tempdir().expect("a directory");
@@ -358,6 +380,22 @@ mod tests {
 
     fn relay() -> RelayTicket {
         RelayTicket { key: RelayId([7; 32]), addresses: vec!["192.0.2.1:8443".into()], expires: None }
+    }
+
+    #[test]
+    fn root_works_behind_no_link_of_somebody_else() {
+        let (root, dir) = opened();
+        let link = root.path().join("link");
+        symlink(dir.path(), &link).expect("laid");
+        StateDir::open(&link).expect("its own");
+        // Only root can give it away, and only for root it would be a trap.
+        if geteuid().is_root() {
+            lchown(&link, Some(4_242), None).expect("given away");
+            for refused in [StateDir::open(&link).map(Some), StateDir::open_existing(&link)] {
+                let error = refused.expect_err("refused").to_string();
+                assert!(error.contains("a link that another user than root laid"), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(crate) struct Facts {
     pub(crate) has_name_server: Option<bool>,
     /// systemd-resolved runs.
     pub(crate) has_resolved: bool,
+    /// The daemon that is meant is a service of this machine (`shadowmesh install`), and systemd runs.
+    pub(crate) has_service: bool,
+    /// The file of settings that the daemon reads beside what it remembers (`up --config`), or the service would.
+    pub(crate) settings: Option<SettingsFile>,
     pub(crate) hosts: Hosts,
     /// `nft --json list ruleset`; `None` without nft or without rights.
     pub(crate) ruleset: Option<serde_json::Value>,
@@ -103,6 +107,10 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     /// It is a service of systemd: the unit.
     pub(crate) unit: Option<String>,
+    /// It has root's files; `None` where that cannot be seen.
+    pub(crate) is_root: Option<bool>,
+    /// The file of settings that it was told to read (`--config`).
+    pub(crate) config: Option<PathBuf>,
     /// Its program was replaced or removed since it started; `None` without rights.
     pub(crate) is_replaced: Option<bool>,
     /// Its limit on open files, how far that may be raised, and how many it has open.
@@ -156,6 +164,30 @@ pub(crate) struct State {
     pub(crate) locked_by: Option<Process>,
     /// The sentence with which the daemon before failed, from its log.
     pub(crate) last_words: Option<String>,
+}
+
+/// A file of settings that people keep (`up --config`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SettingsFile {
+    pub(crate) path: PathBuf,
+    /// The keys that it sets: they win over what `up` is given and remembers.
+    pub(crate) sets: Vec<&'static str>,
+    pub(crate) fault: Option<SettingsFault>,
+}
+
+/// Why a daemon cannot start with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SettingsFault {
+    /// It is not there.
+    Missing,
+    /// Not with this user's rights, which says nothing of the daemon's.
+    Denied,
+    /// These, the file or its directory, are for root alone, and the service is of a user of its own.
+    RootsAlone(Vec<PathBuf>),
+    /// What the system said of it, for people.
+    NotReadable(String),
+    /// A line in it is wrong.
+    Faulty(ConfigError),
 }
 
 /// A file of the state directory that does not read as what it should be.

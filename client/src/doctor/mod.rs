@@ -12,6 +12,7 @@
 //! | `capability` | root without `CAP_NET_ADMIN`, as in a container |
 //! | `state-layout`, `state-damage` | a state directory of a newer program, or with a damaged file |
 //! | `config` | an unknown key or an impossible value in config.toml |
+//! | `settings` | the same in the file of settings that people keep (`up --config`), or one that the daemon could not read |
 //! | `secrets` | keys that others may read |
 //! | `state-writable`, `disk` | a state directory that is read-only, or on a full file system |
 //! | `clock` | a clock that is behind what was written before, or ahead of other members' |
@@ -50,4 +51,4 @@ pub use finding::{Finding, Looked, NotLooked, Report, Severity};
 
 pub(crate) use checks::examine;
 pub(crate) use facts::Call;
-pub(crate) use gather::gather;
+pub(crate) use gather::{gather, unit_of};

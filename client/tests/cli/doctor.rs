@@ -81,6 +81,31 @@ fn a_mistyped_key_is_mended_by_the_line() {
 }
 
 #[test]
+fn a_file_of_settings_is_mended_by_the_line_and_counts() {
+    let home = joined();
+    let file = home.path("mesh.toml");
+    let path = file.to_str().expect("text");
+    let report = || {
+        let done = home.run(&["doctor", "--json", "--config", path]);
+        serde_json::from_str::<Value>(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"))
+    };
+    // It is not there, then it has a mistake, then a relay of its own, which is looked for.
+    let missing = line(&report(), "settings");
+    assert_eq!(typed(&home, &missing).code, Some(0), "{missing}");
+    assert!(is_clean(&report(), "settings"));
+    fs::write(&file, format!("relayz = [\"{}\"]\n", crate::program::relay_ticket())).expect("written");
+    let before = report();
+    let mistake = line(&before, "settings");
+    assert_eq!(typed(&home, &mistake).code, Some(0), "{mistake}");
+    assert!(is_clean(&report(), "settings"), "{}", report());
+    assert!(fs::read_to_string(&file).expect("settings").starts_with("relays = ["));
+    let daemon = line(&report(), "daemon");
+    assert!(daemon.ends_with(&format!("up --detach --config {path}")), "{daemon}");
+    // Without, nothing is said of it.
+    assert!(line(&self::report(&home), "daemon").ends_with("up --detach"));
+}
+
+#[test]
 fn keys_that_others_may_read_are_closed_by_the_line() {
     let home = joined();
     for (name, mode) in [("node.key", 0o644), ("network.toml", 0o660)] {

@@ -252,6 +252,17 @@ fn what_is_printed_has_the_shape_of_the_schema() {
         ],
     ));
     compared.extend(compare(&other, &schemas, &[("network import", &[copy])]));
+    other.stand_in(&["systemctl", "systemd-sysusers", "userdel", "groupdel"]);
+    let image = other.image();
+    let image = image.to_str().expect("text");
+    compared.extend(compare(
+        &other,
+        &schemas,
+        &[
+            ("install", &["--root", image, "--program", "/usr/bin/shadowmesh"]),
+            ("uninstall", &["--root", image, "--purge", "--yes"]),
+        ],
+    ));
 
     compared.sort_unstable();
     let mut all: Vec<String> = schemas.keys().cloned().collect();

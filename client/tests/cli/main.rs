@@ -9,3 +9,4 @@ mod doctor;
 mod documents;
 mod program;
 mod rules;
+mod service;

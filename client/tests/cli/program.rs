@@ -2,7 +2,9 @@
 
 use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::{Invite, RelayTicket};
+use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -52,8 +54,42 @@ impl Home {
         // Through the environment, so that a test's own --state wins.
         command.env("SHADOWMESH_STATE", self.state()).env("SHADOWMESH_SOCKET", self.socket());
         command.env_remove("JOURNAL_STREAM").env_remove("RUST_LOG").env_remove("SHADOWMESH_LOG");
+        // Another machine has its own.
+        if args.contains(&"--root") {
+            command.env_remove("SHADOWMESH_STATE").env_remove("SHADOWMESH_SOCKET");
+        }
         command.args(args).stdin(Stdio::null());
+        if self.path("bin").exists() {
+            command.env(
+                "PATH",
+                format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap_or_default()),
+            );
+        }
         command
+    }
+
+    /// Programs of the machine that do nothing, from now on, and are found before the real ones.
+    pub(crate) fn stand_in(&self, programs: &[&str]) {
+        fs::create_dir_all(self.path("bin")).expect("made");
+        for program in programs {
+            let file = self.path("bin").join(program);
+            fs::write(&file, "#!/bin/sh\n").expect("written");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("set");
+        }
+    }
+
+    /// The root directory of a machine that has this program in /usr/bin and no user but root.
+    pub(crate) fn image(&self) -> PathBuf {
+        let root = self.path("root");
+        for dir in ["etc", "usr/bin"] {
+            fs::create_dir_all(root.join(dir)).expect("made");
+        }
+        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("written");
+        fs::write(root.join("etc/group"), "root:x:0:\n").expect("written");
+        fs::write(root.join("usr/bin/shadowmesh"), "#!/bin/sh\n").expect("written");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(root.join("usr/bin/shadowmesh"), mode).expect("set");
+        root
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Done {

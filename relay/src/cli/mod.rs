@@ -1,6 +1,7 @@
 //! What people type.
 
 mod default_state;
+mod manager;
 mod run;
 mod status;
 mod ticket;

@@ -1,6 +1,6 @@
 //! `run`: everything that can fail, before anything is announced; then serve until a signal.
 
-use super::{Options, say};
+use super::{Options, manager, say};
 use crate::admin::AdminSocket;
 use crate::config::ConfigFile;
 use crate::public::{self, Public};
@@ -8,7 +8,6 @@ use crate::random::SystemRng;
 use crate::server::{Handle, Server, Stop};
 use crate::store::{Remembered, StateDir};
 use anyhow::Context as _;
-use sd_notify::NotifyState;
 use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::net::SocketAddr;
@@ -46,12 +45,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 
     let signals = tokio::spawn(signals.watch(stop.clone(), handle.clone(), options));
     let admin = tokio::spawn(admin.serve(handle));
-    // Nothing reads it outside of systemd, and a service manager that does not hear it says so itself.
-    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
-        tracing::debug!(%error, "nobody was told that the relay is ready");
-    }
+    manager::ready();
+    let watchdog = tokio::spawn(manager::feed_watchdog());
     tracing::info!(ports = ?server.ports(), state = %at.display(), "listening");
     server.run(stop).await?;
+    watchdog.abort();
     signals.abort();
     admin.abort();
     // Its file goes when the task is dropped, which must be before the lock is.
@@ -107,15 +105,14 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => stop_by(&stop),
                 _ = self.interrupt.recv() => stop_by(&stop),
-                _ = self.hangup.recv() => reload(&handle, &options),
+                _ = self.hangup.recv() => manager::reloading(|| reload(&handle, &options)),
             }
         }
     }
 }
 
 fn stop_by(stop: &Stop) {
-    // As above: only systemd listens.
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    manager::stopping();
     stop.ask();
 }
 

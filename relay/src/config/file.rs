@@ -290,6 +290,35 @@ mod tests {
     }
 
     #[test]
+    fn the_example_that_is_installed_names_every_field_and_its_default() {
+        let example = include_str!("../../../deploy/etc/shadowmesh/relay.toml");
+        assert_eq!(parse(example).unwrap().settings(), Settings::default());
+        let is_setting = |line: &str| {
+            let name = line.split(" = ").next().unwrap_or_default();
+            line.contains(" = ") && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        };
+        let settings: Vec<&str> = example
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line))
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        let file = parse(&settings.join("\n")).unwrap();
+        assert_eq!((file.public.as_deref(), file.stun_alt), (Some("auto"), Some(8444)));
+        assert_eq!(file.listen, Some(vec!["[::]:8443".parse().unwrap()]));
+        let mut defaults = Settings::default();
+        // The only one that is no default: there is no number for "as much as the line gives".
+        defaults.limits.bytes_per_second = Some(12_500_000.0);
+        assert_eq!(file.settings(), defaults);
+        for wrong in ["zzzz = 1", "[limits]\nzzzz = 1"] {
+            let error = parse(wrong).unwrap_err();
+            let known = error.split("known here are ").nth(1).expect("a list");
+            for field in known.split(", ").filter(|field| *field != "limits") {
+                assert!(settings.iter().any(|line| line.starts_with(&format!("{field} = "))), "{field}");
+            }
+        }
+    }
+
+    #[test]
     fn nothing_said_means_the_defaults() {
         assert_eq!(parse("").unwrap().settings(), Settings::default());
     }

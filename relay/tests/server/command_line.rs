@@ -5,8 +5,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 fn relay(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shadowmesh-relay"));
@@ -219,6 +221,61 @@ fn a_configuration_is_read_reloaded_and_refused() {
     assert!(said.contains("`public`") && said.contains("not a host"), "{said}");
     let said = sentence(relay(&state).args(["--config", "/nonexistent.toml"]).output().unwrap());
     assert!(said.contains("cannot read the configuration"), "{said}");
+}
+
+#[test]
+fn a_service_manager_hears_of_it_and_its_watchdog_is_fed() {
+    let (root, state) = state();
+    let config = root.path().join("relay.toml");
+    fs::write(&config, "").unwrap();
+    let path = root.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    // For failures only.
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let heard = || {
+        let mut words = [0; 256];
+        socket.recv(&mut words).map(|length| String::from_utf8_lossy(&words[..length]).into_owned())
+    };
+    let past_the_watchdog = || loop {
+        let words = heard().unwrap();
+        if words != "WATCHDOG=1\n" {
+            return words;
+        }
+    };
+    let watchdog = Duration::from_millis(600);
+    let mut command = relay(&state);
+    command.args(LOOPBACK).arg("--config").arg(&config).env("NOTIFY_SOCKET", &path);
+    command.env("WATCHDOG_USEC", watchdog.as_micros().to_string()).env_remove("WATCHDOG_PID");
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let running = Running { child, ticket: String::new() };
+    assert_eq!(heard().unwrap(), "READY=1\n");
+    for _ in 0..3 {
+        assert_eq!(heard().unwrap(), "WATCHDOG=1\n");
+    }
+    running.signal(rustix::process::Signal::HUP);
+    let words = past_the_watchdog();
+    assert!(words.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{words}");
+    assert_eq!(past_the_watchdog(), "READY=1\n");
+    // A process that does not run says nothing, for longer than its manager waits.
+    running.signal(rustix::process::Signal::STOP);
+    socket.set_read_timeout(Some(watchdog * 2)).unwrap();
+    while heard().is_ok() {}
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    running.signal(rustix::process::Signal::CONT);
+    assert_eq!(heard().unwrap(), "WATCHDOG=1\n");
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(past_the_watchdog(), "STOPPING=1\n");
+    running.stop();
+
+    // One that is meant for another process is none of ours.
+    let mut command = relay(&state);
+    command.args(LOOPBACK).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000").env("WATCHDOG_PID", "1");
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let running = Running { child, ticket: String::new() };
+    assert_eq!(heard().unwrap(), "READY=1\n");
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(heard().unwrap(), "STOPPING=1\n");
+    running.stop();
 }
 
 #[test]

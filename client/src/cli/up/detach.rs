@@ -9,6 +9,7 @@ use crate::cli::global::Global;
 use crate::cli::{output, runtime, status};
 use crate::control::client::ControlError;
 use crate::control::status::{RelayState, Status};
+use crate::daemon::config_file::ConfigFile;
 use crate::daemon::log_file;
 use anyhow::{Context as _, bail};
 use std::fs::{File, OpenOptions};
@@ -32,11 +33,20 @@ pub(super) fn start(
 ) -> anyhow::Result<()> {
     let undo = prepared.undo.take();
     let log = prepared.state.path().join(log_file::NAME);
-    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log);
+    // Not by a link, nor into a pipe: the directory may be that of the service's user, who could lead root anywhere, or have it wait for ever.
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let opened = options.open(&log);
     let stderr = opened.with_context(|| format!("cannot write {}", log.display()))?;
+    let config_file = prepared.config_file.take();
     // Gives up the lock: the child takes it.
     drop(prepared);
-    let mut child = spawn(global, stderr)?;
+    let mut child = spawn(global, config_file.as_ref().map(ConfigFile::path), stderr)?;
     let status = match runtime()?.block_on(wait_until_up(&global.socket(), &mut child, &log)) {
         Ok(status) => status,
         Err(error) => {
@@ -62,7 +72,7 @@ pub(super) fn start(
     Ok(())
 }
 
-fn spawn(global: &Global, stderr: File) -> anyhow::Result<Child> {
+fn spawn(global: &Global, config_file: Option<&Path>, stderr: File) -> anyhow::Result<Child> {
     let program =
         std::env::current_exe().context("cannot find this program to start it in the background")?;
     let absolute = |path: &Path| std::path::absolute(path).context("the working directory is gone");
@@ -73,6 +83,9 @@ fn spawn(global: &Global, stderr: File) -> anyhow::Result<Child> {
     }
     if let Some(socket) = &global.socket {
         command.arg("--socket").arg(absolute(socket)?);
+    }
+    if let Some(file) = config_file {
+        command.arg("--config").arg(file);
     }
     // Whatever else was open here, and may be a pipe that somebody waits at the end of, is not the daemon's.
     close_others_on_exec()?;

@@ -27,6 +27,7 @@ use crate::daemon::state_dir::NetworkState;
 use anyhow::Context as _;
 use prepare::Prepared;
 pub(super) use prepare::hostname;
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Join or make a network and run the daemon
@@ -117,6 +118,12 @@ pub(super) struct Args {
     /// How long a session that is not kept may be of no use before it ends, 2s to 24h [default: 5m]
     #[arg(long, value_name = "TIME")]
     idle_after: Option<IdleAfter>,
+
+    /// Settings from this file as well, in the form of config.toml: they win over what is remembered [default: none]
+    ///
+    /// Read at the start and by `shadowmesh reload`, and never written. What is given here wins over it this once.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Run in the background; return when the daemon is up
     #[arg(long)]

@@ -2,8 +2,11 @@
 
 use super::{Args, OnOff};
 use crate::cli::global::Global;
+use crate::cli::output;
 use crate::config::{Config, Settings, relays_in_use, union_of_relays};
 use crate::control::server::ControlSocket;
+use crate::daemon::config_file::ConfigFile;
+use crate::daemon::manager::Manager;
 use crate::daemon::members::{Members, unix_now};
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
@@ -34,6 +37,7 @@ pub(super) struct Prepared {
     pub(super) relays: Vec<RelayTicket>,
     pub(super) own_relays: Vec<RelayTicket>,
     pub(super) settings: Settings,
+    pub(super) config_file: Option<ConfigFile>,
     pub(super) rules: Option<RulesFile>,
     pub(super) members: Option<Members>,
     pub(super) ring: RingLimits,
@@ -88,6 +92,7 @@ impl Prepared {
             relays,
             own_relays,
             settings,
+            config_file,
             rules,
             members,
             ring,
@@ -103,10 +108,12 @@ impl Prepared {
             relays,
             own_relays,
             settings,
+            config_file,
             rules,
             members,
             ring,
             names: Places::system(),
+            manager: Manager::from_environment(),
             progress,
         }
     }
@@ -118,6 +125,10 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     let invite = args.invite.map(Zeroizing::new).map(|text| read_invite(&text, now)).transpose()?;
     let relays =
         args.relay.iter().map(|text| RelayTicket::parse(text, now)).collect::<Result<Vec<_>, _>>()?;
+    let config_file =
+        args.config.map(std::path::absolute).transpose().context("the working directory is gone")?;
+    let config_file = config_file.map(ConfigFile::new);
+    let file = config_file.as_ref().map(ConfigFile::read).transpose()?.unwrap_or_default();
 
     let state = StateDir::open(global.state_dir())?;
     let lock = state.lock()?;
@@ -143,12 +154,13 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         idle_after: args.idle_after,
         rekey_interval: args.rekey_interval,
     };
-    let mut config = old_config.clone().overlaid_with(flags);
-    if config.name.is_none() {
+    let mut config = old_config.clone().overlaid_with(flags.clone());
+    if config.name.is_none() && file.name.is_none() {
         config.name = invite.as_ref().and_then(|invite| invite.name.as_ref()?.parse().ok());
     }
 
-    let rules = config.rules.as_ref().map(RulesFile::read).transpose()?;
+    let in_force = |config: &Config| config.clone().overlaid_with(file.clone()).overlaid_with(flags.clone());
+    let rules = in_force(&config).rules.as_ref().map(RulesFile::read).transpose()?;
 
     let created = old_network.is_none() && invite.is_none();
     let network = match (old_network, &invite) {
@@ -157,7 +169,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
             NetworkState::join(invite)
         }
         (None, None) => {
-            let relays = union_of_relays(&config.relays, &relays);
+            let relays = union_of_relays(&union_of_relays(&config.relays, &file.relays), &relays);
             if relays.is_empty() {
                 bail!(
                     "this host is in no network yet: join one with `sudo shadowmesh up smi1...`, or make one with \
@@ -184,7 +196,16 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
             network
         }
     };
-    let relays = relays_to_use(&network.relays, &config.relays, !args.relay.is_empty())?;
+    let used = in_force(&config);
+    let relays = relays_to_use(&network.relays, &used.relays, !args.relay.is_empty())?;
+    if let Some(path) = config_file.as_ref().map(ConfigFile::path)
+        && config.clone().overlaid_with(file) != used
+    {
+        output::note(&format!(
+            "{} says otherwise than what was given here, and wins at the next start",
+            path.display()
+        ));
+    }
 
     let node_secret = state.load_or_create_node_key(&mut rng)?;
     let mut undo = Undo { state: state.path().to_owned(), config: None, is_new_network: created };
@@ -193,7 +214,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         undo.config = Some(old_config);
     }
     state.save_network(&network)?;
-    let settings = Settings::new(&config, &hostname());
+    let settings = Settings::new(&used, &hostname());
     let load = |root| Members::load(&state, root, node_secret.public());
     let mut members = network.root.map(load).transpose()?;
     if let (Some(members), Some(delegated)) = (&mut members, invite.and_then(|invite| invite.delegated)) {
@@ -207,8 +228,9 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         node_secret,
         network,
         relays,
-        own_relays: config.relays,
+        own_relays: used.relays,
         settings,
+        config_file,
         rules,
         members,
         ring,

@@ -27,7 +27,9 @@ impl EventLoop {
                 }
             }
             Request::Reload => {
+                self.manager.reloading();
                 let response = self.reload();
+                self.manager.reloaded();
                 reply.send(response);
             }
             Request::Down => {

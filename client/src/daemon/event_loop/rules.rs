@@ -4,6 +4,7 @@ use super::EventLoop;
 use crate::config::Settings;
 use crate::control::message::{ErrorCode, Response};
 use crate::control::status::RulesInForce;
+use crate::daemon::config_file::ConfigFile;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::rules_file::RulesFile;
 use crate::plane::Routes;
@@ -36,6 +37,10 @@ impl EventLoop {
     pub(super) fn reload(&mut self) -> Response {
         let config = match self.state.load_config() {
             Ok(config) => config,
+            Err(error) => return self.refuse(error.to_string()),
+        };
+        let config = match self.config_file.as_ref().map(ConfigFile::read).transpose() {
+            Ok(file) => config.overlaid_with(file.unwrap_or_default()),
             Err(error) => return self.refuse(error.to_string()),
         };
         let Settings { names, sessions, idle_after, .. } = Settings::new(&config, &self.own_name);

@@ -4,6 +4,7 @@
 mod members;
 mod names;
 mod sessions;
+mod watchdog;
 
 use super::*;
 use crate::config::{Config as FileConfig, Settings};
@@ -321,10 +322,12 @@ fn options(
         own_relays: Vec::new(),
         network,
         settings: Settings::new(&config, name),
+        config_file: None,
         rules: None,
         members,
         ring: RingLimits::default(),
         names: Places::under(home.path()),
+        manager: Manager::none(),
         progress: sender,
     };
     (options, progress)

@@ -1,8 +1,12 @@
 //! Replacing a file so that a reader, or a machine that loses power, sees the old one or the new one whole.
+//!
+//! The directory may be that of a service's user, and the writer root (`sudo shadowmesh up smi1…` before the service starts). What root writes belongs to
+//! whose the directory is, or the service could not read it; and root follows no link there, which that user could have laid.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use rustix::process::geteuid;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 /// Largest state file that is read, bytes: far above what this program writes, far below what would hurt.
@@ -10,17 +14,37 @@ const MAX_FILE: u64 = 256 * 1024;
 
 /// Writes `bytes` to a neighbour of `dir/name`, mode 0600, and renames it into place; file and directory are synced.
 ///
-/// The neighbour has a fixed name: the caller holds the directory's lock, and what a crash leaves behind is overwritten.
+/// The neighbour has a fixed name: the caller holds the directory's lock, and what a crash leaves behind is removed.
 pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.tmp"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    // `mode` counts only for a file that is made now.
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // As a new file: neither what was there nor where a link leads.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    belong_to_owner_of(dir, &file)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
     fs::rename(&temporary, dir.join(name))?;
     sync_dir(dir)
+}
+
+/// Gives a file that root made in a directory of another user to that user. Nothing where somebody else made it, or root may not (a container
+/// without CAP_CHOWN).
+pub(super) fn belong_to_owner_of(dir: &Path, file: &File) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let (owner, made) = (fs::metadata(dir)?, file.metadata()?);
+    if owner.uid() == made.uid() {
+        return Ok(());
+    }
+    match fchown(file, Some(owner.uid()), Some(owner.gid())) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Removes `dir/name`; `false` when it was not there.
@@ -63,6 +87,31 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    #[test]
+    fn what_root_writes_belongs_to_whose_the_directory_is_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let victim = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(victim.path(), "precious").expect("written");
+        let inside = dir.path().join("state");
+        fs::create_dir(&inside).expect("made");
+        // Whoever runs this test, the link is not followed; only root can make others owners.
+        let owner = if geteuid().is_root() {
+            chown(&inside, Some(4_242), Some(4_243)).expect("given away");
+            (4_242, 4_243)
+        } else {
+            let own = fs::metadata(&inside).expect("there");
+            (own.uid(), own.gid())
+        };
+        symlink(victim.path(), inside.join(".x.tmp")).expect("laid");
+        replace(&inside, "x", b"new").expect("replaced");
+        assert_eq!(fs::read_to_string(victim.path()).expect("read"), "precious");
+        let made = fs::symlink_metadata(inside.join("x")).expect("there");
+        assert!(made.is_file());
+        assert_eq!((made.uid(), made.gid(), made.permissions().mode() & 0o777), (owner.0, owner.1, 0o600));
+    }
 
     #[test]
     fn a_replaced_file_is_private_whatever_was_there() {

@@ -15,6 +15,7 @@ use super::facts::Facts;
 use super::finding::Report;
 use super::gather::output_of;
 use crate::config::Config;
+use crate::daemon::config_file::ConfigFile;
 use crate::daemon::log_file;
 use crate::daemon::state_dir::StateDir;
 use crate::names::label::Label;
@@ -49,6 +50,8 @@ pub(crate) struct Part {
 #[derive(Debug, Clone, Default)]
 struct Extra {
     config: Option<Config>,
+    /// Those in people's file, where there is one.
+    settings: Option<Config>,
     /// What the network is called where no daemon says it.
     network: Option<String>,
     log: Option<String>,
@@ -81,6 +84,7 @@ async fn read(facts: &Facts) -> Extra {
     }
     Extra {
         config: state.as_ref().and_then(|state| state.load_config().ok()),
+        settings: facts.settings.as_ref().and_then(|file| ConfigFile::new(&file.path).read().ok()),
         network: state.and_then(|state| Some(state.load_network().ok()??.name)),
         log: log(facts).await,
         system: format!("{kernel}\n{os}\n{}", std::env::consts::ARCH),
@@ -134,6 +138,9 @@ fn assemble(facts: &Facts, report: &Report, extra: &Extra) -> Vec<Part> {
     }
     if let Some(config) = &extra.config {
         add("config.toml", known.text(&config.to_toml()));
+    }
+    if let Some(settings) = &extra.settings {
+        add("settings.toml", known.text(&settings.to_toml()));
     }
     add("network.json", pretty(&known.document(&network(facts))));
     add("kernel.txt", known.text(&format!("{:#?}\n", facts.kernel)));
@@ -197,7 +204,8 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
     {
         known.interface(name);
     }
-    if let Some(config) = &extra.config {
+    facts.settings.iter().for_each(|file| known.path(&file.path));
+    for config in extra.config.iter().chain(&extra.settings) {
         config.name.iter().for_each(|name| known.name(name.as_str()));
         config.device.iter().for_each(|device| known.interface(device.as_str()));
         config

@@ -164,6 +164,11 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
         relays: vec![RelayReach { addresses: reach.collect() }],
         has_name_server: None,
         has_resolved: false,
+        has_service: false,
+        settings: Some(SettingsFile {
+            path: "/etc/shadowmesh/config.toml".into(),
+            ..SettingsFile::default()
+        }),
         hosts: Hosts::default(),
         ruleset: Some(
             json!({ "nftables": [{ "rule": { "comment": own.tag, "expr": [{ "match": { "right": own.outside.to_string() } }] } }] }),
@@ -187,6 +192,7 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
     }
     let extra = Extra {
         config: Some(Config { name: own.name.parse().ok(), ..Config::default() }),
+        settings: Some(Config { name: own.host.parse().ok(), ..Config::default() }),
         network: Some(own.network.clone()),
         log: Some(log),
         hostname: own.host.clone(),

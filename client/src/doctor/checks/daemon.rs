@@ -20,7 +20,7 @@ pub(super) fn network(facts: &Facts) -> Outcome {
         _ => {
             let sentence =
                 "this host is in no network: ask for an invite (`shadowmesh invite` on a host that is in it)";
-            Trouble::fault(sentence).line(facts.shadowmesh("up --detach smi1...")).into()
+            Trouble::fault(sentence).line(facts.start(" smi1...")).into()
         }
     }
 }
@@ -34,7 +34,7 @@ pub(super) fn runs(facts: &Facts) -> Outcome {
         Daemon::None if state.has_network && state.locked_by.is_none() => {
             let last = state.last_words.as_ref().map(|words| format!("; the last one ended with: {words}"));
             let sentence = format!("no daemon is running{}", last.unwrap_or_default());
-            Trouble::fault(sentence).line(facts.shadowmesh("up --detach")).into()
+            Trouble::fault(sentence).line(facts.start("")).into()
         }
         Daemon::None
         | Daemon::KeptOut
@@ -52,7 +52,7 @@ fn replaced(facts: &Facts, process: &Process, signal: &str) -> String {
     }
     let gone = facts.root(&format!("kill -0 {pid}"));
     let kill = facts.root(&format!("kill -{signal} {pid}"));
-    format!("{kill}; while {gone} 2>/dev/null; do sleep 0.1; done; {}", facts.shadowmesh("up --detach"))
+    format!("{kill}; while {gone} 2>/dev/null; do sleep 0.1; done; {}", facts.start(""))
 }
 
 pub(super) fn lock(facts: &Facts) -> Outcome {

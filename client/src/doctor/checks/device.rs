@@ -100,10 +100,7 @@ pub(super) fn subnet(facts: &Facts) -> Outcome {
             return trouble;
         }
         let offer = format!(" --address {}", address::offer(&interfaces, &known_routes));
-        trouble.line(match running {
-            Some(_) => facts.restart(&offer),
-            None => facts.shadowmesh(&format!("up --detach{offer}")),
-        })
+        trouble.line(facts.set("address", &offer))
     });
     found.into()
 }

@@ -47,7 +47,7 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
         }
         let trouble = Trouble::fault(sentence);
         match free(own, &taken) {
-            Some(offer) => trouble.line(facts.restart(&format!(" --address {offer}"))),
+            Some(offer) => trouble.line(facts.set("address", &format!(" --address {offer}"))),
             None => trouble,
         }
         .into()
@@ -99,8 +99,8 @@ pub(super) fn revoked(facts: &Facts) -> Outcome {
                 return Trouble::fault(format!("{sentence}; {keep}"));
             }
             let key = path(&facts.call.state.join("node.key"));
-            let (leave, up) = (facts.shadowmesh("leave"), facts.shadowmesh("up --detach smi1..."));
-            Trouble::fault(sentence).line(format!("{leave} && {} && {up}", facts.root(&format!("rm {key}"))))
+            let first = vec![facts.shadowmesh("leave"), facts.root(&format!("rm {key}"))];
+            Trouble::fault(sentence).line(facts.start_after(first, " smi1..."))
         });
         revoked.into()
     })
@@ -109,15 +109,15 @@ pub(super) fn revoked(facts: &Facts) -> Outcome {
 pub(super) fn certificate(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let Some(membership) = &status.membership else { return Outcome::Clean };
-        let again = || facts.shadowmesh("up --detach smi1...");
+        let again = || facts.restart(" smi1...");
         match (membership.state.as_str(), membership.until) {
             ("expired", _) => {
                 let sentence = "this host's certificate has expired: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
-                Trouble::fault(sentence).line(format!("{} && {}", facts.shadowmesh("down"), again())).into()
+                Trouble::fault(sentence).line(again()).into()
             }
             ("none", _) => {
                 let sentence = "this host has no certificate: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
-                Trouble::fault(sentence).line(format!("{} && {}", facts.shadowmesh("down"), again())).into()
+                Trouble::fault(sentence).line(again()).into()
             }
             ("member", Some(until)) if until < facts.now.saturating_add(SOON) => {
                 let days = until.saturating_sub(facts.now) / 86_400;

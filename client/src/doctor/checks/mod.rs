@@ -40,6 +40,11 @@ pub(super) const CHECKS: &[Check] = &[
     check("state-layout", "the state directory is of a layout that this program knows", state::layout),
     check("state-damage", "the files in the state directory can be read", state::damage),
     check("config", "config.toml can be read, without an unknown key", state::config),
+    check(
+        "settings",
+        "the file of settings (`up --config`) can be read, without an unknown key",
+        state::settings,
+    ),
     check("secrets", "nobody else may read the keys", state::secrets),
     check("state-writable", "the state directory can be written", state::writable),
     check("disk", "there is room for the state", state::disk),

@@ -101,9 +101,9 @@ pub(super) fn key(facts: &Facts) -> Outcome {
         let known = ended.and_then(|_| facts.relays.first()?.addresses.first());
         let open = known.filter(|address| address.tcp == Tcp::Open);
         return match open {
-            Some(address) => Trouble::fault(sentence(&address.text))
-                .line(facts.shadowmesh("up --detach --relay smr1..."))
-                .into(),
+            Some(address) => {
+                Trouble::fault(sentence(&address.text)).line(facts.start(" --relay smr1...")).into()
+            }
             None => Outcome::Unknown(NO_DAEMON),
         };
     };
@@ -195,7 +195,7 @@ pub(super) fn relayed(facts: &Facts) -> Outcome {
         let hint =
             Trouble::hint(format!("the relay carries what is for {}: {why}{router}", names.join(", ")));
         if is_symmetric && facts.state.no_port_mapping {
-            hint.line(facts.restart(" --port-mapping on"))
+            hint.line(facts.set("port_mapping", " --port-mapping on"))
         } else {
             hint
         }

@@ -1,10 +1,11 @@
 //! The state directory and the clock.
 
-use super::super::facts::{Access, Facts};
+use super::super::facts::{Access, Facts, SettingsFault, SettingsFile};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::{path, quoted};
 use crate::config::ConfigError;
 use crate::daemon::log_file;
+use std::path::Path;
 
 /// Less than this and the next file may not fit: the members of a large network take some of it.
 const LEAST_BYTES: u64 = 4 << 20;
@@ -40,15 +41,16 @@ pub(super) fn damage(facts: &Facts) -> Outcome {
     }
     let damaged = facts.state.damage.as_ref().map(|damage| {
         let trouble = Trouble::fault(damage.sentence.clone());
-        let again = format!("{} && {}", facts.shadowmesh("leave"), facts.shadowmesh("up --detach smi1..."));
+        let leave = || facts.shadowmesh("leave");
         match damage.file.as_deref() {
             // Leaving would take the key of an admin with it, which may be the only one.
             _ if facts.state.has_admin_key => trouble,
-            Some("network.toml" | "members") => trouble.line(again),
+            Some("network.toml" | "members") => trouble.line(facts.start_after(vec![leave()], " smi1...")),
             // Its own key is what a node keeps when it leaves.
             Some(name @ "node.key") => {
                 let key = path(&facts.call.state.join(name));
-                trouble.line(format!("{} && {again}", facts.root(&format!("rm {key}"))))
+                let first = vec![facts.root(&format!("rm {key}")), leave()];
+                trouble.line(facts.start_after(first, " smi1..."))
             }
             Some(_) | None => trouble,
         }
@@ -62,6 +64,45 @@ pub(super) fn config(facts: &Facts) -> Outcome {
     }
     let Some(error) = &facts.state.config else { return Outcome::Clean };
     let file = facts.call.state.join("config.toml");
+    Trouble::fault(format!("{} {error}", file.display())).line(corrected(facts, &file, error)).into()
+}
+
+/// What people keep in a file of their own. A daemon that runs read it when it was better, and does not start with it again.
+pub(super) fn settings(facts: &Facts) -> Outcome {
+    let Some(SettingsFile { path: file, fault: Some(fault), .. }) = &facts.settings else {
+        return Outcome::Clean;
+    };
+    let shown = file.display();
+    let (sentence, line) = match fault {
+        SettingsFault::Denied => return Outcome::Unknown("the file of settings is for root to read"),
+        SettingsFault::Missing => {
+            let line = facts.root(&format!("install -D -m 0644 /dev/null {}", path(file)));
+            (format!("the file of settings {shown} is not there: an empty one will do"), Some(line))
+        }
+        SettingsFault::RootsAlone(alone) => {
+            let alone: Vec<String> = alone.iter().map(|alone| path(alone)).collect();
+            let sentence =
+                format!("{} is for root alone, and the service is the user shadowmesh", alone.join(" and "));
+            (sentence, Some(facts.root(&format!("chmod a+rX {}", alone.join(" ")))))
+        }
+        SettingsFault::NotReadable(said) => {
+            (format!("the file of settings {shown} cannot be read: {said}"), None)
+        }
+        SettingsFault::Faulty(error) => (format!("{shown} {error}"), Some(corrected(facts, file, error))),
+    };
+    let is_running = facts.daemon.running().is_some();
+    let trouble = if is_running { Trouble::warning(sentence) } else { Trouble::fault(sentence) };
+    // Where none runs, that is found as well, with the line that starts one.
+    match line {
+        Some(line) if is_running => trouble.line(format!("{line} && {}", facts.restart(""))),
+        Some(line) => trouble.line(line),
+        None => trouble,
+    }
+    .into()
+}
+
+/// Takes a mistake out of a file of settings.
+fn corrected(facts: &Facts, file: &Path, error: &ConfigError) -> String {
     let is_word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let edit = match error {
         ConfigError::UnknownField { line, field, suggestion: Some(meant) } if is_word(field) => {
@@ -70,8 +111,7 @@ pub(super) fn config(facts: &Facts) -> Outcome {
         // What is commented out has its default.
         ConfigError::UnknownField { line, .. } | ConfigError::Value { line, .. } => format!("{line}s/^/# /"),
     };
-    let line = facts.root(&format!("sed -i {} {}", quoted(&edit), path(&file)));
-    Trouble::fault(format!("{} {error}", file.display())).line(line).into()
+    facts.root(&format!("sed -i {} {}", quoted(&edit), path(file)))
 }
 
 pub(super) fn secrets(facts: &Facts) -> Outcome {

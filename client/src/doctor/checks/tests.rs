@@ -62,6 +62,8 @@ fn healthy() -> Facts {
     let process = Process {
         pid: 77,
         unit: None,
+        is_root: Some(true),
+        config: None,
         is_replaced: Some(false),
         max_files: Some(1_024),
         hard_max_files: Some(1_024),
@@ -115,6 +117,8 @@ fn healthy() -> Facts {
         relays: vec![relay("r.example:8443", Tcp::Open)],
         has_name_server: Some(true),
         has_resolved: false,
+        has_service: false,
+        settings: None,
         hosts: Hosts { path: "/etc/hosts".into(), block: Block::None },
         ruleset: Some(json!({ "nftables": [] })),
     }
@@ -145,6 +149,22 @@ fn damaged(file: &str) -> Option<Damage> {
 
 fn process(pid: i32, unit: Option<&str>) -> Process {
     Process { pid, unit: unit.map(ToOwned::to_owned), ..Process::default() }
+}
+
+fn settings(facts: &mut Facts, sets: Vec<&'static str>, fault: Option<SettingsFault>) {
+    facts.settings = Some(SettingsFile { path: "/etc/shadowmesh/config.toml".into(), sets, fault });
+}
+
+/// The daemon is the service, as its own user.
+fn as_service(facts: &mut Facts) {
+    facts.has_service = true;
+    let process = running(facts).process.as_mut().unwrap();
+    (process.unit, process.is_root) = (Some("shadowmesh.service".into()), Some(false));
+}
+
+fn mistyped(line: usize) -> Option<SettingsFault> {
+    let error = ConfigError::UnknownField { line, field: "mtuu".into(), suggestion: Some("mtu") };
+    Some(SettingsFault::Faulty(error))
 }
 
 fn unserved(why: &str) -> Option<Names> {
@@ -224,6 +244,51 @@ const CASES: &[Case] = &[
         Some("sed -i '2s/^/# /' /var/lib/shadowmesh/config.toml"),
     ),
     (
+        "settings",
+        |f| {
+            as_service(f);
+            settings(f, vec![], mistyped(4));
+        },
+        Severity::Warning,
+        Some("sed -i 4s/mtuu/mtu/ /etc/shadowmesh/config.toml && systemctl restart shadowmesh.service"),
+    ),
+    (
+        "settings",
+        |f| settings(f, vec![], mistyped(4)),
+        Severity::Warning,
+        Some(
+            "sed -i 4s/mtuu/mtu/ /etc/shadowmesh/config.toml && shadowmesh down && \
+             shadowmesh up --detach --config /etc/shadowmesh/config.toml",
+        ),
+    ),
+    (
+        "settings",
+        |f| {
+            without_daemon(f);
+            f.has_service = true;
+            settings(f, vec![], Some(SettingsFault::Missing));
+        },
+        Severity::Fault,
+        Some("install -D -m 0644 /dev/null /etc/shadowmesh/config.toml"),
+    ),
+    (
+        "settings",
+        |f| {
+            without_daemon(f);
+            f.has_service = true;
+            let alone = ["/etc/shadowmesh", "/etc/shadowmesh/config.toml"].map(Into::into).to_vec();
+            settings(f, vec!["mtu"], Some(SettingsFault::RootsAlone(alone)));
+        },
+        Severity::Fault,
+        Some("chmod a+rX /etc/shadowmesh /etc/shadowmesh/config.toml"),
+    ),
+    (
+        "settings",
+        |f| settings(f, vec![], Some(SettingsFault::NotReadable("it is too large".into()))),
+        Severity::Warning,
+        None,
+    ),
+    (
         "secrets",
         |f| f.state.exposed = vec!["/var/lib/shadowmesh/node.key".into(), "/var/lib/shadowmesh/a b".into()],
         Severity::Fault,
@@ -260,6 +325,15 @@ const CASES: &[Case] = &[
         Some("shadowmesh up --detach smi1..."),
     ),
     ("daemon", without_daemon, Severity::Fault, Some("shadowmesh up --detach")),
+    (
+        "daemon",
+        |f| {
+            without_daemon(f);
+            f.has_service = true;
+        },
+        Severity::Fault,
+        Some("systemctl start shadowmesh"),
+    ),
     (
         "lock",
         |f| {
@@ -628,7 +702,9 @@ fn each_fault_is_found_alone_with_the_line_that_mends_it() {
         let others: Vec<&str> =
             report.findings.iter().map(|finding| finding.id.as_str()).filter(|other| other != id).collect();
         assert!(
-            others.iter().all(|other| *other == "daemon" && ["subnet", "names-left"].contains(id)),
+            others
+                .iter()
+                .all(|other| *other == "daemon" && ["subnet", "names-left", "settings"].contains(id)),
             "{id}: {others:?}"
         );
         assert_eq!(report.healthy, others.is_empty() && *severity != Severity::Fault, "{id}");
@@ -662,6 +738,111 @@ fn who_is_not_root_types_sudo_and_is_told_what_was_not_looked_at() {
     let [finding] = report.findings.as_slice() else { panic!("{:?}", report.findings) };
     let line = "sudo shadowmesh --network home down && sudo shadowmesh --network home up --detach";
     assert_eq!(finding.line.as_deref(), Some(line));
+}
+
+/// The line for what this check finds.
+#[track_caller]
+fn line(facts: &Facts, id: &str) -> String {
+    let report = examine(facts);
+    let found = report.findings.iter().find(|finding| finding.id == id);
+    found.and_then(|finding| finding.line.clone()).unwrap_or_else(|| panic!("no line of {id}: {report:?}"))
+}
+
+#[test]
+fn a_machine_with_the_service_is_mended_as_one() {
+    let mut facts = healthy();
+    as_service(&mut facts);
+    running(&mut facts).netcheck.as_mut().unwrap().mapping = Some("endpoint-dependent".into());
+    running(&mut facts).status.peers[0].path.as_mut().unwrap().kind = PathKind::RelayUdp;
+    facts.state.no_port_mapping = true;
+    // What `up` is given is remembered, and the service starts with it.
+    let once = "systemctl stop shadowmesh.service && shadowmesh up --detach --port-mapping on && shadowmesh down && \
+                systemctl start shadowmesh.service";
+    assert_eq!(line(&facts, "relayed"), once);
+    settings(&mut facts, vec!["mtu"], None);
+    let config = "up --detach --config /etc/shadowmesh/config.toml --port-mapping on";
+    assert_eq!(line(&facts, "relayed"), once.replace("up --detach --port-mapping on", config));
+    // But for what people's file says, which wins.
+    settings(&mut facts, vec!["port_mapping"], None);
+    let edited = "\"${EDITOR:-vi}\" /etc/shadowmesh/config.toml && systemctl restart shadowmesh.service";
+    assert_eq!(line(&facts, "relayed"), edited);
+    facts.caller.is_root = false;
+    let edited =
+        "sudo \"${EDITOR:-vi}\" /etc/shadowmesh/config.toml && sudo systemctl restart shadowmesh.service";
+    assert_eq!(line(&facts, "relayed"), edited);
+    facts.caller.is_root = true;
+
+    member(&mut facts, "expired", NOW - DAY);
+    settings(&mut facts, vec![], None);
+    let joined = "shadowmesh up --detach smi1... && shadowmesh down && systemctl start shadowmesh";
+    let stopped = format!("systemctl stop shadowmesh.service && {joined}.service");
+    assert_eq!(line(&facts, "certificate"), stopped);
+    // It would be there again in a moment while the state is put away.
+    member(&mut facts, "revoked", NOW + DAY);
+    let gone = "shadowmesh leave && rm /var/lib/shadowmesh/node.key";
+    assert_eq!(
+        line(&facts, "revoked"),
+        stopped.replace(" && shadowmesh up", &format!(" && {gone} && shadowmesh up"))
+    );
+
+    // One that runs by hand makes way.
+    let process = running(&mut facts).process.as_mut().unwrap();
+    (process.unit, process.is_replaced) = (None, Some(true));
+    let restarted = "systemctl stop shadowmesh && shadowmesh down && systemctl start shadowmesh";
+    assert_eq!(line(&facts, "version"), restarted);
+
+    without_daemon(&mut facts);
+    assert_eq!(line(&facts, "daemon"), "systemctl start shadowmesh");
+    facts.state.has_network = false;
+    assert_eq!(line(&facts, "network"), format!("systemctl stop shadowmesh && {joined}"));
+    facts.state.damage = damaged("network.toml");
+    let again = format!("systemctl stop shadowmesh && shadowmesh leave && {joined}");
+    assert_eq!(line(&facts, "state-damage"), again);
+    facts.state.damage = None;
+    facts.state.has_network = true;
+    settings(&mut facts, vec!["address"], None);
+    facts.interfaces.push(interface(9, "wg0", "10.7.200.1/24"));
+    let edited = "\"${EDITOR:-vi}\" /etc/shadowmesh/config.toml && systemctl start shadowmesh";
+    assert_eq!(line(&facts, "subnet"), edited);
+    facts.daemon = Daemon::Silent { process: Some(process_of_service()) };
+    assert_eq!(line(&facts, "silent"), "systemctl restart shadowmesh.service");
+}
+
+fn process_of_service() -> Process {
+    process(9, Some("shadowmesh.service"))
+}
+
+#[test]
+fn settings_that_only_root_may_see_are_not_judged() {
+    let mut facts = healthy();
+    settings(&mut facts, vec![], Some(SettingsFault::Denied));
+    let report = examine(&facts);
+    assert!(report.findings.is_empty(), "{report:?}");
+    assert_eq!(report.unknown.iter().map(|unknown| unknown.id.as_str()).collect::<Vec<_>>(), ["settings"]);
+}
+
+#[test]
+fn a_service_that_may_not_write_names_gets_its_drop_in_by_the_line() {
+    let mut facts = healthy();
+    as_service(&mut facts);
+    running(&mut facts).status.names = unserved("/etc/hosts cannot be written: Permission denied");
+    // Typed where nothing is told, and into a directory of this test.
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path().to_str().unwrap();
+    let line = line(&facts, "names").replace("/etc/systemd/system", at).replace("systemctl", "echo");
+    let done = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(said, "daemon-reload\nrestart shadowmesh.service\n", "{line}: {done:?}");
+    let written = std::fs::read_to_string(home.path().join("shadowmesh.service.d/names.conf")).unwrap();
+    let lines: Vec<&str> = crate::service::unit::NAMES_DROP_IN
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    assert!(lines.contains(&"User=root"));
+    assert_eq!(written.lines().collect::<Vec<_>>(), lines);
+    // With it, or by hand, something else is wrong.
+    running(&mut facts).process.as_mut().unwrap().is_root = Some(true);
+    assert_eq!(self::line(&facts, "names"), "shadowmesh reload");
 }
 
 #[test]

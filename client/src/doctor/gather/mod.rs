@@ -8,12 +8,18 @@ mod kernel;
 mod names;
 mod process;
 mod relays;
+mod settings;
 mod state;
 
-use super::facts::{Call, Caller, Facts, Tcp};
+pub(crate) use process::unit_of;
+
+use super::facts::{Call, Caller, Daemon, Facts, Tcp};
+use crate::config::Config;
 use crate::net::{Netlink, interfaces, routes};
+use crate::service::Machine;
 use rustix::process::geteuid;
 use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::process::Command;
@@ -22,16 +28,25 @@ use tokio::time::timeout;
 /// How long another program may take to say what it knows. It is ended then.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Everything that can be found out now.
+/// Everything that can be found out now; `config` is the file of settings that is meant, where that is not the daemon's.
 ///
 /// # Errors
 /// When the machine has no more descriptors, or no routing netlink.
-pub(crate) async fn gather(call: Call) -> io::Result<Facts> {
+pub(crate) async fn gather(call: Call, config: Option<PathBuf>) -> io::Result<Facts> {
     let is_root = geteuid().is_root();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut daemon = control::ask(&call.socket).await;
     let answering = daemon.process().map(|process| process.pid);
-    let stored = state::look(&call.state, is_root, answering);
+    let machine = Machine::new(None);
+    let has_service = call.options.is_empty() && machine.has_service();
+    let (settings, chosen) = match config.or_else(|| settings::of(&daemon, has_service.then_some(&machine))) {
+        Some(file) => settings::look(&file, settings::is_for_service(&daemon, has_service)),
+        None => (None, Config::default()),
+    };
+    let mut stored = state::look(&call.state, is_root, answering, chosen);
+    if has_service && matches!(daemon, Daemon::None) {
+        stored.state.last_words = process::last_words_of_service().await;
+    }
     let device_name = daemon.running().map(|running| running.status.node.device.clone());
     let netlink = Netlink::open()?;
     let all = interfaces::list(&netlink, None).await?;
@@ -55,6 +70,8 @@ pub(crate) async fn gather(call: Call) -> io::Result<Facts> {
         kernel: kernel::settings(&interfaces, &routes),
         has_name_server: relays::has_name_server(),
         has_resolved: names::has_resolved(),
+        has_service,
+        settings,
         hosts: names::hosts(&daemon, stored.node),
         ruleset: if is_root { firewall::ruleset().await } else { None },
         state: stored.state,

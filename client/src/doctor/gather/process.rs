@@ -1,8 +1,10 @@
 //! Processes of this machine, as proc(5) shows them.
 
 use super::super::facts::{OtherDaemon, Process};
+use super::output_of;
 use super::state::network_at;
 use crate::daemon::state_dir::{self, NetworkState};
+use crate::service::unit;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +15,19 @@ pub(super) fn of(pid: i32) -> Process {
     let limits = fs::read_to_string(at.join("limits")).unwrap_or_default();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let limit = |at| files.and_then(|rest| rest.split_whitespace().nth(at)?.parse().ok());
+    let status = fs::read_to_string(at.join("status")).unwrap_or_default();
     Process {
         pid,
-        unit: fs::read_to_string(at.join("cgroup")).ok().and_then(|text| unit(&text)),
+        unit: unit_of(pid),
+        is_root: effective_user(&status).map(|user| user == 0),
+        config: zero_separated(&at.join("cmdline")).and_then(|words| {
+            let config = option(&words, "--config")?;
+            // It may have been said from where it was started.
+            Some(
+                fs::read_link(at.join("cwd"))
+                    .map_or_else(|_| PathBuf::from(&config), |cwd| cwd.join(&config)),
+            )
+        }),
         is_replaced: exe.map(|exe| exe.to_string_lossy().ends_with(" (deleted)")),
         max_files: limit(0),
         hard_max_files: limit(1),
@@ -23,11 +35,36 @@ pub(super) fn of(pid: i32) -> Process {
     }
 }
 
+/// The service of ours that a process of this machine is in, if it is in one.
+pub(crate) fn unit_of(pid: i32) -> Option<String> {
+    unit_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
 /// The service of ours that the process is in, from its control groups.
-fn unit(cgroups: &str) -> Option<String> {
+fn unit_in(cgroups: &str) -> Option<String> {
     let paths = cgroups.lines().filter_map(|line| line.rsplit(':').next());
     let mut units = paths.filter_map(|path| path.rsplit('/').next());
     units.find(|unit| unit.starts_with("shadowmesh") && unit.ends_with(".service")).map(ToOwned::to_owned)
+}
+
+/// Who it acts as, of its `status` (proc(5): real, effective, saved, of files).
+fn effective_user(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The sentence with which the service failed, where nothing was started since.
+pub(super) async fn last_words_of_service() -> Option<String> {
+    let words = ["--unit", unit::NAME, "--output", "cat", "--lines", "50", "--no-pager"];
+    last_words_in(&String::from_utf8_lossy(&output_of("journalctl", &words).await?))
+}
+
+fn last_words_in(journal: &str) -> Option<String> {
+    // What systemd says of the end comes behind.
+    let of_systemd = [unit::NAME, "Failed to start", "Starting", "Stopped", "Stopping", "Scheduled restart"];
+    let is_said =
+        |line: &&str| !line.trim().is_empty() && !of_systemd.iter().any(|start| line.starts_with(start));
+    let said = journal.lines().rev().find(is_said)?.strip_prefix("shadowmesh: ")?;
+    Some(said.chars().filter(|c| !c.is_control()).collect())
 }
 
 /// The process that holds the lock on a file with this inode, from the kernel's table.
@@ -78,16 +115,19 @@ fn state_of(words: &[String], environment: &[String]) -> Option<PathBuf> {
     if !words.iter().any(|word| word == "up") {
         return None;
     }
-    let option = |name: &str| {
-        let joined = format!("{name}=");
-        let own = words.iter().find_map(|word| word.strip_prefix(&joined).map(ToOwned::to_owned));
-        own.or_else(|| words.iter().skip_while(|word| *word != name).nth(1).cloned())
-    };
+    let option = |name| option(words, name);
     let from_environment =
         || environment.iter().find_map(|set| set.strip_prefix("SHADOWMESH_STATE=").map(ToOwned::to_owned));
     let base = option("--state").or_else(from_environment).unwrap_or_else(|| state_dir::DEFAULT.to_owned());
     let base = PathBuf::from(base);
     Some(option("--network").map_or_else(|| base.clone(), |network| base.join(network)))
+}
+
+/// What an option of a command line says.
+fn option(words: &[String], name: &str) -> Option<String> {
+    let joined = format!("{name}=");
+    let own = words.iter().find_map(|word| word.strip_prefix(&joined).map(ToOwned::to_owned));
+    own.or_else(|| words.iter().skip_while(|word| *word != name).nth(1).cloned())
 }
 
 #[cfg(test)]
@@ -108,6 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_told_who_it_acts_as_and_which_settings_it_reads() {
+        assert_eq!(effective_user("Name:\tx\nUid:\t0\t990\t990\t990\n"), Some(990));
+        assert_eq!(effective_user(""), None);
+        let config = |line: &str| option(&words(line), "--config");
+        assert_eq!(config("shadowmesh up --config /etc/a --detach").as_deref(), Some("/etc/a"));
+        assert_eq!(config("shadowmesh up --config=/etc/a").as_deref(), Some("/etc/a"));
+        assert_eq!((config("shadowmesh up"), config("shadowmesh up --config")), (None, None));
+        // This process, which was told nothing of the kind.
+        let own = of(i32::try_from(std::process::id()).expect("a number"));
+        assert_eq!((own.is_root, own.config), (Some(rustix::process::geteuid().is_root()), None));
+    }
+
+    #[test]
+    fn the_last_words_of_a_service_are_those_before_what_systemd_says() {
+        let end = "shadowmesh.service: Main process exited, code=exited\nshadowmesh.service: Scheduled restart job\n";
+        let last = |said: &str| last_words_in(&format!("{said}{end}Stopped ShadowMesh.\n\n"));
+        assert_eq!(last("connected\nshadowmesh: the\x07 MTU is odd\n").as_deref(), Some("the MTU is odd"));
+        assert_eq!(last("shadowmesh: old\nconnected to a\n"), None);
+        assert_eq!((last(""), last_words_in("-- No entries --\n")), (None, None));
+    }
+
+    #[test]
     fn a_lock_is_held_by_who_has_it_and_not_by_who_waits() {
         let locks = "1: POSIX  ADVISORY  WRITE 7 08:01:55 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 08:01:55 0 EOF\n\
                      2: -> FLOCK  ADVISORY  WRITE 13 08:01:55 0 EOF\n3: FLOCK  ADVISORY  READ  14 08:01:56 0 EOF\n";
@@ -119,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_unit_is_one_of_ours() {
-        assert_eq!(unit("0::/system.slice/shadowmesh.service\n").as_deref(), Some("shadowmesh.service"));
-        assert_eq!(unit("0::/user.slice/user-0.slice/session-1.scope\n"), None);
-        assert_eq!(unit("1:cpu:/system.slice/ssh.service\n0::/\n"), None);
+        assert_eq!(unit_in("0::/system.slice/shadowmesh.service\n").as_deref(), Some("shadowmesh.service"));
+        assert_eq!(unit_in("0::/user.slice/user-0.slice/session-1.scope\n"), None);
+        assert_eq!(unit_in("1:cpu:/system.slice/ssh.service\n0::/\n"), None);
     }
 }

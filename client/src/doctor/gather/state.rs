@@ -2,7 +2,7 @@
 
 use super::super::facts::{Access, Damage, State};
 use super::process;
-use crate::config::{Settings, union_of_relays};
+use crate::config::{Config, Settings, union_of_relays};
 use crate::daemon::state_dir::{self, NetworkState, StateDir, StateError};
 use crate::daemon::{address, log_file};
 use rustix::fs::StatVfsMountFlags;
@@ -31,8 +31,8 @@ pub(super) fn network_at(path: &Path) -> Option<NetworkState> {
     StateDir::open_existing(path).ok()??.load_network().ok()?
 }
 
-/// `answering` is the process on the control socket, whether it answers or not.
-pub(super) fn look(path: &Path, is_root: bool, answering: Option<i32>) -> Stored {
+/// `answering` is the process on the control socket, whether it answers or not; `chosen` what people's file of settings says, which wins.
+pub(super) fn look(path: &Path, is_root: bool, answering: Option<i32>, chosen: Config) -> Stored {
     let mut found = Stored { state: State::default(), relays: Vec::new(), network: None, node: None };
     let state = &mut found.state;
     match fs::read_dir(path) {
@@ -53,7 +53,7 @@ pub(super) fn look(path: &Path, is_root: bool, answering: Option<i32>) -> Stored
     let last_words = log_file::last_words(&path.join(log_file::NAME));
     state.last_words = last_words.map(|words| words.chars().filter(|c| !c.is_control()).collect());
     match StateDir::open_existing(path) {
-        Ok(Some(dir)) => contents(&dir, &mut found),
+        Ok(Some(dir)) => contents(&dir, chosen, &mut found),
         Ok(None) => {}
         Err(error) => trouble(error, state),
     }
@@ -101,14 +101,15 @@ fn mount_of(mounts: &str, path: &Path) -> Option<PathBuf> {
     points.filter(|point| path.starts_with(point)).max_by_key(|point| point.as_os_str().len())
 }
 
-fn contents(dir: &StateDir, found: &mut Stored) {
+fn contents(dir: &StateDir, chosen: Config, found: &mut Stored) {
     let config = match dir.load_config() {
         Ok(config) => config,
         Err(error) => {
             trouble(error, &mut found.state);
-            Default::default()
+            Config::default()
         }
     };
+    let config = config.overlaid_with(chosen);
     found.state.has_admin_key = dir.has_authority();
     found.state.no_port_mapping = config.port_mapping == Some(false);
     found.relays.clone_from(&config.relays);
@@ -172,14 +173,14 @@ mod tests {
     fn what_a_directory_tells_of_its_files() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
-        assert_eq!(look(&path, true, None).state.access, Access::Missing);
+        assert_eq!(look(&path, true, None, Config::default()).state.access, Access::Missing);
         StateDir::open(&path).expect("made");
         fs::write(path.join("node.key"), "AAAA").expect("written");
         fs::set_permissions(path.join("node.key"), fs::Permissions::from_mode(0o640)).expect("set");
         fs::write(path.join("config.toml"), "\nmtuu = 1\n").expect("written");
         fs::set_permissions(path.join("config.toml"), fs::Permissions::from_mode(0o600)).expect("set");
         fs::write(path.join("daemon.log"), "a\nshadowmesh: why\n").expect("written");
-        let state = look(&path, true, None).state;
+        let state = look(&path, true, None, Config::default()).state;
         assert_eq!((state.access, state.exposed), (Access::Read, vec![path.join("node.key")]));
         assert!(state.config.expect("a fault").to_string().contains("`mtuu`"));
         let damage = state.damage.expect("a fault");
@@ -191,10 +192,17 @@ mod tests {
         );
         let lock = StateDir::open_existing(&path).expect("opened").expect("there").lock().expect("free");
         let own = i32::try_from(std::process::id()).expect("a number");
-        let holder = |answering| look(&path, true, answering).state.locked_by.map(|process| process.pid);
+        let holder = |answering| {
+            look(&path, true, answering, Config::default()).state.locked_by.map(|process| process.pid)
+        };
         assert_eq!((holder(None), holder(Some(own))), (Some(own), None));
         drop(lock);
+        // What people's file says wins.
+        fs::write(path.join("config.toml"), "port_mapping = true\n").expect("written");
+        let asks_not =
+            |text: &str| look(&path, true, None, Config::parse(text).expect("good")).state.no_port_mapping;
+        assert_eq!((asks_not(""), asks_not("port_mapping = false")), (false, true));
         fs::write(path.join("state.toml"), "version = 2\n").expect("written");
-        assert!(look(&path, true, None).state.is_newer);
+        assert!(look(&path, true, None, Config::default()).state.is_newer);
     }
 }
