@@ -148,6 +148,8 @@ impl Config {
             flood_budget,
             rules,
             names,
+            sessions,
+            idle_after,
             rekey_interval,
         } = self;
         let are_chosen: [bool; FIELDS.len()] = [
@@ -164,6 +166,8 @@ impl Config {
             flood_budget.is_some(),
             rules.is_some(),
             names.is_some(),
+            sessions.is_some(),
+            idle_after.is_some(),
             rekey_interval.is_some(),
         ];
         FIELDS

@@ -110,6 +110,7 @@ impl Stage {
     /// The refusal, which changed nothing.
     #[track_caller]
     fn refused(&self, wish: &Wish) -> ServiceError {
+        self.told();
         let before = self.files();
         let error = self.install(wish).expect_err("refused");
         assert_eq!((self.files(), self.told()), (before, Vec::new()), "{error}");

@@ -83,6 +83,11 @@ impl Outside {
         let Some(index) = way.and_then(NonZeroU32::new) else {
             return Err(io::ErrorKind::HostUnreachable.into());
         };
+        // What is the machine's own is found by no route but its own, and never leads into the tunnel; of the loopback interface the kernel
+        // would take only addresses that are that interface's.
+        if index == LOOPBACK {
+            return Ok(socket);
+        }
         if to.is_ipv4() {
             socket.bind_device_by_index_v4(Some(index))?;
         } else {
@@ -98,6 +103,8 @@ fn share_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }
 
+/// The loopback interface, the first of every network namespace (Linux: `LOOPBACK_IFINDEX`).
+const LOOPBACK: NonZeroU32 = NonZeroU32::MIN;
 /// Connections that the kernel holds until they are taken.
 const BACKLOG: i32 = 16;
 /// Segments that every link of IPv6's minimum MTU carries (1280 less 40 of IPv6 and 20 of TCP). The kernel would learn of a narrow
@@ -105,3 +112,33 @@ const BACKLOG: i32 = 16;
 const MSS: u32 = 1220;
 /// Bytes that the kernel may hold unsent before the socket stops being writable: 2.6 ms at 400 Mbit/s.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::namespace::{block_on, isolated, sh};
+
+    /// A relay and a member on one machine: the ticket names the address that others see.
+    #[test]
+    fn what_runs_on_this_machine_is_reached_at_each_of_its_addresses() {
+        isolated(|| {
+            sh("ip link set lo up
+                ip link add eth0 type veth peer name far0
+                ip addr add 192.0.2.1/24 dev eth0
+                ip addr add 2001:db8::1/64 dev eth0 nodad
+                ip link set eth0 up; ip link set far0 up");
+            block_on(async {
+                let outside = Outside::new(Arc::new(Netlink::open().expect("a netlink socket")), 0);
+                for address in ["192.0.2.1", "127.0.0.1", "2001:db8::1", "::1"] {
+                    let address: IpAddr = address.parse().expect("an address");
+                    let listener = TcpListener::bind((address, 0)).await.expect("a listener");
+                    let to = listener.local_addr().expect("bound");
+                    let socket = outside.tcp(to).await.expect("a socket");
+                    let connected =
+                        tokio::time::timeout(std::time::Duration::from_secs(5), socket.connect(to));
+                    connected.await.expect("in time").expect("connected");
+                }
+            });
+        });
+    }
+}
