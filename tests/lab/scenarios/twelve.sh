@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Twelve hosts behind as many kinds of routers join by one command each, and all 66 pairs end on the path that the matrix says. Under frames one is renamed, rules
 # change, one is revoked, the secret is replaced, and the relay goes and comes back: nothing is lost, and all hear of it.
+# long: twelve daemons for more than a minute; members and rotate-secret try each step with three
 . "$(dirname "$0")/../lib.sh"
 EXPECTED="$(dirname "$0")/../matrix.tsv"
 # What each is behind, in the words of the matrix. l is on the LAN of b, which has IPv6 beside.
@@ -277,7 +278,7 @@ under secret replace_secret
 
 # ── without the relay ───────────────────────────────────────────────────────────────────────────────────────────────
 
-# i has nothing but the relay, and hears of nothing meanwhile; all others of all, k and g by others than a.
+# i has nothing but the relay, and hears of nothing meanwhile; all others of all, k by b, for a cannot reach it.
 relay_goes() {
     local host since
     stop relay KILL
