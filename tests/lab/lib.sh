@@ -7,7 +7,7 @@
 #
 # The map. `net` is the internet, one bridge; each host sits behind a router of its own:
 #
-#     relay 198.51.100.2, .3 ──┐
+#     relay 198.51.100.2, .3 ──┐       (relay2 at .4, in scenarios that have two)
 #                             net ── r<host> 198.51.100.1N │ 192.168.1N.1 ── <host> 192.168.1N.2
 #
 # A host is a network, mount and host-name namespace with its own /run and /var/lib, so the commands of the manual are
@@ -30,6 +30,10 @@ PATH="$SM_BIN:$PATH"
 RELAY_ADDRESS=198.51.100.2
 # All that it has.
 RELAY_ADDRESSES="{ 198.51.100.2, 198.51.100.3 }"
+# Of another one (lab_second_relay).
+RELAY2_ADDRESS=198.51.100.4
+# So many hosts may have a router of their own: the number of one is in its addresses.
+LAB_MOST=12
 
 declare -A LAB_HOLDER=() # host → the process that keeps its namespaces
 declare -A LAB_PID=()    # label → a background process
@@ -139,7 +143,7 @@ lab_attach() {
     ip -n "$LAB-$name" link set "$device" up
     # Public subnets behind routers that do not translate (lab_nat open, firewall).
     local n
-    for n in 1 2 3 4 5 6 7 8 9; do
+    for ((n = 1; n <= LAB_MOST; n++)); do
         [[ $address == "198.51.100.1$n" ]] ||
             ip -n "$LAB-$name" route add "203.0.113.$((16 * n))/28" via "198.51.100.1$n" dev "$device"
     done
@@ -247,7 +251,9 @@ lab_no_capture() {
 
 lab_keep_evidence() {
     local host family
-    if [[ -n ${LAB_HOLDER[relay]:-} ]]; then timeout 3 nsenter --target "${LAB_HOLDER[relay]}" --net --mount --uts -- shadowmesh-relay status --json >"$LAB_OUT/relay.state" 2>&1 || true; fi
+    for host in relay relay2; do
+        if [[ -n ${LAB_HOLDER[$host]:-} ]]; then timeout 3 nsenter --target "${LAB_HOLDER[$host]}" --net --mount --uts -- shadowmesh-relay status --json >"$LAB_OUT/$host.state" 2>&1 || true; fi
+    done
     for host in "${LAB_HOSTS[@]}"; do
         {
             timeout 3 nsenter --target "${LAB_HOLDER[$host]}" --net --mount --uts -- shadowmesh status --json

@@ -158,7 +158,7 @@ lab_internet6() {
 }
 lab_routes6() { # NAMESPACE DEVICE — to the networks behind all routers but its own, and behind second uplinks
     local n
-    for n in 1 2 3 4 5 6 7 8 9; do
+    for ((n = 1; n <= LAB_MOST; n++)); do
         if [[ ${LAB_NUMBER[${1#r}]:-} != "$n" ]]; then ip -n "$LAB-$1" route replace "2001:db8:$n::/64" via "2001:db8:ff::1$n" dev "$2"; fi
         if [[ ${LAB_NUMBER[${1#u}]:-} != "$n" ]]; then ip -n "$LAB-$1" route replace "2001:db8:4$n::/64" via "2001:db8:ff::4$n" dev "$2"; fi
     done

@@ -1,13 +1,35 @@
 # shellcheck shell=bash
 # The product: started, joined to a network, asked what it says of itself. A part of lib.sh.
 
-# lab_relay [ARGUMENT…] — starts the relay and waits until it has printed its ticket, which is in RELAY_TICKET then.
+# lab_relay [ARGUMENT…] — starts the relay and waits until it has printed its ticket, which is in RELAY_TICKET then. lab_second_relay [ARGUMENT…] —
+# another one, on a host of its own; RELAY2_TICKET.
 lab_relay() {
-    : >"$LAB_OUT/relay.out"
-    start relay relay shadowmesh-relay "$@"
-    lab_wait 10 "the relay's ticket (relay.log)" grep -qm1 '^relay ticket: smr1' "$LAB_OUT/relay.out"
-    RELAY_TICKET=$(sed -n '1s/^relay ticket: //p' "$LAB_OUT/relay.out")
-    [[ $RELAY_TICKET =~ ^smr1[A-Za-z0-9_-]+$ ]] || lab_fail "the relay's first line is no ticket: $(head -1 "$LAB_OUT/relay.out")"
+    lab_relay_on relay "$@"
+    RELAY_TICKET=$(lab_ticket relay)
+}
+lab_second_relay() {
+    if [[ -z ${LAB_HOLDER[relay2]:-} ]]; then
+        lab_namespace relay2
+        lab_attach relay2 eth0 "$RELAY2_ADDRESS"
+        lab_capture_on relay2 eth0
+    fi
+    lab_relay_on relay2 "$@"
+    # For scenarios.
+    # shellcheck disable=SC2034
+    RELAY2_TICKET=$(lab_ticket relay2)
+}
+lab_relay_on() {
+    local name=$1
+    shift
+    : >"$LAB_OUT/$name.out"
+    start "$name" "$name" shadowmesh-relay "$@"
+    lab_wait 10 "the ticket of $name ($name.log)" grep -qm1 '^relay ticket: smr1' "$LAB_OUT/$name.out"
+}
+lab_ticket() {
+    local ticket
+    ticket=$(sed -n '1s/^relay ticket: //p' "$LAB_OUT/$1.out")
+    [[ $ticket =~ ^smr1[A-Za-z0-9_-]+$ ]] || lab_fail "the first line of $1 is no ticket: $(head -1 "$LAB_OUT/$1.out")"
+    echo "$ticket"
 }
 
 # lab_up HOST [ARGUMENT…] — starts `shadowmesh up` there and waits until its daemon answers.
@@ -64,11 +86,11 @@ lab_direct() {
 # lab_relay_known — the two have been up for so long that the relay's datagrams were tried, which they are after two seconds, and rest: before that
 # who falls out of a direct path takes the relay's stream on its way.
 lab_relay_known() { lab_hold 3 "the relay's datagrams are tried"; }
-# lab_frames_pass HOST N — waits until N more frames came to it.
+# lab_frames_pass HOST N — waits until N more frames came to it, from whomever.
 lab_frames_pass() {
     local had
-    had=$(lab_status "$1" '.peers[0].rx_frames')
-    lab_wait 5 "frames to pass" lab_status "$1" ".peers[0].rx_frames > $had + $2 or error"
+    had=$(lab_status "$1" '[.peers[].rx_frames] | add')
+    lab_wait 5 "frames to pass" lab_status "$1" "([.peers[].rx_frames] | add) > $had + $2 or error"
 }
 # lab_by_datagram — a and b through whose routers nobody goes directly, a line before that of a, the data on the relay's datagrams
 # after one move.
@@ -89,8 +111,8 @@ lab_moved() {
     local moves=$(($(lab_switches "$1") - $3))
     [[ $moves == "$2" ]] || lab_fail "$1 moved $moves times, not $2"
 }
-# What it forwarded so far, bytes of packets between peers.
-lab_forwarded() { on relay shadowmesh-relay status --json | jq .forwarded_bytes; }
+# lab_forwarded [RELAY] — what it forwarded so far, bytes of packets between peers.
+lab_forwarded() { on "${1:-relay}" shadowmesh-relay status --json | jq .forwarded_bytes; }
 
 # No address of HOST waits for its duplicate check (DAD, about a second after a device comes up).
 lab_addresses_settled() { [[ -z $(ip -n "$LAB-$1" -6 address show tentative) ]]; }
