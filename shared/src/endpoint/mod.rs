@@ -313,6 +313,11 @@ impl Endpoint {
         peers
     }
 
+    /// Who has that slot.
+    pub fn id_of(&self, slot: PeerSlot) -> Option<NodeId> {
+        self.slots.get(&slot).copied()
+    }
+
     fn packet(&mut self, now: Instant, via: Via, packet: &mut [u8]) -> Result<(), PacketError> {
         match PacketKind::of(packet) {
             Some(PacketKind::Transport(PacketType::Control)) => {

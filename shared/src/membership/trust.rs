@@ -36,7 +36,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 pub struct Trust {
     root: Fingerprint,
     node: NodeId,
-    /// Of the root and of admins.
+    /// Of the root, of admins, and of who certifies by an open invite.
     keys: BTreeMap<Fingerprint, AuthorityKey>,
     record: Record,
     view: View,
@@ -148,7 +148,8 @@ impl Trust {
         self.keys.get(&authority)
     }
 
-    /// Keeps the keys of the root, of whoever the record names as an admin, and of who certified this node. Whether it is one of those.
+    /// Keeps the keys of the root, of whoever the record names as an admin, of who certified this node, and of those by whose open
+    /// invites others join. Whether it is one of those.
     pub fn keep_key(&mut self, key: AuthorityKey) -> bool {
         let fingerprint = key.fingerprint();
         let is_wanted = self.wants_key(fingerprint);
@@ -158,9 +159,12 @@ impl Trust {
         is_wanted
     }
 
-    fn wants_key(&self, fingerprint: Fingerprint) -> bool {
+    /// Whether a key is kept for all that show something by it.
+    pub(super) fn wants_key(&self, fingerprint: Fingerprint) -> bool {
         let is_own = |own: &Own| own.chain.is_none() && own.certificate.issuer() == fingerprint;
-        self.view.standing().ranked().contains(&fingerprint) || self.own.as_ref().is_some_and(is_own)
+        self.view.standing().ranked().contains(&fingerprint)
+            || self.own.as_ref().is_some_and(is_own)
+            || self.invites.values().any(|invite| invite.body().delegate == fingerprint)
     }
 
     /// The network's secrets.

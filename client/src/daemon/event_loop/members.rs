@@ -464,11 +464,7 @@ impl EventLoop {
     }
 
     fn id_of(&self, slot: PeerSlot) -> Option<NodeId> {
-        self.endpoint
-            .peer_status(Instant::now())
-            .into_iter()
-            .find(|peer| peer.slot == slot)
-            .map(|peer| peer.id)
+        self.endpoint.id_of(slot)
     }
 
     /// What the network vouches for of this node.

@@ -278,6 +278,69 @@ fn who_has_an_invite_joins_where_no_admin_is() {
     assert!(world.opens(2, 4, seconds(5)).is_some());
 }
 
+/// A dozen come by one invite at once, and show certificates by one delegate to each other: none of them waits for what another
+/// session was asked for.
+#[test]
+fn many_that_join_at_once_do_not_wait_for_each_other() {
+    let nodes: Vec<u8> = (1..=12).collect();
+    let mut world = World::new(nodes.iter().copied());
+    let limits = delegation(Fingerprint([0; 32]));
+    let (ticket, delegation) = invite(&root(), root().fingerprint(), limits, &mut SeededRng::new(3)).unwrap();
+    world.certify(&[1]);
+    let hash = delegation.hash();
+    world.say(1, |document| assert!(document.invites.insert(hash)));
+    world.trust(1).keep_invite(delegation);
+    for node in &nodes[1..] {
+        world.trust(*node).join(Joining::new(&ticket, name(&format!("n{node}")), 5));
+    }
+    let pairs: Vec<(u8, u8)> =
+        nodes.iter().flat_map(|a| nodes.iter().filter(move |b| a < *b).map(move |b| (*a, *b))).collect();
+    for (a, b) in &pairs {
+        world.connect(*a, *b);
+    }
+    let took = world.run_until(seconds(30), |world| pairs.iter().all(|(a, b)| world.is_open(*a, *b)));
+    // Ten round trips, and what is said again once.
+    assert!(took.is_some_and(|took| took < Duration::from_millis(1_500)), "{took:?}");
+}
+
+/// An admin says much within a second, and each member says to each other that it has it: not each time, and not to who has it.
+#[test]
+fn documents_that_follow_each_other_fast_are_said_together() {
+    let nodes: Vec<u8> = (1..=6).collect();
+    let mut world = settled(&nodes);
+    for a in &nodes[1..] {
+        for b in nodes.iter().filter(|b| a < b) {
+            world.connect(*a, *b);
+        }
+    }
+    world.run(seconds(10));
+    let said = |world: &World| -> u32 {
+        let sessions = world.nodes.values().flat_map(|node| node.sessions.values());
+        sessions.map(|session| session.said.revision).sum()
+    };
+    let before = said(&world);
+    for number in 100..140 {
+        world.say(1, |document| assert!(document.revoke(id(number), 1_505)));
+        world.run(Duration::from_millis(25));
+    }
+    let has_all = |world: &World| world.nodes.values().all(|node| node.trust.view().revocation(id(139)).is_some());
+    let took = world.run_until(seconds(5), has_all);
+    assert!(took.is_some_and(|took| took < Duration::from_millis(800)), "{took:?}");
+    let count = said(&world) - before;
+    // Of thirty sessions each four times at once and then once each half second, twice; forty times without that.
+    assert!(count <= 30 * 7, "{count} times MEMBER");
+    // And a word after a pause is said at once, to whom nobody told it yet.
+    world.run(seconds(10));
+    let before = said(&world);
+    world.say(1, |document| assert!(document.revoke(id(140), 1_505)));
+    let took = world.run_until(seconds(5), |world| {
+        world.nodes.values().all(|node| node.trust.view().revocation(id(140)).is_some())
+    });
+    assert!(took.is_some_and(|took| took < Duration::from_millis(100)), "{took:?}");
+    world.run(seconds(5));
+    assert!(said(&world) - before <= 5 + 20, "each tells the others, and not the one that it has it from");
+}
+
 #[test]
 fn a_name_that_the_invite_does_not_allow_is_made_to_fit() {
     let mut world = joining(|limits| limits.names = Pattern::new("lab-*"));
