@@ -336,7 +336,9 @@ impl Exchange {
         let asked = self.asked.as_ref().filter(|asked| asked.times < ASKS);
         let asked = asked.map(|asked| Deadline::new(asked.again, "ask for the network's secret again"));
         let together = self.together.map(|at| Deadline::new(at, "say MEMBER with newer documents"));
-        [repeat, together, fetch, waits, refused, pending, ends, asked].into_iter().fold(None, Deadline::earlier)
+        [repeat, together, fetch, waits, refused, pending, ends, asked]
+            .into_iter()
+            .fold(None, Deadline::earlier)
     }
 
     /// Time passed.
@@ -603,7 +605,6 @@ impl Exchange {
             documents: trust.documents(),
             secrets: if is_admitted { trust.secrets().ids().collect() } else { Vec::new() },
         };
-        self.together = None;
         if self.is_worth_saying(clock.now, &member) {
             self.said = Member { revision: self.said.revision.wrapping_add(1), ..member };
             self.say(clock.now);
@@ -613,6 +614,7 @@ impl Exchange {
     /// Whether the other side has to hear `member` now. Of documents alone it has not where it said that it has them; and those that
     /// follow each other fast are said together.
     fn is_worth_saying(&mut self, now: Instant, member: &Member) -> bool {
+        let together = self.together.take().filter(|at| *at > now);
         if self.said.revision == 0 {
             return true;
         }
@@ -629,7 +631,7 @@ impl Exchange {
         }
         let may = self.documents.take(now);
         if !may {
-            self.together = Some(now + TOGETHER);
+            self.together = together.or(Some(now + TOGETHER));
         }
         may
     }
@@ -819,7 +821,8 @@ impl Shown {
             let Some(delegation) = self.delegation.as_ref().filter(|delegation| delegation.hash() == hash)
             else {
                 let is_open = trust.view().invites().contains(&hash);
-                return Some((if is_open { Purpose::Invite(hash) } else { Purpose::Delegation }, hash.into()));
+                let purpose = if is_open { Purpose::Invite(hash) } else { Purpose::Delegation };
+                return Some((purpose, hash.into()));
             };
             return key(delegation.issuer()).or_else(|| key(read.issuer()));
         }

@@ -26,8 +26,8 @@ const CLAIM: Duration = Duration::from_secs(5);
 /// had a reason, and each costs every member up to 256 kB and as much on its disk.
 const OBJECTION: Duration = Duration::from_secs(60);
 /// WANTs of all that are not admitted together, with up to 32 kB each: whoever has the secret can be as many nodes as it likes. Enough
-/// for a few that join at once.
-const SERVED_TO_STRANGERS: Bucket = Bucket::new(64, Duration::from_millis(25));
+/// for a hundred that join at once, or all of whom ask one that joins what it is.
+const SERVED_TO_STRANGERS: Bucket = Bucket::new(256, Duration::from_millis(25));
 /// Who waited so long for its turn is there no more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -58,6 +58,7 @@ pub struct Trust {
     /// What all those are served together who are not admitted.
     served_to_strangers: Bucket,
     changes: u64,
+    turns: u64,
 }
 
 /// What this node shows.
@@ -92,6 +93,7 @@ impl Trust {
             objections: BTreeMap::new(),
             served_to_strangers: SERVED_TO_STRANGERS,
             changes: 0,
+            turns: 0,
         }
     }
 
@@ -141,6 +143,11 @@ impl Trust {
     /// Grows with each change after which a peer may have to be told or judged anew.
     pub const fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Grows when something may be asked of a peer that had to wait for another to be asked: nothing else changed.
+    pub(crate) const fn turns(&self) -> u64 {
+        self.turns
     }
 
     /// The public keys of an authority.
@@ -521,6 +528,7 @@ impl Trust {
             self.claims.remove(&hash);
         } else if let Some(claim) = self.claims.get_mut(&hash).filter(|claim| claim.owner == peer) {
             claim.until = claim.until.min(now);
+            self.turns += u64::from(!claim.waiting.is_empty());
         }
     }
 }

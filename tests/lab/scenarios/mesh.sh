@@ -123,7 +123,7 @@ mesh() {
     wait $!
     step "every one pings every other"
     addresses "${members[@]}" | python3 "$MESH" ping 120 2000 >"$LAB_OUT/ping.pings" || lab_fail "not all of $size nodes reach all others: $(cat "$LAB_OUT/ping.pings")"
-    for host in "${members[@]}"; do ask "$host"; done | jq -s '{handshakes: ([.[].peers[] | .handshake.rekeys + 1] | add / 2),
+    for host in "${members[@]}"; do ask "$host"; done | jq -s '{handshakes: ([.[].peers[].handshake | select(. != null) | .rekeys + 1] | add / 2),
         paths: ([.[].peers[].path.kind] | group_by(.) | map({key: (.[0] // "none"), value: length}) | from_entries), lost: ([.[].peers[].lost] | add),
         moves: ([.[].peers[].switches] | add)}' >"$LAB_OUT/peers.status"
     on relay shadowmesh-relay status --json >"$LAB_OUT/relay.status"

@@ -24,7 +24,7 @@ use shadowmesh_proto::membership::{
 };
 use shadowmesh_proto::rules::{self, Subject};
 use shadowmesh_proto::wire::control::Cidr4;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,10 @@ const LOOK: Duration = Duration::from_secs(3_600);
 const WARN_BEFORE: Seconds = 30 * 86_400;
 /// A node that sees nobody for so long is told what that may mean: members that start come within seconds.
 const ALONE_FOR: Duration = Duration::from_secs(60);
+
+/// Who comes by an invite for any number is taken up with all that come within this time after the last: what an admin says goes to
+/// every member, and each tells each other of it.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// What the loop keeps of membership beside what the endpoint has.
 #[derive(Debug, Default)]
@@ -48,6 +52,9 @@ pub(super) struct Kept {
     is_unsaved: bool,
     /// When certificates are looked at next.
     look: Option<Instant>,
+    /// As an admin: those that are to be taken up, and when that was done last.
+    newcomers: BTreeSet<PeerSlot>,
+    took_up: Option<Instant>,
     /// What was said of each peer, not to say it twice.
     told: BTreeMap<PeerSlot, String>,
     /// What was said of this node, and of what cannot be done here.
@@ -66,6 +73,12 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn forget(&mut self, slot: PeerSlot) {
         self.told.remove(&slot);
+        self.newcomers.remove(&slot);
+    }
+
+    /// When those that wait for it are to be taken up.
+    pub(super) fn take_up_at(&self, now: Instant) -> Option<Instant> {
+        (!self.newcomers.is_empty()).then(|| self.took_up.map_or(now, |at| at + TOGETHER))
     }
 
     /// Whether this node, which is at a relay, sees somebody there.
@@ -136,7 +149,12 @@ impl EventLoop {
     }
 
     fn try_admin<T>(&mut self, act: impl FnOnce(&mut Admin<'_>) -> Result<T, AdminError>) -> Option<T> {
-        match self.as_admin(act)? {
+        let done = self.as_admin(act)?;
+        self.done_as_admin(done)
+    }
+
+    fn done_as_admin<T>(&mut self, done: Result<T, AdminError>) -> Option<T> {
+        match done {
             Ok(done) => Some(done),
             Err(error) => {
                 self.complain(format!("as an admin this host could not do its part: {error}"));
@@ -352,6 +370,7 @@ impl EventLoop {
                 self.on_admitted(slot, &admission);
             }
             Verdict::Refused(reason) => {
+                self.members.newcomers.remove(&slot);
                 self.routes.vouch(Instant::now(), slot, None);
                 self.on_refused(slot, &reason);
                 let is_waiting = matches!(reason, Reason::Refusal(Refusal::NeedsApproval));
@@ -393,8 +412,40 @@ impl EventLoop {
         certificate: &Statement<Certificate>,
         delegation: &Statement<Delegation>,
     ) {
+        let enrolment = self.try_admin(|admin| admin.enrol(certificate, delegation));
+        self.say_enrolled(slot, certificate, enrolment);
+    }
+
+    /// Takes up who waits for that, all in one document, if the last time is long enough ago.
+    pub(super) fn take_up_newcomers(&mut self, now: Instant) {
+        if self.members.take_up_at(now).is_none_or(|at| at > now) {
+            return;
+        }
+        self.members.took_up = Some(now);
+        let slots = std::mem::take(&mut self.members.newcomers);
+        let shown = |slot| {
+            let (certificate, delegation) = self.endpoint.chain_of(slot)?;
+            Some((slot, certificate, delegation?))
+        };
+        let came: Vec<_> = slots.into_iter().filter_map(shown).collect();
+        let enrol = |admin: &mut Admin<'_>| {
+            Ok(came.iter().map(|(_, certificate, delegation)| admin.enrol(certificate, delegation)).collect())
+        };
+        let enrolments: Vec<_> = self.try_admin(enrol).unwrap_or_default();
+        for ((slot, certificate, _), enrolment) in came.iter().zip(enrolments) {
+            let enrolment = self.done_as_admin(enrolment);
+            self.say_enrolled(*slot, certificate, enrolment);
+        }
+    }
+
+    fn say_enrolled(
+        &mut self,
+        slot: PeerSlot,
+        certificate: &Statement<Certificate>,
+        enrolment: Option<Enrolment>,
+    ) {
         let node = certificate.body().node;
-        match self.try_admin(|admin| admin.enrol(certificate, delegation)) {
+        match enrolment {
             Some(Enrolment::UsedUp { by, .. }) => {
                 let by: Vec<String> = by.into_iter().map(|node| self.name_of(node)).collect();
                 let sentence = format!(
@@ -422,7 +473,13 @@ impl EventLoop {
         if admission.joined_by.is_some()
             && let Some(delegation) = delegation
         {
-            self.enrol(slot, &certificate, &delegation);
+            // How often one may be used is kept at once.
+            if delegation.body().uses.is_some() {
+                self.enrol(slot, &certificate, &delegation);
+            } else if self.is_admin() {
+                self.members.newcomers.insert(slot);
+                self.take_up_newcomers(Instant::now());
+            }
         }
         self.renew(certificate.body(), admission);
     }

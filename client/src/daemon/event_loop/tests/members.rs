@@ -236,6 +236,37 @@ async fn from_joining_to_revocation() {
 }
 
 #[test]
+fn those_that_join_at_once_are_taken_up_together() {
+    crate::net::namespace::isolated(|| in_network("", many_at_once()));
+}
+
+async fn many_at_once() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    // How often the admin said something.
+    let said = || {
+        let stored = StateDir::open(a.home.path().join("state")).unwrap().load_members().unwrap();
+        let mut trust = Trust::new(office.root.fingerprint(), NodeId([0; 32]));
+        stored.blobs.iter().for_each(|blob| assert_eq!(trust.restore(blob), Ok(true)));
+        trust.record().document(office.root.fingerprint()).unwrap().body().version
+    };
+    let (before, began) = (said(), Instant::now());
+    let names = ["b", "c", "d", "e", "f", "g"];
+    let joined = futures_util::future::join_all(names.map(|name| office.joins(name, &invite))).await;
+    let taken_up = || async {
+        let members = a.members().await;
+        names.iter().all(|name| members.iter().any(|known| known.name == *name && known.since.is_some()))
+    };
+    a.until("all to be in the record", taken_up).await;
+    // One at once, and the others in one each half second.
+    let (times, most) = (said() - before, 2 + began.elapsed().as_millis() / 500);
+    assert!(u128::from(times) <= most, "{times} documents, and {most} were to be expected");
+    drop(joined);
+    office.serving.abort();
+}
+
+#[test]
 fn an_invite_for_one_is_not_for_two() {
     crate::net::namespace::isolated(|| in_network("", used_twice()));
 }
