@@ -95,6 +95,8 @@ struct World {
     released: [usize; 2],
     /// What the relay says to either node of direct links.
     direct: [Option<bool>; 2],
+    /// When the relay was asked first, where it answers no PING; nothing where it does.
+    unanswered: Option<Option<Instant>>,
     /// What a second relay that forwards nothing has of either node's link, if there is one.
     idle_relay: Option<two_relays::IdleRelay>,
 }
@@ -179,6 +181,7 @@ impl World {
             pieces: Default::default(),
             released: [0; 2],
             direct: [None; 2],
+            unanswered: None,
             idle_relay: None,
         };
         for at in 0..2 {
@@ -226,6 +229,10 @@ impl World {
                 if let Some(tag) = self.internet.bind(self.now, from, nonce, udp) {
                     self.say(from, &relay::Control::Bound { tag });
                 }
+            }
+            ServerInput::Control(relay::Control::Ping { .. }) if self.unanswered.is_some() => {
+                let now = self.now;
+                self.unanswered = self.unanswered.map(|asked| asked.or(Some(now)));
             }
             ServerInput::Control(relay::Control::Ping { id }) => self.say(from, &relay::Control::Pong { id }),
             ServerInput::Forward => {

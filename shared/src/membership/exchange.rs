@@ -50,7 +50,7 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 const NEWS: Bucket = Bucket::new(8, Duration::from_millis(500));
 /// MEMBERs that bring nothing but newer documents: some at once, then no more than the other takes in ([`NEWS`]). An admin that takes up
 /// a hundred nodes says a hundred documents within seconds, and each is said by everybody to everybody.
-const DOCUMENTS: Bucket = Bucket::new(4, TOGETHER);
+const DOCUMENTS: Bucket = Bucket::new(2, TOGETHER);
 /// So long documents wait for others that may follow.
 const TOGETHER: Duration = Duration::from_millis(500);
 /// WANTs that are answered, with up to 32 kB each.

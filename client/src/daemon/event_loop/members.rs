@@ -24,7 +24,7 @@ use shadowmesh_proto::membership::{
 };
 use shadowmesh_proto::rules::{self, Subject};
 use shadowmesh_proto::wire::control::Cidr4;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,15 @@ const ALONE_FOR: Duration = Duration::from_secs(60);
 
 /// Who comes by an invite for any number is taken up with all that come within this time after the last: what an admin says goes to
 /// every member, and each tells each other of it.
-const TOGETHER: Duration = Duration::from_millis(500);
+const TOGETHER: Duration = Duration::from_secs(2);
+
+/// Who came by an invite, and what it showed.
+#[derive(Debug)]
+struct Newcomer {
+    slot: PeerSlot,
+    certificate: Statement<Certificate>,
+    delegation: Statement<Delegation>,
+}
 
 /// What the loop keeps of membership beside what the endpoint has.
 #[derive(Debug, Default)]
@@ -53,7 +61,7 @@ pub(super) struct Kept {
     /// When certificates are looked at next.
     look: Option<Instant>,
     /// As an admin: those that are to be taken up, and when that was done last.
-    newcomers: BTreeSet<PeerSlot>,
+    newcomers: BTreeMap<NodeId, Newcomer>,
     took_up: Option<Instant>,
     /// What was said of each peer, not to say it twice.
     told: BTreeMap<PeerSlot, String>,
@@ -73,7 +81,6 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn forget(&mut self, slot: PeerSlot) {
         self.told.remove(&slot);
-        self.newcomers.remove(&slot);
     }
 
     /// When those that wait for it are to be taken up.
@@ -128,6 +135,10 @@ impl EventLoop {
     ) -> Result<T, String> {
         if self.endpoint.trust().is_none() {
             return Err("this network has no certificates: whoever knows its secret is a member".to_owned());
+        }
+        // Whoever asks sees them as members already.
+        if !self.members.newcomers.is_empty() {
+            self.take_up_all(Instant::now());
         }
         let Some(authority) = &self.members.authority else {
             return Err(
@@ -370,7 +381,9 @@ impl EventLoop {
                 self.on_admitted(slot, &admission);
             }
             Verdict::Refused(reason) => {
-                self.members.newcomers.remove(&slot);
+                if let Some(id) = self.id_of(slot) {
+                    self.members.newcomers.remove(&id);
+                }
                 self.routes.vouch(Instant::now(), slot, None);
                 self.on_refused(slot, &reason);
                 let is_waiting = matches!(reason, Reason::Refusal(Refusal::NeedsApproval));
@@ -416,25 +429,24 @@ impl EventLoop {
         self.say_enrolled(slot, certificate, enrolment);
     }
 
-    /// Takes up who waits for that, all in one document, if the last time is long enough ago.
+    /// Takes up who waits for that, if the last time is long enough ago.
     pub(super) fn take_up_newcomers(&mut self, now: Instant) {
-        if self.members.take_up_at(now).is_none_or(|at| at > now) {
-            return;
+        if self.members.take_up_at(now).is_some_and(|at| at <= now) {
+            self.take_up_all(now);
         }
+    }
+
+    /// Takes up who waits for that, although it may have left since; others hear of all of them at once.
+    fn take_up_all(&mut self, now: Instant) {
         self.members.took_up = Some(now);
-        let slots = std::mem::take(&mut self.members.newcomers);
-        let shown = |slot| {
-            let (certificate, delegation) = self.endpoint.chain_of(slot)?;
-            Some((slot, certificate, delegation?))
-        };
-        let came: Vec<_> = slots.into_iter().filter_map(shown).collect();
+        let came = std::mem::take(&mut self.members.newcomers);
         let enrol = |admin: &mut Admin<'_>| {
-            Ok(came.iter().map(|(_, certificate, delegation)| admin.enrol(certificate, delegation)).collect())
+            Ok(came.values().map(|came| admin.enrol(&came.certificate, &came.delegation)).collect())
         };
         let enrolments: Vec<_> = self.try_admin(enrol).unwrap_or_default();
-        for ((slot, certificate, _), enrolment) in came.iter().zip(enrolments) {
+        for (came, enrolment) in came.values().zip(enrolments) {
             let enrolment = self.done_as_admin(enrolment);
-            self.say_enrolled(*slot, certificate, enrolment);
+            self.say_enrolled(came.slot, &came.certificate, enrolment);
         }
     }
 
@@ -477,7 +489,8 @@ impl EventLoop {
             if delegation.body().uses.is_some() {
                 self.enrol(slot, &certificate, &delegation);
             } else if self.is_admin() {
-                self.members.newcomers.insert(slot);
+                let certificate = certificate.clone();
+                self.members.newcomers.insert(id, Newcomer { slot, certificate, delegation });
                 self.take_up_newcomers(Instant::now());
             }
         }
