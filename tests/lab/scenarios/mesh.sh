@@ -2,11 +2,13 @@
 # A full mesh of 10, 25, 50 and 100 nodes on this machine: how soon, what it costs each of them and the relay, and how that grows.
 # long: a hundred daemons
 # LAB_NODES='10 100' takes these numbers of nodes, LAB_TYPE=port-restricted puts each behind a router of its own; without, none of them is behind one.
+# They begin all at once, or one each LAB_EVERY seconds; LAB_UP='--idle-after 10s' is said to each `up`.
 . "$(dirname "$0")/../lib.sh"
 MESH=tests/lab/mesh.py
 STEPS="$LAB_OUT/mesh.jsonl"
 : >"$STEPS"
 read -ra sizes <<<"${LAB_NODES:-$(quick 10 "10 25 50 100")}"
+read -ra more <<<"${LAB_UP:-}"
 idle_s=$(quick 6 30)
 for size in "${sizes[@]}"; do [[ $size =~ ^[0-9]+$ && $size -ge 2 && $size -le 250 ]] || lab_fail "LAB_NODES: $size is no number from 2 to 250"; done
 most=$(printf '%s\n' "${sizes[@]}" | sort -n | tail -1)
@@ -98,9 +100,12 @@ mesh() {
     sent=$(counter)
     for host in "${members[@]}"; do : >"$LAB_OUT/$host.log"; done
     began=$(lab_now_ms)
-    lab_up n1
+    lab_up n1 "${more[@]}"
     invite=$(on n1 shadowmesh invite --uses any 2>/dev/null)
-    for host in "${members[@]:1}"; do start "$host" "$host" shadowmesh up "$invite" --name "$host"; done
+    for host in "${members[@]:1}"; do
+        start "$host" "$host" shadowmesh up "$invite" --name "$host" "${more[@]}"
+        if [[ -n ${LAB_EVERY:-} ]]; then sleep "$LAB_EVERY"; fi
+    done
     mapfile -t one < <(logs "${members[@]}")
     python3 "$MESH" reached "$others" direct-udp 180 "${one[@]}" >"$LAB_OUT/direct.reached" &
     direct=$!
@@ -148,7 +153,7 @@ done
 members=("${hosts[@]:0:$size}")
 invite=$(on n1 shadowmesh invite --uses 1 2>/dev/null)
 began=$(lab_now_ms)
-lab_up new "$invite" --name new
+lab_up new "$invite" --name new "${more[@]}"
 lab_wait 10 "new to have its address" lab_status new '.node.addresses[0] | length > 0 or error'
 address[new]=$(lab_address new)
 addresses "${members[@]}" new | python3 "$MESH" ping 60 2000 "$LAB-new" >"$LAB_OUT/new.pings" || lab_fail "not all reach one who comes to $size, or it them: $(cat "$LAB_OUT/new.pings")"
