@@ -392,6 +392,9 @@ impl EventLoop {
             }
             let paths = self.path_deadline().map(|at| Deadline::new(at, "a path was waited for long enough"));
             let look = self.members.look_at().map(|at| Deadline::new(at, "certificates are looked at"));
+            let newcomers = self.members.take_up_at(Instant::now());
+            let look =
+                Deadline::earlier(look, newcomers.map(|at| Deadline::new(at, "newcomers are taken up")));
             self.leave_relays();
             let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
             let deadline = Deadline::earlier(deadline, self.leave_at());
@@ -436,6 +439,7 @@ impl EventLoop {
                     let now = Instant::now();
                     self.forget_echoes(now);
                     self.look_at_certificates(now);
+                    self.take_up_newcomers(now);
                     self.endpoint.handle_timeout(now);
                 }
             }

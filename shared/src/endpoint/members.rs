@@ -6,7 +6,7 @@ use super::Endpoint;
 use crate::crypto::keys::NetworkKeys;
 use crate::ids::{NetworkId, PeerSlot};
 use crate::membership::{Certificate, Delegation, Seconds, Statement, Trust};
-use crate::peer::Peer;
+use crate::peer::{Context, Peer};
 use crate::time::Deadline;
 use crate::transmit::RelayNo;
 use std::time::Instant;
@@ -16,8 +16,8 @@ use std::time::Instant;
 pub(super) struct Members {
     /// Nothing in a network without certificates.
     pub(super) trust: Option<Trust>,
-    /// The state of it that every session was told of.
-    told: u64,
+    /// The state of it that every session was told of: what changed, and whose turn it may be.
+    told: (u64, u64),
     /// Both clocks at one moment.
     clock: Option<(Instant, Seconds)>,
 }
@@ -36,10 +36,14 @@ impl Members {
     }
 }
 
+const fn state(trust: &Trust) -> (u64, u64) {
+    (trust.changes(), trust.turns())
+}
+
 impl Endpoint {
     /// From now on only members may send frames, by what `trust` knows. `unix`: seconds since 1970.
     pub fn set_trust(&mut self, now: Instant, unix: Seconds, trust: Trust) {
-        self.members = Members { told: trust.changes(), trust: Some(trust), clock: Some((now, unix)) };
+        self.members = Members { told: state(&trust), trust: Some(trust), clock: Some((now, unix)) };
         self.weigh_demand = true;
         self.tell_all(now);
     }
@@ -92,19 +96,27 @@ impl Endpoint {
         if let Some(trust) = self.members.trust.as_mut().filter(|_| self.members.clock.is_some()) {
             trust.retire_secret(now, unix);
         }
-        while let Some(changes) = self.members.trust.as_ref().map(Trust::changes)
-            && self.members.told != changes
+        while let Some(news) = self.members.trust.as_ref().map(state)
+            && self.members.told != news
         {
-            self.members.told = changes;
-            self.out.weigh_claims_anew();
-            self.tell_all(now);
+            let (changes, _) = std::mem::replace(&mut self.members.told, news);
+            if changes == news.0 {
+                self.with_all(now, Peer::on_turn);
+            } else {
+                self.out.weigh_claims_anew();
+                self.tell_all(now);
+            }
         }
     }
 
     fn tell_all(&mut self, now: Instant) {
-        let ids: Vec<_> = self.peers.values().map(Peer::id).collect();
+        self.with_all(now, Peer::on_trust_changed);
+    }
+
+    fn with_all(&mut self, now: Instant, tell: fn(&mut Peer, &mut Context<'_>)) {
+        let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
-            self.with_peer(now, id, |peer, ctx| peer.on_trust_changed(ctx));
+            self.with_peer(now, id, tell);
         }
     }
 }

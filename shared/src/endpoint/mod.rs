@@ -266,7 +266,7 @@ impl Endpoint {
         let due: Vec<_> = self
             .peers
             .values()
-            .filter(|peer| peer.poll_timeout().is_some_and(|d| d.is_due(now)))
+            .filter(|peer| peer.due().is_some_and(|d| d.is_due(now)))
             .map(Peer::id)
             .collect();
         for id in &due {
@@ -293,7 +293,8 @@ impl Endpoint {
 
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let peers = self.peers.values().filter_map(Peer::poll_timeout);
+        debug_assert!(self.peers.values().all(|peer| peer.due() == peer.poll_timeout()));
+        let peers = self.peers.values().filter_map(Peer::due);
         let relays = self.relays.iter().filter_map(|relay| relay.poll_timeout(self.local.has_udp));
         let secret = self.members.secret_retires_at();
         peers.chain(relays).chain(secret).chain(self.local.poll_timeout()).min_by_key(|deadline| deadline.at)
@@ -321,7 +322,15 @@ impl Endpoint {
         peers
     }
 
+    /// Who has that slot.
+    pub fn id_of(&self, slot: PeerSlot) -> Option<NodeId> {
+        self.slots.get(&slot).copied()
+    }
+
     fn packet(&mut self, now: Instant, via: Via, packet: &mut [u8]) -> Result<(), PacketError> {
+        if let Via::Channel(contact) = via {
+            self.relay_heard(now, contact.relay);
+        }
         match PacketKind::of(packet) {
             Some(PacketKind::Transport(PacketType::Control)) => {
                 let index = Header::parse(packet).map_err(|_| PacketError::Kind)?.receiver;
@@ -417,7 +426,9 @@ impl Endpoint {
             strangers: &mut self.strangers,
             out: &mut self.out,
         };
-        Some(f(peer, &mut ctx))
+        let result = f(peer, &mut ctx);
+        peer.reckon();
+        Some(result)
     }
 
     /// The peer `id`, made if it is new.

@@ -24,8 +24,11 @@ use std::time::{Duration, Instant};
 const REGISTER_WITHIN: Duration = Duration::from_secs(12);
 /// While a peer behind it is in doubt, a relay is asked this often.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
-/// PONG within this, or the connection is given up (protocol §3.7).
+/// PONG within this, or the connection is given up (protocol §3.7), unless something else came by it meanwhile: of a queue that is worked
+/// off slowly, here or there, the PONG is the last.
 const PONG_WITHIN: Duration = Duration::from_secs(3);
+/// PONG within this, whatever else comes: what this node says does not get through.
+const PONG_AT_LAST: Duration = Duration::from_secs(15);
 /// Most peers taken from one relay: what a relay allows in a network, and a bound on what a lying one can make a node
 /// remember.
 const MAX_PEERS: usize = 512;
@@ -64,6 +67,15 @@ struct Link {
     channels: HashMap<ChannelId, NodeId>,
     heartbeat: Duration,
     heartbeat_timer: Heartbeat,
+    /// When anything came by it last.
+    heard: Instant,
+}
+
+impl Link {
+    /// Until when the answer to what was asked at `sent` is waited for.
+    fn answer_due(&self, sent: Instant) -> Instant {
+        (self.heard.max(sent) + PONG_WITHIN).min(sent + PONG_AT_LAST)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,13 +113,14 @@ impl Relay {
     }
 
     fn heartbeat_due(&self) -> Option<Deadline> {
-        match self.link.as_ref()?.heartbeat_timer {
+        let link = self.link.as_ref()?;
+        match link.heartbeat_timer {
             Heartbeat::Registering { until } => {
                 Some(Deadline::new(until, "the relay did not accept the registration in time"))
             }
             Heartbeat::Idle { next } => Some(Deadline::new(next, "relay heartbeat")),
             Heartbeat::Waiting { sent, .. } => {
-                Some(Deadline::new(sent + PONG_WITHIN, "the relay owes a PONG"))
+                Some(Deadline::new(link.answer_due(sent), "the relay owes a PONG"))
             }
             Heartbeat::Dead => None,
         }
@@ -156,6 +169,7 @@ impl Endpoint {
                     channels: HashMap::new(),
                     heartbeat: HEARTBEAT,
                     heartbeat_timer: Heartbeat::Registering { until: now + REGISTER_WITHIN },
+                    heard: now,
                 });
                 self.out.message(no, init);
             }
@@ -228,6 +242,7 @@ impl Endpoint {
             self.out.event(Event::RelayDead { relay: no });
             return Ok(());
         };
+        link.heard = now;
         let registration =
             Registration { node: self.config.node.public(), network: &keys, instance: self.config.instance };
         match link.link.handle(registration, message)? {
@@ -437,7 +452,7 @@ impl Endpoint {
                     link.heartbeat_timer = Heartbeat::Dead;
                     self.out.event(Event::RelayDead { relay: no });
                 }
-                Heartbeat::Waiting { sent, .. } if sent + PONG_WITHIN <= now => {
+                Heartbeat::Waiting { sent, .. } if link.answer_due(sent) <= now => {
                     link.heartbeat_timer = Heartbeat::Dead;
                     self.out.event(Event::RelayDead { relay: no });
                 }
@@ -483,6 +498,13 @@ impl Endpoint {
             if relay.is_registered() {
                 relay.send(RelayNo(at), &mut self.out, &Control::Leave);
             }
+        }
+    }
+
+    /// A packet of a peer came by the relay's stream.
+    pub(super) fn relay_heard(&mut self, now: Instant, no: RelayNo) {
+        if let Some(link) = self.relays.get_mut(no.0).and_then(|relay| relay.link.as_mut()) {
+            link.heard = now;
         }
     }
 

@@ -100,6 +100,8 @@ struct World {
     /// Whether either node's data plane has packets that are not acknowledged, and whether neither says what it does.
     outstanding: [bool; 2],
     holds_answers: bool,
+    /// When the relay was asked first, where it answers no PING; nothing where it does.
+    unanswered: Option<Option<Instant>>,
     /// What a second relay that forwards nothing has of either node's link, if there is one.
     idle_relay: Option<two_relays::IdleRelay>,
 }
@@ -186,6 +188,7 @@ impl World {
             direct: [None; 2],
             outstanding: [false; 2],
             holds_answers: false,
+            unanswered: None,
             idle_relay: None,
         };
         for at in 0..2 {
@@ -233,6 +236,10 @@ impl World {
                 if let Some(tag) = self.internet.bind(self.now, from, nonce, udp) {
                     self.say(from, &relay::Control::Bound { tag });
                 }
+            }
+            ServerInput::Control(relay::Control::Ping { .. }) if self.unanswered.is_some() => {
+                let now = self.now;
+                self.unanswered = self.unanswered.map(|asked| asked.or(Some(now)));
             }
             ServerInput::Control(relay::Control::Ping { id }) => self.say(from, &relay::Control::Pong { id }),
             ServerInput::Forward => {

@@ -48,6 +48,11 @@ pub const PENDING_FOR: Duration = Duration::from_secs(60);
 const SILENT_FOR: Duration = Duration::from_secs(5);
 /// New MEMBERs that are taken in: each may cost a few signatures to verify.
 const NEWS: Bucket = Bucket::new(8, Duration::from_millis(500));
+/// MEMBERs that bring nothing but newer documents: some at once, then no more than the other takes in ([`NEWS`]). An admin that takes up
+/// a hundred nodes says a hundred documents within seconds, and each is said by everybody to everybody.
+const DOCUMENTS: Bucket = Bucket::new(2, TOGETHER);
+/// So long documents wait for others that may follow.
+const TOGETHER: Duration = Duration::from_millis(500);
 /// WANTs that are answered, with up to 32 kB each.
 const SERVED: Bucket = Bucket::new(16, Duration::from_millis(100));
 
@@ -152,6 +157,8 @@ pub struct Exchange {
     said: Member,
     /// When MEMBER is said again; never, once it was acknowledged.
     repeat: Option<Instant>,
+    /// When documents that wait for others are said.
+    together: Option<Instant>,
     heard: Option<Member>,
     shown: Shown,
     fetch: Option<(Purpose, Fetch)>,
@@ -174,6 +181,7 @@ pub struct Exchange {
     /// The network's secret that the peer was asked for.
     asked: Option<Asked>,
     news: Bucket,
+    documents: Bucket,
     served: Bucket,
     secrets: Bucket,
     messages: VecDeque<Message>,
@@ -223,6 +231,16 @@ impl Purpose {
             Self::Delegation | Self::Invite(_) | Self::Sought => Delegation::MAX + AROUND,
         }
     }
+
+    /// Whether it serves every session once it is here, so that one peer is asked for it and the others are not. What serves one session
+    /// alone is nobody else's to wait for.
+    fn is_for_all(self, trust: &Trust) -> bool {
+        match self {
+            Self::Document(_) | Self::Invite(_) | Self::Sought => true,
+            Self::Key(fingerprint) => trust.wants_key(fingerprint),
+            Self::Certificate | Self::Delegation | Self::Offer => false,
+        }
+    }
 }
 
 type Need = (Purpose, BlobHash);
@@ -234,6 +252,7 @@ impl Exchange {
             peer,
             said: Member::default(),
             repeat: None,
+            together: None,
             heard: None,
             shown: Shown::default(),
             fetch: None,
@@ -248,6 +267,7 @@ impl Exchange {
             judged_at: None,
             asked: None,
             news: NEWS,
+            documents: DOCUMENTS,
             served: SERVED,
             secrets: SECRETS,
             messages: VecDeque::new(),
@@ -321,7 +341,10 @@ impl Exchange {
         let ends = self.ends.map(|at| Deadline::new(at, "judge the peer anew"));
         let asked = self.asked.as_ref().filter(|asked| asked.times < ASKS);
         let asked = asked.map(|asked| Deadline::new(asked.again, "ask for the network's secret again"));
-        [repeat, fetch, waits, refused, pending, ends, asked].into_iter().fold(None, Deadline::earlier)
+        let together = self.together.map(|at| Deadline::new(at, "say MEMBER with newer documents"));
+        [repeat, together, fetch, waits, refused, pending, ends, asked]
+            .into_iter()
+            .fold(None, Deadline::earlier)
     }
 
     /// Time passed.
@@ -477,7 +500,9 @@ impl Exchange {
     ) -> Option<Purpose> {
         let (purpose, fetch) = self.fetch.take()?;
         self.tried.insert(fetch.hash(), again);
-        trust.release(clock.now, self.peer, fetch.hash(), is_here);
+        if purpose.is_for_all(trust) {
+            trust.release(clock.now, self.peer, fetch.hash(), is_here);
+        }
         Some(purpose)
     }
 
@@ -520,8 +545,11 @@ impl Exchange {
             Purpose::Delegation => self.shown.delegation = Some(Unverified::decode(trust.root(), blob)?),
             Purpose::Invite(_) => {
                 let invite = Unverified::<Delegation>::decode(trust.root(), blob)?;
-                let key = key_of(trust, invite.issuer())?;
-                trust.keep_invite(invite.verify(&key)?);
+                match trust.key(invite.issuer()) {
+                    Some(key) => trust.keep_invite(invite.verify(key)?),
+                    // For this session it is good all the same, once it is known who vouches for it.
+                    None => self.shown.delegation = Some(invite),
+                }
             }
             Purpose::Sought => {
                 let delegation = Unverified::decode(trust.root(), blob)?;
@@ -583,10 +611,35 @@ impl Exchange {
             documents: trust.documents(),
             secrets: if is_admitted { trust.secrets().ids().collect() } else { Vec::new() },
         };
-        if member != self.said || self.said.revision == 0 {
+        if self.is_worth_saying(clock.now, &member) {
             self.said = Member { revision: self.said.revision.wrapping_add(1), ..member };
             self.say(clock.now);
         }
+    }
+
+    /// Whether the other side has to hear `member` now. Of documents alone it has not where it said that it has them; and those that
+    /// follow each other fast are said together.
+    fn is_worth_saying(&mut self, now: Instant, member: &Member) -> bool {
+        let together = self.together.take().filter(|at| *at > now);
+        if self.said.revision == 0 {
+            return true;
+        }
+        if *member == self.said {
+            return false;
+        }
+        let as_before = Member { documents: self.said.documents.clone(), ..member.clone() };
+        if as_before != self.said {
+            return true;
+        }
+        let heard = self.heard.as_ref().map_or(&[][..], |heard| &heard.documents);
+        if member.documents.iter().all(|document| heard.contains(document)) {
+            return false;
+        }
+        let may = self.documents.take(now);
+        if !may {
+            self.together = together.or(Some(now + TOGETHER));
+        }
+        may
     }
 
     fn say(&mut self, now: Instant) {
@@ -691,7 +744,10 @@ impl Exchange {
                 (_, Purpose::Document(issuer)) => trust.may_hear(clock.now, issuer).map_err(Some),
                 (Some(_) | None, _) => Ok(()),
             };
-            let may = may.and_then(|()| trust.claim(clock.now, self.peer, hash).map_err(Some));
+            let may = may.and_then(|()| match purpose.is_for_all(trust) {
+                true => trust.claim(clock.now, self.peer, hash).map_err(Some),
+                false => Ok(()),
+            });
             if let Err(at) = may {
                 self.waits = at.into_iter().chain(self.waits).min();
                 continue;
@@ -770,7 +826,9 @@ impl Shown {
         if let Some(hash) = read.claims().delegation.filter(|hash| trust.invite(*hash).is_none()) {
             let Some(delegation) = self.delegation.as_ref().filter(|delegation| delegation.hash() == hash)
             else {
-                return Some((Purpose::Delegation, hash.into()));
+                let is_open = trust.view().invites().contains(&hash);
+                let purpose = if is_open { Purpose::Invite(hash) } else { Purpose::Delegation };
+                return Some((purpose, hash.into()));
             };
             return key(delegation.issuer()).or_else(|| key(read.issuer()));
         }

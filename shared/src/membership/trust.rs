@@ -26,8 +26,8 @@ const CLAIM: Duration = Duration::from_secs(5);
 /// had a reason, and each costs every member up to 256 kB and as much on its disk.
 const OBJECTION: Duration = Duration::from_secs(60);
 /// WANTs of all that are not admitted together, with up to 32 kB each: whoever has the secret can be as many nodes as it likes. Enough
-/// for a few that join at once.
-const SERVED_TO_STRANGERS: Bucket = Bucket::new(64, Duration::from_millis(25));
+/// for a hundred that join at once, or all of whom ask one that joins what it is.
+const SERVED_TO_STRANGERS: Bucket = Bucket::new(256, Duration::from_millis(25));
 /// Who waited so long for its turn is there no more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -36,7 +36,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 pub struct Trust {
     root: Fingerprint,
     node: NodeId,
-    /// Of the root and of admins.
+    /// Of the root, of admins, and of who certifies by an open invite.
     keys: BTreeMap<Fingerprint, AuthorityKey>,
     record: Record,
     view: View,
@@ -58,6 +58,7 @@ pub struct Trust {
     /// What all those are served together who are not admitted.
     served_to_strangers: Bucket,
     changes: u64,
+    turns: u64,
 }
 
 /// What this node shows.
@@ -92,6 +93,7 @@ impl Trust {
             objections: BTreeMap::new(),
             served_to_strangers: SERVED_TO_STRANGERS,
             changes: 0,
+            turns: 0,
         }
     }
 
@@ -143,12 +145,18 @@ impl Trust {
         self.changes
     }
 
+    /// Grows when something may be asked of a peer that had to wait for another to be asked: nothing else changed.
+    pub(crate) const fn turns(&self) -> u64 {
+        self.turns
+    }
+
     /// The public keys of an authority.
     pub fn key(&self, authority: Fingerprint) -> Option<&AuthorityKey> {
         self.keys.get(&authority)
     }
 
-    /// Keeps the keys of the root, of whoever the record names as an admin, and of who certified this node. Whether it is one of those.
+    /// Keeps the keys of the root, of whoever the record names as an admin, of who certified this node, and of those by whose open
+    /// invites others join. Whether it is one of those.
     pub fn keep_key(&mut self, key: AuthorityKey) -> bool {
         let fingerprint = key.fingerprint();
         let is_wanted = self.wants_key(fingerprint);
@@ -158,9 +166,12 @@ impl Trust {
         is_wanted
     }
 
-    fn wants_key(&self, fingerprint: Fingerprint) -> bool {
+    /// Whether a key is kept for all that show something by it.
+    pub(super) fn wants_key(&self, fingerprint: Fingerprint) -> bool {
         let is_own = |own: &Own| own.chain.is_none() && own.certificate.issuer() == fingerprint;
-        self.view.standing().ranked().contains(&fingerprint) || self.own.as_ref().is_some_and(is_own)
+        self.view.standing().ranked().contains(&fingerprint)
+            || self.own.as_ref().is_some_and(is_own)
+            || self.invites.values().any(|invite| invite.body().delegate == fingerprint)
     }
 
     /// The network's secrets.
@@ -517,6 +528,7 @@ impl Trust {
             self.claims.remove(&hash);
         } else if let Some(claim) = self.claims.get_mut(&hash).filter(|claim| claim.owner == peer) {
             claim.until = claim.until.min(now);
+            self.turns += u64::from(!claim.waiting.is_empty());
         }
     }
 }

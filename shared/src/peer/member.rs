@@ -112,10 +112,7 @@ impl Peer {
         if self.member.shunned.take().is_some() && self.session.is_none() {
             self.revive(ctx, "the record changed");
         }
-        let clock = clock(ctx);
-        if let (Some(exchange), Some(trust)) = (&mut self.member.exchange, ctx.trust.as_deref_mut()) {
-            exchange.handle_change(clock, trust);
-        }
+        self.member_change(ctx);
         if self.admission().is_none() && self.rest.is_asleep() && ctx.trust.is_some() {
             self.end_sleep(ctx, "the record changed", Duration::ZERO);
         }
@@ -125,6 +122,19 @@ impl Peer {
             self.shut(ctx);
         }
         self.settle(ctx);
+    }
+
+    /// Another peer is not being asked any more for what this one may have.
+    pub(crate) fn on_turn(&mut self, ctx: &mut Context<'_>) {
+        self.member_change(ctx);
+        self.settle(ctx);
+    }
+
+    fn member_change(&mut self, ctx: &mut Context<'_>) {
+        let clock = clock(ctx);
+        if let (Some(exchange), Some(trust)) = (&mut self.member.exchange, ctx.trust.as_deref_mut()) {
+            exchange.handle_change(clock, trust);
+        }
     }
 
     pub(super) fn member_timeout(&mut self, ctx: &mut Context<'_>) {

@@ -215,6 +215,8 @@ pub(crate) struct Peer {
     session: Option<Session>,
     rest: Rest,
     member: Membership,
+    /// See [`Self::due`].
+    due: Option<Deadline>,
     closing: VecDeque<(Instant, AssociationId)>,
     about: Option<Hello>,
     /// The newest revision of it in this session; a process that restarted counts anew.
@@ -293,6 +295,7 @@ impl Peer {
             session: None,
             rest: Rest::default(),
             member: Membership::default(),
+            due: None,
             closing: VecDeque::new(),
             about: None,
             revision_heard: None,
@@ -561,6 +564,16 @@ impl Peer {
     /// Says BYE.
     pub(crate) fn leave(&mut self, ctx: &mut Context<'_>, reason: u8) {
         self.send(ctx, &Control::Bye { reason });
+    }
+
+    /// [`Self::poll_timeout`], as it was when the peer was last changed: asked for all peers at each input, and so not reckoned anew.
+    pub(crate) const fn due(&self) -> Option<Deadline> {
+        self.due
+    }
+
+    /// To be called after each change.
+    pub(crate) fn reckon(&mut self) {
+        self.due = self.poll_timeout();
     }
 
     /// When to call [`Self::handle_timeout`].

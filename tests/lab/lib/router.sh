@@ -113,7 +113,11 @@ lab_router() {
     ip -n "$LAB-$router" link set lan up
     ip -n "$LAB-$router" address add "$lan.1/24" dev lan
     on "$router" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
-    on "$router" nft -f - <<RULES
+    lab_restricted "$router"
+}
+# lab_restricted ROUTER — makes a port-restricted one of it, from lan to wan.
+lab_restricted() {
+    on "$1" nft -f - <<RULES
 table ip lab {
     chain postrouting { type nat hook postrouting priority 100; oifname "wan" masquerade; }
     chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "lan" accept; }

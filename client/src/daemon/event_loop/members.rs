@@ -36,6 +36,18 @@ const WARN_BEFORE: Seconds = 30 * 86_400;
 /// A node that sees nobody for so long is told what that may mean: members that start come within seconds.
 const ALONE_FOR: Duration = Duration::from_secs(60);
 
+/// Who comes by an invite for any number is taken up with all that come within this time after the last: what an admin says goes to
+/// every member, and each tells each other of it.
+const TOGETHER: Duration = Duration::from_secs(2);
+
+/// Who came by an invite, and what it showed.
+#[derive(Debug)]
+struct Newcomer {
+    slot: PeerSlot,
+    certificate: Statement<Certificate>,
+    delegation: Statement<Delegation>,
+}
+
 /// What the loop keeps of membership beside what the endpoint has.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -49,6 +61,9 @@ pub(super) struct Kept {
     is_unsaved: bool,
     /// When certificates are looked at next.
     look: Option<Instant>,
+    /// As an admin: those that are to be taken up, and when that was done last.
+    newcomers: BTreeMap<NodeId, Newcomer>,
+    took_up: Option<Instant>,
     /// What was said of each peer, not to say it twice.
     told: BTreeMap<PeerSlot, String>,
     /// What was said of this node, and of what cannot be done here.
@@ -67,6 +82,11 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn forget(&mut self, slot: PeerSlot) {
         self.told.remove(&slot);
+    }
+
+    /// When those that wait for it are to be taken up.
+    pub(super) fn take_up_at(&self, now: Instant) -> Option<Instant> {
+        (!self.newcomers.is_empty()).then(|| self.took_up.map_or(now, |at| at + TOGETHER))
     }
 
     /// Whether this node, which is at a relay, sees somebody there.
@@ -117,6 +137,10 @@ impl EventLoop {
         if self.endpoint.trust().is_none() {
             return Err("this network has no certificates: whoever knows its secret is a member".to_owned());
         }
+        // Whoever asks sees them as members already.
+        if !self.members.newcomers.is_empty() {
+            self.take_up_all(Instant::now());
+        }
         let Some(authority) = &self.members.authority else {
             return Err(
                 "this host is no admin of the network: ask for it where one is, or see `shadowmesh admins --help`".to_owned()
@@ -137,7 +161,12 @@ impl EventLoop {
     }
 
     fn try_admin<T>(&mut self, act: impl FnOnce(&mut Admin<'_>) -> Result<T, AdminError>) -> Option<T> {
-        match self.as_admin(act)? {
+        let done = self.as_admin(act)?;
+        self.done_as_admin(done)
+    }
+
+    fn done_as_admin<T>(&mut self, done: Result<T, AdminError>) -> Option<T> {
+        match done {
             Ok(done) => Some(done),
             Err(error) => {
                 self.complain(format!("as an admin this host could not do its part: {error}"));
@@ -364,6 +393,9 @@ impl EventLoop {
                 self.on_admitted(slot, &admission);
             }
             Verdict::Refused(reason) => {
+                if let Some(id) = self.id_of(slot) {
+                    self.members.newcomers.remove(&id);
+                }
                 self.routes.vouch(Instant::now(), slot, None);
                 self.on_refused(slot, &reason);
                 let is_waiting = matches!(reason, Reason::Refusal(Refusal::NeedsApproval));
@@ -405,8 +437,39 @@ impl EventLoop {
         certificate: &Statement<Certificate>,
         delegation: &Statement<Delegation>,
     ) {
+        let enrolment = self.try_admin(|admin| admin.enrol(certificate, delegation));
+        self.say_enrolled(slot, certificate, enrolment);
+    }
+
+    /// Takes up who waits for that, if the last time is long enough ago.
+    pub(super) fn take_up_newcomers(&mut self, now: Instant) {
+        if self.members.take_up_at(now).is_some_and(|at| at <= now) {
+            self.take_up_all(now);
+        }
+    }
+
+    /// Takes up who waits for that, although it may have left since; others hear of all of them at once.
+    fn take_up_all(&mut self, now: Instant) {
+        self.members.took_up = Some(now);
+        let came = std::mem::take(&mut self.members.newcomers);
+        let enrol = |admin: &mut Admin<'_>| {
+            Ok(came.values().map(|came| admin.enrol(&came.certificate, &came.delegation)).collect())
+        };
+        let enrolments: Vec<_> = self.try_admin(enrol).unwrap_or_default();
+        for (came, enrolment) in came.values().zip(enrolments) {
+            let enrolment = self.done_as_admin(enrolment);
+            self.say_enrolled(came.slot, &came.certificate, enrolment);
+        }
+    }
+
+    fn say_enrolled(
+        &mut self,
+        slot: PeerSlot,
+        certificate: &Statement<Certificate>,
+        enrolment: Option<Enrolment>,
+    ) {
         let node = certificate.body().node;
-        match self.try_admin(|admin| admin.enrol(certificate, delegation)) {
+        match enrolment {
             Some(Enrolment::UsedUp { by, .. }) => {
                 let by: Vec<String> = by.into_iter().map(|node| self.name_of(node)).collect();
                 let sentence = format!(
@@ -434,7 +497,14 @@ impl EventLoop {
         if admission.joined_by.is_some()
             && let Some(delegation) = delegation
         {
-            self.enrol(slot, &certificate, &delegation);
+            // How often one may be used is kept at once.
+            if delegation.body().uses.is_some() {
+                self.enrol(slot, &certificate, &delegation);
+            } else if self.is_admin() {
+                let certificate = certificate.clone();
+                self.members.newcomers.insert(id, Newcomer { slot, certificate, delegation });
+                self.take_up_newcomers(Instant::now());
+            }
         }
         self.renew(certificate.body(), admission);
     }
@@ -476,11 +546,7 @@ impl EventLoop {
     }
 
     fn id_of(&self, slot: PeerSlot) -> Option<NodeId> {
-        self.endpoint
-            .peer_status(Instant::now())
-            .into_iter()
-            .find(|peer| peer.slot == slot)
-            .map(|peer| peer.id)
+        self.endpoint.id_of(slot)
     }
 
     /// What the network vouches for of this node.

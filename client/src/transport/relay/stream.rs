@@ -26,9 +26,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// Bytes handed to the library before a flush, so that the queue's count stays honest.
 const WRITE_ROUND: usize = 128 * 1024;
-/// Control messages that wait for a relay that reads slowly. Each is an answer to something or part of a handshake, so an honest
-/// relay never comes near it; one that asks without reading must not fill this node's memory.
-const CONTROL_QUEUE: usize = 1024;
+/// Control messages that wait for a relay that reads slowly. Each is an answer to something or part of a handshake, so with an honest
+/// relay no more come together than one turn of the loop says to all of its 512 peers, which may be a certificate in parts to each; one
+/// that asks without reading must not fill this node's memory, and gets 10 MB of it.
+const CONTROL_QUEUE: usize = 8192;
 /// How long a clean end waits for the relay to close.
 const LINGER: Duration = Duration::from_millis(400);
 /// REGISTERED and the first FORWARD may come in one piece, and only the endpoint can read REGISTERED: the FORWARD waits

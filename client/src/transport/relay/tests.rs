@@ -163,6 +163,19 @@ async fn messages_pass_both_ways_and_control_goes_first() {
     assert!(matches!(answer, Some(Ok(Message::Pong(text))) if text == "are you there"));
 }
 
+/// A certificate in four parts, and a word or two, to each of as many peers as a relay introduces.
+#[tokio::test]
+async fn what_one_turn_says_to_many_peers_does_not_end_the_stream() {
+    let (_listener, mut server, _client, _data, stream) = connected().await;
+    let count = 512 * 6;
+    for n in 0..count {
+        stream.send(control((n % 251) as u8));
+    }
+    for n in 0..count {
+        assert_eq!(binary(&mut server).await, control((n % 251) as u8));
+    }
+}
+
 #[tokio::test]
 async fn what_was_said_to_a_stream_that_ended_never_reaches_the_next() {
     let (listener, server, mut client, old_data, old) = connected().await;

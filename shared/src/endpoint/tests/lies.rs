@@ -144,6 +144,24 @@ fn a_relay_that_falls_silent_is_given_up_three_seconds_after_it_was_asked() {
     assert!(took <= Duration::from_millis(15_000 + 3_100), "{took:?}");
 }
 
+/// Its PONG may be the last of a long queue; but one that never comes says that nothing gets there.
+#[test]
+fn a_relay_that_says_other_things_may_be_late_with_its_answer() {
+    let mut world = connected(36);
+    world.unanswered = Some(None);
+    let began = world.now;
+    while world.count(0, |event| matches!(event, Event::RelayDead { .. })) == 0 {
+        for at in 0..2 {
+            world.say(at, &established(15_000, 120));
+        }
+        world.run(Duration::from_millis(500));
+        assert!(world.now - began < Duration::from_secs(60), "never given up");
+    }
+    let asked = world.unanswered.flatten().unwrap();
+    let took = world.now - asked;
+    assert!(took >= Duration::from_millis(14_900) && took <= Duration::from_millis(15_600), "{took:?}");
+}
+
 #[test]
 fn a_relay_that_falls_silent_while_data_flows_is_given_up_soon() {
     let mut world = connected(35);

@@ -19,6 +19,8 @@ struct World {
     loss: u32,
     /// Is not sent.
     swallow: fn(&Message) -> bool,
+    /// MEMBERs that were said.
+    said: usize,
     rng: SeededRng,
 }
 
@@ -54,6 +56,7 @@ impl World {
             wire: Vec::new(),
             loss: 0,
             swallow: |_| false,
+            said: 0,
             rng: SeededRng::new(9),
         }
     }
@@ -104,8 +107,8 @@ impl World {
     fn pump(&mut self) {
         for (from, node) in &mut self.nodes {
             let mut changes = None;
-            while changes != Some(node.trust.changes()) {
-                changes = Some(node.trust.changes());
+            while changes != Some((node.trust.changes(), node.trust.turns())) {
+                changes = Some((node.trust.changes(), node.trust.turns()));
                 node.sessions
                     .values_mut()
                     .for_each(|exchange| exchange.handle_change(self.clock, &mut node.trust));
@@ -115,6 +118,7 @@ impl World {
                     node.events.push((*to, event));
                 }
                 while let Some(message) = exchange.poll_message() {
+                    self.said += usize::from(matches!(message, Message::Member(_)));
                     if self.rng.next_u32() % 100 >= self.loss && !(self.swallow)(&message) {
                         let jitter = Duration::from_micros(u64::from(self.rng.next_u32() % 3_000));
                         self.wire.push((self.clock.now + ONE_WAY + jitter, *from, *to, message.encode()));
@@ -276,6 +280,67 @@ fn who_has_an_invite_joins_where_no_admin_is() {
         document.members.insert(id(2), Word { version: 1, ..Word::default() });
     });
     assert!(world.opens(2, 4, seconds(5)).is_some());
+}
+
+/// A dozen come by one invite at once, and show certificates by one delegate to each other: none of them waits for what another
+/// session was asked for.
+#[test]
+fn many_that_join_at_once_do_not_wait_for_each_other() {
+    let nodes: Vec<u8> = (1..=12).collect();
+    let mut world = World::new(nodes.iter().copied());
+    let limits = delegation(Fingerprint([0; 32]));
+    let (ticket, delegation) = invite(&root(), root().fingerprint(), limits, &mut SeededRng::new(3)).unwrap();
+    world.certify(&[1]);
+    let hash = delegation.hash();
+    world.say(1, |document| assert!(document.invites.insert(hash)));
+    world.trust(1).keep_invite(delegation);
+    for node in &nodes[1..] {
+        world.trust(*node).join(Joining::new(&ticket, name(&format!("n{node}")), 5));
+    }
+    let pairs: Vec<(u8, u8)> =
+        nodes.iter().flat_map(|a| nodes.iter().filter(move |b| a < *b).map(move |b| (*a, *b))).collect();
+    for (a, b) in &pairs {
+        world.connect(*a, *b);
+    }
+    let took = world.run_until(seconds(30), |world| pairs.iter().all(|(a, b)| world.is_open(*a, *b)));
+    // Ten round trips, and what is said again once.
+    assert!(took.is_some_and(|took| took < Duration::from_millis(1_500)), "{took:?}");
+}
+
+/// An admin says much within a second, and each member says to each other that it has it: not each time, and not to who has it.
+#[test]
+fn documents_that_follow_each_other_fast_are_said_together() {
+    let nodes: Vec<u8> = (1..=6).collect();
+    let mut world = settled(&nodes);
+    for a in &nodes[1..] {
+        for b in nodes.iter().filter(|b| a < b) {
+            world.connect(*a, *b);
+        }
+    }
+    world.run(seconds(10));
+    let before = world.said;
+    for number in 100..140 {
+        world.say(1, |document| assert!(document.revoke(id(number), 1_505)));
+        world.run(Duration::from_millis(25));
+    }
+    let has_all =
+        |world: &World| world.nodes.values().all(|node| node.trust.view().revocation(id(139)).is_some());
+    let took = world.run_until(seconds(5), has_all);
+    assert!(took.is_some_and(|took| took < Duration::from_millis(800)), "{took:?}");
+    let count = world.said - before;
+    // Of thirty sessions each twice at once and then once each half second; forty times without that.
+    assert!(count <= 30 * 5, "{count} times MEMBER");
+    // And a word after a pause is said at once, to whom nobody told it yet.
+    world.run(seconds(5));
+    world.clock.now += seconds(5);
+    let before = world.said;
+    world.say(1, |document| assert!(document.revoke(id(140), 1_505)));
+    let took = world.run_until(seconds(5), |world| {
+        world.nodes.values().all(|node| node.trust.view().revocation(id(140)).is_some())
+    });
+    assert!(took.is_some_and(|took| took < Duration::from_millis(100)), "{took:?}");
+    world.run(seconds(5));
+    assert!(world.said - before <= 5 + 20, "each tells the others, and not the one that it has it from");
 }
 
 #[test]
@@ -610,7 +675,7 @@ fn those_that_are_not_admitted_are_served_little_together() {
             parts += usize::from(matches!(message, Message::Part(Part { number: 0, .. })));
         }
     }
-    assert_eq!(parts, 64, "of 800");
+    assert_eq!(parts, 256, "of 800");
     // A member is served all the same.
     let node = world.nodes.get_mut(&1).unwrap();
     let exchange = node.sessions.get_mut(&2).unwrap();

@@ -236,6 +236,49 @@ async fn from_joining_to_revocation() {
 }
 
 #[test]
+fn those_that_join_at_once_are_taken_up_together() {
+    crate::net::namespace::isolated(|| in_network("", many_at_once()));
+}
+
+async fn many_at_once() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let (b, c, d) = (office.joins("b", &invite).await, office.joins("c", &invite).await, "d");
+    for name in ["b", "c"] {
+        a.meets(name).await;
+    }
+    let in_record = |members: &[Entry], name: &str| {
+        members.iter().any(|known| known.name == name && known.since.is_some())
+    };
+    // The first at once, the next two seconds later: all that come meanwhile with it.
+    let began = Instant::now();
+    let third = office.joins(d, &invite).await;
+    a.meets(d).await;
+    let mut seen = Vec::new();
+    let all = async {
+        while seen.last() != Some(&3) {
+            let members = a.members().await;
+            let count = ["b", "c", "d"].iter().filter(|name| in_record(&members, name)).count();
+            seen.push(count);
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("all to be in the record", all).await;
+    seen.dedup();
+    if began.elapsed() < Duration::from_secs(3) {
+        assert_eq!(seen, [1, 3], "one after the other");
+    }
+    // Whom a command means is a member before: by name.
+    let e = office.joins("e", &invite).await;
+    a.meets("e").await;
+    a.change(Change::Rename { member: "e".into(), name: "eve".into() }).await.unwrap();
+    assert!(in_record(&a.members().await, "eve"));
+    drop((b, c, third, e));
+    office.serving.abort();
+}
+
+#[test]
 fn an_invite_for_one_is_not_for_two() {
     crate::net::namespace::isolated(|| in_network("", used_twice()));
 }
