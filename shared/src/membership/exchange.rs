@@ -27,7 +27,7 @@ use super::document::Document;
 use super::fetch::{Fetch, Progress, parts};
 use super::join::JoinError;
 use super::judge::{Admission, CLOCK_SKEW, Refusal, judge, refuse_revoked};
-use super::message::{ADMITTED, Handed, Member, Message, PENDING, Part, Want};
+use super::message::{ADMITTED, Handed, Listed, Member, Message, PENDING, Part, Want};
 use super::statement::{AROUND, Body, Statement, StatementError, Unverified};
 use super::trust::Trust;
 use crate::bucket::Bucket;
@@ -617,7 +617,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the other side has to hear `member` now. Of documents alone it has not where it said that it has them; and those that
+    /// Whether the other side has to hear `member` now. Of documents alone it has not where it said that it has them, or newer ones; and those that
     /// follow each other fast are said together.
     fn is_worth_saying(&mut self, now: Instant, member: &Member) -> bool {
         let together = self.together.take().filter(|at| *at > now);
@@ -632,7 +632,12 @@ impl Exchange {
             return true;
         }
         let heard = self.heard.as_ref().map_or(&[][..], |heard| &heard.documents);
-        if member.documents.iter().all(|document| heard.contains(document)) {
+        let has = |document: &Listed| {
+            heard.iter().any(|heard| {
+                heard == document || heard.issuer == document.issuer && heard.version > document.version
+            })
+        };
+        if member.documents.iter().all(has) {
             return false;
         }
         let may = self.documents.take(now);

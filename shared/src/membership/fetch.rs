@@ -8,11 +8,10 @@ use crate::crypto::{kdf, labels};
 use crate::ids::BlobHash;
 use std::time::{Duration, Instant};
 
-/// What did not come is asked for again after this, then after twice as long, and so on: who answers late, as all do where a hundred
-/// begin at once, has no more to do for it.
+/// What did not come is asked for again after this.
 const REPEAT: Duration = Duration::from_secs(1);
 /// Times in a row without anything new, after which something else is asked for first.
-const TRIES: u32 = 3;
+const TRIES: u32 = 5;
 
 /// A blob on its way here.
 #[derive(Debug)]
@@ -100,7 +99,7 @@ impl Fetch {
     }
 
     fn want(&mut self, now: Instant) -> Want {
-        self.repeat = now + REPEAT * 2_u32.pow(self.tries.min(TRIES));
+        self.repeat = now + REPEAT;
         let came = self.arrived.as_ref().map_or(&[][..], |(_, came)| came);
         self.first = came.iter().position(|came| !came).unwrap_or(0);
         let missing = (0..WINDOW).filter(|bit| !came.get(self.first + bit).is_some_and(|came| *came));
