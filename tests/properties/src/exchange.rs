@@ -8,8 +8,8 @@ use crate::authorities::{
 use crate::script::{Script, any_scripts};
 use shadowmesh_proto::ids::{BlobHash, NetworkId, NodeId, StatementHash};
 use shadowmesh_proto::membership::{
-    ADMITTED, Certificate, Clock, Document, Exchange, Gate, Listed, Member, Message, Own, PART_LEN, Part,
-    Statement, Trust, Verdict, WINDOW, Want,
+    ADMITTED, CLOCK_SKEW, Certificate, Clock, Document, Exchange, Gate, Listed, Member, Message, Own,
+    PART_LEN, Part, Statement, Trust, Verdict, WINDOW, Want,
 };
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const MOST: usize = WINDOW + 6;
 
 /// What the peer can show.
 struct Shelf {
-    /// Makes [`NODE`] a member.
+    /// Makes [`NODE`] a member, in its time.
     good: Vec<Statement<Certificate>>,
     certificates: Vec<Statement<Certificate>>,
     /// Good for this node, in place of its own.
@@ -34,7 +34,11 @@ impl Shelf {
         let invite = signed(ADMIN, ROOT, &delegation());
         let by_invite = certificate(invite.as_ref().map(Statement::hash));
         let own = Certificate { node: HERE, ..certificate(None) };
-        let good = [signed(DELEGATE, ROOT, &by_invite), signed(ADMIN, ROOT, &certificate(None))];
+        let good = [
+            signed(DELEGATE, ROOT, &by_invite),
+            signed(ADMIN, ROOT, &certificate(None)),
+            signed(ROOT, ROOT, &Certificate { not_before: 4_000, ..certificate(None) }),
+        ];
         let bad = [
             signed(DELEGATE, ROOT, &Certificate { tags: tags(&["admin"]), ..by_invite.clone() }),
             signed(DELEGATE, ROOT, &Certificate { not_after: 9_001, ..by_invite.clone() }),
@@ -43,7 +47,6 @@ impl Shelf {
             signed(STRANGER, ROOT, &by_invite),
             signed(ROOT, ROOT, &Certificate { node: OTHER, ..certificate(None) }),
             signed(ROOT, ROOT, &Certificate { not_after: 1_400, ..certificate(None) }),
-            signed(ROOT, ROOT, &Certificate { not_before: 4_000, ..certificate(None) }),
             signed(ELSEWHERE, ELSEWHERE, &certificate(None)),
             signed(STRANGER, ROOT, &Certificate { serial: 9, ..own.clone() }),
             signed(ROOT, ROOT, &Certificate { not_before: 900, serial: 9, ..own.clone() }),
@@ -175,7 +178,10 @@ impl Session {
         if let Verdict::Admitted(admission) = self.exchange.verdict() {
             let certificate = chain.map(|(certificate, _)| certificate).expect("it is admitted by one");
             assert!(shelf.good.contains(certificate), "{certificate:?}");
-            assert!(clock.unix <= 5_000 + 60, "its time was over long ago");
+            let says = certificate.body();
+            assert!(says.not_before <= clock.unix + CLOCK_SKEW, "its time has not come");
+            // A part of a second passes before the deadline does.
+            assert!(clock.unix <= says.not_after + 1, "its time is over");
             assert_eq!(admission.until, 5_000);
         } else {
             assert_eq!(self.exchange.gate(), Gate::Shut);

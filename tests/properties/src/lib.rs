@@ -1,7 +1,7 @@
 //! What must hold of any input: one function for each thing that reads what others wrote.
 //!
 //! A [`Target`] takes bytes and panics when a property is broken. The same functions run twice: under libFuzzer, which looks for inputs
-//! that reach more of the code (`fuzz/`, `scripts/fuzz TARGET SECONDS`), and in `tests/tests/fuzzed.rs`, with the inputs that are
+//! that reach more of the code (`fuzz/`, `scripts/fuzz TARGET SECONDS`), and in `tests/properties/tests/fuzzed.rs`, with the inputs that are
 //! committed and thousands that are near to them. They use the public interface of the protocol crate and nothing else.
 //!
 //! - Parsers ([`rules`], [`statement`], [`ticket`], [`payload`], [`packet`], [`peer`], [`relay`], [`stun`]) take the bytes as they

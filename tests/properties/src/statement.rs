@@ -84,7 +84,7 @@ fn unsigned<T: Body + Clone + 'static>(body: &T, by: usize) -> Vec<u8> {
     let mut bytes =
         crate::authorities::signed(by, ROOT, body).map(|said| said.bytes().to_vec()).unwrap_or_default();
     let signature = bytes.len().saturating_sub(SIGNATURE_LEN);
-    bytes.drain(signature..).count();
+    bytes.truncate(signature);
     bytes.resize(signature + SIGNATURE_LEN, 0);
     bytes
 }
