@@ -146,10 +146,10 @@ fn invite(script: &mut Script<'_>) -> Delegation {
 fn says(script: &mut Script<'_>) -> Certificate {
     let mut says = certificate(None);
     says.node = *script.pick(&[NODE, OTHER]);
-    says.name = name(script.pick(&["node-7", "vault", "node-"]));
+    says.name = name(*script.pick(&["node-7", "vault", "node-"]));
     says.tags =
-        tags(script.pick(&[&["server"][..], &[], &["admin"], &["lab", "server"], &["lab", "server", "z"]]));
-    says.addresses = addresses(script.pick(&[
+        tags(*script.pick(&[&["server"][..], &[], &["admin"], &["lab", "server"], &["lab", "server", "z"]]));
+    says.addresses = addresses(*script.pick(&[
         &["10.1.2.7"][..],
         &[],
         &["10.1.3.7"],

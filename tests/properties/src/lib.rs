@@ -6,7 +6,7 @@
 //!
 //! - Parsers ([`rules`], [`statement`], [`ticket`], [`payload`], [`packet`], [`peer`], [`relay`], [`stun`]) take the bytes as they
 //!   would come: whatever is read is written back as the same thing, and is within its bounds.
-//! - What takes more than bytes ([`chain`], [`judge`], [`record`], [`exchange`]) takes them as a [`Script`]: what an enemy does with
+//! - What takes more than bytes ([`chain`], [`judge`], [`record`], [`exchange`]) takes them as a [`Script`](script::Script): what an enemy does with
 //!   signed statements, what an authority says in which field. So that the search does not end at the first signature.
 //!
 //! # Invariants
@@ -28,8 +28,6 @@ pub mod script;
 pub mod statement;
 pub mod stun;
 pub mod ticket;
-
-use script::Script;
 
 /// Something that reads what others wrote.
 #[derive(Debug, Clone, Copy)]

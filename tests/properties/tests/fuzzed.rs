@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shadowmesh_properties::script::Script;
 use shadowmesh_properties::{TARGETS, Target};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,12 @@ fn holds(name: &str, cases: u32) {
             Script::new(&script).damage(&mut input, &all);
             input
         });
-    proptest!(config, |(input in near)| { (target.check)(&input); });
+    let tried = Cell::new(0);
+    proptest!(config, |(input in near)| {
+        (target.check)(&input);
+        tried.set(tried.get() + 1);
+    });
+    assert_eq!(tried.get(), cases);
 }
 
 macro_rules! targets {
@@ -83,18 +89,18 @@ macro_rules! targets {
 }
 
 targets! {
-    chain 300
-    exchange 200
-    judge 150
-    packet 500
-    payload 500
-    peer 500
-    record 100
-    relay 500
-    rules 300
-    statement 400
-    stun 500
-    ticket 300
+    chain 1000
+    exchange 800
+    judge 500
+    packet 5000
+    payload 5000
+    peer 5000
+    record 400
+    relay 5000
+    rules 3000
+    statement 1500
+    stun 5000
+    ticket 3000
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::membership::offer::{OfferError, judge_offer};
 use crate::ticket::{Invite, RelayTicket, TicketError};
 use crate::wire::codec;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Attack {
@@ -114,9 +115,12 @@ struct Case {
 /// Takes a case: what was tried, what came of it, what should.
 type Add<'a> = &'a mut dyn FnMut(Attack, &'static str, Option<Named>, Named);
 
+/// Of [`network`]: made once, for every length that something is cut to.
+static ROOT: LazyLock<Fingerprint> = LazyLock::new(|| authority(1).fingerprint());
+
 /// Reads and verifies, as a peer does.
 fn read<T: Body + Clone>(bytes: &[u8], by: &Authority) -> Option<Named> {
-    let read = Unverified::<T>::decode(authority(1).fingerprint(), bytes);
+    let read = Unverified::<T>::decode(*ROOT, bytes);
     read.and_then(|read| read.verify(by.public())).err().map(Named::Statement)
 }
 
