@@ -6,6 +6,7 @@ use shadowmesh_proto::membership::{
     Pattern, Statement, Tag, Tags,
 };
 use shadowmesh_proto::rng::SeededRng;
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -46,13 +47,16 @@ pub fn key_of(fingerprint: Fingerprint) -> Option<&'static AuthorityKey> {
     (0..COUNT).map(|number| authority(number).public()).find(|key| key.fingerprint() == fingerprint)
 }
 
-/// Most statements of a kind that are kept.
+/// By whom, in which network, of what kind, with what body.
+type Said = (usize, usize, u8, Vec<u8>);
+
+/// Most statements of all kinds that are kept.
 const KEPT: usize = 4_096;
 
 /// What `by` says in the network of `root`; nothing where it would not be read. What was signed before is not signed again.
 pub fn signed<T: Body + Clone + 'static>(by: usize, root: usize, body: &T) -> Option<Statement<T>> {
     thread_local! {
-        static SIGNED: RefCell<BTreeMap<(usize, usize, u8, Vec<u8>), Box<dyn std::any::Any>>> = const { RefCell::new(BTreeMap::new()) };
+        static SIGNED: RefCell<BTreeMap<Said, Box<dyn Any>>> = const { RefCell::new(BTreeMap::new()) };
     }
     let bytes = minicbor::to_vec(body).expect("a Vec takes everything");
     let key = (by, root, T::KIND, bytes);

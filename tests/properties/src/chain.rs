@@ -52,10 +52,18 @@ impl Said {
 /// # Panics
 /// When a property does not hold.
 pub fn check(bytes: &[u8]) {
-    let (mut script, said) = (Script::new(bytes), said());
-    let document = came(&mut script, &said, &said.documents);
-    let delegation = came(&mut script, &said, &said.delegations);
-    let certificate = came(&mut script, &said, &said.certificates);
+    SAID.with(|said| holds(&mut Script::new(bytes), said));
+}
+
+thread_local! {
+    /// Signed once.
+    static SAID: Said = said();
+}
+
+fn holds(script: &mut Script<'_>, said: &Said) {
+    let document = came(script, said, &said.documents);
+    let delegation = came(script, said, &said.delegations);
+    let certificate = came(script, said, &said.certificates);
     let Some(certificate) = certificate else { return };
     let mut record = Record::new(fingerprint(ROOT));
     if let Some(document) = document {
@@ -84,7 +92,7 @@ fn came<T: Body + Clone + PartialEq + 'static>(
 ) -> Option<Statement<T>> {
     let original = script.pick(originals);
     let mut bytes = original.bytes().to_vec();
-    if script.byte() % 4 != 0 {
+    if !script.byte().is_multiple_of(4) {
         script.damage(&mut bytes, &said.all());
     }
     let (is_whole, root) = (bytes == original.bytes(), fingerprint(ROOT));

@@ -81,7 +81,15 @@ impl Shelf {
 /// # Panics
 /// When a property does not hold.
 pub fn check(bytes: &[u8]) {
-    let (mut script, shelf) = (Script::new(bytes), Shelf::new());
+    SHELF.with(|shelf| talk(&mut Script::new(bytes), shelf));
+}
+
+thread_local! {
+    /// Signed once.
+    static SHELF: Shelf = Shelf::new();
+}
+
+fn talk(script: &mut Script<'_>, shelf: &Shelf) {
     let mut trust = Trust::new(fingerprint(ROOT), HERE);
     assert!(trust.keep_key(authority(ROOT).public().clone()));
     let document = signed(ROOT, ROOT, &grants()).expect("a document");
@@ -93,12 +101,12 @@ pub fn check(bytes: &[u8]) {
     let mut clock = Clock { now: begun, unix: 1_500 };
     let mut session =
         Session { exchange: Exchange::begin(clock, &mut trust, NODE), wanted: None, revision: 0 };
-    session.holds(&shelf, &trust, &own, &clock);
+    session.holds(shelf, &trust, &own, &clock);
     for _ in 0..200 {
         if script.is_over() || session.exchange.is_over() {
             break;
         }
-        match session.next(&mut script, &shelf) {
+        match session.next(script, shelf) {
             Act::Say(message) => session.exchange.handle_message(clock, &mut trust, message),
             Act::Wait(span) => {
                 clock.now += span;
@@ -108,7 +116,7 @@ pub fn check(bytes: &[u8]) {
                 }
             }
         }
-        session.holds(&shelf, &trust, &own, &clock);
+        session.holds(shelf, &trust, &own, &clock);
     }
 }
 

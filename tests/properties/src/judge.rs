@@ -143,19 +143,19 @@ fn invite(script: &mut Script<'_>) -> Delegation {
     limits
 }
 
+const TAGS: [&[&str]; 5] = [&["server"], &[], &["admin"], &["lab", "server"], &["lab", "server", "z"]];
+const ADDRESSES: [&[&str]; 5] =
+    [&["10.1.2.7"], &[], &["10.1.3.7"], &["10.1.2.7", "fd00::1"], &["10.1.1.255"]];
+
 fn says(script: &mut Script<'_>) -> Certificate {
     let mut says = certificate(None);
     says.node = *script.pick(&[NODE, OTHER]);
-    says.name = name(*script.pick(&["node-7", "vault", "node-"]));
-    says.tags =
-        tags(*script.pick(&[&["server"][..], &[], &["admin"], &["lab", "server"], &["lab", "server", "z"]]));
-    says.addresses = addresses(*script.pick(&[
-        &["10.1.2.7"][..],
-        &[],
-        &["10.1.3.7"],
-        &["10.1.2.7", "fd00::1"],
-        &["10.1.1.255"],
-    ]));
+    let named = script.pick(&["node-7", "vault", "node-"]);
+    says.name = name(named);
+    let tagged = script.pick(&TAGS);
+    says.tags = tags(tagged);
+    let addressed = script.pick(&ADDRESSES);
+    says.addresses = addresses(addressed);
     says.not_before = *script.pick(&[1_000, 0, 2_100, 5_000, u64::MAX]);
     says.not_after = *script.pick(&[5_000, 9_000, 9_001, 4_999, u64::MAX]);
     says.serial = u64::from(script.byte() % 2);
