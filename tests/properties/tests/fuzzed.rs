@@ -18,16 +18,16 @@ fn fuzz() -> PathBuf {
 /// The inputs of a target that are committed: those that it makes itself, and those that were found.
 fn committed(target: &Target) -> Vec<Vec<u8>> {
     let mut files: Vec<PathBuf> = fs::read_dir(fuzz().join("seeds").join(target.name))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("the directory of the target")
+        .map(|entry| entry.expect("a file").path())
         .collect();
     files.sort();
     assert!(!files.is_empty());
-    files.iter().map(|file| fs::read(file).unwrap()).collect()
+    files.iter().map(|file| fs::read(file).expect("a readable one")).collect()
 }
 
 fn target(name: &str) -> Target {
-    *TARGETS.iter().find(|target| target.name == name).unwrap()
+    *TARGETS.iter().find(|target| target.name == name).expect("a target")
 }
 
 /// Every committed input, then `cases` that are near to some.
