@@ -26,8 +26,9 @@ use super::delegation::Delegation;
 use super::document::Document;
 use super::fetch::{Fetch, Progress, parts};
 use super::join::JoinError;
-use super::judge::{Admission, CLOCK_SKEW, Refusal, judge, refuse_revoked};
+use super::judge::{Admission, Refusal, judge, refuse_revoked};
 use super::message::{ADMITTED, Handed, Listed, Member, Message, PENDING, Part, Want};
+use super::offer::judge_offer;
 use super::statement::{AROUND, Body, Statement, StatementError, Unverified};
 use super::trust::Trust;
 use crate::bucket::Bucket;
@@ -559,19 +560,15 @@ impl Exchange {
                 let offer = Unverified::<Certificate>::decode(trust.root(), blob)?;
                 let key = key_of(trust, offer.issuer())?;
                 let offer = offer.verify(&key)?;
-                // Only what this node would admit another for, and nothing that it had before: others have seen that. Nor is it
-                // let live shorter, or anything said of it by who is no admin any more.
-                let is_admins = trust.view().standing().is_admin(offer.issuer());
-                let is_good = judge(trust.view(), trust.node(), &offer, None, false, clock.unix).is_ok();
-                let age = |certificate: &Certificate| (certificate.not_before, certificate.serial);
-                let is_newer = trust.own().map(|own| own.certificate.body()).is_none_or(|own| {
-                    // One that was made by a clock that was ahead is good for nothing yet, and any other is better.
-                    let is_ahead = own.not_before > clock.unix.saturating_add(CLOCK_SKEW);
-                    is_ahead || (age(own) < age(offer.body()) && own.not_after <= offer.body().not_after)
-                });
-                if is_admins && is_good && is_newer {
-                    trust.renew(offer.clone());
-                    self.events.push_back(Event::Renewed(offer));
+                let own = trust.own().map(|own| own.certificate.body());
+                match judge_offer(trust.view(), trust.node(), own, &offer, clock.unix) {
+                    Ok(()) => {
+                        trust.renew(offer.clone());
+                        self.events.push_back(Event::Renewed(offer));
+                    }
+                    Err(error) => {
+                        tracing::debug!(peer = %self.peer.short(), %error, "a certificate that the peer offers is not taken");
+                    }
                 }
             }
         }

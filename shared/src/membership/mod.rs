@@ -5,7 +5,8 @@
 //! - [`Authority`]: a pair of signing keys of which both must verify.
 //! - [`Statement`]: something an authority says, in exactly one form: a [`Delegation`], a [`Certificate`], a [`Document`].
 //! - [`Record`]: what was heard of all admins, a join; [`View`]: what it amounts to, with [`Standing`] for who is an admin.
-//! - [`judge()`]: whether a certificate makes a member, or which [`Refusal`] speaks against it. `enrol`: what an admin does about it.
+//! - [`judge()`]: whether a certificate makes a member, or which [`Refusal`] speaks against it. `offer`: whether one takes the place of a
+//!   node's own. `enrol`: what an admin does about it.
 //! - [`Trust`]: what a node holds, one for the node. [`Exchange`]: the talk in one session, that asks for what is missing.
 //! - [`Secrets`]: the network's secret, and during a rotation the one before it.
 //!
@@ -37,6 +38,7 @@ mod join;
 mod judge;
 mod message;
 mod name;
+mod offer;
 mod record;
 mod secrets;
 mod set;

@@ -80,8 +80,12 @@ impl Record {
             known.merge(&heard);
             return *known != before;
         }
+        self.enter(issuer, heard)
+    }
+
+    /// Takes in a writer that is not there yet, if there is room. Room is made by those that nobody grants anything any more.
+    fn enter(&mut self, issuer: Fingerprint, heard: Writer) -> bool {
         if self.writers.len() >= MAX_WRITERS {
-            // Room is made by those that nobody grants anything any more.
             let standing = self.standing();
             self.writers.retain(|writer, _| standing.ranked().contains(writer));
         }
@@ -92,13 +96,13 @@ impl Record {
         has_room
     }
 
-    /// Takes over what was heard elsewhere.
+    /// Takes over what was heard elsewhere: a join, as long as both together are within [`MAX_WRITERS`].
     pub fn merge(&mut self, other: &Self) {
         for (issuer, heard) in &other.writers {
             match self.writers.get_mut(issuer) {
                 Some(known) => known.merge(heard),
                 None => {
-                    self.writers.insert(*issuer, heard.clone());
+                    self.enter(*issuer, heard.clone());
                 }
             }
         }

@@ -3,6 +3,7 @@
 mod exchanging;
 mod judging;
 mod records;
+mod refused;
 mod statements;
 
 use super::*;

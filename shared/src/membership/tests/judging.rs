@@ -3,16 +3,16 @@
 use super::*;
 
 /// A network with its root (1), an admin (2) and a delegate (3) of that admin.
-struct Network {
-    root: Authority,
-    admin: Authority,
-    delegate: Authority,
-    record: Record,
+pub(super) struct Network {
+    pub(super) root: Authority,
+    pub(super) admin: Authority,
+    pub(super) delegate: Authority,
+    pub(super) record: Record,
 }
 
-const NODE: NodeId = NodeId([7; 32]);
+pub(super) const NODE: NodeId = NodeId([7; 32]);
 
-fn network() -> Network {
+pub(super) fn network() -> Network {
     let (root, admin, delegate) = (authority(1), authority(2), authority(3));
     let mut network = Network { record: Record::new(root.fingerprint()), root, admin, delegate };
     let granted = network.admin.fingerprint();
@@ -24,7 +24,7 @@ fn network() -> Network {
 
 impl Network {
     /// The root (1) or the admin (2) changes its document.
-    fn say(&mut self, who: u64, change: impl FnOnce(&mut Document)) {
+    pub(super) fn say(&mut self, who: u64, change: impl FnOnce(&mut Document)) {
         let by = authority(who);
         let mut document = self.record.draft(by.fingerprint(), 1_500);
         change(&mut document);
@@ -32,13 +32,13 @@ impl Network {
         assert!(self.record.insert(document));
     }
 
-    fn delegation(&self, change: impl FnOnce(&mut Delegation)) -> Statement<Delegation> {
+    pub(super) fn delegation(&self, change: impl FnOnce(&mut Delegation)) -> Statement<Delegation> {
         let mut body = delegation(self.delegate.fingerprint());
         change(&mut body);
         Statement::sign(&self.admin, self.root.fingerprint(), body).unwrap()
     }
 
-    fn certificate(
+    pub(super) fn certificate(
         &self,
         by: &Authority,
         delegation: Option<&Statement<Delegation>>,
@@ -50,7 +50,7 @@ impl Network {
     }
 
     /// The node of the delegate's invite, at `now`.
-    fn judge_joined(
+    pub(super) fn judge_joined(
         &self,
         change: impl FnOnce(&mut Delegation),
         met: bool,

@@ -316,6 +316,18 @@ fn writers_are_bounded_and_those_that_matter_find_room() {
     assert!(record.view().standing().is_admin(fingerprint(1)));
 }
 
+#[test]
+fn merging_keeps_to_the_bound_as_hearing_does() {
+    let of = |range: std::ops::Range<u64>| record(range.map(|n| say(n, politics(&[], &[]))));
+    let writers = MAX_WRITERS as u64;
+    let (mut full, mut other) = (of(200..200 + writers), of(1_000..1_000 + writers - 2));
+    assert!(other.insert(say(0, politics(&[1], &[]))) && other.insert(say(1, politics(&[], &[]))));
+    full.merge(&other);
+    assert!(full.documents().count() <= MAX_WRITERS, "{} writers", full.documents().count());
+    assert!(full.view().standing().is_admin(fingerprint(1)), "those that matter find room");
+    assert!(full.document(fingerprint(1)).is_some());
+}
+
 /// Documents of the admins, of which some grant and remove each other, with versions that collide.
 fn spoken() -> impl Strategy<Value = Vec<Statement<Document>>> {
     let numbers = || prop::collection::vec(0..ADMINS, 0..3);

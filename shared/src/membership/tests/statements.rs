@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::codec;
 
 /// CBOR around bodies that our own code would not write.
-fn forged(by: &Authority, body: &[u8]) -> Vec<u8> {
+pub(super) fn forged(by: &Authority, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut e = minicbor::Encoder::new(&mut bytes);
     e.array(3).unwrap().bytes(body).unwrap().bytes(by.fingerprint().as_bytes()).unwrap();
@@ -12,7 +12,7 @@ fn forged(by: &Authority, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn body_of<T: Body>(statement: &Statement<T>) -> Vec<u8> {
+pub(super) fn body_of<T: Body>(statement: &Statement<T>) -> Vec<u8> {
     let mut d = minicbor::Decoder::new(statement.bytes());
     d.array().unwrap();
     d.bytes().unwrap().to_vec()
