@@ -1,7 +1,7 @@
 //! What the two sides of a handshake say of themselves: within bounds, fit for a terminal, written back as the same.
 
 use shadowmesh_proto::crypto::aead::CipherSet;
-use shadowmesh_proto::handshake::payload::{MAX_NAME, MAX_PAYLOAD, MAX_PROGRAM, Payload};
+use shadowmesh_proto::handshake::payload::{KNOWS_REST, MAX_NAME, MAX_PAYLOAD, MAX_PROGRAM, Payload};
 use shadowmesh_proto::ids::AssociationId;
 
 /// Any bytes are a payload or none.
@@ -23,17 +23,18 @@ pub fn check(bytes: &[u8]) {
 
 /// The smallest, the largest, and one of a later version.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let payload = |name: &str, program: &str| Payload {
+    let payload = |name: &str, program: &str, features: u32| Payload {
         ciphers: CipherSet::ALL,
         mtu: 1_400,
         name: name.to_owned(),
         association: AssociationId([1; 8]),
         program: program.to_owned(),
+        features,
     };
     let all = [
-        payload("", ""),
-        payload("node-7", "0.1.0"),
-        payload(&"n".repeat(MAX_NAME), &"p".repeat(MAX_PROGRAM)),
+        payload("", "", 0),
+        payload("node-7", "0.1.0", KNOWS_REST),
+        payload(&"n".repeat(MAX_NAME), &"p".repeat(MAX_PROGRAM), u32::MAX),
     ];
     let mut seeds: Vec<Vec<u8>> = all.iter().filter_map(|payload| payload.encode().ok()).collect();
     let mut later = seeds.get(1).cloned().unwrap_or_default();

@@ -60,6 +60,8 @@ fn is_within_bounds(body: &Control) {
         | Control::ResumeAck { .. }
         | Control::Use { .. }
         | Control::UseAck { .. }
+        | Control::Rest { .. }
+        | Control::RestAnswer { .. }
         | Control::TcpTry => {}
     }
 }
@@ -108,6 +110,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Control::Use { number: 1, wanted: Wanted::Direct },
         Control::UseAck { number: 1 },
         Control::TcpTry,
+        Control::Rest { number: u64::MAX },
+        Control::RestAnswer { number: 1, is_over: true },
         Control::Membership(Message::Member(member)),
         Control::Membership(Message::MemberAck { revision: 1 }),
         Control::Membership(Message::Want(Want { hash: BlobHash([6; 32]), first: 0, missing: u32::MAX })),
