@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Answers that have to agree before a path is said to be slow: one may have been held up by a busy machine, or by a TCP that repaired
 /// a loss.
 const AGREE: usize = 3;
+/// A path that seems slow by its first answer is asked again after this ...
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// ... and so often: until it has answered for sixteen seconds, as long as a heartbeat.
+const SEEMS_FOR: u32 = 6;
 /// Each answer takes this part off what is remembered to have been better.
 const FORGOTTEN: u32 = 256;
 
@@ -13,13 +17,15 @@ const FORGOTTEN: u32 = 256;
 pub(super) struct Rtt {
     smoothed: Duration,
     latest: [Duration; AGREE],
+    /// How many there were, as far as anybody counts.
+    answers: u32,
     /// The shortest, as far as it is remembered.
     best: Duration,
 }
 
 impl Rtt {
     pub(super) const fn new(sample: Duration) -> Self {
-        Self { smoothed: sample, latest: [sample; AGREE], best: sample }
+        Self { smoothed: sample, latest: [sample; AGREE], answers: 1, best: sample }
     }
 
     /// RFC 6298 §2 with alpha 1/8; but one sample over which a process slept does not make a path slow for minutes: what is less than
@@ -32,8 +38,15 @@ impl Rtt {
         };
         self.latest.rotate_left(1);
         self.latest[AGREE - 1] = sample;
+        self.answers = self.answers.saturating_add(1);
         self.best += self.smoothed.saturating_sub(self.best) / FORGOTTEN;
         self.best = self.best.min(sample);
+    }
+
+    /// After which pause it is asked again whether it is as slow as it seems, each time twice as long: the first answers may all be from the
+    /// moment in which a machine began with many peers at once. `None` once it had time enough.
+    pub(super) fn asked_again(&self) -> Option<Duration> {
+        (self.answers <= SEEMS_FOR).then(|| ASK_AGAIN * 2_u32.pow(self.answers - 1))
     }
 
     /// What is expected of the next answer.

@@ -153,6 +153,11 @@ pub fn is_much_worse(direct: Duration, relayed: Duration) -> bool {
     direct > relayed.saturating_mul(2).saturating_add(MUCH_WORSE)
 }
 
+/// Whether its round trip keeps a direct path that carries no data from carrying it.
+pub fn seems_slow(direct: Duration, relayed: Duration) -> bool {
+    is_much_worse(direct.saturating_add(GAIN), relayed)
+}
+
 /// Which of `choices` is to carry data: the place of the best, `None` when there is none. `relayed` is the round trip over the relay,
 /// also while that rests: what is compared with it must not look better for its being asleep.
 ///
@@ -164,8 +169,8 @@ pub fn choose(choices: &[Choice], relayed: Option<Duration>) -> Option<usize> {
     let is_fair = |choice: &Choice| match (choice.kind.is_direct(), choice.sustained, relayed) {
         (true, Some(direct), Some(relayed)) => {
             // Once another path carries the data, a direct one has to be better than what made it lose, by the usual gain.
-            let margin = if is_away(choice) { GAIN } else { Duration::ZERO };
-            !is_much_worse(direct.saturating_add(margin), relayed)
+            let is_slow = if is_away(choice) { seems_slow } else { is_much_worse };
+            !is_slow(direct, relayed)
         }
         (_, _, _) => true,
     };

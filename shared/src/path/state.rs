@@ -351,6 +351,15 @@ impl Path {
         }
     }
 
+    /// It is kept from data by its round trip alone: asked again soon, while it is too new for that to be known.
+    pub fn ask_whether_slow(&mut self, now: Instant) {
+        let pause = self.rtt.as_ref().and_then(Rtt::asked_again);
+        if let Some(pause) = pause.filter(|_| self.is_proven() && self.asked.is_none()) {
+            let again = Deadline::new((self.answered + pause).max(now), "it may only have seemed slow");
+            self.next_ping = Deadline::earlier(self.next_ping, Some(again));
+        }
+    }
+
     /// The PING `id` left.
     pub fn on_ping_sent(&mut self, now: Instant, id: u64) {
         let answer_takes = self.rtt().map_or(PROBE_INTERVAL, |rtt| PROBE_INTERVAL.max(2 * rtt));

@@ -20,7 +20,7 @@ use crate::bucket::Bucket;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::membership::Gate;
 use crate::path::liveness::DEAD_AFTER;
-use crate::path::select::{Choice, Losing, PathKind, Wanted, choose, is_much_worse};
+use crate::path::select::{Choice, Losing, PathKind, Wanted, choose, is_much_worse, seems_slow};
 use crate::path::state::Path;
 use crate::session::PathSlot;
 use crate::session::rekey::Role;
@@ -411,6 +411,19 @@ impl Peer {
         }
     }
 
+    /// A direct path that seems too slow beside the relay is asked again soon, while it is new: what it took may be from a busy moment.
+    fn ask_the_slow_again(&mut self, now: Instant) {
+        let Some(relayed) = self.relayed_rtt() else { return };
+        let is_slow = |path: &Path| path.sustained_rtt().is_some_and(|direct| seems_slow(direct, relayed));
+        let slow = self.direct_paths().filter(|(via, path)| self.routed != Some(*via) && is_slow(path));
+        let slow: Vec<_> = slow.map(|(via, _)| via).collect();
+        for via in slow {
+            if let Some(path) = self.path_at(via) {
+                path.ask_whether_slow(now);
+            }
+        }
+    }
+
     /// While data's path loses too much the others are asked whether they would lose less.
     fn try_out_beside(&mut self, now: Instant) {
         if !self.routed_path().is_some_and(Path::is_losing) {
@@ -430,6 +443,7 @@ impl Peer {
         self.look_for_doubt();
         self.question_beside(ctx.now);
         self.try_out_beside(ctx.now);
+        self.ask_the_slow_again(ctx.now);
         let via = self.choose(ctx.now);
         if self.routed != via {
             self.move_to(ctx, via);

@@ -163,6 +163,31 @@ fn what_was_measured_of_the_relay_in_a_busy_moment_keeps_nobody_on_a_path_that_b
 }
 
 #[test]
+fn a_direct_path_that_seemed_slow_in_the_moment_it_was_found_is_taken_soon_after() {
+    let mut world = behind(58, [Nat::PortRestricted; 2]);
+    let slower =
+        |world: &mut World, by: Duration| world.internet.sides.iter_mut().for_each(|side| side.slower = by);
+    slower(&mut world, Duration::from_millis(100));
+    world.run(Duration::from_secs(2));
+    assert_eq!(kinds(&world), RELAYED);
+    slower(&mut world, Duration::ZERO);
+    world.run(Duration::from_secs(3));
+    assert_eq!(kinds(&world), DIRECT);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [1, 1]);
+}
+
+#[test]
+fn a_direct_path_that_is_slow_from_the_beginning_is_not_taken_for_a_moment() {
+    let mut world = behind(59, [Nat::PortRestricted; 2]);
+    for side in &mut world.internet.sides {
+        side.slower = Duration::from_millis(100);
+    }
+    world.run(Duration::from_secs(90));
+    assert_eq!(kinds(&world), RELAYED);
+    assert_eq!([world.status(0).switches, world.status(1).switches], [0, 0]);
+}
+
+#[test]
 fn when_the_largest_packets_stop_passing_directly_data_takes_the_relay_and_the_two_stay_connected() {
     let mut world = behind(53, [Nat::PortRestricted; 2]);
     world.run(Duration::from_secs(5));
