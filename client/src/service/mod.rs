@@ -10,7 +10,7 @@
 //! | `/usr/lib/systemd/system/shadowmesh.service` and the rest | the same of a package, without stamps | dpkg; `install` enables and starts it, and writes nothing |
 //! | `/var/lib/shadowmesh` | the state: keys, membership, what `up` remembers | the daemon; only `uninstall --purge` deletes it |
 //!
-//! - [`unit`] (pure): the unit's text. There is one in the tree, `deploy/systemd/shadowmesh.service`, and it is compiled in, so the package's and
+//! - [`mod@unit`] (pure): the unit's text. There is one in the tree, `deploy/systemd/shadowmesh.service`, and it is compiled in, so the package's and
 //!   ours cannot differ but for the path of the program and of the settings.
 //! - [`stamp`] (pure): whether a file is as we wrote it, and in which lines two texts differ.
 //! - [`machine`]: the machine, or the root directory of another (`--root`): its files, and the programs that are told (systemctl, systemd-sysusers).

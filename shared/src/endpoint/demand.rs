@@ -66,10 +66,10 @@ impl Default for Sessions {
 fn handful(own: &NodeId, there: &[NodeId]) -> [Option<NodeId>; 3] {
     let after = |key: &NodeId| {
         let at = there.partition_point(|other| other <= key);
-        there.get(at).or(there.first()).copied()
+        there.get(at).or_else(|| there.first()).copied()
     };
     let at = there.partition_point(|other| other < own);
-    let before = at.checked_sub(1).and_then(|at| there.get(at)).or(there.last()).copied();
+    let before = at.checked_sub(1).and_then(|at| there.get(at)).or_else(|| there.last()).copied();
     let across = NodeId(kdf::sha256(&[labels::ACROSS, own.as_bytes()]));
     [after(own), before, after(&across)]
 }
