@@ -227,6 +227,12 @@ impl Peer {
         self.send(ctx, &Control::TcpTry);
     }
 
+    /// Begins a try, whatever is there.
+    #[cfg(test)]
+    pub(crate) fn begin_tcp_for_test(&mut self, ctx: &mut Context<'_>) {
+        assert!(self.tcp_begin(ctx, "a test", Duration::ZERO));
+    }
+
     /// Whether it said where it may be reached.
     #[cfg(test)]
     pub(crate) fn knows_candidates_for_test(&self) -> bool {
@@ -306,8 +312,11 @@ impl Peer {
 
     /// Time passed for its links.
     pub(super) fn tcp_timeout(&mut self, ctx: &mut Context<'_>) {
-        if let Some(vain) = self.direct_tcp.trial.take_if(|trial| trial.until <= ctx.now) {
-            self.direct_tcp.rests = Some(vain.until + ROUTER_MEMORY);
+        if let Some(over) = self.direct_tcp.trial.take_if(|trial| trial.until <= ctx.now)
+            // One that began just when another had opened a connection finds no more than that, and was not in vain.
+            && !self.direct_tcp.links.iter().any(|known| known.is_kept)
+        {
+            self.direct_tcp.rests = Some(over.until + ROUTER_MEMORY);
         }
         self.direct_tcp.rests.take_if(|rests| *rests <= ctx.now);
         self.tcp_open_due(ctx);

@@ -450,11 +450,9 @@ fn what_the_record_says_anew_of_a_member_that_sleeps_is_told() {
         document.members.insert(other, word);
     });
     world.drain();
-    let judged = |event: &Event| match event {
-        Event::Membership { event: membership::Event::Judged(Verdict::Admitted(admission)), .. } => {
-            admission.facts.name.to_string() == "another"
-        }
-        _ => false,
+    let judged = |event: &Event| {
+        matches!(event, Event::Membership { event: membership::Event::Judged(Verdict::Admitted(admission)), .. }
+            if admission.facts.name.to_string() == "another")
     };
     assert_eq!(world.count(0, judged), 1);
     assert_eq!(world.status(0).state, PeerState::Idle, "nobody is woken for that");

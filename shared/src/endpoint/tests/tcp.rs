@@ -289,6 +289,31 @@ fn routers_forget_a_try_in_vain_before_the_next_unless_something_changed() {
     assert_eq!(world.tcp.began, before.map(|began| began + 1), "at once");
 }
 
+/// Both begin at once, and the word of the one comes when the other's connection has just opened: another try, which finds nothing more.
+#[test]
+fn a_try_beside_a_connection_that_opened_was_not_in_vain() {
+    let mut world = listening(89, [Nat::Blocked; 2], Syns::Cross);
+    world.run(Duration::from_secs(5));
+    traffic(&mut world, Duration::from_secs(2), true);
+    assert_eq!(kinds(&world), TCP);
+    let now = world.now;
+    for at in 0..2 {
+        let peer = *world.nodes[at].endpoint.peers.keys().next().unwrap();
+        world.nodes[at].endpoint.with_peer(now, peer, |peer, ctx| peer.begin_tcp_for_test(ctx));
+    }
+    traffic(&mut world, Duration::from_secs(10), true);
+    assert_eq!(kinds(&world), TCP);
+    world.tcp.syns = Syns::Dropped;
+    let before = world.tcp.began;
+    world.break_tcp();
+    traffic(&mut world, Duration::from_secs(8), true);
+    assert_eq!(kinds(&world), RELAYED);
+    assert!(
+        world.tcp.began.iter().zip(before).all(|(now, before)| *now > before),
+        "nobody looked for another"
+    );
+}
+
 #[test]
 fn a_try_for_which_nothing_was_opened_is_made_good_when_it_may_be() {
     let mut world = listening(88, [Nat::Blocked; 2], Syns::Dropped);

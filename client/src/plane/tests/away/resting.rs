@@ -4,6 +4,15 @@
 use super::*;
 use crate::plane::outbound::RESTING_FRAMES;
 
+/// What a fact says to that question, if it is an answer to it.
+fn answer_to(number: u64, fact: &Fact) -> Option<bool> {
+    if let Fact::Stopped(PEER, asked, is_empty) = *fact {
+        (asked == number).then_some(is_empty)
+    } else {
+        None
+    }
+}
+
 impl Sender {
     fn facts(&mut self) -> Vec<Fact> {
         std::iter::from_fn(|| self.output.facts.try_recv().ok()).collect()
@@ -13,10 +22,7 @@ impl Sender {
     fn stop_sealing(&mut self, number: u64) -> bool {
         self.facts();
         self.command(OutboundCommand::StopSealing { slot: PEER, number });
-        let answers = self.facts().into_iter().filter_map(|fact| match fact {
-            Fact::Stopped(PEER, asked, is_empty) if asked == number => Some(is_empty),
-            _ => None,
-        });
+        let answers = self.facts().into_iter().filter_map(|fact| answer_to(number, &fact));
         let answers: Vec<_> = answers.collect();
         assert_eq!(answers.len(), 1);
         answers[0]
@@ -201,10 +207,7 @@ fn nothing_is_sealed_behind_the_answer_that_it_stopped() {
             let mut answer = None;
             until("the answer", || {
                 while let Ok(fact) = a.output.facts.try_recv() {
-                    answer = match fact {
-                        Fact::Stopped(PEER, asked, is_empty) if asked == number => Some(is_empty),
-                        _ => answer,
-                    };
+                    answer = answer_to(number, &fact).or(answer);
                 }
                 answer.is_some()
             });
