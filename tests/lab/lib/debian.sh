@@ -31,7 +31,7 @@ lab_fresh() {
         set -eu
         host=$1 here=$2 base=$3 bin=$4 unit=$6 root=$2/root
         hostname "$host"
-        mount -t tmpfs -o size=1g tmpfs "$here/layer"
+        mount -t tmpfs -o size=2g tmpfs "$here/layer"
         mkdir "$here/layer/upper" "$here/layer/work"
         mount -t overlay -o "lowerdir=$base,upperdir=$here/layer/upper,workdir=$here/layer/work" overlay "$root"
         mount -t proc proc "$root/proc"

@@ -9,54 +9,21 @@
     step "skipped: there is no systemd on this machine"
     exit 0
 }
-cat >"$LAB_DIR/boot" <<'BOOT'
-#!/bin/bash
-set -euo pipefail
-here=$1 bin=$2 deploy=$3 root=$1/root
-mount --make-rprivate /
-mount -t tmpfs -o size=2g tmpfs "$here/layer"
-mkdir -p "$here/layer/upper" "$here/layer/work"
-mount -t overlay -o "lowerdir=/,upperdir=$here/layer/upper,workdir=$here/layer/work" overlay "$root"
-mount -t proc proc "$root/proc"
-mount -t sysfs sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-mount -t tmpfs tmpfs "$root/run"
-mount -t tmpfs -o mode=755 tmpfs "$root/dev"
-mkdir -p "$root/dev/net" "$root/dev/pts" "$root/dev/shm" "$root/dev/mqueue" "$root/dev/hugepages"
-mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
-ln -s pts/ptmx "$root/dev/ptmx"
-for node in null:3 zero:5 full:7 random:8 urandom:9 tty:0; do
-    case ${node%%:*} in tty) major=5 ;; *) major=1 ;; esac
-    mknod -m 666 "$root/dev/${node%%:*}" c "$major" "${node##*:}"
-done
-# As udev makes it.
-mknod -m 666 "$root/dev/net/tun" c 10 200
-rm -rf "$root"/etc/systemd/system/* "$root"/etc/systemd/journald.conf.d "$root"/var/lib/shadowmesh* "$root"/var/lib/private/shadowmesh* "$root"/etc/shadowmesh
-sed -i /^shadowmesh:/d "$root/etc/passwd" "$root/etc/group"
-# In images of containers it forbids packages to start anything.
-rm -f "$root/usr/sbin/policy-rc.d"
-printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
-install -m 0755 "$bin/shadowmesh" "$bin/shadowmesh-relay" "$root/usr/bin/"
-# By hand, as deploy/README.md says.
-install -m 0644 "$deploy/systemd/shadowmesh-relay.service" "$root/etc/systemd/system/"
-install -D -m 0644 -t "$root/etc/shadowmesh" "$deploy/etc/shadowmesh/relay.toml"
-printf '[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=systemd-journald.service\n' >"$root/etc/systemd/system/lab.target"
-ip link set lo up
-mkdir "$root/old"
-cd "$root"
-pivot_root . old
-umount -l /old
-exec env -i container=lab PATH=/usr/bin:/usr/sbin:/bin:/sbin /lib/systemd/systemd --system --unit=lab.target --log-target=null --show-status=no
-BOOT
-mkdir -p "$LAB_DIR/layer" "$LAB_DIR/root"
-unshare --mount --pid --fork --uts --ipc --net --cgroup --kill-child -- bash "$LAB_DIR/boot" "$LAB_DIR" "$SM_BIN" "$PWD/deploy" \
-    </dev/null >"$LAB_OUT/boot.log" 2>&1 3>&- &
-LAB_PID[machine]=$!
-disown
-init() { pgrep -P "${LAB_PID[machine]}"; }
-inside() { nsenter --target "$(init)" --all -- env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin "$@"; }
-boots() { [[ $(inside systemctl is-system-running) == @(running|degraded) ]]; }
-lab_wait 20 "systemd to run ($(cat "$LAB_OUT/boot.log"))" boots
+lab_namespace machine
+LAB_DEBIAN[this]=/
+# shellcheck disable=SC2016
+lab_fresh machine this '
+    rm -rf "$root"/etc/systemd/system/* "$root"/etc/systemd/journald.conf.d "$root"/var/lib/shadowmesh* "$root"/var/lib/private/shadowmesh* "$root"/etc/shadowmesh
+    rm -f "$root"/usr/local/bin/shadowmesh*
+    sed -i /^shadowmesh:/d "$root/etc/passwd" "$root/etc/group"
+    # In images of containers it forbids packages to start anything.
+    rm -f "$root/usr/sbin/policy-rc.d"
+    install -m 0755 "$bin/shadowmesh" "$bin/shadowmesh-relay" "$root/usr/bin/"
+    # By hand, as deploy/README.md says.
+    install -m 0644 deploy/systemd/shadowmesh-relay.service "$root/etc/systemd/system/"
+    install -D -m 0644 -t "$root/etc/shadowmesh" deploy/etc/shadowmesh/relay.toml
+    printf "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=systemd-journald.service\n" >"$root/etc/systemd/system/lab.target"' lab.target
+inside() { lab_inside machine "$@"; }
 # What the artifacts have of a failure.
 journal() { inside journalctl --no-pager --output cat --unit "$1" >"$LAB_OUT/$1.log" 2>&1 || true; }
 # With the code that it ends by, which is what is told.
