@@ -24,10 +24,10 @@ lab_fresh machine this '
     install -D -m 0644 -t "$root/etc/shadowmesh" deploy/etc/shadowmesh/relay.toml
     printf "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=systemd-journald.service\n" >"$root/etc/systemd/system/lab.target"' lab.target
 inside() { lab_inside machine "$@"; }
-# What the artifacts have of a failure.
-journal() { inside journalctl --no-pager --output cat --unit "$1" >"$LAB_OUT/$1.log" 2>&1 || true; }
-# With the code that it ends by, which is what is told.
-trap 'code=$?; set +e; journal shadowmesh; journal shadowmesh-relay; (exit "$code"); lab_end' EXIT
+evidence() {
+    local unit
+    for unit in shadowmesh shadowmesh-relay; do inside journalctl --no-pager --output cat --unit "$unit" >"$LAB_OUT/$unit.log"; done
+}
 
 property() { inside systemctl show --value --property "$2" "$1"; }
 # is UNIT PROPERTY VALUE
