@@ -61,7 +61,8 @@ use shadowmesh_proto::ticket::RelayTicket;
 use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::Hello;
-use std::collections::{HashMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -72,6 +73,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use turns::{CLASSES, Turns};
 
+/// Packets that are taken before what follows from them is done.
+const TOGETHER: usize = 16;
 /// Events of relay tasks that wait for the loop; a relay that talks more than this is slowed down.
 const RELAY_QUEUE: usize = 64;
 /// An echo that did not come back in this time is forgotten; whoever asked has given up long before.
@@ -131,6 +134,8 @@ pub(super) struct EventLoop {
     waiting_said: bool,
     /// Peers that claimed what does not follow from their keys: that is said once.
     lie_told: HashSet<PeerSlot>,
+    /// What peers are called, until somebody may be called otherwise: it takes a look at everybody, and is asked for each.
+    shown_names: OnceCell<BTreeMap<PeerSlot, String>>,
     /// Peers that were said to be connected, under a name, since they last were not.
     said: HashSet<PeerSlot>,
     /// Peers that sleep, or are being woken.
@@ -369,6 +374,7 @@ impl EventLoop {
             drowsy: HashSet::new(),
             sessions: settings.sessions(),
             lie_told: HashSet::new(),
+            shown_names: OnceCell::new(),
             was_registered: false,
             members: Kept::default(),
             names,
@@ -395,6 +401,8 @@ impl EventLoop {
             let newcomers = self.members.take_up_at(Instant::now());
             let look =
                 Deadline::earlier(look, newcomers.map(|at| Deadline::new(at, "newcomers are taken up")));
+            let met = self.members.store_met_at().map(|at| Deadline::new(at, "whom this node met is stored"));
+            let look = Deadline::earlier(look, met);
             self.leave_relays();
             let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
             let deadline = Deadline::earlier(deadline, self.leave_at());
@@ -420,7 +428,10 @@ impl EventLoop {
                         break Err(DaemonError::OtherRelay { address });
                     }
                 }
-                Input::Packet(packet) => self.on_packet(packet),
+                Input::Packet(packet) => {
+                    self.on_packet(packet);
+                    self.take_waiting();
+                }
                 Input::Datagram(datagram) => {
                     self.endpoint.handle_datagram(Instant::now(), datagram.from, &datagram.bytes);
                 }
@@ -436,10 +447,15 @@ impl EventLoop {
                     self.on_awake("the clock jumped").await;
                 }
                 Input::Timer => {
+                    // Where this machine is busy an answer may be here that nobody has looked at: what waits was not silent.
+                    self.take_waiting();
                     let now = Instant::now();
                     self.forget_echoes(now);
                     self.look_at_certificates(now);
                     self.take_up_newcomers(now);
+                    if self.members.store_met_at().is_some_and(|at| at <= now) {
+                        self.members.store_met();
+                    }
                     self.endpoint.handle_timeout(now);
                 }
             }
@@ -515,6 +531,20 @@ impl EventLoop {
             _ = self.interrupt.recv() => Input::Stop,
             Some(fault) = lost.recv() => Input::DeviceLost(fault),
             input = self.turns.next(sources) => input,
+        }
+    }
+
+    /// Takes packets that are there already, some at once: what follows from each of them, and is looked for after each input, is
+    /// most of what a packet costs. None before a message of a relay that waits ([`Self::wait`]).
+    fn take_waiting(&mut self) {
+        for turn in 0..TOGETHER {
+            if !self.relay_events.is_empty() {
+                return;
+            }
+            let PlaneOutput { packets, direct, .. } = &mut self.output;
+            let (first, second) = if turn % 2 == 0 { (packets, direct) } else { (direct, packets) };
+            let Ok(packet) = first.try_recv().or_else(|_| second.try_recv()) else { return };
+            self.on_packet(packet);
         }
     }
 
@@ -717,6 +747,7 @@ impl EventLoop {
         self.progress.send(Progress::Leaving);
         self.manager.stopping();
         self.names.stop();
+        self.members.store_met();
         self.endpoint.leave(Instant::now());
         self.drain().await;
         self.lanes.end();

@@ -48,7 +48,7 @@ use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
 use config::Config;
 use demand::Sessions;
-use event::{Event, Via};
+use event::{Event, PeerState, Via};
 pub(crate) use local::LocalCandidates;
 use members::Members;
 use outbox::{Indices, Outbox};
@@ -320,6 +320,16 @@ impl Endpoint {
         let mut peers: Vec<_> = self.peers.values().map(|peer| peer.status(now)).collect();
         peers.sort_by_key(|peer| peer.slot);
         peers
+    }
+
+    /// The peer of that slot.
+    pub fn status_of(&self, now: Instant, slot: PeerSlot) -> Option<PeerStatus> {
+        Some(self.peers.get(self.slots.get(&slot)?)?.status(now))
+    }
+
+    /// Whether any peer is there: a relay says so, or it answers.
+    pub fn is_anybody_there(&self) -> bool {
+        self.peers.values().any(|peer| peer.state() != PeerState::Offline)
     }
 
     /// Who has that slot.

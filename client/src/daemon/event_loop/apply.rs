@@ -10,7 +10,6 @@ use crate::daemon::state_dir::AddressClaim;
 use crate::switch::LoopState;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, Via};
-use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::path::select::PathKind;
 use shadowmesh_proto::rng::Rng as _;
@@ -40,14 +39,14 @@ impl EventLoop {
             if !self.keep_members() {
                 break;
             }
-            self.names.touch();
+            self.on_names_changed();
             self.follow_given().await;
         }
         self.routes.set_stun(self.endpoint.stun_servers());
         if let Some(plane) = &self.plane
             && self.routes.publish(plane)
         {
-            self.names.touch();
+            self.on_names_changed();
         }
         self.tell_names();
         while let Some(transmit) = self.endpoint.poll_transmit() {
@@ -77,14 +76,14 @@ impl EventLoop {
     async fn apply(&mut self, event: Event) {
         match event {
             Event::PeerRemoved { slot } => {
-                self.names.touch();
+                self.on_names_changed();
                 self.drowsy.remove(&slot);
                 self.lie_told.remove(&slot);
                 self.members.forget(slot);
             }
             Event::Moved { slot, from, to, why } => self.on_moved(slot, from, to, why),
             Event::PeerHello { slot, hello } => {
-                self.names.touch();
+                self.on_names_changed();
                 if let Err(sentence) = self.routes.on_hello(slot, &hello) {
                     if self.lie_told.insert(slot) {
                         self.notice(sentence);
@@ -136,7 +135,7 @@ impl EventLoop {
             Event::TcpKept { slot, link } => self.keep_link(slot, link),
             Event::TcpClose { link, at_once } => self.drop_link(link, at_once),
             Event::Membership { slot, event } => {
-                self.names.touch();
+                self.on_names_changed();
                 self.on_membership(slot, event);
             }
             Event::Observed { relay, udp } => tracing::debug!(relay = relay.0, %udp, "seen by STUN"),
@@ -192,8 +191,7 @@ impl EventLoop {
             PeerState::Connected | PeerState::Offline => _ = self.drowsy.remove(&slot),
             PeerState::Connecting => {}
         }
-        let peers = self.endpoint.peer_status(Instant::now());
-        self.members.sees(peers.iter().any(|peer| peer.state != PeerState::Offline));
+        self.members.sees(self.endpoint.is_anybody_there());
         if state == PeerState::Connected {
             self.ask_awakened(slot);
         }
@@ -302,13 +300,6 @@ impl EventLoop {
                 self.echoes.insert(id, Echo { reply, sent: now, woken });
             }
         }
-    }
-
-    /// A peer and the name to show for it.
-    pub(super) fn peer(&self, slot: PeerSlot) -> Option<(PeerStatus, String)> {
-        let peers = self.endpoint.peer_status(Instant::now());
-        let names = self.named(&peers).into_iter().map(|named| named.name);
-        peers.into_iter().zip(names).find(|(peer, _)| peer.slot == slot)
     }
 
     async fn set_addresses(&mut self) {

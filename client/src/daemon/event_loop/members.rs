@@ -39,6 +39,8 @@ const ALONE_FOR: Duration = Duration::from_secs(60);
 /// Who comes by an invite for any number is taken up with all that come within this time after the last: what an admin says goes to
 /// every member, and each tells each other of it.
 const TOGETHER: Duration = Duration::from_secs(2);
+/// Whom it met is stored so soon: who is killed before that judges those few as if it met them anew.
+const MET_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who came by an invite, and what it showed.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(super) struct Kept {
     followed: Option<u64>,
     /// Something to store that [`Trust::changes`] does not count.
     is_dirty: bool,
+    /// Since when somebody was met of whom the file says nothing.
+    met: Option<Instant>,
     /// The network's secrets could not be saved.
     is_unsaved: bool,
     /// When certificates are looked at next.
@@ -92,6 +96,16 @@ impl Kept {
     /// Whether this node, which is at a relay, sees somebody there.
     pub(super) fn sees(&mut self, is_somebody: bool) {
         self.alone = if is_somebody { None } else { self.alone.or_else(|| Some(Instant::now())) };
+    }
+
+    /// When the file has to say whom this node met: where a hundred are met within seconds it is written for all of them, not for each.
+    pub(super) fn store_met_at(&self) -> Option<Instant> {
+        self.met.map(|since| since + MET_WITHIN)
+    }
+
+    /// What is not stored yet is, with the next look at what there is to store.
+    pub(super) fn store_met(&mut self) {
+        self.is_dirty |= self.met.take().is_some();
     }
 
     pub(super) const fn look_at(&self) -> Option<Instant> {
@@ -202,6 +216,7 @@ impl EventLoop {
         // What was just done comes next time round.
         self.members.followed = Some(changes);
         self.members.is_dirty = false;
+        self.members.met = None;
         let stored = members::stored(trust, self.members.joins.as_ref());
         if let Err(error) = self.state.save_members(&stored) {
             self.complain(format!("what is known of members could not be saved: {error}"));
@@ -388,7 +403,9 @@ impl EventLoop {
         match verdict {
             Verdict::Admitted(admission) => {
                 // Whom it met is part of what is stored.
-                self.members.is_dirty |= admission.joined_by.is_some();
+                if admission.joined_by.is_some() {
+                    self.members.met.get_or_insert_with(Instant::now);
+                }
                 self.members.told.remove(&slot);
                 self.on_admitted(slot, &admission);
             }

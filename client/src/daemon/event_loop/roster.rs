@@ -12,13 +12,34 @@ use super::EventLoop;
 use crate::control::names::{self, NameError, Named};
 use crate::daemon::report;
 use shadowmesh_proto::endpoint::status::PeerStatus;
-use shadowmesh_proto::ids::NodeId;
+use shadowmesh_proto::ids::{NodeId, PeerSlot};
 use shadowmesh_proto::membership::{Name, Reason, Refusal, Verdict};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
 impl EventLoop {
+    /// A peer and the name to show for it.
+    pub(super) fn peer(&self, slot: PeerSlot) -> Option<(PeerStatus, String)> {
+        let peer = self.endpoint.status_of(Instant::now(), slot)?;
+        // One that is new since then is not among them.
+        let name = self.shown_names.get_or_init(|| self.names_by_slot()).get(&slot).cloned();
+        let name = name.or_else(|| self.names_by_slot().remove(&slot))?;
+        Some((peer, name))
+    }
+
+    /// Somebody may be called otherwise now, or there is somebody else.
+    pub(super) fn on_names_changed(&mut self) {
+        self.shown_names.take();
+        self.names.touch();
+    }
+
+    fn names_by_slot(&self) -> BTreeMap<PeerSlot, String> {
+        let peers = self.endpoint.peer_status(Instant::now());
+        let names = self.named(&peers).into_iter().map(|named| named.name);
+        peers.iter().map(|peer| peer.slot).zip(names).collect()
+    }
+
     /// The peers as they can be called, in the same order.
     pub(super) fn named(&self, peers: &[PeerStatus]) -> Vec<Named> {
         let roster: BTreeMap<NodeId, String> = self.roster().into_iter().collect();

@@ -65,7 +65,7 @@ impl EventLoop {
         if let Some(plane) = &self.plane
             && self.routes.publish(plane)
         {
-            self.names.touch();
+            self.on_names_changed();
         }
         say(&self.progress, self.rules.as_ref());
         Response::Reloaded {
