@@ -91,6 +91,8 @@ pub struct Endpoint {
     drops: Drops,
     local: LocalCandidates,
     strangers: Strangers,
+    /// Peers that are being met, as of the last look.
+    being_met: usize,
     /// When this node took another address of late (see [`claims`]).
     moves: Vec<Instant>,
     members: Members,
@@ -128,6 +130,7 @@ impl Endpoint {
             drops: Drops::default(),
             local: LocalCandidates::default(),
             strangers: Strangers::default(),
+            being_met: 0,
             moves: Vec::new(),
             members: Members::default(),
             sessions: Sessions::default(),
@@ -269,6 +272,7 @@ impl Endpoint {
             .filter(|peer| peer.due().is_some_and(|d| d.is_due(now)))
             .map(Peer::id)
             .collect();
+        self.being_met = self.peers.values().filter(|peer| peer.is_being_met(now)).count();
         for id in &due {
             self.with_peer(now, *id, |peer, ctx| peer.handle_timeout(ctx));
         }
@@ -434,6 +438,7 @@ impl Endpoint {
             rng: &mut *self.rng,
             indices: &mut self.indices,
             strangers: &mut self.strangers,
+            being_met: &mut self.being_met,
             out: &mut self.out,
         };
         let result = f(peer, &mut ctx);

@@ -27,6 +27,7 @@ mod flapping;
 mod hostile;
 mod lies;
 mod mapped_port;
+mod meeting;
 mod members;
 mod mesh;
 mod metered;

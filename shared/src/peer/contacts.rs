@@ -87,7 +87,7 @@ impl Peer {
             let wait = self.turn();
             // However often a relay says that the peer restarted, a handshake is begun once a second at most.
             let earliest = self.begun.map_or(ctx.now, |begun| begun + first::GRACE);
-            self.first.schedule((ctx.now + wait + pause).max(earliest), "introduced to a peer");
+            self.first.schedule((ctx.now + wait + pause).max(earliest), first::INTRODUCED);
         }
         self.settle(ctx);
     }

@@ -52,6 +52,18 @@ const BACKOFF: [u64; 5] = [1, 2, 4, 8, 15];
 /// While a direct path is asked whether the session lives, that is looked at this often; it answers soon, or is in doubt.
 const DIRECT_ASKED: Duration = Duration::from_millis(20);
 
+/// Why a handshake with a peer that a relay introduces begins. Such ones wait for each other, since nobody else does.
+pub(super) const INTRODUCED: &str = "introduced to a peer";
+/// So many peers are met at a time. Where a hundred members begin at once, on small machines or through a small relay, each would
+/// else speak with all others at once, and the answers come so late that everything is said again, which makes them later still.
+pub(crate) const AT_ONCE: usize = 8;
+/// An INIT is waited for so long: of names that a relay made up, or whose owner does not answer, sixteen take a second.
+pub(super) const ANSWER_TAKES: Duration = Duration::from_millis(500);
+/// A session is waited for until frames may flow, and no longer than this.
+pub(super) const MEETING_TAKES: Duration = Duration::from_secs(3);
+/// Whoever waits looks again after this.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Pause after a handshake that could not even begin.
 const HOPELESS: Duration = Duration::from_secs(3600);
 
@@ -94,6 +106,16 @@ impl First {
                 *begin = Deadline::new(at, why);
             }
             Self::Asked { .. } | Self::Confirming { .. } => {}
+        }
+    }
+
+    /// Somebody waits for the peer that was introduced: it waits for no others. Whose turn it is to begin stays as it is.
+    pub(super) fn hurry(&mut self, now: Instant, role: Role, why: &'static str) {
+        if let Self::Scheduled { begin, attempt: 0 } = self
+            && begin.why == INTRODUCED
+        {
+            let at = if role == Role::Lower { begin.at.min(now) } else { begin.at };
+            *begin = Deadline::new(at, why);
         }
     }
 
@@ -316,7 +338,16 @@ impl Peer {
             First::Scheduled { begin, .. } if begin.is_due(ctx.now) && lives == Some(true) => {
                 self.first.cancel(ctx);
             }
+            First::Scheduled { begin, .. }
+                if begin.is_due(ctx.now)
+                    && begin.why == INTRODUCED
+                    && self.session.is_none()
+                    && *ctx.being_met >= AT_ONCE =>
+            {
+                *begin = Deadline::new(ctx.now + LOOK_AGAIN, INTRODUCED);
+            }
             First::Scheduled { begin, attempt } if begin.is_due(ctx.now) => {
+                *ctx.being_met += usize::from(self.session.is_none());
                 let (why, attempt) = (begin.why, *attempt);
                 tracing::debug!(peer = %self.id.short(), why, attempt, "beginning a handshake");
                 self.first_begin(ctx, contact, attempt);

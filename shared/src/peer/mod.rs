@@ -67,6 +67,8 @@ use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use direct::{Direct, base_size, datagram_ping};
 use direct_tcp::DirectTcp;
+#[cfg(test)]
+pub(crate) use first::AT_ONCE;
 use first::{First, Unconfirmed};
 use member::Membership;
 use relayed::RelayUdp;
@@ -108,6 +110,8 @@ pub(crate) struct Context<'a> {
     pub(crate) rng: &'a mut dyn Rng,
     pub(crate) indices: &'a mut Indices,
     pub(crate) strangers: &'a mut Strangers,
+    /// Peers with which a first session is being made ([`Peer::is_being_met`]).
+    pub(crate) being_met: &'a mut usize,
     pub(crate) out: &'a mut Outbox,
 }
 
@@ -210,6 +214,8 @@ pub(crate) struct Peer {
     first: First,
     /// When this node last began a handshake.
     begun: Option<Instant>,
+    /// When the session became one.
+    met: Option<Instant>,
     /// Oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
     session: Option<Session>,
@@ -291,6 +297,7 @@ impl Peer {
             direct_tcp: DirectTcp::default(),
             first: First::Idle,
             begun: None,
+            met: None,
             unconfirmed: VecDeque::new(),
             session: None,
             rest: Rest::default(),
@@ -391,6 +398,18 @@ impl Peer {
     /// Whether a handshake with it is due or under way while nothing else proves it exists.
     pub(crate) const fn is_pending(&self) -> bool {
         self.is_phantom() && self.contact.is_some()
+    }
+
+    /// Whether it and this node are at work to become known to each other: INIT was just sent, or was answered, or the session is new
+    /// and the other side has not let this one in. One that does not answer is waited for no longer than an answer takes.
+    pub(crate) fn is_being_met(&self, now: Instant) -> bool {
+        let since = |at: Option<Instant>, within: Duration| at.is_some_and(|at| now < at + within);
+        match &self.session {
+            None => {
+                self.first.is_confirming() || self.first.is_asked() && since(self.begun, first::ANSWER_TAKES)
+            }
+            Some(_) => self.shown == PeerState::Connecting && since(self.met, first::MEETING_TAKES),
+        }
     }
 
     /// A packet that is not data came over `contact`, a channel of this peer.
@@ -963,6 +982,7 @@ impl Peer {
         self.last_kind = None;
         self.relay_udp = RelayUdp::begin(ctx.now);
         self.session = Some(session);
+        self.met = Some(ctx.now);
         if let Some(address) = self.rest.take_direct() {
             self.direct_hint(ctx, address);
         }

@@ -202,6 +202,7 @@ impl Peer {
     /// Somebody here has something for the peer: who is asleep is woken.
     pub(crate) fn on_wanted(&mut self, ctx: &mut Context<'_>, why: &'static str) {
         self.want_session(ctx, why);
+        self.first.hurry(ctx.now, self.role, why);
         self.settle(ctx);
     }
 
