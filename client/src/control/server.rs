@@ -11,9 +11,11 @@
 
 use super::framing::{self, LineError, MAX_REQUEST};
 use super::message::{ErrorCode, Request, Response};
-use rustix::process::geteuid;
-use std::fs;
+use rustix::fs::{AtFlags, Mode, OFlags, chownat, open};
+use rustix::process::{Gid, geteuid};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
@@ -95,15 +97,32 @@ impl ControlSocket {
         let nascent = SocketFile::nascent(path);
         let _ = fs::remove_file(&nascent.path);
         let listener = StdListener::bind(&nascent.path).map_err(refused)?;
-        let mode = match group_id(GROUP) {
-            Some(gid) if std::os::unix::fs::chown(&nascent.path, None, Some(gid)).is_ok() => 0o660,
-            _ => 0o600,
-        };
-        fs::set_permissions(&nascent.path, fs::Permissions::from_mode(mode)).map_err(refused)?;
+        settle(&nascent.path, group_id(GROUP)).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let file = nascent.rename(path).map_err(refused)?;
         Ok(Self { listener, file })
     }
+}
+
+/// Gives a socket that was just bound its group and mode: 0660 where it may belong to `group`, else 0600.
+///
+/// The directory may be that of the service's user, and this program root: what has the name by now may be a link to a file of root's that this
+/// user laid. So it is looked at first, and what was looked at is changed, whatever has the name then.
+fn settle(path: &Path, group: Option<u32>) -> io::Result<()> {
+    let file = File::from(open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
+    let found = file.metadata()?;
+    // One that has two names may be another program's.
+    if !found.file_type().is_socket() || found.nlink() != 1 || found.uid() != geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "something else took its place as it was made",
+        ));
+    }
+    let belongs = group
+        .is_some_and(|gid| chownat(&file, "", None, Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH).is_ok());
+    let mode = if belongs { 0o660 } else { 0o600 };
+    // fchmod(2) takes no descriptor that only looks; by this name the kernel goes to what it is open on (proc_pid_fd(5)).
+    fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), fs::Permissions::from_mode(mode))
 }
 
 /// A socket's file. Dropping removes it, unless another has taken its place meanwhile.
@@ -383,6 +402,42 @@ mod tests {
         assert!(matches!(ControlSocket::bind(&path), Err(BindError::NotASocket(_))));
         assert!(path.exists());
         assert!(matches!(ControlSocket::bind(&path.join("x")), Err(BindError::Refused { .. })));
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_socket_that_was_just_bound_is_left_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("victim"), "precious").expect("written");
+        fs::set_permissions(at("victim"), fs::Permissions::from_mode(0o640)).expect("set");
+        let foreign = StdListener::bind(at("foreign")).expect("bound");
+        fs::set_permissions(at("foreign"), fs::Permissions::from_mode(0o640)).expect("set");
+        std::os::unix::fs::symlink(at("victim"), at("link")).expect("laid");
+        std::os::unix::fs::symlink(at("foreign"), at("link to a socket")).expect("laid");
+        fs::hard_link(at("foreign"), at("second name")).expect("laid");
+        let is = |name: &str| {
+            fs::metadata(at(name)).map(|found| (found.mode() & 0o7777, found.uid(), found.gid()))
+        };
+        let before = [is("victim").expect("there"), is("foreign").expect("there")];
+        // Any group: only root may give a file to one that it is not in.
+        let group = if geteuid().is_root() { 4_242 } else { before[0].2 };
+        for name in ["link", "link to a socket", "victim", "second name"] {
+            assert!(settle(&at(name), Some(group)).is_err(), "{name}");
+            assert_eq!([is("victim").expect("there"), is("foreign").expect("there")], before, "{name}");
+        }
+        if geteuid().is_root() {
+            // Somebody else's, with no other name.
+            fs::remove_file(at("second name")).expect("removed");
+            std::os::unix::fs::chown(at("foreign"), Some(4_242), None).expect("given away");
+            assert!(settle(&at("foreign"), Some(group)).is_err());
+            assert_eq!(is("foreign").expect("there"), (0o640, 4_242, before[1].2));
+        }
+        drop(foreign);
+        let _ours = StdListener::bind(at("ours")).expect("bound");
+        settle(&at("ours"), Some(group)).expect("settled");
+        assert_eq!(is("ours").expect("there"), (0o660, geteuid().as_raw(), group));
+        settle(&at("ours"), None).expect("settled");
+        assert_eq!(is("ours").expect("there").0, 0o600);
     }
 
     #[tokio::test]
