@@ -14,13 +14,14 @@
 //! Life: [`StateDir::open`] makes or checks the directory, [`StateDir::lock`] makes this process its only writer, then files
 //! are loaded and replaced whole. Invariants: a file is old or new, never half ([`atomic`]); nothing of a newer layout is
 //! touched; a damaged file is reported and left as it is, never replaced by a fresh one, because it may be all that is left of
-//! a key.
+//! a key; nothing is written into a directory whose keys would be somebody else's ([`owner`]).
 
 mod atomic;
 mod backup;
 mod error;
 mod members;
 mod network;
+mod owner;
 
 pub use backup::CopyError;
 pub use error::StateError;
@@ -85,13 +86,15 @@ impl StateDir {
     /// Opens the directory; makes it (mode 0700) when it is not there.
     ///
     /// # Errors
-    /// `NotWritable` when it cannot be made, `Newer` or `Damaged` when it is not of our layout.
+    /// `NotWritable` when it cannot be made, `Exposed` when others could read or replace what is in it, `Newer` or `Damaged` when it is not of
+    /// our layout.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
         let path = path.into();
         check_link(&path)?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|cause| StateError::NotWritable { path: path.clone(), cause })?;
         let dir = Self { path };
+        owner::check(&dir.path)?;
         match dir.layout()? {
             Some(()) => {}
             None => dir.replace(STATE, format!("version = {VERSION}\n").as_bytes())?,
@@ -343,6 +346,8 @@ impl StateDir {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        // Not every writer began with [`Self::open`].
+        owner::check(&self.path)?;
         atomic::replace(&self.path, name, bytes).map_err(|cause| self.not_writable(cause))
     }
 
