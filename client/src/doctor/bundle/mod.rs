@@ -104,15 +104,33 @@ fn people(passwd: &str) -> Vec<String> {
     passwd.lines().filter_map(name).collect()
 }
 
-/// The end of the daemon's log: of `up --detach`, else of the service.
+/// The end of the daemon's log.
 async fn log(facts: &Facts) -> Option<String> {
     let own = log_file::tail(&facts.call.state.join(log_file::NAME), LOG).ok();
-    if let Some(own) = own.filter(|text| !text.is_empty()) {
-        return Some(own);
+    let own = own.filter(|text| !text.is_empty());
+    let is_needed = is_service(facts) || own.is_none();
+    let journal = if is_needed { journal(facts).await } else { None };
+    chosen(facts, own, journal)
+}
+
+/// Of a service the journal; else the file, which `up --detach` begins anew each time. The other where that one is not there.
+fn chosen(facts: &Facts, own: Option<String>, journal: Option<String>) -> Option<String> {
+    if is_service(facts) { journal.or(own) } else { own.or(journal) }
+}
+
+/// Whether the daemon in question is a service, or would be if it ran: a file that is there then is of one that ran by hand before.
+fn is_service(facts: &Facts) -> bool {
+    match facts.daemon.process() {
+        Some(process) => process.unit.is_some(),
+        None => facts.has_service,
     }
+}
+
+/// The end of what the service said.
+async fn journal(facts: &Facts) -> Option<String> {
     let unit =
         facts.daemon.process().and_then(|process| process.unit.as_deref()).unwrap_or("shadowmesh.service");
-    let words = ["--unit", unit, "--lines", "2000", "--no-pager", "--output", "short-iso"];
+    let words = ["--unit", unit, "--lines", "2000", "--no-pager", "--no-hostname", "--output", "short-iso"];
     let text = String::from_utf8_lossy(&output_of("journalctl", &words).await?).into_owned();
     let from = text.len().saturating_sub(usize::try_from(LOG).unwrap_or(usize::MAX));
     let tail = (from..=text.len()).find_map(|from| text.get(from..)).unwrap_or_default();

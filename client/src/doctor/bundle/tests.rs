@@ -65,6 +65,24 @@ fn somebody() -> impl Strategy<Value = Somebody> {
     )
 }
 
+fn nobody() -> Somebody {
+    Somebody {
+        name: "qanna".into(),
+        id: "4k7dqx2mzp".repeat(5) + "aa",
+        v4: Ipv4Addr::new(10, 7, 3, 4),
+        v6: Ipv6Addr::LOCALHOST,
+        outside: Ipv4Addr::new(192, 0, 2, 1),
+        mac: "02:00:5e:00:00:01".into(),
+        host: "qtower".into(),
+        tag: "qstaff".into(),
+        ticket: format!("smr1{}", "Ab3_-".repeat(30)),
+        network: "qhome".into(),
+        gone: "qgone".into(),
+        user: "quser".into(),
+        interface: "qacme".into(),
+    }
+}
+
 /// A host of one of them, whose log tells of all.
 fn scene(all: &[Somebody]) -> (Facts, Extra) {
     let own = &all[0];
@@ -264,6 +282,40 @@ proptest! {
         let mut known = Pseudonyms::default();
         let once = known.text(&text);
         prop_assert_eq!(known.text(&text), once);
+    }
+}
+
+#[test]
+fn of_a_service_the_journal_is_taken_and_of_a_daemon_by_hand_its_file() {
+    let (mut facts, _) = scene(&[nobody()]);
+    let text = |text: &str| Some(text.to_owned());
+    let log = |facts: &Facts| chosen(facts, text("file"), text("journal")).expect("one");
+    let process =
+        |unit: Option<&str>| Some(Process { unit: unit.map(ToOwned::to_owned), ..Process::default() });
+    for (process, has_service, is_answering, expected) in [
+        // It says itself what it is, whatever else is installed.
+        (process(Some("shadowmesh.service")), true, true, "journal"),
+        (process(Some("shadowmesh.service")), true, false, "journal"),
+        (process(None), true, true, "file"),
+        // Nobody runs, and a service would.
+        (None, true, false, "journal"),
+        (None, false, false, "file"),
+    ] {
+        facts.has_service = has_service;
+        facts.daemon = match (is_answering, process) {
+            (true, process) => Daemon::Runs(Box::new(Running {
+                status: Status::default(),
+                netcheck: None,
+                members: None,
+                process,
+            })),
+            (false, Some(process)) => Daemon::Silent { process: Some(process) },
+            (false, None) => Daemon::None,
+        };
+        assert_eq!(log(&facts), expected, "{:?}", facts.daemon);
+        // What is not there is not missed.
+        assert_eq!(chosen(&facts, text("file"), None), text("file"));
+        assert_eq!(chosen(&facts, None, text("journal")), text("journal"));
     }
 }
 
