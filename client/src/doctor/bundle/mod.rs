@@ -4,8 +4,9 @@
 //! file that only its owner may read. Keys, the network's secret and invites are never read for it; the configuration is written anew from
 //! what was understood of it, with tickets replaced: a file that cannot be read is left out, whatever was mistyped into it. Whom a log
 //! names who is known nowhere else is known by the words around the name ([`mod@log`]). What nobody can tell from a word that means nothing is
-//! left out: comments of firewall rules.
+//! left out: comments of firewall rules, and what they write into logs. What people called their tables, chains and sets is replaced ([`firewall`]).
 
+mod firewall;
 mod log;
 mod pseudonyms;
 #[cfg(test)]
@@ -164,24 +165,13 @@ fn assemble(facts: &Facts, report: &Report, extra: &Extra) -> Vec<Part> {
     add("kernel.txt", known.text(&format!("{:#?}\n", facts.kernel)));
     add("counters.txt", known.text(&extra.counters));
     if let Some(ruleset) = &facts.ruleset {
-        add("firewall.json", pretty(&known.document(&without_comments(ruleset))));
+        let ruleset = firewall::unnamed(ruleset, &mut known);
+        add("firewall.json", pretty(&known.document(&ruleset)));
     }
     if let Some(log) = &extra.log {
         add("daemon.log", known.text(log));
     }
     parts
-}
-
-/// A ruleset without what people wrote into it for people.
-fn without_comments(ruleset: &Value) -> Value {
-    match ruleset {
-        Value::Array(items) => items.iter().map(without_comments).collect(),
-        Value::Object(fields) => {
-            let kept = fields.iter().filter(|(name, _)| *name != "comment");
-            Value::Object(kept.map(|(name, value)| (name.clone(), without_comments(value))).collect())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => ruleset.clone(),
-    }
 }
 
 /// A document as a value. Those of ours have texts for keys, and nothing in them fails.
@@ -245,11 +235,19 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
     let named = extra.log.as_deref().map(Named::of).unwrap_or_default();
     named.peers.iter().for_each(|name| known.name(name));
     named.relays.iter().for_each(|host| known.host(host));
+    named.machines.iter().for_each(|machine| known.name(machine));
+    if let Some(ruleset) = &facts.ruleset {
+        firewall::interfaces(ruleset, &mut |name| known.interface(name));
+        firewall::places(ruleset, &mut known);
+    }
     facts.state.own.iter().for_each(|range| known.overlay(*range));
     for address in facts.relays.iter().flat_map(|relay| &relay.addresses) {
         known.host(&address.host);
     }
-    let Some(running) = facts.daemon.running() else { return known };
+    let Some(running) = facts.daemon.running() else {
+        named.keys.iter().for_each(|id| known.key(id));
+        return known;
+    };
     let status = &running.status;
     let ranges = status.node.addresses.iter().filter_map(|text| text.parse().ok());
     ranges.for_each(|range| known.overlay(range));
@@ -285,6 +283,8 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
             known.host(host_of(relay));
         }
     }
+    // Behind the whole ones, which they stand for.
+    named.keys.iter().for_each(|id| known.key(id));
     known
 }
 
