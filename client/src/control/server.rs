@@ -6,7 +6,7 @@
 //!
 //! Invariants: the event loop never waits for a caller (a request is read, within a deadline, before it is handed over, and an
 //! answer goes to a queue of its own); at most [`MAX_CALLERS`] connections of the group exist, and [`MAX_OWN`] of those who may change
-//! something, so that nobody keeps these out; what changes something is asked only by root
+//! something, whose requests wait in a queue of their own and are taken first, so that nobody keeps these out; what changes something is asked only by root
 //! or the daemon's own user, whatever the mode of the file says.
 
 use super::framing::{self, LineError, MAX_REQUEST};
@@ -33,7 +33,7 @@ pub const MAX_CALLERS: usize = 32;
 pub const MAX_OWN: usize = 8;
 /// How long a caller may take to write its request, or to read its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Requests read and not yet taken by the event loop.
+/// Requests read and not yet taken by the event loop, of the group and of those who may change something.
 const QUEUE: usize = 8;
 /// Pause after a failed accept (no file descriptors, above all), so that the failure does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -172,7 +172,12 @@ impl Caller {
     /// Whether a daemon that runs as `owner` does what this caller asks. The kernel has already kept out who is neither
     /// owner, root nor in the group.
     pub const fn may(&self, request: &Request, owner: u32) -> bool {
-        self.uid == 0 || self.uid == owner || request.is_read_only()
+        self.is_own(owner) || request.is_read_only()
+    }
+
+    /// Whether it may change something.
+    const fn is_own(&self, owner: u32) -> bool {
+        self.uid == 0 || self.uid == owner
     }
 }
 
@@ -206,7 +211,8 @@ impl Reply {
 /// Accepts callers until it is dropped.
 #[derive(Debug)]
 pub struct ControlServer {
-    incoming: mpsc::Receiver<Incoming>,
+    others: mpsc::Receiver<Incoming>,
+    own: mpsc::Receiver<Incoming>,
     accepting: JoinHandle<()>,
     _file: SocketFile,
 }
@@ -219,13 +225,34 @@ impl ControlServer {
     pub fn start(socket: ControlSocket) -> io::Result<Self> {
         let ControlSocket { listener, file } = socket;
         let listener = UnixListener::from_std(listener)?;
-        let (sender, incoming) = mpsc::channel(QUEUE);
-        Ok(Self { incoming, accepting: tokio::spawn(accept(listener, sender)), _file: file })
+        let (to_others, others) = mpsc::channel(QUEUE);
+        let (to_own, own) = mpsc::channel(QUEUE);
+        let queues = Queues { others: to_others, own: to_own };
+        Ok(Self { others, own, accepting: tokio::spawn(accept(listener, queues)), _file: file })
     }
 
     /// The next request. Cancel-safe.
     pub async fn next(&mut self) -> Option<Incoming> {
-        self.incoming.recv().await
+        tokio::select! {
+            biased;
+            Some(request) = self.own.recv() => Some(request),
+            request = self.others.recv() => request,
+        }
+    }
+}
+
+/// Where requests wait.
+#[derive(Debug, Clone)]
+struct Queues {
+    others: mpsc::Sender<Incoming>,
+    own: mpsc::Sender<Incoming>,
+}
+
+impl Queues {
+    /// Puts one in its place; `false` when there is no room.
+    fn put(&self, incoming: Incoming, owner: u32) -> bool {
+        let queue = if incoming.caller.is_own(owner) { &self.own } else { &self.others };
+        queue.try_send(incoming).is_ok()
     }
 }
 
@@ -254,7 +281,7 @@ impl Places {
     }
 }
 
-async fn accept(listener: UnixListener, requests: mpsc::Sender<Incoming>) {
+async fn accept(listener: UnixListener, requests: Queues) {
     let places = Places::new();
     loop {
         match listener.accept().await {
@@ -288,7 +315,7 @@ async fn refuse(mut stream: UnixStream) -> io::Result<()> {
 }
 
 /// One connection: a request, its answer, the end.
-async fn converse(stream: UnixStream, requests: mpsc::Sender<Incoming>) -> io::Result<()> {
+async fn converse(stream: UnixStream, requests: Queues) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let caller = Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
     let (reader, mut writer) = stream.into_split();
@@ -317,12 +344,12 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<Incoming>) -> io::R
 async fn answer(
     request: Request,
     caller: Caller,
-    requests: &mpsc::Sender<Incoming>,
+    requests: &Queues,
     reader: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
 ) -> Option<Response> {
     let busy = || Response::error(ErrorCode::Busy, "the daemon is leaving or too busy to answer: try again");
     let (reply, mut response) = mpsc::channel(1);
-    if requests.try_send(Incoming { request, caller, reply: Reply(reply) }).is_err() {
+    if !requests.put(Incoming { request, caller, reply: Reply(reply) }, geteuid().as_raw()) {
         return Some(busy());
     }
     tokio::select! {
@@ -500,6 +527,35 @@ mod tests {
         assert_eq!(own.len(), 2);
         drop(others);
         assert!(places.take(1000, 7).is_some());
+    }
+
+    #[tokio::test]
+    async fn requests_of_the_group_wait_behind_those_who_may_change_something() {
+        let (to_others, others) = mpsc::channel(QUEUE);
+        let (to_own, own) = mpsc::channel(QUEUE);
+        let queues = Queues { others: to_others, own: to_own };
+        let (_dir, path) = scene();
+        let file = SocketFile::nascent(&path);
+        let mut server = ControlServer { others, own, accepting: tokio::spawn(async {}), _file: file };
+        let put = |uid, request| {
+            let caller = Caller { uid, gid: 5, pid: None };
+            queues.put(Incoming { request, caller, reply: Reply(mpsc::channel(1).0) }, 7)
+        };
+        // Nobody takes what the group asks.
+        let taken = (0..100).filter(|_| put(1_000, Request::Status)).count();
+        assert_eq!(taken, QUEUE);
+        assert!(
+            put(0, Request::Reload) && put(7, Request::Down),
+            "there is room for root and the daemon's user"
+        );
+        for expected in [Request::Reload, Request::Down, Request::Status] {
+            assert_eq!(server.next().await.expect("a request").request, expected);
+        }
+        assert!(put(1_000, Request::Status), "what was taken makes room");
+        drop(queues);
+        let left = std::iter::repeat_with(|| server.others.try_recv()).take_while(Result::is_ok).count();
+        assert_eq!(left, QUEUE);
+        assert!(server.next().await.is_none(), "nobody is left who could ask");
     }
 
     #[tokio::test]
