@@ -236,17 +236,41 @@ impl StateDir {
     /// # Errors
     /// `Damaged` when the file holds no key, `NotReadable`.
     pub fn load_authority(&self) -> Result<Option<Authority>, StateError> {
-        let Some(text) = self.read(ADMIN_KEY)?.map(Zeroizing::new) else { return Ok(None) };
+        self.load_authority_of(ADMIN_KEY)
+    }
+
+    fn load_authority_of(&self, name: &str) -> Result<Option<Authority>, StateError> {
+        let Some(text) = self.read(name)?.map(Zeroizing::new) else { return Ok(None) };
         let seed = network::decode_key(&text).ok_or_else(|| {
             let remedy = "restore it, or delete it where another admin is left";
-            StateError::damaged(self.path.join(ADMIN_KEY), "it is not 32 bytes of base64url", remedy)
+            StateError::damaged(self.path.join(name), "it is not 32 bytes of base64url", remedy)
         })?;
         Ok(Some(Authority::from_seed(seed)))
     }
 
-    /// Whether there is one, readable or not.
+    /// Whether there is one, readable or not, or one that was put aside, which may be the root's.
     pub fn has_authority(&self) -> bool {
-        self.path.join(ADMIN_KEY).exists()
+        self.path.join(ADMIN_KEY).exists() || !self.names_of_authorities_aside().is_empty()
+    }
+
+    /// Those that were put aside.
+    ///
+    /// # Errors
+    /// As of [`Self::load_authority`].
+    pub fn load_authorities_aside(&self) -> Result<Vec<Authority>, StateError> {
+        let names = self.names_of_authorities_aside();
+        let loaded = names.iter().map(|name| self.load_authority_of(name));
+        loaded.filter_map(Result::transpose).collect()
+    }
+
+    /// The files of those that were put aside, in order.
+    fn names_of_authorities_aside(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let is_aside = |name: &String| name.strip_prefix(ADMIN_KEY).is_some_and(|rest| rest.starts_with('.'));
+        let mut names: Vec<String> = names.filter(is_aside).collect();
+        names.sort();
+        names
     }
 
     /// Remembers it.
@@ -264,22 +288,27 @@ impl StateDir {
     /// `NotWritable`, and those of [`Self::load_authority`].
     pub fn put_authority_aside(&self) -> Result<(), StateError> {
         let Some(authority) = self.load_authority()? else { return Ok(()) };
-        let text = Zeroizing::new(
-            BASE64URL_NOPAD.encode(authority.seed().as_slice())
-                + "
-",
-        );
+        self.save_authority_aside(&authority)
+    }
+
+    /// Remembers one so.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn save_authority_aside(&self, authority: &Authority) -> Result<(), StateError> {
+        let text = Zeroizing::new(BASE64URL_NOPAD.encode(authority.seed().as_slice()) + "\n");
         self.replace(&format!("{ADMIN_KEY}.{}", authority.fingerprint().short()), text.as_bytes())
     }
 
-    /// Forgets the network, readable or not; `false` when there was none. What `up` remembered for it alone (relays, address)
+    /// Forgets the network, readable or not, and every key of an admin; `false` when there was none. What `up` remembered for it alone (relays, address)
     /// goes too; the node's key and name stay.
     ///
     /// # Errors
     /// `NotWritable`, and those of [`Self::load_config`].
     pub fn forget_network(&self) -> Result<bool, StateError> {
         let was_there = atomic::remove(&self.path, NETWORK).map_err(|cause| self.not_writable(cause))?;
-        for name in [MEMBERS, ADMIN_KEY] {
+        let aside = self.names_of_authorities_aside();
+        for name in [MEMBERS, ADMIN_KEY].into_iter().chain(aside.iter().map(String::as_str)) {
             atomic::remove(&self.path, name).map_err(|cause| self.not_writable(cause))?;
         }
         let config = self.load_config()?;
@@ -491,6 +520,24 @@ mod tests {
         let kept = dir.load_config().expect("read");
         assert_eq!(kept, Config { name: config.name, ..Config::default() });
         assert_eq!(dir.load_or_create_node_key(&mut SeededRng::new(3)).expect("kept").public(), key.public());
+    }
+
+    #[test]
+    fn a_key_of_an_admin_that_was_put_aside_is_one_until_the_network_is_forgotten() {
+        let (_root, dir) = opened();
+        assert!(!dir.has_authority());
+        fs::write(dir.path().join("admin.keys"), "of something else").expect("written");
+        assert!(!dir.has_authority());
+        let [first, second] = [1, 2].map(|seed| Authority::generate(&mut SeededRng::new(seed)));
+        dir.save_authority(&first).expect("saved");
+        dir.put_authority_aside().expect("put aside");
+        dir.save_authority(&second).expect("saved");
+        let aside = dir.load_authorities_aside().expect("read");
+        assert_eq!(aside.iter().map(Authority::fingerprint).collect::<Vec<_>>(), [first.fingerprint()]);
+        fs::remove_file(dir.path().join(ADMIN_KEY)).expect("removed");
+        assert!(dir.has_authority());
+        dir.forget_network().expect("forgotten");
+        assert!(!dir.has_authority() && dir.path().join("admin.keys").exists());
     }
 
     #[test]

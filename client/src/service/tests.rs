@@ -613,6 +613,11 @@ fn the_key_of_an_admin_and_what_is_no_state_stay() {
     stage.put("/var/lib/shadowmesh/admin.key", "x");
     let error = stage.uninstall(purge).expect_err("refused");
     assert!(matches!(error.downcast_ref(), Some(ServiceError::AdminKey)), "{error}");
+    // Also one that another took the place of.
+    fs::remove_file(stage.machine.at("/var/lib/shadowmesh/admin.key")).expect("removed");
+    stage.put("/var/lib/shadowmesh/admin.key.abcdefghij", "x");
+    let error = uninstall::loss(&stage.machine, purge).expect_err("refused");
+    assert!(matches!(error, ServiceError::AdminKey), "{error}");
     // What cannot be read may be of a newer version, and is nobody's to delete.
     stage.put("/var/lib/shadowmesh/state.toml", "version = 9\n");
     let given_up = uninstall::Wish { discard_admin_key: true, ..purge };
