@@ -242,7 +242,9 @@ fn a_purge_leaves_alone_what_is_not_the_packages() {
         "etc/systemd/system/multi-user.target.wants/shadowmesh.service",
     );
     let stays = |why: &str| {
-        for file in ["var/lib/shadowmesh/admin.key", "var/lib/shadowmesh/work/node.key", wants] {
+        for file in
+            ["var/lib/shadowmesh/admin.key", "var/lib/shadowmesh/work/node.key", "run/shadowmesh", wants]
+        {
             assert!(machine.has(file), "{why}: {file}");
         }
         for file in ["etc/passwd", "etc/group"] {
@@ -251,6 +253,7 @@ fn a_purge_leaves_alone_what_is_not_the_packages() {
     };
     put("var/lib/shadowmesh/admin.key", "secret");
     put("var/lib/shadowmesh/work/node.key", "secret");
+    fs::create_dir_all(machine.0.join("run/shadowmesh")).expect("made");
     put(wants, "");
 
     // Another program's service took the place of the package's.
@@ -277,6 +280,7 @@ fn a_purge_leaves_alone_what_is_not_the_packages() {
     put(unit, "[Service]\nExecStart=\nExecStart=-/usr/bin/shadowmesh up --names on\n");
     machine.dpkg(&["--purge", "shadowmesh"], &[]);
     assert!(!machine.has("var/lib/shadowmesh") && !machine.has(wants) && machine.has(unit));
+    assert!(!machine.has("run/shadowmesh"), "its number is free for another user");
     assert!(!machine.text("etc/passwd").contains("shadowmesh"), "{}", machine.text("etc/passwd"));
 }
 

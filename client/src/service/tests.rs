@@ -583,9 +583,14 @@ fn a_purge_deletes_the_state_and_the_user_that_install_made() {
     assert!(error.to_string().contains("already running"), "{error}");
     assert!(stage.has(state_dir::DEFAULT));
     drop(lock);
+    // The directory of the socket belongs to the user.
+    stage.put("/run/shadowmesh/other.sock", "");
     let done = stage.uninstall(purge).expect("removed");
     assert!(done.removed_user && !stage.has(state_dir::DEFAULT) && !stage.has(SYSUSERS), "{done:?}");
-    assert_eq!(done.left, paths(&[drop_ins]));
+    assert_eq!(done.left, paths(&[drop_ins, "/run/shadowmesh"]));
+    fs::remove_file(stage.machine.at("/run/shadowmesh/other.sock")).expect("removed");
+    let done = stage.uninstall(purge).expect("removed");
+    assert_eq!((done.removed, done.left), (paths(&["/run/shadowmesh"]), paths(&[drop_ins])));
 }
 
 #[test]

@@ -11,6 +11,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Where the service has its socket. Other networks' are there too, which is why it stays when the service ends.
+const RUNTIME: &str = "/run/shadowmesh";
+
 /// What is wanted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish {
@@ -129,7 +132,7 @@ pub fn uninstall(
     wish: Wish,
     make_way: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Uninstalled> {
-    machine.check_inside(&[UNIT, config_file::DEFAULT].map(Path::new))?;
+    machine.check_inside(&[UNIT, config_file::DEFAULT, RUNTIME].map(Path::new))?;
     let mut done = Uninstalled::default();
     let found = machine.read(UNIT)?;
     let is_packaged = super::install::has_package(machine)?;
@@ -186,6 +189,13 @@ pub fn uninstall(
             cause,
         })?;
         done.removed.push(path);
+    }
+    // It is the user's, whose number is free again in a moment, and another's soon.
+    match fs::remove_dir(machine.at(RUNTIME)) {
+        Ok(()) => done.removed.push(RUNTIME.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Another daemon's socket is in it.
+        Err(_) => done.left.push(RUNTIME.into()),
     }
     // The user is ours where the file that made it is.
     if machine.read(SYSUSERS)?.is_some_and(|found| is_ours(&found)) {
