@@ -558,7 +558,13 @@ fn a_purge_deletes_the_state_and_the_user_that_install_made() {
     // Without it the state stays, and whose it is.
     stage.put("/etc/systemd/system/shadowmesh.service.d/names.conf", "");
     stage.put("/etc/shadowmesh/rules", "");
-    let done = stage.uninstall(uninstall::Wish::default()).expect("removed");
+    let stopped = Cell::new(false);
+    let make_way = || {
+        stopped.set(stage.told().iter().any(|line| line == "systemctl disable --now shadowmesh.service"));
+        Ok(())
+    };
+    let done = uninstall::uninstall(&stage.machine, uninstall::Wish::default(), make_way).expect("removed");
+    assert!(stopped.get(), "names that it left are taken out when it is gone");
     let drop_ins = "/etc/systemd/system/shadowmesh.service.d";
     assert_eq!(done.removed, paths(&[UNIT, config_file::DEFAULT]));
     assert_eq!(done.left, paths(&[drop_ins, state_dir::DEFAULT, SYSUSERS]));

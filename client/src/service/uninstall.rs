@@ -122,8 +122,8 @@ fn written_settings(machine: &Machine) -> Result<Option<String>, ServiceError> {
     Ok(found.filter(|found| !is_packaged && *found != Config::example()))
 }
 
-/// Does it. With a purge the caller has shown the [`Loss`]; `make_way` is called when the service was stopped and before the state is deleted: a daemon
-/// that runs by hand has it.
+/// Does it. With a purge the caller has shown the [`Loss`]; `make_way` is called in any case when the service was stopped, and before the state is
+/// deleted: one that was killed left names in the hosts file, which are known by the state, and a daemon that runs by hand has that.
 ///
 /// # Errors
 /// See [`ServiceError`]; nothing is changed where something is refused.
@@ -173,12 +173,12 @@ pub fn uninstall(
     if !is_packaged {
         remove_config(machine, wish.purge, &mut done)?;
     }
+    make_way()?;
     if !wish.purge {
         let kept = [state_dir::DEFAULT, SYSUSERS].into_iter().filter(|path| machine.at(path).exists());
         done.left.extend(kept.map(PathBuf::from));
         return Ok(done);
     }
-    make_way()?;
     if let Some(states) = doomed {
         // Whoever has it now is not the service.
         let _locks = locked(states.iter())?;
