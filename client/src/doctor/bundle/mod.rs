@@ -20,14 +20,14 @@ use crate::daemon::config_file::ConfigFile;
 use crate::daemon::log_file;
 use crate::daemon::state_dir::StateDir;
 use crate::names::label::Label;
+use crate::new_file;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use log::{Named, host_of};
 use pseudonyms::Pseudonyms;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -332,23 +332,10 @@ fn network(facts: &Facts) -> Value {
 
 /// Writes the archive: a tar, compressed with gzip, for its owner alone. What is there already is left as it is.
 ///
-/// The directory is opened once and may be anybody's: who puts another in its place meanwhile has no file of that one removed.
-///
 /// # Errors
 /// `AlreadyExists`, and what the system says.
 pub(crate) fn write(file: &Path, parts: &[Part]) -> io::Result<()> {
-    let Some(name) = file.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let parent =
-        file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let directory = File::open(parent)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
-    let written = archive(&opened, parts).and_then(|()| opened.sync_all());
-    if written.is_err() {
-        // Half an archive is of no use, and in the way of the next. It was made a moment ago.
-        let _ = unlinkat(&directory, name, AtFlags::empty());
-    }
-    written
+    new_file::write(file, |opened| archive(opened, parts))
 }
 
 fn archive(out: impl io::Write, parts: &[Part]) -> io::Result<()> {
