@@ -36,9 +36,9 @@ use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::membership::Authority;
 use shadowmesh_proto::rng::Rng;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -122,18 +122,8 @@ impl StateDir {
     /// # Errors
     /// `Locked` when another process is, `NotWritable`.
     pub fn lock(&self) -> Result<StateLock, StateError> {
-        let path = self.path.join(LOCK);
-        // Not truncated: until the lock is ours, the process id in it is another's.
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(path).map_err(|cause| self.not_writable(cause))?;
-        atomic::belong_to_owner_of(&self.path, &file).map_err(|cause| self.not_writable(cause))?;
+        // Not emptied: until the lock is ours, the process id in it is another's.
+        let mut file = atomic::open_or_make(&self.path, LOCK).map_err(|cause| self.not_writable(cause))?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error == rustix::io::Errno::WOULDBLOCK {
                 let mut text = String::new();
