@@ -114,6 +114,8 @@ fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
     let mut network = NetworkState::create(&args.network_name, relays, &mut SystemRng);
     network.root = Some(root);
     state.save_config(&config)?;
+    // That of a network that came to nothing, or of another whose file is gone.
+    state.put_authority_aside()?;
     state.save_authority(&authority)?;
     state.save_members(&stored(&trust, None))?;
     // Last: with it this host is in the network.

@@ -290,6 +290,14 @@ impl StateDir {
         self.replace(&format!("{ADMIN_KEY}.{}", authority.fingerprint().short()), text.as_bytes())
     }
 
+    /// Forgets a network that was made a moment ago and that nobody else is in. All else stays: a key of an admin, and members, were there before it.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn forget_new_network(&self) -> Result<(), StateError> {
+        atomic::remove(&self.path, NETWORK).map(drop).map_err(|cause| self.not_writable(cause))
+    }
+
     /// Forgets the network, readable or not, and every key of an admin; `false` when there was none. What `up` remembered for it alone (relays, address)
     /// goes too; the node's key and name stay.
     ///
