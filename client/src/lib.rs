@@ -10,7 +10,7 @@
 //! - [`device`]: the TAP. [`switch`]: who is behind which peer (pure). [`access`]: what of a peer is let in (pure). [`net`]: the machine's interfaces, addresses and routes.
 //! - [`names`]: what members are called by other programs of this machine, where that is asked for.
 //! - [`transport`]: streams and sockets towards relays, kept outside the tunnel they carry.
-//! - [`system_rng`]: the operating system's randomness.
+//! - `new_file`: what people are given, whole or not there. [`system_rng`]: the operating system's randomness.
 
 pub mod access;
 pub mod cli;
@@ -21,6 +21,7 @@ pub mod device;
 pub mod doctor;
 pub mod names;
 pub mod net;
+mod new_file;
 pub mod plane;
 pub mod service;
 pub mod switch;

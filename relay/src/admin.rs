@@ -6,9 +6,10 @@ use crate::core::matchmaking::PairCounts;
 use crate::metrics::{DroppedSnapshot, ForwardedSnapshot};
 use crate::server::Handle;
 use crate::store::StoreError;
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, BufRead as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -18,6 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 const MAX_REQUEST: u64 = 4096;
 /// For one exchange; both ends are on one machine.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted; one is answered at a time.
+const BACKLOG: i32 = 16;
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +123,10 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens at `path`. The caller holds the directory's lock, so a file that is there is a dead relay's.
+    /// Listens at `path` (mode 0600). The caller holds the directory's lock, so a file that is there is a dead relay's.
+    ///
+    /// Nothing is done to the file once it is there: the directory may be that of the service's user and the caller root, and what has the name by then
+    /// may be a link that this user laid.
     ///
     /// # Errors
     /// `Io`.
@@ -130,8 +136,16 @@ impl AdminSocket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
             _ => {}
         }
-        let listener = UnixListener::bind(path).map_err(fail)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+        let listen = || -> io::Result<UnixListener> {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.set_nonblocking(true)?;
+            // The file gets the mode that the socket has when it is bound, less the umask.
+            rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+            socket.bind(&SockAddr::unix(path)?)?;
+            socket.listen(BACKLOG)?;
+            UnixListener::from_std(socket.into())
+        };
+        let listener = listen().map_err(fail)?;
         Ok(Self { listener, path: path.to_owned() })
     }
 
@@ -186,4 +200,41 @@ pub fn ask_status(path: &Path) -> io::Result<Status> {
     let mut line = String::new();
     io::BufReader::new(stream).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[tokio::test]
+    async fn what_takes_the_place_of_the_socket_as_it_is_made_is_left_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("victim"), "precious").expect("written");
+        fs::set_permissions(at("victim"), fs::Permissions::from_mode(0o640)).expect("set");
+        let socket = AdminSocket::bind(&at("socket")).expect("bound");
+        assert_eq!(fs::metadata(at("socket")).expect("there").permissions().mode() & 0o7777, 0o600);
+        drop(socket);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Once the socket is there, and before anything more is done to it.
+                    if fs::symlink_metadata(at("socket")).is_ok_and(|found| !found.is_symlink()) {
+                        let _ = symlink(at("victim"), at("link"));
+                        let _ = fs::rename(at("link"), at("socket"));
+                    }
+                }
+            });
+            for _ in 0..500 {
+                // It may be refused: who races for its place may keep it from being made.
+                drop(AdminSocket::bind(&at("socket")));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::metadata(at("victim")).expect("there").permissions().mode() & 0o7777, 0o640);
+    }
 }

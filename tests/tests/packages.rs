@@ -212,13 +212,81 @@ impl Machine {
     }
 }
 
+/// Whether dpkg can work here: it takes its programs, and root.
+fn has_dpkg() -> bool {
+    if !has_programs(&["dpkg", "dpkg-deb", "objdump", "systemd-sysusers", "userdel", "groupdel", "flock"]) {
+        return false;
+    }
+    let is_root = fs::metadata("/proc/self").expect("there").uid() == 0;
+    if !is_root {
+        println!("skipped: dpkg installs for root alone");
+    }
+    is_root
+}
+
 #[test]
-fn dpkg_installs_upgrades_removes_and_purges_them() {
-    if !has_programs(&["dpkg", "dpkg-deb", "objdump", "systemd-sysusers", "userdel", "groupdel"]) {
+fn a_purge_leaves_alone_what_is_not_the_packages() {
+    if !has_dpkg() {
         return;
     }
-    if fs::metadata("/proc/self").expect("there").uid() != 0 {
-        println!("skipped: dpkg installs for root alone");
+    let shop = Shop::new();
+    let [package, _] = shop.build("1");
+    let machine = Machine::new(shop.at("machine"));
+    let put = |file: &str, text: &str| {
+        let file = machine.0.join(file);
+        fs::create_dir_all(file.parent().expect("below")).expect("made");
+        fs::write(file, text).expect("written");
+    };
+    let (unit, wants) = (
+        "etc/systemd/system/shadowmesh.service",
+        "etc/systemd/system/multi-user.target.wants/shadowmesh.service",
+    );
+    let stays = |why: &str| {
+        for file in
+            ["var/lib/shadowmesh/admin.key", "var/lib/shadowmesh/work/node.key", "run/shadowmesh", wants]
+        {
+            assert!(machine.has(file), "{why}: {file}");
+        }
+        for file in ["etc/passwd", "etc/group"] {
+            assert!(machine.text(file).contains("\nshadowmesh:"), "{why}: {}", machine.text(file));
+        }
+    };
+    put("var/lib/shadowmesh/admin.key", "secret");
+    put("var/lib/shadowmesh/work/node.key", "secret");
+    fs::create_dir_all(machine.0.join("run/shadowmesh")).expect("made");
+    put(wants, "");
+
+    // Another program's service took the place of the package's.
+    machine.dpkg(&["--install"], &[&package]);
+    machine.dpkg(&["--remove", "shadowmesh"], &[]);
+    put(unit, "[Service]\nExecStart=/usr/local/bin/shadowmesh up --config /etc/shadowmesh/config.toml\n");
+    machine.dpkg(&["--purge", "shadowmesh"], &[]);
+    stays("another's unit");
+    assert!(machine.has(unit));
+
+    // A daemon by hand has the state, or one beside it.
+    for lock in ["var/lib/shadowmesh/.lock", "var/lib/shadowmesh/work/.lock"] {
+        fs::remove_file(machine.0.join(unit)).ok();
+        machine.dpkg(&["--install"], &[&package]);
+        put(lock, "1\n");
+        let held = fs::File::open(machine.0.join(lock)).expect("opened");
+        held.lock().expect("free");
+        machine.dpkg(&["--purge", "shadowmesh"], &[]);
+        stays(lock);
+    }
+
+    // A unit that runs the package's program is a person's change of it, and keeps nothing.
+    machine.dpkg(&["--install"], &[&package]);
+    put(unit, "[Service]\nExecStart=\nExecStart=-/usr/bin/shadowmesh up --names on\n");
+    machine.dpkg(&["--purge", "shadowmesh"], &[]);
+    assert!(!machine.has("var/lib/shadowmesh") && !machine.has(wants) && machine.has(unit));
+    assert!(!machine.has("run/shadowmesh"), "its number is free for another user");
+    assert!(!machine.text("etc/passwd").contains("shadowmesh"), "{}", machine.text("etc/passwd"));
+}
+
+#[test]
+fn dpkg_installs_upgrades_removes_and_purges_them() {
+    if !has_dpkg() {
         return;
     }
     let shop = Shop::new();

@@ -7,13 +7,12 @@ use crate::config::{NodeName, Settings};
 use crate::daemon::members::admin::Admin;
 use crate::daemon::members::{stored, unix_now};
 use crate::daemon::state_dir::{NetworkState, StateDir};
+use crate::new_file;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
 use shadowmesh_proto::membership::{Authority, Name, Trust};
 use shadowmesh_proto::ticket::RelayTicket;
-use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -115,6 +114,8 @@ fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
     let mut network = NetworkState::create(&args.network_name, relays, &mut SystemRng);
     network.root = Some(root);
     state.save_config(&config)?;
+    // That of a network that came to nothing, or of another whose file is gone.
+    state.put_authority_aside()?;
     state.save_authority(&authority)?;
     state.save_members(&stored(&trust, None))?;
     // Last: with it this host is in the network.
@@ -150,11 +151,8 @@ fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
         return Ok(output::data(&copy)?);
     }
     let shown = args.file.display();
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
-    let mut file = opened.with_context(|| format!("cannot make {shown}"))?;
-    file.write_all(copy.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write {shown}"))?;
+    new_file::write(&args.file, |mut file| file.write_all(copy.as_bytes()))
+        .with_context(|| format!("cannot make {shown}"))?;
     if global.json {
         return output::document(&NetworkExported { file: args.file.clone() });
     }

@@ -54,7 +54,10 @@ pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     }
     let make_way = || {
         if machine.is_this() {
-            down::stop(&global.socket())?;
+            // Whoever keeps the state keeps a daemon that runs by hand.
+            if wish.purge {
+                down::stop(&global.socket())?;
+            }
             down::note_swept(down::sweep(global)?.as_deref());
         }
         Ok(())

@@ -6,14 +6,16 @@
 //!
 //! Invariants: the event loop never waits for a caller (a request is read, within a deadline, before it is handed over, and an
 //! answer goes to a queue of its own); at most [`MAX_CALLERS`] connections of the group exist, and [`MAX_OWN`] of those who may change
-//! something, so that nobody keeps these out; what changes something is asked only by root
+//! something, whose requests wait in a queue of their own and are taken first, so that nobody keeps these out; what changes something is asked only by root
 //! or the daemon's own user, whatever the mode of the file says.
 
 use super::framing::{self, LineError, MAX_REQUEST};
 use super::message::{ErrorCode, Request, Response};
-use rustix::process::geteuid;
-use std::fs;
+use rustix::fs::{AtFlags, Mode, OFlags, chownat, open};
+use rustix::process::{Gid, geteuid};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ pub const MAX_CALLERS: usize = 32;
 pub const MAX_OWN: usize = 8;
 /// How long a caller may take to write its request, or to read its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Requests read and not yet taken by the event loop.
+/// Requests read and not yet taken by the event loop, of the group and of those who may change something.
 const QUEUE: usize = 8;
 /// Pause after a failed accept (no file descriptors, above all), so that the failure does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -95,15 +97,32 @@ impl ControlSocket {
         let nascent = SocketFile::nascent(path);
         let _ = fs::remove_file(&nascent.path);
         let listener = StdListener::bind(&nascent.path).map_err(refused)?;
-        let mode = match group_id(GROUP) {
-            Some(gid) if std::os::unix::fs::chown(&nascent.path, None, Some(gid)).is_ok() => 0o660,
-            _ => 0o600,
-        };
-        fs::set_permissions(&nascent.path, fs::Permissions::from_mode(mode)).map_err(refused)?;
+        settle(&nascent.path, group_id(GROUP)).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let file = nascent.rename(path).map_err(refused)?;
         Ok(Self { listener, file })
     }
+}
+
+/// Gives a socket that was just bound its group and mode: 0660 where it may belong to `group`, else 0600.
+///
+/// The directory may be that of the service's user, and this program root: what has the name by now may be a link to a file of root's that this
+/// user laid. So it is looked at first, and what was looked at is changed, whatever has the name then.
+fn settle(path: &Path, group: Option<u32>) -> io::Result<()> {
+    let file = File::from(open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
+    let found = file.metadata()?;
+    // One that has two names may be another program's.
+    if !found.file_type().is_socket() || found.nlink() != 1 || found.uid() != geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "something else took its place as it was made",
+        ));
+    }
+    let belongs = group
+        .is_some_and(|gid| chownat(&file, "", None, Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH).is_ok());
+    let mode = if belongs { 0o660 } else { 0o600 };
+    // fchmod(2) takes no descriptor that only looks; by this name the kernel goes to what it is open on (proc_pid_fd(5)).
+    fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), fs::Permissions::from_mode(mode))
 }
 
 /// A socket's file. Dropping removes it, unless another has taken its place meanwhile.
@@ -153,7 +172,12 @@ impl Caller {
     /// Whether a daemon that runs as `owner` does what this caller asks. The kernel has already kept out who is neither
     /// owner, root nor in the group.
     pub const fn may(&self, request: &Request, owner: u32) -> bool {
-        self.uid == 0 || self.uid == owner || request.is_read_only()
+        self.is_own(owner) || request.is_read_only()
+    }
+
+    /// Whether it may change something.
+    const fn is_own(&self, owner: u32) -> bool {
+        self.uid == 0 || self.uid == owner
     }
 }
 
@@ -187,7 +211,8 @@ impl Reply {
 /// Accepts callers until it is dropped.
 #[derive(Debug)]
 pub struct ControlServer {
-    incoming: mpsc::Receiver<Incoming>,
+    others: mpsc::Receiver<Incoming>,
+    own: mpsc::Receiver<Incoming>,
     accepting: JoinHandle<()>,
     _file: SocketFile,
 }
@@ -200,13 +225,34 @@ impl ControlServer {
     pub fn start(socket: ControlSocket) -> io::Result<Self> {
         let ControlSocket { listener, file } = socket;
         let listener = UnixListener::from_std(listener)?;
-        let (sender, incoming) = mpsc::channel(QUEUE);
-        Ok(Self { incoming, accepting: tokio::spawn(accept(listener, sender)), _file: file })
+        let (to_others, others) = mpsc::channel(QUEUE);
+        let (to_own, own) = mpsc::channel(QUEUE);
+        let queues = Queues { others: to_others, own: to_own };
+        Ok(Self { others, own, accepting: tokio::spawn(accept(listener, queues)), _file: file })
     }
 
     /// The next request. Cancel-safe.
     pub async fn next(&mut self) -> Option<Incoming> {
-        self.incoming.recv().await
+        tokio::select! {
+            biased;
+            Some(request) = self.own.recv() => Some(request),
+            request = self.others.recv() => request,
+        }
+    }
+}
+
+/// Where requests wait.
+#[derive(Debug, Clone)]
+struct Queues {
+    others: mpsc::Sender<Incoming>,
+    own: mpsc::Sender<Incoming>,
+}
+
+impl Queues {
+    /// Puts one in its place; `false` when there is no room.
+    fn put(&self, incoming: Incoming, owner: u32) -> bool {
+        let queue = if incoming.caller.is_own(owner) { &self.own } else { &self.others };
+        queue.try_send(incoming).is_ok()
     }
 }
 
@@ -235,7 +281,7 @@ impl Places {
     }
 }
 
-async fn accept(listener: UnixListener, requests: mpsc::Sender<Incoming>) {
+async fn accept(listener: UnixListener, requests: Queues) {
     let places = Places::new();
     loop {
         match listener.accept().await {
@@ -269,7 +315,7 @@ async fn refuse(mut stream: UnixStream) -> io::Result<()> {
 }
 
 /// One connection: a request, its answer, the end.
-async fn converse(stream: UnixStream, requests: mpsc::Sender<Incoming>) -> io::Result<()> {
+async fn converse(stream: UnixStream, requests: Queues) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let caller = Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
     let (reader, mut writer) = stream.into_split();
@@ -298,12 +344,12 @@ async fn converse(stream: UnixStream, requests: mpsc::Sender<Incoming>) -> io::R
 async fn answer(
     request: Request,
     caller: Caller,
-    requests: &mpsc::Sender<Incoming>,
+    requests: &Queues,
     reader: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
 ) -> Option<Response> {
     let busy = || Response::error(ErrorCode::Busy, "the daemon is leaving or too busy to answer: try again");
     let (reply, mut response) = mpsc::channel(1);
-    if requests.try_send(Incoming { request, caller, reply: Reply(reply) }).is_err() {
+    if !requests.put(Incoming { request, caller, reply: Reply(reply) }, geteuid().as_raw()) {
         return Some(busy());
     }
     tokio::select! {
@@ -385,6 +431,42 @@ mod tests {
         assert!(matches!(ControlSocket::bind(&path.join("x")), Err(BindError::Refused { .. })));
     }
 
+    #[test]
+    fn what_took_the_place_of_a_socket_that_was_just_bound_is_left_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("victim"), "precious").expect("written");
+        fs::set_permissions(at("victim"), fs::Permissions::from_mode(0o640)).expect("set");
+        let foreign = StdListener::bind(at("foreign")).expect("bound");
+        fs::set_permissions(at("foreign"), fs::Permissions::from_mode(0o640)).expect("set");
+        std::os::unix::fs::symlink(at("victim"), at("link")).expect("laid");
+        std::os::unix::fs::symlink(at("foreign"), at("link to a socket")).expect("laid");
+        fs::hard_link(at("foreign"), at("second name")).expect("laid");
+        let is = |name: &str| {
+            fs::metadata(at(name)).map(|found| (found.mode() & 0o7777, found.uid(), found.gid()))
+        };
+        let before = [is("victim").expect("there"), is("foreign").expect("there")];
+        // Any group: only root may give a file to one that it is not in.
+        let group = if geteuid().is_root() { 4_242 } else { before[0].2 };
+        for name in ["link", "link to a socket", "victim", "second name"] {
+            assert!(settle(&at(name), Some(group)).is_err(), "{name}");
+            assert_eq!([is("victim").expect("there"), is("foreign").expect("there")], before, "{name}");
+        }
+        if geteuid().is_root() {
+            // Somebody else's, with no other name.
+            fs::remove_file(at("second name")).expect("removed");
+            std::os::unix::fs::chown(at("foreign"), Some(4_242), None).expect("given away");
+            assert!(settle(&at("foreign"), Some(group)).is_err());
+            assert_eq!(is("foreign").expect("there"), (0o640, 4_242, before[1].2));
+        }
+        drop(foreign);
+        let _ours = StdListener::bind(at("ours")).expect("bound");
+        settle(&at("ours"), Some(group)).expect("settled");
+        assert_eq!(is("ours").expect("there"), (0o660, geteuid().as_raw(), group));
+        settle(&at("ours"), None).expect("settled");
+        assert_eq!(is("ours").expect("there").0, 0o600);
+    }
+
     #[tokio::test]
     async fn a_socket_that_took_the_place_is_not_removed() {
         let (_dir, path) = scene();
@@ -445,6 +527,35 @@ mod tests {
         assert_eq!(own.len(), 2);
         drop(others);
         assert!(places.take(1000, 7).is_some());
+    }
+
+    #[tokio::test]
+    async fn requests_of_the_group_wait_behind_those_who_may_change_something() {
+        let (to_others, others) = mpsc::channel(QUEUE);
+        let (to_own, own) = mpsc::channel(QUEUE);
+        let queues = Queues { others: to_others, own: to_own };
+        let (_dir, path) = scene();
+        let file = SocketFile::nascent(&path);
+        let mut server = ControlServer { others, own, accepting: tokio::spawn(async {}), _file: file };
+        let put = |uid, request| {
+            let caller = Caller { uid, gid: 5, pid: None };
+            queues.put(Incoming { request, caller, reply: Reply(mpsc::channel(1).0) }, 7)
+        };
+        // Nobody takes what the group asks.
+        let taken = (0..100).filter(|_| put(1_000, Request::Status)).count();
+        assert_eq!(taken, QUEUE);
+        assert!(
+            put(0, Request::Reload) && put(7, Request::Down),
+            "there is room for root and the daemon's user"
+        );
+        for expected in [Request::Reload, Request::Down, Request::Status] {
+            assert_eq!(server.next().await.expect("a request").request, expected);
+        }
+        assert!(put(1_000, Request::Status), "what was taken makes room");
+        drop(queues);
+        let left = std::iter::repeat_with(|| server.others.try_recv()).take_while(Result::is_ok).count();
+        assert_eq!(left, QUEUE);
+        assert!(server.next().await.is_none(), "nobody is left who could ask");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! It is read for its end only, however large it has become, and only where it is an ordinary file: a state directory may be another
 //! user's, who could put a pipe there, which nobody would write to, or a link to what that user may not read.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -14,6 +14,19 @@ pub const NAME: &str = "daemon.log";
 const FAILURE: &str = "shadowmesh: ";
 /// What is read to find such a sentence, bytes.
 const TAIL: u64 = 8 * 1024;
+
+/// Begins the log anew, as a file that nobody had before (mode 0600): what has its name, and may be a link or a second name of a file of root's, is
+/// left alone but for that name.
+///
+/// # Errors
+/// What the system said.
+pub fn begin(log: &Path) -> io::Result<File> {
+    match fs::remove_file(log) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(log)
+}
 
 /// The end of the log, at most `most` bytes.
 ///
@@ -49,7 +62,34 @@ pub fn last_words(log: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn a_log_that_begins_is_a_file_of_its_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (log, victim) = (dir.path().join(NAME), dir.path().join("victim"));
+        fs::write(&victim, "precious").expect("written");
+        begin(&log).expect("made");
+        for lay in [
+            &|| fs::hard_link(&victim, &log) as io::Result<()>,
+            &|| std::os::unix::fs::symlink(&victim, &log),
+            &|| mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(Into::into),
+            &|| fs::write(&log, "before"),
+        ] as [&dyn Fn() -> io::Result<()>; 4]
+        {
+            fs::remove_file(&log).expect("removed");
+            lay().expect("laid");
+            io::Write::write_all(&mut begin(&log).expect("begun"), b"new").expect("written");
+            let found = fs::symlink_metadata(&log).expect("there");
+            assert_eq!((found.is_file(), found.nlink(), found.mode() & 0o777), (true, 1, 0o600));
+            assert_eq!(fs::read_to_string(&log).expect("read"), "new");
+            assert_eq!(fs::read_to_string(&victim).expect("read"), "precious");
+        }
+        // A directory is nobody's log.
+        fs::remove_file(&log).expect("removed");
+        fs::create_dir(&log).expect("made");
+        assert!(begin(&log).is_err() && log.is_dir());
+    }
 
     #[test]
     fn the_last_sentence_of_a_log_is_found() {

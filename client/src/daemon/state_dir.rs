@@ -14,13 +14,14 @@
 //! Life: [`StateDir::open`] makes or checks the directory, [`StateDir::lock`] makes this process its only writer, then files
 //! are loaded and replaced whole. Invariants: a file is old or new, never half ([`atomic`]); nothing of a newer layout is
 //! touched; a damaged file is reported and left as it is, never replaced by a fresh one, because it may be all that is left of
-//! a key.
+//! a key; nothing is written into a directory whose keys would be somebody else's ([`owner`]).
 
 mod atomic;
 mod backup;
 mod error;
 mod members;
 mod network;
+mod owner;
 
 pub use backup::CopyError;
 pub use error::StateError;
@@ -35,9 +36,9 @@ use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::membership::Authority;
 use shadowmesh_proto::rng::Rng;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -85,13 +86,15 @@ impl StateDir {
     /// Opens the directory; makes it (mode 0700) when it is not there.
     ///
     /// # Errors
-    /// `NotWritable` when it cannot be made, `Newer` or `Damaged` when it is not of our layout.
+    /// `NotWritable` when it cannot be made, `Exposed` when others could read or replace what is in it, `Newer` or `Damaged` when it is not of
+    /// our layout.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
         let path = path.into();
         check_link(&path)?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|cause| StateError::NotWritable { path: path.clone(), cause })?;
         let dir = Self { path };
+        owner::check(&dir.path)?;
         match dir.layout()? {
             Some(()) => {}
             None => dir.replace(STATE, format!("version = {VERSION}\n").as_bytes())?,
@@ -119,18 +122,8 @@ impl StateDir {
     /// # Errors
     /// `Locked` when another process is, `NotWritable`.
     pub fn lock(&self) -> Result<StateLock, StateError> {
-        let path = self.path.join(LOCK);
-        // Not truncated: until the lock is ours, the process id in it is another's.
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(path).map_err(|cause| self.not_writable(cause))?;
-        atomic::belong_to_owner_of(&self.path, &file).map_err(|cause| self.not_writable(cause))?;
+        // Not emptied: until the lock is ours, the process id in it is another's.
+        let mut file = atomic::open_or_make(&self.path, LOCK).map_err(|cause| self.not_writable(cause))?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error == rustix::io::Errno::WOULDBLOCK {
                 let mut text = String::new();
@@ -233,17 +226,41 @@ impl StateDir {
     /// # Errors
     /// `Damaged` when the file holds no key, `NotReadable`.
     pub fn load_authority(&self) -> Result<Option<Authority>, StateError> {
-        let Some(text) = self.read(ADMIN_KEY)?.map(Zeroizing::new) else { return Ok(None) };
+        self.load_authority_of(ADMIN_KEY)
+    }
+
+    fn load_authority_of(&self, name: &str) -> Result<Option<Authority>, StateError> {
+        let Some(text) = self.read(name)?.map(Zeroizing::new) else { return Ok(None) };
         let seed = network::decode_key(&text).ok_or_else(|| {
             let remedy = "restore it, or delete it where another admin is left";
-            StateError::damaged(self.path.join(ADMIN_KEY), "it is not 32 bytes of base64url", remedy)
+            StateError::damaged(self.path.join(name), "it is not 32 bytes of base64url", remedy)
         })?;
         Ok(Some(Authority::from_seed(seed)))
     }
 
-    /// Whether there is one, readable or not.
+    /// Whether there is one, readable or not, or one that was put aside, which may be the root's.
     pub fn has_authority(&self) -> bool {
-        self.path.join(ADMIN_KEY).exists()
+        self.path.join(ADMIN_KEY).exists() || !self.names_of_authorities_aside().is_empty()
+    }
+
+    /// Those that were put aside.
+    ///
+    /// # Errors
+    /// As of [`Self::load_authority`].
+    pub fn load_authorities_aside(&self) -> Result<Vec<Authority>, StateError> {
+        let names = self.names_of_authorities_aside();
+        let loaded = names.iter().map(|name| self.load_authority_of(name));
+        loaded.filter_map(Result::transpose).collect()
+    }
+
+    /// The files of those that were put aside, in order.
+    fn names_of_authorities_aside(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let is_aside = |name: &String| name.strip_prefix(ADMIN_KEY).is_some_and(|rest| rest.starts_with('.'));
+        let mut names: Vec<String> = names.filter(is_aside).collect();
+        names.sort();
+        names
     }
 
     /// Remembers it.
@@ -261,22 +278,35 @@ impl StateDir {
     /// `NotWritable`, and those of [`Self::load_authority`].
     pub fn put_authority_aside(&self) -> Result<(), StateError> {
         let Some(authority) = self.load_authority()? else { return Ok(()) };
-        let text = Zeroizing::new(
-            BASE64URL_NOPAD.encode(authority.seed().as_slice())
-                + "
-",
-        );
+        self.save_authority_aside(&authority)
+    }
+
+    /// Remembers one so.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn save_authority_aside(&self, authority: &Authority) -> Result<(), StateError> {
+        let text = Zeroizing::new(BASE64URL_NOPAD.encode(authority.seed().as_slice()) + "\n");
         self.replace(&format!("{ADMIN_KEY}.{}", authority.fingerprint().short()), text.as_bytes())
     }
 
-    /// Forgets the network, readable or not; `false` when there was none. What `up` remembered for it alone (relays, address)
+    /// Forgets a network that was made a moment ago and that nobody else is in. All else stays: a key of an admin, and members, were there before it.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn forget_new_network(&self) -> Result<(), StateError> {
+        atomic::remove(&self.path, NETWORK).map(drop).map_err(|cause| self.not_writable(cause))
+    }
+
+    /// Forgets the network, readable or not, and every key of an admin; `false` when there was none. What `up` remembered for it alone (relays, address)
     /// goes too; the node's key and name stay.
     ///
     /// # Errors
     /// `NotWritable`, and those of [`Self::load_config`].
     pub fn forget_network(&self) -> Result<bool, StateError> {
         let was_there = atomic::remove(&self.path, NETWORK).map_err(|cause| self.not_writable(cause))?;
-        for name in [MEMBERS, ADMIN_KEY] {
+        let aside = self.names_of_authorities_aside();
+        for name in [MEMBERS, ADMIN_KEY].into_iter().chain(aside.iter().map(String::as_str)) {
             atomic::remove(&self.path, name).map_err(|cause| self.not_writable(cause))?;
         }
         let config = self.load_config()?;
@@ -343,6 +373,8 @@ impl StateDir {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        // Not every writer began with [`Self::open`].
+        owner::check(&self.path)?;
         atomic::replace(&self.path, name, bytes).map_err(|cause| self.not_writable(cause))
     }
 
@@ -486,6 +518,24 @@ mod tests {
         let kept = dir.load_config().expect("read");
         assert_eq!(kept, Config { name: config.name, ..Config::default() });
         assert_eq!(dir.load_or_create_node_key(&mut SeededRng::new(3)).expect("kept").public(), key.public());
+    }
+
+    #[test]
+    fn a_key_of_an_admin_that_was_put_aside_is_one_until_the_network_is_forgotten() {
+        let (_root, dir) = opened();
+        assert!(!dir.has_authority());
+        fs::write(dir.path().join("admin.keys"), "of something else").expect("written");
+        assert!(!dir.has_authority());
+        let [first, second] = [1, 2].map(|seed| Authority::generate(&mut SeededRng::new(seed)));
+        dir.save_authority(&first).expect("saved");
+        dir.put_authority_aside().expect("put aside");
+        dir.save_authority(&second).expect("saved");
+        let aside = dir.load_authorities_aside().expect("read");
+        assert_eq!(aside.iter().map(Authority::fingerprint).collect::<Vec<_>>(), [first.fingerprint()]);
+        fs::remove_file(dir.path().join(ADMIN_KEY)).expect("removed");
+        assert!(dir.has_authority());
+        dir.forget_network().expect("forgotten");
+        assert!(!dir.has_authority() && dir.path().join("admin.keys").exists());
     }
 
     #[test]

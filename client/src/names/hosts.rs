@@ -9,7 +9,8 @@
 //!
 //! Where that cannot be (it is mounted by itself, as in containers; the directory is read-only, as for a service that is shut
 //! in; it has a second name) the text is written into the file that is there, from the first byte that differs on. Whoever reads in that moment may
-//! read half of it; what is before our block stays as it was even then.
+//! read half of it; what is before our block stays as it was even then. Where that fails half-way (a full disk) what was there is written back, for
+//! which there is room: nobody could take half a block out again.
 //!
 //! # Invariants
 //!
@@ -320,12 +321,25 @@ fn prepare(temporary: &Path, target: &Path, seen: &Metadata, edited: &[u8]) -> i
 /// Writes into the file what differs. Where it gets shorter, lines without a letter take the place of what is to go before it is cut off.
 fn write_into(target: &Path, bytes: &[u8], edited: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(target)?;
+    overwrite(&file, bytes, edited, |rest, at| file.write_all_at(rest, at))
+}
+
+/// The same with a file that is open, to which `write` writes what differs.
+fn overwrite(
+    file: &File,
+    bytes: &[u8],
+    edited: &[u8],
+    write: impl FnOnce(&[u8], u64) -> io::Result<()>,
+) -> io::Result<()> {
     let same = bytes.iter().zip(edited).take_while(|(old, new)| old == new).count();
     let mut rest = edited.get(same..).unwrap_or_default().to_vec();
     rest.resize(rest.len().max(bytes.len() - same), b'\n');
-    file.write_all_at(&rest, same as u64)?;
-    file.set_len(edited.len() as u64)?;
-    file.sync_all()
+    let end = |text: &[u8]| file.set_len(text.len() as u64).and_then(|()| file.sync_all());
+    write(&rest, same as u64).and_then(|()| end(edited)).inspect_err(|_| {
+        // The first failure is the one to tell of.
+        let _ =
+            file.write_all_at(bytes.get(same..).unwrap_or_default(), same as u64).and_then(|()| end(bytes));
+    })
 }
 
 #[cfg(test)]
@@ -353,6 +367,25 @@ mod tests {
     fn others(home: &tempfile::TempDir) -> Vec<OsString> {
         let entries = fs::read_dir(home.path()).expect("listed");
         entries.map(|entry| entry.expect("one").file_name()).filter(|name| name != "hosts").collect()
+    }
+
+    #[test]
+    fn what_was_there_is_written_back_where_writing_into_the_file_fails_half_way() {
+        let own = [OWN, block("a", 7).as_bytes(), b"192.0.2.1 later\n"].concat();
+        let longer = [OWN, block("a", 7).repeat(9).as_bytes(), b"192.0.2.1 later\n"].concat();
+        for (edited, fits) in [(longer.as_slice(), 0), (&longer, 5), (&longer, 120), (OWN, 3)] {
+            let (_home, path, _) = file(&own);
+            let open = OpenOptions::new().write(true).open(&path).expect("opened");
+            let error = overwrite(&open, &own, edited, |rest, at| {
+                open.write_all_at(rest.get(..fits).expect("more than that"), at)?;
+                Err(io::ErrorKind::StorageFull.into())
+            });
+            assert_eq!(error.expect_err("it fails").kind(), io::ErrorKind::StorageFull);
+            let left = fs::read(&path).expect("read");
+            assert_eq!(String::from_utf8_lossy(&left), String::from_utf8_lossy(&own), "{fits}");
+            overwrite(&open, &own, edited, |rest, at| open.write_all_at(rest, at)).expect("written");
+            assert_eq!(fs::read(&path).expect("read"), edited);
+        }
     }
 
     #[test]

@@ -82,12 +82,12 @@ pub fn install(
     };
     let ways = [UNIT, SYSUSERS, state_dir::DEFAULT, PACKAGED[0], PACKAGED[1], "/etc/passwd"].map(Path::new);
     machine.check_inside(&[&ways[..], &[default, config.as_path(), wish.program.as_path()][..]].concat())?;
-    machine.check_program(&wish.program)?;
+    let program = machine.check_program(&wish.program)?;
     // The default one is made where it is not there.
     if config != default || machine.at(default).exists() {
         ConfigFile::new(machine.at(&config)).read().map_err(ServiceError::from)?;
     }
-    let text = unit::text(&wish.program, &config)
+    let text = unit::text(&program, &config)
         .map_err(|fault| ServiceError::Settings { path: config.clone(), fault })?;
 
     let packaged = packaged(machine, &text)?;

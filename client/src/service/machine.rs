@@ -5,7 +5,7 @@
 
 use super::install;
 use super::unit::{self, PathFault};
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -130,8 +130,8 @@ pub enum ProgramFault {
     /// The service's user may not run it: its mode, or that of a directory above it.
     #[error("others than its owner may not run it")]
     NotExecutable,
-    /// Everybody could replace what runs with rights over the network.
-    #[error("everybody may write to it, or to a directory above it")]
+    /// Others could replace what runs with rights over the network.
+    #[error("others than root, or a group, may write to it or to a directory above it")]
     Writable,
     /// Its owner could.
     #[error("another user than root owns it, or a directory above it")]
@@ -301,38 +301,40 @@ impl Machine {
         Ok(text.lines().any(|line| line.split(':').next() == Some(unit::USER)))
     }
 
-    /// Whether the service can run `program`.
+    /// Where `program` is without links, if the service can run it: what was looked at is what a unit has to name, for a link may lead somewhere
+    /// else tomorrow, and whoever has the directory that it is in decides that.
     ///
     /// # Errors
     /// `Program`.
-    pub fn check_program(&self, program: &Path) -> Result<(), ServiceError> {
-        let check = || -> Result<(), ProgramFault> {
+    pub fn check_program(&self, program: &Path) -> Result<PathBuf, ServiceError> {
+        let check = || -> Result<PathBuf, ProgramFault> {
             unit::check_path(program)?;
-            let mut file = self.at(program);
-            if self.is_this() {
-                // What a link leads to is what runs.
-                file = fs::canonicalize(file).map_err(|_| ProgramFault::Missing)?;
-                if unit::is_hidden(&file) {
-                    return Err(PathFault::Hidden.into());
-                }
-            }
+            let plain = |path: &Path| fs::canonicalize(path).map_err(|_| ProgramFault::Missing);
+            let (root, file) = (plain(&self.root)?, plain(&self.at(program))?);
+            // A whole path in a link of an image is looked for on this machine, and is none of the image's.
+            let below = file.strip_prefix(&root).map_err(|_| ProgramFault::Missing)?;
+            let named = Path::new("/").join(below);
+            unit::check_path(&named)?;
             let found =
                 fs::metadata(&file).ok().filter(fs::Metadata::is_file).ok_or(ProgramFault::Missing)?;
-            let dirs = file.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.root));
+            let dirs = file.ancestors().skip(1).take_while(|dir| dir.starts_with(&root));
             let dirs: Vec<fs::Metadata> = dirs.filter_map(|dir| fs::metadata(dir).ok()).collect();
             // The root of another machine may be mounted where only root looks.
             let are_open = dirs.iter().all(|dir| dir.mode() & 0o001 != 0 || !self.is_this());
             if found.mode() & 0o001 == 0 || !are_open {
                 return Err(ProgramFault::NotExecutable);
             }
-            // In a directory that everybody may write, and which is not sticky, everybody may put another in its place.
-            let is_anybodys = |dir: &fs::Metadata| dir.mode() & 0o1002 == 0o002;
-            if found.mode() & 0o002 != 0 || dirs.iter().any(is_anybodys) {
+            let trusted = [0, geteuid().as_raw()];
+            let trusted_groups = [0, getegid().as_raw()];
+            let is_others = |one: &fs::Metadata| {
+                one.mode() & 0o002 != 0 || (one.mode() & 0o020 != 0 && !trusted_groups.contains(&one.gid()))
+            };
+            // Who may write a directory may put another program in its place, unless it is sticky.
+            if is_others(&found) || dirs.iter().any(|dir| dir.mode() & 0o1000 == 0 && is_others(dir)) {
                 return Err(ProgramFault::Writable);
             }
-            let trusted = [0, geteuid().as_raw()];
             let are_trusted = dirs.iter().chain([&found]).all(|one| trusted.contains(&one.uid()));
-            if are_trusted { Ok(()) } else { Err(ProgramFault::Foreign) }
+            if are_trusted { Ok(named) } else { Err(ProgramFault::Foreign) }
         };
         check().map_err(|fault| ServiceError::Program { path: program.into(), fault })
     }

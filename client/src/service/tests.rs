@@ -179,11 +179,14 @@ fn it_is_written_enabled_and_started_and_twice_is_as_good_as_once() {
     assert_eq!(stage.told(), [&prepare[..], &["systemctl start shadowmesh.service"]].concat());
     assert_eq!(stage.files(), written);
 
-    // Another program: what runs is not what is written, and is started anew.
+    // Another program: what runs is not what is written, and is started anew. A link to it is not what is written.
     stage.put("/usr/local/bin/shadowmesh", "");
     stage.mode("/usr/local/bin/shadowmesh", 0o755);
+    symlink("shadowmesh", stage.machine.at("/usr/local/bin/sm")).expect("laid");
+    let linked = Wish { program: "/usr/local/bin/sm".into(), ..wish() };
+    let done = stage.install(&linked).expect("installed");
+    fs::remove_file(stage.machine.at("/usr/local/bin/sm")).expect("removed");
     let other = Wish { program: "/usr/local/bin/shadowmesh".into(), ..wish() };
-    let done = stage.install(&other).expect("installed");
     assert_eq!(done.written, paths(&[UNIT]));
     assert_eq!(stage.told().last().map(String::as_str), Some("systemctl restart shadowmesh.service"));
     assert!(
@@ -295,8 +298,27 @@ fn programs_and_settings_that_the_service_could_not_use_are_refused() {
     stage.mode("/usr/bin", 0o1777);
     stage.machine.check_program(Path::new("/usr/bin/shadowmesh")).expect("good");
     stage.mode("/usr/bin", 0o755);
-    // Only root can make another its owner.
+    // A link is followed once, when it is looked at: who has its directory may let it lead elsewhere tomorrow.
+    fs::create_dir_all(stage.machine.at("/opt/dev")).expect("made");
+    symlink("../../usr/bin/shadowmesh", stage.machine.at("/opt/dev/sm")).expect("laid");
+    let linked = stage.machine.check_program(Path::new("/opt/dev/sm")).expect("good");
+    assert_eq!(linked, Path::new("/usr/bin/shadowmesh"));
+    for out in ["/usr/bin/env", "../../../../../../../usr/bin/env"] {
+        symlink(out, stage.machine.at("/opt/dev/out")).expect("laid");
+        assert_eq!(program("/opt/dev/out"), ProgramFault::Missing, "{out} is none of the image's");
+        fs::remove_file(stage.machine.at("/opt/dev/out")).expect("removed");
+    }
+    // Only root can make another its owner, or its group one that it is not in.
     if geteuid().is_root() {
+        for (path, mode) in [("/usr/bin/shadowmesh", 0o775), ("/usr/bin", 0o2775)] {
+            stage.mode(path, mode);
+            stage.machine.check_program(Path::new("/usr/bin/shadowmesh")).expect("root's group");
+            chown(stage.machine.at(path), None, Some(4_242)).expect("given away");
+            stage.mode(path, mode);
+            assert_eq!(program("/usr/bin/shadowmesh"), ProgramFault::Writable, "{path}");
+            chown(stage.machine.at(path), None, Some(0)).expect("taken back");
+            stage.mode(path, 0o755);
+        }
         for path in ["/usr/bin/shadowmesh", "/usr"] {
             chown(stage.machine.at(path), Some(4_242), None).expect("given away");
             assert_eq!(program("/usr/bin/shadowmesh"), ProgramFault::Foreign, "{path}");
@@ -536,7 +558,13 @@ fn a_purge_deletes_the_state_and_the_user_that_install_made() {
     // Without it the state stays, and whose it is.
     stage.put("/etc/systemd/system/shadowmesh.service.d/names.conf", "");
     stage.put("/etc/shadowmesh/rules", "");
-    let done = stage.uninstall(uninstall::Wish::default()).expect("removed");
+    let stopped = Cell::new(false);
+    let make_way = || {
+        stopped.set(stage.told().iter().any(|line| line == "systemctl disable --now shadowmesh.service"));
+        Ok(())
+    };
+    let done = uninstall::uninstall(&stage.machine, uninstall::Wish::default(), make_way).expect("removed");
+    assert!(stopped.get(), "names that it left are taken out when it is gone");
     let drop_ins = "/etc/systemd/system/shadowmesh.service.d";
     assert_eq!(done.removed, paths(&[UNIT, config_file::DEFAULT]));
     assert_eq!(done.left, paths(&[drop_ins, state_dir::DEFAULT, SYSUSERS]));
@@ -561,9 +589,14 @@ fn a_purge_deletes_the_state_and_the_user_that_install_made() {
     assert!(error.to_string().contains("already running"), "{error}");
     assert!(stage.has(state_dir::DEFAULT));
     drop(lock);
+    // The directory of the socket belongs to the user.
+    stage.put("/run/shadowmesh/other.sock", "");
     let done = stage.uninstall(purge).expect("removed");
     assert!(done.removed_user && !stage.has(state_dir::DEFAULT) && !stage.has(SYSUSERS), "{done:?}");
-    assert_eq!(done.left, paths(&[drop_ins]));
+    assert_eq!(done.left, paths(&[drop_ins, "/run/shadowmesh"]));
+    fs::remove_file(stage.machine.at("/run/shadowmesh/other.sock")).expect("removed");
+    let done = stage.uninstall(purge).expect("removed");
+    assert_eq!((done.removed, done.left), (paths(&["/run/shadowmesh"]), paths(&[drop_ins])));
 }
 
 #[test]
@@ -591,6 +624,11 @@ fn the_key_of_an_admin_and_what_is_no_state_stay() {
     stage.put("/var/lib/shadowmesh/admin.key", "x");
     let error = stage.uninstall(purge).expect_err("refused");
     assert!(matches!(error.downcast_ref(), Some(ServiceError::AdminKey)), "{error}");
+    // Also one that another took the place of.
+    fs::remove_file(stage.machine.at("/var/lib/shadowmesh/admin.key")).expect("removed");
+    stage.put("/var/lib/shadowmesh/admin.key.abcdefghij", "x");
+    let error = uninstall::loss(&stage.machine, purge).expect_err("refused");
+    assert!(matches!(error, ServiceError::AdminKey), "{error}");
     // What cannot be read may be of a newer version, and is nobody's to delete.
     stage.put("/var/lib/shadowmesh/state.toml", "version = 9\n");
     let given_up = uninstall::Wish { discard_admin_key: true, ..purge };

@@ -11,6 +11,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Where the service has its socket. Other networks' are there too, which is why it stays when the service ends.
+const RUNTIME: &str = "/run/shadowmesh";
+
 /// What is wanted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish {
@@ -119,8 +122,8 @@ fn written_settings(machine: &Machine) -> Result<Option<String>, ServiceError> {
     Ok(found.filter(|found| !is_packaged && *found != Config::example()))
 }
 
-/// Does it. With a purge the caller has shown the [`Loss`]; `make_way` is called when the service was stopped and before the state is deleted: a daemon
-/// that runs by hand has it.
+/// Does it. With a purge the caller has shown the [`Loss`]; `make_way` is called in any case when the service was stopped, and before the state is
+/// deleted: one that was killed left names in the hosts file, which are known by the state, and a daemon that runs by hand has that.
 ///
 /// # Errors
 /// See [`ServiceError`]; nothing is changed where something is refused.
@@ -129,7 +132,7 @@ pub fn uninstall(
     wish: Wish,
     make_way: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Uninstalled> {
-    machine.check_inside(&[UNIT, config_file::DEFAULT].map(Path::new))?;
+    machine.check_inside(&[UNIT, config_file::DEFAULT, RUNTIME].map(Path::new))?;
     let mut done = Uninstalled::default();
     let found = machine.read(UNIT)?;
     let is_packaged = super::install::has_package(machine)?;
@@ -170,12 +173,12 @@ pub fn uninstall(
     if !is_packaged {
         remove_config(machine, wish.purge, &mut done)?;
     }
+    make_way()?;
     if !wish.purge {
         let kept = [state_dir::DEFAULT, SYSUSERS].into_iter().filter(|path| machine.at(path).exists());
         done.left.extend(kept.map(PathBuf::from));
         return Ok(done);
     }
-    make_way()?;
     if let Some(states) = doomed {
         // Whoever has it now is not the service.
         let _locks = locked(states.iter())?;
@@ -186,6 +189,13 @@ pub fn uninstall(
             cause,
         })?;
         done.removed.push(path);
+    }
+    // It is the user's, whose number is free again in a moment, and another's soon.
+    match fs::remove_dir(machine.at(RUNTIME)) {
+        Ok(()) => done.removed.push(RUNTIME.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Another daemon's socket is in it.
+        Err(_) => done.left.push(RUNTIME.into()),
     }
     // The user is ours where the file that made it is.
     if machine.read(SYSUSERS)?.is_some_and(|found| is_ours(&found)) {

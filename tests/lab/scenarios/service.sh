@@ -176,7 +176,7 @@ refuses "say --yes" shadowmesh uninstall --purge
 inside rm -r /etc/systemd/system/shadowmesh.service.d
 said=$(inside shadowmesh uninstall --purge --yes 2>&1) || lab_fail "uninstall --purge: $said"
 [[ $said == "deleted for good with /var/lib/shadowmesh: this host's key"*"removed /var/lib/shadowmesh"* ]] || lab_fail "the loss is not said before: $said"
-for left in /etc/systemd/system/shadowmesh.service /etc/systemd/system/multi-user.target.wants/shadowmesh.service /etc/sysusers.d/shadowmesh.conf /var/lib/shadowmesh /etc/shadowmesh/config.toml; do
+for left in /etc/systemd/system/shadowmesh.service /etc/systemd/system/multi-user.target.wants/shadowmesh.service /etc/sysusers.d/shadowmesh.conf /var/lib/shadowmesh /run/shadowmesh /etc/shadowmesh/config.toml; do
     ! inside test -e "$left" || lab_fail "$left is left"
 done
 ! inside id shadowmesh >/dev/null 2>&1 || lab_fail "the user is left"
@@ -225,10 +225,28 @@ dpkg_install 2
 back || lab_fail "an upgrade does not restart the service"
 lab_wait 10 "the upgraded service to be at its relay" answers
 [[ $(inside cat /etc/shadowmesh/relay.toml) == 'public = "127.0.0.1"' ]] || lab_fail "an upgrade took a person's settings"
+# Another program's service, which took the place of the package's, is not the package's to stop, nor its state to delete.
+inside install -m 0755 /usr/bin/shadowmesh /usr/local/bin/shadowmesh
+lab_expect "install of another program" inside /usr/local/bin/shadowmesh install
+lab_wait 10 "the other program's service to be at its relay" answers
+pid=$(property shadowmesh MainPID)
+lab_expect "remove and purge beside it" inside dpkg --purge shadowmesh
+is shadowmesh MainPID "$pid" || lab_fail "the package's removal stopped another program's service"
+[[ $(inside sha256sum /var/lib/shadowmesh/node.key) == "$key" ]] || lab_fail "the package's purge took another program's key"
+lab_expect "uninstall of the other program" inside /usr/local/bin/shadowmesh uninstall
+inside rm /usr/local/bin/shadowmesh
+dpkg_install 2
+# A daemon that was killed leaves names in the hosts file.
+inside timeout -s KILL 5 shadowmesh up --names hosts >/dev/null 2>&1 || true
+inside grep -q 'a\.shadowmesh\.internal' /etc/hosts || lab_fail "a daemon that is killed leaves no names"
+lab_expect "install of the package's once more" inside shadowmesh install
+lab_wait 10 "the package's service to be at its relay as before" answers
 lab_expect "remove" inside dpkg --remove shadowmesh
+! inside grep -q internal /etc/hosts || lab_fail "a removal leaves names"
 is shadowmesh ActiveState inactive || lab_fail "what was removed runs"
 [[ $(inside sha256sum /var/lib/shadowmesh/node.key) == "$key" ]] || lab_fail "a removal took the key"
 lab_expect "purge" inside dpkg --purge shadowmesh shadowmesh-relay
+! inside test -e /run/shadowmesh || lab_fail "/run/shadowmesh is left"
 for left in /var/lib/shadowmesh /var/lib/private/shadowmesh-relay /var/lib/shadowmesh-relay /etc/shadowmesh /etc/systemd/system/multi-user.target.wants; do
     [[ -z $(inside sh -c "find $left -name '*shadowmesh*' 2>/dev/null") ]] || lab_fail "$left is left"
 done

@@ -12,8 +12,7 @@ use crate::control::status::{RelayState, Status};
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::log_file;
 use anyhow::{Context as _, bail};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -33,16 +32,7 @@ pub(super) fn start(
 ) -> anyhow::Result<()> {
     let undo = prepared.undo.take();
     let log = prepared.state.path().join(log_file::NAME);
-    // Not by a link, nor into a pipe: the directory may be that of the service's user, who could lead root anywhere, or have it wait for ever.
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let opened = options.open(&log);
-    let stderr = opened.with_context(|| format!("cannot write {}", log.display()))?;
+    let stderr = log_file::begin(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let config_file = prepared.config_file.take();
     // Gives up the lock: the child takes it.
     drop(prepared);

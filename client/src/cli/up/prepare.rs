@@ -75,7 +75,7 @@ impl Undo {
             state.save_config(&config)?;
         }
         if self.is_new_network {
-            state.forget_network()?;
+            state.forget_new_network()?;
         }
         Ok(())
     }
@@ -300,7 +300,31 @@ pub(in crate::cli) fn hostname() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::state_dir::MemberState;
     use shadowmesh_proto::ids::RelayId;
+    use shadowmesh_proto::membership::Authority;
+
+    #[test]
+    fn a_first_run_that_fails_undoes_what_it_did_and_no_more() {
+        let home = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(home.path()).expect("opened");
+        let authority = Authority::generate(&mut SystemRng);
+        // A `network create` that was cut off had made its key, and no network yet.
+        state.save_authority(&authority).expect("saved");
+        let members = MemberState { blobs: vec![vec![5; 20]], ..MemberState::default() };
+        state.save_members(&members).expect("saved");
+        let before =
+            Config { mtu: "1300".parse().ok(), address: "10.7.3.4/16".parse().ok(), ..Config::default() };
+        state.save_config(&Config::default()).expect("saved");
+        state.save_network(&NetworkState::create("home", Vec::new(), &mut SystemRng)).expect("saved");
+        let undo = Undo { state: home.path().to_owned(), config: Some(before.clone()), is_new_network: true };
+        undo.run().expect("undone");
+        assert_eq!(state.load_network().expect("read"), None);
+        assert_eq!(state.load_config().expect("read"), before);
+        assert_eq!(state.load_members().expect("read"), members);
+        let kept = state.load_authority().expect("read").expect("the key of an admin");
+        assert_eq!(kept.fingerprint(), authority.fingerprint());
+    }
 
     #[test]
     fn a_network_with_many_relays_keeps_no_host_from_starting() {

@@ -31,6 +31,29 @@ pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// Opens `dir/name` to read and write, or makes it, mode 0600.
+///
+/// Root opens nothing of its own in a directory of another user: where the kernel lets everybody give files more names (`fs.protected_hardlinks=0`), that
+/// user could have given this one to a file of root's. How many names it has does not tell: the user may have taken one away meanwhile.
+pub(super) fn open_or_make(dir: &Path, name: &str) -> io::Result<File> {
+    let path = dir.join(name);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    match options.clone().create_new(true).open(&path) {
+        Ok(file) => return belong_to_owner_of(dir, &file).map(|()| file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let file = options.open(&path)?;
+    let (owner, found) = (fs::metadata(dir)?.uid(), file.metadata()?);
+    let is_safe = !geteuid().is_root() || owner == 0 || found.uid() == owner;
+    if found.is_file() && is_safe {
+        return Ok(file);
+    }
+    let why = format!("{name} is not an ordinary file of whose the directory is: delete it");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 /// Gives a file that root made in a directory of another user to that user. Nothing where somebody else made it, or root may not (a container
 /// without CAP_CHOWN).
 pub(super) fn belong_to_owner_of(dir: &Path, file: &File) -> io::Result<()> {
@@ -111,6 +134,45 @@ mod tests {
         let made = fs::symlink_metadata(inside.join("x")).expect("there");
         assert!(made.is_file());
         assert_eq!((made.uid(), made.gid(), made.permissions().mode() & 0o777), (owner.0, owner.1, 0o600));
+    }
+
+    #[test]
+    fn root_opens_no_file_of_its_own_in_a_directory_of_another_user() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let inside = dir.path().join("state");
+        fs::create_dir(&inside).expect("made");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, inside.join("pipe"), rustix::fs::FileType::Fifo, mode, 0)
+            .expect("made");
+        open_or_make(&inside, "pipe").expect_err("nobody is waited for");
+        open_or_make(&inside, "own").expect("made");
+        open_or_make(&inside, "own").expect("opened");
+        assert_eq!(fs::metadata(inside.join("own")).expect("there").permissions().mode() & 0o777, 0o600);
+        // Only root can give a directory away.
+        if geteuid().is_root() {
+            let victim = dir.path().join("victim");
+            fs::write(&victim, "precious").expect("written");
+            chown(&inside, Some(4_242), Some(4_243)).expect("given away");
+            for name in [".lock", "other"] {
+                fs::hard_link(&victim, inside.join(name)).expect("laid");
+            }
+            for name in [".lock", "other"] {
+                let error = open_or_make(&inside, name).expect_err("refused");
+                assert!(
+                    error.to_string().contains("not an ordinary file of whose the directory is"),
+                    "{error}"
+                );
+                // The last name but one goes: now it looks like one of ours.
+                fs::remove_file(&victim).ok();
+            }
+            fs::remove_file(inside.join("other")).expect("removed");
+            open_or_make(&inside, ".lock").expect_err("refused");
+            let known = fs::metadata(inside.join(".lock")).expect("there");
+            assert_eq!((known.uid(), known.nlink(), known.len()), (0, 1, 8));
+            open_or_make(&inside, "new").expect("made");
+            assert_eq!(fs::metadata(inside.join("new")).expect("there").uid(), 4_242);
+            open_or_make(&inside, "new").expect("opened");
+        }
     }
 
     #[test]

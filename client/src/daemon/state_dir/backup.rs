@@ -18,12 +18,16 @@ struct Copy {
     network: String,
     members: String,
     admin_key: Option<String>,
+    /// Those that another took the place of. Copies of before there were any have none, and versions of before leave them out.
+    #[serde(default)]
+    admin_keys_aside: Vec<String>,
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
         self.network.zeroize();
         self.admin_key.zeroize();
+        self.admin_keys_aside.zeroize();
     }
 }
 
@@ -42,7 +46,7 @@ pub enum CopyError {
 }
 
 impl StateDir {
-    /// The network, its record and the admin's key, if there is one; `None` without a network. **A secret.**
+    /// The network, its record and the admin's keys, if there are any; `None` without a network. **A secret.**
     ///
     /// # Errors
     /// As the loading of each.
@@ -50,12 +54,15 @@ impl StateDir {
         let Some(network) = self.load_network()? else { return Ok(None) };
         let MemberState { blobs, bygones, .. } = self.load_members()?;
         let members = MemberState { blobs, bygones, ..MemberState::default() };
-        let key = self.load_authority()?.map(|authority| BASE64URL_NOPAD.encode(authority.seed().as_slice()));
+        let encoded = |authority: &Authority| BASE64URL_NOPAD.encode(authority.seed().as_slice());
+        let key = self.load_authority()?.as_ref().map(encoded);
+        let aside = self.load_authorities_aside()?.iter().map(encoded).collect();
         let copy = Copy {
             shadowmesh_network: FORMAT,
             network: network.to_toml().to_string(),
             members: members.to_text().to_string(),
             admin_key: key,
+            admin_keys_aside: aside,
         };
         // What this program writes can be written.
         Ok(Some(Zeroizing::new(serde_json::to_string_pretty(&copy).unwrap_or_default())))
@@ -80,10 +87,15 @@ impl StateDir {
         let members = MemberState::parse(&copy.members).map_err(damaged)?;
         let members =
             MemberState { blobs: members.blobs, bygones: members.bygones, ..MemberState::default() };
-        let seed = copy.admin_key.as_ref().map(|text| {
-            network::decode_key(text).ok_or_else(|| damaged("its admin's key is none".to_owned()))
-        });
-        let authority = seed.transpose()?.map(Authority::from_seed);
+        let decoded = |text: &String| {
+            let seed = network::decode_key(text).ok_or_else(|| damaged("its admin's key is none".to_owned()));
+            seed.map(Authority::from_seed)
+        };
+        let authority = copy.admin_key.as_ref().map(decoded).transpose()?;
+        let aside = copy.admin_keys_aside.iter().map(decoded).collect::<Result<Vec<_>, _>>()?;
+        for authority in &aside {
+            self.save_authority_aside(authority)?;
+        }
         if let Some(authority) = &authority {
             self.save_authority(authority)?;
         }
@@ -118,6 +130,8 @@ mod tests {
         let members = MemberState { blobs: vec![vec![5; 2000]], own, ..MemberState::default() };
         from.save_network(&network).expect("saved");
         from.save_members(&members).expect("saved");
+        let before = Authority::generate(&mut SeededRng::new(5));
+        from.save_authority_aside(&before).expect("saved");
         from.save_authority(&authority).expect("saved");
         let copy = from.export().expect("read").expect("a network");
         let (taken, has_key) = to.import(&copy).expect("taken over");
@@ -126,6 +140,8 @@ mod tests {
         let ids = |network: &NetworkState| network.secrets().ids().collect::<Vec<_>>();
         assert_eq!((ids(&taken), ids(&taken).len()), (ids(&network), 2), "both secrets of a rotation");
         assert_eq!(to.load_authority().expect("read").expect("a key").fingerprint(), authority.fingerprint());
+        let aside = to.load_authorities_aside().expect("read");
+        assert_eq!(aside.iter().map(Authority::fingerprint).collect::<Vec<_>>(), [before.fingerprint()]);
         let expected = MemberState { own: None, ..members };
         assert_eq!(to.load_members().expect("read"), expected);
         assert_eq!(to.load_network().expect("read"), Some(taken));
@@ -140,6 +156,20 @@ mod tests {
         for text in ["", "{}", r#"{"shadowmesh_network":1,"network":"x","members":"","admin_key":null}"#] {
             assert!(matches!(to.import(text), Err(CopyError::Damaged(_))), "{text}");
         }
+        // One that a version of before made has no such field; one that is damaged brings no key at all.
+        let network = NetworkState::create("home", Vec::new(), &mut SeededRng::new(2)).to_toml().to_string();
+        let key = BASE64URL_NOPAD.encode(&[7; 32]);
+        let copy = |aside: serde_json::Value| {
+            let mut copy = serde_json::json!({ "shadowmesh_network": 1, "network": network, "members": "", "admin_key": key });
+            copy["admin_keys_aside"] = aside;
+            copy
+        };
+        let half = copy(serde_json::json!([key, "x"])).to_string();
+        assert!(matches!(to.import(&half), Err(CopyError::Damaged(_))) && !to.has_authority());
+        let mut older = copy(serde_json::Value::Null);
+        older.as_object_mut().expect("an object").remove("admin_keys_aside");
+        let fresh = StateDir::open(home.path().join("fresh")).expect("opened");
+        assert!(fresh.import(&older.to_string()).expect("taken over").1);
         assert_eq!(to.load_network().expect("read"), None);
     }
 }

@@ -15,6 +15,16 @@ pub enum StateError {
         /// What the system said.
         cause: io::Error,
     },
+    /// Others could read or replace the secrets in it.
+    #[error("the state directory {} is no place for secrets ({why}): {remedy}, or name another one with --state", .path.display())]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+        /// Who could.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A file cannot be read.
     #[error("cannot read {} ({cause}): run this as root, or name another state directory with --state", .path.display())]
     NotReadable {

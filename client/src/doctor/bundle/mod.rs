@@ -4,8 +4,9 @@
 //! file that only its owner may read. Keys, the network's secret and invites are never read for it; the configuration is written anew from
 //! what was understood of it, with tickets replaced: a file that cannot be read is left out, whatever was mistyped into it. Whom a log
 //! names who is known nowhere else is known by the words around the name ([`mod@log`]). What nobody can tell from a word that means nothing is
-//! left out: comments of firewall rules.
+//! left out: comments of firewall rules, and what they write into logs. What people called their tables, chains and sets is replaced ([`firewall`]).
 
+mod firewall;
 mod log;
 mod pseudonyms;
 #[cfg(test)]
@@ -19,14 +20,14 @@ use crate::daemon::config_file::ConfigFile;
 use crate::daemon::log_file;
 use crate::daemon::state_dir::StateDir;
 use crate::names::label::Label;
+use crate::new_file;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use log::{Named, host_of};
 use pseudonyms::Pseudonyms;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -104,15 +105,33 @@ fn people(passwd: &str) -> Vec<String> {
     passwd.lines().filter_map(name).collect()
 }
 
-/// The end of the daemon's log: of `up --detach`, else of the service.
+/// The end of the daemon's log.
 async fn log(facts: &Facts) -> Option<String> {
     let own = log_file::tail(&facts.call.state.join(log_file::NAME), LOG).ok();
-    if let Some(own) = own.filter(|text| !text.is_empty()) {
-        return Some(own);
+    let own = own.filter(|text| !text.is_empty());
+    let is_needed = is_service(facts) || own.is_none();
+    let journal = if is_needed { journal(facts).await } else { None };
+    chosen(facts, own, journal)
+}
+
+/// Of a service the journal; else the file, which `up --detach` begins anew each time. The other where that one is not there.
+fn chosen(facts: &Facts, own: Option<String>, journal: Option<String>) -> Option<String> {
+    if is_service(facts) { journal.or(own) } else { own.or(journal) }
+}
+
+/// Whether the daemon in question is a service, or would be if it ran: a file that is there then is of one that ran by hand before.
+fn is_service(facts: &Facts) -> bool {
+    match facts.daemon.process() {
+        Some(process) => process.unit.is_some(),
+        None => facts.has_service,
     }
+}
+
+/// The end of what the service said.
+async fn journal(facts: &Facts) -> Option<String> {
     let unit =
         facts.daemon.process().and_then(|process| process.unit.as_deref()).unwrap_or("shadowmesh.service");
-    let words = ["--unit", unit, "--lines", "2000", "--no-pager", "--output", "short-iso"];
+    let words = ["--unit", unit, "--lines", "2000", "--no-pager", "--no-hostname", "--output", "short-iso"];
     let text = String::from_utf8_lossy(&output_of("journalctl", &words).await?).into_owned();
     let from = text.len().saturating_sub(usize::try_from(LOG).unwrap_or(usize::MAX));
     let tail = (from..=text.len()).find_map(|from| text.get(from..)).unwrap_or_default();
@@ -146,24 +165,13 @@ fn assemble(facts: &Facts, report: &Report, extra: &Extra) -> Vec<Part> {
     add("kernel.txt", known.text(&format!("{:#?}\n", facts.kernel)));
     add("counters.txt", known.text(&extra.counters));
     if let Some(ruleset) = &facts.ruleset {
-        add("firewall.json", pretty(&known.document(&without_comments(ruleset))));
+        let ruleset = firewall::unnamed(ruleset, &mut known);
+        add("firewall.json", pretty(&known.document(&ruleset)));
     }
     if let Some(log) = &extra.log {
         add("daemon.log", known.text(log));
     }
     parts
-}
-
-/// A ruleset without what people wrote into it for people.
-fn without_comments(ruleset: &Value) -> Value {
-    match ruleset {
-        Value::Array(items) => items.iter().map(without_comments).collect(),
-        Value::Object(fields) => {
-            let kept = fields.iter().filter(|(name, _)| *name != "comment");
-            Value::Object(kept.map(|(name, value)| (name.clone(), without_comments(value))).collect())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => ruleset.clone(),
-    }
 }
 
 /// A document as a value. Those of ours have texts for keys, and nothing in them fails.
@@ -227,11 +235,19 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
     let named = extra.log.as_deref().map(Named::of).unwrap_or_default();
     named.peers.iter().for_each(|name| known.name(name));
     named.relays.iter().for_each(|host| known.host(host));
+    named.machines.iter().for_each(|machine| known.name(machine));
+    if let Some(ruleset) = &facts.ruleset {
+        firewall::interfaces(ruleset, &mut |name| known.interface(name));
+        firewall::places(ruleset, &mut known);
+    }
     facts.state.own.iter().for_each(|range| known.overlay(*range));
     for address in facts.relays.iter().flat_map(|relay| &relay.addresses) {
         known.host(&address.host);
     }
-    let Some(running) = facts.daemon.running() else { return known };
+    let Some(running) = facts.daemon.running() else {
+        named.keys.iter().for_each(|id| known.key(id));
+        return known;
+    };
     let status = &running.status;
     let ranges = status.node.addresses.iter().filter_map(|text| text.parse().ok());
     ranges.for_each(|range| known.overlay(range));
@@ -267,6 +283,8 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
             known.host(host_of(relay));
         }
     }
+    // Behind the whole ones, which they stand for.
+    named.keys.iter().for_each(|id| known.key(id));
     known
 }
 
@@ -314,23 +332,10 @@ fn network(facts: &Facts) -> Value {
 
 /// Writes the archive: a tar, compressed with gzip, for its owner alone. What is there already is left as it is.
 ///
-/// The directory is opened once and may be anybody's: who puts another in its place meanwhile has no file of that one removed.
-///
 /// # Errors
 /// `AlreadyExists`, and what the system says.
 pub(crate) fn write(file: &Path, parts: &[Part]) -> io::Result<()> {
-    let Some(name) = file.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let parent =
-        file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let directory = File::open(parent)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
-    let written = archive(&opened, parts).and_then(|()| opened.sync_all());
-    if written.is_err() {
-        // Half an archive is of no use, and in the way of the next. It was made a moment ago.
-        let _ = unlinkat(&directory, name, AtFlags::empty());
-    }
-    written
+    new_file::write(file, |opened| archive(opened, parts))
 }
 
 fn archive(out: impl io::Write, parts: &[Part]) -> io::Result<()> {

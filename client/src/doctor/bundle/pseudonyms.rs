@@ -138,8 +138,8 @@ impl Pseudonyms {
         }
     }
 
-    /// As it stands, and as it stands between quotation marks.
-    fn phrase(&mut self, text: &str, pseudonym: String) {
+    /// This text, as it stands and as it stands between quotation marks.
+    pub(super) fn phrase(&mut self, text: &str, pseudonym: String) {
         let quoted = format!("{text:?}");
         for text in [text, quoted.trim_matches('"')] {
             if !self.phrases.iter().any(|(known, _)| known == text) {
@@ -158,7 +158,8 @@ impl Pseudonyms {
         number
     }
 
-    fn numbered(&mut self, kind: &'static str, of: &str) -> String {
+    /// The pseudonym of something of a kind, the same for the same.
+    pub(super) fn numbered(&mut self, kind: &'static str, of: &str) -> String {
         format!("{kind}-{}", self.number(kind, of))
     }
 

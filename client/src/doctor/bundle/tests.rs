@@ -65,6 +65,24 @@ fn somebody() -> impl Strategy<Value = Somebody> {
     )
 }
 
+fn nobody() -> Somebody {
+    Somebody {
+        name: "qanna".into(),
+        id: "4k7dqx2mzp".repeat(5) + "aa",
+        v4: Ipv4Addr::new(10, 7, 3, 4),
+        v6: Ipv6Addr::LOCALHOST,
+        outside: Ipv4Addr::new(192, 0, 2, 1),
+        mac: "02:00:5e:00:00:01".into(),
+        host: "qtower".into(),
+        tag: "qstaff".into(),
+        ticket: format!("smr1{}", "Ab3_-".repeat(30)),
+        network: "qhome".into(),
+        gone: "qgone".into(),
+        user: "quser".into(),
+        interface: "qacme".into(),
+    }
+}
+
 /// A host of one of them, whose log tells of all.
 fn scene(all: &[Somebody]) -> (Facts, Extra) {
     let own = &all[0];
@@ -170,9 +188,22 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
             ..SettingsFile::default()
         }),
         hosts: Hosts::default(),
-        ruleset: Some(
-            json!({ "nftables": [{ "rule": { "comment": own.tag, "expr": [{ "match": { "right": own.outside.to_string() } }] } }] }),
-        ),
+        ruleset: Some(json!({ "nftables": [
+                { "table": { "family": "inet", "name": format!("{}_fw", own.gone) } },
+                { "chain": { "family": "inet", "table": format!("{}_fw", own.gone), "name": format!("to_{}", own.gone) } },
+                { "rule": {
+                    "family": "inet",
+                    "table": format!("{}_fw", own.gone),
+                    "chain": format!("to_{}", own.gone),
+                    "comment": own.tag,
+                    "expr": [
+                        { "match": { "op": "==", "left": { "meta": { "key": "iifname" } }, "right": format!("{}9", own.interface) } },
+                        { "match": { "op": "==", "left": { "payload": { "field": "saddr" } }, "right": own.outside.to_string() } },
+                        { "log": { "prefix": format!("{} drops: ", own.ticket.get(5..30).unwrap_or_default()) } },
+                        { "jump": { "target": format!("to_{}", own.gone) } },
+                    ],
+                } },
+            ] })),
     };
     let mut log = String::new();
     for Somebody { name, id, v4, v6, outside, mac, host, tag, ticket, network: _, gone, user, interface } in
@@ -236,6 +267,7 @@ proptest! {
                 ("name", &one.name), ("host", &one.host), ("tag", &one.tag), ("mac", &one.mac), ("user", &extra.users[0]),
                 ("peer of before", &one.gone), ("user", &one.user), ("interface", &one.interface),
                 ("network", &all[0].network), ("mac", &one.mac.replace(':', "-")),
+                ("table", &format!("{}_fw", one.gone)), ("chain", &format!("to_{}", one.gone)), ("interface", &format!("{}9", one.interface)),
             ] {
                 prop_assert!(!stands(&text, value), "{what} {value} in {text}");
             }
@@ -264,6 +296,73 @@ proptest! {
         let mut known = Pseudonyms::default();
         let once = known.text(&text);
         prop_assert_eq!(known.text(&text), once);
+    }
+}
+
+/// Whoever is known by the daemon's log alone, while none runs that could be asked.
+#[test]
+fn a_log_names_nobody_though_no_daemon_says_who_they_are() {
+    let (facts, extra) = scene(&[nobody()]);
+    let log = "\
+        2026-01-01T00:00:00+0000 oldbox shadowmesh[7]: connected to annas-pc (10.7.3.9) via relay-ws 12 ms\n\
+        this node and bobs-phone are bridged to one LAN, which makes a loop: this node passes no broadcasts between them until it is over\n\
+        this node and daves-tv are bridged to one LAN, which makes a loop: daves-tv passes no broadcasts until it is over\n\
+        carols-nas answers as a DHCP server or a router, which is not let in: `shadowmesh up --allow-dhcp 5abcdefghi` lets it\n\
+        the relays of the network changed: this host uses tower:8443, mast:8443, and not 3 more\n\
+        another member (6bcdefghij) already has this node's address; it takes 10.7.1.1 instead\n\
+        2026-01-01T00:00:00.000001Z DEBUG a peer was introduced peer=7cdefghijk\n";
+    let facts = Facts { daemon: Daemon::None, ..facts };
+    let extra = Extra { log: Some(log.into()), ..extra };
+    let parts = assemble(&facts, &examine(&facts), &extra);
+    let said = &parts.iter().find(|part| part.name == "daemon.log").expect("a log").text;
+    for named in [
+        "oldbox",
+        "annas-pc",
+        "bobs-phone",
+        "daves-tv",
+        "carols-nas",
+        "tower",
+        "mast",
+        "5abcdefghi",
+        "6bcdefghij",
+        "7cdefghijk",
+    ] {
+        assert!(!stands(said, named), "{named} in {said}");
+    }
+    assert!(said.contains("are bridged to one LAN") && said.contains("--allow-dhcp key-"), "{said}");
+}
+
+#[test]
+fn of_a_service_the_journal_is_taken_and_of_a_daemon_by_hand_its_file() {
+    let (mut facts, _) = scene(&[nobody()]);
+    let text = |text: &str| Some(text.to_owned());
+    let log = |facts: &Facts| chosen(facts, text("file"), text("journal")).expect("one");
+    let process =
+        |unit: Option<&str>| Some(Process { unit: unit.map(ToOwned::to_owned), ..Process::default() });
+    for (process, has_service, is_answering, expected) in [
+        // It says itself what it is, whatever else is installed.
+        (process(Some("shadowmesh.service")), true, true, "journal"),
+        (process(Some("shadowmesh.service")), true, false, "journal"),
+        (process(None), true, true, "file"),
+        // Nobody runs, and a service would.
+        (None, true, false, "journal"),
+        (None, false, false, "file"),
+    ] {
+        facts.has_service = has_service;
+        facts.daemon = match (is_answering, process) {
+            (true, process) => Daemon::Runs(Box::new(Running {
+                status: Status::default(),
+                netcheck: None,
+                members: None,
+                process,
+            })),
+            (false, Some(process)) => Daemon::Silent { process: Some(process) },
+            (false, None) => Daemon::None,
+        };
+        assert_eq!(log(&facts), expected, "{:?}", facts.daemon);
+        // What is not there is not missed.
+        assert_eq!(chosen(&facts, text("file"), None), text("file"));
+        assert_eq!(chosen(&facts, None, text("journal")), text("journal"));
     }
 }
 

@@ -152,7 +152,7 @@ fn trouble(error: StateError, state: &mut State) {
             let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
             state.damage.get_or_insert_with(|| Damage { file, sentence: error.to_string() });
         }
-        StateError::NotWritable { .. } | StateError::Locked { .. } => {
+        StateError::NotWritable { .. } | StateError::Exposed { .. } | StateError::Locked { .. } => {
             state.damage.get_or_insert_with(|| Damage { file: None, sentence: error.to_string() });
         }
     }
