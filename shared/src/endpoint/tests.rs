@@ -30,6 +30,7 @@ mod mapped_port;
 mod members;
 mod mesh;
 mod metered;
+mod own;
 mod quality;
 mod rekey;
 mod relayed;
