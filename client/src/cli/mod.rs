@@ -4,6 +4,7 @@
 //! data goes to stdout, what is said to a person to stderr; the two exceptions are in [`up`], and are lines to copy.
 
 mod completions;
+mod config;
 mod doctor;
 mod documents;
 mod down;
@@ -75,6 +76,7 @@ enum Command {
     Admins(members::AdminsArgs),
     Rules(rules::Args),
     Reload(reload::Args),
+    Config(config::Args),
     Completions(completions::Args),
     Schema(schema::Args),
 }
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Admins(args) => members::admins(&global, &args),
         Command::Rules(args) => rules::run(&global, &args),
         Command::Reload(args) => reload::run(&global, &args),
+        Command::Config(args) => config::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Schema(args) => schema::run(&args),
     };

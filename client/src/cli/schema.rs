@@ -70,6 +70,7 @@ const DOCUMENTS: &[Document] = &[
 #[cfg(test)]
 const WITHOUT: &[(&str, &str)] = &[
     ("up", "it is the daemon and narrates; `status --json` has the facts as soon as it answers"),
+    ("config", "it prints a file of settings, which is TOML"),
     ("completions", "it prints a program for a shell"),
     ("schema", "it prints schemas, which are JSON in any case"),
 ];

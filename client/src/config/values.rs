@@ -380,13 +380,31 @@ pub enum CipherChoice {
     Chacha,
 }
 
-impl fmt::Display for CipherChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl CipherChoice {
+    /// What people type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Auto => "auto",
             Self::Aes => "aes",
             Self::Chacha => "chacha",
-        })
+        }
+    }
+}
+
+impl FromStr for CipherChoice {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        [Self::Auto, Self::Aes, Self::Chacha]
+            .into_iter()
+            .find(|choice| choice.as_str() == text)
+            .ok_or(ValueError::Cipher)
+    }
+}
+
+impl fmt::Display for CipherChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

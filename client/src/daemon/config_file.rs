@@ -91,7 +91,8 @@ mod tests {
         assert!(sentence(at("long")).contains("it is too large"));
         fs::write(at("key"), "\nmtuu = 1400\n").expect("written");
         assert!(
-            sentence(at("key")).ends_with("key line 2 has the unknown field `mtuu`, did you mean `mtu`?")
+            sentence(at("key"))
+                .ends_with("key line 2, column 1 has the unknown field `mtuu`, did you mean `mtu`?")
         );
         fs::write(at("good"), "mtu = 1400\n").expect("written");
         let config = ConfigFile::new(at("good")).read().expect("read");

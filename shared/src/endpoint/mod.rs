@@ -29,6 +29,7 @@ pub mod event;
 mod local;
 mod members;
 pub(crate) mod outbox;
+mod own;
 mod relays;
 pub mod status;
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod meeting;
 mod members;
 mod mesh;
 mod metered;
+mod own;
 mod quality;
 mod rekey;
 mod relayed;

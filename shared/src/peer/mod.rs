@@ -43,6 +43,7 @@ mod session;
 mod status;
 
 use crate::bucket::Bucket;
+use crate::crypto::aead::{Cipher, CipherSet};
 use crate::crypto::keys::NetworkKeys;
 use crate::endpoint::LocalCandidates;
 use crate::endpoint::config::Config;
@@ -125,6 +126,11 @@ impl Context<'_> {
             program: self.config.program.clone(),
             features: KNOWS_REST,
         }
+    }
+
+    /// For new keys of a session, which keeps its cipher whatever this node offers to others since.
+    fn offer_again(&self, association: AssociationId, cipher: Cipher) -> Payload {
+        Payload { ciphers: CipherSet::only(cipher), ..self.offer(association) }
     }
 
     /// The keys of all secrets of the network that are in use, of the one in force first.

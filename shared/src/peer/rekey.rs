@@ -132,7 +132,7 @@ pub(super) fn begin(peer: &mut Peer, ctx: &mut Context<'_>) {
         }
     }
     abandon(session, ctx);
-    let offer = ctx.offer(session.association());
+    let offer = ctx.offer_again(session.association(), session.cipher());
     let index = ctx.indices.allocate(ctx.rng, peer.id);
     let network = ctx.network_that(|id| peer.member.secrets().contains(&id)).clone();
     match Initiator::begin(&ctx.config.node, &network, peer.id, &offer, index, ctx.rng) {
@@ -178,7 +178,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: 
         return tracing::debug!(peer = %peer.id.short(), "a rekey message for another session is refused");
     }
     let index = ctx.indices.allocate(ctx.rng, peer.id);
-    let answer = ctx.offer(session.association());
+    let answer = ctx.offer_again(session.association(), session.cipher());
     match received.respond(&answer, index, ctx.rng) {
         Ok((response, completed)) if completed.keys.cipher == session.cipher() => {
             abandon(session, ctx);

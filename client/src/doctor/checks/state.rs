@@ -3,7 +3,7 @@
 use super::super::facts::{Access, Facts, SettingsFault, SettingsFile};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::{path, quoted};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Fault, What};
 use crate::daemon::log_file;
 use std::path::Path;
 
@@ -104,13 +104,17 @@ pub(super) fn settings(facts: &Facts) -> Outcome {
 /// Takes a mistake out of a file of settings.
 fn corrected(facts: &Facts, file: &Path, error: &ConfigError) -> String {
     let is_word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    let edit = match error {
-        ConfigError::UnknownField { line, field, suggestion: Some(meant) } if is_word(field) => {
-            format!("{line}s/{field}/{meant}/")
+    let edit = |fault: &Fault| match &fault.what {
+        What::Unknown { field, suggestion: Some(meant) } if is_word(field) => {
+            format!("{}s/{field}/{meant}/", fault.line)
         }
         // What is commented out has its default.
-        ConfigError::UnknownField { line, .. } | ConfigError::Value { line, .. } => format!("{line}s/^/# /"),
+        What::Unknown { .. } | What::Value(_) => format!("{}s/^/# /", fault.line),
     };
+    // One line is changed once.
+    let mut faults: Vec<&Fault> = error.faults().iter().collect();
+    faults.dedup_by_key(|fault| fault.line);
+    let edit = faults.into_iter().map(edit).collect::<Vec<_>>().join(";");
     facts.root(&format!("sed -i {} {}", quoted(&edit), path(file)))
 }
 

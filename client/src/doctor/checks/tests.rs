@@ -1,7 +1,7 @@
 //! One host on which all is well, and each fault alone on it.
 
 use super::*;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Fault, What};
 use crate::control::message::{Member, Members, Netcheck, Wanted};
 use crate::control::status::{
     Membership, Names, Node, Path, PathKind, Peer, PeerMember, PeerState, Relay, RelayState, RulesInForce,
@@ -163,8 +163,15 @@ fn as_service(facts: &mut Facts) {
 }
 
 fn mistyped(line: usize) -> Option<SettingsFault> {
-    let error = ConfigError::UnknownField { line, field: "mtuu".into(), suggestion: Some("mtu") };
-    Some(SettingsFault::Faulty(error))
+    Some(SettingsFault::Faulty(faulty(vec![unknown(line)])))
+}
+
+fn faulty(faults: Vec<Fault>) -> ConfigError {
+    ConfigError::of(faults).unwrap()
+}
+
+fn unknown(line: usize) -> Fault {
+    Fault { line, column: 1, what: What::Unknown { field: "mtuu".into(), suggestion: Some("mtu") } }
 }
 
 fn unserved(why: &str) -> Option<Names> {
@@ -230,18 +237,18 @@ const CASES: &[Case] = &[
     ),
     (
         "config",
-        |f| {
-            let suggestion = Some("mtu");
-            f.state.config = Some(ConfigError::UnknownField { line: 3, field: "mtuu".into(), suggestion });
-        },
+        |f| f.state.config = Some(faulty(vec![unknown(3)])),
         Severity::Fault,
         Some("sed -i 3s/mtuu/mtu/ /var/lib/shadowmesh/config.toml"),
     ),
     (
         "config",
-        |f| f.state.config = Some(ConfigError::Value { line: 2, message: "no".into() }),
+        |f| {
+            let value = |column| Fault { line: 2, column, what: What::Value("no".into()) };
+            f.state.config = Some(faulty(vec![unknown(3), value(9), value(1)]));
+        },
         Severity::Fault,
-        Some("sed -i '2s/^/# /' /var/lib/shadowmesh/config.toml"),
+        Some("sed -i '2s/^/# /;3s/mtuu/mtu/' /var/lib/shadowmesh/config.toml"),
     ),
     (
         "settings",
