@@ -44,6 +44,11 @@ pub(super) fn damage(facts: &Facts) -> Outcome {
         let leave = || facts.shadowmesh("leave");
         match damage.file.as_deref() {
             // Leaving would take the key of an admin with it, which may be the only one.
+            // It is found anew.
+            Some(name @ "address.toml") => {
+                let address = path(&facts.call.state.join(name));
+                trouble.line(facts.start_after(vec![facts.root(&format!("rm {address}"))], ""))
+            }
             _ if facts.state.has_admin_key => trouble,
             Some("network.toml" | "members") => trouble.line(facts.start_after(vec![leave()], " smi1...")),
             // Its own key is what a node keeps when it leaves.

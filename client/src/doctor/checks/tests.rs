@@ -224,6 +224,12 @@ const CASES: &[Case] = &[
     ("state-damage", |f| f.state.damage = damaged("state.toml"), Severity::Fault, None),
     (
         "state-damage",
+        |f| f.state.damage = damaged("address.toml"),
+        Severity::Fault,
+        Some("rm /var/lib/shadowmesh/address.toml && shadowmesh up --detach"),
+    ),
+    (
+        "state-damage",
         |f| (f.state.damage, f.state.has_admin_key) = (damaged("network.toml"), true),
         Severity::Fault,
         None,
