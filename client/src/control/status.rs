@@ -38,6 +38,19 @@ pub struct Status {
     /// The names that other programs of this machine find members by; `null` where that is off.
     pub names: Option<Names>,
 }
+    /// Where this machine's clock says less than was seen: what it says, and what is believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockBehind>,
+}
+
+/// A clock that says less than was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ClockBehind {
+    /// What it says, seconds since 1970.
+    pub says: u64,
+    /// What is believed.
+    pub reckoned: u64,
 
 /// Names of members for other programs of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -577,6 +590,7 @@ pub(crate) mod tests {
                         mtu: None,
                         loss_pct: Some(0.5),
                         why: "the only proven path".into(),
+            clock: None,
                     }),
                     standby: vec![StandbyPath {
                         kind: PathKind::RelayUdp,

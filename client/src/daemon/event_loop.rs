@@ -26,6 +26,7 @@ use super::{DaemonError, DaemonOptions};
 use crate::config::{Bridge, CipherChoice, Ipv4Cidr};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
+use crate::daemon::clock;
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::manager::Manager;
 use crate::daemon::progress::{Progress, ProgressSender};
@@ -719,6 +720,7 @@ impl EventLoop {
         self.names.stop();
         self.endpoint.leave(Instant::now());
         self.drain().await;
+        clock::end(&self.state);
         self.lanes.end();
         for relay in &mut self.relays {
             if let Some(handle) = &relay.handle {
