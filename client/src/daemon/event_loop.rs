@@ -26,6 +26,7 @@ use super::{DaemonError, DaemonOptions};
 use crate::config::{Bridge, CipherChoice, Ipv4Cidr};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
+use crate::daemon::clock;
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::manager::Manager;
 use crate::daemon::progress::{Progress, ProgressSender};
@@ -60,6 +61,7 @@ use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::ticket::RelayTicket;
 use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::control::Hello;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -162,6 +164,8 @@ struct RelayTask {
     connecting: bool,
     /// The connection's outage was told; said once per outage.
     outage_told: bool,
+    /// Why it said that it does not take this node in, since it last did.
+    refused: Option<String>,
     /// Streams in a row that were opened and on which nothing came: what a relay with another key looks like from here.
     mute: u32,
 }
@@ -298,6 +302,7 @@ impl EventLoop {
                 rekey_interval: settings.rekey_interval.duration(),
                 instance: SystemRng.next_u64(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
+                versions: SPOKEN,
             },
             Box::new(SystemRng),
         );
@@ -745,6 +750,7 @@ impl EventLoop {
     /// Says goodbye to everybody, and gives everything back.
     async fn leave(mut self) {
         self.progress.send(Progress::Leaving);
+        clock::end(&self.state);
         self.manager.stopping();
         self.names.stop();
         self.members.store_met();

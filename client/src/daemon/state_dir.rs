@@ -2,23 +2,27 @@
 //!
 //! | file | holds | mode |
 //! |---|---|---|
-//! | `state.toml` | `version = 1`, the layout of all of this | 0600 |
+//! | `state.toml` | `version = 2`, the [`layout`] of all of this | 0600 |
 //! | `node.key` | the node's X25519 secret, base64url | 0600 |
-//! | `network.toml` | network secret and generation, name, relays, address claim ([`NetworkState`]) | 0600 |
+//! | `network.toml` | network secret and generation, name, relays ([`NetworkState`]) | 0600 |
+//! | `address.toml` | which IPv4 address this host has there, the rest of [`NetworkState`] | 0600 |
 //! | `members` | what is known of members, this node's certificate, while it joins the invite's seed ([`MemberState`]) | 0600 |
 //! | `admin.key` | on an admin's node: the seed of its authority, base64url | 0600 |
 //! | `admin.key.ID` | one that `admins id --new` replaced, by the start of its id | 0600 |
+//! | `clock` | the time of day that was seen last ([`clock`](crate::daemon::clock)) | 0600 |
 //! | `config.toml` | what `up` remembers ([`Config`]); people may edit it | 0600 |
 //! | `.lock` | `flock`ed by the program that may write; its process id | 0600 |
 //!
 //! Life: [`StateDir::open`] makes or checks the directory, [`StateDir::lock`] makes this process its only writer, then files
-//! are loaded and replaced whole. Invariants: a file is old or new, never half ([`atomic`]); nothing of a newer layout is
-//! touched; a damaged file is reported and left as it is, never replaced by a fresh one, because it may be all that is left of
+//! are loaded and replaced whole. One of an older layout is taken to this one by whoever locks it, and shown as if it were of this one to who
+//! only looks. Invariants: a file is old or new, never half ([`atomic`]); nothing of a newer layout is
+//! touched; nothing is written into an older one but by its way to this one; a damaged file is reported and left as it is, never replaced by a fresh one, because it may be all that is left of
 //! a key; nothing is written into a directory whose keys would be somebody else's ([`owner`]).
 
 mod atomic;
 mod backup;
 mod error;
+mod layout;
 mod members;
 mod network;
 mod owner;
@@ -30,27 +34,30 @@ pub use network::{AddressClaim, NetworkState};
 
 use crate::config::Config;
 use data_encoding::BASE64URL_NOPAD;
+use layout::{Files, NEWEST, OLDEST, STATE, Written};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::membership::Authority;
 use shadowmesh_proto::rng::Rng;
+use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 /// Where it is unless somebody says otherwise.
 pub const DEFAULT: &str = "/var/lib/shadowmesh";
-const VERSION: u32 = 1;
-const STATE: &str = "state.toml";
 const NODE_KEY: &str = "node.key";
 pub(crate) const NETWORK: &str = "network.toml";
+const ADDRESS: &str = "address.toml";
 const MEMBERS: &str = "members";
 const ADMIN_KEY: &str = "admin.key";
 const CONFIG: &str = "config.toml";
+pub(crate) const CLOCK: &str = "clock";
 /// Largest file of members that is read, bytes. What admins may say, however much it is, is below that, or one could keep every node from
 /// starting: of 32 admins keys, documents of 256 KiB and 64 invites of 6 kB, a third more in base64url; what 64 shut out once, 2,048 keys
 /// of 130 bytes each; and 1,024 nodes that were met.
@@ -66,9 +73,18 @@ const _: () = {
 pub(crate) const LOCK: &str = ".lock";
 
 /// An opened state directory of a layout that this program knows.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StateDir {
     path: PathBuf,
+    /// While the directory is of an older layout, what will be written to take it to this one.
+    preview: Arc<Mutex<Option<Written>>>,
+}
+
+impl fmt::Debug for StateDir {
+    /// Not what will be written: the network's secret is in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateDir").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Makes this process the only writer of a state directory, until it is dropped.
@@ -83,21 +99,21 @@ pub(crate) fn is_secret(name: &str) -> bool {
 }
 
 impl StateDir {
-    /// Opens the directory; makes it (mode 0700) when it is not there.
+    /// Opens the directory to write in it; makes it (mode 0700) when it is not there, and takes it to this layout when it is of an older one.
     ///
     /// # Errors
-    /// `NotWritable` when it cannot be made, `Exposed` when others could read or replace what is in it, `Newer` or `Damaged` when it is not of
-    /// our layout.
+    /// `NotWritable` when it cannot be made, `Exposed` when others could read or replace what is in it, `Newer` or `Damaged` when it is of no
+    /// layout that is known, `Locked` when it is of an older one and some process is its writer.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
-        let path = path.into();
-        check_link(&path)?;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|cause| StateError::NotWritable { path: path.clone(), cause })?;
-        let dir = Self { path };
+        let dir = Self::at(path.into());
+        check_link(&dir.path)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir.path);
+        made.map_err(|cause| dir.not_writable(cause))?;
         owner::check(&dir.path)?;
         match dir.layout()? {
-            Some(()) => {}
-            None => dir.replace(STATE, format!("version = {VERSION}\n").as_bytes())?,
+            Some(NEWEST) => {}
+            Some(_) => drop(dir.lock()?),
+            None => dir.replace(STATE, layout::text_of(NEWEST).as_bytes())?,
         }
         Ok(dir)
     }
@@ -107,9 +123,14 @@ impl StateDir {
     /// # Errors
     /// As [`Self::open`], and `NotReadable`.
     pub fn open_existing(path: impl Into<PathBuf>) -> Result<Option<Self>, StateError> {
-        let dir = Self { path: path.into() };
+        let dir = Self::at(path.into());
         check_link(&dir.path)?;
-        Ok(dir.layout()?.map(|()| dir))
+        let Some(number) = dir.layout()? else { return Ok(None) };
+        if number < NEWEST {
+            let written = layout::preview(&OnDisk(&dir.path), number);
+            *dir.preview() = Some(written.map_err(|cause| dir.unreadable(STATE, cause))?);
+        }
+        Ok(Some(dir))
     }
 
     /// Where it is.
@@ -117,10 +138,10 @@ impl StateDir {
         &self.path
     }
 
-    /// Makes this process the writer.
+    /// Makes this process the writer, and takes a directory of an older layout to this one.
     ///
     /// # Errors
-    /// `Locked` when another process is, `NotWritable`.
+    /// `Locked` when another process is, `NotWritable`; `Newer` or `Damaged` when it became so meanwhile.
     pub fn lock(&self) -> Result<StateLock, StateError> {
         // Not emptied: until the lock is ours, the process id in it is another's.
         let mut file = atomic::open_or_make(&self.path, LOCK).map_err(|cause| self.not_writable(cause))?;
@@ -138,6 +159,7 @@ impl StateDir {
         }
         let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(|cause| self.not_writable(cause))?;
+        self.migrate()?;
         Ok(StateLock { _file: file })
     }
 
@@ -178,15 +200,29 @@ impl StateDir {
         };
         let remedy = "restore it, or run `shadowmesh leave` and join again";
         let parsed = NetworkState::parse(&text);
-        parsed.map(Some).map_err(|why| StateError::damaged(self.path.join(NETWORK), why, remedy))
+        let mut network = parsed.map_err(|why| StateError::damaged(self.path.join(NETWORK), why, remedy))?;
+        if let Some(address) = self.read(ADDRESS)? {
+            let remedy = "restore it, or delete it to have an address found anew";
+            let taken = network.take_address(&address);
+            taken.map_err(|why| StateError::damaged(self.path.join(ADDRESS), why, remedy))?;
+        }
+        Ok(Some(network))
     }
 
-    /// Remembers the network.
+    /// Remembers the network, and which address this host has there. What is there already is not written again.
     ///
     /// # Errors
     /// `NotWritable`.
     pub fn save_network(&self, network: &NetworkState) -> Result<(), StateError> {
-        self.replace(NETWORK, network.to_toml().as_bytes())
+        // First: an address of a network that was left would be taken for one of this.
+        for (name, text) in [(ADDRESS, network.address_to_toml()), (NETWORK, network.to_toml())] {
+            let is_there =
+                self.read(name).is_ok_and(|there| there.map(Zeroizing::new).as_ref() == Some(&text));
+            if !is_there {
+                self.replace(name, text.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// What is known of the members of the network; nothing when there is no file.
@@ -194,9 +230,7 @@ impl StateDir {
     /// # Errors
     /// `Damaged`, `NotReadable`.
     pub fn load_members(&self) -> Result<MemberState, StateError> {
-        let text = atomic::read_up_to(&self.path, MEMBERS, MAX_MEMBERS)
-            .map_err(|cause| self.unreadable(MEMBERS, cause))?;
-        let text = Zeroizing::new(text.unwrap_or_default());
+        let text = Zeroizing::new(self.read_up_to(MEMBERS, MAX_MEMBERS)?.unwrap_or_default());
         MemberState::parse(&text).map_err(|why| self.damaged_members(why))
     }
 
@@ -219,6 +253,24 @@ impl StateDir {
         let modified = std::fs::metadata(self.path.join(MEMBERS)).and_then(|known| known.modified());
         let since = modified.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         since.map_or(0, |since| since.as_secs())
+    }
+
+    /// The time of day that was seen last, seconds since 1970; `None` too where the file does not read: it keeps nobody from starting.
+    pub fn load_clock(&self) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Stored {
+            seen: u64,
+        }
+        let text = self.read(CLOCK).ok()??;
+        toml::from_str(&text).ok().map(|Stored { seen }| seen)
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn save_clock(&self, seen: u64) -> Result<(), StateError> {
+        self.replace(CLOCK, format!("seen = {seen}\n").as_bytes())
     }
 
     /// The authority of this node, if it is, or shall be, an admin's.
@@ -306,7 +358,7 @@ impl StateDir {
     pub fn forget_network(&self) -> Result<bool, StateError> {
         let was_there = atomic::remove(&self.path, NETWORK).map_err(|cause| self.not_writable(cause))?;
         let aside = self.names_of_authorities_aside();
-        for name in [MEMBERS, ADMIN_KEY].into_iter().chain(aside.iter().map(String::as_str)) {
+        for name in [ADDRESS, MEMBERS, ADMIN_KEY].into_iter().chain(aside.iter().map(String::as_str)) {
             atomic::remove(&self.path, name).map_err(|cause| self.not_writable(cause))?;
         }
         let config = self.load_config()?;
@@ -334,33 +386,58 @@ impl StateDir {
         self.replace(CONFIG, config.to_toml().as_bytes())
     }
 
-    /// Checks `state.toml`; `None` when there is none.
-    fn layout(&self) -> Result<Option<()>, StateError> {
-        #[derive(Deserialize)]
-        struct Layout {
-            version: u32,
-        }
-        let Some(text) = self.read(STATE)? else {
-            return Ok(None);
+    fn at(path: PathBuf) -> Self {
+        Self { path, preview: Arc::new(Mutex::new(None)) }
+    }
+
+    /// Which layout it is of; `None` when there is nothing of ours in it.
+    fn layout(&self) -> Result<Option<u32>, StateError> {
+        let text = atomic::read(&self.path, STATE).map_err(|cause| self.unreadable(STATE, cause))?;
+        let Some(text) = text else {
+            let is_there = |name| self.path.join(name).symlink_metadata().is_ok();
+            return Ok([NODE_KEY, NETWORK].into_iter().any(is_there).then_some(OLDEST));
         };
-        match toml::from_str(&text) {
-            Ok(Layout { version: VERSION }) => Ok(Some(())),
-            Ok(Layout { version }) if version > VERSION => {
-                Err(StateError::Newer { path: self.path.clone(), found: version, known: VERSION })
-            }
-            Ok(_) | Err(_) => {
-                let why = format!("it does not say `version = {VERSION}`");
-                Err(StateError::damaged(
-                    self.path.join(STATE),
-                    why,
-                    "restore it, or name another directory with --state",
-                ))
+        match layout::number_in(&text) {
+            Some(number) if number <= NEWEST => Ok(Some(number)),
+            Some(found) => Err(StateError::Newer { path: self.path.clone(), found, known: NEWEST }),
+            None => {
+                let why = format!("it does not say `version = {NEWEST}`");
+                let remedy = "restore it, or name another directory with --state";
+                Err(StateError::damaged(self.path.join(STATE), why, remedy))
             }
         }
     }
 
+    /// Takes it to this layout; the lock is held.
+    fn migrate(&self) -> Result<(), StateError> {
+        // Another process may have done so since it was opened.
+        let number = self.layout()?.unwrap_or(NEWEST);
+        if number < NEWEST {
+            layout::migrate(&mut OnDisk(&self.path), number).map_err(|cause| self.not_writable(cause))?;
+            tracing::info!(
+                from = number,
+                to = NEWEST,
+                "the state directory was brought to this version's layout: older versions refuse it from now on"
+            );
+        }
+        *self.preview() = None;
+        Ok(())
+    }
+
+    fn preview(&self) -> std::sync::MutexGuard<'_, Option<Written>> {
+        // Replaced whole: whoever panicked left nothing half done.
+        self.preview.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self, name: &str) -> Result<Option<String>, StateError> {
-        atomic::read(&self.path, name).map_err(|cause| self.unreadable(name, cause))
+        self.read_up_to(name, atomic::MAX_FILE)
+    }
+
+    fn read_up_to(&self, name: &str, max: u64) -> Result<Option<String>, StateError> {
+        if let Some(text) = self.preview().as_ref().and_then(|written| written.get(name)) {
+            return Ok(Some(text.to_string()));
+        }
+        atomic::read_up_to(&self.path, name, max).map_err(|cause| self.unreadable(name, cause))
     }
 
     fn unreadable(&self, name: &str, cause: io::Error) -> StateError {
@@ -375,11 +452,28 @@ impl StateDir {
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         // Not every writer began with [`Self::open`].
         owner::check(&self.path)?;
+        if self.preview().is_some() {
+            let why = "it is of an older version's layout, and nobody locked it";
+            return Err(self.not_writable(io::Error::other(why)));
+        }
         atomic::replace(&self.path, name, bytes).map_err(|cause| self.not_writable(cause))
     }
 
     fn not_writable(&self, cause: io::Error) -> StateError {
         StateError::NotWritable { path: self.path.clone(), cause }
+    }
+}
+
+/// The directory itself.
+struct OnDisk<'a>(&'a Path);
+
+impl Files for OnDisk<'_> {
+    fn read(&self, name: &str) -> io::Result<Option<Zeroizing<String>>> {
+        Ok(atomic::read(self.0, name)?.map(Zeroizing::new))
+    }
+
+    fn replace(&mut self, name: &str, text: &str) -> io::Result<()> {
+        atomic::replace(self.0, name, text.as_bytes())
     }
 }
 
@@ -461,9 +555,20 @@ mod tests {
     #[test]
     fn a_newer_layout_is_left_alone() {
         let (_root, dir) = opened();
-        fs::write(dir.path().join(STATE), "version = 2\nnew = true\n").expect("written");
-        let error = StateDir::open(dir.path()).expect_err("refused");
-        assert!(matches!(error, StateError::Newer { found: 2, .. }), "{error}");
+        let newer = NEWEST + 1;
+        fs::write(dir.path().join(STATE), format!("version = {newer}\nnew = true\n")).expect("written");
+        let listed = || fs::read_dir(dir.path()).expect("listed").count();
+        let before = listed();
+        for refused in [StateDir::open(dir.path()).map(Some), StateDir::open_existing(dir.path())] {
+            let error = refused.expect_err("refused");
+            assert!(matches!(error, StateError::Newer { found, .. } if found == newer), "{error}");
+            let both = format!(
+                "is of layout {newer}, written by a newer shadowmesh, and this one knows only {NEWEST}"
+            );
+            assert!(error.to_string().contains(&both), "{error}");
+        }
+        assert!(matches!(dir.lock(), Err(StateError::Newer { .. })), "it became newer while it was open");
+        assert_eq!(listed(), before + 1, "the lock's own file, and nothing else");
         fs::write(dir.path().join(STATE), "nonsense").expect("written");
         assert!(matches!(StateDir::open(dir.path()), Err(StateError::Damaged { .. })));
     }

@@ -1,12 +1,14 @@
 //! The text of the key file: the secret, and the public key that must come out of it, so that damage to either is noticed.
 
-use super::{StoreError, VERSION};
+use super::StoreError;
 use data_encoding::BASE32_NOPAD;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ids::NodeId;
 use std::path::Path;
 use zeroize::Zeroizing;
 
+/// Form of the file, which is not that of the directory.
+const VERSION: u32 = 1;
 const HEADER: &str = "shadowmesh-relay-key";
 
 /// The file's text: a secret.
@@ -24,7 +26,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<NodeSecret, StoreError> {
     match version.parse() {
         Ok(VERSION) => {}
         Ok(found) => {
-            return Err(StoreError::Newer { path: path.to_owned(), found });
+            return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });
         }
         Err(_) => return Err(damaged("its version is no number")),
     }

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //!  relay.key    the relay's identity, mode 0600: whoever has it can pose as the relay (never read a tunnel)
-//!  state.toml   format version, and what the ticket says
+//!  state.toml   `version = 2`, the [`layout`] of all of this
+//!  ticket.toml  what the ticket says
 //!  lock         held by the running relay
 //!  admin.sock   what `status` talks to
 //! ```
 //!
 //! Files are replaced whole ([`atomic`]): after a crash at any instant the old or the new content is there, never half of
-//! one. A directory written by a newer version is refused rather than understood wrongly.
+//! one. A directory of an older layout is taken to this one by whoever locks it; one written by a newer version is refused rather than
+//! understood wrongly, and nothing in it is touched.
 
 mod atomic;
 mod key;
+mod layout;
 
+use layout::{Files, NEWEST, OLDEST, STATE_FILE};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::crypto::keys::NodeSecret;
@@ -22,10 +26,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Format of the directory that this program writes, and the newest it reads.
-const VERSION: u32 = 1;
 const KEY_FILE: &str = "relay.key";
-const STATE_FILE: &str = "state.toml";
+const TICKET_FILE: &str = "ticket.toml";
 const LOCK_FILE: &str = "lock";
 const SOCKET_FILE: &str = "admin.sock";
 
@@ -52,7 +54,7 @@ pub enum StoreError {
     InUse(PathBuf),
     /// A newer version wrote it.
     #[error(
-        "{path} was written by a newer version (format {found}, this program knows {VERSION}); install that version or use another --state",
+        "{path} was written by a newer version (format {found}, this program knows {known}); install that version or use another --state",
         path = path.display()
     )]
     Newer {
@@ -60,6 +62,8 @@ pub enum StoreError {
         path: PathBuf,
         /// The format it names.
         found: u32,
+        /// The newest that this program knows.
+        known: u32,
     },
     /// The key file is not what was written.
     #[error(
@@ -72,7 +76,18 @@ pub enum StoreError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The state file is not what was written.
+    /// The number of the layout is not what was written.
+    #[error(
+        "{path} does not say which layout the state directory has ({what}); restore it, or let it say `version = {NEWEST}`, as this program writes it",
+        path = path.display()
+    )]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// What is remembered of the ticket is not what was written.
     #[error("{path} does not parse ({what}); remove it, the relay writes it anew at its next start", path = path.display())]
     State {
         /// The file.
@@ -110,8 +125,7 @@ pub struct Remembered {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StateFile {
-    version: u32,
+struct TicketFile {
     #[serde(default)]
     addresses: Vec<String>,
     #[serde(default)]
@@ -135,13 +149,15 @@ impl StateDir {
     /// The directory at `path`, made with mode 0700 if it is not there.
     ///
     /// # Errors
-    /// `Io` when it cannot be made, `Newer` when its format is unknown.
+    /// `Io` when it cannot be made, `Newer` or `Layout` when its layout is unknown.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|source| StoreError::io("make the state directory", path, source))?;
         let dir = Self::open(path);
-        // Refuse a newer format before anything is written.
-        dir.read_state()?;
+        // A newer format is refused before anything is written.
+        if dir.layout()?.is_none() {
+            dir.replace(STATE_FILE, &layout::text_of(NEWEST))?;
+        }
         Ok(dir)
     }
 
@@ -155,10 +171,10 @@ impl StateDir {
         self.path.join(SOCKET_FILE)
     }
 
-    /// Makes sure that no other relay runs on it.
+    /// Makes sure that no other relay runs on it, and takes a directory of an older layout to this one.
     ///
     /// # Errors
-    /// `InUse`, or `Io`.
+    /// `InUse`, or `Io`; `Newer` or `Layout` when it became so meanwhile.
     pub fn lock(&self) -> Result<RunLock, StoreError> {
         let path = self.path.join(LOCK_FILE);
         let file = OpenOptions::new()
@@ -169,7 +185,10 @@ impl StateDir {
             .open(&path)
             .map_err(|source| StoreError::io("write to the state directory:", &path, source))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(RunLock { _file: file }),
+            Ok(()) => {
+                self.migrate()?;
+                Ok(RunLock { _file: file })
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse(self.path.clone())),
             Err(errno) => Err(StoreError::io("lock", &path, errno.into())),
         }
@@ -193,7 +212,7 @@ impl StateDir {
         match self.key() {
             Err(StoreError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 let secret = NodeSecret::generate(rng);
-                self.write(KEY_FILE, key::format(&secret).as_bytes())?;
+                self.replace(KEY_FILE, &key::format(&secret))?;
                 Ok(secret)
             }
             other => other,
@@ -203,28 +222,20 @@ impl StateDir {
     /// What was remembered; nothing when the relay was never started.
     ///
     /// # Errors
-    /// `Io`, `Newer`, `State`.
+    /// `Io`, `Newer`, `Layout`, `State`.
     pub fn read_state(&self) -> Result<Remembered, StoreError> {
-        #[derive(Deserialize)]
-        struct VersionOnly {
-            version: u32,
-        }
-        let path = self.path.join(STATE_FILE);
-        let text = match atomic::read(&path) {
-            Ok(text) => text,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Remembered::default()),
-            Err(source) => return Err(StoreError::io("read", &path, source)),
+        let path = self.path.join(TICKET_FILE);
+        let number = self.layout()?.unwrap_or(NEWEST);
+        let text = layout::preview(&OnDisk(&self.path), number).and_then(|mut written| {
+            written
+                .remove(TICKET_FILE)
+                .map_or_else(|| OnDisk(&self.path).read(TICKET_FILE), |text| Ok(Some(text)))
+        });
+        let Some(text) = text.map_err(|source| StoreError::io("read", &path, source))? else {
+            return Ok(Remembered::default());
         };
-        let bad = |error: toml::de::Error| StoreError::State {
-            path: path.clone(),
-            what: error.message().to_owned(),
-        };
-        // The version first: a newer file may have fields that we would call unknown.
-        let VersionOnly { version: found } = toml::from_str(&text).map_err(bad)?;
-        if found > VERSION {
-            return Err(StoreError::Newer { path, found });
-        }
-        let StateFile { addresses, public, .. } = toml::from_str(&text).map_err(bad)?;
+        let TicketFile { addresses, public } = toml::from_str(&text)
+            .map_err(|error: toml::de::Error| StoreError::State { path, what: error.message().to_owned() })?;
         Ok(Remembered { addresses, public })
     }
 
@@ -236,20 +247,64 @@ impl StateDir {
         if !remembered.addresses.is_empty() && self.read_state().is_ok_and(|old| old == *remembered) {
             return Ok(());
         }
-        let file = StateFile {
-            version: VERSION,
-            addresses: remembered.addresses.clone(),
-            public: remembered.public.clone(),
-        };
-        let path = self.path.join(STATE_FILE);
+        let file = TicketFile { addresses: remembered.addresses.clone(), public: remembered.public.clone() };
+        let path = self.path.join(TICKET_FILE);
         let text =
             toml::to_string(&file).map_err(|error| StoreError::State { path, what: error.to_string() })?;
-        self.write(STATE_FILE, text.as_bytes())
+        self.replace(TICKET_FILE, &text)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        atomic::replace(&self.path, name, bytes)
+    /// Which layout it has; `None` when there is nothing of ours in it.
+    fn layout(&self) -> Result<Option<u32>, StoreError> {
+        let path = self.path.join(STATE_FILE);
+        let text =
+            OnDisk(&self.path).read(STATE_FILE).map_err(|source| StoreError::io("read", &path, source))?;
+        let Some(text) = text else {
+            let is_used = self.path.join(KEY_FILE).symlink_metadata().is_ok();
+            return Ok(is_used.then_some(OLDEST));
+        };
+        match layout::number_in(&text) {
+            Ok(number) if number <= NEWEST => Ok(Some(number)),
+            Ok(found) => Err(StoreError::Newer { path, found, known: NEWEST }),
+            Err(what) => Err(StoreError::Layout { path, what }),
+        }
+    }
+
+    /// Takes it to this layout; the lock is held.
+    fn migrate(&self) -> Result<(), StoreError> {
+        let Some(number) = self.layout()?.filter(|number| *number < NEWEST) else { return Ok(()) };
+        layout::migrate(&mut OnDisk(&self.path), number)
+            .map_err(|source| StoreError::io("bring to this version's layout", &self.path, source))?;
+        tracing::info!(
+            from = number,
+            to = NEWEST,
+            "the state directory was brought to this version's layout: older versions refuse it from now on"
+        );
+        Ok(())
+    }
+
+    fn replace(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        OnDisk(&self.path)
+            .replace(name, text)
             .map_err(|source| StoreError::io("write", &self.path.join(name), source))
+    }
+}
+
+/// The directory itself.
+struct OnDisk<'a>(&'a Path);
+
+impl Files for OnDisk<'_> {
+    fn read(&self, name: &str) -> io::Result<Option<String>> {
+        match atomic::read(&self.0.join(name)) {
+            // No secret goes by this way.
+            Ok(text) => Ok(Some(text.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(&mut self, name: &str, text: &str) -> io::Result<()> {
+        atomic::replace(self.0, name, text.as_bytes())
     }
 }
 

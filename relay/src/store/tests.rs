@@ -66,24 +66,36 @@ fn state_comes_back() {
     let remembered = Remembered { addresses: vec!["192.0.2.1:8443".into()], public: None };
     dir.write_state(&remembered).unwrap();
     assert_eq!(dir.read_state().unwrap(), remembered);
-    assert_eq!(mode(&dir.path.join(STATE_FILE)), 0o600);
+    for file in [STATE_FILE, TICKET_FILE] {
+        assert_eq!(mode(&dir.path.join(file)), 0o600);
+    }
 }
 
 #[test]
 fn a_newer_directory_is_refused_before_anything_is_written() {
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join(STATE_FILE), "version = 2\nwhatever = true\n").unwrap();
+    let newer = NEWEST + 1;
+    fs::write(root.path().join(STATE_FILE), format!("version = {newer}\nwhatever = true\n")).unwrap();
     let error = StateDir::create(root.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found, .. } if found == newer), "{error}");
+    let both = format!("(format {newer}, this program knows {NEWEST})");
+    assert!(error.to_string().contains(&both), "{error}");
+    assert!(matches!(StateDir::open(root.path()).read_state(), Err(StoreError::Newer { .. })));
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
 }
 
 #[test]
-fn a_state_file_that_does_not_parse_says_so() {
+fn a_file_that_does_not_parse_says_so() {
     let (_root, dir) = dir();
-    for bad in ["", "version = ", "version = 1\nunknown = 1\n", "version = 1\naddresses = 7\n"] {
-        fs::write(dir.path.join(STATE_FILE), bad).unwrap();
+    for bad in ["addresses = ", "unknown = 1\n", "addresses = 7\n"] {
+        fs::write(dir.path.join(TICKET_FILE), bad).unwrap();
         assert!(matches!(dir.read_state(), Err(StoreError::State { .. })), "{bad:?}");
+    }
+    for bad in ["", "version = ", "version = 0\n"] {
+        fs::write(dir.path.join(STATE_FILE), bad).unwrap();
+        assert!(matches!(dir.read_state(), Err(StoreError::Layout { .. })), "{bad:?}");
+        let error = StateDir::create(&dir.path).unwrap_err().to_string();
+        assert!(error.contains(&format!("let it say `version = {NEWEST}`")), "{error}");
     }
 }
 

@@ -43,7 +43,7 @@ mod session;
 mod status;
 
 use crate::bucket::Bucket;
-use crate::crypto::aead::{Cipher, CipherSet};
+use crate::crypto::aead::CipherSet;
 use crate::crypto::keys::NetworkKeys;
 use crate::endpoint::LocalCandidates;
 use crate::endpoint::config::Config;
@@ -64,6 +64,7 @@ use crate::session::rekey::Role;
 use crate::time::Deadline;
 use crate::transmit::RelayNo;
 use crate::traverse::strangers::Strangers;
+use crate::version::{Mismatch, UNSAID, Versions};
 use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use direct::{Direct, base_size, datagram_ping};
@@ -117,7 +118,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn offer(&self, association: AssociationId) -> Payload {
+    /// What this side says in a handshake for an association that speaks one of `versions`.
+    fn offer(&self, association: AssociationId, versions: Versions) -> Payload {
         Payload {
             ciphers: self.config.ciphers,
             mtu: self.hello.mtu,
@@ -125,12 +127,14 @@ impl Context<'_> {
             association,
             program: self.config.program.clone(),
             features: KNOWS_REST,
+            versions,
+            version: UNSAID,
         }
     }
 
     /// For new keys of a session, which keeps its cipher whatever this node offers to others since.
-    fn offer_again(&self, association: AssociationId, cipher: Cipher) -> Payload {
-        Payload { ciphers: CipherSet::only(cipher), ..self.offer(association) }
+    fn offer_again(&self, session: &Session, versions: Versions) -> Payload {
+        Payload { ciphers: CipherSet::only(session.cipher()), ..self.offer(session.association(), versions) }
     }
 
     /// The keys of all secrets of the network that are in use, of the one in force first.
@@ -218,6 +222,8 @@ pub(crate) struct Peer {
     direct: Direct,
     direct_tcp: DirectTcp,
     first: First,
+    /// What the last handshake found, where that was no common version of the protocol.
+    incompatible: Option<Mismatch>,
     /// When this node last began a handshake.
     begun: Option<Instant>,
     /// When the session became one.
@@ -302,6 +308,7 @@ impl Peer {
             direct: Direct::default(),
             direct_tcp: DirectTcp::default(),
             first: First::Idle,
+            incompatible: None,
             begun: None,
             met: None,
             unconfirmed: VecDeque::new(),
@@ -972,6 +979,7 @@ impl Peer {
         // What was kept of it as a member while there was no session is told anew.
         self.member.end();
         self.rest.on_established(ctx.now);
+        self.incompatible = None;
         session.shorten_rotation(self.rotation_hint);
         if ctx.trust.is_none() {
             session.data.start(self.slot, ctx.out);

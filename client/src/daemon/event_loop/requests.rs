@@ -5,7 +5,7 @@ use crate::control::message::{ErrorCode, Netcheck, Request, Response};
 use crate::control::names;
 use crate::control::server::{Incoming, Reply};
 use crate::control::status as doc;
-use crate::daemon::{netcheck, report};
+use crate::daemon::{clock, netcheck, report};
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::endpoint::event::PeerState;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus};
@@ -140,7 +140,9 @@ impl EventLoop {
                 name: self.network.name.clone(),
             },
             relays: relay_docs
-                .map(|(status, task)| report::relay(status, &task.address, task.connecting))
+                .map(|(status, task)| {
+                    report::relay(status, &task.address, task.connecting, task.refused.as_deref())
+                })
                 .collect(),
             peers: self.peer_documents(&peers, named),
             rules: self.rules.clone(),
@@ -150,6 +152,8 @@ impl EventLoop {
             }),
             switch,
             names: self.names.status(),
+            clock: clock::behind()
+                .map(|clock::Behind { says, reckoned }| doc::ClockBehind { says, reckoned }),
         }
     }
 }

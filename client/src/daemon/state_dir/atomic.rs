@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 /// Largest state file that is read, bytes: far above what this program writes, far below what would hurt.
-const MAX_FILE: u64 = 256 * 1024;
+pub(super) const MAX_FILE: u64 = 256 * 1024;
 
 /// Writes `bytes` to a neighbour of `dir/name`, mode 0600, and renames it into place; file and directory are synced.
 ///

@@ -2,7 +2,7 @@
 //! each other out.
 
 use super::members::MemberState;
-use super::network::{AddressClaim, NetworkState};
+use super::network::NetworkState;
 use super::{StateDir, StateError, network};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -81,9 +81,8 @@ impl StateDir {
         if copy.shadowmesh_network > FORMAT {
             return Err(CopyError::Newer(copy.shadowmesh_network));
         }
-        let mut network = NetworkState::parse(&copy.network).map_err(damaged)?;
-        // The address is that of the other host.
-        network.claim = AddressClaim::default();
+        // Without an address: that is the other host's, and copies of older versions name it.
+        let network = NetworkState::parse(&copy.network).map_err(damaged)?;
         let members = MemberState::parse(&copy.members).map_err(damaged)?;
         let members =
             MemberState { blobs: members.blobs, bygones: members.bygones, ..MemberState::default() };

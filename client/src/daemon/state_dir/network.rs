@@ -17,7 +17,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 const MAX_NAME: usize = 63;
 
 /// The IPv4 address this host claims (protocol §1.5, §1.6), unless one was given by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AddressClaim {
     /// Which derivation is in use.
     pub attempt: u8,
@@ -146,7 +146,6 @@ impl NetworkState {
     pub(super) fn to_toml(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(MAX_TEXT * self.relays.len() + 512));
         let secret = Zeroizing::new(BASE64URL_NOPAD.encode(self.secret.to_bytes().as_slice()));
-        let AddressClaim { attempt, settled } = self.claim;
         // Writing to a String does not fail.
         let _ = write!(
             text,
@@ -158,14 +157,11 @@ impl NetworkState {
         if let Some(root) = self.root {
             let _ = writeln!(text, "root = \"{root}\"");
         }
-        if let Some(given) = self.given {
-            let _ = writeln!(text, "given = \"{given}\"");
-        }
         text.push_str("relays = [\n");
         for relay in &self.relays {
             let _ = writeln!(text, "    \"{}\",", relay.to_text());
         }
-        let _ = write!(text, "]\n\n[claim]\nattempt = {attempt}\nsettled = {settled}\n");
+        text.push_str("]\n");
         if let Some(next) = &self.next {
             let secret = Zeroizing::new(BASE64URL_NOPAD.encode(next.to_bytes().as_slice()));
             let _ = write!(text, "\n[next]\nsecret = \"{}\"\ngeneration = {}\n", *secret, next.generation());
@@ -173,7 +169,30 @@ impl NetworkState {
         text
     }
 
-    /// Reads the text of `network.toml`; the error says what is wrong with it, without quoting it.
+    /// The text of `address.toml`.
+    pub(super) fn address_to_toml(&self) -> Zeroizing<String> {
+        let AddressClaim { attempt, settled } = self.claim;
+        let given = self.given.map(|given| format!("given = \"{given}\"\n")).unwrap_or_default();
+        Zeroizing::new(format!("attempt = {attempt}\nsettled = {settled}\n{given}"))
+    }
+
+    /// Reads the text of `address.toml`; the error says what is wrong with it.
+    pub(super) fn take_address(&mut self, text: &str) -> Result<(), String> {
+        #[derive(Deserialize)]
+        struct Stored {
+            attempt: u8,
+            settled: bool,
+            given: Option<String>,
+        }
+        let Stored { attempt, settled, given } =
+            toml::from_str(text).map_err(|error| one_line(error.message()))?;
+        let given =
+            given.map(|text| read_cidr(&text).ok_or("the given address in it is none")).transpose()?;
+        (self.claim, self.given) = (AddressClaim { attempt, settled }, given);
+        Ok(())
+    }
+
+    /// Reads the text of `network.toml`; the error says what is wrong with it, without quoting it. The address is not in it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Stored {
@@ -181,9 +200,6 @@ impl NetworkState {
             generation: u32,
             name: String,
             relays: Vec<String>,
-            #[serde(default)]
-            claim: AddressClaim,
-            given: Option<String>,
             root: Option<String>,
             next: Option<StoredNext>,
         }
@@ -202,15 +218,14 @@ impl NetworkState {
         });
         let relays: Result<Vec<_>, _> = stored.relays.iter().map(|text| remembered_relay(text)).collect();
         let root = stored.root.map(|text| Fingerprint::from_base32(&text).ok_or(())).transpose();
-        let given = stored.given.map(|text| read_cidr(&text).ok_or(())).transpose();
         let secret = secret.ok_or("the secret is not 32 bytes of base64url")?;
         Ok(Self {
             secret: NetworkSecret::from_bytes(secret, stored.generation),
             next: next.transpose()?,
             name: printable(&stored.name),
             relays: relays.map_err(|_| "a relay ticket in it is damaged")?,
-            claim: stored.claim,
-            given: given.map_err(|()| "the given address in it is damaged")?,
+            claim: AddressClaim::default(),
+            given: None,
             root: root.map_err(|()| "the root in it is damaged")?,
         })
     }
@@ -240,7 +255,7 @@ fn printable(name: &str) -> String {
 #[cfg(test)]
 impl PartialEq for NetworkState {
     fn eq(&self, other: &Self) -> bool {
-        *self.to_toml() == *other.to_toml()
+        self.to_toml() == other.to_toml() && self.address_to_toml() == other.address_to_toml()
     }
 }
 
@@ -340,12 +355,15 @@ mod tests {
             network.given = settled.then(|| Cidr4::new([10, 7, 3, attempt].into(), attempt % 33)).flatten();
             network.root = settled.then_some(Fingerprint([attempt; 32]));
             network.next = settled.then(|| NetworkSecret::from_bytes(Zeroizing::new([attempt; 32]), 7));
-            prop_assert_eq!(NetworkState::parse(&network.to_toml()), Ok(network));
+            let mut read = NetworkState::parse(&network.to_toml()).expect("its own text");
+            prop_assert_eq!(read.take_address(&network.address_to_toml()), Ok(()));
+            prop_assert_eq!(read, network);
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in "(\\PC|\n){0,200}") {
             let _ = NetworkState::parse(&text);
+            let _ = NetworkState::create("x", vec![relay(1, 1)], &mut SeededRng::new(1)).take_address(&text);
         }
     }
 }

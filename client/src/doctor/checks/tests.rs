@@ -231,6 +231,12 @@ const CASES: &[Case] = &[
     ("state-damage", |f| f.state.damage = damaged("state.toml"), Severity::Fault, None),
     (
         "state-damage",
+        |f| f.state.damage = damaged("address.toml"),
+        Severity::Fault,
+        Some("rm /var/lib/shadowmesh/address.toml && shadowmesh up --detach"),
+    ),
+    (
+        "state-damage",
         |f| (f.state.damage, f.state.has_admin_key) = (damaged("network.toml"), true),
         Severity::Fault,
         None,
@@ -315,6 +321,7 @@ const CASES: &[Case] = &[
         Severity::Fault,
         Some("truncate --size 0 /var/lib/shadowmesh/daemon.log"),
     ),
+    ("clock", |f| f.state.clock_seen = Some(NOW + DAY), Severity::Fault, Some("timedatectl set-ntp true")),
     ("clock", |f| f.state.newest = Some(NOW + DAY), Severity::Fault, Some("timedatectl set-ntp true")),
     (
         "clock",
@@ -521,6 +528,18 @@ const CASES: &[Case] = &[
             "sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 \
              net.bridge.bridge-nf-call-arptables=0",
         ),
+    ),
+    (
+        "protocol",
+        |f| running(f).status.peers[0].incompatible = Some("it speaks version 2 of the protocol".into()),
+        Severity::Fault,
+        None,
+    ),
+    (
+        "protocol",
+        |f| running(f).status.relays[0].refused = Some("this relay speaks version 2 of the protocol".into()),
+        Severity::Fault,
+        None,
     ),
     (
         "relay-name",

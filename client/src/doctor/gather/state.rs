@@ -111,6 +111,7 @@ fn contents(dir: &StateDir, chosen: Config, found: &mut Stored) {
     };
     let config = config.overlaid_with(chosen);
     found.state.has_admin_key = dir.has_authority();
+    found.state.clock_seen = dir.load_clock();
     found.state.no_port_mapping = config.port_mapping == Some(false);
     found.relays.clone_from(&config.relays);
     found.node = match dir.load_node_key() {
@@ -202,7 +203,7 @@ mod tests {
         let asks_not =
             |text: &str| look(&path, true, None, Config::parse(text).expect("good")).state.no_port_mapping;
         assert_eq!((asks_not(""), asks_not("port_mapping = false")), (false, true));
-        fs::write(path.join("state.toml"), "version = 2\n").expect("written");
+        fs::write(path.join("state.toml"), "version = 99\n").expect("written");
         assert!(look(&path, true, None, Config::default()).state.is_newer);
     }
 }
