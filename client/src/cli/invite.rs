@@ -5,7 +5,7 @@ use super::{documents, output, runtime};
 use crate::config::{NodeName, Span, ValueError};
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{InviteLimits, Request, Response};
-use crate::daemon::members::unix_now;
+use crate::daemon::clock::unix_now;
 use crate::daemon::state_dir::StateDir;
 use anyhow::{Context as _, bail};
 use shadowmesh_proto::ticket::Invite;

@@ -8,7 +8,7 @@ use super::output::{self, clean};
 use super::{rotate, runtime};
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Change, Members, Request, Response};
-use crate::daemon::members::unix_now;
+use crate::daemon::clock::unix_now;
 use anyhow::bail;
 use std::fmt::Write as _;
 

@@ -4,8 +4,9 @@ use super::documents::{NetworkExported, NetworkImported, NetworkMade};
 use super::global::Global;
 use super::output;
 use crate::config::{NodeName, Settings};
+use crate::daemon::clock::{self, unix_now};
 use crate::daemon::members::admin::Admin;
-use crate::daemon::members::{stored, unix_now};
+use crate::daemon::members::stored;
 use crate::daemon::state_dir::{NetworkState, StateDir};
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
@@ -92,6 +93,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
 }
 
 fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
+    clock::begin(StateDir::open_existing(global.state_dir()).ok().flatten().as_ref());
     let now = unix_now();
     let relays =
         args.relay.iter().map(|text| RelayTicket::parse(text, now)).collect::<Result<Vec<_>, _>>()?;

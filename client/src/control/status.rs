@@ -37,6 +37,18 @@ pub struct Status {
     pub switch: EthernetSwitch,
     /// The names that other programs of this machine find members by; `null` where that is off.
     pub names: Option<Names>,
+    /// Where this machine's clock says less than was seen, what it says and what is believed; else `null`.
+    pub clock: Option<ClockBehind>,
+}
+
+/// A clock that says less than was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ClockBehind {
+    /// What it says, seconds since 1970.
+    pub says: u64,
+    /// What is believed.
+    pub reckoned: u64,
 }
 
 /// Names of members for other programs of this machine.
@@ -557,6 +569,7 @@ pub(crate) mod tests {
                 left_out_count: 1,
                 ..Names::default()
             }),
+            clock: None,
             switch: EthernetSwitch {
                 filters: vec!["bpdu".into(), "dhcp".into()],
                 flood_budget: "1mbit".into(),
@@ -638,7 +651,7 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "dropped membership names network node peers relays rules switch version");
+        assert_eq!(names(""), "clock dropped membership names network node peers relays rules switch version");
         assert_eq!(names("/membership"), "given is_admin name secret state tags until warnings");
         assert_eq!(names("/membership/secret"), "generation state until");
         assert_eq!(names("/peers/0/member"), "has_new_secret refuses_us standing tags until why");

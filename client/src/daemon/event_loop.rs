@@ -26,6 +26,7 @@ use super::{DaemonError, DaemonOptions};
 use crate::config::{Bridge, CipherChoice, Ipv4Cidr};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
+use crate::daemon::clock;
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::manager::Manager;
 use crate::daemon::progress::{Progress, ProgressSender};
@@ -715,6 +716,7 @@ impl EventLoop {
     /// Says goodbye to everybody, and gives everything back.
     async fn leave(mut self) {
         self.progress.send(Progress::Leaving);
+        clock::end(&self.state);
         self.manager.stopping();
         self.names.stop();
         self.endpoint.leave(Instant::now());

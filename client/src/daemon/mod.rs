@@ -14,7 +14,7 @@
 //! - `ways`: keeps datagrams out of our own tunnel.
 //! - [`manager`]: what systemd hears of it, where that started it; [`config_file`]: settings in a file of people, beside what is remembered.
 //! - `netcheck`: what the network here lets through. [`members`]: who may send frames, on this side.
-//! - `report`: what `status --json` and people are told.
+//! - [`clock`]: what time it is. `report`: what `status --json` and people are told.
 //!
 //! # Invariants
 //!
@@ -23,6 +23,7 @@
 //!   that is killed do those stay there, until it is started with that bridge again and ends.
 
 pub(crate) mod address;
+pub mod clock;
 pub mod config_file;
 mod event_loop;
 mod interface;

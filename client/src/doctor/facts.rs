@@ -152,6 +152,8 @@ pub(crate) struct State {
     pub(crate) damage: Option<Damage>,
     /// It has a newer layout than this program knows.
     pub(crate) is_newer: bool,
+    /// The time of day that the daemon saw last, seconds since 1970.
+    pub(crate) clock_seen: Option<u64>,
     /// This host is in a network.
     pub(crate) has_network: bool,
     /// The key of an admin is on it, which no line may make anybody lose.

@@ -5,9 +5,9 @@ use crate::cli::output::{self, clean, wrapped};
 use crate::cli::rotate::before;
 use crate::control::message::Wanted;
 use crate::control::status::{
-    LoopState, Names, NamesWay, PathKind, Peer, PeerState, Relay, RelayState, Status,
+    ClockBehind, LoopState, Names, NamesWay, PathKind, Peer, PeerState, Relay, RelayState, Status,
 };
-use crate::daemon::members::unix_now;
+use crate::daemon::clock::{date, unix_now};
 use std::fmt::Write as _;
 
 /// The status for people.
@@ -43,6 +43,10 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
     }
     if let Some(line) = secret_line(status, unix_now()) {
         let _ = writeln!(text, "  secret   {line}");
+    }
+    if let Some(ClockBehind { says, reckoned }) = status.clock {
+        let line = format!("says {}, but {} was seen, and counts", date(says), date(reckoned));
+        let _ = writeln!(text, "  clock    {}", paint.bad(&clean(&line, 69)));
     }
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay, paint));

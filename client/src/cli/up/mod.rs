@@ -21,7 +21,7 @@ use crate::config::{
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
-use crate::daemon::members::unix_now;
+use crate::daemon::clock::unix_now;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::state_dir::NetworkState;
 use anyhow::Context as _;

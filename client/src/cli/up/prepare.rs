@@ -5,9 +5,10 @@ use crate::cli::global::Global;
 use crate::cli::output;
 use crate::config::{Config, Settings, relays_in_use, union_of_relays};
 use crate::control::server::ControlSocket;
+use crate::daemon::clock::{self, unix_now};
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::manager::Manager;
-use crate::daemon::members::{Members, unix_now};
+use crate::daemon::members::Members;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
@@ -121,6 +122,7 @@ impl Prepared {
 
 /// Reads everything, and only when all of it is good remembers it.
 pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
+    clock::begin(StateDir::open_existing(global.state_dir()).ok().flatten().as_ref());
     let now = unix_now();
     let invite = args.invite.map(Zeroizing::new).map(|text| read_invite(&text, now)).transpose()?;
     let relays =

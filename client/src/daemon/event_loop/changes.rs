@@ -5,8 +5,8 @@ use crate::config::remembered_relay;
 use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, Response, Revoked,
 };
+use crate::daemon::clock::unix_now;
 use crate::daemon::members::admin::{AdminError, Limits};
-use crate::daemon::members::unix_now;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::endpoint::event::PeerState;

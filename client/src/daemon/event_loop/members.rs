@@ -10,8 +10,9 @@ use super::EventLoop;
 use super::rules::RECORD;
 use crate::config::relays_in_use;
 use crate::control::status::{self as doc, RulesInForce};
+use crate::daemon::clock::{self, unix_now};
 use crate::daemon::members::admin::{Admin, AdminError};
-use crate::daemon::members::{self, Members, unix_now};
+use crate::daemon::members::{self, Members};
 use crate::daemon::report::refusal_in_words;
 use crate::daemon::state_dir::Joins;
 use crate::plane::Vouched;
@@ -114,6 +115,7 @@ impl EventLoop {
 
     /// The clock on the wall may have been set, or stood still for this process.
     pub(super) fn tell_time(&mut self) {
+        clock::look(&self.state);
         self.endpoint.set_time_of_day(Instant::now(), unix_now());
     }
 

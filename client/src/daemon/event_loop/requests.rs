@@ -5,7 +5,7 @@ use crate::control::message::{ErrorCode, Netcheck, Request, Response};
 use crate::control::names;
 use crate::control::server::{Incoming, Reply};
 use crate::control::status as doc;
-use crate::daemon::{netcheck, report};
+use crate::daemon::{clock, netcheck, report};
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::endpoint::event::PeerState;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus};
@@ -150,6 +150,8 @@ impl EventLoop {
             }),
             switch,
             names: self.names.status(),
+            clock: clock::behind()
+                .map(|clock::Behind { says, reckoned }| doc::ClockBehind { says, reckoned }),
         }
     }
 }

@@ -8,30 +8,10 @@ pub mod admin;
 use super::state_dir::{Joins, MemberState, StateDir, StateError, StoredOwn};
 use shadowmesh_proto::ids::{Fingerprint, NodeId};
 use shadowmesh_proto::membership::{
-    Authority, AuthorityKey, Joining, Name, Own, Seconds, StatementError, Trust, Unverified,
+    Authority, AuthorityKey, Joining, Name, Own, StatementError, Trust, Unverified,
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::Delegated;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// A clock that says less was never set: this was written later. 2026-01-01.
-const NEVER_SET: Seconds = 1_767_225_600;
-/// When the file of members was written last, for a machine whose clock stood still since.
-static LAST_KNOWN: AtomicU64 = AtomicU64::new(0);
-
-/// Seconds since 1970. Of a machine without a battery for its clock, until somebody set it: when it last knew.
-///
-/// A clock that is behind by less is believed: it cannot be told from one that was ahead before, and nodes that it keeps out are
-/// judged again within a minute of its being set.
-pub fn unix_now() -> Seconds {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    at_least_known(now, LAST_KNOWN.load(Ordering::Relaxed))
-}
-
-const fn at_least_known(clock: Seconds, last_known: Seconds) -> Seconds {
-    if clock < NEVER_SET && clock < last_known { last_known } else { clock }
-}
 
 /// What a node begins with.
 #[derive(Debug)]
@@ -51,7 +31,6 @@ impl Members {
     /// As [`StateDir::load_members`] and [`StateDir::load_authority`].
     pub fn load(state: &StateDir, root: Fingerprint, node: NodeId) -> Result<Self, StateError> {
         let authority = state.load_authority()?;
-        LAST_KNOWN.fetch_max(state.members_saved_at(), Ordering::Relaxed);
         let MemberState { blobs, bygones, met, own, joining } = state.load_members()?;
         let mut trust = Trust::new(root, node);
         let damaged = |error: StatementError| state.damaged_members(error.to_string());
@@ -139,6 +118,7 @@ pub fn stored(trust: &Trust, joins: Option<&Joins>) -> MemberState {
 mod tests {
     use super::admin::{Admin, Limits};
     use super::*;
+    use crate::daemon::clock::unix_now;
     use shadowmesh_proto::membership::{Document, Statement};
     use shadowmesh_proto::rng::SeededRng;
     use std::time::Duration;
@@ -213,14 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_never_set_says_when_it_last_knew() {
-        assert_eq!(at_least_known(5, NEVER_SET + 7), NEVER_SET + 7);
-        assert_eq!(
-            at_least_known(NEVER_SET + 3, NEVER_SET + 7),
-            NEVER_SET + 3,
-            "behind, or the other was ahead"
-        );
-        assert_eq!(at_least_known(9, 5), 9);
+    fn when_members_were_written_last_is_known() {
         let home = tempfile::tempdir().expect("a directory");
         let dir = StateDir::open(home.path().join("state")).expect("opened");
         assert_eq!(dir.members_saved_at(), 0);

@@ -4,7 +4,8 @@ use super::super::facts::{Access, Facts, SettingsFault, SettingsFile};
 use super::super::finding::{Outcome, Trouble};
 use super::super::line::{path, quoted};
 use crate::config::ConfigError;
-use crate::daemon::log_file;
+use crate::daemon::clock::Behind;
+use crate::daemon::{log_file, state_dir};
 use std::path::Path;
 
 /// Less than this and the next file may not fit: the members of a large network take some of it.
@@ -43,12 +44,12 @@ pub(super) fn damage(facts: &Facts) -> Outcome {
         let trouble = Trouble::fault(damage.sentence.clone());
         let leave = || facts.shadowmesh("leave");
         match damage.file.as_deref() {
-            // Leaving would take the key of an admin with it, which may be the only one.
             // It is found anew.
             Some(name @ "address.toml") => {
                 let address = path(&facts.call.state.join(name));
                 trouble.line(facts.start_after(vec![facts.root(&format!("rm {address}"))], ""))
             }
+            // Leaving would take the key of an admin with it, which may be the only one.
             _ if facts.state.has_admin_key => trouble,
             Some("network.toml" | "members") => trouble.line(facts.start_after(vec![leave()], " smi1...")),
             // Its own key is what a node keeps when it leaves.
@@ -178,6 +179,14 @@ pub(super) fn disk(facts: &Facts) -> Outcome {
 /// A clock that is behind makes certificates look as if they were not good yet, and others that ended as if they were.
 pub(super) fn clock(facts: &Facts) -> Outcome {
     let line = || facts.root("timedatectl set-ntp true");
+    if let Some(reckoned) =
+        facts.state.clock_seen.filter(|seen| facts.now.saturating_add(CLOCK_SLACK) < *seen)
+    {
+        let behind = Behind { says: facts.now, reckoned };
+        let kept = facts.call.state.join(state_dir::CLOCK);
+        let sentence = format!("{} (should the clock be right, remove {})", behind.sentence(), path(&kept));
+        return Trouble::fault(sentence).line(line()).into();
+    }
     if let Some(behind) =
         facts.state.newest.map(|newest| newest.saturating_sub(facts.now)).filter(|s| *s > CLOCK_SLACK)
     {

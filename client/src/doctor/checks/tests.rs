@@ -314,6 +314,7 @@ const CASES: &[Case] = &[
         Severity::Fault,
         Some("truncate --size 0 /var/lib/shadowmesh/daemon.log"),
     ),
+    ("clock", |f| f.state.clock_seen = Some(NOW + DAY), Severity::Fault, Some("timedatectl set-ntp true")),
     ("clock", |f| f.state.newest = Some(NOW + DAY), Severity::Fault, Some("timedatectl set-ntp true")),
     (
         "clock",

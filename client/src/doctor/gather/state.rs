@@ -111,6 +111,7 @@ fn contents(dir: &StateDir, chosen: Config, found: &mut Stored) {
     };
     let config = config.overlaid_with(chosen);
     found.state.has_admin_key = dir.has_authority();
+    found.state.clock_seen = dir.load_clock();
     found.state.no_port_mapping = config.port_mapping == Some(false);
     found.relays.clone_from(&config.relays);
     found.node = match dir.load_node_key() {

@@ -3,8 +3,9 @@
 use super::*;
 use crate::control::message::{Change, InviteLimits, Member as Entry};
 use crate::control::status::{Membership, PeerState};
+use crate::daemon::clock::unix_now;
 use crate::daemon::members::admin::Admin;
-use crate::daemon::members::{stored, unix_now};
+use crate::daemon::members::stored;
 use crate::daemon::state_dir::Joins;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::membership::{Authority, Name, Trust};
