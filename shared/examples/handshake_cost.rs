@@ -16,6 +16,7 @@ use shadowmesh_proto::handshake::payload::Payload;
 use shadowmesh_proto::handshake::peer::{Initiator, Responder};
 use shadowmesh_proto::ids::{AssociationId, ReceiverIndex, RelayId};
 use shadowmesh_proto::rng::SeededRng;
+use shadowmesh_proto::version::{SPOKEN, UNSAID};
 use std::time::{Duration, Instant};
 
 /// CPU time of this thread, as the scheduler counts it (Linux `Documentation/scheduler/sched-stats.rst`).
@@ -69,6 +70,8 @@ fn main() -> Result<(), HandshakeError> {
         association: AssociationId([0; 8]),
         program: "0.1.0".to_owned(),
         features: 0,
+        versions: SPOKEN,
+        version: UNSAID,
     };
     measure("peer", time, || {
         let (initiator, init) =

@@ -8,6 +8,7 @@
 //!
 //! - [`addresses`]: what follows from keys.
 //! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary. [`spelling`]: which word was meant.
+//! - [`version`]: versions of the protocol, and how two programs agree on one.
 //! - [`wire`]: byte layouts, each written down where it is parsed. Parsing is total.
 //! - [`ticket`]: the one-line strings people paste.
 //! - [`crypto`]: keys, derivations, AEAD, the resolver that gives `snow` its primitives.
@@ -39,4 +40,5 @@ pub mod ticket;
 pub mod time;
 pub mod transmit;
 pub mod traverse;
+pub mod version;
 pub mod wire;

@@ -14,6 +14,7 @@ use shadowmesh_proto::handshake::peer::{Completed, INIT_LEN, Initiator, RESPONSE
 use shadowmesh_proto::handshake::{Fault, HandshakeError};
 use shadowmesh_proto::ids::{AssociationId, NodeId, ReceiverIndex};
 use shadowmesh_proto::rng::SeededRng;
+use shadowmesh_proto::version::{UNSAID, Versions};
 use shadowmesh_proto::wire::codec::WireError;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -79,7 +80,9 @@ impl World {
 
 fn payload(ciphers: CipherSet) -> Payload {
     let (name, program) = ("alpha".to_owned(), "0.1.0".to_owned());
-    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program, features: 0 }
+    let association = AssociationId([7; 8]);
+    let (versions, version) = (Versions::FIRST, UNSAID);
+    Payload { ciphers, mtu: 1400, name, association, program, features: 0, versions, version }
 }
 
 /// Feeds `packet` to `initiator`, which must refuse it and stay pending.
@@ -512,10 +515,12 @@ proptest! {
     #[test]
     fn a_payload_reads_back_as_it_was_written(
         bits: u8, mtu: u16, name in "[^\\p{Cc}]{0,16}", association: [u8; 8], program in "[^\\p{Cc}]{0,8}",
-        features: u32,
+        features: u32, versions: (u8, u8), version: u8,
     ) {
         let association = AssociationId(association);
-        let payload = Payload { ciphers: CipherSet::from_bits(bits), mtu, name, association, program, features };
+        let ciphers = CipherSet::from_bits(bits);
+        let versions = Versions::new(versions.0, versions.1).unwrap_or(Versions::FIRST);
+        let payload = Payload { ciphers, mtu, name, association, program, features, versions, version };
         let bytes = payload.encode().unwrap();
         prop_assert!(bytes.len() <= 120);
         prop_assert_eq!(Payload::decode(&bytes).unwrap(), payload);

@@ -157,6 +157,7 @@ fn a_peer_message_is_no_link_message() {
     use shadowmesh_proto::handshake::payload::Payload;
     use shadowmesh_proto::handshake::peer::Initiator;
     use shadowmesh_proto::ids::{AssociationId, ReceiverIndex};
+    use shadowmesh_proto::version::{SPOKEN, UNSAID};
     let mut world = World::new(8);
     let network = NetworkSecret::generate(&mut world.rng).derive();
     let (name, program) = (String::new(), String::new());
@@ -167,6 +168,8 @@ fn a_peer_message_is_no_link_message() {
         association: AssociationId([0; 8]),
         program,
         features: 0,
+        versions: SPOKEN,
+        version: UNSAID,
     };
     let (index, remote) = (ReceiverIndex(1), world.relay.public());
     let (_, init) = Initiator::begin(&world.client, &network, remote, &offer, index, &mut world.rng).unwrap();

@@ -14,6 +14,7 @@ use shadowmesh_proto::ids::{ChannelId, RelayId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
 use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::transmit::{RelayNo, Transmit};
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::control::{Claim, Hello};
 use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, Forward, ForwardBuilder, take_packet_mut};
 use shadowmesh_relay::public::Public;
@@ -47,6 +48,7 @@ fn node() -> (Endpoint, NodeSecret, Vec<u8>) {
         rekey_interval: Duration::from_secs(120),
         instance: 1,
         program: "test".into(),
+        versions: SPOKEN,
     };
     let mut endpoint = Endpoint::new(config, Box::new(rng));
     endpoint.handle_stream_opened(Instant::now(), RELAY, ([192, 0, 2, 1], 9443).into());
@@ -100,7 +102,7 @@ proptest! {
     fn a_relay_survives_any_second_message(message in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..6, at: prop::sample::Index, to: u8) {
         let (mut endpoint, relay, init) = node();
         let mut rng = SeededRng::new(8);
-        let mut link = ServerLink::new();
+        let mut link = ServerLink::new(SPOKEN);
         let answer = link.handle(&relay, &init, &mut rng).unwrap();
         let ServerInput::Send(response) = answer else { panic!("{answer:?}") };
         // A damaged REGISTER, and anything at all.

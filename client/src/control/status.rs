@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use shadowmesh_proto::crypto::aead;
 use shadowmesh_proto::endpoint::event;
 use shadowmesh_proto::path::select;
+use shadowmesh_proto::version::Versions;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -259,6 +260,9 @@ pub struct Relay {
     pub observed_tcp: Option<String>,
     /// The UDP address the relay sees, `ip:port`.
     pub observed_udp: Option<String>,
+    /// Why it does not take this node in, while it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 impl Relay {
@@ -352,6 +356,9 @@ pub struct Peer {
     /// Where its state is `idle`: the session that there was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asleep: Option<Asleep>,
+    /// Why there is no session, where the two speak no common version of the protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incompatible: Option<String>,
 }
 
 /// A session that nobody used, and that both ends gave up.
@@ -478,6 +485,18 @@ pub struct Handshake {
     pub age_s: u64,
     /// How often they were replaced.
     pub rekeys: u64,
+    /// The version of the protocol that both speak; left out where it is the first.
+    #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
+    pub version: u8,
+}
+
+/// What a daemon speaks that says nothing of it.
+const fn first_version() -> u8 {
+    Versions::FIRST.newest()
+}
+
+const fn is_first_version(version: &u8) -> bool {
+    *version == first_version()
 }
 
 /// The ciphers of data packets.
@@ -548,6 +567,7 @@ pub(crate) mod tests {
                 rtt_ms: Some(11.75),
                 observed_tcp: Some("203.0.113.7:41641".into()),
                 observed_udp: None,
+                refused: None,
             }],
             rules: Some(RulesInForce { file: "/etc/rules".into(), count: 3, error: None }),
             membership: Some(Membership {
@@ -604,6 +624,7 @@ pub(crate) mod tests {
                         cipher: Cipher::Aes256Gcm,
                         age_s: 61,
                         rekeys: 3,
+                        version: 1,
                     }),
                     member: Some(PeerMember { standing: "admitted".into(), ..PeerMember::default() }),
                     tx_bytes: 1_234_567,
@@ -633,6 +654,7 @@ pub(crate) mod tests {
                     }),
                     next_direct_try_s: Some(60),
                     asleep: None,
+                    incompatible: None,
                 },
                 Peer { id: "c".repeat(52), name: "c".into(), ..Peer::default() },
             ],
@@ -695,5 +717,30 @@ pub(crate) mod tests {
         let sparse: Status = serde_json::from_str(r#"{"peers":[{"name":"b","new":1}]}"#).expect("read");
         assert_eq!(sparse.peers[0].name, "b");
         assert_eq!(sparse.peers[0].state, PeerState::Offline);
+        let handshake: Handshake = serde_json::from_str(
+            r#"{"pattern":"p","kem":"k","cipher":"AES-256-GCM","age_s":1,"rekeys":2}"#,
+        )
+        .expect("read");
+        assert_eq!(handshake.version, 1);
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_is_said_where_it_is_so() {
+        let mut status = full();
+        status.clock = Some(ClockBehind { says: 1, reckoned: 2 });
+        status.relays[0].refused = Some("x".into());
+        status.peers[0].incompatible = Some("y".into());
+        status.peers[0].handshake.as_mut().expect("a session").version = 2;
+        let json = serde_json::to_value(&status).expect("written");
+        for (at, value) in [
+            ("/clock/says", json!(1)),
+            ("/clock/reckoned", json!(2)),
+            ("/relays/0/refused", json!("x")),
+            ("/peers/0/incompatible", json!("y")),
+            ("/peers/0/handshake/version", json!(2)),
+        ] {
+            assert_eq!(json.pointer(at), Some(&value), "{at}");
+        }
+        assert_eq!(serde_json::from_value::<Status>(json).expect("read"), status);
     }
 }

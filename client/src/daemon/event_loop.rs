@@ -61,6 +61,7 @@ use shadowmesh_proto::session::limits::POOL_BYTES;
 use shadowmesh_proto::ticket::RelayTicket;
 use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::control::Hello;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -158,6 +159,8 @@ struct RelayTask {
     connecting: bool,
     /// The connection's outage was told; said once per outage.
     outage_told: bool,
+    /// Why it said that it does not take this node in, since it last did.
+    refused: Option<String>,
     /// Streams in a row that were opened and on which nothing came: what a relay with another key looks like from here.
     mute: u32,
 }
@@ -294,6 +297,7 @@ impl EventLoop {
                 rekey_interval: settings.rekey_interval.duration(),
                 instance: SystemRng.next_u64(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
+                versions: SPOKEN,
             },
             Box::new(SystemRng),
         );

@@ -77,6 +77,7 @@ mod tests {
             registered: true,
             rtt: Some(Duration::from_millis(12)),
             observed_tcp: None,
+            version: Some(1),
             observed_udp: "203.0.113.7:41641".parse().ok(),
             udp: Some(true),
             mapping: Some(EndpointIndependent),

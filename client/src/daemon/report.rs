@@ -26,7 +26,12 @@ use std::time::Duration;
 /// The KEM in the pattern of every peer handshake (protocol §4).
 const KEM: &str = "ML-KEM-768";
 
-pub(super) fn relay(status: &RelayStatus, address: &str, connecting: bool) -> doc::Relay {
+pub(super) fn relay(
+    status: &RelayStatus,
+    address: &str,
+    connecting: bool,
+    refused: Option<&str>,
+) -> doc::Relay {
     doc::Relay {
         url: relay_url(address),
         state: match (status.registered, connecting) {
@@ -37,6 +42,7 @@ pub(super) fn relay(status: &RelayStatus, address: &str, connecting: bool) -> do
         rtt_ms: status.rtt.map(millis),
         observed_tcp: status.observed_tcp.map(|address| address.to_string()),
         observed_udp: status.observed_udp.map(|address| address.to_string()),
+        refused: refused.filter(|_| !status.registered).map(ToOwned::to_owned),
     }
 }
 
@@ -147,6 +153,10 @@ fn one_peer(
             .asleep
             .filter(|_| peer.state == PeerState::Idle)
             .map(|asleep| doc::Asleep { age_s: asleep.age.as_secs(), last_path: asleep.last_path.into() }),
+        incompatible: peer
+            .incompatible
+            .filter(|_| peer.session.is_none())
+            .map(|mismatch| mismatch.sentence("it")),
     }
 }
 
@@ -197,6 +207,7 @@ fn handshake(session: SessionStatus) -> doc::Handshake {
         cipher: session.cipher.into(),
         age_s: session.age.as_secs(),
         rekeys: session.rekeys,
+        version: session.version,
     }
 }
 

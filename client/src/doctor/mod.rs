@@ -30,6 +30,7 @@
 //! | `relay-name` | a relay's name without an address |
 //! | `relay-refused`, `relay-silent`, `relay-way` | a relay that does not run, is behind a firewall, has no way to it |
 //! | `relay-key` | a relay with another key than its ticket says |
+//! | `protocol` | a peer or a relay that speaks no version of the protocol that this program does |
 //! | `udp` | UDP to the relay blocked |
 //! | `pinned`, `relayed` | peers that the relay carries although they need not be: asked for, or why else |
 //! | `address-taken` | another member with this node's address |

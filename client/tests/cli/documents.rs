@@ -116,6 +116,7 @@ fn status() -> Status {
             cipher: Cipher::Aes256Gcm,
             age_s: 1,
             rekeys: 2,
+            version: 1,
         }),
         member: Some(PeerMember { until: Some(1), ..PeerMember::default() }),
         tx_flooded: [("broadcast".to_owned(), 1)].into(),

@@ -5,6 +5,7 @@ use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::link::{ClientInput, ClientLink, Registration};
 use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::relay::Control;
 use shadowmesh_relay::random::SystemRng;
 use tokio::net::TcpStream;
@@ -65,7 +66,8 @@ impl Client {
 
     async fn control(&mut self) -> anyhow::Result<Control> {
         let network = self.network.derive();
-        let registration = Registration { node: self.node.public(), network: &network, instance: 1 };
+        let registration =
+            Registration { node: self.node.public(), network: &network, instance: 1, versions: SPOKEN };
         while let Some(message) = self.ws.next().await {
             match self.link.handle(registration, &message?.into_data())? {
                 ClientInput::Send(message) => self.ws.send(Message::binary(message)).await?,

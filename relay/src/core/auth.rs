@@ -6,6 +6,7 @@
 use crate::core::ConnId;
 use shadowmesh_proto::ids::{NetworkId, NodeId};
 use shadowmesh_proto::rng::Rng;
+use shadowmesh_proto::version::Mismatch;
 use shadowmesh_proto::wire::relay::{Control, ErrorCode};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ pub struct Registration {
     pub instance: u64,
     /// Where its stream comes from.
     pub observed_tcp: SocketAddr,
+    /// The version of the protocol that its link chose.
+    pub version: u8,
 }
 
 /// Why a client is not served, told to it as ERROR before its connection is closed.
@@ -48,6 +51,12 @@ pub enum Refusal {
     /// Members come and go faster than the relay introduces them.
     #[error("members of this network come and go too often for this relay; trying again later")]
     NetworkBusy(Duration),
+    /// Its program and this one cannot talk.
+    #[error(
+        "this relay speaks {} of the protocol, the client {}: upgrade the {}",
+        .0.ours, .0.theirs, if .0.theirs.newest() < .0.ours.oldest() { "client" } else { "relay" }
+    )]
+    Version(Mismatch),
     /// More control messages than allowed.
     #[error("too many control messages")]
     TooChatty,
@@ -64,7 +73,7 @@ impl Refusal {
     const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Contested(wait) | Self::NetworkBusy(wait) => Some(*wait),
-            Self::NetworkFull => Some(Duration::from_secs(60)),
+            Self::NetworkFull | Self::Version(_) => Some(Duration::from_secs(60)),
             Self::TooChatty => Some(Duration::from_secs(5)),
             Self::BadRegistration | Self::Replaced | Self::TooManyWishes | Self::OutOfPlace(_) => None,
         }
@@ -80,6 +89,7 @@ impl Refusal {
             | Self::TooChatty
             | Self::TooManyWishes => ErrorCode::Limited,
             Self::OutOfPlace(_) => ErrorCode::Protocol,
+            Self::Version(_) => ErrorCode::Version,
         }
     }
 

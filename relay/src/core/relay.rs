@@ -12,6 +12,7 @@ use crate::core::nonce::Nonces;
 use crate::core::registry::{Client, Registry};
 use shadowmesh_proto::ids::{ChannelId, NodeId};
 use shadowmesh_proto::rng::Rng;
+use shadowmesh_proto::version::{UNSAID, Versions};
 use shadowmesh_proto::wire::relay::{Control, GoneReason};
 use shadowmesh_proto::wire::relayed::{BindingTag, Nonce};
 use std::collections::VecDeque;
@@ -34,6 +35,8 @@ pub struct Terms {
     pub direct: bool,
     /// Random per relay start.
     pub instance: u64,
+    /// Versions of the protocol that its links speak.
+    pub versions: Versions,
 }
 
 /// What the server is to do.
@@ -341,6 +344,8 @@ impl Relay {
                 heartbeat_ms: millis(self.terms.heartbeat),
                 instance: self.terms.instance,
                 direct: Some(self.terms.direct),
+                versions: self.terms.versions.said(),
+                version: Some(registration.version).filter(|version| *version != UNSAID),
             },
         );
         for (other, other_conn) in self.registry.others(&network, &node) {

@@ -28,6 +28,7 @@ use crate::random::SystemRng;
 use hub::{Hub, Patience};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::rng::Rng as _;
+use shadowmesh_proto::version::SPOKEN;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -239,6 +240,7 @@ fn terms(settings: &Settings, instance: u64, stun_ports: Vec<u16>) -> Terms {
         mtu: settings.mtu,
         direct: settings.direct,
         instance,
+        versions: SPOKEN,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::server::session::Session;
 use crate::server::ws::WsStream;
 use bytes::Bytes;
 use shadowmesh_proto::link::{LinkError, ServerInput, ServerLink};
+use shadowmesh_proto::version::SPOKEN;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,7 +25,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     origin: &Origin,
 ) -> Result<Session<S>, Ending> {
     let mut ws = WsStream::accept(io).await?;
-    let mut link = ServerLink::new();
+    let mut link = ServerLink::new(SPOKEN);
     loop {
         let message = ws.next_message().await?;
         let (returned, input) = in_background(hub, link, message).await?;
@@ -34,8 +35,9 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
                 ws.stage(response.into());
                 ws.write_all().await?;
             }
-            Ok(ServerInput::Register { node, network, instance, features: _ }) => {
-                let registration = Registration { node, network, instance, observed_tcp: origin.peer };
+            Ok(ServerInput::Register { node, network, instance, features: _, version }) => {
+                let observed_tcp = origin.peer;
+                let registration = Registration { node, network, instance, observed_tcp, version };
                 let rules = hub.rules();
                 let port = Arc::new(Port::new(Instant::now(), &rules.limits, origin.entrance.clone()));
                 if let Err(refusal) = hub.register(origin.conn, &port, registration) {
@@ -50,6 +52,10 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             Err(LinkError::Proof) => {
                 refuse(ws, link, Refusal::BadRegistration).await;
                 return Err(Refusal::BadRegistration.into());
+            }
+            Err(LinkError::Version(mismatch)) => {
+                refuse(ws, link, Refusal::Version(mismatch)).await;
+                return Err(Refusal::Version(mismatch).into());
             }
             // Whoever cannot finish the handshake is a stranger: no word.
             Err(error) => return Err(error.into()),

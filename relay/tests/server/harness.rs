@@ -6,6 +6,7 @@ use shadowmesh_proto::crypto::keys::{NetworkKeys, NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::{ChannelId, NodeId, RelayId};
 use shadowmesh_proto::link::{ClientInput, ClientLink, Registration};
 use shadowmesh_proto::rng::{Rng, SeededRng};
+use shadowmesh_proto::version::{SPOKEN, Versions};
 use shadowmesh_proto::wire::relay::{Control, ForwardBuilder};
 use shadowmesh_relay::admin::Status;
 use shadowmesh_relay::config::Settings;
@@ -103,15 +104,27 @@ impl Client {
     /// Registers over `ws`; the ERROR body when the relay refuses.
     pub(crate) async fn try_join(
         relay: &TestRelay,
+        ws: WebSocketStream<TcpStream>,
+        secret: &NetworkSecret,
+        seed: u64,
+    ) -> Result<Self, Control> {
+        Self::try_speaking(relay, ws, secret, seed, SPOKEN).await
+    }
+
+    /// As [`Self::try_join`], by a program that speaks these versions of the protocol.
+    pub(crate) async fn try_speaking(
+        relay: &TestRelay,
         mut ws: WebSocketStream<TcpStream>,
         secret: &NetworkSecret,
         seed: u64,
+        versions: Versions,
     ) -> Result<Self, Control> {
         let mut rng = SeededRng::new(seed);
         let node = NodeSecret::generate(&mut rng);
         let (mut link, init) = ClientLink::begin(&node, relay.key, &mut rng).unwrap();
         let network = secret.derive();
-        let registration = Registration { node: node.public(), network: &network, instance: rng.next_u64() };
+        let registration =
+            Registration { node: node.public(), network: &network, instance: rng.next_u64(), versions };
         ws.send(Message::binary(init)).await.unwrap();
         loop {
             let message = ws.next().await.unwrap().unwrap();
@@ -140,7 +153,8 @@ impl Client {
     }
 
     pub(crate) async fn next(&mut self) -> Received {
-        let registration = Registration { node: self.node, network: &self.network, instance: 0 };
+        let registration =
+            Registration { node: self.node, network: &self.network, instance: 0, versions: SPOKEN };
         loop {
             let Some(Ok(message)) = self.ws.next().await else {
                 return Received::Closed;

@@ -1,6 +1,7 @@
 //! The straight line on real sockets: register, meet, forward, be told.
 
-use crate::harness::{Received, TestRelay, forward, pair};
+use crate::harness::{Client, Received, TestRelay, forward, network, open, pair};
+use shadowmesh_proto::version::Versions;
 use shadowmesh_proto::wire::relay::{Control, GoneReason};
 use shadowmesh_relay::config::Settings;
 
@@ -22,6 +23,25 @@ async fn two_clients_meet_and_their_packets_pass_unchanged() {
     assert_eq!(b.next().await, Received::Forward(large.into()));
     b.forward(channel, &[b"one", b"two"]).await;
     assert_eq!(a.next().await, Received::Forward(small.into()));
+}
+
+#[tokio::test]
+async fn a_newer_client_is_served_as_long_as_it_speaks_this_version_too() {
+    let relay = TestRelay::start(&Settings::default());
+    let join = async |seed, oldest, newest| {
+        let versions = Versions::new(oldest, newest).unwrap();
+        Client::try_speaking(&relay, open(&relay).await, &network(1), seed, versions).await
+    };
+    let newer = join(1, 1, 3).await.unwrap();
+    assert_eq!(newer.link.version(), Some(1));
+    let Err(Control::Error { code, sentence, retry_ms }) = join(2, 2, 3).await else {
+        panic!("it was taken in")
+    };
+    assert_eq!((code, retry_ms), (6, Some(60_000)));
+    assert_eq!(
+        sentence,
+        "this relay speaks version 1 of the protocol, the client versions 2 to 3: upgrade the relay"
+    );
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::crypto::kdf::{self, Secret32};
 use crate::crypto::{labels, x25519};
 use crate::ids::{NetworkId, NodeId};
 use crate::rng::Rng;
+use crate::version::Versions;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use std::fmt;
 use std::sync::Arc;
@@ -241,11 +242,9 @@ pub struct DirectionKeys {
 
 impl DirectionKeys {
     /// The two keys of one of Noise's split outputs (protocol §4.6).
-    fn derive(split: &Secret32, cipher: Cipher) -> Self {
-        Self {
-            data: session_key(split, labels::SESSION_DATA, cipher),
-            control: session_key(split, labels::SESSION_CONTROL, cipher),
-        }
+    fn derive(split: &Secret32, cipher: Cipher, version: u8) -> Self {
+        let key = |label| session_key(split, label, cipher, version);
+        Self { data: key(labels::SESSION_DATA), control: key(labels::SESSION_CONTROL) }
     }
 }
 
@@ -268,9 +267,9 @@ pub struct SessionKeys {
 
 impl SessionKeys {
     /// From Noise's split outputs: `k_i` from initiator to responder, `k_r` back (protocol §4.6).
-    pub(crate) fn from_split(cipher: Cipher, split: &Split, initiator: bool) -> Self {
-        let k_i = DirectionKeys::derive(&split.k_i, cipher);
-        let k_r = DirectionKeys::derive(&split.k_r, cipher);
+    pub(crate) fn from_split(cipher: Cipher, version: u8, split: &Split, initiator: bool) -> Self {
+        let k_i = DirectionKeys::derive(&split.k_i, cipher, version);
+        let k_r = DirectionKeys::derive(&split.k_r, cipher, version);
         let (send, recv) = if initiator { (k_i, k_r) } else { (k_r, k_i) };
         Self { cipher, send, recv }
     }
@@ -290,7 +289,10 @@ pub struct LinkKeys {
 impl LinkKeys {
     /// From Noise's split outputs, as [`SessionKeys::from_split`].
     pub(crate) fn from_split(split: &Split, hash: [u8; 32], initiator: bool) -> Self {
-        let key = |half| session_key(half, labels::SESSION_LINK, Cipher::ChaCha20Poly1305);
+        // The version is agreed on under these keys, by REGISTER and its answer.
+        let key = |half| {
+            session_key(half, labels::SESSION_LINK, Cipher::ChaCha20Poly1305, Versions::FIRST.newest())
+        };
         let (k_i, k_r) = (key(&split.k_i), key(&split.k_r));
         let (send, recv) = if initiator { (k_i, k_r) } else { (k_r, k_i) };
         Self { send, recv, hash }
@@ -311,6 +313,27 @@ pub(crate) struct Split {
     pub(crate) k_r: Secret32,
 }
 
-fn session_key(split: &Secret32, label: &[u8], cipher: Cipher) -> Secret32 {
-    kdf::hkdf(labels::SESSION_SALT, split.as_slice(), &[label, &[cipher.bit()]])
+/// The version is named from the second on: the first knew of no other.
+fn session_key(split: &Secret32, label: &[u8], cipher: Cipher, version: u8) -> Secret32 {
+    let number = [version];
+    let named = if version == Versions::FIRST.newest() { &[][..] } else { &number };
+    kdf::hkdf(labels::SESSION_SALT, split.as_slice(), &[label, &[cipher.bit()], named])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two sides that think of different versions cannot talk, and the first has the keys that it always had.
+    #[test]
+    fn each_version_has_keys_of_its_own() {
+        let split = Zeroizing::new([7; 32]);
+        let cipher = Cipher::Aes256Gcm;
+        let key = |version| session_key(&split, labels::SESSION_DATA, cipher, version);
+        let unnamed =
+            kdf::hkdf(labels::SESSION_SALT, split.as_slice(), &[labels::SESSION_DATA, &[cipher.bit()]]);
+        assert_eq!(key(1), unnamed);
+        let all: std::collections::HashSet<[u8; 32]> = (1..=u8::MAX).map(|version| *key(version)).collect();
+        assert_eq!(all.len(), 255);
+    }
 }

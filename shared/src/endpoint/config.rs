@@ -4,6 +4,7 @@ use crate::addresses::AddressSpace;
 use crate::crypto::aead::CipherSet;
 use crate::crypto::keys::{NetworkKeys, NodeSecret};
 use crate::ids::RelayId;
+use crate::version::Versions;
 use crate::wire::control::Hello;
 use std::time::Duration;
 
@@ -30,4 +31,6 @@ pub struct Config {
     pub instance: u64,
     /// Version of the program, for the handshake payload.
     pub program: String,
+    /// Versions of the protocol to speak, [`SPOKEN`](crate::version::SPOKEN) but in tests of what other programs do.
+    pub versions: Versions,
 }

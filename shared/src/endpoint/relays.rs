@@ -29,6 +29,8 @@ const DOUBT_EVERY: Duration = Duration::from_secs(1);
 const PONG_WITHIN: Duration = Duration::from_secs(3);
 /// PONG within this, whatever else comes: what this node says does not get through.
 const PONG_AT_LAST: Duration = Duration::from_secs(15);
+/// A relay that speaks no version of the protocol that this node does is asked again after this long: somebody may have upgraded it.
+const INCOMPATIBLE: Duration = Duration::from_secs(60);
 /// Most peers taken from one relay: what a relay allows in a network, and a bound on what a lying one can make a node
 /// remember.
 const MAX_PEERS: usize = 512;
@@ -133,6 +135,7 @@ impl Relay {
             rtt: self.rtt.filter(|_| self.is_registered()),
             observed_tcp: self.observed_tcp.filter(|_| self.is_registered()),
             observed_udp: self.observed_udp.filter(|_| self.is_registered()),
+            version: self.link.as_ref().and_then(|link| link.link.version()),
             udp: self.mapping.as_ref().and_then(Mapping::udp_works),
             mapping: self.mapping.as_ref().and_then(Mapping::behaviour),
         }
@@ -243,9 +246,22 @@ impl Endpoint {
             return Ok(());
         };
         link.heard = now;
-        let registration =
-            Registration { node: self.config.node.public(), network: &keys, instance: self.config.instance };
-        match link.link.handle(registration, message)? {
+        let registration = Registration {
+            node: self.config.node.public(),
+            network: &keys,
+            instance: self.config.instance,
+            versions: self.config.versions,
+        };
+        let input = match link.link.handle(registration, message) {
+            Err(LinkError::Version(mismatch)) => {
+                // Nothing is wrong with the stream: it is no use to open another at once.
+                let sentence = mismatch.sentence("the relay");
+                self.out.event(Event::RelayRefused { relay: no, sentence, retry: Some(INCOMPATIBLE) });
+                return Ok(());
+            }
+            other => other?,
+        };
+        match input {
             ClientInput::Send(reply) => self.out.message(no, reply),
             ClientInput::Control(body) => self.relay_control(now, no, body),
             ClientInput::Forward | ClientInput::Ignored => {}

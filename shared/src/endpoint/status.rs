@@ -7,6 +7,7 @@ use crate::membership::Verdict;
 use crate::path::select::{PathKind, Wanted};
 use crate::transmit::RelayNo;
 use crate::traverse::mapping::MappingBehaviour;
+use crate::version::Mismatch;
 use crate::wire::control::Hello;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct RelayStatus {
     pub observed_tcp: Option<SocketAddr>,
     /// How its STUN sees this node.
     pub observed_udp: Option<SocketAddr>,
+    /// The version of the protocol agreed on, while it is registered.
+    pub version: Option<u8>,
     /// Whether UDP works to it; `None` while that is being found out.
     pub udp: Option<bool>,
     /// How this node's NAT maps its socket, as two of the relay's ports see it; `None` while that is not known.
@@ -65,6 +68,8 @@ pub struct PeerStatus {
     pub session: Option<SessionStatus>,
     /// Since the two gave their session up for want of anything to say; `None` while there is one, or none was.
     pub asleep: Option<SleepStatus>,
+    /// That the two speak no common version of the protocol, as the last handshake found.
+    pub incompatible: Option<Mismatch>,
 }
 
 /// A peer whose session rests.
@@ -121,6 +126,8 @@ pub struct SwitchStatus {
 pub struct SessionStatus {
     /// The cipher agreed on.
     pub cipher: Cipher,
+    /// The version of the protocol agreed on.
+    pub version: u8,
     /// Since its first handshake.
     pub age: Duration,
     /// Completed rekeys.

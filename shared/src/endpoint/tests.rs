@@ -12,6 +12,7 @@ use crate::link::{ServerInput, ServerLink};
 use crate::path::select::PathKind;
 use crate::rng::SeededRng;
 use crate::session::fragment::Reassembler;
+use crate::version::{SPOKEN, Versions};
 use crate::wire::control::Cidr4;
 use crate::wire::control::Claim;
 use crate::wire::relay::{self, Forward, StreamMessage};
@@ -37,8 +38,11 @@ mod rest;
 mod resume;
 mod tcp;
 mod two_relays;
+mod versions;
 mod wishes;
 
+/// What a relay speaks that is of no version's making.
+const ALL_VERSIONS: Versions = Versions::new(1, u8::MAX).unwrap();
 const CHANNEL: ChannelId = ChannelId(7);
 const RELAY: RelayNo = RelayNo(0);
 /// Where its stream leads.
@@ -97,6 +101,8 @@ struct World {
     released: [usize; 2],
     /// What the relay says to either node of direct links.
     direct: [Option<bool>; 2],
+    /// What the relay says of versions of the protocol, where that is not that it speaks all.
+    relay_says: Option<(Option<Versions>, Option<u8>)>,
     /// Whether either node's data plane has packets that are not acknowledged, and whether neither says what it does.
     outstanding: [bool; 2],
     holds_answers: bool,
@@ -136,6 +142,7 @@ fn endpoint(
         rekey_interval: Duration::from_secs(120),
         instance: seed,
         program: "test".into(),
+        versions: SPOKEN,
     };
     adjust(&mut config);
     Endpoint::new(config, Box::new(SeededRng::new(seed)))
@@ -162,7 +169,7 @@ impl World {
             let instance = rng.next_u64();
             Node {
                 endpoint: endpoint(instance, &relay, &network, node, name, |config| adjust(name, config)),
-                link: ServerLink::new(),
+                link: ServerLink::new(ALL_VERSIONS),
                 events: vec![],
                 confirmed: false,
                 instance,
@@ -186,6 +193,7 @@ impl World {
             pieces: Default::default(),
             released: [0; 2],
             direct: [None; 2],
+            relay_says: None,
             outstanding: [false; 2],
             holds_answers: false,
             unanswered: None,
@@ -207,17 +215,22 @@ impl World {
             ServerInput::Send(reply) => {
                 self.to_node.push_back((self.now + LATENCY + self.slower, from, reply));
             }
-            ServerInput::Register { .. } => self.say(
-                from,
-                &relay::Control::Registered {
-                    observed_tcp: "192.0.2.1:1000".parse().unwrap(),
-                    stun_token: [0; 16],
-                    stun_ports: vec![8443],
-                    heartbeat_ms: 15_000,
-                    instance: 1,
-                    direct: self.direct[from],
-                },
-            ),
+            ServerInput::Register { version, .. } => {
+                let (versions, version) = self.relay_says.unwrap_or((Some(ALL_VERSIONS), Some(version)));
+                self.say(
+                    from,
+                    &relay::Control::Registered {
+                        observed_tcp: "192.0.2.1:1000".parse().unwrap(),
+                        stun_token: [0; 16],
+                        stun_ports: vec![8443],
+                        heartbeat_ms: 15_000,
+                        instance: 1,
+                        direct: self.direct[from],
+                        versions,
+                        version,
+                    },
+                );
+            }
             ServerInput::Control(relay::Control::Connect { peer: None }) => {
                 self.connected[from] = true;
                 if self.connected == [true; 2] {
@@ -375,7 +388,7 @@ impl World {
         let now = self.now;
         for node in &mut self.nodes {
             node.endpoint.handle_stream_closed(now, RELAY);
-            node.link = ServerLink::new();
+            node.link = ServerLink::new(ALL_VERSIONS);
         }
         self.to_node.clear();
         self.to_relay.clear();
@@ -383,12 +396,22 @@ impl World {
 
     /// Node `at` dies without a word and comes back with the same key; the relay introduces it anew on another channel.
     fn restart(&mut self, at: usize) {
+        self.restart_with(at, |_| ());
+    }
+
+    /// The same, as what `adjust` makes of its configuration.
+    fn restart_with(&mut self, at: usize, adjust: impl FnOnce(&mut Config)) {
         let secret = self.nodes[at].endpoint.config.node.clone();
         let instance = self.rng.next_u64();
         let name = self.nodes[at].endpoint.hello().name.clone();
-        let endpoint = endpoint(instance, &self.relay, &self.network, secret, &name, |_| ());
-        self.nodes[at] =
-            Node { endpoint, link: ServerLink::new(), events: vec![], confirmed: false, instance };
+        let endpoint = endpoint(instance, &self.relay, &self.network, secret, &name, adjust);
+        self.nodes[at] = Node {
+            endpoint,
+            link: ServerLink::new(ALL_VERSIONS),
+            events: vec![],
+            confirmed: false,
+            instance,
+        };
         self.to_node.retain(|(_, to, _)| *to != at);
         self.to_relay.retain(|(_, from, _)| *from != at);
         self.connected[at] = false;
@@ -475,7 +498,7 @@ fn a_relay_restart_keeps_the_session() {
     for at in 0..2 {
         let now = world.now;
         world.nodes[at].endpoint.handle_stream_closed(now, RELAY);
-        world.nodes[at].link = ServerLink::new();
+        world.nodes[at].link = ServerLink::new(ALL_VERSIONS);
     }
     world.to_node.clear();
     world.to_relay.clear();

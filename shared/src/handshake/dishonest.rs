@@ -12,6 +12,7 @@ use crate::handshake::peer::{Initiator, Responder};
 use crate::handshake::{Fault, HandshakeError, draw, link};
 use crate::ids::{AssociationId, ReceiverIndex, RelayId};
 use crate::rng::{Rng, SeededRng};
+use crate::version::{self, UNSAID, Versions};
 use crate::wire::packet::{Init, Response};
 use std::sync::Arc;
 
@@ -55,10 +56,14 @@ impl World {
 
     /// What `a`, offering only ChaCha20-Poly1305, says to an answer from `b` with these bytes for a payload.
     fn answered_with(&mut self, payload: &[u8]) -> (Initiator, HandshakeError) {
-        let offer = honest(CipherSet::only(Cipher::ChaCha20Poly1305));
+        self.answered(&honest(CipherSet::only(Cipher::ChaCha20Poly1305)), payload)
+    }
+
+    /// What `a` says to an answer from `b` with these bytes for a payload.
+    fn answered(&mut self, offer: &Payload, payload: &[u8]) -> (Initiator, HandshakeError) {
         let (local, remote, index) = (self.a.clone(), self.b.public(), ReceiverIndex(1));
         let (initiator, init) =
-            Initiator::begin(&local, &self.network, remote, &offer, index, &mut self.rng).unwrap();
+            Initiator::begin(&local, &self.network, remote, offer, index, &mut self.rng).unwrap();
         let mut noise = self.noise(&self.b, Role::Responder, KemRole::Encapsulate);
         noise.read(Init::parse(&init).unwrap().noise).unwrap();
         let message = noise.write(draw(&mut self.rng), MESSAGE_2_LEN, payload).unwrap();
@@ -69,7 +74,9 @@ impl World {
 
 fn honest(ciphers: CipherSet) -> Payload {
     let (name, program) = ("alpha".to_owned(), "0.1.0".to_owned());
-    Payload { ciphers, mtu: 1400, name, association: AssociationId([7; 8]), program, features: 0 }
+    let association = AssociationId([7; 8]);
+    let (versions, version) = (Versions::FIRST, UNSAID);
+    Payload { ciphers, mtu: 1400, name, association, program, features: 0, versions, version }
 }
 
 #[test]
@@ -83,6 +90,50 @@ fn a_cipher_that_was_not_offered_is_refused_and_the_handshake_is_over() {
             .finish(&world.seal(Response::write(ReceiverIndex(2), ReceiverIndex(1), &[0; MESSAGE_2_LEN])))
             .unwrap_err();
         assert_eq!(error, HandshakeError::Spent);
+    }
+}
+
+/// Whoever answers can talk the other down by no lie: neither about what it chose nor by leaving out what it was told.
+#[test]
+fn a_version_that_is_not_the_highest_common_one_is_refused_and_the_handshake_is_over() {
+    let span = |oldest, newest| Versions::new(oldest, newest).unwrap();
+    let lies = [
+        // It speaks 2, and chose 1, or none.
+        (span(1, 2), span(1, 2), 1, HandshakeError::VersionChoice),
+        (span(1, 2), span(1, 2), version::NONE, HandshakeError::VersionChoice),
+        // It chose what it does not speak.
+        (span(1, 2), span(1, 1), 2, HandshakeError::VersionChoice),
+        (span(1, 1), span(1, 2), 2, HandshakeError::VersionChoice),
+        (span(1, 2), span(1, 3), 3, HandshakeError::VersionChoice),
+        // They have none in common; the second knows of no versions and answers as ever.
+        (span(1, 2), span(3, 4), version::NONE, HandshakeError::NoCommonVersion(span(3, 4))),
+        (span(2, 2), span(1, 1), 1, HandshakeError::NoCommonVersion(span(1, 1))),
+        (span(2, 2), span(1, 1), 2, HandshakeError::NoCommonVersion(span(1, 1))),
+    ];
+    for (ours, theirs, version, expected) in lies {
+        let cipher = CipherSet::only(Cipher::ChaCha20Poly1305);
+        let offer = Payload { versions: ours, ..honest(cipher) };
+        let answer = Payload { versions: theirs, version, ..honest(cipher) };
+        let mut world = World::new(10);
+        let (initiator, error) = world.answered(&offer, &answer.encode().unwrap());
+        assert_eq!(error, expected, "{ours}, {theirs}, {version}");
+        let again = world.seal(Response::write(ReceiverIndex(2), ReceiverIndex(1), &[0; MESSAGE_2_LEN]));
+        assert_eq!(initiator.finish(&again).unwrap_err().1, HandshakeError::Spent);
+    }
+}
+
+#[test]
+fn what_is_no_span_of_versions_is_no_payload() {
+    for span in [&[0x82, 0, 1][..], &[0x82, 2, 1], &[0x80], &[0x01]] {
+        // Six fields, the last of them versions: features is null.
+        let mut payload = honest(CipherSet::ALL).encode().unwrap();
+        payload[0] = 0x87;
+        payload.push(0xf6);
+        payload.extend_from_slice(span);
+        let mut world = World::new(11);
+        let init = world.init(&payload);
+        let read = Responder::read(&world.b, &world.network, &init).map(drop);
+        assert_eq!(read, Err(HandshakeError::Payload(PayloadError::Body)), "{span:x?}");
     }
 }
 
@@ -132,8 +183,9 @@ fn fields_of_a_later_version_are_ignored() {
     let mut world = World::new(5);
     let known = Payload { features: KNOWS_REST, ..honest(CipherSet::ALL) };
     let mut payload = known.encode().unwrap();
-    payload[0] += 1;
-    payload.extend_from_slice(&[0x63, b'n', b'e', b'w']);
+    payload[0] += 3;
+    // Versions and the one chosen left out, as null, and then something new.
+    payload.extend_from_slice(&[0xf6, 0xf6, 0x63, b'n', b'e', b'w']);
     let init = world.init(&payload);
     let received = Responder::read(&world.b, &world.network, &init).unwrap();
     assert_eq!(*received.payload(), known);

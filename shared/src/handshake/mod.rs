@@ -30,6 +30,7 @@ pub use noise::{MESSAGE_1_LEN, MESSAGE_2_LEN, PEER_PATTERN};
 use crate::crypto::kdf::Secret32;
 use crate::crypto::kem::{KemError, KeyPair};
 use crate::rng::Rng;
+use crate::version::Versions;
 use crate::wire::codec::WireError;
 use payload::PayloadError;
 use zeroize::Zeroizing;
@@ -70,6 +71,12 @@ pub enum HandshakeError {
     /// The authenticated other side offers no cipher that this side is willing to use.
     #[error("the two sides share no cipher; allow one on both")]
     NoCommonCipher,
+    /// The authenticated other side speaks no version of the protocol that this side does.
+    #[error("the two sides share no version of the protocol: the other speaks {0}")]
+    NoCommonVersion(Versions),
+    /// The authenticated other side did not choose the highest version that both speak.
+    #[error("the other side did not choose the highest version of the protocol that both speak")]
+    VersionChoice,
     /// This side's own payload breaks the rules.
     #[error("this side's handshake payload is not acceptable: {0}")]
     OwnPayload(PayloadError),
@@ -105,8 +112,8 @@ impl HandshakeError {
             | Self::Authentication
             | Self::SmallOrder
             | Self::Kem => Fault::Stranger,
-            Self::Payload(_) | Self::CipherChoice | Self::Association => Fault::Peer,
-            Self::NoCommonCipher => Fault::Incompatible,
+            Self::Payload(_) | Self::CipherChoice | Self::Association | Self::VersionChoice => Fault::Peer,
+            Self::NoCommonCipher | Self::NoCommonVersion(_) => Fault::Incompatible,
             Self::OwnPayload(_) | Self::Spent | Self::Internal(_) => Fault::Local,
         }
     }

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!  CBOR array: [0] ciphers u8, [1] TAP MTU u16, [2] node name, [3] association id 8 B, [4] program version,
-//!              [5] features u32, left out: 0
+//!              [5] features u32, left out: 0,
+//!              [6] versions that the sender speaks, [oldest u8, newest u8], left out: 1 alone,
+//!              [7] in the answer the version chosen u8, 0 for none, left out: 1
 //! ```
 //!
 //! The initiator offers a set of ciphers, the responder answers with exactly one and repeats the association id. Both are
-//! sealed inside the transcript. The sender is authenticated by then but may still be hostile: texts are bounded and hold no
+//! sealed inside the transcript; so with versions (protocol §1.7). The sender is authenticated by then but may still be hostile: texts are bounded and hold no
 //! control characters, so that they can be shown on a terminal. Fields added by later versions are ignored.
 
 use crate::crypto::aead::CipherSet;
 use crate::ids::AssociationId;
+use crate::version::{UNSAID, Versions};
 use crate::wire::codec;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
@@ -35,8 +38,12 @@ pub struct Payload {
     pub association: AssociationId,
     /// Version of the sender's program.
     pub program: String,
-    /// What the sender can do that older versions cannot: a bit each, [`KNOWS_REST`].
+    /// What the sender can do that older programs cannot: a bit each, [`KNOWS_REST`].
     pub features: u32,
+    /// Versions of the protocol that the sender speaks.
+    pub versions: Versions,
+    /// In an answer the version chosen, or [`version::NONE`](crate::version::NONE); of no meaning in an offer, and 1 there.
+    pub version: u8,
 }
 
 /// The sender answers REST (protocol §4.10).
@@ -71,6 +78,10 @@ struct Body<'a> {
     program: &'a str,
     #[n(5)]
     features: Option<u32>,
+    #[n(6)]
+    versions: Option<Versions>,
+    #[n(7)]
+    version: Option<u8>,
 }
 
 impl Payload {
@@ -87,6 +98,8 @@ impl Payload {
             association: self.association.0.into(),
             program: &self.program,
             features: Some(self.features).filter(|features| *features != 0),
+            versions: self.versions.said(),
+            version: Some(self.version).filter(|version| *version != UNSAID),
         }))
     }
 
@@ -107,6 +120,8 @@ impl Payload {
             association: AssociationId(*body.association),
             program: body.program.to_owned(),
             features: body.features.unwrap_or(0),
+            versions: body.versions.unwrap_or(Versions::FIRST),
+            version: body.version.unwrap_or(UNSAID),
         })
     }
 }

@@ -21,6 +21,7 @@ use crate::handshake::payload::{MAX_PAYLOAD, Payload};
 use crate::handshake::{HandshakeError, InitiatorKeys, draw};
 use crate::ids::{AssociationId, NodeId, ReceiverIndex};
 use crate::rng::Rng;
+use crate::version::{self, Versions};
 use crate::wire::codec::WireError;
 use crate::wire::packet::{self, Init, Response};
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct Completed {
     pub association: AssociationId,
     /// Whether this side began.
     pub initiator: bool,
+    /// The version of the protocol that both speak from now on.
+    pub version: u8,
 }
 
 /// A handshake this side began, waiting for its RESPONSE.
@@ -63,6 +66,7 @@ struct Pending {
     remote: NodeId,
     local_index: ReceiverIndex,
     offered: CipherSet,
+    versions: Versions,
     association: AssociationId,
 }
 
@@ -101,9 +105,10 @@ impl Initiator {
         let mut noise = start(local, network, role, KemRole::Decapsulate(Arc::new(keys.kem)))?;
         let message = noise.write(keys.exchange, MESSAGE_1_LEN, &payload)?;
         let packet = with_mac1(network, Init::write_without_mac(local_index, &message));
-        let (offered, association) = (offer.ciphers, offer.association);
+        let (offered, versions, association) = (offer.ciphers, offer.versions, offer.association);
         let network = network.clone();
-        Ok((Self(Box::new(Pending { noise, network, remote, local_index, offered, association })), packet))
+        let pending = Pending { noise, network, remote, local_index, offered, versions, association };
+        Ok((Self(Box::new(pending)), packet))
     }
 
     /// The index that the RESPONSE will carry as its receiver.
@@ -137,6 +142,12 @@ impl Pending {
             return Err(HandshakeError::WrongReceiver);
         }
         let payload = Payload::decode(&self.noise.read(response.noise)?).map_err(HandshakeError::Payload)?;
+        // protocol §1.7: the highest, or somebody is talked down.
+        let version = match self.versions.common(payload.versions) {
+            None => return Err(HandshakeError::NoCommonVersion(payload.versions)),
+            Some(highest) if payload.version == highest => highest,
+            Some(_) => return Err(HandshakeError::VersionChoice),
+        };
         // protocol §4.3: exactly one cipher, and one that was offered.
         let chosen = Cipher::from_bit(payload.ciphers.bits()).filter(|cipher| self.offered.contains(*cipher));
         let cipher = chosen.ok_or(HandshakeError::CipherChoice)?;
@@ -147,10 +158,11 @@ impl Pending {
             remote: self.remote,
             local_index: self.local_index,
             remote_index: response.sender,
-            keys: SessionKeys::from_split(cipher, &self.noise.split()?, true),
+            keys: SessionKeys::from_split(cipher, version, &self.noise.split()?, true),
             payload,
             association: self.association,
             initiator: true,
+            version,
         })
     }
 }
@@ -218,11 +230,11 @@ impl Received {
 
     /// Answers; gives the RESPONSE packet and the unconfirmed session.
     ///
-    /// `answer.ciphers` is what this side is willing to use; the choice is made here (protocol §4.3). `answer.association`
-    /// is not used: the initiator's is repeated.
+    /// `answer.ciphers` and `answer.versions` are what this side is willing to use; the choice is made here (protocol §4.3, §1.7).
+    /// `answer.association` is not used: the initiator's is repeated; nor is `answer.version`.
     ///
     /// # Errors
-    /// `NoCommonCipher`; `OwnPayload` for an answer that breaks its bounds; `Kem` for an invalid share in the INIT;
+    /// `NoCommonVersion`, to be answered by [`Self::decline`]; `NoCommonCipher`; `OwnPayload` for an answer that breaks its bounds; `Kem` for an invalid share in the INIT;
     /// `SmallOrder` for an ephemeral key that is no honest one.
     pub fn respond(
         mut self,
@@ -230,9 +242,11 @@ impl Received {
         local_index: ReceiverIndex,
         rng: &mut dyn Rng,
     ) -> Result<(Vec<u8>, Completed), HandshakeError> {
+        let theirs = self.payload.versions;
+        let version = answer.versions.common(theirs).ok_or(HandshakeError::NoCommonVersion(theirs))?;
         let cipher = answer.ciphers.choose(self.payload.ciphers).ok_or(HandshakeError::NoCommonCipher)?;
         let association = self.payload.association;
-        let choice = Payload { ciphers: CipherSet::only(cipher), association, ..answer.clone() };
+        let choice = Payload { ciphers: CipherSet::only(cipher), association, version, ..answer.clone() };
         let payload = choice.encode().map_err(HandshakeError::OwnPayload)?;
         let message = self.noise.write(draw(rng), MESSAGE_2_LEN, &payload)?;
         let packet = with_mac1(&self.network, Response::write(local_index, self.sender_index, &message));
@@ -240,12 +254,27 @@ impl Received {
             remote: self.remote,
             local_index,
             remote_index: self.sender_index,
-            keys: SessionKeys::from_split(cipher, &self.noise.split()?, false),
+            keys: SessionKeys::from_split(cipher, version, &self.noise.split()?, false),
             payload: self.payload,
             association,
             initiator: false,
+            version,
         };
         Ok((packet, completed))
+    }
+
+    /// Answers that there is no version that both speak, and which this side does; gives the RESPONSE packet. No session comes of it.
+    ///
+    /// # Errors
+    /// `OwnPayload`, `Kem`, `SmallOrder`, as [`Self::respond`].
+    pub fn decline(mut self, answer: &Payload, rng: &mut dyn Rng) -> Result<Vec<u8>, HandshakeError> {
+        let association = self.payload.association;
+        let payload = Payload { association, version: version::NONE, ..answer.clone() };
+        let payload = payload.encode().map_err(HandshakeError::OwnPayload)?;
+        let message = self.noise.write(draw(rng), MESSAGE_2_LEN, &payload)?;
+        // The index of no key: nothing will be sent to it.
+        let response = Response::write(ReceiverIndex(0), self.sender_index, &message);
+        Ok(with_mac1(&self.network, response))
     }
 }
 

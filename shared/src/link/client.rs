@@ -6,6 +6,7 @@ use crate::crypto::keys::{NetworkKeys, NodeSecret};
 use crate::handshake::link::LinkInitiator;
 use crate::ids::{NodeId, RelayId};
 use crate::rng::Rng;
+use crate::version::{Mismatch, UNSAID, Versions};
 use crate::wire::relay::{Control, StreamMessage};
 
 /// What a client registers: needed once, when the handshake is complete.
@@ -17,6 +18,8 @@ pub struct Registration<'a> {
     pub network: &'a NetworkKeys,
     /// Random per daemon start.
     pub instance: u64,
+    /// Versions of the protocol that it speaks.
+    pub versions: Versions,
 }
 
 /// What a message from the relay means.
@@ -41,7 +44,7 @@ pub struct ClientLink {
 #[derive(Debug)]
 enum State {
     Handshaking(Box<LinkInitiator>),
-    Open { session: Box<LinkSession>, registered: bool },
+    Open { session: Box<LinkSession>, version: Option<u8> },
     Failed,
 }
 
@@ -57,7 +60,15 @@ impl ClientLink {
 
     /// Whether the relay accepted the registration.
     pub const fn is_registered(&self) -> bool {
-        matches!(self.state, State::Open { registered: true, .. })
+        self.version().is_some()
+    }
+
+    /// The version of the protocol that the relay chose, once it accepted the registration.
+    pub const fn version(&self) -> Option<u8> {
+        match self.state {
+            State::Open { version, .. } => version,
+            State::Handshaking(_) | State::Failed => None,
+        }
     }
 
     /// Takes one message of the stream.
@@ -121,29 +132,39 @@ impl State {
                     signature,
                     instance: registration.instance,
                     features: 0,
+                    versions: registration.versions.said(),
                 })?;
-                Ok((Self::Open { session, registered: false }, ClientInput::Send(register)))
+                Ok((Self::Open { session, version: None }, ClientInput::Send(register)))
             }
-            (Self::Open { mut session, registered }, StreamMessage::Control(ciphertext)) => {
+            (Self::Open { mut session, version }, StreamMessage::Control(ciphertext)) => {
                 let body = session.open(ciphertext)?;
-                let first_ok =
-                    matches!(body, Some(Control::Registered { .. } | Control::Error { .. }) | None);
-                if !registered && !first_ok {
-                    return Err(LinkError::OutOfPlace("a body before REGISTERED"));
-                }
-                if registered && matches!(body, Some(Control::Registered { .. })) {
-                    return Err(LinkError::OutOfPlace("a second REGISTERED"));
-                }
-                let registered = registered || matches!(body, Some(Control::Registered { .. }));
+                let version = match (&body, version) {
+                    (Some(Control::Registered { .. }), Some(_)) => {
+                        return Err(LinkError::OutOfPlace("a second REGISTERED"));
+                    }
+                    (Some(Control::Registered { versions, version, .. }), None) => {
+                        Some(chosen(registration.versions, *versions, *version)?)
+                    }
+                    (Some(Control::Error { .. }) | None, None) => None,
+                    (Some(_), None) => return Err(LinkError::OutOfPlace("a body before REGISTERED")),
+                    (_, Some(_)) => version,
+                };
                 let input = body.map_or(ClientInput::Ignored, ClientInput::Control);
-                Ok((Self::Open { session, registered }, input))
+                Ok((Self::Open { session, version }, input))
             }
-            (Self::Open { session, registered: true }, StreamMessage::Forward(_)) => {
-                Ok((Self::Open { session, registered: true }, ClientInput::Forward))
+            (Self::Open { session, version: version @ Some(_) }, StreamMessage::Forward(_)) => {
+                Ok((Self::Open { session, version }, ClientInput::Forward))
             }
             (Self::Handshaking(_), _) => Err(LinkError::OutOfPlace("expected LINK_RESPONSE")),
             (Self::Open { .. }, _) => Err(LinkError::OutOfPlace("a handshake message in an open link")),
             (Self::Failed, _) => Err(LinkError::OutOfPlace("the link has failed")),
         }
     }
+}
+
+/// The version that the relay chose, if that is the one it had to choose (protocol §1.7).
+fn chosen(ours: Versions, theirs: Option<Versions>, version: Option<u8>) -> Result<u8, LinkError> {
+    let theirs = theirs.unwrap_or(Versions::FIRST);
+    let highest = ours.common(theirs).ok_or(LinkError::Version(Mismatch { theirs, ours }))?;
+    if version.unwrap_or(UNSAID) == highest { Ok(highest) } else { Err(LinkError::VersionChoice) }
 }

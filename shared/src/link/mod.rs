@@ -9,6 +9,8 @@
 //! - The stream is in order and reliable, so counters are implicit and one message that does not open ends the link.
 //! - Nothing but LINK_INIT is accepted first, nothing but REGISTER second. The relay side reports a registration only after
 //!   its signature was verified, and never twice.
+//! - REGISTER says which versions of the protocol the client speaks, the answer which one counts (protocol §1.7). Both are sealed under keys
+//!   that only the pinned relay has, so nobody on the way changes or strips them.
 //! - An error is final: the caller closes the connection. There is no way back into a link that failed.
 
 mod client;
@@ -19,6 +21,7 @@ pub use client::{ClientInput, ClientLink, Registration};
 pub use server::{ServerInput, ServerLink};
 
 use crate::handshake::HandshakeError;
+use crate::version::Mismatch;
 use crate::wire::codec::WireError;
 
 /// Why a link is over.
@@ -39,6 +42,12 @@ pub enum LinkError {
     /// A message that has no place in this state.
     #[error("a message came that has no place here: {0}")]
     OutOfPlace(&'static str),
+    /// Client and relay speak no common version of the protocol.
+    #[error("no version of the protocol in common: the other side speaks {}, this one {}", .0.theirs, .0.ours)]
+    Version(Mismatch),
+    /// The relay did not choose the highest version that both speak.
+    #[error("the relay did not choose the highest version of the protocol that both speak")]
+    VersionChoice,
     /// 2^32 messages were sent: a fresh link is due (protocol §3.2).
     #[error("the link carried as many messages as its keys allow")]
     Exhausted,

@@ -6,6 +6,7 @@ use crate::crypto::keys::{NodeSecret, verify_register};
 use crate::handshake::link;
 use crate::ids::{NetworkId, NodeId};
 use crate::rng::Rng;
+use crate::version::{Mismatch, Versions};
 use crate::wire::relay::{Control, StreamMessage};
 
 /// What a message from a client means.
@@ -23,6 +24,8 @@ pub enum ServerInput {
         instance: u64,
         /// Feature bits.
         features: u32,
+        /// The version of the protocol chosen, to be said in REGISTERED.
+        version: u8,
     },
     /// A control body of a registered client.
     Control(Control),
@@ -36,6 +39,7 @@ pub enum ServerInput {
 #[derive(Debug)]
 pub struct ServerLink {
     state: State,
+    versions: Versions,
 }
 
 #[derive(Debug)]
@@ -46,16 +50,10 @@ enum State {
     Failed,
 }
 
-impl Default for ServerLink {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl ServerLink {
-    /// A link on which nothing came yet.
-    pub const fn new() -> Self {
-        Self { state: State::Waiting }
+    /// A link on which nothing came yet, to a relay that speaks `versions` of the protocol.
+    pub const fn new(versions: Versions) -> Self {
+        Self { state: State::Waiting, versions }
     }
 
     /// Whether a registration was proven.
@@ -66,7 +64,7 @@ impl ServerLink {
     /// Takes one message of the stream. `secret` is the relay's key.
     ///
     /// # Errors
-    /// Any [`LinkError`]; the link is over and the connection is to be closed. After `Proof` an ERROR may still be sealed.
+    /// Any [`LinkError`]; the link is over and the connection is to be closed. After `Proof` and `Version` an ERROR may still be sealed.
     pub fn handle(
         &mut self,
         secret: &NodeSecret,
@@ -121,7 +119,8 @@ impl ServerLink {
         hash: &[u8; 32],
         body: Option<Control>,
     ) -> Result<ServerInput, LinkError> {
-        let Some(Control::Register { network, network_key, signature, instance, features }) = body else {
+        let Some(Control::Register { network, network_key, signature, instance, features, versions }) = body
+        else {
             return self.fail(LinkError::OutOfPlace("expected REGISTER"));
         };
         if verify_register(&network, &network_key, &signature, hash, &node).is_err() {
@@ -129,11 +128,16 @@ impl ServerLink {
             // until the caller closes, which costs the client a signature and us a verification, never a registration.
             return Err(LinkError::Proof);
         }
+        // After the proof: a stranger is told nothing.
+        let theirs = versions.unwrap_or(Versions::FIRST);
+        let Some(version) = self.versions.common(theirs) else {
+            return Err(LinkError::Version(Mismatch { theirs, ours: self.versions }));
+        };
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Handshaken { session, .. } => self.state = State::Registered { session },
             State::Waiting | State::Registered { .. } | State::Failed => {}
         }
-        Ok(ServerInput::Register { node, network, instance, features })
+        Ok(ServerInput::Register { node, network, instance, features, version })
     }
 
     /// Makes an error final.

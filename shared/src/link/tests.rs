@@ -2,6 +2,7 @@ use super::*;
 use crate::crypto::keys::{NetworkSecret, NodeSecret};
 use crate::ids::{NodeId, RelayId};
 use crate::rng::{Rng, SeededRng};
+use crate::version::{Mismatch, Versions};
 use crate::wire::relay::{Control, ForwardBuilder};
 
 struct Pair {
@@ -12,16 +13,22 @@ struct Pair {
     client: ClientLink,
     server: ServerLink,
     init: Vec<u8>,
+    versions: Versions,
 }
 
 impl Pair {
     fn new(seed: u64) -> Self {
+        Self::speaking(seed, Versions::FIRST, Versions::FIRST)
+    }
+
+    /// A client and a relay that speak these.
+    fn speaking(seed: u64, versions: Versions, relays: Versions) -> Self {
         let mut rng = SeededRng::new(seed);
         let relay = NodeSecret::generate(&mut rng);
         let node = NodeSecret::generate(&mut rng);
         let network = NetworkSecret::generate(&mut rng).derive();
         let (client, init) = ClientLink::begin(&node, RelayId(relay.public().0), &mut rng).unwrap();
-        Self { rng, relay, node, network, client, server: ServerLink::new(), init }
+        Self { rng, relay, node, network, client, server: ServerLink::new(relays), init, versions }
     }
 
     fn tell_server(&mut self, message: &[u8]) -> Result<ServerInput, LinkError> {
@@ -29,7 +36,12 @@ impl Pair {
     }
 
     fn tell_client(&mut self, message: &[u8]) -> Result<ClientInput, LinkError> {
-        let registration = Registration { node: self.node.public(), network: &self.network, instance: 42 };
+        let registration = Registration {
+            node: self.node.public(),
+            network: &self.network,
+            instance: 42,
+            versions: self.versions,
+        };
         self.client.handle(registration, message)
     }
 
@@ -51,6 +63,8 @@ impl Pair {
             heartbeat_ms: 15_000,
             instance: 1,
             direct: None,
+            versions: None,
+            version: None,
         };
         let message = self.server.seal(&body).unwrap();
         assert_eq!(self.tell_client(&message), Ok(ClientInput::Control(body)));
@@ -67,9 +81,91 @@ fn a_registration_carries_the_proven_key_and_network() {
         network: pair.network.id(),
         instance: 42,
         features: 0,
+        version: 1,
     };
     assert_eq!(pair.tell_server(&register), Ok(expected));
     assert!(pair.server.is_registered());
+}
+
+fn registered_with(versions: Option<Versions>, version: Option<u8>) -> Control {
+    let observed_tcp = "192.0.2.1:5".parse().unwrap();
+    let (stun_token, stun_ports) = ([1; 16], vec![1]);
+    Control::Registered {
+        observed_tcp,
+        stun_token,
+        stun_ports,
+        heartbeat_ms: 15_000,
+        instance: 1,
+        direct: None,
+        versions,
+        version,
+    }
+}
+
+#[test]
+fn client_and_relay_take_the_highest_version_that_both_speak() {
+    let span = |oldest, newest| Versions::new(oldest, newest).unwrap();
+    for (client, relay, expected) in [
+        (span(1, 1), span(1, 2), 1),
+        (span(1, 2), span(1, 1), 1),
+        (span(1, 2), span(1, 2), 2),
+        (span(1, 2), span(2, 3), 2),
+        (span(2, 3), span(1, 2), 2),
+    ] {
+        let mut pair = Pair::speaking(20, client, relay);
+        let register = pair.register_message();
+        let Ok(ServerInput::Register { version, .. }) = pair.tell_server(&register) else {
+            panic!("not registered")
+        };
+        assert_eq!(version, expected, "{client}, {relay}");
+        let body = registered_with(relay.said(), Some(version));
+        let message = pair.server.seal(&body).unwrap();
+        assert_eq!(pair.tell_client(&message), Ok(ClientInput::Control(body)));
+        assert_eq!((pair.client.version(), pair.server.is_registered()), (Some(expected), true));
+        let ping = pair.client.seal(&Control::Ping { id: 1 }).unwrap();
+        assert_eq!(pair.tell_server(&ping), Ok(ServerInput::Control(Control::Ping { id: 1 })));
+    }
+}
+
+#[test]
+fn a_relay_can_say_that_there_is_no_common_version_and_registers_nobody() {
+    let (client, relay) = (Versions::FIRST, Versions::only(2).unwrap());
+    let mut pair = Pair::speaking(21, client, relay);
+    let register = pair.register_message();
+    let mismatch = Mismatch { theirs: client, ours: relay };
+    assert_eq!(pair.tell_server(&register), Err(LinkError::Version(mismatch)));
+    let error = Control::Error { code: 6, sentence: "no".into(), retry_ms: None };
+    let message = pair.server.seal(&error).unwrap();
+    assert_eq!(pair.tell_client(&message), Ok(ClientInput::Control(error)));
+    assert!(!pair.server.is_registered() && !pair.client.is_registered());
+    // A stranger to the network is told nothing of versions.
+    let mut pair = Pair::speaking(22, client, relay);
+    let (network, node) = (pair.network.clone(), pair.node.public());
+    let sealed = forged_register(&mut pair, |_| {
+        let (network_key, signature) = network.sign_register(&[9; 32], &node);
+        let network = network.id();
+        Control::Register { network, network_key, signature, instance: 1, features: 0, versions: None }
+    });
+    assert_eq!(pair.tell_server(&sealed), Err(LinkError::Proof));
+}
+
+#[test]
+fn a_client_takes_no_version_but_the_highest_common_one() {
+    let span = |oldest, newest| Versions::new(oldest, newest).unwrap();
+    for (said, chosen, expected) in [
+        (Some(span(1, 2)), None, LinkError::VersionChoice),
+        (Some(span(1, 2)), Some(1), LinkError::VersionChoice),
+        (Some(span(1, 2)), Some(3), LinkError::VersionChoice),
+        (None, Some(2), LinkError::VersionChoice),
+        (Some(span(3, 4)), Some(3), LinkError::Version(Mismatch { theirs: span(3, 4), ours: span(1, 2) })),
+    ] {
+        let mut pair = Pair::speaking(23, span(1, 2), span(1, 2));
+        let register = pair.register_message();
+        pair.tell_server(&register).unwrap();
+        let message = pair.server.seal(&registered_with(said, chosen)).unwrap();
+        assert_eq!(pair.tell_client(&message), Err(expected), "{said:?}, {chosen:?}");
+        assert!(!pair.client.is_registered());
+    }
 }
 
 #[test]
@@ -123,7 +219,14 @@ fn a_stranger_to_the_network_cannot_register_in_it() {
     let stranger = NetworkSecret::generate(&mut pair.rng).derive();
     let sealed = forged_register(&mut pair, |hash| {
         let (network_key, signature) = stranger.sign_register(hash, &node);
-        Control::Register { network: victim, network_key, signature, instance: 1, features: 0 }
+        Control::Register {
+            network: victim,
+            network_key,
+            signature,
+            instance: 1,
+            features: 0,
+            versions: None,
+        }
     });
     assert_eq!(pair.tell_server(&sealed), Err(LinkError::Proof));
     assert!(!pair.server.is_registered());
@@ -135,7 +238,14 @@ fn a_registration_of_another_link_is_no_proof_here() {
     let (network, node) = (pair.network.clone(), pair.node.public());
     let sealed = forged_register(&mut pair, |_| {
         let (network_key, signature) = network.sign_register(&[9; 32], &node);
-        Control::Register { network: network.id(), network_key, signature, instance: 1, features: 0 }
+        Control::Register {
+            network: network.id(),
+            network_key,
+            signature,
+            instance: 1,
+            features: 0,
+            versions: None,
+        }
     });
     assert_eq!(pair.tell_server(&sealed), Err(LinkError::Proof));
     // The refusal can still be told, and a second try is no way in.
@@ -149,7 +259,14 @@ fn another_node_cannot_use_a_registration() {
     let network = pair.network.clone();
     let sealed = forged_register(&mut pair, |hash| {
         let (network_key, signature) = network.sign_register(hash, &NodeId([1; 32]));
-        Control::Register { network: network.id(), network_key, signature, instance: 1, features: 0 }
+        Control::Register {
+            network: network.id(),
+            network_key,
+            signature,
+            instance: 1,
+            features: 0,
+            versions: None,
+        }
     });
     assert_eq!(pair.tell_server(&sealed), Err(LinkError::Proof));
 }

@@ -29,6 +29,7 @@ use crate::ids::{AssociationId, ReceiverIndex};
 use crate::path::state::Path;
 use crate::session::rekey::Role;
 use crate::time::Deadline;
+use crate::version::Mismatch;
 use crate::wire::control::Control;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,9 @@ const BACKOFF: [u64; 5] = [1, 2, 4, 8, 15];
 
 /// While a direct path is asked whether the session lives, that is looked at this often; it answers soon, or is in doubt.
 const DIRECT_ASKED: Duration = Duration::from_millis(20);
+
+/// Pause after a handshake that found no version of the protocol that both speak.
+const INCOMPATIBLE: Duration = Duration::from_secs(60);
 
 /// Pause after a handshake that could not even begin.
 const HOPELESS: Duration = Duration::from_secs(3600);
@@ -177,8 +181,15 @@ impl Peer {
         if received.remote() != self.id {
             return Err(PacketError::WrongPeer);
         }
+        let answer = ctx.offer(received.payload().association, ctx.config.versions);
+        let mismatch = Mismatch { theirs: received.payload().versions, ours: answer.versions };
+        if mismatch.ours.common(mismatch.theirs).is_none() {
+            let response = received.decline(&answer, ctx.rng)?;
+            ctx.out.forward(contact, &response);
+            self.first_is_incompatible(ctx, mismatch);
+            return Err(HandshakeError::NoCommonVersion(mismatch.theirs).into());
+        }
         let index = ctx.indices.allocate(ctx.rng, self.id);
-        let answer = ctx.offer(received.payload().association);
         let (response, completed) = match received.respond(&answer, index, ctx.rng) {
             Ok(both) => both,
             Err(error) => {
@@ -203,6 +214,23 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// The two have no version in common, and nothing but another program on either side changes that: it is another instance of the peer
+    /// then, whose introduction begins at once. Asked again now and then nevertheless, for a relay may not say so.
+    fn first_is_incompatible(&mut self, ctx: &mut Context<'_>, mismatch: Mismatch) {
+        if self.incompatible.replace(mismatch) != Some(mismatch) {
+            let name = self.id.short();
+            tracing::warn!(peer = %name, "no session: {}", mismatch.sentence(&name.to_string()));
+        }
+        self.first.cancel(ctx);
+        // A session that lives needs no other.
+        if !self.is_usable() && !self.rest.is_asleep() {
+            self.first.schedule(
+                ctx.now + INCOMPATIBLE,
+                "the peer spoke no version of the protocol that this side does",
+            );
+        }
     }
 
     /// The peer begins a handshake while this side's, which stands, waits to be confirmed. If it does so for a while the peer has forgotten
@@ -245,6 +273,11 @@ impl Peer {
         };
         let completed = match initiator.finish(packet) {
             Ok(completed) => completed,
+            Err((initiator, error @ HandshakeError::NoCommonVersion(theirs))) => {
+                ctx.indices.release(initiator.local_index());
+                self.first_is_incompatible(ctx, Mismatch { theirs, ours: ctx.config.versions });
+                return Err(error.into());
+            }
             Err((initiator, error)) => {
                 self.first = First::Asked { initiator, packet: sent, repeat, until, attempt };
                 if error == HandshakeError::NoCommonCipher {
@@ -378,7 +411,7 @@ impl Peer {
         self.begun = Some(ctx.now);
         let mut association = [0; 8];
         ctx.rng.fill(&mut association);
-        let offer = ctx.offer(AssociationId(association));
+        let offer = ctx.offer(AssociationId(association), ctx.config.versions);
         let index = ctx.indices.allocate(ctx.rng, self.id);
         let network = ctx.network_at(contact);
         match Initiator::begin(&ctx.config.node, &network, self.id, &offer, index, ctx.rng) {

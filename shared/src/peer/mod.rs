@@ -63,6 +63,7 @@ use crate::session::rekey::Role;
 use crate::time::Deadline;
 use crate::transmit::RelayNo;
 use crate::traverse::strangers::Strangers;
+use crate::version::{Mismatch, UNSAID, Versions};
 use crate::wire::control::{CHECK, Control, Hello, PathAck};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use direct::{Direct, base_size, datagram_ping};
@@ -112,7 +113,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn offer(&self, association: AssociationId) -> Payload {
+    /// What this side says in a handshake for an association that speaks one of `versions`.
+    fn offer(&self, association: AssociationId, versions: Versions) -> Payload {
         Payload {
             ciphers: self.config.ciphers,
             mtu: self.hello.mtu,
@@ -120,6 +122,8 @@ impl Context<'_> {
             association,
             program: self.config.program.clone(),
             features: KNOWS_REST,
+            versions,
+            version: UNSAID,
         }
     }
 
@@ -208,6 +212,8 @@ pub(crate) struct Peer {
     direct: Direct,
     direct_tcp: DirectTcp,
     first: First,
+    /// What the last handshake found, where that was no common version of the protocol.
+    incompatible: Option<Mismatch>,
     /// When this node last began a handshake.
     begun: Option<Instant>,
     /// Oldest first.
@@ -290,6 +296,7 @@ impl Peer {
             direct: Direct::default(),
             direct_tcp: DirectTcp::default(),
             first: First::Idle,
+            incompatible: None,
             begun: None,
             unconfirmed: VecDeque::new(),
             session: None,
@@ -947,6 +954,7 @@ impl Peer {
         // What was kept of it as a member while there was no session is told anew.
         self.member.end();
         self.rest.on_established(ctx.now);
+        self.incompatible = None;
         session.shorten_rotation(self.rotation_hint);
         if ctx.trust.is_none() {
             session.data.start(self.slot, ctx.out);

@@ -22,6 +22,7 @@ use crate::ids::{PeerSlot, ReceiverIndex};
 use crate::session::limits::REKEY_RETRANSMIT;
 use crate::session::rekey::{RekeyPolicy, Role};
 use crate::time::Deadline;
+use crate::version::Versions;
 use crate::wire::control::Control;
 use std::time::{Duration, Instant};
 
@@ -132,7 +133,7 @@ pub(super) fn begin(peer: &mut Peer, ctx: &mut Context<'_>) {
         }
     }
     abandon(session, ctx);
-    let offer = ctx.offer(session.association());
+    let offer = ctx.offer(session.association(), kept_version(session, ctx));
     let index = ctx.indices.allocate(ctx.rng, peer.id);
     let network = ctx.network_that(|id| peer.member.secrets().contains(&id)).clone();
     match Initiator::begin(&ctx.config.node, &network, peer.id, &offer, index, ctx.rng) {
@@ -178,7 +179,7 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: 
         return tracing::debug!(peer = %peer.id.short(), "a rekey message for another session is refused");
     }
     let index = ctx.indices.allocate(ctx.rng, peer.id);
-    let answer = ctx.offer(session.association());
+    let answer = ctx.offer(session.association(), kept_version(session, ctx));
     match received.respond(&answer, index, ctx.rng) {
         Ok((response, completed)) if completed.keys.cipher == session.cipher() => {
             abandon(session, ctx);
@@ -201,6 +202,11 @@ pub(super) fn on_init(peer: &mut Peer, ctx: &mut Context<'_>, via: Via, packet: 
             tracing::debug!(peer = %peer.id.short(), %error, "a rekey message is refused");
         }
     }
+}
+
+/// What a rekey may agree on: the version stays what the session began with (protocol §1.7).
+fn kept_version(session: &Session, ctx: &Context<'_>) -> Versions {
+    Versions::only(session.version()).unwrap_or(ctx.config.versions)
 }
 
 /// Answers where the question came from, and by the path in use as well where that is an address without a path: somebody who copies

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Session {
     association: AssociationId,
     cipher: Cipher,
+    version: u8,
     seal: ControlSeal,
     open: ControlOpen,
     /// On their way to the data plane: nothing may be sent before confirmation, nor between those who are not members.
@@ -50,6 +51,7 @@ impl Session {
         Self {
             association: completed.association,
             cipher: completed.keys.cipher,
+            version: completed.version,
             seal,
             open,
             data: DataKeys::new(
@@ -75,6 +77,11 @@ impl Session {
 
     pub(super) const fn cipher(&self) -> Cipher {
         self.cipher
+    }
+
+    /// The version of the protocol that both speak in it.
+    pub(super) const fn version(&self) -> u8 {
+        self.version
     }
 
     pub(super) const fn rekeys(&self) -> u64 {

@@ -51,10 +51,12 @@ impl Peer {
                 .map(|at| at.saturating_duration_since(now)),
             session: self.session.as_ref().map(|session| SessionStatus {
                 cipher: session.cipher(),
+                version: session.version(),
                 age: session.age(now),
                 rekeys: session.rekeys(),
             }),
             asleep: self.rest.sleep_status(now),
+            incompatible: self.incompatible,
         }
     }
 

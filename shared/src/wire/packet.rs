@@ -9,7 +9,7 @@ use crate::ids::ReceiverIndex;
 use crate::wire::codec::{Reader, WireError};
 use crate::wire::header::PacketType;
 
-/// The version of the protocol this program speaks.
+/// The form of the messages by which versions of the protocol are agreed on: one, for all versions so far (protocol §1.7).
 pub const VERSION: u8 = 1;
 /// Type byte of a first handshake message.
 pub const INIT: u8 = 0xc8;

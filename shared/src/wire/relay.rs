@@ -11,6 +11,7 @@
 //! layout is checked by the relay ([`Forward::parse`]) and read by the receiver ([`Forward::packets`]) with the same code.
 
 use crate::ids::{ChannelId, NetworkId, NodeId};
+use crate::version::Versions;
 use crate::wire::codec::{self, Reader, WireError};
 use crate::wire::packet::{MAX_PACKET, VERSION};
 use crate::wire::relayed::Nonce;
@@ -227,6 +228,8 @@ pub enum ErrorCode {
     Protocol,
     /// 5: the relay is shutting down.
     Shutdown,
+    /// 6: client and relay speak no common version of the protocol.
+    Version,
     /// Anything a later version may say.
     Other(u16),
 }
@@ -240,6 +243,7 @@ impl ErrorCode {
             Self::Limited => 3,
             Self::Protocol => 4,
             Self::Shutdown => 5,
+            Self::Version => 6,
             Self::Other(code) => code,
         }
     }
@@ -252,6 +256,7 @@ impl ErrorCode {
             3 => Self::Limited,
             4 => Self::Protocol,
             5 => Self::Shutdown,
+            6 => Self::Version,
             other => Self::Other(other),
         }
     }
@@ -278,9 +283,12 @@ pub enum Control {
         /// Random per daemon start.
         #[n(3)]
         instance: u64,
-        /// Feature bits, 0 in version 1.
+        /// Feature bits: none so far.
         #[n(4)]
         features: u32,
+        /// Versions of the protocol that the client speaks; unsaid means the first alone.
+        #[n(5)]
+        versions: Option<Versions>,
     },
     /// Relay: you are in; this is how I see you.
     #[n(1)]
@@ -305,6 +313,12 @@ pub enum Control {
         /// Whether clients that it introduces may try direct links; unsaid means that they may.
         #[n(5)]
         direct: Option<bool>,
+        /// Versions of the protocol that the relay speaks; unsaid means the first alone.
+        #[n(6)]
+        versions: Option<Versions>,
+        /// The one that counts on this link: the highest that both speak; unsaid means the first.
+        #[n(7)]
+        version: Option<u8>,
     },
     /// Client: introduce me to this peer, or to everybody of my network.
     #[n(2)]
@@ -553,22 +567,38 @@ mod tests {
         ]
     }
 
+    fn versions() -> impl Strategy<Value = Option<Versions>> {
+        any::<(u8, u8)>().prop_map(|(oldest, newest)| Versions::new(oldest, newest))
+    }
+
     fn bodies() -> impl Strategy<Value = Control> {
         let id = any::<[u8; 32]>();
         prop_oneof![
-            (id, id, any::<[u8; 64]>(), any::<(u64, u32)>()).prop_map(
-                |(n, k, signature, (instance, features))| {
-                    Control::Register { network: NetworkId(n), network_key: k, signature, instance, features }
+            (id, id, any::<[u8; 64]>(), any::<(u64, u32)>(), versions()).prop_map(
+                |(n, k, signature, (instance, features), versions)| Control::Register {
+                    network: NetworkId(n),
+                    network_key: k,
+                    signature,
+                    instance,
+                    features,
+                    versions
                 }
             ),
             (
                 addr(),
                 any::<[u8; 16]>(),
                 prop::collection::vec(any::<u16>(), 0..=MAX_STUN_PORTS),
-                any::<(u32, u64, Option<bool>)>()
+                any::<(u32, u64, Option<bool>, Option<u8>)>(),
+                versions()
             )
                 .prop_map(
-                    |(observed_tcp, stun_token, stun_ports, (heartbeat_ms, instance, direct))| {
+                    |(
+                        observed_tcp,
+                        stun_token,
+                        stun_ports,
+                        (heartbeat_ms, instance, direct, version),
+                        versions,
+                    )| {
                         Control::Registered {
                             observed_tcp,
                             stun_token,
@@ -576,6 +606,8 @@ mod tests {
                             heartbeat_ms,
                             instance,
                             direct,
+                            versions,
+                            version,
                         }
                     }
                 ),
@@ -683,6 +715,52 @@ mod tests {
         assert!(matches!(read, Ok(Some(Control::Registered { instance: 7, direct: None, .. }))), "{read:?}");
     }
 
+    /// What is said in version 1, byte for byte: of versions nothing.
+    #[test]
+    fn the_first_version_says_what_it_always_did() {
+        let register = Control::Register {
+            network: NetworkId([1; 32]),
+            network_key: [2; 32],
+            signature: [3; 64],
+            instance: 4,
+            features: 0,
+            versions: Versions::FIRST.said(),
+        };
+        let bytes = |tag: &[u8], length: usize, byte: u8| [tag, &vec![byte; length]].concat();
+        let expected = [
+            vec![0x86, 0],
+            bytes(&[0x58, 32], 32, 1),
+            bytes(&[0x58, 32], 32, 2),
+            bytes(&[0x58, 64], 64, 3),
+            vec![4, 0],
+        ];
+        assert_eq!(register.encode(), expected.concat());
+        let registered = Control::Registered {
+            observed_tcp: SocketAddr::from(([192, 0, 2, 1], 1)),
+            stun_token: [9; 16],
+            stun_ports: vec![8443],
+            heartbeat_ms: 15_000,
+            instance: 7,
+            direct: Some(true),
+            versions: Versions::FIRST.said(),
+            version: None,
+        };
+        let (tcp, token) = (minicbor::bytes::ByteArray::from([192, 0, 2, 1, 0, 1]), [9; 16]);
+        let token = minicbor::bytes::ByteArray::from(token);
+        let expected = codec::encode(&(1u32, tcp, token, vec![8443u16], 15_000u32, 7u64, true));
+        assert_eq!(registered.encode(), expected);
+    }
+
+    /// How an older program reads what a newer one says: fields that it does not know are passed over.
+    #[test]
+    fn fields_of_a_later_version_are_ignored() {
+        let known = codec::encode(&Control::Pong { id: 7 });
+        assert_eq!(known, [0x82, 9, 7]);
+        for more in [&[0x83, 9, 7, 0xf5][..], &[0x84, 9, 7, 0x82, 1, 2, 0x61, b'x']] {
+            assert_eq!(Control::decode(more), Ok(Some(Control::Pong { id: 7 })));
+        }
+    }
+
     #[test]
     fn tags_of_a_later_version_are_ignored_and_known_ones_must_parse() {
         assert_eq!(Control::decode(&codec::encode(&(LAST_TAG + 1, 1u32))), Ok(None));
@@ -705,6 +783,8 @@ mod tests {
             heartbeat_ms: 1,
             instance: 1,
             direct: None,
+            versions: None,
+            version: None,
         };
         let Ok(Some(Control::Registered { stun_ports, .. })) = Control::decode(&registered.encode()) else {
             panic!("not a REGISTERED")

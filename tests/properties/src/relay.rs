@@ -1,6 +1,7 @@
 //! Messages on a relay's stream: split, and read by both sides in the same way.
 
 use shadowmesh_proto::ids::{ChannelId, NetworkId, NodeId};
+use shadowmesh_proto::version::Versions;
 use shadowmesh_proto::wire::packet::MAX_PACKET;
 use shadowmesh_proto::wire::relay::{
     Control, FORWARD_HEADER_LEN, Forward, ForwardBuilder, GoneReason, MAX_MESSAGE, MAX_SENTENCE,
@@ -72,6 +73,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             signature: [3; 64],
             instance: 4,
             features: 5,
+            versions: Versions::new(1, 2),
         },
         Control::Registered {
             observed_tcp: v4,
@@ -80,6 +82,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
             heartbeat_ms: 15_000,
             instance: 7,
             direct: Some(true),
+            versions: Versions::new(2, 3),
+            version: Some(2),
         },
         Control::Connect { peer: Some(NodeId([8; 32])) },
         Control::Peer { peer: NodeId([8; 32]), channel, instance: 1 },

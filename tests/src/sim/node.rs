@@ -31,6 +31,7 @@ use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
 use shadowmesh_proto::wire::packet::PacketKind;
 use shadowmesh_proto::wire::relay::{
@@ -876,6 +877,7 @@ fn start(at: usize, plan: &Plan, home: &Home, secret: &NodeSecret, dice: &mut Di
         rekey_interval: plan.rekey,
         instance: dice.next_u64(),
         program: "simulated".into(),
+        versions: SPOKEN,
     };
     Endpoint::new(config, Box::new(dice.fork()))
 }

@@ -15,6 +15,7 @@ use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::ids::{ChannelId, NodeId};
 use shadowmesh_proto::link::{ServerInput, ServerLink};
 use shadowmesh_proto::rng::Rng;
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::relay::{Control, Forward, ForwardBuilder};
 use shadowmesh_proto::wire::relayed::{BindingTag, RelayedHeader, retag};
 use shadowmesh_proto::wire::stun::{BindingRequest, BindingResponse};
@@ -175,7 +176,7 @@ impl RelayHost {
             node,
             up,
             down,
-            link: ServerLink::new(),
+            link: ServerLink::new(SPOKEN),
             queues: Queues::new(self.limits.queue_control, self.limits.queue_bytes),
             waiting: VecDeque::new(),
             routes: HashMap::new(),
@@ -216,10 +217,10 @@ impl RelayHost {
                 conn.down.send(now, &mut self.dice, reply.len(), Delivery { bytes: reply, replay: false });
                 Ok(())
             }
-            ServerInput::Register { node: key, network, instance, .. } => {
+            ServerInput::Register { node: key, network, instance, version, .. } => {
                 conn.key = Some(key);
                 let observed_tcp = conn.observed_tcp;
-                let registration = Registration { node: key, network, instance, observed_tcp };
+                let registration = Registration { node: key, network, instance, observed_tcp, version };
                 self.core.handle_register(now, id, registration, &mut self.dice)
             }
             ServerInput::Control(body) => self.core.handle_control(now, id, body, &mut self.dice),

@@ -22,6 +22,7 @@ use shadowmesh_proto::endpoint::status::PathStatus;
 use shadowmesh_proto::ids::{NodeId, PeerSlot, RelayId};
 use shadowmesh_proto::path::select::{PathKind, Wanted};
 use shadowmesh_proto::rng::Rng;
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_relay::core::ConnId;
 use shadowmesh_relay::core::limits::Limits;
 use shadowmesh_relay::core::relay::Terms;
@@ -179,6 +180,7 @@ impl World {
             mtu: 1500,
             direct: true,
             instance: dice.next_u64(),
+            versions: SPOKEN,
         };
         let limits = Limits { queue_bytes: case.queue, ..Limits::default() };
         let relay = RelayHost::new(start, relay_secret, terms, limits, case.window, dice.fork());

@@ -50,6 +50,9 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
     }
     for relay in &status.relays {
         let _ = writeln!(text, "  relay    {}", relay_line(relay, paint));
+        for why in relay.refused.iter().flat_map(|why| why.split(": ")) {
+            let _ = writeln!(text, "           {}", paint.fair(&clean(why, 69)));
+        }
     }
     if let Some(rules) = &status.rules {
         let _ = writeln!(text, "  rules    {} from {}", rules.count, clean(&rules.file, 55));
@@ -211,6 +214,8 @@ pub(super) fn ago(seconds: u64) -> String {
 /// What is not as it is for most peers.
 fn notes(peer: &Peer) -> Vec<String> {
     let mut notes = Vec::new();
+    // What is so, and then what is to be done.
+    notes.extend(peer.incompatible.iter().flat_map(|why| why.split(": ")).map(|why| clean(why, 78)));
     // What it has not said yet is no difference.
     if peer.state == PeerState::Connected
         && !peer.paths_agree
@@ -270,7 +275,11 @@ mod tests {
         let member = status.peers[0].member.as_mut().unwrap();
         (member.standing, member.why) = ("refused".into(), Some("r".repeat(200)));
         member.refuses_us = Some("u".repeat(200));
+        let why = "it speaks versions 253 to 254 of the protocol, this program 111 to 112: upgrade this one";
         (member.has_new_secret, status.network.name) = (Some(false), "m".repeat(63));
+        status.peers[0].incompatible = Some(why.into());
+        status.relays[0].refused = Some("q".repeat(200));
+        status.clock = Some(ClockBehind { says: u64::MAX, reckoned: u64::MAX });
         let text = table(&status, Paint::NONE);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
@@ -319,6 +328,29 @@ mod tests {
         // Of one that is not connected nobody knows how it would send.
         status.peers[0].state = PeerState::Offline;
         assert_eq!(rows(&status), before + 1);
+    }
+
+    #[test]
+    fn who_speaks_another_protocol_is_said_under_its_name_with_the_remedy() {
+        let mut status = full();
+        let why = "it speaks version 2 of the protocol, this program 1: upgrade this one";
+        status.peers[0].incompatible = Some(why.into());
+        status.relays[0].refused = Some("this relay speaks version 2 of the protocol: upgrade it".into());
+        let text = table(&status, Paint::NONE);
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("b "));
+        assert_eq!(lines.nth(1), Some("  it speaks version 2 of the protocol, this program 1"), "{text}");
+        assert_eq!(lines.next(), Some("  upgrade this one"), "{text}");
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("  relay "));
+        assert_eq!(lines.nth(1), Some("           this relay speaks version 2 of the protocol"), "{text}");
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_is_named_with_what_counts() {
+        let mut status = full();
+        assert!(!table(&status, Paint::NONE).contains("clock"));
+        status.clock = Some(ClockBehind { says: 60, reckoned: 1_796_007_480 });
+        let expected = "  clock    says 1970-01-01 00:01, but 2026-11-30 02:58 was seen, and counts";
+        assert!(table(&status, Paint::NONE).lines().any(|line| line == expected));
     }
 
     #[test]

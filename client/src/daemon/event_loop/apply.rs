@@ -130,6 +130,9 @@ impl EventLoop {
             }
             Event::RelayRefused { relay, sentence, retry } => {
                 self.say_outage(relay, &sentence);
+                if let Some(task) = self.relays.get_mut(relay.0) {
+                    task.refused = Some(sentence);
+                }
                 self.drop_stream(relay, Some(retry.unwrap_or(REFUSED_PAUSE).max(REFUSED_PAUSE_MIN)));
             }
             Event::TcpTry { slot, addresses } => self.tcp.open(slot, addresses),
@@ -168,6 +171,7 @@ impl EventLoop {
         self.members.sees(connected > 0);
         let Some(task) = self.relays.get_mut(no.0) else { return };
         task.outage_told = false;
+        task.refused = None;
         task.connecting = false;
         if let Some(stream) = &task.stream {
             stream.registered();

@@ -76,6 +76,7 @@ impl RelayTask {
             local: None,
             connecting: false,
             outage_told: false,
+            refused: None,
             mute: 0,
         }
     }

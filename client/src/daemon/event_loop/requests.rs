@@ -140,7 +140,9 @@ impl EventLoop {
                 name: self.network.name.clone(),
             },
             relays: relay_docs
-                .map(|(status, task)| report::relay(status, &task.address, task.connecting))
+                .map(|(status, task)| {
+                    report::relay(status, &task.address, task.connecting, task.refused.as_deref())
+                })
                 .collect(),
             peers: self.peer_documents(&peers, named),
             rules: self.rules.clone(),

@@ -24,6 +24,7 @@ use shadowmesh_proto::link::{ServerInput, ServerLink};
 use shadowmesh_proto::path::liveness::HEARTBEAT;
 use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::session::RingLimits;
+use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::relay::{Control, Forward, GoneReason};
 use std::future::Future;
 use std::path::PathBuf;
@@ -108,7 +109,7 @@ impl Relay {
     async fn serve(self, stream: TcpStream) {
         let Ok(ws) = accept_async(stream).await else { return };
         let (mut sink, mut stream) = ws.split();
-        let (mut link, mut own, mut rng) = (ServerLink::new(), None, SystemRng);
+        let (mut link, mut own, mut rng) = (ServerLink::new(SPOKEN), None, SystemRng);
         let (say, mut said) = mpsc::unbounded_channel();
         loop {
             let reply = tokio::select! {
@@ -132,6 +133,8 @@ impl Relay {
                                 heartbeat_ms: 15_000,
                                 instance: 1,
                                 direct: None,
+                                versions: None,
+                                version: None,
                             }).unwrap()
                         }
                         ServerInput::Control(Control::Connect { .. }) => {

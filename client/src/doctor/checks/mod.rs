@@ -72,6 +72,11 @@ pub(super) const CHECKS: &[Check] = &[
     check("relay-silent", "the relays can be reached by TCP", relays::silent),
     check("relay-way", "there is a way to the relays", relays::unreachable),
     check("relay-key", "the relays have the keys of their tickets", relays::key),
+    check(
+        "protocol",
+        "peers and relays speak a version of the protocol that this program does",
+        relays::protocol,
+    ),
     check("udp", "UDP works to a relay", relays::udp),
     check("pinned", "no peer is kept from its best path by `shadowmesh path`", relays::pinned),
     check("relayed", "every peer is reached directly", relays::relayed),

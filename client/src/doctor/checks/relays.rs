@@ -130,6 +130,19 @@ pub(super) fn key(facts: &Facts) -> Outcome {
     found.collect()
 }
 
+/// Who is to be upgraded is in the sentence: the daemon knows both sides' versions. A relay's own sentence is told as it stands.
+pub(super) fn protocol(facts: &Facts) -> Outcome {
+    let Some(Running { status, .. }) = facts.daemon.running() else { return Outcome::Unknown(NO_DAEMON) };
+    let peers = status.peers.iter().filter_map(|peer| Some((&peer.name, peer.incompatible.as_ref()?)));
+    let peers = peers.map(|(name, why)| Trouble::fault(format!("there is no session with {name}: {why}")));
+    let is_of_versions = |why: &&String| why.contains(" of the protocol");
+    let relays = status.relays.iter().filter_map(|relay| {
+        let why = relay.refused.as_ref().filter(is_of_versions)?;
+        Some(Trouble::fault(format!("the relay at {} is of no use: {why}", relay.authority())))
+    });
+    peers.chain(relays).collect()
+}
+
 pub(super) fn udp(facts: &Facts) -> Outcome {
     let Some(netcheck) = facts.daemon.running().and_then(|running| running.netcheck.as_ref()) else {
         return Outcome::Unknown(NO_DAEMON);

@@ -523,6 +523,18 @@ const CASES: &[Case] = &[
         ),
     ),
     (
+        "protocol",
+        |f| running(f).status.peers[0].incompatible = Some("it speaks version 2 of the protocol".into()),
+        Severity::Fault,
+        None,
+    ),
+    (
+        "protocol",
+        |f| running(f).status.relays[0].refused = Some("this relay speaks version 2 of the protocol".into()),
+        Severity::Fault,
+        None,
+    ),
+    (
         "relay-name",
         |f| {
             f.relays = vec![relay("r.example:8443", Tcp::Unresolved)];

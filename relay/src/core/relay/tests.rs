@@ -2,6 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use shadowmesh_proto::ids::NetworkId;
 use shadowmesh_proto::rng::SeededRng;
+use shadowmesh_proto::version::{UNSAID, Versions};
 use shadowmesh_proto::wire::relay::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +44,7 @@ impl World {
             mtu: 1500,
             direct: true,
             instance: 7,
+            versions: Versions::FIRST,
         };
         let (now, mut rng) = (Instant::now(), SeededRng::new(1));
         Self {
@@ -84,6 +86,7 @@ impl World {
             network,
             instance: u64::from(number) + 100 * conn,
             observed_tcp: tcp(number),
+            version: UNSAID,
         };
         let result = self.relay.handle_register(self.now, ConnId(conn), registration, &mut self.rng);
         self.pump();
@@ -168,13 +171,24 @@ impl World {
 fn registered_says_everything() {
     let mut world = World::new();
     world.try_register(5, NETWORK, 1).unwrap();
-    let [Control::Registered { observed_tcp, stun_token, stun_ports, heartbeat_ms, instance, direct }] =
-        &world.take(ConnId(5))[..]
+    let [
+        Control::Registered {
+            observed_tcp,
+            stun_token,
+            stun_ports,
+            heartbeat_ms,
+            instance,
+            direct,
+            versions,
+            version,
+        },
+    ] = &world.take(ConnId(5))[..]
     else {
         panic!("not registered")
     };
     assert_eq!(*observed_tcp, tcp(1));
     assert_eq!(*stun_token, world.token(ConnId(5)));
+    assert_eq!((versions, version), (&None, &None), "version 1 alone, as relays that knew of no other");
     assert_eq!(stun_ports, &[8443, 8444]);
     assert_eq!((*heartbeat_ms, *instance, *direct), (15_000, 7, Some(true)));
 }

@@ -7,6 +7,7 @@ use crate::server::relayed::{Entrance, Socket};
 use proptest::prelude::*;
 use shadowmesh_proto::ids::{ChannelId, NetworkId, NodeId};
 use shadowmesh_proto::rng::SeededRng;
+use shadowmesh_proto::version::{UNSAID, Versions};
 use shadowmesh_proto::wire::relayed::BindingTag;
 
 /// Clients ask so often (protocol §7.4).
@@ -49,6 +50,7 @@ impl Client {
             network: NetworkId([number / 10; 32]),
             instance: 1,
             observed_tcp: SocketAddr::new(at.ip(), 1000),
+            version: UNSAID,
         };
         hub.register(conn, &port, registration).unwrap();
         let Some(Item::Control(Control::Registered { stun_token, .. })) = port.pop() else {
@@ -100,6 +102,7 @@ impl World {
             mtu: 1500,
             direct: true,
             instance: 7,
+            versions: Versions::FIRST,
         };
         let soon = Duration::from_secs(10);
         let patience = Patience { handshake: soon, write: soon, ping: soon, silence: soon };

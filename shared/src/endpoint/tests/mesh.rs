@@ -47,7 +47,7 @@ impl Mesh {
             let name = format!("n{at}");
             let mut endpoint = endpoint(instance, &relay, &network, node, &name, |_| ());
             endpoint.set_sessions(now, sessions);
-            let link = ServerLink::new();
+            let link = ServerLink::new(SPOKEN);
             Member { endpoint, link, instance, is_introduced: false, begun: 0, packets: 0 }
         });
         let members = members.collect();
@@ -111,6 +111,8 @@ impl Mesh {
                     heartbeat_ms: 15_000,
                     instance: 1,
                     direct: None,
+                    versions: None,
+                    version: None,
                 },
             ),
             ServerInput::Control(relay::Control::Connect { peer: None }) => {

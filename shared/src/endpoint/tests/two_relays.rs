@@ -28,6 +28,8 @@ impl World {
                     heartbeat_ms: 15_000,
                     instance: 2,
                     direct: None,
+                    versions: None,
+                    version: None,
                 })
                 .unwrap(),
             ServerInput::Control(relay::Control::Ping { id }) => {
@@ -52,7 +54,8 @@ impl World {
 pub(super) fn two_relays(seed: u64) -> World {
     let secret = || NodeSecret::generate(&mut SeededRng::new(seed + 1_000));
     let mut world = World::with(seed, |_, config| config.relays.push(RelayId(secret().public().0)));
-    world.idle_relay = Some(IdleRelay { secret: secret(), links: [ServerLink::new(), ServerLink::new()] });
+    world.idle_relay =
+        Some(IdleRelay { secret: secret(), links: [ServerLink::new(SPOKEN), ServerLink::new(SPOKEN)] });
     for at in 0..2 {
         let (now, address) = (world.now, "198.51.100.3:8443".parse().unwrap());
         world.nodes[at].endpoint.handle_stream_opened(now, IDLE, address);
