@@ -673,7 +673,10 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "clock dropped membership names network node peers relays rules switch version");
+        assert_eq!(
+            names(""),
+            "clock dropped membership names network node peers relays rules switch version"
+        );
         assert_eq!(names("/membership"), "given is_admin name secret state tags until warnings");
         assert_eq!(names("/membership/secret"), "generation state until");
         assert_eq!(names("/peers/0/member"), "has_new_secret refuses_us standing tags until why");
@@ -717,10 +720,9 @@ pub(crate) mod tests {
         let sparse: Status = serde_json::from_str(r#"{"peers":[{"name":"b","new":1}]}"#).expect("read");
         assert_eq!(sparse.peers[0].name, "b");
         assert_eq!(sparse.peers[0].state, PeerState::Offline);
-        let handshake: Handshake = serde_json::from_str(
-            r#"{"pattern":"p","kem":"k","cipher":"AES-256-GCM","age_s":1,"rekeys":2}"#,
-        )
-        .expect("read");
+        let handshake: Handshake =
+            serde_json::from_str(r#"{"pattern":"p","kem":"k","cipher":"AES-256-GCM","age_s":1,"rekeys":2}"#)
+                .expect("read");
         assert_eq!(handshake.version, 1);
     }
 
