@@ -38,8 +38,7 @@ pub struct Status {
     pub switch: EthernetSwitch,
     /// The names that other programs of this machine find members by; `null` where that is off.
     pub names: Option<Names>,
-    /// Where this machine's clock says less than was seen: what it says, and what is believed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where this machine's clock says less than was seen, what it says and what is believed; else `null`.
     pub clock: Option<ClockBehind>,
 }
 
@@ -674,7 +673,10 @@ pub(crate) mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        assert_eq!(names(""), "dropped membership names network node peers relays rules switch version");
+        assert_eq!(
+            names(""),
+            "clock dropped membership names network node peers relays rules switch version"
+        );
         assert_eq!(names("/membership"), "given is_admin name secret state tags until warnings");
         assert_eq!(names("/membership/secret"), "generation state until");
         assert_eq!(names("/peers/0/member"), "has_new_secret refuses_us standing tags until why");
