@@ -4,7 +4,7 @@ use super::global::Global;
 use super::{documents, output, runtime};
 use crate::config::{NodeName, Span, ValueError};
 use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{InviteLimits, Request, Response};
+use crate::control::message::{InviteLimits, NO_LIMITS, Request, Response};
 use crate::daemon::clock::unix_now;
 use crate::daemon::state_dir::StateDir;
 use anyhow::{Context as _, bail};
@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 /// stdin. In a network with certificates (`shadowmesh network create`) it lets in whom the limits allow, and nobody else; without them
 /// its expiry is only advice to the program that joins, and uses are not counted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer\n  \
-                        sudo shadowmesh invite --uses any --name 'lab-*' --tag lab --approval\n  \
+#[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer --uses 1\n  \
+                        sudo shadowmesh invite --name 'lab-*' --tag lab --approval\n  \
                         sudo shadowmesh invite | ssh root@b shadowmesh up --detach -")]
 pub(super) struct Args {
     /// When joining with it ends, such as 30m, 24h or 7d
@@ -31,8 +31,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<NamePattern>,
 
-    /// How many hosts may join by it, or `any`; when an admin's host has met as many, nobody lets in another
-    #[arg(long, value_name = "N|any", default_value = "1")]
+    /// How many hosts may join by it; when an admin's host has met as many, nobody lets in another
+    #[arg(long, value_name = "N|any", default_value = "any")]
     uses: Uses,
 
     /// A tag that who joins gets; may be given several times
@@ -98,8 +98,8 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         tags: args.tag.clone(),
         blocks: args.block.clone(),
     };
-    let ticket = match ask_daemon(global, expires_s, name.clone(), limits) {
-        Err(ControlError::NotRunning(_)) => from_state(global, expires_s, name)?,
+    let ticket = match ask_daemon(global, expires_s, name.clone(), limits.clone()) {
+        Err(ControlError::NotRunning(_)) => from_state(global, expires_s, name, &limits)?,
         answered => Zeroizing::new(answered?),
     };
     // What it says itself decides, whoever made it.
@@ -130,7 +130,12 @@ fn ask_daemon(
 }
 
 /// Without a daemon the state directory has all that is needed.
-fn from_state(global: &Global, expires_s: u64, name: Option<String>) -> anyhow::Result<Zeroizing<String>> {
+fn from_state(
+    global: &Global,
+    expires_s: u64,
+    name: Option<String>,
+    limits: &InviteLimits,
+) -> anyhow::Result<Zeroizing<String>> {
     let in_no_network = "this host is in no network: join one with `sudo shadowmesh up smi1...`, or make one with \
                          `sudo shadowmesh up --relay smr1...`";
     let state = StateDir::open_existing(global.state_dir())?.context(in_no_network)?;
@@ -138,8 +143,8 @@ fn from_state(global: &Global, expires_s: u64, name: Option<String>) -> anyhow::
     if network.root.is_some() {
         bail!("an invite of this network is signed by a running daemon: start it with `sudo shadowmesh up`");
     }
-    if name.as_ref().is_some_and(|name| name.contains('*')) {
-        bail!("this network has no certificates, so an invite cannot be limited");
+    if !limits.is_default() || name.as_ref().is_some_and(|name| name.contains('*')) {
+        bail!(NO_LIMITS);
     }
     let relays = state.load_config()?.relays;
     Ok(network.invite(&relays, Some(unix_now().saturating_add(expires_s)), name).to_text())

@@ -58,11 +58,14 @@ pub enum Request {
     Change(Change),
 }
 
+/// Why an invite is refused that is to be limited where nothing could enforce it.
+pub const NO_LIMITS: &str = "this network has no certificates, so an invite cannot be limited: `shadowmesh network create` makes one that has";
+
 /// What an invite is limited to beside time and name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InviteLimits {
-    /// How many may join by it.
+    /// How many may join by it; `null`: any number.
     pub uses: Option<u32>,
     /// Whether an admin has to approve each.
     pub needs_approval: bool,

@@ -102,6 +102,10 @@ fn what_was_joined_with_is_remembered_and_the_next_run_needs_nothing() {
     let again = Invite::parse(&again.stdout, 0).expect("an invite");
     let given = Invite::parse(&ticket, 0).expect("an invite");
     assert_eq!((again.secret, again.name.as_deref()), (given.secret, Some("printer")));
+    // What nobody would keep to is not promised.
+    for limit in [["--uses", "1"], ["--tag", "lab"], ["--name", "lab-*"]] {
+        refused(&home.run(&["invite", limit[0], limit[1]]), "no certificates");
+    }
     let json = home.run(&["invite", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("a document");
     assert!(Invite::parse(json["ticket"].as_str().expect("a ticket"), 0).is_ok());

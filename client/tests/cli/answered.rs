@@ -231,8 +231,12 @@ fn invite_asks_the_daemon_first() {
 }
 
 #[test]
-fn an_invite_is_for_one_host_unless_it_says_otherwise() {
-    for (asked, uses) in [(vec!["invite"], Some(1)), (vec!["invite", "--uses", "any"], None)] {
+fn an_invite_is_for_any_number_of_hosts_unless_it_says_otherwise() {
+    for (asked, uses) in [
+        (vec!["invite"], None),
+        (vec!["invite", "--uses", "any"], None),
+        (vec!["invite", "--uses", "1"], Some(1)),
+    ] {
         let home = Home::new();
         let playing = play(&home, move |request| {
             let Request::Invite { limits, .. } = request else { panic!("{request:?}") };

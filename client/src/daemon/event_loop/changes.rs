@@ -3,7 +3,7 @@
 use super::EventLoop;
 use crate::config::remembered_relay;
 use crate::control::message::{
-    AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, Response, Revoked,
+    AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, NO_LIMITS, Response, Revoked,
 };
 use crate::daemon::clock::unix_now;
 use crate::daemon::members::admin::{AdminError, Limits};
@@ -41,13 +41,8 @@ impl EventLoop {
     ) -> Result<String, String> {
         let expires = Some(unix_now().saturating_add(expires_s));
         if self.endpoint.trust().is_none() {
-            let InviteLimits { uses: _, needs_approval, tags, blocks } = limits;
-            if needs_approval
-                || !tags.is_empty()
-                || !blocks.is_empty()
-                || name.as_ref().is_some_and(|name| name.contains('*'))
-            {
-                return Err("this network has no certificates, so an invite cannot be limited".to_owned());
+            if !limits.is_default() || name.as_ref().is_some_and(|name| name.contains('*')) {
+                return Err(NO_LIMITS.to_owned());
             }
             return Ok(self.network.invite(&self.relay_tickets, expires, name).to_text().to_string());
         }

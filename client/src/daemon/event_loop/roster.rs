@@ -106,6 +106,7 @@ impl EventLoop {
     /// Whom `text` means of those who are members, or were: by what the network calls them, an address, a short id; a whole id need not
     /// be known. With the name to tell people.
     pub(super) fn member(&self, text: &str) -> Result<(NodeId, String), String> {
+        self.refuse_uncertified()?;
         if let Some(whole) = NodeId::from_base32(text) {
             return Ok((whole, self.name_of(whole)));
         }
@@ -123,6 +124,7 @@ impl EventLoop {
     ///
     /// A node that is a member already is no answer, but it is asked whether it is meant.
     pub(super) fn waiting(&self, text: &str) -> Result<(NodeId, String), String> {
+        self.refuse_uncertified()?;
         let (node, name) = match NodeId::from_base32(text) {
             Some(whole) => (whole, self.name_of(whole)),
             None => {
@@ -149,6 +151,13 @@ impl EventLoop {
             return Err(format!("{name} ({}) is a member already", node.short()));
         }
         Ok((node, name))
+    }
+
+    /// Nobody is asked for by a name, only to hear that nothing can be changed.
+    fn refuse_uncertified(&self) -> Result<(), String> {
+        let without = "this network has no certificates: whoever knows its secret is a member, and nobody can be shut out or renamed; \
+                       `shadowmesh network create` makes one that has";
+        self.endpoint.trust().is_some().then_some(()).ok_or_else(|| without.to_owned())
     }
 
     fn is_revoked(&self, node: NodeId) -> bool {
