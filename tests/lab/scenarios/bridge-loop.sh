@@ -39,7 +39,7 @@ start shout h ping -c 1 -W 1 -b 172.31.9.255
 lab_wait 3 "the loop to be contained" loop "$gives_way" blocked
 took=$(($(lab_now_ms) - began))
 # Building the bridge and asking for the status are in it.
-lab_took "loop found and contained" "$took" 1000
+lab_within "loop found and contained" "$took" 1000
 lab_wait 3 "people to be told" grep -q "bridged to one LAN" "$LAB_OUT/$gives_way.log" "$LAB_OUT/$gives_way.out"
 
 frames() { on lan cat /sys/class/net/l-h/statistics/tx_packets; }

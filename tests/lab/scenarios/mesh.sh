@@ -170,7 +170,7 @@ lab_expect "new is revoked" on n1 shadowmesh revoke new
 said=$(($(lab_now_ms) - began))
 wait "$silence" || lab_fail "new was not cut off by all: $(cat "$LAB_OUT/revoked.silence" "$LAB_OUT/revoked.log")"
 revoked=$(jq ".last_ms.max - $began | if . < 0 then 0 else . end" "$LAB_OUT/revoked.silence")
-lab_took "revoked: until the last of $size answered it no more" "$revoked" 1000
+lab_within "revoked: until the last of $size answered it no more" "$revoked" 1000
 jq -s --argjson added "$added" --argjson revoked "$revoked" --argjson said "$said" --argjson cores "$(nproc)" --arg behind "${LAB_TYPE:-no router}" \
     '{cores: $cores, each_behind: $behind, steps: ., one_more_ms: $added, revoked_ms: $revoked, revoke_said_ms: $said}' "$STEPS" >"$LAB_OUT/mesh.json"
 jq -r '.steps as $steps | def row($what; f): [$what, ($steps[] | f)];
