@@ -1,8 +1,11 @@
 //! Settings: what an operator may change, in a file and on the command line, and what holds when nothing is said.
 
+mod fault;
 mod file;
+pub(crate) mod keys;
 
-pub use file::{ConfigError, ConfigFile};
+pub use fault::{ConfigError, Fault};
+pub use file::ConfigFile;
 
 use crate::core::limits::Limits;
 use std::time::Duration;
@@ -38,5 +41,13 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+/// A time as it is written in the file.
+fn span(time: Duration) -> String {
+    match time.as_millis() {
+        ms if ms % 1000 == 0 && ms > 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
     }
 }

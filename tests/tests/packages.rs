@@ -130,7 +130,7 @@ fn they_hold_what_a_machine_needs_and_the_same_input_gives_the_same_bytes() {
             assert_eq!(read.expect("accepted"), shadowmesh::config::Config::default());
         } else {
             let read = shadowmesh_relay::config::ConfigFile::read(&path).expect("accepted");
-            assert_eq!(read.settings(), shadowmesh_relay::config::Settings::default());
+            assert_eq!(read.settings, shadowmesh_relay::config::Settings::default());
         }
         for script in ["postinst", "prerm", "postrm"] {
             run(Command::new("sh").arg("-n").arg(at.join("DEBIAN").join(script)));

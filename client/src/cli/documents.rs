@@ -4,7 +4,7 @@
 //! made of these types ([`super::schema`]).
 
 use crate::config::{NamesChoice, SessionsChoice};
-use crate::control::message::{AdminEntry, Echo};
+use crate::control::message::{AdminEntry, Echo, Setting};
 use crate::control::status::RulesInForce;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -149,6 +149,12 @@ pub(super) struct Reloaded {
     pub(super) sessions: Option<SessionsChoice>,
     /// How long the others may be of no use before they end, such as `5m`; likewise.
     pub(super) idle_after: Option<String>,
+    /// Keys of the settings that are other than before, and count.
+    pub(super) applied: Vec<Setting>,
+    /// Keys that are other than what the daemon runs with, and count from its next start on.
+    pub(super) waits: Vec<Setting>,
+    /// What to type to start it anew; `null` where nothing waits for that.
+    pub(super) restart: Option<String>,
 }
 
 /// `network create`.

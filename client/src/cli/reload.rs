@@ -1,4 +1,4 @@
-//! `shadowmesh reload`: lets the daemon read again what it can apply while it runs.
+//! `shadowmesh reload`: lets the daemon read its settings again.
 
 use super::documents::Reloaded;
 use super::global::Global;
@@ -6,23 +6,25 @@ use super::output::{self, counted};
 use super::runtime;
 use crate::config::{IdleAfter, NamesChoice, SessionsChoice};
 use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{Request, Response};
+use crate::control::message::{Request, Response, Setting};
 use anyhow::bail;
 
-/// Let the daemon read again what can change while it runs: access rules, names, sessions
+/// Let the daemon read its settings again, and apply what can change while it runs
 ///
-/// The file is the one that `up --rules` named, or `rules` in config.toml since. Rules with a fault are refused, and those from
-/// before stay in force. `names` in config.toml counts at once as well: what is served is taken back and begun anew; so do `sessions` and
-/// `idle_after`. Whatever else was changed there counts from the next `shadowmesh up` on.
+/// Read are what `up` remembered, the file that `up --config` named, which wins, and the access rules. A line for each key that is other than what the
+/// daemon runs with says whether it counts now or from the next start on (`shadowmesh config` says so of all). A fault in any of the files changes
+/// nothing, and is told with its place. SIGHUP does the same; then the daemon's log has the lines.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  shadowmesh rules check /etc/shadowmesh/rules && sudo shadowmesh reload")]
+#[command(
+    after_help = "Example:\n  shadowmesh rules check /etc/shadowmesh/rules && sudo shadowmesh reload\n  sudo shadowmesh reload --json | jq '.waits[].key'"
+)]
 pub(super) struct Args {}
 
 pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
     let socket = global.socket();
     let reloaded = match runtime()?.block_on(client::call(&socket, &Request::Reload)) {
-        Ok(Response::Reloaded { rules, names, sessions, idle_after }) => {
-            Reloaded { rules, names, sessions, idle_after }
+        Ok(Response::Reloaded { rules, names, sessions, idle_after, applied, waits, restart }) => {
+            Reloaded { rules, names, sessions, idle_after, applied, waits, restart }
         }
         Ok(_) => return Err(unexpected(&socket).into()),
         Err(ControlError::Refused { sentence, .. }) => bail!(sentence),
@@ -31,7 +33,13 @@ pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {
     if global.json {
         return output::document(&reloaded);
     }
-    let Reloaded { rules, names, sessions, idle_after } = reloaded;
+    let Reloaded { rules, names, sessions, idle_after, applied, waits, restart } = reloaded;
+    for line in applied.iter().map(Setting::applied).chain(waits.iter().map(Setting::waits)) {
+        output::note(&output::clean(&line, 500));
+    }
+    if let Some(restart) = restart {
+        output::note(&format!("to start it anew: {}", output::clean(&restart, 500)));
+    }
     output::note(&match rules {
         Some(rules) => {
             let file = output::clean(&rules.file, 300);

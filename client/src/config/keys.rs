@@ -113,7 +113,7 @@ keys! {
         kind: Kind::Text,
         what: "What this node calls itself. In a network with certificates members are called what their certificates say: `shadowmesh rename` \
                changes that.",
-        values: "1 to 63 characters of a-z, 0-9 and -",
+        values: "1 to 63 of a-z, 0-9 and -",
         default: "the host's name",
         example: "\"attic\"",
         counts: Counts::AtOnce,
@@ -122,7 +122,7 @@ keys! {
         name: "device",
         kind: Kind::Text,
         what: "Name of the TAP device.",
-        values: "1 to 15 characters of A-Z, a-z, 0-9, -, _ and .",
+        values: "1 to 15 of A-Z, a-z, 0-9, and the characters - . _",
         default: "smesh0",
         example: "\"smesh0\"",
         counts: Counts::NextStart("the device is made at the start"),
@@ -269,7 +269,7 @@ impl About {
             Counts::NextStart(_) => "A change counts from the next start on.".to_owned(),
         };
         let mut lines = wrapped(self.what);
-        lines.extend(wrapped(&format!("{}. Default: {}. {counts}", self.values, self.default)));
+        lines.extend(wrapped(&format!("Values: {}. Default: {}. {counts}", self.values, self.default)));
         lines
     }
 

@@ -186,6 +186,15 @@ pub enum Response {
         /// How long the others may be of no use, as config.toml has it; likewise.
         #[serde(default)]
         idle_after: Option<String>,
+        /// Keys that are other than before, and count.
+        #[serde(default)]
+        applied: Vec<Setting>,
+        /// Keys that are other than what the daemon runs with, and count from its next start on.
+        #[serde(default)]
+        waits: Vec<Setting>,
+        /// What a person types to start it anew; `null` where nothing waits for that.
+        #[serde(default)]
+        restart: Option<String>,
     },
     /// The daemon begins to leave; its process ends when it has.
     Leaving,
@@ -237,6 +246,34 @@ impl std::fmt::Debug for Response {
             Self::Changed { sentence } => f.debug_tuple("Changed").field(sentence).finish(),
             Self::Error { code, sentence } => f.debug_tuple("Error").field(code).field(sentence).finish(),
         }
+    }
+}
+
+/// A key of config.toml that was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Setting {
+    /// The key.
+    pub key: String,
+    /// What it is now in the file, or by default, for people.
+    pub value: String,
+    /// For what alone it counts, or why it has to wait; `null` where there is nothing to say.
+    pub note: Option<String>,
+}
+
+impl Setting {
+    /// That it counts, for people.
+    pub fn applied(&self) -> String {
+        let Self { key, value, note } = self;
+        let note =
+            note.as_ref().map(|note| format!(", for {note} that begin from now on")).unwrap_or_default();
+        format!("{key} = {value}: applied{note}")
+    }
+
+    /// That it does not yet, for people.
+    pub fn waits(&self) -> String {
+        let Self { key, value, note } = self;
+        let note = note.as_ref().map(|note| format!(", for {note}")).unwrap_or_default();
+        format!("{key} = {value}: counts from the next start on{note}")
     }
 }
 

@@ -12,6 +12,7 @@ mod links;
 mod members;
 mod names;
 mod paths;
+mod reload;
 mod requests;
 mod roster;
 mod rules;
@@ -20,10 +21,11 @@ mod tests;
 mod turns;
 
 use super::address::{self, OwnAddresses};
+use super::hangup::Hangup;
 use super::interface::{Interface, clear_bridge};
 use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
-use crate::config::{Bridge, CipherChoice, Ipv4Cidr};
+use crate::config::{CipherChoice, Settings};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
 use crate::daemon::clock;
@@ -39,7 +41,7 @@ use crate::net::port_mapping::PortMapper;
 use crate::net::wake_up::{self, ClockJumps};
 use crate::net::{Netlink, interfaces};
 use crate::plane::{self, ControlPacket, Datagram, Fact, Members, Plane, PlaneOutput, Routes};
-use crate::switch::{OwnSockets, Protection};
+use crate::switch::OwnSockets;
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{RelayEvent, RelayHandle, RelayStream};
@@ -52,7 +54,6 @@ use shadowmesh_proto::addresses;
 use shadowmesh_proto::crypto::aead::{Cipher, CipherSet};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::config::Config;
-use shadowmesh_proto::endpoint::demand::Sessions;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::rng::Rng as _;
@@ -73,6 +74,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use turns::{CLASSES, Turns};
 
 /// Packets that are taken before what follows from them is done.
@@ -91,7 +93,6 @@ pub(super) struct EventLoop {
     plane: Option<Plane>,
     output: PlaneOutput,
     interface: Interface,
-    mtu: u16,
     relays: Vec<RelayTask>,
     lanes: Lanes,
     relay_events: mpsc::Receiver<(RelayNo, RelayEvent)>,
@@ -110,8 +111,11 @@ pub(super) struct EventLoop {
     clock_jumps: Option<ClockJumps>,
     /// Unless it is switched off.
     mapper: Option<PortMapper>,
+    /// One that was switched off gives its port back.
+    gives_back: Option<JoinHandle<()>>,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Hangup,
     echoes: HashMap<u64, Echo>,
     sleepers: Vec<Sleeper>,
     path_waits: Vec<PathWait>,
@@ -120,19 +124,17 @@ pub(super) struct EventLoop {
     state: StateDir,
     /// Whose settings win over what is remembered.
     config_file: Option<ConfigFile>,
+    /// What it runs with; of what counts from the next start on, what it was started with.
+    settings: Settings,
+    /// What stands in for a name that nobody chose.
+    hostname: String,
+    /// What a person types to start it anew.
+    restart: String,
     network: NetworkState,
     /// Those in use, best first.
     relay_tickets: Vec<RelayTicket>,
-    /// Those that this host's own configuration names.
-    own_relays: Vec<RelayTicket>,
     /// The access rules in force, and what went wrong with others since.
     rules: Option<RulesInForce>,
-    own_name: String,
-    /// Which address people want it to have, and which bridge it is a port of.
-    by_hand: Option<Ipv4Cidr>,
-    bridge: Bridge,
-    /// What the switch filters and how much it floods: for the status.
-    protection: Protection,
     waiting_said: bool,
     /// Peers that claimed what does not follow from their keys: that is said once.
     lie_told: HashSet<PeerSlot>,
@@ -142,8 +144,6 @@ pub(super) struct EventLoop {
     said: HashSet<PeerSlot>,
     /// Peers that sleep, or are being woken.
     drowsy: HashSet<PeerSlot>,
-    /// What becomes of sessions that nobody uses, unless this host holds an admin's keys.
-    sessions: Sessions,
     /// Whether any relay ever accepted this node.
     was_registered: bool,
     members: Kept,
@@ -205,6 +205,8 @@ enum Input {
     /// The router forwards a port of this outside address, or none any more.
     Mapped(Option<SocketAddr>),
     Timer,
+    /// SIGHUP.
+    Hangup,
     Stop,
 }
 
@@ -255,9 +257,10 @@ impl EventLoop {
             node_secret,
             network,
             relays,
-            own_relays,
             settings,
             config_file,
+            hostname,
+            restart,
             rules,
             members,
             ring,
@@ -317,13 +320,14 @@ impl EventLoop {
         let lanes = Lanes::new(outside, events);
         let mapper = settings
             .port_mapping
-            .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port()));
+            .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port(), None));
         let ports = vec![socket.port()];
         let changes =
             KeptChanges::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
         let control = ControlServer::start(control).map_err(system("the control socket"))?;
         let terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
         let interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+        let hangup = Hangup::watch().map_err(system("signals"))?;
         // Nothing fails any more: what names change of this machine is always taken back.
         let called = Identity {
             node: endpoint.id(),
@@ -338,7 +342,6 @@ impl EventLoop {
             plane: Some(plane),
             output,
             interface,
-            mtu,
             relays: Vec::new(),
             lanes,
             relay_events,
@@ -357,8 +360,10 @@ impl EventLoop {
                 .inspect_err(|error| tracing::warn!(%error, "jumps of the clock are not noticed"))
                 .ok(),
             mapper,
+            gives_back: None,
             terminate,
             interrupt,
+            hangup,
             echoes: HashMap::new(),
             sleepers: Vec::new(),
             path_waits: Vec::new(),
@@ -366,18 +371,15 @@ impl EventLoop {
             manager,
             state,
             config_file,
+            settings,
+            hostname,
+            restart,
             network,
             relay_tickets: relays,
-            own_relays,
             rules,
-            own_name: settings.name.to_string(),
-            by_hand: settings.address,
-            bridge: settings.bridge.clone(),
-            protection: settings.switch().protection,
             waiting_said: false,
             said: HashSet::new(),
             drowsy: HashSet::new(),
-            sessions: settings.sessions(),
             lie_told: HashSet::new(),
             shown_names: OnceCell::new(),
             was_registered: false,
@@ -451,6 +453,8 @@ impl EventLoop {
                     }
                     self.on_awake("the clock jumped").await;
                 }
+                Input::Hangup if self.hangup.is_of_terminal() => break Ok(()),
+                Input::Hangup => drop(self.reload()),
                 Input::Timer => {
                     // Where this machine is busy an answer may be here that nobody has looked at: what waits was not silent.
                     self.take_waiting();
@@ -500,6 +504,7 @@ impl EventLoop {
             tokio::select! {
                 biased;
                 Some(incoming) = self.control.next() => Input::Request(incoming),
+                () = self.hangup.next() => Input::Hangup,
                 _ = self.changes.next() => Input::NetworkChanged,
                 jump = jumped => Input::ClockJumped(jump),
                 outside = mapped => Input::Mapped(outside),
@@ -770,6 +775,9 @@ impl EventLoop {
         let _ = tokio::time::timeout(GOODBYE, ended).await;
         if let Some(mapper) = self.mapper.take() {
             mapper.end().await;
+        }
+        if let Some(gives_back) = self.gives_back.take() {
+            let _ = gives_back.await;
         }
         if let Some(plane) = self.plane.take() {
             // Joins two threads that were told to stop: a few milliseconds, and nothing else is left to run.

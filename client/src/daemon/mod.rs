@@ -13,6 +13,7 @@
 //! - [`rules_file`]: the access rules that this node enforces.
 //! - `ways`: keeps datagrams out of our own tunnel.
 //! - [`manager`]: what systemd hears of it, where that started it; [`config_file`]: settings in a file of people, beside what is remembered.
+//! - `hangup`: SIGHUP, which asks for a reload, or tells that the terminal is gone.
 //! - `netcheck`: what the network here lets through. [`members`]: who may send frames, on this side.
 //! - [`clock`]: what time it is. `report`: what `status --json` and people are told.
 //!
@@ -26,6 +27,7 @@ pub(crate) mod address;
 pub mod clock;
 pub mod config_file;
 mod event_loop;
+mod hangup;
 mod interface;
 pub mod log_file;
 pub mod manager;

@@ -28,12 +28,14 @@ pub struct DaemonOptions {
     pub network: NetworkState,
     /// The relays to use, best first: those of the network and those of the configuration.
     pub relays: Vec<RelayTicket>,
-    /// Those that the configuration names, whatever becomes of the network's.
-    pub own_relays: Vec<RelayTicket>,
-    /// Name, device, MTU, address, cipher, rekey interval.
+    /// What the configuration chooses, and the defaults of the rest.
     pub settings: Settings,
     /// A file whose settings win over what is remembered.
     pub config_file: Option<ConfigFile>,
+    /// What stands in for a name that nobody chose.
+    pub hostname: String,
+    /// What a person types to start it anew, for what counts from the next start on.
+    pub restart: String,
     /// The access rules that this node enforces, if it does.
     pub rules: Option<RulesFile>,
     /// Who is a member; nothing in a network without certificates.

@@ -53,3 +53,4 @@ pub use finding::{Finding, Looked, NotLooked, Report, Severity};
 pub(crate) use checks::examine;
 pub(crate) use facts::Call;
 pub(crate) use gather::{gather, unit_of};
+pub(crate) use line::quoted;

@@ -97,13 +97,17 @@ enum Held {
 }
 
 impl PortMapper {
-    /// Asks for a port that leads to `port` of this machine. `device` is the index of our own device.
-    pub fn spawn(netlink: Arc<Netlink>, device: u32, port: u16) -> Self {
+    /// Asks for a port that leads to `port` of this machine, once what was mapped before is given back. `device` is the index of our own
+    /// device.
+    pub fn spawn(netlink: Arc<Netlink>, device: u32, port: u16, before: Option<JoinHandle<()>>) -> Self {
         let (say, mapped) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let hurry = Arc::new(Notify::new());
         let changed = Arc::clone(&hurry);
         let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
             let Some(port) = NonZeroU16::new(port) else { return };
             keep(&netlink, device, port, Terms::USUAL, &say, &changed, stopped).await;
         });

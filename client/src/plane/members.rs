@@ -246,6 +246,12 @@ impl Members {
         }
     }
 
+    /// This node has its switch do this about members from now on.
+    pub fn set_switch(&mut self, config: SwitchConfig) {
+        self.is_changed |= self.config != config;
+        self.config = config;
+    }
+
     /// This node has another IPv4 address, which it holds firmly.
     pub fn set_own(&mut self, address: Cidr4) {
         self.take_own(address, Claim::Settled);

@@ -4,7 +4,7 @@
 use super::members::Members;
 use super::{Fact, InboundCommand, OutboundCommand, PeerCounters, PeerRoute, Plane, Snapshot, StreamHandle};
 use crate::access::Access;
-use crate::switch::{Bridging, Directory, OwnSockets, Rights};
+use crate::switch::{Bridging, Directory, OwnSockets, Rights, SwitchConfig};
 use shadowmesh_proto::endpoint::Endpoint;
 use shadowmesh_proto::endpoint::event::{Event, PeerState, RelayBinding, Via};
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
@@ -275,6 +275,11 @@ impl Routes {
         self.members.set_own_rights(rights(&self.rules, &own));
         let slots = (0..).map(PeerSlot).take(self.peers.len());
         slots.for_each(|slot| self.follow_rights(slot));
+    }
+
+    /// From the next [`Self::publish`] on the switch goes by this.
+    pub fn set_switch(&mut self, config: SwitchConfig) {
+        self.members.set_switch(config);
     }
 
     /// What the rules let a peer do that the switch asks for.

@@ -153,9 +153,12 @@ fn a_config_that_cannot_be_used_is_named_by_file_line_and_field() {
     home.run(&["up", &invite("home"), "--device", "lo"]);
     let file = home.state().join("config.toml");
     fs::write(&file, "name = \"a\"\nmtuu = 1400\n").expect("written");
-    refused(&home.run(&["up"]), "config.toml line 2 has the unknown field `mtuu`, did you mean `mtu`?");
+    refused(
+        &home.run(&["up"]),
+        "config.toml line 2, column 1 has the unknown field `mtuu`, did you mean `mtu`?",
+    );
     fs::write(&file, "address = \"10.0.0.0/16\"\n").expect("written");
-    refused(&home.run(&["up"]), "config.toml line 1: 10.0.0.0 cannot be the address of a host");
+    refused(&home.run(&["up"]), "config.toml line 1, column 11: 10.0.0.0 cannot be the address of a host");
     fs::write(&file, "name = \n").expect("written");
     refused(&home.run(&["up"]), "config.toml line 1");
 }

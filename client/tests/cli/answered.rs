@@ -5,7 +5,8 @@ use rustix::process::{Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 use shadowmesh::config::{NamesChoice, SessionsChoice};
 use shadowmesh::control::message::{
-    AdminEntry, Change, Echo, ErrorCode, InviteLimits, Member, Members, PathMoved, Request, Response, Wanted,
+    AdminEntry, Change, Echo, ErrorCode, InviteLimits, Member, Members, PathMoved, Request, Response,
+    Setting, Wanted,
 };
 use shadowmesh::control::server::{ControlServer, ControlSocket};
 use shadowmesh::control::status::{PathKind, Peer, PeerState, RulesInForce, Secret, Status};
@@ -387,7 +388,20 @@ fn reload_says_what_is_in_force() {
             _ => SessionsChoice::Auto,
         };
         let idle_after = Some(if has_two { "1m" } else { "5m" }.to_owned());
-        Response::Reloaded { rules, names: Some(names), sessions: Some(sessions), idle_after }
+        let setting = |key: &str, value: &str, note: Option<&str>| Setting {
+            key: key.into(),
+            value: value.into(),
+            note: note.map(Into::into),
+        };
+        let (applied, waits, restart) = if rules.is_none() {
+            let applied =
+                vec![setting("filter", "dh\x1b[2Jcp", None), setting("cipher", "aes", Some("sessions"))];
+            (applied, vec![setting("mtu", "1300", Some("it is so"))], Some("sudo x".to_owned()))
+        } else {
+            Default::default()
+        };
+        let (names, sessions) = (Some(names), Some(sessions));
+        Response::Reloaded { rules, names, sessions, idle_after, applied, waits, restart }
     });
     let refusal =
         Response::error(ErrorCode::Failed, "/etc/rules:1:1: no; the rules from before stay in force");
@@ -401,13 +415,26 @@ fn reload_says_what_is_in_force() {
          sessions: on-demand; those that are not kept end after 1m without use",
         "in force: 1 rule from /etc/rules\nsessions: all are kept",
         "in force: 0 rules from /etc/rules: everything is let in",
-        "no rules are set: everything is let in",
+        "filter = dh[2Jcp: applied\ncipher = aes: applied, for sessions that begin from now on\n\
+         mtu = 1300: counts from the next start on, for it is so\nto start it anew: sudo x\n\
+         no rules are set: everything is let in",
     ] {
         let done = home.run(&["reload"]);
         assert_eq!((done.code, done.stdout, done.stderr), (Some(0), String::new(), format!("{said}\n")));
     }
     let document: Value = serde_json::from_str(&home.run(&["reload", "--json"]).stdout).expect("a document");
-    assert_eq!(document, json!({ "rules": null, "names": "off", "sessions": "auto", "idle_after": "5m" }));
+    let applied = json!([
+        { "key": "filter", "value": "dh\u{1b}[2Jcp", "note": null },
+        { "key": "cipher", "value": "aes", "note": "sessions" }
+    ]);
+    let waits = json!([{ "key": "mtu", "value": "1300", "note": "it is so" }]);
+    assert_eq!(
+        document,
+        json!({
+            "rules": null, "names": "off", "sessions": "auto", "idle_after": "5m",
+            "applied": applied, "waits": waits, "restart": "sudo x"
+        })
+    );
     refused(&home.run(&["reload"]), "/etc/rules:1:1: no; the rules from before stay in force");
     playing.end();
     refused(&home.run(&["reload"]), "no daemon");

@@ -61,20 +61,17 @@ fn a_mistyped_key_is_mended_by_the_line() {
     let file = home.state().join("config.toml");
     let text = fs::read_to_string(&file).expect("a configuration") + "mtuu = 1300\nflod_budget = \"none\"\n";
     fs::write(&file, &text).expect("written");
-    // One is told at a time.
-    for _ in 0..2 {
-        let line = line(&report(&home), "config");
-        assert_eq!(typed(&home, &line).code, Some(0), "{line}");
-    }
+    // All are told at once.
+    let line_for = || line(&report(&home), "config");
+    let line = line_for();
+    assert_eq!(typed(&home, &line).code, Some(0), "{line}");
     assert!(is_clean(&report(&home), "config"));
     let mended = fs::read_to_string(&file).expect("a configuration");
     assert!(mended.contains("\nmtu = 1300\nflood_budget = \"none\"\n"), "{mended}");
     // A value that cannot be, and a key like nothing.
     fs::write(&file, mended.replace("1300", "13") + "colour = 1\n").expect("written");
-    for _ in 0..2 {
-        let line = line(&report(&home), "config");
-        assert_eq!(typed(&home, &line).code, Some(0), "{line}");
-    }
+    let line = line_for();
+    assert_eq!(typed(&home, &line).code, Some(0), "{line}");
     assert!(is_clean(&report(&home), "config"));
     let mended = fs::read_to_string(&file).expect("a configuration");
     assert!(mended.contains("\n# mtu = 13\n") && mended.contains("\n# colour = 1\n"), "{mended}");

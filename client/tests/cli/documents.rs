@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use shadowmesh::config::{NamesChoice, SessionsChoice};
 use shadowmesh::control::message::{
     AdminEntry, Echo, Member, Members, Netcheck, NetcheckRelay, PathMoved, Request, Response, Revoked,
+    Setting,
 };
 use shadowmesh::control::status::{
     Asleep, Cipher, Handshake, Membership, NameLeftOut, Names, Path, PathKind, Peer, PeerMember, PeerState,
@@ -176,6 +177,9 @@ fn answer(request: &Request) -> Response {
             names: Some(NamesChoice::On),
             sessions: Some(SessionsChoice::OnDemand),
             idle_after: Some("5m".into()),
+            applied: vec![Setting { key: "name".into(), value: "a".into(), note: None }],
+            waits: vec![Setting { key: "mtu".into(), value: "1300".into(), note: Some("it is".into()) }],
+            restart: Some("x".into()),
         },
         Request::Down => Response::Leaving,
         Request::Invite { .. } => Response::Invite { ticket: "smi1x".into() },

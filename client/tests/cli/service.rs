@@ -188,7 +188,7 @@ fn settings_of_a_file_win_and_are_never_written() {
     let path = file.to_str().expect("text");
     fs::write(&file, "mtu = 1280\nmtuu = 1\n").expect("written");
     let up = |more: &[&str]| home.run(&[&["up", "--config", path, "--device", "lo"], more].concat());
-    let fault = format!("{path} line 2 has the unknown field `mtuu`, did you mean `mtu`?");
+    let fault = format!("{path} line 2, column 1 has the unknown field `mtuu`, did you mean `mtu`?");
     refused(&up(&[&invite("home")]), &fault);
     assert!(!home.state().join("network.toml").exists(), "nothing was remembered");
 

@@ -9,7 +9,6 @@ mod ticket;
 use crate::config::ConfigFile;
 use crate::public::Public;
 use crate::server::{Sockets, StunAlt};
-use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -88,6 +87,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a file of settings that explains each key, with its unit, its range and its default
+    ///
+    /// Everything in it is commented out. `--config FILE` takes such a file, as the service does with /etc/shadowmesh/relay.toml. It is read again on
+    /// SIGHUP.
+    #[command(
+        after_help = "Example:\n  shadowmesh-relay config | grep -A 3 queue\n  shadowmesh-relay config > relay.toml && shadowmesh-relay --config relay.toml"
+    )]
+    Config,
     /// Print the completions for a shell
     #[command(
         after_help = "Example:\n  shadowmesh-relay completions bash > /etc/bash_completion.d/shadowmesh-relay"
@@ -122,13 +129,7 @@ impl Options {
             args.listen
         };
         let stun_alt = args.stun_alt.or(file.stun_alt).map_or(StunAlt::Next, StunAlt::Port);
-        let public = match (args.public, &file.public) {
-            (Some(public), _) => Some(public),
-            (None, Some(text)) => {
-                Some(text.parse().context("the configuration has an impossible value for `public`")?)
-            }
-            (None, None) => None,
-        };
+        let public = args.public.or_else(|| file.public.clone());
         Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public })
     }
 }
@@ -148,6 +149,7 @@ impl Cli {
             }
             Some(Command::Ticket) => ticket::execute(Options::gather(state, config, run)?),
             Some(Command::Status { json }) => status::execute(&state, json),
+            Some(Command::Config) => say(ConfigFile::example().trim_end()),
             Some(Command::Completions { shell }) => {
                 clap_complete::generate(
                     shell,

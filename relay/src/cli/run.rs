@@ -3,6 +3,7 @@
 use super::{Options, manager, say};
 use crate::admin::AdminSocket;
 use crate::config::ConfigFile;
+use crate::config::keys::Counts;
 use crate::public::{self, Public};
 use crate::random::SystemRng;
 use crate::server::{Handle, Server, Stop};
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::net::SocketAddr;
+use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) fn execute(options: Options) -> anyhow::Result<()> {
@@ -31,8 +33,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let state = StateDir::create(&at)?;
     let lock = state.lock()?;
     let secret = state.key_or_new(&mut SystemRng)?;
-    let settings = options.file.settings();
-    let server = Server::bind(&options.sockets, &settings, secret.clone())?;
+    let server = Server::bind(&options.sockets, &options.file.settings, secret.clone())?;
     let admin = AdminSocket::bind(&state.socket())?;
     let (handle, stop) = (server.handle(), Stop::new());
     // Before anything is announced: whoever reads the ticket may already want the relay to stop.
@@ -101,11 +102,14 @@ impl Signals {
     }
 
     async fn watch(mut self, stop: Stop, handle: Handle, options: Options) {
+        let Options { config, file: mut in_force, .. } = options;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => stop_by(&stop),
                 _ = self.interrupt.recv() => stop_by(&stop),
-                _ = self.hangup.recv() => manager::reloading(|| reload(&handle, &options)),
+                _ = self.hangup.recv() => manager::reloading(|| {
+                    in_force = reload(&handle, config.as_deref(), in_force.clone());
+                }),
             }
         }
     }
@@ -116,29 +120,38 @@ fn stop_by(stop: &Stop) {
     stop.ask();
 }
 
-fn reload(handle: &Handle, options: &Options) {
-    let Some(path) = &options.config else {
+/// Reads the file again. What is `in_force` afterwards: of what counts from the next start on, what it was.
+fn reload(handle: &Handle, path: Option<&Path>, in_force: ConfigFile) -> ConfigFile {
+    let Some(path) = path else {
         tracing::info!("nothing to reload: the relay was started without --config");
-        return;
+        return in_force;
     };
-    match ConfigFile::read(path) {
-        Ok(file) => {
-            for what in fixed(&options.file, &file) {
-                tracing::warn!("{what} changed in the configuration: takes a restart");
-            }
-            handle.reconfigure(&file.settings());
-            tracing::info!(path = %path.display(), "configuration reloaded; limits and terms hold for what is new");
+    let newer = match ConfigFile::read(path) {
+        Ok(newer) => newer,
+        Err(error) => {
+            tracing::error!("configuration not reloaded, the old one holds: {error}");
+            return in_force;
         }
-        Err(error) => tracing::error!("configuration not reloaded, the old one holds: {error}"),
+    };
+    let mut waits = false;
+    for key in in_force.changed(&newer) {
+        let (about, value) = (key.about(), newer.shown(key));
+        let what = format!("{} = {value}", about.path());
+        match about.counts {
+            Counts::AtOnce => tracing::info!("{what}: applied"),
+            Counts::For(of) => tracing::info!("{what}: applied, for {of}"),
+            Counts::NextStart(why) => {
+                waits = true;
+                tracing::warn!("{what}: counts from the next start on, for {why}");
+            }
+        }
     }
-}
-
-/// Fields that differ but are only read at the start.
-fn fixed(before: &ConfigFile, after: &ConfigFile) -> Vec<&'static str> {
-    let differs = [
-        ("listen", before.listen != after.listen),
-        ("public", before.public != after.public),
-        ("stun_alt", before.stun_alt != after.stun_alt),
-    ];
-    differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    handle.reconfigure(&newer.settings);
+    let restart = if waits {
+        "; the rest takes a restart, such as `sudo systemctl restart shadowmesh-relay`"
+    } else {
+        ""
+    };
+    tracing::info!(path = %path.display(), "configuration reloaded{restart}");
+    ConfigFile { settings: newer.settings, ..in_force }
 }

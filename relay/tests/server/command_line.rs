@@ -205,22 +205,65 @@ fn a_configuration_is_read_reloaded_and_refused() {
         }
     };
     until("listening");
-    fs::write(&config, "listen = [\"127.0.0.1:1\"]\nheartbeat = \"6s\"\n").unwrap();
+    let public = "public = \"relay.example.org\"\n";
+    fs::write(
+        &config,
+        format!("{public}listen = [\"127.0.0.1:1\"]\nheartbeat = \"6s\"\nlimits.connections = 7\n"),
+    )
+    .unwrap();
     running.signal(rustix::process::Signal::HUP);
-    until("listen changed");
+    until("listen = 127.0.0.1:1: counts from the next start on, for sockets are opened at the start");
+    until("heartbeat = 6s: applied, for connections that begin after it");
+    until("limits.connections = 7: applied");
+    until("configuration reloaded; the rest takes a restart");
+    // What waits does so until then, and what was applied is no news. All that is wrong with another file is said, and nothing of it taken.
+    fs::write(&config, "heartbit = \"6s\"\nmtu = 1\n").unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    until(
+        "line 1, column 1: unknown field `heartbit`, did you mean `heartbeat`?; line 2, column 7: `mtu` is a whole number",
+    );
+    fs::write(
+        &config,
+        format!("{public}listen = [\"127.0.0.1:1\"]\nheartbeat = \"7s\"\nlimits.connections = 7\n"),
+    )
+    .unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    until("listen = 127.0.0.1:1: counts");
+    // The next line of all: the limit is as it was.
+    until("heartbeat = 7s: applied");
+    fs::write(&config, format!("{public}listen = [\"127.0.0.1:0\"]\n")).unwrap();
+    // A storm: those that come while one is done are one.
+    for _ in 0..100 {
+        running.signal(rustix::process::Signal::HUP);
+    }
+    until("heartbeat = 15s: applied");
+    until("limits.connections = 16384: applied");
     until("configuration reloaded");
-    fs::write(&config, "heartbit = \"6s\"\n").unwrap();
-    running.signal(rustix::process::Signal::HUP);
-    until("did you mean `heartbeat`?");
     drop(running);
 
+    fs::write(&config, "heartbit = \"6s\"\n").unwrap();
     let said = sentence(relay(&state).args(["--config", path]).output().unwrap());
-    assert!(said.contains("unknown field `heartbit`"), "{said}");
+    assert!(said.contains("line 1, column 1: unknown field `heartbit`"), "{said}");
     fs::write(&config, "public = \"not a host\"\n").unwrap();
     let said = sentence(relay(&state).args(["--config", path]).output().unwrap());
-    assert!(said.contains("`public`") && said.contains("not a host"), "{said}");
+    assert!(said.contains("line 1, column 10: `public` is text in quotes: HOST or HOST:PORT"), "{said}");
     let said = sentence(relay(&state).args(["--config", "/nonexistent.toml"]).output().unwrap());
     assert!(said.contains("cannot read the configuration"), "{said}");
+}
+
+#[test]
+fn the_settings_are_printed_with_every_key_and_can_be_used() {
+    let (root, state) = state();
+    let printed = relay(&state).arg("config").output().unwrap();
+    let text = String::from_utf8(printed.stdout).unwrap();
+    assert!(
+        printed.status.success() && text.contains("\n[limits]\n") && text.contains("\n# mtu = 1500\n"),
+        "{text}"
+    );
+    assert!(!state.exists(), "nothing is made for it");
+    let config = root.path().join("relay.toml");
+    fs::write(&config, text).unwrap();
+    drop(Running::start(&state, &[["--config", config.to_str().unwrap()], LOOPBACK].concat()));
 }
 
 #[test]

@@ -51,6 +51,32 @@ lab_expect "global options after the command" on b shadowmesh status --json --so
 lab_expect "global options before the command" on b shadowmesh --json --socket /run/shadowmesh/control.sock status
 for shell in bash zsh fish; do lab_expect "completions $shell" on b sh -c "shadowmesh completions $shell | grep -q shadowmesh"; done
 lab_oracle frames a b --seconds 2
+
+# Settings by signal, while a ping goes on. What a remembers is a file that people may write as well.
+settings() { on a sh -c 'cat >/var/lib/shadowmesh/config.toml'; }
+budget_is() { lab_status a ".switch.flood_budget == \"$1\" or error" >/dev/null; }
+on b ping -q -i 0.02 -c 250 "$(lab_address a)" >"$LAB_OUT/ping-reload.txt" 2>&1 &
+pinging=$!
+printf 'flood_budget = "2mbit"\nsessions = "all"\nmtu = 1300\n' | settings
+kill -HUP "${LAB_PID[a]}"
+lab_wait 5 "the budget of the file" budget_is 2mbit
+lab_wait 5 "what was applied to be in the log" grep -q 'flood_budget = 2mbit: applied' "$LAB_OUT/a.log"
+lab_wait 5 "and what waits" grep -q 'mtu = 1300: counts from the next start on' "$LAB_OUT/a.log"
+[[ $(lab_status a .node.mtu) == 1400 ]] || lab_fail "the MTU is another without a start"
+printf 'flood_budget = "3mbit"\nsesions = "all"\n' | settings
+kill -HUP "${LAB_PID[a]}"
+lab_wait 5 "the fault to be in the log" grep -q 'line 2, column 1 has the unknown field `sesions`, did you mean `sessions`?' "$LAB_OUT/a.log"
+lab_expect "what was in force is" budget_is 2mbit
+refused=$(on a shadowmesh reload 2>&1) && lab_fail "a file with a fault is taken"
+[[ $refused == *"line 2, column 1"*"nothing is changed"* ]] || lab_fail "the fault is not said: $refused"
+printf 'flood_budget = "3mbit"\nsessions = "auto"\n' | settings
+for _ in {1..100}; do kill -HUP "${LAB_PID[a]}"; done
+lab_wait 5 "the budget after a storm of signals" budget_is 3mbit
+lab_expect "reload --json has nothing more to apply" on a sh -c "shadowmesh reload --json | jq -e '.applied == [] and .waits == [] and .restart == null'"
+wait "$pinging" || lab_fail "the ping beside it failed: $(tail -2 "$LAB_OUT/ping-reload.txt")"
+grep -q ' 0% packet loss' "$LAB_OUT/ping-reload.txt" || lab_fail "reloads cost frames: $(tail -2 "$LAB_OUT/ping-reload.txt")"
+step "ok: 250 pings beside 102 signals, none lost"
+
 lab_expect "b leaves when told" on b shadowmesh down
 lab_wait 5 "a to see that b left" lab_status a '[.peers[] | select(.state == "connected")] == [] or error'
 if on b shadowmesh status >/dev/null 2>&1; then lab_fail "status of a daemon that is gone succeeds"; fi

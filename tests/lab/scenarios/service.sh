@@ -74,7 +74,10 @@ lab_expect "the relay starts" inside systemctl start shadowmesh-relay
 ticket=$(inside shadowmesh-relay ticket)
 [[ $(of_process shadowmesh-relay Uid) != 0* ]] || lab_fail "the relay is root"
 [[ $(of_process shadowmesh-relay CapEff) == 0000000000000400 ]] || lab_fail "the relay may do more than bind low ports: $(of_process shadowmesh-relay CapEff)"
+printf 'public = "198.51.100.1"\nlimits.connections = 99\n' | inside tee /etc/shadowmesh/relay.toml >/dev/null
 lab_expect "the relay reads its settings again" inside systemctl reload shadowmesh-relay
+relay_says() { inside journalctl --unit shadowmesh-relay --output cat | grep -q "$1"; }
+lab_wait 5 "it to say what it applied" relay_says 'limits.connections = 99: applied'
 exposed shadowmesh-relay.service
 
 step "from a daemon by hand to a service"
@@ -99,7 +102,16 @@ lab_wait 10 "pings of the service" pings
 pid=$(property shadowmesh MainPID)
 lab_expect "install again" inside shadowmesh install
 is shadowmesh MainPID "$pid" || lab_fail "that interrupted the service"
+printf 'flood_budget = "2mbit"\n' | inside tee /etc/shadowmesh/config.toml >/dev/null
 lab_expect "reload" inside systemctl reload shadowmesh
+[[ $(inside shadowmesh status --json | jq -r .switch.flood_budget) == 2mbit ]] || lab_fail "a reload applies nothing"
+printf 'flood_budget = 3\n' | inside tee /etc/shadowmesh/config.toml >/dev/null
+! inside systemctl reload shadowmesh 2>/dev/null || lab_fail "a reload of a file with a fault is said to be done"
+[[ $(inside shadowmesh status --json | jq -r .switch.flood_budget) == 2mbit ]] || lab_fail "a file with a fault changes something"
+printf 'device = "other0"\n' | inside tee /etc/shadowmesh/config.toml >/dev/null
+[[ $(inside shadowmesh reload --json | jq -r .restart) == "sudo systemctl restart shadowmesh" ]] || lab_fail "what starts the service anew is not said"
+inside shadowmesh config | inside tee /etc/shadowmesh/config.toml >/dev/null
+lab_expect "reload of the example" inside systemctl reload shadowmesh
 is shadowmesh MainPID "$pid" || lab_fail "a reload interrupted the service"
 # What root does beside it stays the service's.
 inside systemctl stop shadowmesh

@@ -13,6 +13,7 @@ use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
 use crate::daemon::state_dir::{Joins, NetworkState, StateDir, StateLock};
+use crate::doctor::{self, quoted};
 use crate::names::Places;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
@@ -36,9 +37,10 @@ pub(super) struct Prepared {
     pub(super) node_secret: NodeSecret,
     pub(super) network: NetworkState,
     pub(super) relays: Vec<RelayTicket>,
-    pub(super) own_relays: Vec<RelayTicket>,
     pub(super) settings: Settings,
     pub(super) config_file: Option<ConfigFile>,
+    pub(super) hostname: String,
+    pub(super) restart: String,
     pub(super) rules: Option<RulesFile>,
     pub(super) members: Option<Members>,
     pub(super) ring: RingLimits,
@@ -91,9 +93,10 @@ impl Prepared {
             node_secret,
             network,
             relays,
-            own_relays,
             settings,
             config_file,
+            hostname,
+            restart,
             rules,
             members,
             ring,
@@ -107,9 +110,10 @@ impl Prepared {
             node_secret,
             network,
             relays,
-            own_relays,
             settings,
             config_file,
+            hostname,
+            restart,
             rules,
             members,
             ring,
@@ -216,7 +220,9 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         undo.config = Some(old_config);
     }
     state.save_network(&network)?;
-    let settings = Settings::new(&used, &hostname());
+    let hostname = hostname();
+    let settings = Settings::new(&used, &hostname);
+    let restart = restart(global, config_file.as_ref(), args.detached);
     let load = |root| Members::load(&state, root, node_secret.public());
     let mut members = network.root.map(load).transpose()?;
     if let (Some(members), Some(delegated)) = (&mut members, invite.and_then(|invite| invite.delegated)) {
@@ -230,9 +236,10 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         node_secret,
         network,
         relays,
-        own_relays: used.relays,
         settings,
         config_file,
+        hostname,
+        restart,
         rules,
         members,
         ring,
@@ -262,6 +269,18 @@ fn relays_to_use(
         );
     }
     Ok(relays)
+}
+
+/// What a person types to start this daemon anew: the service, where it is that; else what was typed, in the background if it is there.
+fn restart(global: &Global, config_file: Option<&ConfigFile>, detached: bool) -> String {
+    if let Some(unit) = i32::try_from(std::process::id()).ok().and_then(doctor::unit_of) {
+        return format!("sudo systemctl restart {}", unit.trim_end_matches(".service"));
+    }
+    let options: String = global.call().options.iter().map(|word| format!(" {}", quoted(word))).collect();
+    let file = config_file.map(|file| format!(" --config {}", quoted(&file.path().display().to_string())));
+    let detach = if detached { " --detach" } else { "" };
+    let file = file.unwrap_or_default();
+    format!("sudo shadowmesh{options} down && sudo shadowmesh{options} up{detach}{file}")
 }
 
 /// Joins by an invite, unless this host is a member already.

@@ -312,7 +312,7 @@ impl EventLoop {
         if let Err(error) = self.interface.set_addresses(&wanted).await {
             self.notice(error.to_string());
         }
-        self.progress.send(self.interface.up(self.mtu));
+        self.progress.send(self.interface.up(self.settings.mtu.bytes()));
     }
 
     pub(super) fn save_network(&self) {

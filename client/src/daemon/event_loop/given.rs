@@ -17,7 +17,8 @@ impl EventLoop {
     /// Takes what the network gives, where that is news.
     pub(super) async fn follow_given(&mut self) {
         let Some(trust) = self.endpoint.trust().filter(|trust| trust.own().is_some()) else { return };
-        let given = address::given(trust, self.network.address_space(), self.by_hand, self.network.given);
+        let given =
+            address::given(trust, self.network.address_space(), self.settings.address, self.network.given);
         let by_record = given.is_some_and(|given| trust.view().holder(given.address().into()).is_some());
         // One that it gave way with is its own after all once the record says so.
         if self.members.given == Some((given, by_record)) {
@@ -43,7 +44,7 @@ impl EventLoop {
     /// How firmly it is held: as before where this node has it already.
     fn claim_on(&self, given: Cidr4, by_record: bool) -> Claim {
         let hello = self.endpoint.hello();
-        if self.by_hand.is_some_and(|by_hand| by_hand.address() == given.address()) {
+        if self.settings.address.is_some_and(|by_hand| by_hand.address() == given.address()) {
             return Claim::ByHand;
         }
         match by_record {
@@ -61,7 +62,7 @@ impl EventLoop {
         }
         let wanted = cidrs(Some(given), None);
         let there = self.interface.on_bridge().to_vec();
-        let on_bridge = self.bridge.name().map(|bridge| (bridge.as_str(), there.as_slice()));
+        let on_bridge = self.settings.bridge.name().map(|bridge| (bridge.as_str(), there.as_slice()));
         let checked = check_beside(&self.netlink, &wanted, on_bridge, Some(self.interface.index)).await;
         self.members.given_clash = checked.err().map(|error| error.to_string());
         self.members.given_clash.is_none()
@@ -82,13 +83,13 @@ impl EventLoop {
         let limits =
             trust.own().and_then(|own| own.chain.as_ref()).map(|(delegation, _)| delegation.claims());
         if let Some(wished) =
-            self.by_hand.map(|by_hand| by_hand.address()).filter(|wished| has != Some(*wished))
+            self.settings.address.map(|by_hand| by_hand.address()).filter(|wished| has != Some(*wished))
         {
             return Some(format!("{}; this host has {instead}", self.why_not(trust, limits, wished)));
         }
         let has_blocks = limits.is_some_and(|limits| limits.blocks.iter().any(|block| block.is_ipv4()));
         let none = facts.addresses.ipv4().next().is_none() && has_blocks;
-        let none = none && self.by_hand.is_none();
+        let none = none && self.settings.address.is_none();
         none.then(|| {
             format!(
                 "no address of the invite's ({}) is this host's, for others have those it tried; it has {instead}",

@@ -120,7 +120,7 @@ impl EventLoop {
         let Members { mut trust, authority, joins } = members;
         let now = Instant::now();
         trust.hold(self.network.secrets());
-        trust.wish_address(self.by_hand.and_then(|by_hand| Address::new(by_hand.address().into())));
+        trust.wish_address(self.settings.address.and_then(|by_hand| Address::new(by_hand.address().into())));
         self.endpoint.set_trust(now, unix_now(), trust);
         self.routes.certify();
         self.members = Kept { authority, joins, look: Some(now), ..Kept::default() };
@@ -246,16 +246,16 @@ impl EventLoop {
     }
 
     /// An admin's node keeps its own certificate, and shuts out those who used an invite too often.
-    fn do_my_part(&mut self) {
+    pub(super) fn do_my_part(&mut self) {
         if let Some(authority) = &self.members.authority {
             let key = authority.public().clone();
             // Only what the record asks for is kept.
             self.endpoint.with_trust(Instant::now(), |trust| trust.keep_key(key));
         }
-        let name = Name::new(&self.own_name);
+        let name = Name::new(self.settings.name.as_str());
         self.try_admin(|admin| name.map_or(Ok(false), |name| admin.certify_here(name)));
         self.try_admin(|admin| admin.enter_here());
-        let by_hand = self.by_hand.and_then(|by_hand| Address::new(by_hand.address().into()));
+        let by_hand = self.settings.address.and_then(|by_hand| Address::new(by_hand.address().into()));
         if let Some(by_hand) = by_hand {
             self.try_admin(|admin| admin.give_here(by_hand));
         }
@@ -289,7 +289,7 @@ impl EventLoop {
         if let Some(relays) = relays.filter(|relays| *relays != self.network.relays) {
             self.network.relays = relays;
             self.save_network();
-            let (relays, left_out) = relays_in_use(&self.network.relays, &self.own_relays);
+            let (relays, left_out) = relays_in_use(&self.network.relays, &self.settings.relays);
             let names: Vec<_> = relays.iter().filter_map(|relay| relay.addresses.first()).cloned().collect();
             let rest = if left_out > 0 { format!(", and not {left_out} more") } else { String::new() };
             self.notice(format!(
@@ -305,11 +305,12 @@ impl EventLoop {
     /// An admin's node renews what others show, and has to know whom it told of a new secret: where nobody said otherwise it keeps a session
     /// with each.
     pub(super) fn follow_sessions(&mut self) {
-        let keep = match self.sessions.keep {
+        let sessions = self.settings.sessions();
+        let keep = match sessions.keep {
             Keep::Auto if self.is_admin() => Keep::All,
             chosen @ (Keep::Auto | Keep::All | Keep::Few) => chosen,
         };
-        self.endpoint.set_sessions(Instant::now(), Sessions { keep, ..self.sessions });
+        self.endpoint.set_sessions(Instant::now(), Sessions { keep, ..sessions });
     }
 
     /// The rules of the record count where no file does.
@@ -619,7 +620,9 @@ impl EventLoop {
         };
         Some(doc::Membership {
             state: state.to_owned(),
-            name: facts.as_ref().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string()),
+            name: facts
+                .as_ref()
+                .map_or_else(|| self.settings.name.to_string(), |facts| facts.name.to_string()),
             tags: facts.iter().flat_map(|facts| facts.tags.iter()).map(ToString::to_string).collect(),
             given: facts.iter().flat_map(|facts| facts.addresses.iter()).map(ToString::to_string).collect(),
             until: own.map(|own| own.not_after),

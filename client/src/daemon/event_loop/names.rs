@@ -36,7 +36,12 @@ impl EventLoop {
                 Some(Candidate { id: peer.id, name, voucher: Voucher::Itself, addresses })
             });
             let id = self.endpoint.id();
-            let own = Candidate { id, name: self.own_name.clone(), voucher: Voucher::Itself, addresses: own };
+            let own = Candidate {
+                id,
+                name: self.settings.name.to_string(),
+                voucher: Voucher::Itself,
+                addresses: own,
+            };
             return said.chain([own]).collect();
         };
         let named = self.roster().into_iter().filter_map(|(id, name)| {

@@ -27,9 +27,7 @@ impl EventLoop {
                 }
             }
             Request::Reload => {
-                self.manager.reloading();
                 let response = self.reload();
-                self.manager.reloaded();
                 reply.send(response);
             }
             Request::Down => {
@@ -122,17 +120,17 @@ impl EventLoop {
             named.get(at).map(|named| named.name.clone())
         };
         let switch = self.plane.as_ref().map_or_else(Default::default, |plane| {
-            report::switch(self.protection, &plane.counters().switch, name_of)
+            report::switch(self.settings.switch().protection, &plane.counters().switch, name_of)
         });
         doc::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: doc::Node {
                 id: self.endpoint.id().to_base32(),
-                name: self.own_name.clone(),
+                name: self.settings.name.to_string(),
                 addresses: report::address_texts(hello.ipv4, hello.ipv6),
                 mac: hello.mac.to_string(),
                 device: self.interface.name(),
-                mtu: self.mtu,
+                mtu: self.settings.mtu.bytes(),
                 queues: 1,
             },
             network: doc::Network {

@@ -44,7 +44,7 @@ impl EventLoop {
     pub(super) fn named(&self, peers: &[PeerStatus]) -> Vec<Named> {
         let roster: BTreeMap<NodeId, String> = self.roster().into_iter().collect();
         let is_certified = self.endpoint.trust().is_some();
-        let own = roster.get(&self.endpoint.id()).unwrap_or(&self.own_name);
+        let own = roster.get(&self.endpoint.id()).map_or_else(|| self.settings.name.as_str(), String::as_str);
         report::named((self.endpoint.id(), own), peers, |peer| {
             let own = peer.hello.as_ref().map(|hello| hello.name.clone()).filter(|_| !is_certified);
             // Who waits goes by its id where members go by their names.
@@ -82,7 +82,8 @@ impl EventLoop {
                 *known = name.to_string();
             }
         }
-        let own = self.own_facts().map_or_else(|| self.own_name.clone(), |facts| facts.name.to_string());
+        let own =
+            self.own_facts().map_or_else(|| self.settings.name.to_string(), |facts| facts.name.to_string());
         roster.insert(trust.node(), own);
         roster.into_iter().collect()
     }

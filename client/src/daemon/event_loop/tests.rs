@@ -3,6 +3,7 @@
 
 mod members;
 mod names;
+mod reload;
 mod sessions;
 mod watchdog;
 
@@ -281,6 +282,9 @@ impl Daemon {
     }
 }
 
+/// What people are told to type here.
+const RESTART: &str = "sudo shadowmesh down && sudo shadowmesh up";
+
 /// A relay that is not named any more is left so soon here.
 const LEAVE_AFTER: Duration = Duration::from_secs(2);
 
@@ -322,10 +326,11 @@ fn options(
         control: ControlSocket::bind(&home.path().join("control")).unwrap(),
         node_secret,
         relays: network.relays.clone(),
-        own_relays: Vec::new(),
         network,
         settings: Settings::new(&config, name),
         config_file: None,
+        hostname: name.to_owned(),
+        restart: RESTART.to_owned(),
         rules: None,
         members,
         ring: RingLimits::default(),
