@@ -740,6 +740,7 @@ impl Exchange {
             return;
         }
         self.waits = None;
+        let is_admitted = matches!(self.verdict, Verdict::Admitted(_));
         for (purpose, hash) in self.needs(trust) {
             let may = match (self.tried.get(&hash), purpose) {
                 (Some(at), _) if at.is_none_or(|at| at > clock.now) => Err(*at),
@@ -747,7 +748,7 @@ impl Exchange {
                 (Some(_) | None, _) => Ok(()),
             };
             let may = may.and_then(|()| match purpose.is_for_all(trust) {
-                true => trust.claim(clock.now, self.peer, hash).map_err(Some),
+                true => trust.claim(clock.now, self.peer, is_admitted, hash).map_err(Some),
                 false => Ok(()),
             });
             if let Err(at) = may {

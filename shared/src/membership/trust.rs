@@ -11,6 +11,7 @@ use super::message::Listed;
 use super::record::{Bygone, Facts, Record, Revocation, View};
 use super::secrets::{SecretState, Secrets};
 use super::statement::{Statement, StatementError, Unverified};
+use super::turns::Turns;
 use super::{Address, Seconds};
 use crate::bucket::Bucket;
 use crate::crypto::keys::{NetworkKeys, NetworkSecret};
@@ -20,16 +21,12 @@ use std::time::{Duration, Instant};
 
 /// Most nodes of which is remembered that they were met in time. The record takes them up before long.
 const MAX_MET: usize = 1024;
-/// What one peer is being asked for no other is, for so long: the largest document takes ten round trips.
-const CLAIM: Duration = Duration::from_secs(5);
 /// So often at most a document is asked for whose writer is no admin any more. It may object, which takes one; who removed it may have
 /// had a reason, and each costs every member up to 256 kB and as much on its disk.
 const OBJECTION: Duration = Duration::from_secs(60);
 /// WANTs of all that are not admitted together, with up to 32 kB each: whoever has the secret can be as many nodes as it likes. Enough
 /// for a hundred that join at once, or all of whom ask one that joins what it is.
 const SERVED_TO_STRANGERS: Bucket = Bucket::new(256, Duration::from_millis(25));
-/// Who waited so long for its turn is there no more.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// What a node holds.
 #[derive(Debug)]
@@ -52,13 +49,12 @@ pub struct Trust {
     own: Option<Own>,
     joining: Option<Joining>,
     offers: BTreeMap<NodeId, Statement<Certificate>>,
-    claims: BTreeMap<BlobHash, Claim>,
+    turns: Turns,
     /// When a document was last heard of somebody who is no admin any more.
     objections: BTreeMap<Fingerprint, Instant>,
     /// What all those are served together who are not admitted.
     served_to_strangers: Bucket,
     changes: u64,
-    turns: u64,
 }
 
 /// What this node shows.
@@ -89,11 +85,10 @@ impl Trust {
             own: None,
             joining: None,
             offers: BTreeMap::new(),
-            claims: BTreeMap::new(),
+            turns: Turns::default(),
             objections: BTreeMap::new(),
             served_to_strangers: SERVED_TO_STRANGERS,
             changes: 0,
-            turns: 0,
         }
     }
 
@@ -388,7 +383,8 @@ impl Trust {
         }
     }
 
-    /// As an admin: a certificate for `node`, to be fetched by it.
+    /// As an admin: a certificate for `node`, to be fetched by it. Of too many the one goes that ends first: it is made again when its node
+    /// is seen again.
     pub fn offer(&mut self, certificate: Statement<Certificate>) {
         self.offers.insert(certificate.body().node, certificate);
         self.changes += 1;
@@ -496,7 +492,7 @@ impl Trust {
         self.served_to_strangers.take(now)
     }
 
-    /// Whether `peer` may be asked for `hash`: nobody else is. It is noted.
+    /// Whether `peer` may be asked for `hash`; see [`Turns::claim`].
     ///
     /// # Errors
     /// When to try again. Who had its turn and gave nothing waits for those that came after it, so that no member keeps news from a
@@ -524,23 +520,8 @@ impl Trust {
 
     /// `peer` is not being asked for it any more. Nobody has to be if it is `here`.
     pub(super) fn release(&mut self, now: Instant, peer: NodeId, hash: BlobHash, here: bool) {
-        if here {
-            self.claims.remove(&hash);
-        } else if let Some(claim) = self.claims.get_mut(&hash).filter(|claim| claim.owner == peer) {
-            claim.until = claim.until.min(now);
-            self.turns += u64::from(!claim.waiting.is_empty());
-        }
+        self.turns.release(now, peer, hash, here);
     }
-}
-
-/// A blob that somebody is being asked for.
-#[derive(Debug)]
-struct Claim {
-    owner: NodeId,
-    until: Instant,
-    /// Who could be asked as well.
-    waiting: BTreeSet<NodeId>,
-}
 
 impl Claim {
     fn new(now: Instant, owner: NodeId) -> Self {

@@ -107,11 +107,18 @@ impl World {
     fn pump(&mut self) {
         for (from, node) in &mut self.nodes {
             let mut changes = None;
-            while changes != Some((node.trust.changes(), node.trust.turns())) {
-                changes = Some((node.trust.changes(), node.trust.turns()));
-                node.sessions
-                    .values_mut()
-                    .for_each(|exchange| exchange.handle_change(self.clock, &mut node.trust));
+            loop {
+                if changes.replace(node.trust.changes()) != Some(node.trust.changes()) {
+                    node.sessions
+                        .values_mut()
+                        .for_each(|exchange| exchange.handle_change(self.clock, &mut node.trust));
+                } else if let Some(peer) = node.trust.poll_turn(self.clock.now) {
+                    if let Some(exchange) = node.sessions.get_mut(&peer.0[0]) {
+                        exchange.handle_change(self.clock, &mut node.trust);
+                    }
+                } else {
+                    break;
+                }
             }
             for (to, exchange) in &mut node.sessions {
                 while let Some(event) = exchange.poll_event() {
@@ -568,6 +575,93 @@ fn a_member_that_offers_and_gives_nothing_keeps_no_news_from_others() {
     }
 }
 
+/// Two that give nothing do not pass the turn to each other: whoever waited longest has the next one.
+#[test]
+fn a_turn_goes_to_who_waited_longest() {
+    let mut world = World::new([9]);
+    let begun = world.clock.now;
+    let trust = world.trust(9);
+    let hash = crate::ids::BlobHash([7; 32]);
+    let mut asked = |turn: u64| {
+        [1, 2, 3].map(|peer| trust.claim(begun + seconds(5 * turn), id(peer), false, hash).is_ok())
+    };
+    assert_eq!([0, 1, 2].map(&mut asked), [[true, false, false], [false, true, false], [false, false, true]]);
+}
+
+/// Strangers that wait do not keep a member waiting, nor members that give nothing a stranger.
+#[test]
+fn each_second_turn_is_a_members() {
+    let mut world = World::new([99]);
+    let now = world.clock.now;
+    let trust = world.trust(99);
+    let hash = crate::ids::BlobHash([7; 32]);
+    let ask = |trust: &mut Trust, peer: u8| trust.claim(now, id(peer), peer >= 10, hash).is_ok();
+    assert!(ask(trust, 1));
+    for waits in [2, 3, 4, 5, 10, 11] {
+        assert!(!ask(trust, waits));
+    }
+    let mut order = Vec::new();
+    let mut asked = 1;
+    while order.len() < 5 {
+        trust.release(now, id(asked), hash, false);
+        asked = trust.poll_turn(now).unwrap().0[0];
+        // Two are there no more, or do not want it any more.
+        while [3, 11].contains(&asked) {
+            asked = trust.poll_turn(now).unwrap().0[0];
+        }
+        assert!(ask(trust, asked));
+        assert_eq!(trust.poll_turn(now), None);
+        order.push(asked);
+        if order.len() == 1 {
+            assert!(!ask(trust, 1), "who had its turn is behind all");
+        }
+    }
+    assert_eq!(order, [10, 2, 4, 5, 1]);
+    trust.release(now, id(1), hash, false);
+    assert_eq!(trust.poll_turn(now), None);
+    assert!(ask(trust, 77), "nobody waits");
+}
+
+/// Each lists what is not there, says that it does not have it, and lists it anew.
+#[test]
+fn a_hundred_liars_cost_a_look_at_one_session_each_time() {
+    let mut world = World::new([200]);
+    world.certify(&[200]);
+    world.say(200, |_| ());
+    let mut clock = world.clock;
+    let trust = world.trust(200);
+    let listed = Listed { issuer: root().fingerprint(), version: 99, hash: StatementHash([7; 32]) };
+    let mut liars: Vec<_> = (0..100).map(|n| (Exchange::begin(clock, trust, id(n)), 0)).collect();
+    let (mut looks, mut answers) = (0, 0);
+    for _ in 0..100 {
+        let mut is_idle = false;
+        while !is_idle {
+            is_idle = true;
+            for (liar, _) in &mut liars {
+                while let Some(message) = liar.poll_message() {
+                    if let Message::Want(Want { hash, .. }) = message {
+                        (answers, is_idle) = (answers + 1, false);
+                        let nothing = Part { hash, total: 0, number: 0, bytes: Vec::new() };
+                        liar.handle_message(clock, trust, Message::Part(nothing));
+                    }
+                }
+            }
+            while let Some(NodeId([n, ..])) = trust.poll_turn(clock.now) {
+                looks += 1;
+                liars[usize::from(n)].0.handle_change(clock, trust);
+            }
+        }
+        for (liar, revision) in &mut liars {
+            *revision += 1;
+            let member = Member { revision: *revision, documents: vec![listed], ..Member::default() };
+            liar.handle_message(clock, trust, Message::Member(member));
+        }
+        clock.now += Duration::from_millis(10);
+    }
+    // Eight news of each at once, and two a second.
+    assert!((800..1_100).contains(&answers), "{answers}");
+    assert!(looks <= answers, "{looks} for {answers}");
+}
 #[test]
 fn everything_stored_comes_back() {
     let mut world = joining(|_| ());
