@@ -388,9 +388,9 @@ impl Endpoint {
 
     /// Consequences that concern more than one peer: CONFIRMED and RELEASE to relays, address claims.
     fn after_input(&mut self, now: Instant) {
-        self.settle_demand(now);
         self.confirm_contacts();
         self.spread_trust(now);
+        self.settle_demand(now);
         self.release_channels();
         self.settle_claims(now);
         self.doubt_mappings(now);

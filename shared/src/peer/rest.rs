@@ -419,7 +419,7 @@ impl Peer {
             Some(Via::Udp(remote)) => Some(remote),
             Some(Via::Channel(_) | Via::RelayUdp(_) | Via::Tcp(_)) | None => None,
         };
-        let member = self.member.set_aside();
+        let member = self.set_member_aside(ctx);
         let session = self.take_session(ctx);
         self.direct.on_rest();
         self.member = member;

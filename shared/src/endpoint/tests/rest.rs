@@ -322,12 +322,12 @@ fn who_does_not_know_of_rest_is_not_asked() {
 }
 
 #[test]
-fn a_small_network_keeps_all_its_sessions() {
+fn a_small_network_keeps_all_its_sessions_whoever_is_only_named() {
     let mut world = World::new(920);
     world.run(IDLE_AFTER * 3);
     assert!(world.is_connected());
     assert_eq!([stopped(&world, 0), stopped(&world, 1)], [0, 0]);
-    // Until there are too many for that; and again when they are gone.
+    // A relay says what it likes; those that say something themselves are in the mesh of a hundred.
     let now = world.now;
     let others = (0..ALL_UP_TO).map(|n| NodeId([u8::try_from(n + 1).unwrap(); 32]));
     let others: Vec<_> = others.collect();
@@ -344,13 +344,8 @@ fn a_small_network_keeps_all_its_sessions() {
         let all = world.nodes[at].endpoint.peer_status(world.now);
         all.into_iter().find(|status| status.id == peer).unwrap().state
     };
-    assert_eq!([state(&world, 0), state(&world, 1)], ASLEEP);
-    world.drop = |_, _| false;
-    for at in 0..2 {
-        keep(&mut world, at, Keep::All);
-    }
-    world.run(Duration::from_secs(3));
     assert_eq!([state(&world, 0), state(&world, 1)], [PeerState::Connected; 2]);
+    assert_eq!([stopped(&world, 0), stopped(&world, 1)], [0, 0]);
 }
 
 #[test]

@@ -662,6 +662,35 @@ fn a_hundred_liars_cost_a_look_at_one_session_each_time() {
     assert!((800..1_100).contains(&answers), "{answers}");
     assert!(looks <= answers, "{looks} for {answers}");
 }
+
+/// A peer that sleeps is asked for nothing, and keeps nobody from being asked.
+#[test]
+fn who_sleeps_is_asked_for_nothing() {
+    let mut world = World::new([1, 2, 3]);
+    world.certify(&[1, 2, 3]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    world.connect(1, 3);
+    world.connect(2, 3);
+    assert!(world.opens(2, 3, seconds(5)).is_some());
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    world.run(seconds(5));
+    let now = world.clock.now;
+    let node = world.nodes.get_mut(&2).unwrap();
+    node.sessions.get_mut(&1).unwrap().pause(now, &mut node.trust);
+    // What would be said to it is lost.
+    world.nodes.get_mut(&1).unwrap().sessions.remove(&2);
+    let limits = delegation(Fingerprint([0; 32]));
+    let (_, invited) = invite(&root(), root().fingerprint(), limits, &mut SeededRng::new(3)).unwrap();
+    let hash = invited.hash();
+    world.say(3, |document| assert!(document.invites.insert(hash)));
+    world.trust(3).keep_invite(invited);
+    world.changed(3);
+    let is_here = |world: &World| world.nodes[&2].trust.invites().count() == 1;
+    let took = world.run_until(seconds(10), is_here);
+    assert!(took.is_some_and(|took| took < seconds(1)), "{took:?}");
+}
+
 #[test]
 fn everything_stored_comes_back() {
     let mut world = joining(|_| ());
