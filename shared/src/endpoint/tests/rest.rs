@@ -4,6 +4,7 @@ use super::direct::{DIRECT, Nat, behind, kinds, traffic};
 use super::*;
 use crate::endpoint::demand::{ALL_UP_TO, IDLE_AFTER, IDLE_AFTER_MIN, Keep, Sessions};
 use crate::path::select::{PathKind, Wanted};
+use crate::wire::control::Control;
 
 pub(super) const IDLE: Duration = Duration::from_secs(10);
 /// Long enough for either side to have asked, and for what is remembered of it to be forgotten.
@@ -294,6 +295,28 @@ fn an_answer_that_comes_when_the_one_that_asked_went_on_ends_the_session() {
     world.run(Duration::from_secs(3));
     assert!(world.is_connected());
     assert_eq!([world.started(0), world.started(1)], [2, 2]);
+}
+
+/// What node 0 began since it was asked to count.
+static BEGUN: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+#[test]
+fn an_answer_that_nobody_asked_for_costs_no_handshake() {
+    let mut world = pair(World::new(936));
+    world.drop = |from, packet| {
+        let is_init = from == 0 && packet.first() == Some(&0xc8);
+        BEGUN.fetch_add(usize::from(is_init), std::sync::atomic::Ordering::Relaxed);
+        is_init
+    };
+    let (now, victim) = (world.now, world.nodes[0].endpoint.id());
+    for number in 0..1_000 {
+        let now = now + Duration::from_millis(number);
+        let answer = Control::RestAnswer { number: number % 7, is_over: true };
+        world.nodes[1].endpoint.with_peer(now, victim, |peer, ctx| peer.say_for_test(ctx, &answer));
+        world.run(Duration::from_millis(1));
+    }
+    assert_eq!(BEGUN.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert!(world.is_connected());
 }
 
 #[test]
