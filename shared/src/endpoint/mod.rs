@@ -48,7 +48,7 @@ use crate::wire::header::{Header, PacketType};
 use crate::wire::packet::PacketKind;
 use config::Config;
 use demand::Sessions;
-use event::{Event, Via};
+use event::{Event, PeerState, Via};
 pub(crate) use local::LocalCandidates;
 use members::Members;
 use outbox::{Indices, Outbox};
@@ -320,6 +320,11 @@ impl Endpoint {
         let mut peers: Vec<_> = self.peers.values().map(|peer| peer.status(now)).collect();
         peers.sort_by_key(|peer| peer.slot);
         peers
+    }
+
+    /// How it stands with a peer.
+    pub fn state_of(&self, slot: PeerSlot) -> Option<PeerState> {
+        Some(self.peers.get(self.slots.get(&slot)?)?.state())
     }
 
     /// Who has that slot.
