@@ -87,6 +87,7 @@ impl<'a> Admin<'a> {
         self.trust.keep_key(self.authority.public().clone());
         let mut document = self.trust.record().draft(self.authority.fingerprint(), self.now);
         self.drop_ended_invites(&mut document);
+        document.drop_shut_out();
         document
     }
 
@@ -176,7 +177,7 @@ impl<'a> Admin<'a> {
             ))?;
             word.version = view.next_version();
             change(&mut word);
-            if document.members.insert(node, word) { Ok(()) } else { Err(Full.into()) }
+            Ok(document.say_of(node, word)?)
         })
     }
 
@@ -197,7 +198,7 @@ impl<'a> Admin<'a> {
                 Some(facts) => view.first_word(facts, delegate, now),
                 None => Word { delegate, since: now, version: view.next_version(), ..Word::default() },
             };
-            if document.members.insert(node, word) { Ok(()) } else { Err(Full.into()) }
+            Ok(document.say_of(node, word)?)
         })
     }
 
