@@ -463,6 +463,7 @@ impl Endpoint {
                 self.with_peer(now, id, |peer, ctx| peer.forget(ctx));
                 if let Some(peer) = self.peers.remove(&id) {
                     self.slots.remove(&peer.slot());
+                    self.members.trust.iter_mut().for_each(|trust| trust.part(id));
                     self.out.event(Event::PeerRemoved { slot: peer.slot() });
                 }
             }

@@ -387,7 +387,20 @@ impl Trust {
     /// is seen again.
     pub fn offer(&mut self, certificate: Statement<Certificate>) {
         self.offers.insert(certificate.body().node, certificate);
+        if self.offers.len() > MAX_MET {
+            let ends = |offer: &Statement<Certificate>| offer.body().not_after;
+            let first = self.offers.iter().min_by_key(|(_, offer)| ends(offer)).map(|(node, _)| *node);
+            if let Some(node) = first {
+                self.offers.remove(&node);
+            }
+        }
         self.changes += 1;
+    }
+
+    /// `node` is forgotten: what was of use only to judge it by, or for it, is as well.
+    pub fn part(&mut self, node: NodeId) {
+        self.offers.remove(&node);
+        self.shown.remove(&node);
     }
 
     /// What was made for `node` and waits for it.
@@ -495,27 +508,15 @@ impl Trust {
     /// Whether `peer` may be asked for `hash`; see [`Turns::claim`].
     ///
     /// # Errors
-    /// When to try again. Who had its turn and gave nothing waits for those that came after it, so that no member keeps news from a
-    /// node by offering it.
-    pub(super) fn claim(&mut self, now: Instant, peer: NodeId, hash: BlobHash) -> Result<(), Instant> {
-        self.claims.retain(|_, claim| claim.until + FORGOTTEN_AFTER > now);
-        let Some(claim) = self.claims.get_mut(&hash) else {
-            self.claims.insert(hash, Claim::new(now, peer));
-            return Ok(());
-        };
-        claim.waiting.remove(&peer);
-        let (is_running, is_own) = (claim.until > now, claim.owner == peer);
-        if is_running && !is_own {
-            claim.waiting.insert(peer);
-            return Err(claim.until);
-        }
-        if is_own && !is_running && !claim.waiting.is_empty() {
-            return Err(now + CLAIM);
-        }
-        if !is_running {
-            (claim.owner, claim.until) = (peer, now + CLAIM);
-        }
-        Ok(())
+    /// When to try again, at the latest.
+    pub(super) fn claim(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        is_admitted: bool,
+        hash: BlobHash,
+    ) -> Result<(), Instant> {
+        self.turns.claim(now, peer, is_admitted, hash)
     }
 
     /// `peer` is not being asked for it any more. Nobody has to be if it is `here`.

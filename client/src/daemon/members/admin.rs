@@ -307,6 +307,9 @@ impl<'a> Admin<'a> {
         if !self.trust.view().standing().is_admin(self.authority.fingerprint()) {
             return Err(AdminError::NotAdmin);
         }
+        if self.is_offered(shown, &facts) {
+            return Ok(());
+        }
         let early = self.now.saturating_sub(EARLY);
         let says = Certificate {
             node: shown.node,
@@ -330,6 +333,18 @@ impl<'a> Admin<'a> {
             self.trust.offer(certificate);
         }
         Ok(())
+    }
+
+    /// Whether what waits for the node of `shown` is what would be made now.
+    fn is_offered(&self, shown: &Certificate, facts: &Facts) -> bool {
+        self.trust.offer_for(shown.node).is_some_and(|offer| {
+            let waits = offer.body();
+            let says =
+                (&waits.name, &waits.tags, &waits.addresses) == (&facts.name, &facts.tags, &facts.addresses);
+            let is_mine = offer.issuer() == self.authority.fingerprint();
+            let is_next = waits.serial == shown.serial.wrapping_add(1) && waits.not_after > shown.not_after;
+            is_mine && is_next && says && !self.is_due(waits)
+        })
     }
 
     /// A certificate that begins too late, of a node that the record knows, is replaced by one for now.

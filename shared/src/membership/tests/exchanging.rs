@@ -663,6 +663,24 @@ fn a_hundred_liars_cost_a_look_at_one_session_each_time() {
     assert!(looks <= answers, "{looks} for {answers}");
 }
 
+#[test]
+fn offers_to_who_left_are_bounded() {
+    let mut world = World::new([9]);
+    let trust = world.trust(9);
+    let node = |n: u16| NodeId(crate::crypto::kdf::sha256(&[&n.to_be_bytes()]));
+    let offer = |n: u16| {
+        let not_after = 5_000 + u64::from(n);
+        let body = Certificate { node: node(n), not_after, ..certificate(1, None) };
+        Statement::sign(&root(), root().fingerprint(), body).unwrap()
+    };
+    (0..1_100).for_each(|n| trust.offer(offer(n)));
+    let left = |trust: &Trust| (0..1_100).filter(|n| trust.offer_for(node(*n)).is_some()).count();
+    assert_eq!(left(trust), 1_024);
+    assert!(trust.offer_for(node(0)).is_none() && trust.offer_for(node(1_099)).is_some());
+    (0..1_000).for_each(|n| trust.part(node(n)));
+    assert_eq!(left(trust), 100);
+}
+
 /// A peer that sleeps is asked for nothing, and keeps nobody from being asked.
 #[test]
 fn who_sleeps_is_asked_for_nothing() {

@@ -221,6 +221,24 @@ fn who_lost_its_address_to_another_gets_the_next_of_its_invite() {
     assert_eq!(has(8), [next.ip()]);
 }
 
+#[test]
+fn what_waits_for_a_node_is_not_signed_again() {
+    let mut office = Office::new();
+    let shown = Certificate { not_after: NOW + LIFE / 4, ..certificate(NOW - LIFE) };
+    let facts = office.trust.view().facts(&shown);
+    let renewed = |office: &mut Office, facts: &Facts| {
+        let before = office.trust.changes();
+        office.root().renew(&shown, facts.clone()).expect("renewed");
+        office.trust.changes() != before
+    };
+    assert!(renewed(&mut office, &facts));
+    assert!(!renewed(&mut office, &facts));
+    let named = Facts { name: name("other"), ..facts.clone() };
+    assert!(renewed(&mut office, &named), "its name is another");
+    office.trust.part(shown.node);
+    assert!(renewed(&mut office, &named), "it was gone");
+}
+
 /// Somebody made nodes by a stolen invite until there was no room; they and the invite are shut out.
 #[test]
 fn when_those_of_a_stolen_invite_are_shut_out_others_are_let_in() {
