@@ -170,7 +170,7 @@ pub struct Exchange {
     verdict: Verdict,
     /// Since when, for something that no admin's word mends.
     refused: Option<Instant>,
-    /// Since when nothing came of it, while that is so.
+    /// Since when nothing came of it, while that is so: it is not admitted, nor refused for what an admin's word mends.
     pending: Option<Instant>,
     is_over: bool,
     /// Whether there is no session to ask anything in.
@@ -707,9 +707,11 @@ impl Exchange {
             Verdict::Refused(reason) if !reason.is_worth_waiting() => self.refused.or(Some(clock.now)),
             Verdict::Refused(_) | Verdict::Pending | Verdict::Admitted(_) => None,
         };
+        // Nothing that the peer says begins it anew, or it would say one thing after the other for ever.
         self.pending = match &verdict {
-            Verdict::Pending => self.pending.or(Some(clock.now)),
-            Verdict::Refused(_) | Verdict::Admitted(_) => None,
+            Verdict::Refused(reason) if reason.is_worth_waiting() => None,
+            Verdict::Pending | Verdict::Refused(_) => self.pending.or(Some(clock.now)),
+            Verdict::Admitted(_) => None,
         };
         self.ends = match &verdict {
             // One second more: it is good up to its last second. A day at most: the two clocks go apart, and an Instant has an end.

@@ -800,6 +800,39 @@ fn who_shows_nothing_is_left_after_a_minute() {
     assert_eq!(world.session(1, 2).verdict(), &Verdict::Pending);
 }
 
+/// It shows what is no certificate, then nothing, then the same again.
+#[test]
+fn who_is_refused_and_pending_by_turns_is_left_after_a_minute() {
+    let mut world = World::new([1]);
+    world.certify(&[1]);
+    world.say(1, |_| ());
+    let mut clock = world.clock;
+    let trust = world.trust(1);
+    let mut exchange = Exchange::begin(clock, trust, id(2));
+    let garbage = vec![7; 100];
+    let hash = StatementHash(crate::crypto::kdf::sha256(&[crate::crypto::labels::BLOB, &garbage]));
+    let began = clock.now;
+    for turn in 0.. {
+        assert!(clock.now - began <= seconds(70), "the session does not end");
+        let certificate = (turn % 2 == 0).then_some(hash);
+        let said = Member { revision: turn + 1, certificate, ..Member::default() };
+        exchange.handle_message(clock, trust, Message::Member(said));
+        while let Some(message) = exchange.poll_message() {
+            if let Message::Want(Want { hash, .. }) = message {
+                let part = Part { hash, total: 100, number: 0, bytes: garbage.clone() };
+                exchange.handle_message(clock, trust, Message::Part(part));
+            }
+        }
+        assert_eq!(matches!(exchange.verdict(), Verdict::Refused(_)), certificate.is_some());
+        clock.now += seconds(5);
+        clock.unix += 5;
+        exchange.handle_timeout(clock, trust);
+        if exchange.is_over() {
+            break;
+        }
+    }
+}
+
 #[test]
 fn those_that_are_not_admitted_are_served_little_together() {
     let mut world = settled(&[1, 2]);
