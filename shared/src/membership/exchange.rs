@@ -700,8 +700,8 @@ impl Exchange {
                     .map_or_else(|refusal| Verdict::Refused(refusal.into()), Verdict::Admitted)
             }
         };
-        if let Verdict::Admitted(Admission { joined_by: Some(_), .. }) = &verdict {
-            trust.remember(self.peer);
+        if let Verdict::Admitted(Admission { joined_by: Some(delegate), .. }) = &verdict {
+            trust.remember(self.peer, Some(*delegate));
         }
         self.refused = match &verdict {
             Verdict::Refused(reason) if !reason.is_worth_waiting() => self.refused.or(Some(clock.now)),

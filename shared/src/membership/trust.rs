@@ -16,7 +16,7 @@ use super::{Address, Seconds};
 use crate::bucket::Bucket;
 use crate::crypto::keys::{NetworkKeys, NetworkSecret};
 use crate::ids::{BlobHash, Fingerprint, NetworkId, NodeId, StatementHash};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Most nodes of which is remembered that they were met in time. The record takes them up before long.
@@ -45,7 +45,8 @@ pub struct Trust {
     invites: BTreeMap<StatementHash, Statement<Delegation>>,
     /// Which addresses members were given, as their certificates and the record said when they were admitted last.
     shown: BTreeMap<NodeId, Addresses>,
-    met: BTreeSet<NodeId>,
+    /// Whom this node met, and by whose invite they came, where that is known since it began.
+    met: BTreeMap<NodeId, Option<Fingerprint>>,
     own: Option<Own>,
     joining: Option<Joining>,
     offers: BTreeMap<NodeId, Statement<Certificate>>,
@@ -81,7 +82,7 @@ impl Trust {
             holders: BTreeMap::new(),
             invites: BTreeMap::new(),
             shown: BTreeMap::new(),
-            met: BTreeSet::new(),
+            met: BTreeMap::new(),
             own: None,
             joining: None,
             offers: BTreeMap::new(),
@@ -138,11 +139,6 @@ impl Trust {
     /// Grows with each change after which a peer may have to be told or judged anew.
     pub const fn changes(&self) -> u64 {
         self.changes
-    }
-
-    /// Grows when something may be asked of a peer that had to wait for another to be asked: nothing else changed.
-    pub(crate) const fn turns(&self) -> u64 {
-        self.turns
     }
 
     /// The public keys of an authority.
@@ -287,7 +283,8 @@ impl Trust {
         let ranked = self.view.standing().ranked();
         self.invites.retain(|hash, invite| open.contains(hash) && ranked.contains(&invite.issuer()));
         let view = &self.view;
-        self.met.retain(|node| !view.knows(*node));
+        let is_out = |delegate: Fingerprint| view.revocation(delegate).is_some();
+        self.met.retain(|node, delegate| !view.knows(*node) && !delegate.is_some_and(is_out));
         let mut keys = std::mem::take(&mut self.keys);
         keys.retain(|fingerprint, _| self.wants_key(*fingerprint));
         self.keys = keys;
@@ -312,21 +309,42 @@ impl Trust {
         self.invites.get(&hash)
     }
 
-    /// This node met `node` while that might join. It is remembered, for as long as the record does not know it.
-    pub fn remember(&mut self, node: NodeId) {
-        if !self.met.contains(&node) && self.met.len() < MAX_MET && !self.view.knows(node) {
-            self.met.insert(node);
+    /// This node met `node` while that might join, by an invite of `delegate`. It is remembered, for as long as the record does not know
+    /// it and the invite is not revoked. Of too many those go of whose invite there are most: whoever has one can be as many nodes as
+    /// it likes.
+    pub fn remember(&mut self, node: NodeId, delegate: Option<Fingerprint>) {
+        if let Some(known) = self.met.get_mut(&node) {
+            *known = known.or(delegate);
+            return;
         }
+        if self.view.knows(node) || (self.met.len() >= MAX_MET && !self.forget_one_for(delegate)) {
+            return;
+        }
+        self.met.insert(node, delegate);
+    }
+
+    /// Forgets one of those that were met by the invite of which there are most, unless `delegate` has as many. Whether it did.
+    fn forget_one_for(&mut self, delegate: Option<Fingerprint>) -> bool {
+        let mut shares: BTreeMap<Option<Fingerprint>, usize> = BTreeMap::new();
+        self.met.values().for_each(|by| *shares.entry(*by).or_default() += 1);
+        let own = shares.get(&delegate).copied().unwrap_or_default();
+        let Some((most, _)) =
+            shares.into_iter().max_by_key(|(_, share)| *share).filter(|(_, share)| *share > own + 1)
+        else {
+            return false;
+        };
+        let last = self.met.iter().rev().find(|(_, by)| **by == most).map(|(node, _)| *node);
+        last.is_some_and(|node| self.met.remove(&node).is_some())
     }
 
     /// Whether it did.
     pub fn has_met(&self, node: NodeId) -> bool {
-        self.met.contains(&node)
+        self.met.contains_key(&node)
     }
 
     /// Whom it met: to be stored, and given to [`Self::remember`] again.
     pub fn met(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.met.iter().copied()
+        self.met.keys().copied()
     }
 
     /// This node shows another certificate from now on.
@@ -524,9 +542,9 @@ impl Trust {
         self.turns.release(now, peer, hash, here);
     }
 
-impl Claim {
-    fn new(now: Instant, owner: NodeId) -> Self {
-        Self { owner, until: now + CLAIM, waiting: BTreeSet::new() }
+    /// Whose turn it is to be asked for something that it waited for: its session is to settle before the next call.
+    pub(crate) fn poll_turn(&mut self, now: Instant) -> Option<NodeId> {
+        self.turns.poll(now)
     }
 }
 

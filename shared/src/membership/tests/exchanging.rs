@@ -664,6 +664,26 @@ fn a_hundred_liars_cost_a_look_at_one_session_each_time() {
 }
 
 #[test]
+fn those_of_one_invite_do_not_take_all_the_room_for_who_was_met() {
+    let mut world = World::new([9]);
+    let node = |n: u16| NodeId(crate::crypto::kdf::sha256(&[&n.to_be_bytes()]));
+    let [leaked, other, third] = [1, 2, 3].map(|n| Fingerprint([n; 32]));
+    let trust = world.trust(9);
+    (0..1_024).for_each(|n| trust.remember(node(n), Some(leaked)));
+    assert_eq!(trust.met().count(), 1_024);
+    (1_024..2_048).for_each(|n| trust.remember(node(n), Some(other)));
+    assert_eq!((1_024..2_048).filter(|n| trust.has_met(node(*n))).count(), 512);
+    trust.remember(node(3_000), Some(third));
+    assert!(trust.has_met(node(3_000)));
+    assert_eq!(trust.met().count(), 1_024);
+    world.say(9, |document| assert!(document.revoke(leaked, 1_500)));
+    let trust = world.trust(9);
+    assert!(!(0..1_024).any(|n| trust.has_met(node(n))));
+    trust.remember(node(3_001), Some(other));
+    assert!(trust.has_met(node(3_000)) && trust.has_met(node(3_001)));
+}
+
+#[test]
 fn offers_to_who_left_are_bounded() {
     let mut world = World::new([9]);
     let trust = world.trust(9);
