@@ -26,6 +26,9 @@ pub struct Access {
 struct Peer {
     subject: Subject,
     standing: Standing,
+    /// How long a connection of which nothing is remembered may go on: for a while after this node began, or the rules or this node changed.
+    /// Not after the peer did: what it shows is its own to choose.
+    lenient_until: Instant,
 }
 
 impl Access {
@@ -50,7 +53,11 @@ impl Access {
         let mut peers = std::mem::take(&mut self.peers);
         for peer in peers.iter_mut().flatten() {
             let before = std::mem::take(&mut peer.standing);
-            peer.standing = self.renewed(now, &peer.subject, before);
+            let policy = Policy::new(&self.rules, &peer.subject, &self.here);
+            if !matches!(&before, Standing::Restricted(guard) if guard.policy == policy) {
+                peer.lenient_until = now + GRACE;
+            }
+            peer.standing = renewed(now, policy, before, peer.lenient_until);
         }
         self.peers = peers;
     }
@@ -64,23 +71,25 @@ impl Access {
         if at >= self.peers.len() {
             self.peers.resize_with(at + 1, || None);
         }
-        let standing = match self.peers.get_mut(at).and_then(Option::take) {
-            Some(before) => self.renewed(now, &subject, before.standing),
+        let policy = Policy::new(&self.rules, &subject, &self.here);
+        let (standing, lenient_until) = match self.peers.get_mut(at).and_then(Option::take) {
+            Some(Peer { standing, lenient_until, .. }) => {
+                (renewed(now, policy, standing, lenient_until), lenient_until)
+            }
             None => {
-                let policy = Policy::new(&self.rules, &subject, &self.here);
-                let memory = self.parted_memory(&subject.id);
-                standing(now, policy, memory, self.began + GRACE)
+                let (memory, lenient_until) = (self.parted_memory(&subject.id), self.began + GRACE);
+                (standing(now, policy, memory, lenient_until), lenient_until)
             }
         };
         if let Some(place) = self.peers.get_mut(at) {
-            *place = Some(Peer { subject, standing });
+            *place = Some(Peer { subject, standing, lenient_until });
         }
     }
 
     /// A peer left; its slot may be given to another.
     pub fn remove_peer(&mut self, slot: PeerSlot) {
         let place = usize::try_from(slot.0).ok().and_then(|at| self.peers.get_mut(at));
-        let Some(Peer { subject, standing: Standing::Restricted(guard) }) = place.and_then(Option::take)
+        let Some(Peer { subject, standing: Standing::Restricted(guard), .. }) = place.and_then(Option::take)
         else {
             return;
         };
@@ -101,22 +110,21 @@ impl Access {
         self.peers.get(usize::try_from(slot.0).ok()?)?.as_ref()
     }
 
-    /// How a peer stands that stood as `before`: with what is remembered of it, and lenient for a while, if anything changed.
-    fn renewed(&self, now: Instant, subject: &Subject, before: Standing) -> Standing {
-        let policy = Policy::new(&self.rules, subject, &self.here);
-        let memory = match before {
-            Standing::Restricted(guard) if guard.policy == policy => return Standing::Restricted(guard),
-            Standing::Restricted(guard) => Some(Arc::clone(&guard.memory)),
-            Standing::Unknown | Standing::Open => None,
-        };
-        standing(now, policy, memory, now + GRACE)
-    }
-
     /// What is remembered of a peer that was here before.
     fn parted_memory(&mut self, id: &NodeId) -> Option<Arc<Memory>> {
         let at = self.parted.iter().position(|(parted, _)| parted == id)?;
         self.parted.remove(at).map(|(_, memory)| memory)
     }
+}
+
+/// How a peer stands that stood as `before`: with what is remembered of it.
+fn renewed(now: Instant, policy: Policy, before: Standing, lenient_until: Instant) -> Standing {
+    let memory = match before {
+        Standing::Restricted(guard) if guard.policy == policy => return Standing::Restricted(guard),
+        Standing::Restricted(guard) => Some(Arc::clone(&guard.memory)),
+        Standing::Unknown | Standing::Open => None,
+    };
+    standing(now, policy, memory, lenient_until)
 }
 
 fn standing(now: Instant, policy: Policy, memory: Option<Arc<Memory>>, lenient_until: Instant) -> Standing {

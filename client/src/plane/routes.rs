@@ -78,6 +78,8 @@ pub struct Routes {
     started: Vec<PeerSlot>,
     /// This node, as the network vouches for it.
     here: Option<Subject>,
+    /// Whether the network has certificates: rules judge a peer by what those say, and nobody else may send anything.
+    is_certified: bool,
     /// Since there were rules.
     access: Option<Access>,
     /// What the switch asks them for; none where there are none.
@@ -126,6 +128,7 @@ impl Routes {
             own: Arc::default(),
             started: Vec::new(),
             here: None,
+            is_certified: false,
             access: None,
             rules: Rules::default(),
             changed: false,
@@ -259,12 +262,12 @@ impl Routes {
 
     /// From the next [`Self::publish`] on these rules, its own, say what of a peer this node, `here`, lets in.
     pub fn set_rules(&mut self, now: Instant, here: NodeId, rules: Rules) {
-        let peers = &self.peers;
+        let (peers, is_certified) = (&self.peers, self.is_certified);
         let access = self.access.get_or_insert_with(|| {
             let own = self.here.clone().unwrap_or_else(|| Subject::by_id(here));
             let mut access = Access::new(now, own);
-            let known =
-                (0..).map(PeerSlot).zip(peers).filter_map(|(slot, peer)| Some((slot, peer.subject()?)));
+            let known = (0..).map(PeerSlot).zip(peers);
+            let known = known.filter_map(|(slot, peer)| Some((slot, peer.judged_as(is_certified)?)));
             known.for_each(|(slot, subject)| access.set_peer(now, slot, subject));
             access
         });
@@ -293,6 +296,21 @@ impl Routes {
     /// The network has certificates: addresses are those that it vouches for, and none is anybody's before that.
     pub fn certify(&mut self) {
         self.members.certify();
+        self.is_certified = true;
+        let slots = (0..).map(PeerSlot).take(self.peers.len());
+        slots.for_each(|slot| self.let_in(Instant::now(), slot));
+    }
+
+    /// Rules judge a peer by what the network vouches for of it; in a network with certificates, which vouches for nothing before that, nothing of
+    /// it is let in: what a rule forbids to a tag is not to be had without one.
+    fn let_in(&mut self, now: Instant, slot: PeerSlot) {
+        let Some(access) = &mut self.access else { return };
+        let peer = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at));
+        match peer.and_then(|peer| peer.judged_as(self.is_certified)) {
+            Some(subject) => access.set_peer(now, slot, subject),
+            None => access.remove_peer(slot),
+        }
+        self.changed = true;
     }
 
     /// To whom the network's record gives addresses, and which it vouches for as this node's.
@@ -318,10 +336,7 @@ impl Routes {
         let (subject, addresses) = vouched.map(|Vouched { subject, addresses }| (subject, addresses)).unzip();
         self.members.vouch(slot, addresses);
         self.change(slot, |peer| peer.subject = subject);
-        let known = usize::try_from(slot.0).ok().and_then(|at| self.peers.get(at)?.subject());
-        if let (Some(access), Some(subject)) = (&mut self.access, known) {
-            access.set_peer(now, slot, subject);
-        }
+        self.let_in(now, slot);
         self.follow_rights(slot);
     }
 
@@ -489,9 +504,7 @@ impl Routes {
     /// A peer is known. Its MAC is its own from now on, whatever others send: the sentence says if somebody has it already.
     fn add(&mut self, now: Instant, slot: PeerSlot, id: NodeId) -> Result<(), String> {
         self.change(slot, |peer| peer.id = Some(id));
-        if let Some(access) = &mut self.access {
-            access.set_peer(now, slot, Subject::by_id(id));
-        }
+        self.let_in(now, slot);
         let introduced = self.members.introduce(slot, id);
         self.follow_rights(slot);
         introduced
@@ -535,6 +548,11 @@ fn rights(rules: &Rules, subject: &Subject) -> Rights {
 impl Peer {
     fn subject(&self) -> Option<Subject> {
         self.subject.clone().or_else(|| self.id.map(Subject::by_id))
+    }
+
+    /// As whom access rules judge it.
+    fn judged_as(&self, is_certified: bool) -> Option<Subject> {
+        if is_certified { self.subject.clone() } else { self.subject() }
     }
 }
 
@@ -670,6 +688,34 @@ mod tests {
 
         routes.set_rules(now, here, Rules::default());
         assert!(routes.snapshot().access.is_none());
+    }
+
+    /// A key of the data plane may be there before anything is published that came with it.
+    #[test]
+    fn what_is_forbidden_to_a_tag_is_not_let_in_before_or_after_the_network_vouches_for_the_peer() {
+        let (now, here) = (Instant::now(), NodeId([9; 32]));
+        let (slot, id) = (PeerSlot(0), NodeId([1; 32]));
+        let mut routes = routes(here);
+        routes.certify();
+        let rules = Rules::parse(b"deny tag:guest -> any\nallow any -> any").expect("rules");
+        routes.set_rules(now, here, rules);
+        let ip = [0x45, 0, 0, 40, 0, 9, 0, 0, 64, 6, 0, 0, 10, 7, 0, 1, 10, 7, 0, 9];
+        let tcp = [&40_000_u16.to_be_bytes()[..], &[0, 22], &[0; 8], &[0x50, 2], &[0; 6]].concat();
+        let frame = [&[2; 12][..], &[8, 0], &ip, &tcp].concat();
+        let judge = |routes: &Routes| routes.snapshot().access.expect("a filter").judge(now, slot, &frame);
+        let unknown = Verdict::Drop(AccessDrop::UnknownPeer);
+        routes.add(now, slot, id).expect("its own");
+        assert_eq!(judge(&routes), unknown);
+        let tagged = |tag: &str| {
+            let subject = Subject { id, name: "x".into(), tags: vec![tag.into()] };
+            Some(Vouched { subject, addresses: vec![] })
+        };
+        routes.vouch(now, slot, tagged("guest"));
+        assert_eq!(judge(&routes), Verdict::Drop(AccessDrop::NotAllowed));
+        routes.vouch(now, slot, None);
+        assert_eq!(judge(&routes), unknown);
+        routes.vouch(now, slot, tagged("lab"));
+        assert_eq!(judge(&routes), Verdict::Pass);
     }
 
     #[test]

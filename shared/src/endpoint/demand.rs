@@ -5,9 +5,13 @@
 //! [`ALL_UP_TO`] peers a session lives while it is used, and for [`Sessions::idle_after`] more.
 //!
 //! Where a network has certificates a handful is kept all the same, for what members have to tell each other: who is revoked, and who has
-//! which name. [`handful`] chooses whom: both neighbours on the circle of keys, which makes one ring of all nodes, and one anywhere on it, which makes the ways across it
-//! short (of a hundred nodes, everybody is reached in about five steps and not in fifty). Each node chooses for itself, from the keys
+//! which name. [`handful`] chooses whom: both neighbours on the circle of keys, which makes one ring of all members, and one anywhere on it, which makes the ways across it
+//! short (of a hundred nodes, everybody is reached in about five steps and not in fifty). Where on it, nobody else knows: who makes keys
+//! until both neighbours are its own does not come by the third one so. Each node chooses for itself, from the keys
 //! of those that are there; a session that one of two keeps does not end.
+//!
+//! A relay can name whom it likes, and whoever has the network's secret can be as many nodes as it likes. So only those count, and
+//! are chosen, that are members by the last that was judged of them; where there are no certificates, those that said who they are.
 //!
 //! The default ([`Sessions::default`]) is that: up to 32 peers nothing ever ends, so that two machines at home are as quick after a night as they
 //! were before; beyond, five minutes ([`IDLE_AFTER`]). Shorter would end what merely pauses, and each waking costs the first frame two round trips over the
@@ -24,9 +28,10 @@ use super::Endpoint;
 use crate::crypto::kdf;
 use crate::crypto::labels;
 use crate::ids::NodeId;
+use crate::peer::Peer;
 use std::time::{Duration, Instant};
 
-/// With [`Keep::Auto`], up to so many peers that relays introduce all sessions are kept: what people who have few machines see, and a
+/// With [`Keep::Auto`], up to so many members that relays introduce all sessions are kept: what people who have few machines see, and a
 /// few per cent of a core and some MiB at the most.
 pub const ALL_UP_TO: usize = 32;
 /// Longer than most of what talks now and then pauses (TCP keepalives, a monitor each minute), and shorter than the two hours of others.
@@ -62,16 +67,21 @@ impl Default for Sessions {
     }
 }
 
-/// The peers among `there`, in ascending order, whose sessions `own` keeps in a large network.
-fn handful(own: &NodeId, there: &[NodeId]) -> [Option<NodeId>; 3] {
+/// The peers among `there`, in ascending order, whose sessions `own` keeps in a large network; `across` is a place on the circle that is
+/// its secret.
+fn handful(own: &NodeId, across: &NodeId, there: &[NodeId]) -> [Option<NodeId>; 3] {
     let after = |key: &NodeId| {
         let at = there.partition_point(|other| other <= key);
         there.get(at).or_else(|| there.first()).copied()
     };
     let at = there.partition_point(|other| other < own);
     let before = at.checked_sub(1).and_then(|at| there.get(at)).or_else(|| there.last()).copied();
-    let across = NodeId(kdf::sha256(&[labels::ACROSS, own.as_bytes()]));
-    [after(own), before, after(&across)]
+    [after(own), before, after(across)]
+}
+
+/// Where on the circle the node of this secret has its third.
+fn place_across(own: &[u8; 32]) -> NodeId {
+    NodeId(kdf::sha256(&[labels::ACROSS, own]))
 }
 
 impl Endpoint {
@@ -116,18 +126,23 @@ impl Endpoint {
 
     /// Who is there, or what is wanted, is another matter: whose sessions are kept follows.
     pub(super) fn settle_demand(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.weigh_demand) {
+        if !(self.out.take_demand_news() | std::mem::take(&mut self.weigh_demand)) {
             return;
         }
-        let there: Vec<NodeId> =
-            self.peers.values().filter(|peer| peer.is_introduced()).map(crate::peer::Peer::id).collect();
+        let counts = |peer: &&Peer| match &self.members.trust {
+            Some(_) => peer.was_admitted(),
+            None => peer.about().is_some(),
+        };
+        let introduced = self.peers.values().filter(|peer| peer.is_introduced());
+        let there: Vec<NodeId> = introduced.filter(counts).map(Peer::id).collect();
         let keeps_all = match self.sessions.keep {
             Keep::Auto => there.len() <= ALL_UP_TO,
             Keep::All => true,
             Keep::Few => false,
         };
         let has_news = self.members.trust.is_some();
-        let kept = if has_news { handful(&self.id(), &there) } else { [None; 3] };
+        let across = place_across(&self.config.node.to_bytes());
+        let kept = if has_news { handful(&self.id(), &across, &there) } else { [None; 3] };
         let idle_after = self.sessions.idle_after;
         let ids: Vec<NodeId> = self.peers.keys().copied().collect();
         let mut pause = Duration::ZERO;
@@ -158,7 +173,7 @@ mod tests {
         let mut edges: BTreeSet<(usize, usize)> = BTreeSet::new();
         for (at, own) in keys.iter().enumerate() {
             let there: Vec<_> = keys.iter().copied().filter(|key| key != own).collect();
-            for other in handful(own, &there).into_iter().flatten() {
+            for other in handful(own, &place_across(&own.0), &there).into_iter().flatten() {
                 let other = keys.binary_search(&other).unwrap();
                 edges.insert((at, other));
                 edges.insert((other, at));
@@ -193,10 +208,21 @@ mod tests {
         assert!(farthest <= 10, "{farthest}");
     }
 
+    /// Its neighbours may be anybody's keys that were made for that.
+    #[test]
+    fn the_third_does_not_follow_from_what_others_know() {
+        let own = NodeId([128; 32]);
+        let there: Vec<NodeId> = (0..=255).filter(|n| *n != 128).map(|n| NodeId([n; 32])).collect();
+        let third = |n: u8| handful(&own, &place_across(&[n; 32]), &there)[2];
+        let thirds: BTreeSet<_> = (0..20).map(third).collect();
+        assert!(thirds.len() > 15, "{thirds:?}");
+    }
+
     #[test]
     fn nobody_is_chosen_where_nobody_is_and_the_only_one_where_one_is() {
         let [own, other] = [1, 2].map(|byte| NodeId([byte; 32]));
-        assert_eq!(handful(&own, &[]), [None; 3]);
-        assert_eq!(handful(&own, &[other]), [Some(other); 3]);
+        let across = place_across(&[7; 32]);
+        assert_eq!(handful(&own, &across, &[]), [None; 3]);
+        assert_eq!(handful(&own, &across, &[other]), [Some(other); 3]);
     }
 }

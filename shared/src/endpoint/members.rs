@@ -16,8 +16,8 @@ use std::time::Instant;
 pub(super) struct Members {
     /// Nothing in a network without certificates.
     pub(super) trust: Option<Trust>,
-    /// The state of it that every session was told of: what changed, and whose turn it may be.
-    told: (u64, u64),
+    /// The state of it that every session was told of.
+    told: u64,
     /// Both clocks at one moment.
     clock: Option<(Instant, Seconds)>,
 }
@@ -36,14 +36,10 @@ impl Members {
     }
 }
 
-const fn state(trust: &Trust) -> (u64, u64) {
-    (trust.changes(), trust.turns())
-}
-
 impl Endpoint {
     /// From now on only members may send frames, by what `trust` knows. `unix`: seconds since 1970.
     pub fn set_trust(&mut self, now: Instant, unix: Seconds, trust: Trust) {
-        self.members = Members { told: state(&trust), trust: Some(trust), clock: Some((now, unix)) };
+        self.members = Members { told: trust.changes(), trust: Some(trust), clock: Some((now, unix)) };
         self.weigh_demand = true;
         self.tell_all(now);
     }
@@ -96,15 +92,16 @@ impl Endpoint {
         if let Some(trust) = self.members.trust.as_mut().filter(|_| self.members.clock.is_some()) {
             trust.retire_secret(now, unix);
         }
-        while let Some(news) = self.members.trust.as_ref().map(state)
-            && self.members.told != news
-        {
-            let (changes, _) = std::mem::replace(&mut self.members.told, news);
-            if changes == news.0 {
-                self.with_all(now, Peer::on_turn);
-            } else {
+        while let Some(trust) = self.members.trust.as_mut() {
+            let changes = trust.changes();
+            if self.members.told != changes {
+                self.members.told = changes;
                 self.out.weigh_claims_anew();
                 self.tell_all(now);
+            } else if let Some(peer) = trust.poll_turn(now) {
+                self.with_peer(now, peer, Peer::on_turn);
+            } else {
+                break;
             }
         }
     }

@@ -337,6 +337,11 @@ impl Endpoint {
         self.peers.values().any(|peer| peer.state() != PeerState::Offline)
     }
 
+    /// How it stands with a peer.
+    pub fn state_of(&self, slot: PeerSlot) -> Option<PeerState> {
+        Some(self.peers.get(self.slots.get(&slot)?)?.state())
+    }
+
     /// Who has that slot.
     pub fn id_of(&self, slot: PeerSlot) -> Option<NodeId> {
         self.slots.get(&slot).copied()
@@ -403,9 +408,9 @@ impl Endpoint {
 
     /// Consequences that concern more than one peer: CONFIRMED and RELEASE to relays, address claims.
     fn after_input(&mut self, now: Instant) {
-        self.settle_demand(now);
         self.confirm_contacts();
         self.spread_trust(now);
+        self.settle_demand(now);
         self.release_channels();
         self.settle_claims(now);
         self.doubt_mappings(now);
@@ -474,6 +479,7 @@ impl Endpoint {
                 self.with_peer(now, id, |peer, ctx| peer.forget(ctx));
                 if let Some(peer) = self.peers.remove(&id) {
                     self.slots.remove(&peer.slot());
+                    self.members.trust.iter_mut().for_each(|trust| trust.part(id));
                     self.out.event(Event::PeerRemoved { slot: peer.slot() });
                 }
             }

@@ -18,6 +18,8 @@ pub(crate) struct Outbox {
     pub(crate) events: VecDeque<Event>,
     /// A peer said something new of itself since [`Self::take_hello_news`].
     hello_news: bool,
+    /// Somebody counts otherwise for whose sessions are kept since [`Self::take_demand_news`].
+    demand_news: bool,
     /// By relay.
     bindings: Vec<Option<RelayBinding>>,
 }
@@ -97,6 +99,16 @@ impl Outbox {
     /// Whether any peer said something new of itself, or what was said counts otherwise, since the last call.
     pub(crate) fn take_hello_news(&mut self) -> bool {
         std::mem::take(&mut self.hello_news)
+    }
+
+    /// Somebody counts otherwise for whose sessions are kept.
+    pub(crate) const fn weigh_demand_anew(&mut self) {
+        self.demand_news = true;
+    }
+
+    /// Whether somebody did since the last call.
+    pub(crate) fn take_demand_news(&mut self) -> bool {
+        std::mem::take(&mut self.demand_news)
     }
 
     pub(crate) fn event(&mut self, event: Event) {

@@ -3,17 +3,31 @@
 //! Members that no admin can reach admit whoever shows a certificate within its delegation; how often an invite was used only the
 //! record can tell. So the limit holds from the moment an admin meets as many as it allows: the record knows them, and nobody who
 //! heard it admits another. The admin that meets one too many revokes the delegate, and not the node: whoever has an invite can
-//! make nodes without end, and the room for revocations has one. Two admins that each met another node while they could not reach each
+//! make nodes without end, and the room for revocations has one. Nor does it take more room than that: what an admin says on its own of
+//! those that come leaves room for all the revocations that a document may have, and for some members that a person lets in. Where room is
+//! scarce words go of which nobody has any use ([`Document::drop_shut_out`]). Two admins that each met another node while they could not reach each
 //! other both took one up; the record that merges their documents holds both, in an order on which everybody agrees, and of these the
 //! later are revoked.
 
 use super::certificate::{Addresses, Certificate};
 use super::delegation::Delegation;
-use super::document::{Document, Word};
+use super::document::{Document, MAX_MEMBERS, MAX_REVOKED, Word};
 use super::record::{Facts, Full, View};
-use super::statement::Statement;
+use super::statement::{Body, Statement};
 use super::{Address, Seconds};
-use crate::ids::{Fingerprint, NodeId};
+use crate::ids::{Fingerprint, KeyId, NodeId};
+use crate::wire::codec;
+
+/// Bytes of a revocation at most: a key and when.
+const REVOCATION: usize = 2 + 32 + 9;
+/// Bytes of what is signed besides the document: kind and root.
+const FRAME: usize = 64;
+/// Bytes of a node's key in the map of members.
+const KEY: usize = 2 + 32;
+/// Bytes of a word on a member, as most have it.
+const WORD: usize = 128;
+/// Members, and bytes, that only a person gives away: who comes by an invite does not keep anybody out whom an admin lets in by hand.
+const BY_HAND: (usize, usize) = (64, 16 << 10);
 
 /// What to do about a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,14 +130,53 @@ impl Document {
     pub fn enrol(&mut self, node: NodeId, enrolment: &Enrolment, now: Seconds) -> Result<(), Full> {
         let fits = match enrolment {
             Enrolment::Known => true,
-            Enrolment::Enter(word) => self.members.insert(node, word.clone()),
+            Enrolment::Enter(word) => {
+                self.has_room(codec::encode(word).len()) && self.members.insert(node, word.clone())
+            }
             Enrolment::UsedUp { delegate, .. } => self.revoke(*delegate, now),
         };
         if fits { Ok(()) } else { Err(Full) }
     }
 
+    /// Says something of a node, by a person's will: all revocations fit beside it.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room, and nothing was changed.
+    pub fn say_of(&mut self, node: NodeId, word: Word) -> Result<(), Full> {
+        let before = self.members.get(&node).map_or(0, |known| codec::encode(known).len());
+        let more = codec::encode(&word).len();
+        let fits = more <= before || self.room() >= more + KEY;
+        if fits && self.members.insert(node, word) { Ok(()) } else { Err(Full) }
+    }
+
+    /// Whether one may be taken up that came by itself, whom a word of so many bytes is about.
+    fn has_room(&self, word: usize) -> bool {
+        let (members, bytes) = BY_HAND;
+        self.members.len() + members < MAX_MEMBERS && self.room() >= word + KEY + bytes
+    }
+
+    /// Bytes that are left beside what it says, and beside as many revocations as it may have.
+    fn room(&self) -> usize {
+        let revocations = MAX_REVOKED.saturating_sub(self.revoked.len()) * REVOCATION;
+        Self::MAX.saturating_sub(FRAME + codec::encode(self).len() + revocations)
+    }
+
+    /// Where there is no room for who comes by an invite: forgets the words on nodes that it shuts out and that came by an invite that it
+    /// shuts out as well, or by none. A use of an invite that is open counts, also by who was revoked.
+    pub fn drop_shut_out(&mut self) {
+        if self.has_room(WORD) {
+            return;
+        }
+        let is_out = |key: KeyId| self.revoked.contains_key(&key);
+        let is_of_no_use = |(node, word): &(&NodeId, &Word)| {
+            is_out(KeyId::from(**node)) && word.delegate.is_none_or(|delegate| is_out(KeyId::from(delegate)))
+        };
+        let gone: Vec<NodeId> = self.members.iter().filter(is_of_no_use).map(|(node, _)| *node).collect();
+        gone.iter().for_each(|node| self.members.remove(node));
+    }
+
     /// Shuts out a node or a delegate; one that is shut out already stays so from then on. False when there is no room.
-    pub fn revoke(&mut self, key: impl Into<crate::ids::KeyId>, now: Seconds) -> bool {
+    pub fn revoke(&mut self, key: impl Into<KeyId>, now: Seconds) -> bool {
         let key = key.into();
         self.revoked.contains_key(&key) || self.revoked.insert(key, now)
     }

@@ -170,9 +170,11 @@ pub struct Exchange {
     verdict: Verdict,
     /// Since when, for something that no admin's word mends.
     refused: Option<Instant>,
-    /// Since when nothing came of it, while that is so.
+    /// Since when nothing came of it, while that is so: it is not admitted, nor refused for what an admin's word mends.
     pending: Option<Instant>,
     is_over: bool,
+    /// Whether there is no session to ask anything in.
+    is_paused: bool,
     /// When time alone may change the verdict.
     ends: Option<Instant>,
     /// What was said last in [`Event::Gate`].
@@ -263,6 +265,7 @@ impl Exchange {
             refused: None,
             pending: Some(clock.now),
             is_over: false,
+            is_paused: false,
             ends: None,
             gate: Gate::Shut,
             judged_at: None,
@@ -366,6 +369,14 @@ impl Exchange {
             || self.pending.is_some_and(|at| at + PENDING_FOR <= clock.now);
     }
 
+    /// The session ends, and what is known of the peer is kept: it is judged by what changes, and asked for nothing. Another session begins
+    /// another exchange.
+    pub fn pause(&mut self, now: Instant, trust: &mut Trust) {
+        self.is_paused = true;
+        self.end_fetch(now, trust, None, false);
+        (self.waits, self.asked) = (None, None);
+    }
+
     /// [`Trust`] may have changed: another peer brought something, or this node's user did.
     pub fn handle_change(&mut self, clock: Clock, trust: &mut Trust) {
         self.settle(clock, trust);
@@ -450,8 +461,8 @@ impl Exchange {
     fn ask_secret(&mut self, clock: Clock, trust: &Trust) {
         let has =
             |network: &NetworkId| self.heard.as_ref().is_some_and(|heard| heard.secrets.contains(network));
-        let missing =
-            trust.missing_secret().filter(has).filter(|_| matches!(self.verdict, Verdict::Admitted(_)));
+        let may = !self.is_paused && matches!(self.verdict, Verdict::Admitted(_));
+        let missing = trust.missing_secret().filter(has).filter(|_| may);
         let Some(network) = missing else {
             self.asked = None;
             return;
@@ -472,7 +483,7 @@ impl Exchange {
             Progress::Waiting => {}
             Progress::Ask(want) => self.messages.push_back(Message::Want(want)),
             Progress::Done(blob) => {
-                if let Some(purpose) = self.end_fetch(clock, trust, None, true) {
+                if let Some(purpose) = self.end_fetch(clock.now, trust, None, true) {
                     let before = trust.changes();
                     self.on_blob(clock, trust, purpose, &blob);
                     if trust.changes() != before {
@@ -483,10 +494,10 @@ impl Exchange {
                 }
             }
             Progress::Lacking => {
-                self.end_fetch(clock, trust, None, false);
+                self.end_fetch(clock.now, trust, None, false);
             }
             Progress::Silent => {
-                self.end_fetch(clock, trust, Some(clock.now + SILENT_FOR), false);
+                self.end_fetch(clock.now, trust, Some(clock.now + SILENT_FOR), false);
             }
         }
     }
@@ -494,7 +505,7 @@ impl Exchange {
     /// Whatever became of it, it is not asked for again before `again`, or before there is news.
     fn end_fetch(
         &mut self,
-        clock: Clock,
+        now: Instant,
         trust: &mut Trust,
         again: Option<Instant>,
         is_here: bool,
@@ -502,7 +513,7 @@ impl Exchange {
         let (purpose, fetch) = self.fetch.take()?;
         self.tried.insert(fetch.hash(), again);
         if purpose.is_for_all(trust) {
-            trust.release(clock.now, self.peer, fetch.hash(), is_here);
+            trust.release(now, self.peer, fetch.hash(), is_here);
         }
         Some(purpose)
     }
@@ -689,16 +700,18 @@ impl Exchange {
                     .map_or_else(|refusal| Verdict::Refused(refusal.into()), Verdict::Admitted)
             }
         };
-        if let Verdict::Admitted(Admission { joined_by: Some(_), .. }) = &verdict {
-            trust.remember(self.peer);
+        if let Verdict::Admitted(Admission { joined_by: Some(delegate), .. }) = &verdict {
+            trust.remember(self.peer, Some(*delegate));
         }
         self.refused = match &verdict {
             Verdict::Refused(reason) if !reason.is_worth_waiting() => self.refused.or(Some(clock.now)),
             Verdict::Refused(_) | Verdict::Pending | Verdict::Admitted(_) => None,
         };
+        // Nothing that the peer says begins it anew, or it would say one thing after the other for ever.
         self.pending = match &verdict {
-            Verdict::Pending => self.pending.or(Some(clock.now)),
-            Verdict::Refused(_) | Verdict::Admitted(_) => None,
+            Verdict::Refused(reason) if reason.is_worth_waiting() => None,
+            Verdict::Pending | Verdict::Refused(_) => self.pending.or(Some(clock.now)),
+            Verdict::Admitted(_) => None,
         };
         self.ends = match &verdict {
             // One second more: it is good up to its last second. A day at most: the two clocks go apart, and an Instant has an end.
@@ -736,10 +749,11 @@ impl Exchange {
 
     /// Asks for the next thing that is missing, if nothing is under way.
     fn ask(&mut self, clock: Clock, trust: &mut Trust) {
-        if self.fetch.is_some() {
+        if self.fetch.is_some() || self.is_paused {
             return;
         }
         self.waits = None;
+        let is_admitted = matches!(self.verdict, Verdict::Admitted(_));
         for (purpose, hash) in self.needs(trust) {
             let may = match (self.tried.get(&hash), purpose) {
                 (Some(at), _) if at.is_none_or(|at| at > clock.now) => Err(*at),
@@ -747,7 +761,7 @@ impl Exchange {
                 (Some(_) | None, _) => Ok(()),
             };
             let may = may.and_then(|()| match purpose.is_for_all(trust) {
-                true => trust.claim(clock.now, self.peer, hash).map_err(Some),
+                true => trust.claim(clock.now, self.peer, is_admitted, hash).map_err(Some),
                 false => Ok(()),
             });
             if let Err(at) = may {

@@ -7,7 +7,8 @@
 //! - [`Record`]: what was heard of all admins, a join; [`View`]: what it amounts to, with [`Standing`] for who is an admin.
 //! - [`judge()`]: whether a certificate makes a member, or which [`Refusal`] speaks against it. `offer`: whether one takes the place of a
 //!   node's own. `enrol`: what an admin does about it.
-//! - [`Trust`]: what a node holds, one for the node. [`Exchange`]: the talk in one session, that asks for what is missing.
+//! - [`Trust`]: what a node holds, one for the node. [`Exchange`]: the talk in one session, that asks for what is missing. `turns`: which
+//!   session asks for what serves all.
 //! - [`Secrets`]: the network's secret, and during a rotation the one before it.
 //!
 //! Nothing here knows of packets, paths or keys of sessions; both clocks and randomness are arguments.
@@ -47,6 +48,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod turns;
 
 pub use authority::{Authority, AuthorityKey, Half, PUBLIC_LEN, SIGNATURE_LEN};
 pub use block::{Address, Block};

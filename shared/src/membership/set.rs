@@ -77,6 +77,11 @@ impl<K: Ord, V, const MAX: usize> Map<K, V, MAX> {
         }
         has_room
     }
+
+    /// Nothing is the value of `key` any more.
+    pub fn remove(&mut self, key: &K) {
+        self.0.remove(key);
+    }
 }
 
 impl<K, V, const MAX: usize> Default for Map<K, V, MAX> {

@@ -11,25 +11,22 @@ use super::message::Listed;
 use super::record::{Bygone, Facts, Record, Revocation, View};
 use super::secrets::{SecretState, Secrets};
 use super::statement::{Statement, StatementError, Unverified};
+use super::turns::Turns;
 use super::{Address, Seconds};
 use crate::bucket::Bucket;
 use crate::crypto::keys::{NetworkKeys, NetworkSecret};
 use crate::ids::{BlobHash, Fingerprint, NetworkId, NodeId, StatementHash};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Most nodes of which is remembered that they were met in time. The record takes them up before long.
 const MAX_MET: usize = 1024;
-/// What one peer is being asked for no other is, for so long: the largest document takes ten round trips.
-const CLAIM: Duration = Duration::from_secs(5);
 /// So often at most a document is asked for whose writer is no admin any more. It may object, which takes one; who removed it may have
 /// had a reason, and each costs every member up to 256 kB and as much on its disk.
 const OBJECTION: Duration = Duration::from_secs(60);
 /// WANTs of all that are not admitted together, with up to 32 kB each: whoever has the secret can be as many nodes as it likes. Enough
 /// for a hundred that join at once, or all of whom ask one that joins what it is.
 const SERVED_TO_STRANGERS: Bucket = Bucket::new(256, Duration::from_millis(25));
-/// Who waited so long for its turn is there no more.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// What a node holds.
 #[derive(Debug)]
@@ -48,17 +45,17 @@ pub struct Trust {
     invites: BTreeMap<StatementHash, Statement<Delegation>>,
     /// Which addresses members were given, as their certificates and the record said when they were admitted last.
     shown: BTreeMap<NodeId, Addresses>,
-    met: BTreeSet<NodeId>,
+    /// Whom this node met, and by whose invite they came, where that is known since it began.
+    met: BTreeMap<NodeId, Option<Fingerprint>>,
     own: Option<Own>,
     joining: Option<Joining>,
     offers: BTreeMap<NodeId, Statement<Certificate>>,
-    claims: BTreeMap<BlobHash, Claim>,
+    turns: Turns,
     /// When a document was last heard of somebody who is no admin any more.
     objections: BTreeMap<Fingerprint, Instant>,
     /// What all those are served together who are not admitted.
     served_to_strangers: Bucket,
     changes: u64,
-    turns: u64,
 }
 
 /// What this node shows.
@@ -85,15 +82,14 @@ impl Trust {
             holders: BTreeMap::new(),
             invites: BTreeMap::new(),
             shown: BTreeMap::new(),
-            met: BTreeSet::new(),
+            met: BTreeMap::new(),
             own: None,
             joining: None,
             offers: BTreeMap::new(),
-            claims: BTreeMap::new(),
+            turns: Turns::default(),
             objections: BTreeMap::new(),
             served_to_strangers: SERVED_TO_STRANGERS,
             changes: 0,
-            turns: 0,
         }
     }
 
@@ -143,11 +139,6 @@ impl Trust {
     /// Grows with each change after which a peer may have to be told or judged anew.
     pub const fn changes(&self) -> u64 {
         self.changes
-    }
-
-    /// Grows when something may be asked of a peer that had to wait for another to be asked: nothing else changed.
-    pub(crate) const fn turns(&self) -> u64 {
-        self.turns
     }
 
     /// The public keys of an authority.
@@ -292,7 +283,8 @@ impl Trust {
         let ranked = self.view.standing().ranked();
         self.invites.retain(|hash, invite| open.contains(hash) && ranked.contains(&invite.issuer()));
         let view = &self.view;
-        self.met.retain(|node| !view.knows(*node));
+        let is_out = |delegate: Fingerprint| view.revocation(delegate).is_some();
+        self.met.retain(|node, delegate| !view.knows(*node) && !delegate.is_some_and(is_out));
         let mut keys = std::mem::take(&mut self.keys);
         keys.retain(|fingerprint, _| self.wants_key(*fingerprint));
         self.keys = keys;
@@ -317,21 +309,42 @@ impl Trust {
         self.invites.get(&hash)
     }
 
-    /// This node met `node` while that might join. It is remembered, for as long as the record does not know it.
-    pub fn remember(&mut self, node: NodeId) {
-        if !self.met.contains(&node) && self.met.len() < MAX_MET && !self.view.knows(node) {
-            self.met.insert(node);
+    /// This node met `node` while that might join, by an invite of `delegate`. It is remembered, for as long as the record does not know
+    /// it and the invite is not revoked. Of too many those go of whose invite there are most: whoever has one can be as many nodes as
+    /// it likes.
+    pub fn remember(&mut self, node: NodeId, delegate: Option<Fingerprint>) {
+        if let Some(known) = self.met.get_mut(&node) {
+            *known = known.or(delegate);
+            return;
         }
+        if self.view.knows(node) || (self.met.len() >= MAX_MET && !self.forget_one_for(delegate)) {
+            return;
+        }
+        self.met.insert(node, delegate);
+    }
+
+    /// Forgets one of those that were met by the invite of which there are most, unless `delegate` has as many. Whether it did.
+    fn forget_one_for(&mut self, delegate: Option<Fingerprint>) -> bool {
+        let mut shares: BTreeMap<Option<Fingerprint>, usize> = BTreeMap::new();
+        self.met.values().for_each(|by| *shares.entry(*by).or_default() += 1);
+        let own = shares.get(&delegate).copied().unwrap_or_default();
+        let Some((most, _)) =
+            shares.into_iter().max_by_key(|(_, share)| *share).filter(|(_, share)| *share > own + 1)
+        else {
+            return false;
+        };
+        let last = self.met.iter().rev().find(|(_, by)| **by == most).map(|(node, _)| *node);
+        last.is_some_and(|node| self.met.remove(&node).is_some())
     }
 
     /// Whether it did.
     pub fn has_met(&self, node: NodeId) -> bool {
-        self.met.contains(&node)
+        self.met.contains_key(&node)
     }
 
     /// Whom it met: to be stored, and given to [`Self::remember`] again.
     pub fn met(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.met.iter().copied()
+        self.met.keys().copied()
     }
 
     /// This node shows another certificate from now on.
@@ -388,10 +401,24 @@ impl Trust {
         }
     }
 
-    /// As an admin: a certificate for `node`, to be fetched by it.
+    /// As an admin: a certificate for `node`, to be fetched by it. Of too many the one goes that ends first: it is made again when its node
+    /// is seen again.
     pub fn offer(&mut self, certificate: Statement<Certificate>) {
         self.offers.insert(certificate.body().node, certificate);
+        if self.offers.len() > MAX_MET {
+            let ends = |offer: &Statement<Certificate>| offer.body().not_after;
+            let first = self.offers.iter().min_by_key(|(_, offer)| ends(offer)).map(|(node, _)| *node);
+            if let Some(node) = first {
+                self.offers.remove(&node);
+            }
+        }
         self.changes += 1;
+    }
+
+    /// `node` is forgotten: what was of use only to judge it by, or for it, is as well.
+    pub fn part(&mut self, node: NodeId) {
+        self.offers.remove(&node);
+        self.shown.remove(&node);
     }
 
     /// What was made for `node` and waits for it.
@@ -496,55 +523,28 @@ impl Trust {
         self.served_to_strangers.take(now)
     }
 
-    /// Whether `peer` may be asked for `hash`: nobody else is. It is noted.
+    /// Whether `peer` may be asked for `hash`; see [`Turns::claim`].
     ///
     /// # Errors
-    /// When to try again. Who had its turn and gave nothing waits for those that came after it, so that no member keeps news from a
-    /// node by offering it.
-    pub(super) fn claim(&mut self, now: Instant, peer: NodeId, hash: BlobHash) -> Result<(), Instant> {
-        self.claims.retain(|_, claim| claim.until + FORGOTTEN_AFTER > now);
-        let Some(claim) = self.claims.get_mut(&hash) else {
-            self.claims.insert(hash, Claim::new(now, peer));
-            return Ok(());
-        };
-        claim.waiting.remove(&peer);
-        let (is_running, is_own) = (claim.until > now, claim.owner == peer);
-        if is_running && !is_own {
-            claim.waiting.insert(peer);
-            return Err(claim.until);
-        }
-        if is_own && !is_running && !claim.waiting.is_empty() {
-            return Err(now + CLAIM);
-        }
-        if !is_running {
-            (claim.owner, claim.until) = (peer, now + CLAIM);
-        }
-        Ok(())
+    /// When to try again, at the latest.
+    pub(super) fn claim(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        is_admitted: bool,
+        hash: BlobHash,
+    ) -> Result<(), Instant> {
+        self.turns.claim(now, peer, is_admitted, hash)
     }
 
     /// `peer` is not being asked for it any more. Nobody has to be if it is `here`.
     pub(super) fn release(&mut self, now: Instant, peer: NodeId, hash: BlobHash, here: bool) {
-        if here {
-            self.claims.remove(&hash);
-        } else if let Some(claim) = self.claims.get_mut(&hash).filter(|claim| claim.owner == peer) {
-            claim.until = claim.until.min(now);
-            self.turns += u64::from(!claim.waiting.is_empty());
-        }
+        self.turns.release(now, peer, hash, here);
     }
-}
 
-/// A blob that somebody is being asked for.
-#[derive(Debug)]
-struct Claim {
-    owner: NodeId,
-    until: Instant,
-    /// Who could be asked as well.
-    waiting: BTreeSet<NodeId>,
-}
-
-impl Claim {
-    fn new(now: Instant, owner: NodeId) -> Self {
-        Self { owner, until: now + CLAIM, waiting: BTreeSet::new() }
+    /// Whose turn it is to be asked for something that it waited for: its session is to settle before the next call.
+    pub(crate) fn poll_turn(&mut self, now: Instant) -> Option<NodeId> {
+        self.turns.poll(now)
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Membership {
     /// What it said of this node.
     standing: u8,
     shunned: Option<Instant>,
+    /// Whether it was let in when it was judged last, in this session or before.
+    was_admitted: bool,
 }
 
 impl Membership {
@@ -51,11 +53,6 @@ impl Membership {
     /// Whether nothing is being asked for or told.
     pub(super) fn is_quiet(&self) -> bool {
         self.exchange.as_ref().is_none_or(|exchange| exchange.is_quiet())
-    }
-
-    /// What is known is kept while the peer sleeps.
-    pub(super) const fn set_aside(&mut self) -> Self {
-        std::mem::replace(self, Self { exchange: None, standing: membership::PENDING, shunned: None })
     }
 
     pub(super) fn status(&self) -> Option<MemberStatus> {
@@ -99,6 +96,27 @@ impl Peer {
         if self.gate(ctx) == Gate::Open { PeerState::Connected } else { PeerState::Connecting }
     }
 
+    /// What is known of it as a member, to be kept while it sleeps: it is judged anew as ever, and asked for nothing.
+    pub(super) fn set_member_aside(&mut self, ctx: &mut Context<'_>) -> Membership {
+        if let (Some(exchange), Some(trust)) = (&mut self.member.exchange, ctx.trust.as_deref_mut()) {
+            exchange.pause(ctx.now, trust);
+        }
+        let Membership { exchange, shunned, was_admitted, .. } = std::mem::take(&mut self.member);
+        self.member = Membership { shunned, ..Membership::default() };
+        Membership { exchange, was_admitted, ..Membership::default() }
+    }
+
+    /// Whether it was let in when it was judged last.
+    pub(crate) const fn was_admitted(&self) -> bool {
+        self.member.was_admitted
+    }
+
+    fn set_admitted(&mut self, ctx: &mut Context<'_>, is_admitted: bool) {
+        if std::mem::replace(&mut self.member.was_admitted, is_admitted) != is_admitted {
+            ctx.out.weigh_demand_anew();
+        }
+    }
+
     pub(super) fn member_message(&mut self, ctx: &mut Context<'_>, message: Message) {
         self.member_begin(ctx);
         let clock = clock(ctx);
@@ -119,6 +137,7 @@ impl Peer {
         // Whatever its session has come to, the associations before that one among it.
         let is_revoked = |trust: &membership::Trust| trust.view().revocation(self.id).is_some();
         if ctx.trust.as_deref().is_some_and(is_revoked) {
+            self.set_admitted(ctx, false);
             self.shut(ctx);
         }
         self.settle(ctx);
@@ -165,9 +184,13 @@ impl Peer {
         while let Some(event) = self.member.exchange.as_mut().and_then(|exchange| exchange.poll_event()) {
             match &event {
                 membership::Event::Gate(gate) => self.pass(ctx, *gate),
-                membership::Event::Judged(Verdict::Refused(_)) => self.shut(ctx),
+                membership::Event::Judged(Verdict::Refused(_)) => {
+                    self.set_admitted(ctx, false);
+                    self.shut(ctx);
+                }
+                membership::Event::Judged(Verdict::Admitted(_)) => self.set_admitted(ctx, true),
                 membership::Event::Standing(standing) => self.member.standing = *standing,
-                membership::Event::Judged(Verdict::Admitted(_) | Verdict::Pending)
+                membership::Event::Judged(Verdict::Pending)
                 | membership::Event::Renewed(_)
                 | membership::Event::Joined
                 | membership::Event::JoinFailed(_) => {}

@@ -90,6 +90,8 @@ const MAX_CLOSING: usize = 4;
 /// Answers to addresses where no path is: twenty at once and then ten a second, which is more than checks of an honest peer ask for. Each
 /// may be an address that its owner has to look up before it sends there.
 const STRAY_ANSWERS: Bucket = Bucket::new(20, Duration::from_millis(100));
+/// HELLOs that say something new: eight at once and then two a second. Each is looked at by all that deals with names and addresses.
+const HELLO_NEWS: Bucket = Bucket::new(8, Duration::from_millis(500));
 /// A peer that is gone is shown as offline for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(6 * 3600);
 /// The number under which this side's PINGs name the path over the relay's stream.
@@ -288,6 +290,8 @@ pub(crate) struct Peer {
     wish_budget: Bucket,
     /// Its questions from addresses where no path is.
     stray_budget: Bucket,
+    /// What it says of itself anew.
+    hello_budget: Bucket,
 }
 
 impl Peer {
@@ -349,6 +353,7 @@ impl Peer {
             tcp_budget: direct_tcp::PROVOKED,
             wish_budget: route::WISHES,
             stray_budget: STRAY_ANSWERS,
+            hello_budget: HELLO_NEWS,
         }
     }
 
@@ -750,21 +755,7 @@ impl Peer {
                 }
                 self.drop_dead_stream(ctx);
             }
-            Some(Control::Hello(hello)) => {
-                self.answer(ctx, via, &Control::HelloAck { revision: hello.revision });
-                // Packets may overtake each other; an older word does not take back a newer one. Revisions wrap.
-                let is_older = |known: u32| hello.revision.wrapping_sub(known) > u32::MAX / 2;
-                if self.revision_heard.is_some_and(is_older) {
-                    return;
-                }
-                self.revision_heard = Some(hello.revision);
-                // The revision alone is no news to anybody.
-                let is_known = |known: &Hello| Hello { revision: hello.revision, ..known.clone() } == hello;
-                if !self.about.as_ref().is_some_and(is_known) {
-                    self.about = Some(hello.clone());
-                    ctx.out.event(Event::PeerHello { slot: self.slot, hello });
-                }
-            }
+            Some(Control::Hello(hello)) => self.on_hello(ctx, via, hello),
             Some(Control::HelloAck { revision }) if revision == ctx.hello.revision => {
                 self.hello_acked = Some(revision)
             }
@@ -827,6 +818,30 @@ impl Peer {
             Some(Control::EchoReply { id }) => ctx.out.event(Event::EchoReply { slot: self.slot, id, via }),
             // The acknowledgement of an older HELLO, or a body of a later version.
             Some(Control::HelloAck { .. }) | None => {}
+        }
+    }
+
+    /// The peer says who it is. What is not taken in is not acknowledged, and so comes again (protocol §6).
+    fn on_hello(&mut self, ctx: &mut Context<'_>, via: Via, hello: Hello) {
+        let revision = hello.revision;
+        // Packets may overtake each other; an older word does not take back a newer one. Revisions wrap.
+        let is_older = self.revision_heard.is_some_and(|known| revision.wrapping_sub(known) > u32::MAX / 2);
+        // The revision alone is no news to anybody.
+        let is_known = |known: &Hello| Hello { revision, ..known.clone() } == hello;
+        let is_news = !is_older && !self.about.as_ref().is_some_and(is_known);
+        if is_news && !self.hello_budget.take(ctx.now) {
+            return;
+        }
+        self.answer(ctx, via, &Control::HelloAck { revision });
+        if !is_older {
+            self.revision_heard = Some(revision);
+        }
+        if is_news {
+            if self.about.is_none() {
+                ctx.out.weigh_demand_anew();
+            }
+            self.about = Some(hello.clone());
+            ctx.out.event(Event::PeerHello { slot: self.slot, hello });
         }
     }
 

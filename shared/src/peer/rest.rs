@@ -63,6 +63,8 @@ pub(super) struct Rest {
     not_before: Option<Instant>,
     /// The last number given to a question, to the data plane or to the peer.
     number: u64,
+    /// The first of those that the peer was asked in this session.
+    asked: Option<u64>,
     asleep: Option<Asleep>,
     /// When it was woken last, until there is a session.
     woken: Option<Instant>,
@@ -142,6 +144,7 @@ impl Rest {
         (self.asleep, self.woken) = (None, None);
         self.state = State::Awake;
         self.not_before = None;
+        self.asked = None;
         self.doubt = Doubt::None;
         self.on_use(now);
     }
@@ -172,6 +175,11 @@ impl Rest {
     const fn next_number(&mut self) -> u64 {
         self.number += 1;
         self.number
+    }
+
+    /// Whether the peer may have been asked so in this session.
+    fn was_asked(&self, number: u64) -> bool {
+        self.asked.is_some_and(|first| (first..=self.number).contains(&number))
     }
 
     /// Not so soon again.
@@ -339,6 +347,7 @@ impl Peer {
             self.agree_to_rest(ctx, question);
         } else {
             let (again, until) = (ctx.now + REPEAT, ctx.now + ANSWER_WITHIN);
+            self.rest.asked.get_or_insert(number);
             self.rest.state = State::Proposed { number, again, until, is_wanted: false };
             self.send(ctx, &Control::Rest { number });
         }
@@ -381,12 +390,12 @@ impl Peer {
                 let pause = self.rest.idle_after.unwrap_or(LOOK_AGAIN);
                 self.rest.put_off(ctx.now, pause);
             }
-            // Late: this side went on, in a session that the other has ended.
-            (false, true) => {
+            // Late: this side went on, in a session that the other has ended. Once: a handshake is not to be had for a packet.
+            (false, true) if self.rest.was_asked(number) && !self.rest.is_over_there() => {
                 self.resume_sealing(ctx);
                 self.doubt_session(ctx, Doubt::Over);
             }
-            (false, false) => {}
+            (false, _) => {}
         }
     }
 
@@ -420,7 +429,7 @@ impl Peer {
             Some(Via::Udp(remote)) => Some(remote),
             Some(Via::Channel(_) | Via::RelayUdp(_) | Via::Tcp(_)) | None => None,
         };
-        let member = self.member.set_aside();
+        let member = self.set_member_aside(ctx);
         let session = self.take_session(ctx);
         self.direct.on_rest();
         self.member = member;

@@ -228,3 +228,28 @@ fn a_member_is_judged_by_the_tags_it_has_now() {
     node.set_rules("allow name:b -> tag:is-here");
     assert_eq!(node.judge(B, &theirs(SYN).1), PASS);
 }
+
+/// A peer that shows this today and that tomorrow, and nothing in between.
+#[test]
+fn a_peer_that_changes_itself_finds_no_leniency() {
+    let mut node = Node::new("deny tag:is-a -> any\nallow any -> any");
+    let by_id = || shadowmesh_proto::rules::Subject::by_id(member("a").id);
+    for is_removed in [false, true] {
+        let other = by_id();
+        node.change(|access, now| {
+            if is_removed {
+                access.remove_peer(A);
+            }
+            access.set_peer(now, A, other);
+        });
+        assert_eq!(node.judge(A, &theirs(SYN).1), PASS, "nothing is forbidden to it");
+        node.change(|access, now| access.set_peer(now, A, member("a")));
+        for flags in [ACK, SYN] {
+            assert_eq!((flags, node.judge(A, &theirs(flags).1)), (flags, NOT_ALLOWED));
+            assert_eq!((flags, node.judge(A, &ours(flags).1)), (flags, NOT_ALLOWED));
+        }
+        // The rules change, and what is under way is not cut.
+        node.set_rules("deny tag:is-a -> any\nallow name:here -> any\nallow any -> any");
+        node.wait(limits::GRACE);
+    }
+}

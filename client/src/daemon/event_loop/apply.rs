@@ -218,6 +218,10 @@ impl EventLoop {
 
     /// Says that a peer is connected, once it is and has told its name.
     fn say_connected(&mut self, slot: PeerSlot) {
+        // Before all is looked up that there is to know of every peer.
+        if self.endpoint.state_of(slot) != Some(PeerState::Connected) {
+            return;
+        }
         if let Some((peer, name)) = self.peer(slot)
             && let (PeerState::Connected, Some(hello), Some(path)) = (peer.state, peer.hello, peer.path)
         {

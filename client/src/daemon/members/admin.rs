@@ -87,6 +87,7 @@ impl<'a> Admin<'a> {
         self.trust.keep_key(self.authority.public().clone());
         let mut document = self.trust.record().draft(self.authority.fingerprint(), self.now);
         self.drop_ended_invites(&mut document);
+        document.drop_shut_out();
         document
     }
 
@@ -176,7 +177,7 @@ impl<'a> Admin<'a> {
             ))?;
             word.version = view.next_version();
             change(&mut word);
-            if document.members.insert(node, word) { Ok(()) } else { Err(Full.into()) }
+            Ok(document.say_of(node, word)?)
         })
     }
 
@@ -197,7 +198,7 @@ impl<'a> Admin<'a> {
                 Some(facts) => view.first_word(facts, delegate, now),
                 None => Word { delegate, since: now, version: view.next_version(), ..Word::default() },
             };
-            if document.members.insert(node, word) { Ok(()) } else { Err(Full.into()) }
+            Ok(document.say_of(node, word)?)
         })
     }
 
@@ -306,6 +307,9 @@ impl<'a> Admin<'a> {
         if !self.trust.view().standing().is_admin(self.authority.fingerprint()) {
             return Err(AdminError::NotAdmin);
         }
+        if self.is_offered(shown, &facts) {
+            return Ok(());
+        }
         let early = self.now.saturating_sub(EARLY);
         let says = Certificate {
             node: shown.node,
@@ -329,6 +333,18 @@ impl<'a> Admin<'a> {
             self.trust.offer(certificate);
         }
         Ok(())
+    }
+
+    /// Whether what waits for the node of `shown` is what would be made now.
+    fn is_offered(&self, shown: &Certificate, facts: &Facts) -> bool {
+        self.trust.offer_for(shown.node).is_some_and(|offer| {
+            let waits = offer.body();
+            let says =
+                (&waits.name, &waits.tags, &waits.addresses) == (&facts.name, &facts.tags, &facts.addresses);
+            let is_mine = offer.issuer() == self.authority.fingerprint();
+            let is_next = waits.serial == shown.serial.wrapping_add(1) && waits.not_after > shown.not_after;
+            is_mine && is_next && says && !self.is_due(waits)
+        })
     }
 
     /// A certificate that begins too late, of a node that the record knows, is replaced by one for now.

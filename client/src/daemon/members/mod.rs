@@ -43,7 +43,7 @@ impl Members {
             }
         }
         bygones.into_iter().for_each(|(issuer, bygone)| trust.recall(issuer, bygone));
-        met.into_iter().for_each(|node| trust.remember(node));
+        met.into_iter().for_each(|node| trust.remember(node, None));
         match own.map(|own| read_own(&trust, &own)).transpose().map_err(damaged)? {
             Some(Some((own, key))) => {
                 trust.show(own);
@@ -131,7 +131,7 @@ mod tests {
         admin.certify_here(Name::new("a").expect("a name")).expect("certified");
         let limits = Limits { joins_for: Duration::from_secs(60), ..Limits::default() };
         admin.invite(limits, &mut SeededRng::new(2)).expect("invited");
-        trust.remember(NodeId([7; 32]));
+        trust.remember(NodeId([7; 32]), None);
         dir.save_authority(&authority).expect("saved");
         (trust, authority)
     }

@@ -42,9 +42,9 @@ use arc_swap::ArcSwap;
 use association::Association;
 use batches::{Batches, Way};
 use datagrams::Datagrams;
-#[cfg(test)]
-pub(super) use peer::RESTING_FRAMES;
 use peer::{Context, Peer, Sent};
+#[cfg(test)]
+pub(super) use peer::{RESTING_FRAMES, WAITING_BYTES};
 use rustix::event::{PollFd, PollFlags};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;

@@ -22,7 +22,9 @@ pub(super) const WAITING_FRAMES: usize = 64;
 pub(in crate::plane) const RESTING_FRAMES: usize = 2_048;
 /// Bytes that wait for keys, over all peers: a relay that names thousands of peers which never answer must not cost a frame
 /// of every broadcast for each of them.
-const WAITING_BYTES: usize = 4 << 20;
+pub(in crate::plane) const WAITING_BYTES: usize = 4 << 20;
+/// Of these, those for one peer at most: two that do not answer, and are sent large frames, leave room for others.
+const WAITING_BYTES_FOR_ONE: usize = WAITING_BYTES / 4;
 /// Whoever was sent something within this is sent more: what goes to it is not to wait for another's doubt.
 const SPOKEN_TO: Duration = Duration::from_secs(2);
 /// A key that is used up is asked for this often: the rekey that it causes is repeated each second by itself.
@@ -49,6 +51,8 @@ pub(super) struct Peer {
     /// Whether the new one has a path, so that it may.
     is_replaced_due: bool,
     waiting: VecDeque<Waiting>,
+    /// Their bytes.
+    waiting_bytes: usize,
     backlog: Backlog,
     /// Where its packets go, while there is a way.
     way: Option<Way>,
@@ -320,7 +324,10 @@ impl Peer {
     fn keep(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters, plaintext: &[u8], kept: Sent) -> Sent {
         self.drop_old(ctx.now, counters, ctx.waiting_bytes);
         let most = if self.is_stopped || self.is_asleep { RESTING_FRAMES } else { WAITING_FRAMES };
-        if self.waiting.len() >= most {
+        // By its own measure the oldest gives way, by that of all the newest: no peer's frames push out another's.
+        while self.waiting.len() >= most
+            || (self.waiting_bytes + plaintext.len() > WAITING_BYTES_FOR_ONE && !self.waiting.is_empty())
+        {
             self.drop_oldest(counters, ctx.waiting_bytes);
         }
         if *ctx.waiting_bytes + plaintext.len() > WAITING_BYTES {
@@ -328,6 +335,7 @@ impl Peer {
             return Sent::Dropped;
         }
         *ctx.waiting_bytes += plaintext.len();
+        self.waiting_bytes += plaintext.len();
         self.waiting.push_back(Waiting { since: ctx.now, plaintext: plaintext.to_vec() });
         kept
     }
@@ -343,6 +351,7 @@ impl Peer {
     fn drop_oldest(&mut self, counters: &PeerCounters, waiting_bytes: &mut usize) {
         if let Some(dropped) = self.waiting.pop_front() {
             *waiting_bytes -= dropped.plaintext.len();
+            self.waiting_bytes -= dropped.plaintext.len();
             add(&counters.tx_dropped, 1);
         }
     }
@@ -386,6 +395,7 @@ impl Peer {
                 Err(SealError::TooLarge | SealError::NoMetadata) => add(&counters.tx_dropped, 1),
             }
             *ctx.waiting_bytes -= len;
+            self.waiting_bytes -= len;
             self.waiting.pop_front();
         }
     }
@@ -448,7 +458,7 @@ impl Peer {
 
     /// Forgets everything; what waited is counted.
     pub(super) fn clear(&mut self, counters: Option<&PeerCounters>, waiting_bytes: &mut usize) {
-        *waiting_bytes -= self.waiting.iter().map(|waiting| waiting.plaintext.len()).sum::<usize>();
+        *waiting_bytes -= self.waiting_bytes;
         if let Some(counters) = counters {
             add(&counters.tx_dropped, self.waiting.len() as u64);
             for association in self.replaced.take().into_iter().chain(self.association.take()) {

@@ -1,6 +1,7 @@
 //! What a member, or a relay with a recording, may try: it costs this node a bounded amount, and what it took is given back.
 
 use super::*;
+use crate::wire::control::Control;
 
 impl World {
     /// The relay tells node `at` that the other left.
@@ -119,4 +120,27 @@ fn the_same_hello_with_another_revision_is_no_news() {
         world.run(Duration::from_millis(100));
     }
     assert_eq!(world.count(0, |event| matches!(event, Event::PeerHello { .. })), before);
+}
+
+#[test]
+fn a_thousand_hellos_are_few_news_and_the_last_one_counts() {
+    let mut world = World::new(11);
+    world.run(Duration::from_secs(2));
+    let news = |world: &World| world.count(0, |event| matches!(event, Event::PeerHello { .. }));
+    let (before, victim) = (news(&world), world.nodes[0].endpoint.id());
+    for n in 0..1_000_u32 {
+        let endpoint = &mut world.nodes[1].endpoint;
+        let hello = Hello { name: format!("b{}", n % 2), revision: 100 + n, ..endpoint.hello().clone() };
+        let (now, said) = (world.now, Control::Hello(hello));
+        endpoint.with_peer(now, victim, |peer, ctx| peer.say_for_test(ctx, &said));
+        world.run(Duration::from_millis(1));
+    }
+    let told = news(&world) - before;
+    assert!((8..=12).contains(&told), "{told} were told");
+    let now = world.now;
+    let endpoint = &mut world.nodes[1].endpoint;
+    (endpoint.hello.name, endpoint.hello.revision) = ("last".into(), 5_000);
+    endpoint.announce(now);
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.status(0).hello.unwrap().name, "last");
 }

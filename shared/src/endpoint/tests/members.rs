@@ -118,6 +118,28 @@ fn who_has_the_secret_and_no_certificate_gets_no_key_no_route_and_no_address() {
 }
 
 #[test]
+fn names_that_a_relay_makes_up_end_no_session() {
+    let mut world = network(World::new(712), [Some(ENDS); 2]);
+    world.run(Duration::from_secs(3));
+    assert!(world.is_connected());
+    let now = world.now;
+    let others: Vec<_> = (0..100_u8).map(|n| NodeId(crate::crypto::kdf::sha256(&[&[n]]))).collect();
+    for at in 0..2 {
+        for (channel, other) in (1_000..).map(ChannelId).zip(&others) {
+            world.nodes[at].endpoint.introduced_for_test(now, *other, channel);
+        }
+    }
+    world.drop = |_, packet| packet.first() == Some(&0xc8);
+    world.run(Duration::from_secs(600));
+    for at in 0..2 {
+        let peer = world.nodes[1 - at].endpoint.id();
+        let all = world.nodes[at].endpoint.peer_status(world.now);
+        let status = all.into_iter().find(|status| status.id == peer).unwrap();
+        assert_eq!((status.state, world.started(at)), (PeerState::Connected, 1));
+    }
+}
+
+#[test]
 fn rekeys_before_the_gate_opens_replace_what_is_kept() {
     let world = World::with(702, |_, config| config.rekey_interval = Duration::from_secs(2));
     let mut world = network(world, [Some(ENDS), None]);

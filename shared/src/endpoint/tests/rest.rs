@@ -4,6 +4,7 @@ use super::direct::{DIRECT, Nat, behind, kinds, traffic};
 use super::*;
 use crate::endpoint::demand::{ALL_UP_TO, IDLE_AFTER, IDLE_AFTER_MIN, Keep, Sessions};
 use crate::path::select::{PathKind, Wanted};
+use crate::wire::control::Control;
 
 pub(super) const IDLE: Duration = Duration::from_secs(10);
 /// Long enough for either side to have asked, and for what is remembered of it to be forgotten.
@@ -296,6 +297,28 @@ fn an_answer_that_comes_when_the_one_that_asked_went_on_ends_the_session() {
     assert_eq!([world.started(0), world.started(1)], [2, 2]);
 }
 
+/// What node 0 began since it was asked to count.
+static BEGUN: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+#[test]
+fn an_answer_that_nobody_asked_for_costs_no_handshake() {
+    let mut world = pair(World::new(936));
+    world.drop = |from, packet| {
+        let is_init = from == 0 && packet.first() == Some(&0xc8);
+        BEGUN.fetch_add(usize::from(is_init), std::sync::atomic::Ordering::Relaxed);
+        is_init
+    };
+    let (now, victim) = (world.now, world.nodes[0].endpoint.id());
+    for number in 0..1_000 {
+        let now = now + Duration::from_millis(number);
+        let answer = Control::RestAnswer { number: number % 7, is_over: true };
+        world.nodes[1].endpoint.with_peer(now, victim, |peer, ctx| peer.say_for_test(ctx, &answer));
+        world.run(Duration::from_millis(1));
+    }
+    assert_eq!(BEGUN.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert!(world.is_connected());
+}
+
 #[test]
 fn who_keeps_its_sessions_is_asked_now_and_then_and_nothing_comes_of_it() {
     let mut world = pair(World::new(918));
@@ -322,12 +345,12 @@ fn who_does_not_know_of_rest_is_not_asked() {
 }
 
 #[test]
-fn a_small_network_keeps_all_its_sessions() {
+fn a_small_network_keeps_all_its_sessions_whoever_is_only_named() {
     let mut world = World::new(920);
     world.run(IDLE_AFTER * 3);
     assert!(world.is_connected());
     assert_eq!([stopped(&world, 0), stopped(&world, 1)], [0, 0]);
-    // Until there are too many for that; and again when they are gone.
+    // A relay says what it likes; those that say something themselves are in the mesh of a hundred.
     let now = world.now;
     let others = (0..ALL_UP_TO).map(|n| NodeId([u8::try_from(n + 1).unwrap(); 32]));
     let others: Vec<_> = others.collect();
@@ -344,13 +367,8 @@ fn a_small_network_keeps_all_its_sessions() {
         let all = world.nodes[at].endpoint.peer_status(world.now);
         all.into_iter().find(|status| status.id == peer).unwrap().state
     };
-    assert_eq!([state(&world, 0), state(&world, 1)], ASLEEP);
-    world.drop = |_, _| false;
-    for at in 0..2 {
-        keep(&mut world, at, Keep::All);
-    }
-    world.run(Duration::from_secs(3));
     assert_eq!([state(&world, 0), state(&world, 1)], [PeerState::Connected; 2]);
+    assert_eq!([stopped(&world, 0), stopped(&world, 1)], [0, 0]);
 }
 
 #[test]

@@ -107,11 +107,18 @@ impl World {
     fn pump(&mut self) {
         for (from, node) in &mut self.nodes {
             let mut changes = None;
-            while changes != Some((node.trust.changes(), node.trust.turns())) {
-                changes = Some((node.trust.changes(), node.trust.turns()));
-                node.sessions
-                    .values_mut()
-                    .for_each(|exchange| exchange.handle_change(self.clock, &mut node.trust));
+            loop {
+                if changes.replace(node.trust.changes()) != Some(node.trust.changes()) {
+                    node.sessions
+                        .values_mut()
+                        .for_each(|exchange| exchange.handle_change(self.clock, &mut node.trust));
+                } else if let Some(peer) = node.trust.poll_turn(self.clock.now) {
+                    if let Some(exchange) = node.sessions.get_mut(&peer.0[0]) {
+                        exchange.handle_change(self.clock, &mut node.trust);
+                    }
+                } else {
+                    break;
+                }
             }
             for (to, exchange) in &mut node.sessions {
                 while let Some(event) = exchange.poll_event() {
@@ -568,6 +575,160 @@ fn a_member_that_offers_and_gives_nothing_keeps_no_news_from_others() {
     }
 }
 
+/// Two that give nothing do not pass the turn to each other: whoever waited longest has the next one.
+#[test]
+fn a_turn_goes_to_who_waited_longest() {
+    let mut world = World::new([9]);
+    let begun = world.clock.now;
+    let trust = world.trust(9);
+    let hash = crate::ids::BlobHash([7; 32]);
+    let mut asked = |turn: u64| {
+        [1, 2, 3].map(|peer| trust.claim(begun + seconds(5 * turn), id(peer), false, hash).is_ok())
+    };
+    assert_eq!([0, 1, 2].map(&mut asked), [[true, false, false], [false, true, false], [false, false, true]]);
+}
+
+/// Strangers that wait do not keep a member waiting, nor members that give nothing a stranger.
+#[test]
+fn each_second_turn_is_a_members() {
+    let mut world = World::new([99]);
+    let now = world.clock.now;
+    let trust = world.trust(99);
+    let hash = crate::ids::BlobHash([7; 32]);
+    let ask = |trust: &mut Trust, peer: u8| trust.claim(now, id(peer), peer >= 10, hash).is_ok();
+    assert!(ask(trust, 1));
+    for waits in [2, 3, 4, 5, 10, 11] {
+        assert!(!ask(trust, waits));
+    }
+    let mut order = Vec::new();
+    let mut asked = 1;
+    while order.len() < 5 {
+        trust.release(now, id(asked), hash, false);
+        asked = trust.poll_turn(now).unwrap().0[0];
+        // Two are there no more, or do not want it any more.
+        while [3, 11].contains(&asked) {
+            asked = trust.poll_turn(now).unwrap().0[0];
+        }
+        assert!(ask(trust, asked));
+        assert_eq!(trust.poll_turn(now), None);
+        order.push(asked);
+        if order.len() == 1 {
+            assert!(!ask(trust, 1), "who had its turn is behind all");
+        }
+    }
+    assert_eq!(order, [10, 2, 4, 5, 1]);
+    trust.release(now, id(1), hash, false);
+    assert_eq!(trust.poll_turn(now), None);
+    assert!(ask(trust, 77), "nobody waits");
+}
+
+/// Each lists what is not there, says that it does not have it, and lists it anew.
+#[test]
+fn a_hundred_liars_cost_a_look_at_one_session_each_time() {
+    let mut world = World::new([200]);
+    world.certify(&[200]);
+    world.say(200, |_| ());
+    let mut clock = world.clock;
+    let trust = world.trust(200);
+    let listed = Listed { issuer: root().fingerprint(), version: 99, hash: StatementHash([7; 32]) };
+    let mut liars: Vec<_> = (0..100).map(|n| (Exchange::begin(clock, trust, id(n)), 0)).collect();
+    let (mut looks, mut answers) = (0, 0);
+    for _ in 0..100 {
+        let mut is_idle = false;
+        while !is_idle {
+            is_idle = true;
+            for (liar, _) in &mut liars {
+                while let Some(message) = liar.poll_message() {
+                    if let Message::Want(Want { hash, .. }) = message {
+                        (answers, is_idle) = (answers + 1, false);
+                        let nothing = Part { hash, total: 0, number: 0, bytes: Vec::new() };
+                        liar.handle_message(clock, trust, Message::Part(nothing));
+                    }
+                }
+            }
+            while let Some(NodeId([n, ..])) = trust.poll_turn(clock.now) {
+                looks += 1;
+                liars[usize::from(n)].0.handle_change(clock, trust);
+            }
+        }
+        for (liar, revision) in &mut liars {
+            *revision += 1;
+            let member = Member { revision: *revision, documents: vec![listed], ..Member::default() };
+            liar.handle_message(clock, trust, Message::Member(member));
+        }
+        clock.now += Duration::from_millis(10);
+    }
+    // Eight news of each at once, and two a second.
+    assert!((800..1_100).contains(&answers), "{answers}");
+    assert!(looks <= answers, "{looks} for {answers}");
+}
+
+#[test]
+fn those_of_one_invite_do_not_take_all_the_room_for_who_was_met() {
+    let mut world = World::new([9]);
+    let node = |n: u16| NodeId(crate::crypto::kdf::sha256(&[&n.to_be_bytes()]));
+    let [leaked, other, third] = [1, 2, 3].map(|n| Fingerprint([n; 32]));
+    let trust = world.trust(9);
+    (0..1_024).for_each(|n| trust.remember(node(n), Some(leaked)));
+    assert_eq!(trust.met().count(), 1_024);
+    (1_024..2_048).for_each(|n| trust.remember(node(n), Some(other)));
+    assert_eq!((1_024..2_048).filter(|n| trust.has_met(node(*n))).count(), 512);
+    trust.remember(node(3_000), Some(third));
+    assert!(trust.has_met(node(3_000)));
+    assert_eq!(trust.met().count(), 1_024);
+    world.say(9, |document| assert!(document.revoke(leaked, 1_500)));
+    let trust = world.trust(9);
+    assert!(!(0..1_024).any(|n| trust.has_met(node(n))));
+    trust.remember(node(3_001), Some(other));
+    assert!(trust.has_met(node(3_000)) && trust.has_met(node(3_001)));
+}
+
+#[test]
+fn offers_to_who_left_are_bounded() {
+    let mut world = World::new([9]);
+    let trust = world.trust(9);
+    let node = |n: u16| NodeId(crate::crypto::kdf::sha256(&[&n.to_be_bytes()]));
+    let offer = |n: u16| {
+        let not_after = 5_000 + u64::from(n);
+        let body = Certificate { node: node(n), not_after, ..certificate(1, None) };
+        Statement::sign(&root(), root().fingerprint(), body).unwrap()
+    };
+    (0..1_100).for_each(|n| trust.offer(offer(n)));
+    let left = |trust: &Trust| (0..1_100).filter(|n| trust.offer_for(node(*n)).is_some()).count();
+    assert_eq!(left(trust), 1_024);
+    assert!(trust.offer_for(node(0)).is_none() && trust.offer_for(node(1_099)).is_some());
+    (0..1_000).for_each(|n| trust.part(node(n)));
+    assert_eq!(left(trust), 100);
+}
+
+/// A peer that sleeps is asked for nothing, and keeps nobody from being asked.
+#[test]
+fn who_sleeps_is_asked_for_nothing() {
+    let mut world = World::new([1, 2, 3]);
+    world.certify(&[1, 2, 3]);
+    world.say(1, |_| ());
+    world.connect(1, 2);
+    world.connect(1, 3);
+    world.connect(2, 3);
+    assert!(world.opens(2, 3, seconds(5)).is_some());
+    assert!(world.opens(1, 2, seconds(5)).is_some());
+    world.run(seconds(5));
+    let now = world.clock.now;
+    let node = world.nodes.get_mut(&2).unwrap();
+    node.sessions.get_mut(&1).unwrap().pause(now, &mut node.trust);
+    // What would be said to it is lost.
+    world.nodes.get_mut(&1).unwrap().sessions.remove(&2);
+    let limits = delegation(Fingerprint([0; 32]));
+    let (_, invited) = invite(&root(), root().fingerprint(), limits, &mut SeededRng::new(3)).unwrap();
+    let hash = invited.hash();
+    world.say(3, |document| assert!(document.invites.insert(hash)));
+    world.trust(3).keep_invite(invited);
+    world.changed(3);
+    let is_here = |world: &World| world.nodes[&2].trust.invites().count() == 1;
+    let took = world.run_until(seconds(10), is_here);
+    assert!(took.is_some_and(|took| took < seconds(1)), "{took:?}");
+}
+
 #[test]
 fn everything_stored_comes_back() {
     let mut world = joining(|_| ());
@@ -657,6 +818,39 @@ fn who_shows_nothing_is_left_after_a_minute() {
     // From its last news on, which came within the first round trips.
     assert!((PENDING_FOR..PENDING_FOR + seconds(1)).contains(&took), "{took:?}");
     assert_eq!(world.session(1, 2).verdict(), &Verdict::Pending);
+}
+
+/// It shows what is no certificate, then nothing, then the same again.
+#[test]
+fn who_is_refused_and_pending_by_turns_is_left_after_a_minute() {
+    let mut world = World::new([1]);
+    world.certify(&[1]);
+    world.say(1, |_| ());
+    let mut clock = world.clock;
+    let trust = world.trust(1);
+    let mut exchange = Exchange::begin(clock, trust, id(2));
+    let garbage = vec![7; 100];
+    let hash = StatementHash(crate::crypto::kdf::sha256(&[crate::crypto::labels::BLOB, &garbage]));
+    let began = clock.now;
+    for turn in 0.. {
+        assert!(clock.now - began <= seconds(70), "the session does not end");
+        let certificate = (turn % 2 == 0).then_some(hash);
+        let said = Member { revision: turn + 1, certificate, ..Member::default() };
+        exchange.handle_message(clock, trust, Message::Member(said));
+        while let Some(message) = exchange.poll_message() {
+            if let Message::Want(Want { hash, .. }) = message {
+                let part = Part { hash, total: 100, number: 0, bytes: garbage.clone() };
+                exchange.handle_message(clock, trust, Message::Part(part));
+            }
+        }
+        assert_eq!(matches!(exchange.verdict(), Verdict::Refused(_)), certificate.is_some());
+        clock.now += seconds(5);
+        clock.unix += 5;
+        exchange.handle_timeout(clock, trust);
+        if exchange.is_over() {
+            break;
+        }
+    }
 }
 
 #[test]

@@ -389,3 +389,54 @@ proptest! {
         prop_assert!(view.standing().admins().all(|(admin, _)| view.standing().ranked().contains(&admin)));
     }
 }
+
+/// Whoever holds an invite without a limit makes nodes without end, and an admin takes them up.
+#[test]
+fn however_many_join_there_is_room_to_shut_them_out() {
+    let long = |n: u32| {
+        let tag = |at| Tag::new(&format!("{at:0>63}")).unwrap();
+        let delegate = Some(Fingerprint([9; 32]));
+        let tags = Some(Tags::new((0..16).map(tag)).unwrap());
+        let word = Word { delegate, name: Some(name(&format!("{n:0>63}"))), tags, ..Word::default() };
+        Enrolment::Enter(Word { since: 1 << 40, version: 1 << 40, ..word })
+    };
+    let short = Enrolment::Enter(Word { since: 1, version: 1, ..Word::default() });
+    for word in [&long as &dyn Fn(u32) -> Enrolment, &|_| short.clone()] {
+        let mut document = Document { version: 1, ..Document::default() };
+        let node = |n: u32| NodeId(crate::crypto::kdf::sha256(&[&n.to_be_bytes()]));
+        let entered = (0..2_000).take_while(|n| document.enrol(node(*n), &word(*n), 1).is_ok()).count();
+        assert!((100..MAX_MEMBERS).contains(&entered), "{entered}");
+        // By hand some more, and then everything can be said.
+        for by_hand in 5_000..5_010 {
+            assert_eq!(document.say_of(node(by_hand), Word::default()), Ok(()));
+        }
+        assert!((0..MAX_REVOKED).all(|n| document.revoke(node(u32::try_from(n).unwrap()), 1 << 40)));
+        let signed = Statement::sign(&authority(1), authority(1).fingerprint(), document);
+        assert!(signed.is_ok(), "{entered}: {:?}", signed.err());
+    }
+}
+
+#[test]
+fn words_on_who_was_shut_out_go_where_room_is_scarce() {
+    let [stolen, open] = [8, 9].map(|n| Fingerprint([n; 32]));
+    let word = |delegate| Word { delegate, version: 1, ..Word::default() };
+    let node = |n: u32| NodeId(crate::crypto::kdf::sha256(&[&n.to_be_bytes()]));
+    let mut document = Document { version: 1, ..Document::default() };
+    assert!(document.members.insert(node(2_000), word(Some(open))));
+    assert!(document.members.insert(node(2_001), word(None)));
+    assert!([2_000, 2_001].iter().all(|n| document.revoke(node(*n), 5)));
+    document.drop_shut_out();
+    assert_eq!(document.members.len(), 2, "there is room");
+    let by = |delegate| Enrolment::Enter(word(Some(delegate)));
+    let entered = (0..2_000).take_while(|n| document.enrol(node(*n), &by(stolen), 5).is_ok()).count();
+    assert!((0..900).all(|n| document.revoke(node(n), 5)));
+    document.drop_shut_out();
+    assert_eq!(document.members.len(), entered + 1, "only the one that a person had let in");
+    assert!(!document.members.contains_key(&node(2_001)));
+    assert_eq!(document.enrol(node(2_002), &by(stolen), 5), Ok(()), "in its place");
+    assert!(document.revoke(stolen, 5));
+    document.drop_shut_out();
+    assert_eq!(document.members.len(), entered - 900 + 2);
+    assert!(document.members.contains_key(&node(2_000)), "a use that was revoked was one");
+    assert_eq!(document.enrol(node(3_000), &by(open), 6), Ok(()));
+}

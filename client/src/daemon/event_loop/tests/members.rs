@@ -621,10 +621,9 @@ async fn uncertified() {
     let refused = a.change(Change::RotateSecret { now: false }).await.unwrap_err();
     assert!(refused.contains("no certificates") && refused.contains("network create"), "{refused}");
     // Whoever is meant: who reads that nobody is called so would look for another name.
-    for change in [
-        Change::Approve { member: "b".into() },
-        Change::Rename { member: "b".into(), name: "c".into() },
-    ] {
+    for change in
+        [Change::Approve { member: "b".into() }, Change::Rename { member: "b".into(), name: "c".into() }]
+    {
         let refused = a.change(change).await.unwrap_err();
         assert!(refused.contains("no certificates"), "{refused}");
     }

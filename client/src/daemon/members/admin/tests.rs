@@ -220,3 +220,47 @@ fn who_lost_its_address_to_another_gets_the_next_of_its_invite() {
     let next = block.ipv4_attempts(NodeId([8; 32])).find(|address| *address != taken).expect("free");
     assert_eq!(has(8), [next.ip()]);
 }
+
+#[test]
+fn what_waits_for_a_node_is_not_signed_again() {
+    let mut office = Office::new();
+    let shown = Certificate { not_after: NOW + LIFE / 4, ..certificate(NOW - LIFE) };
+    let facts = office.trust.view().facts(&shown);
+    let renewed = |office: &mut Office, facts: &Facts| {
+        let before = office.trust.changes();
+        office.root().renew(&shown, facts.clone()).expect("renewed");
+        office.trust.changes() != before
+    };
+    assert!(renewed(&mut office, &facts));
+    assert!(!renewed(&mut office, &facts));
+    let named = Facts { name: name("other"), ..facts.clone() };
+    assert!(renewed(&mut office, &named), "its name is another");
+    office.trust.part(shown.node);
+    assert!(renewed(&mut office, &named), "it was gone");
+}
+
+/// Somebody made nodes by a stolen invite until there was no room; they and the invite are shut out.
+#[test]
+fn when_those_of_a_stolen_invite_are_shut_out_others_are_let_in() {
+    let mut office = Office::new();
+    let stolen = Fingerprint([9; 32]);
+    let node = |n: u16| {
+        let mut key = [9; 32];
+        key[..2].copy_from_slice(&n.to_be_bytes());
+        NodeId(key)
+    };
+    let root = office.root.fingerprint();
+    let mut full = office.trust.record().draft(root, NOW);
+    let word = Word { delegate: Some(stolen), since: NOW, version: 1, ..Word::default() };
+    for n in 0..1_024 {
+        assert!(full.members.insert(node(n), word.clone()));
+        assert!(full.revoke(node(n), NOW));
+    }
+    assert!(office.trust.hear(Statement::sign(&office.root, root, full).expect("signed")));
+    let new = NodeId([1; 32]);
+    let facts = office.trust.view().facts(&Certificate { node: new, ..certificate(NOW) });
+    let full = office.root().approve(new, Some(facts.clone()), None);
+    assert!(matches!(full, Err(AdminError::Full(_))), "{full:?}");
+    office.root().revoke(stolen).expect("there is room for that");
+    office.root().approve(new, Some(facts), None).expect("there is room again");
+}

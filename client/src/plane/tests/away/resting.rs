@@ -2,7 +2,7 @@
 //! the next session (protocol §4.10).
 
 use super::*;
-use crate::plane::outbound::RESTING_FRAMES;
+use crate::plane::outbound::{RESTING_FRAMES, WAITING_BYTES};
 
 /// What a fact says to that question, if it is an answer to it.
 fn answer_to(number: u64, fact: &Fact) -> Option<bool> {
@@ -144,6 +144,24 @@ fn as_many_frames_wait_as_a_handshake_that_takes_its_time_may_need() {
     a.start(7);
     assert_eq!(a.snapshot.peers[0].counters.tx_frames.load(Relaxed), 10 + u64::from(most));
     assert_eq!(dropped(&a), 5);
+}
+
+#[test]
+fn what_waits_for_one_leaves_room_for_others() {
+    let mut a = talking();
+    a.acknowledge_all(10);
+    assert!(a.stop_sealing(1));
+    a.command(OutboundCommand::End(PEER));
+    a.route(PEER, false, false);
+    let (frames, len) = (u32::try_from(RESTING_FRAMES).unwrap(), 1_400);
+    a.send(2, frames, len);
+    let dropped = |a: &Sender, peer: usize| a.snapshot.peers[peer].counters.tx_dropped.load(Relaxed);
+    // A quarter of all is kept, of what came last.
+    let kept = frames - u32::try_from(dropped(&a, 0)).unwrap();
+    let most = u32::try_from(WAITING_BYTES / 4 / len).unwrap();
+    assert!((most - 2..=most).contains(&kept), "{kept} of {most}");
+    a.start(7);
+    assert_eq!(a.snapshot.peers[0].counters.tx_frames.load(Relaxed), 10 + u64::from(kept));
 }
 
 #[test]
