@@ -22,7 +22,7 @@ use minicbor::{Decode, Encode};
 pub const MAX_NAME: usize = 64;
 /// Longest program version, in bytes of UTF-8.
 pub const MAX_PROGRAM: usize = 32;
-/// Longest encoded payload, in bytes. Version 1 needs at most 120; the rest is room for fields of later versions.
+/// Longest encoded payload, in bytes. Version 1 needs at most 128; the rest is room for fields of later versions.
 pub const MAX_PAYLOAD: usize = 1024;
 
 /// One side's half of the negotiation.

@@ -15,7 +15,7 @@ pub fn check(bytes: &[u8]) {
     assert!(payload.name.len() <= MAX_NAME && payload.program.len() <= MAX_PROGRAM);
     assert!(![&payload.name, &payload.program].iter().any(|text| text.contains(char::is_control)));
     let written = payload.encode().expect("what was read is within bounds");
-    assert!(written.len() <= 120, "as the module page says");
+    assert!(written.len() <= 128, "as the module page says");
     assert_eq!(Payload::decode(&written).as_ref(), Ok(&payload));
     for cut in 0..written.len() {
         assert!(Payload::decode(written.get(..cut).unwrap_or_default()).is_err());

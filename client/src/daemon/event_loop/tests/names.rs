@@ -54,7 +54,17 @@ async fn by_what_they_say() {
     a.has(&format!("{own}\ta.test.internal a"), true).await;
     let ipv6 = b.status().await.node.addresses[1].clone();
     a.has(&format!("{}\tb.test.internal b", ipv6.split('/').next().unwrap()), true).await;
-    let names = a.status().await.names.unwrap();
+    // The file is written before that is said.
+    let shown = async {
+        loop {
+            let names = a.status().await.names.unwrap();
+            if names.served > 0 {
+                return names;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let names = within("status to say so", shown).await;
     assert_eq!((names.way, names.domain.as_str(), names.served), (NamesWay::Hosts, "test.internal", 2));
 
     a.names(NamesChoice::Off).await;
