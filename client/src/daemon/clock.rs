@@ -231,7 +231,7 @@ mod tests {
             self
         }
 
-        fn is_set(mut self, says: Seconds) -> Self {
+        fn set_to(mut self, says: Seconds) -> Self {
             self.says = says;
             self
         }
@@ -240,7 +240,7 @@ mod tests {
             self.known.now(self.now, self.says)
         }
 
-        fn is_stopped(mut self) -> Option<Seconds> {
+        fn stops(mut self) -> Option<Seconds> {
             Some(self.known.keep(self.now))
         }
 
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn after_a_restart_in_1970_it_goes_on_from_what_was_seen() {
-        let kept = Machine::boots(NOW, None).runs(HOUR).is_stopped();
+        let kept = Machine::boots(NOW, None).runs(HOUR).stops();
         assert_eq!(kept, Some(NOW + 3_600));
         let machine = Machine::boots(0, kept);
         assert_eq!(machine.reckons(), NOW + 3_600);
@@ -262,10 +262,10 @@ mod tests {
         let behind = machine.known.behind(machine.now, machine.says);
         assert_eq!(behind, Some(Behind { says: 3_600, reckoned: NOW + 7_200 }));
         // And from there after the next one, however often.
-        let kept = machine.is_stopped();
+        let kept = machine.stops();
         assert_eq!(Machine::boots(0, kept).reckons(), NOW + 7_200);
         // Until somebody sets it.
-        let machine = Machine::boots(0, kept).runs(HOUR).is_set(NOW + 3 * DAY);
+        let machine = Machine::boots(0, kept).runs(HOUR).set_to(NOW + 3 * DAY);
         assert_eq!(
             (machine.reckons(), machine.known.behind(machine.now, machine.says)),
             (NOW + 3 * DAY, None)
@@ -274,11 +274,11 @@ mod tests {
 
     #[test]
     fn a_clock_that_comes_back_at_its_last_shutdown_is_as_good_as_what_was_kept() {
-        let kept = Machine::boots(NOW, None).runs(HOUR).is_stopped();
+        let kept = Machine::boots(NOW, None).runs(HOUR).stops();
         let machine = Machine::boots(NOW + 1_800, kept);
         assert_eq!(machine.reckons(), NOW + 3_600);
         assert!(machine.known.behind(machine.now, machine.says).is_some());
-        let machine = machine.is_set(NOW + 3_590);
+        let machine = machine.set_to(NOW + 3_590);
         assert_eq!(machine.known.behind(machine.now, machine.says), None, "ten seconds are no matter");
     }
 
@@ -297,11 +297,11 @@ mod tests {
             // At boot, and while it runs: stopped before it was set right, or after.
             let machine = Machine::boots(NOW + ahead, known).runs(Duration::from_secs(540));
             assert!(machine.reckons() >= NOW + ahead, "while it says so nobody knows better");
-            assert_eq!(machine.is_stopped(), Some(NOW + 540));
-            let machine = Machine::boots(NOW, known).runs(HOUR).is_set(NOW + ahead);
-            let machine = machine.runs(Duration::from_secs(540)).is_set(NOW + 4_140).runs(HOUR);
+            assert_eq!(machine.stops(), Some(NOW + 540));
+            let machine = Machine::boots(NOW, known).runs(HOUR).set_to(NOW + ahead);
+            let machine = machine.runs(Duration::from_secs(540)).set_to(NOW + 4_140).runs(HOUR);
             assert_eq!(machine.reckons(), NOW + 7_740, "{ahead}");
-            assert_eq!(machine.is_stopped(), Some(NOW + 7_740));
+            assert_eq!(machine.stops(), Some(NOW + 7_740));
         }
     }
 
@@ -309,15 +309,15 @@ mod tests {
     fn a_clock_that_was_set_again_and_again_is_never_steady() {
         let mut machine = Machine::boots(NOW + 400 * DAY, Some(NOW));
         for round in 0..100 {
-            machine = machine.runs(Duration::from_secs(300)).is_set(NOW + (400 + round) * DAY);
+            machine = machine.runs(Duration::from_secs(300)).set_to(NOW + (400 + round) * DAY);
         }
-        assert_eq!((machine.writes, machine.is_stopped()), (0, Some(NOW + 100 * 300)));
+        assert_eq!((machine.writes, machine.stops()), (0, Some(NOW + 100 * 300)));
     }
 
     #[test]
     fn what_no_program_of_this_age_sees_is_never_kept() {
         let machine = Machine::boots(LATEST + DAY, Some(NOW)).runs(10 * HOUR);
-        assert_eq!(machine.is_stopped(), Some(NOW + 36_000));
+        assert_eq!(machine.stops(), Some(NOW + 36_000));
         // A file that somebody wrote, or damage: it is what was seen, until somebody removes it.
         let machine = Machine::boots(NOW, Some(Seconds::MAX));
         assert_eq!(machine.reckons(), Seconds::MAX);
@@ -328,7 +328,7 @@ mod tests {
     fn after_months_in_a_drawer_the_clock_is_believed() {
         let machine = Machine::boots(NOW + 200 * DAY, Some(NOW)).runs(HOUR);
         assert_eq!(machine.reckons(), NOW + 200 * DAY + 3_600);
-        assert_eq!(machine.is_stopped(), Some(NOW + 200 * DAY + 3_600));
+        assert_eq!(machine.stops(), Some(NOW + 200 * DAY + 3_600));
     }
 
     #[test]

@@ -42,18 +42,16 @@ impl Data {
     fn pass(&mut self, world: &mut World) {
         for at in 0..2 {
             for event in world.nodes[at].events.drain(..) {
-                match event {
-                    Event::StartAssociation { key, .. } => {
-                        self.seal[at] = seal_half();
-                        self.seal[at].install(world.now, key);
-                    }
-                    Event::AddSealKey { key, .. } => self.seal[at].install(world.now, key),
-                    Event::OpenAssociation { key, .. } => {
-                        self.open[at] = OpenHalf::new();
-                        self.open[at].install(key);
-                    }
-                    Event::AddOpenKey { key, .. } => drop(self.open[at].install(key)),
-                    _ => {}
+                if let Event::StartAssociation { key, .. } = event {
+                    self.seal[at] = seal_half();
+                    self.seal[at].install(world.now, key);
+                } else if let Event::AddSealKey { key, .. } = event {
+                    self.seal[at].install(world.now, key);
+                } else if let Event::OpenAssociation { key, .. } = event {
+                    self.open[at] = OpenHalf::new();
+                    self.open[at].install(key);
+                } else if let Event::AddOpenKey { key, .. } = event {
+                    self.open[at].install(key);
                 }
             }
         }
@@ -190,9 +188,9 @@ fn a_relay_without_a_common_version_is_refused_with_a_sentence() {
         world.relay_says = Some(said);
         world.run(Duration::from_secs(1));
         for node in &world.nodes {
-            let refused = node.events.iter().find_map(|event| match event {
-                Event::RelayRefused { sentence, retry, .. } => Some((sentence.as_str(), *retry)),
-                _ => None,
+            let refused = node.events.iter().find_map(|event| {
+                let Event::RelayRefused { sentence, retry, .. } = event else { return None };
+                Some((sentence.as_str(), *retry))
             });
             assert_eq!(refused, Some((expected, Some(Duration::from_secs(60)))));
             assert!(!node.endpoint.is_registered(RELAY));
