@@ -50,6 +50,6 @@ mod line;
 
 pub use finding::{Finding, Looked, NotLooked, Report, Severity};
 
-pub(crate) use checks::examine;
+pub(crate) use checks::{examine, looks_at};
 pub(crate) use facts::Call;
 pub(crate) use gather::{gather, unit_of};
