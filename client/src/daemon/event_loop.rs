@@ -17,6 +17,7 @@ mod roster;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod told;
 mod turns;
 
 use super::address::{self, OwnAddresses};
