@@ -2,7 +2,7 @@
 //!
 //! A tool of the build and no command, so that what is shipped carries no typesetter. `clap_mangen` sets what clap knows; the text below
 //! an option list, which is free in clap, has a form here that every command keeps to (a test holds them to it): `Example…:` with
-//! indented lines, and on the programs' own pages `Exit codes:` and `Environment:`, which hold for all of their commands.
+//! indented lines, `Faults…:` with a line of two columns each, and on the programs' own pages `Exit codes:` and `Environment:`, which hold for all of their commands.
 
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -28,6 +28,8 @@ pub struct Page {
 struct Below {
     /// What each block is called, and its lines.
     examples: Vec<(String, Vec<String>)>,
+    /// What stands above the list of faults, and the list.
+    faults: Option<(String, Vec<String>)>,
     exit_codes: Option<String>,
     environment: Option<String>,
 }
@@ -39,9 +41,12 @@ impl Below {
         let mut paragraph: Option<&mut String> = None;
         for line in text.lines() {
             if let Some(example) = line.strip_prefix("  ") {
-                if let Some((_, lines)) = below.examples.last_mut() {
+                let block = below.faults.as_mut().or_else(|| below.examples.last_mut());
+                if let Some((_, lines)) = block {
                     lines.push(example.to_owned());
                 }
+            } else if line.starts_with("Faults") {
+                below.faults = Some((line.to_owned(), Vec::new()));
             } else if line.starts_with("Example") {
                 below.examples.push((line.trim_end_matches(':').to_owned(), Vec::new()));
             } else if let Some(rest) = line.strip_prefix("Exit codes: ") {
@@ -101,7 +106,11 @@ fn page(command: &clap::Command, name: &str, related: &[&str], common: &Below) -
         man.render_subcommands_section(&mut text)?;
     }
     let mut roff = Roff::new();
-    examples(&mut roff, &Below::of(command).examples);
+    let below = Below::of(command);
+    if let Some((words, list)) = &below.faults {
+        faults(&mut roff, words, list);
+    }
+    examples(&mut roff, &below.examples);
     for (title, words) in [("EXIT STATUS", &common.exit_codes), ("ENVIRONMENT", &common.environment)] {
         if let Some(words) = words {
             roff.control("SH", [title]).text([roman(words)]);
@@ -130,6 +139,15 @@ fn examples(roff: &mut Roff, blocks: &[(String, Vec<String>)]) {
             roff.text([roman(line)]);
         });
         roff.control("fi", []).control("RE", []);
+    }
+}
+
+/// A paragraph each, with the name of the fault beside it.
+fn faults(roff: &mut Roff, words: &str, list: &[String]) {
+    roff.control("SH", ["FAULTS"]).text([roman(words)]);
+    for line in list {
+        let (name, what) = line.split_once("  ").unwrap_or((line, ""));
+        roff.control("TP", []).text([bold(name)]).text([roman(what.trim_start())]);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::global::Global;
 use super::output::{self, clean, counted, wrapped};
 use super::runtime;
-use crate::doctor::{Report, Severity, bundle, examine, gather};
+use crate::doctor::{Report, Severity, bundle, examine, gather, looks_at};
 use anyhow::{Context as _, bail};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,9 +13,7 @@ use std::path::PathBuf;
 /// Looks at the machine, the state directory, the daemon, its device and the relays, and changes nothing. Root sees all of it. Exit code
 /// 0 without a fault, where there may be warnings and hints; 1 with one.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo shadowmesh doctor\n  \
-                        sudo shadowmesh doctor --json | jq -r '.findings[].line'\n  \
-                        sudo shadowmesh doctor --bundle for-help.tar.gz")]
+#[command(after_help = after_help())]
 pub(super) struct Args {
     /// Write an archive for who helps: status, counters, settings and log, with names, addresses and keys replaced and without secrets
     #[arg(long, value_name = "FILE")]
@@ -24,6 +22,24 @@ pub(super) struct Args {
     /// Look at this file of settings [default: what the daemon reads, or the service]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  sudo shadowmesh doctor
+  sudo shadowmesh doctor --json | jq -r '.findings[].line'
+  sudo shadowmesh doctor --bundle for-help.tar.gz
+";
+
+/// The example, and what is looked at, as the checks themselves say it.
+fn after_help() -> String {
+    let widest = looks_at().map(|(id, _)| id.len()).max().unwrap_or_default();
+    let mut text = format!("{EXAMPLE}\nFaults, each by its name and by what is so where it is not there:\n");
+    for (id, what) in looks_at() {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {id:widest$}  {what}");
+    }
+    text
 }
 
 /// Of a terminal that nobody has made wider.
@@ -105,6 +121,18 @@ fn table(report: &Report) -> String {
 mod tests {
     use super::*;
     use crate::doctor::{Finding, Looked, NotLooked};
+
+    #[test]
+    fn the_help_lists_every_fault() {
+        let help = after_help();
+        let (example, list) = help.split_once("\nFaults").expect("a list");
+        assert!(example.starts_with("Example:\n") && example.contains("--bundle"));
+        let listed: Vec<&str> =
+            list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        let checks: Vec<&str> = looks_at().map(|(id, _)| id).collect();
+        assert!(checks.len() > 40, "{checks:?}");
+        assert_eq!(listed, checks);
+    }
 
     #[test]
     fn a_line_to_copy_stands_whole_on_a_line_and_drives_no_terminal() {

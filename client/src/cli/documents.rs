@@ -8,7 +8,24 @@ use crate::control::message::{AdminEntry, Echo, Setting};
 use crate::control::status::RulesInForce;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// `up --detach`. On the run that made a network **a secret**.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Up<'a> {
+    /// The TAP device.
+    pub(super) device: &'a str,
+    /// Its addresses, in CIDR form.
+    pub(super) addresses: &'a [String],
+    /// Its MTU, bytes.
+    pub(super) mtu: u16,
+    /// The relay that is connected; `null` while there is none, and the daemon goes on trying.
+    pub(super) relay: Option<&'a str>,
+    /// `smi1…`, by which others join: on the run that made the network, once a relay took it; else `null`.
+    pub(super) invite: Option<&'a str>,
+    /// What the daemon says is written there.
+    pub(super) log: &'a Path,
+}
 
 /// `down`.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -5,7 +5,7 @@
 
 use super::documents::{
     AdminId, Admins, Changed, Down, Install, Invite, Leave, NetworkExported, NetworkImported, NetworkMade,
-    Ping, Relays, Reloaded, Rotated, RulesChecked, Uninstall,
+    Ping, Relays, Reloaded, Rotated, RulesChecked, Uninstall, Up,
 };
 use super::output;
 use crate::control::message::{Members, Netcheck, PathMoved};
@@ -35,6 +35,7 @@ const fn of<T: JsonSchema>(command: &'static str) -> Document {
 
 /// The document of each command that has one.
 const DOCUMENTS: &[Document] = &[
+    of::<Up<'_>>("up"),
     of::<Down>("down"),
     of::<Leave>("leave"),
     of::<Install>("install"),
@@ -69,7 +70,6 @@ const DOCUMENTS: &[Document] = &[
 /// Commands that print no document, and why.
 #[cfg(test)]
 const WITHOUT: &[(&str, &str)] = &[
-    ("up", "it is the daemon and narrates; `status --json` has the facts as soon as it answers"),
     ("config", "it prints a file of settings, which is TOML"),
     ("completions", "it prints a program for a shell"),
     ("schema", "it prints schemas, which are JSON in any case"),

@@ -18,6 +18,7 @@ mod roster;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod told;
 mod turns;
 
 use super::address::{self, OwnAddresses};

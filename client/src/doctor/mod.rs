@@ -50,7 +50,7 @@ mod line;
 
 pub use finding::{Finding, Looked, NotLooked, Report, Severity};
 
-pub(crate) use checks::examine;
+pub(crate) use checks::{examine, looks_at};
 pub(crate) use facts::Call;
 pub(crate) use gather::{gather, unit_of};
 pub(crate) use line::quoted;

@@ -76,8 +76,14 @@ enum Command {
     #[command(after_help = "Example:\n  shadowmesh-relay run --listen [::]:443 --public relay.example:443")]
     Run(RunArgs),
     /// Print the ticket of the state directory
-    #[command(after_help = "Example:\n  sudo shadowmesh-relay ticket")]
-    Ticket,
+    #[command(
+        after_help = "Example:\n  sudo shadowmesh-relay ticket\n  sudo shadowmesh-relay ticket --json | jq -r .ticket"
+    )]
+    Ticket {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show who is here and what was forwarded and dropped
     #[command(
         after_help = "Example:\n  sudo shadowmesh-relay status\n  sudo shadowmesh-relay status --json | jq .drops"
@@ -147,7 +153,7 @@ impl Cli {
             Some(Command::Run(args)) => {
                 run::execute(Options::gather(state, config, run.overridden_by(args))?)
             }
-            Some(Command::Ticket) => ticket::execute(Options::gather(state, config, run)?),
+            Some(Command::Ticket { json }) => ticket::execute(Options::gather(state, config, run)?, json),
             Some(Command::Status { json }) => status::execute(&state, json),
             Some(Command::Config) => say(ConfigFile::example().trim_end()),
             Some(Command::Completions { shell }) => {

@@ -6,7 +6,16 @@ use crate::store::StateDir;
 use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::RelayTicket;
 
-pub(super) fn execute(options: Options) -> anyhow::Result<()> {
+/// The document of `--json`: fields are added, none is renamed or removed.
+#[derive(Debug, serde::Serialize)]
+struct Document {
+    /// `smr1…`
+    ticket: String,
+    /// Where it says that the relay is, each `host:port`.
+    addresses: Vec<String>,
+}
+
+pub(super) fn execute(options: Options, json: bool) -> anyhow::Result<()> {
     let state = StateDir::open(&options.state);
     let key = state.key()?;
     let remembered = state.read_state()?;
@@ -17,5 +26,9 @@ pub(super) fn execute(options: Options) -> anyhow::Result<()> {
         remembered.addresses
     };
     let ticket = RelayTicket { key: RelayId(key.public().0), addresses, expires: None };
+    if json {
+        let document = Document { ticket: ticket.to_text(), addresses: ticket.addresses };
+        return say(&serde_json::to_string_pretty(&document)?);
+    }
     say(&ticket.to_text())
 }

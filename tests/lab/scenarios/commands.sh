@@ -4,6 +4,7 @@
 lab_topology relay_two_nat
 lab_relay
 lab_expect "the relay prints its ticket again" on relay sh -c "shadowmesh-relay ticket | grep -q '^smr1\|^relay ticket: smr1'"
+lab_expect "as JSON, too" [ "$(on relay shadowmesh-relay ticket --json | jq -r .ticket)" = "$(on relay shadowmesh-relay ticket | grep -o 'smr1[A-Za-z0-9_-]*')" ]
 lab_expect "the relay's status is JSON" on relay sh -c 'shadowmesh-relay status --json | jq -e .version'
 
 # Under systemd `up` shows no invite, because the journal keeps everything; it says how to get one.
@@ -82,4 +83,23 @@ lab_wait 5 "a to see that b left" lab_status a '[.peers[] | select(.state == "co
 if on b shadowmesh status >/dev/null 2>&1; then lab_fail "status of a daemon that is gone succeeds"; fi
 lab_expect "plain up --detach comes back" timeout 20 nsenter --target "${LAB_HOLDER[b]}" --net --mount --uts -- shadowmesh up --detach
 lab_wait 20 "b to be connected again" lab_connected b 1
+lab_expect "down" on b shadowmesh down
+
+# What `up --detach --json` prints has the shape of its schema; where it made the network, others join by it.
+of_schema() {
+    on b shadowmesh schema up | jq -e --slurpfile up "$1" '(.properties | keys) == ($up[0] | keys) and (.required - ($up[0] | keys)) == []'
+}
+timeout 20 nsenter --target "${LAB_HOLDER[b]}" --net --mount --uts -- shadowmesh up --detach --json >"$LAB_OUT/again.json" || lab_fail "up --detach --json: $?"
+lab_expect "it is of its schema" of_schema "$LAB_OUT/again.json"
+lab_expect "the document of a network that was there" jq -e \
+    --arg address "$(lab_address b)" '.device == "smesh0" and .mtu == 1400 and .invite == null and (.relay | startswith("ws://")) and
+    (.addresses | map(split("/")[0]) | index($address) != null) and .log == "/var/lib/shadowmesh/daemon.log"' "$LAB_OUT/again.json"
+lab_expect "b leaves its network" on b shadowmesh leave
+timeout 20 nsenter --target "${LAB_HOLDER[b]}" --net --mount --uts -- shadowmesh up --detach --json --relay "$RELAY_TICKET" >"$LAB_OUT/made.json" || lab_fail "up --detach --json: $?"
+lab_expect "it is of its schema" of_schema "$LAB_OUT/made.json"
+lab_expect "a network that was made has an invite" jq -e '.invite | startswith("smi1")' "$LAB_OUT/made.json"
+stop a
+lab_expect "a leaves" on a shadowmesh leave
+lab_up a "$(jq -r .invite "$LAB_OUT/made.json")"
+lab_wait 20 "others to join by it" lab_connected a 1
 lab_expect "down" on b shadowmesh down

@@ -5,9 +5,9 @@
 
 # Not made here, and why; each is decided in client/src/doctor/checks/tests.rs:
 #   conntrack, socket-buffers    their settings are the machine's, not a namespace's, and a scenario changes nothing outside of its own
-#   state-layout                 it takes a newer program, which there is none of
-#   state-damage                 run by client/tests/cli/doctor.rs, as config and secrets are
-#   certificate                  they are good for longer than a scenario
+#   protocol                     it takes a program of another version
+# There is no line to type for:
+#   state-layout                 it takes a newer program, which there is none of; the file is given its number back
 # The line is not typed of:
 #   clock                        it sets the clock of the machine; the file that shows the fault is given its time back
 #   capability                   it starts another container; the rights are given back
@@ -104,6 +104,12 @@ fault; on a touch -d '+1 day' $state/state.toml; finds a clock
 on a touch $state/state.toml
 lab_expect "a is clean of clock" clean_of a clock
 fault; on b sh -c "head -c 22M /dev/zero >>$state/daemon.log"; mends b disk
+fault; on b sh -c "cp -p $state/state.toml /run/ && sed -i 's/^version = .*/version = 99/' $state/state.toml"; finds b state-layout
+[[ $LINE == null ]] || lab_fail "state-layout: $LINE"
+on b cp -p /run/state.toml $state/state.toml
+lab_expect "b is clean of state-layout" clean_of b state-layout
+fault; on b sh -c "shadowmesh down && echo 'secret = 1' >$state/network.toml" 2>/dev/null; mends b state-damage
+lab_wait 20 "b to be connected" lab_connected b 1
 
 step "the device"
 fault; on a ip link set smesh0 down; mends a device-down
@@ -251,4 +257,24 @@ for what in relay.test 198.51.100.2 192.168.11.2 "$(lab_address a)" "$(lab_addre
     "$(lab_status a .node.mac)" "${RELAY_TICKET:0:24}" office; do
     ! grep -rqiwF -- "$what" "$LAB_OUT/bundle" || lab_fail "$what is in the archive: $(grep -rniwF -- "$what" "$LAB_OUT/bundle" | head -2)"
 done
+step "certificates that end"
+# As if so many days had passed for both: what was seen is put ahead of this machine's clock. It is last, because time does not go back.
+days_pass() {
+    for host in a b; do
+        on "$host" shadowmesh down 2>/dev/null
+        on "$host" sh -c "echo 'seen = $(($(date +%s) + $1 * 86400))' >$state/clock"
+    done
+}
+days_pass 345
+# No admin is there.
+on b shadowmesh up --detach >/dev/null 2>&1 3>&-
+fault; mends b certificate a
+lab_wait 20 "b to be connected" lab_connected b 1
+days_pass 720
+on a shadowmesh up --detach >/dev/null 2>&1 3>&-
+INVITE=$(on a shadowmesh invite 2>/dev/null)
+on b shadowmesh up --detach >/dev/null 2>&1 3>&-
+fault; mends b certificate
+lab_wait 20 "b to be connected" lab_connected b 1
+
 lab_measure "faults made and found" "$made" faults

@@ -55,11 +55,11 @@ lab_expect "rules are taken back" on a shadowmesh rules publish /run/rules
 lab_wait 5 "c to let everything in again" lab_status c '.rules.count == 0 or error'
 
 # A second use of an invite for one.
-lab_expect "c forgets its network, and comes back as another node" on c sh -c 'shadowmesh leave && rm /var/lib/shadowmesh/node.key'
+lab_expect "c forgets its network, and comes back as another node" on c sh -c "shadowmesh leave ${2:-} && rm /var/lib/shadowmesh/node.key"
 lab_wait 12 "the daemon of c to end" stopped c
 lab_up c "$for_one" --name again
 lab_wait 20 "the second use to be revoked" lab_status c '.membership.state == "revoked" or error'
-lab_expect "c leaves" on c sh -c 'shadowmesh leave && rm /var/lib/shadowmesh/node.key'
+lab_expect "c leaves" on c sh -c "shadowmesh leave ${2:-} && rm /var/lib/shadowmesh/node.key"
 lab_wait 12 "the daemon of c to end" stopped c
 lab_up c "$(invite --uses 1 --name dave)"
 lab_wait 20 "c to be connected to both" lab_connected c 2
@@ -82,7 +82,53 @@ lab_hold 1 "listening"
 stop pings
 lab_oracle after a b --seconds "$(quick 2 5)"
 
-# A copy of the network makes an admin of another host.
+# The admin's machine is lost, and a copy of the network makes an admin of another host, which shuts the lost one out.
 stop a
 lab_expect "a copy is written" on a shadowmesh network export /run/office.backup
 lab_expect "it is for its owner alone" on a sh -c '[ "$(stat -c %a /run/office.backup)" = 600 ]'
+cp "$LAB_DIR/a/run/office.backup" "$LAB_DIR/c/run/"
+# forgets HOST [OPTION] — it leaves the network and comes back as another node.
+forgets() {
+    lab_expect "$1 leaves" on "$1" sh -c "shadowmesh leave ${2:-} && rm /var/lib/shadowmesh/node.key"
+    lab_wait 12 "the daemon of $1 to end" stopped "$1"
+}
+forgets c
+lab_expect "c takes over the copy" on c shadowmesh network import /run/office.backup
+lab_relay
+lab_up c --name rescue
+lab_expect "it is a member and an admin" lab_status c '.membership | (.state == "member" and .is_admin) or error'
+lab_wait 20 "c to be connected to b" lab_connected c 1
+lab_expect "c revokes the lost host" on c shadowmesh revoke a
+lab_wait 5 "b to hear of it" members b '.members[] | select(.name == "a") | .standing | test("revoked") or error'
+lab_up a
+lab_wait 20 "a to know that it was revoked" lab_status a '.membership.state == "revoked" or error'
+lab_expect "nobody is connected to it" lab_status a '[.peers[] | select(.state == "connected" and .member.refuses_us == null)] | length == 0 or error'
+forgets a --discard-admin-key
+
+# Of two admins one is lost, and the other goes on.
+id=$(on b shadowmesh admins id --json | jq -er .id)
+admins() { on "$1" shadowmesh admins list --json | jq -er "$2"; }
+lab_expect "b's key is made an admin's" on c shadowmesh admins add "$id" --name second
+lab_wait 5 "b to be an admin" lab_status b '.membership.is_admin or error'
+stop c KILL
+invite=$(on b shadowmesh invite --uses 1 --name anew 2>/dev/null) || lab_fail "the second admin cannot invite"
+lab_up a "$invite"
+lab_wait 20 "a to join by the second admin's invite" lab_connected a 1
+lab_expect "it has the name that the second admin gave" lab_status a '.membership | (.state == "member" and .name == "anew") or error'
+lab_expect "the second admin shuts out whom it wants" on b shadowmesh revoke rescue
+lab_wait 5 "a to hear of it" members a '.members[] | select(.name == "rescue") | .standing | test("revoked") or error'
+
+# The host of the first is found again, and is none to its own network; its key comes to another, which takes the second's word away.
+lab_up c
+lab_wait 20 "c to know that it was revoked" lab_status c '.membership.state == "revoked" or error'
+forgets c --discard-admin-key
+lab_expect "c takes over the copy once more" on c shadowmesh network import /run/office.backup
+lab_up c --name rescued
+lab_wait 20 "c to be connected to both" lab_connected c 2
+lab_wait 5 "c to know of the second admin" admins c '.admins | length == 2 or error'
+lab_expect "the second admin is removed" on c shadowmesh admins remove second
+lab_wait 5 "b to be an admin no more" lab_status b '.membership | (.state == "member" and (.is_admin | not)) or error'
+lab_wait 5 "a to know one admin" admins a '.admins | length == 1 or error'
+lab_expect "its word counts no more" sh -c "nsenter --target ${LAB_HOLDER[b]} --net --mount --uts -- shadowmesh rename anew other 2>&1 | grep -q 'has no say'"
+lab_expect "whom it let in stays" lab_status c '.peers[] | select(.name == "anew") | .member.standing == "admitted" or error'
+lab_oracle admins a c --seconds "$(quick 2 5)"

@@ -5,6 +5,7 @@
 //! time. *Up* means that it answers on the control socket; when it ends before that, its own sentence is ours.
 
 use super::{Announcement, Prepared};
+use crate::cli::documents::Up;
 use crate::cli::global::Global;
 use crate::cli::{output, runtime, status};
 use crate::control::client::ControlError;
@@ -47,9 +48,22 @@ pub(super) fn start(
             return Err(error);
         }
     };
+    let relay = status.relays.iter().find(|relay| relay.state == RelayState::Connected);
+    if global.json {
+        // As for people: who cannot be reached yet invites nobody.
+        let announced = announcement.as_ref().filter(|_| relay.is_some());
+        return output::document(&Up {
+            device: &status.node.device,
+            addresses: &status.node.addresses,
+            mtu: status.node.mtu,
+            relay: relay.map(|relay| relay.url.as_str()),
+            invite: announced.and_then(|announced| announced.ticket.as_ref()).map(|ticket| ticket.as_str()),
+            log: &log,
+        });
+    }
     let addresses = status.node.addresses.join(", ");
     output::data(&format!("this node: {addresses} on {} (mtu {})", status.node.device, status.node.mtu))?;
-    match status.relays.iter().find(|relay| relay.state == RelayState::Connected) {
+    match relay {
         Some(relay) => {
             output::note(&format!("connected to relay {}", output::clean(&relay.url, 300)));
             if let Some(announcement) = announcement {

@@ -175,8 +175,8 @@ pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
 /// How others join, said on the run that made the network.
 #[derive(Debug)]
 struct Announcement {
-    /// A line to copy; not for the journal.
-    line: Option<Zeroizing<String>>,
+    /// The invite; not for the journal.
+    ticket: Option<Zeroizing<String>>,
     note: String,
 }
 
@@ -184,17 +184,22 @@ impl Announcement {
     fn new(network: &NetworkState, is_journal: bool) -> Self {
         if is_journal {
             let note = "made a network; to let others join run `shadowmesh invite`".to_owned();
-            return Self { line: None, note };
+            return Self { ticket: None, note };
         }
         let expires = unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
         let ticket = network.invite(&[], Some(expires), None).to_text();
-        let line = Zeroizing::new(format!("join with: sudo shadowmesh up {}", *ticket));
-        Self { line: Some(line), note: format!("  {}", invite::ADVICE) }
+        Self { ticket: Some(ticket), note: format!("  {}", invite::ADVICE) }
+    }
+
+    /// A line to copy.
+    fn line(&self) -> Option<Zeroizing<String>> {
+        let ticket = self.ticket.as_ref()?;
+        Some(Zeroizing::new(format!("join with: sudo shadowmesh up {}", **ticket)))
     }
 
     fn say(self) -> anyhow::Result<()> {
-        if let Some(line) = &self.line {
-            output::data(line)?;
+        if let Some(line) = self.line() {
+            output::data(&line)?;
         }
         output::note(&self.note);
         Ok(())
@@ -231,12 +236,12 @@ mod tests {
         let relay = RelayTicket { key, addresses: vec!["192.0.2.1:8443".into()], expires: None };
         let network = NetworkState::create("home", vec![relay], &mut SystemRng);
         let said = Announcement::new(&network, false);
-        let line = said.line.expect("a line");
+        let line = said.line().expect("a line");
         let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
         assert!(network.is_of(&Invite::parse(ticket, 0).expect("an invite")));
         assert!(said.note.contains("only advice"));
         let said = Announcement::new(&network, true);
-        assert!(said.line.is_none() && said.note.contains("run `shadowmesh invite`"));
+        assert!(said.line().is_none() && said.note.contains("run `shadowmesh invite`"));
         assert!(!said.note.contains("smi1"));
     }
 }

@@ -8,6 +8,7 @@
 
 use super::EventLoop;
 use super::rules::RECORD;
+use super::told::Told;
 use crate::config::relays_in_use;
 use crate::control::status::{self as doc, RulesInForce};
 use crate::daemon::clock::{self, unix_now};
@@ -72,7 +73,7 @@ pub(super) struct Kept {
     /// What was said of each peer, not to say it twice.
     told: BTreeMap<PeerSlot, String>,
     /// What was said of this node, and of what cannot be done here.
-    told_here: Option<String>,
+    told_here: Told,
     /// What was said of the network's secret.
     told_secret: Option<SecretState>,
     /// Since when this node is at a relay and sees nobody there.
@@ -111,6 +112,11 @@ impl Kept {
 
     pub(super) const fn look_at(&self) -> Option<Instant> {
         self.look
+    }
+
+    #[cfg(test)]
+    pub(super) fn look_in(&mut self, wait: Duration) {
+        self.look = Some(Instant::now() + wait);
     }
 }
 
@@ -168,10 +174,10 @@ impl EventLoop {
         done.unwrap_or(Err(AdminError::NotAdmin)).map_err(|error| error.to_string())
     }
 
-    /// Says it, unless that was said last.
+    /// Says it, unless it has been true all the time since that was said.
     pub(super) fn complain(&mut self, sentence: String) {
-        if self.members.told_here.as_ref() != Some(&sentence) {
-            self.members.told_here = Some(sentence.clone());
+        // What lasts comes here each time that certificates are looked at, which may be late.
+        if self.members.told_here.is_news(&sentence, Instant::now(), 2 * LOOK) {
             self.notice(sentence);
         }
     }

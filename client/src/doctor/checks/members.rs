@@ -110,6 +110,8 @@ pub(super) fn certificate(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let Some(membership) = &status.membership else { return Outcome::Clean };
         let again = || facts.restart(" smi1...");
+        // By the time that the daemon goes by, where the clock is behind it.
+        let now = status.clock.map_or(facts.now, |clock| clock.reckoned);
         match (membership.state.as_str(), membership.until) {
             ("expired", _) => {
                 let sentence = "this host's certificate has expired: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
@@ -119,8 +121,8 @@ pub(super) fn certificate(facts: &Facts) -> Outcome {
                 let sentence = "this host has no certificate: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
                 Trouble::fault(sentence).line(again()).into()
             }
-            ("member", Some(until)) if until < facts.now.saturating_add(SOON) => {
-                let days = until.saturating_sub(facts.now) / 86_400;
+            ("member", Some(until)) if until < now.saturating_add(SOON) => {
+                let days = until.saturating_sub(now) / 86_400;
                 let sentence = format!(
                     "this host's certificate ends in {days} days: it is renewed as soon as an admin's host is connected"
                 );

@@ -89,6 +89,11 @@ pub(super) const CHECKS: &[Check] = &[
     check("conntrack", "there is room in the connection table", machine::conntrack),
 ];
 
+/// What the checks look at: the name of each, and what is in order where it finds nothing.
+pub(crate) fn looks_at() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CHECKS.iter().map(|check| (check.id, check.what))
+}
+
 /// Makes all checks.
 pub(crate) fn examine(facts: &Facts) -> Report {
     let mut report = Report {

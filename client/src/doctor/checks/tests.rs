@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{ConfigError, Fault, What};
 use crate::control::message::{Member, Members, Netcheck, Wanted};
 use crate::control::status::{
-    Membership, Names, Node, Path, PathKind, Peer, PeerMember, PeerState, Relay, RelayState, RulesInForce,
-    Status,
+    ClockBehind, Membership, Names, Node, Path, PathKind, Peer, PeerMember, PeerState, Relay, RelayState,
+    RulesInForce, Status,
 };
 use crate::doctor::facts::*;
 use crate::net::interfaces::{Interface, InterfaceAddress};
@@ -683,6 +683,15 @@ const CASES: &[Case] = &[
     (
         "certificate",
         |f| member(f, "member", NOW + 29 * DAY),
+        Severity::Warning,
+        Some("sudo shadowmesh up --detach"),
+    ),
+    (
+        "certificate",
+        |f| {
+            member(f, "member", NOW + 300 * DAY);
+            running(f).status.clock = Some(ClockBehind { says: NOW, reckoned: NOW + 280 * DAY });
+        },
         Severity::Warning,
         Some("sudo shadowmesh up --detach"),
     ),

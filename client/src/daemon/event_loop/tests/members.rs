@@ -1,5 +1,7 @@
 //! A network with certificates, from whoever makes it to who is shut out.
 
+mod renewal;
+
 use super::*;
 use crate::control::message::{Change, InviteLimits, Member as Entry};
 use crate::control::status::{Membership, PeerState};
