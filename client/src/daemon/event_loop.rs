@@ -15,6 +15,7 @@ mod paths;
 mod requests;
 mod roster;
 mod rules;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -47,8 +47,9 @@ impl EventLoop {
         let own = roster.get(&self.endpoint.id()).unwrap_or(&self.own_name);
         report::named((self.endpoint.id(), own), peers, |peer| {
             let own = peer.hello.as_ref().map(|hello| hello.name.clone()).filter(|_| !is_certified);
-            // Who waits goes by its id where members go by their names.
-            let known = roster.get(&peer.id).filter(|_| self.is_member(peer)).cloned();
+            // Who waits makes nobody else go by another name, and is not found where another is meant.
+            let is_free = |name: &&String| self.is_member(peer) || is_nobody_elses(name, peer.id, &roster);
+            let known = roster.get(&peer.id).filter(is_free).cloned();
             known.or(own).unwrap_or_else(|| peer.id.short())
         })
     }
@@ -178,6 +179,15 @@ impl EventLoop {
         }
         names.into_iter().map(|(id, name)| Named { id, name, addresses: addresses(id) }).collect()
     }
+}
+
+/// Whether a name cannot be taken for another of `roster`, its id, or an address.
+fn is_nobody_elses(name: &str, node: NodeId, roster: &BTreeMap<NodeId, String>) -> bool {
+    let start = name.to_ascii_lowercase();
+    let is_like = |(other, known): (&NodeId, &String)| {
+        *other != node && (known.eq_ignore_ascii_case(name) || other.to_base32().starts_with(&start))
+    };
+    name.parse::<IpAddr>().is_err() && !roster.iter().any(is_like)
 }
 
 /// Those count that were not revoked, if there are any: a host that comes back with another key has the name of the one before.
