@@ -213,6 +213,9 @@ impl EventLoop {
             Change::Tag { member, add, remove } => {
                 let (node, name) = self.member(&member)?;
                 let (add, remove) = (tags(&add)?, tags(&remove)?);
+                if let Some(both) = add.iter().find(|tag| remove.contains(tag)) {
+                    return Err(format!("{both} cannot be given and taken at once: leave one of them out"));
+                }
                 let mut have = self.tags_of(node);
                 have.retain(|tag| !remove.contains(tag));
                 have.extend(add.iter().cloned());
@@ -473,6 +476,7 @@ impl EventLoop {
                 .iter()
                 .filter_map(|relay| relay.addresses.first().cloned())
                 .collect(),
+            rules: view.rules().map(ToOwned::to_owned),
             revoked: view
                 .revocations()
                 .map(|(key, revocation)| Revoked {

@@ -12,7 +12,7 @@ use super::EventLoop;
 use crate::control::names::{self, NameError, Named};
 use crate::daemon::report;
 use shadowmesh_proto::endpoint::status::PeerStatus;
-use shadowmesh_proto::ids::{NodeId, PeerSlot};
+use shadowmesh_proto::ids::{NodeId, PeerSlot, SHORT_ID_CHARS};
 use shadowmesh_proto::membership::{Name, Reason, Refusal, Verdict};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -185,7 +185,8 @@ impl EventLoop {
 fn is_nobody_elses(name: &str, node: NodeId, roster: &BTreeMap<NodeId, String>) -> bool {
     let start = name.to_ascii_lowercase();
     let is_like = |(other, known): (&NodeId, &String)| {
-        *other != node && (known.eq_ignore_ascii_case(name) || other.to_base32().starts_with(&start))
+        let has_id = start.len() >= SHORT_ID_CHARS && other.to_base32().starts_with(&start);
+        *other != node && (known.eq_ignore_ascii_case(name) || has_id)
     };
     name.parse::<IpAddr>().is_err() && !roster.iter().any(is_like)
 }
@@ -196,5 +197,21 @@ fn find_standing(all: &[Named], text: &str, is_revoked: impl Fn(NodeId) -> bool)
     match names::find_exactly(&standing, text) {
         Err(NameError::Unknown(_)) => names::find_exactly(all, text).cloned(),
         found => found.cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_who_waits_is_nobody_elses_in_any_way_of_being_called() {
+        let (here, other) = (NodeId([1; 32]), NodeId([2; 32]));
+        let roster: BTreeMap<NodeId, String> = [(here, "lab".to_owned()), (other, "Anna".to_owned())].into();
+        let is_free = |name: &str| is_nobody_elses(name, here, &roster);
+        assert!(is_free("lab") && is_free(&other.to_base32()[..3]), "too short for an id");
+        for taken in ["anna", &other.short(), &other.to_base32(), "10.7.3.4"] {
+            assert!(!is_free(taken), "{taken}");
+        }
     }
 }

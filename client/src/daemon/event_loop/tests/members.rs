@@ -228,6 +228,9 @@ async fn from_joining_to_revocation() {
         .unwrap();
     b.meets("carol").await;
     c.until("its tags", || async { c.membership().await.tags == ["x"] }).await;
+    let both = Change::Tag { member: "carol".into(), add: vec!["y".into()], remove: vec!["y".into()] };
+    let refused = a.change(both).await.unwrap_err();
+    assert!(refused.contains("given and taken at once"), "{refused}");
     assert_eq!(c.status().await.node.name, "carol", "the host says it of itself as others do");
     let taken = a.change(Change::Rename { member: "carol".into(), name: "b".into() }).await.unwrap_err();
     assert!(taken.contains("another member is called b"), "{taken}");
@@ -236,6 +239,8 @@ async fn from_joining_to_revocation() {
     a.change(Change::Tag { member: "a".into(), add: vec!["boss".into()], remove: vec![] }).await.unwrap();
     a.change(Change::SetRules { text: "allow tag:boss -> any\n".into() }).await.unwrap();
     b.until("the rules", || async { b.status().await.rules.is_some_and(|rules| rules.count == 1) }).await;
+    let Response::Members(known) = b.ask(Request::Members).await.unwrap() else { panic!("no members") };
+    assert_eq!(known.rules.as_deref(), Some("allow tag:boss -> any\n"), "every host can show them");
     c.send(&b, 101);
     let denied = || async { b.status().await.dropped.get("access_not_allowed") == Some(&1) };
     b.until("a frame to be denied", denied).await;
@@ -260,6 +265,7 @@ async fn from_joining_to_revocation() {
     }));
     let silence = a.no_echo(&shut_out).await;
     assert!(silence.contains("is not let in: revoked by the admin root on 2"), "{silence}");
+    c.until("it to be told", || async { c.barred("a").await.is_some() }).await;
     let silence = c.no_echo("a").await;
     assert!(silence.contains("this node was revoked"), "{silence}");
     let own = c.membership().await;
