@@ -218,6 +218,13 @@ pub(super) struct RulesChecked {
     pub(super) canonical: Option<String>,
 }
 
+/// `rules show`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RulesShown {
+    /// The rules of the network's record, as they were published; `null` where it has none.
+    pub(super) text: Option<String>,
+}
+
 /// Something about a line of rules.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Remark {

@@ -200,7 +200,7 @@ pub(super) fn relays(global: &Global, args: &RelaysArgs) -> anyhow::Result<()> {
                 return output::document(&Relays { relays });
             }
             if relays.is_empty() {
-                output::note("the record names no relay: members use those that came with their invites");
+                output::note("this host knows no relay of the network");
             }
             let lines: Vec<String> = relays.iter().map(|relay| clean(relay, 78)).collect();
             print(&lines)

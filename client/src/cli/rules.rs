@@ -2,11 +2,12 @@
 //!
 //! Errors are said as compilers say them, `FILE:LINE:COLUMN: sentence`, so that editors jump there; below stand the line and a caret.
 
-use super::documents::{Remark, RulesChecked};
+use super::documents::{Remark, RulesChecked, RulesShown};
 use super::global::Global;
 use super::output::{self, counted};
-use crate::control::message::Change;
+use crate::control::message::{Change, Member, Members};
 use anyhow::{Context as _, bail};
+use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::rules::{Fault, Known, MAX_BYTES, Rules, Warning, Wrong};
 use std::fs::File;
 use std::io::{self, Read};
@@ -44,6 +45,9 @@ enum Command {
     /// Make a text the rules of the network, signed with its record; only on an admin's host
     #[command(after_help = "Example:\n  sudo shadowmesh rules publish office.rules")]
     Publish(Publish),
+    /// Print the rules of the network, as they were published last
+    #[command(after_help = "Example:\n  shadowmesh rules show > office.rules")]
+    Show,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +70,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     match &args.command {
         Command::Check(check) => self::check(global, check),
         Command::Publish(args) => publish(global, args),
+        Command::Show => show(global),
     }
 }
 
@@ -75,7 +80,43 @@ fn publish(global: &Global, args: &Publish) -> anyhow::Result<()> {
         let first = faults.first().map(|fault| format!(":{}:{}: {fault}", fault.line, fault.column));
         bail!("{}{}", name(&args.file), first.unwrap_or_default());
     }
+    // What is not known of the network is not said; whether it may be changed says the change itself.
+    if let Ok(members) = super::members::ask(global) {
+        for warning in odd(&text, &members) {
+            output::note(&pointed(&name(&args.file), "warning: ", &warning, &text));
+        }
+    }
     super::members::change(global, Change::SetRules { text })
+}
+
+/// What is odd about rules that read, in a network with these members.
+fn odd(text: &str, members: &Members) -> Vec<Remark> {
+    let is_one = |member: &&Member| !matches!(member.standing.as_str(), "revoked" | "pending");
+    let known = || members.members.iter().filter(is_one);
+    let tags: Vec<String> = known().flat_map(|member| member.tags.iter().cloned()).collect();
+    let names: Vec<String> = known().map(|member| member.name.clone()).collect();
+    let ids: Vec<NodeId> = known().filter_map(|member| NodeId::from_base32(&member.id)).collect();
+    let known = Known { tags: Some(&tags), names: Some(&names), ids: Some(&ids) };
+    let checked = Rules::check(text.as_bytes(), &known);
+    checked.map_or_else(|_| Vec::new(), |checked| checked.warnings.iter().map(Remark::from).collect())
+}
+
+fn show(global: &Global) -> anyhow::Result<()> {
+    let text = super::members::ask(global)?.rules;
+    if global.json {
+        return output::document(&RulesShown { text });
+    }
+    match text {
+        None => output::note("the network's record has no rules: what a host has no file for is let in"),
+        Some(text) => output::data(&shown(&text))?,
+    }
+    Ok(())
+}
+
+/// As it was published, but for characters that a terminal could take for a command.
+fn shown(text: &str) -> String {
+    let visible = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '·' } else { c };
+    text.trim_end().chars().map(visible).collect()
 }
 
 impl From<&Fault> for Remark {
@@ -218,6 +259,11 @@ mod tests {
             "f:3:5: warning: odd\n    last\n        ^"
         );
         assert_eq!(pointed("f", "", &remark(4, 1), text), "f:4:1: odd", "there is no such line");
+    }
+
+    #[test]
+    fn what_is_shown_commands_no_terminal() {
+        assert_eq!(shown("# a\x1b[2J\u{9b}b\n\tallow any -> any\r\n\n"), "# a·[2J·b\n\tallow any -> any");
     }
 
     #[test]

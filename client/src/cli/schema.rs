@@ -5,7 +5,7 @@
 
 use super::documents::{
     AdminId, Admins, Changed, Down, Install, Invite, Leave, NetworkExported, NetworkImported, NetworkMade,
-    Ping, Relays, Reloaded, Rotated, RulesChecked, Uninstall, Up,
+    Ping, Relays, Reloaded, Rotated, RulesChecked, RulesShown, Uninstall, Up,
 };
 use super::output;
 use crate::control::message::{Members, Netcheck, PathMoved};
@@ -64,6 +64,7 @@ const DOCUMENTS: &[Document] = &[
     of::<AdminId>("admins id"),
     of::<RulesChecked>("rules check"),
     of::<Changed>("rules publish"),
+    of::<RulesShown>("rules show"),
     of::<Reloaded>("reload"),
 ];
 

@@ -289,8 +289,10 @@ pub struct Members {
     pub members: Vec<Member>,
     /// Admins.
     pub admins: Vec<AdminEntry>,
-    /// Relays that the record names; empty where it names none.
+    /// Relays of the network: those that the record names, else those that came with this host's invite.
     pub relays: Vec<String>,
+    /// The access rules of the record, as they were published; `null` where it has none.
+    pub rules: Option<String>,
     /// Keys that were shut out, in full.
     pub revoked: Vec<Revoked>,
     /// The network's secret.

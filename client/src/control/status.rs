@@ -187,7 +187,8 @@ pub struct RulesInForce {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Membership {
-    /// `member`, `joining`, `expired`, `revoked`, or `none`: there is neither a certificate nor an invite.
+    /// `member`; `waiting` for an admin's word; `refused` by all members that said anything; `joining`, `expired`, `revoked`, or `none`:
+    /// there is neither a certificate nor an invite.
     pub state: String,
     /// What the network calls it.
     pub name: String,
@@ -199,6 +200,9 @@ pub struct Membership {
     pub until: Option<u64>,
     /// Whether its host holds an admin's key that has a say.
     pub is_admin: bool,
+    /// Where its state is `revoked`, what was: its `key`, or the invite by which it came, `invite-used-up` or `invite-revoked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shut_out: Option<String>,
     /// What a person should do something about, a sentence each.
     pub warnings: Vec<String>,
     /// The network's secret.
@@ -359,6 +363,21 @@ pub struct Peer {
     /// Why there is no session, where the two speak no common version of the protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incompatible: Option<String>,
+    /// That one of the two does not let the other in, also between their sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<Barred>,
+}
+
+/// That one of two nodes does not let the other in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Barred {
+    /// `waiting` for an admin's word, `refused`, or `revoked`.
+    pub state: String,
+    /// Whether this node refuses the peer; else the peer refuses this node.
+    pub by_us: bool,
+    /// Why.
+    pub why: String,
 }
 
 /// A session that nobody used, and that both ends gave up.
@@ -577,6 +596,7 @@ pub(crate) mod tests {
                 given: vec!["10.7.3.4".into()],
                 until: Some(2_000_000_000),
                 is_admin: true,
+                shut_out: None,
                 warnings: vec![],
                 secret: Secret { generation: 2, state: "rotating".into(), until: Some(2_000_000_000) },
             }),
@@ -655,6 +675,7 @@ pub(crate) mod tests {
                     next_direct_try_s: Some(60),
                     asleep: None,
                     incompatible: None,
+                    barred: None,
                 },
                 Peer { id: "c".repeat(52), name: "c".into(), ..Peer::default() },
             ],

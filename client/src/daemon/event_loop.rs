@@ -16,6 +16,7 @@ mod reload;
 mod requests;
 mod roster;
 mod rules;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod told;

@@ -157,6 +157,7 @@ fn one_peer(
             .incompatible
             .filter(|_| peer.session.is_none())
             .map(|mismatch| mismatch.sentence("it")),
+        barred: None,
     }
 }
 

@@ -52,6 +52,12 @@ fn rules_with_a_fault_keep_a_daemon_from_starting() {
     assert!(config.contains(&format!("\nrules = \"{path}\"\n")), "{config}");
     fs::write(&file, "allow").expect("written");
     refused(&home.run(&["up"]), &format!("{path}:1:6: the line ends where any, tag:NAME"));
+
+    // Back to those of the network's record.
+    let done = home.run(&["up", "--rules", "none"]);
+    assert!(done.code == Some(1) && !done.stderr.contains("rules"), "no TAP device is called lo: {done:?}");
+    let config = fs::read_to_string(home.state().join("config.toml")).expect("remembered");
+    assert!(!config.contains("\nrules = "), "{config}");
 }
 
 #[test]

@@ -376,6 +376,50 @@ fn members_and_admins_are_listed() {
 }
 
 #[test]
+fn rules_that_name_nobody_are_published_with_a_warning_and_shown() {
+    let home = Home::new();
+    let file = home.path("office.rules");
+    let text = "allow tag:sever -> name:printer\nallow name:ghost -> any\nallow tag:server -> any\n";
+    fs::write(&file, text).expect("written");
+    let path = file.to_str().expect("text");
+    let playing = play(&home, move |request| {
+        if let Request::Change(change) = request {
+            assert_eq!(*change, Change::SetRules { text: text.into() });
+            return Some(Response::Changed { sentence: "published".into() });
+        }
+        assert_eq!(*request, Request::Members);
+        let member = |name: &str, standing: &str, tag: &str| Member {
+            name: name.into(),
+            standing: standing.into(),
+            tags: vec![tag.into()],
+            ..Member::default()
+        };
+        let members = vec![member("printer", "unseen", "server"), member("ghost", "revoked", "sever")];
+        let rules = Some("allow any -> any # by \u{1b}[31mb\n".to_owned());
+        Some(Response::Members(Box::new(Members { members, rules, ..Members::default() })))
+    });
+    let done = home.run(&["rules", "publish", path]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let expected = [
+        &format!(
+            "{path}:1:7: warning: `tag:sever` names nobody: no member has this tag; did you mean `tag:server`?"
+        ),
+        "    allow tag:sever -> name:printer",
+        "          ^",
+        &format!("{path}:2:7: warning: `name:ghost` names nobody: no member has this name"),
+        "    allow name:ghost -> any",
+        "          ^",
+        "published",
+    ];
+    assert_eq!(done.stderr.lines().collect::<Vec<_>>(), expected, "{done:?}");
+    assert_eq!(home.run(&["rules", "show"]).stdout, "allow any -> any # by ·[31mb\n");
+    let document: Value =
+        serde_json::from_str(&home.run(&["rules", "show", "--json"]).stdout).expect("a document");
+    assert_eq!(document, json!({ "text": "allow any -> any # by \u{1b}[31mb\n" }));
+    playing.end();
+}
+
+#[test]
 fn reload_says_what_is_in_force() {
     let home = Home::new();
     let rules = |count| RulesInForce { file: "/etc/rules".into(), count, error: None };

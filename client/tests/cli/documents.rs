@@ -242,6 +242,7 @@ fn what_is_printed_has_the_shape_of_the_schema() {
             ("admins id", &[]),
             ("rules check", &[rules]),
             ("rules publish", &[rules]),
+            ("rules show", &[]),
             ("reload", &[]),
         ],
     );

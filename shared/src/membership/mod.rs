@@ -69,7 +69,7 @@ pub use secrets::{GRACE, HAND_ON, MAX_SECRETS, SecretState, Secrets};
 pub use set::{Map, Set};
 pub use standing::Standing;
 pub use statement::{Body, SignError, Statement, StatementError, Unverified};
-pub use trust::{Own, Trust};
+pub use trust::{Own, ShutOut, Trust};
 
 /// A time, in seconds since 1970.
 pub type Seconds = u64;

@@ -11,6 +11,7 @@
 //! - Bounded: [`MAX_WRITERS`] authorities, each with what a document can hold. Only those worth asking for
 //!   ([`Standing::ranked`]) are asked for; the rest of the room is for those that were it.
 
+use super::delegation::Delegation;
 use super::document::{Document, MAX_ADMINS, MAX_REVOKED, SecretName, Versioned, Word};
 use super::name::Name;
 use super::standing::{Said, Standing};
@@ -377,6 +378,11 @@ impl View {
         let mut joined: Vec<(Seconds, NodeId)> = joined.map(|(node, known)| (known.since, *node)).collect();
         joined.sort_unstable();
         joined.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// Whether members used an invite as often as it may be.
+    pub fn is_used_up(&self, invite: &Delegation) -> bool {
+        invite.uses.is_some_and(|uses| self.joined_by(invite.delegate).len() >= uses as usize)
     }
 
     /// The network's relays, if the record says so.

@@ -67,6 +67,20 @@ pub struct Own {
     pub chain: Option<(Unverified<Delegation>, AuthorityKey)>,
 }
 
+/// How this node was shut out, which decides what it needs to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutOut {
+    /// Its key was, for ever: it takes another.
+    Key(Revocation),
+    /// The invite by which it came was, before the record knew it: it takes another invite, and the key may stay.
+    Invite {
+        /// Who did.
+        revocation: Revocation,
+        /// Others had used it as often as it may be.
+        is_used_up: bool,
+    },
+}
+
 impl Trust {
     /// Of `node` in the network of `root`. It knows nothing yet.
     pub fn new(root: Fingerprint, node: NodeId) -> Self {
@@ -127,13 +141,16 @@ impl Trust {
     }
 
     /// Whether this node was shut out: itself, or the invite by which it came before the record knew it.
-    pub fn own_revocation(&self) -> Option<Revocation> {
+    pub fn own_revocation(&self) -> Option<ShutOut> {
         let by_invite = || {
             let own = self.own.as_ref().filter(|own| own.certificate.body().delegation.is_some())?;
             let delegate = own.certificate.issuer();
-            self.view.revocation(delegate).filter(|_| !self.view.knows(self.node))
+            let revocation = self.view.revocation(delegate).filter(|_| !self.view.knows(self.node))?;
+            let claims = own.chain.as_ref().map(|(delegation, _)| delegation.claims());
+            let is_used_up = claims.is_some_and(|claims| self.view.is_used_up(claims));
+            Some(ShutOut::Invite { revocation, is_used_up })
         };
-        self.view.revocation(self.node).or_else(by_invite)
+        self.view.revocation(self.node).map(ShutOut::Key).or_else(by_invite)
     }
 
     /// Grows with each change after which a peer may have to be told or judged anew.

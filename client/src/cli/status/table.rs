@@ -5,7 +5,7 @@ use crate::cli::output::{self, clean, wrapped};
 use crate::cli::rotate::before;
 use crate::control::message::Wanted;
 use crate::control::status::{
-    ClockBehind, LoopState, Names, NamesWay, PathKind, Peer, PeerState, Relay, RelayState, Status,
+    Barred, ClockBehind, LoopState, Names, NamesWay, PathKind, Peer, PeerState, Relay, RelayState, Status,
 };
 use crate::daemon::clock::{date, unix_now};
 use std::fmt::Write as _;
@@ -177,7 +177,13 @@ pub(super) fn way(peer: &Peer, paint: Paint, width: usize) -> String {
             (in_words(kind), matches!(kind, PathKind::DirectUdp | PathKind::DirectTcp))
         }
         (PeerState::Connected, None) => ("connected", false),
-        (PeerState::Connecting, _) => ("connecting", false),
+        (PeerState::Connecting, _) => match &peer.barred {
+            Some(Barred { by_us: false, .. }) => ("not let in", false),
+            Some(Barred { state, .. }) if state == "waiting" => ("waiting", false),
+            Some(Barred { state, .. }) if state == "revoked" => ("revoked", false),
+            Some(_) => ("refused", false),
+            None => ("connecting", false),
+        },
         (PeerState::Idle, _) => return paint.dim(&format!("{:<width$}", "idle")),
         (PeerState::Offline, _) => return paint.dim(&format!("{:<width$}", "offline")),
     };
@@ -223,18 +229,22 @@ fn notes(peer: &Peer) -> Vec<String> {
     {
         notes.push(format!("it sends by {theirs}"));
     }
-    if let Some(member) = &peer.member {
-        match member.standing.as_str() {
-            "refused" => {
-                let why = member.why.as_deref().unwrap_or("no reason is known");
-                notes.push(format!("not let in: {}", clean(why, 60)));
-            }
-            "pending" => notes.push("not let in yet: it has shown no certificate".to_owned()),
-            _ => {}
+    let mut sentence = |text: String| notes.extend(wrapped(&clean(&text, 400), 78));
+    let member = peer.member.as_ref();
+    // A daemon of an earlier version says it of a session alone.
+    let of_session = member.filter(|member| member.standing == "refused");
+    let of_session = of_session.map(|member| member.why.as_deref().unwrap_or("no reason is known"));
+    let barred = |by_us| peer.barred.as_ref().filter(|barred| barred.by_us == by_us);
+    match barred(true).map(|barred| barred.why.as_str()).or(of_session) {
+        Some(why) => sentence(format!("not let in: {why}")),
+        None if member.is_some_and(|member| member.standing == "pending") => {
+            sentence("not let in yet: it has shown no certificate".to_owned());
         }
-        if let Some(why) = &member.refuses_us {
-            notes.push(format!("it does not let this node in: {}", clean(why, 45)));
-        }
+        None => {}
+    }
+    let of_session = member.and_then(|member| member.refuses_us.as_deref());
+    if let Some(why) = barred(false).map(|barred| barred.why.as_str()).or(of_session) {
+        sentence(format!("it does not let this node in: {why}"));
     }
     if peer.wanted != Wanted::Auto {
         let why = peer.path.as_ref().map_or("no path", |path| &path.why);
@@ -278,6 +288,8 @@ mod tests {
         let why = "it speaks versions 253 to 254 of the protocol, this program 111 to 112: upgrade this one";
         (member.has_new_secret, status.network.name) = (Some(false), "m".repeat(63));
         status.peers[0].incompatible = Some(why.into());
+        status.peers[1].barred = Some(Barred { state: "s".repeat(200), by_us: true, why: "b ".repeat(200) });
+        status.peers[1].state = PeerState::Connecting;
         status.relays[0].refused = Some("q".repeat(200));
         status.clock = Some(ClockBehind { says: u64::MAX, reckoned: u64::MAX });
         let text = table(&status, Paint::NONE);
@@ -328,6 +340,28 @@ mod tests {
         // Of one that is not connected nobody knows how it would send.
         status.peers[0].state = PeerState::Offline;
         assert_eq!(rows(&status), before + 1);
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_called_so_also_between_its_sessions() {
+        let mut status = full();
+        let why =
+            "the invite was revoked by the admin root on 2026-11-30 03:12 UTC, and more than a line of it";
+        for (state, by_us, word) in [
+            ("waiting", true, "waiting"),
+            ("revoked", true, "revoked"),
+            ("refused", true, "refused"),
+            ("revoked", false, "not let in"),
+        ] {
+            let peer = &mut status.peers[0];
+            (peer.state, peer.path, peer.member) = (PeerState::Connecting, None, None);
+            peer.barred = Some(Barred { state: state.into(), by_us, why: why.into() });
+            let row = peer_line(peer, Paint::NONE);
+            assert!(row.contains(&format!(" {word} ")) && !row.contains("connecting"), "{row}");
+            let said = notes(peer).join(" ");
+            assert!(said.contains(why), "all of it: {said}");
+            assert_eq!(said.contains("it does not let this node in"), !by_us, "{said}");
+        }
     }
 
     #[test]

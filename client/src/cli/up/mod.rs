@@ -94,12 +94,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "RATE")]
     flood_budget: Option<FloodBudget>,
 
-    /// File with access rules: who may send what to this node [default: none, everything is let in]
+    /// File with access rules: who may send what to this node, or none [default: none: those of the network's record, else everything
+    /// is let in]
     ///
     /// Its rules name members by id (`shadowmesh rules --help` has an example) and are read again by `shadowmesh reload`. With a
-    /// file that has a fault nothing starts. An empty one lets everything in.
-    #[arg(long, value_name = "FILE", value_parser = rules_path)]
-    rules: Option<RulesPath>,
+    /// file that has a fault nothing starts. An empty one lets everything in. `none` gives up the one from before (a file called so is
+    /// `./none`).
+    #[arg(long, value_name = "FILE", value_parser = rules_choice)]
+    rules: Option<RulesChoice>,
 
     /// Whether other programs here find members by name, `ping b` and `ssh b.NETWORK.internal`: on takes systemd-resolved, where
     /// programs ask it, else a block in /etc/hosts; hosts takes the block in any case [default: off]
@@ -142,11 +144,23 @@ pub(super) struct Args {
     detached: bool,
 }
 
+/// Which rules this host is to have of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RulesChoice {
+    /// None any more.
+    Nothing,
+    /// Those in a file.
+    File(RulesPath),
+}
+
 /// A path from here, as the daemon finds it from elsewhere.
-fn rules_path(text: &str) -> Result<RulesPath, String> {
+fn rules_choice(text: &str) -> Result<RulesChoice, String> {
+    if text == "none" {
+        return Ok(RulesChoice::Nothing);
+    }
     let path = std::path::absolute(text).map_err(|error| error.to_string())?;
     let text = path.to_str().ok_or("its path is no text")?;
-    text.parse().map_err(|error: ValueError| error.to_string())
+    text.parse().map(RulesChoice::File).map_err(|error: ValueError| error.to_string())
 }
 
 /// A switch on the command line.

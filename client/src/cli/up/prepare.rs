@@ -1,6 +1,6 @@
 //! From flags, tickets and the state directory to everything a daemon needs.
 
-use super::{Args, OnOff};
+use super::{Args, OnOff, RulesChoice};
 use crate::cli::global::Global;
 use crate::cli::output;
 use crate::config::{Config, Settings, relays_in_use, union_of_relays};
@@ -154,18 +154,25 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         filter: args.filter,
         allow_dhcp: args.allow_dhcp,
         flood_budget: args.flood_budget,
-        rules: args.rules,
+        rules: match &args.rules {
+            Some(RulesChoice::File(path)) => Some(path.clone()),
+            Some(RulesChoice::Nothing) | None => None,
+        },
         names: args.names,
         sessions: args.sessions,
         idle_after: args.idle_after,
         rekey_interval: args.rekey_interval,
     };
-    let mut config = old_config.clone().overlaid_with(flags.clone());
+    let has_no_rules = args.rules == Some(RulesChoice::Nothing);
+    let without_rules = |config: Config| if has_no_rules { Config { rules: None, ..config } } else { config };
+    let mut config = without_rules(old_config.clone().overlaid_with(flags.clone()));
     if config.name.is_none() && file.name.is_none() {
         config.name = invite.as_ref().and_then(|invite| invite.name.as_ref()?.parse().ok());
     }
 
-    let in_force = |config: &Config| config.clone().overlaid_with(file.clone()).overlaid_with(flags.clone());
+    let in_force = |config: &Config| {
+        without_rules(config.clone().overlaid_with(file.clone()).overlaid_with(flags.clone()))
+    };
     let rules = in_force(&config).rules.as_ref().map(RulesFile::read).transpose()?;
 
     let created = old_network.is_none() && invite.is_none();

@@ -1,12 +1,14 @@
 //! What people ask for about the network: who is in it, and what an admin changes.
 
 use super::EventLoop;
+use super::standing::Heard;
 use crate::config::remembered_relay;
 use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, NO_LIMITS, Response, Revoked,
 };
 use crate::daemon::clock::unix_now;
 use crate::daemon::members::admin::{AdminError, Limits};
+use crate::daemon::report::refusal_in_words;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::endpoint::event::PeerState;
@@ -22,6 +24,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 const BAD_NAME: &str = "a name is 1 to 63 of letters, digits, `-`, `_` and `.`";
+/// Of this host.
+const HERE_WAITS: &str = "waits for an admin's approval";
 const BAD_TAG: &str = "a tag is 1 to 63 of letters, digits, `-`, `_` and `.`, and nobody has more than 16";
 
 impl EventLoop {
@@ -204,6 +208,9 @@ impl EventLoop {
             Change::Tag { member, add, remove } => {
                 let (node, name) = self.member(&member)?;
                 let (add, remove) = (tags(&add)?, tags(&remove)?);
+                if let Some(both) = add.iter().find(|tag| remove.contains(tag)) {
+                    return Err(format!("{both} cannot be given and taken at once: leave one of them out"));
+                }
                 let mut have = self.tags_of(node);
                 have.retain(|tag| !remove.contains(tag));
                 have.extend(add.iter().cloned());
@@ -388,7 +395,7 @@ impl EventLoop {
         Ok((id, one.name.clone()))
     }
 
-    fn admins(&self) -> Vec<AdminEntry> {
+    pub(super) fn admins(&self) -> Vec<AdminEntry> {
         let Some(trust) = self.endpoint.trust() else { return Vec::new() };
         let here = self.authority_here();
         let entry = |(id, name): (Fingerprint, Option<&Name>)| AdminEntry {
@@ -411,19 +418,28 @@ impl EventLoop {
         let view = trust.view();
         let peers = self.endpoint.peer_status(Instant::now());
         let since = |node: NodeId| view.members().find(|(id, _, _)| *id == node).map(|(_, _, since)| since);
+        let shut_out = trust.own_revocation();
+        let heard = self.heard(&peers);
         let entry = |(node, name): (NodeId, String)| {
-            let verdict = peers
-                .iter()
-                .find(|peer| peer.id == node)
-                .and_then(|peer| Some(&peer.member.as_ref()?.verdict));
+            let peer = peers.iter().find(|peer| peer.id == node);
+            let verdict = peer.and_then(|peer| Some((peer.slot, &peer.member.as_ref()?.verdict)));
             let is_here = node == trust.node();
             let own = trust.own().map(|own| own.certificate.body().not_after).filter(|_| is_here);
             let (standing, why, until) = match verdict {
                 _ if view.revocation(node).is_some() => ("revoked", None, None),
-                Some(Verdict::Admitted(admission)) => ("member", None, Some(admission.until)),
-                Some(Verdict::Pending) => ("pending", None, None),
-                Some(Verdict::Refused(reason)) => ("refused", Some(reason.to_string()), None),
-                None if own.is_some() => ("member", None, own),
+                Some((_, Verdict::Admitted(admission))) => ("member", None, Some(admission.until)),
+                Some((_, Verdict::Pending)) => ("pending", None, None),
+                Some((slot, Verdict::Refused(reason))) => {
+                    ("refused", Some(self.why_refused(slot, reason)), None)
+                }
+                None if is_here && shut_out.is_some() => {
+                    ("refused", shut_out.map(|shut_out| self.why_shut_out(shut_out)), own)
+                }
+                None if own.is_some() => match heard {
+                    Heard::Well => ("member", None, own),
+                    Heard::Waiting => ("refused", Some(HERE_WAITS.to_owned()), own),
+                    Heard::Refused(standing) => ("refused", Some(refusal_in_words(standing).to_owned()), own),
+                },
                 None => ("unseen", None, None),
             };
             Member {
@@ -450,12 +466,12 @@ impl EventLoop {
             secret: self.secret_document(),
             members: self.roster().into_iter().filter(is_worth_a_line).map(entry).collect(),
             admins: self.admins(),
-            relays: view
-                .relays()
-                .unwrap_or_default()
+            relays: self
+                .relays_of_network()
                 .iter()
                 .filter_map(|relay| relay.addresses.first().cloned())
                 .collect(),
+            rules: view.rules().map(ToOwned::to_owned),
             revoked: view
                 .revocations()
                 .map(|(key, revocation)| Revoked {

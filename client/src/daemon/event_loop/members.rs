@@ -8,6 +8,7 @@
 
 use super::EventLoop;
 use super::rules::RECORD;
+use super::standing::{self, Heard, Stood};
 use super::told::Told;
 use crate::config::relays_in_use;
 use crate::control::status::{self as doc, RulesInForce};
@@ -23,7 +24,7 @@ use shadowmesh_proto::endpoint::demand::{Keep, Sessions};
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
     ADMITTED, Address, Admission, Authority, Certificate, Delegation, Enrolment, Event, Facts, JoinError,
-    Name, Reason, Refusal, Seconds, SecretState, Statement, Trust, Verdict,
+    Name, Reason, Refusal, Seconds, SecretState, ShutOut, Statement, Trust, Verdict,
 };
 use shadowmesh_proto::rules::{self, Subject};
 use shadowmesh_proto::wire::control::Cidr4;
@@ -72,6 +73,8 @@ pub(super) struct Kept {
     took_up: Option<Instant>,
     /// What was said of each peer, not to say it twice.
     told: BTreeMap<PeerSlot, String>,
+    /// How each peer and this node stood to each other last.
+    pub(super) stood: BTreeMap<PeerSlot, Stood>,
     /// What was said of this node, and of what cannot be done here.
     told_here: Told,
     /// What was said of the network's secret.
@@ -88,6 +91,7 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn forget(&mut self, slot: PeerSlot) {
         self.told.remove(&slot);
+        self.stood.remove(&slot);
     }
 
     /// When those that wait for it are to be taken up.
@@ -368,6 +372,11 @@ impl EventLoop {
 
     /// Something of a session about membership.
     pub(super) fn on_membership(&mut self, slot: PeerSlot, event: Event) {
+        match &event {
+            Event::Judged(verdict) => self.members.stood.entry(slot).or_default().on_judged(verdict),
+            Event::Standing(standing) => self.members.stood.entry(slot).or_default().on_standing(*standing),
+            Event::Joined | Event::JoinFailed(_) | Event::Renewed(_) | Event::Gate(_) => {}
+        }
         match event {
             Event::Judged(verdict) => self.on_judged(slot, verdict),
             Event::Standing(standing) if standing > ADMITTED => {
@@ -383,7 +392,7 @@ impl EventLoop {
                 }
             }
             Event::JoinFailed(error) => {
-                let mut sentence = format!("this host could not join: {error}");
+                let mut sentence = format!("this host could not join: {}", standing::not_joined(&error));
                 if matches!(error, JoinError::Ended(_)) {
                     // By this host's clock; what it joins by is kept for when that is right.
                     sentence.push_str("; if this host's clock is wrong, set it");
@@ -427,11 +436,12 @@ impl EventLoop {
                 let is_waiting = matches!(reason, Reason::Refusal(Refusal::NeedsApproval));
                 // By its id: names are anybody's.
                 let id = self.id_of(slot).map_or_else(String::new, |id| id.short());
+                let why = self.why_refused(slot, &reason);
                 self.tell(slot, |name| match is_waiting {
                     true => format!(
                         "{name} waits to be let in: `sudo shadowmesh approve {id}` on an admin's host"
                     ),
-                    false => format!("{name} is not let in: {reason}"),
+                    false => format!("{name} is not let in: {why}"),
                 });
             }
             Verdict::Pending => {}
@@ -617,10 +627,15 @@ impl EventLoop {
         let own = trust.own().map(|own| own.certificate.body());
         let facts = self.own_facts();
         let now = unix_now();
+        let shut_out = trust.own_revocation();
         let state = match own {
-            _ if trust.own_revocation().is_some() => "revoked",
+            _ if shut_out.is_some() => "revoked",
             Some(own) if own.not_after < now => "expired",
-            Some(_) => "member",
+            Some(_) => match self.heard(&self.endpoint.peer_status(Instant::now())) {
+                Heard::Well => "member",
+                Heard::Waiting => "waiting",
+                Heard::Refused(_) => "refused",
+            },
             None if self.members.joins.is_some() => "joining",
             None => "none",
         };
@@ -633,6 +648,14 @@ impl EventLoop {
             given: facts.iter().flat_map(|facts| facts.addresses.iter()).map(ToString::to_string).collect(),
             until: own.map(|own| own.not_after),
             is_admin: self.is_admin(),
+            shut_out: shut_out.map(|shut_out| {
+                let by = match shut_out {
+                    ShutOut::Key(_) => "key",
+                    ShutOut::Invite { is_used_up: true, .. } => "invite-used-up",
+                    ShutOut::Invite { is_used_up: false, .. } => "invite-revoked",
+                };
+                by.to_owned()
+            }),
             warnings: self.warnings(),
             secret: self.secret_document(),
         })
@@ -701,13 +724,24 @@ impl EventLoop {
                 own.file
             ));
         }
-        match own {
-            _ if trust.own_revocation().is_some() => {
-                warnings.push(
-                    "this host was revoked: `sudo shadowmesh leave`, and join anew with another key"
-                        .to_owned(),
-                );
+        let peers = self.endpoint.peer_status(Instant::now());
+        let shut_out = trust.own_revocation();
+        warnings.extend(shut_out.map(|shut_out| self.why_shut_out(shut_out)));
+        // What those that let nobody of an expired certificate in say adds nothing.
+        if shut_out.is_none() && own.is_some_and(|until| until >= now) {
+            match self.heard(&peers) {
+                Heard::Well => {}
+                Heard::Waiting => warnings.push(format!(
+                    "this host waits to be let in: `sudo shadowmesh approve {}` on an admin's host",
+                    trust.node().short()
+                )),
+                Heard::Refused(standing) => {
+                    warnings.push(format!("no member lets this host in: {}", refusal_in_words(standing)));
+                }
             }
+        }
+        match own {
+            _ if shut_out.is_some() => {}
             Some(until) => warnings.extend(ends(
                 "this host's certificate",
                 until,
@@ -719,7 +753,7 @@ impl EventLoop {
             }
             None => {}
         }
-        for peer in self.endpoint.peer_status(Instant::now()) {
+        for peer in peers {
             if let Some(Verdict::Admitted(admission)) = peer.member.map(|member| member.verdict) {
                 let what = format!("the certificate of {}", admission.facts.name);
                 warnings.extend(ends(

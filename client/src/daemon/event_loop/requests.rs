@@ -9,6 +9,7 @@ use crate::daemon::{clock, netcheck, report};
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::endpoint::event::PeerState;
 use shadowmesh_proto::endpoint::status::{PeerStatus, RelayStatus};
+use shadowmesh_proto::membership::Verdict;
 use shadowmesh_proto::rng::Rng as _;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -56,6 +57,10 @@ impl EventLoop {
         let Some((found, reply)) = self.find(peer, reply) else { return };
         self.forget_echoes(now);
         let id = SystemRng.next_u64();
+        if let Some(why) = self.why_no_frames(&found, peer) {
+            reply.send(Response::error(ErrorCode::NotConnected, why));
+            return;
+        }
         if found.path.is_some() && self.endpoint.echo(now, found.slot, id) {
             self.echoes.insert(id, Echo { reply, sent: now, woken: None });
         } else if self.is_drowsy(&found) && self.endpoint.wake(now, found.slot) {
@@ -102,7 +107,11 @@ impl EventLoop {
             self.relays.get(no.0).map_or_else(String::new, |task| task.address.clone())
         });
         for (document, peer) in documents.iter_mut().zip(peers) {
+            document.barred = self.barred(peer);
             if let Some(member) = &mut document.member {
+                if let Some(Verdict::Refused(reason)) = peer.member.as_ref().map(|member| &member.verdict) {
+                    member.why = Some(self.why_refused(peer.slot, reason));
+                }
                 member.has_new_secret = self.has_new_secret(peer.id);
             }
         }
@@ -126,7 +135,9 @@ impl EventLoop {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: doc::Node {
                 id: self.endpoint.id().to_base32(),
-                name: self.settings.name.to_string(),
+                name: self
+                    .own_facts()
+                    .map_or_else(|| self.settings.name.to_string(), |facts| facts.name.to_string()),
                 addresses: report::address_texts(hello.ipv4, hello.ipv6),
                 mac: hello.mac.to_string(),
                 device: self.interface.name(),

@@ -12,7 +12,7 @@ use super::EventLoop;
 use crate::control::names::{self, NameError, Named};
 use crate::daemon::report;
 use shadowmesh_proto::endpoint::status::PeerStatus;
-use shadowmesh_proto::ids::{NodeId, PeerSlot};
+use shadowmesh_proto::ids::{NodeId, PeerSlot, SHORT_ID_CHARS};
 use shadowmesh_proto::membership::{Name, Reason, Refusal, Verdict};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -47,8 +47,9 @@ impl EventLoop {
         let own = roster.get(&self.endpoint.id()).map_or_else(|| self.settings.name.as_str(), String::as_str);
         report::named((self.endpoint.id(), own), peers, |peer| {
             let own = peer.hello.as_ref().map(|hello| hello.name.clone()).filter(|_| !is_certified);
-            // Who waits goes by its id where members go by their names.
-            let known = roster.get(&peer.id).filter(|_| self.is_member(peer)).cloned();
+            // Who waits makes nobody else go by another name, and is not found where another is meant.
+            let is_free = |name: &&String| self.is_member(peer) || is_nobody_elses(name, peer.id, &roster);
+            let known = roster.get(&peer.id).filter(is_free).cloned();
             known.or(own).unwrap_or_else(|| peer.id.short())
         })
     }
@@ -190,11 +191,37 @@ impl EventLoop {
     }
 }
 
+/// Whether a name cannot be taken for another of `roster`, its id, or an address.
+fn is_nobody_elses(name: &str, node: NodeId, roster: &BTreeMap<NodeId, String>) -> bool {
+    let start = name.to_ascii_lowercase();
+    let is_like = |(other, known): (&NodeId, &String)| {
+        let has_id = start.len() >= SHORT_ID_CHARS && other.to_base32().starts_with(&start);
+        *other != node && (known.eq_ignore_ascii_case(name) || has_id)
+    };
+    name.parse::<IpAddr>().is_err() && !roster.iter().any(is_like)
+}
+
 /// Those count that were not revoked, if there are any: a host that comes back with another key has the name of the one before.
 fn find_standing(all: &[Named], text: &str, is_revoked: impl Fn(NodeId) -> bool) -> Result<Named, NameError> {
     let standing: Vec<Named> = all.iter().filter(|named| !is_revoked(named.id)).cloned().collect();
     match names::find_exactly(&standing, text) {
         Err(NameError::Unknown(_)) => names::find_exactly(all, text).cloned(),
         found => found.cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_who_waits_is_nobody_elses_in_any_way_of_being_called() {
+        let (here, other) = (NodeId([1; 32]), NodeId([2; 32]));
+        let roster: BTreeMap<NodeId, String> = [(here, "lab".to_owned()), (other, "Anna".to_owned())].into();
+        let is_free = |name: &str| is_nobody_elses(name, here, &roster);
+        assert!(is_free("lab") && is_free(&other.to_base32()[..3]), "too short for an id");
+        for taken in ["anna", &other.short(), &other.to_base32(), "10.7.3.4"] {
+            assert!(!is_free(taken), "{taken}");
+        }
     }
 }

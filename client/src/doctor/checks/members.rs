@@ -92,14 +92,27 @@ pub(super) fn approval(facts: &Facts) -> Outcome {
 pub(super) fn revoked(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let is_revoked = status.membership.as_ref().is_some_and(|membership| membership.state == "revoked");
+        let shut_out = status.membership.as_ref().and_then(|membership| membership.shut_out.as_deref());
+        let is_admin = status.membership.as_ref().is_some_and(|membership| membership.is_admin);
         let revoked = is_revoked.then(|| {
-            let sentence = "this host was revoked: it can come back only with another key and an invite";
-            if facts.state.has_admin_key {
+            let (sentence, takes_key) = match shut_out {
+                Some("invite-used-up") => {
+                    ("the invite by which this host came was used up by others: it takes another invite", false)
+                }
+                Some("invite-revoked") => {
+                    ("the invite by which this host came was revoked: it takes another invite", false)
+                }
+                _ => ("this host was revoked: it can come back only with another key and an invite", true),
+            };
+            if facts.state.has_admin_key && is_admin {
                 let keep = "it has the key of an admin, too: keep a copy (`shadowmesh network export FILE`) before it leaves";
                 return Trouble::fault(format!("{sentence}; {keep}"));
             }
             let key = path(&facts.call.state.join("node.key"));
-            let first = vec![facts.shadowmesh("leave"), facts.root(&format!("rm {key}"))];
+            // A key that was made and is no admin's is nothing to keep.
+            let discard = if facts.state.has_admin_key { "leave --discard-admin-key" } else { "leave" };
+            let mut first = vec![facts.shadowmesh(discard)];
+            first.extend(takes_key.then(|| facts.root(&format!("rm {key}"))));
             Trouble::fault(sentence).line(facts.start_after(first, " smi1..."))
         });
         revoked.into()

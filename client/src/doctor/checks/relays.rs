@@ -5,7 +5,7 @@ use super::super::finding::{Outcome, Trouble};
 use super::super::line::quoted;
 use super::NO_DAEMON;
 use crate::control::message::Wanted;
-use crate::control::status::{PathKind, Peer, Relay, RelayState};
+use crate::control::status::{PathKind, Peer, PeerState, Relay, RelayState};
 use std::collections::BTreeMap;
 
 const NO_RELAY: &str = "no relay is known to this user";
@@ -189,7 +189,11 @@ pub(super) fn relayed(facts: &Facts) -> Outcome {
     let Some(running) = facts.daemon.running() else { return Outcome::Unknown(NO_DAEMON) };
     let is_relayed = |peer: &&Peer| {
         let kind = peer.path.as_ref().map(|path| path.kind);
-        peer.wanted == Wanted::Auto && matches!(kind, Some(PathKind::RelayUdp | PathKind::RelayWs))
+        // Where nothing passes, nothing is carried.
+        let is_carried = peer.state == PeerState::Connected && peer.barred.is_none();
+        is_carried
+            && peer.wanted == Wanted::Auto
+            && matches!(kind, Some(PathKind::RelayUdp | PathKind::RelayWs))
     };
     let mut by_cause: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for peer in running.status.peers.iter().filter(is_relayed) {

@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{ConfigError, Fault, What};
 use crate::control::message::{Member, Members, Netcheck, Wanted};
 use crate::control::status::{
-    ClockBehind, Membership, Names, Node, Path, PathKind, Peer, PeerMember, PeerState, Relay, RelayState,
-    RulesInForce, Status,
+    Barred, ClockBehind, Membership, Names, Node, Path, PathKind, Peer, PeerMember, PeerState, Relay,
+    RelayState, RulesInForce, Status,
 };
 use crate::doctor::facts::*;
 use crate::net::interfaces::{Interface, InterfaceAddress};
@@ -670,9 +670,31 @@ const CASES: &[Case] = &[
         |f| {
             member(f, "revoked", NOW + 90 * DAY);
             f.state.has_admin_key = true;
+            running(f).status.membership.as_mut().unwrap().is_admin = true;
         },
         Severity::Fault,
         None,
+    ),
+    (
+        "revoked",
+        |f| {
+            member(f, "revoked", NOW + 90 * DAY);
+            running(f).status.membership.as_mut().unwrap().shut_out = Some("invite-used-up".into());
+        },
+        Severity::Fault,
+        Some("shadowmesh leave && shadowmesh up --detach smi1..."),
+    ),
+    (
+        "revoked",
+        |f| {
+            // `admins id` made it, and no record names it.
+            member(f, "revoked", NOW + 90 * DAY);
+            f.state.has_admin_key = true;
+        },
+        Severity::Fault,
+        Some(
+            "shadowmesh leave --discard-admin-key && rm /var/lib/shadowmesh/node.key && shadowmesh up --detach smi1...",
+        ),
     ),
     (
         "certificate",
@@ -841,6 +863,20 @@ fn a_machine_with_the_service_is_mended_as_one() {
     assert_eq!(line(&facts, "subnet"), edited);
     facts.daemon = Daemon::Silent { process: Some(process_of_service()) };
     assert_eq!(line(&facts, "silent"), "systemctl restart shadowmesh.service");
+}
+
+#[test]
+fn nothing_is_said_to_be_carried_for_whom_nothing_passes() {
+    let relayed = |change: fn(&mut Peer)| {
+        let mut facts = healthy();
+        let peer = &mut running(&mut facts).status.peers[0];
+        peer.path.as_mut().unwrap().kind = PathKind::RelayWs;
+        change(peer);
+        examine(&facts).findings.iter().filter(|finding| finding.id == "relayed").count()
+    };
+    assert_eq!(relayed(|_| {}), 1);
+    assert_eq!(relayed(|peer| peer.state = PeerState::Connecting), 0);
+    assert_eq!(relayed(|peer| peer.barred = Some(Barred::default())), 0);
 }
 
 fn process_of_service() -> Process {

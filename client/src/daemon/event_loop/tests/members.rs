@@ -3,7 +3,7 @@
 mod renewal;
 
 use super::*;
-use crate::control::message::{Change, InviteLimits, Member as Entry};
+use crate::control::message::{Change, ErrorCode, InviteLimits, Member as Entry};
 use crate::control::status::{Membership, PeerState};
 use crate::daemon::clock::unix_now;
 use crate::daemon::members::admin::Admin;
@@ -136,6 +136,21 @@ impl Daemon {
         Some((found.state, found.member.as_ref().map(|member| member.standing.clone())))
     }
 
+    /// Who of the two does not let the other in, and why.
+    async fn barred(&self, peer: &str) -> Option<(String, bool, String)> {
+        let status = self.status().await;
+        let found = status.peers.into_iter().find(|other| other.name == peer || other.id == peer)?;
+        found.barred.map(|barred| (barred.state, barred.by_us, barred.why))
+    }
+
+    /// Why no echo is sent.
+    async fn no_echo(&self, peer: &str) -> String {
+        match self.ask(Request::Ping { peer: peer.to_owned() }).await {
+            Err(ControlError::Refused { code: ErrorCode::NotConnected, sentence }) => sentence,
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn until<F: Future<Output = bool>>(&self, what: &str, mut is_so: impl FnMut() -> F) {
         let waiting = async {
             while !is_so().await {
@@ -187,6 +202,8 @@ async fn from_joining_to_revocation() {
         a.send(&b, n);
     }
     assert_eq!(b.numbers(100).await, (0..100).collect::<Vec<_>>(), "frames flow");
+    let Response::Members(known) = a.ask(Request::Members).await.unwrap() else { panic!("no members") };
+    assert_eq!(known.relays, [office.network.relays[0].addresses[0].clone()], "the record names none yet");
     let own = b.membership().await;
     assert_eq!((own.state.as_str(), own.name.as_str(), own.tags), ("member", "b", vec!["lab".to_owned()]));
     assert!(!own.is_admin && own.warnings.is_empty(), "{:?}", own.warnings);
@@ -213,6 +230,10 @@ async fn from_joining_to_revocation() {
         .unwrap();
     b.meets("carol").await;
     c.until("its tags", || async { c.membership().await.tags == ["x"] }).await;
+    let both = Change::Tag { member: "carol".into(), add: vec!["y".into()], remove: vec!["y".into()] };
+    let refused = a.change(both).await.unwrap_err();
+    assert!(refused.contains("given and taken at once"), "{refused}");
+    assert_eq!(c.status().await.node.name, "carol", "the host says it of itself as others do");
     let taken = a.change(Change::Rename { member: "carol".into(), name: "b".into() }).await.unwrap_err();
     assert!(taken.contains("another member is called b"), "{taken}");
 
@@ -220,6 +241,8 @@ async fn from_joining_to_revocation() {
     a.change(Change::Tag { member: "a".into(), add: vec!["boss".into()], remove: vec![] }).await.unwrap();
     a.change(Change::SetRules { text: "allow tag:boss -> any\n".into() }).await.unwrap();
     b.until("the rules", || async { b.status().await.rules.is_some_and(|rules| rules.count == 1) }).await;
+    let Response::Members(known) = b.ask(Request::Members).await.unwrap() else { panic!("no members") };
+    assert_eq!(known.rules.as_deref(), Some("allow tag:boss -> any\n"), "every host can show them");
     c.send(&b, 101);
     let denied = || async { b.status().await.dropped.get("access_not_allowed") == Some(&1) };
     b.until("a frame to be denied", denied).await;
@@ -233,6 +256,23 @@ async fn from_joining_to_revocation() {
     b.parts_from("carol").await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     c.until("it to know", || async { c.membership().await.state == "revoked" }).await;
+    // The session lasts some seconds more, and an echo in it would say that all is well.
+    let shut_out = c.status().await.node.id;
+    let why = a.barred(&shut_out).await;
+    assert!(why.is_some_and(|(state, by_us, why)| {
+        state == "revoked"
+            && by_us
+            && why.starts_with("revoked by the admin root on 2")
+            && why.ends_with(" UTC")
+    }));
+    let silence = a.no_echo(&shut_out).await;
+    assert!(silence.contains("is not let in: revoked by the admin root on 2"), "{silence}");
+    c.until("it to be told", || async { c.barred("a").await.is_some() }).await;
+    let silence = c.no_echo("a").await;
+    assert!(silence.contains("this node was revoked"), "{silence}");
+    let own = c.membership().await;
+    assert_eq!(own.shut_out.as_deref(), Some("key"));
+    assert!(own.warnings.iter().any(|said| said.contains("with another key")), "{:?}", own.warnings);
     a.meets("b").await;
     assert!(office.relay.members.lock().unwrap().len() == 3);
     office.serving.abort();
@@ -305,7 +345,20 @@ async fn used_twice() {
         || async { c.membership().await.state == "revoked" || d.membership().await.state == "revoked" };
     a.until("one of them to be out", one_is_out).await;
     let (stays, goes) = if c.membership().await.state == "revoked" { (&d, &c) } else { (&c, &d) };
+    let own = goes.membership().await;
+    assert_eq!(own.shut_out.as_deref(), Some("invite-used-up"));
+    let is_said = |said: &String| said.contains("used up by others") && said.contains("by another invite");
+    assert!(own.warnings.iter().any(is_said), "{:?}", own.warnings);
+    let of_itself = goes.members().await.into_iter().find(|member| member.is_here).unwrap();
+    assert_eq!(of_itself.standing, "refused");
+    assert!(of_itself.why.is_some_and(|why| is_said(&why)));
     let (goes, stays) = (goes.status().await.node.id, stays.status().await.node.id);
+    let is_told = || async {
+        a.barred(&goes).await.is_some_and(|(state, by_us, why)| {
+            state == "refused" && by_us && why == "the invite was used up by others"
+        })
+    };
+    a.until("it to be told why", is_told).await;
     b.parts_from(&goes).await;
     b.meets(&stays).await;
     a.meets(&stays).await;
@@ -330,6 +383,22 @@ async fn approved() {
     let waits = |said: &Progress| matches!(said, Progress::Notice(said) if said.contains(&prompt));
     a.says("that b waits", waits).await;
     assert_eq!(b.state_of("a").await.unwrap().0, PeerState::Connecting);
+    b.until("it to know that it waits", || async { b.membership().await.state == "waiting" }).await;
+    let own = b.membership().await;
+    let remedy = format!("`sudo shadowmesh approve {short}` on an admin's host");
+    assert!(own.warnings.iter().any(|said| said.contains(&remedy)), "{:?}", own.warnings);
+    let of_itself = b.members().await.into_iter().find(|member| member.is_here).unwrap();
+    assert_eq!(of_itself.standing, "refused");
+    let (state, by_us, _) = b.barred("a").await.unwrap();
+    assert_eq!((state.as_str(), by_us), ("waiting", false));
+    // By the same name as `members` shows.
+    let (state, by_us, why) = a.barred("b").await.unwrap();
+    assert_eq!(
+        (state.as_str(), by_us, why.as_str()),
+        ("waiting", true, "the node waits for an admin's approval")
+    );
+    let silence = a.no_echo("b").await;
+    assert_eq!(silence, format!("b is not let in: {why}"));
     // Another that took the name of who is a member, and one that the same invite makes a member by its id.
     let other = office
         .joins("b", &a.invite(InviteLimits { needs_approval: true, ..InviteLimits::default() }).await)
@@ -352,6 +421,8 @@ async fn approved() {
     a.change(Change::Approve { member: short.clone() }).await.unwrap();
     a.meets("b").await;
     b.meets("a").await;
+    assert_eq!((a.barred(&whole).await, b.barred("a").await), (None, None));
+    assert_eq!(b.membership().await.state, "member");
     assert_eq!(b.membership().await.tags, ["lab"], "with what its invite gives");
     let both = a.change(Change::Approve { member: "b".into() }).await.unwrap_err();
     assert!(both.contains(&short) && both.contains(&other_id[..10]), "a member and one that waits: {both}");
