@@ -164,7 +164,11 @@ fn chosen<T: FromStr<Err: ToString>>(
     let read = match value.get_ref() {
         DeValue::String(text) => text.parse(),
         DeValue::Integer(number) => decimal(number.as_str(), number.radix()).parse(),
-        _ => return Err(vec![(value.span(), key.about().expected())]),
+        DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => return Err(vec![(value.span(), key.about().expected())]),
     };
     read.map(Some).map_err(|error: T::Err| vec![(value.span(), error.to_string())])
 }

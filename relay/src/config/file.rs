@@ -221,7 +221,12 @@ impl Value<'_, '_> {
         let number = match self.value.get_ref() {
             DeValue::Float(digits) => digits.as_str().parse().ok(),
             DeValue::Integer(digits) if digits.radix() == 10 => digits.as_str().parse().ok(),
-            _ => None,
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => None,
         };
         number.filter(|rate: &f64| rate.is_finite() && *rate > 0.0).ok_or_else(|| self.refused())
     }
@@ -337,7 +342,14 @@ mod tests {
                 Key::BackPressure => "\"5ms\"",
                 Key::Mtu => "1280",
                 Key::QueueBytes => "65536",
-                _ => "7",
+                Key::Connections
+                | Key::ConnectionsPerAddress
+                | Key::MembersPerNetwork
+                | Key::ConnectsPerSecond
+                | Key::ConnectsBurst
+                | Key::ControlPerSecond
+                | Key::ControlBurst
+                | Key::BytesPerSecond => "7",
             };
             let file = parse(&line(key.about(), value)).unwrap();
             let changed: Vec<_> = ConfigFile::default().changed(&file).collect();
