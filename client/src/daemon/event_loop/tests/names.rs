@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::NamesChoice;
 use crate::control::message::{Change, InviteLimits};
-use crate::control::status::NamesWay;
+use crate::control::status::{Names, NamesWay};
 
 const OWN: &str = "127.0.0.1 localhost\n";
 
@@ -20,6 +20,19 @@ impl Daemon {
         let reloaded = within("an answer", call(&self.socket, &Request::Reload)).await.unwrap();
         let Response::Reloaded { names: Some(names), .. } = reloaded else { panic!("{reloaded:?}") };
         assert_eq!(names, choice);
+    }
+
+    /// What `status` says of names, once that is so: the file is written before that is said.
+    async fn names_shown(&self, is_so: impl Fn(&Names) -> bool) -> Names {
+        let waiting = async {
+            loop {
+                if let Some(names) = self.status().await.names.filter(&is_so) {
+                    return names;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("status to say so", waiting).await
     }
 
     /// Waits until its hosts file has this line, or has not.
@@ -54,17 +67,7 @@ async fn by_what_they_say() {
     a.has(&format!("{own}\ta.test.internal a"), true).await;
     let ipv6 = b.status().await.node.addresses[1].clone();
     a.has(&format!("{}\tb.test.internal b", ipv6.split('/').next().unwrap()), true).await;
-    // The file is written before that is said.
-    let shown = async {
-        loop {
-            let names = a.status().await.names.unwrap();
-            if names.served > 0 {
-                return names;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let names = within("status to say so", shown).await;
+    let names = a.names_shown(|names| names.served > 0).await;
     assert_eq!((names.way, names.domain.as_str(), names.served), (NamesWay::Hosts, "test.internal", 2));
 
     a.names(NamesChoice::Off).await;
@@ -102,7 +105,8 @@ async fn by_the_record() {
     a.change(change("Bob", "github.com")).await.unwrap();
     a.has(&line("bob"), false).await;
     assert!(!a.hosts().contains("github"), "{}", a.hosts());
-    assert_eq!(a.status().await.names.unwrap().left_out[0].name, "github.com");
+    let names = a.names_shown(|names| !names.left_out.is_empty()).await;
+    assert_eq!(names.left_out[0].name, "github.com");
     a.change(change("github.com", "carol")).await.unwrap();
     a.has(&line("carol"), true).await;
     // Who is shut out has no name any more.
