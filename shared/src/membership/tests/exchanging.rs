@@ -724,6 +724,11 @@ fn who_sleeps_is_asked_for_nothing() {
     world.say(3, |document| assert!(document.invites.insert(hash)));
     world.trust(3).keep_invite(invited);
     world.changed(3);
+    // By whatever way the record came, all sessions are told of it, the lowest key's first.
+    let news: Vec<_> = world.nodes[&3].trust.record().documents().cloned().collect();
+    let trust = world.trust(2);
+    assert!(news.into_iter().any(|document| trust.hear(document)));
+    world.changed(2);
     let is_here = |world: &World| world.nodes[&2].trust.invites().count() == 1;
     let took = world.run_until(seconds(10), is_here);
     assert!(took.is_some_and(|took| took < seconds(1)), "{took:?}");
