@@ -9,7 +9,8 @@
 //! - Counters below the floor need nothing any more: they were opened or can no longer be.
 //! - Counters whose bit is set, and the `highest` beside the bitmap, were opened.
 //! - A packet *sent on that path in order* and more than 256 below its highest, without a bit ever seen, is a loss of the
-//!   path and is not repaired (random loss on a living path is the business of the protocols inside the tunnel).
+//!   path and is not repaired (random loss on a living path is the business of the protocols inside the tunnel). So is one that
+//!   any packet overtook, once data has left the path for so long that nothing more comes ([`SealHalf::settle`]).
 //! - A packet *resent* behind newer ones proves nothing by being overtaken, so it stays until a bit or the floor covers it.
 //!   For these the receiver lists, after the paths, *late* blocks: the same three fields with a lower `highest`.
 //!
@@ -20,6 +21,8 @@
 //! reader that fell behind by more than the log loses the oldest: the packets they covered stay in the ring a little
 //! longer, until the floor or a later bitmap releases them.
 
+#[cfg(doc)]
+use super::SealHalf;
 use crate::ids::ReceiverIndex;
 use crate::session::limits::{ACK_BITMAP, ACK_DELAY, ACK_EVERY, ACK_PAUSE, DATA_WINDOW, PATH_SLOTS};
 use crate::session::replay::ReplayWindow;

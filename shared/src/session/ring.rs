@@ -347,6 +347,18 @@ impl Ring {
         self.drop_released();
     }
 
+    /// Says that whatever `path` would bring of what was sent before `end` it has brought. What was sent in order and is not acknowledged is a
+    /// loss of the path, not repaired, however few packets overtook it.
+    pub fn settle(&mut self, path: PathSlot, end: u64) {
+        for counter in self.first..end.min(self.next_counter()) {
+            let is_missing = |entry: &Entry| entry.path == path.number() && entry.state.is_in_order();
+            if self.entry(counter).is_some_and(is_missing) {
+                self.release(counter);
+            }
+        }
+        self.drop_released();
+    }
+
     /// Says that `path` is gone with what was under way on it. What is held of it waits to be resent, over whatever path,
     /// and is no longer released by the arrival of newer packets, should the slot be used again.
     pub fn give_up(&mut self, path: PathSlot) {

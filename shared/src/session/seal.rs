@@ -184,6 +184,15 @@ impl SealHalf {
         self.read
     }
 
+    /// Says that data left `path` so long ago that what is not there by now does not come: what was overtaken on it is a loss of the path, as
+    /// it would be had data gone on there (protocol §5.2). What nothing overtook may have gone with the path, and is kept.
+    pub fn settle(&mut self, path: PathSlot) {
+        self.apply_acks();
+        if let Some(highest) = self.marks.highest(path) {
+            self.ring.settle(path, highest);
+        }
+    }
+
     /// Says that `path` is gone with what was under way on it: lost, or bound to another address. What the peer last
     /// acknowledged is taken in first. What is left waits for [`Self::resend`].
     pub fn give_up(&mut self, path: PathSlot) {

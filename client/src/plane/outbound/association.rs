@@ -27,6 +27,7 @@ use super::window::{LOOK, Looked, Window};
 use super::{DOUBT_SHARE, KEEP, TURN};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
+use shadowmesh_proto::session::limits::PATH_SLOTS;
 use shadowmesh_proto::session::open::META_MOVED;
 use shadowmesh_proto::session::{PathSlot, Resend, RingLimits, SealError, SealHalf, SealKey};
 use shadowmesh_proto::wire::header::DATA_OVERHEAD;
@@ -43,6 +44,8 @@ const PACE: Duration = Duration::from_millis(2);
 const PILE_MIN: usize = 1 << 20;
 /// What an acknowledgement takes beyond the round trip: the wait for more to acknowledge, and a busy machine.
 const ACK_TAKES: Duration = Duration::from_millis(40);
+/// When whatever was under way on a path that data left has arrived, or does not: twice the patience of who receives it.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How exactly the age of a packet in the ring is known.
 const GRAIN: Duration = Duration::from_millis(250);
 
@@ -72,6 +75,8 @@ pub(super) struct Association {
     repeat: Option<Repeat>,
     ages: Ages,
     lost_seen: u64,
+    /// When data left each path with what was under way there.
+    left: [Option<Instant>; PATH_SLOTS],
 }
 
 /// What is sent again and may be missing afterwards.
@@ -172,6 +177,7 @@ impl Association {
             repeat: None,
             ages: Ages::default(),
             lost_seen: 0,
+            left: [None; PATH_SLOTS],
         }
     }
 
@@ -190,7 +196,18 @@ impl Association {
     pub(super) fn reroute(&mut self, now: Instant, path: PathSlot, given_up: impl Fn(PathSlot) -> bool) {
         let before = std::mem::replace(&mut self.path, path);
         for gone in PathSlot::all().filter(|path| given_up(*path)) {
+            let left = self.left.get_mut(usize::from(gone.number())).and_then(Option::take);
+            if left.is_some_and(|at| now.saturating_duration_since(at) >= SETTLED) {
+                // What a lossy path lost at the last is of no use to anybody seconds later, and comes behind what is newer.
+                self.half.settle(gone);
+            }
             self.half.give_up(gone);
+        }
+        if let Some(left) = self.left.get_mut(usize::from(before.number())).filter(|_| before != path) {
+            *left = Some(now);
+        }
+        if let Some(left) = self.left.get_mut(usize::from(path.number())) {
+            *left = None;
         }
         let meant_before = self.again.clone();
         let mut is_any_given_up = false;

@@ -168,18 +168,23 @@ impl Relay {
 
     /// What the client says that it has.
     fn acknowledge(&self, marks: &AckMarks) {
-        let at = |counter: usize| self.received.get(counter).is_some_and(|is_there| *is_there);
-        let floor = self.received.iter().take_while(|is_there| **is_there).count();
-        let mut acks = vec![];
-        for highest in (0..self.received.len()).rev().filter(|counter| at(*counter)).step_by(200) {
-            let mut bitmap = [0; 4];
-            for back in (1..=256.min(highest)).filter(|back| at(highest - back)) {
-                bitmap[(back - 1) / 64] |= 1 << ((back - 1) % 64);
-            }
-            acks.push(PathAck { path: RELAYED.number(), highest: highest as u64, bitmap });
-        }
-        marks.record(&acks, floor as u64);
+        acknowledge(&self.received, RELAYED, marks);
     }
+}
+
+/// Says by `path` which counters were received.
+fn acknowledge(received: &[bool], path: PathSlot, marks: &AckMarks) {
+    let at = |counter: usize| received.get(counter).is_some_and(|is_there| *is_there);
+    let floor = received.iter().take_while(|is_there| **is_there).count();
+    let mut acks = vec![];
+    for highest in (0..received.len()).rev().filter(|counter| at(*counter)).step_by(200) {
+        let mut bitmap = [0; 4];
+        for back in (1..=256.min(highest)).filter(|back| at(highest - back)) {
+            bitmap[(back - 1) / 64] |= 1 << ((back - 1) % 64);
+        }
+        acks.push(PathAck { path: path.number(), highest: highest as u64, bitmap });
+    }
+    marks.record(&acks, floor as u64);
 }
 
 #[test]
@@ -338,6 +343,37 @@ fn what_a_relay_dropped_while_its_stream_was_in_doubt_goes_by_the_path_that_data
         assert_eq!((missing, a.lost(PEER)), (vec![], 0), "left: {is_left}");
         let resent = a.snapshot.peers[0].counters.resent.load(Relaxed);
         assert!(resent < 2_000, "left: {is_left}: {resent}");
+    }
+}
+
+#[test]
+fn what_a_lossy_path_lost_at_the_last_does_not_come_when_that_dies_later() {
+    for (secs, comes) in [(4, vec![]), (0, (350..500).filter(|counter| counter % 5 == 0).collect::<Vec<_>>())]
+    {
+        let mut a = Sender::new(RingLimits::default());
+        a.route(PEER, true, false);
+        a.send(2, 600, 100);
+        a.left();
+        // Each fifth is lost, and of the last hundred nobody says anything.
+        let there: Vec<bool> = (0..500).map(|counter| counter % 5 != 0).collect();
+        acknowledge(&there, DIRECT, &a.marks[0]);
+        // It is left by plan, and given up some time later.
+        let mut relay = a.relay();
+        a.until_secs(secs);
+        a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
+        a.lockstep.plane().publish(a.snapshot.clone());
+        a.run();
+        relay.run(&mut a, usize::MAX / 2);
+        let came: Vec<u64> =
+            (0..).zip(&relay.received).filter_map(|(counter, came)| came.then_some(counter)).collect();
+        let gaps: Vec<u64> = came.iter().copied().filter(|counter| (350..500).contains(counter)).collect();
+        assert_eq!(gaps, comes, "{secs} s later");
+        let tail: Vec<u64> = came.into_iter().filter(|counter| *counter >= 500).collect();
+        assert!(
+            (500..600).all(|counter| tail.contains(&counter)),
+            "what may have gone with the path: {tail:?}"
+        );
+        assert_eq!(a.lost(PEER), 0);
     }
 }
 

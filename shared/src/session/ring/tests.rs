@@ -95,6 +95,14 @@ impl Model {
         }
     }
 
+    fn settle(&mut self, path: usize, end: u64) {
+        for (_, packet) in (0..end).zip(&mut self.packets).filter(|(_, packet)| packet.path == path) {
+            if matches!(packet.fate, Fate::InOrder | Fate::OverwrittenInOrder) {
+                packet.fate = Fate::Released;
+            }
+        }
+    }
+
     fn give_up(&mut self, path: usize) {
         for packet in self.packets.iter_mut().filter(|packet| packet.path == path) {
             match packet.fate {
@@ -173,6 +181,7 @@ enum Step {
     Push { len: usize, path: usize },
     Acknowledge { path: usize, back: u64, bitmap: [u64; 4] },
     Floor { back: u64 },
+    Settle { path: usize, back: u64 },
     GiveUp { path: usize },
     Resend { from: usize, to: usize, start: u64, len: u64, take: usize },
     CountMissing { start: u64, len: u64 },
@@ -189,6 +198,7 @@ fn steps(max_len: usize) -> impl Strategy<Value = Vec<Step>> {
         3 => (0usize..2, 0u64..40, bitmap())
             .prop_map(|(path, back, bitmap)| Step::Acknowledge { path, back, bitmap }),
         1 => (20u64..400).prop_map(|back| Step::Floor { back }),
+        1 => (0usize..2, 0u64..100).prop_map(|(path, back)| Step::Settle { path, back }),
         1 => (0usize..2).prop_map(|path| Step::GiveUp { path }),
         2 => (0usize..2, 0usize..2, 0u64..500, 1u64..500, 0usize..200)
             .prop_map(|(from, to, start, len, take)| Step::Resend { from, to, start, len, take }),
@@ -222,6 +232,11 @@ fn agrees_with_the_model(limits: RingLimits, steps: Vec<Step>) -> Result<(), Tes
                 let floor = next.saturating_sub(back);
                 ring.acknowledge_below(floor);
                 model.floor(floor);
+            }
+            Step::Settle { path, back } => {
+                let end = next.saturating_sub(back);
+                ring.settle(slot(path), end);
+                model.settle(path, end);
             }
             Step::GiveUp { path } => {
                 ring.give_up(slot(path));
