@@ -4,10 +4,14 @@ use super::global::Global;
 use super::{documents, output, runtime};
 use crate::config::{NodeName, Span, ValueError};
 use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{InviteLimits, NO_LIMITS, Request, Response};
-use crate::daemon::clock::unix_now;
+use crate::control::message::{InviteLimits, Request, Response};
+use crate::daemon::clock::{self, unix_now};
+use crate::daemon::members::Members;
+use crate::daemon::members::admin::Admin;
+use crate::daemon::members::inviting::Wanted;
 use crate::daemon::state_dir::StateDir;
-use anyhow::{Context as _, bail};
+use crate::system_rng::SystemRng;
+use anyhow::Context as _;
 use shadowmesh_proto::ticket::Invite;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -86,7 +90,7 @@ pub(super) const ADVICE: &str =
     "keep it secret: it carries the key of the network, and its expiry is only advice to who joins";
 
 /// Said with those of a network with certificates.
-const KEEP_SECRET: &str =
+pub(super) const KEEP_SECRET: &str =
     "keep it secret: it carries the key of the network, and whoever has it may join within its limits";
 
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
@@ -99,7 +103,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         blocks: args.block.clone(),
     };
     let ticket = match ask_daemon(global, expires_s, name.clone(), limits.clone()) {
-        Err(ControlError::NotRunning(_)) => from_state(global, expires_s, name, &limits)?,
+        Err(ControlError::NotRunning(_)) => from_state(global, expires_s, name, limits)?.to_text(),
         answered => Zeroizing::new(answered?),
     };
     // What it says itself decides, whoever made it.
@@ -129,23 +133,34 @@ fn ask_daemon(
     if let Response::Invite { ticket } = response { Ok(ticket) } else { Err(unexpected(&socket)) }
 }
 
-/// Without a daemon the state directory has all that is needed.
+/// Without a daemon the state directory has all that is needed: an admin's is its key.
 fn from_state(
     global: &Global,
     expires_s: u64,
     name: Option<String>,
-    limits: &InviteLimits,
-) -> anyhow::Result<Zeroizing<String>> {
+    limits: InviteLimits,
+) -> anyhow::Result<Invite> {
     let in_no_network = "this host is in no network: join one with `sudo shadowmesh up smi1...`, or make one with \
                          `sudo shadowmesh up --relay smr1...`";
     let state = StateDir::open_existing(global.state_dir())?.context(in_no_network)?;
+    clock::begin(Some(&state));
+    let now = unix_now();
+    let wanted = Wanted { until: now.saturating_add(expires_s), expires_s, name, limits };
     let network = state.load_network()?.context(in_no_network)?;
-    if network.root.is_some() {
-        bail!("an invite of this network is signed by a running daemon: start it with `sudo shadowmesh up`");
-    }
-    if !limits.is_default() || name.as_ref().is_some_and(|name| name.contains('*')) {
-        bail!(NO_LIMITS);
-    }
-    let relays = state.load_config()?.relays;
-    Ok(network.invite(&relays, Some(unix_now().saturating_add(expires_s)), name).to_text())
+    let config = state.load_config()?;
+    let Some(root) = network.root else {
+        return wanted.open(&network, &config.relays).map_err(anyhow::Error::msg);
+    };
+    let no_admin =
+        "this host is no admin of the network: ask for it where one is, or see `shadowmesh admins --help`";
+    // An invite is a word in the record, and the daemon is who writes that.
+    let state = StateDir::open(global.state_dir())?;
+    let _lock = state.lock()?;
+    let node = state.load_or_create_node_key(&mut SystemRng)?.public();
+    let mut members = Members::load(&state, root, node)?;
+    let authority = members.authority.as_ref().context(no_admin)?;
+    let limits = wanted.limits(config.address).map_err(anyhow::Error::msg)?;
+    let delegated = Admin::new(&mut members.trust, authority, now).invite(limits, &mut SystemRng)?;
+    state.save_members(&members.stored())?;
+    Ok(wanted.ticket(&network, &members.trust, &config.relays, delegated))
 }

@@ -5,13 +5,12 @@ use super::global::Global;
 use super::output;
 use crate::config::{NodeName, Settings};
 use crate::daemon::clock::{self, unix_now};
-use crate::daemon::members::admin::Admin;
-use crate::daemon::members::stored;
+use crate::daemon::members::founding::Founding;
 use crate::daemon::state_dir::{NetworkState, StateDir};
 use crate::new_file;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
-use shadowmesh_proto::membership::{Authority, Name, Trust};
+use shadowmesh_proto::membership::Name;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -106,30 +105,19 @@ fn create(global: &Global, args: &Create) -> anyhow::Result<()> {
         Name::new(&settings.name.to_string()).context("this host's name cannot be that of a member")?;
 
     let node = state.load_or_create_node_key(&mut SystemRng)?.public();
-    let authority = Authority::generate(&mut SystemRng);
-    let root = authority.fingerprint();
-    let mut trust = Trust::new(root, node);
-    let mut admin = Admin::new(&mut trust, &authority, now);
-    admin.found()?;
-    admin.certify_here(name)?;
-    admin.enter_here()?;
-    let mut network = NetworkState::create(&args.network_name, relays, &mut SystemRng);
-    network.root = Some(root);
+    let network = NetworkState::create(&args.network_name, relays, &mut SystemRng);
+    let founding = Founding::new(network, node, name, now, &mut SystemRng)?;
     state.save_config(&config)?;
-    // That of a network that came to nothing, or of another whose file is gone.
-    state.put_authority_aside()?;
-    state.save_authority(&authority)?;
-    state.save_members(&stored(&trust, None))?;
-    // Last: with it this host is in the network.
-    state.save_network(&network)?;
+    founding.store(&state)?;
+    let NetworkState { name: network, root, .. } = founding.network();
     if global.json {
-        let (root, node) = (root.to_base32(), node.to_base32());
-        return output::document(&NetworkMade { network: network.name, root, node });
+        let root = root.map(|root| root.to_base32()).unwrap_or_default();
+        return output::document(&NetworkMade { network: network.clone(), root, node: node.to_base32() });
     }
     output::note(&format!(
         "made the network {}: start with `sudo shadowmesh up`, and let others join with `sudo shadowmesh invite`; \
          keep a copy of the admin's key (`sudo shadowmesh network export FILE`)",
-        network.name
+        network
     ));
     Ok(())
 }

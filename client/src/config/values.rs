@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::endpoint::demand::{IDLE_AFTER, IDLE_AFTER_MIN, Keep};
+use shadowmesh_proto::membership::Block;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -296,6 +297,11 @@ impl Ipv4Cidr {
     /// Length of the prefix, bits.
     pub const fn bits(self) -> u8 {
         self.bits
+    }
+
+    /// The network that it lies in.
+    pub fn block(self) -> Option<Block> {
+        Block::around(self.address.into(), self.bits)
     }
 }
 

@@ -93,6 +93,11 @@ pub struct StateLock {
     _file: File,
 }
 
+/// The file of an admin's key that was put aside.
+fn name_of_aside(authority: &Authority) -> String {
+    format!("{ADMIN_KEY}.{}", authority.fingerprint().short())
+}
+
 /// Whether a file of that name in it is for its owner alone.
 pub(crate) fn is_secret(name: &str) -> bool {
     [NODE_KEY, NETWORK, MEMBERS, CONFIG].contains(&name) || name.starts_with(ADMIN_KEY)
@@ -339,7 +344,20 @@ impl StateDir {
     /// `NotWritable`.
     pub fn save_authority_aside(&self, authority: &Authority) -> Result<(), StateError> {
         let text = Zeroizing::new(BASE64URL_NOPAD.encode(authority.seed().as_slice()) + "\n");
-        self.replace(&format!("{ADMIN_KEY}.{}", authority.fingerprint().short()), text.as_bytes())
+        self.replace(&name_of_aside(authority), text.as_bytes())
+    }
+
+    /// Deletes the one that is there; `before`, which was put aside for it, takes its place again.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn discard_authority(&self, before: Option<&Authority>) -> Result<(), StateError> {
+        let Some(before) = before else {
+            return atomic::remove(&self.path, ADMIN_KEY).map(drop).map_err(|cause| self.not_writable(cause));
+        };
+        self.save_authority(before)?;
+        let aside = name_of_aside(before);
+        atomic::remove(&self.path, &aside).map(drop).map_err(|cause| self.not_writable(cause))
     }
 
     /// Forgets a network that was made a moment ago and that nobody else is in. All else stays: a key of an admin, and members, were there before it.

@@ -78,7 +78,9 @@ fn a_network_that_never_ran_leaves_nothing_behind() {
     let first = home.run(&["up", "--relay", &relay_ticket(), "--device", "lo", "--name", "attic"]);
     assert_eq!(first.code, Some(1), "no TAP device is called lo: {first:?}");
     assert!(!first.stdout.contains("join with"), "nobody can join what never ran: {first:?}");
-    assert!(!home.state().join("network.toml").exists());
+    for file in ["network.toml", "admin.key"] {
+        assert!(!home.state().join(file).exists(), "{file}");
+    }
     refused(&home.run(&["up"]), "in no network yet");
     let config = fs::read_to_string(home.state().join("config.toml")).unwrap_or_default();
     assert!(!config.contains("\nname = \"attic\"") && !config.contains("\ndevice = \"lo\""), "{config}");
@@ -88,6 +90,18 @@ fn a_network_that_never_ran_leaves_nothing_behind() {
     let detached = Home::new();
     refused(&detached.run(&["up", "--detach", "--relay", &relay_ticket(), "--device", "lo"]), "lo");
     assert!(!detached.state().join("network.toml").exists());
+}
+
+#[test]
+fn whether_a_network_has_certificates_is_chosen_once() {
+    let home = Home::new();
+    home.run(&["network", "create", "office", "--relay", &relay_ticket()]);
+    refused(&home.run(&["up", "--certificates", "off"]), "was made with certificates");
+    let joined = Home::new();
+    refused(&joined.run(&["up", &invite("home"), "--certificates", "on"]), "was made without certificates");
+    assert!(!joined.state().join("network.toml").exists(), "it did not join");
+    let usage = home.run(&["up", "--certificates", "maybe"]);
+    assert_eq!(usage.code, Some(2), "{usage:?}");
 }
 
 #[test]
@@ -321,8 +335,13 @@ fn a_network_with_certificates_is_made_copied_and_taken_over() {
         "already in the network \"office\"",
     );
     refused(&home.run(&["up", &invite("work"), "--device", "lo"]), "already in the network \"office\"");
-    // Nobody but a running daemon signs.
-    refused(&home.run(&["invite"]), "sudo shadowmesh up");
+    // No daemon need run: what an invite says is in the record from then on.
+    let before = fs::read(home.state().join("members")).expect("members");
+    let invited = home.run(&["invite", "--uses", "1", "--name", "printer", "--expires", "1h"]);
+    let printer = Invite::parse(&invited.stdout, 0).expect("an invite");
+    assert!(printer.delegated.is_some() && printer.name.as_deref() == Some("printer"), "{invited:?}");
+    assert!(fs::read(home.state().join("members")).expect("members").len() > before.len());
+    refused(&home.run(&["invite", "--tag", "a b"]), "a tag is");
 
     let copy = home.path("copy");
     let copy = copy.to_str().expect("text");
@@ -338,6 +357,10 @@ fn a_network_with_certificates_is_made_copied_and_taken_over() {
     fs::write(copy, "{}").expect("written");
     refused(&Home::new().run(&["network", "import", copy]), "is no copy of a network");
     refused(&Home::new().run(&["network", "export", "-"]), "in no network");
+
+    // Who is no admin signs nothing.
+    fs::remove_file(other.state().join("admin.key")).expect("removed");
+    refused(&other.run(&["invite"]), "no admin of the network");
 
     refused(&home.run(&["leave"]), "the key of an admin");
     assert_eq!(home.run(&["leave", "--discard-admin-key"]).code, Some(0));

@@ -48,6 +48,11 @@ impl Block {
         (prefix <= length && masked(base, prefix) == base).then_some(Self { base, prefix })
     }
 
+    /// The block of this prefix that `address` lies in; `None` where the prefix is too long.
+    pub fn around(address: IpAddr, prefix: u8) -> Option<Self> {
+        Self::new(masked(address, prefix), prefix)
+    }
+
     /// How many bits of an address are the block's.
     pub const fn prefix(self) -> u8 {
         self.prefix

@@ -12,6 +12,7 @@
 use super::certificate::{Addresses, Certificate};
 use super::delegation::Delegation;
 use super::document::{Document, MAX_MEMBERS, MAX_REVOKED, Word};
+use super::name::Name;
 use super::record::{Facts, Full, View};
 use super::statement::{Body, Statement};
 use super::{Address, Seconds};
@@ -68,8 +69,9 @@ impl View {
         Enrolment::Enter(self.first_word(facts, Some(delegate), now))
     }
 
-    /// What is true of a node that is taken up. Where the record gives another the IPv4 address of its certificate, it gets the next
-    /// one of the invite's blocks: it cannot sign for that itself any more.
+    /// What is true of a node that is taken up. Where the record gives another the name of its certificate, it is called `NAME-2`, or
+    /// the next number that nobody has. Where it gives another the IPv4 address, it gets the next one of the invite's blocks: it cannot sign
+    /// for that itself any more.
     pub fn facts_at_entry(
         &self,
         certificate: &Certificate,
@@ -84,7 +86,18 @@ impl View {
         if let Some(next) = next {
             facts.addresses.insert(next);
         }
+        // What it is called by a word, a person chose.
+        let is_called = self.word(certificate.node).is_some_and(|word| word.name.is_some());
+        if !is_called && self.named(&certificate.name).is_some_and(|other| other != certificate.node) {
+            facts.name = self.next_free(&certificate.name).unwrap_or(facts.name);
+        }
         facts
+    }
+
+    /// The first of `NAME-2`, `NAME-3`, … that the record gives nobody.
+    fn next_free(&self, name: &Name) -> Option<Name> {
+        let numbers = 2..=MAX_MEMBERS + 2;
+        numbers.map(|number| name.with_tail(&number.to_string())).find(|name| self.named(name).is_none())
     }
 
     /// The first word on a node: all that is true of it, so that it stays true whatever becomes of who vouched for it.

@@ -362,6 +362,11 @@ impl View {
         self.addresses.get(&Address::new(address)?).copied()
     }
 
+    /// To whom the record gives a name.
+    pub fn named(&self, name: &Name) -> Option<NodeId> {
+        self.names.get(name).copied()
+    }
+
     /// The word on a node that counts.
     pub fn word(&self, node: NodeId) -> Option<&Word> {
         self.members.get(&node).map(|known| &known.word)

@@ -4,6 +4,8 @@
 //! directory's lock, merge and remember, then either run here ([`view`] makes words of the daemon's progress) or start
 //! another process and wait until it is up ([`detach`]).
 //!
+//! A network that it makes has certificates unless that is switched off: this host is its first admin.
+//!
 //! Two things go to stdout, because people copy them: the address of this node, and on the run that made the network
 //! `join with: sudo shadowmesh up smi1…`, once a relay took it. The journal does not get the second: others read it too. A
 //! network of which nothing came, because the daemon could not start or every relay was another than its ticket says, is
@@ -14,19 +16,18 @@ mod prepare;
 mod view;
 
 use super::global::Global;
-use super::{invite, logging, output, runtime};
+use super::{logging, output, runtime};
 use crate::config::{
     Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, IdleAfter, Ipv4Cidr, Mtu,
     NamesChoice, NodeName, RekeyInterval, RulesPath, SessionsChoice, ValueError,
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
-use crate::daemon::clock::unix_now;
 use crate::daemon::progress::ProgressSender;
-use crate::daemon::state_dir::NetworkState;
 use anyhow::Context as _;
 use prepare::Prepared;
 pub(super) use prepare::hostname;
+use shadowmesh_proto::ticket::Invite;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -50,6 +51,11 @@ pub(super) struct Args {
     /// A relay ticket (smr1...); may be given several times
     #[arg(long, value_name = "SMR")]
     relay: Vec<String>,
+
+    /// Whether the network that this run makes has certificates: then only hosts that an admin's key vouches for are let in, this host is the
+    /// first admin, and a host that is lost can be shut out; off: whoever knows its secret is a member, for ever [default: on]
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
+    certificates: Option<OnOff>,
 
     /// What this node calls itself [default: the host's name]
     #[arg(long, value_name = "NAME")]
@@ -178,8 +184,8 @@ pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
         // process that was just started is not.
         rustix::process::setsid().context("cannot leave the terminal's session")?;
     }
-    let prepared = prepare::prepare(global, args)?;
-    let announcement = prepared.created.then(|| Announcement::new(&prepared.network, output::is_journal()));
+    let mut prepared = prepare::prepare(global, args)?;
+    let announcement = prepared.announcement.take();
     if detach {
         return detach::start(global, prepared, announcement);
     }
@@ -195,14 +201,15 @@ struct Announcement {
 }
 
 impl Announcement {
-    fn new(network: &NetworkState, is_journal: bool) -> Self {
-        if is_journal {
-            let note = "made a network; to let others join run `shadowmesh invite`".to_owned();
-            return Self { ticket: None, note };
+    /// By `invite`, of which `advice` is said; without one, in the journal, how to make one.
+    fn new(invite: Option<&Invite>, advice: &str) -> Self {
+        match invite {
+            Some(invite) => Self { ticket: Some(invite.to_text()), note: format!("  {advice}") },
+            None => Self {
+                ticket: None,
+                note: "made a network; to let others join run `shadowmesh invite`".to_owned(),
+            },
         }
-        let expires = unix_now().saturating_add(invite::FIRST_EXPIRY.as_secs());
-        let ticket = network.invite(&[], Some(expires), None).to_text();
-        Self { ticket: Some(ticket), note: format!("  {}", invite::ADVICE) }
     }
 
     /// A line to copy.
@@ -239,22 +246,23 @@ fn run_here(mut prepared: Prepared, announcement: Option<Announcement>) -> anyho
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::state_dir::NetworkState;
     use crate::system_rng::SystemRng;
     use shadowmesh_proto::crypto::keys::NodeSecret;
     use shadowmesh_proto::ids::RelayId;
-    use shadowmesh_proto::ticket::{Invite, RelayTicket};
+    use shadowmesh_proto::ticket::RelayTicket;
 
     #[test]
     fn the_line_for_others_is_for_a_terminal_and_never_for_the_journal() {
         let key = RelayId(NodeSecret::generate(&mut SystemRng).public().0);
         let relay = RelayTicket { key, addresses: vec!["192.0.2.1:8443".into()], expires: None };
         let network = NetworkState::create("home", vec![relay], &mut SystemRng);
-        let said = Announcement::new(&network, false);
+        let said = Announcement::new(Some(&network.invite(&[], Some(1), None, None)), "keep it secret");
         let line = said.line().expect("a line");
         let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
         assert!(network.is_of(&Invite::parse(ticket, 0).expect("an invite")));
-        assert!(said.note.contains("only advice"));
-        let said = Announcement::new(&network, true);
+        assert!(said.note.contains("keep it secret"));
+        let said = Announcement::new(None, "keep it secret");
         assert!(said.line().is_none() && said.note.contains("run `shadowmesh invite`"));
         assert!(!said.note.contains("smi1"));
     }

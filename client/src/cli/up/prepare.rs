@@ -1,14 +1,17 @@
 //! From flags, tickets and the state directory to everything a daemon needs.
 
-use super::{Args, OnOff, RulesChoice};
+use super::{Announcement, Args, OnOff, RulesChoice};
 use crate::cli::global::Global;
-use crate::cli::output;
+use crate::cli::{invite, output};
 use crate::config::{Config, Settings, relays_in_use, union_of_relays};
 use crate::control::server::ControlSocket;
 use crate::daemon::clock::{self, unix_now};
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::manager::Manager;
 use crate::daemon::members::Members;
+use crate::daemon::members::admin::Limits;
+use crate::daemon::members::founding::{Founding, Stored};
+use crate::daemon::members::inviting::blocks_beside;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
@@ -18,6 +21,7 @@ use crate::names::Places;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
 use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::ids::NodeId;
 use shadowmesh_proto::membership::Name;
 use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::ticket::{Delegated, Invite, MAX_ENTRIES, RelayTicket};
@@ -44,8 +48,8 @@ pub(super) struct Prepared {
     pub(super) rules: Option<RulesFile>,
     pub(super) members: Option<Members>,
     pub(super) ring: RingLimits,
-    /// Whether this run made the network.
-    pub(super) created: bool,
+    /// How others join, where this run made the network.
+    pub(super) announcement: Option<Announcement>,
     /// How to forget what this run remembered, should nothing come of it.
     pub(super) undo: Undo,
 }
@@ -55,20 +59,27 @@ pub(super) struct Prepared {
 pub(super) struct Undo {
     state: PathBuf,
     config: Option<Config>,
-    /// There was no network, and nobody else has this one.
-    is_new_network: bool,
+    new_network: Option<NewNetwork>,
+}
+
+/// A network that this run made, and that nobody else is in yet.
+#[derive(Debug)]
+enum NewNetwork {
+    /// One with certificates.
+    Founded(Stored),
+    /// One without: nothing else is there of it.
+    Open,
 }
 
 impl Undo {
     /// Takes it out; what is left undoes nothing.
     pub(super) fn take(&mut self) -> Self {
-        let is_new_network = std::mem::take(&mut self.is_new_network);
-        Self { state: self.state.clone(), config: self.config.take(), is_new_network }
+        Self { state: self.state.clone(), config: self.config.take(), new_network: self.new_network.take() }
     }
 
     /// Whether this run made a network.
     pub(super) const fn is_new_network(&self) -> bool {
-        self.is_new_network
+        self.new_network.is_some()
     }
 
     /// Remembers what was remembered before.
@@ -77,8 +88,10 @@ impl Undo {
         if let Some(config) = self.config {
             state.save_config(&config)?;
         }
-        if self.is_new_network {
-            state.forget_new_network()?;
+        match self.new_network {
+            Some(NewNetwork::Founded(stored)) => stored.take_back(&state)?,
+            Some(NewNetwork::Open) => state.forget_new_network()?,
+            None => {}
         }
         Ok(())
     }
@@ -100,7 +113,7 @@ impl Prepared {
             rules,
             members,
             ring,
-            created: _,
+            announcement: _,
             undo: _,
         } = self;
         DaemonOptions {
@@ -175,7 +188,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     };
     let rules = in_force(&config).rules.as_ref().map(RulesFile::read).transpose()?;
 
-    let created = old_network.is_none() && invite.is_none();
+    let is_new = old_network.is_none() && invite.is_none();
     let network = match (old_network, &invite) {
         (None, Some(invite)) => {
             config.relays = union_of_relays(&config.relays, &relays);
@@ -209,6 +222,13 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
             network
         }
     };
+    if !is_new && args.certificates.is_some_and(|wanted| (wanted == OnOff::On) != network.root.is_some()) {
+        bail!(
+            "the network {:?} was made {} certificates, which stays so: make another one beside it with --network NAME",
+            network.name,
+            if network.root.is_some() { "with" } else { "without" }
+        );
+    }
     let used = in_force(&config);
     let relays = relays_to_use(&network.relays, &used.relays, !args.relay.is_empty())?;
     if let Some(path) = config_file.as_ref().map(ConfigFile::path)
@@ -221,14 +241,26 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     }
 
     let node_secret = state.load_or_create_node_key(&mut rng)?;
-    let mut undo = Undo { state: state.path().to_owned(), config: None, is_new_network: created };
+    let hostname = hostname();
+    let settings = Settings::new(&used, &hostname);
+    let mut undo = Undo { state: state.path().to_owned(), config: None, new_network: None };
     if config != old_config {
         state.save_config(&config)?;
         undo.config = Some(old_config);
     }
-    state.save_network(&network)?;
-    let hostname = hostname();
-    let settings = Settings::new(&used, &hostname);
+    let (network, announcement) = if is_new {
+        let has_certificates = args.certificates != Some(OnOff::Off);
+        let made = if has_certificates {
+            found(&state, network, node_secret.public(), &settings, now)?
+        } else {
+            make_open(&state, network, now)?
+        };
+        undo.new_network = Some(made.undo);
+        (made.network, Some(made.announcement))
+    } else {
+        state.save_network(&network)?;
+        (network, None)
+    };
     let restart = restart(global, config_file.as_ref(), args.detached);
     let load = |root| Members::load(&state, root, node_secret.public());
     let mut members = network.root.map(load).transpose()?;
@@ -250,9 +282,58 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         rules,
         members,
         ring,
-        created,
+        announcement,
         undo,
     })
+}
+
+/// A network that was made and is stored.
+#[derive(Debug)]
+struct Made {
+    network: NetworkState,
+    announcement: Announcement,
+    undo: NewNetwork,
+}
+
+/// Makes one with certificates, of which this host is the first admin.
+fn found(
+    state: &StateDir,
+    network: NetworkState,
+    node: NodeId,
+    settings: &Settings,
+    now: u64,
+) -> anyhow::Result<Made> {
+    let mut rng = SystemRng;
+    let mut founding = Founding::new(network, node, member_name(settings)?, now, &mut rng)?;
+    let invite = if output::is_journal() {
+        None
+    } else {
+        // Who joins is to be beside this host, where that is given its address by hand.
+        let blocks = blocks_beside(settings.address);
+        Some(
+            founding
+                .invite(Limits { joins_for: invite::FIRST_EXPIRY, blocks, ..Limits::default() }, &mut rng)?,
+        )
+    };
+    let stored = founding.store(state)?;
+    Ok(Made {
+        network: founding.network().clone(),
+        announcement: Announcement::new(invite.as_ref(), invite::KEEP_SECRET),
+        undo: NewNetwork::Founded(stored),
+    })
+}
+
+/// Makes one without: whoever knows its secret is a member.
+fn make_open(state: &StateDir, network: NetworkState, now: u64) -> anyhow::Result<Made> {
+    let expires = now.saturating_add(invite::FIRST_EXPIRY.as_secs());
+    let invite = (!output::is_journal()).then(|| network.invite(&[], Some(expires), None, None));
+    state.save_network(&network)?;
+    let announcement = Announcement::new(invite.as_ref(), invite::ADVICE);
+    Ok(Made { network, announcement, undo: NewNetwork::Open })
+}
+
+fn member_name(settings: &Settings) -> anyhow::Result<Name> {
+    Name::new(&settings.name.to_string()).context("this host's name cannot be that of a member")
 }
 
 /// The network's relays and this host's own, at most [`MAX_ENTRIES`]. Too many are a mistake of who `asks` for one more; else the record
@@ -301,9 +382,7 @@ fn join(
     if members.trust.own().is_some_and(|own| own.certificate.body().not_after > now) {
         return Ok(());
     }
-    let name =
-        Name::new(&settings.name.to_string()).context("this node's name cannot be that of a member")?;
-    members.join(Joins::new(delegated, name, &mut SystemRng));
+    members.join(Joins::new(delegated, member_name(settings)?, &mut SystemRng));
     Ok(state.save_members(&members.stored())?)
 }
 
@@ -330,28 +409,54 @@ mod tests {
     use super::*;
     use crate::daemon::state_dir::MemberState;
     use shadowmesh_proto::ids::RelayId;
-    use shadowmesh_proto::membership::Authority;
+    use shadowmesh_proto::membership::{Authority, Block, Set};
 
     #[test]
     fn a_first_run_that_fails_undoes_what_it_did_and_no_more() {
+        for has_certificates in [true, false] {
+            let home = tempfile::tempdir().expect("a directory");
+            let state = StateDir::open(home.path()).expect("opened");
+            let authority = Authority::generate(&mut SystemRng);
+            // A `network create` that was cut off had made its key, and no network yet.
+            state.save_authority(&authority).expect("saved");
+            let members = MemberState { blobs: vec![vec![5; 20]], ..MemberState::default() };
+            state.save_members(&members).expect("saved");
+            let before =
+                Config { mtu: "1300".parse().ok(), address: "10.7.3.4/16".parse().ok(), ..Config::default() };
+            state.save_config(&Config::default()).expect("saved");
+            let network = NetworkState::create("home", Vec::new(), &mut SystemRng);
+            let made = if has_certificates {
+                found(&state, network, NodeId([1; 32]), &Settings::new(&before, "a"), 1_000)
+            } else {
+                make_open(&state, network, 1_000)
+            };
+            let made = made.expect("made");
+            assert_eq!(state.load_network().expect("read"), Some(made.network));
+            let new_network = Some(made.undo);
+            Undo { state: home.path().to_owned(), config: Some(before.clone()), new_network }
+                .run()
+                .expect("undone");
+            assert_eq!(state.load_network().expect("read"), None);
+            assert_eq!(state.load_config().expect("read"), before);
+            assert_eq!(state.load_members().expect("read"), members);
+            let kept = state.load_authority().expect("read").expect("the key of an admin");
+            assert_eq!(kept.fingerprint(), authority.fingerprint());
+        }
+    }
+
+    #[test]
+    fn who_is_given_an_address_by_hand_invites_others_beside_it() {
         let home = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(home.path()).expect("opened");
-        let authority = Authority::generate(&mut SystemRng);
-        // A `network create` that was cut off had made its key, and no network yet.
-        state.save_authority(&authority).expect("saved");
-        let members = MemberState { blobs: vec![vec![5; 20]], ..MemberState::default() };
-        state.save_members(&members).expect("saved");
-        let before =
-            Config { mtu: "1300".parse().ok(), address: "10.7.3.4/16".parse().ok(), ..Config::default() };
-        state.save_config(&Config::default()).expect("saved");
-        state.save_network(&NetworkState::create("home", Vec::new(), &mut SystemRng)).expect("saved");
-        let undo = Undo { state: home.path().to_owned(), config: Some(before.clone()), is_new_network: true };
-        undo.run().expect("undone");
-        assert_eq!(state.load_network().expect("read"), None);
-        assert_eq!(state.load_config().expect("read"), before);
-        assert_eq!(state.load_members().expect("read"), members);
-        let kept = state.load_authority().expect("read").expect("the key of an admin");
-        assert_eq!(kept.fingerprint(), authority.fingerprint());
+        let config = Config { address: "10.7.3.4/24".parse().ok(), ..Config::default() };
+        let network = NetworkState::create("home", Vec::new(), &mut SystemRng);
+        let made =
+            found(&state, network, NodeId([1; 32]), &Settings::new(&config, "a"), 1_000).expect("made");
+        let root = made.network.root.expect("certificates");
+        let members = Members::load(&state, root, NodeId([1; 32])).expect("loaded");
+        let invites: Vec<_> = members.trust.invites().map(|invite| invite.body().blocks.clone()).collect();
+        let beside = Block::new("10.7.3.0".parse().expect("an address"), 24);
+        assert_eq!(invites, [Set::new(beside).expect("a block")]);
     }
 
     #[test]

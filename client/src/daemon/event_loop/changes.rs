@@ -7,7 +7,8 @@ use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, NO_LIMITS, Response, Revoked,
 };
 use crate::daemon::clock::unix_now;
-use crate::daemon::members::admin::{AdminError, Limits};
+use crate::daemon::members::admin::AdminError;
+use crate::daemon::members::inviting::{BAD_NAME, BAD_TAG, Wanted, tags};
 use crate::daemon::report::refusal_in_words;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
@@ -15,18 +16,16 @@ use shadowmesh_proto::endpoint::event::PeerState;
 use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, SHORT_ID_CHARS};
 use shadowmesh_proto::membership::{
-    Block, Delegation, Facts, GRACE, Legacy, Name, Pattern, Reason, Refusal, SecretName, SecretState, Set,
-    Statement, Tag, Tags, Trust, Verdict,
+    Delegation, Facts, GRACE, Legacy, Name, Reason, Refusal, SecretName, SecretState, Statement, Tag, Tags,
+    Trust, Verdict,
 };
 use shadowmesh_proto::rules;
 use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-const BAD_NAME: &str = "a name is 1 to 63 of letters, digits, `-`, `_` and `.`";
 /// Of this host.
 const HERE_WAITS: &str = "waits for an admin's approval";
-const BAD_TAG: &str = "a tag is 1 to 63 of letters, digits, `-`, `_` and `.`, and nobody has more than 16";
 
 impl EventLoop {
     /// An invite, in either kind of network.
@@ -43,33 +42,16 @@ impl EventLoop {
         name: Option<String>,
         limits: InviteLimits,
     ) -> Result<String, String> {
-        let expires = Some(unix_now().saturating_add(expires_s));
-        if self.endpoint.trust().is_none() {
-            if !limits.is_default() || name.as_ref().is_some_and(|name| name.contains('*')) {
-                return Err(NO_LIMITS.to_owned());
-            }
-            return Ok(self.network.invite(&self.relay_tickets, expires, name).to_text().to_string());
-        }
-        let limits = Limits {
-            joins_for: Duration::from_secs(expires_s),
-            uses: limits.uses,
-            needs_approval: limits.needs_approval,
-            names: name.as_ref().map(|name| Pattern::new(name).ok_or(BAD_NAME)).transpose()?,
-            tags: tags(&limits.tags)?,
-            blocks: blocks(&limits.blocks)?,
+        let until = unix_now().saturating_add(expires_s);
+        let wanted = Wanted { until, expires_s, name, limits };
+        let invite = if self.endpoint.trust().is_none() {
+            wanted.open(&self.network, &self.relay_tickets)?
+        } else {
+            let limits = wanted.limits(self.settings.address)?;
+            let delegated = self.ask_admin(|admin| admin.invite(limits, &mut SystemRng))?;
+            let trust = self.endpoint.trust().ok_or(NO_LIMITS)?;
+            wanted.ticket(&self.network, trust, &self.relay_tickets, delegated)
         };
-        let delegated = self.ask_admin(|admin| admin.invite(limits, &mut SystemRng))?;
-        let mut invite =
-            self.network.invite(&self.relay_tickets, expires, name.filter(|name| !name.contains('*')));
-        invite.delegated = Some(delegated);
-        let in_force = |trust: &Trust| trust.secrets().in_force(trust.view().secret()).cloned();
-        if let Some(secret) = self.endpoint.trust().and_then(in_force) {
-            (invite.secret, invite.generation) = (secret.to_bytes(), secret.generation());
-        }
-        // It is longer than one without: relays make room, the last first.
-        while invite.relays.len() > 1 && invite.to_text().len() > shadowmesh_proto::ticket::MAX_TEXT {
-            invite.relays.pop();
-        }
         Ok(invite.to_text().to_string())
     }
 
@@ -482,23 +464,6 @@ impl EventLoop {
                 .collect(),
         }))
     }
-}
-
-fn tags(list: &[String]) -> Result<Tags, String> {
-    let tags: Option<Vec<Tag>> = list.iter().map(|tag| Tag::new(tag)).collect();
-    tags.and_then(Tags::new).ok_or_else(|| BAD_TAG.to_owned())
-}
-
-fn blocks<const MAX: usize>(list: &[String]) -> Result<Set<Block, MAX>, String> {
-    let block = |text: &String| {
-        let (base, bits) = text.split_once('/')?;
-        Block::new(base.parse().ok()?, bits.parse().ok()?)
-    };
-    let blocks: Option<Vec<Block>> = list.iter().map(block).collect();
-    blocks.and_then(Set::new).ok_or_else(|| {
-        "a block is ADDRESS/BITS without bits beyond those, such as 10.7.3.0/24, and there are at most 8"
-            .to_owned()
-    })
 }
 
 /// A number of seconds, for people.

@@ -1,9 +1,12 @@
 //! Who is a member, on the side of the daemon: what it remembers of it, and what it does as an admin.
 //!
 //! What is decided is decided in [`shadowmesh_proto::membership`]; here it is read from and written to the state directory
-//! ([`Members`]), and an admin's wishes become documents ([`admin`]).
+//! ([`Members`]), and an admin's wishes become documents ([`admin`]). A network begins in
+//! [`founding`], and grows by [`inviting`].
 
 pub mod admin;
+pub mod founding;
+pub mod inviting;
 
 use super::state_dir::{Joins, MemberState, StateDir, StateError, StoredOwn};
 use shadowmesh_proto::ids::{Fingerprint, NodeId};

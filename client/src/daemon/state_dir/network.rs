@@ -8,7 +8,7 @@ use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::ids::Fingerprint;
 use shadowmesh_proto::membership::Secrets;
 use shadowmesh_proto::rng::Rng;
-use shadowmesh_proto::ticket::{Invite, MAX_ENTRIES, MAX_TEXT, RelayTicket};
+use shadowmesh_proto::ticket::{Delegated, Invite, MAX_ENTRIES, MAX_TEXT, RelayTicket};
 use shadowmesh_proto::wire::control::Cidr4;
 use std::fmt::Write as _;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -123,8 +123,15 @@ impl NetworkState {
 
     /// An invite into this network, naming its relays and `more_relays`: as many as a ticket holds.
     ///
-    /// `expires` in seconds since 1970 is advice to the joining program (protocol §2).
-    pub fn invite(&self, more_relays: &[RelayTicket], expires: Option<u64>, name: Option<String>) -> Invite {
+    /// `expires` in seconds since 1970 is advice to the joining program (protocol §2); in a network with certificates, where an invite is of
+    /// use only with what an admin `delegated`, that says it again.
+    pub fn invite(
+        &self,
+        more_relays: &[RelayTicket],
+        expires: Option<u64>,
+        name: Option<String>,
+        delegated: Option<Delegated>,
+    ) -> Invite {
         let mut relays = union_of_relays(&self.relays, more_relays);
         relays.truncate(MAX_ENTRIES);
         let mut invite = Invite {
@@ -134,7 +141,7 @@ impl NetworkState {
             relays,
             expires,
             name,
-            delegated: None,
+            delegated,
         };
         while invite.relays.len() > 1 && invite.to_text().len() > MAX_TEXT {
             invite.relays.pop();
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn an_invite_joins_the_network_it_was_made_of() {
         let network = NetworkState::create("home", vec![relay(1, 1)], &mut SeededRng::new(1));
-        let invite = network.invite(&[relay(2, 1)], Some(10), None);
+        let invite = network.invite(&[relay(2, 1)], Some(10), None, None);
         assert_eq!(invite.relays, [relay(1, 1), relay(2, 1)]);
         let joined = NetworkState::join(&Invite::parse(&invite.to_text(), 9).expect("read"));
         assert!(network.is_of(&invite) && joined.is_of(&invite));
@@ -294,7 +301,7 @@ mod tests {
             network.secret = secret.clone();
             let delegation = StatementHash([1; 32]);
             let delegated = Some(Delegated { root, seed: Zeroizing::new([2; 32]), delegation });
-            Invite { delegated, ..network.invite(&[], None, None) }
+            network.invite(&[], None, None, delegated)
         };
         let ids = |network: &NetworkState| network.secrets().ids().collect::<Vec<_>>();
         let id = |secret: &NetworkSecret| secret.derive().id();
@@ -331,7 +338,7 @@ mod tests {
     fn an_invite_stays_readable_however_many_relays_there_are() {
         let relays: Vec<_> = (0..12).map(|key| relay(key, 8)).collect();
         let network = NetworkState::create("home", vec![relay(100, 1)], &mut SeededRng::new(1));
-        let invite = network.invite(&relays, None, None);
+        let invite = network.invite(&relays, None, None, None);
         assert_eq!(Invite::parse(&invite.to_text(), 0), Ok(invite));
     }
 

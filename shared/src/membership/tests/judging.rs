@@ -280,6 +280,42 @@ fn an_invite_that_was_used_up_lets_nobody_in_and_is_revoked_once() {
 }
 
 #[test]
+fn who_comes_to_a_name_that_another_has_gets_a_number_once_an_admin_meets_it() {
+    let mut network = network();
+    let open = network.delegation(|_| ());
+    let of = |node, called: &str, network: &Network| {
+        network.certificate(&network.delegate, Some(&open), |says| {
+            (says.node, says.name) = (NodeId([node; 32]), name(called));
+            says.addresses = Addresses::default();
+        })
+    };
+    for (node, called, expected) in [
+        (7, "node-7", "node-7"),
+        (8, "node-7", "node-7-2"),
+        (9, "node-7-2", "node-7-2-2"),
+        (10, "node-7", "node-7-3"),
+        (11, &"x".repeat(63), &"x".repeat(63)),
+        (12, &"x".repeat(63), &format!("{}-2", "x".repeat(61))),
+    ] {
+        let certificate = of(node, called, &network);
+        let view = network.record.view();
+        let before = view.facts(certificate.body()).name;
+        let is_free = called == expected;
+        let by_id = name(called).with_tail(&NodeId([node; 32]).short());
+        assert_eq!(before, if is_free { name(called) } else { by_id }, "while no admin has met it");
+        let enrolment = view.enrolment(&certificate, &open, 1_600, |_| false);
+        network.say(2, |document| document.enrol(NodeId([node; 32]), &enrolment, 1_600).unwrap());
+        assert_eq!(network.record.view().facts(certificate.body()).name, name(expected));
+    }
+    // What a person called it stays, whoever else is called as its certificate says.
+    let certificate = of(13, "node-7", &network);
+    let word = Word { name: Some(name("attic")), version: 99, ..Word::default() };
+    network.say(1, |document| document.say_of(NodeId([13; 32]), word).unwrap());
+    let facts = network.record.view().facts_at_entry(certificate.body(), Some(open.body()), |_| false);
+    assert_eq!(facts.name, name("attic"));
+}
+
+#[test]
 fn of_two_that_took_one_address_the_later_has_the_next_of_the_block() {
     let mut network = network();
     let open = network.delegation(|_| ());
