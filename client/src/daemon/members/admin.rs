@@ -141,8 +141,22 @@ impl<'a> Admin<'a> {
             blocks: limits.blocks,
         };
         let (ticket, statement) = membership::invite(self.authority, self.trust.root(), delegation, rng)?;
+        let view = self.trust.view();
+        let used_up: Vec<_> = self
+            .trust
+            .invites()
+            .filter(|invite| view.is_used_up(invite.body()))
+            .map(Statement::hash)
+            .collect();
         self.write(|document, _| {
-            if document.invites.insert(statement.hash()) { Ok(()) } else { Err(AdminError::TooManyInvites) }
+            let hash = statement.hash();
+            if document.invites.insert(hash) {
+                return Ok(());
+            }
+            // Those that let nobody in any more make room; while there is some they stay, for who comes late to be told why.
+            let open = document.invites.iter().copied().filter(|hash| !used_up.contains(hash));
+            document.invites = Set::new(open).unwrap_or_default();
+            if document.invites.insert(hash) { Ok(()) } else { Err(AdminError::TooManyInvites) }
         })?;
         self.trust.keep_invite(statement);
         Ok(ticket)

@@ -222,6 +222,33 @@ fn who_lost_its_address_to_another_gets_the_next_of_its_invite() {
 }
 
 #[test]
+fn an_invite_that_was_used_up_makes_room_for_another_and_an_open_one_does_not() {
+    let mut office = Office::new();
+    let once = || Limits { joins_for: Duration::from_secs(60), uses: Some(1), ..Limits::default() };
+    let mut rng = SeededRng::new(5);
+    let mut tickets = Vec::new();
+    let full = loop {
+        match office.root().invite(once(), &mut rng) {
+            Ok(ticket) => tickets.push(ticket),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, AdminError::TooManyInvites), "{full}");
+    let delegate = |ticket: Delegated| Authority::from_seed(ticket.seed).fingerprint();
+    let used = delegate(tickets.swap_remove(3));
+    let word = Word { delegate: Some(used), since: NOW, version: 5, ..Word::default() };
+    let enters = office.root().write(|document, _| Ok(document.say_of(NodeId([7; 32]), word)?));
+    enters.expect("entered");
+    let next = delegate(office.root().invite(once(), &mut rng).expect("room"));
+    assert!(matches!(office.root().invite(once(), &mut rng), Err(AdminError::TooManyInvites)));
+    let open: Vec<_> = office.trust.invites().map(|invite| invite.body().delegate).collect();
+    assert!(open.contains(&next) && !open.contains(&used));
+    for ticket in tickets {
+        assert!(open.contains(&delegate(ticket)), "nobody used that");
+    }
+}
+
+#[test]
 fn what_waits_for_a_node_is_not_signed_again() {
     let mut office = Office::new();
     let shown = Certificate { not_after: NOW + LIFE / 4, ..certificate(NOW - LIFE) };
