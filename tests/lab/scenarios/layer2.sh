@@ -38,3 +38,11 @@ lab_oracle broadcast a b --seconds "$(quick 1 3)" --rate 100 --to broadcast
 lab_oracle multicast a b --seconds "$(quick 1 3)" --rate 100 --to multicast
 lab_oracle vlan a b --seconds "$(quick 1 3)" --rate 500 --vlan 0x2005
 lab_oracle unknown-ethertype a b --seconds "$(quick 1 3)" --rate 500 --ethertype 0x9999
+
+# Another program gives the device another MAC, as udev does of each new one, and on a busy machine after us: it has its own again.
+has_its_mac() { [[ $(on b cat "/sys/class/net/$b_device/address") == "$b_mac" ]]; }
+lab_expect "another MAC" ip -n "$LAB-b" link set "$b_device" address 02:53:4d:00:00:99
+lab_wait 5 "b to have its own again" has_its_mac
+on a ip neigh flush dev "$a_device"
+lab_expect "a reaches b as before" on a ping -c 3 -i 0.2 -W 2 "$(lab_address b)"
+lab_expect "that is said" grep -q 'another program gave the device another MAC' "$LAB_OUT/b.log"
