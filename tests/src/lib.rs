@@ -7,7 +7,7 @@
 //!
 //! This library holds the parts with logic worth testing by themselves; `src/bin` holds the programs the lab starts:
 //! `oracle` counts frames through two TAPs, `stream` is a TCP connection beside them, `wire` is a bad line between two devices,
-//! `natcheck` asks a router what it does. `manpages` writes the [`manual`] of what we ship. `tests/README.md` tells how to write a scenario.
+//! `natcheck` asks a router what it does, `other-relay` is a relay of another version of the protocol. `manpages` writes the [`manual`] of what we ship. `tests/README.md` tells how to write a scenario.
 
 pub mod manual;
 pub mod netns;

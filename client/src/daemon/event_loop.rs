@@ -38,7 +38,7 @@ use crate::daemon::state_dir::{NetworkState, StateDir, StateLock};
 use crate::device::{DeviceFault, LinkSettings};
 use crate::names::label::Label;
 use crate::names::{Identity, Names};
-use crate::net::changes::KeptChanges;
+use crate::net::changes::{Change, KeptChanges};
 use crate::net::port_mapping::PortMapper;
 use crate::net::wake_up::{self, ClockJumps};
 use crate::net::{Netlink, interfaces};
@@ -201,7 +201,7 @@ enum Input {
     Fact(Fact),
     DeviceLost(DeviceFault),
     Request(Incoming),
-    NetworkChanged,
+    NetworkChanged(Change),
     /// The machine was suspended, or its clock was set; or that is no longer noticed.
     ClockJumped(io::Result<()>),
     /// The router forwards a port of this outside address, or none any more.
@@ -249,7 +249,7 @@ impl EventLoop {
     async fn start_on(
         options: DaemonOptions,
         own: OwnAddresses,
-        interface: Interface,
+        mut interface: Interface,
         netlink: Arc<Netlink>,
     ) -> Result<Self, DaemonError> {
         let DaemonOptions {
@@ -326,6 +326,8 @@ impl EventLoop {
         let ports = vec![socket.port()];
         let changes =
             KeptChanges::watch(Some(interface.index)).await.map_err(system("to watch its network"))?;
+        // What happened to it before is no change for who begins to watch now.
+        interface.keep_mac().await;
         let control = ControlServer::start(control).map_err(system("the control socket"))?;
         let terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
         let interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
@@ -447,7 +449,14 @@ impl EventLoop {
                 Input::Tcp(event) => self.on_tcp(event).await,
                 Input::Fact(fact) => self.on_fact(fact),
                 Input::Mapped(outside) => self.endpoint.handle_mapped_port(Instant::now(), outside),
-                Input::NetworkChanged => self.on_network_changed().await,
+                Input::NetworkChanged(change) => {
+                    if change.own_mac {
+                        self.interface.keep_mac().await;
+                    }
+                    if change.is_around_us() {
+                        self.on_network_changed().await;
+                    }
+                }
                 Input::ClockJumped(jump) => {
                     if let Err(error) = jump {
                         tracing::warn!(%error, "jumps of the clock are no longer noticed");
@@ -507,7 +516,7 @@ impl EventLoop {
                 biased;
                 Some(incoming) = self.control.next() => Input::Request(incoming),
                 () = self.hangup.next() => Input::Hangup,
-                _ = self.changes.next() => Input::NetworkChanged,
+                change = self.changes.next() => Input::NetworkChanged(change),
                 jump = jumped => Input::ClockJumped(jump),
                 outside = mapped => Input::Mapped(outside),
             }

@@ -23,6 +23,8 @@ pub(super) struct Interface {
     /// Its index on this machine.
     pub(super) index: u32,
     link: Option<LinkControl>,
+    /// How often its MAC was put back.
+    restored: u64,
 }
 
 impl Interface {
@@ -53,14 +55,14 @@ impl Interface {
                 return Err(error.into());
             }
         }
-        Ok(Self { index: tap.index(), device: Device::Tap(Arc::new(tap)), link: Some(link) })
+        Ok(Self { index: tap.index(), device: Device::Tap(Arc::new(tap)), link: Some(link), restored: 0 })
     }
 
     /// A port in memory, which has no addresses.
     #[cfg(test)]
     pub(super) fn memory(port: crate::device::MemoryPort) -> Self {
         // No interface of a machine has this index.
-        Self { device: port.into_device(), index: u32::MAX, link: None }
+        Self { device: port.into_device(), index: u32::MAX, link: None, restored: 0 }
     }
 
     pub(super) fn name(&self) -> String {
@@ -87,6 +89,31 @@ impl Interface {
     /// For [`clear_bridge`], where the interface may be lost before it is closed; `None` when it is no port of a bridge.
     pub(super) fn bridge_port(&self) -> Option<LinkControl> {
         self.link.clone().filter(LinkControl::is_bridged)
+    }
+
+    /// Puts its MAC back, where another program replaced it.
+    pub(super) async fn keep_mac(&mut self) {
+        let Some(link) = &self.link else { return };
+        match link.restore_mac().await {
+            Ok(None) => {}
+            Ok(Some(other)) => {
+                self.restored += 1;
+                // One that does so again and again is not worth a line each time.
+                if self.restored.is_power_of_two() {
+                    tracing::warn!(
+                        device = %self.device.name(),
+                        %other,
+                        times = self.restored,
+                        "another program gave the device another MAC, by which no member knows this host; it has its own again"
+                    );
+                }
+            }
+            // Who reads from it says so as well.
+            Err(error @ LinkError::Gone { .. }) => tracing::debug!(%error, "its MAC cannot be looked at"),
+            Err(error) => {
+                tracing::warn!(%error, "whether the device has the MAC that members know is not certain")
+            }
+        }
     }
 
     /// Gives it these addresses in place of those it has.

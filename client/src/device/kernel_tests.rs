@@ -98,6 +98,29 @@ fn a_device_has_what_was_asked_for_and_is_gone_when_closed() {
 }
 
 #[test]
+fn a_mac_that_another_program_replaced_is_put_back() {
+    isolated(|| {
+        block_on(async {
+            let (_device, link) = up(Offload::None, &[cidr("10.7.1.2/16")]).await;
+            let local = |shown: &str| shown.contains("inet6 fe80::53:4dff:fe00:1/64");
+            assert_eq!(link.restore_mac().await.unwrap(), None);
+            sh("ip link set smtest0 address 02:11:22:33:44:55");
+            let other = MacAddr([2, 0x11, 0x22, 0x33, 0x44, 0x55]);
+            assert_eq!(link.restore_mac().await.unwrap(), Some(other));
+            let shown = sh("ip addr show dev smtest0");
+            assert!(
+                shown.contains("02:53:4d:00:00:01") && local(&shown) && shown.contains("10.7.1.2/16"),
+                "{shown}"
+            );
+            assert_eq!(link.restore_mac().await.unwrap(), None);
+            sh("ip link delete smtest0");
+            let error = link.restore_mac().await.unwrap_err();
+            assert!(matches!(error, LinkError::Gone { .. }), "{error:?}");
+        });
+    });
+}
+
+#[test]
 fn without_offload_frames_arrive_complete() {
     isolated(|| {
         block_on(async {
@@ -301,7 +324,7 @@ fn a_process_without_the_capability_is_told() {
 fn a_device_set_down_or_removed_says_so() {
     isolated(|| {
         block_on(async {
-            let (device, link) = up(Offload::None, &[]).await;
+            let (device, mut link) = up(Offload::None, &[]).await;
             let packet = || [vec![0; VnetHeader::LEN], vec![2; 60]].concat();
             sh("ip link set smtest0 down");
             assert!(matches!(

@@ -3,7 +3,8 @@
 //! # What a device gets, and why
 //!
 //! - **MAC, MTU, queue length** in one request that also brings it up, so nothing is ever sent with another
-//!   MAC.
+//!   MAC. It is put back where somebody else replaces it ([`LinkControl::restore_mac`]): udev gives each new device one by its own policy, and
+//!   on a busy machine does so after us. Members know this node by that of its certificate, and what they send to it would be for nobody here.
 //! - **IPv4** with its prefix; the kernel adds the connected route. **IPv6** without duplicate address
 //!   detection: the address comes from the key, a conflict is found by the session, and an address that is
 //!   tentative for its first second would fail the first `ping`.
@@ -34,6 +35,7 @@ use shadowmesh_proto::ids::MacAddr;
 use super::error::LinkError;
 use super::name::DeviceName;
 use super::tap_linux::Tap;
+use crate::net::interfaces::hardware_address_of;
 use crate::net::netlink::to_io;
 use crate::net::{Cidr, Netlink};
 
@@ -71,20 +73,24 @@ pub struct LinkControl {
     /// Where addresses are put: the device, or the bridge that it is a port of.
     home: u32,
     ours: Vec<Cidr>,
+    /// The MAC that it was given.
+    mac: Option<MacAddr>,
 }
 
 impl LinkControl {
     /// Control over `tap`.
     pub fn new(netlink: Arc<Netlink>, tap: &Tap) -> Self {
-        Self { netlink, name: tap.name().clone(), index: tap.index(), home: tap.index(), ours: Vec::new() }
+        let (name, index) = (tap.name().clone(), tap.index());
+        Self { netlink, name, index, home: index, ours: Vec::new(), mac: None }
     }
 
     /// Applies the settings and brings the device up.
     ///
     /// # Errors
     /// See [`LinkError`].
-    pub async fn bring_up(&self, settings: LinkSettings) -> Result<(), LinkError> {
+    pub async fn bring_up(&mut self, settings: LinkSettings) -> Result<(), LinkError> {
         self.ignore_router_advertisements();
+        self.mac = Some(settings.mac);
         let message = LinkUnspec::new_with_index(self.index)
             .address(settings.mac.0.to_vec())
             .mtu(u32::from(settings.mtu))
@@ -92,6 +98,25 @@ impl LinkControl {
             .up()
             .build();
         self.change(message, || format!("set the MAC, an MTU of {} and the state up", settings.mtu)).await
+    }
+
+    /// Gives the device back the MAC that [`Self::bring_up`] gave it; the one that it had instead, where it had another.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn restore_mac(&self) -> Result<Option<MacAddr>, LinkError> {
+        let Some(mac) = self.mac else { return Ok(None) };
+        let mut found = self.netlink.handle().link().get().match_index(self.index).execute();
+        let link = match found.try_next().await.map_err(to_io) {
+            Ok(Some(link)) => link,
+            Ok(None) => return Err(LinkError::Gone { device: self.name.clone() }),
+            Err(error) => return Err(self.refusal("read the MAC".to_owned(), error)),
+        };
+        let other = hardware_address_of(&link).and_then(|bytes| bytes.try_into().ok()).map(MacAddr);
+        let Some(other) = other.filter(|other| *other != mac) else { return Ok(None) };
+        let message = LinkUnspec::new_with_index(self.index).address(mac.0.to_vec()).build();
+        self.change(message, || "put back the MAC".to_owned()).await?;
+        Ok(Some(other))
     }
 
     /// Puts the device into the bridge `bridge`. Addresses are put on that from now on, and are to be taken away again with

@@ -3,7 +3,8 @@
 //! A path that failed may work after any of these, so a [`Change`] is the reason to try again. The kernel
 //! says far more than that, and each word would wake the machine and set off probes:
 //!
-//! - Our own device is left out: its changes are our doing.
+//! - Our own device is left out: its changes are our doing. But for its hardware address, which udev gives to each new device by its own
+//!   policy (systemd.link(5), `MACAddressPolicy=`), and may do so after us.
 //! - Router advertisements renew addresses every few seconds to minutes; `RTM_NEWADDR` of an address we know
 //!   is no change. So what is known is kept, and only differences count. A tentative address does not count
 //!   until it may be used.
@@ -36,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::cidr::Cidr;
-use super::interfaces::{address_of, is_running, name_of};
+use super::interfaces::{address_of, hardware_address_of, is_running, name_of};
 use super::netlink::to_io;
 
 /// Without a message for this long, an event is over: the kernel sends those of one event within
@@ -54,17 +55,25 @@ pub struct Change {
     pub addresses: bool,
     /// A route that may concern us came, went or changed.
     pub routes: bool,
+    /// Our own device was given another hardware address than it had.
+    pub own_mac: bool,
 }
 
 impl Change {
-    const NONE: Self = Self { links: false, addresses: false, routes: false };
+    const NONE: Self = Self { links: false, addresses: false, routes: false, own_mac: false };
     const LINKS: Self = Self { links: true, ..Self::NONE };
     const ADDRESSES: Self = Self { addresses: true, ..Self::NONE };
     const ROUTES: Self = Self { routes: true, ..Self::NONE };
-    const ALL: Self = Self { links: true, addresses: true, routes: true };
+    const OWN_MAC: Self = Self { own_mac: true, ..Self::NONE };
+    const ALL: Self = Self { links: true, addresses: true, routes: true, own_mac: true };
 
     fn is_none(self) -> bool {
         self == Self::NONE
+    }
+
+    /// Whether it is of anything around us, which is all but our own device.
+    pub const fn is_around_us(self) -> bool {
+        self.links || self.addresses || self.routes
     }
 }
 
@@ -73,6 +82,7 @@ impl BitOrAssign for Change {
         self.links |= other.links;
         self.addresses |= other.addresses;
         self.routes |= other.routes;
+        self.own_mac |= other.own_mac;
     }
 }
 
@@ -90,7 +100,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Begins to watch all interfaces but `ours`. Must be called inside a tokio runtime with I/O and time
+    /// Begins to watch all interfaces, and of `ours` its hardware address only. Must be called inside a tokio runtime with I/O and time
     /// enabled.
     ///
     /// # Errors
@@ -170,6 +180,8 @@ impl std::fmt::Debug for Changes {
 #[derive(Debug, Default)]
 struct Known {
     ours: Option<u32>,
+    /// The hardware address of our own.
+    own_mac: Option<Vec<u8>>,
     /// Name and running state of each interface.
     links: HashMap<u32, (String, bool)>,
     /// Usable addresses.
@@ -204,8 +216,11 @@ impl Known {
     fn link(&mut self, link: &LinkMessage) -> Change {
         let index = link.header.index;
         // A bridge repeats its ports' links in its own family.
-        if Some(index) == self.ours || is_bridge_message(link) {
+        if is_bridge_message(link) {
             return Change::NONE;
+        }
+        if Some(index) == self.ours {
+            return self.own_link(link);
         }
         let state = (name_of(link), is_running(link));
         if self.links.get(&index) == Some(&state) {
@@ -213,6 +228,12 @@ impl Known {
         }
         self.links.insert(index, state);
         Change::LINKS
+    }
+
+    fn own_link(&mut self, link: &LinkMessage) -> Change {
+        let Some(mac) = hardware_address_of(link) else { return Change::NONE };
+        let known = self.own_mac.replace(mac.to_owned());
+        if known.is_some_and(|known| known != mac) { Change::OWN_MAC } else { Change::NONE }
     }
 
     fn link_gone(&mut self, link: &LinkMessage) -> Change {
@@ -352,6 +373,24 @@ mod tests {
                 assert_eq!(Change { links: false, ..told }, Change::ADDRESSES, "nothing but the marker");
                 sh("ip route add default via 192.0.2.1 proto bgp");
                 assert_eq!(within(changes.next()).await, Some(Change::ROUTES));
+            });
+        });
+    }
+
+    #[test]
+    fn another_mac_of_our_own_device_is_told_and_is_nothing_around_us() {
+        isolated(|| {
+            sh(MACHINE);
+            block_on(async {
+                let mut changes = watch_without("smesh0").await;
+                sh("ip link set smesh0 address 02:53:4d:00:00:09; ip link set smesh0 mtu 1300");
+                let told = within(changes.next()).await.unwrap();
+                assert_eq!((told, told.is_around_us()), (Change::OWN_MAC, false));
+                // The same once more is none, and neither is that of another.
+                sh(
+                    "ip link set smesh0 address 02:53:4d:00:00:09; ip link set eth0 address 02:53:4d:00:00:08",
+                );
+                assert_eq!(within(until_marker(&mut changes, 1)).await, Change::ADDRESSES);
             });
         });
     }

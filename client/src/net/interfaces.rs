@@ -78,6 +78,13 @@ pub(super) fn is_running(message: &LinkMessage) -> bool {
     message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
 }
 
+/// The hardware address in a link message; loopback has one of zeros, a tunnel may have none.
+pub(crate) fn hardware_address_of(message: &LinkMessage) -> Option<&[u8]> {
+    message.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::Address(bytes) = attribute { Some(bytes.as_slice()) } else { None }
+    })
+}
+
 /// The address in an address message.
 pub(super) fn address_of(message: &AddressMessage) -> Option<InterfaceAddress> {
     let (mut local, mut address, mut flags) = (None, None, None);

@@ -11,6 +11,7 @@ use crate::public::Public;
 use crate::server::{Sockets, StunAlt};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use shadowmesh_proto::version::{SPOKEN, Versions};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -119,10 +120,16 @@ struct Options {
     file: ConfigFile,
     sockets: Sockets,
     public: Option<Public>,
+    versions: Versions,
 }
 
 impl Options {
-    fn gather(state: PathBuf, config: Option<PathBuf>, args: RunArgs) -> anyhow::Result<Self> {
+    fn gather(
+        state: PathBuf,
+        config: Option<PathBuf>,
+        args: RunArgs,
+        versions: Versions,
+    ) -> anyhow::Result<Self> {
         let file = match &config {
             Some(path) => ConfigFile::read(path)?,
             None => ConfigFile::default(),
@@ -136,7 +143,7 @@ impl Options {
         };
         let stun_alt = args.stun_alt.or(file.stun_alt).map_or(StunAlt::Next, StunAlt::Port);
         let public = args.public.or_else(|| file.public.clone());
-        Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public })
+        Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public, versions })
     }
 }
 
@@ -146,14 +153,22 @@ impl Cli {
     /// # Errors
     /// One sentence: what, why, what to do.
     pub fn execute(self) -> anyhow::Result<()> {
+        self.execute_speaking(SPOKEN)
+    }
+
+    /// The same of a relay that speaks these versions of the protocol, and not those that this program does: what stands in for an older or a
+    /// newer one in tests.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub fn execute_speaking(self, versions: Versions) -> anyhow::Result<()> {
         let Self { state, config, run, command } = self;
         let state = state.unwrap_or_else(default_state::default_state);
+        let gather = |state, config, args| Options::gather(state, config, args, versions);
         match command {
-            None => run::execute(Options::gather(state, config, run)?),
-            Some(Command::Run(args)) => {
-                run::execute(Options::gather(state, config, run.overridden_by(args))?)
-            }
-            Some(Command::Ticket { json }) => ticket::execute(Options::gather(state, config, run)?, json),
+            None => run::execute(gather(state, config, run)?),
+            Some(Command::Run(args)) => run::execute(gather(state, config, run.overridden_by(args))?),
+            Some(Command::Ticket { json }) => ticket::execute(gather(state, config, run)?, json),
             Some(Command::Status { json }) => status::execute(&state, json),
             Some(Command::Config) => say(ConfigFile::example().trim_end()),
             Some(Command::Completions { shell }) => {

@@ -33,7 +33,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let state = StateDir::create(&at)?;
     let lock = state.lock()?;
     let secret = state.key_or_new(&mut SystemRng)?;
-    let server = Server::bind(&options.sockets, &options.file.settings, secret.clone())?;
+    let server = Server::bind(&options.sockets, &options.file.settings, secret.clone(), options.versions)?;
     let admin = AdminSocket::bind(&state.socket())?;
     let (handle, stop) = (server.handle(), Stop::new());
     // Before anything is announced: whoever reads the ticket may already want the relay to stop.

@@ -13,6 +13,7 @@ use crate::random::SystemRng;
 use crate::server::port::{Port, lock};
 use crate::server::relayed::{Bindings, Door};
 use shadowmesh_proto::crypto::keys::NodeSecret;
+use shadowmesh_proto::version::Versions;
 use shadowmesh_proto::wire::relay::Control;
 use shadowmesh_proto::wire::relayed::{Nonce, RelayedHeader};
 use std::collections::HashMap;
@@ -53,6 +54,7 @@ pub(crate) struct Census {
 #[derive(Debug)]
 pub(crate) struct Hub {
     secret: NodeSecret,
+    versions: Versions,
     metrics: Metrics,
     rules: Mutex<Arc<Rules>>,
     bindings: Bindings,
@@ -67,9 +69,11 @@ struct State {
 
 impl Hub {
     pub(crate) fn new(secret: NodeSecret, limits: Limits, terms: Terms, patience: Patience) -> Self {
+        let versions = terms.versions;
         let relay = Relay::new(Instant::now(), limits.clone(), terms, &mut SystemRng);
         Self {
             secret,
+            versions,
             metrics: Metrics::default(),
             rules: Mutex::new(Arc::new(Rules { limits, patience })),
             bindings: Bindings::default(),
@@ -79,6 +83,11 @@ impl Hub {
 
     pub(super) const fn secret(&self) -> &NodeSecret {
         &self.secret
+    }
+
+    /// Which versions of the protocol links are offered; no settings change them.
+    pub(super) const fn versions(&self) -> Versions {
+        self.versions
     }
 
     pub(crate) const fn metrics(&self) -> &Metrics {

@@ -28,7 +28,7 @@ use crate::random::SystemRng;
 use hub::{Hub, Patience};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::rng::Rng as _;
-use shadowmesh_proto::version::SPOKEN;
+use shadowmesh_proto::version::Versions;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -103,6 +103,7 @@ pub enum StunAlt {
 pub struct Server {
     hub: Arc<Hub>,
     instance: u64,
+    versions: Versions,
     stun_ports: Vec<u16>,
     listeners: Vec<TcpListener>,
     /// One for each listener, in their order; behind them that of the second STUN port.
@@ -111,11 +112,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the sockets.
+    /// Takes the sockets; links will speak `versions` of the protocol.
     ///
     /// # Errors
     /// [`ServeError`] names the address that cannot be had.
-    pub fn bind(sockets: &Sockets, settings: &Settings, secret: NodeSecret) -> Result<Self, ServeError> {
+    pub fn bind(
+        sockets: &Sockets,
+        settings: &Settings,
+        secret: NodeSecret,
+        versions: Versions,
+    ) -> Result<Self, ServeError> {
         let (mut listeners, mut datagrams, mut stun_ports) = (Vec::new(), Vec::new(), Vec::new());
         for address in &sockets.listen {
             let (tcp, udp) = socket::listen(*address).map_err(|error| ServeError::listen(*address, error))?;
@@ -140,10 +146,18 @@ impl Server {
         let hub = Hub::new(
             secret,
             settings.limits.clone(),
-            terms(&settings, instance, stun_ports.clone()),
+            terms(&settings, instance, stun_ports.clone(), versions),
             patience(&settings),
         );
-        Ok(Self { hub: Arc::new(hub), instance, stun_ports, listeners, datagrams, started: Instant::now() })
+        Ok(Self {
+            hub: Arc::new(hub),
+            instance,
+            versions,
+            stun_ports,
+            listeners,
+            datagrams,
+            started: Instant::now(),
+        })
     }
 
     /// The ports that TCP is served on.
@@ -157,6 +171,7 @@ impl Server {
         Handle {
             hub: Arc::clone(&self.hub),
             instance: self.instance,
+            versions: self.versions,
             stun_ports: self.stun_ports.clone(),
             started: self.started,
         }
@@ -191,6 +206,7 @@ impl Server {
 pub struct Handle {
     hub: Arc<Hub>,
     instance: u64,
+    versions: Versions,
     stun_ports: Vec<u16>,
     started: Instant,
 }
@@ -201,7 +217,7 @@ impl Handle {
         let settings = capped(settings);
         self.hub.reconfigure(
             settings.limits.clone(),
-            terms(&settings, self.instance, self.stun_ports.clone()),
+            terms(&settings, self.instance, self.stun_ports.clone(), self.versions),
             patience(&settings),
         );
     }
@@ -232,7 +248,7 @@ fn capped(settings: &Settings) -> Settings {
     settings
 }
 
-fn terms(settings: &Settings, instance: u64, stun_ports: Vec<u16>) -> Terms {
+fn terms(settings: &Settings, instance: u64, stun_ports: Vec<u16>, versions: Versions) -> Terms {
     Terms {
         stun_ports,
         heartbeat: settings.heartbeat,
@@ -240,7 +256,7 @@ fn terms(settings: &Settings, instance: u64, stun_ports: Vec<u16>) -> Terms {
         mtu: settings.mtu,
         direct: settings.direct,
         instance,
-        versions: SPOKEN,
+        versions,
     }
 }
 

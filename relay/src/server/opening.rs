@@ -13,7 +13,6 @@ use crate::server::session::Session;
 use crate::server::ws::WsStream;
 use bytes::Bytes;
 use shadowmesh_proto::link::{LinkError, ServerInput, ServerLink};
-use shadowmesh_proto::version::SPOKEN;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,7 +24,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     origin: &Origin,
 ) -> Result<Session<S>, Ending> {
     let mut ws = WsStream::accept(io).await?;
-    let mut link = ServerLink::new(SPOKEN);
+    let mut link = ServerLink::new(hub.versions());
     loop {
         let message = ws.next_message().await?;
         let (returned, input) = in_background(hub, link, message).await?;

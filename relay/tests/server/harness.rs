@@ -32,9 +32,14 @@ impl TestRelay {
     }
 
     pub(crate) fn start_on(listen: &str, settings: &Settings) -> Self {
+        Self::start_speaking(listen, settings, SPOKEN)
+    }
+
+    /// A relay that speaks these versions of the protocol.
+    pub(crate) fn start_speaking(listen: &str, settings: &Settings, versions: Versions) -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(99));
         let sockets = Sockets { listen: vec![listen.parse().unwrap()], stun_alt: StunAlt::Next };
-        let server = Server::bind(&sockets, settings, secret.clone()).unwrap();
+        let server = Server::bind(&sockets, settings, secret.clone(), versions).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], server.ports()[0]));
         let (handle, stop) = (server.handle(), Stop::new());
         let stopping = stop.clone();

@@ -45,6 +45,28 @@ async fn a_newer_client_is_served_as_long_as_it_speaks_this_version_too() {
 }
 
 #[tokio::test]
+async fn a_relay_of_other_versions_is_of_them_whatever_its_settings_become() {
+    let settings = Settings::default();
+    let relay = TestRelay::start_speaking("127.0.0.1:0", &settings, Versions::new(2, 3).unwrap());
+    let join = async |oldest, newest| {
+        let versions = Versions::new(oldest, newest).unwrap();
+        Client::try_speaking(&relay, open(&relay).await, &network(1), 1, versions).await
+    };
+    for _ in 0..2 {
+        let Err(Control::Error { sentence, .. }) = join(1, 1).await else { panic!("it was taken in") };
+        assert_eq!(
+            sentence,
+            "this relay speaks versions 2 to 3 of the protocol, the client version 1: upgrade the client"
+        );
+        let Control::Registered { versions, version, .. } = join(1, 2).await.unwrap().registered else {
+            panic!("it was not registered")
+        };
+        assert_eq!((versions, version), (Versions::new(2, 3), Some(2)));
+        relay.handle.reconfigure(&settings);
+    }
+}
+
+#[tokio::test]
 async fn both_confirmed_get_addresses_and_a_departure_is_told() {
     let relay = TestRelay::start(&Settings::default());
     let (mut a, mut b, channel) = pair(&relay).await;

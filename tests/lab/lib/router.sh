@@ -29,7 +29,8 @@ lab_nat() {
         ;;
     address-restricted)
         nat="$everything_out" sets="$everything_in"
-        forward='iifname "lan" add @talked_to { ip daddr } accept; iifname "wan" ip saddr @talked_to accept'
+        # `add` would leave the time of an entry as it is, and who is talked to all the time would be forgotten for a packet each two minutes.
+        forward='iifname "lan" update @talked_to { ip daddr } accept; iifname "wan" ip saddr @talked_to accept'
         expect='true endpoint-independent address-dependent true; true true endpoint-independent address-dependent'
         ;;
     port-restricted)

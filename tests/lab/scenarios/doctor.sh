@@ -1,16 +1,17 @@
 # shellcheck shell=bash
 # Each usual fault is made, found by `doctor`, mended by typing the line that it prints, and gone.
-# long: half a minute of faults one after another; what is judged is tested without kernels
+# long: a minute and a half of faults one after another; what is judged is tested without kernels
 . "$(dirname "$0")/../lib.sh"
 
-# Not made here, and why; each is decided in client/src/doctor/checks/tests.rs:
-#   conntrack, socket-buffers    their settings are the machine's, not a namespace's, and a scenario changes nothing outside of its own
-#   protocol                     it takes a program of another version
 # There is no line to type for:
 #   state-layout                 it takes a newer program, which there is none of; the file is given its number back
+#   protocol                     what it says is to be upgraded; a relay of another version is replaced by one of this
 # The line is not typed of:
 #   clock                        it sets the clock of the machine; the file that shows the fault is given its time back
 #   capability                   it starts another container; the rights are given back
+# What stands in for settings of the kernel that are the machine's, and no namespace's to change: a file over each, which `doctor` reads and the line writes.
+#   conntrack                    the limit alone, the connections are the host's own
+#   socket-buffers               both limits
 # What stands in: `sudo` and `systemctl`, which a namespace has not got (we are root there, and no systemd runs).
 mkdir -p "$LAB_DIR/bin" "$LAB_DIR/old"
 PATH="$LAB_DIR/bin:$PATH"
@@ -164,6 +165,42 @@ on a ip link delete up1
 fault; finds b udp; typed relay
 UDP_MENDED=$(lab_now_ms)
 
+step "settings of the machine"
+# stands_in HOST SETTING VALUE — from now on it has this value there.
+stands_in() {
+    local at="/proc/sys/${2//.//}" file="$LAB_DIR/$1/run/$2"
+    echo "$3" >"$file"
+    on "$1" mount --bind "$file" "$at"
+    [[ $(on "$1" sysctl -n "$2") == "$3" ]] || lab_fail "$2 is $(on "$1" sysctl -n "$2")"
+}
+# is_real HOST SETTING… — and what it is on this machine again.
+is_real() {
+    local host=$1 setting
+    shift
+    for setting in "$@"; do on "$host" umount "/proc/sys/${setting//.//}"; done
+}
+fault
+# A firewall that asks what belongs to which connection is what makes the kernel remember them.
+on a nft 'table inet remembers { chain output { type filter hook output priority 0; ct state new counter; }; }'
+stands_in a net.netfilter.nf_conntrack_max 96
+# shellcheck disable=SC2016
+on a bash -c 'for port in {20001..20100}; do echo >"/dev/udp/$1/$port"; done' bash 198.51.100.9
+mends a conntrack
+[[ $(on a sysctl -n net.netfilter.nf_conntrack_count) -ge 100 ]] || lab_fail "the connections are forgotten, and not found room for"
+on a nft delete table inet remembers
+is_real a net.netfilter.nf_conntrack_max
+
+fault
+for setting in net.core.rmem_max net.core.wmem_max; do stands_in a "$setting" 212992; done
+hints() { doctor "$1" | jq -e --arg id "$2" 'any(.findings[]; .id == $id and .severity == "hint")'; }
+lab_wait 20 "doctor on a to hint at socket-buffers" hints a socket-buffers
+LINE=$(jq -r '.findings[] | select(.id == "socket-buffers").line' "$LAB_DIR/report-a")
+step "a: socket-buffers: $LINE"
+typed a
+lab_wait 12 "doctor on a to find socket-buffers in order" in_order a socket-buffers
+is_real a net.core.rmem_max net.core.wmem_max
+lab_wait 20 "a to be connected" lab_connected a 1
+
 step "a daemon that does not answer, and a relay that does not: each takes as long as doctor has patience"
 fault; kill -STOP "$(pid_of a)"; seeks a silent
 fault; on relay nft insert rule inet filter input tcp dport 8443 drop; mends b relay-silent relay
@@ -201,6 +238,18 @@ ip -n "$LAB-relay" address add 9.9.9.9/32 dev lo
 ip -n "$LAB-ra" route add 9.9.9.9/32 via 198.51.100.2
 start names relay dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file= --no-resolv --no-hosts --listen-address=9.9.9.9 --bind-interfaces --address=/relay.test/198.51.100.2
 mends a relay-name
+fault
+stop relay
+start other-relay relay "$LAB_TOOLS/other-relay" 2 3 --public relay.test:8443
+finds a protocol
+[[ $LINE == null ]] || lab_fail "protocol: $LINE"
+jq -e '.findings[] | select(.id == "protocol").sentence | contains("relay.test:8443") and contains("speaks versions 2 to 3") and endswith("upgrade the client")' \
+    "$LAB_DIR/report-a" >/dev/null || lab_fail "it is not said who is to be upgraded: $(jq -c .findings "$LAB_DIR/report-a")"
+stop other-relay
+lab_relay --public relay.test:8443
+# Hosts that were refused for this come again after a minute.
+lab_wait 70 "doctor on a to find protocol in order" in_order a protocol
+lab_wait 20 "doctor on a to find the relay in order" in_order a relay-refused
 fault
 stop relay
 # What starts it again finds no key: in its place there is another relay, which is the next fault.

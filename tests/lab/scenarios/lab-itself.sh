@@ -25,6 +25,14 @@ lab_nat b udp-blocked
 found_out "TCP to other ports than 443" 'false null null null; true false null null'
 lab_nat b symmetric
 found_out "a port for each destination by TCP" 'true endpoint-dependent address-and-port-dependent *; true true endpoint-independent address-and-port-dependent'
+# One that lets in by address remembers whom its host talks to for two minutes from the last packet, not from the first.
+lab_nat b address-restricted
+remembered() { on rb nft -j list set ip lab talked_to | jq "[.nftables[].set.elem // [] | .[].elem | select(.val == \"$RELAY_ADDRESS\").expires] | max"; }
+was_a_while_ago() { [[ $(remembered) -lt 118 ]]; }
+lab_expect "b talks to the relay" on b ping -c 1 -W 1 "$RELAY_ADDRESS"
+lab_wait 10 "that to be a while ago" was_a_while_ago
+lab_expect "b still talks to the relay" on b ping -c 1 -W 1 "$RELAY_ADDRESS"
+[[ $(remembered) -ge 119 ]] || lab_fail "who is talked to is remembered for $(remembered) s more, not two minutes"
 lab_nat b port-restricted
 
 # Two ends and a wire between them.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Layer 2 is real: ARP, IPv6 neighbours, DHCP, multicast, VLAN tags and unknown ethertypes pass unchanged.
+# Layer 2 is real: ARP, IPv6 neighbours, DHCP, multicast, VLAN tags and unknown ethertypes pass unchanged, and the MAC that others know stays the device's.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat "${LAB_TYPE:-relay-only}"
 # A DHCP server behind a member serves whoever says so (rogue-dhcp tries the others).
@@ -38,3 +38,24 @@ lab_oracle broadcast a b --seconds "$(quick 1 3)" --rate 100 --to broadcast
 lab_oracle multicast a b --seconds "$(quick 1 3)" --rate 100 --to multicast
 lab_oracle vlan a b --seconds "$(quick 1 3)" --rate 500 --vlan 0x2005
 lab_oracle unknown-ethertype a b --seconds "$(quick 1 3)" --rate 500 --ethertype 0x9999
+
+# Another program gives the device another MAC: it has its own again.
+has_its_mac() { [[ $(on b cat "/sys/class/net/$b_device/address") == "$b_mac" ]]; }
+reaches() {
+    on a ip neigh flush dev "$a_device"
+    lab_expect "a reaches b as before" on a ping -c 3 -i 0.2 -W 2 "$(lab_address b)"
+}
+lab_expect "another MAC" ip -n "$LAB-b" link set "$b_device" address 02:53:4d:00:00:99
+lab_wait 5 "b to have its own again" has_its_mac
+lab_expect "that is said" grep -q 'another program gave the device another MAC' "$LAB_OUT/b.log"
+reaches
+# As udev does of each device that comes, and on a busy machine just after us.
+stop b
+# shellcheck disable=SC2016
+start udev b bash -c 'grep -m 1 "$0: .*[<,]UP" < <(ip monitor link) && exec ip link set "$0" address 02:53:4d:00:00:99' "$b_device"
+lab_wait 5 "the stand-in of udev" pgrep -P "${LAB_PID[udev]}" -x grep
+lab_up b
+lab_wait 5 "it to have given b another MAC" stopped udev
+lab_wait 5 "b to have its own again" has_its_mac
+lab_wait 20 "a to be connected" lab_connected a 1
+reaches
