@@ -7,8 +7,10 @@ use crate::metrics::{DroppedSnapshot, ForwardedSnapshot};
 use crate::server::Handle;
 use crate::store::StoreError;
 use rustix::fs::Mode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,8 +32,8 @@ pub enum Request {
     Status,
 }
 
-/// The relay at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The relay at one moment. A contract with scripts: fields are added, none is renamed or removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Of this program.
     pub version: String,
@@ -61,11 +63,12 @@ pub struct Status {
     /// STUN requests answered since the start.
     pub stun_answered: u64,
     /// Dropped, refused or cut since the start, by cause.
+    #[schemars(with = "BTreeMap<String, u64>")]
     pub drops: serde_json::Map<String, serde_json::Value>,
 }
 
 /// See [`Status::pairs`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pairs {
     /// Over a link of their own.
     pub direct: usize,

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// `up --detach`. On the run that made a network **a secret**.
+/// `up`: with `--detach` once, else a line of it each time that it says something else. On the run that made a network **a secret**.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Up<'a> {
     /// The TAP device.
@@ -23,8 +23,8 @@ pub(super) struct Up<'a> {
     pub(super) relay: Option<&'a str>,
     /// `smi1…`, by which others join: on the run that made the network, once a relay took it; else `null`.
     pub(super) invite: Option<&'a str>,
-    /// What the daemon says is written there.
-    pub(super) log: &'a Path,
+    /// What the daemon says is written there; `null` without `--detach`: then it is on stderr.
+    pub(super) log: Option<&'a Path>,
 }
 
 /// `down`.
@@ -43,6 +43,8 @@ pub(super) struct Leave {
     pub(super) was_member: bool,
     /// Whether names were taken out of the hosts file that a killed daemon had left there.
     pub(super) took_names_out: bool,
+    /// Whether a key was deleted that is an admin's, or may have been.
+    pub(super) deleted_admin_key: bool,
 }
 
 /// `install`.

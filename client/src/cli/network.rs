@@ -2,11 +2,13 @@
 
 use super::documents::{NetworkExported, NetworkImported, NetworkMade};
 use super::global::Global;
-use super::output;
+use super::{output, runtime};
 use crate::config::{NodeName, Settings};
+use crate::control::client::{self, ControlError, unexpected};
+use crate::control::message::{Request, Response};
 use crate::daemon::clock::{self, unix_now};
 use crate::daemon::members::founding::Founding;
-use crate::daemon::state_dir::{NetworkState, StateDir};
+use crate::daemon::state_dir::{CopyError, NetworkState, StateDir};
 use crate::new_file;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
@@ -16,8 +18,8 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Largest copy that is read, bytes.
-const MAX_COPY: u64 = 32 << 20;
+/// Largest copy that is read, bytes: one of 64 MiB of members, and a little.
+const MAX_COPY: u64 = 80 << 20;
 
 /// Make a network with certificates, or keep a copy of one
 ///
@@ -60,7 +62,7 @@ struct Create {
 
 /// Write a copy of the network: its secret, its record and, on an admin's host, the admin's key
 ///
-/// Whoever has the copy of an admin's host is an admin: keep it as you keep keys. Stop the daemon first.
+/// Whoever has the copy of an admin's host is an admin: keep it as you keep keys. Where a daemon runs the copy is of what it holds now.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh network export office.backup")]
 struct Export {
@@ -133,10 +135,14 @@ fn refuse_second(state: &StateDir) -> anyhow::Result<()> {
 }
 
 fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
-    let in_none = "this host is in no network";
-    let state = StateDir::open_existing(global.state_dir())?.context(in_none)?;
-    let _lock = state.lock()?;
-    let copy = state.export()?.context(in_none)?;
+    let socket = global.socket();
+    let copy = match runtime()?.block_on(client::call(&socket, &Request::Export)) {
+        Ok(Response::Copy { text }) => Zeroizing::new(text),
+        Ok(_) => return Err(unexpected(&socket).into()),
+        // Without a daemon the state directory has all of it.
+        Err(ControlError::NotRunning(_)) => copy_of_state(global)?,
+        Err(error) => return Err(error.into()),
+    };
     if args.file == Path::new("-") {
         return Ok(output::data(&copy)?);
     }
@@ -148,6 +154,13 @@ fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
     }
     output::note(&format!("wrote {shown}: it holds secrets, keep it as you keep keys"));
     Ok(())
+}
+
+fn copy_of_state(global: &Global) -> anyhow::Result<Zeroizing<String>> {
+    let in_none = "this host is in no network";
+    let state = StateDir::open_existing(global.state_dir())?.context(in_none)?;
+    let _lock = state.lock()?;
+    state.export()?.context(in_none)
 }
 
 fn import(global: &Global, args: &Import) -> anyhow::Result<()> {
@@ -166,8 +179,11 @@ fn import(global: &Global, args: &Import) -> anyhow::Result<()> {
     let state = StateDir::open(global.state_dir())?;
     let _lock = state.lock()?;
     refuse_second(&state)?;
-    let (network, has_key) =
-        state.import(&copy).with_context(|| format!("{shown} is no copy of a network"))?;
+    let (network, has_key) = match state.import(&copy) {
+        // Nothing is the matter with the copy.
+        Err(CopyError::State(error)) => return Err(error.into()),
+        taken => taken.with_context(|| format!("{shown} is no copy of a network"))?,
+    };
     if global.json {
         return output::document(&NetworkImported { network: network.name, has_admin_key: has_key });
     }

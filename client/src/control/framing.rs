@@ -7,8 +7,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as
 
 /// Longest request, bytes: the longest holds a text of access rules, 64 KiB and as much again for what JSON escapes.
 pub(super) const MAX_REQUEST: usize = 160 * 1024;
-/// Longest response, bytes: the status of some thousand peers.
-pub(super) const MAX_RESPONSE: usize = 16 * 1024 * 1024;
+/// Longest response, bytes: the copy of a network that is as large as it can be, 64 MiB of members and a little. All else is less: the
+/// status of some thousand peers takes 16 MiB.
+pub(super) const MAX_RESPONSE: usize = 80 * 1024 * 1024;
 
 /// Why a line was not read.
 #[derive(Debug, thiserror::Error)]

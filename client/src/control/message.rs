@@ -56,6 +56,8 @@ pub enum Request {
     },
     /// As an admin: change something about the network. Answered by [`Response::Changed`].
     Change(Change),
+    /// A copy of the network, its secrets among it. Answered by [`Response::Copy`].
+    Export,
 }
 
 /// Why an invite is refused that is to be limited where nothing could enforce it.
@@ -157,6 +159,8 @@ impl Request {
             Self::Status | Self::Netcheck | Self::Members | Self::Ping { .. } => true,
             Self::Path { .. } | Self::Reload | Self::Down => false,
             Self::Invite { .. } | Self::AdminId { .. } | Self::Change(_) => false,
+            // It changes nothing, and is all that it takes to be this network.
+            Self::Export => false,
         }
     }
 }
@@ -203,6 +207,11 @@ pub enum Response {
         /// `smi1…`
         ticket: String,
     },
+    /// What another host needs to take this one's place in the network: **a secret**.
+    Copy {
+        /// The text of the file.
+        text: String,
+    },
     /// Who is in the network.
     Members(Box<Members>),
     /// This host's id as an admin.
@@ -241,6 +250,7 @@ impl std::fmt::Debug for Response {
             Self::Reloaded { rules, .. } => f.debug_tuple("Reloaded").field(rules).finish(),
             Self::Leaving => f.write_str("Leaving"),
             Self::Invite { .. } => f.write_str("Invite(..)"),
+            Self::Copy { .. } => f.write_str("Copy(..)"),
             Self::Members(members) => f.debug_tuple("Members").field(members).finish(),
             Self::AdminId { id } => f.debug_tuple("AdminId").field(id).finish(),
             Self::Changed { sentence } => f.debug_tuple("Changed").field(sentence).finish(),
@@ -530,6 +540,7 @@ mod tests {
                 r#"{"request":"invite","expires_s":60,"name":null}"#,
             ),
             (Request::Members, r#"{"request":"members"}"#),
+            (Request::Export, r#"{"request":"export"}"#),
             (
                 Request::Change(Change::Rename { member: "b".into(), name: "c".into() }),
                 r#"{"request":"change","change":"rename","member":"b","name":"c"}"#,
@@ -541,9 +552,15 @@ mod tests {
     }
 
     #[test]
-    fn an_invite_does_not_print_its_ticket() {
+    fn an_invite_and_a_copy_do_not_print_what_they_are() {
         let response = Response::Invite { ticket: "smi1secret".into() };
         assert_eq!(format!("{response:?}"), "Invite(..)");
+        assert_eq!(format!("{:?}", Response::Copy { text: "secret".into() }), "Copy(..)");
+    }
+
+    #[test]
+    fn nobody_but_the_owner_has_a_copy() {
+        assert!(!Request::Export.is_read_only());
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod ways;
 pub use options::DaemonOptions;
 #[cfg(test)]
 pub(crate) use report::refusal_in_words;
+pub(crate) use report::relay_url;
 
 use crate::device::{DeviceFault, LinkError, OpenError};
 use std::io;

@@ -47,7 +47,7 @@ pub(super) fn relay(
 }
 
 /// A relay's address as people and programs read it.
-pub(super) fn relay_url(address: &str) -> String {
+pub(crate) fn relay_url(address: &str) -> String {
     format!("ws://{address}{}", shadowmesh_proto::wire::relay::HTTP_PATH)
 }
 

@@ -1,9 +1,9 @@
 //! The service is written, enabled and started.
 
 use super::machine::{Machine, ServiceError};
+use super::settings;
 use super::stamp::{Standing, differences, is_ours, stamped, standing};
 use super::unit;
-use crate::config::Config;
 use crate::daemon::config_file::{self, ConfigFile};
 use crate::daemon::state_dir;
 use std::path::{Path, PathBuf};
@@ -189,7 +189,7 @@ fn plan(
         Standing::Absent | Standing::Same | Standing::Changed => {}
     }
     if has_default_config && machine.read(config_file::DEFAULT)?.is_none() {
-        plan.write.push((config_file::DEFAULT, Config::example()));
+        plan.write.push((config_file::DEFAULT, settings::laid_out()));
     }
     Ok(plan)
 }

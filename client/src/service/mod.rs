@@ -43,6 +43,7 @@
 
 pub mod install;
 pub mod machine;
+mod settings;
 pub mod stamp;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,8 @@ pub fn is_ours(found: &str) -> bool {
         .is_some_and(|(stamp, text)| stamp == digest(text))
 }
 
-fn digest(text: &str) -> String {
+/// SHA-256, in hex.
+pub(super) fn digest(text: &str) -> String {
     HEXLOWER.encode(&sha256(&[text.as_bytes()]))
 }
 

@@ -4,7 +4,6 @@ use super::install::{self, SYSUSERS, UNIT, Wish};
 use super::machine::ProgramFault;
 use super::unit::PathFault;
 use super::*;
-use crate::config::Config;
 use crate::daemon::config_file;
 use crate::daemon::state_dir::{self, NetworkState, StateDir};
 use crate::system_rng::SystemRng;
@@ -165,7 +164,7 @@ fn it_is_written_enabled_and_started_and_twice_is_as_good_as_once() {
         assert_eq!(mode & 0o777, 0o644, "{path}");
     }
     assert!(stage.text(UNIT).ends_with(unit::TEXT));
-    assert_eq!(stage.text(config_file::DEFAULT), Config::example());
+    assert_eq!(stage.text(config_file::DEFAULT), settings::laid_out());
 
     stage.join("home");
     let written = stage.files();
@@ -558,6 +557,8 @@ fn a_purge_deletes_the_state_and_the_user_that_install_made() {
     // Without it the state stays, and whose it is.
     stage.put("/etc/systemd/system/shadowmesh.service.d/names.conf", "");
     stage.put("/etc/shadowmesh/rules", "");
+    // As an earlier version laid it out, which had fewer keys.
+    stage.put(config_file::DEFAULT, &stamp::stamped("# Settings.\n\n# mtu = 1400\n"));
     let stopped = Cell::new(false);
     let make_way = || {
         stopped.set(stage.told().iter().any(|line| line == "systemctl disable --now shadowmesh.service"));

@@ -2,9 +2,9 @@
 
 use super::install::{SYSUSERS, UNIT};
 use super::machine::{Machine, ServiceError};
+use super::settings::is_untouched;
 use super::stamp::{differences, is_ours};
 use super::unit;
-use crate::config::Config;
 use crate::daemon::config_file;
 use crate::daemon::state_dir::{self, StateDir, StateLock};
 use std::fs;
@@ -119,7 +119,7 @@ fn locked<'s>(states: impl Iterator<Item = &'s StateDir>) -> Result<Vec<StateLoc
 fn written_settings(machine: &Machine) -> Result<Option<String>, ServiceError> {
     let is_packaged = super::install::has_package(machine)?;
     let found = machine.read(config_file::DEFAULT)?;
-    Ok(found.filter(|found| !is_packaged && *found != Config::example()))
+    Ok(found.filter(|found| !is_packaged && !is_untouched(found)))
 }
 
 /// Does it. With a purge the caller has shown the [`Loss`]; `make_way` is called in any case when the service was stopped, and before the state is
@@ -212,7 +212,7 @@ pub fn uninstall(
 /// The example goes where nobody wrote into it, and with a purge in any case.
 fn remove_config(machine: &Machine, purge: bool, done: &mut Uninstalled) -> Result<(), ServiceError> {
     match machine.read(config_file::DEFAULT)? {
-        Some(found) if purge || found == Config::example() => {
+        Some(found) if purge || is_untouched(&found) => {
             machine.remove(config_file::DEFAULT)?;
             done.removed.push(config_file::DEFAULT.into());
             if let Some(dir) = Path::new(config_file::DEFAULT).parent() {

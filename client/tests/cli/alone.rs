@@ -362,8 +362,12 @@ fn a_network_with_certificates_is_made_copied_and_taken_over() {
     fs::remove_file(other.state().join("admin.key")).expect("removed");
     refused(&other.run(&["invite"]), "no admin of the network");
 
-    refused(&home.run(&["leave"]), "the key of an admin");
-    assert_eq!(home.run(&["leave", "--discard-admin-key"]).code, Some(0));
+    refused(&home.run(&["leave"]), "the key of the only admin of \"office\"");
+    let left = home.run(&["leave", "--discard-admin-key"]);
+    assert_eq!(left.code, Some(0), "{left:?}");
+    assert!(left.stderr.contains("its own key and its name are kept"), "{left:?}");
+    assert!(left.stderr.contains("the admin's key that was here is deleted"), "{left:?}");
+    assert!(home.state().join("node.key").exists());
     assert!(!home.state().join("admin.key").exists() && !home.state().join("members").exists());
 }
 

@@ -148,6 +148,7 @@ fn ping_fails_when_nothing_comes_back() {
         | Request::Members
         | Request::AdminId { .. }
         | Request::Change(_)
+        | Request::Export
         | Request::Path { .. } => {
             panic!("{request:?}")
         }
@@ -228,6 +229,30 @@ fn invite_asks_the_daemon_first() {
     let done = home.run(&["invite", "--expires", "60s", "--name", "c-*", "--uses", "1", "--tag", "t"]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "smi1-from-the-daemon\n"), "{done:?}");
     assert!(done.stderr.contains("keep it secret"), "{done:?}");
+    playing.end();
+}
+
+#[test]
+fn a_copy_is_asked_of_the_daemon_first() {
+    let home = Home::new();
+    let playing = play(&home, |request| {
+        assert_eq!(*request, Request::Export);
+        Some(Response::Copy { text: "{ \"of\": \"the daemon\" }".into() })
+    });
+    let file = home.path("copy");
+    let done = home.run(&["network", "export", file.to_str().expect("text")]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), ""), "{done:?}");
+    assert!(done.stderr.contains("it holds secrets"), "{done:?}");
+    assert_eq!(fs::read_to_string(&file).expect("written"), "{ \"of\": \"the daemon\" }");
+    assert_eq!(fs::metadata(&file).expect("made").permissions().mode() & 0o777, 0o600);
+    let done = home.run(&["network", "export", "-"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "{ \"of\": \"the daemon\" }\n"), "{done:?}");
+    playing.end();
+    // One that is older than the request says that it does not know it; nothing is written then.
+    let playing = play(&home, |_| Some(Response::error(ErrorCode::BadRequest, "is it of another version?")));
+    let none = home.path("none");
+    refused(&home.run(&["network", "export", none.to_str().expect("text")]), "is it of another version?");
+    assert!(!none.exists());
     playing.end();
 }
 

@@ -202,6 +202,7 @@ fn an_archive_names_nobody_and_is_written_once() {
         | Request::Path { .. }
         | Request::Invite { .. }
         | Request::AdminId { .. }
+        | Request::Export
         | Request::Change(_) => Some(Response::Leaving),
     });
     let file = home.path("help.tar.gz");

@@ -3,10 +3,12 @@
 mod default_state;
 mod manager;
 mod run;
+mod schema;
 mod status;
 mod ticket;
 
 use crate::config::ConfigFile;
+use crate::config::keys::Key;
 use crate::public::Public;
 use crate::server::{Sockets, StunAlt};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -102,6 +104,17 @@ enum Command {
         after_help = "Example:\n  shadowmesh-relay config | grep -A 3 queue\n  shadowmesh-relay config > relay.toml && shadowmesh-relay --config relay.toml"
     )]
     Config,
+    /// Print the JSON schema of what commands print with --json
+    ///
+    /// Of all of them, by the command's name, or of one. Fields may be added in any version; none is renamed or removed.
+    #[command(
+        after_help = "Example:\n  shadowmesh-relay schema status\n  shadowmesh-relay schema | jq 'keys'"
+    )]
+    Schema {
+        /// Of which command, such as `status`
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
     /// Print the completions for a shell
     #[command(
         after_help = "Example:\n  shadowmesh-relay completions bash > /etc/bash_completion.d/shadowmesh-relay"
@@ -121,6 +134,8 @@ struct Options {
     sockets: Sockets,
     public: Option<Public>,
     versions: Versions,
+    /// Keys of the file that do not count, and the flag that does in the place of each.
+    by_flag: Vec<(Key, &'static str)>,
 }
 
 impl Options {
@@ -134,6 +149,7 @@ impl Options {
             Some(path) => ConfigFile::read(path)?,
             None => ConfigFile::default(),
         };
+        let by_flag = args.keys();
         let listen = if args.listen.is_empty() {
             file.listen
                 .clone()
@@ -143,7 +159,7 @@ impl Options {
         };
         let stun_alt = args.stun_alt.or(file.stun_alt).map_or(StunAlt::Next, StunAlt::Port);
         let public = args.public.or_else(|| file.public.clone());
-        Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public, versions })
+        Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public, by_flag, versions })
     }
 }
 
@@ -170,6 +186,7 @@ impl Cli {
             Some(Command::Run(args)) => run::execute(gather(state, config, run.overridden_by(args))?),
             Some(Command::Ticket { json }) => ticket::execute(gather(state, config, run)?, json),
             Some(Command::Status { json }) => status::execute(&state, json),
+            Some(Command::Schema { command }) => schema::execute(command.as_deref()),
             Some(Command::Config) => say(ConfigFile::example().trim_end()),
             Some(Command::Completions { shell }) => {
                 clap_complete::generate(
@@ -185,6 +202,16 @@ impl Cli {
 }
 
 impl RunArgs {
+    /// The keys of the file in whose place something was given, and by which flag.
+    fn keys(&self) -> Vec<(Key, &'static str)> {
+        let given = [
+            (!self.listen.is_empty(), Key::Listen, "--listen"),
+            (self.public.is_some(), Key::Public, "--public"),
+            (self.stun_alt.is_some(), Key::StunAlt, "--stun-alt"),
+        ];
+        given.into_iter().filter(|(is_given, ..)| *is_given).map(|(_, key, flag)| (key, flag)).collect()
+    }
+
     /// Options may stand before or after `run`; those after it win.
     fn overridden_by(self, later: Self) -> Self {
         Self {

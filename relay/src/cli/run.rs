@@ -3,7 +3,7 @@
 use super::{Options, manager, say};
 use crate::admin::AdminSocket;
 use crate::config::ConfigFile;
-use crate::config::keys::Counts;
+use crate::config::keys::{Counts, Key};
 use crate::public::{self, Public};
 use crate::random::SystemRng;
 use crate::server::{Handle, Server, Stop};
@@ -102,13 +102,13 @@ impl Signals {
     }
 
     async fn watch(mut self, stop: Stop, handle: Handle, options: Options) {
-        let Options { config, file: mut in_force, .. } = options;
+        let Options { config, file: mut in_force, by_flag, .. } = options;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => stop_by(&stop),
                 _ = self.interrupt.recv() => stop_by(&stop),
                 _ = self.hangup.recv() => manager::reloading(|| {
-                    in_force = reload(&handle, config.as_deref(), in_force.clone());
+                    in_force = reload(&handle, config.as_deref(), in_force.clone(), &by_flag);
                 }),
             }
         }
@@ -121,7 +121,7 @@ fn stop_by(stop: &Stop) {
 }
 
 /// Reads the file again. What is `in_force` afterwards: of what counts from the next start on, what it was.
-fn reload(handle: &Handle, path: Option<&Path>, in_force: ConfigFile) -> ConfigFile {
+fn reload(handle: &Handle, path: Option<&Path>, in_force: ConfigFile, by_flag: &[(Key, &str)]) -> ConfigFile {
     let Some(path) = path else {
         tracing::info!("nothing to reload: the relay was started without --config");
         return in_force;
@@ -137,6 +137,11 @@ fn reload(handle: &Handle, path: Option<&Path>, in_force: ConfigFile) -> ConfigF
     for key in in_force.changed(&newer) {
         let (about, value) = (key.about(), newer.shown(key));
         let what = format!("{} = {value}", about.path());
+        if let Some((_, flag)) = by_flag.iter().find(|(by_flag, _)| *by_flag == key) {
+            // At the next start as well, if that is with it.
+            tracing::warn!("{what}: does not count, {flag} of the command line does in its place");
+            continue;
+        }
         match about.counts {
             Counts::AtOnce => tracing::info!("{what}: applied"),
             Counts::For(of) => tracing::info!("{what}: applied, for {of}"),

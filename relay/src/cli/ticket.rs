@@ -7,8 +7,8 @@ use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::RelayTicket;
 
 /// The document of `--json`: fields are added, none is renamed or removed.
-#[derive(Debug, serde::Serialize)]
-struct Document {
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub(super) struct Document {
     /// `smr1…`
     ticket: String,
     /// Where it says that the relay is, each `host:port`.

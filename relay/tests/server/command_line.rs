@@ -1,5 +1,6 @@
 //! The program as people run it.
 
+use serde_json::Value;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -249,6 +250,112 @@ fn a_configuration_is_read_reloaded_and_refused() {
     assert!(said.contains("line 1, column 10: `public` is text in quotes: HOST or HOST:PORT"), "{said}");
     let said = sentence(relay(&state).args(["--config", "/nonexistent.toml"]).output().unwrap());
     assert!(said.contains("cannot read the configuration"), "{said}");
+}
+
+#[test]
+fn a_reload_says_what_a_flag_keeps_from_counting() {
+    let (root, state) = state();
+    let config = root.path().join("relay.toml");
+    fs::write(&config, "heartbeat = \"5s\"\n").unwrap();
+    let at = config.to_str().unwrap();
+    let mut running =
+        Running::start(&state, &[&["--config", at, "--public", "a.example:1"], &LOOPBACK[..]].concat());
+    let mut log = BufReader::new(running.child.stderr.take().unwrap());
+    let mut until = |words: &str| {
+        let mut lines = String::new();
+        loop {
+            let from = lines.len();
+            assert_ne!(log.read_line(&mut lines).unwrap(), 0, "it ended without saying {words:?}: {lines}");
+            if lines[from..].contains(words) {
+                return lines;
+            }
+        }
+    };
+    until("listening");
+    fs::write(&config, "listen = [\"127.0.0.1:1\"]\npublic = \"b.example:1\"\nheartbeat = \"6s\"\n").unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    let said = until("configuration reloaded");
+    for kept in
+        ["listen = 127.0.0.1:1: does not count, --listen", "public = b.example:1: does not count, --public"]
+    {
+        assert!(said.contains(kept), "{said}");
+    }
+    assert!(said.contains("heartbeat = 6s: applied"), "{said}");
+    assert!(
+        !said.contains("takes a restart") && !said.contains("next start"),
+        "nothing waits for one: {said}"
+    );
+    // What no flag stands before does wait.
+    fs::write(&config, "stun_alt = 2\nheartbeat = \"6s\"\n").unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    let said = until("configuration reloaded");
+    assert!(
+        said.contains("stun_alt = 2: counts from the next start on") && said.contains("takes a restart"),
+        "{said}"
+    );
+}
+
+/// What is wrong with `value` by `schema`, as far as schemas of ours go; a field that the schema does not name is wrong as well.
+fn faults(schema: &Value, whole: &Value, value: &Value, at: &str) -> Vec<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let schema = whole.pointer(reference.trim_start_matches('#')).expect("it is there");
+        return faults(schema, whole, value, at);
+    }
+    let is_of = match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_u64(),
+        other => panic!("{at}: no document has {other:?}"),
+    };
+    if !is_of {
+        return vec![format!("{at}: {value} is no {}", schema["type"])];
+    }
+    let mut found = Vec::new();
+    for required in schema["required"].as_array().into_iter().flatten() {
+        if value.get(required.as_str().unwrap()).is_none() {
+            found.push(format!("{at} has no {required}"));
+        }
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        match schema["properties"].get(name).or_else(|| schema.get("additionalProperties")) {
+            Some(schema) => found.extend(faults(schema, whole, field, &format!("{at}/{name}"))),
+            None => found.push(format!("{at}/{name} is not in the schema")),
+        }
+    }
+    for item in value.as_array().into_iter().flatten() {
+        found.extend(faults(&schema["items"], whole, item, at));
+    }
+    found
+}
+
+#[test]
+fn what_is_printed_has_the_shape_of_the_schema() {
+    let (_root, state) = state();
+    let running = Running::start(&state, &LOOPBACK);
+    let printed = |args: &[&str]| -> Value {
+        let output = relay(&state).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let schemas = printed(&["schema"]);
+    let all = schemas.as_object().unwrap();
+    assert!(!all.is_empty());
+    for (command, schema) in all {
+        let mut document = printed(&[command, "--json"]);
+        assert_eq!(faults(schema, schema, &document, ""), Vec::<String>::new(), "{command}");
+        assert_eq!(*schema, printed(&["schema", command]));
+        // Another shape is noticed.
+        document["another"] = Value::Null;
+        assert_eq!(faults(schema, schema, &document, "").len(), 1, "{command}");
+        document.as_object_mut().unwrap().clear();
+        assert!(!faults(schema, schema, &document, "").is_empty(), "{command}");
+    }
+    drop(running);
+    let said = sentence(relay(&state).args(["schema", "statsu"]).output().unwrap());
+    assert!(said.contains("did you mean `status`?"), "{said}");
+    let said = sentence(relay(&state).args(["schema", "config"]).output().unwrap());
+    assert!(said.contains("no command prints a document"), "{said}");
 }
 
 #[test]

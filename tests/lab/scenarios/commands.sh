@@ -85,6 +85,23 @@ lab_expect "plain up --detach comes back" timeout 20 nsenter --target "${LAB_HOL
 lab_wait 20 "b to be connected again" lab_connected b 1
 lab_expect "down" on b shadowmesh down
 
+# In the foreground of a terminal that goes away, as when its window is closed: it ends as cleanly as by a word. With a terminal a SIGHUP is a reload.
+lab_expect "script(1) is here" command -v script
+start window b script -qfec "exec shadowmesh up" /dev/null
+lab_wait 20 "b to be connected again" lab_connected b 1
+daemon=$(on b cat /var/lib/shadowmesh/.lock)
+lab_expect "it has a terminal" [ "$(on b ps -o tty= -p "$daemon" | tr -d ' ')" != "?" ]
+on b sh -c 'echo "flood_budget = \"2mbit\"" >>/var/lib/shadowmesh/config.toml'
+lab_expect "SIGHUP" on b kill -HUP "$daemon"
+lab_wait 5 "the settings to be read again" lab_status b '.switch.flood_budget == "2mbit" or error'
+before=$(lab_now_ms)
+stop window KILL
+gone() { on b sh -c '! kill -0 "$1" 2>/dev/null && [ ! -e /run/shadowmesh/control.sock ] && ! ip link show smesh0 2>/dev/null' sh "$daemon"; }
+lab_wait 10 "the daemon, its socket and its device to be gone" gone
+parted() { lab_status a '(.peers[] | select(.name == "b") | .state != "connected") or error'; }
+lab_wait 5 "a to be told" parted
+lab_took "a terminal goes away: until all is gone and the peer knows" "$(($(lab_now_ms) - before))" 5000
+
 # What `up --detach --json` prints has the shape of its schema; where it made the network, others join by it.
 of_schema() {
     on b shadowmesh schema up | jq -e --slurpfile up "$1" '(.properties | keys) == ($up[0] | keys) and (.required - ($up[0] | keys)) == []'
@@ -94,6 +111,18 @@ lab_expect "it is of its schema" of_schema "$LAB_OUT/again.json"
 lab_expect "the document of a network that was there" jq -e \
     --arg address "$(lab_address b)" '.device == "smesh0" and .mtu == 1400 and .invite == null and (.relay | startswith("ws://")) and
     (.addresses | map(split("/")[0]) | index($address) != null) and .log == "/var/lib/shadowmesh/daemon.log"' "$LAB_OUT/again.json"
+lab_expect "down" on b shadowmesh down
+# In the foreground it is a line of that, and the next when it says something else.
+start lines b shadowmesh up --json
+lab_wait 20 "b to be connected again" lab_connected b 1
+for which in head tail; do
+    "$which" -n 1 "$LAB_OUT/lines.out" >"$LAB_OUT/$which.json"
+    lab_expect "a line is of its schema" of_schema "$LAB_OUT/$which.json"
+done
+lab_expect "the first line is said before a relay is there" jq -e '.device == "smesh0" and .relay == null and .log == null' "$LAB_OUT/head.json"
+lab_expect "the last is what --detach says" jq -e --slurpfile again "$LAB_OUT/again.json" 'del(.log) == ($again[0] | del(.log)) and .log == null' "$LAB_OUT/tail.json"
+lab_expect "stdout has nothing else" jq -es 'length == 2' "$LAB_OUT/lines.out"
+stop lines
 lab_expect "b leaves its network" on b shadowmesh leave
 timeout 20 nsenter --target "${LAB_HOLDER[b]}" --net --mount --uts -- shadowmesh up --detach --json --relay "$RELAY_TICKET" >"$LAB_OUT/made.json" || lab_fail "up --detach --json: $?"
 lab_expect "it is of its schema" of_schema "$LAB_OUT/made.json"

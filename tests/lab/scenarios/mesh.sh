@@ -143,8 +143,35 @@ mesh() {
     for host in "${members[@]}"; do running "$host" || lab_fail "the daemon of $host ended: $(tail -3 "$LAB_OUT/$host.log")"; done
 }
 
+# What a size may cost, as this scenario is without settings: about twice what the table in tests/README.md has, so that a busy machine is no failure and
+# a cost that grows otherwise than before is one. Memory of a daemon, resident and its own, and of the relay, MB; sent by the relay for each pair, kB; moves of a path.
+declare -A bounds=(
+    [10]="29 4 13 43 180"
+    [25]="30 5.5 15 42 1200"
+    [50]="33 8 19 56 5000"
+    [100]="39 14 49 111 28000"
+)
+# at_most WHAT LIMIT UNIT FILTER — of the last size.
+at_most() {
+    local value
+    value=$(tail -1 "$STEPS" | jq "$4 | . * 10 | round / 10")
+    lab_measure "$1" "$value" "$3" "$2"
+    jq -en "$value <= $2" >/dev/null || lab_fail "$1: $value $3, and it may be $2 $3 at most"
+}
+costs() {
+    local size=$1 resident own relay sent moves
+    [[ -n ${bounds[$size]:-} && -z ${LAB_TYPE:-}${LAB_UP:-}${LAB_EVERY:-} ]] || return 0
+    read -r resident own relay sent moves <<<"${bounds[$size]}"
+    at_most "$size nodes, memory of a daemon, resident (p50)" "$resident" MB '.daemon.rss_kb.p50 / 1024'
+    at_most "$size nodes, memory of a daemon, its own (p50)" "$own" MB '.daemon.private_kb.p50 / 1024'
+    at_most "$size nodes, memory of the relay, resident" "$relay" MB '.relay.rss_kb.max / 1024'
+    at_most "$size nodes, sent by the relay for each pair" "$sent" kB '.relay_sent_bytes / .pairs / 1024'
+    at_most "$size nodes, moves of a path" "$moves" moves .moves
+}
+
 for size in "${sizes[@]}"; do
     mesh "$size"
+    costs "$size"
     lab_measure "$size nodes, up to full mesh" "$(tail -1 "$STEPS" | jq .connected_ms.max)" ms
     lab_measure "$size nodes, resident each (p50)" "$(tail -1 "$STEPS" | jq .daemon.rss_kb.p50)" kB
     lab_measure "$size nodes, idle CPU each (p50)" "$(tail -1 "$STEPS" | jq .daemon.cpu_pct.p50)" "% of a core"

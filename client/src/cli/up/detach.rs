@@ -58,7 +58,7 @@ pub(super) fn start(
             mtu: status.node.mtu,
             relay: relay.map(|relay| relay.url.as_str()),
             invite: announced.and_then(|announced| announced.ticket.as_ref()).map(|ticket| ticket.as_str()),
-            log: &log,
+            log: Some(&log),
         });
     }
     let addresses = status.node.addresses.join(", ");

@@ -7,11 +7,12 @@
 //! A network that it makes has certificates unless that is switched off: this host is its first admin.
 //!
 //! Two things go to stdout, because people copy them: the address of this node, and on the run that made the network
-//! `join with: sudo shadowmesh up smi1…`, once a relay took it. The journal does not get the second: others read it too. A
+//! `join with: sudo shadowmesh up smi1…`, once a relay took it; with `--json` both are in a document, here a line each ([`lines`]). The journal does not get the second: others read it too. A
 //! network of which nothing came, because the daemon could not start or every relay was another than its ticket says, is
 //! forgotten again.
 
 mod detach;
+mod lines;
 mod prepare;
 mod view;
 
@@ -34,7 +35,8 @@ use zeroize::Zeroizing;
 /// Join or make a network and run the daemon
 ///
 /// The first time give an invite (to join) or a relay ticket (to make a network). Everything given is remembered: the next
-/// time plain `shadowmesh up` is enough. Runs in the foreground unless --detach.
+/// time plain `shadowmesh up` is enough. Runs in the foreground unless --detach. With --json stdout has a document a line then: one when
+/// the device is up, and another whenever it says something else, such as which relay is connected.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  sudo shadowmesh up --relay smr1...        make a network on this relay\n  \
@@ -189,7 +191,7 @@ pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     if detach {
         return detach::start(global, prepared, announcement);
     }
-    run_here(prepared, announcement)
+    run_here(global, prepared, announcement)
 }
 
 /// How others join, said on the run that made the network.
@@ -227,11 +229,16 @@ impl Announcement {
     }
 }
 
-fn run_here(mut prepared: Prepared, announcement: Option<Announcement>) -> anyhow::Result<()> {
+fn run_here(
+    global: &Global,
+    mut prepared: Prepared,
+    announcement: Option<Announcement>,
+) -> anyhow::Result<()> {
     let undo = prepared.undo.take();
+    let view = if global.json { view::View::of_lines(announcement) } else { view::View::new(announcement) };
     runtime()?.block_on(async {
         let (progress, events) = ProgressSender::channel();
-        let viewing = tokio::spawn(view::View::new(announcement).follow(events));
+        let viewing = tokio::spawn(view.follow(events));
         let ended = daemon::run(prepared.into_options(progress)).await;
         // The daemon's end of the channel is gone: what was said is shown before the process ends.
         let was_accepted = viewing.await.context("cannot show progress")?;

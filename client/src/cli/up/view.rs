@@ -1,14 +1,16 @@
 //! Makes words of a daemon's progress.
 //!
 //! A line is written once, also when the daemon says it again; what goes on (connecting, waiting) is a spinner on a terminal
-//! and an ordinary line elsewhere. The address line goes to stdout, the rest to stderr.
+//! and an ordinary line elsewhere. The address line goes to stdout, the rest to stderr. With `--json` only documents go to stdout.
 
 use super::Announcement;
+use super::lines::Lines;
 use crate::cli::output::{self, clean};
 use crate::daemon::progress::Progress;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Interval, MissedTickBehavior, interval};
+use zeroize::Zeroizing;
 
 /// One turn of the spinner is eight frames: about a second.
 const FRAME: Duration = Duration::from_millis(120);
@@ -26,6 +28,8 @@ pub(super) struct View {
     /// To be said once a relay accepted this node.
     announcement: Option<Announcement>,
     was_accepted: bool,
+    /// What goes to stdout instead of words.
+    lines: Option<Lines>,
 }
 
 /// What becomes of an event.
@@ -42,7 +46,12 @@ enum Words {
 impl View {
     pub(super) fn new(announcement: Option<Announcement>) -> Self {
         let terminal = output::stderr_is_terminal();
-        Self { terminal, ongoing: None, last: None, announcement, was_accepted: false }
+        Self { terminal, ongoing: None, last: None, announcement, was_accepted: false, lines: None }
+    }
+
+    /// With documents on stdout.
+    pub(super) fn of_lines(announcement: Option<Announcement>) -> Self {
+        Self { lines: Some(Lines::new(announcement)), ..Self::new(None) }
     }
 
     /// Shows events until the daemon's end of the channel is gone; whether a relay ever accepted this node.
@@ -86,11 +95,19 @@ impl View {
                     self.last = Some(text);
                 }
             }
+            // It is in the document.
+            Words::Data(_) if self.lines.is_some() => {}
             Words::Data(text) => {
                 drop(output::stderr());
                 // A closed stdout must not end a daemon.
                 let _ = output::data(&text);
             }
+        }
+        if let Some(Ok(Some(line))) = self.lines.as_mut().map(|lines| lines.after(event)) {
+            let line = Zeroizing::new(line);
+            drop(output::stderr());
+            // As above.
+            let _ = output::data(&line);
         }
         if matches!(event, Progress::RelayConnected { .. }) {
             self.was_accepted = true;

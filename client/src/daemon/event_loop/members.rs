@@ -11,12 +11,13 @@ use super::rules::RECORD;
 use super::standing::{self, Heard, Stood};
 use super::told::Told;
 use crate::config::relays_in_use;
+use crate::control::message::{ErrorCode, Response};
 use crate::control::status::{self as doc, RulesInForce};
 use crate::daemon::clock::{self, unix_now};
 use crate::daemon::members::admin::{Admin, AdminError};
 use crate::daemon::members::{self, Members};
 use crate::daemon::report::refusal_in_words;
-use crate::daemon::state_dir::Joins;
+use crate::daemon::state_dir::{Joins, MemberState};
 use crate::plane::Vouched;
 use crate::system_rng::SystemRng;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
@@ -609,6 +610,19 @@ impl EventLoop {
         let id = authority.fingerprint();
         self.members.authority = Some(authority);
         Ok(id)
+    }
+
+    /// A copy of the network as this daemon holds it now, stored or not.
+    pub(super) fn copy(&self) -> Response {
+        let mut network = self.network.clone();
+        let members = self.endpoint.trust().map_or_else(MemberState::default, |trust| {
+            network.set_secrets(trust.secrets());
+            members::stored(trust, None)
+        });
+        match self.state.export_as(&network, members) {
+            Ok(text) => Response::Copy { text: text.to_string() },
+            Err(error) => Response::error(ErrorCode::Failed, error.to_string()),
+        }
     }
 
     /// The authority of this host.

@@ -1,4 +1,7 @@
 //! `shadowmesh path`: waits until both ends send as was asked for, and with `auto` until it is settled by which path they do.
+//!
+//! Where one of the two does not let the other in there is nothing to wait for: no data flows until somebody has a word on it. That is said
+//! at once, and as soon as it becomes so, and nothing is asked of the other end.
 
 use super::EventLoop;
 use crate::control::message::{ErrorCode, PathMoved, Response, Wanted};
@@ -28,7 +31,11 @@ impl EventLoop {
     /// Begins to wait, with what was found under the name that was asked for.
     pub(super) fn want_path(&mut self, slot: PeerSlot, wanted: Wanted, timeout_ms: u64, reply: Reply) {
         let now = Instant::now();
-        let Some((peer, _)) = self.peer(slot) else { return };
+        let Some((peer, name)) = self.peer(slot) else { return };
+        if let Some(sentence) = self.why_no_path(&peer, &name) {
+            reply.send(Response::error(ErrorCode::NotConnected, sentence));
+            return;
+        }
         let until = now + Duration::from_millis(timeout_ms).min(TIMEOUT_MAX);
         // Somebody else's wait for another wish is over now, and says so when it looks.
         self.endpoint.want_path(now, slot, wanted.into());
@@ -46,7 +53,11 @@ impl EventLoop {
         let now = Instant::now();
         for wait in std::mem::take(&mut self.path_waits) {
             let Some((peer, name)) = self.peer(wait.slot) else { continue };
-            if peer.wanted != select::Wanted::from(wait.wanted) {
+            if let Some(sentence) = self.why_no_path(&peer, &name) {
+                self.endpoint.want_path(now, wait.slot, wait.before);
+                is_told = true;
+                wait.reply.send(Response::error(ErrorCode::NotConnected, sentence));
+            } else if peer.wanted != select::Wanted::from(wait.wanted) {
                 let sentence = format!("meanwhile another path to {name} was asked for");
                 wait.reply.send(Response::error(ErrorCode::Failed, sentence));
             } else if is_done(&peer, wait.wanted) || (wait.until <= now && wait.wanted == Wanted::Auto) {

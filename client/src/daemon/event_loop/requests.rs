@@ -44,6 +44,7 @@ impl EventLoop {
                 Err(sentence) => Response::error(ErrorCode::Failed, sentence),
             }),
             Request::Members => reply.send(self.members_document()),
+            Request::Export => reply.send(self.copy()),
             Request::Change(change) => {
                 let response = self.change(change);
                 reply.send(response);

@@ -14,7 +14,7 @@ use crate::control::status::Barred;
 use crate::daemon::clock::date;
 use crate::daemon::report::refusal_in_words;
 use shadowmesh_proto::endpoint::status::PeerStatus;
-use shadowmesh_proto::ids::{Fingerprint, PeerSlot};
+use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
     ADMITTED, JoinError, PENDING, Reason, Refusal, Revocation, ShutOut, Trust, Verdict,
 };
@@ -166,6 +166,26 @@ impl EventLoop {
                 Some(format!("{name} is not let in yet: it has shown no certificate"))
             }
         }
+    }
+
+    /// Why no path is worth waiting for, and what to do: one of the two does not let the other in, which time alone does not mend.
+    pub(super) fn why_no_path(&self, peer: &PeerStatus, name: &str) -> Option<String> {
+        let Barred { state, by_us, why } = self.barred(peer)?;
+        let waits =
+            |id: NodeId| format!("`sudo shadowmesh approve {}` on an admin's host lets it in", id.short());
+        Some(match (state.as_str(), by_us) {
+            ("waiting", true) => format!("{name} is not let in: {why}; {}", waits(peer.id)),
+            ("waiting", false) => {
+                format!("{name} does not let this node in: {why}; {}", waits(self.endpoint.id()))
+            }
+            ("revoked", true) => {
+                format!("{name} is not let in: {why}; it takes another key and an invite to come back")
+            }
+            (_, true) => format!("{name} is not let in: {why}; `shadowmesh doctor` there says what to do"),
+            (_, false) => {
+                format!("{name} does not let this node in: {why}; `shadowmesh doctor` here says what to do")
+            }
+        })
     }
 
     /// Why somebody is refused, with times and names for people.

@@ -1,11 +1,12 @@
 //! Who is a member, on the side of the daemon: what it remembers of it, and what it does as an admin.
 //!
 //! What is decided is decided in [`shadowmesh_proto::membership`]; here it is read from and written to the state directory
-//! ([`Members`]), and an admin's wishes become documents ([`admin`]). A network begins in
-//! [`founding`], and grows by [`inviting`].
+//! ([`Members`]), and an admin's wishes become documents ([`admin`]). A network begins in [`founding`], and grows by [`inviting`]; what an
+//! admin's key here is worth is found out by [`held`].
 
 pub mod admin;
 pub mod founding;
+pub mod held;
 pub mod inviting;
 
 use super::state_dir::{Joins, MemberState, StateDir, StateError, StoredOwn};
@@ -48,6 +49,12 @@ impl Members {
         bygones.into_iter().for_each(|(issuer, bygone)| trust.recall(issuer, bygone));
         met.into_iter().for_each(|node| trust.remember(node, None));
         match own.map(|own| read_own(&trust, &own)).transpose().map_err(damaged)? {
+            // An admin's certifies the new key itself; another host takes an invite.
+            Some(Some((own, _))) if own.certificate.body().node != node => {
+                tracing::warn!(
+                    "the certificate here is of the key that this host had before: it has none for the one of now"
+                );
+            }
             Some(Some((own, key))) => {
                 trust.show(own);
                 if let Some(key) = key {
@@ -193,6 +200,22 @@ mod tests {
         dir.save_members(&state).expect("saved");
         let again = Members::load(&dir, root.fingerprint(), node).expect("loaded").trust;
         assert!(again.own().is_none());
+    }
+
+    #[test]
+    fn the_certificate_of_a_key_that_is_gone_is_not_shown() {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(home.path().join("state")).expect("opened");
+        let (node, next) = (NodeId([3; 32]), NodeId([4; 32]));
+        let (trust, authority) = made(&dir, node);
+        dir.save_members(&stored(&trust, None)).expect("saved");
+        let load = |node| Members::load(&dir, authority.fingerprint(), node).expect("loaded").trust;
+        assert_eq!(load(node).own().map(|own| own.certificate.body().node), Some(node));
+        let mut trust = load(next);
+        assert!(trust.own().is_none());
+        let mut admin = Admin::new(&mut trust, &authority, 1_000);
+        assert!(admin.certify_here(Name::new("a").expect("a name")).expect("certified"));
+        assert_eq!(trust.own().map(|own| own.certificate.body().node), Some(next));
     }
 
     #[test]

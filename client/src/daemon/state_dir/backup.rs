@@ -52,7 +52,20 @@ impl StateDir {
     /// As the loading of each.
     pub fn export(&self) -> Result<Option<Zeroizing<String>>, StateError> {
         let Some(network) = self.load_network()? else { return Ok(None) };
-        let MemberState { blobs, bygones, .. } = self.load_members()?;
+        self.export_as(&network, self.load_members()?).map(Some)
+    }
+
+    /// The same with a network and members that are in memory, and the admin's keys from here, where they are before they are in use.
+    /// **A secret.**
+    ///
+    /// # Errors
+    /// As [`Self::load_authority`].
+    pub fn export_as(
+        &self,
+        network: &NetworkState,
+        members: MemberState,
+    ) -> Result<Zeroizing<String>, StateError> {
+        let MemberState { blobs, bygones, .. } = members;
         let members = MemberState { blobs, bygones, ..MemberState::default() };
         let encoded = |authority: &Authority| BASE64URL_NOPAD.encode(authority.seed().as_slice());
         let key = self.load_authority()?.as_ref().map(encoded);
@@ -65,10 +78,11 @@ impl StateDir {
             admin_keys_aside: aside,
         };
         // What this program writes can be written.
-        Ok(Some(Zeroizing::new(serde_json::to_string_pretty(&copy).unwrap_or_default())))
+        Ok(Zeroizing::new(serde_json::to_string_pretty(&copy).unwrap_or_default()))
     }
 
-    /// Takes over a copy where there is no network; which, and whether it brought an admin's key.
+    /// Takes over a copy where there is no network; which, and whether it brought an admin's key. One that is here already and would make
+    /// room for it is put aside.
     ///
     /// # Errors
     /// See [`CopyError`]; nothing was changed by one that does not read.
@@ -92,10 +106,16 @@ impl StateDir {
         };
         let authority = copy.admin_key.as_ref().map(decoded).transpose()?;
         let aside = copy.admin_keys_aside.iter().map(decoded).collect::<Result<Vec<_>, _>>()?;
+        // First of all: one that is damaged may be all that is left of a key, and stays where it is.
+        let before = self.load_authority()?;
         for authority in &aside {
             self.save_authority_aside(authority)?;
         }
         if let Some(authority) = &authority {
+            // That of a network whose file is gone, or one that `admins id` made.
+            if let Some(before) = before.filter(|before| before.fingerprint() != authority.fingerprint()) {
+                self.save_authority_aside(&before)?;
+            }
             self.save_authority(authority)?;
         }
         self.save_members(&members)?;
@@ -144,6 +164,36 @@ mod tests {
         let expected = MemberState { own: None, ..members };
         assert_eq!(to.load_members().expect("read"), expected);
         assert_eq!(to.load_network().expect("read"), Some(taken));
+    }
+
+    #[test]
+    fn a_lone_key_makes_room_and_is_not_lost() {
+        let home = tempfile::tempdir().expect("a directory");
+        let open = |name: &str| StateDir::open(home.path().join(name)).expect("opened");
+        let (from, to) = (open("from"), open("to"));
+        let [brought, lone] = [3, 4].map(|seed| Authority::generate(&mut SeededRng::new(seed)));
+        from.save_network(&NetworkState::create("home", Vec::new(), &mut SeededRng::new(2))).expect("saved");
+        from.save_authority(&brought).expect("saved");
+        let copy = from.export().expect("read").expect("a network");
+        to.save_authority(&lone).expect("saved");
+        let keys = |dir: &StateDir| {
+            let own = dir.load_authority().expect("read").map(|key| key.fingerprint());
+            let aside = dir.load_authorities_aside().expect("read");
+            (own, aside.iter().map(Authority::fingerprint).collect::<Vec<_>>())
+        };
+        to.import(&copy).expect("taken over");
+        assert_eq!(keys(&to), (Some(brought.fingerprint()), vec![lone.fingerprint()]));
+        // The same again is no other.
+        to.forget_new_network().expect("forgotten");
+        to.import(&copy).expect("taken over");
+        assert_eq!(keys(&to), (Some(brought.fingerprint()), vec![lone.fingerprint()]));
+
+        let damaged = open("damaged");
+        std::fs::write(damaged.path().join("admin.key"), "half of a key\n").expect("written");
+        assert!(matches!(damaged.import(&copy), Err(CopyError::State(StateError::Damaged { .. }))));
+        assert_eq!(damaged.load_network().expect("read"), None);
+        let left = std::fs::read_to_string(damaged.path().join("admin.key")).expect("read");
+        assert_eq!(left, "half of a key\n");
     }
 
     #[test]

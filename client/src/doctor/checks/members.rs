@@ -104,11 +104,13 @@ pub(super) fn revoked(facts: &Facts) -> Outcome {
                 }
                 _ => ("this host was revoked: it can come back only with another key and an invite", true),
             };
-            if facts.state.has_admin_key && is_admin {
-                let keep = "it has the key of an admin, too: keep a copy (`shadowmesh network export FILE`) before it leaves";
-                return Trouble::fault(format!("{sentence}; {keep}"));
-            }
             let key = path(&facts.call.state.join("node.key"));
+            if facts.state.has_admin_key && is_admin {
+                // What an admin says counts whatever became of its host's key, and leaving would give that up.
+                let sentence = "this host was revoked, and is an admin's still: with another key it certifies itself, and needs no invite";
+                let first = vec![facts.shadowmesh("down"), facts.root(&format!("rm {key}"))];
+                return Trouble::fault(sentence).line(facts.start_after(first, ""));
+            }
             // A key that was made and is no admin's is nothing to keep.
             let discard = if facts.state.has_admin_key { "leave --discard-admin-key" } else { "leave" };
             let mut first = vec![facts.shadowmesh(discard)];

@@ -673,7 +673,7 @@ const CASES: &[Case] = &[
             running(f).status.membership.as_mut().unwrap().is_admin = true;
         },
         Severity::Fault,
-        None,
+        Some("shadowmesh down && rm /var/lib/shadowmesh/node.key && shadowmesh up --detach"),
     ),
     (
         "revoked",

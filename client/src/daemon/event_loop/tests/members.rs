@@ -151,6 +151,15 @@ impl Daemon {
         }
     }
 
+    /// Why no path is waited for; asked for so long that a test that waits for it fails.
+    async fn no_path(&self, peer: &str, wanted: Wanted) -> String {
+        let asked = Request::Path { peer: peer.to_owned(), wanted, timeout_ms: 3_600_000 };
+        match self.ask(asked).await {
+            Err(ControlError::Refused { code: ErrorCode::NotConnected, sentence }) => sentence,
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn until<F: Future<Output = bool>>(&self, what: &str, mut is_so: impl FnMut() -> F) {
         let waiting = async {
             while !is_so().await {
@@ -249,7 +258,10 @@ async fn from_joining_to_revocation() {
     a.send(&b, 102);
     assert_eq!(b.numbers(1).await, [102], "and what was denied never comes");
 
-    // One is shut out; the one that does not hear the admin itself as well.
+    // One is shut out; the one that does not hear the admin itself as well. Who waits for a path that never comes waits no longer.
+    let (socket, peer) = (a.socket.clone(), "carol".to_owned());
+    let asked = Request::Path { peer, wanted: Wanted::RelayUdp, timeout_ms: 3_600_000 };
+    let waiting = spawn_local(async move { call(&socket, &asked).await });
     let began = Instant::now();
     a.change(Change::Revoke { member: "carol".into() }).await.unwrap();
     a.parts_from("carol").await;
@@ -267,9 +279,20 @@ async fn from_joining_to_revocation() {
     }));
     let silence = a.no_echo(&shut_out).await;
     assert!(silence.contains("is not let in: revoked by the admin root on 2"), "{silence}");
+    let ended = within("the wait to end", waiting).await.unwrap();
+    let Err(ControlError::Refused { sentence, .. }) = ended else { panic!("{ended:?}") };
+    assert!(sentence.contains("is not let in: revoked by the admin root on 2"), "{sentence}");
+    // Nor is there anything to wait for, with whatever path.
+    for wanted in [Wanted::Relay, Wanted::Auto] {
+        let why = a.no_path(&shut_out, wanted).await;
+        assert!(why.contains("is not let in: revoked by the admin root on 2"), "{why}");
+        assert!(why.ends_with("it takes another key and an invite to come back"), "{why}");
+    }
     c.until("it to be told", || async { c.barred("a").await.is_some() }).await;
     let silence = c.no_echo("a").await;
     assert!(silence.contains("this node was revoked"), "{silence}");
+    let why = c.no_path("a", Wanted::Direct).await;
+    assert!(why.starts_with("a does not let this node in: ") && why.contains("shadowmesh doctor"), "{why}");
     let own = c.membership().await;
     assert_eq!(own.shut_out.as_deref(), Some("key"));
     assert!(own.warnings.iter().any(|said| said.contains("with another key")), "{:?}", own.warnings);
@@ -399,6 +422,10 @@ async fn approved() {
     );
     let silence = a.no_echo("b").await;
     assert_eq!(silence, format!("b is not let in: {why}"));
+    let approve = format!("`sudo shadowmesh approve {short}` on an admin's host lets it in");
+    assert_eq!(a.no_path("b", Wanted::Relay).await, format!("b is not let in: {why}; {approve}"));
+    let there = b.no_path("a", Wanted::Relay).await;
+    assert!(there.starts_with("a does not let this node in: ") && there.ends_with(&approve), "{there}");
     // Another that took the name of who is a member, and one that the same invite makes a member by its id.
     let other = office
         .joins("b", &a.invite(InviteLimits { needs_approval: true, ..InviteLimits::default() }).await)
@@ -679,6 +706,76 @@ async fn half_rotated() {
     let has_next = || async { b.membership().await.secret.generation >= 2 };
     b.until("b to have the next", has_next).await;
     a.meets("b").await;
+    office.serving.abort();
+}
+
+#[test]
+fn an_admins_host_that_was_revoked_comes_back_by_itself_with_another_key() {
+    crate::net::namespace::isolated(|| in_network("", revoked_admin()));
+}
+
+async fn revoked_admin() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    let Response::AdminId { id } = b.ask(Request::AdminId { anew: false }).await.unwrap() else {
+        panic!("no id")
+    };
+    a.change(Change::AddAdmin { id, name: "b-admin".into() }).await.unwrap();
+    b.until("it to be an admin's", || async { b.membership().await.is_admin }).await;
+    let before = a.status().await.node.id;
+    b.change(Change::Revoke { member: before.clone() }).await.unwrap();
+    a.until("it to know", || async { a.membership().await.state == "revoked" }).await;
+    assert!(a.membership().await.is_admin, "what it says counts still");
+
+    // What `doctor` says to type.
+    let home = a.ends().await;
+    std::fs::remove_file(home.path().join("state/node.key")).unwrap();
+    let a = office.again("a", home).await;
+    let id = a.status().await.node.id;
+    assert_ne!(id, before);
+    a.meets("b").await;
+    b.meets(&id).await;
+    let own = a.membership().await;
+    assert!(own.state == "member" && own.is_admin && own.shut_out.is_none(), "{own:?}");
+    office.serving.abort();
+}
+
+#[test]
+fn a_copy_is_of_what_the_daemon_holds_now() {
+    crate::net::namespace::isolated(|| in_network("", copied()));
+}
+
+async fn copied() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    a.change(Change::RotateSecret { now: false }).await.unwrap();
+    b.until("b to have it", || has_first(&b)).await;
+    let a_state = a.home.path().join("state");
+    // What is on the disk is of no use to anybody: neither file is asked.
+    for file in ["network.toml", "members"] {
+        std::fs::remove_file(a_state.join(file)).unwrap();
+    }
+
+    let taken_over = async |daemon: &Daemon, name: &str| {
+        let asked = daemon.ask(Request::Export).await.unwrap();
+        assert_eq!(format!("{asked:?}"), "Copy(..)");
+        let Response::Copy { text } = asked else { panic!("no copy") };
+        let state = StateDir::open(daemon.home.path().join(name)).unwrap();
+        let (network, has_key) = state.import(&text).unwrap();
+        let ids = network.secrets().ids().collect::<Vec<_>>();
+        let trust = Members::load(&state, office.root.fingerprint(), NodeId([7; 32])).unwrap().trust;
+        let named = trust.view().secret().map(|secret| secret.generation);
+        (ids, has_key, named, trust.view().members().count())
+    };
+    let (ids, has_key, named, members) = taken_over(&a, "copy").await;
+    assert!(ids.len() == 2 && has_key, "both secrets of the rotation, and the key: {ids:?}");
+    assert_eq!((named, members), (Some(1), 2));
+    let (of_b, has_key, ..) = taken_over(&b, "copy").await;
+    assert!(of_b == ids && !has_key);
     office.serving.abort();
 }
 
