@@ -38,13 +38,15 @@ pub(super) struct Down {
 
 /// `leave`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Leave {
+pub(super) struct Leave<'a> {
     /// Whether this host was in a network.
     pub(super) was_member: bool,
     /// Whether names were taken out of the hosts file that a killed daemon had left there.
     pub(super) took_names_out: bool,
     /// Whether a key was deleted that is an admin's, or may have been.
     pub(super) deleted_admin_key: bool,
+    /// Where a copy of the network is, with such a key; `null` where there was none.
+    pub(super) copy: Option<&'a Path>,
 }
 
 /// `install`.

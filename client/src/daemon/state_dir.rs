@@ -69,6 +69,8 @@ const _: () = {
         "it is readable"
     );
 };
+/// Copies of networks that were left begin so.
+const LEFT: &str = "left-";
 /// Who has it locked is the daemon.
 pub(crate) const LOCK: &str = ".lock";
 
@@ -100,7 +102,9 @@ fn name_of_aside(authority: &Authority) -> String {
 
 /// Whether a file of that name in it is for its owner alone.
 pub(crate) fn is_secret(name: &str) -> bool {
-    [NODE_KEY, NETWORK, MEMBERS, CONFIG].contains(&name) || name.starts_with(ADMIN_KEY)
+    [NODE_KEY, NETWORK, MEMBERS, CONFIG].contains(&name)
+        || name.starts_with(ADMIN_KEY)
+        || name.starts_with(LEFT)
 }
 
 impl StateDir {
@@ -212,6 +216,11 @@ impl StateDir {
             taken.map_err(|why| StateError::damaged(self.path.join(ADDRESS), why, remedy))?;
         }
         Ok(Some(network))
+    }
+
+    /// Whether this host is in a network, be its file readable or not.
+    pub fn has_network(&self) -> bool {
+        self.path.join(NETWORK).symlink_metadata().is_ok()
     }
 
     /// Remembers the network, and which address this host has there. What is there already is not written again.

@@ -362,13 +362,25 @@ fn a_network_with_certificates_is_made_copied_and_taken_over() {
     fs::remove_file(other.state().join("admin.key")).expect("removed");
     refused(&other.run(&["invite"]), "no admin of the network");
 
-    refused(&home.run(&["leave"]), "the key of the only admin of \"office\"");
-    let left = home.run(&["leave", "--discard-admin-key"]);
+    // Who leaves with an admin's key can come back with it.
+    let left = home.run(&["leave"]);
     assert_eq!(left.code, Some(0), "{left:?}");
     assert!(left.stderr.contains("its own key and its name are kept"), "{left:?}");
-    assert!(left.stderr.contains("the admin's key that was here is deleted"), "{left:?}");
-    assert!(home.state().join("node.key").exists());
+    let kept = home.state().join("left-office");
+    assert!(left.stderr.contains(kept.to_str().expect("text")), "{left:?}");
+    assert_eq!(fs::metadata(&kept).expect("kept").permissions().mode() & 0o777, 0o600);
     assert!(!home.state().join("admin.key").exists() && !home.state().join("members").exists());
+    assert_eq!(home.run(&["network", "import", kept.to_str().expect("text")]).code, Some(0));
+    assert!(home.state().join("admin.key").exists());
+    let left = home.run(&["leave", "--discard-admin-key", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&left.stdout).expect("a document");
+    assert_eq!((&document["deleted_admin_key"], &document["copy"]), (&true.into(), &serde_json::Value::Null));
+    assert!(home.state().join("node.key").exists() && !home.state().join("admin.key").exists());
+    // A key that waits for a network is nothing that is left.
+    fs::write(home.state().join("admin.key"), "A".repeat(43)).expect("written");
+    let none = home.run(&["leave"]);
+    assert!(none.code == Some(0) && none.stderr.contains("in no network"), "{none:?}");
+    assert!(home.state().join("admin.key").exists());
 }
 
 #[test]

@@ -55,7 +55,7 @@ lab_relay_rests busy a b 2
 # 3,309 bytes each, and the public keys for them, 1,952 bytes: that may still go by the relay, before there is a direct path.
 for host in a b; do stop "$host"; on "$host" shadowmesh leave >>"$LAB_OUT/leave.txt" 2>&1; done
 lab_up a --relay "$RELAY_TICKET"
-lab_invite a
+INVITE=$(on a shadowmesh invite)
 for name in first again; do
     costs pair b "$INVITE"
     spent=$((cost[pair-sent] - cost[alone-sent]))

@@ -3,10 +3,11 @@
 
 use super::members::MemberState;
 use super::network::NetworkState;
-use super::{StateDir, StateError, network};
+use super::{LEFT, StateDir, StateError, network};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::membership::Authority;
+use std::path::PathBuf;
 use zeroize::{Zeroize, Zeroizing};
 
 const FORMAT: u32 = 1;
@@ -81,6 +82,25 @@ impl StateDir {
         Ok(Zeroizing::new(serde_json::to_string_pretty(&copy).unwrap_or_default()))
     }
 
+    /// Writes such a copy into the state directory, for whoever regrets having left; where, or `None` without a network.
+    ///
+    /// # Errors
+    /// As [`Self::export`], and `NotWritable`.
+    pub fn keep_copy(&self) -> Result<Option<PathBuf>, StateError> {
+        let (Some(network), Some(copy)) = (self.load_network()?, self.export()?) else { return Ok(None) };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let label: String = network.name.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+        let names = (1u32..).map(|n| match n {
+            1 => format!("{LEFT}{label}"),
+            _ => format!("{LEFT}{label}-{n}"),
+        });
+        let is_free = |name: &String| self.path.join(name).symlink_metadata().is_err();
+        // There is a free number: a directory holds no 2^32 files.
+        let Some(name) = names.into_iter().find(is_free) else { return Ok(None) };
+        self.replace(&name, copy.as_bytes())?;
+        Ok(Some(self.path.join(name)))
+    }
+
     /// Takes over a copy where there is no network; which, and whether it brought an admin's key. One that is here already and would make
     /// room for it is put aside.
     ///
@@ -133,6 +153,20 @@ mod tests {
     use shadowmesh_proto::ids::RelayId;
     use shadowmesh_proto::rng::SeededRng;
     use shadowmesh_proto::ticket::RelayTicket;
+
+    #[test]
+    fn a_copy_that_is_kept_replaces_no_other() {
+        let home = tempfile::tempdir().expect("a directory");
+        let state = StateDir::open(home.path().join("state")).expect("opened");
+        assert_eq!(state.keep_copy().expect("looked"), None);
+        let network = NetworkState::create("../my lan", Vec::new(), &mut SeededRng::new(2));
+        state.save_network(&network).expect("saved");
+        let kept: Vec<_> = (0..3).map(|_| state.keep_copy().expect("kept").expect("a copy")).collect();
+        let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let names: Vec<_> = kept.iter().filter_map(name).collect();
+        assert_eq!(names, ["left----my-lan", "left----my-lan-2", "left----my-lan-3"]);
+        assert!(names.iter().all(|name| super::super::is_secret(name)));
+    }
 
     #[test]
     fn a_copy_brings_the_network_and_nothing_that_is_one_hosts_own() {
