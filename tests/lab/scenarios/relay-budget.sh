@@ -59,7 +59,7 @@ INVITE=$(on a shadowmesh invite)
 for name in first again; do
     costs pair b "$INVITE"
     spent=$((cost[pair-sent] - cost[alone-sent]))
-    lab_measure "the relay spent on a pair with certificates, $name" "$spent" bytes "$([[ $name == first ]] && echo 65536 || echo 20480)"
-    [[ $spent -le $([[ $name == first ]] && echo 65536 || echo 20480) ]] || lab_fail "the relay spent $spent bytes on the pair"
+    lab_measure "the relay spent on a pair with certificates, $name" "$spent" bytes "$([[ $name == first ]] && echo 65536 || echo 32768)"
+    [[ $spent -le $([[ $name == first ]] && echo 65536 || echo 32768) ]] || lab_fail "the relay spent $spent bytes on the pair"
     stop b
 done
