@@ -83,9 +83,11 @@ stop pings
 lab_oracle after a b --seconds "$(quick 2 5)"
 
 # The admin's machine is lost, and a copy of the network makes an admin of another host, which shuts the lost one out.
-stop a
-lab_expect "a copy is written" on a shadowmesh network export /run/office.backup
+lab_expect "a copy is written while the daemon runs" on a shadowmesh network export /run/office.backup
 lab_expect "it is for its owner alone" on a sh -c '[ "$(stat -c %a /run/office.backup)" = 600 ]'
+if on a setpriv --reuid 12345 --regid 12345 --clear-groups shadowmesh network export - >"$LAB_OUT/stranger.out" 2>&1; then lab_fail "anybody gets a copy"; fi
+stop a
+lab_expect "without it the copy is the same" on a sh -c 'shadowmesh network export /run/second.backup && cmp /run/second.backup /run/office.backup'
 cp "$LAB_DIR/a/run/office.backup" "$LAB_DIR/c/run/"
 # forgets HOST [OPTION] — it leaves the network and comes back as another node.
 forgets() {
