@@ -159,7 +159,7 @@ fn from_state(
     let node = state.load_or_create_node_key(&mut SystemRng)?.public();
     let mut members = Members::load(&state, root, node)?;
     let authority = members.authority.as_ref().context(no_admin)?;
-    let limits = wanted.limits(config.address).map_err(anyhow::Error::msg)?;
+    let limits = wanted.limits(network.address_space(), config.address).map_err(anyhow::Error::msg)?;
     let delegated = Admin::new(&mut members.trust, authority, now).invite(limits, &mut SystemRng)?;
     state.save_members(&members.stored())?;
     Ok(wanted.ticket(&network, &members.trust, &config.relays, delegated))

@@ -7,6 +7,7 @@ use super::name::Name;
 use super::statement::{SignError, Statement, Unverified};
 use super::trust::Own;
 use super::{Address, Seconds};
+use crate::addresses;
 use crate::ids::{Fingerprint, NodeId, StatementHash};
 use crate::rng::Rng;
 use crate::ticket::Delegated;
@@ -93,7 +94,7 @@ impl Joining {
         let says = Certificate {
             node,
             name: self.name_within(limits, node),
-            addresses: Addresses::new(self.address_within(limits, node, is_taken)).unwrap_or_default(),
+            addresses: Addresses::new(self.address_within(limits, root, node, is_taken)).unwrap_or_default(),
             tags: limits.tags.clone(),
             not_before: now,
             not_after: limits.members_until,
@@ -105,17 +106,24 @@ impl Joining {
     }
 
     /// The address wished for; nothing where that lies outside of the blocks, for who wishes for one is not served with another. Where
-    /// none was wished for, or that one is another's, the first free one of the blocks.
+    /// none was wished for, or that one is another's, the first free one of those that derive from its key, if the blocks have it: that one
+    /// the node has had until now; else the first free one of the blocks.
     fn address_within(
         &self,
         limits: &Delegation,
+        root: Fingerprint,
         node: NodeId,
         is_taken: impl Fn(Address) -> bool,
     ) -> Option<Address> {
         match self.address {
             Some(wished) if !limits.gives(wished) => None,
             Some(wished) if !is_taken(wished) => Some(wished),
-            Some(_) | None => limits.free_ipv4(node, is_taken),
+            Some(_) | None => {
+                let derived = addresses::ipv4_attempts(root.into(), node);
+                let mut derived = derived.filter_map(|(_, address)| Address::new(address.into()));
+                let has = derived.find(|address| limits.gives(*address) && !is_taken(*address));
+                has.or_else(|| limits.free_ipv4(node, is_taken))
+            }
         }
     }
 

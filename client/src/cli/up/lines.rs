@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn each_line_is_a_document_and_there_is_one_when_it_says_something_else() {
         let ticket = Some(Zeroizing::new("smi1x".to_owned()));
-        let mut lines = Lines::new(Some(Announcement { ticket, note: String::new() }));
+        let mut lines = Lines::new(Some(Announcement { ticket, notes: Vec::new() }));
         let mut after = |event: &Progress| {
             let line = lines.after(event).expect("written");
             line.inspect(|line| assert!(!line.contains('\n'), "{line}"))

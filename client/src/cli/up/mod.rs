@@ -194,24 +194,27 @@ pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     run_here(global, prepared, announcement)
 }
 
-/// How others join, said on the run that made the network.
+/// What is said on the run that made the network.
 #[derive(Debug)]
 struct Announcement {
     /// The invite; not for the journal.
     ticket: Option<Zeroizing<String>>,
-    note: String,
+    notes: Vec<String>,
 }
 
+/// Said where this run made the host the first admin of a network.
+const ONLY_ADMIN: &str = "this host is the network's only admin: keep a copy of its key (`sudo shadowmesh network export FILE`), or make another host one \
+                          (`shadowmesh admins --help`)";
+
 impl Announcement {
-    /// By `invite`, of which `advice` is said; without one, in the journal, how to make one.
-    fn new(invite: Option<&Invite>, advice: &str) -> Self {
-        match invite {
-            Some(invite) => Self { ticket: Some(invite.to_text()), note: format!("  {advice}") },
-            None => Self {
-                ticket: None,
-                note: "made a network; to let others join run `shadowmesh invite`".to_owned(),
-            },
-        }
+    /// By `invite`, of which `advice` is said; without one, in the journal, how to make one. `is_admin`: of a network with certificates.
+    fn new(invite: Option<&Invite>, advice: &str, is_admin: bool) -> Self {
+        let how = match invite {
+            Some(_) => format!("  {advice}"),
+            None => "made a network; to let others join run `shadowmesh invite`".to_owned(),
+        };
+        let notes = [Some(how), is_admin.then(|| ONLY_ADMIN.to_owned())];
+        Self { ticket: invite.map(Invite::to_text), notes: notes.into_iter().flatten().collect() }
     }
 
     /// A line to copy.
@@ -224,7 +227,7 @@ impl Announcement {
         if let Some(line) = self.line() {
             output::data(&line)?;
         }
-        output::note(&self.note);
+        self.notes.iter().for_each(|note| output::note(note));
         Ok(())
     }
 }
@@ -264,13 +267,14 @@ mod tests {
         let key = RelayId(NodeSecret::generate(&mut SystemRng).public().0);
         let relay = RelayTicket { key, addresses: vec!["192.0.2.1:8443".into()], expires: None };
         let network = NetworkState::create("home", vec![relay], &mut SystemRng);
-        let said = Announcement::new(Some(&network.invite(&[], Some(1), None, None)), "keep it secret");
+        let invite = network.invite(&[], Some(1), None, None);
+        let said = Announcement::new(Some(&invite), "keep it secret", false);
         let line = said.line().expect("a line");
         let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
         assert!(network.is_of(&Invite::parse(ticket, 0).expect("an invite")));
-        assert!(said.note.contains("keep it secret"));
-        let said = Announcement::new(None, "keep it secret");
-        assert!(said.line().is_none() && said.note.contains("run `shadowmesh invite`"));
-        assert!(!said.note.contains("smi1"));
+        assert_eq!(said.notes, ["  keep it secret"]);
+        let said = Announcement::new(None, "keep it secret", true);
+        assert!(said.line().is_none() && said.notes.concat().contains("run `shadowmesh invite`"));
+        assert!(said.notes.concat().contains("only admin") && !said.notes.concat().contains("smi1"));
     }
 }

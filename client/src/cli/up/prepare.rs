@@ -11,7 +11,7 @@ use crate::daemon::manager::Manager;
 use crate::daemon::members::Members;
 use crate::daemon::members::admin::Limits;
 use crate::daemon::members::founding::{Founding, Stored};
-use crate::daemon::members::inviting::blocks_beside;
+use crate::daemon::members::inviting::usual_blocks;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
@@ -308,8 +308,7 @@ fn found(
     let invite = if output::is_journal() {
         None
     } else {
-        // Who joins is to be beside this host, where that is given its address by hand.
-        let blocks = blocks_beside(settings.address);
+        let blocks = usual_blocks(founding.network().address_space(), settings.address);
         Some(
             founding
                 .invite(Limits { joins_for: invite::FIRST_EXPIRY, blocks, ..Limits::default() }, &mut rng)?,
@@ -318,7 +317,7 @@ fn found(
     let stored = founding.store(state)?;
     Ok(Made {
         network: founding.network().clone(),
-        announcement: Announcement::new(invite.as_ref(), invite::KEEP_SECRET),
+        announcement: Announcement::new(invite.as_ref(), invite::KEEP_SECRET, true),
         undo: NewNetwork::Founded(stored),
     })
 }
@@ -328,7 +327,7 @@ fn make_open(state: &StateDir, network: NetworkState, now: u64) -> anyhow::Resul
     let expires = now.saturating_add(invite::FIRST_EXPIRY.as_secs());
     let invite = (!output::is_journal()).then(|| network.invite(&[], Some(expires), None, None));
     state.save_network(&network)?;
-    let announcement = Announcement::new(invite.as_ref(), invite::ADVICE);
+    let announcement = Announcement::new(invite.as_ref(), invite::ADVICE, false);
     Ok(Made { network, announcement, undo: NewNetwork::Open })
 }
 
@@ -379,7 +378,14 @@ fn join(
     settings: &Settings,
     now: u64,
 ) -> anyhow::Result<()> {
-    if members.trust.own().is_some_and(|own| own.certificate.body().not_after > now) {
+    if let Some(own) = members.trust.own().filter(|own| own.certificate.body().not_after > now) {
+        let joined_by = own.certificate.body().delegation;
+        if joined_by.is_some_and(|joined_by| joined_by != delegated.delegation) {
+            output::note(
+                "this host is a member already, and stays what it is: of the invite it takes the relays and the secret; `sudo shadowmesh leave` first to \
+                 join by it anew",
+            );
+        }
         return Ok(());
     }
     members.join(Joins::new(delegated, member_name(settings)?, &mut SystemRng));

@@ -47,7 +47,7 @@ impl EventLoop {
         let invite = if self.endpoint.trust().is_none() {
             wanted.open(&self.network, &self.relay_tickets)?
         } else {
-            let limits = wanted.limits(self.settings.address)?;
+            let limits = wanted.limits(self.network.address_space(), self.settings.address)?;
             let delegated = self.ask_admin(|admin| admin.invite(limits, &mut SystemRng))?;
             let trust = self.endpoint.trust().ok_or(NO_LIMITS)?;
             wanted.ticket(&self.network, trust, &self.relay_tickets, delegated)

@@ -13,6 +13,9 @@ use shadowmesh_proto::wire::control::{Cidr4, Claim};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
+/// How a member gets another address than it was given.
+const ANEW: &str = "`sudo shadowmesh leave` and join by an invite that gives it (`shadowmesh invite --block CIDR` on an admin's host)";
+
 impl EventLoop {
     /// Takes what the network gives, where that is news.
     pub(super) async fn follow_given(&mut self) {
@@ -108,16 +111,14 @@ impl EventLoop {
         match limits {
             Some(limits) if address.is_none_or(|address| !limits.gives(address)) => {
                 format!(
-                    "the invite does not give this host the address {wished}: it gives {}",
+                    "the invite does not give this host the address {wished} (it gives {}): {ANEW}",
                     blocks_of(Some(limits))
                 )
             }
             _ if address.is_some_and(|address| trust.is_anothers(address, trust.node())) => {
                 format!("the address {wished} is another member's")
             }
-            _ => format!(
-                "the network does not give this host the address {wished}: join by an invite with --block to have one"
-            ),
+            _ => format!("the network does not give this host the address {wished}: {ANEW}"),
         }
     }
 }

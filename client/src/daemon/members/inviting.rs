@@ -7,6 +7,7 @@ use super::admin::Limits;
 use crate::config::Ipv4Cidr;
 use crate::control::message::{InviteLimits, NO_LIMITS};
 use crate::daemon::state_dir::NetworkState;
+use shadowmesh_proto::addresses::{self, AddressSpace};
 use shadowmesh_proto::membership::{Block, MAX_BLOCKS, Pattern, Set, Tag, Tags, Trust};
 use shadowmesh_proto::ticket::{Delegated, Invite, RelayTicket};
 use std::time::Duration;
@@ -45,12 +46,11 @@ impl Wanted {
         Ok(network.invite(relays, Some(self.until), self.name, None))
     }
 
-    /// What an admin is to say. `beside`: the address that the admin's host was given by hand, if any; who joins is to be beside it, unless
-    /// other blocks are named.
+    /// What an admin is to say in a network of this address space. `beside`: the address that the admin's host was given by hand, if any.
     ///
     /// # Errors
     /// A sentence, where something is no name, tag or block.
-    pub fn limits(&self, beside: Option<Ipv4Cidr>) -> Result<Limits, &'static str> {
+    pub fn limits(&self, space: AddressSpace, beside: Option<Ipv4Cidr>) -> Result<Limits, &'static str> {
         let Self { expires_s, name, limits, .. } = self;
         Ok(Limits {
             joins_for: Duration::from_secs(*expires_s),
@@ -58,7 +58,11 @@ impl Wanted {
             needs_approval: limits.needs_approval,
             names: name.as_ref().map(|name| Pattern::new(name).ok_or(BAD_NAME)).transpose()?,
             tags: tags(&limits.tags)?,
-            blocks: if limits.blocks.is_empty() { blocks_beside(beside) } else { blocks(&limits.blocks)? },
+            blocks: if limits.blocks.is_empty() {
+                usual_blocks(space, beside)
+            } else {
+                blocks(&limits.blocks)?
+            },
         })
     }
 
@@ -78,9 +82,11 @@ impl Wanted {
     }
 }
 
-/// The network of an address.
-pub fn blocks_beside(address: Option<Ipv4Cidr>) -> Set<Block, MAX_BLOCKS> {
-    Set::new(address.and_then(Ipv4Cidr::block)).unwrap_or_default()
+/// Where no blocks are named: who joins is to be beside the admin's host, where that was given its address by hand; else it may wish for any
+/// address of the range from which all derive theirs.
+pub fn usual_blocks(space: AddressSpace, beside: Option<Ipv4Cidr>) -> Set<Block, MAX_BLOCKS> {
+    let derived = || Block::new(addresses::ipv4_network(&space).into(), addresses::IPV4_PREFIX_LEN);
+    Set::new(beside.and_then(Ipv4Cidr::block).or_else(derived)).unwrap_or_default()
 }
 
 /// Tags, as people write them.
@@ -105,6 +111,8 @@ fn blocks(list: &[String]) -> Result<Set<Block, MAX_BLOCKS>, &'static str> {
 mod tests {
     use super::*;
 
+    const SPACE: AddressSpace = AddressSpace([5; 32]);
+
     fn wanted(limits: InviteLimits) -> Wanted {
         Wanted { until: 1_060, expires_s: 60, name: None, limits }
     }
@@ -113,22 +121,23 @@ mod tests {
     fn who_joins_is_beside_an_address_that_was_chosen_unless_it_is_said_where() {
         let beside = "10.7.3.4/24".parse().ok();
         let block = |text: &str| blocks(&[text.to_owned()]).expect("a block");
-        let limits = wanted(InviteLimits::default()).limits(beside).expect("limits");
+        let limits = wanted(InviteLimits::default()).limits(SPACE, beside).expect("limits");
         assert_eq!(limits.blocks, block("10.7.3.0/24"));
         let said = InviteLimits { blocks: vec!["10.9.0.0/16".into()], ..InviteLimits::default() };
-        assert_eq!(wanted(said).limits(beside).expect("limits").blocks, block("10.9.0.0/16"));
-        assert!(wanted(InviteLimits::default()).limits(None).expect("limits").blocks.is_empty());
+        assert_eq!(wanted(said).limits(SPACE, beside).expect("limits").blocks, block("10.9.0.0/16"));
+        let derived = wanted(InviteLimits::default()).limits(SPACE, None).expect("limits").blocks;
+        assert_eq!(derived, block(&format!("{}/16", addresses::ipv4_network(&SPACE))));
     }
 
     #[test]
     fn what_is_no_tag_block_or_name_is_said() {
-        let said = |limits: InviteLimits| wanted(limits).limits(None).map(drop);
+        let said = |limits: InviteLimits| wanted(limits).limits(SPACE, None).map(drop);
         assert_eq!(said(InviteLimits { tags: vec!["a b".into()], ..InviteLimits::default() }), Err(BAD_TAG));
         for block in ["10.7.3.1/24", "10.7.3.0", "10.7.3.0/33", "x/1"] {
             let limits = InviteLimits { blocks: vec![block.into()], ..InviteLimits::default() };
             assert_eq!(said(limits), Err(BAD_BLOCK), "{block}");
         }
         let named = Wanted { name: Some("a b".into()), ..wanted(InviteLimits::default()) };
-        assert_eq!(named.limits(None).map(drop), Err(BAD_NAME));
+        assert_eq!(named.limits(SPACE, None).map(drop), Err(BAD_NAME));
     }
 }

@@ -3,8 +3,10 @@
 mod rotating;
 
 use super::*;
+use crate::addresses::{AddressSpace, ipv4_attempts, ipv4_network};
 use crate::rng::Rng as _;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 const ONE_WAY: Duration = Duration::from_millis(20);
@@ -390,6 +392,30 @@ fn who_joins_has_an_address_of_the_invite_and_nobody_elses() {
     assert_eq!(joined(None, &[second], &[first]).as_ref(), Some(third));
     assert_eq!(joined(Some("10.1.2.44"), &["10.1.2.44"], &[]).as_ref(), Some(first));
     assert_eq!(joined(Some("10.1.2.44"), &[], &["10.1.2.44"]).as_ref(), Some(first));
+}
+
+#[test]
+fn who_joins_keeps_the_address_that_its_key_gives_where_the_invite_has_it() {
+    let space = AddressSpace::from(root().fingerprint());
+    let derived: Vec<Ipv4Addr> = ipv4_attempts(space, id(2)).map(|(_, address)| address).take(2).collect();
+    let joined = |recorded: Option<Ipv4Addr>, wished: Option<Ipv4Addr>| {
+        let mut world = joining(|limits| {
+            limits.blocks = Set::new(Block::new(ipv4_network(&space).into(), 16)).unwrap();
+        });
+        let of = |address: Option<Ipv4Addr>| address.and_then(|address| Address::new(address.into()));
+        world.trust(2).wish_address(of(wished));
+        let word = Word { version: 1, addresses: Addresses::new(of(recorded)), ..Word::default() };
+        world.say(1, |document| assert!(document.members.insert(id(9), word)));
+        world.connect(1, 2);
+        assert!(world.opens(1, 2, seconds(5)).is_some());
+        let own = world.nodes[&2].trust.own().unwrap().certificate.body().addresses.clone();
+        own.first().map(|address| address.ip())
+    };
+    assert_eq!(joined(None, None), Some(derived[0].into()));
+    assert_eq!(joined(Some(derived[0]), None), Some(derived[1].into()));
+    let [a, b, ..] = ipv4_network(&space).octets();
+    let chosen = Ipv4Addr::new(a, b, 9, 9);
+    assert_eq!(joined(None, Some(chosen)), Some(chosen.into()));
 }
 
 #[test]

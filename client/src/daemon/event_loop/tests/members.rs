@@ -842,7 +842,7 @@ async fn given_addresses() {
 
     // Outside of the block: said once, and shown; nobody would believe it.
     let mut c = office.joins_at("c", &invite, Some("10.9.9.9/24")).await;
-    let sentence = "the invite does not give this host the address 10.9.9.9: it gives 10.7.3.0/24";
+    let sentence = "the invite does not give this host the address 10.9.9.9 (it gives 10.7.3.0/24)";
     let is_said = |said: &Progress| matches!(said, Progress::Notice(said) if said.contains(sentence));
     c.says("that it is not given", is_said).await;
     let own = c.cidr().await;
