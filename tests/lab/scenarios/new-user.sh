@@ -11,6 +11,9 @@ mapfile -t installing < <(block 'Counted honestly' | grep -E '^(scripts/|cargo |
 [[ ${#installing[@]} -eq 3 && ${installing[0]} == "scripts/install-deps build" && ${installing[1]} == "cargo build --release --locked" ]] ||
     lab_fail "the README promises three commands for installing, of which the first fetches what the second builds with: ${installing[*]}"
 
+mapfile -t members < <(block '## Who is a member' | sed -n 's/^\(a\|b\)\$ \+/\1 /p')
+[[ ${#members[@]} -eq 5 ]] || lab_fail "the README has ${#members[@]} lines about members: ${members[*]}"
+
 lab_debian base sudo
 
 lab_topology relay_two_nat
@@ -90,6 +93,21 @@ lab_expect "sudo shadowmesh down" types b "sudo shadowmesh down"
 lab_wait 10 "b's daemon to end" stopped b
 begins b b "sudo shadowmesh up"
 lab_wait 20 "plain up to be enough" lab_connected b 1
+# And those about members: b comes by an invite of its own, is seen, lost and shut out, and the secret replaced.
+lab_expect "b is as new" types b "sudo shadowmesh leave && sudo rm /var/lib/shadowmesh/node.key"
+lab_wait 10 "b's daemon to end" stopped b
+invite_line=${members[0]#a } up_line=${members[1]#b } members_line=${members[2]#a } revoke_line=${members[3]#a } rotate_line=${members[4]#a }
+step "a\$ $invite_line"
+invite=$(on a su - me -c "$invite_line" 2>>"$LAB_OUT/invite.txt")
+begins b b "$(with "$up_line" 'smi1…' "$invite")"
+lab_wait 20 "b to be connected again" lab_connected b 1
+name=$(sed -n 's/.*--name \([a-z]*\).*/\1/p' <<<"$invite_line")
+called() { types a "$members_line" | grep -qE "^$name .* $2"; }
+lab_wait 10 "b to be among the members as $name" called "$name" member
+lab_expect "$revoke_line" types a "$revoke_line"
+[[ $revoke_line == *" $name" ]] || lab_fail "the README revokes another than it invited: $revoke_line"
+lab_wait 5 "b to know" lab_status b '.membership.state == "revoked" or error'
+lab_expect "$rotate_line" types a "$rotate_line"
 # What a person who may not is told.
 told() { # LINE WORDS
     local said
