@@ -16,9 +16,6 @@
 //! (`TUNSETVNETLE`). The layout is `struct virtio_net_hdr` (virtio 1.2, 5.1.6; `linux/virtio_net.h`) without
 //! the receive-buffer count, because the default `TUNSETVNETHDRSZ` is 10.
 
-const NEEDS_CSUM: u8 = 1;
-const GSO_ECN: u8 = 0x80;
-
 /// What the kernel, or we, left undone on a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VnetHeader {
@@ -54,6 +51,16 @@ pub enum Segmentation {
 impl VnetHeader {
     /// Bytes in front of a frame.
     pub const LEN: usize = 10;
+    /// Of `flags`: the checksum field holds the pseudo-header's sum.
+    pub const NEEDS_CHECKSUM: u8 = 1;
+    /// Of `gso_type`: TCP over IPv4.
+    pub const GSO_TCP_V4: u8 = 1;
+    /// TCP over IPv6.
+    pub const GSO_TCP_V6: u8 = 4;
+    /// UDP datagrams of one size.
+    pub const GSO_UDP: u8 = 5;
+    /// The first segment has CWR set.
+    pub const GSO_ECN: u8 = 0x80;
 
     /// The header of a frame that is complete: nothing to checksum, nothing to cut.
     pub const COMPLETE: Self =
@@ -90,16 +97,16 @@ impl VnetHeader {
     /// Whether the checksum field holds only the pseudo-header sum and must be completed before the frame
     /// leaves the machine.
     pub const fn needs_checksum(&self) -> bool {
-        self.flags & NEEDS_CSUM != 0
+        self.flags & Self::NEEDS_CHECKSUM != 0
     }
 
     /// How the frame is to be cut.
     pub const fn segmentation(&self) -> Segmentation {
-        match self.gso_type & !GSO_ECN {
+        match self.gso_type & !Self::GSO_ECN {
             0 => Segmentation::None,
-            1 => Segmentation::TcpV4,
-            4 => Segmentation::TcpV6,
-            5 => Segmentation::Udp,
+            Self::GSO_TCP_V4 => Segmentation::TcpV4,
+            Self::GSO_TCP_V6 => Segmentation::TcpV6,
+            Self::GSO_UDP => Segmentation::Udp,
             other => Segmentation::Other(other),
         }
     }

@@ -88,23 +88,61 @@ impl Headers {
         {
             return Err(Malformed::Headers);
         }
-        let payload_at = transport_at
-            + match transport {
-                Transport::Udp => 8,
-                Transport::Tcp => {
-                    let offset = frame.get(transport_at + 12).ok_or(Malformed::Short)?;
-                    let len = usize::from(offset >> 4) * 4;
-                    if len < 20 {
-                        return Err(Malformed::Headers);
-                    }
-                    len
-                }
-            };
+        let payload_at = transport_at + transport_len(frame, transport, transport_at)?;
         if frame.len() <= payload_at {
             return Err(Malformed::Short);
         }
         Ok(Self { version, transport, ip_at, transport_at, payload_at })
     }
+
+    /// Those of a complete frame; `None` where it is neither TCP nor UDP, or is shorter than its headers. A first fragment has them as well.
+    pub(super) fn of_complete(frame: &[u8]) -> Option<Self> {
+        let (ip_at, version) = find_ip(frame).ok()?;
+        let ip = frame.get(ip_at..)?;
+        let (number, len) = match version {
+            Version::V4 => {
+                let len = usize::from(ip.first()? & 0x0f) * 4;
+                (*ip.get(9)?, (ip.first()? >> 4 == 4 && len >= 20).then_some(len)?)
+            }
+            Version::V6 => behind_extensions(ip)?,
+        };
+        let transport = match number {
+            TCP => Transport::Tcp,
+            UDP => Transport::Udp,
+            _ => return None,
+        };
+        let transport_at = ip_at + len;
+        let payload_at = transport_at + transport_len(frame, transport, transport_at).ok()?;
+        (frame.len() >= payload_at).then_some(Self { version, transport, ip_at, transport_at, payload_at })
+    }
+}
+
+fn transport_len(frame: &[u8], transport: Transport, at: usize) -> Result<usize, Malformed> {
+    match transport {
+        Transport::Udp => Ok(8),
+        Transport::Tcp => {
+            let offset = frame.get(at + 12).ok_or(Malformed::Short)?;
+            let len = usize::from(offset >> 4) * 4;
+            if len < 20 { Err(Malformed::Headers) } else { Ok(len) }
+        }
+    }
+}
+
+/// What an IPv6 header and the extension headers behind it say that follows, and where; only those whose form is the general one
+/// (RFC 8200 §4.3, §4.4, §4.6).
+fn behind_extensions(ip: &[u8]) -> Option<(u8, usize)> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const DESTINATION: u8 = 60;
+    if ip.first()? >> 4 != 6 {
+        return None;
+    }
+    let (mut number, mut at) = (*ip.get(6)?, 40);
+    while matches!(number, HOP_BY_HOP | ROUTING | DESTINATION) {
+        let &[next, units] = ip.get(at..)?.first_chunk()?;
+        (number, at) = (next, at + 8 * (1 + usize::from(units)));
+    }
+    Some((number, at))
 }
 
 /// The IP header behind at most two tags.

@@ -1,7 +1,9 @@
-//! Superframes: what the kernel hands over instead of many segments, when we promised to cut them ([`Offload::Full`](super::Offload)).
+//! Superframes: what the kernel hands over instead of many segments, when we promised to cut them ([`Offload::Full`](super::Offload)), and what it
+//! takes instead of many frames.
 //!
 //! - `headers`: where things are in a frame, by what the virtio header says and the frame confirms.
 //! - `split`: one superframe into frames that are complete.
+//! - `merge`: frames of one flow into a superframe.
 //!
 //! # Invariants
 //!
@@ -12,10 +14,22 @@
 //! - A header that the frame does not bear out makes an error, never a wrong frame.
 
 mod headers;
+mod merge;
 mod split;
 
 pub use headers::Malformed;
+pub use merge::{Kind, MERGE_BYTES, Merge, Segment};
 pub use split::{Segments, Superframe};
+
+fn get(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk::<2>).map_or(0, |field| u16::from_be_bytes(*field))
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(field) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>) {
+        *field = value.to_be_bytes();
+    }
+}
 
 #[cfg(test)]
 pub(crate) use split::tests as superframes;

@@ -15,6 +15,7 @@
 use super::super::checksum::{fold, sum};
 use super::super::vnet::VnetHeader;
 use super::headers::{Headers, Malformed, Transport, Version};
+use super::{get, put};
 
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
@@ -151,16 +152,6 @@ fn finish(segment: &mut [u8], headers: Headers, place: Place) {
     put(body, transport.checksum_at(), checksum);
 }
 
-fn get(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..).and_then(<[u8]>::first_chunk::<2>).map_or(0, |field| u16::from_be_bytes(*field))
-}
-
-fn put(bytes: &mut [u8], at: usize, value: u16) {
-    if let Some(field) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>) {
-        *field = value.to_be_bytes();
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -172,7 +163,7 @@ pub(crate) mod tests {
         pub(crate) header: VnetHeader,
         pub(crate) frame: Vec<u8>,
         pub(crate) payload_at: usize,
-        transport_at: usize,
+        pub(crate) transport_at: usize,
         ip_at: usize,
         is_v6: bool,
         is_tcp: bool,
@@ -379,7 +370,7 @@ pub(crate) mod tests {
         }
     }
 
-    const PLAIN: Choice = Choice {
+    pub(crate) const PLAIN: Choice = Choice {
         tags: 0,
         is_v6: false,
         is_tcp: true,

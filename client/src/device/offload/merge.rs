@@ -1,0 +1,472 @@
+//! Frames of one flow into the superframe that they are segments of: the other way round than `split`, for what came from the network and goes
+//! to the kernel, which then walks its stack once and not forty times.
+//!
+//! # Life
+//!
+//! A [`Merge`] is empty, is begun by a frame ([`Merge::begin`]), takes what follows that ([`Merge::take`]) and is finished
+//! ([`Merge::finish`]): then it lies in one piece, with the virtio header that says how it is to be seen, and the merge is empty again.
+//!
+//! # Invariants
+//!
+//! - What is taken is what the kernel's own GRO takes (`tcp_gro_receive`, `udp_gro_receive`, `inet_gro_receive`), and stricter where that is simpler:
+//!   all headers are those of the first frame, but for lengths, checksums, the IPv4 identification, which counts up, the sequence number, which
+//!   follows, and PSH and FIN, which end it.
+//! - So cutting what is finished gives the frames that were taken, byte for byte; and what was cut is whole again (tests).
+//! - A frame whose checksums do not hold is taken by nobody: the kernel is told that they need not be looked at, and what was damaged before it came to
+//!   us (behind a bridge) has to be found by whom it is for.
+//! - One frame alone is finished as it was.
+
+use super::super::checksum::{fold, sum};
+use super::super::vnet::VnetHeader;
+use super::headers::{Headers, Transport, Version};
+use super::{get, put};
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
+const CWR: u8 = 0x80;
+
+/// Most frames that become one: what `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS` before Linux 6.12), and TCP of 1348 bytes fills the rest anyway.
+const MOST: u16 = 64;
+/// Bytes of an IP packet at most, as far as its length field tells.
+const LONGEST: usize = 65_535;
+/// Bytes before an IP header at most: two tags.
+const LINK: usize = 22;
+
+/// Bytes that a merge needs: the virtio header, and the longest frame.
+pub const MERGE_BYTES: usize = VnetHeader::LEN + LINK + 40 + LONGEST;
+
+/// What a frame is to a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It may be put together with what follows it.
+    Data(Segment),
+    /// Nothing may be put together with it; what was before it in its flow is to go first.
+    Apart,
+}
+
+/// A frame that was looked at: a whole TCP segment or UDP datagram with data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    headers: Headers,
+    payload: usize,
+    /// TCP's; 0 of UDP.
+    sequence: u32,
+    flags: u8,
+}
+
+impl Kind {
+    /// Looks over a complete frame. Checksums are looked at when it is taken.
+    pub fn of(frame: &[u8]) -> Self {
+        segment_of(frame).map_or(Self::Apart, Self::Data)
+    }
+}
+
+fn segment_of(frame: &[u8]) -> Option<Segment> {
+    let headers = Headers::of_complete(frame)?;
+    let Headers { version, transport, ip_at, transport_at, payload_at } = headers;
+    let (ip, body) = (frame.get(ip_at..)?, frame.get(transport_at..)?);
+    let said = match version {
+        // Neither a fragment nor padded.
+        Version::V4 if get(ip, 6) & 0x3fff != 0 => return None,
+        Version::V4 => usize::from(get(ip, 2)),
+        Version::V6 => 40 + usize::from(get(ip, 4)),
+    };
+    let payload = frame.len().checked_sub(payload_at).filter(|payload| *payload > 0)?;
+    if said != ip.len() {
+        return None;
+    }
+    match transport {
+        Transport::Tcp => {
+            let flags = *body.get(13)?;
+            let is_plain = flags & (SYN | RST | URG) == 0 && flags & ACK != 0;
+            let sequence = u32::from_be_bytes(*body.get(4..)?.first_chunk()?);
+            is_plain.then_some(Segment { headers, payload, sequence, flags })
+        }
+        Transport::Udp => {
+            // Without a checksum it is none that the kernel may fill in.
+            let is_whole = usize::from(get(body, 4)) == body.len() && get(body, 6) != 0;
+            is_whole.then_some(Segment { headers, payload, sequence: 0, flags: 0 })
+        }
+    }
+}
+
+/// Frames of one flow that are being put together.
+#[derive(Debug)]
+pub struct Merge {
+    /// Room for the virtio header, then the frame.
+    memory: Box<[u8]>,
+    /// Bytes of the frame.
+    len: usize,
+    /// The first frame; `None` when it is empty.
+    first: Option<Segment>,
+    count: u16,
+    /// Nothing follows: the last one was shorter, or ends a burst.
+    is_ended: bool,
+}
+
+impl Default for Merge {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Merge {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            memory: vec![0; MERGE_BYTES].into_boxed_slice(),
+            len: 0,
+            first: None,
+            count: 0,
+            is_ended: false,
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// How many frames are in it.
+    pub const fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Whether `frame` is of the flow that is in it: it has its addresses, tags and ports.
+    pub fn is_of_flow(&self, frame: &[u8]) -> bool {
+        let Some(first) = &self.first else { return false };
+        let there = self.frame();
+        let same = |from: usize, to: usize| there.get(from..to) == frame.get(from..to);
+        let Headers { version, ip_at, transport_at, .. } = first.headers;
+        let addresses = match version {
+            Version::V4 => same(ip_at + 9, ip_at + 10) && same(ip_at + 12, ip_at + 20),
+            Version::V6 => same(ip_at + 8, ip_at + 40),
+        };
+        same(0, ip_at) && addresses && same(transport_at, transport_at + 4)
+    }
+
+    /// Begins with `frame`, where it is empty and the frame is sound.
+    pub fn begin(&mut self, frame: &[u8], segment: Segment) -> bool {
+        let Some(space) = self.memory.get_mut(VnetHeader::LEN..VnetHeader::LEN + frame.len()) else {
+            return false;
+        };
+        if self.first.is_some() || !is_sound(frame, segment.headers) {
+            return false;
+        }
+        space.copy_from_slice(frame);
+        (self.len, self.first, self.count) = (frame.len(), Some(segment), 1);
+        self.is_ended = ends(segment, segment.payload);
+        true
+    }
+
+    /// Takes `frame`, where that follows what is in it and is sound.
+    pub fn take(&mut self, frame: &[u8], segment: Segment) -> bool {
+        let Some(first) = self.first else { return false };
+        if self.is_ended || self.count >= MOST || !self.follows(frame, first, segment) {
+            return false;
+        }
+        let end = VnetHeader::LEN + self.len;
+        let is_within = self.len - first.headers.ip_at + segment.payload <= LONGEST;
+        let payload = frame.get(segment.headers.payload_at..);
+        let space = self.memory.get_mut(end..end + segment.payload);
+        let (true, Some(payload), Some(space)) = (is_within, payload, space) else { return false };
+        if !is_sound(frame, segment.headers) {
+            return false;
+        }
+        space.copy_from_slice(payload);
+        self.len += segment.payload;
+        self.count += 1;
+        self.is_ended = ends(segment, first.payload);
+        if let Some(flags) = self.memory.get_mut(VnetHeader::LEN + first.headers.transport_at + 13)
+            && first.headers.transport == Transport::Tcp
+        {
+            *flags |= segment.flags & (PSH | FIN);
+        }
+        true
+    }
+
+    /// What is in it: the header for the device, and room for that with the frame behind it. `None` where it is empty. It is empty afterwards.
+    pub fn finish(&mut self) -> Option<(VnetHeader, &mut [u8])> {
+        let first = self.first.take()?;
+        let (len, count) = (std::mem::take(&mut self.len), std::mem::take(&mut self.count));
+        let packet = self.memory.get_mut(..VnetHeader::LEN + len)?;
+        if count < 2 {
+            return Some((VnetHeader::COMPLETE, packet));
+        }
+        let header = seal(packet.get_mut(VnetHeader::LEN..)?, first);
+        Some((header, packet))
+    }
+
+    fn frame(&self) -> &[u8] {
+        self.memory.get(VnetHeader::LEN..VnetHeader::LEN + self.len).unwrap_or_default()
+    }
+
+    /// Whether `frame` is the next of those that begin with `first`.
+    fn follows(&self, frame: &[u8], first: Segment, segment: Segment) -> bool {
+        if first.headers != segment.headers || segment.payload > first.payload {
+            return false;
+        }
+        let there = self.frame();
+        let same = |from: usize, to: usize| there.get(from..to) == frame.get(from..to);
+        let Headers { version, transport, ip_at, transport_at, payload_at } = first.headers;
+        let is_same_ip = match version {
+            Version::V4 => {
+                let counts_up = get(frame.get(ip_at..).unwrap_or_default(), 4)
+                    == get(there.get(ip_at..).unwrap_or_default(), 4).wrapping_add(self.count);
+                counts_up
+                    && same(ip_at, ip_at + 2)
+                    && same(ip_at + 6, ip_at + 10)
+                    && same(ip_at + 12, transport_at)
+            }
+            Version::V6 => same(ip_at, ip_at + 4) && same(ip_at + 6, transport_at),
+        };
+        let is_same_transport = match transport {
+            Transport::Udp => same(transport_at, transport_at + 4),
+            Transport::Tcp => {
+                let taken = self.len - payload_at;
+                let next = first.sequence.wrapping_add(taken as u32);
+                // CWR is once (RFC 3168 §6.1.2); PSH and FIN may come with the last.
+                let but = !(PSH | FIN);
+                segment.sequence == next
+                    && segment.flags & but == first.flags & but & !CWR
+                    && same(transport_at, transport_at + 4)
+                    && same(transport_at + 8, transport_at + 13)
+                    && same(transport_at + 14, transport_at + 16)
+                    && same(transport_at + 18, payload_at)
+            }
+        };
+        same(0, ip_at) && is_same_ip && is_same_transport
+    }
+}
+
+/// Whether nothing may come behind a segment among those of `size`.
+const fn ends(segment: Segment, size: usize) -> bool {
+    segment.payload < size || segment.flags & (PSH | FIN) != 0
+}
+
+/// Whether its checksums hold (RFC 1071).
+fn is_sound(frame: &[u8], headers: Headers) -> bool {
+    let Headers { version, transport, ip_at, transport_at, .. } = headers;
+    let (Some(ip), Some(body)) = (frame.get(ip_at..transport_at), frame.get(transport_at..)) else {
+        return false;
+    };
+    let is_ip_sound = version == Version::V6 || fold(sum(ip)) == 0xffff;
+    is_ip_sound && fold(pseudo(ip, version, transport, body.len()) + sum(body)) == 0xffff
+}
+
+/// The sum of the pseudo-header, not folded.
+fn pseudo(ip: &[u8], version: Version, transport: Transport, len: usize) -> u64 {
+    let addresses = match version {
+        Version::V4 => ip.get(12..20),
+        Version::V6 => ip.get(8..40),
+    };
+    sum(addresses.unwrap_or_default()) + u64::from(transport.number()) + len as u64
+}
+
+/// Makes the headers of the first frame those of all, with the checksum left to the kernel.
+fn seal(frame: &mut [u8], first: Segment) -> VnetHeader {
+    let Headers { version, transport, ip_at, transport_at, payload_at } = first.headers;
+    let gso_type = match (transport, version) {
+        (Transport::Tcp, Version::V4) => VnetHeader::GSO_TCP_V4,
+        (Transport::Tcp, Version::V6) => VnetHeader::GSO_TCP_V6,
+        (Transport::Udp, _) => VnetHeader::GSO_UDP,
+    };
+    let header = VnetHeader {
+        flags: VnetHeader::NEEDS_CHECKSUM,
+        gso_type: gso_type | if first.flags & CWR == 0 { 0 } else { VnetHeader::GSO_ECN },
+        // None of these is as long as a frame, and that fits 16 bits.
+        header_len: payload_at as u16,
+        gso_size: first.payload as u16,
+        checksum_start: transport_at as u16,
+        checksum_offset: transport.checksum_at() as u16,
+    };
+    let Some((before, body)) = frame.split_at_mut_checked(transport_at) else { return header };
+    let Some(ip) = before.get_mut(ip_at..) else { return header };
+    match version {
+        Version::V4 => {
+            put(ip, 2, (ip.len() + body.len()) as u16);
+            put(ip, 10, 0);
+            let checksum = !fold(sum(ip));
+            put(ip, 10, checksum);
+        }
+        // Extension headers count as payload (RFC 8200 §3).
+        Version::V6 => put(ip, 4, (ip.len() - 40 + body.len()) as u16),
+    }
+    if transport == Transport::Udp {
+        put(body, 4, body.len() as u16);
+    }
+    let partial = fold(pseudo(ip, version, transport, body.len()));
+    put(body, transport.checksum_at(), partial);
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Superframe;
+    use super::super::split::tests::{Choice, Made, PLAIN, all, choice, made};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What was finished, in its order, of frames that come one behind the other: with the frames that are finished as they were.
+    fn merged<'f>(frames: impl IntoIterator<Item = &'f Vec<u8>>) -> Vec<(VnetHeader, Vec<u8>)> {
+        let mut merge = Merge::new();
+        let mut done = Vec::new();
+        let finish = |merge: &mut Merge, done: &mut Vec<(VnetHeader, Vec<u8>)>| {
+            done.extend(merge.finish().map(|(header, packet)| (header, packet[VnetHeader::LEN..].to_vec())));
+            assert!(merge.is_empty());
+        };
+        for frame in frames {
+            let Kind::Data(segment) = Kind::of(frame) else {
+                finish(&mut merge, &mut done);
+                done.push((VnetHeader::COMPLETE, frame.clone()));
+                continue;
+            };
+            if !merge.take(frame, segment) {
+                finish(&mut merge, &mut done);
+                if !merge.begin(frame, segment) {
+                    done.push((VnetHeader::COMPLETE, frame.clone()));
+                }
+            }
+        }
+        finish(&mut merge, &mut done);
+        done
+    }
+
+    /// What the kernel would have seen without us.
+    fn cut(done: &[(VnetHeader, Vec<u8>)]) -> Vec<Vec<u8>> {
+        let frames = |(header, frame): &(VnetHeader, Vec<u8>)| match Superframe::new(header, frame) {
+            Ok(superframe) => all(&superframe, None),
+            Err(_) => vec![frame.clone()],
+        };
+        done.iter().flat_map(frames).collect()
+    }
+
+    fn segments(made: &Made) -> Vec<Vec<u8>> {
+        all(&Superframe::new(&made.header, &made.frame).unwrap(), None)
+    }
+
+    /// Flags that data has: the acknowledgement, and what may come with it.
+    const DATA: u8 = ACK | PSH | FIN | CWR | 0x40;
+
+    proptest! {
+        #[test]
+        fn what_was_cut_is_whole_again(
+            choice in choice(),
+            payload in proptest::collection::vec(any::<u8>(), 1..9000),
+        ) {
+            let choice = Choice { flags: choice.flags & DATA | ACK, ..choice };
+            let whole = made(choice, &payload);
+            let done = merged(&segments(&whole));
+            let parts = payload.len().div_ceil(usize::from(choice.size));
+            prop_assert_eq!(done.len(), parts.div_ceil(usize::from(MOST)));
+            if done.len() == 1 && parts > 1 {
+                let ecn = if choice.is_tcp && choice.flags & CWR != 0 { VnetHeader::GSO_ECN } else { 0 };
+                let header = VnetHeader { gso_type: whole.header.gso_type | ecn, ..whole.header };
+                prop_assert_eq!(done[0].0, header);
+                prop_assert_eq!(&done[0].1, &whole.frame);
+            }
+        }
+
+        /// Whatever comes, and in whatever order, the kernel sees these frames and no others, each as it was, in this order.
+        #[test]
+        fn what_is_put_together_is_cut_into_the_same(
+            flows in proptest::collection::vec((choice(), proptest::collection::vec(any::<u8>(), 1..4000)), 1..4),
+            order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
+            damage in proptest::option::of((any::<proptest::sample::Index>(), any::<proptest::sample::Index>(), 1..=255u8)),
+        ) {
+            let mut all: Vec<Vec<u8>> = flows.iter().flat_map(|(choice, payload)| segments(&made(*choice, payload))).collect();
+            all.truncate(200);
+            for pair in order.chunks_exact(2) {
+                let (a, b) = (pair[0].index(all.len()), pair[1].index(all.len()));
+                all.swap(a, b);
+            }
+            if let Some((which, at, by)) = damage {
+                let which = which.index(all.len());
+                let at = at.index(all[which].len());
+                all[which][at] ^= by;
+            }
+            let done = merged(&all);
+            prop_assert_eq!(cut(&done), all);
+        }
+
+        #[test]
+        fn any_bytes_are_looked_over(frame in proptest::collection::vec(any::<u8>(), 0..200), tcp: bool) {
+            let mut frame = frame;
+            if let Some(head) = frame.get_mut(12..24) {
+                head[..3].copy_from_slice(&[8, 0, 0x45]);
+                head[11] = if tcp { 6 } else { 17 };
+            }
+            let _ = Kind::of(&frame);
+            prop_assert_eq!(cut(&merged([&frame, &frame])), vec![frame.clone(), frame]);
+        }
+    }
+
+    #[test]
+    fn what_differs_in_a_header_is_not_put_together() {
+        let whole = made(PLAIN, &[7; 4000]);
+        let parts = segments(&whole);
+        assert_eq!(merged(&parts).len(), 1);
+        let headers = whole.payload_at;
+        // Every bit of every header of the second one, with the checksums made right again.
+        for bit in 0..8 * headers {
+            let mut changed = parts.clone();
+            changed[1][bit / 8] ^= 1 << (bit % 8);
+            right_checksums(&mut changed[1]);
+            if changed[1] == parts[1] {
+                continue;
+            }
+            let done = merged(&changed);
+            assert_eq!(cut(&done), changed, "bit {bit}");
+            // PSH and FIN end what is put together, CWR begins it; whatever else differs stays alone.
+            let is_between = bit / 8 == whole.transport_at + 13 && (1 << (bit % 8)) & (PSH | FIN | CWR) != 0;
+            assert_eq!(done.len(), if is_between { 2 } else { 3 }, "bit {bit}");
+        }
+    }
+
+    /// Only where the frame is IPv4 and TCP still.
+    fn right_checksums(frame: &mut [u8]) {
+        let Some(headers) = Headers::of_complete(frame) else { return };
+        let (before, body) = frame.split_at_mut(headers.transport_at);
+        let ip = &mut before[headers.ip_at..];
+        put(ip, 10, 0);
+        let checksum = !fold(sum(ip));
+        put(ip, 10, checksum);
+        put(body, 16, 0);
+        let checksum = !fold(pseudo(ip, headers.version, headers.transport, body.len()) + sum(body));
+        put(body, 16, checksum);
+    }
+
+    #[test]
+    fn a_damaged_frame_stays_alone_and_as_it_is() {
+        let parts = segments(&made(PLAIN, &[7; 5000]));
+        for at in [30, 60, 70, 1000] {
+            let mut damaged = parts.clone();
+            damaged[1][at] ^= 0x10;
+            let done = merged(&damaged);
+            assert!(done.contains(&(VnetHeader::COMPLETE, damaged[1].clone())), "{at}");
+            assert_eq!(cut(&done), damaged, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_flow_is_told_by_addresses_tags_and_ports() {
+        let parts = segments(&made(Choice { tags: 1, ..PLAIN }, &[7; 3000]));
+        let Kind::Data(segment) = Kind::of(&parts[0]) else { panic!("data") };
+        let mut merge = Merge::new();
+        assert!(!merge.is_of_flow(&parts[1]));
+        assert!(merge.begin(&parts[0], segment));
+        assert!(merge.is_of_flow(&parts[1]));
+        for at in [0, 6, 15, 18 + 9, 18 + 12, 18 + 19, 18 + 20, 18 + 23] {
+            let mut other = parts[1].clone();
+            other[at] ^= 1;
+            assert!(!merge.is_of_flow(&other), "{at}");
+        }
+        let mut later = parts[1].clone();
+        later[18 + 20 + 4] ^= 0xff;
+        assert!(merge.is_of_flow(&later), "another place in the same flow");
+    }
+}
