@@ -4,7 +4,8 @@
 //!
 //! - What this node shows, knows, and says as an admin is on the disk before the messages that tell of it leave
 //!   ([`EventLoop::keep_members`] runs between events and transmits).
-//! - An admin's node that cannot do its part (its document is full, its record is old) says so once, and goes on.
+//! - An admin's node that cannot do its part (its document is full, its record is old) says so once, and goes on. It does it once for
+//!   whatever it hears, and not for what it said itself: no word of its own, or of another admin, keeps it from everything else.
 
 use super::EventLoop;
 use super::rules::RECORD;
@@ -226,8 +227,8 @@ impl EventLoop {
             }
         }
         let Some(trust) = self.endpoint.trust() else { return false };
-        // What was just done comes next time round.
-        self.members.followed = Some(changes);
+        // With what was just done, which is no news.
+        self.members.followed = Some(trust.changes());
         self.members.is_dirty = false;
         self.members.met = None;
         let stored = members::stored(trust, self.members.joins.as_ref());

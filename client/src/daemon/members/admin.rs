@@ -228,14 +228,20 @@ impl<'a> Admin<'a> {
         }
     }
 
-    /// This node has this IPv4 address: it is in the record for that. Whether it is this node's, and not another's already.
+    /// This node has this IPv4 address: it is in the record for that. Whether it is this node's, and not another's already; nor is it where
+    /// this node was shut out, whatever is said of it.
     ///
     /// # Errors
     /// As [`AdminError`].
     pub fn give_here(&mut self, address: Address) -> Result<bool, AdminError> {
-        let node = self.trust.node();
-        if let Some(holder) = self.trust.view().holder(address.ip()) {
+        let (node, view) = (self.trust.node(), self.trust.view());
+        if let Some(holder) = view.holder(address.ip()) {
             return Ok(holder == node);
+        }
+        // To say it again would change nothing.
+        let has = view.word(node).and_then(|word| word.addresses.as_ref());
+        if view.revocation(node).is_some() || has.is_some_and(|has| has.contains(&address)) {
+            return Ok(false);
         }
         let Some(facts) = self.trust.own_facts() else { return Ok(false) };
         let others = facts.addresses.iter().copied().filter(|other| other.ip().is_ipv6());

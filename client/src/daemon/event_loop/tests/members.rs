@@ -1122,3 +1122,29 @@ async fn from_one_relay_to_another() {
     }
     assert_eq!((at(&second), at(&gone)), (2, 0));
 }
+
+#[test]
+fn an_admins_host_with_an_address_answers_when_it_was_revoked() {
+    crate::net::namespace::isolated(|| in_network("", revoked_admin_with_an_address()));
+}
+
+async fn revoked_admin_with_an_address() {
+    let office = Office::new().await;
+    let a = office.admin_at("a", Some("10.7.3.4/24")).await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    let Response::AdminId { id } = b.ask(Request::AdminId { anew: false }).await.unwrap() else {
+        panic!("no id")
+    };
+    a.change(Change::AddAdmin { id, name: "b-admin".into() }).await.unwrap();
+    b.until("it to be an admin's", || async { b.membership().await.is_admin }).await;
+    b.change(Change::Revoke { member: a.status().await.node.id }).await.unwrap();
+    a.until("it to know", || async { a.membership().await.state == "revoked" }).await;
+    // Also when it starts with that on its disk.
+    let again = by_hand(Some("10.7.3.4/24"));
+    let (home, network, root) = (a.ends().await, office.network.clone(), office.root.fingerprint());
+    let members: MembersOf = Box::new(move |state, node| Members::load(state, root, node).unwrap());
+    let a = Daemon::start_as(home, "a", network, again, Some(members)).await;
+    assert_eq!(a.membership().await.state, "revoked");
+    office.serving.abort();
+}

@@ -291,3 +291,20 @@ fn when_those_of_a_stolen_invite_are_shut_out_others_are_let_in() {
     office.root().revoke(stolen).expect("there is room for that");
     office.root().approve(new, Some(facts), None).expect("there is room again");
 }
+
+/// How often `by` said something.
+fn version(office: &Office, by: &Authority) -> u64 {
+    office.trust.record().document(by.fingerprint()).map_or(0, |document| document.body().version)
+}
+
+#[test]
+fn a_host_that_was_revoked_asks_for_its_address_no_more() {
+    let mut office = Office::new();
+    let mine = Address::new([10, 7, 3, 4].into()).expect("a host's");
+    office.root().enter_here().expect("entered");
+    assert!(office.root().give_here(mine).expect("said"));
+    office.second().revoke(HERE).expect("revoked");
+    let before = version(&office, &office.root);
+    assert!(!office.root().give_here(mine).expect("nothing is said"));
+    assert_eq!(version(&office, &office.root), before);
+}
