@@ -8,6 +8,7 @@ use shadowmesh_proto::membership::{
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Delegated, RelayTicket};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a certificate is good, and a member by an invite without another word: a year. It is renewed in its second half.
@@ -37,6 +38,11 @@ pub enum AdminError {
     /// Too many invites are open.
     #[error("too many invites are open: wait until some have ended")]
     TooManyInvites,
+    /// Another said it under the highest version.
+    #[error(
+        "no version is left above what another admin said of it, which none does by mistake: remove that admin (`shadowmesh admins remove`), and try again"
+    )]
+    NoVersion,
     /// It makes no sense.
     #[error("{0}")]
     Senseless(&'static str),
@@ -189,7 +195,7 @@ impl<'a> Admin<'a> {
             let mut word = known.or_else(first).ok_or(AdminError::Senseless(
                 "that host is no member: let it in first, with `shadowmesh approve`",
             ))?;
-            word.version = view.next_version();
+            word.version = view.next_of_word(node).ok_or(AdminError::NoVersion)?;
             change(&mut word);
             Ok(document.say_of(node, word)?)
         })
@@ -208,10 +214,11 @@ impl<'a> Admin<'a> {
     ) -> Result<(), AdminError> {
         let now = self.now;
         self.write(|document, view| {
-            let word = match facts {
+            let mut word = match facts {
                 Some(facts) => view.first_word(facts, delegate, now),
-                None => Word { delegate, since: now, version: view.next_version(), ..Word::default() },
+                None => Word { delegate, since: now, ..Word::default() },
             };
+            word.version = view.next_of_word(node).ok_or(AdminError::NoVersion)?;
             Ok(document.say_of(node, word)?)
         })
     }
@@ -251,21 +258,26 @@ impl<'a> Admin<'a> {
     }
 
     /// Who came by an invite with blocks and has an address of the record that is another's, as two admins apart may have entered them,
-    /// gets the next one of the blocks, while the invite is open.
+    /// gets the next one of the blocks, while the invite is open. Each once: of one that another admin has the last word on nothing
+    /// comes, and the others are seen to all the same.
     ///
     /// # Errors
-    /// As [`AdminError`].
+    /// As [`AdminError`], the first.
     pub fn settle_addresses(&mut self) -> Result<(), AdminError> {
+        let (mut tried, mut settled) = (BTreeSet::new(), Ok(()));
         loop {
             let trust = &*self.trust;
+            let untried = |node: &NodeId| !tried.contains(node);
             let next = trust.view().without_address().find_map(|(node, delegate, has)| {
+                let node = Some(node).filter(untried)?;
                 let invite = trust.invites().find(|invite| invite.body().delegate == delegate)?;
                 let free = invite.body().free_ipv4(node, |address| trust.is_anothers(address, node))?;
                 let others = has.iter().copied().filter(|other| other.ip().is_ipv6());
                 Some((node, Addresses::new(others.chain([free]))?))
             });
-            let Some((node, addresses)) = next else { return Ok(()) };
-            self.say_of(node, None, |word| word.addresses = Some(addresses))?;
+            let Some((node, addresses)) = next else { return settled };
+            tried.insert(node);
+            settled = settled.and(self.say_of(node, None, |word| word.addresses = Some(addresses)));
         }
     }
 
@@ -416,7 +428,8 @@ impl<'a> Admin<'a> {
             ));
         }
         self.write(|document, view| {
-            document.relays = Some(Versioned { version: view.next_version(), value: relays });
+            let version = view.next_of_relays().ok_or(AdminError::NoVersion)?;
+            document.relays = Some(Versioned { version, value: relays });
             Ok(())
         })
     }
@@ -427,7 +440,8 @@ impl<'a> Admin<'a> {
     /// As [`AdminError`].
     pub fn set_rules(&mut self, rules: String) -> Result<(), AdminError> {
         self.write(|document, view| {
-            document.rules = Some(Versioned { version: view.next_version(), value: rules });
+            let version = view.next_of_rules().ok_or(AdminError::NoVersion)?;
+            document.rules = Some(Versioned { version, value: rules });
             Ok(())
         })
     }
@@ -438,7 +452,8 @@ impl<'a> Admin<'a> {
     /// As [`AdminError`].
     pub fn rotate(&mut self, secrets: Secrets, name: SecretName) -> Result<(), AdminError> {
         self.write(|document, view| {
-            document.secret = Some(Versioned { version: view.next_version(), value: name });
+            let version = view.next_of_secret().ok_or(AdminError::NoVersion)?;
+            document.secret = Some(Versioned { version, value: name });
             Ok(())
         })?;
         self.trust.hold(secrets);

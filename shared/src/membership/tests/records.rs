@@ -440,3 +440,14 @@ fn words_on_who_was_shut_out_go_where_room_is_scarce() {
     assert!(document.members.contains_key(&node(2_000)), "a use that was revoked was one");
     assert_eq!(document.enrol(node(3_000), &by(open), 6), Ok(()));
 }
+
+#[test]
+fn a_version_that_leaves_no_room_is_no_measure_for_others() {
+    let rules = |version| Document {
+        rules: Some(Versioned { version, value: "deny any -> any".into() }),
+        ..politics(&[], &[])
+    };
+    for (said, next) in [(1 << 63, (1 << 63) + 1), ((1 << 63) + 1, 1), (u64::MAX, 1)] {
+        assert_eq!(record([say(0, rules(said))]).view().next_version(), next, "{said}");
+    }
+}

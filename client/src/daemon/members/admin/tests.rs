@@ -308,3 +308,59 @@ fn a_host_that_was_revoked_asks_for_its_address_no_more() {
     assert!(!office.root().give_here(mine).expect("nothing is said"));
     assert_eq!(version(&office, &office.root), before);
 }
+
+/// An admin says everything under the highest version that there is.
+#[test]
+fn what_cannot_be_outdone_is_left_alone_until_who_said_it_is_removed() {
+    let mut office = Office::new();
+    let (hostile, other) = match office.root.fingerprint() < office.second.fingerprint() {
+        true => (office.root.clone(), office.second.clone()),
+        false => (office.second.clone(), office.root.clone()),
+    };
+    let limits = Limits {
+        joins_for: Duration::from_secs(60),
+        blocks: Set::new(Block::new([10, 7, 3, 0].into(), 24)).expect("few"),
+        ..Limits::default()
+    };
+    let ticket =
+        Admin::new(&mut office.trust, &other, NOW).invite(limits, &mut SeededRng::new(5)).expect("invited");
+    let delegate = Some(Authority::from_seed(ticket.seed).fingerprint());
+    let taken = Address::new([10, 7, 3, 9].into()).expect("a host's");
+    let (first, second) = (NodeId([7; 32]), NodeId([8; 32]));
+    let said = Admin::new(&mut office.trust, &hostile, NOW).write(|document, _| {
+        for (node, since) in [(first, NOW), (second, NOW + 1)] {
+            let addresses = Addresses::new([taken]);
+            let word = Word { delegate, addresses, since, version: u64::MAX, ..Word::default() };
+            assert!(document.members.insert(node, word));
+        }
+        document.rules = Some(Versioned { version: u64::MAX, value: "deny any -> any".into() });
+        Ok(())
+    });
+    said.expect("said");
+
+    let before = version(&office, &other);
+    let mut admin = Admin::new(&mut office.trust, &other, NOW);
+    let settled = admin.settle_addresses();
+    assert!(settled.is_err(), "{settled:?}");
+    let named = admin.say_of(second, None, |word| word.name = Some(name("b")));
+    let error = named.expect_err("nobody would follow that").to_string();
+    assert!(error.contains("no version is left"), "{error}");
+    assert!(admin.set_rules("allow any -> any".into()).is_err());
+    assert_eq!(version(&office, &other), before, "nothing is said that does not count");
+    // Of everything else there is enough to say, and again.
+    for called in ["b", "c"] {
+        let node = NodeId([9; 32]);
+        let facts = Facts { name: name("x"), tags: Tags::default(), addresses: Addresses::default() };
+        let mut admin = Admin::new(&mut office.trust, &other, NOW);
+        admin.say_of(node, Some(facts), |word| word.name = Some(name(called))).expect("said");
+        let word = office.trust.view().word(node).expect("a word");
+        assert_eq!(word.name, Some(name(called)));
+    }
+
+    let mut admin = Admin::new(&mut office.trust, &other, NOW);
+    admin.remove_admin(hostile.fingerprint(), Legacy::Kept).expect("removed");
+    admin.settle_addresses().expect("settled");
+    admin.set_rules("allow any -> any".into()).expect("said");
+    assert_eq!(office.trust.view().rules(), Some("allow any -> any"));
+    assert_ne!(office.trust.view().word(second).expect("a word").addresses, Addresses::new([taken]));
+}
