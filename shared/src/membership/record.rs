@@ -284,18 +284,17 @@ impl View {
         view
     }
 
-    /// Of those to whom the record gives one name or address, the one that joined first has it.
+    /// Of those to whom the record gives one name or address, and that were not shut out, the one that joined first has it.
     fn settle_names(&mut self) {
         let mut members: Vec<(&NodeId, &Known)> = self.members.iter().collect();
         members.sort_unstable_by_key(|(node, known)| (known.since, **node));
-        for (node, known) in members {
+        // Who was shut out keeps none from others.
+        let stands = |node: NodeId| !self.revoked.contains_key(&KeyId::from(node));
+        for (node, known) in members.into_iter().filter(|(node, _)| stands(**node)) {
             if let Some(name) = &known.word.name {
                 self.names.entry(name.clone()).or_insert(*node);
             }
-            // Who was shut out does not keep one from others.
-            let is_shut_out = self.revoked.contains_key(&KeyId::from(*node));
-            let addresses = known.word.addresses.iter().filter(|_| !is_shut_out);
-            for address in addresses.flat_map(|addresses| addresses.iter()) {
+            for address in known.word.addresses.iter().flat_map(|addresses| addresses.iter()) {
                 self.addresses.entry(*address).or_insert(*node);
             }
         }
@@ -364,6 +363,11 @@ impl View {
     /// To whom the record gives an address.
     pub fn holder(&self, address: IpAddr) -> Option<NodeId> {
         self.addresses.get(&Address::new(address)?).copied()
+    }
+
+    /// Every name that the record gives to somebody, and to whom.
+    pub fn names(&self) -> impl Iterator<Item = (&Name, NodeId)> + '_ {
+        self.names.iter().map(|(name, node)| (name, *node))
     }
 
     /// To whom the record gives a name.

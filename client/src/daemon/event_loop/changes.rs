@@ -163,7 +163,11 @@ impl EventLoop {
                         "that is this host: let another admin do it, or `shadowmesh leave`".to_owned()
                     );
                 }
+                let was_revoked = self.is_revoked(node);
                 self.ask_admin(|admin| admin.revoke(node))?;
+                if was_revoked {
+                    return self.revoked_already(&member, node, &name);
+                }
                 Ok(format!(
                     "revoked {name} ({}): every member shuts it out as soon as it hears of it",
                     node.short()
@@ -180,8 +184,8 @@ impl EventLoop {
             Change::Rename { member, name } => {
                 let (node, before) = self.member(&member)?;
                 let name = Name::new(&name).ok_or(BAD_NAME)?;
-                if self.roster().iter().any(|(id, other)| *id != node && *other == name.as_str()) {
-                    return Err(format!("another member is called {name}"));
+                if let Some(other) = self.anothers_name(node, &name) {
+                    return Err(format!("another member is called {other}"));
                 }
                 let facts = self.facts_of(node);
                 self.ask_admin(|admin| admin.say_of(node, facts, |word| word.name = Some(name.clone())))?;
@@ -267,6 +271,23 @@ impl EventLoop {
                 ))
             }
         }
+    }
+
+    /// Of a node that was revoked before. Who came back with another key may be what whoever typed its name means.
+    fn revoked_already(&self, typed: &str, node: NodeId, name: &str) -> Result<String, String> {
+        let short = node.short();
+        let others = if typed == name { self.numbered(name) } else { Vec::new() };
+        if others.is_empty() {
+            return Ok(format!("{name} ({short}) was revoked already"));
+        }
+        let others: Vec<String> = others
+            .iter()
+            .map(|(id, other)| format!("{other} ({}, `sudo shadowmesh revoke {other}`)", id.short()))
+            .collect();
+        Err(format!(
+            "{name} ({short}) was revoked already, and nobody else is: is another meant, {}?",
+            others.join(" or ")
+        ))
     }
 
     fn approve(&mut self, member: &str) -> Result<String, String> {

@@ -1148,3 +1148,43 @@ async fn revoked_admin_with_an_address() {
     assert_eq!(a.membership().await.state, "revoked");
     office.serving.abort();
 }
+
+#[test]
+fn a_host_that_comes_back_has_its_name_again() {
+    crate::net::namespace::isolated(|| in_network("", named_again()));
+}
+
+async fn named_again() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let first = office.joins("anna", &invite).await;
+    a.meets("anna").await;
+    let (one, second) = (first.status().await.node.id, office.joins("anna", &invite).await);
+    a.meets("anna-2").await;
+    let two = second.status().await.node.id;
+    let refused = Change::Rename { member: "anna-2".into(), name: "Anna".into() };
+    let refused = a.change(refused).await.unwrap_err();
+    assert!(refused.contains("another member is called anna"), "but for the case: {refused}");
+    a.change(Change::Revoke { member: "anna".into() }).await.unwrap();
+    a.parts_from(&one).await;
+
+    // Who types the name of the one before may mean the other, which is not shut out by that.
+    let said = a.change(Change::Revoke { member: "anna".into() }).await.unwrap_err();
+    assert!(said.contains("was revoked already") && said.contains("revoke anna-2`"), "{said}");
+    assert_eq!(a.standing(&two).await.as_deref(), Some("member"));
+    a.change(Change::Rename { member: "anna-2".into(), name: "anna".into() }).await.unwrap();
+    second.until("its name", || async { second.membership().await.name == "anna" }).await;
+    a.meets("anna").await;
+    a.change(Change::Revoke { member: "anna".into() }).await.unwrap();
+    assert_eq!(a.standing(&two).await.as_deref(), Some("revoked"), "who stands is meant");
+
+    // A name that only who waits to be let in has is free.
+    let limits = InviteLimits { needs_approval: true, ..InviteLimits::default() };
+    let waits = office.joins("vault", &a.invite(limits).await).await;
+    let waiting = waits.status().await.node.id;
+    a.until("it to wait", || async { a.standing(&waiting).await.as_deref() == Some("refused") }).await;
+    let named = a.change(Change::Rename { member: "a".into(), name: "vault".into() }).await;
+    assert!(named.is_ok(), "{named:?}");
+    office.serving.abort();
+}
