@@ -311,7 +311,7 @@ impl<'a> Admin<'a> {
     /// As [`AdminError`].
     pub fn shut_out_too_many(&mut self) -> Result<Vec<NodeId>, AdminError> {
         let view = self.trust.view();
-        let later = self.trust.invites().flat_map(|invite| view.joined_too_many(invite.body()));
+        let later = self.trust.counted_invites().flat_map(|invite| view.joined_too_many(invite));
         let later: Vec<NodeId> = later.collect();
         if !later.is_empty() {
             let now = self.now;

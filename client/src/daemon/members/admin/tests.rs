@@ -364,3 +364,33 @@ fn what_cannot_be_outdone_is_left_alone_until_who_said_it_is_removed() {
     assert_eq!(office.trust.view().rules(), Some("allow any -> any"));
     assert_ne!(office.trust.view().word(second).expect("a word").addresses, Addresses::new([taken]));
 }
+
+#[test]
+fn who_was_one_too_many_is_revoked_also_when_the_invite_has_ended() {
+    let mut office = Office::new();
+    let limits = Limits { joins_for: Duration::from_secs(60), uses: Some(1), ..Limits::default() };
+    let ticket = office.root().invite(limits, &mut SeededRng::new(5)).expect("invited");
+    let delegate = Some(Authority::from_seed(ticket.seed).fingerprint());
+    let enter = |trust: &mut Trust, by: &Authority, node: u8, since| {
+        let word = Word { delegate, since, version: 5, ..Word::default() };
+        let entered =
+            Admin::new(trust, by, since).write(|document, _| Ok(document.say_of(NodeId([node; 32]), word)?));
+        entered.expect("entered");
+    };
+    let (root, second) = (office.root.clone(), office.second.clone());
+    enter(&mut office.trust, &root, 7, NOW);
+    // The invite ends, and goes from the document with the next thing that is said.
+    Admin::new(&mut office.trust, &root, NOW + 100).revoke(NodeId([99; 32])).expect("revoked");
+    assert_eq!(office.trust.invites().count(), 0);
+    // The host begins anew, from what it stored.
+    let mut again = Trust::new(root.fingerprint(), HERE);
+    for blob in office.trust.blobs() {
+        assert!(again.restore(&blob).expect("sound"));
+    }
+    office.trust = again;
+    // Another admin was apart, and let in another by it.
+    enter(&mut office.trust, &second, 8, NOW + 1);
+    let later = Admin::new(&mut office.trust, &root, NOW + 100).shut_out_too_many().expect("done");
+    assert_eq!(later, [NodeId([8; 32])]);
+    assert!(office.trust.view().revocation(NodeId([8; 32])).is_some());
+}
