@@ -477,6 +477,11 @@ impl View {
             record.latest_of(|other| self.standing.is_admin(other) && other != writer && other != admin);
         let next = next.saturating_add(1);
         document.number_at_most(next);
+        // What people call the remover may have been said by none but that one.
+        let said = record.document(admin).and_then(|said| said.body().admins.get(&writer));
+        if let Some(name) = said.filter(|_| !document.admins.contains_key(&writer)) {
+            document.admins.insert(writer, name.clone());
+        }
         let Some(other) = record.writers.get(&admin).filter(|_| legacy == Legacy::Kept) else {
             return Ok(0);
         };

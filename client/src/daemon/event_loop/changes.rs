@@ -188,7 +188,10 @@ impl EventLoop {
                     return Err(format!("another member is called {other}"));
                 }
                 let facts = self.facts_of(node);
-                self.ask_admin(|admin| admin.say_of(node, facts, |word| word.name = Some(name.clone())))?;
+                self.ask_admin(|admin| {
+                    admin.say_of(node, facts, |word| word.name = Some(name.clone()))?;
+                    admin.follow_name(node, &before, &name)
+                })?;
                 Ok(format!("{before} is called {name} now"))
             }
             Change::Tag { member, add, remove } => {
@@ -383,8 +386,11 @@ impl EventLoop {
     fn admin(&self, text: &str) -> Result<(Fingerprint, String), String> {
         let admins = self.admins();
         let start = text.to_ascii_lowercase();
+        let root = self.endpoint.trust().map(|trust| trust.root().to_base32());
         let is_meant = |admin: &&AdminEntry| {
-            admin.name == text || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
+            admin.name == text
+                || (text == "root" && Some(&admin.id) == root.as_ref())
+                || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
         };
         let found: Vec<&AdminEntry> = admins.iter().filter(is_meant).collect();
         let [one] = found.as_slice() else {

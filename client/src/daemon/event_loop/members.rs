@@ -170,9 +170,11 @@ impl EventLoop {
             self.take_up_all(Instant::now());
         }
         let Some(authority) = &self.members.authority else {
-            return Err(
-                "this host is no admin of the network: ask for it where one is, or see `shadowmesh admins --help`".to_owned()
-            );
+            let names: Vec<String> = self.admins().into_iter().map(|admin| admin.name).collect();
+            return Err(format!(
+                "this host is no admin of the network: ask for it where one is ({}), or see `shadowmesh admins --help`",
+                names.join(", ")
+            ));
         };
         // Whether it has a say is decided by what it says: who was removed may object.
         let act = |trust: &mut Trust| act(&mut Admin::new(trust, authority, unix_now()));
@@ -267,6 +269,7 @@ impl EventLoop {
         let name = Name::new(self.settings.name.as_str());
         self.try_admin(|admin| name.map_or(Ok(false), |name| admin.certify_here(name)));
         self.try_admin(|admin| admin.enter_here());
+        self.try_admin(|admin| admin.name_here());
         let by_hand = self.settings.address.and_then(|by_hand| Address::new(by_hand.address().into()));
         if let Some(by_hand) = by_hand {
             self.try_admin(|admin| admin.give_here(by_hand));

@@ -3,8 +3,8 @@
 use shadowmesh_proto::ids::{Fingerprint, KeyId, NodeId};
 use shadowmesh_proto::membership::{
     self, Address, Addresses, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full,
-    Legacy, MAX_BLOCKS, Name, Own, Pattern, Seconds, SecretName, Secrets, Set, SignError, Statement, Tags,
-    Trust, Versioned, View, Word,
+    Legacy, MAX_BLOCKS, MAX_GRANTS, Name, Own, Pattern, Seconds, SecretName, Secrets, Set, SignError,
+    Statement, Tags, Trust, Versioned, View, Word,
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Delegated, RelayTicket};
@@ -233,6 +233,35 @@ impl<'a> Admin<'a> {
             Some(facts) => self.approve(node, Some(facts), None),
             None => Ok(()),
         }
+    }
+
+    /// This admin goes by the name of its host, where nobody gave it one: people have to find that.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn name_here(&mut self) -> Result<(), AdminError> {
+        let (here, view) = (self.authority.fingerprint(), self.trust.view());
+        let has_name = view.standing().name(here).is_some();
+        let is_shut_out = view.revocation(self.trust.node()).is_some();
+        let said = self.trust.record().document(here);
+        let has_room = said.is_none_or(|said| said.body().admins.len() < MAX_GRANTS);
+        match self.trust.own_facts().filter(|_| !has_name && !is_shut_out && has_room) {
+            Some(facts) => self.grant(here, facts.name),
+            None => Ok(()),
+        }
+    }
+
+    /// A node is called otherwise: where it is this one, and the admin here goes by its name, it does so still.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn follow_name(&mut self, node: NodeId, before: &str, name: &Name) -> Result<(), AdminError> {
+        let here = self.authority.fingerprint();
+        let said = self.trust.record().document(here).and_then(|said| said.body().admins.get(&here));
+        if node == self.trust.node() && said.is_some_and(|said| said.as_str() == before) {
+            self.grant(here, name.clone())?;
+        }
+        Ok(())
     }
 
     /// This node has this IPv4 address: it is in the record for that. Whether it is this node's, and not another's already; nor is it where
@@ -470,7 +499,15 @@ impl<'a> Admin<'a> {
                 "that admin was removed, which lasts: make a new key there, with `shadowmesh admins id --new`",
             ));
         }
-        self.write(|document, _| if document.admins.insert(to, name) { Ok(()) } else { Err(Full.into()) })
+        let here = self.authority.fingerprint();
+        self.write(|document, _| {
+            if document.admins.insert(to, name.clone()) {
+                return Ok(());
+            }
+            // Its own name makes room for another admin.
+            document.admins.remove(&here);
+            if document.admins.insert(to, name) { Ok(()) } else { Err(Full.into()) }
+        })
     }
 
     /// Removes an admin; what it had said is said by this one from now on, or is dropped. How much of it was lost for want of room.

@@ -272,20 +272,17 @@ async fn from_joining_to_revocation() {
     let shut_out = c.status().await.node.id;
     let why = a.barred(&shut_out).await;
     assert!(why.is_some_and(|(state, by_us, why)| {
-        state == "revoked"
-            && by_us
-            && why.starts_with("revoked by the admin root on 2")
-            && why.ends_with(" UTC")
+        state == "revoked" && by_us && why.starts_with("revoked by the admin a on 2") && why.ends_with(" UTC")
     }));
     let silence = a.no_echo(&shut_out).await;
-    assert!(silence.contains("is not let in: revoked by the admin root on 2"), "{silence}");
+    assert!(silence.contains("is not let in: revoked by the admin a on 2"), "{silence}");
     let ended = within("the wait to end", waiting).await.unwrap();
     let Err(ControlError::Refused { sentence, .. }) = ended else { panic!("{ended:?}") };
-    assert!(sentence.contains("is not let in: revoked by the admin root on 2"), "{sentence}");
+    assert!(sentence.contains("is not let in: revoked by the admin a on 2"), "{sentence}");
     // Nor is there anything to wait for, with whatever path.
     for wanted in [Wanted::Relay, Wanted::Auto] {
         let why = a.no_path(&shut_out, wanted).await;
-        assert!(why.contains("is not let in: revoked by the admin root on 2"), "{why}");
+        assert!(why.contains("is not let in: revoked by the admin a on 2"), "{why}");
         assert!(why.ends_with("it takes another key and an invite to come back"), "{why}");
     }
     c.until("it to be told", || async { c.barred("a").await.is_some() }).await;
@@ -1186,5 +1183,12 @@ async fn named_again() {
     a.until("it to wait", || async { a.standing(&waiting).await.as_deref() == Some("refused") }).await;
     let named = a.change(Change::Rename { member: "a".into(), name: "vault".into() }).await;
     assert!(named.is_ok(), "{named:?}");
+    // Whoever is no admin's host is told where one is.
+    let Response::Members(known) = a.ask(Request::Members).await.unwrap() else { panic!("no members") };
+    assert_eq!(known.admins.iter().map(|admin| admin.name.as_str()).collect::<Vec<_>>(), ["vault"]);
+    let third = office.joins("c", &invite).await;
+    third.meets("vault").await;
+    let refused = third.change(Change::Revoke { member: "vault".into() }).await.unwrap_err();
+    assert!(refused.contains("ask for it where one is (vault)"), "{refused}");
     office.serving.abort();
 }

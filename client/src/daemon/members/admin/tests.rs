@@ -394,3 +394,14 @@ fn who_was_one_too_many_is_revoked_also_when_the_invite_has_ended() {
     assert_eq!(later, [NodeId([8; 32])]);
     assert!(office.trust.view().revocation(NodeId([8; 32])).is_some());
 }
+
+#[test]
+fn an_admin_that_removes_who_named_it_keeps_its_name() {
+    for legacy in [Legacy::Kept, Legacy::Dropped] {
+        let mut office = Office::new();
+        let (root, second) = (office.root.fingerprint(), office.second.fingerprint());
+        office.second().remove_admin(root, legacy).expect("removed");
+        let admins: Vec<_> = office.trust.view().standing().admins().collect();
+        assert_eq!(admins, [(second, Some(&name("second")))], "{legacy:?}");
+    }
+}
