@@ -732,7 +732,9 @@ impl EventLoop {
         let now = unix_now();
         let own = trust.own().map(|own| own.certificate.body().not_after);
         let mut warnings: Vec<String> = self.members.joining_failed.iter().cloned().collect();
-        warnings.extend(self.secret_warning(trust));
+        let shut_out = trust.own_revocation();
+        // Who is shut out gets no secret, and needs more than an invite for that.
+        warnings.extend(self.secret_warning(trust).filter(|_| shut_out.is_none()));
         warnings.extend(self.address_warning());
         if let Some(own) =
             self.rules.as_ref().filter(|rules| rules.file != RECORD && trust.view().rules().is_some())
@@ -743,7 +745,6 @@ impl EventLoop {
             ));
         }
         let peers = self.endpoint.peer_status(Instant::now());
-        let shut_out = trust.own_revocation();
         warnings.extend(shut_out.map(|shut_out| self.why_shut_out(shut_out)));
         // What those that let nobody of an expired certificate in say adds nothing.
         if shut_out.is_none() && own.is_some_and(|until| until >= now) {

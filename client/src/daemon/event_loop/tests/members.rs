@@ -10,7 +10,7 @@ use crate::daemon::members::admin::Admin;
 use crate::daemon::members::stored;
 use crate::daemon::state_dir::Joins;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
-use shadowmesh_proto::membership::{Authority, Name, Trust};
+use shadowmesh_proto::membership::{Authority, Name, SecretName, Trust};
 use shadowmesh_proto::ticket::Invite;
 
 /// The relay, its network, and daemons by name.
@@ -1190,5 +1190,36 @@ async fn named_again() {
     third.meets("vault").await;
     let refused = third.change(Change::Revoke { member: "vault".into() }).await.unwrap_err();
     assert!(refused.contains("ask for it where one is (vault)"), "{refused}");
+    office.serving.abort();
+}
+
+#[test]
+fn a_host_that_was_revoked_is_not_told_to_fetch_the_secret() {
+    crate::net::namespace::isolated(|| in_network("", revoked_and_late()));
+}
+
+async fn revoked_and_late() {
+    let office = Office::new().await;
+    let (seed, root) = (office.root.seed(), office.root.fingerprint());
+    let members: MembersOf = Box::new(move |state, node| {
+        let authority = Authority::from_seed(seed);
+        let mut trust = Trust::new(root, node);
+        let mut admin = Admin::new(&mut trust, &authority, unix_now());
+        admin.found().unwrap();
+        admin.certify_here(Name::new("a").unwrap()).unwrap();
+        // Replaced, long ago, by one that is not here.
+        let gone = NetworkState::create("office", Vec::new(), &mut SystemRng);
+        let name = SecretName { generation: 7, network: gone.secret.derive().id(), until: 0 };
+        admin.rotate(gone.secrets(), name).unwrap();
+        admin.revoke(node).unwrap();
+        state.save_members(&stored(&trust, None)).unwrap();
+        Members::load(state, root, node).unwrap()
+    });
+    let home = tempfile::tempdir().unwrap();
+    let a = Daemon::start_as(home, "a", office.network.clone(), by_hand(None), Some(members)).await;
+    let own = a.membership().await;
+    assert_eq!((own.state.as_str(), own.secret.state.as_str()), ("revoked", "late"), "{own:?}");
+    let [why] = own.warnings.as_slice() else { panic!("{:?}", own.warnings) };
+    assert!(why.contains("with another key"), "{why}");
     office.serving.abort();
 }
