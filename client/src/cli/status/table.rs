@@ -102,8 +102,11 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
 fn secret_line(status: &Status, now: u64) -> Option<String> {
     let secret = &status.membership.as_ref()?.secret;
     let until = secret.until.filter(|_| secret.state == "rotating")?;
-    let has_old =
-        |peer: &&Peer| peer.member.as_ref().is_some_and(|member| member.has_new_secret == Some(false));
+    // Who is not let in gets none, as `rotate-secret` counts as well.
+    let has_old = |peer: &&Peer| {
+        let is_told = peer.barred.as_ref().is_none_or(|barred| !barred.by_us);
+        is_told && peer.member.as_ref().is_some_and(|member| member.has_new_secret == Some(false))
+    };
     let old = match status.peers.iter().filter(has_old).count() {
         0 => String::new(),
         1 => " (1 peer not yet)".to_owned(),
@@ -395,6 +398,9 @@ mod tests {
         assert_eq!(line(&status).as_deref(), Some("generation 2; the old one is good for 3 days more"));
         status.peers[0].member.as_mut().unwrap().has_new_secret = Some(false);
         assert!(line(&status).is_some_and(|line| line.starts_with("generation 2 (1 peer not yet); ")));
+        // Who is shut out never gets it.
+        status.peers[0].barred = Some(Barred { state: "revoked".into(), by_us: true, ..Barred::default() });
+        assert!(line(&status).is_some_and(|line| line.starts_with("generation 2; ")), "{:?}", line(&status));
         status.membership.as_mut().unwrap().secret.state = "settled".into();
         assert_eq!(line(&status), None);
     }

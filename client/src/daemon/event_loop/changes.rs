@@ -163,7 +163,11 @@ impl EventLoop {
                         "that is this host: let another admin do it, or `shadowmesh leave`".to_owned()
                     );
                 }
+                let was_revoked = self.is_revoked(node);
                 self.ask_admin(|admin| admin.revoke(node))?;
+                if was_revoked {
+                    return self.revoked_already(&member, node, &name);
+                }
                 Ok(format!(
                     "revoked {name} ({}): every member shuts it out as soon as it hears of it",
                     node.short()
@@ -180,11 +184,14 @@ impl EventLoop {
             Change::Rename { member, name } => {
                 let (node, before) = self.member(&member)?;
                 let name = Name::new(&name).ok_or(BAD_NAME)?;
-                if self.roster().iter().any(|(id, other)| *id != node && *other == name.as_str()) {
-                    return Err(format!("another member is called {name}"));
+                if let Some(other) = self.anothers_name(node, &name) {
+                    return Err(format!("another member is called {other}"));
                 }
                 let facts = self.facts_of(node);
-                self.ask_admin(|admin| admin.say_of(node, facts, |word| word.name = Some(name.clone())))?;
+                self.ask_admin(|admin| {
+                    admin.say_of(node, facts, |word| word.name = Some(name.clone()))?;
+                    admin.follow_name(node, &before, &name)
+                })?;
                 Ok(format!("{before} is called {name} now"))
             }
             Change::Tag { member, add, remove } => {
@@ -267,6 +274,23 @@ impl EventLoop {
                 ))
             }
         }
+    }
+
+    /// Of a node that was revoked before. Who came back with another key may be what whoever typed its name means.
+    fn revoked_already(&self, typed: &str, node: NodeId, name: &str) -> Result<String, String> {
+        let short = node.short();
+        let others = if typed == name { self.numbered(name) } else { Vec::new() };
+        if others.is_empty() {
+            return Ok(format!("{name} ({short}) was revoked already"));
+        }
+        let others: Vec<String> = others
+            .iter()
+            .map(|(id, other)| format!("{other} ({}, `sudo shadowmesh revoke {other}`)", id.short()))
+            .collect();
+        Err(format!(
+            "{name} ({short}) was revoked already, and nobody else is: is another meant, {}?",
+            others.join(" or ")
+        ))
     }
 
     fn approve(&mut self, member: &str) -> Result<String, String> {
@@ -362,8 +386,11 @@ impl EventLoop {
     fn admin(&self, text: &str) -> Result<(Fingerprint, String), String> {
         let admins = self.admins();
         let start = text.to_ascii_lowercase();
+        let root = self.endpoint.trust().map(|trust| trust.root().to_base32());
         let is_meant = |admin: &&AdminEntry| {
-            admin.name == text || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
+            admin.name == text
+                || (text == "root" && Some(&admin.id) == root.as_ref())
+                || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
         };
         let found: Vec<&AdminEntry> = admins.iter().filter(is_meant).collect();
         let [one] = found.as_slice() else {

@@ -4,7 +4,8 @@
 //!
 //! - What this node shows, knows, and says as an admin is on the disk before the messages that tell of it leave
 //!   ([`EventLoop::keep_members`] runs between events and transmits).
-//! - An admin's node that cannot do its part (its document is full, its record is old) says so once, and goes on.
+//! - An admin's node that cannot do its part (its document is full, its record is old) says so once, and goes on. It does it once for
+//!   whatever it hears, and not for what it said itself: no word of its own, or of another admin, keeps it from everything else.
 
 use super::EventLoop;
 use super::rules::RECORD;
@@ -169,9 +170,11 @@ impl EventLoop {
             self.take_up_all(Instant::now());
         }
         let Some(authority) = &self.members.authority else {
-            return Err(
-                "this host is no admin of the network: ask for it where one is, or see `shadowmesh admins --help`".to_owned()
-            );
+            let names: Vec<String> = self.admins().into_iter().map(|admin| admin.name).collect();
+            return Err(format!(
+                "this host is no admin of the network: ask for it where one is ({}), or see `shadowmesh admins --help`",
+                names.join(", ")
+            ));
         };
         // Whether it has a say is decided by what it says: who was removed may object.
         let act = |trust: &mut Trust| act(&mut Admin::new(trust, authority, unix_now()));
@@ -226,8 +229,8 @@ impl EventLoop {
             }
         }
         let Some(trust) = self.endpoint.trust() else { return false };
-        // What was just done comes next time round.
-        self.members.followed = Some(changes);
+        // With what was just done, which is no news.
+        self.members.followed = Some(trust.changes());
         self.members.is_dirty = false;
         self.members.met = None;
         let stored = members::stored(trust, self.members.joins.as_ref());
@@ -266,6 +269,7 @@ impl EventLoop {
         let name = Name::new(self.settings.name.as_str());
         self.try_admin(|admin| name.map_or(Ok(false), |name| admin.certify_here(name)));
         self.try_admin(|admin| admin.enter_here());
+        self.try_admin(|admin| admin.name_here());
         let by_hand = self.settings.address.and_then(|by_hand| Address::new(by_hand.address().into()));
         if let Some(by_hand) = by_hand {
             self.try_admin(|admin| admin.give_here(by_hand));
@@ -728,7 +732,9 @@ impl EventLoop {
         let now = unix_now();
         let own = trust.own().map(|own| own.certificate.body().not_after);
         let mut warnings: Vec<String> = self.members.joining_failed.iter().cloned().collect();
-        warnings.extend(self.secret_warning(trust));
+        let shut_out = trust.own_revocation();
+        // Who is shut out gets no secret, and needs more than an invite for that.
+        warnings.extend(self.secret_warning(trust).filter(|_| shut_out.is_none()));
         warnings.extend(self.address_warning());
         if let Some(own) =
             self.rules.as_ref().filter(|rules| rules.file != RECORD && trust.view().rules().is_some())
@@ -739,7 +745,6 @@ impl EventLoop {
             ));
         }
         let peers = self.endpoint.peer_status(Instant::now());
-        let shut_out = trust.own_revocation();
         warnings.extend(shut_out.map(|shut_out| self.why_shut_out(shut_out)));
         // What those that let nobody of an expired certificate in say adds nothing.
         if shut_out.is_none() && own.is_some_and(|until| until >= now) {

@@ -56,6 +56,7 @@ impl Founding {
         admin.found()?;
         admin.certify_here(host)?;
         admin.enter_here()?;
+        admin.name_here()?;
         Ok(Self { network: NetworkState { root: Some(root), ..network }, authority, trust, now })
     }
 
@@ -147,6 +148,8 @@ mod tests {
         let own = members.trust.own_facts().expect("a certificate");
         assert_eq!((own.name.as_str(), members.trust.invites().count()), ("a", 1));
         assert!(members.trust.view().knows(NODE) && members.trust.view().standing().is_admin(root));
+        let admins: Vec<_> = members.trust.view().standing().admins().collect();
+        assert_eq!(admins, [(root, Name::new("a").as_ref())], "people find the host of that name");
         assert_eq!(members.authority.map(|authority| authority.fingerprint()), Some(root));
     }
 
