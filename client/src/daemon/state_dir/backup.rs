@@ -94,7 +94,7 @@ impl StateDir {
             1 => format!("{LEFT}{label}"),
             _ => format!("{LEFT}{label}-{n}"),
         });
-        let is_free = |name: &String| self.path.join(name).symlink_metadata().is_err();
+        let is_free = |name: &String| !self.is_there(name);
         // There is a free number: a directory holds no 2^32 files.
         let Some(name) = names.into_iter().find(is_free) else { return Ok(None) };
         self.replace(&name, copy.as_bytes())?;
@@ -166,6 +166,41 @@ mod tests {
         let names: Vec<_> = kept.iter().filter_map(name).collect();
         assert_eq!(names, ["left----my-lan", "left----my-lan-2", "left----my-lan-3"]);
         assert!(names.iter().all(|name| super::super::is_secret(name)));
+    }
+
+    #[test]
+    fn nothing_that_a_link_leads_to_gets_into_a_copy() {
+        let home = tempfile::tempdir().expect("a directory");
+        let beside = StateDir::open(home.path().join("work")).expect("opened");
+        beside
+            .save_network(&NetworkState::create("work", Vec::new(), &mut SeededRng::new(2)))
+            .expect("saved");
+        let key = Authority::generate(&mut SeededRng::new(3));
+        beside.save_authority(&key).expect("saved");
+        beside.save_members(&MemberState::default()).expect("saved");
+        let link = |state: &StateDir, name: &str| {
+            std::os::unix::fs::symlink(beside.path().join(name), state.path().join(name)).expect("laid");
+        };
+        for name in ["network.toml", "admin.key", "members"] {
+            let state = StateDir::open(home.path().join(format!("of-{name}"))).expect("opened");
+            if name != "network.toml" {
+                let own = NetworkState::create("home", Vec::new(), &mut SeededRng::new(4));
+                state.save_network(&own).expect("saved");
+            }
+            link(&state, name);
+            let error = state.keep_copy().expect_err("refused").to_string();
+            assert!(error.contains(&format!("{name} is damaged (it is a link")), "{error}");
+            // Nor is a key put aside that is another directory's.
+            if name == "admin.key" {
+                state.put_authority_aside().expect_err("refused");
+                state.import(&beside.export().expect("read").expect("a copy")).expect_err("refused");
+            }
+            let names = state.dir.names().expect("listed");
+            assert!(
+                !names.iter().any(|name| name.starts_with(LEFT) || name.starts_with("admin.key.")),
+                "{names:?}"
+            );
+        }
     }
 
     #[test]
