@@ -9,6 +9,7 @@
 //! | `members` | what is known of members, this node's certificate, while it joins the invite's seed ([`MemberState`]) | 0600 |
 //! | `admin.key` | on an admin's node: the seed of its authority, base64url | 0600 |
 //! | `admin.key.ID` | one that `admins id --new` replaced, by the start of its id | 0600 |
+//! | `left-NAME` | a copy of a network that was left with an admin's key | 0600 |
 //! | `clock` | the time of day that was seen last ([`clock`](crate::daemon::clock)) | 0600 |
 //! | `config.toml` | what `up` remembers ([`Config`]); people may edit it | 0600 |
 //! | `.lock` | `flock`ed by the program that may write; its process id | 0600 |
@@ -28,6 +29,7 @@ mod network;
 mod owner;
 
 pub use backup::CopyError;
+pub(crate) use backup::MAX_COPY;
 pub use error::StateError;
 pub use members::{Joins, MemberState, StoredOwn};
 pub use network::{AddressClaim, NetworkState};
