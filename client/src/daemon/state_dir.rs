@@ -337,6 +337,12 @@ impl StateDir {
         loaded.filter_map(Result::transpose).collect()
     }
 
+    /// Those of them that read.
+    pub fn readable_authorities_aside(&self) -> Vec<Authority> {
+        let names = self.names_of_authorities_aside();
+        names.iter().filter_map(|name| self.load_authority_of(name).ok().flatten()).collect()
+    }
+
     /// The files of those that were put aside, in order.
     fn names_of_authorities_aside(&self) -> Vec<String> {
         let is_aside = |name: &String| name.strip_prefix(ADMIN_KEY).is_some_and(|rest| rest.starts_with('.'));
@@ -378,20 +384,60 @@ impl StateDir {
     /// # Errors
     /// `NotWritable`.
     pub fn discard_authority(&self, before: Option<&Authority>) -> Result<(), StateError> {
-        let Some(before) = before else {
-            return self.dir.remove(ADMIN_KEY).map(drop).map_err(|cause| self.not_writable(cause));
-        };
-        self.save_authority(before)?;
-        let aside = name_of_aside(before);
-        self.dir.remove(&aside).map(drop).map_err(|cause| self.not_writable(cause))
+        let Some(before) = before else { return self.remove(ADMIN_KEY).map(drop) };
+        // Takes no room: there may be none, which is why it is taken back.
+        if self.dir.rename(&name_of_aside(before), ADMIN_KEY).map_err(|cause| self.not_writable(cause))? {
+            return Ok(());
+        }
+        self.save_authority(before)
     }
 
-    /// Forgets a network that was made a moment ago and that nobody else is in. All else stays: a key of an admin, and members, were there before it.
+    /// Deletes the second file of one that was put aside and is in its place still.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub(crate) fn discard_aside(&self, authority: &Authority) -> Result<(), StateError> {
+        self.remove(&name_of_aside(authority)).map(drop)
+    }
+
+    /// Forgets a network that was made a moment ago and that nobody else is in. A key of an admin that was there before it stays.
     ///
     /// # Errors
     /// `NotWritable`.
     pub fn forget_new_network(&self) -> Result<(), StateError> {
-        self.dir.remove(NETWORK).map(drop).map_err(|cause| self.not_writable(cause))
+        self.remove(NETWORK)?;
+        self.forget_remains()
+    }
+
+    /// Makes this host one of a network: what is left here of another, whose file is gone, is none of it.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn enter_network(&self, network: &NetworkState) -> Result<(), StateError> {
+        self.forget_remains()?;
+        self.save_network(network)
+    }
+
+    /// Deletes members and address where there is no network: somebody's who was ended while it was made or left. They count for nothing, and would be
+    /// taken for those of the next.
+    fn forget_remains(&self) -> Result<(), StateError> {
+        if !self.has_network() {
+            for name in [ADDRESS, MEMBERS] {
+                self.remove(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, and what `up` remembered for that network alone (relays, address). Keys stay.
+    ///
+    /// # Errors
+    /// `NotWritable`, and those of [`Self::load_config`].
+    pub fn forget_all_but_keys(&self) -> Result<(), StateError> {
+        self.forget_remains()?;
+        let config = self.load_config()?;
+        let kept = Config { relays: Vec::new(), address: None, ..config.clone() };
+        if kept == config { Ok(()) } else { self.save_config(&kept) }
     }
 
     /// Forgets the network, readable or not, and every key of an admin; `false` when there was none. What `up` remembered for it alone (relays, address)
@@ -400,16 +446,13 @@ impl StateDir {
     /// # Errors
     /// `NotWritable`, and those of [`Self::load_config`].
     pub fn forget_network(&self) -> Result<bool, StateError> {
-        let was_there = self.dir.remove(NETWORK).map_err(|cause| self.not_writable(cause))?;
+        let was_there = self.remove(NETWORK)?;
+        self.forget_remains()?;
         let aside = self.names_of_authorities_aside();
-        for name in [ADDRESS, MEMBERS, ADMIN_KEY].into_iter().chain(aside.iter().map(String::as_str)) {
-            self.dir.remove(name).map_err(|cause| self.not_writable(cause))?;
+        for name in std::iter::once(ADMIN_KEY).chain(aside.iter().map(String::as_str)) {
+            self.remove(name)?;
         }
-        let config = self.load_config()?;
-        let kept = Config { relays: Vec::new(), address: None, ..config.clone() };
-        if kept != config {
-            self.save_config(&kept)?;
-        }
+        self.forget_all_but_keys()?;
         Ok(was_there)
     }
 
@@ -428,6 +471,12 @@ impl StateDir {
     /// `NotWritable`.
     pub fn save_config(&self, config: &Config) -> Result<(), StateError> {
         self.replace(CONFIG, config.to_toml().as_bytes())
+    }
+
+    /// Of the changes from now on, those with these numbers fail: how tests end a program between two of them.
+    #[cfg(test)]
+    pub(in crate::daemon) fn end_changes(&self, fail: std::ops::Range<u32>) {
+        self.dir.end(atomic::ends::Ends::at(fail));
     }
 
     fn at(path: PathBuf, dir: Dir) -> Self {
@@ -509,6 +558,11 @@ impl StateDir {
             return Err(self.not_writable(io::Error::other(why)));
         }
         self.dir.replace(name, bytes).map_err(|cause| self.not_writable(cause))
+    }
+
+    /// `false` where it was not there.
+    fn remove(&self, name: &str) -> Result<bool, StateError> {
+        self.dir.remove(name).map_err(|cause| self.not_writable(cause))
     }
 
     fn not_writable(&self, cause: io::Error) -> StateError {
@@ -682,6 +736,52 @@ mod tests {
         assert!(dir.has_authority());
         dir.forget_network().expect("forgotten");
         assert!(!dir.has_authority() && dir.path().join("admin.keys").exists());
+    }
+
+    #[test]
+    fn whenever_leaving_is_ended_the_next_network_begins_empty_and_leaving_again_ends_it() {
+        let mut ended = 0;
+        for at in 0.. {
+            let (_root, dir) = opened();
+            let network = NetworkState::create("home", vec![relay()], &mut SeededRng::new(2));
+            dir.save_network(&network).expect("saved");
+            fs::write(dir.path().join(MEMBERS), "blob ???\n").expect("written");
+            let key = Authority::generate(&mut SeededRng::new(3));
+            dir.save_authority_aside(&key).expect("saved");
+            dir.save_authority(&key).expect("saved");
+            dir.save_config(&Config { relays: vec![relay()], ..Config::default() }).expect("saved");
+            dir.end_changes(at..u32::MAX);
+            let is_done = dir.forget_network().is_ok();
+            dir.end_changes(0..0);
+            ended = at;
+            // What a `leave` does that finds no network, and a key.
+            let has_key = dir.has_authority();
+            if !dir.has_network() {
+                let (_home, next) = copy_of(dir.path());
+                let other = NetworkState::create("other", Vec::new(), &mut SeededRng::new(4));
+                next.enter_network(&other).expect("entered");
+                assert_eq!(next.load_network().expect("read"), Some(other), "after {at} changes");
+                assert_eq!(next.load_members().expect("read"), MemberState::default());
+                dir.forget_all_but_keys().expect("forgotten");
+                assert_eq!(dir.has_authority(), has_key);
+                assert!(!dir.is_there(MEMBERS) && !dir.is_there(ADDRESS), "after {at} changes");
+                assert_eq!(dir.load_config().expect("read"), Config::default());
+            }
+            if is_done {
+                assert!(!has_key);
+                break;
+            }
+        }
+        assert!(ended >= 6, "network, address, members, two keys, settings: {ended}");
+    }
+
+    fn copy_of(path: &Path) -> (tempfile::TempDir, StateDir) {
+        let (root, copy) = opened();
+        for entry in fs::read_dir(path).expect("listed") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+        }
+        (root, copy)
     }
 
     #[test]

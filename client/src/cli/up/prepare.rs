@@ -258,7 +258,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         undo.new_network = Some(made.undo);
         (made.network, Some(made.announcement))
     } else {
-        state.save_network(&network)?;
+        state.enter_network(&network)?;
         (network, None)
     };
     let restart = restart(global, config_file.as_ref(), args.detached);
@@ -327,7 +327,7 @@ fn found(
 fn make_open(state: &StateDir, network: NetworkState, now: u64) -> anyhow::Result<Made> {
     let expires = now.saturating_add(invite::FIRST_EXPIRY.as_secs());
     let invite = (!output::is_journal()).then(|| network.invite(&[], Some(expires), None, None));
-    state.save_network(&network)?;
+    state.enter_network(&network)?;
     let announcement = Announcement::new(invite.as_ref(), invite::ADVICE);
     Ok(Made { network, announcement, undo: NewNetwork::Open })
 }
@@ -438,7 +438,7 @@ mod tests {
                 .expect("undone");
             assert_eq!(state.load_network().expect("read"), None);
             assert_eq!(state.load_config().expect("read"), before);
-            assert_eq!(state.load_members().expect("read"), members);
+            assert_eq!(state.load_members().expect("read"), MemberState::default(), "of no network");
             let kept = state.load_authority().expect("read").expect("the key of an admin");
             assert_eq!(kept.fingerprint(), authority.fingerprint());
         }

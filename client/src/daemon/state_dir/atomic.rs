@@ -140,7 +140,21 @@ impl Dir {
     pub(super) fn remove(&self, name: &str) -> io::Result<bool> {
         #[cfg(test)]
         self.ends.lock().unwrap().next()?;
-        Ok(self.unlink(name)? && self.sync().map(|()| true)?)
+        if !self.unlink(name)? {
+            return Ok(false);
+        }
+        self.sync().map(|()| true)
+    }
+
+    /// Gives `from` the name `to`, whose file it replaces; `false` when it was not there.
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<bool> {
+        #[cfg(test)]
+        self.ends.lock().unwrap().next()?;
+        match rustix::fs::renameat(&self.fd, from, &self.fd, to) {
+            Ok(()) => self.sync().map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The text of `name`; `None` when it is not there, `InvalidData` when it is no ordinary file, not text, or too large to be ours, [`Foreign`] when it
