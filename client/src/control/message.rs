@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::path::select;
+use zeroize::Zeroizing;
 
 /// A request: the only line a caller writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,7 +211,8 @@ pub enum Response {
     /// What another host needs to take this one's place in the network: **a secret**.
     Copy {
         /// The text of the file.
-        text: String,
+        #[serde(with = "crate::wiped::text")]
+        text: Zeroizing<String>,
     },
     /// Who is in the network.
     Members(Box<Members>),
@@ -555,7 +557,7 @@ mod tests {
     fn an_invite_and_a_copy_do_not_print_what_they_are() {
         let response = Response::Invite { ticket: "smi1secret".into() };
         assert_eq!(format!("{response:?}"), "Invite(..)");
-        assert_eq!(format!("{:?}", Response::Copy { text: "secret".into() }), "Copy(..)");
+        assert_eq!(format!("{:?}", Response::Copy { text: "secret".to_owned().into() }), "Copy(..)");
     }
 
     #[test]

@@ -624,7 +624,7 @@ impl EventLoop {
             members::stored(trust, None)
         });
         match self.state.export_as(&network, members) {
-            Ok(text) => Response::Copy { text: text.to_string() },
+            Ok(text) => Response::Copy { text },
             Err(error) => Response::error(ErrorCode::Failed, error.to_string()),
         }
     }

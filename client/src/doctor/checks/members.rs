@@ -111,9 +111,8 @@ pub(super) fn revoked(facts: &Facts) -> Outcome {
                 let first = vec![facts.shadowmesh("down"), facts.root(&format!("rm {key}"))];
                 return Trouble::fault(sentence).line(facts.start_after(first, ""));
             }
-            // A key that was made and is no admin's is nothing to keep.
-            let discard = if facts.state.has_admin_key { "leave --discard-admin-key" } else { "leave" };
-            let mut first = vec![facts.shadowmesh(discard)];
+            // It keeps a copy where there is any key: the one in use is no admin's, and one that was put aside may be the root's.
+            let mut first = vec![facts.shadowmesh("leave")];
             first.extend(takes_key.then(|| facts.root(&format!("rm {key}"))));
             Trouble::fault(sentence).line(facts.start_after(first, " smi1..."))
         });

@@ -687,14 +687,12 @@ const CASES: &[Case] = &[
     (
         "revoked",
         |f| {
-            // `admins id` made it, and no record names it.
+            // `admins id --new` made the one in use, and no record names it; one that was put aside may be the root's.
             member(f, "revoked", NOW + 90 * DAY);
             f.state.has_admin_key = true;
         },
         Severity::Fault,
-        Some(
-            "shadowmesh leave --discard-admin-key && rm /var/lib/shadowmesh/node.key && shadowmesh up --detach smi1...",
-        ),
+        Some("shadowmesh leave && rm /var/lib/shadowmesh/node.key && shadowmesh up --detach smi1..."),
     ),
     (
         "certificate",
