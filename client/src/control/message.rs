@@ -309,6 +309,8 @@ pub struct Members {
     pub revoked: Vec<Revoked>,
     /// The network's secret.
     pub secret: Secret,
+    /// The time by which this daemon judges what ends, seconds since 1970.
+    pub now: u64,
 }
 
 /// A node of the network.
@@ -325,6 +327,9 @@ pub struct Member {
     pub addresses: Vec<String>,
     /// `member`, `pending`, `refused`, `revoked`, or `unseen`: in the record, and not met since the daemon began.
     pub standing: String,
+    /// The same in the words of `status`: `member`, `pending`, `waiting` for an admin's word, `refused`, `revoked` or `unseen`; of this node
+    /// as `membership.state` there, and `refused` where it was shut out with its invite.
+    pub state: String,
     /// Why it is refused; `null` where it is not.
     pub why: Option<String>,
     /// Until when its certificate is good, seconds since 1970; `null` where it was not seen.

@@ -1,7 +1,7 @@
 //! What people ask for about the network: who is in it, and what an admin changes.
 
 use super::EventLoop;
-use super::standing::Heard;
+use super::standing::{Heard, shown_as};
 use crate::config::remembered_relay;
 use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, NO_LIMITS, Response, Revoked,
@@ -267,11 +267,12 @@ impl EventLoop {
                         faults.first().map(|fault| format!("{}:{}: {fault}", fault.line, fault.column));
                     first.unwrap_or_default()
                 })?;
-                let count = rules.len();
+                let count = match rules.len() {
+                    1 => "1 access rule".to_owned(),
+                    count => format!("{count} access rules"),
+                };
                 self.ask_admin(|admin| admin.set_rules(text))?;
-                Ok(format!(
-                    "the network has {count} access rules: members that have no file of their own keep to them"
-                ))
+                Ok(format!("the network has {count}: members that have no file of their own keep to them"))
             }
         }
     }
@@ -429,10 +430,13 @@ impl EventLoop {
         let since = |node: NodeId| view.members().find(|(id, _, _)| *id == node).map(|(_, _, since)| since);
         let shut_out = trust.own_revocation();
         let heard = self.heard(&peers);
+        let (own_state, now) = (self.own_state(trust, &peers), unix_now());
         let entry = |(node, name): (NodeId, String)| {
             let peer = peers.iter().find(|peer| peer.id == node);
             let verdict = peer.and_then(|peer| Some((peer.slot, &peer.member.as_ref()?.verdict)));
             let is_here = node == trust.node();
+            // Also between the sessions of somebody who is refused.
+            let barred = peer.and_then(|peer| self.barred(peer)).filter(|barred| barred.by_us);
             let own = trust.own().map(|own| own.certificate.body().not_after).filter(|_| is_here);
             let (standing, why, until) = match verdict {
                 _ if view.revocation(node).is_some() => ("revoked", None, None),
@@ -444,14 +448,27 @@ impl EventLoop {
                 None if is_here && shut_out.is_some() => {
                     ("refused", shut_out.map(|shut_out| self.why_shut_out(shut_out)), own)
                 }
+                None if own.is_some_and(|until| until < now) => {
+                    ("refused", Some(self.why_expired().to_owned()), own)
+                }
                 None if own.is_some() => match heard {
                     Heard::Well => ("member", None, own),
                     Heard::Waiting => ("refused", Some(HERE_WAITS.to_owned()), own),
                     Heard::Refused(standing) => ("refused", Some(refusal_in_words(standing).to_owned()), own),
                 },
-                None => ("unseen", None, None),
+                None if is_here => ("pending", self.why_outside(), None),
+                None => match &barred {
+                    Some(barred) => ("refused", Some(barred.why.clone()), None),
+                    None => ("unseen", None, None),
+                },
+            };
+            let state = match &barred {
+                _ if is_here => shown_as(own_state, shut_out),
+                Some(barred) => &barred.state,
+                None => standing,
             };
             Member {
+                state: state.to_owned(),
                 id: node.to_base32(),
                 name,
                 tags: self.tags_of(node).iter().map(ToString::to_string).collect(),
@@ -467,12 +484,18 @@ impl EventLoop {
         };
         let is_worth_a_line = |(node, _): &(NodeId, String)| {
             let has_session = peers.iter().any(|peer| peer.id == *node && peer.member.is_some());
-            *node == trust.node() || view.knows(*node) || view.revocation(*node).is_some() || has_session
+            let waits = || peers.iter().any(|peer| peer.id == *node && self.waits_here(peer));
+            *node == trust.node()
+                || view.knows(*node)
+                || view.revocation(*node).is_some()
+                || has_session
+                || waits()
         };
         Response::Members(Box::new(Members {
             root: trust.root().to_base32(),
             is_admin: self.admins().iter().any(|admin| admin.is_here),
             secret: self.secret_document(),
+            now,
             members: self.roster().into_iter().filter(is_worth_a_line).map(entry).collect(),
             admins: self.admins(),
             relays: self

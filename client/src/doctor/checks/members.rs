@@ -5,6 +5,7 @@ use super::super::finding::{Outcome, Trouble};
 use super::super::line::{path, quoted};
 use super::NO_DAEMON;
 use crate::config::Ipv4Cidr;
+use crate::daemon::EXPIRED;
 use shadowmesh_proto::ids::SHORT_ID_CHARS;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -16,6 +17,7 @@ const SOON: u64 = 30 * 86_400;
 const HERE: [&str; 2] = ["an admin has to approve", "the invite had ended"];
 const THERE: [&str; 2] = ["waits for an admin's approval", "the invite ended"];
 const ADMIN: &str = "an admin's host";
+const MEMBER: &str = "any member's host";
 
 fn with(facts: &Facts, decide: impl FnOnce(&Running) -> Outcome) -> Outcome {
     facts.daemon.running().map_or(Outcome::Unknown(NO_DAEMON), decide)
@@ -89,6 +91,18 @@ pub(super) fn approval(facts: &Facts) -> Outcome {
     })
 }
 
+pub(super) fn joining(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, .. }| {
+        let is_joining = status.membership.as_ref().is_some_and(|membership| membership.state == "joining");
+        let waits = is_joining.then(|| {
+            let sentence =
+                "this host has not joined its network yet: no member that could let it in is connected";
+            Trouble::fault(sentence).line("sudo shadowmesh up --detach").on(MEMBER)
+        });
+        waits.into()
+    })
+}
+
 pub(super) fn revoked(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let is_revoked = status.membership.as_ref().is_some_and(|membership| membership.state == "revoked");
@@ -127,10 +141,8 @@ pub(super) fn certificate(facts: &Facts) -> Outcome {
         // By the time that the daemon goes by, where the clock is behind it.
         let now = status.clock.map_or(facts.now, |clock| clock.reckoned);
         match (membership.state.as_str(), membership.until) {
-            ("expired", _) => {
-                let sentence = "this host's certificate has expired: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
-                Trouble::fault(sentence).line(again()).into()
-            }
+            ("expired", _) => Trouble::fault(EXPIRED).line(again()).into(),
+            ("joining", _) => Outcome::Unknown("this host has none before it joined"),
             ("none", _) => {
                 let sentence = "this host has no certificate: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
                 Trouble::fault(sentence).line(again()).into()

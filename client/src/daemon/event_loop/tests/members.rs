@@ -248,7 +248,8 @@ async fn from_joining_to_revocation() {
 
     // Rules of the record, by tag: only a speaks to others.
     a.change(Change::Tag { member: "a".into(), add: vec!["boss".into()], remove: vec![] }).await.unwrap();
-    a.change(Change::SetRules { text: "allow tag:boss -> any\n".into() }).await.unwrap();
+    let said = a.change(Change::SetRules { text: "allow tag:boss -> any\n".into() }).await.unwrap();
+    assert!(said.starts_with("the network has 1 access rule: "), "{said}");
     b.until("the rules", || async { b.status().await.rules.is_some_and(|rules| rules.count == 1) }).await;
     let Response::Members(known) = b.ask(Request::Members).await.unwrap() else { panic!("no members") };
     assert_eq!(known.rules.as_deref(), Some("allow tag:boss -> any\n"), "every host can show them");
@@ -295,6 +296,36 @@ async fn from_joining_to_revocation() {
     assert!(own.warnings.iter().any(|said| said.contains("with another key")), "{:?}", own.warnings);
     a.meets("b").await;
     assert!(office.relay.members.lock().unwrap().len() == 3);
+    office.serving.abort();
+}
+
+#[test]
+fn who_waits_for_a_member_is_told_so_and_is_called_joining() {
+    crate::net::namespace::isolated(|| in_network("", waiting_to_join()));
+}
+
+async fn waiting_to_join() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let home = a.ends().await;
+    // Two that join, and nobody who could let them in.
+    let mut b = office.joins("b", &invite).await;
+    let c = office.joins("c", &invite).await;
+    let is_told = |said: &Progress| matches!(said, Progress::Notice(said) if said.starts_with("this host waits to join: a member of the network"));
+    b.says("that it waits", is_told).await;
+    let own = b.membership().await;
+    assert_eq!(own.state, "joining");
+    assert!(own.warnings.iter().any(|said| said.contains("waits to join")), "{:?}", own.warnings);
+    let of_itself = b.members().await.into_iter().find(|member| member.is_here).unwrap();
+    assert_eq!((of_itself.standing.as_str(), of_itself.state.as_str()), ("pending", "joining"));
+    assert!(of_itself.why.is_some_and(|why| why.contains("waits to join")));
+    let a = office.again("a", home).await;
+    for daemon in [&b, &c] {
+        daemon.until("it to be in", || async { daemon.membership().await.state == "member" }).await;
+        assert!(daemon.membership().await.warnings.iter().all(|said| !said.contains("waits")));
+    }
+    drop(a);
     office.serving.abort();
 }
 
@@ -370,7 +401,7 @@ async fn used_twice() {
     let is_said = |said: &String| said.contains("used up by others") && said.contains("by another invite");
     assert!(own.warnings.iter().any(is_said), "{:?}", own.warnings);
     let of_itself = goes.members().await.into_iter().find(|member| member.is_here).unwrap();
-    assert_eq!(of_itself.standing, "refused");
+    assert_eq!((of_itself.standing.as_str(), of_itself.state.as_str()), ("refused", "refused"));
     assert!(of_itself.why.is_some_and(|why| is_said(&why)));
     let (goes, stays) = (goes.status().await.node.id, stays.status().await.node.id);
     let is_told = || async {
@@ -408,7 +439,9 @@ async fn approved() {
     let remedy = format!("`sudo shadowmesh approve {short}` on an admin's host");
     assert!(own.warnings.iter().any(|said| said.contains(&remedy)), "{:?}", own.warnings);
     let of_itself = b.members().await.into_iter().find(|member| member.is_here).unwrap();
-    assert_eq!(of_itself.standing, "refused");
+    assert_eq!((of_itself.standing.as_str(), of_itself.state.as_str()), ("refused", "waiting"));
+    let of_b = a.members().await.into_iter().find(|member| member.name == "b").unwrap();
+    assert_eq!((of_b.standing.as_str(), of_b.state.as_str()), ("refused", "waiting"));
     let (state, by_us, _) = b.barred("a").await.unwrap();
     assert_eq!((state.as_str(), by_us), ("waiting", false));
     // By the same name as `members` shows.
@@ -487,11 +520,21 @@ async fn strangers() {
     let b = office.joins("b", &invite).await;
     a.meets("b").await;
     // Who joins takes nobody's name, nor the admin's host's.
-    let other = office.joins("a", &invite).await;
+    let mut other = office.joins("a", &invite).await;
     let other_id = other.status().await.node.id;
     a.meets(&other_id).await;
     let name = format!("a-{}", &other_id[..10]);
     other.until("its name", || async { other.membership().await.name == name }).await;
+    let says =
+        |sentence: String| move |said: &Progress| matches!(said, Progress::Notice(said) if *said == sentence);
+    let why = says("the name that it came with is another member's: an admin's host gives it one as soon as the two meet".into());
+    other.says("why it is called so", why).await;
+    other
+        .says(
+            "the name that the admin's host gives it",
+            says("this host is called a-2 in the network now".into()),
+        )
+        .await;
     assert_eq!(a.membership().await.name, "a");
     let uninvited = Invite { delegated: None, ..invite };
     // One that calls itself like a member, and one with a name of its own.
