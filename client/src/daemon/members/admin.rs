@@ -306,7 +306,8 @@ impl<'a> Admin<'a> {
             });
             let Some((node, addresses)) = next else { return settled };
             tried.insert(node);
-            settled = settled.and(self.say_of(node, None, |word| word.addresses = Some(addresses)));
+            let said = self.say_of(node, None, |word| word.addresses = Some(addresses));
+            settled = settled.and(said);
         }
     }
 
