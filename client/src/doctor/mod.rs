@@ -36,6 +36,7 @@
 //! | `pinned`, `relayed` | peers that the relay carries although they need not be: asked for, or why else |
 //! | `address-taken` | another member with this node's address |
 //! | `joining` | a host that no member has let in yet |
+//! | `address-range` | a member that is connected and has an IPv4 address outside of this node's range |
 //! | `approval`, `revoked`, `certificate` | a member that waits, was revoked, or whose certificate ends |
 //! | `rp-filter`, `socket-buffers`, `conntrack` | settings of the kernel that cost packets |
 //!

@@ -6,6 +6,7 @@ use super::super::line::{path, quoted};
 use super::NO_DAEMON;
 use crate::config::Ipv4Cidr;
 use crate::daemon::EXPIRED;
+use crate::control::status::PeerState;
 use shadowmesh_proto::ids::SHORT_ID_CHARS;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -27,8 +28,7 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let own = status.node.addresses.iter().find_map(|text| text.parse::<Ipv4Cidr>().ok());
         let Some(own) = own else { return Outcome::Clean };
-        let host = |text: &String| text.split('/').next().and_then(|ip| ip.parse::<Ipv4Addr>().ok());
-        let carries = |addresses: &[String]| addresses.iter().filter_map(host).any(|ip| ip == own.address());
+        let carries = |addresses: &[String]| addresses.iter().filter_map(ipv4).any(|ip| ip == own.address());
         let Some(peer) = status.peers.iter().find(|peer| carries(&peer.addresses)) else {
             return Outcome::Clean;
         };
@@ -36,7 +36,7 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
             .peers
             .iter()
             .flat_map(|peer| &peer.addresses)
-            .filter_map(host)
+            .filter_map(ipv4)
             .chain([own.address()])
             .collect();
         let sentence = format!("{} has this node's address, {own}, as well", peer.name);
@@ -54,6 +54,35 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
         }
         .into()
     })
+}
+
+pub(super) fn out_of_range(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, .. }| {
+        let own = status.node.addresses.iter().find_map(|text| text.parse::<Ipv4Cidr>().ok());
+        let Some(own) = own else { return Outcome::Clean };
+        let mask = u32::MAX.checked_shl(32_u32.saturating_sub(own.bits().into())).unwrap_or(0);
+        let lies_in = |ip: &Ipv4Addr| (ip.to_bits() ^ own.address().to_bits()) & mask == 0;
+        let outside =
+            status.peers.iter().filter(|peer| peer.state == PeerState::Connected).filter_map(|peer| {
+                let addresses: Vec<Ipv4Addr> = peer.addresses.iter().filter_map(ipv4).collect();
+                let first = addresses.first().filter(|_| !addresses.iter().any(lies_in))?;
+                Some(format!("{} ({first})", peer.name))
+            });
+        let outside: Vec<String> = outside.collect();
+        let hint = outside.split_first().map(|(first, others)| {
+            let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            Trouble::hint(format!(
+                "{first}{others} is outside of this host's range, {own}, and not reached by IPv4 from here: a host is given its range by its \
+                 own `up --address ADDRESS/BITS`, or by the block of its invite"
+            ))
+        });
+        hint.into()
+    })
+}
+
+/// The IPv4 address in a text that is one, with or without a prefix length.
+fn ipv4(text: &String) -> Option<Ipv4Addr> {
+    text.split('/').next()?.parse().ok()
 }
 
 /// The address that follows `own` in its range and is nobody's.

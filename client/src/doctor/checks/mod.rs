@@ -82,6 +82,7 @@ pub(super) const CHECKS: &[Check] = &[
     check("pinned", "no peer is kept from its best path by `shadowmesh path`", relays::pinned),
     check("relayed", "every peer is reached directly", relays::relayed),
     check("address-taken", "this node's addresses are its own", members::address_taken),
+    check("address-range", "the members that are connected are in this node's range", members::out_of_range),
     check("approval", "nobody waits for an admin", members::approval),
     check("joining", "this host has joined its network", members::joining),
     check("revoked", "this host was not revoked", members::revoked),

@@ -664,6 +664,15 @@ const CASES: &[Case] = &[
         Some("shadowmesh rules show"),
     ),
     (
+        "address-range",
+        |f| {
+            let away = Peer { state: PeerState::default(), ..peer("d", "10.10.0.1/16") };
+            running(f).status.peers = vec![peer("b", "10.9.9.1/16"), peer("c", "10.7.9.1/16"), away];
+        },
+        Severity::Hint,
+        None,
+    ),
+    (
         "approval",
         |f| refused(f, crate::daemon::refusal_in_words(13)),
         Severity::Fault,
