@@ -26,6 +26,7 @@ mod schema;
 mod status;
 mod uninstall;
 mod up;
+mod vocabulary;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use global::Global;
