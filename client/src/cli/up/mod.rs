@@ -17,7 +17,7 @@ mod prepare;
 mod view;
 
 use super::global::Global;
-use super::{logging, output, runtime};
+use super::{invite, logging, output, runtime};
 use crate::config::{
     Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, IdleAfter, Ipv4Cidr, Mtu,
     NamesChoice, NodeName, RekeyInterval, RulesPath, SessionsChoice, ValueError,
@@ -206,7 +206,10 @@ impl Announcement {
     /// By `invite`, of which `advice` is said; without one, in the journal, how to make one.
     fn new(invite: Option<&Invite>, advice: &str) -> Self {
         match invite {
-            Some(invite) => Self { ticket: Some(invite.to_text()), note: format!("  {advice}") },
+            Some(invite) => Self {
+                ticket: Some(invite.to_text()),
+                note: format!("  {}", invite::advised(advice, invite::FIRST_EXPIRY)),
+            },
             None => Self {
                 ticket: None,
                 note: "made a network; to let others join run `shadowmesh invite`".to_owned(),
@@ -268,7 +271,11 @@ mod tests {
         let line = said.line().expect("a line");
         let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
         assert!(network.is_of(&Invite::parse(ticket, 0).expect("an invite")));
-        assert!(said.note.contains("keep it secret"));
+        assert!(
+            said.note.contains("keep it secret") && said.note.contains("ends in 24 hours"),
+            "{}",
+            said.note
+        );
         let said = Announcement::new(None, "keep it secret");
         assert!(said.line().is_none() && said.note.contains("run `shadowmesh invite`"));
         assert!(!said.note.contains("smi1"));
