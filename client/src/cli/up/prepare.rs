@@ -99,12 +99,12 @@ impl Undo {
         }
         match new_network {
             Some(NewNetwork::Founded(stored)) => stored.take_back(&state)?,
-            Some(NewNetwork::Open(made)) => {
-                if state.load_network()?.is_some_and(|there| there.label_id() == made) {
-                    state.forget_new_network()?;
-                }
+            Some(NewNetwork::Open(made))
+                if state.load_network()?.is_some_and(|there| there.label_id() == made) =>
+            {
+                state.forget_new_network()?;
             }
-            None => {}
+            Some(NewNetwork::Open(_)) | None => {}
         }
         Ok(())
     }

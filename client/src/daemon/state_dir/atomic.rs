@@ -100,7 +100,7 @@ impl Dir {
     /// The neighbour has a fixed name: the caller holds the directory's lock, and what a crash leaves behind is removed.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
-        self.ends.lock().unwrap().next()?;
+        self.end_here()?;
         let temporary = format!(".{name}.tmp");
         self.unlink(&temporary)?;
         // As a new file: neither what was there nor where a link leads.
@@ -139,7 +139,7 @@ impl Dir {
     /// Removes `name`; `false` when it was not there.
     pub(super) fn remove(&self, name: &str) -> io::Result<bool> {
         #[cfg(test)]
-        self.ends.lock().unwrap().next()?;
+        self.end_here()?;
         if !self.unlink(name)? {
             return Ok(false);
         }
@@ -149,7 +149,7 @@ impl Dir {
     /// Gives `from` the name `to`, whose file it replaces; `false` when it was not there.
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<bool> {
         #[cfg(test)]
-        self.ends.lock().unwrap().next()?;
+        self.end_here()?;
         match rustix::fs::renameat(&self.fd, from, &self.fd, to) {
             Ok(()) => self.sync().map(|()| true),
             Err(Errno::NOENT) => Ok(false),
@@ -254,6 +254,7 @@ fn target_of_link(path: &Path) -> io::Result<PathBuf> {
 pub(super) mod ends {
     use std::io;
     use std::ops::Range;
+    use std::sync::PoisonError;
 
     #[derive(Debug, Default)]
     pub(in super::super) struct Ends {
@@ -277,6 +278,10 @@ pub(super) mod ends {
     impl super::Dir {
         pub(in super::super) fn end(&self, ends: Ends) {
             *self.ends.lock().unwrap() = ends;
+        }
+
+        pub(super) fn end_here(&self) -> io::Result<()> {
+            self.ends.lock().unwrap_or_else(PoisonError::into_inner).next()
         }
     }
 }

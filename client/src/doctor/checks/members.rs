@@ -28,7 +28,9 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let own = status.node.addresses.iter().find_map(|text| text.parse::<Ipv4Cidr>().ok());
         let Some(own) = own else { return Outcome::Clean };
-        let carries = |addresses: &[String]| addresses.iter().filter_map(ipv4).any(|ip| ip == own.address());
+        let carries = |addresses: &[String]| {
+            addresses.iter().filter_map(|text| ipv4(text)).any(|ip| ip == own.address())
+        };
         let Some(peer) = status.peers.iter().find(|peer| carries(&peer.addresses)) else {
             return Outcome::Clean;
         };
@@ -36,7 +38,7 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
             .peers
             .iter()
             .flat_map(|peer| &peer.addresses)
-            .filter_map(ipv4)
+            .filter_map(|text| ipv4(text))
             .chain([own.address()])
             .collect();
         let sentence = format!("{} has this node's address, {own}, as well", peer.name);
@@ -64,7 +66,7 @@ pub(super) fn out_of_range(facts: &Facts) -> Outcome {
         let lies_in = |ip: &Ipv4Addr| (ip.to_bits() ^ own.address().to_bits()) & mask == 0;
         let outside =
             status.peers.iter().filter(|peer| peer.state == PeerState::Connected).filter_map(|peer| {
-                let addresses: Vec<Ipv4Addr> = peer.addresses.iter().filter_map(ipv4).collect();
+                let addresses: Vec<Ipv4Addr> = peer.addresses.iter().filter_map(|text| ipv4(text)).collect();
                 let first = addresses.first().filter(|_| !addresses.iter().any(lies_in))?;
                 Some(format!("{} ({first})", peer.name))
             });
@@ -81,7 +83,7 @@ pub(super) fn out_of_range(facts: &Facts) -> Outcome {
 }
 
 /// The IPv4 address in a text that is one, with or without a prefix length.
-fn ipv4(text: &String) -> Option<Ipv4Addr> {
+fn ipv4(text: &str) -> Option<Ipv4Addr> {
     text.split('/').next()?.parse().ok()
 }
 
