@@ -27,3 +27,4 @@ pub mod service;
 pub mod switch;
 pub mod system_rng;
 pub mod transport;
+mod wiped;

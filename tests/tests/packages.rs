@@ -225,6 +225,32 @@ fn has_dpkg() -> bool {
 }
 
 #[test]
+fn a_purge_names_the_keys_of_admins_that_it_deletes() {
+    let shop = Shop::new();
+    let machine = Machine::new(shop.at("machine"));
+    let purge = || {
+        let mut script = Command::new("sh");
+        script.arg(root().join("deploy/debian/shadowmesh/postrm")).arg("purge").env("DPKG_ROOT", &machine.0);
+        let done = script.output().expect("run");
+        assert!(done.status.success() && !machine.has("var/lib/shadowmesh"), "{}", said(&done));
+        said(&done)
+    };
+    let keys = ["admin.key", "admin.key.abcdefghij", "left-home", "work/admin.key", "work/left-my\x1blan"];
+    for file in keys.into_iter().chain(["node.key", "work/network.toml"]) {
+        let file = machine.0.join("var/lib/shadowmesh").join(file);
+        fs::create_dir_all(file.parent().expect("below")).expect("made");
+        fs::write(file, "secret").expect("written");
+    }
+    let said = purge();
+    for file in keys {
+        assert!(said.contains(&format!("shadowmesh/{}\n", file.replace('\x1b', "?"))), "{file} in {said}");
+    }
+    assert!(!said.contains("node.key") && !said.contains("network.toml"), "{said}");
+    fs::create_dir_all(machine.0.join("var/lib/shadowmesh")).expect("made");
+    assert_eq!(purge(), "", "nothing of an admin was there");
+}
+
+#[test]
 fn a_purge_leaves_alone_what_is_not_the_packages() {
     if !has_dpkg() {
         return;

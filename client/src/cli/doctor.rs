@@ -2,7 +2,7 @@
 
 use super::global::Global;
 use super::output::{self, clean, counted, wrapped};
-use super::runtime;
+use super::{runtime, vocabulary};
 use crate::doctor::{Report, Severity, bundle, examine, gather, looks_at};
 use anyhow::{Context as _, bail};
 use std::fmt::Write as _;
@@ -52,7 +52,10 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let config = config.context("the working directory is gone")?;
     let facts = runtime.block_on(gather(global.call(), config))?;
     let report = examine(&facts);
-    let parts = args.bundle.as_ref().map(|_| runtime.block_on(bundle::parts(&facts, &report)));
+    let parts = args.bundle.as_ref().map(|_| {
+        let ordinary = vocabulary::words(&super::command());
+        runtime.block_on(bundle::parts(&facts, &report, ordinary))
+    });
     // A name that is still being looked up is no reason to wait.
     runtime.shutdown_background();
     if let (Some(file), Some(parts)) = (&args.bundle, &parts) {

@@ -2,7 +2,7 @@
 
 use crate::config::NetworkAlias;
 use crate::daemon::state_dir;
-use crate::doctor::Call;
+use crate::doctor::{Call, quoted};
 use std::path::{Path, PathBuf};
 
 const HEADING: &str = "Options of every command";
@@ -41,6 +41,12 @@ impl Global {
     pub(super) fn socket(&self) -> PathBuf {
         let name = self.network.as_ref().map_or("control", NetworkAlias::as_str);
         self.socket.clone().unwrap_or_else(|| PathBuf::from(format!("/run/shadowmesh/{name}.sock")))
+    }
+
+    /// What root types for the same daemon and state.
+    pub(super) fn typed(&self, words: &str) -> String {
+        let options: String = self.call().options.iter().map(|word| format!(" {}", quoted(word))).collect();
+        format!("sudo shadowmesh{options} {words}")
     }
 
     /// How somebody else types a command for the same daemon and state.

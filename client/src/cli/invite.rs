@@ -2,7 +2,7 @@
 
 use super::global::Global;
 use super::{documents, output, runtime};
-use crate::config::{NodeName, Span, ValueError};
+use crate::config::{NodeName, Span};
 use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{InviteLimits, Request, Response};
 use crate::daemon::clock::{self, unix_now};
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 /// Print a ticket with which another host joins the network
 ///
 /// The ticket is a secret: it carries the key of the whole network. Hand it over like a password; `shadowmesh up -` reads it from
-/// stdin. In a network with certificates (`shadowmesh network create`) it lets in whom the limits allow, and nobody else; without them
+/// stdin. In a network with certificates, as `shadowmesh up --relay` and `network create` make it, it lets in whom the limits allow, and nobody else; without them
 /// its expiry is only advice to the program that joins, and uses are not counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo shadowmesh invite --expires 1h --name printer --uses 1\n  \
@@ -74,11 +74,14 @@ impl std::str::FromStr for Uses {
 struct NamePattern(String);
 
 impl std::str::FromStr for NamePattern {
-    type Err = ValueError;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         // Any one letter stands for the star.
-        text.replace('*', "x").parse::<NodeName>().map(|_| Self(text.to_owned()))
+        let name = text.replace('*', "x").parse::<NodeName>();
+        name.map(|_| Self(text.to_owned())).map_err(|_| {
+            "a name has 1 to 63 characters of a-z, 0-9 and -, and neither begins nor ends with -; a * in it stands for any of them"
+        })
     }
 }
 
@@ -92,6 +95,18 @@ pub(super) const ADVICE: &str =
 /// Said with those of a network with certificates.
 pub(super) const KEEP_SECRET: &str =
     "keep it secret: it carries the key of the network, and whoever has it may join within its limits";
+
+/// The same with when it ends.
+pub(super) fn advised(advice: &str, expires: Duration) -> String {
+    let hours = expires.as_secs() / 3_600;
+    let span = match expires.as_secs() {
+        0..=60 => "a minute".to_owned(),
+        61..7_200 => format!("{} minutes", expires.as_secs().div_ceil(60)),
+        7_200..172_800 => format!("{hours} hours"),
+        _ => format!("{} days", hours / 24),
+    };
+    format!("{advice}; it ends in {span} (`shadowmesh invite --expires`)")
+}
 
 pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let expires_s = args.expires.0.as_secs().max(1);
@@ -109,7 +124,7 @@ pub(super) fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     // What it says itself decides, whoever made it.
     let is_limited = Invite::parse(&ticket, 0).is_ok_and(|invite| invite.delegated.is_some());
     let advice = if is_limited { KEEP_SECRET } else { ADVICE };
-    output::note(advice);
+    output::note(&advised(advice, args.expires.0));
     if global.json {
         let uses = args.uses.0.map(NonZeroU32::get).filter(|_| is_limited);
         return output::document(&documents::Invite { ticket: &ticket, expires_s, uses, advice });
@@ -163,4 +178,29 @@ fn from_state(
     let delegated = Admin::new(&mut members.trust, authority, now).invite(limits, &mut SystemRng)?;
     state.save_members(&members.stored())?;
     Ok(wanted.ticket(&network, &members.trust, &config.relays, delegated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_mistypes_a_name_is_told_of_the_star() {
+        assert_eq!("lab-*".parse::<NamePattern>().map(|name| name.0), Ok("lab-*".to_owned()));
+        let refused = "Lab *".parse::<NamePattern>().expect_err("a blank");
+        assert!(refused.contains("a-z") && refused.contains("a * in it"), "{refused}");
+    }
+
+    #[test]
+    fn an_invite_says_when_it_ends() {
+        for (seconds, said) in
+            [(30, "a minute"), (5_400, "90 minutes"), (86_400, "24 hours"), (7 * 86_400, "7 days")]
+        {
+            let advice = advised(KEEP_SECRET, Duration::from_secs(seconds));
+            assert!(
+                advice.starts_with(KEEP_SECRET) && advice.contains(&format!("; it ends in {said} (")),
+                "{advice}"
+            );
+        }
+    }
 }

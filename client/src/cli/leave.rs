@@ -77,7 +77,8 @@ fn forget(global: &Global, discards: bool) -> anyhow::Result<Left> {
     let mut copy = None;
     if let Some(held) = held.as_ref().filter(|_| !discards) {
         if !state.has_network() {
-            // A key that waits for a network: nothing is left by this.
+            // A key that waits for a network: nothing is left by this, but what a run that was cut off forgot.
+            state.forget_all_but_keys()?;
             return Ok(Left { held: Some(held.clone()), ..Left::default() });
         }
         copy = state.keep_copy().with_context(|| {

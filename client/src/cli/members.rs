@@ -4,20 +4,21 @@
 
 use super::documents::{AdminId, Admins, Changed, Relays};
 use super::global::Global;
-use super::output::{self, clean};
+use super::output::{self, clean, wrapped};
 use super::{rotate, runtime};
 use crate::control::client::{self, ControlError, unexpected};
-use crate::control::message::{Change, Members, Request, Response};
+use crate::control::message::{Change, Member, Members, Request, Response};
 use crate::daemon::clock::unix_now;
 use anyhow::bail;
 use std::fmt::Write as _;
 
 /// Show who is in the network, as its record says
 ///
-/// Needs a network with certificates (`shadowmesh network create`); in one without, `shadowmesh status` shows who is there.
+/// Needs a network with certificates, as `shadowmesh up --relay` and `network create` make it; in one without, `shadowmesh status` shows who is
+/// there.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  shadowmesh members\n  shadowmesh members --json | jq '.members[] | {name, standing}'"
+    after_help = "Example:\n  sudo shadowmesh members\n  sudo shadowmesh members --json | jq '.members[] | {name, standing}'"
 )]
 pub(super) struct MembersArgs {}
 
@@ -86,7 +87,7 @@ pub(super) struct TagArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,
-    after_help = "Example:\n  sudo shadowmesh relays add smr1...\n  shadowmesh relays list"
+    after_help = "Example:\n  sudo shadowmesh relays add smr1...\n  sudo shadowmesh relays list"
 )]
 pub(super) struct RelaysArgs {
     #[command(subcommand)]
@@ -110,7 +111,7 @@ enum RelaysCommand {
         relay: String,
     },
     /// List them
-    #[command(after_help = "Example:\n  shadowmesh relays list --json")]
+    #[command(after_help = "Example:\n  sudo shadowmesh relays list --json")]
     List,
 }
 
@@ -122,7 +123,7 @@ enum RelaysCommand {
 #[command(
     subcommand_required = true,
     after_help = "Example:\n  b$ sudo shadowmesh admins id\n  a$ sudo shadowmesh admins add 4k7dqx2mzp... --name b\n  \
-                  a$ shadowmesh admins list"
+                  a$ sudo shadowmesh admins list"
 )]
 pub(super) struct AdminsArgs {
     #[command(subcommand)]
@@ -154,7 +155,7 @@ enum AdminsCommand {
         stolen: bool,
     },
     /// List them
-    #[command(after_help = "Example:\n  shadowmesh admins list --json")]
+    #[command(after_help = "Example:\n  sudo shadowmesh admins list --json")]
     List,
     /// Print the id by which this host can be made an admin's
     #[command(after_help = "Example:\n  sudo shadowmesh admins id")]
@@ -170,7 +171,7 @@ pub(super) fn members(global: &Global, _: &MembersArgs) -> anyhow::Result<()> {
     if global.json {
         return output::document(&members);
     }
-    Ok(output::data(&table(&members, unix_now()))?)
+    Ok(output::data(&table(&members, by_clock_of(members.now)))?)
 }
 
 pub(super) fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<()> {
@@ -274,13 +275,30 @@ fn short(id: &str) -> String {
     clean(id, 80).chars().take(shadowmesh_proto::ids::SHORT_ID_CHARS).collect()
 }
 
+/// What time it is for a daemon that says `now`, whose clock may know better than this machine's; one of an earlier version does not say.
+pub(super) fn by_clock_of(now: u64) -> u64 {
+    if now == 0 { unix_now() } else { now }
+}
+
+/// This host first, then by name: the order stays as it is when somebody comes or goes.
+fn in_order(members: &Members) -> Vec<&Member> {
+    let mut sorted: Vec<&Member> = members.members.iter().collect();
+    sorted.sort_by(|a, b| (!a.is_here, &a.name, &a.id).cmp(&(!b.is_here, &b.name, &b.id)));
+    sorted
+}
+
+/// In one word, as `status` has it; a daemon of an earlier version says less.
+fn state_of(member: &Member) -> &str {
+    if member.state.is_empty() { &member.standing } else { &member.state }
+}
+
 /// For people: no line wider than 80 columns.
 fn table(members: &Members, now: u64) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     let _ =
         writeln!(text, "{:<16} {:<10} {:<8} {:<9} {:<15} TAGS", "NAME", "ID", "STANDING", "CERT", "ADDRESS");
-    for member in &members.members {
+    for member in in_order(members) {
         let here = if member.is_here { "*" } else { "" };
         let name = format!("{}{here}", clean(&member.name, 15));
         let until = member.until.map_or_else(|| "-".to_owned(), |until| left(until, now));
@@ -289,12 +307,12 @@ fn table(members: &Members, now: u64) -> String {
         let line = format!(
             "{name:<16} {:<10} {:<8} {until:<9} {:<15} {tags}",
             short(&member.id),
-            clean(&member.standing, 8),
+            clean(state_of(member), 8),
             clean(address, 15)
         );
         let _ = writeln!(text, "{}", line.trim_end());
-        if let Some(why) = &member.why {
-            let _ = writeln!(text, "  {}", clean(why, 77));
+        for line in member.why.iter().flat_map(|why| wrapped(&clean(why, 400), 77)) {
+            let _ = writeln!(text, "  {line}");
         }
     }
     let admins: Vec<String> = members.admins.iter().map(|admin| clean(&admin.name, 20)).collect();
@@ -317,7 +335,7 @@ pub(super) fn left(until: u64, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::message::{AdminEntry, Member};
+    use crate::control::message::AdminEntry;
     use crate::control::status::Secret;
 
     #[test]
@@ -343,6 +361,41 @@ mod tests {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(text.contains("9 days") && !text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn what_is_to_be_done_is_told_to_its_end_and_the_word_is_that_of_status() {
+        let why = "the invite by which this host came was used up by others: `sudo shadowmesh leave`, and join by another invite \
+                   (`shadowmesh invite` on an admin's host)";
+        let member = |state: &str| Member {
+            name: "b".into(),
+            standing: "refused".into(),
+            state: state.into(),
+            why: Some(why.into()),
+            ..Member::default()
+        };
+        let text = table(&Members { members: vec![member("waiting")], ..Members::default() }, 0);
+        let row = text.lines().nth(1).unwrap();
+        assert!(row.contains(" waiting ") && !text.contains("refused"), "{text}");
+        let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        assert_eq!(said.join(" "), why);
+        let text = table(&Members { members: vec![member("")], ..Members::default() }, 0);
+        assert!(text.contains(" refused "), "a daemon of before: {text}");
+    }
+
+    #[test]
+    fn this_host_comes_first_and_the_others_by_name() {
+        let member = |id: &str, name: &str, is_here| Member {
+            id: id.repeat(52),
+            name: name.into(),
+            is_here,
+            ..Member::default()
+        };
+        let members = vec![member("a", "z", false), member("b", "m", true), member("c", "d", false)];
+        let text = table(&Members { members, ..Members::default() }, 0);
+        let names: Vec<&str> =
+            text.lines().skip(1).take(3).filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(names, ["m*", "d", "z"], "{text}");
     }
 
     #[test]

@@ -26,7 +26,10 @@ mod schema;
 mod status;
 mod uninstall;
 mod up;
+mod vocabulary;
 
+use crate::control::server::BindError;
+use crate::daemon::state_dir::StateError;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use global::Global;
 use std::process::ExitCode;
@@ -36,15 +39,16 @@ Example, three machines:
   relay$ shadowmesh-relay                        prints a relay ticket, smr1...
   a$     sudo shadowmesh up --relay smr1...      makes a network, prints an invite, smi1...
   b$     sudo shadowmesh up smi1...              joins it
-  a$     shadowmesh ping b
+  a$     sudo shadowmesh ping b
 
+Who is in the group shadowmesh, which `install` and the package make, types `status`, `ping`, `members` and other questions without sudo.
 Exit codes: 0 done, 1 failed (with one sentence that says why), 2 wrong usage.
 Environment: SHADOWMESH_STATE and SHADOWMESH_SOCKET stand in for --state and --socket; SHADOWMESH_LOG=debug (or RUST_LOG)
 makes a daemon say more.";
 
 /// Joins machines into one Ethernet segment across the internet, encrypted end to end.
 #[derive(Debug, Parser)]
-#[command(name = "shadowmesh", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "shadowmesh", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -116,10 +120,23 @@ pub fn main() -> ExitCode {
         // Whoever read our output has seen enough of it: `shadowmesh status | head -1`.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::note(&format!("shadowmesh: {}", output::one_line(&format!("{error:#}"))));
+            output::note(&format!("shadowmesh: {}", output::one_line(&sentence(&error, &global))));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What went wrong, for people. Where it is a daemon that runs already, with what reaches that one.
+fn sentence(error: &anyhow::Error, global: &Global) -> String {
+    let said = format!("{error:#}");
+    let is_in_the_way = error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(StateError::Locked { .. }))
+            || matches!(cause.downcast_ref(), Some(BindError::Live(_)))
+    });
+    if !is_in_the_way {
+        return said;
+    }
+    said.replace("`shadowmesh down`", &format!("`{}`", global.typed("down")))
 }
 
 /// The command line itself, for what is made of it: manual pages.
@@ -160,6 +177,35 @@ mod tests {
             assert!(is_explained, "{name}: {}", argument.get_id());
         }
         command.get_subcommands().for_each(|sub| explained(sub, seen));
+    }
+
+    #[test]
+    fn help_fits_the_terminal() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        let mut pages = vec![command];
+        while let Some(mut page) = pages.pop() {
+            let help = page.render_long_help().to_string();
+            let widest = help.lines().max_by_key(|line| line.chars().count()).unwrap_or_default();
+            assert!(widest.chars().count() <= 80, "{}: {widest}", page.get_name());
+            pages.extend(page.get_subcommands().map(|below| below.clone().term_width(80)));
+        }
+    }
+
+    #[test]
+    fn who_is_told_to_stop_a_daemon_is_told_which() {
+        let said = |args: &[&str], error: anyhow::Error| {
+            let line = ["shadowmesh"].iter().chain(args).chain(&["status"]);
+            sentence(&error, &Cli::try_parse_from(line).expect("parsed").global)
+        };
+        let locked = || StateError::Locked { path: "/s/home".into(), pid: Some(7) }.into();
+        let live = || anyhow::Error::from(BindError::Live("/x.sock".into())).context("no daemon was started");
+        assert!(said(&[], locked()).ends_with("stop it first with `sudo shadowmesh down`"));
+        let home = ["--network", "home"];
+        assert!(said(&home, locked()).ends_with("stop it first with `sudo shadowmesh --network home down`"));
+        assert!(said(&home, live()).contains("first with `sudo shadowmesh --network home down`, or name"));
+        let other = anyhow::anyhow!("on b type `shadowmesh down`");
+        assert_eq!(said(&home, other), "on b type `shadowmesh down`", "that host has its own names");
     }
 
     #[test]

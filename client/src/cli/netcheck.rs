@@ -11,7 +11,9 @@ use std::fmt::Write as _;
 ///
 /// What the daemon found out; it asks again whenever the network changes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  shadowmesh netcheck\n  shadowmesh netcheck --json | jq .mapping")]
+#[command(
+    after_help = "Example:\n  sudo shadowmesh netcheck\n  sudo shadowmesh netcheck --json | jq .mapping"
+)]
 pub(super) struct Args {}
 
 pub(super) fn run(global: &Global, _: &Args) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use crate::control::client::{self, ControlError, unexpected};
 use crate::control::message::{Request, Response};
 use crate::daemon::clock::{self, unix_now};
 use crate::daemon::members::founding::Founding;
-use crate::daemon::state_dir::{CopyError, NetworkState, StateDir};
+use crate::daemon::state_dir::{CopyError, MAX_COPY, NetworkState, StateDir};
 use crate::new_file;
 use crate::system_rng::SystemRng;
 use anyhow::{Context as _, bail};
@@ -17,9 +17,6 @@ use shadowmesh_proto::ticket::RelayTicket;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
-
-/// Largest copy that is read, bytes: one of 64 MiB of members, and a little.
-const MAX_COPY: u64 = 80 << 20;
 
 /// Make a network with certificates, or keep a copy of one
 ///
@@ -137,7 +134,7 @@ fn refuse_second(state: &StateDir) -> anyhow::Result<()> {
 fn export(global: &Global, args: &Export) -> anyhow::Result<()> {
     let socket = global.socket();
     let copy = match runtime()?.block_on(client::call(&socket, &Request::Export)) {
-        Ok(Response::Copy { text }) => Zeroizing::new(text),
+        Ok(Response::Copy { text }) => text,
         Ok(_) => return Err(unexpected(&socket).into()),
         // Without a daemon the state directory has all of it.
         Err(ControlError::NotRunning(_)) => copy_of_state(global)?,

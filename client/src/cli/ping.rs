@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 ///
 /// Says over which path each answer came. Exit code 1 when none did.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  shadowmesh ping b\n  shadowmesh ping 10.7.3.4 -c 100 -i 0.1 --json")]
+#[command(
+    after_help = "Example:\n  sudo shadowmesh ping b\n  sudo shadowmesh ping 10.7.3.4 -c 100 -i 0.1 --json"
+)]
 pub(super) struct Args {
     /// A name, an address, or the start of an id
     peer: String,

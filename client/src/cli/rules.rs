@@ -46,7 +46,7 @@ enum Command {
     #[command(after_help = "Example:\n  sudo shadowmesh rules publish office.rules")]
     Publish(Publish),
     /// Print the rules of the network, as they were published last
-    #[command(after_help = "Example:\n  shadowmesh rules show > office.rules")]
+    #[command(after_help = "Example:\n  sudo shadowmesh rules show > office.rules")]
     Show,
 }
 

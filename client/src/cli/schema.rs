@@ -78,10 +78,7 @@ const WITHOUT: &[(&str, &str)] = &[
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let document = match args.command.join(" ").as_str() {
-        "" => {
-            let all = DOCUMENTS.iter().map(|(command, make)| ((*command).to_owned(), schema(*make).into()));
-            serde_json::Value::Object(all.collect())
-        }
+        "" => all(),
         asked => {
             let Some((_, make)) = DOCUMENTS.iter().find(|(command, _)| *command == asked) else {
                 let meant = spelling::closest(asked, DOCUMENTS.iter().map(|(command, _)| *command));
@@ -92,6 +89,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     output::document(&document)
+}
+
+/// All of them, by the commands' names.
+pub(super) fn all() -> serde_json::Value {
+    let all = DOCUMENTS.iter().map(|(command, make)| ((*command).to_owned(), schema(*make).into()));
+    serde_json::Value::Object(all.collect())
 }
 
 /// As it is written, not as it may be read: what is always there is required.

@@ -28,7 +28,7 @@ pub(super) struct Args {
     #[arg(long)]
     yes: bool,
 
-    /// With --purge, delete the key of an admin too, which may be the only one of the network
+    /// With --purge, delete the key of an admin too, which may be the only one of the network, and the copies with one that `leave` kept
     #[arg(long, requires = "purge")]
     discard_admin_key: bool,
 
@@ -86,6 +86,11 @@ fn in_words(loss: &Loss) -> String {
             "THE KEY OF AN ADMIN: without another admin nobody can ever change that network again".to_owned(),
         );
     }
+    if !loss.copies.is_empty() {
+        let files: Vec<String> =
+            loss.copies.iter().map(|file| output::clean(&file.display().to_string(), 300)).collect();
+        parts.push(format!("THE KEY OF AN ADMIN in what `leave` kept ({})", files.join(", ")));
+    }
     let state = loss.state.as_ref().map(|state| {
         parts.push("what `up` remembers".to_owned());
         format!("{}: {}", state.display(), parts.join("; "))
@@ -133,6 +138,7 @@ mod tests {
             networks: vec!["home".into(), "w\x1b[2Jork".into()],
             has_node_key: true,
             has_admin_key: true,
+            copies: vec!["/var/lib/shadowmesh/left-\x1bhome".into()],
         };
         let words = in_words(&loss);
         for part in [
@@ -140,7 +146,8 @@ mod tests {
             "the settings in /etc/shadowmesh/config.toml",
             "this host's key",
             "its membership of home, w[2Jork",
-            "KEY OF AN ADMIN",
+            "THE KEY OF AN ADMIN: ",
+            "THE KEY OF AN ADMIN in what `leave` kept (/var/lib/shadowmesh/left-home)",
         ] {
             assert!(words.contains(part), "{words}");
         }

@@ -1,5 +1,6 @@
-//! One JSON document a line, of bounded length.
+//! One JSON document a line, of bounded length. Some hold secrets: lines are wiped.
 
+use crate::wiped::Growing;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -27,7 +28,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     reader: &mut (impl AsyncBufRead + Unpin),
     limit: usize,
 ) -> Result<Option<T>, LineError> {
-    let mut line = Vec::new();
+    let mut line = Growing::default();
     loop {
         let chunk = reader.fill_buf().await?;
         if chunk.is_empty() {
@@ -37,14 +38,14 @@ pub(super) async fn read<T: DeserializeOwned>(
             Some(at) => (chunk.get(..at).unwrap_or_default(), true),
             None => (chunk, false),
         };
-        if line.len() + part.len() > limit {
+        if line.bytes().len() + part.len() > limit {
             return Err(LineError::TooLong(limit));
         }
-        line.extend_from_slice(part);
+        line.append(part);
         let used = part.len() + usize::from(ended);
         reader.consume(used);
         if ended {
-            return serde_json::from_slice(&line).map(Some).map_err(LineError::NotAMessage);
+            return serde_json::from_slice(line.bytes()).map(Some).map_err(LineError::NotAMessage);
         }
     }
 }
@@ -54,9 +55,10 @@ pub(super) async fn write<T: Serialize>(
     writer: &mut (impl AsyncWrite + Unpin),
     message: &T,
 ) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    writer.write_all(&line).await?;
+    let mut line = Growing::default();
+    serde_json::to_writer(&mut line, message)?;
+    line.append(b"\n");
+    writer.write_all(line.bytes()).await?;
     writer.flush().await
 }
 

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::path::select;
+use zeroize::Zeroizing;
 
 /// A request: the only line a caller writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,7 +211,8 @@ pub enum Response {
     /// What another host needs to take this one's place in the network: **a secret**.
     Copy {
         /// The text of the file.
-        text: String,
+        #[serde(with = "crate::wiped::text")]
+        text: Zeroizing<String>,
     },
     /// Who is in the network.
     Members(Box<Members>),
@@ -307,6 +309,8 @@ pub struct Members {
     pub revoked: Vec<Revoked>,
     /// The network's secret.
     pub secret: Secret,
+    /// The time by which this daemon judges what ends, seconds since 1970.
+    pub now: u64,
 }
 
 /// A node of the network.
@@ -323,6 +327,9 @@ pub struct Member {
     pub addresses: Vec<String>,
     /// `member`, `pending`, `refused`, `revoked`, or `unseen`: in the record, and not met since the daemon began.
     pub standing: String,
+    /// The same in the words of `status`: `member`, `pending`, `waiting` for an admin's word, `refused`, `revoked` or `unseen`; of this node
+    /// as `membership.state` there, and `refused` where it was shut out with its invite.
+    pub state: String,
     /// Why it is refused; `null` where it is not.
     pub why: Option<String>,
     /// Until when its certificate is good, seconds since 1970; `null` where it was not seen.
@@ -555,7 +562,7 @@ mod tests {
     fn an_invite_and_a_copy_do_not_print_what_they_are() {
         let response = Response::Invite { ticket: "smi1secret".into() };
         assert_eq!(format!("{response:?}"), "Invite(..)");
-        assert_eq!(format!("{:?}", Response::Copy { text: "secret".into() }), "Copy(..)");
+        assert_eq!(format!("{:?}", Response::Copy { text: "secret".to_owned().into() }), "Copy(..)");
     }
 
     #[test]

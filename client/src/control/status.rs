@@ -40,6 +40,8 @@ pub struct Status {
     pub names: Option<Names>,
     /// Where this machine's clock says less than was seen, what it says and what is believed; else `null`.
     pub clock: Option<ClockBehind>,
+    /// The time by which this daemon judges what ends, seconds since 1970.
+    pub now: u64,
 }
 
 /// A clock that says less than was seen.
@@ -610,6 +612,7 @@ pub(crate) mod tests {
                 ..Names::default()
             }),
             clock: None,
+            now: 1_900_000_000,
             switch: EthernetSwitch {
                 filters: vec!["bpdu".into(), "dhcp".into()],
                 flood_budget: "1mbit".into(),
@@ -696,7 +699,7 @@ pub(crate) mod tests {
         };
         assert_eq!(
             names(""),
-            "clock dropped membership names network node peers relays rules switch version"
+            "clock dropped membership names network node now peers relays rules switch version"
         );
         assert_eq!(names("/membership"), "given is_admin name secret state tags until warnings");
         assert_eq!(names("/membership/secret"), "generation state until");

@@ -117,7 +117,7 @@ pub(super) fn given(
     Cidr4::new(ip, prefix_of(trust, space, address, ip, last))
 }
 
-/// As wide as the block it came from; as the derived range where it lies in that, for there everybody else may be.
+/// As wide as the block it came from, the widest of those that may be; as the derived range where it lies in that, for there everybody else may be.
 fn prefix_of(trust: &Trust, space: AddressSpace, address: Address, ip: Ipv4Addr, last: Option<Cidr4>) -> u8 {
     let mask = |prefix: u8| u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);
     let lies_in = |range: Ipv4Addr, prefix| (ip.to_bits() ^ range.to_bits()) & mask(prefix) == 0;
@@ -125,11 +125,11 @@ fn prefix_of(trust: &Trust, space: AddressSpace, address: Address, ip: Ipv4Addr,
         return addresses::IPV4_PREFIX_LEN;
     }
     let of = |limits: &Delegation| {
-        limits.blocks.iter().find(|block| block.contains(address)).map(|block| block.prefix())
+        limits.blocks.iter().filter(|block| block.contains(address)).map(|block| block.prefix()).min()
     };
     let own = trust.own().and_then(|own| of(own.chain.as_ref()?.0.claims()));
     let before = last.filter(|last| lies_in(last.address(), last.prefix())).map(|last| last.prefix());
-    let open = || trust.invites().find_map(|invite| of(invite.body()));
+    let open = || trust.invites().filter_map(|invite| of(invite.body())).min();
     own.or(before).or_else(open).unwrap_or(UNKNOWN_PREFIX).max(SHORTEST_PREFIX)
 }
 
@@ -208,6 +208,46 @@ pub(crate) fn offer(interfaces: &[interfaces::Interface], routes: &[routes::Rout
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::members::admin::{Admin, Limits};
+    use shadowmesh_proto::membership::{Block, Name, Set};
+    use shadowmesh_proto::rng::SeededRng;
+
+    #[test]
+    fn of_the_blocks_that_an_address_may_be_of_the_widest_is_its_range() {
+        // Invites are in the order of their hashes: whichever is the first.
+        for seed in 0..8 {
+            let rng = &mut SeededRng::new(seed);
+            let (node, authority) = (NodeId([3; 32]), Authority::generate(rng));
+            let mut trust = Trust::new(authority.fingerprint(), node);
+            let mut admin = Admin::new(&mut trust, &authority, 1_000);
+            admin.found().expect("founded");
+            admin.certify_here(Name::new("a").expect("a name")).expect("certified");
+            let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+            let own = Address::new(ip("10.7.3.4")).expect("an address");
+            assert!(admin.give_here(own).expect("given"));
+            let invite = |trust: &mut Trust, rng: &mut SeededRng, network: &str, bits: u8| {
+                let block = Block::new(ip(network), bits).expect("a block");
+                let limits = Limits {
+                    joins_for: std::time::Duration::from_secs(60),
+                    blocks: Set::new([block]).expect("one"),
+                    ..Limits::default()
+                };
+                Admin::new(trust, &authority, 1_000).invite(limits, rng).expect("invited");
+            };
+            let prefix = |trust: &Trust, last: Option<&str>| {
+                let space = AddressSpace::from(authority.fingerprint());
+                let last = last.and_then(|last| cidr_of(last.parse().expect("a range")));
+                given(trust, space, None, last).expect("given").prefix()
+            };
+            assert_eq!(prefix(&trust, None), UNKNOWN_PREFIX);
+            invite(&mut trust, rng, "10.7.3.4", 32);
+            assert_eq!(prefix(&trust, None), 32);
+            invite(&mut trust, rng, "10.7.0.0", 20);
+            invite(&mut trust, rng, "10.7.3.0", 28);
+            assert_eq!(prefix(&trust, None), 20, "seed {seed}");
+            assert_eq!(prefix(&trust, Some("10.7.3.4/22")), 22, "as it was known here last");
+        }
+    }
 
     #[test]
     fn the_offer_avoids_what_is_in_use() {

@@ -414,6 +414,8 @@ impl EventLoop {
                 Deadline::earlier(look, newcomers.map(|at| Deadline::new(at, "newcomers are taken up")));
             let met = self.members.store_met_at().map(|at| Deadline::new(at, "whom this node met is stored"));
             let look = Deadline::earlier(look, met);
+            let late = self.members.joins_late_at().map(|at| Deadline::new(at, "joining takes long"));
+            let look = Deadline::earlier(look, late);
             self.leave_relays();
             let deadline = Deadline::earlier(Deadline::earlier(self.endpoint.poll_timeout(), paths), look);
             let deadline = Deadline::earlier(deadline, self.leave_at());
@@ -473,6 +475,7 @@ impl EventLoop {
                     self.forget_echoes(now);
                     self.look_at_certificates(now);
                     self.take_up_newcomers(now);
+                    self.say_joining(now);
                     if self.members.store_met_at().is_some_and(|at| at <= now) {
                         self.members.store_met();
                     }

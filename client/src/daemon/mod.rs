@@ -44,6 +44,7 @@ pub use options::DaemonOptions;
 #[cfg(test)]
 pub(crate) use report::refusal_in_words;
 pub(crate) use report::relay_url;
+pub(crate) use report::{EXPIRED, RULES_OF_RECORD};
 
 use crate::device::{DeviceFault, LinkError, OpenError};
 use std::io;

@@ -181,6 +181,14 @@ fn member(member: &MemberStatus) -> doc::PeerMember {
     document
 }
 
+/// What stands for the file where the rules in force are those of the network's record.
+pub(crate) const RULES_OF_RECORD: &str = "the network's record";
+/// What it takes where nobody renews a certificate.
+pub(crate) const ANOTHER_INVITE: &str = "it takes an invite (`sudo shadowmesh invite` on an admin's host)";
+/// Of this host's own.
+pub(crate) const EXPIRED: &str =
+    "this host's certificate has expired: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
+
 /// Why a peer does not admit this node, from the number that it said (protocol §8.5).
 pub(crate) const fn refusal_in_words(standing: u8) -> &'static str {
     match standing {

@@ -9,6 +9,7 @@
 //! | `members` | what is known of members, this node's certificate, while it joins the invite's seed ([`MemberState`]) | 0600 |
 //! | `admin.key` | on an admin's node: the seed of its authority, base64url | 0600 |
 //! | `admin.key.ID` | one that `admins id --new` replaced, by the start of its id | 0600 |
+//! | `left-NAME` | a copy of a network that was left with an admin's key | 0600 |
 //! | `clock` | the time of day that was seen last ([`clock`](crate::daemon::clock)) | 0600 |
 //! | `config.toml` | what `up` remembers ([`Config`]); people may edit it | 0600 |
 //! | `.lock` | `flock`ed by the program that may write; its process id | 0600 |
@@ -28,15 +29,16 @@ mod network;
 mod owner;
 
 pub use backup::CopyError;
+pub(crate) use backup::MAX_COPY;
 pub use error::StateError;
 pub use members::{Joins, MemberState, StoredOwn};
 pub use network::{AddressClaim, NetworkState};
 
 use crate::config::Config;
+use atomic::{Dir, Foreign};
 use data_encoding::BASE64URL_NOPAD;
 use layout::{Files, NEWEST, OLDEST, STATE, Written};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::geteuid;
 use serde::Deserialize;
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::membership::Authority;
@@ -44,7 +46,7 @@ use shadowmesh_proto::rng::Rng;
 use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
@@ -77,7 +79,9 @@ pub(crate) const LOCK: &str = ".lock";
 /// An opened state directory of a layout that this program knows.
 #[derive(Clone)]
 pub struct StateDir {
+    /// What people call it. All is done by `dir`, which stays the one that was opened.
     path: PathBuf,
+    dir: Arc<Dir>,
     /// While the directory is of an older layout, what will be written to take it to this one.
     preview: Arc<Mutex<Option<Written>>>,
 }
@@ -114,11 +118,17 @@ impl StateDir {
     /// `NotWritable` when it cannot be made, `Exposed` when others could read or replace what is in it, `Newer` or `Damaged` when it is of no
     /// layout that is known, `Locked` when it is of an older one and some process is its writer.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
-        let dir = Self::at(path.into());
-        check_link(&dir.path)?;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir.path);
-        made.map_err(|cause| dir.not_writable(cause))?;
-        owner::check(&dir.path)?;
+        let path = path.into();
+        let opened = Dir::open(&path).or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+            Dir::open(&path)
+        });
+        let opened = opened.map_err(|cause| StateError::NotWritable { path: path.clone(), cause })?;
+        let dir = Self::at(path, opened);
+        owner::check(&dir.dir, &dir.path)?;
         match dir.layout()? {
             Some(NEWEST) => {}
             Some(_) => drop(dir.lock()?),
@@ -132,11 +142,20 @@ impl StateDir {
     /// # Errors
     /// As [`Self::open`], and `NotReadable`.
     pub fn open_existing(path: impl Into<PathBuf>) -> Result<Option<Self>, StateError> {
-        let dir = Self::at(path.into());
-        check_link(&dir.path)?;
+        let path = path.into();
+        let opened = match Dir::open(&path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // One that is refused is none of the system's.
+            Err(cause) if cause.raw_os_error().is_none() => {
+                return Err(StateError::NotWritable { path, cause });
+            }
+            Err(cause) => return Err(StateError::NotReadable { path, cause }),
+        };
+        let dir = Self::at(path, opened);
         let Some(number) = dir.layout()? else { return Ok(None) };
         if number < NEWEST {
-            let written = layout::preview(&OnDisk(&dir.path), number);
+            let written = layout::preview(&OnDisk(&dir.dir), number);
             *dir.preview() = Some(written.map_err(|cause| dir.unreadable(STATE, cause))?);
         }
         Ok(Some(dir))
@@ -153,7 +172,7 @@ impl StateDir {
     /// `Locked` when another process is, `NotWritable`; `Newer` or `Damaged` when it became so meanwhile.
     pub fn lock(&self) -> Result<StateLock, StateError> {
         // Not emptied: until the lock is ours, the process id in it is another's.
-        let mut file = atomic::open_or_make(&self.path, LOCK).map_err(|cause| self.not_writable(cause))?;
+        let mut file = self.dir.open_or_make(LOCK).map_err(|cause| self.not_writable(cause))?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error == rustix::io::Errno::WOULDBLOCK {
                 let mut text = String::new();
@@ -220,7 +239,7 @@ impl StateDir {
 
     /// Whether this host is in a network, be its file readable or not.
     pub fn has_network(&self) -> bool {
-        self.path.join(NETWORK).symlink_metadata().is_ok()
+        self.is_there(NETWORK)
     }
 
     /// Remembers the network, and which address this host has there. What is there already is not written again.
@@ -264,9 +283,8 @@ impl StateDir {
 
     /// When that was, in seconds since 1970 by the clock of then; 0 where it never was.
     pub fn members_saved_at(&self) -> u64 {
-        let modified = std::fs::metadata(self.path.join(MEMBERS)).and_then(|known| known.modified());
-        let since = modified.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-        since.map_or(0, |since| since.as_secs())
+        let known = self.dir.stat_of(MEMBERS).ok().flatten();
+        known.and_then(|known| u64::try_from(known.st_mtime).ok()).unwrap_or(0)
     }
 
     /// The time of day that was seen last, seconds since 1970; `None` too where the file does not read: it keeps nobody from starting.
@@ -306,7 +324,7 @@ impl StateDir {
 
     /// Whether there is one, readable or not, or one that was put aside, which may be the root's.
     pub fn has_authority(&self) -> bool {
-        self.path.join(ADMIN_KEY).exists() || !self.names_of_authorities_aside().is_empty()
+        self.is_there(ADMIN_KEY) || !self.names_of_authorities_aside().is_empty()
     }
 
     /// Those that were put aside.
@@ -319,12 +337,17 @@ impl StateDir {
         loaded.filter_map(Result::transpose).collect()
     }
 
+    /// Those of them that read.
+    pub fn readable_authorities_aside(&self) -> Vec<Authority> {
+        let names = self.names_of_authorities_aside();
+        names.iter().filter_map(|name| self.load_authority_of(name).ok().flatten()).collect()
+    }
+
     /// The files of those that were put aside, in order.
     fn names_of_authorities_aside(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let is_aside = |name: &String| name.strip_prefix(ADMIN_KEY).is_some_and(|rest| rest.starts_with('.'));
-        let mut names: Vec<String> = names.filter(is_aside).collect();
+        let names = self.dir.names().unwrap_or_default();
+        let mut names: Vec<String> = names.into_iter().filter(is_aside).collect();
         names.sort();
         names
     }
@@ -361,20 +384,60 @@ impl StateDir {
     /// # Errors
     /// `NotWritable`.
     pub fn discard_authority(&self, before: Option<&Authority>) -> Result<(), StateError> {
-        let Some(before) = before else {
-            return atomic::remove(&self.path, ADMIN_KEY).map(drop).map_err(|cause| self.not_writable(cause));
-        };
-        self.save_authority(before)?;
-        let aside = name_of_aside(before);
-        atomic::remove(&self.path, &aside).map(drop).map_err(|cause| self.not_writable(cause))
+        let Some(before) = before else { return self.remove(ADMIN_KEY).map(drop) };
+        // Takes no room: there may be none, which is why it is taken back.
+        if self.dir.rename(&name_of_aside(before), ADMIN_KEY).map_err(|cause| self.not_writable(cause))? {
+            return Ok(());
+        }
+        self.save_authority(before)
     }
 
-    /// Forgets a network that was made a moment ago and that nobody else is in. All else stays: a key of an admin, and members, were there before it.
+    /// Deletes the second file of one that was put aside and is in its place still.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub(crate) fn discard_aside(&self, authority: &Authority) -> Result<(), StateError> {
+        self.remove(&name_of_aside(authority)).map(drop)
+    }
+
+    /// Forgets a network that was made a moment ago and that nobody else is in. A key of an admin that was there before it stays.
     ///
     /// # Errors
     /// `NotWritable`.
     pub fn forget_new_network(&self) -> Result<(), StateError> {
-        atomic::remove(&self.path, NETWORK).map(drop).map_err(|cause| self.not_writable(cause))
+        self.remove(NETWORK)?;
+        self.forget_remains()
+    }
+
+    /// Makes this host one of a network: what is left here of another, whose file is gone, is none of it.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn enter_network(&self, network: &NetworkState) -> Result<(), StateError> {
+        self.forget_remains()?;
+        self.save_network(network)
+    }
+
+    /// Deletes members and address where there is no network: somebody's who was ended while it was made or left. They count for nothing, and would be
+    /// taken for those of the next.
+    fn forget_remains(&self) -> Result<(), StateError> {
+        if !self.has_network() {
+            for name in [ADDRESS, MEMBERS] {
+                self.remove(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, and what `up` remembered for that network alone (relays, address). Keys stay.
+    ///
+    /// # Errors
+    /// `NotWritable`, and those of [`Self::load_config`].
+    pub fn forget_all_but_keys(&self) -> Result<(), StateError> {
+        self.forget_remains()?;
+        let config = self.load_config()?;
+        let kept = Config { relays: Vec::new(), address: None, ..config.clone() };
+        if kept == config { Ok(()) } else { self.save_config(&kept) }
     }
 
     /// Forgets the network, readable or not, and every key of an admin; `false` when there was none. What `up` remembered for it alone (relays, address)
@@ -383,16 +446,13 @@ impl StateDir {
     /// # Errors
     /// `NotWritable`, and those of [`Self::load_config`].
     pub fn forget_network(&self) -> Result<bool, StateError> {
-        let was_there = atomic::remove(&self.path, NETWORK).map_err(|cause| self.not_writable(cause))?;
+        let was_there = self.remove(NETWORK)?;
+        self.forget_remains()?;
         let aside = self.names_of_authorities_aside();
-        for name in [ADDRESS, MEMBERS, ADMIN_KEY].into_iter().chain(aside.iter().map(String::as_str)) {
-            atomic::remove(&self.path, name).map_err(|cause| self.not_writable(cause))?;
+        for name in std::iter::once(ADMIN_KEY).chain(aside.iter().map(String::as_str)) {
+            self.remove(name)?;
         }
-        let config = self.load_config()?;
-        let kept = Config { relays: Vec::new(), address: None, ..config.clone() };
-        if kept != config {
-            self.save_config(&kept)?;
-        }
+        self.forget_all_but_keys()?;
         Ok(was_there)
     }
 
@@ -413,16 +473,26 @@ impl StateDir {
         self.replace(CONFIG, config.to_toml().as_bytes())
     }
 
-    fn at(path: PathBuf) -> Self {
-        Self { path, preview: Arc::new(Mutex::new(None)) }
+    /// Of the changes from now on, those with these numbers fail: how tests end a program between two of them.
+    #[cfg(test)]
+    pub(in crate::daemon) fn end_changes(&self, fail: std::ops::Range<u32>) {
+        self.dir.end(atomic::ends::Ends::at(fail));
+    }
+
+    fn at(path: PathBuf, dir: Dir) -> Self {
+        Self { path, dir: Arc::new(dir), preview: Arc::new(Mutex::new(None)) }
+    }
+
+    /// Whether a file of that name is in it, be it a link that leads nowhere.
+    fn is_there(&self, name: &str) -> bool {
+        self.dir.stat_of(name).is_ok_and(|found| found.is_some())
     }
 
     /// Which layout it is of; `None` when there is nothing of ours in it.
     fn layout(&self) -> Result<Option<u32>, StateError> {
-        let text = atomic::read(&self.path, STATE).map_err(|cause| self.unreadable(STATE, cause))?;
+        let text = self.dir.read(STATE).map_err(|cause| self.unreadable(STATE, cause))?;
         let Some(text) = text else {
-            let is_there = |name| self.path.join(name).symlink_metadata().is_ok();
-            return Ok([NODE_KEY, NETWORK].into_iter().any(is_there).then_some(OLDEST));
+            return Ok([NODE_KEY, NETWORK].into_iter().any(|name| self.is_there(name)).then_some(OLDEST));
         };
         match layout::number_in(&text) {
             Some(number) if number <= NEWEST => Ok(Some(number)),
@@ -440,7 +510,7 @@ impl StateDir {
         // Another process may have done so since it was opened.
         let number = self.layout()?.unwrap_or(NEWEST);
         if number < NEWEST {
-            layout::migrate(&mut OnDisk(&self.path), number).map_err(|cause| self.not_writable(cause))?;
+            layout::migrate(&mut OnDisk(&self.dir), number).map_err(|cause| self.not_writable(cause))?;
             tracing::info!(
                 from = number,
                 to = NEWEST,
@@ -464,11 +534,15 @@ impl StateDir {
         if let Some(text) = self.preview().as_ref().and_then(|written| written.get(name)) {
             return Ok(Some(text.to_string()));
         }
-        atomic::read_up_to(&self.path, name, max).map_err(|cause| self.unreadable(name, cause))
+        self.dir.read_up_to(name, max).map_err(|cause| self.unreadable(name, cause))
     }
 
     fn unreadable(&self, name: &str, cause: io::Error) -> StateError {
         let path = self.path.join(name);
+        if Foreign::is(&cause) {
+            let remedy = "make it an ordinary file of whose the directory is, or move it away";
+            return StateError::damaged(path, cause.to_string(), remedy);
+        }
         if cause.kind() == io::ErrorKind::InvalidData {
             let remedy = "restore it, or move it away";
             return StateError::damaged(path, "it is not a text file of ours", remedy);
@@ -478,12 +552,17 @@ impl StateDir {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         // Not every writer began with [`Self::open`].
-        owner::check(&self.path)?;
+        owner::check(&self.dir, &self.path)?;
         if self.preview().is_some() {
             let why = "it is of an older version's layout, and nobody locked it";
             return Err(self.not_writable(io::Error::other(why)));
         }
-        atomic::replace(&self.path, name, bytes).map_err(|cause| self.not_writable(cause))
+        self.dir.replace(name, bytes).map_err(|cause| self.not_writable(cause))
+    }
+
+    /// `false` where it was not there.
+    fn remove(&self, name: &str) -> Result<bool, StateError> {
+        self.dir.remove(name).map_err(|cause| self.not_writable(cause))
     }
 
     fn not_writable(&self, cause: io::Error) -> StateError {
@@ -492,33 +571,22 @@ impl StateDir {
 }
 
 /// The directory itself.
-struct OnDisk<'a>(&'a Path);
+struct OnDisk<'a>(&'a Dir);
 
 impl Files for OnDisk<'_> {
     fn read(&self, name: &str) -> io::Result<Option<Zeroizing<String>>> {
-        Ok(atomic::read(self.0, name)?.map(Zeroizing::new))
+        Ok(self.0.read(name)?.map(Zeroizing::new))
     }
 
     fn replace(&mut self, name: &str, text: &str) -> io::Result<()> {
-        atomic::replace(self.0, name, text.as_bytes())
+        self.0.replace(name, text.as_bytes())
     }
-}
-
-/// Root works in no directory that a link of somebody else's leads to: the service's user could have laid it, in place of that of a network beside
-/// the first (`--network`). Root's own links are its affair.
-fn check_link(path: &Path) -> Result<(), StateError> {
-    let link = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_symlink);
-    if link.is_some_and(|link| link.uid() != 0) && geteuid().is_root() {
-        let cause =
-            io::Error::new(io::ErrorKind::PermissionDenied, "it is a link that another user than root laid");
-        return Err(StateError::NotWritable { path: path.to_owned(), cause });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::geteuid;
     use shadowmesh_proto::ids::RelayId;
     use shadowmesh_proto::rng::SeededRng;
     use shadowmesh_proto::ticket::RelayTicket;
@@ -668,6 +736,52 @@ mod tests {
         assert!(dir.has_authority());
         dir.forget_network().expect("forgotten");
         assert!(!dir.has_authority() && dir.path().join("admin.keys").exists());
+    }
+
+    #[test]
+    fn whenever_leaving_is_ended_the_next_network_begins_empty_and_leaving_again_ends_it() {
+        let mut ended = 0;
+        for at in 0.. {
+            let (_root, dir) = opened();
+            let network = NetworkState::create("home", vec![relay()], &mut SeededRng::new(2));
+            dir.save_network(&network).expect("saved");
+            fs::write(dir.path().join(MEMBERS), "blob ???\n").expect("written");
+            let key = Authority::generate(&mut SeededRng::new(3));
+            dir.save_authority_aside(&key).expect("saved");
+            dir.save_authority(&key).expect("saved");
+            dir.save_config(&Config { relays: vec![relay()], ..Config::default() }).expect("saved");
+            dir.end_changes(at..u32::MAX);
+            let is_done = dir.forget_network().is_ok();
+            dir.end_changes(0..0);
+            ended = at;
+            // What a `leave` does that finds no network, and a key.
+            let has_key = dir.has_authority();
+            if !dir.has_network() {
+                let (_home, next) = copy_of(dir.path());
+                let other = NetworkState::create("other", Vec::new(), &mut SeededRng::new(4));
+                next.enter_network(&other).expect("entered");
+                assert_eq!(next.load_network().expect("read"), Some(other), "after {at} changes");
+                assert_eq!(next.load_members().expect("read"), MemberState::default());
+                dir.forget_all_but_keys().expect("forgotten");
+                assert_eq!(dir.has_authority(), has_key);
+                assert!(!dir.is_there(MEMBERS) && !dir.is_there(ADDRESS), "after {at} changes");
+                assert_eq!(dir.load_config().expect("read"), Config::default());
+            }
+            if is_done {
+                assert!(!has_key);
+                break;
+            }
+        }
+        assert!(ended >= 6, "network, address, members, two keys, settings: {ended}");
+    }
+
+    fn copy_of(path: &Path) -> (tempfile::TempDir, StateDir) {
+        let (root, copy) = opened();
+        for entry in fs::read_dir(path).expect("listed") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+        }
+        (root, copy)
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub(crate) struct Running {
     /// `None` in a network without certificates.
     pub(crate) members: Option<Members>,
     pub(crate) process: Option<Process>,
+    /// Frames that its access rules dropped while it was looked at, for [`WATCHED`](super::gather::WATCHED).
+    pub(crate) denied: u64,
 }
 
 /// A process of this machine.

@@ -23,6 +23,7 @@
 //! | `open-files` | too low a limit on open files |
 //! | `names`, `names-left` | members that are not found by name although that is asked for, or names that a killed daemon left |
 //! | `rules` | access rules in force that are older than their file |
+//! | `rules-drop` | access rules that drop frames while one looks |
 //! | `device-down`, `device-mtu`, `device-addresses` | a device that somebody changed |
 //! | `ipv6-off` | IPv6 switched off |
 //! | `subnet` | a route or an address of this machine in the network's range |
@@ -34,6 +35,8 @@
 //! | `udp` | UDP to the relay blocked |
 //! | `pinned`, `relayed` | peers that the relay carries although they need not be: asked for, or why else |
 //! | `address-taken` | another member with this node's address |
+//! | `joining` | a host that no member has let in yet |
+//! | `address-range` | a member that is connected and has an IPv4 address outside of this node's range |
 //! | `approval`, `revoked`, `certificate` | a member that waits, was revoked, or whose certificate ends |
 //! | `rp-filter`, `socket-buffers`, `conntrack` | settings of the kernel that cost packets |
 //!

@@ -78,6 +78,12 @@ pub enum ServiceError {
         "this host has the key of an admin: keep a copy (`sudo shadowmesh network export FILE`), or give it up with --discard-admin-key"
     )]
     AdminKey,
+    /// The state has copies of networks that were left, and the key of an admin is in them.
+    #[error(
+        "the key of an admin is in what `shadowmesh leave` kept here ({}): move it away, or give it up with --discard-admin-key",
+        in_one(.0)
+    )]
+    AdminCopies(Vec<PathBuf>),
     /// What is behind it is somewhere else, and may be more than the state.
     #[error("{} is a link: delete what it leads to by hand, then the link", .0.display())]
     StateLink(PathBuf),
@@ -399,4 +405,11 @@ fn run(program: &Path, words: &[String]) -> Result<String, ServiceError> {
     let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("without a word");
     let said = format!("failed: {}", said.chars().take(300).collect::<String>());
     Err(ServiceError::Told { line: line(), said })
+}
+
+/// Files, as a part of a sentence: whose names the service's user may have chosen.
+fn in_one(files: &[PathBuf]) -> String {
+    let shown: Vec<String> =
+        files.iter().map(|file| file.display().to_string().escape_debug().to_string()).collect();
+    shown.join(", ")
 }

@@ -8,6 +8,7 @@ use crate::daemon::config_file;
 use crate::daemon::state_dir::{self, NetworkState, StateDir};
 use crate::system_rng::SystemRng;
 use rustix::process::geteuid;
+use shadowmesh_proto::membership::Authority;
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -551,6 +552,7 @@ fn a_purge_deletes_the_state_and_the_user_that_install_made() {
         networks: vec!["home".into(), "work".into()],
         has_node_key: true,
         has_admin_key: false,
+        copies: vec![],
     };
     assert_eq!(loss, expected);
 
@@ -610,6 +612,47 @@ fn a_user_that_was_there_before_stays() {
     stage.join("home");
     let done = stage.uninstall(uninstall::Wish { purge: true, ..Default::default() }).expect("removed");
     assert!(!done.removed_user && stage.machine.has_user().expect("read"), "{done:?}");
+}
+
+#[test]
+fn what_leave_promised_to_keep_is_not_purged_without_a_word() {
+    let stage = Stage::new();
+    let purge = uninstall::Wish { purge: true, ..Default::default() };
+    stage.install(&wish()).expect("installed");
+    stage.join("home");
+    let beside = StateDir::open(stage.machine.at(state_dir::DEFAULT).join("work")).expect("opened");
+    beside.save_network(&NetworkState::create("work", Vec::new(), &mut SystemRng)).expect("saved");
+    let without = beside.keep_copy().expect("kept").expect("a copy");
+    let key = Authority::generate(&mut SystemRng);
+    beside.save_authority(&key).expect("saved");
+    let active = beside.keep_copy().expect("kept").expect("a copy");
+    beside.put_authority_aside().expect("put aside");
+    beside.discard_authority(None).expect("discarded");
+    let aside = beside.keep_copy().expect("kept").expect("a copy");
+    beside.forget_network().expect("left");
+    // One that does not read may be all that is left of a key.
+    let half = stage.machine.at(state_dir::DEFAULT).join("left-half");
+    fs::write(&half, "{ \"shadowmesh_network\": 1, ").expect("written");
+    symlink("nowhere", stage.machine.at(state_dir::DEFAULT).join("left-link")).expect("laid");
+    stage.told();
+    let refused = |error: &ServiceError| {
+        let said = error.to_string();
+        for (file, is_named) in [(&active, true), (&aside, true), (&half, true), (&without, false)] {
+            let shown = file.display().to_string();
+            let is_there = said.contains(&format!("{shown},")) || said.contains(&format!("{shown})"));
+            assert_eq!(is_there, is_named, "{shown} in {said}");
+        }
+        assert!(said.contains("--discard-admin-key") && !said.contains("left-link"), "{said}");
+    };
+    refused(&uninstall::loss(&stage.machine, purge).expect_err("refused"));
+    let error = stage.uninstall(purge).expect_err("refused");
+    refused(error.downcast_ref().expect("one of ours"));
+    assert!(stage.has(UNIT) && active.exists() && stage.told().is_empty());
+    let given_up = uninstall::Wish { discard_admin_key: true, ..purge };
+    let loss = uninstall::loss(&stage.machine, given_up).expect("read").expect("something");
+    assert!(!loss.has_admin_key && loss.copies.len() == 3, "{loss:?}");
+    stage.uninstall(given_up).expect("removed");
+    assert!(!stage.has(state_dir::DEFAULT));
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Loss {
     pub has_node_key: bool,
     /// Whether the key of an admin is.
     pub has_admin_key: bool,
+    /// Copies of networks that were left, with such a key in them.
+    pub copies: Vec<PathBuf>,
 }
 
 /// What was done.
@@ -56,7 +58,7 @@ pub struct Uninstalled {
 /// What a purge would delete; `None` where there is nothing.
 ///
 /// # Errors
-/// `NotState` for a directory of something else, `AdminKey` unless that is to be given up.
+/// `NotState` for a directory of something else, `AdminKey` and `AdminCopies` unless that is to be given up.
 pub fn loss(machine: &Machine, wish: Wish) -> Result<Option<Loss>, ServiceError> {
     let (all, settings) = (states(machine)?, written_settings(machine)?);
     if all.is_none() && settings.is_none() {
@@ -74,9 +76,13 @@ pub fn loss(machine: &Machine, wish: Wish) -> Result<Option<Loss>, ServiceError>
         networks: states.iter().filter_map(name).collect(),
         has_node_key: states.iter().any(|state| state.load_node_key().ok().is_none_or(|key| key.is_some())),
         has_admin_key: states.iter().any(StateDir::has_authority),
+        copies: states.iter().flat_map(StateDir::copies_with_authority).collect(),
     };
     if loss.has_admin_key && !wish.discard_admin_key {
         return Err(ServiceError::AdminKey);
+    }
+    if !loss.copies.is_empty() && !wish.discard_admin_key {
+        return Err(ServiceError::AdminCopies(loss.copies));
     }
     Ok(Some(loss))
 }

@@ -237,7 +237,7 @@ fn a_copy_is_asked_of_the_daemon_first() {
     let home = Home::new();
     let playing = play(&home, |request| {
         assert_eq!(*request, Request::Export);
-        Some(Response::Copy { text: "{ \"of\": \"the daemon\" }".into() })
+        Some(Response::Copy { text: "{ \"of\": \"the daemon\" }".to_owned().into() })
     });
     let file = home.path("copy");
     let done = home.run(&["network", "export", file.to_str().expect("text")]);

@@ -191,7 +191,7 @@ fn answer(request: &Request) -> Response {
             ..Members::default()
         })),
         Request::AdminId { .. } => Response::AdminId { id: "x".into() },
-        Request::Export => Response::Copy { text: "{}".into() },
+        Request::Export => Response::Copy { text: "{}".to_owned().into() },
         Request::Change(_) => Response::Changed { sentence: "done".into() },
     }
 }

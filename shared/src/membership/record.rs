@@ -25,6 +25,10 @@ use std::net::IpAddr;
 /// Most authorities whose documents are kept.
 pub const MAX_WRITERS: usize = 2 * MAX_ADMINS;
 
+/// The highest version that others go by. One above it leaves little room above itself, and nobody comes to it by counting: it counts
+/// for what was said under it, and for nothing else.
+const MAX_MEASURE: u64 = 1 << 63;
+
 /// What was heard of a network's admins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -262,7 +266,7 @@ impl View {
                 }
             }
             for (node, word) in document.members.iter() {
-                view.latest = view.latest.max(word.version);
+                view.latest = view.latest.max(measure(word.version));
                 let since = word.since;
                 let known =
                     view.members.entry(*node).or_insert_with(|| Known { word: word.clone(), by, since });
@@ -280,18 +284,17 @@ impl View {
         view
     }
 
-    /// Of those to whom the record gives one name or address, the one that joined first has it.
+    /// Of those to whom the record gives one name or address, and that were not shut out, the one that joined first has it.
     fn settle_names(&mut self) {
         let mut members: Vec<(&NodeId, &Known)> = self.members.iter().collect();
         members.sort_unstable_by_key(|(node, known)| (known.since, **node));
-        for (node, known) in members {
+        // Who was shut out keeps none from others.
+        let stands = |node: NodeId| !self.revoked.contains_key(&KeyId::from(node));
+        for (node, known) in members.into_iter().filter(|(node, _)| stands(**node)) {
             if let Some(name) = &known.word.name {
                 self.names.entry(name.clone()).or_insert(*node);
             }
-            // Who was shut out does not keep one from others.
-            let is_shut_out = self.revoked.contains_key(&KeyId::from(*node));
-            let addresses = known.word.addresses.iter().filter(|_| !is_shut_out);
-            for address in addresses.flat_map(|addresses| addresses.iter()) {
+            for address in known.word.addresses.iter().flat_map(|addresses| addresses.iter()) {
                 self.addresses.entry(*address).or_insert(*node);
             }
         }
@@ -362,6 +365,11 @@ impl View {
         self.addresses.get(&Address::new(address)?).copied()
     }
 
+    /// Every name that the record gives to somebody, and to whom.
+    pub fn names(&self) -> impl Iterator<Item = (&Name, NodeId)> + '_ {
+        self.names.iter().map(|(name, node)| (name, *node))
+    }
+
     /// To whom the record gives a name.
     pub fn named(&self, name: &Name) -> Option<NodeId> {
         self.names.get(name).copied()
@@ -410,9 +418,37 @@ impl View {
         &self.invites
     }
 
-    /// The version for whatever is said next: above all others.
+    /// The version for what is said next of something that nobody said anything of: above all others, but for those that leave others
+    /// no room.
     pub const fn next_version(&self) -> u64 {
         self.latest.saturating_add(1)
+    }
+
+    /// The same where something is said already: above that as well. `None` where it has the highest version that there is; nobody says
+    /// anything else of it then, until its writer is removed ([`Self::remove_admin`]).
+    fn next_above(&self, said: Option<u64>) -> Option<u64> {
+        let above = said.map_or(Some(0), |said| said.checked_add(1))?;
+        Some(above.max(self.next_version()))
+    }
+
+    /// The version for another word on a node; `None` where none is left.
+    pub fn next_of_word(&self, node: NodeId) -> Option<u64> {
+        self.next_above(self.word(node).map(|word| word.version))
+    }
+
+    /// The version for other relays; `None` where none is left.
+    pub fn next_of_relays(&self) -> Option<u64> {
+        self.next_above(self.relays.as_ref().map(|ruling| ruling.said.version))
+    }
+
+    /// The version for other rules; `None` where none is left.
+    pub fn next_of_rules(&self) -> Option<u64> {
+        self.next_above(self.rules.as_ref().map(|ruling| ruling.said.version))
+    }
+
+    /// The version for another secret; `None` where none is left.
+    pub fn next_of_secret(&self) -> Option<u64> {
+        self.next_above(self.secret.as_ref().map(|ruling| ruling.said.version))
     }
 
     /// Lets `document`, which is `writer`'s, remove an admin; its open invites end. With [`Legacy::Kept`] the document takes over what
@@ -441,6 +477,11 @@ impl View {
             record.latest_of(|other| self.standing.is_admin(other) && other != writer && other != admin);
         let next = next.saturating_add(1);
         document.number_at_most(next);
+        // What people call the remover may have been said by none but that one.
+        let said = record.document(admin).and_then(|said| said.body().admins.get(&writer));
+        if let Some(name) = said.filter(|_| !document.admins.contains_key(&writer)) {
+            document.admins.insert(writer, name.clone());
+        }
         let Some(other) = record.writers.get(&admin).filter(|_| legacy == Legacy::Kept) else {
             return Ok(0);
         };
@@ -514,6 +555,11 @@ impl Document {
 #[error("an admin's document has no room for more")]
 pub struct Full;
 
+/// What a version counts for others.
+const fn measure(version: u64) -> u64 {
+    if version > MAX_MEASURE { 0 } else { version }
+}
+
 fn take<T: Clone>(
     best: &mut Option<Ruling<T>>,
     said: Option<&Versioned<T>>,
@@ -521,7 +567,7 @@ fn take<T: Clone>(
     latest: &mut u64,
 ) {
     let Some(said) = said else { return };
-    *latest = (*latest).max(said.version);
+    *latest = (*latest).max(measure(said.version));
     if best.as_ref().is_none_or(|best| said.version > best.said.version) {
         *best = Some(Ruling { said: said.clone(), by });
     }

@@ -31,7 +31,8 @@ pub(super) struct Said<'a> {
 pub struct Standing {
     /// By rank, at most [`MAX_ADMINS`].
     ranked: Vec<Fingerprint>,
-    /// How those who stand are called. The root has no name but this.
+    /// How those who stand are called: as who is nearest to the root says among those that grant it to them. That one may be itself: to
+    /// grant it to oneself makes nobody an admin, and says a name.
     admins: BTreeMap<Fingerprint, Option<Name>>,
 }
 
@@ -73,6 +74,11 @@ impl Standing {
     /// The admins, and what they are called.
     pub fn admins(&self) -> impl Iterator<Item = (Fingerprint, Option<&Name>)> + '_ {
         self.admins.iter().map(|(admin, name)| (*admin, name.as_ref()))
+    }
+
+    /// What one who stands is called, if anybody says.
+    pub fn name(&self, authority: Fingerprint) -> Option<&Name> {
+        self.admins.get(&authority)?.as_ref()
     }
 
     /// Everybody whose documents say who is an admin, best rank first: those who were removed may object.

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Most nodes of which is remembered that they were met in time. The record takes them up before long.
 const MAX_MET: usize = 1024;
+/// Most delegations that are kept to count by when their invites have ended. Of more those go that ended first.
+const MAX_ENDED: usize = 256;
 /// So often at most a document is asked for whose writer is no admin any more. It may object, which takes one; who removed it may have
 /// had a reason, and each costs every member up to 256 kB and as much on its disk.
 const OBJECTION: Duration = Duration::from_secs(60);
@@ -43,6 +45,9 @@ pub struct Trust {
     holders: BTreeMap<NodeId, Vec<NetworkId>>,
     /// Delegations that somebody may join by, to be handed on.
     invites: BTreeMap<StatementHash, Statement<Delegation>>,
+    /// Those that nobody joins by any more, for a number of nodes, by which some of the record came: another admin may have let in others
+    /// before it heard that they had ended.
+    ended: BTreeMap<StatementHash, Statement<Delegation>>,
     /// Which addresses members were given, as their certificates and the record said when they were admitted last.
     shown: BTreeMap<NodeId, Addresses>,
     /// Whom this node met, and by whose invite they came, where that is known since it began.
@@ -95,6 +100,7 @@ impl Trust {
             secrets: Secrets::default(),
             holders: BTreeMap::new(),
             invites: BTreeMap::new(),
+            ended: BTreeMap::new(),
             shown: BTreeMap::new(),
             met: BTreeMap::new(),
             own: None,
@@ -295,10 +301,10 @@ impl Trust {
 
     fn follow_record(&mut self) {
         self.view = self.record.view();
-        let open = self.view.invites();
-        // Without its issuer's key an invite is of no use, nor could it be verified when it is read back.
-        let ranked = self.view.standing().ranked();
-        self.invites.retain(|hash, invite| open.contains(hash) && ranked.contains(&invite.issuer()));
+        let known = std::mem::take(&mut self.invites).into_iter().chain(std::mem::take(&mut self.ended));
+        for (hash, invite) in known.collect::<Vec<_>>() {
+            self.sort_invite(hash, invite);
+        }
         let view = &self.view;
         let is_out = |delegate: Fingerprint| view.revocation(delegate).is_some();
         self.met.retain(|node, delegate| !view.knows(*node) && !delegate.is_some_and(is_out));
@@ -308,12 +314,39 @@ impl Trust {
         self.changes += 1;
     }
 
-    /// A delegation that the record names as open, for others to have it from here.
+    /// A delegation that the record names as open, for others to have it from here; or one that ended, to count by.
     pub fn keep_invite(&mut self, delegation: Statement<Delegation>) {
-        let hash = delegation.hash();
-        if self.view.invites().contains(&hash) && self.invites.insert(hash, delegation).is_none() {
-            self.changes += 1;
+        let (hash, before) = (delegation.hash(), self.invites.len());
+        self.sort_invite(hash, delegation);
+        self.changes += u64::from(self.invites.len() > before);
+    }
+
+    /// Keeps a delegation where it belongs by what the record says, or not at all. Without its issuer's key it is of no use, nor could it
+    /// be verified when it is read back.
+    fn sort_invite(&mut self, hash: StatementHash, invite: Statement<Delegation>) {
+        if !self.view.standing().ranked().contains(&invite.issuer()) {
+            return;
         }
+        if self.view.invites().contains(&hash) {
+            self.invites.insert(hash, invite);
+            return;
+        }
+        let body = invite.body();
+        if body.uses.is_none() || self.view.joined_by(body.delegate).is_empty() {
+            return;
+        }
+        self.ended.insert(hash, invite);
+        if self.ended.len() > MAX_ENDED {
+            let first = self.ended.iter().min_by_key(|(_, ended)| ended.body().joins_until);
+            if let Some(first) = first.map(|(hash, _)| *hash) {
+                self.ended.remove(&first);
+            }
+        }
+    }
+
+    /// Delegations by which it is counted how many came, whether they may be used still or not.
+    pub fn counted_invites(&self) -> impl Iterator<Item = &Delegation> + '_ {
+        self.invites.values().chain(self.ended.values()).map(Statement::body)
     }
 
     /// Delegations that may be used still, as far as they are here.
@@ -488,7 +521,8 @@ impl Trust {
             let key = self.keys.get(admin).map(|key| key.as_bytes().to_vec());
             key.into_iter().chain(self.record.document(*admin).map(|document| document.bytes().to_vec()))
         });
-        admins.chain(self.invites.values().map(|invite| invite.bytes().to_vec())).collect()
+        let invites = self.invites.values().chain(self.ended.values());
+        admins.chain(invites.map(|invite| invite.bytes().to_vec())).collect()
     }
 
     /// Takes in one of [`Self::blobs`]. False for what has no place here, such as a statement whose issuer's key is not there: it is

@@ -21,7 +21,7 @@ use std::path::Path;
 /// Show who is there, over which path, how well
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  shadowmesh status\n  shadowmesh status --watch\n  shadowmesh status --json | jq '.peers[] | {name, state}'"
+    after_help = "Example:\n  sudo shadowmesh status\n  sudo shadowmesh status --watch\n  sudo shadowmesh status --json | jq '.peers[] | {name, state}'"
 )]
 pub(super) struct Args {
     /// Show it again every second, until q or Ctrl-C: round trips and throughput as they were, and each change of path

@@ -4,7 +4,7 @@
 
 use super::history::{Change, History};
 use super::paint::Paint;
-use super::table::{ago, in_words, per_cent, way};
+use super::table::{ago, by_name, in_words, no_peers, per_cent, way};
 use crate::cli::output::{self, clean};
 use crate::control::status::{Peer, PeerState, Relay, Status};
 use std::time::Duration;
@@ -80,12 +80,9 @@ impl Scene<'_> {
     }
 
     fn peers(&self, room: usize) -> Vec<String> {
-        let peers = &self.status.peers;
+        let peers = by_name(&self.status.peers);
         if peers.is_empty() {
-            return vec![crop(
-                "no peers yet: `sudo shadowmesh invite` prints what another host joins with",
-                self.size.0,
-            )];
+            return vec![crop(no_peers(self.status), self.size.0)];
         }
         let first = self.first.min(self.most_passed());
         let mut lines: Vec<String> = peers.iter().skip(first).take(room).map(|peer| self.row(peer)).collect();
@@ -281,19 +278,19 @@ mod tests {
         let mut status = full();
         for copy in 0..20 {
             let mut peer = status.peers[1].clone();
-            (peer.id, peer.name) = (format!("{copy:052}"), format!("p{copy}"));
+            (peer.id, peer.name) = (format!("{copy:052}"), format!("p{copy:02}"));
             status.peers.push(peer);
         }
         let history = History::default();
         let mut scene = scene(&status, &history, (80, 10));
         let text = scene.lines().join("\n");
         assert!(
-            text.contains("\nb ") && text.contains("17 more: the arrows") && !text.contains("p5"),
+            text.contains("\nb ") && text.contains("17 more: the arrows") && !text.contains("p05"),
             "{text}"
         );
         scene.first = 7;
         let text = scene.lines().join("\n");
-        assert!(text.contains("\np5 ") && !text.contains("\nb "), "{text}");
+        assert!(text.contains("\np05 ") && !text.contains("\nb "), "{text}");
         scene.first = usize::MAX;
         assert!(scene.lines().join("\n").contains("more"));
     }

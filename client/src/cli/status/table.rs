@@ -1,13 +1,14 @@
 //! The status for people: no line wider than 80 columns, one row for each peer.
 
 use super::paint::Paint;
+use crate::cli::members::by_clock_of;
 use crate::cli::output::{self, clean, wrapped};
 use crate::cli::rotate::before;
 use crate::control::message::Wanted;
 use crate::control::status::{
     Barred, ClockBehind, LoopState, Names, NamesWay, PathKind, Peer, PeerState, Relay, RelayState, Status,
 };
-use crate::daemon::clock::{date, unix_now};
+use crate::daemon::clock::date;
 use std::fmt::Write as _;
 
 /// The status for people.
@@ -33,7 +34,10 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
         let admin = if member.is_admin { ", an admin" } else { "" };
         let tags =
             if member.tags.is_empty() { String::new() } else { format!(", {}", member.tags.join(" ")) };
-        let line = format!("{} as {}{admin}{tags}", member.state, member.name);
+        // As other members call it, who cannot know why the invite was used up.
+        let is_by_invite = member.shut_out.as_deref().is_some_and(|by| by.starts_with("invite-"));
+        let state = if is_by_invite { "refused" } else { &member.state };
+        let line = format!("{state} as {}{admin}{tags}", member.name);
         let _ = writeln!(text, "  network  {}", clean(&line, 68));
         for warning in &member.warnings {
             for line in wrapped(&clean(warning, 400), 69) {
@@ -41,7 +45,7 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
             }
         }
     }
-    if let Some(line) = secret_line(status, unix_now()) {
+    if let Some(line) = secret_line(status, by_clock_of(status.now)) {
         let _ = writeln!(text, "  secret   {line}");
     }
     if let Some(ClockBehind { says, reckoned }) = status.clock {
@@ -77,7 +81,7 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
         let _ = writeln!(text, "  loop     {line}");
     }
     if status.peers.is_empty() {
-        text.push_str("\nno peers yet: `sudo shadowmesh invite` prints what another host joins with\n");
+        let _ = writeln!(text, "\n{}", no_peers(status));
         return text;
     }
     let head = format!(
@@ -85,7 +89,7 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
         "PEER", "ADDRESS", "PATH", "RTT", "LOSS", "AGREE"
     );
     let _ = writeln!(text, "\n{}", paint.bold(&head));
-    for peer in &status.peers {
+    for peer in by_name(&status.peers) {
         let _ = writeln!(text, "{}", peer_line(peer, paint));
         for note in notes(peer) {
             let _ = writeln!(text, "  {}", paint.fair(&note));
@@ -98,12 +102,35 @@ pub(super) fn table(status: &Status, paint: Paint) -> String {
     text
 }
 
+/// The peers in the order in which people look for them, which stays as it is when somebody comes or goes.
+pub(super) fn by_name(peers: &[Peer]) -> Vec<&Peer> {
+    let mut sorted: Vec<&Peer> = peers.iter().collect();
+    sorted.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    sorted
+}
+
+/// What is to be done where nobody is there, in less than 80 columns.
+pub(super) fn no_peers(status: &Status) -> &'static str {
+    match &status.membership {
+        Some(member) if member.state == "joining" => {
+            "no peers yet: this host joins as soon as a member of the network is connected"
+        }
+        Some(member) if !member.is_admin => {
+            "no peers yet: `sudo shadowmesh invite` on an admin's host lets others join"
+        }
+        Some(_) | None => "no peers yet: `sudo shadowmesh invite` prints what another host joins with",
+    }
+}
+
 /// That the network's secret is being replaced.
 fn secret_line(status: &Status, now: u64) -> Option<String> {
     let secret = &status.membership.as_ref()?.secret;
     let until = secret.until.filter(|_| secret.state == "rotating")?;
-    let has_old =
-        |peer: &&Peer| peer.member.as_ref().is_some_and(|member| member.has_new_secret == Some(false));
+    // Who is not let in gets none, as `rotate-secret` counts as well.
+    let has_old = |peer: &&Peer| {
+        let is_told = peer.barred.as_ref().is_none_or(|barred| !barred.by_us);
+        is_told && peer.member.as_ref().is_some_and(|member| member.has_new_secret == Some(false))
+    };
     let old = match status.peers.iter().filter(has_old).count() {
         0 => String::new(),
         1 => " (1 peer not yet)".to_owned(),
@@ -261,8 +288,8 @@ fn short_id(id: &str) -> String {
 mod tests {
     use super::super::paint::plain;
     use super::*;
-    use crate::control::status::RulesInForce;
     use crate::control::status::tests::full;
+    use crate::control::status::{Membership, RulesInForce};
 
     #[test]
     fn the_table_fits_80_columns_whatever_peers_call_themselves() {
@@ -395,13 +422,41 @@ mod tests {
         assert_eq!(line(&status).as_deref(), Some("generation 2; the old one is good for 3 days more"));
         status.peers[0].member.as_mut().unwrap().has_new_secret = Some(false);
         assert!(line(&status).is_some_and(|line| line.starts_with("generation 2 (1 peer not yet); ")));
+        // Who is shut out never gets it.
+        status.peers[0].barred = Some(Barred { state: "revoked".into(), by_us: true, ..Barred::default() });
+        assert!(line(&status).is_some_and(|line| line.starts_with("generation 2; ")), "{:?}", line(&status));
         status.membership.as_mut().unwrap().secret.state = "settled".into();
         assert_eq!(line(&status), None);
     }
 
     #[test]
-    fn without_peers_it_says_what_to_do() {
-        assert!(table(&Status::default(), Paint::NONE).contains("shadowmesh invite"));
+    fn without_peers_it_says_what_to_do_and_where() {
+        let mut status = Status::default();
+        let mut said = |membership: Option<Membership>| {
+            status.membership = membership;
+            let text = table(&status, Paint::NONE);
+            assert!(text.lines().all(|line| line.chars().count() < 80), "{text}");
+            text.lines().last().unwrap().to_owned()
+        };
+        let as_member = |state: &str, is_admin| {
+            Some(Membership { state: state.into(), is_admin, ..Membership::default() })
+        };
+        for invites in [None, as_member("member", true)] {
+            assert!(said(invites).ends_with("`sudo shadowmesh invite` prints what another host joins with"));
+        }
+        assert!(said(as_member("member", false)).contains("on an admin's host"));
+        let joins = said(as_member("joining", false));
+        assert!(joins.contains("as soon as a member") && !joins.contains("invite"), "{joins}");
+    }
+
+    #[test]
+    fn who_came_by_an_invite_that_is_used_up_is_refused_here_as_it_is_elsewhere() {
+        let mut status = full();
+        let member = status.membership.as_mut().unwrap();
+        (member.state, member.shut_out) = ("revoked".into(), Some("key".into()));
+        assert!(table(&status, Paint::NONE).contains("  network  revoked as a"));
+        status.membership.as_mut().unwrap().shut_out = Some("invite-used-up".into());
+        assert!(table(&status, Paint::NONE).contains("  network  refused as a"));
     }
 
     #[test]
@@ -425,6 +480,24 @@ mod tests {
         assert!(row.contains(" idle ") && !row.contains("connected") && !row.contains(" ms"), "{row}");
         assert_eq!(explained(&status), 1);
         assert!(table(&status, Paint::NONE).lines().all(|line| line.chars().count() <= 80));
+    }
+
+    #[test]
+    fn peers_stand_by_name_and_not_as_they_were_met() {
+        let mut status = full();
+        status.peers[0].name = "z".into();
+        let text = table(&status, Paint::NONE);
+        let names: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("PEER")).skip(1).collect();
+        assert!(names[0].starts_with("c ") && names[1].starts_with("z "), "{text}");
+    }
+
+    #[test]
+    fn what_ends_is_reckoned_by_the_clock_of_the_daemon() {
+        let mut status = full();
+        let secret = &mut status.membership.as_mut().unwrap().secret;
+        secret.until = Some(status.now + 3 * 86_400);
+        let text = table(&status, Paint::NONE);
+        assert!(text.contains("the old one is good for 3 days more"), "{text}");
     }
 
     #[test]

@@ -70,7 +70,16 @@ pub(super) fn start(
                 announcement.say()?;
             }
         }
-        None => output::note("no relay is connected yet; the daemon goes on trying, see `shadowmesh status`"),
+        None => {
+            output::note("no relay is connected yet; the daemon goes on trying, see `shadowmesh status`");
+            if announcement.is_some() {
+                // Who cannot be reached yet invites nobody.
+                output::note(&format!(
+                    "made a network; once a relay is connected `{}` prints what another host joins with",
+                    global.typed("invite")
+                ));
+            }
+        }
     }
     output::note(&format!("the daemon runs in the background; its log is {}", log.display()));
     Ok(())

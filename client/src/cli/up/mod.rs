@@ -17,7 +17,7 @@ mod prepare;
 mod view;
 
 use super::global::Global;
-use super::{logging, output, runtime};
+use super::{invite, logging, output, runtime};
 use crate::config::{
     Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, IdleAfter, Ipv4Cidr, Mtu,
     NamesChoice, NodeName, RekeyInterval, RulesPath, SessionsChoice, ValueError,
@@ -210,7 +210,7 @@ impl Announcement {
     /// By `invite`, of which `advice` is said; without one, in the journal, how to make one. `is_admin`: of a network with certificates.
     fn new(invite: Option<&Invite>, advice: &str, is_admin: bool) -> Self {
         let how = match invite {
-            Some(_) => format!("  {advice}"),
+            Some(_) => format!("  {}", invite::advised(advice, invite::FIRST_EXPIRY)),
             None => "made a network; to let others join run `shadowmesh invite`".to_owned(),
         };
         let notes = [Some(how), is_admin.then(|| ONLY_ADMIN.to_owned())];
@@ -272,7 +272,8 @@ mod tests {
         let line = said.line().expect("a line");
         let ticket = line.strip_prefix("join with: sudo shadowmesh up ").expect("the line to type");
         assert!(network.is_of(&Invite::parse(ticket, 0).expect("an invite")));
-        assert_eq!(said.notes, ["  keep it secret"]);
+        let notes = said.notes.concat();
+        assert!(notes.contains("keep it secret") && notes.contains("ends in 24 hours"), "{notes}");
         let said = Announcement::new(None, "keep it secret", true);
         assert!(said.line().is_none() && said.notes.concat().contains("run `shadowmesh invite`"));
         assert!(said.notes.concat().contains("only admin") && !said.notes.concat().contains("smi1"));

@@ -15,7 +15,7 @@ use crate::daemon::members::inviting::usual_blocks;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
-use crate::daemon::state_dir::{Joins, NetworkState, StateDir, StateLock};
+use crate::daemon::state_dir::{Joins, NetworkState, StateDir, StateError, StateLock};
 use crate::doctor::{self, quoted};
 use crate::names::Places;
 use crate::system_rng::SystemRng;
@@ -26,7 +26,6 @@ use shadowmesh_proto::membership::Name;
 use shadowmesh_proto::session::RingLimits;
 use shadowmesh_proto::ticket::{Delegated, Invite, MAX_ENTRIES, RelayTicket};
 use std::io::{self, BufRead as _, Read as _};
-use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Longest line that is read from stdin, bytes: a ticket and white space around it.
@@ -57,7 +56,7 @@ pub(super) struct Prepared {
 /// What was remembered before this run.
 #[derive(Debug)]
 pub(super) struct Undo {
-    state: PathBuf,
+    state: StateDir,
     config: Option<Config>,
     new_network: Option<NewNetwork>,
 }
@@ -67,8 +66,8 @@ pub(super) struct Undo {
 enum NewNetwork {
     /// One with certificates.
     Founded(Stored),
-    /// One without: nothing else is there of it.
-    Open,
+    /// One without, by what tells it from others: nothing else is there of it.
+    Open(String),
 }
 
 impl Undo {
@@ -82,16 +81,30 @@ impl Undo {
         self.new_network.is_some()
     }
 
-    /// Remembers what was remembered before.
+    /// Remembers what was remembered before, unless the state directory is another process's meanwhile: it may be in the network already.
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let state = StateDir::open(self.state)?;
-        if let Some(config) = self.config {
+        let Self { state, config, new_network } = self;
+        if config.is_none() && new_network.is_none() {
+            return Ok(());
+        }
+        let _lock = match state.lock() {
+            Err(error @ StateError::Locked { .. }) => {
+                output::note(&format!("what this run remembered stays ({error})"));
+                return Ok(());
+            }
+            locked => locked?,
+        };
+        if let Some(config) = config {
             state.save_config(&config)?;
         }
-        match self.new_network {
+        match new_network {
             Some(NewNetwork::Founded(stored)) => stored.take_back(&state)?,
-            Some(NewNetwork::Open) => state.forget_new_network()?,
-            None => {}
+            Some(NewNetwork::Open(made))
+                if state.load_network()?.is_some_and(|there| there.label_id() == made) =>
+            {
+                state.forget_new_network()?;
+            }
+            Some(NewNetwork::Open(_)) | None => {}
         }
         Ok(())
     }
@@ -243,7 +256,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     let node_secret = state.load_or_create_node_key(&mut rng)?;
     let hostname = hostname();
     let settings = Settings::new(&used, &hostname);
-    let mut undo = Undo { state: state.path().to_owned(), config: None, new_network: None };
+    let mut undo = Undo { state: state.clone(), config: None, new_network: None };
     if config != old_config {
         state.save_config(&config)?;
         undo.config = Some(old_config);
@@ -258,7 +271,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         undo.new_network = Some(made.undo);
         (made.network, Some(made.announcement))
     } else {
-        state.save_network(&network)?;
+        state.enter_network(&network)?;
         (network, None)
     };
     let restart = restart(global, config_file.as_ref(), args.detached);
@@ -326,9 +339,10 @@ fn found(
 fn make_open(state: &StateDir, network: NetworkState, now: u64) -> anyhow::Result<Made> {
     let expires = now.saturating_add(invite::FIRST_EXPIRY.as_secs());
     let invite = (!output::is_journal()).then(|| network.invite(&[], Some(expires), None, None));
-    state.save_network(&network)?;
+    state.enter_network(&network)?;
     let announcement = Announcement::new(invite.as_ref(), invite::ADVICE, false);
-    Ok(Made { network, announcement, undo: NewNetwork::Open })
+    let undo = NewNetwork::Open(network.label_id());
+    Ok(Made { network, announcement, undo })
 }
 
 fn member_name(settings: &Settings) -> anyhow::Result<Name> {
@@ -439,14 +453,47 @@ mod tests {
             let made = made.expect("made");
             assert_eq!(state.load_network().expect("read"), Some(made.network));
             let new_network = Some(made.undo);
-            Undo { state: home.path().to_owned(), config: Some(before.clone()), new_network }
-                .run()
-                .expect("undone");
+            let undo = Undo { state: state.clone(), config: Some(before.clone()), new_network };
+            undo.run().expect("undone");
             assert_eq!(state.load_network().expect("read"), None);
             assert_eq!(state.load_config().expect("read"), before);
-            assert_eq!(state.load_members().expect("read"), members);
+            assert_eq!(state.load_members().expect("read"), MemberState::default(), "of no network");
             let kept = state.load_authority().expect("read").expect("the key of an admin");
             assert_eq!(kept.fingerprint(), authority.fingerprint());
+        }
+    }
+
+    #[test]
+    fn what_another_process_has_meanwhile_is_not_undone() {
+        for has_certificates in [true, false] {
+            let home = tempfile::tempdir().expect("a directory");
+            let state = StateDir::open(home.path()).expect("opened");
+            let make = || {
+                let network = NetworkState::create("home", Vec::new(), &mut SystemRng);
+                let settings = Settings::new(&Config::default(), "a");
+                let made = if has_certificates {
+                    found(&state, network, NodeId([1; 32]), &settings, 1_000)
+                } else {
+                    make_open(&state, network, 1_000)
+                };
+                let Made { network, undo, .. } = made.expect("made");
+                let before = Config { mtu: "1300".parse().ok(), ..Config::default() };
+                (network, Undo { state: state.clone(), config: Some(before), new_network: Some(undo) })
+            };
+            let (network, undo) = make();
+            let lock = StateDir::open(home.path()).expect("opened").lock().expect("free");
+            undo.run().expect("said, and left alone");
+            assert_eq!(state.load_network().expect("read"), Some(network));
+            assert_eq!(state.has_authority(), has_certificates);
+            assert_eq!(state.load_config().expect("read"), Config::default());
+            drop(lock);
+            // It left that network for another, and ended.
+            state.forget_network().expect("left");
+            let (_, undo) = make();
+            let other = NetworkState::create("other", Vec::new(), &mut SystemRng);
+            state.save_network(&other).expect("saved");
+            undo.run().expect("undone");
+            assert_eq!(state.load_network().expect("read"), Some(other));
         }
     }
 

@@ -239,7 +239,7 @@ impl EventLoop {
     pub(super) fn say_loop(&self, state: LoopState) {
         let name = |slot| self.peer(slot).map_or_else(|| "a member".to_owned(), |(_, name)| name);
         self.notice(match state {
-            LoopState::None => "the loop through another bridge is over".to_owned(),
+            LoopState::None => return self.news("the loop through another bridge is over".to_owned()),
             LoopState::Blocked(slot) => format!(
                 "this node and {} are bridged to one LAN, which makes a loop: this node passes no broadcasts between them \
                  until it is over; unplug one of the two bridges",
@@ -325,6 +325,12 @@ impl EventLoop {
         }
     }
 
+    /// Something that went as it should, for people: who shows it writes it into the log as well.
+    pub(super) fn news(&self, sentence: String) {
+        self.progress.send(Progress::Notice(sentence));
+    }
+
+    /// Something that somebody should look at.
     pub(super) fn notice(&self, sentence: String) {
         tracing::warn!("{sentence}");
         self.progress.send(Progress::Notice(sentence));

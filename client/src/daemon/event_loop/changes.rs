@@ -1,7 +1,7 @@
 //! What people ask for about the network: who is in it, and what an admin changes.
 
 use super::EventLoop;
-use super::standing::Heard;
+use super::standing::{Heard, shown_as};
 use crate::config::remembered_relay;
 use crate::control::message::{
     AdminEntry, Change, ErrorCode, InviteLimits, Member, Members, NO_LIMITS, Response, Revoked,
@@ -163,7 +163,11 @@ impl EventLoop {
                         "that is this host: let another admin do it, or `shadowmesh leave`".to_owned()
                     );
                 }
+                let was_revoked = self.is_revoked(node);
                 self.ask_admin(|admin| admin.revoke(node))?;
+                if was_revoked {
+                    return self.revoked_already(&member, node, &name);
+                }
                 Ok(format!(
                     "revoked {name} ({}): every member shuts it out as soon as it hears of it",
                     node.short()
@@ -180,11 +184,14 @@ impl EventLoop {
             Change::Rename { member, name } => {
                 let (node, before) = self.member(&member)?;
                 let name = Name::new(&name).ok_or(BAD_NAME)?;
-                if self.roster().iter().any(|(id, other)| *id != node && *other == name.as_str()) {
-                    return Err(format!("another member is called {name}"));
+                if let Some(other) = self.anothers_name(node, &name) {
+                    return Err(format!("another member is called {other}"));
                 }
                 let facts = self.facts_of(node);
-                self.ask_admin(|admin| admin.say_of(node, facts, |word| word.name = Some(name.clone())))?;
+                self.ask_admin(|admin| {
+                    admin.say_of(node, facts, |word| word.name = Some(name.clone()))?;
+                    admin.follow_name(node, &before, &name)
+                })?;
                 Ok(format!("{before} is called {name} now"))
             }
             Change::Tag { member, add, remove } => {
@@ -260,13 +267,31 @@ impl EventLoop {
                         faults.first().map(|fault| format!("{}:{}: {fault}", fault.line, fault.column));
                     first.unwrap_or_default()
                 })?;
-                let count = rules.len();
+                let count = match rules.len() {
+                    1 => "1 access rule".to_owned(),
+                    count => format!("{count} access rules"),
+                };
                 self.ask_admin(|admin| admin.set_rules(text))?;
-                Ok(format!(
-                    "the network has {count} access rules: members that have no file of their own keep to them"
-                ))
+                Ok(format!("the network has {count}: members that have no file of their own keep to them"))
             }
         }
+    }
+
+    /// Of a node that was revoked before. Who came back with another key may be what whoever typed its name means.
+    fn revoked_already(&self, typed: &str, node: NodeId, name: &str) -> Result<String, String> {
+        let short = node.short();
+        let others = if typed == name { self.numbered(name) } else { Vec::new() };
+        if others.is_empty() {
+            return Ok(format!("{name} ({short}) was revoked already"));
+        }
+        let others: Vec<String> = others
+            .iter()
+            .map(|(id, other)| format!("{other} ({}, `sudo shadowmesh revoke {other}`)", id.short()))
+            .collect();
+        Err(format!(
+            "{name} ({short}) was revoked already, and nobody else is: is another meant, {}?",
+            others.join(" or ")
+        ))
     }
 
     fn approve(&mut self, member: &str) -> Result<String, String> {
@@ -362,8 +387,11 @@ impl EventLoop {
     fn admin(&self, text: &str) -> Result<(Fingerprint, String), String> {
         let admins = self.admins();
         let start = text.to_ascii_lowercase();
+        let root = self.endpoint.trust().map(|trust| trust.root().to_base32());
         let is_meant = |admin: &&AdminEntry| {
-            admin.name == text || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
+            admin.name == text
+                || (text == "root" && Some(&admin.id) == root.as_ref())
+                || (start.len() >= SHORT_ID_CHARS && admin.id.starts_with(&start))
         };
         let found: Vec<&AdminEntry> = admins.iter().filter(is_meant).collect();
         let [one] = found.as_slice() else {
@@ -402,10 +430,13 @@ impl EventLoop {
         let since = |node: NodeId| view.members().find(|(id, _, _)| *id == node).map(|(_, _, since)| since);
         let shut_out = trust.own_revocation();
         let heard = self.heard(&peers);
+        let (own_state, now) = (self.own_state(trust, &peers), unix_now());
         let entry = |(node, name): (NodeId, String)| {
             let peer = peers.iter().find(|peer| peer.id == node);
             let verdict = peer.and_then(|peer| Some((peer.slot, &peer.member.as_ref()?.verdict)));
             let is_here = node == trust.node();
+            // Also between the sessions of somebody who is refused.
+            let barred = peer.and_then(|peer| self.barred(peer)).filter(|barred| barred.by_us);
             let own = trust.own().map(|own| own.certificate.body().not_after).filter(|_| is_here);
             let (standing, why, until) = match verdict {
                 _ if view.revocation(node).is_some() => ("revoked", None, None),
@@ -417,14 +448,27 @@ impl EventLoop {
                 None if is_here && shut_out.is_some() => {
                     ("refused", shut_out.map(|shut_out| self.why_shut_out(shut_out)), own)
                 }
+                None if own.is_some_and(|until| until < now) => {
+                    ("refused", Some(self.why_expired().to_owned()), own)
+                }
                 None if own.is_some() => match heard {
                     Heard::Well => ("member", None, own),
                     Heard::Waiting => ("refused", Some(HERE_WAITS.to_owned()), own),
                     Heard::Refused(standing) => ("refused", Some(refusal_in_words(standing).to_owned()), own),
                 },
-                None => ("unseen", None, None),
+                None if is_here => ("pending", self.why_outside(), None),
+                None => match &barred {
+                    Some(barred) => ("refused", Some(barred.why.clone()), None),
+                    None => ("unseen", None, None),
+                },
+            };
+            let state = match &barred {
+                _ if is_here => shown_as(own_state, shut_out),
+                Some(barred) => &barred.state,
+                None => standing,
             };
             Member {
+                state: state.to_owned(),
                 id: node.to_base32(),
                 name,
                 tags: self.tags_of(node).iter().map(ToString::to_string).collect(),
@@ -440,12 +484,18 @@ impl EventLoop {
         };
         let is_worth_a_line = |(node, _): &(NodeId, String)| {
             let has_session = peers.iter().any(|peer| peer.id == *node && peer.member.is_some());
-            *node == trust.node() || view.knows(*node) || view.revocation(*node).is_some() || has_session
+            let waits = || peers.iter().any(|peer| peer.id == *node && self.waits_here(peer));
+            *node == trust.node()
+                || view.knows(*node)
+                || view.revocation(*node).is_some()
+                || has_session
+                || waits()
         };
         Response::Members(Box::new(Members {
             root: trust.root().to_base32(),
             is_admin: self.admins().iter().any(|admin| admin.is_here),
             secret: self.secret_document(),
+            now,
             members: self.roster().into_iter().filter(is_worth_a_line).map(entry).collect(),
             admins: self.admins(),
             relays: self

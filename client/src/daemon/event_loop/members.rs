@@ -4,7 +4,10 @@
 //!
 //! - What this node shows, knows, and says as an admin is on the disk before the messages that tell of it leave
 //!   ([`EventLoop::keep_members`] runs between events and transmits).
-//! - An admin's node that cannot do its part (its document is full, its record is old) says so once, and goes on.
+//! - An admin's node that cannot do its part (its document is full, its record is old) says so once, and goes on. It does it once for
+//!   whatever it hears, and not for what it said itself: no word of its own, or of another admin, keeps it from everything else.
+
+mod joining;
 
 use super::EventLoop;
 use super::rules::RECORD;
@@ -16,12 +19,14 @@ use crate::control::status::{self as doc, RulesInForce};
 use crate::daemon::clock::{self, unix_now};
 use crate::daemon::members::admin::{Admin, AdminError};
 use crate::daemon::members::{self, Members};
-use crate::daemon::report::refusal_in_words;
+use crate::daemon::report::{ANOTHER_INVITE, refusal_in_words};
 use crate::daemon::state_dir::{Joins, MemberState};
 use crate::plane::Vouched;
 use crate::system_rng::SystemRng;
+use joining::Joining;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
 use shadowmesh_proto::endpoint::demand::{Keep, Sessions};
+use shadowmesh_proto::endpoint::status::PeerStatus;
 use shadowmesh_proto::ids::{Fingerprint, NodeId, PeerSlot};
 use shadowmesh_proto::membership::{
     ADMITTED, Address, Admission, Authority, Certificate, Delegation, Enrolment, Event, Facts, JoinError,
@@ -86,6 +91,9 @@ pub(super) struct Kept {
     pub(super) given: Option<(Option<Cidr4>, bool)>,
     /// Why that was not taken.
     pub(super) given_clash: Option<String>,
+    joining: Joining,
+    /// What this node was said to be called last, where the network calls it anything.
+    named: Option<Name>,
     joining_failed: Option<String>,
 }
 
@@ -115,6 +123,11 @@ impl Kept {
         self.is_dirty |= self.met.take().is_some();
     }
 
+    /// When it is worth saying that this node still joins.
+    pub(super) const fn joins_late_at(&self) -> Option<Instant> {
+        self.joining.told_at()
+    }
+
     pub(super) const fn look_at(&self) -> Option<Instant> {
         self.look
     }
@@ -134,7 +147,12 @@ impl EventLoop {
         trust.wish_address(self.settings.address.and_then(|by_hand| Address::new(by_hand.address().into())));
         self.endpoint.set_trust(now, unix_now(), trust);
         self.routes.certify();
-        self.members = Kept { authority, joins, look: Some(now), ..Kept::default() };
+        let is_good =
+            |trust: &Trust| trust.own().is_some_and(|own| own.certificate.body().not_after >= unix_now());
+        let is_joining = joins.is_some() && !self.endpoint.trust().is_some_and(is_good);
+        let joining = if is_joining { Joining::begin(now) } else { Joining::No };
+        self.members = Kept { authority, joins, joining, look: Some(now), ..Kept::default() };
+        self.members.named = self.own_facts().map(|facts| facts.name);
         self.follow_secrets();
     }
 
@@ -169,9 +187,11 @@ impl EventLoop {
             self.take_up_all(Instant::now());
         }
         let Some(authority) = &self.members.authority else {
-            return Err(
-                "this host is no admin of the network: ask for it where one is, or see `shadowmesh admins --help`".to_owned()
-            );
+            let names: Vec<String> = self.admins().into_iter().map(|admin| admin.name).collect();
+            return Err(format!(
+                "this host is no admin of the network: ask for it where one is ({}), or see `shadowmesh admins --help`",
+                names.join(", ")
+            ));
         };
         // Whether it has a say is decided by what it says: who was removed may object.
         let act = |trust: &mut Trust| act(&mut Admin::new(trust, authority, unix_now()));
@@ -226,8 +246,8 @@ impl EventLoop {
             }
         }
         let Some(trust) = self.endpoint.trust() else { return false };
-        // What was just done comes next time round.
-        self.members.followed = Some(changes);
+        // With what was just done, which is no news.
+        self.members.followed = Some(trust.changes());
         self.members.is_dirty = false;
         self.members.met = None;
         let stored = members::stored(trust, self.members.joins.as_ref());
@@ -250,7 +270,7 @@ impl EventLoop {
         if self.members.told_secret.replace(state) != Some(state)
             && let SecretState::Rotating { .. } = state
         {
-            self.notice(format!(
+            self.news(format!(
                 "the network's secret was replaced (generation {generation}), and this host has the new one"
             ));
         }
@@ -266,6 +286,7 @@ impl EventLoop {
         let name = Name::new(self.settings.name.as_str());
         self.try_admin(|admin| name.map_or(Ok(false), |name| admin.certify_here(name)));
         self.try_admin(|admin| admin.enter_here());
+        self.try_admin(|admin| admin.name_here());
         let by_hand = self.settings.address.and_then(|by_hand| Address::new(by_hand.address().into()));
         if let Some(by_hand) = by_hand {
             self.try_admin(|admin| admin.give_here(by_hand));
@@ -292,6 +313,7 @@ impl EventLoop {
         for slot in gone {
             self.routes.vouch(now, slot, None);
         }
+        self.say_renamed();
         let facts = self.own_facts();
         self.routes.set_given(given, facts.as_ref().map(addresses_of).unwrap_or_default());
         if let Some(facts) = facts {
@@ -303,7 +325,7 @@ impl EventLoop {
             let (relays, left_out) = relays_in_use(&self.network.relays, &self.settings.relays);
             let names: Vec<_> = relays.iter().filter_map(|relay| relay.addresses.first()).cloned().collect();
             let rest = if left_out > 0 { format!(", and not {left_out} more") } else { String::new() };
-            self.notice(format!(
+            self.news(format!(
                 "the relays of the network changed: this host uses {}{rest}",
                 names.join(", ")
             ));
@@ -386,13 +408,13 @@ impl EventLoop {
             }
             Event::Joined => {
                 self.members.joins = None;
+                self.members.joining.end();
                 self.members.joining_failed = None;
                 self.members.is_dirty = true;
-                if let Some(facts) = self.own_facts() {
-                    self.notice(format!("this host is a member of the network now, as {}", facts.name));
-                }
+                self.say_joined();
             }
             Event::JoinFailed(error) => {
+                self.members.joining.end();
                 let mut sentence = format!("this host could not join: {}", standing::not_joined(&error));
                 if matches!(error, JoinError::Ended(_)) {
                     // By this host's clock; what it joins by is kept for when that is right.
@@ -518,7 +540,7 @@ impl EventLoop {
                 self.complain(sentence);
             }
             Some(Enrolment::Enter(_)) => {
-                self.notice(format!("{} joined the network", self.name_of(node)));
+                self.news(format!("{} joined the network", self.name_of(node)));
             }
             Some(Enrolment::Known) | None => {}
         }
@@ -620,7 +642,7 @@ impl EventLoop {
             members::stored(trust, None)
         });
         match self.state.export_as(&network, members) {
-            Ok(text) => Response::Copy { text: text.to_string() },
+            Ok(text) => Response::Copy { text },
             Err(error) => Response::error(ErrorCode::Failed, error.to_string()),
         }
     }
@@ -635,26 +657,40 @@ impl EventLoop {
         standing.zip(self.authority_here()).is_some_and(|(standing, here)| standing.is_admin(here))
     }
 
-    /// This node as a member, for `status`.
-    pub(super) fn membership(&self) -> Option<doc::Membership> {
-        let trust = self.endpoint.trust()?;
-        let own = trust.own().map(|own| own.certificate.body());
-        let facts = self.own_facts();
-        let now = unix_now();
-        let shut_out = trust.own_revocation();
-        let state = match own {
-            _ if shut_out.is_some() => "revoked",
-            Some(own) if own.not_after < now => "expired",
-            Some(_) => match self.heard(&self.endpoint.peer_status(Instant::now())) {
+    /// How this node stands in the network, in one word.
+    pub(super) fn own_state(&self, trust: &Trust, peers: &[PeerStatus]) -> &'static str {
+        match trust.own().map(|own| own.certificate.body().not_after) {
+            _ if trust.own_revocation().is_some() => "revoked",
+            Some(until) if until < unix_now() => "expired",
+            Some(_) => match self.heard(peers) {
                 Heard::Well => "member",
                 Heard::Waiting => "waiting",
                 Heard::Refused(_) => "refused",
             },
             None if self.members.joins.is_some() => "joining",
             None => "none",
-        };
+        }
+    }
+
+    /// Why this node is not in the network yet, where it has no certificate and that is worth a word.
+    pub(super) fn why_outside(&self) -> Option<String> {
+        match &self.members.joining_failed {
+            Some(failed) => Some(failed.clone()),
+            None if self.members.joins.is_none() => {
+                Some(format!("this host has no certificate: {ANOTHER_INVITE}"))
+            }
+            None => self.members.joining.why().map(ToOwned::to_owned),
+        }
+    }
+
+    /// This node as a member, for `status`.
+    pub(super) fn membership(&self) -> Option<doc::Membership> {
+        let trust = self.endpoint.trust()?;
+        let own = trust.own().map(|own| own.certificate.body());
+        let facts = self.own_facts();
+        let shut_out = trust.own_revocation();
         Some(doc::Membership {
-            state: state.to_owned(),
+            state: self.own_state(trust, &self.endpoint.peer_status(Instant::now())).to_owned(),
             name: facts
                 .as_ref()
                 .map_or_else(|| self.settings.name.to_string(), |facts| facts.name.to_string()),
@@ -727,8 +763,14 @@ impl EventLoop {
         let Some(trust) = self.endpoint.trust() else { return Vec::new() };
         let now = unix_now();
         let own = trust.own().map(|own| own.certificate.body().not_after);
-        let mut warnings: Vec<String> = self.members.joining_failed.iter().cloned().collect();
-        warnings.extend(self.secret_warning(trust));
+        let shut_out = trust.own_revocation();
+        let mut warnings = Vec::new();
+        match own {
+            None if shut_out.is_none() => warnings.extend(self.why_outside()),
+            _ => warnings.extend(self.members.joining_failed.iter().cloned()),
+        }
+        // Who is shut out gets no secret, and needs more than an invite for that.
+        warnings.extend(self.secret_warning(trust).filter(|_| shut_out.is_none()));
         warnings.extend(self.address_warning());
         if let Some(own) =
             self.rules.as_ref().filter(|rules| rules.file != RECORD && trust.view().rules().is_some())
@@ -739,7 +781,6 @@ impl EventLoop {
             ));
         }
         let peers = self.endpoint.peer_status(Instant::now());
-        let shut_out = trust.own_revocation();
         warnings.extend(shut_out.map(|shut_out| self.why_shut_out(shut_out)));
         // What those that let nobody of an expired certificate in say adds nothing.
         if shut_out.is_none() && own.is_some_and(|until| until >= now) {
@@ -756,26 +797,14 @@ impl EventLoop {
         }
         match own {
             _ if shut_out.is_some() => {}
-            Some(until) => warnings.extend(ends(
-                "this host's certificate",
-                until,
-                now,
-                "an admin's host renews it while both are connected",
-            )),
-            None if self.members.joins.is_none() => {
-                warnings.push("this host has no certificate: ask an admin for an invite".to_owned());
-            }
+            Some(until) if until < now => warnings.push(self.why_expired().to_owned()),
+            Some(until) => warnings.extend(ends("this host's certificate", until, now)),
             None => {}
         }
         for peer in peers {
             if let Some(Verdict::Admitted(admission)) = peer.member.map(|member| member.verdict) {
                 let what = format!("the certificate of {}", admission.facts.name);
-                warnings.extend(ends(
-                    &what,
-                    admission.until,
-                    now,
-                    "an admin's host renews it while both are connected",
-                ));
+                warnings.extend(ends(&what, admission.until, now));
             }
         }
         warnings
@@ -795,12 +824,13 @@ fn deny_all() -> rules::Rules {
     rules::Rules::parse(b"deny any -> any\n").unwrap_or_default()
 }
 
-/// That something ends soon, or has.
-fn ends(what: &str, until: Seconds, now: Seconds, remedy: &str) -> Option<String> {
+/// That a certificate ends soon, or has ended. Who shows one that has is not let in by anybody, and so not renewed.
+fn ends(what: &str, until: Seconds, now: Seconds) -> Option<String> {
     if until < now {
-        return Some(format!("{what} has expired: {remedy}"));
+        return Some(format!("{what} has expired: {ANOTHER_INVITE}"));
     }
     let left = until - now;
+    let remedy = "an admin's host renews it while both are connected";
     (left < WARN_BEFORE).then(|| match left / 86_400 {
         0 => format!("{what} expires in {} hours: {remedy}", left / 3_600),
         days => format!("{what} expires in {days} days: {remedy}"),
@@ -813,16 +843,11 @@ mod tests {
 
     #[test]
     fn what_ends_is_told_thirty_days_before() {
-        let day = 86_400;
-        assert_eq!(ends("it", 100 * day, 69 * day, "mend it"), None);
-        assert_eq!(
-            ends("it", 100 * day, 71 * day, "mend it").as_deref(),
-            Some("it expires in 29 days: mend it")
-        );
-        assert_eq!(
-            ends("it", 100 * day, 100 * day - 7_200, "mend it").as_deref(),
-            Some("it expires in 2 hours: mend it")
-        );
-        assert_eq!(ends("it", 100 * day, 101 * day, "mend it").as_deref(), Some("it has expired: mend it"));
+        let (day, renews) = (86_400, "an admin's host renews it while both are connected");
+        let said = |now| ends("it", 100 * day, now);
+        assert_eq!(said(69 * day), None);
+        assert_eq!(said(71 * day), Some(format!("it expires in 29 days: {renews}")));
+        assert_eq!(said(100 * day - 7_200), Some(format!("it expires in 2 hours: {renews}")));
+        assert_eq!(said(101 * day), Some(format!("it has expired: {ANOTHER_INVITE}")), "nobody renews that");
     }
 }

@@ -164,6 +164,7 @@ impl EventLoop {
             names: self.names.status(),
             clock: clock::behind()
                 .map(|clock::Behind { says, reckoned }| doc::ClockBehind { says, reckoned }),
+            now: clock::unix_now(),
         }
     }
 }

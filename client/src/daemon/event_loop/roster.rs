@@ -47,8 +47,9 @@ impl EventLoop {
         let own = roster.get(&self.endpoint.id()).map_or_else(|| self.settings.name.as_str(), String::as_str);
         report::named((self.endpoint.id(), own), peers, |peer| {
             let own = peer.hello.as_ref().map(|hello| hello.name.clone()).filter(|_| !is_certified);
-            // Who waits makes nobody else go by another name, and is not found where another is meant.
-            let is_free = |name: &&String| self.is_member(peer) || is_nobody_elses(name, peer.id, &roster);
+            // Who waits, or was shut out, makes nobody else go by another name, and is not found where another is meant.
+            let stands = self.is_member(peer) && !self.is_revoked(peer.id);
+            let is_free = |name: &&String| stands || is_nobody_elses(name, peer.id, &roster);
             let known = roster.get(&peer.id).filter(is_free).cloned();
             known.or(own).unwrap_or_else(|| peer.id.short())
         })
@@ -122,6 +123,33 @@ impl EventLoop {
         }
     }
 
+    /// The name of another member than `node` that is `name`, but for the case, in which neither lookups nor DNS tell names apart. It is of
+    /// whom the record names and did not shut out, or who is let in: nobody keeps a name from others by waiting under it.
+    pub(super) fn anothers_name(&self, node: NodeId, name: &Name) -> Option<String> {
+        let trust = self.endpoint.trust()?;
+        let recorded = trust.view().names().map(|(known, holder)| (holder, known.to_string()));
+        let peers = self.endpoint.peer_status(Instant::now());
+        let let_in = peers.iter().filter_map(|peer| match &peer.member.as_ref()?.verdict {
+            Verdict::Admitted(admission) => Some((peer.id, admission.facts.name.to_string())),
+            Verdict::Pending | Verdict::Refused(_) => None,
+        });
+        let here = self.own_facts().map(|facts| (trust.node(), facts.name.to_string()));
+        let mut known = recorded.chain(let_in).chain(here);
+        let is_like = |other: &str| other.eq_ignore_ascii_case(name.as_str());
+        known.find(|(holder, other)| *holder != node && is_like(other)).map(|(_, other)| other)
+    }
+
+    /// Members that were not shut out and are called `name` with a number, as who comes to a name that another has.
+    pub(super) fn numbered(&self, name: &str) -> Vec<(NodeId, String)> {
+        let is_number = |tail: &str| !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_digit());
+        let is_numbered = |other: &str| {
+            other.strip_prefix(name).and_then(|tail| tail.strip_prefix('-')).is_some_and(is_number)
+        };
+        let members = self.members_as_named().into_iter().filter(|named| !self.is_revoked(named.id));
+        let found = members.filter(|named| is_numbered(&named.name)).map(|named| (named.id, named.name));
+        found.collect::<BTreeMap<NodeId, String>>().into_iter().collect()
+    }
+
     /// Whom `text` means of those who wait to be let in: by the name in its certificate, or its id.
     ///
     /// A node that is a member already is no answer, but it is asked whether it is meant.
@@ -162,7 +190,7 @@ impl EventLoop {
         self.endpoint.trust().is_some().then_some(()).ok_or_else(|| without.to_owned())
     }
 
-    fn is_revoked(&self, node: NodeId) -> bool {
+    pub(super) fn is_revoked(&self, node: NodeId) -> bool {
         self.endpoint.trust().is_some_and(|trust| trust.view().revocation(node).is_some())
     }
 

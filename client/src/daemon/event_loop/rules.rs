@@ -1,6 +1,7 @@
 //! The access rules that this node enforces: into the data plane at the start and on `reload`.
 
 use crate::control::status::RulesInForce;
+use crate::daemon::RULES_OF_RECORD;
 use crate::daemon::progress::{Progress, ProgressSender};
 use crate::daemon::rules_file::RulesFile;
 use crate::plane::Routes;
@@ -8,7 +9,7 @@ use shadowmesh_proto::ids::NodeId;
 use std::time::Instant;
 
 /// What `status` names instead of a file where the rules are those of the network's record.
-pub(super) const RECORD: &str = "the network's record";
+pub(super) const RECORD: &str = RULES_OF_RECORD;
 
 /// Puts rules in force from the next picture on; what `status` says of them.
 pub(super) fn enforce(routes: &mut Routes, here: NodeId, file: RulesFile) -> RulesInForce {

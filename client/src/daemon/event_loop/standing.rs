@@ -84,6 +84,15 @@ const fn word_for(reason: &Reason) -> &'static str {
     }
 }
 
+/// The same of this node itself, by `state`: who was shut out with the invite by which it came is `revoked` by that word, and refused by all
+/// others.
+pub(super) const fn shown_as(state: &'static str, shut_out: Option<ShutOut>) -> &'static str {
+    match shut_out {
+        Some(ShutOut::Invite { .. }) => "refused",
+        Some(ShutOut::Key(_)) | None => state,
+    }
+}
+
 /// A time for people.
 pub(super) fn on(seconds: u64) -> String {
     format!("on {} UTC", date(seconds))
@@ -127,6 +136,11 @@ impl EventLoop {
         };
         let why = refusal_in_words(standing).to_owned();
         Some(Barred { state: state.to_owned(), by_us: false, why })
+    }
+
+    /// Whether the peer waits for an admin's word, as far as this node knows.
+    pub(super) fn waits_here(&self, peer: &PeerStatus) -> bool {
+        self.barred(peer).is_some_and(|barred| barred.by_us && barred.state == "waiting")
     }
 
     /// What the peer says of this node, or said last.

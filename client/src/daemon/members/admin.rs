@@ -3,11 +3,12 @@
 use shadowmesh_proto::ids::{Fingerprint, KeyId, NodeId};
 use shadowmesh_proto::membership::{
     self, Address, Addresses, Authority, Block, Certificate, Delegation, Document, Enrolment, Facts, Full,
-    Legacy, MAX_BLOCKS, Name, Own, Pattern, Seconds, SecretName, Secrets, Set, SignError, Statement, Tags,
-    Trust, Versioned, View, Word,
+    Legacy, MAX_BLOCKS, MAX_GRANTS, Name, Own, Pattern, Seconds, SecretName, Secrets, Set, SignError,
+    Statement, Tags, Trust, Versioned, View, Word,
 };
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::ticket::{Delegated, RelayTicket};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a certificate is good, and a member by an invite without another word: a year. It is renewed in its second half.
@@ -37,6 +38,11 @@ pub enum AdminError {
     /// Too many invites are open.
     #[error("too many invites are open: wait until some have ended")]
     TooManyInvites,
+    /// Another said it under the highest version.
+    #[error(
+        "no version is left above what another admin said of it, which none does by mistake: remove that admin (`shadowmesh admins remove`), and try again"
+    )]
+    NoVersion,
     /// It makes no sense.
     #[error("{0}")]
     Senseless(&'static str),
@@ -189,7 +195,7 @@ impl<'a> Admin<'a> {
             let mut word = known.or_else(first).ok_or(AdminError::Senseless(
                 "that host is no member: let it in first, with `shadowmesh approve`",
             ))?;
-            word.version = view.next_version();
+            word.version = view.next_of_word(node).ok_or(AdminError::NoVersion)?;
             change(&mut word);
             Ok(document.say_of(node, word)?)
         })
@@ -208,10 +214,11 @@ impl<'a> Admin<'a> {
     ) -> Result<(), AdminError> {
         let now = self.now;
         self.write(|document, view| {
-            let word = match facts {
+            let mut word = match facts {
                 Some(facts) => view.first_word(facts, delegate, now),
-                None => Word { delegate, since: now, version: view.next_version(), ..Word::default() },
+                None => Word { delegate, since: now, ..Word::default() },
             };
+            word.version = view.next_of_word(node).ok_or(AdminError::NoVersion)?;
             Ok(document.say_of(node, word)?)
         })
     }
@@ -228,14 +235,49 @@ impl<'a> Admin<'a> {
         }
     }
 
-    /// This node has this IPv4 address: it is in the record for that. Whether it is this node's, and not another's already.
+    /// This admin goes by the name of its host, where nobody gave it one: people have to find that.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn name_here(&mut self) -> Result<(), AdminError> {
+        let (here, view) = (self.authority.fingerprint(), self.trust.view());
+        let has_name = view.standing().name(here).is_some();
+        let is_shut_out = view.revocation(self.trust.node()).is_some();
+        let said = self.trust.record().document(here);
+        let has_room = said.is_none_or(|said| said.body().admins.len() < MAX_GRANTS);
+        match self.trust.own_facts().filter(|_| !has_name && !is_shut_out && has_room) {
+            Some(facts) => self.grant(here, facts.name),
+            None => Ok(()),
+        }
+    }
+
+    /// A node is called otherwise: where it is this one, and the admin here goes by its name, it does so still.
+    ///
+    /// # Errors
+    /// As [`AdminError`].
+    pub fn follow_name(&mut self, node: NodeId, before: &str, name: &Name) -> Result<(), AdminError> {
+        let here = self.authority.fingerprint();
+        let said = self.trust.record().document(here).and_then(|said| said.body().admins.get(&here));
+        if node == self.trust.node() && said.is_some_and(|said| said.as_str() == before) {
+            self.grant(here, name.clone())?;
+        }
+        Ok(())
+    }
+
+    /// This node has this IPv4 address: it is in the record for that. Whether it is this node's, and not another's already; nor is it where
+    /// this node was shut out, whatever is said of it.
     ///
     /// # Errors
     /// As [`AdminError`].
     pub fn give_here(&mut self, address: Address) -> Result<bool, AdminError> {
-        let node = self.trust.node();
-        if let Some(holder) = self.trust.view().holder(address.ip()) {
+        let (node, view) = (self.trust.node(), self.trust.view());
+        if let Some(holder) = view.holder(address.ip()) {
             return Ok(holder == node);
+        }
+        // To say it again would change nothing.
+        let has = view.word(node).and_then(|word| word.addresses.as_ref());
+        if view.revocation(node).is_some() || has.is_some_and(|has| has.contains(&address)) {
+            return Ok(false);
         }
         let Some(facts) = self.trust.own_facts() else { return Ok(false) };
         let others = facts.addresses.iter().copied().filter(|other| other.ip().is_ipv6());
@@ -245,21 +287,27 @@ impl<'a> Admin<'a> {
     }
 
     /// Who came by an invite with blocks and has an address of the record that is another's, as two admins apart may have entered them,
-    /// gets the next one of the blocks, while the invite is open.
+    /// gets the next one of the blocks, while the invite is open. Each once: of one that another admin has the last word on nothing
+    /// comes, and the others are seen to all the same.
     ///
     /// # Errors
-    /// As [`AdminError`].
+    /// As [`AdminError`], the first.
     pub fn settle_addresses(&mut self) -> Result<(), AdminError> {
+        let (mut tried, mut settled) = (BTreeSet::new(), Ok(()));
         loop {
             let trust = &*self.trust;
+            let untried = |node: &NodeId| !tried.contains(node);
             let next = trust.view().without_address().find_map(|(node, delegate, has)| {
+                let node = Some(node).filter(untried)?;
                 let invite = trust.invites().find(|invite| invite.body().delegate == delegate)?;
                 let free = invite.body().free_ipv4(node, |address| trust.is_anothers(address, node))?;
                 let others = has.iter().copied().filter(|other| other.ip().is_ipv6());
                 Some((node, Addresses::new(others.chain([free]))?))
             });
-            let Some((node, addresses)) = next else { return Ok(()) };
-            self.say_of(node, None, |word| word.addresses = Some(addresses))?;
+            let Some((node, addresses)) = next else { return settled };
+            tried.insert(node);
+            let said = self.say_of(node, None, |word| word.addresses = Some(addresses));
+            settled = settled.and(said);
         }
     }
 
@@ -293,7 +341,7 @@ impl<'a> Admin<'a> {
     /// As [`AdminError`].
     pub fn shut_out_too_many(&mut self) -> Result<Vec<NodeId>, AdminError> {
         let view = self.trust.view();
-        let later = self.trust.invites().flat_map(|invite| view.joined_too_many(invite.body()));
+        let later = self.trust.counted_invites().flat_map(|invite| view.joined_too_many(invite));
         let later: Vec<NodeId> = later.collect();
         if !later.is_empty() {
             let now = self.now;
@@ -410,7 +458,8 @@ impl<'a> Admin<'a> {
             ));
         }
         self.write(|document, view| {
-            document.relays = Some(Versioned { version: view.next_version(), value: relays });
+            let version = view.next_of_relays().ok_or(AdminError::NoVersion)?;
+            document.relays = Some(Versioned { version, value: relays });
             Ok(())
         })
     }
@@ -421,7 +470,8 @@ impl<'a> Admin<'a> {
     /// As [`AdminError`].
     pub fn set_rules(&mut self, rules: String) -> Result<(), AdminError> {
         self.write(|document, view| {
-            document.rules = Some(Versioned { version: view.next_version(), value: rules });
+            let version = view.next_of_rules().ok_or(AdminError::NoVersion)?;
+            document.rules = Some(Versioned { version, value: rules });
             Ok(())
         })
     }
@@ -432,7 +482,8 @@ impl<'a> Admin<'a> {
     /// As [`AdminError`].
     pub fn rotate(&mut self, secrets: Secrets, name: SecretName) -> Result<(), AdminError> {
         self.write(|document, view| {
-            document.secret = Some(Versioned { version: view.next_version(), value: name });
+            let version = view.next_of_secret().ok_or(AdminError::NoVersion)?;
+            document.secret = Some(Versioned { version, value: name });
             Ok(())
         })?;
         self.trust.hold(secrets);
@@ -449,7 +500,15 @@ impl<'a> Admin<'a> {
                 "that admin was removed, which lasts: make a new key there, with `shadowmesh admins id --new`",
             ));
         }
-        self.write(|document, _| if document.admins.insert(to, name) { Ok(()) } else { Err(Full.into()) })
+        let here = self.authority.fingerprint();
+        self.write(|document, _| {
+            if document.admins.insert(to, name.clone()) {
+                return Ok(());
+            }
+            // Its own name makes room for another admin.
+            document.admins.remove(&here);
+            if document.admins.insert(to, name) { Ok(()) } else { Err(Full.into()) }
+        })
     }
 
     /// Removes an admin; what it had said is said by this one from now on, or is dropped. How much of it was lost for want of room.

@@ -12,7 +12,7 @@
 
 use super::admin::{Admin, AdminError, Limits};
 use super::stored;
-use crate::daemon::state_dir::{MemberState, NetworkState, StateDir, StateError};
+use crate::daemon::state_dir::{NetworkState, StateDir, StateError};
 use shadowmesh_proto::ids::{Fingerprint, NodeId};
 use shadowmesh_proto::membership::{Authority, Name, Seconds, Trust};
 use shadowmesh_proto::rng::Rng;
@@ -34,7 +34,6 @@ pub struct Stored {
     made: Fingerprint,
     /// What an admin's host had there before.
     before: Option<Authority>,
-    members: MemberState,
 }
 
 impl Founding {
@@ -56,6 +55,7 @@ impl Founding {
         admin.found()?;
         admin.certify_here(host)?;
         admin.enter_here()?;
+        admin.name_here()?;
         Ok(Self { network: NetworkState { root: Some(root), ..network }, authority, trust, now })
     }
 
@@ -77,33 +77,46 @@ impl Founding {
     /// Writes it.
     ///
     /// # Errors
-    /// As [`StateError`]; this host is in no network then.
+    /// As [`StateError`]; this host is in no network then, and what was written is taken back.
     pub fn store(&self, state: &StateDir) -> Result<Stored, StateError> {
         // That of a network that came to nothing, or of another whose file is gone.
         let before = state.load_authority()?;
-        let members = state.load_members()?;
+        let stored = Stored { made: self.authority.fingerprint(), before };
+        self.write(state).inspect_err(|_| {
+            if let Err(error) = stored.take_back(state) {
+                tracing::warn!(%error, "not all that was written of the network could be taken back");
+            }
+        })?;
+        Ok(stored)
+    }
+
+    fn write(&self, state: &StateDir) -> Result<(), StateError> {
         state.put_authority_aside()?;
         state.save_authority(&self.authority)?;
         state.save_members(&stored(&self.trust, None))?;
-        state.save_network(&self.network)?;
-        Ok(Stored { made: self.authority.fingerprint(), before, members })
+        state.save_network(&self.network)
     }
 }
 
 impl Stored {
-    /// Takes the network back: nobody else is in it. What was there before is there again, and nothing of it that came since, such as another
-    /// key, is touched.
+    /// Takes the network back: nobody else is in it. The key that was there before is there again, and nothing that came since, such as another
+    /// key or network, is touched.
     ///
     /// # Errors
     /// As [`StateError`].
     pub fn take_back(&self, state: &StateDir) -> Result<(), StateError> {
+        if state.load_network()?.is_some_and(|there| there.root != Some(self.made)) {
+            return Ok(());
+        }
         // First: without it nothing else counts.
         state.forget_new_network()?;
-        state.save_members(&self.members)?;
-        if state.load_authority()?.is_some_and(|there| there.fingerprint() == self.made) {
-            state.discard_authority(self.before.as_ref())?;
+        let there = state.load_authority()?.map(|there| there.fingerprint());
+        match &self.before {
+            before if there == Some(self.made) => state.discard_authority(before.as_ref()),
+            // It was put aside, and no more.
+            Some(before) if there == Some(before.fingerprint()) => state.discard_aside(before),
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -111,6 +124,7 @@ impl Stored {
 mod tests {
     use super::*;
     use crate::daemon::members::Members;
+    use crate::daemon::state_dir::MemberState;
     use shadowmesh_proto::ids::RelayId;
     use shadowmesh_proto::rng::SeededRng;
     use shadowmesh_proto::ticket::RelayTicket;
@@ -147,6 +161,8 @@ mod tests {
         let own = members.trust.own_facts().expect("a certificate");
         assert_eq!((own.name.as_str(), members.trust.invites().count()), ("a", 1));
         assert!(members.trust.view().knows(NODE) && members.trust.view().standing().is_admin(root));
+        let admins: Vec<_> = members.trust.view().standing().admins().collect();
+        assert_eq!(admins, [(root, Name::new("a").as_ref())], "people find the host of that name");
         assert_eq!(members.authority.map(|authority| authority.fingerprint()), Some(root));
     }
 
@@ -161,15 +177,59 @@ mod tests {
         // An admin of a network that this host is to join, and what a `network create` left that was cut off.
         let before = Authority::generate(&mut SeededRng::new(7));
         state.save_authority(&before).expect("saved");
-        let members = MemberState { blobs: vec![vec![5; 20]], ..MemberState::default() };
-        state.save_members(&members).expect("saved");
+        std::fs::write(state.path().join("members"), "blob ???\n").expect("written");
         let stored = founding(2).store(&state).expect("stored");
         let aside = |state: &StateDir| state.load_authorities_aside().expect("read").len();
         assert_eq!(aside(&state), 1, "nothing is lost meanwhile");
         stored.take_back(&state).expect("taken back");
         let kept = state.load_authority().expect("read").expect("the key from before");
         assert_eq!((kept.fingerprint(), aside(&state)), (before.fingerprint(), 0));
-        assert_eq!(state.load_members().expect("read"), members);
+        assert_eq!(state.load_members().expect("read"), MemberState::default());
+        // One that was put in its place meanwhile is not its to take back.
+        let stored = founding(3).store(&state).expect("stored");
+        let other = NetworkState::create("other", Vec::new(), &mut SeededRng::new(8));
+        state.save_network(&other).expect("saved");
+        stored.take_back(&state).expect("nothing to take back");
+        assert_eq!(state.load_network().expect("read"), Some(other));
+    }
+
+    #[test]
+    fn whenever_founding_is_ended_no_key_is_lost_and_another_network_is_joined_as_if_it_had_not_been() {
+        for is_killed in [false, true] {
+            let mut ended = 0;
+            for at in 0.. {
+                let (_home, state) = open();
+                let before = Authority::generate(&mut SeededRng::new(7));
+                state.save_authority(&before).expect("saved");
+                state.end_changes(at..if is_killed { u32::MAX } else { at + 1 });
+                let done = founding(1).store(&state);
+                state.end_changes(0..0);
+                ended = at;
+                if done.is_ok() {
+                    break;
+                }
+                assert_eq!(state.load_network().expect("read"), None, "{is_killed} at {at}");
+                if !is_killed {
+                    let key = state.load_authority().expect("read").expect("the key from before");
+                    assert_eq!(key.fingerprint(), before.fingerprint(), "taken back at {at}");
+                    assert_eq!(state.load_authorities_aside().expect("read").len(), 0, "taken back at {at}");
+                    assert_eq!(state.load_members().expect("read"), MemberState::default());
+                }
+                // The network whose admin this host is, as an invite would bring it.
+                let mut other = NetworkState::create("other", Vec::new(), &mut SeededRng::new(8));
+                other.root = Some(before.fingerprint());
+                state.enter_network(&other).expect("entered");
+                let members = Members::load(&state, before.fingerprint(), NODE).expect("loaded");
+                let key = members.authority.map(|authority| authority.fingerprint());
+                assert_eq!(
+                    key,
+                    Some(before.fingerprint()),
+                    "{is_killed} at {at}: the one that is an admin's there"
+                );
+                assert!(members.trust.own().is_none(), "{is_killed} at {at}");
+            }
+            assert_eq!(ended, 5, "two keys, members, address, network");
+        }
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub struct Members {
 }
 
 impl Members {
-    /// Reads what `node` remembers of the network of `root`, and verifies it.
+    /// Reads what `node` remembers of the network of `root`, and verifies it. Of the keys of an admin that are here its authority is the one that the
+    /// record makes one.
     ///
     /// # Errors
     /// As [`StateDir::load_members`] and [`StateDir::load_authority`].
@@ -66,6 +67,7 @@ impl Members {
             }
             None => {}
         }
+        let authority = acting(state, authority, &trust);
         if let Some(authority) = &authority {
             trust.keep_key(authority.public().clone());
         }
@@ -96,6 +98,17 @@ impl Joins {
     fn joining(&self) -> Joining {
         Joining::new(&self.delegated, self.name.clone(), self.serial)
     }
+}
+
+/// The key that is an admin's by the record, be it one that was put aside: a founding that was cut off, or `admins id --new` that came to nothing, left
+/// another in its place. Where none is, the one that is in place. One that is damaged keeps nobody from starting.
+fn acting(state: &StateDir, active: Option<Authority>, trust: &Trust) -> Option<Authority> {
+    let standing = trust.view().standing();
+    let is_admin = |authority: &Authority| standing.is_admin(authority.fingerprint());
+    if active.as_ref().is_some_and(is_admin) {
+        return active;
+    }
+    state.readable_authorities_aside().into_iter().find(is_admin).or(active)
 }
 
 /// With the issuer's key where it is stored beside the certificate; nothing when it is nowhere.
@@ -161,6 +174,29 @@ mod tests {
         assert!(again.has_met(NodeId([7; 32])));
         let name = |trust: &Trust| trust.own().map(|own| own.certificate.hash());
         assert_eq!(name(&again), name(&trust));
+    }
+
+    #[test]
+    fn of_the_keys_here_the_one_that_is_an_admins_is_taken() {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(home.path().join("state")).expect("opened");
+        let node = NodeId([3; 32]);
+        let (trust, root) = made(&dir, node);
+        dir.save_members(&stored(&trust, None)).expect("saved");
+        let taken = || {
+            let members = Members::load(&dir, root.fingerprint(), node).expect("loaded");
+            members.authority.map(|authority| authority.fingerprint())
+        };
+        assert_eq!(taken(), Some(root.fingerprint()));
+        let other = Authority::generate(&mut SeededRng::new(9));
+        dir.put_authority_aside().expect("put aside");
+        dir.save_authority(&other).expect("saved");
+        std::fs::write(dir.path().join("admin.key.aaaa"), "half of a key").expect("written");
+        assert_eq!(taken(), Some(root.fingerprint()), "put aside, and an admin's");
+        for name in ["admin.key.aaaa".to_owned(), format!("admin.key.{}", root.fingerprint().short())] {
+            std::fs::remove_file(dir.path().join(name)).expect("there");
+        }
+        assert_eq!(taken(), Some(other.fingerprint()), "nobody else's word");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use super::members::MemberState;
 use super::network::NetworkState;
 use super::{LEFT, StateDir, StateError, network};
+use crate::config::Config;
+use crate::wiped::Growing;
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::membership::Authority;
@@ -11,6 +13,8 @@ use std::path::PathBuf;
 use zeroize::{Zeroize, Zeroizing};
 
 const FORMAT: u32 = 1;
+/// Largest copy that is read, bytes: one of 64 MiB of members, and a little.
+pub(crate) const MAX_COPY: u64 = 80 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Copy {
@@ -22,11 +26,24 @@ struct Copy {
     /// Those that another took the place of. Copies of before there were any have none, and versions of before leave them out.
     #[serde(default)]
     admin_keys_aside: Vec<String>,
+    /// The address that the host which it was made on had by hand. Copies of before have none.
+    #[serde(default)]
+    address: Option<ByHand>,
+}
+
+/// An address by hand is one host's own: another that took it would have that of a host which may be there still.
+#[derive(Serialize, Deserialize)]
+struct ByHand {
+    /// Whose: its public key, base32.
+    node: String,
+    /// CIDR.
+    address: String,
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
         self.network.zeroize();
+        self.members.zeroize();
         self.admin_key.zeroize();
         self.admin_keys_aside.zeroize();
     }
@@ -47,7 +64,8 @@ pub enum CopyError {
 }
 
 impl StateDir {
-    /// The network, its record and the admin's keys, if there are any; `None` without a network. **A secret.**
+    /// The network, its record, the admin's keys, if there are any, and the address that this host was given by hand; `None` without a network.
+    /// **A secret.**
     ///
     /// # Errors
     /// As the loading of each.
@@ -77,9 +95,37 @@ impl StateDir {
             members: members.to_text().to_string(),
             admin_key: key,
             admin_keys_aside: aside,
+            address: self.by_hand(),
         };
-        // What this program writes can be written.
-        Ok(Zeroizing::new(serde_json::to_string_pretty(&copy).unwrap_or_default()))
+        let mut text = Growing::default();
+        // What this program writes can be written, and is text.
+        let _ = serde_json::to_writer_pretty(&mut text, &copy);
+        Ok(Zeroizing::new(std::str::from_utf8(text.bytes()).unwrap_or_default().to_owned()))
+    }
+
+    /// The address that `up` remembers, and whose it is. Where one of both does not read there is none: it keeps nobody from a copy.
+    fn by_hand(&self) -> Option<ByHand> {
+        let address = self.load_config().ok()?.address?.to_string();
+        let node = self.load_node_key().ok()??.public().to_base32();
+        Some(ByHand { node, address })
+    }
+
+    /// The copies that were kept here in which there is the key of an admin, or that do not read: then there may be.
+    pub fn copies_with_authority(&self) -> Vec<PathBuf> {
+        let names = self.dir.names().unwrap_or_default().into_iter();
+        let mut kept: Vec<String> = names
+            .filter(|name| {
+                name.starts_with(LEFT) && self.dir.stat_of(name).is_ok_and(|found| found.is_some_and(is_file))
+            })
+            .filter(|name| {
+                let text = self.dir.read_up_to(name, MAX_COPY).map(|text| text.map(Zeroizing::new));
+                let Ok(Some(text)) = text else { return true };
+                let copy: Option<Copy> = serde_json::from_str(&text).ok();
+                copy.is_none_or(|copy| copy.admin_key.is_some() || !copy.admin_keys_aside.is_empty())
+            })
+            .collect();
+        kept.sort();
+        kept.into_iter().map(|name| self.path.join(name)).collect()
     }
 
     /// Writes such a copy into the state directory, for whoever regrets having left; where, or `None` without a network.
@@ -94,7 +140,7 @@ impl StateDir {
             1 => format!("{LEFT}{label}"),
             _ => format!("{LEFT}{label}-{n}"),
         });
-        let is_free = |name: &String| self.path.join(name).symlink_metadata().is_err();
+        let is_free = |name: &String| !self.is_there(name);
         // There is a free number: a directory holds no 2^32 files.
         let Some(name) = names.into_iter().find(is_free) else { return Ok(None) };
         self.replace(&name, copy.as_bytes())?;
@@ -102,7 +148,7 @@ impl StateDir {
     }
 
     /// Takes over a copy where there is no network; which, and whether it brought an admin's key. One that is here already and would make
-    /// room for it is put aside.
+    /// room for it is put aside. The host that it was made on has its address by hand again, unless it has another meanwhile.
     ///
     /// # Errors
     /// See [`CopyError`]; nothing was changed by one that does not read.
@@ -115,7 +161,7 @@ impl StateDir {
         if copy.shadowmesh_network > FORMAT {
             return Err(CopyError::Newer(copy.shadowmesh_network));
         }
-        // Without an address: that is the other host's, and copies of older versions name it.
+        // Without the address in it: that is the other host's, and copies of older versions name it.
         let network = NetworkState::parse(&copy.network).map_err(damaged)?;
         let members = MemberState::parse(&copy.members).map_err(damaged)?;
         let members =
@@ -126,6 +172,15 @@ impl StateDir {
         };
         let authority = copy.admin_key.as_ref().map(decoded).transpose()?;
         let aside = copy.admin_keys_aside.iter().map(decoded).collect::<Result<Vec<_>, _>>()?;
+        let is_here = |node: &str| {
+            self.load_node_key().is_ok_and(|key| key.is_some_and(|key| key.public().to_base32() == node))
+        };
+        let address = match &copy.address {
+            Some(ByHand { node, address }) if is_here(node) => {
+                Some(address.parse().map_err(|_| damaged("its address is none".to_owned()))?)
+            }
+            Some(_) | None => None,
+        };
         // First of all: one that is damaged may be all that is left of a key, and stays where it is.
         let before = self.load_authority()?;
         for authority in &aside {
@@ -138,11 +193,20 @@ impl StateDir {
             }
             self.save_authority(authority)?;
         }
+        let config = self.load_config()?;
+        // One that was named since is the newer wish.
+        if address.is_some() && config.address.is_none() {
+            self.save_config(&Config { address, ..config })?;
+        }
         self.save_members(&members)?;
         // Last: with it this host is in the network.
         self.save_network(&network)?;
         Ok((network, authority.is_some()))
     }
+}
+
+fn is_file(found: rustix::fs::Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(found.st_mode).is_file()
 }
 
 #[cfg(test)]
@@ -166,6 +230,75 @@ mod tests {
         let names: Vec<_> = kept.iter().filter_map(name).collect();
         assert_eq!(names, ["left----my-lan", "left----my-lan-2", "left----my-lan-3"]);
         assert!(names.iter().all(|name| super::super::is_secret(name)));
+    }
+
+    #[test]
+    fn an_address_by_hand_comes_back_to_the_host_that_had_it_and_to_no_other() {
+        let home = tempfile::tempdir().expect("a directory");
+        let [from, to] = ["from", "to"].map(|name| StateDir::open(home.path().join(name)).expect("opened"));
+        let rng = &mut SeededRng::new(9);
+        from.load_or_create_node_key(rng).expect("made");
+        from.save_network(&NetworkState::create("home", Vec::new(), rng)).expect("saved");
+        let by_hand = |text: &str| Config { address: text.parse().ok(), ..Config::default() };
+        let address =
+            |state: &StateDir| state.load_config().expect("read").address.map(|cidr| cidr.to_string());
+        from.save_config(&by_hand("10.7.3.4/24")).expect("saved");
+        let kept = from.keep_copy().expect("kept").expect("a copy");
+        let copy = std::fs::read_to_string(kept).expect("read");
+        from.forget_network().expect("left");
+        assert_eq!(address(&from), None);
+        from.import(&copy).expect("taken over");
+        assert_eq!(address(&from).as_deref(), Some("10.7.3.4/24"));
+        // Neither before it has a key, nor with its own.
+        to.import(&copy).expect("taken over");
+        assert_eq!(address(&to), None);
+        to.forget_network().expect("left");
+        to.load_or_create_node_key(rng).expect("made");
+        to.import(&copy).expect("taken over");
+        assert_eq!(address(&to), None);
+        // Another that was named since stays.
+        from.forget_network().expect("left");
+        from.save_config(&by_hand("10.9.9.9/16")).expect("saved");
+        from.import(&copy).expect("taken over");
+        assert_eq!(address(&from).as_deref(), Some("10.9.9.9/16"));
+        from.forget_network().expect("left");
+        let damaged = copy.replace("10.7.3.4/24", "10.7.3.4/240");
+        assert!(matches!(from.import(&damaged), Err(CopyError::Damaged(_))) && !from.has_network());
+    }
+
+    #[test]
+    fn nothing_that_a_link_leads_to_gets_into_a_copy() {
+        let home = tempfile::tempdir().expect("a directory");
+        let beside = StateDir::open(home.path().join("work")).expect("opened");
+        beside
+            .save_network(&NetworkState::create("work", Vec::new(), &mut SeededRng::new(2)))
+            .expect("saved");
+        let key = Authority::generate(&mut SeededRng::new(3));
+        beside.save_authority(&key).expect("saved");
+        beside.save_members(&MemberState::default()).expect("saved");
+        let link = |state: &StateDir, name: &str| {
+            std::os::unix::fs::symlink(beside.path().join(name), state.path().join(name)).expect("laid");
+        };
+        for name in ["network.toml", "admin.key", "members"] {
+            let state = StateDir::open(home.path().join(format!("of-{name}"))).expect("opened");
+            if name != "network.toml" {
+                let own = NetworkState::create("home", Vec::new(), &mut SeededRng::new(4));
+                state.save_network(&own).expect("saved");
+            }
+            link(&state, name);
+            let error = state.keep_copy().expect_err("refused").to_string();
+            assert!(error.contains(&format!("{name} is damaged (it is a link")), "{error}");
+            // Nor is a key put aside that is another directory's.
+            if name == "admin.key" {
+                state.put_authority_aside().expect_err("refused");
+                state.import(&beside.export().expect("read").expect("a copy")).expect_err("refused");
+            }
+            let names = state.dir.names().expect("listed");
+            assert!(
+                !names.iter().any(|name| name.starts_with(LEFT) || name.starts_with("admin.key.")),
+                "{names:?}"
+            );
+        }
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! write in it, whoever runs this: who may could put other keys in their place.
 
 use super::StateError;
+use super::atomic::Dir;
 use crate::service::unit;
 use rustix::process::geteuid;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// What is looked at of a directory, and who looks.
@@ -22,21 +22,21 @@ struct Scene {
     service: Option<u32>,
 }
 
-/// Makes sure that secrets in the directory are its owner's alone, and its owner one of ours.
+/// Makes sure that secrets in the directory, which is at `path`, are its owner's alone, and its owner one of ours.
 ///
 /// # Errors
 /// `Exposed`, and `NotWritable` when it cannot be looked at.
-pub(super) fn check(dir: &Path) -> Result<(), StateError> {
-    let not_writable = |cause: io::Error| StateError::NotWritable { path: dir.to_owned(), cause };
-    let found = fs::metadata(dir).map_err(not_writable)?;
-    let (owner, caller) = (found.uid(), geteuid().as_raw());
+pub(super) fn check(dir: &Dir, path: &Path) -> Result<(), StateError> {
+    let not_writable = |cause: io::Error| StateError::NotWritable { path: path.to_owned(), cause };
+    let found = dir.stat().map_err(not_writable)?;
+    let (owner, caller) = (found.st_uid, geteuid().as_raw());
     let service = if caller == 0 && owner != 0 { service_user() } else { None };
-    match fault(Scene { mode: found.mode(), owner, caller, service }) {
+    match fault(Scene { mode: found.st_mode, owner, caller, service }) {
         None => Ok(()),
         Some((why, command)) => Err(StateError::Exposed {
-            path: dir.to_owned(),
+            path: path.to_owned(),
             why,
-            remedy: format!("`{command} {}`", dir.display()),
+            remedy: format!("`{command} {}`", path.display()),
         }),
     }
 }

@@ -6,13 +6,14 @@
 use shadowmesh_proto::ids::SHORT_ID_CHARS;
 
 /// What stands before a name and what behind it; nothing before is the begin of the line, nothing behind its end.
-const NAMED: [(&str, &str); 9] = [
+const NAMED: [(&str, &str); 10] = [
     ("connected to ", " ("),
     ("connected to ", " via "),
     ("lost ", ": "),
     ("", " joined the network"),
     ("revoked ", ": "),
     ("this host is a member of the network now, as ", ""),
+    ("this host is called ", " in the network now"),
     ("members have names: NAME, and NAME.", ".internal"),
     ("this node and ", " are bridged to one LAN"),
     ("", " answers as a DHCP server or a router"),
@@ -133,6 +134,7 @@ mod tests {
              2026-01-01T00:00:00+00:00 box shadowmesh[7]: connected to Anna's phone (10.7.3.4) via relay-ws 12 ms\n\
              connected to bob via relay-ws\nlost carol: it left\ndave joined the network\n\
              eve (4k7dqx2mzp): waits for an admin's approval\nthis host is a member of the network now, as frank\n\
+             this host is called frank-2 in the network now\n\
              DEBUG path proven kind=direct-udp\nleaving (in a moment) (everything)\n\
              this node and bobs-phone are bridged to one LAN, which makes a loop: unplug one of the two bridges\n\
              carols-nas answers as a DHCP server or a router, which is not let in: `shadowmesh up --allow-dhcp abcdefghij` lets it\n\
@@ -142,7 +144,7 @@ mod tests {
         );
         assert_eq!(
             named.peers,
-            ["Anna's phone", "bob", "carol", "dave", "eve", "frank", "bobs-phone", "carols-nas"]
+            ["Anna's phone", "bob", "carol", "dave", "eve", "frank", "frank-2", "bobs-phone", "carols-nas"]
         );
         assert_eq!(named.relays, ["tower", "198.51.100.2", "tower2", "2001:db8::1"]);
         assert_eq!(

@@ -12,7 +12,7 @@ mod pseudonyms;
 #[cfg(test)]
 mod tests;
 
-use super::facts::Facts;
+use super::facts::{Facts, Kernel};
 use super::finding::Report;
 use super::gather::output_of;
 use crate::config::Config;
@@ -26,6 +26,7 @@ use flate2::write::GzEncoder;
 use log::{Named, host_of};
 use pseudonyms::Pseudonyms;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -59,13 +60,15 @@ struct Extra {
     system: String,
     hostname: String,
     users: Vec<String>,
+    /// Words that name nobody.
+    ordinary: BTreeSet<String>,
     /// The counts of interfaces and protocols, as the kernel prints them.
     counters: String,
 }
 
-/// The files of the archive.
-pub(crate) async fn parts(facts: &Facts, report: &Report) -> Vec<Part> {
-    assemble(facts, report, &read(facts).await)
+/// The files of the archive. Of `ordinary` words, in lower case, sentences are made: who is called by one is not looked for in them.
+pub(crate) async fn parts(facts: &Facts, report: &Report, ordinary: BTreeSet<String>) -> Vec<Part> {
+    assemble(facts, report, &Extra { ordinary, ..read(facts).await })
 }
 
 async fn read(facts: &Facts) -> Extra {
@@ -92,6 +95,7 @@ async fn read(facts: &Facts) -> Extra {
         hostname: text("/proc/sys/kernel/hostname").trim().to_owned(),
         users: callers.filter(|user| user != "root").chain(people(&text("/etc/passwd"))).collect(),
         counters,
+        ordinary: BTreeSet::new(),
     }
 }
 
@@ -144,7 +148,7 @@ fn assemble(facts: &Facts, report: &Report, extra: &Extra) -> Vec<Part> {
     let mut add = |name: &str, text: String| parts.push(Part { name: name.to_owned(), text });
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
     add("README.txt", README.to_owned());
-    add("versions.txt", known.text(&format!("shadowmesh {}\n{}\n", facts.version, extra.system)));
+    add("versions.txt", format!("shadowmesh {}\n{}\n", facts.version, known.text(&extra.system)));
     add("doctor.json", pretty(&known.document(&value(report))));
     if let Some(running) = facts.daemon.running() {
         add("status.json", pretty(&known.document(&value(&running.status))));
@@ -162,7 +166,7 @@ fn assemble(facts: &Facts, report: &Report, extra: &Extra) -> Vec<Part> {
         add("settings.toml", known.text(&settings.to_toml()));
     }
     add("network.json", pretty(&known.document(&network(facts))));
-    add("kernel.txt", known.text(&format!("{:#?}\n", facts.kernel)));
+    add("kernel.json", pretty(&known.document(&kernel(&facts.kernel))));
     add("counters.txt", known.text(&extra.counters));
     if let Some(ruleset) = &facts.ruleset {
         let ruleset = firewall::unnamed(ruleset, &mut known);
@@ -189,7 +193,7 @@ are addresses in the network itself. No secret is in here.
 
 /// Who and what must not be told, from everywhere where it is known to be a name, a key or a range.
 fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
-    let mut known = Pseudonyms::default();
+    let mut known = Pseudonyms::among(extra.ordinary.clone());
     known.name(&extra.hostname);
     known.name(extra.hostname.split('.').next().unwrap_or_default());
     extra.users.iter().for_each(|user| known.name(user));
@@ -286,6 +290,24 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
     // Behind the whole ones, which they stand for.
     named.keys.iter().for_each(|id| known.key(id));
     known
+}
+
+/// Settings and counts of the kernel.
+fn kernel(kernel: &Kernel) -> Value {
+    let Kernel { rmem_max, wmem_max, conntrack_count, conntrack_max, bridge_nf, ipv6_off, uplinks, down } =
+        kernel;
+    let uplinks: Vec<Value> =
+        uplinks.iter().map(|(name, rp_filter)| json!({ "name": name, "rp_filter": rp_filter })).collect();
+    json!({
+        "rmem_max": rmem_max,
+        "wmem_max": wmem_max,
+        "conntrack_count": conntrack_count,
+        "conntrack_max": conntrack_max,
+        "bridge_nf": bridge_nf,
+        "ipv6_off": ipv6_off,
+        "uplinks": uplinks,
+        "down": down,
+    })
 }
 
 /// Interfaces, routes, the device and how the relays are reached.

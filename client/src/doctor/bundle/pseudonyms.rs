@@ -7,7 +7,7 @@
 //! | an Ethernet address | `mac-1` |
 //! | a key or an id, whole or its start; a hash | `key-1` |
 //! | a ticket | `ticket-1` |
-//! | a name that is known ([`Pseudonyms::name`]) or looks like that of a host | `name-1`, `host-1` |
+//! | a name that is known ([`Pseudonyms::name`]) or looks like that of a host | `name-1`, `host-1`; one that is an ordinary word only where names stand |
 //! | a path that a person chose: known ([`Pseudonyms::path`]), or where machines have none of their own | `/path-1` |
 //! | an interface that somebody gave a name, or that has its Ethernet address for one | `interface-1` |
 //!
@@ -18,7 +18,7 @@
 
 use crate::daemon::state_dir;
 use crate::net::Cidr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::Path;
 
@@ -33,6 +33,8 @@ const ENDINGS: [&str; 15] = [
 ];
 /// Settings of the kernel look like names of hosts (sysctl.d(5)).
 const SETTINGS: [&str; 5] = ["net.ipv4.", "net.ipv6.", "net.core.", "net.bridge.", "net.netfilter."];
+/// Fields of our documents in which names stand, and nothing else.
+const NAMES: [&str; 3] = ["name", "tags", "with"];
 /// Where people have files of their own: what is below tells who they are (file-hierarchy(7)).
 const HOMES: [&str; 3] = ["/home/", "/Users/", "/run/user/"];
 /// Where the machine has its own, which are called the same on most.
@@ -76,6 +78,10 @@ pub(super) struct Pseudonyms {
     overlay: Vec<Cidr>,
     /// Names, by which pseudonym.
     names: BTreeMap<String, String>,
+    /// Words of which our own sentences are made.
+    ordinary: BTreeSet<String>,
+    /// Names that are one of those, by which pseudonym: replaced where nothing but a name can stand.
+    common: BTreeMap<String, String>,
     /// Texts that are more than a word, the longest first, by which pseudonym.
     phrases: Vec<(String, String)>,
     numbers: BTreeMap<(&'static str, String), usize>,
@@ -85,6 +91,11 @@ pub(super) struct Pseudonyms {
 }
 
 impl Pseudonyms {
+    /// Where these words, in lower case, are of every text and name nobody.
+    pub(super) fn among(ordinary: BTreeSet<String>) -> Self {
+        Self { ordinary, ..Self::default() }
+    }
+
     /// This is a range of the network itself.
     pub(super) fn overlay(&mut self, range: Cidr) {
         self.overlay.push(range.network());
@@ -132,9 +143,12 @@ impl Pseudonyms {
 
     fn remember(&mut self, kind: &'static str, name: &str) {
         let name = name.to_lowercase();
-        if !name.is_empty() && !self.names.contains_key(&name) {
+        let is_common = self.ordinary.contains(&name);
+        let known = if is_common { &self.common } else { &self.names };
+        if !name.is_empty() && !known.contains_key(&name) {
             let pseudonym = self.numbered(kind, &name);
-            self.names.insert(name, pseudonym);
+            let known = if is_common { &mut self.common } else { &mut self.names };
+            known.insert(name, pseudonym);
         }
     }
 
@@ -187,12 +201,21 @@ impl Pseudonyms {
 
     /// A document with every text in it replaced. What fields are called is ours, what maps are keyed by not always.
     pub(super) fn document(&mut self, value: &serde_json::Value) -> serde_json::Value {
+        self.field("", value)
+    }
+
+    /// The same of what a field of this name has.
+    fn field(&mut self, field: &str, value: &serde_json::Value) -> serde_json::Value {
         use serde_json::Value;
         match value {
+            Value::String(text) if NAMES.contains(&field) => match self.common.get(&text.to_lowercase()) {
+                Some(known) => Value::String(known.clone()),
+                None => Value::String(self.text(text)),
+            },
             Value::String(text) => Value::String(self.text(text)),
-            Value::Array(items) => Value::Array(items.iter().map(|item| self.document(item)).collect()),
+            Value::Array(items) => Value::Array(items.iter().map(|item| self.field(field, item)).collect()),
             Value::Object(fields) => Value::Object(
-                fields.iter().map(|(name, value)| (name.clone(), self.document(value))).collect(),
+                fields.iter().map(|(name, value)| (name.clone(), self.field(name, value))).collect(),
             ),
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }

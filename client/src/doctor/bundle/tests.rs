@@ -171,6 +171,7 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
             netcheck: None,
             members: Some(members),
             process: None,
+            denied: 0,
         })),
         others: vec![],
         state: State { own: vec![cidr(own.v4.into(), 16)], ..State::default() },
@@ -230,6 +231,7 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
         users: vec![format!("u{}", own.tag)],
         system: format!("Linux 6.1 of u{}", own.tag),
         counters: format!("{}: 1 2 3", own.interface),
+        ordinary: BTreeSet::new(),
     };
     (facts, extra)
 }
@@ -332,6 +334,49 @@ fn a_log_names_nobody_though_no_daemon_says_who_they_are() {
     assert!(said.contains("are bridged to one LAN") && said.contains("--allow-dhcp key-"), "{said}");
 }
 
+/// Who calls a network as the program, and hosts as words of its sentences.
+#[test]
+fn our_own_words_stay_whole_whatever_hosts_and_networks_are_called() {
+    let of = |name: &str| Somebody { name: name.into(), ..nobody() };
+    let (mut facts, mut extra) =
+        scene(&[Somebody { network: "shadowmesh".into(), ..of("a") }, of("Sudo"), of("qbob")]);
+    let Daemon::Runs(running) = &mut facts.daemon else { panic!("it runs") };
+    running.status.membership = Some(Membership { state: "joining".into(), ..Membership::default() });
+    facts.kernel.uplinks = vec![("eth0".into(), 2)];
+    extra.ordinary = "a is no not sudo shadowmesh".split(' ').map(ToOwned::to_owned).collect();
+    extra.log = Some("shadowmesh says that a is no qbob\n".into());
+    let report = examine(&facts);
+    let parts = assemble(&facts, &report, &extra);
+    let text = |name: &str| parts.iter().find(|part| part.name == name).expect("there").text.clone();
+    let document = |name: &str| serde_json::from_str::<Value>(&text(name)).expect("a document");
+    assert!(text("versions.txt").starts_with("shadowmesh 1\nLinux"), "{}", text("versions.txt"));
+    let joining = report.findings.iter().find(|finding| finding.id == "joining").expect("found");
+    let (told, all) = (document("doctor.json"), joining.sentence.clone());
+    let said = told["findings"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|one| one["id"] == "joining")
+        .expect("there");
+    assert_eq!(
+        (said["sentence"].as_str(), &said["line"]),
+        (Some(all.as_str()), &json!("sudo shadowmesh up --detach"))
+    );
+    assert!(text("daemon.log").starts_with("shadowmesh says that a is no name-"), "{}", text("daemon.log"));
+    // Where only names stand they are names, the same everywhere.
+    let (status, members) = (document("status.json"), document("members.json"));
+    for (name, replaced) in [
+        ("a", &status["node"]["name"]),
+        ("shadowmesh", &status["network"]["name"]),
+        ("Sudo", &status["peers"][0]["name"]),
+        ("qbob", &status["peers"][1]["name"]),
+    ] {
+        assert!(replaced.as_str().is_some_and(|word| word.starts_with("name-")), "{name}: {replaced}");
+    }
+    assert_eq!(members["members"][0]["name"], status["node"]["name"]);
+    assert_eq!(document("kernel.json")["uplinks"][0], json!({ "name": "eth0", "rp_filter": 2 }));
+}
+
 #[test]
 fn of_a_service_the_journal_is_taken_and_of_a_daemon_by_hand_its_file() {
     let (mut facts, _) = scene(&[nobody()]);
@@ -355,6 +400,7 @@ fn of_a_service_the_journal_is_taken_and_of_a_daemon_by_hand_its_file() {
                 netcheck: None,
                 members: None,
                 process,
+                denied: 0,
             })),
             (false, Some(process)) => Daemon::Silent { process: Some(process) },
             (false, None) => Daemon::None,

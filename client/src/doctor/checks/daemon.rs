@@ -2,9 +2,11 @@
 
 use super::super::facts::{Access, Daemon, Facts, Process, Running};
 use super::super::finding::{Outcome, Trouble};
+use super::super::gather::WATCHED;
 use super::super::line::quoted;
 use super::NO_DAEMON;
 use super::state::DENIED;
+use crate::daemon::RULES_OF_RECORD;
 
 /// Files that a daemon may need with a few dozen peers: streams, sockets, control connections, twice over.
 const FEW_FILES: u64 = 256;
@@ -164,4 +166,27 @@ pub(super) fn rules(facts: &Facts) -> Outcome {
         Trouble::warning(sentence).line(format!("{edit} && {}", facts.shadowmesh("reload")))
     });
     stale.into()
+}
+
+pub(super) fn rules_drop(facts: &Facts) -> Outcome {
+    let Some(Running { status, denied, .. }) = facts.daemon.running() else {
+        return Outcome::Unknown(NO_DAEMON);
+    };
+    let Some(rules) = status.rules.as_ref().filter(|_| *denied > 0) else { return Outcome::Clean };
+    let sentence = format!(
+        "the access rules here dropped {} for this host within {} s, by {} from {}: is that what they are for?",
+        counted(*denied, "frame"),
+        WATCHED.as_secs(),
+        counted(u64::try_from(rules.count).unwrap_or(u64::MAX), "rule"),
+        rules.file
+    );
+    let show = match rules.file.as_str() {
+        RULES_OF_RECORD => facts.shadowmesh("rules show"),
+        file => facts.root(&format!("cat {}", quoted(file))),
+    };
+    Trouble::hint(sentence).line(show).into()
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

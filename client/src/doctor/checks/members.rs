@@ -5,6 +5,8 @@ use super::super::finding::{Outcome, Trouble};
 use super::super::line::{path, quoted};
 use super::NO_DAEMON;
 use crate::config::Ipv4Cidr;
+use crate::control::status::PeerState;
+use crate::daemon::EXPIRED;
 use shadowmesh_proto::ids::SHORT_ID_CHARS;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -16,6 +18,7 @@ const SOON: u64 = 30 * 86_400;
 const HERE: [&str; 2] = ["an admin has to approve", "the invite had ended"];
 const THERE: [&str; 2] = ["waits for an admin's approval", "the invite ended"];
 const ADMIN: &str = "an admin's host";
+const MEMBER: &str = "any member's host";
 
 fn with(facts: &Facts, decide: impl FnOnce(&Running) -> Outcome) -> Outcome {
     facts.daemon.running().map_or(Outcome::Unknown(NO_DAEMON), decide)
@@ -25,8 +28,9 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let own = status.node.addresses.iter().find_map(|text| text.parse::<Ipv4Cidr>().ok());
         let Some(own) = own else { return Outcome::Clean };
-        let host = |text: &String| text.split('/').next().and_then(|ip| ip.parse::<Ipv4Addr>().ok());
-        let carries = |addresses: &[String]| addresses.iter().filter_map(host).any(|ip| ip == own.address());
+        let carries = |addresses: &[String]| {
+            addresses.iter().filter_map(|text| ipv4(text)).any(|ip| ip == own.address())
+        };
         let Some(peer) = status.peers.iter().find(|peer| carries(&peer.addresses)) else {
             return Outcome::Clean;
         };
@@ -34,7 +38,7 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
             .peers
             .iter()
             .flat_map(|peer| &peer.addresses)
-            .filter_map(host)
+            .filter_map(|text| ipv4(text))
             .chain([own.address()])
             .collect();
         let sentence = format!("{} has this node's address, {own}, as well", peer.name);
@@ -52,6 +56,35 @@ pub(super) fn address_taken(facts: &Facts) -> Outcome {
         }
         .into()
     })
+}
+
+pub(super) fn out_of_range(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, .. }| {
+        let own = status.node.addresses.iter().find_map(|text| text.parse::<Ipv4Cidr>().ok());
+        let Some(own) = own else { return Outcome::Clean };
+        let mask = u32::MAX.checked_shl(32_u32.saturating_sub(own.bits().into())).unwrap_or(0);
+        let lies_in = |ip: &Ipv4Addr| (ip.to_bits() ^ own.address().to_bits()) & mask == 0;
+        let outside =
+            status.peers.iter().filter(|peer| peer.state == PeerState::Connected).filter_map(|peer| {
+                let addresses: Vec<Ipv4Addr> = peer.addresses.iter().filter_map(|text| ipv4(text)).collect();
+                let first = addresses.first().filter(|_| !addresses.iter().any(lies_in))?;
+                Some(format!("{} ({first})", peer.name))
+            });
+        let outside: Vec<String> = outside.collect();
+        let hint = outside.split_first().map(|(first, others)| {
+            let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            Trouble::hint(format!(
+                "{first}{others} is outside of this host's range, {own}, and not reached by IPv4 from here: a host is given its range by its \
+                 own `up --address ADDRESS/BITS`, or by the block of its invite"
+            ))
+        });
+        hint.into()
+    })
+}
+
+/// The IPv4 address in a text that is one, with or without a prefix length.
+fn ipv4(text: &str) -> Option<Ipv4Addr> {
+    text.split('/').next()?.parse().ok()
 }
 
 /// The address that follows `own` in its range and is nobody's.
@@ -89,6 +122,18 @@ pub(super) fn approval(facts: &Facts) -> Outcome {
     })
 }
 
+pub(super) fn joining(facts: &Facts) -> Outcome {
+    with(facts, |Running { status, .. }| {
+        let is_joining = status.membership.as_ref().is_some_and(|membership| membership.state == "joining");
+        let waits = is_joining.then(|| {
+            let sentence =
+                "this host has not joined its network yet: no member that could let it in is connected";
+            Trouble::fault(sentence).line("sudo shadowmesh up --detach").on(MEMBER)
+        });
+        waits.into()
+    })
+}
+
 pub(super) fn revoked(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let is_revoked = status.membership.as_ref().is_some_and(|membership| membership.state == "revoked");
@@ -111,9 +156,8 @@ pub(super) fn revoked(facts: &Facts) -> Outcome {
                 let first = vec![facts.shadowmesh("down"), facts.root(&format!("rm {key}"))];
                 return Trouble::fault(sentence).line(facts.start_after(first, ""));
             }
-            // A key that was made and is no admin's is nothing to keep.
-            let discard = if facts.state.has_admin_key { "leave --discard-admin-key" } else { "leave" };
-            let mut first = vec![facts.shadowmesh(discard)];
+            // It keeps a copy where there is any key: the one in use is no admin's, and one that was put aside may be the root's.
+            let mut first = vec![facts.shadowmesh("leave")];
             first.extend(takes_key.then(|| facts.root(&format!("rm {key}"))));
             Trouble::fault(sentence).line(facts.start_after(first, " smi1..."))
         });
@@ -128,10 +172,8 @@ pub(super) fn certificate(facts: &Facts) -> Outcome {
         // By the time that the daemon goes by, where the clock is behind it.
         let now = status.clock.map_or(facts.now, |clock| clock.reckoned);
         match (membership.state.as_str(), membership.until) {
-            ("expired", _) => {
-                let sentence = "this host's certificate has expired: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
-                Trouble::fault(sentence).line(again()).into()
-            }
+            ("expired", _) => Trouble::fault(EXPIRED).line(again()).into(),
+            ("joining", _) => Outcome::Unknown("this host has none before it joined"),
             ("none", _) => {
                 let sentence = "this host has no certificate: it takes an invite (`sudo shadowmesh invite` on an admin's host)";
                 Trouble::fault(sentence).line(again()).into()

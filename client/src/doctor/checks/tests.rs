@@ -74,6 +74,7 @@ fn healthy() -> Facts {
         netcheck: Some(Netcheck { udp: Some(true), ipv6: true, ..Netcheck::default() }),
         members: None,
         process: Some(process),
+        denied: 0,
     };
     let state = State {
         access: Access::Read,
@@ -644,6 +645,34 @@ const CASES: &[Case] = &[
         None,
     ),
     (
+        "rules-drop",
+        |f| {
+            let rules = RulesInForce { file: "/etc/rules".into(), count: 2, error: None };
+            (running(f).status.rules, running(f).denied) = (Some(rules), 3);
+        },
+        Severity::Hint,
+        Some("cat /etc/rules"),
+    ),
+    (
+        "rules-drop",
+        |f| {
+            let file = crate::daemon::RULES_OF_RECORD.into();
+            let rules = RulesInForce { file, count: 2, error: None };
+            (running(f).status.rules, running(f).denied) = (Some(rules), 1);
+        },
+        Severity::Hint,
+        Some("shadowmesh rules show"),
+    ),
+    (
+        "address-range",
+        |f| {
+            let away = Peer { state: PeerState::default(), ..peer("d", "10.10.0.1/16") };
+            running(f).status.peers = vec![peer("b", "10.9.9.1/16"), peer("c", "10.7.9.1/16"), away];
+        },
+        Severity::Hint,
+        None,
+    ),
+    (
         "approval",
         |f| refused(f, crate::daemon::refusal_in_words(13)),
         Severity::Fault,
@@ -658,6 +687,15 @@ const CASES: &[Case] = &[
         },
         Severity::Warning,
         Some("shadowmesh approve bbbbbbbbbb"),
+    ),
+    (
+        "joining",
+        |f| {
+            let membership = Membership { state: "joining".into(), ..Membership::default() };
+            running(f).status.membership = Some(membership);
+        },
+        Severity::Fault,
+        Some("sudo shadowmesh up --detach"),
     ),
     (
         "revoked",
@@ -687,14 +725,12 @@ const CASES: &[Case] = &[
     (
         "revoked",
         |f| {
-            // `admins id` made it, and no record names it.
+            // `admins id --new` made the one in use, and no record names it; one that was put aside may be the root's.
             member(f, "revoked", NOW + 90 * DAY);
             f.state.has_admin_key = true;
         },
         Severity::Fault,
-        Some(
-            "shadowmesh leave --discard-admin-key && rm /var/lib/shadowmesh/node.key && shadowmesh up --detach smi1...",
-        ),
+        Some("shadowmesh leave && rm /var/lib/shadowmesh/node.key && shadowmesh up --detach smi1..."),
     ),
     (
         "certificate",
@@ -767,6 +803,16 @@ fn each_fault_is_found_alone_with_the_line_that_mends_it() {
         assert_eq!(report.healthy, others.is_empty() && *severity != Severity::Fault, "{id}");
         assert!(!finding.sentence.contains('\n') && !finding.sentence.is_empty());
     }
+}
+
+#[test]
+fn who_has_no_certificate_yet_has_none_that_is_good() {
+    let mut facts = healthy();
+    running(&mut facts).status.membership =
+        Some(Membership { state: "joining".into(), ..Membership::default() });
+    let report = examine(&facts);
+    assert!(!report.healthy && report.clean.iter().all(|looked| looked.id != "certificate"), "{report:?}");
+    assert!(report.unknown.iter().any(|unknown| unknown.id == "certificate"));
 }
 
 #[test]

@@ -2,22 +2,26 @@
 
 use super::super::facts::{Daemon, Running};
 use super::process;
+use crate::access::AccessDrop;
 use crate::control::client::{Connection, ControlError};
 use crate::control::message::{Request, Response};
-use crate::control::status::{Relay, RelayState};
+use crate::control::status::{Relay, RelayState, Status};
 use std::path::Path;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// How long it may take to answer: it does at once, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a relay that takes connections may take to let the daemon register, from when a daemon that was just started has it to try.
 const RELAY_PATIENCE: Duration = Duration::from_secs(4);
+/// So long it is watched whether access rules drop something now: who tries `ping`, which asks each second, is seen.
+pub(crate) const WATCHED: Duration = Duration::from_secs(2);
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Asks all that there is to know.
 pub(super) async fn ask(socket: &Path) -> Daemon {
+    let began = Instant::now();
     let (status, pid) = match one(socket, &Request::Status).await {
         Ok((Response::Status(status), pid)) => (status, pid),
         Ok((_, pid)) => return Daemon::NotUnderstood { process: pid.map(process::of) },
@@ -38,7 +42,22 @@ pub(super) async fn ask(socket: &Path) -> Daemon {
         Ok(_) | Err(_) => None,
     };
     let process = pid.map(process::of);
-    Daemon::Runs(Box::new(Running { status: *status, netcheck, members, process }))
+    let denied = denied_since(socket, &status, began).await;
+    Daemon::Runs(Box::new(Running { status: *status, netcheck, members, process, denied }))
+}
+
+/// How many frames the access rules dropped since `before` was said at `began`. Who has no rules, or ones that never dropped any, waits for
+/// nothing.
+async fn denied_since(socket: &Path, before: &Status, began: Instant) -> u64 {
+    let count = |status: &Status| status.dropped.get(AccessDrop::NotAllowed.as_str()).copied().unwrap_or(0);
+    if before.rules.is_none() || count(before) == 0 {
+        return 0;
+    }
+    sleep_until(began + WATCHED).await;
+    match one(socket, &Request::Status).await {
+        Ok((Response::Status(after), _)) => count(&after).saturating_sub(count(before)),
+        Ok(_) | Err(_) => 0,
+    }
 }
 
 /// Asks again until each relay is connected, or had time to be.

@@ -11,6 +11,7 @@ mod relays;
 mod settings;
 mod state;
 
+pub(crate) use control::WATCHED;
 pub(crate) use process::unit_of;
 
 use super::facts::{Call, Caller, Daemon, Facts, Tcp};

@@ -440,3 +440,35 @@ fn words_on_who_was_shut_out_go_where_room_is_scarce() {
     assert!(document.members.contains_key(&node(2_000)), "a use that was revoked was one");
     assert_eq!(document.enrol(node(3_000), &by(open), 6), Ok(()));
 }
+
+#[test]
+fn who_was_shut_out_keeps_no_name_from_others() {
+    let mut document = politics(&[], &[]);
+    for (node, since) in [(1, 10), (2, 20)] {
+        let word = Word { name: Some(name("anna")), since, version: 1, ..Word::default() };
+        document.members.insert(NodeId([node; 32]), word);
+    }
+    let called = |document: &Document, node| {
+        let certificate = Certificate { name: name("anna"), ..certificate(node, None) };
+        record([say(0, document.clone())]).view().facts_at_entry(&certificate, None, |_| false).name
+    };
+    assert_eq!((called(&document, 1), called(&document, 3)), (name("anna"), name("anna-2")));
+    document.revoke(NodeId([1; 32]), 30);
+    let view = record([say(0, document.clone())]).view();
+    assert_eq!(view.named(&name("anna")), Some(NodeId([2; 32])), "who had it second");
+    assert_eq!(called(&document, 2), name("anna"));
+    document.members.remove(&NodeId([2; 32]));
+    assert_eq!(record([say(0, document.clone())]).view().named(&name("anna")), None);
+    assert_eq!(called(&document, 3), name("anna"), "who comes with another key");
+}
+
+#[test]
+fn a_version_that_leaves_no_room_is_no_measure_for_others() {
+    let rules = |version| Document {
+        rules: Some(Versioned { version, value: "deny any -> any".into() }),
+        ..politics(&[], &[])
+    };
+    for (said, next) in [(1 << 63, (1 << 63) + 1), ((1 << 63) + 1, 1), (u64::MAX, 1)] {
+        assert_eq!(record([say(0, rules(said))]).view().next_version(), next, "{said}");
+    }
+}

@@ -10,7 +10,7 @@ use crate::daemon::members::admin::Admin;
 use crate::daemon::members::stored;
 use crate::daemon::state_dir::Joins;
 use shadowmesh_proto::crypto::keys::NetworkSecret;
-use shadowmesh_proto::membership::{Authority, Name, Trust};
+use shadowmesh_proto::membership::{Authority, Name, SecretName, Trust};
 use shadowmesh_proto::ticket::Invite;
 
 /// The relay, its network, and daemons by name.
@@ -248,7 +248,8 @@ async fn from_joining_to_revocation() {
 
     // Rules of the record, by tag: only a speaks to others.
     a.change(Change::Tag { member: "a".into(), add: vec!["boss".into()], remove: vec![] }).await.unwrap();
-    a.change(Change::SetRules { text: "allow tag:boss -> any\n".into() }).await.unwrap();
+    let said = a.change(Change::SetRules { text: "allow tag:boss -> any\n".into() }).await.unwrap();
+    assert!(said.starts_with("the network has 1 access rule: "), "{said}");
     b.until("the rules", || async { b.status().await.rules.is_some_and(|rules| rules.count == 1) }).await;
     let Response::Members(known) = b.ask(Request::Members).await.unwrap() else { panic!("no members") };
     assert_eq!(known.rules.as_deref(), Some("allow tag:boss -> any\n"), "every host can show them");
@@ -272,20 +273,17 @@ async fn from_joining_to_revocation() {
     let shut_out = c.status().await.node.id;
     let why = a.barred(&shut_out).await;
     assert!(why.is_some_and(|(state, by_us, why)| {
-        state == "revoked"
-            && by_us
-            && why.starts_with("revoked by the admin root on 2")
-            && why.ends_with(" UTC")
+        state == "revoked" && by_us && why.starts_with("revoked by the admin a on 2") && why.ends_with(" UTC")
     }));
     let silence = a.no_echo(&shut_out).await;
-    assert!(silence.contains("is not let in: revoked by the admin root on 2"), "{silence}");
+    assert!(silence.contains("is not let in: revoked by the admin a on 2"), "{silence}");
     let ended = within("the wait to end", waiting).await.unwrap();
     let Err(ControlError::Refused { sentence, .. }) = ended else { panic!("{ended:?}") };
-    assert!(sentence.contains("is not let in: revoked by the admin root on 2"), "{sentence}");
+    assert!(sentence.contains("is not let in: revoked by the admin a on 2"), "{sentence}");
     // Nor is there anything to wait for, with whatever path.
     for wanted in [Wanted::Relay, Wanted::Auto] {
         let why = a.no_path(&shut_out, wanted).await;
-        assert!(why.contains("is not let in: revoked by the admin root on 2"), "{why}");
+        assert!(why.contains("is not let in: revoked by the admin a on 2"), "{why}");
         assert!(why.ends_with("it takes another key and an invite to come back"), "{why}");
     }
     c.until("it to be told", || async { c.barred("a").await.is_some() }).await;
@@ -298,6 +296,36 @@ async fn from_joining_to_revocation() {
     assert!(own.warnings.iter().any(|said| said.contains("with another key")), "{:?}", own.warnings);
     a.meets("b").await;
     assert!(office.relay.members.lock().unwrap().len() == 3);
+    office.serving.abort();
+}
+
+#[test]
+fn who_waits_for_a_member_is_told_so_and_is_called_joining() {
+    crate::net::namespace::isolated(|| in_network("", waiting_to_join()));
+}
+
+async fn waiting_to_join() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let home = a.ends().await;
+    // Two that join, and nobody who could let them in.
+    let mut b = office.joins("b", &invite).await;
+    let c = office.joins("c", &invite).await;
+    let is_told = |said: &Progress| matches!(said, Progress::Notice(said) if said.starts_with("this host waits to join: a member of the network"));
+    b.says("that it waits", is_told).await;
+    let own = b.membership().await;
+    assert_eq!(own.state, "joining");
+    assert!(own.warnings.iter().any(|said| said.contains("waits to join")), "{:?}", own.warnings);
+    let of_itself = b.members().await.into_iter().find(|member| member.is_here).unwrap();
+    assert_eq!((of_itself.standing.as_str(), of_itself.state.as_str()), ("pending", "joining"));
+    assert!(of_itself.why.is_some_and(|why| why.contains("waits to join")));
+    let a = office.again("a", home).await;
+    for daemon in [&b, &c] {
+        daemon.until("it to be in", || async { daemon.membership().await.state == "member" }).await;
+        assert!(daemon.membership().await.warnings.iter().all(|said| !said.contains("waits")));
+    }
+    drop(a);
     office.serving.abort();
 }
 
@@ -373,7 +401,7 @@ async fn used_twice() {
     let is_said = |said: &String| said.contains("used up by others") && said.contains("by another invite");
     assert!(own.warnings.iter().any(is_said), "{:?}", own.warnings);
     let of_itself = goes.members().await.into_iter().find(|member| member.is_here).unwrap();
-    assert_eq!(of_itself.standing, "refused");
+    assert_eq!((of_itself.standing.as_str(), of_itself.state.as_str()), ("refused", "refused"));
     assert!(of_itself.why.is_some_and(|why| is_said(&why)));
     let (goes, stays) = (goes.status().await.node.id, stays.status().await.node.id);
     let is_told = || async {
@@ -411,7 +439,9 @@ async fn approved() {
     let remedy = format!("`sudo shadowmesh approve {short}` on an admin's host");
     assert!(own.warnings.iter().any(|said| said.contains(&remedy)), "{:?}", own.warnings);
     let of_itself = b.members().await.into_iter().find(|member| member.is_here).unwrap();
-    assert_eq!(of_itself.standing, "refused");
+    assert_eq!((of_itself.standing.as_str(), of_itself.state.as_str()), ("refused", "waiting"));
+    let of_b = a.members().await.into_iter().find(|member| member.name == "b").unwrap();
+    assert_eq!((of_b.standing.as_str(), of_b.state.as_str()), ("refused", "waiting"));
     let (state, by_us, _) = b.barred("a").await.unwrap();
     assert_eq!((state.as_str(), by_us), ("waiting", false));
     // By the same name as `members` shows.
@@ -490,11 +520,21 @@ async fn strangers() {
     let b = office.joins("b", &invite).await;
     a.meets("b").await;
     // Who joins takes nobody's name, nor the admin's host's.
-    let other = office.joins("a", &invite).await;
+    let mut other = office.joins("a", &invite).await;
     let other_id = other.status().await.node.id;
     a.meets(&other_id).await;
     let name = format!("a-{}", &other_id[..10]);
     other.until("its name", || async { other.membership().await.name == name }).await;
+    let says =
+        |sentence: String| move |said: &Progress| matches!(said, Progress::Notice(said) if *said == sentence);
+    let why = says("the name that it came with is another member's: an admin's host gives it one as soon as the two meet".into());
+    other.says("why it is called so", why).await;
+    other
+        .says(
+            "the name that the admin's host gives it",
+            says("this host is called a-2 in the network now".into()),
+        )
+        .await;
     assert_eq!(a.membership().await.name, "a");
     let uninvited = Invite { delegated: None, ..invite };
     // One that calls itself like a member, and one with a name of its own.
@@ -1121,4 +1161,108 @@ async fn from_one_relay_to_another() {
         n += 1;
     }
     assert_eq!((at(&second), at(&gone)), (2, 0));
+}
+
+#[test]
+fn an_admins_host_with_an_address_answers_when_it_was_revoked() {
+    crate::net::namespace::isolated(|| in_network("", revoked_admin_with_an_address()));
+}
+
+async fn revoked_admin_with_an_address() {
+    let office = Office::new().await;
+    let a = office.admin_at("a", Some("10.7.3.4/24")).await;
+    let b = office.joins("b", &a.invite(InviteLimits::default()).await).await;
+    a.meets("b").await;
+    let Response::AdminId { id } = b.ask(Request::AdminId { anew: false }).await.unwrap() else {
+        panic!("no id")
+    };
+    a.change(Change::AddAdmin { id, name: "b-admin".into() }).await.unwrap();
+    b.until("it to be an admin's", || async { b.membership().await.is_admin }).await;
+    b.change(Change::Revoke { member: a.status().await.node.id }).await.unwrap();
+    a.until("it to know", || async { a.membership().await.state == "revoked" }).await;
+    // Also when it starts with that on its disk.
+    let again = by_hand(Some("10.7.3.4/24"));
+    let (home, network, root) = (a.ends().await, office.network.clone(), office.root.fingerprint());
+    let members: MembersOf = Box::new(move |state, node| Members::load(state, root, node).unwrap());
+    let a = Daemon::start_as(home, "a", network, again, Some(members)).await;
+    assert_eq!(a.membership().await.state, "revoked");
+    office.serving.abort();
+}
+
+#[test]
+fn a_host_that_comes_back_has_its_name_again() {
+    crate::net::namespace::isolated(|| in_network("", named_again()));
+}
+
+async fn named_again() {
+    let office = Office::new().await;
+    let a = office.admin("a").await;
+    let invite = a.invite(InviteLimits::default()).await;
+    let first = office.joins("anna", &invite).await;
+    a.meets("anna").await;
+    let (one, second) = (first.status().await.node.id, office.joins("anna", &invite).await);
+    a.meets("anna-2").await;
+    let two = second.status().await.node.id;
+    let refused = Change::Rename { member: "anna-2".into(), name: "Anna".into() };
+    let refused = a.change(refused).await.unwrap_err();
+    assert!(refused.contains("another member is called anna"), "but for the case: {refused}");
+    a.change(Change::Revoke { member: "anna".into() }).await.unwrap();
+    a.parts_from(&one).await;
+
+    // Who types the name of the one before may mean the other, which is not shut out by that.
+    let said = a.change(Change::Revoke { member: "anna".into() }).await.unwrap_err();
+    assert!(said.contains("was revoked already") && said.contains("revoke anna-2`"), "{said}");
+    assert_eq!(a.standing(&two).await.as_deref(), Some("member"));
+    a.change(Change::Rename { member: "anna-2".into(), name: "anna".into() }).await.unwrap();
+    second.until("its name", || async { second.membership().await.name == "anna" }).await;
+    a.meets("anna").await;
+    a.change(Change::Revoke { member: "anna".into() }).await.unwrap();
+    assert_eq!(a.standing(&two).await.as_deref(), Some("revoked"), "who stands is meant");
+
+    // A name that only who waits to be let in has is free.
+    let limits = InviteLimits { needs_approval: true, ..InviteLimits::default() };
+    let waits = office.joins("vault", &a.invite(limits).await).await;
+    let waiting = waits.status().await.node.id;
+    a.until("it to wait", || async { a.standing(&waiting).await.as_deref() == Some("refused") }).await;
+    let named = a.change(Change::Rename { member: "a".into(), name: "vault".into() }).await;
+    assert!(named.is_ok(), "{named:?}");
+    // Whoever is no admin's host is told where one is.
+    let Response::Members(known) = a.ask(Request::Members).await.unwrap() else { panic!("no members") };
+    assert_eq!(known.admins.iter().map(|admin| admin.name.as_str()).collect::<Vec<_>>(), ["vault"]);
+    let third = office.joins("c", &invite).await;
+    third.meets("vault").await;
+    let refused = third.change(Change::Revoke { member: "vault".into() }).await.unwrap_err();
+    assert!(refused.contains("ask for it where one is (vault)"), "{refused}");
+    office.serving.abort();
+}
+
+#[test]
+fn a_host_that_was_revoked_is_not_told_to_fetch_the_secret() {
+    crate::net::namespace::isolated(|| in_network("", revoked_and_late()));
+}
+
+async fn revoked_and_late() {
+    let office = Office::new().await;
+    let (seed, root) = (office.root.seed(), office.root.fingerprint());
+    let members: MembersOf = Box::new(move |state, node| {
+        let authority = Authority::from_seed(seed);
+        let mut trust = Trust::new(root, node);
+        let mut admin = Admin::new(&mut trust, &authority, unix_now());
+        admin.found().unwrap();
+        admin.certify_here(Name::new("a").unwrap()).unwrap();
+        // Replaced, long ago, by one that is not here.
+        let gone = NetworkState::create("office", Vec::new(), &mut SystemRng);
+        let name = SecretName { generation: 7, network: gone.secret.derive().id(), until: 0 };
+        admin.rotate(gone.secrets(), name).unwrap();
+        admin.revoke(node).unwrap();
+        state.save_members(&stored(&trust, None)).unwrap();
+        Members::load(state, root, node).unwrap()
+    });
+    let home = tempfile::tempdir().unwrap();
+    let a = Daemon::start_as(home, "a", office.network.clone(), by_hand(None), Some(members)).await;
+    let own = a.membership().await;
+    assert_eq!((own.state.as_str(), own.secret.state.as_str()), ("revoked", "late"), "{own:?}");
+    let [why] = own.warnings.as_slice() else { panic!("{:?}", own.warnings) };
+    assert!(why.contains("with another key"), "{why}");
+    office.serving.abort();
 }

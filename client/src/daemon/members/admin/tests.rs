@@ -291,3 +291,117 @@ fn when_those_of_a_stolen_invite_are_shut_out_others_are_let_in() {
     office.root().revoke(stolen).expect("there is room for that");
     office.root().approve(new, Some(facts), None).expect("there is room again");
 }
+
+/// How often `by` said something.
+fn version(office: &Office, by: &Authority) -> u64 {
+    office.trust.record().document(by.fingerprint()).map_or(0, |document| document.body().version)
+}
+
+#[test]
+fn a_host_that_was_revoked_asks_for_its_address_no_more() {
+    let mut office = Office::new();
+    let mine = Address::new([10, 7, 3, 4].into()).expect("a host's");
+    office.root().enter_here().expect("entered");
+    assert!(office.root().give_here(mine).expect("said"));
+    office.second().revoke(HERE).expect("revoked");
+    let before = version(&office, &office.root);
+    assert!(!office.root().give_here(mine).expect("nothing is said"));
+    assert_eq!(version(&office, &office.root), before);
+}
+
+/// An admin says everything under the highest version that there is.
+#[test]
+fn what_cannot_be_outdone_is_left_alone_until_who_said_it_is_removed() {
+    let mut office = Office::new();
+    let (hostile, other) = match office.root.fingerprint() < office.second.fingerprint() {
+        true => (office.root.clone(), office.second.clone()),
+        false => (office.second.clone(), office.root.clone()),
+    };
+    let limits = Limits {
+        joins_for: Duration::from_secs(60),
+        blocks: Set::new(Block::new([10, 7, 3, 0].into(), 24)).expect("few"),
+        ..Limits::default()
+    };
+    let ticket =
+        Admin::new(&mut office.trust, &other, NOW).invite(limits, &mut SeededRng::new(5)).expect("invited");
+    let delegate = Some(Authority::from_seed(ticket.seed).fingerprint());
+    let taken = Address::new([10, 7, 3, 9].into()).expect("a host's");
+    let (first, second) = (NodeId([7; 32]), NodeId([8; 32]));
+    let said = Admin::new(&mut office.trust, &hostile, NOW).write(|document, _| {
+        for (node, since) in [(first, NOW), (second, NOW + 1)] {
+            let addresses = Addresses::new([taken]);
+            let word = Word { delegate, addresses, since, version: u64::MAX, ..Word::default() };
+            assert!(document.members.insert(node, word));
+        }
+        document.rules = Some(Versioned { version: u64::MAX, value: "deny any -> any".into() });
+        Ok(())
+    });
+    said.expect("said");
+
+    let before = version(&office, &other);
+    let mut admin = Admin::new(&mut office.trust, &other, NOW);
+    let settled = admin.settle_addresses();
+    assert!(settled.is_err(), "{settled:?}");
+    let named = admin.say_of(second, None, |word| word.name = Some(name("b")));
+    let error = named.expect_err("nobody would follow that").to_string();
+    assert!(error.contains("no version is left"), "{error}");
+    assert!(admin.set_rules("allow any -> any".into()).is_err());
+    assert_eq!(version(&office, &other), before, "nothing is said that does not count");
+    // Of everything else there is enough to say, and again.
+    for called in ["b", "c"] {
+        let node = NodeId([9; 32]);
+        let facts = Facts { name: name("x"), tags: Tags::default(), addresses: Addresses::default() };
+        let mut admin = Admin::new(&mut office.trust, &other, NOW);
+        admin.say_of(node, Some(facts), |word| word.name = Some(name(called))).expect("said");
+        let word = office.trust.view().word(node).expect("a word");
+        assert_eq!(word.name, Some(name(called)));
+    }
+
+    let mut admin = Admin::new(&mut office.trust, &other, NOW);
+    admin.remove_admin(hostile.fingerprint(), Legacy::Kept).expect("removed");
+    admin.settle_addresses().expect("settled");
+    admin.set_rules("allow any -> any".into()).expect("said");
+    assert_eq!(office.trust.view().rules(), Some("allow any -> any"));
+    assert_ne!(office.trust.view().word(second).expect("a word").addresses, Addresses::new([taken]));
+}
+
+#[test]
+fn who_was_one_too_many_is_revoked_also_when_the_invite_has_ended() {
+    let mut office = Office::new();
+    let limits = Limits { joins_for: Duration::from_secs(60), uses: Some(1), ..Limits::default() };
+    let ticket = office.root().invite(limits, &mut SeededRng::new(5)).expect("invited");
+    let delegate = Some(Authority::from_seed(ticket.seed).fingerprint());
+    let enter = |trust: &mut Trust, by: &Authority, node: u8, since| {
+        let word = Word { delegate, since, version: 5, ..Word::default() };
+        let entered =
+            Admin::new(trust, by, since).write(|document, _| Ok(document.say_of(NodeId([node; 32]), word)?));
+        entered.expect("entered");
+    };
+    let (root, second) = (office.root.clone(), office.second.clone());
+    enter(&mut office.trust, &root, 7, NOW);
+    // The invite ends, and goes from the document with the next thing that is said.
+    Admin::new(&mut office.trust, &root, NOW + 100).revoke(NodeId([99; 32])).expect("revoked");
+    assert_eq!(office.trust.invites().count(), 0);
+    // The host begins anew, from what it stored.
+    let mut again = Trust::new(root.fingerprint(), HERE);
+    for blob in office.trust.blobs() {
+        assert!(again.restore(&blob).expect("sound"));
+    }
+    office.trust = again;
+    // Another admin was apart, and let in another by it.
+    enter(&mut office.trust, &second, 8, NOW + 1);
+    let later = Admin::new(&mut office.trust, &root, NOW + 100).shut_out_too_many().expect("done");
+    assert_eq!(later, [NodeId([8; 32])]);
+    assert!(office.trust.view().revocation(NodeId([8; 32])).is_some());
+}
+
+#[test]
+fn an_admin_that_removes_who_named_it_keeps_its_name() {
+    for legacy in [Legacy::Kept, Legacy::Dropped] {
+        let mut office = Office::new();
+        let (root, second) = (office.root.fingerprint(), office.second.fingerprint());
+        office.second().remove_admin(root, legacy).expect("removed");
+        let admins: Vec<_> = office.trust.view().standing().admins().collect();
+        assert_eq!(admins, [(second, Some(&name("second")))], "{legacy:?}");
+    }
+}

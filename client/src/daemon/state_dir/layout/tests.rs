@@ -3,7 +3,7 @@
 //! `1-first` is what the first program wrote that had a state directory, `1` what the last one of that layout did on an admin's host that was
 //! given an address and whose network is between two secrets. Beside each is what it has to become. The keys are nobody's.
 
-use super::super::atomic;
+use super::super::atomic::Dir;
 use super::*;
 use crate::daemon::state_dir::{StateDir, StateError};
 use std::fs;
@@ -124,7 +124,7 @@ struct Full {
 
 impl Files for Full {
     fn read(&self, name: &str) -> io::Result<Option<Zeroizing<String>>> {
-        Ok(atomic::read(&self.path, name)?.map(Zeroizing::new))
+        Ok(Dir::open(&self.path)?.read(name)?.map(Zeroizing::new))
     }
 
     fn replace(&mut self, name: &str, text: &str) -> io::Result<()> {
@@ -135,7 +135,7 @@ impl Files for Full {
             return Err(io::ErrorKind::StorageFull.into());
         };
         self.takes = left;
-        atomic::replace(&self.path, name, text.as_bytes())
+        Dir::open(&self.path)?.replace(name, text.as_bytes())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Certificates in their second half are replaced: a member's by an admin's host that it meets or stays with, the admin's own too.
 
 use super::*;
+use crate::daemon::report::EXPIRED;
 use shadowmesh_proto::membership::Seconds;
 
 /// How long an admin makes a certificate good, and how long before its end it is due.
@@ -83,6 +84,22 @@ async fn meeting() {
         members.trust.own().unwrap().certificate.body().not_after
     };
     b.until("it to be written", || async { written() > of_b }).await;
+    office.serving.abort();
+}
+
+#[test]
+fn whose_certificate_has_expired_is_told_one_story() {
+    crate::net::namespace::isolated(|| in_network("", expired()));
+}
+
+async fn expired() {
+    let office = Office::new().await;
+    let b = office.certified_at("b", unix_now() - LIFE - 86_400, false, NEVER).await;
+    let own = b.membership().await;
+    assert_eq!((own.state.as_str(), own.warnings.as_slice()), ("expired", &[EXPIRED.to_owned()][..]));
+    let of_itself = b.members().await.into_iter().find(|member| member.is_here).unwrap();
+    assert_eq!((of_itself.standing.as_str(), of_itself.state.as_str()), ("refused", "expired"));
+    assert_eq!(of_itself.why.as_deref(), Some(EXPIRED));
     office.serving.abort();
 }
 
