@@ -1,5 +1,6 @@
 //! Data packets, from opening to the TAP.
 
+use super::merging::Refused;
 use super::{HEARD_EVERY, InboundThread, ROGUE_EVERY};
 use crate::access::Verdict;
 use crate::device::{DeviceFault, VnetHeader};
@@ -174,15 +175,16 @@ impl InboundThread {
                 return Ok(());
             }
         }
-        match self.device.write_frame(VnetHeader::COMPLETE, space) {
-            Ok(()) => route.counters.count_rx(len),
-            // Set down by the administrator, or no memory for a moment: the frame is lost as on any device.
-            Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => {
-                add(&route.counters.rx_dropped, 1);
-            }
-            Err(fault @ DeviceFault::Gone) => return Err(fault),
-        }
-        Ok(())
+        route.counters.count_rx(len);
+        let Self { merging, device, .. } = self;
+        merging.take(now, device, slot, space, |refused| on_refused(snapshot, refused))
+    }
+
+    /// What waits to be put together with more goes to the device.
+    pub(super) fn flush(&mut self) -> Result<(), DeviceFault> {
+        let snapshot = self.snapshot.load_full();
+        let Self { merging, device, .. } = self;
+        merging.flush(device, |refused| on_refused(&snapshot, refused))
     }
 
     /// Counts a frame that the switch does not let in.
@@ -204,6 +206,13 @@ impl InboundThread {
 fn patience(behind: Option<PathSlot>, route: &PeerRoute) -> Duration {
     let is_stream = behind.and_then(PathKind::of_slot).is_some_and(PathKind::is_stream);
     if is_stream { (2 * route.patience).max(STREAM_BEGINS) } else { route.patience }
+}
+
+/// Frames that the device did not take are counted with their sender.
+fn on_refused(snapshot: &Snapshot, Refused { from, frames }: Refused) {
+    if let Some(route) = snapshot.peer(from) {
+        add(&route.counters.rx_dropped, frames);
+    }
 }
 
 /// Where data came from, if none of the peer's paths is there.

@@ -17,6 +17,7 @@
 
 mod data;
 mod datagrams;
+mod merging;
 mod sessions;
 
 use super::shares::{Shares, host};
@@ -29,6 +30,7 @@ use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use datagrams::Buffers;
+use merging::Merging;
 use rustix::event::{PollFd, PollFlags};
 use sessions::Sessions;
 use shadowmesh_proto::endpoint::event::Via;
@@ -190,6 +192,7 @@ pub(super) struct InboundThread {
     gate: Gate,
     rogues: Told,
     sessions: Sessions,
+    merging: Merging,
     stopped: bool,
 }
 
@@ -257,6 +260,7 @@ impl InboundThread {
             gate: Gate::new(parts.limits),
             rogues: Told::default(),
             sessions: Sessions::default(),
+            merging: Merging::default(),
             stopped: false,
         }
     }
@@ -285,6 +289,7 @@ impl InboundThread {
     pub(super) fn step(&mut self, now: Instant) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
         self.take_commands(now);
         if self.stopped {
+            self.flush()?;
             return Ok(ControlFlow::Break(()));
         }
         self.sessions.expire(now);
@@ -302,6 +307,10 @@ impl InboundThread {
         }
         let is_idle = !self.receive_datagrams(now)? && is_idle;
         self.give_on_due(now)?;
+        self.flush()?;
+        if is_idle {
+            self.merging.rest(now);
+        }
         Ok(is_idle)
     }
 
