@@ -10,6 +10,20 @@ lab_expect "who made it is a member and an admin" lab_status a '.membership | (.
 lab_wait 5 "it to say that it is the only one" grep -q "only admin" "$LAB_OUT/a.log"
 members() { on "$1" shadowmesh members --json | jq -er "$2"; }
 
+# Who comes while no member is there that could let it in is told so.
+stop a
+lab_up b "$INVITE" --name early
+doctor() { on b shadowmesh doctor --json 2>/dev/null || true; }
+waits() { doctor | jq -e 'any(.findings[]; .id == "joining")'; }
+waits_not() { doctor | jq -e 'any(.clean[]; .id == "joining")'; }
+lab_wait 10 "doctor on b to say that it waits for a member" waits
+lab_expect "and status" lab_status b '.membership.state == "joining" or error'
+lab_up a
+lab_wait 20 "b to be a member" lab_status b '.membership.state == "member" or error'
+lab_wait 5 "doctor to be clean of it" waits_not
+stop b
+on b sh -c "shadowmesh leave && rm /var/lib/shadowmesh/node.key" >"$LAB_OUT/leave.txt" 2>&1
+
 # By the invite that was printed: an address of choice within the network's range, and another host of one name.
 range=$(lab_address a | cut -d. -f1-2)
 lab_up b "$INVITE" --name pi --address "$range.9.9/16"
@@ -36,7 +50,7 @@ stop a
 invite=$(on a shadowmesh invite --name pi --uses 1 2>/dev/null)
 [[ $invite =~ ^smi1[A-Za-z0-9_-]+$ ]] || lab_fail "no invite without a daemon: $invite"
 lab_up a
-on b sh -c "shadowmesh leave && rm /var/lib/shadowmesh/node.key" >"$LAB_OUT/leave.txt" 2>&1
+on b sh -c "shadowmesh leave && rm /var/lib/shadowmesh/node.key" >>"$LAB_OUT/leave.txt" 2>&1
 lab_up b "$invite"
 lab_all_connected 20
 lab_wait 5 "it to be called pi" lab_status b '.membership.name == "pi" or error'

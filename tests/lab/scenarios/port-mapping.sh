@@ -86,7 +86,19 @@ lab_wait 5 "the router's PCP" on ra sh -c 'ss -lun | grep -q :5351'
 lab_up a --port-mapping off
 for host in a b; do lab_wait 10 "$host to be on relay-udp" lab_path "$host" relay-udp; done
 lab_expect "no port was asked for" unmapped
+# `doctor` says why the relay carries what is for b, and the line that ends it.
+relayed() { (on a shadowmesh doctor --json 2>/dev/null || true) | jq -r '[.findings[] | select(.id == "relayed")][0].line // empty'; }
+is_relayed() { [[ -n $(relayed) ]]; }
+is_not_relayed() { [[ -z $(relayed) ]]; }
+lab_wait 10 "doctor to say that the router is why" is_relayed
+line=$(relayed)
+step "typed: $line"
+on a sh -c "$line" >>"$LAB_OUT/typed.log" 2>&1 3>&- </dev/null || lab_fail "what doctor says to type fails: $(tail -2 "$LAB_OUT/typed.log")"
+lab_wait 15 "a to have a port" has_port
+lab_direct a b 10
+lab_wait 10 "doctor to be clean of it" is_not_relayed
 lab_expect "a leaves" on a shadowmesh down
+lab_wait 5 "the port to be given back" unmapped
 stop silent
 
 # UPnP alone.

@@ -184,9 +184,11 @@ lab_expect "uninstall" inside shadowmesh uninstall
 [[ $(inside sha256sum /var/lib/shadowmesh/node.key) == "$key" ]] || lab_fail "uninstall without --purge took the key"
 lab_expect "install once more" inside shadowmesh install
 lab_wait 10 "the service to be at its relay as before" answers
-refuses "say --yes" shadowmesh uninstall --purge
+# It made its network, and has the only key of an admin.
+refuses "the key of an admin" shadowmesh uninstall --purge --yes
+refuses "say --yes" shadowmesh uninstall --purge --discard-admin-key
 inside rm -r /etc/systemd/system/shadowmesh.service.d
-said=$(inside shadowmesh uninstall --purge --yes 2>&1) || lab_fail "uninstall --purge: $said"
+said=$(inside shadowmesh uninstall --purge --yes --discard-admin-key 2>&1) || lab_fail "uninstall --purge: $said"
 [[ $said == "deleted for good with /var/lib/shadowmesh: this host's key"*"removed /var/lib/shadowmesh"* ]] || lab_fail "the loss is not said before: $said"
 for left in /etc/systemd/system/shadowmesh.service /etc/systemd/system/multi-user.target.wants/shadowmesh.service /etc/sysusers.d/shadowmesh.conf /var/lib/shadowmesh /run/shadowmesh /etc/shadowmesh/config.toml; do
     ! inside test -e "$left" || lab_fail "$left is left"

@@ -9,9 +9,8 @@ use crate::daemon::clock::{self, unix_now};
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::manager::Manager;
 use crate::daemon::members::Members;
-use crate::daemon::members::admin::Limits;
 use crate::daemon::members::founding::{Founding, Stored};
-use crate::daemon::members::inviting::usual_blocks;
+use crate::daemon::members::inviting::Wanted;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::ProgressSender;
 use crate::daemon::rules_file::RulesFile;
@@ -321,11 +320,7 @@ fn found(
     let invite = if output::is_journal() {
         None
     } else {
-        let blocks = usual_blocks(founding.network().address_space(), settings.address);
-        Some(
-            founding
-                .invite(Limits { joins_for: invite::FIRST_EXPIRY, blocks, ..Limits::default() }, &mut rng)?,
-        )
+        Some(founding.invite(Wanted::usual(now, invite::FIRST_EXPIRY), settings.address, &mut rng)?)
     };
     let stored = founding.store(state)?;
     Ok(Made {
@@ -337,8 +332,11 @@ fn found(
 
 /// Makes one without: whoever knows its secret is a member.
 fn make_open(state: &StateDir, network: NetworkState, now: u64) -> anyhow::Result<Made> {
-    let expires = now.saturating_add(invite::FIRST_EXPIRY.as_secs());
-    let invite = (!output::is_journal()).then(|| network.invite(&[], Some(expires), None, None));
+    let invite = if output::is_journal() {
+        None
+    } else {
+        Some(Wanted::usual(now, invite::FIRST_EXPIRY).open(&network, &[]).map_err(anyhow::Error::msg)?)
+    };
     state.enter_network(&network)?;
     let announcement = Announcement::new(invite.as_ref(), invite::ADVICE, false);
     let undo = NewNetwork::Open(network.label_id());

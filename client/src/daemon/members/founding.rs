@@ -10,8 +10,10 @@
 //!
 //! The key of an admin that was there before is put aside and never lost: it may be another network's only one.
 
-use super::admin::{Admin, AdminError, Limits};
+use super::admin::{Admin, AdminError};
+use super::inviting::Wanted;
 use super::stored;
+use crate::config::Ipv4Cidr;
 use crate::daemon::state_dir::{NetworkState, StateDir, StateError};
 use shadowmesh_proto::ids::{Fingerprint, NodeId};
 use shadowmesh_proto::membership::{Authority, Name, Seconds, Trust};
@@ -64,14 +66,19 @@ impl Founding {
         &self.network
     }
 
-    /// An invite into it.
+    /// An invite into it. `beside`: the address that this host was given by hand, if any.
     ///
     /// # Errors
     /// As [`AdminError`].
-    pub fn invite(&mut self, limits: Limits, rng: &mut dyn Rng) -> Result<Invite, AdminError> {
-        let expires = self.now.saturating_add(limits.joins_for.as_secs());
+    pub fn invite(
+        &mut self,
+        wanted: Wanted,
+        beside: Option<Ipv4Cidr>,
+        rng: &mut dyn Rng,
+    ) -> Result<Invite, AdminError> {
+        let limits = wanted.limits(self.network.address_space(), beside).map_err(AdminError::Senseless)?;
         let delegated = Admin::new(&mut self.trust, &self.authority, self.now).invite(limits, rng)?;
-        Ok(self.network.invite(&[], Some(expires), None, Some(delegated)))
+        Ok(wanted.ticket(&self.network, &self.trust, &[], delegated))
     }
 
     /// Writes it.
@@ -150,8 +157,8 @@ mod tests {
     fn who_founds_a_network_is_its_admin_and_member_and_its_invite_is_one_that_members_can_serve() {
         let (_home, state) = open();
         let mut founding = founding(1);
-        let limits = Limits { joins_for: Duration::from_secs(60), ..Limits::default() };
-        let invite = founding.invite(limits, &mut SeededRng::new(2)).expect("an invite");
+        let wanted = Wanted::usual(1_000, Duration::from_secs(60));
+        let invite = founding.invite(wanted, None, &mut SeededRng::new(2)).expect("an invite");
         founding.store(&state).expect("stored");
         let network = state.load_network().expect("read").expect("a network");
         let again = Invite::parse(&invite.to_text(), 1_000).expect("an invite");

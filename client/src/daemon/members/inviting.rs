@@ -35,6 +35,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Whatever is usual, for so long from `now` on, seconds since 1970.
+    pub fn usual(now: u64, expires: Duration) -> Self {
+        let expires_s = expires.as_secs();
+        Self { until: now.saturating_add(expires_s), expires_s, name: None, limits: InviteLimits::default() }
+    }
+
     /// The ticket of a network without certificates.
     ///
     /// # Errors
@@ -84,7 +90,7 @@ impl Wanted {
 
 /// Where no blocks are named: who joins is to be beside the admin's host, where that was given its address by hand; else it may wish for any
 /// address of the range from which all derive theirs.
-pub fn usual_blocks(space: AddressSpace, beside: Option<Ipv4Cidr>) -> Set<Block, MAX_BLOCKS> {
+fn usual_blocks(space: AddressSpace, beside: Option<Ipv4Cidr>) -> Set<Block, MAX_BLOCKS> {
     let derived = || Block::new(addresses::ipv4_network(&space).into(), addresses::IPV4_PREFIX_LEN);
     Set::new(beside.and_then(Ipv4Cidr::block).or_else(derived)).unwrap_or_default()
 }
@@ -114,7 +120,7 @@ mod tests {
     const SPACE: AddressSpace = AddressSpace([5; 32]);
 
     fn wanted(limits: InviteLimits) -> Wanted {
-        Wanted { until: 1_060, expires_s: 60, name: None, limits }
+        Wanted { limits, ..Wanted::usual(1_000, Duration::from_secs(60)) }
     }
 
     #[test]

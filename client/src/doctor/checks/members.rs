@@ -8,6 +8,7 @@ use crate::config::Ipv4Cidr;
 use crate::control::status::PeerState;
 use crate::daemon::EXPIRED;
 use shadowmesh_proto::ids::SHORT_ID_CHARS;
+use shadowmesh_proto::membership::Block;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -62,8 +63,7 @@ pub(super) fn out_of_range(facts: &Facts) -> Outcome {
     with(facts, |Running { status, .. }| {
         let own = status.node.addresses.iter().find_map(|text| text.parse::<Ipv4Cidr>().ok());
         let Some(own) = own else { return Outcome::Clean };
-        let mask = u32::MAX.checked_shl(32_u32.saturating_sub(own.bits().into())).unwrap_or(0);
-        let lies_in = |ip: &Ipv4Addr| (ip.to_bits() ^ own.address().to_bits()) & mask == 0;
+        let lies_in = |ip: &Ipv4Addr| Block::around((*ip).into(), own.bits()) == own.block();
         let outside =
             status.peers.iter().filter(|peer| peer.state == PeerState::Connected).filter_map(|peer| {
                 let addresses: Vec<Ipv4Addr> = peer.addresses.iter().filter_map(|text| ipv4(text)).collect();
