@@ -130,6 +130,7 @@ contender_down() {
         while read -r device; do ip -n "$LAB-$host" link delete "$device" 2>/dev/null || true; done < <(
             ip -n "$LAB-$host" -json link | jq -r '.[].ifname | select(test("^(lo|eth[01])$") | not)'
         )
+        ip -n "$LAB-$host" route delete default 2>/dev/null || true
         rm -rf "$LAB_DIR/$host/run/wireguard"
     done
 }

@@ -8,6 +8,8 @@ vpncloud_up() {
     for host in a b; do
         there=$OUTER_B inside=$INNER_A
         if [[ $host == b ]]; then there=$OUTER_A inside=$INNER_B; fi
+        # It asks the kernel by which address it would reach the internet, and ends where there is none.
+        ip -n "$LAB-$host" route replace default via "$there" || return 1
         start "$host-vpncloud" "$host" "$BENCH_TOOLS/bin/vpncloud" --type tap --mode switch --device tap0 --listen 3210 --password bench --peer "$there:3210" \
             --ip "$inside/24" --no-port-forwarding
     done
