@@ -47,11 +47,11 @@ iperf_ended() {
     unset "LAB_PID[b-iperf]"
 }
 
-# Throughput of 1, 4 and 50 flows both ways; with one flow also what CPU time each side took for it.
+# measure_tcp FLOWS… — throughput of so many flows, both ways; with one flow also what CPU time each side took for it.
 measure_tcp() {
     local flows way side bits bytes
     local -A before
-    for flows in $BENCH_FLOWS; do
+    for flows in "$@"; do
         for way in ab ba; do
             for side in a b relay; do before[$side]=$(side_ticks "$side"); done
             bits=null
@@ -70,13 +70,15 @@ measure_tcp() {
     done
 }
 
-# Datagrams a second that arrive, from a to b.
+# Datagrams a second that arrive, from a to b: each handed to the kernel alone, and at last many as one, as QUIC servers do it.
 measure_udp() {
     local size
-    for size in 64 512 1200; do
-        note "udp_$size" "$(timeout 60 "$LAB_TOOLS/flood" --from "$LAB-a" --to "$LAB-b" --address "$TUNNEL_B:6000" --size "$size" --step-ms "$BENCH_STEP_MS" \
-            --steps "$BENCH_STEPS" 2>>"$LAB_OUT/flood.log" | jq .arrived_per_s)"
-    done
+    for size in 64 512 1200; do note "udp_$size" "$(flood --size "$size")"; done
+    note udp_1200_segmented "$(flood --size 1200 --segmented)"
+}
+flood() {
+    timeout 60 "$LAB_TOOLS/flood" --from "$LAB-a" --to "$LAB-b" --address "$TUNNEL_B:6000" --step-ms "$BENCH_STEP_MS" --steps "$BENCH_STEPS" "$@" \
+        2>>"$LAB_OUT/flood.log" | jq .arrived_per_s
 }
 
 # The kernel's own echo at the other end, so that no third program is measured: median and 99th percentile, in milliseconds.
@@ -107,7 +109,10 @@ measure_memory() { # WHEN
 measure_all() {
     measure_memory idle
     if [[ " $BENCH_WHAT " == *" rtt "* ]]; then measure_rtt; fi
-    if [[ " $BENCH_WHAT " == *" tcp "* ]]; then measure_tcp; fi
+    case " $BENCH_WHAT " in
+    *" tcp "*) measure_tcp 1 4 50 ;;
+    *" tcp1 "*) measure_tcp 1 ;;
+    esac
     if [[ " $BENCH_WHAT " == *" udp "* ]]; then measure_udp; fi
     measure_memory loaded
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use shadowmesh_tests::netns;
 
-use crate::datagrams::{BATCH, Batch, Datagrams};
+use crate::datagrams::{BATCH, Batch, Datagrams, MAX_SEGMENTS, MAX_SEND};
 
 /// Silence after which a step is over: longer than any queue between the ends.
 const SILENCE: Duration = Duration::from_millis(120);
@@ -41,6 +41,8 @@ pub struct Plan {
     pub step: Duration,
     /// How many steps.
     pub steps: usize,
+    /// Whether many go to the kernel as one (`UDP_SEGMENT`), as QUIC servers send, instead of each alone.
+    pub segmented: bool,
 }
 
 /// One step: datagrams a second.
@@ -123,10 +125,12 @@ fn send(plan: &Plan, offers: Sender<u32>, counted: &Receiver<f64>) -> anyhow::Re
     let mut search = Search::new();
     let mut steps = Vec::new();
     for number in 0..plan.steps as u32 {
-        let mut datagram = vec![0; plan.size];
-        datagram[STEP].copy_from_slice(&number.to_be_bytes());
+        let mut burst = vec![0; plan.size * per_call(plan)];
+        for datagram in burst.chunks_mut(plan.size) {
+            datagram[STEP].copy_from_slice(&number.to_be_bytes());
+        }
         offers.send(number).context("the receiver is gone")?;
-        let sent = push(&socket, &datagram, search.offer(), plan.step).context("sending")?;
+        let sent = push(&socket, plan, &burst, search.offer()).context("sending")?;
         let arrived = counted.recv().context("the receiver is gone")?;
         search.learn(arrived);
         steps.push(Step { sent, arrived });
@@ -134,13 +138,18 @@ fn send(plan: &Plan, offers: Sender<u32>, counted: &Receiver<f64>) -> anyhow::Re
     Ok(steps)
 }
 
-/// Sends `datagram` for `time`, `rate` of them a second; how many a second it were.
-fn push(socket: &Datagrams, datagram: &[u8], rate: Option<f64>, time: Duration) -> io::Result<f64> {
+/// Datagrams that one call sends.
+fn per_call(plan: &Plan) -> usize {
+    if plan.segmented { (MAX_SEND / plan.size).clamp(1, MAX_SEGMENTS) } else { BATCH }
+}
+
+/// Sends datagrams of `burst` for the time of a step, `rate` of them a second; how many a second it were.
+fn push(socket: &Datagrams, plan: &Plan, burst: &[u8], rate: Option<f64>) -> io::Result<f64> {
     let began = Instant::now();
     let mut sent = 0_usize;
     loop {
         let elapsed = began.elapsed();
-        if elapsed >= time {
+        if elapsed >= plan.step {
             return Ok(sent as f64 / elapsed.as_secs_f64());
         }
         let due = rate.map_or(usize::MAX, |rate| (elapsed.as_secs_f64() * rate) as usize + 1);
@@ -149,9 +158,15 @@ fn push(socket: &Datagrams, datagram: &[u8], rate: Option<f64>, time: Duration) 
             thread::sleep(one.max(WAKE));
             continue;
         }
-        match socket.send_many(datagram, (due - sent).min(BATCH)) {
+        let count = (due - sent).min(per_call(plan));
+        let took = if plan.segmented {
+            socket.send_segments(&burst[..count * plan.size], plan.size as u16).map(|()| count)
+        } else {
+            socket.send_many(&burst[..plan.size], count)
+        };
+        match took {
             Ok(count) => sent += count,
-            // A full queue of the device is what a flood is for; a receiver that was closed said so on a former step.
+            // A full queue of the device is what a flood is for.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => sent += 1,
             Err(error) => return Err(error),
         }

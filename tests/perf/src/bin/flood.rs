@@ -31,6 +31,9 @@ struct Arguments {
     /// How many steps.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=100))]
     steps: u16,
+    /// Many datagrams go to the kernel as one (`UDP_SEGMENT`).
+    #[arg(long)]
+    segmented: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         size: usize::from(arguments.size),
         step: Duration::from_millis(arguments.step_ms),
         steps: usize::from(arguments.steps),
+        segmented: arguments.segmented,
     })?;
     let best = steps.iter().map(|step| step.arrived).fold(0.0, f64::max);
     let document = json!({
