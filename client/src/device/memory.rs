@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::checksum;
 use super::error::DeviceFault;
 use super::name::DeviceName;
+use super::offload::Superframe;
 use super::tap_linux::{DropCounts, Drops};
 use super::vnet::VnetHeader;
 use super::{Device, Incoming};
@@ -24,6 +26,8 @@ pub struct MemoryPort {
     incoming: Arc<Lane>,
     outgoing: Arc<Lane>,
     drops: Drops,
+    /// What a superframe was cut into, for [`Self::receive`].
+    cut: Mutex<VecDeque<Vec<u8>>>,
 }
 
 /// One direction: packets waiting, and the descriptor that says so.
@@ -52,6 +56,7 @@ pub fn pair(name: &DeviceName, capacity: usize) -> std::io::Result<(MemoryPort, 
         incoming: Arc::clone(incoming),
         outgoing: Arc::clone(outgoing),
         drops: Drops::default(),
+        cut: Mutex::default(),
     };
     Ok((port(&a, &b), port(&b, &a)))
 }
@@ -75,13 +80,31 @@ impl MemoryPort {
         self.write_frame(VnetHeader::COMPLETE, &mut [&[0; VnetHeader::LEN], frame].concat())
     }
 
-    /// Takes the next frame as a vector. For the test's end of a pair.
+    /// Takes the next frame as a vector, as whoever is behind a kernel sees it: superframes cut, checksums complete. For the test's end of a
+    /// pair.
     ///
     /// # Errors
     /// As [`Device::read_frame`].
     pub fn receive(&self) -> Result<Option<Vec<u8>>, DeviceFault> {
-        let mut buffer = vec![0; usize::from(u16::MAX) + VnetHeader::LEN + 1];
-        Ok(self.read_frame(&mut buffer)?.map(|incoming| incoming.frame.to_vec()))
+        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(frame) = cut.pop_front() {
+            return Ok(Some(frame));
+        }
+        let mut buffer = vec![0; usize::from(u16::MAX) + VnetHeader::LEN + 64];
+        let Some(Incoming { header, frame }) = self.read_frame(&mut buffer)? else { return Ok(None) };
+        if let Ok(superframe) = Superframe::new(&header, frame) {
+            let mut segments = superframe.segments(None);
+            cut.extend(std::iter::from_fn(|| {
+                let mut segment = Vec::new();
+                segments.next_into(&mut segment).then_some(segment)
+            }));
+            return Ok(cut.pop_front());
+        }
+        if header.needs_checksum() {
+            // `Drops::admit` lets none through that has no place for it.
+            let _ = checksum::complete(frame, header.checksum_start, header.checksum_offset);
+        }
+        Ok(Some(frame.to_vec()))
     }
 
     /// Packets that this port wrote and the other had no room for.

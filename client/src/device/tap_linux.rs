@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::error::{DeviceFault, OpenError};
 use super::name::DeviceName;
-use super::offload::Superframe;
+use super::offload::{Superframe, may_stay_partial};
 use super::vnet::{Segmentation, VnetHeader};
 use super::{Incoming, checksum};
 
@@ -195,8 +195,8 @@ impl Tap {
 }
 
 impl Drops {
-    /// Looks over the `len` bytes just read into `buffer`: the header of a frame to hand on, complete unless
-    /// it is to be cut and can be, or `None` for one that is dropped and counted.
+    /// Looks over the `len` bytes just read into `buffer`: the header of a frame to hand on, or `None` for one that is dropped and counted.
+    /// What is handed on is to be cut and can be, or says of itself where its checksum was left out ([`may_stay_partial`]), or is complete.
     pub(super) fn admit(&self, buffer: &mut [u8], len: usize) -> Option<VnetHeader> {
         if len >= buffer.len() {
             self.truncated.fetch_add(1, Relaxed);
@@ -209,9 +209,13 @@ impl Drops {
             if header.segmentation() != Segmentation::None {
                 return Superframe::new(&header, frame).is_ok().then_some(header);
             }
-            if header.needs_checksum() {
-                checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
+            if !header.needs_checksum() {
+                return Some(VnetHeader::COMPLETE);
             }
+            if may_stay_partial(&header, frame) {
+                return Some(VnetHeader { flags: VnetHeader::NEEDS_CHECKSUM, ..header });
+            }
+            checksum::complete(frame, header.checksum_start, header.checksum_offset).ok()?;
             Some(VnetHeader::COMPLETE)
         });
         if admitted.is_none() {

@@ -133,8 +133,13 @@ pub struct PeerCounters {
 
 impl PeerCounters {
     pub(super) fn count_tx(&self, bytes: usize) {
-        add(&self.tx_frames, 1);
-        add(&self.tx_bytes, bytes as u64);
+        self.count_tx_many(1, bytes as u64);
+    }
+
+    /// `bytes` are those of all.
+    pub(super) fn count_tx_many(&self, frames: u64, bytes: u64) {
+        add(&self.tx_frames, frames);
+        add(&self.tx_bytes, bytes);
     }
 
     pub(super) fn count_rx(&self, bytes: usize) {

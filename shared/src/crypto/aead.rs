@@ -8,7 +8,8 @@
 //!
 //! Nothing here allocates or locks. [`AeadKey::seal_to`] runs the cipher from the caller's buffer into the packet, which is
 //! the one copy a frame needs (a TAP buffer has room before the frame, so metadata and frame are one slice).
-//! [`AeadKey::seal_in_place`] is for a caller whose frame lies without such room. [`AeadKey::open_in_place`] passes
+//! [`AeadKey::seal_in_place`] is for a caller whose frame lies without such room. [`AeadKey::open_to`] is the same the other
+//! way round: what was received goes by the cipher to where it is wanted. [`AeadKey::open_in_place`] passes
 //! ciphertext and tag apart, which spares aws-lc's `open_within` a `memmove` of the plaintext onto itself. The key schedule
 //! is made once, in [`AeadKey::new`].
 //!
@@ -217,6 +218,20 @@ impl AeadKey {
         self.decrypt_in_place(nonce(counter), header, sealed)
     }
 
+    /// Opens `sealed` (ciphertext and tag) into `out`, which must be [`TAG_LEN`] shorter.
+    ///
+    /// # Errors
+    /// `Length` when `out` does not fit `sealed`; `Forged` when it does not open: `out` is then overwritten with zeros.
+    pub fn open_to(
+        &self,
+        counter: u64,
+        header: &[u8; AAD_LEN],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), AeadError> {
+        self.decrypt(nonce(counter), header, sealed, out)
+    }
+
     fn encrypt(&self, nonce: Nonce, aad: &[u8], plaintext: &[u8], out: &mut [u8]) -> Result<(), AeadError> {
         let (ciphertext, tag) = out.split_at_mut_checked(plaintext.len()).ok_or(AeadError::Length)?;
         self.key
@@ -227,6 +242,17 @@ impl AeadKey {
     fn encrypt_in_place(&self, nonce: Nonce, aad: &[u8], buffer: &mut [u8]) -> Result<(), AeadError> {
         let (text, tag) = buffer.split_last_chunk_mut::<TAG_LEN>().ok_or(AeadError::Length)?;
         self.key.seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag).map_err(|_| AeadError::Length)
+    }
+
+    fn decrypt(&self, nonce: Nonce, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<(), AeadError> {
+        let (text, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(AeadError::Length)?;
+        if text.len() != out.len() {
+            return Err(AeadError::Length);
+        }
+        self.key.open_separate_gather(nonce, Aad::from(aad), text, tag, out).map_err(|_| {
+            out.fill(0);
+            AeadError::Forged
+        })
     }
 
     fn decrypt_in_place<'a>(
@@ -273,6 +299,9 @@ mod tests {
 
                 let mut buffer = sealed.clone();
                 let opened = key.decrypt_in_place(nonce(), &test.aad, &mut buffer).map(|text| text.to_vec());
+                let mut apart = vec![0xa5; test.ct.len()];
+                let opened_to = key.decrypt(nonce(), &test.aad, &sealed, &mut apart).map(|()| apart.clone());
+                assert_eq!(opened_to, opened, "{name:?} {}", test.tc_id);
                 let mut out = vec![0; test.pt.len() + TAG_LEN];
                 key.encrypt(nonce(), &test.aad, &test.pt, &mut out).unwrap();
                 let mut in_place = [&test.pt[..], &[0; TAG_LEN]].concat();
@@ -288,7 +317,7 @@ mod tests {
                         assert_eq!(opened, Err(AeadError::Forged), "{name:?} {}", test.tc_id);
                         // No byte of the plaintext is left behind.
                         assert!(
-                            buffer[..test.ct.len()].iter().all(|byte| *byte == 0),
+                            buffer[..test.ct.len()].iter().chain(&apart).all(|byte| *byte == 0),
                             "{name:?} {}",
                             test.tc_id
                         );
@@ -350,6 +379,8 @@ mod tests {
             }
             assert_eq!(key.seal_in_place(0, &[0; 16], &mut [0; 15]), Err(AeadError::Length));
             assert_eq!(key.open_in_place(0, &[0; 16], &mut [0; 15]), Err(AeadError::Length));
+            assert_eq!(key.open_to(0, &[0; 16], &[0; 15], &mut []), Err(AeadError::Length));
+            assert_eq!(key.open_to(0, &[0; 16], &[0; 20], &mut [0; 5]), Err(AeadError::Length));
         }
     }
 

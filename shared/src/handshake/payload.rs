@@ -38,7 +38,7 @@ pub struct Payload {
     pub association: AssociationId,
     /// Version of the sender's program.
     pub program: String,
-    /// What the sender can do that older programs cannot: a bit each, [`KNOWS_REST`].
+    /// What the sender can do that older programs cannot: a bit each: [`KNOWS_REST`], [`COMPLETES_CHECKSUMS`].
     pub features: u32,
     /// Versions of the protocol that the sender speaks.
     pub versions: Versions,
@@ -48,6 +48,8 @@ pub struct Payload {
 
 /// The sender answers REST (protocol §4.10).
 pub const KNOWS_REST: u32 = 1;
+/// The sender takes frames whose inner checksum was left out (protocol §5).
+pub const COMPLETES_CHECKSUMS: u32 = 2;
 
 /// Why a payload was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -50,7 +50,7 @@ use crate::endpoint::config::Config;
 use crate::endpoint::event::{Contact, Event, PeerState, Via};
 use crate::endpoint::outbox::{Indices, Outbox};
 use crate::handshake::HandshakeError;
-use crate::handshake::payload::{KNOWS_REST, Payload};
+use crate::handshake::payload::{COMPLETES_CHECKSUMS, KNOWS_REST, Payload};
 use crate::handshake::peer::{Received, Responder};
 use crate::ids::{AssociationId, NetworkId, NodeId, PeerSlot, ReceiverIndex};
 use crate::membership::{Admission, Seconds, Trust};
@@ -128,7 +128,7 @@ impl Context<'_> {
             name: self.hello.name.clone(),
             association,
             program: self.config.program.clone(),
-            features: KNOWS_REST,
+            features: KNOWS_REST | COMPLETES_CHECKSUMS,
             versions,
             version: UNSAID,
         }

@@ -4,7 +4,7 @@ use super::gate::DataKeys;
 use super::rekey::Rekey;
 use crate::crypto::aead::Cipher;
 use crate::endpoint::outbox::Indices;
-use crate::handshake::payload::KNOWS_REST;
+use crate::handshake::payload::{COMPLETES_CHECKSUMS, KNOWS_REST};
 use crate::handshake::peer::Completed;
 use crate::ids::{AssociationId, ReceiverIndex};
 use crate::session::OpenError;
@@ -205,6 +205,7 @@ fn control_seal_key(now: Instant, completed: &Completed, policy: RekeyPolicy) ->
 fn data_seal_key(now: Instant, completed: &Completed, policy: RekeyPolicy) -> SealKey {
     let keys = &completed.keys;
     SealKey::new(keys.cipher, &keys.send.data, completed.remote_index, now, policy.stop_sealing_at(now))
+        .for_one_who_completes_checksums(completed.payload.features & COMPLETES_CHECKSUMS != 0)
 }
 
 fn control_open_key(completed: &Completed) -> OpenKey {

@@ -137,13 +137,10 @@ impl ControlOpen {
 
     fn try_open<'a>(&mut self, now: Instant, packet: &'a mut [u8]) -> Result<OpenedControl<'a>, OpenError> {
         let header = Opener::<CONTROL_WINDOW>::examine(PacketType::Control, packet)?;
-        let plain = self.opener.open(now, header, packet)?;
-        Ok(OpenedControl {
-            body: plain.text,
-            counter: header.counter,
-            index: header.receiver,
-            first: plain.first,
-        })
+        let (clear, sealed) = packet.split_first_chunk_mut().ok_or(OpenError::Malformed)?;
+        let opened = self.opener.open(now, header, |aead| aead.open_in_place(header.counter, clear, sealed));
+        let (body, first) = opened?;
+        Ok(OpenedControl { body, counter: header.counter, index: header.receiver, first })
     }
 
     /// Packets opened.

@@ -39,6 +39,7 @@ pub struct SealKey {
     expires_at: Instant,
     limit: u64,
     sealed: u64,
+    completes_checksums: bool,
 }
 
 impl SealKey {
@@ -52,7 +53,15 @@ impl SealKey {
         expires_at: Instant,
     ) -> Self {
         let aead = AeadKey::new(cipher, key);
-        Self { aead, receiver, installed_at, expires_at, limit: seal_limit(cipher), sealed: 0 }
+        Self {
+            aead,
+            receiver,
+            installed_at,
+            expires_at,
+            limit: seal_limit(cipher),
+            sealed: 0,
+            completes_checksums: false,
+        }
     }
 
     /// The same key with a lower packet limit, for tests of what happens there; a higher one changes nothing.
@@ -60,6 +69,18 @@ impl SealKey {
     pub fn with_limit(mut self, packets: u64) -> Self {
         self.limit = self.limit.min(packets);
         self
+    }
+
+    /// The same key, with what the receiver said of itself: see [`Self::completes_checksums`].
+    #[must_use]
+    pub const fn for_one_who_completes_checksums(mut self, completes: bool) -> Self {
+        self.completes_checksums = completes;
+        self
+    }
+
+    /// Whether a frame may go without its inner checksum (protocol §5, *needs checksum*).
+    pub const fn completes_checksums(&self) -> bool {
+        self.completes_checksums
     }
 
     /// The receiver index its packets carry.

@@ -35,8 +35,8 @@ pub const POOL_SPARE_CHUNKS: usize = 4;
 /// Segments in one run of packets to be sent with one call (Linux `UDP_MAX_SEGMENTS` before 6.9; still what drivers take).
 pub const RUN_SEGMENTS: usize = 64;
 
-/// Bytes of one run: the payload of one UDP GSO call is bounded by the 16-bit IP length.
-pub const RUN_BYTES: usize = 65_535;
+/// Bytes of one run: the payload of one UDP GSO call is bounded by IPv4's length field less both headers.
+pub const RUN_BYTES: usize = 65_535 - 20 - 8;
 
 /// Paths of one peer that can be told apart in acknowledgements: one of each kind (protocol §7).
 pub const PATH_SLOTS: usize = 4;

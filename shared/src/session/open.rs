@@ -6,11 +6,10 @@
 //! retires the one before once the new one is proven; the retired one opens what is still under way for 180 s (protocol
 //! §4.8). One replay window spans them all, since counters go on over a rekey.
 //!
-//! # In place
+//! # Where to
 //!
-//! A packet is opened where it was received. The frame lies where its ciphertext lay, so [`FRAME_OFFSET`] bytes of the
-//! packet, the header and the metadata byte, are free before it: room for a virtio header, so that the frame goes to the
-//! TAP without a copy. Nothing allocates, locks or reads a clock per packet.
+//! A packet is opened from where it was received to where its frame is wanted: behind the one before it in a superframe, or with room for a
+//! virtio header before it. So the cipher makes the only copy. Nothing allocates, locks or reads a clock per packet.
 //!
 //! # Acknowledgements
 //!
@@ -23,11 +22,8 @@ use crate::session::ack::{AckReport, PathSlot, ReceiveMarks};
 use crate::session::key::OpenKey;
 use crate::session::limits::DATA_WINDOW;
 use crate::session::opener::{Drops, OpenError, Opener};
-use crate::wire::header::{HEADER_LEN, META_LEN, PacketType};
+use crate::wire::header::{HEADER_LEN, PacketType, TAG_LEN};
 use std::time::Instant;
-
-/// Bytes of a packet before the frame in it.
-pub const FRAME_OFFSET: usize = HEADER_LEN + META_LEN;
 
 /// Metadata bit 0: the frame's inner checksum was left for the receiver to complete (protocol §5).
 pub const META_NEEDS_CHECKSUM: u8 = 1;
@@ -42,7 +38,7 @@ const META_KNOWN: u8 = META_NEEDS_CHECKSUM | META_CONTINUES | META_MOVED;
 pub struct Opened<'a> {
     /// Its metadata: [`META_NEEDS_CHECKSUM`], [`META_CONTINUES`], [`META_MOVED`].
     pub meta: u8,
-    /// The Ethernet frame, at [`FRAME_OFFSET`] in the packet.
+    /// The Ethernet frame, behind the metadata byte.
     pub frame: &'a mut [u8],
     /// Its counter.
     pub counter: u64,
@@ -97,18 +93,24 @@ impl OpenHalf {
         self.opener.keys.indices()
     }
 
-    /// Opens `packet`, which came over `path`, where it lies. `path` is the *sender's* number for the path, which its PING
+    /// Bytes that [`Self::open`] writes of `packet`: the metadata byte and the frame. 0 for one that is too short to be one.
+    pub const fn plaintext_len(packet: &[u8]) -> usize {
+        packet.len().saturating_sub(HEADER_LEN + TAG_LEN)
+    }
+
+    /// Opens `packet`, which came over `path`, into `out`, which has [`Self::plaintext_len`] bytes. `path` is the *sender's* number for the path, which its PING
     /// over it told (protocol §6): the acknowledgement goes back under that number.
     ///
     /// # Errors
-    /// As [`OpenError`]; the packet is to be dropped, and was counted. Its bytes may have been overwritten.
+    /// As [`OpenError`]; the packet is to be dropped, and was counted. What was in `out` may have been overwritten, by nothing secret.
     pub fn open<'a>(
         &mut self,
         now: Instant,
         path: PathSlot,
-        packet: &'a mut [u8],
+        packet: &[u8],
+        out: &'a mut [u8],
     ) -> Result<Opened<'a>, OpenError> {
-        let result = self.try_open(now, path, packet);
+        let result = self.try_open(now, path, packet, out);
         match &result {
             Ok(opened) => self.bytes += opened.frame.len() as u64,
             Err(cause) => self.opener.drops.count(*cause),
@@ -120,11 +122,15 @@ impl OpenHalf {
         &mut self,
         now: Instant,
         path: PathSlot,
-        packet: &'a mut [u8],
+        packet: &[u8],
+        out: &'a mut [u8],
     ) -> Result<Opened<'a>, OpenError> {
         let header = Opener::<DATA_WINDOW>::examine(PacketType::Data, packet)?;
-        let plain = match self.opener.open(now, header, packet) {
-            Ok(plain) => plain,
+        let (clear, sealed) = packet.split_first_chunk().ok_or(OpenError::Malformed)?;
+        let opened =
+            self.opener.open(now, header, |aead| aead.open_to(header.counter, clear, sealed, &mut *out));
+        let first = match opened {
+            Ok(((), first)) => first,
             Err(cause) => {
                 if cause == OpenError::Replayed {
                     self.marks.on_replayed(header.counter);
@@ -133,11 +139,11 @@ impl OpenHalf {
             }
         };
         self.marks.on_opened(now, path, header.counter);
-        let (meta, frame) = plain.text.split_first_mut().ok_or(OpenError::Metadata)?;
+        let (meta, frame) = out.split_first_mut().ok_or(OpenError::Metadata)?;
         if *meta & !META_KNOWN != 0 || (*meta & META_MOVED != 0 && !frame.is_empty()) {
             return Err(OpenError::Metadata);
         }
-        Ok(Opened { meta: *meta, frame, counter: header.counter, index: header.receiver, first: plain.first })
+        Ok(Opened { meta: *meta, frame, counter: header.counter, index: header.receiver, first })
     }
 
     /// When an acknowledgement is due; `None` when nothing opened since the last report.

@@ -3,6 +3,7 @@
 //! Each step is cheaper than the next, and nothing changes before the cipher agreed: a forged packet moves no window and
 //! proves nothing. Whatever fails is counted by cause and never answered (protocol §5.3).
 
+use crate::crypto::aead::{AeadError, AeadKey};
 use crate::session::key::OpenKeys;
 use crate::session::replay::{Freshness, ReplayWindow};
 use crate::wire::codec::WireError;
@@ -109,12 +110,6 @@ impl Drops {
     }
 }
 
-/// A packet that opened.
-pub(crate) struct Plain<'a> {
-    pub(crate) text: &'a mut [u8],
-    pub(crate) first: bool,
-}
-
 /// No honest sender comes near it (protocol §5.1), and nobody behind this line need think of overflow.
 const COUNTER_END: u64 = 1 << 62;
 
@@ -141,13 +136,14 @@ impl<const WINDOW: usize> Opener<WINDOW> {
         Ok(header)
     }
 
-    /// Opens `packet` in place; on success its counter is marked.
-    pub(crate) fn open<'a>(
+    /// Has `cipher` open a packet of this header, if it is one to be opened; on success its counter is marked. Gives what `cipher` gave, and
+    /// whether it was the first that its key opened.
+    pub(crate) fn open<T>(
         &mut self,
         now: Instant,
         header: Header,
-        packet: &'a mut [u8],
-    ) -> Result<Plain<'a>, OpenError> {
+        cipher: impl FnOnce(&AeadKey) -> Result<T, AeadError>,
+    ) -> Result<(T, bool), OpenError> {
         let key = self.keys.find(header.receiver).ok_or(OpenError::UnknownIndex)?;
         if !key.is_open(now) {
             return Err(OpenError::Retired);
@@ -160,14 +156,17 @@ impl<const WINDOW: usize> Opener<WINDOW> {
             Freshness::Seen => return Err(OpenError::Replayed),
             Freshness::Old => return Err(OpenError::TooOld),
         }
-        let (clear, sealed) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(OpenError::Malformed)?;
-        let Ok(text) = key.aead.open_in_place(header.counter, clear, sealed) else {
-            key.count_forged();
-            return Err(OpenError::Forged);
+        let text = match cipher(&key.aead) {
+            Ok(text) => text,
+            Err(AeadError::Length) => return Err(OpenError::Malformed),
+            Err(AeadError::Forged) => {
+                key.count_forged();
+                return Err(OpenError::Forged);
+            }
         };
         let first = key.count_opened();
         self.window.mark(header.counter);
         self.opened += 1;
-        Ok(Plain { text, first })
+        Ok((text, first))
     }
 }

@@ -23,7 +23,7 @@ pub const MAX_MESSAGE: usize = 65_536;
 /// The path of the WebSocket upgrade request.
 pub const HTTP_PATH: &str = "/v1";
 /// Bytes before the first packet of a FORWARD message.
-pub const FORWARD_HEADER_LEN: usize = 5;
+const FORWARD_HEADER_LEN: usize = 5;
 /// The channel in the messages of a direct TCP connection, which leads to one peer only (protocol §7.12).
 pub const DIRECT_CHANNEL: ChannelId = ChannelId(0);
 /// Bytes before each packet in a FORWARD message.
@@ -140,16 +140,9 @@ impl<'a> Iterator for Packets<'a> {
     }
 }
 
-/// Takes the packets of a FORWARD message off one by one, mutably, so that they can be opened where they lie.
-///
-/// `rest` begins as the message without its first [`FORWARD_HEADER_LEN`] bytes. `None` at the end, or where the layout is
-/// broken (which [`Forward::parse`] would have refused).
-pub fn take_packet_mut<'a>(rest: &mut &'a mut [u8]) -> Option<&'a mut [u8]> {
-    let bytes = std::mem::take(rest);
-    let (prefix, bytes) = bytes.split_first_chunk_mut::<PACKET_PREFIX_LEN>()?;
-    let (packet, bytes) = bytes.split_at_mut_checked(usize::from(u16::from_be_bytes(*prefix)))?;
-    *rest = bytes;
-    Some(packet)
+/// The packets of a FORWARD message whose layout was checked before ([`Forward::parse`]); of any other, those before the first that is broken.
+pub fn packets(message: &[u8]) -> Packets<'_> {
+    Packets { reader: Reader::new(message.get(FORWARD_HEADER_LEN..).unwrap_or_default()) }
 }
 
 /// Builds FORWARD messages: packets of one channel until it is full.
@@ -681,15 +674,11 @@ mod tests {
             for packet in &packets {
                 prop_assert!(builder.push(packet));
             }
-            let mut message = builder.finish();
+            let message = builder.finish();
             let StreamMessage::Forward(forward) = StreamMessage::parse(&message).unwrap() else { panic!("not FORWARD") };
             prop_assert_eq!(forward.channel, ChannelId(channel));
             prop_assert!(forward.packets().eq(packets.iter().map(Vec::as_slice)));
-            let mut rest = &mut message[FORWARD_HEADER_LEN..];
-            for packet in &packets {
-                prop_assert_eq!(take_packet_mut(&mut rest).unwrap(), &packet[..]);
-            }
-            prop_assert!(take_packet_mut(&mut rest).is_none());
+            prop_assert!(super::packets(&message).eq(packets.iter().map(Vec::as_slice)));
         }
 
         #[test]

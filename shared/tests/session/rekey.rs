@@ -1,7 +1,9 @@
 //! Rekeys lose nothing: whatever the order of seals, rekeys, loss, reordering and duplication, every frame that the network
 //! did not lose is delivered exactly once.
 
-use crate::fixtures::{CIPHERS, epoch, frame, generation_open, generation_seal, number, path, seal_half};
+use crate::fixtures::{
+    CIPHERS, epoch, frame, generation_open, generation_seal, number, path, room, seal_half,
+};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::ids::ReceiverIndex;
@@ -130,9 +132,9 @@ impl Direction {
         Ok(())
     }
 
-    fn deliver(&mut self, mut packet: Vec<u8>) -> Result<(), TestCaseError> {
+    fn deliver(&mut self, packet: Vec<u8>) -> Result<(), TestCaseError> {
         let counter = u64::from_be_bytes(packet[8..16].try_into().unwrap());
-        match self.open.open(self.now, path(0), &mut packet) {
+        match self.open.open(self.now, path(0), &packet, &mut room(&packet)) {
             Ok(opened) => {
                 prop_assert_eq!(opened.counter, counter);
                 prop_assert_eq!(number(opened.frame), counter);

@@ -1,7 +1,7 @@
 //! Paths die under a session, and no frame is lost or delivered twice for it (protocol §5.2), as far as the ring reaches;
 //! what it does not reach is counted to the frame.
 
-use crate::fixtures::{INDEX, KEY, epoch, frame, number, path, seal_key};
+use crate::fixtures::{INDEX, KEY, epoch, frame, number, path, room, seal_key};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::session::limits::{ACK_EVERY, PATH_SLOTS, POOL_BYTES};
@@ -158,8 +158,8 @@ impl Session {
         }
     }
 
-    fn arrive(&mut self, mut packet: Vec<u8>) {
-        match self.open.open(epoch(), path(self.active), &mut packet) {
+    fn arrive(&mut self, packet: Vec<u8>) {
+        match self.open.open(epoch(), path(self.active), &packet, &mut room(&packet)) {
             Ok(opened) => assert!(self.delivered.insert(number(opened.frame)), "delivered twice"),
             Err(OpenError::Replayed) => self.duplicates += 1,
             Err(other) => panic!("refused: {other}"),

@@ -1,7 +1,7 @@
 //! Two ends that replace their keys every 2 s by the times of [`RekeyPolicy`] and the order of protocol §4.8, over a network
 //! that loses, delays, reorders and goes away.
 
-use crate::fixtures::{epoch, frame, generation_open, generation_seal, number, path, seal_half};
+use crate::fixtures::{epoch, frame, generation_open, generation_seal, number, path, room, seal_half};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::ids::ReceiverIndex;
@@ -90,7 +90,7 @@ impl End {
 
     fn on_packet(&mut self, now: Instant, mut packet: Vec<u8>, out: &mut Vec<Vec<u8>>) {
         if packet[0] == 0xc0 {
-            match self.data.1.open(now, path(0), &mut packet) {
+            match self.data.1.open(now, path(0), &packet, &mut room(&packet)) {
                 Ok(opened) => {
                     let (index, first, number) = (opened.index.0, opened.first, number(opened.frame));
                     assert!(self.received.insert(number), "{number} delivered twice");

@@ -1,11 +1,11 @@
 //! Transport packets of protocol §5 between a sealing and an opening half: what opens, what does not, and the exact bytes.
 
-use crate::fixtures::{CIPHERS, INDEX, KEY, epoch, frame, pair, path, seal_half, seal_key};
+use crate::fixtures::{CIPHERS, INDEX, KEY, epoch, frame, pair, path, room, seal_half, seal_key};
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::ids::ReceiverIndex;
-use shadowmesh_proto::session::limits::{DATA_WINDOW, MAX_FRAME, RETIRED_KEY_LIFE};
-use shadowmesh_proto::session::open::{FRAME_OFFSET, META_CONTINUES, META_MOVED, META_NEEDS_CHECKSUM};
+use shadowmesh_proto::session::limits::{DATA_WINDOW, MAX_FRAME, RUN_BYTES, RETIRED_KEY_LIFE};
+use shadowmesh_proto::session::open::{META_CONTINUES, META_MOVED, META_NEEDS_CHECKSUM};
 use shadowmesh_proto::session::{
     ControlOpen, ControlSeal, Fit, OpenError, OpenHalf, OpenKey, RingLimits, SealError, SealKey,
 };
@@ -26,8 +26,8 @@ proptest! {
             };
             prop_assert_eq!(sealed.counter, counter);
             prop_assert_eq!(sealed.packet.len(), frame.len() + DATA_OVERHEAD);
-            let mut packet = sealed.packet.to_vec();
-            let opened = open.open(epoch(), path(0), &mut packet).unwrap();
+            let mut out = room(sealed.packet);
+            let opened = open.open(epoch(), path(0), sealed.packet, &mut out).unwrap();
             prop_assert_eq!((opened.meta, opened.counter, opened.index), (meta, counter, INDEX));
             prop_assert_eq!(opened.first, counter == 0);
             prop_assert_eq!(&opened.frame[..], &frame[..]);
@@ -41,29 +41,18 @@ proptest! {
         let (_, mut open) = pair(Cipher::ChaCha20Poly1305);
         let mut control = ControlOpen::new();
         control.install(OpenKey::new(Cipher::ChaCha20Poly1305, &KEY, INDEX));
-        prop_assert!(open.open(epoch(), path(0), &mut packet.clone()).is_err());
+        prop_assert!(open.open(epoch(), path(0), &packet, &mut room(&packet)).is_err());
         prop_assert!(control.open(epoch(), &mut packet.clone()).is_err());
         // The same behind a header that is right, so that the cipher sees it.
         let mut framed = vec![kind, 0, 0, 0];
         framed.extend(INDEX.0.to_be_bytes());
         framed.extend(counter.to_be_bytes());
         framed.append(&mut packet);
-        prop_assert!(open.open(epoch(), path(0), &mut framed.clone()).is_err());
+        prop_assert!(open.open(epoch(), path(0), &framed, &mut room(&framed)).is_err());
         prop_assert!(control.open(epoch(), &mut framed).is_err());
         prop_assert_eq!(open.drops().total(), 2);
         prop_assert_eq!(open.highest(), None, "what does not open moves no window");
     }
-}
-
-#[test]
-fn the_frame_stays_where_it_was_received_with_room_before_it() {
-    let (mut seal, mut open) = pair(Cipher::Aes256Gcm);
-    let sealed = seal.seal(epoch(), path(0), 0, &frame(7)).unwrap();
-    let mut packet = sealed.packet.to_vec();
-    let base = packet.as_ptr() as usize;
-    let opened = open.open(epoch(), path(0), &mut packet).unwrap();
-    assert_eq!(opened.frame.as_ptr() as usize - base, FRAME_OFFSET);
-    assert_eq!(FRAME_OFFSET, 17);
 }
 
 #[test]
@@ -74,7 +63,7 @@ fn every_bit_of_a_packet_is_covered() {
         for bit in 0..packet.len() * 8 {
             let mut damaged = packet.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let error = open.open(epoch(), path(0), &mut damaged).unwrap_err();
+            let error = open.open(epoch(), path(0), &damaged, &mut room(&damaged)).unwrap_err();
             let expected = match bit / 8 {
                 0 => OpenError::Malformed,
                 1..4 => OpenError::NonZeroReserved,
@@ -86,11 +75,11 @@ fn every_bit_of_a_packet_is_covered() {
             assert_eq!(error, expected, "bit {bit}");
         }
         for len in 0..packet.len() {
-            let error = open.open(epoch(), path(0), &mut packet[..len].to_vec()).unwrap_err();
+            let error = open.open(epoch(), path(0), &packet[..len], &mut room(&packet[..len])).unwrap_err();
             let expected = if len < HEADER_LEN + 16 { OpenError::Malformed } else { OpenError::Forged };
             assert_eq!(error, expected, "{len} bytes");
         }
-        assert!(open.open(epoch(), path(0), &mut packet.clone()).is_ok(), "it was good all along");
+        assert!(open.open(epoch(), path(0), &packet, &mut room(&packet)).is_ok(), "it was good all along");
     }
 }
 
@@ -104,7 +93,7 @@ fn the_index_itself_is_authenticated() {
         open.install(OpenKey::new(cipher, &KEY, other));
         let mut packet = seal.seal(epoch(), path(0), 0, &frame(1)).unwrap().packet.to_vec();
         packet[4..8].copy_from_slice(&other.0.to_be_bytes());
-        assert_eq!(open.open(epoch(), path(0), &mut packet).unwrap_err(), OpenError::Forged);
+        assert_eq!(open.open(epoch(), path(0), &packet, &mut room(&packet)).unwrap_err(), OpenError::Forged);
     }
 }
 
@@ -119,22 +108,22 @@ fn data_and_control_do_not_pass_for_each_other() {
     let mut data = seal.seal(epoch(), path(0), 0, b"frame").unwrap().packet.to_vec();
     let mut control = control_seal.seal(epoch(), b"\0body").unwrap();
     assert_eq!(control_open.open(epoch(), &mut data.clone()).unwrap_err(), OpenError::Malformed);
-    assert_eq!(open.open(epoch(), path(0), &mut control.clone()).unwrap_err(), OpenError::Malformed);
+    assert_eq!(open.open(epoch(), path(0), &control, &mut room(&control)).unwrap_err(), OpenError::Malformed);
     // Nor when the type is rewritten, even under the same key: the type is associated data.
     data[0] = 0xc1;
     control[0] = 0xc0;
     assert_eq!(control_open.open(epoch(), &mut data).unwrap_err(), OpenError::Forged);
-    assert_eq!(open.open(epoch(), path(0), &mut control).unwrap_err(), OpenError::Forged);
+    assert_eq!(open.open(epoch(), path(0), &control, &mut room(&control)).unwrap_err(), OpenError::Forged);
 }
 
 #[test]
 fn a_packet_replayed_a_thousand_times_is_delivered_once() {
     let (mut seal, mut open) = pair(Cipher::ChaCha20Poly1305);
     let packet = seal.seal(epoch(), path(0), 0, &frame(1)).unwrap().packet.to_vec();
-    assert!(open.open(epoch(), path(0), &mut packet.clone()).is_ok());
+    assert!(open.open(epoch(), path(0), &packet, &mut room(&packet)).is_ok());
     for _ in 0..1_000 {
         let now = epoch() + Duration::from_secs(1);
-        assert_eq!(open.open(now, path(1), &mut packet.clone()).unwrap_err(), OpenError::Replayed);
+        assert_eq!(open.open(now, path(1), &packet, &mut room(&packet)).unwrap_err(), OpenError::Replayed);
     }
     assert_eq!((open.opened(), open.drops().of(OpenError::Replayed)), (1, 1_000));
     assert_eq!(open.highest_on(path(1)), None, "a replay moves no path");
@@ -144,10 +133,10 @@ fn a_packet_replayed_a_thousand_times_is_delivered_once() {
 fn replays_make_no_acknowledgement_due() {
     let (mut seal, mut open) = pair(Cipher::ChaCha20Poly1305);
     let packet = seal.seal(epoch(), path(0), 0, &frame(1)).unwrap().packet.to_vec();
-    open.open(epoch(), path(0), &mut packet.clone()).unwrap();
+    open.open(epoch(), path(0), &packet, &mut room(&packet)).unwrap();
     open.report();
     for _ in 0..1_000 {
-        open.open(epoch(), path(0), &mut packet.clone()).unwrap_err();
+        open.open(epoch(), path(0), &packet, &mut room(&packet)).unwrap_err();
     }
     assert_eq!(open.ack_due_at(), None);
 }
@@ -157,8 +146,9 @@ fn the_window_is_65536_wide() {
     let (mut seal, mut open) = pair(Cipher::ChaCha20Poly1305);
     let packets: Vec<Vec<u8>> =
         (0..DATA_WINDOW + 3).map(|_| seal.seal(epoch(), path(0), 0, b"").unwrap().packet.to_vec()).collect();
-    let mut open_one =
-        |counter: usize| open.open(epoch(), path(0), &mut packets[counter].clone()).map(|o| o.counter);
+    let mut open_one = |counter: usize| {
+        open.open(epoch(), path(0), &packets[counter], &mut room(&packets[counter])).map(|o| o.counter)
+    };
     assert_eq!(open_one(DATA_WINDOW + 2), Ok(DATA_WINDOW as u64 + 2));
     assert_eq!(open_one(2), Ok(2), "exactly the window below the highest");
     assert_eq!(open_one(1), Err(OpenError::TooOld));
@@ -173,13 +163,14 @@ fn the_window_is_65536_wide() {
 fn unknown_metadata_is_not_delivered() {
     let (mut seal, mut open) = pair(Cipher::Aes256Gcm);
     for meta in 0..=u8::MAX {
-        let mut packet = seal.seal(epoch(), path(0), meta, &frame(1)).unwrap().packet.to_vec();
-        let result = open.open(epoch(), path(0), &mut packet).map(|opened| opened.meta);
+        let packet = seal.seal(epoch(), path(0), meta, &frame(1)).unwrap().packet.to_vec();
+        let result = open.open(epoch(), path(0), &packet, &mut room(&packet)).map(|opened| opened.meta);
         let known = meta & !(META_NEEDS_CHECKSUM | META_CONTINUES) == 0;
         assert_eq!(result, if known { Ok(meta) } else { Err(OpenError::Metadata) });
     }
-    let mut end = seal.seal(epoch(), path(0), META_MOVED, &[]).unwrap().packet.to_vec();
-    let opened = open.open(epoch(), path(0), &mut end).unwrap();
+    let end = seal.seal(epoch(), path(0), META_MOVED, &[]).unwrap().packet.to_vec();
+    let mut out = room(&end);
+    let opened = open.open(epoch(), path(0), &end, &mut out).unwrap();
     assert_eq!((opened.meta, opened.frame.len()), (META_MOVED, 0), "which has no frame");
     assert_eq!(seal.seal_prefixed(epoch(), path(0), &[]).unwrap_err(), SealError::NoMetadata);
 }
@@ -247,9 +238,9 @@ fn a_key_that_saw_too_many_forgeries_is_given_up() {
     let mut forged = good.clone();
     *forged.last_mut().unwrap() ^= 1;
     for _ in 0..10 {
-        assert_eq!(open.open(epoch(), path(0), &mut forged.clone()).unwrap_err(), OpenError::Forged);
+        assert_eq!(open.open(epoch(), path(0), &forged, &mut room(&forged)).unwrap_err(), OpenError::Forged);
     }
-    assert_eq!(open.open(epoch(), path(0), &mut good.clone()).unwrap_err(), OpenError::WornOut);
+    assert_eq!(open.open(epoch(), path(0), &good, &mut room(&good)).unwrap_err(), OpenError::WornOut);
 }
 
 #[test]
@@ -264,15 +255,18 @@ fn a_retired_key_opens_for_180_seconds() {
 
     let before = closes - Duration::from_nanos(1);
     open.expire(before, |_| panic!("too early"));
-    assert!(open.open(before, path(0), &mut packets.next().unwrap()).is_ok());
-    assert_eq!(open.open(closes, path(0), &mut packets.next().unwrap()).unwrap_err(), OpenError::Retired);
+    let mut next = |now| {
+        let packet = packets.next().unwrap();
+        open.open(now, path(0), &packet, &mut room(&packet)).map(drop)
+    };
+    assert!(next(before).is_ok());
+    assert_eq!(next(closes).unwrap_err(), OpenError::Retired);
     let mut gone = Vec::new();
     open.expire(closes, |index| gone.push(index));
     assert_eq!(gone, [INDEX]);
-    assert_eq!(
-        open.open(closes, path(0), &mut packets.next().unwrap()).unwrap_err(),
-        OpenError::UnknownIndex
-    );
+    let packet = packets.next().unwrap();
+    let refused = open.open(closes, path(0), &packet, &mut room(&packet)).unwrap_err();
+    assert_eq!(refused, OpenError::UnknownIndex);
 }
 
 #[test]
@@ -281,14 +275,17 @@ fn the_keys_kept_are_bounded_and_the_proven_one_outlives_failed_rekeys() {
     let cipher = Cipher::ChaCha20Poly1305;
     let (mut seal, _) = pair(cipher);
     open.install(OpenKey::new(cipher, &KEY, INDEX));
-    let mut packet = || seal.seal(epoch(), path(0), 0, b"frame").unwrap().packet.to_vec();
-    open.open(epoch(), path(0), &mut packet()).unwrap();
+    let mut opens = |open: &mut OpenHalf| {
+        let sealed = seal.seal(epoch(), path(0), 0, b"frame").unwrap();
+        open.open(epoch(), path(0), sealed.packet, &mut room(sealed.packet)).is_ok()
+    };
+    assert!(opens(&mut open));
     let mut evicted = Vec::new();
     for attempt in 0..100 {
         // Rekeys that come to nothing: installed, never used.
         evicted.extend(open.install(OpenKey::new(cipher, &[9; 32], ReceiverIndex(attempt))));
         assert!(open.indices().count() <= 8);
-        assert!(open.open(epoch(), path(0), &mut packet()).is_ok());
+        assert!(opens(&mut open));
     }
     assert_eq!(evicted, (0..93).map(ReceiverIndex).collect::<Vec<_>>());
 }
@@ -308,8 +305,8 @@ fn a_run_is_contiguous_equal_and_opens_packet_by_packet() {
         assert_eq!((run.first, run.packets, run.segment), (0, 40, 1_400 + DATA_OVERHEAD));
         assert_eq!(run.bytes.len(), 39 * run.segment + 200 + DATA_OVERHEAD);
         for ((counter, frame), packet) in (0..).zip(&frames).zip(run.bytes.chunks(run.segment)) {
-            let mut packet = packet.to_vec();
-            let opened = open.open(epoch(), path(0), &mut packet).unwrap();
+            let mut out = room(packet);
+            let opened = open.open(epoch(), path(0), packet, &mut out).unwrap();
             assert_eq!((opened.counter, &opened.frame[..]), (counter, &frame[..]));
         }
     }
@@ -333,11 +330,10 @@ proptest! {
             }
             let run = run.finish();
             prop_assert!(run.packets > 0, "a run takes one packet at least");
-            prop_assert!(run.packets <= 64 && run.bytes.len() <= 65_535);
+            prop_assert!(run.packets <= 64 && run.bytes.len() <= RUN_BYTES);
             prop_assert_eq!(run.bytes.chunks(run.segment).count(), run.packets);
             for packet in run.bytes.chunks(run.segment) {
-                let mut packet = packet.to_vec();
-                delivered.push(open.open(epoch(), path(0), &mut packet).unwrap().frame.len());
+                delivered.push(open.open(epoch(), path(0), packet, &mut room(packet)).unwrap().frame.len());
             }
         }
         prop_assert_eq!(delivered, sizes);
@@ -345,7 +341,7 @@ proptest! {
 }
 
 #[test]
-fn a_run_ends_at_64_packets_and_at_65535_bytes() {
+fn a_run_ends_at_64_packets_and_at_as_many_bytes_as_a_call_takes() {
     let (mut seal, _) = pair(Cipher::ChaCha20Poly1305);
     for (size, expected) in [(60, 64), (990, 64), (991, 63), (1_400, 45), (MAX_FRAME, 1)] {
         let mut run = seal.run(epoch(), path(0), 65_535).unwrap();
@@ -377,8 +373,8 @@ fn known_answers() {
         if name == "data" {
             let mut open = OpenHalf::new();
             open.install(OpenKey::new(cipher, &key, index));
-            let mut received = packet.clone();
-            let opened = open.open(epoch(), path(0), &mut received).unwrap();
+            let mut out = room(&packet);
+            let opened = open.open(epoch(), path(0), &packet, &mut out).unwrap();
             assert_eq!((opened.counter, opened.meta), (counter, plaintext[0]));
             assert_eq!(&opened.frame[..], &plaintext[1..]);
 

@@ -34,9 +34,7 @@ use shadowmesh_proto::transmit::{RelayNo, TcpLink};
 use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::control::{Cidr4, Claim, Hello};
 use shadowmesh_proto::wire::packet::PacketKind;
-use shadowmesh_proto::wire::relay::{
-    FORWARD_HEADER_LEN, Forward, ForwardBuilder, StreamMessage, take_packet_mut,
-};
+use shadowmesh_proto::wire::relay::{Forward, ForwardBuilder, StreamMessage, packets};
 use shadowmesh_proto::wire::relayed::RELAYED;
 use shadowmesh_relay::core::ConnId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -558,7 +556,7 @@ impl Node {
         &mut self,
         now: Instant,
         link: TcpLink,
-        mut message: Vec<u8>,
+        message: Vec<u8>,
         peer: NodeId,
         books: &mut Books,
     ) -> Result<Outcome, String> {
@@ -572,9 +570,8 @@ impl Node {
             outcome.came = in_message(&message);
             self.machine.deliver(Via::Tcp(link), &message);
         } else {
-            let mut rest = message.get_mut(FORWARD_HEADER_LEN..).unwrap_or_default();
-            while let Some(packet) = take_packet_mut(&mut rest) {
-                self.take(now, Via::Tcp(link), packet, &mut outcome);
+            for packet in packets(&message) {
+                self.take(now, Via::Tcp(link), &mut packet.to_vec(), &mut outcome);
             }
         }
         self.settle_into(now, books, &mut outcome)?;

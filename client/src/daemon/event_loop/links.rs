@@ -6,7 +6,7 @@ use crate::transport::tcp::TcpEvent;
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::transmit::{RelayNo, TcpLink};
-use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
+use shadowmesh_proto::wire::relay::packets;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -55,13 +55,13 @@ impl EventLoop {
                 }
             }
             TcpEvent::Message { link, message } => {
-                let mut message = message.to_vec();
-                let Some(mut rest) = message.get_mut(FORWARD_HEADER_LEN..).filter(|_| self.tcp.has(link))
-                else {
+                if !self.tcp.has(link) {
                     return;
-                };
-                while let Some(packet) = take_packet_mut(&mut rest) {
-                    if let Err(error) = self.endpoint.handle_packet(now, Via::Tcp(link), packet) {
+                }
+                for packet in packets(&message) {
+                    // Opened in place.
+                    let mut packet = packet.to_vec();
+                    if let Err(error) = self.endpoint.handle_packet(now, Via::Tcp(link), &mut packet) {
                         tracing::trace!(%error, "a packet is dropped");
                     }
                 }

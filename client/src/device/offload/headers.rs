@@ -95,6 +95,24 @@ impl Headers {
         Ok(Self { version, transport, ip_at, transport_at, payload_at })
     }
 
+    /// Whether `frame`, which has them, is a fragment, the first one.
+    pub(super) fn is_fragment(self, frame: &[u8]) -> bool {
+        // IPv6 has a header for that, behind which nothing was looked for.
+        self.version == Version::V4
+            && super::get(frame.get(self.ip_at..).unwrap_or_default(), 6) & 0x3fff != 0
+    }
+
+    /// What the device is told of a frame with them whose checksum was left out.
+    pub(super) const fn partial(self) -> VnetHeader {
+        VnetHeader {
+            flags: VnetHeader::NEEDS_CHECKSUM,
+            // It lies in a frame that has no more than 65,535 bytes, and its link header.
+            checksum_start: self.transport_at as u16,
+            checksum_offset: self.transport.checksum_at() as u16,
+            ..VnetHeader::COMPLETE
+        }
+    }
+
     /// Those of a complete frame; `None` where it is neither TCP nor UDP, or is shorter than its headers. A first fragment has them as well.
     pub(super) fn of_complete(frame: &[u8]) -> Option<Self> {
         let (ip_at, version) = find_ip(frame).ok()?;

@@ -3,17 +3,24 @@
 //!
 //! # Life
 //!
-//! A [`Merge`] is empty, is begun by a frame ([`Merge::begin`]), takes what follows that ([`Merge::take`]) and is finished
-//! ([`Merge::finish`]): then it lies in one piece, with the virtio header that says how it is to be seen, and the merge is empty again.
+//! A [`Merge`] is empty, is begun by a frame, takes what follows that and is finished ([`Merge::finish`]): then it lies in one piece, with the
+//! virtio header that says how it is to be seen, and the merge is empty again.
+//!
+//! # Where a frame comes from
+//!
+//! Who it is for says where it is to be written ([`Merge::space`]) before anybody knows what it is: so that its payload, should it follow what is
+//! there, comes to lie right behind that, and its headers over the end of that, which is put by. Then it is looked at ([`Merge::opened`]), and
+//! stays ([`Merge::keep`]: the end is put back, over its headers), or goes elsewhere ([`Merge::withdraw`]). A cipher that writes there makes the
+//! only copy of the payload.
 //!
 //! # Invariants
 //!
 //! - What is taken is what the kernel's own GRO takes (`tcp_gro_receive`, `udp_gro_receive`, `inet_gro_receive`), and stricter where that is simpler:
 //!   all headers are those of the first frame, but for lengths, checksums, the IPv4 identification, which counts up, the sequence number, which
-//!   follows, and PSH and FIN, which end it.
+//!   follows, and PSH and FIN, which end it. (No mark of the sender is needed for it, nor would one be believed: protocol §5.)
 //! - So cutting what is finished gives the frames that were taken, byte for byte; and what was cut is whole again (tests).
 //! - A frame whose checksums do not hold is taken by nobody: the kernel is told that they need not be looked at, and what was damaged before it came to
-//!   us (behind a bridge) has to be found by whom it is for.
+//!   us (behind a bridge) has to be found by whom it is for. One that *needs a checksum* has none that could not hold.
 //! - One frame alone is finished as it was.
 
 use super::super::checksum::{fold, sum};
@@ -37,7 +44,9 @@ const LONGEST: usize = 65_535;
 const LINK: usize = 22;
 
 /// Bytes that a merge needs: the virtio header, and the longest frame.
-pub const MERGE_BYTES: usize = VnetHeader::LEN + LINK + 40 + LONGEST;
+const MERGE_BYTES: usize = VnetHeader::LEN + LINK + 40 + LONGEST;
+/// Bytes of headers of what is put together at most: more than any TCP over IPv4 has behind two tags.
+const HEAD: usize = 192;
 
 /// What a frame is to a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +85,7 @@ fn segment_of(frame: &[u8]) -> Option<Segment> {
         Version::V6 => 40 + usize::from(get(ip, 4)),
     };
     let payload = frame.len().checked_sub(payload_at).filter(|payload| *payload > 0)?;
-    if said != ip.len() {
+    if said != ip.len() || payload_at > HEAD {
         return None;
     }
     match transport {
@@ -102,10 +111,33 @@ pub struct Merge {
     /// Bytes of the frame.
     len: usize,
     /// The first frame; `None` when it is empty.
-    first: Option<Segment>,
+    first: Option<First>,
     count: u16,
     /// Nothing follows: the last one was shorter, or ends a burst.
     is_ended: bool,
+    /// The frame that was written last, until it is known where it belongs.
+    open: Option<Open>,
+    /// What was where that has its headers.
+    put_by: [u8; VnetHeader::LEN + HEAD],
+    /// The headers of the first frame: those of the one that is open may lie over them.
+    head: [u8; HEAD],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct First {
+    segment: Segment,
+    /// Whether its checksum was left out.
+    is_partial: bool,
+}
+
+/// A frame of which it is not known yet where it belongs.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    /// Where it begins in the memory.
+    at: usize,
+    len: usize,
+    /// How much of what is before its payload was put by.
+    put_by: usize,
 }
 
 impl Default for Merge {
@@ -123,12 +155,20 @@ impl Merge {
             first: None,
             count: 0,
             is_ended: false,
+            open: None,
+            put_by: [0; VnetHeader::LEN + HEAD],
+            head: [0; HEAD],
         }
     }
 
     /// Whether nothing is in it.
     pub const fn is_empty(&self) -> bool {
         self.first.is_none()
+    }
+
+    /// Whether nothing can follow what is in it.
+    pub const fn is_ended(&self) -> bool {
+        self.is_ended || self.count >= MOST
     }
 
     /// How many frames are in it.
@@ -139,9 +179,9 @@ impl Merge {
     /// Whether `frame` is of the flow that is in it: it has its addresses, tags and ports.
     pub fn is_of_flow(&self, frame: &[u8]) -> bool {
         let Some(first) = &self.first else { return false };
-        let there = self.frame();
+        let there = self.head(first.segment.headers);
         let same = |from: usize, to: usize| there.get(from..to) == frame.get(from..to);
-        let Headers { version, ip_at, transport_at, .. } = first.headers;
+        let Headers { version, ip_at, transport_at, .. } = first.segment.headers;
         let addresses = match version {
             Version::V4 => same(ip_at + 9, ip_at + 10) && same(ip_at + 12, ip_at + 20),
             Version::V6 => same(ip_at + 8, ip_at + 40),
@@ -149,60 +189,101 @@ impl Merge {
         same(0, ip_at) && addresses && same(transport_at, transport_at + 4)
     }
 
-    /// Begins with `frame`, where it is empty and the frame is sound.
-    pub fn begin(&mut self, frame: &[u8], segment: Segment) -> bool {
-        let Some(space) = self.memory.get_mut(VnetHeader::LEN..VnetHeader::LEN + frame.len()) else {
-            return false;
+    /// Where a frame of `len` bytes with one byte before it is to be written. `None` where it has no place behind what is in it. It is open
+    /// until [`Self::keep`] takes it, or [`Self::withdraw`].
+    pub fn space(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.withdraw();
+        let (at, put_by) = match self.first {
+            None => (VnetHeader::LEN, 0),
+            Some(_) if self.is_ended() => return None,
+            Some(First { segment, .. }) => {
+                let headers = segment.headers.payload_at;
+                (VnetHeader::LEN + self.len - headers, VnetHeader::LEN + headers)
+            }
         };
-        if self.first.is_some() || !is_sound(frame, segment.headers) {
-            return false;
+        if put_by > 0 {
+            let before = self.memory.get(at - VnetHeader::LEN..)?.get(..put_by)?;
+            self.put_by.get_mut(..put_by)?.copy_from_slice(before);
         }
-        space.copy_from_slice(frame);
-        (self.len, self.first, self.count) = (frame.len(), Some(segment), 1);
-        self.is_ended = ends(segment, segment.payload);
-        true
+        let space = self.memory.get_mut(at - 1..at + len)?;
+        self.open = Some(Open { at, len, put_by });
+        Some(space)
     }
 
-    /// Takes `frame`, where that follows what is in it and is sound.
-    pub fn take(&mut self, frame: &[u8], segment: Segment) -> bool {
-        let Some(first) = self.first else { return false };
-        if self.is_ended || self.count >= MOST || !self.follows(frame, first, segment) {
+    /// The frame that is open.
+    pub fn opened(&self) -> &[u8] {
+        self.open.and_then(|Open { at, len, .. }| self.memory.get(at..at + len)).unwrap_or_default()
+    }
+
+    /// Room for a virtio header with the open frame behind it.
+    pub fn opened_packet(&mut self) -> &mut [u8] {
+        let range = self.open.map_or(0..0, |Open { at, len, .. }| at - VnetHeader::LEN..at + len);
+        self.memory.get_mut(range).unwrap_or_default()
+    }
+
+    /// The open frame is none of this.
+    pub fn withdraw(&mut self) {
+        let Some(Open { at, put_by, .. }) = self.open.take() else { return };
+        let place = self.memory.get_mut(at - VnetHeader::LEN..).and_then(|rest| rest.get_mut(..put_by));
+        if let (Some(place), Some(before)) = (place, self.put_by.get(..put_by)) {
+            place.copy_from_slice(before);
+        }
+    }
+
+    /// Takes the open frame, where that follows what is in it (or nothing is) and is sound; else it stays open. `is_partial`: its checksum was
+    /// left out.
+    pub fn keep(&mut self, segment: Segment, is_partial: bool) -> bool {
+        let Some(Open { len, .. }) = self.open else { return false };
+        let size = match self.first {
+            None => segment.payload,
+            Some(First { segment: first, .. }) => {
+                let is_within = self.len - first.headers.ip_at + segment.payload <= LONGEST;
+                if self.is_ended() || !is_within || !self.follows(self.opened(), first, segment) {
+                    return false;
+                }
+                first.payload
+            }
+        };
+        if !is_sound(self.opened(), segment.headers, is_partial) {
             return false;
         }
-        let end = VnetHeader::LEN + self.len;
-        let is_within = self.len - first.headers.ip_at + segment.payload <= LONGEST;
-        let payload = frame.get(segment.headers.payload_at..);
-        let space = self.memory.get_mut(end..end + segment.payload);
-        let (true, Some(payload), Some(space)) = (is_within, payload, space) else { return false };
-        if !is_sound(frame, segment.headers) {
-            return false;
+        if self.first.is_none() {
+            let Self { head, memory, .. } = self;
+            let from = memory.get(VnetHeader::LEN..).unwrap_or_default();
+            head.iter_mut().zip(from).take(segment.headers.payload_at).for_each(|(to, from)| *to = *from);
+            self.first = Some(First { segment, is_partial });
+            (self.len, self.open) = (len, None);
+        } else {
+            self.withdraw();
+            self.len += segment.payload;
+            let flags = self.memory.get_mut(VnetHeader::LEN + segment.headers.transport_at + 13);
+            if let Some(flags) = flags.filter(|_| segment.headers.transport == Transport::Tcp) {
+                *flags |= segment.flags & (PSH | FIN);
+            }
         }
-        space.copy_from_slice(payload);
-        self.len += segment.payload;
         self.count += 1;
-        self.is_ended = ends(segment, first.payload);
-        if let Some(flags) = self.memory.get_mut(VnetHeader::LEN + first.headers.transport_at + 13)
-            && first.headers.transport == Transport::Tcp
-        {
-            *flags |= segment.flags & (PSH | FIN);
-        }
+        self.is_ended = ends(segment, size);
         true
     }
 
     /// What is in it: the header for the device, and room for that with the frame behind it. `None` where it is empty. It is empty afterwards.
     pub fn finish(&mut self) -> Option<(VnetHeader, &mut [u8])> {
-        let first = self.first.take()?;
+        self.withdraw();
+        let First { segment, is_partial } = self.first.take()?;
         let (len, count) = (std::mem::take(&mut self.len), std::mem::take(&mut self.count));
+        self.is_ended = false;
         let packet = self.memory.get_mut(..VnetHeader::LEN + len)?;
         if count < 2 {
-            return Some((VnetHeader::COMPLETE, packet));
+            let header = if is_partial { segment.headers.partial() } else { VnetHeader::COMPLETE };
+            return Some((header, packet));
         }
-        let header = seal(packet.get_mut(VnetHeader::LEN..)?, first);
+        let header = seal(packet.get_mut(VnetHeader::LEN..)?, segment);
         Some((header, packet))
     }
 
-    fn frame(&self) -> &[u8] {
-        self.memory.get(VnetHeader::LEN..VnetHeader::LEN + self.len).unwrap_or_default()
+    /// The headers of the first frame.
+    fn head(&self, headers: Headers) -> &[u8] {
+        self.head.get(..headers.payload_at).unwrap_or_default()
     }
 
     /// Whether `frame` is the next of those that begin with `first`.
@@ -210,7 +291,7 @@ impl Merge {
         if first.headers != segment.headers || segment.payload > first.payload {
             return false;
         }
-        let there = self.frame();
+        let there = self.head(first.headers);
         let same = |from: usize, to: usize| there.get(from..to) == frame.get(from..to);
         let Headers { version, transport, ip_at, transport_at, payload_at } = first.headers;
         let is_same_ip = match version {
@@ -248,14 +329,14 @@ const fn ends(segment: Segment, size: usize) -> bool {
     segment.payload < size || segment.flags & (PSH | FIN) != 0
 }
 
-/// Whether its checksums hold (RFC 1071).
-fn is_sound(frame: &[u8], headers: Headers) -> bool {
+/// Whether its checksums hold (RFC 1071), as far as it has any.
+fn is_sound(frame: &[u8], headers: Headers, is_partial: bool) -> bool {
     let Headers { version, transport, ip_at, transport_at, .. } = headers;
     let (Some(ip), Some(body)) = (frame.get(ip_at..transport_at), frame.get(transport_at..)) else {
         return false;
     };
     let is_ip_sound = version == Version::V6 || fold(sum(ip)) == 0xffff;
-    is_ip_sound && fold(pseudo(ip, version, transport, body.len()) + sum(body)) == 0xffff
+    is_ip_sound && (is_partial || fold(pseudo(ip, version, transport, body.len()) + sum(body)) == 0xffff)
 }
 
 /// The sum of the pseudo-header, not folded.
@@ -311,6 +392,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Writes `frame` where it belongs if it follows, and says whether it does; if not, what was there is as before.
+    fn take(merge: &mut Merge, frame: &[u8], segment: Segment) -> bool {
+        let Some(space) = merge.space(frame.len()) else { return false };
+        space[0] = 0xa5;
+        space[1..].copy_from_slice(frame);
+        assert_eq!(merge.opened(), frame);
+        assert_eq!(&merge.opened_packet()[VnetHeader::LEN..], frame);
+        // Whoever writes it from there to the device writes a virtio header before it.
+        merge.opened_packet()[..VnetHeader::LEN].fill(0x5a);
+        let is_kept = merge.keep(segment, false);
+        if !is_kept {
+            merge.withdraw();
+        }
+        is_kept
+    }
+
     /// What was finished, in its order, of frames that come one behind the other: with the frames that are finished as they were.
     fn merged<'f>(frames: impl IntoIterator<Item = &'f Vec<u8>>) -> Vec<(VnetHeader, Vec<u8>)> {
         let mut merge = Merge::new();
@@ -325,9 +422,9 @@ mod tests {
                 done.push((VnetHeader::COMPLETE, frame.clone()));
                 continue;
             };
-            if !merge.take(frame, segment) {
+            if !take(&mut merge, frame, segment) {
                 finish(&mut merge, &mut done);
-                if !merge.begin(frame, segment) {
+                if !take(&mut merge, frame, segment) {
                     done.push((VnetHeader::COMPLETE, frame.clone()));
                 }
             }
@@ -458,7 +555,7 @@ mod tests {
         let Kind::Data(segment) = Kind::of(&parts[0]) else { panic!("data") };
         let mut merge = Merge::new();
         assert!(!merge.is_of_flow(&parts[1]));
-        assert!(merge.begin(&parts[0], segment));
+        assert!(take(&mut merge, &parts[0], segment));
         assert!(merge.is_of_flow(&parts[1]));
         for at in [0, 6, 15, 18 + 9, 18 + 12, 18 + 19, 18 + 20, 18 + 23] {
             let mut other = parts[1].clone();

@@ -3,6 +3,7 @@
 //!
 //! - `headers`: where things are in a frame, by what the virtio header says and the frame confirms.
 //! - `split`: one superframe into frames that are complete.
+//! - `partial`: frames whose checksum was left out.
 //! - `merge`: frames of one flow into a superframe.
 //!
 //! # Invariants
@@ -15,11 +16,14 @@
 
 mod headers;
 mod merge;
+mod partial;
 mod split;
 
 pub use headers::Malformed;
-pub use merge::{Kind, MERGE_BYTES, Merge, Segment};
-pub use split::{Segments, Superframe};
+pub use merge::{Kind, Merge, Segment};
+pub(super) use partial::may_stay_partial;
+pub use partial::{complete, partial_header};
+pub use split::{Cutting, Segments, Superframe};
 
 fn get(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(<[u8]>::first_chunk::<2>).map_or(0, |field| u16::from_be_bytes(*field))

@@ -49,13 +49,18 @@ impl<'f> Superframe<'f> {
     /// Its segments: frames of at most `longest` bytes where it is TCP and that leaves room for data, else as the kernel would cut it.
     #[must_use]
     pub fn segments(&self, longest: Option<usize>) -> Segments<'f> {
-        let fitting = longest
-            .filter(|_| self.headers.transport == Transport::Tcp)
-            .and_then(|longest| longest.checked_sub(self.headers.payload_at))
-            .filter(|room| *room > 0);
-        let size = fitting.map_or(self.size, |room| room.min(self.size));
-        Segments { superframe: *self, size, at: self.headers.payload_at, number: 0 }
+        let size = size_for(self.headers, self.size, longest);
+        Segments { superframe: *self, size, at: self.headers.payload_at, number: 0, is_partial: false }
     }
+}
+
+/// Payload bytes of each segment, where the frames are to have `longest` bytes at most.
+fn size_for(headers: Headers, size: usize, longest: Option<usize>) -> usize {
+    let fitting = longest
+        .filter(|_| headers.transport == Transport::Tcp)
+        .and_then(|longest| longest.checked_sub(headers.payload_at))
+        .filter(|room| *room > 0);
+    fitting.map_or(size, |room| room.min(size))
 }
 
 /// What is left of a superframe.
@@ -66,10 +71,18 @@ pub struct Segments<'f> {
     /// Where the next one's payload begins.
     at: usize,
     number: u16,
+    is_partial: bool,
 }
 
 impl Segments<'_> {
-    /// Appends the next complete frame to `out`; `false` when there is none.
+    /// The same with their checksums left out (`partial`).
+    #[must_use]
+    pub const fn partial(mut self) -> Self {
+        self.is_partial = true;
+        self
+    }
+
+    /// Appends the next frame to `out`; `false` when there is none.
     pub fn next_into(&mut self, out: &mut Vec<u8>) -> bool {
         let Superframe { frame, headers, .. } = self.superframe;
         let end = (self.at + self.size).min(frame.len());
@@ -87,6 +100,7 @@ impl Segments<'_> {
             // A superframe has less than 65,536 bytes.
             before: (self.at - headers.payload_at) as u32,
             is_last: end == frame.len(),
+            is_partial: self.is_partial,
         };
         if let Some(segment) = out.get_mut(begin..) {
             finish(segment, headers, place);
@@ -97,6 +111,82 @@ impl Segments<'_> {
     }
 }
 
+/// Headers so long can be kept apart: more than any TCP over IPv4 behind two tags has.
+const KEPT: usize = 192;
+
+/// A superframe that is cut where it lies, for one receiver: the headers of each segment are written over the end of the one before, which
+/// was sealed by then. So each lies in one piece, and its payload is never copied. Checksums are left out (`partial`).
+#[derive(Debug)]
+pub struct Cutting<'m> {
+    /// One byte of room, and the frame.
+    room: &'m mut [u8],
+    headers: Headers,
+    head: [u8; KEPT],
+    size: usize,
+    /// Where in the frame the next one's payload begins.
+    at: usize,
+    number: u16,
+}
+
+impl<'m> Cutting<'m> {
+    /// Looks over the frame behind the first byte of `room`, which `header` wants cut; `longest` as in [`Superframe::segments`]. `None` where
+    /// it cannot be cut so.
+    pub fn new(header: &VnetHeader, room: &'m mut [u8], longest: Option<usize>) -> Option<Self> {
+        let frame = room.get(1..)?;
+        let headers = Headers::find(header, frame).ok()?;
+        let mut head = [0; KEPT];
+        head.get_mut(..headers.payload_at)?.copy_from_slice(frame.get(..headers.payload_at)?);
+        let size = size_for(headers, usize::from(header.gso_size), longest);
+        Some(Self { room, headers, head, size, at: headers.payload_at, number: 0 })
+    }
+
+    /// Bytes of the longest frame.
+    #[must_use]
+    pub const fn longest(&self) -> usize {
+        self.headers.payload_at + self.size
+    }
+
+    /// How many frames are left.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        (self.room.len() - 1).saturating_sub(self.at).div_ceil(self.size)
+    }
+
+    /// The next frame with one byte of room before it; `None` when there is none. Those before are gone, and this one stays the next until
+    /// [`Self::advance`].
+    pub fn front(&mut self) -> Option<&mut [u8]> {
+        let (end, len) = (self.end(), self.room.len() - 1);
+        if self.at >= end {
+            return None;
+        }
+        let begin = self.at.checked_sub(self.headers.payload_at)?;
+        let text = self.room.get_mut(begin..=end)?;
+        let segment = text.get_mut(1..)?;
+        segment
+            .get_mut(..self.headers.payload_at)?
+            .copy_from_slice(self.head.get(..self.headers.payload_at)?);
+        let place = Place {
+            number: self.number,
+            // A superframe has less than 65,536 bytes.
+            before: begin as u32,
+            is_last: end == len,
+            is_partial: true,
+        };
+        finish(segment, self.headers, place);
+        Some(text)
+    }
+
+    /// The next one was taken.
+    pub fn advance(&mut self) {
+        self.at = self.end();
+        self.number = self.number.wrapping_add(1);
+    }
+
+    fn end(&self) -> usize {
+        (self.at + self.size).min(self.room.len() - 1)
+    }
+}
+
 /// Which segment it is.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -104,6 +194,8 @@ struct Place {
     /// Bytes of payload in those before it.
     before: u32,
     is_last: bool,
+    /// Whether its checksum is left out.
+    is_partial: bool,
 }
 
 /// Makes the copied headers those of this segment. `Headers::find` has seen that everything touched here is there.
@@ -142,6 +234,9 @@ fn finish(segment: &mut [u8], headers: Headers, place: Place) {
                 *flags &= !(if place.number == 0 { 0 } else { CWR });
             }
         }
+    }
+    if place.is_partial {
+        return put(body, transport.checksum_at(), fold(pseudo));
     }
     put(body, transport.checksum_at(), 0);
     let checksum = match (!fold(pseudo + sum(body)), transport) {
@@ -307,6 +402,37 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
+        fn what_is_cut_where_it_lies_is_the_same(
+            choice in choice(),
+            payload in proptest::collection::vec(any::<u8>(), 1..9000),
+            longest in proptest::option::of(0..4000usize),
+        ) {
+            let made = made(choice, &payload);
+            let superframe = Superframe::new(&made.header, &made.frame).unwrap();
+            let mut expected = superframe.segments(longest).partial();
+            let mut room = [&[0], &made.frame[..]].concat();
+            let mut cutting = Cutting::new(&made.header, &mut room, longest).unwrap();
+            let mut left = cutting.count();
+            loop {
+                let mut segment = Vec::new();
+                let is_any = expected.next_into(&mut segment);
+                // Asked twice it is the same.
+                for _ in 0..2 {
+                    let Some(text) = cutting.front() else { break };
+                    text[0] = 0xa5;
+                    prop_assert_eq!(&text[1..], &segment[..]);
+                }
+                if !is_any {
+                    break;
+                }
+                cutting.advance();
+                left -= 1;
+            }
+            prop_assert_eq!(left, 0);
+            prop_assert!(cutting.front().is_none());
+        }
+
+        #[test]
         fn segments_are_the_superframe(
             choice in choice(),
             payload in proptest::collection::vec(any::<u8>(), 1..9000),
@@ -347,6 +473,12 @@ pub(crate) mod tests {
             frame in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
             let header = VnetHeader { gso_type: kind, ..VnetHeader::parse(&header) };
+            let mut room = [&[0], &frame[..]].concat();
+            if let Some(mut cutting) = Cutting::new(&header, &mut room, None) {
+                while cutting.front().is_some() {
+                    cutting.advance();
+                }
+            }
             if let Ok(superframe) = Superframe::new(&header, &frame) {
                 prop_assert!(all(&superframe, None).iter().all(|segment| segment.len() <= frame.len()));
             }

@@ -1,24 +1,22 @@
 //! Data packets, from opening to the TAP.
 
-use super::merging::Refused;
+use super::merging::{Admitted, Refused};
 use super::{HEARD_EVERY, InboundThread, ROGUE_EVERY};
 use crate::access::Verdict;
-use crate::device::{DeviceFault, VnetHeader};
+use crate::device::DeviceFault;
 use crate::plane::Fact;
 use crate::plane::snapshot::{PeerRoute, Snapshot, add, add_at};
 use crate::switch::{Inbound, InboundDrop, is_guard_message};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::{AssociationId, PeerSlot};
 use shadowmesh_proto::path::select::PathKind;
-use shadowmesh_proto::session::open::{FRAME_OFFSET, META_MOVED};
-use shadowmesh_proto::session::{OpenError, PathSlot, Turn};
+use shadowmesh_proto::session::open::{META_MOVED, META_NEEDS_CHECKSUM};
+use shadowmesh_proto::session::{OpenError, OpenHalf, PathSlot, Turn};
 use shadowmesh_proto::wire::header::Header;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// Where the virtio header begins in a packet, so that it ends where the frame begins.
-const TAP_OFFSET: usize = FRAME_OFFSET - VnetHeader::LEN;
 /// What comes by a TCP that begins is waited for at least so long: what a session begins with may come by the relay's stream before that is
 /// measured, three or four of its round trips late.
 const STREAM_BEGINS: Duration = Duration::from_millis(200);
@@ -26,13 +24,13 @@ const STREAM_BEGINS: Duration = Duration::from_millis(200);
 const HELD_BYTES: usize = 32 << 20;
 
 impl InboundThread {
-    /// Opens a data packet where it lies; its frame goes to the TAP, or waits for those before it.
+    /// Opens a data packet; its frame goes to the TAP, or waits for those before it.
     pub(super) fn data(
         &mut self,
         now: Instant,
         snapshot: &Snapshot,
         via: Via,
-        packet: &mut [u8],
+        packet: &[u8],
     ) -> Result<(), DeviceFault> {
         let Ok(header) = Header::parse(packet) else {
             add(&self.counters.unknown_kind, 1);
@@ -47,9 +45,14 @@ impl InboundThread {
         let slot = open.slot;
         let Some(route) = snapshot.peer(slot) else { return Ok(()) };
         let path = via.slot();
-        let (counter, meta, len) = match open.half.open(now, path, packet) {
-            Ok(opened) => (opened.counter, opened.meta, opened.frame.len()),
+        let Some(space) = self.merging.space(OpenHalf::plaintext_len(packet)) else {
+            add(&self.counters.unknown_kind, 1);
+            return Ok(());
+        };
+        let (counter, meta) = match open.half.open(now, path, packet, space) {
+            Ok(opened) => (opened.counter, opened.meta),
             Err(cause) => {
+                self.merging.withdraw();
                 add(&route.counters.rx_dropped, 1);
                 if cause == OpenError::Replayed {
                     open.on_came(now, path, route);
@@ -73,14 +76,16 @@ impl InboundThread {
         let is_end = meta & META_MOVED != 0;
         let turn = open.order.on_opened(now, path, counter, is_end, patience(open.order.path(), route));
         open.tell_order(route);
-        let Some(space) = packet.get_mut(TAP_OFFSET..FRAME_OFFSET + len) else { return Ok(()) };
         match turn {
-            Turn::Now if is_end => {}
-            Turn::Now => self.deliver(now, snapshot, slot, space)?,
+            Turn::Now if is_end => self.merging.withdraw(),
+            Turn::Now => self.deliver(now, snapshot, slot, meta)?,
             Turn::Later => {
+                // As it was sealed: metadata byte and frame.
+                let text = [&[meta], self.merging.opened()].concat();
+                self.merging.withdraw();
                 let open = self.sessions.hold(association);
                 if let Some(open) = open {
-                    open.order.hold(path, counter, space.to_vec());
+                    open.order.hold(path, counter, text);
                 }
                 // Who holds little is not the one to give in.
                 if self.sessions.held_bytes() > HELD_BYTES
@@ -102,9 +107,14 @@ impl InboundThread {
         association: AssociationId,
     ) -> Result<(), DeviceFault> {
         while self.sessions.is_holding()
-            && let Some((slot, mut space)) = self.sessions.take(now, association)
+            && let Some((slot, text)) = self.sessions.take(now, association)
         {
-            self.deliver(now, snapshot, slot, &mut space)?;
+            let Some((meta, frame)) = text.split_first() else { continue };
+            let Some(space) = self.merging.space(text.len()).and_then(|space| space.get_mut(1..)) else {
+                continue;
+            };
+            space.copy_from_slice(frame);
+            self.deliver(now, snapshot, slot, *meta)?;
         }
         Ok(())
     }
@@ -128,17 +138,27 @@ impl InboundThread {
         }
     }
 
-    /// Lets a frame in and writes it to the TAP. `space` has room for the virtio header before it.
+    /// Lets the frame that was opened in, on its way to the TAP.
     fn deliver(
         &mut self,
         now: Instant,
         snapshot: &Snapshot,
         slot: PeerSlot,
-        space: &mut [u8],
+        meta: u8,
     ) -> Result<(), DeviceFault> {
-        let Some(route) = snapshot.peer(slot) else { return Ok(()) };
-        let Some(frame) = space.get(VnetHeader::LEN..) else { return Ok(()) };
-        let len = frame.len();
+        let Some(route) = snapshot.peer(slot).filter(|route| self.lets_in(now, snapshot, slot, route)) else {
+            self.merging.withdraw();
+            return Ok(());
+        };
+        route.counters.count_rx(self.merging.opened().len());
+        let Self { merging, device, .. } = self;
+        let admitted = Admitted { now, from: slot, is_partial: meta & META_NEEDS_CHECKSUM != 0 };
+        merging.take(device, admitted, |refused| on_refused(snapshot, refused))
+    }
+
+    /// Whether rules and switch let the frame that was opened in. The switch learns from it.
+    fn lets_in(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, route: &PeerRoute) -> bool {
+        let frame = self.merging.opened();
         // Before the switch learns from it: what is not let in says nothing. What guards say to each other against loops is no
         // traffic of members, never reaches the device, and is believed for what it proves: no rule switches it off.
         if let Some(access) = &snapshot.access
@@ -150,7 +170,7 @@ impl InboundThread {
                 add(counter, 1);
             }
             tracing::trace!(%cause, "the rules do not let a frame in");
-            return Ok(());
+            return false;
         }
         let (gate, news, reader) = (&mut self.gate, &self.news, &self.reader);
         let is_blocked = self.is_blocked.load(Relaxed);
@@ -163,21 +183,15 @@ impl InboundThread {
             is_taken
         });
         match inbound {
-            Inbound::Deliver => {}
-            Inbound::Consume => return Ok(()),
-            Inbound::Drop(cause) => {
-                self.refuse(now, route, slot, cause);
-                return Ok(());
-            }
+            Inbound::Deliver => return true,
+            Inbound::Consume => {}
+            Inbound::Drop(cause) => self.refuse(now, route, slot, cause),
             Inbound::TooMuch(reach) => {
                 add_at(&route.counters.rx_over_budget, reach.index());
                 self.refuse(now, route, slot, InboundDrop::OverBudget);
-                return Ok(());
             }
         }
-        route.counters.count_rx(len);
-        let Self { merging, device, .. } = self;
-        merging.take(now, device, slot, space, |refused| on_refused(snapshot, refused))
+        false
     }
 
     /// What waits to be put together with more goes to the device.

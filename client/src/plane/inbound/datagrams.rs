@@ -40,7 +40,7 @@ impl Buffers {
 impl InboundThread {
     /// Takes what the socket has, up to a bound; whether there was anything.
     pub(super) fn receive_datagrams(&mut self, now: Instant) -> Result<bool, DeviceFault> {
-        // Out of `self` while packets in it are opened in place.
+        // Out of `self` while packets in it are opened.
         let mut memory = std::mem::take(&mut self.buffers.memory);
         let mut is_any = false;
         let mut result = Ok(());
@@ -49,10 +49,10 @@ impl InboundThread {
             let Some(count) = receive(&self.socket, &mut memory, &mut metas) else { break };
             is_any = true;
             let snapshot = self.snapshot.load_full();
-            for (buffer, meta) in memory.chunks_mut(BUFFER).zip(&metas).take(count) {
+            for (buffer, meta) in memory.chunks(BUFFER).zip(&metas).take(count) {
                 let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
-                let Some(filled) = buffer.get_mut(..meta.len) else { continue };
-                for datagram in filled.chunks_mut(meta.stride.max(1)) {
+                let Some(filled) = buffer.get(..meta.len) else { continue };
+                for datagram in filled.chunks(meta.stride.max(1)) {
                     result = result.and_then(|()| self.datagram(now, &snapshot, from, datagram));
                 }
             }
@@ -69,13 +69,13 @@ impl InboundThread {
         now: Instant,
         snapshot: &Snapshot,
         from: SocketAddr,
-        datagram: &mut [u8],
+        datagram: &[u8],
     ) -> Result<(), DeviceFault> {
         if datagram.first() != Some(&RELAYED) {
             return self.packet(now, snapshot, Via::Udp(from), datagram);
         }
         let contact = RelayedHeader::parse(datagram).ok().and_then(|header| snapshot.contact(from, header));
-        match (contact, datagram.get_mut(RELAYED_HEADER_LEN..)) {
+        match (contact, datagram.get(RELAYED_HEADER_LEN..)) {
             (Some(contact), Some(packet)) => self.packet(now, snapshot, Via::RelayUdp(contact), packet),
             _ => {
                 add(&self.counters.not_bound, 1);
@@ -89,7 +89,7 @@ impl InboundThread {
         now: Instant,
         snapshot: &Snapshot,
         via: Via,
-        datagram: &mut [u8],
+        datagram: &[u8],
     ) -> Result<(), DeviceFault> {
         match PacketKind::of(datagram) {
             Some(PacketKind::Transport(PacketType::Data)) => {
@@ -158,7 +158,7 @@ impl InboundThread {
         let whole = self.pieces.take(now, owner, datagram);
         add(&self.counters.fragments_given_up, self.pieces.given_up() - before);
         match whole {
-            Ok(Some(mut packet)) => self.packet(now, snapshot, via, &mut packet),
+            Ok(Some(packet)) => self.packet(now, snapshot, via, &packet),
             Ok(None) | Err(_) => Ok(()),
         }
     }

@@ -2,25 +2,26 @@
 //!
 //! # Life
 //!
-//! A frame that may be put together with others waits in a slot of its flow ([`Merging::take`]) until one comes that does not continue it, until
-//! its slot is wanted for another flow, or until the thread has nothing more to open ([`Merging::flush`]), which is before it sleeps: nothing waits
-//! for time to pass.
+//! A packet is opened to where its frame belongs if it goes on with the flow of the one before ([`Merging::space`]). What it is shows then
+//! ([`Merging::opened`]), and it is let in ([`Merging::take`]) or not ([`Merging::withdraw`]). A frame that may be put together with others waits in a
+//! slot of its flow until one comes that does not continue it, until its slot is wanted for another flow, or until the thread has nothing more to open
+//! ([`Merging::flush`]), which is before it sleeps: nothing waits for time to pass.
 //!
 //! # Invariants
 //!
 //! - Frames of one flow go to the device in the order in which they came, with those that are put together with nothing among them. Between flows
-//!   nobody promised an order.
+//!   nobody promised an order. A flow is in one slot.
 //! - A superframe that the kernel refuses goes frame by frame.
-//! - Slots are made when they are wanted, and given back when the thread rests.
+//! - Slots are made when they are wanted, and given back when the thread rests. One of them is empty between two packets.
 
-use crate::device::offload::{Kind, Merge, Superframe};
+use crate::device::offload::{Kind, Merge, Segment, Superframe, partial_header};
 use crate::device::{Device, DeviceFault, VnetHeader};
 use rustix::io::Errno;
 use shadowmesh_proto::ids::PeerSlot;
 use std::time::{Duration, Instant};
 
-/// Flows that are put together side by side: more than a machine downloads by at once, and few enough to look through.
-const FLOWS: usize = 8;
+/// Flows that are put together side by side, and one: more than a machine downloads by at once, and few enough to look through.
+const SLOTS: usize = 8;
 /// The memory of slots is given back when none was used for so long.
 const REST: Duration = Duration::from_secs(10);
 
@@ -28,6 +29,8 @@ const REST: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Merging {
     slots: Vec<Slot>,
+    /// The slot whose flow the last frame was of, where the next one is opened.
+    current: usize,
     /// Of slots that are in use, the one that began first has the lowest.
     begun: u64,
     used: Option<Instant>,
@@ -38,9 +41,19 @@ pub(super) struct Merging {
 #[derive(Debug)]
 struct Slot {
     merge: Merge,
-    /// Who sent it.
+    /// Who sent what is in it.
     from: PeerSlot,
     begun: u64,
+}
+
+/// A frame that was opened, and is let in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admitted {
+    pub(super) now: Instant,
+    /// Who sent it.
+    pub(super) from: PeerSlot,
+    /// Whether its checksum was left out.
+    pub(super) is_partial: bool,
 }
 
 /// What became of frames of a peer at the device.
@@ -52,46 +65,83 @@ pub(super) struct Refused {
 }
 
 impl Merging {
-    /// Takes `packet`, room for the virtio header and a complete frame behind it, of `from`, to the device or into a slot. What was refused meanwhile
-    /// is told to `refused`.
+    /// Where a metadata byte and a frame, `len` bytes together, are to be written. `None` for what is longer than any frame.
+    pub(super) fn space(&mut self, len: usize) -> Option<&mut [u8]> {
+        let frame = len.checked_sub(1)?;
+        let takes = |slot: &mut Slot| slot.merge.space(frame).is_some();
+        if !self.slots.get_mut(self.current).is_some_and(takes) {
+            self.current = self.empty();
+        }
+        self.slots.get_mut(self.current)?.merge.space(frame)
+    }
+
+    /// The frame that was opened there.
+    pub(super) fn opened(&self) -> &[u8] {
+        self.slots.get(self.current).map(|slot| slot.merge.opened()).unwrap_or_default()
+    }
+
+    /// It is not let in, or did not open.
+    pub(super) fn withdraw(&mut self) {
+        if let Some(slot) = self.slots.get_mut(self.current) {
+            slot.merge.withdraw();
+        }
+    }
+
+    /// Takes the frame that was opened, to the device or into a slot. What was refused meanwhile is told to `refused`.
     ///
     /// # Errors
     /// The device is gone.
     pub(super) fn take(
         &mut self,
-        now: Instant,
         device: &Device,
-        from: PeerSlot,
-        packet: &mut [u8],
+        admitted: Admitted,
         mut refused: impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
-        let Some(frame) = packet.get(VnetHeader::LEN..) else { return Ok(()) };
-        let kind = Kind::of(frame);
-        let is_of_flow = |slot: &Slot| slot.merge.is_of_flow(frame);
-        let there = self.slots.iter().position(is_of_flow);
-        if let Some(at) = there {
-            if let (Kind::Data(segment), Some(slot)) = (kind, self.slots.get_mut(at))
-                && slot.from == from
-                && slot.merge.take(frame, segment)
+        let kind = Kind::of(self.opened());
+        if let Kind::Data(segment) = kind
+            && let Some(slot) = self.slots.get_mut(self.current)
+            && !slot.merge.is_empty()
+            && slot.from == admitted.from
+            && slot.merge.keep(segment, admitted.is_partial)
+        {
+            return self.finish_if_ended(device, &mut refused);
+        }
+        let there = self.slots.iter().position(|slot| slot.merge.is_of_flow(self.opened()));
+        if let Some(there) = there {
+            if there != self.current
+                && let Kind::Data(segment) = kind
+                && self.slots.get(there).is_some_and(|slot| slot.from == admitted.from)
+                && self.move_to(there, segment, admitted.is_partial)
             {
-                return Ok(());
+                return self.finish_if_ended(device, &mut refused);
             }
             // It does not continue that, and may not overtake it.
-            self.finish(device, at, &mut refused)?;
-        }
-        if let Kind::Data(segment) = kind {
-            let at = self.free(device, &mut refused)?;
-            self.begun += 1;
-            self.used = Some(now);
-            if let Some(slot) = self.slots.get_mut(at)
-                && slot.merge.begin(frame, segment)
-            {
-                (slot.from, slot.begun) = (from, self.begun);
-                return Ok(());
+            if there == self.current {
+                let empty = self.empty();
+                self.hand_on(empty);
             }
+            self.finish(device, there, &mut refused)?;
         }
-        if !write(device, VnetHeader::COMPLETE, packet)? {
-            refused(Refused { from, frames: 1 });
+        let Kind::Data(segment) = kind else {
+            return self.write_alone(device, admitted, &mut refused);
+        };
+        if self.slots.get(self.current).is_some_and(|slot| !slot.merge.is_empty()) {
+            let empty = self.empty();
+            self.hand_on(empty);
+        }
+        let Some(slot) = self.slots.get_mut(self.current) else { return Ok(()) };
+        if !slot.merge.keep(segment, admitted.is_partial) {
+            return self.write_alone(device, admitted, &mut refused);
+        }
+        self.begun += 1;
+        self.used = Some(admitted.now);
+        (slot.from, slot.begun) = (admitted.from, self.begun);
+        self.finish_if_ended(device, &mut refused)?;
+        // One is left for the next.
+        let is_full = self.slots.len() >= SLOTS && self.slots.iter().all(|slot| !slot.merge.is_empty());
+        if is_full {
+            let oldest = (0..).zip(&self.slots).min_by_key(|(_, slot)| slot.begun).map_or(0, |(at, _)| at);
+            self.finish(device, oldest, &mut refused)?;
         }
         Ok(())
     }
@@ -115,22 +165,70 @@ impl Merging {
     pub(super) fn rest(&mut self, now: Instant) {
         let is_unused = |used: &mut Instant| now.saturating_duration_since(*used) >= REST;
         if self.used.take_if(is_unused).is_some() {
-            (self.slots, self.spare) = Default::default();
+            (self.slots, self.spare, self.current) = Default::default();
         }
     }
 
-    /// A slot that is empty, made or made so.
-    fn free(&mut self, device: &Device, refused: &mut impl FnMut(Refused)) -> Result<usize, DeviceFault> {
-        if let Some(at) = self.slots.iter().position(|slot| slot.merge.is_empty()) {
-            return Ok(at);
-        }
-        if self.slots.len() < FLOWS {
+    /// A slot that is empty. There is always one, or room for it.
+    fn empty(&mut self) -> usize {
+        let is_empty = |slot: &Slot| slot.merge.is_empty() && slot.merge.opened().is_empty();
+        self.slots.iter().position(is_empty).unwrap_or_else(|| {
             self.slots.push(Slot { merge: Merge::new(), from: PeerSlot(0), begun: 0 });
-            return Ok(self.slots.len() - 1);
+            self.slots.len() - 1
+        })
+    }
+
+    /// The open frame is open in another slot from now on.
+    fn hand_on(&mut self, to: usize) {
+        if let Ok([here, there]) = self.slots.get_disjoint_mut([self.current, to]) {
+            copy(&here.merge, &mut there.merge);
+            here.merge.withdraw();
+            self.current = to;
         }
-        let oldest = (0..).zip(&self.slots).min_by_key(|(_, slot)| slot.begun).map_or(0, |(at, _)| at);
-        self.finish(device, oldest, refused)?;
-        Ok(oldest)
+    }
+
+    /// The open frame goes to another slot, if it continues what is there.
+    fn move_to(&mut self, to: usize, segment: Segment, is_partial: bool) -> bool {
+        let Ok([here, there]) = self.slots.get_disjoint_mut([self.current, to]) else { return false };
+        if copy(&here.merge, &mut there.merge) && there.merge.keep(segment, is_partial) {
+            here.merge.withdraw();
+            self.current = to;
+            return true;
+        }
+        there.merge.withdraw();
+        false
+    }
+
+    /// Nothing can follow what is in the current slot: it need not wait.
+    fn finish_if_ended(
+        &mut self,
+        device: &Device,
+        refused: &mut impl FnMut(Refused),
+    ) -> Result<(), DeviceFault> {
+        let is_ended = self.slots.get(self.current).is_some_and(|slot| slot.merge.is_ended());
+        if is_ended { self.finish(device, self.current, refused) } else { Ok(()) }
+    }
+
+    /// The open frame goes to the device from where it is.
+    fn write_alone(
+        &mut self,
+        device: &Device,
+        Admitted { from, is_partial, .. }: Admitted,
+        refused: &mut impl FnMut(Refused),
+    ) -> Result<(), DeviceFault> {
+        let Some(slot) = self.slots.get_mut(self.current) else { return Ok(()) };
+        let header =
+            if is_partial { partial_header(slot.merge.opened()) } else { Some(VnetHeader::COMPLETE) };
+        // Where its checksum would be nobody can tell: no frame that a member sends (protocol §5).
+        let is_taken = match header {
+            Some(header) => write(device, header, slot.merge.opened_packet())?,
+            None => false,
+        };
+        slot.merge.withdraw();
+        if !is_taken {
+            refused(Refused { from, frames: 1 });
+        }
+        Ok(())
     }
 
     /// What is in a slot goes to the device.
@@ -157,6 +255,13 @@ impl Merging {
         }
         Ok(())
     }
+}
+
+/// Writes the open frame of one to where the other wants it, if it wants any.
+fn copy(from: &Merge, to: &mut Merge) -> bool {
+    let frame = from.opened();
+    let space = to.space(frame.len()).and_then(|space| space.get_mut(1..));
+    space.map(|space| space.copy_from_slice(frame)).is_some()
 }
 
 /// A kernel that does not know how to cut it says so.

@@ -1,8 +1,8 @@
 //! The inbound thread: from the relay's stream and the UDP socket into the TAP.
 //!
-//! One turn of its loop: take commands; take a FORWARD message, and what the socket has; for each packet, open data where it
-//! lies and write the frame to the TAP, hand everything else to the control task; report acknowledgements that are due; sleep
-//! when there was nothing.
+//! One turn of its loop: take commands; take a FORWARD message, and what the socket has; for each packet, open data to where it
+//! goes to the TAP from, with what it belongs to ([`merging`]), hand everything else to the control task; report acknowledgements
+//! that are due; sleep when there was nothing.
 //!
 //! What comes by datagram comes from anybody. It costs a look-up of its index, and opening it if that is one of ours; nothing
 //! else of it reaches the control task, but what may be an answer of STUN, by a queue that drops.
@@ -39,7 +39,7 @@ use shadowmesh_proto::session::OpenKey;
 use shadowmesh_proto::session::fragment::Reassembler;
 use shadowmesh_proto::wire::header::PacketType;
 use shadowmesh_proto::wire::packet::PacketKind;
-use shadowmesh_proto::wire::relay::{FORWARD_HEADER_LEN, take_packet_mut};
+use shadowmesh_proto::wire::relay::packets;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -352,11 +352,10 @@ impl InboundThread {
         }
     }
 
-    fn message(&mut self, now: Instant, mut inbound: InboundMessage) -> Result<(), DeviceFault> {
+    fn message(&mut self, now: Instant, inbound: InboundMessage) -> Result<(), DeviceFault> {
         let snapshot = self.snapshot.load_full();
         let via = inbound.via;
-        let Some(mut rest) = inbound.message.get_mut(FORWARD_HEADER_LEN..) else { return Ok(()) };
-        while let Some(packet) = take_packet_mut(&mut rest) {
+        for packet in packets(&inbound.message) {
             match PacketKind::of(packet) {
                 Some(PacketKind::Transport(PacketType::Data)) => self.data(now, &snapshot, via, packet)?,
                 Some(

@@ -25,13 +25,15 @@ use super::batches::Way;
 use super::peer::Context;
 use super::window::{LOOK, Looked, Window};
 use super::{DOUBT_SHARE, KEEP, TURN};
+use crate::device::offload::Cutting;
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
-use shadowmesh_proto::session::open::META_MOVED;
-use shadowmesh_proto::session::{PathSlot, Resend, RingLimits, SealError, SealHalf, SealKey};
-use shadowmesh_proto::wire::header::DATA_OVERHEAD;
+use shadowmesh_proto::session::open::{META_MOVED, META_NEEDS_CHECKSUM};
+use shadowmesh_proto::session::{Fit, PathSlot, Resend, RingLimits, SealError, SealHalf, SealKey, SealedRun};
+use shadowmesh_proto::wire::header::{DATA_OVERHEAD, META_LEN};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -157,6 +159,17 @@ pub(super) struct Pumped {
     pub(super) is_sent: bool,
     /// Something is left, because the stream is full.
     pub(super) is_stopped: bool,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ran {
+    /// Packets that were sealed.
+    pub(super) packets: u64,
+    /// Bytes of frames in them.
+    pub(super) bytes: u64,
+    /// The last of them was handed over; all before it were, then.
+    pub(super) is_handed_over: bool,
 }
 
 impl Association {
@@ -349,6 +362,48 @@ impl Association {
             self.cursor = sealed.counter + 1;
         }
         Ok(is_handed_over)
+    }
+
+    /// Whether its peer completes checksums that were left out.
+    pub(super) fn completes_checksums(&self) -> bool {
+        self.half.key().is_some_and(SealKey::completes_checksums)
+    }
+
+    /// Seals what is left of a superframe and sends it to `to` from the ring, as many packets with a call as one takes. What has to wait behind
+    /// something else waits. What the key does not seal is left.
+    pub(super) fn seal_run(
+        &mut self,
+        ctx: &mut Context<'_>,
+        to: SocketAddr,
+        cutting: &mut Cutting<'_>,
+    ) -> Ran {
+        let mut ran = Ran::default();
+        while cutting.count() > 0 {
+            let expected = cutting.count() * (cutting.longest() + DATA_OVERHEAD);
+            let Ok(mut run) = self.half.run(ctx.now, self.path, expected) else { break };
+            while let Some(plaintext) = cutting.front() {
+                if let Some(meta) = plaintext.first_mut() {
+                    *meta = META_NEEDS_CHECKSUM;
+                }
+                let len = plaintext.len() - META_LEN;
+                let Ok(Fit::Taken) = run.push_prefixed(plaintext) else { break };
+                ran.bytes += len as u64;
+                cutting.advance();
+            }
+            let SealedRun { first, packets, segment, bytes } = run.finish();
+            if packets == 0 {
+                break;
+            }
+            ran.packets += packets as u64;
+            self.ages.on_sealed(ctx.now, first);
+            ran.is_handed_over = self.cursor == first
+                && self.again.is_empty()
+                && ctx.batches.datagrams.send_run(to, bytes, segment, packets);
+            if ran.is_handed_over {
+                self.cursor = first + packets as u64;
+            }
+        }
+        ran
     }
 
     /// Hands over what waits in the ring, as far as there is room: what has to go again, and behind it what was sealed since. What is no

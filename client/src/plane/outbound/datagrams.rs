@@ -1,6 +1,6 @@
 //! Packets on their way into the UDP socket: per address one burst of equal segments, sent with one call (UDP GSO).
 //!
-//! A burst is sent when the next packet does not fit it, and at the end of a turn. What the kernel has no room for stays here
+//! A burst is sent when the next packet does not fit it, and at the end of a turn. What lies in the ring as one is sent from there. What the kernel has no room for stays here
 //! and is sent first when it has; meanwhile nothing more is taken, and the thread reads no more frames.
 
 use crate::plane::snapshot::{PlaneCounters, add};
@@ -83,6 +83,24 @@ impl Datagrams {
         true
     }
 
+    /// Sends `packets` datagrams of `segment` bytes, of which the last may be shorter, from where they lie, behind what is being filled for `to`;
+    /// whether they were taken.
+    pub(super) fn send_run(&mut self, to: SocketAddr, bytes: &[u8], segment: usize, packets: usize) -> bool {
+        if packets == 1 {
+            // More may come that goes with it.
+            return self.push(to, &[bytes]);
+        }
+        if let Some(burst) = self.open.iter_mut().find(|burst| burst.to == to) {
+            if self.is_blocked || !send(&self.socket, &self.counters, burst) {
+                self.is_blocked = true;
+                return false;
+            }
+            burst.bytes.clear();
+        }
+        self.is_blocked = self.is_blocked || !send_bytes(&self.socket, &self.counters, to, bytes, segment);
+        !self.is_blocked
+    }
+
     /// Sends everything, as far as the kernel has room.
     pub(super) fn flush(&mut self) {
         let (socket, counters, spare) = (&self.socket, &self.counters, &mut self.spare);
@@ -116,18 +134,26 @@ impl Burst {
     }
 }
 
+/// As [`send_bytes`].
+fn send(socket: &DatagramSocket, counters: &PlaneCounters, burst: &Burst) -> bool {
+    burst.bytes.is_empty() || send_bytes(socket, counters, burst.to, &burst.bytes, burst.segment)
+}
+
 /// `false` when the kernel has no room now. Any other refusal is a loss on the way: the ring has the packets, and the path is
 /// found out by its own means.
-fn send(socket: &DatagramSocket, counters: &PlaneCounters, burst: &Burst) -> bool {
-    if burst.bytes.is_empty() {
-        return true;
-    }
-    match socket.send(burst.to, &burst.bytes, burst.segment) {
+fn send_bytes(
+    socket: &DatagramSocket,
+    counters: &PlaneCounters,
+    to: SocketAddr,
+    bytes: &[u8],
+    segment: usize,
+) -> bool {
+    match socket.send(to, bytes, segment) {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
         Err(error) => {
             add(&counters.datagrams_refused, 1);
-            tracing::debug!(%error, to = %burst.to, "a datagram was not sent");
+            tracing::debug!(%error, %to, "a datagram was not sent");
             true
         }
     }

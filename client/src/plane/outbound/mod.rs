@@ -4,7 +4,9 @@
 //! [`BATCH`] frames, decide, seal, batch (or answer, into the TAP); hand the batches over; sleep when there was nothing.
 //!
 //! A superframe (TCP or UDP that the kernel left whole) is one frame to the switch. Each peer that gets it gets its segments, cut to what
-//! goes to that peer whole (protocol §7.11).
+//! goes to that peer whole (protocol §7.11). Where only one does, and by datagram, nothing of it is copied but by the cipher and the kernel: it
+//! is cut where it lies ([`Cutting`]), sealed into the ring, and sent from there, as many segments with a call as one takes. Its checksums are
+//! left to whoever needs them, if the peer said that it completes them.
 //!
 //! A peer without a key keeps up to [`peer::WAITING_FRAMES`] frames for at most [`HOLD`] (protocol §4.7). A peer with a key whose
 //! path is being bound anew goes on sealing into its ring, and what is not older than [`KEEP`] is sent when a path comes.
@@ -34,8 +36,8 @@ use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
-use crate::device::offload::Superframe;
-use crate::device::{Device, DeviceFault, VnetHeader};
+use crate::device::offload::{Cutting, Superframe, complete};
+use crate::device::{Device, DeviceFault, Segmentation, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
@@ -48,6 +50,7 @@ pub(super) use peer::{RESTING_FRAMES, WAITING_BYTES};
 use rustix::event::{PollFd, PollFlags};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
+use shadowmesh_proto::session::open::META_NEEDS_CHECKSUM;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, RingLimits, SealHalf, SealKey};
 use shadowmesh_proto::wire::header::DATA_OVERHEAD;
 use std::ops::ControlFlow;
@@ -197,19 +200,37 @@ enum Turn {
 }
 
 /// A frame of the device on its way to peers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Outgoing<'b> {
-    /// The metadata byte and the frame.
-    plaintext: &'b [u8],
-    /// Where it stands for several.
-    superframe: Option<Superframe<'b>>,
+    /// What the kernel left undone.
+    header: VnetHeader,
+    /// A byte of room for the metadata, and the frame.
+    plaintext: &'b mut [u8],
 }
 
-impl<'b> Outgoing<'b> {
-    /// `header` was found to fit when the frame was read.
-    fn new(header: VnetHeader, plaintext: &'b [u8]) -> Self {
-        let superframe = plaintext.get(1..).and_then(|frame| Superframe::new(&header, frame).ok());
-        Self { plaintext, superframe }
+impl Outgoing<'_> {
+    fn frame(&self) -> &[u8] {
+        self.plaintext.get(1..).unwrap_or_default()
+    }
+
+    /// Where it stands for several. `header` was found to fit when the frame was read.
+    fn superframe(&self) -> Option<Superframe<'_>> {
+        Superframe::new(&self.header, self.frame()).ok()
+    }
+
+    /// Has its checksum made, if that was left out of a single frame.
+    fn complete(&mut self) {
+        if self.header.segmentation() == Segmentation::None && self.header.needs_checksum() {
+            self.plaintext.get_mut(1..).into_iter().for_each(complete);
+            self.header = VnetHeader::COMPLETE;
+        }
+    }
+
+    /// Writes its metadata byte (protocol §5).
+    fn mark(&mut self) {
+        if let Some(meta) = self.plaintext.first_mut() {
+            *meta = if self.header.needs_checksum() { META_NEEDS_CHECKSUM } else { 0 };
+        }
     }
 }
 
@@ -408,16 +429,13 @@ impl Outbound {
                 let (len, header) = (incoming.frame.len(), incoming.header);
                 let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
                 // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
-                // no longer needed; complete frames have none of its bits.
+                // no longer needed.
                 let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) else {
                     continue;
                 };
-                if let Some(meta) = plaintext.first_mut() {
-                    *meta = 0;
-                }
-                let outgoing = Outgoing::new(header, plaintext);
-                read += outgoing.superframe.map_or(0, |superframe| superframe.count() - 1);
-                self.dispatch(now, &snapshot, verdict, outgoing)?;
+                let mut outgoing = Outgoing { header, plaintext };
+                read += outgoing.superframe().map_or(0, |superframe| superframe.count() - 1);
+                self.dispatch(now, &snapshot, verdict, &mut outgoing)?;
             }
             self.speak(now, &snapshot)?;
         }
@@ -491,13 +509,37 @@ impl Outbound {
         Ok(Turn::Refused)
     }
 
-    /// Sends a frame, or what it stands for.
-    fn send_all(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: Outgoing<'_>) {
-        let Some(superframe) = outgoing.superframe else {
+    /// Sends a frame, or what it stands for, to a peer alone: it is written over.
+    fn send_only(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: &mut Outgoing<'_>) {
+        if !peer_at(&mut self.peers, slot).is_some_and(|peer| peer.completes_checksums()) {
+            return self.send_too(now, snapshot, slot, outgoing);
+        }
+        if outgoing.header.segmentation() == Segmentation::None {
+            outgoing.mark();
+            return self.send(now, snapshot, slot, outgoing.plaintext);
+        }
+        let Some(mut cutting) = Cutting::new(&outgoing.header, outgoing.plaintext, longest(snapshot, slot))
+        else {
+            return self.send_too(now, snapshot, slot, outgoing);
+        };
+        self.send_run(now, snapshot, slot, &mut cutting);
+        while let Some(plaintext) = cutting.front() {
+            if let Some(meta) = plaintext.first_mut() {
+                *meta = META_NEEDS_CHECKSUM;
+            }
+            self.send(now, snapshot, slot, plaintext);
+            cutting.advance();
+        }
+    }
+
+    /// Sends a frame, or what it stands for, to a peer; others may follow. Checksums are made.
+    fn send_too(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: &mut Outgoing<'_>) {
+        outgoing.complete();
+        let Some(superframe) = outgoing.superframe() else {
+            outgoing.mark();
             return self.send(now, snapshot, slot, outgoing.plaintext);
         };
-        let room = snapshot.peer(slot).and_then(|route| route.room);
-        let mut segments = superframe.segments(room.map(|room| room.saturating_sub(DATA_OVERHEAD)));
+        let mut segments = superframe.segments(longest(snapshot, slot));
         let mut plaintext = std::mem::take(&mut self.segment);
         loop {
             plaintext.clear();
@@ -511,12 +553,30 @@ impl Outbound {
         self.segment = plaintext;
     }
 
+    /// Sends as much of a superframe as goes by datagram right from the ring.
+    fn send_run(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, cutting: &mut Cutting<'_>) {
+        let Some(route) = snapshot.peer(slot) else { return };
+        let Some(peer) = peer_at(&mut self.peers, slot) else { return };
+        let mut ctx =
+            Context { now, snapshot, batches: &mut self.batches, waiting_bytes: &mut self.waiting_bytes };
+        if let Some(sent) = peer.send_run(&mut ctx, route, cutting) {
+            self.on_sent(now, slot, sent);
+        }
+    }
+
     fn send(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, plaintext: &[u8]) {
         let Some(route) = snapshot.peer(slot) else { return };
         let Some(peer) = peer_at(&mut self.peers, slot) else { return };
         let mut ctx =
             Context { now, snapshot, batches: &mut self.batches, waiting_bytes: &mut self.waiting_bytes };
-        match peer.send(&mut ctx, route, plaintext) {
+        let sent = peer.send(&mut ctx, route, plaintext);
+        self.on_sent(now, slot, sent);
+    }
+
+    /// Notes what became of what was sent.
+    fn on_sent(&mut self, now: Instant, slot: PeerSlot, sent: Sent) {
+        let Some(peer) = peer_at(&mut self.peers, slot) else { return };
+        match sent {
             Sent::HandedOver => {
                 self.last_sent = Some(now);
                 note_sent(&mut self.active, &self.facts, slot, peer, now);
@@ -634,6 +694,12 @@ impl Outbound {
         }
         next
     }
+}
+
+/// Bytes of the longest frame that goes to the peer whole, where that is known (protocol §7.11).
+fn longest(snapshot: &Snapshot, slot: PeerSlot) -> Option<usize> {
+    let room = snapshot.peer(slot).and_then(|route| route.room);
+    room.map(|room| room.saturating_sub(DATA_OVERHEAD))
 }
 
 /// Tells that frames wait for a session, unless that was told a moment ago.

@@ -4,14 +4,17 @@
 //! When an association is replaced while packets of it are not acknowledged, the receiver keeps it open for a while: they are
 //! sent once more as soon as the new one has a path, before anything of the new one. There are no acknowledgements for them.
 
-use super::association::{Association, Pumped};
+use super::association::{Association, Pumped, Ran};
 use super::backlog::{Admission, Backlog};
 use super::batches::{Batches, Way};
 use super::{HOLD, KEEP};
+use crate::device::offload::{Cutting, complete};
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
+use shadowmesh_proto::session::open::META_NEEDS_CHECKSUM;
 use shadowmesh_proto::session::{PathSlot, RingLimits, SealError, SealKey};
+use shadowmesh_proto::wire::header::DATA_OVERHEAD;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -320,6 +323,38 @@ impl Peer {
         }
     }
 
+    /// Seals what comes next of a superframe and sends it from the ring, where everything is as it mostly is: by datagram, whole, with
+    /// nothing before it that waits. `None` where it is not.
+    pub(super) fn send_run(
+        &mut self,
+        ctx: &mut Context<'_>,
+        route: &PeerRoute,
+        cutting: &mut Cutting<'_>,
+    ) -> Option<Sent> {
+        let Some(Way { via: Via::Udp(to), room }) = self.way else { return None };
+        let is_whole = room.is_none_or(|room| cutting.longest() + DATA_OVERHEAD <= room);
+        if self.is_stopped
+            || self.is_asleep
+            || !self.waiting.is_empty()
+            || self.replaced.is_some()
+            || !is_whole
+        {
+            return None;
+        }
+        let run = self.association.as_mut()?.seal_run(ctx, to, cutting);
+        route.counters.count_tx_many(run.packets, run.bytes);
+        match run {
+            Ran { packets: 0, .. } => None,
+            Ran { is_handed_over: true, .. } => Some(Sent::HandedOver),
+            Ran { .. } => Some(Sent::Kept),
+        }
+    }
+
+    /// Whether it completes checksums that were left out.
+    pub(super) fn completes_checksums(&self) -> bool {
+        self.association.as_ref().is_some_and(Association::completes_checksums)
+    }
+
     /// Keeps a frame until there is a key; `kept` when it did.
     fn keep(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters, plaintext: &[u8], kept: Sent) -> Sent {
         self.drop_old(ctx.now, counters, ctx.waiting_bytes);
@@ -336,7 +371,15 @@ impl Peer {
         }
         *ctx.waiting_bytes += plaintext.len();
         self.waiting_bytes += plaintext.len();
-        self.waiting.push_back(Waiting { since: ctx.now, plaintext: plaintext.to_vec() });
+        let mut plaintext = plaintext.to_vec();
+        if let Some((meta, frame)) = plaintext.split_first_mut()
+            && *meta & META_NEEDS_CHECKSUM != 0
+        {
+            // Who gets it in the end may be another program by then.
+            complete(frame);
+            *meta = 0;
+        }
+        self.waiting.push_back(Waiting { since: ctx.now, plaintext });
         kept
     }
 

@@ -16,10 +16,13 @@ impl Outbound {
         now: Instant,
         snapshot: &Snapshot,
         verdict: Verdict,
-        outgoing: Outgoing<'_>,
+        outgoing: &mut Outgoing<'_>,
     ) -> Result<(), DeviceFault> {
         match verdict {
-            Verdict::Unicast(slot) => self.pass_on(now, snapshot, slot, outgoing),
+            Verdict::Unicast(slot) => {
+                note(now, snapshot, slot, outgoing.frame());
+                self.send_only(now, snapshot, slot, outgoing);
+            }
             Verdict::Flood(flood) => self.flood(now, snapshot, flood, outgoing),
             Verdict::Answer { owner, is_probe, is_arp } => {
                 let is_there =
@@ -41,27 +44,19 @@ impl Outbound {
     }
 
     /// Sends a frame to each peer that is to get it.
-    fn flood(&mut self, now: Instant, snapshot: &Snapshot, flood: Flood, outgoing: Outgoing<'_>) {
-        let (directory, len) = (&snapshot.directory, outgoing.plaintext.len() - 1);
+    fn flood(&mut self, now: Instant, snapshot: &Snapshot, flood: Flood, outgoing: &mut Outgoing<'_>) {
+        let (directory, len) = (&snapshot.directory, outgoing.frame().len());
         for (slot, route) in slots(&snapshot.peers) {
             match self.forwarder.admit(directory, slot, flood, len, now) {
                 Admission::Pass => {
                     add_at(&route.counters.tx_flooded, flood.reach.index());
-                    self.pass_on(now, snapshot, slot, outgoing);
+                    note(now, snapshot, slot, outgoing.frame());
+                    self.send_too(now, snapshot, slot, outgoing);
                 }
                 Admission::NotWanted => {}
                 Admission::TooMuch => add_at(&route.counters.tx_over_budget, flood.reach.index()),
             }
         }
-    }
-
-    /// Sends a frame of the device to a peer, whose answer finds it noted. Who is not asked answers nothing.
-    fn pass_on(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: Outgoing<'_>) {
-        // The metadata byte is no part of the frame.
-        if let Some((access, frame)) = snapshot.access.as_ref().zip(outgoing.plaintext.get(1..)) {
-            access.note(now, slot, frame);
-        }
-        self.send_all(now, snapshot, slot, outgoing);
     }
 
     /// Says what the switch has to say by itself, and does what is due for it.
@@ -106,5 +101,12 @@ impl Outbound {
         if stats.loop_state != self.loop_state && self.facts.try_send(Fact::Loop(stats.loop_state)).is_ok() {
             self.loop_state = stats.loop_state;
         }
+    }
+}
+
+/// Notes a frame of the device that goes to a peer, whose answer finds it noted. Who is not asked answers nothing.
+fn note(now: Instant, snapshot: &Snapshot, slot: PeerSlot, frame: &[u8]) {
+    if let Some(access) = &snapshot.access {
+        access.note(now, slot, frame);
     }
 }

@@ -105,11 +105,13 @@ impl DatagramSocket {
 impl KernelSocket {
     fn send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         let to = self.reachable(to)?;
-        let sent = self.send_call(to, contents, Some(segment));
-        let Err(error) = sent else { return Ok(()) };
-        let is_refused = matches!(Errno::from_io_error(&error), Some(Errno::IO | Errno::INVAL));
-        if !is_refused || contents.len() <= segment {
-            return Err(error);
+        if contents.len() <= segment || self.state.max_gso_segments() > 1 {
+            let sent = self.send_call(to, contents, Some(segment));
+            let Err(error) = sent else { return Ok(()) };
+            let is_refused = matches!(Errno::from_io_error(&error), Some(Errno::IO | Errno::INVAL));
+            if !is_refused || contents.len() <= segment {
+                return Err(error);
+            }
         }
         // A device that does not cut segments says so with EIO, a route whose MTU is smaller than one with EINVAL.
         let mut result = Ok(());

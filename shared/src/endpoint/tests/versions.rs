@@ -58,8 +58,9 @@ impl Data {
         for at in 0..2 {
             self.frames += 1;
             let (path, frame) = (PathSlot::new(0).unwrap(), self.frames.to_be_bytes());
-            let mut packet = self.seal[at].seal(world.now, path, 0, &frame).unwrap().packet.to_vec();
-            let opened = self.open[1 - at].open(world.now, path, &mut packet).unwrap();
+            let packet = self.seal[at].seal(world.now, path, 0, &frame).unwrap().packet.to_vec();
+            let mut out = vec![0; OpenHalf::plaintext_len(&packet)];
+            let opened = self.open[1 - at].open(world.now, path, &packet, &mut out).unwrap();
             assert_eq!(opened.frame, frame);
         }
     }
