@@ -42,7 +42,6 @@ compare_run() {
     for program in "$SM_BIN/shadowmesh" "$SM_BIN/shadowmesh-relay" "$LAB_TOOLS/bare" "$LAB_TOOLS/flood"; do
         [[ -x $program ]] || die "$program is not there: build it, or set SM_BIN and LAB_TOOLS"
     done
-    TICKS=$(getconf CLK_TCK)
     RESULTS="$LAB_OUT/results.jsonl"
     : >"$RESULTS"
     local name lacks n position

@@ -22,6 +22,7 @@ for label in a b relay; do
         --argjson waits "$(($(waits "$pid") - ${before[$label]}))" --argjson s "$BENCH_SECONDS" \
         '. + {($name): {resident_kb: $kb, threads: $threads, wakeups_per_s: ($waits / $s * 100 | round / 100)}}' <<<"$idle")
 done
+# shellcheck disable=SC2153 # of prelude.sh
 jq -n --argjson idle "$idle" --arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" --argjson cores "$(nproc)" --arg kernel "$(uname -r)" \
     --arg commit "$(git -c safe.directory="$ROOT" rev-parse --short HEAD 2>/dev/null || echo unknown)" \
     '{machine: {cpu: $cpu, cores: $cores, kernel: $kernel}, commit: $commit, idle_connected: $idle}' >&4

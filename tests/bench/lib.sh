@@ -19,10 +19,10 @@ declare -A CONTENDER_LAYER=() CONTENDER_CIPHER=() CONTENDER_ABOUT=() CONTENDER_U
 
 # contender NAME LAYER CIPHER ABOUT UP… — one more; UP is a function and its arguments, which brings it up on both hosts and fails where it cannot.
 contender() {
+    # What is only told of them is read in compare.sh.
+    # shellcheck disable=SC2034
+    CONTENDER_LAYER[$1]=$2 CONTENDER_CIPHER[$1]=$3 CONTENDER_ABOUT[$1]=$4
     CONTENDERS+=("$1")
-    CONTENDER_LAYER[$1]=$2
-    CONTENDER_CIPHER[$1]=$3
-    CONTENDER_ABOUT[$1]=$4
     CONTENDER_UP[$1]=${*:5}
 }
 # from_crate NAME CRATE VERSION PROGRAM — what a contender needs from crates.io. from_debian NAME PACKAGE:PROGRAM… — from Debian.
@@ -71,7 +71,8 @@ contender_lacks() {
 contender_version() {
     local crate=${CONTENDER_CRATE[$1]:-} package=${CONTENDER_PACKAGE[$1]:-}
     case $1 in
-    shadowmesh*) git -c safe.directory="$ROOT" rev-parse --short HEAD 2>/dev/null || echo unknown ;;
+    shadowmesh* | bare*) git -c safe.directory="$ROOT" rev-parse --short HEAD 2>/dev/null || echo unknown ;;
+    wireguard-go) if [[ -n ${WIREGUARD_GO:-} ]]; then "$WIREGUARD_GO" --version 2>/dev/null | sed -n '1s/^wireguard-go v//p'; else dpkg-query -W -f '${Version}' wireguard-go 2>/dev/null || true; fi ;;
     *) if [[ -n $crate ]]; then cut -d' ' -f2 <<<"$crate"; elif [[ -n $package ]]; then dpkg-query -W -f '${Version}' "${package%%:*}" 2>/dev/null || true; fi ;;
     esac
 }

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What is measured of a contender that is up. Each number becomes a line of $RESULTS: {contender, round, metric, value}. A part of scripts/bench.
 
+TICKS=$(getconf CLK_TCK)
+
 # note METRIC VALUE — `null` or nothing says that it could not be measured.
 note() {
     jq -nc --arg contender "$CONTENDER" --argjson round "$ROUND" --arg metric "$1" --argjson value "${2:-null}" \

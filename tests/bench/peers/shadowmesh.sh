@@ -24,6 +24,7 @@ shadowmesh_up() {
     # Who is not direct by then has not found the way; the other kinds are asked for, and last until the daemon ends.
     soon 10 lab_path a direct-udp && soon 10 lab_path b direct-udp || return 1
     if [[ $kind != direct-udp ]]; then on a shadowmesh path b --use "$kind" >/dev/null || return 1; fi
+    # shellcheck disable=SC2034 # read by who called
     shadowmesh_is_on "$kind" && TUNNEL_B=$(lab_address b)
 }
 # Whether both ends still take this path: figures of another one are not its own.

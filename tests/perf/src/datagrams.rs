@@ -146,10 +146,10 @@ impl Datagrams {
     /// `WouldBlock` after [`Self::wait_at_most`]; else what the kernel said.
     pub fn receive_many(&self, batch: &mut Batch) -> io::Result<()> {
         batch.count = 0;
-        let mut parts = batch.room.each_mut().map(|room| libc::iovec {
-            iov_base: room.as_mut_ptr().cast(),
-            iov_len: Batch::KEPT,
-        });
+        let mut parts = batch
+            .room
+            .each_mut()
+            .map(|room| libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: Batch::KEPT });
         // SAFETY: all-zero is a valid mmsghdr.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
         for (message, part) in messages.iter_mut().zip(&mut parts) {

@@ -75,12 +75,12 @@ impl Search {
         (self.best > 0.0).then_some(self.best * self.above)
     }
 
-    /// What came of it. As long as arrivals grow the next offer is half as much again; else nearer to the best.
+    /// What came of it. As long as arrivals grow the next offer is twice the best; else nearer to it.
     pub fn learn(&mut self, arrived: f64) {
         let grew = arrived > self.best * 1.02;
         self.best = self.best.max(arrived);
         self.above = match (grew, self.above) {
-            (true, _) => 1.5,
+            (true, _) => 2.0,
             (false, above) => 1.0 + (above - 1.0) / 2.0,
         };
     }
@@ -104,7 +104,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<Step>> {
         let receiver = scope.spawn(move || receive(plan, &ready, &offered, &counts));
         // It hangs up instead where it could not begin; why, says the join.
         if is_ready.recv().is_err() {
-            return receiver.join().map_or_else(|_| anyhow::bail!("the receiver panicked"), |end| end.map(|()| Vec::new()));
+            return receiver
+                .join()
+                .map_or_else(|_| anyhow::bail!("the receiver panicked"), |end| end.map(|()| Vec::new()));
         }
         let steps = scope.spawn(move || send(plan, offers, &counted)).join();
         let receiver = receiver.join();
@@ -248,7 +250,7 @@ mod tests {
     #[test]
     fn one_that_collapses_under_a_flood_is_found_by_approach() {
         for most in [100e3, 220e3, 470e3] {
-            let best = found(most, 0.12, 12);
+            let best = found(most, 0.1, 8);
             assert!(best > 0.9 * most, "{best} of {most}");
         }
     }

@@ -4,6 +4,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use anyhow::Context;
@@ -29,14 +31,19 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let tap = Tap::open(&arguments.device).with_context(|| format!("the device {}", arguments.device))?;
-    let socket = Datagrams::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, arguments.port)).context("the socket")?;
+    let socket =
+        Datagrams::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, arguments.port)).context("the socket")?;
     socket.connect(SocketAddrV4::new(arguments.peer, arguments.port)).context("the way to the other end")?;
     socket.aggregate().context("UDP_GRO")?;
-    thread::scope(|scope| {
-        let outward = scope.spawn(|| send(&tap, &socket, Sealer::new(arguments.cipher)));
-        let inward = receive(&tap, &socket, Opener::new(arguments.cipher));
-        outward.join().map_or_else(|_| inward, |outward| outward)
-    })
+    let (tap, socket, cipher) = (Arc::new(tap), Arc::new(socket), arguments.cipher);
+    // Whichever ends first ends both.
+    let (ended, end) = channel();
+    thread::spawn({
+        let (tap, socket, ended) = (tap.clone(), socket.clone(), ended.clone());
+        move || ended.send(send(&tap, &socket, Sealer::new(cipher)))
+    });
+    thread::spawn(move || ended.send(receive(&tap, &socket, Opener::new(cipher))));
+    end.recv()?
 }
 
 fn send(tap: &Tap, socket: &Datagrams, mut sealer: Sealer) -> anyhow::Result<()> {
