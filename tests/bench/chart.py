@@ -50,7 +50,7 @@ def draw(document):
     height = TOP + ROW * len(rows) + 34
     machine = document["machine"]
     veth = next((c["metrics"].get("tcp_1", {}).get("median") for c in document["contenders"] if c["name"] == "veth"), None)
-    note = f"{machine['cpu']}, {machine['cores']} cores for all, Linux {machine['kernel']}; medians of {document['rounds']} rounds of {document['seconds']} s"
+    note = f"{machine['cpu']}, {machine['cores']} cores for all, Linux {machine['kernel']}; medians of rounds ({document['rounds']}) of {document['seconds']} s"
     if veth is not None:
         note += f"; plain link {veth:.1f}"
     out = [

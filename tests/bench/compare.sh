@@ -45,27 +45,29 @@ compare_run() {
     RESULTS="$LAB_OUT/results.jsonl"
     : >"$RESULTS"
     local name lacks n position
-    local -A out=()
+    declare -gA OUT=() # why a contender is left out
     for name in "${SELECTED[@]}"; do
         lacks=$(contender_lacks "$name")
         if [[ -n $lacks ]]; then
-            out[$name]=${lacks//$'\n'/; }
-            step "$name is left out: ${out[$name]}"
+            OUT[$name]=${lacks//$'\n'/; }
+            step "$name is left out: ${OUT[$name]}"
         fi
     done
     bench_hosts
+    # Who ends it early, gets what there is by then.
+    trap 'step "cut short: this is what was measured until now"; compare_report; exit 130' INT TERM
     for ((ROUND = 1; ROUND <= BENCH_ROUNDS; ROUND++)); do
         for ((position = 0; position < ${#SELECTED[@]}; position++)); do
             # Each round begins farther on, so that nobody always comes after the same one, or first.
             n=$(((position + (ROUND - 1) * (${#SELECTED[@]} / BENCH_ROUNDS + 1)) % ${#SELECTED[@]}))
             CONTENDER=${SELECTED[n]}
-            [[ -z ${out[$CONTENDER]:-} ]] || continue
+            [[ -z ${OUT[$CONTENDER]:-} ]] || continue
             step "round $ROUND of $BENCH_ROUNDS: $CONTENDER"
             if contender_up "$CONTENDER"; then
                 measure_all
                 if [[ $CONTENDER == shadowmesh* ]] && ! shadowmesh_stayed "$CONTENDER"; then step "$CONTENDER left its path meanwhile"; fi
             else
-                out[$CONTENDER]="it did not come up in round $ROUND; its words are in $LAB_OUT/failed-$CONTENDER"
+                OUT[$CONTENDER]="it did not come up in round $ROUND; its words are in $LAB_OUT/failed-$CONTENDER"
                 step "$CONTENDER is left out from here: it did not come up"
                 mkdir -p "$LAB_OUT/failed-$CONTENDER"
                 cp "$LAB_OUT"/{a,b,relay}-*.{out,log} "$LAB_OUT/failed-$CONTENDER/" 2>/dev/null || true
@@ -73,11 +75,7 @@ compare_run() {
             contender_down
         done
     done
-    for name in "${SELECTED[@]}"; do
-        jq -nc --arg name "$name" --argjson layer "${CONTENDER_LAYER[$name]}" --arg cipher "${CONTENDER_CIPHER[$name]}" --arg about "${CONTENDER_ABOUT[$name]}" \
-            --arg version "$(contender_version "$name")" --arg left_out "${out[$name]:-}" \
-            '{name: $name, layer: $layer, cipher: $cipher, about: $about, version: $version, left_out: (if $left_out == "" then null else $left_out end)}'
-    done >"$LAB_OUT/contenders.jsonl"
+    trap 'exit 130' INT TERM
     compare_report
 }
 shadowmesh_stayed() {
@@ -89,14 +87,19 @@ shadowmesh_stayed() {
 }
 
 compare_report() {
+    local name
+    for name in "${SELECTED[@]}"; do
+        jq -nc --arg name "$name" --argjson layer "${CONTENDER_LAYER[$name]}" --arg cipher "${CONTENDER_CIPHER[$name]}" --arg about "${CONTENDER_ABOUT[$name]}" \
+            --arg version "$(contender_version "$name")" --arg left_out "${OUT[$name]:-}" \
+            '{name: $name, layer: $layer, cipher: $cipher, about: $about, version: $version, left_out: (if $left_out == "" then null else $left_out end)}'
+    done >"$LAB_OUT/contenders.jsonl"
     jq -n --slurpfile results "$RESULTS" --slurpfile contenders "$LAB_OUT/contenders.jsonl" \
         --arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" --argjson cores "$(nproc)" --arg kernel "$(uname -r)" \
         --arg commit "$(git -c safe.directory="$ROOT" rev-parse --short HEAD 2>/dev/null || echo unknown)" --arg date "$(date -u +%F)" \
         --argjson rounds "$BENCH_ROUNDS" --argjson seconds "$BENCH_SECONDS" -f tests/bench/report.jq >"$LAB_OUT/bench.json"
     local part
     for part in tcp udp rest asked out; do
-        jq -r --arg part "$part" -f tests/bench/tables.jq "$LAB_OUT/bench.json" | column -t -s $'\t'
-        echo
+        jq -r --arg part "$part" -f tests/bench/tables.jq "$LAB_OUT/bench.json" | column -t -s $'\t' | sed '$s/$/\n/'
     done >"$LAB_OUT/bench.txt"
     cat "$LAB_OUT/bench.txt"
     cat "$LAB_OUT/bench.json" >&4

@@ -70,7 +70,7 @@ def kind_of(function):
         return "cipher"
     if "::" in function or "shadowmesh" in function:
         return "own"
-    return "other" if function.startswith("[") or function.startswith("_start") else "kernel"
+    return "other" if function.startswith("[") or function in ("_start", "clone", "clone3", "start_thread") or function.startswith("__libc") else "kernel"
 
 
 def tree_of(all_stacks):
