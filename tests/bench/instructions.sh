@@ -9,7 +9,13 @@ counted() { # CIPHER outward|both COUNT
     sed -n 's/.*Collected : \([0-9]*\).*/\1/p' <<<"$log"
 }
 # What one more superframe takes: what happens at the start is in a long run and in a short one.
-each() { echo $((($(counted "$1" "$2" 120) - $(counted "$1" "$2" 20)) / 100)); }
+each() {
+    local long short
+    long=$(counted "$1" "$2" 120) && short=$(counted "$1" "$2" 20) || return 1
+    echo $(((long - short) / 100))
+}
+
+[[ -x $LAB_TOOLS/hot_path ]] || die "$LAB_TOOLS/hot_path is not there: build it, or set LAB_TOOLS"
 
 SEGMENTS=48 # of 1,348 bytes in a superframe
 counts='{}'

@@ -224,10 +224,7 @@ fn hot_path(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(SEGMENTS as u64));
         group.bench_function(format!("{name}, cut and sealed"), |bencher| bencher.iter(|| path.outward()));
         group.bench_function(format!("{name}, there and back"), |bencher| {
-            bencher.iter(|| {
-                path.outward();
-                path.inward()
-            });
+            bencher.iter(|| path.there_and_back());
         });
     }
 }

@@ -1,11 +1,12 @@
 //! A bulk transfer's way through the product without a kernel at its ends: what a superframe costs us.
 //!
 //! - outward: cut where it lies, sealed into the ring, in runs as one call of UDP GSO takes them ([`HotPath::outward`]);
-//! - inward: each packet opened to where its frame is wanted, put together with those before it ([`HotPath::inward`]).
+//! - inward: each packet opened from there to where its frame is wanted, put together with those before it ([`HotPath::there_and_back`]).
 //!
 //! Acknowledgements come as a peer's would, so the ring neither fills nor is given up. Nothing else is here: no switch, no access rules, no
 //! socket, no device. Those are measured one by one (`benches/data_path.rs`), and all of it together by `scripts/bench`.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,21 +69,22 @@ fn sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-/// Both ends of a session, and what lies between.
+/// Both ends of a session.
 #[derive(Debug)]
 pub struct HotPath {
-    now: Instant,
-    header: VnetHeader,
-    frame: Vec<u8>,
-    /// A byte for the metadata, and the frame while it is cut.
-    room: Vec<u8>,
-    seal: SealHalf,
-    marks: Arc<AckMarks>,
-    /// What is under way: sealed packets, and how long each is.
-    wire: Vec<u8>,
-    runs: Vec<(usize, usize)>,
-    open: OpenHalf,
-    merge: Merge,
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// What became of a superframe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// Packets that it was sealed in.
+    pub packets: usize,
+    /// Bytes of frames that the device at the other end was given.
+    pub bytes: usize,
+    /// By so many writes.
+    pub writes: usize,
 }
 
 impl HotPath {
@@ -90,31 +92,59 @@ impl HotPath {
     #[must_use]
     pub fn new(cipher: Cipher) -> Self {
         let now = Instant::now();
-        let key = [7; 32];
-        let marks = Arc::new(AckMarks::new());
-        let mut seal = SealHalf::new(RingLimits::default(), ChunkPool::new(POOL_BYTES), marks.clone());
-        seal.install(now, SealKey::new(cipher, &key, ReceiverIndex(1), now, now + Duration::from_secs(600)));
-        let mut open = OpenHalf::new();
-        open.install(OpenKey::new(cipher, &key, ReceiverIndex(1)));
-        let (header, frame) = superframe();
-        let room = vec![0; 1 + frame.len()];
-        let (wire, runs) = (Vec::with_capacity(2 * frame.len()), Vec::new());
-        Self { now, header, frame, room, seal, marks, wire, runs, open, merge: Merge::new() }
+        Self { sender: Sender::new(cipher, now), receiver: Receiver::new(cipher, now) }
     }
 
-    /// One superframe onto the wire; how many packets it became.
-    ///
-    /// The copy into the room stands for the kernel's into the buffer that was read into; that onto the wire for the kernel's out of the ring.
-    pub fn outward(&mut self) -> usize {
-        let Self { now, header, frame, room, seal, marks, wire, runs, .. } = self;
-        room[1..].copy_from_slice(frame);
+    /// One superframe into packets.
+    pub fn outward(&mut self) -> Passed {
+        Passed { packets: self.sender.send(|_, _| ()), ..Passed::default() }
+    }
+
+    /// One superframe into packets and out of them, to the device.
+    pub fn there_and_back(&mut self) -> Passed {
+        let Self { sender, receiver } = self;
+        let packets = sender.send(|run, segment| receiver.receive(run, segment));
+        receiver.rest();
+        let (bytes, writes) = std::mem::take(&mut receiver.written);
+        Passed { packets, bytes, writes }
+    }
+}
+
+#[derive(Debug)]
+struct Sender {
+    now: Instant,
+    header: VnetHeader,
+    /// Its headers before it was cut.
+    head: [u8; HEADERS],
+    /// A byte for the metadata, and the frame where it is cut.
+    room: Vec<u8>,
+    half: SealHalf,
+    marks: Arc<AckMarks>,
+}
+
+const KEY: [u8; 32] = [7; 32];
+const INDEX: ReceiverIndex = ReceiverIndex(1);
+
+impl Sender {
+    fn new(cipher: Cipher, now: Instant) -> Self {
+        let marks = Arc::new(AckMarks::new());
+        let mut half = SealHalf::new(RingLimits::default(), ChunkPool::new(POOL_BYTES), marks.clone());
+        half.install(now, SealKey::new(cipher, &KEY, INDEX, now, now + Duration::from_secs(600)));
+        let (header, frame) = superframe();
+        let head = *frame.first_chunk().expect("a frame has its headers");
+        Self { now, header, head, room: [&[0], &frame[..]].concat(), half, marks }
+    }
+
+    /// Seals the superframe and gives each run of packets, and how long each packet of it is, to `run`; how many packets there were.
+    fn send(&mut self, mut sent: impl FnMut(&[u8], usize)) -> usize {
+        let Self { now, header, head, room, half, marks } = self;
+        // Of what was cut before, headers lie over the ends of the data, which nobody looks at; only the first are needed again.
+        room[1..=HEADERS].copy_from_slice(head);
         let mut cutting = Cutting::new(header, room, None).expect("a superframe that can be cut");
-        wire.clear();
-        runs.clear();
         let mut packets = 0;
         while cutting.count() > 0 {
             let expected = cutting.count() * (cutting.longest() + DATA_OVERHEAD);
-            let mut run = seal.run(*now, PathSlot::FIRST, expected).expect("a key that seals");
+            let mut run = half.run(*now, PathSlot::FIRST, expected).expect("a key that seals");
             while let Some(plaintext) = cutting.front() {
                 plaintext[0] = META_NEEDS_CHECKSUM;
                 if run.push_prefixed(plaintext) != Ok(Fit::Taken) {
@@ -125,45 +155,74 @@ impl HotPath {
             let run = run.finish();
             assert!(run.packets > 0, "a packet does not fit an empty run");
             packets += run.packets;
-            wire.extend_from_slice(run.bytes);
-            runs.push((run.bytes.len(), run.segment));
+            sent(run.bytes, run.segment);
             marks.record(&[], run.first + run.packets as u64);
         }
-        seal.apply_acks();
+        half.apply_acks();
         packets
     }
+}
 
-    /// What is on the wire to the device; the bytes of frames that it was given, by how many writes.
-    pub fn inward(&mut self) -> (usize, usize) {
-        let Self { now, wire, runs, open, merge, .. } = self;
-        let (mut bytes, mut writes, mut at) = (0, 0, 0);
-        let mut write = |merge: &mut Merge| {
-            if let Some((_, packet)) = merge.finish() {
-                bytes += std::hint::black_box(packet).len() - VnetHeader::LEN;
-                writes += 1;
-            }
-        };
-        for (length, segment) in runs.drain(..) {
-            for packet in wire[at..at + length].chunks(segment) {
-                let frame = OpenHalf::plaintext_len(packet) - 1;
-                if merge.space(frame).is_none() {
-                    write(merge);
-                }
-                let space = merge.space(frame).expect("an empty merge has space");
-                open.open(*now, PathSlot::FIRST, packet, space).expect("a packet that opens");
-                let Kind::Data(segment) = Kind::of(merge.opened()) else { unreachable!("data was sealed") };
-                assert!(merge.keep(segment, true), "segments follow each other");
-                if merge.is_ended() {
-                    write(merge);
-                }
-            }
-            at += length;
+#[derive(Debug)]
+struct Receiver {
+    now: Instant,
+    half: OpenHalf,
+    merge: Merge,
+    /// Bytes of frames to the device, and writes.
+    written: (usize, usize),
+    /// The last of them, for tests.
+    #[cfg(test)]
+    last: Option<(VnetHeader, Vec<u8>)>,
+}
+
+impl Receiver {
+    fn new(cipher: Cipher, now: Instant) -> Self {
+        let mut half = OpenHalf::new();
+        half.install(OpenKey::new(cipher, &KEY, INDEX));
+        Self {
+            now,
+            half,
+            merge: Merge::new(),
+            written: (0, 0),
+            #[cfg(test)]
+            last: None,
         }
-        write(merge);
-        if open.ack_due_at().is_some() {
-            std::hint::black_box(open.report());
+    }
+
+    fn receive(&mut self, run: &[u8], segment: usize) {
+        for packet in run.chunks(segment) {
+            let frame = OpenHalf::plaintext_len(packet) - 1;
+            if self.merge.space(frame).is_none() {
+                self.write();
+            }
+            let space = self.merge.space(frame).expect("an empty merge has space");
+            self.half.open(self.now, PathSlot::FIRST, packet, space).expect("a packet that opens");
+            let Kind::Data(segment) = Kind::of(self.merge.opened()) else { unreachable!("data was sealed") };
+            assert!(self.merge.keep(segment, true), "segments follow each other");
+            if self.merge.is_ended() {
+                self.write();
+            }
         }
-        (bytes, writes)
+    }
+
+    /// There is nothing more to open: what waits goes to the device, and an acknowledgement out.
+    fn rest(&mut self) {
+        self.write();
+        if self.half.ack_due_at().is_some() {
+            black_box(self.half.report());
+        }
+    }
+
+    fn write(&mut self) {
+        let Some((header, packet)) = self.merge.finish() else { return };
+        let frame = &black_box(packet)[VnetHeader::LEN..];
+        self.written.0 += frame.len();
+        self.written.1 += 1;
+        #[cfg(test)]
+        {
+            self.last = Some((header, frame.to_vec()));
+        }
+        black_box(header);
     }
 }
 
@@ -171,36 +230,29 @@ impl HotPath {
 mod tests {
     use super::*;
 
+    const CIPHERS: [Cipher; 2] = [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm];
+
     #[test]
-    fn what_goes_in_comes_out() {
-        for cipher in [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm] {
+    fn a_superframe_is_one_again() {
+        for cipher in CIPHERS {
             let mut path = HotPath::new(cipher);
+            let one = Passed { packets: SEGMENTS, bytes: HEADERS + SEGMENTS * SEGMENT, writes: 1 };
             for _ in 0..100 {
-                assert_eq!(path.outward(), SEGMENTS);
-                // One superframe again, which the device is given at once.
-                assert_eq!(path.inward(), (HEADERS + SEGMENTS * SEGMENT, 1));
+                assert_eq!(path.there_and_back(), one);
             }
+            assert_eq!(path.outward(), Passed { packets: SEGMENTS, ..Passed::default() });
         }
     }
 
     #[test]
-    fn the_frame_at_the_end_is_the_one_at_the_beginning() {
-        let mut path = HotPath::new(Cipher::Aes256Gcm);
-        path.outward();
-        let (mut merge, mut out) = (Merge::new(), Vec::new());
-        let mut at = 0;
-        for (length, segment) in path.runs.clone() {
-            for packet in path.wire[at..at + length].chunks(segment) {
-                let space = merge.space(OpenHalf::plaintext_len(packet) - 1).unwrap();
-                path.open.open(path.now, PathSlot::FIRST, packet, space).unwrap();
-                let Kind::Data(segment) = Kind::of(merge.opened()) else { panic!("no data") };
-                assert!(merge.keep(segment, true));
-            }
-            at += length;
+    fn what_comes_out_is_what_went_in() {
+        for cipher in CIPHERS {
+            let mut path = HotPath::new(cipher);
+            path.there_and_back();
+            let (header, frame) = path.receiver.last.unwrap();
+            let (expected, whole) = superframe();
+            assert_eq!(header, expected);
+            assert!(frame == whole, "the superframe is not what it was");
         }
-        let (header, packet) = merge.finish().unwrap();
-        out.extend_from_slice(&packet[VnetHeader::LEN..]);
-        assert_eq!(header, path.header);
-        assert!(out == path.frame, "the superframe is not what it was");
     }
 }

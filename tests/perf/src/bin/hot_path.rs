@@ -23,7 +23,7 @@ enum Choice {
     Aes,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Way {
     /// Cut and sealed.
     Outward,
@@ -38,9 +38,9 @@ fn main() {
         Choice::Aes => Cipher::Aes256Gcm,
     });
     for _ in 0..arguments.count {
-        path.outward();
-        if arguments.way == Way::Both {
-            path.inward();
-        }
+        match arguments.way {
+            Way::Outward => path.outward(),
+            Way::Both => path.there_and_back(),
+        };
     }
 }
