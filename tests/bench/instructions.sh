@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# How many instructions the data path takes for a segment, in memory and without a kernel (tests/perf/src/hot_path.rs), counted by callgrind: the same on
-# any day, whatever else the machine does. A part of scripts/bench; the document goes to descriptor 4.
+# How many instructions the data path takes for a segment, in memory and without a kernel (tests/perf/src/hot_path.rs), counted by callgrind: the same to
+# a thousandth, whatever else the machine does. A part of scripts/bench; the document goes to descriptor 4.
 
 # What a run of so many superframes takes in all.
 counted() { # CIPHER outward|both COUNT
