@@ -29,8 +29,8 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of ring memory of the whole process, unless configured: 16 peers with a full ring.
 pub const POOL_BYTES: usize = 256 << 20;
 
-/// Free chunks the process keeps for the next ring that needs one (1 MiB); the rest goes back to the system.
-pub const POOL_SPARE_CHUNKS: usize = 4;
+/// Free chunks the process keeps at most for the next ring that needs one: as many as a full ring has.
+pub const POOL_SPARE_CHUNKS: usize = RING_BYTES / CHUNK_BYTES;
 
 /// Segments in one run of packets to be sent with one call (Linux `UDP_MAX_SEGMENTS` before 6.9; still what drivers take).
 pub const RUN_SEGMENTS: usize = 64;

@@ -4,7 +4,7 @@ use crate::fixtures::{CIPHERS, INDEX, KEY, epoch, frame, pair, path, room, seal_
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::ids::ReceiverIndex;
-use shadowmesh_proto::session::limits::{DATA_WINDOW, MAX_FRAME, RUN_BYTES, RETIRED_KEY_LIFE};
+use shadowmesh_proto::session::limits::{DATA_WINDOW, MAX_FRAME, RETIRED_KEY_LIFE, RUN_BYTES};
 use shadowmesh_proto::session::open::{META_CONTINUES, META_MOVED, META_NEEDS_CHECKSUM};
 use shadowmesh_proto::session::{
     ControlOpen, ControlSeal, Fit, OpenError, OpenHalf, OpenKey, RingLimits, SealError, SealKey,

@@ -35,7 +35,7 @@ mod window;
 use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
-use super::wake::Waker;
+use super::wake::{Alarm, Waker};
 use crate::device::offload::{Cutting, Superframe, complete};
 use crate::device::{Device, DeviceFault, Segmentation, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
@@ -140,6 +140,7 @@ pub(super) struct Parts {
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
+    pub(super) alarm: Alarm,
     pub(super) limits: Limits,
     /// Drawn at random, for the switch.
     pub(super) secret: [u8; 32],
@@ -184,6 +185,9 @@ pub(super) struct Outbound {
     held_back: Option<(PeerSlot, u64)>,
     /// When that last began.
     held_back_at: Option<Instant>,
+    alarm: Alarm,
+    /// Whether it has slept since it last sent something: what comes first then goes at once.
+    has_slept: bool,
 }
 
 /// What a turn found to do.
@@ -275,6 +279,8 @@ impl Outbound {
             faults: 0,
             held_back: None,
             held_back_at: None,
+            alarm: parts.alarm,
+            has_slept: true,
         }
     }
 
@@ -436,6 +442,10 @@ impl Outbound {
                 let mut outgoing = Outgoing { header, plaintext };
                 read += outgoing.superframe().map_or(0, |superframe| superframe.count() - 1);
                 self.dispatch(now, &snapshot, verdict, &mut outgoing)?;
+                if std::mem::take(&mut self.has_slept) {
+                    // Nothing came for a while, and mostly it is alone: who waits for it need not wait for a look whether more did.
+                    self.batches.flush(&snapshot);
+                }
             }
             self.speak(now, &snapshot)?;
         }
@@ -630,6 +640,7 @@ impl Outbound {
             self.peers.iter_mut().for_each(Peer::shrink);
             self.batches.datagrams.shrink();
             self.segment = Vec::new();
+            self.pool.trim();
         }
         let mut due = self.hold_over(now);
         let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
@@ -651,15 +662,17 @@ impl Outbound {
     }
 
     /// Sleeps until the TAP (unless it is not to be read) or the eventfd has something, or something is due.
-    fn sleep(&self, now: Instant, rest: Rest) {
+    fn sleep(&mut self, now: Instant, rest: Rest) {
         if rest.is_quiet {
             memory::trim();
         }
+        self.alarm.set(now, rest.due);
+        self.has_slept = true;
         let readable = rest.reads.then(|| PollFd::new(&self.device, PollFlags::IN));
         let datagrams = &self.batches.datagrams;
         let writable = (!datagrams.has_room()).then(|| PollFd::new(datagrams.socket(), PollFlags::OUT));
         // Whatever is meant to wake this thread writes to its eventfd, asleep or not: nothing is to be looked at again.
-        self.wake.sleep([readable, writable], rest.due.map(|due| due.saturating_duration_since(now)));
+        self.wake.sleep([readable, writable], &self.alarm);
     }
 
     /// Takes in acknowledgements, and tells what was sent since the last telling; whether packets remain unacknowledged.
