@@ -175,6 +175,8 @@ pub(super) struct Outbound {
     waiting_bytes: usize,
     /// Peers with packets that are not acknowledged, as far as is known.
     active: Vec<PeerSlot>,
+    /// Peers that were sent something in this turn, which is to be told when it has left.
+    untold: Vec<PeerSlot>,
     /// Whether some ring may hold what was not handed over.
     is_behind: bool,
     /// When some ring has something to hand over by itself.
@@ -273,6 +275,7 @@ impl Outbound {
             segment: Vec::new(),
             waiting_bytes: 0,
             active: Vec::new(),
+            untold: Vec::new(),
             is_behind: false,
             pump_due: None,
             last_sent: None,
@@ -450,6 +453,11 @@ impl Outbound {
             self.speak(now, &snapshot)?;
         }
         self.batches.flush(&snapshot);
+        for slot in self.untold.drain(..) {
+            if let Some(peer) = peer_at(&mut self.peers, slot) {
+                tell_sent(&self.facts, slot, peer, now);
+            }
+        }
         self.note_switch(now);
         Ok(turn)
     }
@@ -589,7 +597,7 @@ impl Outbound {
         match sent {
             Sent::HandedOver => {
                 self.last_sent = Some(now);
-                note_sent(&mut self.active, &self.facts, slot, peer, now);
+                note_sent(&mut self.active, &mut self.untold, slot, peer, now);
             }
             Sent::Kept => self.is_behind = true,
             Sent::SessionWanted => {
@@ -624,7 +632,7 @@ impl Outbound {
             self.is_behind |= pumped.is_stopped;
             if pumped.is_sent {
                 self.last_sent = Some(now);
-                note_sent(&mut self.active, &self.facts, slot, peer, now);
+                note_sent(&mut self.active, &mut self.untold, slot, peer, now);
             }
             self.pump_due = self.pump_due.into_iter().chain(peer.pump_due()).min();
         }
@@ -726,7 +734,7 @@ fn tell_wanted(facts: &mpsc::Sender<Fact>, slot: PeerSlot, peer: &mut Peer, now:
 /// Notes that packets went to a peer.
 fn note_sent(
     active: &mut Vec<PeerSlot>,
-    facts: &mpsc::Sender<Fact>,
+    untold: &mut Vec<PeerSlot>,
     slot: PeerSlot,
     peer: &mut Peer,
     now: Instant,
@@ -734,9 +742,10 @@ fn note_sent(
     if !std::mem::replace(&mut peer.is_active, true) {
         active.push(slot);
     }
-    peer.is_untold = true;
+    if !std::mem::replace(&mut peer.is_untold, true) {
+        untold.push(slot);
+    }
     peer.sent = Some(now);
-    tell_sent(facts, slot, peer, now);
 }
 
 /// Tells that packets went to a peer, unless that was told a moment ago.
