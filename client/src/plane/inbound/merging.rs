@@ -44,6 +44,8 @@ struct Slot {
     /// Who sent what is in it.
     from: PeerSlot,
     begun: u64,
+    /// See [`Admitted::is_for_us`].
+    is_for_us: bool,
 }
 
 /// A frame that was opened, and is let in.
@@ -54,6 +56,8 @@ pub(super) struct Admitted {
     pub(super) from: PeerSlot,
     /// Whether its checksum was left out.
     pub(super) is_partial: bool,
+    /// Whether it is for this machine alone: what continues it is, by the same headers, and nobody need be asked about that.
+    pub(super) is_for_us: bool,
 }
 
 /// What became of frames of a peer at the device.
@@ -85,6 +89,30 @@ impl Merging {
         if let Some(slot) = self.slots.get_mut(self.current) {
             slot.merge.withdraw();
         }
+    }
+
+    /// Takes the frame that was opened where it continues one of `from` that was let in a moment ago, for this machine; whether it does. What was
+    /// refused meanwhile is told to `refused`.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn resume(
+        &mut self,
+        device: &Device,
+        from: PeerSlot,
+        is_partial: bool,
+        mut refused: impl FnMut(Refused),
+    ) -> Result<bool, DeviceFault> {
+        let Some(slot) = self.slots.get_mut(self.current) else { return Ok(false) };
+        if slot.merge.is_empty() || slot.from != from || !slot.is_for_us {
+            return Ok(false);
+        }
+        let Kind::Data(segment) = Kind::of(slot.merge.opened()) else { return Ok(false) };
+        if !slot.merge.keep(segment, is_partial) {
+            return Ok(false);
+        }
+        self.finish_if_ended(device, &mut refused)?;
+        Ok(true)
     }
 
     /// Takes the frame that was opened, to the device or into a slot. What was refused meanwhile is told to `refused`.
@@ -135,7 +163,7 @@ impl Merging {
         }
         self.begun += 1;
         self.used = Some(admitted.now);
-        (slot.from, slot.begun) = (admitted.from, self.begun);
+        (slot.from, slot.begun, slot.is_for_us) = (admitted.from, self.begun, admitted.is_for_us);
         self.finish_if_ended(device, &mut refused)?;
         // One is left for the next.
         let is_full = self.slots.len() >= SLOTS && self.slots.iter().all(|slot| !slot.merge.is_empty());
@@ -173,7 +201,7 @@ impl Merging {
     fn empty(&mut self) -> usize {
         let is_empty = |slot: &Slot| slot.merge.is_empty() && slot.merge.opened().is_empty();
         self.slots.iter().position(is_empty).unwrap_or_else(|| {
-            self.slots.push(Slot { merge: Merge::new(), from: PeerSlot(0), begun: 0 });
+            self.slots.push(Slot { merge: Merge::new(), from: PeerSlot(0), begun: 0, is_for_us: false });
             self.slots.len() - 1
         })
     }
