@@ -45,7 +45,7 @@ re_exec_as_root() {
     [[ $(id -u) -eq 0 ]] && return
     say "The next part makes network namespaces and TAP devices: asking for root."
     local name keep=("PATH=$PATH" "SM_BIN=$SM_BIN" "SM_BUILT=1" "SM_OWNER=$(id -u):$(id -g)")
-    for name in LAB_TOOLS LAB_SECONDS LAB_OUTAGE LAB_KEEP LAB_JOBS LAB_QUICK LAB_NO_LIMIT LAB_BESIDE LAB_MOVES LAB_TYPE LAB_REPEAT LAB_CELLS LAB_NODES LAB_EVERY LAB_UP SHADOWMESH_LOG; do [[ -z ${!name+x} ]] || keep+=("$name=${!name}"); done
+    for name in LAB_TOOLS LAB_SECONDS LAB_OUTAGE LAB_KEEP LAB_JOBS LAB_QUICK LAB_NO_LIMIT LAB_BESIDE LAB_MOVES LAB_TYPE LAB_REPEAT LAB_CELLS LAB_NODES LAB_EVERY LAB_UP SHADOWMESH_LOG WIREGUARD_GO BENCH_PEERS; do [[ -z ${!name+x} ]] || keep+=("$name=${!name}"); done
     as_root env "${keep[@]}" "$ROOT/scripts/${0##*/}" "$@"
     exit $?
 }
