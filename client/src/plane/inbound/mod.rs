@@ -17,6 +17,8 @@
 
 mod data;
 mod datagrams;
+#[cfg(test)]
+mod live_tests;
 mod merging;
 mod sessions;
 
