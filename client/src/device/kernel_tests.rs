@@ -401,8 +401,8 @@ fn an_idle_device_is_quiet() {
 /// The kernel cuts a superframe for a device that did not promise to: what it makes of one is what we make.
 #[test]
 fn a_superframe_is_cut_as_the_kernel_would() {
-    use super::offload::Superframe;
     use super::offload::superframes::{Choice, all, made};
+    use super::offload::{Kind, Merge, Superframe};
     isolated(|| {
         block_on(async {
             sh(
@@ -448,10 +448,24 @@ fn a_superframe_is_cut_as_the_kernel_would() {
                 let mut packet = [&[0; VnetHeader::LEN], &made.frame[..]].concat();
                 into.write_frame(header, &mut packet).unwrap();
                 let is_ours = |frame: &[u8]| frame[..12] == made.frame[..12];
-                for (n, segment) in expected.iter().enumerate() {
-                    let (_, frame) = next_frame(out, is_ours);
-                    assert_eq!(&frame, segment, "segment {n} of {choice:?}");
+                let came_out = |what: &str| {
+                    for (n, segment) in expected.iter().enumerate() {
+                        let (_, frame) = next_frame(out, is_ours);
+                        assert_eq!(&frame, segment, "segment {n} of {choice:?}, {what}");
+                    }
+                };
+                came_out("as it was made");
+                // Put together from the segments it is taken as well, and stands for the same.
+                let mut merge = Merge::new();
+                for segment in &expected {
+                    merge.space(segment.len()).unwrap()[1..].copy_from_slice(segment);
+                    let Kind::Data(kind) = Kind::of(merge.opened()) else { panic!("{choice:?}") };
+                    assert!(merge.keep(kind, false), "{choice:?}");
                 }
+                let (header, packet) = merge.finish().unwrap();
+                assert_ne!(header.segmentation(), Segmentation::None);
+                into.write_frame(header, packet).unwrap();
+                came_out("as it was put together");
             }
         });
     });

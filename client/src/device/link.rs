@@ -5,6 +5,8 @@
 //! - **MAC, MTU, queue length** in one request that also brings it up, so nothing is ever sent with another
 //!   MAC. It is put back where somebody else replaces it ([`LinkControl::restore_mac`]): udev gives each new device one by its own policy, and
 //!   on a busy machine does so after us. Members know this node by that of its certificate, and what they send to it would be for nobody here.
+//! - **As many segments at once as leave with one call** (`gso_max_segs`): of the 48 that the kernel would hand over 45 do, and three would cost as much
+//!   again.
 //! - **IPv4** with its prefix; the kernel adds the connected route. **IPv6** without duplicate address
 //!   detection: the address comes from the key, a conflict is found by the session, and an address that is
 //!   tentative for its first second would fail the first `ping`.
@@ -27,14 +29,16 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 use rustix::io::Errno;
 use shadowmesh_proto::ids::MacAddr;
+use shadowmesh_proto::session::limits::{RUN_BYTES, RUN_SEGMENTS};
+use shadowmesh_proto::wire::header::DATA_OVERHEAD;
 
 use super::error::LinkError;
 use super::name::DeviceName;
-use super::tap_linux::Tap;
+use super::tap_linux::{ETHERNET_HEADER_LEN, Tap};
 use crate::net::interfaces::hardware_address_of;
 use crate::net::netlink::to_io;
 use crate::net::{Cidr, Netlink};
@@ -97,7 +101,20 @@ impl LinkControl {
             .txqueuelen(settings.queue_len)
             .up()
             .build();
-        self.change(message, || format!("set the MAC, an MTU of {} and the state up", settings.mtu)).await
+        self.change(message, || format!("set the MAC, an MTU of {} and the state up", settings.mtu)).await?;
+        self.limit_superframes(settings.mtu).await;
+        Ok(())
+    }
+
+    /// Has the kernel hand over no more segments at once than leave with one call. A kernel that does not know how goes on with more.
+    async fn limit_superframes(&self, mtu: u16) {
+        let packet = usize::from(mtu) + ETHERNET_HEADER_LEN + DATA_OVERHEAD;
+        let segments = (RUN_BYTES / packet).clamp(1, RUN_SEGMENTS);
+        let limit = LinkAttribute::GsoMaxSegs(u32::try_from(segments).unwrap_or(u32::MAX));
+        let message = LinkUnspec::new_with_index(self.index).append_extra_attribute(limit).build();
+        if let Err(error) = self.change(message, || "limit what it hands over at once".to_owned()).await {
+            tracing::debug!(%error, "superframes are as large as the kernel likes");
+        }
     }
 
     /// Gives the device back the MAC that [`Self::bring_up`] gave it; the one that it had instead, where it had another.

@@ -7,16 +7,18 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 
 use super::checksum;
 use super::error::DeviceFault;
 use super::name::DeviceName;
 use super::offload::Superframe;
 use super::tap_linux::{DropCounts, Drops};
-use super::vnet::VnetHeader;
+use super::vnet::{Segmentation, VnetHeader};
 use super::{Device, Incoming};
 
 /// One end of a pair.
@@ -28,6 +30,8 @@ pub struct MemoryPort {
     drops: Drops,
     /// What a superframe was cut into, for [`Self::receive`].
     cut: Mutex<VecDeque<Vec<u8>>>,
+    /// Whether it takes none.
+    refuses_superframes: AtomicBool,
 }
 
 /// One direction: packets waiting, and the descriptor that says so.
@@ -57,6 +61,7 @@ pub fn pair(name: &DeviceName, capacity: usize) -> std::io::Result<(MemoryPort, 
         outgoing: Arc::clone(outgoing),
         drops: Drops::default(),
         cut: Mutex::default(),
+        refuses_superframes: AtomicBool::new(false),
     };
     Ok((port(&a, &b), port(&b, &a)))
 }
@@ -107,6 +112,11 @@ impl MemoryPort {
         Ok(Some(frame.to_vec()))
     }
 
+    /// Refuses superframes from now on that are written to it, as a kernel does that cannot cut them.
+    pub fn refuse_superframes(&self) {
+        self.refuses_superframes.store(true, Relaxed);
+    }
+
     /// Packets that this port wrote and the other had no room for.
     pub fn overflowed(&self) -> u64 {
         self.outgoing.lock().overflowed
@@ -146,6 +156,9 @@ impl MemoryPort {
     /// [`DeviceFault::Gone`] once the other port is dropped, [`DeviceFault::Short`] as for a TAP.
     pub fn write_frame(&self, header: VnetHeader, packet: &mut [u8]) -> Result<(), DeviceFault> {
         let len = packet.len();
+        if self.refuses_superframes.load(Relaxed) && header.segmentation() != Segmentation::None {
+            return Err(DeviceFault::Io(Errno::INVAL.into()));
+        }
         match packet.first_chunk_mut::<{ VnetHeader::LEN }>() {
             Some(space) if len >= VnetHeader::LEN + 14 => *space = header.emit(),
             _ => return Err(DeviceFault::Short(len)),

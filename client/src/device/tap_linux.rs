@@ -20,7 +20,7 @@ use super::vnet::{Segmentation, VnetHeader};
 use super::{Incoming, checksum};
 
 /// Shortest Ethernet frame the kernel takes or hands out, in bytes: the two addresses and the type.
-const ETHERNET_HEADER_LEN: usize = 14;
+pub(super) const ETHERNET_HEADER_LEN: usize = 14;
 
 /// What we promise the kernel to do ourselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

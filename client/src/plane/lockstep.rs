@@ -63,7 +63,9 @@ impl Lockstep {
             let inbound = self.inbound.step(now)?;
             match (outbound, inbound) {
                 (ControlFlow::Break(()), _) | (_, ControlFlow::Break(())) => return Ok(()),
-                (ControlFlow::Continue(Some(outbound)), ControlFlow::Continue(Some(inbound))) => {
+                (ControlFlow::Continue(Some(outbound)), ControlFlow::Continue(Some(inbound)))
+                    if !inbound.has_worked =>
+                {
                     self.due = outbound.due.into_iter().chain(inbound.due).min();
                     return Ok(());
                 }

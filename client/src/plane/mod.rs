@@ -53,6 +53,7 @@ pub use queue::{StreamHandle, StreamQueue, stream_queue};
 pub use routes::{MoveCost, Routes, Vouched, tell};
 pub(crate) use shares::host;
 pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot, SwitchCounters};
+use wake::Alarm;
 pub use wake::Waker;
 
 use crate::device::{Device, DeviceFault};
@@ -224,6 +225,7 @@ impl Plane {
             facts: fact_sender.clone(),
             lost: lost_sender.clone(),
             wake: outbound_wake.clone(),
+            alarm: Alarm::new()?,
             limits: Limits::default(),
             secret: SystemRng.bytes(),
             pool,
@@ -247,6 +249,7 @@ impl Plane {
             facts: fact_sender,
             lost: lost_sender,
             wake: inbound_wake.clone(),
+            alarm: Alarm::new()?,
             limits: Limits::default(),
         });
         let threads = Vec::new();

@@ -8,12 +8,15 @@
 //! (the store-buffer pattern; without the fences ARM may let both miss). Things that are rare are announced with
 //! [`Waker::wake`], which writes always and needs none of this.
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Wakes the thread that polls its descriptor. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -65,23 +68,19 @@ impl Waker {
         self.shared.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Sleeps until woken, until one of `also` is ready for what is asked of it, or for `limit`. It may return early: the caller
+    /// Sleeps until woken, until one of `also` is ready for what is asked of it, or until `alarm`. It may return early: the caller
     /// looks at everything again anyway.
-    pub(super) fn sleep(&self, also: [Option<PollFd<'_>>; 2], limit: Option<Duration>) {
-        let limit = limit.map(|limit| Timespec {
-            tv_sec: limit.as_secs().cast_signed(),
-            tv_nsec: limit.subsec_nanos().into(),
-        });
+    pub(super) fn sleep(&self, also: [Option<PollFd<'_>>; 2], alarm: &Alarm) {
         let own = PollFd::new(&self.shared.fd, PollFlags::IN);
-        let mut fds = [own.clone(), own.clone(), own.clone()];
-        let mut watched = 1;
-        for (place, other) in fds.iter_mut().skip(1).zip(also.into_iter().flatten()) {
+        let mut fds = [own.clone(), PollFd::new(&alarm.fd, PollFlags::IN), own.clone(), own.clone()];
+        let mut watched = 2;
+        for (place, other) in fds.iter_mut().skip(2).zip(also.into_iter().flatten()) {
             *place = other;
             watched += 1;
         }
         let watched = fds.get_mut(..watched).unwrap_or_default();
         // Interrupted or not, the caller looks at everything again.
-        let _ = poll(watched, limit.as_ref());
+        let _ = poll(watched, None);
         self.stay_awake();
         if watched.first().is_some_and(|own| !own.revents().is_empty()) {
             let mut count = [0; 8];
@@ -96,6 +95,51 @@ impl Waker {
     }
 }
 
+/// When a thread that sleeps looks by itself.
+///
+/// A time that is put off with each packet, as all of the data plane's are, is not set anew for that: it goes off when it was first to, once, and is set
+/// again then. A limit of `poll` would be set and taken back for each packet, which on a virtual machine is the dearest part of a sleep.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    fd: OwnedFd,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    /// One that is not set.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub(super) fn new() -> io::Result<Self> {
+        let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        Ok(Self { fd, at: None })
+    }
+
+    /// Goes off at `due` or before.
+    pub(super) fn set(&mut self, now: Instant, due: Option<Instant>) {
+        let is_past = |at: &mut Instant| *at <= now;
+        // Setting it again takes back that it went off.
+        let has_gone_off = self.at.take_if(is_past).is_some();
+        if self.at.is_some_and(|at| due.is_none_or(|due| at <= due))
+            || (self.at.is_none() && due.is_none() && !has_gone_off)
+        {
+            return;
+        }
+        self.at = due;
+        // Zero would stop it: what is due goes off after a nanosecond.
+        let value =
+            due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now).max(Duration::from_nanos(1)));
+        let value = Timespec { tv_sec: value.as_secs().cast_signed(), tv_nsec: value.subsec_nanos().into() };
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // It refuses no time.
+        let _ = timerfd_settime(
+            &self.fd,
+            TimerfdTimerFlags::empty(),
+            &Itimerspec { it_interval: never, it_value: value },
+        );
+    }
+}
+
 impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.fd.as_fd()
@@ -106,11 +150,48 @@ impl AsFd for Waker {
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::time::Instant;
 
     fn is_readable(waker: &Waker) -> bool {
         let mut count = [0; 8];
         rustix::io::read(&waker.shared.fd, &mut count).is_ok()
+    }
+
+    fn alarm(seconds: u64) -> Alarm {
+        let (mut alarm, now) = (Alarm::new().unwrap(), Instant::now());
+        alarm.set(now, Some(now + Duration::from_secs(seconds)));
+        alarm
+    }
+
+    /// How long a sleep lasts.
+    fn slept(waker: &Waker, alarm: &Alarm) -> Duration {
+        let began = Instant::now();
+        waker.sleep([None, None], alarm);
+        began.elapsed()
+    }
+
+    #[test]
+    fn an_alarm_goes_off_in_time_once_and_each_time_that_it_is_set() {
+        let (waker, mut alarm) = (Waker::new().unwrap(), Alarm::new().unwrap());
+        let ms = Duration::from_millis;
+        for round in 0..3 {
+            let now = Instant::now();
+            alarm.set(now, Some(now + ms(30)));
+            // Put off: it goes off as it was, for who looks then sets it again.
+            alarm.set(now + ms(1), Some(now + ms(60)));
+            assert!(slept(&waker, &alarm) >= ms(25), "{round}");
+            alarm.set(Instant::now(), Some(now + ms(60)));
+            slept(&waker, &alarm);
+            assert!(now.elapsed() >= ms(60), "{round}");
+        }
+        // Brought forward, and in the past.
+        let now = Instant::now();
+        alarm.set(now, Some(now + Duration::from_secs(60)));
+        alarm.set(now, Some(now));
+        assert!(slept(&waker, &alarm) < Duration::from_secs(30));
+        // Nothing is due: it does not go off again.
+        alarm.set(Instant::now(), None);
+        let mut fds = [PollFd::new(&alarm.fd, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0));
     }
 
     #[test]
@@ -133,7 +214,7 @@ mod tests {
         waker.wake();
         waker.about_to_sleep();
         let began = Instant::now();
-        waker.sleep([None, None], Some(Duration::from_secs(60)));
+        waker.sleep([None, None], &alarm(60));
         assert!(began.elapsed() < Duration::from_secs(30));
         assert!(!is_readable(&waker));
     }
@@ -167,7 +248,7 @@ mod tests {
                     continue;
                 }
                 let began = Instant::now();
-                waker.sleep([None, None], Some(Duration::from_secs(20)));
+                waker.sleep([None, None], &alarm(20));
                 assert!(began.elapsed() < Duration::from_secs(15), "slept over item {next}");
                 continue;
             };

@@ -273,8 +273,8 @@ impl ReceiveMarks {
     }
 }
 
-/// Acknowledgements in the log. A report has at most 4 and is due at most every millisecond or 128 packets, so a reader that
-/// looks every 4,096 packets, or 32 ms, misses none.
+/// Acknowledgements in the log. A report has at most 4 and is due at most every millisecond or 256 packets, so a reader that
+/// looks every 8,192 packets, or 32 ms, misses none.
 const LOG: usize = 128;
 
 /// Acknowledgements on their way from the control task to the outbound thread: one writer, one reader. Each association has

@@ -29,8 +29,8 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of ring memory of the whole process, unless configured: 16 peers with a full ring.
 pub const POOL_BYTES: usize = 256 << 20;
 
-/// Free chunks the process keeps for the next ring that needs one (1 MiB); the rest goes back to the system.
-pub const POOL_SPARE_CHUNKS: usize = 4;
+/// Free chunks the process keeps at most for the next ring that needs one: as many as a full ring has.
+pub const POOL_SPARE_CHUNKS: usize = RING_BYTES / CHUNK_BYTES;
 
 /// Segments in one run of packets to be sent with one call (Linux `UDP_MAX_SEGMENTS` before 6.9; still what drivers take).
 pub const RUN_SEGMENTS: usize = 64;
@@ -44,9 +44,9 @@ pub const PATH_SLOTS: usize = 4;
 /// Counters below the highest that an acknowledgement describes one by one (protocol §6, ACK).
 pub const ACK_BITMAP: u64 = 256;
 
-/// Data packets opened after which an acknowledgement is due. Half the bitmap, so that every packet is described by one
-/// acknowledgement at least, and still when every second one comes late.
-pub const ACK_EVERY: u32 = 128;
+/// Data packets opened after which an acknowledgement is due. As many as the bitmap describes, so that every packet is described by one
+/// acknowledgement at least, and, with what every second one tells of those below, still when one is lost.
+pub const ACK_EVERY: u32 = 256;
 
 /// Longest time an opened data packet waits to be acknowledged: short beside the 150 ms after which a silent path is
 /// suspect (protocol §7.2), long enough that a slow flow costs 50 small packets a second at most.

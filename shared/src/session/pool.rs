@@ -1,7 +1,9 @@
 //! Ring memory of the whole process: chunks, one budget, a few kept free.
 //!
 //! A ring takes a chunk when it needs one and gives it back when everything in it was acknowledged, so an idle peer holds
-//! none. Taking and giving happen once per [`CHUNK_BYTES`] of packets, never per packet; that is what the mutex is for.
+//! none. Taking and giving happen once per [`CHUNK_BYTES`] of packets, never per packet; that is what the mutex is for. While packets
+//! flow, chunks that are free are kept for the next ring that needs one: the system's memory has to be cleared and mapped each time. When they no
+//! longer do, whoever sees it says so ([`ChunkPool::trim`]).
 
 use crate::session::limits::{CHUNK_BYTES, POOL_SPARE_CHUNKS};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,16 +21,18 @@ pub struct ChunkPool {
 impl ChunkPool {
     /// A pool that lets `bytes` be in use at once, rounded down to whole chunks.
     pub fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            budget: bytes / CHUNK_BYTES,
-            existing: AtomicUsize::new(0),
-            spare: Mutex::new(Vec::with_capacity(POOL_SPARE_CHUNKS)),
-        })
+        Arc::new(Self { budget: bytes / CHUNK_BYTES, existing: AtomicUsize::new(0), spare: Mutex::default() })
     }
 
     /// Bytes of ring memory that exist, in use or spare.
     pub fn bytes(&self) -> usize {
         self.existing.load(Ordering::Relaxed) * CHUNK_BYTES
+    }
+
+    /// Gives what is spare back to the system.
+    pub fn trim(&self) {
+        let freed = std::mem::take(&mut *self.spare());
+        self.existing.fetch_sub(freed.len(), Ordering::Relaxed);
     }
 
     /// A chunk, or `None` when the budget is spent.

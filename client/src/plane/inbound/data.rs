@@ -36,7 +36,9 @@ impl InboundThread {
             add(&self.counters.unknown_kind, 1);
             return Ok(());
         };
-        self.look_for_key(now, header.receiver);
+        if !self.sessions.is_recent(header.receiver) {
+            self.look_for_key(now, header.receiver);
+        }
         let Some((association, open)) = self.sessions.owner(header.receiver) else {
             add(&self.counters.unknown_index, 1);
             return Ok(());
@@ -146,13 +148,24 @@ impl InboundThread {
         slot: PeerSlot,
         meta: u8,
     ) -> Result<(), DeviceFault> {
-        let Some(route) = snapshot.peer(slot).filter(|route| self.lets_in(now, snapshot, slot, route)) else {
+        let Some(route) = snapshot.peer(slot) else {
             self.merging.withdraw();
             return Ok(());
         };
-        route.counters.count_rx(self.merging.opened().len());
+        let (len, is_partial) = (self.merging.opened().len(), meta & META_NEEDS_CHECKSUM != 0);
         let Self { merging, device, .. } = self;
-        let admitted = Admitted { now, from: slot, is_partial: meta & META_NEEDS_CHECKSUM != 0 };
+        if merging.resume(device, slot, is_partial, |refused| on_refused(snapshot, refused))? {
+            route.counters.count_rx(len);
+            return Ok(());
+        }
+        if !self.lets_in(now, snapshot, slot, route) {
+            self.merging.withdraw();
+            return Ok(());
+        }
+        route.counters.count_rx(len);
+        let Self { merging, device, .. } = self;
+        let is_for_us = merging.opened().starts_with(&snapshot.directory.local().0);
+        let admitted = Admitted { now, from: slot, is_partial, is_for_us };
         merging.take(device, admitted, |refused| on_refused(snapshot, refused))
     }
 

@@ -1,6 +1,6 @@
 //! What comes by the UDP socket, from anybody.
 
-use super::{ControlQueue, InboundThread, Source};
+use super::{ControlQueue, Found, InboundThread, Source};
 use crate::device::DeviceFault;
 use crate::plane::Datagram;
 use crate::plane::snapshot::{Snapshot, add};
@@ -38,16 +38,17 @@ impl Buffers {
 }
 
 impl InboundThread {
-    /// Takes what the socket has, up to a bound; whether there was anything.
-    pub(super) fn receive_datagrams(&mut self, now: Instant) -> Result<bool, DeviceFault> {
+    /// Takes what the socket has, up to a bound.
+    pub(super) fn receive_datagrams(&mut self, now: Instant) -> Result<Found, DeviceFault> {
         // Out of `self` while packets in it are opened.
         let mut memory = std::mem::take(&mut self.buffers.memory);
-        let mut is_any = false;
+        let mut found = Found::default();
         let mut result = Ok(());
         for _ in 0..CALLS {
             let mut metas = [RecvMeta::default(); BUFFERS];
-            let Some(count) = receive(&self.socket, &mut memory, &mut metas) else { break };
-            is_any = true;
+            let count = receive(&self.socket, &mut memory, &mut metas).unwrap_or(0);
+            // A socket that filled fewer than it might has no more. Should some have come since, it does not let the thread sleep.
+            found = Found { is_any: found.is_any || count > 0, is_more: count == BUFFERS };
             let snapshot = self.snapshot.load_full();
             for (buffer, meta) in memory.chunks(BUFFER).zip(&metas).take(count) {
                 let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
@@ -56,12 +57,12 @@ impl InboundThread {
                     result = result.and_then(|()| self.datagram(now, &snapshot, from, datagram));
                 }
             }
-            if count < BUFFERS || result.is_err() {
+            if !found.is_more || result.is_err() {
                 break;
             }
         }
         self.buffers.memory = memory;
-        result.map(|()| is_any)
+        result.map(|()| found)
     }
 
     fn datagram(

@@ -44,6 +44,8 @@ struct Slot {
     /// Who sent what is in it.
     from: PeerSlot,
     begun: u64,
+    /// See [`Admitted::is_for_us`].
+    is_for_us: bool,
 }
 
 /// A frame that was opened, and is let in.
@@ -54,6 +56,8 @@ pub(super) struct Admitted {
     pub(super) from: PeerSlot,
     /// Whether its checksum was left out.
     pub(super) is_partial: bool,
+    /// Whether it is for this machine alone: what continues it is, by the same headers, and nobody need be asked about that.
+    pub(super) is_for_us: bool,
 }
 
 /// What became of frames of a peer at the device.
@@ -85,6 +89,30 @@ impl Merging {
         if let Some(slot) = self.slots.get_mut(self.current) {
             slot.merge.withdraw();
         }
+    }
+
+    /// Takes the frame that was opened where it continues one of `from` that was let in a moment ago, for this machine; whether it does. What was
+    /// refused meanwhile is told to `refused`.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn resume(
+        &mut self,
+        device: &Device,
+        from: PeerSlot,
+        is_partial: bool,
+        mut refused: impl FnMut(Refused),
+    ) -> Result<bool, DeviceFault> {
+        let Some(slot) = self.slots.get_mut(self.current) else { return Ok(false) };
+        if slot.merge.is_empty() || slot.from != from || !slot.is_for_us {
+            return Ok(false);
+        }
+        let Kind::Data(segment) = Kind::of(slot.merge.opened()) else { return Ok(false) };
+        if !slot.merge.keep(segment, is_partial) {
+            return Ok(false);
+        }
+        self.finish_if_ended(device, &mut refused)?;
+        Ok(true)
     }
 
     /// Takes the frame that was opened, to the device or into a slot. What was refused meanwhile is told to `refused`.
@@ -135,7 +163,7 @@ impl Merging {
         }
         self.begun += 1;
         self.used = Some(admitted.now);
-        (slot.from, slot.begun) = (admitted.from, self.begun);
+        (slot.from, slot.begun, slot.is_for_us) = (admitted.from, self.begun, admitted.is_for_us);
         self.finish_if_ended(device, &mut refused)?;
         // One is left for the next.
         let is_full = self.slots.len() >= SLOTS && self.slots.iter().all(|slot| !slot.merge.is_empty());
@@ -173,7 +201,7 @@ impl Merging {
     fn empty(&mut self) -> usize {
         let is_empty = |slot: &Slot| slot.merge.is_empty() && slot.merge.opened().is_empty();
         self.slots.iter().position(is_empty).unwrap_or_else(|| {
-            self.slots.push(Slot { merge: Merge::new(), from: PeerSlot(0), begun: 0 });
+            self.slots.push(Slot { merge: Merge::new(), from: PeerSlot(0), begun: 0, is_for_us: false });
             self.slots.len() - 1
         })
     }
@@ -296,5 +324,237 @@ fn write(device: &Device, header: VnetHeader, packet: &mut [u8]) -> Result<bool,
         Ok(()) => Ok(true),
         Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => Ok(false),
         Err(fault @ DeviceFault::Gone) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::memory::pair;
+    use crate::device::offload::superframes::{Choice, PLAIN, all, made};
+    use crate::device::{MemoryPort, Segmentation};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    struct Bench {
+        merging: Merging,
+        device: Device,
+        wire: MemoryPort,
+        refused: Vec<Refused>,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (wire, device) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
+            let now = Instant::now();
+            Self { merging: Merging::default(), device: device.into_device(), wire, refused: vec![], now }
+        }
+
+        /// A packet with this frame was opened, and is let in.
+        fn come(&mut self, from: u32, frame: &[u8]) {
+            self.come_as(from, frame, false);
+        }
+
+        fn come_as(&mut self, from: u32, frame: &[u8], is_partial: bool) {
+            self.merging.space(frame.len() + 1).unwrap()[1..].copy_from_slice(frame);
+            assert_eq!(self.merging.opened(), frame);
+            let admitted = Admitted { now: self.now, from: PeerSlot(from), is_partial, is_for_us: from == 0 };
+            let Self { merging, device, refused, .. } = self;
+            let is_taken = merging.resume(device, admitted.from, is_partial, |it| refused.push(it)).unwrap();
+            if !is_taken {
+                merging.take(device, admitted, |it| refused.push(it)).unwrap();
+            }
+            assert!(merging.slots.len() <= SLOTS);
+        }
+
+        fn flush(&mut self) {
+            let Self { merging, device, refused, .. } = self;
+            merging.flush(device, |it| refused.push(it)).unwrap();
+        }
+
+        /// What a kernel sees.
+        fn received(&self) -> Vec<Vec<u8>> {
+            std::iter::from_fn(|| self.wire.receive().unwrap()).collect()
+        }
+
+        /// What was written, not cut: the count of segments that each stands for.
+        fn written(&self) -> Vec<usize> {
+            let mut buffer = vec![0; 70_000];
+            std::iter::from_fn(|| {
+                let incoming = self.wire.read_frame(&mut buffer).unwrap()?;
+                Some(Superframe::new(&incoming.header, incoming.frame).map_or(1, |it| it.count()))
+            })
+            .collect()
+        }
+    }
+
+    /// Segments of one flow, which `port` tells from others.
+    fn flow(port: u8, bytes: usize) -> Vec<Vec<u8>> {
+        let mut made = made(Choice { flags: 0x10, ..PLAIN }, &vec![port; bytes]);
+        made.frame[made.transport_at + 1] = port;
+        all(&Superframe::new(&made.header, &made.frame).unwrap(), None)
+    }
+
+    #[test]
+    fn a_flow_is_one_write_and_others_do_not_part_it() {
+        let mut bench = Bench::new();
+        let flows: Vec<_> = (1..=4).map(|port| flow(port, 6 * 1348)).collect();
+        for at in 0..6 {
+            for flow in &flows {
+                bench.come(0, &flow[at]);
+            }
+        }
+        assert_eq!(bench.written(), Vec::<usize>::new(), "they wait for each other");
+        bench.flush();
+        assert_eq!(bench.written(), [6; 4]);
+    }
+
+    #[test]
+    fn what_ends_a_burst_is_not_waited_behind() {
+        let mut bench = Bench::new();
+        let parts = flow(1, 3 * 1348 + 100);
+        parts.iter().for_each(|part| bench.come(0, part));
+        assert_eq!(bench.written(), [4], "a short one is the last");
+    }
+
+    #[test]
+    fn what_is_not_for_all_of_a_flow_comes_in_its_place() {
+        let mut bench = Bench::new();
+        let parts = flow(1, 4 * 1348);
+        // An acknowledgement without data, of the same flow.
+        let mut pure = parts[2].clone();
+        pure.truncate(14 + 20 + 32);
+        pure[16..18].copy_from_slice(&52_u16.to_be_bytes());
+        bench.come(0, &parts[0]);
+        bench.come(0, &parts[1]);
+        bench.come(0, &pure);
+        bench.come(0, &parts[2]);
+        // The same headers from another member are another flow to us, and wait for nobody's.
+        bench.come(1, &parts[3]);
+        bench.flush();
+        let expected = [&parts[0], &parts[1], &pure, &parts[2], &parts[3]];
+        assert_eq!(bench.received().iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_kernel_that_takes_no_superframes_gets_frames_and_what_it_does_not_take_is_counted() {
+        let mut bench = Bench::new();
+        let Device::Memory(port) = &bench.device else { unreachable!("made so") };
+        port.refuse_superframes();
+        let parts = flow(1, 5 * 1348);
+        parts.iter().for_each(|part| bench.come(3, part));
+        bench.flush();
+        assert_eq!(bench.received(), parts);
+        assert_eq!(bench.refused, []);
+        // What cannot be written at all is its sender's loss.
+        bench.come_as(3, &[0x55; 60], true);
+        assert_eq!(bench.refused, [Refused { from: PeerSlot(3), frames: 1 }]);
+    }
+
+    #[test]
+    fn a_checksum_that_was_left_out_is_left_to_the_kernel() {
+        let mut bench = Bench::new();
+        let made = made(PLAIN, &[7; 3000]);
+        let superframe = Superframe::new(&made.header, &made.frame).unwrap();
+        let (mut partial, whole) = (superframe.segments(None).partial(), all(&superframe, None));
+        while let Some(segment) = {
+            let mut segment = Vec::new();
+            partial.next_into(&mut segment).then_some(segment)
+        } {
+            bench.come_as(0, &segment, true);
+            if segment.len() == whole[0].len() {
+                // One alone says so as well.
+                bench.flush();
+            }
+        }
+        bench.flush();
+        assert_eq!(bench.received(), whole);
+    }
+
+    #[test]
+    fn what_is_not_let_in_leaves_no_trace() {
+        let mut bench = Bench::new();
+        let parts = flow(1, 3 * 1348);
+        bench.come(0, &parts[0]);
+        bench.merging.space(9_000).unwrap().fill(0xee);
+        bench.merging.withdraw();
+        bench.come(0, &parts[1]);
+        bench.merging.space(60).unwrap().fill(0xee);
+        bench.flush();
+        assert_eq!(bench.received(), parts[..2]);
+    }
+
+    #[test]
+    fn memory_is_given_back_after_a_rest_and_not_before() {
+        let mut bench = Bench::new();
+        (1..=20).for_each(|port| bench.come(0, &flow(port, 1348)[0]));
+        bench.flush();
+        assert_eq!(bench.merging.slots.len(), SLOTS);
+        bench.merging.rest(bench.now + REST / 2);
+        assert_eq!(bench.merging.slots.len(), SLOTS);
+        bench.merging.rest(bench.now + REST);
+        assert_eq!(bench.merging.slots.len(), 0);
+        bench.come(0, &flow(1, 1348)[0]);
+    }
+
+    /// Kind, addresses and ports, of the frames made here.
+    fn flow_of(frame: &[u8]) -> Vec<u8> {
+        [&frame[12..14], &frame[26..38]].concat()
+    }
+
+    proptest! {
+        /// Whoever sends what, and however it is mixed: each flow's frames come out as they came, in their order.
+        #[test]
+        fn each_flow_keeps_its_frames_and_their_order(
+            picks in prop::collection::vec((0..12u8, 0..3u32, 0..20u8), 1..150),
+            flushes in prop::collection::vec(any::<bool>(), 150),
+        ) {
+            let mut bench = Bench::new();
+            let flows: Vec<_> = (0..12).map(|port| flow(port, 90 * 1348 + 5)).collect();
+            let mut at = [0; 12];
+            let mut sent: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+            for ((port, from, kind), flush) in picks.into_iter().zip(flushes) {
+                let place = usize::from(port);
+                let mut frame = flows[place][at[place] % flows[place].len()].clone();
+                at[place] += 1;
+                match kind {
+                    // Damaged, cut short, another place in the flow, no flow at all.
+                    0 => frame[100] ^= 1,
+                    1 => frame.truncate(60),
+                    2 => at[place] += 3,
+                    3 => frame[12] = 0x99,
+                    _ => {}
+                }
+                bench.come(from, &frame);
+                sent.entry(flow_of(&frame)).or_default().push(frame);
+                if flush {
+                    bench.flush();
+                }
+            }
+            bench.flush();
+            let mut received: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+            for frame in bench.received() {
+                received.entry(flow_of(&frame)).or_default().push(frame);
+            }
+            prop_assert_eq!(received, sent);
+            prop_assert!(bench.refused.is_empty());
+        }
+    }
+
+    #[test]
+    fn superframes_are_of_the_kind_that_they_were_cut_from() {
+        let mut bench = Bench::new();
+        for choice in [PLAIN, Choice { is_v6: true, ..PLAIN }, Choice { is_tcp: false, ..PLAIN }] {
+            let made = made(choice, &[7; 2 * 1348]);
+            for segment in all(&Superframe::new(&made.header, &made.frame).unwrap(), None) {
+                bench.come(0, &segment);
+            }
+            bench.flush();
+            let mut buffer = vec![0; 10_000];
+            let incoming = bench.wire.read_frame(&mut buffer).unwrap().unwrap();
+            assert_ne!(incoming.header.segmentation(), Segmentation::None);
+            assert_eq!(incoming.header, made.header, "{choice:?}");
+        }
     }
 }

@@ -17,12 +17,14 @@
 
 mod data;
 mod datagrams;
+#[cfg(test)]
+mod live_tests;
 mod merging;
 mod sessions;
 
 use super::shares::{Shares, host};
 use super::snapshot::{PlaneCounters, Snapshot, add};
-use super::wake::Waker;
+use super::wake::{Alarm, Waker};
 use super::{ControlPacket, Datagram, Fact, PACKET_QUEUE, STRAY_QUEUE};
 use crate::device::{Device, DeviceFault};
 use crate::switch::{Gate, Limits, LocalNews, News};
@@ -116,6 +118,7 @@ pub(super) struct Parts {
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
+    pub(super) alarm: Alarm,
     pub(super) limits: Limits,
 }
 
@@ -189,6 +192,7 @@ pub(super) struct InboundThread {
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
+    alarm: Alarm,
     gate: Gate,
     rogues: Told,
     sessions: Sessions,
@@ -231,6 +235,16 @@ impl Source {
 pub(super) struct Rest {
     /// When there is something by itself.
     pub(super) due: Option<Instant>,
+    /// There was something, and that was all.
+    pub(super) has_worked: bool,
+}
+
+/// What was there to do.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    is_any: bool,
+    /// There may be more.
+    is_more: bool,
 }
 
 impl InboundThread {
@@ -257,6 +271,7 @@ impl InboundThread {
             facts: parts.facts,
             lost: parts.lost,
             wake: parts.wake,
+            alarm: parts.alarm,
             gate: Gate::new(parts.limits),
             rogues: Told::default(),
             sessions: Sessions::default(),
@@ -293,25 +308,26 @@ impl InboundThread {
             return Ok(ControlFlow::Break(()));
         }
         self.sessions.expire(now);
-        let is_idle = self.turn(now)?;
+        let found = self.turn(now)?;
         let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
-        Ok(ControlFlow::Continue(is_idle.then_some(Rest { due })))
+        let rest = Rest { due, has_worked: found.is_any };
+        Ok(ControlFlow::Continue((!found.is_more).then_some(rest)))
     }
 
-    /// One message and what the socket has; whether there was neither.
-    fn turn(&mut self, now: Instant) -> Result<bool, DeviceFault> {
+    /// One message and what the socket has.
+    fn turn(&mut self, now: Instant) -> Result<Found, DeviceFault> {
         let message = self.messages.try_recv();
-        let is_idle = message.is_err();
+        let has_message = message.is_ok();
         if let Ok(message) = message {
             self.message(now, message)?;
         }
-        let is_idle = !self.receive_datagrams(now)? && is_idle;
+        let found = self.receive_datagrams(now)?;
         self.give_on_due(now)?;
         self.flush()?;
-        if is_idle {
+        if !found.is_any && !has_message {
             self.merging.rest(now);
         }
-        Ok(is_idle)
+        Ok(Found { is_any: found.is_any || has_message, is_more: found.is_more || has_message })
     }
 
     fn take_commands(&mut self, now: Instant) {
@@ -397,12 +413,13 @@ impl InboundThread {
         })
     }
 
-    fn sleep(&self, now: Instant, Rest { due }: Rest) {
+    fn sleep(&mut self, now: Instant, Rest { due, .. }: Rest) {
+        self.alarm.set(now, due);
         self.wake.about_to_sleep();
         if !self.messages.is_empty() {
             return self.wake.stay_awake();
         }
         let readable = PollFd::new(&self.socket, PollFlags::IN);
-        self.wake.sleep([Some(readable), None], due.map(|due| due.saturating_duration_since(now)));
+        self.wake.sleep([Some(readable), None], &self.alarm);
     }
 }

@@ -70,6 +70,8 @@ impl Association {
 pub(super) struct Sessions {
     open: HashMap<AssociationId, Association>,
     owners: HashMap<ReceiverIndex, AssociationId>,
+    /// The index that was asked for last, and whose it is: packets come in bursts.
+    recent: Option<(ReceiverIndex, AssociationId)>,
     /// Those of which nothing is opened any more, and whose they are.
     shut: HashMap<AssociationId, PeerSlot>,
     /// The newest association of each peer: only that one is acknowledged. An acknowledgement of an older one would reach the
@@ -100,6 +102,7 @@ impl Sessions {
 
     /// One more key.
     pub(super) fn add_key(&mut self, association: AssociationId, key: OpenKey) {
+        self.recent = None;
         let open = self.open.get_mut(&association);
         if open.is_none() && !self.shut.contains_key(&association) {
             return;
@@ -119,6 +122,7 @@ impl Sessions {
 
     /// Opens nothing of an association any more. Whose it is, is known until it is closed.
     pub(super) fn shut(&mut self, association: AssociationId) {
+        self.recent = None;
         if let Some(Association { slot, .. }) = self.open.remove(&association) {
             self.shut.insert(association, slot);
         }
@@ -146,9 +150,21 @@ impl Sessions {
         open.or_else(|| self.shut.get(association).copied())
     }
 
+    /// Whether `index` was asked for a moment ago.
+    pub(super) fn is_recent(&self, index: ReceiverIndex) -> bool {
+        self.recent.is_some_and(|(recent, _)| recent == index)
+    }
+
     /// The association that `index` belongs to.
     pub(super) fn owner(&mut self, index: ReceiverIndex) -> Option<(AssociationId, &mut Association)> {
-        let association = *self.owners.get(&index)?;
+        let association = match self.recent {
+            Some((recent, association)) if recent == index => association,
+            Some(_) | None => {
+                let association = *self.owners.get(&index)?;
+                self.recent = Some((index, association));
+                association
+            }
+        };
         let open = self.open.get_mut(&association)?;
         if !open.is_unreported {
             open.is_unreported = true;
@@ -258,6 +274,7 @@ impl Sessions {
             return;
         }
         self.looked_at = Some(now);
+        self.recent = None;
         for open in self.open.values_mut() {
             open.half.expire(now, |index| {
                 self.owners.remove(&index);

@@ -378,6 +378,8 @@ impl Association {
         cutting: &mut Cutting<'_>,
     ) -> Ran {
         let mut ran = Ran::default();
+        // What is acknowledged by now makes room that the processor has at hand.
+        self.half.apply_acks();
         while cutting.count() > 0 {
             let expected = cutting.count() * (cutting.longest() + DATA_OVERHEAD);
             let Ok(mut run) = self.half.run(ctx.now, self.path, expected) else { break };

@@ -35,7 +35,7 @@ mod window;
 use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
-use super::wake::Waker;
+use super::wake::{Alarm, Waker};
 use crate::device::offload::{Cutting, Superframe, complete};
 use crate::device::{Device, DeviceFault, Segmentation, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
@@ -140,6 +140,7 @@ pub(super) struct Parts {
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
+    pub(super) alarm: Alarm,
     pub(super) limits: Limits,
     /// Drawn at random, for the switch.
     pub(super) secret: [u8; 32],
@@ -174,6 +175,8 @@ pub(super) struct Outbound {
     waiting_bytes: usize,
     /// Peers with packets that are not acknowledged, as far as is known.
     active: Vec<PeerSlot>,
+    /// Peers that were sent something in this turn, which is to be told when it has left.
+    untold: Vec<PeerSlot>,
     /// Whether some ring may hold what was not handed over.
     is_behind: bool,
     /// When some ring has something to hand over by itself.
@@ -184,6 +187,9 @@ pub(super) struct Outbound {
     held_back: Option<(PeerSlot, u64)>,
     /// When that last began.
     held_back_at: Option<Instant>,
+    alarm: Alarm,
+    /// Whether it has slept since it last sent something: what comes first then goes at once.
+    has_slept: bool,
 }
 
 /// What a turn found to do.
@@ -269,12 +275,15 @@ impl Outbound {
             segment: Vec::new(),
             waiting_bytes: 0,
             active: Vec::new(),
+            untold: Vec::new(),
             is_behind: false,
             pump_due: None,
             last_sent: None,
             faults: 0,
             held_back: None,
             held_back_at: None,
+            alarm: parts.alarm,
+            has_slept: true,
         }
     }
 
@@ -436,10 +445,19 @@ impl Outbound {
                 let mut outgoing = Outgoing { header, plaintext };
                 read += outgoing.superframe().map_or(0, |superframe| superframe.count() - 1);
                 self.dispatch(now, &snapshot, verdict, &mut outgoing)?;
+                if std::mem::take(&mut self.has_slept) {
+                    // Nothing came for a while, and mostly it is alone: who waits for it need not wait for a look whether more did.
+                    self.batches.flush(&snapshot);
+                }
             }
             self.speak(now, &snapshot)?;
         }
         self.batches.flush(&snapshot);
+        for slot in self.untold.drain(..) {
+            if let Some(peer) = peer_at(&mut self.peers, slot) {
+                tell_sent(&self.facts, slot, peer, now);
+            }
+        }
         self.note_switch(now);
         Ok(turn)
     }
@@ -579,7 +597,7 @@ impl Outbound {
         match sent {
             Sent::HandedOver => {
                 self.last_sent = Some(now);
-                note_sent(&mut self.active, &self.facts, slot, peer, now);
+                note_sent(&mut self.active, &mut self.untold, slot, peer, now);
             }
             Sent::Kept => self.is_behind = true,
             Sent::SessionWanted => {
@@ -614,7 +632,7 @@ impl Outbound {
             self.is_behind |= pumped.is_stopped;
             if pumped.is_sent {
                 self.last_sent = Some(now);
-                note_sent(&mut self.active, &self.facts, slot, peer, now);
+                note_sent(&mut self.active, &mut self.untold, slot, peer, now);
             }
             self.pump_due = self.pump_due.into_iter().chain(peer.pump_due()).min();
         }
@@ -630,6 +648,7 @@ impl Outbound {
             self.peers.iter_mut().for_each(Peer::shrink);
             self.batches.datagrams.shrink();
             self.segment = Vec::new();
+            self.pool.trim();
         }
         let mut due = self.hold_over(now);
         let mut limit_to = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
@@ -651,15 +670,17 @@ impl Outbound {
     }
 
     /// Sleeps until the TAP (unless it is not to be read) or the eventfd has something, or something is due.
-    fn sleep(&self, now: Instant, rest: Rest) {
+    fn sleep(&mut self, now: Instant, rest: Rest) {
         if rest.is_quiet {
             memory::trim();
         }
+        self.alarm.set(now, rest.due);
+        self.has_slept = true;
         let readable = rest.reads.then(|| PollFd::new(&self.device, PollFlags::IN));
         let datagrams = &self.batches.datagrams;
         let writable = (!datagrams.has_room()).then(|| PollFd::new(datagrams.socket(), PollFlags::OUT));
         // Whatever is meant to wake this thread writes to its eventfd, asleep or not: nothing is to be looked at again.
-        self.wake.sleep([readable, writable], rest.due.map(|due| due.saturating_duration_since(now)));
+        self.wake.sleep([readable, writable], &self.alarm);
     }
 
     /// Takes in acknowledgements, and tells what was sent since the last telling; whether packets remain unacknowledged.
@@ -713,7 +734,7 @@ fn tell_wanted(facts: &mpsc::Sender<Fact>, slot: PeerSlot, peer: &mut Peer, now:
 /// Notes that packets went to a peer.
 fn note_sent(
     active: &mut Vec<PeerSlot>,
-    facts: &mpsc::Sender<Fact>,
+    untold: &mut Vec<PeerSlot>,
     slot: PeerSlot,
     peer: &mut Peer,
     now: Instant,
@@ -721,9 +742,10 @@ fn note_sent(
     if !std::mem::replace(&mut peer.is_active, true) {
         active.push(slot);
     }
-    peer.is_untold = true;
+    if !std::mem::replace(&mut peer.is_untold, true) {
+        untold.push(slot);
+    }
     peer.sent = Some(now);
-    tell_sent(facts, slot, peer, now);
 }
 
 /// Tells that packets went to a peer, unless that was told a moment ago.

@@ -106,7 +106,7 @@ impl KernelSocket {
     fn send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         let to = self.reachable(to)?;
         if contents.len() <= segment || self.state.max_gso_segments() > 1 {
-            let sent = self.send_call(to, contents, Some(segment));
+            let sent = self.send_call(to, contents, (contents.len() > segment).then_some(segment));
             let Err(error) = sent else { return Ok(()) };
             let is_refused = matches!(Errno::from_io_error(&error), Some(Errno::IO | Errno::INVAL));
             if !is_refused || contents.len() <= segment {
