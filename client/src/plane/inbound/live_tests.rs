@@ -77,7 +77,6 @@ struct Carrier {
 }
 
 impl Carrier {
-    #[expect(clippy::disallowed_methods, reason = "kernels have a clock of their own")]
     fn carry(&mut self, is_over: &AtomicBool) {
         let began = Instant::now();
         while !is_over.load(Relaxed) {
