@@ -24,6 +24,7 @@
 //!   that is killed do those stay there, until it is started with that bridge again and ends.
 
 pub(crate) mod address;
+mod beginning;
 pub mod clock;
 pub mod config_file;
 mod event_loop;
@@ -112,5 +113,10 @@ impl DaemonError {
 /// # Errors
 /// See [`DaemonError`]; each is a sentence for the user.
 pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
-    event_loop::EventLoop::start(options).await?.run().await
+    let mut running = std::pin::pin!(event_loop::EventLoop::start(options).await?.run());
+    if let Ok(ended) = tokio::time::timeout(beginning::LENGTH, &mut running).await {
+        return ended;
+    }
+    beginning::forget();
+    running.await
 }

@@ -1,10 +1,10 @@
-//! The data plane: two threads that move frames, and what joins them to the control task.
+//! The data plane: two halves that move frames, the threads that run them ([`threads`]), and what joins them to the control task.
 //!
 //! ```text
 //!   TAP <-> outbound: switch, seal into the ring, batch --> stream queue --> tokio --> relay, or UDP socket
 //!              ^  |  news (bounded, both ways; see the switch)
 //!              |  v
-//!   TAP <-- inbound:  open in place, let in             <-- bounded queue <-- tokio <-- relay, or UDP socket
+//!   TAP <-- inbound:  open, let in, put together        <-- bounded queue <-- tokio <-- relay, or UDP socket
 //!   control task: keys as commands; routes and members as an immutable snapshot; acks through atomics
 //! ```
 //!
@@ -22,7 +22,7 @@
 //! # Invariants
 //!
 //! - Per packet nothing is locked and nothing allocated. Per batch: one allocation for the message, one channel operation.
-//! - Each thread owns its half of every session. No key is ever in two threads.
+//! - Each half owns its half of every session, and is in one thread. No key is ever in two threads.
 //! - The threads never wait for the control task, so it may wait for them to end. What goes there is bounded and drops. What comes by
 //!   streams, from a peer's known addresses, and from anywhere else has a queue each, of which the control task takes in turn: a
 //!   flood in one of them leaves the others their share. Of one queue each peer or stranger has a share (`shares`).
@@ -43,6 +43,7 @@ mod shares;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod wake;
 
 pub use inbound::{InboundCommand, InboundMessage};
@@ -53,7 +54,6 @@ pub use queue::{StreamHandle, StreamQueue, stream_queue};
 pub use routes::{MoveCost, Routes, Vouched, tell};
 pub(crate) use shares::host;
 pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot, SwitchCounters};
-use wake::Alarm;
 pub use wake::Waker;
 
 use crate::device::{Device, DeviceFault};
@@ -70,7 +70,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as std_mpsc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
 /// News between the threads, each way; one that is lost is said again (see [`crate::switch`]).
@@ -183,10 +183,8 @@ impl Plane {
         ring: RingLimits,
     ) -> io::Result<(Self, PlaneOutput)> {
         let (mut plane, halves, output) = Self::assemble(device, socket, snapshot, pool, ring)?;
-        // The plane is whole before the first thread starts: should the second be refused, dropping it ends the first.
         let Halves { outbound, inbound } = halves;
-        plane.threads.push(Builder::new().name("outbound".into()).spawn(move || outbound.run())?);
-        plane.threads.push(Builder::new().name("inbound".into()).spawn(move || inbound.run())?);
+        plane.threads.extend(threads::start(inbound, outbound)?);
         Ok((plane, output))
     }
 
@@ -225,7 +223,6 @@ impl Plane {
             facts: fact_sender.clone(),
             lost: lost_sender.clone(),
             wake: outbound_wake.clone(),
-            alarm: Alarm::new()?,
             limits: Limits::default(),
             secret: SystemRng.bytes(),
             pool,
@@ -249,7 +246,6 @@ impl Plane {
             facts: fact_sender,
             lost: lost_sender,
             wake: inbound_wake.clone(),
-            alarm: Alarm::new()?,
             limits: Limits::default(),
         });
         let threads = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! # How no wake-up is lost
 //!
-//! The thread says [`Waker::about_to_sleep`], looks at its queues once more, and calls [`Waker::sleep`]. Whoever queues
+//! The thread says [`Waker::about_to_sleep`], looks at its queues once more, and calls [`wait`]. Whoever queues
 //! something does so *before* [`Waker::wake_sleeper`]. Between "I sleep" and the look, and between the queueing and the
 //! question whether the thread sleeps, stands a full fence on each side: of the two, at least one sees what the other did
 //! (the store-buffer pattern; without the fences ARM may let both miss). Things that are rare are announced with
@@ -68,31 +68,63 @@ impl Waker {
         self.shared.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Sleeps until woken, until one of `also` is ready for what is asked of it, or until `alarm`. It may return early: the caller
-    /// looks at everything again anyway.
-    pub(super) fn sleep(&self, also: [Option<PollFd<'_>>; 2], alarm: &Alarm) {
-        let own = PollFd::new(&self.shared.fd, PollFlags::IN);
-        let mut fds = [own.clone(), PollFd::new(&alarm.fd, PollFlags::IN), own.clone(), own.clone()];
-        let mut watched = 2;
-        for (place, other) in fds.iter_mut().skip(2).zip(also.into_iter().flatten()) {
-            *place = other;
-            watched += 1;
-        }
-        let watched = fds.get_mut(..watched).unwrap_or_default();
-        // Interrupted or not, the caller looks at everything again.
-        let _ = poll(watched, None);
-        self.stay_awake();
-        if watched.first().is_some_and(|own| !own.revents().is_empty()) {
-            let mut count = [0; 8];
-            // Somebody may have taken it: nothing to take is no failure.
-            let _ = rustix::io::read(&self.shared.fd, &mut count);
-        }
+    /// Takes what was written.
+    fn clear(&self) {
+        let mut count = [0; 8];
+        // Somebody may have taken it: nothing to take is no failure.
+        let _ = rustix::io::read(&self.shared.fd, &mut count);
     }
 
     fn write(&self) {
         // Fails only when the count is at its maximum, and then the thread is as awake as can be.
         let _ = rustix::io::write(&self.shared.fd, &1u64.to_ne_bytes());
     }
+}
+
+/// What ended a sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended<const N: usize> {
+    /// Somebody woke it, or it is time.
+    pub(super) is_woken: bool,
+    /// Which of the others were ready.
+    pub(super) ready: [bool; N],
+}
+
+/// Descriptors that are waited for at most.
+const WATCHED: usize = 8;
+
+/// Sleeps until one of `wakers` is woken, until one of `also` is ready for what is asked of it, or until `alarm`. It may return early: the caller
+/// looks at everything again anyway. Where nobody woke it, nobody has queued anything with [`Waker::wake`], nor is anything due.
+pub(super) fn wait<const W: usize, const N: usize>(
+    wakers: [&Waker; W],
+    alarm: &Alarm,
+    also: [Option<PollFd<'_>>; N],
+) -> Ended<N> {
+    const { assert!(1 + W + N <= WATCHED) };
+    let own = PollFd::new(&alarm.fd, PollFlags::IN);
+    let is_asked = also.each_ref().map(Option::is_some);
+    let woken = wakers.iter().map(|waker| PollFd::new(&waker.shared.fd, PollFlags::IN));
+    let asked = std::iter::once(own.clone()).chain(woken).chain(also.into_iter().flatten());
+    let mut fds: [PollFd<'_>; WATCHED] = std::array::from_fn(|_| own.clone());
+    let mut count = 0;
+    for (place, fd) in fds.iter_mut().zip(asked) {
+        *place = fd;
+        count += 1;
+    }
+    let fds = fds.get_mut(..count).unwrap_or_default();
+    // Interrupted or not, the caller looks at everything again.
+    let _ = poll(fds, None);
+    let mut is_ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    let mut is_woken = is_ready.next().unwrap_or(true);
+    for (waker, is_ready) in wakers.iter().zip(&mut is_ready) {
+        waker.stay_awake();
+        if is_ready {
+            waker.clear();
+            is_woken = true;
+        }
+    }
+    let ready = is_asked.map(|is_asked| is_asked && is_ready.next().unwrap_or(false));
+    Ended { is_woken, ready }
 }
 
 /// When a thread that sleeps looks by itself.
@@ -165,7 +197,7 @@ mod tests {
     /// How long a sleep lasts.
     fn slept(waker: &Waker, alarm: &Alarm) -> Duration {
         let began = Instant::now();
-        waker.sleep([None, None], alarm);
+        wait([waker], alarm, []);
         began.elapsed()
     }
 
@@ -214,9 +246,37 @@ mod tests {
         waker.wake();
         waker.about_to_sleep();
         let began = Instant::now();
-        waker.sleep([None, None], &alarm(60));
+        assert_eq!(wait([&waker], &alarm(60), []), Ended { is_woken: true, ready: [] });
         assert!(began.elapsed() < Duration::from_secs(30));
         assert!(!is_readable(&waker));
+    }
+
+    #[test]
+    fn it_is_known_what_ended_a_sleep() {
+        let wakers = [(); 3].map(|()| Waker::new().unwrap());
+        let [one, two, other] = &wakers;
+        let wait_for = |alarm: &Alarm| {
+            let other = PollFd::new(other, PollFlags::IN);
+            wait([one, two], alarm, [None, Some(other), None])
+        };
+        other.wake();
+        assert_eq!(wait_for(&alarm(60)), Ended { is_woken: false, ready: [false, true, false] });
+        two.wake();
+        assert_eq!(wait_for(&alarm(60)), Ended { is_woken: true, ready: [false, true, false] });
+        assert_eq!(
+            wait_for(&alarm(60)),
+            Ended { is_woken: false, ready: [false, true, false] },
+            "it is used up"
+        );
+        let (mut alarm, now) = (Alarm::new().unwrap(), Instant::now());
+        alarm.set(now, Some(now));
+        until_readable(&alarm);
+        assert!(wait_for(&alarm).is_woken);
+    }
+
+    fn until_readable(alarm: &Alarm) {
+        let mut fds = [PollFd::new(&alarm.fd, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })), Ok(1));
     }
 
     #[test]
@@ -248,7 +308,7 @@ mod tests {
                     continue;
                 }
                 let began = Instant::now();
-                waker.sleep([None, None], &alarm(20));
+                wait([&waker], &alarm(20), []);
                 assert!(began.elapsed() < Duration::from_secs(15), "slept over item {next}");
                 continue;
             };

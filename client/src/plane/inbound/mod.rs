@@ -1,4 +1,4 @@
-//! The inbound thread: from the relay's stream and the UDP socket into the TAP.
+//! The inbound half: from the relay's stream and the UDP socket into the TAP.
 //!
 //! One turn of its loop: take commands; take a FORWARD message, and what the socket has; for each packet, open data to where it
 //! goes to the TAP from, with what it belongs to ([`merging`]), hand everything else to the control task; report acknowledgements
@@ -24,7 +24,7 @@ mod sessions;
 
 use super::shares::{Shares, host};
 use super::snapshot::{PlaneCounters, Snapshot, add};
-use super::wake::{Alarm, Waker};
+use super::wake::Waker;
 use super::{ControlPacket, Datagram, Fact, PACKET_QUEUE, STRAY_QUEUE};
 use crate::device::{Device, DeviceFault};
 use crate::switch::{Gate, Limits, LocalNews, News};
@@ -118,7 +118,6 @@ pub(super) struct Parts {
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
-    pub(super) alarm: Alarm,
     pub(super) limits: Limits,
 }
 
@@ -192,7 +191,6 @@ pub(super) struct InboundThread {
     facts: mpsc::Sender<Fact>,
     lost: mpsc::Sender<DeviceFault>,
     wake: Waker,
-    alarm: Alarm,
     gate: Gate,
     rogues: Told,
     sessions: Sessions,
@@ -271,29 +269,11 @@ impl InboundThread {
             facts: parts.facts,
             lost: parts.lost,
             wake: parts.wake,
-            alarm: parts.alarm,
             gate: Gate::new(parts.limits),
             rogues: Told::default(),
             sessions: Sessions::default(),
             merging: Merging::default(),
             stopped: false,
-        }
-    }
-
-    /// Runs until told to stop or the device is gone.
-    pub(super) fn run(mut self) {
-        loop {
-            let now = Instant::now();
-            match self.step(now) {
-                Ok(ControlFlow::Continue(None)) => {}
-                Ok(ControlFlow::Continue(Some(rest))) => self.sleep(now, rest),
-                Ok(ControlFlow::Break(())) => return,
-                Err(fault) => {
-                    // There is room for the one fault of each thread.
-                    let _ = self.lost.try_send(fault);
-                    return;
-                }
-            }
         }
     }
 
@@ -413,13 +393,25 @@ impl InboundThread {
         })
     }
 
-    fn sleep(&mut self, now: Instant, Rest { due, .. }: Rest) {
-        self.alarm.set(now, due);
+    /// What it waits for beside being woken; `None` where something came meanwhile. From now on whoever brings something wakes it, until it is
+    /// awake.
+    pub(super) fn waits_for(&self) -> Option<PollFd<'_>> {
         self.wake.about_to_sleep();
         if !self.messages.is_empty() {
-            return self.wake.stay_awake();
+            self.wake.stay_awake();
+            return None;
         }
-        let readable = PollFd::new(&self.socket, PollFlags::IN);
-        self.wake.sleep([Some(readable), None], &self.alarm);
+        Some(PollFd::new(&self.socket, PollFlags::IN))
+    }
+
+    /// What wakes it.
+    pub(super) const fn waker(&self) -> &Waker {
+        &self.wake
+    }
+
+    /// It ends with `fault`.
+    pub(super) fn fail(&self, fault: DeviceFault) {
+        // There is room for the one fault of each half.
+        let _ = self.lost.try_send(fault);
     }
 }

@@ -1,4 +1,4 @@
-//! The outbound thread: from the TAP into the relay's stream or the UDP socket.
+//! The outbound half: from the TAP into the relay's stream or the UDP socket.
 //!
 //! One turn of its loop: take commands and news of the switch's other half; hand over what waits in rings; read up to
 //! [`BATCH`] frames, decide, seal, batch (or answer, into the TAP); hand the batches over; sleep when there was nothing.
@@ -35,7 +35,7 @@ mod window;
 use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
-use super::wake::{Alarm, Waker};
+use super::wake::Waker;
 use crate::device::offload::{Cutting, Superframe, complete};
 use crate::device::{Device, DeviceFault, Segmentation, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
@@ -140,7 +140,6 @@ pub(super) struct Parts {
     pub(super) facts: mpsc::Sender<Fact>,
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
-    pub(super) alarm: Alarm,
     pub(super) limits: Limits,
     /// Drawn at random, for the switch.
     pub(super) secret: [u8; 32],
@@ -187,9 +186,8 @@ pub(super) struct Outbound {
     held_back: Option<(PeerSlot, u64)>,
     /// When that last began.
     held_back_at: Option<Instant>,
-    alarm: Alarm,
-    /// Whether it has slept since it last sent something: what comes first then goes at once.
-    has_slept: bool,
+    /// Whether a frame ended its sleep, and nothing else is known to have come.
+    is_called: bool,
 }
 
 /// What a turn found to do.
@@ -282,26 +280,7 @@ impl Outbound {
             faults: 0,
             held_back: None,
             held_back_at: None,
-            alarm: parts.alarm,
-            has_slept: true,
-        }
-    }
-
-    /// Runs until told to stop or the device is gone.
-    pub(super) fn run(mut self) {
-        let mut buffer = vec![0; BUFFER].into_boxed_slice();
-        loop {
-            let now = Instant::now();
-            match self.step(now, &mut buffer) {
-                Ok(ControlFlow::Continue(None)) => {}
-                Ok(ControlFlow::Continue(Some(rest))) => self.sleep(now, rest),
-                Ok(ControlFlow::Break(())) => return,
-                Err(fault) => {
-                    // There is room for the one fault of each thread.
-                    let _ = self.lost.try_send(fault);
-                    return;
-                }
-            }
+            is_called: false,
         }
     }
 
@@ -314,6 +293,12 @@ impl Outbound {
         now: Instant,
         buffer: &mut [u8],
     ) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
+        if std::mem::take(&mut self.is_called) && !self.is_behind {
+            // A frame after a while is mostly alone, and somebody waits for it: it need not wait for a look at anything else.
+            let snapshot = Arc::clone(&self.snapshot);
+            self.read(now, &snapshot, buffer, 1)?;
+            self.batches.flush(&snapshot);
+        }
         if !self.take_commands(now) {
             return Ok(ControlFlow::Break(()));
         }
@@ -410,48 +395,15 @@ impl Outbound {
         }
         self.pump(now, &snapshot);
         self.speak(now, &snapshot)?;
-        let mut turn = Turn::Busy;
         // Whatever is held back, which streams are full is noted.
         let is_full = self.is_full(&snapshot);
-        if self.is_held_back(now, &snapshot) || is_full {
-            turn = Turn::Full;
+        let turn = if self.is_held_back(now, &snapshot) || is_full {
+            Turn::Full
         } else {
-            let mut read = 0;
-            while read < BATCH {
-                let incoming = match self.device.read_frame(buffer) {
-                    Ok(Some(incoming)) => incoming,
-                    Ok(None) => {
-                        turn = Turn::Idle;
-                        break;
-                    }
-                    Err(fault) => {
-                        turn = self.on_fault(fault)?;
-                        break;
-                    }
-                };
-                self.faults = 0;
-                read += 1;
-                if snapshot.own.sent(incoming.frame) {
-                    add(&self.counters.own_packets, 1);
-                    continue;
-                }
-                let (len, header) = (incoming.frame.len(), incoming.header);
-                let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
-                // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
-                // no longer needed.
-                let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) else {
-                    continue;
-                };
-                let mut outgoing = Outgoing { header, plaintext };
-                read += outgoing.superframe().map_or(0, |superframe| superframe.count() - 1);
-                self.dispatch(now, &snapshot, verdict, &mut outgoing)?;
-                if std::mem::take(&mut self.has_slept) {
-                    // Nothing came for a while, and mostly it is alone: who waits for it need not wait for a look whether more did.
-                    self.batches.flush(&snapshot);
-                }
-            }
+            let turn = self.read(now, &snapshot, buffer, BATCH)?;
             self.speak(now, &snapshot)?;
-        }
+            turn
+        };
         self.batches.flush(&snapshot);
         for slot in self.untold.drain(..) {
             if let Some(peer) = peer_at(&mut self.peers, slot) {
@@ -460,6 +412,41 @@ impl Outbound {
         }
         self.note_switch(now);
         Ok(turn)
+    }
+
+    /// Reads frames, `most` of them or one more that stands for several, and sends them.
+    fn read(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        buffer: &mut [u8],
+        most: usize,
+    ) -> Result<Turn, DeviceFault> {
+        let mut read = 0;
+        while read < most {
+            let incoming = match self.device.read_frame(buffer) {
+                Ok(Some(incoming)) => incoming,
+                Ok(None) => return Ok(Turn::Idle),
+                Err(fault) => return self.on_fault(fault),
+            };
+            self.faults = 0;
+            read += 1;
+            if snapshot.own.sent(incoming.frame) {
+                add(&self.counters.own_packets, 1);
+                continue;
+            }
+            let (len, header) = (incoming.frame.len(), incoming.header);
+            let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
+            // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
+            // no longer needed.
+            let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) else {
+                continue;
+            };
+            let mut outgoing = Outgoing { header, plaintext };
+            read += outgoing.superframe().map_or(0, |superframe| superframe.count() - 1);
+            self.dispatch(now, snapshot, verdict, &mut outgoing)?;
+        }
+        Ok(Turn::Busy)
     }
 
     /// Whether the TAP is not to be read: the socket has no room, which is this machine's own pace, or no stream that somebody's data
@@ -669,18 +656,36 @@ impl Outbound {
         Rest { due, is_quiet, reads: turn == Turn::Idle }
     }
 
-    /// Sleeps until the TAP (unless it is not to be read) or the eventfd has something, or something is due.
-    fn sleep(&mut self, now: Instant, rest: Rest) {
+    /// What it waits for beside being woken: the TAP, unless it is not to be read, and the socket where that had no room.
+    ///
+    /// Whatever is meant to wake it writes to its eventfd, asleep or not: nothing is to be looked at again before it sleeps.
+    pub(super) fn waits_for(&self, rest: Rest) -> [Option<PollFd<'_>>; 2] {
+        let readable = rest.reads.then(|| PollFd::new(&self.device, PollFlags::IN));
+        let datagrams = &self.batches.datagrams;
+        [readable, (!datagrams.has_room()).then(|| PollFd::new(datagrams.socket(), PollFlags::OUT))]
+    }
+
+    /// What wakes it.
+    pub(super) const fn waker(&self) -> &Waker {
+        &self.wake
+    }
+
+    /// It is about to rest.
+    pub(super) fn begin_rest(&self, rest: Rest) {
         if rest.is_quiet {
             memory::trim();
         }
-        self.alarm.set(now, rest.due);
-        self.has_slept = true;
-        let readable = rest.reads.then(|| PollFd::new(&self.device, PollFlags::IN));
-        let datagrams = &self.batches.datagrams;
-        let writable = (!datagrams.has_room()).then(|| PollFd::new(datagrams.socket(), PollFlags::OUT));
-        // Whatever is meant to wake this thread writes to its eventfd, asleep or not: nothing is to be looked at again.
-        self.wake.sleep([readable, writable], &self.alarm);
+    }
+
+    /// Its rest is over: because a frame is there, and for no other reason, or not.
+    pub(super) fn call(&mut self, is_called: bool) {
+        self.is_called = is_called && self.batches.datagrams.has_room();
+    }
+
+    /// It ends with `fault`.
+    pub(super) fn fail(&self, fault: DeviceFault) {
+        // There is room for the one fault of each half.
+        let _ = self.lost.try_send(fault);
     }
 
     /// Takes in acknowledgements, and tells what was sent since the last telling; whether packets remain unacknowledged.

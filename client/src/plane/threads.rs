@@ -1,0 +1,208 @@
+//! Who runs the two halves of the data plane: one thread while there is little to do, two under load.
+//!
+//! # Why
+//!
+//! What one packet takes, when nothing else is to be done, is mostly threads that are woken: each on a processor that slept. A ping and its answer
+//! pass both halves of both ends. Where one thread runs both, the answer of a host's own kernel is read by the thread that wrote the question, awake as it
+//! is, and two of five wake-ups are spared. Under load each half has a thread and a processor, and none waits for the other's turn.
+//!
+//! # Life
+//!
+//! The thread `inbound` has both halves at first. After [`BUSY`] turns in a row in which either found more than a turn's work it gives the outbound half to
+//! the thread `outbound`, which gives it back when it found no such turn for [`CALM`]. A half is in one thread at a time: it is moved, not shared.
+//!
+//! # Invariants
+//!
+//! - Whoever has a half waits for whatever may wake it.
+//! - A half that was told to stop, or whose device is gone, is dropped where it is; both threads end when nothing is left to run.
+
+use super::inbound::{self, InboundThread};
+use super::outbound::{self, BUFFER, Outbound};
+use super::wake::{Alarm, wait};
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// So many turns with more than a turn's work are load.
+const BUSY: u32 = 2;
+/// Load is over after this: long beside the pauses of a transfer, short beside those of people.
+const CALM: Duration = Duration::from_millis(200);
+
+/// Starts both threads.
+///
+/// # Errors
+/// When the process may have no more descriptors or threads. Those that were started end when their halves are told to stop, or at once.
+pub(super) fn start(inbound: InboundThread, outbound: Outbound) -> io::Result<[JoinHandle<()>; 2]> {
+    let (give, taken) = mpsc::channel();
+    let (give_back, given_back) = mpsc::channel();
+    let (alarm, helpers_alarm) = (Alarm::new()?, Alarm::new()?);
+    let waker = inbound.waker().clone();
+    let helper = Builder::new().name("outbound".into()).spawn(move || {
+        help(&taken, helpers_alarm, |outbound| {
+            // Nobody is there to take it back: its time is over.
+            let _ = give_back.send(outbound);
+            waker.wake();
+        });
+    })?;
+    let both = Both { inbound, outbound: Some(outbound), give, given_back, alarm, busy: 0 };
+    Ok([Builder::new().name("inbound".into()).spawn(move || both.run())?, helper])
+}
+
+/// The thread that has the inbound half, and the other one while there is little to do.
+struct Both {
+    inbound: InboundThread,
+    outbound: Option<Outbound>,
+    give: Sender<Outbound>,
+    given_back: Receiver<Outbound>,
+    alarm: Alarm,
+    /// Turns in a row that were load.
+    busy: u32,
+}
+
+/// What a turn of a half came to.
+enum Stepped<R> {
+    /// There is more to do.
+    Busy,
+    /// There is not.
+    Rests(R),
+    /// It is over.
+    Ended,
+}
+
+impl Both {
+    fn run(mut self) {
+        let mut buffer = vec![0; BUFFER].into_boxed_slice();
+        // Which half is called first: the one that has something.
+        let mut is_called_out = false;
+        loop {
+            let now = Instant::now();
+            self.outbound = self.outbound.take().or_else(|| self.given_back.try_recv().ok());
+            let mut out = None;
+            if std::mem::take(&mut is_called_out) {
+                out = self.step_outbound(now, &mut buffer);
+            }
+            let inn = match self.inbound.step(now) {
+                Ok(ControlFlow::Continue(None)) => Stepped::Busy,
+                Ok(ControlFlow::Continue(Some(rest))) => Stepped::Rests(rest),
+                Ok(ControlFlow::Break(())) => Stepped::Ended,
+                Err(fault) => {
+                    self.inbound.fail(fault);
+                    Stepped::Ended
+                }
+            };
+            let is_inbound_over = matches!(inn, Stepped::Ended);
+            // What was just written may have been answered already. Of a turn before that, only that it is over matters.
+            let again =
+                if matches!(out, Some(Stepped::Ended)) { None } else { self.step_outbound(now, &mut buffer) };
+            out = again.or(out);
+            if is_inbound_over {
+                return self.leave(&mut buffer);
+            }
+            let is_busy = matches!(inn, Stepped::Busy) || matches!(out, Some(Stepped::Busy));
+            self.busy = if is_busy { self.busy + 1 } else { 0 };
+            if self.busy >= BUSY
+                && let Some(outbound) = self.outbound.take()
+            {
+                // The other thread lives as long as this one.
+                let _ = self.give.send(outbound);
+                continue;
+            }
+            match (inn, out) {
+                (Stepped::Rests(inn), Some(Stepped::Rests(out))) => is_called_out = self.sleep(now, inn, out),
+                (Stepped::Rests(inn), None | Some(Stepped::Ended)) => {
+                    self.alarm.set(now, inn.due);
+                    if let Some(waits) = self.inbound.waits_for() {
+                        wait([self.inbound.waker()], &self.alarm, [Some(waits)]);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// `None` where the other thread has it.
+    fn step_outbound(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Stepped<outbound::Rest>> {
+        let stepped = step(self.outbound.as_mut()?, now, buffer);
+        if matches!(stepped, Stepped::Ended) {
+            self.outbound = None;
+        }
+        Some(stepped)
+    }
+
+    /// Whether the outbound half was called, and nothing else.
+    fn sleep(&mut self, now: Instant, inn: inbound::Rest, out: outbound::Rest) -> bool {
+        let Some(outbound) = &mut self.outbound else { return false };
+        outbound.begin_rest(out);
+        self.alarm.set(now, inn.due.into_iter().chain(out.due).min());
+        let Some(received) = self.inbound.waits_for() else { return false };
+        let [read, written] = outbound.waits_for(out);
+        let wakers = [self.inbound.waker(), outbound.waker()];
+        let ended = wait(wakers, &self.alarm, [read, Some(received), written]);
+        let [is_read, ..] = ended.ready;
+        outbound.call(is_read && !ended.is_woken);
+        is_read
+    }
+
+    /// The inbound half is over. The other one may be here still: it goes on until it is told as well.
+    fn leave(mut self, buffer: &mut [u8]) {
+        drop(self.inbound);
+        while let Some(outbound) = &mut self.outbound {
+            let now = Instant::now();
+            match step(outbound, now, buffer) {
+                Stepped::Busy => {}
+                Stepped::Rests(rest) => rest_alone(outbound, &mut self.alarm, now, rest, None),
+                Stepped::Ended => return,
+            }
+        }
+    }
+}
+
+/// The thread that has the outbound half under load. `give_back` takes it when that is over.
+fn help(taken: &Receiver<Outbound>, mut alarm: Alarm, give_back: impl Fn(Outbound)) {
+    let mut buffer = vec![0; BUFFER].into_boxed_slice();
+    while let Ok(mut outbound) = taken.recv() {
+        let mut calm_at = Instant::now() + CALM;
+        loop {
+            let now = Instant::now();
+            match step(&mut outbound, now, &mut buffer) {
+                Stepped::Busy => calm_at = now + CALM,
+                Stepped::Rests(_) if now >= calm_at => {
+                    give_back(outbound);
+                    break;
+                }
+                Stepped::Rests(rest) => rest_alone(&mut outbound, &mut alarm, now, rest, Some(calm_at)),
+                Stepped::Ended => return,
+            }
+        }
+    }
+}
+
+/// One turn.
+fn step(outbound: &mut Outbound, now: Instant, buffer: &mut [u8]) -> Stepped<outbound::Rest> {
+    match outbound.step(now, buffer) {
+        Ok(ControlFlow::Continue(None)) => Stepped::Busy,
+        Ok(ControlFlow::Continue(Some(rest))) => Stepped::Rests(rest),
+        Ok(ControlFlow::Break(())) => Stepped::Ended,
+        Err(fault) => {
+            outbound.fail(fault);
+            Stepped::Ended
+        }
+    }
+}
+
+/// Sleeps with the outbound half alone, until `limit` at most.
+fn rest_alone(
+    outbound: &mut Outbound,
+    alarm: &mut Alarm,
+    now: Instant,
+    rest: outbound::Rest,
+    limit: Option<Instant>,
+) {
+    outbound.begin_rest(rest);
+    alarm.set(now, rest.due.into_iter().chain(limit).min());
+    let ended = wait([outbound.waker()], alarm, outbound.waits_for(rest));
+    let [is_read, ..] = ended.ready;
+    outbound.call(is_read && !ended.is_woken);
+}
