@@ -7,10 +7,11 @@
 
 use crate::net::Netlink;
 use crate::net::routes::way_out;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -94,6 +95,14 @@ impl Outside {
             socket.bind_device_by_index_v6(Some(index))?;
         }
         Ok(socket)
+    }
+}
+
+/// How many bytes the kernel may hold unsent for `socket`: what it takes in a few milliseconds.
+pub(super) fn hold_unsent(socket: &impl AsFd, bytes: usize) {
+    let bytes = u32::try_from(bytes).map_or(NOTSENT_LOWAT, |bytes| bytes.min(NOTSENT_LOWAT));
+    if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(bytes) {
+        tracing::debug!(%error, "a connection holds as much unsent as it did");
     }
 }
 

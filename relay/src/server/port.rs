@@ -122,9 +122,12 @@ impl Port {
     }
 
     /// The next thing to write.
-    pub(super) fn pop(&self) -> Option<Item> {
+    pub(super) fn pop(&self, now: Instant, metrics: &Metrics) -> Option<Item> {
         let mut inbox = lock(&self.inbox);
-        let item = inbox.queues.pop();
+        let (item, displaced) = inbox.queues.pop(now);
+        if displaced.packets > 0 {
+            metrics.dropped.queue_full.add(displaced.packets);
+        }
         if inbox.queues.has_room() {
             // It has caught up.
             inbox.slow_until = None;
@@ -189,8 +192,8 @@ impl Port {
         metrics.forwarded.messages.add_one();
         metrics.forwarded.bytes.add(bytes);
         let mut inbox = lock(&to.inbox);
-        let displaced = inbox.queues.push_data(message);
-        let pause = inbox.queues.is_crowded() && !inbox.is_slow(now);
+        let displaced = inbox.queues.push_data(now, channel, message);
+        let pause = !inbox.is_slow(now) && inbox.queues.is_crowded_by(channel);
         drop(inbox);
         if displaced.packets > 0 {
             metrics.dropped.queue_full.add(displaced.packets);
