@@ -175,15 +175,15 @@ mod tests {
     fn a_slow_line_has_little_ahead_and_says_so_once() {
         let (handle, mut queue) = stream_queue(Waker::new().unwrap());
         assert_eq!(handle.patience(), None);
-        // 20 Mbit/s.
+        // 40 Mbit/s.
         let mut told = vec![];
         for _ in 0..100 {
             handle.push(vec![0; 25_000]);
             let len = queue.try_next().map_or(0, |message| message.len());
-            told.extend(queue.on_written(len, Duration::from_millis(10)));
+            told.extend(queue.on_written(len, Duration::from_millis(5)));
         }
         assert_eq!(told, [25_000]);
-        assert_eq!(handle.patience(), Some(1_250_000));
+        assert_eq!(handle.patience(), Some(2_500_000));
         assert!(handle.has_room_beside(24_999) && !handle.has_room_beside(25_000));
         handle.push(vec![0; 25_000]);
         assert!(!handle.has_room());

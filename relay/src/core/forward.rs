@@ -5,15 +5,16 @@
 //! # Data
 //!
 //! What one sender left goes in the order it came. Senders take turns by deficit round robin, [`QUANTUM`] bytes each, and one that left
-//! nothing for a while goes before the others once: who sends little waits for nobody who sends much. Of a sender that keeps its
-//! receiver busy for longer, [`CoDel`] drops what waits too long, so that a slow line's queue is as short as its sender can be told to make
-//! it. When there is too much in all, the *oldest* message of whoever left most goes: what waited longest is what its sender is most
+//! nothing for a while goes before the others once: who sends little waits for nobody who sends much. Where what a sender left stands in
+//! the queue, [`CoDel`] says which messages waited too long, and each loses a large packet, or all of them when it is stale: bulk transfers
+//! slow down by that, so the queue of a slow line is short, and the small packets among them (a ping, a voice, acknowledgements),
+//! which are no reason for the queue, are not what pays for it. When there is too much in all, the *oldest* message of whoever left most goes: what waited longest is what its sender is most
 //! likely to have given up on, and a full queue then never delays what is new.
 
 use bytes::Bytes;
 use shadowmesh_proto::ids::ChannelId;
-use shadowmesh_proto::queueing::CoDel;
-use shadowmesh_proto::wire::relay::{Control, Forward};
+use shadowmesh_proto::queueing::{CoDel, STALE};
+use shadowmesh_proto::wire::relay::{Control, Forward, ForwardBuilder};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -108,6 +109,9 @@ struct Lane {
     codel: CoDel,
 }
 
+/// Packets of this size are of a bulk transfer: twice what most of the others have (RFC 8290 §5.2.3 has as little for a turn).
+const LARGE: usize = 512;
+
 /// Counted for each queued message beside its bytes, so that many small ones are bounded too: the queue's slot and what the
 /// allocator needs.
 const MESSAGE_OVERHEAD: usize = 96;
@@ -198,8 +202,8 @@ impl Queues {
         self.control.is_empty() && self.data_bytes == 0
     }
 
-    /// Whether so much data waits that the sender behind `channel` should pause: half of what fits, and of that its share or more. The
-    /// other half takes what is under way.
+    /// Whether so much data waits that the sender behind `channel` should pause: more than half of what fits, and of that its share or
+    /// more. The other half takes what is under way.
     pub fn is_crowded_by(&self, channel: ChannelId) -> bool {
         let senders = self.lanes().filter(|lane| lane.bytes > 0).count();
         self.data_bytes > self.max_data_bytes / 2
@@ -242,10 +246,13 @@ impl Queues {
             }
             while let Some((since, message)) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
-                if lane.codel.drops(now, now.saturating_duration_since(since), lane.bytes) {
-                    displaced.add(&message);
-                    continue;
-                }
+                let waited = now.saturating_duration_since(since);
+                let message = if lane.codel.drops(now, waited, lane.bytes) {
+                    let Some(rest) = thinned(message, waited >= STALE, &mut displaced) else { continue };
+                    rest
+                } else {
+                    message
+                };
                 lane.deficit -= message.len().cast_signed();
                 if is_new { self.new.push_front(lane) } else { self.old.push_front(lane) }
                 return (Some(Item::Data(message)), displaced);
@@ -258,6 +265,28 @@ impl Queues {
     }
 }
 
+/// The message without its first large packet, or without any, if something is left then. What it lost is added to `displaced`.
+fn thinned(message: Bytes, loses_all: bool, displaced: &mut Displaced) -> Option<Bytes> {
+    let Ok(forward) = Forward::parse(&message) else { return Some(message) };
+    let mut rest = ForwardBuilder::new(forward.channel, Vec::with_capacity(message.len()));
+    let mut dropped = 0;
+    for packet in forward.packets() {
+        let goes = packet.len() >= LARGE && (loses_all || dropped == 0);
+        // What was in one message fits one.
+        if goes || !rest.push(packet) {
+            dropped += 1;
+        }
+    }
+    if dropped == 0 {
+        return Some(message);
+    }
+    let rest = (!rest.is_empty()).then(|| Bytes::from(rest.finish()));
+    displaced.packets += dropped;
+    let bytes = message.len() - rest.as_ref().map_or(0, Bytes::len);
+    displaced.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    rest
+}
+
 /// How many packets a checked FORWARD message carries.
 fn packets_in(message: &[u8]) -> u64 {
     Forward::parse(message).map_or(0, |forward| u64::try_from(forward.packets().count()).unwrap_or(u64::MAX))
@@ -267,7 +296,6 @@ fn packets_in(message: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shadowmesh_proto::wire::relay::ForwardBuilder;
     use std::collections::BTreeMap;
     use std::time::Duration;
 
@@ -286,7 +314,7 @@ mod tests {
         queues.push_data(moment(), CHANNEL, message)
     }
 
-    fn pop(queues: &mut Queues) -> Option<Item> {
+    fn next(queues: &mut Queues) -> Option<Item> {
         queues.pop(moment()).0
     }
 
@@ -299,7 +327,7 @@ mod tests {
     struct Line {
         queues: Queues,
         now: Instant,
-        credit: usize,
+        credit: isize,
         taken: BTreeMap<u32, usize>,
         longest: BTreeMap<u32, Duration>,
         dropped: u64,
@@ -327,12 +355,12 @@ mod tests {
 
         fn tick(&mut self) {
             self.now += Duration::from_millis(1);
-            self.credit += Self::BYTES_PER_MS;
+            self.credit += Self::BYTES_PER_MS.cast_signed();
             while self.credit > 0 {
                 let (item, displaced) = self.queues.pop(self.now);
                 self.dropped += displaced.packets;
                 let Some(Item::Data(message)) = item else { break };
-                self.credit = self.credit.saturating_sub(message.len());
+                self.credit -= message.len().cast_signed();
                 let forward = Forward::parse(&message).unwrap();
                 let (sender, packet) = (forward.channel.0, forward.packets().next().unwrap());
                 let sent = Duration::from_micros(u64::from_be_bytes(packet[..8].try_into().unwrap()));
@@ -341,7 +369,7 @@ mod tests {
                 *self.taken.entry(sender).or_default() += message.len();
             }
             if self.queues.is_empty() {
-                self.credit = 0;
+                self.credit = self.credit.min(0);
             }
         }
     }
@@ -377,6 +405,31 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_waited_too_long_loses_a_large_packet_and_keeps_the_small_ones() {
+        let packets: Vec<_> = [100, 1_400, 60, 1_300, 511].map(|length| vec![7; length]).into();
+        let mut builder = ForwardBuilder::new(CHANNEL, Vec::new());
+        packets.iter().for_each(|packet| assert!(builder.push(packet)));
+        let message = Bytes::from(builder.finish());
+        for (loses_all, left) in [(false, vec![100, 60, 1_300, 511]), (true, vec![100, 60, 511])] {
+            let mut displaced = Displaced::default();
+            let rest = thinned(message.clone(), loses_all, &mut displaced).unwrap();
+            let forward = Forward::parse(&rest).unwrap();
+            assert_eq!(forward.channel, CHANNEL);
+            assert_eq!(forward.packets().map(<[u8]>::len).collect::<Vec<_>>(), left);
+            assert_eq!(displaced.packets, 5 - left.len() as u64);
+            assert_eq!(displaced.bytes, (message.len() - rest.len()) as u64);
+        }
+        // Of one there is nothing left; another has nothing to lose.
+        let of = |length| {
+            let mut builder = ForwardBuilder::new(CHANNEL, Vec::new());
+            assert!(builder.push(&vec![0; length]));
+            Bytes::from(builder.finish())
+        };
+        assert_eq!(thinned(of(600), false, &mut Displaced::default()), None);
+        assert_eq!(thinned(of(60), true, &mut Displaced::default()), Some(of(60)));
+    }
+
+    #[test]
     fn whoever_left_most_pauses_and_loses() {
         let now = moment();
         let mut queues = Queues::new(8, 100_000);
@@ -389,7 +442,7 @@ mod tests {
         for _ in 0..6 {
             queues.push_data(now, CHANNEL, message(1, 10_000));
         }
-        assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)));
+        assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
         assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000)).packets, 3);
         let of_two = std::iter::from_fn(|| queues.pop(now).0).filter(
             |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
@@ -403,10 +456,10 @@ mod tests {
         push(&mut queues, message(1, 1, 10));
         queues.push_control(Control::Ping { id: 1 }).unwrap();
         queues.push_control(Control::Ping { id: 2 }).unwrap();
-        assert_eq!(pop(&mut queues), Some(Item::Control(Control::Ping { id: 1 })));
-        assert_eq!(pop(&mut queues), Some(Item::Control(Control::Ping { id: 2 })));
-        assert_eq!(pop(&mut queues), Some(Item::Data(message(1, 1, 10))));
-        assert_eq!(pop(&mut queues), None);
+        assert_eq!(next(&mut queues), Some(Item::Control(Control::Ping { id: 1 })));
+        assert_eq!(next(&mut queues), Some(Item::Control(Control::Ping { id: 2 })));
+        assert_eq!(next(&mut queues), Some(Item::Data(message(1, 1, 10))));
+        assert_eq!(next(&mut queues), None);
     }
 
     #[test]
@@ -421,7 +474,7 @@ mod tests {
         assert_eq!(displaced.packets, 4);
         assert_eq!(displaced.bytes, 2 * u64::try_from(message(0, 2, 500).len()).unwrap());
         for mark in 2..5 {
-            assert_eq!(pop(&mut queues), Some(Item::Data(message(mark, 2, 500))));
+            assert_eq!(next(&mut queues), Some(Item::Data(message(mark, 2, 500))));
         }
         assert!(queues.is_empty());
     }
@@ -439,7 +492,7 @@ mod tests {
         let mut queues = Queues::new(2, 100);
         let big = message(1, 1, 60_000);
         assert_eq!(push(&mut queues, big.clone()), Displaced::default());
-        assert_eq!(pop(&mut queues), Some(Item::Data(big)));
+        assert_eq!(next(&mut queues), Some(Item::Data(big)));
     }
 
     #[test]
@@ -466,11 +519,11 @@ mod tests {
                 pushed += u64::try_from(packets).unwrap();
                 dropped += push(&mut queues, message(0, packets, length)).packets;
                 prop_assert!(queues.data_bytes <= bound);
-                if pop && let Some(Item::Data(message)) = pop(&mut queues) {
+                if pop && let Some(Item::Data(message)) = next(&mut queues) {
                     popped += packets_in(&message);
                 }
             }
-            while let Some(Item::Data(message)) = pop(&mut queues) {
+            while let Some(Item::Data(message)) = next(&mut queues) {
                 popped += packets_in(&message);
             }
             prop_assert_eq!(pushed, popped + dropped);

@@ -12,6 +12,9 @@ const BACKLOG: i32 = 4096;
 /// Bytes the kernel may hold unsent for one client as long as its line is not known, and at most. What it holds can neither be overtaken by
 /// control nor dropped when it has grown old; less than this and a fast line idles while the task is scheduled.
 const NOT_SENT: u32 = 128 * 1024;
+/// What does not fill the buffers of a client's line until it loses something: everything in the stream would wait for that. Where it is not
+/// loaded (`tcp_bbr`), it is what the machine uses otherwise.
+const CONGESTION: &[u8] = b"bbr";
 /// Room for datagrams that arrive while the relay does something else. The system's limit (`net.core.rmem_max`) is the most that is
 /// given. Taken only while it is full.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -82,6 +85,9 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     // A batch is written in one call already: waiting for more would only delay it.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(NOT_SENT)?;
+    if let Err(error) = socket.set_tcp_congestion(CONGESTION) {
+        tracing::debug!(%error, "a connection sends by what the machine uses otherwise");
+    }
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
     Ok(())

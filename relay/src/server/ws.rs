@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - A frame once begun is finished before anything else is written.
-//! - No more bytes than the line takes in ten milliseconds ([`Pace`]), beyond one message, are staged here, and as many are unsent in the
+//! - No more bytes than the line takes in a few milliseconds ([`Pace`]), beyond one message, are staged here, and as many are unsent in the
 //!   kernel: the rest waits in the client's queues, where control overtakes data and the oldest data can still be dropped.
 
 use crate::server::socket::Line;

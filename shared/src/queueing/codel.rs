@@ -1,5 +1,5 @@
-//! Which of the frames that wait too long are dropped: CoDel (RFC 8289), beside a bound in time. What a relay drops is a message of some
-//! packets.
+//! Which of the frames that wait too long are dropped: CoDel (RFC 8289), beside a bound in time. What waits at a relay are messages of
+//! some packets.
 //!
 //! A queue that is a burst drains within a round trip; one that stands is nothing but delay. So a frame is dropped when each one for the
 //! whole of [`INTERVAL`] had waited for longer than [`TARGET`], then one more after `INTERVAL / √n`, until they wait no longer. Senders that
@@ -7,13 +7,13 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a frame may wait while its queue stands. The streams behind it take a few frames at a time, and on a slow line ten
-/// milliseconds pass between two of those: the 5 ms of RFC 8289 would be met by no queue at all.
-const TARGET: Duration = Duration::from_millis(20);
+/// How long a frame may wait while its queue stands. The streams behind it take a few frames at a time, and on a slow line five
+/// milliseconds and more pass between two of those: the 5 ms of RFC 8289 would be met by no queue at all.
+const TARGET: Duration = Duration::from_millis(10);
 /// A round trip of the longer ones (RFC 8289 §4.2).
 const INTERVAL: Duration = Duration::from_millis(100);
 /// What waited for this in a queue that stands is not worth sending.
-const STALE: Duration = Duration::from_millis(100);
+pub const STALE: Duration = Duration::from_millis(100);
 /// With no more than this behind it a frame is not dropped: the line would have nothing to do (RFC 8289 §4.4).
 const FRAME: usize = 1514;
 

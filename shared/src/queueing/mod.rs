@@ -4,5 +4,5 @@
 mod codel;
 mod pace;
 
-pub use codel::CoDel;
+pub use codel::{CoDel, STALE};
 pub use pace::{BYTES_MAX, Pace};

@@ -16,8 +16,8 @@
 //!
 //! What is for who is behind a full stream waits here, unsealed, a queue for each flow, and is dropped when it waits for too long
 //! ([`flows`]): the TAP is read all the same, for a kernel's senders do not notice how much waits in it. Where several peers wait for one
-//! stream they take turns. How slowly a relay, or a peer, reads is for it to choose. While the socket has no room, and while streams are
-//! silent and much waits for them, the TAP is not read.
+//! stream they take turns. How slowly a relay, or a peer, reads is for it to choose. While the socket has no room, and while as much as may
+//! waits for streams that are not known to be slow, the TAP is not read.
 //!
 //! While whoever is sent to is in doubt and a ring is nearly full, the TAP is not read: its queue fills and its senders slow down, where
 //! the ring would overwrite what may have to go again. Not so while anybody else is sent to, and for [`HELD_BACK_MOST`] of each
@@ -436,17 +436,17 @@ impl Outbound {
     fn is_full(&mut self, now: Instant, snapshot: &Snapshot) -> bool {
         let (batches, waiting_bytes) = (&mut self.batches, &mut self.waiting_bytes);
         let ctx = Context { now, snapshot, batches, waiting_bytes };
-        let (mut is_any_free, mut is_any_stuck) = (false, false);
+        let (mut is_any_free, mut is_any_at_limit) = (false, false);
         for (peer, via) in self.peers.iter().filter_map(|peer| Some((peer, peer.via()?))) {
             if ctx.batches.has_room(snapshot, via) {
                 is_any_free = true;
             } else if via.is_stream() {
-                is_any_stuck |= peer.is_stuck(&ctx);
+                is_any_at_limit |= peer.is_at_limit(&ctx);
             } else {
                 return true;
             }
         }
-        is_any_stuck && !is_any_free
+        is_any_at_limit && !is_any_free
     }
 
     /// Whether frames are left in the TAP because of a doubt. What the TAP drops meanwhile is lost for whoever is in doubt.

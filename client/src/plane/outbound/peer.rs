@@ -72,8 +72,6 @@ pub(super) struct Peer {
     flows: Flows,
     /// Bytes that it may still send in its turn, among those that wait for room.
     credit: isize,
-    /// What the stream had taken when it last took something of this.
-    taken: u64,
     /// Whether it is in the thread's list of those that wait for room.
     pub(super) is_queued: bool,
     /// Where its packets go, while there is a way.
@@ -364,9 +362,6 @@ impl Peer {
 
     /// Lets a frame wait for the stream.
     fn queue(&mut self, ctx: &Context<'_>, counters: &PeerCounters, plaintext: &[u8]) {
-        if self.flows.is_empty() {
-            self.taken = self.taken(ctx);
-        }
         let dropped = self.flows.push(ctx.now, plaintext, self.queue_limit(ctx));
         add(&counters.tx_dropped, dropped);
     }
@@ -375,21 +370,16 @@ impl Peer {
         ctx.snapshot.stream(self.way?.via)
     }
 
-    fn taken(&self, ctx: &Context<'_>) -> u64 {
-        self.stream(ctx).map_or(0, StreamHandle::taken)
-    }
-
     fn queue_limit(&self, ctx: &Context<'_>) -> usize {
         let worth = self.stream(ctx).and_then(StreamHandle::patience).unwrap_or_default();
         worth.clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX)
     }
 
-    /// Whether frames for it had better wait in the device: nearly as many wait here as may, the stream took nothing since, and as far as is
-    /// known it is not slow, only silent for a moment.
-    pub(super) fn is_stuck(&self, ctx: &Context<'_>) -> bool {
+    /// Whether frames for it had better wait in the device: nearly as many wait here as may, and as far as is known the stream is not slow,
+    /// but only silent for a moment, or busy.
+    pub(super) fn is_at_limit(&self, ctx: &Context<'_>) -> bool {
         let worth = self.stream(ctx).and_then(StreamHandle::patience);
         self.flows.bytes() + QUEUE_BYTES_LEFT > self.queue_limit(ctx)
-            && self.taken == self.taken(ctx)
             && worth.is_none_or(|worth| self.flows.bytes() <= worth / SLOW)
     }
 
@@ -413,17 +403,15 @@ impl Peer {
         if admission == Some(Admission::Queue) {
             return Served::Blocked;
         }
-        // What another path takes, or the ring, goes however long it waited: it was no queue that made it wait.
-        let is_paced = admission == Some(Admission::Go) && self.stream(ctx).is_some();
-        let next = if is_paced {
-            self.flows.pop(ctx.now)
-        } else {
-            self.flows.forget();
-            Next { plaintext: self.flows.take(), dropped: 0 }
+        // What another path takes, or the ring, goes however long it waited: it was no queue that made it wait. Nor may a stream be called
+        // slow of which nothing is known.
+        let stream = self.stream(ctx).filter(|_| admission == Some(Admission::Go));
+        let next = match stream.map(StreamHandle::patience) {
+            Some(patience) => self.flows.pop(ctx.now, patience.is_some()),
+            None => Next { plaintext: self.flows.take(), dropped: 0 },
         };
         add(&counters.tx_dropped, next.dropped);
         let Some(plaintext) = next.plaintext else { return Served::Turn };
-        self.taken = self.taken(ctx);
         self.credit -= plaintext.len().cast_signed();
         let sent = match admission {
             Some(admission) => self.seal(ctx, counters, &plaintext, admission),

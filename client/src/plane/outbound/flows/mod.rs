@@ -111,8 +111,8 @@ impl Flows {
         dropped
     }
 
-    /// The next frame whose turn it is and that did not wait too long.
-    pub(super) fn pop(&mut self, now: Instant) -> Next {
+    /// The next frame whose turn it is, and where it `may_drop` those before it, one that did not wait too long.
+    pub(super) fn pop(&mut self, now: Instant, may_drop: bool) -> Next {
         let mut dropped = 0;
         while let Some((at, is_new)) = self.turn() {
             let Some(flow) = self.flows.get_mut(at) else { break };
@@ -125,7 +125,7 @@ impl Flows {
                 flow.bytes -= frame.plaintext.len();
                 self.bytes -= frame.plaintext.len();
                 let waited = now.saturating_duration_since(frame.since);
-                if !flow.codel.drops(now, waited, flow.bytes) {
+                if !(may_drop && flow.codel.drops(now, waited, flow.bytes)) {
                     flow.deficit -= frame.plaintext.len().cast_signed();
                     return Next { plaintext: Some(frame.plaintext), dropped };
                 }
