@@ -109,6 +109,9 @@ struct Lane {
     codel: CoDel,
 }
 
+/// What may wait for a line at least, however slow it is: a message of the largest size.
+const BOUND_MIN: usize = 64 * 1024;
+
 /// Packets of this size are of a bulk transfer: twice what most of the others have (RFC 8290 §5.2.3 has as little for a turn).
 const LARGE: usize = 512;
 
@@ -128,6 +131,11 @@ impl Lane {
             deficit: QUANTUM.cast_signed(),
             codel: CoDel::new(),
         }
+    }
+
+    fn push_front(&mut self, since: Instant, message: Bytes) {
+        self.bytes += message.len() + MESSAGE_OVERHEAD;
+        self.messages.push_front((since, message));
     }
 
     fn pop(&mut self) -> Option<(Instant, Bytes)> {
@@ -162,17 +170,19 @@ impl Queues {
         Ok(())
     }
 
-    /// Queues a message that came over `channel`, dropping old ones to make room. A message always fits an empty queue.
-    pub fn push_data(&mut self, now: Instant, channel: ChannelId, message: Bytes) -> Displaced {
+    /// Queues a message that came over `channel`, dropping old packets to make room: where the line is known to be slow, `bound` bytes are as
+    /// many as may wait for it. A message always fits an empty queue.
+    pub fn push_data(
+        &mut self,
+        now: Instant,
+        channel: ChannelId,
+        message: Bytes,
+        bound: Option<usize>,
+    ) -> Displaced {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
-        while self.data_bytes + cost > self.max_data_bytes
-            && let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes)
-            && let Some((_, oldest)) = largest.pop()
-        {
-            self.data_bytes -= oldest.len() + MESSAGE_OVERHEAD;
-            displaced.add(&oldest);
-        }
+        let bound = bound.map_or(self.max_data_bytes, |bound| bound.clamp(BOUND_MIN, self.max_data_bytes));
+        while self.data_bytes + cost > bound && self.drop_oldest(&mut displaced) {}
         let message = if self.data_bytes == 0 || message.len() >= COPY_BELOW {
             message
         } else {
@@ -230,6 +240,28 @@ impl Queues {
 
     fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
         self.new.iter_mut().chain(&mut self.old)
+    }
+
+    /// Drops what is large in the oldest message of whoever left most, or the message where it is all small; whether there was one.
+    fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
+        let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
+        let Some((since, oldest)) = largest.pop() else { return false };
+        let len = oldest.len();
+        let freed = match thinned(oldest, true, displaced) {
+            // It had nothing large.
+            Some(rest) if rest.len() == len => {
+                displaced.add(&rest);
+                len + MESSAGE_OVERHEAD
+            }
+            Some(rest) => {
+                let freed = len - rest.len();
+                largest.push_front(since, rest);
+                freed
+            }
+            None => len + MESSAGE_OVERHEAD,
+        };
+        self.data_bytes -= freed;
+        true
     }
 
     fn pop_data(&mut self, now: Instant) -> (Option<Item>, Displaced) {
@@ -311,7 +343,7 @@ mod tests {
 
     /// All at one moment.
     fn push(queues: &mut Queues, message: Bytes) -> Displaced {
-        queues.push_data(moment(), CHANNEL, message)
+        queues.push_data(moment(), CHANNEL, message, None)
     }
 
     fn next(queues: &mut Queues) -> Option<Item> {
@@ -326,11 +358,14 @@ mod tests {
     /// A receiver of 20 Mbit/s.
     struct Line {
         queues: Queues,
+        /// See [`Queues::push_data`].
+        bound: Option<usize>,
         now: Instant,
         credit: isize,
         taken: BTreeMap<u32, usize>,
         longest: BTreeMap<u32, Duration>,
         dropped: u64,
+        small: usize,
     }
 
     impl Line {
@@ -339,7 +374,7 @@ mod tests {
         fn new() -> Self {
             let queues = Queues::new(8, 512 * 1024);
             let (taken, longest) = (BTreeMap::new(), BTreeMap::new());
-            Self { queues, now: moment(), credit: 0, taken, longest, dropped: 0 }
+            Self { queues, bound: None, now: moment(), credit: 0, taken, longest, dropped: 0, small: 0 }
         }
 
         /// The moment is in the message.
@@ -350,7 +385,7 @@ mod tests {
             let mut builder = ForwardBuilder::new(ChannelId(sender), Vec::new());
             assert!(builder.push(&packet));
             let channel = ChannelId(sender);
-            self.dropped += self.queues.push_data(self.now, channel, builder.finish().into()).packets;
+            self.dropped += self.queues.push_data(self.now, channel, builder.finish().into(), self.bound).packets;
         }
 
         fn tick(&mut self) {
@@ -363,6 +398,7 @@ mod tests {
                 self.credit -= message.len().cast_signed();
                 let forward = Forward::parse(&message).unwrap();
                 let (sender, packet) = (forward.channel.0, forward.packets().next().unwrap());
+                self.small += usize::from(packet.len() < LARGE);
                 let sent = Duration::from_micros(u64::from_be_bytes(packet[..8].try_into().unwrap()));
                 let longest = self.longest.entry(sender).or_default();
                 *longest = (*longest).max(self.now - moment() - sent);
@@ -398,10 +434,26 @@ mod tests {
         for ms in 0..3_000 {
             line.push(1, 3_000);
             line.tick();
-            assert!(ms < 500 || line.queues.data_bytes < 110 * 3_100, "{} at {ms}", line.queues.data_bytes);
+            assert!(ms < 500 || line.queues.data_bytes < 60 * 3_100, "{} at {ms}", line.queues.data_bytes);
         }
         assert!(line.dropped > 300, "a sixth of all: {}", line.dropped);
         assert!(line.taken[&1] > 2_990 * Line::BYTES_PER_MS, "the line is full");
+    }
+
+    #[test]
+    fn no_more_than_the_bound_waits_and_small_packets_are_not_what_it_costs() {
+        let mut line = Line::new();
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        for _ in 0..1_000 {
+            // A start that is much too fast, and a ping in each millisecond, of the same sender.
+            (0..8).for_each(|_| line.push(1, 1_400));
+            line.push(1, 100);
+            line.tick();
+            assert!(line.queues.data_bytes <= 40 * Line::BYTES_PER_MS);
+        }
+        assert!(line.dropped > 5_000 && line.longest[&1] <= Duration::from_millis(60), "{:?}", line.longest);
+        let taken = line.small;
+        assert!(taken > 900, "{taken} of a thousand small ones");
     }
 
     #[test]
@@ -438,12 +490,12 @@ mod tests {
             assert!(builder.push(&vec![0; length]));
             Bytes::from(builder.finish())
         };
-        queues.push_data(now, ChannelId(2), message(2, 100));
+        queues.push_data(now, ChannelId(2), message(2, 100), None);
         for _ in 0..6 {
-            queues.push_data(now, CHANNEL, message(1, 10_000));
+            queues.push_data(now, CHANNEL, message(1, 10_000), None);
         }
         assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
-        assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000)).packets, 3);
+        assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000), None).packets, 3);
         let of_two = std::iter::from_fn(|| queues.pop(now).0).filter(
             |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
         );

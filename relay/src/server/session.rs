@@ -282,7 +282,7 @@ impl<S: Line> Session<S> {
         };
         if written > 0 {
             let waited = if was_blocked { now.saturating_duration_since(self.progress) } else { Duration::ZERO };
-            self.ws.on_written(written, waited);
+            self.port.set_bound(self.ws.on_written(written, waited));
         }
         if idle || written > 0 {
             self.progress = now;

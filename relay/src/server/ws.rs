@@ -27,6 +27,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+/// What may wait for a client's line in its queue, where it is known to be slow. A flow that begins puts twice as much into it with each round
+/// trip, and is only then told to slow down; with the line's own buffer before it this is a tenth of a second.
+const BOUND: Duration = Duration::from_millis(40);
 /// Bytes staged for the socket before its backlog is left to the queues, at most.
 const MAX_STAGED: usize = 128 * 1024;
 /// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
@@ -172,14 +175,16 @@ impl<S: Line> WsStream<S> {
         self.staged_bytes < self.pace.ahead().min(MAX_STAGED)
     }
 
-    /// The socket took so many bytes, for which it had to be waited so long: that is how fast the line is.
-    pub(super) fn on_written(&mut self, bytes: usize, waited: Duration) {
+    /// The socket took so many bytes, for which it had to be waited so long: that is how fast the line is. How many
+    /// bytes may wait for it before it, if that is known.
+    pub(super) fn on_written(&mut self, bytes: usize, waited: Duration) -> Option<usize> {
         self.pace.on_written(bytes, waited);
         let ahead = self.pace.ahead().min(MAX_STAGED);
         if ahead.abs_diff(self.unsent) > self.unsent / 4 {
             self.unsent = ahead;
             self.io.hold_unsent(ahead);
         }
+        self.pace.worth(BOUND)
     }
 
     /// Whether nothing is left to write.

@@ -1,7 +1,8 @@
 //! Of which flow a frame is.
 //!
 //! Frames of one flow have one key, so that none of them overtakes another: addresses, protocol and ports of a packet, of a fragment without
-//! the ports, for later ones have none (RFC 791 §3.2); and where there is no IP, stations and EtherType. The hash is keyed: who
+//! the ports, for later ones have none (RFC 791 §3.2); and where there is no IP, the sending station and EtherType: nobody knows what such
+//! a protocol asks of the order of what it sends to one and to all. The hash is keyed: who
 //! chooses what is hashed cannot compute flows that share a queue with another's.
 
 use crate::switch::EthernetHeader;
@@ -23,7 +24,7 @@ pub(super) fn key(frame: &[u8], hasher: &RandomState) -> u64 {
     };
     match found {
         Some((addresses, protocol, ports)) => hasher.hash_one((header.vlan, addresses, protocol, ports)),
-        None => hasher.hash_one((header.vlan, header.destination, header.source, header.ethertype)),
+        None => hasher.hash_one((header.vlan, header.source, header.ethertype)),
     }
 }
 

@@ -108,12 +108,12 @@ fn shares_are_of_bytes_and_not_of_frames() {
 }
 
 #[test]
-fn who_minds_no_loss_has_a_queue_of_a_tenth_of_a_second() {
+fn who_minds_no_loss_has_a_queue_of_a_twentieth_of_a_second() {
     let mut line = Line::new();
     for ms in 0..5_000 {
         line.push(1, ms, 3 * BYTES_PER_MS);
         if ms >= 1_000 {
-            assert!(line.flows.bytes() <= 101 * 3 * BYTES_PER_MS, "{} bytes at {ms} ms", line.flows.bytes());
+            assert!(line.flows.bytes() <= 52 * 3 * BYTES_PER_MS, "{} bytes at {ms} ms", line.flows.bytes());
         }
         line.tick();
     }
