@@ -70,18 +70,23 @@ impl StreamHandle {
         self.has_room_beside(0)
     }
 
-    /// The same when `bytes` are about to be queued.
+    /// The same when `bytes` are about to be queued. One that was full is so until half of that is gone: else it would be filled by a frame
+    /// whenever a frame left, each in a message of its own.
     pub(super) fn has_room_beside(&self, bytes: usize) -> bool {
-        let full = || {
-            let limit = self.shared.limit.load(Ordering::Relaxed);
-            self.shared.queued.load(Ordering::SeqCst) + bytes >= limit && !self.sender.is_closed()
-        };
-        if !full() {
+        let queued = || self.shared.queued.load(Ordering::SeqCst);
+        let limit = self.shared.limit.load(Ordering::Relaxed);
+        if self.sender.is_closed() {
+            return true;
+        }
+        if self.shared.waiting.load(Ordering::SeqCst) && queued() >= limit / 2 {
+            return false;
+        }
+        if queued() + bytes < limit {
             return true;
         }
         self.shared.waiting.store(true, Ordering::SeqCst);
-        // The writer may have drained it between the look and the store.
-        !full()
+        // The writer may have drained it between the look and the store, and seen nobody who waits.
+        queued() + bytes < limit || self.sender.is_closed()
     }
 
     /// Bytes that it takes in half a second; `None` while that is not known.
@@ -186,8 +191,12 @@ mod tests {
             told.extend(queue.on_written(len, Duration::from_millis(5)));
         }
         assert_eq!(told, [25_000]);
-        assert_eq!(handle.patience(), Some(2_500_000));
-        assert!(handle.has_room_beside(24_999) && !handle.has_room_beside(25_000));
+        assert!(
+            handle.patience().is_some_and(|bytes| bytes.abs_diff(2_500_000) < 10),
+            "{:?}",
+            handle.patience()
+        );
+        assert!(handle.has_room_beside(24_900) && !handle.has_room_beside(25_000));
         handle.push(vec![0; 25_000]);
         assert!(!handle.has_room());
     }

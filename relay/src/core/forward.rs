@@ -133,13 +133,17 @@ impl Lane {
         }
     }
 
-    fn push_front(&mut self, since: Instant, message: Bytes) {
+    fn insert(&mut self, at: usize, since: Instant, message: Bytes) {
         self.bytes += message.len() + MESSAGE_OVERHEAD;
-        self.messages.push_front((since, message));
+        self.messages.insert(at, (since, message));
     }
 
     fn pop(&mut self) -> Option<(Instant, Bytes)> {
-        let (since, message) = self.messages.pop_front()?;
+        self.remove(0)
+    }
+
+    fn remove(&mut self, at: usize) -> Option<(Instant, Bytes)> {
+        let (since, message) = self.messages.remove(at)?;
         self.bytes -= message.len() + MESSAGE_OVERHEAD;
         Some((since, message))
     }
@@ -242,10 +246,12 @@ impl Queues {
         self.new.iter_mut().chain(&mut self.old)
     }
 
-    /// Drops what is large in the oldest message of whoever left most, or the message where it is all small; whether there was one.
+    /// Drops what is large in the oldest message of whoever left most that may have something large, or the oldest where there is none;
+    /// whether there was one.
     fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
         let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
-        let Some((since, oldest)) = largest.pop() else { return false };
+        let at = largest.messages.iter().position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
+        let Some((since, oldest)) = largest.remove(at) else { return false };
         let len = oldest.len();
         let freed = match thinned(oldest, true, displaced) {
             // It had nothing large.
@@ -255,7 +261,7 @@ impl Queues {
             }
             Some(rest) => {
                 let freed = len - rest.len();
-                largest.push_front(since, rest);
+                largest.insert(at, since, rest);
                 freed
             }
             None => len + MESSAGE_OVERHEAD,

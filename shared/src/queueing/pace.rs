@@ -10,8 +10,11 @@ use std::time::Duration;
 const AHEAD: Duration = Duration::from_millis(5);
 /// Waiting, not time that passes: a line that is idle does not change its pace by that.
 const MEMORY: Duration = Duration::from_millis(100);
-/// A write that took less did not wait.
-const WAITED: Duration = Duration::from_millis(1);
+/// A write that took no longer than this, and [`COPIED`] for each byte, did not wait: it was copied, and perhaps sent on the spot. Small writes that
+/// wait for a slow line take less than large ones that do not.
+const CALLED: Duration = Duration::from_micros(100);
+/// As fast as 400 Mbit/s; there it is all the same.
+const COPIED: Duration = Duration::from_nanos(20);
 /// So many times what may be ahead went without a wait: whatever the line was, it is not what anything waits for.
 const FREE: usize = 16;
 /// Less than a dozen frames, and each of them costs a wake-up.
@@ -31,7 +34,8 @@ pub struct Pace {
 impl Pace {
     /// So many bytes were written in this time.
     pub fn on_written(&mut self, bytes: usize, took: Duration) {
-        if took < WAITED || bytes == 0 {
+        let copied = COPIED.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if took <= CALLED + copied || bytes == 0 {
             self.free = self.free.saturating_add(bytes);
             if self.free > FREE * self.ahead() {
                 *self = Self::default();
@@ -41,7 +45,7 @@ impl Pace {
         self.free = 0;
         let seconds = took.as_secs_f64();
         let kept = (-seconds / MEMORY.as_secs_f64()).exp();
-        self.bytes = self.bytes * kept + u32::try_from(bytes).map_or(f64::from(u32::MAX), f64::from);
+        self.bytes = self.bytes * kept + u32::try_from(bytes).map_or_else(|_| f64::from(u32::MAX), f64::from);
         self.seconds = self.seconds * kept + seconds;
     }
 
@@ -98,6 +102,14 @@ mod tests {
             pace.on_written(before, Duration::from_micros(300));
         }
         assert_eq!(pace.ahead(), BYTES_MAX, "the line is another");
+    }
+
+    #[test]
+    fn small_writes_tell_as_much_as_large_ones() {
+        let mut pace = Pace::default();
+        // A frame at a time, on 40 Mbit/s.
+        line(&mut pace, 40 * MBIT, 1_000, 500);
+        assert!(pace.ahead().abs_diff(25_000) <= 2_500, "{}", pace.ahead());
     }
 
     #[test]

@@ -225,9 +225,13 @@ fn peers_behind_one_slow_stream_take_turns_and_who_is_sent_little_waits_little()
     let [_, near] = line(&mut a, 8, 10, 1_000);
     assert_eq!(a.dropped(NEAR), 0);
     assert!(near >= 99, "{near}");
-    // Both are sent more than there is: half each.
+    // Both are sent more than there is.
     let [far, near] = line(&mut a, 8, 1, 1_000);
-    assert!(near >= 990, "a third and more, and that is all that it was sent: {near} beside {far}");
+    let dropped = a.dropped(NEAR);
+    assert!(
+        near >= 990,
+        "it was sent less than half of what there is: {near} beside {far}, {dropped} dropped"
+    );
 }
 
 #[test]
