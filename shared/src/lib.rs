@@ -18,6 +18,7 @@
 //! - [`path`]: what is known of an address pair, and whether it may carry data.
 //! - [`membership`]: who may send frames in a network, and who says so.
 //! - [`rules`]: who may send what to whom, as text and as a judge of one pair.
+//! - [`queueing`]: what keeps the queues before streams short.
 //! - [`peer`], [`endpoint`]: compose the above into the loop that a daemon drives.
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ pub mod link;
 pub mod membership;
 pub mod path;
 pub mod peer;
+pub mod queueing;
 pub mod rng;
 pub mod rules;
 pub mod session;

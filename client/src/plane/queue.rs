@@ -1,22 +1,30 @@
 //! The byte queue from the outbound thread to a stream's writer.
 //!
-//! Bounded by bytes, softly: a batch that was begun is always taken, and the thread gives it no more while
-//! [`StreamHandle::has_room`] says no. Waking is cheap both ways: tokio's channel wakes a writer that waits and no other, and
-//! the writer wakes the thread only when that said it waits for room.
+//! Bounded by time, softly: a message that was begun is always taken, and the thread gives it no more while
+//! [`StreamHandle::has_room`] says no. How many bytes that are is what the writer measures ([`Pace`]). Waking is cheap both ways: tokio's
+//! channel wakes a writer that waits and no other, and the writer wakes the thread only when that said it waits for room.
 
 use super::wake::Waker;
 use bytes::Bytes;
+use shadowmesh_proto::queueing::{self, Pace};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Bytes queued for a stream before it is full: 5 ms at 400 Mbit/s, two dozen full batches of small frames.
-/// More would only be delay in front of the kernel's own socket buffer.
-pub(super) const STREAM_QUEUE_BYTES: usize = 256 * 1024;
+/// Bytes that wait for a stream before it is full, as long as nothing is known of how fast it is, and at most.
+pub(super) const STREAM_QUEUE_BYTES: usize = queueing::BYTES_MAX;
+/// What a frame may wait for a stream before it is sealed ([`StreamHandle::patience`]): longer than the silence of a connection goes unnoticed
+/// (protocol §7.2).
+const PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Shared {
     queued: AtomicUsize,
+    /// Bytes with which it is full.
+    limit: AtomicUsize,
+    /// What the stream takes in [`PATIENCE`], bytes; zero while that is not known.
+    patience: AtomicUsize,
     taken: AtomicU64,
     waiting: AtomicBool,
     producer: Waker,
@@ -34,6 +42,9 @@ pub struct StreamHandle {
 pub struct StreamQueue {
     receiver: UnboundedReceiver<Bytes>,
     shared: Arc<Shared>,
+    pace: Pace,
+    /// What the socket was last told to hold unsent.
+    unsent: usize,
 }
 
 /// A queue whose producer is woken through `producer` when there is room again.
@@ -41,24 +52,46 @@ pub fn stream_queue(producer: Waker) -> (StreamHandle, StreamQueue) {
     let (sender, receiver) = unbounded_channel();
     let shared = Arc::new(Shared {
         queued: AtomicUsize::new(0),
+        limit: AtomicUsize::new(STREAM_QUEUE_BYTES),
+        patience: AtomicUsize::new(0),
         taken: AtomicU64::new(0),
         waiting: AtomicBool::new(false),
         producer,
     });
-    (StreamHandle { sender, shared: Arc::clone(&shared) }, StreamQueue { receiver, shared })
+    (
+        StreamHandle { sender, shared: Arc::clone(&shared) },
+        StreamQueue { receiver, shared, pace: Pace::default(), unsent: 0 },
+    )
 }
 
 impl StreamHandle {
     /// Whether more may be queued. When not, and the stream lives, the producer will be woken once there is room.
     pub fn has_room(&self) -> bool {
-        let full =
-            || self.shared.queued.load(Ordering::SeqCst) >= STREAM_QUEUE_BYTES && !self.sender.is_closed();
-        if !full() {
+        self.has_room_beside(0)
+    }
+
+    /// The same when `bytes` are about to be queued. One that was full is so until half of that is gone: else it would be filled by a frame
+    /// whenever a frame left, each in a message of its own.
+    pub(super) fn has_room_beside(&self, bytes: usize) -> bool {
+        let queued = || self.shared.queued.load(Ordering::SeqCst);
+        let limit = self.shared.limit.load(Ordering::Relaxed);
+        if self.sender.is_closed() {
+            return true;
+        }
+        if self.shared.waiting.load(Ordering::SeqCst) && queued() >= limit / 2 {
+            return false;
+        }
+        if queued() + bytes < limit {
             return true;
         }
         self.shared.waiting.store(true, Ordering::SeqCst);
-        // The writer may have drained it between the look and the store.
-        !full()
+        // The writer may have drained it between the look and the store, and seen nobody who waits.
+        queued() + bytes < limit || self.sender.is_closed()
+    }
+
+    /// Bytes that it takes in half a second; `None` while that is not known.
+    pub(super) fn patience(&self) -> Option<usize> {
+        Some(self.shared.patience.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Bytes that left it so far.
@@ -84,11 +117,27 @@ impl StreamQueue {
         self.receiver.try_recv().ok()
     }
 
+    /// Says that `bytes` of messages left the queue, and that their write took this long. How much the socket should hold unsent, when that
+    /// is another amount than was said last.
+    pub fn on_written(&mut self, bytes: usize, took: Duration) -> Option<usize> {
+        self.pace.on_written(bytes, took);
+        let ahead = self.pace.ahead();
+        let worth = self.pace.worth(PATIENCE).unwrap_or_default();
+        self.shared.patience.store(worth, Ordering::Relaxed);
+        self.shared.limit.store(ahead, Ordering::Relaxed);
+        self.on_sent(bytes);
+        if ahead.abs_diff(self.unsent) <= self.unsent / 4 {
+            return None;
+        }
+        self.unsent = ahead;
+        Some(ahead)
+    }
+
     /// Says that `bytes` of messages left the queue.
     pub fn on_sent(&self, bytes: usize) {
         self.shared.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         let before = self.shared.queued.fetch_sub(bytes, Ordering::SeqCst);
-        if before.saturating_sub(bytes) < STREAM_QUEUE_BYTES / 2
+        if before.saturating_sub(bytes) < self.shared.limit.load(Ordering::Relaxed) / 2
             && self.shared.waiting.swap(false, Ordering::SeqCst)
         {
             self.shared.producer.wake();
@@ -128,6 +177,28 @@ mod tests {
             assert!(taken <= pushed, "never woken");
         }
         assert!(taken > pushed / 2 - 2 && taken < pushed, "{taken} of {pushed}");
+    }
+
+    #[test]
+    fn a_slow_line_has_little_ahead_and_says_so_once() {
+        let (handle, mut queue) = stream_queue(Waker::new().unwrap());
+        assert_eq!(handle.patience(), None);
+        // 40 Mbit/s.
+        let mut told = vec![];
+        for _ in 0..100 {
+            handle.push(vec![0; 25_000]);
+            let len = queue.try_next().map_or(0, |message| message.len());
+            told.extend(queue.on_written(len, Duration::from_millis(5)));
+        }
+        assert_eq!(told, [25_000]);
+        assert!(
+            handle.patience().is_some_and(|bytes| bytes.abs_diff(2_500_000) < 10),
+            "{:?}",
+            handle.patience()
+        );
+        assert!(handle.has_room_beside(24_900) && !handle.has_room_beside(25_000));
+        handle.push(vec![0; 25_000]);
+        assert!(!handle.has_room());
     }
 
     #[test]

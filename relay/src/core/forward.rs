@@ -1,13 +1,23 @@
 //! What the data path needs: a pair's meter, and the two bounded queues before a client.
 //!
-//! Control goes first, then data in the order it came. When the data queue is full the *oldest* message goes: what waited
-//! longest is what its sender is most likely to have given up on, and a full queue then never delays what is new. Control
-//! is never dropped; a client that lets it pile up does not read and is closed.
+//! Control goes first. Control is never dropped; a client that lets it pile up does not read and is closed.
+//!
+//! # Data
+//!
+//! What one sender left goes in the order it came. Senders take turns by deficit round robin, [`QUANTUM`] bytes each, and one that left
+//! nothing for a while goes before the others once: who sends little waits for nobody who sends much. Where what a sender left stands in
+//! the queue, [`CoDel`] says which messages waited too long, and each loses a large packet, or all of them when it is stale: bulk transfers
+//! slow down by that, so the queue of a slow line is short, and the small packets among them (a ping, a voice, acknowledgements),
+//! which are no reason for the queue, are not what pays for it. When there is too much in all, the *oldest* message of whoever left most goes: what waited longest is what its sender is most
+//! likely to have given up on, and a full queue then never delays what is new.
 
 use bytes::Bytes;
-use shadowmesh_proto::wire::relay::{Control, Forward};
+use shadowmesh_proto::ids::ChannelId;
+use shadowmesh_proto::queueing::{CoDel, STALE};
+use shadowmesh_proto::wire::relay::{Control, Forward, ForwardBuilder};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// What passed between the two ends of a pair. Shared by the connections that forward and the core that counts.
 #[derive(Debug, Default)]
@@ -65,15 +75,45 @@ pub struct Displaced {
     pub bytes: u64,
 }
 
+impl Displaced {
+    fn add(&mut self, message: &[u8]) {
+        self.packets += packets_in(message);
+        self.bytes += u64::try_from(message.len()).unwrap_or(u64::MAX);
+    }
+}
+
+/// Bytes of a sender's turn: a few frames, for a message of the largest size costs its sender eight turns.
+const QUANTUM: usize = 8 * 1024;
+
 /// The two queues before one client (protocol §3.6).
 #[derive(Debug)]
 pub struct Queues {
     control: VecDeque<Control>,
-    data: VecDeque<Bytes>,
+    /// Senders that had left nothing until a moment ago, in their order.
+    new: VecDeque<Lane>,
+    /// The others of whom something waits, or who have yet to make up for what they sent beyond their turn.
+    old: VecDeque<Lane>,
     data_bytes: usize,
     max_control: usize,
     max_data_bytes: usize,
 }
+
+/// What one sender left.
+#[derive(Debug)]
+struct Lane {
+    channel: ChannelId,
+    messages: VecDeque<(Instant, Bytes)>,
+    bytes: usize,
+    /// Bytes that it may still send in its turn; below zero what it sent beyond.
+    deficit: isize,
+    codel: CoDel,
+}
+
+/// What may wait for a line at least, however slow it is: a message of the largest size.
+const BOUND_MIN: usize = 64 * 1024;
+
+/// Packets of this size are of a bulk transfer: twice what most of the others have (RFC 8290 §5.2.3 has as little for a turn).
+const LARGE: usize = 512;
 
 /// Counted for each queued message beside its bytes, so that many small ones are bounded too: the queue's slot and what the
 /// allocator needs.
@@ -82,10 +122,44 @@ const MESSAGE_OVERHEAD: usize = 96;
 /// A message below this that has to wait is copied: it may be a slice of a large read buffer that it would keep alive.
 const COPY_BELOW: usize = 4 * 1024;
 
+impl Lane {
+    const fn new(channel: ChannelId) -> Self {
+        Self {
+            channel,
+            messages: VecDeque::new(),
+            bytes: 0,
+            deficit: QUANTUM.cast_signed(),
+            codel: CoDel::new(),
+        }
+    }
+
+    fn insert(&mut self, at: usize, since: Instant, message: Bytes) {
+        self.bytes += message.len() + MESSAGE_OVERHEAD;
+        self.messages.insert(at, (since, message));
+    }
+
+    fn pop(&mut self) -> Option<(Instant, Bytes)> {
+        self.remove(0)
+    }
+
+    fn remove(&mut self, at: usize) -> Option<(Instant, Bytes)> {
+        let (since, message) = self.messages.remove(at)?;
+        self.bytes -= message.len() + MESSAGE_OVERHEAD;
+        Some((since, message))
+    }
+}
+
 impl Queues {
     /// Empty queues with these bounds.
     pub const fn new(max_control: usize, max_data_bytes: usize) -> Self {
-        Self { control: VecDeque::new(), data: VecDeque::new(), data_bytes: 0, max_control, max_data_bytes }
+        Self {
+            control: VecDeque::new(),
+            new: VecDeque::new(),
+            old: VecDeque::new(),
+            data_bytes: 0,
+            max_control,
+            max_data_bytes,
+        }
     }
 
     /// Queues a body.
@@ -100,42 +174,56 @@ impl Queues {
         Ok(())
     }
 
-    /// Queues a message, dropping the oldest ones to make room. A message always fits an empty queue.
-    pub fn push_data(&mut self, message: Bytes) -> Displaced {
+    /// Queues a message that came over `channel`, dropping old packets to make room: where the line is known to be slow, `bound` bytes are as
+    /// many as may wait for it. A message always fits an empty queue.
+    pub fn push_data(
+        &mut self,
+        now: Instant,
+        channel: ChannelId,
+        message: Bytes,
+        bound: Option<usize>,
+    ) -> Displaced {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
-        while self.data_bytes + cost > self.max_data_bytes
-            && let Some(oldest) = self.pop_data()
-        {
-            displaced.packets += packets_in(&oldest);
-            displaced.bytes += u64::try_from(oldest.len()).unwrap_or(u64::MAX);
-        }
-        let message = if self.data.is_empty() || message.len() >= COPY_BELOW {
+        let bound = bound.map_or(self.max_data_bytes, |bound| bound.clamp(BOUND_MIN, self.max_data_bytes));
+        while self.data_bytes + cost > bound && self.drop_oldest(&mut displaced) {}
+        let message = if self.data_bytes == 0 || message.len() >= COPY_BELOW {
             message
         } else {
             Bytes::copy_from_slice(&message)
         };
         self.data_bytes += cost;
-        self.data.push_back(message);
+        if !self.lanes().any(|lane| lane.channel == channel) {
+            self.new.push_back(Lane::new(channel));
+        }
+        if let Some(lane) = self.lanes_mut().find(|lane| lane.channel == channel) {
+            lane.bytes += cost;
+            lane.messages.push_back((now, message));
+        }
         displaced
     }
 
-    /// The next thing to write: control before data.
-    pub fn pop(&mut self) -> Option<Item> {
+    /// The next thing to write, control before data; and what waited too long before it.
+    pub fn pop(&mut self, now: Instant) -> (Option<Item>, Displaced) {
         match self.control.pop_front() {
-            Some(body) => Some(Item::Control(body)),
-            None => self.pop_data().map(Item::Data),
+            Some(body) => (Some(Item::Control(body)), Displaced::default()),
+            None => self.pop_data(now),
         }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.data.is_empty()
+        self.control.is_empty() && self.data_bytes == 0
     }
 
-    /// Whether so much data waits that its senders should pause: half of what fits. The other half takes what is under way.
-    pub const fn is_crowded(&self) -> bool {
+    /// Whether so much data waits that the sender behind `channel` should pause: more than half of what fits, and of that its share or
+    /// more. The other half takes what is under way.
+    pub fn is_crowded_by(&self, channel: ChannelId) -> bool {
+        let senders = self.lanes().filter(|lane| lane.bytes > 0).count();
         self.data_bytes > self.max_data_bytes / 2
+            && self
+                .lanes()
+                .any(|lane| lane.channel == channel && lane.bytes.saturating_mul(senders) >= self.data_bytes)
     }
 
     /// Whether senders that paused may go on: a quarter of what fits is left, so that the line stays busy meanwhile.
@@ -146,16 +234,99 @@ impl Queues {
     /// Gives memory back once a burst is over: an idle client should cost what an idle client costs.
     pub fn shrink(&mut self) {
         if self.is_empty() {
-            self.control = VecDeque::new();
-            self.data = VecDeque::new();
+            *self = Self::new(self.max_control, self.max_data_bytes);
         }
     }
 
-    fn pop_data(&mut self) -> Option<Bytes> {
-        let message = self.data.pop_front()?;
-        self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
-        Some(message)
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.new.iter().chain(&self.old)
     }
+
+    fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.new.iter_mut().chain(&mut self.old)
+    }
+
+    /// Drops what is large in the oldest message of whoever left most that may have something large, or the oldest where there is none;
+    /// whether there was one.
+    fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
+        let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
+        let at = largest.messages.iter().position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
+        let Some((since, oldest)) = largest.remove(at) else { return false };
+        let len = oldest.len();
+        let freed = match thinned(oldest, true, displaced) {
+            // It had nothing large.
+            Some(rest) if rest.len() == len => {
+                displaced.add(&rest);
+                len + MESSAGE_OVERHEAD
+            }
+            Some(rest) => {
+                let freed = len - rest.len();
+                largest.insert(at, since, rest);
+                freed
+            }
+            None => len + MESSAGE_OVERHEAD,
+        };
+        self.data_bytes -= freed;
+        true
+    }
+
+    fn pop_data(&mut self, now: Instant) -> (Option<Item>, Displaced) {
+        let mut displaced = Displaced::default();
+        loop {
+            let is_new = !self.new.is_empty();
+            let Some(mut lane) = self.new.pop_front().or_else(|| self.old.pop_front()) else {
+                return (None, displaced);
+            };
+            if lane.deficit <= 0 {
+                lane.deficit += QUANTUM.cast_signed();
+                self.old.push_back(lane);
+                continue;
+            }
+            while let Some((since, message)) = lane.pop() {
+                self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
+                let waited = now.saturating_duration_since(since);
+                let message = if lane.codel.drops(now, waited, lane.bytes) {
+                    let Some(rest) = thinned(message, waited >= STALE, &mut displaced) else { continue };
+                    rest
+                } else {
+                    message
+                };
+                lane.deficit -= message.len().cast_signed();
+                if is_new {
+                    self.new.push_front(lane)
+                } else {
+                    self.old.push_front(lane)
+                }
+                return (Some(Item::Data(message)), displaced);
+            }
+            // One that was new goes through the others once, or it would be new again with its next message and go before them for ever.
+            if is_new && !self.old.is_empty() {
+                self.old.push_back(lane);
+            }
+        }
+    }
+}
+
+/// The message without its first large packet, or without any, if something is left then. What it lost is added to `displaced`.
+fn thinned(message: Bytes, loses_all: bool, displaced: &mut Displaced) -> Option<Bytes> {
+    let Ok(forward) = Forward::parse(&message) else { return Some(message) };
+    let mut rest = ForwardBuilder::new(forward.channel, Vec::with_capacity(message.len()));
+    let mut dropped = 0;
+    for packet in forward.packets() {
+        let goes = packet.len() >= LARGE && (loses_all || dropped == 0);
+        // What was in one message fits one.
+        if goes || !rest.push(packet) {
+            dropped += 1;
+        }
+    }
+    if dropped == 0 {
+        return Some(message);
+    }
+    let rest = (!rest.is_empty()).then(|| Bytes::from(rest.finish()));
+    displaced.packets += dropped;
+    let bytes = message.len() - rest.as_ref().map_or(0, Bytes::len);
+    displaced.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    rest
 }
 
 /// How many packets a checked FORWARD message carries.
@@ -167,8 +338,8 @@ fn packets_in(message: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shadowmesh_proto::ids::ChannelId;
-    use shadowmesh_proto::wire::relay::ForwardBuilder;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
 
     fn message(mark: u8, packets: usize, length: usize) -> Bytes {
         let mut builder = ForwardBuilder::new(ChannelId(1), Vec::new());
@@ -178,16 +349,180 @@ mod tests {
         builder.finish().into()
     }
 
+    const CHANNEL: ChannelId = ChannelId(1);
+
+    /// All at one moment.
+    fn push(queues: &mut Queues, message: Bytes) -> Displaced {
+        queues.push_data(moment(), CHANNEL, message, None)
+    }
+
+    fn next(queues: &mut Queues) -> Option<Item> {
+        queues.pop(moment()).0
+    }
+
+    fn moment() -> Instant {
+        static MOMENT: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        *MOMENT
+    }
+
+    /// A receiver of 20 Mbit/s.
+    struct Line {
+        queues: Queues,
+        /// See [`Queues::push_data`].
+        bound: Option<usize>,
+        now: Instant,
+        credit: isize,
+        taken: BTreeMap<u32, usize>,
+        longest: BTreeMap<u32, Duration>,
+        dropped: u64,
+        small: usize,
+    }
+
+    impl Line {
+        const BYTES_PER_MS: usize = 2_500;
+
+        fn new() -> Self {
+            let queues = Queues::new(8, 512 * 1024);
+            let (taken, longest) = (BTreeMap::new(), BTreeMap::new());
+            Self { queues, bound: None, now: moment(), credit: 0, taken, longest, dropped: 0, small: 0 }
+        }
+
+        /// The moment is in the message.
+        fn push(&mut self, sender: u32, length: usize) {
+            let micros = u64::try_from((self.now - moment()).as_micros()).unwrap();
+            let mut packet = vec![0; length];
+            packet[..8].copy_from_slice(&micros.to_be_bytes());
+            let mut builder = ForwardBuilder::new(ChannelId(sender), Vec::new());
+            assert!(builder.push(&packet));
+            let channel = ChannelId(sender);
+            self.dropped +=
+                self.queues.push_data(self.now, channel, builder.finish().into(), self.bound).packets;
+        }
+
+        fn tick(&mut self) {
+            self.now += Duration::from_millis(1);
+            self.credit += Self::BYTES_PER_MS.cast_signed();
+            while self.credit > 0 {
+                let (item, displaced) = self.queues.pop(self.now);
+                self.dropped += displaced.packets;
+                let Some(Item::Data(message)) = item else { break };
+                self.credit -= message.len().cast_signed();
+                let forward = Forward::parse(&message).unwrap();
+                let (sender, packet) = (forward.channel.0, forward.packets().next().unwrap());
+                self.small += usize::from(packet.len() < LARGE);
+                let sent = Duration::from_micros(u64::from_be_bytes(packet[..8].try_into().unwrap()));
+                let longest = self.longest.entry(sender).or_default();
+                *longest = (*longest).max(self.now - moment() - sent);
+                *self.taken.entry(sender).or_default() += message.len();
+            }
+            if self.queues.is_empty() {
+                self.credit = self.credit.min(0);
+            }
+        }
+    }
+
+    #[test]
+    fn senders_share_a_receiver_and_who_sends_little_waits_for_nobody() {
+        let mut line = Line::new();
+        for ms in 0..3_000 {
+            // One by large messages, one by small ones, each twice what the line takes; and a third that sends little.
+            if ms % 10 == 0 {
+                line.push(1, 50_000);
+                line.push(9, 100);
+            }
+            (0..5).for_each(|_| line.push(2, 1_000));
+            line.tick();
+        }
+        // A message that was begun is finished.
+        assert!(line.longest[&9] <= Duration::from_millis(21), "{:?}", line.longest);
+        let (large, small) = (line.taken[&1], line.taken[&2]);
+        assert!(large.abs_diff(small) < small / 20, "{large} and {small}");
+    }
+
+    #[test]
+    fn a_slow_line_has_a_short_queue_whatever_its_bytes() {
+        let mut line = Line::new();
+        for ms in 0..3_000 {
+            line.push(1, 3_000);
+            line.tick();
+            assert!(ms < 500 || line.queues.data_bytes < 60 * 3_100, "{} at {ms}", line.queues.data_bytes);
+        }
+        assert!(line.dropped > 300, "a sixth of all: {}", line.dropped);
+        assert!(line.taken[&1] > 2_990 * Line::BYTES_PER_MS, "the line is full");
+    }
+
+    #[test]
+    fn no_more_than_the_bound_waits_and_small_packets_are_not_what_it_costs() {
+        let mut line = Line::new();
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        for _ in 0..1_000 {
+            // A start that is much too fast, and a ping in each millisecond, of the same sender.
+            (0..8).for_each(|_| line.push(1, 1_400));
+            line.push(1, 100);
+            line.tick();
+            assert!(line.queues.data_bytes <= 40 * Line::BYTES_PER_MS);
+        }
+        assert!(line.dropped > 5_000 && line.longest[&1] <= Duration::from_millis(60), "{:?}", line.longest);
+        let taken = line.small;
+        assert!(taken > 900, "{taken} of a thousand small ones");
+    }
+
+    #[test]
+    fn a_message_that_waited_too_long_loses_a_large_packet_and_keeps_the_small_ones() {
+        let packets: Vec<_> = [100, 1_400, 60, 1_300, 511].map(|length| vec![7; length]).into();
+        let mut builder = ForwardBuilder::new(CHANNEL, Vec::new());
+        packets.iter().for_each(|packet| assert!(builder.push(packet)));
+        let message = Bytes::from(builder.finish());
+        for (loses_all, left) in [(false, vec![100, 60, 1_300, 511]), (true, vec![100, 60, 511])] {
+            let mut displaced = Displaced::default();
+            let rest = thinned(message.clone(), loses_all, &mut displaced).unwrap();
+            let forward = Forward::parse(&rest).unwrap();
+            assert_eq!(forward.channel, CHANNEL);
+            assert_eq!(forward.packets().map(<[u8]>::len).collect::<Vec<_>>(), left);
+            assert_eq!(displaced.packets, 5 - left.len() as u64);
+            assert_eq!(displaced.bytes, (message.len() - rest.len()) as u64);
+        }
+        // Of one there is nothing left; another has nothing to lose.
+        let of = |length| {
+            let mut builder = ForwardBuilder::new(CHANNEL, Vec::new());
+            assert!(builder.push(&vec![0; length]));
+            Bytes::from(builder.finish())
+        };
+        assert_eq!(thinned(of(600), false, &mut Displaced::default()), None);
+        assert_eq!(thinned(of(60), true, &mut Displaced::default()), Some(of(60)));
+    }
+
+    #[test]
+    fn whoever_left_most_pauses_and_loses() {
+        let now = moment();
+        let mut queues = Queues::new(8, 100_000);
+        let message = |sender, length| {
+            let mut builder = ForwardBuilder::new(ChannelId(sender), Vec::new());
+            assert!(builder.push(&vec![0; length]));
+            Bytes::from(builder.finish())
+        };
+        queues.push_data(now, ChannelId(2), message(2, 100), None);
+        for _ in 0..6 {
+            queues.push_data(now, CHANNEL, message(1, 10_000), None);
+        }
+        assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
+        assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000), None).packets, 3);
+        let of_two = std::iter::from_fn(|| queues.pop(now).0).filter(
+            |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
+        );
+        assert_eq!(of_two.count(), 2);
+    }
+
     #[test]
     fn control_overtakes_data_and_keeps_its_order() {
         let mut queues = Queues::new(8, 1 << 20);
-        queues.push_data(message(1, 1, 10));
+        push(&mut queues, message(1, 1, 10));
         queues.push_control(Control::Ping { id: 1 }).unwrap();
         queues.push_control(Control::Ping { id: 2 }).unwrap();
-        assert_eq!(queues.pop(), Some(Item::Control(Control::Ping { id: 1 })));
-        assert_eq!(queues.pop(), Some(Item::Control(Control::Ping { id: 2 })));
-        assert_eq!(queues.pop(), Some(Item::Data(message(1, 1, 10))));
-        assert_eq!(queues.pop(), None);
+        assert_eq!(next(&mut queues), Some(Item::Control(Control::Ping { id: 1 })));
+        assert_eq!(next(&mut queues), Some(Item::Control(Control::Ping { id: 2 })));
+        assert_eq!(next(&mut queues), Some(Item::Data(message(1, 1, 10))));
+        assert_eq!(next(&mut queues), None);
     }
 
     #[test]
@@ -195,14 +530,14 @@ mod tests {
         let mut queues = Queues::new(8, 3 * 1200);
         let mut displaced = Displaced::default();
         for mark in 0..5 {
-            let lost = queues.push_data(message(mark, 2, 500));
+            let lost = push(&mut queues, message(mark, 2, 500));
             displaced.packets += lost.packets;
             displaced.bytes += lost.bytes;
         }
         assert_eq!(displaced.packets, 4);
         assert_eq!(displaced.bytes, 2 * u64::try_from(message(0, 2, 500).len()).unwrap());
         for mark in 2..5 {
-            assert_eq!(queues.pop(), Some(Item::Data(message(mark, 2, 500))));
+            assert_eq!(next(&mut queues), Some(Item::Data(message(mark, 2, 500))));
         }
         assert!(queues.is_empty());
     }
@@ -219,8 +554,8 @@ mod tests {
     fn one_message_always_fits() {
         let mut queues = Queues::new(2, 100);
         let big = message(1, 1, 60_000);
-        assert_eq!(queues.push_data(big.clone()), Displaced::default());
-        assert_eq!(queues.pop(), Some(Item::Data(big)));
+        assert_eq!(push(&mut queues, big.clone()), Displaced::default());
+        assert_eq!(next(&mut queues), Some(Item::Data(big)));
     }
 
     #[test]
@@ -245,13 +580,13 @@ mod tests {
             let (mut pushed, mut popped, mut dropped) = (0u64, 0u64, 0u64);
             for (packets, length, pop) in pushes {
                 pushed += u64::try_from(packets).unwrap();
-                dropped += queues.push_data(message(0, packets, length)).packets;
+                dropped += push(&mut queues, message(0, packets, length)).packets;
                 prop_assert!(queues.data_bytes <= bound);
-                if pop && let Some(Item::Data(message)) = queues.pop() {
+                if pop && let Some(Item::Data(message)) = next(&mut queues) {
                     popped += packets_in(&message);
                 }
             }
-            while let Some(Item::Data(message)) = queues.pop() {
+            while let Some(Item::Data(message)) = next(&mut queues) {
                 popped += packets_in(&message);
             }
             prop_assert_eq!(pushed, popped + dropped);

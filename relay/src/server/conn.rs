@@ -11,13 +11,13 @@ use crate::core::auth::Refusal;
 use crate::server::hub::Hub;
 use crate::server::opening::open;
 use crate::server::relayed::Entrance;
+use crate::server::socket::Line;
 use crate::server::ws::{StreamError, WsStream};
 use shadowmesh_proto::link::{LinkError, ServerLink};
 use shadowmesh_proto::wire::codec::WireError;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 /// For the last words of a connection.
@@ -64,7 +64,7 @@ pub(super) struct Origin {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(hub: Arc<Hub>, io: S, origin: Origin) {
+pub(super) async fn serve<S: Line>(hub: Arc<Hub>, io: S, origin: Origin) {
     let patience = hub.rules().patience;
     // In a box of its own, which is gone afterwards: the opening needs five times the memory of the session that stays.
     let opened = timeout(patience.handshake, Box::pin(open(&hub, io, &origin))).await;
@@ -96,11 +96,7 @@ fn count(hub: &Hub, ending: &Ending) {
 }
 
 /// Says why, and closes.
-pub(super) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
-    mut ws: WsStream<S>,
-    mut link: ServerLink,
-    refusal: Refusal,
-) {
+pub(super) async fn refuse<S: Line>(mut ws: WsStream<S>, mut link: ServerLink, refusal: Refusal) {
     if let Ok(message) = link.seal(&refusal.to_body()) {
         ws.stage(message.into());
     }
@@ -109,12 +105,12 @@ pub(super) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Closes as asked, after what is staged.
-pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut ws: WsStream<S>) {
+pub(super) async fn close<S: Line>(mut ws: WsStream<S>) {
     ws.stage_close(CLOSE_NORMAL);
     bid_farewell(ws).await;
 }
 
-async fn bid_farewell<S: AsyncRead + AsyncWrite + Unpin>(ws: WsStream<S>) {
+async fn bid_farewell<S: Line>(ws: WsStream<S>) {
     // A client that does not let us finish within the time misses our last words.
     let _ = timeout(FAREWELL, ws.finish()).await;
 }

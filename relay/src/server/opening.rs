@@ -10,19 +10,15 @@ use crate::server::conn::{Ending, Origin, refuse};
 use crate::server::hub::Hub;
 use crate::server::port::Port;
 use crate::server::session::Session;
+use crate::server::socket::Line;
 use crate::server::ws::WsStream;
 use bytes::Bytes;
 use shadowmesh_proto::link::{LinkError, ServerInput, ServerLink};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Upgrade, handshake, registration.
-pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
-    hub: &Arc<Hub>,
-    io: S,
-    origin: &Origin,
-) -> Result<Session<S>, Ending> {
+pub(super) async fn open<S: Line>(hub: &Arc<Hub>, io: S, origin: &Origin) -> Result<Session<S>, Ending> {
     let mut ws = WsStream::accept(io).await?;
     let mut link = ServerLink::new(hub.versions());
     loop {

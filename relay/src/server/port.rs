@@ -17,7 +17,7 @@ use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::wire::relay::Control;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ pub(super) struct Port {
     inbox: Mutex<Inbox>,
     routes: Mutex<HashMap<ChannelId, Route>>,
     waker: AtomicWaker,
+    /// How many bytes may wait for the client, as its line is slow; `usize::MAX` where that is not known.
+    bound: AtomicUsize,
     /// Set once: write what is queued, then close.
     closing: AtomicBool,
     /// Set once: the client does not read even its control messages.
@@ -79,6 +81,7 @@ impl Port {
             }),
             routes: Mutex::new(HashMap::new()),
             waker: AtomicWaker::new(),
+            bound: AtomicUsize::new(usize::MAX),
             closing: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             entrance,
@@ -116,15 +119,23 @@ impl Port {
         lock(&self.binding).clone()
     }
 
+    /// So many bytes may wait for the client; `None` where nothing is known of its line.
+    pub(super) fn set_bound(&self, bytes: Option<usize>) {
+        self.bound.store(bytes.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
     /// Whom to wake when something is left here.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
     /// The next thing to write.
-    pub(super) fn pop(&self) -> Option<Item> {
+    pub(super) fn pop(&self, now: Instant, metrics: &Metrics) -> Option<Item> {
         let mut inbox = lock(&self.inbox);
-        let item = inbox.queues.pop();
+        let (item, displaced) = inbox.queues.pop(now);
+        if displaced.packets > 0 {
+            metrics.dropped.queue_full.add(displaced.packets);
+        }
         if inbox.queues.has_room() {
             // It has caught up.
             inbox.slow_until = None;
@@ -188,9 +199,10 @@ impl Port {
         };
         metrics.forwarded.messages.add_one();
         metrics.forwarded.bytes.add(bytes);
+        let bound = Some(to.bound.load(Ordering::Relaxed)).filter(|bound| *bound < usize::MAX);
         let mut inbox = lock(&to.inbox);
-        let displaced = inbox.queues.push_data(message);
-        let pause = inbox.queues.is_crowded() && !inbox.is_slow(now);
+        let displaced = inbox.queues.push_data(now, channel, message, bound);
+        let pause = !inbox.is_slow(now) && inbox.queues.is_crowded_by(channel);
         drop(inbox);
         if displaced.packets > 0 {
             metrics.dropped.queue_full.add(displaced.packets);

@@ -11,6 +11,7 @@ use crate::random::SystemRng;
 use crate::server::conn::{Ending, close, refuse};
 use crate::server::hub::{Hub, Patience, Rules};
 use crate::server::port::Port;
+use crate::server::socket::Line;
 use crate::server::ws::WsStream;
 use bytes::Bytes;
 use shadowmesh_proto::link::{LinkError, ServerInput, ServerLink};
@@ -21,7 +22,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
 /// Bytes read in one go before other connections get their turn: well under a queue, so that a burst of one client is
@@ -98,7 +98,7 @@ pub(super) struct Session<S> {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+impl<S: Line> Session<S> {
     /// A session that has just been registered.
     pub(super) fn new(
         ws: WsStream<S>,
@@ -132,11 +132,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let ending = poll_fn(|cx| self.poll(cx)).await;
         // First the others: they are told PEER_GONE while this one gets its last words.
         self.hub.closed(self.conn);
-        let Self { mut ws, mut link, port, .. } = self;
+        let Self { mut ws, mut link, port, hub, .. } = self;
         match &ending {
             Ending::Refused(refusal) => refuse(ws, link, *refusal).await,
             Ending::Asked => {
-                while let Some(item) = port.pop() {
+                while let Some(item) = port.pop(Instant::now(), hub.metrics()) {
                     if let Item::Control(body) = item
                         && let Ok(message) = link.seal(&body)
                     {
@@ -261,9 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ending> {
         let mut written = 0;
+        let was_blocked = self.blocked;
         let idle = loop {
             while self.ws.has_room()
-                && let Some(item) = self.port.pop()
+                && let Some(item) = self.port.pop(now, self.hub.metrics())
             {
                 let message = match item {
                     Item::Control(body) => self.link.seal(&body)?.into(),
@@ -279,6 +280,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 break false;
             }
         };
+        if written > 0 {
+            let waited =
+                if was_blocked { now.saturating_duration_since(self.progress) } else { Duration::ZERO };
+            self.port.set_bound(self.ws.on_written(written, waited));
+        }
         if idle || written > 0 {
             self.progress = now;
         }

@@ -4,12 +4,17 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 /// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Bytes the kernel may hold unsent for one client. What it holds can neither be overtaken by control nor dropped when it has
-/// grown old; less than this and the line idles while the task is scheduled.
+/// Bytes the kernel may hold unsent for one client as long as its line is not known, and at most. What it holds can neither be overtaken by
+/// control nor dropped when it has grown old; less than this and a fast line idles while the task is scheduled.
 const NOT_SENT: u32 = 128 * 1024;
+/// What does not fill the buffers of a client's line until it loses something: everything in the stream would wait for that. Where it is not
+/// loaded (`tcp_bbr`), it is what the machine uses otherwise.
+const CONGESTION: &[u8] = b"bbr";
 /// Room for datagrams that arrive while the relay does something else. The system's limit (`net.core.rmem_max`) is the most that is
 /// given. Taken only while it is full.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -75,14 +80,32 @@ fn is_no_ipv6(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// Whatever the system says; the connection is of no use then.
-pub(super) fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
+pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     // A batch is written in one call already: waiting for more would only delay it.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(NOT_SENT)?;
+    if let Err(error) = socket.set_tcp_congestion(CONGESTION) {
+        tracing::debug!(%error, "a connection sends by what the machine uses otherwise");
+    }
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
     Ok(())
+}
+
+/// The stream that a client's messages go by.
+pub(super) trait Line: AsyncRead + AsyncWrite + Unpin {
+    /// How many bytes the kernel may hold unsent: what the line takes in a few milliseconds.
+    fn hold_unsent(&self, bytes: usize);
+}
+
+impl Line for TcpStream {
+    fn hold_unsent(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).map_or(NOT_SENT, |bytes| bytes.min(NOT_SENT));
+        if let Err(error) = SockRef::from(self).set_tcp_notsent_lowat(bytes) {
+            tracing::debug!(%error, "a connection holds as much unsent as it did");
+        }
+    }
 }
 
 /// Lets the process have as many descriptors as the system allows, and says how many.

@@ -7,16 +7,19 @@
 //!
 //! Invariants:
 //! - A frame once begun is finished before anything else is written.
-//! - At most [`MAX_STAGED`] bytes beyond one message are staged here: the rest waits in the client's queues, where control
-//!   overtakes data and the oldest data can still be dropped.
+//! - No more bytes than the line takes in a few milliseconds ([`Pace`]), beyond one message, are staged here, and as many are unsent in the
+//!   kernel: the rest waits in the client's queues, where control overtakes data and the oldest data can still be dropped.
 
+use crate::server::socket::Line;
 use bytes::{Buf as _, Bytes};
+use shadowmesh_proto::queueing::Pace;
 use shadowmesh_proto::wire::relay::{HTTP_PATH, MAX_MESSAGE};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
@@ -24,7 +27,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-/// Bytes staged for the socket before its backlog is left to the queues.
+/// What may wait for a client's line in its queue, where it is known to be slow. A flow that begins puts twice as much into it with each round
+/// trip, and is only then told to slow down; with the line's own buffer before it this is a tenth of a second.
+const BOUND: Duration = Duration::from_millis(40);
+/// Bytes staged for the socket before its backlog is left to the queues, at most.
 const MAX_STAGED: usize = 128 * 1024;
 /// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
@@ -120,9 +126,12 @@ pub(super) struct WsStream<S> {
     replies: Vec<u8>,
     staged: VecDeque<Staged>,
     staged_bytes: usize,
+    pace: Pace,
+    /// What the socket was last told to hold unsent.
+    unsent: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
+impl<S: Line> WsStream<S> {
     /// Answers the upgrade request on `io`, which must be for [`HTTP_PATH`].
     ///
     /// # Errors
@@ -143,6 +152,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
             replies: Vec::new(),
             staged: VecDeque::new(),
             staged_bytes: 0,
+            pace: Pace::default(),
+            unsent: MAX_STAGED,
         })
     }
 
@@ -160,8 +171,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
     }
 
     /// Whether another message may be staged now.
-    pub(super) const fn has_room(&self) -> bool {
-        self.staged_bytes < MAX_STAGED
+    pub(super) fn has_room(&self) -> bool {
+        self.staged_bytes < self.pace.ahead().min(MAX_STAGED)
+    }
+
+    /// The socket took so many bytes, for which it had to be waited so long: that is how fast the line is. How many
+    /// bytes may wait for it before it, if that is known.
+    pub(super) fn on_written(&mut self, bytes: usize, waited: Duration) -> Option<usize> {
+        self.pace.on_written(bytes, waited);
+        let ahead = self.pace.ahead().min(MAX_STAGED);
+        if ahead.abs_diff(self.unsent) > self.unsent / 4 {
+            self.unsent = ahead;
+            self.io.hold_unsent(ahead);
+        }
+        self.pace.worth(BOUND)
     }
 
     /// Whether nothing is left to write.

@@ -306,9 +306,9 @@ impl Association {
         self.again.start < self.again.end
     }
 
-    /// Whether a frame can be sealed without overwriting what is not acknowledged.
-    pub(super) const fn holds_one_more(&self, frame: &[u8]) -> bool {
-        self.half.room() > DATA_OVERHEAD + frame.len()
+    /// Whether a frame of `len` bytes can be sealed without overwriting what is not acknowledged.
+    pub(super) const fn holds_one_more(&self, len: usize) -> bool {
+        self.half.room() > DATA_OVERHEAD + len
     }
 
     /// Says to the receiver that nothing more comes by the path in use: what comes by the next one need not wait for it any

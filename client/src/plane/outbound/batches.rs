@@ -6,7 +6,6 @@ use crate::plane::snapshot::Snapshot;
 use shadowmesh_proto::endpoint::event::{Contact, RelayBinding, Via};
 use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::session::fragment::pieces;
-use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::relay::{DIRECT_CHANNEL, ForwardBuilder, MAX_MESSAGE};
 use shadowmesh_proto::wire::relayed::RelayedHeader;
 use std::net::SocketAddr;
@@ -30,29 +29,31 @@ pub(super) struct Batches {
     /// copying it, and a lone frame does not take 64 KiB.
     room: usize,
     pub(super) datagrams: Datagrams,
-    /// Relays whose stream had no room when the turn began. What a turn reads is taken whole, or a full stream would cut it somewhere.
-    pub(super) full: Vec<RelayNo>,
 }
 
 impl Batches {
     pub(super) const fn new(datagrams: Datagrams) -> Self {
-        Self { open: Vec::new(), room: ROOM_MIN, datagrams, full: Vec::new() }
+        Self { open: Vec::new(), room: ROOM_MIN, datagrams }
     }
 
     /// Whether packets for `via` are taken without piling up.
     pub(super) fn has_room(&self, snapshot: &Snapshot, via: Via) -> bool {
         match via {
-            Via::Channel(_) | Via::Tcp(_) => snapshot.stream(via).is_some_and(StreamHandle::has_room),
+            Via::Channel(_) | Via::Tcp(_) => {
+                let room = |stream: &StreamHandle| stream.has_room_beside(self.filled(via));
+                snapshot.stream(via).is_some_and(room)
+            }
             Via::Udp(_) | Via::RelayUdp(_) => self.datagrams.has_room(),
         }
     }
 
-    /// Whether a frame for `via` may go at once: a direct connection is judged by each, a relay's stream once in a turn.
-    pub(super) fn takes_more(&self, snapshot: &Snapshot, via: Via) -> bool {
-        match via {
-            Via::Channel(contact) => !self.full.contains(&contact.relay),
-            Via::Tcp(_) | Via::Udp(_) | Via::RelayUdp(_) => self.has_room(snapshot, via),
-        }
+    /// Bytes of the messages being filled for the stream that `via` goes by.
+    fn filled(&self, via: Via) -> usize {
+        let is_same = |open: Via| match (open, via) {
+            (Via::Channel(open), Via::Channel(contact)) => open.relay == contact.relay,
+            _ => open == via,
+        };
+        self.open.iter().filter(|(open, _)| is_same(*open)).map(|(_, builder)| builder.len()).sum()
     }
 
     /// Adds a packet to what leaves by `way`, in pieces if it has to; whether it was taken.

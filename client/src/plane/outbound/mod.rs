@@ -16,9 +16,10 @@
 //! everything, and frames for it wait, as without a key, and are told ([`Fact::Wanted`]) until the next session begins or this one goes
 //! on (protocol §4.10); as many as [`peer::RESTING_FRAMES`]. However long it sleeps, it stays known as a place where stations are.
 //!
-//! While no peer's way has room the TAP is not read: its queue fills and its senders slow down to what those ways take. Where only some
-//! have none nobody else waits for them: what is for who is behind a full stream waits in his ring for a moment, and is then dropped
-//! before it is sealed ([`backlog`]). How slowly a relay, or a peer, reads is for it to choose.
+//! What is for who is behind a full stream waits here, unsealed, a queue for each flow, and is dropped when it waits for too long
+//! ([`flows`]): the TAP is read all the same, for a kernel's senders do not notice how much waits in it. Where several peers wait for one
+//! stream they take turns. How slowly a relay, or a peer, reads is for it to choose. While the socket has no room, and while as much as may
+//! waits for streams that are not known to be slow, the TAP is not read.
 //!
 //! While whoever is sent to is in doubt and a ring is nearly full, the TAP is not read: its queue fills and its senders slow down, where
 //! the ring would overwrite what may have to go again. Not so while anybody else is sent to, and for [`HELD_BACK_MOST`] of each
@@ -28,6 +29,7 @@ mod association;
 mod backlog;
 mod batches;
 mod datagrams;
+mod flows;
 mod peer;
 mod verdicts;
 mod window;
@@ -44,7 +46,7 @@ use arc_swap::ArcSwap;
 use association::Association;
 use batches::{Batches, Way};
 use datagrams::Datagrams;
-use peer::{Context, Peer, Sent};
+use peer::{Context, Peer, Sent, Served};
 #[cfg(test)]
 pub(super) use peer::{RESTING_FRAMES, WAITING_BYTES};
 use rustix::event::{PollFd, PollFlags};
@@ -53,6 +55,7 @@ use shadowmesh_proto::ids::PeerSlot;
 use shadowmesh_proto::session::open::META_NEEDS_CHECKSUM;
 use shadowmesh_proto::session::{AckMarks, ChunkPool, RingLimits, SealHalf, SealKey};
 use shadowmesh_proto::wire::header::DATA_OVERHEAD;
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -172,6 +175,8 @@ pub(super) struct Outbound {
     /// Memory for one segment: metadata byte and frame.
     segment: Vec<u8>,
     waiting_bytes: usize,
+    /// Peers whose frames wait for a stream to have room, in the order of their turns.
+    queued: VecDeque<PeerSlot>,
     /// Peers with packets that are not acknowledged, as far as is known.
     active: Vec<PeerSlot>,
     /// Peers that were sent something in this turn, which is to be told when it has left.
@@ -272,6 +277,7 @@ impl Outbound {
             batches: Batches::new(Datagrams::new(parts.socket, parts.counters)),
             segment: Vec::new(),
             waiting_bytes: 0,
+            queued: VecDeque::new(),
             active: Vec::new(),
             untold: Vec::new(),
             is_behind: false,
@@ -293,7 +299,7 @@ impl Outbound {
         now: Instant,
         buffer: &mut [u8],
     ) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
-        if std::mem::take(&mut self.is_called) && !self.is_behind {
+        if std::mem::take(&mut self.is_called) && !self.is_behind && self.queued.is_empty() {
             // A frame after a while is mostly alone, and somebody waits for it: it need not wait for a look at anything else.
             let snapshot = Arc::clone(&self.snapshot);
             self.read(now, &snapshot, buffer, 1)?;
@@ -394,10 +400,9 @@ impl Outbound {
             self.batches.datagrams.flush();
         }
         self.pump(now, &snapshot);
+        self.serve(now, &snapshot);
         self.speak(now, &snapshot)?;
-        // Whatever is held back, which streams are full is noted.
-        let is_full = self.is_full(&snapshot);
-        let turn = if self.is_held_back(now, &snapshot) || is_full {
+        let turn = if self.is_held_back(now, &snapshot) || self.is_full(now, &snapshot) {
             Turn::Full
         } else {
             let turn = self.read(now, &snapshot, buffer, BATCH)?;
@@ -449,26 +454,22 @@ impl Outbound {
         Ok(Turn::Busy)
     }
 
-    /// Whether the TAP is not to be read: the socket has no room, which is this machine's own pace, or no stream that somebody's data
-    /// takes has any. A stream that carries nobody's data holds nobody up, nor does one that is full hold up those who have another way,
-    /// nor a direct connection anybody at all: what is for who is there is judged frame by frame ([`backlog`]).
-    fn is_full(&mut self, snapshot: &Snapshot) -> bool {
-        self.batches.full.clear();
-        let mut is_any_free = false;
-        for via in self.peers.iter().filter_map(Peer::via) {
-            if self.batches.has_room(snapshot, via) {
+    /// Whether the TAP is not to be read: the socket has no room, which is this machine's own pace, or much waits for streams that are silent
+    /// and none has room. No peer's stream holds up those who have another way.
+    fn is_full(&mut self, now: Instant, snapshot: &Snapshot) -> bool {
+        let (batches, waiting_bytes) = (&mut self.batches, &mut self.waiting_bytes);
+        let ctx = Context { now, snapshot, batches, waiting_bytes };
+        let (mut is_any_free, mut is_any_at_limit) = (false, false);
+        for (peer, via) in self.peers.iter().filter_map(|peer| Some((peer, peer.via()?))) {
+            if ctx.batches.has_room(snapshot, via) {
                 is_any_free = true;
-                continue;
-            }
-            match via {
-                Via::Udp(_) | Via::RelayUdp(_) => return true,
-                Via::Channel(contact) if !self.batches.full.contains(&contact.relay) => {
-                    self.batches.full.push(contact.relay);
-                }
-                Via::Channel(_) | Via::Tcp(_) => {}
+            } else if via.is_stream() {
+                is_any_at_limit |= peer.is_at_limit(&ctx);
+            } else {
+                return true;
             }
         }
-        !is_any_free && !self.batches.full.is_empty()
+        is_any_at_limit && !is_any_free
     }
 
     /// Whether frames are left in the TAP because of a doubt. What the TAP drops meanwhile is lost for whoever is in doubt.
@@ -587,6 +588,12 @@ impl Outbound {
                 note_sent(&mut self.active, &mut self.untold, slot, peer, now);
             }
             Sent::Kept => self.is_behind = true,
+            Sent::Queued => {
+                if !std::mem::replace(&mut peer.is_queued, true) {
+                    self.queued.push_back(slot);
+                }
+                return;
+            }
             Sent::SessionWanted => {
                 self.is_behind = true;
                 return tell_wanted(&self.facts, slot, peer, now);
@@ -601,6 +608,40 @@ impl Outbound {
         }
         if peer.wants_rekey() && peer.may_ask_for_key(now) {
             let _ = self.facts.try_send(Fact::KeyUsedUp(slot));
+        }
+    }
+
+    /// Seals what waits for streams, as far as they have room: peers take turns.
+    fn serve(&mut self, now: Instant, snapshot: &Snapshot) {
+        let mut blocked = 0;
+        while blocked < self.queued.len()
+            && let Some(slot) = self.queued.pop_front()
+        {
+            let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
+            let (batches, waiting_bytes) = (&mut self.batches, &mut self.waiting_bytes);
+            let mut ctx = Context { now, snapshot, batches, waiting_bytes };
+            let served =
+                snapshot.peer(slot).map_or(Served::All, |route| peer.serve(&mut ctx, &route.counters));
+            match served {
+                Served::Sent { sent, is_over } => {
+                    blocked = 0;
+                    if is_over {
+                        self.queued.push_back(slot)
+                    } else {
+                        self.queued.push_front(slot)
+                    }
+                    self.on_sent(now, slot, sent);
+                }
+                Served::Turn => {
+                    blocked = 0;
+                    self.queued.push_back(slot);
+                }
+                Served::Blocked => {
+                    blocked += 1;
+                    self.queued.push_back(slot);
+                }
+                Served::All => peer.is_queued = false,
+            }
         }
     }
 

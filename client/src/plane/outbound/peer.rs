@@ -1,5 +1,5 @@
-//! What the outbound thread keeps of one peer: its association, the one before while that still has something to say, and the
-//! frames that wait for a key.
+//! What the outbound thread keeps of one peer: its association, the one before while that still has something to say, the frames that wait
+//! for a key, and those that wait for a stream to have room ([`Flows`]).
 //!
 //! When an association is replaced while packets of it are not acknowledged, the receiver keeps it open for a while: they are
 //! sent once more as soon as the new one has a path, before anything of the new one. There are no acknowledgements for them.
@@ -7,8 +7,10 @@
 use super::association::{Association, Pumped, Ran};
 use super::backlog::{Admission, Backlog};
 use super::batches::{Batches, Way};
-use super::{HOLD, KEEP};
+use super::flows::{Flows, Next};
+use super::{HOLD, KEEP, TURN};
 use crate::device::offload::{Cutting, complete};
+use crate::plane::queue::StreamHandle;
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::session::limits::PATH_SLOTS;
@@ -28,6 +30,18 @@ pub(in crate::plane) const RESTING_FRAMES: usize = 2_048;
 pub(in crate::plane) const WAITING_BYTES: usize = 4 << 20;
 /// Of these, those for one peer at most: two that do not answer, and are sent large frames, leave room for others.
 const WAITING_BYTES_FOR_ONE: usize = WAITING_BYTES / 4;
+/// What waits for a stream may be as much as that takes in half a second, but always this, ...
+const QUEUE_BYTES_MIN: usize = 1 << 20;
+/// ... and never more than this: half a second at 64 Mbit/s. Faster ones are seldom full for so long.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
+/// A turn's frames at the usual size: with no more room than this the device may have to wait.
+const QUEUE_BYTES_LEFT: usize = TURN * 1514;
+/// Bytes of a peer's turn where several wait for one stream: two frames, or a light one would wait for much of each heavy one.
+const QUANTUM: isize = 2 * 1514;
+/// What is admitted before it is known has this much room in the ring.
+const LARGEST_USUAL: usize = 9_216;
+/// A stream that takes what waits in this part of half a second is not slow.
+const SLOW: usize = 10;
 /// Whoever was sent something within this is sent more: what goes to it is not to wait for another's doubt.
 const SPOKEN_TO: Duration = Duration::from_secs(2);
 /// A key that is used up is asked for this often: the rekey that it causes is repeated each second by itself.
@@ -57,6 +71,12 @@ pub(super) struct Peer {
     /// Their bytes.
     waiting_bytes: usize,
     backlog: Backlog,
+    /// Frames that wait for the stream to have room.
+    flows: Flows,
+    /// Bytes that it may still send in its turn, among those that wait for room.
+    credit: isize,
+    /// Whether it is in the thread's list of those that wait for room.
+    pub(super) is_queued: bool,
     /// Where its packets go, while there is a way.
     way: Option<Way>,
     /// The number of that path, or of the last one.
@@ -92,6 +112,24 @@ struct Waiting {
     plaintext: Vec<u8>,
 }
 
+/// What became of a peer's turn among those whose frames wait for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// A frame.
+    Sent {
+        /// What became of that.
+        sent: Sent,
+        /// Its turn is over.
+        is_over: bool,
+    },
+    /// It has nothing more.
+    All,
+    /// Its turn is over.
+    Turn,
+    /// There is no room.
+    Blocked,
+}
+
 /// What became of a frame for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -99,6 +137,8 @@ pub(super) enum Sent {
     HandedOver,
     /// It is in the ring, or waits for a key.
     Kept,
+    /// It waits for the stream to have room.
+    Queued,
     /// It was dropped and counted.
     Dropped,
     /// It waits, and a key is to be asked for.
@@ -126,7 +166,7 @@ impl Peer {
     /// [`KEEP`] a wire lost, on a path that the control task knows to be beyond doubt.
     pub(super) fn stop_sealing(&mut self, now: Instant) -> bool {
         let is_old = self.sent.is_none_or(|sent| now.saturating_duration_since(sent) >= KEEP);
-        let has_all = self.waiting.is_empty() && self.replaced.is_none();
+        let has_all = self.waiting.is_empty() && self.flows.is_empty() && self.replaced.is_none();
         let association = self.association.as_mut().filter(|_| has_all);
         self.is_stopped = association.is_some_and(|association| association.is_settled(is_old));
         self.is_stopped
@@ -215,6 +255,7 @@ impl Peer {
             // The first packets on a new way are worth telling at once: they are what its liveness is judged by.
             self.told = None;
             self.backlog = Backlog::default();
+            self.flows.forget();
         }
         if let (Some(Way { via: old @ Via::Channel(_), .. }), Some(association)) =
             (self.way, &mut self.association)
@@ -280,34 +321,34 @@ impl Peer {
             // Behind those that could not be sealed either.
             return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
-        // A peer that reads slowly holds up nobody but itself. Before it is sealed: what is sealed has to arrive.
-        let admission = match self.way {
-            Some(Way { via: via @ Via::Tcp(_), .. }) => {
-                self.backlog.admit(ctx, via, association, plaintext, false)
-            }
-            Some(Way { via: Via::Channel(_), .. }) if association.is_piling_up(ctx.now) => Admission::Drop,
-            // It waits behind those, by their rule, but never in place of one that is not acknowledged.
-            Some(Way { via: via @ Via::Channel(_), .. }) if association.goes_again() => {
-                let has_place = association.holds_one_more(plaintext);
-                if has_place || ctx.batches.takes_more(ctx.snapshot, via) {
-                    Admission::Go
-                } else {
-                    Admission::Drop
-                }
-            }
-            Some(Way { via: via @ Via::Channel(_), .. }) => {
-                let is_away = self.doubted == Some(via.slot());
-                self.backlog.admit(ctx, via, association, plaintext, is_away)
-            }
-            Some(Way { via: Via::Udp(_) | Via::RelayUdp(_), .. }) | None => Admission::Go,
+        let admission = if self.flows.is_empty() {
+            admit(&mut self.backlog, association, ctx, self.way, self.doubted, plaintext.len())
+        } else {
+            Admission::Queue
         };
-        if admission == Admission::Drop {
+        if admission == Admission::Queue {
+            self.queue(ctx, counters, plaintext);
+            return Sent::Queued;
+        }
+        self.seal(ctx, counters, plaintext, admission)
+    }
+
+    /// Seals a frame that was admitted so.
+    fn seal(
+        &mut self,
+        ctx: &mut Context<'_>,
+        counters: &PeerCounters,
+        plaintext: &[u8],
+        admission: Admission,
+    ) -> Sent {
+        let Some(association) = self.association.as_mut().filter(|_| admission != Admission::Drop) else {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
-        }
+        };
         // Behind what is left of the association before.
         let way = self.way.filter(|_| admission == Admission::Go && self.replaced.is_none());
-        match association.seal(ctx, way, plaintext) {
+        let completed = completed(plaintext, association.completes_checksums());
+        match association.seal(ctx, way, completed.as_deref().unwrap_or(plaintext)) {
             Ok(is_handed_over) => {
                 counters.count_tx(plaintext.len() - 1);
                 if is_handed_over { Sent::HandedOver } else { Sent::Kept }
@@ -336,6 +377,7 @@ impl Peer {
         if self.is_stopped
             || self.is_asleep
             || !self.waiting.is_empty()
+            || !self.flows.is_empty()
             || self.replaced.is_some()
             || !is_whole
         {
@@ -355,6 +397,70 @@ impl Peer {
         self.association.as_ref().is_some_and(Association::completes_checksums)
     }
 
+    /// Lets a frame wait for the stream.
+    fn queue(&mut self, ctx: &Context<'_>, counters: &PeerCounters, plaintext: &[u8]) {
+        let dropped = self.flows.push(ctx.now, plaintext, self.queue_limit(ctx));
+        add(&counters.tx_dropped, dropped);
+    }
+
+    fn stream<'s>(&self, ctx: &Context<'s>) -> Option<&'s StreamHandle> {
+        ctx.snapshot.stream(self.way?.via)
+    }
+
+    fn queue_limit(&self, ctx: &Context<'_>) -> usize {
+        let worth = self.stream(ctx).and_then(StreamHandle::patience).unwrap_or_default();
+        worth.clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX)
+    }
+
+    /// Whether frames for it had better wait in the device: nearly as many wait here as may, and as far as is known the stream is not slow,
+    /// but only silent for a moment, or busy.
+    pub(super) fn is_at_limit(&self, ctx: &Context<'_>) -> bool {
+        let worth = self.stream(ctx).and_then(StreamHandle::patience);
+        self.flows.bytes() + QUEUE_BYTES_LEFT > self.queue_limit(ctx)
+            && worth.is_none_or(|worth| self.flows.bytes() <= worth / SLOW)
+    }
+
+    /// Its turn among those whose frames wait for room, one frame of it.
+    pub(super) fn serve(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters) -> Served {
+        if self.flows.is_empty() {
+            self.credit = self.credit.min(0);
+            return Served::All;
+        }
+        // What a full stream left of a turn comes first.
+        if self.credit <= 0 {
+            self.credit += QUANTUM;
+        }
+        if self.credit <= 0 {
+            return Served::Turn;
+        }
+        let session = self.association.as_mut().filter(|_| !self.is_stopped && !self.is_asleep);
+        let admission = session.map(|association| {
+            admit(&mut self.backlog, association, ctx, self.way, self.doubted, LARGEST_USUAL)
+        });
+        if admission == Some(Admission::Queue) {
+            return Served::Blocked;
+        }
+        // What another path takes, or the ring, goes however long it waited: it was no queue that made it wait. Nor may a stream be called
+        // slow of which nothing is known.
+        let stream = self.stream(ctx).filter(|_| admission == Some(Admission::Go));
+        let next = match stream.map(StreamHandle::patience) {
+            Some(patience) => self.flows.pop(ctx.now, patience.is_some()),
+            None => Next { plaintext: self.flows.take(), dropped: 0 },
+        };
+        add(&counters.tx_dropped, next.dropped);
+        let Some(plaintext) = next.plaintext else { return Served::Turn };
+        self.credit -= plaintext.len().cast_signed();
+        let sent = match admission {
+            Some(admission) => self.seal(ctx, counters, &plaintext, admission),
+            None if self.association.is_some() || self.is_asleep => {
+                self.keep(ctx, counters, &plaintext, Sent::SessionWanted)
+            }
+            None => self.keep(ctx, counters, &plaintext, Sent::Kept),
+        };
+        self.flows.recycle(plaintext);
+        Served::Sent { sent, is_over: self.credit <= 0 }
+    }
+
     /// Keeps a frame until there is a key; `kept` when it did.
     fn keep(&mut self, ctx: &mut Context<'_>, counters: &PeerCounters, plaintext: &[u8], kept: Sent) -> Sent {
         self.drop_old(ctx.now, counters, ctx.waiting_bytes);
@@ -371,14 +477,8 @@ impl Peer {
         }
         *ctx.waiting_bytes += plaintext.len();
         self.waiting_bytes += plaintext.len();
-        let mut plaintext = plaintext.to_vec();
-        if let Some((meta, frame)) = plaintext.split_first_mut()
-            && *meta & META_NEEDS_CHECKSUM != 0
-        {
-            // Who gets it in the end may be another program by then.
-            complete(frame);
-            *meta = 0;
-        }
+        // Who gets it in the end may be another program by then.
+        let plaintext = completed(plaintext, false).unwrap_or_else(|| plaintext.to_vec());
         self.waiting.push_back(Waiting { since: ctx.now, plaintext });
         kept
     }
@@ -503,13 +603,13 @@ impl Peer {
     pub(super) fn clear(&mut self, counters: Option<&PeerCounters>, waiting_bytes: &mut usize) {
         *waiting_bytes -= self.waiting_bytes;
         if let Some(counters) = counters {
-            add(&counters.tx_dropped, self.waiting.len() as u64);
+            add(&counters.tx_dropped, self.waiting.len() as u64 + self.flows.frames());
             for association in self.replaced.take().into_iter().chain(self.association.take()) {
                 association.abandon(counters);
             }
         }
-        // It may still be listed as active, which an empty peer soon ends.
-        *self = Self { is_active: self.is_active, ..Self::default() };
+        // It may still be listed, as active or as waiting for room, which an empty peer soon ends.
+        *self = Self { is_active: self.is_active, is_queued: self.is_queued, ..Self::default() };
     }
 
     /// Gives memory back.
@@ -518,5 +618,43 @@ impl Peer {
             association.shrink();
         }
         self.waiting.shrink_to_fit();
+        self.flows.shrink();
+    }
+}
+
+/// A frame (metadata byte first) with its checksum, where that was left out and its receiver does not complete it: while it waited another
+/// session may have begun, with another program.
+fn completed(plaintext: &[u8], completes_checksums: bool) -> Option<Vec<u8>> {
+    let is_partial = plaintext.first().is_some_and(|meta| meta & META_NEEDS_CHECKSUM != 0);
+    if !is_partial || completes_checksums {
+        return None;
+    }
+    let mut plaintext = plaintext.to_vec();
+    let (meta, frame) = plaintext.split_first_mut()?;
+    complete(frame);
+    *meta = 0;
+    Some(plaintext)
+}
+
+/// Whether a frame of so many bytes may go by `way`. A peer that reads slowly holds up nobody but itself. This is asked before it is sealed:
+/// what is sealed has to arrive.
+fn admit(
+    backlog: &mut Backlog,
+    association: &mut Association,
+    ctx: &Context<'_>,
+    way: Option<Way>,
+    doubted: Option<PathSlot>,
+    len: usize,
+) -> Admission {
+    match way.map(|way| way.via) {
+        Some(via @ Via::Tcp(_)) => backlog.admit(ctx, via, association, len, false),
+        Some(Via::Channel(_)) if association.is_piling_up(ctx.now) => Admission::Queue,
+        // It waits behind those, by their rule, but never in place of one that is not acknowledged.
+        Some(via @ Via::Channel(_)) if association.goes_again() => {
+            let goes = association.holds_one_more(len) || ctx.batches.has_room(ctx.snapshot, via);
+            if goes { Admission::Go } else { Admission::Queue }
+        }
+        Some(via @ Via::Channel(_)) => backlog.admit(ctx, via, association, len, doubted == Some(via.slot())),
+        Some(Via::Udp(_) | Via::RelayUdp(_)) | None => Admission::Go,
     }
 }

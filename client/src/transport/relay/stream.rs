@@ -14,14 +14,16 @@
 use super::connect::{Connected, Ws};
 use super::{Relay, RelayEvent, RelayStream, StreamError};
 use crate::plane::{InboundMessage, StreamQueue, stream_queue};
+use crate::transport::outside;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use shadowmesh_proto::endpoint::event::{Contact, Via};
 use shadowmesh_proto::wire::relay::StreamMessage;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 /// Bytes handed to the library before a flush, so that the queue's count stays honest.
@@ -57,10 +59,12 @@ pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError
     if relay.events.send((relay.no, opened)).await.is_err() {
         return StreamError::Ended;
     }
+    // The socket is the writer's from here on, and how much it holds unsent follows its pace.
+    let socket = ws.get_ref().as_fd().try_clone_to_owned().ok();
     let (sink, stream) = ws.split();
     let (registered, is_registered) = watch::channel(false);
     let reading = read(stream, relay, is_registered);
-    let writing = write(sink, control_queue, queue);
+    let writing = write(sink, socket, control_queue, queue);
     tokio::pin!(reading, writing);
     loop {
         tokio::select! {
@@ -133,6 +137,7 @@ async fn read(
 
 async fn write(
     mut sink: SplitSink<Ws, Message>,
+    socket: Option<OwnedFd>,
     mut control: mpsc::Receiver<Bytes>,
     mut data: StreamQueue,
 ) -> StreamError {
@@ -151,6 +156,7 @@ async fn write(
                 (message, len)
             }
         };
+        let began = Instant::now();
         let mut result = sink.feed(Message::Binary(first)).await;
         while result.is_ok() && sent < WRITE_ROUND {
             if let Ok(message) = control.try_recv() {
@@ -165,7 +171,12 @@ async fn write(
         if result.is_ok() {
             result = sink.flush().await;
         }
-        data.on_sent(sent);
+        if sent > 0
+            && let Some(unsent) = data.on_written(sent, began.elapsed())
+            && let Some(socket) = &socket
+        {
+            outside::hold_unsent(socket, unsent);
+        }
         if let Err(error) = result {
             return StreamError::Broken(error);
         }

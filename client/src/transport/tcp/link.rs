@@ -7,6 +7,7 @@ use super::accept::{Place, reset};
 use super::congestion::Usual;
 use super::{Opened, Shared, TcpEvent};
 use crate::plane::{InboundMessage, StreamQueue, stream_queue};
+use crate::transport::outside;
 use bytes::{Buf, Bytes, BytesMut};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
@@ -230,8 +231,13 @@ async fn write(
             }
         };
         let len = u32::try_from(message.len()).map_err(|_| LinkError::Protocol)?;
+        let began = Instant::now();
         writer.write_all_buf(&mut Buf::chain(&len.to_be_bytes()[..], message)).await?;
-        data.on_sent(sent);
+        if sent > 0
+            && let Some(unsent) = data.on_written(sent, began.elapsed())
+        {
+            outside::hold_unsent(writer.as_ref(), unsent);
+        }
         // One task must not keep the others of this thread from running, however much there is to write.
         tokio::task::consume_budget().await;
     }
