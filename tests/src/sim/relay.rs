@@ -67,8 +67,8 @@ pub(super) struct Conn {
     pub(super) down: Line<Delivery>,
     link: ServerLink,
     queues: Queues,
-    /// The data in them, so that what they drop can be named.
-    waiting: VecDeque<Bytes>,
+    /// The packets in them, so that what they drop can be named.
+    waiting: BTreeMap<ChannelId, VecDeque<Vec<u8>>>,
     routes: HashMap<ChannelId, (ConnId, Arc<PairMeter>)>,
     key: Option<NodeId>,
     observed_tcp: SocketAddr,
@@ -178,7 +178,7 @@ impl RelayHost {
             down,
             link: ServerLink::new(SPOKEN),
             queues: Queues::new(self.limits.queue_control, self.limits.queue_bytes),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
             routes: HashMap::new(),
             key: None,
             observed_tcp,
@@ -302,16 +302,22 @@ impl RelayHost {
     pub(super) fn pump(&mut self, now: Instant) {
         for conn in self.conns.values_mut() {
             while conn.down.bytes() < self.window {
-                let bytes = match conn.queues.pop() {
+                let (item, displaced) = conn.queues.pop(now);
+                self.displaced += displaced.packets;
+                let bytes = match item {
                     Some(Item::Control(body)) => match conn.link.seal(&body) {
                         Ok(message) => message,
                         Err(_) => continue,
                     },
                     Some(Item::Data(message)) => {
-                        conn.waiting.pop_front();
+                        conn.name_lost_before(&message, &mut self.lost);
                         message.to_vec()
                     }
-                    None => break,
+                    None => {
+                        let left = std::mem::take(&mut conn.waiting).into_values().flatten();
+                        self.lost.extend(left.map(|packet| (packet, Cause::Displaced)));
+                        break;
+                    }
                 };
                 self.spent += AROUND_MESSAGE + bytes.len();
                 conn.down.send(now, &mut self.dice, bytes.len(), Delivery { bytes, replay: false });
@@ -339,7 +345,7 @@ impl RelayHost {
         }
         for (at, to, message) in std::mem::take(&mut self.delayed) {
             if at <= now {
-                self.queue(to, message);
+                self.queue(now, to, &message);
             } else {
                 self.delayed.push_back((at, to, message));
             }
@@ -471,7 +477,7 @@ impl RelayHost {
         meter.count(message.len() as u64);
         self.forwarded += forward.packets().filter_map(Piece::of).count() as u64;
         if self.mood == Mood::default() {
-            self.queue(to, Bytes::copy_from_slice(message));
+            self.queue(now, to, message);
         } else {
             for packet in forward.packets() {
                 self.mistreat(now, to, forward.channel, packet);
@@ -501,29 +507,34 @@ impl RelayHost {
                 let at = now + self.dice.between(Duration::ZERO, LATE);
                 self.delayed.push_back((at, to, message));
             } else {
-                self.queue(to, message);
+                self.queue(now, to, &message);
             }
         }
     }
 
-    fn queue(&mut self, to: ConnId, message: Bytes) {
+    fn queue(&mut self, now: Instant, to: ConnId, message: &[u8]) {
+        let Ok(forward) = Forward::parse(message) else { return };
         let Some(conn) = self.conns.get_mut(&to) else { return };
-        let displaced = conn.queues.push_data(message.clone()).packets;
-        conn.waiting.push_back(message);
-        self.displaced += displaced;
-        let mut named = 0;
-        while named < displaced
-            && let Some(oldest) = conn.waiting.pop_front()
-        {
-            named += packets_of(&oldest)
-                .map(|packet| self.lost.push((packet.to_vec(), Cause::Displaced)))
-                .count() as u64;
-        }
+        let waiting = conn.waiting.entry(forward.channel).or_default();
+        waiting.extend(forward.packets().map(<[u8]>::to_vec));
+        let message = Bytes::copy_from_slice(message);
+        self.displaced += conn.queues.push_data(now, forward.channel, message, None).packets;
     }
 }
 
-fn packets_of(message: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Forward::parse(message).ok().into_iter().flat_map(|forward| forward.packets())
+impl Conn {
+    /// What leaves a queue is what waited in it, in its order, but for what was displaced: that is named here.
+    fn name_lost_before(&mut self, message: &[u8], lost: &mut Vec<(Vec<u8>, Cause)>) {
+        let Ok(forward) = Forward::parse(message) else { return };
+        let waiting = self.waiting.entry(forward.channel).or_default();
+        for packet in forward.packets() {
+            while let Some(oldest) = waiting.pop_front()
+                && oldest != packet
+            {
+                lost.push((oldest, Cause::Displaced));
+            }
+        }
+    }
 }
 
 fn message_of(channel: ChannelId, packet: &[u8]) -> Option<Bytes> {
