@@ -285,7 +285,7 @@ impl InboundThread {
         self.is_called = is_called;
     }
 
-    /// Takes the datagram that it was called for: how long to rest after that, if it was called and there is no more. What comes after a while is
+    /// Takes the datagram that it was called for: how long to rest after that, if it was called. Whether there is more, the socket says. What comes after a while is
     /// mostly alone, and somebody waits for it: it need not wait for a look at anything else. A key that it is under may have been told
     /// meanwhile, which is looked for where it is missed.
     ///
@@ -296,9 +296,9 @@ impl InboundThread {
             return Ok(None);
         }
         self.sessions.expire(now);
-        let found = self.receive_datagrams(now)?;
+        let has_worked = self.receive_first(now)?;
         self.flush()?;
-        Ok((!found.is_more).then(|| self.rest(now, found.is_any)))
+        Ok(Some(self.rest(now, has_worked)))
     }
 
     /// Takes commands and does one turn: how long to rest after it, if there is nothing to do. `Break` to end.
