@@ -36,8 +36,10 @@ pub(super) struct Port {
     inbox: Mutex<Inbox>,
     routes: Mutex<HashMap<ChannelId, Route>>,
     waker: AtomicWaker,
-    /// How many bytes may wait for the client, as its line is slow; `usize::MAX` where that is not known.
+    /// How many bytes may wait for the client, by what its line takes; `usize::MAX` where that is not known.
     bound: AtomicUsize,
+    /// How many may wait for any.
+    most: usize,
     /// Set once: write what is queued, then close.
     closing: AtomicBool,
     /// Set once: the client does not read even its control messages.
@@ -82,6 +84,7 @@ impl Port {
             routes: Mutex::new(HashMap::new()),
             waker: AtomicWaker::new(),
             bound: AtomicUsize::new(usize::MAX),
+            most: limits.queue_bytes,
             closing: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             entrance,
@@ -124,8 +127,9 @@ impl Port {
         self.bound.store(bytes.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
+    /// How many bytes may wait for the client where its line is slow: less than may in any case.
     fn known_bound(&self) -> Option<usize> {
-        Some(self.bound.load(Ordering::Relaxed)).filter(|bound| *bound < usize::MAX)
+        Some(self.bound.load(Ordering::Relaxed)).filter(|bound| *bound < self.most)
     }
 
     /// Whom to wake when something is left here.
