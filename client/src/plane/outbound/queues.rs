@@ -38,7 +38,7 @@
 //! - When one of the threads ends, all do.
 
 use super::datagrams::Datagrams;
-use super::{BATCH, BUFFER, Faults, Outbound, Outgoing, QUIET, Rest, Turn};
+use super::{BATCH, BUFFER, FAULT_PAUSE, Faults, Outbound, Outgoing, QUIET, Rest, Turn};
 use crate::device::offload::Superframe;
 use crate::device::{Device, DeviceFault, Queues, VnetHeader};
 use crate::plane::memory;
@@ -345,9 +345,10 @@ impl Queue {
         };
         self.agree(half, may_read, rest);
         Ok(ControlFlow::Continue(rest.map(|rest| {
-            // The first keeps time for all.
+            // The first keeps time for all. Whose device refused tries it again by himself.
             let due = rest.due.filter(|_| self.number == 0);
-            Rest { due: due.into_iter().chain(self.give_back(now)).min(), ..rest }
+            let again = (turn == Turn::Refused).then(|| now + FAULT_PAUSE);
+            Rest { due: due.into_iter().chain(again).chain(self.give_back(now)).min(), ..rest }
         })))
     }
 
