@@ -22,6 +22,7 @@
 use super::inbound::{self, InboundThread};
 use super::outbound::{self, BUFFER, Reading};
 use super::wake::{Alarm, wait};
+use crate::device::DeviceFault;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -32,6 +33,10 @@ use std::time::{Duration, Instant};
 const BUSY: u32 = 2;
 /// Load is over after this: long beside the pauses of a transfer, short beside those of people.
 const CALM: Duration = Duration::from_millis(200);
+
+/// A call so long after the turn before it is answered, and that is all of its turn: what else there may be wakes the thread again. One that comes
+/// sooner is perhaps of many.
+const BRIEF: Duration = Duration::from_micros(200);
 
 /// Starts both threads, and one for each of the `others`, the queues of the outbound half beside its first.
 ///
@@ -59,7 +64,16 @@ pub(super) fn start(
         let name = format!("outbound-{number}");
         threads.push(Builder::new().name(name).spawn(move || read_beside(queue, alarm))?);
     }
-    let both = Both { inbound, outbound: Some(outbound), give, given_back, alarm, busy: 0 };
+    let both = Both {
+        inbound,
+        outbound: Some(outbound),
+        give,
+        given_back,
+        alarm,
+        busy: 0,
+        turned: Instant::now(),
+        rested: None,
+    };
     threads.push(Builder::new().name("inbound".into()).spawn(move || both.run())?);
     Ok(threads)
 }
@@ -73,6 +87,10 @@ struct Both {
     alarm: Alarm,
     /// Turns in a row that were load.
     busy: u32,
+    /// When the last turn began.
+    turned: Instant,
+    /// What the inbound half knew when it slept last.
+    rested: Option<inbound::Rest>,
 }
 
 /// What a turn of a half came to.
@@ -88,16 +106,18 @@ enum Stepped<R> {
 impl Both {
     fn run(mut self) {
         let mut buffer = vec![0; BUFFER].into_boxed_slice();
-        // Which half is called first: the one that has something.
-        let mut is_called_out = false;
         loop {
             let now = Instant::now();
+            let is_brief = now.saturating_duration_since(std::mem::replace(&mut self.turned, now)) >= BRIEF;
             self.outbound = self.outbound.take().or_else(|| self.given_back.try_recv().ok());
-            let mut out = None;
-            if std::mem::take(&mut is_called_out) {
-                out = self.step_outbound(now, &mut buffer);
+            let answered = self.answer(now, &mut buffer);
+            if let Ok(Some((inn, out))) = answered
+                && is_brief
+            {
+                self.sleep(now, inn, out);
+                continue;
             }
-            let inn = match self.inbound.step(now) {
+            let inn = match answered.and_then(|_| self.inbound.step(now)) {
                 Ok(ControlFlow::Continue(None)) => Stepped::Busy,
                 Ok(ControlFlow::Continue(Some(rest))) => Stepped::Rests(rest),
                 Ok(ControlFlow::Break(())) => Stepped::Ended,
@@ -106,11 +126,8 @@ impl Both {
                     Stepped::Ended
                 }
             };
+            let out = self.step_outbound(now, &mut buffer);
             let is_inbound_over = matches!(inn, Stepped::Ended);
-            // What was just written may have been answered already. Of a turn before that, only that it is over matters.
-            let again =
-                if matches!(out, Some(Stepped::Ended)) { None } else { self.step_outbound(now, &mut buffer) };
-            out = again.or(out);
             if is_inbound_over {
                 return self.leave(&mut buffer);
             }
@@ -124,16 +141,43 @@ impl Both {
                 continue;
             }
             match (inn, out) {
-                (Stepped::Rests(inn), Some(Stepped::Rests(out))) => is_called_out = self.sleep(now, inn, out),
+                (Stepped::Rests(inn), Some(Stepped::Rests(out))) => self.sleep(now, inn, out),
                 (Stepped::Rests(inn), None | Some(Stepped::Ended)) => {
                     self.alarm.set(now, inn.due);
                     if let Some(waits) = self.inbound.waits_for() {
-                        wait([self.inbound.waker()], &self.alarm, [Some(waits)]);
+                        let ended = wait([self.inbound.waker()], &self.alarm, [Some(waits)]);
+                        self.inbound.call(!ended.is_woken);
                     }
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Answers whatever ended the sleep, before anything else is looked at: somebody may wait for it. What is written to the device may be answered
+    /// there and then. How long to rest after that, if either half was called and nothing is known that it left.
+    ///
+    /// # Errors
+    /// The inbound half's device is gone.
+    fn answer(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+    ) -> Result<Option<(inbound::Rest, outbound::Rest)>, DeviceFault> {
+        let received = self.inbound.answer_call(now)?;
+        let Some(outbound) = &mut self.outbound else { return Ok(None) };
+        if received.is_some() {
+            outbound.call(true);
+        }
+        let sent = match outbound.answer_call(now, buffer) {
+            Ok(sent) => sent,
+            Err(fault) => {
+                outbound.fail(fault);
+                self.outbound = None;
+                None
+            }
+        };
+        Ok(received.or(self.rested).zip(sent))
     }
 
     /// `None` where the other thread has it.
@@ -145,18 +189,19 @@ impl Both {
         Some(stepped)
     }
 
-    /// Whether the outbound half was called, and nothing else.
-    fn sleep(&mut self, now: Instant, inn: inbound::Rest, out: outbound::Rest) -> bool {
-        let Some(outbound) = &mut self.outbound else { return false };
+    /// Until either half has something: each is told if it was called for that alone.
+    fn sleep(&mut self, now: Instant, inn: inbound::Rest, out: outbound::Rest) {
+        let Some(outbound) = &mut self.outbound else { return };
+        self.rested = Some(inn);
         outbound.begin_rest(out);
         self.alarm.set(now, inn.due.into_iter().chain(out.due).min());
-        let Some(received) = self.inbound.waits_for() else { return false };
+        let Some(received) = self.inbound.waits_for() else { return };
         let [read, written] = outbound.waits_for(out);
         let wakers = [self.inbound.waker(), outbound.waker()];
         let ended = wait(wakers, &self.alarm, [read, Some(received), written]);
-        let [is_read, ..] = ended.ready;
+        let [is_read, is_received, _] = ended.ready;
         outbound.call(is_read && !ended.is_woken);
-        is_read
+        self.inbound.call(is_received && !ended.is_woken);
     }
 
     /// The inbound half is over. The other one may be here still: it goes on until it is told as well.

@@ -203,11 +203,12 @@ impl Queues {
         displaced
     }
 
-    /// The next thing to write, control before data; and what waited too long before it.
-    pub fn pop(&mut self, now: Instant) -> (Option<Item>, Displaced) {
+    /// The next thing to write, control before data; and what waited too long before it, where the line is known to be slow (`is_slow`): what
+    /// waited for a client that stood still for a moment is no queue of a line.
+    pub fn pop(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
         match self.control.pop_front() {
             Some(body) => (Some(Item::Control(body)), Displaced::default()),
-            None => self.pop_data(now),
+            None => self.pop_data(now, is_slow),
         }
     }
 
@@ -270,7 +271,7 @@ impl Queues {
         true
     }
 
-    fn pop_data(&mut self, now: Instant) -> (Option<Item>, Displaced) {
+    fn pop_data(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
         let mut displaced = Displaced::default();
         loop {
             let is_new = !self.new.is_empty();
@@ -285,7 +286,7 @@ impl Queues {
             while let Some((since, message)) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
                 let waited = now.saturating_duration_since(since);
-                let message = if lane.codel.drops(now, waited, lane.bytes) {
+                let message = if is_slow && lane.codel.drops(now, waited, lane.bytes) {
                     let Some(rest) = thinned(message, waited >= STALE, &mut displaced) else { continue };
                     rest
                 } else {
@@ -357,7 +358,7 @@ mod tests {
     }
 
     fn next(queues: &mut Queues) -> Option<Item> {
-        queues.pop(moment()).0
+        queues.pop(moment(), true).0
     }
 
     fn moment() -> Instant {
@@ -370,6 +371,7 @@ mod tests {
         queues: Queues,
         /// See [`Queues::push_data`].
         bound: Option<usize>,
+        is_slow: bool,
         now: Instant,
         credit: isize,
         taken: BTreeMap<u32, usize>,
@@ -384,7 +386,17 @@ mod tests {
         fn new() -> Self {
             let queues = Queues::new(8, 512 * 1024);
             let (taken, longest) = (BTreeMap::new(), BTreeMap::new());
-            Self { queues, bound: None, now: moment(), credit: 0, taken, longest, dropped: 0, small: 0 }
+            Self {
+                queues,
+                bound: None,
+                is_slow: true,
+                now: moment(),
+                credit: 0,
+                taken,
+                longest,
+                dropped: 0,
+                small: 0,
+            }
         }
 
         /// The moment is in the message.
@@ -403,7 +415,7 @@ mod tests {
             self.now += Duration::from_millis(1);
             self.credit += Self::BYTES_PER_MS.cast_signed();
             while self.credit > 0 {
-                let (item, displaced) = self.queues.pop(self.now);
+                let (item, displaced) = self.queues.pop(self.now, self.is_slow);
                 self.dropped += displaced.packets;
                 let Some(Item::Data(message)) = item else { break };
                 self.credit -= message.len().cast_signed();
@@ -449,6 +461,21 @@ mod tests {
         }
         assert!(line.dropped > 300, "a sixth of all: {}", line.dropped);
         assert!(line.taken[&1] > 2_990 * Line::BYTES_PER_MS, "the line is full");
+    }
+
+    #[test]
+    fn who_stood_still_for_a_moment_loses_nothing() {
+        let mut line = Line::new();
+        line.is_slow = false;
+        for _ in 0..150 {
+            line.push(1, 3_000);
+            line.now += Duration::from_millis(4);
+        }
+        while !line.queues.is_empty() {
+            line.tick();
+        }
+        assert_eq!(line.dropped, 0);
+        assert!(line.taken[&1] > 450_000 && line.longest[&1] >= Duration::from_millis(600));
     }
 
     #[test]
@@ -507,7 +534,7 @@ mod tests {
         }
         assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
         assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000), None).packets, 3);
-        let of_two = std::iter::from_fn(|| queues.pop(now).0).filter(
+        let of_two = std::iter::from_fn(|| queues.pop(now, true).0).filter(
             |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
         );
         assert_eq!(of_two.count(), 2);

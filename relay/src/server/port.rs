@@ -124,6 +124,10 @@ impl Port {
         self.bound.store(bytes.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
+    fn known_bound(&self) -> Option<usize> {
+        Some(self.bound.load(Ordering::Relaxed)).filter(|bound| *bound < usize::MAX)
+    }
+
     /// Whom to wake when something is left here.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
@@ -132,7 +136,7 @@ impl Port {
     /// The next thing to write.
     pub(super) fn pop(&self, now: Instant, metrics: &Metrics) -> Option<Item> {
         let mut inbox = lock(&self.inbox);
-        let (item, displaced) = inbox.queues.pop(now);
+        let (item, displaced) = inbox.queues.pop(now, self.known_bound().is_some());
         if displaced.packets > 0 {
             metrics.dropped.queue_full.add(displaced.packets);
         }
@@ -199,7 +203,7 @@ impl Port {
         };
         metrics.forwarded.messages.add_one();
         metrics.forwarded.bytes.add(bytes);
-        let bound = Some(to.bound.load(Ordering::Relaxed)).filter(|bound| *bound < usize::MAX);
+        let bound = to.known_bound();
         let mut inbox = lock(&to.inbox);
         let displaced = inbox.queues.push_data(now, channel, message, bound);
         let pause = !inbox.is_slow(now) && inbox.queues.is_crowded_by(channel);

@@ -197,6 +197,8 @@ pub(super) struct InboundThread {
     sessions: Sessions,
     merging: Merging,
     stopped: bool,
+    /// Whether a datagram ended its sleep, and nothing else is known to have come.
+    is_called: bool,
 }
 
 /// Who fills a queue for the control task.
@@ -275,7 +277,29 @@ impl InboundThread {
             sessions: Sessions::default(),
             merging: Merging::default(),
             stopped: false,
+            is_called: false,
         }
+    }
+
+    /// Its rest is over: because a datagram is there, and for no other reason, or not.
+    pub(super) const fn call(&mut self, is_called: bool) {
+        self.is_called = is_called;
+    }
+
+    /// Takes the datagram that it was called for: how long to rest after that, if it was called. Whether there is more, the socket says. What comes after a while is
+    /// mostly alone, and somebody waits for it: it need not wait for a look at anything else. A key that it is under may have been told
+    /// meanwhile, which is looked for where it is missed.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn answer_call(&mut self, now: Instant) -> Result<Option<Rest>, DeviceFault> {
+        if !std::mem::take(&mut self.is_called) {
+            return Ok(None);
+        }
+        self.sessions.expire(now);
+        let has_worked = self.receive_first(now)?;
+        self.flush()?;
+        Ok(Some(self.rest(now, has_worked)))
     }
 
     /// Takes commands and does one turn: how long to rest after it, if there is nothing to do. `Break` to end.
@@ -290,9 +314,14 @@ impl InboundThread {
         }
         self.sessions.expire(now);
         let found = self.turn(now)?;
-        let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
-        let rest = Rest { due, has_worked: found.is_any };
+        let rest = self.rest(now, found.is_any);
         Ok(ControlFlow::Continue((!found.is_more).then_some(rest)))
+    }
+
+    /// Tells what is due, and until when there is nothing to do.
+    fn rest(&mut self, now: Instant, has_worked: bool) -> Rest {
+        let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
+        Rest { due, has_worked }
     }
 
     /// One message and what the socket has.

@@ -319,6 +319,27 @@ impl Outbound {
         }
     }
 
+    /// Sends the frame that it was called for: how long to rest after that, if it was called and nothing else is to be done. A frame after a while is
+    /// mostly alone, and somebody waits for it: it need not wait for a look at anything else.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn answer_call(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+    ) -> Result<Option<Rest>, DeviceFault> {
+        if !std::mem::take(&mut self.is_called) || self.is_behind || !self.queued.is_empty() {
+            return Ok(None);
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        let turn = self.read(now, &snapshot, buffer, 1)?;
+        self.end_turn(now, &snapshot);
+        let is_done = turn != Turn::Refused && !self.is_behind && self.queued.is_empty();
+        // Whether there is another frame, the device says.
+        Ok((is_done && self.batches.datagrams.has_room()).then(|| self.rest(now, Turn::Idle)))
+    }
+
     /// Takes commands and does one turn: how long to rest after it, if there is nothing to do. `Break` to end.
     ///
     /// # Errors
@@ -328,12 +349,6 @@ impl Outbound {
         now: Instant,
         buffer: &mut [u8],
     ) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
-        if std::mem::take(&mut self.is_called) && !self.is_behind && self.queued.is_empty() {
-            // A frame after a while is mostly alone, and somebody waits for it: it need not wait for a look at anything else.
-            let snapshot = Arc::clone(&self.snapshot);
-            self.read(now, &snapshot, buffer, 1)?;
-            self.batches.flush(&snapshot);
-        }
         if !self.take_commands(now) {
             return Ok(ControlFlow::Break(()));
         }
@@ -449,7 +464,7 @@ impl Outbound {
         Ok(!self.is_held_back(now, snapshot) && !self.is_full(now, snapshot))
     }
 
-    /// What comes behind them.
+    /// Hands over what was sealed, and tells of it.
     fn end_turn(&mut self, now: Instant, snapshot: &Snapshot) {
         self.batches.flush(snapshot);
         for slot in self.untold.drain(..) {

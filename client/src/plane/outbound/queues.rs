@@ -123,6 +123,21 @@ impl Reading {
         }
     }
 
+    /// See [`Outbound::answer_call`]. One of several reads before anything else in any case: a whole turn is its answer.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(in crate::plane) fn answer_call(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+    ) -> Result<Option<Rest>, DeviceFault> {
+        match self {
+            Self::Alone(outbound) => outbound.answer_call(now, buffer),
+            Self::Of(_) => Ok(None),
+        }
+    }
+
     /// What it waits for beside being woken; see [`Outbound::waits_for`].
     pub(in crate::plane) fn waits_for(&self, rest: Rest) -> [Option<PollFd<'_>>; 2] {
         match self {
@@ -152,7 +167,6 @@ impl Reading {
     pub(in crate::plane) fn call(&mut self, is_called: bool) {
         match self {
             Self::Alone(outbound) => outbound.call(is_called),
-            // It reads before anything else in any case.
             Self::Of(_) => {}
         }
     }

@@ -406,7 +406,8 @@ impl Both {
         b.plane().inbound(InboundCommand::Open { slot: PEER, association: AssociationId([1; 8]), key });
         let (datagrams, messages) = Default::default();
         let turns = [None, None];
-        let mut both = Self { a, turns, b, b_output, received, b_wire, b_socket, datagrams, messages, sent: [0; 2] };
+        let mut both =
+            Self { a, turns, b, b_output, received, b_wire, b_socket, datagrams, messages, sent: [0; 2] };
         // What comes first of a session is expected by the relay; there is one already.
         both.act(Act::Send(0, 1));
         both.act(Act::Turn(0));
