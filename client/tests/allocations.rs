@@ -4,8 +4,8 @@
 //! allocation for each packet that is written to it, which a TAP does not: the inbound thread is allowed that one.
 
 use bytes::BytesMut;
-use shadowmesh::device::VnetHeader;
 use shadowmesh::device::memory::pair;
+use shadowmesh::device::{MemoryPort, Queues, VnetHeader};
 use shadowmesh::plane::{
     InboundCommand, InboundMessage, OutboundCommand, PeerRoute, Plane, Snapshot, StreamQueue, stream_queue,
 };
@@ -98,12 +98,19 @@ fn key_pair() -> (SealKey, OpenKey) {
 
 /// A plane with one peer; what it sends comes out of the queue.
 /// Its packets go over the relay's stream, or to `direct`. With the port of its socket.
-fn plane(
+fn plane(own: MacAddr, peer: MacAddr, direct: Option<SocketAddr>) -> (Plane, MemoryPort, StreamQueue, u16) {
+    let (wire, device) = pair(&"mem0".parse().expect("a name"), 1 << 16).expect("a pair");
+    let (plane, queue, port) = plane_on(device.into_device().into(), own, peer, direct);
+    (plane, wire, queue, port)
+}
+
+/// The same on these queues.
+fn plane_on(
+    queues: Queues,
     own: MacAddr,
     peer: MacAddr,
     direct: Option<SocketAddr>,
-) -> (Plane, shadowmesh::device::MemoryPort, StreamQueue, u16) {
-    let (wire, device) = pair(&"mem0".parse().expect("a name"), 1 << 16).expect("a pair");
+) -> (Plane, StreamQueue, u16) {
     let mut directory = Directory::new(own);
     let address = if peer.0[5] == 1 { [10, 7, 0, 1] } else { [10, 7, 0, 2] };
     directory.admit(PEER, Record::new(peer).with_addresses(&[address.into()])).expect("free");
@@ -120,14 +127,9 @@ fn plane(
     };
     let socket = DatagramSocket::bind().expect("a socket");
     let port = socket.port();
-    let (plane, _) = Plane::start(
-        device.into_device(),
-        socket,
-        snapshot.clone(),
-        ChunkPool::new(POOL_BYTES),
-        RingLimits::default(),
-    )
-    .expect("a plane");
+    let (plane, _) =
+        Plane::start(queues, socket, snapshot.clone(), ChunkPool::new(POOL_BYTES), RingLimits::default())
+            .expect("a plane");
     let (handle, queue) = stream_queue(plane.outbound_waker());
     snapshot.streams = vec![Some(handle)];
     if let Some(to) = direct {
@@ -135,7 +137,7 @@ fn plane(
         snapshot.peers[0].sources = vec![to].into();
     }
     plane.publish(snapshot);
-    (plane, wire, queue, port)
+    (plane, queue, port)
 }
 
 #[test]
@@ -226,7 +228,8 @@ fn superframes_cost_no_allocation_for_each_segment_in_either_direction() {
     let (seal, open) = key_pair();
     let catch = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     catch.set_read_timeout(Some(PATIENCE)).expect("a limit");
-    let (a, wire, _queue, _) = plane(a_mac, b_mac, Some(catch.local_addr().expect("bound")));
+    let to = Some(catch.local_addr().expect("bound"));
+    let (a, wire, _queue, _) = plane(a_mac, b_mac, to);
     let seal = seal.for_one_who_completes_checksums(true);
     a.outbound(OutboundCommand::Start { slot: PEER, key: seal, marks: Arc::new(AckMarks::new()) });
     let mut datagrams = Vec::new();
@@ -271,4 +274,37 @@ fn superframes_cost_no_allocation_for_each_segment_in_either_direction() {
     let inbound = ALLOCATIONS.load(Relaxed);
     // The device in memory takes one for each that is written, which is one for all that came at once.
     assert!(inbound < received as u64 / 8, "{inbound} allocations for {received} segments in");
+}
+
+#[test]
+fn nor_does_a_second_queue_cost_any() {
+    let (a_mac, b_mac) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    let catch = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    catch.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let name = "mem0".parse().expect("a name");
+    let [(first_wire, first), (wire, second)] = [(); 2].map(|()| pair(&name, 1 << 16).expect("a pair"));
+    let queues = Queues::new(first.into_device(), vec![second.into_device()]);
+    let to = Some(catch.local_addr().expect("bound"));
+    let (a, _queue, _) = plane_on(queues, a_mac, b_mac, to);
+    let key = key_pair().0.for_one_who_completes_checksums(true);
+    a.outbound(OutboundCommand::Start { slot: PEER, key, marks: Arc::new(AckMarks::new()) });
+    let carry = |superframes: u64| {
+        let mut datagram = [0; 2_000];
+        for number in 0..superframes {
+            let sequence = number as u32 * (SEGMENT * SEGMENTS) as u32;
+            let (header, mut packet) = superframe(b_mac, a_mac, sequence, SEGMENT * SEGMENTS);
+            wire.write_frame(header, &mut packet).expect("taken");
+            for _ in 0..SEGMENTS {
+                catch.recv(&mut datagram).expect("each segment is a datagram");
+            }
+        }
+    };
+    carry(20);
+    watch("outbound-1");
+    carry(SUPERFRAMES);
+    let allocations = ALLOCATIONS.load(Relaxed);
+    // A chunk of the ring for each 256 KiB, which nobody acknowledges here.
+    assert!(allocations < SUPERFRAMES, "{allocations} allocations for {SUPERFRAMES} superframes");
+    assert!(allocations > 0, "the counter counts: the ring grows");
+    drop((a, first_wire));
 }

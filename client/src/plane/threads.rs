@@ -11,13 +11,16 @@
 //! The thread `inbound` has both halves at first. After [`BUSY`] turns in a row in which either found more than a turn's work it gives the outbound half to
 //! the thread `outbound`, which gives it back when it found no such turn for [`CALM`]. A half is in one thread at a time: it is moved, not shared.
 //!
+//! Where the outbound half has several queues ([`Reading`]) it is the first of them that moves so; each of the others has the thread
+//! `outbound-N` from the start to the end.
+//!
 //! # Invariants
 //!
 //! - Whoever has a half waits for whatever may wake it.
 //! - A half that was told to stop, or whose device is gone, is dropped where it is; both threads end when nothing is left to run.
 
 use super::inbound::{self, InboundThread};
-use super::outbound::{self, BUFFER, Outbound};
+use super::outbound::{self, BUFFER, Reading};
 use super::wake::{Alarm, wait};
 use crate::device::DeviceFault;
 use std::io;
@@ -35,11 +38,15 @@ const CALM: Duration = Duration::from_millis(200);
 /// sooner is perhaps of many.
 const BRIEF: Duration = Duration::from_micros(200);
 
-/// Starts both threads.
+/// Starts both threads, and one for each of the `others`, the queues of the outbound half beside its first.
 ///
 /// # Errors
 /// When the process may have no more descriptors or threads. Those that were started end when their halves are told to stop, or at once.
-pub(super) fn start(inbound: InboundThread, outbound: Outbound) -> io::Result<[JoinHandle<()>; 2]> {
+pub(super) fn start(
+    inbound: InboundThread,
+    outbound: Reading,
+    others: Vec<Reading>,
+) -> io::Result<Vec<JoinHandle<()>>> {
     let (give, taken) = mpsc::channel();
     let (give_back, given_back) = mpsc::channel();
     let (alarm, helpers_alarm) = (Alarm::new()?, Alarm::new()?);
@@ -51,6 +58,12 @@ pub(super) fn start(inbound: InboundThread, outbound: Outbound) -> io::Result<[J
             waker.wake();
         });
     })?;
+    let mut threads = vec![helper];
+    for (number, queue) in (1..).zip(others) {
+        let alarm = Alarm::new()?;
+        let name = format!("outbound-{number}");
+        threads.push(Builder::new().name(name).spawn(move || read_beside(queue, alarm))?);
+    }
     let both = Both {
         inbound,
         outbound: Some(outbound),
@@ -61,15 +74,16 @@ pub(super) fn start(inbound: InboundThread, outbound: Outbound) -> io::Result<[J
         turned: Instant::now(),
         rested: None,
     };
-    Ok([Builder::new().name("inbound".into()).spawn(move || both.run())?, helper])
+    threads.push(Builder::new().name("inbound".into()).spawn(move || both.run())?);
+    Ok(threads)
 }
 
 /// The thread that has the inbound half, and the other one while there is little to do.
 struct Both {
     inbound: InboundThread,
-    outbound: Option<Outbound>,
-    give: Sender<Outbound>,
-    given_back: Receiver<Outbound>,
+    outbound: Option<Reading>,
+    give: Sender<Reading>,
+    given_back: Receiver<Reading>,
     alarm: Alarm,
     /// Turns in a row that were load.
     busy: u32,
@@ -205,7 +219,7 @@ impl Both {
 }
 
 /// The thread that has the outbound half under load. `give_back` takes it when that is over.
-fn help(taken: &Receiver<Outbound>, mut alarm: Alarm, give_back: impl Fn(Outbound)) {
+fn help(taken: &Receiver<Reading>, mut alarm: Alarm, give_back: impl Fn(Reading)) {
     let mut buffer = vec![0; BUFFER].into_boxed_slice();
     while let Ok(mut outbound) = taken.recv() {
         let mut calm_at = Instant::now() + CALM;
@@ -224,8 +238,20 @@ fn help(taken: &Receiver<Outbound>, mut alarm: Alarm, give_back: impl Fn(Outboun
     }
 }
 
+/// The thread of another queue of the outbound half, which sleeps while nothing comes by that: the first keeps time.
+fn read_beside(mut queue: Reading, mut alarm: Alarm) {
+    loop {
+        let now = Instant::now();
+        match step(&mut queue, now, &mut []) {
+            Stepped::Busy => {}
+            Stepped::Rests(rest) => rest_alone(&mut queue, &mut alarm, now, rest, None),
+            Stepped::Ended => return,
+        }
+    }
+}
+
 /// One turn.
-fn step(outbound: &mut Outbound, now: Instant, buffer: &mut [u8]) -> Stepped<outbound::Rest> {
+fn step(outbound: &mut Reading, now: Instant, buffer: &mut [u8]) -> Stepped<outbound::Rest> {
     match outbound.step(now, buffer) {
         Ok(ControlFlow::Continue(None)) => Stepped::Busy,
         Ok(ControlFlow::Continue(Some(rest))) => Stepped::Rests(rest),
@@ -239,7 +265,7 @@ fn step(outbound: &mut Outbound, now: Instant, buffer: &mut [u8]) -> Stepped<out
 
 /// Sleeps with the outbound half alone, until `limit` at most.
 fn rest_alone(
-    outbound: &mut Outbound,
+    outbound: &mut Reading,
     alarm: &mut Alarm,
     now: Instant,
     rest: outbound::Rest,

@@ -15,7 +15,8 @@
 //! - Slots are made when they are wanted, and given back when the thread rests. One of them is empty between two packets.
 
 use crate::device::offload::{Kind, Merge, Segment, Superframe, partial_header};
-use crate::device::{Device, DeviceFault, VnetHeader};
+use crate::device::{DeviceFault, VnetHeader};
+use crate::plane::steering::Writer;
 use rustix::io::Errno;
 use shadowmesh_proto::ids::PeerSlot;
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ impl Merging {
     /// The device is gone.
     pub(super) fn resume(
         &mut self,
-        device: &Device,
+        device: &Writer,
         from: PeerSlot,
         is_partial: bool,
         mut refused: impl FnMut(Refused),
@@ -121,7 +122,7 @@ impl Merging {
     /// The device is gone.
     pub(super) fn take(
         &mut self,
-        device: &Device,
+        device: &Writer,
         admitted: Admitted,
         mut refused: impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
@@ -180,7 +181,7 @@ impl Merging {
     /// The device is gone.
     pub(super) fn flush(
         &mut self,
-        device: &Device,
+        device: &Writer,
         mut refused: impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
         for at in 0..self.slots.len() {
@@ -230,7 +231,7 @@ impl Merging {
     /// Nothing can follow what is in the current slot: it need not wait.
     fn finish_if_ended(
         &mut self,
-        device: &Device,
+        device: &Writer,
         refused: &mut impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
         let is_ended = self.slots.get(self.current).is_some_and(|slot| slot.merge.is_ended());
@@ -240,7 +241,7 @@ impl Merging {
     /// The open frame goes to the device from where it is.
     fn write_alone(
         &mut self,
-        device: &Device,
+        device: &Writer,
         Admitted { from, is_partial, .. }: Admitted,
         refused: &mut impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
@@ -262,7 +263,7 @@ impl Merging {
     /// What is in a slot goes to the device.
     fn finish(
         &mut self,
-        device: &Device,
+        device: &Writer,
         at: usize,
         refused: &mut impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
@@ -299,7 +300,7 @@ fn is_refusal(error: &std::io::Error) -> bool {
 
 /// How many of its frames the device did not take.
 fn write_one_by_one(
-    device: &Device,
+    device: &Writer,
     header: VnetHeader,
     packet: &[u8],
     spare: &mut Vec<u8>,
@@ -319,7 +320,7 @@ fn write_one_by_one(
 }
 
 /// Whether the device took it. Set down by the administrator, or no memory for a moment: the frame is lost as on any device.
-fn write(device: &Device, header: VnetHeader, packet: &mut [u8]) -> Result<bool, DeviceFault> {
+fn write(device: &Writer, header: VnetHeader, packet: &mut [u8]) -> Result<bool, DeviceFault> {
     match device.write_frame(header, packet) {
         Ok(()) => Ok(true),
         Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => Ok(false),
@@ -332,13 +333,14 @@ mod tests {
     use super::*;
     use crate::device::memory::pair;
     use crate::device::offload::superframes::{Choice, PLAIN, all, made};
-    use crate::device::{MemoryPort, Segmentation};
+    use crate::device::{Device, MemoryPort, Segmentation};
     use proptest::prelude::*;
     use std::collections::HashMap;
 
     struct Bench {
         merging: Merging,
-        device: Device,
+        device: Writer,
+        port: Device,
         wire: MemoryPort,
         refused: Vec<Refused>,
         now: Instant,
@@ -348,7 +350,9 @@ mod tests {
         fn new() -> Self {
             let (wire, device) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
             let now = Instant::now();
-            Self { merging: Merging::default(), device: device.into_device(), wire, refused: vec![], now }
+            let port = device.into_device();
+            let device = Writer::new(port.clone().into(), None);
+            Self { merging: Merging::default(), device, port, wire, refused: vec![], now }
         }
 
         /// A packet with this frame was opened, and is let in.
@@ -440,7 +444,7 @@ mod tests {
     #[test]
     fn a_kernel_that_takes_no_superframes_gets_frames_and_what_it_does_not_take_is_counted() {
         let mut bench = Bench::new();
-        let Device::Memory(port) = &bench.device else { unreachable!("made so") };
+        let Device::Memory(port) = &bench.port else { unreachable!("made so") };
         port.refuse_superframes();
         let parts = flow(1, 5 * 1348);
         parts.iter().for_each(|part| bench.come(3, part));

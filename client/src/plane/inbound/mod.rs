@@ -24,9 +24,10 @@ mod sessions;
 
 use super::shares::{Shares, host};
 use super::snapshot::{PlaneCounters, Snapshot, add};
+use super::steering::Writer;
 use super::wake::Waker;
 use super::{ControlPacket, Datagram, Fact, PACKET_QUEUE, STRAY_QUEUE};
-use crate::device::{Device, DeviceFault};
+use crate::device::DeviceFault;
 use crate::switch::{Gate, Limits, LocalNews, News};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
@@ -99,7 +100,7 @@ pub struct InboundMessage {
 /// What the thread is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) device: Device,
+    pub(super) device: Writer,
     pub(super) socket: DatagramSocket,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) counters: Arc<PlaneCounters>,
@@ -169,7 +170,7 @@ pub(super) enum ControlQueue {
 /// The thread.
 #[derive(Debug)]
 pub(super) struct InboundThread {
-    device: Device,
+    device: Writer,
     socket: DatagramSocket,
     buffers: Buffers,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -440,7 +441,7 @@ impl InboundThread {
 
     /// It ends with `fault`.
     pub(super) fn fail(&self, fault: DeviceFault) {
-        // There is room for the one fault of each half.
+        // There is room for the one fault of each thread.
         let _ = self.lost.try_send(fault);
     }
 }

@@ -19,8 +19,7 @@
 //! At most [`FLOWS`] are told apart; more share one queue. Memory of frames that went is used again, [`SPARE_BYTES`] of it, and given back
 //! when nothing was sent for a while.
 
-mod key;
-
+use crate::plane::flow;
 use shadowmesh_proto::queueing::CoDel;
 use std::collections::VecDeque;
 use std::hash::RandomState;
@@ -100,7 +99,7 @@ impl Flows {
 
     /// Takes a frame (metadata byte first), where no more than `limit` bytes may wait; how many were dropped for it.
     pub(super) fn push(&mut self, now: Instant, plaintext: &[u8], limit: usize) -> u64 {
-        let key = key::key(plaintext.get(1..).unwrap_or_default(), &self.hasher);
+        let key = flow::key(plaintext.get(1..).unwrap_or_default(), &self.hasher);
         let at = self.place(key);
         let mut dropped = 0;
         while self.bytes + plaintext.len() > limit && self.drop_oldest_of_largest() {
