@@ -341,8 +341,9 @@ impl Queue {
                 else {
                     continue;
                 };
-                let sent = half.take(now, &snapshot, Outgoing { header, plaintext });
-                taken = taken.and(sent.map(drop));
+                if let Err(fault) = half.take(now, &snapshot, Outgoing { header, plaintext }) {
+                    taken = Err(fault);
+                }
             }
             std::mem::swap(&mut half.batches.datagrams, &mut *outbox);
             drop(outbox);
