@@ -121,6 +121,8 @@ struct Heard {
 struct Lane {
     channel: ChannelId,
     messages: VecDeque<(Instant, Bytes)>,
+    /// Those that may have something large in them.
+    large: usize,
     bytes: usize,
     /// Bytes that it may still send in its turn; below zero what it sent beyond.
     deficit: isize,
@@ -145,6 +147,7 @@ impl Lane {
         Self {
             channel,
             messages: VecDeque::new(),
+            large: 0,
             bytes: 0,
             deficit: QUANTUM.cast_signed(),
             codel: CoDel::new(),
@@ -153,7 +156,12 @@ impl Lane {
 
     fn insert(&mut self, at: usize, since: Instant, message: Bytes) {
         self.bytes += message.len() + MESSAGE_OVERHEAD;
+        self.large += usize::from(message.len() >= LARGE);
         self.messages.insert(at, (since, message));
+    }
+
+    fn push(&mut self, since: Instant, message: Bytes) {
+        self.insert(self.messages.len(), since, message);
     }
 
     fn pop(&mut self) -> Option<(Instant, Bytes)> {
@@ -163,6 +171,7 @@ impl Lane {
     fn remove(&mut self, at: usize) -> Option<(Instant, Bytes)> {
         let (since, message) = self.messages.remove(at)?;
         self.bytes -= message.len() + MESSAGE_OVERHEAD;
+        self.large -= usize::from(message.len() >= LARGE);
         Some((since, message))
     }
 }
@@ -218,8 +227,7 @@ impl Queues {
             self.new.push_back(Lane::new(channel));
         }
         if let Some(lane) = self.lanes_mut().find(|lane| lane.channel == channel) {
-            lane.bytes += cost;
-            lane.messages.push_back((now, message));
+            lane.push(now, message);
         }
         displaced
     }
@@ -272,7 +280,9 @@ impl Queues {
     /// whether there was one.
     fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
         let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
-        let at = largest.messages.iter().position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
+        // Not looked for where there is none: that would be all of them, for each message that comes.
+        let mut messages = largest.messages.iter().take(if largest.large > 0 { usize::MAX } else { 0 });
+        let at = messages.position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
         let Some((since, oldest)) = largest.remove(at) else { return false };
         let len = oldest.len();
         let freed = match thinned(oldest, true, displaced) {

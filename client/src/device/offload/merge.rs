@@ -26,6 +26,7 @@
 use super::super::checksum::{fold, sum};
 use super::super::vnet::VnetHeader;
 use super::headers::{Headers, Transport, Version};
+use super::partial::has_dhcp_ports;
 use super::{get, put};
 
 const FIN: u8 = 0x01;
@@ -98,7 +99,12 @@ fn segment_of(frame: &[u8]) -> Option<Segment> {
         Transport::Udp => {
             // Without a checksum it is none that the kernel may fill in.
             let is_whole = usize::from(get(body, 4)) == body.len() && get(body, 6) != 0;
-            is_whole.then_some(Segment { headers, payload, sequence: 0, flags: 0 })
+            (is_whole && !has_dhcp_ports(headers, frame)).then_some(Segment {
+                headers,
+                payload,
+                sequence: 0,
+                flags: 0,
+            })
         }
     }
 }
@@ -336,7 +342,10 @@ fn is_sound(frame: &[u8], headers: Headers, is_partial: bool) -> bool {
         return false;
     };
     let is_ip_sound = version == Version::V6 || fold(sum(ip)) == 0xffff;
-    is_ip_sound && (is_partial || fold(pseudo(ip, version, transport, body.len()) + sum(body)) == 0xffff)
+    let pseudo = pseudo(ip, version, transport, body.len());
+    // Where the packet is for another than its header says (a routing header, a source route) the sum is that one's, and each frame goes alone.
+    let is_left_out = || get(body, transport.checksum_at()) == fold(pseudo);
+    is_ip_sound && if is_partial { is_left_out() } else { fold(pseudo + sum(body)) == 0xffff }
 }
 
 /// The sum of the pseudo-header, not folded.
@@ -406,6 +415,32 @@ mod tests {
             merge.withdraw();
         }
         is_kept
+    }
+
+    #[test]
+    fn each_message_of_dhcp_goes_alone() {
+        for port in [67, 68, 546, 547, 4000u16] {
+            let mut datagram = made(Choice { is_tcp: false, tcp_options: 0, ..PLAIN }, &[1; 300]);
+            put(&mut datagram.frame[datagram.transport_at..], 2, port);
+            let is_apart = Kind::of(&datagram.frame) == Kind::Apart;
+            assert_eq!(is_apart, port != 4000, "{port}");
+        }
+    }
+
+    #[test]
+    fn a_sum_that_is_not_the_headers_goes_alone() {
+        let whole = made(PLAIN, &[9; 3 * 1348]);
+        let mut segments = Superframe::new(&whole.header, &whole.frame).unwrap().segments(None).partial();
+        for change in [0, 1] {
+            let mut frame = Vec::new();
+            assert!(segments.next_into(&mut frame));
+            let sum = get(&frame[whole.transport_at..], 16);
+            put(&mut frame[whole.transport_at..], 16, sum ^ change);
+            let Kind::Data(segment) = Kind::of(&frame) else { panic!("TCP with data") };
+            let mut merge = Merge::new();
+            merge.space(frame.len()).unwrap()[1..].copy_from_slice(&frame);
+            assert_eq!(merge.keep(segment, true), change == 0);
+        }
     }
 
     /// What was finished, in its order, of frames that come one behind the other: with the frames that are finished as they were.

@@ -22,6 +22,8 @@ const BUFFERS: usize = 4;
 const BUFFER: usize = 65_536;
 /// Calls in one turn, before relays are looked at again: 4 times 256 KiB.
 const CALLS: usize = 4;
+/// Errors of the socket that are heard in one call.
+const REPORTS: usize = 64;
 /// The longest datagram that may be an answer of STUN: far above any.
 const STUN_MAX: usize = 512;
 
@@ -181,12 +183,14 @@ fn receive(socket: &DatagramSocket, memory: &mut [u8], metas: &mut [RecvMeta]) -
     let mut buffers: [IoSliceMut<'_>; BUFFERS] =
         std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
     let buffers = buffers.get_mut(..metas.len()).unwrap_or_default();
-    loop {
+    // Each is told once, and there is one for each that was sent at most. What is told for ever is for the next turn, so that commands are heard.
+    for _ in 0..REPORTS {
         match socket.receive(buffers, metas) {
             Ok(count) => return Some(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            // A refusal of something sent before, which the kernel reports once.
+            // A refusal of something sent before.
             Err(error) => tracing::debug!(%error, "the UDP socket reports"),
         }
     }
+    None
 }

@@ -192,10 +192,19 @@ impl Merging {
 
     /// The thread has nothing to do.
     pub(super) fn rest(&mut self, now: Instant) {
-        let is_unused = |used: &mut Instant| now.saturating_duration_since(*used) >= REST;
-        if self.used.take_if(is_unused).is_some() {
-            (self.slots, self.spare, self.current) = Default::default();
+        if self.slots.is_empty() {
+            return;
         }
+        // A frame that begins nothing had a slot as well.
+        let used = *self.used.get_or_insert(now);
+        if now.saturating_duration_since(used) >= REST {
+            (self.slots, self.spare, self.current, self.used) = Default::default();
+        }
+    }
+
+    /// When memory may be given back.
+    pub(super) fn rests_at(&self) -> Option<Instant> {
+        self.used.map(|used| used + REST)
     }
 
     /// A slot that is empty. There is always one, or room for it.

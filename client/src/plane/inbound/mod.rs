@@ -122,6 +122,10 @@ pub(super) struct Parts {
     pub(super) limits: Limits,
 }
 
+/// Bytes of messages in a turn, which is what a turn takes of the socket ...
+const MESSAGE_BYTES: usize = 1 << 20;
+/// ... and as many of these: a message costs more than its bytes.
+const MESSAGE_LEAST: usize = 16 << 10;
 /// Data from an address that is not one of the peer's paths is told this often at most: it moves once in a while.
 const HEARD_EVERY: Duration = Duration::from_millis(100);
 /// A person who wonders why there is no lease is told this often.
@@ -320,17 +324,20 @@ impl InboundThread {
 
     /// Tells what is due, and until when there is nothing to do.
     fn rest(&mut self, now: Instant, has_worked: bool) -> Rest {
-        let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
-        Rest { due, has_worked }
+        let due = self.report(now).into_iter().chain(self.sessions.next_release());
+        Rest { due: due.chain(self.merging.rests_at()).min(), has_worked }
     }
 
-    /// One message and what the socket has.
+    /// A share of messages and what the socket has: as much of each at most, so that neither starves the other.
     fn turn(&mut self, now: Instant) -> Result<Found, DeviceFault> {
-        let message = self.messages.try_recv();
-        let has_message = message.is_ok();
-        if let Ok(message) = message {
+        let mut bytes = 0;
+        while bytes < MESSAGE_BYTES
+            && let Ok(message) = self.messages.try_recv()
+        {
+            bytes += message.message.len().max(MESSAGE_LEAST);
             self.message(now, message)?;
         }
+        let has_message = bytes > 0;
         let found = self.receive_datagrams(now)?;
         self.give_on_due(now)?;
         self.flush()?;

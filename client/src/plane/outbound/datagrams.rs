@@ -6,11 +6,12 @@
 //! Those of a queue among several ([`Datagrams::deferring`]) send nothing until they are told to ([`Datagrams::flush`]): while they are filled others wait.
 //! Bursts to one address leave in the order in which they were begun, and none after one for which there was no room.
 
-use crate::plane::snapshot::{PlaneCounters, add};
+use crate::plane::snapshot::PlaneCounters;
 use crate::transport::udp::{DatagramSocket, MAX_PAYLOAD};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bursts whose memory is kept: more peers than this are seldom sent to in one turn.
 const KEPT: usize = 8;
@@ -98,9 +99,10 @@ impl Datagrams {
     /// Sends `packets` datagrams of `segment` bytes, of which the last may be shorter, from where they lie, behind what is being filled for `to`;
     /// whether they were taken.
     pub(super) fn send_run(&mut self, to: SocketAddr, bytes: &[u8], segment: usize, packets: usize) -> bool {
-        if packets == 1 {
-            // More may come that goes with it.
-            return self.push(to, &[bytes]);
+        if packets == 1 || self.socket.max_segments() == 1 {
+            // More may come that goes with it. Or the kernel does not cut: one at a time, and where it has no room for the next, all of them go again,
+            // of which the receiver drops what it has.
+            return bytes.chunks(segment).all(|datagram| self.push(to, &[datagram]));
         }
         if self.is_deferring {
             if !self.is_blocked {
@@ -187,7 +189,8 @@ fn send_bytes(
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
         Err(error) => {
-            add(&counters.datagrams_refused, 1);
+            // Threads of several queues send side by side.
+            counters.datagrams_refused.fetch_add(1, Relaxed);
             tracing::debug!(%error, %to, "a datagram was not sent");
             true
         }

@@ -39,7 +39,7 @@ use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
-use crate::device::offload::{Cutting, Superframe, complete};
+use crate::device::offload::{Cutting, Superframe, complete, is_dhcp};
 use crate::device::{Device, DeviceFault, Segmentation, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
 use crate::transport::udp::DatagramSocket;
@@ -333,7 +333,11 @@ impl Outbound {
             return Ok(None);
         }
         let snapshot = Arc::clone(&self.snapshot);
+        if self.is_held_back(now, &snapshot) || self.is_full(now, &snapshot) {
+            return Ok(None);
+        }
         let turn = self.read(now, &snapshot, buffer, 1)?;
+        self.speak(now, &snapshot)?;
         self.end_turn(now, &snapshot);
         let is_done = turn != Turn::Refused && !self.is_behind && self.queued.is_empty();
         // Whether there is another frame, the device says.
@@ -571,7 +575,8 @@ impl Outbound {
 
     /// Sends a frame, or what it stands for, to a peer alone: it is written over.
     fn send_only(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: &mut Outgoing<'_>) {
-        if !peer_at(&mut self.peers, slot).is_some_and(|peer| peer.completes_checksums()) {
+        let is_made = outgoing.header.segmentation() != Segmentation::None && is_dhcp(outgoing.frame());
+        if is_made || !peer_at(&mut self.peers, slot).is_some_and(|peer| peer.completes_checksums()) {
             return self.send_too(now, snapshot, slot, outgoing);
         }
         if outgoing.header.segmentation() == Segmentation::None {
@@ -645,6 +650,7 @@ impl Outbound {
             Sent::Queued => {
                 if !std::mem::replace(&mut peer.is_queued, true) {
                     self.queued.push_back(slot);
+                    self.batches.queued = self.queued.len();
                 }
                 return;
             }
@@ -697,6 +703,7 @@ impl Outbound {
                 Served::All => peer.is_queued = false,
             }
         }
+        self.batches.queued = self.queued.len();
     }
 
     /// Hands over what waits in rings: after a path was bound anew, and behind that what was sealed since.
