@@ -34,9 +34,9 @@
 //!
 //! # Invariants
 //!
-//! - A frame that is handed out is complete (one frame, its checksums final: where the kernel left a checksum to us it is
-//!   completed here, [`checksum`]) or says in its header that it is to be cut ([`offload`]), which only happens with
-//!   [`Offload::Full`]. One whose checksum lies elsewhere, or that did not fit the buffer, is dropped and counted, never passed on.
+//! - A frame that is handed out is complete (one frame, its checksums final), or says in its header that its checksum was left out, which may stay so on
+//!   its way to a member that completes it (else it is completed here, [`checksum`]), or that it is to be cut ([`offload`]). The last two only
+//!   happen with [`Offload::Full`]. One whose checksum lies elsewhere, or that did not fit the buffer, is dropped and counted, never passed on.
 //! - Nothing here allocates or locks per frame on the TAP.
 
 pub mod checksum;

@@ -3,7 +3,8 @@
 //! Frames of one flow have one key, so that none of them overtakes another: addresses, protocol and ports of a packet, of a fragment without
 //! the ports, for later ones have none (RFC 791 §3.2); and where there is no IP, the sending station and EtherType: nobody knows what such
 //! a protocol asks of the order of what it sends to one and to all. The hash is keyed: who
-//! chooses what is hashed cannot compute flows that share a queue with another's.
+//! chooses what is hashed cannot compute flows that share a queue with another's. So datagrams that a host sends in fragments are another flow than those of the
+//! same ports that are whole, and may be overtaken by them where a stream is full, as in any network that queues by flow (RFC 8290).
 //!
 //! Where both directions are to have one key ([`both_ways`]) it tells apart no more than the kernel does of a frame (`__skb_get_hash_symmetric`): no
 //! VLAN, and of what is no IP its EtherType alone.

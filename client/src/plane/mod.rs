@@ -24,7 +24,8 @@
 //!
 //! # Invariants
 //!
-//! - Per packet nothing is locked and nothing allocated. Per batch: one allocation for the message, one channel operation.
+//! - Per packet nothing is locked and nothing allocated, but for one that comes in pieces, which are kept until it is whole. Per batch: one allocation for the
+//!   message, one channel operation.
 //! - Each half owns its half of every session, and is in one thread. No key is ever in two threads. A device that has several queues has
 //!   several threads in the outbound half, one at a time: they lock it for the frames of a turn, and what they do beside it takes none of it
 //!   (`outbound::queues`).
