@@ -140,7 +140,7 @@ const LARGE: usize = 512;
 const MESSAGE_OVERHEAD: usize = 96;
 
 /// A message below this that has to wait is copied: it may be a slice of a large read buffer that it would keep alive.
-const COPY_BELOW: usize = 4 * 1024;
+const COPY_BELOW: usize = 16 * 1024;
 
 impl Lane {
     const fn new(channel: ChannelId) -> Self {

@@ -173,7 +173,7 @@ fn behind_extensions(ip: &[u8]) -> Option<(u8, usize)> {
 }
 
 /// The IP header behind at most two tags.
-fn find_ip(frame: &[u8]) -> Result<(usize, Version), Malformed> {
+pub(super) fn find_ip(frame: &[u8]) -> Result<(usize, Version), Malformed> {
     let mut at = ETHERNET;
     for _ in 0..=2 {
         let kind = at.checked_sub(2).and_then(|kind_at| frame.get(kind_at..at)).ok_or(Malformed::Short)?;

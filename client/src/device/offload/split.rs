@@ -268,7 +268,7 @@ pub(crate) mod tests {
         pub(crate) frame: Vec<u8>,
         pub(crate) payload_at: usize,
         pub(crate) transport_at: usize,
-        ip_at: usize,
+        pub(crate) ip_at: usize,
         is_v6: bool,
         is_tcp: bool,
     }

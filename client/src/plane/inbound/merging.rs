@@ -14,7 +14,7 @@
 //! - A superframe that the kernel refuses goes frame by frame.
 //! - Slots are made when they are wanted, and given back when the thread rests. One of them is empty between two packets.
 
-use crate::device::offload::{Kind, Merge, Segment, Superframe, partial_header};
+use crate::device::offload::{Flow, Kind, Merge, Segment, Superframe, partial_header};
 use crate::device::{DeviceFault, VnetHeader};
 use crate::plane::steering::Writer;
 use rustix::io::Errno;
@@ -35,6 +35,8 @@ pub(super) struct Merging {
     /// Of slots that are in use, the one that began first has the lowest.
     begun: u64,
     used: Option<Instant>,
+    /// The kernel takes no superframes of UDP: they are not made.
+    is_udp_refused: bool,
     /// Where frames of a refused superframe are made.
     spare: Vec<u8>,
 }
@@ -126,7 +128,10 @@ impl Merging {
         admitted: Admitted,
         mut refused: impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
-        let kind = Kind::of(self.opened());
+        let kind = match Kind::of(self.opened()) {
+            Kind::Data(segment) if self.is_udp_refused && segment.is_udp() => Kind::Apart,
+            kind => kind,
+        };
         if let Kind::Data(segment) = kind
             && let Some(slot) = self.slots.get_mut(self.current)
             && !slot.merge.is_empty()
@@ -135,7 +140,8 @@ impl Merging {
         {
             return self.finish_if_ended(device, &mut refused);
         }
-        let there = self.slots.iter().position(|slot| slot.merge.is_of_flow(self.opened()));
+        let flow = Flow::of(self.opened());
+        let there = flow.and_then(|flow| self.slots.iter().position(|slot| slot.merge.is_of(flow)));
         if let Some(there) = there {
             if there != self.current
                 && let Kind::Data(segment) = kind
@@ -284,6 +290,8 @@ impl Merging {
             Ok(()) => 0,
             Err(DeviceFault::Gone) => return Err(DeviceFault::Gone),
             Err(DeviceFault::Io(error)) if is_refusal(&error) && count > 1 => {
+                // A kernel before 6.2 has no superframes of UDP, and will not have them.
+                self.is_udp_refused |= header.gso_type == VnetHeader::GSO_UDP;
                 write_one_by_one(device, header, packet, spare)?
             }
             Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => count,
@@ -460,6 +468,15 @@ mod tests {
         bench.flush();
         assert_eq!(bench.received(), parts);
         assert_eq!(bench.refused, []);
+        // Datagrams are not put together again for a kernel that took none so: each is there at once.
+        let made = made(Choice { is_tcp: false, tcp_options: 0, ..PLAIN }, &[7; 5 * 1348]);
+        let datagrams = all(&Superframe::new(&made.header, &made.frame).unwrap(), None);
+        datagrams.iter().for_each(|datagram| bench.come(3, datagram));
+        assert_eq!(bench.received(), Vec::<Vec<u8>>::new());
+        bench.flush();
+        assert_eq!(bench.received(), datagrams);
+        datagrams.iter().for_each(|datagram| bench.come(3, datagram));
+        assert_eq!(bench.received(), datagrams);
         // What cannot be written at all is its sender's loss.
         bench.come_as(3, &[0x55; 60], true);
         assert_eq!(bench.refused, [Refused { from: PeerSlot(3), frames: 1 }]);
