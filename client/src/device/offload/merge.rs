@@ -151,11 +151,10 @@ impl<'f> Flow<'f> {
 
     /// Whether the two may be of one.
     fn may_be(self, other: Self) -> bool {
-        let is_other = |(one, other): ((Transport, &[u8]), (Transport, &[u8]))| one != other;
         self.version == other.version
             && self.addresses == other.addresses
             && self.protocol == other.protocol
-            && !self.ports.zip(other.ports).is_some_and(is_other)
+            && self.ports.zip(other.ports).is_none_or(|(one, other)| one == other)
             && self.link.get(..12) == other.link.get(..12)
             && self.tags().eq(other.tags())
     }

@@ -128,10 +128,13 @@ impl Merging {
         admitted: Admitted,
         mut refused: impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
-        let kind = match Kind::of(self.opened()) {
-            Kind::Data(segment) if self.is_udp_refused && segment.is_udp() => Kind::Apart,
-            kind => kind,
-        };
+        let mut kind = Kind::of(self.opened());
+        if let Kind::Data(segment) = kind
+            && self.is_udp_refused
+            && segment.is_udp()
+        {
+            kind = Kind::Apart;
+        }
         if let Kind::Data(segment) = kind
             && let Some(slot) = self.slots.get_mut(self.current)
             && !slot.merge.is_empty()
