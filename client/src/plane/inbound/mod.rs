@@ -1,6 +1,6 @@
 //! The inbound half: from the relay's stream and the UDP socket into the TAP.
 //!
-//! One turn of its loop: take commands; take a FORWARD message, and what the socket has; for each packet, open data to where it
+//! One turn of its loop: take commands; take FORWARD messages, and what the socket has; for each packet, open data to where it
 //! goes to the TAP from, with what it belongs to ([`merging`]), hand everything else to the control task; report acknowledgements
 //! that are due; sleep when there was nothing.
 //!

@@ -575,7 +575,7 @@ impl Outbound {
 
     /// Sends a frame, or what it stands for, to a peer alone: it is written over.
     fn send_only(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: &mut Outgoing<'_>) {
-        let is_made = outgoing.header.segmentation() != Segmentation::None && is_dhcp(outgoing.frame());
+        let is_made = outgoing.header.segmentation() == Segmentation::Udp && is_dhcp(outgoing.frame());
         if is_made || !peer_at(&mut self.peers, slot).is_some_and(|peer| peer.completes_checksums()) {
             return self.send_too(now, snapshot, slot, outgoing);
         }
