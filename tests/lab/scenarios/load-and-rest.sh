@@ -68,4 +68,17 @@ lab_measure "a daemon's own memory under load, at most" "$MOST" kB
 ((MOST - idle <= BUSY_PEER + RING)) || lab_fail "a peer that is busy takes $((MOST - idle)) kB"
 shrunk() { (($(own a) <= idle + IDLE_PEER)); }
 lab_wait 20 "a to give back what it took for the load" shrunk
+# waits_of THREAD — the same, of one thread of a. The one that helped under load has given its half back, and hears of nothing any more.
+waits_of() {
+    local task
+    for task in "/proc/${LAB_PID[a]}"/task/*; do
+        if [[ $(cat "$task/comm") == "$1" ]]; then awk '/^voluntary_ctxt_switches:/ { print $2 }' "$task/status"; fi
+    done
+}
+helped=$(waits_of outbound) did=$(waits_of inbound)
+((helped > 0)) || lab_fail "nobody helped under load"
+on a ping -q -i 0.01 -c 100 "$(lab_address b)" >"$LAB_OUT/alone.ping"
+lab_measure "waits of the thread that helped, with a ping alone" "$(($(waits_of outbound) - helped))" waits 0
+[[ $(waits_of outbound) == "$helped" ]] || lab_fail "a half was not given back after the load"
+(($(waits_of inbound) >= did + 100)) || lab_fail "the ping was answered by nobody"
 for host in a b; do lab_expect "$host was on direct-udp" lab_path "$host" direct-udp; done
