@@ -141,6 +141,8 @@ const MESSAGE_OVERHEAD: usize = 96;
 
 /// A message below this that has to wait is copied: it may be a slice of a large read buffer that it would keep alive.
 const COPY_BELOW: usize = 16 * 1024;
+/// One below this is copied even when nothing waits before it: the writer takes many before the socket takes the first.
+const COPY_ALWAYS: usize = 2 * 1024;
 
 impl Lane {
     const fn new(channel: ChannelId) -> Self {
@@ -174,6 +176,10 @@ impl Lane {
         self.large -= usize::from(message.len() >= LARGE);
         Some((since, message))
     }
+}
+
+fn has_grace(heard: &[Heard], now: Instant, channel: ChannelId) -> bool {
+    heard.iter().any(|heard| heard.channel == channel && now < heard.grace)
 }
 
 impl Queues {
@@ -214,13 +220,18 @@ impl Queues {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
         let has_grace = self.hear(now, channel);
-        let bound = bound.filter(|_| !has_grace);
-        let bound = bound.map_or(self.max_data_bytes, |bound| bound.clamp(BOUND_MIN, self.max_data_bytes));
-        while self.data_bytes + cost > bound && self.drop_oldest(&mut displaced) {}
-        let message = if self.data_bytes == 0 || message.len() >= COPY_BELOW {
-            message
-        } else {
+        if let Some(bound) = bound.filter(|_| !has_grace) {
+            let bound = bound.max(BOUND_MIN);
+            while self.bytes_without_grace(now) + cost > bound && self.drop_oldest(Some(now), &mut displaced)
+            {
+            }
+        }
+        while self.data_bytes + cost > self.max_data_bytes && self.drop_oldest(None, &mut displaced) {}
+        let waits = self.data_bytes > 0;
+        let message = if message.len() < if waits { COPY_BELOW } else { COPY_ALWAYS } {
             Bytes::copy_from_slice(&message)
+        } else {
+            message
         };
         self.data_bytes += cost;
         if !self.lanes().any(|lane| lane.channel == channel) {
@@ -276,10 +287,20 @@ impl Queues {
         self.new.iter_mut().chain(&mut self.old)
     }
 
+    /// Bytes of those who have no grace.
+    fn bytes_without_grace(&self, now: Instant) -> usize {
+        let lanes = self.lanes().filter(|lane| !has_grace(&self.heard, now, lane.channel));
+        lanes.map(|lane| lane.bytes).sum()
+    }
+
     /// Drops what is large in the oldest message of whoever left most that may have something large, or the oldest where there is none;
-    /// whether there was one.
-    fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
-        let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
+    /// whether there was one. With a time, of those alone who have no grace then.
+    fn drop_oldest(&mut self, without_grace: Option<Instant>, displaced: &mut Displaced) -> bool {
+        let Self { new, old, heard, .. } = self;
+        let may_drop =
+            |lane: &&mut Lane| without_grace.is_none_or(|now| !has_grace(heard, now, lane.channel));
+        let lanes = new.iter_mut().chain(old).filter(may_drop);
+        let Some(largest) = lanes.max_by_key(|lane| lane.bytes) else { return false };
         // Not looked for where there is none: that would be all of them, for each message that comes.
         let mut messages = largest.messages.iter().take(if largest.large > 0 { usize::MAX } else { 0 });
         let at = messages.position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
@@ -317,10 +338,6 @@ impl Queues {
         true
     }
 
-    fn has_grace(&self, now: Instant, channel: ChannelId) -> bool {
-        self.heard.iter().any(|heard| heard.channel == channel && now < heard.grace)
-    }
-
     fn pop_data(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
         let mut displaced = Displaced::default();
         loop {
@@ -333,7 +350,7 @@ impl Queues {
                 self.old.push_back(lane);
                 continue;
             }
-            let may_drop = is_slow && !self.has_grace(now, lane.channel);
+            let may_drop = is_slow && !has_grace(&self.heard, now, lane.channel);
             while let Some((since, message)) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
                 let waited = now.saturating_duration_since(since);
@@ -561,6 +578,30 @@ mod tests {
             line.tick();
         }
         assert!(line.dropped > 300, "{}", line.dropped);
+    }
+
+    #[test]
+    fn what_a_sender_kept_is_not_what_anothers_message_costs() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(BOUND_MIN);
+        // The other one goes on beside it until its own grace is over.
+        while line.now < moment() + 2 * GRACE {
+            line.push(1, 100);
+            line.push(2, 100);
+            line.tick();
+        }
+        line.now += SILENT / 2;
+        line.push(2, 100);
+        line.now += SILENT / 2;
+        (0..180).for_each(|_| line.push(1, 1_400));
+        assert!(line.queues.data_bytes > 3 * BOUND_MIN, "or there was nothing to drop");
+        (0..200).for_each(|_| line.push(2, 100));
+        assert_eq!(line.dropped, 0);
+        // What has no grace has its bound all the same, and all have theirs.
+        (0..100).for_each(|_| line.push(2, 1_400));
+        assert!(line.dropped > 20, "{}", line.dropped);
+        let of = |lane: u32| line.queues.lanes().find(|it| it.channel.0 == lane).unwrap().bytes;
+        assert!(of(1) > 3 * BOUND_MIN && of(2) <= BOUND_MIN);
     }
 
     #[test]

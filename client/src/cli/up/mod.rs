@@ -158,7 +158,7 @@ pub(super) struct Args {
     detached: bool,
 }
 
-/// See [`UpArgs::ring`].
+/// See [`Args::ring`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum RingSize {
     /// 16 MiB.
