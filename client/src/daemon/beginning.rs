@@ -2,13 +2,16 @@
 //!
 //! Reading the command line, the state and the device's settings walks through most of the program once, and the kernel maps what lies around each
 //! page as well: 14 MB of code and constants, its own and of libraries, that stay resident for a daemon that runs for months with a part of it. Once
-//! it runs, all of that is forgotten; what is used comes back out of the page cache, within the first packets.
+//! it runs, all of that is forgotten; what is used comes back out of the page cache, within the first packets. A peer that joins walks through other
+//! parts, once, so it is done again, ever less often.
 
 use std::fs;
 use std::time::Duration;
 
 /// How long a beginning is, at most: the first relay, the first peers.
 pub(super) const LENGTH: Duration = Duration::from_secs(10);
+/// It is forgotten again after this at the latest.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// Forgets what is mapped of files and was never written. It is only ever read, so nothing is lost.
 pub(super) fn forget() {
