@@ -12,7 +12,8 @@
 //! waited longest is what its sender is most likely to have given up on, and a full queue then never delays what is new.
 //!
 //! After a silence ([`SILENT`]) a sender may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5). Of that
-//! nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it.
+//! nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it. That comes all at
+//! once: of a sender that begins with little ([`BURST`]), as a flow does that is new, what stands in the queue is dropped as ever.
 
 use bytes::Bytes;
 use shadowmesh_proto::ids::ChannelId;
@@ -92,6 +93,8 @@ const QUANTUM: usize = 8 * 1024;
 const SILENT: Duration = Duration::from_secs(1);
 /// So long after that nothing of it is dropped but where there is too much in all: 25 MB at 100 Mbit/s, which slow lines have less than.
 const GRACE: Duration = Duration::from_secs(2);
+/// What was kept has come by then, or stands in the queue, or else is [`BOUND_MIN`] at least, which no new flow sends in its first round trips.
+const BURST: Duration = Duration::from_millis(20);
 
 /// The two queues before one client (protocol §3.6).
 #[derive(Debug)]
@@ -113,7 +116,30 @@ pub struct Queues {
 struct Heard {
     channel: ChannelId,
     last: Instant,
+    /// When its silence ended.
+    since: Instant,
+    /// Bytes that came within [`BURST`] of that.
+    burst: usize,
     grace: Instant,
+}
+
+impl Heard {
+    fn begin(channel: ChannelId, now: Instant) -> Self {
+        Self { channel, last: now, since: now, burst: 0, grace: now + GRACE }
+    }
+
+    /// So many bytes came, and whether any of it stood in the queue then.
+    fn on_heard(&mut self, now: Instant, bytes: usize, stood: bool) {
+        if now.saturating_duration_since(self.last) >= SILENT {
+            *self = Self::begin(self.channel, now);
+        }
+        self.last = now;
+        if now.saturating_duration_since(self.since) < BURST {
+            self.burst = self.burst.saturating_add(bytes);
+        } else if !stood && self.burst < BOUND_MIN {
+            self.grace = now;
+        }
+    }
 }
 
 /// What one sender left.
@@ -213,7 +239,7 @@ impl Queues {
     ) -> Displaced {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
-        let has_grace = self.hear(now, channel);
+        let has_grace = self.hear(now, channel, message.len());
         let bound = bound.filter(|_| !has_grace);
         let bound = bound.map_or(self.max_data_bytes, |bound| bound.clamp(BOUND_MIN, self.max_data_bytes));
         while self.data_bytes + cost > bound && self.drop_oldest(&mut displaced) {}
@@ -232,12 +258,13 @@ impl Queues {
         displaced
     }
 
-    /// The next thing to write, control before data; and what waited too long before it, where the line is known to be slow (`is_slow`): what
-    /// waited for a client that stood still for a moment is no queue of a line.
-    pub fn pop(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
+    /// The next thing to write, control before data, which `takes_data` may leave where it is; and what waited too long before it, where the
+    /// line is known to be slow (`is_slow`): what waited for a client that stood still for a moment is no queue of a line.
+    pub fn pop(&mut self, now: Instant, is_slow: bool, takes_data: bool) -> (Option<Item>, Displaced) {
         match self.control.pop_front() {
             Some(body) => (Some(Item::Control(body)), Displaced::default()),
-            None => self.pop_data(now, is_slow),
+            None if takes_data => self.pop_data(now, is_slow),
+            None => (None, Displaced::default()),
         }
     }
 
@@ -302,18 +329,18 @@ impl Queues {
         true
     }
 
-    /// Notes that a sender was heard; whether it has grace.
-    fn hear(&mut self, now: Instant, channel: ChannelId) -> bool {
+    /// Notes that `bytes` came from a sender; whether it has grace.
+    fn hear(&mut self, now: Instant, channel: ChannelId, bytes: usize) -> bool {
+        let stood = self.lanes().any(|lane| lane.channel == channel && lane.bytes > 0);
         if let Some(heard) = self.heard.iter_mut().find(|heard| heard.channel == channel) {
-            let silence = now.saturating_duration_since(std::mem::replace(&mut heard.last, now));
-            if silence >= SILENT {
-                heard.grace = now + GRACE;
-            }
+            heard.on_heard(now, bytes, stood);
             return now < heard.grace;
         }
         // Channels that ended are forgotten with those that are silent: each would be as a new one.
         self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
-        self.heard.push(Heard { channel, last: now, grace: now + GRACE });
+        let mut heard = Heard::begin(channel, now);
+        heard.on_heard(now, bytes, stood);
+        self.heard.push(heard);
         true
     }
 
@@ -409,7 +436,7 @@ mod tests {
     }
 
     fn next(queues: &mut Queues) -> Option<Item> {
-        queues.pop(moment(), true).0
+        queues.pop(moment(), true, true).0
     }
 
     fn moment() -> Instant {
@@ -477,7 +504,7 @@ mod tests {
             self.now += Duration::from_millis(1);
             self.credit += Self::BYTES_PER_MS.cast_signed();
             while self.credit > 0 {
-                let (item, displaced) = self.queues.pop(self.now, self.is_slow);
+                let (item, displaced) = self.queues.pop(self.now, self.is_slow, true);
                 self.dropped += displaced.packets;
                 let Some(Item::Data(message)) = item else { break };
                 self.credit -= message.len().cast_signed();
@@ -564,6 +591,31 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_that_begins_after_a_silence_is_given_no_more_than_the_bound() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        line.now += SILENT;
+        // Its handshake; a few round trips later the first of what it has, and twice as much each time.
+        line.push(1, 60);
+        for round in 0..8 {
+            (0..25).for_each(|_| line.tick());
+            (0..10 << round).for_each(|_| line.push(1, 1_400));
+            assert!(line.queues.data_bytes <= 40 * Line::BYTES_PER_MS, "in round {round}");
+        }
+        assert!(line.dropped > 0);
+    }
+
+    #[test]
+    fn control_goes_while_data_is_held_back() {
+        let mut queues = Queues::new(8, 1 << 20);
+        push(&mut queues, message(1, 1, 10));
+        queues.push_control(Control::Leave).unwrap();
+        assert_eq!(queues.pop(moment(), true, false).0, Some(Item::Control(Control::Leave)));
+        assert_eq!(queues.pop(moment(), true, false).0, None);
+        assert_eq!(queues.pop(moment(), true, true).0, Some(Item::Data(message(1, 1, 10))));
+    }
+
+    #[test]
     fn senders_that_ended_are_forgotten() {
         let mut queues = Queues::new(8, 1 << 20);
         for n in 0..10_000 {
@@ -571,7 +623,7 @@ mod tests {
             let mut builder = ForwardBuilder::new(ChannelId(n as u32), Vec::new());
             assert!(builder.push(&[0; 60]));
             queues.push_data(now, ChannelId(n as u32), builder.finish().into(), None);
-            assert!(queues.pop(now, true).0.is_some());
+            assert!(queues.pop(now, true, true).0.is_some());
             assert!(queues.heard.len() <= 1_001, "{}", queues.heard.len());
         }
     }
@@ -632,7 +684,7 @@ mod tests {
         }
         assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
         assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000), None).packets, 3);
-        let of_two = std::iter::from_fn(|| queues.pop(now, true).0).filter(
+        let of_two = std::iter::from_fn(|| queues.pop(now, true, true).0).filter(
             |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
         );
         assert_eq!(of_two.count(), 2);
