@@ -147,11 +147,16 @@ impl StreamQueue {
         Some(message)
     }
 
-    /// The next message if one is there, and may be taken without asking whether it is held back.
+    /// The next message if one is there.
     pub fn try_next(&mut self) -> Option<Bytes> {
-        let message = self.flight.has_room().then(|| self.receiver.try_recv().ok())??;
+        let message = self.receiver.try_recv().ok()?;
         self.flight.on_given(message.len());
         Some(message)
+    }
+
+    /// Whether another message may be taken before it is asked again whether they are held back.
+    pub const fn may_go_on(&self) -> bool {
+        self.flight.has_room()
     }
 
     /// Says that `bytes` of messages left the queue by `now`, and that their write took this long. How much the socket should hold unsent, when
@@ -223,11 +228,12 @@ mod tests {
         let (handle, mut queue) = stream_queue(Waker::new().unwrap());
         assert_eq!(handle.patience(), None);
         // 40 Mbit/s.
-        let mut told = vec![];
+        let (mut told, mut now) = (vec![], Instant::now());
         for _ in 0..100 {
             handle.push(vec![0; 25_000]);
             let len = queue.try_next().map_or(0, |message| message.len());
-            told.extend(queue.on_written(len, Duration::from_millis(5)));
+            now += Duration::from_millis(5);
+            told.extend(queue.on_written(now, len, Duration::from_millis(5)));
         }
         assert_eq!(told, [25_000]);
         assert!(
@@ -238,6 +244,42 @@ mod tests {
         assert!(handle.has_room_beside(24_900) && !handle.has_room_beside(25_000));
         handle.push(vec![0; 25_000]);
         assert!(!handle.has_room());
+    }
+
+    #[test]
+    fn what_is_held_back_has_waited_for_the_line() {
+        let (handle, mut queue) = stream_queue(Waker::new().unwrap());
+        let mut now = Instant::now();
+        let under_way = |in_flight, rtt| {
+            let (rtt, least) = (Duration::from_millis(rtt), Duration::from_millis(1));
+            move || Some(TcpInfo { arrived: 0, in_flight, unsent: 0, rtt, least })
+        };
+        assert_eq!(queue.held(now, under_way(0, 1)), None);
+        for _ in 0..4 {
+            handle.push(vec![0; 10_000]);
+        }
+        let mut taken = 0;
+        while queue.may_go_on() {
+            taken += queue.try_next().unwrap().len();
+        }
+        assert_eq!(taken, 40_000, "a look for as much as may be ahead");
+        queue.on_written(now, taken, Duration::ZERO);
+        // 100 kB, of which a round trip of 40 ms brings half at least: 26 kB are 21 ms of that.
+        let until = queue.held(now, under_way(100_000, 40)).unwrap();
+        assert!(until > now && until <= now + Duration::from_millis(10));
+        let not_asked = || -> Option<TcpInfo> { unreachable!("it is not due") };
+        assert_eq!(queue.held(now, not_asked), Some(until));
+        for _ in 0..4 {
+            now += Duration::from_millis(10);
+            assert!(queue.held(now, under_way(100_000, 40)).is_some());
+        }
+        now += Duration::from_millis(10);
+        assert_eq!(queue.held(now, under_way(10_000, 30)), None);
+        handle.push(vec![0; 10_000]);
+        let len = queue.try_next().unwrap().len();
+        queue.on_written(now, len, Duration::ZERO);
+        let worth = queue.pace.worth(Duration::from_millis(50)).unwrap();
+        assert!(worth.abs_diff(10_000) < 2, "{worth} in the 50 ms that it was held back");
     }
 
     #[test]

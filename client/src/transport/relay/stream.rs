@@ -163,7 +163,9 @@ async fn write(
         while result.is_ok() && sent < WRITE_ROUND {
             if let Ok(message) = control.try_recv() {
                 result = sink.feed(Message::Binary(message)).await;
-            } else if let Some(message) = data.try_next() {
+            } else if data.may_go_on()
+                && let Some(message) = data.try_next()
+            {
                 sent += message.len();
                 result = sink.feed(Message::Binary(message)).await;
             } else {
