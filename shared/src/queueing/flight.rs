@@ -139,7 +139,7 @@ impl Flight {
             self.held = None;
             return false;
         }
-        if queue <= 2 * QUEUE {
+        if queue <= QUEUE {
             held.since = now;
             // It helps.
             self.left = LEFT;
