@@ -11,9 +11,10 @@
 //! which are no reason for the queue, are not what pays for it. When there is too much in all, the *oldest* message of whoever left most goes: what
 //! waited longest is what its sender is most likely to have given up on, and a full queue then never delays what is new.
 //!
-//! After a silence ([`SILENT`]) a sender may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5). Of that
-//! nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it. That comes all at
-//! once: of a sender that begins with little ([`BURST`]), as a flow does that is new, what stands in the queue is dropped as ever.
+//! One who is new, or was silent ([`SILENT`]), may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5).
+//! Of that nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it. But most
+//! who were silent had nothing to say. A line that stood still brings at once what its sender's kernel had when it stopped; where next to nothing
+//! comes at once ([`BURST`], [`STOOD`]) nothing was kept, and a flow that begins then fills no queue for two seconds.
 
 use bytes::Bytes;
 use shadowmesh_proto::ids::ChannelId;
@@ -93,8 +94,14 @@ const QUANTUM: usize = 8 * 1024;
 const SILENT: Duration = Duration::from_secs(1);
 /// So long after that nothing of it is dropped but where there is too much in all: 25 MB at 100 Mbit/s, which slow lines have less than.
 const GRACE: Duration = Duration::from_secs(2);
-/// What was kept has come by then, or stands in the queue, or else is [`BOUND_MIN`] at least, which no new flow sends in its first round trips.
-const BURST: Duration = Duration::from_millis(20);
+/// What comes within this of the end of a silence came at once: more than two reads of a connection are apart, and less than a few round trips
+/// of most.
+const BURST: Duration = Duration::from_millis(10);
+/// Less than this is no more than a question: a few packets. A tenth of what a flow of 64 kbit/s sends until its path is in doubt (protocol §7.2).
+const STOOD: usize = 4 * 1024;
+
+/// Senders that are remembered though they are silent.
+const HEARD: usize = 256;
 
 /// The two queues before one client (protocol §3.6).
 #[derive(Debug)]
@@ -118,25 +125,25 @@ struct Heard {
     last: Instant,
     /// When its silence ended.
     since: Instant,
-    /// Bytes that came within [`BURST`] of that.
+    /// Bytes that came within [`BURST`] of that; all there are where it was not heard before.
     burst: usize,
     grace: Instant,
 }
 
 impl Heard {
-    fn begin(channel: ChannelId, now: Instant) -> Self {
-        Self { channel, last: now, since: now, burst: 0, grace: now + GRACE }
+    fn first(channel: ChannelId, now: Instant) -> Self {
+        Self { channel, last: now, since: now, burst: usize::MAX, grace: now + GRACE }
     }
 
-    /// So many bytes came, and whether any of it stood in the queue then.
-    fn on_heard(&mut self, now: Instant, bytes: usize, stood: bool) {
+    /// So many bytes came.
+    fn on_heard(&mut self, now: Instant, bytes: usize) {
         if now.saturating_duration_since(self.last) >= SILENT {
-            *self = Self::begin(self.channel, now);
+            (self.since, self.burst, self.grace) = (now, 0, now + GRACE);
         }
         self.last = now;
         if now.saturating_duration_since(self.since) < BURST {
             self.burst = self.burst.saturating_add(bytes);
-        } else if !stood && self.burst < BOUND_MIN {
+        } else if self.burst < STOOD {
             self.grace = now;
         }
     }
@@ -291,7 +298,9 @@ impl Queues {
     /// Gives memory back once a burst is over: an idle client should cost what an idle client costs.
     pub fn shrink(&mut self) {
         if self.is_empty() {
-            *self = Self::new(self.max_control, self.max_data_bytes);
+            let mut heard = std::mem::take(&mut self.heard);
+            heard.shrink_to_fit();
+            *self = Self { heard, ..Self::new(self.max_control, self.max_data_bytes) };
         }
     }
 
@@ -331,16 +340,15 @@ impl Queues {
 
     /// Notes that `bytes` came from a sender; whether it has grace.
     fn hear(&mut self, now: Instant, channel: ChannelId, bytes: usize) -> bool {
-        let stood = self.lanes().any(|lane| lane.channel == channel && lane.bytes > 0);
         if let Some(heard) = self.heard.iter_mut().find(|heard| heard.channel == channel) {
-            heard.on_heard(now, bytes, stood);
+            heard.on_heard(now, bytes);
             return now < heard.grace;
         }
-        // Channels that ended are forgotten with those that are silent: each would be as a new one.
-        self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
-        let mut heard = Heard::begin(channel, now);
-        heard.on_heard(now, bytes, stood);
-        self.heard.push(heard);
+        // Channels that ended are forgotten with those that are silent: each will be as a new one.
+        if self.heard.len() >= HEARD {
+            self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
+        }
+        self.heard.push(Heard::first(channel, now));
         true
     }
 
@@ -626,6 +634,8 @@ mod tests {
             assert!(queues.pop(now, true, true).0.is_some());
             assert!(queues.heard.len() <= 1_001, "{}", queues.heard.len());
         }
+        queues.shrink();
+        assert!(!queues.heard.is_empty(), "who had nothing to say is no new one");
     }
 
     #[test]
