@@ -266,9 +266,9 @@ impl<S: Line> Session<S> {
         let mut written = 0;
         let was_blocked = self.blocked;
         let idle = loop {
-            while self.ws.has_room()
-                && let Some(item) = self.port.pop(now, self.held(now).is_none(), self.hub.metrics())
-            {
+            while self.ws.has_room() {
+                let takes_data = self.held(now).is_none();
+                let Some(item) = self.port.pop(now, takes_data, self.hub.metrics()) else { break };
                 let message = match item {
                     Item::Control(body) => self.link.seal(&body)?.into(),
                     Item::Data(message) => message,
