@@ -265,6 +265,7 @@ impl<S: Line> Session<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ending> {
         let mut written = 0;
         let was_blocked = self.blocked;
+        self.held = self.held.filter(|until| *until > now);
         let idle = loop {
             while self.ws.has_room() {
                 let takes_data = self.held(now).is_none();
@@ -305,9 +306,7 @@ impl<S: Line> Session<S> {
 
     /// Until when nothing but control is taken, because enough is under way.
     fn held(&mut self, now: Instant) -> Option<Instant> {
-        if self.held.is_none_or(|until| until <= now) {
-            self.held = self.ws.look(now);
-        }
+        self.held = self.held.or_else(|| self.ws.look(now));
         self.held
     }
 
