@@ -29,6 +29,8 @@ const LATE: Duration = Duration::from_millis(10);
 const COUNT: Duration = Duration::from_millis(10);
 /// What was counted in several times that had pauses in it.
 const PAUSES: u32 = 10;
+/// Holding back helps where round trips are longer by no more than this: [`QUEUE`] and half as much, for how fast it is may be counted too high.
+const HELPS: Duration = Duration::from_millis(30);
 /// Held back for so long, round trips ought to be shorter: a dozen of the longer ones.
 const TRIED: Duration = Duration::from_secs(1);
 /// How long it is left to itself the first time, and at most, when the kernel has forgotten what it took for the shortest round trip
@@ -139,7 +141,7 @@ impl Flight {
             self.held = None;
             return false;
         }
-        if queue <= QUEUE {
+        if queue <= HELPS {
             held.since = now;
             // It helps.
             self.left = LEFT;
