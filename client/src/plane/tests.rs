@@ -505,7 +505,7 @@ fn a_full_stream_stops_the_reading_and_nothing_is_lost() {
     for n in 0..FRAMES {
         a.send(2, n, 1400);
     }
-    // 2.8 MB do not fit a queue of 256 KiB: the thread stops, with frames left in the device.
+    // 2.8 MB do not fit a queue of 32 KiB: the thread stops, with frames left in the device.
     let sent = || a.counters(PEER).tx_frames.load(Relaxed);
     let mut last = (sent(), Instant::now());
     until("the thread to stop reading", || {

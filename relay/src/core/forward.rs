@@ -11,8 +11,10 @@
 //! which are no reason for the queue, are not what pays for it. When there is too much in all, the *oldest* message of whoever left most goes: what
 //! waited longest is what its sender is most likely to have given up on, and a full queue then never delays what is new.
 //!
-//! After a silence ([`SILENT`]) a sender may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5). Of that
-//! nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it.
+//! One who is new, or was silent ([`SILENT`]), may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5).
+//! Of that nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it. But most
+//! who were silent had nothing to say. A line that stood still brings at once what its sender's kernel had when it stopped; where next to nothing
+//! comes at once ([`BURST`], [`STOOD`]) nothing was kept, and a flow that begins then fills no queue for two seconds.
 
 use bytes::Bytes;
 use shadowmesh_proto::ids::ChannelId;
@@ -92,6 +94,14 @@ const QUANTUM: usize = 8 * 1024;
 const SILENT: Duration = Duration::from_secs(1);
 /// So long after that nothing of it is dropped but where there is too much in all: 25 MB at 100 Mbit/s, which slow lines have less than.
 const GRACE: Duration = Duration::from_secs(2);
+/// What comes within this of the end of a silence came at once: more than two reads of a connection are apart, and less than a few round trips
+/// of most.
+const BURST: Duration = Duration::from_millis(10);
+/// Less than this is no more than a question: a few packets. A tenth of what a flow of 64 kbit/s sends until its path is in doubt (protocol §7.2).
+const STOOD: usize = 4 * 1024;
+
+/// Senders that are remembered though they are silent.
+const HEARD: usize = 256;
 
 /// The two queues before one client (protocol §3.6).
 #[derive(Debug)]
@@ -113,7 +123,30 @@ pub struct Queues {
 struct Heard {
     channel: ChannelId,
     last: Instant,
+    /// When its silence ended.
+    since: Instant,
+    /// Bytes that came within [`BURST`] of that; all there are where it was not heard before.
+    burst: usize,
     grace: Instant,
+}
+
+impl Heard {
+    fn first(channel: ChannelId, now: Instant) -> Self {
+        Self { channel, last: now, since: now, burst: usize::MAX, grace: now + GRACE }
+    }
+
+    /// So many bytes came.
+    fn on_heard(&mut self, now: Instant, bytes: usize) {
+        if now.saturating_duration_since(self.last) >= SILENT {
+            (self.since, self.burst, self.grace) = (now, 0, now + GRACE);
+        }
+        self.last = now;
+        if now.saturating_duration_since(self.since) < BURST {
+            self.burst = self.burst.saturating_add(bytes);
+        } else if self.burst < STOOD {
+            self.grace = now;
+        }
+    }
 }
 
 /// What one sender left.
@@ -219,7 +252,7 @@ impl Queues {
     ) -> Displaced {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
-        let has_grace = self.hear(now, channel);
+        let has_grace = self.hear(now, channel, message.len());
         if let Some(bound) = bound.filter(|_| !has_grace) {
             let bound = bound.max(BOUND_MIN);
             while self.bytes_without_grace(now) + cost > bound && self.drop_oldest(Some(now), &mut displaced)
@@ -243,12 +276,13 @@ impl Queues {
         displaced
     }
 
-    /// The next thing to write, control before data; and what waited too long before it, where the line is known to be slow (`is_slow`): what
-    /// waited for a client that stood still for a moment is no queue of a line.
-    pub fn pop(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
+    /// The next thing to write, control before data, which `takes_data` may leave where it is; and what waited too long before it, where the
+    /// line is known to be slow (`is_slow`): what waited for a client that stood still for a moment is no queue of a line.
+    pub fn pop(&mut self, now: Instant, is_slow: bool, takes_data: bool) -> (Option<Item>, Displaced) {
         match self.control.pop_front() {
             Some(body) => (Some(Item::Control(body)), Displaced::default()),
-            None => self.pop_data(now, is_slow),
+            None if takes_data => self.pop_data(now, is_slow),
+            None => (None, Displaced::default()),
         }
     }
 
@@ -275,7 +309,9 @@ impl Queues {
     /// Gives memory back once a burst is over: an idle client should cost what an idle client costs.
     pub fn shrink(&mut self) {
         if self.is_empty() {
-            *self = Self::new(self.max_control, self.max_data_bytes);
+            let mut heard = std::mem::take(&mut self.heard);
+            heard.shrink_to_fit();
+            *self = Self { heard, ..Self::new(self.max_control, self.max_data_bytes) };
         }
     }
 
@@ -323,18 +359,17 @@ impl Queues {
         true
     }
 
-    /// Notes that a sender was heard; whether it has grace.
-    fn hear(&mut self, now: Instant, channel: ChannelId) -> bool {
+    /// Notes that `bytes` came from a sender; whether it has grace.
+    fn hear(&mut self, now: Instant, channel: ChannelId, bytes: usize) -> bool {
         if let Some(heard) = self.heard.iter_mut().find(|heard| heard.channel == channel) {
-            let silence = now.saturating_duration_since(std::mem::replace(&mut heard.last, now));
-            if silence >= SILENT {
-                heard.grace = now + GRACE;
-            }
+            heard.on_heard(now, bytes);
             return now < heard.grace;
         }
-        // Channels that ended are forgotten with those that are silent: each would be as a new one.
-        self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
-        self.heard.push(Heard { channel, last: now, grace: now + GRACE });
+        // Channels that ended are forgotten with those that are silent: each will be as a new one.
+        if self.heard.len() >= HEARD {
+            self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
+        }
+        self.heard.push(Heard::first(channel, now));
         true
     }
 
@@ -426,7 +461,7 @@ mod tests {
     }
 
     fn next(queues: &mut Queues) -> Option<Item> {
-        queues.pop(moment(), true).0
+        queues.pop(moment(), true, true).0
     }
 
     fn moment() -> Instant {
@@ -494,7 +529,7 @@ mod tests {
             self.now += Duration::from_millis(1);
             self.credit += Self::BYTES_PER_MS.cast_signed();
             while self.credit > 0 {
-                let (item, displaced) = self.queues.pop(self.now, self.is_slow);
+                let (item, displaced) = self.queues.pop(self.now, self.is_slow, true);
                 self.dropped += displaced.packets;
                 let Some(Item::Data(message)) = item else { break };
                 self.credit -= message.len().cast_signed();
@@ -605,6 +640,31 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_that_begins_after_a_silence_is_given_no_more_than_the_bound() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        line.now += SILENT;
+        // Its handshake; a few round trips later the first of what it has, and twice as much each time.
+        line.push(1, 60);
+        for round in 0..8 {
+            (0..25).for_each(|_| line.tick());
+            (0..10 << round).for_each(|_| line.push(1, 1_400));
+            assert!(line.queues.data_bytes <= 40 * Line::BYTES_PER_MS, "in round {round}");
+        }
+        assert!(line.dropped > 0);
+    }
+
+    #[test]
+    fn control_goes_while_data_is_held_back() {
+        let mut queues = Queues::new(8, 1 << 20);
+        push(&mut queues, message(1, 1, 10));
+        queues.push_control(Control::Leave).unwrap();
+        assert_eq!(queues.pop(moment(), true, false).0, Some(Item::Control(Control::Leave)));
+        assert_eq!(queues.pop(moment(), true, false).0, None);
+        assert_eq!(queues.pop(moment(), true, true).0, Some(Item::Data(message(1, 1, 10))));
+    }
+
+    #[test]
     fn senders_that_ended_are_forgotten() {
         let mut queues = Queues::new(8, 1 << 20);
         for n in 0..10_000 {
@@ -612,9 +672,11 @@ mod tests {
             let mut builder = ForwardBuilder::new(ChannelId(n as u32), Vec::new());
             assert!(builder.push(&[0; 60]));
             queues.push_data(now, ChannelId(n as u32), builder.finish().into(), None);
-            assert!(queues.pop(now, true).0.is_some());
+            assert!(queues.pop(now, true, true).0.is_some());
             assert!(queues.heard.len() <= 1_001, "{}", queues.heard.len());
         }
+        queues.shrink();
+        assert!(!queues.heard.is_empty(), "who had nothing to say is no new one");
     }
 
     #[test]
@@ -673,7 +735,7 @@ mod tests {
         }
         assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
         assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000), None).packets, 3);
-        let of_two = std::iter::from_fn(|| queues.pop(now, true).0).filter(
+        let of_two = std::iter::from_fn(|| queues.pop(now, true, true).0).filter(
             |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
         );
         assert_eq!(of_two.count(), 2);

@@ -172,7 +172,7 @@ impl Relay {
         {
             self.line -= message.len().cast_signed();
             let took = Duration::from_secs_f64(message.len() as f64 / rate as f64 / 1000.0);
-            self.stream.on_written(message.len(), took);
+            self.stream.on_written(a.now, message.len(), took);
             let forward = Forward::parse(&message).unwrap();
             counters.extend(forward.packets().map(|packet| Header::parse(packet).unwrap().counter));
             a.run();
