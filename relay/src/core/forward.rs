@@ -149,12 +149,20 @@ impl Heard {
     }
 }
 
+/// A message that waits.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    has_large: bool,
+    message: Bytes,
+}
+
 /// What one sender left.
 #[derive(Debug)]
 struct Lane {
     channel: ChannelId,
-    messages: VecDeque<(Instant, Bytes)>,
-    /// Those that may have something large in them.
+    messages: VecDeque<Waiting>,
+    /// Those that have something large in them.
     large: usize,
     bytes: usize,
     /// Bytes that it may still send in its turn; below zero what it sent beyond.
@@ -188,24 +196,26 @@ impl Lane {
     }
 
     fn insert(&mut self, at: usize, since: Instant, message: Bytes) {
+        let is_large = |forward: Forward<'_>| forward.packets().any(|packet| packet.len() >= LARGE);
+        let has_large = message.len() >= LARGE && Forward::parse(&message).is_ok_and(is_large);
         self.bytes += message.len() + MESSAGE_OVERHEAD;
-        self.large += usize::from(message.len() >= LARGE);
-        self.messages.insert(at, (since, message));
+        self.large += usize::from(has_large);
+        self.messages.insert(at, Waiting { since, has_large, message });
     }
 
     fn push(&mut self, since: Instant, message: Bytes) {
         self.insert(self.messages.len(), since, message);
     }
 
-    fn pop(&mut self) -> Option<(Instant, Bytes)> {
+    fn pop(&mut self) -> Option<Waiting> {
         self.remove(0)
     }
 
-    fn remove(&mut self, at: usize) -> Option<(Instant, Bytes)> {
-        let (since, message) = self.messages.remove(at)?;
-        self.bytes -= message.len() + MESSAGE_OVERHEAD;
-        self.large -= usize::from(message.len() >= LARGE);
-        Some((since, message))
+    fn remove(&mut self, at: usize) -> Option<Waiting> {
+        let waiting = self.messages.remove(at)?;
+        self.bytes -= waiting.message.len() + MESSAGE_OVERHEAD;
+        self.large -= usize::from(waiting.has_large);
+        Some(waiting)
     }
 }
 
@@ -249,7 +259,13 @@ impl Queues {
         let has_grace = self.hear(now, channel, message.len());
         let bound = bound.filter(|_| !has_grace);
         let bound = bound.map_or(self.max_data_bytes, |bound| bound.clamp(BOUND_MIN, self.max_data_bytes));
-        while self.data_bytes + cost > bound && self.drop_oldest(&mut displaced) {}
+        while self.data_bytes + cost > bound {
+            // A large message does not cost the small ones before it, but where they alone are too many.
+            let goes_too = self.data_bytes > bound || self.data_bytes + cost > self.max_data_bytes;
+            if !self.drop_oldest(goes_too, &mut displaced) {
+                break;
+            }
+        }
         let message = if self.data_bytes == 0 || message.len() >= COPY_BELOW {
             message
         } else {
@@ -312,16 +328,16 @@ impl Queues {
         self.new.iter_mut().chain(&mut self.old)
     }
 
-    /// Drops what is large in the oldest message of whoever left most that may have something large, or the oldest where there is none;
-    /// whether there was one.
-    fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
-        let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
-        // Not looked for where there is none: that would be all of them, for each message that comes.
-        let mut messages = largest.messages.iter().take(if largest.large > 0 { usize::MAX } else { 0 });
-        let at = messages.position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
-        let Some((since, oldest)) = largest.remove(at) else { return false };
-        let len = oldest.len();
-        let freed = match thinned(oldest, true, displaced) {
+    /// Drops what is large in the oldest message that has something large, of whoever left most of those who have one; where there is none,
+    /// and what is small `goes_too`, the oldest message of whoever left most. Whether there was one.
+    fn drop_oldest(&mut self, goes_too: bool, displaced: &mut Displaced) -> bool {
+        let is_any = goes_too && self.lanes().all(|lane| lane.large == 0);
+        let lanes = self.lanes_mut().filter(|lane| is_any || lane.large > 0);
+        let Some(largest) = lanes.max_by_key(|lane| lane.bytes) else { return false };
+        let at = largest.messages.iter().position(|waiting| is_any || waiting.has_large);
+        let Some((at, oldest)) = at.and_then(|at| Some((at, largest.remove(at)?))) else { return false };
+        let len = oldest.message.len();
+        let freed = match thinned(oldest.message, true, displaced) {
             // It had nothing large.
             Some(rest) if rest.len() == len => {
                 displaced.add(&rest);
@@ -329,7 +345,7 @@ impl Queues {
             }
             Some(rest) => {
                 let freed = len - rest.len();
-                largest.insert(at, since, rest);
+                largest.insert(at, oldest.since, rest);
                 freed
             }
             None => len + MESSAGE_OVERHEAD,
@@ -369,7 +385,7 @@ impl Queues {
                 continue;
             }
             let may_drop = is_slow && !self.has_grace(now, lane.channel);
-            while let Some((since, message)) = lane.pop() {
+            while let Some(Waiting { since, message, .. }) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
                 let waited = now.saturating_duration_since(since);
                 let message = if may_drop && lane.codel.drops(now, waited, lane.bytes) {
@@ -596,6 +612,29 @@ mod tests {
             line.tick();
         }
         assert!(line.dropped > 300, "{}", line.dropped);
+    }
+
+    #[test]
+    fn a_message_of_the_largest_size_does_not_cost_the_small_ones_before_it() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        (0..5).for_each(|_| line.push(1, 100));
+        (0..60).for_each(|_| line.push(1, 1_400));
+        let mut builder = ForwardBuilder::new(ChannelId(1), Vec::new());
+        while builder.push(&[0; 1_400]) {}
+        let message = Bytes::from(builder.finish());
+        line.bound = Some(message.len());
+        let displaced = line.queues.push_data(line.now, ChannelId(1), message, line.bound);
+        assert_eq!(displaced.packets, 60);
+        while !line.queues.is_empty() {
+            let (item, _) = line.queues.pop(line.now, true, true);
+            let Some(Item::Data(message)) = item else { panic!("{item:?}") };
+            line.small += usize::from(message.len() < LARGE);
+        }
+        assert_eq!(line.small, 5);
+        // But of small ones alone no more than the bound wait.
+        (0..10_000).for_each(|_| line.push(1, 100));
+        assert!(line.queues.data_bytes <= line.bound.unwrap() + 300, "{}", line.queues.data_bytes);
     }
 
     #[test]

@@ -56,8 +56,14 @@ mod tests {
 
     fn written() -> Vec<u8> {
         let mut info = vec![0; TCP_INFO_LEN];
-        let words =
-            [(SND_MSS, 1_000_u32), (UNACKED, 30), (SACKED, 4), (RTT, 42_000), (NOTSENT_BYTES, 7), (MIN_RTT, 20_000)];
+        let words = [
+            (SND_MSS, 1_000_u32),
+            (UNACKED, 30),
+            (SACKED, 4),
+            (RTT, 42_000),
+            (NOTSENT_BYTES, 7),
+            (MIN_RTT, 20_000),
+        ];
         for (at, word) in words {
             info[at..at + 4].copy_from_slice(&word.to_ne_bytes());
         }

@@ -229,11 +229,16 @@ fn what_is_not_held_back_fills_the_line_and_waits_for_what_was_lost() {
 #[test]
 fn from_the_first_second_on_little_stands_and_the_line_is_full() {
     // Beyond what the line's own queue and what waits before the socket may be, at its rate.
-    for (mbit, way, first, later) in [(20, 0, 45, 35), (20, 1, 45, 35), (20, 20, 65, 35), (50, 5, 40, 30), (5, 1, 110, 90)] {
+    for (mbit, way, first, later) in
+        [(20, 0, 45, 35), (20, 1, 45, 35), (20, 20, 65, 35), (50, 5, 40, 30), (5, 1, 110, 90)]
+    {
         let mut model = Model::new(mbit, ms(way), true);
         model.run(ms(10_000));
         let (begins, goes_on) = (model.longest(ms(0), ms(1_000)), model.longest(ms(1_000), ms(10_000)));
-        assert!(begins <= ms(first) && goes_on <= ms(later), "{mbit} Mbit/s, {way} ms: {begins:?}, {goes_on:?}");
+        assert!(
+            begins <= ms(first) && goes_on <= ms(later),
+            "{mbit} Mbit/s, {way} ms: {begins:?}, {goes_on:?}"
+        );
         assert_eq!(model.lost, 0, "{mbit} Mbit/s, {way} ms");
         let share = model.share(ms(1_000), ms(10_000));
         assert!(share > 0.98, "{mbit} Mbit/s, {way} ms: {share}");
@@ -260,6 +265,9 @@ fn a_way_that_became_longer_is_not_taken_for_a_queue_for_long() {
     model.way = ms(150);
     model.run(ms(60_000));
     let share = model.share(ms(4_000), ms(60_000));
-    println!("{share} {:?}", (4..60).map(|s| (100.0 * model.share(ms(1000 * s), ms(1000 * s + 1000))) as u32).collect::<Vec<_>>());
+    println!(
+        "{share} {:?}",
+        (4..60).map(|s| (100.0 * model.share(ms(1000 * s), ms(1000 * s + 1000))) as u32).collect::<Vec<_>>()
+    );
     assert!(share > 0.8, "{share}");
 }
