@@ -328,12 +328,14 @@ impl Queues {
         self.new.iter_mut().chain(&mut self.old)
     }
 
-    /// Drops what is large in the oldest message that has something large, of whoever left most of those who have one; where there is none,
-    /// and what is small `goes_too`, the oldest message of whoever left most. Whether there was one.
+    /// Drops, of whoever left most, what is large in the oldest message that has something large; where there is none and what is small
+    /// `goes_too`, the oldest. Whether there was one.
     fn drop_oldest(&mut self, goes_too: bool, displaced: &mut Displaced) -> bool {
-        let is_any = goes_too && self.lanes().all(|lane| lane.large == 0);
-        let lanes = self.lanes_mut().filter(|lane| is_any || lane.large > 0);
-        let Some(largest) = lanes.max_by_key(|lane| lane.bytes) else { return false };
+        let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
+        let is_any = largest.large == 0;
+        if is_any && !goes_too {
+            return false;
+        }
         let at = largest.messages.iter().position(|waiting| is_any || waiting.has_large);
         let Some((at, oldest)) = at.and_then(|at| Some((at, largest.remove(at)?))) else { return false };
         let len = oldest.message.len();
