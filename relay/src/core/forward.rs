@@ -149,12 +149,20 @@ impl Heard {
     }
 }
 
+/// A message that waits.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    has_large: bool,
+    message: Bytes,
+}
+
 /// What one sender left.
 #[derive(Debug)]
 struct Lane {
     channel: ChannelId,
-    messages: VecDeque<(Instant, Bytes)>,
-    /// Those that may have something large in them.
+    messages: VecDeque<Waiting>,
+    /// Those that have something large in them.
     large: usize,
     bytes: usize,
     /// Bytes that it may still send in its turn; below zero what it sent beyond.
@@ -190,24 +198,26 @@ impl Lane {
     }
 
     fn insert(&mut self, at: usize, since: Instant, message: Bytes) {
+        let is_large = |forward: Forward<'_>| forward.packets().any(|packet| packet.len() >= LARGE);
+        let has_large = message.len() >= LARGE && Forward::parse(&message).is_ok_and(is_large);
         self.bytes += message.len() + MESSAGE_OVERHEAD;
-        self.large += usize::from(message.len() >= LARGE);
-        self.messages.insert(at, (since, message));
+        self.large += usize::from(has_large);
+        self.messages.insert(at, Waiting { since, has_large, message });
     }
 
     fn push(&mut self, since: Instant, message: Bytes) {
         self.insert(self.messages.len(), since, message);
     }
 
-    fn pop(&mut self) -> Option<(Instant, Bytes)> {
+    fn pop(&mut self) -> Option<Waiting> {
         self.remove(0)
     }
 
-    fn remove(&mut self, at: usize) -> Option<(Instant, Bytes)> {
-        let (since, message) = self.messages.remove(at)?;
-        self.bytes -= message.len() + MESSAGE_OVERHEAD;
-        self.large -= usize::from(message.len() >= LARGE);
-        Some((since, message))
+    fn remove(&mut self, at: usize) -> Option<Waiting> {
+        let waiting = self.messages.remove(at)?;
+        self.bytes -= waiting.message.len() + MESSAGE_OVERHEAD;
+        self.large -= usize::from(waiting.has_large);
+        Some(waiting)
     }
 }
 
@@ -255,11 +265,15 @@ impl Queues {
         let has_grace = self.hear(now, channel, message.len());
         if let Some(bound) = bound.filter(|_| !has_grace) {
             let bound = bound.max(BOUND_MIN);
-            while self.bytes_without_grace(now) + cost > bound && self.drop_oldest(Some(now), &mut displaced)
-            {
+            loop {
+                let waits = self.bytes_without_grace(now);
+                // A large message does not cost the small ones before it, but where they alone are too many.
+                if waits + cost <= bound || !self.drop_oldest(Some(now), waits > bound, &mut displaced) {
+                    break;
+                }
             }
         }
-        while self.data_bytes + cost > self.max_data_bytes && self.drop_oldest(None, &mut displaced) {}
+        while self.data_bytes + cost > self.max_data_bytes && self.drop_oldest(None, true, &mut displaced) {}
         let waits = self.data_bytes > 0;
         let message = if message.len() < if waits { COPY_BELOW } else { COPY_ALWAYS } {
             Bytes::copy_from_slice(&message)
@@ -329,20 +343,27 @@ impl Queues {
         lanes.map(|lane| lane.bytes).sum()
     }
 
-    /// Drops what is large in the oldest message of whoever left most that may have something large, or the oldest where there is none;
-    /// whether there was one. With a time, of those alone who have no grace then.
-    fn drop_oldest(&mut self, without_grace: Option<Instant>, displaced: &mut Displaced) -> bool {
+    /// Drops, of whoever left most, what is large in the oldest message that has something large; where there is none and what is small
+    /// `goes_too`, the oldest. Whether there was one. With a time, of those alone who have no grace then.
+    fn drop_oldest(
+        &mut self,
+        without_grace: Option<Instant>,
+        goes_too: bool,
+        displaced: &mut Displaced,
+    ) -> bool {
         let Self { new, old, heard, .. } = self;
         let may_drop =
             |lane: &&mut Lane| without_grace.is_none_or(|now| !has_grace(heard, now, lane.channel));
         let lanes = new.iter_mut().chain(old).filter(may_drop);
         let Some(largest) = lanes.max_by_key(|lane| lane.bytes) else { return false };
-        // Not looked for where there is none: that would be all of them, for each message that comes.
-        let mut messages = largest.messages.iter().take(if largest.large > 0 { usize::MAX } else { 0 });
-        let at = messages.position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
-        let Some((since, oldest)) = largest.remove(at) else { return false };
-        let len = oldest.len();
-        let freed = match thinned(oldest, true, displaced) {
+        let is_any = largest.large == 0;
+        if is_any && !goes_too {
+            return false;
+        }
+        let at = largest.messages.iter().position(|waiting| is_any || waiting.has_large);
+        let Some((at, oldest)) = at.and_then(|at| Some((at, largest.remove(at)?))) else { return false };
+        let len = oldest.message.len();
+        let freed = match thinned(oldest.message, true, displaced) {
             // It had nothing large.
             Some(rest) if rest.len() == len => {
                 displaced.add(&rest);
@@ -350,7 +371,7 @@ impl Queues {
             }
             Some(rest) => {
                 let freed = len - rest.len();
-                largest.insert(at, since, rest);
+                largest.insert(at, oldest.since, rest);
                 freed
             }
             None => len + MESSAGE_OVERHEAD,
@@ -386,7 +407,7 @@ impl Queues {
                 continue;
             }
             let may_drop = is_slow && !has_grace(&self.heard, now, lane.channel);
-            while let Some((since, message)) = lane.pop() {
+            while let Some(Waiting { since, message, .. }) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
                 let waited = now.saturating_duration_since(since);
                 let message = if may_drop && lane.codel.drops(now, waited, lane.bytes) {
@@ -637,6 +658,29 @@ mod tests {
         assert!(line.dropped > 20, "{}", line.dropped);
         let of = |lane: u32| line.queues.lanes().find(|it| it.channel.0 == lane).unwrap().bytes;
         assert!(of(1) > 3 * BOUND_MIN && of(2) <= BOUND_MIN);
+    }
+
+    #[test]
+    fn a_message_of_the_largest_size_does_not_cost_the_small_ones_before_it() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        (0..5).for_each(|_| line.push(1, 100));
+        (0..60).for_each(|_| line.push(1, 1_400));
+        let mut builder = ForwardBuilder::new(ChannelId(1), Vec::new());
+        while builder.push(&[0; 1_400]) {}
+        let message = Bytes::from(builder.finish());
+        line.bound = Some(message.len());
+        let displaced = line.queues.push_data(line.now, ChannelId(1), message, line.bound);
+        assert_eq!(displaced.packets, 60);
+        while !line.queues.is_empty() {
+            let (item, _) = line.queues.pop(line.now, true, true);
+            let Some(Item::Data(message)) = item else { panic!("{item:?}") };
+            line.small += usize::from(message.len() < LARGE);
+        }
+        assert_eq!(line.small, 5);
+        // But of small ones alone no more than the bound wait.
+        (0..10_000).for_each(|_| line.push(1, 100));
+        assert!(line.queues.data_bytes <= line.bound.unwrap() + 300, "{}", line.queues.data_bytes);
     }
 
     #[test]
