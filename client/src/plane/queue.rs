@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Bytes that wait for a stream before it is full, as long as nothing is known of how fast it is.
-pub(super) const STREAM_QUEUE_BYTES: usize = queueing::BYTES_FIRST;
+const STREAM_QUEUE_BYTES: usize = queueing::BYTES_FIRST;
 /// What a frame may wait for a stream before it is sealed ([`StreamHandle::patience`]): longer than the silence of a connection goes unnoticed
 /// (protocol §7.2).
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -229,8 +229,10 @@ fn what_is_not_held_back_fills_the_line_and_waits_for_what_was_lost() {
 #[test]
 fn from_the_first_second_on_little_stands_and_the_line_is_full() {
     // Beyond what the line's own queue and what waits before the socket may be, at its rate.
-    for (mbit, way, first, later) in
-        [(20, 0, 45, 35), (20, 1, 45, 35), (20, 20, 65, 35), (50, 5, 40, 30), (5, 1, 110, 90)]
+    // On the slowest the 32 KiB before the socket and as many inside, of a connection of which nothing is known, are 105 ms, and more than the line's
+    // buffer has room for.
+    for (mbit, way, first, later, lost) in
+        [(20, 0, 45, 35, 0), (20, 1, 45, 35, 0), (20, 20, 65, 35, 0), (50, 5, 40, 30, 0), (5, 1, 130, 90, 10)]
     {
         let mut model = Model::new(mbit, ms(way), true);
         model.run(ms(10_000));
@@ -239,7 +241,7 @@ fn from_the_first_second_on_little_stands_and_the_line_is_full() {
             begins <= ms(first) && goes_on <= ms(later),
             "{mbit} Mbit/s, {way} ms: {begins:?}, {goes_on:?}"
         );
-        assert_eq!(model.lost, 0, "{mbit} Mbit/s, {way} ms");
+        assert!(model.lost <= lost, "{mbit} Mbit/s, {way} ms: {}", model.lost);
         let share = model.share(ms(1_000), ms(10_000));
         assert!(share > 0.98, "{mbit} Mbit/s, {way} ms: {share}");
     }
@@ -260,14 +262,17 @@ fn where_one_round_trip_overfills_the_line_it_does_so_once() {
 
 #[test]
 fn a_way_that_became_longer_is_not_taken_for_a_queue_for_long() {
-    let mut model = Model::new(20, ms(1), true);
-    model.run(ms(3_000));
-    model.way = ms(150);
-    model.run(ms(60_000));
-    let share = model.share(ms(4_000), ms(60_000));
-    println!(
-        "{share} {:?}",
-        (4..60).map(|s| (100.0 * model.share(ms(1000 * s), ms(1000 * s + 1000))) as u32).collect::<Vec<_>>()
-    );
-    assert!(share > 0.8, "{share}");
+    let share_of = |way: u64, is_looked_at: bool| {
+        let mut model = Model::new(20, ms(1), is_looked_at);
+        model.run(ms(3_000));
+        model.way = ms(way);
+        model.run(ms(60_000));
+        model.share(ms(4_000), ms(60_000))
+    };
+    // Of what its kernel alone makes of such a line. The first looks like a queue that holding back keeps short, until the kernel has forgotten the way
+    // before; a flow that begins anew after each try needs longest over the last.
+    for (way, least) in [(20, 0.8), (50, 0.9), (150, 0.75)] {
+        let (share, alone) = (share_of(way, true), share_of(way, false));
+        assert!(share > least * alone, "{way} ms: {share} and {alone}");
+    }
 }
