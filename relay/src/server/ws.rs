@@ -175,10 +175,9 @@ impl<S: Line> WsStream<S> {
 
     /// The next binary message; `None` for a ping, a pong or another sign of life without content.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let mut left = READ_AT_ONCE;
-        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, left: &mut left };
+        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, left: READ_AT_ONCE };
         let result = self.context.read(&mut adapter);
-        self.read += READ_AT_ONCE - left;
+        self.read += READ_AT_ONCE - adapter.left;
         match result {
             Ok(Message::Binary(message)) => Poll::Ready(Ok(Some(message))),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Poll::Ready(Ok(None)),
@@ -337,22 +336,22 @@ struct Adapter<'a, 'c, S> {
     cx: &'a mut Context<'c>,
     replies: &'a mut Vec<u8>,
     /// Bytes that it may read yet.
-    left: &'a mut usize,
+    left: usize,
 }
 
 impl<S: AsyncRead + Unpin> Read for Adapter<'_, '_, S> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if *self.left == 0 {
+        if self.left == 0 {
             // More may be there: come back after the others.
             self.cx.waker().wake_by_ref();
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let most = out.len().min(*self.left);
+        let most = out.len().min(self.left);
         let mut buffer = ReadBuf::new(out.get_mut(..most).unwrap_or_default());
         match Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer) {
             Poll::Ready(result) => result.map(|()| {
                 let read = buffer.filled().len();
-                *self.left -= read;
+                self.left -= read;
                 read
             }),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
