@@ -10,7 +10,9 @@ mod ticket;
 use crate::config::ConfigFile;
 use crate::config::keys::Key;
 use crate::public::Public;
+use crate::server::tls::files::Files;
 use crate::server::{Sockets, StunAlt};
+use anyhow::bail;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use shadowmesh_proto::version::{SPOKEN, Versions};
@@ -24,6 +26,7 @@ const AFTER_HELP: &str = "\
 Example:
   shadowmesh-relay                                          prints a ticket, smr1..., and runs
   shadowmesh-relay --public relay.example:443 --listen [::]:443 --listen [::]:8443
+  shadowmesh-relay --listen [::]:443 --tls-cert fullchain.pem --tls-key privkey.pem
   a$ sudo shadowmesh up --relay smr1...                     makes a network on it
 
 Exit codes: 0 done, 1 failed (with one sentence that says why), 2 wrong usage.
@@ -65,9 +68,15 @@ struct RunArgs {
     #[arg(
         long,
         value_name = "HOST[:PORT]",
-        help = "What the ticket names; `auto` looks for it [default: what was given last, else what is found]"
+        help = "What the ticket names, with wss:// before it where a reverse proxy adds TLS; `auto` looks for it [default: what was given last, else what is found]"
     )]
     public: Option<Public>,
+    /// Certificate for wss://, served on the same ports as ws://: PEM, with its chain; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key: PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Second STUN port [default: the one after the first]
     #[arg(long, value_name = "PORT")]
     stun_alt: Option<u16>,
@@ -133,6 +142,7 @@ struct Options {
     file: ConfigFile,
     sockets: Sockets,
     public: Option<Public>,
+    tls: Option<Files>,
     versions: Versions,
     /// Keys of the file that do not count, and the flag that does in the place of each.
     by_flag: Vec<(Key, &'static str)>,
@@ -159,7 +169,16 @@ impl Options {
         };
         let stun_alt = args.stun_alt.or(file.stun_alt).map_or(StunAlt::Next, StunAlt::Port);
         let public = args.public.or_else(|| file.public.clone());
-        Ok(Self { state, config, file, sockets: Sockets { listen, stun_alt }, public, by_flag, versions })
+        let cert = args.tls_cert.or_else(|| file.tls_cert.clone());
+        let key = args.tls_key.or_else(|| file.tls_key.clone());
+        let tls = match (cert, key) {
+            (Some(cert), Some(key)) => Some(Files { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => bail!("a TLS certificate without its key: name that with --tls-key, or with tls_key in the file of settings"),
+            (None, Some(_)) => bail!("a TLS key without its certificate: name that with --tls-cert, or with tls_cert in the file of settings"),
+        };
+        let sockets = Sockets { listen, stun_alt };
+        Ok(Self { state, config, file, sockets, public, tls, by_flag, versions })
     }
 }
 
@@ -207,6 +226,8 @@ impl RunArgs {
         let given = [
             (!self.listen.is_empty(), Key::Listen, "--listen"),
             (self.public.is_some(), Key::Public, "--public"),
+            (self.tls_cert.is_some(), Key::TlsCert, "--tls-cert"),
+            (self.tls_key.is_some(), Key::TlsKey, "--tls-key"),
             (self.stun_alt.is_some(), Key::StunAlt, "--stun-alt"),
         ];
         given.into_iter().filter(|(is_given, ..)| *is_given).map(|(_, key, flag)| (key, flag)).collect()
@@ -217,6 +238,8 @@ impl RunArgs {
         Self {
             listen: if later.listen.is_empty() { self.listen } else { later.listen },
             public: later.public.or(self.public),
+            tls_cert: later.tls_cert.or(self.tls_cert),
+            tls_key: later.tls_key.or(self.tls_key),
             stun_alt: later.stun_alt.or(self.stun_alt),
         }
     }

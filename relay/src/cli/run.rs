@@ -6,6 +6,7 @@ use crate::config::ConfigFile;
 use crate::config::keys::{Counts, Key};
 use crate::public::{self, Public};
 use crate::random::SystemRng;
+use crate::server::tls::files::Watch;
 use crate::server::{Handle, Server, Stop};
 use crate::store::{Remembered, StateDir};
 use anyhow::Context as _;
@@ -13,7 +14,9 @@ use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 pub(super) fn execute(options: Options) -> anyhow::Result<()> {
     // Whatever is made from here on is for this user alone, from its first moment.
@@ -33,7 +36,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let state = StateDir::create(&at)?;
     let lock = state.lock()?;
     let secret = state.key_or_new(&mut SystemRng)?;
-    let server = Server::bind(&options.sockets, &options.file.settings, secret.clone(), options.versions)?;
+    let watch = options.tls.clone().map(Watch::new).transpose()?;
+    let mut server = Server::bind(&options.sockets, &options.file.settings, secret.clone(), options.versions)?;
+    if let Some(watch) = &watch {
+        server = server.with_tls(watch.front());
+    }
     let admin = AdminSocket::bind(&state.socket())?;
     let (handle, stop) = (server.handle(), Stop::new());
     // Before anything is announced: whoever reads the ticket may already want the relay to stop.
@@ -44,14 +51,17 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         RelayTicket { key: RelayId(secret.public().0), addresses: remembered.addresses, expires: None };
     say(&format!("relay ticket: {}", ticket.to_text()))?;
 
-    let signals = tokio::spawn(signals.watch(stop.clone(), handle.clone(), options));
+    let look = Arc::new(Notify::new());
+    let signals = tokio::spawn(signals.watch(stop.clone(), handle.clone(), options, Arc::clone(&look)));
+    let certificates = watch.map(|watch| tokio::spawn(async move { watch.run(&look).await }));
     let admin = tokio::spawn(admin.serve(handle));
     manager::ready();
     let watchdog = tokio::spawn(manager::feed_watchdog());
     tracing::info!(ports = ?server.ports(), state = %at.display(), "listening");
     server.run(stop).await?;
-    watchdog.abort();
-    signals.abort();
+    for task in [Some(watchdog), Some(signals), certificates].into_iter().flatten() {
+        task.abort();
+    }
     admin.abort();
     // Its file goes when the task is dropped, which must be before the lock is.
     let _ = admin.await;
@@ -72,7 +82,7 @@ fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Res
         .zip(server.ports())
         .map(|(address, port)| SocketAddr::new(address.ip(), port))
         .collect();
-    let found = public::addresses(public.as_ref(), &listen);
+    let found = public::addresses(public.as_ref(), &listen, options.tls.is_some());
     if found.private {
         tracing::warn!(
             "the ticket names a private address, which only this network reaches; for the internet run: shadowmesh-relay --public <the address or name that others reach this host by>"
@@ -101,13 +111,15 @@ impl Signals {
         })
     }
 
-    async fn watch(mut self, stop: Stop, handle: Handle, options: Options) {
+    /// A reload has the files of TLS `look`ed at as well.
+    async fn watch(mut self, stop: Stop, handle: Handle, options: Options, look: Arc<Notify>) {
         let Options { config, file: mut in_force, by_flag, .. } = options;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => stop_by(&stop),
                 _ = self.interrupt.recv() => stop_by(&stop),
                 _ = self.hangup.recv() => manager::reloading(|| {
+                    look.notify_one();
                     in_force = reload(&handle, config.as_deref(), in_force.clone(), &by_flag);
                 }),
             }

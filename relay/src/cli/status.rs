@@ -2,9 +2,11 @@
 
 use super::say;
 use crate::admin::{self, Status};
+use crate::server::tls::files::Date;
 use crate::store::StateDir;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 pub(super) fn execute(state: &Path, json: bool) -> anyhow::Result<()> {
     let socket = StateDir::open(state).socket();
@@ -46,6 +48,14 @@ fn text(status: &Status) -> String {
             status.forwarded_datagrams
         ),
     ];
+    if let Some(tls) = status.tls {
+        lines.push(format!(
+            "tls        {} handshakes, {} of them post-quantum; the certificate is good until {}",
+            tls.handshakes,
+            tls.post_quantum,
+            Date(SystemTime::UNIX_EPOCH + Duration::from_secs(tls.certificate_expires))
+        ));
+    }
     let drops = status
         .drops
         .iter()

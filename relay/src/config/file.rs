@@ -13,7 +13,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -30,6 +30,10 @@ pub struct ConfigFile {
     pub listen: Option<Vec<SocketAddr>>,
     /// As `--public`.
     pub public: Option<Public>,
+    /// As `--tls-cert`.
+    pub tls_cert: Option<PathBuf>,
+    /// As `--tls-key`.
+    pub tls_key: Option<PathBuf>,
     /// As `--stun-alt`.
     pub stun_alt: Option<u16>,
     /// The rest, with defaults for what is not said.
@@ -125,6 +129,8 @@ impl ConfigFile {
         match value.key {
             Key::Listen => self.listen = Some(value.addresses()?),
             Key::Public => self.public = Some(value.text()?.parse().map_err(|_| value.refused())?),
+            Key::TlsCert => self.tls_cert = Some(value.path()?),
+            Key::TlsKey => self.tls_key = Some(value.path()?),
             Key::StunAlt => self.stun_alt = Some(value.number(1..=u16::MAX)?),
             // The ranges that clients clamp to (protocol §3.5): outside of them a setting would not do what it says.
             Key::Heartbeat => settings.heartbeat = value.time(seconds(1, 60))?,
@@ -164,6 +170,8 @@ impl ConfigFile {
             Key::Public => or_none(
                 self.public.as_ref().map(|public| public.to_remember().unwrap_or_else(|| "auto".to_owned())),
             ),
+            Key::TlsCert => or_none(self.tls_cert.as_ref().map(|path| path.display().to_string())),
+            Key::TlsKey => or_none(self.tls_key.as_ref().map(|path| path.display().to_string())),
             Key::StunAlt => or_none(self.stun_alt.map(|port| port.to_string())),
             Key::Heartbeat => span(self.settings.heartbeat),
             Key::Rotation => span(self.settings.rotation),
@@ -198,6 +206,11 @@ impl Value<'_, '_> {
 
     fn text(&self) -> Result<&str, Refused> {
         self.value.get_ref().as_str().ok_or_else(|| self.refused())
+    }
+
+    fn path(&self) -> Result<PathBuf, Refused> {
+        let text = self.text()?;
+        if text.is_empty() { Err(self.refused()) } else { Ok(text.into()) }
     }
 
     fn addresses(&self) -> Result<Vec<SocketAddr>, Refused> {
@@ -336,6 +349,7 @@ mod tests {
             let value = match key {
                 Key::Listen => "[\"127.0.0.1:1\", \"[::1]:2\"]",
                 Key::Public => "\"relay.example\"",
+                Key::TlsCert | Key::TlsKey => "\"/a/file.pem\"",
                 Key::StunAlt => "3",
                 Key::Heartbeat | Key::Rotation | Key::HandshakeTimeout | Key::WriteTimeout => "\"5s\"",
                 Key::Direct => "false",

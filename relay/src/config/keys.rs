@@ -127,10 +127,30 @@ keys! {
         name: "public",
         kind: Kind::Text,
         what: "What the ticket names: how everybody reaches this host.",
-        values: "HOST or HOST:PORT, or auto, which looks for it; without a port those that it listens on",
+        values: "HOST or HOST:PORT, wss:// before it where a proxy adds TLS; or auto, which looks for it",
         default: "what was given last, else auto",
         example: "\"auto\"",
         counts: Counts::NextStart("the ticket is made at the start"),
+    }
+    TlsCert {
+        table: "",
+        name: "tls_cert",
+        kind: Kind::Text,
+        what: "Certificate for wss://, on the ports of ws:// as well, with its chain; PEM. Read again when it changes.",
+        values: "the path of a file; tls_key goes with it",
+        default: "no TLS",
+        example: "\"/etc/shadowmesh/tls/fullchain.pem\"",
+        counts: AT_START,
+    }
+    TlsKey {
+        table: "",
+        name: "tls_key",
+        kind: Kind::Text,
+        what: "Its key, PEM, which the relay's user can read.",
+        values: "the path of a file; tls_cert goes with it",
+        default: "no TLS",
+        example: "\"/etc/shadowmesh/tls/privkey.pem\"",
+        counts: AT_START,
     }
     StunAlt {
         table: "",

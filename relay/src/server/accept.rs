@@ -7,6 +7,7 @@ use crate::server::hub::Hub;
 use crate::server::port::lock;
 use crate::server::relayed::{Entrance, Socket};
 use crate::server::socket::tune;
+use crate::server::tls::Front;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,6 +24,8 @@ const RETRY_FULL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Acceptor {
     hub: Arc<Hub>,
+    /// Who begins with TLS is answered so, where there is something to answer with.
+    front: Option<Front>,
     sites: Mutex<Sites>,
     next: AtomicU64,
     /// Held by every connection: when all are dropped, all connections are gone.
@@ -30,8 +33,8 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(hub: Arc<Hub>, alive: mpsc::Sender<()>) -> Self {
-        Self { hub, sites: Mutex::new(Sites::new()), next: AtomicU64::new(1), alive }
+    pub(super) fn new(hub: Arc<Hub>, front: Option<Front>, alive: mpsc::Sender<()>) -> Self {
+        Self { hub, front, sites: Mutex::new(Sites::new()), next: AtomicU64::new(1), alive }
     }
 
     /// Accepts on `listener` for ever; `socket` has the same port.
@@ -67,10 +70,9 @@ impl Acceptor {
             peer,
             entrance: Entrance::new(Arc::clone(socket), local.ip()),
         };
-        let hub = Arc::clone(&self.hub);
-        let alive = self.alive.clone();
+        let (hub, front, alive) = (Arc::clone(&self.hub), self.front.clone(), self.alive.clone());
         tokio::spawn(async move {
-            conn::serve(hub, stream, origin).await;
+            conn::serve(hub, front, stream, origin).await;
             drop((pass, alive));
         });
     }

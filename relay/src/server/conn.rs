@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 //!
-//! Life: [`opening`] (WebSocket upgrade, link handshake and REGISTER, all within one deadline), then a
+//! Life: TLS where the first byte says so, [`opening`] (WebSocket upgrade, link handshake and REGISTER), all within one deadline, then a
 //! [`session`](super::session) that reads, writes and watches the time, then the end, in which the client is told why if
 //! there is a why.
 //!
@@ -11,13 +11,16 @@ use crate::core::auth::Refusal;
 use crate::server::hub::Hub;
 use crate::server::opening::open;
 use crate::server::relayed::Entrance;
+use crate::server::session::Session;
 use crate::server::socket::Line;
+use crate::server::tls::{self, Front, TlsError, TlsStream};
 use crate::server::ws::{StreamError, WsStream};
 use shadowmesh_proto::link::{LinkError, ServerLink};
 use shadowmesh_proto::wire::codec::WireError;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// For the last words of a connection.
@@ -33,6 +36,8 @@ pub(super) enum Ending {
     Asked,
     #[error("the relay is stopping")]
     Stopping,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Stream(#[from] StreamError),
     #[error(transparent)]
@@ -63,21 +68,55 @@ pub(super) struct Origin {
     pub(super) entrance: Entrance,
 }
 
-/// Serves one connection until it ends.
-pub(super) async fn serve<S: Line>(hub: Arc<Hub>, io: S, origin: Origin) {
+/// A connection that has registered, by what it goes.
+enum Opened {
+    Plain(Session<TcpStream>),
+    Tls(Session<TlsStream>),
+}
+
+/// Serves one connection until it ends; who begins with TLS is answered by `front`.
+pub(super) async fn serve(hub: Arc<Hub>, front: Option<Front>, tcp: TcpStream, origin: Origin) {
     let patience = hub.rules().patience;
     // In a box of its own, which is gone afterwards: the opening needs five times the memory of the session that stays.
-    let opened = timeout(patience.handshake, Box::pin(open(&hub, io, &origin))).await;
+    let opened = timeout(patience.handshake, Box::pin(arrive(&hub, front, tcp, &origin))).await;
     let ending = match opened {
         Err(_) => Ending::Late,
         Ok(Err(ending)) => ending,
-        Ok(Ok(session)) => {
+        Ok(Ok(opened)) => {
             tracing::debug!(conn = origin.conn.0, peer = %origin.peer, "registered");
-            session.run().await
+            match opened {
+                Opened::Plain(session) => session.run().await,
+                Opened::Tls(session) => session.run().await,
+            }
         }
     };
     count(&hub, &ending);
     tracing::debug!(conn = origin.conn.0, peer = %origin.peer, reason = %ending, "connection ended");
+}
+
+async fn arrive(
+    hub: &Arc<Hub>,
+    front: Option<Front>,
+    tcp: TcpStream,
+    origin: &Origin,
+) -> Result<Opened, Ending> {
+    if let Some(front) = front
+        && begins_with_tls(&tcp).await?
+    {
+        let stream = tls::accept(tcp, &front).await?;
+        let metrics = &hub.metrics().tls;
+        metrics.handshakes.add_one();
+        if stream.is_post_quantum() {
+            metrics.post_quantum.add_one();
+        }
+        return Ok(Opened::Tls(open(hub, stream, origin).await?));
+    }
+    Ok(Opened::Plain(open(hub, tcp, origin).await?))
+}
+
+async fn begins_with_tls(tcp: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0];
+    Ok(tcp.peek(&mut first).await? == 1 && first == [tls::FIRST_BYTE])
 }
 
 fn count(hub: &Hub, ending: &Ending) {
@@ -86,12 +125,13 @@ fn count(hub: &Hub, ending: &Ending) {
         Ending::Late => dropped.handshake_timeout.add_one(),
         Ending::Stuck => dropped.stuck_reader.add_one(),
         Ending::Silent => dropped.silent.add_one(),
+        Ending::Tls(TlsError::Protocol(_) | TlsError::Io(_)) => dropped.tls_failed.add_one(),
         Ending::Stream(StreamError::Protocol(_)) => dropped.not_websocket.add_one(),
         Ending::Refused(Refusal::BadRegistration) => dropped.bad_proof.add_one(),
         Ending::Link(_) | Ending::Forward(_) | Ending::Refused(Refusal::OutOfPlace(_)) => {
             dropped.malformed.add_one();
         }
-        Ending::Asked | Ending::Stopping | Ending::Stream(_) | Ending::Refused(_) => {}
+        Ending::Asked | Ending::Stopping | Ending::Tls(_) | Ending::Stream(_) | Ending::Refused(_) => {}
     }
 }
 

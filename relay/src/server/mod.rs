@@ -17,6 +17,7 @@ mod relayed;
 mod session;
 mod shutdown;
 mod socket;
+pub mod tls;
 mod udp;
 mod ws;
 
@@ -108,6 +109,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     /// One for each listener, in their order; behind them that of the second STUN port.
     datagrams: Vec<UdpSocket>,
+    front: Option<tls::Front>,
     started: Instant,
 }
 
@@ -156,8 +158,16 @@ impl Server {
             stun_ports,
             listeners,
             datagrams,
+            front: None,
             started: Instant::now(),
         })
+    }
+
+    /// Answers those who begin with TLS as well, on the same ports.
+    #[must_use]
+    pub fn with_tls(mut self, front: tls::Front) -> Self {
+        self.front = Some(front);
+        self
     }
 
     /// The ports that TCP is served on.
@@ -173,6 +183,7 @@ impl Server {
             instance: self.instance,
             versions: self.versions,
             stun_ports: self.stun_ports.clone(),
+            front: self.front.clone(),
             started: self.started,
         }
     }
@@ -183,7 +194,7 @@ impl Server {
     /// `Runtime` when the sockets cannot be watched; nothing after that is fatal.
     pub async fn run(self, stop: Stop) -> Result<(), ServeError> {
         let (alive, gone) = tokio::sync::mpsc::channel(1);
-        let acceptor = Arc::new(accept::Acceptor::new(Arc::clone(&self.hub), alive));
+        let acceptor = Arc::new(accept::Acceptor::new(Arc::clone(&self.hub), self.front, alive));
         let mut tasks = tokio::task::JoinSet::new();
         let mut sockets = Vec::new();
         for socket in self.datagrams {
@@ -208,6 +219,7 @@ pub struct Handle {
     instance: u64,
     versions: Versions,
     stun_ports: Vec<u16>,
+    front: Option<tls::Front>,
     started: Instant,
 }
 
@@ -225,6 +237,11 @@ impl Handle {
     /// When the server was bound.
     pub const fn started(&self) -> Instant {
         self.started
+    }
+
+    /// What is presented to those who begin with TLS, if anything.
+    pub const fn front(&self) -> Option<&tls::Front> {
+        self.front.as_ref()
     }
 
     pub(crate) fn hub(&self) -> &Hub {

@@ -145,7 +145,8 @@ impl<S: Line> Session<S> {
                 }
                 close(ws).await;
             }
-            Ending::Stream(_)
+            Ending::Tls(_)
+            | Ending::Stream(_)
             | Ending::Link(_)
             | Ending::Forward(_)
             | Ending::Stopping

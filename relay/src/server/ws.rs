@@ -34,9 +34,6 @@ const BOUND: Duration = Duration::from_millis(40);
 const MAX_STAGED: usize = 128 * 1024;
 /// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
-/// What is read at once, bytes, and what every connection keeps for it. The library's default is 128 KiB. Half of this would
-/// save 8 KiB per client and cost about a third more CPU per byte of full messages (examples/load).
-const READ_BUFFER: usize = 16 * 1024;
 /// Unwritten answers to pings beyond which further ones are not answered, bytes.
 const MAX_REPLIES: usize = 1024;
 /// Longest frame header of a server: two bytes and an eight-byte length (RFC 6455 §5.2).
@@ -126,6 +123,8 @@ pub(super) struct WsStream<S> {
     replies: Vec<u8>,
     staged: VecDeque<Staged>,
     staged_bytes: usize,
+    /// Whether what was written may not have left the layer below.
+    is_unflushed: bool,
     pace: Pace,
     /// What the socket was last told to hold unsent.
     unsent: usize,
@@ -138,7 +137,7 @@ impl<S: Line> WsStream<S> {
     /// [`StreamError`]; a request for anything else was answered with 404.
     pub(super) async fn accept(io: S) -> Result<Self, StreamError> {
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
+            .read_buffer_size(S::READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
@@ -152,6 +151,7 @@ impl<S: Line> WsStream<S> {
             replies: Vec::new(),
             staged: VecDeque::new(),
             staged_bytes: 0,
+            is_unflushed: false,
             pace: Pace::default(),
             unsent: MAX_STAGED,
         })
@@ -189,7 +189,7 @@ impl<S: Line> WsStream<S> {
 
     /// Whether nothing is left to write.
     pub(super) const fn is_idle(&self) -> bool {
-        self.staged_bytes == 0 && self.replies.is_empty()
+        self.staged_bytes == 0 && self.replies.is_empty() && !self.is_unflushed
     }
 
     /// Gives memory back: nothing has come for a while.
@@ -235,9 +235,12 @@ impl<S: Line> WsStream<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *written += sent;
+            self.is_unflushed = true;
             self.advance(sent);
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what is staged.

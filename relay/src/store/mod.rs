@@ -117,7 +117,7 @@ impl StoreError {
 /// What the ticket says, remembered so that `ticket` and the next start say the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remembered {
-    /// `host:port` each, as in the ticket.
+    /// As in the ticket.
     pub addresses: Vec<String>,
     /// What `--public` said last, if ever; kept until another is given.
     pub public: Option<String>,

@@ -301,7 +301,12 @@ fn faults(schema: &Value, whole: &Value, value: &Value, at: &str) -> Vec<String>
         let schema = whole.pointer(reference.trim_start_matches('#')).expect("it is there");
         return faults(schema, whole, value, at);
     }
+    if let Some(either) = schema["anyOf"].as_array() {
+        let mut each = either.iter().map(|schema| faults(schema, whole, value, at));
+        return each.clone().find(Vec::is_empty).or_else(|| each.next()).unwrap_or_default();
+    }
     let is_of = match schema["type"].as_str() {
+        Some("null") => value.is_null(),
         Some("object") => value.is_object(),
         Some("array") => value.is_array(),
         Some("string") => value.is_string(),

@@ -16,3 +16,4 @@ mod serving;
 mod slow;
 #[cfg(test)]
 mod stun;
+mod tls;

@@ -2,7 +2,7 @@
 
 use super::super::facts::{AddressReach, Daemon, RelayReach, Tcp};
 use futures_util::future::join_all;
-use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::ticket::{Address, RelayTicket};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,9 +31,10 @@ pub(super) async fn reach(relays: Vec<Vec<String>>) -> Vec<RelayReach> {
 }
 
 async fn one(text: String) -> AddressReach {
-    let (host, port) = text.rsplit_once(':').unwrap_or((&text, ""));
+    let host_port = Address::of(&text).host_port;
+    let (host, port) = host_port.rsplit_once(':').unwrap_or((host_port, ""));
     let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().unwrap_or(0));
-    let found = timeout(NAME_PATIENCE, tokio::net::lookup_host(&text)).await;
+    let found = timeout(NAME_PATIENCE, tokio::net::lookup_host(host_port)).await;
     let remotes: Vec<SocketAddr> = found.ok().and_then(Result::ok).into_iter().flatten().collect();
     let tries = join_all(remotes.iter().map(|remote| connect(*remote))).await;
     AddressReach {

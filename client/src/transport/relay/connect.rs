@@ -7,16 +7,17 @@
 //! other address may swallow what it gets. Whoever answers is not trusted for it: the relay proves its key in the link handshake
 //! (protocol §3.1).
 
-use super::StreamError;
+use super::line::Line;
+use super::{StreamError, tls};
 use crate::transport::outside::Outside;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use shadowmesh_proto::ticket::Address;
 use shadowmesh_proto::wire::relay::{HTTP_PATH, MAX_MESSAGE};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -34,7 +35,7 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// Read buffer; the library's default of 128 KiB is most of an idle daemon.
 const READ_BUFFER: usize = 16 * 1024;
 
-pub(super) type Ws = WebSocketStream<TcpStream>;
+pub(super) type Ws = WebSocketStream<Line>;
 
 /// A relay's address that answered.
 #[derive(Debug)]
@@ -112,8 +113,8 @@ pub(super) async fn connect(
                 let now = Instant::now();
                 if let Some(candidate) = take_due(&mut queue, now, before) {
                     before = Some(candidate.remote);
-                    let authority = addresses.get(candidate.at).map_or("", String::as_str);
-                    attempts.push(async move { (candidate, open(candidate.remote, authority, outside).await) });
+                    let address = Address::of(addresses.get(candidate.at).map_or("", String::as_str));
+                    attempts.push(async move { (candidate, open(candidate.remote, address, outside).await) });
                     queue.push_back(Candidate { not_before: now + AGAIN, ..candidate });
                     next_start = now + STAGGER;
                 }
@@ -140,7 +141,7 @@ fn take_due(queue: &mut VecDeque<Candidate>, now: Instant, before: Option<Socket
 
 /// Looks up `address`; a number is found without waiting, and so before any attempt begins.
 async fn resolve(at: usize, address: &str) -> (usize, Result<Vec<SocketAddr>, StreamError>) {
-    let found = timeout(TRY_WITHIN, tokio::net::lookup_host(address)).await;
+    let found = timeout(TRY_WITHIN, tokio::net::lookup_host(Address::of(address).host_port)).await;
     let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let found = found.map(|found| alternate(found.collect()));
     let found = match found {
@@ -172,18 +173,24 @@ fn enqueue(queue: &mut VecDeque<Candidate>, at: usize, best: usize, found: Vec<S
     }
 }
 
-/// TCP and the WebSocket upgrade.
-async fn open(remote: SocketAddr, authority: &str, outside: &Outside) -> Result<Ws, StreamError> {
+/// TCP, TLS where the address says so, and the WebSocket upgrade.
+async fn open(remote: SocketAddr, address: Address<'_>, outside: &Outside) -> Result<Ws, StreamError> {
     let connecting = async { outside.tcp(remote).await?.connect(remote).await };
-    let stream = connecting.await.map_err(|error| StreamError::Connect(remote, error))?;
+    let tcp = connecting.await.map_err(|error| StreamError::Connect(remote, error))?;
+    let line = if address.is_tls {
+        let shaken = tls::connect(tcp, address.host_port, remote).await;
+        Line::Tls(shaken.map_err(|error| StreamError::NotTls(remote, error))?)
+    } else {
+        Line::Plain(tcp)
+    };
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(4 * MAX_MESSAGE)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let url = format!("ws://{authority}{HTTP_PATH}");
-    let upgraded = client_async_with_config(url, stream, Some(config)).await;
+    let url = format!("ws://{}{HTTP_PATH}", address.host_port);
+    let upgraded = client_async_with_config(url, line, Some(config)).await;
     upgraded.map(|(ws, _)| ws).map_err(|error| StreamError::NotARelay(remote, error))
 }
 

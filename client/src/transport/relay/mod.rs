@@ -4,7 +4,7 @@
 //! above it: what the messages mean is the endpoint's business, which also decides when a connection is dead
 //! ([`RelayStream::give_up`]).
 //!
-//! - `connect`: every address of the relay at once, the first that answers wins.
+//! - `connect`: every address of the relay at once, the first that answers wins; by `tls` where it says so, over a `line` of one kind or the other.
 //! - `backoff`: the pauses between tries.
 //! - `stream`: an open stream, from [`RelayEvent::Opened`] to [`RelayEvent::Closed`].
 //!
@@ -17,9 +17,11 @@
 
 mod backoff;
 mod connect;
+mod line;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use super::outside::Outside;
 use crate::plane::{InboundSender, StreamHandle, Waker};
@@ -141,7 +143,7 @@ impl RelayHandle {
 pub struct Relay {
     /// Its place in the configuration.
     pub no: RelayNo,
-    /// `host:port` each, all of one relay, best first.
+    /// As in a ticket, all of one relay, best first.
     pub addresses: Vec<String>,
     /// Makes sockets.
     pub outside: Outside,
@@ -171,6 +173,8 @@ enum StreamError {
     NoAnswer(String),
     #[error("{0}: {1}")]
     Connect(SocketAddr, io::Error),
+    #[error("{0} answers, but not by TLS: {1}")]
+    NotTls(SocketAddr, io::Error),
     #[error("{0} answers, but not as a relay: {1}")]
     NotARelay(SocketAddr, WsError),
     #[error("the connection broke: {0}")]

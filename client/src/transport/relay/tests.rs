@@ -13,7 +13,7 @@ use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::session::{ChunkPool, RingLimits};
 use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE, StreamMessage};
 use std::future::Future;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -37,6 +37,11 @@ struct Client {
 
 impl Client {
     fn new(addresses: &[SocketAddr]) -> Self {
+        Self::at(addresses.iter().map(ToString::to_string).collect())
+    }
+
+    /// Of addresses as tickets have them.
+    fn at(addresses: Vec<String>) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
         let snapshot = Snapshot {
             directory: Arc::new(Directory::new(MacAddr([2; 6]))),
@@ -60,7 +65,7 @@ impl Client {
         let (sender, events) = mpsc::channel(64);
         let relay = Relay {
             no: RelayNo(0),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
+            addresses,
             outside: Outside::new(Arc::new(Netlink::open().unwrap()), 0),
             events: sender,
             inbound: plane.messages(),
@@ -98,7 +103,7 @@ impl Client {
     }
 }
 
-type Server = WebSocketStream<TcpStream>;
+type Server<S = TcpStream> = WebSocketStream<S>;
 
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,14 +116,14 @@ async fn accept(listener: &TcpListener) -> Server {
     soon("an upgrade", accept_async(stream)).await.unwrap()
 }
 
-async fn binary(server: &mut Server) -> Vec<u8> {
+async fn binary<S: AsyncRead + AsyncWrite + Unpin>(server: &mut Server<S>) -> Vec<u8> {
     match soon("a message", server.next()).await {
         Some(Ok(Message::Binary(message))) => message.to_vec(),
         other => panic!("{other:?}"),
     }
 }
 
-async fn say(server: &mut Server, message: Vec<u8>) {
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(server: &mut Server<S>, message: Vec<u8>) {
     server.send(Message::binary(message)).await.unwrap();
 }
 
@@ -401,4 +406,57 @@ async fn a_device_that_is_gone_ends_the_task_and_not_the_process() {
     say(&mut server, forward(1)).await;
     assert!(soon("the end of the task", events.recv()).await.is_none());
     drop(handle);
+}
+
+/// A server's side of TLS with a certificate that nobody signed, for another name, whose time was over long ago.
+fn acceptor() -> tokio_rustls::TlsAcceptor {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["another.example".into()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.serialize_der().try_into().unwrap())
+        .unwrap();
+    Arc::new(config).into()
+}
+
+#[tokio::test]
+async fn an_address_of_tls_is_reached_by_it_whatever_the_certificate() {
+    let (listener, address) = listener().await;
+    let mut client = Client::at(vec![format!("wss://localhost:{}", address.port())]);
+    let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
+    let tls = soon("a TLS handshake", acceptor().accept(tcp)).await.unwrap();
+    let (_, said) = tls.get_ref();
+    assert_eq!(said.server_name(), Some("localhost"));
+    let group = said.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    let mut server = soon("an upgrade", accept_async(tls)).await.unwrap();
+    let (_, data, stream) = client.opened().await;
+    stream.registered();
+    for n in 0..50 {
+        data.push(forward(n));
+        assert_eq!(binary(&mut server).await, forward(n));
+        say(&mut server, forward(n)).await;
+        let packet = soon("a packet", client.output.packets.recv()).await.unwrap();
+        assert_eq!(packet.packet[1..], [n; 40]);
+    }
+    stream.send(control(9));
+    client.handle.end();
+    stream.finish();
+    assert_eq!(binary(&mut server).await, control(9));
+    assert!(matches!(soon("the end", server.next()).await, Some(Ok(Message::Close(_)))));
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_where_it_is_expected_is_named() {
+    let (listener, address) = listener().await;
+    let mut client = Client::at(vec![format!("wss://{address}")]);
+    let (mut stream, _) = soon("a connection", listener.accept()).await.unwrap();
+    stream.write_all(b"HTTP/1.1 429 Too Many Requests\r\n\r\n").await.unwrap();
+    let why = client.closed().await;
+    assert!(why.contains(&format!("{address} answers, but not by TLS")), "{why}");
 }

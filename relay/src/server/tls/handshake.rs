@@ -1,0 +1,75 @@
+//! The TLS handshake of a connection; the caller sets the deadline.
+//!
+//! Its asymmetric work, some 150 µs, happens on another thread, as that of the link handshake does and for the same reason: whoever begins handshakes as fast
+//! as he can then competes with forwarding for a core, and not for the thread that forwards (see [`opening`](super::super::opening)).
+
+use super::Front;
+use super::stream::{Now, TlsStream};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use std::future::poll_fn;
+use std::io;
+use tokio::net::TcpStream;
+
+/// Why there is no TLS stream.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::server) enum TlsError {
+    /// What came is no TLS 1.3 that can be answered.
+    #[error("no TLS of the kind that is spoken here: {0}")]
+    Protocol(rustls::Error),
+    /// The other side ended it.
+    #[error("the client gave its TLS handshake up")]
+    GivenUp,
+    /// The relay is ending.
+    #[error("the relay is stopping")]
+    Stopping,
+    /// The network, or an alert of the other side.
+    #[error("the TLS handshake failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Ends the handshake that whoever is behind `tcp` has begun.
+pub(in crate::server) async fn accept(tcp: TcpStream, front: &Front) -> Result<TlsStream, TlsError> {
+    let accepted = hello(&tcp).await?;
+    let config = front.presented().config();
+    // In a set because that takes the work back, if it has not begun, when the connection runs out of time meanwhile.
+    let mut set = tokio::task::JoinSet::new();
+    set.spawn_blocking(move || accepted.into_connection(config));
+    let connection = match set.join_next().await {
+        Some(Ok(Ok(connection))) => connection,
+        Some(Ok(Err((error, alert)))) => return Err(refuse(&tcp, error, alert)),
+        Some(Err(_)) | None => return Err(TlsError::Stopping),
+    };
+    let mut stream = TlsStream::new(tcp, connection);
+    match poll_fn(|cx| stream.poll_handshake(cx)).await {
+        Ok(()) => Ok(stream),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(TlsError::GivenUp),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads until the client's first message is whole. The library takes 64 KiB of it at most.
+async fn hello(tcp: &TcpStream) -> Result<Accepted, TlsError> {
+    let mut acceptor = Acceptor::default();
+    loop {
+        tcp.readable().await?;
+        match acceptor.read_tls(&mut Now(tcp)) {
+            Ok(0) => return Err(TlsError::GivenUp),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(accepted),
+            Ok(None) => {}
+            Err((error, alert)) => return Err(refuse(tcp, error, alert)),
+        }
+    }
+}
+
+/// Tells the client why, if its socket takes the few bytes.
+fn refuse(tcp: &TcpStream, error: rustls::Error, mut alert: AcceptedAlert) -> TlsError {
+    if let Err(unsaid) = alert.write_all(&mut Now(tcp)) {
+        tracing::trace!(error = %unsaid, "a TLS alert could not be sent");
+    }
+    TlsError::Protocol(error)
+}

@@ -1,0 +1,289 @@
+//! TLS in front of the stream: what is agreed on, what is refused, and that everything passes as it does without.
+
+use crate::harness::{Client, Received, TestRelay, dropped, forward, network, open, upgrade};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, ProtocolVersion, SignatureScheme};
+use shadowmesh_proto::version::SPOKEN;
+use shadowmesh_proto::wire::relay::{Control, GoneReason};
+use shadowmesh_relay::admin::Status;
+use shadowmesh_relay::config::Settings;
+use shadowmesh_relay::server::tls::Front;
+use shadowmesh_relay::server::tls::certificate::Certificate;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Signed by itself, until that year; and its DER.
+fn certificate(year: i32) -> (Certificate, CertificateDer<'static>) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["relay.example".into()]).unwrap();
+    params.not_after = date_time_ymd(year, 1, 1);
+    let made = params.self_signed(&key).unwrap().der().clone();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    (Certificate::new(vec![made.clone()], key).unwrap(), made)
+}
+
+/// Takes any certificate whose key signed.
+#[derive(Debug)]
+struct Any(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Any {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        unreachable!("TLS 1.3 alone")
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn client(groups: Vec<&'static dyn SupportedKxGroup>, protocols: &[&[u8]]) -> TlsConnector {
+    let provider = Arc::new(CryptoProvider { kx_groups: groups, ..aws_lc_rs::default_provider() });
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Any(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn usual() -> TlsConnector {
+    client(vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519], &[b"http/1.1"])
+}
+
+async fn connect(relay: &TestRelay, with: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(relay.address).await?;
+    tcp.set_nodelay(true)?;
+    with.connect(ServerName::try_from("another.example").unwrap(), tcp).await
+}
+
+fn relay() -> (TestRelay, Front) {
+    let front = Front::new(certificate(2040).0);
+    (TestRelay::start_with_tls(&Settings::default(), front.clone()), front)
+}
+
+async fn join(relay: &TestRelay, seed: u64) -> Client<TlsStream<TcpStream>> {
+    let stream = connect(relay, &usual()).await.unwrap();
+    Client::try_join(relay, upgrade(stream).await, &network(1), seed).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_by_tls_and_one_without_meet_on_one_port_and_packets_pass_unchanged() {
+    let (relay, _) = relay();
+    let mut a = join(&relay, 10).await;
+    let mut b = Client::join(&relay, &network(1), 11).await;
+    a.send(Control::Connect { peer: None }).await;
+    let channel = a.met(b.node).await;
+    assert_eq!(b.met(a.node).await, channel);
+    // Records are of 16 KiB at most, and messages of four times as much.
+    for len in [1usize, 1_200, 16_384, 65_000] {
+        for _ in 0..20 {
+            let packet = vec![u8::try_from(len % 251).unwrap(); len];
+            a.forward(channel, &[&packet]).await;
+            b.forward(channel, &[&packet]).await;
+            let message = forward(channel, &[&packet]);
+            assert_eq!(b.next().await, Received::Forward(message.clone().into()));
+            assert_eq!(a.next().await, Received::Forward(message.into()));
+        }
+    }
+    let Control::Registered { observed_tcp, .. } = a.registered else { panic!("not registered") };
+    assert_eq!(observed_tcp, a.ws.get_ref().get_ref().0.local_addr().unwrap());
+    let gone = a.node;
+    a.send(Control::Leave).await;
+    a.closed().await;
+    assert_eq!(b.control().await, Control::PeerGone { peer: gone, channel, reason: GoneReason::Left });
+    let tls = Status::of(&relay.handle).tls.unwrap();
+    assert_eq!((tls.handshakes, tls.post_quantum, tls.certificate_expires), (1, 1, 2_208_988_800));
+}
+
+/// What stands in the receiver's queue when it reads slowly is written as it reads, also what only the TLS layer still holds.
+#[tokio::test]
+async fn what_waits_for_a_slow_reader_comes_without_another_word() {
+    let (relay, _) = relay();
+    let mut a = join(&relay, 10).await;
+    let mut b = join(&relay, 11).await;
+    a.send(Control::Connect { peer: None }).await;
+    let channel = a.met(b.node).await;
+    b.met(a.node).await;
+    // Less than its queue takes, more than its socket does.
+    let packet = vec![7; 8_000];
+    for n in 0..40u8 {
+        a.forward(channel, &[&packet, &[n]]).await;
+    }
+    a.sync().await;
+    for n in 0..40u8 {
+        let message = tokio::time::timeout(Duration::from_secs(20), b.next()).await.expect("it comes");
+        assert_eq!(message, Received::Forward(forward(channel, &[&packet, &[n]]).into()));
+    }
+}
+
+#[tokio::test]
+async fn post_quantum_is_preferred_and_what_is_older_taken() {
+    let (relay, _) = relay();
+    let groups = aws_lc_rs::kx_group::X25519MLKEM768;
+    for (offered, agreed) in [
+        // Shares of both come: it is the relay that chooses.
+        (vec![groups, aws_lc_rs::kx_group::X25519], NamedGroup::X25519MLKEM768),
+        (vec![aws_lc_rs::kx_group::X25519], NamedGroup::X25519),
+        (vec![aws_lc_rs::kx_group::SECP256R1], NamedGroup::secp256r1),
+    ] {
+        let stream = connect(&relay, &client(offered, &[])).await.unwrap();
+        let (_, tls) = stream.get_ref();
+        assert_eq!(tls.negotiated_key_exchange_group().unwrap().name(), agreed);
+        assert_eq!(tls.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+        assert_eq!(tls.alpn_protocol(), None, "it named none");
+    }
+    let stream = connect(&relay, &client(vec![groups], &[b"h2", b"http/1.1"])).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let refused = connect(&relay, &client(vec![groups], &[b"h2"])).await.unwrap_err();
+    assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
+    let refused = connect(&relay, &client(vec![aws_lc_rs::kx_group::SECP384R1], &[])).await.unwrap_err();
+    assert!(refused.to_string().contains("HandshakeFailure"), "{refused}");
+    relay.until(|status| dropped(status, "tls_failed") == 2).await;
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_session() {
+    let (relay, _) = relay();
+    let connector = usual();
+    for _ in 0..2 {
+        let stream = connect(&relay, &connector).await.unwrap();
+        // Something of the relay is read, so that tickets would have come before it.
+        let client = Client::try_join(&relay, upgrade(stream).await, &network(1), 10).await.unwrap();
+        let (_, tls) = client.ws.get_ref().get_ref();
+        assert_eq!(tls.tls13_tickets_received(), 0);
+        assert_eq!(tls.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
+}
+
+#[tokio::test]
+async fn another_certificate_is_presented_to_the_next_and_ends_nobody() {
+    let (relay, front) = relay();
+    let mut before = join(&relay, 10).await;
+    let (expired, der) = certificate(2001);
+    front.present(expired);
+    let after = connect(&relay, &usual()).await.unwrap();
+    assert_eq!(after.get_ref().1.peer_certificates().unwrap(), [der]);
+    let mut after = Client::try_join(&relay, upgrade(after).await, &network(1), 11).await.unwrap();
+    before.sync().await;
+    after.sync().await;
+}
+
+#[tokio::test]
+async fn who_begins_with_tls_and_does_not_go_on_is_cut_in_time() {
+    let settings = Settings { handshake_timeout: Duration::from_millis(800), ..Settings::default() };
+    let relay = TestRelay::start_with_tls(&settings, Front::new(certificate(2040).0));
+    let silent = TcpStream::connect(relay.address).await.unwrap();
+    let mut one_byte = TcpStream::connect(relay.address).await.unwrap();
+    one_byte.write_all(&[0x16]).await.unwrap();
+    let mut half = TcpStream::connect(relay.address).await.unwrap();
+    half.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await.unwrap();
+    let mut done = connect(&relay, &usual()).await.unwrap();
+    done.flush().await.unwrap();
+    for mut stream in [silent, one_byte, half] {
+        assert!(!matches!(stream.read(&mut [0; 64]).await, Ok(1..)), "nothing is said");
+    }
+    assert!(!matches!(done.read(&mut [0; 64]).await, Ok(1..)));
+    relay.until(|status| dropped(status, "handshake_timeout") == 4).await;
+    assert_eq!(relay.drops("tls_failed"), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_tls_of_today_is_refused_and_counted() {
+    let (relay, _) = relay();
+    let wrong: [&[u8]; 5] = [
+        // No handshake, a record that is too long, a message that is none, one without an end, TLS 1.2.
+        &[0x16, 3, 1, 0, 4, 2, 0, 0, 0],
+        &[0x16, 3, 1, 0xff, 0xff, 1],
+        &[0x16, 0x16, 0x16, 0x16, 0x16, 0x16, 0x16, 0x16],
+        &[0x16, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff],
+        &hello_of_tls12(),
+    ];
+    for bytes in wrong {
+        let mut stream = TcpStream::connect(relay.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        // An alert, or nothing.
+        assert!(answer.is_empty() || answer.first() == Some(&0x15), "{answer:?}");
+    }
+    relay.until(|status| dropped(status, "tls_failed") >= 4).await;
+    Client::join(&relay, &network(1), 10).await.sync().await;
+}
+
+/// A ClientHello that names TLS 1.2 and no other.
+fn hello_of_tls12() -> Vec<u8> {
+    let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x2b], &[1, 0], &[0, 0]].concat();
+    let len = u8::try_from(body.len()).unwrap();
+    [&[0x16, 3, 1, 0, len + 4, 1, 0, 0, len][..], &body].concat()
+}
+
+#[tokio::test]
+async fn damage_inside_ends_the_stream_with_an_alert() {
+    let (relay, _) = relay();
+    let mut stream = connect(&relay, &usual()).await.unwrap();
+    stream.flush().await.unwrap();
+    let (tcp, _) = stream.get_mut();
+    // A record of application data that nobody sealed.
+    tcp.write_all(&[[0x17, 3, 3, 0, 40].as_slice(), &[9; 40]].concat()).await.unwrap();
+    let error = stream.read(&mut [0; 64]).await.unwrap_err();
+    assert!(error.to_string().contains("BadRecordMac") || error.to_string().contains("DecryptError"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_is_told_to_the_peer_as_lost() {
+    let (relay, _) = relay();
+    let mut a = join(&relay, 10).await;
+    let mut b = Client::join(&relay, &network(1), 11).await;
+    a.send(Control::Connect { peer: None }).await;
+    let channel = a.met(b.node).await;
+    b.met(a.node).await;
+    let gone = a.node;
+    // No close_notify: as who cuts the connection would do it.
+    a.ws.get_mut().get_mut().0.shutdown().await.unwrap();
+    assert_eq!(b.control().await, Control::PeerGone { peer: gone, channel, reason: GoneReason::Lost });
+}
+
+#[tokio::test]
+async fn where_no_tls_is_spoken_a_greeting_of_it_is_closed() {
+    let relay = TestRelay::start(&Settings::default());
+    assert!(connect(&relay, &usual()).await.is_err());
+    assert_eq!(Status::of(&relay.handle).tls, None);
+    let stream = open(&relay).await;
+    Client::try_speaking(&relay, stream, &network(1), 10, SPOKEN).await.unwrap().sync().await;
+}
