@@ -78,6 +78,8 @@ counters! {
         malformed,
         /// Connections that did not finish handshake and REGISTER in time.
         handshake_timeout,
+        /// Connections of trusted proxies whose header (PROXY protocol) is of no use.
+        proxy_header,
         /// Connections that began with TLS and did not come to an agreement: another version, an alert, or no TLS at all.
         tls_failed,
         /// Connections that were no WebSocket of ours.

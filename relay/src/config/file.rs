@@ -6,7 +6,7 @@
 
 use super::fault::{ConfigError, Fault};
 use super::keys::{Key, LIMITS};
-use super::{Settings, span};
+use super::{Prefixes, Settings, span};
 use crate::public::Public;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -127,7 +128,7 @@ impl ConfigFile {
         let settings = &mut self.settings;
         let limits = &mut settings.limits;
         match value.key {
-            Key::Listen => self.listen = Some(value.addresses()?),
+            Key::Listen => self.listen = Some(value.list()?),
             Key::Public => self.public = Some(value.text()?.parse().map_err(|_| value.refused())?),
             Key::TlsCert => self.tls_cert = Some(value.path()?),
             Key::TlsKey => self.tls_key = Some(value.path()?),
@@ -141,6 +142,7 @@ impl ConfigFile {
             }
             Key::HandshakeTimeout => settings.handshake_timeout = value.time(seconds(1, 60))?,
             Key::WriteTimeout => settings.write_timeout = value.time(seconds(1, 600))?,
+            Key::TrustedProxies => settings.trusted_proxies = Prefixes(value.list()?),
             Key::Connections => limits.connections = value.number(1..=usize::MAX)?,
             Key::ConnectionsPerAddress => limits.connections_per_address = value.number(1..=usize::MAX)?,
             Key::MembersPerNetwork => limits.members_per_network = value.number(1..=usize::MAX)?,
@@ -162,10 +164,10 @@ impl ConfigFile {
         let Settings { limits, .. } = &self.settings;
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "not set".to_owned());
         match key {
-            Key::Listen => {
-                or_none(self.listen.as_ref().map(|addresses| {
-                    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                }))
+            Key::Listen => or_none(self.listen.as_deref().map(joined)),
+            Key::TrustedProxies => {
+                let Prefixes(trusted) = &self.settings.trusted_proxies;
+                or_none(Some(joined(trusted)).filter(|_| !trusted.is_empty()))
             }
             Key::Public => or_none(
                 self.public.as_ref().map(|public| public.to_remember().unwrap_or_else(|| "auto".to_owned())),
@@ -198,6 +200,10 @@ impl ConfigFile {
     }
 }
 
+fn joined<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl Value<'_, '_> {
     /// It is none of those that are possible.
     fn refused(&self) -> Refused {
@@ -213,14 +219,15 @@ impl Value<'_, '_> {
         if text.is_empty() { Err(self.refused()) } else { Ok(text.into()) }
     }
 
-    fn addresses(&self) -> Result<Vec<SocketAddr>, Refused> {
+    /// At least one.
+    fn list<T: FromStr>(&self) -> Result<Vec<T>, Refused> {
         let list = self.value.get_ref().as_array().ok_or_else(|| self.refused())?;
-        let address = |item: &Spanned<DeValue<'_>>| {
+        let item = |item: &Spanned<DeValue<'_>>| {
             let read = item.get_ref().as_str().and_then(|text| text.parse().ok());
             read.ok_or_else(|| (item.span(), self.key.about().expected()))
         };
-        let addresses: Vec<_> = list.iter().map(address).collect::<Result<_, _>>()?;
-        if addresses.is_empty() { Err(self.refused()) } else { Ok(addresses) }
+        let items: Vec<_> = list.iter().map(item).collect::<Result<_, _>>()?;
+        if items.is_empty() { Err(self.refused()) } else { Ok(items) }
     }
 
     fn number<T: TryFrom<i64> + PartialOrd>(&self, range: RangeInclusive<T>) -> Result<T, Refused> {
@@ -315,8 +322,10 @@ mod tests {
         assert_eq!((file.public.clone(), file.stun_alt), (Some(Public::Auto), Some(8444)));
         assert_eq!(file.listen, Some(vec!["[::]:8443".parse().unwrap()]));
         let mut defaults = Settings::default();
-        // The only one that is no default: there is no number for "as much as the line gives".
+        // There is no number for "as much as the line gives".
         defaults.limits.bytes_per_second = Some(12_500_000.0);
+        // Nobody is believed by default.
+        defaults.trusted_proxies = Prefixes(vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()]);
         assert_eq!(file.settings, defaults);
     }
 
@@ -353,6 +362,7 @@ mod tests {
                 Key::StunAlt => "3",
                 Key::Heartbeat | Key::Rotation | Key::HandshakeTimeout | Key::WriteTimeout => "\"5s\"",
                 Key::Direct => "false",
+                Key::TrustedProxies => "[\"10.0.0.0/8\", \"::1\"]",
                 Key::BackPressure => "\"5ms\"",
                 Key::Mtu => "1280",
                 Key::QueueBytes => "65536",

@@ -222,6 +222,16 @@ keys! {
         example: "\"10s\"",
         counts: CONNECTIONS,
     }
+    TrustedProxies {
+        table: "",
+        name: "trusted_proxies",
+        kind: Kind::List,
+        what: "Reverse proxies before it, which say whose stream it is: PROXY protocol version 2, or X-Forwarded-For.",
+        values: "addresses, and ranges such as 10.0.0.0/8; everybody else's word is passed over",
+        default: "none",
+        example: "[\"127.0.0.1\", \"::1\"]",
+        counts: CONNECTIONS,
+    }
     Connections {
         table: LIMITS,
         name: "connections",

@@ -218,11 +218,35 @@ impl Sites {
     /// # Errors
     /// [`Full`].
     pub fn enter(&mut self, now: Instant, site: Site, limits: &Limits) -> Result<(), Full> {
+        self.enter_unnamed(limits)?;
+        self.name(now, site, limits).inspect_err(|_| self.leave_unnamed())
+    }
+
+    /// Counts a new connection of which it is not known yet whose it is: [`Self::name`] follows, or [`Self::leave_unnamed`].
+    ///
+    /// # Errors
+    /// [`Full::Relay`].
+    pub const fn enter_unnamed(&mut self, limits: &Limits) -> Result<(), Full> {
         if self.open >= limits.connections {
             return Err(Full::Relay);
         }
+        self.open += 1;
+        Ok(())
+    }
+
+    /// A connection that was not named is closed.
+    pub const fn leave_unnamed(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// A connection that is counted already turns out to be from `site`. When it may not be, it stays unnamed.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn name(&mut self, now: Instant, site: Site, limits: &Limits) -> Result<(), Full> {
         self.forget_idle(now);
-        let is_scarce = self.open >= limits.connections / 4 * 3;
+        let others = self.open.saturating_sub(1);
+        let is_scarce = others >= limits.connections / 4 * 3;
         let allowed = (limits.connections_per_address / if is_scarce { 8 } else { 1 }).max(1);
         let customer = site.customer().and_then(|customer| self.sites.get(&customer));
         if customer.is_some_and(|customer| customer.open >= CUSTOMER_SITES * allowed) {
@@ -238,7 +262,6 @@ impl Sites {
         for site in site.counted_in() {
             self.site(now, site, limits).open += 1;
         }
-        self.open += 1;
         Ok(())
     }
 
@@ -347,6 +370,22 @@ mod tests {
         assert_eq!(sites.enter(now, a, &limits), Err(Full::Rate(Duration::from_secs(1))));
         now += Duration::from_secs(1);
         assert_eq!(sites.enter(now, a, &limits), Ok(()));
+    }
+
+    #[test]
+    fn who_is_named_later_counts_from_the_start_and_for_his_own_site() {
+        let (now, limits, mut sites) = (Instant::now(), limits(), Sites::new());
+        let a = site("192.0.2.1");
+        for _ in 0..limits.connections {
+            assert_eq!(sites.enter_unnamed(&limits), Ok(()));
+        }
+        assert_eq!(sites.enter_unnamed(&limits), Err(Full::Relay));
+        assert_eq!(sites.enter(now, a, &limits), Err(Full::Relay));
+        assert_eq!(sites.name(now, a, &limits), Ok(()));
+        assert_eq!(sites.name(now, a, &limits), Err(Full::Site), "when places are scarce a site has one");
+        sites.leave_unnamed();
+        sites.leave(a);
+        assert_eq!(sites.open(), limits.connections - 2);
     }
 
     #[test]

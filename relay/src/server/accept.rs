@@ -8,12 +8,13 @@ use crate::server::port::lock;
 use crate::server::relayed::{Entrance, Socket};
 use crate::server::socket::tune;
 use crate::server::tls::Front;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::http::StatusCode;
 
 /// Pause after the system refused to accept (out of descriptors or memory): trying at once would spin.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -52,57 +53,107 @@ impl Acceptor {
 
     fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, socket: &Arc<Socket>) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let site = Site::of(peer.ip());
-        let rules = self.hub.rules();
-        let entered = lock(&self.sites).enter(Instant::now(), site, &rules.limits);
+        let mut pass = Pass { acceptor: Arc::clone(self), counted: Counted::Not };
+        let is_proxied = self.hub.rules().trusted.contains(peer.ip());
+        let entered = if is_proxied { pass.enter() } else { pass.name(peer.ip()) };
         if let Err(full) = entered {
-            self.refuse(&stream, full);
+            say_full(&stream, full);
             return;
         }
-        let pass = Pass { acceptor: Arc::clone(self), site };
         let (Ok(()), Ok(local)) = (tune(&stream), stream.local_addr()) else {
             // Gone already.
             return;
         };
         self.hub.metrics().connections.add_one();
-        let origin = Origin {
-            conn: ConnId(self.next.fetch_add(1, Ordering::Relaxed)),
-            peer,
-            entrance: Entrance::new(Arc::clone(socket), local.ip()),
-        };
+        let socket = Arc::clone(socket);
+        let entrance = if is_proxied { Entrance::any(socket) } else { Entrance::new(socket, local.ip()) };
+        let conn = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
+        let origin = Origin { conn, peer, is_proxied, entrance, pass };
         let (hub, front, alive) = (Arc::clone(&self.hub), self.front.clone(), self.alive.clone());
         tokio::spawn(async move {
             conn::serve(hub, front, stream, origin).await;
-            drop((pass, alive));
+            drop(alive);
         });
-    }
-
-    /// Before the handshake there is only HTTP to say it in; the few bytes fit any socket's buffer, and if not, so be it.
-    fn refuse(&self, stream: &TcpStream, full: Full) {
-        let dropped = &self.hub.metrics().dropped;
-        let (counter, status, wait) = match full {
-            Full::Relay => (&dropped.refused_full, "503 Service Unavailable", RETRY_FULL),
-            Full::Site => (&dropped.refused_address, "429 Too Many Requests", RETRY_FULL),
-            Full::Rate(wait) => (&dropped.refused_rate, "429 Too Many Requests", wait),
-        };
-        counter.add_one();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nRetry-After: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-            wait.as_secs().max(1)
-        );
-        let _ = stream.try_write(answer.as_bytes());
     }
 }
 
-/// A connection's place among those of its site.
+/// Before the handshake there is only HTTP to say it in; the few bytes fit any socket's buffer, and if not, so be it.
+pub(super) fn say_full(stream: &TcpStream, full: Full) {
+    let (status, wait) = retry(full);
+    let answer = format!(
+        "HTTP/1.1 {} {}\r\nRetry-After: {wait}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        status.as_str(),
+        status.canonical_reason().unwrap_or_default()
+    );
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+/// How a client is told that there is no place, and after how many seconds it may try again.
+pub(super) fn retry(full: Full) -> (StatusCode, u64) {
+    let (status, wait) = match full {
+        Full::Relay => (StatusCode::SERVICE_UNAVAILABLE, RETRY_FULL),
+        Full::Site => (StatusCode::TOO_MANY_REQUESTS, RETRY_FULL),
+        Full::Rate(wait) => (StatusCode::TOO_MANY_REQUESTS, wait),
+    };
+    (status, wait.as_secs().max(1))
+}
+
+/// A connection's place, among all and among those of its site. A stream that a proxy passes on has none among these until it is known whose it is.
 #[derive(Debug)]
-struct Pass {
+pub(super) struct Pass {
     acceptor: Arc<Acceptor>,
-    site: Site,
+    counted: Counted,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Counted {
+    Not,
+    Unnamed,
+    For(Site),
+}
+
+impl Pass {
+    fn enter(&mut self) -> Result<(), Full> {
+        let rules = self.acceptor.hub.rules();
+        let entered = lock(&self.acceptor.sites).enter_unnamed(&rules.limits);
+        self.count(entered, Counted::Unnamed)
+    }
+
+    /// The connection is from `ip`.
+    ///
+    /// # Errors
+    /// [`Full`], which is counted.
+    pub(super) fn name(&mut self, ip: IpAddr) -> Result<(), Full> {
+        let rules = self.acceptor.hub.rules();
+        let (now, site) = (Instant::now(), Site::of(ip));
+        let mut sites = lock(&self.acceptor.sites);
+        let named = match self.counted {
+            Counted::Not => sites.enter(now, site, &rules.limits),
+            Counted::Unnamed => sites.name(now, site, &rules.limits),
+            Counted::For(_) => return Ok(()),
+        };
+        drop(sites);
+        self.count(named, Counted::For(site))
+    }
+
+    fn count(&mut self, result: Result<(), Full>, counted: Counted) -> Result<(), Full> {
+        let dropped = &self.acceptor.hub.metrics().dropped;
+        match result {
+            Ok(()) => self.counted = counted,
+            Err(Full::Relay) => dropped.refused_full.add_one(),
+            Err(Full::Site) => dropped.refused_address.add_one(),
+            Err(Full::Rate(_)) => dropped.refused_rate.add_one(),
+        }
+        result
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        lock(&self.acceptor.sites).leave(self.site);
+        match self.counted {
+            Counted::Not => {}
+            Counted::Unnamed => lock(&self.acceptor.sites).leave_unnamed(),
+            Counted::For(site) => lock(&self.acceptor.sites).leave(site),
+        }
     }
 }

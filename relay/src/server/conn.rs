@@ -1,15 +1,19 @@
 //! One connection, from its first byte to its last.
 //!
-//! Life: TLS where the first byte says so, [`opening`] (WebSocket upgrade, link handshake and REGISTER), all within one deadline, then a
+//! Life: what a proxy says of it, TLS where the first byte says so, [`opening`] (WebSocket upgrade, link handshake and REGISTER), all within one deadline, then a
 //! [`session`](super::session) that reads, writes and watches the time, then the end, in which the client is told why if
 //! there is a why.
 //!
 //! [`opening`]: super::opening
 
+use crate::config::Prefixes;
 use crate::core::ConnId;
 use crate::core::auth::Refusal;
+use crate::core::limits::Full;
+use crate::server::accept::{Pass, retry, say_full};
 use crate::server::hub::Hub;
 use crate::server::opening::open;
+use crate::server::proxied::{self, ProxyError};
 use crate::server::relayed::Entrance;
 use crate::server::session::Session;
 use crate::server::socket::Line;
@@ -22,6 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::server::ErrorResponse;
+use tokio_tungstenite::tungstenite::http::HeaderMap;
+use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
 
 /// For the last words of a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -36,6 +43,10 @@ pub(super) enum Ending {
     Asked,
     #[error("the relay is stopping")]
     Stopping,
+    #[error("there is no place for it")]
+    Full,
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -64,8 +75,41 @@ impl From<std::io::Error> for Ending {
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) conn: ConnId,
+    /// As others see it; port 0 where that is not known.
     pub(super) peer: SocketAddr,
+    /// `peer` is a proxy that is believed, which has not said yet whose stream it is.
+    pub(super) is_proxied: bool,
     pub(super) entrance: Entrance,
+    pub(super) pass: Pass,
+}
+
+impl Origin {
+    /// The proxy says whose stream it is.
+    fn on_source(&mut self, source: SocketAddr) -> Result<(), Full> {
+        (self.peer, self.is_proxied) = (source, false);
+        self.pass.name(source.ip())
+    }
+
+    /// The last moment for a proxy to say it; one that does not is taken for the client itself.
+    ///
+    /// # Errors
+    /// What the client is told when there is no place for it.
+    #[expect(clippy::result_large_err, reason = "the signature of a library")]
+    pub(super) fn on_request(&mut self, trusted: &Prefixes, headers: &HeaderMap) -> Result<(), ErrorResponse> {
+        if !self.is_proxied {
+            return Ok(());
+        }
+        let values = headers.get_all(proxied::HEADER).iter().filter_map(|value| value.to_str().ok());
+        let values: Vec<_> = values.collect();
+        let source = proxied::client(values.into_iter(), trusted);
+        self.on_source(source.unwrap_or(SocketAddr::new(self.peer.ip(), 0))).map_err(|full| {
+            let (status, wait) = retry(full);
+            let mut refused = ErrorResponse::new(None);
+            *refused.status_mut() = status;
+            refused.headers_mut().insert(RETRY_AFTER, wait.into());
+            refused
+        })
+    }
 }
 
 /// A connection that has registered, by what it goes.
@@ -75,10 +119,10 @@ enum Opened {
 }
 
 /// Serves one connection until it ends; who begins with TLS is answered by `front`.
-pub(super) async fn serve(hub: Arc<Hub>, front: Option<Front>, tcp: TcpStream, origin: Origin) {
+pub(super) async fn serve(hub: Arc<Hub>, front: Option<Front>, tcp: TcpStream, mut origin: Origin) {
     let patience = hub.rules().patience;
     // In a box of its own, which is gone afterwards: the opening needs five times the memory of the session that stays.
-    let opened = timeout(patience.handshake, Box::pin(arrive(&hub, front, tcp, &origin))).await;
+    let opened = timeout(patience.handshake, Box::pin(arrive(&hub, front, tcp, &mut origin))).await;
     let ending = match opened {
         Err(_) => Ending::Late,
         Ok(Err(ending)) => ending,
@@ -97,9 +141,16 @@ pub(super) async fn serve(hub: Arc<Hub>, front: Option<Front>, tcp: TcpStream, o
 async fn arrive(
     hub: &Arc<Hub>,
     front: Option<Front>,
-    tcp: TcpStream,
-    origin: &Origin,
+    mut tcp: TcpStream,
+    origin: &mut Origin,
 ) -> Result<Opened, Ending> {
+    if origin.is_proxied
+        && let Some(source) = proxied::source(&mut tcp, origin.peer).await?
+        && let Err(full) = origin.on_source(source)
+    {
+        say_full(&tcp, full);
+        return Err(Ending::Full);
+    }
     if let Some(front) = front
         && begins_with_tls(&tcp).await?
     {
@@ -125,13 +176,24 @@ fn count(hub: &Hub, ending: &Ending) {
         Ending::Late => dropped.handshake_timeout.add_one(),
         Ending::Stuck => dropped.stuck_reader.add_one(),
         Ending::Silent => dropped.silent.add_one(),
+        Ending::Proxy(error) => {
+            if !matches!(error, ProxyError::Io(_)) {
+                dropped.proxy_header.add_one();
+                hub.warn_of_proxy(error);
+            }
+        }
         Ending::Tls(TlsError::Protocol(_) | TlsError::Io(_)) => dropped.tls_failed.add_one(),
         Ending::Stream(StreamError::Protocol(_)) => dropped.not_websocket.add_one(),
         Ending::Refused(Refusal::BadRegistration) => dropped.bad_proof.add_one(),
         Ending::Link(_) | Ending::Forward(_) | Ending::Refused(Refusal::OutOfPlace(_)) => {
             dropped.malformed.add_one();
         }
-        Ending::Asked | Ending::Stopping | Ending::Tls(_) | Ending::Stream(_) | Ending::Refused(_) => {}
+        Ending::Asked
+        | Ending::Stopping
+        | Ending::Full
+        | Ending::Tls(_)
+        | Ending::Stream(_)
+        | Ending::Refused(_) => {}
     }
 }
 

@@ -13,6 +13,7 @@ mod conn;
 pub(crate) mod hub;
 mod opening;
 mod port;
+mod proxied;
 mod relayed;
 mod session;
 mod shutdown;
@@ -26,7 +27,7 @@ pub use shutdown::{DRAIN_TIME, Stop};
 use crate::config::Settings;
 use crate::core::relay::Terms;
 use crate::random::SystemRng;
-use hub::{Hub, Patience};
+use hub::{Hub, Patience, Rules};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::rng::Rng as _;
 use shadowmesh_proto::version::Versions;
@@ -145,12 +146,8 @@ impl Server {
         }
         let instance = SystemRng.next_u64();
         let settings = capped(settings);
-        let hub = Hub::new(
-            secret,
-            settings.limits.clone(),
-            terms(&settings, instance, stun_ports.clone(), versions),
-            patience(&settings),
-        );
+        let terms = terms(&settings, instance, stun_ports.clone(), versions);
+        let hub = Hub::new(secret, rules(&settings), terms);
         Ok(Self {
             hub: Arc::new(hub),
             instance,
@@ -227,11 +224,8 @@ impl Handle {
     /// Takes new settings: limits and terms hold for new connections and introductions.
     pub fn reconfigure(&self, settings: &Settings) {
         let settings = capped(settings);
-        self.hub.reconfigure(
-            settings.limits.clone(),
-            terms(&settings, self.instance, self.stun_ports.clone(), self.versions),
-            patience(&settings),
-        );
+        let terms = terms(&settings, self.instance, self.stun_ports.clone(), self.versions);
+        self.hub.reconfigure(rules(&settings), terms);
     }
 
     /// When the server was bound.
@@ -274,6 +268,14 @@ fn terms(settings: &Settings, instance: u64, stun_ports: Vec<u16>, versions: Ver
         direct: settings.direct,
         instance,
         versions,
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        limits: settings.limits.clone(),
+        trusted: settings.trusted_proxies.clone(),
+        patience: patience(settings),
     }
 }
 

@@ -145,7 +145,9 @@ impl<S: Line> Session<S> {
                 }
                 close(ws).await;
             }
-            Ending::Tls(_)
+            Ending::Full
+            | Ending::Proxy(_)
+            | Ending::Tls(_)
             | Ending::Stream(_)
             | Ending::Link(_)
             | Ending::Forward(_)

@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -131,11 +131,14 @@ pub(super) struct WsStream<S> {
 }
 
 impl<S: Line> WsStream<S> {
-    /// Answers the upgrade request on `io`, which must be for [`HTTP_PATH`].
+    /// Answers the upgrade request on `io`, which must be for [`HTTP_PATH`], and whose headers must please `admit`.
     ///
     /// # Errors
-    /// [`StreamError`]; a request for anything else was answered with 404.
-    pub(super) async fn accept(io: S) -> Result<Self, StreamError> {
+    /// [`StreamError`]; a request for anything else was answered with 404, one that was not admitted with what `admit` says.
+    pub(super) async fn accept(
+        io: S,
+        admit: impl FnOnce(&HeaderMap) -> Result<(), ErrorResponse> + Unpin,
+    ) -> Result<Self, StreamError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(S::READ_BUFFER)
             .write_buffer_size(0)
@@ -143,8 +146,12 @@ impl<S: Line> WsStream<S> {
             .max_frame_size(Some(MAX_MESSAGE));
         // The library allocates a read buffer for a stream that we take apart again at once: a small one will do.
         let during_upgrade = config.read_buffer_size(64);
-        let upgraded =
-            tokio_tungstenite::accept_hdr_async_with_config(io, check_path, Some(during_upgrade)).await?;
+        #[expect(clippy::result_large_err, reason = "the library's signature")]
+        let check = |request: &Request, response| {
+            let response = check_path(request, response)?;
+            admit(request.headers()).map(|()| response)
+        };
+        let upgraded = tokio_tungstenite::accept_hdr_async_with_config(io, check, Some(during_upgrade)).await?;
         Ok(Self {
             io: upgraded.into_inner(),
             context: WebSocketContext::new(Role::Server, Some(config)),

@@ -11,9 +11,12 @@ mod harness;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod proxied;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
 mod stun;
+#[cfg(test)]
 mod tls;
