@@ -89,15 +89,20 @@ pub struct Tls {
     pub handshakes: u64,
     /// Those of them whose keys are post-quantum (X25519MLKEM768).
     pub post_quantum: u64,
-    /// When the time of the certificate that is presented is over, seconds since 1970.
+    /// When the time of the certificate that is presented is over, seconds since 1970; 0 while that is one that the relay made for itself.
     pub certificate_expires: u64,
 }
 
 impl Tls {
     fn of(front: &Front, counted: TlsSnapshot) -> Self {
         let TlsSnapshot { handshakes, post_quantum } = counted;
-        let expires = front.presented().not_after().duration_since(SystemTime::UNIX_EPOCH);
-        Self { handshakes, post_quantum, certificate_expires: expires.map_or(0, |passed| passed.as_secs()) }
+        let presented = front.presented();
+        let expires = presented.not_after().duration_since(SystemTime::UNIX_EPOCH);
+        let certificate_expires = match expires {
+            Ok(passed) if !presented.is_self_made() => passed.as_secs(),
+            Ok(_) | Err(_) => 0,
+        };
+        Self { handshakes, post_quantum, certificate_expires }
     }
 }
 

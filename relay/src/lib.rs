@@ -5,11 +5,13 @@
 //! - [`core`] decides: who is here, who meets whom, what is dropped. No I/O.
 //! - [`server`] does: sockets, one task per connection, UDP, shutdown.
 //! - [`store`] keeps what outlives a restart; [`config`] what an operator may change.
+//! - [`acme`] gets a certificate, where the operator wants one that everybody trusts.
 //! - [`admin`] answers `status`; [`metrics`] counts; [`public`] finds the address for the ticket.
 //! - [`cli`] is what people type.
 
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod admin;
 pub mod cli;
 pub mod config;

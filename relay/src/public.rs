@@ -296,9 +296,22 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in
-            ["", "wss://", "wss://auto:", "wss://ws://host", ":", "a b", "host:", "host:0", "host:x", "http://host", "a..b", "-a", "1.2.3.4:0", "ho_st"]
-        {
+        for bad in [
+            "",
+            "wss://",
+            "wss://auto:",
+            "wss://ws://host",
+            ":",
+            "a b",
+            "host:",
+            "host:0",
+            "host:x",
+            "http://host",
+            "a..b",
+            "-a",
+            "1.2.3.4:0",
+            "ho_st",
+        ] {
             assert!(bad.parse::<Public>().is_err(), "{bad:?}");
         }
     }

@@ -390,8 +390,20 @@ mod tests {
     #[test]
     fn addresses_that_are_none_are_refused() {
         for bad in [
-            "", "host", "host:", ":1", "host:0", "host:99999", "a b:1", "a\u{7}:1", "wss://", "wss://host", "ws://host:1",
-            "https://host:1", "wss://wss://host:1", "WSS://host:1",
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:99999",
+            "a b:1",
+            "a\u{7}:1",
+            "wss://",
+            "wss://host",
+            "ws://host:1",
+            "https://host:1",
+            "wss://wss://host:1",
+            "WSS://host:1",
         ] {
             let ticket = RelayTicket { addresses: vec![bad.into()], ..relay() };
             assert_eq!(RelayTicket::parse(&ticket.to_text(), 0), Err(TicketError::Damaged), "{bad:?}");

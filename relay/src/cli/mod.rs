@@ -7,6 +7,7 @@ mod schema;
 mod status;
 mod ticket;
 
+use crate::acme;
 use crate::config::ConfigFile;
 use crate::config::keys::Key;
 use crate::public::Public;
@@ -27,6 +28,7 @@ Example:
   shadowmesh-relay                                          prints a ticket, smr1..., and runs
   shadowmesh-relay --public relay.example:443 --listen [::]:443 --listen [::]:8443
   shadowmesh-relay --listen [::]:443 --tls-cert fullchain.pem --tls-key privkey.pem
+  shadowmesh-relay --listen [::]:443 --listen [::]:8443 --acme-domain relay.example
   a$ sudo shadowmesh up --relay smr1...                     makes a network on it
 
 Exit codes: 0 done, 1 failed (with one sentence that says why), 2 wrong usage.
@@ -77,6 +79,18 @@ struct RunArgs {
     /// Its key: PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// Get a certificate for this name by ACME and renew it, which agrees to the authority's terms; may be repeated. It comes to port 443
+    #[arg(long, value_name = "DOMAIN", value_parser = domain, conflicts_with_all = ["tls_cert", "tls_key"])]
+    acme_domain: Vec<String>,
+    /// Whom the authority may write to
+    #[arg(long, value_name = "ADDRESS")]
+    acme_email: Option<String>,
+    /// Directory of the authority [default: Let's Encrypt]
+    #[arg(long, value_name = "URL")]
+    acme_directory: Option<String>,
+    /// Root certificates of the authority (PEM), where they are not public ones
+    #[arg(long, value_name = "FILE")]
+    acme_ca: Option<PathBuf>,
     /// Second STUN port [default: the one after the first]
     #[arg(long, value_name = "PORT")]
     stun_alt: Option<u16>,
@@ -142,10 +156,60 @@ struct Options {
     file: ConfigFile,
     sockets: Sockets,
     public: Option<Public>,
-    tls: Option<Files>,
+    tls: Option<Tls>,
     versions: Versions,
     /// Keys of the file that do not count, and the flag that does in the place of each.
     by_flag: Vec<(Key, &'static str)>,
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+enum Tls {
+    Files(Files),
+    Acme(acme::Config),
+}
+
+impl Tls {
+    fn gather(args: &RunArgs, file: &ConfigFile) -> anyhow::Result<Option<Self>> {
+        let or = |given: &Option<PathBuf>, file: &Option<PathBuf>| given.clone().or_else(|| file.clone());
+        let (cert, key) = (or(&args.tls_cert, &file.tls_cert), or(&args.tls_key, &file.tls_key));
+        let mut domains = args.acme_domain.clone();
+        if domains.is_empty() && args.tls_cert.is_none() && args.tls_key.is_none() {
+            domains = file.acme_domains.clone().unwrap_or_default();
+        }
+        match (cert, key, domains.as_slice()) {
+            // Those of the command line come in the place of those of the file.
+            (_, _, [_, ..])
+                if !args.acme_domain.is_empty() || (file.tls_cert.is_none() && file.tls_key.is_none()) =>
+            {
+                Ok(Some(Self::Acme(acme::Config {
+                    directory: args
+                        .acme_directory
+                        .clone()
+                        .or_else(|| file.acme_directory.clone())
+                        .unwrap_or_else(|| acme::LETS_ENCRYPT.to_owned()),
+                    domains,
+                    email: args.acme_email.clone().or_else(|| file.acme_email.clone()),
+                    roots: or(&args.acme_ca, &file.acme_ca),
+                })))
+            }
+            (_, _, [_, ..]) => bail!(
+                "the file of settings has both tls_cert and acme_domains: a certificate of one's own, or one by ACME; remove one of them"
+            ),
+            (Some(cert), Some(key), []) => Ok(Some(Self::Files(Files { cert, key }))),
+            (None, None, []) => Ok(None),
+            (Some(_), None, []) => bail!(
+                "a TLS certificate without its key: name that with --tls-key, or with tls_key in the file of settings"
+            ),
+            (None, Some(_), []) => bail!(
+                "a TLS key without its certificate: name that with --tls-cert, or with tls_cert in the file of settings"
+            ),
+        }
+    }
+}
+
+fn domain(text: &str) -> Result<String, &'static str> {
+    if acme::is_domain(text) { Ok(text.to_owned()) } else { Err("no domain such as relay.example.org") }
 }
 
 impl Options {
@@ -160,6 +224,7 @@ impl Options {
             None => ConfigFile::default(),
         };
         let by_flag = args.keys();
+        let tls = Tls::gather(&args, &file)?;
         let listen = if args.listen.is_empty() {
             file.listen
                 .clone()
@@ -169,14 +234,6 @@ impl Options {
         };
         let stun_alt = args.stun_alt.or(file.stun_alt).map_or(StunAlt::Next, StunAlt::Port);
         let public = args.public.or_else(|| file.public.clone());
-        let cert = args.tls_cert.or_else(|| file.tls_cert.clone());
-        let key = args.tls_key.or_else(|| file.tls_key.clone());
-        let tls = match (cert, key) {
-            (Some(cert), Some(key)) => Some(Files { cert, key }),
-            (None, None) => None,
-            (Some(_), None) => bail!("a TLS certificate without its key: name that with --tls-key, or with tls_key in the file of settings"),
-            (None, Some(_)) => bail!("a TLS key without its certificate: name that with --tls-cert, or with tls_cert in the file of settings"),
-        };
         let sockets = Sockets { listen, stun_alt };
         Ok(Self { state, config, file, sockets, public, tls, by_flag, versions })
     }
@@ -227,7 +284,11 @@ impl RunArgs {
             (!self.listen.is_empty(), Key::Listen, "--listen"),
             (self.public.is_some(), Key::Public, "--public"),
             (self.tls_cert.is_some(), Key::TlsCert, "--tls-cert"),
-            (self.tls_key.is_some(), Key::TlsKey, "--tls-key"),
+            (self.tls_key.is_some(), Key::TlsPrivate, "--tls-key"),
+            (!self.acme_domain.is_empty(), Key::AcmeDomains, "--acme-domain"),
+            (self.acme_email.is_some(), Key::AcmeEmail, "--acme-email"),
+            (self.acme_directory.is_some(), Key::AcmeDirectory, "--acme-directory"),
+            (self.acme_ca.is_some(), Key::AcmeCa, "--acme-ca"),
             (self.stun_alt.is_some(), Key::StunAlt, "--stun-alt"),
         ];
         given.into_iter().filter(|(is_given, ..)| *is_given).map(|(_, key, flag)| (key, flag)).collect()
@@ -240,6 +301,10 @@ impl RunArgs {
             public: later.public.or(self.public),
             tls_cert: later.tls_cert.or(self.tls_cert),
             tls_key: later.tls_key.or(self.tls_key),
+            acme_domain: if later.acme_domain.is_empty() { self.acme_domain } else { later.acme_domain },
+            acme_email: later.acme_email.or(self.acme_email),
+            acme_directory: later.acme_directory.or(self.acme_directory),
+            acme_ca: later.acme_ca.or(self.acme_ca),
             stun_alt: later.stun_alt.or(self.stun_alt),
         }
     }

@@ -1,11 +1,13 @@
 //! `run`: everything that can fail, before anything is announced; then serve until a signal.
 
-use super::{Options, manager, say};
+use super::{Options, Tls, manager, say};
+use crate::acme::Keeper;
 use crate::admin::AdminSocket;
 use crate::config::ConfigFile;
 use crate::config::keys::{Counts, Key};
 use crate::public::{self, Public};
 use crate::random::SystemRng;
+use crate::server::tls::Front;
 use crate::server::tls::files::Watch;
 use crate::server::{Handle, Server, Stop};
 use crate::store::{Remembered, StateDir};
@@ -36,10 +38,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let state = StateDir::create(&at)?;
     let lock = state.lock()?;
     let secret = state.key_or_new(&mut SystemRng)?;
-    let watch = options.tls.clone().map(Watch::new).transpose()?;
-    let mut server = Server::bind(&options.sockets, &options.file.settings, secret.clone(), options.versions)?;
-    if let Some(watch) = &watch {
-        server = server.with_tls(watch.front());
+    let renewer = options.tls.clone().map(|tls| Renewer::new(tls, &at)).transpose()?;
+    let mut server =
+        Server::bind(&options.sockets, &options.file.settings, secret.clone(), options.versions)?;
+    if let Some(renewer) = &renewer {
+        server = server.with_tls(renewer.front());
     }
     let admin = AdminSocket::bind(&state.socket())?;
     let (handle, stop) = (server.handle(), Stop::new());
@@ -53,7 +56,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 
     let look = Arc::new(Notify::new());
     let signals = tokio::spawn(signals.watch(stop.clone(), handle.clone(), options, Arc::clone(&look)));
-    let certificates = watch.map(|watch| tokio::spawn(async move { watch.run(&look).await }));
+    let certificates = renewer.map(|renewer| tokio::spawn(async move { renewer.run(&look).await }));
     let admin = tokio::spawn(admin.serve(handle));
     manager::ready();
     let watchdog = tokio::spawn(manager::feed_watchdog());
@@ -70,11 +73,46 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Sees to it that the certificate is a good one.
+enum Renewer {
+    Files(Box<Watch>),
+    Acme(Box<Keeper>),
+}
+
+impl Renewer {
+    fn new(tls: Tls, state: &Path) -> anyhow::Result<Self> {
+        Ok(match tls {
+            Tls::Files(files) => Self::Files(Box::new(Watch::new(files)?)),
+            Tls::Acme(config) => Self::Acme(Box::new(Keeper::new(config, StateDir::open(state))?)),
+        })
+    }
+
+    fn front(&self) -> Front {
+        match self {
+            Self::Files(watch) => watch.front(),
+            Self::Acme(keeper) => keeper.front(),
+        }
+    }
+
+    /// For ever; at once when `hurry` says so.
+    async fn run(self, hurry: &Notify) {
+        match self {
+            Self::Files(watch) => watch.run(hurry).await,
+            Self::Acme(keeper) => keeper.run(hurry).await,
+        }
+    }
+}
+
 /// Settles what the ticket says, and keeps it for `ticket` and the next start.
 fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Result<Remembered> {
     let before = state.read_state()?;
     let kept = before.public.as_deref().and_then(|text| text.parse().ok());
-    let public = options.public.clone().or(kept);
+    // A certificate is for a name: that is the one to be asked for.
+    let certified = || match &options.tls {
+        Some(Tls::Acme(config)) => config.domains.first()?.parse().ok(),
+        Some(Tls::Files(_)) | None => None,
+    };
+    let public = options.public.clone().or(kept).or_else(certified);
     let listen: Vec<SocketAddr> = options
         .sockets
         .listen

@@ -49,11 +49,16 @@ fn text(status: &Status) -> String {
         ),
     ];
     if let Some(tls) = status.tls {
+        let certificate = match tls.certificate_expires {
+            0 => "there is no certificate yet but one that the relay made for itself".to_owned(),
+            at => format!(
+                "the certificate is good until {}",
+                Date(SystemTime::UNIX_EPOCH + Duration::from_secs(at))
+            ),
+        };
+        let (handshakes, post_quantum) = (tls.handshakes, tls.post_quantum);
         lines.push(format!(
-            "tls        {} handshakes, {} of them post-quantum; the certificate is good until {}",
-            tls.handshakes,
-            tls.post_quantum,
-            Date(SystemTime::UNIX_EPOCH + Duration::from_secs(tls.certificate_expires))
+            "tls        {handshakes} handshakes, {post_quantum} of them post-quantum; {certificate}"
         ));
     }
     let drops = status

@@ -7,6 +7,7 @@
 use super::fault::{ConfigError, Fault};
 use super::keys::{Key, LIMITS};
 use super::{Prefixes, Settings, span};
+use crate::acme::is_domain;
 use crate::public::Public;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -35,6 +36,14 @@ pub struct ConfigFile {
     pub tls_cert: Option<PathBuf>,
     /// As `--tls-key`.
     pub tls_key: Option<PathBuf>,
+    /// As `--acme-domain`.
+    pub acme_domains: Option<Vec<String>>,
+    /// As `--acme-email`.
+    pub acme_email: Option<String>,
+    /// As `--acme-directory`.
+    pub acme_directory: Option<String>,
+    /// As `--acme-ca`.
+    pub acme_ca: Option<PathBuf>,
     /// As `--stun-alt`.
     pub stun_alt: Option<u16>,
     /// The rest, with defaults for what is not said.
@@ -131,7 +140,19 @@ impl ConfigFile {
             Key::Listen => self.listen = Some(value.list()?),
             Key::Public => self.public = Some(value.text()?.parse().map_err(|_| value.refused())?),
             Key::TlsCert => self.tls_cert = Some(value.path()?),
-            Key::TlsKey => self.tls_key = Some(value.path()?),
+            Key::TlsPrivate => self.tls_key = Some(value.path()?),
+            Key::AcmeDomains => {
+                let domains: Vec<String> = value.list()?;
+                if !domains.iter().all(|domain| is_domain(domain)) {
+                    return Err(value.refused());
+                }
+                self.acme_domains = Some(domains);
+            }
+            Key::AcmeEmail => self.acme_email = Some(value.text_like(|text| text.contains('@'))?),
+            Key::AcmeDirectory => {
+                self.acme_directory = Some(value.text_like(|text| text.starts_with("https://"))?);
+            }
+            Key::AcmeCa => self.acme_ca = Some(value.path()?),
             Key::StunAlt => self.stun_alt = Some(value.number(1..=u16::MAX)?),
             // The ranges that clients clamp to (protocol §3.5): outside of them a setting would not do what it says.
             Key::Heartbeat => settings.heartbeat = value.time(seconds(1, 60))?,
@@ -173,7 +194,11 @@ impl ConfigFile {
                 self.public.as_ref().map(|public| public.to_remember().unwrap_or_else(|| "auto".to_owned())),
             ),
             Key::TlsCert => or_none(self.tls_cert.as_ref().map(|path| path.display().to_string())),
-            Key::TlsKey => or_none(self.tls_key.as_ref().map(|path| path.display().to_string())),
+            Key::TlsPrivate => or_none(self.tls_key.as_ref().map(|path| path.display().to_string())),
+            Key::AcmeDomains => or_none(self.acme_domains.as_deref().map(joined)),
+            Key::AcmeEmail => or_none(self.acme_email.clone()),
+            Key::AcmeDirectory => or_none(self.acme_directory.clone()),
+            Key::AcmeCa => or_none(self.acme_ca.as_ref().map(|path| path.display().to_string())),
             Key::StunAlt => or_none(self.stun_alt.map(|port| port.to_string())),
             Key::Heartbeat => span(self.settings.heartbeat),
             Key::Rotation => span(self.settings.rotation),
@@ -212,6 +237,11 @@ impl Value<'_, '_> {
 
     fn text(&self) -> Result<&str, Refused> {
         self.value.get_ref().as_str().ok_or_else(|| self.refused())
+    }
+
+    fn text_like(&self, is_one: impl FnOnce(&str) -> bool) -> Result<String, Refused> {
+        let text = self.text()?;
+        if is_one(text) { Ok(text.to_owned()) } else { Err(self.refused()) }
     }
 
     fn path(&self) -> Result<PathBuf, Refused> {
@@ -358,7 +388,10 @@ mod tests {
             let value = match key {
                 Key::Listen => "[\"127.0.0.1:1\", \"[::1]:2\"]",
                 Key::Public => "\"relay.example\"",
-                Key::TlsCert | Key::TlsKey => "\"/a/file.pem\"",
+                Key::AcmeDomains => "[\"a.example\", \"b.example\"]",
+                Key::AcmeEmail => "\"a@b.example\"",
+                Key::AcmeDirectory => "\"https://ca.example/acme\"",
+                Key::TlsCert | Key::TlsPrivate | Key::AcmeCa => "\"/a/file.pem\"",
                 Key::StunAlt => "3",
                 Key::Heartbeat | Key::Rotation | Key::HandshakeTimeout | Key::WriteTimeout => "\"5s\"",
                 Key::Direct => "false",

@@ -142,7 +142,7 @@ keys! {
         example: "\"/etc/shadowmesh/tls/fullchain.pem\"",
         counts: AT_START,
     }
-    TlsKey {
+    TlsPrivate {
         table: "",
         name: "tls_key",
         kind: Kind::Text,
@@ -150,6 +150,46 @@ keys! {
         values: "the path of a file; tls_cert goes with it",
         default: "no TLS",
         example: "\"/etc/shadowmesh/tls/privkey.pem\"",
+        counts: AT_START,
+    }
+    AcmeDomains {
+        table: "",
+        name: "acme_domains",
+        kind: Kind::List,
+        what: "Names for which it gets a certificate by itself (ACME), and renews it; that agrees to the authority's terms.",
+        values: "names that lead here, on port 443 too; in the place of tls_cert",
+        default: "none",
+        example: "[\"relay.example.org\"]",
+        counts: AT_START,
+    }
+    AcmeEmail {
+        table: "",
+        name: "acme_email",
+        kind: Kind::Text,
+        what: "Whom the authority may write to.",
+        values: "an address of e-mail",
+        default: "nobody",
+        example: "\"you@example.org\"",
+        counts: AT_START,
+    }
+    AcmeDirectory {
+        table: "",
+        name: "acme_directory",
+        kind: Kind::Text,
+        what: "Which authority.",
+        values: "the https URL of its directory",
+        default: "Let's Encrypt",
+        example: "\"https://acme-v02.api.letsencrypt.org/directory\"",
+        counts: AT_START,
+    }
+    AcmeCa {
+        table: "",
+        name: "acme_ca",
+        kind: Kind::Text,
+        what: "Root certificates, PEM, that the authority's own leads to, where it is one's own.",
+        values: "the path of a file",
+        default: "the public roots",
+        example: "\"/etc/shadowmesh/tls/ca.pem\"",
         counts: AT_START,
     }
     StunAlt {

@@ -52,7 +52,9 @@ impl FromStr for Prefix {
         let bits = if first.is_ipv4() { 32 } else { 128 };
         let len = match len {
             None => bits,
-            Some(len) if len.bytes().all(|byte| byte.is_ascii_digit()) => len.parse().map_err(|_| BadPrefix)?,
+            Some(len) if len.bytes().all(|byte| byte.is_ascii_digit()) => {
+                len.parse().map_err(|_| BadPrefix)?
+            }
             Some(_) => return Err(BadPrefix),
         };
         if len > bits { Err(BadPrefix) } else { Ok(Self { first, len }) }
@@ -106,8 +108,19 @@ mod tests {
     #[test]
     fn what_is_no_range_is_refused() {
         for bad in [
-            "", "/", "10.0.0.0/", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "10.0.0.0/+8", "10.0.0.0/8/8", "10.0.0/8",
-            "::ffff:10.0.0.0/104", "localhost", "10.0.0.0 /8", "10.0.0.0/300",
+            "",
+            "/",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+            "10.0.0/8",
+            "::ffff:10.0.0.0/104",
+            "localhost",
+            "10.0.0.0 /8",
+            "10.0.0.0/300",
         ] {
             assert_eq!(bad.parse::<Prefix>(), Err(BadPrefix), "{bad}");
         }

@@ -10,7 +10,7 @@ use crate::config::Prefixes;
 use crate::core::ConnId;
 use crate::core::auth::Refusal;
 use crate::core::limits::Full;
-use crate::server::accept::{Pass, retry, say_full};
+use crate::server::accept::{Pass, say_full};
 use crate::server::hub::Hub;
 use crate::server::opening::open;
 use crate::server::proxied::{self, ProxyError};
@@ -26,9 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::handshake::server::ErrorResponse;
 use tokio_tungstenite::tungstenite::http::HeaderMap;
-use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
 
 /// For the last words of a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -93,22 +91,15 @@ impl Origin {
     /// The last moment for a proxy to say it; one that does not is taken for the client itself.
     ///
     /// # Errors
-    /// What the client is told when there is no place for it.
-    #[expect(clippy::result_large_err, reason = "the signature of a library")]
-    pub(super) fn on_request(&mut self, trusted: &Prefixes, headers: &HeaderMap) -> Result<(), ErrorResponse> {
+    /// [`Full`]: there is no place for the client.
+    pub(super) fn on_request(&mut self, trusted: &Prefixes, headers: &HeaderMap) -> Result<(), Full> {
         if !self.is_proxied {
             return Ok(());
         }
         let values = headers.get_all(proxied::HEADER).iter().filter_map(|value| value.to_str().ok());
         let values: Vec<_> = values.collect();
-        let source = proxied::client(values.into_iter(), trusted);
-        self.on_source(source.unwrap_or(SocketAddr::new(self.peer.ip(), 0))).map_err(|full| {
-            let (status, wait) = retry(full);
-            let mut refused = ErrorResponse::new(None);
-            *refused.status_mut() = status;
-            refused.headers_mut().insert(RETRY_AFTER, wait.into());
-            refused
-        })
+        let own = SocketAddr::new(self.peer.ip(), 0);
+        self.on_source(proxied::client(values.into_iter(), trusted).unwrap_or(own))
     }
 }
 
@@ -182,7 +173,9 @@ fn count(hub: &Hub, ending: &Ending) {
                 hub.warn_of_proxy(error);
             }
         }
-        Ending::Tls(TlsError::Protocol(_) | TlsError::Io(_)) => dropped.tls_failed.add_one(),
+        Ending::Tls(TlsError::Protocol(_) | TlsError::Io(_) | TlsError::NoChallenge) => {
+            dropped.tls_failed.add_one()
+        }
         Ending::Stream(StreamError::Protocol(_)) => dropped.not_websocket.add_one(),
         Ending::Refused(Refusal::BadRegistration) => dropped.bad_proof.add_one(),
         Ending::Link(_) | Ending::Forward(_) | Ending::Refused(Refusal::OutOfPlace(_)) => {

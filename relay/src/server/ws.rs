@@ -10,6 +10,8 @@
 //! - No more bytes than the line takes in a few milliseconds ([`Pace`]), beyond one message, are staged here, and as many are unsent in the
 //!   kernel: the rest waits in the client's queues, where control overtakes data and the oldest data can still be dropped.
 
+use crate::core::limits::Full;
+use crate::server::accept::retry;
 use crate::server::socket::Line;
 use bytes::{Buf as _, Bytes};
 use shadowmesh_proto::queueing::Pace;
@@ -21,6 +23,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -134,10 +137,10 @@ impl<S: Line> WsStream<S> {
     /// Answers the upgrade request on `io`, which must be for [`HTTP_PATH`], and whose headers must please `admit`.
     ///
     /// # Errors
-    /// [`StreamError`]; a request for anything else was answered with 404, one that was not admitted with what `admit` says.
+    /// [`StreamError`]; a request for anything else was answered with 404, one that was not admitted with why and when to try again.
     pub(super) async fn accept(
         io: S,
-        admit: impl FnOnce(&HeaderMap) -> Result<(), ErrorResponse> + Unpin,
+        admit: impl FnOnce(&HeaderMap) -> Result<(), Full> + Unpin,
     ) -> Result<Self, StreamError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(S::READ_BUFFER)
@@ -149,9 +152,10 @@ impl<S: Line> WsStream<S> {
         #[expect(clippy::result_large_err, reason = "the library's signature")]
         let check = |request: &Request, response| {
             let response = check_path(request, response)?;
-            admit(request.headers()).map(|()| response)
+            admit(request.headers()).map_err(full).map(|()| response)
         };
-        let upgraded = tokio_tungstenite::accept_hdr_async_with_config(io, check, Some(during_upgrade)).await?;
+        let upgraded =
+            tokio_tungstenite::accept_hdr_async_with_config(io, check, Some(during_upgrade)).await?;
         Ok(Self {
             io: upgraded.into_inner(),
             context: WebSocketContext::new(Role::Server, Some(config)),
@@ -298,6 +302,14 @@ impl<S: Line> WsStream<S> {
             self.staged.pop_front();
         }
     }
+}
+
+fn full(full: Full) -> ErrorResponse {
+    let (status, wait) = retry(full);
+    let mut refused = ErrorResponse::new(None);
+    *refused.status_mut() = status;
+    refused.headers_mut().insert(RETRY_AFTER, wait.into());
+    refused
 }
 
 #[expect(clippy::result_large_err, reason = "the library's signature")]

@@ -66,7 +66,9 @@ async fn told(a: &mut Client, b: &mut Client) -> [Option<SocketAddr>; 2] {
     let mut told = [None; 2];
     for (client, told) in [a, b].into_iter().zip(&mut told) {
         let body = client.control().await;
-        let Control::Established { peer_tcp, .. } = body else { panic!("expected ESTABLISHED, got {body:?}") };
+        let Control::Established { peer_tcp, .. } = body else {
+            panic!("expected ESTABLISHED, got {body:?}")
+        };
         *told = peer_tcp;
     }
     told
@@ -97,7 +99,9 @@ async fn a_line_of_the_request_names_the_client_and_no_direct_tcp_is_offered() {
 async fn what_the_proxy_does_itself_is_the_proxys_and_its_port_is_nobodys() {
     let relay = TestRelay::start(&settings());
     let unix = header(0x21, 0x31, &[b'x'; 216]);
-    for (seed, header) in [header(0x20, 0, &[]), unix, header(0x21, 0x12, &[7; 12]), Vec::new()].iter().enumerate() {
+    for (seed, header) in
+        [header(0x20, 0, &[]), unix, header(0x21, 0x12, &[7; 12]), Vec::new()].iter().enumerate()
+    {
         let stream = said(&relay, header).await;
         let client = join(&relay, upgrade(stream).await, 10 + u64::try_from(seed).unwrap()).await;
         assert_eq!(observed(&client), "127.0.0.1:0".parse().unwrap());

@@ -33,7 +33,9 @@ pub(in crate::server) enum ProxyError {
     #[error("a trusted proxy sends what is no header of the PROXY protocol")]
     Signature,
     /// Readable text, of an unbounded kind.
-    #[error("a trusted proxy speaks version 1 of the PROXY protocol; let it speak version 2 (HAProxy: send-proxy-v2)")]
+    #[error(
+        "a trusted proxy speaks version 1 of the PROXY protocol; let it speak version 2 (HAProxy: send-proxy-v2)"
+    )]
     Version1,
     /// Another one.
     #[error("a trusted proxy speaks version {0} of the PROXY protocol; let it speak version 2")]
@@ -174,7 +176,11 @@ mod tests {
             [(0x20, 0x00), (0x20, 0x11), (0x21, 0x00), (0x21, 0x31), (0x21, 0x32), (0x21, 0x12), (0x21, 0xff)]
         {
             for rest in [&[][..], V4, &[7; 216]] {
-                assert_eq!(parse(&header(command, kind, rest)).unwrap(), Source::Unknown, "{command:x} {kind:x}");
+                assert_eq!(
+                    parse(&header(command, kind, rest)).unwrap(),
+                    Source::Unknown,
+                    "{command:x} {kind:x}"
+                );
             }
         }
         assert_eq!(parse(&header(0x21, 0x11, &[0; 12])).unwrap(), Source::Unknown);
@@ -194,7 +200,7 @@ mod tests {
         assert!(said(&header(0x31, 0x11, V4)).contains("version 3"));
         assert!(said(&header(0x22, 0x11, V4)).contains("command 2"));
         assert!(said(&header(0x21, 0x11, &[0; MAX_REST + 1])).contains("too long"));
-        assert!(parse(&header(0x21, 0x11, &[&V4[..], &[0; MAX_REST - 12]].concat())).is_ok());
+        assert!(parse(&header(0x21, 0x11, &[V4, &[0; MAX_REST - 12]].concat())).is_ok());
         let mut other = whole;
         other[11] = b'\r';
         assert!(said(&other).contains("no header"));

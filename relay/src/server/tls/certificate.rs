@@ -1,7 +1,8 @@
 //! A certificate with its chain and key, ready to be presented, and until when it is good.
 
-use super::validity::not_after;
+use super::validity::validity;
 use super::{HTTP, PROVIDER};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,7 +21,9 @@ pub enum CertificateError {
     #[error("the certificate file has no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
     NoCertificate,
     /// More than [`MAX_CHAIN`].
-    #[error("the certificate file has more than {MAX_CHAIN} certificates; give the relay's own and its chain alone")]
+    #[error(
+        "the certificate file has more than {MAX_CHAIN} certificates; give the relay's own and its chain alone"
+    )]
     LongChain,
     /// PEM, but not of a certificate that can be read.
     #[error("the certificate file is damaged: {0}")]
@@ -40,8 +43,11 @@ pub enum CertificateError {
 #[derive(Debug)]
 pub struct Certificate {
     config: Arc<ServerConfig>,
+    /// The begin of its own time.
+    not_before: SystemTime,
     /// The end of its time, of the chain's first to end.
     not_after: SystemTime,
+    is_self_made: bool,
 }
 
 impl Certificate {
@@ -69,22 +75,49 @@ impl Certificate {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, CertificateError> {
-        let ends = chain.iter().map(|certificate| not_after(certificate));
-        let ends = ends.collect::<Option<Vec<_>>>();
-        let ends = ends.ok_or_else(|| CertificateError::Damaged("its validity does not parse".to_owned()))?;
-        let not_after = ends.into_iter().min().ok_or(CertificateError::NoCertificate)?;
-        let key = PROVIDER.key_provider.load_private_key(key).map_err(|error| CertificateError::Key(error.to_string()))?;
+        let times = chain.iter().map(|certificate| validity(certificate)).collect::<Option<Vec<_>>>();
+        let times =
+            times.ok_or_else(|| CertificateError::Damaged("its validity does not parse".to_owned()))?;
+        let not_before = times.first().ok_or(CertificateError::NoCertificate)?.0;
+        let not_after = times.iter().map(|(_, end)| *end).min().unwrap_or(not_before);
+        let key = PROVIDER
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| CertificateError::Key(error.to_string()))?;
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(rustls::Error::InconsistentKeys(_)) => return Err(CertificateError::Mismatch),
             Err(error) => return Err(CertificateError::Damaged(error.to_string())),
         }
-        Ok(Self { config: Arc::new(config(certified, HTTP)?), not_after })
+        Ok(Self { config: Arc::new(config(certified, HTTP)?), not_before, not_after, is_self_made: false })
+    }
+
+    /// One for these names that nobody else vouches for, for the time until there is another.
+    ///
+    /// # Errors
+    /// What is wrong with the names.
+    pub fn self_made(names: &[String]) -> Result<Self, CertificateError> {
+        let refused = |error: rcgen::Error| CertificateError::Damaged(error.to_string());
+        let key = KeyPair::generate().map_err(refused)?;
+        let made =
+            CertificateParams::new(names).and_then(|params| params.self_signed(&key)).map_err(refused)?;
+        let made = Self::new(vec![made.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
+        Ok(Self { is_self_made: true, ..made })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// Whether it stands in for one that is yet to come.
+    pub const fn is_self_made(&self) -> bool {
+        self.is_self_made
+    }
+
+    /// The begin of its time.
+    pub const fn not_before(&self) -> SystemTime {
+        self.not_before
     }
 
     /// The end of its time.
@@ -99,7 +132,7 @@ impl Certificate {
 }
 
 /// How connections that name `protocol`, or none, are served with this key.
-fn config(certified: CertifiedKey, protocol: &[u8]) -> Result<ServerConfig, CertificateError> {
+pub(super) fn config(certified: CertifiedKey, protocol: &[u8]) -> Result<ServerConfig, CertificateError> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| CertificateError::Key(error.to_string()))?

@@ -173,7 +173,9 @@ impl Watch {
                     reminded = None;
                 }
                 Look::Changed(Err(error)) => {
-                    tracing::warn!("the old TLS certificate is presented on, for the new one is of no use: {error}");
+                    tracing::warn!(
+                        "the old TLS certificate is presented on, for the new one is of no use: {error}"
+                    );
                 }
             }
         }
@@ -213,8 +215,12 @@ pub(super) fn remind(front: &Front, reminded: &mut Option<SystemTime>) {
     let expires = Date(certificate.not_after());
     match certificate.good_for(now) {
         Some(left) if left > SOON => return,
-        Some(_) => tracing::warn!(%expires, "the TLS certificate's time is nearly over; renew it: clients connect in any case, firewalls that look at it may not let them"),
-        None => tracing::warn!(%expires, "the TLS certificate's time is over; renew it: clients connect in any case, firewalls that look at it may not let them"),
+        Some(_) => {
+            tracing::warn!(%expires, "the TLS certificate's time is nearly over; renew it: clients connect in any case, firewalls that look at it may not let them")
+        }
+        None => {
+            tracing::warn!(%expires, "the TLS certificate's time is over; renew it: clients connect in any case, firewalls that look at it may not let them")
+        }
     }
     *reminded = Some(now);
 }
@@ -249,7 +255,10 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["relay.example".into()]).unwrap();
         params.not_after = date_time_ymd(year, 6, 5);
-        (pem("CERTIFICATE", params.self_signed(&key).unwrap().der()), pem("PRIVATE KEY", &key.serialize_der()))
+        (
+            pem("CERTIFICATE", params.self_signed(&key).unwrap().der()),
+            pem("PRIVATE KEY", &key.serialize_der()),
+        )
     }
 
     fn pem(kind: &str, der: &[u8]) -> String {
@@ -319,8 +328,7 @@ mod tests {
         }
         let live = home.dir.path().join("live");
         symlink("old", &live).unwrap();
-        let mut watch =
-            Watch::new(Files { cert: live.join("cert.pem"), key: live.join("key.pem") }).unwrap();
+        let mut watch = Watch::new(Files { cert: live.join("cert.pem"), key: live.join("key.pem") }).unwrap();
         std::fs::remove_file(&live).unwrap();
         symlink("new", &live).unwrap();
         assert_eq!(Date(settled(&mut watch).unwrap().not_after()).to_string(), "2031-06-05");

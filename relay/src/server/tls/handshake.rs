@@ -3,11 +3,12 @@
 //! Its asymmetric work, some 150 µs, happens on another thread, as that of the link handshake does and for the same reason: whoever begins handshakes as fast
 //! as he can then competes with forwarding for a core, and not for the thread that forwards (see [`opening`](super::super::opening)).
 
-use super::Front;
 use super::stream::{Now, TlsStream};
+use super::{Front, challenge};
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use std::future::poll_fn;
 use std::io;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 /// Why there is no TLS stream.
@@ -19,6 +20,12 @@ pub(in crate::server) enum TlsError {
     /// The other side ended it.
     #[error("the client gave its TLS handshake up")]
     GivenUp,
+    /// An ACME authority was shown what it wanted.
+    #[error("an ACME authority looked whether its challenge is answered here")]
+    Answered,
+    /// There is no such challenge.
+    #[error("somebody asks for the answer to a challenge of ACME that nobody set")]
+    NoChallenge,
     /// The relay is ending.
     #[error("the relay is stopping")]
     Stopping,
@@ -30,7 +37,13 @@ pub(in crate::server) enum TlsError {
 /// Ends the handshake that whoever is behind `tcp` has begun.
 pub(in crate::server) async fn accept(tcp: TcpStream, front: &Front) -> Result<TlsStream, TlsError> {
     let accepted = hello(&tcp).await?;
-    let config = front.presented().config();
+    let hello = accepted.client_hello();
+    let is_challenge = hello.alpn().is_some_and(|mut names| names.any(|name| name == challenge::PROTOCOL));
+    let config = if is_challenge {
+        front.challenges().config(hello.server_name()).ok_or(TlsError::NoChallenge)?
+    } else {
+        front.presented().config()
+    };
     // In a set because that takes the work back, if it has not begun, when the connection runs out of time meanwhile.
     let mut set = tokio::task::JoinSet::new();
     set.spawn_blocking(move || accepted.into_connection(config));
@@ -41,6 +54,11 @@ pub(in crate::server) async fn accept(tcp: TcpStream, front: &Front) -> Result<T
     };
     let mut stream = TlsStream::new(tcp, connection);
     match poll_fn(|cx| stream.poll_handshake(cx)).await {
+        // RFC 8737 §3: nothing more is said.
+        Ok(()) if is_challenge => {
+            stream.shutdown().await?;
+            Err(TlsError::Answered)
+        }
         Ok(()) => Ok(stream),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(TlsError::GivenUp),
         Err(error) => Err(error.into()),

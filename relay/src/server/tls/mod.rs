@@ -8,6 +8,7 @@
 //! - [`Front`] holds what is presented now, and is told of something better while it serves.
 //! - [`certificate`]: a chain with its key, from PEM, with everything that is wrong said in a sentence.
 //! - [`files`]: the operator's files, read again when they change.
+//! - [`challenge`]: what an ACME authority is shown that looks whether a name leads here (see [`acme`](crate::acme)).
 //! - [`handshake`] and [`stream`]: one connection.
 //!
 //! # What is spoken
@@ -16,6 +17,7 @@
 //! save a client one signature each reconnect, and cost the relay memory or a key that opens old traffic.
 
 pub mod certificate;
+pub mod challenge;
 pub mod files;
 mod handshake;
 mod stream;
@@ -26,6 +28,7 @@ pub(super) use stream::TlsStream;
 
 use crate::server::port::lock;
 use certificate::Certificate;
+use challenge::Challenges;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -53,17 +56,23 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 #[derive(Debug, Clone)]
 pub struct Front {
     presented: Arc<Mutex<Arc<Certificate>>>,
+    challenges: Challenges,
 }
 
 impl Front {
     /// Presents `certificate` until told otherwise.
     pub fn new(certificate: Certificate) -> Self {
-        Self { presented: Arc::new(Mutex::new(Arc::new(certificate))) }
+        Self { presented: Arc::new(Mutex::new(Arc::new(certificate))), challenges: Challenges::default() }
     }
 
     /// From the next handshake on this one is presented. Connections that are open go on as they are.
     pub fn present(&self, certificate: Certificate) {
         *lock(&self.presented) = Arc::new(certificate);
+    }
+
+    /// What an ACME authority is shown.
+    pub const fn challenges(&self) -> &Challenges {
+        &self.challenges
     }
 
     /// What is presented now.

@@ -227,7 +227,7 @@ impl AsyncWrite for TlsStream {
 
 impl Line for TlsStream {
     /// The socket is read into shared memory already: what this saves is a copy.
-    const READ_BUFFER: usize = 4 * 1024;
+    const READ_BUFFER: usize = 2 * 1024;
 
     fn hold_unsent(&mut self, bytes: usize) {
         self.tls.set_buffer_limit(Some(bytes.clamp(UNSENT_MIN, UNSENT_MAX)));

@@ -1,4 +1,4 @@
-//! Until when a certificate is good: the one field of it that the relay reads itself (RFC 5280 §4.1), by walking its DER.
+//! From when until when a certificate is good: the one field of it that the relay reads itself (RFC 5280 §4.1), by walking its DER.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,13 +9,13 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// `[0] EXPLICIT`, the version.
 const VERSION: u8 = 0xa0;
 
-/// The end of the validity of a certificate in DER; nothing when it has none that parses.
+/// Begin and end of the validity of a certificate in DER; nothing when it has none that parses.
 ///
 /// ```text
 /// Certificate ::= SEQUENCE { tbsCertificate SEQUENCE { [0] version OPTIONAL, serialNumber INTEGER, signature SEQUENCE, issuer SEQUENCE,
 ///                            validity SEQUENCE { notBefore Time, notAfter Time }, … }, … }
 /// ```
-pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
+pub(super) fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (certificate, _) = value(der, SEQUENCE)?;
     let (mut rest, _) = value(certificate, SEQUENCE)?;
     if let Some((_, after)) = value(rest, VERSION) {
@@ -25,8 +25,14 @@ pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
         (_, rest) = value(rest, tag)?;
     }
     let (validity, _) = value(rest, SEQUENCE)?;
-    let (_, _, after) = element(validity)?;
-    let (tag, text, _) = element(after)?;
+    let (begin, rest) = time(validity)?;
+    let (end, _) = time(rest)?;
+    Some((begin, end))
+}
+
+/// A time, and what follows it. Those before 1970 are that.
+fn time(der: &[u8]) -> Option<(SystemTime, &[u8])> {
+    let (tag, text, after) = element(der)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -50,8 +56,9 @@ pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let seconds = days_since_1970(year, month, day)? * 86_400 + hour * 3_600 + minute * 60 + second;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    let days = days_since_1970(year, month, day);
+    let seconds = days.map_or(0, |days| days * 86_400 + hour * 3_600 + minute * 60 + second);
+    Some((SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?, after))
 }
 
 /// In the proleptic Gregorian calendar, whose years are taken to begin in March; nothing before 1970.
@@ -98,7 +105,7 @@ mod tests {
     }
 
     fn unix(der: &[u8]) -> Option<u64> {
-        Some(not_after(der)?.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+        Some(validity(der)?.1.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
     }
 
     #[test]
@@ -120,7 +127,18 @@ mod tests {
     fn what_is_cut_has_no_end() {
         let der = made(2030, 5, 6);
         for len in 0..der.len() {
-            assert_eq!(not_after(&der[..len]), None, "{len}");
+            assert_eq!(validity(&der[..len]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn the_begin_is_read_and_what_is_before_1970_is_1970() {
+        let mut params = CertificateParams::new(vec!["relay.example".into()]).unwrap();
+        for (year, seconds) in [(2024, 1_704_067_200), (1950, 0)] {
+            params.not_before = date_time_ymd(year, 1, 1);
+            let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let (begins, _) = validity(made.der()).unwrap();
+            assert_eq!(begins, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), "{year}");
         }
     }
 
@@ -131,12 +149,12 @@ mod tests {
             if let Some(place) = der.get_mut(at) {
                 *place = byte;
             }
-            let _ = not_after(&der);
+            let _ = validity(&der);
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = not_after(&bytes);
+            let _ = validity(&bytes);
         }
     }
 }

@@ -1,0 +1,106 @@
+//! Requests to the authority: a connection each, TLS 1.3, over which the library speaks.
+
+use super::AcmeError;
+use bytes::Bytes;
+use http_body_util::Limited;
+use hyper::Request;
+use hyper::header::{HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// For one request and the head of its answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest answer that is read, bytes: a chain has ten thousand.
+const MAX_BODY: usize = 1 << 20;
+const HTTPS: u16 = 443;
+
+/// Makes them. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Https(TlsConnector);
+
+impl Https {
+    /// Trusts the public roots, or those in the file `roots` alone.
+    pub(super) fn new(roots: Option<&Path>) -> Result<Self, AcmeError> {
+        let mut trusted = RootCertStore::empty();
+        match roots {
+            None => trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(path) => {
+                let wrong = |cause: String| AcmeError::Roots { path: path.to_owned(), cause };
+                let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+                for certificate in CertificateDer::pem_slice_iter(&text) {
+                    let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+                    trusted.add(certificate).map_err(|error| wrong(error.to_string()))?;
+                }
+                if trusted.is_empty() {
+                    return Err(wrong("there is no certificate in it, in PEM form".to_owned()));
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| Error::Other(error.into()))?
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    async fn send(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
+        let other = |error: io::Error| Error::Other(error.into());
+        let (mut parts, body) = request.into_parts();
+        let url = std::mem::take(&mut parts.uri);
+        let wrong = || Error::Other(format!("{url} is no https URL").into());
+        if url.scheme_str() != Some("https") {
+            return Err(wrong());
+        }
+        let authority = url.authority().ok_or_else(wrong)?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let port = authority.port_u16().unwrap_or(HTTPS);
+        let unreachable =
+            |error: io::Error| Error::Other(format!("{authority} cannot be reached: {error}").into());
+        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
+        let name = ServerName::try_from(host).map_err(|_| wrong())?;
+        let tls = self.0.connect(name, tcp).await.map_err(unreachable)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
+            .await
+            .map_err(|error| other(io::Error::other(error)))?;
+        // It lives as long as somebody reads the answer.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the ACME authority ended");
+            }
+        });
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+        parts.headers.insert(HOST, host);
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        parts.uri = path.parse().map_err(|_| wrong())?;
+        let answer = sender.send_request(Request::from_parts(parts, body)).await;
+        let answer = answer.map_err(|error| other(io::Error::other(error)))?;
+        Ok(BytesResponse::from(answer.map(|body| Limited::new(body, MAX_BODY))))
+    }
+}
+
+impl HttpClient for Https {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let sent = self.clone().send(request);
+        Box::pin(async move {
+            timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(Error::Other("it does not answer".into())))
+        })
+    }
+}
