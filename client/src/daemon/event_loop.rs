@@ -27,7 +27,7 @@ use super::hangup::Hangup;
 use super::interface::{Interface, clear_bridge};
 use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
-use crate::config::{CipherChoice, Settings};
+use crate::config::{CipherChoice, ProxyChoice, Settings};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
 use crate::daemon::clock;
@@ -319,7 +319,13 @@ impl EventLoop {
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
         let (tcp, tcp_events) = TcpTransport::new(outside.clone(), plane.messages(), plane.outbound_waker());
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
-        let lanes = Lanes::new(outside, events);
+        let chosen = settings.proxy.clone();
+        let chosen = chosen.or_else(|| ProxyChoice::of_environment(|name| std::env::var(name).ok()));
+        let proxy = match chosen {
+            Some(ProxyChoice::By(url)) => Some(url),
+            Some(ProxyChoice::None) | None => None,
+        };
+        let lanes = Lanes::new(outside, proxy, events);
         let mapper = settings
             .port_mapping
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port(), None));
@@ -704,7 +710,10 @@ impl EventLoop {
                 self.endpoint.handle_stream_opened(now, no, remote);
                 self.endpoint.handle_relay_family(no, other_family);
                 if let Some(local) = local {
-                    self.listen_beside(no, local.port());
+                    // What the relay saw behind a proxy is the proxy: nobody can open a connection to this node there.
+                    if self.lanes.proxy.is_none() {
+                        self.listen_beside(no, local.port());
+                    }
                     self.note_port(local.port());
                 }
             }

@@ -44,6 +44,7 @@ pub(super) fn relay(
         observed_tcp: status.observed_tcp.map(|address| address.to_string()),
         observed_udp: status.observed_udp.map(|address| address.to_string()),
         refused: refused.filter(|_| !status.registered).map(ToOwned::to_owned),
+        proxy: None,
     }
 }
 

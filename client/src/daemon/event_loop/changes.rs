@@ -227,7 +227,8 @@ impl EventLoop {
             Change::RemoveRelay { relay } => {
                 let ticket = remembered_relay(&relay).ok();
                 let is_meant = |known: &RelayTicket| {
-                    let is_it = |address: &String| *address == relay || Address::of(address).host_port == relay;
+                    let is_it =
+                        |address: &String| *address == relay || Address::of(address).host_port == relay;
                     known.addresses.iter().any(is_it)
                         || ticket.as_ref().is_some_and(|ticket| ticket.key == known.key)
                 };

@@ -14,6 +14,7 @@
 //! - In each open lane there is one stream to each relay in use, and beside them those that are leaving.
 
 use super::{EventLoop, RelayTask};
+use crate::config::ProxyUrl;
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle};
@@ -22,6 +23,7 @@ use shadowmesh_proto::ticket::RelayTicket;
 use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -40,6 +42,8 @@ pub(super) struct Lanes {
     /// [`LEAVE_AFTER`].
     pub(super) leave_after: Duration,
     outside: Outside,
+    /// By which the relays are reached.
+    pub(super) proxy: Option<Arc<ProxyUrl>>,
     /// What tasks are given to speak through; nothing when the daemon ends.
     events: Option<mpsc::Sender<(RelayNo, RelayEvent)>>,
 }
@@ -54,9 +58,14 @@ pub(super) struct Place {
 }
 
 impl Lanes {
-    pub(super) fn new(outside: Outside, events: mpsc::Sender<(RelayNo, RelayEvent)>) -> Self {
+    pub(super) fn new(
+        outside: Outside,
+        proxy: Option<ProxyUrl>,
+        events: mpsc::Sender<(RelayNo, RelayEvent)>,
+    ) -> Self {
         let (open, resting) = (Vec::new(), VecDeque::new());
-        Self { open, resting, leave_after: LEAVE_AFTER, outside, events: Some(events) }
+        let proxy = proxy.map(Arc::new);
+        Self { open, resting, leave_after: LEAVE_AFTER, outside, proxy, events: Some(events) }
     }
 
     /// No task begins any more.
@@ -156,6 +165,7 @@ impl EventLoop {
             no,
             addresses: ticket.addresses.clone(),
             outside: self.lanes.outside.clone(),
+            proxy: self.lanes.proxy.clone(),
             events: events.clone(),
             inbound: plane.messages(),
             producer: plane.outbound_waker(),

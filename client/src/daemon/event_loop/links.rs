@@ -28,7 +28,7 @@ impl EventLoop {
 
     /// The stream to a relay ended. If its port was the one that listens, that of another stream does from now on.
     pub(super) fn listen_elsewhere(&mut self, ended: RelayNo) {
-        if self.listening != Some(ended) {
+        if self.listening != Some(ended) || self.lanes.proxy.is_some() {
             return;
         }
         let open = self.relays.iter().enumerate().filter(|(_, task)| task.stream.is_some());

@@ -151,7 +151,10 @@ impl EventLoop {
             },
             relays: relay_docs
                 .map(|(status, task)| {
-                    report::relay(status, &task.address, task.connecting, task.refused.as_deref())
+                    let proxy = self.lanes.proxy.as_ref().map(|proxy| proxy.shown());
+                    let relay =
+                        report::relay(status, &task.address, task.connecting, task.refused.as_deref());
+                    doc::Relay { proxy, ..relay }
                 })
                 .collect(),
             peers: self.peer_documents(&peers, named),

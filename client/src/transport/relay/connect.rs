@@ -8,7 +8,9 @@
 //! (protocol §3.1).
 
 use super::line::Line;
+use super::proxy::tunnel;
 use super::{StreamError, tls};
+use crate::config::ProxyUrl;
 use crate::transport::outside::Outside;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -28,6 +30,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_secs(1);
 /// The whole try, after which its addresses are looked up anew. Longer than any round trip that is of use.
 const TRY_WITHIN: Duration = Duration::from_secs(5);
+/// How long a name may take that only datagrams need.
+const NAME_BEHIND_PROXY: Duration = Duration::from_secs(1);
 /// Most addresses of one name that are tried: a name server cannot make a client knock at a hundred doors.
 const PER_NAME: usize = 4;
 /// Bytes written before a flush, beyond which the library writes by itself.
@@ -63,11 +67,13 @@ pub(super) async fn connect(
     addresses: &[String],
     best: usize,
     outside: &Outside,
+    proxy: Option<&ProxyUrl>,
 ) -> Result<Connected, StreamError> {
     let began = Instant::now();
     let order = (0..addresses.len()).map(|n| (best + n) % addresses.len().max(1));
-    let mut resolving: FuturesUnordered<_> =
-        order.filter_map(|at| Some(resolve(at, addresses.get(at)?))).collect();
+    let mut resolving: FuturesUnordered<_> = order
+        .filter_map(|at| Some(resolve(at, proxy.map_or(addresses.get(at)?.as_str(), ProxyUrl::host_port))))
+        .collect();
     let mut attempts = FuturesUnordered::new();
     let mut queue: VecDeque<Candidate> = VecDeque::new();
     let mut known: Vec<SocketAddr> = Vec::new();
@@ -88,6 +94,11 @@ pub(super) async fn connect(
                 match result {
                     Ok(ws) => {
                         let remote = candidate.remote;
+                        if proxy.is_some() {
+                            let address = addresses.get(candidate.at).map_or("", String::as_str);
+                            let remote = behind_proxy(address).await.unwrap_or(remote);
+                            return Ok(Connected { ws, remote, at: candidate.at, other_family: None });
+                        }
                         let other = known.iter().find(|other| other.is_ipv4() != remote.is_ipv4());
                         let other_family = other.map(SocketAddr::ip);
                         return Ok(Connected { ws, remote, at: candidate.at, other_family });
@@ -95,7 +106,11 @@ pub(super) async fn connect(
                     Err(error) => {
                         // The next address need not wait.
                         next_start = Instant::now();
-                        queue.retain(|other| other.remote != candidate.remote);
+                        // By a proxy all addresses are found at one.
+                        let is_same = |other: &Candidate| {
+                            other.remote == candidate.remote && (proxy.is_none() || other.at == candidate.at)
+                        };
+                        queue.retain(|other| !is_same(other));
                         let not_before = next_start + AGAIN;
                         queue.push_back(Candidate { not_before, refused: true, ..candidate });
                         last = error;
@@ -114,7 +129,7 @@ pub(super) async fn connect(
                 if let Some(candidate) = take_due(&mut queue, now, before) {
                     before = Some(candidate.remote);
                     let address = Address::of(addresses.get(candidate.at).map_or("", String::as_str));
-                    attempts.push(async move { (candidate, open(candidate.remote, address, outside).await) });
+                    attempts.push(async move { (candidate, open(candidate.remote, address, outside, proxy).await) });
                     queue.push_back(Candidate { not_before: now + AGAIN, ..candidate });
                     next_start = now + STAGGER;
                 }
@@ -173,10 +188,25 @@ fn enqueue(queue: &mut VecDeque<Candidate>, at: usize, best: usize, found: Vec<S
     }
 }
 
-/// TCP, TLS where the address says so, and the WebSocket upgrade.
-async fn open(remote: SocketAddr, address: Address<'_>, outside: &Outside) -> Result<Ws, StreamError> {
+/// Where the relay is that a proxy leads to, for its datagrams: they go past that. Nothing where this network does not know its name.
+async fn behind_proxy(address: &str) -> Option<SocketAddr> {
+    let found = tokio::net::lookup_host(Address::of(address).host_port);
+    timeout(NAME_BEHIND_PROXY, found).await.ok()?.ok()?.next()
+}
+
+/// TCP, the proxy's leave, TLS where the address says so, and the WebSocket upgrade.
+async fn open(
+    remote: SocketAddr,
+    address: Address<'_>,
+    outside: &Outside,
+    proxy: Option<&ProxyUrl>,
+) -> Result<Ws, StreamError> {
     let connecting = async { outside.tcp(remote).await?.connect(remote).await };
-    let tcp = connecting.await.map_err(|error| StreamError::Connect(remote, error))?;
+    let mut tcp = connecting.await.map_err(|error| StreamError::Connect(remote, error))?;
+    if let Some(proxy) = proxy {
+        let led = tunnel(&mut tcp, proxy, address.host_port).await;
+        led.map_err(|error| StreamError::Proxy(proxy.host_port().to_owned(), error))?;
+    }
     let line = if address.is_tls {
         let shaken = tls::connect(tcp, address.host_port, remote).await;
         Line::Tls(shaken.map_err(|error| StreamError::NotTls(remote, error))?)
@@ -270,7 +300,7 @@ mod tests {
             let ws = tokio_tungstenite::accept_async(stream).await.unwrap();
             (first, second, ws)
         };
-        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside), server);
+        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside, None), server);
         let connected = connected.unwrap();
         assert_eq!((connected.at, connected.other_family), (1, None));
     }
@@ -282,7 +312,7 @@ mod tests {
         let outside = outside();
         let server =
             async { tokio_tungstenite::accept_async(relay.accept().await.unwrap().0).await.unwrap() };
-        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside), server);
+        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside, None), server);
         assert_eq!(connected.unwrap().other_family, Some("2001:db8::7".parse().unwrap()));
     }
 
@@ -290,7 +320,7 @@ mod tests {
     async fn when_all_refuse_the_try_is_over() {
         let (_one, first) = refuses();
         let (_two, second) = refuses();
-        let outcome = timeout(TRY_WITHIN, connect(&[first, second], 0, &outside())).await;
+        let outcome = timeout(TRY_WITHIN, connect(&[first, second], 0, &outside(), None)).await;
         let error = outcome.expect("it waits for nobody").unwrap_err();
         assert!(matches!(error, StreamError::Connect(..)), "{error}");
     }

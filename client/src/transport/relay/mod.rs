@@ -5,6 +5,7 @@
 //! ([`RelayStream::give_up`]).
 //!
 //! - `connect`: every address of the relay at once, the first that answers wins; by `tls` where it says so, over a `line` of one kind or the other.
+//! - `proxy`: the way out through an HTTP proxy, where there is no other.
 //! - `backoff`: the pauses between tries.
 //! - `stream`: an open stream, from [`RelayEvent::Opened`] to [`RelayEvent::Closed`].
 //!
@@ -18,15 +19,18 @@
 mod backoff;
 mod connect;
 mod line;
+mod proxy;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 use super::outside::Outside;
+use crate::config::ProxyUrl;
 use crate::plane::{InboundSender, StreamHandle, Waker};
 use backoff::Backoff;
 use bytes::Bytes;
+use proxy::ProxyError;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::transmit::RelayNo;
 use std::io;
@@ -147,6 +151,8 @@ pub struct Relay {
     pub addresses: Vec<String>,
     /// Makes sockets.
     pub outside: Outside,
+    /// By which it is reached, if by one.
+    pub proxy: Option<Arc<ProxyUrl>>,
     /// Where events go, in order.
     pub events: mpsc::Sender<(RelayNo, RelayEvent)>,
     /// Where FORWARD messages go.
@@ -173,6 +179,8 @@ enum StreamError {
     NoAnswer(String),
     #[error("{0}: {1}")]
     Connect(SocketAddr, io::Error),
+    #[error("the proxy {0} {1}")]
+    Proxy(String, ProxyError),
     #[error("{0} answers, but not by TLS: {1}")]
     NotTls(SocketAddr, io::Error),
     #[error("{0} answers, but not as a relay: {1}")]
@@ -206,7 +214,7 @@ impl<R: Rng> Keeper<R> {
         while self.may_try().await {
             self.say(RelayEvent::Connecting).await;
             let tried = tokio::select! {
-                tried = connect::connect(&self.relay.addresses, self.best, &self.relay.outside) => tried,
+                tried = connect::connect(&self.relay.addresses, self.best, &self.relay.outside, self.relay.proxy.as_deref()) => tried,
                 () = forbidden(self.wishes.clone()) => Err(StreamError::GivenUp),
             };
             let why = match tried {

@@ -42,6 +42,10 @@ impl Client {
 
     /// Of addresses as tickets have them.
     fn at(addresses: Vec<String>) -> Self {
+        Self::by(None, addresses)
+    }
+
+    fn by(proxy: Option<Arc<ProxyUrl>>, addresses: Vec<String>) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
         let snapshot = Snapshot {
             directory: Arc::new(Directory::new(MacAddr([2; 6]))),
@@ -66,6 +70,7 @@ impl Client {
         let relay = Relay {
             no: RelayNo(0),
             addresses,
+            proxy,
             outside: Outside::new(Arc::new(Netlink::open().unwrap()), 0),
             events: sender,
             inbound: plane.messages(),
@@ -408,19 +413,26 @@ async fn a_device_that_is_gone_ends_the_task_and_not_the_process() {
     drop(handle);
 }
 
-/// A server's side of TLS with a certificate that nobody signed, for another name, whose time was over long ago.
+/// A server's side of TLS with a certificate that nobody signed, for another name, whose time was over long ago, and which says that who does not know one of
+/// its extensions is not to take it.
 fn acceptor() -> tokio_rustls::TlsAcceptor {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["another.example".into()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+    unknown.set_criticality(true);
+    params.custom_extensions = vec![unknown];
     let certificate = params.self_signed(&key).unwrap().der().clone();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.serialize_der().try_into().unwrap())
-        .unwrap();
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(
+            vec![certificate],
+            rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.serialize_der().try_into().unwrap())
+                .unwrap(),
+        ))));
     Arc::new(config).into()
 }
 
@@ -459,4 +471,74 @@ async fn who_speaks_no_tls_where_it_is_expected_is_named() {
     stream.write_all(b"HTTP/1.1 429 Too Many Requests\r\n\r\n").await.unwrap();
     let why = client.closed().await;
     assert!(why.contains(&format!("{address} answers, but not by TLS")), "{why}");
+}
+
+/// Takes connections and leads them to `relay`, whatever they ask for, after what `says` makes of the request.
+async fn stand_in_proxy(
+    relay: SocketAddr,
+    says: fn(&str) -> &'static str,
+) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let (listener, address) = listener().await;
+    let (requests, asked) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let requests = requests.clone();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if client.read_exact(&mut byte).await.is_err() {
+                        return;
+                    }
+                    request.extend(byte);
+                }
+                let request = String::from_utf8(request).unwrap();
+                let answer = says(&request);
+                let _ = requests.send(request);
+                client.write_all(answer.as_bytes()).await.unwrap();
+                if answer.contains(" 200 ") {
+                    let mut relay = TcpStream::connect(relay).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut relay).await;
+                }
+            });
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn a_proxy_leads_to_the_relay_with_tls_and_without() {
+    let (listener, address) = listener().await;
+    let says = |request: &str| match request.contains("Proxy-Authorization: Basic dTpw\r\n") {
+        true => "HTTP/1.1 200 Connection established\r\n\r\n",
+        false => "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+    };
+    let (proxy, mut asked) = stand_in_proxy(address, says).await;
+    let with_user: Arc<ProxyUrl> = Arc::new(format!("http://u:p@{proxy}").parse().unwrap());
+    // No name server here knows it.
+    let mut client = Client::by(Some(Arc::clone(&with_user)), vec!["relay.invalid:8443".into()]);
+    let mut server = accept(&listener).await;
+    let (_, data, _stream) = client.opened().await;
+    data.push(forward(3));
+    assert_eq!(binary(&mut server).await, forward(3));
+    let request = asked.recv().await.unwrap();
+    assert!(
+        request.starts_with("CONNECT relay.invalid:8443 HTTP/1.1\r\nHost: relay.invalid:8443\r\n"),
+        "{request}"
+    );
+    let mut client = Client::by(Some(with_user), vec!["wss://203.0.113.7:443".into()]);
+    let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
+    let tls = soon("a TLS handshake", acceptor().accept(tcp)).await.unwrap();
+    let mut server = soon("an upgrade", accept_async(tls)).await.unwrap();
+    let (remote, data, _stream) = client.opened().await;
+    assert_eq!(remote, "203.0.113.7:443".parse().unwrap(), "datagrams go to the relay");
+    data.push(forward(4));
+    assert_eq!(binary(&mut server).await, forward(4));
+    // Without a user: told what is wanted.
+    let mut client = Client::by(
+        Some(Arc::new(format!("http://{proxy}").parse().unwrap())),
+        vec!["relay.invalid:1".into()],
+    );
+    let why = client.closed().await;
+    assert!(why.starts_with(&format!("the proxy {proxy} wants a user and a password")), "{why}");
 }
