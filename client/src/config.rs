@@ -17,7 +17,7 @@ mod values;
 
 pub use values::{
     Bridge, CipherChoice, DeviceName, IdleAfter, Ipv4Cidr, Mtu, NamesChoice, NetworkAlias, NodeName,
-    ProxyChoice, ProxyUrl, RekeyInterval, RulesPath, SessionsChoice, Span, ValueError,
+    ProxyChoice, ProxyUrl, QueueCount, RekeyInterval, RulesPath, SessionsChoice, Span, ValueError,
 };
 
 pub use crate::switch::{DhcpServers, Filters, FloodBudget};
@@ -42,6 +42,8 @@ pub struct Config {
     pub device: Option<DeviceName>,
     /// MTU of the TAP device.
     pub mtu: Option<Mtu>,
+    /// Queues of the TAP device.
+    pub queues: Option<QueueCount>,
     /// The bridge that the TAP is put into.
     pub bridge: Option<Bridge>,
     /// The IPv4 address, instead of the one derived from the key.
@@ -78,6 +80,7 @@ impl Config {
             name: newer.name.or(self.name),
             device: newer.device.or(self.device),
             mtu: newer.mtu.or(self.mtu),
+            queues: newer.queues.or(self.queues),
             bridge: newer.bridge.or(self.bridge),
             address: newer.address.or(self.address),
             cipher: newer.cipher.or(self.cipher),
@@ -115,6 +118,8 @@ pub struct Settings {
     pub device: DeviceName,
     /// MTU of the TAP device.
     pub mtu: Mtu,
+    /// Queues of the TAP device.
+    pub queues: QueueCount,
     /// The bridge that the TAP is put into.
     pub bridge: Bridge,
     /// The IPv4 address to keep, if it is not to be derived (protocol §1.5).
@@ -153,6 +158,7 @@ impl Settings {
             mtu: config
                 .mtu
                 .unwrap_or_else(|| if bridge == Bridge::None { Mtu::default() } else { Mtu::BRIDGED }),
+            queues: config.queues.unwrap_or_default(),
             bridge,
             address: config.address,
             cipher: config.cipher.unwrap_or_default(),
@@ -176,6 +182,7 @@ impl Settings {
             Key::Name => self.name != other.name,
             Key::Device => self.device != other.device,
             Key::Mtu => self.mtu != other.mtu,
+            Key::Queues => self.queues != other.queues,
             Key::Bridge => self.bridge != other.bridge,
             Key::Address => self.address != other.address,
             Key::Cipher => self.cipher != other.cipher,
@@ -203,6 +210,7 @@ impl Settings {
             Key::Name => self.name.to_string(),
             Key::Device => self.device.to_string(),
             Key::Mtu => self.mtu.to_string(),
+            Key::Queues => self.queues.to_string(),
             Key::Bridge => self.bridge.to_string(),
             Key::Address => or_none(self.address.map(|address| address.to_string())),
             Key::Cipher => self.cipher.to_string(),

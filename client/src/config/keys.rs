@@ -145,6 +145,15 @@ keys! {
         example: "1400",
         counts: Counts::NextStart("the device is made with it, and members were told it"),
     }
+    Queues {
+        name: "queues",
+        kind: Kind::Number,
+        what: "Queues of the TAP device, each read by a thread of its own, on machines with cores to spare.",
+        values: "1 to 8",
+        default: "1",
+        example: "1",
+        counts: Counts::NextStart("the device is made with them"),
+    }
     Bridge {
         name: "bridge",
         kind: Kind::Text,

@@ -167,7 +167,7 @@ fn config() -> impl Strategy<Value = Config> {
     let texts = (
         proptest::option::of("[a-z0-9]{1,63}"),
         (proptest::option::of("[A-Za-z0-9_-]{1,15}"), proptest::option::of("none|br[0-9]")),
-        proptest::option::of(1280i64..=9000),
+        (proptest::option::of(1280i64..=9000), proptest::option::of(1..=8u8)),
         proptest::option::of((1u8..100, 0u8..255, 1u8..255)),
         proptest::option::of(0usize..3),
         (
@@ -192,7 +192,7 @@ fn config() -> impl Strategy<Value = Config> {
         |(
             name,
             (device, bridge),
-            mtu,
+            (mtu, queues),
             address,
             cipher,
             (rekey, port_mapping, names, sessions, idle),
@@ -209,6 +209,7 @@ fn config() -> impl Strategy<Value = Config> {
                 name: name.and_then(|text| text.parse().ok()),
                 device: device.and_then(|text| text.parse().ok()),
                 mtu: mtu.and_then(|bytes| bytes.try_into().ok()),
+                queues: queues.and_then(|count| count.to_string().parse().ok()),
                 bridge: bridge.and_then(|text| text.parse().ok()),
                 address: address.and_then(|(a, b, c)| Ipv4Cidr::new([a, b, 0, c].into(), 24).ok()),
                 cipher: cipher.map(|n| [CipherChoice::Auto, CipherChoice::Aes, CipherChoice::Chacha][n]),

@@ -19,6 +19,9 @@ pub enum ValueError {
     /// Not a number, or outside [`Mtu::MIN`]..=[`Mtu::MAX`].
     #[error("the MTU must be a whole number from {} to {}, in bytes", Mtu::MIN, Mtu::MAX)]
     Mtu,
+    /// Not a number, or outside [`QueueCount::MIN`]..=[`QueueCount::MAX`].
+    #[error("a device may have {} to {} queues", QueueCount::MIN, QueueCount::MAX)]
+    Queues,
     /// Empty, too long, or a character that a host name cannot have.
     #[error("a name has 1 to 63 characters of a-z, 0-9 and -, and neither begins nor ends with -")]
     NodeName,
@@ -120,6 +123,44 @@ impl FromStr for Mtu {
 }
 
 impl fmt::Display for Mtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How many queues the TAP device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueueCount(u8);
+
+impl QueueCount {
+    /// A device without queues is none.
+    pub const MIN: u8 = 1;
+    /// More threads than this only wait for each other: what lies between reading and sending is done one at a time.
+    pub const MAX: u8 = 8;
+
+    /// Queues.
+    pub fn count(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl Default for QueueCount {
+    /// One: the thread that reads it waits for nobody.
+    fn default() -> Self {
+        Self(Self::MIN)
+    }
+}
+
+impl FromStr for QueueCount {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let count = text.parse().ok().filter(|count| (Self::MIN..=Self::MAX).contains(count));
+        count.map(Self).ok_or(ValueError::Queues)
+    }
+}
+
+impl fmt::Display for QueueCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
@@ -766,6 +807,16 @@ mod tests {
         for bad in ["1279", "9001", "-1400", "", "1400B", "99999999999999999999"] {
             assert_eq!(bad.parse::<Mtu>(), Err(ValueError::Mtu), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_device_has_one_queue_at_least_and_eight_at_most() {
+        assert_eq!("1".parse(), Ok(QueueCount::default()));
+        assert_eq!("8".parse(), Ok(QueueCount(8)));
+        for bad in ["0", "9", "-1", "", "2.0", "two", "256", "99999999999999999999"] {
+            assert_eq!(bad.parse::<QueueCount>(), Err(ValueError::Queues), "{bad}");
+        }
+        assert_eq!(ValueError::Queues.to_string(), "a device may have 1 to 8 queues");
     }
 
     #[test]

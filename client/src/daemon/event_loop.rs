@@ -232,6 +232,7 @@ impl EventLoop {
             &netlink,
             name,
             LinkSettings::new(mac, mtu),
+            settings.queues.count(),
             &settings.bridge,
             &own.cidrs(),
             progress,
@@ -288,10 +289,10 @@ impl EventLoop {
             Members::new(node_secret.public(), network.address_space(), &hello, settings.switch());
         let mut routes = Routes::new(everybody);
         let rules = rules.map(|file| rules::enforce(&mut routes, node_secret.public(), file));
-        let device = interface.device.clone();
+        let queues = interface.queues.clone();
         let socket = DatagramSocket::bind().map_err(system("a UDP socket"))?;
         let (plane, output) =
-            Plane::start(device, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
+            Plane::start(queues, socket.clone(), routes.snapshot(), ChunkPool::new(POOL_BYTES), ring)
                 .map_err(system("the threads of the data plane"))?;
 
         let mut endpoint = Endpoint::new(

@@ -3,7 +3,7 @@
 use super::DaemonError;
 use super::progress::{Progress, ProgressSender};
 use crate::config::Bridge;
-use crate::device::{Device, LinkControl, LinkError, LinkSettings, Offload, Tap};
+use crate::device::{Device, LinkControl, LinkError, LinkSettings, Offload, Opened, Queues, Tap};
 use crate::net::{Cidr, Netlink};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) async fn clear_bridge(mut port: LinkControl) {
 /// A device that carries frames, and what changes its addresses.
 #[derive(Debug)]
 pub(super) struct Interface {
-    pub(super) device: Device,
+    pub(super) queues: Queues,
     /// Its index on this machine.
     pub(super) index: u32,
     link: Option<LinkControl>,
@@ -28,16 +28,24 @@ pub(super) struct Interface {
 }
 
 impl Interface {
-    /// Makes a TAP and brings it up, in a bridge or not, with these addresses.
+    /// Makes a TAP with so many queues, or as many as there can be, and brings it up, in a bridge or not, with these addresses.
     pub(super) async fn tap(
         netlink: &Arc<Netlink>,
         name: &str,
         settings: LinkSettings,
+        queues: usize,
         bridge: &Bridge,
         addresses: &[Cidr],
         progress: &ProgressSender,
     ) -> Result<Self, DaemonError> {
-        let tap = Tap::open(name.parse()?, Offload::Full)?;
+        let Opened { tap, others, refused } = Tap::open_queues(name.parse()?, Offload::Full, queues)?;
+        if let Some(error) = refused {
+            let count = 1 + others.len();
+            progress.send(Progress::Notice(format!(
+                "the kernel gave {name} {count} of {queues} queues ({error}): it works, and is read by {count} of as many threads"
+            )));
+            tracing::warn!(device = name, wanted = queues, count, %error, "the device has fewer queues than were asked for");
+        }
         let mut link = LinkControl::new(Arc::clone(netlink), &tap);
         link.bring_up(settings).await?;
         if let Some(bridge) = bridge.name() {
@@ -55,18 +63,20 @@ impl Interface {
                 return Err(error.into());
             }
         }
-        Ok(Self { index: tap.index(), device: Device::Tap(Arc::new(tap)), link: Some(link), restored: 0 })
+        let (index, device) = (tap.index(), |tap| Device::Tap(Arc::new(tap)));
+        let queues = Queues::new(device(tap), others.into_iter().map(device).collect());
+        Ok(Self { index, queues, link: Some(link), restored: 0 })
     }
 
     /// A port in memory, which has no addresses.
     #[cfg(test)]
     pub(super) fn memory(port: crate::device::MemoryPort) -> Self {
         // No interface of a machine has this index.
-        Self { device: port.into_device(), index: u32::MAX, link: None, restored: 0 }
+        Self { queues: port.into_device().into(), index: u32::MAX, link: None, restored: 0 }
     }
 
     pub(super) fn name(&self) -> String {
-        self.device.name().to_string()
+        self.queues.name().to_string()
     }
 
     /// The addresses that were put on a bridge; none where the device is an interface of its own.
@@ -101,7 +111,7 @@ impl Interface {
                 // One that does so again and again is not worth a line each time.
                 if self.restored.is_power_of_two() {
                     tracing::warn!(
-                        device = %self.device.name(),
+                        device = %self.queues.name(),
                         %other,
                         times = self.restored,
                         "another program gave the device another MAC, by which no member knows this host; it has its own again"

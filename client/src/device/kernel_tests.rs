@@ -188,19 +188,69 @@ fn a_written_frame_reaches_a_socket() {
             sh("ip neigh add 10.7.0.2 lladdr 02:53:4d:00:00:02 dev smtest0");
             let socket = UdpSocket::bind("10.7.0.1:4000").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-            // Let the kernel make a frame to the far side, and send it back with the sides exchanged: sums do
-            // not change.
+            // Let the kernel make a frame to the far side, and send it back.
             socket.send_to(b"echo", "10.7.0.2:4000").unwrap();
             let (_, frame) = next_frame(&device, |frame| is_udp_v4_to(frame, 4000));
-            let mut packet = vec![0xee; VnetHeader::LEN];
-            packet.extend(
-                [&frame[6..12], &frame[..6], &frame[12..26], &frame[30..34], &frame[26..30], &frame[34..]]
-                    .concat(),
-            );
-            device.write_frame(VnetHeader::COMPLETE, &mut packet).unwrap();
+            device.write_frame(VnetHeader::COMPLETE, &mut answer(&frame)).unwrap();
             let mut buffer = [0; 64];
             let (len, from) = socket.recv_from(&mut buffer).unwrap();
             assert_eq!((&buffer[..len], from.to_string().as_str()), (&b"echo"[..], "10.7.0.2:4000"));
+        });
+    });
+}
+
+/// The same with the sides exchanged, as a far side answers: sums do not change.
+fn answer(frame: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0xee; VnetHeader::LEN];
+    packet.extend(
+        [&frame[6..12], &frame[..6], &frame[12..26], &frame[30..34], &frame[26..30], &frame[34..]].concat(),
+    );
+    packet
+}
+
+/// What `plane::steering` is there for: where a flow is read follows where its answers are written, and nothing else.
+#[test]
+fn a_flow_is_read_from_the_queue_that_its_answers_are_written_to() {
+    isolated(|| {
+        block_on(async {
+            let opened = Tap::open_queues(name(), Offload::Full, 2).unwrap();
+            assert_eq!((opened.others.len(), opened.refused.is_none()), (1, true));
+            let mut link = LinkControl::new(Arc::new(Netlink::open().unwrap()), &opened.tap);
+            link.bring_up(LinkSettings::new(MAC, 1400)).await.unwrap();
+            link.set_addresses(&[cidr("10.7.0.1/16")]).await.unwrap();
+            let queues: Vec<_> = std::iter::once(opened.tap).chain(opened.others).map(Arc::new).collect();
+            sh("ip neigh add 10.7.0.2 lladdr 02:53:4d:00:00:02 dev smtest0");
+            let mut buffer = vec![0; 70_000];
+            // From which queue the next frame to this port comes.
+            let mut read = |port| {
+                let end = Instant::now() + Duration::from_secs(2);
+                loop {
+                    for (number, queue) in queues.iter().enumerate() {
+                        if let Some(incoming) = queue.read_frame(&mut buffer).unwrap()
+                            && is_udp_v4_to(incoming.frame, port)
+                        {
+                            assert_eq!(incoming.header.segmentation(), Segmentation::None);
+                            return (number, incoming.frame.to_vec());
+                        }
+                    }
+                    assert!(Instant::now() < end, "nothing came to {port}");
+                }
+            };
+            let socket = UdpSocket::bind("10.7.0.1:4000").unwrap();
+            let mut seen = [0; 2];
+            for port in 5000..5032 {
+                socket.send_to(b"asked", ("10.7.0.2", port)).unwrap();
+                let (began, frame) = read(port);
+                seen[began] += 1;
+                for other in [1 - began, 1 - began, began] {
+                    queues[other].write_frame(VnetHeader::COMPLETE, &mut answer(&frame)).unwrap();
+                    for _ in 0..3 {
+                        socket.send_to(b"again", ("10.7.0.2", port)).unwrap();
+                        assert_eq!(read(port).0, other, "{port}");
+                    }
+                }
+            }
+            assert!(seen[0] > 0 && seen[1] > 0, "flows that begin here are spread by the kernel: {seen:?}");
         });
     });
 }

@@ -16,6 +16,9 @@
 //!    [`Device::write_frame`]. Both calls never block; a thread that has nothing to do polls the descriptor
 //!    ([`std::os::fd::AsFd`]).
 //!
+//! Where one thread that reads is not enough a TAP has several queues ([`Tap::open_queues`], [`Queues`]): as many descriptors, each of which is
+//! read by a thread of its own. The kernel hands a flow over by one of them.
+//!
 //! # Buffers
 //!
 //! The header and the frame travel in one piece, so that one system call moves both and nothing is copied:
@@ -31,9 +34,9 @@
 //!
 //! # Invariants
 //!
-//! - A frame that is handed out is complete (one frame, its checksums final: where the kernel left a checksum to us it is
-//!   completed here, [`checksum`]) or says in its header that it is to be cut ([`offload`]), which only happens with
-//!   [`Offload::Full`]. One whose checksum lies elsewhere, or that did not fit the buffer, is dropped and counted, never passed on.
+//! - A frame that is handed out is complete (one frame, its checksums final), or says in its header that its checksum was left out, which may stay so on
+//!   its way to a member that completes it (else it is completed here, [`checksum`]), or that it is to be cut ([`offload`]). The last two only
+//!   happen with [`Offload::Full`]. One whose checksum lies elsewhere, or that did not fit the buffer, is dropped and counted, never passed on.
 //! - Nothing here allocates or locks per frame on the TAP.
 
 pub mod checksum;
@@ -42,6 +45,7 @@ mod link;
 pub mod memory;
 mod name;
 pub mod offload;
+mod queues;
 mod tap_linux;
 mod vnet;
 
@@ -52,7 +56,8 @@ pub use error::{DeviceFault, LinkError, OpenError};
 pub use link::{LinkControl, LinkSettings, QUEUE_LEN};
 pub use memory::MemoryPort;
 pub use name::{DeviceName, MAX_NAME_LEN, NameError};
-pub use tap_linux::{DropCounts, Offload, Tap};
+pub use queues::Queues;
+pub use tap_linux::{DropCounts, Offload, Opened, Tap};
 pub use vnet::{Segmentation, VnetHeader};
 
 /// A frame as the device handed it over, lying in the caller's buffer.

@@ -67,7 +67,18 @@ impl Drops {
     }
 }
 
-/// An open TAP device. Closing it removes the device from the machine.
+/// A TAP device that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its first queue.
+    pub tap: Tap,
+    /// Its other queues.
+    pub others: Vec<Tap>,
+    /// Why there are fewer than were asked for, if there are.
+    pub refused: Option<std::io::Error>,
+}
+
+/// A queue of an open TAP device, most often the only one. Closing the last removes the device from the machine.
 pub struct Tap {
     device: tun_rs::SyncDevice,
     name: DeviceName,
@@ -85,6 +96,14 @@ impl Tap {
     /// # Errors
     /// See [`OpenError`]; each is a sentence for the user.
     pub fn open(name: DeviceName, offload: Offload) -> Result<Self, OpenError> {
+        Self::open_queues(name, offload, 1).map(|opened| opened.tap)
+    }
+
+    /// The same with so many queues, or with as many of them as the kernel gives.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_queues(name: DeviceName, offload: Offload, count: usize) -> Result<Opened, OpenError> {
         // `tun-rs` would make a missing node itself, which in a container only turns one error into another.
         if !std::path::Path::new("/dev/net/tun").exists() {
             return Err(OpenError::NoDriver);
@@ -93,22 +112,30 @@ impl Tap {
         if index_of(&name).map_err(|errno| refused(errno.into()))?.is_some() {
             return Err(OpenError::NameTaken { name });
         }
-        let device = tun_rs::DeviceBuilder::new()
-            .name(name.as_str())
-            .layer(tun_rs::Layer::L2)
-            .enable(false)
-            .with(|builder| {
-                builder.offload(true).packet_information(false);
-            })
-            .build_sync()
-            .map_err(refused)?;
-        device.set_nonblocking(true).map_err(refused)?;
+        let (devices, fewer) = attach(
+            count,
+            |is_multi_queue| {
+                let device = tun_rs::DeviceBuilder::new().name(name.as_str()).layer(tun_rs::Layer::L2);
+                let device = device.enable(false).with(|builder| {
+                    builder.offload(true).packet_information(false).multi_queue(is_multi_queue);
+                });
+                device.build_sync()
+            },
+            tun_rs::SyncDevice::try_clone,
+        )
+        .map_err(refused)?;
         let index = index_of(&name).map_err(|errno| refused(errno.into()))?.ok_or_else(|| {
             OpenError::Refused { name: name.clone(), source: std::io::ErrorKind::NotFound.into() }
         })?;
-        let tap = Self { device, name, index, drops: Drops::default() };
+        let mut taps = Vec::with_capacity(devices.len());
+        for device in devices {
+            device.set_nonblocking(true).map_err(refused)?;
+            taps.push(Self { device, name: name.clone(), index, drops: Drops::default() });
+        }
+        let tap = taps.remove(0);
+        // Of the device, whichever queue is asked. `tun-rs` asked for all again with each queue.
         tap.set_offload(offload).map_err(|source| refusal(&tap.name, source))?;
-        Ok(tap)
+        Ok(Opened { tap, others: taps, refused: fewer })
     }
 
     /// Its name.
@@ -237,6 +264,33 @@ impl std::fmt::Debug for Tap {
     }
 }
 
+/// Opens a device with `open`, which is told whether it is to have several queues, and `more` of them, `count` in all. What kept it from being so
+/// many, if it is fewer: a kernel may know of no queues, or have no more. One queue is a device all the same.
+///
+/// # Errors
+/// What `open` says of a device with one.
+fn attach<D>(
+    count: usize,
+    open: impl Fn(bool) -> std::io::Result<D>,
+    more: impl Fn(&D) -> std::io::Result<D>,
+) -> std::io::Result<(Vec<D>, Option<std::io::Error>)> {
+    let (first, mut refused) = match open(count > 1) {
+        Ok(first) => (first, None),
+        // What is wrong with the name, or with who asks, is wrong again.
+        Err(error) if count > 1 => (open(false)?, Some(error)),
+        Err(error) => return Err(error),
+    };
+    let mut devices = vec![first];
+    while devices.len() < count && refused.is_none() {
+        match devices.first().map(&more) {
+            Some(Ok(another)) => devices.push(another),
+            Some(Err(error)) => refused = Some(error),
+            None => break,
+        }
+    }
+    Ok((devices, refused))
+}
+
 /// The index of the device `name` in this network namespace, if there is one.
 fn index_of(name: &DeviceName) -> Result<Option<u32>, Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
@@ -256,5 +310,46 @@ fn refusal(name: &DeviceName, source: std::io::Error) -> OpenError {
         // `EINVAL` from `TUNSETIFF` on a name we have checked: a device of another kind took it a moment ago.
         Some(Errno::BUSY | Errno::EXIST | Errno::INVAL) => OpenError::NameTaken { name: name.clone() },
         _ => OpenError::Refused { name: name.clone(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn refuse<T>() -> std::io::Result<T> {
+        Err(Errno::INVAL.into())
+    }
+
+    #[test]
+    fn a_device_has_as_many_queues_as_the_kernel_gives() {
+        let open = |is_multi_queue: bool| Ok(if is_multi_queue { "several" } else { "one" });
+        let (devices, refused) = attach(1, open, |_| refuse()).unwrap();
+        assert_eq!((&devices[..], refused.is_none()), (&["one"][..], true), "as it always was");
+        let (devices, refused) = attach(3, open, |first| Ok(*first)).unwrap();
+        assert_eq!((&devices[..], refused.is_none()), (&["several"; 3][..], true));
+        // One that has two and no more.
+        let given = Cell::new(0);
+        let more = |first: &&'static str| {
+            given.set(given.get() + 1);
+            if given.get() == 1 { Ok(*first) } else { refuse() }
+        };
+        let (devices, refused) = attach(8, open, more).unwrap();
+        assert_eq!(
+            (&devices[..], refused.unwrap().raw_os_error()),
+            (&["several"; 2][..], Some(libc::EINVAL))
+        );
+        assert_eq!(given.get(), 2, "nor is it asked again and again");
+    }
+
+    #[test]
+    fn a_kernel_that_knows_of_no_queues_gives_a_device_with_one() {
+        let open = |is_multi_queue: bool| if is_multi_queue { refuse() } else { Ok("one") };
+        let more = |_: &&str| -> std::io::Result<&'static str> { panic!("it refused") };
+        let (devices, refused) = attach(4, open, more).unwrap();
+        assert_eq!((&devices[..], refused.unwrap().raw_os_error()), (&["one"][..], Some(libc::EINVAL)));
+        let nothing = attach(4, |_| refuse::<&str>(), more).unwrap_err();
+        assert_eq!(nothing.raw_os_error(), Some(libc::EINVAL), "what one is refused for is what is said");
     }
 }

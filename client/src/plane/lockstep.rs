@@ -5,9 +5,9 @@
 //! again.
 
 use super::inbound::InboundThread;
-use super::outbound::{BUFFER, Outbound};
+use super::outbound::{BUFFER, Reading};
 use super::{Halves, Plane, PlaneOutput, Snapshot};
-use crate::device::{Device, DeviceFault};
+use crate::device::{DeviceFault, Queues};
 use crate::transport::udp::DatagramSocket;
 use shadowmesh_proto::session::{ChunkPool, RingLimits};
 use std::io;
@@ -19,7 +19,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Lockstep {
     plane: Plane,
-    outbound: Outbound,
+    outbound: Vec<Reading>,
     inbound: InboundThread,
     buffer: Box<[u8]>,
     due: Option<Instant>,
@@ -31,14 +31,15 @@ impl Lockstep {
     /// # Errors
     /// When the process has no descriptors left.
     pub fn new(
-        device: Device,
+        queues: impl Into<Queues>,
         socket: DatagramSocket,
         snapshot: Snapshot,
         pool: Arc<ChunkPool>,
         ring: RingLimits,
     ) -> io::Result<(Self, PlaneOutput)> {
-        let (plane, halves, output) = Plane::assemble(device, socket, snapshot, pool, ring)?;
-        let Halves { outbound, inbound } = halves;
+        let (plane, halves, output) = Plane::assemble(queues.into(), socket, snapshot, pool, ring)?;
+        let Halves { outbound, others, inbound } = halves;
+        let outbound = std::iter::once(outbound).chain(others).collect();
         let buffer = vec![0; BUFFER].into_boxed_slice();
         Ok((Self { plane, outbound, inbound, buffer, due: None }, output))
     }
@@ -59,17 +60,26 @@ impl Lockstep {
     /// The device is gone.
     pub fn run(&mut self, now: Instant) -> Result<(), DeviceFault> {
         loop {
-            let outbound = self.outbound.step(now, &mut self.buffer)?;
-            let inbound = self.inbound.step(now)?;
-            match (outbound, inbound) {
-                (ControlFlow::Break(()), _) | (_, ControlFlow::Break(())) => return Ok(()),
-                (ControlFlow::Continue(Some(outbound)), ControlFlow::Continue(Some(inbound)))
-                    if !inbound.has_worked =>
-                {
-                    self.due = outbound.due.into_iter().chain(inbound.due).min();
-                    return Ok(());
+            let mut due = None;
+            let mut is_busy = false;
+            for queue in &mut self.outbound {
+                match queue.step(now, &mut self.buffer)? {
+                    ControlFlow::Break(()) => return Ok(()),
+                    ControlFlow::Continue(None) => is_busy = true,
+                    ControlFlow::Continue(Some(rest)) => due = rest.due.into_iter().chain(due).min(),
                 }
-                (ControlFlow::Continue(_), ControlFlow::Continue(_)) => {}
+            }
+            match self.inbound.step(now)? {
+                ControlFlow::Break(()) => return Ok(()),
+                ControlFlow::Continue(None) => is_busy = true,
+                ControlFlow::Continue(Some(rest)) => {
+                    is_busy |= rest.has_worked;
+                    due = rest.due.into_iter().chain(due).min();
+                }
+            }
+            if !is_busy && !self.outbound.iter().any(Reading::has_more) {
+                self.due = due;
+                return Ok(());
             }
         }
     }

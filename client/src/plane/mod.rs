@@ -15,14 +15,20 @@
 //! changes ([`Routes`] does both, from the endpoint's events). Dropping the [`Plane`] ends both and joins them; the device is
 //! theirs, so it is gone from the machine afterwards.
 //!
+//! Where the device has several queues ([`Queues`]) the outbound half has a thread for each, and the inbound one writes each flow by the queue that
+//! it is read from ([`steering`]).
+//!
 //! What the outbound thread writes to the TAP is what the switch says by itself: answers to ARP, and probes for loops.
 //!
 //! A simulation runs the same halves without threads, in its own time: [`Lockstep`].
 //!
 //! # Invariants
 //!
-//! - Per packet nothing is locked and nothing allocated. Per batch: one allocation for the message, one channel operation.
-//! - Each half owns its half of every session, and is in one thread. No key is ever in two threads.
+//! - Per packet nothing is locked and nothing allocated, but for one that comes in pieces, which are kept until it is whole. Per batch: one allocation for the
+//!   message, one channel operation.
+//! - Each half owns its half of every session, and is in one thread. No key is ever in two threads. A device that has several queues has
+//!   several threads in the outbound half, one at a time: they lock it for the frames of a turn, and what they do beside it takes none of it
+//!   (`outbound::queues`).
 //! - The threads never wait for the control task, so it may wait for them to end. What goes there is bounded and drops. What comes by
 //!   streams, from a peer's known addresses, and from anywhere else has a queue each, of which the control task takes in turn: a
 //!   flood in one of them leaves the others their share. Of one queue each peer or stranger has a share (`shares`).
@@ -32,6 +38,7 @@
 //! - Back-pressure, not loss, where nothing has room: the TAP is not read, and the kernel's queue does what it does on any slow link.
 //!   But no slow way holds up those who have another: what it does not take is dropped before it is sealed, and counted.
 
+mod flow;
 mod inbound;
 mod lockstep;
 mod members;
@@ -41,6 +48,7 @@ mod queue;
 mod routes;
 mod shares;
 mod snapshot;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -56,7 +64,7 @@ pub(crate) use shares::host;
 pub use snapshot::{PeerCounters, PeerRoute, PlaneCounters, Snapshot, SwitchCounters};
 pub use wake::Waker;
 
-use crate::device::{Device, DeviceFault};
+use crate::device::{DeviceFault, Queues};
 use crate::switch::{Limits, LoopState};
 use crate::system_rng::SystemRng;
 use crate::transport::udp::DatagramSocket;
@@ -71,6 +79,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
+use steering::{Steering, Writer};
 use tokio::sync::mpsc;
 
 /// News between the threads, each way; one that is lost is said again (see [`crate::switch`]).
@@ -146,14 +155,16 @@ pub struct PlaneOutput {
     /// Facts.
     pub facts: mpsc::Receiver<Fact>,
     /// The device is gone or refuses: the thread that says so has ended, and the daemon cannot go on. A channel of its own,
-    /// with room for both threads, so that this is never lost and nobody waits to say it.
+    /// with room for every thread, so that this is never lost and nobody waits to say it.
     pub lost: mpsc::Receiver<DeviceFault>,
 }
 
 /// What the threads run.
 #[derive(Debug)]
 struct Halves {
-    outbound: outbound::Outbound,
+    /// The first queue, and the others.
+    outbound: outbound::Reading,
+    others: Vec<outbound::Reading>,
     inbound: inbound::InboundThread,
 }
 
@@ -171,26 +182,26 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts both threads on `device` and `socket`. `ring` is what is kept of each peer's packets, in memory of `pool`.
+    /// Starts the threads on the queues of a device, and `socket`. `ring` is what is kept of each peer's packets, in memory of `pool`.
     ///
     /// # Errors
     /// When the process may have no more descriptors or threads.
     pub fn start(
-        device: Device,
+        queues: impl Into<Queues>,
         socket: DatagramSocket,
         snapshot: Snapshot,
         pool: Arc<ChunkPool>,
         ring: RingLimits,
     ) -> io::Result<(Self, PlaneOutput)> {
-        let (mut plane, halves, output) = Self::assemble(device, socket, snapshot, pool, ring)?;
-        let Halves { outbound, inbound } = halves;
-        plane.threads.extend(threads::start(inbound, outbound)?);
+        let (mut plane, halves, output) = Self::assemble(queues.into(), socket, snapshot, pool, ring)?;
+        let Halves { outbound, others, inbound } = halves;
+        plane.threads.extend(threads::start(inbound, outbound, others)?);
         Ok((plane, output))
     }
 
     /// Both halves, and all that joins them to the control task, before they run.
     fn assemble(
-        device: Device,
+        queues: Queues,
         socket: DatagramSocket,
         snapshot: Snapshot,
         pool: Arc<ChunkPool>,
@@ -205,14 +216,15 @@ impl Plane {
         let (stray_sender, stray) = mpsc::channel(STRAY_QUEUE);
         let (datagram_sender, datagrams) = mpsc::channel(DATAGRAM_QUEUE);
         let (fact_sender, facts) = mpsc::channel(FACT_QUEUE);
-        let (lost_sender, lost) = mpsc::channel(2);
+        let (lost_sender, lost) = mpsc::channel(1 + queues.count());
         let counters = Arc::new(PlaneCounters::default());
         let (messages, message_receiver) = mpsc::channel(INBOUND_QUEUE);
         let (outbound, outbound_commands) = std_mpsc::channel();
         let (inbound, inbound_commands) = std_mpsc::channel();
         let (outbound_wake, inbound_wake) = (Waker::new()?, Waker::new()?);
+        let steering = (queues.count() > 1).then(|| Arc::new(Steering::new(queues.count())));
         let out = outbound::Outbound::new(outbound::Parts {
-            device: device.clone(),
+            device: queues.first().clone(),
             socket: socket.clone(),
             snapshot: Arc::clone(&snapshot),
             counters: Arc::clone(&counters),
@@ -228,8 +240,9 @@ impl Plane {
             pool,
             ring,
         });
+        let (out, others) = outbound::Reading::all(out, &queues, &socket, steering.as_ref())?;
         let inn = inbound::InboundThread::new(inbound::Parts {
-            device,
+            device: Writer::new(queues, steering),
             socket,
             snapshot: Arc::clone(&snapshot),
             counters: Arc::clone(&counters),
@@ -252,7 +265,7 @@ impl Plane {
         let plane =
             Self { snapshot, counters, outbound, outbound_wake, inbound, inbound_wake, messages, threads };
         let output = PlaneOutput { packets, direct, stray, datagrams, facts, lost };
-        Ok((plane, Halves { outbound: out, inbound: inn }, output))
+        Ok((plane, Halves { outbound: out, others, inbound: inn }, output))
     }
 
     /// Gives both threads a new picture of the routes. The outbound thread looks at once: how long a peer has been without a

@@ -95,7 +95,7 @@ pub struct PeerCounters {
     pub tx_frames: AtomicU64,
     /// Bytes of those frames.
     pub tx_bytes: AtomicU64,
-    /// Frames delivered from it.
+    /// Frames delivered from it: let in, on their way to the device. What that refuses then, set down or short of memory, is in `rx_dropped` as well.
     pub rx_frames: AtomicU64,
     /// Bytes of those frames.
     pub rx_bytes: AtomicU64,
@@ -113,7 +113,7 @@ pub struct PeerCounters {
     pub rx_reordered_before: AtomicU64,
     /// One more than the silence at the last of those moves, microseconds; 0 where that says nothing.
     pub rx_gap_us: AtomicU64,
-    /// Packets of it that were dropped, for any cause: not opened, or not let in by the rules or the switch.
+    /// Packets of it that were dropped, for any cause: not opened, not let in by the rules or the switch, or not taken by the device.
     pub rx_dropped: AtomicU64,
     /// Frames for several peers that went to it as well, by cause: in the order of [`Reach::ALL`].
     pub tx_flooded: [AtomicU64; Reach::ALL.len()],

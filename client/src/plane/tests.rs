@@ -7,6 +7,7 @@ mod away;
 mod connections;
 mod datagrams;
 mod order;
+mod queues;
 mod superframes;
 mod switch;
 

@@ -11,14 +11,18 @@
 //! The thread `inbound` has both halves at first. After [`BUSY`] turns in a row in which either found more than a turn's work it gives the outbound half to
 //! the thread `outbound`, which gives it back when it found no such turn for [`CALM`]. A half is in one thread at a time: it is moved, not shared.
 //!
+//! Where the outbound half has several queues ([`Reading`]) it is the first of them that moves so; each of the others has the thread
+//! `outbound-N` from the start to the end.
+//!
 //! # Invariants
 //!
 //! - Whoever has a half waits for whatever may wake it.
 //! - A half that was told to stop, or whose device is gone, is dropped where it is; both threads end when nothing is left to run.
 
 use super::inbound::{self, InboundThread};
-use super::outbound::{self, BUFFER, Outbound};
+use super::outbound::{self, BUFFER, Reading};
 use super::wake::{Alarm, wait};
+use crate::device::DeviceFault;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -30,11 +34,19 @@ const BUSY: u32 = 2;
 /// Load is over after this: long beside the pauses of a transfer, short beside those of people.
 const CALM: Duration = Duration::from_millis(200);
 
-/// Starts both threads.
+/// A call so long after the turn before it is answered, and that is all of its turn: what else there may be wakes the thread again. One that comes
+/// sooner is perhaps of many.
+const BRIEF: Duration = Duration::from_micros(200);
+
+/// Starts both threads, and one for each of the `others`, the queues of the outbound half beside its first.
 ///
 /// # Errors
 /// When the process may have no more descriptors or threads. Those that were started end when their halves are told to stop, or at once.
-pub(super) fn start(inbound: InboundThread, outbound: Outbound) -> io::Result<[JoinHandle<()>; 2]> {
+pub(super) fn start(
+    inbound: InboundThread,
+    outbound: Reading,
+    others: Vec<Reading>,
+) -> io::Result<Vec<JoinHandle<()>>> {
     let (give, taken) = mpsc::channel();
     let (give_back, given_back) = mpsc::channel();
     let (alarm, helpers_alarm) = (Alarm::new()?, Alarm::new()?);
@@ -46,19 +58,39 @@ pub(super) fn start(inbound: InboundThread, outbound: Outbound) -> io::Result<[J
             waker.wake();
         });
     })?;
-    let both = Both { inbound, outbound: Some(outbound), give, given_back, alarm, busy: 0 };
-    Ok([Builder::new().name("inbound".into()).spawn(move || both.run())?, helper])
+    let mut threads = vec![helper];
+    for (number, queue) in (1..).zip(others) {
+        let alarm = Alarm::new()?;
+        let name = format!("outbound-{number}");
+        threads.push(Builder::new().name(name).spawn(move || read_beside(queue, alarm))?);
+    }
+    let both = Both {
+        inbound,
+        outbound: Some(outbound),
+        give,
+        given_back,
+        alarm,
+        busy: 0,
+        turned: Instant::now(),
+        rested: None,
+    };
+    threads.push(Builder::new().name("inbound".into()).spawn(move || both.run())?);
+    Ok(threads)
 }
 
 /// The thread that has the inbound half, and the other one while there is little to do.
 struct Both {
     inbound: InboundThread,
-    outbound: Option<Outbound>,
-    give: Sender<Outbound>,
-    given_back: Receiver<Outbound>,
+    outbound: Option<Reading>,
+    give: Sender<Reading>,
+    given_back: Receiver<Reading>,
     alarm: Alarm,
     /// Turns in a row that were load.
     busy: u32,
+    /// When the last turn began.
+    turned: Instant,
+    /// What the inbound half knew when it slept last.
+    rested: Option<inbound::Rest>,
 }
 
 /// What a turn of a half came to.
@@ -74,16 +106,18 @@ enum Stepped<R> {
 impl Both {
     fn run(mut self) {
         let mut buffer = vec![0; BUFFER].into_boxed_slice();
-        // Which half is called first: the one that has something.
-        let mut is_called_out = false;
         loop {
             let now = Instant::now();
+            let is_brief = now.saturating_duration_since(std::mem::replace(&mut self.turned, now)) >= BRIEF;
             self.outbound = self.outbound.take().or_else(|| self.given_back.try_recv().ok());
-            let mut out = None;
-            if std::mem::take(&mut is_called_out) {
-                out = self.step_outbound(now, &mut buffer);
+            let answered = self.answer(now, &mut buffer);
+            if let Ok(Some((inn, out))) = answered
+                && is_brief
+            {
+                self.sleep(now, inn, out);
+                continue;
             }
-            let inn = match self.inbound.step(now) {
+            let inn = match answered.and_then(|_| self.inbound.step(now)) {
                 Ok(ControlFlow::Continue(None)) => Stepped::Busy,
                 Ok(ControlFlow::Continue(Some(rest))) => Stepped::Rests(rest),
                 Ok(ControlFlow::Break(())) => Stepped::Ended,
@@ -92,11 +126,8 @@ impl Both {
                     Stepped::Ended
                 }
             };
+            let out = self.step_outbound(now, &mut buffer);
             let is_inbound_over = matches!(inn, Stepped::Ended);
-            // What was just written may have been answered already. Of a turn before that, only that it is over matters.
-            let again =
-                if matches!(out, Some(Stepped::Ended)) { None } else { self.step_outbound(now, &mut buffer) };
-            out = again.or(out);
             if is_inbound_over {
                 return self.leave(&mut buffer);
             }
@@ -110,16 +141,43 @@ impl Both {
                 continue;
             }
             match (inn, out) {
-                (Stepped::Rests(inn), Some(Stepped::Rests(out))) => is_called_out = self.sleep(now, inn, out),
+                (Stepped::Rests(inn), Some(Stepped::Rests(out))) => self.sleep(now, inn, out),
                 (Stepped::Rests(inn), None | Some(Stepped::Ended)) => {
                     self.alarm.set(now, inn.due);
                     if let Some(waits) = self.inbound.waits_for() {
-                        wait([self.inbound.waker()], &self.alarm, [Some(waits)]);
+                        let ended = wait([self.inbound.waker()], &self.alarm, [Some(waits)]);
+                        self.inbound.call(!ended.is_woken);
                     }
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Answers whatever ended the sleep, before anything else is looked at: somebody may wait for it. What is written to the device may be answered
+    /// there and then. How long to rest after that, if either half was called and nothing is known that it left.
+    ///
+    /// # Errors
+    /// The inbound half's device is gone.
+    fn answer(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+    ) -> Result<Option<(inbound::Rest, outbound::Rest)>, DeviceFault> {
+        let received = self.inbound.answer_call(now)?;
+        let Some(outbound) = &mut self.outbound else { return Ok(None) };
+        if received.is_some() {
+            outbound.call(true);
+        }
+        let sent = match outbound.answer_call(now, buffer) {
+            Ok(sent) => sent,
+            Err(fault) => {
+                outbound.fail(fault);
+                self.outbound = None;
+                None
+            }
+        };
+        Ok(received.or(self.rested).zip(sent))
     }
 
     /// `None` where the other thread has it.
@@ -131,18 +189,19 @@ impl Both {
         Some(stepped)
     }
 
-    /// Whether the outbound half was called, and nothing else.
-    fn sleep(&mut self, now: Instant, inn: inbound::Rest, out: outbound::Rest) -> bool {
-        let Some(outbound) = &mut self.outbound else { return false };
+    /// Until either half has something: each is told if it was called for that alone.
+    fn sleep(&mut self, now: Instant, inn: inbound::Rest, out: outbound::Rest) {
+        let Some(outbound) = &mut self.outbound else { return };
+        self.rested = Some(inn);
         outbound.begin_rest(out);
         self.alarm.set(now, inn.due.into_iter().chain(out.due).min());
-        let Some(received) = self.inbound.waits_for() else { return false };
+        let Some(received) = self.inbound.waits_for() else { return };
         let [read, written] = outbound.waits_for(out);
         let wakers = [self.inbound.waker(), outbound.waker()];
         let ended = wait(wakers, &self.alarm, [read, Some(received), written]);
-        let [is_read, ..] = ended.ready;
+        let [is_read, is_received, _] = ended.ready;
         outbound.call(is_read && !ended.is_woken);
-        is_read
+        self.inbound.call(is_received && !ended.is_woken);
     }
 
     /// The inbound half is over. The other one may be here still: it goes on until it is told as well.
@@ -160,7 +219,7 @@ impl Both {
 }
 
 /// The thread that has the outbound half under load. `give_back` takes it when that is over.
-fn help(taken: &Receiver<Outbound>, mut alarm: Alarm, give_back: impl Fn(Outbound)) {
+fn help(taken: &Receiver<Reading>, mut alarm: Alarm, give_back: impl Fn(Reading)) {
     let mut buffer = vec![0; BUFFER].into_boxed_slice();
     while let Ok(mut outbound) = taken.recv() {
         let mut calm_at = Instant::now() + CALM;
@@ -179,8 +238,20 @@ fn help(taken: &Receiver<Outbound>, mut alarm: Alarm, give_back: impl Fn(Outboun
     }
 }
 
+/// The thread of another queue of the outbound half, which sleeps while nothing comes by that: the first keeps time.
+fn read_beside(mut queue: Reading, mut alarm: Alarm) {
+    loop {
+        let now = Instant::now();
+        match step(&mut queue, now, &mut []) {
+            Stepped::Busy => {}
+            Stepped::Rests(rest) => rest_alone(&mut queue, &mut alarm, now, rest, None),
+            Stepped::Ended => return,
+        }
+    }
+}
+
 /// One turn.
-fn step(outbound: &mut Outbound, now: Instant, buffer: &mut [u8]) -> Stepped<outbound::Rest> {
+fn step(outbound: &mut Reading, now: Instant, buffer: &mut [u8]) -> Stepped<outbound::Rest> {
     match outbound.step(now, buffer) {
         Ok(ControlFlow::Continue(None)) => Stepped::Busy,
         Ok(ControlFlow::Continue(Some(rest))) => Stepped::Rests(rest),
@@ -194,7 +265,7 @@ fn step(outbound: &mut Outbound, now: Instant, buffer: &mut [u8]) -> Stepped<out
 
 /// Sleeps with the outbound half alone, until `limit` at most.
 fn rest_alone(
-    outbound: &mut Outbound,
+    outbound: &mut Reading,
     alarm: &mut Alarm,
     now: Instant,
     rest: outbound::Rest,

@@ -8,8 +8,11 @@
 //! nothing for a while goes before the others once: who sends little waits for nobody who sends much. Where what a sender left stands in
 //! the queue, [`CoDel`] says which messages waited too long, and each loses a large packet, or all of them when it is stale: bulk transfers
 //! slow down by that, so the queue of a slow line is short, and the small packets among them (a ping, a voice, acknowledgements),
-//! which are no reason for the queue, are not what pays for it. When there is too much in all, the *oldest* message of whoever left most goes: what waited longest is what its sender is most
-//! likely to have given up on, and a full queue then never delays what is new.
+//! which are no reason for the queue, are not what pays for it. When there is too much in all, the *oldest* message of whoever left most goes: what
+//! waited longest is what its sender is most likely to have given up on, and a full queue then never delays what is new.
+//!
+//! After a silence ([`SILENT`]) a sender may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5). Of that
+//! nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it.
 
 use bytes::Bytes;
 use shadowmesh_proto::ids::ChannelId;
@@ -17,7 +20,7 @@ use shadowmesh_proto::queueing::{CoDel, STALE};
 use shadowmesh_proto::wire::relay::{Control, Forward, ForwardBuilder};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What passed between the two ends of a pair. Shared by the connections that forward and the core that counts.
 #[derive(Debug, Default)]
@@ -85,6 +88,11 @@ impl Displaced {
 /// Bytes of a sender's turn: a few frames, for a message of the largest size costs its sender eight turns.
 const QUANTUM: usize = 8 * 1024;
 
+/// A sender of whom nothing came for so long may have kept what it sends now.
+const SILENT: Duration = Duration::from_secs(1);
+/// So long after that nothing of it is dropped but where there is too much in all: 25 MB at 100 Mbit/s, which slow lines have less than.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The two queues before one client (protocol §3.6).
 #[derive(Debug)]
 pub struct Queues {
@@ -93,9 +101,19 @@ pub struct Queues {
     new: VecDeque<Lane>,
     /// The others of whom something waits, or who have yet to make up for what they sent beyond their turn.
     old: VecDeque<Lane>,
+    /// When each sender was last heard, and until when it has grace.
+    heard: Vec<Heard>,
     data_bytes: usize,
     max_control: usize,
     max_data_bytes: usize,
+}
+
+/// When a sender was heard.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    channel: ChannelId,
+    last: Instant,
+    grace: Instant,
 }
 
 /// What one sender left.
@@ -103,6 +121,8 @@ pub struct Queues {
 struct Lane {
     channel: ChannelId,
     messages: VecDeque<(Instant, Bytes)>,
+    /// Those that may have something large in them.
+    large: usize,
     bytes: usize,
     /// Bytes that it may still send in its turn; below zero what it sent beyond.
     deficit: isize,
@@ -120,13 +140,14 @@ const LARGE: usize = 512;
 const MESSAGE_OVERHEAD: usize = 96;
 
 /// A message below this that has to wait is copied: it may be a slice of a large read buffer that it would keep alive.
-const COPY_BELOW: usize = 4 * 1024;
+const COPY_BELOW: usize = 16 * 1024;
 
 impl Lane {
     const fn new(channel: ChannelId) -> Self {
         Self {
             channel,
             messages: VecDeque::new(),
+            large: 0,
             bytes: 0,
             deficit: QUANTUM.cast_signed(),
             codel: CoDel::new(),
@@ -135,7 +156,12 @@ impl Lane {
 
     fn insert(&mut self, at: usize, since: Instant, message: Bytes) {
         self.bytes += message.len() + MESSAGE_OVERHEAD;
+        self.large += usize::from(message.len() >= LARGE);
         self.messages.insert(at, (since, message));
+    }
+
+    fn push(&mut self, since: Instant, message: Bytes) {
+        self.insert(self.messages.len(), since, message);
     }
 
     fn pop(&mut self) -> Option<(Instant, Bytes)> {
@@ -145,6 +171,7 @@ impl Lane {
     fn remove(&mut self, at: usize) -> Option<(Instant, Bytes)> {
         let (since, message) = self.messages.remove(at)?;
         self.bytes -= message.len() + MESSAGE_OVERHEAD;
+        self.large -= usize::from(message.len() >= LARGE);
         Some((since, message))
     }
 }
@@ -156,6 +183,7 @@ impl Queues {
             control: VecDeque::new(),
             new: VecDeque::new(),
             old: VecDeque::new(),
+            heard: Vec::new(),
             data_bytes: 0,
             max_control,
             max_data_bytes,
@@ -185,6 +213,8 @@ impl Queues {
     ) -> Displaced {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
+        let has_grace = self.hear(now, channel);
+        let bound = bound.filter(|_| !has_grace);
         let bound = bound.map_or(self.max_data_bytes, |bound| bound.clamp(BOUND_MIN, self.max_data_bytes));
         while self.data_bytes + cost > bound && self.drop_oldest(&mut displaced) {}
         let message = if self.data_bytes == 0 || message.len() >= COPY_BELOW {
@@ -197,17 +227,17 @@ impl Queues {
             self.new.push_back(Lane::new(channel));
         }
         if let Some(lane) = self.lanes_mut().find(|lane| lane.channel == channel) {
-            lane.bytes += cost;
-            lane.messages.push_back((now, message));
+            lane.push(now, message);
         }
         displaced
     }
 
-    /// The next thing to write, control before data; and what waited too long before it.
-    pub fn pop(&mut self, now: Instant) -> (Option<Item>, Displaced) {
+    /// The next thing to write, control before data; and what waited too long before it, where the line is known to be slow (`is_slow`): what
+    /// waited for a client that stood still for a moment is no queue of a line.
+    pub fn pop(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
         match self.control.pop_front() {
             Some(body) => (Some(Item::Control(body)), Displaced::default()),
-            None => self.pop_data(now),
+            None => self.pop_data(now, is_slow),
         }
     }
 
@@ -250,7 +280,9 @@ impl Queues {
     /// whether there was one.
     fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
         let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
-        let at = largest.messages.iter().position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
+        // Not looked for where there is none: that would be all of them, for each message that comes.
+        let mut messages = largest.messages.iter().take(if largest.large > 0 { usize::MAX } else { 0 });
+        let at = messages.position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
         let Some((since, oldest)) = largest.remove(at) else { return false };
         let len = oldest.len();
         let freed = match thinned(oldest, true, displaced) {
@@ -270,7 +302,26 @@ impl Queues {
         true
     }
 
-    fn pop_data(&mut self, now: Instant) -> (Option<Item>, Displaced) {
+    /// Notes that a sender was heard; whether it has grace.
+    fn hear(&mut self, now: Instant, channel: ChannelId) -> bool {
+        if let Some(heard) = self.heard.iter_mut().find(|heard| heard.channel == channel) {
+            let silence = now.saturating_duration_since(std::mem::replace(&mut heard.last, now));
+            if silence >= SILENT {
+                heard.grace = now + GRACE;
+            }
+            return now < heard.grace;
+        }
+        // Channels that ended are forgotten with those that are silent: each would be as a new one.
+        self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
+        self.heard.push(Heard { channel, last: now, grace: now + GRACE });
+        true
+    }
+
+    fn has_grace(&self, now: Instant, channel: ChannelId) -> bool {
+        self.heard.iter().any(|heard| heard.channel == channel && now < heard.grace)
+    }
+
+    fn pop_data(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
         let mut displaced = Displaced::default();
         loop {
             let is_new = !self.new.is_empty();
@@ -282,10 +333,11 @@ impl Queues {
                 self.old.push_back(lane);
                 continue;
             }
+            let may_drop = is_slow && !self.has_grace(now, lane.channel);
             while let Some((since, message)) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
                 let waited = now.saturating_duration_since(since);
-                let message = if lane.codel.drops(now, waited, lane.bytes) {
+                let message = if may_drop && lane.codel.drops(now, waited, lane.bytes) {
                     let Some(rest) = thinned(message, waited >= STALE, &mut displaced) else { continue };
                     rest
                 } else {
@@ -357,7 +409,7 @@ mod tests {
     }
 
     fn next(queues: &mut Queues) -> Option<Item> {
-        queues.pop(moment()).0
+        queues.pop(moment(), true).0
     }
 
     fn moment() -> Instant {
@@ -370,6 +422,7 @@ mod tests {
         queues: Queues,
         /// See [`Queues::push_data`].
         bound: Option<usize>,
+        is_slow: bool,
         now: Instant,
         credit: isize,
         taken: BTreeMap<u32, usize>,
@@ -384,7 +437,17 @@ mod tests {
         fn new() -> Self {
             let queues = Queues::new(8, 512 * 1024);
             let (taken, longest) = (BTreeMap::new(), BTreeMap::new());
-            Self { queues, bound: None, now: moment(), credit: 0, taken, longest, dropped: 0, small: 0 }
+            Self {
+                queues,
+                bound: None,
+                is_slow: true,
+                now: moment(),
+                credit: 0,
+                taken,
+                longest,
+                dropped: 0,
+                small: 0,
+            }
         }
 
         /// The moment is in the message.
@@ -399,11 +462,22 @@ mod tests {
                 self.queues.push_data(self.now, channel, builder.finish().into(), self.bound).packets;
         }
 
+        /// One on which `sender` has sent for a while, though never much.
+        fn past_grace(sender: u32) -> Self {
+            let mut line = Self::new();
+            while line.now < moment() + GRACE {
+                line.push(sender, 100);
+                line.tick();
+            }
+            (line.small, line.taken, line.longest) = (0, BTreeMap::new(), BTreeMap::new());
+            line
+        }
+
         fn tick(&mut self) {
             self.now += Duration::from_millis(1);
             self.credit += Self::BYTES_PER_MS.cast_signed();
             while self.credit > 0 {
-                let (item, displaced) = self.queues.pop(self.now);
+                let (item, displaced) = self.queues.pop(self.now, self.is_slow);
                 self.dropped += displaced.packets;
                 let Some(Item::Data(message)) = item else { break };
                 self.credit -= message.len().cast_signed();
@@ -442,18 +516,69 @@ mod tests {
     #[test]
     fn a_slow_line_has_a_short_queue_whatever_its_bytes() {
         let mut line = Line::new();
-        for ms in 0..3_000 {
+        for ms in 0..5_000 {
             line.push(1, 3_000);
             line.tick();
-            assert!(ms < 500 || line.queues.data_bytes < 60 * 3_100, "{} at {ms}", line.queues.data_bytes);
+            assert!(ms < 2_500 || line.queues.data_bytes < 60 * 3_100, "{} at {ms}", line.queues.data_bytes);
         }
         assert!(line.dropped > 300, "a sixth of all: {}", line.dropped);
-        assert!(line.taken[&1] > 2_990 * Line::BYTES_PER_MS, "the line is full");
+        assert!(line.taken[&1] > 4_990 * Line::BYTES_PER_MS, "the line is full");
+    }
+
+    #[test]
+    fn who_stood_still_for_a_moment_loses_nothing() {
+        let mut line = Line::new();
+        line.is_slow = false;
+        for _ in 0..150 {
+            line.push(1, 3_000);
+            line.now += Duration::from_millis(4);
+        }
+        while !line.queues.is_empty() {
+            line.tick();
+        }
+        assert_eq!(line.dropped, 0);
+        assert!(line.taken[&1] > 450_000 && line.longest[&1] >= Duration::from_millis(600));
+    }
+
+    #[test]
+    fn what_was_kept_during_a_silence_is_not_dropped_by_a_slow_line_and_what_follows_is() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        line.now += SILENT;
+        // Its sender has a quarter of a MiB under way: that takes 100 ms.
+        let mut sent = 0;
+        for _ in 0..1_900 {
+            while line.queues.data_bytes < 256 * 1024 {
+                line.push(1, 1_400);
+                sent += 1_400;
+            }
+            line.tick();
+        }
+        assert_eq!(line.dropped, 0);
+        assert!(line.taken[&1] + 256 * 1024 > sent && sent > 1_900 * Line::BYTES_PER_MS);
+        for _ in 0..500 {
+            (0..3).for_each(|_| line.push(1, 1_400));
+            line.tick();
+        }
+        assert!(line.dropped > 300, "{}", line.dropped);
+    }
+
+    #[test]
+    fn senders_that_ended_are_forgotten() {
+        let mut queues = Queues::new(8, 1 << 20);
+        for n in 0..10_000 {
+            let now = moment() + Duration::from_millis(n);
+            let mut builder = ForwardBuilder::new(ChannelId(n as u32), Vec::new());
+            assert!(builder.push(&[0; 60]));
+            queues.push_data(now, ChannelId(n as u32), builder.finish().into(), None);
+            assert!(queues.pop(now, true).0.is_some());
+            assert!(queues.heard.len() <= 1_001, "{}", queues.heard.len());
+        }
     }
 
     #[test]
     fn no_more_than_the_bound_waits_and_small_packets_are_not_what_it_costs() {
-        let mut line = Line::new();
+        let mut line = Line::past_grace(1);
         line.bound = Some(40 * Line::BYTES_PER_MS);
         for _ in 0..1_000 {
             // A start that is much too fast, and a ping in each millisecond, of the same sender.
@@ -507,7 +632,7 @@ mod tests {
         }
         assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
         assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000), None).packets, 3);
-        let of_two = std::iter::from_fn(|| queues.pop(now).0).filter(
+        let of_two = std::iter::from_fn(|| queues.pop(now, true).0).filter(
             |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
         );
         assert_eq!(of_two.count(), 2);

@@ -36,8 +36,10 @@ pub(super) struct Port {
     inbox: Mutex<Inbox>,
     routes: Mutex<HashMap<ChannelId, Route>>,
     waker: AtomicWaker,
-    /// How many bytes may wait for the client, as its line is slow; `usize::MAX` where that is not known.
+    /// How many bytes may wait for the client, by what its line takes; `usize::MAX` where that is not known.
     bound: AtomicUsize,
+    /// How many may wait for any.
+    most: usize,
     /// Set once: write what is queued, then close.
     closing: AtomicBool,
     /// Set once: the client does not read even its control messages.
@@ -82,6 +84,7 @@ impl Port {
             routes: Mutex::new(HashMap::new()),
             waker: AtomicWaker::new(),
             bound: AtomicUsize::new(usize::MAX),
+            most: limits.queue_bytes,
             closing: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             entrance,
@@ -124,6 +127,11 @@ impl Port {
         self.bound.store(bytes.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
+    /// How many bytes may wait for the client where its line is slow: less than may in any case.
+    fn known_bound(&self) -> Option<usize> {
+        Some(self.bound.load(Ordering::Relaxed)).filter(|bound| *bound < self.most)
+    }
+
     /// Whom to wake when something is left here.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
@@ -132,7 +140,7 @@ impl Port {
     /// The next thing to write.
     pub(super) fn pop(&self, now: Instant, metrics: &Metrics) -> Option<Item> {
         let mut inbox = lock(&self.inbox);
-        let (item, displaced) = inbox.queues.pop(now);
+        let (item, displaced) = inbox.queues.pop(now, self.known_bound().is_some());
         if displaced.packets > 0 {
             metrics.dropped.queue_full.add(displaced.packets);
         }
@@ -199,7 +207,7 @@ impl Port {
         };
         metrics.forwarded.messages.add_one();
         metrics.forwarded.bytes.add(bytes);
-        let bound = Some(to.bound.load(Ordering::Relaxed)).filter(|bound| *bound < usize::MAX);
+        let bound = to.known_bound();
         let mut inbox = lock(&to.inbox);
         let displaced = inbox.queues.push_data(now, channel, message, bound);
         let pause = !inbox.is_slow(now) && inbox.queues.is_crowded_by(channel);

@@ -12,6 +12,7 @@
 
 use crate::server::port::{Port, lock};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use rustix::io::Errno;
 use shadowmesh_proto::wire::relayed::{BindingTag, retag};
 use std::collections::HashMap;
 use std::io;
@@ -110,14 +111,24 @@ pub(super) struct Door {
 impl Door {
     /// Sends `contents`, datagrams of `stride` bytes each.
     pub(super) fn send(&self, contents: &[u8], stride: usize) -> io::Result<()> {
-        self.socket.try_send(&Transmit {
-            destination: self.remote,
-            ecn: None,
-            contents,
-            segment_size: (contents.len() > stride).then_some(stride),
-            src_ip: self.local,
-        })
+        let are_several = contents.len() > stride;
+        match self.send_call(contents, are_several.then_some(stride)) {
+            // A way that does not cut segments (IPsec, or a narrow route) takes them one by one all the same.
+            Err(error) if are_several && is_refusal(&error) => {
+                contents.chunks(stride).try_for_each(|datagram| self.send_call(datagram, None))
+            }
+            other => other,
+        }
     }
+
+    fn send_call(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
+        let (destination, src_ip) = (self.remote, self.local);
+        self.socket.try_send(&Transmit { destination, ecn: None, contents, segment_size, src_ip })
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::INVAL))
 }
 
 /// An address from and to which datagrams of a client are forwarded.

@@ -130,9 +130,18 @@ pub struct Reassembler {
     /// First pieces so far.
     begun: u64,
     bytes: usize,
-    /// Packets and bytes of each owner that holds any.
-    owners: HashMap<u32, (usize, usize)>,
+    /// What each owner holds that holds any.
+    owners: HashMap<u32, Owner>,
     given_up: u64,
+}
+
+/// What an owner holds.
+#[derive(Debug, Default)]
+struct Owner {
+    packets: usize,
+    bytes: usize,
+    /// As the order of all.
+    order: VecDeque<Begun>,
 }
 
 /// A first piece. The number tells it from another of the same name: one turn takes many pieces at one time.
@@ -172,15 +181,18 @@ impl Reassembler {
         let partial = self.partials.entry(name).or_insert_with(|| {
             self.begun += 1;
             let number = self.begun;
-            self.order.push_back(Begun { at: now, number, name });
-            self.owners.entry(owner).or_default().0 += 1;
+            let begun = Begun { at: now, number, name };
+            self.order.push_back(begun);
+            let holds = self.owners.entry(owner).or_default();
+            holds.packets += 1;
+            holds.order.push_back(begun);
             Partial { header: header.packet, owner, number, pieces: Vec::new(), bytes: 0, total: None }
         });
         let (before, owner) = (partial.bytes, partial.owner);
         let added = partial.add(usize::from(header.offset), piece, header.has_more);
         let more = partial.bytes - before;
         self.bytes += more;
-        self.owners.entry(owner).or_default().1 += more;
+        self.owners.entry(owner).or_default().bytes += more;
         match added {
             Ok(true) => return Ok(self.remove(&name).map(Partial::into_packet)),
             Ok(false) => {}
@@ -196,7 +208,7 @@ impl Reassembler {
         while self.partials.len() > PARTIALS || self.bytes > BYTES {
             // Of whatever there is too much.
             let is_many = self.partials.len() > PARTIALS;
-            let held = |(packets, bytes): &(usize, usize)| if is_many { *packets } else { *bytes };
+            let held = |holds: &Owner| if is_many { holds.packets } else { holds.bytes };
             let most = self.owners.iter().max_by_key(|(owner, holds)| (held(holds), **owner));
             self.drop_oldest_of(most.map_or(owner, |(most, _)| *most));
         }
@@ -214,26 +226,27 @@ impl Reassembler {
     }
 
     fn is_over(&self, owner: u32, share: usize) -> bool {
-        self.owners
-            .get(&owner)
-            .is_some_and(|(packets, bytes)| *packets > PARTIALS / share || *bytes > BYTES / share)
+        let is_over = |holds: &Owner| holds.packets > PARTIALS / share || holds.bytes > BYTES / share;
+        self.owners.get(&owner).is_some_and(is_over)
     }
 
     fn remove(&mut self, name: &Name) -> Option<Partial> {
         let partial = self.partials.remove(name)?;
         self.bytes -= partial.bytes;
-        if let Some((packets, bytes)) = self.owners.get_mut(&partial.owner) {
-            *packets -= 1;
-            *bytes -= partial.bytes;
-            if *packets == 0 {
+        let partials = &self.partials;
+        if let Some(holds) = self.owners.get_mut(&partial.owner) {
+            holds.packets -= 1;
+            holds.bytes -= partial.bytes;
+            if holds.packets == 0 {
                 self.owners.remove(&partial.owner);
+            } else {
+                compact(&mut holds.order, partials, holds.packets);
             }
         }
-        if self.partials.is_empty() {
+        if partials.is_empty() {
             self.order = VecDeque::new();
-        } else if self.order.len() > 2 * self.partials.len() + STALE {
-            let partials = &self.partials;
-            self.order.retain(|begun| held(partials, begun).is_some());
+        } else {
+            compact(&mut self.order, partials, partials.len());
         }
         Some(partial)
     }
@@ -242,23 +255,41 @@ impl Reassembler {
         while let Some(begun) = self.order.front()
             && (now.saturating_duration_since(begun.at) >= LIFE || held(&self.partials, begun).is_none())
         {
-            self.drop_at(0);
+            self.drop_first();
         }
     }
 
     /// The oldest of `owner` goes; of whomever, should it hold none.
     fn drop_oldest_of(&mut self, owner: u32) {
-        let is_of = |begun: &Begun| held(&self.partials, begun).is_some_and(|partial| partial.owner == owner);
-        let at = self.order.iter().position(is_of).unwrap_or(0);
-        self.drop_at(at);
+        while let Some(begun) = self.owners.get_mut(&owner).and_then(|holds| holds.order.pop_front()) {
+            if self.give_up(begun) {
+                return;
+            }
+        }
+        self.drop_first();
     }
 
-    fn drop_at(&mut self, at: usize) {
-        let Some(begun) = self.order.remove(at) else { return };
-        if held(&self.partials, &begun).is_some() {
+    fn drop_first(&mut self) {
+        if let Some(begun) = self.order.pop_front() {
+            self.give_up(begun);
+        }
+    }
+
+    /// Whether it was still there.
+    fn give_up(&mut self, begun: Begun) -> bool {
+        let is_held = held(&self.partials, &begun).is_some();
+        if is_held {
             self.remove(&begun.name);
             self.given_up += 1;
         }
+        is_held
+    }
+}
+
+/// Takes out of an order what is gone, once that is more than half of it: so a place costs no more than two looks, whoever makes how many.
+fn compact(order: &mut VecDeque<Begun>, partials: &HashMap<Name, Partial>, held_there: usize) {
+    if order.len() > 2 * held_there + STALE {
+        order.retain(|begun| held(partials, begun).is_some());
     }
 }
 
@@ -430,13 +461,18 @@ mod tests {
         };
         // Stays, and is in front of all that follows.
         assert_eq!(reassembler.take(now, 1, &piece(1, 0, 0, true)), Ok(None));
+        assert_eq!(reassembler.take(now, 2, &piece(2, 99_999, 0, true)), Ok(None));
         // The same name over and over at one time as well.
         for counter in (0..10_000).chain([5; 10_000]) {
             assert_eq!(reassembler.take(now, 2, &piece(2, counter, 0, true)), Ok(None));
             assert!(reassembler.take(now, 2, &piece(2, counter, 1, false)).unwrap().is_some());
             let (order, partials) = (reassembler.order.len(), reassembler.partials.len());
             assert!(order <= 2 * partials + STALE, "{order} places of {partials} packets");
+            for holds in reassembler.owners.values() {
+                assert!(holds.order.len() <= 2 * holds.packets + STALE, "{holds:?}");
+            }
         }
+        assert!(reassembler.take(now, 2, &piece(2, 99_999, 1, false)).unwrap().is_some());
         // What was there all the time is.
         assert!(reassembler.take(now, 1, &piece(1, 0, 1, false)).unwrap().is_some());
         assert_eq!((reassembler.order.len(), reassembler.given_up()), (0, 0));

@@ -20,7 +20,7 @@ use super::global::Global;
 use super::{invite, logging, output, runtime};
 use crate::config::{
     Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, IdleAfter, Ipv4Cidr, Mtu,
-    NamesChoice, NodeName, ProxyChoice, RekeyInterval, RulesPath, SessionsChoice, ValueError,
+    NamesChoice, NodeName, ProxyChoice, QueueCount, RekeyInterval, RulesPath, SessionsChoice, ValueError,
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
@@ -70,6 +70,10 @@ pub(super) struct Args {
     /// MTU of the device, 1280 to 9000 bytes [default: 1400]
     #[arg(long, value_name = "N")]
     mtu: Option<Mtu>,
+
+    /// Queues of the device, 1 to 8, each read by a thread of its own: for machines with cores to spare that send much [default: 1]
+    #[arg(long, value_name = "N")]
+    queues: Option<QueueCount>,
 
     /// Put the device into this bridge, which joins the LAN behind it to the network; none ends that [default MTU then: 1500]
     #[arg(long, value_name = "BR")]

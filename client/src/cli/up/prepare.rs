@@ -172,6 +172,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         name: args.name,
         device: args.device,
         mtu: args.mtu,
+        queues: args.queues,
         bridge: args.bridge,
         address: args.address,
         cipher: args.cipher,

@@ -161,7 +161,7 @@ impl EventLoop {
             rules: self.rules.clone(),
             membership: self.membership(),
             dropped: self.plane.as_ref().map_or_else(BTreeMap::new, |plane| {
-                report::dropped(self.endpoint.drops(), plane.counters(), self.interface.device.drops())
+                report::dropped(self.endpoint.drops(), plane.counters(), self.interface.queues.drops())
             }),
             switch,
             names: self.names.status(),

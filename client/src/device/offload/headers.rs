@@ -6,6 +6,9 @@ const ETHERNET: usize = 14;
 const VLAN_TAG: usize = 4;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// Segments of a superframe at most: of TCP with the least data that Linux sends in a segment of an IPv4 path (48 bytes, `TCP_MIN_SND_MSS`) there are 1,365 in the
+/// longest. Who may write to a device's other end as to a network may ask for one for each byte.
+const SEGMENTS: usize = 2048;
 
 /// The virtio header says what the frame does not bear out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum Malformed {
     /// The frame is shorter than its headers.
     #[error("it is shorter than its headers")]
     Short,
+    /// It stands for more frames than any kernel's own.
+    #[error("it is to be cut into too many pieces")]
+    Many,
     /// It is no IP packet of that version and protocol, or its transport header is elsewhere.
     #[error("its headers are not those that it is to be cut by")]
     Headers,
@@ -92,6 +98,9 @@ impl Headers {
         if frame.len() <= payload_at {
             return Err(Malformed::Short);
         }
+        if (frame.len() - payload_at).div_ceil(usize::from(header.gso_size)) > SEGMENTS {
+            return Err(Malformed::Many);
+        }
         Ok(Self { version, transport, ip_at, transport_at, payload_at })
     }
 
@@ -164,7 +173,7 @@ fn behind_extensions(ip: &[u8]) -> Option<(u8, usize)> {
 }
 
 /// The IP header behind at most two tags.
-fn find_ip(frame: &[u8]) -> Result<(usize, Version), Malformed> {
+pub(super) fn find_ip(frame: &[u8]) -> Result<(usize, Version), Malformed> {
     let mut at = ETHERNET;
     for _ in 0..=2 {
         let kind = at.checked_sub(2).and_then(|kind_at| frame.get(kind_at..at)).ok_or(Malformed::Short)?;

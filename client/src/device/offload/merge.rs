@@ -25,7 +25,8 @@
 
 use super::super::checksum::{fold, sum};
 use super::super::vnet::VnetHeader;
-use super::headers::{Headers, Transport, Version};
+use super::headers::{Headers, Transport, Version, find_ip};
+use super::partial::has_dhcp_ports;
 use super::{get, put};
 
 const FIN: u8 = 0x01;
@@ -67,6 +68,13 @@ pub struct Segment {
     flags: u8,
 }
 
+impl Segment {
+    /// Whether it is a datagram of UDP.
+    pub fn is_udp(&self) -> bool {
+        self.headers.transport == Transport::Udp
+    }
+}
+
 impl Kind {
     /// Looks over a complete frame. Checksums are looked at when it is taken.
     pub fn of(frame: &[u8]) -> Self {
@@ -98,8 +106,62 @@ fn segment_of(frame: &[u8]) -> Option<Segment> {
         Transport::Udp => {
             // Without a checksum it is none that the kernel may fill in.
             let is_whole = usize::from(get(body, 4)) == body.len() && get(body, 6) != 0;
-            is_whole.then_some(Segment { headers, payload, sequence: 0, flags: 0 })
+            (is_whole && !has_dhcp_ports(headers, frame)).then_some(Segment {
+                headers,
+                payload,
+                sequence: 0,
+                flags: 0,
+            })
         }
+    }
+}
+
+/// Of which flow a frame is, as far as it says: by its own headers, for options and extension headers may be in some of a flow's frames alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow<'f> {
+    /// MAC addresses, and what tags there are.
+    link: &'f [u8],
+    version: Version,
+    addresses: &'f [u8],
+    /// IPv4's; IPv6's is behind its extension headers.
+    protocol: Option<u8>,
+    /// With the transport protocol; `None` where nobody can tell: of a fragment, or behind headers that are not known here.
+    ports: Option<(Transport, &'f [u8])>,
+}
+
+impl<'f> Flow<'f> {
+    /// That of `frame`; `None` where it is no IP.
+    pub fn of(frame: &'f [u8]) -> Option<Self> {
+        let (ip_at, version) = find_ip(frame).ok()?;
+        let headers = Headers::of_complete(frame).filter(|headers| !headers.is_fragment(frame));
+        Self::with(frame, ip_at, version, headers)
+    }
+
+    fn with(frame: &'f [u8], ip_at: usize, version: Version, headers: Option<Headers>) -> Option<Self> {
+        let ip = frame.get(ip_at..)?;
+        let (addresses, protocol) = match version {
+            Version::V4 => (ip.get(12..20)?, Some(*ip.get(9)?)),
+            Version::V6 => (ip.get(8..40)?, None),
+        };
+        let ports = headers.and_then(|Headers { transport, transport_at, .. }| {
+            Some((transport, frame.get(transport_at..transport_at + 4)?))
+        });
+        Some(Self { link: frame.get(..ip_at)?, version, addresses, protocol, ports })
+    }
+
+    /// Whether the two may be of one.
+    fn may_be(self, other: Self) -> bool {
+        self.version == other.version
+            && self.addresses == other.addresses
+            && self.protocol == other.protocol
+            && self.ports.zip(other.ports).is_none_or(|(one, other)| one == other)
+            && self.link.get(..12) == other.link.get(..12)
+            && self.tags().eq(other.tags())
+    }
+
+    /// Of which VLANs it is. Its priority may be another in each frame.
+    fn tags(self) -> impl Iterator<Item = u16> {
+        self.link.get(14..).unwrap_or_default().chunks(4).map(|tag| get(tag, 0) & 0x0fff)
     }
 }
 
@@ -176,17 +238,13 @@ impl Merge {
         self.count
     }
 
-    /// Whether `frame` is of the flow that is in it: it has its addresses, tags and ports.
-    pub fn is_of_flow(&self, frame: &[u8]) -> bool {
-        let Some(first) = &self.first else { return false };
-        let there = self.head(first.segment.headers);
-        let same = |from: usize, to: usize| there.get(from..to) == frame.get(from..to);
-        let Headers { version, ip_at, transport_at, .. } = first.segment.headers;
-        let addresses = match version {
-            Version::V4 => same(ip_at + 9, ip_at + 10) && same(ip_at + 12, ip_at + 20),
-            Version::V6 => same(ip_at + 8, ip_at + 40),
-        };
-        same(0, ip_at) && addresses && same(transport_at, transport_at + 4)
+    /// Whether a frame of `flow` may be of the flow that is in it.
+    pub fn is_of(&self, flow: Flow<'_>) -> bool {
+        self.first.is_some_and(|first| {
+            let headers = first.segment.headers;
+            let there = Flow::with(self.head(headers), headers.ip_at, headers.version, Some(headers));
+            there.is_some_and(|there| there.may_be(flow))
+        })
     }
 
     /// Where a frame of `len` bytes with one byte before it is to be written. `None` where it has no place behind what is in it. It is open
@@ -336,7 +394,10 @@ fn is_sound(frame: &[u8], headers: Headers, is_partial: bool) -> bool {
         return false;
     };
     let is_ip_sound = version == Version::V6 || fold(sum(ip)) == 0xffff;
-    is_ip_sound && (is_partial || fold(pseudo(ip, version, transport, body.len()) + sum(body)) == 0xffff)
+    let pseudo = pseudo(ip, version, transport, body.len());
+    // Where the packet is for another than its header says (a routing header, a source route) the sum is that one's, and each frame goes alone.
+    let is_left_out = || get(body, transport.checksum_at()) == fold(pseudo);
+    is_ip_sound && if is_partial { is_left_out() } else { fold(pseudo + sum(body)) == 0xffff }
 }
 
 /// The sum of the pseudo-header, not folded.
@@ -406,6 +467,73 @@ mod tests {
             merge.withdraw();
         }
         is_kept
+    }
+
+    fn is_of_flow(merge: &Merge, frame: &[u8]) -> bool {
+        Flow::of(frame).is_some_and(|flow| merge.is_of(flow))
+    }
+
+    #[test]
+    fn each_message_of_dhcp_goes_alone() {
+        for port in [67, 68, 546, 547, 4000u16] {
+            let mut datagram = made(Choice { is_tcp: false, tcp_options: 0, ..PLAIN }, &[1; 300]);
+            put(&mut datagram.frame[datagram.transport_at..], 2, port);
+            let is_apart = Kind::of(&datagram.frame) == Kind::Apart;
+            assert_eq!(is_apart, port != 4000, "{port}");
+        }
+    }
+
+    #[test]
+    fn options_tags_and_fragments_do_not_hide_a_flow() {
+        for is_v6 in [false, true] {
+            let with = |tags, ip_options| {
+                let choice = Choice { is_tcp: false, tcp_options: 0, is_v6, tags, ip_options, ..PLAIN };
+                let made = made(choice, &[7; 100]);
+                all(&Superframe::new(&made.header, &made.frame).unwrap(), None).remove(0)
+            };
+            for tags in 0..3 {
+                let mut merge = Merge::new();
+                let first = with(tags, 0);
+                let Kind::Data(segment) = Kind::of(&first) else { panic!("a datagram") };
+                assert!(take(&mut merge, &first, segment));
+                assert!(is_of_flow(&merge, &with(tags, 1)), "options, or an extension header");
+                assert!(!is_of_flow(&merge, &with((tags + 1) % 3, 0)), "another VLAN");
+                let mut other = with(tags, 0);
+                for priority in other[12..].chunks_mut(4).take(tags) {
+                    priority[2] |= 0xa0;
+                }
+                assert!(is_of_flow(&merge, &other), "another priority");
+            }
+        }
+        let made = made(Choice { is_tcp: false, tcp_options: 0, ..PLAIN }, &[7; 100]);
+        let first = all(&Superframe::new(&made.header, &made.frame).unwrap(), None).remove(0);
+        let Kind::Data(segment) = Kind::of(&first) else { panic!("a datagram") };
+        let mut merge = Merge::new();
+        assert!(take(&mut merge, &first, segment));
+        // Of a later fragment nobody knows the ports; of another protocol's everybody that it is none of these.
+        let mut fragment = first;
+        fragment[made.ip_at + 7] = 9;
+        fragment[made.transport_at..].fill(0xff);
+        assert!(is_of_flow(&merge, &fragment));
+        fragment[made.ip_at + 9] = 6;
+        assert!(!is_of_flow(&merge, &fragment));
+        assert!(!is_of_flow(&merge, &[0; 60]));
+    }
+
+    #[test]
+    fn a_sum_that_is_not_the_headers_goes_alone() {
+        let whole = made(PLAIN, &[9; 3 * 1348]);
+        let mut segments = Superframe::new(&whole.header, &whole.frame).unwrap().segments(None).partial();
+        for change in [0, 1] {
+            let mut frame = Vec::new();
+            assert!(segments.next_into(&mut frame));
+            let sum = get(&frame[whole.transport_at..], 16);
+            put(&mut frame[whole.transport_at..], 16, sum ^ change);
+            let Kind::Data(segment) = Kind::of(&frame) else { panic!("TCP with data") };
+            let mut merge = Merge::new();
+            merge.space(frame.len()).unwrap()[1..].copy_from_slice(&frame);
+            assert_eq!(merge.keep(segment, true), change == 0);
+        }
     }
 
     /// What was finished, in its order, of frames that come one behind the other: with the frames that are finished as they were.
@@ -554,16 +682,16 @@ mod tests {
         let parts = segments(&made(Choice { tags: 1, ..PLAIN }, &[7; 3000]));
         let Kind::Data(segment) = Kind::of(&parts[0]) else { panic!("data") };
         let mut merge = Merge::new();
-        assert!(!merge.is_of_flow(&parts[1]));
+        assert!(!is_of_flow(&merge, &parts[1]));
         assert!(take(&mut merge, &parts[0], segment));
-        assert!(merge.is_of_flow(&parts[1]));
+        assert!(is_of_flow(&merge, &parts[1]));
         for at in [0, 6, 15, 18 + 9, 18 + 12, 18 + 19, 18 + 20, 18 + 23] {
             let mut other = parts[1].clone();
             other[at] ^= 1;
-            assert!(!merge.is_of_flow(&other), "{at}");
+            assert!(!is_of_flow(&merge, &other), "{at}");
         }
         let mut later = parts[1].clone();
         later[18 + 20 + 4] ^= 0xff;
-        assert!(merge.is_of_flow(&later), "another place in the same flow");
+        assert!(is_of_flow(&merge, &later), "another place in the same flow");
     }
 }

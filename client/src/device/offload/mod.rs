@@ -20,9 +20,9 @@ mod partial;
 mod split;
 
 pub use headers::Malformed;
-pub use merge::{Kind, Merge, Segment};
+pub use merge::{Flow, Kind, Merge, Segment};
 pub(super) use partial::may_stay_partial;
-pub use partial::{complete, partial_header};
+pub use partial::{complete, is_dhcp, partial_header};
 pub use split::{Cutting, Segments, Superframe};
 
 fn get(bytes: &[u8], at: usize) -> u16 {

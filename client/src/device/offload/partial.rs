@@ -8,8 +8,8 @@ use super::super::vnet::VnetHeader;
 use super::get;
 use super::headers::{Headers, Transport};
 
-/// The ports of DHCP (RFC 2131 §4.1).
-const DHCP: [u16; 2] = [67, 68];
+/// The ports of DHCP (RFC 2131 §4.1) and DHCPv6 (RFC 8415 §7.2).
+const DHCP: [u16; 4] = [67, 68, 546, 547];
 
 /// What the device is told of a frame whose checksum was left out; `None` of one that is neither TCP nor UDP, or is a fragment.
 pub fn partial_header(frame: &[u8]) -> Option<VnetHeader> {
@@ -26,12 +26,16 @@ pub(in crate::device) fn may_stay_partial(header: &VnetHeader, frame: &[u8]) -> 
     is_there && !is_dhcp(frame)
 }
 
-/// Some of whose clients read frames before the kernel would complete them.
-fn is_dhcp(frame: &[u8]) -> bool {
-    Headers::of_complete(frame).is_some_and(|Headers { transport, transport_at, .. }| {
-        let body = frame.get(transport_at..).unwrap_or_default();
-        transport == Transport::Udp && (DHCP.contains(&get(body, 0)) || DHCP.contains(&get(body, 2)))
-    })
+/// DHCP, of which some clients read frames before the kernel would complete or cut them; and each message of it is looked at for itself by who lets
+/// frames in.
+pub fn is_dhcp(frame: &[u8]) -> bool {
+    Headers::of_complete(frame).is_some_and(|headers| has_dhcp_ports(headers, frame))
+}
+
+/// The same of a frame whose headers were found.
+pub(super) fn has_dhcp_ports(headers: Headers, frame: &[u8]) -> bool {
+    let body = frame.get(headers.transport_at..).unwrap_or_default();
+    headers.transport == Transport::Udp && (DHCP.contains(&get(body, 0)) || DHCP.contains(&get(body, 2)))
 }
 
 /// Completes the checksum of a frame for which [`partial_header`] has an answer.
@@ -93,8 +97,9 @@ mod tests {
     fn dhcp_and_what_the_frame_does_not_bear_out_is_completed_here() {
         let (header, frame) = udp([1000, 2000]);
         assert!(may_stay_partial(&header, &frame));
-        for ports in [[68, 67], [67, 68], [1000, 67], [68, 1000]] {
+        for ports in [[68, 67], [67, 68], [1000, 67], [68, 1000], [547, 546], [1000, 547]] {
             let (header, frame) = udp(ports);
+            assert!(is_dhcp(&frame), "{ports:?}");
             assert!(!may_stay_partial(&header, &frame), "{ports:?}");
         }
         for header in [

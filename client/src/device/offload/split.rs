@@ -21,6 +21,9 @@ const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
+/// What is cut smaller than the kernel would has at least so much data in each segment.
+const LEAST: usize = 256;
+
 /// A frame that stands for several.
 #[derive(Debug, Clone, Copy)]
 pub struct Superframe<'f> {
@@ -59,7 +62,8 @@ fn size_for(headers: Headers, size: usize, longest: Option<usize>) -> usize {
     let fitting = longest
         .filter(|_| headers.transport == Transport::Tcp)
         .and_then(|longest| longest.checked_sub(headers.payload_at))
-        .filter(|room| *room > 0);
+        // Where headers are most of what fits, pieces of a packet are fewer than packets would be.
+        .filter(|room| *room >= size.min(LEAST));
     fitting.map_or(size, |room| room.min(size))
 }
 
@@ -101,6 +105,7 @@ impl Segments<'_> {
             before: (self.at - headers.payload_at) as u32,
             is_last: end == frame.len(),
             is_partial: self.is_partial,
+            whole: frame.len() - headers.transport_at,
         };
         if let Some(segment) = out.get_mut(begin..) {
             finish(segment, headers, place);
@@ -171,6 +176,7 @@ impl<'m> Cutting<'m> {
             before: begin as u32,
             is_last: end == len,
             is_partial: true,
+            whole: len - self.headers.transport_at,
         };
         finish(segment, self.headers, place);
         Some(text)
@@ -196,6 +202,8 @@ struct Place {
     is_last: bool,
     /// Whether its checksum is left out.
     is_partial: bool,
+    /// Bytes of the superframe from the transport header on.
+    whole: usize,
 }
 
 /// Makes the copied headers those of this segment. `Headers::find` has seen that everything touched here is there.
@@ -204,7 +212,7 @@ fn finish(segment: &mut [u8], headers: Headers, place: Place) {
     let transport_len = segment.len() - transport_at;
     let Some((before, body)) = segment.split_at_mut_checked(transport_at) else { return };
     let Some(ip) = before.get_mut(ip_at..) else { return };
-    let addresses = match version {
+    match version {
         Version::V4 => {
             let total = ip.len() + transport_len;
             put(ip, 2, total as u16);
@@ -213,16 +221,17 @@ fn finish(segment: &mut [u8], headers: Headers, place: Place) {
             put(ip, 10, 0);
             let checksum = !fold(sum(ip));
             put(ip, 10, checksum);
-            ip.get(12..20)
         }
         Version::V6 => {
             // Extension headers count as payload (RFC 8200 §3).
             let len = ip.len() - 40 + transport_len;
             put(ip, 4, len as u16);
-            ip.get(8..40)
         }
-    };
-    let pseudo = sum(addresses.unwrap_or_default()) + u64::from(transport.number()) + transport_len as u64;
+    }
+    // What the kernel left there is the sum of the pseudo-header, of the superframe's length. The addresses in that are those of the packet's end, which a
+    // routing header or a source route says; so it is kept but for the length.
+    let given = get(body, transport.checksum_at());
+    let pseudo = u64::from(given) + u64::from(!(place.whole as u16)) + transport_len as u64;
     match transport {
         Transport::Udp => put(body, 4, transport_len as u16),
         Transport::Tcp => {
@@ -259,7 +268,7 @@ pub(crate) mod tests {
         pub(crate) frame: Vec<u8>,
         pub(crate) payload_at: usize,
         pub(crate) transport_at: usize,
-        ip_at: usize,
+        pub(crate) ip_at: usize,
         is_v6: bool,
         is_tcp: bool,
     }
@@ -339,7 +348,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn choice() -> impl Strategy<Value = Choice> {
-        (0..3usize, any::<bool>(), any::<bool>(), 0..3usize, 0..4usize, any::<u8>(), 1..3000u16).prop_map(
+        (0..3usize, any::<bool>(), any::<bool>(), 0..3usize, 0..4usize, any::<u8>(), 5..3000u16).prop_map(
             |(tags, is_v6, is_tcp, ip_options, tcp_options, flags, size)| Choice {
                 tags,
                 is_v6,
@@ -442,7 +451,8 @@ pub(crate) mod tests {
             let superframe = Superframe::new(&made.header, &made.frame).unwrap();
             let segments = all(&superframe, longest);
             let size = usize::from(choice.size);
-            let room = longest.and_then(|longest| longest.checked_sub(made.payload_at)).filter(|room| *room > 0);
+            let room = longest.and_then(|longest| longest.checked_sub(made.payload_at));
+            let room = room.filter(|room| *room >= size.min(LEAST));
             let most = if choice.is_tcp { room.map_or(size, |room| room.min(size)) } else { size };
             let mut whole = Vec::<u8>::new();
             for (n, segment) in segments.iter().enumerate() {
@@ -500,6 +510,36 @@ pub(crate) mod tests {
                 all(&superframe, Some(100));
             }
         }
+    }
+
+    #[test]
+    fn the_end_that_a_routing_header_names_is_in_every_checksum() {
+        let made = made(Choice { is_v6: true, ..PLAIN }, &[9; 5000]);
+        let end = [0xfd, 0x53, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        let mut frame = made.frame;
+        let addresses = sum(&frame[made.ip_at + 8..made.ip_at + 24]) + sum(&end);
+        let pseudo = |len: usize| addresses + 6 + len as u64;
+        let whole = frame.len() - made.transport_at;
+        put(&mut frame[made.transport_at..], 16, fold(pseudo(whole)));
+        let segments = all(&Superframe::new(&made.header, &frame).unwrap(), None);
+        assert_eq!(segments.len(), 4);
+        for segment in segments {
+            let body = &segment[made.transport_at..];
+            assert_eq!(fold(pseudo(body.len()) + sum(body)), 0xffff);
+        }
+    }
+
+    #[test]
+    fn nothing_is_cut_into_crumbs() {
+        let made = made(Choice { size: 1348, ..PLAIN }, &[9; 9_000]);
+        let superframe = Superframe::new(&made.header, &made.frame).unwrap();
+        let count = |data: usize| all(&superframe, Some(made.payload_at + data)).len();
+        assert_eq!((count(1), count(LEAST - 1), count(LEAST)), (7, 7, 36));
+        // One segment for each byte, which a guest may ask for.
+        let header = VnetHeader { gso_size: 1, ..made.header };
+        assert_eq!(Superframe::new(&header, &made.frame).unwrap_err(), Malformed::Many);
+        let header = VnetHeader { gso_size: 5, ..made.header };
+        assert_eq!(Superframe::new(&header, &made.frame).unwrap().count(), 1_800);
     }
 
     pub(crate) const PLAIN: Choice = Choice {

@@ -22,6 +22,8 @@ const BUFFERS: usize = 4;
 const BUFFER: usize = 65_536;
 /// Calls in one turn, before relays are looked at again: 4 times 256 KiB.
 const CALLS: usize = 4;
+/// Errors of the socket that are heard in one call.
+const REPORTS: usize = 64;
 /// The longest datagram that may be an answer of STUN: far above any.
 const STUN_MAX: usize = 512;
 
@@ -40,17 +42,27 @@ impl Buffers {
 impl InboundThread {
     /// Takes what the socket has, up to a bound.
     pub(super) fn receive_datagrams(&mut self, now: Instant) -> Result<Found, DeviceFault> {
+        self.receive(now, BUFFERS, CALLS)
+    }
+
+    /// Takes what the kernel put together first, and asks for no more; whether there was any.
+    pub(super) fn receive_first(&mut self, now: Instant) -> Result<bool, DeviceFault> {
+        self.receive(now, 1, 1).map(|found| found.is_any)
+    }
+
+    fn receive(&mut self, now: Instant, buffers: usize, calls: usize) -> Result<Found, DeviceFault> {
         // Out of `self` while packets in it are opened.
         let mut memory = std::mem::take(&mut self.buffers.memory);
         let mut found = Found::default();
         let mut result = Ok(());
-        for _ in 0..CALLS {
+        for _ in 0..calls {
             let mut metas = [RecvMeta::default(); BUFFERS];
-            let count = receive(&self.socket, &mut memory, &mut metas).unwrap_or(0);
+            let metas = metas.get_mut(..buffers).unwrap_or_default();
+            let count = receive(&self.socket, &mut memory, metas).unwrap_or(0);
             // A socket that filled fewer than it might has no more. Should some have come since, it does not let the thread sleep.
-            found = Found { is_any: found.is_any || count > 0, is_more: count == BUFFERS };
+            found = Found { is_any: found.is_any || count > 0, is_more: count == buffers };
             let snapshot = self.snapshot.load_full();
-            for (buffer, meta) in memory.chunks(BUFFER).zip(&metas).take(count) {
+            for (buffer, meta) in memory.chunks(BUFFER).zip(&*metas).take(count) {
                 let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
                 let Some(filled) = buffer.get(..meta.len) else { continue };
                 for datagram in filled.chunks(meta.stride.max(1)) {
@@ -166,16 +178,19 @@ impl InboundThread {
 }
 
 /// How many buffers were filled; `None` when there is nothing to read.
-fn receive(socket: &DatagramSocket, memory: &mut [u8], metas: &mut [RecvMeta; BUFFERS]) -> Option<usize> {
+fn receive(socket: &DatagramSocket, memory: &mut [u8], metas: &mut [RecvMeta]) -> Option<usize> {
     let mut chunks = memory.chunks_mut(BUFFER);
     let mut buffers: [IoSliceMut<'_>; BUFFERS] =
         std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-    loop {
-        match socket.receive(&mut buffers, metas) {
+    let buffers = buffers.get_mut(..metas.len()).unwrap_or_default();
+    // Each is told once, and there is one for each that was sent at most. What is told for ever is for the next turn, so that commands are heard.
+    for _ in 0..REPORTS {
+        match socket.receive(buffers, metas) {
             Ok(count) => return Some(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            // A refusal of something sent before, which the kernel reports once.
+            // A refusal of something sent before.
             Err(error) => tracing::debug!(%error, "the UDP socket reports"),
         }
     }
+    None
 }

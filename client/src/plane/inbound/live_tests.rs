@@ -9,6 +9,7 @@ use crate::device::offload::{Cutting, Kind, Merge, Superframe, complete};
 use crate::device::{Device, LinkControl, LinkSettings, Offload, Segmentation, Tap, VnetHeader};
 use crate::net::namespace::{block_on, isolated, sh};
 use crate::net::{Cidr, Netlink};
+use crate::plane::steering::Writer;
 use crate::transport::udp::DatagramSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shadowmesh_proto::ids::{MacAddr, PeerSlot};
@@ -68,6 +69,7 @@ fn receive(mut stream: &TcpStream) {
 /// What one kernel says to the other, until `is_over`.
 struct Carrier {
     devices: [Device; 2],
+    writers: [Writer; 2],
     merging: [Merging; 2],
     buffer: Vec<u8>,
     /// Superframes that were read and that were written, by kind.
@@ -91,7 +93,7 @@ impl Carrier {
 
     fn carry_from(&mut self, from: usize, now: Instant) {
         let Self { devices, merging, buffer, .. } = self;
-        let (device, merging) = (&devices[1 - from], &mut merging[1 - from]);
+        let (device, merging) = (&self.writers[1 - from], &mut merging[1 - from]);
         let refused = |refused| panic!("{refused:?}");
         for _ in 0..16 {
             let Some(incoming) = devices[from].read_frame(buffer).unwrap() else { break };
@@ -190,7 +192,8 @@ fn two_kernels_hear_what_the_other_said() {
         let merging = [Merging::default(), Merging::default()];
         let (buffer, devices) = (vec![0; 70_000], [near, far_device]);
         let (read, captured) = Default::default();
-        let mut carrier = Carrier { devices, merging, buffer, read, captured, frames: 0 };
+        let writers = devices.clone().map(|device| Writer::new(device.into(), None));
+        let mut carrier = Carrier { devices, writers, merging, buffer, read, captured, frames: 0 };
         carrier.carry(&is_over);
         near_side.join().unwrap();
         far.join().unwrap();

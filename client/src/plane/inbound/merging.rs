@@ -14,8 +14,9 @@
 //! - A superframe that the kernel refuses goes frame by frame.
 //! - Slots are made when they are wanted, and given back when the thread rests. One of them is empty between two packets.
 
-use crate::device::offload::{Kind, Merge, Segment, Superframe, partial_header};
-use crate::device::{Device, DeviceFault, VnetHeader};
+use crate::device::offload::{Flow, Kind, Merge, Segment, Superframe, partial_header};
+use crate::device::{DeviceFault, VnetHeader};
+use crate::plane::steering::Writer;
 use rustix::io::Errno;
 use shadowmesh_proto::ids::PeerSlot;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub(super) struct Merging {
     /// Of slots that are in use, the one that began first has the lowest.
     begun: u64,
     used: Option<Instant>,
+    /// The kernel takes no superframes of UDP: they are not made.
+    is_udp_refused: bool,
     /// Where frames of a refused superframe are made.
     spare: Vec<u8>,
 }
@@ -98,7 +101,7 @@ impl Merging {
     /// The device is gone.
     pub(super) fn resume(
         &mut self,
-        device: &Device,
+        device: &Writer,
         from: PeerSlot,
         is_partial: bool,
         mut refused: impl FnMut(Refused),
@@ -121,11 +124,17 @@ impl Merging {
     /// The device is gone.
     pub(super) fn take(
         &mut self,
-        device: &Device,
+        device: &Writer,
         admitted: Admitted,
         mut refused: impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
-        let kind = Kind::of(self.opened());
+        let mut kind = Kind::of(self.opened());
+        if let Kind::Data(segment) = kind
+            && self.is_udp_refused
+            && segment.is_udp()
+        {
+            kind = Kind::Apart;
+        }
         if let Kind::Data(segment) = kind
             && let Some(slot) = self.slots.get_mut(self.current)
             && !slot.merge.is_empty()
@@ -134,7 +143,8 @@ impl Merging {
         {
             return self.finish_if_ended(device, &mut refused);
         }
-        let there = self.slots.iter().position(|slot| slot.merge.is_of_flow(self.opened()));
+        let flow = Flow::of(self.opened());
+        let there = flow.and_then(|flow| self.slots.iter().position(|slot| slot.merge.is_of(flow)));
         if let Some(there) = there {
             if there != self.current
                 && let Kind::Data(segment) = kind
@@ -180,7 +190,7 @@ impl Merging {
     /// The device is gone.
     pub(super) fn flush(
         &mut self,
-        device: &Device,
+        device: &Writer,
         mut refused: impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
         for at in 0..self.slots.len() {
@@ -191,10 +201,19 @@ impl Merging {
 
     /// The thread has nothing to do.
     pub(super) fn rest(&mut self, now: Instant) {
-        let is_unused = |used: &mut Instant| now.saturating_duration_since(*used) >= REST;
-        if self.used.take_if(is_unused).is_some() {
-            (self.slots, self.spare, self.current) = Default::default();
+        if self.slots.is_empty() {
+            return;
         }
+        // A frame that begins nothing had a slot as well.
+        let used = *self.used.get_or_insert(now);
+        if now.saturating_duration_since(used) >= REST {
+            (self.slots, self.spare, self.current, self.used) = Default::default();
+        }
+    }
+
+    /// When memory may be given back.
+    pub(super) fn rests_at(&self) -> Option<Instant> {
+        self.used.map(|used| used + REST)
     }
 
     /// A slot that is empty. There is always one, or room for it.
@@ -230,7 +249,7 @@ impl Merging {
     /// Nothing can follow what is in the current slot: it need not wait.
     fn finish_if_ended(
         &mut self,
-        device: &Device,
+        device: &Writer,
         refused: &mut impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
         let is_ended = self.slots.get(self.current).is_some_and(|slot| slot.merge.is_ended());
@@ -240,7 +259,7 @@ impl Merging {
     /// The open frame goes to the device from where it is.
     fn write_alone(
         &mut self,
-        device: &Device,
+        device: &Writer,
         Admitted { from, is_partial, .. }: Admitted,
         refused: &mut impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
@@ -262,7 +281,7 @@ impl Merging {
     /// What is in a slot goes to the device.
     fn finish(
         &mut self,
-        device: &Device,
+        device: &Writer,
         at: usize,
         refused: &mut impl FnMut(Refused),
     ) -> Result<(), DeviceFault> {
@@ -274,6 +293,8 @@ impl Merging {
             Ok(()) => 0,
             Err(DeviceFault::Gone) => return Err(DeviceFault::Gone),
             Err(DeviceFault::Io(error)) if is_refusal(&error) && count > 1 => {
+                // A kernel before 6.2 has no superframes of UDP, and will not have them.
+                self.is_udp_refused |= header.gso_type == VnetHeader::GSO_UDP;
                 write_one_by_one(device, header, packet, spare)?
             }
             Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => count,
@@ -299,7 +320,7 @@ fn is_refusal(error: &std::io::Error) -> bool {
 
 /// How many of its frames the device did not take.
 fn write_one_by_one(
-    device: &Device,
+    device: &Writer,
     header: VnetHeader,
     packet: &[u8],
     spare: &mut Vec<u8>,
@@ -319,7 +340,7 @@ fn write_one_by_one(
 }
 
 /// Whether the device took it. Set down by the administrator, or no memory for a moment: the frame is lost as on any device.
-fn write(device: &Device, header: VnetHeader, packet: &mut [u8]) -> Result<bool, DeviceFault> {
+fn write(device: &Writer, header: VnetHeader, packet: &mut [u8]) -> Result<bool, DeviceFault> {
     match device.write_frame(header, packet) {
         Ok(()) => Ok(true),
         Err(DeviceFault::Down | DeviceFault::Short(_) | DeviceFault::Io(_)) => Ok(false),
@@ -332,13 +353,14 @@ mod tests {
     use super::*;
     use crate::device::memory::pair;
     use crate::device::offload::superframes::{Choice, PLAIN, all, made};
-    use crate::device::{MemoryPort, Segmentation};
+    use crate::device::{Device, MemoryPort, Segmentation};
     use proptest::prelude::*;
     use std::collections::HashMap;
 
     struct Bench {
         merging: Merging,
-        device: Device,
+        device: Writer,
+        port: Device,
         wire: MemoryPort,
         refused: Vec<Refused>,
         now: Instant,
@@ -348,7 +370,9 @@ mod tests {
         fn new() -> Self {
             let (wire, device) = pair(&"mem0".parse().unwrap(), 10_000).unwrap();
             let now = Instant::now();
-            Self { merging: Merging::default(), device: device.into_device(), wire, refused: vec![], now }
+            let port = device.into_device();
+            let device = Writer::new(port.clone().into(), None);
+            Self { merging: Merging::default(), device, port, wire, refused: vec![], now }
         }
 
         /// A packet with this frame was opened, and is let in.
@@ -440,13 +464,22 @@ mod tests {
     #[test]
     fn a_kernel_that_takes_no_superframes_gets_frames_and_what_it_does_not_take_is_counted() {
         let mut bench = Bench::new();
-        let Device::Memory(port) = &bench.device else { unreachable!("made so") };
+        let Device::Memory(port) = &bench.port else { unreachable!("made so") };
         port.refuse_superframes();
         let parts = flow(1, 5 * 1348);
         parts.iter().for_each(|part| bench.come(3, part));
         bench.flush();
         assert_eq!(bench.received(), parts);
         assert_eq!(bench.refused, []);
+        // Datagrams are not put together again for a kernel that took none so: each is there at once.
+        let made = made(Choice { is_tcp: false, tcp_options: 0, ..PLAIN }, &[7; 5 * 1348]);
+        let datagrams = all(&Superframe::new(&made.header, &made.frame).unwrap(), None);
+        datagrams.iter().for_each(|datagram| bench.come(3, datagram));
+        assert_eq!(bench.received(), Vec::<Vec<u8>>::new());
+        bench.flush();
+        assert_eq!(bench.received(), datagrams);
+        datagrams.iter().for_each(|datagram| bench.come(3, datagram));
+        assert_eq!(bench.received(), datagrams);
         // What cannot be written at all is its sender's loss.
         bench.come_as(3, &[0x55; 60], true);
         assert_eq!(bench.refused, [Refused { from: PeerSlot(3), frames: 1 }]);

@@ -1,6 +1,6 @@
 //! The inbound half: from the relay's stream and the UDP socket into the TAP.
 //!
-//! One turn of its loop: take commands; take a FORWARD message, and what the socket has; for each packet, open data to where it
+//! One turn of its loop: take commands; take FORWARD messages, and what the socket has; for each packet, open data to where it
 //! goes to the TAP from, with what it belongs to ([`merging`]), hand everything else to the control task; report acknowledgements
 //! that are due; sleep when there was nothing.
 //!
@@ -24,9 +24,10 @@ mod sessions;
 
 use super::shares::{Shares, host};
 use super::snapshot::{PlaneCounters, Snapshot, add};
+use super::steering::Writer;
 use super::wake::Waker;
 use super::{ControlPacket, Datagram, Fact, PACKET_QUEUE, STRAY_QUEUE};
-use crate::device::{Device, DeviceFault};
+use crate::device::DeviceFault;
 use crate::switch::{Gate, Limits, LocalNews, News};
 use crate::transport::udp::DatagramSocket;
 use arc_swap::ArcSwap;
@@ -99,7 +100,7 @@ pub struct InboundMessage {
 /// What the thread is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) device: Device,
+    pub(super) device: Writer,
     pub(super) socket: DatagramSocket,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) counters: Arc<PlaneCounters>,
@@ -121,6 +122,10 @@ pub(super) struct Parts {
     pub(super) limits: Limits,
 }
 
+/// Bytes of messages in a turn, which is what a turn takes of the socket ...
+const MESSAGE_BYTES: usize = 1 << 20;
+/// ... and as many of these: a message costs more than its bytes.
+const MESSAGE_LEAST: usize = 16 << 10;
 /// Data from an address that is not one of the peer's paths is told this often at most: it moves once in a while.
 const HEARD_EVERY: Duration = Duration::from_millis(100);
 /// A person who wonders why there is no lease is told this often.
@@ -169,7 +174,7 @@ pub(super) enum ControlQueue {
 /// The thread.
 #[derive(Debug)]
 pub(super) struct InboundThread {
-    device: Device,
+    device: Writer,
     socket: DatagramSocket,
     buffers: Buffers,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -196,6 +201,8 @@ pub(super) struct InboundThread {
     sessions: Sessions,
     merging: Merging,
     stopped: bool,
+    /// Whether a datagram ended its sleep, and nothing else is known to have come.
+    is_called: bool,
 }
 
 /// Who fills a queue for the control task.
@@ -274,7 +281,29 @@ impl InboundThread {
             sessions: Sessions::default(),
             merging: Merging::default(),
             stopped: false,
+            is_called: false,
         }
+    }
+
+    /// Its rest is over: because a datagram is there, and for no other reason, or not.
+    pub(super) const fn call(&mut self, is_called: bool) {
+        self.is_called = is_called;
+    }
+
+    /// Takes the datagram that it was called for: how long to rest after that, if it was called. Whether there is more, the socket says. What comes after a while is
+    /// mostly alone, and somebody waits for it: it need not wait for a look at anything else. A key that it is under may have been told
+    /// meanwhile, which is looked for where it is missed.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn answer_call(&mut self, now: Instant) -> Result<Option<Rest>, DeviceFault> {
+        if !std::mem::take(&mut self.is_called) {
+            return Ok(None);
+        }
+        self.sessions.expire(now);
+        let has_worked = self.receive_first(now)?;
+        self.flush()?;
+        Ok(Some(self.rest(now, has_worked)))
     }
 
     /// Takes commands and does one turn: how long to rest after it, if there is nothing to do. `Break` to end.
@@ -289,18 +318,26 @@ impl InboundThread {
         }
         self.sessions.expire(now);
         let found = self.turn(now)?;
-        let due = self.report(now).into_iter().chain(self.sessions.next_release()).min();
-        let rest = Rest { due, has_worked: found.is_any };
+        let rest = self.rest(now, found.is_any);
         Ok(ControlFlow::Continue((!found.is_more).then_some(rest)))
     }
 
-    /// One message and what the socket has.
+    /// Tells what is due, and until when there is nothing to do.
+    fn rest(&mut self, now: Instant, has_worked: bool) -> Rest {
+        let due = self.report(now).into_iter().chain(self.sessions.next_release());
+        Rest { due: due.chain(self.merging.rests_at()).min(), has_worked }
+    }
+
+    /// A share of messages and what the socket has: as much of each at most, so that neither starves the other.
     fn turn(&mut self, now: Instant) -> Result<Found, DeviceFault> {
-        let message = self.messages.try_recv();
-        let has_message = message.is_ok();
-        if let Ok(message) = message {
+        let mut bytes = 0;
+        while bytes < MESSAGE_BYTES
+            && let Ok(message) = self.messages.try_recv()
+        {
+            bytes += message.message.len().max(MESSAGE_LEAST);
             self.message(now, message)?;
         }
+        let has_message = bytes > 0;
         let found = self.receive_datagrams(now)?;
         self.give_on_due(now)?;
         self.flush()?;
@@ -411,7 +448,7 @@ impl InboundThread {
 
     /// It ends with `fault`.
     pub(super) fn fail(&self, fault: DeviceFault) {
-        // There is room for the one fault of each half.
+        // There is room for the one fault of each thread.
         let _ = self.lost.try_send(fault);
     }
 }

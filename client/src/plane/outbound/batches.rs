@@ -29,11 +29,13 @@ pub(super) struct Batches {
     /// copying it, and a lone frame does not take 64 KiB.
     room: usize,
     pub(super) datagrams: Datagrams,
+    /// How many peers have frames that wait for a stream.
+    pub(super) queued: usize,
 }
 
 impl Batches {
     pub(super) const fn new(datagrams: Datagrams) -> Self {
-        Self { open: Vec::new(), room: ROOM_MIN, datagrams }
+        Self { open: Vec::new(), room: ROOM_MIN, datagrams, queued: 0 }
     }
 
     /// Whether packets for `via` are taken without piling up.

@@ -2,12 +2,16 @@
 //!
 //! A burst is sent when the next packet does not fit it, and at the end of a turn. What lies in the ring as one is sent from there. What the kernel has no room for stays here
 //! and is sent first when it has; meanwhile nothing more is taken, and the thread reads no more frames.
+//!
+//! Those of a queue among several ([`Datagrams::deferring`]) send nothing until they are told to ([`Datagrams::flush`]): while they are filled others wait.
+//! Bursts to one address leave in the order in which they were begun, and none after one for which there was no room.
 
-use crate::plane::snapshot::{PlaneCounters, add};
+use crate::plane::snapshot::PlaneCounters;
 use crate::transport::udp::{DatagramSocket, MAX_PAYLOAD};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bursts whose memory is kept: more peers than this are seldom sent to in one turn.
 const KEPT: usize = 8;
@@ -21,6 +25,8 @@ pub(super) struct Datagrams {
     /// Memory of bursts that were sent.
     spare: Vec<Vec<u8>>,
     is_blocked: bool,
+    /// Whether nothing is sent but by [`Self::flush`].
+    is_deferring: bool,
 }
 
 #[derive(Debug)]
@@ -45,7 +51,12 @@ impl Burst {
 
 impl Datagrams {
     pub(super) const fn new(socket: DatagramSocket, counters: Arc<PlaneCounters>) -> Self {
-        Self { socket, counters, open: Vec::new(), spare: Vec::new(), is_blocked: false }
+        Self { socket, counters, open: Vec::new(), spare: Vec::new(), is_blocked: false, is_deferring: false }
+    }
+
+    /// Those that send nothing by themselves.
+    pub(super) fn deferring(socket: DatagramSocket, counters: Arc<PlaneCounters>) -> Self {
+        Self { is_deferring: true, ..Self::new(socket, counters) }
     }
 
     /// The socket, to be waited for while [`Self::has_room`] says no.
@@ -64,9 +75,12 @@ impl Datagrams {
         if self.is_blocked || len > MAX_PAYLOAD {
             return false;
         }
-        let at = self.open.iter().position(|burst| burst.to == to);
-        if let Some(burst) = at.and_then(|at| self.open.get_mut(at)) {
-            if !burst.bytes.is_empty() && !burst.takes(len, self.socket.max_segments()) {
+        let (is_deferring, max_segments) = (self.is_deferring, self.socket.max_segments());
+        let last = self.open.iter_mut().rfind(|burst| burst.to == to);
+        if let Some(burst) = last
+            && (!is_deferring || burst.takes(len, max_segments))
+        {
+            if !burst.bytes.is_empty() && !burst.takes(len, max_segments) {
                 if !send(&self.socket, &self.counters, burst) {
                     self.is_blocked = true;
                     return false;
@@ -76,8 +90,7 @@ impl Datagrams {
             burst.add(len, parts);
             return true;
         }
-        let bytes = self.spare.pop().unwrap_or_default();
-        let mut burst = Burst { to, segment: 0, packets: 0, bytes };
+        let mut burst = Burst { to, segment: 0, packets: 0, bytes: self.spare.pop().unwrap_or_default() };
         burst.add(len, parts);
         self.open.push(burst);
         true
@@ -86,9 +99,18 @@ impl Datagrams {
     /// Sends `packets` datagrams of `segment` bytes, of which the last may be shorter, from where they lie, behind what is being filled for `to`;
     /// whether they were taken.
     pub(super) fn send_run(&mut self, to: SocketAddr, bytes: &[u8], segment: usize, packets: usize) -> bool {
-        if packets == 1 {
-            // More may come that goes with it.
-            return self.push(to, &[bytes]);
+        if packets == 1 || self.socket.max_segments() == 1 {
+            // More may come that goes with it. Or the kernel does not cut: one at a time, and where it has no room for the next, all of them go again,
+            // of which the receiver drops what it has.
+            return bytes.chunks(segment).all(|datagram| self.push(to, &[datagram]));
+        }
+        if self.is_deferring {
+            if !self.is_blocked {
+                let mut copy = self.spare.pop().unwrap_or_default();
+                copy.extend_from_slice(bytes);
+                self.open.push(Burst { to, segment, packets, bytes: copy });
+            }
+            return !self.is_blocked;
         }
         if let Some(burst) = self.open.iter_mut().find(|burst| burst.to == to) {
             if self.is_blocked || !send(&self.socket, &self.counters, burst) {
@@ -104,8 +126,10 @@ impl Datagrams {
     /// Sends everything, as far as the kernel has room.
     pub(super) fn flush(&mut self) {
         let (socket, counters, spare) = (&self.socket, &self.counters, &mut self.spare);
+        let mut is_blocked = false;
         self.open.retain_mut(|burst| {
-            if !send(socket, counters, burst) {
+            is_blocked = is_blocked || !send(socket, counters, burst);
+            if is_blocked {
                 return true;
             }
             if spare.len() < KEPT {
@@ -114,7 +138,20 @@ impl Datagrams {
             }
             false
         });
-        self.is_blocked = !self.open.is_empty();
+        self.is_blocked = is_blocked;
+    }
+
+    /// Takes nothing until the next [`Self::flush`].
+    pub(super) const fn block(&mut self) {
+        self.is_blocked = true;
+    }
+
+    /// Takes over what others hold, behind what is here, and sends it as far as the kernel has room.
+    pub(super) fn take_over(&mut self, others: &mut Self) {
+        if !others.open.is_empty() {
+            self.open.append(&mut others.open);
+            self.flush();
+        }
     }
 
     /// Gives memory back.
@@ -152,7 +189,8 @@ fn send_bytes(
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
         Err(error) => {
-            add(&counters.datagrams_refused, 1);
+            // Threads of several queues send side by side.
+            counters.datagrams_refused.fetch_add(1, Relaxed);
             tracing::debug!(%error, %to, "a datagram was not sent");
             true
         }

@@ -31,6 +31,7 @@ mod batches;
 mod datagrams;
 mod flows;
 mod peer;
+mod queues;
 mod verdicts;
 mod window;
 
@@ -38,7 +39,7 @@ use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
-use crate::device::offload::{Cutting, Superframe, complete};
+use crate::device::offload::{Cutting, Superframe, complete, is_dhcp};
 use crate::device::{Device, DeviceFault, Segmentation, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
 use crate::transport::udp::DatagramSocket;
@@ -49,6 +50,10 @@ use datagrams::Datagrams;
 use peer::{Context, Peer, Sent, Served};
 #[cfg(test)]
 pub(super) use peer::{RESTING_FRAMES, WAITING_BYTES};
+use queues::Others;
+#[cfg(test)]
+pub(super) use queues::Queue;
+pub(super) use queues::Reading;
 use rustix::event::{PollFd, PollFlags};
 use shadowmesh_proto::endpoint::event::Via;
 use shadowmesh_proto::ids::PeerSlot;
@@ -186,18 +191,20 @@ pub(super) struct Outbound {
     /// When some ring has something to hand over by itself.
     pump_due: Option<Instant>,
     last_sent: Option<Instant>,
-    faults: u32,
+    faults: Faults,
     /// While the TAP is not read because of a doubt: for whom, and what it had dropped when that began.
     held_back: Option<(PeerSlot, u64)>,
     /// When that last began.
     held_back_at: Option<Instant>,
     /// Whether a frame ended its sleep, and nothing else is known to have come.
     is_called: bool,
+    /// Who else runs it, where it has several queues.
+    others: Others,
 }
 
 /// What a turn found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     /// Frames were read, and there may be more.
     Busy,
     /// The TAP is empty.
@@ -227,6 +234,11 @@ impl Outgoing<'_> {
         Superframe::new(&self.header, self.frame()).ok()
     }
 
+    /// How many it stands for.
+    fn count(&self) -> usize {
+        self.superframe().map_or(1, |superframe| superframe.count())
+    }
+
     /// Has its checksum made, if that was left out of a single frame.
     fn complete(&mut self) {
         if self.header.segmentation() == Segmentation::None && self.header.needs_checksum() {
@@ -240,6 +252,22 @@ impl Outgoing<'_> {
         if let Some(meta) = self.plaintext.first_mut() {
             *meta = if self.header.needs_checksum() { META_NEEDS_CHECKSUM } else { 0 };
         }
+    }
+}
+
+/// Refusals of a device in a row.
+#[derive(Debug, Default)]
+struct Faults(u32);
+
+impl Faults {
+    /// A refusal that may pass is waited for; one that stays, or a device that is gone, is the end.
+    fn on_fault(&mut self, fault: DeviceFault) -> Result<Turn, DeviceFault> {
+        self.0 += 1;
+        if matches!(fault, DeviceFault::Gone) || self.0 >= FAULTS {
+            return Err(fault);
+        }
+        tracing::debug!(%fault, "the device refused to be read");
+        Ok(Turn::Refused)
     }
 }
 
@@ -283,11 +311,37 @@ impl Outbound {
             is_behind: false,
             pump_due: None,
             last_sent: None,
-            faults: 0,
+            faults: Faults::default(),
             held_back: None,
             held_back_at: None,
             is_called: false,
+            others: Others::default(),
         }
+    }
+
+    /// Sends the frame that it was called for: how long to rest after that, if it was called and nothing else is to be done. A frame after a while is
+    /// mostly alone, and somebody waits for it: it need not wait for a look at anything else.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub(super) fn answer_call(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+    ) -> Result<Option<Rest>, DeviceFault> {
+        if !std::mem::take(&mut self.is_called) || self.is_behind || !self.queued.is_empty() {
+            return Ok(None);
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        if self.is_held_back(now, &snapshot) || self.is_full(now, &snapshot) {
+            return Ok(None);
+        }
+        let turn = self.read(now, &snapshot, buffer, 1)?;
+        self.speak(now, &snapshot)?;
+        self.end_turn(now, &snapshot);
+        let is_done = turn != Turn::Refused && !self.is_behind && self.queued.is_empty();
+        // Whether there is another frame, the device says.
+        Ok((is_done && self.batches.datagrams.has_room()).then(|| self.rest(now, Turn::Idle)))
     }
 
     /// Takes commands and does one turn: how long to rest after it, if there is nothing to do. `Break` to end.
@@ -299,12 +353,6 @@ impl Outbound {
         now: Instant,
         buffer: &mut [u8],
     ) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
-        if std::mem::take(&mut self.is_called) && !self.is_behind && self.queued.is_empty() {
-            // A frame after a while is mostly alone, and somebody waits for it: it need not wait for a look at anything else.
-            let snapshot = Arc::clone(&self.snapshot);
-            self.read(now, &snapshot, buffer, 1)?;
-            self.batches.flush(&snapshot);
-        }
         if !self.take_commands(now) {
             return Ok(ControlFlow::Break(()));
         }
@@ -377,6 +425,8 @@ impl Outbound {
     /// Takes in a new picture.
     fn look_at_routes(&mut self, now: Instant) {
         self.is_behind = true;
+        // What was sealed for the ways before leaves by them, before they are ended.
+        self.others.hand_in(&mut self.batches.datagrams);
         let snapshot = Arc::clone(&self.snapshot);
         for (slot, route) in slots(&snapshot.peers) {
             let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
@@ -396,27 +446,37 @@ impl Outbound {
 
     fn turn(&mut self, now: Instant, buffer: &mut [u8]) -> Result<Turn, DeviceFault> {
         let snapshot = Arc::clone(&self.snapshot);
-        if !self.batches.datagrams.has_room() {
-            self.batches.datagrams.flush();
-        }
-        self.pump(now, &snapshot);
-        self.serve(now, &snapshot);
-        self.speak(now, &snapshot)?;
-        let turn = if self.is_held_back(now, &snapshot) || self.is_full(now, &snapshot) {
-            Turn::Full
-        } else {
+        let turn = if self.begin_turn(now, &snapshot)? {
             let turn = self.read(now, &snapshot, buffer, BATCH)?;
             self.speak(now, &snapshot)?;
             turn
+        } else {
+            Turn::Full
         };
-        self.batches.flush(&snapshot);
+        self.end_turn(now, &snapshot);
+        Ok(turn)
+    }
+
+    /// What comes before the frames of a turn; whether those may be read.
+    fn begin_turn(&mut self, now: Instant, snapshot: &Snapshot) -> Result<bool, DeviceFault> {
+        if !self.batches.datagrams.has_room() {
+            self.batches.datagrams.flush();
+        }
+        self.pump(now, snapshot);
+        self.serve(now, snapshot);
+        self.speak(now, snapshot)?;
+        Ok(!self.is_held_back(now, snapshot) && !self.is_full(now, snapshot))
+    }
+
+    /// Hands over what was sealed, and tells of it.
+    fn end_turn(&mut self, now: Instant, snapshot: &Snapshot) {
+        self.batches.flush(snapshot);
         for slot in self.untold.drain(..) {
             if let Some(peer) = peer_at(&mut self.peers, slot) {
                 tell_sent(&self.facts, slot, peer, now);
             }
         }
         self.note_switch(now);
-        Ok(turn)
     }
 
     /// Reads frames, `most` of them or one more that stands for several, and sends them.
@@ -429,29 +489,37 @@ impl Outbound {
     ) -> Result<Turn, DeviceFault> {
         let mut read = 0;
         while read < most {
-            let incoming = match self.device.read_frame(buffer) {
-                Ok(Some(incoming)) => incoming,
+            let (header, len) = match self.device.read_frame(buffer) {
+                Ok(Some(incoming)) => (incoming.header, incoming.frame.len()),
                 Ok(None) => return Ok(Turn::Idle),
-                Err(fault) => return self.on_fault(fault),
+                Err(fault) => return self.faults.on_fault(fault),
             };
-            self.faults = 0;
+            self.faults = Faults::default();
             read += 1;
-            if snapshot.own.sent(incoming.frame) {
-                add(&self.counters.own_packets, 1);
-                continue;
-            }
-            let (len, header) = (incoming.frame.len(), incoming.header);
-            let verdict = self.forwarder.forward(&snapshot.directory, incoming.frame, now);
             // protocol §5: the metadata byte goes before the frame, over the last one of the virtio header, which is
             // no longer needed.
-            let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) else {
-                continue;
-            };
-            let mut outgoing = Outgoing { header, plaintext };
-            read += outgoing.superframe().map_or(0, |superframe| superframe.count() - 1);
-            self.dispatch(now, snapshot, verdict, &mut outgoing)?;
+            if let Some(plaintext) = buffer.get_mut(VnetHeader::LEN - 1..VnetHeader::LEN + len) {
+                read += self.take(now, snapshot, Outgoing { header, plaintext })? - 1;
+            }
         }
         Ok(Turn::Busy)
+    }
+
+    /// Sends a frame of the device to whom it is for; how many it stood for.
+    fn take(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        mut outgoing: Outgoing<'_>,
+    ) -> Result<usize, DeviceFault> {
+        if snapshot.own.sent(outgoing.frame()) {
+            add(&self.counters.own_packets, 1);
+            return Ok(1);
+        }
+        let verdict = self.forwarder.forward(&snapshot.directory, outgoing.frame(), now);
+        let count = outgoing.count();
+        self.dispatch(now, snapshot, verdict, &mut outgoing)?;
+        Ok(count)
     }
 
     /// Whether the TAP is not to be read: the socket has no room, which is this machine's own pace, or much waits for streams that are silent
@@ -505,19 +573,10 @@ impl Outbound {
         self.active.iter().copied().find(|slot| peer(slot).is_some_and(|peer| peer.is_nearly_full(self.ring)))
     }
 
-    /// A refusal that may pass is waited for; one that stays, or a device that is gone, is the end.
-    fn on_fault(&mut self, fault: DeviceFault) -> Result<Turn, DeviceFault> {
-        self.faults += 1;
-        if matches!(fault, DeviceFault::Gone) || self.faults >= FAULTS {
-            return Err(fault);
-        }
-        tracing::debug!(%fault, "the device refused to be read");
-        Ok(Turn::Refused)
-    }
-
     /// Sends a frame, or what it stands for, to a peer alone: it is written over.
     fn send_only(&mut self, now: Instant, snapshot: &Snapshot, slot: PeerSlot, outgoing: &mut Outgoing<'_>) {
-        if !peer_at(&mut self.peers, slot).is_some_and(|peer| peer.completes_checksums()) {
+        let is_made = outgoing.header.segmentation() == Segmentation::Udp && is_dhcp(outgoing.frame());
+        if is_made || !peer_at(&mut self.peers, slot).is_some_and(|peer| peer.completes_checksums()) {
             return self.send_too(now, snapshot, slot, outgoing);
         }
         if outgoing.header.segmentation() == Segmentation::None {
@@ -591,6 +650,7 @@ impl Outbound {
             Sent::Queued => {
                 if !std::mem::replace(&mut peer.is_queued, true) {
                     self.queued.push_back(slot);
+                    self.batches.queued = self.queued.len();
                 }
                 return;
             }
@@ -643,6 +703,7 @@ impl Outbound {
                 Served::All => peer.is_queued = false,
             }
         }
+        self.batches.queued = self.queued.len();
     }
 
     /// Hands over what waits in rings: after a path was bound anew, and behind that what was sealed since.
@@ -652,6 +713,8 @@ impl Outbound {
             return;
         }
         self.pump_due = None;
+        // What was sealed before what waits leaves before it.
+        self.others.hand_in(&mut self.batches.datagrams);
         for (slot, route) in slots(&snapshot.peers) {
             let Some(peer) = peer_at(&mut self.peers, slot) else { continue };
             let mut ctx =
@@ -675,6 +738,7 @@ impl Outbound {
             self.last_sent = None;
             self.peers.iter_mut().for_each(Peer::shrink);
             self.batches.datagrams.shrink();
+            self.others.shrink();
             self.segment = Vec::new();
             self.pool.trim();
         }
@@ -725,7 +789,7 @@ impl Outbound {
 
     /// It ends with `fault`.
     pub(super) fn fail(&self, fault: DeviceFault) {
-        // There is room for the one fault of each half.
+        // There is room for the one fault of each thread.
         let _ = self.lost.try_send(fault);
     }
 

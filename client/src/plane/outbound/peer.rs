@@ -34,6 +34,10 @@ const WAITING_BYTES_FOR_ONE: usize = WAITING_BYTES / 4;
 const QUEUE_BYTES_MIN: usize = 1 << 20;
 /// ... and never more than this: half a second at 64 Mbit/s. Faster ones are seldom full for so long.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
+/// For all peers it is no more than this, of which each that has something waiting has its share ...
+const QUEUE_BYTES_ALL: usize = 32 << 20;
+/// ... but room for a superframe.
+const QUEUE_BYTES_LEAST: usize = 64 << 10;
 /// A turn's frames at the usual size: with no more room than this the device may have to wait.
 const QUEUE_BYTES_LEFT: usize = TURN * 1514;
 /// Bytes of a peer's turn where several wait for one stream: two frames, or a light one would wait for much of each heavy one.
@@ -311,6 +315,11 @@ impl Peer {
             add(&counters.tx_dropped, 1);
             return Sent::Dropped;
         }
+        if !self.flows.is_empty() {
+            // Behind those that wait, whatever they wait for by now.
+            self.queue(ctx, counters, plaintext);
+            return Sent::Queued;
+        }
         if self.is_stopped || self.is_asleep {
             return self.keep(ctx, counters, plaintext, Sent::SessionWanted);
         }
@@ -321,11 +330,7 @@ impl Peer {
             // Behind those that could not be sealed either.
             return self.keep(ctx, counters, plaintext, Sent::KeyWanted);
         }
-        let admission = if self.flows.is_empty() {
-            admit(&mut self.backlog, association, ctx, self.way, self.doubted, plaintext.len())
-        } else {
-            Admission::Queue
-        };
+        let admission = admit(&mut self.backlog, association, ctx, self.way, self.doubted, plaintext.len());
         if admission == Admission::Queue {
             self.queue(ctx, counters, plaintext);
             return Sent::Queued;
@@ -409,7 +414,8 @@ impl Peer {
 
     fn queue_limit(&self, ctx: &Context<'_>) -> usize {
         let worth = self.stream(ctx).and_then(StreamHandle::patience).unwrap_or_default();
-        worth.clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX)
+        let share = (QUEUE_BYTES_ALL / ctx.batches.queued.max(1)).max(QUEUE_BYTES_LEAST);
+        worth.clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX).min(share)
     }
 
     /// Whether frames for it had better wait in the device: nearly as many wait here as may, and as far as is known the stream is not slow,
@@ -451,6 +457,8 @@ impl Peer {
         let Some(plaintext) = next.plaintext else { return Served::Turn };
         self.credit -= plaintext.len().cast_signed();
         let sent = match admission {
+            // Behind those that found no key.
+            Some(_) if !self.waiting.is_empty() => self.keep(ctx, counters, &plaintext, Sent::KeyWanted),
             Some(admission) => self.seal(ctx, counters, &plaintext, admission),
             None if self.association.is_some() || self.is_asleep => {
                 self.keep(ctx, counters, &plaintext, Sent::SessionWanted)

@@ -115,11 +115,14 @@ impl KernelSocket {
         }
         // A device that does not cut segments says so with EIO, a route whose MTU is smaller than one with EINVAL.
         let mut result = Ok(());
-        for datagram in contents.chunks(segment) {
-            if let Err(error) = self.send_call(to, datagram, None) {
-                // Blocked half-way: the rest is lost like a datagram on the way, for the first ones must not go twice.
-                let is_blocked = error.kind() == io::ErrorKind::WouldBlock;
-                result = Err(if is_blocked { io::ErrorKind::Other.into() } else { error });
+        for (number, datagram) in contents.chunks(segment).enumerate() {
+            match self.send_call(to, datagram, None) {
+                Ok(()) => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => result = Err(error),
+                Err(error) if number == 0 => return Err(error),
+                // Blocked half-way: the rest is lost like a datagram on the way, for the first ones must not go twice. Whoever asked how many
+                // segments a call may carry hands over one at a time from now on.
+                Err(_) => return Err(io::ErrorKind::Other.into()),
             }
         }
         result

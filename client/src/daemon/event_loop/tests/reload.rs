@@ -20,6 +20,7 @@ fn other(key: Key, home: &std::path::Path) -> String {
         Key::Name => "\"attic\"".into(),
         Key::Device => "\"other0\"".into(),
         Key::Mtu => "1300".into(),
+        Key::Queues => "3".into(),
         Key::Bridge => "\"br7\"".into(),
         Key::Address => "\"10.9.8.7/16\"".into(),
         Key::Cipher => "\"chacha\"".into(),
@@ -55,6 +56,7 @@ fn does(key: Key, made: &EventLoop) -> bool {
         Key::RekeyInterval => made.settings.rekey_interval.to_string() == "9s",
         Key::Device => made.settings.device.as_str() == "other0",
         Key::Mtu => made.settings.mtu.bytes() == 1300,
+        Key::Queues => made.settings.queues.count() == 3,
         Key::Bridge => made.settings.bridge.name().is_some(),
         Key::Address => made.settings.address.is_some(),
     }

@@ -16,10 +16,10 @@
 //! # Bounds
 //!
 //! [`CoDel`] drops what waited too long in a flow that stands. When there is too much in all, the oldest frame of the flow that has most goes.
-//! At most [`FLOWS`] are told apart; more share one queue. Memory of frames that went is used again, and given back with the last one.
+//! At most [`FLOWS`] are told apart; more share one queue. Memory of frames that went is used again, [`SPARE_BYTES`] of it, and given back
+//! when nothing was sent for a while.
 
-mod key;
-
+use crate::plane::flow;
 use shadowmesh_proto::queueing::CoDel;
 use std::collections::VecDeque;
 use std::hash::RandomState;
@@ -29,8 +29,8 @@ use std::time::Instant;
 const QUANTUM: usize = 1514;
 /// Flows that are told apart: they are looked through for each frame that waits.
 const FLOWS: usize = 256;
-/// Buffers that are kept for the next frames.
-const SPARE: usize = 256;
+/// Bytes of buffers that are kept for the next frames, until the next rest: as much as mostly waits at most.
+const SPARE_BYTES: usize = 1 << 20;
 
 /// What waits for one peer.
 #[derive(Debug, Default)]
@@ -41,8 +41,16 @@ pub(super) struct Flows {
     /// The others that are not empty.
     old: VecDeque<usize>,
     bytes: usize,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     hasher: RandomState,
+}
+
+/// Memory of frames that went.
+#[derive(Debug, Default)]
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    /// What they have room for.
+    bytes: usize,
 }
 
 /// One flow.
@@ -91,14 +99,13 @@ impl Flows {
 
     /// Takes a frame (metadata byte first), where no more than `limit` bytes may wait; how many were dropped for it.
     pub(super) fn push(&mut self, now: Instant, plaintext: &[u8], limit: usize) -> u64 {
-        let key = key::key(plaintext.get(1..).unwrap_or_default(), &self.hasher);
+        let key = flow::key(plaintext.get(1..).unwrap_or_default(), &self.hasher);
         let at = self.place(key);
         let mut dropped = 0;
         while self.bytes + plaintext.len() > limit && self.drop_oldest_of_largest() {
             dropped += 1;
         }
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.clear();
+        let mut bytes = self.spare.take();
         bytes.extend_from_slice(plaintext);
         let Some(flow) = self.flows.get_mut(at) else { return dropped };
         flow.bytes += bytes.len();
@@ -130,7 +137,7 @@ impl Flows {
                     return Next { plaintext: Some(frame.plaintext), dropped };
                 }
                 dropped += 1;
-                keep(&mut self.spare, frame.plaintext);
+                self.spare.keep(frame.plaintext);
             }
             // One that was new goes through the others once, or it would be new again with its next frame and go before them for ever
             // (RFC 8290 §4.2).
@@ -167,7 +174,7 @@ impl Flows {
 
     /// Takes the memory of a frame back.
     pub(super) fn recycle(&mut self, plaintext: Vec<u8>) {
-        keep(&mut self.spare, plaintext);
+        self.spare.keep(plaintext);
     }
 
     /// Gives memory back when nothing waits.
@@ -214,14 +221,25 @@ impl Flows {
         let Some(frame) = flow.frames.pop_front() else { return false };
         flow.bytes -= frame.plaintext.len();
         self.bytes -= frame.plaintext.len();
-        keep(&mut self.spare, frame.plaintext);
+        self.spare.keep(frame.plaintext);
         true
     }
 }
 
-fn keep(spare: &mut Vec<Vec<u8>>, plaintext: Vec<u8>) {
-    if spare.len() < SPARE {
-        spare.push(plaintext);
+impl Spare {
+    /// An empty one.
+    fn take(&mut self) -> Vec<u8> {
+        let mut buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer.clear();
+        buffer
+    }
+
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if self.bytes + buffer.capacity() <= SPARE_BYTES {
+            self.bytes += buffer.capacity();
+            self.buffers.push(buffer);
+        }
     }
 }
 

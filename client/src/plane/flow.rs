@@ -3,7 +3,11 @@
 //! Frames of one flow have one key, so that none of them overtakes another: addresses, protocol and ports of a packet, of a fragment without
 //! the ports, for later ones have none (RFC 791 §3.2); and where there is no IP, the sending station and EtherType: nobody knows what such
 //! a protocol asks of the order of what it sends to one and to all. The hash is keyed: who
-//! chooses what is hashed cannot compute flows that share a queue with another's.
+//! chooses what is hashed cannot compute flows that share a queue with another's. So datagrams that a host sends in fragments are another flow than those of the
+//! same ports that are whole, and may be overtaken by them where a stream is full, as in any network that queues by flow (RFC 8290).
+//!
+//! Where both directions are to have one key ([`both_ways`]) it tells apart no more than the kernel does of a frame (`__skb_get_hash_symmetric`): no
+//! VLAN, and of what is no IP its EtherType alone.
 
 use crate::switch::EthernetHeader;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,20 +20,38 @@ const WITH_PORTS: [u8; 3] = [6, 17, 132];
 /// The key of `frame`.
 pub(super) fn key(frame: &[u8], hasher: &RandomState) -> u64 {
     let Some(header) = EthernetHeader::parse(frame) else { return 0 };
-    let packet = frame.get(header.payload..).unwrap_or_default();
-    let found = match header.ethertype {
-        IPV4 => of_ipv4(packet),
-        IPV6 => of_ipv6(packet),
-        _ => None,
-    };
-    match found {
+    match named(&header, frame) {
         Some((addresses, protocol, ports)) => hasher.hash_one((header.vlan, addresses, protocol, ports)),
         None => hasher.hash_one((header.vlan, header.source, header.ethertype)),
     }
 }
 
+/// The key of `frame`, which is that of the answers to it as well.
+pub(super) fn both_ways(frame: &[u8], hasher: &RandomState) -> u64 {
+    let Some(header) = EthernetHeader::parse(frame) else { return 0 };
+    match named(&header, frame) {
+        Some((addresses, protocol, ports)) => {
+            let (from, to) = addresses.split_at(addresses.len() / 2);
+            let (sender, receiver) = ports.split_at(ports.len() / 2);
+            let ends = [(from, sender), (to, receiver)];
+            let ends = if ends.is_sorted() { ends } else { [(to, receiver), (from, sender)] };
+            hasher.hash_one((ends, protocol))
+        }
+        None => hasher.hash_one(header.ethertype),
+    }
+}
+
 /// Source and destination, protocol, ports.
 type Named<'f> = (&'f [u8], u8, &'f [u8]);
+
+fn named<'f>(header: &EthernetHeader, frame: &'f [u8]) -> Option<Named<'f>> {
+    let packet = frame.get(header.payload..).unwrap_or_default();
+    match header.ethertype {
+        IPV4 => of_ipv4(packet),
+        IPV6 => of_ipv6(packet),
+        _ => None,
+    }
+}
 
 fn of_ipv4(packet: &[u8]) -> Option<Named<'_>> {
     let addresses = packet.get(12..20)?;
@@ -88,11 +110,58 @@ mod tests {
         assert_ne!(key(&frame(0x0806, &[])), key(&frame(0x88b5, &[])));
     }
 
+    /// The same, the other way.
+    fn answer(frame: &[u8], packet_at: usize, address: usize) -> Vec<u8> {
+        let mut back = frame.to_vec();
+        let at = packet_at + if address == 4 { 12 } else { 8 };
+        back[..12].rotate_left(6);
+        back[at..at + 2 * address].rotate_left(address);
+        let ports = at + 2 * address;
+        back[ports..ports + 4].rotate_left(2);
+        back
+    }
+
+    #[test]
+    fn an_answer_has_the_key_of_its_question_and_other_flows_have_another() {
+        let hasher = RandomState::new();
+        let key = |frame: &[u8]| both_ways(frame, &hasher);
+        let [one, other] = [[0, 1, 0, 2], [0, 1, 0, 3]];
+        for protocol in WITH_PORTS {
+            let asked = ipv4(protocol, false, 0, one);
+            assert_eq!(key(&asked), key(&answer(&asked, 14, 4)));
+            assert_ne!(key(&asked), key(&ipv4(protocol, false, 0, other)));
+            // Ports do not change sides by themselves.
+            assert_ne!(key(&asked), key(&ipv4(protocol, false, 0, [0, 2, 0, 1])));
+            assert_eq!(key(&ipv4(protocol, true, 0, one)), key(&ipv4(protocol, true, 9, other)));
+        }
+        // With itself, whose ends have one address.
+        let mut own = ipv4(6, false, 0, one);
+        own[26..34].copy_from_slice(&[10, 7, 0, 1, 10, 7, 0, 1]);
+        assert_eq!(key(&own), key(&answer(&own, 14, 4)));
+        let addresses = [[1; 16], [2; 16]].concat();
+        let asked = frame(IPV6, &[&[0x60, 0, 0, 0, 0, 20, 6, 64][..], &addresses, &one, &[0; 16]].concat());
+        assert_eq!(key(&asked), key(&answer(&asked, 14, 16)));
+    }
+
+    #[test]
+    fn both_ways_no_more_is_told_apart_than_the_kernel_does() {
+        let hasher = RandomState::new();
+        let key = |frame: &[u8]| both_ways(frame, &hasher);
+        let plain = ipv4(6, false, 0, [0, 1, 0, 2]);
+        let tagged = [&plain[..12], &[0x81, 0, 0, 5], &plain[12..]].concat();
+        assert_eq!(key(&plain), key(&tagged));
+        let mut from_another = frame(0x88b5, &[1; 40]);
+        from_another[11] = 9;
+        assert_eq!(key(&from_another), key(&frame(0x88b5, &[2; 40])));
+        assert_ne!(key(&from_another), key(&frame(0x88b6, &[2; 40])));
+    }
+
     proptest! {
         #[test]
         fn whatever_it_is_it_has_one(frame in prop::collection::vec(any::<u8>(), 0..80)) {
             let hasher = RandomState::new();
             prop_assert_eq!(key(&frame, &hasher), key(&frame, &hasher));
+            prop_assert_eq!(both_ways(&frame, &hasher), both_ways(&frame, &hasher));
         }
     }
 }
