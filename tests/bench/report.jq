@@ -52,6 +52,8 @@ def both_ways: group_by([.contender, .round])
         ratio("idle round trip, AES-256-GCM to boringtun with one thread"; "shadowmesh-aes"; "boringtun-1"; "rtt_idle_p50"; "at most"; 1),
         ratio("1 TCP flow, ChaCha20-Poly1305 to the bare tunnel"; "shadowmesh-chacha"; "bare-chacha"; "tcp_1"; "at least"; 0.8),
         ratio("1 TCP flow, AES-256-GCM to the bare tunnel"; "shadowmesh-aes"; "bare-aes"; "tcp_1"; "at least"; 0.8),
+        ratio("1 TCP flow, ChaCha20-Poly1305 with ring and acknowledgements to without"; "shadowmesh-chacha"; "shadowmesh-chacha-no-ring"; "tcp_1"; "at least"; 0.9),
+        ratio("1 TCP flow, AES-256-GCM with ring and acknowledgements to without"; "shadowmesh-aes"; "shadowmesh-aes-no-ring"; "tcp_1"; "at least"; 0.9),
         absolute("1 TCP flow by relay-ws, AES-256-GCM"; "shadowmesh-aes-relay-ws"; "tcp_1"; "at least"; 1; "Gbit/s"),
         absolute("1 TCP flow by relay-ws, ChaCha20-Poly1305"; "shadowmesh-chacha-relay-ws"; "tcp_1"; "at least"; 1; "Gbit/s"),
         absolute("99 % of round trips under load, AES-256-GCM (3 times veth, or 20 ms)"; "shadowmesh-aes"; "rtt_load_p99"; "at most";

@@ -260,6 +260,7 @@ impl Plane {
             lost: lost_sender,
             wake: inbound_wake.clone(),
             limits: Limits::default(),
+            acks_seldom: ring.is_nothing(),
         });
         let threads = Vec::new();
         let plane =

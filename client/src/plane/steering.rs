@@ -12,7 +12,8 @@
 //!
 //! Those who read note each frame ([`Steering::note`]), the one who writes asks ([`Steering::queue_of`]). What is known is a table with a
 //! place for each of some thousand flows, by their hash; of two flows that meet in a place it knows one, and goes on doing so while that goes on. The other is
-//! written by the queue that the hash picks, always the same.
+//! written by the queue that the hash picks, always the same: where that is not the one that it is read from it changes queues when the first answer comes, and
+//! then no more. So does what a tunnel in the tunnel carries (GRE, IP in IP), whose flows the kernel tells apart and this does not.
 
 use super::flow::both_ways;
 use crate::device::{DeviceFault, Queues, VnetHeader};

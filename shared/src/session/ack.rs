@@ -154,9 +154,16 @@ pub struct ReceiveMarks {
     is_below_told: bool,
     /// Late packets opened and the blocks are full: the next one might go unmentioned.
     urgent: bool,
+    /// Whether time alone makes a report due.
+    is_seldom: bool,
 }
 
 impl ReceiveMarks {
+    /// Marks of which a report is due each [`ACK_DELAY`] at most, however much opens.
+    pub fn seldom() -> Self {
+        Self { is_seldom: true, ..Self::default() }
+    }
+
     /// Notes that `counter` opened at `now`, having come over `path`.
     pub fn on_opened(&mut self, now: Instant, path: PathSlot, counter: u64) {
         let at = path.index();
@@ -212,6 +219,7 @@ impl ReceiveMarks {
     pub fn due_at(&self) -> Option<Instant> {
         let since = self.since?;
         Some(match (self.unreported >= ACK_EVERY, self.urgent) {
+            _ if self.is_seldom => since + ACK_DELAY,
             (true, _) => since,
             (false, true) => since + ACK_PAUSE,
             (false, false) => since + ACK_DELAY,
@@ -446,6 +454,13 @@ mod tests {
         assert_eq!(receiver.marks.due_at(), Some(receiver.now + ACK_DELAY));
         receiver.open(0, [u64::from(ACK_EVERY) - 1]);
         assert_eq!(receiver.marks.due_at(), Some(receiver.now));
+    }
+
+    #[test]
+    fn one_that_reports_seldom_does_so_each_twenty_milliseconds_however_much_opens() {
+        let mut receiver = Receiver { marks: ReceiveMarks::seldom(), ..Receiver::new() };
+        receiver.open(0, (0..10_000).filter(|counter| counter % 300 != 0));
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now + ACK_DELAY));
     }
 
     #[test]

@@ -68,6 +68,12 @@ impl OpenHalf {
         Self { opener: Opener::new(), marks: ReceiveMarks::default(), bytes: 0 }
     }
 
+    /// The same, for a sender that keeps nothing ([`RingLimits::NOTHING`]): of what it is told it needs no more than that
+    /// its packets arrive, so a report is due each 20 ms at most.
+    pub fn reporting_seldom() -> Self {
+        Self { marks: ReceiveMarks::seldom(), ..Self::new() }
+    }
+
     /// Opens with `key` as well from now on. Returns the index of a key that had to make way, if one did.
     pub fn install(&mut self, key: OpenKey) -> Option<ReceiverIndex> {
         self.opener.keys.install(key)

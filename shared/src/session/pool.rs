@@ -6,7 +6,7 @@
 //! longer do, whoever sees it says so ([`ChunkPool::trim`]).
 
 use crate::session::limits::{CHUNK_BYTES, POOL_SPARE_CHUNKS};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A shared supply of chunks of [`CHUNK_BYTES`].
@@ -15,13 +15,20 @@ pub struct ChunkPool {
     budget: usize,
     /// Chunks that exist: in rings and spare.
     existing: AtomicUsize,
+    /// Whether one was asked for in vain.
+    is_short: AtomicBool,
     spare: Mutex<Vec<Box<[u8]>>>,
 }
 
 impl ChunkPool {
     /// A pool that lets `bytes` be in use at once, rounded down to whole chunks.
     pub fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { budget: bytes / CHUNK_BYTES, existing: AtomicUsize::new(0), spare: Mutex::default() })
+        Arc::new(Self {
+            budget: bytes / CHUNK_BYTES,
+            existing: AtomicUsize::new(0),
+            is_short: AtomicBool::new(false),
+            spare: Mutex::default(),
+        })
     }
 
     /// Bytes of ring memory that exist, in use or spare.
@@ -40,12 +47,18 @@ impl ChunkPool {
         if let Some(chunk) = self.spare().pop() {
             return Some(chunk);
         }
-        self.existing
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-                (held < self.budget).then_some(held + 1)
-            })
-            .ok()
-            .map(|_| new_chunk())
+        let one_more = |held| (held < self.budget).then_some(held + 1);
+        if self.existing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            self.is_short.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(new_chunk())
+    }
+
+    /// Whether a ring wanted another chunk and there was none, since this was last asked: those that have many should give some
+    /// ([`Ring::give_memory`](super::ring::Ring::give_memory)).
+    pub fn was_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed) && self.is_short.swap(false, Ordering::Relaxed)
     }
 
     /// A chunk even when the budget is spent: the first one of a ring, without which it could send nothing. So the process

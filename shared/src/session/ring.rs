@@ -47,6 +47,13 @@ impl RingLimits {
     /// A ring so small that it overflows at once: the switch with which tests see what is lost then, and that it is
     /// counted.
     pub const TINY: Self = Self { bytes: 64 << 10, packets: RING_PACKETS };
+    /// No ring: a packet is forgotten when the next is sealed, and nothing goes again. What a ring costs is measured against it.
+    pub const NOTHING: Self = Self { bytes: 0, packets: 0 };
+
+    /// Whether it is [`Self::NOTHING`].
+    pub const fn is_nothing(self) -> bool {
+        self.packets == 0
+    }
 }
 
 /// What a ring holds and what became of the rest.
@@ -148,6 +155,8 @@ pub struct Ring {
     /// Number of the front chunk. Wraps; only differences are used.
     first_chunk: u32,
     taken: usize,
+    /// Whether the pool had no chunk for it, though it may have more.
+    is_short: bool,
     stats: RingStats,
     paths: [PathMarks; PATH_SLOTS],
     /// A path that is in doubt: what newer packets overtake there may be missing because it was silent, and is kept.
@@ -184,6 +193,7 @@ impl Ring {
             chunks: VecDeque::new(),
             first_chunk: 0,
             taken: 0,
+            is_short: false,
             stats: RingStats::default(),
             paths: [PathMarks::default(); PATH_SLOTS],
             doubted: None,
@@ -251,6 +261,9 @@ impl Ring {
 
     /// Overwrites the oldest packets until one of `len` bytes may be held beside the others.
     pub(crate) fn make_room(&mut self, len: usize) {
+        if self.limits.is_nothing() {
+            return self.forget_all();
+        }
         while self.stats.held > 0
             && (self.stats.bytes + len > self.limits.bytes || self.stats.held >= self.limits.packets)
         {
@@ -463,6 +476,23 @@ impl Ring {
         }
     }
 
+    /// Bytes of memory that it has.
+    pub const fn memory(&self) -> usize {
+        self.taken * CHUNK_BYTES
+    }
+
+    /// Whether the pool had no memory for it, though it may have more, since this was last asked.
+    pub const fn was_short(&mut self) -> bool {
+        std::mem::replace(&mut self.is_short, false)
+    }
+
+    /// Gives memory back until it has no more than `bytes`, or one chunk: its oldest packets are overwritten for that.
+    pub fn give_memory(&mut self, bytes: usize) {
+        while self.taken > (bytes / CHUNK_BYTES).max(1) && self.stats.held > 0 {
+            self.overwrite_oldest();
+        }
+    }
+
     /// Releases in-order packets of `path` that were sent more than a bitmap before `highest`, which arrived over it: a loss
     /// of the path, not repaired. Counted in packets of that path, for counters may leave gaps of any size between two.
     fn release_overtaken(&mut self, path: PathSlot, highest: u64) {
@@ -563,10 +593,11 @@ impl Ring {
             if self.taken == 0 {
                 return self.pool.take_first();
             }
-            if self.taken < self.limits.bytes / CHUNK_BYTES + 2
-                && let Some(memory) = self.pool.take()
-            {
-                return memory;
+            if self.taken < self.limits.bytes / CHUNK_BYTES + 2 {
+                if let Some(memory) = self.pool.take() {
+                    return memory;
+                }
+                self.is_short = true;
             }
             // The budget is spent: our own oldest packets make room. Each turn frees a packet, in the end a chunk; the
             // newest chunk alone is not given back by itself.
@@ -593,6 +624,16 @@ impl Ring {
             let entry = *entry;
             self.stats.overwritten += 1;
             self.free(entry);
+        }
+    }
+
+    /// Drops every entry; what they lie in stays as it is until the next run begins.
+    fn forget_all(&mut self) {
+        while let Some(entry) = self.entries.pop_front() {
+            self.first += 1;
+            if entry.state.is_held() {
+                self.free(entry);
+            }
         }
     }
 

@@ -263,6 +263,21 @@ impl SealHalf {
         self.ring.shrink();
     }
 
+    /// Bytes of memory that its packets lie in.
+    pub const fn memory(&self) -> usize {
+        self.ring.memory()
+    }
+
+    /// Whether the pool had no memory for it, though it may have more, since this was last asked.
+    pub const fn was_short(&mut self) -> bool {
+        self.ring.was_short()
+    }
+
+    /// Gives memory back until it has no more than `bytes`, or one chunk: its oldest packets are overwritten for that.
+    pub fn give_memory(&mut self, bytes: usize) {
+        self.ring.give_memory(bytes);
+    }
+
     fn seal_with(
         &mut self,
         now: Instant,

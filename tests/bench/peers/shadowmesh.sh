@@ -4,7 +4,7 @@ for cipher in chacha aes; do
     name=ChaCha20-Poly1305 && [[ $cipher == chacha ]] || name=AES-256-GCM
     contender "shadowmesh-$cipher" 2 "$name" "direct-udp, MTU 1400" shadowmesh_up "$cipher" direct-udp 1400
     contender "shadowmesh-$cipher-1500" 2 "$name" "direct-udp, MTU 1500, fragmented" shadowmesh_up "$cipher" direct-udp 1500
-    contender "shadowmesh-$cipher-no-ring" 2 "$name" "direct-udp, MTU 1400, keeps nothing for a move" shadowmesh_up "$cipher" direct-udp 1400 --tiny-ring
+    contender "shadowmesh-$cipher-no-ring" 2 "$name" "direct-udp, MTU 1400, without ring and acknowledgements" shadowmesh_up "$cipher" direct-udp 1400 --ring none
     contender "shadowmesh-$cipher-queues" 2 "$name" "direct-udp, MTU 1400, two queues" shadowmesh_up "$cipher" direct-udp 1400 --queues 2
     for kind in direct-tcp relay-udp relay-ws; do
         contender "shadowmesh-$cipher-$kind" 2 "$name" "$kind, MTU 1400" shadowmesh_up "$cipher" "$kind" 1400

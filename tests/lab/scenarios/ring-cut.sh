@@ -7,7 +7,7 @@ lab_topology relay_two_nat
 # Nothing direct is left when UDP fails.
 lab_block_tcp a
 lab_wire a ''
-lab_network --tiny-ring
+lab_network --ring tiny
 
 # hole NAME — the direct path is one from now on; what was lost in it is counted alike by both ends, the oracle and the line.
 hole() {

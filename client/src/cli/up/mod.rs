@@ -28,6 +28,8 @@ use crate::daemon::progress::ProgressSender;
 use anyhow::Context as _;
 use prepare::Prepared;
 pub(super) use prepare::hostname;
+use shadowmesh_proto::session::RingLimits;
+use shadowmesh_proto::session::limits::{RING_BYTES, RING_PACKETS};
 use shadowmesh_proto::ticket::Invite;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -154,13 +156,34 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", hide = true)]
     rekey_interval: Option<RekeyInterval>,
 
-    /// Keep 64 KiB of what is sent until it is acknowledged, and not 16 MiB; for tests of what is lost then
-    #[arg(long, hide = true, conflicts_with = "detach")]
-    tiny_ring: bool,
+    /// How much of what is sent is kept until it is acknowledged; for tests of what is lost with less, and of what it costs
+    #[arg(long, value_name = "SIZE", default_value = "full", hide = true, conflicts_with = "detach")]
+    ring: RingSize,
 
     /// Set by --detach for the process that it starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     detached: bool,
+}
+
+/// See [`UpArgs::ring`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RingSize {
+    /// 16 MiB.
+    Full,
+    /// 64 KiB.
+    Tiny,
+    /// Nothing, and as little is acknowledged as shows that packets arrive: at both ends, or one waits for the other.
+    None,
+}
+
+impl RingSize {
+    const fn limits(self) -> RingLimits {
+        match self {
+            Self::Full => RingLimits { bytes: RING_BYTES, packets: RING_PACKETS },
+            Self::Tiny => RingLimits::TINY,
+            Self::None => RingLimits::NOTHING,
+        }
+    }
 }
 
 /// Which rules this host is to have of its own.

@@ -281,7 +281,6 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
     if let (Some(members), Some(delegated)) = (&mut members, invite.and_then(|invite| invite.delegated)) {
         join(&state, members, delegated, &settings, now)?;
     }
-    let ring = if args.tiny_ring { RingLimits::TINY } else { RingLimits::default() };
     Ok(Prepared {
         state,
         lock,
@@ -295,7 +294,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         restart,
         rules,
         members,
-        ring,
+        ring: args.ring.limits(),
         announcement,
         undo,
     })

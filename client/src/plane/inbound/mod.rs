@@ -120,6 +120,8 @@ pub(super) struct Parts {
     pub(super) lost: mpsc::Sender<DeviceFault>,
     pub(super) wake: Waker,
     pub(super) limits: Limits,
+    /// Whether peers keep nothing that an acknowledgement would release.
+    pub(super) acks_seldom: bool,
 }
 
 /// Bytes of messages in a turn, which is what a turn takes of the socket ...
@@ -278,7 +280,7 @@ impl InboundThread {
             wake: parts.wake,
             gate: Gate::new(parts.limits),
             rogues: Told::default(),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(parts.acks_seldom),
             merging: Merging::default(),
             stopped: false,
             is_called: false,

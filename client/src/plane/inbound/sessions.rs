@@ -82,14 +82,22 @@ pub(super) struct Sessions {
     /// Those that hold packets for order: seldom any.
     holding: Vec<AssociationId>,
     looked_at: Option<Instant>,
+    /// Whether peers keep nothing that an acknowledgement would release.
+    acks_seldom: bool,
 }
 
 impl Sessions {
+    /// None yet. `acks_seldom`: see [`OpenHalf::reporting_seldom`].
+    pub(super) fn new(acks_seldom: bool) -> Self {
+        Self { acks_seldom, ..Self::default() }
+    }
+
     /// A new association with its first key; one of the same name goes on with the key added.
     pub(super) fn open(&mut self, slot: PeerSlot, association: AssociationId, key: OpenKey) {
+        let acks_seldom = self.acks_seldom;
         self.open.entry(association).or_insert_with(|| Association {
             slot,
-            half: OpenHalf::new(),
+            half: if acks_seldom { OpenHalf::reporting_seldom() } else { OpenHalf::new() },
             order: Order::default(),
             told: OrderStats::default(),
             foreign: None,

@@ -296,6 +296,21 @@ impl Association {
         self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + TURN > limits.packets
     }
 
+    /// Bytes of memory that its packets lie in.
+    pub(super) const fn memory(&self) -> usize {
+        self.half.memory()
+    }
+
+    /// See [`SealHalf::was_short`].
+    pub(super) const fn was_short(&mut self) -> bool {
+        self.half.was_short()
+    }
+
+    /// See [`SealHalf::give_memory`].
+    pub(super) fn give_memory(&mut self, bytes: usize) {
+        self.half.give_memory(bytes);
+    }
+
     /// Packets that are sealed and not handed over, or have to go again.
     pub(super) fn waiting(&self) -> u64 {
         (self.half.next_counter() - self.cursor) + (self.again.end - self.again.start)

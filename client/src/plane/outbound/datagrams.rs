@@ -75,7 +75,7 @@ impl Datagrams {
         if self.is_blocked || len > MAX_PAYLOAD {
             return false;
         }
-        let (is_deferring, max_segments) = (self.is_deferring, self.socket.max_segments());
+        let (is_deferring, max_segments) = (self.is_deferring, self.socket.max_segments(to));
         let last = self.open.iter_mut().rfind(|burst| burst.to == to);
         if let Some(burst) = last
             && (!is_deferring || burst.takes(len, max_segments))
@@ -99,7 +99,7 @@ impl Datagrams {
     /// Sends `packets` datagrams of `segment` bytes, of which the last may be shorter, from where they lie, behind what is being filled for `to`;
     /// whether they were taken.
     pub(super) fn send_run(&mut self, to: SocketAddr, bytes: &[u8], segment: usize, packets: usize) -> bool {
-        if packets == 1 || self.socket.max_segments() == 1 {
+        if packets == 1 || self.socket.max_segments(to) == 1 {
             // More may come that goes with it. Or the kernel does not cut: one at a time, and where it has no room for the next, all of them go again,
             // of which the receiver drops what it has.
             return bytes.chunks(segment).all(|datagram| self.push(to, &[datagram]));

@@ -477,6 +477,25 @@ impl Outbound {
             }
         }
         self.note_switch(now);
+        if self.pool.was_short() {
+            self.even_out();
+        }
+    }
+
+    /// Some ring overwrote what it holds for want of memory. The one that has the most gives half of what it has more, if that is twice as much: who
+    /// acknowledges nothing leaves the others what they need.
+    fn even_out(&mut self) {
+        let short = self.rings().filter_map(|ring| ring.was_short().then(|| ring.memory())).min();
+        let most = self.rings().max_by_key(|ring| ring.memory());
+        if let (Some(short), Some(most)) = (short, most)
+            && most.memory() >= 2 * short
+        {
+            most.give_memory(usize::midpoint(short, most.memory()));
+        }
+    }
+
+    fn rings(&mut self) -> impl Iterator<Item = &mut Association> {
+        self.peers.iter_mut().flat_map(Peer::associations)
     }
 
     /// Reads frames, `most` of them or one more that stands for several, and sends them.

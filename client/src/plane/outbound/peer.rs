@@ -238,6 +238,11 @@ impl Peer {
         self.association.as_ref().is_some_and(|association| association.is_nearly_full(limits))
     }
 
+    /// Its associations: the one in use first.
+    pub(super) fn associations(&mut self) -> impl Iterator<Item = &mut Association> {
+        self.association.iter_mut().chain(&mut self.replaced)
+    }
+
     /// Where its packets go.
     pub(super) fn via(&self) -> Option<Via> {
         self.way.map(|way| way.via)

@@ -34,6 +34,10 @@ struct Sender {
 
 impl Sender {
     fn new(ring: RingLimits) -> Self {
+        Self::with_pool(ring, ChunkPool::new(POOL_BYTES))
+    }
+
+    fn with_pool(ring: RingLimits, pool: Arc<ChunkPool>) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), DEVICE).unwrap();
         let mut directory = Directory::new(mac(1));
         for (slot, peer) in [(0, 2), (1, 3)] {
@@ -46,7 +50,7 @@ impl Sender {
             device.into_device(),
             DatagramSocket::Memory(Arc::clone(&socket)),
             snapshot.clone(),
-            ChunkPool::new(POOL_BYTES),
+            pool,
             ring,
         )
         .unwrap();
@@ -256,6 +260,22 @@ fn a_flow_that_comes_faster_than_what_is_behind_a_backlog_may_leave_is_dropped_b
             assert!(received as u64 == sealed && dropped < 4_000, "until the window was large: {dropped}");
         }
     }
+}
+
+#[test]
+fn a_peer_that_acknowledges_nothing_leaves_others_memory_for_what_may_have_to_go_again() {
+    let mut a = Sender::with_pool(RingLimits::default(), ChunkPool::new(2 << 20));
+    a.route(PEER, true, false);
+    a.route(PeerSlot(1), true, false);
+    // More than there is memory for, of which nothing is acknowledged; then a megabyte for the other peer.
+    a.send(2, 2_500, 1000);
+    a.send(3, 1_000, 1000);
+    assert_eq!(a.left().len(), 3_500);
+    a.snapshot.peers[1].given_up[usize::from(DIRECT.number())] += 1;
+    a.route(PeerSlot(1), true, false);
+    a.until_secs(1);
+    let again: BTreeSet<_> = a.left().into_iter().collect();
+    assert!(again.len() > 700, "half of the memory is its own: {}", again.len());
 }
 
 #[test]

@@ -5,14 +5,21 @@
 //! is shared by the outbound thread, which sends data, the control task, which sends the rest, and the inbound thread, which
 //! alone receives. It is never connected (haproxy #3329: a connected socket misses a rebind of the NAT).
 //!
+//! Several segments go with one call (UDP GSO) where the way to their address takes that. Where it does not, because the device cannot make checksums or IPsec
+//! is on the way (EIO), or for another reason (EINVAL, with some kernels where a segment is larger than the way takes), they go one by one, and so does for a
+//! while all that goes to that address ([`Refusals`]). Other addresses are reached by other ways.
+//!
 //! Datagrams are never fragmented by IP: what is too large for the way is refused or lost, and the path's full-size PINGs show
 //! that before data does (protocol §7.1).
 
 mod memory;
+mod refusals;
 
 pub use memory::MemorySocket;
 
+use arc_swap::ArcSwap;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use refusals::Refusals;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
@@ -41,7 +48,11 @@ pub enum DatagramSocket {
 #[derive(Debug)]
 pub struct KernelSocket {
     socket: UdpSocket,
-    state: UdpSocketState,
+    /// Made anew after a refusal, since it takes one for a refusal of all.
+    state: ArcSwap<UdpSocketState>,
+    refusals: Refusals,
+    /// Segments of one call, where none is refused.
+    segments: usize,
     is_ipv6: bool,
     port: u16,
 }
@@ -58,8 +69,9 @@ impl DatagramSocket {
             Err(_) => (bind_to(Ipv4Addr::UNSPECIFIED.into())?, false),
         };
         let state = UdpSocketState::new((&socket).into())?;
-        let port = socket.local_addr()?.port();
-        Ok(Self::Kernel(Arc::new(KernelSocket { socket, state, is_ipv6, port })))
+        let (segments, port) = (state.max_gso_segments(), socket.local_addr()?.port());
+        let (state, refusals) = (ArcSwap::from_pointee(state), Refusals::default());
+        Ok(Self::Kernel(Arc::new(KernelSocket { socket, state, refusals, segments, is_ipv6, port })))
     }
 
     /// Its port, on every address of this machine.
@@ -70,10 +82,10 @@ impl DatagramSocket {
         }
     }
 
-    /// How many segments one call may carry; 1 once the kernel refused to cut.
-    pub fn max_segments(&self) -> usize {
+    /// How many segments one call to this address may carry; 1 for a while after the kernel refused to cut.
+    pub fn max_segments(&self, to: SocketAddr) -> usize {
         match self {
-            Self::Kernel(socket) => socket.state.max_gso_segments(),
+            Self::Kernel(socket) => socket.max_segments(to),
             Self::Memory(_) => memory::SEGMENTS,
         }
     }
@@ -96,27 +108,48 @@ impl DatagramSocket {
     /// `WouldBlock` when there is nothing. Any other concerns something that was sent before, and there may be more.
     pub fn receive(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
         match self {
-            Self::Kernel(socket) => socket.state.recv((&socket.socket).into(), buffers, metas),
+            Self::Kernel(socket) => socket.state.load().recv((&socket.socket).into(), buffers, metas),
             Self::Memory(socket) => socket.receive(buffers, metas),
         }
     }
 }
 
 impl KernelSocket {
+    fn max_segments(&self, to: SocketAddr) -> usize {
+        if self.refusals.has(to) { 1 } else { self.segments }
+    }
+
     fn send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
-        let to = self.reachable(to)?;
-        if contents.len() <= segment || self.state.max_gso_segments() > 1 {
-            let sent = self.send_call(to, contents, (contents.len() > segment).then_some(segment));
-            let Err(error) = sent else { return Ok(()) };
-            let is_refused = matches!(Errno::from_io_error(&error), Some(Errno::IO | Errno::INVAL));
-            if !is_refused || contents.len() <= segment {
+        let address = self.reachable(to)?;
+        if contents.len() <= segment {
+            self.refusals.on_single(to);
+            return self.send_call(address, contents, None);
+        }
+        if self.max_segments(to) > 1 {
+            let Err(error) = self.send_call(address, contents, Some(segment)) else { return Ok(()) };
+            if !matches!(Errno::from_io_error(&error), Some(Errno::IO | Errno::INVAL)) {
                 return Err(error);
             }
+            tracing::debug!(%error, %to, "segments are not cut on the way there");
+            self.refusals.on_refused(to);
+            if let Ok(state) = UdpSocketState::new((&self.socket).into()) {
+                self.state.store(Arc::new(state));
+            }
         }
-        // A device that does not cut segments says so with EIO, a route whose MTU is smaller than one with EINVAL.
+        self.send_singly(to, address, contents, segment)
+    }
+
+    fn send_singly(
+        &self,
+        to: SocketAddr,
+        address: SocketAddr,
+        contents: &[u8],
+        segment: usize,
+    ) -> io::Result<()> {
         let mut result = Ok(());
         for (number, datagram) in contents.chunks(segment).enumerate() {
-            match self.send_call(to, datagram, None) {
+            self.refusals.on_single(to);
+            match self.send_call(address, datagram, None) {
                 Ok(()) => {}
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => result = Err(error),
                 Err(error) if number == 0 => return Err(error),
@@ -130,7 +163,7 @@ impl KernelSocket {
 
     fn send_call(&self, to: SocketAddr, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
         let transmit = Transmit { destination: to, ecn: None, contents, segment_size, src_ip: None };
-        self.state.try_send((&self.socket).into(), &transmit)
+        self.state.load().try_send((&self.socket).into(), &transmit)
     }
 
     /// `to` in the socket's own family.
@@ -244,6 +277,32 @@ mod tests {
             a.send(away, &[1; 1200], 1200).unwrap();
             a.send(at(&b, Ipv4Addr::LOCALHOST), &[2; 3000], 1000).unwrap();
             assert_eq!(receive(&b, 3).len(), 3);
+        });
+    }
+
+    #[test]
+    fn a_way_that_refuses_segments_gets_single_datagrams_and_is_asked_again_later() {
+        isolated(|| {
+            sh("ip link set lo up");
+            let (a, b) = (DatagramSocket::bind().unwrap(), DatagramSocket::bind().unwrap());
+            let [refused, other] = [1, 2].map(|last| at(&b, Ipv4Addr::new(127, 0, 0, last)));
+            let most = a.max_segments(refused);
+            assert!(most > 1, "or this kernel has no UDP GSO");
+            // EINVAL: more segments than a call may carry.
+            a.send(refused, &[1; 2_000], 10).unwrap();
+            assert_eq!(receive(&b, 200).len(), 200);
+            assert_eq!((a.max_segments(refused), a.max_segments(other)), (1, most));
+            let mut sent = 0;
+            while a.max_segments(refused) == 1 {
+                a.send(refused, &[2; 2_500], 1_000).unwrap();
+                assert_eq!(receive(&b, 3).len(), 3);
+                a.send(other, &[3; 1_000], 1_000).unwrap();
+                assert_eq!(receive(&b, 1).len(), 1);
+                sent += 1;
+                assert!(sent < 100_000, "never asked again");
+            }
+            a.send(refused, &[4; 2_500], 1_000).unwrap();
+            assert_eq!((receive(&b, 3).len(), a.max_segments(refused)), (3, most));
         });
     }
 }

@@ -427,11 +427,42 @@ fn rings_share_the_budget_and_each_keeps_one_chunk() {
     let newest = late.resend(slot(0), slot(1), 0..u64::MAX).last().map(|sealed| sealed.counter);
     assert_eq!(newest, Some(3 * per_chunk as u64 - 1));
 
+    assert!(pool.was_short() && !pool.was_short() && late.was_short() && !late.was_short());
+    let next = greedy.next_counter();
+    greedy.give_memory(2 * CHUNK_BYTES);
+    assert_eq!((greedy.memory(), greedy.stats().lost), (2 * CHUNK_BYTES, 0));
+    let newest = next - greedy.stats().held as u64..next;
+    let left = greedy.resend(slot(0), slot(1), 0..u64::MAX).map(|sealed| sealed.counter);
+    assert!(left.eq(newest), "the oldest went");
+    for _ in 0..3 * per_chunk {
+        push(&mut late, 1_000, 0);
+    }
+    assert_eq!(late.taken, 2);
+    greedy.give_memory(0);
+    assert_eq!(greedy.taken, 1);
+
     greedy.acknowledge_below(greedy.next_counter());
     greedy.shrink();
     assert_eq!(greedy.taken, 0);
     drop((greedy, late));
     assert!(pool.bytes() <= 4 * CHUNK_BYTES);
+}
+
+#[test]
+fn without_a_ring_a_run_is_there_until_the_next_and_nothing_goes_again() {
+    let pool = ChunkPool::new(POOL_BYTES);
+    let mut ring = Ring::new(RingLimits::NOTHING, pool.clone());
+    for counter in 0..10_000u64 {
+        push(&mut ring, 1_000, 0);
+        assert_eq!(ring.since(ring.position() - 1_000), content(counter, 1_000));
+        assert!(ring.stats().held <= 1 && ring.entries.len() <= 1);
+    }
+    ring.acknowledge(slot(0), 9_000, &[u64::MAX; 4]);
+    ring.give_up(slot(0));
+    assert!(ring.resend(slot(0), slot(1), 0..9_999).next().is_none());
+    ring.count_missing(0..u64::MAX);
+    assert_eq!((ring.next_counter(), ring.stats().lost), (10_000, 0));
+    assert!(pool.bytes() <= 2 * CHUNK_BYTES, "one, and one spare");
 }
 
 #[test]
