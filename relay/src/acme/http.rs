@@ -4,7 +4,7 @@ use super::AcmeError;
 use bytes::Bytes;
 use http_body_util::Limited;
 use hyper::Request;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::pki_types::pem::PemObject as _;
@@ -14,7 +14,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,13 +22,22 @@ use tokio_rustls::TlsConnector;
 
 /// For one request and the head of its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For a connection to one of its addresses.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer that is read, bytes: a chain has ten thousand.
 const MAX_BODY: usize = 1 << 20;
 const HTTPS: u16 = 443;
 
+/// Longest that an authority may put off a try: after a day it is asked whether it still means it.
+const PUT_OFF_MAX: Duration = Duration::from_secs(86_400);
+
 /// Makes them. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Https(TlsConnector);
+pub(super) struct Https {
+    connector: TlsConnector,
+    /// How long it wants not to be asked, as it said last.
+    put_off: Arc<Mutex<Option<Duration>>>,
+}
 
 impl Https {
     /// Trusts the public roots, or those in the file `roots` alone.
@@ -55,7 +64,12 @@ impl Https {
             .with_root_certificates(trusted)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), put_off: Arc::default() })
+    }
+
+    /// How long the authority wants not to be asked, if it refused something for that (RFC 8555 §6.6).
+    pub(super) fn put_off(&self) -> Option<Duration> {
+        *self.put_off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
@@ -71,9 +85,9 @@ impl Https {
         let port = authority.port_u16().unwrap_or(HTTPS);
         let unreachable =
             |error: io::Error| Error::Other(format!("{authority} cannot be reached: {error}").into());
-        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
+        let tcp = connect(&host, port).await.map_err(unreachable)?;
         let name = ServerName::try_from(host).map_err(|_| wrong())?;
-        let tls = self.0.connect(name, tcp).await.map_err(unreachable)?;
+        let tls = self.connector.connect(name, tcp).await.map_err(unreachable)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
             .await
             .map_err(|error| other(io::Error::other(error)))?;
@@ -89,8 +103,31 @@ impl Https {
         parts.uri = path.parse().map_err(|_| wrong())?;
         let answer = sender.send_request(Request::from_parts(parts, body)).await;
         let answer = answer.map_err(|error| other(io::Error::other(error)))?;
+        if answer.status().is_client_error() || answer.status().is_server_error() {
+            let wait = retry_after(answer.headers());
+            *self.put_off.lock().unwrap_or_else(PoisonError::into_inner) = wait;
+        }
         Ok(BytesResponse::from(answer.map(|body| Limited::new(body, MAX_BODY))))
     }
+}
+
+/// To the first of the host's addresses that answers: one that swallows what is sent there, as IPv6 may, does not keep the others from being tried.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in tokio::net::lookup_host((host, port)).await? {
+        let connecting = timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await;
+        match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Seconds; a date, which is the other form, no authority sends.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(PUT_OFF_MAX))
 }
 
 impl HttpClient for Https {

@@ -10,8 +10,8 @@
 //! # When
 //!
 //! Once two thirds of a certificate's time are over, which is 30 days before the end of one of 90, and two before that of one of six. An authority counts failures (Let's
-//! Encrypt: five an hour for a name), so tries that fail are ten minutes apart at first, twice that after each, six hours at most. A reload (SIGHUP) tries at once: for who has
-//! just mended something.
+//! Encrypt: five an hour for a name), so tries that fail are ten minutes apart at first, twice that after each, six hours at most; and longer where it says so (Retry-After). A
+//! reload (SIGHUP) tries at once: for who has just mended something.
 
 mod http;
 mod kept;
@@ -110,6 +110,8 @@ pub struct Keeper {
     front: Front,
     /// Of what is presented; nothing for what the relay made for itself.
     due: Option<SystemTime>,
+    /// How long the authority wants not to be asked, by the last try.
+    put_off: Option<Duration>,
 }
 
 impl Keeper {
@@ -132,7 +134,7 @@ impl Keeper {
             Some(certificate) => certificate,
             None => Certificate::self_made(&config.domains)?,
         };
-        Ok(Self { config, state, kept, front: Front::new(presented), due })
+        Ok(Self { config, state, kept, front: Front::new(presented), due, put_off: None })
     }
 
     /// What presents it, and answers the authority.
@@ -162,7 +164,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     failures += 1;
-                    let pause = pause(failures, SystemRng.next_u64());
+                    let pause = pause(failures, self.put_off.take(), SystemRng.next_u64());
                     not_before = SystemTime::now() + pause;
                     tracing::warn!(
                         "no certificate for {}: {error}; the next try is in {} min, or at a reload",
@@ -181,6 +183,12 @@ impl Keeper {
 
     async fn renew(&mut self) -> Result<(), AcmeError> {
         let https = http::Https::new(self.config.roots.as_deref())?;
+        let renewed = self.renew_by(https.clone()).await;
+        self.put_off = https.put_off();
+        renewed
+    }
+
+    async fn renew_by(&mut self, https: http::Https) -> Result<(), AcmeError> {
         let account = order::account(&self.config, &mut self.kept, https).await?;
         // Before anything is ordered: an account is not to be made anew each time.
         self.kept.write(&self.state)?;
@@ -200,9 +208,10 @@ fn renew_at(certificate: &Certificate) -> SystemTime {
     ends - ends.duration_since(begins).unwrap_or_default() / 3
 }
 
-/// After so many failures in a row; up to a tenth more, as `chance` has it.
-fn pause(failures: u32, chance: u64) -> Duration {
+/// After so many failures in a row, and no less than the authority wants; up to a tenth more, as `chance` has it.
+fn pause(failures: u32, put_off: Option<Duration>, chance: u64) -> Duration {
     let doubled = PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(PAUSE_MAX);
+    let doubled = doubled.max(put_off.unwrap_or_default());
     doubled
         + doubled
             .mul_f64(0.1 * f64::from(u32::try_from(chance >> 32).unwrap_or_default()) / f64::from(u32::MAX))
