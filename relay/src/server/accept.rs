@@ -1,10 +1,11 @@
-//! Taking connections in: never waits for one, counts them per address, and says why when it refuses.
+//! Taking connections in: never waits for one, and counts them per address.
 
 use crate::core::ConnId;
 use crate::core::limits::{Full, Site, Sites};
 use crate::server::conn::{self, Origin};
 use crate::server::hub::Hub;
 use crate::server::port::lock;
+use crate::server::refusal::Refusals;
 use crate::server::relayed::{Entrance, Socket};
 use crate::server::socket::tune;
 use crate::server::tls::Front;
@@ -14,12 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::http::StatusCode;
 
 /// Pause after the system refused to accept (out of descriptors or memory): trying at once would spin.
 const BREATHER: Duration = Duration::from_millis(100);
-/// What a client that was refused for the relay's sake is told to wait.
-const RETRY_FULL: Duration = Duration::from_secs(10);
 
 /// Shared by all listeners.
 #[derive(Debug)]
@@ -27,6 +25,7 @@ pub(super) struct Acceptor {
     hub: Arc<Hub>,
     /// Who begins with TLS is answered so, where there is something to answer with.
     front: Option<Front>,
+    refusals: Refusals,
     sites: Mutex<Sites>,
     next: AtomicU64,
     /// Held by every connection: when all are dropped, all connections are gone.
@@ -35,7 +34,8 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(hub: Arc<Hub>, front: Option<Front>, alive: mpsc::Sender<()>) -> Self {
-        Self { hub, front, sites: Mutex::new(Sites::new()), next: AtomicU64::new(1), alive }
+        let refusals = Refusals::new(front.is_some());
+        Self { hub, front, refusals, sites: Mutex::new(Sites::new()), next: AtomicU64::new(1), alive }
     }
 
     /// Accepts on `listener` for ever; `socket` has the same port.
@@ -57,8 +57,7 @@ impl Acceptor {
         let is_proxied = self.hub.rules().trusted.contains(peer.ip());
         let entered = if is_proxied { pass.enter() } else { pass.name(peer.ip()) };
         if let Err(full) = entered {
-            say_full(&stream, full);
-            return;
+            return self.refusals.refuse(stream, full);
         }
         let (Ok(()), Ok(local)) = (tune(&stream), stream.local_addr()) else {
             // Gone already.
@@ -75,27 +74,6 @@ impl Acceptor {
             drop(alive);
         });
     }
-}
-
-/// Before the handshake there is only HTTP to say it in; the few bytes fit any socket's buffer, and if not, so be it.
-pub(super) fn say_full(stream: &TcpStream, full: Full) {
-    let (status, wait) = retry(full);
-    let answer = format!(
-        "HTTP/1.1 {} {}\r\nRetry-After: {wait}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or_default()
-    );
-    let _ = stream.try_write(answer.as_bytes());
-}
-
-/// How a client is told that there is no place, and after how many seconds it may try again.
-pub(super) fn retry(full: Full) -> (StatusCode, u64) {
-    let (status, wait) = match full {
-        Full::Relay => (StatusCode::SERVICE_UNAVAILABLE, RETRY_FULL),
-        Full::Site => (StatusCode::TOO_MANY_REQUESTS, RETRY_FULL),
-        Full::Rate(wait) => (StatusCode::TOO_MANY_REQUESTS, wait),
-    };
-    (status, wait.as_secs().max(1))
 }
 
 /// A connection's place, among all and among those of its site. A stream that a proxy passes on has none among these until it is known whose it is.

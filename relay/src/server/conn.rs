@@ -10,18 +10,20 @@ use crate::config::Prefixes;
 use crate::core::ConnId;
 use crate::core::auth::Refusal;
 use crate::core::limits::Full;
-use crate::server::accept::{Pass, say_full};
+use crate::server::accept::Pass;
 use crate::server::hub::Hub;
 use crate::server::opening::open;
 use crate::server::proxied::{self, ProxyError};
+use crate::server::refusal;
 use crate::server::relayed::Entrance;
-use crate::server::session::Session;
 use crate::server::socket::Line;
-use crate::server::tls::{self, Front, TlsError, TlsStream};
+use crate::server::tls::{self, Front, TlsError};
 use crate::server::ws::{StreamError, WsStream};
 use shadowmesh_proto::link::{LinkError, ServerLink};
 use shadowmesh_proto::wire::codec::WireError;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -103,26 +105,21 @@ impl Origin {
     }
 }
 
-/// A connection that has registered, by what it goes.
-enum Opened {
-    Plain(Session<TcpStream>),
-    Tls(Session<TlsStream>),
-}
+/// A connection that has registered, whatever it goes by, until it ends. In a box: what a connection needs while it opens, or goes by the other kind of stream, is five times what
+/// an idle one keeps.
+type Registered = Pin<Box<dyn Future<Output = Ending> + Send>>;
 
 /// Serves one connection until it ends; who begins with TLS is answered by `front`.
 pub(super) async fn serve(hub: Arc<Hub>, front: Option<Front>, tcp: TcpStream, mut origin: Origin) {
     let patience = hub.rules().patience;
-    // In a box of its own, which is gone afterwards: the opening needs five times the memory of the session that stays.
+    // In a box of its own, which is gone afterwards.
     let opened = timeout(patience.handshake, Box::pin(arrive(&hub, front, tcp, &mut origin))).await;
     let ending = match opened {
         Err(_) => Ending::Late,
         Ok(Err(ending)) => ending,
-        Ok(Ok(opened)) => {
+        Ok(Ok(registered)) => {
             tracing::debug!(conn = origin.conn.0, peer = %origin.peer, "registered");
-            match opened {
-                Opened::Plain(session) => session.run().await,
-                Opened::Tls(session) => session.run().await,
-            }
+            registered.await
         }
     };
     count(&hub, &ending);
@@ -134,12 +131,12 @@ async fn arrive(
     front: Option<Front>,
     mut tcp: TcpStream,
     origin: &mut Origin,
-) -> Result<Opened, Ending> {
+) -> Result<Registered, Ending> {
     if origin.is_proxied
         && let Some(source) = proxied::source(&mut tcp, origin.peer).await?
         && let Err(full) = origin.on_source(source)
     {
-        say_full(&tcp, full);
+        refusal::tell(&tcp, full, front.is_some()).await;
         return Err(Ending::Full);
     }
     if let Some(front) = front
@@ -151,9 +148,9 @@ async fn arrive(
         if stream.is_post_quantum() {
             metrics.post_quantum.add_one();
         }
-        return Ok(Opened::Tls(open(hub, stream, origin).await?));
+        return Ok(Box::pin(open(hub, stream, origin).await?.run()));
     }
-    Ok(Opened::Plain(open(hub, tcp, origin).await?))
+    Ok(Box::pin(open(hub, tcp, origin).await?.run()))
 }
 
 async fn begins_with_tls(tcp: &TcpStream) -> std::io::Result<bool> {
@@ -173,7 +170,7 @@ fn count(hub: &Hub, ending: &Ending) {
                 hub.warn_of_proxy(error);
             }
         }
-        Ending::Tls(TlsError::Protocol(_) | TlsError::Io(_) | TlsError::NoChallenge) => {
+        Ending::Tls(TlsError::Protocol(_) | TlsError::Long | TlsError::Io(_) | TlsError::NoChallenge) => {
             dropped.tls_failed.add_one()
         }
         Ending::Stream(StreamError::Protocol(_)) => dropped.not_websocket.add_one(),
@@ -208,4 +205,30 @@ pub(super) async fn close<S: Line>(mut ws: WsStream<S>) {
 async fn bid_farewell<S: Line>(ws: WsStream<S>) {
     // A client that does not let us finish within the time misses our last words.
     let _ = timeout(FAREWELL, ws.finish()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::session::Session;
+    use crate::server::tls::TlsStream;
+
+    fn of_serving<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_session<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each idle client has one of these and one of those.
+    #[test]
+    fn what_an_idle_connection_keeps_is_no_room_for_its_begin_or_its_end() {
+        let (serving, plain, tls) =
+            (of_serving(serve), of_session(Session::<TcpStream>::run), of_session(Session::<TlsStream>::run));
+        let session = size_of::<Session<TlsStream>>();
+        assert!(serving <= 512, "{serving} bytes");
+        assert!(plain.max(tls) <= session + 256, "{plain} and {tls} bytes for a session of {session}");
+        assert!(session <= 2_048, "{session} bytes");
+    }
 }

@@ -14,6 +14,7 @@ pub(crate) mod hub;
 mod opening;
 mod port;
 mod proxied;
+mod refusal;
 mod relayed;
 mod session;
 mod shutdown;
@@ -36,8 +37,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Descriptors kept back from connections: listeners, admin, logs, the runtime.
-const RESERVED_DESCRIPTORS: u64 = 64;
+/// Descriptors kept back from connections: listeners, admin, logs, the runtime, and those who are refused.
+const RESERVED_DESCRIPTORS: u64 = 64 + refusal::AT_ONCE as u64;
 
 /// Why the relay cannot serve.
 #[derive(Debug, thiserror::Error)]

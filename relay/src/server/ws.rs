@@ -11,7 +11,7 @@
 //!   kernel: the rest waits in the client's queues, where control overtakes data and the oldest data can still be dropped.
 
 use crate::core::limits::Full;
-use crate::server::accept::retry;
+use crate::server::refusal::retry;
 use crate::server::socket::Line;
 use bytes::{Buf as _, Bytes};
 use shadowmesh_proto::queueing::Pace;

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, ProtocolVersion, S
 use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::relay::{Control, GoneReason};
 use shadowmesh_relay::admin::Status;
-use shadowmesh_relay::config::Settings;
+use shadowmesh_relay::config::{Prefixes, Settings};
 use shadowmesh_relay::server::tls::Front;
 use shadowmesh_relay::server::tls::certificate::Certificate;
 use std::sync::Arc;
@@ -180,6 +180,53 @@ async fn post_quantum_is_preferred_and_what_is_older_taken() {
     let refused = connect(&relay, &client(vec![aws_lc_rs::kx_group::SECP384R1], &[])).await.unwrap_err();
     assert!(refused.to_string().contains("HandshakeFailure"), "{refused}");
     relay.until(|status| dropped(status, "tls_failed") == 2).await;
+}
+
+#[tokio::test]
+async fn who_finds_no_place_is_told_by_an_alert_and_costs_no_handshake() {
+    let front = Front::new(certificate(2040).0);
+    let mut settings =
+        Settings { trusted_proxies: Prefixes(vec!["127.0.0.3".parse().unwrap()]), ..Settings::default() };
+    settings.limits.connections_per_address = 1;
+    let relay = TestRelay::start_with_tls(&settings, front);
+    let first = join(&relay, 10).await;
+    let refused = connect(&relay, &usual()).await.unwrap_err();
+    let error = refused.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let expected = rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied);
+    assert_eq!(error, Some(&expected), "{refused}");
+    // The same without TLS, where it is read.
+    let tcp = TcpStream::connect(relay.address).await.unwrap();
+    let refused = tokio_tungstenite::client_async("ws://relay/v1", tcp).await.unwrap_err();
+    assert!(refused.to_string().contains("429"), "{refused}");
+    // And by a proxy that says whose the stream is.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.3:0".parse().unwrap()).unwrap();
+    let mut tcp = socket.connect(relay.address).await.unwrap();
+    let of_first =
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[127, 0, 0, 1, 127, 0, 0, 1, 1, 1, 1, 1]].concat();
+    tcp.write_all(&of_first).await.unwrap();
+    let refused = usual().connect(ServerName::try_from("another.example").unwrap(), tcp).await.unwrap_err();
+    assert!(refused.to_string().contains("AccessDenied"), "{refused}");
+    let status = relay.until(|status| dropped(status, "refused_address") == 3).await;
+    assert_eq!((dropped(&status, "tls_failed"), status.tls.unwrap().handshakes), (0, 1));
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_first_message_that_does_not_end_is_not_kept() {
+    let (relay, _) = relay();
+    let mut tcp = TcpStream::connect(relay.address).await.unwrap();
+    // Records of a handshake whose first message has 16 MB, as it says.
+    let record = [&[0x16, 3, 1, 0x10, 0][..], &[1, 0xff, 0xff, 0xff], &[0; 0x1000 - 4]].concat();
+    let more = [&[0x16, 3, 1, 0x10, 0][..], &[0; 0x1000]].concat();
+    tcp.write_all(&record).await.unwrap();
+    for _ in 0..8 {
+        if tcp.write_all(&more).await.is_err() {
+            break;
+        }
+    }
+    assert!(!matches!(tcp.read(&mut [0; 16]).await, Ok(count) if count > 7), "an alert at most");
+    relay.until(|status| dropped(status, "tls_failed") == 1).await;
 }
 
 #[tokio::test]

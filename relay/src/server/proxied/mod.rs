@@ -26,11 +26,14 @@ use v2::Source;
 
 /// Reads what a trusted proxy at `via` says by the PROXY protocol of who is behind `tcp`: nothing when it does not speak that.
 pub(super) async fn source(tcp: &mut TcpStream, via: SocketAddr) -> Result<Option<SocketAddr>, ProxyError> {
-    let mut first = [0];
-    let is_header = tcp.peek(&mut first).await? == 1 && first == v2::FIRST_BYTE;
-    if !is_header {
-        // A line of version 1 begins as no method of HTTP that is spoken here.
-        return if first == v2::FIRST_BYTE_OF_V1 { Err(ProxyError::Version1) } else { Ok(None) };
+    let mut begin = [0; 6];
+    let count = tcp.peek(&mut begin).await?;
+    let begin = begin.get(..count).unwrap_or_default();
+    if v2::is_v1(begin) {
+        return Err(ProxyError::Version1);
+    }
+    if begin.first() != Some(&v2::FIRST_BYTE) {
+        return Ok(None);
     }
     let mut fixed = [0; v2::FIXED];
     tcp.read_exact(&mut fixed).await?;

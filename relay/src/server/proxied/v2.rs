@@ -17,9 +17,11 @@ use std::io;
 use std::net::SocketAddr;
 
 /// No method of HTTP and no TLS record begins with it.
-pub(super) const FIRST_BYTE: [u8; 1] = [0x0d];
-/// Of "PROXY ", which no request that is answered here begins with.
-pub(super) const FIRST_BYTE_OF_V1: [u8; 1] = *b"P";
+pub(super) const FIRST_BYTE: u8 = 0x0d;
+/// What a header of version 1 begins with.
+const BEGIN_OF_V1: &[u8; 6] = b"PROXY ";
+/// So many bytes of it tell it from every method of HTTP, PROPFIND among them.
+const ENOUGH_OF_V1: usize = 4;
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes before the part whose length varies.
 pub(super) const FIXED: usize = 16;
@@ -75,6 +77,11 @@ pub(super) enum Source {
     Client(SocketAddr),
     /// Nobody, or somebody who has no address.
     Unknown,
+}
+
+/// Whether what begins so is a header of version 1. What strangers ask a proxy that speaks HTTP for, such as POST, is none.
+pub(super) fn is_v1(begin: &[u8]) -> bool {
+    begin.len() >= ENOUGH_OF_V1 && BEGIN_OF_V1.starts_with(begin)
 }
 
 impl Head {
@@ -168,6 +175,26 @@ mod tests {
         assert_eq!(parse(&header(0x21, 0x11, &[V4, &[5, 0, 2, 1, 2]].concat())).unwrap(), client);
         let (source, own) = ("[2001:db8::7]:1".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap());
         assert_eq!(parse(&header(0x21, 0x21, &addresses(source, own))).unwrap(), Source::Client(source));
+    }
+
+    #[test]
+    fn version_1_is_told_from_what_strangers_may_ask_for() {
+        for begin in [&b"PROXY "[..], b"PROXY", b"PROX"] {
+            assert!(is_v1(begin));
+        }
+        for begin in [
+            &b"POST /"[..],
+            b"PUT / ",
+            b"PATCH ",
+            b"PROPFI",
+            b"PROXYX",
+            b"PRO",
+            b"",
+            b"GET / ",
+            &SIGNATURE[..6],
+        ] {
+            assert!(!is_v1(begin), "{begin:?}");
+        }
     }
 
     #[test]

@@ -11,12 +11,19 @@ use std::io;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+/// Longest first message of a client that is read, bytes, give or take a read of 4 KiB. A browser's has two thousand, most of them a post-quantum key; the library would
+/// keep 64 KiB for each stranger.
+const MAX_HELLO: usize = 12 * 1024;
+
 /// Why there is no TLS stream.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::server) enum TlsError {
     /// What came is no TLS 1.3 that can be answered.
     #[error("no TLS of the kind that is spoken here: {0}")]
     Protocol(rustls::Error),
+    /// More than [`MAX_HELLO`].
+    #[error("the client's first message of TLS is too long")]
+    Long,
     /// The other side ended it.
     #[error("the client gave its TLS handshake up")]
     GivenUp,
@@ -65,14 +72,16 @@ pub(in crate::server) async fn accept(tcp: TcpStream, front: &Front) -> Result<T
     }
 }
 
-/// Reads until the client's first message is whole. The library takes 64 KiB of it at most.
+/// Reads until the client's first message is whole.
 async fn hello(tcp: &TcpStream) -> Result<Accepted, TlsError> {
     let mut acceptor = Acceptor::default();
+    let mut read = 0;
     loop {
         tcp.readable().await?;
         match acceptor.read_tls(&mut Now(tcp)) {
             Ok(0) => return Err(TlsError::GivenUp),
-            Ok(_) => {}
+            Ok(_) if read > MAX_HELLO => return Err(TlsError::Long),
+            Ok(count) => read += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error.into()),
         }

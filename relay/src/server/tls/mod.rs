@@ -24,6 +24,7 @@ mod stream;
 mod validity;
 
 pub(super) use handshake::{TlsError, accept};
+#[cfg(test)]
 pub(super) use stream::TlsStream;
 
 use crate::server::port::lock;
