@@ -5,20 +5,24 @@
 //! that never chose being stuck with the old one.
 //!
 //! - [`keys`]: each key and what there is to say of it. `text`: the file, read and written. `fault`: what is wrong with one.
-//! - `values`: what people type, each a type that cannot hold a wrong one.
+//! - `values`: what people type, each a type that cannot hold a wrong one. `proxy` and `no_proxy`: by which HTTP proxy which relay is reached.
 //!
 //! A field that is not known is refused with its place and the name that was probably meant: a mistyped `mtuu = 1280` that is
 //! silently ignored costs an evening.
 
 mod fault;
 pub mod keys;
+mod no_proxy;
+mod proxy;
 mod text;
 mod values;
 
 pub use values::{
     Bridge, CipherChoice, DeviceName, IdleAfter, Ipv4Cidr, Mtu, NamesChoice, NetworkAlias, NodeName,
-    ProxyChoice, ProxyUrl, QueueCount, RekeyInterval, RulesPath, SessionsChoice, Span, ValueError,
+    QueueCount, RekeyInterval, RulesPath, SessionsChoice, Span, ValueError,
 };
+
+pub use proxy::{ProxyChoice, ProxyRule, ProxyUrl};
 
 pub use crate::switch::{DhcpServers, Filters, FloodBudget};
 

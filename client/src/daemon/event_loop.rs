@@ -27,7 +27,7 @@ use super::hangup::Hangup;
 use super::interface::{Interface, clear_bridge};
 use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
-use crate::config::{CipherChoice, ProxyChoice, Settings};
+use crate::config::{CipherChoice, ProxyRule, Settings};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
 use crate::daemon::clock;
@@ -163,6 +163,8 @@ struct RelayTask {
     address: String,
     /// This end's address of the open stream.
     local: Option<SocketAddr>,
+    /// The open stream, or that which is tried, goes by a proxy.
+    is_proxied: bool,
     connecting: bool,
     /// The connection's outage was told; said once per outage.
     outage_told: bool,
@@ -320,12 +322,7 @@ impl EventLoop {
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
         let (tcp, tcp_events) = TcpTransport::new(outside.clone(), plane.messages(), plane.outbound_waker());
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
-        let chosen = settings.proxy.clone();
-        let chosen = chosen.or_else(|| ProxyChoice::of_environment(|name| std::env::var(name).ok()));
-        let proxy = match chosen {
-            Some(ProxyChoice::By(url)) => Some(url),
-            Some(ProxyChoice::None) | None => None,
-        };
+        let proxy = ProxyRule::of(settings.proxy.as_ref(), |name| std::env::var(name).ok());
         let lanes = Lanes::new(outside, proxy, events);
         let mapper = settings
             .port_mapping
@@ -703,8 +700,8 @@ impl EventLoop {
                     self.progress.send(Progress::RelayConnecting { relay: task.address.clone() });
                 }
             }
-            RelayEvent::Opened { remote, other_family, local, data, stream } => {
-                task.local = local;
+            RelayEvent::Opened { remote, other_family, local, is_proxied, data, stream } => {
+                (task.local, task.is_proxied) = (local, is_proxied);
                 task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
@@ -712,7 +709,7 @@ impl EventLoop {
                 self.endpoint.handle_relay_family(no, other_family);
                 if let Some(local) = local {
                     // What the relay saw behind a proxy is the proxy: nobody can open a connection to this node there.
-                    if self.lanes.proxy.is_none() {
+                    if !is_proxied {
                         self.listen_beside(no, local.port());
                     }
                     self.note_port(local.port());
@@ -727,8 +724,11 @@ impl EventLoop {
                     self.drop_stream(no, None);
                 }
             }
-            RelayEvent::Closed { why } => {
+            RelayEvent::Closed { why, is_refusal } => {
                 task.connecting = false;
+                if is_refusal {
+                    task.refused = Some(why.clone());
+                }
                 self.say_outage(no, &why);
                 self.drop_stream(no, None);
             }

@@ -1,6 +1,6 @@
 //! Direct TCP connections, between the endpoint that judges them and the transport that runs them.
 
-use super::EventLoop;
+use super::{EventLoop, RelayTask};
 use crate::net::interfaces::{self, Interface};
 use crate::transport::tcp::TcpEvent;
 use shadowmesh_proto::endpoint::event::Via;
@@ -28,10 +28,11 @@ impl EventLoop {
 
     /// The stream to a relay ended. If its port was the one that listens, that of another stream does from now on.
     pub(super) fn listen_elsewhere(&mut self, ended: RelayNo) {
-        if self.listening != Some(ended) || self.lanes.proxy.is_some() {
+        if self.listening != Some(ended) {
             return;
         }
-        let open = self.relays.iter().enumerate().filter(|(_, task)| task.stream.is_some());
+        let is_usable = |task: &RelayTask| task.stream.is_some() && !task.is_proxied;
+        let open = self.relays.iter().enumerate().filter(|(_, task)| is_usable(task));
         let other = open.filter_map(|(at, task)| Some((RelayNo(at), task.local?.port()))).next();
         if let Some((no, port)) = other {
             self.listen_beside(no, port);

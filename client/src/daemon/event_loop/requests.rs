@@ -151,7 +151,8 @@ impl EventLoop {
             },
             relays: relay_docs
                 .map(|(status, task)| {
-                    let proxy = self.lanes.proxy.as_ref().map(|proxy| proxy.shown());
+                    let proxy = self.lanes.proxy.as_ref().filter(|_| task.is_proxied);
+                    let proxy = proxy.map(|rule| rule.url().shown());
                     let relay =
                         report::relay(status, &task.address, task.connecting, task.refused.as_deref());
                     doc::Relay { proxy, ..relay }

@@ -10,7 +10,7 @@
 use super::line::Line;
 use super::proxy::tunnel;
 use super::{StreamError, tls};
-use crate::config::ProxyUrl;
+use crate::config::{ProxyRule, ProxyUrl};
 use crate::transport::outside::Outside;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -50,6 +50,8 @@ pub(super) struct Connected {
     pub(super) at: usize,
     /// Another of its addresses, of the other family.
     pub(super) other_family: Option<IpAddr>,
+    /// It is reached by a proxy.
+    pub(super) is_proxied: bool,
 }
 
 /// An address to try, not before that time.
@@ -62,18 +64,19 @@ struct Candidate {
     refused: bool,
 }
 
-/// Connects to the first address that answers; `best` is tried first.
+/// Connects to the first address that answers, each by the proxy that is for it; `best` is tried first.
 pub(super) async fn connect(
     addresses: &[String],
     best: usize,
     outside: &Outside,
-    proxy: Option<&ProxyUrl>,
+    proxy: Option<&ProxyRule>,
 ) -> Result<Connected, StreamError> {
     let began = Instant::now();
+    let address_at = |at: usize| addresses.get(at).map_or("", String::as_str);
+    let by = |at: usize| proxy.and_then(|rule| rule.by(Address::of(address_at(at)).host_port));
     let order = (0..addresses.len()).map(|n| (best + n) % addresses.len().max(1));
-    let mut resolving: FuturesUnordered<_> = order
-        .filter_map(|at| Some(resolve(at, proxy.map_or(addresses.get(at)?.as_str(), ProxyUrl::host_port))))
-        .collect();
+    let mut resolving: FuturesUnordered<_> =
+        order.map(|at| resolve(at, by(at).map_or_else(|| address_at(at), ProxyUrl::host_port))).collect();
     let mut attempts = FuturesUnordered::new();
     let mut queue: VecDeque<Candidate> = VecDeque::new();
     let mut known: Vec<SocketAddr> = Vec::new();
@@ -93,34 +96,43 @@ pub(super) async fn connect(
                 let candidate: Candidate = candidate;
                 match result {
                     Ok(ws) => {
-                        let remote = candidate.remote;
-                        if proxy.is_some() {
-                            let address = addresses.get(candidate.at).map_or("", String::as_str);
-                            let remote = behind_proxy(address).await.unwrap_or(remote);
-                            return Ok(Connected { ws, remote, at: candidate.at, other_family: None });
+                        let (at, remote) = (candidate.at, candidate.remote);
+                        if by(at).is_some() {
+                            let remote = behind_proxy(address_at(at)).await.unwrap_or(remote);
+                            return Ok(Connected { ws, remote, at, other_family: None, is_proxied: true });
                         }
                         let other = known.iter().find(|other| other.is_ipv4() != remote.is_ipv4());
                         let other_family = other.map(SocketAddr::ip);
-                        return Ok(Connected { ws, remote, at: candidate.at, other_family });
+                        return Ok(Connected { ws, remote, at, other_family, is_proxied: false });
                     }
                     Err(error) => {
                         // The next address need not wait.
                         next_start = Instant::now();
                         // By a proxy all addresses are found at one.
                         let is_same = |other: &Candidate| {
-                            other.remote == candidate.remote && (proxy.is_none() || other.at == candidate.at)
+                            other.remote == candidate.remote
+                                && (by(candidate.at).is_none() || other.at == candidate.at)
                         };
                         queue.retain(|other| !is_same(other));
                         let not_before = next_start + AGAIN;
                         queue.push_back(Candidate { not_before, refused: true, ..candidate });
-                        last = error;
+                        // Who is there and refuses says more than who is not.
+                        if !matches!(last, StreamError::Refused { .. }) || matches!(error, StreamError::Refused { .. }) {
+                            last = error;
+                        }
                     }
                 }
             }
             Some((at, found)) = resolving.next() => match found {
                 Ok(found) => {
-                    known.extend(&found);
+                    // Those of a proxy are not the relay's.
+                    if by(at).is_none() {
+                        known.extend(&found);
+                    }
                     enqueue(&mut queue, at, best, found);
+                }
+                Err(error) if matches!(last, StreamError::Refused { .. }) => {
+                    tracing::debug!(%error, "another address of a relay that refuses");
                 }
                 Err(error) => last = error,
             },
@@ -128,7 +140,7 @@ pub(super) async fn connect(
                 let now = Instant::now();
                 if let Some(candidate) = take_due(&mut queue, now, before) {
                     before = Some(candidate.remote);
-                    let address = Address::of(addresses.get(candidate.at).map_or("", String::as_str));
+                    let (address, proxy) = (Address::of(address_at(candidate.at)), by(candidate.at));
                     attempts.push(async move { (candidate, open(candidate.remote, address, outside, proxy).await) });
                     queue.push_back(Candidate { not_before: now + AGAIN, ..candidate });
                     next_start = now + STAGGER;
@@ -209,7 +221,7 @@ async fn open(
     }
     let line = if address.is_tls {
         let shaken = tls::connect(tcp, address.host_port, remote).await;
-        Line::Tls(shaken.map_err(|error| StreamError::NotTls(remote, error))?)
+        Line::Tls(shaken.map_err(|error| StreamError::of_tls(remote, error))?)
     } else {
         Line::Plain(tcp)
     };
@@ -221,7 +233,7 @@ async fn open(
         .max_frame_size(Some(MAX_MESSAGE));
     let url = format!("ws://{}{HTTP_PATH}", address.host_port);
     let upgraded = client_async_with_config(url, line, Some(config)).await;
-    upgraded.map(|(ws, _)| ws).map_err(|error| StreamError::NotARelay(remote, error))
+    upgraded.map(|(ws, _)| ws).map_err(|error| StreamError::of_upgrade(remote, error))
 }
 
 #[cfg(test)]

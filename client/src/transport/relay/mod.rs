@@ -9,6 +9,11 @@
 //! - `backoff`: the pauses between tries.
 //! - `stream`: an open stream, from [`RelayEvent::Opened`] to [`RelayEvent::Closed`].
 //!
+//! # A relay that refuses
+//!
+//! One that has no place for this node says so before the stream is one, by HTTP or by an alert of TLS (protocol §3.10). That is no loss to be mended in a second: it is told in a
+//! sentence, and the relay is left alone as long as it wants, or until the network here changes.
+//!
 //! # What belongs to a stream ends with it
 //!
 //! Messages are sealed for one link. So they are given to a [`RelayStream`], which [`RelayEvent::Opened`] brings and which
@@ -25,12 +30,13 @@ mod stream;
 mod tests;
 mod tls;
 
+pub(crate) use proxy::{ProxyError, tunnel};
+
 use super::outside::Outside;
-use crate::config::ProxyUrl;
+use crate::config::ProxyRule;
 use crate::plane::{InboundSender, StreamHandle, Waker};
 use backoff::Backoff;
 use bytes::Bytes;
-use proxy::ProxyError;
 use shadowmesh_proto::rng::Rng;
 use shadowmesh_proto::transmit::RelayNo;
 use std::io;
@@ -41,12 +47,16 @@ use stream::StreamCommand;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
 
 /// A connection that lived this long was a good one: the next loss begins with short pauses again. One that dies sooner goes
 /// on with the longer ones, so that a relay that takes a registration and then falls over is not hammered.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// The most that a relay may tell a client to stay away.
 const AWAY_MAX: Duration = Duration::from_secs(60);
+/// After a relay said that there is no place, where it did not say how long to wait: by TLS there is no way to say that.
+const AWAY_WHEN_REFUSED: Duration = Duration::from_secs(10);
 /// However often the network changes, there is a try this often at most.
 const HURRIED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,6 +73,8 @@ pub enum RelayEvent {
         other_family: Option<IpAddr>,
         /// This end's. Once it is gone from this machine, nothing comes by this stream any more.
         local: Option<SocketAddr>,
+        /// It goes by a proxy: what the relay sees is that.
+        is_proxied: bool,
         /// Where the outbound thread puts data.
         data: StreamHandle,
         /// Where to say what concerns this stream.
@@ -74,6 +86,8 @@ pub enum RelayEvent {
     Closed {
         /// Why, in words.
         why: String,
+        /// The relay is there and takes nobody from here for now.
+        is_refusal: bool,
     },
 }
 
@@ -151,8 +165,8 @@ pub struct Relay {
     pub addresses: Vec<String>,
     /// Makes sockets.
     pub outside: Outside,
-    /// By which it is reached, if by one.
-    pub proxy: Option<Arc<ProxyUrl>>,
+    /// By which proxy its addresses are reached, if by one.
+    pub proxy: Option<Arc<ProxyRule>>,
     /// Where events go, in order.
     pub events: mpsc::Sender<(RelayNo, RelayEvent)>,
     /// Where FORWARD messages go.
@@ -181,6 +195,8 @@ enum StreamError {
     Connect(SocketAddr, io::Error),
     #[error("the proxy {0} {1}")]
     Proxy(String, ProxyError),
+    #[error("the relay at {remote} refuses this node for now: {why}")]
+    Refused { remote: SocketAddr, why: &'static str, wait: Duration },
     #[error("{0} answers, but not by TLS: {1}")]
     NotTls(SocketAddr, io::Error),
     #[error("{0} answers, but not as a relay: {1}")]
@@ -197,6 +213,35 @@ enum StreamError {
     Stuck,
     #[error("this node is leaving")]
     Ended,
+}
+
+impl StreamError {
+    /// What the upgrade ended with.
+    fn of_upgrade(remote: SocketAddr, error: WsError) -> Self {
+        let WsError::Http(answer) = &error else { return Self::NotARelay(remote, error) };
+        let why = match answer.status() {
+            StatusCode::TOO_MANY_REQUESTS => "too many connections, or too often, from this address",
+            StatusCode::SERVICE_UNAVAILABLE => "it has as many connections as it takes",
+            _ => return Self::NotARelay(remote, error),
+        };
+        let named = answer.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
+        let wait = named.map_or(AWAY_WHEN_REFUSED, Duration::from_secs).min(AWAY_MAX);
+        Self::Refused { remote, why, wait }
+    }
+
+    /// What the TLS handshake ended with.
+    fn of_tls(remote: SocketAddr, error: io::Error) -> Self {
+        if tls::is_refusal(&error) {
+            let why = "too many connections, from this address or in all";
+            return Self::Refused { remote, why, wait: AWAY_WHEN_REFUSED };
+        }
+        Self::NotTls(remote, error)
+    }
+
+    /// How long not to try again.
+    const fn wait(&self) -> Option<Duration> {
+        if let Self::Refused { wait, .. } = self { Some(*wait) } else { None }
+    }
 }
 
 struct Keeper<R> {
@@ -232,9 +277,14 @@ impl<R: Rng> Keeper<R> {
             if matches!(why, StreamError::Ended) {
                 return;
             }
-            self.say(RelayEvent::Closed { why: why.to_string() }).await;
+            let refused = why.wait();
+            self.say(RelayEvent::Closed { why: why.to_string(), is_refusal: refused.is_some() }).await;
             let pause = self.backoff.next(&mut self.rng);
-            self.pause(pause).await;
+            // Longer than it said, so that those who were refused together do not come together. Another network may have another address, so a change of
+            // it hurries this as any pause.
+            let refused = refused
+                .map(|wait| wait.mul_f64(1.0 + f64::from(self.rng.next_u32()) / f64::from(u32::MAX) / 4.0));
+            self.pause(refused.map_or(pause, |wait| wait.max(pause))).await;
         }
     }
 

@@ -22,7 +22,7 @@ const REASON_SHOWN: usize = 60;
 
 /// Why the proxy does not lead to the relay; the end of a sentence that begins with the proxy's address.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
+pub(crate) enum ProxyError {
     #[error("wants a user and a password: give them with --proxy http://USER:PASSWORD@HOST:PORT")]
     WantsUser,
     #[error("refuses the user and password that --proxy has")]
@@ -44,7 +44,7 @@ pub(super) enum ProxyError {
 }
 
 /// Asks the proxy behind `tcp` to lead to `target`, a `host:port`; from then on that is who is behind it.
-pub(super) async fn tunnel(tcp: &mut TcpStream, proxy: &ProxyUrl, target: &str) -> Result<(), ProxyError> {
+pub(crate) async fn tunnel(tcp: &mut TcpStream, proxy: &ProxyUrl, target: &str) -> Result<(), ProxyError> {
     timeout(PATIENCE, ask(tcp, proxy, target)).await.unwrap_or(Err(ProxyError::Silent))
 }
 
@@ -80,7 +80,8 @@ async fn ask(tcp: &mut TcpStream, proxy: &ProxyUrl, target: &str) -> Result<(), 
         // Whoever is behind it speaks when spoken to: what comes already is the proxy's own (RFC 9110 §9.3.6 forbids a body).
         200..=299 if head.len() == end => Ok(()),
         200..=299 => Err(ProxyError::NotAProxy),
-        407 if proxy.user().is_some() => Err(ProxyError::WrongUser),
+        // 401 is what tinyproxy says to a wrong password; a relay that asks for none never does.
+        401 | 407 if proxy.user().is_some() => Err(ProxyError::WrongUser),
         407 => Err(ProxyError::WantsUser),
         403 => Err(ProxyError::Forbidden(target.to_owned())),
         _ => Err(ProxyError::Refused { target: target.to_owned(), status, reason }),
@@ -162,6 +163,8 @@ mod tests {
                 "give them with --proxy",
             ),
             (with, b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "refuses the user"),
+            (with, b"HTTP/1.0 401 Unauthorized\r\n\r\n", "refuses the user"),
+            (bare, b"HTTP/1.0 401 Unauthorized\r\n\r\n", "does not reach relay.example:443: 401"),
             (
                 bare,
                 b"HTTP/1.1 403 Forbidden\r\n\r\n<html>",

@@ -45,7 +45,7 @@ impl Client {
         Self::by(None, addresses)
     }
 
-    fn by(proxy: Option<Arc<ProxyUrl>>, addresses: Vec<String>) -> Self {
+    fn by(proxy: Option<Arc<ProxyRule>>, addresses: Vec<String>) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
         let snapshot = Snapshot {
             directory: Arc::new(Directory::new(MacAddr([2; 6]))),
@@ -100,7 +100,7 @@ impl Client {
     async fn closed(&mut self) -> String {
         loop {
             match self.event().await {
-                RelayEvent::Closed { why } => return why,
+                RelayEvent::Closed { why, .. } => return why,
                 RelayEvent::Connecting | RelayEvent::Message(_) => {}
                 RelayEvent::Opened { .. } => panic!("open"),
             }
@@ -473,6 +473,52 @@ async fn who_speaks_no_tls_where_it_is_expected_is_named() {
     assert!(why.contains(&format!("{address} answers, but not by TLS")), "{why}");
 }
 
+#[tokio::test]
+async fn a_relay_that_has_no_place_is_named_and_not_asked_again_at_once() {
+    let http = |status: &str| {
+        format!("HTTP/1.1 {status}\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
+    for (scheme, answer, expected) in [
+        ("", http("429 Too Many Requests"), Some("too often, from this address")),
+        ("", http("503 Service Unavailable"), Some("as many connections as it takes")),
+        ("", http("404 Not Found"), None),
+        ("wss://", vec![0x15, 3, 3, 0, 2, 2, 49], Some("from this address or in all")),
+        ("wss://", vec![0x15, 3, 3, 0, 2, 2, 40], None),
+    ] {
+        let (listener, address) = listener().await;
+        let mut client = Client::at(vec![format!("{scheme}{address}")]);
+        let (mut stream, _) = soon("a connection", listener.accept()).await.unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(&answer).await.unwrap();
+        drop(stream);
+        let (why, refused) = loop {
+            if let RelayEvent::Closed { why, is_refusal } = client.event().await {
+                break (why, is_refusal);
+            }
+        };
+        assert_eq!(refused, expected.is_some(), "{why}");
+        let began = Instant::now();
+        match expected {
+            Some(expected) => {
+                assert!(
+                    why.starts_with(&format!("the relay at {address} refuses this node for now: ")),
+                    "{why}"
+                );
+                assert!(why.contains(expected), "{why}");
+                assert!(timeout(Duration::from_millis(1_900), listener.accept()).await.is_err(), "{why}");
+                // Another network may be another address.
+                client.handle.hurry();
+                soon("a try", listener.accept()).await.unwrap();
+                assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+            }
+            None => {
+                soon("a try", listener.accept()).await.unwrap();
+            }
+        }
+    }
+}
+
 /// Takes connections and leads them to `relay`, whatever they ask for, after what `says` makes of the request.
 async fn stand_in_proxy(
     relay: SocketAddr,
@@ -514,9 +560,16 @@ async fn a_proxy_leads_to_the_relay_with_tls_and_without() {
         false => "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
     };
     let (proxy, mut asked) = stand_in_proxy(address, says).await;
-    let with_user: Arc<ProxyUrl> = Arc::new(format!("http://u:p@{proxy}").parse().unwrap());
+    let rule = |url: String| {
+        ProxyRule::of(None, |name| match name {
+            "HTTPS_PROXY" => Some(url.clone()),
+            "NO_PROXY" => Some("203.0.113.9".to_owned()),
+            _ => None,
+        })
+    };
+    let with_user = rule(format!("http://u:p@{proxy}")).map(Arc::new);
     // No name server here knows it.
-    let mut client = Client::by(Some(Arc::clone(&with_user)), vec!["relay.invalid:8443".into()]);
+    let mut client = Client::by(with_user.clone(), vec!["relay.invalid:8443".into()]);
     let mut server = accept(&listener).await;
     let (_, data, _stream) = client.opened().await;
     data.push(forward(3));
@@ -526,7 +579,7 @@ async fn a_proxy_leads_to_the_relay_with_tls_and_without() {
         request.starts_with("CONNECT relay.invalid:8443 HTTP/1.1\r\nHost: relay.invalid:8443\r\n"),
         "{request}"
     );
-    let mut client = Client::by(Some(with_user), vec!["wss://203.0.113.7:443".into()]);
+    let mut client = Client::by(with_user.clone(), vec!["wss://203.0.113.7:443".into()]);
     let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
     let tls = soon("a TLS handshake", acceptor().accept(tcp)).await.unwrap();
     let mut server = soon("an upgrade", accept_async(tls)).await.unwrap();
@@ -535,10 +588,21 @@ async fn a_proxy_leads_to_the_relay_with_tls_and_without() {
     data.push(forward(4));
     assert_eq!(binary(&mut server).await, forward(4));
     // Without a user: told what is wanted.
-    let mut client = Client::by(
-        Some(Arc::new(format!("http://{proxy}").parse().unwrap())),
-        vec!["relay.invalid:1".into()],
-    );
+    let mut client =
+        Client::by(rule(format!("http://{proxy}")).map(Arc::new), vec!["relay.invalid:1".into()]);
     let why = client.closed().await;
     assert!(why.starts_with(&format!("the proxy {proxy} wants a user and a password")), "{why}");
+    // Of two addresses each goes its own way: this host is never reached by a proxy of the environment, and the other is.
+    let mut client = Client::by(with_user, vec![address.to_string(), "relay.invalid:9".into()]);
+    let _direct = accept(&listener).await;
+    loop {
+        match client.event().await {
+            RelayEvent::Opened { remote, is_proxied, .. } => {
+                assert_eq!((remote, is_proxied), (address, false));
+                break;
+            }
+            RelayEvent::Connecting => {}
+            other @ (RelayEvent::Message(_) | RelayEvent::Closed { .. }) => panic!("{other:?}"),
+        }
+    }
 }

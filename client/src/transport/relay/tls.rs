@@ -14,7 +14,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, IpAddr as NameOfIp, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
@@ -55,6 +55,12 @@ pub(super) async fn connect(
     let mut stream = connector.connect(server_name(host_port, remote.ip()), tcp).await?;
     stream.get_mut().1.set_buffer_limit(Some(UNSENT));
     Ok(Box::new(stream))
+}
+
+/// Whether the handshake ended because the relay has no place (protocol §3.10).
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    error == Some(&rustls::Error::AlertReceived(AlertDescription::AccessDenied))
 }
 
 /// The name that is asked for: that of the address, where it is one. A number is never said (RFC 6066 §3).
