@@ -250,6 +250,7 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
     facts.state.own.iter().for_each(|range| known.overlay(*range));
     for address in facts.relays.iter().flat_map(|relay| &relay.addresses) {
         known.host(&address.host);
+        address.proxy.iter().for_each(|proxy| known.host(host_of(&proxy.at)));
     }
     let Some(running) = facts.daemon.running() else {
         named.keys.iter().for_each(|id| known.key(id));

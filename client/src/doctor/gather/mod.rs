@@ -7,6 +7,7 @@ mod firewall;
 mod kernel;
 mod names;
 mod process;
+mod proxy;
 mod relays;
 mod settings;
 mod state;
@@ -57,7 +58,8 @@ pub(crate) async fn gather(call: Call, config: Option<PathBuf>) -> io::Result<Fa
     let routes = routes::list(&netlink, own_index).await?;
     let interfaces: Vec<_> = all.into_iter().filter(|interface| Some(interface.index) != own_index).collect();
     let addresses = relays::known(&stored.relays, &daemon);
-    let relays = relays::reach(addresses).await;
+    let rule = proxy::rule(stored.proxy.as_ref(), &daemon);
+    let relays = relays::reach(addresses, rule.as_ref()).await;
     let is_open = relays.iter().flat_map(|relay| &relay.addresses).any(|address| address.tcp == Tcp::Open);
     if is_open {
         control::wait_for_relays(&call.socket, &mut daemon).await;
