@@ -53,7 +53,7 @@ pub enum ValueError {
     /// Not absolute, or with characters that neither a line of a log nor TOML carries as they are.
     #[error("a file of rules is named by a whole path of printable characters, without \" and \\")]
     RulesPath,
-    /// No [`ProxyUrl`], nor `none`.
+    /// No [`ProxyUrl`](super::ProxyUrl), nor `none`.
     #[error(
         "a proxy is written http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %40 for @ and the like in these two; or none"
     )]

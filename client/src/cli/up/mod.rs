@@ -103,7 +103,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PEER|any")]
     allow_dhcp: Option<DhcpServers>,
 
-    /// HTTP proxy by which the relays are reached, http://[USER:PASSWORD@]HOST:PORT, or none [default: what HTTPS_PROXY, ALL_PROXY and NO_PROXY say]
+    /// HTTP proxy by which the relays are reached, `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`, or none [default: what HTTPS_PROXY, ALL_PROXY and NO_PROXY say]
     ///
     /// For networks that let nothing else out. Others on this host can read a command line: a password is better put into the environment, or as
     /// `proxy` into the file of --config.
@@ -165,7 +165,7 @@ pub(super) struct Args {
     detached: bool,
 }
 
-/// See [`UpArgs::ring`].
+/// See [`Args::ring`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum RingSize {
     /// 16 MiB.
