@@ -112,7 +112,8 @@ impl Session {
 fn packets_allocate_nothing() {
     for cipher in [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm] {
         let mut session = Session::new(cipher);
-        session.pass(1_000);
+        // Until it has the memory for what is acknowledged at a time.
+        session.pass(10_000);
         assert_eq!(allocations(|| session.pass(100_000)), 0, "{cipher:?}");
     }
 }

@@ -95,7 +95,11 @@ measure_rtt() {
     wait "$load" || true
     iperf_ended
 }
-pings() { on a timeout 60 ping -n -c "$1" -i "$2" -W 1 "$TUNNEL_B" | sed -n 's/.* time=\([0-9.]*\) ms.*/\1/p' | sort -n; }
+# One that was lost counts as a second.
+pings() {
+    on a timeout 60 ping -n -c "$1" -i "$2" -W 1 "$TUNNEL_B" |
+        awk '/ time=/ { sub(/.* time=/, ""); print $1 + 0; seen++ } /packets transmitted/ { for (; seen < $1; seen++) print 1000 }' | sort -n
+}
 note_pings() { # WHEN TIMES
     note "rtt_$1_p50" "$(at_share 0.5 <<<"$2")"
     note "rtt_$1_p99" "$(at_share 0.99 <<<"$2")"

@@ -2,13 +2,16 @@
 //!
 //! Reading the command line, the state and the device's settings walks through most of the program once, and the kernel maps what lies around each
 //! page as well: 14 MB of code and constants, its own and of libraries, that stay resident for a daemon that runs for months with a part of it. Once
-//! it runs, all of that is forgotten; what is used comes back out of the page cache, within the first packets.
+//! it runs, all of that is forgotten; what is used comes back out of the page cache, within the first packets. A peer that joins walks through other
+//! parts, once, so it is done again, ever less often.
 
 use std::fs;
 use std::time::Duration;
 
 /// How long a beginning is, at most: the first relay, the first peers.
 pub(super) const LENGTH: Duration = Duration::from_secs(10);
+/// It is forgotten again after this at the latest.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// Forgets what is mapped of files and was never written. It is only ever read, so nothing is lost.
 pub(super) fn forget() {
@@ -46,7 +49,8 @@ fn mapping_of(line: &str) -> Option<Option<(usize, usize)>> {
     let (begin, end) = fields.next()?.split_once('-')?;
     let (begin, end) = (usize::from_str_radix(begin, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
     let rights = fields.next()?;
-    let is_of_file = fields.nth(3).is_some_and(|path| path.starts_with('/'));
+    // The loader's list of libraries is mapped for moments, when one is loaded.
+    let is_of_file = fields.nth(3).is_some_and(|path| path.starts_with('/') && !path.starts_with("/etc/"));
     let is_unwritable = matches!(rights.as_bytes(), [_, b'-', _, b'p']);
     Some(Some((begin, end.checked_sub(begin)?)).filter(|_| is_of_file && is_unwritable))
 }
@@ -67,6 +71,7 @@ mod tests {
             mapping("55d0c0c99000-55d0c0c9a000 r--p 00c4e000 fd:00 42 /usr/bin/shadowmesh", 0, 4),
             mapping("55d0c0c99000-55d0c0ca2000 rw-p 00c99000 fd:00 42 /usr/bin/shadowmesh", 0, 0),
             mapping("7f0000000000-7f0000100000 r-xp 00000000 fd:00 43 /usr/lib/libc.so.6", 0, 0),
+            mapping("7f0000180000-7f0000188000 r--p 00000000 fd:00 45 /etc/ld.so.cache", 0, 0),
             mapping("7f0000200000-7f0000201000 r--s 00000000 fd:00 44 /var/cache/shared", 0, 0),
             mapping("7f0000300000-7f0000301000 r-xp 00000000 00:00 0", 0, 0),
             mapping("7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0 [vdso]", 0, 0),

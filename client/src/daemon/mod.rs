@@ -114,9 +114,12 @@ impl DaemonError {
 /// See [`DaemonError`]; each is a sentence for the user.
 pub async fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let mut running = std::pin::pin!(event_loop::EventLoop::start(options).await?.run());
-    if let Ok(ended) = tokio::time::timeout(beginning::LENGTH, &mut running).await {
-        return ended;
+    let mut pause = beginning::LENGTH;
+    loop {
+        if let Ok(ended) = tokio::time::timeout(pause, &mut running).await {
+            return ended;
+        }
+        beginning::forget();
+        pause = (2 * pause).min(beginning::PAUSE_MAX);
     }
-    beginning::forget();
-    running.await
 }

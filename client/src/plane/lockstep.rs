@@ -54,6 +54,21 @@ impl Lockstep {
         self.due
     }
 
+    /// What a thread does when a frame, a datagram or both ended its sleep: the halves answer those, and look at nothing else.
+    ///
+    /// # Errors
+    /// The device is gone.
+    #[cfg(test)]
+    pub(super) fn answer(&mut self, now: Instant) -> Result<(), DeviceFault> {
+        self.inbound.call(true);
+        self.inbound.answer_call(now)?;
+        if let Some(outbound) = self.outbound.first_mut() {
+            outbound.call(true);
+            outbound.answer_call(now, &mut self.buffer)?;
+        }
+        Ok(())
+    }
+
     /// Runs both halves until neither finds anything to do.
     ///
     /// # Errors

@@ -3,17 +3,19 @@
 //! Bounded by time, softly: a message that was begun is always taken, and the thread gives it no more while
 //! [`StreamHandle::has_room`] says no. How many bytes that are is what the writer measures ([`Pace`]). Waking is cheap both ways: tokio's
 //! channel wakes a writer that waits and no other, and the writer wakes the thread only when that said it waits for room.
+//!
+//! The writer takes no message while enough is under way ([`Flight`]): it asks [`StreamQueue::held`] before each one.
 
 use super::wake::Waker;
 use bytes::Bytes;
-use shadowmesh_proto::queueing::{self, Pace};
+use shadowmesh_proto::queueing::{self, Flight, Pace, TcpInfo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Bytes that wait for a stream before it is full, as long as nothing is known of how fast it is, and at most.
-pub(super) const STREAM_QUEUE_BYTES: usize = queueing::BYTES_MAX;
+/// Bytes that wait for a stream before it is full, as long as nothing is known of how fast it is.
+const STREAM_QUEUE_BYTES: usize = queueing::BYTES_FIRST;
 /// What a frame may wait for a stream before it is sealed ([`StreamHandle::patience`]): longer than the silence of a connection goes unnoticed
 /// (protocol §7.2).
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -43,6 +45,11 @@ pub struct StreamQueue {
     receiver: UnboundedReceiver<Bytes>,
     shared: Arc<Shared>,
     pace: Pace,
+    flight: Flight,
+    /// While enough is under way: since when, and when to look again.
+    held: Option<(Instant, Instant)>,
+    /// For how long the next messages were held back.
+    waited: Duration,
     /// What the socket was last told to hold unsent.
     unsent: usize,
 }
@@ -60,7 +67,15 @@ pub fn stream_queue(producer: Waker) -> (StreamHandle, StreamQueue) {
     });
     (
         StreamHandle { sender, shared: Arc::clone(&shared) },
-        StreamQueue { receiver, shared, pace: Pace::default(), unsent: 0 },
+        StreamQueue {
+            receiver,
+            shared,
+            pace: Pace::default(),
+            flight: Flight::default(),
+            held: None,
+            waited: Duration::ZERO,
+            unsent: 0,
+        },
     )
 }
 
@@ -107,20 +122,49 @@ impl StreamHandle {
 }
 
 impl StreamQueue {
+    /// Until when no message is to be taken, because enough is under way; then this is asked again. `look` says what the kernel knows of the
+    /// connection, and is called where that matters.
+    pub fn held(&mut self, now: Instant, look: impl FnOnce() -> Option<TcpInfo>) -> Option<Instant> {
+        if let Some((_, until)) = self.held.filter(|(_, until)| now < *until) {
+            return Some(until);
+        }
+        if self.flight.has_room() {
+            return None;
+        }
+        let until = self.flight.look(now, look(), self.pace.ahead());
+        let since = self.held.map_or(now, |(since, _)| since);
+        if until.is_none() {
+            self.waited += now.saturating_duration_since(since);
+        }
+        self.held = until.map(|until| (since, until));
+        until
+    }
+
     /// The next message. Cancel-safe. `None` when every handle is gone.
     pub async fn next(&mut self) -> Option<Bytes> {
-        self.receiver.recv().await
+        let message = self.receiver.recv().await?;
+        self.flight.on_given(message.len());
+        Some(message)
     }
 
     /// The next message if one is there.
     pub fn try_next(&mut self) -> Option<Bytes> {
-        self.receiver.try_recv().ok()
+        let message = self.receiver.try_recv().ok()?;
+        self.flight.on_given(message.len());
+        Some(message)
     }
 
-    /// Says that `bytes` of messages left the queue, and that their write took this long. How much the socket should hold unsent, when that
-    /// is another amount than was said last.
-    pub fn on_written(&mut self, bytes: usize, took: Duration) -> Option<usize> {
-        self.pace.on_written(bytes, took);
+    /// Whether another message may be taken before it is asked again whether they are held back.
+    pub const fn may_go_on(&self) -> bool {
+        self.flight.has_room()
+    }
+
+    /// Says that `bytes` of messages left the queue by `now`, and that their write took this long. How much the socket should hold unsent, when
+    /// that is another amount than was said last.
+    pub fn on_written(&mut self, now: Instant, bytes: usize, took: Duration) -> Option<usize> {
+        // To be held back is to wait for the line.
+        let waited = std::mem::take(&mut self.waited);
+        self.pace.on_written(now, bytes, took + waited);
         let ahead = self.pace.ahead();
         let worth = self.pace.worth(PATIENCE).unwrap_or_default();
         self.shared.patience.store(worth, Ordering::Relaxed);
@@ -184,11 +228,12 @@ mod tests {
         let (handle, mut queue) = stream_queue(Waker::new().unwrap());
         assert_eq!(handle.patience(), None);
         // 40 Mbit/s.
-        let mut told = vec![];
+        let (mut told, mut now) = (vec![], Instant::now());
         for _ in 0..100 {
             handle.push(vec![0; 25_000]);
             let len = queue.try_next().map_or(0, |message| message.len());
-            told.extend(queue.on_written(len, Duration::from_millis(5)));
+            now += Duration::from_millis(5);
+            told.extend(queue.on_written(now, len, Duration::from_millis(5)));
         }
         assert_eq!(told, [25_000]);
         assert!(
@@ -199,6 +244,42 @@ mod tests {
         assert!(handle.has_room_beside(24_900) && !handle.has_room_beside(25_000));
         handle.push(vec![0; 25_000]);
         assert!(!handle.has_room());
+    }
+
+    #[test]
+    fn what_is_held_back_has_waited_for_the_line() {
+        let (handle, mut queue) = stream_queue(Waker::new().unwrap());
+        let mut now = Instant::now();
+        let under_way = |in_flight, rtt| {
+            let (rtt, least) = (Duration::from_millis(rtt), Duration::from_millis(1));
+            move || Some(TcpInfo { arrived: 0, in_flight, unsent: 0, rtt, least })
+        };
+        assert_eq!(queue.held(now, under_way(0, 1)), None);
+        for _ in 0..4 {
+            handle.push(vec![0; 10_000]);
+        }
+        let mut taken = 0;
+        while queue.may_go_on() {
+            taken += queue.try_next().unwrap().len();
+        }
+        assert_eq!(taken, 40_000, "a look for as much as may be ahead");
+        queue.on_written(now, taken, Duration::ZERO);
+        // 100 kB, of which a round trip of 40 ms brings half at least: 26 kB are 21 ms of that.
+        let until = queue.held(now, under_way(100_000, 40)).unwrap();
+        assert!(until > now && until <= now + Duration::from_millis(10));
+        let not_asked = || -> Option<TcpInfo> { unreachable!("it is not due") };
+        assert_eq!(queue.held(now, not_asked), Some(until));
+        for _ in 0..4 {
+            now += Duration::from_millis(10);
+            assert!(queue.held(now, under_way(100_000, 40)).is_some());
+        }
+        now += Duration::from_millis(10);
+        assert_eq!(queue.held(now, under_way(10_000, 30)), None);
+        handle.push(vec![0; 10_000]);
+        let len = queue.try_next().unwrap().len();
+        queue.on_written(now, len, Duration::ZERO);
+        let worth = queue.pace.worth(Duration::from_millis(50)).unwrap();
+        assert!(worth.abs_diff(10_000) < 2, "{worth} in the 50 ms that it was held back");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing here sleeps in place of a condition: every wait is for something that must happen, with a bound that only a
 //! failure meets.
 
+mod answers;
 mod away;
 mod connections;
 mod datagrams;
@@ -22,6 +23,7 @@ use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::endpoint::event::Contact;
 use shadowmesh_proto::ids::{AssociationId, ChannelId, MacAddr, NodeId, ReceiverIndex};
 use shadowmesh_proto::path::select::PathKind;
+use shadowmesh_proto::queueing::BYTES_MAX;
 use shadowmesh_proto::rng::{Rng as _, SeededRng};
 use shadowmesh_proto::rules::{Rules, Subject};
 use shadowmesh_proto::session::limits::POOL_BYTES;
@@ -98,6 +100,18 @@ fn picture(directory: Directory, peers: Vec<PeerRoute>) -> Snapshot {
     }
 }
 
+/// A queue for a stream that took much without a wait: as much as ever may waits before it.
+fn wide_stream_queue(producer: Waker) -> (StreamHandle, StreamQueue) {
+    let (handle, mut queue) = stream_queue(producer);
+    let now = Instant::now();
+    for _ in 0..16 {
+        handle.push(vec![0; 60_000]);
+        let message = queue.try_next().unwrap();
+        queue.on_written(now, message.len(), Duration::ZERO);
+    }
+    (handle, queue)
+}
+
 impl Node {
     /// A node that knows `peers` by their MACs, has a stream, and no route yet.
     fn new(name: u8, peers: &[u8]) -> Self {
@@ -132,7 +146,7 @@ impl Node {
 
     /// A new stream in place of the one before.
     fn connect(&mut self) {
-        let (handle, queue) = stream_queue(self.plane.outbound_waker());
+        let (handle, queue) = wide_stream_queue(self.plane.outbound_waker());
         self.snapshot.streams[0] = Some(handle);
         self.queue = Some(queue);
         self.publish();
@@ -514,7 +528,7 @@ fn a_full_stream_stops_the_reading_and_nothing_is_lost() {
         }
         last.0 > 0 && last.1.elapsed() > Duration::from_millis(200)
     });
-    let most = queue::STREAM_QUEUE_BYTES as u64 / 1400 + 2 * 64;
+    let most = BYTES_MAX as u64 / 1400 + 2 * 64;
     assert!(sent() < most, "{} frames were read", sent());
     assert_eq!(numbers(&carry(&mut a, &b, FRAMES as usize)), (0..FRAMES).collect::<Vec<_>>());
 }

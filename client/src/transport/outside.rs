@@ -7,12 +7,14 @@
 
 use crate::net::Netlink;
 use crate::net::routes::way_out;
+use shadowmesh_proto::queueing::{TCP_INFO_LEN, TcpInfo};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Makes sockets towards relays.
@@ -107,6 +109,26 @@ pub(super) fn hold_unsent(socket: &impl AsFd, bytes: usize) {
     let bytes = u32::try_from(bytes).map_or(NOTSENT_LOWAT, |bytes| bytes.min(NOTSENT_LOWAT));
     if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(bytes) {
         tracing::debug!(%error, "a connection holds as much unsent as it did");
+    }
+}
+
+/// What the kernel knows of the connection `socket`; `None` where it says too little.
+pub(super) fn info(socket: &impl AsFd) -> Option<TcpInfo> {
+    let mut info = [0_u8; TCP_INFO_LEN];
+    let mut len = libc::socklen_t::try_from(info.len()).ok()?;
+    // SAFETY: the descriptor is open as long as it is borrowed, and the kernel writes `len` bytes at most, which are there.
+    let result = unsafe {
+        let socket = socket.as_fd().as_raw_fd();
+        libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
+    };
+    let len = usize::try_from(len).ok().filter(|_| result == 0)?;
+    TcpInfo::parse(info.get(..len)?)
+}
+
+/// Until a connection that has enough under way is to be looked at again.
+pub(super) async fn look_again(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 

@@ -11,8 +11,10 @@
 //! which are no reason for the queue, are not what pays for it. When there is too much in all, the *oldest* message of whoever left most goes: what
 //! waited longest is what its sender is most likely to have given up on, and a full queue then never delays what is new.
 //!
-//! After a silence ([`SILENT`]) a sender may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5). Of that
-//! nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it.
+//! One who is new, or was silent ([`SILENT`]), may have much that has to arrive: what it kept while this relay, or its peer, was away (protocol §7.5).
+//! Of that nothing is dropped for its age or for the line's sake, for [`GRACE`]: it goes again what is lost, behind what came after it. But most
+//! who were silent had nothing to say. A line that stood still brings at once what its sender's kernel had when it stopped; where next to nothing
+//! comes at once ([`BURST`], [`STOOD`]) nothing was kept, and a flow that begins then fills no queue for two seconds.
 
 use bytes::Bytes;
 use shadowmesh_proto::ids::ChannelId;
@@ -92,6 +94,14 @@ const QUANTUM: usize = 8 * 1024;
 const SILENT: Duration = Duration::from_secs(1);
 /// So long after that nothing of it is dropped but where there is too much in all: 25 MB at 100 Mbit/s, which slow lines have less than.
 const GRACE: Duration = Duration::from_secs(2);
+/// What comes within this of the end of a silence came at once: more than two reads of a connection are apart, and less than a few round trips
+/// of most.
+const BURST: Duration = Duration::from_millis(10);
+/// Less than this is no more than a question: a few packets. A tenth of what a flow of 64 kbit/s sends until its path is in doubt (protocol §7.2).
+const STOOD: usize = 4 * 1024;
+
+/// Senders that are remembered though they are silent.
+const HEARD: usize = 256;
 
 /// The two queues before one client (protocol §3.6).
 #[derive(Debug)]
@@ -113,15 +123,46 @@ pub struct Queues {
 struct Heard {
     channel: ChannelId,
     last: Instant,
+    /// When its silence ended.
+    since: Instant,
+    /// Bytes that came within [`BURST`] of that; all there are where it was not heard before.
+    burst: usize,
     grace: Instant,
+}
+
+impl Heard {
+    fn first(channel: ChannelId, now: Instant) -> Self {
+        Self { channel, last: now, since: now, burst: usize::MAX, grace: now + GRACE }
+    }
+
+    /// So many bytes came.
+    fn on_heard(&mut self, now: Instant, bytes: usize) {
+        if now.saturating_duration_since(self.last) >= SILENT {
+            (self.since, self.burst, self.grace) = (now, 0, now + GRACE);
+        }
+        self.last = now;
+        if now.saturating_duration_since(self.since) < BURST {
+            self.burst = self.burst.saturating_add(bytes);
+        } else if self.burst < STOOD {
+            self.grace = now;
+        }
+    }
+}
+
+/// A message that waits.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    has_large: bool,
+    message: Bytes,
 }
 
 /// What one sender left.
 #[derive(Debug)]
 struct Lane {
     channel: ChannelId,
-    messages: VecDeque<(Instant, Bytes)>,
-    /// Those that may have something large in them.
+    messages: VecDeque<Waiting>,
+    /// Those that have something large in them.
     large: usize,
     bytes: usize,
     /// Bytes that it may still send in its turn; below zero what it sent beyond.
@@ -141,6 +182,8 @@ const MESSAGE_OVERHEAD: usize = 96;
 
 /// A message below this that has to wait is copied: it may be a slice of a large read buffer that it would keep alive.
 const COPY_BELOW: usize = 16 * 1024;
+/// One below this is copied even when nothing waits before it: the writer takes many before the socket takes the first.
+const COPY_ALWAYS: usize = 2 * 1024;
 
 impl Lane {
     const fn new(channel: ChannelId) -> Self {
@@ -155,25 +198,31 @@ impl Lane {
     }
 
     fn insert(&mut self, at: usize, since: Instant, message: Bytes) {
+        let is_large = |forward: Forward<'_>| forward.packets().any(|packet| packet.len() >= LARGE);
+        let has_large = message.len() >= LARGE && Forward::parse(&message).is_ok_and(is_large);
         self.bytes += message.len() + MESSAGE_OVERHEAD;
-        self.large += usize::from(message.len() >= LARGE);
-        self.messages.insert(at, (since, message));
+        self.large += usize::from(has_large);
+        self.messages.insert(at, Waiting { since, has_large, message });
     }
 
     fn push(&mut self, since: Instant, message: Bytes) {
         self.insert(self.messages.len(), since, message);
     }
 
-    fn pop(&mut self) -> Option<(Instant, Bytes)> {
+    fn pop(&mut self) -> Option<Waiting> {
         self.remove(0)
     }
 
-    fn remove(&mut self, at: usize) -> Option<(Instant, Bytes)> {
-        let (since, message) = self.messages.remove(at)?;
-        self.bytes -= message.len() + MESSAGE_OVERHEAD;
-        self.large -= usize::from(message.len() >= LARGE);
-        Some((since, message))
+    fn remove(&mut self, at: usize) -> Option<Waiting> {
+        let waiting = self.messages.remove(at)?;
+        self.bytes -= waiting.message.len() + MESSAGE_OVERHEAD;
+        self.large -= usize::from(waiting.has_large);
+        Some(waiting)
     }
+}
+
+fn has_grace(heard: &[Heard], now: Instant, channel: ChannelId) -> bool {
+    heard.iter().any(|heard| heard.channel == channel && now < heard.grace)
 }
 
 impl Queues {
@@ -213,14 +262,23 @@ impl Queues {
     ) -> Displaced {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
-        let has_grace = self.hear(now, channel);
-        let bound = bound.filter(|_| !has_grace);
-        let bound = bound.map_or(self.max_data_bytes, |bound| bound.clamp(BOUND_MIN, self.max_data_bytes));
-        while self.data_bytes + cost > bound && self.drop_oldest(&mut displaced) {}
-        let message = if self.data_bytes == 0 || message.len() >= COPY_BELOW {
-            message
-        } else {
+        let has_grace = self.hear(now, channel, message.len());
+        if let Some(bound) = bound.filter(|_| !has_grace) {
+            let bound = bound.max(BOUND_MIN);
+            loop {
+                let waits = self.bytes_without_grace(now);
+                // A large message does not cost the small ones before it, but where they alone are too many.
+                if waits + cost <= bound || !self.drop_oldest(Some(now), waits > bound, &mut displaced) {
+                    break;
+                }
+            }
+        }
+        while self.data_bytes + cost > self.max_data_bytes && self.drop_oldest(None, true, &mut displaced) {}
+        let waits = self.data_bytes > 0;
+        let message = if message.len() < if waits { COPY_BELOW } else { COPY_ALWAYS } {
             Bytes::copy_from_slice(&message)
+        } else {
+            message
         };
         self.data_bytes += cost;
         if !self.lanes().any(|lane| lane.channel == channel) {
@@ -232,12 +290,13 @@ impl Queues {
         displaced
     }
 
-    /// The next thing to write, control before data; and what waited too long before it, where the line is known to be slow (`is_slow`): what
-    /// waited for a client that stood still for a moment is no queue of a line.
-    pub fn pop(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
+    /// The next thing to write, control before data, which `takes_data` may leave where it is; and what waited too long before it, where the
+    /// line is known to be slow (`is_slow`): what waited for a client that stood still for a moment is no queue of a line.
+    pub fn pop(&mut self, now: Instant, is_slow: bool, takes_data: bool) -> (Option<Item>, Displaced) {
         match self.control.pop_front() {
             Some(body) => (Some(Item::Control(body)), Displaced::default()),
-            None => self.pop_data(now, is_slow),
+            None if takes_data => self.pop_data(now, is_slow),
+            None => (None, Displaced::default()),
         }
     }
 
@@ -264,7 +323,9 @@ impl Queues {
     /// Gives memory back once a burst is over: an idle client should cost what an idle client costs.
     pub fn shrink(&mut self) {
         if self.is_empty() {
-            *self = Self::new(self.max_control, self.max_data_bytes);
+            let mut heard = std::mem::take(&mut self.heard);
+            heard.shrink_to_fit();
+            *self = Self { heard, ..Self::new(self.max_control, self.max_data_bytes) };
         }
     }
 
@@ -276,16 +337,33 @@ impl Queues {
         self.new.iter_mut().chain(&mut self.old)
     }
 
-    /// Drops what is large in the oldest message of whoever left most that may have something large, or the oldest where there is none;
-    /// whether there was one.
-    fn drop_oldest(&mut self, displaced: &mut Displaced) -> bool {
-        let Some(largest) = self.lanes_mut().max_by_key(|lane| lane.bytes) else { return false };
-        // Not looked for where there is none: that would be all of them, for each message that comes.
-        let mut messages = largest.messages.iter().take(if largest.large > 0 { usize::MAX } else { 0 });
-        let at = messages.position(|(_, message)| message.len() >= LARGE).unwrap_or_default();
-        let Some((since, oldest)) = largest.remove(at) else { return false };
-        let len = oldest.len();
-        let freed = match thinned(oldest, true, displaced) {
+    /// Bytes of those who have no grace.
+    fn bytes_without_grace(&self, now: Instant) -> usize {
+        let lanes = self.lanes().filter(|lane| !has_grace(&self.heard, now, lane.channel));
+        lanes.map(|lane| lane.bytes).sum()
+    }
+
+    /// Drops, of whoever left most, what is large in the oldest message that has something large; where there is none and what is small
+    /// `goes_too`, the oldest. Whether there was one. With a time, of those alone who have no grace then.
+    fn drop_oldest(
+        &mut self,
+        without_grace: Option<Instant>,
+        goes_too: bool,
+        displaced: &mut Displaced,
+    ) -> bool {
+        let Self { new, old, heard, .. } = self;
+        let may_drop =
+            |lane: &&mut Lane| without_grace.is_none_or(|now| !has_grace(heard, now, lane.channel));
+        let lanes = new.iter_mut().chain(old).filter(may_drop);
+        let Some(largest) = lanes.max_by_key(|lane| lane.bytes) else { return false };
+        let is_any = largest.large == 0;
+        if is_any && !goes_too {
+            return false;
+        }
+        let at = largest.messages.iter().position(|waiting| is_any || waiting.has_large);
+        let Some((at, oldest)) = at.and_then(|at| Some((at, largest.remove(at)?))) else { return false };
+        let len = oldest.message.len();
+        let freed = match thinned(oldest.message, true, displaced) {
             // It had nothing large.
             Some(rest) if rest.len() == len => {
                 displaced.add(&rest);
@@ -293,7 +371,7 @@ impl Queues {
             }
             Some(rest) => {
                 let freed = len - rest.len();
-                largest.insert(at, since, rest);
+                largest.insert(at, oldest.since, rest);
                 freed
             }
             None => len + MESSAGE_OVERHEAD,
@@ -302,23 +380,18 @@ impl Queues {
         true
     }
 
-    /// Notes that a sender was heard; whether it has grace.
-    fn hear(&mut self, now: Instant, channel: ChannelId) -> bool {
+    /// Notes that `bytes` came from a sender; whether it has grace.
+    fn hear(&mut self, now: Instant, channel: ChannelId, bytes: usize) -> bool {
         if let Some(heard) = self.heard.iter_mut().find(|heard| heard.channel == channel) {
-            let silence = now.saturating_duration_since(std::mem::replace(&mut heard.last, now));
-            if silence >= SILENT {
-                heard.grace = now + GRACE;
-            }
+            heard.on_heard(now, bytes);
             return now < heard.grace;
         }
-        // Channels that ended are forgotten with those that are silent: each would be as a new one.
-        self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
-        self.heard.push(Heard { channel, last: now, grace: now + GRACE });
+        // Channels that ended are forgotten with those that are silent: each will be as a new one.
+        if self.heard.len() >= HEARD {
+            self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
+        }
+        self.heard.push(Heard::first(channel, now));
         true
-    }
-
-    fn has_grace(&self, now: Instant, channel: ChannelId) -> bool {
-        self.heard.iter().any(|heard| heard.channel == channel && now < heard.grace)
     }
 
     fn pop_data(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
@@ -333,8 +406,8 @@ impl Queues {
                 self.old.push_back(lane);
                 continue;
             }
-            let may_drop = is_slow && !self.has_grace(now, lane.channel);
-            while let Some((since, message)) = lane.pop() {
+            let may_drop = is_slow && !has_grace(&self.heard, now, lane.channel);
+            while let Some(Waiting { since, message, .. }) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
                 let waited = now.saturating_duration_since(since);
                 let message = if may_drop && lane.codel.drops(now, waited, lane.bytes) {
@@ -409,7 +482,7 @@ mod tests {
     }
 
     fn next(queues: &mut Queues) -> Option<Item> {
-        queues.pop(moment(), true).0
+        queues.pop(moment(), true, true).0
     }
 
     fn moment() -> Instant {
@@ -477,7 +550,7 @@ mod tests {
             self.now += Duration::from_millis(1);
             self.credit += Self::BYTES_PER_MS.cast_signed();
             while self.credit > 0 {
-                let (item, displaced) = self.queues.pop(self.now, self.is_slow);
+                let (item, displaced) = self.queues.pop(self.now, self.is_slow, true);
                 self.dropped += displaced.packets;
                 let Some(Item::Data(message)) = item else { break };
                 self.credit -= message.len().cast_signed();
@@ -564,6 +637,78 @@ mod tests {
     }
 
     #[test]
+    fn what_a_sender_kept_is_not_what_anothers_message_costs() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(BOUND_MIN);
+        // The other one goes on beside it until its own grace is over.
+        while line.now < moment() + 2 * GRACE {
+            line.push(1, 100);
+            line.push(2, 100);
+            line.tick();
+        }
+        line.now += SILENT / 2;
+        line.push(2, 100);
+        line.now += SILENT / 2;
+        (0..180).for_each(|_| line.push(1, 1_400));
+        assert!(line.queues.data_bytes > 3 * BOUND_MIN, "or there was nothing to drop");
+        (0..200).for_each(|_| line.push(2, 100));
+        assert_eq!(line.dropped, 0);
+        // What has no grace has its bound all the same, and all have theirs.
+        (0..100).for_each(|_| line.push(2, 1_400));
+        assert!(line.dropped > 20, "{}", line.dropped);
+        let of = |lane: u32| line.queues.lanes().find(|it| it.channel.0 == lane).unwrap().bytes;
+        assert!(of(1) > 3 * BOUND_MIN && of(2) <= BOUND_MIN);
+    }
+
+    #[test]
+    fn a_message_of_the_largest_size_does_not_cost_the_small_ones_before_it() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        (0..5).for_each(|_| line.push(1, 100));
+        (0..60).for_each(|_| line.push(1, 1_400));
+        let mut builder = ForwardBuilder::new(ChannelId(1), Vec::new());
+        while builder.push(&[0; 1_400]) {}
+        let message = Bytes::from(builder.finish());
+        line.bound = Some(message.len());
+        let displaced = line.queues.push_data(line.now, ChannelId(1), message, line.bound);
+        assert_eq!(displaced.packets, 60);
+        while !line.queues.is_empty() {
+            let (item, _) = line.queues.pop(line.now, true, true);
+            let Some(Item::Data(message)) = item else { panic!("{item:?}") };
+            line.small += usize::from(message.len() < LARGE);
+        }
+        assert_eq!(line.small, 5);
+        // But of small ones alone no more than the bound wait, and the one that came.
+        (0..10_000).for_each(|_| line.push(1, 100));
+        assert!(line.queues.data_bytes <= BOUND_MIN + 300, "{}", line.queues.data_bytes);
+    }
+
+    #[test]
+    fn a_flow_that_begins_after_a_silence_is_given_no_more_than_the_bound() {
+        let mut line = Line::past_grace(1);
+        line.bound = Some(40 * Line::BYTES_PER_MS);
+        line.now += SILENT;
+        // Its handshake; a few round trips later the first of what it has, and twice as much each time.
+        line.push(1, 60);
+        for round in 0..8 {
+            (0..25).for_each(|_| line.tick());
+            (0..10 << round).for_each(|_| line.push(1, 1_400));
+            assert!(line.queues.data_bytes <= 40 * Line::BYTES_PER_MS, "in round {round}");
+        }
+        assert!(line.dropped > 0);
+    }
+
+    #[test]
+    fn control_goes_while_data_is_held_back() {
+        let mut queues = Queues::new(8, 1 << 20);
+        push(&mut queues, message(1, 1, 10));
+        queues.push_control(Control::Leave).unwrap();
+        assert_eq!(queues.pop(moment(), true, false).0, Some(Item::Control(Control::Leave)));
+        assert_eq!(queues.pop(moment(), true, false).0, None);
+        assert_eq!(queues.pop(moment(), true, true).0, Some(Item::Data(message(1, 1, 10))));
+    }
+
+    #[test]
     fn senders_that_ended_are_forgotten() {
         let mut queues = Queues::new(8, 1 << 20);
         for n in 0..10_000 {
@@ -571,9 +716,11 @@ mod tests {
             let mut builder = ForwardBuilder::new(ChannelId(n as u32), Vec::new());
             assert!(builder.push(&[0; 60]));
             queues.push_data(now, ChannelId(n as u32), builder.finish().into(), None);
-            assert!(queues.pop(now, true).0.is_some());
+            assert!(queues.pop(now, true, true).0.is_some());
             assert!(queues.heard.len() <= 1_001, "{}", queues.heard.len());
         }
+        queues.shrink();
+        assert!(!queues.heard.is_empty(), "who had nothing to say is no new one");
     }
 
     #[test]
@@ -632,7 +779,7 @@ mod tests {
         }
         assert!(queues.is_crowded_by(CHANNEL) && !queues.is_crowded_by(ChannelId(2)) && !queues.has_room());
         assert_eq!(queues.push_data(now, ChannelId(2), message(2, 60_000), None).packets, 3);
-        let of_two = std::iter::from_fn(|| queues.pop(now, true).0).filter(
+        let of_two = std::iter::from_fn(|| queues.pop(now, true, true).0).filter(
             |item| matches!(item, Item::Data(message) if Forward::parse(message).unwrap().channel == ChannelId(2)),
         );
         assert_eq!(of_two.count(), 2);

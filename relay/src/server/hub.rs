@@ -205,16 +205,11 @@ impl Hub {
         let Some(receiver) = to.binding().filter(|receiver| receiver.is_alive(now)) else {
             return dropped.datagrams_no_receiver.add(count);
         };
-        match receiver.pass_on(datagrams, stride) {
-            Ok(()) => {
-                forwarded.datagrams.add(count);
-                forwarded.bytes.add(bytes);
-            }
-            Err(error) => {
-                tracing::trace!(%error, "datagrams could not be passed on");
-                dropped.datagrams_full.add(count);
-            }
-        }
+        let sent = receiver.pass_on(datagrams, stride);
+        let left = u64::try_from(sent.div_ceil(stride)).unwrap_or(u64::MAX);
+        forwarded.datagrams.add(left);
+        forwarded.bytes.add(u64::try_from(sent).unwrap_or(u64::MAX));
+        dropped.datagrams_full.add(count.saturating_sub(left));
     }
 
     pub(super) fn drain(&self, within: Duration) {

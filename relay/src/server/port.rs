@@ -137,10 +137,10 @@ impl Port {
         self.waker.register(waker);
     }
 
-    /// The next thing to write.
-    pub(super) fn pop(&self, now: Instant, metrics: &Metrics) -> Option<Item> {
+    /// The next thing to write: control, or where that `takes_data`, data.
+    pub(super) fn pop(&self, now: Instant, takes_data: bool, metrics: &Metrics) -> Option<Item> {
         let mut inbox = lock(&self.inbox);
-        let (item, displaced) = inbox.queues.pop(now, self.known_bound().is_some());
+        let (item, displaced) = inbox.queues.pop(now, self.known_bound().is_some(), takes_data);
         if displaced.packets > 0 {
             metrics.dropped.queue_full.add(displaced.packets);
         }

@@ -109,15 +109,20 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Sends `contents`, datagrams of `stride` bytes each.
-    pub(super) fn send(&self, contents: &[u8], stride: usize) -> io::Result<()> {
+    /// Sends `contents`, datagrams of `stride` bytes each; the bytes of those that left.
+    pub(super) fn send(&self, contents: &[u8], stride: usize) -> usize {
         let are_several = contents.len() > stride;
         match self.send_call(contents, are_several.then_some(stride)) {
+            Ok(()) => contents.len(),
             // A way that does not cut segments (IPsec, or a narrow route) takes them one by one all the same.
             Err(error) if are_several && is_refusal(&error) => {
-                contents.chunks(stride).try_for_each(|datagram| self.send_call(datagram, None))
+                let sent = |datagram: &&[u8]| self.send_call(datagram, None).is_ok();
+                contents.chunks(stride).take_while(sent).map(<[u8]>::len).sum()
             }
-            other => other,
+            Err(error) => {
+                tracing::trace!(%error, "datagrams could not be passed on");
+                0
+            }
         }
     }
 
@@ -178,8 +183,8 @@ impl Binding {
         life.is_proven(now) && now.saturating_duration_since(life.heard) < SILENT
     }
 
-    /// Sends `datagrams` of `stride` bytes each to the client, under its own tag.
-    pub(super) fn pass_on(&self, datagrams: &mut [u8], stride: usize) -> io::Result<()> {
+    /// Sends `datagrams` of `stride` bytes each to the client, under its own tag; the bytes of those that left.
+    pub(super) fn pass_on(&self, datagrams: &mut [u8], stride: usize) -> usize {
         retag(datagrams, stride, self.tag);
         self.door.send(datagrams, stride)
     }

@@ -93,8 +93,10 @@ pub(super) struct Session<S> {
     pinged: bool,
     /// When something was last written, or there was nothing to write.
     progress: Instant,
-    /// Whether the socket takes no more for now.
+    /// Whether the socket takes no more for now, or is given no more.
     blocked: bool,
+    /// It is given no more until then.
+    held: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -123,6 +125,7 @@ impl<S: Line> Session<S> {
             pinged: false,
             progress: now,
             blocked: false,
+            held: None,
             timer: Box::pin(sleep(rules.patience.ping)),
         }
     }
@@ -146,7 +149,7 @@ impl<S: Line> Session<S> {
         match ending {
             Ending::Refused(refusal) => refuse(ws, link, *refusal).await,
             Ending::Asked => {
-                while let Some(item) = port.pop(Instant::now(), hub.metrics()) {
+                while let Some(item) = port.pop(Instant::now(), true, hub.metrics()) {
                     if let Item::Control(body) = item
                         && let Ok(message) = link.seal(&body)
                     {
@@ -274,10 +277,11 @@ impl<S: Line> Session<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ending> {
         let mut written = 0;
         let was_blocked = self.blocked;
+        self.held = self.held.filter(|until| *until > now);
         let idle = loop {
-            while self.ws.has_room()
-                && let Some(item) = self.port.pop(now, self.hub.metrics())
-            {
+            while self.ws.has_room() {
+                let takes_data = self.held(now).is_none();
+                let Some(item) = self.port.pop(now, takes_data, self.hub.metrics()) else { break };
                 let message = match item {
                     Item::Control(body) => self.link.seal(&body)?.into(),
                     Item::Data(message) => message,
@@ -292,10 +296,12 @@ impl<S: Line> Session<S> {
                 break false;
             }
         };
+        // To be held back is to wait for the line.
+        let idle = idle && self.held.is_none();
         if written > 0 {
             let waited =
                 if was_blocked { now.saturating_duration_since(self.progress) } else { Duration::ZERO };
-            self.port.set_bound(self.ws.on_written(written, waited));
+            self.port.set_bound(self.ws.on_written(now, written, waited));
         }
         if idle || written > 0 {
             self.progress = now;
@@ -304,7 +310,16 @@ impl<S: Line> Session<S> {
             self.wake_at(now + self.patience.write);
         }
         self.blocked = !idle;
+        if let Some(until) = self.held {
+            self.wake_at(until);
+        }
         Ok(())
+    }
+
+    /// Until when nothing but control is taken, because enough is under way.
+    fn held(&mut self, now: Instant) -> Option<Instant> {
+        self.held = self.held.or_else(|| self.ws.look(now));
+        self.held
     }
 
     /// Looks at the clock when the timer fires, and sets it for what is next.
@@ -335,6 +350,9 @@ impl<S: Line> Session<S> {
             }
             if let Some(pause) = &self.pause {
                 next = next.min(pause.until());
+            }
+            if let Some(until) = self.held {
+                next = next.min(until);
             }
             self.timer.as_mut().reset(next.max(now + Duration::from_millis(1)).into());
         }

@@ -1,8 +1,10 @@
 //! The sockets, and why each option is set.
 
+use shadowmesh_proto::queueing::{TCP_INFO_LEN, TcpInfo};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -100,6 +102,9 @@ pub(super) trait Line: AsyncRead + AsyncWrite + Unpin {
 
     /// How many bytes may be held unsent below it: what the line takes in a few milliseconds.
     fn hold_unsent(&mut self, bytes: usize);
+
+    /// What the kernel knows of it; `None` where it says too little.
+    fn info(&self) -> Option<TcpInfo>;
 }
 
 impl Line for TcpStream {
@@ -112,6 +117,19 @@ impl Line for TcpStream {
         if let Err(error) = SockRef::from(&*self).set_tcp_notsent_lowat(bytes) {
             tracing::debug!(%error, "a connection holds as much unsent as it did");
         }
+    }
+
+    #[expect(unsafe_code, reason = "no crate that is here has this option")]
+    fn info(&self) -> Option<TcpInfo> {
+        let mut info = [0_u8; TCP_INFO_LEN];
+        let mut len = libc::socklen_t::try_from(info.len()).ok()?;
+        // SAFETY: the descriptor is open as long as the stream is, and the kernel writes `len` bytes at most, which are there.
+        let result = unsafe {
+            let into = info.as_mut_ptr().cast();
+            libc::getsockopt(self.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut len)
+        };
+        let len = usize::try_from(len).ok().filter(|_| result == 0)?;
+        TcpInfo::parse(info.get(..len)?)
     }
 }
 

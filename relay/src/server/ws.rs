@@ -7,20 +7,21 @@
 //!
 //! Invariants:
 //! - A frame once begun is finished before anything else is written.
-//! - No more bytes than the line takes in a few milliseconds ([`Pace`]), beyond one message, are staged here, and as many are unsent in the
-//!   kernel: the rest waits in the client's queues, where control overtakes data and the oldest data can still be dropped.
+//! - No more bytes than the line takes in a few milliseconds ([`Pace`]), beyond one message, are staged here, as many are unsent in the
+//!   kernel, and little stands in the line ([`Flight`]): the rest waits in the client's queues, where control overtakes data and the oldest
+//!   data can still be dropped.
 
 use crate::core::limits::Full;
 use crate::server::refusal::retry;
 use crate::server::socket::Line;
 use bytes::{Buf as _, Bytes};
-use shadowmesh_proto::queueing::Pace;
+use shadowmesh_proto::queueing::{Flight, Pace};
 use shadowmesh_proto::wire::relay::{HTTP_PATH, MAX_MESSAGE};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
@@ -129,6 +130,7 @@ pub(super) struct WsStream<S> {
     /// Whether what was written may not have left the layer below.
     is_unflushed: bool,
     pace: Pace,
+    flight: Flight,
     /// What the socket was last told to hold unsent.
     unsent: usize,
 }
@@ -164,7 +166,8 @@ impl<S: Line> WsStream<S> {
             staged_bytes: 0,
             is_unflushed: false,
             pace: Pace::default(),
-            unsent: MAX_STAGED,
+            flight: Flight::default(),
+            unsent: 0,
         })
     }
 
@@ -186,10 +189,18 @@ impl<S: Line> WsStream<S> {
         self.staged_bytes < self.pace.ahead().min(MAX_STAGED)
     }
 
-    /// The socket took so many bytes, for which it had to be waited so long: that is how fast the line is. How many
+    /// Until when no data is to be staged, because enough is under way; then this is asked again.
+    pub(super) fn look(&mut self, now: Instant) -> Option<Instant> {
+        if self.flight.has_room() {
+            return None;
+        }
+        self.flight.look(now, self.io.info(), self.pace.ahead())
+    }
+
+    /// The socket took so many bytes by `now`, for which it had to be waited so long: that is how fast the line is. How many
     /// bytes may wait for it before it, if that is known.
-    pub(super) fn on_written(&mut self, bytes: usize, waited: Duration) -> Option<usize> {
-        self.pace.on_written(bytes, waited);
+    pub(super) fn on_written(&mut self, now: Instant, bytes: usize, waited: Duration) -> Option<usize> {
+        self.pace.on_written(now, bytes, waited);
         let ahead = self.pace.ahead().min(MAX_STAGED);
         if ahead.abs_diff(self.unsent) > self.unsent / 4 {
             self.unsent = ahead;
@@ -212,6 +223,7 @@ impl<S: Line> WsStream<S> {
 
     /// Stages a message behind what is staged.
     pub(super) fn stage(&mut self, message: Bytes) {
+        self.flight.on_given(message.len());
         self.push(Staged::message(message));
     }
 

@@ -150,8 +150,6 @@ pub struct ReceiveMarks {
     late: [Option<LateBlock>; LATE_BLOCKS],
     unreported: u32,
     since: Option<Instant>,
-    /// Whether the last report of a burst told of what is below its bitmap.
-    is_below_told: bool,
     /// Late packets opened and the blocks are full: the next one might go unmentioned.
     urgent: bool,
     /// Whether time alone makes a report due.
@@ -243,13 +241,9 @@ impl ReceiveMarks {
                 *slot = None;
             }
         }
-        // Each second one of a burst, and each that its bitmap has no room for: the other paths are repeated by those between.
-        if self.unreported >= ACK_EVERY {
-            self.is_below_told = !self.is_below_told || u64::from(self.unreported) > ACK_BITMAP;
+        if u64::from(self.unreported) > ACK_BITMAP {
             let newest = self.highest.iter().enumerate().filter(|(path, _)| self.news[*path]);
-            if let (true, Some((path, Some(highest)))) =
-                (self.is_below_told, newest.max_by_key(|(_, highest)| **highest))
-            {
+            if let Some((path, Some(highest))) = newest.max_by_key(|(_, highest)| **highest) {
                 report.push_below(path, *highest, window);
             }
         }
@@ -281,8 +275,8 @@ impl ReceiveMarks {
     }
 }
 
-/// Acknowledgements in the log. A report has at most 4 and is due at most every millisecond or 256 packets, so a reader that
-/// looks every 8,192 packets, or 32 ms, misses none.
+/// Acknowledgements in the log. A report has at most 4 and is due at most every millisecond or 1,024 packets, so a reader that
+/// looks every 32 ms misses none.
 const LOG: usize = 128;
 
 /// Acknowledgements on their way from the control task to the outbound thread: one writer, one reader. Each association has

@@ -109,6 +109,10 @@ impl SealKey {
     }
 
     /// Whether it may seal one more packet at `now`.
+    pub fn seals(&self, now: Instant) -> bool {
+        self.check(now).is_ok()
+    }
+
     pub(crate) fn check(&self, now: Instant) -> Result<(), SealError> {
         if now >= self.expires_at {
             Err(SealError::Expired)

@@ -61,7 +61,13 @@ for side in up down; do
         for host in a b; do lab_expect "$host was on $kind" lab_path "$host" "$kind"; done
         limit=$(jq -n "[3 * $plain, $LEAST_MS] | max | ceil")
         if [[ $kind == relay-ws ]]; then limit=$RELAYED_MS; fi
-        lab_measure "$kind, line $side: p99 of pings in the first $FIRST s" "$FIRST_P99" ms
+        first="$kind, line $side: p99 of pings in the first $FIRST s"
+        # By datagram a ping may be lost where the flows that begin overfill the line, as beside the tunnel. A stream loses none.
+        if [[ $kind == *-udp ]]; then
+            lab_measure "$first" "$FIRST_P99" ms
+        else
+            lab_took "$first" "$FIRST_P99" "$limit"
+        fi
         lab_took "$kind, line $side: p99 of pings under load" "$P99" "$limit"
     done
     wide

@@ -36,7 +36,9 @@ for host in a b; do
     lab_expect "$host is on direct-udp" lab_path "$host" direct-udp
     lab_measure "paths that $host changed" "$(lab_switches "$host")" moves
     # Segments that TCP took for reordered, and not for lost.
-    lab_measure "reorderings that TCP saw at $host" "$(on "$host" nstat -asz TcpExtTCPSACKReorder TcpExtTCPTSReorder | awk '!/^#/ { sum += $2 } END { print sum + 0 }')" times
+    reordered=$(on "$host" nstat -asz TcpExtTCPSACKReorder TcpExtTCPTSReorder | awk '!/^#/ { sum += $2 } END { print sum + 0 }')
+    lab_measure "reorderings that TCP saw at $host" "$reordered" times 0
+    ((reordered == 0)) || lab_fail "TCP saw segments out of order at $host"
 done
 # The slope of the line through all samples (least squares), kB an hour.
 for who in a b relay; do

@@ -155,6 +155,9 @@ fn transport_len(frame: &[u8], transport: Transport, at: usize) -> Result<usize,
     }
 }
 
+/// Extension headers are looked through until here: a frame of 64 KB may have thousands, and no honest one has more than a few.
+const FARTHEST: usize = 512;
+
 /// What an IPv6 header and the extension headers behind it say that follows, and where; only those whose form is the general one
 /// (RFC 8200 §4.3, §4.4, §4.6).
 fn behind_extensions(ip: &[u8]) -> Option<(u8, usize)> {
@@ -166,6 +169,9 @@ fn behind_extensions(ip: &[u8]) -> Option<(u8, usize)> {
     }
     let (mut number, mut at) = (*ip.get(6)?, 40);
     while matches!(number, HOP_BY_HOP | ROUTING | DESTINATION) {
+        if at > FARTHEST {
+            return None;
+        }
         let &[next, units] = ip.get(at..)?.first_chunk()?;
         (number, at) = (next, at + 8 * (1 + usize::from(units)));
     }

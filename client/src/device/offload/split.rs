@@ -49,6 +49,11 @@ impl<'f> Superframe<'f> {
         self.frame.len().saturating_sub(self.headers.payload_at).div_ceil(self.size).max(1)
     }
 
+    /// Bytes of its segments, as the kernel would cut it.
+    pub fn bytes(&self) -> usize {
+        self.frame.len() + (self.count() - 1) * self.headers.payload_at
+    }
+
     /// Its segments: frames of at most `longest` bytes where it is TCP and that leaves room for data, else as the kernel would cut it.
     #[must_use]
     pub fn segments(&self, longest: Option<usize>) -> Segments<'f> {

@@ -143,9 +143,8 @@ impl Merging {
         {
             return self.finish_if_ended(device, &mut refused);
         }
-        let flow = Flow::of(self.opened());
-        let there = flow.and_then(|flow| self.slots.iter().position(|slot| slot.merge.is_of(flow)));
-        if let Some(there) = there {
+        // Of a fragment, whose ports nobody knows, there may be several that it may not overtake.
+        for there in self.of_flow() {
             if there != self.current
                 && let Kind::Data(segment) = kind
                 && self.slots.get(there).is_some_and(|slot| slot.from == admitted.from)
@@ -208,12 +207,25 @@ impl Merging {
         let used = *self.used.get_or_insert(now);
         if now.saturating_duration_since(used) >= REST {
             (self.slots, self.spare, self.current, self.used) = Default::default();
+            // It may have been that frame alone.
+            self.is_udp_refused = false;
         }
     }
 
     /// When memory may be given back.
     pub(super) fn rests_at(&self) -> Option<Instant> {
         self.used.map(|used| used + REST)
+    }
+
+    /// The slots with what may be of the flow of the frame that was opened.
+    fn of_flow(&self) -> impl Iterator<Item = usize> + use<> {
+        let flow = Flow::of(self.opened());
+        let slots = self.slots.iter().enumerate().take(SLOTS);
+        let mut of_flow = 0_u32;
+        for (at, slot) in slots {
+            of_flow |= u32::from(flow.is_some_and(|flow| slot.merge.is_of(flow))) << at;
+        }
+        (0..SLOTS).filter(move |at| of_flow >> at & 1 == 1)
     }
 
     /// A slot that is empty. There is always one, or room for it.
@@ -459,6 +471,24 @@ mod tests {
         bench.flush();
         let expected = [&parts[0], &parts[1], &pure, &parts[2], &parts[3]];
         assert_eq!(bench.received().iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_fragment_overtakes_none_of_the_flows_that_it_may_be_of() {
+        let mut bench = Bench::new();
+        let datagrams = [1, 2, 3].map(|port| {
+            let mut made = made(Choice { is_tcp: false, tcp_options: 0, ..PLAIN }, &[port; 2 * 1348]);
+            made.frame[made.transport_at + 1] = port;
+            all(&Superframe::new(&made.header, &made.frame).unwrap(), None).remove(0)
+        });
+        datagrams.iter().for_each(|datagram| bench.come(0, datagram));
+        // The first of a larger one of the last flow: its ports are not looked at, since the others have none.
+        let mut fragment = datagrams[2].clone();
+        fragment[20] |= 0x20;
+        bench.come(0, &fragment);
+        bench.flush();
+        let received = bench.received();
+        assert_eq!((received.len(), &received[3]), (4, &fragment));
     }
 
     #[test]

@@ -296,6 +296,11 @@ impl Association {
         self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + TURN > limits.packets
     }
 
+    /// Whether its key seals one more packet.
+    pub(super) fn seals(&self, now: Instant) -> bool {
+        self.half.key().is_some_and(|key| key.seals(now))
+    }
+
     /// Bytes of memory that its packets lie in.
     pub(super) const fn memory(&self) -> usize {
         self.half.memory()

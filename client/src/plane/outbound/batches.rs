@@ -31,11 +31,13 @@ pub(super) struct Batches {
     pub(super) datagrams: Datagrams,
     /// How many peers have frames that wait for a stream.
     pub(super) queued: usize,
+    /// Bytes of those, when they were last counted.
+    pub(super) queued_bytes: usize,
 }
 
 impl Batches {
     pub(super) const fn new(datagrams: Datagrams) -> Self {
-        Self { open: Vec::new(), room: ROOM_MIN, datagrams, queued: 0 }
+        Self { open: Vec::new(), room: ROOM_MIN, datagrams, queued: 0, queued_bytes: 0 }
     }
 
     /// Whether packets for `via` are taken without piling up.

@@ -39,7 +39,7 @@ use super::Fact;
 use super::memory;
 use super::snapshot::{PlaneCounters, Snapshot, add};
 use super::wake::Waker;
-use crate::device::offload::{Cutting, Superframe, complete, is_dhcp};
+use crate::device::offload::{Cutting, Superframe, complete, is_dhcp, partial_header};
 use crate::device::{Device, DeviceFault, Segmentation, VnetHeader};
 use crate::switch::{Forwarder, Limits, LocalNews, LoopState, News};
 use crate::transport::udp::DatagramSocket;
@@ -239,6 +239,11 @@ impl Outgoing<'_> {
         self.superframe().map_or(1, |superframe| superframe.count())
     }
 
+    /// Bytes of all that it stands for: each has the headers.
+    fn bytes(&self) -> usize {
+        self.superframe().map_or(self.frame().len(), |superframe| superframe.bytes())
+    }
+
     /// Has its checksum made, if that was left out of a single frame.
     fn complete(&mut self) {
         if self.header.segmentation() == Segmentation::None && self.header.needs_checksum() {
@@ -336,6 +341,8 @@ impl Outbound {
         if self.is_held_back(now, &snapshot) || self.is_full(now, &snapshot) {
             return Ok(None);
         }
+        // It may be the answer to the first frame of a station, of which nothing else is known.
+        self.take_news(now);
         let turn = self.read(now, &snapshot, buffer, 1)?;
         self.speak(now, &snapshot)?;
         self.end_turn(now, &snapshot);
@@ -353,6 +360,7 @@ impl Outbound {
         now: Instant,
         buffer: &mut [u8],
     ) -> Result<ControlFlow<(), Option<Rest>>, DeviceFault> {
+        self.is_called = false;
         if !self.take_commands(now) {
             return Ok(ControlFlow::Break(()));
         }
@@ -416,10 +424,15 @@ impl Outbound {
             self.snapshot = published;
             self.look_at_routes(now);
         }
+        self.take_news(now);
+        true
+    }
+
+    /// Takes in what the switch's other half learned.
+    fn take_news(&mut self, now: Instant) {
         while let Ok(news) = self.news.try_recv() {
             self.forwarder.handle_news(&self.snapshot.directory, news, now);
         }
-        true
     }
 
     /// Takes in a new picture.
@@ -494,8 +507,9 @@ impl Outbound {
         }
     }
 
+    /// Of peers to which there is a way. What is kept for others was never handed over.
     fn rings(&mut self) -> impl Iterator<Item = &mut Association> {
-        self.peers.iter_mut().flat_map(Peer::associations)
+        self.peers.iter_mut().filter(|peer| peer.via().is_some()).flat_map(Peer::associations)
     }
 
     /// Reads frames, `most` of them or one more that stands for several, and sends them.
@@ -602,7 +616,10 @@ impl Outbound {
             outgoing.mark();
             return self.send(now, snapshot, slot, outgoing.plaintext);
         }
-        let Some(mut cutting) = Cutting::new(&outgoing.header, outgoing.plaintext, longest(snapshot, slot))
+        // Who gets the segments looks for the headers in them (protocol §5): behind those that he does not know he finds none.
+        let is_found = partial_header(outgoing.frame()).is_some();
+        let Some(mut cutting) =
+            Cutting::new(&outgoing.header, outgoing.plaintext, longest(snapshot, slot)).filter(|_| is_found)
         else {
             return self.send_too(now, snapshot, slot, outgoing);
         };
@@ -693,6 +710,8 @@ impl Outbound {
     /// Seals what waits for streams, as far as they have room: peers take turns.
     fn serve(&mut self, now: Instant, snapshot: &Snapshot) {
         let mut blocked = 0;
+        let queued = self.queued.iter().filter_map(|slot| self.peers.get(usize::try_from(slot.0).ok()?));
+        self.batches.queued_bytes = queued.map(Peer::queued_bytes).sum();
         while blocked < self.queued.len()
             && let Some(slot) = self.queued.pop_front()
         {

@@ -413,13 +413,23 @@ impl Peer {
         add(&counters.tx_dropped, dropped);
     }
 
+    /// Bytes of the frames that wait for the stream.
+    pub(super) const fn queued_bytes(&self) -> usize {
+        self.flows.bytes()
+    }
+
     fn stream<'s>(&self, ctx: &Context<'s>) -> Option<&'s StreamHandle> {
         ctx.snapshot.stream(self.way?.via)
     }
 
     fn queue_limit(&self, ctx: &Context<'_>) -> usize {
         let worth = self.stream(ctx).and_then(StreamHandle::patience).unwrap_or_default();
-        let share = (QUEUE_BYTES_ALL / ctx.batches.queued.max(1)).max(QUEUE_BYTES_LEAST);
+        // Those who filled theirs when few waited keep what they have, until they are sent something more.
+        let share = if ctx.batches.queued_bytes < QUEUE_BYTES_ALL {
+            (QUEUE_BYTES_ALL / ctx.batches.queued.max(1)).max(QUEUE_BYTES_LEAST)
+        } else {
+            QUEUE_BYTES_LEAST
+        };
         worth.clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX).min(share)
     }
 
@@ -449,6 +459,11 @@ impl Peer {
             admit(&mut self.backlog, association, ctx, self.way, self.doubted, LARGEST_USUAL)
         });
         if admission == Some(Admission::Queue) {
+            return Served::Blocked;
+        }
+        // The key is used up, and the frame that found it so waits for the next. More than a few have room here, and not there.
+        let seals = self.association.as_ref().is_some_and(|association| association.seals(ctx.now));
+        if admission.is_some() && !self.waiting.is_empty() && !seals {
             return Served::Blocked;
         }
         // What another path takes, or the ring, goes however long it waited: it was no queue that made it wait. Nor may a stream be called

@@ -45,7 +45,7 @@ impl Outbound {
 
     /// Sends a frame to each peer that is to get it.
     fn flood(&mut self, now: Instant, snapshot: &Snapshot, flood: Flood, outgoing: &mut Outgoing<'_>) {
-        let (directory, len) = (&snapshot.directory, outgoing.frame().len());
+        let (directory, len) = (&snapshot.directory, outgoing.bytes());
         for (slot, route) in slots(&snapshot.peers) {
             match self.forwarder.admit(directory, slot, flood, len, now) {
                 Admission::Pass => {

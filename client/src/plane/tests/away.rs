@@ -111,7 +111,7 @@ impl Sender {
 
     /// Its peer's data goes over a relay's stream from now on.
     fn relay(&mut self) -> Relay {
-        let (handle, stream) = stream_queue(self.lockstep.plane().outbound_waker());
+        let (handle, stream) = wide_stream_queue(self.lockstep.plane().outbound_waker());
         self.snapshot.streams[0] = Some(handle);
         self.snapshot.peers[0].via = Some(Via::from(CHANNEL));
         self.lockstep.plane().publish(self.snapshot.clone());
@@ -276,6 +276,22 @@ fn a_peer_that_acknowledges_nothing_leaves_others_memory_for_what_may_have_to_go
     a.until_secs(1);
     let again: BTreeSet<_> = a.left().into_iter().collect();
     assert!(again.len() > 700, "half of the memory is its own: {}", again.len());
+}
+
+#[test]
+fn what_is_kept_for_a_peer_that_is_away_is_not_taken_for_one_that_acknowledges_nothing() {
+    let mut a = Sender::with_pool(RingLimits::default(), ChunkPool::new(2 << 20));
+    a.route(PeerSlot(1), true, false);
+    a.route(PEER, true, false);
+    a.route(PEER, false, false);
+    a.send(2, 1_400, 1000);
+    assert!(a.left().is_empty());
+    a.send(3, 1_500, 1000);
+    assert_eq!(a.left().len(), 1_500);
+    a.route(PEER, true, false);
+    a.until_secs(2);
+    assert_eq!(a.left().into_iter().collect::<BTreeSet<_>>(), (0..1_400).collect());
+    assert_eq!(a.lost(PEER), 0);
 }
 
 #[test]
@@ -560,7 +576,7 @@ fn one_peer_in_doubt_does_not_hold_up_another() {
 #[test]
 fn a_connection_that_falls_silent_loses_nothing_and_what_waited_for_it_goes_by_the_next_path() {
     let mut a = Sender::new(RingLimits::default());
-    let (handle, mut taker) = stream_queue(a.lockstep.plane().outbound_waker());
+    let (handle, mut taker) = wide_stream_queue(a.lockstep.plane().outbound_waker());
     let link = TcpLink { number: 1, remote: "192.0.2.1:5".parse().unwrap() };
     a.snapshot.links = vec![(link, handle.clone())];
     a.snapshot.peers[0].via = Some(Via::Tcp(link));
@@ -586,7 +602,7 @@ fn a_connection_that_falls_silent_loses_nothing_and_what_waited_for_it_goes_by_t
     assert!(!handle.has_room());
     let (sealed, dropped) = counted(&a);
     let queued = sealed - 2_000;
-    assert!(dropped == 0 && queued <= queue::STREAM_QUEUE_BYTES as u64 / 1000, "{queued} were sealed");
+    assert!(dropped == 0 && queued <= BYTES_MAX as u64 / 1000, "{queued} were sealed");
     // Until there is another path.
     a.now += Duration::from_millis(500);
     a.snapshot.peers[0].given_up[usize::from(PathKind::DirectTcp.slot().number())] += 1;

@@ -4,7 +4,9 @@ use super::*;
 use crate::device::VnetHeader;
 use crate::device::offload::Superframe;
 use crate::device::offload::superframes::{Choice, all, made};
+use crate::switch::{BitRate, FloodBudget, Protection, Reach};
 use shadowmesh_proto::wire::header::DATA_OVERHEAD;
+use std::sync::atomic::AtomicU64;
 
 const TCP: Choice =
     Choice { tags: 0, is_v6: false, is_tcp: true, ip_options: 0, tcp_options: 3, flags: 0x18, size: 1348 };
@@ -80,6 +82,39 @@ fn a_superframe_to_all_is_cut_for_each_as_his_path_is() {
         received[0].len() >= whole.len() && received[1].len() >= narrow.len()
     });
     assert_eq!(received, [whole, narrow]);
+}
+
+#[test]
+fn behind_a_header_that_members_do_not_know_checksums_are_made() {
+    let (mut a, b, _) = two();
+    // A host identity protocol header (RFC 7401), which is none of those that are walked, in front of what is said to be TCP there.
+    let (header, mut frame, _) = superframe(Choice { is_v6: true, ..TCP }, None);
+    let (network, transport) = (14, usize::from(header.checksum_start));
+    let next = std::mem::replace(&mut frame[network + 6], 139);
+    frame.splice(transport..transport, [next, 0, 0, 0, 0, 0, 0, 0]);
+    let len = u16::from_be_bytes([frame[network + 4], frame[network + 5]]) + 8;
+    frame[network + 4..network + 6].copy_from_slice(&len.to_be_bytes());
+    let header =
+        VnetHeader { checksum_start: header.checksum_start + 8, header_len: header.header_len + 8, ..header };
+    let segments = all(&Superframe::new(&header, &frame).unwrap(), None);
+    write(&a, header, &frame);
+    assert_eq!(carry(&mut a, &b, segments.len()), segments);
+}
+
+#[test]
+fn a_superframe_to_all_costs_what_leaves_and_not_what_the_kernel_handed_over() {
+    let (mut a, _b, _) = two();
+    a.protect(Protection { flood_budget: FloodBudget::Rate(BitRate::MIN), ..Protection::default() });
+    // A byte in each of a hundred datagrams: 4.3 KB of frames, of which 48 KiB may go at once.
+    let made = made(Choice { is_tcp: false, tcp_options: 0, size: 1, ..TCP }, &[7; 100]);
+    let mut frame = made.frame;
+    frame[..6].fill(0xff);
+    (0..40).for_each(|_| write(&a, made.header, &frame));
+    let broadcasts = |counts: &[AtomicU64; 4]| counts[Reach::Broadcast.index()].load(Relaxed);
+    let passed = |a: &Node| broadcasts(&a.counters(PEER).tx_flooded);
+    let refused = |a: &Node| broadcasts(&a.counters(PEER).tx_over_budget);
+    until("all to be looked at", || passed(&a) + refused(&a) == 40);
+    assert!((11..=13).contains(&passed(&a)), "{} passed", passed(&a));
 }
 
 #[test]

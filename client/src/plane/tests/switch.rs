@@ -34,7 +34,7 @@ impl Node {
         self.publish();
     }
 
-    fn protect(&mut self, protection: Protection) {
+    pub(super) fn protect(&mut self, protection: Protection) {
         self.change(|directory| directory.with_protection(protection));
     }
 

@@ -3,7 +3,7 @@
 //! # Writing
 //!
 //! Control before data. Whatever waits is written and flushed in one go, so batches grow with the load and no timer delays
-//! a lone packet.
+//! a lone packet. Data waits while enough of it is under way ([`StreamQueue::held`]).
 //!
 //! # Ending
 //!
@@ -142,6 +142,7 @@ async fn write(
     mut data: StreamQueue,
 ) -> StreamError {
     loop {
+        let held = data.held(Instant::now().into_std(), || outside::info(socket.as_ref()?));
         let (first, mut sent) = tokio::select! {
             biased;
             message = control.recv() => match message {
@@ -151,7 +152,8 @@ async fn write(
                     return closed.map_or_else(StreamError::Broken, |()| StreamError::Ended);
                 }
             },
-            Some(message) = data.next() => {
+            () = outside::look_again(held), if held.is_some() => continue,
+            Some(message) = data.next(), if held.is_none() => {
                 let len = message.len();
                 (message, len)
             }
@@ -161,7 +163,9 @@ async fn write(
         while result.is_ok() && sent < WRITE_ROUND {
             if let Ok(message) = control.try_recv() {
                 result = sink.feed(Message::Binary(message)).await;
-            } else if let Some(message) = data.try_next() {
+            } else if data.may_go_on()
+                && let Some(message) = data.try_next()
+            {
                 sent += message.len();
                 result = sink.feed(Message::Binary(message)).await;
             } else {
@@ -172,7 +176,7 @@ async fn write(
             result = sink.flush().await;
         }
         if sent > 0
-            && let Some(unsent) = data.on_written(sent, began.elapsed())
+            && let Some(unsent) = data.on_written(Instant::now().into_std(), sent, began.elapsed())
             && let Some(socket) = &socket
         {
             outside::hold_unsent(socket, unsent);

@@ -203,7 +203,7 @@ async fn read(
     }
 }
 
-/// Control before data. Ends well when it is not needed any more, once what was said before is on its way.
+/// Control before data, and no data while enough of it is under way. Ends well when it is not needed any more, once what was said before is on its way.
 async fn write(
     mut writer: WriteHalf<'_>,
     mut control: mpsc::Receiver<Bytes>,
@@ -213,6 +213,7 @@ async fn write(
     let due = usual.as_ref().map_or_else(Instant::now, |usual| usual.due);
     let mut remembered = std::pin::pin!(sleep_until(due));
     loop {
+        let held = data.held(Instant::now().into_std(), || outside::info(writer.as_ref()));
         let (message, sent) = tokio::select! {
             biased;
             () = &mut remembered, if usual.is_some() => {
@@ -225,7 +226,8 @@ async fn write(
                 let Some(message) = message else { return Ok(writer.shutdown().await?) };
                 (message, 0)
             }
-            Some(message) = data.next() => {
+            () = outside::look_again(held), if held.is_some() => continue,
+            Some(message) = data.next(), if held.is_none() => {
                 let len = message.len();
                 (message, len)
             }
@@ -234,7 +236,7 @@ async fn write(
         let began = Instant::now();
         writer.write_all_buf(&mut Buf::chain(&len.to_be_bytes()[..], message)).await?;
         if sent > 0
-            && let Some(unsent) = data.on_written(sent, began.elapsed())
+            && let Some(unsent) = data.on_written(Instant::now().into_std(), sent, began.elapsed())
         {
             outside::hold_unsent(writer.as_ref(), unsent);
         }

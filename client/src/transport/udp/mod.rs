@@ -93,7 +93,7 @@ impl DatagramSocket {
     /// Sends one datagram, or several of `segment` bytes of which the last may be shorter.
     ///
     /// # Errors
-    /// `WouldBlock` when the kernel's buffer is full: nothing was sent. Any other: at least one of them was not sent and never
+    /// `WouldBlock` when the kernel's buffer is full: nothing was sent, or where segments are refused, not all. Any other: at least one of them was not sent and never
     /// will be.
     pub fn send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         match self {
@@ -147,15 +147,13 @@ impl KernelSocket {
         segment: usize,
     ) -> io::Result<()> {
         let mut result = Ok(());
-        for (number, datagram) in contents.chunks(segment).enumerate() {
+        for datagram in contents.chunks(segment) {
             self.refusals.on_single(to);
             match self.send_call(address, datagram, None) {
                 Ok(()) => {}
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => result = Err(error),
-                Err(error) if number == 0 => return Err(error),
-                // Blocked half-way: the rest is lost like a datagram on the way, for the first ones must not go twice. Whoever asked how many
-                // segments a call may carry hands over one at a time from now on.
-                Err(_) => return Err(io::ErrorKind::Other.into()),
+                // All of them go again when there is room, and their receiver drops those that it has.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(error) => result = Err(error),
             }
         }
         result

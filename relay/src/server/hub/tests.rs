@@ -53,14 +53,15 @@ impl Client {
             version: UNSAID,
         };
         hub.register(conn, &port, registration).unwrap();
-        let Some(Item::Control(Control::Registered { stun_token, .. })) = port.pop(now, hub.metrics()) else {
+        let Some(Item::Control(Control::Registered { stun_token, .. })) = port.pop(now, true, hub.metrics())
+        else {
             panic!("not registered")
         };
         Self { conn, port, token: stun_token, at, said: None, tag: None }
     }
 
     fn heard(&self) -> Vec<Control> {
-        let next = || match self.port.pop(Instant::now(), &Metrics::default())? {
+        let next = || match self.port.pop(Instant::now(), true, &Metrics::default())? {
             Item::Control(body) => Some(body),
             Item::Data(_) => panic!("nobody sends over streams here"),
         };

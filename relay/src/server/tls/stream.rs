@@ -11,6 +11,7 @@
 
 use crate::server::socket::Line;
 use rustls::{IoState, ServerConnection};
+use shadowmesh_proto::queueing::TcpInfo;
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
@@ -232,5 +233,10 @@ impl Line for TlsStream {
     fn hold_unsent(&mut self, bytes: usize) {
         self.tls.set_buffer_limit(Some(bytes.clamp(UNSENT_MIN, UNSENT_MAX)));
         self.tcp.hold_unsent(bytes);
+    }
+
+    /// Of what the library holds it knows nothing: that is bounded by itself.
+    fn info(&self) -> Option<TcpInfo> {
+        self.tcp.info()
     }
 }

@@ -32,6 +32,9 @@ const FLOWS: usize = 256;
 /// Bytes of buffers that are kept for the next frames, until the next rest: as much as mostly waits at most.
 const SPARE_BYTES: usize = 1 << 20;
 
+/// A buffer that is so many times as large as the frame is not used for it.
+const WASTE: usize = 4;
+
 /// What waits for one peer.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
@@ -105,7 +108,7 @@ impl Flows {
         while self.bytes + plaintext.len() > limit && self.drop_oldest_of_largest() {
             dropped += 1;
         }
-        let mut bytes = self.spare.take();
+        let mut bytes = self.spare.take(plaintext.len());
         bytes.extend_from_slice(plaintext);
         let Some(flow) = self.flows.get_mut(at) else { return dropped };
         flow.bytes += bytes.len();
@@ -227,10 +230,13 @@ impl Flows {
 }
 
 impl Spare {
-    /// An empty one.
-    fn take(&mut self) -> Vec<u8> {
-        let mut buffer = self.buffers.pop().unwrap_or_default();
+    /// An empty one for so many bytes, not many times as large: what waits is counted by its bytes.
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        let Some(mut buffer) = self.buffers.pop() else { return Vec::with_capacity(len) };
         self.bytes -= buffer.capacity();
+        if buffer.capacity() > WASTE * len {
+            return Vec::with_capacity(len);
+        }
         buffer.clear();
         buffer
     }

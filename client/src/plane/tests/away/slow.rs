@@ -82,6 +82,30 @@ fn a_relay_that_reads_nothing_holds_up_nobody_who_has_another_way() {
 }
 
 #[test]
+fn what_waits_for_a_stream_waits_for_the_next_key_as_well() {
+    let (mut a, mut relay) = behind_a_relay(RingLimits::default());
+    let add = |a: &Sender, key| a.lockstep.plane().outbound(OutboundCommand::AddKey { slot: FAR, key });
+    // It seals twice as many (protocol §4.8).
+    add(&a, keys(5).0.with_limit(150));
+    a.send(2, 800, 1000);
+    assert!(a.sealed(FAR) < 300);
+    let take = |a: &mut Sender, relay: &mut Relay| {
+        for _ in 0..50 {
+            while relay.take().is_some() {}
+            a.run();
+        }
+    };
+    // The stream has room for all of them, and no time passes.
+    take(&mut a, &mut relay);
+    assert_eq!((a.sealed(FAR), a.dropped(FAR)), (300, 0));
+    add(&a, keys(6).0);
+    a.run();
+    take(&mut a, &mut relay);
+    assert_eq!((a.sealed(FAR), a.dropped(FAR)), (800, 0));
+    assert_eq!(relay.received, [true; 800]);
+}
+
+#[test]
 fn a_relay_that_drains_a_trickle_sets_the_pace_of_nobody_else() {
     let (mut a, mut relay) = behind_a_relay(RingLimits::default());
     let mut taken = vec![];
@@ -172,7 +196,7 @@ impl Relay {
         {
             self.line -= message.len().cast_signed();
             let took = Duration::from_secs_f64(message.len() as f64 / rate as f64 / 1000.0);
-            self.stream.on_written(message.len(), took);
+            self.stream.on_written(a.now, message.len(), took);
             let forward = Forward::parse(&message).unwrap();
             counters.extend(forward.packets().map(|packet| Header::parse(packet).unwrap().counter));
             a.run();
