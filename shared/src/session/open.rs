@@ -68,7 +68,7 @@ impl OpenHalf {
         Self { opener: Opener::new(), marks: ReceiveMarks::default(), bytes: 0 }
     }
 
-    /// The same, for a sender that keeps nothing ([`RingLimits::NOTHING`]): of what it is told it needs no more than that
+    /// The same, for a sender that keeps nothing ([`RingLimits::NOTHING`](super::RingLimits::NOTHING)): of what it is told it needs no more than that
     /// its packets arrive, so a report is due each 20 ms at most.
     pub fn reporting_seldom() -> Self {
         Self { marks: ReceiveMarks::seldom(), ..Self::new() }

@@ -302,7 +302,7 @@ impl RelayHost {
     pub(super) fn pump(&mut self, now: Instant) {
         for conn in self.conns.values_mut() {
             while conn.down.bytes() < self.window {
-                let (item, displaced) = conn.queues.pop(now, false);
+                let (item, displaced) = conn.queues.pop(now, false, true);
                 self.displaced += displaced.packets;
                 let bytes = match item {
                     Some(Item::Control(body)) => match conn.link.seal(&body) {

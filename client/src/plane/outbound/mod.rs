@@ -241,7 +241,7 @@ impl Outgoing<'_> {
 
     /// Bytes of all that it stands for: each has the headers.
     fn bytes(&self) -> usize {
-        self.superframe().map_or(self.frame().len(), |superframe| superframe.bytes())
+        self.superframe().map_or_else(|| self.frame().len(), |superframe| superframe.bytes())
     }
 
     /// Has its checksum made, if that was left out of a single frame.
