@@ -170,7 +170,7 @@ pub struct Node {
     /// MTU of the TAP device, bytes.
     pub mtu: u16,
     /// Queues of the TAP device.
-    pub queues: u32,
+    pub queues: usize,
 }
 
 /// Access rules in force.

@@ -431,6 +431,49 @@ fn what_waited_for_a_relay_and_was_dropped_there_goes_once_more() {
 }
 
 #[test]
+fn what_all_arrived_and_nobody_told_of_does_not_hold_up_what_is_new() {
+    let (mut a, mut b, marks) = two();
+    a.snapshot.peers[0].patience = Duration::from_millis(20);
+    // More than a relay is given at a time.
+    let all = 400;
+    (0..all).for_each(|n| a.send(2, n, 1000));
+    let (mut received, mut told) = (0, 0);
+    until("all to arrive, and to be told of in vain", || {
+        while let Some(message) = a.queue.as_mut().unwrap().try_next() {
+            a.queue.as_ref().unwrap().on_sent(message.len());
+            b.deliver(OTHER, &message);
+        }
+        received += std::iter::from_fn(|| b.wire.receive().unwrap()).count();
+        while let Ok(fact) = b.output.facts.try_recv() {
+            if let Fact::AckDue(_, via, report) = fact {
+                assert_eq!((via, report.is_news()), (Some(OTHER.into()), true));
+                told = report.floor();
+            }
+        }
+        told == u64::from(all)
+    });
+    a.route(PEER, Some(CHANNEL));
+    a.send(2, all, 1000);
+    let mut newest = None;
+    until("what is new", || {
+        while let Some(message) = a.queue.as_mut().unwrap().try_next() {
+            a.queue.as_ref().unwrap().on_sent(message.len());
+            b.deliver(CHANNEL, &message);
+        }
+        while let Ok(fact) = b.output.facts.try_recv() {
+            if let Fact::AckDue(_, via, report) = fact {
+                assert_eq!(via, Some(CHANNEL.into()), "where it comes from");
+                marks.record(report.paths(), report.floor());
+            }
+        }
+        newest = b.wire.receive().unwrap().map(|frame| number(&frame));
+        newest.is_some()
+    });
+    assert_eq!((newest, received), (Some(all), all as usize));
+    assert_eq!(a.counters(PEER).lost.load(Relaxed), 0);
+}
+
+#[test]
 fn packets_of_own_sockets_do_not_enter_the_tunnel() {
     let (mut a, b, _) = two();
     // UDP from 192.0.2.7, port 41641, as the bridge that the device is a port of hands it over.

@@ -138,8 +138,6 @@ impl Both {
             {
                 // The other thread lives as long as this one.
                 let _ = self.give.send(outbound);
-                // Of a rest before that it knows nothing when it has both again.
-                self.rested = None;
                 continue;
             }
             match (inn, out) {

@@ -165,6 +165,8 @@ struct Lane {
     /// Those that have something large in them.
     large: usize,
     bytes: usize,
+    /// Until when its sender has grace.
+    grace: Instant,
     /// Bytes that it may still send in its turn; below zero what it sent beyond.
     deficit: isize,
     codel: CoDel,
@@ -186,12 +188,13 @@ const COPY_BELOW: usize = 16 * 1024;
 const COPY_ALWAYS: usize = 2 * 1024;
 
 impl Lane {
-    const fn new(channel: ChannelId) -> Self {
+    const fn new(channel: ChannelId, grace: Instant) -> Self {
         Self {
             channel,
             messages: VecDeque::new(),
             large: 0,
             bytes: 0,
+            grace,
             deficit: QUANTUM.cast_signed(),
             codel: CoDel::new(),
         }
@@ -219,10 +222,6 @@ impl Lane {
         self.large -= usize::from(waiting.has_large);
         Some(waiting)
     }
-}
-
-fn has_grace(heard: &[Heard], now: Instant, channel: ChannelId) -> bool {
-    heard.iter().any(|heard| heard.channel == channel && now < heard.grace)
 }
 
 impl Queues {
@@ -262,8 +261,11 @@ impl Queues {
     ) -> Displaced {
         let mut displaced = Displaced::default();
         let cost = message.len() + MESSAGE_OVERHEAD;
-        let has_grace = self.hear(now, channel, message.len());
-        if let Some(bound) = bound.filter(|_| !has_grace) {
+        let grace = self.hear(now, channel, message.len());
+        if let Some(lane) = self.lanes_mut().find(|lane| lane.channel == channel) {
+            lane.grace = grace;
+        }
+        if let Some(bound) = bound.filter(|_| now >= grace) {
             let bound = bound.max(BOUND_MIN);
             loop {
                 let waits = self.bytes_without_grace(now);
@@ -282,7 +284,7 @@ impl Queues {
         };
         self.data_bytes += cost;
         if !self.lanes().any(|lane| lane.channel == channel) {
-            self.new.push_back(Lane::new(channel));
+            self.new.push_back(Lane::new(channel, grace));
         }
         if let Some(lane) = self.lanes_mut().find(|lane| lane.channel == channel) {
             lane.push(now, message);
@@ -339,8 +341,7 @@ impl Queues {
 
     /// Bytes of those who have no grace.
     fn bytes_without_grace(&self, now: Instant) -> usize {
-        let lanes = self.lanes().filter(|lane| !has_grace(&self.heard, now, lane.channel));
-        lanes.map(|lane| lane.bytes).sum()
+        self.lanes().filter(|lane| now >= lane.grace).map(|lane| lane.bytes).sum()
     }
 
     /// Drops, of whoever left most, what is large in the oldest message that has something large; where there is none and what is small
@@ -351,10 +352,8 @@ impl Queues {
         goes_too: bool,
         displaced: &mut Displaced,
     ) -> bool {
-        let Self { new, old, heard, .. } = self;
-        let may_drop =
-            |lane: &&mut Lane| without_grace.is_none_or(|now| !has_grace(heard, now, lane.channel));
-        let lanes = new.iter_mut().chain(old).filter(may_drop);
+        let may_drop = |lane: &&mut Lane| without_grace.is_none_or(|now| now >= lane.grace);
+        let lanes = self.lanes_mut().filter(may_drop);
         let Some(largest) = lanes.max_by_key(|lane| lane.bytes) else { return false };
         let is_any = largest.large == 0;
         if is_any && !goes_too {
@@ -380,18 +379,18 @@ impl Queues {
         true
     }
 
-    /// Notes that `bytes` came from a sender; whether it has grace.
-    fn hear(&mut self, now: Instant, channel: ChannelId, bytes: usize) -> bool {
+    /// Notes that `bytes` came from a sender; until when it has grace.
+    fn hear(&mut self, now: Instant, channel: ChannelId, bytes: usize) -> Instant {
         if let Some(heard) = self.heard.iter_mut().find(|heard| heard.channel == channel) {
             heard.on_heard(now, bytes);
-            return now < heard.grace;
+            return heard.grace;
         }
         // Channels that ended are forgotten with those that are silent: each will be as a new one.
         if self.heard.len() >= HEARD {
             self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
         }
         self.heard.push(Heard::first(channel, now));
-        true
+        now + GRACE
     }
 
     fn pop_data(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {
@@ -406,7 +405,7 @@ impl Queues {
                 self.old.push_back(lane);
                 continue;
             }
-            let may_drop = is_slow && !has_grace(&self.heard, now, lane.channel);
+            let may_drop = is_slow && now >= lane.grace;
             while let Some(Waiting { since, message, .. }) = lane.pop() {
                 self.data_bytes -= message.len() + MESSAGE_OVERHEAD;
                 let waited = now.saturating_duration_since(since);

@@ -558,11 +558,13 @@ impl Peer {
         let session = self.session.as_ref();
         if report.index().is_some_and(|index| session.is_some_and(|session| session.has_index(index))) {
             self.last_report = (report.paths().to_vec(), report.floor());
-            // Something arrived: a pair in which only the other side sends has traffic as well.
-            self.direct.on_traffic();
-            self.rest.on_use(ctx.now);
-            if let Some(Via::Tcp(link)) = via {
-                self.direct_tcp.on_data(link);
+            if report.is_news() {
+                // Something arrived: a pair in which only the other side sends has traffic as well.
+                self.direct.on_traffic();
+                self.rest.on_use(ctx.now);
+                if let Some(Via::Tcp(link)) = via {
+                    self.direct_tcp.on_data(link);
+                }
             }
             if let Some(via) = via.and_then(|via| self.way_back(via)).or_else(|| self.way()) {
                 self.reply(ctx, via, &Control::Ack { paths: report.paths().to_vec(), floor: report.floor() });

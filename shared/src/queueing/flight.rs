@@ -46,8 +46,8 @@ pub struct Flight {
     count: Option<Count>,
     /// Bytes a second.
     rate: f64,
-    /// While a queue stands.
-    held: Option<Held>,
+    /// While a queue stands: since when, or since round trips were last seen to be as short as holding back makes them.
+    held: Option<Instant>,
     /// It was held back in vain: not again before.
     left_until: Option<Instant>,
     /// For how long next time.
@@ -59,13 +59,6 @@ pub struct Flight {
 struct Count {
     since: Instant,
     arrived: u64,
-}
-
-/// A connection that is held back.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    /// Since when, or since round trips were last seen to be as short as that makes them.
-    since: Instant,
 }
 
 impl Default for Flight {
@@ -126,7 +119,7 @@ impl Flight {
     /// Whether it is to be held back.
     fn is_held(&mut self, now: Instant, info: &TcpInfo) -> bool {
         let queue = info.rtt.saturating_sub(info.least);
-        let Some(held) = &mut self.held else {
+        let Some(since) = &mut self.held else {
             if queue < STANDS || self.left_until.is_some_and(|until| now < until) {
                 return false;
             }
@@ -134,7 +127,7 @@ impl Flight {
             // beginning each round trip has twice as much as the one before.
             let half = u32::try_from(info.in_flight / 2).map_or(f64::MAX, f64::from);
             self.rate = self.rate.max(half / info.rtt.as_secs_f64());
-            self.held = Some(Held { since: now });
+            self.held = Some(now);
             return true;
         };
         if queue < STANDS / 2 {
@@ -142,10 +135,10 @@ impl Flight {
             return false;
         }
         if queue <= HELPS {
-            held.since = now;
+            *since = now;
             // It helps.
             self.left = LEFT;
-        } else if now.saturating_duration_since(held.since) >= TRIED.max(4 * info.rtt) {
+        } else if now.saturating_duration_since(*since) >= TRIED.max(4 * info.rtt) {
             self.held = None;
             self.left_until = Some(now + self.left);
             self.left = (2 * self.left).min(LEFT_MAX);

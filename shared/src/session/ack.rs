@@ -71,6 +71,7 @@ pub struct AckReport {
     len: usize,
     floor: u64,
     index: Option<ReceiverIndex>,
+    is_news: bool,
 }
 
 impl AckReport {
@@ -92,12 +93,17 @@ impl AckReport {
         self.index
     }
 
+    /// Whether anything opened since the last report. If not, something came again, and anybody who once saw it may have sent that.
+    pub const fn is_news(&self) -> bool {
+        self.is_news
+    }
+
     /// Of every packet up to `highest` on one path.
     #[cfg(test)]
     pub(crate) fn for_test(index: Option<ReceiverIndex>, path: u8, highest: u64) -> Self {
         let mut acks = [Self::EMPTY; MAX_ACK_PATHS];
         acks[0] = PathAck { path, highest, bitmap: [u64::MAX; 4] };
-        Self { acks, len: 1, floor: highest + 1, index }
+        Self { acks, len: 1, floor: highest + 1, index, is_news: true }
     }
 
     pub(crate) const fn of_key(mut self, index: Option<ReceiverIndex>) -> Self {
@@ -183,11 +189,15 @@ impl ReceiveMarks {
         }
     }
 
-    /// Notes that `counter` came again: its acknowledgement may have been lost, so the next report covers it. It makes none
-    /// due, since anybody who saw the packet can send it again.
+    /// Notes that `counter` came again at `now`: its acknowledgement was lost, or none told of it, and its sender may wait for nothing else. So a
+    /// report is due, but by time alone: anybody who saw the packet can send it again.
     ///
-    /// Nor does it move a path: it counts for one that brought this counter or a higher one already.
-    pub fn on_replayed(&mut self, counter: u64) {
+    /// It moves no path: it counts for one that brought this counter or a higher one already.
+    pub fn on_replayed(&mut self, now: Instant, counter: u64) {
+        if self.highest.iter().flatten().all(|highest| counter > *highest) {
+            return;
+        }
+        self.since.get_or_insert(now);
         for (at, highest) in self.highest.into_iter().enumerate() {
             match highest {
                 Some(highest) if counter <= highest && highest - counter <= ACK_BITMAP => {
@@ -204,12 +214,17 @@ impl ReceiveMarks {
         }
     }
 
+    /// Whether anything opened that was not reported.
+    pub const fn has_news(&self) -> bool {
+        self.unreported > 0
+    }
+
     /// The highest counter opened that came over `path`.
     pub const fn highest(&self, path: PathSlot) -> Option<u64> {
         self.highest[path.index()]
     }
 
-    /// When a report is due; `None` when nothing opened since the last.
+    /// When a report is due; `None` when nothing opened since the last, nor came again.
     ///
     /// At once only after [`ACK_EVERY`] packets: how many there are of those is bounded by what the sender pays for. Four packets far apart
     /// cost him nothing, so what is urgent waits for [`ACK_PAUSE`] from the first that is not reported, and so at least that from the last
@@ -228,7 +243,7 @@ impl ReceiveMarks {
     pub fn report(&mut self, window: &mut ReplayWindow<DATA_WINDOW>) -> AckReport {
         let floor = window.floor();
         let acks = [AckReport::EMPTY; MAX_ACK_PATHS];
-        let mut report = AckReport { acks, len: 0, floor, index: None };
+        let mut report = AckReport { acks, len: 0, floor, index: None, is_news: self.has_news() };
         for (path, highest) in self.highest.iter().enumerate() {
             if let (Some(highest), true) = (*highest, self.news[path]) {
                 report.push(path, highest, window);
@@ -561,12 +576,33 @@ mod tests {
         let mut receiver = Receiver::new();
         receiver.open(0, [5, 1_000]);
         receiver.report();
-        receiver.marks.on_replayed(5);
-        receiver.marks.on_replayed(2_000); // above everything: cannot have been opened, and is not believed
+        receiver.marks.on_replayed(receiver.now, 2_000); // above everything: cannot have been opened, and is not believed
         assert_eq!(receiver.marks.due_at(), None);
+        receiver.marks.on_replayed(receiver.now, 5);
         assert_eq!(receiver.marks.highest(slot(0)), Some(1_000));
         let report = receiver.report();
         assert_eq!(Receiver::told(&report, 1..3_000), [5, 1_000], "its acknowledgement may have been lost");
+    }
+
+    #[test]
+    fn replays_alone_are_reported_each_20_ms_at_most_and_are_no_news() {
+        let mut receiver = Receiver::new();
+        receiver.open(0, (0..4_096).step_by(2));
+        assert!(receiver.report().is_news());
+        assert_eq!(receiver.marks.due_at(), None);
+        let (began, mut reports) = (receiver.now, 0);
+        for tick in 0..100_000u64 {
+            receiver.now = began + Duration::from_micros(10 * tick);
+            receiver.marks.on_replayed(receiver.now, 2 * (997 * tick % 2_048));
+            if receiver.marks.due_at().is_some_and(|due| due <= receiver.now) {
+                assert!(!receiver.report().is_news());
+                reports += 1;
+            }
+        }
+        assert!((45..=50).contains(&reports), "{reports} in a second");
+        receiver.open(0, [5_000]);
+        receiver.marks.on_replayed(receiver.now, 2);
+        assert!(receiver.report().is_news());
     }
 
     #[test]

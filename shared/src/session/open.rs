@@ -139,7 +139,7 @@ impl OpenHalf {
             Ok(((), first)) => first,
             Err(cause) => {
                 if cause == OpenError::Replayed {
-                    self.marks.on_replayed(header.counter);
+                    self.marks.on_replayed(now, header.counter);
                 }
                 return Err(cause);
             }
@@ -152,9 +152,14 @@ impl OpenHalf {
         Ok(Opened { meta: *meta, frame, counter: header.counter, index: header.receiver, first })
     }
 
-    /// When an acknowledgement is due; `None` when nothing opened since the last report.
+    /// When an acknowledgement is due; `None` when nothing opened since the last report, nor came again.
     pub fn ack_due_at(&self) -> Option<Instant> {
         self.marks.due_at()
+    }
+
+    /// Whether anything opened that was not reported.
+    pub const fn has_news(&self) -> bool {
+        self.marks.has_news()
     }
 
     /// What arrived, for an ACK.

@@ -4,7 +4,7 @@ use crate::fixtures::{CIPHERS, INDEX, KEY, epoch, frame, pair, path, room, seal_
 use proptest::prelude::*;
 use shadowmesh_proto::crypto::aead::Cipher;
 use shadowmesh_proto::ids::ReceiverIndex;
-use shadowmesh_proto::session::limits::{DATA_WINDOW, MAX_FRAME, RETIRED_KEY_LIFE, RUN_BYTES};
+use shadowmesh_proto::session::limits::{ACK_DELAY, DATA_WINDOW, MAX_FRAME, RETIRED_KEY_LIFE, RUN_BYTES};
 use shadowmesh_proto::session::open::{META_CONTINUES, META_MOVED, META_NEEDS_CHECKSUM};
 use shadowmesh_proto::session::{
     ControlOpen, ControlSeal, Fit, OpenError, OpenHalf, OpenKey, RingLimits, SealError, SealKey,
@@ -130,7 +130,7 @@ fn a_packet_replayed_a_thousand_times_is_delivered_once() {
 }
 
 #[test]
-fn replays_make_no_acknowledgement_due() {
+fn replays_make_an_acknowledgement_due_by_time_alone() {
     let (mut seal, mut open) = pair(Cipher::ChaCha20Poly1305);
     let packet = seal.seal(epoch(), path(0), 0, &frame(1)).unwrap().packet.to_vec();
     open.open(epoch(), path(0), &packet, &mut room(&packet)).unwrap();
@@ -138,6 +138,8 @@ fn replays_make_no_acknowledgement_due() {
     for _ in 0..1_000 {
         open.open(epoch(), path(0), &packet, &mut room(&packet)).unwrap_err();
     }
+    assert_eq!(open.ack_due_at(), Some(epoch() + ACK_DELAY));
+    assert!(!open.has_news() && !open.report().is_news());
     assert_eq!(open.ack_due_at(), None);
 }
 

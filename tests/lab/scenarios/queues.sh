@@ -8,6 +8,7 @@ lab_network --queues 2
 for host in a b; do
     lab_expect "the device of $host has two queues" on "$host" test -d /sys/class/net/smesh0/queues/tx-1
     lab_expect "and no more" on "$host" test ! -d /sys/class/net/smesh0/queues/tx-2
+    lab_expect "and $host says so" lab_status "$host" '.node.queues == 2 or error'
 done
 # Nothing direct is left when UDP fails.
 lab_block_tcp a

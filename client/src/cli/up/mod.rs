@@ -29,7 +29,6 @@ use anyhow::Context as _;
 use prepare::Prepared;
 pub(super) use prepare::hostname;
 use shadowmesh_proto::session::RingLimits;
-use shadowmesh_proto::session::limits::{RING_BYTES, RING_PACKETS};
 use shadowmesh_proto::ticket::Invite;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -177,9 +176,9 @@ enum RingSize {
 }
 
 impl RingSize {
-    const fn limits(self) -> RingLimits {
+    fn limits(self) -> RingLimits {
         match self {
-            Self::Full => RingLimits { bytes: RING_BYTES, packets: RING_PACKETS },
+            Self::Full => RingLimits::default(),
             Self::Tiny => RingLimits::TINY,
             Self::None => RingLimits::NOTHING,
         }

@@ -143,7 +143,7 @@ impl EventLoop {
                 mac: hello.mac.to_string(),
                 device: self.interface.name(),
                 mtu: self.settings.mtu.bytes(),
-                queues: 1,
+                queues: self.interface.queues.count(),
             },
             network: doc::Network {
                 id: self.network_in_force().unwrap_or_else(|| self.network.secret.derive().id()).to_base32(),

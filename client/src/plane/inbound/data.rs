@@ -59,6 +59,11 @@ impl InboundThread {
                 if cause == OpenError::Replayed {
                     open.on_came(now, path, route);
                     add(&route.counters.rx_duplicates, 1);
+                    // What tells of it goes where it comes from, if that is proven: the way before may be why it comes again. What tells of
+                    // more does not.
+                    if !open.half.has_news() {
+                        open.last_via = Some(via);
+                    }
                 }
                 if let Some(counter) = self.counters.not_opened.get(cause as usize) {
                     add(counter, 1);

@@ -144,7 +144,7 @@ impl Merging {
             return self.finish_if_ended(device, &mut refused);
         }
         // Of a fragment, whose ports nobody knows, there may be several that it may not overtake.
-        for there in self.of_flow() {
+        while let Some(there) = self.of_flow() {
             if there != self.current
                 && let Kind::Data(segment) = kind
                 && self.slots.get(there).is_some_and(|slot| slot.from == admitted.from)
@@ -217,15 +217,10 @@ impl Merging {
         self.used.map(|used| used + REST)
     }
 
-    /// The slots with what may be of the flow of the frame that was opened.
-    fn of_flow(&self) -> impl Iterator<Item = usize> + use<> {
-        let flow = Flow::of(self.opened());
-        let slots = self.slots.iter().enumerate().take(SLOTS);
-        let mut of_flow = 0_u32;
-        for (at, slot) in slots {
-            of_flow |= u32::from(flow.is_some_and(|flow| slot.merge.is_of(flow))) << at;
-        }
-        (0..SLOTS).filter(move |at| of_flow >> at & 1 == 1)
+    /// A slot with what may be of the flow of the frame that was opened.
+    fn of_flow(&self) -> Option<usize> {
+        let flow = Flow::of(self.opened())?;
+        self.slots.iter().position(|slot| slot.merge.is_of(flow))
     }
 
     /// A slot that is empty. There is always one, or room for it.

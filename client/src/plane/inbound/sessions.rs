@@ -27,7 +27,7 @@ pub(super) struct Association {
     /// When the first packet came by another path than those before, and what had come twice and out of order until then: a move may
     /// begin with it.
     foreign: Option<(Instant, [u64; 2])>,
-    /// By which way the last packet of it came.
+    /// By which way the last packet of it came that opened, or came again after those that were reported.
     pub(super) last_via: Option<Via>,
     /// Whether it is in [`Sessions::unreported`].
     is_unreported: bool,

@@ -617,9 +617,10 @@ impl Outbound {
             return self.send(now, snapshot, slot, outgoing.plaintext);
         }
         // Who gets the segments looks for the headers in them (protocol §5): behind those that he does not know he finds none.
-        let is_found = partial_header(outgoing.frame()).is_some();
-        let Some(mut cutting) =
-            Cutting::new(&outgoing.header, outgoing.plaintext, longest(snapshot, slot)).filter(|_| is_found)
+        if partial_header(outgoing.frame()).is_none() {
+            return self.send_too(now, snapshot, slot, outgoing);
+        }
+        let Some(mut cutting) = Cutting::new(&outgoing.header, outgoing.plaintext, longest(snapshot, slot))
         else {
             return self.send_too(now, snapshot, slot, outgoing);
         };

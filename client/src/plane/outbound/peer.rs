@@ -462,8 +462,10 @@ impl Peer {
             return Served::Blocked;
         }
         // The key is used up, and the frame that found it so waits for the next. More than a few have room here, and not there.
-        let seals = self.association.as_ref().is_some_and(|association| association.seals(ctx.now));
-        if admission.is_some() && !self.waiting.is_empty() && !seals {
+        if admission.is_some()
+            && !self.waiting.is_empty()
+            && !self.association.as_ref().is_some_and(|association| association.seals(ctx.now))
+        {
             return Served::Blocked;
         }
         // What another path takes, or the ring, goes however long it waited: it was no queue that made it wait. Nor may a stream be called

@@ -370,8 +370,8 @@ impl Queue {
     /// Gives its memory back, if nothing was read for a while; when to look again.
     fn give_back(&mut self, now: Instant) -> Option<Instant> {
         let is_over = |at: &mut Instant| now.saturating_duration_since(*at) >= QUIET;
-        let is_over = self.was_read_at.take_if(is_over).is_some() || self.was_read_at.is_none();
-        if self.frames.is_empty() && is_over {
+        self.was_read_at.take_if(is_over);
+        if self.frames.is_empty() && self.was_read_at.is_none() {
             self.arena = Vec::new();
         }
         self.was_read_at.map(|at| at + QUIET)

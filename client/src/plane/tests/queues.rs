@@ -74,7 +74,7 @@ impl Several {
         plane.outbound(OutboundCommand::Start { slot: PEER, key: seal, marks: Arc::clone(&marks) });
         let mut opener = OpenHalf::new();
         assert_eq!(opener.install(open), None);
-        let (handle, stream) = stream_queue(plane.outbound_waker());
+        let (handle, stream) = wide_stream_queue(plane.outbound_waker());
         snapshot.streams[0] = Some(handle);
         let queues = queues.collect();
         let now = Instant::now();

@@ -203,7 +203,7 @@ async fn read(
     }
 }
 
-/// Control before data, and no data while enough of it is under way. Ends well when it is not needed any more, once what was said before is on its way.
+/// Control before data. Ends well when it is not needed any more, once what was said before is on its way.
 async fn write(
     mut writer: WriteHalf<'_>,
     mut control: mpsc::Receiver<Bytes>,
@@ -213,7 +213,8 @@ async fn write(
     let due = usual.as_ref().map_or_else(Instant::now, |usual| usual.due);
     let mut remembered = std::pin::pin!(sleep_until(due));
     loop {
-        let held = data.held(Instant::now().into_std(), || outside::info(writer.as_ref()));
+        // How much is under way is left to the kernel (`StreamQueue::held` is not asked): of two SYNs that cross it takes a round trip of nothing for
+        // the shortest for minutes, beside which any other would look like a queue.
         let (message, sent) = tokio::select! {
             biased;
             () = &mut remembered, if usual.is_some() => {
@@ -226,8 +227,7 @@ async fn write(
                 let Some(message) = message else { return Ok(writer.shutdown().await?) };
                 (message, 0)
             }
-            () = outside::look_again(held), if held.is_some() => continue,
-            Some(message) = data.next(), if held.is_none() => {
+            Some(message) = data.next() => {
                 let len = message.len();
                 (message, len)
             }

@@ -1,7 +1,7 @@
 //! To which addresses segments are not cut, as the kernel said a while ago.
 //!
 //! Whether they are depends on the route, which changes: after [`AGAIN`] single datagrams to an address they are tried once more. That is a
-//! second of full load at most, and at each try no more is lost than a call.
+//! second of full load at most, and each try costs one call in vain.
 //!
 //! As long as nobody refuses, which is nearly always, a look costs one load, and nothing is locked. Where more addresses refuse than are remembered it is the
 //! machine's own interface that does, and all get single datagrams.

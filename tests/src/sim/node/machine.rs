@@ -14,6 +14,7 @@ use shadowmesh_proto::session::ChunkPool;
 use shadowmesh_proto::transmit::TcpLink;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Frames that a device holds.
 const DEVICE_FRAMES: usize = 8192;
@@ -106,14 +107,14 @@ impl Machine {
         std::mem::take(&mut self.is_full)
     }
 
-    /// Takes what the data plane wants to send, as far as sockets take it; whether it did.
-    pub(super) fn drain(&mut self, outcome: &mut Outcome) -> bool {
+    /// Takes what the data plane wants to send, as far as sockets take it, which is at once; whether it did.
+    pub(super) fn drain(&mut self, now: Instant, outcome: &mut Outcome) -> bool {
         let before = outcome.messages.len() + outcome.datagrams.len() + outcome.direct.len();
         if let Some(queue) = &mut self.queue {
             while self.room > 0
                 && let Some(message) = queue.try_next()
             {
-                queue.on_sent(message.len());
+                queue.on_written(now, message.len(), Duration::ZERO);
                 self.room = self.room.saturating_sub(message.len());
                 outcome.messages.push(message.to_vec());
             }
@@ -124,7 +125,7 @@ impl Machine {
             while known.room > 0
                 && let Some(message) = queue.try_next()
             {
-                queue.on_sent(message.len());
+                queue.on_written(now, message.len(), Duration::ZERO);
                 known.room = known.room.saturating_sub(message.len());
                 outcome.direct.push((*link, message.to_vec()));
             }

@@ -45,7 +45,7 @@ impl Node {
                 }
             }
             self.machine.lockstep.run(clock).map_err(|fault| format!("node {}: {fault}", self.at))?;
-            is_idle &= !self.machine.drain(outcome);
+            is_idle &= !self.machine.drain(clock, outcome);
             while let Ok(fact) = self.machine.output.facts.try_recv() {
                 is_idle = false;
                 if let Fact::DataSent(slot, ..) = &fact {

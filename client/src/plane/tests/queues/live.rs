@@ -97,7 +97,7 @@ fn end(n: u8, queues: Queues, socket: DatagramSocket, other: u16) -> (End, Plane
     let pool = ChunkPool::new(POOL_BYTES);
     let (plane, output) =
         Plane::start(queues, socket, snapshot.clone(), pool, RingLimits::default()).unwrap();
-    let (handle, stream) = stream_queue(plane.outbound_waker());
+    let (handle, stream) = wide_stream_queue(plane.outbound_waker());
     snapshot.streams[0] = Some(handle);
     plane.publish(snapshot.clone());
     (End { plane: Arc::new(plane), snapshot, direct }, output, stream)
