@@ -65,7 +65,11 @@ compare_run() {
             step "round $ROUND of $BENCH_ROUNDS: $CONTENDER"
             if contender_up "$CONTENDER"; then
                 measure_all
-                if [[ $CONTENDER == shadowmesh* ]] && ! shadowmesh_stayed "$CONTENDER"; then step "$CONTENDER left its path meanwhile"; fi
+                if [[ $CONTENDER == shadowmesh* ]] && ! shadowmesh_stayed "$CONTENDER"; then
+                    step "$CONTENDER left its path meanwhile: this round of it is not counted"
+                    forget_round
+                    note left_path 1
+                fi
             else
                 OUT[$CONTENDER]="it did not come up in round $ROUND; its words are in $LAB_OUT/failed-$CONTENDER"
                 step "$CONTENDER is left out from here: it did not come up"
@@ -81,9 +85,12 @@ compare_run() {
 shadowmesh_stayed() {
     local up
     read -r -a up <<<"${CONTENDER_UP[$1]}"
-    shadowmesh_is_on "${up[2]}" && return
-    note left_path 1
-    return 1
+    shadowmesh_is_on "${up[2]}"
+}
+# What was measured of the contender that is up, in this round.
+forget_round() {
+    jq -c --arg contender "$CONTENDER" --argjson round "$ROUND" 'select(.contender != $contender or .round != $round)' "$RESULTS" >"$RESULTS.kept"
+    mv "$RESULTS.kept" "$RESULTS"
 }
 
 compare_report() {

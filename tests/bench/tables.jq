@@ -1,10 +1,11 @@
 # The document of report.jq → one table ($part: tcp, udp, rest, asked, out), cells with tabs between.
 
+.rounds as $all |
 def fixed($n): if . == null then "-" else . as $x | ($x * pow(10; $n) | round) as $i
     | if $n == 0 then "\($i)" else ($i | tostring) as $s | ("0" * ([$n + 1 - ($s | length), 0] | max) // "") + $s | "\(.[:-$n]).\(.[-$n:])" end end;
 def cell($metric; $by; $n): .metrics[$metric] | if . == null or .median == null then "-"
-    elif .rounds == 1 then .median * $by | fixed($n)
-    else "\(.median * $by | fixed($n)) (\(.min * $by | fixed($n))–\(.max * $by | fixed($n)))" end;
+    elif $all == 1 then .median * $by | fixed($n)
+    else "\(.median * $by | fixed($n)) (\(.min * $by | fixed($n))–\(.max * $by | fixed($n))\(if .rounds < $all then ", of \(.rounds) rounds" else "" end))" end;
 def pair($a; $b; $by; $n): "\(.metrics[$a].median | if . == null then "-" else . * $by | fixed($n) end) / \(.metrics[$b].median | if . == null then "-" else . * $by | fixed($n) end)";
 def shown: .contenders[] | select(.metrics != {});
 def has($metric): any(.contenders[]; .metrics[$metric].median != null);
@@ -30,5 +31,5 @@ elif $part == "asked" then
         "\(.sense) \(.wanted)\(if .to then "" else " \(.unit)" end)"])
 else
     (.contenders[] | select(.left_out) | ["left out: \(.name): \(.left_out)"]),
-    (.contenders[] | select(.metrics.left_path) | ["\(.name) left its path in \(.metrics.left_path.rounds) of its rounds: its figures are not all its own"])
+    (.contenders[] | select(.metrics.left_path) | ["\(.name) left its path in \(.metrics.left_path.rounds) of its rounds: those are not counted"])
 end | join("\t")

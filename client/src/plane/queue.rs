@@ -46,8 +46,8 @@ pub struct StreamQueue {
     shared: Arc<Shared>,
     pace: Pace,
     flight: Flight,
-    /// While enough is under way: since when, and when to look again.
-    held: Option<(Instant, Instant)>,
+    /// While enough is under way: when to look again, and since when something waits for that.
+    held: Option<(Instant, Option<Instant>)>,
     /// For how long the next messages were held back.
     waited: Duration,
     /// What the socket was last told to hold unsent.
@@ -125,18 +125,18 @@ impl StreamQueue {
     /// Until when no message is to be taken, because enough is under way; then this is asked again. `look` says what the kernel knows of the
     /// connection, and is called where that matters.
     pub fn held(&mut self, now: Instant, look: impl FnOnce() -> Option<TcpInfo>) -> Option<Instant> {
-        if let Some((_, until)) = self.held.filter(|(_, until)| now < *until) {
+        if let Some((until, _)) = self.held.filter(|(until, _)| now < *until) {
             return Some(until);
+        }
+        if let Some((_, Some(since))) = self.held.take() {
+            self.waited += now.saturating_duration_since(since);
         }
         if self.flight.has_room() {
             return None;
         }
         let until = self.flight.look(now, look(), self.pace.ahead());
-        let since = self.held.map_or(now, |(since, _)| since);
-        if until.is_none() {
-            self.waited += now.saturating_duration_since(since);
-        }
-        self.held = until.map(|until| (since, until));
+        let waits = self.shared.queued.load(Ordering::Relaxed) > 0;
+        self.held = until.map(|until| (until, waits.then_some(now)));
         until
     }
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_has_waited_for_the_line() {
+    fn what_is_held_back_has_waited_for_the_line_and_nothing_waits_where_nothing_is() {
         let (handle, mut queue) = stream_queue(Waker::new().unwrap());
         let mut now = Instant::now();
         let under_way = |in_flight, rtt| {
@@ -273,13 +273,17 @@ mod tests {
             now += Duration::from_millis(10);
             assert!(queue.held(now, under_way(100_000, 40)).is_some());
         }
+        handle.push(vec![0; 10_000]);
+        for _ in 0..6 {
+            now += Duration::from_millis(10);
+            assert!(queue.held(now, under_way(100_000, 40)).is_some());
+        }
         now += Duration::from_millis(10);
         assert_eq!(queue.held(now, under_way(10_000, 30)), None);
-        handle.push(vec![0; 10_000]);
         let len = queue.try_next().unwrap().len();
         queue.on_written(now, len, Duration::ZERO);
-        let worth = queue.pace.worth(Duration::from_millis(50)).unwrap();
-        assert!(worth.abs_diff(10_000) < 2, "{worth} in the 50 ms that it was held back");
+        let worth = queue.pace.worth(Duration::from_millis(60)).unwrap();
+        assert!(worth.abs_diff(10_000) < 2, "{worth} in the 60 ms that it was held back");
     }
 
     #[test]

@@ -304,7 +304,12 @@ impl Queues {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.data_bytes == 0
+        self.control.is_empty() && !self.has_data()
+    }
+
+    /// Whether data waits.
+    pub const fn has_data(&self) -> bool {
+        self.data_bytes > 0
     }
 
     /// Whether so much data waits that the sender behind `channel` should pause: more than half of what fits, and of that its share or
@@ -446,7 +451,8 @@ fn thinned(message: Bytes, loses_all: bool, displaced: &mut Displaced) -> Option
     if dropped == 0 {
         return Some(message);
     }
-    let rest = (!rest.is_empty()).then(|| Bytes::from(rest.finish()));
+    // No more memory than it is counted with.
+    let rest = (!rest.is_empty()).then(|| Bytes::from(rest.finish().into_boxed_slice()));
     displaced.packets += dropped;
     let bytes = message.len() - rest.as_ref().map_or(0, Bytes::len);
     displaced.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -474,6 +480,18 @@ mod tests {
     }
 
     const CHANNEL: ChannelId = ChannelId(1);
+
+    #[test]
+    fn what_is_left_of_a_message_takes_no_more_memory_than_that() {
+        let mut builder = ForwardBuilder::new(CHANNEL, Vec::new());
+        assert!(builder.push(&[1; 8]));
+        (0..60).for_each(|_| assert!(builder.push(&[2; 1_000])));
+        let mut displaced = Displaced::default();
+        let rest = thinned(builder.finish().into(), true, &mut displaced).unwrap();
+        assert_eq!(displaced.packets, 60);
+        let (len, rest) = (rest.len(), rest.try_into_mut().unwrap());
+        assert_eq!(rest.capacity(), len);
+    }
 
     /// All at one moment.
     fn push(queues: &mut Queues, message: Bytes) -> Displaced {

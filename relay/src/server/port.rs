@@ -159,6 +159,11 @@ impl Port {
         lock(&self.inbox).queues.shrink();
     }
 
+    /// Whether data waits.
+    pub(super) fn has_data(&self) -> bool {
+        lock(&self.inbox).queues.has_data()
+    }
+
     /// Whether a sender need not wait for this client any more; else it is woken when that may have changed.
     pub(super) fn is_ready(&self, waker: &Waker, now: Instant) -> bool {
         let mut inbox = lock(&self.inbox);

@@ -93,17 +93,19 @@ pub(super) struct Session<S> {
     pinged: bool,
     /// When something was last written, or there was nothing to write.
     progress: Instant,
-    /// Whether the socket takes no more for now, or is given no more.
+    /// Whether the socket takes no more for now.
     blocked: bool,
-    /// It is given no more until then.
+    /// Data waits, and the socket is given none of it until then.
     held: Option<Instant>,
+    /// Since when something waits for the line, in front of the socket or of that.
+    waits_since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S: Line> Session<S> {
     /// A session that has just been registered.
     pub(super) fn new(
-        ws: WsStream<S>,
+        mut ws: WsStream<S>,
         link: ServerLink,
         hub: Arc<Hub>,
         port: Arc<Port>,
@@ -111,6 +113,8 @@ impl<S: Line> Session<S> {
         rules: &Rules,
     ) -> Self {
         let now = Instant::now();
+        // What its handshake took is not what its rate is for.
+        ws.take_read();
         Self {
             ws,
             link,
@@ -126,6 +130,7 @@ impl<S: Line> Session<S> {
             progress: now,
             blocked: false,
             held: None,
+            waits_since: None,
             timer: Box::pin(sleep(rules.patience.ping)),
         }
     }
@@ -193,17 +198,18 @@ impl<S: Line> Session<S> {
         }
         let mut budget = READ_BUDGET;
         for _ in 0..READ_MESSAGES {
-            let Poll::Ready(message) = self.ws.poll_message(cx)? else {
+            let message = self.ws.poll_message(cx)?;
+            let read = self.ws.take_read();
+            self.keep_to_rate(now, read);
+            let Poll::Ready(message) = message else {
                 return Ok(());
             };
             self.heard = now;
             self.pinged = false;
-            let Some(message) = message else {
-                continue;
-            };
-            let length = message.len();
-            self.on_message(message, now)?;
-            self.keep_to_rate(now, length);
+            let length = message.as_ref().map_or(0, Bytes::len);
+            if let Some(message) = message {
+                self.on_message(message, now)?;
+            }
             if self.is_paused(cx, now) {
                 return Ok(());
             }
@@ -243,9 +249,12 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// Takes `length` bytes from the allowance, and stops reading when it is used up.
-    fn keep_to_rate(&mut self, now: Instant, length: usize) {
-        let wait = self.port.spend(now, length);
+    /// Takes what was read from the allowance, whatever it was, and stops reading when that is used up.
+    fn keep_to_rate(&mut self, now: Instant, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let wait = self.port.spend(now, bytes);
         if !wait.is_zero() {
             self.pause = Some(Pause::Rate { until: now + wait });
         }
@@ -276,12 +285,13 @@ impl<S: Line> Session<S> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ending> {
         let mut written = 0;
-        let was_blocked = self.blocked;
         self.held = self.held.filter(|until| *until > now);
         let idle = loop {
             while self.ws.has_room() {
-                let takes_data = self.held(now).is_none();
-                let Some(item) = self.port.pop(now, takes_data, self.hub.metrics()) else { break };
+                let takes_data = self.held.is_none() && self.ws.may_go_on();
+                let Some(item) = self.port.pop(now, takes_data, self.hub.metrics()) else {
+                    if takes_data || !self.may_take(now) { break } else { continue }
+                };
                 let message = match item {
                     Item::Control(body) => self.link.seal(&body)?.into(),
                     Item::Data(message) => message,
@@ -296,12 +306,15 @@ impl<S: Line> Session<S> {
                 break false;
             }
         };
-        // To be held back is to wait for the line.
-        let idle = idle && self.held.is_none();
         if written > 0 {
-            let waited =
-                if was_blocked { now.saturating_duration_since(self.progress) } else { Duration::ZERO };
+            let waited = self.waits_since.take().map_or(Duration::ZERO, |since| now.duration_since(since));
             self.port.set_bound(self.ws.on_written(now, written, waited));
+        }
+        // To be held back is to wait for the line.
+        if idle && self.held.is_none() {
+            self.waits_since = None;
+        } else {
+            self.waits_since.get_or_insert(now);
         }
         if idle || written > 0 {
             self.progress = now;
@@ -316,10 +329,15 @@ impl<S: Line> Session<S> {
         Ok(())
     }
 
-    /// Until when nothing but control is taken, because enough is under way.
-    fn held(&mut self, now: Instant) -> Option<Instant> {
+    /// Whether data waits, and may be taken now: it was left because enough is under way. For how long that may last, the kernel knows, which has
+    /// what is under way.
+    fn may_take(&mut self, now: Instant) -> bool {
+        if !self.port.has_data() {
+            self.held = None;
+            return false;
+        }
         self.held = self.held.or_else(|| self.ws.look(now));
-        self.held
+        self.held.is_none()
     }
 
     /// Looks at the clock when the timer fires, and sets it for what is next.

@@ -36,8 +36,13 @@ use tokio_tungstenite::tungstenite::{self, Message};
 const BOUND: Duration = Duration::from_millis(40);
 /// Bytes staged for the socket before its backlog is left to the queues, at most.
 const MAX_STAGED: usize = 128 * 1024;
+/// And messages: each takes memory beside its bytes.
+const MAX_STAGED_MESSAGES: usize = 512;
 /// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
+/// What is read for one message before others get their turn, bytes: the longest, its header, and what is read ahead. Frames without content would
+/// else be read for as long as they come.
+const READ_AT_ONCE: usize = 2 * MAX_MESSAGE;
 /// Unwritten answers to pings beyond which further ones are not answered, bytes.
 const MAX_REPLIES: usize = 1024;
 /// Longest frame header of a server: two bytes and an eight-byte length (RFC 6455 §5.2).
@@ -125,6 +130,8 @@ pub(super) struct WsStream<S> {
     context: WebSocketContext,
     /// Frames that the library wants to send: answers to pings and to a close.
     replies: Vec<u8>,
+    /// Bytes that were read and not asked for ([`Self::take_read`]).
+    read: usize,
     staged: VecDeque<Staged>,
     staged_bytes: usize,
     /// Whether what was written may not have left the layer below.
@@ -162,6 +169,7 @@ impl<S: Line> WsStream<S> {
             io: upgraded.into_inner(),
             context: WebSocketContext::new(Role::Server, Some(config)),
             replies: Vec::new(),
+            read: 0,
             staged: VecDeque::new(),
             staged_bytes: 0,
             is_unflushed: false,
@@ -171,10 +179,18 @@ impl<S: Line> WsStream<S> {
         })
     }
 
+    /// How many bytes were read since this was last asked, whatever came of them.
+    pub(super) const fn take_read(&mut self) -> usize {
+        std::mem::replace(&mut self.read, 0)
+    }
+
     /// The next binary message; `None` for a ping, a pong or another sign of life without content.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies };
-        match self.context.read(&mut adapter) {
+        let mut left = READ_AT_ONCE;
+        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, left: &mut left };
+        let result = self.context.read(&mut adapter);
+        self.read += READ_AT_ONCE - left;
+        match result {
             Ok(Message::Binary(message)) => Poll::Ready(Ok(Some(message))),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Poll::Ready(Ok(None)),
             Ok(Message::Text(_)) => Poll::Ready(Err(StreamError::Protocol("a text message".to_owned()))),
@@ -186,14 +202,16 @@ impl<S: Line> WsStream<S> {
 
     /// Whether another message may be staged now.
     pub(super) fn has_room(&self) -> bool {
-        self.staged_bytes < self.pace.ahead().min(MAX_STAGED)
+        self.staged_bytes < self.pace.ahead().min(MAX_STAGED) && self.staged.len() < MAX_STAGED_MESSAGES
+    }
+
+    /// Whether data may be staged without a look at what is under way.
+    pub(super) const fn may_go_on(&self) -> bool {
+        self.flight.has_room()
     }
 
     /// Until when no data is to be staged, because enough is under way; then this is asked again.
     pub(super) fn look(&mut self, now: Instant) -> Option<Instant> {
-        if self.flight.has_room() {
-            return None;
-        }
         self.flight.look(now, self.io.info(), self.pace.ahead())
     }
 
@@ -236,7 +254,8 @@ impl<S: Line> WsStream<S> {
     /// Writes what is staged, and the library's answers; ready when nothing is left. `written` grows by the bytes that the
     /// socket took, also when it ends pending.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, written: &mut usize) -> Poll<io::Result<()>> {
-        if !self.replies.is_empty() {
+        // A client that pings and does not read has these wait, and no more of them.
+        if !self.replies.is_empty() && self.staged_bytes < MAX_STAGED {
             let replies = Bytes::from(std::mem::take(&mut self.replies));
             self.push(Staged::frames(replies));
         }
@@ -339,13 +358,25 @@ struct Adapter<'a, 'c, S> {
     io: &'a mut S,
     cx: &'a mut Context<'c>,
     replies: &'a mut Vec<u8>,
+    /// Bytes that it may read yet.
+    left: &'a mut usize,
 }
 
 impl<S: AsyncRead + Unpin> Read for Adapter<'_, '_, S> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(out);
+        if *self.left == 0 {
+            // More may be there: come back after the others.
+            self.cx.waker().wake_by_ref();
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let most = out.len().min(*self.left);
+        let mut buffer = ReadBuf::new(out.get_mut(..most).unwrap_or_default());
         match Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer) {
-            Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+            Poll::Ready(result) => result.map(|()| {
+                let read = buffer.filled().len();
+                *self.left -= read;
+                read
+            }),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -362,5 +393,78 @@ impl<S> Write for Adapter<'_, '_, S> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shadowmesh_proto::queueing::TcpInfo;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    impl Line for DuplexStream {
+        const READ_BUFFER: usize = 16 * 1024;
+
+        fn hold_unsent(&mut self, _bytes: usize) {}
+
+        fn info(&self) -> Option<TcpInfo> {
+            None
+        }
+    }
+
+    /// A client's end, of which each direction holds so many bytes, and the relay's.
+    async fn streams(bytes: usize) -> (DuplexStream, WsStream<DuplexStream>) {
+        let (far, near) = tokio::io::duplex(bytes);
+        let client = tokio_tungstenite::client_async(format!("ws://relay{HTTP_PATH}"), far);
+        let (client, ws) = tokio::join!(client, WsStream::accept(near, |_| Ok(())));
+        (client.unwrap().0.into_inner(), ws.unwrap())
+    }
+
+    /// Takes what there is to read, and writes what may be written; how many messages came, and signs of life.
+    async fn turn(ws: &mut WsStream<DuplexStream>) -> (usize, usize) {
+        std::future::poll_fn(|cx| {
+            let (mut messages, mut signs) = (0, 0);
+            while let Poll::Ready(message) = ws.poll_message(cx).map(Result::unwrap) {
+                if message.is_some() {
+                    messages += 1
+                } else {
+                    signs += 1
+                }
+                assert!(ws.poll_write(cx, &mut 0).is_pending() || ws.is_idle());
+            }
+            Poll::Ready((messages, signs))
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_take_no_more_memory_than_what_is_staged() {
+        let (mut far, mut ws) = streams(64 << 10).await;
+        // Masked, with a mask of nothing (RFC 6455 §5.2).
+        let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
+        let mut came = 0;
+        for _ in 0..4_000 {
+            far.write_all(&ping).await.unwrap();
+            came += turn(&mut ws).await.1;
+        }
+        assert_eq!(came, 4_000);
+        assert!(ws.staged_bytes + ws.replies.len() <= MAX_STAGED + 2 * MAX_REPLIES, "{}", ws.staged_bytes);
+        assert_eq!(ws.take_read(), 4_000 * ping.len(), "all of it is charged");
+    }
+
+    #[tokio::test]
+    async fn frames_without_content_are_read_no_longer_than_a_message() {
+        let (mut far, mut ws) = streams(4 << 20).await;
+        let begun = [&[0x02, 0x80, 0, 0, 0, 0][..], &[0x00, 0x80, 0, 0, 0, 0].repeat(100_000)].concat();
+        far.write_all(&begun).await.unwrap();
+        assert_eq!(turn(&mut ws).await, (0, 0));
+        let read = ws.take_read();
+        assert!(read <= READ_AT_ONCE, "{read}");
+        let mut all = read;
+        while all < begun.len() {
+            assert_eq!(turn(&mut ws).await, (0, 0));
+            all += ws.take_read();
+        }
+        assert_eq!(all, begun.len());
     }
 }

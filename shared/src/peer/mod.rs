@@ -566,7 +566,10 @@ impl Peer {
                     self.direct_tcp.on_data(link);
                 }
             }
-            if let Some(via) = via.and_then(|via| self.way_back(via)).or_else(|| self.way()) {
+            let (back, way) = (via.and_then(|via| self.way_back(via)), self.way());
+            // What came again somebody else may have brought, who does not pass on what is said of it.
+            let beside = way.filter(|_| back.is_some() && back != way && !report.is_news());
+            for via in back.or(way).into_iter().chain(beside) {
                 self.reply(ctx, via, &Control::Ack { paths: report.paths().to_vec(), floor: report.floor() });
             }
         }

@@ -24,7 +24,9 @@
 #[cfg(doc)]
 use super::SealHalf;
 use crate::ids::ReceiverIndex;
-use crate::session::limits::{ACK_BITMAP, ACK_DELAY, ACK_EVERY, ACK_PAUSE, DATA_WINDOW, PATH_SLOTS};
+use crate::session::limits::{
+    ACK_BITMAP, ACK_DELAY, ACK_EVERY, ACK_PAUSE, ACK_REPEAT_PAUSE, ACK_REPEATS, DATA_WINDOW, PATH_SLOTS,
+};
 use crate::session::replay::ReplayWindow;
 use crate::wire::control::{MAX_ACK_PATHS, PathAck};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -143,6 +145,8 @@ struct LateBlock {
     path: usize,
     low: u64,
     high: u64,
+    /// Whether all of them came again: a place for what opened only now.
+    is_again: bool,
 }
 
 /// Blocks noted between two reports; with the last of them a report is due soon.
@@ -160,6 +164,8 @@ pub struct ReceiveMarks {
     urgent: bool,
     /// Whether time alone makes a report due.
     is_seldom: bool,
+    /// Reports in a row that told of what came again alone.
+    repeats: u32,
 }
 
 impl ReceiveMarks {
@@ -176,7 +182,7 @@ impl ReceiveMarks {
         match self.highest[at] {
             Some(highest) if counter <= highest => {
                 if highest - counter > ACK_BITMAP {
-                    self.note_late(at, counter);
+                    self.note_late(at, counter, false);
                     self.urgent = self.late.iter().all(Option::is_some);
                 } else {
                     self.news[at] = true;
@@ -190,7 +196,7 @@ impl ReceiveMarks {
     }
 
     /// Notes that `counter` came again at `now`: its acknowledgement was lost, or none told of it, and its sender may wait for nothing else. So a
-    /// report is due, but by time alone: anybody who saw the packet can send it again.
+    /// report is due, but by time alone, and after [`ACK_REPEATS`] of that kind seldom: anybody who saw the packet can send it again.
     ///
     /// It moves no path: it counts for one that brought this counter or a higher one already.
     pub fn on_replayed(&mut self, now: Instant, counter: u64) {
@@ -210,7 +216,7 @@ impl ReceiveMarks {
         if let Some(at) =
             self.highest.iter().position(|highest| highest.is_some_and(|highest| counter <= highest))
         {
-            self.note_late(at, counter);
+            self.note_late(at, counter, true);
         }
     }
 
@@ -231,12 +237,21 @@ impl ReceiveMarks {
     /// report.
     pub fn due_at(&self) -> Option<Instant> {
         let since = self.since?;
-        Some(match (self.unreported >= ACK_EVERY, self.urgent) {
-            _ if self.is_seldom => since + ACK_DELAY,
+        Some(match (self.unreported >= self.every(), self.urgent) {
+            _ if !self.has_news() && self.repeats >= ACK_REPEATS => since + ACK_REPEAT_PAUSE,
+            _ if self.is_seldom || !self.has_news() => since + ACK_DELAY,
             (true, _) => since,
             (false, true) => since + ACK_PAUSE,
             (false, false) => since + ACK_DELAY,
         })
+    }
+
+    /// After how many packets a report is due: as many as it has room to describe, beside those of other paths and those that came late.
+    fn every(&self) -> u32 {
+        let paths = self.news.iter().filter(|is_there| **is_there).count();
+        let late = self.late.iter().flatten().count();
+        let others = (paths + late).saturating_sub(1).min(MAX_ACK_PATHS - 1);
+        ACK_EVERY - others as u32 * ACK_BITMAP as u32
     }
 
     /// What arrived, and forgets that it had to be said.
@@ -268,6 +283,7 @@ impl ReceiveMarks {
                 report.push(path, highest, window);
             }
         }
+        self.repeats = if self.has_news() { 0 } else { self.repeats.saturating_add(1) };
         self.news = [false; PATH_SLOTS];
         self.unreported = 0;
         self.since = None;
@@ -275,16 +291,20 @@ impl ReceiveMarks {
         report
     }
 
-    fn note_late(&mut self, path: usize, counter: u64) {
+    fn note_late(&mut self, path: usize, counter: u64, is_again: bool) {
         for block in self.late.iter_mut().flatten().filter(|block| block.path == path) {
             let (low, high) = (block.low.min(counter), block.high.max(counter));
             if high - low <= ACK_BITMAP {
                 (block.low, block.high) = (low, high);
+                block.is_again &= is_again;
                 return;
             }
         }
-        if let Some(free) = self.late.iter_mut().find(|slot| slot.is_none()) {
-            *free = Some(LateBlock { path, low: counter, high: counter });
+        let free = self.late.iter().position(Option::is_none);
+        // Nobody can take the places of what opens by sending again what did.
+        let or_again = || self.late.iter().position(|slot| slot.is_some_and(|block| block.is_again));
+        if let Some(at) = free.or_else(|| or_again().filter(|_| !is_again)) {
+            self.late[at] = Some(LateBlock { path, low: counter, high: counter, is_again });
         }
         // With no block free the counter goes unmentioned: a report is due soon, and the sender will ask again.
     }
@@ -585,24 +605,51 @@ mod tests {
     }
 
     #[test]
-    fn replays_alone_are_reported_each_20_ms_at_most_and_are_no_news() {
+    fn replays_alone_are_reported_16_times_and_then_once_a_second_and_are_no_news() {
         let mut receiver = Receiver::new();
         receiver.open(0, (0..4_096).step_by(2));
         assert!(receiver.report().is_news());
         assert_eq!(receiver.marks.due_at(), None);
         let (began, mut reports) = (receiver.now, 0);
-        for tick in 0..100_000u64 {
-            receiver.now = began + Duration::from_micros(10 * tick);
+        for tick in 0..40_000u64 {
+            receiver.now = began + Duration::from_micros(100 * tick);
             receiver.marks.on_replayed(receiver.now, 2 * (997 * tick % 2_048));
             if receiver.marks.due_at().is_some_and(|due| due <= receiver.now) {
                 assert!(!receiver.report().is_news());
                 reports += 1;
             }
         }
-        assert!((45..=50).contains(&reports), "{reports} in a second");
+        assert_eq!(reports, 16 + 3, "in four seconds");
         receiver.open(0, [5_000]);
         receiver.marks.on_replayed(receiver.now, 2);
         assert!(receiver.report().is_news());
+    }
+
+    #[test]
+    fn what_opens_late_is_told_of_whatever_comes_again() {
+        let mut receiver = Receiver::new();
+        // Below 4,000 the floor would tell.
+        receiver.open(0, (0..9_000).filter(|counter| ![4_000, 4_100].contains(counter)));
+        receiver.report();
+        for counter in [100, 1_100, 2_100, 3_100, 5_100] {
+            receiver.marks.on_replayed(receiver.now, counter);
+        }
+        receiver.open(0, [4_100]);
+        assert_eq!(Receiver::told(&receiver.report(), 4_099..4_102), [4_099, 4_100]);
+    }
+
+    #[test]
+    fn a_report_is_due_before_there_is_more_than_it_can_tell_of() {
+        let mut receiver = Receiver::new();
+        receiver.open(0, 0..10);
+        receiver.report();
+        // Counter 10 is lost: the floor tells of nothing that comes.
+        receiver.open(0, 11..500);
+        receiver.open(1, 500..778);
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now + ACK_DELAY));
+        receiver.open(1, [778]);
+        assert_eq!(receiver.marks.due_at(), Some(receiver.now));
+        assert_eq!(Receiver::told(&receiver.report(), 11..779), (11..779).collect::<Vec<_>>());
     }
 
     #[test]

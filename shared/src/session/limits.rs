@@ -44,13 +44,20 @@ pub const PATH_SLOTS: usize = 4;
 /// Counters below the highest that an acknowledgement describes one by one (protocol §6, ACK).
 pub const ACK_BITMAP: u64 = 256;
 
-/// Data packets opened after which an acknowledgement is due: as many as one has room to describe, in four bitmaps. Each costs two
+/// Data packets opened after which an acknowledgement is due: as many as one has room to describe, in four bitmaps (less 256 for each other path,
+/// and place of what came late, that it has to tell of). Each costs two
 /// threads a wake-up; at 5 Gbit/s these are 400 a second, for 1.4 MB that a sender keeps.
 pub const ACK_EVERY: u32 = 1024;
 
 /// Longest time an opened data packet waits to be acknowledged: short beside the 150 ms after which a silent path is
 /// suspect (protocol §7.2), long enough that a slow flow costs 50 small packets a second at most.
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
+
+/// Acknowledgements in a row that may tell of what came again alone, as soon as of anything: who sends a ring of it again needs a dozen ...
+pub const ACK_REPEATS: u32 = 16;
+
+/// ... and the time between those that follow: whoever copied a packet keeps nobody busy by sending it over and over (protocol §5.2).
+pub const ACK_REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Shortest time between two acknowledgements of fewer packets than [`ACK_EVERY`], however urgent (protocol §5.2): what a sender resends in
 /// many places is told of within it, and one that sends four packets far apart over and over causes a thousand a second and no more.

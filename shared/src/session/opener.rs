@@ -151,10 +151,9 @@ impl<const WINDOW: usize> Opener<WINDOW> {
         if key.is_worn_out() {
             return Err(OpenError::WornOut);
         }
-        match self.window.check(header.counter) {
-            Freshness::Fresh => {}
-            Freshness::Seen => return Err(OpenError::Replayed),
-            Freshness::Old => return Err(OpenError::TooOld),
+        let freshness = self.window.check(header.counter);
+        if freshness == Freshness::Old {
+            return Err(OpenError::TooOld);
         }
         let text = match cipher(&key.aead) {
             Ok(text) => text,
@@ -164,6 +163,10 @@ impl<const WINDOW: usize> Opener<WINDOW> {
                 return Err(OpenError::Forged);
             }
         };
+        // Not before it opened: what came again is answered (protocol §5.2), and a counter anybody can read.
+        if freshness == Freshness::Seen {
+            return Err(OpenError::Replayed);
+        }
         let first = key.count_opened();
         self.window.mark(header.counter);
         self.opened += 1;

@@ -144,6 +144,17 @@ fn replays_make_an_acknowledgement_due_by_time_alone() {
 }
 
 #[test]
+fn a_counter_that_came_before_is_answered_only_where_the_packet_opens() {
+    let (mut seal, mut open) = pair(Cipher::ChaCha20Poly1305);
+    let mut packet = seal.seal(epoch(), path(0), 0, &frame(1)).unwrap().packet.to_vec();
+    open.open(epoch(), path(0), &packet, &mut room(&packet)).unwrap();
+    open.report();
+    *packet.last_mut().unwrap() ^= 1;
+    assert_eq!(open.open(epoch(), path(0), &packet, &mut room(&packet)), Err(OpenError::Forged));
+    assert_eq!((open.ack_due_at(), open.drops().of(OpenError::Replayed)), (None, 0));
+}
+
+#[test]
 fn the_window_is_65536_wide() {
     let (mut seal, mut open) = pair(Cipher::ChaCha20Poly1305);
     let packets: Vec<Vec<u8>> =

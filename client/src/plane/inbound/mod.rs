@@ -411,7 +411,8 @@ impl InboundThread {
             ControlQueue::Stray => (&self.stray, &mut self.shares.stray, STRAY_QUEUE),
         };
         let place = shares.take(source, source.share(all));
-        // Full means that the control task is behind: what is lost here is repeated by its sender.
+        // Full means that the control task is behind: what is lost here is repeated by its sender, but for acknowledgements. Of those the next tells
+        // as much, and whoever is told of nothing sends again (protocol §5.2).
         let is_taken = place.is_some_and(|place| {
             queue.try_send(ControlPacket { via, packet: packet.to_vec(), _place: place }).is_ok()
         });

@@ -24,7 +24,7 @@
 use super::batches::Way;
 use super::peer::Context;
 use super::window::{LOOK, Looked, Window};
-use super::{DOUBT_SHARE, KEEP, TURN};
+use super::{DOUBT_SHARE, KEEP};
 use crate::device::offload::Cutting;
 use crate::plane::snapshot::{PeerCounters, PeerRoute, add};
 use shadowmesh_proto::endpoint::event::Via;
@@ -293,7 +293,8 @@ impl Association {
 
     /// Whether the frames of a turn may be too many for it to hold beside what is not acknowledged.
     pub(super) fn is_nearly_full(&self, limits: RingLimits) -> bool {
-        self.half.room() < limits.bytes / DOUBT_SHARE || self.half.stats().ring.held + TURN > limits.packets
+        self.half.room() < limits.bytes / DOUBT_SHARE
+            || self.half.stats().ring.held + limits.packets / DOUBT_SHARE > limits.packets
     }
 
     /// Whether its key seals one more packet.
@@ -606,7 +607,8 @@ impl Association {
 
     /// When [`Self::pump`] has something to do that it had not before.
     pub(super) fn pump_due(&self) -> Option<Instant> {
-        if self.again.is_empty() && self.cursor >= self.half.next_counter() {
+        if self.again.is_empty() {
+            // What waits for room alone has whoever makes that wake this thread.
             return self.repeat.as_ref()?.at;
         }
         self.paced_until.or_else(|| self.window.as_ref()?.due())

@@ -70,14 +70,13 @@ use tokio::sync::mpsc;
 
 /// Frames, or segments of superframes, read before commands are looked at again and batches are handed over.
 const BATCH: usize = 64;
-/// Frames of a turn at most: the last that was read may stand for many (45 at the usual size, twice as many at the smallest that people set).
-const TURN: usize = 2 * BATCH;
 /// How long frames wait for a first key, and after which absence of a path a peer's stations are forgotten.
 pub(super) const HOLD: Duration = Duration::from_secs(5);
 /// How long packets in the ring are worth sending, if the ring is large enough to keep them: half of the longest that a segment may live
 /// in a network (RFC 9293 §3.4.1), and less than its key lives (protocol §4.8).
 pub(super) const KEEP: Duration = Duration::from_secs(60);
-/// The TAP is not read while this part of the ring of a peer in doubt is all that is left: a MiB, which is a turn's jumbo frames.
+/// The TAP is not read while this part of the ring of a peer in doubt is all that is left: a MiB, which is a turn's jumbo frames, or 2,048 packets,
+/// which is as many as a superframe may stand for.
 const DOUBT_SHARE: usize = 16;
 /// Nor longer than this: the time in which an honest doubt is settled where a ring fills at all (some hundred Mbit/s) ...
 const HELD_BACK_MOST: Duration = Duration::from_millis(500);
@@ -496,20 +495,22 @@ impl Outbound {
     }
 
     /// Some ring overwrote what it holds for want of memory. The one that has the most gives half of what it has more, if that is twice as much: who
-    /// acknowledges nothing leaves the others what they need.
+    /// acknowledges nothing leaves the others what they need. One in doubt may need what it has soon, and gives only where no other has so much.
     fn even_out(&mut self) {
-        let short = self.rings().filter_map(|ring| ring.was_short().then(|| ring.memory())).min();
-        let most = self.rings().max_by_key(|ring| ring.memory());
-        if let (Some(short), Some(most)) = (short, most)
-            && most.memory() >= 2 * short
-        {
-            most.give_memory(usize::midpoint(short, most.memory()));
+        let short = self.rings(|_| true).filter_map(|ring| ring.was_short().then(|| ring.memory())).min();
+        let Some(short) = short else { return };
+        for may_give in [|peer: &Peer| !peer.is_doubted(), |_: &Peer| true] {
+            let most = self.rings(may_give).max_by_key(|ring| ring.memory());
+            if let Some(most) = most.filter(|ring| ring.memory() >= 2 * short) {
+                return most.give_memory(usize::midpoint(short, most.memory()));
+            }
         }
     }
 
-    /// Of peers to which there is a way. What is kept for others was never handed over.
-    fn rings(&mut self) -> impl Iterator<Item = &mut Association> {
-        self.peers.iter_mut().filter(|peer| peer.via().is_some()).flat_map(Peer::associations)
+    /// Of those peers to which there is a way. What is kept for others was never handed over.
+    fn rings(&mut self, is_one: impl Fn(&Peer) -> bool) -> impl Iterator<Item = &mut Association> {
+        let peers = self.peers.iter_mut().filter(move |peer| peer.via().is_some() && is_one(peer));
+        peers.flat_map(Peer::associations)
     }
 
     /// Reads frames, `most` of them or one more that stands for several, and sends them.

@@ -8,7 +8,7 @@ use super::association::{Association, Pumped, Ran};
 use super::backlog::{Admission, Backlog};
 use super::batches::{Batches, Way};
 use super::flows::{Flows, Next};
-use super::{HOLD, KEEP, TURN};
+use super::{BATCH, HOLD, KEEP};
 use crate::device::offload::{Cutting, complete};
 use crate::plane::queue::StreamHandle;
 use crate::plane::snapshot::{PeerCounters, PeerRoute, Snapshot, add};
@@ -38,8 +38,8 @@ const QUEUE_BYTES_MAX: usize = 4 << 20;
 const QUEUE_BYTES_ALL: usize = 32 << 20;
 /// ... but room for a superframe.
 const QUEUE_BYTES_LEAST: usize = 64 << 10;
-/// A turn's frames at the usual size: with no more room than this the device may have to wait.
-const QUEUE_BYTES_LEFT: usize = TURN * 1514;
+/// A turn's frames at the usual size, of which the last may stand for as many more: with no more room than this the device may have to wait.
+const QUEUE_BYTES_LEFT: usize = 2 * BATCH * 1514;
 /// Bytes of a peer's turn where several wait for one stream: two frames, or a light one would wait for much of each heavy one.
 const QUANTUM: isize = 2 * 1514;
 /// What is admitted before it is known has this much room in the ring.

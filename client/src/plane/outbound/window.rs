@@ -4,7 +4,8 @@
 //! megabytes, and the other client read slowly: so only so much is under way as was shown to arrive. Each time that as much was
 //! acknowledged the window is twice as large. When nothing more of it is acknowledged though its receiver was heard, some of it was
 //! dropped: the window is half as large, and goes on behind it (what is missing goes again in the end). Of a receiver that says nothing the
-//! relay has all that it can hold: nothing more goes to it.
+//! relay has all that it can hold: no more than a packet goes to it, each time after twice as long. What it said may have been lost, all of
+//! it, and that makes it say so again.
 
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,8 @@ impl Window {
         } else {
             flight.pause *= 2;
             flight.until = now + flight.pause;
-            return 0;
+            // One packet.
+            return 1;
         }
         self.bytes
     }
@@ -166,16 +168,22 @@ mod tests {
     }
 
     #[test]
-    fn one_that_says_nothing_is_sent_nothing_more_and_looked_at_without_haste() {
+    fn one_that_says_nothing_is_sent_a_packet_now_and_then_and_looked_at_without_haste() {
         let (began, mut window) = (Instant::now(), Window::default());
         window.on_left(began, 0, BYTES_FIRST, 0, PAUSE);
-        let (mut now, mut looks) = (began, 0);
+        let (mut now, mut looks, mut more) = (began, 0, 0);
         while now < began + Duration::from_secs(10) {
-            assert_eq!(window.room(now, |_| Looked { missing: BYTES_FIRST, heard: 0 }), 0);
+            let room = window.room(now, |_| Looked { missing: BYTES_FIRST + more, heard: 0 });
+            if room > 0 {
+                window.on_left(now, 0, room, 0, PAUSE);
+            }
+            more += room;
             looks += 1;
             now = window.due().unwrap();
         }
         assert!(looks <= 2_100, "{looks}");
+        // After 100, 300, 700 … 6,300 ms.
+        assert_eq!(more, 6);
         assert!(window.room(now, |_| GONE) > 0);
     }
 }

@@ -320,6 +320,54 @@ fn a_flow_goes_on_behind_more_than_a_window_that_a_silent_path_swallowed() {
 }
 
 #[test]
+fn a_window_of_which_every_acknowledgement_was_lost_does_not_wait_for_ever() {
+    let mut a = Sender::new(RingLimits::default());
+    a.snapshot.peers[0].patience = Duration::from_millis(80);
+    a.route(PEER, true, false);
+    a.send(2, 600, 1000);
+    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
+    let mut relay = a.relay();
+    let marks = Arc::clone(&a.marks[0]);
+    for tick in 1..=600 {
+        a.now = a.began + Duration::from_millis(10 * tick);
+        a.run();
+        let before = relay.received.len();
+        relay.run(&mut a, 1 << 30);
+        // It says so when something comes, and for a second that is lost.
+        if tick > 100 && relay.received.len() > before {
+            relay.acknowledge(&marks);
+        }
+        if tick == 100 {
+            assert!(relay.received.len() < 300, "it waits for a word: {}", relay.received.len());
+        }
+    }
+    assert_eq!((a.lost(PEER), relay.received), (0, vec![true; 600]));
+}
+
+#[test]
+fn a_stream_that_is_full_and_in_doubt_is_waited_for_asleep() {
+    let mut a = Sender::new(RingLimits::default());
+    a.route(PEER, true, false);
+    a.send(2, 100, 1000);
+    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
+    let mut relay = a.relay();
+    let marks = Arc::clone(&a.marks[0]);
+    for tick in 1..=100 {
+        a.now = a.began + Duration::from_millis(10 * tick);
+        a.run();
+        relay.run(&mut a, 1 << 30);
+        relay.acknowledge(&marks);
+    }
+    assert_eq!(relay.received, [true; 100]);
+    a.snapshot.peers[0].doubted = Some(RELAYED);
+    a.lockstep.plane().publish(a.snapshot.clone());
+    a.send(2, 1_000, 1000);
+    let sealed = a.snapshot.peers[0].counters.tx_frames.load(Relaxed);
+    assert_eq!(sealed, 1_100, "as much as the ring holds is kept for it");
+    assert!(a.lockstep.poll_timeout().is_none_or(|due| due > a.now));
+}
+
+#[test]
 fn what_a_network_held_up_and_brings_after_all_says_nothing_of_what_waits_to_go_again() {
     let mut a = Sender::new(RingLimits::default());
     a.snapshot.peers[0].patience = Duration::from_millis(40);

@@ -67,7 +67,9 @@ impl Refusals {
             }
             refusal.left > 0
         });
-        self.is_any.store(!those.is_empty(), Ordering::Relaxed);
+        // Meanwhile another thread may have found that all do.
+        let is_any = !those.is_empty() || self.all.load(Ordering::Relaxed) > 0;
+        self.is_any.store(is_any, Ordering::Relaxed);
     }
 
     fn those(&self) -> MutexGuard<'_, Vec<Refusal>> {
