@@ -57,7 +57,7 @@ impl Acceptor {
         let is_proxied = self.hub.rules().trusted.contains(peer.ip());
         let entered = if is_proxied { pass.enter() } else { pass.name(peer.ip()) };
         if let Err(full) = entered {
-            return self.refusals.refuse(stream, full);
+            return self.refusals.refuse(stream, is_proxied.then_some(peer), full);
         }
         let (Ok(()), Ok(local)) = (tune(&stream), stream.local_addr()) else {
             // Gone already.

@@ -22,13 +22,14 @@ use crate::server::ws::{StreamError, WsStream};
 use shadowmesh_proto::link::{LinkError, ServerLink};
 use shadowmesh_proto::wire::codec::WireError;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::http::HeaderMap;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
 
 /// For the last words of a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -98,8 +99,7 @@ impl Origin {
         if !self.is_proxied {
             return Ok(());
         }
-        let values = headers.get_all(proxied::HEADER).iter().filter_map(|value| value.to_str().ok());
-        let values: Vec<_> = values.collect();
+        let values: Vec<&[u8]> = headers.get_all(proxied::HEADER).iter().map(HeaderValue::as_bytes).collect();
         let own = SocketAddr::new(self.peer.ip(), 0);
         self.on_source(proxied::client(values.into_iter(), trusted).unwrap_or(own))
     }
@@ -136,7 +136,7 @@ async fn arrive(
         && let Some(source) = proxied::source(&mut tcp, origin.peer).await?
         && let Err(full) = origin.on_source(source)
     {
-        refusal::tell(&tcp, full, front.is_some()).await;
+        refusal::tell(&mut tcp, None, full, front.is_some()).await;
         return Err(Ending::Full);
     }
     if let Some(front) = front
@@ -174,6 +174,10 @@ fn count(hub: &Hub, ending: &Ending) {
             dropped.tls_failed.add_one()
         }
         Ending::Stream(StreamError::Protocol(_)) => dropped.not_websocket.add_one(),
+        // What TLS does not take says so.
+        Ending::Stream(StreamError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            dropped.tls_failed.add_one();
+        }
         Ending::Refused(Refusal::BadRegistration) => dropped.bad_proof.add_one(),
         Ending::Link(_) | Ending::Forward(_) | Ending::Refused(Refusal::OutOfPlace(_)) => {
             dropped.malformed.add_one();

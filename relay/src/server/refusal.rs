@@ -10,10 +10,13 @@
 //! time in it, so clients wait as long as they are told otherwise ([`RETRY_FULL`]).
 //!
 //! Which of both it is only the first byte says, which comes a round trip after the connection. It is waited for where the relay speaks TLS at all, [`PATIENCE`] at most and for
-//! [`AT_ONCE`] connections together, each with a descriptor and a task of a few hundred bytes. Beyond that, and without TLS, it is said by HTTP at once.
+//! [`AT_ONCE`] connections together, each with a descriptor and a task of a few hundred bytes. Beyond that it is what is there already that says it, and where that is nothing, or
+//! without TLS, it is said by HTTP at once.
 
 use crate::core::limits::Full;
+use crate::server::proxied::{self, ProxyError};
 use crate::server::tls;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -45,32 +48,57 @@ impl Refusals {
         Self { speaks_tls, waiting: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Tells who is behind `tcp`, and closes.
-    pub(super) fn refuse(&self, tcp: TcpStream, full: Full) {
-        let waiting = self.speaks_tls.then(|| Arc::clone(&self.waiting).try_acquire_owned().ok()).flatten();
-        let Some(waiting) = waiting else { return say(&tcp, &by_http(full)) };
+    /// Tells who is behind `tcp`, and closes. `via` is a proxy that is believed, and has not said yet whose stream it is.
+    pub(super) fn refuse(&self, mut tcp: TcpStream, via: Option<SocketAddr>, full: Full) {
+        if !self.speaks_tls {
+            return say(&tcp, &by_http(full));
+        }
+        let Ok(waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
+            return tell_at_once(&tcp, via.is_some(), full);
+        };
         tokio::spawn(async move {
-            tell(&tcp, full, true).await;
+            tell(&mut tcp, via, full, true).await;
             drop(waiting);
         });
     }
 }
 
-/// Tells who is behind `tcp` in the way that it understands, where TLS is spoken. Over within [`PATIENCE`].
-pub(super) async fn tell(tcp: &TcpStream, full: Full, speaks_tls: bool) {
+/// Tells who is behind `tcp`, and `via` if that is some, in the way that it understands, where TLS is spoken. Over within [`PATIENCE`].
+pub(super) async fn tell(tcp: &mut TcpStream, via: Option<SocketAddr>, full: Full, speaks_tls: bool) {
     if !speaks_tls {
         return say(tcp, &by_http(full));
     }
-    let mut first = [0];
-    let began = timeout(PATIENCE, tcp.peek(&mut first)).await;
+    let began = timeout(PATIENCE, first(tcp, via)).await;
     let mut read = [0; READ];
     // More is whoever's fault who says so much unasked.
     let _ = tcp.try_read(&mut read);
     match began {
-        Ok(Ok(1)) if first == [tls::FIRST_BYTE] => say(tcp, &ALERT),
-        Ok(Ok(1)) | Err(_) => say(tcp, &by_http(full)),
-        // Gone.
+        Ok(Ok(Some(tls::FIRST_BYTE))) => say(tcp, &ALERT),
+        Ok(Ok(Some(_))) | Err(_) => say(tcp, &by_http(full)),
+        // Gone, or a proxy that says what nobody understands.
         Ok(_) => {}
+    }
+}
+
+/// The first byte of the client, behind what the proxy says of it; nothing when there is none.
+async fn first(tcp: &mut TcpStream, via: Option<SocketAddr>) -> Result<Option<u8>, ProxyError> {
+    if let Some(via) = via {
+        proxied::source(tcp, via).await?;
+    }
+    let mut first = [0];
+    Ok((tcp.peek(&mut first).await? == 1).then_some(first[0]))
+}
+
+/// The same by what is there already. A client that begins with TLS does so as soon as it is connected, so mostly that is enough.
+fn tell_at_once(tcp: &TcpStream, is_proxied: bool, full: Full) {
+    let mut read = [0; READ];
+    let count = tcp.try_read(&mut read).unwrap_or_default();
+    let read = read.get(..count).unwrap_or_default();
+    let of_client = if is_proxied { proxied::behind(read) } else { read };
+    if of_client.first() == Some(&tls::FIRST_BYTE) {
+        say(tcp, &ALERT);
+    } else {
+        say(tcp, &by_http(full));
     }
 }
 
@@ -102,6 +130,7 @@ pub(super) fn retry(full: Full) -> (StatusCode, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Instant;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -125,7 +154,7 @@ mod tests {
             [(&b"\x16\x03\x01\x07\x00"[..], None), (b"GET /v1 HTTP/1.1\r\n", Some("HTTP/1.1 429 "))]
         {
             let (mut client, server) = pair().await;
-            refusals.refuse(server, Full::Site);
+            refusals.refuse(server, None, Full::Site);
             client.write_all(says).await.unwrap();
             let told = told(client).await;
             match status {
@@ -138,11 +167,35 @@ mod tests {
         }
         // Who says nothing is told by HTTP in the end, and who goes away is no trouble.
         let (client, server) = pair().await;
-        refusals.refuse(server, Full::Relay);
+        refusals.refuse(server, None, Full::Relay);
         assert!(told(client).await.starts_with(b"HTTP/1.1 503 "));
-        let (client, server) = pair().await;
+        let (client, mut server) = pair().await;
         drop(client);
-        tell(&server, Full::Relay, true).await;
+        tell(&mut server, None, Full::Relay, true).await;
+    }
+
+    const HELLO: &[u8] = b"\x16\x03\x01\x07\x00";
+    const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+    /// A header of the PROXY protocol for a client at 192.0.2.7.
+    const PROXIED: &[u8] =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x01\x9c\x40\x01\xbb";
+
+    #[tokio::test]
+    async fn what_a_proxy_says_of_the_client_is_not_taken_for_what_that_says() {
+        let refusals = Refusals::new(true);
+        let (mut client, server) = pair().await;
+        refusals.refuse(server, Some(PROXY), Full::Relay);
+        // In two parts, as proxies send it.
+        client.write_all(PROXIED).await.unwrap();
+        tokio::time::sleep(PATIENCE / 20).await;
+        client.write_all(HELLO).await.unwrap();
+        assert_eq!(told(client).await, ALERT);
+        for says in [&[PROXIED, b"GET /v1"].concat()[..], b"GET /v1"] {
+            let (mut client, server) = pair().await;
+            refusals.refuse(server, Some(PROXY), Full::Relay);
+            client.write_all(says).await.unwrap();
+            assert!(told(client).await.starts_with(b"HTTP/1.1 503 "));
+        }
     }
 
     #[tokio::test]
@@ -151,13 +204,21 @@ mod tests {
         let mut silent = Vec::new();
         for _ in 0..AT_ONCE {
             let (client, server) = pair().await;
-            refusals.refuse(server, Full::Site);
+            refusals.refuse(server, None, Full::Site);
             silent.push(client);
         }
         let (client, server) = pair().await;
         let began = Instant::now();
-        refusals.refuse(server, Full::Site);
+        refusals.refuse(server, None, Full::Site);
         assert!(told(client).await.starts_with(b"HTTP/1.1 429 "));
+        // Who has begun with TLS is told so nevertheless.
+        for (via, says) in [(None, HELLO), (Some(PROXY), &[PROXIED, HELLO].concat()[..])] {
+            let (mut client, server) = pair().await;
+            client.write_all(says).await.unwrap();
+            server.readable().await.unwrap();
+            refusals.refuse(server, via, Full::Site);
+            assert_eq!(told(client).await, ALERT);
+        }
         assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
         // Those who are gone make room.
         drop(silent);
@@ -165,7 +226,7 @@ mod tests {
         while refusals.waiting.available_permits() == 0 {
             tokio::task::yield_now().await;
         }
-        refusals.refuse(server, Full::Site);
+        refusals.refuse(server, None, Full::Site);
         client.write_all(&[tls::FIRST_BYTE]).await.unwrap();
         assert_eq!(told(client).await, ALERT);
     }
@@ -174,7 +235,7 @@ mod tests {
     async fn a_relay_without_tls_waits_for_nobody() {
         let (client, server) = pair().await;
         let began = Instant::now();
-        Refusals::new(false).refuse(server, Full::Relay);
+        Refusals::new(false).refuse(server, None, Full::Relay);
         assert!(told(client).await.starts_with(b"HTTP/1.1 503 "));
         assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
     }

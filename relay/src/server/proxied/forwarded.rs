@@ -9,14 +9,16 @@ use std::net::{IpAddr, SocketAddr};
 /// Its name. Whether other proxies write `Forwarded` (RFC 7239) as well does not matter: this one all of them have.
 pub(in crate::server) const HEADER: &str = "x-forwarded-for";
 
-/// Who is behind the proxies, by the values of the header in their order, port 0 where that is not said; nothing when the trusted ones say nothing that can be read.
+/// Who is behind the proxies, by the values of the header in their order, port 0 where that is not said; nothing when the trusted ones say nothing that can be read. Values are
+/// bytes: what a client wrote before the proxies did may be no text.
 pub(in crate::server) fn client<'a>(
-    values: impl DoubleEndedIterator<Item = &'a str>,
+    values: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &Prefixes,
 ) -> Option<SocketAddr> {
     let mut farthest = None;
-    for entry in values.rev().flat_map(|value| value.rsplit(',')) {
-        let Some(address) = address(entry.trim()) else { break };
+    for entry in values.rev().flat_map(|value| value.rsplit(|byte| *byte == b',')) {
+        let text = std::str::from_utf8(entry).ok();
+        let Some(address) = text.and_then(|text| address(text.trim())) else { break };
         farthest = Some(address);
         if !trusted.contains(address.ip()) {
             break;
@@ -45,6 +47,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn of(values: &[&str]) -> Option<String> {
+        let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+        of_bytes(&values)
+    }
+
+    fn of_bytes(values: &[&[u8]]) -> Option<String> {
         let trusted = Prefixes(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
         client(values.iter().copied(), &trusted).map(|address| address.to_string())
     }
@@ -64,6 +71,14 @@ mod tests {
         assert_eq!(of(&["192.0.2.7:40000"]).as_deref(), Some("192.0.2.7:40000"));
         assert_eq!(of(&["[2001:db8::7]"]).as_deref(), Some("[2001:db8::7]:0"));
         assert_eq!(of(&["[2001:db8::7]:1"]).as_deref(), Some("[2001:db8::7]:1"));
+    }
+
+    #[test]
+    fn what_the_client_wrote_that_is_no_text_hides_nothing() {
+        let client = Some("192.0.2.7:0".to_owned());
+        assert_eq!(of_bytes(&[b"\xff\xfe, 192.0.2.7, 10.0.0.1"]), client);
+        assert_eq!(of_bytes(&[b"\xff", b"192.0.2.7"]), client);
+        assert_eq!(of_bytes(&[b"192.0.2.7, \xff, 10.0.0.1"]).as_deref(), Some("10.0.0.1:0"));
     }
 
     #[test]

@@ -24,6 +24,16 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use v2::Source;
 
+/// What follows the header of the PROXY protocol in the first bytes of a trusted proxy's stream, if they begin with one; nothing when that is not whole.
+pub(super) fn behind(bytes: &[u8]) -> &[u8] {
+    if bytes.first() != Some(&v2::FIRST_BYTE) {
+        return bytes;
+    }
+    let after =
+        bytes.split_first_chunk().and_then(|(fixed, rest)| rest.get(v2::Head::parse(fixed).ok()?.len()..));
+    after.unwrap_or_default()
+}
+
 /// Reads what a trusted proxy at `via` says by the PROXY protocol of who is behind `tcp`: nothing when it does not speak that.
 pub(super) async fn source(tcp: &mut TcpStream, via: SocketAddr) -> Result<Option<SocketAddr>, ProxyError> {
     let mut begin = [0; 6];
