@@ -206,14 +206,13 @@ impl<S: Line> Session<S> {
             };
             self.heard = now;
             self.pinged = false;
-            let length = message.as_ref().map_or(0, Bytes::len);
             if let Some(message) = message {
                 self.on_message(message, now)?;
             }
             if self.is_paused(cx, now) {
                 return Ok(());
             }
-            let Some(left) = budget.checked_sub(length) else {
+            let Some(left) = budget.checked_sub(read) else {
                 break;
             };
             budget = left;

@@ -103,6 +103,11 @@ pub(super) trait Line: AsyncRead + AsyncWrite + Unpin {
     /// How many bytes may be held unsent below it: what the line takes in a few milliseconds.
     fn hold_unsent(&mut self, bytes: usize);
 
+    /// How many bytes came over the line beside those that were read, since this was last asked.
+    fn take_beside(&mut self) -> usize {
+        0
+    }
+
     /// What the kernel knows of it; `None` where it says too little.
     fn info(&self) -> Option<TcpInfo>;
 }

@@ -22,7 +22,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, StatusCode};
@@ -40,8 +40,8 @@ const MAX_STAGED: usize = 128 * 1024;
 const MAX_STAGED_MESSAGES: usize = 512;
 /// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
-/// What is read for one message before others get their turn, bytes: the longest, its header, and what is read ahead. Frames without content would
-/// else be read for as long as they come.
+/// What comes over the line for one message before others get their turn, bytes: the longest, its header, and what is read ahead. Frames without content, or records
+/// with next to none, would else be read for as long as they come.
 const READ_AT_ONCE: usize = 2 * MAX_MESSAGE;
 /// Unwritten answers to pings beyond which further ones are not answered, bytes.
 const MAX_REPLIES: usize = 1024;
@@ -130,7 +130,7 @@ pub(super) struct WsStream<S> {
     context: WebSocketContext,
     /// Frames that the library wants to send: answers to pings and to a close.
     replies: Vec<u8>,
-    /// Bytes that were read and not asked for ([`Self::take_read`]).
+    /// Bytes that came over the line and were not asked for ([`Self::take_read`]).
     read: usize,
     staged: VecDeque<Staged>,
     staged_bytes: usize,
@@ -179,17 +179,17 @@ impl<S: Line> WsStream<S> {
         })
     }
 
-    /// How many bytes were read since this was last asked, whatever came of them.
+    /// How many bytes came over the line since this was last asked, whatever came of them.
     pub(super) const fn take_read(&mut self) -> usize {
         std::mem::replace(&mut self.read, 0)
     }
 
     /// The next binary message; `None` for a ping, a pong or another sign of life without content.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let mut left = READ_AT_ONCE;
-        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, left: &mut left };
+        let mut read = 0;
+        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, read: &mut read };
         let result = self.context.read(&mut adapter);
-        self.read += READ_AT_ONCE - left;
+        self.read += read;
         match result {
             Ok(Message::Binary(message)) => Poll::Ready(Ok(Some(message))),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Poll::Ready(Ok(None)),
@@ -358,25 +358,25 @@ struct Adapter<'a, 'c, S> {
     io: &'a mut S,
     cx: &'a mut Context<'c>,
     replies: &'a mut Vec<u8>,
-    /// Bytes that it may read yet.
-    left: &'a mut usize,
+    /// Bytes that came over the line: [`READ_AT_ONCE`] or a little more.
+    read: &'a mut usize,
 }
 
-impl<S: AsyncRead + Unpin> Read for Adapter<'_, '_, S> {
+impl<S: Line> Read for Adapter<'_, '_, S> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if *self.left == 0 {
+        let left = READ_AT_ONCE.saturating_sub(*self.read);
+        if left == 0 {
             // More may be there: come back after the others.
             self.cx.waker().wake_by_ref();
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let most = out.len().min(*self.left);
+        let most = out.len().min(left);
         let mut buffer = ReadBuf::new(out.get_mut(..most).unwrap_or_default());
-        match Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer) {
-            Poll::Ready(result) => result.map(|()| {
-                let read = buffer.filled().len();
-                *self.left -= read;
-                read
-            }),
+        let result = Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer);
+        let count = buffer.filled().len();
+        *self.read += count + self.io.take_beside();
+        match result {
+            Poll::Ready(result) => result.map(|()| count),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }

@@ -13,6 +13,8 @@ mod hostile;
 #[cfg(test)]
 mod proxied;
 #[cfg(test)]
+mod records;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod slow;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Signed by itself, until that year; and its DER.
-fn certificate(year: i32) -> (Certificate, CertificateDer<'static>) {
+pub(crate) fn certificate(year: i32) -> (Certificate, CertificateDer<'static>) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["relay.example".into()]).unwrap();
     params.not_after = date_time_ymd(year, 1, 1);
@@ -75,8 +75,11 @@ impl ServerCertVerifier for Any {
     }
 }
 
-fn client(groups: Vec<&'static dyn SupportedKxGroup>, protocols: &[&[u8]]) -> TlsConnector {
-    let provider = Arc::new(CryptoProvider { kx_groups: groups, ..aws_lc_rs::default_provider() });
+pub(crate) fn client(groups: Vec<&'static dyn SupportedKxGroup>, protocols: &[&[u8]]) -> TlsConnector {
+    // One cipher, and its keys can be had: for records that are sealed by hand.
+    let cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let provider = CryptoProvider { kx_groups: groups, cipher_suites, ..aws_lc_rs::default_provider() };
+    let provider = Arc::new(provider);
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -84,20 +87,21 @@ fn client(groups: Vec<&'static dyn SupportedKxGroup>, protocols: &[&[u8]]) -> Tl
         .with_custom_certificate_verifier(Arc::new(Any(provider)))
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    config.enable_secret_extraction = true;
     TlsConnector::from(Arc::new(config))
 }
 
-fn usual() -> TlsConnector {
+pub(crate) fn usual() -> TlsConnector {
     client(vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519], &[b"http/1.1"])
 }
 
-async fn connect(relay: &TestRelay, with: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn connect(relay: &TestRelay, with: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(relay.address).await?;
     tcp.set_nodelay(true)?;
     with.connect(ServerName::try_from("another.example").unwrap(), tcp).await
 }
 
-fn relay() -> (TestRelay, Front) {
+pub(crate) fn relay() -> (TestRelay, Front) {
     let front = Front::new(certificate(2040).0);
     (TestRelay::start_with_tls(&Settings::default(), front.clone()), front)
 }

@@ -1,19 +1,24 @@
 //! The TLS handshake of a connection; the caller sets the deadline.
 //!
 //! Its asymmetric work, some 150 µs, happens on another thread, as that of the link handshake does and for the same reason: whoever begins handshakes as fast
-//! as he can then competes with forwarding for a core, and not for the thread that forwards (see [`opening`](super::super::opening)).
+//! as he can then competes with forwarding for a core, and not for the thread that forwards (see [`opening`](super::super::opening)). For a client that is asked to
+//! begin again, with a key for another group (HelloRetryRequest), that is the second message as well: the work is done for that one.
 
-use super::stream::{Now, TlsStream};
+use super::stream::{MAX_HANDSHAKE, Now, TlsStream};
 use super::{Front, challenge};
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::{HandshakeKind, ServerConnection};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read as _};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// Longest first message of a client that is read, bytes, give or take a read of 4 KiB. A browser's has two thousand, most of them a post-quantum key; the library would
 /// keep 64 KiB for each stranger.
 const MAX_HELLO: usize = 12 * 1024;
+/// What is read at once of a client that began again, bytes.
+const READ: usize = 4 * 1024;
 
 /// Why there is no TLS stream.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +26,8 @@ pub(in crate::server) enum TlsError {
     /// What came is no TLS 1.3 that can be answered.
     #[error("no TLS of the kind that is spoken here: {0}")]
     Protocol(rustls::Error),
-    /// More than [`MAX_HELLO`].
-    #[error("the client's first message of TLS is too long")]
+    /// More than [`MAX_HELLO`], or [`MAX_HANDSHAKE`] in all.
+    #[error("the client's messages of the TLS handshake are too long")]
     Long,
     /// The other side ended it.
     #[error("the client gave its TLS handshake up")]
@@ -51,13 +56,9 @@ pub(in crate::server) async fn accept(tcp: TcpStream, front: &Front) -> Result<T
     } else {
         front.presented().config()
     };
-    // In a set because that takes the work back, if it has not begun, when the connection runs out of time meanwhile.
-    let mut set = tokio::task::JoinSet::new();
-    set.spawn_blocking(move || accepted.into_connection(config));
-    let connection = match set.join_next().await {
-        Some(Ok(Ok(connection))) => connection,
-        Some(Ok(Err((error, alert)))) => return Err(refuse(&tcp, error, alert)),
-        Some(Err(_)) | None => return Err(TlsError::Stopping),
+    let connection = match in_background(move || accepted.into_connection(config)).await? {
+        Ok(connection) => begin_again(&tcp, connection).await?,
+        Err((error, alert)) => return Err(refuse(&tcp, error, alert)),
     };
     let mut stream = TlsStream::new(tcp, connection);
     match poll_fn(|cx| stream.poll_handshake(cx)).await {
@@ -69,6 +70,85 @@ pub(in crate::server) async fn accept(tcp: TcpStream, front: &Front) -> Result<T
         Ok(()) => Ok(stream),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(TlsError::GivenUp),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Lets another thread do `work`.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TlsError> {
+    // In a set because that takes the work back, if it has not begun, when the connection runs out of time meanwhile.
+    let mut set = JoinSet::new();
+    set.spawn_blocking(work);
+    match set.join_next().await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(_)) | None => Err(TlsError::Stopping),
+    }
+}
+
+/// The rest of the handshake, where the client was asked to begin again.
+async fn begin_again(
+    tcp: &TcpStream,
+    mut connection: ServerConnection,
+) -> Result<ServerConnection, TlsError> {
+    let mut read = 0;
+    while connection.is_handshaking()
+        && connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest)
+    {
+        send(tcp, &mut connection).await?;
+        let bytes = receive(tcp).await?;
+        read += bytes.len();
+        if read > MAX_HANDSHAKE {
+            return Err(TlsError::Long);
+        }
+        let work = move || {
+            let taken = take(&mut connection, &bytes);
+            (connection, taken)
+        };
+        let (returned, taken) = in_background(work).await?;
+        connection = returned;
+        if let Err(error) = taken {
+            // An alert, if the socket takes the few bytes.
+            let _ = connection.write_tls(&mut Now(tcp));
+            return Err(error);
+        }
+    }
+    Ok(connection)
+}
+
+/// Hands `bytes`, which are few, to the library. What a client sends behind its handshake stays there until it is read.
+fn take(connection: &mut ServerConnection, bytes: &[u8]) -> Result<(), TlsError> {
+    let mut rest = bytes;
+    while !rest.is_empty() && connection.read_tls(&mut rest)? > 0 {
+        connection.process_new_packets().map_err(TlsError::Protocol)?;
+    }
+    Ok(())
+}
+
+/// Sends what the library has to say.
+async fn send(tcp: &TcpStream, connection: &mut ServerConnection) -> io::Result<()> {
+    while connection.wants_write() {
+        match connection.write_tls(&mut Now(tcp)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What comes next of the client, at least a byte.
+async fn receive(tcp: &TcpStream) -> Result<Vec<u8>, TlsError> {
+    loop {
+        tcp.readable().await?;
+        let mut bytes = vec![0; READ];
+        match Now(tcp).read(&mut bytes) {
+            Ok(0) => return Err(TlsError::GivenUp),
+            Ok(count) => {
+                bytes.truncate(count);
+                return Ok(bytes);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

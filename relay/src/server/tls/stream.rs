@@ -7,10 +7,12 @@
 //! Invariants:
 //! - Ciphertext is handed over only while no plaintext waits to be taken, so what the library holds is bounded by one record and one read.
 //! - What it holds unsent is bounded as what the kernel does ([`Line::hold_unsent`]): control could overtake neither.
+//! - Records without content, which nobody needs to send, are read for [`MAX_EMPTY`] bytes at most before the stream ends, and what records take beside their content is
+//!   told upwards ([`Line::take_beside`]): both would else be work that no limit counts.
 //! - A stream that ends without a close_notify ends with an error: somebody cut it (RFC 8446 §6.1).
 
 use crate::server::socket::Line;
-use rustls::{IoState, ServerConnection};
+use rustls::ServerConnection;
 use shadowmesh_proto::queueing::TcpInfo;
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
@@ -24,6 +26,12 @@ const SCRATCH: usize = 64 * 1024;
 /// What the library may hold unsent: at least one record, and four at most.
 const UNSENT_MIN: usize = 16 * 1024;
 const UNSENT_MAX: usize = 64 * 1024;
+/// Bytes of a client that bring nothing: padding, records with nothing in them, messages of the handshake that come after it, the begin of a record. Two of the longest records.
+const MAX_EMPTY: usize = 32 * 1024;
+/// The same while the handshake is not over, bytes: the library would keep 64 KiB of a message that does not end. An honest client says a hundred.
+pub(super) const MAX_HANDSHAKE: usize = 12 * 1024;
+/// So many bytes that bring nothing are forgotten for each that brings something: a record has 22 beside its content, a frame of WebSocket 6 at least.
+const FORGIVEN: usize = 4;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
@@ -61,13 +69,18 @@ pub(in crate::server) struct TlsStream {
     ahead: Vec<u8>,
     /// So much of it is done with.
     taken: usize,
+    /// Bytes that brought nothing, by [`MAX_EMPTY`].
+    empty: usize,
+    /// Bytes that were taken beside content and are not told of; less than nothing when the content of what was told of came later.
+    beside: isize,
     is_closing: bool,
 }
 
 impl TlsStream {
     /// A stream whose handshake may not be complete: reading and writing complete it.
     pub(super) fn new(tcp: TcpStream, tls: ServerConnection) -> Self {
-        Self { tcp, tls: Box::new(tls), ahead: Vec::new(), taken: 0, is_closing: false }
+        let tls = Box::new(tls);
+        Self { tcp, tls, ahead: Vec::new(), taken: 0, empty: 0, beside: 0, is_closing: false }
     }
 
     /// Whether its keys outlive a computer that breaks elliptic curves.
@@ -92,7 +105,7 @@ impl TlsStream {
         if self.taken < self.ahead.len() {
             let ahead = std::mem::take(&mut self.ahead);
             let bytes = ahead.get(self.taken..).unwrap_or_default();
-            let took = take(&mut self.tls, bytes);
+            let took = self.take(bytes);
             self.taken += took.as_ref().map_or(0, |took| *took);
             if self.taken < ahead.len() {
                 self.ahead = ahead;
@@ -111,7 +124,7 @@ impl TlsStream {
                     Err(error) => return Poll::Ready(Err(error)),
                 };
                 let bytes = buffer.get(..count).unwrap_or_default();
-                let took = take(&mut self.tls, bytes);
+                let took = self.take(bytes);
                 if let Ok(took) = took
                     && took < count
                 {
@@ -120,6 +133,33 @@ impl TlsStream {
                 return Poll::Ready(self.answer(took));
             }
         })
+    }
+
+    /// Hands `bytes` to the library until there is plaintext to be taken, of which there was none; how many it took. No bytes are the end of the stream.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        loop {
+            let before = rest.len();
+            self.tls.read_tls(&mut rest)?;
+            let state = self.tls.process_new_packets();
+            let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.count(before - rest.len(), state.plaintext_bytes_to_read())?;
+            if rest.is_empty() || state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                return Ok(bytes.len() - rest.len());
+            }
+        }
+    }
+
+    /// So many bytes were taken, and so many came of them.
+    fn count(&mut self, took: usize, content: usize) -> io::Result<()> {
+        let signed = |count: usize| isize::try_from(count).unwrap_or(isize::MAX);
+        self.beside = self.beside.saturating_add(signed(took)).saturating_sub(signed(content));
+        self.empty = (self.empty + took).saturating_sub(content.saturating_mul(1 + FORGIVEN));
+        let most = if self.tls.is_handshaking() { MAX_HANDSHAKE } else { MAX_EMPTY };
+        if self.empty > most {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "TLS records without content"));
+        }
+        Ok(())
     }
 
     /// After something was received: what the library wants to say to it (an alert, a key update) is sent if it can be at once, and else with
@@ -147,19 +187,6 @@ impl TlsStream {
             }
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Hands `bytes` to the library until there is plaintext to be taken; how many it took. No bytes are the end of the stream.
-fn take(tls: &mut ServerConnection, bytes: &[u8]) -> io::Result<usize> {
-    let mut rest = bytes;
-    loop {
-        tls.read_tls(&mut rest)?;
-        let state: IoState =
-            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if rest.is_empty() || state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
-            return Ok(bytes.len() - rest.len());
-        }
     }
 }
 
@@ -233,6 +260,12 @@ impl Line for TlsStream {
     fn hold_unsent(&mut self, bytes: usize) {
         self.tls.set_buffer_limit(Some(bytes.clamp(UNSENT_MIN, UNSENT_MAX)));
         self.tcp.hold_unsent(bytes);
+    }
+
+    fn take_beside(&mut self) -> usize {
+        let beside = self.beside.max(0);
+        self.beside -= beside;
+        beside.unsigned_abs()
     }
 
     /// Of what the library holds it knows nothing: that is bounded by itself.
