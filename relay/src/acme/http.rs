@@ -12,16 +12,20 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// For one request and the head of its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Names are looked up one at a time.
+static LOOKING_UP: Semaphore = Semaphore::const_new(1);
 /// For a connection to one of its addresses.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer that is read, bytes: a chain has ten thousand.
@@ -29,7 +33,7 @@ const MAX_BODY: usize = 1 << 20;
 const HTTPS: u16 = 443;
 
 /// Longest that an authority may put off a try: after a day it is asked whether it still means it.
-const PUT_OFF_MAX: Duration = Duration::from_secs(86_400);
+pub(super) const PUT_OFF_MAX: Duration = Duration::from_secs(86_400);
 
 /// Makes them. Clones are the same.
 #[derive(Clone)]
@@ -102,9 +106,14 @@ impl Https {
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         parts.uri = path.parse().map_err(|_| wrong())?;
         let answer = sender.send_request(Request::from_parts(parts, body)).await;
-        let answer = answer.map_err(|error| other(io::Error::other(error)))?;
+        let mut answer = answer.map_err(|error| other(io::Error::other(error)))?;
+        let wait = retry_after(answer.headers());
+        // The library adds to the time of day whatever is there.
+        match wait {
+            Some(wait) => drop(answer.headers_mut().insert(RETRY_AFTER, wait.as_secs().into())),
+            None => drop(answer.headers_mut().remove(RETRY_AFTER)),
+        }
         if answer.status().is_client_error() || answer.status().is_server_error() {
-            let wait = retry_after(answer.headers());
             *self.put_off.lock().unwrap_or_else(PoisonError::into_inner) = wait;
         }
         Ok(BytesResponse::from(answer.map(|body| Limited::new(body, MAX_BODY))))
@@ -114,7 +123,7 @@ impl Https {
 /// To the first of the host's addresses that answers: one that swallows what is sent there, as IPv6 may, does not keep the others from being tried.
 async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in tokio::net::lookup_host((host, port)).await? {
+    for address in look_up(host, port).await? {
         let connecting = timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await;
         match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(tcp) => return Ok(tcp),
@@ -122,6 +131,24 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// The addresses of `host`. On a thread of its own, for the system may take half a minute: handshakes wait for those that the runtime has, of which there may be one.
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let one = LOOKING_UP.acquire().await.map_err(io::Error::other)?;
+    let (tell, told) = oneshot::channel();
+    let host = host.to_owned();
+    std::thread::Builder::new().name("acme-names".to_owned()).spawn(move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // When it is over, and not when nobody waits for it any more.
+        drop(one);
+        // Who asked may be gone.
+        let _ = tell.send(found);
+    })?;
+    told.await.map_err(io::Error::other)?
 }
 
 /// Seconds; a date, which is the other form, no authority sends.
@@ -139,5 +166,46 @@ impl HttpClient for Https {
         Box::pin(async move {
             timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(Error::Other("it does not answer".into())))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn names_are_looked_up_while_the_threads_for_handshakes_are_busy() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let busy = runtime.spawn_blocking(move || released.recv());
+        let found = runtime.block_on(async { timeout(PATIENCE, look_up("localhost", 443)).await });
+        let found = found.expect("it waits for nobody").unwrap();
+        assert!(found.iter().any(|address| address.ip().is_loopback() && address.port() == 443), "{found:?}");
+        release.send(()).unwrap();
+        runtime.block_on(busy).unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_is_no_name_and_one_name_is_looked_up_at_a_time() {
+        let one = LOOKING_UP.acquire().await.unwrap();
+        assert_eq!(look_up("2001:db8::1", 1).await.unwrap(), ["[2001:db8::1]:1".parse().unwrap()]);
+        let mut second = Box::pin(look_up("localhost", 1));
+        assert!(timeout(Duration::from_millis(100), &mut second).await.is_err());
+        drop(one);
+        second.await.unwrap();
+    }
+
+    #[test]
+    fn a_wait_is_a_day_at_most_and_what_is_none_is_none() {
+        let of = |text: &str| {
+            let headers = [(RETRY_AFTER, HeaderValue::from_str(text).unwrap())].into_iter().collect();
+            retry_after(&headers).map(|wait| wait.as_secs())
+        };
+        assert_eq!(["0", " 60 ", "86401", "18446744073709551615"].map(of), [0, 60, 86_400, 86_400].map(Some));
+        for none in ["", "-1", "18446744073709551616", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! What the state directory keeps of ACME: **secrets**, of the account and of the certificate.
 
+use super::http::PUT_OFF_MAX;
 use super::order::Issued;
 use super::{AcmeError, Config};
 use crate::server::tls::certificate::{Certificate, CertificateError};
 use crate::store::StateDir;
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
 /// See the module page.
@@ -21,6 +23,10 @@ pub(super) struct Kept {
     chain: Option<String>,
     /// PEM.
     key: Option<Zeroizing<String>>,
+    /// For which names an order was tried last.
+    tried: Vec<String>,
+    /// Until when there is no other try, seconds since 1970.
+    not_before: Option<u64>,
 }
 
 impl std::fmt::Debug for Kept {
@@ -40,15 +46,35 @@ impl Kept {
         Ok(state.write_acme(self)?)
     }
 
-    /// Without what is of another authority, or for other names.
+    /// Without the account of another authority. A certificate of another, or for other names, stays until there is one that is not.
     pub(super) fn for_config(self, config: &Config) -> Self {
+        let tried = config.domains.clone();
         if self.directory != config.directory {
-            return Self { directory: config.directory.clone(), ..Self::default() };
+            let directory = config.directory.clone();
+            return Self { directory, account: None, domains: Vec::new(), tried, not_before: None, ..self };
         }
-        if self.domains != config.domains {
-            return Self { domains: Vec::new(), chain: None, key: None, ..self };
-        }
-        self
+        let not_before = self.not_before.filter(|_| self.tried == tried);
+        Self { tried, not_before, ..self }
+    }
+
+    /// Whether the certificate is of this authority, and for these names.
+    pub(super) fn is_for(&self, config: &Config) -> bool {
+        self.directory == config.directory && self.domains == config.domains
+    }
+
+    /// How long after `now` there is no try, by what the last one came to.
+    pub(super) fn put_off(&self, now: SystemTime) -> Duration {
+        let not_before = self.not_before.map(Duration::from_secs);
+        let not_before = not_before.and_then(|since_1970| SystemTime::UNIX_EPOCH.checked_add(since_1970));
+        let wait = not_before.and_then(|not_before| not_before.duration_since(now).ok());
+        wait.unwrap_or_default().min(PUT_OFF_MAX)
+    }
+
+    pub(super) fn set_not_before(&mut self, not_before: SystemTime) {
+        let since_1970 = not_before.duration_since(SystemTime::UNIX_EPOCH);
+        // Within what TOML has.
+        self.not_before =
+            since_1970.ok().map(|passed| passed.as_secs()).filter(|passed| i64::try_from(*passed).is_ok());
     }
 
     /// The certificate, if there is one.

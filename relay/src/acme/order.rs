@@ -3,6 +3,7 @@
 use super::http::Https;
 use super::kept::Kept;
 use super::{AcmeError, Config};
+use crate::server::tls::certificate::chain_in;
 use crate::server::tls::challenge::Challenges;
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order,
@@ -17,6 +18,8 @@ const POLLING: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(500))
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
+/// Names of which it is said what the authority does not like.
+const SAID_NAMES: usize = 3;
 /// Characters of a line of PEM (RFC 7468 §2).
 const PEM_LINE: usize = 64;
 
@@ -57,10 +60,16 @@ pub(super) async fn order(
 ) -> Result<Issued, AcmeError> {
     let identifiers: Vec<Identifier> = domains.iter().cloned().map(Identifier::Dns).collect();
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
+    if order.state().authorizations.len() > domains.len() {
+        return Err(AcmeError::Unasked("more names than it was asked for".to_owned()));
+    }
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
         let domain = authorization.identifier().to_string();
+        if !domains.iter().any(|asked| asked.eq_ignore_ascii_case(&domain)) {
+            return Err(AcmeError::Unasked(domain));
+        }
         if authorization.status == AuthorizationStatus::Valid {
             continue;
         }
@@ -77,7 +86,9 @@ pub(super) async fn order(
     params.distinguished_name = DistinguishedName::new();
     let request = params.serialize_request(&key)?;
     order.finalize_csr(request.der()).await?;
-    let chain = order.poll_certificate(&POLLING).await?;
+    let chain = chain_in(order.poll_certificate(&POLLING).await?.as_bytes())?;
+    // Anew: an authority may write what it likes around the certificates, and this is kept.
+    let chain = chain.iter().map(|certificate| pem("CERTIFICATE", certificate).to_string()).collect();
     Ok(Issued { chain, key: pem("PRIVATE KEY", &Zeroizing::new(key.serialize_der())) })
 }
 
@@ -91,6 +102,9 @@ async fn why(order: &mut Order) -> String {
         let Ok(state) = authorization.refresh().await else { continue };
         let problems = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
         found.extend(problems.map(|problem| format!("{domain} is this relay ({problem})")));
+        if found.len() >= SAID_NAMES {
+            break;
+        }
     }
     if found.is_empty() { "the domains are this relay".to_owned() } else { found.join(", ") }
 }

@@ -92,7 +92,7 @@ pub enum StoreError {
         what: String,
     },
     /// What is kept of ACME is not what was written.
-    #[error("{path} does not parse; restore it, or remove it: another account is made and another certificate ordered", path = .0.display())]
+    #[error("{path} does not parse, so another account is made and another certificate ordered, unless it is restored from a backup while the relay is stopped", path = .0.display())]
     Acme(PathBuf),
     /// What is remembered of the ticket is not what was written.
     #[error("{path} does not parse ({what}); remove it, the relay writes it anew at its next start", path = path.display())]
@@ -276,6 +276,8 @@ impl StateDir {
             // Nothing of it is repeated.
             Ok(text) => toml::from_str(&text).map(Some).map_err(|_| StoreError::Acme(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // No text, or too much of it.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(StoreError::Acme(path)),
             Err(source) => Err(StoreError::io("read", &path, source)),
         }
     }

@@ -45,6 +45,16 @@ pub(super) struct Whims {
     pub(super) only_http: bool,
     /// What it issues is for another key.
     pub(super) another_key: bool,
+    /// What it issues has been over for years.
+    pub(super) backdated: bool,
+    /// It writes half a megabyte before each certificate.
+    pub(super) verbose: bool,
+    /// When it wants to be asked for an order again, seconds, with every answer that is one.
+    pub(super) retry_after: Option<u64>,
+    /// So many names more are to be proven.
+    pub(super) unasked: usize,
+    /// What is to be proven is for another name.
+    pub(super) another_name: bool,
 }
 
 /// See the module page.
@@ -99,6 +109,11 @@ impl Authority {
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let book = self.desk.book.lock().unwrap();
         (book.accounts.len(), book.orders.len(), book.put_off)
+    }
+
+    /// It knows nobody any more.
+    pub(super) fn forget_accounts(&self) {
+        self.desk.book.lock().unwrap().accounts.clear();
     }
 
     /// Nobody answers any more.
@@ -328,7 +343,7 @@ impl Desk {
                 let csr =
                     BASE64.decode(payload["csr"].as_str().unwrap_or_default().as_bytes()).unwrap_or_default();
                 let issued = if status(order) == "ready" {
-                    self.issue(&csr, &order.names, book.whims.another_key)
+                    self.issue(&csr, &order.names, &book.whims)
                 } else {
                     Err(problem(403, "orderNotReady", "not every name is proven"))
                 };
@@ -350,19 +365,23 @@ impl Desk {
         let (order, at) = (&book.orders[number], format!("{}/order/{number}", self.base));
         let identifiers: Vec<Value> =
             order.names.iter().map(|name| json!({ "type": "dns", "value": name.domain })).collect();
-        let authorizations: Vec<String> =
-            (0..order.names.len()).map(|name| format!("{}/authz/{number}/{name}", self.base)).collect();
+        let authorizations: Vec<String> = (0..order.names.len() + book.whims.unasked)
+            .map(|name| format!("{}/authz/{number}/{name}", self.base))
+            .collect();
         let mut body = json!({ "status": status(order), "identifiers": identifiers, "authorizations": authorizations,
             "finalize": format!("{at}/finalize") });
         if order.chain.is_some() {
             body["certificate"] = format!("{at}/certificate").into();
         }
-        Answer(code, vec![("Location", at)], body.to_string())
+        let mut headers = vec![("Location", at)];
+        headers.extend(book.whims.retry_after.map(|wait| ("Retry-After", wait.to_string())));
+        Answer(code, headers, body.to_string())
     }
 
     fn authorization(&self, book: &Book, number: usize, name: usize) -> Answer {
         let Name { domain, status, .. } = &book.orders[number].names[name];
         let status = if *status == "processing" { "pending" } else { *status };
+        let domain = if book.whims.another_name { "other.example" } else { domain.as_str() };
         let body = json!({ "status": status, "identifier": { "type": "dns", "value": domain },
             "challenges": [self.challenge(book, number, name)] });
         Answer(200, Vec::new(), body.to_string())
@@ -376,7 +395,7 @@ impl Desk {
     }
 
     /// A chain for the request in `csr`, which must be for `names` and no others.
-    fn issue(&self, csr: &[u8], names: &[Name], another_key: bool) -> Result<String, Answer> {
+    fn issue(&self, csr: &[u8], names: &[Name], whims: &Whims) -> Result<String, Answer> {
         let bad = |detail: &str| problem(400, "badCSR", detail);
         let csr = CertificateSigningRequestDer::from(csr.to_vec());
         let mut request =
@@ -393,14 +412,19 @@ impl Desk {
             return Err(bad("for other names"));
         }
         request.params.not_before = date_time_ymd(2020, 1, 1);
-        request.params.not_after = date_time_ymd(2080, 1, 1);
-        let issued = if another_key {
+        request.params.not_after = date_time_ymd(if whims.backdated { 2021 } else { 2080 }, 1, 1);
+        let issued = if whims.another_key {
             request.params.signed_by(&KeyPair::generate().unwrap(), &self.issuer)
         } else {
             request.signed_by(&self.issuer)
         };
         let issued = issued.map_err(|error| bad(&error.to_string()))?;
-        Ok(format!("{}{}", *pem("CERTIFICATE", issued.der()), *pem("CERTIFICATE", &self.root)))
+        let around = if whims.verbose { "by the way\n".repeat(46 * 1024) } else { String::new() };
+        Ok(format!(
+            "{around}{}{around}{}",
+            *pem("CERTIFICATE", issued.der()),
+            *pem("CERTIFICATE", &self.root)
+        ))
     }
 }
 

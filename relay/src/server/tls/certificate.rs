@@ -3,16 +3,21 @@
 use super::validity::validity;
 use super::{HTTP, PROVIDER};
 use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureAlgorithm};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Most certificates of a chain that are taken: public ones have three or four, and all of them go to every stranger.
 const MAX_CHAIN: usize = 10;
+/// And bytes of all of them: clients take messages of 64 KiB at most.
+const MAX_CHAIN_BYTES: usize = 60 * 1024;
+
+/// Bytes of an RSA key of 2,048 bits in DER, and some more: one of 3,072 has 1,790, and takes three times as long for each signature.
+const RSA_BYTES: usize = 1_400;
 
 /// Why a certificate cannot be presented; a clause that says what is wrong with which of the two.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +30,9 @@ pub enum CertificateError {
         "the certificate file has more than {MAX_CHAIN} certificates; give the relay's own and its chain alone"
     )]
     LongChain,
+    /// More than [`MAX_CHAIN_BYTES`].
+    #[error("the certificate and its chain have more than {} KiB, which clients do not take", MAX_CHAIN_BYTES / 1024)]
+    Large,
     /// PEM, but not of a certificate that can be read.
     #[error("the certificate file is damaged: {0}")]
     Damaged(String),
@@ -43,11 +51,12 @@ pub enum CertificateError {
 #[derive(Debug)]
 pub struct Certificate {
     config: Arc<ServerConfig>,
-    /// The begin of its own time.
-    not_before: SystemTime,
+    /// Begin and end of its own time.
+    own: (SystemTime, SystemTime),
     /// The end of its time, of the chain's first to end.
     not_after: SystemTime,
     is_self_made: bool,
+    has_slow_key: bool,
 }
 
 impl Certificate {
@@ -56,13 +65,7 @@ impl Certificate {
     /// # Errors
     /// See [`CertificateError`]. One whose time is over is no error.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-            .take(MAX_CHAIN + 1)
-            .collect::<Result<_, _>>()
-            .map_err(|error| CertificateError::Damaged(error.to_string()))?;
-        if chain.len() > MAX_CHAIN {
-            return Err(CertificateError::LongChain);
-        }
+        let chain = chain_in(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
         Self::new(chain, key)
     }
@@ -75,22 +78,28 @@ impl Certificate {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, CertificateError> {
+        if chain.iter().map(|certificate| certificate.len()).sum::<usize>() > MAX_CHAIN_BYTES {
+            return Err(CertificateError::Large);
+        }
         let times = chain.iter().map(|certificate| validity(certificate)).collect::<Option<Vec<_>>>();
         let times =
             times.ok_or_else(|| CertificateError::Damaged("its validity does not parse".to_owned()))?;
-        let not_before = times.first().ok_or(CertificateError::NoCertificate)?.0;
-        let not_after = times.iter().map(|(_, end)| *end).min().unwrap_or(not_before);
+        let own = *times.first().ok_or(CertificateError::NoCertificate)?;
+        let not_after = times.iter().map(|(_, end)| *end).min().unwrap_or(own.1);
+        let is_long = key.secret_der().len() > RSA_BYTES;
         let key = PROVIDER
             .key_provider
             .load_private_key(key)
             .map_err(|error| CertificateError::Key(error.to_string()))?;
+        let has_slow_key = is_long && key.algorithm() == SignatureAlgorithm::RSA;
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(rustls::Error::InconsistentKeys(_)) => return Err(CertificateError::Mismatch),
             Err(error) => return Err(CertificateError::Damaged(error.to_string())),
         }
-        Ok(Self { config: Arc::new(config(certified, HTTP)?), not_before, not_after, is_self_made: false })
+        let config = Arc::new(config(certified, HTTP)?);
+        Ok(Self { config, own, not_after, is_self_made: false, has_slow_key })
     }
 
     /// One for these names that nobody else vouches for, for the time until there is another.
@@ -115,12 +124,17 @@ impl Certificate {
         self.is_self_made
     }
 
-    /// The begin of its time.
-    pub const fn not_before(&self) -> SystemTime {
-        self.not_before
+    /// Whether its key is RSA of more than 2,048 bits, with which a handshake costs the relay ten times what it does with ECDSA or more.
+    pub const fn has_slow_key(&self) -> bool {
+        self.has_slow_key
     }
 
-    /// The end of its time.
+    /// Begin and end of its own time, whatever its chain's is.
+    pub const fn own_time(&self) -> (SystemTime, SystemTime) {
+        self.own
+    }
+
+    /// The end of its time, or that of its chain.
     pub const fn not_after(&self) -> SystemTime {
         self.not_after
     }
@@ -129,6 +143,15 @@ impl Certificate {
     pub fn good_for(&self, now: SystemTime) -> Option<Duration> {
         self.not_after.duration_since(now).ok().filter(|left| !left.is_zero())
     }
+}
+
+/// The certificates in a text with PEM, and whatever is between them.
+pub(crate) fn chain_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
+        .take(MAX_CHAIN + 1)
+        .collect::<Result<_, _>>()
+        .map_err(|error| CertificateError::Damaged(error.to_string()))?;
+    if chain.len() > MAX_CHAIN { Err(CertificateError::LongChain) } else { Ok(chain) }
 }
 
 /// How connections that name `protocol`, or none, are served with this key.
