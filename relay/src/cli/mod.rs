@@ -86,7 +86,7 @@ struct RunArgs {
     #[arg(long, value_name = "ADDRESS")]
     acme_email: Option<String>,
     /// Directory of the authority [default: Let's Encrypt]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = directory)]
     acme_directory: Option<String>,
     /// Root certificates of the authority (PEM), where they are not public ones
     #[arg(long, value_name = "FILE")]
@@ -177,6 +177,20 @@ impl Tls {
         if domains.is_empty() && args.tls_cert.is_none() && args.tls_key.is_none() {
             domains = file.acme_domains.clone().unwrap_or_default();
         }
+        let of_acme = [
+            (args.acme_email.is_some() || file.acme_email.is_some(), "acme_email"),
+            (args.acme_directory.is_some() || file.acme_directory.is_some(), "acme_directory"),
+            (args.acme_ca.is_some() || file.acme_ca.is_some(), "acme_ca"),
+        ];
+        if domains.is_empty()
+            && file.acme_domains.as_ref().is_none_or(Vec::is_empty)
+            && let Some((_, key)) = of_acme.into_iter().find(|(is_given, _)| *is_given)
+        {
+            let flag = key.replace('_', "-");
+            bail!(
+                "{key} (--{flag}) without a domain to get a certificate for: name that with --acme-domain, or with acme_domains in the file of settings"
+            )
+        }
         match (cert, key, domains.as_slice()) {
             // Those of the command line come in the place of those of the file.
             (_, _, [_, ..])
@@ -206,6 +220,10 @@ impl Tls {
             ),
         }
     }
+}
+
+fn directory(text: &str) -> Result<String, &'static str> {
+    if acme::is_directory(text) { Ok(text.to_owned()) } else { Err("no https URL") }
 }
 
 fn domain(text: &str) -> Result<String, &'static str> {

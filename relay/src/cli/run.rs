@@ -112,7 +112,8 @@ fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Res
         Some(Tls::Acme(config)) => config.domains.first()?.parse().ok(),
         Some(Tls::Files(_)) | None => None,
     };
-    let public = options.public.clone().or(kept).or_else(certified);
+    let given = options.public.clone().or(kept);
+    let public = given.clone().or_else(certified);
     let listen: Vec<SocketAddr> = options
         .sockets
         .listen
@@ -127,7 +128,8 @@ fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Res
         );
     }
     let remembered =
-        Remembered { addresses: found.addresses, public: public.as_ref().and_then(Public::to_remember) };
+        // What nobody gave counts as long as the certificate is for it.
+        Remembered { addresses: found.addresses, public: given.as_ref().and_then(Public::to_remember) };
     state.write_state(&remembered)?;
     Ok(remembered)
 }

@@ -7,7 +7,7 @@
 use super::fault::{ConfigError, Fault};
 use super::keys::{Key, LIMITS};
 use super::{Prefixes, Settings, span};
-use crate::acme::is_domain;
+use crate::acme::{is_directory, is_domain};
 use crate::public::Public;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -150,7 +150,7 @@ impl ConfigFile {
             }
             Key::AcmeEmail => self.acme_email = Some(value.text_like(|text| text.contains('@'))?),
             Key::AcmeDirectory => {
-                self.acme_directory = Some(value.text_like(|text| text.starts_with("https://"))?);
+                self.acme_directory = Some(value.text_like(is_directory)?);
             }
             Key::AcmeCa => self.acme_ca = Some(value.path()?),
             Key::StunAlt => self.stun_alt = Some(value.number(1..=u16::MAX)?),
