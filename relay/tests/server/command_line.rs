@@ -488,9 +488,17 @@ fn with_a_certificate_the_ticket_names_tls_and_half_a_pair_is_refused() {
     let refused = |args: &[&str]| sentence(relay(&state).args(LOOPBACK).args(args).output().unwrap());
     assert!(refused(&["--tls-cert", &cert]).contains("--tls-key"));
     assert!(refused(&["--tls-key", &key]).contains("--tls-cert"));
-    assert!(refused(&["--tls-cert", &key, "--tls-key", &key]).contains("has no certificate"));
-    let said = refused(&["--tls-cert", "/none/cert.pem", "--tls-key", &key]);
+    let said = refused(&["--tls-cert", "/none/cert.pem", "--tls-key", "/none/key.pem"]);
     assert!(said.contains("/none/cert.pem") && said.contains("--tls-cert"), "{said}");
+    for alone in ["--acme-email=a@b.example", "--acme-directory=https://ca.example/", "--acme-ca=/ca.pem"] {
+        let said = refused(&[alone]);
+        assert!(said.contains("--acme-domain") && said.contains(alone.split('=').next().unwrap()), "{said}");
+    }
+    for plain in ["http://ca.example/directory", "ca.example", "https://", "https:///directory"] {
+        let acme = ["--acme-domain", "relay.example", "--acme-directory", plain];
+        let said = failure(relay(&state).args(acme).output().unwrap(), 2);
+        assert!(said.contains("no https URL"), "{said}");
+    }
     let both = ["--acme-domain", "relay.example", "--tls-cert", &cert, "--tls-key", &key];
     assert!(failure(relay(&state).args(both).output().unwrap(), 2).contains("cannot be used with"));
     let said = failure(relay(&state).args(["--acme-domain", "localhost"]).output().unwrap(), 2);
@@ -505,6 +513,25 @@ fn with_a_certificate_the_ticket_names_tls_and_half_a_pair_is_refused() {
 }
 
 #[test]
+fn files_that_are_of_no_use_yet_are_said_and_keep_nobody_from_connecting() {
+    let (root, state) = state();
+    let [cert, key] = pair(root.path());
+    let certificate = fs::read(&cert).unwrap();
+    fs::remove_file(&cert).unwrap();
+    let args = [&LOOPBACK[..], &["--tls-cert", &cert, "--tls-key", &key]].concat();
+    let mut running = Running::start(&state, &args);
+    let ticket = RelayTicket::parse(&running.ticket, 0).unwrap();
+    assert!(ticket.addresses[0].starts_with("wss://127.0.0.1:"), "{:?}", ticket.addresses);
+    let mut log = BufReader::new(running.child.stderr.as_mut().unwrap()).lines();
+    let mut said = |words: &str| log.find(|line| line.as_ref().is_ok_and(|line| line.contains(words)));
+    let why = said("makes for itself is presented").expect("it is said").unwrap();
+    assert!(why.contains(&cert) && why.contains("WARN"), "{why}");
+    fs::write(&cert, certificate).unwrap();
+    let mended = said("the TLS certificate was read again").expect("it is said").unwrap();
+    assert!(mended.contains("4096-01-01"), "{mended}");
+}
+
+#[test]
 fn without_a_way_to_the_authority_the_relay_serves_all_the_same_and_says_so() {
     let (_root, state) = state();
     // Nobody is there.
@@ -514,6 +541,9 @@ fn without_a_way_to_the_authority_the_relay_serves_all_the_same_and_says_so() {
     let mut running = Running::start(&state, &[&LOOPBACK[..], &acme].concat());
     let ticket = RelayTicket::parse(&running.ticket, 0).unwrap();
     assert!(ticket.addresses[0].starts_with("wss://relay.example:"), "{:?}", ticket.addresses);
+    // Nobody gave that name as the public one, so it is not kept as if somebody had.
+    let remembered = fs::read_to_string(state.join("ticket.toml")).unwrap();
+    assert!(remembered.contains("wss://relay.example:") && !remembered.contains("public"), "{remembered}");
     let mut log = BufReader::new(running.child.stderr.as_mut().unwrap()).lines();
     let said = log.find(|line| line.as_ref().is_ok_and(|line| line.contains("no certificate for")));
     let said = said.expect("it is said").unwrap();

@@ -1,10 +1,15 @@
 //! The operator's certificate and key, in files that something else renews: read at the start, and again when they change.
 //!
 //! What renews them replaces one after the other, so a change counts once both have stayed as they are from one look to the next. New files that
-//! cannot be used change nothing: what was presented is presented on, and the log says what is wrong, once for each change.
+//! cannot be used change nothing: what was presented is presented on, and the log says what is wrong, once. They are tried again at each look, for what is wrong may be
+//! mended where no look sees it, such as the rights to the directory above. A reload (SIGHUP) reads them in any case.
+//!
+//! Files that cannot be used at the start keep no relay from starting, for clients look at no certificate: one that it makes for itself is presented until they can be. Only
+//! where neither is there the relay does not start: such a path was never right.
 
 use super::Front;
 use super::certificate::{Certificate, CertificateError};
+use rustix::fs::OFlags;
 use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -18,6 +23,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const MAX_BYTES: u64 = 256 * 1024;
 /// A certificate whose time is over within this is spoken of. Whoever renews automatically does so earlier.
 pub(super) const SOON: Duration = Duration::from_secs(14 * 86_400);
+/// The name in the certificate that is presented as long as the files are of no use (RFC 6761 §6.4: nobody's).
+const STAND_IN: &str = "relay.invalid";
 /// Between two such words.
 const REMIND: Duration = Duration::from_secs(86_400);
 
@@ -70,6 +77,28 @@ impl Files {
         })
     }
 
+    /// Whether neither is there.
+    fn are_absent(&self) -> bool {
+        let is_absent = |path: &PathBuf| {
+            std::fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        is_absent(&self.cert) && is_absent(&self.key)
+    }
+
+    /// What is presented in their place.
+    fn stand_in(&self, wrong: &FilesError) -> Result<Certificate, FilesError> {
+        tracing::warn!(
+            "a certificate that this relay makes for itself is presented until the files can be used, which are looked at every {} s: {wrong}",
+            LOOK.as_secs()
+        );
+        let (cert, key) = (self.cert.clone(), self.key.clone());
+        Certificate::self_made(&[STAND_IN.to_owned()]).map_err(|cause| FilesError::Contents {
+            cert,
+            key,
+            cause,
+        })
+    }
+
     fn stamp(&self) -> [Option<Stamp>; 2] {
         // What cannot be looked at is another state, and is said when it is read.
         [&self.cert, &self.key].map(|path| std::fs::metadata(path).ok().as_ref().map(Stamp::of))
@@ -79,7 +108,7 @@ impl Files {
 fn contents(path: &Path, option: &'static str) -> Result<Zeroizing<Vec<u8>>, FilesError> {
     let read = || -> io::Result<Zeroizing<Vec<u8>>> {
         // Nobody waits for who may write into what is no ordinary file.
-        let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
         let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let found = file.metadata()?;
         if !found.is_file() {
@@ -97,10 +126,12 @@ fn contents(path: &Path, option: &'static str) -> Result<Zeroizing<Vec<u8>>, Fil
     read().map_err(|cause| FilesError::Read { path: path.to_owned(), option, cause })
 }
 
-/// By which a file is seen to be another: whoever replaces it leaves another inode, whoever writes into it another time.
+/// By which a file is seen to be another: whoever replaces it leaves another inode, whoever writes into it another time. Of the two times the second is one that nobody can
+/// set back, as those do who copy a file with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     place: (u64, u64),
+    written: (i64, i64),
     changed: (i64, i64),
     len: u64,
 }
@@ -109,7 +140,8 @@ impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             place: (metadata.dev(), metadata.ino()),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             len: metadata.len(),
         }
     }
@@ -133,18 +165,27 @@ pub struct Watch {
     read: [Option<Stamp>; 2],
     /// How they were at the last look.
     seen: [Option<Stamp>; 2],
+    /// What was wrong with them when they were read, if anything, as it was said.
+    wrong: Option<String>,
 }
 
 impl Watch {
     /// Reads them for the first time.
     ///
     /// # Errors
-    /// [`FilesError`].
+    /// [`FilesError`], when neither is there.
     pub fn new(files: Files) -> Result<Self, FilesError> {
         // Before they are read: a change between the two is one that is seen.
         let stamp = files.stamp();
-        let front = Front::new(files.read()?);
-        Ok(Self { files, front, read: stamp, seen: stamp })
+        let (certificate, wrong) = match files.read() {
+            Ok(certificate) => {
+                warn_of_key(&certificate);
+                (certificate, None)
+            }
+            Err(error) if files.are_absent() => return Err(error),
+            Err(error) => (files.stand_in(&error)?, Some(error.to_string())),
+        };
+        Ok(Self { files, front: Front::new(certificate), read: stamp, seen: stamp, wrong })
     }
 
     /// What presents them.
@@ -167,8 +208,9 @@ impl Watch {
                 Look::Changed(Ok(certificate)) => {
                     tracing::info!(
                         expires = %Date(certificate.not_after()),
-                        "another TLS certificate is presented from now on"
+                        "the TLS certificate was read again, and is presented from now on"
                     );
+                    warn_of_key(&certificate);
                     self.front.present(certificate);
                     reminded = None;
                 }
@@ -185,22 +227,36 @@ impl Watch {
         let stamp = self.files.stamp();
         let is_settled = stamp == self.seen;
         self.seen = stamp;
-        if stamp == self.read {
-            return Look::Same;
-        }
         if !is_settled {
             return Look::Unsettled;
         }
-        self.look_now()
-    }
-
-    fn look_now(&mut self) -> Look {
-        let stamp = self.files.stamp();
-        if stamp == self.read {
+        let is_read = stamp == self.read;
+        if is_read && self.wrong.is_none() {
             return Look::Same;
         }
+        let wrong = self.wrong.take();
+        match self.look_now() {
+            // It was said.
+            Look::Changed(Err(_)) if is_read && self.wrong == wrong => Look::Same,
+            look @ (Look::Same | Look::Unsettled | Look::Changed(_)) => look,
+        }
+    }
+
+    /// Reads them, whether they changed or not.
+    fn look_now(&mut self) -> Look {
+        let stamp = self.files.stamp();
         (self.read, self.seen) = (stamp, stamp);
-        Look::Changed(self.files.read())
+        let read = self.files.read();
+        self.wrong = read.as_ref().err().map(ToString::to_string);
+        Look::Changed(read)
+    }
+}
+
+fn warn_of_key(certificate: &Certificate) {
+    if certificate.has_slow_key() {
+        tracing::warn!(
+            "the TLS key is RSA of more than 2048 bits: each handshake costs this machine milliseconds; a key for ECDSA (P-256) costs a tenth of one"
+        );
     }
 }
 
@@ -362,6 +418,59 @@ mod tests {
         assert_eq!(ends(&watch.front()), "2030-06-05");
         home.put(&good);
         settled(&mut watch).unwrap();
+    }
+
+    #[test]
+    fn what_is_replaced_with_its_time_kept_is_a_change() {
+        let home = Home::new();
+        // As long as the other one: only its times can tell.
+        let padded = |(cert, key): (String, String)| (format!("{cert:\n<1200}"), format!("{key:\n<1200}"));
+        let second = padded(pair(2031));
+        home.put(&padded(pair(2030)));
+        let mut watch = Watch::new(home.files.clone()).unwrap();
+        for (path, text) in [(&home.files.cert, &second.0), (&home.files.key, &second.1)] {
+            let written = std::fs::metadata(path).unwrap().modified().unwrap();
+            std::fs::write(path, text).unwrap();
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
+        }
+        assert_eq!(Date(settled(&mut watch).unwrap().not_after()).to_string(), "2031-06-05");
+    }
+
+    #[test]
+    fn what_is_mended_where_no_look_sees_it_is_read_and_a_reload_reads_in_any_case() {
+        let home = Home::new();
+        home.put(&pair(2030));
+        let mut watch = Watch::new(home.files.clone()).unwrap();
+        assert!(matches!(watch.look_now(), Look::Changed(Ok(_))));
+        assert!(matches!(watch.look(), Look::Same));
+        // As if they could not be read a moment ago, with the same stamps.
+        watch.wrong = Some("they could not be read".to_owned());
+        assert!(matches!(watch.look(), Look::Changed(Ok(_))));
+        assert!(matches!(watch.look(), Look::Same));
+    }
+
+    #[test]
+    fn a_relay_whose_files_are_of_no_use_yet_starts_with_one_of_its_own() {
+        let home = Home::new();
+        let neither = Watch::new(home.files.clone()).unwrap_err().to_string();
+        assert!(neither.contains("--tls-cert"), "{neither}");
+        let good = pair(2030);
+        for (files, missing) in [
+            ((good.0.clone(), pair(2030).1), None),
+            ((String::new(), good.1.clone()), None),
+            (good.clone(), Some(&home.files.key)),
+            (good.clone(), Some(&home.files.cert)),
+        ] {
+            home.put(&files);
+            if let Some(path) = missing {
+                std::fs::remove_file(path).unwrap();
+            }
+            let mut watch = Watch::new(home.files.clone()).unwrap();
+            assert!(watch.front().presented().is_self_made());
+            assert!(matches!(watch.look(), Look::Same), "it is said once");
+            home.put(&good);
+            assert_eq!(Date(settled(&mut watch).unwrap().not_after()).to_string(), "2030-06-05");
+        }
     }
 
     #[test]
