@@ -1,7 +1,8 @@
 //! The HTTP proxy by which relays are reached: what people type, what the environment says, and for which relays that holds.
 //!
 //! Somebody's own choice (`--proxy`, `proxy` in the settings) comes first and holds for every relay. Where nobody chose, the environment says it as it does to other programs:
-//! HTTPS_PROXY or ALL_PROXY, and NO_PROXY for those that are reached without ([`NoProxy`]).
+//! HTTPS_PROXY or ALL_PROXY, and NO_PROXY for those that are reached without ([`NoProxy`]). There it is read as other programs read it, who need neither scheme nor port; and a variable that
+//! names no HTTP proxy hides no other that does.
 
 use super::ValueError;
 use super::no_proxy::NoProxy;
@@ -17,7 +18,57 @@ pub struct ProxyUrl {
     host_port: String,
 }
 
+/// Where a proxy of the environment listens that has no port.
+const USUAL_PORT: u16 = 80;
+
 impl ProxyUrl {
+    /// Of the text of a variable: `http://` and the port may be left out.
+    fn of_environment(text: &str) -> Result<Self, ValueError> {
+        let rest = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some(_) => return Err(ValueError::Proxy),
+            None => text,
+        };
+        Self::read(rest, Some(USUAL_PORT))
+    }
+
+    /// `user:password@host:port` and perhaps a slash; `usual` is the port where there is none.
+    fn read(rest: &str, usual: Option<u16>) -> Result<Self, ValueError> {
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (user, host_port) = match rest.rsplit_once('@') {
+            Some((user, host_port)) => (Some(user), host_port),
+            None => (None, rest),
+        };
+        let has_port = host_port.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let host_port = match usual {
+            Some(usual) if !has_port => format!("{host_port}:{usual}"),
+            _ => host_port.to_owned(),
+        };
+        let (host, port) = host_port.rsplit_once(':').ok_or(ValueError::Proxy)?;
+        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_host = match in_brackets {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                let may_have = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+                (1..=253).contains(&host.len()) && host.bytes().all(may_have)
+            }
+        };
+        let is_port =
+            port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
+        if !is_host || !is_port {
+            return Err(ValueError::Proxy);
+        }
+        let both = |user: &str| {
+            let (user, password) = user.split_once(':').unwrap_or((user, ""));
+            let (user, password) = (unquoted(user)?, unquoted(password)?);
+            // Where one ends and the other begins is said by a colon (RFC 7617 §2).
+            (!user.is_empty() && !user.contains(':'))
+                .then(|| Zeroizing::new(format!("{}:{}", *user, *password)))
+        };
+        let user = user.map(|user| both(user).ok_or(ValueError::Proxy)).transpose()?;
+        Ok(Self { user, host_port })
+    }
+
     /// `host:port`.
     pub fn host_port(&self) -> &str {
         &self.host_port
@@ -82,35 +133,7 @@ impl FromStr for ProxyUrl {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let rest = text.strip_prefix("http://").ok_or(ValueError::Proxy)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (user, host_port) = match rest.rsplit_once('@') {
-            Some((user, host_port)) => (Some(user), host_port),
-            None => (None, rest),
-        };
-        let (host, port) = host_port.rsplit_once(':').ok_or(ValueError::Proxy)?;
-        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let is_host = match in_brackets {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                let may_have = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-                (1..=253).contains(&host.len()) && host.bytes().all(may_have)
-            }
-        };
-        let has_port =
-            port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
-        if !is_host || !has_port {
-            return Err(ValueError::Proxy);
-        }
-        let both = |user: &str| {
-            let (user, password) = user.split_once(':').unwrap_or((user, ""));
-            let (user, password) = (unquoted(user)?, unquoted(password)?);
-            // Where one ends and the other begins is said by a colon (RFC 7617 §2).
-            (!user.is_empty() && !user.contains(':'))
-                .then(|| Zeroizing::new(format!("{}:{}", *user, *password)))
-        };
-        let user = user.map(|user| both(user).ok_or(ValueError::Proxy)).transpose()?;
-        Ok(Self { user, host_port: host_port.to_owned() })
+        Self::read(text.strip_prefix("http://").ok_or(ValueError::Proxy)?, None)
     }
 }
 
@@ -166,9 +189,13 @@ pub struct ProxyRule {
 }
 
 impl ProxyRule {
-    /// What was chosen, or what the environment says, as `variable` looks it up: nothing where relays are reached without a proxy. One of another kind than HTTP in the environment
-    /// is passed over: it is for other programs.
-    pub fn of(choice: Option<&ProxyChoice>, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+    /// What was chosen, or what the environment says, as `variable` looks it up: nothing where relays are reached without a proxy. A variable that names no HTTP proxy is
+    /// passed over, and `passed_over` told its name: its value may have a password in it.
+    pub fn of(
+        choice: Option<&ProxyChoice>,
+        variable: impl Fn(&str) -> Option<String>,
+        mut passed_over: impl FnMut(&'static str),
+    ) -> Option<Self> {
         match choice {
             Some(ProxyChoice::None) => return None,
             Some(ProxyChoice::By(url)) => return Some(Self { url: url.clone(), except: NoProxy::default() }),
@@ -176,10 +203,15 @@ impl ProxyRule {
         }
         // HTTP_PROXY is for pages without TLS, and a server that runs programs for strangers may have it from them.
         let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-        let said =
-            |names: &[&str]| names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
-        let url = said(&names)?.parse().ok()?;
-        let except = said(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
+        let said = |name: &str| {
+            let value = variable(name).map(Zeroizing::new);
+            value.filter(|value| !value.trim().is_empty())
+        };
+        let url = names.into_iter().find_map(|name| {
+            let url = ProxyUrl::of_environment(said(name)?.trim());
+            url.inspect_err(|_| passed_over(name)).ok()
+        })?;
+        let except = ["NO_PROXY", "no_proxy"].into_iter().find_map(said).unwrap_or_default();
         Some(Self { url, except: NoProxy::of_environment(&except) })
     }
 
@@ -253,7 +285,7 @@ mod tests {
             let variable = |name: &str| {
                 set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
             };
-            let rule = ProxyRule::of(choice.as_ref(), variable)?;
+            let rule = ProxyRule::of(choice.as_ref(), variable, |_| ())?;
             Some(["relay.example:443", "other.example:443"].map(|relay| rule.by(relay).map(ProxyUrl::shown)))
         };
         let both = |url: &str| Some([Some(url.to_owned()), Some(url.to_owned())]);
@@ -276,5 +308,53 @@ mod tests {
         // Who chose meant it.
         assert_eq!(of(Some("http://q:2"), &exempt), both("http://q:2"));
         assert_eq!(of(Some("none"), &exempt), None);
+    }
+
+    #[test]
+    fn a_variable_is_read_as_by_other_programs_and_one_of_no_use_is_named_and_hides_none() {
+        let of = |set: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            };
+            let mut passed_over = Vec::new();
+            let rule = ProxyRule::of(None, variable, |name| passed_over.push(name));
+            (rule.map(|rule| (rule.url.host_port.clone(), rule.url.user().map(str::to_owned))), passed_over)
+        };
+        let found =
+            |host_port: &str, user: Option<&str>| Some((host_port.to_owned(), user.map(str::to_owned)));
+        for (value, host_port, user) in [
+            ("proxy.corp:3128", "proxy.corp:3128", None),
+            ("http://proxy.corp", "proxy.corp:80", None),
+            ("HTTP://proxy.corp/", "proxy.corp:80", None),
+            ("proxy.corp", "proxy.corp:80", None),
+            (" u:s%40cret@proxy.corp ", "proxy.corp:80", Some("u:s@cret")),
+            ("http://[2001:db8::1]", "[2001:db8::1]:80", None),
+            ("[2001:db8::1]:3128", "[2001:db8::1]:3128", None),
+        ] {
+            assert_eq!(of(&[("HTTPS_PROXY", value)]), (found(host_port, user), vec![]), "{value}");
+        }
+        for useless in [
+            "http://u:100%x@p:1",
+            "socks5://p:1080",
+            "https://p:443",
+            "2001:db8::1",
+            "http://p:",
+            "http://p:0",
+            "http://p/path",
+            "http://",
+            "http://u@",
+        ] {
+            assert_eq!(
+                of(&[("HTTPS_PROXY", useless), ("ALL_PROXY", "http://good:1")]),
+                (found("good:1", None), vec!["HTTPS_PROXY"]),
+                "{useless}"
+            );
+            assert_eq!(
+                of(&[("ALL_PROXY", useless), ("all_proxy", useless)]),
+                (None, vec!["ALL_PROXY", "all_proxy"]),
+                "{useless}"
+            );
+        }
+        assert_eq!(of(&[("HTTPS_PROXY", " ")]), (None, vec![]), "as if it were not set");
     }
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Networks that let nothing but HTTPS out: the relay by TLS, whatever its certificate, another one while frames pass, behind HAProxy, by ACME, and through an
-# HTTP proxy.
+# HTTP proxy; and direct, with HAProxy before the relay.
 . "$(dirname "$0")/../lib.sh"
 lab_topology relay_two_nat tcp-443
 tls="$LAB_DIR/tls"
@@ -68,7 +68,7 @@ backend relay
     server relay 127.0.0.1:8443 send-proxy-v2
 CONFIG
     cat >"$tls/relay.toml" <<CONFIG
-listen = ["127.0.0.1:8443"]
+listen = ["[::]:8443"]
 public = "wss://$RELAY_ADDRESS:443"
 tls_cert = "$tls/cert.pem"
 tls_key = "$tls/key.pem"
@@ -153,4 +153,24 @@ CONFIG
     lab_wait 10 "doctor to say that the password is wrong" says_proxy '(.sentence | contains("refuses the user and password"))'
     stop a
     if grep -q grue7n "$LAB_OUT/a.log"; then lab_fail "the password is in the log"; fi
+
+    # Behind HAProxy as deploy/README.md has it, and hosts that may send datagrams: TCP 8443 is the proxy's alone, UDP is everybody's, and the pair goes direct.
+    stop b
+    stop proxy
+    stop relay
+    on relay nft -f - <<'RULES'
+table inet closed {
+    chain input { type filter hook input priority 0; iifname != "lo" tcp dport 8443 drop; }
+}
+RULES
+    for host in a b; do lab_nat "$host" port-restricted; done
+    start haproxy relay haproxy -db -f "$tls/haproxy.cfg"
+    lab_relay --config "$tls/relay.toml"
+    for host in a b; do lab_up "$host"; done
+    for host in a b; do
+        lab_wait 20 "$host to be connected by HAProxy, and its datagrams to be seen" lab_status "$host" '.relays[0] | (.state == "connected" and (.url | startswith("wss://")) and (.observed_udp != null)) or error'
+        lab_wait 30 "$host to be direct" lab_path "$host" direct-udp
+        on "$host" timeout 2 bash -c "</dev/tcp/$RELAY_ADDRESS/8443" 2>/dev/null && lab_fail "$host reaches the relay past the proxy"
+    done
+    lab_oracle direct-behind-haproxy a b --seconds 3
 fi

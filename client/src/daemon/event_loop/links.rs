@@ -39,6 +39,14 @@ impl EventLoop {
         }
     }
 
+    /// The stream to a relay came back by a proxy: what the relay sees of it is no place where this node is. Another's port would listen since the one before ended, if there
+    /// were one.
+    pub(super) fn listen_no_more_beside(&mut self, no: RelayNo) {
+        if self.listening.take_if(|listening| *listening == no).is_some() {
+            self.endpoint.handle_tcp_port(Instant::now(), None);
+        }
+    }
+
     pub(super) async fn on_tcp(&mut self, event: TcpEvent) {
         let now = Instant::now();
         match event {

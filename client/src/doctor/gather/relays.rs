@@ -1,7 +1,8 @@
 //! Whether the relays can be reached from here, past the daemon: their names, and their ports by TCP; or, where the daemon goes by a proxy, whether that leads there.
 
 use super::super::facts::{AddressReach, Daemon, ProxyReach, RelayReach, Tcp};
-use crate::config::{ProxyRule, ProxyUrl};
+use super::proxy::Proxies;
+use crate::config::ProxyUrl;
 use crate::transport::relay::{ProxyError, tunnel};
 use futures_util::future::join_all;
 use shadowmesh_proto::ticket::{Address, RelayTicket};
@@ -25,11 +26,11 @@ pub(super) fn known(tickets: &[RelayTicket], daemon: &Daemon) -> Vec<Vec<String>
 }
 
 /// Tries all of them at once, each by the proxy that is for it.
-pub(super) async fn reach(relays: Vec<Vec<String>>, proxy: Option<&ProxyRule>) -> Vec<RelayReach> {
+pub(super) async fn reach(relays: Vec<Vec<String>>, proxies: &Proxies) -> Vec<RelayReach> {
     join_all(relays.into_iter().map(|addresses| async move {
         let tries = addresses.iter().map(|address| {
             let host_port = Address::of(address).host_port;
-            one(host_port, proxy.and_then(|rule| rule.by(host_port)))
+            one(host_port, proxies.by(host_port))
         });
         RelayReach { addresses: join_all(tries).await }
     }))
@@ -110,7 +111,7 @@ mod tests {
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = proxy.local_addr().unwrap();
         let choice: ProxyChoice = format!("http://u:p@{at}").parse().unwrap();
-        let rule = ProxyRule::of(Some(&choice), |_| None).unwrap();
+        let proxies = Proxies::of(Some(&choice), &Daemon::None);
         for (answer, tcp, fault) in [
             ("HTTP/1.1 200 OK\r\n\r\n", Tcp::Open, None),
             (
@@ -128,7 +129,7 @@ mod tests {
                 String::from_utf8_lossy(&request[..count]).into_owned()
             };
             let relays = vec![vec!["wss://relay.invalid:443".to_owned()]];
-            let (found, asked) = tokio::join!(reach(relays, Some(&rule)), serving);
+            let (found, asked) = tokio::join!(reach(relays, &proxies), serving);
             assert!(
                 asked.starts_with("CONNECT relay.invalid:443 ") && asked.contains("Basic dTpw"),
                 "{asked}"
@@ -148,7 +149,7 @@ mod tests {
             assert_eq!(reached.wants_user, answer.contains("407"));
         }
         drop(proxy);
-        let found = reach(vec![vec!["relay.invalid:1".to_owned()]], Some(&rule)).await;
+        let found = reach(vec![vec!["relay.invalid:1".to_owned()]], &proxies).await;
         assert!(found[0].addresses[0].proxy.as_ref().unwrap().fault.as_ref().unwrap().contains("refused"));
     }
 }

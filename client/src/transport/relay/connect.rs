@@ -4,11 +4,12 @@
 //! dead one (an IPv6 address without a way there, above all) costs [`STAGGER`] and not its timeout. One that has not answered
 //! after [`AGAIN`] is tried anew beside it: its SYN may have been lost, or the network came back since. One that said no is
 //! asked again while another keeps the try waiting: a relay that restarts refuses where it will answer in a second, and its
-//! other address may swallow what it gets. Whoever answers is not trusted for it: the relay proves its key in the link handshake
+//! other address may swallow what it gets. One that said for how long it is not to be asked is not asked in this try again, nor in those of that time. Whoever answers is not trusted for it: the relay proves its key in the link handshake
 //! (protocol §3.1).
 
 use super::line::Line;
 use super::proxy::tunnel;
+use super::rests::Rests;
 use super::{StreamError, tls};
 use crate::config::{ProxyRule, ProxyUrl};
 use crate::transport::outside::Outside;
@@ -45,7 +46,8 @@ pub(super) type Ws = WebSocketStream<Line>;
 #[derive(Debug)]
 pub(super) struct Connected {
     pub(super) ws: Ws,
-    pub(super) remote: SocketAddr,
+    /// Where its datagrams go: nothing where a proxy leads to a name that is not known here.
+    pub(super) remote: Option<SocketAddr>,
     /// Its place among the addresses given.
     pub(super) at: usize,
     /// Another of its addresses, of the other family.
@@ -64,17 +66,19 @@ struct Candidate {
     refused: bool,
 }
 
-/// Connects to the first address that answers, each by the proxy that is for it; `best` is tried first.
+/// Connects to the first address that answers, each by the proxy that is for it; `best` is tried first. Those that rest are left out, and `rests` learns of others.
 pub(super) async fn connect(
     addresses: &[String],
     best: usize,
     outside: &Outside,
     proxy: Option<&ProxyRule>,
+    rests: &mut Rests,
 ) -> Result<Connected, StreamError> {
     let began = Instant::now();
     let address_at = |at: usize| addresses.get(at).map_or("", String::as_str);
     let by = |at: usize| proxy.and_then(|rule| rule.by(Address::of(address_at(at)).host_port));
-    let order = (0..addresses.len()).map(|n| (best + n) % addresses.len().max(1));
+    let order =
+        (0..addresses.len()).map(|n| (best + n) % addresses.len().max(1)).filter(|at| !rests.has(*at));
     let mut resolving: FuturesUnordered<_> =
         order.map(|at| resolve(at, by(at).map_or_else(|| address_at(at), ProxyUrl::host_port))).collect();
     let mut attempts = FuturesUnordered::new();
@@ -82,7 +86,11 @@ pub(super) async fn connect(
     let mut known: Vec<SocketAddr> = Vec::new();
     let mut next_start = began;
     let mut before = None;
-    let mut last = StreamError::NoAnswer(addresses.first().cloned().unwrap_or_default());
+    let mut last = if rests.all_until(addresses.len()).is_some() {
+        StreamError::Resting
+    } else {
+        StreamError::NoAnswer(addresses.first().cloned().unwrap_or_default())
+    };
     loop {
         let next = queue.iter().map(|candidate| candidate.not_before.max(next_start)).min();
         let all_refused = queue.iter().all(|candidate| candidate.refused);
@@ -93,17 +101,18 @@ pub(super) async fn connect(
         tokio::select! {
             biased;
             Some((candidate, result)) = attempts.next() => {
-                let candidate: Candidate = candidate;
+                let (candidate, result): (Candidate, Result<Ws, StreamError>) = (candidate, result);
                 match result {
                     Ok(ws) => {
                         let (at, remote) = (candidate.at, candidate.remote);
                         if by(at).is_some() {
-                            let remote = behind_proxy(address_at(at)).await.unwrap_or(remote);
-                            return Ok(Connected { ws, remote, at, other_family: None, is_proxied: true });
+                            let known = behind_proxy(address_at(at)).await;
+                            let remote = known.first().copied();
+                            let other_family = remote.and_then(|remote| other_family(&known, remote));
+                            return Ok(Connected { ws, remote, at, other_family, is_proxied: true });
                         }
-                        let other = known.iter().find(|other| other.is_ipv4() != remote.is_ipv4());
-                        let other_family = other.map(SocketAddr::ip);
-                        return Ok(Connected { ws, remote, at, other_family, is_proxied: false });
+                        let other_family = other_family(&known, remote);
+                        return Ok(Connected { ws, remote: Some(remote), at, other_family, is_proxied: false });
                     }
                     Err(error) => {
                         // The next address need not wait.
@@ -114,16 +123,26 @@ pub(super) async fn connect(
                                 && (by(candidate.at).is_none() || other.at == candidate.at)
                         };
                         queue.retain(|other| !is_same(other));
-                        let not_before = next_start + AGAIN;
-                        queue.push_back(Candidate { not_before, refused: true, ..candidate });
+                        if let Some(rest) = error.rest() {
+                            let is_meant = |at: usize| at == candidate.at || (rest.is_of_proxy && by(at).is_some());
+                            let meant = (0..addresses.len()).filter(|at| is_meant(*at));
+                            meant.for_each(|at| rests.begin(at, next_start + rest.wait));
+                            // What of this try is left of the address leads elsewhere: to another number of its name, where another may answer.
+                            queue.retain(|other| by(other.at).is_none() || !rests.has(other.at));
+                        } else if error.wait().is_none() {
+                            let not_before = next_start + AGAIN;
+                            queue.push_back(Candidate { not_before, refused: true, ..candidate });
+                        }
                         // Who is there and refuses says more than who is not.
-                        if !matches!(last, StreamError::Refused { .. }) || matches!(error, StreamError::Refused { .. }) {
+                        if !last.is_answer() || error.is_answer() {
                             last = error;
                         }
                     }
                 }
             }
             Some((at, found)) = resolving.next() => match found {
+                // Another address told meanwhile what the proxy says to all.
+                _ if rests.has(at) => {}
                 Ok(found) => {
                     // Those of a proxy are not the relay's.
                     if by(at).is_none() {
@@ -131,7 +150,7 @@ pub(super) async fn connect(
                     }
                     enqueue(&mut queue, at, best, found);
                 }
-                Err(error) if matches!(last, StreamError::Refused { .. }) => {
+                Err(error) if last.is_answer() => {
                     tracing::debug!(%error, "another address of a relay that refuses");
                 }
                 Err(error) => last = error,
@@ -200,10 +219,16 @@ fn enqueue(queue: &mut VecDeque<Candidate>, at: usize, best: usize, found: Vec<S
     }
 }
 
-/// Where the relay is that a proxy leads to, for its datagrams: they go past that. Nothing where this network does not know its name.
-async fn behind_proxy(address: &str) -> Option<SocketAddr> {
-    let found = tokio::net::lookup_host(Address::of(address).host_port);
-    timeout(NAME_BEHIND_PROXY, found).await.ok()?.ok()?.next()
+/// Of `known` one that is of the other family than `remote`.
+fn other_family(known: &[SocketAddr], remote: SocketAddr) -> Option<IpAddr> {
+    known.iter().find(|other| other.is_ipv4() != remote.is_ipv4()).map(SocketAddr::ip)
+}
+
+/// Where the relay is that a proxy leads to, for its datagrams: they go past that. Nothing where this network does not know its name: the proxy is not who they are for,
+/// and what they carry is in clear.
+async fn behind_proxy(address: &str) -> Vec<SocketAddr> {
+    let found = timeout(NAME_BEHIND_PROXY, tokio::net::lookup_host(Address::of(address).host_port)).await;
+    found.ok().and_then(Result::ok).map_or_else(Vec::new, |found| alternate(found.collect()))
 }
 
 /// TCP, the proxy's leave, TLS where the address says so, and the WebSocket upgrade.
@@ -214,14 +239,28 @@ async fn open(
     proxy: Option<&ProxyUrl>,
 ) -> Result<Ws, StreamError> {
     let connecting = async { outside.tcp(remote).await?.connect(remote).await };
-    let mut tcp = connecting.await.map_err(|error| StreamError::Connect(remote, error))?;
-    if let Some(proxy) = proxy {
-        let led = tunnel(&mut tcp, proxy, address.host_port).await;
-        led.map_err(|error| StreamError::Proxy(proxy.host_port().to_owned(), error))?;
-    }
+    let connected = connecting.await;
+    let (tcp, at) = match proxy {
+        Some(proxy) => {
+            let led = async {
+                let mut tcp = connected?;
+                tunnel(&mut tcp, proxy, address.host_port).await.map(|()| tcp)
+            };
+            let led = led.await.map_err(|error| StreamError::Proxy(proxy.host_port().to_owned(), error));
+            // What is said from here on is the relay's.
+            (led?, address.host_port.to_owned())
+        }
+        None => {
+            let tcp = connected.map_err(|error| StreamError::Connect(remote, error))?;
+            (tcp, remote.to_string())
+        }
+    };
     let line = if address.is_tls {
         let shaken = tls::connect(tcp, address.host_port, remote).await;
-        Line::Tls(shaken.map_err(|error| StreamError::of_tls(remote, error))?)
+        match shaken {
+            Ok(tls) => Line::Tls(tls),
+            Err(error) => return Err(StreamError::of_tls(at, error)),
+        }
     } else {
         Line::Plain(tcp)
     };
@@ -233,7 +272,7 @@ async fn open(
         .max_frame_size(Some(MAX_MESSAGE));
     let url = format!("ws://{}{HTTP_PATH}", address.host_port);
     let upgraded = client_async_with_config(url, line, Some(config)).await;
-    upgraded.map(|(ws, _)| ws).map_err(|error| StreamError::of_upgrade(remote, error))
+    upgraded.map(|(ws, _)| ws).map_err(|error| StreamError::of_upgrade(at, error))
 }
 
 #[cfg(test)]
@@ -312,7 +351,8 @@ mod tests {
             let ws = tokio_tungstenite::accept_async(stream).await.unwrap();
             (first, second, ws)
         };
-        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside, None), server);
+        let mut rests = Rests::default();
+        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside, None, &mut rests), server);
         let connected = connected.unwrap();
         assert_eq!((connected.at, connected.other_family), (1, None));
     }
@@ -324,7 +364,8 @@ mod tests {
         let outside = outside();
         let server =
             async { tokio_tungstenite::accept_async(relay.accept().await.unwrap().0).await.unwrap() };
-        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside, None), server);
+        let mut rests = Rests::default();
+        let (connected, _server) = tokio::join!(connect(&addresses, 0, &outside, None, &mut rests), server);
         assert_eq!(connected.unwrap().other_family, Some("2001:db8::7".parse().unwrap()));
     }
 
@@ -332,7 +373,8 @@ mod tests {
     async fn when_all_refuse_the_try_is_over() {
         let (_one, first) = refuses();
         let (_two, second) = refuses();
-        let outcome = timeout(TRY_WITHIN, connect(&[first, second], 0, &outside(), None)).await;
+        let outcome =
+            timeout(TRY_WITHIN, connect(&[first, second], 0, &outside(), None, &mut Rests::default())).await;
         let error = outcome.expect("it waits for nobody").unwrap_err();
         assert!(matches!(error, StreamError::Connect(..)), "{error}");
     }

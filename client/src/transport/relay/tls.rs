@@ -14,7 +14,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, IpAddr as NameOfIp, ServerName, UnixTime};
-use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, SignatureScheme,
+};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
@@ -61,6 +63,12 @@ pub(super) async fn connect(
 pub(super) fn is_refusal(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     error == Some(&rustls::Error::AlertReceived(AlertDescription::AccessDenied))
+}
+
+/// Whether what answers speaks something else than TLS: no record begins as its answer does. HTTP, mostly.
+pub(super) fn is_other_language(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    error == Some(&rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
 }
 
 /// The name that is asked for: that of the address, where it is one. A number is never said (RFC 6066 §3).
