@@ -110,7 +110,7 @@ CONFIG
  "httpPort": 5002, "tlsPort": 443, "ocspResponderURL": "", "externalAccountBindingRequired": false}}
 CONFIG
     start names relay pebble-challtestsrv -defaultIPv4 127.0.0.1 -defaultIPv6 '' -dns01 127.0.0.1:8053 -http01 '' -https01 '' -tlsalpn01 '' -management 127.0.0.1:8055
-    start pebble relay env PEBBLE_VA_NOSLEEP=1 PEBBLE_WFE_NONCEREJECT=20 pebble -config "$tls/pebble.json" -dnsserver 127.0.0.1:8053
+    start pebble relay env PEBBLE_VA_NOSLEEP=1 PEBBLE_WFE_NONCEREJECT=5 pebble -config "$tls/pebble.json" -dnsserver 127.0.0.1:8053
     lab_wait 10 "the authority to answer" on relay curl -sk https://127.0.0.1:14000/dir
     acme=(--listen '[::]:443' --public "$RELAY_ADDRESS:443" --acme-domain relay.test --acme-directory https://127.0.0.1:14000/dir --acme-ca "$tls/ca.crt")
     lab_relay "${acme[@]}"
@@ -166,7 +166,8 @@ RULES
     for host in a b; do lab_nat "$host" port-restricted; done
     start haproxy relay haproxy -db -f "$tls/haproxy.cfg"
     lab_relay --config "$tls/relay.toml"
-    for host in a b; do lab_up "$host"; done
+    lab_up a --proxy none
+    lab_up b
     for host in a b; do
         lab_wait 20 "$host to be connected by HAProxy, and its datagrams to be seen" lab_status "$host" '.relays[0] | (.state == "connected" and (.url | startswith("wss://")) and (.observed_udp != null)) or error'
         lab_wait 30 "$host to be direct" lab_path "$host" direct-udp
