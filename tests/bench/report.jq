@@ -18,7 +18,7 @@ def both_ways: group_by([.contender, .round])
     | from_entries) as $metrics
 | def of($name; $metric): $metrics[$name][$metric].median;
   def is_other: .name | test("^(shadowmesh|veth|bare)") | not;
-  def best($choose; $metric): [$contenders[] | select(is_other and $choose) | {name, value: of(.name; $metric)} | select(.value != null)] | max_by(.value);
+  def best(choose; $metric): [$contenders[] | select(is_other and choose) | {name, value: of(.name; $metric)} | select(.value != null)] | max_by(.value);
   def ratio($what; $name; $other; $metric; $sense; $wanted):
     {what: $what, name: $name, to: $other, metric: $metric, value: of($name; $metric), of_other: of($other; $metric),
      ratio: (of($name; $metric) | over(of($other; $metric))), wanted: $wanted, sense: $sense};

@@ -258,15 +258,20 @@ fn two_with_ring(ring: RingLimits) -> (Node, Node, Arc<AckMarks>) {
     (a, b, marks)
 }
 
+/// Gives `b` the messages that `a` has sent so far, as if they came by `contact`.
+fn pass_on(a: &mut Node, b: &Node, contact: Contact) {
+    let queue = a.queue.as_mut().expect("connected");
+    while let Some(message) = queue.try_next() {
+        queue.on_sent(message.len());
+        b.deliver(contact, &message);
+    }
+}
+
 /// Carries messages from `a` to `b` until `b` has received `n` frames, which are returned in the order they came.
 fn carry(a: &mut Node, b: &Node, n: usize) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     until(&format!("{n} frames"), || {
-        let queue = a.queue.as_mut().expect("connected");
-        while let Some(message) = queue.try_next() {
-            queue.on_sent(message.len());
-            b.deliver(CHANNEL, &message);
-        }
+        pass_on(a, b, CHANNEL);
         while let Some(frame) = b.wire.receive().unwrap() {
             frames.push(frame);
         }
@@ -439,10 +444,7 @@ fn what_all_arrived_and_nobody_told_of_does_not_hold_up_what_is_new() {
     (0..all).for_each(|n| a.send(2, n, 1000));
     let (mut received, mut told) = (0, 0);
     until("all to arrive, and to be told of in vain", || {
-        while let Some(message) = a.queue.as_mut().unwrap().try_next() {
-            a.queue.as_ref().unwrap().on_sent(message.len());
-            b.deliver(OTHER, &message);
-        }
+        pass_on(&mut a, &b, OTHER);
         received += std::iter::from_fn(|| b.wire.receive().unwrap()).count();
         while let Ok(fact) = b.output.facts.try_recv() {
             if let Fact::AckDue(_, via, report) = fact {
@@ -456,10 +458,7 @@ fn what_all_arrived_and_nobody_told_of_does_not_hold_up_what_is_new() {
     a.send(2, all, 1000);
     let mut newest = None;
     until("what is new", || {
-        while let Some(message) = a.queue.as_mut().unwrap().try_next() {
-            a.queue.as_ref().unwrap().on_sent(message.len());
-            b.deliver(CHANNEL, &message);
-        }
+        pass_on(&mut a, &b, CHANNEL);
         while let Ok(fact) = b.output.facts.try_recv() {
             if let Fact::AckDue(_, via, report) = fact {
                 assert_eq!(via, Some(CHANNEL.into()), "where it comes from");

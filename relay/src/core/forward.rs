@@ -394,8 +394,10 @@ impl Queues {
         if self.heard.len() >= HEARD {
             self.heard.retain(|heard| now.saturating_duration_since(heard.last) < SILENT);
         }
-        self.heard.push(Heard::first(channel, now));
-        now + GRACE
+        let first = Heard::first(channel, now);
+        let grace = first.grace;
+        self.heard.push(first);
+        grace
     }
 
     fn pop_data(&mut self, now: Instant, is_slow: bool) -> (Option<Item>, Displaced) {

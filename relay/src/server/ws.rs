@@ -186,10 +186,9 @@ impl<S: Line> WsStream<S> {
 
     /// The next binary message; `None` for a ping, a pong or another sign of life without content.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let mut read = 0;
-        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, read: &mut read };
+        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, read: 0 };
         let result = self.context.read(&mut adapter);
-        self.read += read;
+        self.read += adapter.read;
         match result {
             Ok(Message::Binary(message)) => Poll::Ready(Ok(Some(message))),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Poll::Ready(Ok(None)),
@@ -359,12 +358,12 @@ struct Adapter<'a, 'c, S> {
     cx: &'a mut Context<'c>,
     replies: &'a mut Vec<u8>,
     /// Bytes that came over the line: [`READ_AT_ONCE`] or a little more.
-    read: &'a mut usize,
+    read: usize,
 }
 
 impl<S: Line> Read for Adapter<'_, '_, S> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = READ_AT_ONCE.saturating_sub(*self.read);
+        let left = READ_AT_ONCE.saturating_sub(self.read);
         if left == 0 {
             // More may be there: come back after the others.
             self.cx.waker().wake_by_ref();
@@ -374,7 +373,7 @@ impl<S: Line> Read for Adapter<'_, '_, S> {
         let mut buffer = ReadBuf::new(out.get_mut(..most).unwrap_or_default());
         let result = Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer);
         let count = buffer.filled().len();
-        *self.read += count + self.io.take_beside();
+        self.read += count + self.io.take_beside();
         match result {
             Poll::Ready(result) => result.map(|()| count),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),

@@ -9,8 +9,7 @@
 //! # Not for ever
 //!
 //! The queue may be another's, or the way may have become longer: holding back shortens neither, and gives the line to others. Where round
-//! trips have not become shorter for [`TRIED`], or less and less arrives ([`LEAST`]), the connection is left to its kernel, until they are
-//! seen to be as short as they were, or it has forgotten that ([`LEFT`]).
+//! trips have not become shorter for [`TRIED`] the connection is left to its kernel for a while, each time for longer.
 
 use super::TcpInfo;
 use super::pace::BYTES_MIN;
@@ -34,31 +33,25 @@ const PAUSES: u32 = 10;
 const HELPS: Duration = Duration::from_millis(30);
 /// Held back for so long, round trips ought to be shorter: a dozen of the longer ones.
 const TRIED: Duration = Duration::from_secs(1);
-/// Nor ought it to have become so slow: a queue of somebody else's that is hardly longer than [`QUEUE`] would take one share after the other.
-const LEAST: f64 = 0.5;
-/// What a kernel takes for the shortest round trip it forgets after this (`tcp_min_rtt_wlen`, ip-sysctl).
-const LEFT: Duration = Duration::from_secs(300);
+/// How long it is left to itself the first time, and at most, when the kernel has forgotten what it took for the shortest round trip
+/// (`tcp_min_rtt_wlen`, ip-sysctl: 300 s).
+const LEFT: Duration = Duration::from_secs(10);
+const LEFT_MAX: Duration = Duration::from_secs(300);
 
 /// See the module page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Flight {
     /// Bytes that it may be given before it is looked at again.
     budget: usize,
     count: Option<Count>,
     /// Bytes a second.
     rate: f64,
-    held: Option<Held>,
+    /// While a queue stands: since when, or since round trips were last seen to be as short as holding back makes them.
+    held: Option<Instant>,
     /// It was held back in vain: not again before.
     left_until: Option<Instant>,
-}
-
-/// While a queue stands.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    /// Since when, or since round trips were last seen to be as short as holding back makes them.
-    since: Instant,
-    /// The rate when it began, or the queue was last no longer than is wanted.
-    rate: f64,
+    /// For how long next time.
+    left: Duration,
 }
 
 /// Since when arrivals are counted, and from what.
@@ -66,6 +59,12 @@ struct Held {
 struct Count {
     since: Instant,
     arrived: u64,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        Self { budget: 0, count: None, rate: 0.0, held: None, left_until: None, left: LEFT }
+    }
 }
 
 impl Flight {
@@ -120,19 +119,15 @@ impl Flight {
     /// Whether it is to be held back.
     fn is_held(&mut self, now: Instant, info: &TcpInfo) -> bool {
         let queue = info.rtt.saturating_sub(info.least);
-        let Some(held) = &mut self.held else {
-            if queue < STANDS {
-                self.left_until = None;
-                return false;
-            }
-            if self.left_until.is_some_and(|until| now < until) {
+        let Some(since) = &mut self.held else {
+            if queue < STANDS || self.left_until.is_some_and(|until| now < until) {
                 return false;
             }
             // Nothing was counted while there was little to send. Of what is under way, one half at least arrives in a round trip: at the
             // beginning each round trip has twice as much as the one before.
             let half = u32::try_from(info.in_flight / 2).map_or(f64::MAX, f64::from);
             self.rate = self.rate.max(half / info.rtt.as_secs_f64());
-            self.held = Some(Held { since: now, rate: self.rate });
+            self.held = Some(now);
             return true;
         };
         if queue < STANDS / 2 {
@@ -140,18 +135,16 @@ impl Flight {
             return false;
         }
         if queue <= HELPS {
-            held.since = now;
+            *since = now;
+            // It helps.
+            self.left = LEFT;
+        } else if now.saturating_duration_since(*since) >= TRIED.max(4 * info.rtt) {
+            self.held = None;
+            self.left_until = Some(now + self.left);
+            self.left = (2 * self.left).min(LEFT_MAX);
+            return false;
         }
-        if queue <= QUEUE {
-            held.rate = self.rate;
-        }
-        let tried = now.saturating_duration_since(held.since);
-        if tried < TRIED.max(4 * info.rtt) && self.rate >= LEAST * held.rate {
-            return true;
-        }
-        self.held = None;
-        self.left_until = Some(now + LEFT);
-        false
+        true
     }
 }
 

@@ -30,7 +30,7 @@ use crate::session::limits::{
 use crate::session::replay::ReplayWindow;
 use crate::wire::control::{MAX_ACK_PATHS, PathAck};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A sender's number for one of its paths to a peer, under [`PATH_SLOTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -200,23 +200,13 @@ impl ReceiveMarks {
     ///
     /// It moves no path: it counts for one that brought this counter or a higher one already.
     pub fn on_replayed(&mut self, now: Instant, counter: u64) {
-        if self.highest.iter().flatten().all(|highest| counter > *highest) {
-            return;
-        }
+        // How far below what each path brought.
+        let below = self.highest.map(|highest| highest.and_then(|highest| highest.checked_sub(counter)));
+        let Some(at) = below.iter().position(Option::is_some) else { return };
         self.since.get_or_insert(now);
-        for (at, highest) in self.highest.into_iter().enumerate() {
-            match highest {
-                Some(highest) if counter <= highest && highest - counter <= ACK_BITMAP => {
-                    self.news[at] = true;
-                    return;
-                }
-                Some(_) | None => {}
-            }
-        }
-        if let Some(at) =
-            self.highest.iter().position(|highest| highest.is_some_and(|highest| counter <= highest))
-        {
-            self.note_late(at, counter, true);
+        match below.iter().position(|below| below.is_some_and(|below| below <= ACK_BITMAP)) {
+            Some(near) => self.news[near] = true,
+            None => self.note_late(at, counter, true),
         }
     }
 
@@ -237,13 +227,18 @@ impl ReceiveMarks {
     /// report.
     pub fn due_at(&self) -> Option<Instant> {
         let since = self.since?;
-        Some(match (self.unreported >= self.every(), self.urgent) {
-            _ if !self.has_news() && self.repeats >= ACK_REPEATS => since + ACK_REPEAT_PAUSE,
-            _ if self.is_seldom || !self.has_news() => since + ACK_DELAY,
-            (true, _) => since,
-            (false, true) => since + ACK_PAUSE,
-            (false, false) => since + ACK_DELAY,
-        })
+        let pause = if !self.has_news() && self.repeats >= ACK_REPEATS {
+            ACK_REPEAT_PAUSE
+        } else if self.is_seldom || !self.has_news() {
+            ACK_DELAY
+        } else if self.unreported >= self.every() {
+            Duration::ZERO
+        } else if self.urgent {
+            ACK_PAUSE
+        } else {
+            ACK_DELAY
+        };
+        Some(since + pause)
     }
 
     /// After how many packets a report is due: as many as it has room to describe, beside those of other paths and those that came late.
@@ -413,7 +408,6 @@ impl AckMarks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary base for virtual time")]
     fn epoch() -> Instant {

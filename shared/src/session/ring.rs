@@ -165,7 +165,7 @@ pub struct Ring {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct PathMarks {
-    /// One above the highest counter sent since the path was last given up or begun anew.
+    /// One above the highest counter sent since the path was last given up; at least where it began anew, if it had more before.
     sent: u64,
     /// No entry below is in order and held or overwritten.
     settled: u64,

@@ -74,6 +74,7 @@ lab_expect "the second network's is there" finds a "x.$(label)" "$own"
 stop a
 lab_up a --names on
 lab_wait 20 "names once more" finds a b.office.internal "$b_address"
+lab_wait 10 "b to know the new a" finds b a.office.internal "$a_address"
 stop a KILL
 lab_expect "down takes it out" on a shadowmesh down
 lab_expect "so it is" does_not_find a b.office.internal

@@ -64,6 +64,17 @@ impl Sender {
         Self { lockstep, output, wire, socket, snapshot, marks, began, now: began, sent: 0, left: vec![] }
     }
 
+    /// One whose direct path swallowed so many frames and is given up, and the relay by which its peer's data goes instead.
+    fn after_a_hole(frames: u32, patience: Duration) -> (Self, Relay) {
+        let mut a = Self::new(RingLimits::default());
+        a.snapshot.peers[0].patience = patience;
+        a.route(PEER, true, false);
+        a.send(2, frames, 1000);
+        a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
+        let relay = a.relay();
+        (a, relay)
+    }
+
     /// Where data of the peer goes, and whether that is in doubt.
     fn route(&mut self, slot: PeerSlot, is_there: bool, is_doubted: bool) {
         let route = &mut self.snapshot.peers[slot.0 as usize];
@@ -296,12 +307,7 @@ fn what_is_kept_for_a_peer_that_is_away_is_not_taken_for_one_that_acknowledges_n
 
 #[test]
 fn a_flow_goes_on_behind_more_than_a_window_that_a_silent_path_swallowed() {
-    let mut a = Sender::new(RingLimits::default());
-    a.snapshot.peers[0].patience = Duration::from_millis(80);
-    a.route(PEER, true, false);
-    a.send(2, 600, 1000);
-    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
-    let mut relay = a.relay();
+    let (mut a, mut relay) = Sender::after_a_hole(600, Duration::from_millis(80));
     let marks = Arc::clone(&a.marks[0]);
     for tick in 1..=300 {
         a.now = a.began + Duration::from_millis(10 * tick);
@@ -321,12 +327,7 @@ fn a_flow_goes_on_behind_more_than_a_window_that_a_silent_path_swallowed() {
 
 #[test]
 fn a_window_of_which_every_acknowledgement_was_lost_does_not_wait_for_ever() {
-    let mut a = Sender::new(RingLimits::default());
-    a.snapshot.peers[0].patience = Duration::from_millis(80);
-    a.route(PEER, true, false);
-    a.send(2, 600, 1000);
-    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
-    let mut relay = a.relay();
+    let (mut a, mut relay) = Sender::after_a_hole(600, Duration::from_millis(80));
     let marks = Arc::clone(&a.marks[0]);
     for tick in 1..=600 {
         a.now = a.began + Duration::from_millis(10 * tick);
@@ -346,11 +347,7 @@ fn a_window_of_which_every_acknowledgement_was_lost_does_not_wait_for_ever() {
 
 #[test]
 fn a_stream_that_is_full_and_in_doubt_is_waited_for_asleep() {
-    let mut a = Sender::new(RingLimits::default());
-    a.route(PEER, true, false);
-    a.send(2, 100, 1000);
-    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
-    let mut relay = a.relay();
+    let (mut a, mut relay) = Sender::after_a_hole(100, Duration::ZERO);
     let marks = Arc::clone(&a.marks[0]);
     for tick in 1..=100 {
         a.now = a.began + Duration::from_millis(10 * tick);
@@ -369,13 +366,8 @@ fn a_stream_that_is_full_and_in_doubt_is_waited_for_asleep() {
 
 #[test]
 fn what_a_network_held_up_and_brings_after_all_says_nothing_of_what_waits_to_go_again() {
-    let mut a = Sender::new(RingLimits::default());
-    a.snapshot.peers[0].patience = Duration::from_millis(40);
-    a.route(PEER, true, false);
-    a.send(2, 600, 1000);
     // To the relay, which takes a window of it and is silent as well; then back.
-    a.snapshot.peers[0].given_up[usize::from(DIRECT.number())] += 1;
-    let mut relay = a.relay();
+    let (mut a, mut relay) = Sender::after_a_hole(600, Duration::from_millis(40));
     relay.run(&mut a, 0);
     a.left();
     a.snapshot.peers[0].given_up[usize::from(RELAYED.number())] += 1;

@@ -29,7 +29,7 @@ struct Model {
     packets: Vec<Packet>,
     overwritten: u64,
     lost: u64,
-    /// Every (path, counter) that was sent since the path was given up or begun anew.
+    /// Every (path, counter) that was sent since the path was given up or begun anew, which counts as sent up to where it began.
     history: Vec<(usize, u64)>,
     /// The path of each sending.
     sendings: Vec<usize>,
@@ -117,7 +117,12 @@ impl Model {
     fn resend(&mut self, from: usize, to: usize, counters: Range<u64>, take: usize) -> Vec<u64> {
         let mut sent = Vec::new();
         if from == to && counters.end >= self.packets.len() as u64 {
+            let before = self.history.len();
             self.history.retain(|(path, counter)| *path != to || *counter < counters.start);
+            // A ring knows a number and no list: one that begins anew counts as sent up to there.
+            if self.history.len() < before && counters.start > 0 {
+                self.history.push((to, counters.start - 1));
+            }
         }
         for counter in counters.start..counters.end.min(self.packets.len() as u64) {
             if sent.len() == take {
@@ -286,6 +291,16 @@ fn agrees_with_the_model(limits: RingLimits, steps: Vec<Step>) -> Result<(), Tes
     drop(ring);
     prop_assert!(pool.bytes() <= crate::session::limits::POOL_SPARE_CHUNKS * CHUNK_BYTES);
     Ok(())
+}
+
+#[test]
+fn what_comes_to_a_path_from_before_it_began_anew_is_behind_what_it_had() {
+    let anew = Step::Resend { from: 0, to: 0, start: 1, len: 1, take: 1 };
+    let moved = Step::Resend { from: 1, to: 0, start: 2, len: 1, take: 1 };
+    let mut steps: Vec<_> = [1, 0].map(|path| Step::Push { len: 33, path }).into();
+    let arrived = Step::Acknowledge { path: 0, back: 1, bitmap: [0; 4] };
+    steps.extend([arrived, anew, moved, Step::Settle { path: 0, back: 0 }]);
+    agrees_with_the_model(RingLimits { bytes: 5_000, packets: 1 << 15 }, steps).unwrap();
 }
 
 proptest! {
