@@ -282,32 +282,50 @@ async fn who_begins_with_tls_and_does_not_go_on_is_cut_in_time() {
 #[tokio::test]
 async fn what_is_no_tls_of_today_is_refused_and_counted() {
     let (relay, _) = relay();
-    let wrong: [&[u8]; 5] = [
-        // No handshake, a record that is too long, a message that is none, one without an end, TLS 1.2.
-        &[0x16, 3, 1, 0, 4, 2, 0, 0, 0],
-        &[0x16, 3, 1, 0xff, 0xff, 1],
-        &[0x16, 0x16, 0x16, 0x16, 0x16, 0x16, 0x16, 0x16],
-        &[0x16, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff],
-        &hello_of_tls12(),
-    ];
-    for bytes in wrong {
+    let answer = async |bytes: &[u8]| {
         let mut stream = TcpStream::connect(relay.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
+        answer
+    };
+    let wrong: [&[u8]; 4] = [
+        // No handshake, a record that is too long, a message that is none, one without an end.
+        &[0x16, 3, 1, 0, 4, 2, 0, 0, 0],
+        &[0x16, 3, 1, 0xff, 0xff, 1],
+        &[0x16, 0x16, 0x16, 0x16, 0x16, 0x16, 0x16, 0x16],
+        &[0x16, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff],
+    ];
+    for bytes in wrong {
+        let answer = answer(bytes).await;
         // An alert, or nothing.
         assert!(answer.is_empty() || answer.first() == Some(&0x15), "{answer:?}");
     }
-    relay.until(|status| dropped(status, "tls_failed") >= 4).await;
+    // RFC 8446 §6.2: fatal, protocol_version. The same hello with TLS 1.3 named in it as well is answered by the handshake.
+    assert_eq!(answer(&hello(&[3, 3])).await, [0x15, 3, 3, 0, 2, 2, 70]);
+    assert_eq!(answer(&hello(&[3, 4, 3, 3])).await.first(), Some(&0x16));
+    relay.until(|status| dropped(status, "tls_failed") >= 5).await;
     Client::join(&relay, &network(1), 10).await.sync().await;
 }
 
-/// A ClientHello that names TLS 1.2 and no other.
-fn hello_of_tls12() -> Vec<u8> {
-    let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x2b], &[1, 0], &[0, 0]].concat();
-    let len = u8::try_from(body.len()).unwrap();
-    [&[0x16, 3, 1, 0, len + 4, 1, 0, 0, len][..], &body].concat()
+/// A ClientHello of someone who speaks these versions (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2).
+fn hello(versions: &[u8]) -> Vec<u8> {
+    let len = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+    let list = |items: &[u8]| [&[0, len(items)][..], items].concat();
+    let extension = |kind: u8, contents: &[u8]| [&[0, kind][..], &list(contents)].concat();
+    let extensions = [
+        // Groups: X25519 and P-256; signatures: ECDSA with P-256, RSA with SHA-256.
+        extension(10, &list(&[0, 0x1d, 0, 0x17])),
+        extension(13, &list(&[4, 3, 4, 1, 8, 4])),
+        extension(43, &[&[len(versions)][..], versions].concat()),
+        extension(51, &list(&[&[0, 0x1d, 0, 32][..], &[9; 32]].concat())),
+    ]
+    .concat();
+    // ECDHE-ECDSA-AES128-GCM-SHA256 of TLS 1.2, and TLS_AES_128_GCM_SHA256.
+    let suites = list(&[0xc0, 0x2b, 0x13, 1]);
+    let body = [&[3, 3][..], &[7; 32], &[0], &suites, &[1, 0], &list(&extensions)].concat();
+    [&[0x16, 3, 1, 0, len(&body) + 4, 1, 0, 0, len(&body)][..], &body].concat()
 }
 
 #[tokio::test]
