@@ -5,13 +5,15 @@
 //! that never chose being stuck with the old one.
 //!
 //! - [`keys`]: each key and what there is to say of it. `text`: the file, read and written. `fault`: what is wrong with one.
-//! - `values`: what people type, each a type that cannot hold a wrong one.
+//! - `values`: what people type, each a type that cannot hold a wrong one. `proxy` and `no_proxy`: by which HTTP proxy which relay is reached.
 //!
 //! A field that is not known is refused with its place and the name that was probably meant: a mistyped `mtuu = 1280` that is
 //! silently ignored costs an evening.
 
 mod fault;
 pub mod keys;
+mod no_proxy;
+mod proxy;
 mod text;
 mod values;
 
@@ -19,6 +21,8 @@ pub use values::{
     Bridge, CipherChoice, DeviceName, IdleAfter, Ipv4Cidr, Mtu, NamesChoice, NetworkAlias, NodeName,
     QueueCount, RekeyInterval, RulesPath, SessionsChoice, Span, ValueError,
 };
+
+pub use proxy::{ProxyChoice, ProxyRule, ProxyUrl};
 
 pub use crate::switch::{DhcpServers, Filters, FloodBudget};
 
@@ -34,6 +38,8 @@ use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket, TicketError};
 pub struct Config {
     /// Relays beside those that the network itself brought.
     pub relays: Vec<RelayTicket>,
+    /// The proxy by which they are reached.
+    pub proxy: Option<ProxyChoice>,
     /// What this node calls itself.
     pub name: Option<NodeName>,
     /// Name of the TAP device.
@@ -74,6 +80,7 @@ impl Config {
     pub fn overlaid_with(self, newer: Self) -> Self {
         Self {
             relays: union_of_relays(&self.relays, &newer.relays),
+            proxy: newer.proxy.or(self.proxy),
             name: newer.name.or(self.name),
             device: newer.device.or(self.device),
             mtu: newer.mtu.or(self.mtu),
@@ -94,11 +101,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What others may read of it: no password.
+    #[must_use]
+    pub fn without_secrets(self) -> Self {
+        Self { proxy: self.proxy.map(ProxyChoice::without_user), ..self }
+    }
+}
+
 /// What a daemon runs with: every choice made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Relays beside those that the network itself brought.
     pub relays: Vec<RelayTicket>,
+    /// The proxy by which they are reached, if somebody chose.
+    pub proxy: Option<ProxyChoice>,
     /// What this node calls itself.
     pub name: NodeName,
     /// Name of the TAP device.
@@ -139,6 +156,7 @@ impl Settings {
         let bridge = config.bridge.clone().unwrap_or_default();
         Self {
             relays: config.relays.clone(),
+            proxy: config.proxy.clone(),
             name: config.name.clone().unwrap_or_else(|| NodeName::from_hostname(hostname)),
             device: config.device.clone().unwrap_or_default(),
             mtu: config
@@ -164,6 +182,7 @@ impl Settings {
     pub fn differs(&self, other: &Self, key: Key) -> bool {
         match key {
             Key::Relays => self.relays != other.relays,
+            Key::Proxy => self.proxy != other.proxy,
             Key::Name => self.name != other.name,
             Key::Device => self.device != other.device,
             Key::Mtu => self.mtu != other.mtu,
@@ -190,6 +209,8 @@ impl Settings {
         match key {
             Key::Relays if self.relays.is_empty() => "none".to_owned(),
             Key::Relays => relays().map(String::as_str).collect::<Vec<_>>().join(", "),
+            // Not what is in the file: that may have a password.
+            Key::Proxy => or_none(self.proxy.as_ref().map(ProxyChoice::shown)),
             Key::Name => self.name.to_string(),
             Key::Device => self.device.to_string(),
             Key::Mtu => self.mtu.to_string(),

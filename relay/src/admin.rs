@@ -3,8 +3,9 @@
 //! One JSON line in, one JSON line out. No HTTP: nothing that a browser could be talked into calling.
 
 use crate::core::matchmaking::PairCounts;
-use crate::metrics::{DroppedSnapshot, ForwardedSnapshot};
+use crate::metrics::{DroppedSnapshot, ForwardedSnapshot, TlsSnapshot};
 use crate::server::Handle;
+use crate::server::tls::Front;
 use crate::store::StoreError;
 use rustix::fs::Mode;
 use schemars::JsonSchema;
@@ -13,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -62,6 +63,9 @@ pub struct Status {
     pub introductions: u64,
     /// STUN requests answered since the start.
     pub stun_answered: u64,
+    /// Of streams wrapped in TLS; `null` where none is spoken.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// Dropped, refused or cut since the start, by cause.
     #[schemars(with = "BTreeMap<String, u64>")]
     pub drops: serde_json::Map<String, serde_json::Value>,
@@ -76,6 +80,30 @@ pub struct Pairs {
     pub relayed: usize,
     /// Introduced, not yet confirmed by both.
     pub meeting: usize,
+}
+
+/// See [`Status::tls`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tls {
+    /// Handshakes completed since the start.
+    pub handshakes: u64,
+    /// Those of them whose keys are post-quantum (X25519MLKEM768).
+    pub post_quantum: u64,
+    /// When the time of the certificate that is presented is over, seconds since 1970; 0 while that is one that the relay made for itself.
+    pub certificate_expires: u64,
+}
+
+impl Tls {
+    fn of(front: &Front, counted: TlsSnapshot) -> Self {
+        let TlsSnapshot { handshakes, post_quantum } = counted;
+        let presented = front.presented();
+        let expires = presented.not_after().duration_since(SystemTime::UNIX_EPOCH);
+        let certificate_expires = match expires {
+            Ok(passed) if !presented.is_self_made() => passed.as_secs(),
+            Ok(_) | Err(_) => 0,
+        };
+        Self { handshakes, post_quantum, certificate_expires }
+    }
 }
 
 impl From<PairCounts> for Pairs {
@@ -105,6 +133,7 @@ impl Status {
             replaced: census.counters.replaced,
             introductions: census.counters.introductions,
             stun_answered: metrics.stun_answered.value(),
+            tls: server.front().map(|front| Tls::of(front, metrics.tls.snapshot())),
             drops: drops(&metrics.dropped.snapshot()),
         }
     }

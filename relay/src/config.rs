@@ -3,9 +3,11 @@
 mod fault;
 mod file;
 pub(crate) mod keys;
+mod prefix;
 
 pub use fault::{ConfigError, Fault};
 pub use file::ConfigFile;
+pub use prefix::{BadPrefix, Prefix, Prefixes};
 
 use crate::core::limits::Limits;
 use std::time::Duration;
@@ -28,6 +30,8 @@ pub struct Settings {
     /// Without one byte taken by a client for which something waits. Long enough for a phone that changes networks, short
     /// enough not to hold the memory of its queue for nothing.
     pub write_timeout: Duration,
+    /// Reverse proxies that are believed when they say whose stream they pass on.
+    pub trusted_proxies: Prefixes,
 }
 
 impl Default for Settings {
@@ -40,6 +44,7 @@ impl Default for Settings {
             direct: true,
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
+            trusted_proxies: Prefixes::default(),
         }
     }
 }

@@ -5,12 +5,14 @@
 //! - [`core`] decides: who is here, who meets whom, what is dropped. No I/O.
 //! - [`server`] does: sockets, one task per connection, UDP, shutdown.
 //! - [`store`] keeps what outlives a restart; [`config`] what an operator may change.
+//! - [`acme`] gets a certificate, where the operator wants one that everybody trusts.
 //! - [`admin`] answers `status`; [`metrics`] counts; [`public`] finds the address for the ticket.
 //! - [`cli`] is what people type.
 
 // One call of the kernel (`server::socket`), and nothing else.
 #![deny(unsafe_code)]
 
+pub mod acme;
 pub mod admin;
 pub mod cli;
 pub mod config;

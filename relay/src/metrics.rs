@@ -58,6 +58,16 @@ counters! {
 }
 
 counters! {
+    /// Handshakes of streams that are wrapped in TLS.
+    Tls / TlsSnapshot {
+        /// Handshakes completed.
+        handshakes,
+        /// Those of them whose keys are post-quantum (X25519MLKEM768).
+        post_quantum,
+    }
+}
+
+counters! {
     /// What was dropped, refused or cut, by cause.
     Dropped / DroppedSnapshot {
         /// Packets: the reader was too slow and the oldest had to go.
@@ -68,6 +78,10 @@ counters! {
         malformed,
         /// Connections that did not finish handshake and REGISTER in time.
         handshake_timeout,
+        /// Connections of trusted proxies whose header (PROXY protocol) is of no use.
+        proxy_header,
+        /// Connections that began with TLS and did not come to an agreement: another version, an alert, or no TLS at all.
+        tls_failed,
         /// Connections that were no WebSocket of ours.
         not_websocket,
         /// Registrations without a valid proof of membership.
@@ -100,6 +114,8 @@ counters! {
 pub struct Metrics {
     /// See [`Forwarded`].
     pub forwarded: Forwarded,
+    /// See [`Tls`].
+    pub tls: Tls,
     /// See [`Dropped`].
     pub dropped: Dropped,
     /// Connections accepted.

@@ -4,10 +4,14 @@
 //! address that is it. Behind a NAT it is a private one, which is right for a lab or a LAN and wrong for the internet: the
 //! ticket then carries it, and a warning says what to type.
 
+use shadowmesh_proto::ticket::Address;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Addresses in a ticket: what fits a terminal line, and what a ticket may hold.
 const MAX_ADDRESSES: usize = shadowmesh_proto::ticket::MAX_ENTRIES;
+
+/// What may stand before a host that is not reached by TLS, although this relay would speak it.
+const PLAIN: &str = "ws://";
 
 /// What `--public` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub enum Public {
     Auto,
     /// This host, on the ports that are listened on or on the one given.
     Host {
+        /// Whether it is reached by TLS, where that was said: something before the relay may do it, or undo it.
+        tls: Option<bool>,
         /// A name or an address, IPv6 without brackets.
         host: String,
         /// Another port, where something forwards it here.
@@ -25,7 +31,9 @@ pub enum Public {
 
 /// `--public` makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no host or host:port such as relay.example.org, 192.0.2.1:8443 or [2001:db8::1]:8443")]
+#[error(
+    "`{0}` is no host or host:port such as relay.example.org, 192.0.2.1:8443 or [2001:db8::1]:8443, with wss:// (or ws://) before it where a reverse proxy adds TLS (or takes it away)"
+)]
 pub struct BadPublic(String);
 
 impl Public {
@@ -33,8 +41,14 @@ impl Public {
     pub fn to_remember(&self) -> Option<String> {
         match self {
             Self::Auto => None,
-            Self::Host { host, port: None } => Some(host.clone()),
-            Self::Host { host, port: Some(port) } => Some(with_port(host, *port)),
+            Self::Host { tls, host, port } => {
+                let scheme = match tls {
+                    Some(true) => Address::TLS,
+                    Some(false) => PLAIN,
+                    None => "",
+                };
+                Some(format!("{scheme}{}", port.map_or_else(|| host.clone(), |port| with_port(host, port))))
+            }
         }
     }
 }
@@ -47,15 +61,20 @@ impl std::str::FromStr for Public {
         if text == "auto" {
             return Ok(Self::Auto);
         }
+        let (tls, text) = match (text.strip_prefix(Address::TLS), text.strip_prefix(PLAIN)) {
+            (Some(rest), _) => (Some(true), rest),
+            (None, Some(rest)) => (Some(false), rest),
+            (None, None) => (None, text),
+        };
         if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
             let host = ip.to_string();
-            return Ok(Self::Host { host, port: None });
+            return Ok(Self::Host { tls, host, port: None });
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             if address.port() == 0 {
                 return Err(bad());
             }
-            return Ok(Self::Host { host: address.ip().to_string(), port: Some(address.port()) });
+            return Ok(Self::Host { tls, host: address.ip().to_string(), port: Some(address.port()) });
         }
         let (host, port) = match text.split_once(':') {
             Some((host, port)) => {
@@ -73,22 +92,36 @@ impl std::str::FromStr for Public {
         if host.len() > 253 || !host.trim_end_matches('.').split('.').all(label_ok) {
             return Err(bad());
         }
-        Ok(Self::Host { host: host.to_owned(), port })
+        Ok(Self::Host { tls, host: host.to_owned(), port })
     }
 }
 
 /// What the ticket says, and what to warn of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// `host:port` each, at most eight.
+    /// An [`Address`] each, at most eight.
     pub addresses: Vec<String>,
     /// Nothing public among them.
     pub private: bool,
 }
 
-/// The addresses for the ticket of a relay that listens on `listen` (ports as bound).
-pub fn addresses(public: Option<&Public>, listen: &[SocketAddr]) -> Found {
-    if let Some(Public::Host { host, port }) = public {
+/// The addresses for the ticket of a relay that listens on `listen` (ports as bound), and speaks TLS there or does not.
+pub fn addresses(public: Option<&Public>, listen: &[SocketAddr], tls: bool) -> Found {
+    let mut found = hosts_and_ports(public, listen);
+    let said = match public {
+        Some(Public::Host { tls, .. }) => *tls,
+        Some(Public::Auto) | None => None,
+    };
+    if said.unwrap_or(tls) {
+        for address in &mut found.addresses {
+            address.insert_str(0, Address::TLS);
+        }
+    }
+    found
+}
+
+fn hosts_and_ports(public: Option<&Public>, listen: &[SocketAddr]) -> Found {
+    if let Some(Public::Host { host, port, .. }) = public {
         let ports: Vec<u16> = match port {
             Some(port) => vec![*port],
             None => listen.iter().map(SocketAddr::port).collect(),
@@ -236,7 +269,7 @@ mod tests {
     fn what_the_operator_says_is_what_the_ticket_says() {
         let on = |public: &str| {
             let public: Public = public.parse().unwrap();
-            addresses(Some(&public), &listen("[::]:8443 [::]:443")).addresses
+            addresses(Some(&public), &listen("[::]:8443 [::]:443"), false).addresses
         };
         assert_eq!(on("relay.example.org"), ["relay.example.org:8443", "relay.example.org:443"]);
         assert_eq!(on("relay.example.org:80"), ["relay.example.org:80"]);
@@ -247,17 +280,45 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_named_where_the_relay_speaks_it_or_something_before_it_does() {
+        let on = |public: &str, tls| {
+            let public: Public = public.parse().unwrap();
+            let again = public.to_remember().map(|text| text.parse());
+            assert!(again.is_none_or(|again| again == Ok(public.clone())), "{public:?}");
+            addresses(Some(&public), &listen("127.0.0.1:8443"), tls).addresses
+        };
+        assert_eq!(on("relay.example", true), ["wss://relay.example:8443"]);
+        assert_eq!(on("auto", true), ["wss://127.0.0.1:8443"]);
+        assert_eq!(on("wss://relay.example:443", false), ["wss://relay.example:443"]);
+        assert_eq!(on("ws://[2001:db8::1]", true), ["[2001:db8::1]:8443"]);
+        assert_eq!(on("wss://2001:db8::1", false), ["wss://[2001:db8::1]:8443"]);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        for bad in
-            ["", ":", "a b", "host:", "host:0", "host:x", "http://host", "a..b", "-a", "1.2.3.4:0", "ho_st"]
-        {
+        for bad in [
+            "",
+            "wss://",
+            "wss://auto:",
+            "wss://ws://host",
+            ":",
+            "a b",
+            "host:",
+            "host:0",
+            "host:x",
+            "http://host",
+            "a..b",
+            "-a",
+            "1.2.3.4:0",
+            "ho_st",
+        ] {
             assert!(bad.parse::<Public>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_given_listen_address_is_used_as_it_is() {
-        let found = addresses(None, &listen("127.0.0.1:8443"));
+        let found = addresses(None, &listen("127.0.0.1:8443"), false);
         assert_eq!(found.addresses, ["127.0.0.1:8443"]);
         assert!(found.private);
     }
@@ -276,7 +337,7 @@ mod tests {
 
     #[test]
     fn without_anything_there_is_still_an_address_on_each_port() {
-        let found = addresses(None, &listen("[::]:8443 [::]:443"));
+        let found = addresses(None, &listen("[::]:8443 [::]:443"), false);
         assert!(found.addresses.iter().any(|address| address.ends_with(":8443")));
         assert!(found.addresses.iter().any(|address| address.ends_with(":443")));
         assert!(found.addresses.len() <= MAX_ADDRESSES);

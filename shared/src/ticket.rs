@@ -47,13 +47,35 @@ pub enum TicketError {
     Expired,
 }
 
+/// An address of a relay, as tickets write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// Whether the stream there is wrapped in TLS: `wss://` stands before it.
+    pub is_tls: bool,
+    /// `host:port`.
+    pub host_port: &'a str,
+}
+
+impl<'a> Address<'a> {
+    /// What stands before one that is reached by TLS.
+    pub const TLS: &'static str = "wss://";
+
+    /// Of a text that a ticket may hold.
+    pub fn of(text: &'a str) -> Self {
+        match text.strip_prefix(Self::TLS) {
+            Some(host_port) => Self { is_tls: true, host_port },
+            None => Self { is_tls: false, host_port: text },
+        }
+    }
+}
+
 /// Where a relay is and which key it must prove (protocol §2).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RelayTicket {
     /// The relay's static key.
     #[n(0)]
     pub key: RelayId,
-    /// `host:port` each, 1 to [`MAX_ENTRIES`].
+    /// An [`Address`] each, 1 to [`MAX_ENTRIES`].
     #[n(1)]
     pub addresses: Vec<String>,
     /// Seconds since 1970 after which it is not to be used, if any.
@@ -151,7 +173,7 @@ impl RelayTicket {
 
     pub(crate) fn check(&self) -> Result<(), TicketError> {
         let count_ok = (1..=MAX_ENTRIES).contains(&self.addresses.len());
-        if count_ok && self.addresses.iter().all(|address| is_host_port(address)) {
+        if count_ok && self.addresses.iter().all(|address| is_host_port(Address::of(address).host_port)) {
             Ok(())
         } else {
             Err(TicketError::Damaged)
@@ -271,7 +293,7 @@ mod tests {
     fn relay() -> RelayTicket {
         RelayTicket {
             key: RelayId([7; 32]),
-            addresses: vec!["192.0.2.1:8443".into(), "[2001:db8::1]:443".into()],
+            addresses: vec!["192.0.2.1:8443".into(), "wss://[2001:db8::1]:443".into()],
             expires: None,
         }
     }
@@ -367,12 +389,34 @@ mod tests {
 
     #[test]
     fn addresses_that_are_none_are_refused() {
-        for bad in ["", "host", "host:", ":1", "host:0", "host:99999", "a b:1", "a\u{7}:1"] {
+        for bad in [
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:99999",
+            "a b:1",
+            "a\u{7}:1",
+            "wss://",
+            "wss://host",
+            "ws://host:1",
+            "https://host:1",
+            "wss://wss://host:1",
+            "WSS://host:1",
+        ] {
             let ticket = RelayTicket { addresses: vec![bad.into()], ..relay() };
             assert_eq!(RelayTicket::parse(&ticket.to_text(), 0), Err(TicketError::Damaged), "{bad:?}");
         }
         let none = RelayTicket { addresses: vec![], ..relay() };
         assert_eq!(RelayTicket::parse(&none.to_text(), 0), Err(TicketError::Damaged));
+    }
+
+    #[test]
+    fn an_address_says_whether_it_is_reached_by_tls() {
+        let of = |text| (Address::of(text).is_tls, Address::of(text).host_port);
+        assert_eq!(of("192.0.2.1:8443"), (false, "192.0.2.1:8443"));
+        assert_eq!(of("wss://[2001:db8::1]:443"), (true, "[2001:db8::1]:443"));
     }
 
     #[test]

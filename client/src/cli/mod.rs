@@ -58,7 +58,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Up(up::Args),
+    Up(Box<up::Args>),
     Down(down::Args),
     Leave(leave::Args),
     Install(install::Args),
@@ -89,7 +89,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let done = match command {
-        Command::Up(args) => up::run(&global, args),
+        Command::Up(args) => up::run(&global, *args),
         Command::Down(args) => down::run(&global, &args),
         Command::Leave(args) => leave::run(&global, &args),
         Command::Install(args) => install::run(&global, args),

@@ -108,6 +108,15 @@ keys! {
         example: "[\"smr1...\"]",
         counts: Counts::AtOnce,
     }
+    Proxy {
+        name: "proxy",
+        kind: Kind::Text,
+        what: "HTTP proxy by which the relays are reached (CONNECT), for networks that let nothing else out. Direct links are tried past it.",
+        values: "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; or none, whatever the environment says",
+        default: "none, or what HTTPS_PROXY, ALL_PROXY and NO_PROXY say",
+        example: "\"none\"",
+        counts: Counts::NextStart("connections to relays are set up at the start"),
+    }
     Name {
         name: "name",
         kind: Kind::Text,

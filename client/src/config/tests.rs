@@ -38,7 +38,7 @@ fn what_is_said_to_be_the_default_is() {
     for key in Key::ALL {
         let About { name, default, example, .. } = key.about();
         // Some examples are none: there is no value that means "nobody chose".
-        if matches!(key, Key::Relays | Key::Name | Key::Address | Key::Rules) {
+        if matches!(key, Key::Relays | Key::Proxy | Key::Name | Key::Address | Key::Rules) {
             continue;
         }
         let chosen = Config::parse(&format!("{name} = {example}")).unwrap();
@@ -54,7 +54,7 @@ fn an_unknown_field_is_named_with_its_place_and_the_likely_one() {
     let error = Config::parse("# comment\nname = \"a\"\n  mtuu = 1400\n").unwrap_err();
     assert_eq!(error.to_string(), "line 3, column 3 has the unknown field `mtuu`, did you mean `mtu`?");
     let said = Config::parse("[colour]\nx = 1\n").unwrap_err().to_string();
-    let expected = "line 1, column 2 has the unknown field `colour`; known are relays, name, ";
+    let expected = "line 1, column 2 has the unknown field `colour`; known are relays, proxy, ";
     assert!(said.starts_with(expected), "{said}");
 }
 
@@ -183,7 +183,10 @@ fn config() -> impl Strategy<Value = Config> {
             proptest::option::of(prop_oneof![Just("any"), Just("none"), Just("abcdefghij,kkkkkkkkkk2")]),
             proptest::option::of(prop_oneof![Just("none"), Just("64kbit"), Just("1mbit"), Just("10gbit")]),
         ),
-        proptest::collection::vec(any::<u8>(), 0..4),
+        (
+            proptest::collection::vec(any::<u8>(), 0..4),
+            proptest::option::of("none|http://([a-z%]{1,5}:[!-~]{0,9}@)?[a-z0-9.]{1,9}:[1-9][0-9]{0,3}"),
+        ),
     );
     texts.prop_map(
         |(
@@ -195,13 +198,14 @@ fn config() -> impl Strategy<Value = Config> {
             (rekey, port_mapping, names, sessions, idle),
             rules,
             switch,
-            relays,
+            (relays, proxy),
         )| {
             Config {
                 relays: union_of_relays(
                     &[],
                     &relays.into_iter().map(|key| relay(key, "h:1")).collect::<Vec<_>>(),
                 ),
+                proxy: proxy.and_then(|text| text.parse().ok()),
                 name: name.and_then(|text| text.parse().ok()),
                 device: device.and_then(|text| text.parse().ok()),
                 mtu: mtu.and_then(|bytes| bytes.try_into().ok()),

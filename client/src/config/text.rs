@@ -53,6 +53,7 @@ impl Config {
         }
         match key {
             Key::Relays => self.relays = relays(key, value)?,
+            Key::Proxy => self.proxy = chosen(key, value)?,
             Key::Name => self.name = chosen(key, value)?,
             Key::Device => self.device = chosen(key, value)?,
             Key::Mtu => self.mtu = chosen(key, value)?,
@@ -113,6 +114,7 @@ impl Config {
     fn written(&self) -> [Option<String>; Key::ALL.len()] {
         let Self {
             relays,
+            proxy,
             name,
             device,
             mtu,
@@ -139,6 +141,7 @@ impl Config {
         };
         [
             (!relays.is_empty()).then(list),
+            proxy.as_ref().map(|proxy| format!("\"{}\"", *proxy.to_text())),
             name.as_ref().map(quoted),
             device.as_ref().map(quoted),
             mtu.map(|mtu| mtu.to_string()),

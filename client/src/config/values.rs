@@ -53,6 +53,11 @@ pub enum ValueError {
     /// Not absolute, or with characters that neither a line of a log nor TOML carries as they are.
     #[error("a file of rules is named by a whole path of printable characters, without \" and \\")]
     RulesPath,
+    /// No [`ProxyUrl`](super::ProxyUrl), nor `none`.
+    #[error(
+        "a proxy is written http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %40 for @ and the like in these two; or none"
+    )]
+    Proxy,
     /// Not a number with a unit.
     #[error("a time span is a whole number with a unit, such as 500ms, 2s, 15m, 24h or 7d")]
     Span,

@@ -269,6 +269,9 @@ pub struct Relay {
     /// Why it does not take this node in, while it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// The HTTP proxy by which it is reached, if by one: `http://host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
 }
 
 impl Relay {
@@ -583,6 +586,7 @@ pub(crate) mod tests {
             },
             network: Network { id: "n".repeat(52), name: "home".into() },
             relays: vec![Relay {
+                proxy: None,
                 url: "ws://relay.example:8443/v1".into(),
                 state: RelayState::Connected,
                 rtt_ms: Some(11.75),

@@ -27,7 +27,7 @@ use super::hangup::Hangup;
 use super::interface::{Interface, clear_bridge};
 use super::ways::Ways;
 use super::{DaemonError, DaemonOptions};
-use crate::config::{CipherChoice, Settings};
+use crate::config::{CipherChoice, ProxyRule, Settings};
 use crate::control::server::{ControlServer, Incoming, Reply};
 use crate::control::status::RulesInForce;
 use crate::daemon::clock;
@@ -46,7 +46,7 @@ use crate::plane::{self, ControlPacket, Datagram, Fact, Members, Plane, PlaneOut
 use crate::switch::OwnSockets;
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
-use crate::transport::relay::{RelayEvent, RelayHandle, RelayStream};
+use crate::transport::relay::{Ending, RelayEvent, RelayHandle, RelayStream};
 use crate::transport::tcp::{TcpEvent, TcpTransport};
 use crate::transport::udp::DatagramSocket;
 use lanes::Lanes;
@@ -163,6 +163,8 @@ struct RelayTask {
     address: String,
     /// This end's address of the open stream.
     local: Option<SocketAddr>,
+    /// The open stream, or that which is tried, goes by a proxy.
+    is_proxied: bool,
     connecting: bool,
     /// The connection's outage was told; said once per outage.
     outage_told: bool,
@@ -320,7 +322,13 @@ impl EventLoop {
         let ways = Ways::new(Arc::clone(&netlink), interface.index);
         let (tcp, tcp_events) = TcpTransport::new(outside.clone(), plane.messages(), plane.outbound_waker());
         let (events, relay_events) = mpsc::channel(RELAY_QUEUE);
-        let lanes = Lanes::new(outside, events);
+        let passed_over = |variable: &str| {
+            tracing::warn!(
+                "{variable} names no HTTP proxy that is of use here (http://host:port), and is passed over"
+            );
+        };
+        let proxy = ProxyRule::of(settings.proxy.as_ref(), |name| std::env::var(name).ok(), passed_over);
+        let lanes = Lanes::new(outside, proxy, events);
         let mapper = settings
             .port_mapping
             .then(|| PortMapper::spawn(Arc::clone(&netlink), interface.index, socket.port(), None));
@@ -697,15 +705,23 @@ impl EventLoop {
                     self.progress.send(Progress::RelayConnecting { relay: task.address.clone() });
                 }
             }
-            RelayEvent::Opened { remote, other_family, local, data, stream } => {
-                task.local = local;
+            RelayEvent::Opened { remote, other_family, local, is_proxied, data, stream } => {
+                (task.local, task.is_proxied) = (local, is_proxied);
                 task.mute += 1;
                 task.stream = Some(stream);
                 self.routes.set_stream(no, Some(data));
-                self.endpoint.handle_stream_opened(now, no, remote);
+                match remote {
+                    Some(remote) => self.endpoint.handle_stream_opened(now, no, remote),
+                    None => self.endpoint.handle_tunnelled_stream_opened(now, no),
+                }
                 self.endpoint.handle_relay_family(no, other_family);
                 if let Some(local) = local {
-                    self.listen_beside(no, local.port());
+                    // What the relay saw behind a proxy is the proxy: nobody can open a connection to this node there.
+                    if is_proxied {
+                        self.listen_no_more_beside(no);
+                    } else {
+                        self.listen_beside(no, local.port());
+                    }
                     self.note_port(local.port());
                 }
             }
@@ -718,8 +734,15 @@ impl EventLoop {
                     self.drop_stream(no, None);
                 }
             }
-            RelayEvent::Closed { why } => {
+            RelayEvent::Closed { why, ending } => {
                 task.connecting = false;
+                match ending {
+                    Ending::Refused => task.refused = Some(why.clone()),
+                    // What it said once is no reason any more that it is not there.
+                    Ending::NotReached => task.refused = None,
+                    // It may have been said in the stream that is over.
+                    Ending::Over => {}
+                }
                 self.say_outage(no, &why);
                 self.drop_stream(no, None);
             }

@@ -16,6 +16,7 @@ use shadowmesh_proto::handshake::PEER_PATTERN;
 use shadowmesh_proto::ids::{NodeId, PeerSlot};
 use shadowmesh_proto::membership::{ADMITTED, Verdict};
 use shadowmesh_proto::session::OpenError;
+use shadowmesh_proto::ticket::Address;
 use shadowmesh_proto::transmit::RelayNo;
 use shadowmesh_proto::wire::control::{Cidr4, Cidr6};
 use std::collections::BTreeMap;
@@ -43,12 +44,15 @@ pub(super) fn relay(
         observed_tcp: status.observed_tcp.map(|address| address.to_string()),
         observed_udp: status.observed_udp.map(|address| address.to_string()),
         refused: refused.filter(|_| !status.registered).map(ToOwned::to_owned),
+        proxy: None,
     }
 }
 
 /// A relay's address as people and programs read it.
 pub(crate) fn relay_url(address: &str) -> String {
-    format!("ws://{address}{}", shadowmesh_proto::wire::relay::HTTP_PATH)
+    let Address { is_tls, host_port } = Address::of(address);
+    let scheme = if is_tls { Address::TLS } else { "ws://" };
+    format!("{scheme}{host_port}{}", shadowmesh_proto::wire::relay::HTTP_PATH)
 }
 
 /// The peers as they can be called, in the same order, where `called` says what each would be called alone. `own` is this node,

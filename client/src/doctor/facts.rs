@@ -301,6 +301,19 @@ pub(crate) struct AddressReach {
     /// The numbers behind it; empty where the name means nothing here.
     pub(crate) numbers: Vec<IpAddr>,
     pub(crate) tcp: Tcp,
+    /// The proxy by which it is reached, where there is one.
+    pub(crate) proxy: Option<ProxyReach>,
+}
+
+/// The HTTP proxy before an address of a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProxyReach {
+    /// `host:port`.
+    pub(crate) at: String,
+    /// Why it does not lead to the relay: the end of a sentence that begins with it.
+    pub(crate) fault: Option<String>,
+    /// What is lacking is the user and password, which this user may not know.
+    pub(crate) wants_user: bool,
 }
 
 /// How a TCP connection to an address went.
@@ -308,6 +321,8 @@ pub(crate) struct AddressReach {
 pub(crate) enum Tcp {
     /// It stands.
     Open,
+    /// The proxy before it does not lead there.
+    NotLed,
     /// The host says that nobody listens.
     Refused,
     /// There is no way there.

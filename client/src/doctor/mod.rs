@@ -28,8 +28,10 @@
 //! | `ipv6-off` | IPv6 switched off |
 //! | `subnet` | a route or an address of this machine in the network's range |
 //! | `firewall`, `bridge-filter` | a firewall that drops what comes by the device, or between the ports of its bridge |
+//! | `relay-proxy` | an HTTP proxy by which the relays are reached, or that does not lead there |
 //! | `relay-name` | a relay's name without an address |
 //! | `relay-refused`, `relay-silent`, `relay-way` | a relay that does not run, is behind a firewall, has no way to it |
+//! | `relay-place` | a relay that takes nobody from here for now |
 //! | `relay-key` | a relay with another key than its ticket says |
 //! | `protocol` | a peer or a relay that speaks no version of the protocol that this program does |
 //! | `udp` | UDP to the relay blocked |

@@ -206,7 +206,7 @@ impl World {
     /// Frames on the LAN between these times after the beginning.
     fn frames(&self, from_ms: u64, to_ms: u64) -> usize {
         let span = Duration::from_millis(from_ms)..Duration::from_millis(to_ms);
-        self.on_lan.iter().filter(|at| span.contains(at)).count()
+        self.on_lan.iter().filter(|at| span.contains(*at)).count()
     }
 
     /// How often a node got the broadcast of this number.

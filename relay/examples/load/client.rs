@@ -1,20 +1,27 @@
 //! A registered client.
 
+use crate::tls;
 use futures_util::{SinkExt as _, StreamExt as _};
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::link::{ClientInput, ClientLink, Registration};
-use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::ticket::{Address, RelayTicket};
 use shadowmesh_proto::version::SPOKEN;
 use shadowmesh_proto::wire::relay::Control;
 use shadowmesh_relay::random::SystemRng;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+/// What a stream goes by: TCP, or TLS.
+pub(crate) trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Line for S {}
+
 pub(crate) struct Client {
-    ws: WebSocketStream<TcpStream>,
+    ws: WebSocketStream<Box<dyn Line>>,
     link: ClientLink,
     node: NodeSecret,
     network: NetworkSecret,
@@ -23,8 +30,11 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn join(ticket: &RelayTicket, network: &NetworkSecret) -> anyhow::Result<Self> {
         let address = ticket.addresses.first().map(String::as_str).unwrap_or_default();
-        let stream = TcpStream::connect(address).await?;
+        let Address { is_tls, host_port } = Address::of(address);
+        let stream = TcpStream::connect(host_port).await?;
         stream.set_nodelay(true)?;
+        let stream: Box<dyn Line> =
+            if is_tls { Box::new(tls::connect(stream).await?) } else { Box::new(stream) };
         let config = WebSocketConfig::default().read_buffer_size(2048).write_buffer_size(0);
         let (mut ws, _) =
             tokio_tungstenite::client_async_with_config("ws://relay/v1", stream, Some(config)).await?;
@@ -60,7 +70,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> Box<dyn Line> {
         self.ws.into_inner()
     }
 

@@ -5,12 +5,15 @@
 //! load crowd TICKET COUNT                            COUNT clients register, each in a network of its own, and stay until
 //!                                                    standard input ends
 //! ```
+//!
+//! By TLS where the ticket says so.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod client;
 mod crowd;
 mod pump;
+mod tls;
 
 use shadowmesh_proto::ticket::RelayTicket;
 

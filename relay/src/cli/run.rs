@@ -1,11 +1,14 @@
 //! `run`: everything that can fail, before anything is announced; then serve until a signal.
 
-use super::{Options, manager, say};
+use super::{Options, Tls, manager, say};
+use crate::acme::Keeper;
 use crate::admin::AdminSocket;
 use crate::config::ConfigFile;
 use crate::config::keys::{Counts, Key};
 use crate::public::{self, Public};
 use crate::random::SystemRng;
+use crate::server::tls::Front;
+use crate::server::tls::files::Watch;
 use crate::server::{Handle, Server, Stop};
 use crate::store::{Remembered, StateDir};
 use anyhow::Context as _;
@@ -13,7 +16,9 @@ use shadowmesh_proto::ids::RelayId;
 use shadowmesh_proto::ticket::RelayTicket;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 pub(super) fn execute(options: Options) -> anyhow::Result<()> {
     // Whatever is made from here on is for this user alone, from its first moment.
@@ -33,7 +38,12 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let state = StateDir::create(&at)?;
     let lock = state.lock()?;
     let secret = state.key_or_new(&mut SystemRng)?;
-    let server = Server::bind(&options.sockets, &options.file.settings, secret.clone(), options.versions)?;
+    let renewer = options.tls.clone().map(|tls| Renewer::new(tls, &at)).transpose()?;
+    let mut server =
+        Server::bind(&options.sockets, &options.file.settings, secret.clone(), options.versions)?;
+    if let Some(renewer) = &renewer {
+        server = server.with_tls(renewer.front());
+    }
     let admin = AdminSocket::bind(&state.socket())?;
     let (handle, stop) = (server.handle(), Stop::new());
     // Before anything is announced: whoever reads the ticket may already want the relay to stop.
@@ -44,14 +54,17 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         RelayTicket { key: RelayId(secret.public().0), addresses: remembered.addresses, expires: None };
     say(&format!("relay ticket: {}", ticket.to_text()))?;
 
-    let signals = tokio::spawn(signals.watch(stop.clone(), handle.clone(), options));
+    let look = Arc::new(Notify::new());
+    let signals = tokio::spawn(signals.watch(stop.clone(), handle.clone(), options, Arc::clone(&look)));
+    let certificates = renewer.map(|renewer| tokio::spawn(async move { renewer.run(&look).await }));
     let admin = tokio::spawn(admin.serve(handle));
     manager::ready();
     let watchdog = tokio::spawn(manager::feed_watchdog());
     tracing::info!(ports = ?server.ports(), state = %at.display(), "listening");
     server.run(stop).await?;
-    watchdog.abort();
-    signals.abort();
+    for task in [Some(watchdog), Some(signals), certificates].into_iter().flatten() {
+        task.abort();
+    }
     admin.abort();
     // Its file goes when the task is dropped, which must be before the lock is.
     let _ = admin.await;
@@ -60,11 +73,47 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Sees to it that the certificate is a good one.
+enum Renewer {
+    Files(Box<Watch>),
+    Acme(Box<Keeper>),
+}
+
+impl Renewer {
+    fn new(tls: Tls, state: &Path) -> anyhow::Result<Self> {
+        Ok(match tls {
+            Tls::Files(files) => Self::Files(Box::new(Watch::new(files)?)),
+            Tls::Acme(config) => Self::Acme(Box::new(Keeper::new(config, StateDir::open(state))?)),
+        })
+    }
+
+    fn front(&self) -> Front {
+        match self {
+            Self::Files(watch) => watch.front(),
+            Self::Acme(keeper) => keeper.front(),
+        }
+    }
+
+    /// For ever; at once when `hurry` says so.
+    async fn run(self, hurry: &Notify) {
+        match self {
+            Self::Files(watch) => watch.run(hurry).await,
+            Self::Acme(keeper) => keeper.run(hurry).await,
+        }
+    }
+}
+
 /// Settles what the ticket says, and keeps it for `ticket` and the next start.
 fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Result<Remembered> {
     let before = state.read_state()?;
     let kept = before.public.as_deref().and_then(|text| text.parse().ok());
-    let public = options.public.clone().or(kept);
+    // A certificate is for a name: that is the one to be asked for.
+    let certified = || match &options.tls {
+        Some(Tls::Acme(config)) => config.domains.first()?.parse().ok(),
+        Some(Tls::Files(_)) | None => None,
+    };
+    let given = options.public.clone().or(kept);
+    let public = given.clone().or_else(certified);
     let listen: Vec<SocketAddr> = options
         .sockets
         .listen
@@ -72,14 +121,15 @@ fn remember(options: &Options, server: &Server, state: &StateDir) -> anyhow::Res
         .zip(server.ports())
         .map(|(address, port)| SocketAddr::new(address.ip(), port))
         .collect();
-    let found = public::addresses(public.as_ref(), &listen);
+    let found = public::addresses(public.as_ref(), &listen, options.tls.is_some());
     if found.private {
         tracing::warn!(
             "the ticket names a private address, which only this network reaches; for the internet run: shadowmesh-relay --public <the address or name that others reach this host by>"
         );
     }
     let remembered =
-        Remembered { addresses: found.addresses, public: public.as_ref().and_then(Public::to_remember) };
+        // What nobody gave counts as long as the certificate is for it.
+        Remembered { addresses: found.addresses, public: given.as_ref().and_then(Public::to_remember) };
     state.write_state(&remembered)?;
     Ok(remembered)
 }
@@ -101,13 +151,15 @@ impl Signals {
         })
     }
 
-    async fn watch(mut self, stop: Stop, handle: Handle, options: Options) {
+    /// A reload has the files of TLS `look`ed at as well.
+    async fn watch(mut self, stop: Stop, handle: Handle, options: Options, look: Arc<Notify>) {
         let Options { config, file: mut in_force, by_flag, .. } = options;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => stop_by(&stop),
                 _ = self.interrupt.recv() => stop_by(&stop),
                 _ = self.hangup.recv() => manager::reloading(|| {
+                    look.notify_one();
                     in_force = reload(&handle, config.as_deref(), in_force.clone(), &by_flag);
                 }),
             }

@@ -2,9 +2,11 @@
 
 use super::say;
 use crate::admin::{self, Status};
+use crate::server::tls::files::Date;
 use crate::store::StateDir;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 pub(super) fn execute(state: &Path, json: bool) -> anyhow::Result<()> {
     let socket = StateDir::open(state).socket();
@@ -46,6 +48,19 @@ fn text(status: &Status) -> String {
             status.forwarded_datagrams
         ),
     ];
+    if let Some(tls) = status.tls {
+        let certificate = match tls.certificate_expires {
+            0 => "there is no certificate yet but one that the relay made for itself".to_owned(),
+            at => format!(
+                "the certificate is good until {}",
+                Date(SystemTime::UNIX_EPOCH + Duration::from_secs(at))
+            ),
+        };
+        let (handshakes, post_quantum) = (tls.handshakes, tls.post_quantum);
+        lines.push(format!(
+            "tls        {handshakes} handshakes, {post_quantum} of them post-quantum; {certificate}"
+        ));
+    }
     let drops = status
         .drops
         .iter()

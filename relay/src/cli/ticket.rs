@@ -11,7 +11,7 @@ use shadowmesh_proto::ticket::RelayTicket;
 pub(super) struct Document {
     /// `smr1…`
     ticket: String,
-    /// Where it says that the relay is, each `host:port`.
+    /// Where it says that the relay is, each `host:port`, with `wss://` before it where that is by TLS.
     addresses: Vec<String>,
 }
 
@@ -21,7 +21,8 @@ pub(super) fn execute(options: Options, json: bool) -> anyhow::Result<()> {
     let remembered = state.read_state()?;
     // What the command line or the file says beats memory, so that a ticket for another name can be printed too.
     let addresses = if options.public.is_some() || remembered.addresses.is_empty() {
-        public::addresses(options.public.as_ref(), &options.sockets.listen).addresses
+        let tls = options.tls.is_some();
+        public::addresses(options.public.as_ref(), &options.sockets.listen, tls).addresses
     } else {
         remembered.addresses
     };

@@ -6,14 +6,16 @@
 
 use super::fault::{ConfigError, Fault};
 use super::keys::{Key, LIMITS};
-use super::{Settings, span};
+use super::{Prefixes, Settings, span};
+use crate::acme::{is_directory, is_domain};
 use crate::public::Public;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -30,6 +32,18 @@ pub struct ConfigFile {
     pub listen: Option<Vec<SocketAddr>>,
     /// As `--public`.
     pub public: Option<Public>,
+    /// As `--tls-cert`.
+    pub tls_cert: Option<PathBuf>,
+    /// As `--tls-key`.
+    pub tls_key: Option<PathBuf>,
+    /// As `--acme-domain`.
+    pub acme_domains: Option<Vec<String>>,
+    /// As `--acme-email`.
+    pub acme_email: Option<String>,
+    /// As `--acme-directory`.
+    pub acme_directory: Option<String>,
+    /// As `--acme-ca`.
+    pub acme_ca: Option<PathBuf>,
     /// As `--stun-alt`.
     pub stun_alt: Option<u16>,
     /// The rest, with defaults for what is not said.
@@ -123,8 +137,22 @@ impl ConfigFile {
         let settings = &mut self.settings;
         let limits = &mut settings.limits;
         match value.key {
-            Key::Listen => self.listen = Some(value.addresses()?),
+            Key::Listen => self.listen = Some(value.list()?),
             Key::Public => self.public = Some(value.text()?.parse().map_err(|_| value.refused())?),
+            Key::TlsCert => self.tls_cert = Some(value.path()?),
+            Key::TlsPrivate => self.tls_key = Some(value.path()?),
+            Key::AcmeDomains => {
+                let domains: Vec<String> = value.list()?;
+                if !domains.iter().all(|domain| is_domain(domain)) {
+                    return Err(value.refused());
+                }
+                self.acme_domains = Some(domains);
+            }
+            Key::AcmeEmail => self.acme_email = Some(value.text_like(|text| text.contains('@'))?),
+            Key::AcmeDirectory => {
+                self.acme_directory = Some(value.text_like(is_directory)?);
+            }
+            Key::AcmeCa => self.acme_ca = Some(value.path()?),
             Key::StunAlt => self.stun_alt = Some(value.number(1..=u16::MAX)?),
             // The ranges that clients clamp to (protocol §3.5): outside of them a setting would not do what it says.
             Key::Heartbeat => settings.heartbeat = value.time(seconds(1, 60))?,
@@ -135,6 +163,7 @@ impl ConfigFile {
             }
             Key::HandshakeTimeout => settings.handshake_timeout = value.time(seconds(1, 60))?,
             Key::WriteTimeout => settings.write_timeout = value.time(seconds(1, 600))?,
+            Key::TrustedProxies => settings.trusted_proxies = Prefixes(value.list()?),
             Key::Connections => limits.connections = value.number(1..=usize::MAX)?,
             Key::ConnectionsPerAddress => limits.connections_per_address = value.number(1..=usize::MAX)?,
             Key::MembersPerNetwork => limits.members_per_network = value.number(1..=usize::MAX)?,
@@ -156,14 +185,20 @@ impl ConfigFile {
         let Settings { limits, .. } = &self.settings;
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "not set".to_owned());
         match key {
-            Key::Listen => {
-                or_none(self.listen.as_ref().map(|addresses| {
-                    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                }))
+            Key::Listen => or_none(self.listen.as_deref().map(joined)),
+            Key::TrustedProxies => {
+                let Prefixes(trusted) = &self.settings.trusted_proxies;
+                or_none(Some(joined(trusted)).filter(|_| !trusted.is_empty()))
             }
             Key::Public => or_none(
                 self.public.as_ref().map(|public| public.to_remember().unwrap_or_else(|| "auto".to_owned())),
             ),
+            Key::TlsCert => or_none(self.tls_cert.as_ref().map(|path| path.display().to_string())),
+            Key::TlsPrivate => or_none(self.tls_key.as_ref().map(|path| path.display().to_string())),
+            Key::AcmeDomains => or_none(self.acme_domains.as_deref().map(joined)),
+            Key::AcmeEmail => or_none(self.acme_email.clone()),
+            Key::AcmeDirectory => or_none(self.acme_directory.clone()),
+            Key::AcmeCa => or_none(self.acme_ca.as_ref().map(|path| path.display().to_string())),
             Key::StunAlt => or_none(self.stun_alt.map(|port| port.to_string())),
             Key::Heartbeat => span(self.settings.heartbeat),
             Key::Rotation => span(self.settings.rotation),
@@ -190,6 +225,10 @@ impl ConfigFile {
     }
 }
 
+fn joined<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl Value<'_, '_> {
     /// It is none of those that are possible.
     fn refused(&self) -> Refused {
@@ -200,14 +239,25 @@ impl Value<'_, '_> {
         self.value.get_ref().as_str().ok_or_else(|| self.refused())
     }
 
-    fn addresses(&self) -> Result<Vec<SocketAddr>, Refused> {
+    fn text_like(&self, is_one: impl FnOnce(&str) -> bool) -> Result<String, Refused> {
+        let text = self.text()?;
+        if is_one(text) { Ok(text.to_owned()) } else { Err(self.refused()) }
+    }
+
+    fn path(&self) -> Result<PathBuf, Refused> {
+        let text = self.text()?;
+        if text.is_empty() { Err(self.refused()) } else { Ok(text.into()) }
+    }
+
+    /// At least one.
+    fn list<T: FromStr>(&self) -> Result<Vec<T>, Refused> {
         let list = self.value.get_ref().as_array().ok_or_else(|| self.refused())?;
-        let address = |item: &Spanned<DeValue<'_>>| {
+        let item = |item: &Spanned<DeValue<'_>>| {
             let read = item.get_ref().as_str().and_then(|text| text.parse().ok());
             read.ok_or_else(|| (item.span(), self.key.about().expected()))
         };
-        let addresses: Vec<_> = list.iter().map(address).collect::<Result<_, _>>()?;
-        if addresses.is_empty() { Err(self.refused()) } else { Ok(addresses) }
+        let items: Vec<_> = list.iter().map(item).collect::<Result<_, _>>()?;
+        if items.is_empty() { Err(self.refused()) } else { Ok(items) }
     }
 
     fn number<T: TryFrom<i64> + PartialOrd>(&self, range: RangeInclusive<T>) -> Result<T, Refused> {
@@ -302,8 +352,10 @@ mod tests {
         assert_eq!((file.public.clone(), file.stun_alt), (Some(Public::Auto), Some(8444)));
         assert_eq!(file.listen, Some(vec!["[::]:8443".parse().unwrap()]));
         let mut defaults = Settings::default();
-        // The only one that is no default: there is no number for "as much as the line gives".
+        // There is no number for "as much as the line gives".
         defaults.limits.bytes_per_second = Some(12_500_000.0);
+        // Nobody is believed by default.
+        defaults.trusted_proxies = Prefixes(vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()]);
         assert_eq!(file.settings, defaults);
     }
 
@@ -336,9 +388,14 @@ mod tests {
             let value = match key {
                 Key::Listen => "[\"127.0.0.1:1\", \"[::1]:2\"]",
                 Key::Public => "\"relay.example\"",
+                Key::AcmeDomains => "[\"a.example\", \"b.example\"]",
+                Key::AcmeEmail => "\"a@b.example\"",
+                Key::AcmeDirectory => "\"https://ca.example/acme\"",
+                Key::TlsCert | Key::TlsPrivate | Key::AcmeCa => "\"/a/file.pem\"",
                 Key::StunAlt => "3",
                 Key::Heartbeat | Key::Rotation | Key::HandshakeTimeout | Key::WriteTimeout => "\"5s\"",
                 Key::Direct => "false",
+                Key::TrustedProxies => "[\"10.0.0.0/8\", \"::1\"]",
                 Key::BackPressure => "\"5ms\"",
                 Key::Mtu => "1280",
                 Key::QueueBytes => "65536",

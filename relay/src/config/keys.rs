@@ -126,11 +126,71 @@ keys! {
         table: "",
         name: "public",
         kind: Kind::Text,
-        what: "What the ticket names: how everybody reaches this host.",
-        values: "HOST or HOST:PORT, or auto, which looks for it; without a port those that it listens on",
+        what: "What the ticket names: how everybody reaches this host. With auto the relay looks for it.",
+        values: "HOST or HOST:PORT, without a port those of listen; wss:// before it where a proxy adds TLS; or auto",
         default: "what was given last, else auto",
         example: "\"auto\"",
         counts: Counts::NextStart("the ticket is made at the start"),
+    }
+    TlsCert {
+        table: "",
+        name: "tls_cert",
+        kind: Kind::Text,
+        what: "Certificate for wss://, on the ports of ws:// as well, with its chain; PEM. Read again when it changes.",
+        values: "the path of a file; tls_key goes with it",
+        default: "no TLS",
+        example: "\"/etc/shadowmesh/tls/fullchain.pem\"",
+        counts: AT_START,
+    }
+    TlsPrivate {
+        table: "",
+        name: "tls_key",
+        kind: Kind::Text,
+        what: "Its key, PEM, which the relay's user can read.",
+        values: "the path of a file; tls_cert goes with it",
+        default: "no TLS",
+        example: "\"/etc/shadowmesh/tls/privkey.pem\"",
+        counts: AT_START,
+    }
+    AcmeDomains {
+        table: "",
+        name: "acme_domains",
+        kind: Kind::List,
+        what: "Names for which it gets a certificate by itself (ACME), and renews it; that agrees to the authority's terms.",
+        values: "names that lead here, on port 443 too; in the place of tls_cert",
+        default: "none",
+        example: "[\"relay.example.org\"]",
+        counts: AT_START,
+    }
+    AcmeEmail {
+        table: "",
+        name: "acme_email",
+        kind: Kind::Text,
+        what: "Whom the authority may write to.",
+        values: "an address of e-mail",
+        default: "nobody",
+        example: "\"you@example.org\"",
+        counts: AT_START,
+    }
+    AcmeDirectory {
+        table: "",
+        name: "acme_directory",
+        kind: Kind::Text,
+        what: "Which authority.",
+        values: "the https URL of its directory",
+        default: "Let's Encrypt",
+        example: "\"https://acme-v02.api.letsencrypt.org/directory\"",
+        counts: AT_START,
+    }
+    AcmeCa {
+        table: "",
+        name: "acme_ca",
+        kind: Kind::Text,
+        what: "Root certificates, PEM, that the authority's own leads to, where it is one's own.",
+        values: "the path of a file",
+        default: "the public roots",
+        example: "\"/etc/shadowmesh/tls/ca.pem\"",
+        counts: AT_START,
     }
     StunAlt {
         table: "",
@@ -200,6 +260,16 @@ keys! {
         values: "1s to 10m",
         default: "10s",
         example: "\"10s\"",
+        counts: CONNECTIONS,
+    }
+    TrustedProxies {
+        table: "",
+        name: "trusted_proxies",
+        kind: Kind::List,
+        what: "Reverse proxies before it that say, always, whose stream it is: PROXY protocol 2, or X-Forwarded-For.",
+        values: "addresses, and ranges such as 10.0.0.0/8; everybody else's word is passed over",
+        default: "none",
+        example: "[\"127.0.0.1\", \"::1\"]",
         counts: CONNECTIONS,
     }
     Connections {

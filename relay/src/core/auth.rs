@@ -21,7 +21,7 @@ pub struct Registration {
     pub network: NetworkId,
     /// Random per daemon start.
     pub instance: u64,
-    /// Where its stream comes from.
+    /// Where its stream comes from; port 0 where that is not known, behind a proxy.
     pub observed_tcp: SocketAddr,
     /// The version of the protocol that its link chose.
     pub version: u8,

@@ -13,7 +13,7 @@ pub struct Limits {
     /// all. Many clients may sit behind one carrier NAT, hence far above what one site needs. Once three quarters of
     /// [`Self::connections`] are taken, an eighth of it is all that a site gets anew, so that the rest is for everybody else.
     pub connections_per_address: usize,
-    /// New connections per second from one address, and [`Self::connects_burst`] at once: handshakes cost CPU.
+    /// New connections per second from one address or one IPv6 /64, four times as many from one /48, and [`Self::connects_burst`] at once: handshakes cost CPU.
     pub connects_per_second: f64,
     /// See [`Self::connects_per_second`].
     pub connects_burst: f64,
@@ -104,6 +104,12 @@ impl Bucket {
         true
     }
 
+    /// Whether `amount` tokens are there.
+    pub fn has(&mut self, now: Instant, amount: f64) -> bool {
+        self.fill(now);
+        self.tokens >= amount
+    }
+
     /// Takes `amount` tokens on credit and says how long to wait until the debt is paid.
     pub fn spend(&mut self, now: Instant, amount: f64) -> Duration {
         self.fill(now);
@@ -151,9 +157,14 @@ impl Site {
         }
     }
 
-    /// Where its connections are counted: here, and with its customer's.
+    /// Where its connections are counted: with its customer's, and here.
     fn counted_in(self) -> impl Iterator<Item = Self> {
-        [Some(self), self.customer()].into_iter().flatten()
+        [self.customer(), Some(self)].into_iter().flatten()
+    }
+
+    /// Of how many sites it may have what one may.
+    const fn sites(self) -> usize {
+        if self.bits == 48 { CUSTOMER_SITES } else { 1 }
     }
 
     /// The customer that it may be one of many of.
@@ -179,8 +190,9 @@ pub enum Full {
     Rate(Duration),
 }
 
-/// Of how many full sites one customer may have the connections.
+/// Of how many full sites one customer may have the connections, and with how many he may connect as often as each of them may.
 const CUSTOMER_SITES: usize = 4;
+const CUSTOMER_CONNECTS: f64 = 4.0;
 
 /// Counts connections, in all and per site.
 ///
@@ -218,35 +230,61 @@ impl Sites {
     /// # Errors
     /// [`Full`].
     pub fn enter(&mut self, now: Instant, site: Site, limits: &Limits) -> Result<(), Full> {
+        self.enter_unnamed(limits)?;
+        self.name(now, site, limits).inspect_err(|_| self.leave_unnamed())
+    }
+
+    /// Counts a new connection of which it is not known yet whose it is: [`Self::name`] follows, or [`Self::leave_unnamed`].
+    ///
+    /// # Errors
+    /// [`Full::Relay`].
+    pub const fn enter_unnamed(&mut self, limits: &Limits) -> Result<(), Full> {
         if self.open >= limits.connections {
             return Err(Full::Relay);
-        }
-        self.forget_idle(now);
-        let is_scarce = self.open >= limits.connections / 4 * 3;
-        let allowed = (limits.connections_per_address / if is_scarce { 8 } else { 1 }).max(1);
-        let customer = site.customer().and_then(|customer| self.sites.get(&customer));
-        if customer.is_some_and(|customer| customer.open >= CUSTOMER_SITES * allowed) {
-            return Err(Full::Site);
-        }
-        let known = self.site(now, site, limits);
-        if known.open >= allowed {
-            return Err(Full::Site);
-        }
-        if !known.connects.take(now, 1.0) {
-            return Err(Full::Rate(known.connects.next_in()));
-        }
-        for site in site.counted_in() {
-            self.site(now, site, limits).open += 1;
         }
         self.open += 1;
         Ok(())
     }
 
+    /// A connection that was not named is closed.
+    pub const fn leave_unnamed(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// A connection that is counted already turns out to be from `site`. When it may not be, it stays unnamed.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn name(&mut self, now: Instant, site: Site, limits: &Limits) -> Result<(), Full> {
+        self.forget_idle(now);
+        let others = self.open.saturating_sub(1);
+        let is_scarce = others >= limits.connections / 4 * 3;
+        let allowed = (limits.connections_per_address / if is_scarce { 8 } else { 1 }).max(1);
+        // All of them before any is charged.
+        for site in site.counted_in() {
+            let sites = site.sites();
+            let known = self.site(now, site, limits);
+            if known.open >= sites * allowed {
+                return Err(Full::Site);
+            }
+            if !known.connects.has(now, 1.0) {
+                return Err(Full::Rate(known.connects.next_in()));
+            }
+        }
+        for site in site.counted_in() {
+            let known = self.site(now, site, limits);
+            known.connects.take(now, 1.0);
+            known.open += 1;
+        }
+        Ok(())
+    }
+
     fn site(&mut self, now: Instant, site: Site, limits: &Limits) -> &mut SiteUse {
-        self.sites.entry(site).or_insert_with(|| SiteUse {
-            open: 0,
-            connects: Bucket::full(now, limits.connects_per_second, limits.connects_burst),
-        })
+        let sites = if site.sites() == 1 { 1.0 } else { CUSTOMER_CONNECTS };
+        let (rate, burst) = (sites * limits.connects_per_second, sites * limits.connects_burst);
+        self.sites
+            .entry(site)
+            .or_insert_with(|| SiteUse { open: 0, connects: Bucket::full(now, rate, burst) })
     }
 
     /// A connection from `site` is closed.
@@ -347,6 +385,43 @@ mod tests {
         assert_eq!(sites.enter(now, a, &limits), Err(Full::Rate(Duration::from_secs(1))));
         now += Duration::from_secs(1);
         assert_eq!(sites.enter(now, a, &limits), Ok(()));
+    }
+
+    #[test]
+    fn a_customer_with_many_networks_connects_no_more_often_than_four_sites() {
+        let (mut now, mut sites) = (Instant::now(), Sites::new());
+        let limits = Limits { connections: 1_000, connections_per_address: 100, ..limits() };
+        let mut connects = |now| {
+            let of = |n: u32| site(&format!("2001:db8:0:{n:x}::1"));
+            let entered = (0..1_000).map(of).filter(|site| sites.enter(now, *site, &limits).is_ok());
+            let entered: Vec<Site> = entered.collect();
+            let refused = sites.enter(now, of(2_000), &limits);
+            entered.iter().for_each(|site| sites.leave(*site));
+            (entered.len(), refused)
+        };
+        let (count, refused) = connects(now);
+        assert_eq!(count, 12, "four times the burst of three");
+        assert!(matches!(refused, Err(Full::Rate(_))), "{refused:?}");
+        now += Duration::from_secs(1);
+        assert_eq!(connects(now).0, 4);
+        // Another customer is not held up by it, nor is a refusal charged to the site.
+        assert_eq!(sites.enter(now, site("2001:db8:1::1"), &limits), Ok(()));
+    }
+
+    #[test]
+    fn who_is_named_later_counts_from_the_start_and_for_his_own_site() {
+        let (now, limits, mut sites) = (Instant::now(), limits(), Sites::new());
+        let a = site("192.0.2.1");
+        for _ in 0..limits.connections {
+            assert_eq!(sites.enter_unnamed(&limits), Ok(()));
+        }
+        assert_eq!(sites.enter_unnamed(&limits), Err(Full::Relay));
+        assert_eq!(sites.enter(now, a, &limits), Err(Full::Relay));
+        assert_eq!(sites.name(now, a, &limits), Ok(()));
+        assert_eq!(sites.name(now, a, &limits), Err(Full::Site), "when places are scarce a site has one");
+        sites.leave_unnamed();
+        sites.leave(a);
+        assert_eq!(sites.open(), limits.connections - 2);
     }
 
     #[test]

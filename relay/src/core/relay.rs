@@ -485,7 +485,8 @@ impl Relay {
             mtu: self.terms.mtu,
             heartbeat_ms: millis(self.terms.heartbeat),
             rotation_s: u32::try_from(self.terms.rotation.as_secs()).unwrap_or(u32::MAX),
-            peer_tcp: Some(peer.registration.observed_tcp),
+            // Where nobody knows the port, no connection can be expected.
+            peer_tcp: Some(peer.registration.observed_tcp).filter(|address| address.port() != 0),
             peer_udp: peer.observed,
             direct: self.terms.direct,
         };

@@ -3,6 +3,7 @@
 //! The lock is held for one fact and its outputs, never across a wait, and not at all to forward a message: each port has
 //! its own routes, and each route leads straight to the port of the other end.
 
+use crate::config::Prefixes;
 use crate::core::auth::{Refusal, Registration, Token};
 use crate::core::limits::Limits;
 use crate::core::matchmaking::PairCounts;
@@ -11,6 +12,7 @@ use crate::core::{ConnId, Output, Relay};
 use crate::metrics::Metrics;
 use crate::random::SystemRng;
 use crate::server::port::{Port, lock};
+use crate::server::proxied::ProxyError;
 use crate::server::relayed::{Bindings, Door};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::version::Versions;
@@ -20,6 +22,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// Between two words about the same fault of somebody else.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Intervals the server keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(crate) struct Patience {
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) limits: Limits,
+    /// Who is believed when it says whose stream it passes on.
+    pub(super) trusted: Prefixes,
     pub(super) patience: Patience,
 }
 
@@ -58,6 +65,8 @@ pub(crate) struct Hub {
     metrics: Metrics,
     rules: Mutex<Arc<Rules>>,
     bindings: Bindings,
+    /// When people were last told of a proxy that speaks what nobody understands.
+    warned: Mutex<Option<Instant>>,
     state: Mutex<State>,
 }
 
@@ -68,15 +77,16 @@ struct State {
 }
 
 impl Hub {
-    pub(crate) fn new(secret: NodeSecret, limits: Limits, terms: Terms, patience: Patience) -> Self {
+    pub(super) fn new(secret: NodeSecret, rules: Rules, terms: Terms) -> Self {
         let versions = terms.versions;
-        let relay = Relay::new(Instant::now(), limits.clone(), terms, &mut SystemRng);
+        let relay = Relay::new(Instant::now(), rules.limits.clone(), terms, &mut SystemRng);
         Self {
             secret,
             versions,
             metrics: Metrics::default(),
-            rules: Mutex::new(Arc::new(Rules { limits, patience })),
+            rules: Mutex::new(Arc::new(rules)),
             bindings: Bindings::default(),
+            warned: Mutex::new(None),
             state: Mutex::new(State { relay, ports: HashMap::new() }),
         }
     }
@@ -98,9 +108,20 @@ impl Hub {
         Arc::clone(&lock(&self.rules))
     }
 
+    /// Tells people, once a while: a proxy that is set up wrongly is so for each stream.
+    pub(super) fn warn_of_proxy(&self, error: &ProxyError) {
+        let now = Instant::now();
+        let mut warned = lock(&self.warned);
+        if warned.is_none_or(|last| now.duration_since(last) >= WARN_AGAIN) {
+            *warned = Some(now);
+            tracing::warn!("{error}");
+        }
+    }
+
     /// New settings, for new connections and introductions.
-    pub(crate) fn reconfigure(&self, limits: Limits, terms: Terms, patience: Patience) {
-        *lock(&self.rules) = Arc::new(Rules { limits: limits.clone(), patience });
+    pub(super) fn reconfigure(&self, rules: Rules, terms: Terms) {
+        let limits = rules.limits.clone();
+        *lock(&self.rules) = Arc::new(rules);
         lock(&self.state).relay.reconfigure(limits, terms);
     }
 

@@ -13,10 +13,13 @@ mod conn;
 pub(crate) mod hub;
 mod opening;
 mod port;
+mod proxied;
+mod refusal;
 mod relayed;
 mod session;
 mod shutdown;
 mod socket;
+pub mod tls;
 mod udp;
 mod ws;
 
@@ -25,7 +28,7 @@ pub use shutdown::{DRAIN_TIME, Stop};
 use crate::config::Settings;
 use crate::core::relay::Terms;
 use crate::random::SystemRng;
-use hub::{Hub, Patience};
+use hub::{Hub, Patience, Rules};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::rng::Rng as _;
 use shadowmesh_proto::version::Versions;
@@ -34,8 +37,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Descriptors kept back from connections: listeners, admin, logs, the runtime.
-const RESERVED_DESCRIPTORS: u64 = 64;
+/// Descriptors kept back from connections: listeners, admin, logs, the runtime, and those who are refused.
+const RESERVED_DESCRIPTORS: u64 = 64 + refusal::AT_ONCE as u64;
 
 /// Why the relay cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +111,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     /// One for each listener, in their order; behind them that of the second STUN port.
     datagrams: Vec<UdpSocket>,
+    front: Option<tls::Front>,
     started: Instant,
 }
 
@@ -143,12 +147,8 @@ impl Server {
         }
         let instance = SystemRng.next_u64();
         let settings = capped(settings);
-        let hub = Hub::new(
-            secret,
-            settings.limits.clone(),
-            terms(&settings, instance, stun_ports.clone(), versions),
-            patience(&settings),
-        );
+        let terms = terms(&settings, instance, stun_ports.clone(), versions);
+        let hub = Hub::new(secret, rules(&settings), terms);
         Ok(Self {
             hub: Arc::new(hub),
             instance,
@@ -156,8 +156,16 @@ impl Server {
             stun_ports,
             listeners,
             datagrams,
+            front: None,
             started: Instant::now(),
         })
+    }
+
+    /// Answers those who begin with TLS as well, on the same ports.
+    #[must_use]
+    pub fn with_tls(mut self, front: tls::Front) -> Self {
+        self.front = Some(front);
+        self
     }
 
     /// The ports that TCP is served on.
@@ -173,6 +181,7 @@ impl Server {
             instance: self.instance,
             versions: self.versions,
             stun_ports: self.stun_ports.clone(),
+            front: self.front.clone(),
             started: self.started,
         }
     }
@@ -183,7 +192,7 @@ impl Server {
     /// `Runtime` when the sockets cannot be watched; nothing after that is fatal.
     pub async fn run(self, stop: Stop) -> Result<(), ServeError> {
         let (alive, gone) = tokio::sync::mpsc::channel(1);
-        let acceptor = Arc::new(accept::Acceptor::new(Arc::clone(&self.hub), alive));
+        let acceptor = Arc::new(accept::Acceptor::new(Arc::clone(&self.hub), self.front, alive));
         let mut tasks = tokio::task::JoinSet::new();
         let mut sockets = Vec::new();
         for socket in self.datagrams {
@@ -208,6 +217,7 @@ pub struct Handle {
     instance: u64,
     versions: Versions,
     stun_ports: Vec<u16>,
+    front: Option<tls::Front>,
     started: Instant,
 }
 
@@ -215,16 +225,18 @@ impl Handle {
     /// Takes new settings: limits and terms hold for new connections and introductions.
     pub fn reconfigure(&self, settings: &Settings) {
         let settings = capped(settings);
-        self.hub.reconfigure(
-            settings.limits.clone(),
-            terms(&settings, self.instance, self.stun_ports.clone(), self.versions),
-            patience(&settings),
-        );
+        let terms = terms(&settings, self.instance, self.stun_ports.clone(), self.versions);
+        self.hub.reconfigure(rules(&settings), terms);
     }
 
     /// When the server was bound.
     pub const fn started(&self) -> Instant {
         self.started
+    }
+
+    /// What is presented to those who begin with TLS, if anything.
+    pub const fn front(&self) -> Option<&tls::Front> {
+        self.front.as_ref()
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -257,6 +269,14 @@ fn terms(settings: &Settings, instance: u64, stun_ports: Vec<u16>, versions: Ver
         direct: settings.direct,
         instance,
         versions,
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        limits: settings.limits.clone(),
+        trusted: settings.trusted_proxies.clone(),
+        patience: patience(settings),
     }
 }
 

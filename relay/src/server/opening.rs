@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Upgrade, handshake, registration.
-pub(super) async fn open<S: Line>(hub: &Arc<Hub>, io: S, origin: &Origin) -> Result<Session<S>, Ending> {
-    let mut ws = WsStream::accept(io).await?;
+pub(super) async fn open<S: Line>(hub: &Arc<Hub>, io: S, origin: &mut Origin) -> Result<Session<S>, Ending> {
+    let mut ws = WsStream::accept(io, |headers| origin.on_request(&hub.rules().trusted, headers)).await?;
     let mut link = ServerLink::new(hub.versions());
     loop {
         let message = ws.next_message().await?;

@@ -64,20 +64,28 @@ impl Socket {
 #[derive(Debug, Clone)]
 pub(super) struct Entrance {
     socket: Arc<Socket>,
-    /// The address, IPv4 as such.
-    local: IpAddr,
+    /// The address, IPv4 as such; not known where a proxy passes the stream on: datagrams come past that, to any address of the relay.
+    local: Option<IpAddr>,
 }
 
 impl Entrance {
     /// `socket` has the port of the stream, `local` is its address at our end.
     pub(super) fn new(socket: Arc<Socket>, local: IpAddr) -> Self {
-        Self { socket, local: local.to_canonical() }
+        Self { socket, local: Some(local.to_canonical()) }
+    }
+
+    /// `socket` has the port of the stream, which a proxy passes on.
+    pub(super) const fn any(socket: Arc<Socket>) -> Self {
+        Self { socket, local: None }
     }
 
     /// Whether what came by `door` came to here.
     pub(super) fn is_at(&self, door: &Door) -> bool {
         Arc::ptr_eq(&self.socket, &door.socket)
-            && door.local.is_none_or(|local| local.to_canonical() == self.local)
+            && match (door.local, self.local) {
+                (Some(door), Some(own)) => door.to_canonical() == own,
+                (None, _) | (_, None) => true,
+            }
     }
 
     /// The way from here to `udp`.
@@ -85,7 +93,7 @@ impl Entrance {
         Door {
             socket: Arc::clone(&self.socket),
             remote: SocketAddr::new(self.socket.name(udp.ip()), udp.port()),
-            local: Some(self.socket.name(self.local)),
+            local: self.local.map(|local| self.socket.name(local)),
         }
     }
 }

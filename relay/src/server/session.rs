@@ -17,7 +17,7 @@ use bytes::Bytes;
 use shadowmesh_proto::link::{LinkError, ServerInput, ServerLink};
 use shadowmesh_proto::wire::codec::WireError;
 use shadowmesh_proto::wire::relay::{Control, Forward};
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -136,12 +136,22 @@ impl<S: Line> Session<S> {
     }
 
     /// Serves until the connection is over, tells the others, and says goodbye.
-    pub(super) async fn run(mut self) -> Ending {
-        let ending = poll_fn(|cx| self.poll(cx)).await;
-        // First the others: they are told PEER_GONE while this one gets its last words.
-        self.hub.closed(self.conn);
+    pub(super) fn run(self) -> impl Future<Output = Ending> {
+        // Captured, and no argument of the future: those have room in it twice.
+        let mut session = self;
+        async move {
+            let ending = poll_fn(|cx| session.poll(cx)).await;
+            // First the others: they are told PEER_GONE while this one gets its last words.
+            session.hub.closed(session.conn);
+            // In a box: no session keeps room for its end while it lives.
+            Box::pin(session.bid_farewell(&ending)).await;
+            ending
+        }
+    }
+
+    async fn bid_farewell(self, ending: &Ending) {
         let Self { mut ws, mut link, port, hub, .. } = self;
-        match &ending {
+        match ending {
             Ending::Refused(refusal) => refuse(ws, link, *refusal).await,
             Ending::Asked => {
                 while let Some(item) = port.pop(Instant::now(), true, hub.metrics()) {
@@ -153,7 +163,10 @@ impl<S: Line> Session<S> {
                 }
                 close(ws).await;
             }
-            Ending::Stream(_)
+            Ending::Full
+            | Ending::Proxy(_)
+            | Ending::Tls(_)
+            | Ending::Stream(_)
             | Ending::Link(_)
             | Ending::Forward(_)
             | Ending::Stopping
@@ -161,7 +174,6 @@ impl<S: Line> Session<S> {
             | Ending::Stuck
             | Ending::Silent => {}
         }
-        ending
     }
 
     /// Reads and writes until nothing moves; ready when the connection is over.
@@ -194,14 +206,13 @@ impl<S: Line> Session<S> {
             };
             self.heard = now;
             self.pinged = false;
-            let length = message.as_ref().map_or(0, Bytes::len);
             if let Some(message) = message {
                 self.on_message(message, now)?;
             }
             if self.is_paused(cx, now) {
                 return Ok(());
             }
-            let Some(left) = budget.checked_sub(length) else {
+            let Some(left) = budget.checked_sub(read) else {
                 break;
             };
             budget = left;

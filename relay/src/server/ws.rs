@@ -11,6 +11,8 @@
 //!   kernel, and little stands in the line ([`Flight`]): the rest waits in the client's queues, where control overtakes data and the oldest
 //!   data can still be dropped.
 
+use crate::core::limits::Full;
+use crate::server::refusal::retry;
 use crate::server::socket::Line;
 use bytes::{Buf as _, Bytes};
 use shadowmesh_proto::queueing::{Flight, Pace};
@@ -20,9 +22,10 @@ use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -37,11 +40,8 @@ const MAX_STAGED: usize = 128 * 1024;
 const MAX_STAGED_MESSAGES: usize = 512;
 /// Buffers handed to one `writev`. The kernel takes 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
-/// What is read at once, bytes, and what every connection keeps for it. The library's default is 128 KiB. Half of this would
-/// save 8 KiB per client and cost about a third more CPU per byte of full messages (examples/load).
-const READ_BUFFER: usize = 16 * 1024;
-/// What is read for one message before others get their turn, bytes: the longest, its header, and what is read ahead. Frames without content would
-/// else be read for as long as they come.
+/// What comes over the line for one message before others get their turn, bytes: the longest, its header, and what is read ahead. Frames without content, or records
+/// with next to none, would else be read for as long as they come.
 const READ_AT_ONCE: usize = 2 * MAX_MESSAGE;
 /// Unwritten answers to pings beyond which further ones are not answered, bytes.
 const MAX_REPLIES: usize = 1024;
@@ -130,10 +130,12 @@ pub(super) struct WsStream<S> {
     context: WebSocketContext,
     /// Frames that the library wants to send: answers to pings and to a close.
     replies: Vec<u8>,
-    /// Bytes that were read and not asked for ([`Self::take_read`]).
+    /// Bytes that came over the line and were not asked for ([`Self::take_read`]).
     read: usize,
     staged: VecDeque<Staged>,
     staged_bytes: usize,
+    /// Whether what was written may not have left the layer below.
+    is_unflushed: bool,
     pace: Pace,
     flight: Flight,
     /// What the socket was last told to hold unsent.
@@ -141,20 +143,28 @@ pub(super) struct WsStream<S> {
 }
 
 impl<S: Line> WsStream<S> {
-    /// Answers the upgrade request on `io`, which must be for [`HTTP_PATH`].
+    /// Answers the upgrade request on `io`, which must be for [`HTTP_PATH`], and whose headers must please `admit`.
     ///
     /// # Errors
-    /// [`StreamError`]; a request for anything else was answered with 404.
-    pub(super) async fn accept(io: S) -> Result<Self, StreamError> {
+    /// [`StreamError`]; a request for anything else was answered with 404, one that was not admitted with why and when to try again.
+    pub(super) async fn accept(
+        io: S,
+        admit: impl FnOnce(&HeaderMap) -> Result<(), Full> + Unpin,
+    ) -> Result<Self, StreamError> {
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
+            .read_buffer_size(S::READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         // The library allocates a read buffer for a stream that we take apart again at once: a small one will do.
         let during_upgrade = config.read_buffer_size(64);
+        #[expect(clippy::result_large_err, reason = "the library's signature")]
+        let check = |request: &Request, response| {
+            let response = check_path(request, response)?;
+            admit(request.headers()).map_err(full).map(|()| response)
+        };
         let upgraded =
-            tokio_tungstenite::accept_hdr_async_with_config(io, check_path, Some(during_upgrade)).await?;
+            tokio_tungstenite::accept_hdr_async_with_config(io, check, Some(during_upgrade)).await?;
         Ok(Self {
             io: upgraded.into_inner(),
             context: WebSocketContext::new(Role::Server, Some(config)),
@@ -162,22 +172,23 @@ impl<S: Line> WsStream<S> {
             read: 0,
             staged: VecDeque::new(),
             staged_bytes: 0,
+            is_unflushed: false,
             pace: Pace::default(),
             flight: Flight::default(),
             unsent: 0,
         })
     }
 
-    /// How many bytes were read since this was last asked, whatever came of them.
+    /// How many bytes came over the line since this was last asked, whatever came of them.
     pub(super) const fn take_read(&mut self) -> usize {
         std::mem::replace(&mut self.read, 0)
     }
 
     /// The next binary message; `None` for a ping, a pong or another sign of life without content.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, left: READ_AT_ONCE };
+        let mut adapter = Adapter { io: &mut self.io, cx, replies: &mut self.replies, read: 0 };
         let result = self.context.read(&mut adapter);
-        self.read += READ_AT_ONCE - adapter.left;
+        self.read += adapter.read;
         match result {
             Ok(Message::Binary(message)) => Poll::Ready(Ok(Some(message))),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Poll::Ready(Ok(None)),
@@ -217,7 +228,7 @@ impl<S: Line> WsStream<S> {
 
     /// Whether nothing is left to write.
     pub(super) const fn is_idle(&self) -> bool {
-        self.staged_bytes == 0 && self.replies.is_empty()
+        self.staged_bytes == 0 && self.replies.is_empty() && !self.is_unflushed
     }
 
     /// Gives memory back: nothing has come for a while.
@@ -265,9 +276,12 @@ impl<S: Line> WsStream<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *written += sent;
+            self.is_unflushed = true;
             self.advance(sent);
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what is staged.
@@ -320,6 +334,14 @@ impl<S: Line> WsStream<S> {
     }
 }
 
+fn full(full: Full) -> ErrorResponse {
+    let (status, wait) = retry(full);
+    let mut refused = ErrorResponse::new(None);
+    *refused.status_mut() = status;
+    refused.headers_mut().insert(RETRY_AFTER, wait.into());
+    refused
+}
+
 #[expect(clippy::result_large_err, reason = "the library's signature")]
 fn check_path(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
     if request.uri().path() == HTTP_PATH {
@@ -335,25 +357,25 @@ struct Adapter<'a, 'c, S> {
     io: &'a mut S,
     cx: &'a mut Context<'c>,
     replies: &'a mut Vec<u8>,
-    /// Bytes that it may read yet.
-    left: usize,
+    /// Bytes that came over the line: [`READ_AT_ONCE`] or a little more.
+    read: usize,
 }
 
-impl<S: AsyncRead + Unpin> Read for Adapter<'_, '_, S> {
+impl<S: Line> Read for Adapter<'_, '_, S> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
+        let left = READ_AT_ONCE.saturating_sub(self.read);
+        if left == 0 {
             // More may be there: come back after the others.
             self.cx.waker().wake_by_ref();
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let most = out.len().min(self.left);
+        let most = out.len().min(left);
         let mut buffer = ReadBuf::new(out.get_mut(..most).unwrap_or_default());
-        match Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer) {
-            Poll::Ready(result) => result.map(|()| {
-                let read = buffer.filled().len();
-                self.left -= read;
-                read
-            }),
+        let result = Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer);
+        let count = buffer.filled().len();
+        self.read += count + self.io.take_beside();
+        match result {
+            Poll::Ready(result) => result.map(|()| count),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -380,7 +402,9 @@ mod tests {
     use tokio::io::{AsyncWriteExt as _, DuplexStream};
 
     impl Line for DuplexStream {
-        fn hold_unsent(&self, _bytes: usize) {}
+        const READ_BUFFER: usize = 16 * 1024;
+
+        fn hold_unsent(&mut self, _bytes: usize) {}
 
         fn info(&self) -> Option<TcpInfo> {
             None
@@ -391,7 +415,7 @@ mod tests {
     async fn streams(bytes: usize) -> (DuplexStream, WsStream<DuplexStream>) {
         let (far, near) = tokio::io::duplex(bytes);
         let client = tokio_tungstenite::client_async(format!("ws://relay{HTTP_PATH}"), far);
-        let (client, ws) = tokio::join!(client, WsStream::accept(near));
+        let (client, ws) = tokio::join!(client, WsStream::accept(near, |_| Ok(())));
         (client.unwrap().0.into_inner(), ws.unwrap())
     }
 

@@ -4,6 +4,7 @@
 //!  relay.key    the relay's identity, mode 0600: whoever has it can pose as the relay (never read a tunnel)
 //!  state.toml   `version = 2`, the [`layout`] of all of this
 //!  ticket.toml  what the ticket says
+//!  acme.toml    account, key and certificate where those come by ACME, mode 0600
 //!  lock         held by the running relay
 //!  admin.sock   what `status` talks to
 //! ```
@@ -18,6 +19,7 @@ mod layout;
 
 use layout::{Files, NEWEST, OLDEST, STATE_FILE};
 use rustix::fs::FlockOperation;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shadowmesh_proto::crypto::keys::NodeSecret;
 use shadowmesh_proto::rng::Rng;
@@ -25,9 +27,11 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 const KEY_FILE: &str = "relay.key";
 const TICKET_FILE: &str = "ticket.toml";
+const ACME_FILE: &str = "acme.toml";
 const LOCK_FILE: &str = "lock";
 const SOCKET_FILE: &str = "admin.sock";
 
@@ -87,6 +91,9 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
+    /// What is kept of ACME is not what was written.
+    #[error("{path} does not parse, so another account is made and another certificate ordered, unless it is restored from a backup while the relay is stopped", path = .0.display())]
+    Acme(PathBuf),
     /// What is remembered of the ticket is not what was written.
     #[error("{path} does not parse ({what}); remove it, the relay writes it anew at its next start", path = path.display())]
     State {
@@ -117,7 +124,7 @@ impl StoreError {
 /// What the ticket says, remembered so that `ticket` and the next start say the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remembered {
-    /// `host:port` each, as in the ticket.
+    /// As in the ticket.
     pub addresses: Vec<String>,
     /// What `--public` said last, if ever; kept until another is given.
     pub public: Option<String>,
@@ -164,6 +171,11 @@ impl StateDir {
     /// The directory at `path` as it is.
     pub fn open(path: &Path) -> Self {
         Self { path: path.to_owned() }
+    }
+
+    /// Itself.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where the running relay answers `status`.
@@ -252,6 +264,32 @@ impl StateDir {
         let text =
             toml::to_string(&file).map_err(|error| StoreError::State { path, what: error.to_string() })?;
         self.replace(TICKET_FILE, &text)
+    }
+
+    /// What is kept of ACME, if anything: **a secret**.
+    ///
+    /// # Errors
+    /// `Io`, `Acme`.
+    pub fn read_acme<T: DeserializeOwned>(&self) -> Result<Option<T>, StoreError> {
+        let path = self.path.join(ACME_FILE);
+        match atomic::read(&path) {
+            // Nothing of it is repeated.
+            Ok(text) => toml::from_str(&text).map(Some).map_err(|_| StoreError::Acme(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // No text, or too much of it.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(StoreError::Acme(path)),
+            Err(source) => Err(StoreError::io("read", &path, source)),
+        }
+    }
+
+    /// Keeps this of ACME.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn write_acme<T: Serialize>(&self, kept: &T) -> Result<(), StoreError> {
+        let path = self.path.join(ACME_FILE);
+        let text = toml::to_string(kept).map(Zeroizing::new).map_err(|_| StoreError::Acme(path))?;
+        self.replace(ACME_FILE, &text)
     }
 
     /// Which layout it has; `None` when there is nothing of ours in it.

@@ -301,7 +301,12 @@ fn faults(schema: &Value, whole: &Value, value: &Value, at: &str) -> Vec<String>
         let schema = whole.pointer(reference.trim_start_matches('#')).expect("it is there");
         return faults(schema, whole, value, at);
     }
+    if let Some(either) = schema["anyOf"].as_array() {
+        let mut each = either.iter().map(|schema| faults(schema, whole, value, at));
+        return each.clone().find(Vec::is_empty).or_else(|| each.next()).unwrap_or_default();
+    }
     let is_of = match schema["type"].as_str() {
+        Some("null") => value.is_null(),
         Some("object") => value.is_object(),
         Some("array") => value.is_array(),
         Some("string") => value.is_string(),
@@ -447,4 +452,102 @@ fn completions_are_printed() {
         assert!(output.status.success());
         assert!(String::from_utf8(output.stdout).unwrap().contains("stun-alt"));
     }
+}
+
+/// A certificate and its key in files of `root`.
+fn pair(root: &Path) -> [String; 2] {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made =
+        rcgen::CertificateParams::new(vec!["relay.example".into()]).unwrap().self_signed(&key).unwrap();
+    let pem = |kind: &str, der: &[u8]| {
+        format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", data_encoding::BASE64.encode(der))
+    };
+    [("cert.pem", pem("CERTIFICATE", made.der())), ("key.pem", pem("PRIVATE KEY", &key.serialize_der()))].map(
+        |(name, text)| {
+            let path = root.join(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        },
+    )
+}
+
+#[test]
+fn with_a_certificate_the_ticket_names_tls_and_half_a_pair_is_refused() {
+    let (root, state) = state();
+    let [cert, key] = pair(root.path());
+    let running =
+        Running::start(&state, &[&LOOPBACK[..], &["--tls-cert", &cert, "--tls-key", &key]].concat());
+    let ticket = RelayTicket::parse(&running.ticket, 0).unwrap();
+    assert!(ticket.addresses[0].starts_with("wss://127.0.0.1:"), "{:?}", ticket.addresses);
+    let status = String::from_utf8(relay(&state).arg("status").output().unwrap().stdout).unwrap();
+    assert!(
+        status.contains("tls        0 handshakes") && status.contains("good until 4096-01-01"),
+        "{status}"
+    );
+    drop(running);
+    let refused = |args: &[&str]| sentence(relay(&state).args(LOOPBACK).args(args).output().unwrap());
+    assert!(refused(&["--tls-cert", &cert]).contains("--tls-key"));
+    assert!(refused(&["--tls-key", &key]).contains("--tls-cert"));
+    let said = refused(&["--tls-cert", "/none/cert.pem", "--tls-key", "/none/key.pem"]);
+    assert!(said.contains("/none/cert.pem") && said.contains("--tls-cert"), "{said}");
+    for alone in ["--acme-email=a@b.example", "--acme-directory=https://ca.example/", "--acme-ca=/ca.pem"] {
+        let said = refused(&[alone]);
+        assert!(said.contains("--acme-domain") && said.contains(alone.split('=').next().unwrap()), "{said}");
+    }
+    for plain in ["http://ca.example/directory", "ca.example", "https://", "https:///directory"] {
+        let acme = ["--acme-domain", "relay.example", "--acme-directory", plain];
+        let said = failure(relay(&state).args(acme).output().unwrap(), 2);
+        assert!(said.contains("no https URL"), "{said}");
+    }
+    let both = ["--acme-domain", "relay.example", "--tls-cert", &cert, "--tls-key", &key];
+    assert!(failure(relay(&state).args(both).output().unwrap(), 2).contains("cannot be used with"));
+    let said = failure(relay(&state).args(["--acme-domain", "localhost"]).output().unwrap(), 2);
+    assert!(said.contains("no domain such as"), "{said}");
+    let config = root.path().join("relay.toml");
+    fs::write(
+        &config,
+        format!("acme_domains = [\"a.example\"]\ntls_cert = \"{cert}\"\ntls_key = \"{key}\"\n"),
+    )
+    .unwrap();
+    assert!(refused(&["--config", config.to_str().unwrap()]).contains("both tls_cert and acme_domains"));
+}
+
+#[test]
+fn files_that_are_of_no_use_yet_are_said_and_keep_nobody_from_connecting() {
+    let (root, state) = state();
+    let [cert, key] = pair(root.path());
+    let certificate = fs::read(&cert).unwrap();
+    fs::remove_file(&cert).unwrap();
+    let args = [&LOOPBACK[..], &["--tls-cert", &cert, "--tls-key", &key]].concat();
+    let mut running = Running::start(&state, &args);
+    let ticket = RelayTicket::parse(&running.ticket, 0).unwrap();
+    assert!(ticket.addresses[0].starts_with("wss://127.0.0.1:"), "{:?}", ticket.addresses);
+    let mut log = BufReader::new(running.child.stderr.as_mut().unwrap()).lines();
+    let mut said = |words: &str| log.find(|line| line.as_ref().is_ok_and(|line| line.contains(words)));
+    let why = said("makes for itself is presented").expect("it is said").unwrap();
+    assert!(why.contains(&cert) && why.contains("WARN"), "{why}");
+    fs::write(&cert, certificate).unwrap();
+    let mended = said("the TLS certificate was read again").expect("it is said").unwrap();
+    assert!(mended.contains("4096-01-01"), "{mended}");
+}
+
+#[test]
+fn without_a_way_to_the_authority_the_relay_serves_all_the_same_and_says_so() {
+    let (_root, state) = state();
+    // Nobody is there.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let directory = format!("https://{gone}/directory");
+    let acme = ["--acme-domain", "relay.example", "--acme-directory", &directory];
+    let mut running = Running::start(&state, &[&LOOPBACK[..], &acme].concat());
+    let ticket = RelayTicket::parse(&running.ticket, 0).unwrap();
+    assert!(ticket.addresses[0].starts_with("wss://relay.example:"), "{:?}", ticket.addresses);
+    // Nobody gave that name as the public one, so it is not kept as if somebody had.
+    let remembered = fs::read_to_string(state.join("ticket.toml")).unwrap();
+    assert!(remembered.contains("wss://relay.example:") && !remembered.contains("public"), "{remembered}");
+    let mut log = BufReader::new(running.child.stderr.as_mut().unwrap()).lines();
+    let said = log.find(|line| line.as_ref().is_ok_and(|line| line.contains("no certificate for")));
+    let said = said.expect("it is said").unwrap();
+    assert!(said.contains("cannot be reached") && said.contains("the next try is in 1"), "{said}");
+    let status = String::from_utf8(relay(&state).arg("status").output().unwrap().stdout).unwrap();
+    assert!(status.contains("no certificate yet but one that the relay made for itself"), "{status}");
 }

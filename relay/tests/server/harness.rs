@@ -10,9 +10,11 @@ use shadowmesh_proto::version::{SPOKEN, Versions};
 use shadowmesh_proto::wire::relay::{Control, ForwardBuilder};
 use shadowmesh_relay::admin::Status;
 use shadowmesh_relay::config::Settings;
+use shadowmesh_relay::server::tls::Front;
 use shadowmesh_relay::server::{Handle, Server, Sockets, Stop, StunAlt};
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -37,9 +39,23 @@ impl TestRelay {
 
     /// A relay that speaks these versions of the protocol.
     pub(crate) fn start_speaking(listen: &str, settings: &Settings, versions: Versions) -> Self {
+        Self::start_with(listen, settings, versions, |server| server)
+    }
+
+    /// A relay that answers TLS as well.
+    pub(crate) fn start_with_tls(settings: &Settings, front: Front) -> Self {
+        Self::start_with("127.0.0.1:0", settings, SPOKEN, |server| server.with_tls(front))
+    }
+
+    fn start_with(
+        listen: &str,
+        settings: &Settings,
+        versions: Versions,
+        with: impl FnOnce(Server) -> Server,
+    ) -> Self {
         let secret = NodeSecret::generate(&mut SeededRng::new(99));
         let sockets = Sockets { listen: vec![listen.parse().unwrap()], stun_alt: StunAlt::Next };
-        let server = Server::bind(&sockets, settings, secret.clone(), versions).unwrap();
+        let server = with(Server::bind(&sockets, settings, secret.clone(), versions).unwrap());
         let address = SocketAddr::from(([127, 0, 0, 1], server.ports()[0]));
         let (handle, stop) = (server.handle(), Stop::new());
         let stopping = stop.clone();
@@ -79,8 +95,8 @@ pub(crate) enum Received {
 }
 
 /// A registered client.
-pub(crate) struct Client {
-    pub(crate) ws: WebSocketStream<TcpStream>,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) ws: WebSocketStream<S>,
     pub(crate) link: ClientLink,
     pub(crate) node: NodeId,
     pub(crate) network: NetworkKeys,
@@ -97,7 +113,7 @@ pub(crate) async fn open(relay: &TestRelay) -> WebSocketStream<TcpStream> {
     upgrade(stream).await
 }
 
-pub(crate) async fn upgrade(stream: TcpStream) -> WebSocketStream<TcpStream> {
+pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
     tokio_tungstenite::client_async("ws://relay/v1", stream).await.unwrap().0
 }
 
@@ -106,10 +122,16 @@ impl Client {
         Self::try_join(relay, open(relay).await, secret, seed).await.unwrap()
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.ws.get_ref().local_addr().unwrap()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Registers over `ws`; the ERROR body when the relay refuses.
     pub(crate) async fn try_join(
         relay: &TestRelay,
-        ws: WebSocketStream<TcpStream>,
+        ws: WebSocketStream<S>,
         secret: &NetworkSecret,
         seed: u64,
     ) -> Result<Self, Control> {
@@ -119,7 +141,7 @@ impl Client {
     /// As [`Self::try_join`], by a program that speaks these versions of the protocol.
     pub(crate) async fn try_speaking(
         relay: &TestRelay,
-        mut ws: WebSocketStream<TcpStream>,
+        mut ws: WebSocketStream<S>,
         secret: &NetworkSecret,
         seed: u64,
         versions: Versions,
@@ -142,10 +164,6 @@ impl Client {
                 ClientInput::Forward | ClientInput::Ignored => panic!("not before REGISTERED"),
             }
         }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.ws.get_ref().local_addr().unwrap()
     }
 
     pub(crate) async fn send(&mut self, body: Control) {

@@ -11,8 +11,14 @@ mod harness;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod proxied;
+#[cfg(test)]
+mod records;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
 mod stun;
+#[cfg(test)]
+mod tls;

@@ -151,7 +151,12 @@ impl Endpoint {
 
     /// The relay's stream is open, to `remote`: the link begins.
     pub fn handle_stream_opened(&mut self, now: Instant, relay: RelayNo, remote: SocketAddr) {
-        self.relay_opened(now, relay, remote);
+        self.relay_opened(now, relay, Some(remote));
+    }
+
+    /// The same by a proxy that knows where the relay is, and nobody here does: no datagram is sent to it, and its STUN is not asked.
+    pub fn handle_tunnelled_stream_opened(&mut self, now: Instant, relay: RelayNo) {
+        self.relay_opened(now, relay, None);
     }
 
     /// A message of the relay's stream that is not FORWARD.

@@ -159,14 +159,14 @@ impl Relay {
 }
 
 impl Endpoint {
-    pub(super) fn relay_opened(&mut self, now: Instant, no: RelayNo, remote: SocketAddr) {
+    pub(super) fn relay_opened(&mut self, now: Instant, no: RelayNo, remote: Option<SocketAddr>) {
         self.relay_closed(now, no);
         let Some(relay) = self.relays.get_mut(no.0) else {
             return;
         };
         match ClientLink::begin(&self.config.node, relay.key, &mut self.rng) {
             Ok((link, init)) => {
-                relay.remote = Some(remote);
+                relay.remote = remote;
                 relay.link = Some(Link {
                     link,
                     channels: HashMap::new(),

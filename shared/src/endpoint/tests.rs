@@ -103,6 +103,8 @@ struct World {
     released: [usize; 2],
     /// What the relay says to either node of direct links.
     direct: [Option<bool>; 2],
+    /// From where the relay sees both streams come.
+    observed_tcp: SocketAddr,
     /// What the relay says of versions of the protocol, where that is not that it speaks all.
     relay_says: Option<(Option<Versions>, Option<u8>)>,
     /// Whether either node's data plane has packets that are not acknowledged, and whether neither says what it does.
@@ -195,6 +197,7 @@ impl World {
             pieces: Default::default(),
             released: [0; 2],
             direct: [None; 2],
+            observed_tcp: SocketAddr::from(([192, 0, 2, 1], 1000)),
             relay_says: None,
             outstanding: [false; 2],
             holds_answers: false,
@@ -222,7 +225,7 @@ impl World {
                 self.say(
                     from,
                     &relay::Control::Registered {
-                        observed_tcp: "192.0.2.1:1000".parse().unwrap(),
+                        observed_tcp: self.observed_tcp,
                         stun_token: [0; 16],
                         stun_ports: vec![8443],
                         heartbeat_ms: 15_000,

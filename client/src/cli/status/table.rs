@@ -170,7 +170,8 @@ fn relay_line(relay: &Relay, paint: Paint) -> String {
         RelayState::Connecting => paint.fair(&state),
         RelayState::Down => paint.bad(&state),
     };
-    format!("{} {state}{rtt}", clean(&relay.url, 45))
+    let proxy = relay.proxy.as_deref().map(|proxy| format!(", by {}", clean(proxy, 45))).unwrap_or_default();
+    format!("{} {state}{rtt}{proxy}", clean(&relay.url, 45))
 }
 
 fn peer_line(peer: &Peer, paint: Paint) -> String {

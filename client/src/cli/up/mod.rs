@@ -20,7 +20,7 @@ use super::global::Global;
 use super::{invite, logging, output, runtime};
 use crate::config::{
     Bridge, CipherChoice, DeviceName, DhcpServers, Filters, FloodBudget, IdleAfter, Ipv4Cidr, Mtu,
-    NamesChoice, NodeName, QueueCount, RekeyInterval, RulesPath, SessionsChoice, ValueError,
+    NamesChoice, NodeName, ProxyChoice, QueueCount, RekeyInterval, RulesPath, SessionsChoice, ValueError,
 };
 use crate::daemon;
 use crate::daemon::DaemonError;
@@ -101,6 +101,13 @@ pub(super) struct Args {
     /// taken for a router's: by id, with commas between; or any, or none [default: none]
     #[arg(long, value_name = "PEER|any")]
     allow_dhcp: Option<DhcpServers>,
+
+    /// HTTP proxy by which the relays are reached, `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`, or none [default: what HTTPS_PROXY, ALL_PROXY and NO_PROXY say]
+    ///
+    /// For networks that let nothing else out. Others on this host can read a command line: a password is better put into the environment, or as
+    /// `proxy` into the file of --config.
+    #[arg(long, value_name = "URL|none")]
+    proxy: Option<ProxyChoice>,
 
     /// Broadcast, multicast and frames for unknown stations, to each peer and of each, per second: such as 500kbit or 2mbit, or
     /// none for no limit [default: 1mbit]

@@ -179,6 +179,7 @@ pub(super) fn prepare(global: &Global, args: Args) -> anyhow::Result<Prepared> {
         port_mapping: args.port_mapping.map(|switch| switch == OnOff::On),
         filter: args.filter,
         allow_dhcp: args.allow_dhcp,
+        proxy: args.proxy,
         flood_budget: args.flood_budget,
         rules: match &args.rules {
             Some(RulesChoice::File(path)) => Some(path.clone()),

@@ -20,7 +20,7 @@ use shadowmesh_proto::membership::{
     Trust, Verdict,
 };
 use shadowmesh_proto::rules;
-use shadowmesh_proto::ticket::{MAX_ENTRIES, RelayTicket};
+use shadowmesh_proto::ticket::{Address, MAX_ENTRIES, RelayTicket};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -227,7 +227,9 @@ impl EventLoop {
             Change::RemoveRelay { relay } => {
                 let ticket = remembered_relay(&relay).ok();
                 let is_meant = |known: &RelayTicket| {
-                    known.addresses.contains(&relay)
+                    let is_it =
+                        |address: &String| *address == relay || Address::of(address).host_port == relay;
+                    known.addresses.iter().any(is_it)
                         || ticket.as_ref().is_some_and(|ticket| ticket.key == known.key)
                 };
                 let mut relays = self.relays_of_network();

@@ -14,14 +14,16 @@
 //! - In each open lane there is one stream to each relay in use, and beside them those that are leaving.
 
 use super::{EventLoop, RelayTask};
+use crate::config::ProxyRule;
 use crate::system_rng::SystemRng;
 use crate::transport::outside::Outside;
 use crate::transport::relay::{self, Relay, RelayEvent, RelayHandle};
 use shadowmesh_proto::ids::NetworkId;
-use shadowmesh_proto::ticket::RelayTicket;
+use shadowmesh_proto::ticket::{Address, RelayTicket};
 use shadowmesh_proto::time::Deadline;
 use shadowmesh_proto::transmit::RelayNo;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -40,6 +42,8 @@ pub(super) struct Lanes {
     /// [`LEAVE_AFTER`].
     pub(super) leave_after: Duration,
     outside: Outside,
+    /// By which proxy the relays are reached.
+    pub(super) proxy: Option<Arc<ProxyRule>>,
     /// What tasks are given to speak through; nothing when the daemon ends.
     events: Option<mpsc::Sender<(RelayNo, RelayEvent)>>,
 }
@@ -54,9 +58,14 @@ pub(super) struct Place {
 }
 
 impl Lanes {
-    pub(super) fn new(outside: Outside, events: mpsc::Sender<(RelayNo, RelayEvent)>) -> Self {
+    pub(super) fn new(
+        outside: Outside,
+        proxy: Option<ProxyRule>,
+        events: mpsc::Sender<(RelayNo, RelayEvent)>,
+    ) -> Self {
         let (open, resting) = (Vec::new(), VecDeque::new());
-        Self { open, resting, leave_after: LEAVE_AFTER, outside, events: Some(events) }
+        let proxy = proxy.map(Arc::new);
+        Self { open, resting, leave_after: LEAVE_AFTER, outside, proxy, events: Some(events) }
     }
 
     /// No task begins any more.
@@ -67,13 +76,16 @@ impl Lanes {
 
 impl RelayTask {
     /// Of a stream that is to be opened.
-    fn new(place: Place, handle: RelayHandle) -> Self {
+    fn new(place: Place, handle: RelayHandle, proxy: Option<&ProxyRule>) -> Self {
+        let address = place.ticket.addresses.first().cloned().unwrap_or_default();
+        let is_proxied = proxy.is_some_and(|rule| rule.by(Address::of(&address).host_port).is_some());
         Self {
-            address: place.ticket.addresses.first().cloned().unwrap_or_default(),
+            address,
             place: Some(place),
             handle: Some(handle),
             stream: None,
             local: None,
+            is_proxied,
             connecting: false,
             outage_told: false,
             refused: None,
@@ -156,12 +168,13 @@ impl EventLoop {
             no,
             addresses: ticket.addresses.clone(),
             outside: self.lanes.outside.clone(),
+            proxy: self.lanes.proxy.clone(),
             events: events.clone(),
             inbound: plane.messages(),
             producer: plane.outbound_waker(),
         };
         let place = Place { lane, ticket, leaves: None };
-        let task = RelayTask::new(place, relay::spawn(task, SystemRng));
+        let task = RelayTask::new(place, relay::spawn(task, SystemRng), self.lanes.proxy.as_deref());
         match self.relays.get_mut(no.0) {
             Some(known) => *known = task,
             None => self.relays.push(task),

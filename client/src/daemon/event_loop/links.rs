@@ -1,6 +1,6 @@
 //! Direct TCP connections, between the endpoint that judges them and the transport that runs them.
 
-use super::EventLoop;
+use super::{EventLoop, RelayTask};
 use crate::net::interfaces::{self, Interface};
 use crate::transport::tcp::TcpEvent;
 use shadowmesh_proto::endpoint::event::Via;
@@ -31,10 +31,19 @@ impl EventLoop {
         if self.listening != Some(ended) {
             return;
         }
-        let open = self.relays.iter().enumerate().filter(|(_, task)| task.stream.is_some());
+        let is_usable = |task: &RelayTask| task.stream.is_some() && !task.is_proxied;
+        let open = self.relays.iter().enumerate().filter(|(_, task)| is_usable(task));
         let other = open.filter_map(|(at, task)| Some((RelayNo(at), task.local?.port()))).next();
         if let Some((no, port)) = other {
             self.listen_beside(no, port);
+        }
+    }
+
+    /// The stream to a relay came back by a proxy: what the relay sees of it is no place where this node is. Another's port would listen since the one before ended, if there
+    /// were one.
+    pub(super) fn listen_no_more_beside(&mut self, no: RelayNo) {
+        if self.listening.take_if(|listening| *listening == no).is_some() {
+            self.endpoint.handle_tcp_port(Instant::now(), None);
         }
     }
 

@@ -151,7 +151,7 @@ impl EventLoop {
                 self.settings.rekey_interval = wanted.rekey_interval;
                 self.endpoint.set_rekey_interval(wanted.rekey_interval.duration());
             }
-            Key::Device | Key::Mtu | Key::Queues | Key::Bridge | Key::Address => {}
+            Key::Proxy | Key::Device | Key::Mtu | Key::Queues | Key::Bridge | Key::Address => {}
         }
     }
 

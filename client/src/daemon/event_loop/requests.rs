@@ -151,7 +151,11 @@ impl EventLoop {
             },
             relays: relay_docs
                 .map(|(status, task)| {
-                    report::relay(status, &task.address, task.connecting, task.refused.as_deref())
+                    let proxy = self.lanes.proxy.as_ref().filter(|_| task.is_proxied);
+                    let proxy = proxy.map(|rule| rule.url().shown());
+                    let relay =
+                        report::relay(status, &task.address, task.connecting, task.refused.as_deref());
+                    doc::Relay { proxy, ..relay }
                 })
                 .collect(),
             peers: self.peer_documents(&peers, named),

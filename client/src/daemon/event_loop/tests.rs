@@ -3,6 +3,7 @@
 
 mod members;
 mod names;
+mod relays;
 mod reload;
 mod sessions;
 mod watchdog;

@@ -4,6 +4,7 @@
 //! former are read by the words around a name.
 
 use shadowmesh_proto::ids::SHORT_ID_CHARS;
+use shadowmesh_proto::ticket::Address;
 
 /// What stands before a name and what behind it; nothing before is the begin of the line, nothing behind its end.
 const NAMED: [(&str, &str); 10] = [
@@ -118,9 +119,10 @@ fn machine(before: &str) -> Option<&str> {
     (is_time && program.contains('[') && words.next().is_none()).then_some(machine)
 }
 
-/// The host in a `host:port`.
+/// The host in a relay's address.
 pub(super) fn host_of(authority: &str) -> &str {
-    authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']'])
+    let host_port = Address::of(authority).host_port;
+    host_port.rsplit_once(':').map_or(host_port, |(host, _)| host).trim_matches(['[', ']'])
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ mod tests;
 use super::facts::{Facts, Kernel};
 use super::finding::Report;
 use super::gather::output_of;
-use crate::config::Config;
+use crate::config::{Config, ProxyChoice};
 use crate::daemon::config_file::ConfigFile;
 use crate::daemon::log_file;
 use crate::daemon::state_dir::StateDir;
@@ -160,10 +160,10 @@ fn assemble(facts: &Facts, report: &Report, extra: &Extra) -> Vec<Part> {
         }
     }
     if let Some(config) = &extra.config {
-        add("config.toml", known.text(&config.to_toml()));
+        add("config.toml", known.text(&config.clone().without_secrets().to_toml()));
     }
     if let Some(settings) = &extra.settings {
-        add("settings.toml", known.text(&settings.to_toml()));
+        add("settings.toml", known.text(&settings.clone().without_secrets().to_toml()));
     }
     add("network.json", pretty(&known.document(&network(facts))));
     add("kernel.json", pretty(&known.document(&kernel(&facts.kernel))));
@@ -229,6 +229,9 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
         for address in config.relays.iter().flat_map(|relay| &relay.addresses) {
             known.host(host_of(address));
         }
+        if let Some(ProxyChoice::By(proxy)) = &config.proxy {
+            known.host(host_of(proxy.host_port()));
+        }
     }
     let network =
         extra.network.iter().chain(facts.daemon.running().map(|running| &running.status.network.name));
@@ -247,6 +250,7 @@ fn acquainted(facts: &Facts, extra: &Extra) -> Pseudonyms {
     facts.state.own.iter().for_each(|range| known.overlay(*range));
     for address in facts.relays.iter().flat_map(|relay| &relay.addresses) {
         known.host(&address.host);
+        address.proxy.iter().for_each(|proxy| known.host(host_of(&proxy.at)));
     }
     let Some(running) = facts.daemon.running() else {
         named.keys.iter().for_each(|id| known.key(id));

@@ -151,6 +151,7 @@ fn scene(all: &[Somebody]) -> (Facts, Extra) {
         port: 8_443,
         numbers: vec![one.outside.into()],
         tcp: Tcp::Open,
+        proxy: Some(ProxyReach { at: format!("proxy.{}:3128", one.host), fault: None, wants_user: false }),
     });
     let facts = Facts {
         caller: Caller::default(),

@@ -68,10 +68,12 @@ pub(super) const CHECKS: &[Check] = &[
     check("subnet", "the network's range is used by nothing else here", device::subnet),
     check("firewall", "no rule of nftables drops what comes by the device", firewall::decide),
     check("bridge-filter", "bridged frames do not go through the firewall", device::bridge_filter),
+    check("relay-proxy", "no proxy is between this host and the relays", relays::proxy),
     check("relay-name", "the names of the relays have addresses", relays::name),
     check("relay-refused", "the relays listen", relays::refused),
     check("relay-silent", "the relays can be reached by TCP", relays::silent),
     check("relay-way", "there is a way to the relays", relays::unreachable),
+    check("relay-place", "the relays take this node in", relays::place),
     check("relay-key", "the relays have the keys of their tickets", relays::key),
     check(
         "protocol",

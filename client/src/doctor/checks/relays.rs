@@ -34,6 +34,57 @@ fn each(facts: &Facts, wanted: Tcp, trouble: impl Fn(&AddressReach) -> Trouble) 
     found.map(|(address, _)| trouble(address)).collect()
 }
 
+/// By which proxy the relays are reached, and why they are not.
+pub(super) fn proxy(facts: &Facts) -> Outcome {
+    if facts.relays.is_empty() {
+        return Outcome::Unknown(NO_RELAY);
+    }
+    let is_connected = |address: &AddressReach| {
+        let mut relays = facts.daemon.running().into_iter().flat_map(|running| &running.status.relays);
+        relays.any(|relay| relay.authority() == address.text && relay.state == RelayState::Connected)
+    };
+    let mut troubles: BTreeMap<String, Trouble> = BTreeMap::new();
+    for address in facts.relays.iter().flat_map(|relay| &relay.addresses) {
+        let Some(proxy) = &address.proxy else { continue };
+        // The daemon has what this user was asked for.
+        let fault = proxy.fault.as_ref().filter(|_| !(proxy.wants_user && is_connected(address)));
+        let trouble = match fault {
+            Some(fault) => {
+                let trouble = as_bad(facts, format!("the proxy {} {fault}", proxy.at));
+                if proxy.wants_user {
+                    trouble.line(facts.set("proxy", &format!(" --proxy http://USER:PASSWORD@{}", proxy.at)))
+                } else {
+                    trouble
+                }
+            }
+            None => Trouble::hint(format!(
+                "the relay at {} is reached by the HTTP proxy {}",
+                address.text, proxy.at
+            )),
+        };
+        // Said once, whoever is behind it.
+        troubles.entry(trouble.sentence.clone()).or_insert(trouble);
+    }
+    troubles.into_values().collect()
+}
+
+/// A relay that is there and takes nobody from here for now. What it says of versions is told by [`protocol`].
+pub(super) fn place(facts: &Facts) -> Outcome {
+    let Some(Running { status, .. }) = facts.daemon.running() else { return Outcome::Unknown(NO_DAEMON) };
+    let refused = status.relays.iter().filter(|relay| relay.state != RelayState::Connected);
+    let refused = refused.filter_map(|relay| Some((relay, relay.refused.as_ref()?)));
+    refused
+        .filter(|(_, why)| !is_of_versions(why))
+        .map(|(relay, why)| {
+            as_bad(facts, format!("the relay at {} does not take this node in: {why}", relay.authority()))
+        })
+        .collect()
+}
+
+fn is_of_versions(why: &str) -> bool {
+    why.contains(" of the protocol")
+}
+
 pub(super) fn name(facts: &Facts) -> Outcome {
     if facts.relays.is_empty() {
         return Outcome::Unknown(NO_RELAY);
@@ -117,8 +168,9 @@ pub(super) fn key(facts: &Facts) -> Outcome {
         .filter(|relay| relay.state == RelayState::Connected)
         .map(Relay::authority)
         .collect();
-    let kept_out =
-        status.relays.iter().filter(|relay| relay.state != RelayState::Connected).map(Relay::authority);
+    // One that says why is there.
+    let is_kept_out = |relay: &&Relay| relay.state != RelayState::Connected && relay.refused.is_none();
+    let kept_out = status.relays.iter().filter(is_kept_out).map(Relay::authority);
     let found = kept_out.filter(|address| is_open(address)).map(|address| {
         if connected.contains(&address) {
             let old =
@@ -135,9 +187,8 @@ pub(super) fn protocol(facts: &Facts) -> Outcome {
     let Some(Running { status, .. }) = facts.daemon.running() else { return Outcome::Unknown(NO_DAEMON) };
     let peers = status.peers.iter().filter_map(|peer| Some((&peer.name, peer.incompatible.as_ref()?)));
     let peers = peers.map(|(name, why)| Trouble::fault(format!("there is no session with {name}: {why}")));
-    let is_of_versions = |why: &&String| why.contains(" of the protocol");
     let relays = status.relays.iter().filter_map(|relay| {
-        let why = relay.refused.as_ref().filter(is_of_versions)?;
+        let why = relay.refused.as_ref().filter(|why| is_of_versions(why))?;
         Some(Trouble::fault(format!("the relay at {} is of no use: {why}", relay.authority())))
     });
     peers.chain(relays).collect()

@@ -24,7 +24,16 @@ fn interface(index: u32, name: &str, cidr: &str) -> Interface {
 fn relay(text: &str, tcp: Tcp) -> RelayReach {
     let (host, port) = text.rsplit_once(':').unwrap();
     let (host, port) = (host.to_owned(), port.parse().unwrap());
-    RelayReach { addresses: vec![AddressReach { text: text.into(), host, port, numbers: vec![], tcp }] }
+    let address = AddressReach { text: text.into(), host, port, numbers: vec![], tcp, proxy: None };
+    RelayReach { addresses: vec![address] }
+}
+
+/// The same by a proxy, which says that.
+fn by_proxy(text: &str, fault: Option<&str>, wants_user: bool) -> RelayReach {
+    let mut relay = relay(text, if fault.is_some() { Tcp::NotLed } else { Tcp::Open });
+    let proxy = ProxyReach { at: "p.example:3128".into(), fault: fault.map(Into::into), wants_user };
+    relay.addresses[0].proxy = Some(proxy);
+    relay
 }
 
 fn peer(name: &str, address: &str) -> Peer {
@@ -550,6 +559,42 @@ const CASES: &[Case] = &[
         },
         Severity::Warning,
         Some("echo nameserver 9.9.9.9 | tee -a /etc/resolv.conf"),
+    ),
+    ("relay-proxy", |f| f.relays = vec![by_proxy("r.example:8443", None, false)], Severity::Hint, None),
+    (
+        "relay-proxy",
+        |f| {
+            f.relays = vec![by_proxy("r.example:8443", Some("wants a user and a password"), true)];
+            running(f).status.relays[0].state = RelayState::Down;
+        },
+        Severity::Fault,
+        Some("shadowmesh down && shadowmesh up --detach --proxy http://USER:PASSWORD@p.example:3128"),
+    ),
+    (
+        // The daemon knows the password, and this user does not.
+        "relay-proxy",
+        |f| f.relays = vec![by_proxy("r.example:8443", Some("wants a user and a password"), true)],
+        Severity::Hint,
+        None,
+    ),
+    (
+        "relay-proxy",
+        |f| {
+            let fault = Some("does not let this host out (403)");
+            f.relays =
+                vec![by_proxy("r.example:8443", fault, false), by_proxy("q.example:8443", fault, false)];
+        },
+        Severity::Warning,
+        None,
+    ),
+    (
+        "relay-place",
+        |f| {
+            let relay = &mut running(f).status.relays[0];
+            (relay.state, relay.refused) = (RelayState::Down, Some("it is full".into()));
+        },
+        Severity::Fault,
+        None,
     ),
     ("relay-name", |f| f.relays = vec![relay("r.example:8443", Tcp::Unresolved)], Severity::Warning, None),
     (

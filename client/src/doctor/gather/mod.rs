@@ -7,6 +7,7 @@ mod firewall;
 mod kernel;
 mod names;
 mod process;
+mod proxy;
 mod relays;
 mod settings;
 mod state;
@@ -18,6 +19,7 @@ use super::facts::{Call, Caller, Daemon, Facts, Tcp};
 use crate::config::Config;
 use crate::net::{Netlink, interfaces, routes};
 use crate::service::Machine;
+use proxy::Proxies;
 use rustix::process::geteuid;
 use std::io;
 use std::path::PathBuf;
@@ -57,7 +59,8 @@ pub(crate) async fn gather(call: Call, config: Option<PathBuf>) -> io::Result<Fa
     let routes = routes::list(&netlink, own_index).await?;
     let interfaces: Vec<_> = all.into_iter().filter(|interface| Some(interface.index) != own_index).collect();
     let addresses = relays::known(&stored.relays, &daemon);
-    let relays = relays::reach(addresses).await;
+    let proxies = Proxies::of(stored.proxy.as_ref(), &daemon);
+    let relays = relays::reach(addresses, &proxies).await;
     let is_open = relays.iter().flat_map(|relay| &relay.addresses).any(|address| address.tcp == Tcp::Open);
     if is_open {
         control::wait_for_relays(&call.socket, &mut daemon).await;

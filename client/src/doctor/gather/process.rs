@@ -35,6 +35,11 @@ pub(super) fn of(pid: i32) -> Process {
     }
 }
 
+/// What it was started with, as `NAME=value`; `None` where this user may not see that.
+pub(super) fn environment(pid: i32) -> Option<Vec<String>> {
+    zero_separated(&PathBuf::from(format!("/proc/{pid}/environ")))
+}
+
 /// The service of ours that a process of this machine is in, if it is in one.
 pub(crate) fn unit_of(pid: i32) -> Option<String> {
     unit_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)

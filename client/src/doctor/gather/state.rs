@@ -2,7 +2,7 @@
 
 use super::super::facts::{Access, Damage, State};
 use super::process;
-use crate::config::{Config, Settings, union_of_relays};
+use crate::config::{Config, ProxyChoice, Settings, union_of_relays};
 use crate::daemon::state_dir::{self, NetworkState, StateDir, StateError};
 use crate::daemon::{address, log_file};
 use rustix::fs::StatVfsMountFlags;
@@ -21,6 +21,8 @@ const JOURNAL: &str = "/var/log/journal";
 pub(super) struct Stored {
     pub(super) state: State,
     pub(super) relays: Vec<RelayTicket>,
+    /// May have a password.
+    pub(super) proxy: Option<ProxyChoice>,
     pub(super) network: Option<NetworkState>,
     /// Which node this is.
     pub(super) node: Option<NodeId>,
@@ -33,7 +35,8 @@ pub(super) fn network_at(path: &Path) -> Option<NetworkState> {
 
 /// `answering` is the process on the control socket, whether it answers or not; `chosen` what people's file of settings says, which wins.
 pub(super) fn look(path: &Path, is_root: bool, answering: Option<i32>, chosen: Config) -> Stored {
-    let mut found = Stored { state: State::default(), relays: Vec::new(), network: None, node: None };
+    let mut found =
+        Stored { state: State::default(), relays: Vec::new(), proxy: None, network: None, node: None };
     let state = &mut found.state;
     match fs::read_dir(path) {
         Ok(entries) => {
@@ -114,6 +117,7 @@ fn contents(dir: &StateDir, chosen: Config, found: &mut Stored) {
     found.state.clock_seen = dir.load_clock();
     found.state.no_port_mapping = config.port_mapping == Some(false);
     found.relays.clone_from(&config.relays);
+    found.proxy.clone_from(&config.proxy);
     found.node = match dir.load_node_key() {
         Ok(node) => node.map(|secret| secret.public()),
         Err(error) => {

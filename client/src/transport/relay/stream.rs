@@ -49,13 +49,13 @@ pub(super) enum StreamCommand {
 
 /// Runs an open stream to its end.
 pub(super) async fn converse(connected: Connected, relay: &Relay) -> StreamError {
-    let Connected { ws, remote, other_family, .. } = connected;
+    let Connected { ws, remote, other_family, is_proxied, .. } = connected;
     let (data, queue) = stream_queue(relay.producer.clone());
     let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
     let (commands, mut told) = mpsc::unbounded_channel();
-    let local = ws.get_ref().local_addr().ok();
+    let local = ws.get_ref().tcp().local_addr().ok();
     let stream = RelayStream { commands };
-    let opened = RelayEvent::Opened { remote, other_family, local, data, stream };
+    let opened = RelayEvent::Opened { remote, other_family, local, is_proxied, data, stream };
     if relay.events.send((relay.no, opened)).await.is_err() {
         return StreamError::Ended;
     }

@@ -13,12 +13,14 @@ use shadowmesh_proto::rng::SeededRng;
 use shadowmesh_proto::session::{ChunkPool, RingLimits};
 use shadowmesh_proto::wire::relay::{ForwardBuilder, MAX_MESSAGE, StreamMessage};
 use std::future::Future;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
+/// Longer than any pause between tries that nobody asked for.
+const NOT_AT_ONCE: Duration = Duration::from_millis(1_900);
 /// Long enough for any machine; met by failures only.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -37,6 +39,15 @@ struct Client {
 
 impl Client {
     fn new(addresses: &[SocketAddr]) -> Self {
+        Self::at(addresses.iter().map(ToString::to_string).collect())
+    }
+
+    /// Of addresses as tickets have them.
+    fn at(addresses: Vec<String>) -> Self {
+        Self::by(None, addresses)
+    }
+
+    fn by(proxy: Option<Arc<ProxyRule>>, addresses: Vec<String>) -> Self {
         let (wire, device) = pair(&"mem0".parse().unwrap(), 16).unwrap();
         let snapshot = Snapshot {
             directory: Arc::new(Directory::new(MacAddr([2; 6]))),
@@ -60,7 +71,8 @@ impl Client {
         let (sender, events) = mpsc::channel(64);
         let relay = Relay {
             no: RelayNo(0),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
+            addresses,
+            proxy,
             outside: Outside::new(Arc::new(Netlink::open().unwrap()), 0),
             events: sender,
             inbound: plane.messages(),
@@ -74,7 +86,7 @@ impl Client {
         soon("an event", self.events.recv()).await.expect("the task lives").1
     }
 
-    async fn opened(&mut self) -> (SocketAddr, StreamHandle, RelayStream) {
+    async fn opened(&mut self) -> (Option<SocketAddr>, StreamHandle, RelayStream) {
         loop {
             match self.event().await {
                 RelayEvent::Opened { remote, local, data, stream, .. } => {
@@ -88,9 +100,13 @@ impl Client {
     }
 
     async fn closed(&mut self) -> String {
+        self.ended().await.0
+    }
+
+    async fn ended(&mut self) -> (String, Ending) {
         loop {
             match self.event().await {
-                RelayEvent::Closed { why } => return why,
+                RelayEvent::Closed { why, ending } => return (why, ending),
                 RelayEvent::Connecting | RelayEvent::Message(_) => {}
                 RelayEvent::Opened { .. } => panic!("open"),
             }
@@ -98,7 +114,7 @@ impl Client {
     }
 }
 
-type Server = WebSocketStream<TcpStream>;
+type Server<S = TcpStream> = WebSocketStream<S>;
 
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,14 +127,14 @@ async fn accept(listener: &TcpListener) -> Server {
     soon("an upgrade", accept_async(stream)).await.unwrap()
 }
 
-async fn binary(server: &mut Server) -> Vec<u8> {
+async fn binary<S: AsyncRead + AsyncWrite + Unpin>(server: &mut Server<S>) -> Vec<u8> {
     match soon("a message", server.next()).await {
         Some(Ok(Message::Binary(message))) => message.to_vec(),
         other => panic!("{other:?}"),
     }
 }
 
-async fn say(server: &mut Server, message: Vec<u8>) {
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(server: &mut Server<S>, message: Vec<u8>) {
     server.send(Message::binary(message)).await.unwrap();
 }
 
@@ -333,7 +349,7 @@ async fn an_address_that_hangs_costs_a_quarter_of_a_second() {
     let mut client = Client::new(&[silent, good]);
     let _server = accept(&listener).await;
     let (remote, ..) = client.opened().await;
-    assert_eq!(remote, good);
+    assert_eq!(remote, Some(good));
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
@@ -401,4 +417,332 @@ async fn a_device_that_is_gone_ends_the_task_and_not_the_process() {
     say(&mut server, forward(1)).await;
     assert!(soon("the end of the task", events.recv()).await.is_none());
     drop(handle);
+}
+
+/// A server's side of TLS with a certificate that nobody signed, for another name, whose time was over long ago, and which says that who does not know one of
+/// its extensions is not to take it.
+fn acceptor() -> tokio_rustls::TlsAcceptor {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["another.example".into()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+    unknown.set_criticality(true);
+    params.custom_extensions = vec![unknown];
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(
+            vec![certificate],
+            rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.serialize_der().try_into().unwrap())
+                .unwrap(),
+        ))));
+    Arc::new(config).into()
+}
+
+#[tokio::test]
+async fn an_address_of_tls_is_reached_by_it_whatever_the_certificate() {
+    let (listener, address) = listener().await;
+    let mut client = Client::at(vec![format!("wss://localhost:{}", address.port())]);
+    let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
+    let tls = soon("a TLS handshake", acceptor().accept(tcp)).await.unwrap();
+    let (_, said) = tls.get_ref();
+    assert_eq!(said.server_name(), Some("localhost"));
+    let group = said.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    let mut server = soon("an upgrade", accept_async(tls)).await.unwrap();
+    let (_, data, stream) = client.opened().await;
+    stream.registered();
+    for n in 0..50 {
+        data.push(forward(n));
+        assert_eq!(binary(&mut server).await, forward(n));
+        say(&mut server, forward(n)).await;
+        let packet = soon("a packet", client.output.packets.recv()).await.unwrap();
+        assert_eq!(packet.packet[1..], [n; 40]);
+    }
+    stream.send(control(9));
+    client.handle.end();
+    stream.finish();
+    assert_eq!(binary(&mut server).await, control(9));
+    assert!(matches!(soon("the end", server.next()).await, Some(Ok(Message::Close(_)))));
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_where_it_is_expected_is_named() {
+    let (listener, address) = listener().await;
+    let mut client = Client::at(vec![format!("wss://{address}")]);
+    let (mut stream, _) = soon("a connection", listener.accept()).await.unwrap();
+    stream.write_all(b"HTTP/1.1 429 Too Many Requests\r\n\r\n").await.unwrap();
+    let (why, ending) = client.ended().await;
+    assert!(why.contains(&format!("{address} answers, but not by TLS")), "{why}");
+    assert_eq!(ending, Ending::NotReached);
+    // It was nobody's leave, but nobody's hurry either: a relay without a place may be behind it.
+    assert!(timeout(NOT_AT_ONCE, listener.accept()).await.is_err(), "{why}");
+    client.handle.hurry();
+    soon("a try", listener.accept()).await.unwrap();
+}
+
+#[test]
+fn of_a_name_with_two_numbers_the_other_is_tried_where_one_speaks_no_tls() {
+    crate::net::namespace::isolated(|| {
+        let home = tempfile::tempdir().unwrap();
+        let hosts = home.path().join("hosts");
+        std::fs::write(&hosts, "127.0.0.1 two.test\n127.0.0.2 two.test\n").unwrap();
+        crate::net::namespace::sh(&format!("ip link set lo up; mount --bind {} /etc/hosts", hosts.display()));
+        crate::net::namespace::block_on(two_numbers());
+    });
+}
+
+async fn two_numbers() {
+    // Whichever of the two is asked first.
+    for (liar, relay) in [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")] {
+        let relay = TcpListener::bind((relay, 0)).await.unwrap();
+        let address = relay.local_addr().unwrap();
+        let liar = TcpListener::bind((liar, address.port())).await.unwrap();
+        let lying = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = liar.accept().await.unwrap();
+                stream.write_all(b"HTTP/1.1 302 Found\r\n\r\n").await.unwrap();
+            }
+        });
+        let mut client = Client::at(vec![format!("wss://two.test:{}", address.port())]);
+        let (tcp, _) = soon("a connection", relay.accept()).await.unwrap();
+        let tls = soon("a TLS handshake", acceptor().accept(tcp)).await.unwrap();
+        let _server = soon("an upgrade", accept_async(tls)).await.unwrap();
+        assert_eq!(client.opened().await.0, Some(address));
+        lying.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_has_no_place_is_named_and_not_asked_again_at_once() {
+    let http = |status: &str| {
+        format!("HTTP/1.1 {status}\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
+    // A reverse proxy whose server restarts.
+    let unavailable = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec();
+    for (scheme, answer, expected) in [
+        ("", http("429 Too Many Requests"), Some("too often, from this address")),
+        ("", http("503 Service Unavailable"), Some("as many connections as it takes")),
+        ("", http("404 Not Found"), None),
+        ("", unavailable, None),
+        ("wss://", vec![0x15, 3, 3, 0, 2, 2, 49], Some("from this address or in all")),
+        ("wss://", vec![0x15, 3, 3, 0, 2, 2, 40], None),
+    ] {
+        let (listener, address) = listener().await;
+        let mut client = Client::at(vec![format!("{scheme}{address}")]);
+        let (mut stream, _) = soon("a connection", listener.accept()).await.unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(&answer).await.unwrap();
+        drop(stream);
+        let (why, ending) = client.ended().await;
+        assert_eq!(ending, if expected.is_some() { Ending::Refused } else { Ending::NotReached }, "{why}");
+        let began = Instant::now();
+        match expected {
+            Some(expected) => {
+                assert!(
+                    why.starts_with(&format!("the relay at {address} refuses this node for now: ")),
+                    "{why}"
+                );
+                assert!(why.contains(expected), "{why}");
+                assert!(timeout(NOT_AT_ONCE, listener.accept()).await.is_err(), "{why}");
+                // Another network may be another address.
+                client.handle.hurry();
+                soon("a try", listener.accept()).await.unwrap();
+                assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+            }
+            None => {
+                soon("a try", listener.accept()).await.unwrap();
+                assert!(began.elapsed() < Duration::from_millis(1_900), "{:?}", began.elapsed());
+            }
+        }
+    }
+}
+
+/// Takes connections and leads them to `relay`, whatever they ask for, after what `says` makes of the request.
+async fn stand_in_proxy(
+    relay: SocketAddr,
+    says: fn(&str) -> &'static str,
+) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let (listener, address) = listener().await;
+    let (requests, asked) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let requests = requests.clone();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if client.read_exact(&mut byte).await.is_err() {
+                        return;
+                    }
+                    request.extend(byte);
+                }
+                let request = String::from_utf8(request).unwrap();
+                let answer = says(&request);
+                let _ = requests.send(request);
+                client.write_all(answer.as_bytes()).await.unwrap();
+                if answer.contains(" 200 ") {
+                    let mut relay = TcpStream::connect(relay).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut relay).await;
+                }
+            });
+        }
+    });
+    (address, asked)
+}
+
+/// The rule of a proxy that somebody chose.
+fn chosen(url: &str) -> Option<Arc<ProxyRule>> {
+    let choice = crate::config::ProxyChoice::By(url.parse().unwrap());
+    ProxyRule::of(Some(&choice), |_| None, |_| ()).map(Arc::new)
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_let_out_is_not_asked_again_until_the_network_changes() {
+    let (_relay, address) = listener().await;
+    let wrong: fn(&str) -> &'static str = |_| "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+    let forbids: fn(&str) -> &'static str = |_| "HTTP/1.1 403 Forbidden\r\n\r\n";
+    let full: fn(&str) -> &'static str = |_| "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 9\r\n\r\n";
+    let addresses = ["relay.invalid:8443", "wss://relay.invalid:443"];
+    for (says, asked_at_once) in [(wrong, 1), (full, 1), (forbids, 2)] {
+        let (proxy, mut asked) = stand_in_proxy(address, says).await;
+        let mut client =
+            Client::by(chosen(&format!("http://u:p@{proxy}")), addresses.map(ToOwned::to_owned).into());
+        for _ in 0..2 {
+            let (why, ending) = client.ended().await;
+            assert_eq!(ending, Ending::NotReached, "{why}");
+            for address in addresses.iter().take(asked_at_once) {
+                let request = asked.recv().await.unwrap();
+                assert!(request.contains(address.trim_start_matches("wss://")), "{why}: {request}");
+            }
+            assert!(timeout(NOT_AT_ONCE, asked.recv()).await.is_err(), "{why}: it was asked again");
+            client.handle.hurry();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_refuses_keeps_no_other_address_waiting() {
+    let (listener, address) = listener().await;
+    // Lets out to one port, as most do.
+    let says = |request: &str| match request.contains(":443 ") {
+        true => "HTTP/1.1 200 OK\r\n\r\n",
+        false => "HTTP/1.1 403 Forbidden\r\n\r\n",
+    };
+    let (proxy, mut asked) = stand_in_proxy(address, says).await;
+    let addresses = ["relay.invalid:8443", "relay.invalid:443"];
+    let mut client = Client::by(chosen(&format!("http://{proxy}")), addresses.map(ToOwned::to_owned).into());
+    let server = accept(&listener).await;
+    client.opened().await;
+    drop(server);
+    assert_eq!(client.ended().await.1, Ending::Over);
+    let _server = accept(&listener).await;
+    client.opened().await;
+    let ports = [(); 3].map(|()| asked.try_recv().unwrap().contains(":443 "));
+    assert_eq!((ports, asked.try_recv().is_err()), ([false, true, true], true), "the first is left out");
+    // One that goes without a proxy is tried as ever, and the proxy with the wrong password is not.
+    let (proxy, mut asked) =
+        stand_in_proxy(address, |_| "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
+    let url = format!("http://u:p@{proxy}");
+    let rule = ProxyRule::of(None, |name| (name == "HTTPS_PROXY").then(|| url.clone()), |_| ());
+    let (gone, own) = self::listener().await;
+    drop(gone);
+    let mut client = Client::by(rule.map(Arc::new), vec!["relay.invalid:443".into(), own.to_string()]);
+    for _ in 0..4 {
+        client.ended().await;
+    }
+    let listener = TcpListener::bind(own).await.unwrap();
+    let began = Instant::now();
+    let _server = accept(&listener).await;
+    client.opened().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(asked.recv().await.unwrap().contains("Basic") && asked.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_relay_has_its_own_name_and_a_proxy_that_is_gone_has_its() {
+    let full = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
+    for (answer, expected) in [
+        (full, "the relay at relay.invalid:8443 refuses this node for now: "),
+        (
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "relay.invalid:8443 answers, but not as a relay: ",
+        ),
+    ] {
+        let (listener, address) = listener().await;
+        let (proxy, _asked) = stand_in_proxy(address, |_| "HTTP/1.1 200 OK\r\n\r\n").await;
+        let mut client = Client::by(chosen(&format!("http://{proxy}")), vec!["relay.invalid:8443".into()]);
+        let (mut stream, _) = soon("a connection", listener.accept()).await.unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let why = client.closed().await;
+        assert!(why.starts_with(expected), "{why}");
+    }
+    let (gone, proxy) = listener().await;
+    drop(gone);
+    let mut client = Client::by(chosen(&format!("http://{proxy}")), vec!["relay.invalid:8443".into()]);
+    let why = client.closed().await;
+    assert!(why.starts_with(&format!("the proxy {proxy} cannot be reached: ")), "{why}");
+}
+
+#[tokio::test]
+async fn a_proxy_leads_to_the_relay_with_tls_and_without() {
+    let (listener, address) = listener().await;
+    let says = |request: &str| match request.contains("Proxy-Authorization: Basic dTpw\r\n") {
+        true => "HTTP/1.1 200 Connection established\r\n\r\n",
+        false => "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+    };
+    let (proxy, mut asked) = stand_in_proxy(address, says).await;
+    let rule = |url: String| {
+        let variable = |name: &str| match name {
+            "HTTPS_PROXY" => Some(url.clone()),
+            "NO_PROXY" => Some("203.0.113.9".to_owned()),
+            _ => None,
+        };
+        ProxyRule::of(None, variable, |_| ())
+    };
+    let with_user = rule(format!("http://u:p@{proxy}")).map(Arc::new);
+    // No name server here knows it.
+    let mut client = Client::by(with_user.clone(), vec!["relay.invalid:8443".into()]);
+    let mut server = accept(&listener).await;
+    let (remote, data, _stream) = client.opened().await;
+    assert_eq!(remote, None, "least of all to the proxy");
+    data.push(forward(3));
+    assert_eq!(binary(&mut server).await, forward(3));
+    let request = asked.recv().await.unwrap();
+    assert!(
+        request.starts_with("CONNECT relay.invalid:8443 HTTP/1.1\r\nHost: relay.invalid:8443\r\n"),
+        "{request}"
+    );
+    let mut client = Client::by(with_user.clone(), vec!["wss://203.0.113.7:443".into()]);
+    let (tcp, _) = soon("a connection", listener.accept()).await.unwrap();
+    let tls = soon("a TLS handshake", acceptor().accept(tcp)).await.unwrap();
+    let mut server = soon("an upgrade", accept_async(tls)).await.unwrap();
+    let (remote, data, _stream) = client.opened().await;
+    assert_eq!(remote, Some("203.0.113.7:443".parse().unwrap()), "datagrams go to the relay");
+    data.push(forward(4));
+    assert_eq!(binary(&mut server).await, forward(4));
+    // Without a user: told what is wanted.
+    let mut client =
+        Client::by(rule(format!("http://{proxy}")).map(Arc::new), vec!["relay.invalid:1".into()]);
+    let why = client.closed().await;
+    assert!(why.starts_with(&format!("the proxy {proxy} wants a user and a password")), "{why}");
+    // Of two addresses each goes its own way: this host is never reached by a proxy of the environment, and the other is.
+    let mut client = Client::by(with_user, vec![address.to_string(), "relay.invalid:9".into()]);
+    let _direct = accept(&listener).await;
+    loop {
+        match client.event().await {
+            RelayEvent::Opened { remote, is_proxied, .. } => {
+                assert_eq!((remote, is_proxied), (Some(address), false));
+                break;
+            }
+            RelayEvent::Connecting => {}
+            other @ (RelayEvent::Message(_) | RelayEvent::Closed { .. }) => panic!("{other:?}"),
+        }
+    }
 }

@@ -108,7 +108,8 @@ impl World {
         let soon = Duration::from_secs(10);
         let patience = Patience { handshake: soon, write: soon, ping: soon, silence: soon };
         let secret = NodeSecret::generate(&mut SeededRng::new(1));
-        let hub = Hub::new(secret, Limits::default(), terms, patience);
+        let rules = Rules { limits: Limits::default(), trusted: Prefixes::default(), patience };
+        let hub = Hub::new(secret, rules, terms);
         let receivers: Vec<_> = (0..2).map(|_| loopback()).collect();
         let client = |number: u8, at| Client::new(&hub, &socket, number, at);
         let pair = [(10, &receivers[0]), (11, &receivers[1])]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::path::liveness::{DEAD_AFTER, FULL_SIZE};
 use crate::path::select::{PathKind, Wanted};
+use crate::traverse::candidate::CandidateKind;
 use crate::traverse::mapping::REFRESH;
 use crate::wire::control::Control;
 use crate::wire::header::{HEADER_LEN, Header, TAG_LEN};
@@ -910,6 +911,38 @@ fn a_relay_restart_does_not_disturb_a_direct_pair() {
         );
         assert_eq!(world.count(at, |event| matches!(event, Event::StartAssociation { .. })), 0);
     }
+}
+
+#[test]
+fn a_relay_behind_a_proxy_whose_address_nobody_here_knows_is_sent_no_datagram() {
+    let mut world = behind(9, [Nat::PortRestricted; 2]);
+    world.run(Duration::from_secs(2));
+    let asks = |world: &World, at: usize| world.nodes[at].endpoint.stun_servers().next().is_some();
+    let is_seen = |world: &World, at: usize| {
+        let mut candidates = world.nodes[at].endpoint.candidates().iter();
+        candidates.any(|candidate| candidate.kind == CandidateKind::ServerReflexive)
+    };
+    assert!((0..2).all(|at| asks(&world, at) && is_seen(&world, at)));
+    world.lose_relay();
+    world.connected = [false; 2];
+    let now = world.now;
+    for at in 0..2 {
+        world.nodes[at].endpoint.handle_tunnelled_stream_opened(now, RELAY);
+    }
+    world.run(Duration::from_secs(30));
+    for at in 0..2 {
+        assert!(world.nodes[at].endpoint.is_registered(RELAY));
+        // Not at the address of the stream before either: who knows what is there.
+        assert!(!asks(&world, at) && !is_seen(&world, at));
+    }
+    world.lose_relay();
+    world.connected = [false; 2];
+    let now = world.now;
+    for at in 0..2 {
+        world.nodes[at].endpoint.handle_stream_opened(now, RELAY, relay_address());
+    }
+    world.run(Duration::from_secs(2));
+    assert!((0..2).all(|at| asks(&world, at) && is_seen(&world, at)));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::direct::{DIRECT, HOP, Nat, RELAYED, behind, kinds, traffic};
 use super::*;
 use crate::endpoint::event::TCP_TRY;
 use crate::path::select::{PathKind, Wanted};
+use crate::traverse::candidate::{Candidate, CandidateKind};
 
 const TCP: [Option<PathKind>; 2] = [Some(PathKind::DirectTcp); 2];
 
@@ -491,6 +492,25 @@ fn while_a_user_wants_tcp_it_is_tried_again_and_again_and_ports_of_services_neve
     world.run(Duration::from_secs(10));
     // The relay of this world sees everybody at port 1000.
     assert_eq!(world.tcp.began[1], 0);
+}
+
+#[test]
+fn a_relay_that_does_not_know_from_which_port_the_stream_comes_makes_no_candidate() {
+    // Behind a reverse proxy that says the address alone (protocol §3.10).
+    for (observed, expected) in [("192.0.2.1:1000", &["192.0.2.1:1000"][..]), ("192.0.2.1:0", &[])] {
+        let mut world = listening(88, [Nat::Blocked; 2], Syns::Dropped);
+        world.observed_tcp = observed.parse().unwrap();
+        world.run(Duration::from_secs(5));
+        for node in &world.nodes {
+            assert!(node.endpoint.is_registered(RELAY));
+            let all = node.endpoint.local.tcp.iter();
+            let (seen, own): (Vec<&Candidate>, Vec<&Candidate>) =
+                all.partition(|candidate| candidate.kind == CandidateKind::ServerReflexive);
+            let seen: Vec<String> = seen.iter().map(|candidate| candidate.address.to_string()).collect();
+            assert_eq!(seen, expected, "{observed}");
+            assert!(!own.is_empty() && own.iter().all(|candidate| candidate.address.port() == 40_000));
+        }
+    }
 }
 
 #[test]

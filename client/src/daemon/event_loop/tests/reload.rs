@@ -16,6 +16,7 @@ fn other(key: Key, home: &std::path::Path) -> String {
             let ticket = RelayTicket { key, addresses: vec!["127.0.0.1:9".into()], expires: None };
             format!("[\"{}\"]", ticket.to_text())
         }
+        Key::Proxy => "\"http://u:p@127.0.0.1:9\"".into(),
         Key::Name => "\"attic\"".into(),
         Key::Device => "\"other0\"".into(),
         Key::Mtu => "1300".into(),
@@ -41,6 +42,7 @@ fn does(key: Key, made: &EventLoop) -> bool {
     let directory = made.routes.snapshot().directory;
     match key {
         Key::Relays => made.relays.iter().any(|task| task.address == "127.0.0.1:9" && task.handle.is_some()),
+        Key::Proxy => made.settings.proxy.is_some(),
         Key::Name => made.endpoint.hello().name == "attic" && made.settings.name.as_str() == "attic",
         Key::PortMapping => made.mapper.is_some(),
         Key::Filter => directory.protection().filters.to_string() == "dhcp",
