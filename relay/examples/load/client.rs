@@ -1,6 +1,7 @@
 //! A registered client.
 
 use crate::tls;
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use shadowmesh_proto::crypto::keys::{NetworkSecret, NodeSecret};
 use shadowmesh_proto::ids::ChannelId;
@@ -25,6 +26,8 @@ pub(crate) struct Client {
     link: ClientLink,
     node: NodeSecret,
     network: NetworkSecret,
+    /// What its requests of STUN carry, and where they go first (protocol §3.8).
+    pub(crate) stun: ([u8; 16], u16),
 }
 
 impl Client {
@@ -41,9 +44,12 @@ impl Client {
         let node = NodeSecret::generate(&mut SystemRng);
         let (link, init) = ClientLink::begin(&node, ticket.key, &mut SystemRng)?;
         ws.send(Message::binary(init)).await?;
-        let mut client = Self { ws, link, node, network: network.clone() };
+        let mut client = Self { ws, link, node, network: network.clone(), stun: ([0; 16], 0) };
         let body = client.control().await?;
-        anyhow::ensure!(matches!(body, Control::Registered { .. }), "the relay refused: {body:?}");
+        let Control::Registered { stun_token, stun_ports, .. } = body else {
+            anyhow::bail!("the relay refused: {body:?}");
+        };
+        client.stun = (stun_token, stun_ports.first().copied().unwrap_or_default());
         Ok(client)
     }
 
@@ -70,21 +76,60 @@ impl Client {
         }
     }
 
+    /// The next FORWARD message.
+    pub(crate) async fn forwarded(&mut self) -> anyhow::Result<Bytes> {
+        loop {
+            if let Input::Forward(message) = self.next().await? {
+                return Ok(message);
+            }
+        }
+    }
+
+    pub(crate) async fn forward(&mut self, message: Bytes) -> anyhow::Result<()> {
+        Ok(self.ws.send(Message::binary(message)).await?)
+    }
+
     pub(crate) fn into_stream(self) -> Box<dyn Line> {
         self.ws.into_inner()
     }
 
-    async fn control(&mut self) -> anyhow::Result<Control> {
+    pub(crate) async fn control(&mut self) -> anyhow::Result<Control> {
+        loop {
+            if let Input::Control(body) = self.next().await? {
+                return Ok(body);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Input> {
         let network = self.network.derive();
         let registration =
             Registration { node: self.node.public(), network: &network, instance: 1, versions: SPOKEN };
         while let Some(message) = self.ws.next().await {
-            match self.link.handle(registration, &message?.into_data())? {
+            let message = message?.into_data();
+            match self.link.handle(registration, &message)? {
                 ClientInput::Send(message) => self.ws.send(Message::binary(message)).await?,
-                ClientInput::Control(body) => return Ok(body),
-                ClientInput::Forward | ClientInput::Ignored => {}
+                ClientInput::Control(body) => return Ok(Input::Control(body)),
+                ClientInput::Forward => return Ok(Input::Forward(message)),
+                ClientInput::Ignored => {}
             }
         }
         anyhow::bail!("the relay closed the connection")
     }
+}
+
+enum Input {
+    Control(Control),
+    Forward(Bytes),
+}
+
+/// Two clients of one network, and their channel.
+pub(crate) async fn pair(ticket: &RelayTicket) -> anyhow::Result<(Client, Client, ChannelId)> {
+    let network = NetworkSecret::generate(&mut SystemRng);
+    let mut one = Client::join(ticket, &network).await?;
+    let mut other = Client::join(ticket, &network).await?;
+    one.send(&Control::Connect { peer: None }).await?;
+    let channel = one.meet().await?;
+    anyhow::ensure!(other.meet().await? == channel, "a pair has one channel");
+    Ok((one, other, channel))
 }

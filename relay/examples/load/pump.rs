@@ -1,41 +1,69 @@
 //! Two clients: one pumps FORWARD messages, the other counts bytes. Frames are prepared once, so that this program costs as
 //! little of the machine as it can.
 
-use crate::client::Client;
-use shadowmesh_proto::crypto::keys::NetworkSecret;
+use crate::client::pair;
 use shadowmesh_proto::ticket::RelayTicket;
-use shadowmesh_proto::wire::relay::{Control, ForwardBuilder};
-use shadowmesh_relay::random::SystemRng;
+use shadowmesh_proto::wire::relay::ForwardBuilder;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const PACKET: usize = 1200;
+pub(crate) const PACKET: usize = 1200;
 /// Written and read at once.
 const BATCH: usize = 256 * 1024;
+/// Written at once where there is a rate to be kept.
+const PACED: usize = 16 * 1024;
+/// What is caught up with.
+const BEHIND: Duration = Duration::from_millis(5);
 
-pub(crate) async fn run(ticket: &RelayTicket, packets: usize, seconds: u64) -> anyhow::Result<String> {
-    let network = NetworkSecret::generate(&mut SystemRng);
-    let mut sender = Client::join(ticket, &network).await?;
-    let receiver = Client::join(ticket, &network).await?;
-    sender.send(&Control::Connect { peer: None }).await?;
-    let channel = sender.meet().await?;
-
+pub(crate) async fn run(
+    ticket: &RelayTicket,
+    packets: usize,
+    long: Duration,
+    rate: Option<u64>,
+) -> anyhow::Result<String> {
+    let (sender, receiver, channel) = pair(ticket).await?;
     let mut builder = ForwardBuilder::new(channel, Vec::new());
     anyhow::ensure!((0..packets).all(|_| builder.push(&[7; PACKET])), "so many packets do not fit a message");
     let frame = frame(&builder.finish())?;
-    let batch = frame.repeat((BATCH / frame.len()).max(1));
+    let batch = frame.repeat((if rate.is_some() { PACED } else { BATCH } / frame.len()).max(1));
 
     let (mut out, mut input) = (sender.into_stream(), receiver.into_stream());
-    let pump = tokio::spawn(async move { while out.write_all(&batch).await.is_ok() {} });
+    let pump = tokio::spawn(async move {
+        let mut pace = Pace::new(rate);
+        while out.write_all(&batch).await.is_ok() {
+            pace.wait(batch.len()).await;
+        }
+    });
     let mut buffer = vec![0; BATCH];
     let (mut bytes, began) = (0u64, Instant::now());
-    while began.elapsed() < Duration::from_secs(seconds) {
+    while began.elapsed() < long {
         bytes += u64::try_from(input.read(&mut buffer).await?)?;
     }
     let elapsed = began.elapsed();
     pump.abort();
     let mbit = u128::from(bytes) * 8 / elapsed.as_micros();
     Ok(format!("{{\"packets_per_message\": {packets}, \"packet_bytes\": {PACKET}, \"mbit_s\": {mbit}}}"))
+}
+
+/// Keeps to a rate.
+pub(crate) struct Pace {
+    /// Mbit/s.
+    rate: Option<u64>,
+    next: tokio::time::Instant,
+}
+
+impl Pace {
+    pub(crate) fn new(rate: Option<u64>) -> Self {
+        Self { rate, next: tokio::time::Instant::now() }
+    }
+
+    /// After so many bytes. Sleeps are a millisecond long at least, so what was missed is caught up with, a little.
+    pub(crate) async fn wait(&mut self, bytes: usize) {
+        let Some(rate) = self.rate else { return };
+        let now = tokio::time::Instant::now();
+        self.next = self.next.max(now - BEHIND) + Duration::from_nanos(bytes as u64 * 8_000 / rate.max(1));
+        tokio::time::sleep_until(self.next).await;
+    }
 }
 
 /// A binary frame around `message` with a mask of zeros: masked as a client must, and the same bytes each time.
