@@ -100,13 +100,13 @@ compare_report() {
             --arg version "$(contender_version "$name")" --arg left_out "${OUT[$name]:-}" \
             '{name: $name, layer: $layer, cipher: $cipher, about: $about, version: $version, left_out: (if $left_out == "" then null else $left_out end)}'
     done >"$LAB_OUT/contenders.jsonl"
-    jq -n --slurpfile results "$RESULTS" --slurpfile contenders "$LAB_OUT/contenders.jsonl" \
+    jq -n -L tests/bench --slurpfile results "$RESULTS" --slurpfile contenders "$LAB_OUT/contenders.jsonl" \
         --arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" --argjson cores "$(nproc)" --arg kernel "$(uname -r)" \
         --arg commit "$(git -c safe.directory="$ROOT" rev-parse --short HEAD 2>/dev/null || echo unknown)" --arg date "$(date -u +%F)" \
         --argjson rounds "$BENCH_ROUNDS" --argjson seconds "$BENCH_SECONDS" -f tests/bench/report.jq >"$LAB_OUT/bench.json"
     local part
     for part in tcp udp rest asked out; do
-        jq -r --arg part "$part" -f tests/bench/tables.jq "$LAB_OUT/bench.json" | column -t -s $'\t' | sed '$s/$/\n/'
+        jq -r -L tests/bench --arg part "$part" -f tests/bench/tables.jq "$LAB_OUT/bench.json" | column -t -s $'\t' | sed '$s/$/\n/'
     done >"$LAB_OUT/bench.txt"
     cat "$LAB_OUT/bench.txt"
     cat "$LAB_OUT/bench.json" >&4

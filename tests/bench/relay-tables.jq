@@ -1,8 +1,8 @@
 # The document of relay.jq → one table ($part: forwarded, latency, clients, asked), cells with tabs between.
 
+include "numbers";
+
 .rounds as $all | .metrics as $metrics |
-def fixed($n): if . == null then "-" else . as $x | ($x * pow(10; $n) | round) as $i
-    | if $n == 0 then "\($i)" else ($i | tostring) as $s | ("0" * ([$n + 1 - ($s | length), 0] | max) // "") + $s | "\(.[:-$n]).\(.[-$n:])" end end;
 def cell($name; $metric; $n): $metrics[$name][$metric] | if . == null or .median == null then "-"
     elif .rounds == 1 then .median | fixed($n) else "\(.median | fixed($n)) (\(.min | fixed($n))–\(.max | fixed($n)))" end;
 def row($name; $metrics_of): [$name] + [$metrics_of[] | cell($name; .[0]; .[1])];

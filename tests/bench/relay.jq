@@ -1,12 +1,9 @@
 # Numbers of all rounds → one document of scripts/bench relay: medians with spread, and what was asked for beside what came out. Judges nothing.
 #   $results: {contender, round, metric, value}…
 
-def median: sort | if length == 0 then null elif length % 2 == 1 then .[length / 2 | floor] else (.[length / 2 - 1] + .[length / 2]) / 2 end;
-def digits($n): if . == null then null elif . == 0 then 0 else . as $x | (pow(10; $n - 1 - ($x | fabs | log10 | floor))) as $by | ($x * $by | round) / $by end;
-def spread: map(select(. != null)) | {median: (median | digits(4)), min: (min | digits(4)), max: (max | digits(4)), rounds: length};
-def over($other): if . == null or $other == null or $other == 0 then null else . / $other | digits(3) end;
+include "numbers";
 
-($results | group_by(.contender) | map({key: .[0].contender, value: (group_by(.metric) | map({key: .[0].metric, value: (map(.value) | spread)}) | from_entries)}) | from_entries) as $metrics
+($results | spreads) as $metrics
 | def of($name; $metric): $metrics[$name][$metric].median;
   def ratio($what; $name; $other; $metric; $wanted): {what: $what, value: of($name; $metric), of_other: of($other; $metric), ratio: (of($name; $metric) | over(of($other; $metric))), sense: "at least", wanted: $wanted};
   def absolute($what; $name; $metric; $sense; $wanted; $unit): {what: $what, value: of($name; $metric), unit: $unit, sense: $sense, wanted: $wanted};

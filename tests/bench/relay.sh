@@ -1,44 +1,29 @@
 # shellcheck shell=bash
-# What a relay forwards, what that costs it, and how it stands many clients; beside others. As root; scripts/bench relay, whose document it prints.
+# What a relay forwards, what that costs it, and how it stands many clients; beside others. As root, after lib.sh, tests/lab/lib.sh and measure.sh; scripts/bench relay, whose document it prints.
 #
 # Everything runs in one namespace, over its loopback: a relay, and a program that is all of its clients. Both share the machine's cores, so what comes out in a second
 # tells of both; what the relay takes of a processor for it tells of the relay alone, and is what sizes a machine. Rounds are interleaved.
-LAB_OUT=artifacts/bench-relay
-LAB_NO_CAPTURE=1
-. tests/lab/lib.sh
-TICKS=$(getconf CLK_TCK)
 PACKET=1200
 AT=127.0.0.1:8443
 RESULTS="$LAB_OUT/results.jsonl"
 : >"$RESULTS"
 LOAD="$LAB_TOOLS/examples/load"
 IROH="$BENCH_TOOLS/bin/iroh-load"
-ROUND=0
 
-# note CONTENDER METRIC VALUE
-note() { jq -nc --arg contender "$1" --argjson round "$ROUND" --arg metric "$2" --argjson value "${3:-null}" '{contender: $contender, round: $round, metric: $metric, value: $value}' >>"$RESULTS"; }
-soon() {
-    local deadline=$(($(lab_now_ms) + $1 * 1000))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [[ $(lab_now_ms) -lt $deadline ]] || return 1
-        sleep 0.05
-    done
+# note_of CONTENDER METRIC VALUE
+note_of() {
+    # shellcheck disable=SC2034 # read by note
+    local CONTENDER=$1
+    note "$2" "${3:-}"
 }
-# CPU time of the relay so far, user and system, in milliseconds (proc(5)).
-relay_ms() {
-    local line fields
-    line=$(cat "/proc/${LAB_PID[relay]}/stat" 2>/dev/null) || return 1
-    read -r -a fields <<<"${line##*) }"
-    echo $(((fields[11] + fields[12]) * 1000 / TICKS))
-}
-relay_kb() { awk '/^VmRSS:/ { print $2 }' "/proc/${LAB_PID[relay]}/status"; }
+# CPU time of the relay so far, in milliseconds; nothing when it has ended.
+relay_ms() { running relay-bench && echo $(($(side_ticks relay) * 1000 / TICKS)); }
 relay_drops() { on relay shadowmesh-relay --state /var-lib/relay status --json 2>/dev/null | jq '[.drops[]] | add'; }
 load() { on relay timeout 300 "$LOAD" "$@" 2>>"$LAB_OUT/load.log"; }
 
 # serve_ours [ARGUMENTS] — a new relay; its ticket → $TICKET.
 serve_ours() {
-    rm -rf "$LAB_DIR/relay/var-lib/relay" "$LAB_OUT/relay.out"
+    rm -rf "$LAB_DIR/relay/var-lib/relay" "$LAB_OUT/relay-bench.out"
     cat >"$LAB_DIR/relay/run/relay.toml" <<'TOML'
 [limits]
 # One host is all of them.
@@ -47,22 +32,22 @@ connections_per_address = 30000
 connects_per_second = 1000000.0
 connects_burst = 1000000.0
 TOML
-    start relay relay shadowmesh-relay --state /var/lib/relay --config /run/relay.toml --listen "$AT" "$@"
-    soon 10 grep -q '^relay ticket: smr1' "$LAB_OUT/relay.out" || return 1
-    TICKET=$(sed -n 's/^relay ticket: //p' "$LAB_OUT/relay.out" | head -1)
+    start relay-bench relay shadowmesh-relay --state /var/lib/relay --config /run/relay.toml --listen "$AT" "$@"
+    soon 10 grep -q '^relay ticket: smr1' "$LAB_OUT/relay-bench.out" || return 1
+    TICKET=$(sed -n 's/^relay ticket: //p' "$LAB_OUT/relay-bench.out" | head -1)
 }
 serve_plain() { serve_ours --public "$AT"; }
 serve_tls() { serve_ours --public "wss://$AT" --tls-cert /run/cert.pem --tls-key /run/key.pem; }
 serve_iroh() {
-    start relay relay "$IROH" serve "$AT" "$@"
-    soon 10 grep -q '^ready' "$LAB_OUT/relay.out"
+    start relay-bench relay "$IROH" serve "$AT" "$@"
+    soon 10 grep -q '^ready' "$LAB_OUT/relay-bench.out"
 }
 serve_coturn() {
-    start relay relay turnserver --listening-ip 127.0.0.1 --relay-ip 127.0.0.1 --listening-port 8443 --no-tls --no-dtls --no-auth --allow-loopback-peers --no-cli \
+    start relay-bench relay turnserver --listening-ip 127.0.0.1 --relay-ip 127.0.0.1 --listening-port 8443 --no-tls --no-dtls --no-auth --allow-loopback-peers --no-cli \
         --log-file stdout --simple-log --pidfile /run/turn.pid
     soon 10 on relay sh -c "ss -Hlun | grep -q ':8443 '"
 }
-relay_down() { stop relay KILL; rm -f "$LAB_OUT/relay.out"; }
+relay_down() { stop relay-bench KILL; rm -f "$LAB_OUT/relay-bench.out"; }
 
 # forwarded NAME PACKETS COMMAND… — what the command says was forwarded, and what the relay took for it.
 forwarded() {
@@ -75,11 +60,11 @@ forwarded() {
     fi
     after=$(relay_ms) || return 1
     mbit=$(jq .mbit_s <<<"$said")
-    note "$name" "gbit_$packets" "$(jq -n "$mbit / 1000")"
+    note_of "$name" "gbit_$packets" "$(jq -n "$mbit / 1000")"
     # What it took a second for, of what it could take.
-    note "$name" "per_core_$packets" "$(jq -n "$mbit * $BENCH_SECONDS / ([($after - $before), 1] | max)")"
-    if jq -e 'has("lost_pct")' <<<"$said" >/dev/null; then note "$name" "lost_pct_$packets" "$(jq .lost_pct <<<"$said")"; fi
-    if jq -e 'has("sent_mbit_s")' <<<"$said" >/dev/null; then note "$name" "lost_pct_$packets" "$(jq '[100 * (1 - .mbit_s / .sent_mbit_s), 0] | max' <<<"$said")"; fi
+    note_of "$name" "per_core_$packets" "$(jq -n "$mbit * $BENCH_SECONDS / ([($after - $before), 1] | max)")"
+    if jq -e 'has("lost_pct")' <<<"$said" >/dev/null; then note_of "$name" "lost_pct_$packets" "$(jq .lost_pct <<<"$said")"; fi
+    if jq -e 'has("sent_mbit_s")' <<<"$said" >/dev/null; then note_of "$name" "lost_pct_$packets" "$(jq '[100 * (1 - .mbit_s / .sent_mbit_s), 0] | max' <<<"$said")"; fi
 }
 # coturn by its own load: a hundred clients send to a peer, who sends back, so that each packet is forwarded twice. How long it takes is mostly how long they take to begin, so
 # what counts is what it costs.
@@ -94,8 +79,8 @@ forwarded_by_coturn() {
     printf '%s\n' "$report" >"$LAB_OUT/turnutils.log"
     report=$(sed -n 's/.*start_mclient: tot_send_msgs=\([0-9]*\), tot_recv_msgs=\([0-9]*\)$/[\1, \2]/p' <<<"$report" | tail -1)
     [[ -n $report ]] || return 1
-    note coturn per_core_1 "$(jq -n "($report | add) * $PACKET * 8 / 1000000 / ([($after - $before), 1] | max)")"
-    note coturn lost_pct_1 "$(jq -n "$report | 100 * (1 - .[1] / .[0])")"
+    note_of coturn per_core_1 "$(jq -n "($report | add) * $PACKET * 8 / 1000000 / ([($after - $before), 1] | max)")"
+    note_of coturn lost_pct_1 "$(jq -n "$report | 100 * (1 - .[1] / .[0])")"
 }
 
 # One contender: its relay, and how it is loaded.
@@ -122,7 +107,7 @@ throughput_of() {
         coturn) if [[ $packets == 1 ]]; then forwarded_by_coturn; fi ;;
         esac || true
     done
-    case $name in relay-*) note "$name" drops "$(relay_drops)" ;; esac
+    case $name in relay-*) note_of "$name" drops "$(relay_drops)" ;; esac
     relay_down
 }
 
@@ -133,8 +118,8 @@ latency_of() {
     if [[ $name == relay-udp ]]; then udp=(--udp); fi
     $up || return 0
     if said=$(load echo "$TICKET" "${udp[@]}" --seconds "$BENCH_SECONDS"); then
-        note "$name" idle_p50_us "$(jq .p50_us <<<"$said")"
-        note "$name" idle_p99_us "$(jq .p99_us <<<"$said")"
+        note_of "$name" idle_p50_us "$(jq .p50_us <<<"$said")"
+        note_of "$name" idle_p99_us "$(jq .p99_us <<<"$said")"
     fi
     mbit=$(jq -s --arg name "$name" 'map(select(.contender == $name and .metric == "gbit_40").value) | sort | .[length / 2 | floor] // 0 | . * 800 | floor' "$RESULTS")
     if [[ $mbit -gt 0 ]]; then
@@ -143,9 +128,9 @@ latency_of() {
         sleep 1 # the load has begun, which is a length of time
         said=$(load echo "$TICKET" "${udp[@]}" --seconds "$BENCH_SECONDS") || said=''
         if wait "$pid" && [[ -n $said ]]; then
-            note "$name" load_gbit "$(jq '.mbit_s / 1000' "$LAB_OUT/paced.json")"
-            note "$name" load_p50_us "$(jq .p50_us <<<"$said")"
-            note "$name" load_p99_us "$(jq .p99_us <<<"$said")"
+            note_of "$name" load_gbit "$(jq '.mbit_s / 1000' "$LAB_OUT/paced.json")"
+            note_of "$name" load_p50_us "$(jq .p50_us <<<"$said")"
+            note_of "$name" load_p99_us "$(jq .p99_us <<<"$said")"
         fi
     fi
     relay_down
@@ -158,10 +143,10 @@ joins_of() {
     before=$(relay_ms)
     if said=$(load join "$TICKET" --seconds "$BENCH_SECONDS"); then
         after=$(relay_ms)
-        note joins per_second "$(jq .per_second <<<"$said")"
-        note joins per_relay_second "$(jq -n "$(jq .clients <<<"$said") * 1000 / ([$after - $before, 1] | max)")"
-        note joins matched_p50_us "$(jq .matched_p50_us <<<"$said")"
-        note joins matched_p99_us "$(jq .matched_p99_us <<<"$said")"
+        note_of joins per_second "$(jq .per_second <<<"$said")"
+        note_of joins per_relay_second "$(jq -n "$(jq .clients <<<"$said") * 1000 / ([$after - $before, 1] | max)")"
+        note_of joins matched_p50_us "$(jq .matched_p50_us <<<"$said")"
+        note_of joins matched_p99_us "$(jq .matched_p99_us <<<"$said")"
     fi
     relay_down
 }
@@ -171,7 +156,7 @@ crowds() {
     local count empty said before
     for count in $BENCH_CROWDS; do
         serve_tls || return 0
-        empty=$(relay_kb)
+        empty=$(side_resident relay)
         rm -f "$LAB_OUT/crowd.out"
         # It stays until its standard input ends, which is a pipe that this script holds.
         mkfifo "$LAB_DIR/stay-$count"
@@ -180,13 +165,13 @@ crowds() {
         local crowd=$!
         if soon 300 grep -q joined_ms "$LAB_OUT/crowd.out"; then
             sleep "$BENCH_REST" # they are idle for so long, and the relay gives memory back
-            note "crowd-$count" kib_per_client "$(jq -n "($(relay_kb) - $empty) / $count")"
+            note_of "crowd-$count" kib_per_client "$(jq -n "($(side_resident relay) - $empty) / $count")"
             before=$(relay_ms)
             sleep "$BENCH_REST"
-            note "crowd-$count" cpu_pct "$(jq -n "($(relay_ms) - $before) / $BENCH_REST / 10")"
+            note_of "crowd-$count" cpu_pct "$(jq -n "($(relay_ms) - $before) / $BENCH_REST / 10")"
             if said=$(load join "$TICKET" --seconds "$BENCH_SECONDS" --together 1); then
-                note "crowd-$count" matched_p50_us "$(jq .matched_p50_us <<<"$said")"
-                note "crowd-$count" matched_p99_us "$(jq .matched_p99_us <<<"$said")"
+                note_of "crowd-$count" matched_p50_us "$(jq .matched_p50_us <<<"$said")"
+                note_of "crowd-$count" matched_p99_us "$(jq .matched_p99_us <<<"$said")"
             fi
         else
             step "no $count clients came"
@@ -207,10 +192,10 @@ pairs() {
         load pairs "$TICKET" "$BENCH_PAIRS" --kbit 1000 --seconds $((2 * BENCH_SECONDS)) && echo "$(($(relay_ms) - before))"
     ); then
         after=$(tail -1 <<<"$said") said=$(head -1 <<<"$said")
-        note pairs mbit "$(jq .mbit_s <<<"$said")"
-        note pairs lost "$(jq '.sent - .received' <<<"$said")"
-        note pairs cpu_pct "$(jq -n "$after / (2 * $BENCH_SECONDS) / 10")"
-        note pairs kib_per_pair "$(jq -n "$(relay_kb) / $BENCH_PAIRS")"
+        note_of pairs mbit "$(jq .mbit_s <<<"$said")"
+        note_of pairs lost "$(jq '.sent - .received' <<<"$said")"
+        note_of pairs cpu_pct "$(jq -n "$after / (2 * $BENCH_SECONDS) / 10")"
+        note_of pairs kib_per_pair "$(jq -n "$(side_resident relay) / $BENCH_PAIRS")"
     fi
     relay_down
 }
@@ -244,12 +229,12 @@ relay_report() {
     batches=$(jq -nc --arg all "$BENCH_BATCHES" '$all | split(" ") | map(tonumber)')
     versions=$(jq -nc --arg iroh "$IROH_VERSION" --arg coturn "$(dpkg-query -W -f '${Version}' coturn 2>/dev/null || true)" '{"iroh-relay": $iroh, coturn: $coturn}')
     # shellcheck disable=SC2153 # of prelude.sh
-    jq -n --slurpfile results "$RESULTS" --argjson batches "$batches" --argjson versions "$versions" --arg most "${BENCH_CROWDS##* }" \
+    jq -n -L tests/bench --slurpfile results "$RESULTS" --argjson batches "$batches" --argjson versions "$versions" --arg most "${BENCH_CROWDS##* }" \
         --arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" --argjson cores "$(nproc)" --arg kernel "$(uname -r)" \
         --arg commit "$(git -c safe.directory="$ROOT" rev-parse --short HEAD 2>/dev/null || echo unknown)" --arg date "$(date -u +%F)" \
         --argjson rounds "$BENCH_ROUNDS" --argjson seconds "$BENCH_SECONDS" -f tests/bench/relay.jq >"$LAB_OUT/relay.json"
     for part in forwarded latency joins clients asked; do
-        jq -r --arg part "$part" --argjson batches "$batches" -f tests/bench/relay-tables.jq "$LAB_OUT/relay.json" | column -t -s $'\t' | sed '$s/$/\n/'
+        jq -r -L tests/bench --arg part "$part" --argjson batches "$batches" -f tests/bench/relay-tables.jq "$LAB_OUT/relay.json" | column -t -s $'\t' | sed '$s/$/\n/'
     done >"$LAB_OUT/relay.txt"
     cat "$LAB_OUT/relay.txt"
     cat "$LAB_OUT/relay.json" >&4

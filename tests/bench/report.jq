@@ -1,10 +1,7 @@
 # Numbers of all rounds → one document: medians with spread, ratios, and what was asked for beside what came out. Judges nothing.
 #   $results: {contender, round, metric, value}…   $contenders: {name, layer, cipher, about, version, left_out}…
 
-def median: sort | if length == 0 then null elif length % 2 == 1 then .[length / 2 | floor] else (.[length / 2 - 1] + .[length / 2]) / 2 end;
-def digits($n): if . == null then null elif . == 0 then 0 else . as $x | (pow(10; $n - 1 - ($x | fabs | log10 | floor))) as $by | ($x * $by | round) / $by end;
-def spread: map(select(. != null)) | {median: (median | digits(4)), min: (min | digits(4)), max: (max | digits(4)), rounds: length};
-def over($other): if . == null or $other == null or $other == 0 then null else . / $other | digits(3) end;
+include "numbers";
 
 # Both directions of one round are one number as well: tcp_1 beside tcp_1_ab and tcp_1_ba.
 def both_ways: group_by([.contender, .round])
@@ -13,9 +10,7 @@ def both_ways: group_by([.contender, .round])
             | select($ab != null and $ba != null) | {contender: $of.contender, round: $of.round, metric: $metric, value: (($ab + $ba) / 2)}))
     | flatten;
 
-($results + ($results | both_ways)
-    | group_by(.contender) | map({key: .[0].contender, value: (group_by(.metric) | map({key: .[0].metric, value: (map(.value) | spread)}) | from_entries)})
-    | from_entries) as $metrics
+($results + ($results | both_ways) | spreads) as $metrics
 | def of($name; $metric): $metrics[$name][$metric].median;
   def is_other: .name | test("^(shadowmesh|veth|bare)") | not;
   def best(choose; $metric): [$contenders[] | select(is_other and choose) | {name, value: of(.name; $metric)} | select(.value != null)] | max_by(.value);

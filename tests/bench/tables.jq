@@ -1,8 +1,8 @@
 # The document of report.jq → one table ($part: tcp, udp, rest, asked, out), cells with tabs between.
 
+include "numbers";
+
 .rounds as $all |
-def fixed($n): if . == null then "-" else . as $x | ($x * pow(10; $n) | round) as $i
-    | if $n == 0 then "\($i)" else ($i | tostring) as $s | ("0" * ([$n + 1 - ($s | length), 0] | max) // "") + $s | "\(.[:-$n]).\(.[-$n:])" end end;
 def cell($metric; $by; $n): .metrics[$metric] | if . == null or .median == null then "-"
     elif $all == 1 then .median * $by | fixed($n)
     else "\(.median * $by | fixed($n)) (\(.min * $by | fixed($n))–\(.max * $by | fixed($n))\(if .rounds < $all then ", of \(.rounds) rounds" else "" end))" end;
