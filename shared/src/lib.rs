@@ -7,7 +7,7 @@
 //! From the bottom up:
 //!
 //! - [`addresses`]: what follows from keys.
-//! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary. [`spelling`]: which word was meant.
+//! - [`ids`], [`rng`], [`time`], [`transmit`]: the vocabulary. [`spelling`]: which word was meant. [`calendar`]: which day a second is of.
 //! - [`version`]: versions of the protocol, and how two programs agree on one.
 //! - [`wire`]: byte layouts, each written down where it is parsed. Parsing is total.
 //! - [`ticket`]: the one-line strings people paste.
@@ -25,6 +25,7 @@
 
 pub mod addresses;
 mod bucket;
+pub mod calendar;
 pub mod crypto;
 pub mod endpoint;
 pub mod handshake;

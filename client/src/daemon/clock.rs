@@ -21,6 +21,7 @@
 //! and at the end. Who never calls [`begin`] has the clock alone.
 
 use super::state_dir::StateDir;
+use shadowmesh_proto::calendar::Day;
 use shadowmesh_proto::membership::Seconds;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -176,17 +177,7 @@ fn keep(state: &StateDir, seen: Seconds) {
 
 /// A time of day for people, to the minute: `2026-11-30 02:58`, by UTC.
 pub fn date(seconds: Seconds) -> String {
-    // The days of 400 years repeat, and a year that begins in March ends with its leap day. (Howard Hinnant, "chrono-compatible low-level date
-    // algorithms", civil_from_days.)
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02}", seconds % 86_400 / 3_600, seconds % 3_600 / 60)
+    format!("{} {:02}:{:02}", Day::at(seconds), seconds % 86_400 / 3_600, seconds % 3_600 / 60)
 }
 
 fn with_known<T>(f: impl FnOnce(&mut Reckoning) -> T) -> Option<T> {

@@ -10,6 +10,7 @@
 use super::Front;
 use super::certificate::{Certificate, CertificateError};
 use rustix::fs::OFlags;
+use shadowmesh_proto::calendar::Day;
 use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -288,15 +289,7 @@ pub(crate) struct Date(pub(crate) SystemTime);
 impl std::fmt::Display for Date {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let seconds = self.0.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
-        // Of eras of 400 years that begin in March, as in `validity`.
-        let days = seconds / 86_400 + 719_468;
-        let (era, day) = (days / 146_097, days % 146_097);
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-        write!(f, "{:04}-{month:02}-{day:02}", era * 400 + year + next)
+        Day::at(seconds).fmt(f)
     }
 }
 

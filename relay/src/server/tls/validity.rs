@@ -1,5 +1,6 @@
 //! From when until when a certificate is good: the one field of it that the relay reads itself (RFC 5280 §4.1), by walking its DER.
 
+use shadowmesh_proto::calendar::{DAY, Day};
 use std::time::{Duration, SystemTime};
 
 const SEQUENCE: u8 = 0x30;
@@ -56,18 +57,9 @@ fn time(der: &[u8]) -> Option<(SystemTime, &[u8])> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let days = days_since_1970(year, month, day);
-    let seconds = days.map_or(0, |days| days * 86_400 + hour * 3_600 + minute * 60 + second);
+    let days = Day { year, month, day }.since_1970();
+    let seconds = days.map_or(0, |days| days * DAY + hour * 3_600 + minute * 60 + second);
     Some((SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?, after))
-}
-
-/// In the proleptic Gregorian calendar, whose years are taken to begin in March; nothing before 1970.
-fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
-    let of_years = year * 365 + year / 4 - year / 100 + year / 400;
-    // Days before a month, counted from March: 31, 30, 31, 30, 31 and again.
-    let of_months = (153 * month + 2) / 5;
-    (of_years + of_months + day - 1).checked_sub(719_468)
 }
 
 /// The contents of an element of this tag at the front of `der`, and what follows it.
