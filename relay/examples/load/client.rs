@@ -12,9 +12,13 @@ use shadowmesh_proto::wire::relay::Control;
 use shadowmesh_relay::random::SystemRng;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// That come at once; more would only wait for each other on the relay's one thread.
+const TOGETHER: usize = 32;
 
 /// What a stream goes by: TCP, or TLS.
 pub(crate) trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -116,6 +120,31 @@ impl Client {
         }
         anyhow::bail!("the relay closed the connection")
     }
+}
+
+/// `count` of what `come` makes, [`TOGETHER`] at once; `here` takes them as they are there.
+pub(crate) async fn all_come<T, C>(
+    count: usize,
+    come: impl Fn() -> C,
+    mut here: impl FnMut(T),
+) -> anyhow::Result<()>
+where
+    T: Send + 'static,
+    C: Future<Output = anyhow::Result<T>> + Send + 'static,
+{
+    let mut coming = JoinSet::new();
+    for number in 0..count {
+        coming.spawn(come());
+        if number >= TOGETHER
+            && let Some(come) = coming.join_next().await
+        {
+            here(come??);
+        }
+    }
+    while let Some(come) = coming.join_next().await {
+        here(come??);
+    }
+    Ok(())
 }
 
 enum Input {

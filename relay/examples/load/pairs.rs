@@ -1,6 +1,6 @@
 //! Many pairs with a little each, as a relay has them: one FORWARD message with one packet at a time, evenly.
 
-use crate::client::{Client, pair};
+use crate::client::{Client, all_come, pair};
 use crate::pump::PACKET;
 use shadowmesh_proto::ids::ChannelId;
 use shadowmesh_proto::ticket::RelayTicket;
@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-
-/// Pairs that register at once.
-const TOGETHER: usize = 16;
 
 #[derive(Default)]
 struct Counts {
@@ -25,20 +22,12 @@ pub(crate) async fn run(
     kbit: u64,
     long: Duration,
 ) -> anyhow::Result<String> {
-    let mut joining = JoinSet::new();
     let mut pairs = Vec::new();
-    for number in 0..count {
+    let come = || {
         let ticket = ticket.clone();
-        joining.spawn(async move { pair(&ticket).await });
-        if number >= TOGETHER
-            && let Some(joined) = joining.join_next().await
-        {
-            pairs.push(joined??);
-        }
-    }
-    while let Some(joined) = joining.join_next().await {
-        pairs.push(joined??);
-    }
+        async move { pair(&ticket).await }
+    };
+    all_come(count, come, |come| pairs.push(come)).await?;
     let counts = Arc::new(Counts::default());
     let each = Duration::from_nanos(PACKET as u64 * 8 * 1_000_000 / kbit.max(1));
     let mut receiving = JoinSet::new();

@@ -40,23 +40,23 @@ for host in a b; do
     lab_measure "reorderings that TCP saw at $host" "$reordered" times 0
     ((reordered == 0)) || lab_fail "TCP saw segments out of order at $host"
 done
-# What a program's own memory is at most and after SETTLED seconds more than then, the largest change within a minute, and by how much it grows in an hour but for that
+# What a program has resident at most, what of that is its own, and after SETTLED seconds more than then, the largest change within a minute, and by how much it grows in an hour but for that
 # one: a buffer that is bounded may need to be larger than ever before once more. Several such steps are growth, as is what grows a little all the time.
 own_memory() {
     awk -v who="$1" -v from="$SETTLED" '
+        $1 == who && $3 + $4 > all { all = $3 + $4 }
         $1 == who && $3 > most { most = $3 }
         $1 == who && $2 < from { settled = $3 }
         $1 == who && $2 >= from { minute = int(($2 - from) / 60); at[minute] = $3; until = $2 }
         END {
             before = settled
             for (m = 0; m in at; m++) { change = at[m] - before; if (change > step) step = change; before = at[m] }
-            print most, before - settled, step + 0, int(until > from ? 3600 * (before - settled - step) / (until - from) : 0)
+            print all, most, before - settled, step + 0, int(until > from ? 3600 * (before - settled - step) / (until - from) : 0)
         }' "$LAB_OUT/resident.tsv"
 }
 growing=()
 for who in a b relay; do
-    all=$(awk -v who="$who" '$1 == who && $3 + $4 > most { most = $3 + $4 } END { print most }' "$LAB_OUT/resident.tsv")
-    read -r most more step slope < <(own_memory "$who")
+    read -r all most more step slope < <(own_memory "$who")
     lab_measure "$who, resident at most, code and constants included" "$all" kB
     lab_measure "$who, its own memory at most" "$most" kB
     lab_measure "$who, more of it at the end than after $SETTLED s" "$more" kB
